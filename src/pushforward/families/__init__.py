@@ -1,0 +1,59 @@
+"""The families. The directory is the registry: ``build("vae", event)`` calls ``families/vae.py:build``.
+
+Each module defines ``build(event: Event, **options) -> GenerativeModel`` with keyword-only options
+that have defaults, and begins with a one-line docstring, which the command line shows.
+"""
+
+import inspect
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from ..errors import UsageError
+from ..model import Event, GenerativeModel
+
+BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
+
+
+def names() -> list[str]:
+    """All families in alphabetical order."""
+    return sorted(m.name for m in iter_modules(__path__))
+
+
+def key(name: str) -> str:
+    """The registry key of a family as a user spells it (``wgan-gp`` is ``wgan_gp``).
+
+    Raises:
+        UsageError: If there is no such family.
+    """
+    known = name.replace("-", "_").lower()
+    if known not in names():
+        raise UsageError(f"no family is called {name!r}; choose from {', '.join(names())}")
+    return known
+
+
+def options(name: str) -> dict[str, Any]:
+    """The options that a family's ``build`` takes, with their defaults."""
+    signature = inspect.signature(import_module(f"{__name__}.{key(name)}").build)
+    return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
+def summary(name: str) -> str:
+    """What a family is, in one line: the first line of its module."""
+    text = import_module(f"{__name__}.{key(name)}").__doc__ or ""
+    return text.strip().splitlines()[0]
+
+
+def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
+    """Build a family's model for data of the given kind.
+
+    Raises:
+        UsageError: If the family does not exist or does not take an option.
+    """
+    known = options(name)
+    for option in chosen:
+        if option not in known:
+            raise UsageError(
+                f"{name} has no option {option!r}; it takes {', '.join(known) or 'none'}"
+            )
+    return import_module(f"{__name__}.{key(name)}").build(event, **chosen)

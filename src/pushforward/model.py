@@ -1,0 +1,131 @@
+r"""The one interface that every family implements.
+
+A generative model is a *game*: players, each with its own parameters, and objectives that each
+differentiate with respect to one player. Likelihoods, diffusions and flows are games with one
+player; a GAN has two. The trainer plays the game without knowing its name.
+
+A condition is a vector ``c`` whose first entry is 1; the zero vector says that nothing is known.
+Classes follow as one-hot entries and numbers as standardised entries (`data.schema`).
+"""
+
+import abc
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .errors import NoLikelihood
+from .shapes import Condition, Data, PerDatum, Scalar
+
+Loss = Callable[[Data, Condition], dict[str, Scalar]]
+
+
+class Likelihood(StrEnum):
+    """What kind of number ``log_prob`` returns; it travels with every likelihood."""
+
+    EXACT = "exact"  # change of variables, autoregression, closed form
+    ODE = "ode"  # integrates to one up to the solver's tolerance
+    LOWER_BOUND = "lower bound"  # ELBO, importance-weighted ELBO, diffusion VLB, dequantisation
+    NONE = "none"
+
+
+class Event(NamedTuple):
+    """What a family must know of the data to build a model.
+
+    Arguments:
+        shape: The shape of one datum.
+        condition: The length of the condition vector, 0 for none.
+        levels: The number of values an entry can take when all entries are integers
+            0, ..., levels - 1, otherwise 0.
+        size: The number of training data, 0 if unknown.
+    """
+
+    shape: tuple[int, ...]
+    condition: int = 0
+    levels: int = 0
+    size: int = 0
+
+
+class Recipe(NamedTuple):
+    """How a family likes to be trained; every field can be overridden in ``fit``.
+
+    Arguments:
+        steps: Rounds of the game when no budget is given.
+        batch: Data per batch.
+        lr: Learning rate at the top of the warm-up; it decays as a half cosine.
+        betas: Adam's two decay rates.
+        warmup: Steps of linear warm-up.
+        ema: Largest decay of the averaged weights, or 0 for none.
+        clip: Largest gradient norm of a player.
+        decay: Decoupled weight decay.
+    """
+
+    steps: int = 6000
+    batch: int = 512
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup: int = 100
+    ema: float = 0.999
+    clip: float = 1.0
+    decay: float = 0.0
+
+
+class GenerativeModel(nn.Module, abc.ABC):
+    """A distribution that one can learn from data and sample from, in its own standardised space."""
+
+    event_shape: tuple[int, ...]
+    likelihood: Likelihood
+    recipe: Recipe = Recipe()
+    discrete: bool = False  # data arrive as levels 0, ..., K - 1 and log_prob is a log-mass
+
+    @abc.abstractmethod
+    def sample(self, n: int, c: Condition = None) -> Tensor:
+        """Draw ``n`` data, with shape ``(n, *event_shape)``."""
+
+    def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
+        """Log-likelihood in nats, of the kind that ``likelihood`` names.
+
+        Raises:
+            NoLikelihood: If the family defines no density.
+        """
+        raise NoLikelihood(
+            f"{type(self).__name__} has no likelihood: it can be sampled but not scored"
+        )
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        """See all training data once before the first step: closed-form fits happen here."""
+
+    def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        """Named terms whose sum a one-player model minimises."""
+        raise NotImplementedError
+
+    def validation(self, x: Data, c: Condition = None) -> Scalar | None:
+        """A held-out loss that falls as the model improves, or None where the game has none."""
+        return torch.stack(list(self.loss(x, c).values())).sum()
+
+    def players(self) -> dict[str, nn.Module]:
+        """The modules that learn, by name; each gets an optimizer. Empty for closed-form fits."""
+        return {"model": self}
+
+    def objectives(self) -> Iterator[tuple[str, Loss]]:
+        """One round of the game: which player moves, and what it minimises.
+
+        The trainer takes an optimizer step at every ``yield``, on a fresh batch. Code after a
+        ``yield`` sees the new parameters: target networks follow here and counters tick.
+        """
+        yield "model", self.loss
+
+    def noise(self, *shape: int) -> Tensor:
+        """Standard normal numbers on the device and in the precision of the model."""
+        like = next(iter(self.state_dict(keep_vars=True).values()))
+        return torch.randn(*shape, device=like.device, dtype=like.dtype)
+
+
+@torch.no_grad()
+def follow(target: nn.Module, source: nn.Module, decay: float) -> None:
+    r""":math:`\theta^- \gets \mu\,\theta^- + (1 - \mu)\,\theta`; buffers are copied."""
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)
+    for a, b in zip(target.buffers(), source.buffers(), strict=True):
+        a.copy_(b)
