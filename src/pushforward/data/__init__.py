@@ -1,0 +1,1 @@
+"""Data: reading and checking them, the schema that restores them, reversible transforms, data sets."""

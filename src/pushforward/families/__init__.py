@@ -5,8 +5,10 @@ that have defaults, and begins with a one-line docstring, which the command line
 """
 
 import inspect
+import sys
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
 from ..errors import UsageError
@@ -57,3 +59,13 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
                 f"{name} has no option {option!r}; it takes {', '.join(known) or 'none'}"
             )
     return import_module(f"{__name__}.{key(name)}").build(event, **chosen)
+
+
+class _Registry(ModuleType):
+    """Lets ``pf.families()`` list the families, although the package has the same name."""
+
+    def __call__(self) -> list[str]:
+        return names()
+
+
+sys.modules[__name__].__class__ = _Registry

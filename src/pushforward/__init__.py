@@ -1,0 +1,37 @@
+"""Generative models: fit, sample, score and compare every family through one interface.
+
+>>> import pushforward as pf
+>>> model = pf.fit("moons", "flow_matching")
+>>> model.sample(1000, seed=0)
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {  # imported when first used: PyTorch takes two seconds
+    "fit": "fitted",
+    "load": "fitted",
+    "FittedModel": "fitted",
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "evaluate": "metrics",
+    "Likelihood": "model",
+    "Event": "model",
+    "Recipe": "model",
+}
+_MODULES = {"datasets": "data.datasets", "families": "families"}
+__all__ = [*_PUBLIC, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{_MODULES[name]}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

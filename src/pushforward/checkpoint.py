@@ -1,0 +1,244 @@
+"""The only code that writes or reads a run folder.
+
+A run folder holds the last two checkpoints, ``checkpoint-000007`` and so on, each complete:
+``config.json``, ``schema.json``, the tensors as ``*.safetensors``, ``state.json``,
+``history.jsonl`` and ``manifest.json`` with the size and SHA-256 of every other file. A checkpoint
+is written beside its final place, flushed to the disk, and renamed: it exists whole or not at all.
+A hash proves that a file is undamaged, not who made it. Nothing is ever pickled.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from torch import Tensor
+
+from .errors import DataError, DiskError, FolderInUse, MissingFile, Unsafe
+
+FORMAT = 1
+KEPT = 2
+LARGEST = 4 << 30  # bytes of one file that are read without being asked
+NAME = re.compile(r"checkpoint-(\d{6,})")
+FILE = re.compile(r"[A-Za-z0-9_-]{1,64}\.(json|jsonl|safetensors)")
+
+
+class Checkpoint(NamedTuple):
+    """One complete state: plain values by file name, tensors by file name, and the history."""
+
+    plain: dict[str, dict[str, Any]]
+    tensors: dict[str, dict[str, Tensor]]
+    history: list[dict[str, Any]]
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder, which is made if need be.
+
+    Raises:
+        FolderInUse: If another process holds it.
+    """
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise FolderInUse(f"{folder} is in use by process {owner}; wait or choose another folder")
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def disk(path: Path) -> Iterator[None]:
+    """Say which path could not be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno == errno.ENOSPC:
+            why += f" ({shutil.disk_usage(existing(path)).free:,} bytes free)"
+        raise DiskError(f"cannot write {path}: {why}; the last checkpoint is intact") from error
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder above that exists."""
+    return next(p for p in (path, *path.absolute().parents) if p.is_dir())
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run folder, newest first."""
+    if not folder.is_dir():
+        return []
+    found = [p for p in folder.iterdir() if NAME.fullmatch(p.name) and not p.is_symlink()]
+    return sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True)
+
+
+def encode(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """The files of a checkpoint."""
+    files = {
+        f"{name}.json": json.dumps(value, indent=1, allow_nan=False).encode()
+        for name, value in checkpoint.plain.items()
+    }
+    for name, tensors in checkpoint.tensors.items():
+        whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        files[f"{name}.safetensors"] = safetensors.torch.save(whole)
+    rows = "".join(json.dumps(row) + "\n" for row in checkpoint.history)
+    return files | {"history.jsonl": rows.encode()}
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write one file and flush it to the disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush(folder: Path) -> None:
+    """Flush a folder's entries to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Add a checkpoint to a run folder whose lock is held, and drop all but the last two.
+
+    Raises:
+        DiskError: If it cannot be written; earlier checkpoints are untouched.
+    """
+    files = encode(checkpoint)
+    manifest = {
+        "format": FORMAT,
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in files.items()
+        },
+    }
+    old = checkpoints(folder)
+    number = int(old[0].name.split("-")[1]) + 1 if old else 1
+    final, temporary = folder / f"checkpoint-{number:06d}", folder / f".checkpoint-{number:06d}.tmp"
+    with disk(final):
+        for stale in folder.glob(".checkpoint-*.tmp"):  # of a process that was killed
+            shutil.rmtree(stale)
+        temporary.mkdir()
+        try:
+            for name, data in files.items():
+                write(temporary / name, data)
+            write(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+            flush(temporary)
+            temporary.rename(final)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        flush(folder)
+    verify(final)
+    for path in old[KEPT - 1 :]:
+        # renamed first, so that a kill in between never leaves half of a checkpoint under its name
+        doomed = folder / f".{path.name}.tmp"
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+    return final
+
+
+def verify(path: Path) -> dict[str, bytes]:
+    """Read every file of a checkpoint and compare it with the manifest.
+
+    Raises:
+        DataError: If a file is missing, damaged or unknown.
+        Unsafe: If a name, a size or a link could do harm.
+    """
+    manifest = parse(read(path / "manifest.json"), path / "manifest.json")
+    if set(manifest) != {"format", "files"} or not isinstance(manifest["files"], dict):
+        raise DataError(f"{path / 'manifest.json'} is not a manifest")
+    if manifest["format"] != FORMAT:
+        raise DataError(f"{path} has format {manifest['format']!r}; this version reads {FORMAT}")
+    if surplus := {p.name for p in path.iterdir()} - {*manifest["files"], "manifest.json"}:
+        raise DataError(f"{path} holds files that its manifest does not: {sorted(surplus)[:3]}")
+    files = {}
+    for name, entry in manifest["files"].items():
+        if not FILE.fullmatch(name):
+            raise Unsafe(f"{path}: the manifest names a file {name[:40]!r}")
+        data = read(path / name)
+        if entry != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}:
+            raise DataError(f"{path / name} is damaged: it differs from the manifest")
+        files[name] = data
+    return files
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a plain file of moderate size."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise Unsafe(f"{path} is not a plain file")
+    if not path.exists():
+        raise DataError(f"{path} is missing: the checkpoint is incomplete")
+    if path.stat().st_size > LARGEST:
+        raise Unsafe(f"{path} is larger than {LARGEST >> 30} GiB")
+    return path.read_bytes()
+
+
+def parse(data: bytes, path: Path) -> dict[str, Any]:
+    """A JSON object with finite numbers."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a number")
+
+    try:
+        value = json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON: {str(error)[:80]}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is not a JSON object")
+    return value
+
+
+def load(folder: Path) -> Checkpoint:
+    """The newest undamaged checkpoint of a run folder.
+
+    Raises:
+        MissingFile: If there is no run folder.
+        DataError: If it holds no checkpoint that is whole.
+    """
+    if not folder.exists():
+        raise MissingFile(f"{folder} does not exist; a run folder is made by `pushforward fit`")
+    problem: Exception = DataError(f"{folder} holds no checkpoint; is it a run folder?")
+    for path in checkpoints(folder):
+        try:
+            return decode(verify(path), path)
+        except DataError as error:
+            problem = error
+    raise problem
+
+
+def decode(files: dict[str, bytes], path: Path) -> Checkpoint:
+    """A checkpoint from its files."""
+    plain, tensors = {}, {}
+    for name, data in files.items():
+        stem, _, ending = name.partition(".")
+        if ending == "json":
+            plain[stem] = parse(data, path / name)
+        elif ending == "safetensors":
+            try:
+                tensors[stem] = safetensors.torch.load(data)
+            except Exception as error:
+                raise DataError(f"{path / name} is not a safetensors file") from error
+    rows = files.get("history.jsonl", b"").splitlines()
+    return Checkpoint(plain, tensors, [parse(row, path / "history.jsonl") for row in rows])

@@ -1,0 +1,369 @@
+"""The same data, budget and seeds for every family and the classical baselines."""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import families as registry
+from . import metrics
+from .data import datasets, reading
+from .data.reading import Samples
+from .data.schema import Schema
+from .errors import DataError, FolderInUse, PushforwardError, UsageError
+from .fitted import FittedModel, fit
+from .metrics.estimate import Estimate
+from .model import Likelihood
+from .progress import Update, bar
+
+SCORED = 2000  # test rows whose likelihood is evaluated when that takes an integral
+PRIMARY = "energy_distance"
+GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
+
+
+@dataclass
+class Entry:
+    """One family fitted with one seed: what it cost, what it drew, what was measured."""
+
+    family: str
+    seed: int
+    seconds: float = 0.0
+    seconds_measuring: float = 0.0
+    parameters: int = 0
+    nfe: int = 0
+    seconds_per_1000: float = math.nan
+    likelihood: Likelihood = Likelihood.NONE
+    nll: Estimate | None = None  # nats a datum on test data
+    metrics: dict[str, Estimate] = field(default_factory=dict)
+    error: str = ""
+    model: FittedModel | None = None
+    generated: np.ndarray | None = None
+
+
+@dataclass
+class Comparison:
+    """What `compare` found.
+
+    Arguments:
+        entries: One for each family and seed.
+        train: Training data, ``(n, *event)``, in the units of the data.
+        test: Held-out data, on which everything is measured.
+        schema: The data's schema.
+        budget: What each family was given, in words.
+        source: What the data are, in words.
+        dataset: The built-in data set, where its exact density may be known.
+    """
+
+    entries: list[Entry]
+    train: np.ndarray
+    test: np.ndarray
+    schema: Schema
+    budget: str
+    source: str
+    dataset: datasets.Dataset | None = None
+    seconds: float = 0.0
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The leaderboard, best first by energy distance; one row a family, seeds averaged."""
+        rows = [self.row(name) for name in dict.fromkeys(e.family for e in self.entries)]
+        rows.sort(key=lambda r: (r[PRIMARY] is None, r[PRIMARY].value if r[PRIMARY] else 0))
+        ranked = [r for r in rows if r[PRIMARY]]
+        for row in ranked:
+            # a family is behind another only when its whole interval lies above the other's
+            row["rank"] = 1 + sum(o[PRIMARY].high < row[PRIMARY].low for o in ranked)
+        return rows
+
+    def row(self, family: str) -> dict[str, Any]:
+        """One family's line of the leaderboard."""
+        mine = [e for e in self.entries if e.family == family and not e.error]
+        failed = [e.error for e in self.entries if e.family == family and e.error]
+        row: dict[str, Any] = {"family": family, "rank": None, "seeds": len(mine)}
+        row |= {"error": failed[0] if failed else "", PRIMARY: None, "nll": None}
+        row["likelihood"] = mine[0].likelihood.value if mine else Likelihood.NONE.value
+        for name in dict.fromkeys(name for e in mine for name in e.metrics):
+            row[name] = pooled([e.metrics[name] for e in mine if name in e.metrics])
+        scored = [e.nll for e in mine if e.nll]
+        row["nll"] = pooled(scored) if scored else None
+        for name in ("seconds", "seconds_per_1000", "nfe", "parameters"):
+            row[name] = float(np.mean([getattr(e, name) for e in mine])) if mine else None
+        return row
+
+    def best(self) -> list[str]:
+        """The families that nothing measured here separates from the first."""
+        return [r["family"] for r in self.table if r["rank"] == 1]
+
+    def text(self) -> str:
+        """The leaderboard for a terminal."""
+        lines = [
+            f"{'':>2} {'family':17}{'energy distance':>24}{'floor':>9}{'nats':>10}  {'likelihood':12}"
+            f"{'train s':>8}{'s/1000':>8}{'NFE':>5}{'params':>9}"
+        ]
+        for r in self.table:
+            if r[PRIMARY] is None:
+                lines.append(f"{'':>2} {r['family']:17}failed: {r['error'][:90]}")
+                continue
+            e, nll = r[PRIMARY], r["nll"]
+            lines.append(
+                f"{r['rank']:>2} {r['family']:17}"
+                f"{f'{e.value:.4f} [{e.low:.4f}, {e.high:.4f}]':>24}{e.floor:>9.4f}"
+                f"{nll.value if nll else math.nan:>10.3f}  {r['likelihood']:12}"
+                f"{r['seconds']:>8.1f}{r['seconds_per_1000']:>8.2f}{r['nfe']:>5.0f}"
+                f"{r['parameters']:>9,.0f}"
+            )
+        ties = self.best()
+        tied = f"{', '.join(ties)} are not separated by these data." if len(ties) > 1 else ""
+        lines.append(f"{tied} nats: negative log-likelihood of a test datum, of the kind named.")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything measured, for machines."""
+
+        def plain(value: Any) -> Any:
+            return value._asdict() if isinstance(value, Estimate) else value
+
+        rows = [{k: plain(v) for k, v in row.items()} for row in self.table]
+        sizes = {"train": len(self.train), "test": len(self.test)}
+        return {"source": self.source, "budget": self.budget, **sizes, "table": rows}
+
+    def save_report(self, folder: str | Path) -> Path:
+        """Write ``report.html``, one file that needs no network, into a folder."""
+        from .report import html
+
+        return html.write(self, Path(folder))
+
+
+def pooled(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean over seeds; its interval holds the spread between seeds and that within each."""
+    values = np.array([e.value for e in estimates])
+    low, high = (np.mean([getattr(e, side) for e in estimates]) for side in ("low", "high"))
+    spread = 1.96 * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    mean = float(values.mean())
+    return estimates[0]._replace(
+        value=mean,
+        low=mean - math.hypot(mean - low, spread),
+        high=mean + math.hypot(high - mean, spread),
+        floor=float(np.mean([e.floor for e in estimates])),
+    )
+
+
+def subset(samples: Samples, rows: np.ndarray) -> Samples:
+    """Some rows of the data."""
+    y = None if samples.y is None else samples.y[rows]
+    return samples._replace(x=samples.x[rows], y=y)
+
+
+def partition(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Four fifths to train on, one fifth (at most 10,000) to test on."""
+    order = np.random.default_rng(seed).permutation(n)
+    test = min(max(n // 5, 1), 10_000)
+    return np.sort(order[test:]), np.sort(order[:test])
+
+
+def compare(
+    x: Any,
+    families: Sequence[str] | None = None,
+    *,
+    y: Any = None,
+    condition: str | None = None,
+    minutes: float | None = None,
+    total_minutes: float | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] = (0,),
+    device: str = "auto",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool | Update = True,
+) -> Comparison:
+    """Fit every family to the same data with the same budget and seeds, and measure all alike.
+
+    Arguments:
+        x: As in `fit`.
+        families: Keys of families; all of them, baselines included, when None.
+        y: As in `fit`.
+        condition: As in `fit`.
+        minutes: Wall time per family and seed, set-up included.
+        total_minutes: Wall time of everything instead.
+        steps: Rounds of training instead; the families' own budgets when nothing is given.
+        seeds: One fit for each.
+        device: As in `fit`.
+        out: A folder for ``report.html``.
+        overwrite: Replace an old report there.
+        progress: As in `fit`.
+
+    Raises:
+        DataError: If the data cannot be used.
+        UsageError: If a family does not exist or budgets contradict each other.
+    """
+    if sum(b is not None for b in (minutes, total_minutes, steps)) > 1:
+        raise UsageError("give one budget: minutes, total_minutes or steps")
+    if total_minutes is not None and not 0 < total_minutes < math.inf:
+        raise UsageError(f"total_minutes is {total_minutes}; it must be positive")
+    if out is not None and not overwrite and (Path(out) / "report.html").exists():
+        raise FolderInUse(f"{out} holds a report already; use --overwrite or another folder")
+    chosen = [registry.key(f) for f in families] if families else ordered()
+    samples = reading.read(x, y=y, condition=condition)
+    if len(samples.x) < 10:
+        raise DataError(f"{len(samples.x)} rows are too few to compare families: have 10 or more")
+    train, test = partition(len(samples.x))
+    known = datasets.load(x) if isinstance(x, str) and x in datasets.names() else None
+    result = Comparison(
+        [],
+        samples.x[train],
+        samples.x[test],
+        samples.schema,
+        budget_text(minutes, total_minutes, steps, seeds),
+        x if isinstance(x, str) else "the data passed",
+        known,
+    )
+    labels = None if known is None or known.y is None else known.y
+    work = [(f, s) for s in seeds for f in chosen]
+    clock = Clock(total_minutes, minutes)
+    with bar("compare", show=progress is True) as shown:
+        update = progress if callable(progress) else shown
+        for i, (family, seed) in enumerate(work):
+            share = clock.share(sum(f not in registry.BASELINES for f, _ in work[i:]))
+            entry = one(
+                family,
+                seed,
+                subset(samples, train),
+                subset(samples, test),
+                labels=None if labels is None else (labels[train], labels[test]),
+                minutes=share if family not in registry.BASELINES else None,
+                steps=steps,
+                device=device,
+                update=lambda f, t, i=i, family=family: update((i + f) / len(work), f"{family} {t}"),
+            )
+            clock.evaluated(entry)
+            result.entries.append(entry)
+            announce(entry, i + 1, len(work), shown=progress is True)
+    result.seconds = time.monotonic() - clock.started
+    if out is not None:
+        result.save_report(out)
+    return result
+
+
+def ordered() -> list[str]:
+    """The baselines first, which are quick, then the other families."""
+    names = registry.names()
+    return [n for n in names if n in registry.BASELINES] + [
+        n for n in names if n not in registry.BASELINES
+    ]
+
+
+def budget_text(
+    minutes: float | None, total: float | None, steps: int | None, seeds: Sequence[int]
+) -> str:
+    """The budget in words."""
+    if total is not None:
+        budget = f"{total:g} minutes of wall time in all, in equal shares"
+    elif minutes is not None:
+        budget = f"{minutes:g} minutes of wall time a family and seed"
+    else:
+        budget = f"{steps} steps" if steps else "each family's own number of steps"
+    return f"{budget}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+
+
+class Clock:
+    """Shares a total budget: what is left, less the time to measure, over the fits to come."""
+
+    def __init__(self, total: float | None, minutes: float | None) -> None:
+        self.started, self.total, self.minutes = time.monotonic(), total, minutes
+        self.measuring: list[float] = []
+
+    def share(self, fits: int) -> float | None:
+        """Minutes for the next fit of ``fits``."""
+        if self.total is None or not fits:
+            return self.minutes
+        left = 60 * self.total - (time.monotonic() - self.started)
+        each = max(self.measuring) if self.measuring else GUESS
+        return max((left / fits - each) / 60, 0.02)
+
+    def evaluated(self, entry: Entry) -> None:
+        """Note how long the measuring of a fit took."""
+        self.measuring.append(entry.seconds_measuring)
+
+
+def one(
+    family: str,
+    seed: int,
+    train: Samples,
+    test: Samples,
+    *,
+    labels: tuple[np.ndarray, np.ndarray] | None,
+    minutes: float | None,
+    steps: int | None,
+    device: str,
+    update: Update,
+) -> Entry:
+    """Fit and measure one family with one seed; a failure is an entry, not the end."""
+    entry, began = Entry(family, seed), time.monotonic()
+    try:
+        model = fit(
+            train,
+            family,
+            minutes=minutes,
+            steps=None if minutes else steps,
+            seed=seed,
+            device=device,
+            progress=update,
+        )
+        entry.seconds, measured = time.monotonic() - began, time.monotonic()
+        update(1.0, "sampling and measuring")
+        measure(entry, model, train, test, labels)
+        entry.seconds_measuring = time.monotonic() - measured
+    except PushforwardError as error:
+        entry.error = str(error)
+    return entry
+
+
+def measure(
+    entry: Entry,
+    model: FittedModel,
+    train: Samples,
+    test: Samples,
+    labels: tuple[np.ndarray, np.ndarray] | None,
+) -> None:
+    """Everything the leaderboard and the report say of a fitted model."""
+    n = len(test.x)
+    entry.model, entry.parameters, entry.nfe = model, model.parameters, model.model.nfe
+    entry.likelihood = model.likelihood
+    model.draw(min(n, 8), test.y if test.y is None else test.y[: min(n, 8)], seed=0)  # warm up
+    began = time.monotonic()
+    entry.generated = model.draw(n, test.y, seed=entry.seed)
+    entry.seconds_per_1000 = (time.monotonic() - began) / n * 1000
+    entry.metrics = metrics.evaluate(
+        test.x,
+        entry.generated,
+        train=train.x,
+        labels=None if labels is None else np.concatenate(labels),
+        seed=entry.seed,
+    )
+    if model.likelihood is not Likelihood.NONE:
+        rows = slice(None, SCORED)
+        y = None if test.y is None else test.y[rows]
+        values = model.log_prob(test.schema.restore(test.x[rows]), y, seed=entry.seed)
+        entry.nll = metrics.negative_log_likelihood(values, seed=entry.seed)
+
+
+def announce(entry: Entry, done: int, all_: int, *, shown: bool) -> None:
+    """One line for a finished fit."""
+    if shown:
+        e = entry.metrics.get(PRIMARY)
+        found = entry.error[:120] if e is None else f"energy distance {e.value:.4f}"
+        text = f"[{done}/{all_}] {entry.family} (seed {entry.seed}) {entry.seconds:.1f} s, {found}"
+        print(text, file=sys.stderr, flush=True)
+
+
+def evaluate_sources(
+    real: Any, generated: Any, names: Sequence[str] | None = None, seed: int = 0
+) -> dict[str, Estimate]:
+    """`metrics.evaluate` on anything that `fit` reads; columns are matched by name."""
+    first = reading.read(real)
+    rows, _ = first.schema.validate(generated)
+    return metrics.evaluate(first.x, rows, metrics=names, seed=seed)

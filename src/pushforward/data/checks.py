@@ -1,0 +1,143 @@
+"""What can be wrong with data, found all at once and said with its rows and its remedy."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from .sources import Cells, Raw, show
+
+FEW_ROWS = 50
+EXACT = 2**53  # the largest range in which float64 holds every integer
+PHRASES = {
+    "missing": "{count} missing value{s}",
+    "infinite": "{count} infinite value{s}",
+    "text": "{count} value{s} that {are} not a number",
+    "complex": "complex numbers",
+    "dates": "dates or times",
+    "objects": "values that are not numbers",
+    "large": "{count} integer{s} beyond 2^53, where numbers stop being exact",
+    "constant": "the same value in every row",
+    "duplicate": "a name that {count} columns share",
+    "unnamed": "no name",
+    "rows": "only {count} row{s}",
+    "empty": "no columns",
+    "bounds": "{count} value{s} outside the bounds",
+    "fraction": "{count} value{s} that {are} not whole, unlike the data the model was fitted on",
+    "classes": "{count} different values, too many for classes",
+}
+
+
+class Problem(NamedTuple):
+    """Something wrong with the data.
+
+    Arguments:
+        column: The column's name, or None for the data as a whole.
+        kind: A key of `PHRASES`.
+        count: How many values, rows or columns are affected.
+        rows: The first few affected rows, counted from 1 without the header.
+        remedy: What to do.
+        fatal: Whether it keeps a model from being fitted.
+    """
+
+    column: str | None
+    kind: str
+    count: int
+    rows: tuple[int, ...]
+    remedy: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        """One line without the name of the source."""
+        where = "the data have" if self.column is None else f"column '{show(self.column)}' has"
+        s, are = ("", "is") if self.count == 1 else ("s", "are")
+        what = PHRASES[self.kind].format(count=self.count, s=s, are=are)
+        listed = ", ".join(map(str, self.rows)) + (", ..." if self.count > len(self.rows) else "")
+        rows = f" (row{'s' if self.count > 1 else ''} {listed})" if self.rows else ""
+        return f"{where} {what}{rows}; {self.remedy}"
+
+
+def marked(cells: Cells, kind: str, mask: np.ndarray, remedy: str) -> Iterator[Problem]:
+    """One problem if any row of a mask is marked."""
+    rows = np.flatnonzero(mask.reshape(len(mask), -1).any(1))
+    if len(rows):
+        first = tuple(int(r) + 1 for r in rows[:5])
+        yield Problem(title(cells), kind, len(rows), first, remedy)
+
+
+def title(cells: Cells) -> str | None:
+    """The name of a column for a message; an array of higher rank has none."""
+    return None if cells.values.ndim > 1 else str(cells.name)
+
+
+def in_data(raw: Raw) -> Iterator[Problem]:
+    """Problems of the data as a whole, and of the names of its columns."""
+    if not raw.cells or 0 in raw.shape:
+        yield Problem(None, "empty", 0, (), "give at least one column of numbers")
+    elif raw.rows < FEW_ROWS:
+        fatal = raw.rows < 2
+        remedy = "give at least two" if fatal else f"expect little of fewer than {FEW_ROWS}"
+        yield Problem(None, "rows", raw.rows, (), remedy, fatal)
+    for name, count in Counter(str(c.name) for c in raw.cells).items():
+        if not name.strip():
+            yield Problem(name, "unnamed", count, (), "name it in the header")
+        elif count > 1:
+            yield Problem(name, "duplicate", count, (), "rename all but one")
+
+
+def in_numbers(cells: Cells) -> Iterator[Problem]:
+    """Why the values of a column cannot be used as numbers, if so."""
+    kind, values = cells.values.dtype.kind, cells.values
+    if kind in "OUS":
+        yield from in_text(cells)
+    elif kind == "c":
+        yield Problem(title(cells), "complex", len(values), (), "split real and imaginary parts")
+    elif kind in "mM":
+        yield Problem(title(cells), "dates", len(values), (), "turn them into numbers, or drop it")
+    elif kind not in "biuf":
+        yield Problem(title(cells), "objects", len(values), (), "give an array of numbers")
+    else:
+        yield from marked(
+            cells, "missing", _nan(values) | cells.missing, "remove or fill them"
+        )
+        if kind == "f":
+            yield from marked(cells, "infinite", np.isinf(values), "remove or replace them")
+        if kind in "iu":
+            beyond = (values > EXACT) | ((values < -EXACT) if kind == "i" else False)
+            yield from marked(cells, "large", beyond, "subtract an offset, or drop it")
+
+
+def in_text(cells: Cells) -> Iterator[Problem]:
+    """Which cells of a column of objects are no numbers."""
+    if cells.values.ndim > 1 or cells.values.dtype.kind == "O" and cells.dtype == "O":
+        yield Problem(title(cells), "objects", len(cells.values), (), "give an array of numbers")
+        return
+    yield from marked(cells, "missing", cells.missing, "remove or fill them")
+    mask = np.array([not _number(v) for v in cells.values], bool) & ~cells.missing
+    yield from marked(cells, "text", mask, "drop it, encode it, or take it as the condition")
+    if not mask.any() and not cells.missing.all():
+        yield Problem(title(cells), "objects", len(mask), (), "convert the column to numbers")
+
+
+def constant(cells: Cells) -> Iterator[Problem]:
+    """Whether every value of a column of finite numbers is the same."""
+    values = cells.values
+    numeric = values.dtype.kind in "biuf" and len(values) > 1 and values.size > 0
+    if numeric and not cells.missing.any() and values.min() == values.max():
+        yield Problem(title(cells), "constant", len(values), (), "drop it")
+
+
+def _nan(values: np.ndarray) -> np.ndarray:
+    """Rows with a value that is not a number."""
+    if values.dtype.kind != "f":
+        return np.zeros(len(values), bool)
+    return np.isnan(values).reshape(len(values), -1).any(1)
+
+
+def _number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

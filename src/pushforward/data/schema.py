@@ -1,0 +1,256 @@
+"""What raw data look like, so that samples can be given back in their likeness.
+
+A schema remembers the kind of container, the shape of one datum, each column's name, type and
+range, and how a condition ``y`` becomes the vector ``c`` whose first entry is 1. It is plain
+JSON on disk.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, NumericalError, UsageError
+from . import checks
+from .sources import KINDS, TABLES, Cells, Raw, listing, raw, show
+
+FEW_CLASSES = 50  # integers with more values than this are numbers, not classes
+MANY_CLASSES = 1000
+LEVELS = 256
+Bound = float | None
+Label = str | bool | int
+PRECISION = {"f2": "f2", "f4": "f4", "halffloat": "f2", "float": "f4"} | {
+    f"{f}{bits}": f"f{bits // 8}" for f in ("float", "Float") for bits in (16, 32)
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, or all entries of an array of higher rank.
+
+    Arguments:
+        name: Its name, or its position.
+        dtype: Its type as its own library spells it.
+        integer: Whether all its values are whole.
+        low: The smallest value observed.
+        high: The largest value observed.
+        bounds: The open interval that the user declared, closed for integers.
+    """
+
+    name: str | int
+    dtype: str
+    integer: bool
+    low: float
+    high: float
+    bounds: tuple[Bound, Bound] = (None, None)
+
+    def settle(self, values: np.ndarray) -> np.ndarray:
+        """Whole numbers within the observed range, or numbers within the bounds and the type."""
+        if self.integer:
+            return np.clip(np.rint(values), self.low, self.high)
+        precision = np.dtype(PRECISION.get(self.dtype, "f8")).type
+        low, high = np.finfo(precision).min, np.finfo(precision).max
+        if self.bounds[0] is not None:
+            low = np.nextafter(precision(self.bounds[0]), high)
+        if self.bounds[1] is not None:
+            high = np.nextafter(precision(self.bounds[1]), low)
+        return np.clip(values, low, high).astype(precision).clip(low, high)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How ``y`` becomes a vector: classes in one-hot entries, or numbers standardised.
+
+    Arguments:
+        column: The column that it was taken from, or None.
+        labels: The classes; empty for numbers.
+        mean: The mean of each number; empty for classes.
+        scale: The standard deviation of each number.
+    """
+
+    column: str | None = None
+    labels: tuple[Label, ...] = ()
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Entries of the vector beside the first."""
+        return len(self.labels) or len(self.mean)
+
+    def encode(self, y: Any) -> np.ndarray:
+        """The entries after the first, shape (n, length); a single condition gives one row."""
+        return self._one_hot(y) if self.labels else self._standardise(y)
+
+    def _one_hot(self, y: Any) -> np.ndarray:
+        index = {str(label): i for i, label in enumerate(self.labels)}
+        index |= {str(b).lower(): index[str(b)] for b in (False, True) if b in self.labels}
+        keys = [str(plain(v)) for v in np.atleast_1d(as_vector(y)).ravel()]
+        unknown = sorted({k for k in keys if k not in index})
+        if unknown:
+            raise DataError(
+                f"no class is called {show(unknown[0], 40)!r}; choose from {listing(self.labels)}"
+            )
+        return np.eye(len(self.labels))[[index[k] for k in keys]]
+
+    def _standardise(self, y: Any) -> np.ndarray:
+        try:
+            values = np.asarray(as_vector(y), dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the condition must be numbers, not {show(y, 40)!r}") from error
+        k = len(self.mean)
+        if values.size % k or (values.ndim > 1 and values.shape[-1] != k):
+            raise DataError(f"a condition has {k} numbers; got an array of shape {values.shape}")
+        if not np.isfinite(values).all():
+            raise DataError("the condition holds values that are not finite; remove them")
+        return (values.reshape(-1, k) - self.mean) / self.scale
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The likeness of raw data.
+
+    Arguments:
+        kind: "numpy", "torch", "pandas", "polars", or "table" for CSV, Parquet and Arrow.
+        dtype: The type of an array, "" for tables.
+        shape: The shape of one datum as the user has it; () for a one-dimensional array.
+        columns: Each column, or one entry for an array of higher rank.
+        levels: The number of values that an entry can take when all are integers within one
+            range of at most 256 values, otherwise 0.
+        low: The smallest of these values.
+        condition: How ``y`` is encoded, or None.
+    """
+
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    columns: tuple[Column, ...]
+    levels: int = 0
+    low: int = 0
+    condition: Condition | None = None
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """The shape of one datum as a model sees it."""
+        return self.shape or (1,)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [str(c.name) for c in self.columns]
+
+    @property
+    def condition_length(self) -> int:
+        """The length of the condition vector, 0 for none."""
+        return 0 if self.condition is None else 1 + self.condition.length
+
+    def encode(self, y: Any, n: int | None = None) -> np.ndarray:
+        """Turn raw conditions into vectors; None gives zeros, which say that nothing is known.
+
+        Arguments:
+            y: One condition for each datum, or a single one for all.
+            n: The number of data; needed for None, and to repeat a single condition.
+
+        Returns:
+            Shape (n, condition_length); the first entry is 1.
+
+        Raises:
+            DataError: If a class is unknown, or the number of conditions is not n.
+            UsageError: If the model was fitted without conditions.
+        """
+        if y is None:
+            return np.zeros((n or 0, self.condition_length))
+        if self.condition is None:
+            raise UsageError("the model was fitted without a condition; fit it with one")
+        rows = self.condition.encode(y)
+        if n is not None and len(rows) == 1:
+            rows = np.repeat(rows, n, axis=0)
+        if n is not None and len(rows) != n:
+            raise DataError(f"{len(rows)} conditions for {n} data; give one for each, or one")
+        return np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
+
+    def restore(self, x: np.ndarray) -> Any:
+        """Give numbers of shape ``(n, *event)`` back as the kind of data that was fitted.
+
+        Raises:
+            NumericalError: If they are not finite.
+        """
+        if x.shape[1:] != self.event:
+            raise DataError(f"data of shape {x.shape[1:]} where the schema says {self.event}")
+        if not np.isfinite(x).all():
+            raise NumericalError("some samples are not finite; train longer or at a lower rate")
+        if len(self.shape) > 1:
+            return self._array(self.columns[0].settle(x))
+        settled = [c.settle(x[:, j]) for j, c in enumerate(self.columns)]
+        if self.kind in TABLES:
+            return RESTORE[self.kind](self.columns, settled)
+        return self._array(np.stack(settled, axis=1))
+
+    def _array(self, x: np.ndarray) -> Any:
+        x = x.reshape(len(x), *self.shape)
+        if self.kind == "numpy":
+            return x.astype(self.dtype)
+        import torch
+
+        return torch.from_numpy(x).to(getattr(torch, self.dtype))
+
+    def validate(self, x: Any) -> np.ndarray:
+        """Data to be scored as numbers of shape ``(n, *event)``, the columns in the schema's order.
+
+        Raises:
+            DataError: If they are not of the kind that was fitted.
+        """
+        return self.arrange(raw(x))
+
+    def arrange(self, data: Raw) -> np.ndarray:
+        """`validate` for a source that has been read already."""
+        if self.kind in TABLES and data.kind in TABLES:
+            cells = self._by_name(data)
+        else:
+            given, shape = data.shape or (1,), self.event
+            if given != shape:
+                raise DataError(
+                    f"{data.name}: one datum has shape {given}; the model was fitted on {shape}"
+                )
+            cells = data.cells
+        if not data.rows:
+            raise DataError(f"{data.name}: has no rows")
+        for column, cell in zip(self.columns, cells, strict=True):
+            for problem in faults(column, cell):
+                raise DataError(f"{data.name}: {problem}")
+        return Raw(data.kind, data.name, self.event, tuple(cells)).stack()
+
+    def _by_name(self, data: Raw) -> tuple[Cells, ...]:
+        have = {str(c.name): c for c in data.cells}
+        if self.condition is not None and self.condition.column not in self.names:
+            have.pop(str(self.condition.column), None)
+        lacking = [n for n in self.names if n not in have]
+        unknown = [n for n in have if n not in self.names]
+        if lacking or unknown:
+            what = f"lacks the columns {listing(lacking)}" if lacking else ""
+            more = f"has the unknown columns {listing(unknown)}" if unknown else ""
+            raise DataError(f"{data.name}: {what}{' and ' if what and more else ''}{more}")
+        if len(data.cells) > len(set(map(lambda c: str(c.name), data.cells))):
+            raise DataError(f"{data.name}: some columns share a name; rename all but one")
+        return tuple(have[n] for n in self.names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, numbers and text."""
+        return _plain_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Schema":
+        """The inverse of `to_json`.
+
+        Raises:
+            DataError: If a key is unknown or missing, or a value is not of its kind.
+        """
+        from .strict import parse
+
+        return parse(cls, data, "schema")
+
+
+def _plain_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain_json(v) for k, v in value.items()}
+    return [_plain_json(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,237 @@
+"""Where data come from: anything a user may pass, as plain NumPy columns with their names.
+
+A table, and an array with at most two axes, becomes one `Cells` for each column. An array with
+more axes, an image say, becomes a single `Cells` whose values keep their axes. Libraries that are
+not loaded are never imported: a frame is recognised by the module of its class.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError, MissingFile
+
+TABLES = ("pandas", "polars", "table")
+KINDS = ("numpy", "torch", *TABLES)
+
+
+class Cells(NamedTuple):
+    """One column of a table, or a whole array of higher rank.
+
+    Arguments:
+        name: The column's name, or its position in an array.
+        dtype: The type as the column's own library spells it.
+        values: Numbers, or Python objects where they are not numbers.
+        missing: Which rows hold nothing at all, shape (n,).
+    """
+
+    name: str | int
+    dtype: str
+    values: np.ndarray
+    missing: np.ndarray
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A source as columns.
+
+    Arguments:
+        kind: One of `KINDS`: what to give back.
+        name: How messages call the source.
+        shape: The shape of one datum as the user has it; () for a one-dimensional array.
+        cells: The columns, or one entry for an array of higher rank.
+        dtype: The type of an array, "" for tables.
+        extra: Arrays beside the data that can serve as the condition, by name.
+    """
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    cells: tuple[Cells, ...]
+    dtype: str = ""
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """The number of data."""
+        return len(self.cells[0].values) if self.cells else 0
+
+    def stack(self) -> np.ndarray:
+        """The numbers as float64 with shape ``(n, *event)``."""
+        if len(self.shape) > 1:
+            return self.cells[0].values.astype(np.float64)
+        return np.stack([c.values.astype(np.float64) for c in self.cells], axis=1)
+
+
+def show(text: Any, limit: int = 60) -> str:
+    """A name from outside as a message may print it: one line, printable, not too long."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text)[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def listing(names: Any, limit: int = 100) -> str:
+    """Names separated by commas, cut where a message would grow too long."""
+    return show(", ".join(show(n, 30) for n in names), limit)
+
+
+def raw(source: Any) -> Raw:
+    """Read any source: a built-in name, a path, an array, a tensor or a frame.
+
+    Raises:
+        DataError: If it is nothing that holds data.
+    """
+    if isinstance(source, str | os.PathLike):
+        return of_text(os.fspath(source))
+    origin = {base.__module__.split(".")[0] for base in type(source).__mro__}
+    kind = type(source).__name__
+    if "torch" in origin:
+        return of_tensor(source)
+    if "pandas" in origin and kind == "DataFrame":
+        return of_pandas(source)
+    if "polars" in origin and kind == "DataFrame":
+        return of_polars(source)
+    if "pyarrow" in origin and kind == "Table":
+        return of_arrow(source, "the table")
+    if isinstance(source, np.ndarray | list | tuple):
+        return of_array(source)
+    raise DataError(
+        f"{show(kind)} is not data; give a file, an array, a tensor or a pandas or polars DataFrame"
+    )
+
+
+def of_text(text: str) -> Raw:
+    """A built-in data set by its name, or a file by its path."""
+    from . import datasets, files
+
+    if text in datasets.names():
+        return of_dataset(datasets.load(text))
+    path = Path(text)
+    if path.suffix == "" and not os.path.lexists(path.parent / show(path.name, 200)):
+        raise MissingFile(
+            f"{show(text)}: no such file, and no built-in data set of that name; "
+            f"built in are {listing(datasets.names(), 150)}"
+        )
+    return files.read(path)
+
+
+def of_dataset(data: Any) -> Raw:
+    """A built-in data set; its labels go by "label", "target" and their own name."""
+    extra = {} if data.y is None else dict.fromkeys(("label", "target", data.label), data.y)
+    if data.columns is None:
+        return of_array(data.x, data.name, extra=extra)
+    from pyarrow import table
+
+    columns = dict(zip(data.columns, data.x.T, strict=True))
+    return of_arrow(table(columns), data.name, extra=extra)
+
+
+def of_array(
+    source: Any,
+    name: str = "the array",
+    *,
+    kind: str = "numpy",
+    dtype: str = "",
+    extra: Mapping[str, np.ndarray] | None = None,
+) -> Raw:
+    """A NumPy array, or nested lists of numbers, with the data along the first axis."""
+    try:
+        x = np.asarray(source)
+    except ValueError as error:
+        raise DataError(f"{name}: the rows differ in length; give a regular array") from error
+    if x.ndim == 0:
+        raise DataError(f"{name}: a single value is not a set of data; give an array of n data")
+    mask = np.ma.getmaskarray(source) if isinstance(source, np.ma.MaskedArray) else None
+    spelled, columns = dtype or x.dtype.str.lstrip("<=|"), x[:, None] if x.ndim == 1 else x
+    if x.ndim > 2:
+        cells: tuple[Cells, ...] = (Cells("value", spelled, x, _rows(mask, x)),)
+    else:
+        masks = np.zeros(columns.shape, bool) if mask is None else mask.reshape(columns.shape)
+        cells = tuple(
+            Cells(str(j), spelled, columns[:, j], masks[:, j]) for j in range(columns.shape[1])
+        )
+    return Raw(kind, name, x.shape[1:], cells, spelled, extra or {})
+
+
+def _rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
+    return np.zeros(len(x), bool) if mask is None else mask.reshape(len(x), -1).any(1)
+
+
+def of_tensor(x: Any) -> Raw:
+    """A torch tensor, on any device."""
+    dtype = str(x.dtype).removeprefix("torch.")
+    if str(x.layout) != "torch.strided" or x.is_quantized:
+        raise DataError("the tensor is sparse or quantised; give a dense one")
+    x = x.detach().cpu().resolve_conj().resolve_neg()
+    return of_array(
+        (x.double() if x.is_floating_point() else x).numpy(),
+        "the tensor",
+        kind="torch",
+        dtype=dtype,
+    )
+
+
+def of_pandas(frame: Any) -> Raw:
+    """A pandas frame; nullable and Arrow-backed types included."""
+    cells = []
+    for j, name in enumerate(frame.columns):
+        column = frame.iloc[:, j]
+        missing = np.asarray(column.isna(), dtype=bool)
+        values = _pandas_numbers(column, missing)
+        label = int(name) if isinstance(name, int | np.integer) else str(name)
+        cells.append(Cells(label, str(column.dtype), values, missing))
+    return Raw("pandas", "the frame", (len(cells),), tuple(cells))
+
+
+def _pandas_numbers(column: Any, missing: np.ndarray) -> np.ndarray:
+    kind = getattr(column.dtype, "kind", "O")
+    if kind not in "biuf":
+        return column.to_numpy() if kind in "cmM" else column.to_numpy(dtype=object)
+    if missing.any():
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return column.to_numpy(dtype={"b": bool, "i": np.int64, "u": np.uint64}.get(kind, np.float64))
+
+
+def of_polars(frame: Any) -> Raw:
+    """A polars frame, by way of Arrow."""
+    decimals = {d: str(d) for d in frame.dtypes}
+    dtypes = ["Float64" if "Decimal" in decimals[d] else decimals[d] for d in frame.dtypes]
+    table = of_arrow(frame.to_arrow(), "the frame")
+    cells = tuple(c._replace(dtype=d) for c, d in zip(table.cells, dtypes, strict=True))
+    return Raw("polars", "the frame", table.shape, cells)
+
+
+def of_arrow(table: Any, name: str, *, extra: Mapping[str, np.ndarray] | None = None) -> Raw:
+    """An Arrow table, which is also what CSV and Parquet files are read into."""
+    cells = tuple(
+        _arrow_cells(column, header)
+        for header, column in zip(table.column_names, table.columns, strict=True)
+    )
+    return Raw("table", name, (len(cells),), cells, extra=extra or {})
+
+
+def _arrow_cells(column: Any, name: str) -> Cells:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    missing = np.asarray(column.is_null(), dtype=bool)
+    if types.is_null(column.type):
+        values: np.ndarray = np.full(len(column), np.nan)
+    elif types.is_temporal(column.type):
+        values = np.zeros(len(column), "datetime64[s]")
+    elif types.is_boolean(column.type):
+        values = np.asarray(column.fill_null(False), dtype=bool)
+    elif types.is_integer(column.type) or types.is_floating(column.type):
+        zero = pa.scalar(0, pa.float64()).cast(column.type)
+        values = np.asarray(column.fill_null(zero) if missing.any() else column)
+    else:
+        values = np.empty(len(column), object)
+        values[:] = column.to_pylist()
+    return Cells(name, str(column.type), values, missing)

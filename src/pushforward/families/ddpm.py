@@ -1,0 +1,125 @@
+r"""Denoising diffusion probabilistic models (Ho et al., 2020): predict the noise of a 1000-step chain.
+
+The chain is :math:`q(x_k \mid x_{k-1}) = \mathcal N(\sqrt{1-\beta_k}\,x_{k-1}, \beta_k I)`, the model
+:math:`p_\theta(x_{k-1} \mid x_k) = \mathcal N(\mu_\theta(x_k), \beta_k I)` with
+:math:`\mu_\theta = \tilde\mu(x_k, \hat x(x_k))`. Training minimises L_simple, which reweighs the
+terms of the variational bound; `DDPM.bound` is the bound itself, and `DDPM.log_prob` by default the
+density of the probability flow of the same network.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion import Diffusion
+from ..errors import UsageError
+from ..model import Event, Recipe
+from ..networks.mlp import TimeMLP
+from ..shapes import Condition, Data, PerDatum, Times, standard_normal, sum_event
+from ..theory import paths, predictions, samplers
+from ..theory.paths import Path
+
+SCHEDULES: dict[str, Callable[[int], Tensor]] = {
+    "linear": paths.linear_betas,
+    "cosine": paths.cosine_betas,
+}
+PREDICTIONS = {"noise": predictions.noise, "v": predictions.v, "data": predictions.data}
+
+
+def nodes(path: Path, u: Tensor) -> Tensor:
+    r""":math:`t = k/T` with :math:`k` uniform on :math:`1, \dots, T`."""
+    table: paths.DDPM = path  # type: ignore[assignment]
+    return ((u * table.steps).floor() + 1).clamp(max=table.steps) / table.steps
+
+
+class DDPM(Diffusion):
+    """A diffusion over the table of a Markov chain, which also has a variational bound."""
+
+    recipe = Recipe()
+    path: paths.DDPM
+
+    def log_prob(
+        self, x: Data, c: Condition = None, *, bound: bool = False, **options: Any
+    ) -> PerDatum:
+        """Density of the probability flow in nats, or the variational bound if ``bound``."""
+        return self.bound(x, c, **options) if bound else super().log_prob(x, c, **options)
+
+    def bound(self, x: Data, c: Condition = None, *, terms: int | None = None) -> PerDatum:
+        r"""An unbiased estimate of the variational lower bound (Ho et al., 2020, eq. 5), in nats.
+
+        .. math:: \log p(x_0) \ge -\mathrm{KL}(q(x_T|x_0)\,\|\,\mathcal N(0, I))
+            - \sum_{k=2}^T \mathrm{KL}(q(x_{k-1}|x_k, x_0)\,\|\,p(x_{k-1}|x_k)) + \log p(x_0|x_1)
+
+        Arguments:
+            x: Data.
+            c: Conditions.
+            terms: How many of the T terms to evaluate for each datum, in strata; all when None.
+        """
+        chosen = self.path.steps if terms is None else min(terms, self.path.steps)
+        edges = torch.linspace(0, self.path.steps, chosen + 1, device=x.device)
+        total = x.new_zeros(len(x))
+        for low, high in zip(edges[:-1], edges[1:]):
+            k = (low + (high - low) * torch.rand_like(total)).long().clamp(max=self.path.steps - 1)
+            total = total + (high - low) * self.term(x, k + 1, c)
+        return -total - self.terminal(x)
+
+    def terminal(self, x: Data) -> PerDatum:
+        r""":math:`\mathrm{KL}(q(x_T|x_0)\,\|\,\mathcal N(0, I))` per datum, in nats."""
+        alpha_bar = math.exp(-float(self.path.total[-1]))
+        d = x[0].numel()
+        return (alpha_bar * sum_event(x.square()) - d * (alpha_bar + math.log1p(-alpha_bar))) / 2
+
+    def term(self, x: Data, k: Tensor, c: Condition) -> PerDatum:
+        r"""The bound's term at each datum's :math:`k`: a KL for :math:`k \ge 2`, else :math:`-\log p`."""
+        x_t = self.path.interpolate(x, torch.randn_like(x), t := (k / self.path.steps).to(x))
+        estimate = self.denoiser(x_t, t, c).x
+        beta = self.path.beta(k).to(x)
+        mean, variance = self.path.posterior(x, x_t, k)
+        guess, _ = self.path.posterior(estimate, x_t, k)
+        ratio = variance.to(x) / beta
+        error = sum_event((mean - guess).square())
+        kl = (error / beta + x[0].numel() * (ratio - 1 - ratio.log())) / 2
+        scale = beta.sqrt().reshape(-1, *[1] * (x.ndim - 1))
+        first = -standard_normal((x - guess) / scale) + x[0].numel() * beta.log() / 2
+        return torch.where(k == 1, first, kl)
+
+
+def build(
+    event: Event,
+    *,
+    width: int = 256,
+    depth: int = 3,
+    chain: int = 1000,
+    schedule: str = "linear",
+    prediction: str = "noise",
+    sampler: str = "dpmpp_2m",
+    steps: int = 50,
+) -> DDPM:
+    """Build the model.
+
+    Arguments:
+        event: What the data look like.
+        width: Units in each hidden layer.
+        depth: Hidden layers.
+        chain: Length T of the chain.
+        schedule: The table of beta, "linear" or "cosine".
+        prediction: What the network predicts: "noise", "v" or "data".
+        sampler: The default sampler; "ddpm" is ancestral sampling.
+        steps: Its default number of steps.
+    """
+    if schedule not in SCHEDULES:
+        raise UsageError(f"schedule is {schedule!r}; choose from {', '.join(SCHEDULES)}")
+    if prediction not in PREDICTIONS:
+        raise UsageError(f"prediction is {prediction!r}; choose from {', '.join(PREDICTIONS)}")
+    return DDPM(
+        TimeMLP(event.shape, event.condition, width=width, depth=depth),
+        event.shape,
+        path=paths.DDPM(SCHEDULES[schedule](chain)),
+        prediction=PREDICTIONS[prediction],
+        time=nodes,
+        sampler=samplers.by_name(sampler),
+        steps=steps,
+    )

@@ -1,0 +1,173 @@
+r"""Generative adversarial network: non-saturating loss with R1 and R2 penalties.
+
+A generator carries noise to data; a discriminator, whose logit is the critic :math:`f`, tells data
+from samples. Each step of one leaves the other untouched.
+
+.. math:: \min_f\; \mathbb E_p\,\zeta(-f(x)) + \mathbb E_q\,\zeta(f(\tilde x)) + \tfrac\gamma2
+    \left(\mathbb E_p \|\nabla f\|^2 + \mathbb E_q \|\nabla f\|^2\right), \qquad
+    \min_G\; \mathbb E\,\zeta(-f(G(z)))
+
+with :math:`\zeta` the softplus (Goodfellow et al., 2014; Mescheder et al., 2018).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
+from ..networks.mlp import mlp
+from ..shapes import Condition, Data, PerDatum, Scalar
+from ..theory.adversarial import (
+    Critic,
+    discriminator_loss,
+    non_saturating,
+    saturating,
+    zero_centred_penalty,
+)
+
+CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
+GeneratorLoss = Callable[[Tensor], Tensor]
+
+
+class Conditional(nn.Module):
+    """A perceptron of :math:`(x, c)`; an unknown condition is the zero vector.
+
+    Arguments:
+        layers: A network of vectors ``(n, d + condition)``.
+        condition: The length of ``c``, 0 for none.
+    """
+
+    def __init__(self, layers: nn.Module, condition: int) -> None:
+        super().__init__()
+        self.layers, self.condition = layers, condition
+
+    def forward(self, x: Data, c: Condition = None) -> Tensor:
+        x = x.flatten(1)
+        if self.condition:
+            c = x.new_zeros(len(x), self.condition) if c is None else c.to(x)
+            x = torch.cat([x, c], dim=1)
+        return self.layers(x)
+
+
+class Adversarial(GenerativeModel):
+    """A generator and a critic that play against each other.
+
+    Arguments:
+        generator: Maps ``(n, latent)`` and a condition to ``(n, d)``.
+        critic: Maps data and a condition to one number each, ``(n, 1)``.
+        event_shape: The shape of one datum.
+        latent: The length of the noise vector.
+        critic_loss: What the critic minimises, given itself, data and samples.
+        generator_loss: What the generator minimises, given the critic's values on samples.
+        critic_steps: Steps of the critic for each of the generator.
+        recipe: How this game likes to be trained.
+    """
+
+    likelihood = Likelihood.NONE
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        critic: nn.Module,
+        event_shape: tuple[int, ...],
+        latent: int,
+        *,
+        critic_loss: CriticLoss,
+        generator_loss: GeneratorLoss,
+        critic_steps: int,
+        recipe: Recipe,
+    ) -> None:
+        super().__init__()
+        self.generator, self.critic = generator, critic
+        self.event_shape, self.latent = event_shape, latent
+        self.game, self.generator_loss = critic_loss, generator_loss
+        self.critic_steps, self.recipe = critic_steps, recipe
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"critic": self.critic, "generator": self.generator}
+
+    def objectives(self) -> Iterator[tuple[str, Loss]]:
+        for _ in range(self.critic_steps):
+            yield "critic", self.judge
+        yield "generator", self.deceive
+
+    def judge(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        """The critic's objective; the generator gets no gradient."""
+        with torch.no_grad():
+            fake = self.sample(len(x), c)
+        return self.game(lambda x: self.critic(x, c).squeeze(1), x, fake)
+
+    def deceive(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        """The generator's objective, on the conditions of a batch of data."""
+        return {"generator": self.generator_loss(self.score(self.sample(len(x), c), c))}
+
+    def score(self, x: Data, c: Condition = None) -> PerDatum:
+        """The critic's value: a logit for a GAN, a potential for a Wasserstein GAN."""
+        return self.critic(x, c).squeeze(1)
+
+    def sample(self, n: int, c: Condition = None) -> Tensor:
+        return self.generator(self.noise(n, self.latent), c).unflatten(1, self.event_shape)
+
+    def validation(self, x: Data, c: Condition = None) -> Scalar | None:
+        """None: no held-out value of the game falls as the samples improve."""
+        return None
+
+
+def networks(
+    event: Event, latent: int, width: int, depth: int
+) -> tuple[Conditional, Conditional]:
+    """A generator and a critic of the same width and depth."""
+    d, hidden = math.prod(event.shape), [width] * depth
+    generator = mlp(latent + event.condition, *hidden, d, activation=nn.SiLU)
+    critic = mlp(d + event.condition, *hidden, 1, activation=nn.SiLU)
+    return Conditional(generator, event.condition), Conditional(critic, event.condition)
+
+
+def penalised(critic: Critic, real: Data, fake: Data, penalty: float) -> dict[str, Scalar]:
+    """The discriminator's loss with R1 on the data and R2 on the samples."""
+    terms = discriminator_loss(critic(real), critic(fake))
+    if penalty:
+        r1, r2 = zero_centred_penalty(critic, real), zero_centred_penalty(critic, fake)
+        terms |= {"r1": penalty * r1, "r2": penalty * r2}
+    return terms
+
+
+LOSSES: dict[str, GeneratorLoss] = {"non_saturating": non_saturating, "saturating": saturating}
+
+
+def build(
+    event: Event,
+    *,
+    latent: int = 0,
+    width: int = 128,
+    depth: int = 3,
+    loss: str = "non_saturating",
+    penalty: float = 0.1,
+    critic_steps: int = 1,
+) -> Adversarial:
+    """A GAN of two perceptrons; ``latent=0`` chooses the length of the noise from the data.
+
+    Raises:
+        UsageError: If the loss is not known.
+    """
+    if loss not in LOSSES:
+        raise UsageError(f"gan has no loss {loss!r}; choose from {', '.join(LOSSES)}")
+    latent = latent or default_latent(event)
+    return Adversarial(
+        *networks(event, latent, width, depth),
+        event.shape,
+        latent,
+        critic_loss=partial(penalised, penalty=penalty),
+        generator_loss=LOSSES[loss],
+        critic_steps=critic_steps,
+        recipe=Recipe(steps=4000, batch=256, lr=1e-3, betas=(0.0, 0.99), ema=0.999, clip=100.0),
+    )
+
+
+def default_latent(event: Event) -> int:
+    """As many noise numbers as the data have entries, but at least 8 and at most 64."""
+    return min(max(math.prod(event.shape), 8), 64)

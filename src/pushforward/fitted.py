@@ -1,0 +1,589 @@
+"""Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
+
+import contextlib
+import hashlib
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import __version__, checkpoint, families
+from .checkpoint import Checkpoint
+from .data import reading, transforms
+from .data.reading import Samples
+from .data.schema import Schema
+from .errors import DataError, FolderInUse, NoLikelihood, NumericalError, Unavailable, UsageError
+from .model import Event, GenerativeModel, Likelihood, Recipe
+from .progress import Interrupted, Update, bar, signals
+from .training import Trainer, batches, held_out
+
+EVALUATIONS = 40  # validations in a full run
+PATIENCE = 14  # validations without improvement before a run stops
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Fork torch's generator at the door; the caller's is as it was afterwards."""
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"seed is {seed}; it is a whole number from 0 to 2^63 - 1")
+    with torch.random.fork_rng():
+        if seed is None:
+            torch.seed()
+        else:
+            torch.manual_seed(seed)
+        yield
+
+
+def choose_device(name: str) -> torch.device:
+    """A device by name; "auto" is the first GPU, or the CPU without one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise Unavailable(f"device {name!r} is not available here; use device='cpu'") from error
+    return torch.device(name)
+
+
+def rows_at_once(event_shape: tuple[int, ...]) -> int:
+    """Rows per chunk, from the shape alone, so that the same seed gives the same rows."""
+    return max(64, min(16384, 2**20 // max(int(np.prod(event_shape)), 1)))
+
+
+@dataclass
+class FittedModel:
+    """A trained model with the data's schema around it."""
+
+    model: GenerativeModel
+    transform: transforms.Chain
+    schema: Schema
+    config: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def family(self) -> str:
+        """The registry key of the family."""
+        return self.config["family"]
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What kind of number `log_prob` returns.
+
+        A density of dequantised integers bounds their log-mass from below, by Jensen's inequality.
+        """
+        if self.transform.stochastic and self.model.likelihood is not Likelihood.NONE:
+            return Likelihood.LOWER_BOUND
+        return self.model.likelihood
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def sample(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> Any:
+        """Draw ``n`` data of the same kind and schema as what was fitted.
+
+        Arguments:
+            n: How many.
+            y: A condition for all of them, or one for each; None averages over the conditions seen.
+            seed: Makes the draw repeatable.
+            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``.
+
+        Raises:
+            UsageError: If the family cannot honour an option.
+        """
+        return self.schema.restore(self.draw(n, y, seed=seed, **options))
+
+    def draw(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> np.ndarray:
+        """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
+        if n < 0 or int(n) != n:
+            raise UsageError(f"n is {n}; ask for a whole number of samples")
+        accepts(self.model.sample, options, self.family)
+        with seeded(seed), torch.inference_mode():
+            c = self.conditions(y, n)
+            z = [
+                self.model.sample(m, None if c is None else c[i : i + m], **options)
+                for i, m in chunks(n, rows_at_once(self.model.event_shape))
+            ]
+            x = torch.cat(z).cpu().double() if z else torch.zeros(0, *self.model.event_shape)
+            if not x.isfinite().all():
+                raise NumericalError(
+                    f"{self.family} drew values that are not finite; use more sampler steps"
+                )
+            return self.transform.inverse(x.double()).numpy()
+
+    def conditions(self, y: Any, n: int) -> Tensor | None:
+        """The condition vectors of ``n`` data."""
+        if not self.schema.condition_length:
+            if y is not None:
+                raise UsageError("the model was fitted without conditions: leave y out")
+            return None
+        c = np.zeros((n, self.schema.condition_length))
+        if y is not None:
+            c = self.schema.encode(y, n)
+        elif seen := self.config.get("conditions"):  # the law of conditions in training
+            c = np.asarray(seen)[torch.randint(len(seen), (n,)).numpy()]
+        return torch.as_tensor(c, dtype=torch.get_default_dtype()).to(device_of(self.model))
+
+    def log_prob(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
+        """Log-likelihood of each datum in nats and in the units of ``x``, of kind `likelihood`.
+
+        A density for continuous data, a mass for integers.
+
+        Raises:
+            NoLikelihood: If the family has none.
+            DataError: If ``x`` does not fit the schema.
+        """
+        if self.likelihood is Likelihood.NONE:
+            raise NoLikelihood(
+                f"{self.family} has no likelihood; for densities fit e.g. normalizing_flow"
+            )
+        accepts(self.model.log_prob, options, self.family)
+        rows, labels = self.schema.validate(x)
+        c_rows = labels if y is None else y
+        with seeded(seed), torch.no_grad():
+            c = None if c_rows is None else self.conditions(c_rows, len(rows))
+            if c is None and self.schema.condition_length:
+                c = torch.zeros(len(rows), self.schema.condition_length).to(device_of(self.model))
+            values = []
+            for i, m in chunks(len(rows), rows_at_once(self.model.event_shape)):
+                z, log_det = self.transform.forward(torch.as_tensor(rows[i : i + m]))
+                value = self.model.log_prob(
+                    z.to(next(iter(self.model.state_dict().values()))),
+                    None if c is None else c[i : i + m],
+                    **options,
+                )
+                values.append(value.cpu().double() + log_det)
+        result = torch.cat(values).numpy() if values else np.zeros(0)
+        if np.isnan(result).any():
+            raise NumericalError(f"{self.family} returned a log-likelihood that is not a number")
+        return result
+
+    def anomaly_score(self, x: Any, y: Any = None) -> np.ndarray:
+        """Minus the log-likelihood: larger is stranger."""
+        return -self.log_prob(x, y)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a run folder that `load` and the command line read."""
+        folder = Path(folder)
+        with checkpoint.lock(folder):
+            if checkpoint.checkpoints(folder):
+                raise FolderInUse(f"{folder} holds a run already; choose another folder")
+            tensors = {"model": self.model.state_dict()}
+            checkpoint.save(folder, Checkpoint(self.plain({"done": True}), tensors, self.history))
+        return folder
+
+    def plain(self, state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The JSON files of a checkpoint."""
+        config = self.config | {"transform": self.transform.to_json()}
+        return {"config": config, "schema": self.schema.to_json(), "state": state}
+
+
+def device_of(model: GenerativeModel) -> torch.device:
+    """Where a model's tensors are."""
+    return next(iter(model.state_dict().values())).device
+
+
+def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
+    """Starts and lengths of the chunks of ``n`` rows."""
+    return ((i, min(size, n - i)) for i in range(0, n, size))
+
+
+def accepts(function: Callable[..., Any], options: dict[str, Any], family: str) -> None:
+    """Refuse an option that a model's method does not take, instead of ignoring it."""
+    known = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    for option in options:
+        if option not in known:
+            raise UsageError(f"{family} cannot honour the option {option!r}")
+
+
+def event_of(samples: Samples) -> Event:
+    """What a family must know of the data."""
+    schema = samples.schema
+    return Event(schema.event, schema.condition_length, schema.levels, len(samples.x))
+
+
+def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
+    """A model with fresh weights as a configuration describes it."""
+    event = config["event"]
+    model = families.build(
+        config["family"], Event(tuple(event[0]), *event[1:]), **config["options"]
+    ).eval()
+    return FittedModel(model, transforms.Chain.from_json(config["transform"]), schema, config)
+
+
+def load(folder: str | Path, *, device: str = "auto") -> FittedModel:
+    """The model of a run folder.
+
+    Raises:
+        MissingFile: If the folder does not exist.
+        DataError: If no checkpoint in it is whole.
+    """
+    plain, tensors, history = checkpoint.load(Path(folder))
+    try:
+        fitted = assemble(plain["config"], Schema.from_json(plain["schema"]))
+        best = tensors.get("best") or tensors.get("ema") or tensors["model"]
+        fitted.model.load_state_dict(best)
+    except (KeyError, TypeError, RuntimeError) as error:
+        why = str(error).splitlines()[0][:120]
+        raise DataError(f"{folder} does not describe a model of this version: {why}") from error
+    fitted.history = history
+    fitted.model.to(choose_device(device))
+    return fitted
+
+
+def fit(
+    x: Any = None,
+    family: str = "flow_matching",
+    y: Any = None,
+    *,
+    condition: str | None = None,
+    bounds: dict[str, tuple[float | None, float | None]] | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | Update = True,
+    save_seconds: float = 20.0,
+    **options: Any,
+) -> FittedModel:
+    """Fit a family to data.
+
+    Arguments:
+        x: An array, a tensor, a data frame, a path, or the name of a built-in data set.
+        family: A key of `families.names()`.
+        y: A condition for each datum: classes, numbers, or vectors of numbers.
+        condition: The column of ``x`` that is the condition, instead of ``y``.
+        bounds: Limits of columns, ``{"age": (0, None)}``; samples respect them.
+        steps: Rounds of training; the family's own number when no budget is given.
+        minutes: Wall time instead, set-up included.
+        seed: The same seed, data and steps give the same weights on the same machine.
+        device: "auto", "cpu", "cuda", ...
+        out: A run folder to write, so that the run can be resumed.
+        resume: Continue the run in ``out``.
+        progress: Show a bar on a terminal, or a function of the fraction done and a text.
+        save_seconds: Wall time between checkpoints.
+        options: The family's options and the fields of `Recipe`.
+
+    Raises:
+        DataError: If the data cannot be used as they are.
+        UsageError: If an option does not exist or has no sense.
+        NumericalError: If a loss is not finite; the last good checkpoint is named.
+    """
+    started = time.monotonic()
+    if resume:
+        if out is None:
+            raise UsageError("to resume, name the run folder: out=RUN")
+        found = checkpoint.load(Path(out))
+        x = found.plain["config"]["source"] if x is None else x
+        if x is None:
+            raise UsageError("the run was fitted to data in memory: pass the same data again")
+        condition = condition or found.plain["config"]["condition"]
+        bounds = found.plain["config"]["bounds"]
+    elif x is None:
+        raise UsageError("there is nothing to fit: pass data, a path, or the name of a data set")
+    samples = reading.read(x, y=y, condition=condition, bounds=bounds)
+    source = str(x) if isinstance(x, str | Path) else None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(seeded(seed))
+        if out is not None:
+            stack.enter_context(checkpoint.lock(Path(out)))
+        if resume:
+            run = Run.resumed(samples, found, device, steps)
+        else:
+            if out is not None and checkpoint.checkpoints(Path(out)):
+                raise FolderInUse(f"{out} holds a run already; resume it or choose another folder")
+            extra = {"source": source, "condition": condition, "bounds": bounds, "seed": seed}
+            run = Run.fresh(samples, families.key(family), options, steps, minutes, device, extra)
+        run.folder = None if out is None else Path(out)
+        run.started, run.save_seconds = started - run.seconds, save_seconds
+        if callable(progress):
+            return run.train(progress)
+        with bar(run.fitted.family, show=progress) as update:
+            return run.train(update)
+
+
+def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for training, and a tenth (at most 5,000, none of fewer than 40) held out."""
+    order = np.random.default_rng(seed).permutation(n)
+    held = min(n // 10, 5000) if n >= 40 else 0
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def recipe_of(
+    model: GenerativeModel, options: dict[str, Any], steps: int | None
+) -> tuple[Recipe, dict[str, Any]]:
+    """The family's recipe with the user's changes, checked."""
+    recipe = model.recipe._replace(**options)
+    if steps is not None:
+        recipe = recipe._replace(steps=steps)
+    for name, low in {"steps": 1, "batch": 1, "lr": 0, "clip": 0, "ema": 0, "decay": 0}.items():
+        value = getattr(recipe, name)
+        whole = name in ("steps", "batch")
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise UsageError(f"{name} is {value!r}; it must be a {'whole ' * whole}number")
+        if not low <= value < float("inf"):
+            raise UsageError(f"{name} is {value}; it must be finite and at least {low}")
+    return recipe, recipe._asdict()
+
+
+@dataclass
+class Run:
+    """A fit in progress: data on the device, the trainer, and what decides when it ends."""
+
+    fitted: FittedModel
+    trainer: Trainer
+    data: Iterator[tuple[Tensor, Tensor | None]]
+    validation: tuple[Tensor, Tensor | None] | None
+    minutes: float | None = None
+    folder: Path | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    save_seconds: float = 20.0
+    best: float | None = None
+    best_count: int = 0
+    best_weights: dict[str, Tensor] | None = None
+    evaluations: int = 0
+
+    @classmethod
+    def fresh(
+        cls,
+        samples: Samples,
+        family: str,
+        options: dict[str, Any],
+        steps: int | None,
+        minutes: float | None,
+        device: str,
+        extra: dict[str, Any],
+    ) -> "Run":
+        """A run that starts from untrained weights."""
+        if minutes is not None and not 0 < minutes < float("inf"):
+            raise UsageError(f"minutes is {minutes}; it must be positive")
+        of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
+        of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
+        event = event_of(samples)
+        model = families.build(family, event, **of_family)
+        recipe, fields = recipe_of(model, of_recipe, steps)
+        train, _ = split(len(samples.x), extra["seed"])
+        transform = transforms.choose(samples.schema, samples.x[train], discrete=model.discrete)
+        config = extra | {
+            "pushforward": __version__,
+            "family": family,
+            "options": of_family,
+            "recipe": fields,
+            "minutes": minutes,
+            "event": list(event),
+            "transform": transform.to_json(),
+            "conditions": seen_conditions(samples),
+            "data": fingerprint(samples),
+        }
+        fitted = FittedModel(model, transform, samples.schema, config)
+        return cls.over(samples, fitted, recipe, device)
+
+    @classmethod
+    def resumed(cls, samples: Samples, found: Checkpoint, device: str, steps: int | None) -> "Run":
+        """A run that goes on as if it had never stopped."""
+        config = found.plain["config"]
+        if fingerprint(samples) != config["data"]:
+            raise DataError("the data differ from those the run was fitted to; start a new run")
+        fitted = assemble(config, samples.schema)
+        run = cls.over(samples, fitted, Recipe(**config["recipe"]), device, prepared=True)
+        fitted.history = found.history
+        state = dict(found.plain["state"])
+        fitted.model.load_state_dict(found.tensors["model"])
+        if run.trainer.average is not fitted.model:
+            run.trainer.average.load_state_dict(found.tensors["ema"])
+        run.trainer.load(found.tensors["trainer"], state)
+        if steps is not None:
+            run.trainer.steps = steps
+        run.seconds, run.best, run.best_count = state["seconds"], state["best"], state["best_count"]
+        run.evaluations, run.best_weights = state["evaluations"], found.tensors.get("best")
+        return run
+
+    @classmethod
+    def over(
+        cls,
+        samples: Samples,
+        fitted: FittedModel,
+        recipe: Recipe,
+        device: str,
+        prepared: bool = False,
+    ) -> "Run":
+        """Put the data and the model on the device."""
+        where, config = choose_device(device), fitted.config
+        train, held = split(len(samples.x), config["seed"])
+        x, c = device_data(samples, fitted.transform, where)
+        model = fitted.model.to(where)
+        if not prepared:
+            z = fitted.transform.forward(torch.as_tensor(samples.x[train]))[0]
+            with torch.no_grad():
+                model.prepare(z.to(torch.get_default_dtype()).to(where), pick(c, train))
+        half = torch.bfloat16 if where.type == "cuda" else None
+        trainer = Trainer(model, recipe, recipe.steps if model.players() else 0, autocast=half)
+        data = batches(x[train], recipe.batch, pick(c, train))
+        if fitted.transform.stochastic:
+            data = noisy(data, fitted.transform)
+        validation = None
+        if len(held) and model.players():
+            z = fitted.transform.forward(torch.as_tensor(samples.x[held]))[0]
+            validation = z.to(torch.get_default_dtype()).to(where), pick(c, held)
+        return cls(fitted, trainer, data, validation, minutes=config["minutes"])
+
+    def train(self, update: Update) -> FittedModel:
+        """Go on until the steps, the time or the patience are used up."""
+        trainer, saved, shown = self.trainer, time.monotonic(), 0.0
+        every = max(1, trainer.steps // 400)
+        sums: dict[str, Tensor] = {}
+        timed = (time.monotonic(), trainer.count)
+        with signals() as received:
+            while trainer.count < trainer.steps and not self.finished():
+                try:
+                    record = trainer.step(self.data)
+                except NumericalError as error:
+                    raise NumericalError(f"{error}; {self.last_good()}") from error
+                now = time.monotonic()
+                for name, value in record.terms.items():
+                    sums[name] = sums.get(name, 0.0) + value / every
+                if record.step % every == 0:
+                    self.fitted.history.append(
+                        {"step": record.step, "seconds": round(now - self.started, 3)}
+                        | {name: float(value) for name, value in sums.items()}
+                    )
+                    sums = {}
+                if self.minutes and record.step - timed[1] >= 10:
+                    pace = (now - timed[0]) / (record.step - timed[1])
+                    left = 60 * self.minutes - (now - self.started)
+                    trainer.steps = record.step + max(0, int(left / pace))
+                if record.step * EVALUATIONS // trainer.steps > self.evaluations:
+                    self.evaluate(record.step * EVALUATIONS // trainer.steps)
+                if now - shown > 0.1:
+                    shown = now
+                    text = ", ".join(f"{k} {float(v):.3g}" for k, v in record.terms.items())
+                    update(record.step / max(trainer.steps, 1), text)
+                if received:
+                    raise self.interrupted(received[0])
+                if self.folder and now - saved > self.save_seconds:
+                    self.save()
+                    saved = time.monotonic()
+            self.save(done=True)
+        update(1.0, "")
+        return self.result()
+
+    def finished(self) -> bool:
+        """Whether patience is used up: far from the best held-out loss, with no improvement since."""
+        return self.best is not None and self.evaluations - self.best_count >= PATIENCE
+
+    def evaluate(self, number: int) -> None:
+        """Keep the averaged weights if they are the best so far on held-out data."""
+        self.evaluations = number
+        if self.validation is None:
+            return
+        value = held_out(self.trainer.average.eval().validation, *self.validation)
+        if value is None or not np.isfinite(value):
+            return
+        if self.fitted.history:
+            self.fitted.history[-1]["validation"] = value
+        if self.best is None or value < self.best:
+            self.best, self.best_count = value, number
+            state = self.trainer.average.state_dict()
+            self.best_weights = {k: v.detach().clone() for k, v in state.items()}
+
+    def interrupted(self, number: int) -> Interrupted:
+        """Save, and say how to go on."""
+        if self.folder is None:
+            return Interrupted("interrupted; nothing was saved, for no folder was named", 128 + number)
+        self.save()
+        how = f"go on with: pushforward fit --resume {self.folder}"
+        return Interrupted(f"stopped at step {self.trainer.count}; {how}", 128 + number)
+
+    def last_good(self) -> str:
+        """Where the last good checkpoint is, in words."""
+        found = checkpoint.checkpoints(self.folder) if self.folder else []
+        return f"last good checkpoint: {found[0]}" if found else "no checkpoint was written yet"
+
+    def save(self, done: bool = False) -> None:
+        """Write a checkpoint, unless the weights are not finite."""
+        if self.folder is None:
+            return
+        trainer, fitted = self.trainer, self.fitted
+        tensors = {"model": fitted.model.state_dict()}
+        for name, value in tensors["model"].items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise NumericalError(f"weight {name} is not finite; {self.last_good()}")
+        if trainer.average is not fitted.model:
+            tensors["ema"] = trainer.average.state_dict()
+        if self.best_weights:
+            tensors["best"] = self.best_weights
+        tensors["trainer"], plain = trainer.state()
+        state = plain | {
+            "seconds": round(time.monotonic() - self.started, 3),
+            "best": self.best,
+            "best_count": self.best_count,
+            "evaluations": self.evaluations,
+            "done": done,
+        }
+        checkpoint.save(self.folder, Checkpoint(fitted.plain(state), tensors, fitted.history))
+
+    def result(self) -> FittedModel:
+        """The fitted model with the best averaged weights."""
+        model = self.trainer.average.eval()
+        if self.best_weights:
+            model.load_state_dict(self.best_weights)
+        self.fitted.model = model.requires_grad_(False)
+        self.fitted.config["seconds"] = round(time.monotonic() - self.started, 3)
+        return self.fitted
+
+
+def pick(c: Tensor | None, rows: np.ndarray) -> Tensor | None:
+    """Some rows of the conditions."""
+    return None if c is None else c[rows]
+
+
+def device_data(
+    samples: Samples, transform: transforms.Chain, where: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """All data on the device: transformed once, or raw when the transform draws noise."""
+    x = torch.as_tensor(samples.x)
+    if not transform.stochastic:
+        x = transform.forward(x)[0].to(torch.get_default_dtype())
+        if not x.isfinite().all():
+            raise DataError("a column varies too little or too much to be standardised; rescale it")
+    c = None
+    if samples.schema.condition_length:
+        encoded = samples.schema.encode(samples.y, len(samples.x))
+        c = torch.as_tensor(encoded, dtype=torch.get_default_dtype()).to(where)
+    return x.to(where), c
+
+
+def noisy(
+    data: Iterator[tuple[Tensor, Tensor | None]], transform: transforms.Chain
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Dequantise every batch afresh, so that no particular noise is learned."""
+    for x, c in data:
+        yield transform.forward(x)[0].to(torch.get_default_dtype()), c
+
+
+def seen_conditions(samples: Samples, most: int = 1000) -> list[list[float]] | None:
+    """Condition vectors seen in training, thinned: the law from which samples without ``y`` draw."""
+    if not samples.schema.condition_length:
+        return None
+    c = samples.schema.encode(samples.y, len(samples.x))
+    return c[np.linspace(0, len(c) - 1, min(len(c), most)).astype(int)].tolist()
+
+
+def fingerprint(samples: Samples) -> str:
+    """SHA-256 of the data and conditions, so that a resumed run cannot mix two data sets."""
+    digest = hashlib.sha256(np.ascontiguousarray(samples.x).tobytes())
+    if samples.y is not None:
+        digest.update(repr(samples.y.tolist()).encode())
+    return digest.hexdigest()

@@ -1,0 +1,134 @@
+r"""Denoisers: everything that a sampler needs to know about a model."""
+
+import abc
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..shapes import Condition, Data, PerDatum, Times, expand, sum_event
+from . import ode, predictions
+from .ode import LogDensity
+from .paths import Path
+from .predictions import Estimate, Prediction, convert, solve
+
+
+class Denoiser(nn.Module, abc.ABC):
+    r"""Maps :math:`(x_t, t)` to :math:`\mathbb E[x \mid x_t]` and :math:`\mathbb E[\varepsilon \mid x_t]`."""
+
+    path: Path
+
+    @abc.abstractmethod
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+        """Both posterior means."""
+
+    def score(self, x_t: Data, t: Times, c: Condition = None) -> Data:
+        r""":math:`\nabla \log p_t(x_t) = -\mathbb E[\varepsilon \mid x_t] / \sigma_t`."""
+        return -self(x_t, t, c).eps / expand(self.path.sigma(t), x_t)
+
+    def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
+        r"""The probability-flow velocity :math:`\dot\alpha_t \hat x + \dot\sigma_t \hat\varepsilon`."""
+        x, eps = self(x_t, t, c)
+        d_alpha, d_sigma = self.path.rates(expand(t, x_t))
+        return d_alpha * x + d_sigma * eps
+
+    def base(self, x: Data) -> PerDatum:
+        r""":math:`\log\mathcal N(x \mid 0, s^2 I)`, s the deviation of :math:`x_t` at t_max for unit data."""
+        s = float(self.path.scale(torch.tensor(self.path.t_max, dtype=torch.float64)))
+        return -sum_event((x / s).square() / 2 + math.log(s) + math.log(2 * math.pi) / 2)
+
+    def log_density(
+        self,
+        x: Data,
+        c: Condition = None,
+        *,
+        base: Callable[[Tensor], Tensor] | None = None,
+        times: Tensor | None = None,
+        integrator: ode.Integrator = ode.adaptive,
+        probes: int | None = None,
+    ) -> LogDensity:
+        r"""Log-density of the probability flow (Song et al., 2021), from noise at ``t_max``.
+
+        It is the density of :math:`x_t` at ``t_min``: data blurred by :math:`\sigma_{t_\min}`
+        (not at all on paths with ``t_min = 0``).
+
+        Arguments:
+            x: Data.
+            c: Conditions.
+            base: Log-density at ``t_max``; by default normal with the variance of unit data.
+            times: Increasing times to stop at; ``(t_min, t_max)`` by default.
+            integrator: `ode.adaptive` with tolerance 1e-5, or another.
+            probes: Of Hutchinson's estimate; see `ode.log_density`.
+
+        Raises:
+            OdeError: If the integral is not finite or does not reach its tolerance.
+        """
+        if times is None:
+            times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
+        return ode.log_density(
+            lambda z, t: self.velocity(z, t, c),
+            x,
+            times,
+            base or self.base,
+            integrator=integrator,
+            probes=probes,
+        )
+
+    def log_prob(self, x: Data, c: Condition = None, **options: object) -> PerDatum:
+        """The values of `log_density` alone, in nats."""
+        return self.log_density(x, c, **options).value  # type: ignore[arg-type]
+
+
+class NetworkDenoiser(Denoiser):
+    """A denoiser whose network makes the given kind of prediction.
+
+    Arguments:
+        net: Maps ``x`` of shape ``(batch, *event)``, ``t`` of shape ``()`` or ``(batch,)`` and
+            ``c`` to the shape of ``x``.
+        path: The scales.
+        prediction: What the network predicts.
+    """
+
+    def __init__(self, net: nn.Module, path: Path, prediction: Prediction) -> None:
+        super().__init__()
+        self.net, self.path, self.prediction = net, path, prediction
+
+    def output(self, x_t: Data, t: Times, c: Condition = None) -> Data:
+        """The raw prediction; the input is scaled to unit variance for unit-variance data."""
+        return self.net(x_t / expand(self.path.scale(t), x_t), self.path.clock(t), c)
+
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+        return solve(self.path, self.prediction, x_t, self.output(x_t, t, c), t)
+
+    def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
+        """As in `Denoiser`, in one conversion: exact and finite wherever the network predicts it."""
+        y = self.output(x_t, t, c)
+        return convert(self.path, self.prediction, predictions.velocity, x_t, y, t)
+
+
+class Guided(Denoiser):
+    r"""Classifier-free guidance (Ho & Salimans, 2022).
+
+    .. math:: \hat x = (1 - w)\,\hat x(x_t, \varnothing) + w\,\hat x(x_t, c)
+
+    ``scale`` :math:`w = 0` is unconditional, 1 conditional, and above 1 extrapolates. The law it
+    samples for :math:`w \ne 0, 1` is not :math:`p(x)\,p(c \mid x)^w`.
+    """
+
+    def __init__(self, denoiser: Denoiser, scale: float) -> None:
+        super().__init__()
+        self.denoiser, self.path, self.scale = denoiser, denoiser.path, scale
+
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+        if c is None or self.scale == 1:
+            return self.denoiser(x_t, t, c)
+        if self.scale == 0:
+            return self.denoiser(x_t, t, torch.zeros_like(c))
+        both = self.denoiser(  # one call of twice the batch
+            torch.cat([x_t, x_t]),
+            torch.cat([t, t]) if t.ndim else t,
+            torch.cat([torch.zeros_like(c), c]),
+        )
+        (x_free, x), (eps_free, eps) = (z.chunk(2) for z in both)
+        return Estimate(torch.lerp(x_free, x, self.scale), torch.lerp(eps_free, eps, self.scale))

@@ -1,0 +1,301 @@
+r"""Ordinary differential equations :math:`\dot x = v(x, t)` and the densities they transport.
+
+An integrator is a function ``integrator(v, x, times)`` that yields the state at each of
+``times[1:]``. Fixed steps follow a Butcher tableau; `adaptive` chooses its own steps in between.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import OdeError
+from ..shapes import Data, PerDatum
+
+Field = Callable[[Tensor, Tensor], Tensor]
+Integrator = Callable[[Field, Tensor, Tensor], Iterator[Tensor]]
+
+EXACT_TRACE = 64  # dimensions up to which the divergence is exact unless probes are asked for
+
+
+def combine(x: Tensor, h: float, weights: list[float], k: list[Tensor]) -> Tensor:
+    r""":math:`x + h \sum_j w_j k_j`."""
+    for w, k_j in zip(weights, k, strict=True):
+        if w:
+            x = torch.add(x, k_j, alpha=h * w)
+    return x
+
+
+def runge_kutta(
+    v: Field, x: Tensor, times: Tensor, *, a: list[list[float]], b: list[float]
+) -> Iterator[Tensor]:
+    """The explicit method with Butcher tableau (a, b); yields one state per time step."""
+    nodes = times[:-1, None] + times.diff()[:, None] * times.new_tensor([sum(row) for row in a])
+    for (t, s), stages in zip(pairwise(times.tolist()), nodes.to(x)):
+        k: list[Tensor] = []
+        for row, node in zip(a, stages):
+            k.append(v(combine(x, s - t, row, k), node))
+        x = combine(x, s - t, b, k)
+        yield x
+
+
+euler = partial(runge_kutta, a=[[]], b=[1.0])
+midpoint = partial(runge_kutta, a=[[], [1 / 2]], b=[0.0, 1.0])
+heun = partial(runge_kutta, a=[[], [1.0]], b=[1 / 2, 1 / 2])
+rk4 = partial(
+    runge_kutta,
+    a=[[], [1 / 2], [0.0, 1 / 2], [0.0, 0.0, 1.0]],
+    b=[1 / 6, 1 / 3, 1 / 3, 1 / 6],
+)
+
+# Dormand & Prince (1980): the last row of A is the fifth-order solution, E its embedded error.
+DOPRI_A = [
+    [1 / 5],
+    [3 / 40, 9 / 40],
+    [44 / 45, -56 / 15, 32 / 9],
+    [19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729],
+    [9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656],
+    [35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84],
+]
+DOPRI_C = [1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0]
+DOPRI_E = [71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40]
+
+
+class DormandPrince:
+    """The state of one adaptive integration: where it is, its slope, and its next step."""
+
+    def __init__(
+        self, v: Field, x: Tensor, t: float, end: float, rtol: float, atol: float, max_nfe: int
+    ) -> None:
+        self.v, self.rtol, self.atol, self.max_nfe, self.nfe = v, rtol, atol, max_nfe, 0
+        self.x, self.t, self.h = x, t, 0.0
+        self.k = self.field(x, t)
+        if not bool(self.k.isfinite().all()):
+            raise self.error("the field is not finite")
+        self.h = self.first_step(end)
+
+    def field(self, x: Tensor, t: float) -> Tensor:
+        if self.nfe >= self.max_nfe:
+            raise self.error("too many evaluations (a stiff or discontinuous field?)")
+        self.nfe += 1
+        return self.v(x, x.new_tensor(t))
+
+    def error(self, reason: str) -> OdeError:
+        return OdeError(
+            f"{reason} at t = {self.t:.6g} after {self.nfe} evaluations, last step {self.h:.3g}; "
+            "loosen rtol and atol, raise max_nfe, or use a fixed-step solver"
+        )
+
+    def size(self, e: Tensor, x: Tensor) -> float:
+        """The largest entry of an error in units of the tolerance, over all data of the batch."""
+        if not e.numel():
+            return 0.0
+        scale = torch.maximum(self.x.abs(), x.abs()).mul(self.rtol).add(self.atol)
+        return float((e / scale).detach().abs().max())
+
+    def first_step(self, end: float) -> float:
+        """Hairer, Nørsett & Wanner (1993), II.4: the step that a low-order method would take."""
+        d0, d1 = self.size(self.x, self.x), self.size(self.k, self.x)
+        h = min(0.01 * d0 / d1 if min(d0, d1) > 1e-5 else 1e-6, abs(end - self.t))
+        h = math.copysign(h, end - self.t)
+        x = torch.add(self.x, self.k, alpha=h)
+        d2 = self.size(self.field(x, self.t + h) - self.k, x) / abs(h)
+        steepest = max(d1, d2)
+        grow = (0.01 / steepest) ** 0.2 if steepest > 1e-15 else 1e-3
+        return math.copysign(min(100 * abs(h), grow), end - self.t) if math.isfinite(d2) else h
+
+    def advance(self, end: float) -> Tensor:
+        """Integrate to ``end`` and return the state there."""
+        while self.t != end:
+            h = end - self.t if abs(self.h) >= abs(end - self.t) * (1 - 1e-9) else self.h
+            x, k, e = self.trial(h)
+            ratio = self.size(e, x)
+            if ratio <= 1:
+                self.t, self.x, self.k = end if h == end - self.t else self.t + h, x, k
+            elif self.t + 1e-2 * h == self.t or abs(h) < 1e-14:
+                self.h = h
+                raise self.error("the step became too small (a singular field?)")
+            grow = 0.9 * ratio**-0.2 if ratio > 0 else 5.0
+            self.h = h * (min(max(grow, 0.2), 5.0) if math.isfinite(ratio) else 0.1)
+        return self.x
+
+    def trial(self, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The fifth-order state after a step, the slope there, and the error estimate."""
+        k = [self.k]
+        for row, c in zip(DOPRI_A, DOPRI_C):
+            x = combine(self.x, h, row, k)
+            k.append(self.field(x, self.t + c * h))
+        return x, k[-1], combine(torch.zeros_like(x), h, DOPRI_E, [z.detach() for z in k])
+
+
+def adaptive(
+    v: Field,
+    x: Tensor,
+    times: Tensor,
+    *,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    max_nfe: int = 10_000,
+) -> Iterator[Tensor]:
+    """Dormand & Prince's 5(4) pair; every entry of every datum meets the tolerance at each step.
+
+    Raises:
+        OdeError: If a value is not finite, the step underflows, or ``max_nfe`` evaluations are
+            not enough.
+    """
+    start, *ends = times.tolist()
+    if ends:
+        solver = DormandPrince(v, x, start, ends[-1], rtol, atol, max_nfe)
+        for end in ends:
+            yield solver.advance(end)
+
+
+def last(states: Iterator[Tensor]) -> Tensor:
+    """The final state of a trajectory."""
+    return deque(states, maxlen=1).pop()
+
+
+def divergence(
+    v: Field, x: Data, t: Tensor, *, create_graph: bool = False
+) -> tuple[Data, PerDatum]:
+    r""":math:`v(x, t)` and its exact divergence :math:`\sum_i \partial_i v_i`."""
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        y = v(x, t)
+        flat = y.flatten(1)
+        total = x.new_zeros(len(x))
+        for i in range(flat.shape[1]):
+            (row,) = torch.autograd.grad(
+                flat[:, i].sum(), x, create_graph=create_graph, retain_graph=True
+            )
+            total = total + row.flatten(1)[:, i]
+    return y, total
+
+
+def estimated_divergence(
+    v: Field, x: Data, t: Tensor, probes: Tensor, *, create_graph: bool = False
+) -> tuple[Data, Tensor]:
+    r"""Hutchinson's :math:`z^\top \nabla v\, z` for each probe z (Grathwohl et al., 2019).
+
+    Arguments:
+        probes: Rademacher signs, with shape ``(probes, batch, *event)``.
+
+    Returns:
+        :math:`v(x, t)`, and the estimates with shape ``(batch, probes)``.
+    """
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        y = v(x, t)
+        rows = [
+            torch.autograd.grad(y, x, z, create_graph=create_graph, retain_graph=True)[0] * z
+            for z in probes
+        ]
+    return y, torch.stack([row.flatten(1).sum(1) for row in rows], dim=1)
+
+
+class LogDensity(NamedTuple):
+    """A log-density along a flow.
+
+    Arguments:
+        value: Nats, with shape ``(batch,)``.
+        standard_error: Of the trace estimate in nats, with shape ``(batch,)``; 0 if it was exact.
+        nfe: Evaluations of the field.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    nfe: int
+
+
+def transport(
+    v: Field,
+    x: Data,
+    times: Tensor,
+    *,
+    integrator: Integrator = rk4,
+    probes: int | None = None,
+    create_graph: bool = False,
+) -> tuple[Data, LogDensity]:
+    r"""Carry ``x`` along the flow, and :math:`\int \nabla\cdot v(x_t, t)\,dt` with it.
+
+    Raises:
+        OdeError: If the result is not finite.
+    """
+    d, n, nfe = x[0].numel() if len(x) else 1, len(x), 0
+    k = probes if probes is not None else 0 if d <= EXACT_TRACE else 8
+    signs = torch.randint(0, 2, (k, *x.shape), device=x.device).to(x) * 2 - 1
+
+    def augmented(state: Tensor, t: Tensor) -> Tensor:
+        nonlocal nfe
+        nfe += 1
+        z = state[:, :d].reshape(x.shape)
+        if k:
+            y, div = estimated_divergence(v, z, t, signs, create_graph=create_graph)
+        else:
+            y, div = divergence(v, z, t, create_graph=create_graph)
+            div = div[:, None]
+        state = torch.cat([y.flatten(1), div], dim=1)
+        return state if create_graph else state.detach()
+
+    state = torch.cat([x.flatten(1), x.new_zeros(n, max(k, 1))], dim=1)
+    state = last(integrator(augmented, state, times))
+    if not bool(state.isfinite().all()):
+        raise OdeError(
+            f"the flow is not finite at t = {float(times[-1]):.6g} after {nfe} evaluations, "
+            f"last step {float(times[-1] - times[-2]):.3g}; take more steps or use ode.adaptive"
+        )
+    trace = state[:, d:]
+    error = trace.std(1) / math.sqrt(k) if k > 1 else trace.new_full((n,), math.nan if k else 0.0)
+    return state[:, :d].reshape(x.shape), LogDensity(trace.mean(1), error, nfe)
+
+
+def log_density(
+    v: Field,
+    x: Data,
+    times: Tensor,
+    base: Callable[[Tensor], Tensor],
+    *,
+    integrator: Integrator = rk4,
+    probes: int | None = None,
+    create_graph: bool = False,
+) -> LogDensity:
+    r"""Instantaneous change of variables (Chen et al., 2018).
+
+    .. math:: \log p_0(x_0) = \log p_1(x_1) + \int_0^1 \nabla\cdot v(x_t, t)\,dt
+
+    Arguments:
+        v: The velocity.
+        x: Data.
+        times: Increasing times from data to base.
+        base: The log-density at the last time.
+        integrator: `rk4`, `adaptive`, or another of the same signature.
+        probes: Rademacher probes per datum of Hutchinson's estimate; by default the trace is exact
+            up to 64 dimensions and takes 8 probes above, 0 makes it exact whatever the dimension.
+        create_graph: Whether the result can be differentiated.
+
+    Raises:
+        OdeError: If the result is not finite, or from the integrator.
+    """
+    z, (trace, error, nfe) = transport(
+        v, x, times, integrator=integrator, probes=probes, create_graph=create_graph
+    )
+    return LogDensity(base(z) + trace, error, nfe)
+
+
+def push(
+    v: Field,
+    z: Data,
+    times: Tensor,
+    base: Callable[[Tensor], Tensor],
+    *,
+    integrator: Integrator = rk4,
+    probes: int | None = None,
+) -> tuple[Data, LogDensity]:
+    """Carry base samples along *decreasing* times to data, with their log-densities on arrival."""
+    x, (trace, error, nfe) = transport(v, z, times, integrator=integrator, probes=probes)
+    return x, LogDensity(base(z) - trace, error, nfe)

@@ -1,0 +1,322 @@
+r"""Gaussian paths from data to noise.
+
+A path turns a datum :math:`x` into noise :math:`\varepsilon` as :math:`t` goes from 0 to 1,
+
+.. math:: x_t = \alpha_t x + \sigma_t \varepsilon, \qquad \alpha_0 = 1,\ \sigma_0 = 0.
+
+Time runs from data, :math:`t = 0`, to noise, :math:`t = 1`, everywhere in the library. The
+lesson's section on flow matching runs the other way, :math:`s = 1 - t`.
+
+Every quantity of diffusion and flow matching is a function of :math:`\alpha` and :math:`\sigma`
+alone, so a path defines these two; the rates in closed form are there for speed. A time is a
+scalar or has shape ``(batch,)`` and every function of it keeps its shape, type and device.
+"""
+
+import abc
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from ..errors import UsageError
+from ..shapes import Data, Times, expand
+
+
+class Path(abc.ABC):
+    r"""A pair of functions of time: the signal scale alpha and the noise scale sigma.
+
+    The path is used on ``[t_min, t_max]``: next to 0 the score may be singular, and where
+    :math:`\alpha = 0` a noise prediction says nothing about the data (0/0).
+    """
+
+    t_min: float = 0.0
+    t_max: float = 1.0
+
+    @abc.abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        r"""The signal scale :math:`\alpha_t`, from 1 down."""
+
+    @abc.abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        r"""The noise scale :math:`\sigma_t`, from 0 up."""
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        r""":math:`(\alpha_t, \sigma_t)`."""
+        return self.alpha(t), self.sigma(t)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        r""":math:`(\dot\alpha_t, \dot\sigma_t)`, by automatic differentiation unless overridden."""
+        one = torch.ones_like(t)
+        return jvp(self.alpha, (t,), (one,))[1], jvp(self.sigma, (t,), (one,))[1]
+
+    def scale(self, t: Tensor) -> Tensor:
+        r""":math:`\sqrt{\alpha_t^2 + \sigma_t^2}`, the deviation of :math:`x_t` for unit data."""
+        return torch.hypot(*self(t))
+
+    def drift(self, t: Tensor) -> Tensor:
+        r""":math:`f_t = \dot\alpha_t / \alpha_t` in :math:`dx = f_t x\,dt + g_t\,dw`."""
+        return self.rates(t)[0] / self.alpha(t)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        r""":math:`g_t^2 = 2\sigma_t(\dot\sigma_t - f_t\sigma_t)`."""
+        sigma = self.sigma(t)
+        return 2 * sigma * (self.rates(t)[1] - self.drift(t) * sigma)
+
+    def interpolate(self, x: Data, eps: Data, t: Times) -> Data:
+        r""":math:`x_t = \alpha_t x + \sigma_t \varepsilon`."""
+        alpha, sigma = self(expand(t, x))
+        return alpha * x + sigma * eps
+
+    def clock(self, t: Tensor) -> Tensor:
+        """The time that a network sees: in [0, 1], spread evenly over the levels of noise."""
+        return t
+
+    def inverse(self, ratio: Tensor) -> Tensor:
+        r"""The time at which :math:`\sigma_t / \alpha_t` equals ``ratio``, by bisection."""
+        low, high = torch.zeros_like(ratio), torch.ones_like(ratio)
+        for _ in range(80):  # float64 has no more bits near 0 that matter
+            t = (low + high) / 2
+            alpha, sigma = self(t)
+            below = sigma < ratio * alpha
+            low, high = torch.where(below, t, low), torch.where(below, high, t)
+        return high
+
+    def grid(self, steps: int) -> Tensor:
+        """The ``steps + 1`` times at which samplers stop: t_max > ... > t_min > 0, in float64."""
+        return self.uniform_grid(steps)
+
+    def uniform_grid(self, steps: int) -> Tensor:
+        """Equal steps of time; the last one, from t_min to 0, is only there if t_min > 0."""
+        if steps < 1:
+            raise UsageError(f"steps must be at least 1, not {steps}")
+        count = steps if self.t_min else steps + 1
+        times = torch.linspace(self.t_max, self.t_min, count, dtype=torch.float64)
+        return torch.cat([times, times.new_zeros(1)]) if self.t_min else times
+
+
+class Linear(Path):
+    r""":math:`\alpha_t = 1 - t,\ \sigma_t = t` (Lipman et al., 2023; Liu et al., 2023)."""
+
+    def __init__(self, t_min: float = 0.0, t_max: float = 1.0) -> None:
+        self.t_min, self.t_max = t_min, t_max
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        one = torch.ones_like(t)
+        return -one, one
+
+
+class Cosine(Path):
+    r""":math:`\alpha_t = \cos(\pi t/2),\ \sigma_t = \sin(\pi t/2)` (Nichol & Dhariwal, 2021).
+
+    Samplers start where :math:`\alpha = 1/160`, EDM's ratio of data to noise, because
+    :math:`\alpha_1 = 0`.
+    """
+
+    def __init__(self, t_min: float = 0.0, t_max: float = 1 - 2 / math.pi * math.asin(1 / 160)) -> None:
+        self.t_min, self.t_max = t_min, t_max
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sin(math.pi / 2 * (1 - t))  # exactly 0 at t = 1, where cos is not
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(math.pi / 2 * t)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -math.pi / 2 * self.sigma(t), math.pi / 2 * self.alpha(t)
+
+
+class VarianceExploding(Path):
+    r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t^\rho` (Song & Ermon, 2019; Karras et al., 2022)."""
+
+    def __init__(self, sigma_max: float = 10.0, rho: float = 3.0, t_min: float = 0.1) -> None:
+        self.sigma_max, self.rho, self.t_min = sigma_max, rho, t_min
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.sigma_max * t**self.rho
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), self.sigma_max * self.rho * t ** (self.rho - 1)
+
+
+class EDM(Path):
+    r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t`, straight in sigma (Karras et al., 2022).
+
+    The grid is uniform in :math:`\sigma^{1/\rho}` from ``sigma_max`` to ``sigma_min``, then 0.
+    """
+
+    def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
+        self.sigma_max, self.rho, self.t_min = sigma_max, rho, sigma_min / sigma_max
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.sigma_max * t
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), torch.full_like(t, self.sigma_max)
+
+    def clock(self, t: Tensor) -> Tensor:
+        return t ** (1 / self.rho)
+
+    def grid(self, steps: int) -> Tensor:
+        end = self.t_min ** (1 / self.rho)
+        times = torch.linspace(1.0, end, max(steps, 1), dtype=torch.float64) ** self.rho
+        return torch.cat([times, times.new_zeros(1)])
+
+
+class VariancePreserving(Path):
+    r""":math:`\alpha_t = e^{-B_t/2},\ \sigma_t^2 = 1 - \alpha_t^2` with :math:`B_t = \int_0^t\beta`.
+
+    Here :math:`\beta_t` grows linearly, the limit of Ho et al.'s table (Song et al., 2021).
+    """
+
+    t_min = 1e-3
+
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
+        self.beta_min, self.beta_max = beta_min, beta_max
+
+    def integral(self, t: Tensor) -> Tensor:
+        r""":math:`B_t = \int_0^t \beta_s\,ds = -\log \alpha_t^2`."""
+        return t * (self.beta_min + (self.beta_max - self.beta_min) / 2 * t)
+
+    def rate(self, t: Tensor) -> Tensor:
+        r""":math:`\beta_t`."""
+        return self.beta_min + (self.beta_max - self.beta_min) * t
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-self.integral(t) / 2)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(-self.integral(t)))
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        (alpha, sigma), beta = self(t), self.rate(t)
+        return -beta * alpha / 2, beta * alpha.square() / (2 * sigma)
+
+
+class DDPM(VariancePreserving):
+    r"""The table of Ho et al. (2020), :math:`\bar\alpha_k = \prod_{j\le k}(1-\beta_j)`, as a path.
+
+    At :math:`t = k/T` the scales are :math:`\sqrt{\bar\alpha_k}, \sqrt{1-\bar\alpha_k}` exactly
+    (:math:`k = 0` is data). In between, :math:`-\log\bar\alpha` is interpolated by the monotone
+    cubic of Fritsch & Butland (1984), so that rates exist and :math:`\beta_t \ge 0`.
+    Tables are kept in float64 and cast at use: :math:`1-\bar\alpha_1` would lose four digits.
+
+    Arguments:
+        betas: :math:`\beta_1, \dots, \beta_T`.
+
+    Raises:
+        UsageError: If :math:`\bar\alpha_T > 0.01`. Then a datum of unit size is still
+            :math:`\mathrm{KL}(q(x_T \mid x_0) \,\|\, \mathcal N(0, 1)) \approx \bar\alpha_T/2 > 0.005`
+            nats per dimension away from the noise that samplers start from.
+    """
+
+    def __init__(self, betas: Tensor) -> None:
+        self.betas = betas.double()
+        self.steps = len(betas)
+        self.t_min = 1 / self.steps
+        total = torch.cat([self.betas.new_zeros(1), -torch.log1p(-self.betas).cumsum(0)])
+        if not bool((self.betas > 0).all() and (self.betas < 1).all()):
+            raise UsageError("every beta of a diffusion table must lie strictly between 0 and 1")
+        if (end := math.exp(-total[-1])) > 1e-2:
+            raise UsageError(
+                f"after {self.steps} steps alpha-bar is {end:.3g}: the end of the path is not noise; "
+                "rescale beta by 1000 / steps (linear_betas does) or take more steps"
+            )
+        self.total, self.slopes = total, monotone_slopes(total)
+        self.t_max = float(self.inverse(total.new_tensor(160.0)))
+
+    def integral(self, t: Tensor) -> Tensor:
+        u, (p, q, m, n) = self.locate(t)
+        cubic = p + u * (m + u * (3 * (q - p) - 2 * m - n + u * (m + n - 2 * (q - p))))
+        return cubic.to(t)
+
+    def rate(self, t: Tensor) -> Tensor:
+        u, (p, q, m, n) = self.locate(t)
+        slope = m + u * (2 * (3 * (q - p) - 2 * m - n) + u * 3 * (m + n - 2 * (q - p)))
+        return (self.steps * slope).to(t)
+
+    def locate(self, t: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Where ``t`` lies in its interval, and the values and slopes at the interval's ends."""
+        total, slopes = _table(self, t.device)
+        k = t.to(total) * self.steps
+        node = k.round()  # t = k / T lands on a node whatever the precision of t
+        k = torch.where((k - node).abs() <= torch.finfo(t.dtype).eps * node, node, k)
+        i = k.long().clamp(0, self.steps - 1)
+        return k - i, (total[i], total[i + 1], slopes[i], slopes[i + 1])
+
+    def beta(self, k: Tensor | int) -> Tensor:
+        r""":math:`\beta_k` for :math:`k = 1, \dots, T`, in float64."""
+        return self.betas[self.index(k) - 1]
+
+    def alpha_bar(self, k: Tensor | int) -> Tensor:
+        r""":math:`\bar\alpha_k` for :math:`k = 1, \dots, T`, in float64."""
+        return torch.exp(-self.total[self.index(k)])
+
+    def posterior(self, x: Data, x_t: Data, k: Tensor | int) -> tuple[Tensor, Tensor]:
+        r"""Mean and variance of :math:`q(x_{k-1} \mid x_k, x_0)` (Ho et al., 2020, eq. 7).
+
+        .. math:: \tilde\mu = \frac{\sqrt{\bar\alpha_{k-1}}\,\beta_k}{1-\bar\alpha_k} x_0
+            + \frac{\sqrt{1-\beta_k}\,(1-\bar\alpha_{k-1})}{1-\bar\alpha_k} x_k, \qquad
+            \tilde\beta = \frac{1-\bar\alpha_{k-1}}{1-\bar\alpha_k}\beta_k
+        """
+        k, beta = self.index(k), self.beta(k)
+        before, now = -torch.expm1(-self.total[k - 1]), -torch.expm1(-self.total[k])
+        a, b = torch.exp(-self.total[k - 1] / 2) * beta / now, torch.sqrt(1 - beta) * before / now
+        a, b, variance = (expand(z.to(x), x) for z in (a, b, before / now * beta))
+        return a * x + b * x_t, variance
+
+    def index(self, k: Tensor | int) -> Tensor:
+        """``k`` as an index of the table.
+
+        Raises:
+            UsageError: If an entry is not one of 1, ..., T.
+        """
+        k = torch.as_tensor(k).cpu()
+        if k.is_floating_point() or bool((k < 1).any() or (k > self.steps).any()):
+            raise UsageError(f"k must be an integer from 1 to {self.steps}, not {k.tolist()}")
+        return k
+
+
+@cache
+def _table(path: DDPM, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The nodes on a device, in the best precision that it has, copied there once."""
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return path.total.to(device, dtype), path.slopes.to(device, dtype)
+
+
+def monotone_slopes(y: Tensor) -> Tensor:
+    """Slopes at equally spaced nodes of the monotone cubic interpolant (Fritsch & Butland, 1984)."""
+    d = y.diff()
+    if len(d) == 1:
+        return d.expand(2)
+    inner = 2 * d[:-1] * d[1:] / (d[:-1] + d[1:])
+    ends = (3 * d[[0, -1]] - d[[1, -2]]).clamp(min=0) / 2
+    return torch.cat([ends[:1], inner, ends[1:]])
+
+
+def linear_betas(steps: int) -> Tensor:
+    r""":math:`\beta_k` from 1e-4 to 0.02 times :math:`1000/T` (Ho et al., 2020), at most 0.999.
+
+    The factor keeps :math:`\bar\alpha_T` near 4e-5 for every T.
+    """
+    return (torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * 1000 / steps).clamp(max=0.999)
+
+
+def cosine_betas(steps: int) -> Tensor:
+    r""":math:`\bar\alpha_k \propto \cos^2\frac{\pi}{2}\frac{k/T + 0.008}{1.008}` (Nichol & Dhariwal, 2021)."""
+    k = torch.arange(steps + 1, dtype=torch.float64)
+    alpha_bar = torch.cos(math.pi / 2 * (k / steps + 0.008) / 1.008).square()
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)

@@ -1,0 +1,92 @@
+r"""What a network predicts, and how to recover the rest.
+
+Data, noise, v, velocity, score: each is a linear combination :math:`y = a_t x + b_t \varepsilon`.
+A prediction *is* its pair :math:`(a_t, b_t)`. Together with :math:`x_t = \alpha_t x +
+\sigma_t \varepsilon` it makes a 2x2 linear system whose solution is :math:`(x, \varepsilon)`,
+so one formula replaces every pairwise conversion.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..shapes import Data, Times, expand
+from .paths import Path
+
+Prediction = Callable[[Path, Tensor], tuple[Tensor, Tensor]]
+
+
+class Estimate(NamedTuple):
+    r"""Posterior means :math:`\mathbb E[x \mid x_t]` and :math:`\mathbb E[\varepsilon \mid x_t]`."""
+
+    x: Tensor
+    eps: Tensor
+
+
+def data(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+    """The datum :math:`x` itself; it says nothing about the noise at t = 0."""
+    return torch.ones_like(t), torch.zeros_like(t)
+
+
+def noise(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The noise :math:`\varepsilon` (Ho et al., 2020); it says nothing of x where alpha = 0."""
+    return torch.zeros_like(t), torch.ones_like(t)
+
+
+def v(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+    r""":math:`v = \alpha_t \varepsilon - \sigma_t x` (Salimans & Ho, 2022)."""
+    alpha, sigma = path(t)
+    return -sigma, alpha
+
+
+def velocity(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+    r""":math:`\dot x_t = \dot\alpha_t x + \dot\sigma_t \varepsilon` (Lipman et al., 2023)."""
+    return path.rates(t)
+
+
+def score(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+    r""":math:`\nabla \log p(x_t \mid x) = -\varepsilon / \sigma_t` (Vincent, 2011)."""
+    return torch.zeros_like(t), -1 / path.sigma(t)
+
+
+def karras(sigma_data: float) -> Prediction:
+    r"""The unit-variance target of EDM preconditioning (Karras et al., 2022, table 1).
+
+    .. math:: y = \frac{\sigma_t}{\sigma_d s_t} x - \frac{\alpha_t \sigma_d}{s_t} \varepsilon,
+        \qquad s_t^2 = \sigma_t^2 + \alpha_t^2\sigma_d^2
+    """
+
+    def prediction(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = path(t)
+        scale = torch.hypot(sigma, alpha * sigma_data)
+        return sigma / (sigma_data * scale), -alpha * sigma_data / scale
+
+    return prediction
+
+
+def target(path: Path, prediction: Prediction, x: Data, eps: Data, t: Times) -> Data:
+    r""":math:`y = a_t x + b_t \varepsilon`."""
+    a, b = prediction(path, expand(t, x))
+    return a * x + b * eps
+
+
+def convert(path: Path, source: Prediction, goal: Prediction, x_t: Data, y: Data, t: Times) -> Data:
+    r"""The prediction ``goal`` from the prediction ``source``, whose value is ``y``.
+
+    .. math:: y' = \frac{(a'b - b'a)\,x_t + (\alpha b' - \sigma a')\,y}{\alpha b - \sigma a}
+    """
+    t = expand(t, x_t)
+    (alpha, sigma), (a, b), (a_goal, b_goal) = path(t), source(path, t), goal(path, t)
+    det = alpha * b - sigma * a
+    return (a_goal * b - b_goal * a) / det * x_t + (alpha * b_goal - sigma * a_goal) / det * y
+
+
+def solve(path: Path, prediction: Prediction, x_t: Data, y: Data, t: Times) -> Estimate:
+    r"""Invert :math:`x_t = \alpha_t x + \sigma_t \varepsilon,\ y = a_t x + b_t \varepsilon`."""
+    t = expand(t, x_t)
+    (alpha, sigma), (a, b) = path(t), prediction(path, t)
+    det = alpha * b - sigma * a
+    # the quotients have the shape of t: two passes over the data for each unknown
+    return Estimate(x=b / det * x_t - sigma / det * y, eps=alpha / det * y - a / det * x_t)
