@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -224,6 +225,7 @@ def load(folder: Path) -> Checkpoint:
         try:
             return decode(verify(path), path)
         except DataError as error:
+            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
             problem = error
     raise problem
 

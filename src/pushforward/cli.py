@@ -161,7 +161,7 @@ def sample(
     model = load(run, device=device)
     given = {"sampler": sampler, "steps": steps, "guidance": guidance}
     options = {k: v for k, v in given.items() if v is not None} | settings(set_)
-    y = None if condition is None else model.schema.parse_condition(condition)
+    y = None if condition is None else literal(condition)
     reading.write(out, model.sample(n, y, seed=seed, **options))
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def pooled(estimates: Sequence[Estimate]) -> Estimate:
 def subset(samples: Samples, rows: np.ndarray) -> Samples:
     """Some rows of the data."""
     y = None if samples.y is None else samples.y[rows]
-    return samples._replace(x=samples.x[rows], y=y)
+    return replace(samples, x=samples.x[rows], y=y)
 
 
 def partition(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -365,5 +365,5 @@ def evaluate_sources(
 ) -> dict[str, Estimate]:
     """`metrics.evaluate` on anything that `fit` reads; columns are matched by name."""
     first = reading.read(real)
-    rows, _ = first.schema.validate(generated)
+    rows = first.schema.validate(generated)
     return metrics.evaluate(first.x, rows, metrics=names, seed=seed)

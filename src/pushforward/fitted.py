@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class FittedModel:
 
         Arguments:
             n: How many.
-            y: A condition for all of them, or one for each; None averages over the conditions seen.
+            y: A condition for all of them, or one for each; None draws from those seen in training.
             seed: Makes the draw repeatable.
             options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``.
 
@@ -124,11 +124,13 @@ class FittedModel:
             if y is not None:
                 raise UsageError("the model was fitted without conditions: leave y out")
             return None
-        c = np.zeros((n, self.schema.condition_length))
         if y is not None:
-            c = self.schema.encode(y, n)
-        elif seen := self.config.get("conditions"):  # the law of conditions in training
-            c = np.asarray(seen)[torch.randint(len(seen), (n,)).numpy()]
+            return self.vectors(self.schema.encode(y, n))
+        seen = np.asarray(self.config["conditions"])  # their law in training
+        return self.vectors(seen[torch.randint(len(seen), (n,)).numpy()])
+
+    def vectors(self, c: np.ndarray) -> Tensor:
+        """Encoded conditions in the precision and on the device of the model."""
         return torch.as_tensor(c, dtype=torch.get_default_dtype()).to(device_of(self.model))
 
     def log_prob(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
@@ -145,13 +147,12 @@ class FittedModel:
                 f"{self.family} has no likelihood; for densities fit e.g. normalizing_flow"
             )
         accepts(self.model.log_prob, options, self.family)
-        rows, labels = self.schema.validate(x)
-        c_rows = labels if y is None else y
+        data = reading.read_as(x, self.schema, y=y)
+        rows = data.x
         with seeded(seed), torch.no_grad():
-            c = None if c_rows is None else self.conditions(c_rows, len(rows))
-            if c is None and self.schema.condition_length:
-                c = torch.zeros(len(rows), self.schema.condition_length).to(device_of(self.model))
-            values = []
+            c, values = None, []
+            if self.schema.condition_length:
+                c = self.vectors(self.schema.encode(data.y, len(rows)))
             for i, m in chunks(len(rows), rows_at_once(self.model.event_shape)):
                 z, log_det = self.transform.forward(torch.as_tensor(rows[i : i + m]))
                 value = self.model.log_prob(
@@ -292,7 +293,9 @@ def fit(
         bounds = found.plain["config"]["bounds"]
     elif x is None:
         raise UsageError("there is nothing to fit: pass data, a path, or the name of a data set")
-    samples = reading.read(x, y=y, condition=condition, bounds=bounds)
+    samples = x
+    if not isinstance(x, Samples):
+        samples = reading.read(x, y=y, condition=condition, bounds=bounds)
     source = str(x) if isinstance(x, str | Path) else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeded(seed))
@@ -375,7 +378,9 @@ class Run:
         model = families.build(family, event, **of_family)
         recipe, fields = recipe_of(model, of_recipe, steps)
         train, _ = split(len(samples.x), extra["seed"])
-        transform = transforms.choose(samples.schema, samples.x[train], discrete=model.discrete)
+        transform = transforms.choose(
+            samples.schema, samples.x[train], discrete=model.discrete
+        )
         config = extra | {
             "pushforward": __version__,
             "family": family,

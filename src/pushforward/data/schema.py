@@ -5,18 +5,17 @@ range, and how a condition ``y`` becomes the vector ``c`` whose first entry is 1
 JSON on disk.
 """
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, NumericalError, UsageError
-from . import checks
-from .sources import KINDS, TABLES, Cells, Raw, listing, raw, show
+from .checks import EXACT, Problem, in_numbers, marked
+from .sources import KINDS, TABLES, Cells, Raw, as_vector, assemble, listing, raw, show
+from .strict import parse
 
-FEW_CLASSES = 50  # integers with more values than this are numbers, not classes
-MANY_CLASSES = 1000
-LEVELS = 256
 Bound = float | None
 Label = str | bool | int
 PRECISION = {"f2": "f2", "f4": "f4", "halffloat": "f2", "float": "f4"} | {
@@ -183,7 +182,8 @@ class Schema:
             return self._array(self.columns[0].settle(x))
         settled = [c.settle(x[:, j]) for j, c in enumerate(self.columns)]
         if self.kind in TABLES:
-            return RESTORE[self.kind](self.columns, settled)
+            columns = [(c.name, c.dtype, v) for c, v in zip(self.columns, settled, strict=True)]
+            return assemble(self.kind, columns)
         return self._array(np.stack(settled, axis=1))
 
     def _array(self, x: np.ndarray) -> Any:
@@ -245,12 +245,51 @@ class Schema:
         Raises:
             DataError: If a key is unknown or missing, or a value is not of its kind.
         """
-        from .strict import parse
-
-        return parse(cls, data, "schema")
+        schema = parse(cls, data, "schema")
+        if schema.kind not in KINDS or not schema.columns or min(schema.event) < 1:
+            raise DataError("schema: describes no data that can be restored")
+        if len(schema.columns) != (1 if len(schema.shape) > 1 else schema.event[0]):
+            raise DataError("schema: the columns do not match the shape")
+        return schema
 
 
 def _plain_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain_json(v) for k, v in value.items()}
     return [_plain_json(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own, and a whole number as an integer."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def whole(values: np.ndarray) -> bool:
+    """Whether all values are whole numbers small enough to be meant as such."""
+    if values.dtype.kind != "f":
+        return True
+    return bool((values == np.rint(values)).all() and (np.abs(values) < EXACT).all())
+
+
+def faults(column: Column, cells: Cells) -> Iterator[Problem]:
+    """Why values cannot belong to a column, if so."""
+    found = list(in_numbers(cells))
+    yield from found
+    if found:
+        return
+    if column.integer and cells.values.dtype.kind == "f":
+        values = cells.values
+        yield from marked(cells, "fraction", values != np.rint(values), "round or remove them")
+    yield from out_of_bounds(column, cells)
+
+
+def out_of_bounds(column: Column, cells: Cells) -> Iterator[Problem]:
+    """Values beyond the declared bounds; a bound itself is allowed for integers only."""
+    low, high = column.bounds
+    outside = np.zeros(cells.values.shape, bool)
+    if low is not None:
+        outside |= cells.values < low if column.integer else cells.values <= low
+    if high is not None:
+        outside |= cells.values > high if column.integer else cells.values >= high
+    yield from marked(cells, "bounds", outside, "widen the bounds, or remove them")

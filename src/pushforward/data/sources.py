@@ -6,7 +6,7 @@ not loaded are never imported: a frame is recognised by the module of its class.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,3 +235,40 @@ def _arrow_cells(column: Any, name: str) -> Cells:
         values = np.empty(len(column), object)
         values[:] = column.to_pylist()
     return Cells(name, str(column.type), values, missing)
+
+
+def assemble(kind: str, columns: Sequence[tuple[str | int, str, np.ndarray]]) -> Any:
+    """The inverse of reading: a frame or Arrow table of (name, dtype, values) columns."""
+    if kind == "pandas":
+        import pandas as pd
+
+        # built from Series, since a dictionary would merge the names 1 and "1"
+        series = [pd.Series(v, name=n).astype(dtype) for n, dtype, v in columns]
+        return pd.concat(series, axis=1)
+    if kind == "polars":
+        import polars as pl
+
+        return pl.DataFrame([pl.Series(n, v).cast(getattr(pl, d)) for n, d, v in columns])
+    import pyarrow as pa
+
+    arrays = [pa.array(v).cast(_arrow_type(dtype)) for _, dtype, v in columns]
+    return pa.table(arrays, names=[str(n) for n, _, _ in columns])
+
+
+def _arrow_type(dtype: str) -> Any:
+    import pyarrow as pa
+
+    return pa.float64() if dtype.startswith("decimal") else pa.type_for_alias(dtype)
+
+
+def as_vector(y: Any) -> np.ndarray:
+    """Conditions of any kind as an array: tensors, series and frames included."""
+    if hasattr(y, "detach"):
+        y = y.detach().cpu()
+        y = y.double() if y.is_floating_point() else y
+    if hasattr(y, "to_pylist"):  # an Arrow column
+        y = y.to_pylist()
+    try:
+        return np.asarray(y)
+    except (TypeError, ValueError) as error:
+        raise DataError("the conditions differ in length; give one for each datum") from error

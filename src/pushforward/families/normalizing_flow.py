@@ -55,7 +55,8 @@ class NormalizingFlow(GenerativeModel):
         return self.flow(self.context(c, z)).transform.inv(z.flatten(1)).view_as(z)
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
-        return self.decode(self.noise(n, *self.event_shape), c)
+        like = next(self.parameters())
+        return self.decode(like.new_empty(n, *self.event_shape).normal_(), c)
 
     def context(self, c: Condition, x: Data) -> Tensor | None:
         """The condition; an unknown one is the zero vector."""

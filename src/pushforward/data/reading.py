@@ -1,0 +1,190 @@
+"""Raw data in: read a source, say everything that is wrong with it, describe it by a schema."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, UsageError
+from .checks import Problem, constant, in_data, in_numbers, marked
+from .files import as_table, write
+from .schema import Bound, Column, Condition, Schema, faults, out_of_bounds, plain, whole
+from .sources import TABLES, Cells, Raw, as_vector, listing, raw, show
+
+__all__ = ["Problem", "Samples", "as_table", "problems", "read", "read_as", "write"]
+
+Bounds = dict[str, tuple[Bound, Bound]]
+FEW_CLASSES = 50  # whole numbers with more values than this are numbers, not classes
+MANY_CLASSES = 1000
+LEVELS = 256
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Data ready for transforms.
+
+    Arguments:
+        x: Shape (n, *event), float64.
+        y: Raw conditions, shape (n,) or (n, k), or None.
+        schema: How to give samples back, and to encode ``y``.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None
+    schema: Schema
+
+
+def read(
+    source: Any, *, y: Any = None, condition: str | None = None, bounds: Bounds | None = None
+) -> Samples:
+    """Read data that a model is to be fitted on.
+
+    Arguments:
+        source: A built-in name, a .csv, .parquet, .npy or .npz file, an array or a frame.
+        y: A condition for each datum.
+        condition: The column to take as the condition instead; of a built-in set, "label".
+        bounds: Open intervals that columns cannot leave, closed for whole numbers.
+
+    Raises:
+        DataError: If the data cannot be used; the message says where and what to do.
+        UsageError: If ``condition`` or ``bounds`` names no column.
+        MissingFile: If the file does not exist.
+        Unsafe: If reading the file could run code or exhaust the memory.
+    """
+    data, given = _take(raw(source), y, condition)
+    _refuse(data, _problems(data, given))
+    schema = describe(data, given, bounds or {})
+    for column, cells in zip(schema.columns, data.cells, strict=True):
+        _refuse(data, list(out_of_bounds(column, cells)))
+    values = None if given is None else given.values
+    return Samples(data.stack(), values, schema)
+
+
+def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
+    """Read data to be scored by a model that was fitted on data like ``schema``.
+
+    The condition comes from ``y``, or from its column where the source has it.
+
+    Raises:
+        DataError: If the data are not of the kind that was fitted.
+    """
+    data = raw(source)
+    name = None if schema.condition is None else schema.condition.column
+    present = name in data.extra or name in [str(c.name) for c in data.cells]
+    if y is None and name is not None and present and name not in schema.names:
+        data, given = _take(data, None, name)
+    else:
+        data, given = _take(data, y, None)
+    _refuse(data, [] if given is None else list(_in_condition(given)))
+    return Samples(schema.arrange(data), None if given is None else given.values, schema)
+
+
+def problems(source: Any, condition: str | None = None) -> list[Problem]:
+    """Everything that is wrong with the data at once, the fatal first.
+
+    Raises:
+        DataError, MissingFile, UsageError, Unsafe: If the source cannot be read at all.
+    """
+    data, given = _take(raw(source), None, condition)
+    return sorted(_problems(data, given), key=lambda p: not p.fatal)
+
+
+def _problems(data: Raw, given: Cells | None) -> list[Problem]:
+    found = list(in_data(data))
+    for cells in data.cells:
+        wrong = list(in_numbers(cells))
+        found += wrong or list(constant(cells))
+    return found + ([] if given is None else list(_in_condition(given)))
+
+
+def _refuse(data: Raw, found: list[Problem]) -> None:
+    """Raise the first fatal problem and say how many more there are."""
+    fatal = [p for p in found if p.fatal]
+    if fatal:
+        more = f" (and {len(fatal) - 1} more problems)" if len(fatal) > 1 else ""
+        raise DataError(f"{data.name}: {fatal[0]}{more}")
+
+
+def _take(data: Raw, y: Any, condition: str | None) -> tuple[Raw, Cells | None]:
+    """Separate the condition from the data."""
+    if y is not None and condition is not None:
+        raise UsageError("give either y or condition, not both")
+    if y is not None:
+        return data, _beside(data, "y", as_vector(y))
+    if condition is None:
+        return data, None
+    for cells in data.cells:
+        if str(cells.name) == condition and len(data.shape) == 1:
+            rest = tuple(c for c in data.cells if str(c.name) != condition)
+            return replace(data, cells=rest, shape=(len(rest),)), cells
+    if condition in data.extra:
+        return data, _beside(data, condition, np.asarray(data.extra[condition]))
+    known = [*dict.fromkeys(data.extra), *(c.name for c in data.cells if len(data.shape) == 1)]
+    raise UsageError(
+        f"{data.name}: no column is called {show(condition)!r}; "
+        + (f"choose from {listing(known, 120)}" if known else "it has none; give y")
+    )
+
+
+def _beside(data: Raw, name: str, y: np.ndarray) -> Cells:
+    if y.ndim == 0 or len(y) != data.rows or y.ndim > 2 or 0 in y.shape[1:]:
+        raise DataError(
+            f"{data.name}: {data.rows} data but conditions of shape {y.shape}; give one for each"
+        )
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    missing = np.array([v is None or v != v for v in y.ravel()]) if y.dtype.kind == "O" else None
+    rows = np.zeros(len(y), bool) if missing is None else missing.reshape(len(y), -1).any(1)
+    return Cells(name, str(y.dtype), y, rows)
+
+
+def _in_condition(given: Cells) -> list[Problem]:
+    """What is wrong with a condition, which may be text."""
+    if given.values.dtype.kind not in "OUS" or given.values.ndim > 1:
+        return list(in_numbers(given))
+    missing = list(marked(given, "missing", given.missing, "remove or fill them"))
+    if not missing and len({str(v) for v in given.values}) > MANY_CLASSES:
+        count = len({str(v) for v in given.values})
+        return [Problem(str(given.name), "classes", count, (), "group them")]
+    return missing
+
+
+def describe(data: Raw, given: Cells | None, bounds: Bounds) -> Schema:
+    """The schema of data without problems."""
+    names = [str(c.name) for c in data.cells]
+    for name, (low, high) in bounds.items():
+        if name not in names:
+            raise UsageError(f"bounds for {show(name)!r}, but the columns are {listing(names)}")
+        if not (-np.inf if low is None else low) < (np.inf if high is None else high):
+            raise UsageError(f"the bounds of {show(name)!r} are not in order: {low}, {high}")
+    columns = tuple(_column(c, bounds.get(str(c.name), (None, None))) for c in data.cells)
+    levels, low = _levels(columns)
+    condition = None if given is None else _condition(given)
+    return Schema(data.kind, data.dtype, data.shape, columns, levels, low, condition)
+
+
+def _column(cells: Cells, bounds: tuple[Bound, Bound]) -> Column:
+    declared = tuple(None if b is None or np.isinf(b) else float(b) for b in bounds)
+    low, high = float(cells.values.min()), float(cells.values.max())
+    return Column(cells.name, cells.dtype, whole(cells.values), low, high, declared)
+
+
+def _levels(columns: tuple[Column, ...]) -> tuple[int, int]:
+    """How many values the entries share, and the smallest; 0 where they share none."""
+    low, high = min(c.low for c in columns), max(c.high for c in columns)
+    shared = len({c.low for c in columns}) == 1 or columns[0].name in ("value", "0")
+    if not all(c.integer for c in columns) or not shared or high - low >= LEVELS:
+        return 0, 0
+    return int(high - low) + 1, int(low)
+
+
+def _condition(given: Cells) -> Condition:
+    """Text, truth values and few whole numbers are classes; the rest are numbers."""
+    values, column = given.values, str(given.name)
+    if values.ndim == 1 and (values.dtype.kind in "OUSb" or whole(values)):
+        labels = {plain(v) for v in values}
+        if values.dtype.kind in "OUSb" or len(labels) <= FEW_CLASSES:
+            return Condition(column, tuple(sorted(labels, key=lambda v: (str(type(v)), v))))
+    numbers = values.reshape(len(values), -1).astype(np.float64)
+    scale = numbers.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    return Condition(column, (), tuple(numbers.mean(axis=0).tolist()), tuple(scale.tolist()))

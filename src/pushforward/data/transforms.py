@@ -1,0 +1,356 @@
+r"""Reversible transforms between data and the model's space, each with its log-determinant.
+
+.. math:: \log p_X(x) = \log p_Z(f(x)) + \log\left|\det \frac{\partial f}{\partial x}\right|
+
+All work in float64, because one rounding in float32 would already show in a density. ``forward``
+gives ``(z, log_det)``; ``log_det`` has one value per datum in nats. Parameters have shape ``(d,)``
+for vectors of length d, and ``(1,)`` for arrays of higher rank, whose entries share them.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError, UsageError
+from ..shapes import Data, PerDatum, sum_event
+from .schema import Schema
+from .sources import show
+from .strict import parse
+
+Numbers = tuple[float, ...]
+FLOOR = 1e-6  # smallest eigenvalue of a correlation matrix; its inverse root still fits float32
+
+
+class Transform(Protocol):
+    """A bijection of events, or of integers to intervals."""
+
+    stochastic: bool
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        """From data towards the model."""
+
+    def inverse(self, z: Data) -> Data:
+        """From the model towards data."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The parameters, exactly."""
+
+
+class Stored:
+    """Parameters that travel through JSON; the name of the class says which transform it is."""
+
+    stochastic: ClassVar[bool] = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The parameters, exactly: JSON writes floats so that they read back the same."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {"kind": type(self).__name__.lower()} | {k: _lists(v) for k, v in values.items()}
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(v) for v in value] if isinstance(value, tuple) else value
+
+
+@final
+@dataclass(frozen=True)
+class Standardise(Stored):
+    r"""Zero mean and unit variance: :math:`z = (x - \mu) / \sigma`.
+
+    Arguments:
+        mean: One for each column, or one for all entries.
+        scale: The same, positive.
+    """
+
+    mean: Numbers
+    scale: Numbers
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        scale = vector(self.scale, x)
+        log_det = -scale.log().expand(x.shape[1:]).sum()
+        return (x.double() - vector(self.mean, x)) / scale, log_det.expand(len(x))
+
+    def inverse(self, z: Data) -> Data:
+        return z.double() * vector(self.scale, z) + vector(self.mean, z)
+
+
+@final
+@dataclass(frozen=True)
+class Whiten(Stored):
+    r"""Zero mean and unit covariance: :math:`z = \Lambda^{-1/2} V^\top D^{-1} (x - \mu)`.
+
+    :math:`D` holds the standard deviations and :math:`V \Lambda V^\top` is the correlation matrix,
+    whose eigenvalues are raised to at least 1e-6: the map stays a bijection for columns that depend
+    on each other.
+
+    Arguments:
+        mean: The mean of each column.
+        scale: The standard deviation of each column.
+        vectors: The rows of :math:`V`.
+        roots: The square roots of the eigenvalues.
+    """
+
+    mean: Numbers
+    scale: Numbers
+    vectors: tuple[Numbers, ...]
+    roots: Numbers
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        scale, roots = vector(self.scale, x), vector(self.roots, x)
+        z = (x.double() - vector(self.mean, x)) / scale @ self._rotation(x) / roots
+        return z, -(scale.log().sum() + roots.log().sum()).expand(len(x))
+
+    def inverse(self, z: Data) -> Data:
+        y = z.double() * vector(self.roots, z) @ self._rotation(z).T
+        return y * vector(self.scale, z) + vector(self.mean, z)
+
+    def _rotation(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.vectors, dtype=torch.float64, device=like.device)
+
+
+@final
+@dataclass(frozen=True)
+class Dequantise(Stored):
+    r"""Spread each integer over a unit interval: :math:`z = k + u,\ u \sim U[0, 1)`.
+
+    A density of z bounds the mass of k from below:
+    :math:`\log P(k) \ge \mathbb E_u \log p(k + u)` (Theis et al., 2016). The inverse is the floor,
+    within the range observed. Exact for integers below 2^48.
+
+    Arguments:
+        integer: Which columns hold integers; the others pass unchanged.
+        low: The smallest integer of each.
+        high: The largest.
+    """
+
+    stochastic: ClassVar[bool] = True
+    integer: tuple[bool, ...]
+    low: Numbers
+    high: Numbers
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        x = x.double()
+        # keep away from the ends, where later roundings would change the floor
+        margin = (x.abs() * 2.0**-48).clamp(2.0**-48, 0.5)
+        z = x + torch.lerp(margin, 1 - margin, torch.rand_like(x))
+        return torch.where(self._mask(x), z, x), x.new_zeros(len(x))
+
+    def inverse(self, z: Data) -> Data:
+        z = z.double()
+        k = z.floor().clamp(vector(self.low, z), vector(self.high, z))
+        return torch.where(self._mask(z), k, z)
+
+    def _mask(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.integer, device=like.device)
+
+
+@final
+@dataclass(frozen=True)
+class Bounded(Stored):
+    r"""Send an interval to the real line.
+
+    .. math:: z = \log(x - a) - \log(b - x), \qquad z = \log(x - a), \qquad z = -\log(b - x)
+
+    for two bounds, a lower and an upper one; columns without bounds pass unchanged.
+
+    Arguments:
+        low: The lower bound of each column, or None.
+        high: The upper bound of each column, or None.
+    """
+
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        x = x.double()
+        (low, below), (high, above) = _bound(self.low, x), _bound(self.high, x)
+        up = torch.where(below, x - low, 1.0).log()
+        down = torch.where(above, high - x, 1.0).log()
+        width = torch.where(below & above, high - low, 1.0).log()
+        z = torch.where(below | above, up - down, x)
+        return z, sum_event(width - up - down)
+
+    def inverse(self, z: Data) -> Data:
+        z = z.double()
+        (low, below), (high, above) = _bound(self.low, z), _bound(self.high, z)
+        two, width = below & above, high - low
+        # measured from the nearer bound, so that small distances keep their digits
+        rise = torch.where(two, width * z.sigmoid(), z.clamp(max=700.0).exp())
+        fall = torch.where(two, width * (-z).sigmoid(), (-z).clamp(max=700.0).exp())
+        x = torch.where(below & ~(two & (z > 0)), low + rise, high - fall)
+        x = torch.where(below, x.maximum(torch.nextafter(low, low + 1)), x)
+        x = torch.where(above, x.minimum(torch.nextafter(high, high - 1)), x)
+        return torch.where(below | above, x, z)
+
+
+def _bound(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds with 0 where there is none, and where there is one."""
+    bound = vector(tuple(0.0 if v is None else v for v in values), like)
+    return bound, torch.tensor([v is not None for v in values], device=like.device)
+
+
+@final
+@dataclass(frozen=True)
+class Levels(Stored):
+    """Integers low, ..., low + levels - 1 as 0, ..., levels - 1, for models of discrete data.
+
+    Arguments:
+        low: The smallest integer.
+        levels: How many there are.
+    """
+
+    low: int
+    levels: int
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        z = (x.double() - self.low).clamp(0, self.levels - 1)
+        return z, z.new_zeros(len(z))
+
+    def inverse(self, z: Data) -> Data:
+        return z.double().round().clamp(0, self.levels - 1) + self.low
+
+
+@final
+@dataclass(frozen=True)
+class Chain:
+    """Transforms one after the other; the log-determinants add.
+
+    Arguments:
+        parts: The transforms, from the data towards the model.
+    """
+
+    parts: tuple[Any, ...] = ()
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether ``forward`` draws random numbers."""
+        return any(p.stochastic for p in self.parts)
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        z, total = x.double(), torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for part in self.parts:
+            z, log_det = part.forward(z)
+            total = total + log_det
+        return z, total
+
+    def inverse(self, z: Data) -> Data:
+        for part in reversed(self.parts):
+            z = part.inverse(z)
+        return z.double()
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One object for each transform."""
+        return [p.to_json() for p in self.parts]
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Chain":
+        """The inverse of `to_json`.
+
+        Raises:
+            DataError: If it describes no chain of transforms.
+        """
+        if not isinstance(data, list):
+            raise DataError("transforms: expected a list")
+        return cls(tuple(from_json(d) for d in data))
+
+
+KINDS = {c.__name__.lower(): c for c in (Standardise, Whiten, Dequantise, Bounded, Levels)}
+
+
+def from_json(data: Any) -> Any:
+    """A single transform from what its ``to_json`` gave.
+
+    Raises:
+        DataError: If it describes none.
+    """
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind not in KINDS:
+        raise DataError(f"transforms: no transform is called {show(kind)!r}")
+    transform = parse(KINDS[kind], {k: v for k, v in data.items() if k != "kind"}, f"transforms.{kind}")
+    scales = getattr(transform, "scale", ()) + getattr(transform, "roots", ())
+    if min(scales, default=1.0) <= 0:
+        raise DataError(f"transforms.{kind}: a scale is not positive")
+    return transform
+
+
+def vector(values: Numbers, like: Tensor) -> Tensor:
+    """Parameters as a float64 tensor on the device of the data."""
+    return torch.tensor(values, dtype=torch.float64, device=like.device)
+
+
+def standardise(x: Data) -> Standardise:
+    """Fit `Standardise`: per column for vectors, shared by all entries of larger arrays."""
+    columns = x.double() if x.ndim == 2 else x.double().reshape(-1, 1)
+    mean, scale = moments(columns)
+    return Standardise(tuple(mean.tolist()), tuple(scale.tolist()))
+
+
+def moments(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column, without overflow for any finite data."""
+    unit = columns.abs().amax(0)
+    unit = torch.where(unit > 0, unit, 1.0)
+    mean = (columns / unit).mean(0) * unit
+    spread = columns - mean
+    largest = spread.abs().amax(0)
+    largest = torch.where(largest > 0, largest, 1.0)
+    scale = (spread / largest).square().mean(0).sqrt() * largest
+    return mean, torch.where(scale > 0, scale, 1.0)
+
+
+def whiten(x: Data) -> Whiten:
+    """Fit `Whiten` to vectors."""
+    mean, scale = moments(x.double())
+    y = (x.double() - mean) / scale
+    values, vectors = torch.linalg.eigh(y.T @ y / len(y))
+    roots = values.clamp(min=FLOOR).sqrt()
+    return Whiten(
+        tuple(mean.tolist()),
+        tuple(scale.tolist()),
+        tuple(tuple(row) for row in vectors.tolist()),
+        tuple(roots.tolist()),
+    )
+
+
+def choose(schema: Schema, x: np.ndarray, *, discrete: bool, whiten: bool = False) -> Chain:
+    """The transforms that a model needs for data of a schema.
+
+    Arguments:
+        schema: Which columns hold integers, and which are bounded.
+        x: The data to fit the transforms on, shape (n, *event).
+        discrete: Whether the model takes integers 0, ..., levels - 1.
+        whiten: Whether to remove correlations, for vectors.
+
+    Raises:
+        UsageError: If the model takes integers and the data are others.
+    """
+    if discrete:
+        return Chain((_levels(schema),))
+    parts: list[Any] = []
+    columns = schema.columns
+    if any(c.integer for c in columns):
+        low, high = tuple(c.low for c in columns), tuple(c.high for c in columns)
+        parts.append(Dequantise(tuple(c.integer for c in columns), low, high))
+    if any(c.bounds != (None, None) for c in columns):
+        # an integer k fills [k, k + 1), so its upper bound moves up by one
+        upper = tuple(
+            None if c.bounds[1] is None else c.bounds[1] + c.integer for c in columns
+        )
+        parts.append(Bounded(tuple(c.bounds[0] for c in columns), upper))
+    z, _ = Chain(tuple(parts)).forward(torch.from_numpy(np.ascontiguousarray(x)))
+    last = _whiten if whiten and z.ndim == 2 else standardise
+    return Chain((*parts, last(z)))
+
+
+def _levels(schema: Schema) -> Levels:
+    if not schema.levels:
+        raise UsageError(
+            "this family models whole numbers within one range of at most 256 values; "
+            "round the data, or choose another family"
+        )
+    return Levels(schema.low, schema.levels)
+
+
+_whiten = whiten  # `choose` has an argument of that name

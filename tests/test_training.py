@@ -1,0 +1,93 @@
+"""The trainer against the definition of a step, and against itself after a stop."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from pushforward.errors import NumericalError
+from pushforward.model import GenerativeModel, Likelihood, Recipe
+from pushforward.training import Trainer, batches, held_out, learning_rate
+
+PLAIN = Recipe(steps=10, batch=16, lr=1e-2, warmup=0, ema=0.0, clip=1e9)
+
+
+class Mean(GenerativeModel):
+    """The least-squares location of the data, a model whose optimum is the mean."""
+
+    event_shape, likelihood = (2,), Likelihood.NONE
+
+    def __init__(self):
+        super().__init__()
+        self.location = nn.Parameter(torch.zeros(2))
+
+    def loss(self, x, c=None):
+        return {"square": (x - self.location).square().sum(1).mean()}
+
+    def sample(self, n, c=None):
+        return self.location.expand(n, 2)
+
+
+def test_learning_finds_the_mean_of_the_data():
+    x, model = torch.randn(512, 2) + torch.tensor([3.0, -1.0]), Mean()
+    recipe = PLAIN._replace(steps=500, lr=0.1, batch=512)
+    for _ in Trainer(model, recipe, 500).run(batches(x, 512)):
+        pass
+    # the learning rate ends at 0, so only the last batches' noise is left: 1/sqrt(512) = .044
+    torch.testing.assert_close(model.location.detach(), x.mean(0), atol=0.1, rtol=0)
+
+
+def test_learning_rate_warms_up_linearly_and_ends_at_zero():
+    recipe = PLAIN._replace(warmup=10, lr=1.0)
+    assert learning_rate(recipe, 0, 1000) == pytest.approx(0.1)
+    assert learning_rate(recipe, 500, 1000) == pytest.approx(0.5)
+    assert learning_rate(recipe, 1000, 1000) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_accumulating_batches_equals_one_large_batch():
+    x = torch.randn(32, 2)
+    models = [Mean(), Mean()]
+    for model, size, k in ((models[0], 32, 1), (models[1], 8, 4)):
+        Trainer(model, PLAIN, 10, accumulate=k).step((b, None) for b in x.split(size))
+    torch.testing.assert_close(models[0].location, models[1].location)
+
+
+def test_gradients_are_clipped_to_the_given_norm():
+    model = Mean()
+    trainer = Trainer(model, PLAIN._replace(clip=0.5), 10)
+    trainer.optimizers["model"] = torch.optim.SGD(model.parameters(), 1.0)
+    trainer.step(iter([(torch.full((8, 2), 100.0), None)]))
+    rate = learning_rate(PLAIN, 0, 10)
+    assert model.location.detach().norm() == pytest.approx(0.5 * rate, rel=1e-4)
+
+
+def test_the_average_is_the_average_of_the_weights():
+    model = Mean()
+    trainer = Trainer(model, PLAIN._replace(ema=0.9), 10)
+    expected = model.location.detach().clone()
+    data = batches(torch.randn(64, 2), 8)
+    for k in range(1, 6):
+        trainer.step(data)
+        mu = min(0.9, k / (k + 9))
+        expected = mu * expected + (1 - mu) * model.location.detach()
+    torch.testing.assert_close(trainer.average.location, expected)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
+    model = Mean()
+    trainer, before = Trainer(model, PLAIN, 10), copy.deepcopy(model.state_dict())
+    with pytest.raises(NumericalError, match="square = nan"):
+        trainer.step(iter([(torch.full((8, 2), float("nan")), None)]))
+    assert torch.equal(model.location, before["location"])
+
+
+def test_validation_uses_the_same_noise_at_every_call():
+    x = torch.randn(10, 2)
+
+    def noisy(x, c):
+        return (x + torch.randn_like(x)).square().mean()
+
+    state = torch.get_rng_state()
+    assert held_out(noisy, x, None) == held_out(noisy, x, None)
+    assert torch.equal(state, torch.get_rng_state())
