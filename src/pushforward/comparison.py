@@ -22,7 +22,7 @@ from .model import Likelihood
 from .progress import Update, bar
 
 SCORED = 2000  # test rows whose likelihood is evaluated when that takes an integral
-PRIMARY = "energy_distance"
+PRIMARY = "energy"
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
 
 
@@ -233,7 +233,7 @@ def compare(
                 seed,
                 subset(samples, train),
                 subset(samples, test),
-                labels=None if labels is None else (labels[train], labels[test]),
+                labels=None if labels is None else labels[test],
                 minutes=share if family not in registry.BASELINES else None,
                 steps=steps,
                 device=device,
@@ -295,7 +295,7 @@ def one(
     train: Samples,
     test: Samples,
     *,
-    labels: tuple[np.ndarray, np.ndarray] | None,
+    labels: np.ndarray | None,
     minutes: float | None,
     steps: int | None,
     device: str,
@@ -327,7 +327,7 @@ def measure(
     model: FittedModel,
     train: Samples,
     test: Samples,
-    labels: tuple[np.ndarray, np.ndarray] | None,
+    labels: np.ndarray | None,
 ) -> None:
     """Everything the leaderboard and the report say of a fitted model."""
     n = len(test.x)
@@ -341,14 +341,14 @@ def measure(
         test.x,
         entry.generated,
         train=train.x,
-        labels=None if labels is None else np.concatenate(labels),
+        labels=labels,
         seed=entry.seed,
     )
     if model.likelihood is not Likelihood.NONE:
         rows = slice(None, SCORED)
         y = None if test.y is None else test.y[rows]
         values = model.log_prob(test.schema.restore(test.x[rows]), y, seed=entry.seed)
-        entry.nll = metrics.negative_log_likelihood(values, seed=entry.seed)
+        entry.nll = metrics.nll(values, seed=entry.seed)
 
 
 def announce(entry: Entry, done: int, all_: int, *, shown: bool) -> None:

@@ -130,6 +130,16 @@ class Diffusion(GenerativeModel):
         """The last state of a trajectory; the options are those of `trajectory`."""
         return ode.last(self.trajectory(n, c, **options))
 
+    @property
+    def nfe(self) -> int:
+        """Counted by drawing one sample."""
+        calls: list[None] = []
+        hook = self.denoiser.net.register_forward_hook(lambda *_: calls.append(None))
+        with torch.random.fork_rng(), torch.no_grad():
+            self.sample(1)
+        hook.remove()
+        return len(calls)
+
     def log_prob(self, x: Data, c: Condition = None, **options: Any) -> PerDatum:
         """The density of the probability flow; the options are those of `Denoiser.log_prob`."""
         return self.denoiser.log_prob(x, c, **options)

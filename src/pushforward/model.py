@@ -80,6 +80,11 @@ class GenerativeModel(nn.Module, abc.ABC):
     recipe: Recipe = Recipe()
     discrete: bool = False  # data arrive as levels 0, ..., K - 1 and log_prob is a log-mass
 
+    @property
+    def nfe(self) -> int:
+        """Network evaluations that a sample takes by default."""
+        return 1
+
     @abc.abstractmethod
     def sample(self, n: int, c: Condition = None) -> Tensor:
         """Draw ``n`` data, with shape ``(n, *event_shape)``."""

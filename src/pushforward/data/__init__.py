@@ -1,1 +1,1 @@
-"""Data: reading and checking them, the schema that restores them, reversible transforms, data sets."""
+"""Raw data in, raw data out: reading, checks, the schema, reversible transforms, data sets."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .sources import Cells, Raw, show
+from .sources import Cells, Raw, any_entry, show
 
 FEW_ROWS = 50
 EXACT = 2**53  # the largest range in which float64 holds every integer
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 
     column: str | None
     kind: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     rows: tuple[int, ...]
     remedy: str
     fatal: bool = True
@@ -60,7 +60,7 @@ class Problem(NamedTuple):
 
 def marked(cells: Cells, kind: str, mask: np.ndarray, remedy: str) -> Iterator[Problem]:
     """One problem if any row of a mask is marked."""
-    rows = np.flatnonzero(mask.reshape(len(mask), -1).any(1))
+    rows = np.flatnonzero(any_entry(mask))
     if len(rows):
         first = tuple(int(r) + 1 for r in rows[:5])
         yield Problem(title(cells), kind, len(rows), first, remedy)
@@ -98,9 +98,7 @@ def in_numbers(cells: Cells) -> Iterator[Problem]:
     elif kind not in "biuf":
         yield Problem(title(cells), "objects", len(values), (), "give an array of numbers")
     else:
-        yield from marked(
-            cells, "missing", _nan(values) | cells.missing, "remove or fill them"
-        )
+        yield from marked(cells, "missing", _nan(values) | cells.missing, "remove or fill them")
         if kind == "f":
             yield from marked(cells, "infinite", np.isinf(values), "remove or replace them")
         if kind in "iu":
@@ -110,7 +108,7 @@ def in_numbers(cells: Cells) -> Iterator[Problem]:
 
 def in_text(cells: Cells) -> Iterator[Problem]:
     """Which cells of a column of objects are no numbers."""
-    if cells.values.ndim > 1 or cells.values.dtype.kind == "O" and cells.dtype == "O":
+    if cells.values.ndim > 1:
         yield Problem(title(cells), "objects", len(cells.values), (), "give an array of numbers")
         return
     yield from marked(cells, "missing", cells.missing, "remove or fill them")
@@ -132,7 +130,7 @@ def _nan(values: np.ndarray) -> np.ndarray:
     """Rows with a value that is not a number."""
     if values.dtype.kind != "f":
         return np.zeros(len(values), bool)
-    return np.isnan(values).reshape(len(values), -1).any(1)
+    return any_entry(np.isnan(values))
 
 
 def _number(value: object) -> bool:

@@ -1,24 +1,43 @@
-"""Data files: read with suspicion, written whole or not at all.
+"""Data files, read with suspicion.
 
 Nothing in a file is ever run: no pickle is read, sizes are computed from headers before memory is
 asked for, and what another library thinks of a broken file reaches the user as one line.
 """
 
-import os
+import lzma
+import re
+import tokenize
 import zipfile
-from collections.abc import Callable
+import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, DiskError, MissingFile, Unsafe, UsageError
-from .sources import Raw, listing, of_array, of_arrow, show
+from ..errors import DataError, MissingFile, Unsafe, UsageError
+from .sources import COLUMNS, Raw, listing, of_array, of_arrow, show
 
 LIMIT = 4 * 2**30  # bytes of one array
 ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive
 ZIP_RATIO = 100  # how much smaller an honest large archive gets
-COLUMNS = 16384
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,  # an encrypted member
+    EOFError,
+    ValueError,
+    OSError,
+)
+HEADER = (
+    ValueError,
+    KeyError,  # a version of the format from the future
+    SyntaxError,
+    TypeError,
+    tokenize.TokenError,
+    RecursionError,
+    MemoryError,
+)
 
 
 def read(path: Path) -> Raw:
@@ -54,26 +73,21 @@ def read_csv(path: Path, name: str) -> Raw:
     """A table of text in UTF-8; the header decides between comma, semicolon and tab."""
     from pyarrow import ArrowException, csv
 
+    _fits(path.stat().st_size, LIMIT, name)
     delimiter = _delimiter(path, name)
-    ragged: list[Any] = []
-
-    def refuse(row: Any) -> str:
-        ragged.append(row)
-        return "error"
-
     try:
         table = csv.read_csv(
             path,
             csv.ReadOptions(use_threads=False, block_size=2**23),
-            csv.ParseOptions(delimiter=delimiter, invalid_row_handler=refuse),
+            csv.ParseOptions(delimiter=delimiter),
             csv.ConvertOptions(strings_can_be_null=True),
         )
     except (ArrowException, ValueError) as error:
+        ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
         if ragged:
-            row = ragged[0]
+            line, expected, got = ragged.groups()
             raise DataError(
-                f"{name}: line {row.number} has {row.actual_columns} cells where the header has "
-                f"{row.expected_columns}; mend the line"
+                f"{name}: line {line} has {got} cells where the header has {expected}; mend it"
             ) from error
         raise DataError(f"{name}: is not a table in CSV: {show(error, 120)}") from error
     _check_table(table, name)
@@ -88,13 +102,15 @@ def _delimiter(path: Path, name: str) -> str:
         raise DataError(f"{name}: is encoded in UTF-16; save it as UTF-8")
     if b"\0" in head:
         raise DataError(f"{name}: is not text; save it as CSV in UTF-8")
-    lines = head.splitlines()
+    lines = [line for line in head.splitlines() if line.strip()]
+    if len(lines) < 2 and len(head) < 2**20:
+        raise DataError(f"{name}: has a header but no rows")
+    if len(lines) < 2:
+        raise DataError(f"{name}: the first line is longer than a megabyte; give a CSV file")
     try:
         header = lines[0].decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: is not encoded in UTF-8; save it as UTF-8") from error
-    if len(lines) == 1 and len(head) == 2**20:
-        raise DataError(f"{name}: the first line is longer than a megabyte; give a CSV file")
     delimiter = max(",;\t", key=header.count)
     if header.count(delimiter) >= COLUMNS:
         raise DataError(f"{name}: has more than {COLUMNS} columns; save it as .npy")
@@ -157,7 +173,7 @@ def read_npz(path: Path, name: str) -> Raw:
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = _members(archive, name)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+    except BROKEN as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{name}: is not an archive of NumPy arrays, or is broken") from error
@@ -195,7 +211,7 @@ def _array(file: Any, size: int, name: str) -> np.ndarray:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, _, dtype = header(file)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except HEADER as error:
         file.seek(0)
         if file.read(1) in b"\x80(c":  # how a pickle begins
             raise Unsafe(f"{name}: is refused: it may be a pickle; save it again") from error
@@ -207,7 +223,10 @@ def _array(file: Any, size: int, name: str) -> np.ndarray:
     if min(shape, default=0) < 0 or wanted > size - file.tell():
         raise DataError(f"{name}: is cut short: its header promises {wanted} bytes")
     file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    try:
+        return np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        raise DataError(f"{name}: is broken; save it again with numpy.save") from error
 
 
 def _fits(size: int, limit: int, name: str) -> None:
@@ -215,115 +234,4 @@ def _fits(size: int, limit: int, name: str) -> None:
         raise Unsafe(f"{name}: is refused: it would take {size} bytes, more than {limit}")
 
 
-def write(path: str | os.PathLike[str], restored: Any) -> None:
-    """Write what `Schema.restore` gave; the extension chooses the format.
-
-    The file appears whole or not at all: it is written beside its place and then moved there.
-
-    Arguments:
-        path: A .csv or .parquet file for tables, or a .npy or .npz file for arrays.
-        restored: An array, a tensor, a frame, an Arrow table or a dictionary of columns.
-
-    Raises:
-        UsageError: If the format cannot hold the data.
-        DiskError: If the disk refuses.
-    """
-    path = Path(path)
-    writer = WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise UsageError(f"cannot write {show(path.name)!r}; name a file {listing(WRITERS)}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    ready = writer(restored)
-    try:
-        with temporary.open("xb") as file:
-            ready(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = show(error.strerror or error, 100)
-        raise DiskError(f"cannot write {show(path, 120)}: {reason}") from error
-    finally:
-        _discard(temporary)
-
-
-def _discard(temporary: Path) -> None:
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:  # its folder does not exist either
-        return
-
-
-Write = Callable[[BinaryIO], object]
-
-
-def _write_csv(restored: Any) -> Write:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    table = as_table(restored)
-    for j, column in enumerate(table.columns):
-        if pa.types.is_float16(column.type):
-            table = table.set_column(j, table.column_names[j], column.cast(pa.float32()))
-        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            text = pa.array([_inert(v) for v in column.to_pylist()], pa.string())
-            table = table.set_column(j, table.column_names[j], text)
-    return lambda file: csv.write_csv(table, file)
-
-
-def _inert(text: str | None) -> str | None:
-    """A cell that a spreadsheet shows instead of running it."""
-    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
-
-
-def _write_parquet(restored: Any) -> Write:
-    from pyarrow import parquet
-
-    table = as_table(restored)
-    return lambda file: parquet.write_table(table, file)
-
-
-def _write_npy(restored: Any) -> Write:
-    x = _as_array(restored)
-    return lambda file: np.save(file, x, allow_pickle=False)
-
-
-def _write_npz(restored: Any) -> Write:
-    x = _as_array(restored)
-    return lambda file: np.savez(file, x=x)
-
-
-def as_table(restored: Any) -> Any:
-    """Columns of any kind as an Arrow table; an array's are called x0, x1, ...
-
-    Raises:
-        UsageError: If the data have more than two axes.
-    """
-    import pyarrow as pa
-
-    if isinstance(restored, pa.Table):
-        return restored
-    if isinstance(restored, dict):
-        return pa.table(restored)
-    if hasattr(restored, "to_arrow"):  # polars
-        return restored.to_arrow()
-    if hasattr(restored, "iloc"):  # pandas
-        return pa.table({str(k): pa.array(restored[k]) for k in restored.columns})
-    x = np.asarray(restored)
-    if x.ndim > 2:
-        raise UsageError(f"data of shape {x.shape[1:]} are no table; write .npy or .npz")
-    columns = x.reshape(len(x), -1).T
-    return pa.table({f"x{j}": np.ascontiguousarray(c) for j, c in enumerate(columns)})
-
-
-def _as_array(restored: Any) -> np.ndarray:
-    if hasattr(restored, "detach"):
-        restored = restored.detach().cpu()
-        restored = restored.float() if str(restored.dtype) == "torch.bfloat16" else restored
-    if not isinstance(restored, np.ndarray) and not hasattr(restored, "detach"):
-        raise UsageError("a table with named columns is written to .csv or .parquet")
-    return np.asarray(restored)
-
-
 READERS = {".csv": read_csv, ".parquet": read_parquet, ".npy": read_npy, ".npz": read_npz}
-WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".npy": _write_npy, ".npz": _write_npz}

@@ -1,5 +1,6 @@
 """Raw data in: read a source, say everything that is wrong with it, describe it by a schema."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,13 +8,13 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from .checks import Problem, constant, in_data, in_numbers, marked
-from .files import as_table, write
-from .schema import Bound, Column, Condition, Schema, faults, out_of_bounds, plain, whole
-from .sources import TABLES, Cells, Raw, as_vector, listing, raw, show
+from .schema import Bound, Column, Condition, Schema, out_of_bounds, plain, whole
+from .sources import TABLES, Cells, Raw, any_entry, as_vector, listing, raw, show
+from .writing import as_table, writable, write
 
-__all__ = ["Problem", "Samples", "as_table", "problems", "read", "read_as", "write"]
+__all__ = ["Problem", "Samples", "as_table", "problems", "read", "read_as", "writable", "write"]
 
-Bounds = dict[str, tuple[Bound, Bound]]
+Bounds = Mapping[str, Sequence[int | Bound]]
 FEW_CLASSES = 50  # whole numbers with more values than this are numbers, not classes
 MANY_CLASSES = 1000
 LEVELS = 256
@@ -118,7 +119,9 @@ def _take(data: Raw, y: Any, condition: str | None) -> tuple[Raw, Cells | None]:
             rest = tuple(c for c in data.cells if str(c.name) != condition)
             return replace(data, cells=rest, shape=(len(rest),)), cells
     if condition in data.extra:
-        return data, _beside(data, condition, np.asarray(data.extra[condition]))
+        values = data.extra[condition]  # "label" and "target" stand for the last name of the same
+        name = [k for k, v in data.extra.items() if v is values][-1]
+        return data, _beside(data, name, np.asarray(values))
     known = [*dict.fromkeys(data.extra), *(c.name for c in data.cells if len(data.shape) == 1)]
     raise UsageError(
         f"{data.name}: no column is called {show(condition)!r}; "
@@ -132,9 +135,9 @@ def _beside(data: Raw, name: str, y: np.ndarray) -> Cells:
             f"{data.name}: {data.rows} data but conditions of shape {y.shape}; give one for each"
         )
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    missing = np.array([v is None or v != v for v in y.ravel()]) if y.dtype.kind == "O" else None
-    rows = np.zeros(len(y), bool) if missing is None else missing.reshape(len(y), -1).any(1)
-    return Cells(name, str(y.dtype), y, rows)
+    none = [v is None or v != v for v in y.flat] if y.dtype.kind == "O" else False
+    missing = np.broadcast_to(np.asarray(none).reshape(y.shape if none else ()), y.shape)
+    return Cells(name, str(y.dtype), y, any_entry(missing))
 
 
 def _in_condition(given: Cells) -> list[Problem]:
@@ -142,8 +145,8 @@ def _in_condition(given: Cells) -> list[Problem]:
     if given.values.dtype.kind not in "OUS" or given.values.ndim > 1:
         return list(in_numbers(given))
     missing = list(marked(given, "missing", given.missing, "remove or fill them"))
-    if not missing and len({str(v) for v in given.values}) > MANY_CLASSES:
-        count = len({str(v) for v in given.values})
+    count = len({str(v) for v in given.values})
+    if not missing and count > MANY_CLASSES:
         return [Problem(str(given.name), "classes", count, (), "group them")]
     return missing
 
@@ -151,27 +154,31 @@ def _in_condition(given: Cells) -> list[Problem]:
 def describe(data: Raw, given: Cells | None, bounds: Bounds) -> Schema:
     """The schema of data without problems."""
     names = [str(c.name) for c in data.cells]
-    for name, (low, high) in bounds.items():
+    for name, ends in bounds.items():
         if name not in names:
             raise UsageError(f"bounds for {show(name)!r}, but the columns are {listing(names)}")
+        low, high = ends if len(ends) == 2 else (0.0, 0.0)
         if not (-np.inf if low is None else low) < (np.inf if high is None else high):
-            raise UsageError(f"the bounds of {show(name)!r} are not in order: {low}, {high}")
+            raise UsageError(f"the bounds of {show(name)!r} must be (low, high) with low < high")
     columns = tuple(_column(c, bounds.get(str(c.name), (None, None))) for c in data.cells)
-    levels, low = _levels(columns)
+    levels, low = _levels(columns, pooled=data.kind not in TABLES)
     condition = None if given is None else _condition(given)
     return Schema(data.kind, data.dtype, data.shape, columns, levels, low, condition)
 
 
-def _column(cells: Cells, bounds: tuple[Bound, Bound]) -> Column:
-    declared = tuple(None if b is None or np.isinf(b) else float(b) for b in bounds)
+def _column(cells: Cells, bounds: Sequence[int | Bound]) -> Column:
+    lower, upper = (None if b is None or np.isinf(b) else float(b) for b in bounds)
     low, high = float(cells.values.min()), float(cells.values.max())
-    return Column(cells.name, cells.dtype, whole(cells.values), low, high, declared)
+    return Column(cells.name, cells.dtype, whole(cells.values), low, high, (lower, upper))
 
 
-def _levels(columns: tuple[Column, ...]) -> tuple[int, int]:
-    """How many values the entries share, and the smallest; 0 where they share none."""
+def _levels(columns: tuple[Column, ...], *, pooled: bool) -> tuple[int, int]:
+    """How many values all entries can take, and the smallest; 0 where they share no range.
+
+    The entries of an array are of one kind; the columns of a table must begin at the same value.
+    """
     low, high = min(c.low for c in columns), max(c.high for c in columns)
-    shared = len({c.low for c in columns}) == 1 or columns[0].name in ("value", "0")
+    shared = pooled or len({c.low for c in columns}) == 1
     if not all(c.integer for c in columns) or not shared or high - low >= LEVELS:
         return 0, 0
     return int(high - low) + 1, int(low)
@@ -181,8 +188,9 @@ def _condition(given: Cells) -> Condition:
     """Text, truth values and few whole numbers are classes; the rest are numbers."""
     values, column = given.values, str(given.name)
     if values.ndim == 1 and (values.dtype.kind in "OUSb" or whole(values)):
-        labels = {plain(v) for v in values}
-        if values.dtype.kind in "OUSb" or len(labels) <= FEW_CLASSES:
+        distinct = {plain(v) for v in values.tolist()}
+        if values.dtype.kind in "OUSb" or len(distinct) <= FEW_CLASSES:
+            labels = {v if isinstance(v, str | int) else str(v) for v in distinct}
             return Condition(column, tuple(sorted(labels, key=lambda v: (str(type(v)), v))))
     numbers = values.reshape(len(values), -1).astype(np.float64)
     scale = numbers.std(axis=0)

@@ -18,9 +18,10 @@ from .strict import parse
 
 Bound = float | None
 Label = str | bool | int
-PRECISION = {"f2": "f2", "f4": "f4", "halffloat": "f2", "float": "f4"} | {
-    f"{f}{bits}": f"f{bits // 8}" for f in ("float", "Float") for bits in (16, 32)
-}
+PRECISION = {
+    "float16": "f2", "Float16": "f2", "halffloat": "f2",
+    "float32": "f4", "Float32": "f4", "float": "f4",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Condition:
 
     def _one_hot(self, y: Any) -> np.ndarray:
         index = {str(label): i for i, label in enumerate(self.labels)}
-        index |= {str(b).lower(): index[str(b)] for b in (False, True) if b in self.labels}
+        index |= {str(b).lower(): index[str(b)] for b in self.labels if isinstance(b, bool)}
         keys = [str(plain(v)) for v in np.atleast_1d(as_vector(y)).ravel()]
         unknown = sorted({k for k in keys if k not in index})
         if unknown:

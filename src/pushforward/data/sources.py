@@ -17,6 +17,7 @@ from ..errors import DataError, MissingFile
 
 TABLES = ("pandas", "polars", "table")
 KINDS = ("numpy", "torch", *TABLES)
+COLUMNS = 16384  # of a table, each with a name and a type
 
 
 class Cells(NamedTuple):
@@ -110,7 +111,7 @@ def of_text(text: str) -> Raw:
     if text in datasets.names():
         return of_dataset(datasets.load(text))
     path = Path(text)
-    if path.suffix == "" and not os.path.lexists(path.parent / show(path.name, 200)):
+    if not path.suffix and not os.path.lexists(text):
         raise MissingFile(
             f"{show(text)}: no such file, and no built-in data set of that name; "
             f"built in are {listing(datasets.names(), 150)}"
@@ -144,8 +145,10 @@ def of_array(
         raise DataError(f"{name}: the rows differ in length; give a regular array") from error
     if x.ndim == 0:
         raise DataError(f"{name}: a single value is not a set of data; give an array of n data")
+    if x.ndim == 2 and x.shape[1] > COLUMNS:
+        raise DataError(f"{name}: has more than {COLUMNS} columns; give each datum two axes")
     mask = np.ma.getmaskarray(source) if isinstance(source, np.ma.MaskedArray) else None
-    spelled, columns = dtype or x.dtype.str.lstrip("<=|"), x[:, None] if x.ndim == 1 else x
+    spelled, columns = dtype or str(x.dtype), x[:, None] if x.ndim == 1 else x
     if x.ndim > 2:
         cells: tuple[Cells, ...] = (Cells("value", spelled, x, _rows(mask, x)),)
     else:
@@ -157,7 +160,12 @@ def of_array(
 
 
 def _rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
-    return np.zeros(len(x), bool) if mask is None else mask.reshape(len(x), -1).any(1)
+    return np.zeros(len(x), bool) if mask is None else any_entry(mask)
+
+
+def any_entry(mask: np.ndarray) -> np.ndarray:
+    """Rows of which any entry is marked."""
+    return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
 def of_tensor(x: Any) -> Raw:
@@ -188,8 +196,10 @@ def of_pandas(frame: Any) -> Raw:
 
 def _pandas_numbers(column: Any, missing: np.ndarray) -> np.ndarray:
     kind = getattr(column.dtype, "kind", "O")
+    if kind in "mM":
+        return np.zeros(len(column), "datetime64[s]")
     if kind not in "biuf":
-        return column.to_numpy() if kind in "cmM" else column.to_numpy(dtype=object)
+        return column.to_numpy(dtype=complex if kind == "c" else object)
     if missing.any():
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return column.to_numpy(dtype={"b": bool, "i": np.int64, "u": np.uint64}.get(kind, np.float64))
@@ -248,7 +258,7 @@ def assemble(kind: str, columns: Sequence[tuple[str | int, str, np.ndarray]]) ->
     if kind == "polars":
         import polars as pl
 
-        return pl.DataFrame([pl.Series(n, v).cast(getattr(pl, d)) for n, d, v in columns])
+        return pl.DataFrame([pl.Series(str(n), v).cast(getattr(pl, d)) for n, d, v in columns])
     import pyarrow as pa
 
     arrays = [pa.array(v).cast(_arrow_type(dtype)) for _, dtype, v in columns]

@@ -7,9 +7,8 @@ gives ``(z, log_det)``; ``log_det`` has one value per datum in nats. Parameters 
 for vectors of length d, and ``(1,)`` for arrays of higher rank, whose entries share them.
 """
 
-import math
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -17,98 +16,10 @@ from torch import Tensor
 
 from ..errors import DataError, UsageError
 from ..shapes import Data, PerDatum, sum_event
+from .affine import Numbers, Standardise, Stored, Whiten, standardising, vector, whitening
 from .schema import Schema
 from .sources import show
 from .strict import parse
-
-Numbers = tuple[float, ...]
-FLOOR = 1e-6  # smallest eigenvalue of a correlation matrix; its inverse root still fits float32
-
-
-class Transform(Protocol):
-    """A bijection of events, or of integers to intervals."""
-
-    stochastic: bool
-
-    def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        """From data towards the model."""
-
-    def inverse(self, z: Data) -> Data:
-        """From the model towards data."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The parameters, exactly."""
-
-
-class Stored:
-    """Parameters that travel through JSON; the name of the class says which transform it is."""
-
-    stochastic: ClassVar[bool] = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The parameters, exactly: JSON writes floats so that they read back the same."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {"kind": type(self).__name__.lower()} | {k: _lists(v) for k, v in values.items()}
-
-
-def _lists(value: Any) -> Any:
-    return [_lists(v) for v in value] if isinstance(value, tuple) else value
-
-
-@final
-@dataclass(frozen=True)
-class Standardise(Stored):
-    r"""Zero mean and unit variance: :math:`z = (x - \mu) / \sigma`.
-
-    Arguments:
-        mean: One for each column, or one for all entries.
-        scale: The same, positive.
-    """
-
-    mean: Numbers
-    scale: Numbers
-
-    def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        scale = vector(self.scale, x)
-        log_det = -scale.log().expand(x.shape[1:]).sum()
-        return (x.double() - vector(self.mean, x)) / scale, log_det.expand(len(x))
-
-    def inverse(self, z: Data) -> Data:
-        return z.double() * vector(self.scale, z) + vector(self.mean, z)
-
-
-@final
-@dataclass(frozen=True)
-class Whiten(Stored):
-    r"""Zero mean and unit covariance: :math:`z = \Lambda^{-1/2} V^\top D^{-1} (x - \mu)`.
-
-    :math:`D` holds the standard deviations and :math:`V \Lambda V^\top` is the correlation matrix,
-    whose eigenvalues are raised to at least 1e-6: the map stays a bijection for columns that depend
-    on each other.
-
-    Arguments:
-        mean: The mean of each column.
-        scale: The standard deviation of each column.
-        vectors: The rows of :math:`V`.
-        roots: The square roots of the eigenvalues.
-    """
-
-    mean: Numbers
-    scale: Numbers
-    vectors: tuple[Numbers, ...]
-    roots: Numbers
-
-    def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        scale, roots = vector(self.scale, x), vector(self.roots, x)
-        z = (x.double() - vector(self.mean, x)) / scale @ self._rotation(x) / roots
-        return z, -(scale.log().sum() + roots.log().sum()).expand(len(x))
-
-    def inverse(self, z: Data) -> Data:
-        y = z.double() * vector(self.roots, z) @ self._rotation(z).T
-        return y * vector(self.scale, z) + vector(self.mean, z)
-
-    def _rotation(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.vectors, dtype=torch.float64, device=like.device)
 
 
 @final
@@ -197,6 +108,8 @@ def _bound(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tens
 class Levels(Stored):
     """Integers low, ..., low + levels - 1 as 0, ..., levels - 1, for models of discrete data.
 
+    An integer outside has no mass: its log-determinant is minus infinity.
+
     Arguments:
         low: The smallest integer.
         levels: How many there are.
@@ -206,8 +119,9 @@ class Levels(Stored):
     levels: int
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        z = (x.double() - self.low).clamp(0, self.levels - 1)
-        return z, z.new_zeros(len(z))
+        k = x.double() - self.low
+        z = k.clamp(0, self.levels - 1)
+        return z, sum_event(torch.where(k == z, 0.0, -torch.inf))
 
     def inverse(self, z: Data) -> Data:
         return z.double().round().clamp(0, self.levels - 1) + self.low
@@ -267,51 +181,15 @@ def from_json(data: Any) -> Any:
         DataError: If it describes none.
     """
     kind = data.get("kind") if isinstance(data, dict) else None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(f"transforms: no transform is called {show(kind)!r}")
-    transform = parse(KINDS[kind], {k: v for k, v in data.items() if k != "kind"}, f"transforms.{kind}")
+    transform = parse(
+        KINDS[kind], {k: v for k, v in data.items() if k != "kind"}, f"transforms.{kind}"
+    )
     scales = getattr(transform, "scale", ()) + getattr(transform, "roots", ())
     if min(scales, default=1.0) <= 0:
         raise DataError(f"transforms.{kind}: a scale is not positive")
     return transform
-
-
-def vector(values: Numbers, like: Tensor) -> Tensor:
-    """Parameters as a float64 tensor on the device of the data."""
-    return torch.tensor(values, dtype=torch.float64, device=like.device)
-
-
-def standardise(x: Data) -> Standardise:
-    """Fit `Standardise`: per column for vectors, shared by all entries of larger arrays."""
-    columns = x.double() if x.ndim == 2 else x.double().reshape(-1, 1)
-    mean, scale = moments(columns)
-    return Standardise(tuple(mean.tolist()), tuple(scale.tolist()))
-
-
-def moments(columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column, without overflow for any finite data."""
-    unit = columns.abs().amax(0)
-    unit = torch.where(unit > 0, unit, 1.0)
-    mean = (columns / unit).mean(0) * unit
-    spread = columns - mean
-    largest = spread.abs().amax(0)
-    largest = torch.where(largest > 0, largest, 1.0)
-    scale = (spread / largest).square().mean(0).sqrt() * largest
-    return mean, torch.where(scale > 0, scale, 1.0)
-
-
-def whiten(x: Data) -> Whiten:
-    """Fit `Whiten` to vectors."""
-    mean, scale = moments(x.double())
-    y = (x.double() - mean) / scale
-    values, vectors = torch.linalg.eigh(y.T @ y / len(y))
-    roots = values.clamp(min=FLOOR).sqrt()
-    return Whiten(
-        tuple(mean.tolist()),
-        tuple(scale.tolist()),
-        tuple(tuple(row) for row in vectors.tolist()),
-        tuple(roots.tolist()),
-    )
 
 
 def choose(schema: Schema, x: np.ndarray, *, discrete: bool, whiten: bool = False) -> Chain:
@@ -335,12 +213,10 @@ def choose(schema: Schema, x: np.ndarray, *, discrete: bool, whiten: bool = Fals
         parts.append(Dequantise(tuple(c.integer for c in columns), low, high))
     if any(c.bounds != (None, None) for c in columns):
         # an integer k fills [k, k + 1), so its upper bound moves up by one
-        upper = tuple(
-            None if c.bounds[1] is None else c.bounds[1] + c.integer for c in columns
-        )
+        upper = tuple(None if c.bounds[1] is None else c.bounds[1] + c.integer for c in columns)
         parts.append(Bounded(tuple(c.bounds[0] for c in columns), upper))
     z, _ = Chain(tuple(parts)).forward(torch.from_numpy(np.ascontiguousarray(x)))
-    last = _whiten if whiten and z.ndim == 2 else standardise
+    last = whitening if whiten and z.ndim == 2 else standardising
     return Chain((*parts, last(z)))
 
 
@@ -351,6 +227,3 @@ def _levels(schema: Schema) -> Levels:
             "round the data, or choose another family"
         )
     return Levels(schema.low, schema.levels)
-
-
-_whiten = whiten  # `choose` has an argument of that name

@@ -17,16 +17,31 @@ from torch import Tensor
 from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, Recipe
-from ..networks.mlp import TimeMLP
+from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, Times, standard_normal, sum_event
 from ..theory import paths, predictions, samplers
 from ..theory.paths import Path
+from ..theory.predictions import Prediction
 
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
     "linear": paths.linear_betas,
     "cosine": paths.cosine_betas,
 }
-PREDICTIONS = {"noise": predictions.noise, "v": predictions.v, "data": predictions.data}
+PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictions.data}
+
+
+def of_noise(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
+    r"""The weight that turns a prediction's squared error into the noise's, as in L_simple.
+
+    With :math:`y = a_t x + b_t\varepsilon`, an error e of y is an error
+    :math:`\alpha_t e / (\alpha_t b_t - \sigma_t a_t)` of :math:`\hat\varepsilon`.
+    """
+
+    def weight(path: Path, t: Tensor) -> Tensor:
+        (alpha, sigma), (a, b) = path(t), prediction(path, t)
+        return (alpha / (alpha * b - sigma * a)).square()
+
+    return weight
 
 
 def nodes(path: Path, u: Tensor) -> Tensor:
@@ -90,11 +105,12 @@ class DDPM(Diffusion):
 def build(
     event: Event,
     *,
-    width: int = 256,
+    width: int = 128,
     depth: int = 3,
+    waves: int | None = None,
     chain: int = 1000,
     schedule: str = "linear",
-    prediction: str = "noise",
+    prediction: str = "v",
     sampler: str = "dpmpp_2m",
     steps: int = 50,
 ) -> DDPM:
@@ -104,9 +120,11 @@ def build(
         event: What the data look like.
         width: Units in each hidden layer.
         depth: Hidden layers.
+        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.
         schedule: The table of beta, "linear" or "cosine".
-        prediction: What the network predicts: "noise", "v" or "data".
+        prediction: What the network gives: "v", which is well scaled at all times, "noise" or
+            "data"; the loss is L_simple in any case.
         sampler: The default sampler; "ddpm" is ancestral sampling.
         steps: Its default number of steps.
     """
@@ -115,10 +133,11 @@ def build(
     if prediction not in PREDICTIONS:
         raise UsageError(f"prediction is {prediction!r}; choose from {', '.join(PREDICTIONS)}")
     return DDPM(
-        TimeMLP(event.shape, event.condition, width=width, depth=depth),
+        TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)),
         event.shape,
         path=paths.DDPM(SCHEDULES[schedule](chain)),
         prediction=PREDICTIONS[prediction],
+        weight=of_noise(PREDICTIONS[prediction]),
         time=nodes,
         sampler=samplers.by_name(sampler),
         steps=steps,

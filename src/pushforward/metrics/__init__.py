@@ -1,0 +1,45 @@
+r"""Metrics: functions of two sample sets, each with an interval and a real-versus-real floor.
+
+``evaluate`` chooses, standardises, splits and reports. The functions underneath take arrays and
+return plain numbers in the data's own units; they are in the module of their group.
+"""
+
+from .catalogue import better, meaning, names
+from .classifier import c2st, classifier_score, fit_classifier
+from .estimate import Estimate
+from .evaluation import evaluate
+from .frechet import frechet_distance
+from .kernels import energy_distance, kid, mmd
+from .likelihood import bits_per_dim, nll
+from .modes import is_collapsed, known_modes, mode_coverage
+from .neighbours import coverage, density, exact_duplicates, nearest_distance, precision, recall
+from .wasserstein import sliced_w2, w1, w2
+
+__all__ = [
+    "Estimate",
+    "better",
+    "bits_per_dim",
+    "c2st",
+    "classifier_score",
+    "coverage",
+    "density",
+    "energy_distance",
+    "evaluate",
+    "exact_duplicates",
+    "fit_classifier",
+    "frechet_distance",
+    "is_collapsed",
+    "kid",
+    "known_modes",
+    "meaning",
+    "mmd",
+    "mode_coverage",
+    "names",
+    "nearest_distance",
+    "nll",
+    "precision",
+    "recall",
+    "sliced_w2",
+    "w1",
+    "w2",
+]

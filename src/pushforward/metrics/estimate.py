@@ -1,7 +1,7 @@
 r"""A metric with its uncertainty and its floor.
 
-The interval is a delete-a-group jackknife. Cut both samples into the same :math:`g` groups and leave
-one group out of both at a time. The pairs of groups are :math:`g` independent units, so
+The interval is a delete-a-group jackknife. Cut both samples into the same :math:`g` groups and
+leave one group out of both at a time. The pairs of groups are :math:`g` independent units, so
 
 .. math:: \operatorname{Var} \hat\theta \le \mathbb E \sum_{a=1}^g (\hat\theta_{-a} - \bar\theta)^2
 
@@ -27,8 +27,8 @@ Array = NDArray[np.float64]
 Better = Literal["lower", "higher"]
 GROUPS = 10
 
-Statistic = Callable[[Array, Array], Array]
-Replicate = Callable[[Array, Array], tuple[Array, Array]]
+Statistic = Callable[[Array, Array], Array | float]
+Replicate = Callable[[Array, Array, int], tuple[Array, Array]]  # the int: how many groups
 
 
 class Estimate(NamedTuple):
@@ -60,19 +60,17 @@ class Estimate(NamedTuple):
         return interval if np.isnan(self.floor) else f"{interval}, floor {self.floor:.4g}"
 
 
-def group_sizes(n: int, groups: int = GROUPS) -> list[int]:
-    """Sizes of ``groups`` consecutive groups of ``n`` rows, as equal as possible."""
-    return [n // groups + (a < n % groups) for a in range(groups)]
+def leave_out(statistic: Statistic) -> Replicate:
+    """The statistic of two samples, and of what is left of them without each of some groups."""
 
+    def without(parts: list[Array], a: int) -> Array:
+        return np.concatenate(parts[:a] + parts[a + 1 :])
 
-def leave_out(statistic: Statistic, groups: int = GROUPS) -> Replicate:
-    """The statistic of two samples, and of what is left of them without each group."""
-
-    def replicate(x: Array, y: Array) -> tuple[Array, Array]:
-        a = np.repeat(np.arange(groups), group_sizes(len(x), groups))
-        b = np.repeat(np.arange(groups), group_sizes(len(y), groups))
-        left = [statistic(x[a != k], y[b != k]) for k in range(groups)]
-        return np.atleast_1d(statistic(x, y)), np.reshape(left, (groups, -1))
+    def replicate(x: Array, y: Array, groups: int) -> tuple[Array, Array]:
+        value = np.atleast_1d(statistic(x, y))
+        xs, ys = np.array_split(x, groups or 1), np.array_split(y, groups or 1)
+        left = [statistic(without(xs, a), without(ys, a)) for a in range(groups)]
+        return value, np.array(left, dtype=np.float64).reshape(groups, len(value))
 
     return replicate
 

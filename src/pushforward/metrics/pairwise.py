@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 Array = NDArray[np.float64]
-BLOCK = 512  # 512 x 512 float64 numbers stay in a second-level cache
+BLOCK = 256  # 256 x 256 float64 numbers, 512 KiB, stay in a second-level cache
 
 
 def sample_set(x: object, name: str = "sample") -> Array:
@@ -58,9 +58,10 @@ def squared_distances(x: Array, y: Array) -> Array:
     What is left of equal rows after cancellation is set to exactly zero, so that duplicates count
     as duplicates. Centre both sets first: the rounding is relative to the norms.
     """
-    norms = np.square(x).sum(1)[:, None] + np.square(y).sum(1)
-    d2 = norms - 2 * (x @ y.T)
-    d2 *= d2 > 1e-13 * norms
+    x2, y2 = np.square(x).sum(1, keepdims=True), np.square(y).sum(1, keepdims=True)
+    # (x, |x|^2, 1) . (-2y, 1, |y|^2): one product and no temporary of the size of the result
+    d2 = np.hstack([x, x2, np.ones_like(x2)]) @ np.hstack([-2 * y, np.ones_like(y2), y2]).T
+    d2 *= d2 > 1e-13 * x2
     return d2
 
 

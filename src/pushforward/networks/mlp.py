@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from ..shapes import Condition, Data, Times
 
+SHARPEST = 8.0  # largest angular frequency of the waves, in inverse standard deviations
+
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     """Linear layers of the given widths with activations in between."""
@@ -15,23 +17,33 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def waves_for(event_shape: tuple[int, ...], waves: int | None) -> int:
+    """How many waves to use: in many dimensions random ones are only noise."""
+    return (64 if math.prod(event_shape) <= 4 else 0) if waves is None else waves
+
+
 class TimeMLP(nn.Module):
     r"""A perceptron of :math:`(x, t, c)` in which time and condition shift the first layer.
 
-    .. math:: h = W x + U\,[\cos\omega t, \sin\omega t] + V c, \qquad \omega = \pi(1, \dots, F)
+    .. math:: h = W[x, \sin Bx, \cos Bx] + U[\cos\omega t, \sin\omega t] + V c,
+        \qquad \omega = \pi(1, \dots, F)
 
-    A scalar ``t`` is embedded once for the whole batch, so a sampler's step costs little more than
-    the layers themselves.
+    Perceptrons are slow to learn functions that vary fast; in few dimensions random waves of
+    wavelengths from several standard deviations down to a fraction of one take that from them
+    (Tancik et al., 2020). A scalar ``t`` is embedded once for the whole batch, so that a sampler's
+    step costs little more than the layers themselves.
 
     Arguments:
         event_shape: The shape of one datum; it is flattened inside.
         condition: The length of ``c``, 0 for none.
         width: Units in each hidden layer.
         depth: Hidden layers.
+        waves: Random waves of the data, 0 for none.
         frequencies: Fourier features of time.
     """
 
     omega: Tensor
+    directions: Tensor
 
     def __init__(
         self,
@@ -40,19 +52,26 @@ class TimeMLP(nn.Module):
         *,
         width: int = 128,
         depth: int = 3,
+        waves: int = 0,
         frequencies: int = 8,
     ) -> None:
         super().__init__()
         d = math.prod(event_shape)
         self.register_buffer("omega", math.pi * torch.arange(1.0, frequencies + 1))
-        self.data = nn.Linear(d, width)
+        lengths = torch.logspace(0, math.log10(SHARPEST), waves)
+        self.register_buffer("directions", torch.randn(d, waves) * lengths)
+        self.data = nn.Linear(d + 2 * waves, width)
         self.time = nn.Linear(2 * frequencies, width, bias=False)
         self.condition = nn.Linear(condition, width, bias=False) if condition else None
         self.layers = nn.Sequential(nn.SiLU(), mlp(*[width] * depth, d))
 
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
+        rows = x.flatten(1)
+        if self.directions.numel():
+            wave = rows @ self.directions
+            rows = torch.cat([rows, wave.sin(), wave.cos()], dim=1)
         phase = t[..., None] * self.omega
-        h = self.data(x.flatten(1)) + self.time(torch.cat([phase.cos(), phase.sin()], dim=-1))
+        h = self.data(rows) + self.time(torch.cat([phase.cos(), phase.sin()], dim=-1))
         if self.condition is not None and c is not None:
             h = h + self.condition(c)
         return self.layers(h).view_as(x)

@@ -15,7 +15,7 @@ from .predictions import Estimate, Prediction, convert, solve
 
 
 class Denoiser(nn.Module, abc.ABC):
-    r"""Maps :math:`(x_t, t)` to :math:`\mathbb E[x \mid x_t]` and :math:`\mathbb E[\varepsilon \mid x_t]`."""
+    r"""Maps :math:`(x_t, t)` to the posterior means of :math:`x` and :math:`\varepsilon`."""
 
     path: Path
 
@@ -28,13 +28,13 @@ class Denoiser(nn.Module, abc.ABC):
         return -self(x_t, t, c).eps / expand(self.path.sigma(t), x_t)
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
-        r"""The probability-flow velocity :math:`\dot\alpha_t \hat x + \dot\sigma_t \hat\varepsilon`."""
+        r"""The flow's velocity :math:`\dot\alpha_t \hat x + \dot\sigma_t \hat\varepsilon`."""
         x, eps = self(x_t, t, c)
         d_alpha, d_sigma = self.path.rates(expand(t, x_t))
         return d_alpha * x + d_sigma * eps
 
     def base(self, x: Data) -> PerDatum:
-        r""":math:`\log\mathcal N(x \mid 0, s^2 I)`, s the deviation of :math:`x_t` at t_max for unit data."""
+        r""":math:`\log\mathcal N(x \mid 0, s^2 I)`, s the deviation at ``t_max`` for unit data."""
         s = float(self.path.scale(torch.tensor(self.path.t_max, dtype=torch.float64)))
         return -sum_event((x / s).square() / 2 + math.log(s) + math.log(2 * math.pi) / 2)
 
@@ -102,7 +102,7 @@ class NetworkDenoiser(Denoiser):
         return solve(self.path, self.prediction, x_t, self.output(x_t, t, c), t)
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
-        """As in `Denoiser`, in one conversion: exact and finite wherever the network predicts it."""
+        """The same in one conversion: finite wherever the network predicts the velocity."""
         y = self.output(x_t, t, c)
         return convert(self.path, self.prediction, predictions.velocity, x_t, y, t)
 

@@ -163,17 +163,27 @@ def last(states: Iterator[Tensor]) -> Tensor:
 def divergence(
     v: Field, x: Data, t: Tensor, *, create_graph: bool = False
 ) -> tuple[Data, PerDatum]:
-    r""":math:`v(x, t)` and its exact divergence :math:`\sum_i \partial_i v_i`."""
+    r""":math:`v(x, t)` and its exact divergence :math:`\sum_i \partial_i v_i`.
+
+    One forward, then the rows of the Jacobian by reverse mode: one by one up to 8 dimensions, in
+    batches of 16 above. In multiples of the bare forward (3x64 network, batch 500, one thread) the
+    loop takes 5, 11, 120 at d = 2, 8, 64, the batch 6, 11, 80, and forward mode 12, 29, 110.
+    """
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
         y = v(x, t)
-        flat = y.flatten(1)
-        total = x.new_zeros(len(x))
-        for i in range(flat.shape[1]):
-            (row,) = torch.autograd.grad(
-                flat[:, i].sum(), x, create_graph=create_graph, retain_graph=True
+        d, total = x[0].numel(), x.new_zeros(len(x))
+        basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
+        for e in basis.split(1 if d <= 8 else 16):
+            (rows,) = torch.autograd.grad(
+                y,
+                x,
+                e.expand(-1, *x.shape) if d > 8 else e[0].expand_as(x),
+                create_graph=create_graph,
+                retain_graph=True,
+                is_grads_batched=d > 8,
             )
-            total = total + row.flatten(1)[:, i]
+            total = total + (rows.reshape(-1, *x.shape) * e).flatten(2).sum((0, 2))
     return y, total
 
 
@@ -182,11 +192,8 @@ def estimated_divergence(
 ) -> tuple[Data, Tensor]:
     r"""Hutchinson's :math:`z^\top \nabla v\, z` for each probe z (Grathwohl et al., 2019).
 
-    Arguments:
-        probes: Rademacher signs, with shape ``(probes, batch, *event)``.
-
-    Returns:
-        :math:`v(x, t)`, and the estimates with shape ``(batch, probes)``.
+    Probes are Rademacher signs with shape ``(probes, batch, *event)``; the estimates have shape
+    ``(batch, probes)``.
     """
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()

@@ -84,16 +84,22 @@ class Path(abc.ABC):
         return high
 
     def grid(self, steps: int) -> Tensor:
-        """The ``steps + 1`` times at which samplers stop: t_max > ... > t_min > 0, in float64."""
-        return self.uniform_grid(steps)
+        """The ``steps + 1`` times at which samplers stop: t_max > ... > t_min > 0, in float64.
 
-    def uniform_grid(self, steps: int) -> Tensor:
-        """Equal steps of time; the last one, from t_min to 0, is only there if t_min > 0."""
+        Steps are equal in time unless a path knows better; the last one, from t_min to 0, is there
+        only if t_min > 0.
+
+        Raises:
+            UsageError: If there are no steps.
+        """
         if steps < 1:
             raise UsageError(f"steps must be at least 1, not {steps}")
-        count = steps if self.t_min else steps + 1
-        times = torch.linspace(self.t_max, self.t_min, count, dtype=torch.float64)
+        times = self.spaced(steps if self.t_min else steps + 1)
         return torch.cat([times, times.new_zeros(1)]) if self.t_min else times
+
+    def spaced(self, count: int) -> Tensor:
+        """``count`` times from t_max to t_min."""
+        return torch.linspace(self.t_max, self.t_min, count, dtype=torch.float64)
 
 
 class Linear(Path):
@@ -120,7 +126,9 @@ class Cosine(Path):
     :math:`\alpha_1 = 0`.
     """
 
-    def __init__(self, t_min: float = 0.0, t_max: float = 1 - 2 / math.pi * math.asin(1 / 160)) -> None:
+    def __init__(
+        self, t_min: float = 0.0, t_max: float = 1 - 2 / math.pi * math.asin(1 / 160)
+    ) -> None:
         self.t_min, self.t_max = t_min, t_max
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -134,7 +142,10 @@ class Cosine(Path):
 
 
 class VarianceExploding(Path):
-    r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t^\rho` (Song & Ermon, 2019; Karras et al., 2022)."""
+    r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t^\rho` (Song & Ermon, 2019).
+
+    The smallest level is :math:`\sigma_{\max} t_{\min}^\rho`, 0.01 by default.
+    """
 
     def __init__(self, sigma_max: float = 10.0, rho: float = 3.0, t_min: float = 0.1) -> None:
         self.sigma_max, self.rho, self.t_min = sigma_max, rho, t_min
@@ -170,16 +181,17 @@ class EDM(Path):
     def clock(self, t: Tensor) -> Tensor:
         return t ** (1 / self.rho)
 
-    def grid(self, steps: int) -> Tensor:
+    def spaced(self, count: int) -> Tensor:
         end = self.t_min ** (1 / self.rho)
-        times = torch.linspace(1.0, end, max(steps, 1), dtype=torch.float64) ** self.rho
-        return torch.cat([times, times.new_zeros(1)])
+        return torch.linspace(1.0, end, count, dtype=torch.float64) ** self.rho
 
 
 class VariancePreserving(Path):
-    r""":math:`\alpha_t = e^{-B_t/2},\ \sigma_t^2 = 1 - \alpha_t^2` with :math:`B_t = \int_0^t\beta`.
+    r""":math:`\alpha_t = e^{-B_t/2},\ \sigma_t^2 = 1 - \alpha_t^2,\ B_t = \int_0^t\beta_s\,ds`.
 
-    Here :math:`\beta_t` grows linearly, the limit of Ho et al.'s table (Song et al., 2021).
+    With :math:`\beta_t` linear it is the limit of Ho et al.'s table (Song et al., 2021). The grid
+    has equal steps of the angle :math:`\phi = \arctan(\sigma/\alpha)`: N steps of DDIM shrink unit
+    normal data by :math:`\prod_k\cos\Delta\phi_k`, which is then the least possible.
     """
 
     t_min = 1e-3
@@ -194,6 +206,20 @@ class VariancePreserving(Path):
     def rate(self, t: Tensor) -> Tensor:
         r""":math:`\beta_t`."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
+
+    def spaced(self, count: int) -> Tensor:
+        ends = torch.tensor([self.t_max, self.t_min], dtype=torch.float64)
+        first, final = torch.atan2(self.sigma(ends), self.alpha(ends)).tolist()
+        times = self.inverse(torch.linspace(first, final, count, dtype=torch.float64).tan())
+        times[-1], times[0] = ends[1], ends[0]  # not to the last bit of a bisection
+        return times
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        total = self.integral(t)
+        return torch.exp(-total / 2), torch.sqrt(-torch.expm1(-total))
+
+    def scale(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.exp(-self.integral(t) / 2)
@@ -218,9 +244,9 @@ class DDPM(VariancePreserving):
         betas: :math:`\beta_1, \dots, \beta_T`.
 
     Raises:
-        UsageError: If :math:`\bar\alpha_T > 0.01`. Then a datum of unit size is still
-            :math:`\mathrm{KL}(q(x_T \mid x_0) \,\|\, \mathcal N(0, 1)) \approx \bar\alpha_T/2 > 0.005`
-            nats per dimension away from the noise that samplers start from.
+        UsageError: If a beta is not between 0 and 1, or :math:`\bar\alpha_T > 0.01`: then a datum
+            of unit size is still :math:`\mathrm{KL}(q(x_T \mid x_0) \,\|\, \mathcal N(0, 1))
+            \approx \bar\alpha_T/2 > 0.005` nats per dimension from where samplers start.
     """
 
     def __init__(self, betas: Tensor) -> None:
@@ -232,8 +258,8 @@ class DDPM(VariancePreserving):
             raise UsageError("every beta of a diffusion table must lie strictly between 0 and 1")
         if (end := math.exp(-total[-1])) > 1e-2:
             raise UsageError(
-                f"after {self.steps} steps alpha-bar is {end:.3g}: the end of the path is not noise; "
-                "rescale beta by 1000 / steps (linear_betas does) or take more steps"
+                f"after {self.steps} steps alpha-bar is {end:.3g}: the path does not end in "
+                "noise; rescale beta by 1000 / steps (linear_betas does) or take more steps"
             )
         self.total, self.slopes = total, monotone_slopes(total)
         self.t_max = float(self.inverse(total.new_tensor(160.0)))
@@ -247,6 +273,10 @@ class DDPM(VariancePreserving):
         u, (p, q, m, n) = self.locate(t)
         slope = m + u * (2 * (3 * (q - p) - 2 * m - n) + u * 3 * (m + n - 2 * (q - p)))
         return (self.steps * slope).to(t)
+
+    def chain(self) -> Tensor:
+        """All times T/T, ..., 1/T, 0 of the table: the grid of ancestral sampling as trained."""
+        return torch.arange(self.steps, -1, -1, dtype=torch.float64) / self.steps
 
     def locate(self, t: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Where ``t`` lies in its interval, and the values and slopes at the interval's ends."""
@@ -298,7 +328,7 @@ def _table(path: DDPM, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def monotone_slopes(y: Tensor) -> Tensor:
-    """Slopes at equally spaced nodes of the monotone cubic interpolant (Fritsch & Butland, 1984)."""
+    """Slopes of the monotone cubic through equally spaced nodes (Fritsch & Butland, 1984)."""
     d = y.diff()
     if len(d) == 1:
         return d.expand(2)
@@ -316,7 +346,10 @@ def linear_betas(steps: int) -> Tensor:
 
 
 def cosine_betas(steps: int) -> Tensor:
-    r""":math:`\bar\alpha_k \propto \cos^2\frac{\pi}{2}\frac{k/T + 0.008}{1.008}` (Nichol & Dhariwal, 2021)."""
+    r"""Betas at most 0.999 of the cosine schedule (Nichol & Dhariwal, 2021).
+
+    .. math:: \bar\alpha_k \propto \cos^2\frac{\pi}{2}\frac{k/T + 0.008}{1.008}
+    """
     k = torch.arange(steps + 1, dtype=torch.float64)
     alpha_bar = torch.cos(math.pi / 2 * (k / steps + 0.008) / 1.008).square()
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)

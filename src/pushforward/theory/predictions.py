@@ -19,7 +19,7 @@ Prediction = Callable[[Path, Tensor], tuple[Tensor, Tensor]]
 
 
 class Estimate(NamedTuple):
-    r"""Posterior means :math:`\mathbb E[x \mid x_t]` and :math:`\mathbb E[\varepsilon \mid x_t]`."""
+    r"""Posterior means of :math:`x` and of :math:`\varepsilon` given :math:`x_t`."""
 
     x: Tensor
     eps: Tensor

@@ -50,7 +50,7 @@ def w1_1d(x: Array, y: Array) -> float:
 
 
 def w2_1d(x: Array, y: Array) -> float:
-    r""":math:`W_2 = (\int_0^1 |F^{-1} - G^{-1}|^2)^{1/2}` of two samples of numbers, in their unit."""
+    r""":math:`W_2 = (\int_0^1 |F^{-1} - G^{-1}|^2)^{1/2}` of two samples of numbers."""
     return float(wasserstein_1d(x.reshape(-1, 1), y.reshape(-1, 1), 2)[0] ** 0.5)
 
 
@@ -71,7 +71,7 @@ def expected_w1(grid: Array, cdf: Array, n: int) -> float:
 
 
 def directions(k: int, d: int, rng: np.random.Generator) -> Array:
-    r"""``k`` unit vectors in :math:`\mathbb R^d`, each uniform on the sphere, as columns ``(d, k)``.
+    r"""Unit vectors in :math:`\mathbb R^d`, each uniform on the sphere, as columns ``(d, k)``.
 
     In the plane they are equally spaced under one random rotation, elsewhere they come in random
     orthonormal frames: both spread more evenly than independent draws and stay unbiased.
@@ -115,7 +115,7 @@ def sliced_w2(
 def bures(a: Array, b: Array) -> float:
     r"""The Bures distance, squared, of two covariance matrices.
 
-    .. math:: \operatorname{tr} A + \operatorname{tr} B - 2 \operatorname{tr}(A^{1/2} B A^{1/2})^{1/2}
+    .. math:: \operatorname{tr}\big( A + B - 2 (A^{1/2} B A^{1/2})^{1/2} \big)
 
     With :math:`A = LL^\top` the last matrix has the eigenvalues of :math:`L^\top B L`, which is
     symmetric, so the result is real by construction and needs no matrix square root.
@@ -130,22 +130,22 @@ def bures(a: Array, b: Array) -> float:
 
 
 def gaussian_w2(mean_1: Array, cov_1: Array, mean_2: Array, cov_2: Array) -> float:
-    r""":math:`W_2` between two Gaussians: :math:`(\lVert m_1 - m_2\rVert^2 + \text{Bures}^2)^{1/2}`.
+    r""":math:`W_2` between two Gaussians (Dowson and Landau, 1982).
 
-    Source: Dowson and Landau (1982).
+    .. math:: W_2^2 = \lVert m_1 - m_2 \rVert^2 + \mathrm{Bures}^2(S_1, S_2)
     """
     square = float(np.square(mean_1 - mean_2).sum()) + bures(cov_1, cov_2)
     return max(square, 0.0) ** 0.5
 
 
 def near_optimal_duals(cost: Tensor, levels: int = 3, sweeps: int = 5) -> tuple[Tensor, Tensor]:
-    r"""Potentials that nearly maximise :math:`\sum_i f_i + \sum_j g_j` under :math:`f_i + g_j \le c_{ij}`.
+    r"""Potentials that nearly maximise :math:`\sum f + \sum g` under :math:`f_i + g_j \le c_{ij}`.
 
-    A few Sinkhorn sweeps at falling temperatures, in single precision: a start for an exact solver.
+    A few Sinkhorn sweeps at falling temperatures: a start for an exact solver.
     """
     f = cost.amin(1)
     g = (cost - f[:, None]).amin(0)
-    temperature = 0.2 * cost.std().item()
+    temperature = 0.2 * cost.std(correction=0).item()
     for _ in range(levels if temperature > 0 else 0):
         # e^{-60} is far from the subnormal numbers, which are slow
         kernel = ((f[:, None] + g - cost) / temperature).clamp_(-60, 60).exp_()
@@ -159,7 +159,7 @@ def near_optimal_duals(cost: Tensor, levels: int = 3, sweeps: int = 5) -> tuple[
 
 
 def assignment(cost: Tensor) -> Tensor:
-    r"""The permutation :math:`\sigma` with the least :math:`\sum_i c_{i\sigma(i)}`, as indices ``(n,)``.
+    r"""The permutation :math:`\sigma` with the least :math:`\sum_i c_{i\sigma(i)}`, ``(n,)``.
 
     Every permutation costs the same :math:`\sum f + \sum g` less under :math:`c_{ij} - f_i - g_j`,
     so the best one stays the best; but its entries are then nearly the smallest of their rows, and
@@ -217,28 +217,29 @@ def sinkhorn(
         = \max_{f, g} \langle a, f \rangle + \langle b, g \rangle
         \text{ at the fixed point } f = -\epsilon \log \mathbb E_b\, e^{(g - c)/\epsilon}
 
-    Iterated in the log domain, so that a small ``epsilon`` is slow but never wrong.
+    Iterated in the log domain, with the temperature halved at each of the first sweeps until it is
+    ``epsilon``. Stopped early, :math:`\langle a, f \rangle + \langle b, g \rangle` is a lower bound.
 
     Arguments:
         cost: :math:`c_{ij}`, ``(n, m)``.
         epsilon: Temperature, in the unit of the cost.
-        steps: Most sweeps.
+        steps: Most sweeps at ``epsilon``.
         tolerance: Stop when no potential moves by more than this fraction of ``epsilon``.
 
     Returns:
         ``f`` with shape ``(n,)`` and ``g`` with shape ``(m,)``.
     """
-    n, m = cost.shape
-    scaled = cost / epsilon
-    f, g = cost.new_zeros(n), cost.new_zeros(m)
-    log_n, log_m = float(np.log(n)), float(np.log(m))
-    for _ in range(steps):
+    f, g = torch.zeros_like(cost[:, 0]), torch.zeros_like(cost[0])
+    log_n, log_m = (float(np.log(k)) for k in cost.shape)
+    hotter = max(int(np.ceil(np.log2(max(float(cost.detach().max()) / epsilon, 1)))), 0)
+    for k in range(hotter + steps):
+        e = epsilon * 2.0 ** max(hotter - k, 0)
         previous = f
-        f = log_m - torch.logsumexp(g - scaled, 1)
-        g = log_n - torch.logsumexp(f[:, None] - scaled, 0)
-        if (f - previous).detach().abs().max() <= tolerance:
+        f = e * (log_m - torch.logsumexp((g - cost) / e, 1))
+        g = e * (log_n - torch.logsumexp((f[:, None] - cost) / e, 0))
+        if k > hotter and (f - previous).detach().abs().max() <= tolerance * epsilon:
             break
-    return epsilon * f, epsilon * g
+    return f, g
 
 
 def sinkhorn_plan(cost: Tensor, epsilon: float, *, steps: int = 1000) -> Tensor:
@@ -260,7 +261,7 @@ def sinkhorn_coupling(x: Data, eps: Data, epsilon: float) -> tuple[Data, Data]:
 def sinkhorn_divergence(x: Data, y: Data, epsilon: float) -> Tensor:
     r"""The debiased entropic cost, zero when the samples agree and differentiable.
 
-    .. math:: S_\epsilon = OT_\epsilon(x, y) - \tfrac12 OT_\epsilon(x, x) - \tfrac12 OT_\epsilon(y, y)
+    .. math:: OT_\epsilon(x, y) - \tfrac12 OT_\epsilon(x, x) - \tfrac12 OT_\epsilon(y, y)
 
     with the squared distance as cost; it runs from :math:`W_2^2` at :math:`\epsilon \to 0` to
     :math:`\lVert \bar x - \bar y \rVert^2` at :math:`\epsilon \to \infty` (Feydy et al., 2019).

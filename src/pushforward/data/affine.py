@@ -1,0 +1,121 @@
+"""Affine maps to zero mean and unit variance, and what every transform shares."""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ..shapes import Data, PerDatum
+
+Numbers = tuple[float, ...]
+FLOOR = 1e-6  # smallest eigenvalue of a correlation matrix; its inverse root still fits float32
+
+
+class Stored:
+    """Parameters that travel through JSON; the name of the class says which transform it is."""
+
+    stochastic: ClassVar[bool] = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The parameters, exactly: JSON writes floats so that they read back the same."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {"kind": type(self).__name__.lower()} | {k: _lists(v) for k, v in values.items()}
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(v) for v in value] if isinstance(value, tuple) else value
+
+
+def vector(values: Numbers, like: Tensor) -> Tensor:
+    """Parameters as a float64 tensor on the device of the data."""
+    return torch.tensor(values, dtype=torch.float64, device=like.device)
+
+
+@final
+@dataclass(frozen=True)
+class Standardise(Stored):
+    r"""Zero mean and unit variance: :math:`z = (x - \mu) / \sigma`.
+
+    Arguments:
+        mean: One for each column, or one for all entries.
+        scale: The same, positive.
+    """
+
+    mean: Numbers
+    scale: Numbers
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        scale = vector(self.scale, x)
+        log_det = -scale.log().expand(x.shape[1:]).sum()
+        return (x.double() - vector(self.mean, x)) / scale, log_det.expand(len(x))
+
+    def inverse(self, z: Data) -> Data:
+        return z.double() * vector(self.scale, z) + vector(self.mean, z)
+
+
+@final
+@dataclass(frozen=True)
+class Whiten(Stored):
+    r"""Zero mean and unit covariance: :math:`z = \Lambda^{-1/2} V^\top D^{-1} (x - \mu)`.
+
+    :math:`D` holds the standard deviations and :math:`V \Lambda V^\top` is the correlation matrix,
+    whose eigenvalues are raised to at least 1e-6: the map stays a bijection for columns that depend
+    on each other.
+
+    Arguments:
+        mean: The mean of each column.
+        scale: The standard deviation of each column.
+        vectors: The rows of :math:`V`.
+        roots: The square roots of the eigenvalues.
+    """
+
+    mean: Numbers
+    scale: Numbers
+    vectors: tuple[Numbers, ...]
+    roots: Numbers
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        scale, roots = vector(self.scale, x), vector(self.roots, x)
+        z = (x.double() - vector(self.mean, x)) / scale @ self._rotation(x) / roots
+        return z, -(scale.log().sum() + roots.log().sum()).expand(len(x))
+
+    def inverse(self, z: Data) -> Data:
+        y = z.double() * vector(self.roots, z) @ self._rotation(z).T
+        return y * vector(self.scale, z) + vector(self.mean, z)
+
+    def _rotation(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.vectors, dtype=torch.float64, device=like.device)
+
+
+def standardising(x: Data) -> Standardise:
+    """Fit `Standardise`: per column for vectors, shared by all entries of larger arrays."""
+    columns = x.double() if x.ndim == 2 else x.double().reshape(-1, 1)
+    mean, scale = moments(columns)
+    return Standardise(tuple(mean.tolist()), tuple(scale.tolist()))
+
+
+def moments(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column, without overflow for any finite data."""
+    unit = columns.abs().amax(0)
+    unit = torch.where(unit > 0, unit, 1.0)
+    mean = (columns / unit).mean(0) * unit
+    spread = columns - mean
+    largest = spread.abs().amax(0)
+    largest = torch.where(largest > 0, largest, 1.0)
+    scale = (spread / largest).square().mean(0).sqrt() * largest
+    return mean, torch.where(scale > 0, scale, 1.0)
+
+
+def whitening(x: Data) -> Whiten:
+    """Fit `Whiten` to vectors."""
+    mean, scale = moments(x.double())
+    y = (x.double() - mean) / scale
+    values, vectors = torch.linalg.eigh(y.T @ y / len(y))
+    roots = values.clamp(min=FLOOR).sqrt()
+    return Whiten(
+        tuple(mean.tolist()),
+        tuple(scale.tolist()),
+        tuple(tuple(row) for row in vectors.tolist()),
+        tuple(roots.tolist()),
+    )

@@ -1,0 +1,138 @@
+"""Writing samples: a file appears whole or not at all, and no cell is a spreadsheet formula."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..errors import DiskError, UsageError
+from .sources import listing, show
+
+
+def writable(path: str | os.PathLike[str]) -> Path:
+    """A path that `write` can write to, checked before the work that is to be written begins.
+
+    Raises:
+        UsageError: If the extension is not one of .csv, .parquet, .npy, .npz.
+        DiskError: If its folder does not exist, or it is a folder itself.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise UsageError(f"cannot write {show(path.name)!r}; name a file {listing(WRITERS)}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DiskError(f"cannot write {show(path, 120)}: its folder must exist and be writable")
+    return path
+
+
+def write(path: str | os.PathLike[str], restored: Any) -> None:
+    """Write what `Schema.restore` gave; the extension chooses the format.
+
+    The file appears whole or not at all: it is written beside its place and then moved there.
+
+    Arguments:
+        path: A .csv or .parquet file for tables, or a .npy or .npz file for arrays.
+        restored: An array, a tensor, a frame, an Arrow table or a dictionary of columns.
+
+    Raises:
+        UsageError: If the format cannot hold the data.
+        DiskError: If the disk refuses.
+    """
+    path = writable(path)
+    writer = WRITERS[path.suffix.lower()]
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    ready = writer(restored)
+    try:
+        with temporary.open("xb") as file:
+            ready(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = show(error.strerror or error, 100)
+        raise DiskError(f"cannot write {show(path, 120)}: {reason}") from error
+    finally:
+        _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:  # its folder does not exist either
+        return
+
+
+Write = Callable[[BinaryIO], object]
+
+
+def _write_csv(restored: Any) -> Write:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    table = as_table(restored)
+    for j, column in enumerate(table.columns):
+        if pa.types.is_float16(column.type):
+            table = table.set_column(j, table.column_names[j], column.cast(pa.float32()))
+        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            text = pa.array([_inert(v) for v in column.to_pylist()], pa.string())
+            table = table.set_column(j, table.column_names[j], text)
+    return lambda file: csv.write_csv(table, file)
+
+
+def _inert(text: str | None) -> str | None:
+    """A cell that a spreadsheet shows instead of running it."""
+    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
+
+
+def _write_parquet(restored: Any) -> Write:
+    from pyarrow import parquet
+
+    table = as_table(restored)
+    return lambda file: parquet.write_table(table, file)
+
+
+def _write_npy(restored: Any) -> Write:
+    x = _as_array(restored)
+    return lambda file: np.save(file, x, allow_pickle=False)
+
+
+def _write_npz(restored: Any) -> Write:
+    x = _as_array(restored)
+    return lambda file: np.savez(file, x=x)
+
+
+def as_table(restored: Any) -> Any:
+    """Columns of any kind as an Arrow table; an array's are called x0, x1, ...
+
+    Raises:
+        UsageError: If the data have more than two axes.
+    """
+    import pyarrow as pa
+
+    if isinstance(restored, pa.Table):
+        return restored
+    if isinstance(restored, dict):
+        return pa.table(restored)
+    if hasattr(restored, "to_arrow"):  # polars
+        return restored.to_arrow()
+    if hasattr(restored, "iloc"):  # pandas
+        return pa.table({str(k): pa.array(restored[k]) for k in restored.columns})
+    x = np.asarray(restored)
+    if x.ndim > 2:
+        raise UsageError(f"data of shape {x.shape[1:]} are no table; write .npy or .npz")
+    columns = x.reshape(len(x), -1).T
+    return pa.table({f"x{j}": np.ascontiguousarray(c) for j, c in enumerate(columns)})
+
+
+def _as_array(restored: Any) -> np.ndarray:
+    if hasattr(restored, "detach"):
+        restored = restored.detach().cpu()
+        restored = restored.float() if str(restored.dtype) == "torch.bfloat16" else restored
+    if not isinstance(restored, np.ndarray) and not hasattr(restored, "detach"):
+        raise UsageError("a table with named columns is written to .csv or .parquet")
+    return np.asarray(restored)
+
+
+WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".npy": _write_npy, ".npz": _write_npz}

@@ -1,0 +1,181 @@
+r"""Gaussian with full covariance: the simplest density, fitted in closed form.
+
+.. math:: p(x) = \mathcal N(x \mid \mu, \Sigma), \qquad
+    \Sigma = (1 - \rho)\,S + \rho\,\tfrac{\operatorname{tr} S}{d}\,I
+
+with the shrinkage :math:`\rho` of Ledoit & Wolf (2004), which keeps :math:`\Sigma` invertible with
+fewer data than dimensions. Every combination of classes has a Gaussian of its own; numeric
+conditions enter linearly. The file also holds what all closed-form families share.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError
+from ..model import Event, GenerativeModel, Likelihood
+from ..shapes import Condition, Data, PerDatum
+
+FEWEST = 5  # a combination of classes with fewer data is treated as unknown
+Components = tuple[np.ndarray, np.ndarray, np.ndarray]
+Fit = Callable[[np.ndarray], Components]
+
+
+class Table(nn.Module):
+    """Tensors found by a closed-form fit; loading a state adopts the sizes that were saved."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            self.register_buffer(name, torch.zeros(0))
+
+    def fill(self, **tensors: Tensor) -> None:
+        """Store new values on the device and in the precision of the old ones."""
+        for name, value in tensors.items():
+            setattr(self, name, value.to(getattr(self, name)).contiguous())
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        for name, old in list(self._buffers.items()):
+            if old is not None and prefix + name in state:
+                setattr(self, name, old.new_empty(state[prefix + name].shape))
+        super()._load_from_state_dict(state, prefix, *rest)  # type: ignore[arg-type]
+
+
+class Groups(nn.Module):
+    """The combinations of classes among the conditions, numbered from 1; 0 is everything.
+
+    Entries of ``c`` that are always 0 or 1 are classes, the others are numbers. Group 0 stands for
+    the zero vector, which says that nothing is known, and for combinations hardly ever seen.
+
+    Arguments:
+        condition: The length of ``c``, 0 for none.
+    """
+
+    def __init__(self, condition: int) -> None:
+        super().__init__()
+        self.condition = condition
+        self.table = Table("numeric", "patterns")
+
+    def fit(self, c: Condition, n: int) -> list[tuple[Tensor, Tensor]]:
+        """Find the groups of ``n`` data; for each, the data in it and their numbers."""
+        c = torch.zeros(n, 1) if c is None or not self.condition else c
+        numeric = ~((c == 0) | (c == 1)).all(0)
+        patterns, count = torch.unique(c[:, ~numeric], dim=0, return_counts=True)
+        known = patterns[(count >= FEWEST) & patterns.any(1)]
+        self.table.fill(numeric=numeric.float(), patterns=known)
+        rows = [torch.arange(n, device=c.device)]
+        rows += [(c[:, ~numeric] == pattern).all(1).nonzero()[:, 0] for pattern in known]
+        return [(i, c[i][:, numeric]) for i in rows]
+
+    def split(self, c: Condition, n: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """The groups among ``n`` conditions: number, members, and their numbers (None for 0)."""
+        patterns, numeric = self.table.patterns, self.table.numeric.bool()
+        group = torch.zeros(n, dtype=torch.long, device=patterns.device)
+        if c is not None and len(patterns):
+            same = (c[:, None, ~numeric] == patterns).all(2)
+            group = torch.where(same.any(1), same.long().argmax(1) + 1, 0)
+        for g in group.unique().tolist():
+            i = (group == g).nonzero()[:, 0]
+            yield g, i, c[i][:, numeric] if c is not None and g else None
+
+
+class Mixture(GenerativeModel):
+    r"""A Gaussian mixture of data and numeric conditions :math:`u` for each combination of classes.
+
+    .. math:: p(x \mid u) = \sum_k w_k(u)\,\mathcal N\bigl(x \mid \mu_k + A_k (u - m_k),\,
+        \Sigma_k - A_k S_k A_k^\top\bigr), \qquad w_k(u) \propto w_k\,\mathcal N(u \mid m_k, S_k)
+
+    is the conditional of the joint mixture, with :math:`A_k = \operatorname{Cov}(x, u)\,S_k^{-1}`.
+
+    Arguments:
+        event_shape: The shape of one datum.
+        condition: The length of ``c``, 0 for none.
+        fit: Finds weights ``(k,)``, means ``(k, m)`` and covariances ``(k, m, m)`` of ``(n, m)``.
+    """
+
+    likelihood = Likelihood.EXACT
+
+    def __init__(self, event_shape: tuple[int, ...], condition: int, fit: Fit) -> None:
+        super().__init__()
+        self.event_shape, self.fit = event_shape, fit
+        self.table = Table("group", "weight", "mean", "covariance")
+        self.groups = Groups(condition)
+
+    def players(self) -> dict[str, nn.Module]:
+        return {}
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        parts = []
+        for g, (i, u) in enumerate(self.groups.fit(c, len(x))):
+            rows = torch.cat([x[i].flatten(1), u.to(x)], dim=1)
+            weight, mean, covariance = map(torch.as_tensor, self.fit(rows.double().cpu().numpy()))
+            parts.append((torch.full_like(weight, g), weight, mean, covariance))
+        group, weight, mean, covariance = (torch.cat(p) for p in zip(*parts, strict=True))
+        self.table.fill(group=group, weight=weight, mean=mean, covariance=covariance)
+
+    def conditional(self, g: int, u: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights ``(n or 1, k)``, means ``(n or 1, k, d)`` and Cholesky factors of group g."""
+        own, d = self.table.group == g, int(np.prod(self.event_shape))
+        log_w, mean, s = self.table.weight[own].log()[None], *self.parts(own)
+        if u is None or u.shape[1] == 0:
+            return log_w, mean[None, :, :d], torch.linalg.cholesky(s[:, :d, :d])
+        root = torch.linalg.cholesky(s[:, d:, d:])
+        gain = torch.cholesky_solve(s[:, d:, :d], root).mT
+        away = u[:, None] - mean[:, d:]
+        log_w = (log_w + log_normal(away, root)).log_softmax(1)
+        rest = s[:, :d, :d] - gain @ s[:, d:, :d]
+        shifted = mean[:, :d] + (gain @ away[..., None])[..., 0]
+        return log_w, shifted, torch.linalg.cholesky((rest + rest.mT) / 2)
+
+    def parts(self, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and covariances of some components."""
+        return self.table.mean[own], self.table.covariance[own]
+
+    def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
+        flat, out = x.flatten(1), x.new_empty(len(x))
+        for g, i, u in self.groups.split(c, len(x)):
+            for block in range(0, len(i), 4096):
+                j = slice(block, block + 4096)
+                log_w, mean, root = self.conditional(g, None if u is None else u[j])
+                out[i[j]] = (log_w + log_normal(flat[i[j], None] - mean, root)).logsumexp(1)
+        return out
+
+    def sample(self, n: int, c: Condition = None) -> Tensor:
+        x = self.noise(n, int(np.prod(self.event_shape)))
+        for g, i, u in self.groups.split(c, n):
+            log_w, mean, root = self.conditional(g, u)
+            k = torch.multinomial(log_w.exp().expand(len(i), -1), 1)[:, 0]
+            own = torch.arange(len(i), device=x.device) if len(mean) > 1 else torch.zeros_like(k)
+            x[i] = mean[own, k] + (root[k] @ x[i, :, None])[..., 0]
+        return x.unflatten(1, self.event_shape)
+
+
+def log_normal(away: Tensor, root: Tensor) -> Tensor:
+    r""":math:`\log \mathcal N` of distances ``(n, k, m)`` from the means, with Cholesky factors."""
+    whitened = torch.linalg.solve_triangular(root, away.movedim(0, 2), upper=False)
+    log_det = root.diagonal(dim1=1, dim2=2).log().sum(1)
+    d = root.shape[1]
+    return (-whitened.square().sum(1) / 2).T - log_det - d / 2 * float(np.log(2 * np.pi))
+
+
+def one_component(x: np.ndarray) -> Components:
+    """The mean and the shrunk covariance of the data.
+
+    Raises:
+        DataError: If there are fewer than two data.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    if len(x) < 2:
+        raise DataError("a Gaussian needs at least 2 rows; give more data")
+    covariance = np.atleast_2d(ledoit_wolf(x)[0])
+    # a constant column has variance 0: keep the density finite
+    covariance[np.diag_indices(x.shape[1])] += 1e-6
+    return np.ones(1), x.mean(0)[None], covariance[None]
+
+
+def build(event: Event) -> Mixture:
+    """One Gaussian for each combination of classes."""
+    return Mixture(event.shape, event.condition, one_component)

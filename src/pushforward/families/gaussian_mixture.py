@@ -1,0 +1,69 @@
+r"""Gaussian mixture fitted by EM: as many components as held-out data ask for.
+
+.. math:: p(x) = \sum_{k=1}^K w_k\,\mathcal N(x \mid \mu_k, \Sigma_k)
+
+Candidates for :math:`K` double until the likelihood of a held-out fifth has fallen twice; the best
+is fitted again to all data (Dempster et al., 1977; scikit-learn's implementation). Above 128
+dimensions covariances are diagonal.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..model import Event
+from .gaussian import Components, Mixture, one_component
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
+
+FULL = 128  # dimensions up to which covariances are full
+MOST_ROWS = 20_000  # EM sees a random subset of more data than this
+
+
+def expectation_maximisation(x: np.ndarray, components: int, largest: int) -> Components:
+    """Fit a mixture; ``components = 0`` chooses their number on held-out data."""
+    rng = np.random.default_rng(int(torch.randint(2**31, ())))
+    x = rng.permutation(x)[:MOST_ROWS]
+    k = components or choose(x, largest, rng)
+    if k == 1:
+        return one_component(x)
+    model = em(x, min(k, len(x)), rng)
+    covariance = model.covariances_
+    if model.covariance_type == "diag":
+        covariance = covariance[:, :, None] * np.eye(x.shape[1])
+    return model.weights_, model.means_, covariance
+
+
+def em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture":
+    """The better of two runs of EM from k-means."""
+    from sklearn.mixture import GaussianMixture
+
+    kind = "full" if x.shape[1] <= FULL else "diag"
+    seed = int(rng.integers(2**31))
+    return GaussianMixture(k, covariance_type=kind, n_init=2, random_state=seed).fit(x)
+
+
+def choose(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
+    """The number of components, a power of two, with the largest held-out likelihood."""
+    held_out, rest = np.split(x, [len(x) // 5])
+    scores: dict[int, float] = {1: -np.inf}
+    for k in (2**i for i in range(largest.bit_length()) if 2**i <= min(largest, len(rest) // 5)):
+        scores[k] = em(rest, k, rng).score(held_out) if len(held_out) else -np.inf
+        if list(scores.values())[-3:] == sorted(scores.values(), reverse=True)[-3:] and k > 4:
+            break
+    return max(scores, key=lambda k: scores[k])
+
+
+def build(event: Event, *, components: int = 0, largest: int = 32) -> Mixture:
+    """A Gaussian mixture for each combination of classes.
+
+    Arguments:
+        event: The kind of data.
+        components: Gaussians in each mixture, 0 to choose on held-out data.
+        largest: The most components to try.
+    """
+    fit = partial(expectation_maximisation, components=components, largest=largest)
+    return Mixture(event.shape, event.condition, fit)

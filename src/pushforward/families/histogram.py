@@ -1,0 +1,161 @@
+r"""Histogram: constant density in cells of a grid; in three dimensions and more, of each entry alone.
+
+.. math:: p(x) = (1 - \epsilon)\,\frac{n_{b(x)}}{n\,|b|} + \epsilon\,\mathcal N(x \mid \mu, 4 s^2)
+
+in one and two dimensions, and the product of such densities over the entries in more: entries are
+then independent, which is the baseline that any joint model should beat. A wide Gaussian covers
+empty cells and the world outside, so no log-density is infinite; its weight is the share of data
+that are alone in their cell, which estimates the mass of cells not yet seen (Good, 1953). The
+number of cells maximises the held-out likelihood. A numeric condition acts through its quartile.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError
+from ..model import Event, GenerativeModel, Likelihood
+from ..shapes import Condition, Data, PerDatum
+from .gaussian import Groups, Table
+
+
+class Quartiles(nn.Module):
+    """Conditions as zeros and ones: classes as they are, numbers by the quartiles they exceed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = Table("edges")
+
+    def fit(self, c: Tensor) -> None:
+        """Learn the quartiles; classes never exceed theirs."""
+        edges = torch.quantile(c[: 10**6], c.new_tensor([0.25, 0.5, 0.75]), dim=0)
+        edges[:, ((c == 0) | (c == 1)).all(0)] = math.inf
+        self.table.fill(edges=edges)
+
+    def forward(self, c: Tensor) -> Tensor:
+        edges = self.table.edges
+        numeric = edges.isfinite().all(0)
+        above = (c[:, None] > edges)[:, :, numeric].flatten(1) & (c[:, :1] != 0)
+        return torch.cat([c[:, ~numeric], above.to(c)], dim=1)
+
+
+class Histogram(GenerativeModel):
+    """Independent blocks of one or two entries, each with a density that is constant in cells.
+
+    Arguments:
+        event_shape: The shape of one datum.
+        condition: The length of ``c``, 0 for none.
+        cells: Cells along each axis, 0 to choose.
+    """
+
+    likelihood = Likelihood.EXACT
+
+    def __init__(self, event_shape: tuple[int, ...], condition: int, cells: int) -> None:
+        super().__init__()
+        self.event_shape, self.cells = event_shape, cells
+        d = math.prod(event_shape)
+        self.axes = d if d <= 2 else 1
+        self.table = Table("mass", "background", "low", "high", "mean", "scale")
+        self.quartiles, self.groups = Quartiles(), Groups(condition)
+
+    def players(self) -> dict[str, nn.Module]:
+        return {}
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        if len(x) < 2:
+            raise DataError("a histogram needs at least 2 rows; give more data")
+        if c is not None and self.groups.condition:
+            self.quartiles.fit(c)
+            c = self.quartiles(c)
+        flat = x.flatten(1)
+        cells = self.cells or self.choose(flat)
+        fits = [self.count(flat[i], cells) for i, _ in self.groups.fit(c, len(x))]
+        self.table.fill(**{name: torch.stack([fit[name] for fit in fits]) for name in fits[0]})
+
+    def choose(self, flat: Tensor) -> int:
+        """The cells along an axis, a power of the square root of 2, by a held-out fifth."""
+        order = torch.randperm(len(flat), device=flat.device)
+        held_out, rest = flat[order[: len(flat) // 5]], flat[order[len(flat) // 5 :]]
+        candidates = [round(2 ** (i / 2)) for i in range(2, 19 if self.axes == 1 else 17)]
+        return max(candidates, key=lambda m: float(self.density(held_out, self.count(rest, m)).mean()))
+
+    def count(self, flat: Tensor, cells: int) -> dict[str, Tensor]:
+        """A grid over the data, the share of them in each cell, and the Gaussian background."""
+        low, high = flat.amin(0), flat.amax(0)
+        slack = 1e-3 * (high - low) + 1e-3
+        fit = {"low": low - slack, "high": high + slack, "mean": flat.mean(0)}
+        fit["scale"] = 2 * flat.std(0, correction=0) + 1e-3  # a constant entry has scale 0
+        index, _ = self.cell(flat, fit, cells)
+        counts = flat.new_zeros(index.shape[1], cells**self.axes)
+        counts.scatter_add_(1, index.T, torch.ones_like(index.T, dtype=counts.dtype))
+        singles = (counts == 1).sum(1).clamp(min=1)
+        return fit | {"mass": counts / len(flat), "background": singles / (len(flat) + 1)}
+
+    def cell(self, flat: Tensor, fit: dict[str, Tensor], cells: int) -> tuple[Tensor, Tensor]:
+        """The cell in each block, ``(n, blocks)``, and whether the datum is inside the grid."""
+        place = (flat - fit["low"]) / (fit["high"] - fit["low"])
+        inside = ((place >= 0) & (place < 1)).unflatten(1, (-1, self.axes)).all(2)
+        index = (place * cells).long().clamp(0, cells - 1).unflatten(1, (-1, self.axes))
+        return (index * self.strides(cells)).sum(2), inside
+
+    def strides(self, cells: int) -> Tensor:
+        """How far apart neighbours along each axis are in the flat list of cells."""
+        return cells ** torch.arange(self.axes, device=self.table.mass.device)
+
+    def side(self, fit: dict[str, Tensor]) -> int:
+        """Cells along each axis."""
+        return round(fit["mass"].shape[1] ** (1 / self.axes))
+
+    def density(self, flat: Tensor, fit: dict[str, Tensor]) -> PerDatum:
+        """Log-density of rows, given the table of one group."""
+        cells, weight = self.side(fit), fit["background"]
+        index, inside = self.cell(flat, fit, cells)
+        volume = ((fit["high"] - fit["low"]) / cells).unflatten(0, (-1, self.axes)).prod(1)
+        constant = fit["mass"].gather(1, index.T).T / volume * inside
+        z = (flat - fit["mean"]) / fit["scale"]
+        log_wide = -(z.square() + math.log(2 * math.pi)) / 2 - fit["scale"].log()
+        log_wide = log_wide.unflatten(1, (-1, self.axes)).sum(2) + weight.log()
+        return torch.logaddexp(torch.log1p(-weight) + constant.log(), log_wide).sum(1)
+
+    def of_group(self, g: int) -> dict[str, Tensor]:
+        """The table of one group."""
+        return {name: values[g] for name, values in self.table.named_buffers()}
+
+    def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
+        flat, out = x.flatten(1), x.new_empty(len(x))
+        for g, i, _ in self.groups.split(self.classes(c), len(x)):
+            for j in i.split(65536):
+                out[j] = self.density(flat[j], self.of_group(g))
+        return out
+
+    def sample(self, n: int, c: Condition = None) -> Tensor:
+        x = self.noise(n, math.prod(self.event_shape))
+        for g, i, _ in self.groups.split(self.classes(c), n):
+            x[i] = self.draw(x[i], self.of_group(g))
+        return x.unflatten(1, self.event_shape)
+
+    def draw(self, z: Tensor, fit: dict[str, Tensor]) -> Tensor:
+        """Data of one group: a uniform point of a random cell, or the background's."""
+        cells = self.side(fit)
+        index = torch.multinomial(fit["mass"], len(z), replacement=True).T  # (n, blocks)
+        corner = (index[..., None] // self.strides(cells) % cells).flatten(1)
+        inside = fit["low"] + (fit["high"] - fit["low"]) * (corner + torch.rand_like(z)) / cells
+        wide = torch.rand(index.shape).to(z) < fit["background"]
+        return torch.where(
+            wide.repeat_interleave(self.axes, 1), fit["mean"] + fit["scale"] * z, inside
+        )
+
+    def classes(self, c: Condition) -> Tensor | None:
+        """Conditions with numbers replaced by quartiles."""
+        return None if c is None or not self.groups.condition else self.quartiles(c)
+
+
+def build(event: Event, *, cells: int = 0) -> Histogram:
+    """A histogram for each combination of classes.
+
+    Arguments:
+        event: The kind of data.
+        cells: Cells along each axis, 0 to choose on held-out data.
+    """
+    return Histogram(event.shape, event.condition, cells)

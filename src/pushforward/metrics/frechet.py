@@ -1,0 +1,55 @@
+r"""The Fréchet distance between the Gaussians that fit two sets of features (Heusel et al., 2017).
+
+.. math:: \lVert m_1 - m_2 \rVert^2 + \operatorname{tr} S_1 + \operatorname{tr} S_2
+    - 2 \operatorname{tr} (S_1^{1/2} S_2 S_1^{1/2})^{1/2}
+
+It sees means and covariances alone: identical values do not mean identical laws. On Inception
+features it is called FID; here the features are whatever the caller gives, and must be stated.
+Between two samples of one law it is about :math:`(2d + d(d+1)/2)/n` on whitened features, not zero.
+"""
+
+import warnings
+
+import numpy as np
+
+from ..errors import DataError
+from .pairwise import Array, sample_pair
+
+
+def gaussian_fit_distance(x: Array, y: Array) -> float:
+    """The distance, with no check of the sizes."""
+    from ..theory.transport import bures
+
+    shift = float(np.square(x.mean(0) - y.mean(0)).sum())
+    a, b = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (x, y))
+    return max(shift + bures(a, b), 0.0)
+
+
+def check_size(n: int, d: int) -> None:
+    """Refuse fewer rows than a covariance needs; warn where the bias is most of the value.
+
+    Raises:
+        DataError: If ``n <= d``.
+    """
+    if n <= d:
+        raise DataError(
+            f"a Fréchet distance in {d} dimensions needs more than {d} rows, here {n}: "
+            "give more rows or fewer features"
+        )
+    if n < 10 * d:
+        warnings.warn(
+            f"Fréchet distance from {n} rows in {d} dimensions: fewer than {10 * d}, so compare it "
+            f"only with its floor, about {(2 * d + d * (d + 1) / 2) / n:.3g} on whitened features",
+            stacklevel=3,
+        )
+
+
+def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
+    """Fréchet distance of two sets of features, in their squared unit.
+
+    Raises:
+        DataError: If there are no more rows than features, or the rows are not finite.
+    """
+    x, y = sample_pair(real, generated)
+    check_size(min(len(x), len(y)), x.shape[1])
+    return gaussian_fit_distance(x, y)

@@ -1,0 +1,38 @@
+"""Held-out likelihood as a number with an interval."""
+
+import math
+
+import numpy as np
+
+from .estimate import Estimate, bootstrap_mean
+from .pairwise import sample_set
+
+
+def nll(log_prob: np.ndarray, *, entropy: float = math.nan, seed: int = 0) -> Estimate:
+    r"""Mean negative log-likelihood of held-out rows, in nats, with a bootstrap interval.
+
+    Arguments:
+        log_prob: One value a row, in nats.
+        entropy: The entropy of the law, where it is known: no density can do better.
+        seed: Of the bootstrap.
+    """
+    x = -sample_set(log_prob, "log_prob")[:, 0]
+    low, high = bootstrap_mean(x, seed=seed)
+    return Estimate(float(x.mean()), low, high, entropy, "nll", "nats", "lower", len(x))
+
+
+def bits_per_dim(
+    log_prob: np.ndarray, d: int, *, entropy: float = math.nan, seed: int = 0
+) -> Estimate:
+    r"""Negative log-likelihood in bits per entry, :math:`-\log p(x) / (d \ln 2)`.
+
+    Arguments:
+        log_prob: One value a row, in nats: log-mass of discrete rows, or log-density in whichever
+            unit is stated beside the number.
+        d: The number of entries of a row.
+        entropy: The entropy of the law in nats, where it is known.
+        seed: Of the bootstrap.
+    """
+    nats = nll(log_prob, entropy=entropy, seed=seed)
+    value, low, high, floor = (v / (d * math.log(2)) for v in nats[:4])
+    return Estimate(value, low, high, floor, "bits_per_dim", "bits/dim", "lower", nats.n)

@@ -1,0 +1,80 @@
+"""What a reader must know before trusting a number or using a sample."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from .. import families, metrics
+from ..comparison import PRIMARY, Comparison, Entry
+from . import words
+
+NEAR = 0.5  # of the distance that real rows keep from the training rows
+Alarm = Callable[[Comparison, Entry], str]
+
+
+def found(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Families with what is wrong with them, in the order of the leaderboard."""
+    for row in comparison.table:
+        runs = [e for e in comparison.entries if e.family == row["family"] and not e.error]
+        for alarm in ALARMS:
+            texts = [t for t in (alarm(comparison, e) for e in runs) if t]
+            if texts:
+                share = f" ({len(texts)} of {len(runs)} seeds)" if len(runs) > 1 else ""
+                yield row["family"], texts[0] + share
+
+
+def collapse(comparison: Comparison, e: Entry) -> str:
+    """Mode collapse: at known modes, or in the cells of a partition of the data."""
+    known = comparison.dataset
+    if known is not None and known.modes is not None and e.generated is not None:
+        modes = metrics.known_modes(e.generated, known.modes, known.mode_scale)
+        kept = round(modes.kept * len(known.modes))
+        what = f"mode collapse: it keeps {kept} of the {len(known.modes)} modes of the data"
+        return f"{what}; the others have less than a tenth of their share." * modes.collapsed
+    cells = e.metrics.get("mode_coverage")
+    if cells is None or not metrics.is_collapsed(cells.value):
+        return ""
+    return f"mode collapse: {1 - cells.value:.0%} of the cells of the data hold next to no samples."
+
+
+def memory(comparison: Comparison, e: Entry) -> str:
+    """Memorisation: exact copies of training rows, or samples too close to them."""
+    copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
+    whole = any(c.integer for c in comparison.schema.columns)
+    if copies is not None and (copies.low > copies.floor if whole else copies.value > 0):
+        return (
+            f"memorisation: {copies.value:.2%} of the samples equal a training row exactly; do not "
+            "share them if the data are private."
+        )
+    if near is not None and np.isfinite(near.high) and near.high < NEAR:
+        return (
+            f"memorisation: samples lie {words.number(near.value)} times as far from the nearest "
+            "training row as test rows do; do not share them if the data are private."
+        )
+    return ""
+
+
+def impossible(comparison: Comparison, e: Entry) -> str:
+    """A likelihood better than the entropy allows."""
+    exact = words.entropy(comparison)
+    if exact is None or e.nll is None or not words.below_entropy(e.nll, exact):
+        return ""
+    return (
+        f"its negative log-likelihood is {words.number(exact - e.nll.value)} nats below the entropy "
+        f"of the data, more than {words.BELOW:g} standard errors: the likelihood cannot be right."
+    )
+
+
+def no_gain(comparison: Comparison, e: Entry) -> str:
+    """Samples no better than those of one Gaussian, though there is something to gain."""
+    if e.family in families.BASELINES:
+        return ""
+    bars = [b.metrics[PRIMARY] for b in comparison.entries
+            if b.family == words.REFERENCE and PRIMARY in b.metrics]  # fmt: skip
+    mine = e.metrics.get(PRIMARY)
+    if not bars or mine is None or mine.low <= mine.floor or mine.high < bars[0].low:
+        return ""
+    return "its energy distance is not shown to be better than that of a single Gaussian."
+
+
+ALARMS: tuple[Alarm, ...] = (collapse, memory, impossible, no_gain)

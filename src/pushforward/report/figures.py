@@ -1,0 +1,109 @@
+"""The one-page figure of a run: its training, its samples and, in the plane, its density."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
+
+from ..errors import UsageError
+from ..fitted import FittedModel
+from . import output, panels, probes, style, words
+
+FORMATS = (".png", ".svg", ".pdf")
+ROWS = 2000
+DEPTH = 8.0  # nats below the highest density that a map shows
+Part = Figure | SubFigure
+
+
+def plot_run(fitted: FittedModel, path: Path, *, seed: int = 0) -> Path:
+    """Draw loss curves and samples of a fitted model, and its density over the plane.
+
+    Arguments:
+        fitted: A fitted model.
+        path: Where to; ``.png``, ``.svg`` or ``.pdf``.
+        seed: Of the samples.
+
+    Raises:
+        UsageError: If the format is none of these.
+        DiskError: If the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path.name} names no figure; end it in {words.listing(FORMATS, 'or')}")
+    parts = page(fitted, seed)
+    with style.styled():
+        figure = Figure(figsize=(sum(w for w, _ in parts), 3.2), layout="constrained")
+        figure.suptitle(heading(fitted), fontsize=8.5)
+        ratios = [w for w, _ in parts]
+        for part, (_, draw) in zip(
+            figure.subfigures(1, len(parts), width_ratios=ratios, squeeze=False)[0], parts
+        ):
+            draw(part)
+        return output.replace(path, style.encode(figure, path.suffix.lower()[1:], dpi=200))
+
+
+def heading(fitted: FittedModel) -> str:
+    """The run in one line."""
+    facts = [words.title(fitted.family), words.plural(fitted.parameters, "parameter")]
+    if fitted.history:
+        facts.append(words.plural(fitted.history[-1]["step"], "step"))
+    if (seconds := fitted.config.get("seconds")) is not None:
+        facts.append(words.duration(seconds))
+    return "  \u00b7  ".join(facts)
+
+
+def page(fitted: FittedModel, seed: int) -> list[tuple[float, Callable[[Part], None]]]:
+    """The parts of the page from left to right: their widths in inches, and what draws them."""
+    kind = probes.kind(fitted.schema.event)
+    x = fitted.draw(64 if kind == "images" else ROWS, seed=seed)
+    parts: list[tuple[float, Callable[[Part], None]]] = []
+    if fitted.history:
+        parts.append((4.0, lambda part: panels.losses(part.add_subplot(), fitted.history)))
+    if kind == "table":
+        columns = fitted.schema.columns
+        flat = x.reshape(len(x), -1)
+        return [*parts, (5.6, lambda part: panels.marginals(part, None, flat, columns))]
+    draw = {"line": line, "plane": plane, "images": images}[kind]
+    parts.append((3.2, lambda part: draw(part, fitted, x)))
+    where = panels.box(x.reshape(len(x), -1), tail=0.01)
+    density = probes.grid_density(fitted, probes.lattice(where)) if kind == "plane" else None
+    if density is not None:
+        parts.append((3.2, lambda part: log_density(part, density, where)))
+    return parts
+
+
+def line(part: Part, fitted: FittedModel, x: np.ndarray) -> None:
+    """Samples of one column as a histogram, with the density that the model states."""
+    axes, column = part.add_subplot(), fitted.schema.columns[0]
+    bins = panels.edges(x[:, 0], column.integer, panels.box(x))
+    panels.histogram(axes, None, x[:, 0], bins)
+    grid = np.linspace(bins[0], bins[-1], 301)
+    own = probes.grid_density(fitted, grid[:, None])
+    if own is not None:
+        panels.curve(axes, grid, own, exact=False)
+    axes.set_xlabel(panels.named(column.name))
+    axes.set_title(f"{len(x):,} samples" + " and the model\u2019s density" * (own is not None))
+
+
+def plane(part: Part, fitted: FittedModel, x: np.ndarray) -> None:
+    """Samples of two columns as points."""
+    axes, names = part.add_subplot(), fitted.schema.names
+    where = panels.box(x, tail=0.01)
+    panels.scatter(axes, x, where, style.MODEL, (names[0], names[1]))
+    axes.set_title(f"{min(len(x), panels.POINTS):,} samples")
+
+
+def images(part: Part, fitted: FittedModel, x: np.ndarray) -> None:
+    """Samples as images."""
+    axes, column = part.add_subplot(), fitted.schema.columns[0]
+    panels.images(axes, x, 8, column.low, column.high)
+    axes.set_title(f"{len(x)} samples")
+
+
+def log_density(part: Part, values: np.ndarray, where: panels.Box) -> None:
+    """The log-density over the plane."""
+    axes = part.add_subplot()
+    top = float(np.quantile(values[np.isfinite(values)], 0.999))
+    panels.density(axes, values.reshape(probes.GRID, -1), where, (top - DEPTH, top))
+    axes.set_title(f"log-density, white {DEPTH:g} nats below the top")

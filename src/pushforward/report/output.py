@@ -1,0 +1,33 @@
+"""Writing one file so that it exists whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from ..errors import DiskError
+
+
+def replace(path: Path, data: bytes) -> Path:
+    """Write beside the final place, flush to the disk, then rename; an old file survives a failure.
+
+    Raises:
+        DiskError: If the disk is full or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        why = error.strerror or str(error)
+        raise DiskError(f"cannot write {path}: {why}; free some space or name another") from error
+    return path

@@ -1,0 +1,126 @@
+"""How every figure looks: one face, few inks, readable in black and white.
+
+Figures are `matplotlib.figure.Figure` objects that nobody registers, so they vanish when dropped.
+In a report they are SVG with the text left as text, so that it is set in the face of the page.
+"""
+
+import base64
+import contextlib
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+INK = "#1b1b1b"  # exact curves and text
+QUIET = "#8c8c8c"  # frames, floors, remarks
+DATA = "#5c5c5c"  # points of the data
+FILL = "#d4d4d4"  # bars of the data
+MODEL = "#0b62a8"  # samples
+SECOND = "#c2410c"  # a model's own density, validation losses
+# after Okabe and Ito (2008); neighbours differ in lightness and in dashes, for print
+LINES = ("#0b62a8", "#e69f00", "#00785a", "#cc79a7", "#56b4e9", "#a23b00", "#1b1b1b", "#8c8c8c")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), "-", (0, (5, 1.5)), (0, (1, 1)), "-")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DENSITY = LinearSegmentedColormap.from_list(  # lightness falls evenly, so it survives printing
+    "density", ["#ffffff", "#d6e4f0", "#8fb8d8", "#3f82b8", "#0b4f8a", "#06213f"]
+)
+FACE = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
+RC: dict[str, Any] = {
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "axes.axisbelow": True,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.2,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pushforward",
+    "pdf.fonttype": 42,
+    "text.parse_math": False,  # a column may be called "$x"
+}
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw and save in this style; the caller's settings are as they were afterwards."""
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def encode(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
+    """A figure as the bytes of a file, the same for the same figure."""
+    buffer = io.BytesIO()
+    nothing = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata=nothing.get(kind))
+    figure.clear()
+    return buffer.getvalue()
+
+
+def drawing(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
+    """A figure of one axes as the address of an inline SVG image.
+
+    Arguments:
+        draw: Draws on the axes.
+        size: Width and height in inches; 1 inch is 96 pixels of the page.
+    """
+    with styled():
+        figure = Figure(figsize=size, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+        draw(figure.add_subplot())
+        return address(figure)
+
+
+def address(figure: Figure) -> str:
+    """A figure as the address of an inline SVG image whose text is set in the face of the page."""
+    text = encode(figure).decode()
+    text = text.replace("'DejaVu Sans', sans-serif", FACE).replace("'DejaVu Sans'", FACE)
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+
+
+def label(text: object, longest: int = 28) -> str:
+    """A user's text fit for a figure: printable, on one line, not too long."""
+    plain = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+    return plain if len(plain) <= longest else plain[: longest - 1] + "\u2026"
+
+
+def whole(value: float, position: object = None) -> str:
+    """A tick of a logarithmic axis without an exponent where that is short."""
+    if not value:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.0e}".replace("-", "\u2212")
+    digits = max(0, -math.floor(math.log10(abs(value)) + 1e-9))
+    return f"{value:,.{digits}f}".replace("-", "\u2212")

@@ -1,0 +1,232 @@
+"""What the numbers of a comparison support, in words. Nothing is said that they do not."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..comparison import PRIMARY, Comparison
+from ..metrics.estimate import Estimate
+from ..model import Likelihood
+
+BELOW = 3.0  # standard errors that make a likelihood better than the entropy impossible
+REFERENCE = "gaussian"  # what a family has to beat to be worth its cost
+SPELLED = {k.lower(): k for k in ("VAE", "GAN", "WGAN", "DDPM", "NCSN", "EDM", "CNF", "KDE")} | {
+    "wgan_gp": "WGAN-GP",
+    "mmd": "MMD",
+    "kid": "KID",
+    "c2st": "C2ST",
+    "auroc": "AUROC",
+    "w1": "W\u2081",
+    "w2": "W\u2082",
+    "frechet": "Fr\u00e9chet",
+}
+COMPARABLE = (Likelihood.EXACT.value, Likelihood.ODE.value)
+
+
+def title(key: str) -> str:
+    """The key of a family or a metric as one writes it."""
+    return SPELLED.get(key) or " ".join(SPELLED.get(w, w) for w in key.split("_"))
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def listing(items: Sequence[str], word: str = "and") -> str:
+    """``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {word} {items[-1]}"
+
+
+def plural(n: int, one: str, many: str = "") -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def decimals(low: float, high: float) -> int | None:
+    """Digits after the point that an interval supports: two of its half-width."""
+    half = (high - low) / 2
+    if not math.isfinite(half) or half <= 0:
+        return None
+    return min(max(0, 1 - math.floor(math.log10(half))), 8)
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """A number with a true minus sign, or a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    if digits is None:
+        text = f"{value:.3g}"
+    elif value and (abs(value) >= 1e6 or digits > 6):
+        text = f"{value:.2e}"
+    else:
+        text = f"{value:,.{digits}f}"
+    zero = text.strip("-0.") == ""
+    return (text.lstrip("-") if zero else text).replace("-", "\u2212")
+
+
+def interval(e: Estimate) -> str:
+    """A 95 % interval with the digits that it supports."""
+    d = decimals(e.low, e.high)
+    return f"[{number(e.low, d)}, {number(e.high, d)}]"
+
+
+def duration(seconds: float | None) -> str:
+    """A time as one says it."""
+    if seconds is None or not math.isfinite(seconds):
+        return "\u2013"
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min"
+
+
+def entropy(comparison: Comparison) -> float | None:
+    """The exact entropy of the data in nats, where it is known."""
+    known = comparison.dataset
+    value = None if known is None else known.entropy
+    return value if value is not None and math.isfinite(value) else None
+
+
+def dimensions(comparison: Comparison) -> int:
+    """Entries of one datum."""
+    return math.prod(comparison.schema.event)
+
+
+def bits(nats: float, d: int) -> float:
+    """Nats a datum in bits per dimension."""
+    return nats / (d * math.log(2))
+
+
+def measured(comparison: Comparison) -> str:
+    """One sentence: what was done to get these numbers."""
+    shape = comparison.schema.event
+    kind = plural(shape[0], "column") if len(shape) == 1 else " \u00d7 ".join(map(str, shape))
+    names = {e.family for e in comparison.entries}
+    return (
+        f"{plural(len(names), 'family', 'families')} fitted to "
+        f"{plural(len(comparison.train), 'row')} of {quoted(comparison.source)} "
+        f"({kind}; budget: {comparison.budget}) and measured on "
+        f"{plural(len(comparison.test), 'other row')} that none of them saw in training."
+    )
+
+
+def quoted(source: str) -> str:
+    """The source in quotation marks unless it is a phrase of ours."""
+    return source if source.startswith("the ") else f"\u201c{source}\u201d"
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """The findings, one sentence each."""
+    rows = [r for r in comparison.table if r[PRIMARY]]
+    if not rows:
+        return ["No family could be fitted, so nothing was measured."]
+    told = [leaders(rows), against_reference(rows), reaches_floor(rows)]
+    told += [likelihoods(rows, entropy(comparison)), quickest(rows)]
+    if failed := [title(r["family"]) for r in comparison.table if r["error"]]:
+        told.append(f"{capital(listing(failed))} failed; the reason is under the table.")
+    return [t for t in told if t]
+
+
+def leaders(rows: list[dict[str, Any]]) -> str:
+    """Who is first, and whether that is more than noise."""
+    first = [title(r["family"]) for r in rows if r["rank"] == 1]
+    if len(rows) == 1:
+        return f"Only {first[0]} was measured, so there is nothing to compare it with."
+    if len(first) == 1:
+        return (
+            f"{capital(first[0])} has the smallest energy distance, and its 95 % interval lies "
+            "below every other family\u2019s."
+        )
+    if len(first) == len(rows):
+        return "These data do not separate the families: all their 95 % intervals overlap."
+    return (
+        f"{capital(listing(first))} are not separated by these data: their 95 % intervals "
+        "of the energy distance overlap, so no one of them is the winner."
+    )
+
+
+def against_reference(rows: list[dict[str, Any]]) -> str:
+    """Who beats the single Gaussian."""
+    found = [r for r in rows if r["family"] == REFERENCE]
+    others = [r for r in rows if r["family"] != REFERENCE]
+    if not found or not others:
+        return ""
+    bar = found[0][PRIMARY]
+    better = [title(r["family"]) for r in others if r[PRIMARY].high < bar.low]
+    if not better:
+        return "No family beats the single Gaussian by more than the noise."
+    if len(better) == len(others) > 1:
+        return "All the others beat the single Gaussian."
+    rest = [title(r["family"]) for r in others if r[PRIMARY].high >= bar.low]
+    more = f"; for {listing(rest)} that is not shown" if rest else ""
+    verb = "beats" if len(better) == 1 else "beat"
+    return f"{capital(listing(better))} {verb} the single Gaussian{more}."
+
+
+def reaches_floor(rows: list[dict[str, Any]]) -> str:
+    """Who cannot be told from real data by this distance."""
+    floor = rows[0][PRIMARY].floor
+    if not math.isfinite(floor):
+        return ""
+    # the estimate is unbiased: a floor below zero is zero and noise
+    reached = [title(r["family"]) for r in rows if r[PRIMARY].low <= max(r[PRIMARY].floor, 0)]
+    value = number(floor, decimals(rows[0][PRIMARY].low, rows[0][PRIMARY].high))
+    if not reached:
+        return f"No family reaches the floor, the distance between two sets of real rows ({value})."
+    verb = "reaches" if len(reached) == 1 else "reach"
+    return (
+        f"{capital(listing(reached))} {verb} the floor ({value}): by this distance, on this "
+        "many rows, the samples cannot be told from real ones."
+    )
+
+
+def likelihoods(rows: list[dict[str, Any]], exact: float | None) -> str:
+    """Who gives test data the most probability, among numbers that can be compared."""
+    fair = [r for r in rows if r["nll"] and r["likelihood"] in COMPARABLE]
+    if not fair:
+        return ""
+    best = min(fair, key=lambda r: r["nll"].value)
+    tied = [title(r["family"]) for r in fair if r["nll"].low <= best["nll"].high]
+    value = number(best["nll"].value, decimals(best["nll"].low, best["nll"].high))
+    gap = ""
+    if exact is not None:
+        gap = ", " + beside(best["nll"], exact)
+    if len(tied) > 1:
+        return (
+            f"By likelihood {listing(tied)} are not separated; the smallest is {value} nats a test "
+            f"row ({title(best['family'])}{gap})."
+        )
+    others = " among families that have a density" if len(fair) < len(rows) else ""
+    return (
+        f"{capital(title(best['family']))} gives test rows the highest likelihood{others}: "
+        f"{value} nats a row{gap}."
+    )
+
+
+def beside(e: Estimate, exact: float) -> str:
+    """A likelihood beside the entropy."""
+    if e.low <= exact <= e.high:
+        return "which agrees with the entropy of the data"
+    side = "above" if e.value >= exact else "below"
+    return f"{number(abs(e.value - exact))} {side} the entropy of the data"
+
+
+def quickest(rows: list[dict[str, Any]]) -> str:
+    """Which of the leaders samples fastest, when one does by a factor of two."""
+    first = sorted((r for r in rows if r["rank"] == 1), key=lambda r: r["seconds_per_1000"])
+    if len(first) < 2 or not first[1]["seconds_per_1000"] > 2 * first[0]["seconds_per_1000"]:
+        return ""
+    return (
+        f"Of these, {title(first[0]['family'])} samples fastest: 1,000 rows in "
+        f"{duration(first[0]['seconds_per_1000'])}."
+    )
+
+
+def below_entropy(e: Estimate, exact: float) -> bool:
+    """Whether a mean negative log-likelihood is impossibly good."""
+    error = (e.high - e.low) / (2 * 1.96)
+    return e.value < exact - BELOW * error
