@@ -96,7 +96,9 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path, name):
         checkpoint.load(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": NaN}', "[" * 100_000, '{"format": 9, "files": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"format": NaN}', "[" * 100_000, '{"format": 9, "files": {}}']
+)
 def test_a_broken_manifest_is_one_named_error(tmp_path, text):
     path = checkpoint.save(tmp_path, example())
     (path / "manifest.json").write_text(text)
@@ -135,7 +137,11 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_where(tmp_path, monkeyp
     for after in range(12):  # the disk fills at the first, second, ... flush
         calls = iter([os.fsync] * after + [full] * 100)
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", lambda h, real=os.fsync, c=calls: (full if next(c) is full else real)(h))
+            patch.setattr(
+                os,
+                "fsync",
+                lambda h, real=os.fsync, c=calls: (full if next(c) is full else real)(h),
+            )
             try:
                 checkpoint.save(tmp_path, example(2))
             except DiskError as error:

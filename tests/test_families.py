@@ -202,7 +202,10 @@ def test_options_that_do_not_exist_are_named(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_line_can_describe_it(name):
     assert len(families.summary(name)) > 20
-    assert all(v is None or isinstance(v, bool | int | float | str) for v in families.options(name).values())
+    assert all(
+        v is None or isinstance(v, bool | int | float | str)
+        for v in families.options(name).values()
+    )
 
 
 def test_an_unknown_family_lists_the_known_ones():

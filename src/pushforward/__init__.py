@@ -11,7 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {  # imported when first used: PyTorch takes two seconds
-    "fit": "fitted",
+    "fit": "fitting",
     "load": "fitted",
     "FittedModel": "fitted",
     "compare": "comparison",

@@ -88,14 +88,21 @@ def limits(pairs: list[str] | None) -> dict[str, tuple[float | None, float | Non
 @app.command()
 def fit(
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="As everywhere.")] = None,
-    family: Annotated[str, typer.Option("--family", "-f", help="See `families`.")] = "flow_matching",
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="RUN", help="A new run folder.")] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")] = None,
+    family: Annotated[
+        str, typer.Option("--family", "-f", help="See `families`.")
+    ] = "flow_matching",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="RUN", help="A new run folder.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Rounds of training.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall time instead of steps.")] = None,
     condition: ConditionColumn = None,
     bounds: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=LOW:HIGH", help="Limits that samples respect.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN=LOW:HIGH", help="Limits that samples respect."),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -110,7 +117,7 @@ def fit(
         raise UsageError("give --steps or --minutes, not both")
     if data is None and resume is None:
         raise UsageError("there is nothing to fit: name a data set or a file")
-    from .fitted import fit as run
+    from .fitting import fit as run
 
     model = run(
         data,
@@ -140,10 +147,13 @@ def fit(
 @app.command()
 def sample(
     run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz")
+    ],
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
     condition: Annotated[
-        str | None, typer.Option("--condition", metavar="VALUE", help="The class or number to draw.")
+        str | None,
+        typer.Option("--condition", metavar="VALUE", help="The class or number to draw."),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
     sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
@@ -170,7 +180,9 @@ def sample(
 def score(
     run: RunFolder,
     data: Source,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="One row a datum.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="One row a datum.")
+    ] = None,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM: the variational bound.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -275,8 +287,12 @@ def plot(
 @app.command()
 def data(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A data set.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it.")] = None,
-    n: Annotated[int | None, typer.Option("-n", "--number", min=1, help="Rows of a synthetic set.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", "--number", min=1, help="Rows of a synthetic set.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -333,18 +349,20 @@ def families(as_json: Json = False) -> None:
     show(listed, as_json, "\n".join(lines))
 
 
-def version(value: bool) -> None:
+def print_version(value: bool) -> bool:
     """Print the version and stop."""
     if value:
         print(f"pushforward {__version__}")
         raise typer.Exit
+    return value
 
 
 @app.callback()
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Options of every command."""
@@ -382,7 +400,9 @@ def exit_codes(debug: bool) -> Iterator[list[int]]:
         if debug:
             raise
         where = f"{type(error).__name__}: {error}"
-        code[0] = report(error, 70, f"this is a bug, please report it ({where}); --debug shows more")
+        code[0] = report(
+            error, 70, f"this is a bug, please report it ({where}); --debug shows more"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

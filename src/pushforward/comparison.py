@@ -16,7 +16,8 @@ from .data import datasets, reading
 from .data.reading import Samples
 from .data.schema import Schema
 from .errors import DataError, FolderInUse, PushforwardError, UsageError
-from .fitted import FittedModel, fit
+from .fitted import FittedModel
+from .fitting import fit
 from .metrics.estimate import Estimate
 from .model import Likelihood
 from .progress import Update, bar
@@ -237,7 +238,9 @@ def compare(
                 minutes=share if family not in registry.BASELINES else None,
                 steps=steps,
                 device=device,
-                update=lambda f, t, i=i, family=family: update((i + f) / len(work), f"{family} {t}"),
+                update=lambda f, t, i=i, family=family: update(
+                    (i + f) / len(work), f"{family} {t}"
+                ),
             )
             clock.evaluated(entry)
             result.entries.append(entry)

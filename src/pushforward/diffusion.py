@@ -1,13 +1,15 @@
 r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choices of arguments."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .errors import UsageError
 from .model import GenerativeModel, Likelihood
-from .shapes import Condition, Data, PerDatum, Scalar, Times, expand
+from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import ode, samplers
 from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from .theory.paths import Path
@@ -121,6 +123,9 @@ class Diffusion(GenerativeModel):
             options: What else the sampler takes.
         """
         run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler or self.sampler
+        for option in options:
+            if option not in inspect.signature(run).parameters:
+                raise UsageError(f"the sampler {run.__name__} has no option {option!r}")
         times = self.path.grid(steps or self.steps)
         eps = self.noise(n, *self.event_shape)
         x = self.path.sigma(times[0]).to(eps) * eps
@@ -140,6 +145,12 @@ class Diffusion(GenerativeModel):
         hook.remove()
         return len(calls)
 
-    def log_prob(self, x: Data, c: Condition = None, **options: Any) -> PerDatum:
-        """The density of the probability flow; the options are those of `Denoiser.log_prob`."""
-        return self.denoiser.log_prob(x, c, **options)
+    def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
+        """The density of the probability flow in nats (`Denoiser.log_density`).
+
+        Arguments:
+            x: Data.
+            c: Conditions.
+            probes: Of Hutchinson's estimate of the divergence; exact up to 64 dimensions when None.
+        """
+        return self.denoiser.log_prob(x, c, probes=probes)

@@ -11,13 +11,13 @@ from pushforward.data import datasets
 from pushforward.errors import UsageError
 
 PLANE = {  # the square that holds all but 1e-9 of the mass, and cells that resolve it
-    "moons": (-1.8, 2.8, 150),
-    "8gaussians": (-5.5, 5.5, 110),
-    "ring8": (-7.5, 7.5, 110),
-    "2spirals": (-4, 4, 250),
-    "circles": (-4.8, 4.8, 150),
-    "swissroll": (-4.3, 4.3, 130),
-    "pinwheel": (-6, 6, 300),
+    "moons": (-1.8, 2.8, 100),
+    "8gaussians": (-5.5, 5.5, 80),
+    "ring8": (-7.5, 7.5, 80),
+    "2spirals": (-4, 4, 160),
+    "circles": (-4.8, 4.8, 100),
+    "swissroll": (-4.3, 4.3, 90),
+    "pinwheel": (-6, 6, 200),
 }
 
 

@@ -493,6 +493,14 @@ def test_a_column_becomes_the_condition(tmp_path):
     scored = reading.read_as(tmp_path / "data.csv", samples.schema)
     np.testing.assert_array_equal(scored.x, samples.x)
     np.testing.assert_array_equal(scored.y, samples.y)
+    frame = pd.read_csv(tmp_path / "data.csv").drop(columns="kind")
+    assert reading.read_as(frame, samples.schema).y is None
+    for y in ("v", ["v"] * 60):
+        scored = reading.read_as(frame, samples.schema, y=y)
+        np.testing.assert_array_equal(samples.schema.encode(scored.y, 60), [[1, 0, 1]] * 60)
+    for y in ("w", ["v"] * 59):
+        with pytest.raises(DataError):
+            reading.read_as(frame, samples.schema, y=y)
 
 
 def test_archives_carry_the_condition(tmp_path):

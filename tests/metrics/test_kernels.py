@@ -79,7 +79,7 @@ def test_kid_of_shifted_points_follows_from_moments():
 
 
 @pytest.mark.parametrize("metric", [kernels.energy_distance, kernels.mmd, kernels.kid])
-@pytest.mark.parametrize("block", [1, 17, 1000])
+@pytest.mark.parametrize("block", [7, 64, 1000])
 def test_the_block_size_changes_nothing(rng, metric, block):
     x, y = rng.standard_normal((70, 3)) + 100, rng.standard_normal((50, 3)) + 101
     assert metric(x, y, block=block) == pytest.approx(metric(x, y), rel=1e-6, abs=1e-9)

@@ -31,7 +31,7 @@ def test_perfect_samples_reach_the_ceiling():
 @pytest.mark.parametrize("kept", [1, 3, 8])
 def test_reverse_kl_counts_the_missing_modes(kept):
     """Even frequencies on m of 8 modes are at log(8/m) from uniform."""
-    report = modes.known_modes(RING[np.arange(800) % kept], RING, SCALE)
+    report = modes.known_modes(RING[np.arange(840) % kept], RING, SCALE)
     assert report.reverse_kl == pytest.approx(math.log(8 / kept), abs=1e-12)
     assert report.covered == kept
     assert report.kept == kept / 8
@@ -76,6 +76,6 @@ def test_cells_of_one_blob_notice_a_missing_half():
 
 def test_a_scale_must_be_positive_and_cells_need_rows():
     with pytest.raises(UsageError, match="above zero"):
-        modes.known_modes(RING, RING, 0)
+        modes.known_modes(RING, RING, 0.0)
     with pytest.raises(UsageError, match="cannot fill"):
         modes.cells(RING)

@@ -123,7 +123,8 @@ def constant(cells: Cells) -> Iterator[Problem]:
     values = cells.values
     numeric = values.dtype.kind in "biuf" and len(values) > 1 and values.size > 0
     if numeric and not cells.missing.any() and values.min() == values.max():
-        yield Problem(title(cells), "constant", len(values), (), "drop it")
+        remedy = "drop it" if values.ndim == 1 else "give data that vary"
+        yield Problem(title(cells), "constant", len(values), (), remedy)
 
 
 def _nan(values: np.ndarray) -> np.ndarray:

@@ -64,20 +64,23 @@ def read(
 def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
     """Read data to be scored by a model that was fitted on data like ``schema``.
 
-    The condition comes from ``y``, or from its column where the source has it.
+    The condition comes from ``y``, one for each datum or one for all, or from its column where the
+    source has it.
 
     Raises:
-        DataError: If the data are not of the kind that was fitted.
+        DataError: If the data or the conditions are not of the kind that was fitted.
+        UsageError: If ``y`` is given but the model was fitted without a condition.
     """
     data = raw(source)
     name = None if schema.condition is None else schema.condition.column
-    present = name in data.extra or name in [str(c.name) for c in data.cells]
-    if y is None and name is not None and present and name not in schema.names:
+    if y is not None:
+        y = as_vector(y)
+        schema.encode(y, data.rows)  # refuses conditions that do not fit
+    elif name not in schema.names and name in (*data.extra, *(str(c.name) for c in data.cells)):
         data, given = _take(data, None, name)
-    else:
-        data, given = _take(data, y, None)
-    _refuse(data, [] if given is None else list(_in_condition(given)))
-    return Samples(schema.arrange(data), None if given is None else given.values, schema)
+        _refuse(data, [] if given is None else _in_condition(given))
+        y = None if given is None else given.values
+    return Samples(schema.arrange(data), y, schema)
 
 
 def problems(source: Any, condition: str | None = None) -> list[Problem]:
@@ -102,7 +105,8 @@ def _refuse(data: Raw, found: list[Problem]) -> None:
     """Raise the first fatal problem and say how many more there are."""
     fatal = [p for p in found if p.fatal]
     if fatal:
-        more = f" (and {len(fatal) - 1} more problems)" if len(fatal) > 1 else ""
+        s = "" if len(fatal) == 2 else "s"
+        more = f" (and {len(fatal) - 1} more problem{s})" if len(fatal) > 1 else ""
         raise DataError(f"{data.name}: {fatal[0]}{more}")
 
 

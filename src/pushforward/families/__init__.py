@@ -58,7 +58,26 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
             raise UsageError(
                 f"{name} has no option {option!r}; it takes {', '.join(known) or 'none'}"
             )
+        sensible(option, chosen[option], known[option])
     return import_module(f"{__name__}.{key(name)}").build(event, **chosen)
+
+
+def sensible(option: str, value: Any, default: Any) -> None:
+    """Check an option against its default: same type, and a count or scale of the same sign.
+
+    Raises:
+        UsageError: If it has no sense.
+    """
+    if value == default or callable(value):
+        return
+    kind = (
+        int if default is None else type(default)
+    )  # None stands for a number chosen from the data
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"{option} is {str(value)[:40]!r}; it must be of type {kind.__name__}")
+    if kind in (int, float) and not (kind(default is not None and default >= 1)) <= value < 1e12:
+        raise UsageError(f"{option} is {value}; it is too small or too large")
 
 
 class _Registry(ModuleType):

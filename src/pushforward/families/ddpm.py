@@ -9,7 +9,6 @@ density of the probability flow of the same network.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, Recipe
 from ..networks.mlp import TimeMLP, waves_for
-from ..shapes import Condition, Data, PerDatum, Times, standard_normal, sum_event
+from ..shapes import Condition, Data, PerDatum, standard_normal, sum_event
 from ..theory import paths, predictions, samplers
 from ..theory.paths import Path
 from ..theory.predictions import Prediction
@@ -57,10 +56,18 @@ class DDPM(Diffusion):
     path: paths.DDPM
 
     def log_prob(
-        self, x: Data, c: Condition = None, *, bound: bool = False, **options: Any
+        self,
+        x: Data,
+        c: Condition = None,
+        *,
+        probes: int | None = None,
+        bound: bool = False,
+        terms: int | None = None,
     ) -> PerDatum:
         """Density of the probability flow in nats, or the variational bound if ``bound``."""
-        return self.bound(x, c, **options) if bound else super().log_prob(x, c, **options)
+        if bound:
+            return self.bound(x, c, terms=terms)
+        return super().log_prob(x, c, probes=probes)
 
     def bound(self, x: Data, c: Condition = None, *, terms: int | None = None) -> PerDatum:
         r"""An unbiased estimate of the variational lower bound (Ho et al., 2020, eq. 5), in nats.
@@ -133,7 +140,13 @@ def build(
     if prediction not in PREDICTIONS:
         raise UsageError(f"prediction is {prediction!r}; choose from {', '.join(PREDICTIONS)}")
     return DDPM(
-        TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)),
+        TimeMLP(
+            event.shape,
+            event.condition,
+            width=width,
+            depth=depth,
+            waves=waves_for(event.shape, waves),
+        ),
         event.shape,
         path=paths.DDPM(SCHEDULES[schedule](chain)),
         prediction=PREDICTIONS[prediction],

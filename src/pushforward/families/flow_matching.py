@@ -57,7 +57,13 @@ def build(
     if coupling not in COUPLINGS:
         raise UsageError(f"coupling is {coupling!r}; choose from {', '.join(COUPLINGS)}")
     return FlowMatching(
-        TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)),
+        TimeMLP(
+            event.shape,
+            event.condition,
+            width=width,
+            depth=depth,
+            waves=waves_for(event.shape, waves),
+        ),
         event.shape,
         path=Linear(),
         prediction=karras(1.0),

@@ -10,7 +10,6 @@ has Gaussian tails and integrates to one (Durkan et al., 2019). The splines are 
 import math
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from zuko.flows import MAF
 from zuko.lazy import Flow

@@ -19,9 +19,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from ..errors import DataError, UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.mlp import mlp
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal, sum_event
-from .gan import Conditional
+from .gan import Perceptron
 
 FEW_LEVELS = 32  # up to here a logit for every level; beyond, two numbers an entry
 
@@ -263,7 +262,8 @@ class VAE(GenerativeModel):
 
 def rate(q: Normal) -> PerDatum:
     r""":math:`\mathrm{KL}(q \,\|\, \mathcal N(0, I)) = \tfrac12 \sum_i
-    (\mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2)`."""
+    (\mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2)`.
+    """
     return (q.mean.square() + q.variance - 1).sum(1) / 2 - q.scale.log().sum(1)
 
 
@@ -312,8 +312,8 @@ def build(
     chosen, d, k = law(decoder, event.levels, floor), math.prod(event.shape), event.condition
     latent, hidden = latent or min(d, 16), [width] * depth
     return VAE(
-        Conditional(mlp(d + k, *hidden, 2 * latent), k),
-        Conditional(mlp(latent + k, *hidden, d * chosen.size), k),
+        Perceptron(d, k, 2 * latent, hidden),
+        Perceptron(latent, k, d * chosen.size, hidden),
         chosen,
         event.shape,
         latent=latent,

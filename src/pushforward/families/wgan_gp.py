@@ -10,8 +10,6 @@ finite samples of one distribution already have a positive gap.
 import math
 from functools import partial
 
-from torch import Tensor
-
 from ..model import Event, Recipe
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, between, critic_gap, gradient_penalty

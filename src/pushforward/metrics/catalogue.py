@@ -251,7 +251,7 @@ METRICS: dict[str, Metric] = {
         0,
         "higher",
         "fraction",
-        "k-means cells of real rows that generated rows reach: 0.75 or less is mode collapse",
+        "real rows in the k-means cells that generated rows reach: 0.8 or less is mode collapse",
     ),
     "nearest_train": Metric(
         _to_train,

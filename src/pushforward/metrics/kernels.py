@@ -58,9 +58,10 @@ def multiscale_rbf(width: float) -> Kernel:
 
     Halving a width raises its kernel to the fourth power, so one exponential serves all five.
     """
+    widest = rbf(SCALES[-1] * width)
 
     def kernel(x: Array, y: Array) -> Array:
-        k = rbf(SCALES[-1] * width)(x, y)
+        k = widest(x, y)
         total = k.copy()
         for _ in SCALES[1:]:
             np.square(k, out=k)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from .pairwise import Array, sample_pair, sample_set, squared_distances
 
-COLLAPSE = 0.75  # of the modes: six of eight, or fewer
+COLLAPSE = 0.8  # of the modes or of the mass: seven of eight are above it, six are below
 SHARE = 0.1  # of the rows it should have: with fewer a mode counts as lost
 
 
@@ -31,12 +31,12 @@ class ModeReport(NamedTuple):
 
     @property
     def collapsed(self) -> bool:
-        """Whether at most three quarters of the modes are kept."""
+        """Whether no more than four fifths of the modes are kept."""
         return is_collapsed(self.kept)
 
 
 def is_collapsed(kept: float) -> bool:
-    """The alarm: at most three quarters of the modes have a tenth of the rows they should have."""
+    """The alarm: no more than four fifths of the modes, or of the real mass, are kept."""
     return kept <= COLLAPSE
 
 
@@ -90,20 +90,21 @@ def cell_of(rows: np.ndarray, centres: np.ndarray) -> NDArray[np.int64]:
 
 
 def kept_cells(real: Array, generated: Array) -> float:
-    """From the cells of two sets of rows: the fraction of real cells that the generator keeps.
+    """From the cells of two sets of rows: the real mass in the cells that the generator keeps.
 
-    A cell is kept if it has at least a tenth of the generated rows that it has of real rows (after
-    the bins of Richardson and Weiss, 2018).
+    A cell is kept if its share of the generated rows is at least a tenth of its share of the real
+    rows (after the bins of Richardson and Weiss, 2018).
     """
     k = int(max(real.max(), generated.max())) + 1
-    p, q = (np.bincount(c.astype(int).ravel(), minlength=k) / len(c) for c in (real, generated))
-    return float((q[p > 0] >= SHARE * p[p > 0]).mean())
+    p, q = (np.bincount(c.astype(int).ravel(), minlength=k) for c in (real, generated))
+    kept = q / len(generated) >= SHARE * p / len(real)
+    return float(p[kept].sum() / len(real))
 
 
 def mode_coverage(
     real: np.ndarray, generated: np.ndarray, *, k: int | None = None, seed: int = 0
 ) -> float:
-    """Fraction of the k-means cells of real rows that generated rows keep; 1 is perfect."""
+    """Fraction of real rows in those k-means cells that generated rows keep; 1 is perfect."""
     centres = cells(real, k=k, seed=seed)
     return kept_cells(
         cell_of(real, centres).astype(float), cell_of(generated, centres).astype(float)

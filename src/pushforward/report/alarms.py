@@ -59,9 +59,10 @@ def impossible(comparison: Comparison, e: Entry) -> str:
     exact = words.entropy(comparison)
     if exact is None or e.nll is None or not words.below_entropy(e.nll, exact):
         return ""
+    gap = words.number(exact - e.nll.value)
     return (
-        f"its negative log-likelihood is {words.number(exact - e.nll.value)} nats below the entropy "
-        f"of the data, more than {words.BELOW:g} standard errors: the likelihood cannot be right."
+        f"its negative log-likelihood is {gap} nats below the entropy of the data, more than "
+        f"{words.BELOW:g} standard errors: the likelihood cannot be right."
     )
 
 

@@ -232,7 +232,7 @@ def spread(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
     """
     noise = max((high - low).min() / 2, 1e-3 * high.max(), 1e-12)
     if high.max() <= 30 * noise:
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         return
     linear = 10.0 ** np.ceil(np.log10(noise))
     axes.set_xscale("symlog", linthresh=linear)

@@ -12,6 +12,7 @@ BELOW = 3.0  # standard errors that make a likelihood better than the entropy im
 REFERENCE = "gaussian"  # what a family has to beat to be worth its cost
 SPELLED = {k.lower(): k for k in ("VAE", "GAN", "WGAN", "DDPM", "NCSN", "EDM", "CNF", "KDE")} | {
     "wgan_gp": "WGAN-GP",
+    "gaussian": "Gaussian",
     "mmd": "MMD",
     "kid": "KID",
     "c2st": "C2ST",
@@ -174,13 +175,14 @@ def reaches_floor(rows: list[dict[str, Any]]) -> str:
         return ""
     # the estimate is unbiased: a floor below zero is zero and noise
     reached = [title(r["family"]) for r in rows if r[PRIMARY].low <= max(r[PRIMARY].floor, 0)]
-    value = number(floor, decimals(rows[0][PRIMARY].low, rows[0][PRIMARY].high))
+    value = f" ({number(floor, decimals(rows[0][PRIMARY].low, rows[0][PRIMARY].high))})"
+    value *= floor > 0
     if not reached:
-        return f"No family reaches the floor, the distance between two sets of real rows ({value})."
+        return f"No family reaches the floor, the distance between two sets of real rows{value}."
     verb = "reaches" if len(reached) == 1 else "reach"
     return (
-        f"{capital(listing(reached))} {verb} the floor ({value}): by this distance, on this "
-        "many rows, the samples cannot be told from real ones."
+        f"{capital(listing(reached))} {verb} the floor{value}: by this distance, on so many rows, "
+        "the samples cannot be told from real ones."
     )
 
 
@@ -221,8 +223,8 @@ def quickest(rows: list[dict[str, Any]]) -> str:
     if len(first) < 2 or not first[1]["seconds_per_1000"] > 2 * first[0]["seconds_per_1000"]:
         return ""
     return (
-        f"Of these, {title(first[0]['family'])} samples fastest: 1,000 rows in "
-        f"{duration(first[0]['seconds_per_1000'])}."
+        f"Of the families in the first rank, {title(first[0]['family'])} samples fastest: 1,000 "
+        f"rows in {duration(first[0]['seconds_per_1000'])}."
     )
 
 

@@ -3,6 +3,7 @@ r"""Denoisers: everything that a sampler needs to know about a model."""
 import abc
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +46,7 @@ class Denoiser(nn.Module, abc.ABC):
         *,
         base: Callable[[Tensor], Tensor] | None = None,
         times: Tensor | None = None,
-        integrator: ode.Integrator = ode.adaptive,
-        probes: int | None = None,
+        **options: Any,
     ) -> LogDensity:
         r"""Log-density of the probability flow (Song et al., 2021), from noise at ``t_max``.
 
@@ -58,8 +58,7 @@ class Denoiser(nn.Module, abc.ABC):
             c: Conditions.
             base: Log-density at ``t_max``; by default normal with the variance of unit data.
             times: Increasing times to stop at; ``(t_min, t_max)`` by default.
-            integrator: `ode.adaptive` with tolerance 1e-5, or another.
-            probes: Of Hutchinson's estimate; see `ode.log_density`.
+            options: Of `ode.log_density`: tolerances, integrator, probes.
 
         Raises:
             OdeError: If the integral is not finite or does not reach its tolerance.
@@ -67,17 +66,12 @@ class Denoiser(nn.Module, abc.ABC):
         if times is None:
             times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
         return ode.log_density(
-            lambda z, t: self.velocity(z, t, c),
-            x,
-            times,
-            base or self.base,
-            integrator=integrator,
-            probes=probes,
+            lambda z, t: self.velocity(z, t, c), x, times, base or self.base, **options
         )
 
-    def log_prob(self, x: Data, c: Condition = None, **options: object) -> PerDatum:
+    def log_prob(self, x: Data, c: Condition = None, **options: Any) -> PerDatum:
         """The values of `log_density` alone, in nats."""
-        return self.log_density(x, c, **options).value  # type: ignore[arg-type]
+        return self.log_density(x, c, **options).value
 
 
 class NetworkDenoiser(Denoiser):

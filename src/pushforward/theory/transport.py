@@ -218,7 +218,7 @@ def sinkhorn(
         \text{ at the fixed point } f = -\epsilon \log \mathbb E_b\, e^{(g - c)/\epsilon}
 
     Iterated in the log domain, with the temperature halved at each of the first sweeps until it is
-    ``epsilon``. Stopped early, :math:`\langle a, f \rangle + \langle b, g \rangle` is a lower bound.
+    ``epsilon``. Stopped early, the value of the right-hand side is a lower bound.
 
     Arguments:
         cost: :math:`c_{ij}`, ``(n, m)``.

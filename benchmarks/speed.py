@@ -1,0 +1,53 @@
+"""Speed, side by side in one run on one thread: training steps, samplers and densities.
+
+Every ratio is the median over blocks in which all contestants run in turn; the lowest and highest
+of the blocks stand beside it. Peers take part where they are installed.
+
+Usage:
+    python benchmarks/speed.py [--quick] [--only steps|draws|densities|TEXT] [--json] [--wall]
+
+``--only`` may also be any part of a family's name, which then runs the training steps of it alone.
+"""
+
+import argparse
+import json
+import platform
+import time
+import warnings
+
+import torch
+
+import densities
+import draws
+import steps
+from race import Plan, Row, table
+
+PARTS = {"steps": steps.rows, "draws": draws.rows, "densities": densities.rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small networks, short blocks")
+    parser.add_argument("--only", choices=PARTS, help="one part of the table")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--wall", action="store_true", help="time on the wall, for an idle machine")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    warnings.simplefilter("ignore")  # of peers
+    clock = time.perf_counter if chosen.wall else time.process_time
+    plan = Plan(9, 0.05, clock) if chosen.quick else Plan(15, 0.15, clock)
+    rows: list[Row] = []
+    for name, part in PARTS.items():
+        if chosen.only in (None, name):
+            rows += part(plan, chosen.quick)
+    where = f"torch {torch.__version__}, one thread, {platform.processor() or platform.machine()}"
+    if chosen.json:
+        lines = [row._asdict() | {"missed": row.missed} for row in rows]
+        print(json.dumps({"machine": where, "rows": lines}, indent=1))
+    else:
+        print(f"{where}; ratios are medians of {plan.blocks} blocks\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""The command line: what a user can do, and one line with the right exit code for what goes wrong."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from pushforward import cli
+
+QUICK = ["--steps", "3", "--set", "width=8", "--set", "batch=32"]
+
+
+def run(*words, capsys=None):
+    """Exit code, stdout and stderr of a command, in this process."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(w) for w in words])
+    out = capsys.readouterr() if capsys else None
+    return stop.value.code, out.out if out else "", out.err if out else ""
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table with a continuous, an integer and a class column."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "people.csv"
+    kind = rng.integers(0, 2, 200)
+    rows = ["height,age,kind"]
+    rows += [
+        f"{170 + 9 * rng.standard_normal():.2f},{rng.integers(18, 80)},{'ab'[k]}" for k in kind
+    ]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "people"
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fit", str(table), "--condition", "kind", "-o", str(folder), *QUICK])
+    assert stop.value.code == 0
+    return folder
+
+
+def test_samples_come_back_in_the_schema_that_went_in(fitted, tmp_path, capsys):
+    out = tmp_path / "more.csv"
+    code, _, _ = run(
+        "sample", fitted, "-n", 50, "-o", out, "--condition", "a", "--seed", 1, capsys=capsys
+    )
+    assert code == 0
+    got = pyarrow.csv.read_csv(out)
+    assert got.column_names == ["height", "age"]
+    assert str(got.schema.field("age").type) == "int64" and len(got) == 50
+    age = got["age"].to_numpy()
+    assert age.min() >= 18 and age.max() <= 79
+
+
+def test_the_same_seed_writes_the_same_file(fitted, tmp_path, capsys):
+    paths = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
+    for path in paths:
+        assert run("sample", fitted, "-n", 20, "-o", path, "--seed", 5, capsys=capsys)[0] == 0
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_scores_carry_their_kind(fitted, table, tmp_path, capsys):
+    out = tmp_path / "scores.parquet"
+    code, text, _ = run("score", fitted, table, "-o", out, "--json", capsys=capsys)
+    result = json.loads(text)
+    assert code == 0 and result["kind"] == "lower bound" and result["unit"] == "nats"
+    values = pyarrow.parquet.read_table(out)["log_prob"].to_numpy()
+    assert len(values) == 200 and result["mean"] == pytest.approx(values.mean())
+
+
+def test_every_command_speaks_json(fitted, table, tmp_path, capsys):
+    samples, figure = tmp_path / "s.csv", tmp_path / "f.png"
+    moons = tmp_path / "moons.npy"
+    for words in (
+        ["families"],
+        ["data"],
+        ["data", "moons", "-n", 100, "-o", moons],
+        ["check", table, "--condition", "kind"],
+        ["sample", fitted, "-n", 60, "-o", samples, "--condition", "b"],
+        ["plot", fitted, "-o", figure],
+        ["evaluate", "moons", moons, "--metrics", "energy,sliced_w2"],
+    ):
+        code, text, err = run(*words, "--json", capsys=capsys)
+        assert code == 0, (words, err)
+        assert isinstance(json.loads(text), dict)
+    assert figure.stat().st_size > 10_000
+
+
+def test_compare_writes_a_report_and_refuses_to_overwrite_it(tmp_path, capsys):
+    data = tmp_path / "x.npy"
+    np.save(data, np.random.default_rng(0).standard_normal((120, 2)))
+    words = ["compare", data, "--families", "gaussian,kde", "-o", tmp_path / "out", "--quiet"]
+    code, text, err = run(*words, capsys=capsys)
+    assert code == 0, err
+    assert "kde" in text and (tmp_path / "out/report.html").stat().st_size > 10_000
+    assert run(*words, capsys=capsys)[0] == 73
+    assert run(*words, "--overwrite", capsys=capsys)[0] == 0
+
+
+def test_a_finished_run_can_be_resumed_with_more_steps(table, tmp_path, capsys):
+    folder = tmp_path / "r"
+    assert run("fit", table, "--condition", "kind", "-o", folder, *QUICK, capsys=capsys)[0] == 0
+    code, text, _ = run("fit", "--resume", folder, "--steps", 6, "--json", capsys=capsys)
+    assert code == 0 and json.loads(text)["last"]["step"] == 6
+
+
+def test_progress_stays_out_of_pipes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pushforward", "fit", "moons", "-o", tmp_path / "r", *QUICK],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stderr == "" and "run folder" in done.stdout
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pushforward", "--debug", "score", tmp_path / "no", "moons"],
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" in done.stderr and done.returncode != 0
+
+
+def make_files(folder: Path) -> None:
+    """Files that cannot be used, each for one reason."""
+    rng = np.random.default_rng(0)
+    good = rng.standard_normal((60, 2))
+    lines = [f"{a:.3f},{b:.3f}" for a, b in good]
+    texts = {
+        "empty.csv": "",
+        "header.csv": "a,b\n",
+        "text.csv": "a,b\n" + "\n".join([*lines[:5], "1.0,red", *lines[5:]]),
+        "missing.csv": "a,b\n" + "\n".join([*lines[:5], "1.0,", *lines[5:]]),
+        "nan.csv": "a,b\n" + "\n".join([*lines[:5], "nan,1", *lines[5:]]),
+        "infinite.csv": "a,b\n" + "\n".join([*lines[:5], "inf,1", *lines[5:]]),
+        "huge.csv": "a,b\n" + "\n".join([*lines[:5], "1e999,1", *lines[5:]]),
+        "constant.csv": "a,b\n" + "\n".join(f"{a:.3f},7" for a, _ in good),
+        "ragged.csv": "a,b\n" + "\n".join([*lines[:5], "1,2,3", *lines[5:]]),
+        "twice.csv": "a,a\n" + "\n".join(lines),
+        "headless.csv": "\n".join(lines),
+        "one.csv": "a,b\n1,2\n",
+        "words.txt": "hello",
+        "page.csv": "<html><body>404</body></html>",
+        "data.xlsx": "not a table",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "utf16.csv").write_text("a,b\n1,2\n", encoding="utf-16")
+    (folder / "latin.csv").write_bytes(b"a,b\xe9\n1,2\n")
+    (folder / "nul.csv").write_bytes(b"a,b\n1,\x002\n")
+    (folder / "junk.parquet").write_bytes(b"PAR1" + rng.bytes(200) + b"PAR1")
+    (folder / "junk.npy").write_bytes(rng.bytes(300))
+    (folder / "pickle.npy").write_bytes(b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00]\x94K\x01a.")
+    np.save(folder / "object.npy", np.array([{}, 1], dtype=object), allow_pickle=True)
+    np.save(folder / "complex.npy", good + 1j)
+    np.save(folder / "strings.npy", np.array(["a", "b"]))
+    np.save(folder / "zero.npy", np.zeros((0, 2)))
+    np.save(folder / "scalar.npy", np.float64(3.0))
+    bad = good.copy()
+    bad[7, 1] = np.nan
+    np.save(folder / "nan.npy", bad)
+    whole = (folder / "complex.npy").read_bytes()
+    (folder / "short.npy").write_bytes(whole[:300])
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 4), }"
+    (folder / "vast.npy").write_bytes(header + b" " * (127 - len(header)) + b"\n")
+    np.savez(folder / "two.npz", a=good, b=good)
+    (folder / "junk.npz").write_bytes(b"PK\x03\x04" + rng.bytes(50))
+    (folder / "folder.csv").mkdir()
+    (folder / "good.csv").write_text("a,b\n" + "\n".join(lines))
+    (folder / "other.csv").write_text("a,c\n" + "\n".join(lines))
+    (folder / "norun").mkdir()
+
+
+DATA_FILES = {  # file: exit code
+    "empty.csv": 65, "header.csv": 65, "text.csv": 65, "missing.csv": 65, "nan.csv": 65,
+    "infinite.csv": 65, "huge.csv": 65, "constant.csv": 65, "ragged.csv": 65, "twice.csv": 65,
+    "headless.csv": 65, "one.csv": 65, "words.txt": 2, "page.csv": 65, "data.xlsx": 2,
+    "utf16.csv": 65, "latin.csv": 65, "nul.csv": 65, "junk.parquet": 65, "junk.npy": 65,
+    "pickle.npy": 77, "object.npy": 77, "complex.npy": 65, "strings.npy": 65, "zero.npy": 65,
+    "scalar.npy": 65, "nan.npy": 65, "short.npy": 65, "vast.npy": 77, "two.npz": 65,
+    "junk.npz": 65, "folder.csv": 65, "absent.csv": 66, "absent.parquet": 66,
+}  # fmt: skip
+
+ARGUMENTS = [  # (words, exit code); @ is the folder of files, RUN a run
+    (["fit", "@/good.csv"], 2),
+    (["fit", "-o", "@/new"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--resume", "@/new"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--family", "flow_machine"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--steps", "0"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--steps", "ten"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--minutes", "0"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--minutes", "nan"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--steps", "3", "--minutes", "1"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "colour=red"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "width"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "lr=fast"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "lr=nan"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "batch=-5"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "width=wide"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "width=0"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "coupling=random"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--seed", "-1"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--condition", "nothing"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--bounds", "a"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--bounds", "zz=0:1"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--bounds", "a=0:1"], 65),
+    (["fit", "@/good.csv", "-o", "@/new", "--device", "abacus"], 69),
+    (["fit", "@/good.csv", "-o", "@/new", "--device", "cuda:7"], 69),
+    (["fit", "@/good.csv", "-o", "RUN"], 73),
+    (["fit", "--resume", "@/absent"], 66),
+    (["fit", "--resume", "@/norun"], 65),
+    (["fit", "nodata", "-o", "@/new"], 66),
+    (["sample", "@/absent", "-o", "@/s.csv"], 66),
+    (["sample", "@/norun", "-o", "@/s.csv"], 65),
+    (["sample", "RUN", "-o", "@/s.doc"], 2),
+    (["sample", "RUN", "-o", "@/nowhere/s.csv"], 74),
+    (["sample", "RUN", "-o", "@/s.csv", "-n", "0"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--sampler", "magic"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--condition", "zebra"], 65),
+    (["sample", "RUN", "-o", "@/s.csv", "--set", "speed=9"], 2),
+    (["score", "RUN", "@/good.csv"], 65),
+    (["score", "RUN", "@/absent.csv"], 66),
+    (["score", "RUN", "@/text.csv"], 65),
+    (["evaluate", "@/good.csv", "@/other.csv"], 65),
+    (["evaluate", "@/good.csv", "@/good.csv", "--metrics", "beauty"], 2),
+    (["compare", "@/good.csv", "-o", "@/new", "--families", "kde,nothing"], 2),
+    (["compare", "@/good.csv", "-o", "@/new", "--minutes", "1", "--total-minutes", "5"], 2),
+    (["compare", "@/one.csv", "-o", "@/new"], 65),
+    (["plot", "@/absent"], 66),
+    (["plot", "RUN", "-o", "@/p.gif"], 2),
+    (["data", "atlantis"], 2),
+    (["data", "moons", "-o", "@/m.doc"], 2),
+    (["check", "@/absent.csv"], 66),
+    (["launch"], 2),
+    (["fit", "--speed", "9"], 2),
+]  # fmt: skip
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """A hash of everything below a folder."""
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        if p.is_file()
+        else ""
+        for p in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    make_files(folder)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["fit", "check"])
+@pytest.mark.parametrize("name", DATA_FILES)
+def test_a_file_that_cannot_be_used_is_one_line_and_one_code(files, name, command, capsys):
+    before, extra = tree(files), ["-o", files / "new", *QUICK] if command == "fit" else []
+    code, _, err = run(command, files / name, *extra, capsys=capsys)
+    assert code == DATA_FILES[name], err
+    one_line(err)
+    assert tree(files) == before
+
+
+@pytest.mark.parametrize(
+    "words, expected", ARGUMENTS, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_an_argument_without_sense_is_one_line_and_one_code(files, fitted, words, expected, capsys):
+    before, kept = tree(files), tree(fitted)
+    words = [w.replace("@", str(files)).replace("RUN", str(fitted)) for w in words]
+    if words[0] == "fit" and "--steps" not in words and "--minutes" not in words:
+        words += ["--steps", "3"]
+    code, _, err = run(*words, capsys=capsys)
+    assert code == expected, err
+    one_line(err)
+    assert tree(files) == before and tree(fitted) == kept
+
+
+def one_line(err: str) -> None:
+    assert err.startswith("pushforward: error: ") and err.count("\n") == 1, err
+    assert len(err) <= 301 and "Traceback" not in err
