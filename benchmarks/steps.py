@@ -132,7 +132,7 @@ def bare_vae(fit: Fit) -> Run:
     """Encoder, draw with fixed noise, decoder, and the two terms of the bound."""
     model = copy.deepcopy(fit.trainer.model)
     x, eps = torch.randn(BATCH, 2), torch.randn(BATCH, model.latent)
-    encoder, decoder, floor = model.encoder.layers, model.decoder.layers, model.law.floor
+    encoder, decoder, floor = model.encoder, model.decoder, model.law.floor
 
     def loss() -> Tensor:
         mu, log_sigma = encoder(x).chunk(2, dim=1)
@@ -148,7 +148,7 @@ def bare_vae(fit: Fit) -> Run:
 def bare_wgan(fit: Fit) -> Run:
     """Five steps of the critic (samples, both values, penalty) and one of the generator."""
     model = copy.deepcopy(fit.trainer.model)
-    generator, critic = model.generator.layers, model.critic.layers
+    generator, critic = model.generator, model.critic
     ours, theirs = optimizer(fit, generator), optimizer(fit, critic)
     x, z, middle = torch.randn(BATCH, 2), torch.randn(BATCH, model.latent), torch.randn(BATCH, 2)
     middle.requires_grad_()

@@ -8,11 +8,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from . import __version__
 from .errors import PushforwardError, UsageError
 
+
+class Group(typer.core.TyperGroup):
+    """The commands; the parser would swallow an interruption together with its message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            stopped = PushforwardError(str(error) or "interrupted")
+            stopped.code = getattr(error, "code", 130)
+            raise stopped from error
+
+
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -368,7 +384,7 @@ def root(
     """Options of every command."""
 
 
-def report(error: BaseException, code: int, message: str) -> int:
+def report(code: int, message: str) -> int:
     """One line on stderr, at most 300 characters."""
     line = " ".join(message.split())
     say(f"pushforward: error: {line}"[:300])
@@ -384,25 +400,23 @@ def exit_codes(debug: bool) -> Iterator[list[int]]:
     except PushforwardError as error:
         if debug:
             raise
-        code[0] = report(error, error.code, str(error))
-    except KeyboardInterrupt as error:
-        code[0] = report(error, getattr(error, "code", 130), str(error) or "interrupted")
-    except MemoryError as error:
-        code[0] = report(error, 70, "not enough memory; use fewer rows or a smaller model")
+        code[0] = report(error.code, str(error))
+    except KeyboardInterrupt:
+        code[0] = report(130, "interrupted")
+    except MemoryError:
+        code[0] = report(70, "not enough memory; use fewer rows or a smaller model")
     except BrokenPipeError:
         code[0] = 141
         sys.stderr.close()
     except OSError as error:
         if debug:
             raise
-        code[0] = report(error, 74, f"{error.filename or 'a file'}: {error.strerror or error}")
+        code[0] = report(74, f"{error.filename or 'a file'}: {error.strerror or error}")
     except Exception as error:
         if debug:
             raise
         where = f"{type(error).__name__}: {error}"
-        code[0] = report(
-            error, 70, f"this is a bug, please report it ({where}); --debug shows more"
-        )
+        code[0] = report(70, f"this is a bug, please report it ({where}); --debug shows more")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -415,5 +429,5 @@ def main(arguments: list[str] | None = None) -> None:
         except Exception as error:
             if not hasattr(error, "format_message"):  # not one of the parser's own
                 raise
-            code[0] = report(error, 2, error.format_message())
+            code[0] = report(2, error.format_message())
     sys.exit(code[0])

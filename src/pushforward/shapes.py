@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING or not find_spec("jaxtyping"):  # a development tool, not a dependency
-    Data = Times = PerDatum = Scalar = Tensor
+    Data = Tensor
+    Times = Tensor
+    PerDatum = Tensor
+    Scalar = Tensor
     Condition = Tensor | None
 else:
     from jaxtyping import Float

@@ -143,7 +143,9 @@ def test_points_between_use_one_number_per_datum_even_where_batch_equals_height(
     """(x_hat - fake) / (real - fake) is constant within a datum and differs between data."""
     real, fake = torch.randn(shape), torch.randn(shape)
     eps = ((adv.between(real, fake) - fake) / (real - fake)).flatten(1)
-    torch.testing.assert_close(eps, eps.median(1, keepdim=True).values.expand_as(eps), rtol=0, atol=1e-2)
+    torch.testing.assert_close(
+        eps, eps.median(1, keepdim=True).values.expand_as(eps), rtol=0, atol=1e-2
+    )
     assert len(eps.median(1).values.unique()) == 8
     assert ((eps.median(1).values >= 0) & (eps.median(1).values <= 1)).all()
 

@@ -31,7 +31,7 @@ from ..theory.adversarial import (
 
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
 GeneratorLoss = Callable[[Tensor], Tensor]
-LeakyReLU = partial(nn.LeakyReLU, 0.2)
+
 WAVES = 64  # of the critic, in up to four dimensions
 
 
@@ -59,7 +59,7 @@ class Perceptron(nn.Module):
         out: int,
         hidden: list[int],
         *,
-        activation: Callable[[], nn.Module] = nn.SiLU,
+        activation: type[nn.Module] = nn.SiLU,
         waves: int = 0,
         sharpest: float = 8.0,
     ) -> None:
@@ -149,8 +149,8 @@ def networks(event: Event, latent: int, width: int, depth: int) -> tuple[Percept
     d, hidden = math.prod(event.shape), [width] * depth
     waves = WAVES if d <= 4 else 0
     return (
-        Perceptron(latent, event.condition, d, hidden, activation=LeakyReLU),
-        Perceptron(d, event.condition, 1, hidden, activation=LeakyReLU, waves=waves),
+        Perceptron(latent, event.condition, d, hidden, activation=nn.LeakyReLU),
+        Perceptron(d, event.condition, 1, hidden, activation=nn.LeakyReLU, waves=waves),
     )
 
 

@@ -34,7 +34,7 @@ def collapse(comparison: Comparison, e: Entry) -> str:
     cells = e.metrics.get("mode_coverage")
     if cells is None or not metrics.is_collapsed(cells.value):
         return ""
-    return f"mode collapse: {1 - cells.value:.0%} of the cells of the data hold next to no samples."
+    return f"mode collapse: {words.percent(1 - cells.value)} of the cells of the data hold next to no samples."
 
 
 def memory(comparison: Comparison, e: Entry) -> str:
@@ -43,7 +43,7 @@ def memory(comparison: Comparison, e: Entry) -> str:
     whole = any(c.integer for c in comparison.schema.columns)
     if copies is not None and (copies.low > copies.floor if whole else copies.value > 0):
         return (
-            f"memorisation: {copies.value:.2%} of the samples equal a training row exactly; do not "
+            f"memorisation: {words.percent(copies.value)} of the samples equal a training row exactly; do not "
             "share them if the data are private."
         )
     if near is not None and np.isfinite(near.high) and near.high < NEAR:
@@ -75,6 +75,8 @@ def no_gain(comparison: Comparison, e: Entry) -> str:
     mine = e.metrics.get(PRIMARY)
     if not bars or mine is None or mine.low <= mine.floor or mine.high < bars[0].low:
         return ""
+    if mine.low > bars[0].high:
+        return "its energy distance is worse than that of a single Gaussian."
     return "its energy distance is not shown to be better than that of a single Gaussian."
 
 

@@ -145,7 +145,7 @@ def estimate(e: Estimate | None) -> Cell:
 def columns(comparison: Comparison) -> str:
     """The columns by name, the first few of many; empty for arrays without names."""
     names = comparison.schema.names
-    if all(n.isdigit() for n in names):
+    if len(names) < 2 or all(n.isdigit() for n in names):
         return ""
     rest = len(names) - 24
     return ", ".join(names[:24]) + (f" and {rest:,} more" if rest > 0 else "")

@@ -235,8 +235,9 @@ def spread(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         return
     linear = 10.0 ** np.ceil(np.log10(noise))
+    left = min(low.min(), 0.0)
     axes.set_xscale("symlog", linthresh=linear)
     decades = linear * 10.0 ** np.arange(0, np.ceil(np.log10(high.max() / linear)) + 1)
-    ticks = [*(-decades[-decades >= low.min()])[::-1], 0, *decades]
+    ticks = [*(-decades[-decades >= left])[::-1], 0, *decades[decades <= 1.3 * high.max()]]
     axes.set_xticks(ticks, [style.whole(t) for t in ticks])
-    axes.set_xlim(right=max(axes.get_xlim()[1], 1.15 * high.max()))
+    axes.set_xlim(left - 0.3 * linear, 1.3 * high.max())

@@ -129,6 +129,7 @@ def line_samples(comparison: Comparison, entries: list[Entry]) -> list[Plate]:
         panels.histogram(axes, data, e.generated[:, 0], bins)
         if exact is not None:
             panels.curve(axes, grid, exact, exact=True)
+        axes.set_ylim(0, 1.15 * axes.get_ylim()[1])  # set by the data: a spike is cut off
         own = probes.grid_density(e.model, grid[:, None])
         if own is not None:
             panels.curve(axes, grid, own, exact=False)
@@ -141,10 +142,10 @@ def line_samples(comparison: Comparison, entries: list[Entry]) -> list[Plate]:
         + seeds_note(comparison)
     )
     made = [
-        panel(words.title(e.family), lambda axes, e=e: draw(axes, e), (2.9, 2.0), stated(e))
+        panel(words.title(e.family), lambda axes, e=e: draw(axes, e), (3.3, 2.0), stated(e))
         for e in entries
     ]
-    return [Plate("Samples beside data", caption, made)]
+    return [Plate("Samples beside data", caption, made, "medium")]
 
 
 def stated(e: Entry) -> str:
@@ -166,7 +167,7 @@ def plane_samples(comparison: Comparison, entries: list[Entry]) -> list[Plate]:
 
 
 def clouds(
-    data: np.ndarray, drawn: list[tuple[Entry, np.ndarray]], names: tuple[str, str]
+    data: np.ndarray, drawn: list[tuple[Entry, np.ndarray]], names: tuple[str, str] | None
 ) -> list[Panel]:
     """Scatter plots of the data and of every family on the same axes."""
     where = panels.box(data)
@@ -177,7 +178,7 @@ def clouds(
             panel(
                 words.title(e.family),
                 lambda a, x=x: panels.scatter(a, x, where, style.MODEL, names),
-                note=f"{outside / len(x):.1%} outside" if outside else "",
+                note=f"{words.percent(outside / len(x))} outside" if outside else "",
             )
         )
     return made
@@ -222,9 +223,10 @@ def principal(comparison: Comparison, entries: list[Entry]) -> Plate:
     drawn = [(e, project(e.generated)) for e in entries]
     caption = (
         "Test rows (grey) and samples (blue) along the two directions in which the standardised "
-        f"training rows vary most; they hold {share:.0%} of the variance." + seeds_note(comparison)
+        f"training rows vary most; they hold {words.percent(share)} of the variance."
+        + seeds_note(comparison)
     )
-    made = clouds(project(comparison.test), drawn, ("first direction", "second direction"))
+    made = clouds(project(comparison.test), drawn, None)
     return Plate("Main directions", caption, made)
 
 

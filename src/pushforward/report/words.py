@@ -85,6 +85,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.3g} min"
 
 
+def percent(fraction: float) -> str:
+    """A fraction in per cent, with a space that does not break."""
+    return f"{number(100 * float(fraction))}\u00a0%"
+
+
 def entropy(comparison: Comparison) -> float | None:
     """The exact entropy of the data in nats, where it is known."""
     known = comparison.dataset
@@ -190,7 +195,7 @@ def likelihoods(rows: list[dict[str, Any]], exact: float | None) -> str:
     """Who gives test data the most probability, among numbers that can be compared."""
     fair = [r for r in rows if r["nll"] and r["likelihood"] in COMPARABLE]
     if not fair:
-        return ""
+        return bounds([r for r in rows if r["nll"]])
     best = min(fair, key=lambda r: r["nll"].value)
     tied = [title(r["family"]) for r in fair if r["nll"].low <= best["nll"].high]
     value = number(best["nll"].value, decimals(best["nll"].low, best["nll"].high))
@@ -206,6 +211,18 @@ def likelihoods(rows: list[dict[str, Any]], exact: float | None) -> str:
     return (
         f"{capital(title(best['family']))} gives test rows the highest likelihood{others}: "
         f"{value} nats a row{gap}."
+    )
+
+
+def bounds(rows: list[dict[str, Any]]) -> str:
+    """What lower bounds of the likelihood guarantee."""
+    if not rows:
+        return ""
+    best = min(rows, key=lambda r: r["nll"].value)
+    value = number(best["nll"].value, decimals(best["nll"].low, best["nll"].high))
+    return (
+        f"All likelihoods here are lower bounds; {title(best['family'])} guarantees the most, at most "
+        f"{value} nats a test row."
     )
 
 
