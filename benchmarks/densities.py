@@ -51,18 +51,18 @@ def trained(d: int, steps: int) -> tuple[Diffusion, Tensor]:
 
 def reference(model: Diffusion, x: Tensor) -> Tensor:
     """The same network in float64 with a tight tolerance."""
-    exact = partial(ode.adaptive, rtol=1e-8, atol=1e-8)
-    return copy.deepcopy(model).double().log_prob(x.double(), integrator=exact)
+    exact = copy.deepcopy(model).double().denoiser
+    return exact.log_prob(x.double(), rtol=1e-8, atol=1e-8)
 
 
 def ours(model: Diffusion) -> Iterator[tuple[str, Score]]:
     """Our settings: the adaptive default and looser, and fixed steps."""
     for tolerance in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6):
-        integrator = partial(ode.adaptive, rtol=tolerance, atol=tolerance)
-        yield f"adaptive {tolerance:g}", partial(model.log_prob, integrator=integrator)
+        options = {"rtol": tolerance, "atol": tolerance}
+        yield f"adaptive {tolerance:g}", partial(model.denoiser.log_prob, **options)
     for steps in (5, 7, 10, 14, 20, 28, 40, 56, 80):
         times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        yield f"rk4 x {steps}", partial(model.log_prob, integrator=ode.rk4, times=times)
+        yield f"rk4 x {steps}", partial(model.denoiser.log_prob, integrator=ode.rk4, times=times)
 
 
 def theirs(model: Diffusion) -> Iterator[tuple[str, Score]]:

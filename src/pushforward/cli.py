@@ -354,7 +354,7 @@ def families(as_json: Json = False) -> None:
     """List the families with what each is and the options it takes."""
     from . import families as registry
 
-    listed = {
+    listed: dict[str, dict[str, Any]] = {
         name: {"summary": registry.summary(name), "options": registry.options(name)}
         for name in registry.names()
     }

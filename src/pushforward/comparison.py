@@ -20,10 +20,11 @@ from .fitted import FittedModel
 from .fitting import fit
 from .metrics.estimate import Estimate
 from .model import Likelihood
-from .progress import Update, bar
+from .progress import Interrupted, Update, bar
 
 SCORED = 2000  # test rows whose likelihood is evaluated when that takes an integral
 PRIMARY = "energy"
+REPORT = 20.0  # seconds kept for the report
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
 
 
@@ -42,8 +43,8 @@ class Entry:
     nll: Estimate | None = None  # nats a datum on test data
     metrics: dict[str, Estimate] = field(default_factory=dict)
     error: str = ""
-    model: FittedModel | None = None
-    generated: np.ndarray | None = None
+    model: FittedModel = None  # type: ignore[assignment]  # absent only beside an error
+    generated: np.ndarray = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -227,28 +228,38 @@ def compare(
     clock = Clock(total_minutes, minutes)
     with bar("compare", show=progress is True) as shown:
         update = progress if callable(progress) else shown
-        for i, (family, seed) in enumerate(work):
-            share = clock.share(sum(f not in registry.BASELINES for f, _ in work[i:]))
-            entry = one(
-                family,
-                seed,
-                subset(samples, train),
-                subset(samples, test),
-                labels=None if labels is None else labels[test],
-                minutes=share if family not in registry.BASELINES else None,
-                steps=steps,
-                device=device,
-                update=lambda f, t, i=i, family=family: update(
-                    (i + f) / len(work), f"{family} {t}"
-                ),
-            )
-            clock.evaluated(entry)
-            result.entries.append(entry)
-            announce(entry, i + 1, len(work), shown=progress is True)
+        try:
+            for i, (family, seed) in enumerate(work):
+                share = clock.share(sum(f not in registry.BASELINES for f, _ in work[i:]))
+                entry = one(
+                    family,
+                    seed,
+                    subset(samples, train),
+                    subset(samples, test),
+                    labels=None if labels is None else labels[test],
+                    minutes=share if family not in registry.BASELINES else None,
+                    steps=steps,
+                    device=device,
+                    update=part(update, i, len(work), family),
+                )
+                clock.measuring.append(entry.seconds_measuring)
+                result.entries.append(entry)
+                announce(entry, i + 1, len(work), shown=progress is True)
+        except KeyboardInterrupt:
+            if out is None or not result.entries:
+                raise
+            path = result.save_report(out)
+            message = f"interrupted after {len(result.entries)} of {len(work)} fits; report: {path}"
+            raise Interrupted(message) from None
     result.seconds = time.monotonic() - clock.started
     if out is not None:
         result.save_report(out)
     return result
+
+
+def part(update: Update, i: int, n: int, family: str) -> Update:
+    """The progress of one fit as that of the whole."""
+    return lambda fraction, text: update((i + fraction) / n, f"{family} {text}")
 
 
 def ordered() -> list[str]:
@@ -283,13 +294,9 @@ class Clock:
         """Minutes for the next fit of ``fits``."""
         if self.total is None or not fits:
             return self.minutes
-        left = 60 * self.total - (time.monotonic() - self.started)
+        left = 60 * self.total - REPORT - (time.monotonic() - self.started)
         each = max(self.measuring) if self.measuring else GUESS
         return max((left / fits - each) / 60, 0.02)
-
-    def evaluated(self, entry: Entry) -> None:
-        """Note how long the measuring of a fit took."""
-        self.measuring.append(entry.seconds_measuring)
 
 
 def one(

@@ -96,7 +96,7 @@ class Trainer:
                 x, c = next(data)
                 with torch.autocast(x.device.type, self.autocast, enabled=bool(self.autocast)):
                     parts = loss(x, c)
-                total = sum(parts.values()) / self.accumulate
+                total = torch.stack(list(parts.values())).sum() / self.accumulate
                 total.backward(inputs=group["params"])  # this player's gradient and nobody else's
                 terms.update((name, part.detach()) for name, part in parts.items())
             norm = nn.utils.clip_grad_norm_(group["params"], self.recipe.clip)

@@ -122,7 +122,9 @@ def test_bandwidth_beats_its_neighbours_on_new_data():
     """The leave-one-out choice is within 0.02 nats of the best of a fine grid on fresh data."""
     x, y = two_blobs(1000)[0], two_blobs(4000)[0]
     chosen = fitted("kde", x).log_prob(y).mean()
-    best = max(fitted("kde", x, bandwidth=h).log_prob(y).mean() for h in (0.05, 0.1, 0.15, 0.2, 0.3))
+    best = max(
+        fitted("kde", x, bandwidth=h).log_prob(y).mean() for h in (0.05, 0.1, 0.15, 0.2, 0.3)
+    )
     assert chosen > best - 0.02
 
 
@@ -150,7 +152,10 @@ def test_histogram_is_numpys_where_every_cell_is_full():
     density, _ = np.histogram(x.numpy(), 8, (low, high), density=True)
     middle = low + (torch.arange(8) + 0.5) * (high - low) / 8
     torch.testing.assert_close(
-        model.log_prob(middle[:, None]).exp(), torch.as_tensor(density).float(), rtol=1e-3, atol=1e-3
+        model.log_prob(middle[:, None]).exp(),
+        torch.as_tensor(density).float(),
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 
@@ -163,7 +168,7 @@ def test_histogram_of_many_entries_is_the_product_of_single_ones():
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_samples_have_the_density_that_is_claimed(name):
-    """A standardised moment test: E over samples of log p equals its integral, 5 standard errors."""
+    """The mean of log p over samples equals the integral of p log p, to 5 standard errors."""
     model, n = fitted(name, two_blobs(300)[0]), 10_000
     grid, cell = square(5, 500, 2)
     log_p = model.log_prob(grid)

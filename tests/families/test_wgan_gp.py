@@ -31,7 +31,7 @@ def settle(slope, penalty, one_sided, d=2.0):
     critic = Affine(slope)
     real, fake = torch.full((4, 1), d).double(), torch.zeros(4, 1).double()
     descent = torch.optim.SGD(critic.parameters(), lr=0.2 / penalty)
-    for _ in range(60):
+    for _ in range(100):
         loss = wasserstein(lambda x: critic(x)[:, 0], real, fake, penalty, one_sided)
         descent.zero_grad()
         sum(loss.values()).backward()

@@ -23,6 +23,7 @@ def coverage(replicate, rng, truth, shift=0.0, trials=200, n=100, d=2):
     return hits / trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kernels.energy_replicates, kernels.mmd_replicates])
 def test_intervals_of_degenerate_u_statistics_cover_zero_under_equal_laws(rng, kind):
     """At least 95 % by design; 200 trials have a standard error of 1.5 %, bar four of them."""
@@ -33,8 +34,8 @@ def test_intervals_cover_a_difference_that_is_there(rng):
     """N(0,1) against N(1,1) on the line: 2 E|N(1,2)| - 2 E|N(0,2)| is the energy distance."""
     moved = 2 / math.sqrt(math.pi) * math.exp(-1 / 4) + math.erf(1 / 2)
     truth = 2 * moved - 2 * 2 / math.sqrt(math.pi)
-    found = coverage(kernels.energy_replicates, rng, truth, shift=1.0, d=1)
-    assert found >= 0.95 - 0.06
+    found = coverage(kernels.energy_replicates, rng, truth, shift=1.0, trials=50, d=1)
+    assert found >= 0.95 - 0.13  # four standard errors of 50 trials
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``evaluate``: what it chooses, what it refuses, and that its floor is what a perfect model scores."""
+"""``evaluate``: its choices, its refusals, and that a perfect model scores the floor."""
 
 import math
 

@@ -82,6 +82,13 @@ def test_nearest_distance_finds_the_planted_neighbour(rng):
     np.testing.assert_allclose(found, 1e-3 * np.linalg.norm(step, axis=1), rtol=1e-4)
 
 
+def test_a_row_is_a_copy_only_if_it_is_equal(rng):
+    """Far nearer than single precision resolves, and still not a copy."""
+    train = rng.standard_normal((200, 2))
+    assert (neighbours.nearest_distance(train, train) == 0).all()
+    assert (neighbours.nearest_distance(train * (1 + 1e-12), train) > 0).all()
+
+
 def test_copies_are_counted_and_pull_the_ratio_down(rng):
     train, test, fresh = rng.standard_normal((3, 500, 3))
     copies = np.concatenate([fresh[:400], train[:100], [-0.0 * train[0]]])

@@ -31,10 +31,13 @@ class Table(nn.Module):
         for name in names:
             self.register_buffer(name, torch.zeros(0))
 
+    def __getitem__(self, name: str) -> Tensor:
+        return self.get_buffer(name)
+
     def fill(self, **tensors: Tensor) -> None:
         """Store new values on the device and in the precision of the old ones."""
         for name, value in tensors.items():
-            setattr(self, name, value.to(getattr(self, name)).contiguous())
+            setattr(self, name, value.to(self[name]).contiguous())
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
         for name, old in list(self._buffers.items()):
@@ -60,6 +63,7 @@ class Groups(nn.Module):
 
     def fit(self, c: Condition, n: int) -> list[tuple[Tensor, Tensor]]:
         """Find the groups of ``n`` data; for each, the data in it and their numbers."""
+        # without conditions, one group: the column of zeros is a class that never occurs
         c = torch.zeros(n, 1) if c is None or not self.condition else c
         numeric = ~((c == 0) | (c == 1)).all(0)
         patterns, count = torch.unique(c[:, ~numeric], dim=0, return_counts=True)
@@ -71,7 +75,7 @@ class Groups(nn.Module):
 
     def split(self, c: Condition, n: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
         """The groups among ``n`` conditions: number, members, and their numbers (None for 0)."""
-        patterns, numeric = self.table.patterns, self.table.numeric.bool()
+        patterns, numeric = self.table["patterns"], self.table["numeric"].bool()
         group = torch.zeros(n, dtype=torch.long, device=patterns.device)
         if c is not None and len(patterns):
             same = (c[:, None, ~numeric] == patterns).all(2)
@@ -117,8 +121,8 @@ class Mixture(GenerativeModel):
 
     def conditional(self, g: int, u: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights ``(n or 1, k)``, means ``(n or 1, k, d)`` and Cholesky factors of group g."""
-        own, d = self.table.group == g, int(np.prod(self.event_shape))
-        log_w, mean, s = self.table.weight[own].log()[None], *self.parts(own)
+        own, d = self.table["group"] == g, int(np.prod(self.event_shape))
+        log_w, mean, s = self.table["weight"][own].log()[None], *self.parts(own)
         if u is None or u.shape[1] == 0:
             return log_w, mean[None, :, :d], torch.linalg.cholesky(s[:, :d, :d])
         root = torch.linalg.cholesky(s[:, d:, d:])
@@ -131,7 +135,7 @@ class Mixture(GenerativeModel):
 
     def parts(self, own: Tensor) -> tuple[Tensor, Tensor]:
         """Means and covariances of some components."""
-        return self.table.mean[own], self.table.covariance[own]
+        return self.table["mean"][own], self.table["covariance"][own]
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         flat, out = x.flatten(1), x.new_empty(len(x))

@@ -1,4 +1,4 @@
-r"""Histogram: constant density in cells of a grid; in three dimensions and more, of each entry alone.
+r"""Histogram: constant density in cells of a grid; beyond two dimensions, of each entry alone.
 
 .. math:: p(x) = (1 - \epsilon)\,\frac{n_{b(x)}}{n\,|b|} + \epsilon\,\mathcal N(x \mid \mu, 4 s^2)
 
@@ -34,7 +34,7 @@ class Quartiles(nn.Module):
         self.table.fill(edges=edges)
 
     def forward(self, c: Tensor) -> Tensor:
-        edges = self.table.edges
+        edges = self.table["edges"]
         numeric = edges.isfinite().all(0)
         above = (c[:, None] > edges)[:, :, numeric].flatten(1) & (c[:, :1] != 0)
         return torch.cat([c[:, ~numeric], above.to(c)], dim=1)
@@ -78,7 +78,9 @@ class Histogram(GenerativeModel):
         order = torch.randperm(len(flat), device=flat.device)
         held_out, rest = flat[order[: len(flat) // 5]], flat[order[len(flat) // 5 :]]
         candidates = [round(2 ** (i / 2)) for i in range(2, 19 if self.axes == 1 else 17)]
-        return max(candidates, key=lambda m: float(self.density(held_out, self.count(rest, m)).mean()))
+        return max(
+            candidates, key=lambda m: float(self.density(held_out, self.count(rest, m)).mean())
+        )
 
     def count(self, flat: Tensor, cells: int) -> dict[str, Tensor]:
         """A grid over the data, the share of them in each cell, and the Gaussian background."""
@@ -101,7 +103,7 @@ class Histogram(GenerativeModel):
 
     def strides(self, cells: int) -> Tensor:
         """How far apart neighbours along each axis are in the flat list of cells."""
-        return cells ** torch.arange(self.axes, device=self.table.mass.device)
+        return cells ** torch.arange(self.axes, device=self.table["mass"].device)
 
     def side(self, fit: dict[str, Tensor]) -> int:
         """Cells along each axis."""

@@ -62,8 +62,8 @@ class KDE(GenerativeModel):
 
     def of_group(self, g: int) -> tuple[Tensor, Tensor, Tensor]:
         """The points of a group, their numbers and its bandwidth."""
-        rows = self.table.points[self.table.group == g]
-        return rows[:, : self.d], rows[:, self.d :], self.table.bandwidth[g]
+        rows = self.table["points"][self.table["group"] == g]
+        return rows[:, : self.d], rows[:, self.d :], self.table["bandwidth"][g]
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         flat, out = x.flatten(1), x.new_empty(len(x))

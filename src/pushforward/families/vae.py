@@ -62,7 +62,7 @@ class Decoder(nn.Module, abc.ABC):
         """
         if self.levels and not ((x == x.round()) & (x >= 0) & (x < self.levels)).all():
             raise DataError(
-                f"this VAE models integers 0 to {self.levels - 1}, but the data hold other numbers; "
+                f"this VAE models integers 0 to {self.levels - 1} and the data hold other numbers; "
                 "choose decoder='gaussian' for real numbers"
             )
 
@@ -194,19 +194,19 @@ class VAE(GenerativeModel):
         latent: int,
         beta: float = 1.0,
         warmup: int = 0,
-        recipe: Recipe = Recipe(),
+        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.law = encoder, decoder, law
         self.event_shape, self.latent, self.beta, self.warmup = event_shape, latent, beta, warmup
-        self.discrete, self.recipe = law.levels > 0, recipe
+        self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
         self.register_buffer("steps", torch.zeros(()))
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         self.law.check(x)
 
     def posterior(self, x: Data, c: Condition = None) -> Normal:
-        """q(z | x, c); log-scales stay in [-8, 4], where no step of training makes them infinite."""
+        """q(z | x, c); log-scales are clamped to [-8, 4], so that no variance is 0 or infinite."""
         mu, log_sigma = self.encoder(self.law.centre(x), c).chunk(2, dim=1)
         return Normal(mu, log_sigma.clamp(-8, 4).exp(), validate_args=False)
 

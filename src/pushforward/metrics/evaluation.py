@@ -7,9 +7,10 @@ import numpy as np
 
 from ..errors import DataError
 from . import classifier, modes
-from .catalogue import Context, Metric, Rows, defaults, floor_pair, metric
+from .catalogue import Metric, defaults, metric
 from .estimate import GROUPS, Estimate, interval
 from .pairwise import Array, sample_pair
+from .views import Context, Rows, floor_pair
 
 MIN_ROWS = 2 * GROUPS
 

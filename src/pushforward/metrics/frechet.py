@@ -40,7 +40,7 @@ def check_size(n: int, d: int) -> None:
         warnings.warn(
             f"Fréchet distance from {n} rows in {d} dimensions: fewer than {10 * d}, so compare it "
             f"only with its floor, about {(2 * d + d * (d + 1) / 2) / n:.3g} on whitened features",
-            stacklevel=3,
+            stacklevel=2,
         )
 
 

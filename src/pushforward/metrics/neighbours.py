@@ -63,13 +63,19 @@ def coverage(real: np.ndarray, generated: np.ndarray, *, k: int = K) -> float:
 
 
 def nearest_distance(rows: np.ndarray, train: np.ndarray, *, block: int = BLOCK) -> Array:
-    """Distance from each row to the nearest training row, in the unit of the data."""
+    """Distance from each row to the nearest training row, in the unit of the data.
+
+    The matrix product finds the neighbour and a subtraction measures it: zero means equal.
+    """
     t, x = centred(*sample_pair(train, rows))
-    nearest = np.full(len(x), np.inf)
+    least, which = np.full(len(x), np.inf), np.zeros(len(x), dtype=np.int64)
     for i in slices(len(x), block):
         for j in slices(len(t), block):
-            nearest[i] = np.minimum(nearest[i], squared_distances(x[i], t[j]).min(1))
-    return np.sqrt(nearest)
+            d2 = squared_distances(x[i], t[j])
+            closer = d2.min(1) < least[i]
+            which[i] = np.where(closer, d2.argmin(1) + j.start, which[i])
+            least[i] = np.minimum(d2.min(1), least[i])
+    return np.linalg.norm(x - t[which], axis=1)
 
 
 def memorisation(real: Array, generated: Array) -> Array:

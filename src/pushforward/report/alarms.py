@@ -27,24 +27,25 @@ def collapse(comparison: Comparison, e: Entry) -> str:
     """Mode collapse: at known modes, or in the cells of a partition of the data."""
     known = comparison.dataset
     if known is not None and known.modes is not None and e.generated is not None:
-        modes = metrics.known_modes(e.generated, known.modes, known.mode_scale)
+        modes = metrics.known_modes(e.generated, known.modes, known.mode_scale or 0.0)
         kept = round(modes.kept * len(known.modes))
         what = f"mode collapse: it keeps {kept} of the {len(known.modes)} modes of the data"
         return f"{what}; the others have less than a tenth of their share." * modes.collapsed
     cells = e.metrics.get("mode_coverage")
     if cells is None or not metrics.is_collapsed(cells.value):
         return ""
-    return f"mode collapse: {words.percent(1 - cells.value)} of the cells of the data hold next to no samples."
+    share = words.percent(1 - cells.value)
+    return f"mode collapse: {share} of the cells of the data hold next to no samples."
 
 
 def memory(comparison: Comparison, e: Entry) -> str:
     """Memorisation: exact copies of training rows, or samples too close to them."""
     copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
-    whole = any(c.integer for c in comparison.schema.columns)
-    if copies is not None and (copies.low > copies.floor if whole else copies.value > 0):
+    chance = words.dimensions(comparison) == 1 or any(c.integer for c in comparison.schema.columns)
+    if copies is not None and (copies.low > copies.floor if chance else copies.value > 0):
         return (
-            f"memorisation: {words.percent(copies.value)} of the samples equal a training row exactly; do not "
-            "share them if the data are private."
+            f"memorisation: {words.percent(copies.value)} of the samples equal a training row "
+            "exactly; do not share them if the data are private."
         )
     if near is not None and np.isfinite(near.high) and near.high < NEAR:
         return (

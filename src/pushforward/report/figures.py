@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ..errors import UsageError
 from ..fitted import FittedModel
@@ -33,7 +34,8 @@ def plot_run(fitted: FittedModel, path: Path, *, seed: int = 0) -> Path:
         raise UsageError(f"{path.name} names no figure; end it in {words.listing(FORMATS, 'or')}")
     parts = page(fitted, seed)
     with style.styled():
-        figure = Figure(figsize=(sum(w for w, _ in parts), 3.2), layout="constrained")
+        engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+        figure = Figure(figsize=(sum(w for w, _ in parts), 3.2), layout=engine)
         figure.suptitle(heading(fitted), fontsize=8.5)
         ratios = [w for w, _ in parts]
         for part, (_, draw) in zip(
@@ -68,8 +70,9 @@ def page(fitted: FittedModel, seed: int) -> list[tuple[float, Callable[[Part], N
     parts.append((3.2, lambda part: draw(part, fitted, x)))
     where = panels.box(x.reshape(len(x), -1), tail=0.01)
     density = probes.grid_density(fitted, probes.lattice(where)) if kind == "plane" else None
-    if density is not None:
-        parts.append((3.2, lambda part: log_density(part, density, where)))
+    top = None if density is None else probes.top([density])
+    if density is not None and top is not None:
+        parts.append((3.2, lambda part: log_density(part, density, where, top)))
     return parts
 
 
@@ -101,9 +104,8 @@ def images(part: Part, fitted: FittedModel, x: np.ndarray) -> None:
     axes.set_title(f"{len(x)} samples")
 
 
-def log_density(part: Part, values: np.ndarray, where: panels.Box) -> None:
+def log_density(part: Part, values: np.ndarray, where: panels.Box, top: float) -> None:
     """The log-density over the plane."""
     axes = part.add_subplot()
-    top = float(np.quantile(values[np.isfinite(values)], 0.999))
-    panels.density(axes, values.reshape(probes.GRID, -1), where, (top - DEPTH, top))
+    panels.density(axes, values, where, (top - DEPTH, top))
     axes.set_title(f"log-density, white {DEPTH:g} nats below the top")

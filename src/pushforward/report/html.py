@@ -59,7 +59,7 @@ def board(comparison: Comparison) -> dict[str, Any]:
     exact, d = words.entropy(comparison), words.dimensions(comparison)
     heads = ["Rank", "Family", "Energy distance", "Floor", "NLL, nats", "Kind"]
     heads += ["Bits per dim"] * (d > 1) + ["Gap, nats"] * (exact is not None)
-    heads += ["Training", "Time per 1,000", "NFE", "Parameters"]
+    heads += ["Training time", "Time per 1,000", "NFE", "Parameters"]
     rows = [r for r in comparison.table if r[PRIMARY]]
     ties = [r["rank"] for r in rows]
     digits = finest([r[PRIMARY] for r in rows])

@@ -1,5 +1,6 @@
 """What is drawn on one axes, for every kind of data. Nothing here knows a family by name."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -59,14 +60,17 @@ def scatter(axes: Axes, x: np.ndarray, where: Box, colour: str, names: Any = Non
     """Points of two columns."""
     shown = thin(x)
     size = 3.2 if len(shown) > 400 else 9
-    axes.scatter(*shown.T, s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True)
+    axes.scatter(
+        shown[:, 0], shown[:, 1], s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True
+    )
     frame(axes, where, names)
 
 
 def density(axes: Axes, log_p: np.ndarray, where: Box, limits: tuple[float, float]) -> None:
-    """A map of log-densities on a regular grid, ``(rows, columns)`` from below."""
+    """A map of log-densities on a square grid, row by row from below."""
+    side = math.isqrt(len(log_p))
     axes.imshow(
-        log_p,
+        log_p.reshape(side, side),
         origin="lower",
         extent=(where.low[0], where.high[0], where.low[1], where.high[1]),
         vmin=limits[0],
@@ -209,8 +213,15 @@ def trajectories(axes: Axes, states: np.ndarray, where: Box) -> None:
     """Ways from noise (open circles) to data (dots), ``(steps, n, 2)``."""
     for k in range(states.shape[1]):
         axes.plot(*states[:, k].T, color=style.MODEL, linewidth=0.6, alpha=0.55)
-    axes.scatter(*states[0].T, s=7, facecolors="white", edgecolors=style.QUIET, linewidths=0.6)
-    axes.scatter(*states[-1].T, s=7, c=style.INK, linewidths=0, zorder=3)
+    axes.scatter(
+        states[0, :, 0],
+        states[0, :, 1],
+        s=7,
+        facecolors="white",
+        edgecolors=style.QUIET,
+        linewidths=0.6,
+    )
+    axes.scatter(states[-1, :, 0], states[-1, :, 1], s=7, c=style.INK, linewidths=0, zorder=3)
     frame(axes, where)
 
 
@@ -225,6 +236,51 @@ def logarithmic(axes: Axes, which: str) -> None:
     axis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
 
 
+def intervals(
+    axes: Axes, estimates: Sequence[tuple[float, float, float, float]], filled: Sequence[bool]
+) -> None:
+    """Values with intervals from above to below, and the floor of the first as a dashed line.
+
+    Arguments:
+        axes: Where to draw.
+        estimates: Value, low, high and floor of each.
+        filled: Which marks are filled and coloured.
+    """
+    for i, ((value, low, high, _), full) in enumerate(zip(estimates, filled)):
+        colour = style.MODEL if full else style.QUIET
+        axes.plot([low, high], [i, i], color=colour, linewidth=1.6)
+        face = colour if full else "white"
+        axes.plot(value, i, "o", color=colour, markerfacecolor=face, markersize=4.5)
+    floor = estimates[0][3]
+    if np.isfinite(floor):
+        axes.axvline(floor, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)))
+    spread(axes, np.array([e[1] for e in estimates]), np.array([e[2] for e in estimates]))
+    axes.set_ylim(len(estimates) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=style.RULE, linewidth=0.6)
+
+
+def evaluations(axes: Axes, curves: dict[str, list[tuple[float, float]]], floor: float) -> None:
+    """Distance against network evaluations, one curve a family."""
+    for i, (name, points) in enumerate(curves.items()):
+        axes.plot(
+            *np.array(points).T,
+            color=style.LINES[i % len(style.LINES)],
+            linestyle=style.DASHES[i % len(style.DASHES)],
+            marker=style.MARKS[i % len(style.MARKS)],
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            label=name,
+        )
+    axes.axhline(floor, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), label="floor")
+    logarithmic(axes, "x")
+    logarithmic(axes, "y")
+    axes.set(xlabel="network evaluations for one sample", ylabel="sliced W\u2082")
+    axes.grid(color=style.RULE, linewidth=0.6)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
 def spread(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
     """A horizontal axis for intervals of very different sizes: linear near zero, then logarithmic.
 
@@ -232,7 +288,7 @@ def spread(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
     """
     noise = max((high - low).min() / 2, 1e-3 * high.max(), 1e-12)
     if high.max() <= 30 * noise:
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=4))
         return
     linear = 10.0 ** np.ceil(np.log10(noise))
     left = min(low.min(), 0.0)

@@ -1,6 +1,7 @@
 """What is computed to be drawn: densities on grids, ways from noise to data, quality by cost."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -11,15 +12,16 @@ import torch
 from ..data.datasets import Dataset
 from ..data.schema import Schema
 from ..diffusion import Diffusion
-from ..errors import NumericalError
+from ..errors import NumericalError, PushforwardError
 from ..fitted import FittedModel, seeded
 from ..metrics.wasserstein import sliced_w2
 from ..model import Likelihood
 from ..theory import ode
 from .panels import Box
 
-GRID = 42  # points along a side of a likelihood map
+GRID = 36  # points along a side of a likelihood map
 MAP = 1e-2  # tolerance of a log-density that is only looked at: off by 0.1 nats at most
+SECONDS = 4.0  # spent on a family's curve of quality against cost
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -48,13 +50,24 @@ def grid_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
     whole = any(c.integer for c in model.schema.columns)
     if model.likelihood is Likelihood.NONE or model.schema.condition is not None or whole:
         return None
-    quick = {"integrator": partial(ode.adaptive, rtol=MAP, atol=MAP)}
-    options = quick if isinstance(model.model, Diffusion) else {}
+    inner = model.model
     try:
-        values = model.log_prob(model.schema.restore(x), **options)
+        if isinstance(inner, Diffusion):
+            values = flow_density(model, inner, x)
+        else:
+            values = model.log_prob(model.schema.restore(x))
     except NumericalError:
         return None
     return np.where(within_bounds(model.schema, x), values, -np.inf)
+
+
+def flow_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
+    """The log-density of a probability flow, as accurately as an eye can see."""
+    rough = partial(ode.adaptive, rtol=MAP, atol=MAP)
+    with torch.no_grad():
+        z, log_det = fitted.transform.forward(torch.as_tensor(x))
+        value = model.denoiser.log_prob(z.to(model.noise(0)), integrator=rough)
+    return (value.cpu().double() + log_det).numpy()
 
 
 def within_bounds(schema: Schema, x: np.ndarray) -> np.ndarray:
@@ -112,8 +125,18 @@ def distance(real: np.ndarray, x: np.ndarray) -> float:
 def quality(
     fitted: FittedModel, model: Diffusion, real: np.ndarray
 ) -> Iterator[tuple[float, float]]:
-    """Evaluations and distance for growing numbers of steps."""
+    """Evaluations and distance for growing numbers of steps, as far as time allows."""
+    began = time.monotonic()
     for steps in STEPS:
-        with counted(model) as count:
+        if time.monotonic() - began > SECONDS / 2:  # the next steps take as long as all before
+            return
+        with counted(model) as count, contextlib.suppress(PushforwardError):
             x = fitted.draw(len(real), steps=steps, seed=0)
-        yield count[0], distance(real, x)
+            yield count[0], distance(real, x)
+
+
+def top(maps: list[np.ndarray]) -> float | None:
+    """The highest density of some maps, a few points aside; None if there is none."""
+    values = np.concatenate(maps) if maps else np.zeros(0)
+    values = values[np.isfinite(values)]
+    return float(np.quantile(values, 0.999)) if len(values) else None

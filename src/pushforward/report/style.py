@@ -16,10 +16,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK = "#1b1b1b"  # exact curves and text
 QUIET = "#8c8c8c"  # frames, floors, remarks
 DATA = "#5c5c5c"  # points of the data
+RULE = "#ececec"  # lines of a grid
 FILL = "#d4d4d4"  # bars of the data
 MODEL = "#0b62a8"  # samples
 SECOND = "#c2410c"  # a model's own density, validation losses
@@ -31,7 +33,7 @@ DENSITY = LinearSegmentedColormap.from_list(  # lightness falls evenly, so it su
     "density", ["#ffffff", "#d6e4f0", "#8fb8d8", "#3f82b8", "#0b4f8a", "#06213f"]
 )
 FACE = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 7.5,
@@ -97,8 +99,7 @@ def drawing(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
         size: Width and height in inches; 1 inch is 96 pixels of the page.
     """
     with styled():
-        figure = Figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         draw(figure.add_subplot())
         return address(figure)
 

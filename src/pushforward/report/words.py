@@ -87,7 +87,8 @@ def duration(seconds: float | None) -> str:
 
 def percent(fraction: float) -> str:
     """A fraction in per cent, with a space that does not break."""
-    return f"{number(100 * float(fraction))}\u00a0%"
+    share = 100 * float(fraction)
+    return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"
 
 
 def entropy(comparison: Comparison) -> float | None:
@@ -221,8 +222,8 @@ def bounds(rows: list[dict[str, Any]]) -> str:
     best = min(rows, key=lambda r: r["nll"].value)
     value = number(best["nll"].value, decimals(best["nll"].low, best["nll"].high))
     return (
-        f"All likelihoods here are lower bounds; {title(best['family'])} guarantees the most, at most "
-        f"{value} nats a test row."
+        f"All likelihoods here are lower bounds; that of {title(best['family'])} is the best: at "
+        f"most {value} nats a test row."
     )
 
 

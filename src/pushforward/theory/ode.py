@@ -177,6 +177,7 @@ class DormandPrince:
             self.trace(combine(self.x, h, w, k), self.x.new_tensor(self.t + u * h))  # type: ignore[misc]
             for u, w in zip(GAUSS, INSIDE)
         )
+        self.nfe += len(GAUSS)
         value = (5 * a + 8 * b + 5 * c) * (h / 18)
         size = (5 * a.abs() + 8 * b.abs() + 5 * c.abs()) * (abs(h) / 18)
         size = torch.maximum(size, size.mean())  # an integrand that happens to cross 0 is not rough

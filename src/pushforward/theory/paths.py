@@ -236,8 +236,9 @@ class DDPM(VariancePreserving):
     r"""The table of Ho et al. (2020), :math:`\bar\alpha_k = \prod_{j\le k}(1-\beta_j)`, as a path.
 
     At :math:`t = k/T` the scales are :math:`\sqrt{\bar\alpha_k}, \sqrt{1-\bar\alpha_k}` exactly
-    (:math:`k = 0` is data). In between, :math:`-\log\bar\alpha` is interpolated by the monotone
-    cubic of Fritsch & Butland (1984), so that rates exist and :math:`\beta_t \ge 0`.
+    (:math:`k = 0` is data). In between, :math:`-\log\bar\alpha` is interpolated by a monotone
+    cubic (Fritsch & Carlson, 1980), so that rates exist and :math:`\beta_t \ge 0`; where beta is
+    linear in k the cubic is the parabola, and as smooth as the continuous path.
     Tables are kept in float64 and cast at use: :math:`1-\bar\alpha_1` would lose four digits.
 
     Arguments:
@@ -328,11 +329,11 @@ def _table(path: DDPM, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def monotone_slopes(y: Tensor) -> Tensor:
-    """Slopes of the monotone cubic through equally spaced nodes (Fritsch & Butland, 1984)."""
+    """Slopes of a parabola at equally spaced nodes, limited to keep the cubic monotone."""
     d = y.diff()
     if len(d) == 1:
         return d.expand(2)
-    inner = 2 * d[:-1] * d[1:] / (d[:-1] + d[1:])
+    inner = torch.minimum((d[:-1] + d[1:]) / 2, 3 * torch.minimum(d[:-1], d[1:]))
     ends = (3 * d[[0, -1]] - d[[1, -2]]).clamp(min=0) / 2
     return torch.cat([ends[:1], inner, ends[1:]])
 

@@ -13,8 +13,9 @@ the flow is :math:`d(x/\alpha) = \hat\varepsilon\,d(\sigma/\alpha)`. A step that
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import wraps
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,22 @@ from .paths import Path
 from .predictions import Estimate
 
 Sampler = Callable[..., Iterator[Tensor]]
+
+
+def without_graph(sampler: Sampler) -> Sampler:
+    """Run a sampler without gradients, which stay as they are for whoever takes its states."""
+
+    @wraps(sampler)
+    def run(*args: Any, **options: Any) -> Iterator[Tensor]:
+        states = sampler(*args, **options)
+        while True:
+            with torch.no_grad():
+                state = next(states, None)
+            if state is None:
+                return
+            yield state
+
+    return run
 
 
 class Step(NamedTuple):
@@ -59,7 +76,7 @@ def plan(path: Path, x: Tensor, times: Tensor) -> list[Step]:
     ]
 
 
-@torch.no_grad()
+@without_graph
 def ddim(
     denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None, *, eta: float = 0.0
 ) -> Iterator[Tensor]:
@@ -78,7 +95,7 @@ def ddim(
         yield x
 
 
-@torch.no_grad()
+@without_graph
 def ddpm(
     denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None, *, variance: float = 0.0
 ) -> Iterator[Tensor]:
@@ -103,7 +120,7 @@ def ddpm(
         yield x
 
 
-@torch.no_grad()
+@without_graph
 def euler(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> Iterator[Tensor]:
     r"""Euler steps of the probability flow in t, NFE 1: :math:`x_s = x_t + (s - t)\,u_t(x_t)`.
 
@@ -115,7 +132,7 @@ def euler(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> 
         yield x
 
 
-@torch.no_grad()
+@without_graph
 def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> Iterator[Tensor]:
     """Second-order steps, NFE 2 and 1 for the last one (Karras et al., 2022, algorithm 1)."""
     for step in plan(denoiser.path, x, times):
@@ -145,7 +162,7 @@ def log_snr(alpha: float, sigma: float) -> float:
     return math.log(alpha / sigma) if sigma else math.inf
 
 
-@torch.no_grad()
+@without_graph
 def dpmpp_2m(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> Iterator[Tensor]:
     r"""DPM-Solver++(2M), NFE 1 (Lu et al., 2022).
 
@@ -164,17 +181,18 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
         yield x
 
 
-@torch.no_grad()
+@without_graph
 def dpmpp_2s(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> Iterator[Tensor]:
     r"""DPM-Solver++(2S), the midpoint of each step in :math:`\lambda`, NFE 2, 1 for the last."""
-    path = denoiser.path
-    for step in plan(path, x, times):
+    path, times = denoiser.path, times.to(x)
+    alpha, sigma = path(times.cpu().double())
+    ratio = sigma / alpha
+    middles = torch.stack([times[:-1], path.inverse((ratio[1:] * ratio[:-1]).sqrt()).to(x)], dim=1)
+    halves = plan(path, x, torch.cat([middles.flatten(), times[-1:]]))[::2]
+    for step, half in zip(plan(path, x, times), halves):
         now = denoiser(x, step.t, c).x
         if not step.limit:
-            ratio = math.sqrt(step.sigma_t / step.alpha_t * step.sigma_s / step.alpha_s)
-            middle = path.inverse(torch.tensor(ratio, dtype=torch.float64)).to(x)
-            (half,) = plan(path, x, torch.stack([step.t, middle]))
-            now = denoiser(exponential(half, x, now), middle, c).x
+            now = denoiser(exponential(half, x, now), half.s, c).x
         x = exponential(step, x, now)
         yield x
 
@@ -183,7 +201,7 @@ def dpmpp_2s(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
 ADAMS = [[1.0], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]]
 
 
-@torch.no_grad()
+@without_graph
 def ipndm(
     denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None, *, order: int = 4
 ) -> Iterator[Tensor]:
@@ -214,7 +232,7 @@ def ipndm(
         yield x
 
 
-@torch.no_grad()
+@without_graph
 def euler_maruyama(
     denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None
 ) -> Iterator[Tensor]:
@@ -255,7 +273,7 @@ def langevin(
     return x
 
 
-@torch.no_grad()
+@without_graph
 def predictor_corrector(
     denoiser: Denoiser,
     x: Tensor,
@@ -273,7 +291,7 @@ def predictor_corrector(
         yield x
 
 
-@torch.no_grad()
+@without_graph
 def annealed_langevin(
     denoiser: Denoiser,
     x: Tensor,
@@ -285,13 +303,15 @@ def annealed_langevin(
 ) -> Iterator[Tensor]:
     """Langevin dynamics at each level of noise, then one denoising step (Song & Ermon, 2019).
 
-    NFE is ``corrections`` a step, and 1 more at the end.
+    Between levels x / alpha is kept, which on the path of the paper, alpha = 1, is x. NFE is
+    ``corrections`` a step, and 1 more at the end.
     """
-    steps = plan(denoiser.path, x, times)
-    for step in steps:
+    for step in plan(denoiser.path, x, times):
         x = langevin(denoiser, x, step.t, c, step.sigma_t, corrections, snr)
-        if step is steps[-1]:
+        if step.sigma_s == 0:
             x = step.ddim(denoiser(x, step.t, c))
+        elif step.alpha_t:
+            x = step.alpha_s / step.alpha_t * x
         yield x
 
 

@@ -1,0 +1,393 @@
+"""Reports say what the numbers support, show every family, and carry nothing hostile."""
+
+import base64
+import gc
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from PIL import Image
+
+import pushforward as pf
+from pushforward.comparison import PRIMARY, Comparison, Entry
+from pushforward.data import datasets
+from pushforward.errors import DiskError, UsageError
+from pushforward.metrics.estimate import Estimate
+from pushforward.report import alarms, figures, html, panels, plates, probes, words
+
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>')
+TINY = {"width": 16, "depth": 1, "steps": 12}
+rng = np.random.default_rng(0)
+
+
+def estimate(value, half=0.01, floor=0.0, **more):
+    return Estimate(value, value - half, value + half, floor, **more)
+
+
+def entry(family, model, test, energy, nll=None):
+    metrics = {PRIMARY: estimate(energy), "precision": estimate(0.9, better="higher")}
+    made = Entry(family, 0, 1.5, 0.1, 10, 4, 0.02, model.likelihood, nll, metrics, "", model)
+    made.generated = model.draw(len(test), seed=0)
+    return made
+
+
+@pytest.fixture(scope="module")
+def fits():
+    """Models of each kind of data: a closed form, and a flow that has hardly been trained."""
+    torch.manual_seed(0)
+    blobs, numbers = datasets.load("8gaussians", 400), datasets.load("lesson", 400)
+    hostile = pd.DataFrame(rng.normal(size=(200, 4)), columns=[*HOSTILE, "$x_1$", "price"])
+    data = {
+        "line": (numbers.x, numbers),
+        "plane": (blobs.x, blobs),
+        "table": (hostile, None),
+        "images": (rng.normal(size=(120, 8, 8)), None),
+    }
+
+    def models(x):
+        flow = pf.fit(x, "flow_matching", progress=False, **TINY)
+        return {"gaussian": pf.fit(x, "gaussian", progress=False), "flow_matching": flow}
+
+    return {kind: (x, models(x), known) for kind, (x, known) in data.items()}
+
+
+@pytest.fixture
+def compare(fits):
+    """A comparison of two families, and of a third that failed, without the wait for metrics."""
+
+    def build(kind, source="the data passed"):
+        x, models, known = fits[kind]
+        rows = np.asarray(x, dtype=float)
+        rows = rows.reshape(len(rows), *models["gaussian"].schema.event)
+        train, test = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+        entries = [
+            entry("gaussian", models["gaussian"], test, 0.2, estimate(2.0, 0.05)),
+            entry("flow_matching", models["flow_matching"], test, 0.1, estimate(1.8, 0.05)),
+            Entry("gan", 0, error=f"step 3, critic: {HOSTILE[0]}"),
+        ]
+        schema = models["gaussian"].schema
+        return Comparison(entries, train, test, schema, "12 steps, 1 seed", source, known)
+
+    return build
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+    def values(self, name):
+        return [value for key, value in self.attributes if key == name]
+
+
+def drawings(page):
+    """The images of a page, each a well-formed SVG."""
+    prefix = "data:image/svg+xml;base64,"
+    assert all(s.startswith(prefix) for s in page.values("src"))
+    return [ElementTree.fromstring(base64.b64decode(s[len(prefix) :])) for s in page.values("src")]
+
+
+# --- the page ---
+
+
+@pytest.mark.parametrize("kind", ["line", "plane", "table", "images"])
+def test_a_report_loads_nothing_and_runs_nothing(compare, kind, tmp_path):
+    text = compare(kind).save_report(tmp_path).read_text(encoding="utf-8")
+    page = Page(text)
+    assert "script" not in page.tags and not page.values("href")
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in page.values("content")
+    assert not re.search(r"@import|url\(|https?://", text)
+    for drawing in drawings(page):
+        for element in drawing.iter():
+            assert not element.tag.endswith(("script", "foreignObject"))
+            for key, value in element.attrib.items():
+                assert not key.endswith("href") or value.startswith(("#", "data:image/png"))
+
+
+def test_hostile_names_are_shown_as_text(compare):
+    comparison = compare("table", source=HOSTILE[1])
+    page = Page(html.render(comparison))
+    assert not {"script", "iframe"} & set(page.tags)
+    assert not [k for k, _ in page.attributes if k.startswith("on")]
+    assert all(name in page.text for name in (*HOSTILE, "$x_1$"))
+    written = [t for d in drawings(page) for e in d.iter() if (t := e.text) and "$x_1$" in t]
+    assert written, "a dollar sign in a name is not the start of a formula"
+
+
+def test_hostile_classes_are_shown_as_text():
+    x, y = rng.normal(size=(60, 2)), np.array(HOSTILE * 30)
+    model = pf.fit(x, "gaussian", y=y, progress=False)
+    made = entry("gaussian", model, x, 0.1)
+    text = html.render(Comparison([made], x, x, model.schema, "none", "the data passed"))
+    page = Page(text)
+    assert "script" not in page.tags and all(name in page.text for name in HOSTILE)
+
+
+def test_every_family_is_in_the_table_or_has_its_reason(compare):
+    page = Page(html.render(compare("plane")))
+    assert page.values("id") == ["flow_matching", "gaussian"]  # best first
+    assert f"GAN failed: step 3, critic: {HOSTILE[0]}" in re.sub(r"\s+", " ", page.text)
+
+
+def test_when_everything_failed_the_report_says_so(compare):
+    comparison = compare("plane")
+    comparison.entries = comparison.entries[2:]
+    page = Page(html.render(comparison))
+    assert "No family could be fitted" in page.text and "img" not in page.tags
+
+
+COMMON = ["Leaderboard", "Quality against cost", "Training"]
+
+
+@pytest.mark.parametrize(
+    "kind, own",
+    {
+        "line": ["Samples beside data"],
+        "plane": ["Samples beside data", "Log-density", "From noise to data"],
+        "table": ["Marginals", "Main directions"],
+        "images": ["Samples beside data"],
+    }.items(),
+)
+def test_each_kind_of_data_has_its_figures(compare, kind, own):
+    made = plates.plates(compare(kind))
+    assert sorted(p.title for p in made) == sorted([*COMMON, *own])
+    for plate in made:
+        labels = {p.label for p in plate.panels}
+        assert plate.caption.endswith(".") and labels & {"", "flow matching"}
+
+
+def test_the_exact_density_is_drawn_where_it_is_known(compare):
+    comparison = compare("plane")
+    (map_,) = [p for p in plates.plates(comparison) if p.title == "Log-density"]
+    assert [p.label for p in map_.panels] == ["exact density", "flow matching", "Gaussian", "scale"]
+    assert "dashed black line" in html.render(compare("line"))
+
+
+def test_the_same_comparison_gives_the_same_bytes_and_leaves_the_caller_alone(compare):
+    comparison = compare("plane")
+    state, settings = torch.get_rng_state(), dict(matplotlib.rcParams)
+    first = html.render(comparison)
+    assert first == html.render(comparison)
+    assert torch.equal(state, torch.get_rng_state()) and settings == dict(matplotlib.rcParams)
+
+
+def test_a_failed_write_leaves_nothing_behind(compare, tmp_path):
+    (tmp_path / "report.html").mkdir()  # cannot be replaced by a file
+    with pytest.raises(DiskError):
+        html.write(compare("line"), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError):
+        html.write(compare("line"), tmp_path / "file")
+
+
+# --- what is said ---
+
+ends = st.tuples(st.floats(0.0, 1.0), st.floats(0.001, 0.3))
+
+
+def rows(values):
+    """Rows of a leaderboard as `Comparison.table` makes them."""
+    estimates = [estimate(v, half) for v, half in sorted(values)]
+    found = [{PRIMARY: e, "family": f"family{i}"} for i, e in enumerate(estimates)]
+    for row in found:
+        row["rank"] = 1 + sum(e.high < row[PRIMARY].low for e in estimates)
+    return found
+
+
+@given(st.lists(ends, min_size=2, max_size=6))
+def test_a_winner_is_named_only_outside_the_noise(values):
+    table = rows(values)
+    text = words.leaders(table)
+    lowest = min(r[PRIMARY].high for r in table)
+    apart = sum(r[PRIMARY].low <= lowest for r in table) == 1
+    assert ("has the smallest energy distance" in text) == apart
+    assert ("not separate" in text) != apart
+
+
+@given(st.lists(ends, min_size=2, max_size=6), st.integers(0, 1))
+def test_only_families_below_the_whole_interval_of_the_gaussian_beat_it(values, which):
+    table = rows(values)
+    table[which]["family"] = words.REFERENCE
+    text = words.against_reference(table)
+    others = [r for r in table if r["family"] != words.REFERENCE]
+    better = [r["family"] for r in others if r[PRIMARY].high < table[which][PRIMARY].low]
+    beaten = text.split("single Gaussian")[0].lower()
+    if len(better) == len(others) > 1:
+        assert text == "All the others beat the single Gaussian."
+    elif not better:
+        assert text.startswith("No family beats")
+    else:
+        assert [f["family"] for f in others if f["family"] in beaten] == better
+
+
+def test_the_floor_is_reached_by_intervals_that_hold_it():
+    table = rows([(0.005, 0.01), (0.5, 0.1)])
+    assert "Family0 reaches the floor" in words.reaches_floor(table)
+    assert "No family reaches the floor" in words.reaches_floor(rows([(0.4, 0.1), (0.5, 0.1)]))
+
+
+def test_a_bound_is_never_ranked_among_densities():
+    table = rows([(0.1, 0.01), (0.2, 0.01)])
+    for row, kind, nats in zip(table, ("exact", "lower bound"), (2.0, 1.0)):
+        row |= {"likelihood": kind, "nll": estimate(nats)}
+    assert words.likelihoods(table, None).startswith("Family0 gives test rows the highest")
+    bounds = html.likelihood(table[1]["nll"], "lower bound", 0.5, 2)
+    assert [c.text[0] for c in bounds if c.text != "lower bound"] == ["\u2264"] * 3
+
+
+def test_bits_and_gap_follow_from_nats(compare):
+    comparison = compare("plane")
+    board = html.board(comparison)
+    cells = dict(zip(board["heads"][2:], board["rows"][0]["cells"]))
+    assert float(cells["Bits per dim"].text) == pytest.approx(1.8 / (2 * np.log(2)), abs=0.005)
+    # the gap is negative here, with a true minus sign
+    gap = float(cells["Gap, nats"].text.replace("\u2212", "-"))
+    assert gap == pytest.approx(1.8 - comparison.dataset.entropy, abs=0.005)
+
+
+@given(st.floats(-100, 100), st.floats(1e-6, 10))
+def test_digits_lose_nothing_that_the_interval_supports(value, half):
+    """Two digits of the half-width round by at most a twentieth of it."""
+    digits = words.decimals(value - half, value + half)
+    if digits <= 6:
+        shown = float(words.number(value, digits).replace("\u2212", "-").replace(",", ""))
+        assert abs(shown - value) <= half / 20 * (1 + 1e-6)
+
+
+# --- warnings ---
+
+
+def alarmed(comparison):
+    return {family: text for family, text in alarms.found(comparison)}
+
+
+def test_mode_collapse_is_found_at_known_modes(compare):
+    comparison = compare("plane")
+    modes, n = comparison.dataset.modes, len(comparison.test)
+    comparison.entries = comparison.entries[:1]
+    comparison.entries[0].generated = modes[rng.integers(8, size=n)]
+    assert not alarmed(comparison)
+    comparison.entries[0].generated = modes[rng.integers(3, size=n)]
+    assert "keeps 3 of the 8 modes" in alarmed(comparison)["gaussian"]
+
+
+def test_copies_of_training_rows_are_found(compare):
+    comparison = compare("table")
+    comparison.entries = comparison.entries[:1]
+    mine = comparison.entries[0]
+    real = pf.evaluate(comparison.test, comparison.test, train=comparison.train, metrics=["copies"])
+    assert not alarmed(comparison)
+    copied = np.concatenate([mine.generated[:-5], comparison.train[:5]])
+    mine.metrics |= pf.evaluate(
+        comparison.test, copied, train=comparison.train, metrics=["copies", "nearest_train"]
+    )
+    assert "5\u00a0% of the samples equal a training row" in alarmed(comparison)["gaussian"]
+    mine.metrics |= real
+    assert not alarmed(comparison)
+
+
+def test_a_likelihood_below_the_entropy_is_called_impossible(compare):
+    comparison = compare("plane")
+    error, truth = 0.02, comparison.dataset.entropy
+    comparison.entries = comparison.entries[:1]
+    for gap, wrong in {2.5: False, 3.5: True}.items():
+        comparison.entries[0].nll = estimate(truth - gap * error, 1.96 * error)
+        assert ("gaussian" in alarmed(comparison)) == wrong
+
+
+def test_a_family_that_gains_nothing_over_one_gaussian_is_named(compare):
+    comparison = compare("table")
+    assert not alarmed(comparison)
+    comparison.entries[1].metrics[PRIMARY] = estimate(0.21)
+    assert "not shown to be better" in alarmed(comparison)["flow_matching"]
+    comparison.entries[1].metrics[PRIMARY] = estimate(0.5)
+    assert "worse than that of a single Gaussian" in alarmed(comparison)["flow_matching"]
+
+
+# --- what is computed to be drawn ---
+
+
+def test_the_quick_map_agrees_with_the_likelihood(fits):
+    _, models, _ = fits["plane"]
+    flow, points = models["flow_matching"], rng.normal(size=(50, 2))
+    quick = probes.grid_density(flow, points)
+    assert np.abs(quick - flow.log_prob(points)).max() < 0.1  # what the eye cannot see
+
+
+def test_trajectories_end_in_the_samples_of_the_same_seed(fits):
+    flow = fits["plane"][1]["flow_matching"]
+    ways = probes.ways(flow, flow.model, n=16, seed=3)
+    assert len(ways) == flow.model.steps + 1
+    np.testing.assert_allclose(ways[-1], flow.draw(16, seed=3), atol=1e-5)  # float32 sums
+    spread = ways[0].std(0) / np.asarray(fits["plane"][0]).std(0)
+    assert (np.abs(spread - 1) < 4 / np.sqrt(2 * 16)).all()  # noise has the scale of the data
+
+
+def test_evaluations_are_those_of_heuns_method(fits):
+    """Two a step, and one in the last, which is Euler's."""
+    flow = fits["plane"][1]["flow_matching"]
+    counts = [nfe for nfe, _ in probes.quality(flow, flow.model, fits["plane"][2].x[:50])]
+    assert counts == [2 * k - 1 for k in probes.STEPS][: len(counts)] and len(counts) > 2
+
+
+def test_a_mosaic_holds_each_image_whole_in_any_layout():
+    x = rng.uniform(size=(4, 3, 5, 6))
+    first = panels.mosaic(x, 2, 0.0, 1.0)
+    np.testing.assert_array_equal(first, panels.mosaic(np.moveaxis(x, 1, -1), 2, 0.0, 1.0))
+    np.testing.assert_array_equal(first[6:, 7:], np.moveaxis(x[3], 0, -1))
+
+
+def test_data_of_every_shape_have_a_kind():
+    kinds = {(1,): "line", (2,): "plane", (7,): "table", (8, 8): "images", (3, 8, 8): "images"}
+    kinds |= {(8, 8, 1): "images", (5, 8, 8): "table", (2, 2, 2, 2): "table"}
+    assert {shape: probes.kind(shape) for shape in kinds} == kinds
+
+
+# --- the figure of a run ---
+
+
+@pytest.mark.parametrize("kind", ["line", "plane", "table", "images"])
+def test_a_run_is_drawn_in_every_format(fits, kind, tmp_path):
+    model = fits[kind][1]["flow_matching"]
+    png, svg, pdf = (
+        figures.plot_run(model, tmp_path / f"run{suffix}") for suffix in figures.FORMATS
+    )
+    with Image.open(png) as image:
+        assert image.width > image.height > 400
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_unknown_format_is_refused(fits, tmp_path):
+    with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
+        figures.plot_run(fits["line"][1]["gaussian"], tmp_path / "run.jpg")
+
+
+def test_figures_are_released(compare):
+    def alive():
+        gc.collect()
+        return sum(isinstance(o, Figure) for o in gc.get_objects())
+
+    before = alive()
+    html.render(compare("plane"))
+    assert alive() <= before

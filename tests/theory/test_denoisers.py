@@ -1,0 +1,188 @@
+"""Denoisers against autograd of closed forms; the flow's density against the density."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pushforward.theory import ode, paths, predictions
+from pushforward.theory.denoisers import Guided, NetworkDenoiser
+from pushforward.theory.predictions import target
+from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
+
+PATHS = {
+    "linear": paths.Linear(),
+    "cosine": paths.Cosine(),
+    "vp": paths.VariancePreserving(),
+    "ve": paths.VarianceExploding(),
+    "edm": paths.EDM(),
+    "ddpm": paths.DDPM(paths.linear_betas(100)),
+}
+every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+PREDICTIONS = {
+    "data": predictions.data,
+    "noise": predictions.noise,
+    "v": predictions.v,
+    "velocity": predictions.velocity,
+    "score": predictions.score,
+    "karras": predictions.karras(0.7),
+}
+
+
+@pytest.fixture(autouse=True)
+def double(float64):
+    """All identities are checked in float64."""
+
+
+def mixture() -> GaussianMixture:
+    covariances = torch.tensor([[[0.09, 0.04], [0.04, 0.16]], [[0.25, -0.1], [-0.1, 0.2]]])
+    means = torch.tensor([[-1.5, 0.5], [1.0, -0.5]])
+    return GaussianMixture(torch.tensor([0.3, 0.7]), means, covariances)
+
+
+class Oracle(nn.Module):
+    """A network that has learnt its prediction perfectly: it undoes the scaling of its input."""
+
+    def __init__(self, law, path, prediction):
+        super().__init__()
+        self.exact, self.path, self.prediction = ExactDenoiser(law, path), path, prediction
+
+    def forward(self, x, t, c=None):
+        t = t**self.path.rho if isinstance(self.path, paths.EDM) else t  # undo the clock
+        scale = self.path.scale(t)
+        x_t = x * (scale[:, None] if scale.ndim else scale)
+        return target(self.path, self.prediction, *self.exact(x_t, t, c), t)
+
+
+@every_path
+@pytest.mark.parametrize("prediction", PREDICTIONS.values(), ids=PREDICTIONS)
+@pytest.mark.parametrize("each", [False, True])
+def test_a_perfect_network_is_the_exact_denoiser(path, prediction, each):
+    law = mixture()
+    t = torch.rand(9) * 0.8 + 0.1 if each else torch.tensor(0.4)
+    x_t, exact = torch.randn(9, 2) * 2, ExactDenoiser(law, path)
+    denoiser = NetworkDenoiser(Oracle(law, path, prediction), path, prediction)
+    for got, truth in zip(denoiser(x_t, t), exact(x_t, t)):
+        torch.testing.assert_close(got, truth, rtol=1e-8, atol=1e-8)
+    for name in ("score", "velocity"):
+        got, truth = getattr(denoiser, name)(x_t, t), getattr(exact, name)(x_t, t)
+        torch.testing.assert_close(got, truth, rtol=1e-7, atol=1e-7)
+
+
+@every_path
+def test_velocity_is_the_probability_flow_of_the_sde(path):
+    """u = f x - g^2 score / 2 (Song et al., 2021, eq. 13)."""
+    denoiser, t, x = ExactDenoiser(mixture(), path), torch.tensor(0.37), torch.randn(9, 2)
+    flow = path.drift(t) * x - path.diffusion(t) / 2 * denoiser.score(x, t)
+    torch.testing.assert_close(denoiser.velocity(x, t), flow, rtol=1e-9, atol=1e-9)
+
+
+@every_path
+def test_flow_density_is_the_density(path):
+    """From the exact law at t_max the flow returns log p at t_min, to 1e-6 nats."""
+    law, denoiser = mixture(), ExactDenoiser(mixture(), path)
+    start, end = (law.diffused(*path(torch.tensor(t))) for t in (path.t_min, path.t_max))
+    x = start.sample(20)
+    got = denoiser.log_density(x, base=end.log_prob, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(got.value, start.log_prob(x), rtol=0, atol=1e-6)
+
+
+@every_path
+def test_default_density_is_normalised_and_near(path):
+    """1-D, from the default base: it integrates to one, and errs as the base does.
+
+    The base ignores the mean and the shape that are left at t_max: by Pinsker at most the signal's
+    share, alpha m / sigma = 0.1 for the least noisy path (VE, sigma_max = 10).
+    """
+    law = lesson_mixture()
+    law = GaussianMixture(
+        law.weights, (law.means - 0.8) / 1.9437, law.variances[:, 0].sqrt() / 1.9437
+    )
+    x = torch.linspace(-4, 4, 401)[:, None]
+    log_p = ExactDenoiser(law, path).log_prob(x, rtol=1e-6, atol=1e-6)
+    assert float(log_p.exp().sum() * 0.02) == pytest.approx(1, abs=1e-3)
+    start = law.diffused(*path(torch.tensor(path.t_min)))
+    signal = float(path.alpha(torch.tensor(path.t_max)) / path.sigma(torch.tensor(path.t_max)))
+    gap = float(((log_p - start.log_prob(x)).abs() * start.log_prob(x).exp()).sum() * 0.02)
+    assert gap < 1e-4 + signal
+
+
+def test_pushed_samples_of_the_flow_have_their_density():
+    path, law = paths.Linear(), mixture()
+    denoiser, z = ExactDenoiser(law, path), torch.randn(30, 2)
+    x, density = ode.push(
+        denoiser.velocity, z, torch.tensor([1.0, 0.0]), denoiser.base, rtol=1e-9, atol=1e-9
+    )
+    torch.testing.assert_close(density.value, law.log_prob(x), rtol=0, atol=1e-6)
+
+
+def test_base_is_the_normal_law_of_unit_data():
+    for path in PATHS.values():
+        alpha, sigma = (float(z) for z in path(torch.tensor(path.t_max)))
+        law = torch.distributions.Normal(0.0, math.hypot(alpha, sigma))
+        x = torch.randn(5, 3) * 10
+        got = ExactDenoiser(mixture(), path).base(x)
+        torch.testing.assert_close(got, law.log_prob(x).sum(1))
+
+
+def one_hot(k, n=9):
+    return torch.eye(3)[[0]].expand(n, 3) + torch.eye(3)[[k + 1]].expand(n, 3)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.4, 1.0, 3.0])
+def test_guidance_adds_a_multiple_of_the_classifier_gradient(scale):
+    """D13: score_w = score + w grad log p(k | x_t); w = 0 unconditional, 1 conditional."""
+    law, path, t = mixture(), paths.Cosine(), torch.tensor(0.4)
+    exact, x = ExactDenoiser(law, path), torch.randn(9, 2, requires_grad=True)
+    terms = law.diffused(*path(t)).log_terms(x)
+    (gradient,) = torch.autograd.grad((terms[:, 1] - terms.logsumexp(1)).sum(), x)
+    x = x.detach()
+    got = Guided(exact, scale).score(x, t, one_hot(1))
+    torch.testing.assert_close(got, exact.score(x, t) + scale * gradient)
+    alone = ExactDenoiser(Gaussian(law.means[1], law.covariances[1]), path)
+    truth = {0.0: exact, 1.0: alone}.get(scale)
+    if truth:
+        torch.testing.assert_close(got, truth.score(x, t))
+
+
+def test_guidance_keeps_times_with_their_data():
+    exact, t, x = ExactDenoiser(mixture(), paths.Linear()), torch.rand(9), torch.randn(9, 2)
+    c = one_hot(0)
+    both = Guided(exact, 2.0)(x, t, c)
+    for i in range(9):
+        one = Guided(exact, 2.0)(x[i : i + 1], t[i], c[i : i + 1])
+        torch.testing.assert_close(both.x[i : i + 1], one.x)
+
+
+def test_guidance_without_a_condition_is_unconditional():
+    exact, t, x = ExactDenoiser(mixture(), paths.Linear()), torch.tensor(0.5), torch.randn(9, 2)
+    torch.testing.assert_close(Guided(exact, 5.0)(x, t), exact(x, t))
+
+
+def test_density_of_one_class_is_its_own():
+    law, path = mixture(), paths.Linear()
+    x = law.sample(10)
+    got = ExactDenoiser(law, path).log_prob(x, one_hot(0, 10), rtol=1e-9, atol=1e-9)
+    alone = Gaussian(law.means[0], law.covariances[0])
+    torch.testing.assert_close(got, alone.log_prob(x), rtol=0, atol=1e-6)
+
+
+class Recorder(nn.Module):
+    """A network that remembers what it was given."""
+
+    def forward(self, x, t, c=None):
+        self.x, self.t, self.c = x, t, c
+        return torch.zeros_like(x)
+
+
+@every_path
+def test_a_network_sees_unit_variance_and_a_time_in_the_unit_interval(path):
+    net, n = Recorder(), 20_000
+    denoiser = NetworkDenoiser(net, path, predictions.v)
+    for t in path.grid(10)[:-1]:
+        x = torch.randn(n, 1)
+        denoiser(path.interpolate(x, torch.randn(n, 1), t), t)
+        assert net.t.ndim == 0 and 0 <= net.t <= 1  # a scalar stays one
+        # the variance of a sample variance of n normals is 2 / n
+        assert net.x.var() == pytest.approx(1, abs=5 * math.sqrt(2 / n))
