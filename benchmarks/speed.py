@@ -15,11 +15,10 @@ import platform
 import time
 import warnings
 
-import torch
-
 import densities
 import draws
 import steps
+import torch
 from race import Plan, Row, table
 
 PARTS = {"steps": steps.rows, "draws": draws.rows, "densities": densities.rows}

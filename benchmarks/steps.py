@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from race import Plan, Row, Run, absent, race, repeat
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
@@ -20,7 +21,6 @@ from torch.nn.functional import mse_loss, softplus
 from pushforward.data import reading
 from pushforward.fitting import Run as Fit
 from pushforward.theory.targets import ring8
-from race import Plan, Row, Run, absent, race, repeat
 
 BATCH, RATE = 256, 1e-5  # a rate at which fixed inputs are not learnt by heart meanwhile
 SIZES = {"3x64": {"width": 64, "depth": 3}, "4x256": {"width": 256, "depth": 4}}

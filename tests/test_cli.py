@@ -1,4 +1,4 @@
-"""The command line: what a user can do, and one line with the right exit code for what goes wrong."""
+"""The command line: what a user can do, and one line with the right code for what goes wrong."""
 
 import hashlib
 import json
@@ -170,7 +170,8 @@ def make_files(folder: Path) -> None:
     np.save(folder / "nan.npy", bad)
     whole = (folder / "complex.npy").read_bytes()
     (folder / "short.npy").write_bytes(whole[:300])
-    header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 4), }"
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, "
+    header += b"'shape': (1000000000000, 4), }"
     (folder / "vast.npy").write_bytes(header + b" " * (127 - len(header)) + b"\n")
     np.savez(folder / "two.npz", a=good, b=good)
     (folder / "junk.npz").write_bytes(b"PK\x03\x04" + rng.bytes(50))

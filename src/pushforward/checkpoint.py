@@ -52,10 +52,12 @@ def lock(folder: Path) -> Iterator[None]:
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         owner = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
         os.close(handle)
-        raise FolderInUse(f"{folder} is in use by process {owner}; wait or choose another folder")
+        raise FolderInUse(
+            f"{folder} is in use by process {owner}; wait or choose another folder"
+        ) from error
     try:
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())

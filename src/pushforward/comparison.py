@@ -103,8 +103,8 @@ class Comparison:
     def text(self) -> str:
         """The leaderboard for a terminal."""
         lines = [
-            f"{'':>2} {'family':17}{'energy distance':>24}{'floor':>9}{'nats':>10}  {'likelihood':12}"
-            f"{'train s':>8}{'s/1000':>8}{'NFE':>5}{'params':>9}"
+            f"{'':>2} {'family':17}{'energy distance':>24}{'floor':>9}{'nats':>10}  "
+            f"{'likelihood':12}{'train s':>8}{'s/1000':>8}{'NFE':>5}{'params':>9}"
         ]
         for r in self.table:
             if r[PRIMARY] is None:

@@ -38,9 +38,10 @@ def stratified(n: int, like: Tensor) -> Tensor:
 
 
 class Diffusion(GenerativeModel):
-    r"""Regression of :math:`a_t x + b_t \varepsilon` on :math:`x_t = \alpha_t x + \sigma_t \varepsilon`.
+    r"""Regression of a target on :math:`x_t = \alpha_t x + \sigma_t \varepsilon`.
 
-    .. math:: L(\theta) = \mathbb E\, w_t\,\|\mathrm{net}_\theta(x_t, t) - (a_t x + b_t \varepsilon)\|^2
+    .. math:: L(\theta) = \mathbb E\, w_t\,
+        \|\mathrm{net}_\theta(x_t, t) - (a_t x + b_t \varepsilon)\|^2
 
     summed over the entries of a datum. Its minimum is not zero: it is the variance of the target
     given :math:`x_t`.

@@ -57,7 +57,7 @@ class NumericalError(PushforwardError, ArithmeticError):
 
 
 class OdeError(NumericalError):
-    """An adaptive solver could not reach its tolerance, or met a value that is not finite (exit 75)."""
+    """A solver met a value that is not finite or could not reach its tolerance (exit 75)."""
 
 
 class Unsafe(PushforwardError):

@@ -307,7 +307,7 @@ class Run:
         return self.result()
 
     def finished(self) -> bool:
-        """Whether patience is used up: far from the best held-out loss, with no improvement since."""
+        """Whether patience is used up: no improvement of the held-out loss for long."""
         return self.best is not None and self.evaluations - self.best_count >= PATIENCE
 
     def evaluate(self, number: int) -> None:
@@ -403,7 +403,7 @@ def noisy(
 
 
 def seen_conditions(samples: Samples, most: int = 1000) -> list[list[float]] | None:
-    """Condition vectors seen in training, thinned: the law from which samples without ``y`` draw."""
+    """Condition vectors seen in training, thinned: samples without ``y`` draw from them."""
     if not samples.schema.condition_length:
         return None
     c = samples.schema.encode(samples.y, len(samples.x))

@@ -73,7 +73,7 @@ class Recipe(NamedTuple):
 
 
 class GenerativeModel(nn.Module, abc.ABC):
-    """A distribution that one can learn from data and sample from, in its own standardised space."""
+    """A distribution that one can learn and sample, in its own standardised space."""
 
     event_shape: tuple[int, ...]
     likelihood: Likelihood

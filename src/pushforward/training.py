@@ -116,7 +116,7 @@ class Trainer:
         return f"step {self.count + 1}, {player}: {what}; lower lr, or look for extreme values"
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything besides the weights that the next step depends on: tensors, and plain values."""
+        """What the next step depends on besides the weights: tensors, and plain values."""
         tensors = {"rng": torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()

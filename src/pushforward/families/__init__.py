@@ -1,4 +1,4 @@
-"""The families. The directory is the registry: ``build("vae", event)`` calls ``families/vae.py:build``.
+"""The families. The directory is the registry: ``build("vae", event)`` calls that of ``vae.py``.
 
 Each module defines ``build(event: Event, **options) -> GenerativeModel`` with keyword-only options
 that have defaults, and begins with a one-line docstring, which the command line shows.

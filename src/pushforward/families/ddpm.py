@@ -1,7 +1,7 @@
-r"""Denoising diffusion probabilistic models (Ho et al., 2020): predict the noise of a 1000-step chain.
+r"""Denoising diffusion (Ho et al., 2020): learn to undo a 1000-step chain that adds noise.
 
-The chain is :math:`q(x_k \mid x_{k-1}) = \mathcal N(\sqrt{1-\beta_k}\,x_{k-1}, \beta_k I)`, the model
-:math:`p_\theta(x_{k-1} \mid x_k) = \mathcal N(\mu_\theta(x_k), \beta_k I)` with
+The chain is :math:`q(x_k \mid x_{k-1}) = \mathcal N(\sqrt{1-\beta_k}\,x_{k-1}, \beta_k I)`, the
+model :math:`p_\theta(x_{k-1} \mid x_k) = \mathcal N(\mu_\theta(x_k), \beta_k I)` with
 :math:`\mu_\theta = \tilde\mu(x_k, \hat x(x_k))`. Training minimises L_simple, which reweighs the
 terms of the variational bound; `DDPM.bound` is the bound itself, and `DDPM.log_prob` by default the
 density of the probability flow of the same network.
@@ -95,7 +95,7 @@ class DDPM(Diffusion):
         return (alpha_bar * sum_event(x.square()) - d * (alpha_bar + math.log1p(-alpha_bar))) / 2
 
     def term(self, x: Data, k: Tensor, c: Condition) -> PerDatum:
-        r"""The bound's term at each datum's :math:`k`: a KL for :math:`k \ge 2`, else :math:`-\log p`."""
+        r"""The bound's term at each datum's k: a KL for :math:`k \ge 2`, else :math:`-\log p`."""
         x_t = self.path.interpolate(x, torch.randn_like(x), t := (k / self.path.steps).to(x))
         estimate = self.denoiser(x_t, t, c).x
         beta = self.path.beta(k).to(x)

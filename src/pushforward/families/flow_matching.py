@@ -15,16 +15,18 @@ COUPLINGS = {"independent": independent, "ot": exact_coupling}
 
 
 def of_velocity(path: Path, t: Tensor) -> Tensor:
-    r"""The weight :math:`1 / (\alpha_t^2 + \sigma_t^2)`, which makes EDM's loss that of the velocity.
+    r"""The weight :math:`1/(\alpha_t^2 + \sigma_t^2)`, which makes EDM's loss that of the velocity.
 
-    An error e of EDM's unit-variance target is an error :math:`-e / \sqrt{\alpha_t^2+\sigma_t^2}` of
-    the velocity of the linear path.
+    On the linear path an error e of EDM's unit-variance target is an error
+    :math:`-e / \sqrt{\alpha_t^2+\sigma_t^2}` of the velocity.
     """
     return 1 / path.scale(t).square()
 
 
 class FlowMatching(Diffusion):
-    r"""Conditional flow matching on the linear path, :math:`\mathbb E\|v_\theta - (\varepsilon - x)\|^2`.
+    r"""Conditional flow matching on the linear path.
+
+    .. math:: L(\theta) = \mathbb E\,\|v_\theta(x_t, t) - (\varepsilon - x)\|^2
 
     The network gives the deviation of the velocity from that of standard normal data, in units in
     which it has unit variance (Karras et al., 2022): untrained, the flow is that of a Gaussian.

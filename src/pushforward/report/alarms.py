@@ -20,7 +20,7 @@ def found(comparison: Comparison) -> Iterator[tuple[str, str]]:
             texts = [t for t in (alarm(comparison, e) for e in runs) if t]
             if texts:
                 share = f" ({len(texts)} of {len(runs)} seeds)" if len(runs) > 1 else ""
-                yield row["family"], texts[0] + share
+                yield row["family"], f"{texts[0].rstrip('.')}{share}."
 
 
 def collapse(comparison: Comparison, e: Entry) -> str:

@@ -261,7 +261,7 @@ def intervals(
     axes.grid(axis="x", color=style.RULE, linewidth=0.6)
 
 
-def evaluations(axes: Axes, curves: dict[str, list[tuple[float, float]]], floor: float) -> None:
+def evaluations(axes: Axes, curves: dict[str, list[tuple[int, float]]], floor: float) -> None:
     """Distance against network evaluations, one curve a family."""
     for i, (name, points) in enumerate(curves.items()):
         axes.plot(

@@ -58,8 +58,8 @@ def likelihoods(comparison: Comparison, runs: list[Drawn]) -> Plate:
     caption = (
         f"Log-density in nats at {probes.GRID} \u00d7 {probes.GRID} points, in the units of the "
         f"data. All panels have one colour scale; white is {DEPTH:g} nats or more below its top. "
-        "Flows are integrated to a tolerance of 0.01; families without a density are left out."
-        + seeds(comparison)
+        f"Flows are integrated to a tolerance of {probes.MAP:g}. Families without a density are "
+        "left out." + seeds(comparison)
     )
     if top is None or not own:
         return Plate("Log-density", caption, [])

@@ -20,7 +20,7 @@ from ..theory import ode
 from .panels import Box
 
 GRID = 36  # points along a side of a likelihood map
-MAP = 1e-2  # tolerance of a log-density that is only looked at: off by 0.1 nats at most
+MAP = 2e-3  # tolerance of a log-density that is only looked at: off by 0.1 nats at most
 SECONDS = 4.0  # spent on a family's curve of quality against cost
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -122,9 +122,7 @@ def distance(real: np.ndarray, x: np.ndarray) -> float:
     return sliced_w2(real / scale, x / scale)
 
 
-def quality(
-    fitted: FittedModel, model: Diffusion, real: np.ndarray
-) -> Iterator[tuple[float, float]]:
+def quality(fitted: FittedModel, model: Diffusion, real: np.ndarray) -> Iterator[tuple[int, float]]:
     """Evaluations and distance for growing numbers of steps, as far as time allows."""
     began = time.monotonic()
     for steps in STEPS:

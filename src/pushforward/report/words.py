@@ -164,14 +164,20 @@ def against_reference(rows: list[dict[str, Any]]) -> str:
         return ""
     bar = found[0][PRIMARY]
     better = [title(r["family"]) for r in others if r[PRIMARY].high < bar.low]
-    if not better:
-        return "No family beats the single Gaussian by more than the noise."
+    worse = [title(r["family"]) for r in others if r[PRIMARY].low > bar.high]
     if len(better) == len(others) > 1:
         return "All the others beat the single Gaussian."
-    rest = [title(r["family"]) for r in others if r[PRIMARY].high >= bar.low]
-    more = f"; for {listing(rest)} that is not shown" if rest else ""
-    verb = "beats" if len(better) == 1 else "beat"
-    return f"{capital(listing(better))} {verb} the single Gaussian{more}."
+    told = [f"{listing(better)} {'beats' if len(better) == 1 else 'beat'} the single Gaussian"]
+    if not better:
+        told = ["no family beats the single Gaussian by more than the noise"]
+    if worse:
+        told.append(f"{listing(worse)} {'is' if len(worse) == 1 else 'are'} worse than it")
+    unclear = [title(r["family"]) for r in others if title(r["family"]) not in better + worse]
+    if better and unclear:
+        told.append(
+            f"{listing(unclear)} {'is' if len(unclear) == 1 else 'are'} not separated from it"
+        )
+    return capital("; ".join(told)) + "."
 
 
 def reaches_floor(rows: list[dict[str, Any]]) -> str:
@@ -220,10 +226,12 @@ def bounds(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
     best = min(rows, key=lambda r: r["nll"].value)
+    tied = sum(r["nll"].low <= best["nll"].high for r in rows) > 1
     value = number(best["nll"].value, decimals(best["nll"].low, best["nll"].high))
+    noise = ", though not by more than the noise" * tied
     return (
-        f"All likelihoods here are lower bounds; that of {title(best['family'])} is the best: at "
-        f"most {value} nats a test row."
+        f"All likelihoods here are lower bounds; that of {title(best['family'])} is the "
+        f"best{noise}: at most {value} nats a test row."
     )
 
 

@@ -296,17 +296,12 @@ def transport(
 
     By default the trajectory takes adaptive steps without derivatives, and the divergence, which
     costs most, is integrated by Gauss's rule with three nodes inside each step. With an
-    ``integrator`` it is one more variable of the state; only then is ``create_graph`` possible.
+    ``integrator`` it is one more variable of the state; only then is ``create_graph`` possible,
+    so that asking for the graph alone takes `rk4`.
     """
-    nfe, shape, n = 0, x.shape, len(x)
-    d = math.prod(shape[1:])
+    nfe, shape, d = 0, x.shape, math.prod(x.shape[1:])
     k = probes if probes is not None else 0 if d <= EXACT_TRACE else 8
     signs = torch.randint(0, 2, (k, *shape), device=x.device).to(x) * 2 - 1
-
-    def counted(z: Tensor, t: Tensor) -> Tensor:
-        nonlocal nfe
-        nfe += 1
-        return v(z, t)
 
     def both(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         if k:
@@ -314,38 +309,53 @@ def transport(
         y, div = divergence(counted, z, t, create_graph=create_graph)
         return y, div[:, None]
 
+    def counted(z: Tensor, t: Tensor) -> Tensor:
+        nonlocal nfe
+        nfe += 1
+        return v(z, t)
+
     def augmented(state: Tensor, t: Tensor) -> Tensor:
         y, div = both(state[:, :d].reshape(shape), t)
         state = torch.cat([y.flatten(1), div], dim=1)
         return state if create_graph else state.detach()
 
+    integrator = rk4 if create_graph and integrator is None else integrator
     if integrator is None:
-        start, *ends = times.tolist()
-        with torch.no_grad():
-            solver = DormandPrince(
-                counted,
-                x,
-                start,
-                ends[-1],
-                rtol=rtol,
-                atol=atol,
-                max_nfe=max_nfe,
-                trace=lambda z, t: both(z, t)[1].detach(),
-            )
-            for end in ends:
-                z = solver.advance(end)
-        trace = solver.total.expand(n, max(k, 1))
+        limits = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
+        z, total = along(counted, x, times, lambda z, t: both(z, t)[1].detach(), **limits)
+        trace = total.expand(len(x), max(k, 1))
     else:
-        state = torch.cat([x.flatten(1), x.new_zeros(n, max(k, 1))], dim=1)
+        state = torch.cat([x.flatten(1), x.new_zeros(len(x), max(k, 1))], dim=1)
         state = last(integrator(augmented, state, times))
         z, trace = state[:, :d].reshape(shape), state[:, d:]
+    check_finite(z, trace, times, nfe)
+    return z, LogDensity(trace.mean(1), standard_error(trace, k), nfe)
+
+
+@torch.no_grad()
+def along(v: Field, x: Tensor, times: Tensor, trace: Field, **limits: Any) -> tuple[Tensor, Tensor]:
+    """The state at the last time, and the integral of ``trace`` along the way."""
+    start, *ends = times.tolist()
+    solver = DormandPrince(v, x, start, ends[-1], trace=trace, **limits)
+    for end in ends:
+        x = solver.advance(end)
+    return x, solver.total
+
+
+def check_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None:
+    """Raise OdeError where fixed steps have run into a value that is not finite."""
     if not bool(trace.isfinite().all() and z.isfinite().all()):
         raise OdeError(
             f"the flow is not finite at t = {float(times[-1]):.6g} after {nfe} evaluations, "
             f"last step {float(times[-1] - times[-2]):.3g}; take more steps or an adaptive solver"
         )
-    error = trace.std(1) / math.sqrt(k) if k > 1 else trace.new_full((n,), math.nan if k else 0.0)
-    return z, LogDensity(trace.mean(1), error, nfe)
+
+
+def standard_error(trace: Tensor, probes: int) -> Tensor:
+    """Of the mean over probes: 0 for an exact trace, unknown (NaN) from a single probe."""
+    if probes > 1:
+        return trace.std(1) / math.sqrt(probes)
+    return trace.new_full((len(trace),), math.nan if probes else 0.0)
 
 
 def log_density(

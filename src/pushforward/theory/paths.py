@@ -203,6 +203,11 @@ class VariancePreserving(Path):
         r""":math:`B_t = \int_0^t \beta_s\,ds = -\log \alpha_t^2`."""
         return t * (self.beta_min + (self.beta_max - self.beta_min) / 2 * t)
 
+    def inverse(self, ratio: Tensor) -> Tensor:
+        total = torch.log1p(ratio.square())  # the positive root of a quadratic
+        root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * total)
+        return 2 * total / (self.beta_min + root)
+
     def rate(self, t: Tensor) -> Tensor:
         r""":math:`\beta_t`."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
@@ -266,12 +271,21 @@ class DDPM(VariancePreserving):
         self.t_max = float(self.inverse(total.new_tensor(160.0)))
 
     def integral(self, t: Tensor) -> Tensor:
-        u, (p, q, m, n) = self.locate(t)
-        cubic = p + u * (m + u * (3 * (q - p) - 2 * m - n + u * (m + n - 2 * (q - p))))
-        return cubic.to(t)
+        return cubic(*self.locate(t)).to(t)
+
+    def inverse(self, ratio: Tensor) -> Tensor:
+        goal = torch.log1p(ratio.double().cpu().square())
+        i = (torch.searchsorted(self.total, goal) - 1).clamp(0, self.steps - 1)
+        piece = torch.stack([self.total[:-1], self.total[1:], self.slopes[:-1], self.slopes[1:]])
+        low, high = torch.zeros_like(goal), torch.ones_like(goal)
+        for _ in range(53):  # the bits of a float64
+            u = (low + high) / 2
+            below = cubic(u, *piece[:, i]) < goal
+            low, high = torch.where(below, u, low), torch.where(below, high, u)
+        return ((i + high) / self.steps).to(ratio)
 
     def rate(self, t: Tensor) -> Tensor:
-        u, (p, q, m, n) = self.locate(t)
+        u, p, q, m, n = self.locate(t)
         slope = m + u * (2 * (3 * (q - p) - 2 * m - n) + u * 3 * (m + n - 2 * (q - p)))
         return (self.steps * slope).to(t)
 
@@ -279,14 +293,14 @@ class DDPM(VariancePreserving):
         """All times T/T, ..., 1/T, 0 of the table: the grid of ancestral sampling as trained."""
         return torch.arange(self.steps, -1, -1, dtype=torch.float64) / self.steps
 
-    def locate(self, t: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Where ``t`` lies in its interval, and the values and slopes at the interval's ends."""
+    def locate(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Where ``t`` lies in its interval, and the values and the slopes at both ends."""
         total, slopes = _table(self, t.device)
         k = t.to(total) * self.steps
         node = k.round()  # t = k / T lands on a node whatever the precision of t
         k = torch.where((k - node).abs() <= torch.finfo(t.dtype).eps * node, node, k)
         i = k.long().clamp(0, self.steps - 1)
-        return k - i, (total[i], total[i + 1], slopes[i], slopes[i + 1])
+        return k - i, total[i], total[i + 1], slopes[i], slopes[i + 1]
 
     def beta(self, k: Tensor | int) -> Tensor:
         r""":math:`\beta_k` for :math:`k = 1, \dots, T`, in float64."""
@@ -326,6 +340,11 @@ def _table(path: DDPM, device: torch.device) -> tuple[Tensor, Tensor]:
     """The nodes on a device, in the best precision that it has, copied there once."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return path.total.to(device, dtype), path.slopes.to(device, dtype)
+
+
+def cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tensor:
+    """Hermite's cubic at u in [0, 1] with values p, q and slopes m, n at the ends."""
+    return p + u * (m + u * (3 * (q - p) - 2 * m - n + u * (m + n - 2 * (q - p))))
 
 
 def monotone_slopes(y: Tensor) -> Tensor:
