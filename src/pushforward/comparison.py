@@ -329,6 +329,8 @@ def one(
         entry.seconds_measuring = time.monotonic() - measured
     except PushforwardError as error:
         entry.error = str(error)
+    except Exception as error:  # one family's bug must not cost the others' hours
+        entry.error = f"a bug, please report it ({type(error).__name__}: {str(error)[:120]})"
     return entry
 
 

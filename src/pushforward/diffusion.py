@@ -18,8 +18,8 @@ from .theory.samplers import Sampler
 
 
 def uniform(path: Path, u: Tensor) -> Tensor:
-    r""":math:`t \sim U(t_{\min}, 1)`."""
-    return path.t_min + (1 - path.t_min) * u
+    r""":math:`t \sim U(t_{\min}, t_{\max})`."""
+    return path.t_min + (path.t_max - path.t_min) * u
 
 
 def unit(path: Path, t: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Diffusion(GenerativeModel):
                 raise UsageError(f"the sampler {run.__name__} has no option {option!r}")
         times = self.path.grid(steps or self.steps)
         eps = self.noise(n, *self.event_shape)
-        x = self.path.sigma(times[0]).to(eps) * eps
+        x = self.path.scale(times[0]).to(eps) * eps
         return run(self.guided(guidance), x, times, c, **options)
 
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:

@@ -75,8 +75,9 @@ class FittedModel:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned."""
-        return sum(p.numel() for p in self.model.parameters())
+        """How many numbers were learned; of a closed-form fit, how many it keeps."""
+        learned = sum(p.numel() for p in self.model.parameters())
+        return learned or sum(b.numel() for b in self.model.buffers())
 
     def sample(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> Any:
         """Draw ``n`` data of the same kind and schema as what was fitted.
@@ -148,7 +149,7 @@ class FittedModel:
             for i, m in chunks(len(rows), rows_at_once(self.model.event_shape)):
                 z, log_det = self.transform.forward(torch.as_tensor(rows[i : i + m]))
                 value = self.model.log_prob(
-                    z.to(next(iter(self.model.state_dict().values()))),
+                    z.to(device_of(self.model), torch.get_default_dtype()),
                     None if c is None else c[i : i + m],
                     **options,
                 )
