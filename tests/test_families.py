@@ -160,20 +160,20 @@ def test_a_datum_is_scored_alike_alone_and_in_a_batch(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_densities_integrate_to_one_before_and_after_training(name):
-    x = torch.randn(256, 2)
-    model = small(name, data=x)
+    d = 1 if name == "histogram" else 2  # it jumps, so that a sum in the plane converges slowly
+    x = torch.randn(256, d)
+    model = small(name, Event((d,)), x)
     if model.likelihood not in (Likelihood.EXACT, Likelihood.ODE):
         pytest.skip("no density to integrate")
     for trained in (False, True):
         if trained and name in TRAINED:
             model = train(model.train(), x, steps=20).average.eval()
-        # a histogram jumps, so its sum converges slowly
-        side = torch.linspace(-9, 9, 1801 if name == "histogram" else 181)
-        grid = torch.cartesian_prod(side, side)
+        side = torch.linspace(-9, 9, 100_001 if d == 1 else 241)
+        grid = torch.cartesian_prod(*[side] * d).reshape(-1, d)
         with torch.no_grad():
             log_p = torch.cat([model.log_prob(g) for g in grid.split(16384)])
-        mass = log_p.double().exp().sum() * (side[1] - side[0]) ** 2
-        assert mass == pytest.approx(1, abs=2e-3), f"trained: {trained}"  # float32 and the grid
+        mass = log_p.double().exp().sum() * (side[1] - side[0]) ** d
+        assert mass == pytest.approx(1, abs=1e-3), f"trained: {trained}"  # float32 and the grid
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -184,8 +184,9 @@ def test_conditions_change_what_is_drawn_and_scored(name):
     c = torch.cat([torch.ones(400, 1), torch.eye(2)[label]], dim=1)
     model = small(name, Event((2,), 3), x, c)
     if name in TRAINED:
-        recipe = model.recipe._replace(batch=128, warmup=10)
-        model = train(model.train(), x, c, steps=400, recipe=recipe).average.eval()
+        game = len(model.players()) > 1  # games need their own pace
+        recipe = model.recipe._replace(batch=64, lr=1e-3 if game else 5e-3)
+        model = train(model.train(), x, c, steps=300, recipe=recipe).average.eval()
     for k in (0, 1):
         drawn = model.sample(200, c[label == k][:200])
         same_side = (drawn.sum(1).sign() == 2 * k - 1).float().mean()

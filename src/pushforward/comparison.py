@@ -22,6 +22,7 @@ from .metrics.estimate import Estimate
 from .model import Likelihood
 from .progress import Interrupted, Update, bar
 
+MEASURED = 5000  # test rows that samples are compared with
 SCORED = 2000  # test rows whose likelihood is evaluated when that takes an integral
 PRIMARY = "energy"
 REPORT = 20.0  # seconds kept for the report
@@ -342,7 +343,8 @@ def measure(
     labels: np.ndarray | None,
 ) -> None:
     """Everything the leaderboard and the report say of a fitted model."""
-    n = len(test.x)
+    n = min(len(test.x), MEASURED)
+    test = subset(test, np.arange(n))
     entry.model, entry.parameters, entry.nfe = model, model.parameters, model.model.nfe
     entry.likelihood = model.likelihood
     model.draw(min(n, 8), test.y if test.y is None else test.y[: min(n, 8)], seed=0)  # warm up
@@ -353,8 +355,9 @@ def measure(
         test.x,
         entry.generated,
         train=train.x,
-        labels=labels,
+        labels=None if labels is None else labels[:n],
         seed=entry.seed,
+        max_n=MEASURED,
     )
     if model.likelihood is not Likelihood.NONE:
         rows = slice(None, SCORED)

@@ -23,7 +23,8 @@ from .progress import Interrupted, Update, bar, signals
 from .training import Trainer, batches, held_out
 
 EVALUATIONS = 40  # validations in a full run
-PATIENCE = 14  # validations without improvement before a run stops
+PATIENCE = 14  # validations clearly worse than the best before a run stops
+MARGIN = 0.01  # "clearly": by this part of what training has gained
 
 
 def fit(
@@ -177,6 +178,7 @@ class Run:
     started: float = 0.0
     seconds: float = 0.0
     save_seconds: float = 20.0
+    first: float | None = None
     best: float | None = None
     best_count: int = 0
     best_weights: dict[str, Tensor] | None = None
@@ -233,7 +235,8 @@ class Run:
         run.trainer.load(found.tensors["trainer"], state)
         if steps is not None:
             run.trainer.steps = steps
-        run.seconds, run.best, run.best_count = state["seconds"], state["best"], state["best_count"]
+        run.seconds, run.first, run.best = state["seconds"], state["first"], state["best"]
+        run.best_count = state["best_count"]
         run.evaluations, run.best_weights = state["evaluations"], found.tensors.get("best")
         return run
 
@@ -307,11 +310,11 @@ class Run:
         return self.result()
 
     def finished(self) -> bool:
-        """Whether patience is used up: no improvement of the held-out loss for long."""
+        """Whether patience is used up: the held-out loss has long been clearly worse."""
         return self.best is not None and self.evaluations - self.best_count >= PATIENCE
 
     def evaluate(self, number: int) -> None:
-        """Keep the averaged weights if they are the best so far on held-out data."""
+        """Keep the averaged weights if none before were clearly better on held-out data."""
         self.evaluations = number
         if self.validation is None:
             return
@@ -320,8 +323,11 @@ class Run:
             return
         if self.fitted.history:
             self.fitted.history[-1]["validation"] = value
-        if self.best is None or value < self.best:
-            self.best, self.best_count = value, number
+        self.first = value if self.first is None else self.first
+        self.best = value if self.best is None else min(self.best, value)
+        # within the noise of the best, later weights are better: the learning rate has fallen
+        if value <= self.best + MARGIN * max(self.first - self.best, 0.0):
+            self.best_count = number
             state = self.trainer.average.state_dict()
             self.best_weights = {k: v.detach().clone() for k, v in state.items()}
 
@@ -356,6 +362,7 @@ class Run:
         tensors["trainer"], plain = trainer.state()
         state = plain | {
             "seconds": round(time.monotonic() - self.started, 3),
+            "first": self.first,
             "best": self.best,
             "best_count": self.best_count,
             "evaluations": self.evaluations,

@@ -119,7 +119,7 @@ def test_a_seed_repeats_a_draw_and_another_does_not(name):
     np.testing.assert_array_equal(data.x, datasets.load(name, 100, seed=0).x)
     np.testing.assert_array_equal(data.sample(100, 0), data.x)
     assert not np.array_equal(data.sample(100, 1), data.x)
-    assert len(datasets.load(name).x) == 20_000
+    assert len(datasets.load(name).x) == 50_000
 
 
 def test_modes_carry_equal_shares():

@@ -45,7 +45,7 @@ def test_critic_of_two_points_settles_at_slope_one_plus_d_over_two_lambda(penalt
     """max_w w d - lambda (w - 1)^2: the gap is d + d^2 / (2 lambda), more than W1 = d."""
     slope, loss = settle(0.5, penalty, one_sided)
     assert slope == pytest.approx(1 + 2 / (2 * penalty), abs=1e-6)
-    assert -loss["critic_gap"] == pytest.approx(2 + 4 / (2 * penalty), abs=1e-5)
+    assert -loss["minus_critic_gap"] == pytest.approx(2 + 4 / (2 * penalty), abs=1e-5)
 
 
 def test_only_the_two_sided_penalty_has_an_optimum_of_the_wrong_sign():

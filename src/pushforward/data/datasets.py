@@ -13,7 +13,7 @@ from ..errors import UsageError
 from .laws import LAWS, LogProb
 from .sources import listing, show
 
-SIZE = 20_000
+SIZE = 50_000
 Sample = Callable[[int, int], np.ndarray]
 
 

@@ -3,7 +3,7 @@ r"""Wasserstein GAN with gradient penalty (Gulrajani et al., 2017, Algorithm 1).
 .. math:: \min_G \max_f\; \mathbb E_p f(x) - \mathbb E f(G(z))
     - \lambda\,\mathbb E\,(\|\nabla f(\hat x)\| - 1)^2
 
-The recorded ``critic_gap`` is not :math:`W_1`: the penalty bounds no Lipschitz constant, and two
+The recorded gap, ``minus_critic_gap``, is not :math:`-W_1`: the penalty bounds no Lipschitz constant, and two
 finite samples of one distribution already have a positive gap.
 """
 
@@ -13,7 +13,7 @@ from functools import partial
 from ..model import Event, Recipe
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, between, critic_gap, gradient_penalty
-from .gan import Adversarial, default_latent, networks
+from .gan import Adversarial, latent_for, networks
 
 
 def wasserstein(
@@ -21,7 +21,7 @@ def wasserstein(
 ) -> dict[str, Scalar]:
     """Minus the critic's gap, and the penalty on segments between data and samples."""
     slope = gradient_penalty(critic, between(real, fake), one_sided=one_sided)
-    return {"critic_gap": -critic_gap(critic(real), critic(fake)), "penalty": penalty * slope}
+    return {"minus_critic_gap": -critic_gap(critic(real), critic(fake)), "penalty": penalty * slope}
 
 
 def potential(fake: PerDatum) -> Scalar:
@@ -34,6 +34,7 @@ def build(
     *,
     latent: int = 0,
     width: int = 128,
+    critic: int = 0,
     depth: int = 3,
     penalty: float = 0.1,
     one_sided: bool | None = None,
@@ -44,21 +45,22 @@ def build(
     Arguments:
         event: The kind of data.
         latent: The length of the noise, 0 to choose it from the data.
-        width: Units in each hidden layer.
-        depth: Hidden layers.
+        width: Units in each hidden layer of the generator.
+        critic: Units in each hidden layer of the critic, 0 to choose them from the data.
+        depth: Hidden layers of the generator.
         penalty: The weight of the gradient penalty.
         one_sided: Penalise only slopes above one; None means in one dimension, where the
             two-sided penalty can settle on a critic of the wrong sign.
         critic_steps: Steps of the critic for each of the generator.
     """
-    latent = latent or default_latent(event)
+    latent = latent_for(event, latent)
     one_sided = math.prod(event.shape) == 1 if one_sided is None else one_sided
     return Adversarial(
-        *networks(event, latent, width, depth),
+        *networks(event, latent, width, critic, depth),
         event.shape,
         latent,
         critic_loss=partial(wasserstein, penalty=penalty, one_sided=one_sided),
         generator_loss=potential,
         critic_steps=critic_steps,
-        recipe=Recipe(steps=2000, batch=256, lr=1e-3, betas=(0.0, 0.99), ema=0.999, clip=100.0),
+        recipe=Recipe(steps=1500, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0),
     )
