@@ -3,8 +3,8 @@ r"""Wasserstein GAN with gradient penalty (Gulrajani et al., 2017, Algorithm 1).
 .. math:: \min_G \max_f\; \mathbb E_p f(x) - \mathbb E f(G(z))
     - \lambda\,\mathbb E\,(\|\nabla f(\hat x)\| - 1)^2
 
-The recorded gap, ``minus_critic_gap``, is not :math:`-W_1`: the penalty bounds no Lipschitz constant, and two
-finite samples of one distribution already have a positive gap.
+The recorded ``minus_critic_gap`` is not :math:`-W_1`: the penalty bounds no Lipschitz constant,
+and two finite samples of one distribution already have a positive gap.
 """
 
 import math
