@@ -13,14 +13,13 @@ from pushforward.training import Trainer, batches
 
 NAMES = families.names()
 TRAINED = [n for n in NAMES if n not in families.BASELINES]
-SMALL = {"width": 16}
 TINY = Recipe(steps=6, batch=16, lr=1e-3, warmup=2, ema=0.9)
 
 
-def small(name, event=None, data=None, c=None):
+def small(name, event=None, data=None, c=None, width=16):
     """A small model, prepared on data, in evaluation mode."""
     event = event or Event((2,))
-    options = {k: v for k, v in SMALL.items() if k in families.options(name)}
+    options = {"width": width} if "width" in families.options(name) else {}
     model = families.build(name, event, **options)
     data = torch.randn(64, *event.shape) if data is None else data
     model.prepare(data, c)
@@ -168,7 +167,7 @@ def test_densities_integrate_to_one_before_and_after_training(name):
     for trained in (False, True):
         if trained and name in TRAINED:
             model = train(model.train(), x, steps=20).average.eval()
-        side = torch.linspace(-9, 9, 100_001 if d == 1 else 241)
+        side = torch.linspace(-9, 9, 2_000_001 if d == 1 else 151)
         grid = torch.cartesian_prod(*[side] * d).reshape(-1, d)
         with torch.no_grad():
             log_p = torch.cat([model.log_prob(g) for g in grid.split(16384)])
@@ -182,10 +181,10 @@ def test_conditions_change_what_is_drawn_and_scored(name):
     label = torch.arange(400) % 2
     x = 0.3 * torch.randn(400, 2) + (2.0 * label - 1)[:, None]
     c = torch.cat([torch.ones(400, 1), torch.eye(2)[label]], dim=1)
-    model = small(name, Event((2,), 3), x, c)
+    model = small(name, Event((2,), 3), x, c, width=64)
     if name in TRAINED:
         game = len(model.players()) > 1  # games need their own pace
-        recipe = model.recipe._replace(batch=64, lr=1e-3 if game else 5e-3)
+        recipe = model.recipe._replace(batch=64, lr=model.recipe.lr if game else 5e-3)
         model = train(model.train(), x, c, steps=300, recipe=recipe).average.eval()
     for k in (0, 1):
         drawn = model.sample(200, c[label == k][:200])

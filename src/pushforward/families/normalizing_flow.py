@@ -95,18 +95,20 @@ def build(
     if kind not in PASSES:
         raise UsageError(f"normalizing_flow has no kind {kind!r}; choose from {', '.join(PASSES)}")
     d = math.prod(event.shape)
+    # few layers of many bins where there is little to condition on, more layers where there is much
+    layers, pieces, lr = {1: (1, 32, 1e-2), 2: (2, 16, 1e-2)}.get(d, (4, 8, 2e-3))
     flow = MAF(
         d,
         event.condition,
-        transforms=transforms or (1 if d == 1 else 4),
+        transforms=transforms or layers,
         randperm=d > 2,
         passes=PASSES[kind],
         univariate=partial(MonotonicRQSTransform, bound=bound),
-        shapes=spline_shapes(bins or (32 if d == 1 else 16)),
+        shapes=spline_shapes(bins or pieces),
         hidden_features=[width] * depth,
         activation=nn.SiLU,
     )
-    recipe = Recipe(steps=3000, batch=512, lr=2e-3, ema=0.999)
+    recipe = Recipe(steps=2000, batch=512, lr=lr, ema=0.99)
     return NormalizingFlow(flow, event.shape, event.condition, recipe)
 
 
