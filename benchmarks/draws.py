@@ -89,8 +89,10 @@ PEERS = {
 def draw_rows(family: str, n: int, plan: Plan, options: dict[str, Any], size: str) -> list[Row]:
     """Ours and the peers over the bare forwards."""
     sampler, peers = PEERS[family]
-    model = families.build(family, Event((2,)), **options).eval()
     group = f"{n:,} samples, {family} {size}, {STEPS} steps of {sampler}"
+    if plan.group not in group:
+        return []
+    model = families.build(family, Event((2,)), **options).eval()
     runs = {"bare": bare(model, n), "ours": ours(model, n, sampler)}
     missing = absent(*peers)
     runs |= {name: peer(name, model, n) for name in peers if name not in missing}

@@ -57,11 +57,13 @@ class Plan(NamedTuple):
         blocks: Turns that count, after one to warm up.
         seconds: About how long each contestant runs in one turn.
         clock: What tells the time.
+        group: Races without this in their title are left out.
     """
 
     blocks: int = 15
     seconds: float = 0.1
     clock: Clock = time.process_time
+    group: str = ""
 
 
 def race(group: str, runs: dict[str, Run], plan: Plan) -> Timings:

@@ -4,9 +4,10 @@ Every ratio is the median over blocks in which all contestants run in turn; the 
 of the blocks stand beside it. Peers take part where they are installed.
 
 Usage:
-    python benchmarks/speed.py [--quick] [--only steps|draws|densities|TEXT] [--json] [--wall]
+    python benchmarks/speed.py [--quick] [--only steps|draws|densities] [--group TEXT] [--json]
 
-``--only`` may also be any part of a family's name, which then runs the training steps of it alone.
+``--group`` keeps the comparisons whose title holds the text, e.g. ``--group "ddpm 3x64"``. Times
+are of the processor; ``--wall`` takes the clock on the wall instead, on a machine that is idle.
 """
 
 import argparse
@@ -28,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small networks, short blocks")
     parser.add_argument("--only", choices=PARTS, help="one part of the table")
+    parser.add_argument("--group", default="", help="comparisons with this in their title")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--wall", action="store_true", help="time on the wall, for an idle machine")
     chosen = parser.parse_args()
@@ -35,7 +37,8 @@ def main() -> None:
     torch.manual_seed(0)
     warnings.simplefilter("ignore")  # of peers
     clock = time.perf_counter if chosen.wall else time.process_time
-    plan = Plan(9, 0.05, clock) if chosen.quick else Plan(15, 0.15, clock)
+    blocks, seconds = (11, 0.1) if chosen.quick else (25, 0.2)
+    plan = Plan(blocks, seconds, clock, chosen.group)
     rows: list[Row] = []
     for name, part in PARTS.items():
         if chosen.only in (None, name):

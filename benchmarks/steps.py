@@ -199,8 +199,10 @@ PEERS = {
 
 def step_rows(family: str, plan: Plan, options: dict[str, Any], size: str) -> list[Row]:
     """Ours and the peers over the bare step."""
-    fit = fitting(family, **options)
     group = f"training step, {family} {size}, batch {BATCH}"
+    if plan.group not in group:
+        return []
+    fit = fitting(family, **options)
     runs = {"bare": BARE[family](fit), "ours": ours(fit)}
     missing = absent(*PEERS.get(family, []))
     runs |= {n: peer_of_paths(n, fit) for n in PEERS.get(family, []) if n not in missing}
@@ -216,8 +218,10 @@ def step_rows(family: str, plan: Plan, options: dict[str, Any], size: str) -> li
 
 def coupled_rows(plan: Plan, options: dict[str, Any], size: str) -> list[Row]:
     """Flow matching with optimally coupled batches."""
-    fit = fitting("flow_matching", coupling="ot", **options)
     group = f"training step, flow_matching coupling=ot {size}, batch {BATCH}"
+    if plan.group not in group:
+        return []
+    fit = fitting("flow_matching", coupling="ot", **options)
     runs = {"bare": bare_regression(fit), "ours": ours(fit)}
     missing = absent("torchcfm")
     if not missing:

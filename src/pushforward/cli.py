@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -419,8 +420,20 @@ def exit_codes(debug: bool) -> Iterator[list[int]]:
         code[0] = report(70, f"this is a bug, please report it ({where}); --debug shows more")
 
 
+def note(message: Warning | str, *_: Any) -> None:
+    """A warning as one line, once."""
+    line = f"pushforward: note: {' '.join(str(message).split())}"[:300]
+    if line not in noted:
+        noted.add(line)
+        say(line)
+
+
+noted: set[str] = set()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The program."""
+    warnings.showwarning = note
     words = sys.argv[1:] if arguments is None else arguments
     with exit_codes("--debug" in words) as code:
         try:

@@ -23,7 +23,7 @@ from .model import Likelihood
 from .progress import Interrupted, Update, bar
 
 MEASURED = 5000  # test rows that samples are compared with
-SCORED = 2000  # test rows whose likelihood is evaluated when that takes an integral
+SCORED = 2000  # test rows whose likelihood is evaluated when it is no closed form, fewer if long
 PRIMARY = "energy"
 REPORT = 20.0  # seconds kept for the report
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
@@ -296,8 +296,9 @@ class Clock:
         if self.total is None or not fits:
             return self.minutes
         left = 60 * self.total - REPORT - (time.monotonic() - self.started)
-        each = max(self.measuring) if self.measuring else GUESS
-        return max((left / fits - each) / 60, 0.02)
+        each = sum(self.measuring) / len(self.measuring) if self.measuring else GUESS
+        # at least half of a share goes into training, even if the measuring then runs over
+        return max(left / fits - each, left / fits / 2, 1.0) / 60
 
 
 def one(
@@ -360,7 +361,8 @@ def measure(
         max_n=MEASURED,
     )
     if model.likelihood is not Likelihood.NONE:
-        rows = slice(None, SCORED)
+        costly = model.likelihood is not Likelihood.EXACT  # one integral for each datum
+        rows = slice(None, max(100, SCORED * 8 // max(8, test.x[0].size)) if costly else None)
         y = None if test.y is None else test.y[rows]
         values = model.log_prob(test.schema.restore(test.x[rows]), y, seed=entry.seed)
         entry.nll = metrics.nll(values, seed=entry.seed)
