@@ -433,7 +433,7 @@ noted: set[str] = set()
 
 def main(arguments: list[str] | None = None) -> None:
     """The program."""
-    warnings.showwarning = note
+    warnings.showwarning = note  # type: ignore[assignment]  # any callable will do
     words = sys.argv[1:] if arguments is None else arguments
     with exit_codes("--debug" in words) as code:
         try:
