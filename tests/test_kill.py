@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import traceback
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ def in_child(work, kill_after=None):
             work()
             os._exit(0)
         except BaseException:  # noqa: B036 the child must not return into the test runner
+            traceback.print_exc()
             os._exit(1)
     if kill_after is not None:
         time.sleep(kill_after)

@@ -8,7 +8,7 @@ from torch import nn
 
 from pushforward.errors import NumericalError
 from pushforward.model import GenerativeModel, Likelihood, Recipe
-from pushforward.training import Trainer, batches, held_out, learning_rate
+from pushforward.training import Player, Trainer, batches, held_out, learning_rate
 
 PLAIN = Recipe(steps=10, batch=16, lr=1e-2, warmup=0, ema=0.0, clip=1e9)
 
@@ -54,12 +54,39 @@ def test_accumulating_batches_equals_one_large_batch():
 
 
 def test_gradients_are_clipped_to_the_given_norm():
+    for most in (0.5, 1e9):
+        model = Mean()
+        player = Trainer(model, PLAIN, 10).players["model"]
+        model.loss(torch.full((8, 2), 100.0))["square"].backward()
+        assert player.clip(most) == pytest.approx(200 * 2**0.5)  # 2 (x - 0), twice
+        expected = torch.full((2,), -200.0) * min(1.0, most / (200 * 2**0.5))
+        torch.testing.assert_close(model.location.grad, expected)
+
+
+def test_a_step_is_that_of_adamw_on_every_parameter():
+    network = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
+    other, player = copy.deepcopy(network), Player(network)
+    adamw = torch.optim.AdamW(other.parameters(), 1e-2, (0.8, 0.9), weight_decay=0.1)
+    for k in range(1, 21):
+        x = torch.randn(16, 3)
+        player.gradient.zero_()
+        adamw.zero_grad()
+        for module in (network, other):
+            (k * module(x)).square().mean().backward()
+        norms = [player.clip(1.0), float(nn.utils.clip_grad_norm_(other.parameters(), 1.0))]
+        assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+        player.move(1e-2, (0.8, 0.9), 0.1)
+        adamw.step()
+    for a, b in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_loaded_weights_are_the_ones_that_learn():
     model = Mean()
-    trainer = Trainer(model, PLAIN._replace(clip=0.5), 10)
-    trainer.optimizers["model"] = torch.optim.SGD(model.parameters(), 1.0)
-    trainer.step(iter([(torch.full((8, 2), 100.0), None)]))
-    rate = learning_rate(PLAIN, 0, 10)
-    assert model.location.detach().norm() == pytest.approx(0.5 * rate, rel=1e-4)
+    trainer = Trainer(model, PLAIN, 10)
+    model.load_state_dict({"location": torch.tensor([5.0, -5.0])})
+    trainer.step(batches(torch.zeros(8, 2), 8))
+    assert (model.location.abs() < 5).all()
 
 
 def test_the_average_is_the_average_of_the_weights():

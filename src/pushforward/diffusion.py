@@ -2,10 +2,12 @@ r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choi
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from .errors import UsageError
 from .model import GenerativeModel, Likelihood
@@ -13,12 +15,13 @@ from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import ode, samplers
 from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from .theory.paths import Path
-from .theory.predictions import Prediction, target
+from .theory.predictions import Prediction
 from .theory.samplers import Sampler
 
 
-def uniform(path: Path, u: Tensor) -> Tensor:
-    r""":math:`t \sim U(t_{\min}, t_{\max})`."""
+def evenly(path: Path, count: int = 8192) -> Tensor:
+    """The midpoints of ``count`` equal parts of ``[t_min, t_max]``, in float64."""
+    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return path.t_min + (path.t_max - path.t_min) * u
 
 
@@ -32,9 +35,19 @@ def independent(x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
     return x, eps
 
 
-def stratified(n: int, like: Tensor) -> Tensor:
-    """One uniform number in each of ``n`` equal intervals: the same law, a smaller variance."""
-    return (torch.randperm(n, device=like.device) + torch.rand_like(like.flatten(1)[:, 0])) / n
+def stratified(n: int, levels: int) -> Tensor:
+    r"""``n`` numbers :math:`k_i = (k + \lfloor i L / n \rfloor) \bmod L` of L levels, k uniform.
+
+    Each is uniform and together they are spread evenly: the mean of a function of them has a much
+    smaller variance than that of independent numbers (Kingma et al., 2021, appendix I).
+    """
+    return (spread(n, levels) + torch.randint(levels, (1,))) % levels
+
+
+@cache
+def spread(n: int, levels: int) -> Tensor:
+    r""":math:`\lfloor i L / n \rfloor` for i = 0, ..., n - 1."""
+    return torch.arange(n) * levels // n
 
 
 class Diffusion(GenerativeModel):
@@ -52,7 +65,8 @@ class Diffusion(GenerativeModel):
         path: The scales :math:`\alpha_t, \sigma_t`.
         prediction: The target :math:`(a_t, b_t)`.
         weight: The weight :math:`w_t`.
-        time: The law of :math:`t` in training, as a function of a uniform number.
+        times: The times to train at, each as often as the others, ``(L,)``; by default many, spread
+            evenly over the path.
         coupling: Pairs data with noise, e.g. by optimal transport.
         sampler: The default sampler.
         steps: Its default number of steps.
@@ -60,6 +74,7 @@ class Diffusion(GenerativeModel):
     """
 
     likelihood = Likelihood.ODE
+    table: Tensor
 
     def __init__(
         self,
@@ -69,7 +84,7 @@ class Diffusion(GenerativeModel):
         path: Path,
         prediction: Prediction,
         weight: Callable[[Path, Tensor], Tensor] = unit,
-        time: Callable[[Path, Tensor], Tensor] = uniform,
+        times: Tensor | None = None,
         coupling: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = independent,
         sampler: Sampler = samplers.ddpm,
         steps: int = 50,
@@ -78,20 +93,34 @@ class Diffusion(GenerativeModel):
         super().__init__()
         self.denoiser = NetworkDenoiser(net, path, prediction)
         self.event_shape, self.path = event_shape, path
-        self.weight, self.time, self.coupling = weight, time, coupling
+        self.weight, self.coupling = weight, coupling
+        table = self.coefficients(evenly(path) if times is None else times)
+        table = table.to(torch.get_default_dtype())
+        self.register_buffer("table", table, persistent=False)
         self.sampler, self.steps, self.dropout = sampler, steps, dropout
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The regression's error in the units of the target, per datum."""
-        return {"regression": self.error(x, self.time(self.path, stratified(len(x), x)), c)}
-
-    def error(self, x: Data, t: Times, c: Condition) -> Scalar:
-        """The weighted squared error at given times."""
+        """The weighted squared error per datum, at times that are spread evenly over the batch."""
         x, eps = self.coupling(x, torch.randn_like(x))
-        x_t = self.path.interpolate(x, eps, t)
-        y = target(self.path, self.denoiser.prediction, x, eps, t)
-        error = (self.denoiser.output(x_t, t, self.hidden(c)) - y).square().flatten(1).sum(1)
-        return (error if self.weight is unit else self.weight(self.path, t) * error).mean()
+        k = stratified(len(x), len(self.table)).to(x.device)
+        rows = self.table[k].view(len(x), -1, *[1] * (x.ndim - 1))
+        signal, noise, a, b, weight, clock = rows.unbind(1)
+        x_t, y = torch.addcmul(signal * x, noise, eps), torch.addcmul(a * x, b, eps)
+        output = self.denoiser.net(x_t, clock.flatten(), self.hidden(c))
+        return {"regression": mse_loss(weight * output, y, reduction="sum") / len(x)}
+
+    def coefficients(self, t: Times) -> Tensor:
+        r"""All that the regression needs to know of a time, ``(len(t), 6)``.
+
+        .. math:: \alpha_t/s_t,\quad \sigma_t/s_t,\quad \sqrt{w_t}\,a_t,\quad \sqrt{w_t}\,b_t,
+            \quad \sqrt{w_t},\quad \text{clock}(t)
+
+        with :math:`s_t^2 = \alpha_t^2 + \sigma_t^2`: the network sees :math:`x_t/s_t`.
+        """
+        path, weight = self.path, self.weight(self.path, t).sqrt()
+        (alpha, sigma), (a, b), s = path(t), self.denoiser.prediction(path, t), path.scale(t)
+        rows = [alpha / s, sigma / s, weight * a, weight * b, weight, path.clock(t)]
+        return torch.stack(rows, dim=1)
 
     def hidden(self, c: Condition) -> Condition:
         """Hide some conditions, so that the network learns the unconditional law as well."""

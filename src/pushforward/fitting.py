@@ -165,6 +165,11 @@ def recipe_of(
     return recipe, recipe._asdict()
 
 
+def recipe_from(plain: dict[str, Any]) -> Recipe:
+    """A recipe that was written as JSON, which knows no tuples."""
+    return Recipe(**plain | {"betas": tuple(plain["betas"])})
+
+
 @dataclass
 class Run:
     """A fit in progress: data on the device, the trainer, and what decides when it ends."""
@@ -180,7 +185,7 @@ class Run:
     save_seconds: float = 20.0
     first: float | None = None
     best: float | None = None
-    best_count: int = 0
+    worse: int = 0
     best_weights: dict[str, Tensor] | None = None
     evaluations: int = 0
 
@@ -226,7 +231,7 @@ class Run:
         if fingerprint(samples) != config["data"]:
             raise DataError("the data differ from those the run was fitted to; start a new run")
         fitted = assemble(config, samples.schema)
-        run = cls.over(samples, fitted, Recipe(**config["recipe"]), device, prepared=True)
+        run = cls.over(samples, fitted, recipe_from(config["recipe"]), device, prepared=True)
         fitted.history = found.history
         state = dict(found.plain["state"])
         fitted.model.load_state_dict(found.tensors["model"])
@@ -236,7 +241,7 @@ class Run:
         if steps is not None:
             run.trainer.steps = steps
         run.seconds, run.first, run.best = state["seconds"], state["first"], state["best"]
-        run.best_count = state["best_count"]
+        run.worse = state["worse"]
         run.evaluations, run.best_weights = state["evaluations"], found.tensors.get("best")
         return run
 
@@ -311,7 +316,7 @@ class Run:
 
     def finished(self) -> bool:
         """Whether patience is used up: the held-out loss has long been clearly worse."""
-        return self.best is not None and self.evaluations - self.best_count >= PATIENCE
+        return self.worse >= PATIENCE
 
     def evaluate(self, number: int) -> None:
         """Keep the averaged weights if none before were clearly better on held-out data."""
@@ -325,9 +330,10 @@ class Run:
             self.fitted.history[-1]["validation"] = value
         self.first = value if self.first is None else self.first
         self.best = value if self.best is None else min(self.best, value)
+        self.worse += 1
         # within the noise of the best, later weights are better: the learning rate has fallen
         if value <= self.best + MARGIN * max(self.first - self.best, 0.0):
-            self.best_count = number
+            self.worse = 0
             state = self.trainer.average.state_dict()
             self.best_weights = {k: v.detach().clone() for k, v in state.items()}
 
@@ -364,7 +370,7 @@ class Run:
             "seconds": round(time.monotonic() - self.started, 3),
             "first": self.first,
             "best": self.best,
-            "best_count": self.best_count,
+            "worse": self.worse,
             "evaluations": self.evaluations,
             "done": done,
         }

@@ -124,13 +124,5 @@ class GenerativeModel(nn.Module, abc.ABC):
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers on the device and in the precision of the model."""
-        like = next(iter(self.state_dict(keep_vars=True).values()))
+        like = next(v for v in self.state_dict(keep_vars=True).values() if v.is_floating_point())
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
-
-
-@torch.no_grad()
-def follow(target: nn.Module, source: nn.Module, decay: float) -> None:
-    r""":math:`\theta^- \gets \mu\,\theta^- + (1 - \mu)\,\theta`; buffers are copied."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)
-    for a, b in zip(target.buffers(), source.buffers(), strict=True):
-        a.copy_(b)

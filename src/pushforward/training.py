@@ -4,16 +4,19 @@ The loop is plain PyTorch. Lightning Fabric would hide the device and precision 
 four lines here, at the price of a two-second import and a wrapper around every module.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .errors import NumericalError
-from .model import GenerativeModel, Recipe, follow
+from .model import GenerativeModel, Recipe
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -38,8 +41,60 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.lr * warm * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
 
 
+class Player:
+    """The parameters of a module as one vector, of which they become views, and its optimizer.
+
+    Clipping, the optimizer and the average are then one kernel each, however many layers there
+    are; in small networks they would otherwise take as long as the backward pass. The optimizer is
+    the kernel of PyTorch's fused AdamW (Loshchilov & Hutter, 2019), for the same reason.
+
+    Arguments:
+        module: Its learning parameters are of one type and on one device.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parts = [part for part in module.parameters() if part.requires_grad]
+        self.value = torch.cat([part.detach().flatten() for part in self.parts])
+        self.gradient, self.first, self.second = (torch.zeros_like(self.value) for _ in range(3))
+        self.moves = torch.zeros((), device=self.value.device)
+        sizes = [part.numel() for part in self.parts]
+        views = zip(self.value.split(sizes), self.gradient.split(sizes), strict=True)
+        for part, (value, gradient) in zip(self.parts, views, strict=True):
+            part.data, part.grad = value.view_as(part), gradient.view_as(part)
+
+    def clip(self, most: float) -> float:
+        """Shorten the gradient to a norm of at most ``most``; the norm that it had."""
+        norm = float(torch.linalg.vector_norm(self.gradient))
+        if most < norm < math.inf:
+            self.gradient.mul_(most / norm)
+        return norm
+
+    @torch.no_grad()
+    def move(self, lr: float, betas: tuple[float, float], decay: float) -> None:
+        """One step of AdamW down the gradient."""
+        torch._fused_adamw_(
+            [self.value],
+            [self.gradient],
+            [self.first],
+            [self.second],
+            [],
+            [self.moves.add_(1)],
+            lr=lr,
+            beta1=betas[0],
+            beta2=betas[1],
+            weight_decay=decay,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next move depends on besides the weights and the gradient."""
+        return {"first": self.first, "second": self.second, "moves": self.moves}
+
+
 class Trainer:
-    """What survives between steps: the model, one optimizer per player, the average, the count.
+    """What survives between steps: the model, its players, the average, the count.
 
     Arguments:
         model: Any generative model.
@@ -64,13 +119,12 @@ class Trainer:
         autocast: torch.dtype | None = None,
     ) -> None:
         self.model, self.recipe, self.steps = model, recipe, steps
-        self.optimizers = {
-            name: torch.optim.AdamW(
-                module.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.decay, fused=True
-            )
-            for name, module in model.players().items()
-        }
-        self.average = copy.deepcopy(model).eval() if recipe.ema else model
+        self.averaged = copy.deepcopy(model).eval() if recipe.ema else model
+        self.players = {name: Player(module) for name, module in model.players().items()}
+        self.averages = {}
+        if self.averaged is not model:
+            players = self.averaged.players()
+            self.averages = {name: Player(module).value for name, module in players.items()}
         self.accumulate, self.autocast, self.count = accumulate, autocast, 0
 
     def run(self, data: Iterator[Batch]) -> Iterator[Record]:
@@ -84,35 +138,49 @@ class Trainer:
         Raises:
             NumericalError: If a loss or a gradient is not finite; the weights are those of before.
         """
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         terms: dict[str, Tensor] = {}
         rate = learning_rate(self.recipe, self.count, self.steps)
-        for player, loss in self.model.objectives():
-            optimizer = self.optimizers[player]
-            (group,) = optimizer.param_groups
-            group["lr"] = rate
-            optimizer.zero_grad()
+        for name, loss in self.model.objectives():
+            player = self.players[name]
+            # one player's gradient and nobody else's
+            inputs = player.parts if len(self.players) > 1 else None
+            player.gradient.zero_()
             for _ in range(self.accumulate):
                 x, c = next(data)
-                with torch.autocast(x.device.type, self.autocast, enabled=bool(self.autocast)):
+                with self.precision(x.device.type):
                     parts = loss(x, c)
-                total = torch.stack(list(parts.values())).sum() / self.accumulate
-                total.backward(inputs=group["params"])  # this player's gradient and nobody else's
+                    total = reduce(add, parts.values())
+                (total / self.accumulate if self.accumulate > 1 else total).backward(inputs=inputs)
                 terms.update((name, part.detach()) for name, part in parts.items())
-            norm = nn.utils.clip_grad_norm_(group["params"], self.recipe.clip)
-            if not math.isfinite(total.detach() + norm):
-                raise NumericalError(self.diagnosis(player, parts, norm))
-            optimizer.step()
+            norm = player.clip(self.recipe.clip)
+            if not math.isfinite(float(total.detach()) + norm):
+                raise NumericalError(self.diagnosis(name, parts, norm))
+            player.move(rate, self.recipe.betas, self.recipe.decay)
         self.count += 1
-        if self.average is not self.model:
-            # early weights are poor: the window of the average grows with the run
-            follow(self.average, self.model, min(self.recipe.ema, self.count / (self.count + 9)))
+        # early weights are poor: the window of the average grows with the run
+        decay = min(self.recipe.ema, self.count / (self.count + 9))
+        for name, average in self.averages.items():
+            average.lerp_(self.players[name].value, 1 - decay)
         return Record(self.count, terms)
 
-    def diagnosis(self, player: str, parts: dict[str, Tensor], norm: Tensor) -> str:
+    @property
+    def average(self) -> GenerativeModel:
+        """The model with averaged weights; its buffers are those of the model now."""
+        if self.averaged is not self.model:
+            for a, b in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                a.copy_(b)
+        return self.averaged
+
+    def precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
+        """Automatic mixed precision, if it is on."""
+        return torch.autocast(device, self.autocast) if self.autocast else contextlib.nullcontext()
+
+    def diagnosis(self, player: str, parts: dict[str, Tensor], norm: float) -> str:
         """Which number was not finite, in one line."""
-        bad = [f"{name} = {float(v)}" for name, v in parts.items() if not v.isfinite()]
-        what = ", ".join(bad) or f"gradient norm = {float(norm)}"
+        bad = [f"{name} = {float(v.detach())}" for name, v in parts.items() if not v.isfinite()]
+        what = ", ".join(bad) or f"gradient norm = {norm}"
         return f"step {self.count + 1}, {player}: {what}; lower lr, or look for extreme values"
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -120,22 +188,16 @@ class Trainer:
         tensors = {"rng": torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
-        for player, optimizer in self.optimizers.items():
-            for i, slots in optimizer.state_dict()["state"].items():
-                tensors |= {f"{player}.{i}.{name}": value for name, value in slots.items()}
+        for name, player in self.players.items():
+            tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
         return tensors, {"count": self.count, "steps": self.steps}
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from ``state``; the weights are loaded by whoever holds them."""
         self.count, self.steps = plain["count"], plain["steps"]
-        for player, optimizer in self.optimizers.items():
-            state = optimizer.state_dict()
-            for key, value in tensors.items():
-                name, _, rest = key.partition(".")
-                if name == player:
-                    i, slot = rest.split(".")
-                    state["state"].setdefault(int(i), {})[slot] = value
-            optimizer.load_state_dict(state)
+        for name, player in self.players.items():
+            for slot, value in player.state().items():
+                value.copy_(tensors[f"{name}.{slot}"])
         torch.set_rng_state(tensors["rng"])
         if "rng.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["rng.cuda"])

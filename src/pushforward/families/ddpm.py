@@ -43,12 +43,6 @@ def of_noise(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
     return weight
 
 
-def nodes(path: Path, u: Tensor) -> Tensor:
-    r""":math:`t = k/T` with :math:`k` uniform on :math:`1, \dots, T`."""
-    table: paths.DDPM = path  # type: ignore[assignment]
-    return ((u * table.steps).floor() + 1).clamp(max=table.steps) / table.steps
-
-
 class DDPM(Diffusion):
     """A diffusion over the table of a Markov chain, which also has a variational bound."""
 
@@ -140,6 +134,7 @@ def build(
         raise UsageError(f"schedule is {schedule!r}; choose from {', '.join(SCHEDULES)}")
     if prediction not in PREDICTIONS:
         raise UsageError(f"prediction is {prediction!r}; choose from {', '.join(PREDICTIONS)}")
+    path = paths.DDPM(SCHEDULES[schedule](chain))
     return DDPM(
         TimeMLP(
             event.shape,
@@ -149,10 +144,10 @@ def build(
             waves=waves_for(event.shape, waves),
         ),
         event.shape,
-        path=paths.DDPM(SCHEDULES[schedule](chain)),
+        path=path,
         prediction=PREDICTIONS[prediction],
         weight=of_noise(PREDICTIONS[prediction]),
-        time=nodes,
+        times=path.chain()[:-1],
         sampler=samplers.by_name(sampler),
         steps=steps,
     )
