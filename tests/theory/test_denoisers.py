@@ -71,6 +71,21 @@ def test_a_perfect_network_is_the_exact_denoiser(path, prediction, each):
 
 
 @every_path
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_a_denoiser_prepared_for_a_grid_is_the_denoiser(path, scale):
+    class Conditional(Oracle):
+        def forward(self, x, t, c=None):
+            return super().forward(x, t) * (1 + c[:, :1])
+
+    network = Conditional(mixture(), path, predictions.v)
+    denoiser = Guided(NetworkDenoiser(network, path, predictions.v), scale)
+    x, c, times = torch.randn(9, 2), torch.rand(9, 3), torch.tensor([0.8, 0.5, 0.1])
+    for t, function in zip(times, denoiser.at(times, c), strict=True):
+        for got, truth in zip(function(x), denoiser(x, t, c), strict=True):
+            torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-9)
+
+
+@every_path
 def test_velocity_is_the_probability_flow_of_the_sde(path):
     """u = f x - g^2 score / 2 (Song et al., 2021, eq. 13)."""
     denoiser, t, x = ExactDenoiser(mixture(), path), torch.tensor(0.37), torch.randn(9, 2)

@@ -292,7 +292,8 @@ def test_langevin_has_the_stationary_variance_of_its_step(snr):
     sigma = float(path.sigma(t))
     D2, h = 0.36 + sigma**2, 2 * (snr * sigma) ** 2
     denoiser = ExactDenoiser(Gaussian(torch.zeros(1), torch.tensor([[0.36]])), path)
-    x = samplers.langevin(denoiser, torch.randn(n, 1) * math.sqrt(D2), t, None, sigma, 60, snr)
+    (now,) = denoiser.at(t[None])
+    x = samplers.langevin(now, torch.randn(n, 1) * math.sqrt(D2), sigma, 60, snr)
     assert float(x.var()) == pytest.approx(D2 / (1 - h / (4 * D2)), rel=5 * math.sqrt(2 / n))
 
 

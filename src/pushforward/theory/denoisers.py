@@ -12,7 +12,7 @@ from ..shapes import Condition, Data, PerDatum, Times, expand, sum_event
 from . import ode, predictions
 from .ode import LogDensity
 from .paths import Path
-from .predictions import Estimate, Prediction, convert, solve
+from .predictions import Estimate, Prediction, convert, inverse, solve
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -23,6 +23,13 @@ class Denoiser(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
         """Both posterior means."""
+
+    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
+        """The denoiser at each time of a grid, a function of the data alone, as samplers need it.
+
+        A subclass may compute here, once for the whole grid, what depends on time only.
+        """
+        return [lambda x_t, t=t: self(x_t, t, c) for t in times]  # type: ignore[misc]
 
     def score(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         r""":math:`\nabla \log p_t(x_t) = -\mathbb E[\varepsilon \mid x_t] / \sigma_t`."""
@@ -95,6 +102,23 @@ class NetworkDenoiser(Denoiser):
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
         return solve(self.path, self.prediction, x_t, self.output(x_t, t, c), t)
 
+    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
+        """The same with the scales of the whole grid as Python numbers."""
+        exact = times.cpu().double()
+        columns = [self.path.scale(exact), *inverse(self.path, self.prediction, exact)]
+        rows = torch.stack(columns, dim=1).tolist()
+
+        def function(clock: Tensor, scale: float, *k: float) -> Callable[[Data], Estimate]:
+            p, q, r, s = k
+
+            def estimate(x_t: Data) -> Estimate:
+                y = self.net(x_t if scale == 1 else x_t / scale, clock, c)
+                return Estimate(torch.add(p * x_t, y, alpha=q), torch.add(r * x_t, y, alpha=s))
+
+            return estimate
+
+        return [function(clock, *row) for clock, row in zip(self.path.clock(times), rows)]
+
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same in one conversion: finite wherever the network predicts the velocity."""
         y = self.output(x_t, t, c)
@@ -119,10 +143,25 @@ class Guided(Denoiser):
             return self.denoiser(x_t, t, c)
         if self.scale == 0:
             return self.denoiser(x_t, t, torch.zeros_like(c))
-        both = self.denoiser(  # one call of twice the batch
-            torch.cat([x_t, x_t]),
-            torch.cat([t, t]) if t.ndim else t,
-            torch.cat([torch.zeros_like(c), c]),
+        return self.mix(  # one call of twice the batch
+            self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, twice(c))
         )
+
+    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
+        """Both estimates in one call of twice the batch."""
+        if c is None or self.scale == 1:
+            return self.denoiser.at(times, c)
+        if self.scale == 0:
+            return self.denoiser.at(times, torch.zeros_like(c))
+        functions = self.denoiser.at(times, twice(c))
+        return [lambda x, f=f: self.mix(f(torch.cat([x, x]))) for f in functions]  # type: ignore[misc]
+
+    def mix(self, both: Estimate) -> Estimate:
+        """Extrapolate from the unconditional half of a batch to the conditional one."""
         (x_free, x), (eps_free, eps) = (z.chunk(2) for z in both)
         return Estimate(torch.lerp(x_free, x, self.scale), torch.lerp(eps_free, eps, self.scale))
+
+
+def twice(c: Tensor) -> Tensor:
+    """No condition, then the condition."""
+    return torch.cat([torch.zeros_like(c), c])

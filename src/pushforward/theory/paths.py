@@ -289,6 +289,9 @@ class DDPM(VariancePreserving):
         slope = m + u * (2 * (3 * (q - p) - 2 * m - n) + u * 3 * (m + n - 2 * (q - p)))
         return (self.steps * slope).to(t)
 
+    def spaced(self, count: int) -> Tensor:
+        return _spaced(self, count).clone()
+
     def chain(self) -> Tensor:
         """All times T/T, ..., 1/T, 0 of the table: the grid of ancestral sampling as trained."""
         return torch.arange(self.steps, -1, -1, dtype=torch.float64) / self.steps
@@ -340,6 +343,12 @@ def _table(path: DDPM, device: torch.device) -> tuple[Tensor, Tensor]:
     """The nodes on a device, in the best precision that it has, copied there once."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return path.total.to(device, dtype), path.slopes.to(device, dtype)
+
+
+@cache
+def _spaced(path: DDPM, count: int) -> Tensor:
+    """The grid of the continuous path, whose bisection takes as long as several networks."""
+    return VariancePreserving.spaced(path, count)
 
 
 def cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tensor:

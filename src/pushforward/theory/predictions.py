@@ -83,10 +83,14 @@ def convert(path: Path, source: Prediction, goal: Prediction, x_t: Data, y: Data
     return (a_goal * b - b_goal * a) / det * x_t + (alpha * b_goal - sigma * a_goal) / det * y
 
 
-def solve(path: Path, prediction: Prediction, x_t: Data, y: Data, t: Times) -> Estimate:
-    r"""Invert :math:`x_t = \alpha_t x + \sigma_t \varepsilon,\ y = a_t x + b_t \varepsilon`."""
-    t = expand(t, x_t)
+def inverse(path: Path, prediction: Prediction, t: Tensor) -> tuple[Tensor, ...]:
+    r"""The coefficients of :math:`\hat x = p\,x_t + q\,y,\ \hat\varepsilon = r\,x_t + s\,y`."""
     (alpha, sigma), (a, b) = path(t), prediction(path, t)
     det = alpha * b - sigma * a
-    # the quotients have the shape of t: two passes over the data for each unknown
-    return Estimate(x=b / det * x_t - sigma / det * y, eps=alpha / det * y - a / det * x_t)
+    return b / det, -sigma / det, -a / det, alpha / det
+
+
+def solve(path: Path, prediction: Prediction, x_t: Data, y: Data, t: Times) -> Estimate:
+    r"""Invert :math:`x_t = \alpha_t x + \sigma_t \varepsilon,\ y = a_t x + b_t \varepsilon`."""
+    p, q, r, s = inverse(path, prediction, expand(t, x_t))
+    return Estimate(x=p * x_t + q * y, eps=r * x_t + s * y)

@@ -14,7 +14,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import wraps
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -22,9 +21,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..shapes import Condition
-from . import ode
 from .denoisers import Denoiser
-from .paths import Path
 from .predictions import Estimate
 
 Sampler = Callable[..., Iterator[Tensor]]
@@ -47,13 +44,15 @@ def without_graph(sampler: Sampler) -> Sampler:
 
 
 class Step(NamedTuple):
-    """One step of a grid: times on the device of the data, scales as numbers."""
+    """One step of a grid, from t to s: the denoiser at both ends, and the scales as numbers."""
 
-    t: Tensor
-    s: Tensor
+    now: Callable[[Tensor], Estimate]
+    ahead: Callable[[Tensor], Estimate]
+    t: float
+    s: float
     alpha_t: float
-    sigma_t: float
     alpha_s: float
+    sigma_t: float
     sigma_s: float
 
     @property
@@ -61,19 +60,29 @@ class Step(NamedTuple):
         """Whether the step starts without signal or ends without noise."""
         return self.alpha_t == 0 or self.sigma_s == 0
 
-    def ddim(self, estimate: Estimate) -> Tensor:
-        r""":math:`\alpha_s \hat x + \sigma_s \hat\varepsilon`."""
-        return self.alpha_s * estimate.x + self.sigma_s * estimate.eps
+    def ddim(self, estimate: Estimate, eta: float = 0.0) -> Tensor:
+        r""":math:`\alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z)`.
+
+        The part :math:`\tau = \eta^2(1 - \alpha_t^2\sigma_s^2 / \alpha_s^2\sigma_t^2)` of the noise
+        is drawn anew.
+        """
+        kept = (self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2
+        tau = eta**2 * (1 - kept)
+        scale = self.sigma_s * math.sqrt(1 - tau)
+        x = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=scale)
+        if tau and self.sigma_s:
+            x = torch.add(x, torch.randn_like(x), alpha=self.sigma_s * math.sqrt(tau))
+        return x
 
 
-def plan(path: Path, x: Tensor, times: Tensor) -> list[Step]:
+def plan(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> list[Step]:
     """The steps of a grid, its times rounded to the precision of the data first."""
     times = times.to(x)
-    alpha, sigma = (z.tolist() for z in path(times.cpu().double()))
-    return [
-        Step(t, s, a, b, c, d)
-        for (t, s), (a, c), (b, d) in zip(pairwise(times), pairwise(alpha), pairwise(sigma))
-    ]
+    exact = times.cpu().double()
+    functions = denoiser.at(times, c)
+    columns = [functions, exact.tolist(), *(z.tolist() for z in denoiser.path(exact))]
+    ends = [end for column in columns for end in (column[:-1], column[1:])]
+    return [Step(*row) for row in zip(*ends)]
 
 
 @without_graph
@@ -85,13 +94,8 @@ def ddim(
     .. math:: x_s = \alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z),\quad
         \tau = \eta^2\Big(1 - \frac{\alpha_t^2\sigma_s^2}{\alpha_s^2\sigma_t^2}\Big)
     """
-    for step in plan(denoiser.path, x, times):
-        estimate = denoiser(x, step.t, c)
-        kept = (step.alpha_t * step.sigma_s / (step.alpha_s * step.sigma_t)) ** 2
-        tau = eta**2 * (1 - kept)
-        x = step.alpha_s * estimate.x + step.sigma_s * math.sqrt(1 - tau) * estimate.eps
-        if tau and step.sigma_s:
-            x = x + step.sigma_s * math.sqrt(tau) * torch.randn_like(x)
+    for step in plan(denoiser, x, times, c):
+        x = step.ddim(step.now(x), eta)
         yield x
 
 
@@ -108,15 +112,15 @@ def ddpm(
     ``variance`` is v: 0 is exact for data at one point, 1 for standard normal data; in between as
     in Nichol & Dhariwal (2021). No noise is added in the step that ends at data.
     """
-    for step in plan(denoiser.path, x, times):
-        estimate = denoiser(x, step.t, c)
+    for step in plan(denoiser, x, times, c):
+        estimate = step.now(x)
         ratio = step.alpha_t / step.alpha_s * step.sigma_s / step.sigma_t
         # mu-tilde in terms of both posterior means: alpha_s x + sigma_s ratio eps
-        x = step.alpha_s * estimate.x + step.sigma_s * ratio * estimate.eps
+        x = torch.add(step.alpha_s * estimate.x, estimate.eps, alpha=step.sigma_s * ratio)
         if step.sigma_s:
             deviation = math.sqrt(max(1 - ratio**2, 0.0))
             size = step.sigma_t**variance * step.sigma_s ** (1 - variance) * deviation
-            x = x + size * torch.randn_like(x)
+            x = torch.add(x, torch.randn_like(x), alpha=size)
         yield x
 
 
@@ -126,20 +130,22 @@ def euler(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> 
 
     On paths that are straight in t (`Linear`, `EDM`) this is DDIM.
     """
-    times = times.to(x)
-    for t, h in zip(times, times.diff().tolist()):
-        x = torch.add(x, denoiser.velocity(x, t, c), alpha=h)
+    rates = zip(*(z.tolist() for z in denoiser.path.rates(times.to(x).cpu().double())))
+    for step, (d_alpha, d_sigma) in zip(plan(denoiser, x, times, c), rates):
+        estimate = step.now(x)
+        x = torch.add(x, estimate.x, alpha=(step.s - step.t) * d_alpha)
+        x = torch.add(x, estimate.eps, alpha=(step.s - step.t) * d_sigma)
         yield x
 
 
 @without_graph
 def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> Iterator[Tensor]:
     """Second-order steps, NFE 2 and 1 for the last one (Karras et al., 2022, algorithm 1)."""
-    for step in plan(denoiser.path, x, times):
-        estimate = denoiser(x, step.t, c)
+    for step in plan(denoiser, x, times, c):
+        estimate = step.now(x)
         x = step.ddim(estimate)
         if not step.limit:
-            ahead = denoiser(x, step.s, c).eps
+            ahead = step.ahead(x).eps
             h = step.sigma_s - step.alpha_s * step.sigma_t / step.alpha_t
             x = torch.add(x, ahead - estimate.eps, alpha=h / 2)
         yield x
@@ -170,8 +176,8 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
     extrapolated to the middle of the step; the first and the last step are DDIM's.
     """
     before, h_before = None, 0.0
-    for step in plan(denoiser.path, x, times):
-        now = denoiser(x, step.t, c).x
+    for step in plan(denoiser, x, times, c):
+        now = step.now(x).x
         h = log_snr(step.alpha_s, step.sigma_s) - log_snr(step.alpha_t, step.sigma_t)
         if before is None or step.limit or math.isinf(h_before):
             x = exponential(step, x, now)
@@ -188,11 +194,11 @@ def dpmpp_2s(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
     alpha, sigma = path(times.cpu().double())
     ratio = sigma / alpha
     middles = torch.stack([times[:-1], path.inverse((ratio[1:] * ratio[:-1]).sqrt()).to(x)], dim=1)
-    halves = plan(path, x, torch.cat([middles.flatten(), times[-1:]]))[::2]
-    for step, half in zip(plan(path, x, times), halves):
-        now = denoiser(x, step.t, c).x
+    halves = plan(denoiser, x, torch.cat([middles.flatten(), times[-1:]]), c)[::2]
+    for step, half in zip(plan(denoiser, x, times, c), halves):
+        now = step.now(x).x
         if not step.limit:
-            now = denoiser(exponential(half, x, now), half.s, c).x
+            now = half.ahead(exponential(half, x, now)).x
         x = exponential(step, x, now)
         yield x
 
@@ -219,8 +225,8 @@ def ipndm(
     if order not in range(1, 5):
         raise UsageError(f"the order of ipndm is 1, 2, 3 or 4, not {order}")
     past: deque[Tensor] = deque(maxlen=order)
-    for step in plan(denoiser.path, x, times):
-        estimate = denoiser(x, step.t, c)
+    for step in plan(denoiser, x, times, c):
+        estimate = step.now(x)
         if step.alpha_t == 0:  # x / alpha is infinite
             x = step.ddim(estimate)
         else:
@@ -244,12 +250,12 @@ def euler_maruyama(
     The SDE is singular at :math:`\alpha = 0` and needs no noise at data: both steps are DDIM's.
     """
     path = denoiser.path
-    for step in plan(path, x, times):
-        estimate = denoiser(x, step.t, c)
+    for step in plan(denoiser, x, times, c):
+        estimate = step.now(x)
         if step.limit:
             x = step.ddim(estimate)
         else:
-            t, h = step.t.double().cpu(), float(step.s - step.t)
+            t, h = torch.tensor(step.t, dtype=torch.float64), step.s - step.t
             f, g2 = float(path.drift(t)), float(path.diffusion(t))
             x = (1 + f * h) * x + (g2 * h / step.sigma_t) * estimate.eps
             x = x + math.sqrt(-g2 * h) * torch.randn_like(x)
@@ -257,7 +263,7 @@ def euler_maruyama(
 
 
 def langevin(
-    denoiser: Denoiser, x: Tensor, t: Tensor, c: Condition, sigma: float, count: int, snr: float
+    denoise: Callable[[Tensor], Estimate], x: Tensor, sigma: float, count: int, snr: float
 ) -> Tensor:
     r"""Unadjusted Langevin steps at one level of noise.
 
@@ -267,7 +273,7 @@ def langevin(
     :math:`2(r\|z\|/\|\nabla\log p_t\|)^2` would tie each datum to the rest of its batch.
     """
     for _ in range(count):
-        drift = denoiser(x, t, c).eps  # minus sigma times the score
+        drift = denoise(x).eps  # minus sigma times the score
         x = torch.add(x, drift, alpha=-(snr**2) * sigma)
         x = torch.add(x, torch.randn_like(x), alpha=math.sqrt(2) * snr * sigma)
     return x
@@ -284,10 +290,10 @@ def predictor_corrector(
     snr: float = 0.16,
 ) -> Iterator[Tensor]:
     """An ancestral step, then Langevin steps there, NFE 1 + corrections (Song et al., 2021)."""
-    for step in plan(denoiser.path, x, times):
-        x = ode.last(ddim(denoiser, x, torch.stack([step.t, step.s]), c, eta=1.0))
+    for step in plan(denoiser, x, times, c):
+        x = step.ddim(step.now(x), eta=1.0)
         if step.sigma_s:
-            x = langevin(denoiser, x, step.s, c, step.sigma_s, corrections, snr)
+            x = langevin(step.ahead, x, step.sigma_s, corrections, snr)
         yield x
 
 
@@ -306,10 +312,10 @@ def annealed_langevin(
     Between levels x / alpha is kept, which on the path of the paper, alpha = 1, is x. NFE is
     ``corrections`` a step, and 1 more at the end.
     """
-    for step in plan(denoiser.path, x, times):
-        x = langevin(denoiser, x, step.t, c, step.sigma_t, corrections, snr)
+    for step in plan(denoiser, x, times, c):
+        x = langevin(step.now, x, step.sigma_t, corrections, snr)
         if step.sigma_s == 0:
-            x = step.ddim(denoiser(x, step.t, c))
+            x = step.ddim(step.now(x))
         elif step.alpha_t:
             x = step.alpha_s / step.alpha_t * x
         yield x
