@@ -45,7 +45,7 @@ def choose_device(name: str) -> torch.device:
 
 def rows_at_once(event_shape: tuple[int, ...]) -> int:
     """Rows per chunk, from the shape alone, so that the same seed gives the same rows."""
-    return max(64, min(16384, 2**20 // max(int(np.prod(event_shape)), 1)))
+    return max(64, min(4096, 2**20 // max(int(np.prod(event_shape)), 1)))
 
 
 @dataclass

@@ -83,6 +83,8 @@ def test_a_denoiser_prepared_for_a_grid_is_the_denoiser(path, scale):
     for t, function in zip(times, denoiser.at(times, c), strict=True):
         for got, truth in zip(function(x), denoiser(x, t, c), strict=True):
             torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-9)
+    for t, function in zip(times, denoiser.velocities(times, c), strict=True):
+        torch.testing.assert_close(function(x), denoiser.velocity(x, t, c), rtol=1e-9, atol=1e-9)
 
 
 @every_path

@@ -12,7 +12,7 @@ from ..shapes import Condition, Data, PerDatum, Times, expand, sum_event
 from . import ode, predictions
 from .ode import LogDensity
 from .paths import Path
-from .predictions import Estimate, Prediction, convert, inverse, solve
+from .predictions import Estimate, Prediction, conversion, convert, solve
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -30,6 +30,10 @@ class Denoiser(nn.Module, abc.ABC):
         A subclass may compute here, once for the whole grid, what depends on time only.
         """
         return [lambda x_t, t=t: self(x_t, t, c) for t in times]  # type: ignore[misc]
+
+    def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
+        """The velocity at each time of a grid, likewise."""
+        return [lambda x_t, t=t: self.velocity(x_t, t, c) for t in times]  # type: ignore[misc]
 
     def score(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         r""":math:`\nabla \log p_t(x_t) = -\mathbb E[\varepsilon \mid x_t] / \sigma_t`."""
@@ -104,20 +108,32 @@ class NetworkDenoiser(Denoiser):
 
     def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
         """The same with the scales of the whole grid as Python numbers."""
+        goals = self.prepared(times, c, predictions.data, predictions.noise)
+        return [lambda x_t, f=f: Estimate(*f(x_t)) for f in goals]  # type: ignore[misc]
+
+    def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
+        goals = self.prepared(times, c, predictions.velocity)
+        return [lambda x_t, f=f: f(x_t)[0] for f in goals]  # type: ignore[misc]
+
+    def prepared(
+        self, times: Tensor, c: Condition, *goals: Prediction
+    ) -> list[Callable[[Data], list[Data]]]:
+        """At each time of a grid, a function from data to the predictions ``goals``."""
         exact = times.cpu().double()
-        columns = [self.path.scale(exact), *inverse(self.path, self.prediction, exact)]
-        rows = torch.stack(columns, dim=1).tolist()
+        scales = self.path.scale(exact).tolist()
+        columns = [conversion(self.path, self.prediction, goal, exact) for goal in goals]
+        pairs = zip(*(zip(p.tolist(), q.tolist()) for p, q in columns))
 
-        def function(clock: Tensor, scale: float, *k: float) -> Callable[[Data], Estimate]:
-            p, q, r, s = k
+        def function(
+            clock: Tensor, s: float, pairs: tuple[tuple[float, float], ...]
+        ) -> Callable[[Data], list[Data]]:
+            def goals(x_t: Data) -> list[Data]:
+                y = self.net(x_t if s == 1 else x_t / s, clock, c)
+                return [torch.add(p * x_t, y, alpha=q) for p, q in pairs]
 
-            def estimate(x_t: Data) -> Estimate:
-                y = self.net(x_t if scale == 1 else x_t / scale, clock, c)
-                return Estimate(torch.add(p * x_t, y, alpha=q), torch.add(r * x_t, y, alpha=s))
+            return goals
 
-            return estimate
-
-        return [function(clock, *row) for clock, row in zip(self.path.clock(times), rows)]
+        return [function(*row) for row in zip(self.path.clock(times), scales, pairs)]
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same in one conversion: finite wherever the network predicts the velocity."""

@@ -72,25 +72,26 @@ def target(path: Path, prediction: Prediction, x: Data, eps: Data, t: Times) -> 
     return a * x + b * eps
 
 
-def convert(path: Path, source: Prediction, goal: Prediction, x_t: Data, y: Data, t: Times) -> Data:
-    r"""The prediction ``goal`` from the prediction ``source``, whose value is ``y``.
+def conversion(
+    path: Path, source: Prediction, goal: Prediction, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""The coefficients of :math:`x_t` and y in the prediction ``goal``, where ``source`` is y.
 
     .. math:: y' = \frac{(a'b - b'a)\,x_t + (\alpha b' - \sigma a')\,y}{\alpha b - \sigma a}
     """
-    t = expand(t, x_t)
     (alpha, sigma), (a, b), (a_goal, b_goal) = path(t), source(path, t), goal(path, t)
     det = alpha * b - sigma * a
-    return (a_goal * b - b_goal * a) / det * x_t + (alpha * b_goal - sigma * a_goal) / det * y
+    return (a_goal * b - b_goal * a) / det, (alpha * b_goal - sigma * a_goal) / det
 
 
-def inverse(path: Path, prediction: Prediction, t: Tensor) -> tuple[Tensor, ...]:
-    r"""The coefficients of :math:`\hat x = p\,x_t + q\,y,\ \hat\varepsilon = r\,x_t + s\,y`."""
-    (alpha, sigma), (a, b) = path(t), prediction(path, t)
-    det = alpha * b - sigma * a
-    return b / det, -sigma / det, -a / det, alpha / det
+def convert(path: Path, source: Prediction, goal: Prediction, x_t: Data, y: Data, t: Times) -> Data:
+    """The prediction ``goal`` from the prediction ``source``, whose value is ``y``."""
+    p, q = conversion(path, source, goal, expand(t, x_t))
+    return p * x_t + q * y
 
 
 def solve(path: Path, prediction: Prediction, x_t: Data, y: Data, t: Times) -> Estimate:
     r"""Invert :math:`x_t = \alpha_t x + \sigma_t \varepsilon,\ y = a_t x + b_t \varepsilon`."""
-    p, q, r, s = inverse(path, prediction, expand(t, x_t))
+    t = expand(t, x_t)
+    (p, q), (r, s) = (conversion(path, prediction, goal, t) for goal in (data, noise))
     return Estimate(x=p * x_t + q * y, eps=r * x_t + s * y)

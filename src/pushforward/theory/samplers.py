@@ -130,11 +130,9 @@ def euler(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> 
 
     On paths that are straight in t (`Linear`, `EDM`) this is DDIM.
     """
-    rates = zip(*(z.tolist() for z in denoiser.path.rates(times.to(x).cpu().double())))
-    for step, (d_alpha, d_sigma) in zip(plan(denoiser, x, times, c), rates):
-        estimate = step.now(x)
-        x = torch.add(x, estimate.x, alpha=(step.s - step.t) * d_alpha)
-        x = torch.add(x, estimate.eps, alpha=(step.s - step.t) * d_sigma)
+    times = times.to(x)
+    for velocity, h in zip(denoiser.velocities(times, c), times.double().diff().tolist()):
+        x = torch.add(x, velocity(x), alpha=h)
         yield x
 
 
