@@ -209,7 +209,9 @@ class Run:
         model = families.build(family, event, **of_family)
         recipe, fields = recipe_of(model, of_recipe, steps)
         train, _ = split(len(samples.x), extra["seed"])
-        transform = transforms.choose(samples.schema, samples.x[train], discrete=model.discrete)
+        transform = transforms.choose(
+            samples.schema, samples.x[train], discrete=model.discrete, whiten=model.whitened
+        )
         config = extra | {
             "pushforward": __version__,
             "family": family,

@@ -79,6 +79,8 @@ class GenerativeModel(nn.Module, abc.ABC):
     likelihood: Likelihood
     recipe: Recipe = Recipe()
     discrete: bool = False  # data arrive as levels 0, ..., K - 1 and log_prob is a log-mass
+    progress: float = 1.0  # the part of training that is behind; the trainer keeps it
+    whitened: bool = False  # vectors arrive without correlations, not only standardised
 
     @property
     def nfe(self) -> int:

@@ -140,6 +140,7 @@ class Trainer:
         """
         if not self.model.training:
             self.model.train()
+        self.model.progress = min(1.0, self.count / max(self.steps, 1))
         terms: dict[str, Tensor] = {}
         rate = learning_rate(self.recipe, self.count, self.steps)
         for name, loss in self.model.objectives():

@@ -96,6 +96,11 @@ def test_whitening_gives_the_identity_as_covariance():
     torch.testing.assert_close(z.mean(0), torch.zeros(3, dtype=z.dtype), rtol=0, atol=1e-12)
 
 
+def test_whitening_leaves_uncorrelated_columns_alone():
+    x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]).double() * 3 + 5
+    torch.testing.assert_close(whitening(x).forward(x)[0], standardising(x).forward(x)[0])
+
+
 def test_whitening_survives_a_column_that_is_a_sum_of_others():
     x = normal(200, 2)
     x = torch.cat([x, x.sum(1, keepdim=True)], 1)

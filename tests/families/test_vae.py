@@ -23,7 +23,7 @@ from pushforward.families.vae import (
     law,
     rate,
 )
-from pushforward.model import Event, Likelihood
+from pushforward.model import Event, Likelihood, Recipe
 from pushforward.training import Trainer, batches
 
 D, Q, S = 6, 2, 0.4
@@ -219,10 +219,13 @@ def test_an_image_vae_is_the_vector_vae_of_its_entries():
 
 def test_the_weight_of_the_rate_grows_in_training_only():
     model = linear_vae()[0]
-    model.warmup, model.beta = 4, 2.0
+    model.anneal, model.beta, weights = 0.5, 2.0, []
     assert model.eval().rate_weight() == 2.0
-    model.train()
-    assert [float(model.rate_weight()) for _ in range(5)] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    trainer = Trainer(model, Recipe(batch=4), 8)
+    for _ in trainer.run(batches(torch.randn(16, *model.event_shape), 4)):
+        weights.append(model.train().rate_weight())
+    assert weights == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0]
+    assert trainer.average.train().rate_weight() == 2.0
 
 
 def test_a_saved_state_gives_the_same_bound_in_a_fresh_model():

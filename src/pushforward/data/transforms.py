@@ -199,7 +199,8 @@ def choose(schema: Schema, x: np.ndarray, *, discrete: bool, whiten: bool = Fals
         schema: Which columns hold integers, and which are bounded.
         x: The data to fit the transforms on, shape (n, *event).
         discrete: Whether the model takes integers 0, ..., levels - 1.
-        whiten: Whether to remove correlations, for vectors.
+        whiten: Whether to remove correlations of vectors too, where the data are many enough to
+            tell them: at least five for each of 2 to 128 columns.
 
     Raises:
         UsageError: If the model takes integers and the data are others.
@@ -216,7 +217,8 @@ def choose(schema: Schema, x: np.ndarray, *, discrete: bool, whiten: bool = Fals
         upper = tuple(None if c.bounds[1] is None else c.bounds[1] + c.integer for c in columns)
         parts.append(Bounded(tuple(c.bounds[0] for c in columns), upper))
     z, _ = Chain(tuple(parts)).forward(torch.from_numpy(np.ascontiguousarray(x)))
-    last = whitening if whiten and z.ndim == 2 else standardising
+    known = z.ndim == 2 and 2 <= z.shape[1] <= min(128, len(z) // 5)
+    last = whitening if whiten and known else standardising
     return Chain((*parts, last(z)))
 
 

@@ -108,7 +108,7 @@ def build(
         hidden_features=[width] * depth,
         activation=nn.SiLU,
     )
-    recipe = Recipe(steps=2000, batch=512, lr=lr, ema=0.99)
+    recipe = Recipe(steps=2000, batch=min(512, event.size or 512), lr=lr, ema=0.99)
     return NormalizingFlow(flow, event.shape, event.condition, recipe)
 
 

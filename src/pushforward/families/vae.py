@@ -19,8 +19,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from ..errors import DataError, UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..networks.mlp import Perceptron, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal, sum_event
-from .gan import Perceptron
 
 FEW_LEVELS = 32  # up to here a logit for every level; beyond, two numbers an entry
 
@@ -177,12 +177,12 @@ class VAE(GenerativeModel):
         law: The law of one entry.
         event_shape: The shape of one datum.
         beta: The weight of the rate; only for ``beta >= 1`` is the objective a bound.
-        warmup: Steps over which the weight of the rate grows to ``beta``.
+        anneal: The part of training over which the weight of the rate grows to ``beta``.
         recipe: How this model likes to be trained.
     """
 
     likelihood = Likelihood.LOWER_BOUND
-    steps: Tensor
+    whitened = True  # entries are independent given z: z need not explain linear correlations
 
     def __init__(
         self,
@@ -193,14 +193,13 @@ class VAE(GenerativeModel):
         *,
         latent: int,
         beta: float = 1.0,
-        warmup: int = 0,
+        anneal: float = 0.0,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.law = encoder, decoder, law
-        self.event_shape, self.latent, self.beta, self.warmup = event_shape, latent, beta, warmup
+        self.event_shape, self.latent, self.beta, self.anneal = event_shape, latent, beta, anneal
         self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
-        self.register_buffer("steps", torch.zeros(()))
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         self.law.check(x)
@@ -230,12 +229,10 @@ class VAE(GenerativeModel):
         distortion = -sum_event(self.law.log_prob(self.parameters_of(q.rsample(), c), x)).mean()
         return {"distortion": distortion, "rate": self.rate_weight() * rate(q).mean()}
 
-    def rate_weight(self) -> Tensor | float:
-        r""":math:`\beta`, growing linearly over the first training steps."""
-        if not (self.training and self.warmup):
-            return self.beta
-        self.steps += 1
-        return self.beta * (self.steps / self.warmup).clamp(max=1)
+    def rate_weight(self) -> float:
+        r""":math:`\beta`, growing linearly over the first part of training."""
+        grown = self.progress / self.anneal if self.training and self.anneal else 1.0
+        return self.beta * min(1.0, grown)
 
     def log_prob(self, x: Data, c: Condition = None, *, k: int = 64) -> PerDatum:
         r"""A lower bound on :math:`\log p(x)` in nats; it rises to it with ``k``.
@@ -291,33 +288,42 @@ def build(
     event: Event,
     *,
     latent: int = 0,
-    width: int = 256,
-    depth: int = 2,
+    width: int = 0,
+    depth: int = 0,
     beta: float = 1.0,
     decoder: str = "auto",
     floor: float = 0.003,
+    waves: int | None = None,
+    anneal: float | None = None,
 ) -> VAE:
     """A VAE of two perceptrons.
 
     Arguments:
         event: The kind of data.
         latent: The length of z, 0 to choose it from the data.
-        width: Units in each hidden layer.
-        depth: Hidden layers.
+        width: Units in each hidden layer, 0 to choose from the data.
+        depth: Hidden layers, 0 to choose from the data.
         beta: The weight of the rate.
         decoder: The law of an entry: "auto", "gaussian", "gaussian_shared" (one learned scale),
             "bernoulli", "categorical" or "logistic" (discretised).
         floor: The smallest scale of a Gaussian law, in standard deviations of the data.
+        waves: Random waves of the data and of z as inputs; by default 64 in up to 4 dimensions.
+        anneal: The part of training over which the rate's weight grows to ``beta``; by default a
+            third where there are waves: at full weight from the start, it merges modes for good.
     """
     chosen, d, k = law(decoder, event.levels, floor), math.prod(event.shape), event.condition
-    latent, hidden = latent or min(d, 16), [width] * depth
+    waves, latent = waves_for(event.shape, waves), latent or min(d, 16)
+    hidden = [width or (128 if waves else 256)] * (depth or (3 if waves else 2))
+    recipe = Recipe(steps=4000, batch=512, lr=2e-3)
+    if waves:
+        recipe = Recipe(steps=6000, batch=512, lr=3e-3, ema=0.99)
     return VAE(
-        Perceptron(d, k, 2 * latent, hidden),
-        Perceptron(latent, k, d * chosen.size, hidden),
+        Perceptron(d, k, 2 * latent, hidden, waves=waves, sharpest=16.0),
+        Perceptron(latent, k, d * chosen.size, hidden, waves=waves, sharpest=4.0),
         chosen,
         event.shape,
         latent=latent,
         beta=beta,
-        warmup=0,
-        recipe=Recipe(steps=4000, batch=512, lr=2e-3),
+        anneal=anneal if anneal is not None else (1 / 3 if waves else 0.0),
+        recipe=recipe,
     )

@@ -22,6 +22,52 @@ def waves_for(event_shape: tuple[int, ...], waves: int | None) -> int:
     return (64 if math.prod(event_shape) <= 4 else 0) if waves is None else waves
 
 
+class Perceptron(nn.Module):
+    r"""A perceptron of :math:`(x, c)`, and of random waves :math:`\sin Bx, \cos Bx` if asked.
+
+    Perceptrons are slow to learn functions that vary fast. In few dimensions waves let a critic see
+    modes much narrower than the data, and a generator move quickly from one mode to the next
+    (Tancik et al., 2020).
+
+    Arguments:
+        d: The length of x.
+        condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
+        out: The length of the output.
+        hidden: The widths of the hidden layers.
+        waves: How many waves.
+        sharpest: The standard deviation of the fastest wave's angular frequency.
+    """
+
+    directions: Tensor
+
+    def __init__(
+        self,
+        d: int,
+        condition: int,
+        out: int,
+        hidden: list[int],
+        *,
+        activation: type[nn.Module] = nn.SiLU,
+        waves: int = 0,
+        sharpest: float = 8.0,
+    ) -> None:
+        super().__init__()
+        lengths = torch.logspace(0, math.log10(sharpest), waves)
+        self.register_buffer("directions", torch.randn(d, waves) * lengths)
+        self.layers = mlp(d + 2 * waves + condition, *hidden, out, activation=activation)
+        self.condition = condition
+
+    def forward(self, x: Data, c: Condition = None) -> Tensor:
+        x = x.flatten(1)
+        parts = [x]
+        if self.directions.numel():
+            wave = x @ self.directions
+            parts += [wave.sin(), wave.cos()]
+        if self.condition:
+            parts.append(x.new_zeros(len(x), self.condition) if c is None else c.to(x))
+        return self.layers(torch.cat(parts, dim=1))
+
+
 class TimeMLP(nn.Module):
     r"""A perceptron of :math:`(x, t, c)` in which time and condition shift the first layer.
 

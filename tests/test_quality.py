@@ -1,0 +1,87 @@
+"""How good the defaults are: every family is fitted as a user fits it who passes nothing."""
+
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from pushforward.data import datasets
+from pushforward.fitting import fit
+from pushforward.metrics.modes import known_modes
+from pushforward.metrics.wasserstein import sliced_w2
+from pushforward.model import Likelihood
+
+pytestmark = pytest.mark.slow
+
+N = 10_000
+PLANE = ["lesson", "8gaussians", "moons", "ring", "grid"]
+LEARNED = ["vae", "gan", "wgan_gp", "normalizing_flow", "ddpm", "flow_matching"]
+
+
+@cache
+def fitted(name, family):
+    started = time.monotonic()
+    model = fit(name, family, progress=False)
+    assert time.monotonic() - started < 60
+    return model
+
+
+@cache
+def floor(name):
+    """Sliced W2 between two samples of the law, the mean of eight pairs."""
+    sample = datasets.load(name).sample
+    return np.mean([sliced_w2(sample(N, 2 * k), sample(N, 2 * k + 1)) for k in range(1, 9)])
+
+
+def gap(name, family, rows):
+    """The mean and standard error of log p - log q on fresh data, KL(p || q) in nats."""
+    law, model = datasets.load(name), fitted(name, family)
+    x = law.sample(rows, 123)
+    difference = law.log_prob(x) - model.log_prob(x)
+    return difference.mean(), difference.std() / rows**0.5
+
+
+@pytest.mark.parametrize("name", PLANE)
+@pytest.mark.parametrize("family", ["flow_matching", "ddpm"])
+def test_samples_are_nearly_as_close_to_data_as_data_are(name, family):
+    drawn, real = fitted(name, family).draw(N, seed=1), datasets.load(name).sample(N, 99)
+    assert sliced_w2(real, drawn) <= 1.5 * floor(name)
+
+
+@pytest.mark.parametrize("name", ["lesson", "8gaussians", "moons"])
+@pytest.mark.parametrize("family", ["flow_matching", "normalizing_flow"])
+def test_the_likelihood_is_within_a_twentieth_of_a_nat_of_the_entropy(name, family):
+    assert gap(name, family, 2000)[0] <= 0.05
+
+
+@pytest.mark.parametrize("name", PLANE)
+@pytest.mark.parametrize("family", ["flow_matching", "ddpm", "normalizing_flow", "vae"])
+def test_no_likelihood_beats_the_entropy(name, family):
+    assert fitted(name, family).likelihood is not Likelihood.NONE
+    mean, error = gap(name, family, 2000)
+    assert mean > -3 * error
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("name", ["8gaussians", "ring"])
+def test_wgan_gp_covers_all_eight_modes(name, seed):
+    law, started = datasets.load(name), time.monotonic()
+    model = fit(name, "wgan_gp", seed=seed, progress=False)
+    assert time.monotonic() - started < 60
+    assert known_modes(model.draw(N, seed=seed), law.modes, law.mode_scale).covered == 8
+
+
+@pytest.mark.parametrize("family", LEARNED)
+def test_tables_are_drawn_better_than_by_one_gaussian(family):
+    """Energy distance to held-out rows, the mean of three splits."""
+    x, distances = datasets.load("breast_cancer").x, {family: [], "gaussian": []}
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(x))
+        test, train = x[order[: len(x) // 5]], x[order[len(x) // 5 :]]
+        for name, found in distances.items():
+            drawn = fit(train, name, seed=seed, progress=False).draw(2000, seed=seed)
+            a, b = test / train.std(0), drawn / train.std(0)
+            found.append(2 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean())
+    assert np.mean(distances[family]) < np.mean(distances["gaussian"])
