@@ -222,7 +222,7 @@ def test_the_weight_of_the_rate_grows_in_training_only():
     model.anneal, model.beta, weights = 0.5, 2.0, []
     assert model.eval().rate_weight() == 2.0
     trainer = Trainer(model, Recipe(batch=4), 8)
-    for _ in trainer.run(batches(torch.randn(16, *model.event_shape), 4)):
+    for _ in trainer.run(batches(torch.randn(16, *model.event_shape).double(), 4)):
         weights.append(model.train().rate_weight())
     assert weights == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0]
     assert trainer.average.train().rate_weight() == 2.0
