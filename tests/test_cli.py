@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import torch
 
 from pushforward import cli
+from pushforward.fitted import load
 
 QUICK = ["--steps", "3", "--set", "width=8", "--set", "batch=32"]
 
@@ -110,6 +112,23 @@ def test_a_finished_run_can_be_resumed_with_more_steps(table, tmp_path, capsys):
     assert run("fit", table, "--condition", "kind", "-o", folder, *QUICK, capsys=capsys)[0] == 0
     code, text, _ = run("fit", "--resume", folder, "--steps", 6, "--json", capsys=capsys)
     assert code == 0 and json.loads(text)["last"]["step"] == 6
+
+
+def test_more_steps_change_the_weights_that_are_used(table, tmp_path, capsys):
+    folder, words = tmp_path / "r", ["--set", "width=8", "--set", "batch=32", "--set", "lr=0.002"]
+    words += ["--condition", "kind", "--steps", "20"]
+    assert run("fit", table, "-o", folder, *words, capsys=capsys)[0] == 0
+    before = load(folder).model.state_dict()
+    assert run("fit", "--resume", folder, "--steps", 600, capsys=capsys)[0] == 0
+    after = load(folder).model.state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "kde", "histogram", "gaussian_mixture"])
+def test_a_closed_form_run_can_be_resumed(family, table, tmp_path, capsys):
+    words = ["fit", table, "-f", family, "-o", tmp_path / "r", "--condition", "kind"]
+    assert run(*words, capsys=capsys)[0] == 0
+    assert run("fit", "--resume", tmp_path / "r", capsys=capsys)[0] == 0
 
 
 def test_progress_stays_out_of_pipes(tmp_path):

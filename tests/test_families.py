@@ -197,6 +197,16 @@ def test_conditions_change_what_is_drawn_and_scored(name):
         assert right > wrong + 1
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [("vae", "anneal", 0.5), ("wgan_gp", "one_sided", False), ("ddpm", "waves", 8)],
+)
+def test_options_chosen_from_the_data_can_be_given(name, option, value):
+    families.build(name, Event((2,)), **{option: value})
+    with pytest.raises(UsageError, match=option):
+        families.build(name, Event((2,)), **{option: "much"})
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_options_that_do_not_exist_are_named(name):
     with pytest.raises(UsageError, match="no option 'colour'"):

@@ -162,6 +162,8 @@ def recipe_of(
             raise UsageError(f"{name} is {value!r}; it must be a {'whole ' * whole}number")
         if not low <= value < float("inf"):
             raise UsageError(f"{name} is {value}; it must be finite and at least {low}")
+    if not recipe.clip:
+        raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
     return recipe, recipe._asdict()
 
 
@@ -240,11 +242,12 @@ class Run:
         if run.trainer.average is not fitted.model:
             run.trainer.average.load_state_dict(found.tensors["ema"])
         run.trainer.load(found.tensors["trainer"], state)
-        if steps is not None:
-            run.trainer.steps = steps
         run.seconds, run.first, run.best = state["seconds"], state["first"], state["best"]
         run.worse = state["worse"]
         run.evaluations, run.best_weights = state["evaluations"], found.tensors.get("best")
+        if steps is not None:  # what was waited for so far counts by the new length of the run
+            run.trainer.steps, run.worse = steps, 0
+            run.evaluations = run.trainer.count * EVALUATIONS // steps
         return run
 
     @classmethod
@@ -272,7 +275,8 @@ class Run:
             data = noisy(data, fitted.transform)
         validation = None
         if len(held) and model.players():
-            z = fitted.transform.forward(torch.as_tensor(samples.x[held]))[0]
+            with seeded(config["seed"]):  # dequantised alike by a resumed run
+                z = fitted.transform.forward(torch.as_tensor(samples.x[held]))[0]
             validation = z.to(torch.get_default_dtype()).to(where), pick(c, held)
         return cls(fitted, trainer, data, validation, minutes=config["minutes"])
 
@@ -281,6 +285,7 @@ class Run:
         trainer, saved, shown = self.trainer, time.monotonic(), 0.0
         every = max(1, trainer.steps // 400)
         sums: dict[str, Tensor] = {}
+        summed = 0
         timed = (time.monotonic(), trainer.count)
         with signals() as received:
             while trainer.count < trainer.steps and not self.finished():
@@ -290,13 +295,14 @@ class Run:
                     raise NumericalError(f"{error}; {self.last_good()}") from error
                 now = time.monotonic()
                 for name, value in record.terms.items():
-                    sums[name] = sums.get(name, 0.0) + value / every
+                    sums[name] = sums.get(name, 0.0) + value
+                summed += 1
                 if record.step % every == 0:
                     self.fitted.history.append(
                         {"step": record.step, "seconds": round(now - self.started, 3)}
-                        | {name: float(value) for name, value in sums.items()}
+                        | {name: float(value) / summed for name, value in sums.items()}
                     )
-                    sums = {}
+                    sums, summed = {}, 0
                 if self.minutes and record.step - timed[1] >= 10:
                     pace = (now - timed[0]) / (record.step - timed[1])
                     left = 60 * self.minutes - (now - self.started)
@@ -360,8 +366,8 @@ class Run:
             return
         trainer, fitted = self.trainer, self.fitted
         tensors = {"model": fitted.model.state_dict()}
-        for name, value in tensors["model"].items():
-            if value.is_floating_point() and not value.isfinite().all():
+        for name, value in fitted.model.named_parameters():
+            if not value.isfinite().all():
                 raise NumericalError(f"weight {name} is not finite; {self.last_good()}")
         if trainer.average is not fitted.model:
             tensors["ema"] = trainer.average.state_dict()

@@ -37,7 +37,7 @@ def batches(x: Tensor, size: int, c: Tensor | None = None) -> Iterator[Batch]:
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     r"""Linear warm-up, then a half cosine to zero: :math:`\tfrac12\eta(1 + \cos\pi k/K)`."""
-    warm = min(1.0, (step + 1) / max(recipe.warmup, 1))
+    warm = min(1.0, (step + 1) / max(min(recipe.warmup, steps // 10), 1))
     return recipe.lr * warm * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
 
 
@@ -119,7 +119,7 @@ class Trainer:
         autocast: torch.dtype | None = None,
     ) -> None:
         self.model, self.recipe, self.steps = model, recipe, steps
-        self.averaged = copy.deepcopy(model).eval() if recipe.ema else model
+        self.averaged = copy.deepcopy(model).eval() if recipe.ema and model.players() else model
         self.players = {name: Player(module) for name, module in model.players().items()}
         self.averages = {}
         if self.averaged is not model:

@@ -287,10 +287,10 @@ class Linearly(nn.Module):
 
 @pytest.mark.parametrize("snr", [0.2, 0.5])
 def test_langevin_has_the_stationary_variance_of_its_step(snr):
-    """On N(0, D^2) steps h = 2 (r sigma)^2 settle at the variance D^2 / (1 - h / 4 D^2)."""
+    """On N(0, D^2) steps h = 4 (r sigma)^2 settle at the variance D^2 / (1 - h / 4 D^2)."""
     path, t, n = paths.VarianceExploding(), torch.tensor(0.5), 100_000
     sigma = float(path.sigma(t))
-    D2, h = 0.36 + sigma**2, 2 * (snr * sigma) ** 2
+    D2, h = 0.36 + sigma**2, 4 * (snr * sigma) ** 2
     denoiser = ExactDenoiser(Gaussian(torch.zeros(1), torch.tensor([[0.36]])), path)
     (now,) = denoiser.at(t[None])
     x = samplers.langevin(now, torch.randn(n, 1) * math.sqrt(D2), sigma, 60, snr)

@@ -8,8 +8,8 @@ import inspect
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
-from types import ModuleType
-from typing import Any
+from types import ModuleType, NoneType
+from typing import Any, get_args, get_type_hints
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel
@@ -40,6 +40,17 @@ def options(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
+def types(name: str) -> dict[str, type]:
+    """The type of each option; where None stands for a choice made from the data, the other one."""
+    hints = get_type_hints(import_module(f"{__name__}.{key(name)}").build)
+    kinds = {
+        option: [k for k in get_args(hint) if k is not NoneType] for option, hint in hints.items()
+    }
+    return {
+        option: kinds[option][0] if kinds[option] else hints[option] for option in options(name)
+    }
+
+
 def summary(name: str) -> str:
     """What a family is, in one line: the first line of its module."""
     text = import_module(f"{__name__}.{key(name)}").__doc__ or ""
@@ -52,17 +63,17 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
     Raises:
         UsageError: If the family does not exist or does not take an option.
     """
-    known = options(name)
+    known, kinds = options(name), types(name)
     for option in chosen:
         if option not in known:
             raise UsageError(
                 f"{name} has no option {option!r}; it takes {', '.join(known) or 'none'}"
             )
-        sensible(option, chosen[option], known[option])
+        sensible(option, chosen[option], known[option], kinds[option])
     return import_module(f"{__name__}.{key(name)}").build(event, **chosen)
 
 
-def sensible(option: str, value: Any, default: Any) -> None:
+def sensible(option: str, value: Any, default: Any, kind: type) -> None:
     """Check an option against its default: same type, and a count or scale of the same sign.
 
     Raises:
@@ -70,9 +81,6 @@ def sensible(option: str, value: Any, default: Any) -> None:
     """
     if value == default or callable(value):
         return
-    kind = (
-        int if default is None else type(default)
-    )  # None stands for a number chosen from the data
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{option} is {str(value)[:40]!r}; it must be of type {kind.__name__}")

@@ -96,7 +96,7 @@ class DDPM(Diffusion):
         beta = self.path.beta(k).to(x)
         mean, variance = self.path.posterior(x, x_t, k)
         guess, _ = self.path.posterior(estimate, x_t, k)
-        ratio = variance.to(x) / beta
+        ratio = variance.to(x).reshape(len(x)) / beta
         error = sum_event((mean - guess).square())
         kl = (error / beta + x[0].numel() * (ratio - 1 - ratio.log())) / 2
         scale = beta.sqrt().reshape(-1, *[1] * (x.ndim - 1))

@@ -147,7 +147,7 @@ def build(
     critic: int = 0,
     depth: int = 3,
     loss: str = "non_saturating",
-    penalty: float = 0.1,
+    penalty: float | None = None,
     critic_steps: int = 1,
 ) -> Adversarial:
     """A GAN of two perceptrons.
@@ -159,7 +159,8 @@ def build(
         critic: Units in each hidden layer of the critic, 0 to choose them from the data.
         depth: Hidden layers of the generator.
         loss: What the generator minimises: "non_saturating", or "saturating" as in the theory.
-        penalty: The weight of R1 and R2, 0 for none.
+        penalty: The weight of R1 and R2, 0 for none; by default 1, or 0.1 in few dimensions, where
+            modes may be narrow.
         critic_steps: Steps of the critic for each of the generator.
 
     Raises:
@@ -168,6 +169,8 @@ def build(
     if loss not in LOSSES:
         raise UsageError(f"gan has no loss {loss!r}; choose from {', '.join(LOSSES)}")
     latent = latent_for(event, latent)
+    if penalty is None:
+        penalty = 0.1 if waves_for(event.shape, None) else 1.0
     return Adversarial(
         *networks(event, latent, width, critic, depth),
         event.shape,

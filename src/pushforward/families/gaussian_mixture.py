@@ -52,7 +52,8 @@ def choose(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
     scores: dict[int, float] = {1: -np.inf}
     for k in (2**i for i in range(largest.bit_length()) if 2**i <= min(largest, len(rest) // 5)):
         scores[k] = em(rest, k, rng).score(held_out) if len(held_out) else -np.inf
-        if list(scores.values())[-3:] == sorted(scores.values(), reverse=True)[-3:] and k > 4:
+        last = list(scores.values())[-3:]
+        if k > 4 and last == sorted(last, reverse=True):
             break
     return max(scores, key=lambda k: scores[k])
 

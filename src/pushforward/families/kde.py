@@ -52,6 +52,7 @@ class KDE(GenerativeModel):
             raise DataError("a kernel density estimate needs at least 2 rows; give more data")
         rows, group, bandwidths = [], [], []
         for g, (i, u) in enumerate(self.groups.fit(c, len(x))):
+            i, u = i.to(x.device), u.to(x.device)
             keep = torch.randperm(len(i), device=x.device)[: self.points]
             rows.append(torch.cat([x[i[keep]].flatten(1), u[keep].to(x)], dim=1))
             group.append(torch.full((len(keep),), float(g)))

@@ -94,6 +94,8 @@ def ddim(
     .. math:: x_s = \alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z),\quad
         \tau = \eta^2\Big(1 - \frac{\alpha_t^2\sigma_s^2}{\alpha_s^2\sigma_t^2}\Big)
     """
+    if not 0 <= eta <= 1:
+        raise UsageError(f"eta is {eta}; it must lie between 0 (no noise) and 1 (DDPM)")
     for step in plan(denoiser, x, times, c):
         x = step.ddim(step.now(x), eta)
         yield x
@@ -265,15 +267,15 @@ def langevin(
 ) -> Tensor:
     r"""Unadjusted Langevin steps at one level of noise.
 
-    .. math:: x \gets x + \tfrac h2 \nabla\log p_t(x) + \sqrt h\, z, \qquad h = 2 (r\sigma_t)^2
+    .. math:: x \gets x + \tfrac h2 \nabla\log p_t(x) + \sqrt h\, z, \qquad h = 4 (r\sigma_t)^2
 
     For noise in every direction this is the step of Song et al. (2021), whose
-    :math:`2(r\|z\|/\|\nabla\log p_t\|)^2` would tie each datum to the rest of its batch.
+    :math:`h = 4(r\|z\|/\|\nabla\log p_t\|)^2` would tie each datum to the rest of its batch.
     """
     for _ in range(count):
         drift = denoise(x).eps  # minus sigma times the score
-        x = torch.add(x, drift, alpha=-(snr**2) * sigma)
-        x = torch.add(x, torch.randn_like(x), alpha=math.sqrt(2) * snr * sigma)
+        x = torch.add(x, drift, alpha=-2 * snr**2 * sigma)
+        x = torch.add(x, torch.randn_like(x), alpha=2 * snr * sigma)
     return x
 
 
