@@ -46,8 +46,10 @@ def gap(name, family, rows):
 @pytest.mark.parametrize("name", PLANE)
 @pytest.mark.parametrize("family", ["flow_matching", "ddpm"])
 def test_samples_are_nearly_as_close_to_data_as_data_are(name, family):
-    drawn, real = fitted(name, family).draw(N, seed=1), datasets.load(name).sample(N, 99)
-    assert sliced_w2(real, drawn) <= 1.5 * floor(name)
+    model, sample = fitted(name, family), datasets.load(name).sample
+    # one pair says little: between two samples of the law it varies by half
+    pairs = [(sample(N, 90 + k), model.draw(N, seed=k)) for k in range(8)]
+    assert np.mean([sliced_w2(*pair) for pair in pairs]) <= 1.5 * floor(name)
 
 
 @pytest.mark.parametrize("name", ["lesson", "8gaussians", "moons"])

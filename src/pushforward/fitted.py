@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ def rows_at_once(event_shape: tuple[int, ...]) -> int:
     return max(64, min(4096, 2**20 // max(int(np.prod(event_shape)), 1)))
 
 
-@dataclass
+@dataclass(repr=False)
 class FittedModel:
     """A trained model with the data's schema around it."""
 
@@ -57,6 +58,9 @@ class FittedModel:
     schema: Schema
     config: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"FittedModel({self.family}, {self.parameters:,} parameters, {self.likelihood})"
 
     @property
     def family(self) -> str:
@@ -146,6 +150,12 @@ class FittedModel:
             c, values = None, []
             if self.schema.condition_length:
                 c = self.vectors(self.schema.encode(data.y, len(rows)))
+                if data.y is None:
+                    warnings.warn(
+                        "scored without the condition that the model was fitted with: this is the "
+                        "law of an unknown condition, not the mixture that `sample` draws from",
+                        stacklevel=2,
+                    )
             for i, m in chunks(len(rows), rows_at_once(self.model.event_shape)):
                 z, log_det = self.transform.forward(torch.as_tensor(rows[i : i + m]))
                 value = self.model.log_prob(
