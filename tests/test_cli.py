@@ -124,6 +124,30 @@ def test_more_steps_change_the_weights_that_are_used(table, tmp_path, capsys):
     assert any(not torch.equal(before[k], after[k]) for k in before)
 
 
+def test_a_resumed_run_takes_no_other_options_and_no_other_columns(table, tmp_path, capsys):
+    folder, other = tmp_path / "r", tmp_path / "other.csv"
+    words = ["--condition", "kind", "-o", folder]
+    assert run("fit", table, *words, *QUICK, capsys=capsys)[0] == 0
+    other.write_text(table.read_text().replace("height", "length", 1))
+    assert run("fit", other, "--resume", folder, capsys=capsys)[0] == 65
+    assert run("fit", "--resume", folder, "--set", "lr=5", capsys=capsys)[0] == 2
+    assert load(folder).schema.columns[0].name == "height"
+
+
+def test_classes_that_look_like_literals_are_classes(tmp_path, capsys):
+    table, folder, out = tmp_path / "t.csv", tmp_path / "r", tmp_path / "s.csv"
+    rows = [f"{k % 2 * 50 + k / 100},{('none', '007')[k % 2]}" for k in range(100)]
+    table.write_text("\n".join(["a,k", *rows]) + "\n")
+    words = ["fit", table, "-f", "gaussian", "--condition", "k", "-o", folder]
+    assert run(*words, capsys=capsys)[0] == 0
+    for word, low in (("none", -5), ("007", 45)):
+        words = ["sample", folder, "-n", 20, "-o", out, "--condition", word]
+        code, _, err = run(*words, capsys=capsys)
+        assert code == 0, err
+        drawn = np.genfromtxt(out, skip_header=1)
+        assert (drawn > low).all() and (drawn < low + 12).all()
+
+
 @pytest.mark.parametrize("family", ["gaussian", "kde", "histogram", "gaussian_mixture"])
 def test_a_closed_form_run_can_be_resumed(family, table, tmp_path, capsys):
     words = ["fit", table, "-f", family, "-o", tmp_path / "r", "--condition", "kind"]

@@ -188,7 +188,10 @@ def sample(
     model = load(run, device=device)
     given = {"sampler": sampler, "steps": steps, "guidance": guidance}
     options = {k: v for k, v in given.items() if v is not None} | settings(set_)
-    y = None if condition is None else literal(condition)
+    y: Any = condition
+    known = model.schema.condition
+    if condition is not None and not (known and known.labels):  # classes are matched as text
+        y = literal(condition)
     reading.write(out, model.sample(n, y, seed=seed, **options))
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 

@@ -71,6 +71,9 @@ def fit(
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeded(seed))
         if resume:
+            if options or minutes is not None:
+                given = ", ".join([*options, *["minutes"] * (minutes is not None)])
+                raise UsageError(f"a resumed run keeps its options; leave out {given}")
             run = resumed(x, y, condition, folder, device, steps, stack)
         else:
             run = fresh(
@@ -234,6 +237,11 @@ class Run:
         config = found.plain["config"]
         if fingerprint(samples) != config["data"]:
             raise DataError("the data differ from those the run was fitted to; start a new run")
+        names = [column["name"] for column in found.plain["schema"]["columns"]]
+        if [column.name for column in samples.schema.columns] != names:
+            raise DataError("the columns are named otherwise than those the run was fitted to")
+        if not {"model", "trainer"} <= found.tensors.keys():
+            raise DataError("this run was saved without its trainer: it can be used, not resumed")
         fitted = assemble(config, samples.schema)
         run = cls.over(samples, fitted, recipe_from(config["recipe"]), device, prepared=True)
         fitted.history = found.history
