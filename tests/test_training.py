@@ -63,6 +63,12 @@ def test_gradients_are_clipped_to_the_given_norm():
         torch.testing.assert_close(model.location.grad, expected)
 
 
+def test_a_step_clips_to_the_norm_of_the_recipe():
+    trainer = Trainer(Mean(), PLAIN._replace(clip=0.5), 10)
+    trainer.step(iter([(torch.full((8, 2), 100.0), None)]))
+    assert trainer.players["model"].gradient.norm() == pytest.approx(0.5, rel=1e-4)
+
+
 def test_a_step_is_that_of_adamw_on_every_parameter():
     network = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
     other, player = copy.deepcopy(network), Player(network)

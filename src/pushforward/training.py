@@ -41,6 +41,14 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.lr * warm * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
 
 
+def join(parts: list[nn.Parameter]) -> Tensor:
+    """One vector of which the parameters become views."""
+    vector = torch.cat([part.detach().flatten() for part in parts])
+    for part, view in zip(parts, vector.split([part.numel() for part in parts]), strict=True):
+        part.data = view.view_as(part)
+    return vector
+
+
 class Player:
     """The parameters of a module as one vector, of which they become views, and its optimizer.
 
@@ -54,13 +62,12 @@ class Player:
 
     def __init__(self, module: nn.Module) -> None:
         self.parts = [part for part in module.parameters() if part.requires_grad]
-        self.value = torch.cat([part.detach().flatten() for part in self.parts])
+        self.value = join(self.parts)
         self.gradient, self.first, self.second = (torch.zeros_like(self.value) for _ in range(3))
         self.moves = torch.zeros((), device=self.value.device)
         sizes = [part.numel() for part in self.parts]
-        views = zip(self.value.split(sizes), self.gradient.split(sizes), strict=True)
-        for part, (value, gradient) in zip(self.parts, views, strict=True):
-            part.data, part.grad = value.view_as(part), gradient.view_as(part)
+        for part, gradient in zip(self.parts, self.gradient.split(sizes), strict=True):
+            part.grad = gradient.view_as(part)
 
     def clip(self, most: float) -> float:
         """Shorten the gradient to a norm of at most ``most``; the norm that it had."""
@@ -124,7 +131,10 @@ class Trainer:
         self.averages = {}
         if self.averaged is not model:
             players = self.averaged.players()
-            self.averages = {name: Player(module).value for name, module in players.items()}
+            self.averages = {
+                name: join([part for part in module.parameters() if part.requires_grad])
+                for name, module in players.items()
+            }
         self.accumulate, self.autocast, self.count = accumulate, autocast, 0
 
     def run(self, data: Iterator[Batch]) -> Iterator[Record]:
