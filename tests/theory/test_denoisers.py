@@ -97,11 +97,18 @@ def test_velocity_is_the_probability_flow_of_the_sde(path):
 
 @every_path
 def test_flow_density_is_the_density(path):
-    """From the exact law at t_max the flow returns log p at t_min, to 1e-6 nats."""
+    """From the exact law at t_max the flow returns log p at t_min, to 1e-6 nats.
+
+    The rate of an interpolated table has kinks at its nodes, which no solver's error estimate
+    foresees: there it stops.
+    """
     law, denoiser = mixture(), ExactDenoiser(mixture(), path)
     start, end = (law.diffused(*path(torch.tensor(t))) for t in (path.t_min, path.t_max))
-    x = start.sample(20)
-    got = denoiser.log_density(x, base=end.log_prob, rtol=1e-9, atol=1e-9)
+    x, times = start.sample(20), None
+    if isinstance(path, paths.DDPM):
+        nodes = path.chain().flip(0)[1:]
+        times = torch.cat([nodes[nodes < path.t_max], torch.tensor([path.t_max])])
+    got = denoiser.log_density(x, base=end.log_prob, times=times, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(got.value, start.log_prob(x), rtol=0, atol=1e-6)
 
 

@@ -22,12 +22,47 @@ def waves_for(event_shape: tuple[int, ...], waves: int | None) -> int:
     return (64 if math.prod(event_shape) <= 4 else 0) if waves is None else waves
 
 
-class Perceptron(nn.Module):
-    r"""A perceptron of :math:`(x, c)`, and of random waves :math:`\sin Bx, \cos Bx` if asked.
+class Waves(nn.Module):
+    r"""Rows of :math:`x` followed by random waves :math:`\sin Bx, \cos Bx` (Tancik et al., 2020).
 
-    Perceptrons are slow to learn functions that vary fast. In few dimensions waves let a critic see
-    modes much narrower than the data, and a generator move quickly from one mode to the next
-    (Tancik et al., 2020).
+    Perceptrons are slow to learn functions that vary fast. In few dimensions waves of lengths from
+    several standard deviations down to a fraction of one take that from them. Under mixed precision
+    they are computed in single: half precision would shift the sharpest by a tenth of a radian.
+
+    Arguments:
+        d: The length of x.
+        count: How many waves, 0 for x alone.
+        sharpest: The standard deviation of the fastest wave's angular frequency.
+    """
+
+    directions: Tensor
+
+    def __init__(self, d: int, count: int, sharpest: float) -> None:
+        super().__init__()
+        lengths = torch.logspace(0, math.log10(sharpest), count)
+        self.register_buffer("directions", torch.randn(d, count) * lengths)
+        self.width = d + 2 * count
+
+    def forward(self, x: Data) -> Tensor:
+        rows = x.flatten(1)
+        if not self.directions.numel():
+            return rows
+        if torch.is_autocast_enabled(rows.device.type):
+            with torch.autocast(rows.device.type, enabled=False):
+                return self.beside(rows.to(self.directions))
+        return self.beside(rows)
+
+    def beside(self, rows: Tensor) -> Tensor:
+        """Rows and their waves side by side, ``(batch, width)``."""
+        phase = rows @ self.directions
+        return torch.cat([rows, phase.sin(), phase.cos()], dim=1)
+
+
+class Perceptron(nn.Module):
+    r"""A perceptron of :math:`(x, c)`, and of random waves of x if asked.
+
+    Waves let a critic see modes much narrower than the data, and a generator move quickly from one
+    mode to the next.
 
     Arguments:
         d: The length of x.
@@ -37,8 +72,6 @@ class Perceptron(nn.Module):
         waves: How many waves.
         sharpest: The standard deviation of the fastest wave's angular frequency.
     """
-
-    directions: Tensor
 
     def __init__(
         self,
@@ -52,20 +85,16 @@ class Perceptron(nn.Module):
         sharpest: float = 8.0,
     ) -> None:
         super().__init__()
-        lengths = torch.logspace(0, math.log10(sharpest), waves)
-        self.register_buffer("directions", torch.randn(d, waves) * lengths)
-        self.layers = mlp(d + 2 * waves + condition, *hidden, out, activation=activation)
+        self.waves = Waves(d, waves, sharpest)
+        self.layers = mlp(self.waves.width + condition, *hidden, out, activation=activation)
         self.condition = condition
 
     def forward(self, x: Data, c: Condition = None) -> Tensor:
-        x = x.flatten(1)
-        parts = [x]
-        if self.directions.numel():
-            wave = x @ self.directions
-            parts += [wave.sin(), wave.cos()]
+        rows = self.waves(x)
         if self.condition:
-            parts.append(x.new_zeros(len(x), self.condition) if c is None else c.to(x))
-        return self.layers(torch.cat(parts, dim=1))
+            known = x.new_zeros(len(x), self.condition) if c is None else c.to(rows)
+            rows = torch.cat([rows, known], dim=1)
+        return self.layers(rows)
 
 
 class TimeMLP(nn.Module):
@@ -74,10 +103,8 @@ class TimeMLP(nn.Module):
     .. math:: h = W[x, \sin Bx, \cos Bx] + U[\cos\omega t, \sin\omega t] + V c,
         \qquad \omega = \pi(1, \dots, F)
 
-    Perceptrons are slow to learn functions that vary fast; in few dimensions random waves of
-    wavelengths from several standard deviations down to a fraction of one take that from them
-    (Tancik et al., 2020). A scalar ``t`` is embedded once for the whole batch, so that a sampler's
-    step costs little more than the layers themselves.
+    A scalar ``t`` is embedded once for the whole batch, so that a sampler's step costs little more
+    than the layers themselves.
 
     Arguments:
         event_shape: The shape of one datum; it is flattened inside.
@@ -89,7 +116,6 @@ class TimeMLP(nn.Module):
     """
 
     omega: Tensor
-    directions: Tensor
 
     def __init__(
         self,
@@ -104,20 +130,15 @@ class TimeMLP(nn.Module):
         super().__init__()
         d = math.prod(event_shape)
         self.register_buffer("omega", math.pi * torch.arange(1.0, frequencies + 1))
-        lengths = torch.logspace(0, math.log10(SHARPEST), waves)
-        self.register_buffer("directions", torch.randn(d, waves) * lengths)
-        self.data = nn.Linear(d + 2 * waves, width)
+        self.waves = Waves(d, waves, SHARPEST)
+        self.data = nn.Linear(self.waves.width, width)
         self.time = nn.Linear(2 * frequencies, width, bias=False)
         self.condition = nn.Linear(condition, width, bias=False) if condition else None
         self.layers = nn.Sequential(nn.SiLU(), mlp(*[width] * depth, d))
 
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
-        rows = x.flatten(1)
-        if self.directions.numel():
-            wave = rows @ self.directions
-            rows = torch.cat([rows, wave.sin(), wave.cos()], dim=1)
         phase = t[..., None] * self.omega
-        h = self.data(rows) + self.time(torch.cat([phase.cos(), phase.sin()], dim=-1))
+        h = self.data(self.waves(x)) + self.time(torch.cat([phase.cos(), phase.sin()], dim=-1))
         if self.condition is not None and c is not None:
             h = h + self.condition(c)
         return self.layers(h).view_as(x)
