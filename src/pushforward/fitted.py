@@ -1,9 +1,8 @@
 """Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
 
-import contextlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,37 +15,9 @@ from . import checkpoint, families
 from .checkpoint import Checkpoint
 from .data import reading, transforms
 from .data.schema import Schema
-from .errors import DataError, FolderInUse, NoLikelihood, NumericalError, Unavailable, UsageError
+from .errors import DataError, FolderInUse, NoLikelihood, NumericalError, UsageError
 from .model import Event, GenerativeModel, Likelihood
-
-
-@contextlib.contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Fork torch's generator at the door; the caller's is as it was afterwards."""
-    if seed is not None and not 0 <= seed < 2**63:
-        raise UsageError(f"seed is {seed}; it is a whole number from 0 to 2^63 - 1")
-    with torch.random.fork_rng():
-        if seed is None:
-            torch.seed()
-        else:
-            torch.manual_seed(seed)
-        yield
-
-
-def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" is the first GPU, or the CPU without one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise Unavailable(f"device {name!r} is not available here; use device='cpu'") from error
-    return torch.device(name)
-
-
-def rows_at_once(event_shape: tuple[int, ...]) -> int:
-    """Rows per chunk, from the shape alone, so that the same seed gives the same rows."""
-    return max(64, min(4096, 2**20 // max(int(np.prod(event_shape)), 1)))
+from .places import choose_device, chunks, device_of, rows_at_once, seeded
 
 
 @dataclass(repr=False)
@@ -187,16 +158,6 @@ class FittedModel:
         """The JSON files of a checkpoint."""
         config = self.config | {"transform": self.transform.to_json()}
         return {"config": config, "schema": self.schema.to_json(), "state": state}
-
-
-def device_of(model: GenerativeModel) -> torch.device:
-    """Where a model's tensors are."""
-    return next(iter(model.state_dict().values())).device
-
-
-def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
-    """Starts and lengths of the chunks of ``n`` rows."""
-    return ((i, min(size, n - i)) for i in range(0, n, size))
 
 
 def accepts(function: Callable[..., Any], options: dict[str, Any], family: str) -> None:
