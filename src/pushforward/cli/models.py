@@ -1,12 +1,12 @@
 """``sample``, ``score`` and ``plot``: the commands that use a fitted model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
-from .literals import literal, settings
+from .literals import settings
 
 
 @app.command()
@@ -36,11 +36,7 @@ def sample(
     model = load(run, device=device)
     given = {"sampler": sampler, "steps": steps, "guidance": guidance}
     options = {k: v for k, v in given.items() if v is not None} | settings(set_)
-    y: Any = condition
-    known = model.schema.condition
-    if condition is not None and not (known and known.labels):  # classes are matched as text
-        y = literal(condition)
-    reading.write(out, model.sample(n, y, seed=seed, **options))
+    reading.write(out, model.sample(n, model.given(condition), seed=seed, **options))
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 
 
