@@ -19,7 +19,7 @@ LAYERS = [
     {"families", "data"},
     {"training", "checkpoint"},
     {"places"},
-    {"mapping"},
+    {"completing", "mapping"},
     {"fitted"},
     {"preparing"},
     {"companions"},

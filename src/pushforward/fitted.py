@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, families, mapping
+from . import checkpoint, completing, families, mapping
 from .checkpoint import Checkpoint
 from .data import reading, transforms
 from .data.schema import Schema
@@ -52,24 +52,45 @@ class FittedModel:
         learned = sum(p.numel() for p in self.model.parameters())
         return learned or sum(b.numel() for b in self.model.buffers())
 
-    def sample(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> Any:
+    def sample(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Any:
         """Draw ``n`` data of the same kind and schema as what was fitted.
 
         Arguments:
             n: How many.
             y: A condition for all of them, or one for each; None draws from those seen in training.
+            given: Entries to keep fixed while the rest is drawn: ``{"age": 40}``, or data with NaN
+                where entries are to be drawn, one datum or ``n``.
             seed: Makes the draw repeatable.
-            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``.
+            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``; with
+                ``given``, what its ``complete`` takes.
 
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.schema.restore(self.draw(n, y, seed=seed, **options))
+        return self.schema.restore(self.draw(n, y, given=given, seed=seed, **options))
 
-    def draw(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> np.ndarray:
+    def draw(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
         if n < 0 or int(n) != n:
             raise UsageError(f"n is {n}; ask for a whole number of samples")
+        if given is not None:
+            return completing.complete(self, n, given, y, seed, options)
         accepts(self.model.sample, options, self.family)
         with seeded(seed), torch.inference_mode():
             c = self.conditions(y, n)
@@ -84,7 +105,7 @@ class FittedModel:
                 )
             return self.transform.inverse(x.double()).numpy()
 
-    def given(self, word: str | None) -> Any:
+    def typed(self, word: str | None) -> Any:
         """A condition for all data as a person types it, in the kind that the schema has."""
         if word is None or self.schema.condition is None:
             return word
