@@ -19,7 +19,7 @@ LAYERS = [
     {"families", "data"},
     {"training", "checkpoint"},
     {"places"},
-    {"completing", "mapping"},
+    {"anomaly", "completing", "mapping"},
     {"fitted"},
     {"preparing"},
     {"companions"},

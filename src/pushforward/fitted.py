@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, completing, families, mapping
+from . import anomaly, checkpoint, completing, families, mapping
 from .checkpoint import Checkpoint
 from .data import reading, transforms
 from .data.schema import Schema
@@ -199,9 +199,41 @@ class FittedModel:
         """
         return mapping.translate(self, x, y, reverse, seed, options)
 
-    def anomaly_score(self, x: Any, y: Any = None) -> np.ndarray:
-        """Minus the log-likelihood: larger is stranger."""
-        return -self.log_prob(x, y)
+    def anomaly_score(
+        self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0
+    ) -> np.ndarray:
+        """How strange each datum is, in nats; larger is stranger.
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            method: "density", "typicality" or "ratio" (`anomaly` says when to use which).
+            seed: Of what is random.
+        """
+        return anomaly.score(self, x, y, method, seed)
+
+    def flag(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        rate: float = 0.01,
+        reference: Any = None,
+        method: str = "density",
+        seed: int = 0,
+    ) -> anomaly.Flags:
+        """Anomalies among data: scores, which are flagged, and the threshold (`anomaly.flag`).
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            rate: The part of ordinary data that may be flagged by mistake.
+            reference: Ordinary data the model was not fitted to, to set the threshold; without
+                them the model's own draws do.
+            method: As in `anomaly_score`.
+            seed: Of what is random.
+        """
+        return anomaly.flag(self, x, y, rate=rate, reference=reference, method=method, seed=seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` and the command line read."""
