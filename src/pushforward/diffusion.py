@@ -16,7 +16,7 @@ from .theory import ode, samplers
 from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
-from .theory.samplers import Sampler
+from .theory.steps import Sampler
 
 
 def evenly(path: Path, count: int = 8192) -> Tensor:

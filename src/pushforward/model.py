@@ -112,6 +112,10 @@ class GenerativeModel(nn.Module, abc.ABC):
         """A held-out loss that falls as the model improves, or None where the game has none."""
         return torch.stack(list(self.loss(x, c).values())).sum()
 
+    def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
+        """What a family can say of its own state on held-out data, such as active latents."""
+        return {}
+
     def players(self) -> dict[str, nn.Module]:
         """The modules that learn, by name; each gets an optimizer. Empty for closed-form fits."""
         return {"model": self}

@@ -6,7 +6,7 @@ from torch import nn
 
 from pushforward.families.ddpm import DDPM
 from pushforward.shapes import standard_normal
-from pushforward.theory import paths, predictions
+from pushforward.theory import predictions, tables
 
 
 def test_the_bound_of_a_perfect_model_is_just_below_the_density():
@@ -16,7 +16,7 @@ def test_the_bound_of_a_perfect_model_is_just_below_the_density():
         def forward(self, x, t, c=None):
             return torch.zeros_like(x)
 
-    path = paths.DDPM(paths.linear_betas(1000))
+    path = tables.DDPM(tables.linear_betas(1000))
     model = DDPM(Zero(), (2,), path=path, prediction=predictions.v, times=path.chain()[:-1])
     x = torch.randn(400, 2)
     bound, exact = model.bound(x), standard_normal(x)

@@ -18,13 +18,13 @@ from ..errors import UsageError
 from ..model import Event, Recipe
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, standard_normal, sum_event
-from ..theory import paths, predictions, samplers
+from ..theory import predictions, samplers, tables
 from ..theory.paths import Path
 from ..theory.predictions import Prediction
 
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
-    "linear": paths.linear_betas,
-    "cosine": paths.cosine_betas,
+    "linear": tables.linear_betas,
+    "cosine": tables.cosine_betas,
 }
 PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictions.data}
 
@@ -48,7 +48,7 @@ class DDPM(Diffusion):
 
     # a tight clip would weigh down batches of large targets, and so bias the mean
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
-    path: paths.DDPM
+    path: tables.DDPM
 
     def log_prob(
         self,
@@ -134,7 +134,7 @@ def build(
         raise UsageError(f"schedule is {schedule!r}; choose from {', '.join(SCHEDULES)}")
     if prediction not in PREDICTIONS:
         raise UsageError(f"prediction is {prediction!r}; choose from {', '.join(PREDICTIONS)}")
-    path = paths.DDPM(SCHEDULES[schedule](chain))
+    path = tables.DDPM(SCHEDULES[schedule](chain))
     return DDPM(
         TimeMLP(
             event.shape,
