@@ -88,10 +88,10 @@ def sensible(option: str, value: Any, default: Any, kind: type) -> None:
         raise UsageError(f"{option} is {value}; it is too small or too large")
 
 
-def least(kind: type, default: float | None) -> float:
+def least(kind: type, default: Any) -> float:
     """The smallest sensible value: 1 of counts, 0 of scales, none where the default is negative."""
     if default is None or default >= 0:
-        return 1 if kind is int and default is not None and default >= 1 else 0
+        return float(kind is int and default is not None and default >= 1)
     return -1e12
 
 
