@@ -1,11 +1,14 @@
 """Fitting: data and a family in, a trained model out, with checkpoints on the way."""
 
 import contextlib
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 from . import checkpoint, families
+from .checkpoint import Checkpoint
+from .companions import Companions, companions, found_again
 from .data import reading
 from .data.reading import Samples
 from .errors import FolderInUse, UsageError
@@ -14,17 +17,21 @@ from .places import seeded
 from .progress import Update, bar
 from .running import Run
 
+DEFAULT = "flow_matching"
+
 
 def fit(
     x: Any = None,
-    family: str = "flow_matching",
+    family: str | None = None,
     y: Any = None,
     *,
     condition: str | None = None,
     bounds: reading.Bounds | None = None,
+    teacher: Any = None,
+    source: Any = None,
     steps: int | None = None,
     minutes: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "auto",
     out: str | Path | None = None,
     resume: bool = False,
@@ -36,16 +43,19 @@ def fit(
 
     Arguments:
         x: An array, a tensor, a data frame, a path, or the name of a built-in data set.
-        family: A key of `families.names()`.
+        family: A key of `families.names()`; flow matching by default.
         y: A condition for each datum: classes, numbers, or vectors of numbers.
         condition: The column of ``x`` that is the condition, instead of ``y``.
         bounds: Limits of columns, ``{"age": (0, None)}``; samples respect them.
+        teacher: A run folder or a fitted model to distil, for families that can be; the data must
+            be of the kind that it was fitted to.
+        source: Data to transport to ``x``, for families that can start from data instead of noise.
         steps: Rounds of training; the family's own number when no budget is given.
         minutes: Wall time instead, set-up included.
-        seed: The same seed, data and steps give the same weights on the same machine.
+        seed: The same seed (0 by default), data and steps give the same weights on one machine.
         device: "auto", "cpu", "cuda", ...
         out: A run folder to write, so that the run can be resumed.
-        resume: Continue the run in ``out``.
+        resume: Continue the run in ``out``, with its own family, options and seed.
         progress: Show a bar on a terminal, or a function of the fraction done and a text.
         save_seconds: Wall time between checkpoints.
         options: The family's options and the fields of `Recipe`.
@@ -57,16 +67,21 @@ def fit(
     """
     started, folder = time.monotonic(), None if out is None else Path(out)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(seeded(seed))
+        stack.enter_context(seeded(seed or 0))
         if resume:
-            if options or minutes is not None:
-                given = ", ".join([*options, *["minutes"] * (minutes is not None)])
-                raise UsageError(f"a resumed run keeps its options; leave out {given}")
-            run = resumed(x, y, condition, folder, device, steps, stack)
+            kept = {"family": family and families.key(family), "seed": seed, "bounds": bounds}
+            found = reopened(folder, kept | {"minutes": minutes} | options, stack)
+            company = found_again(found.plain["config"], teacher, source)
+            samples = data_again(x, y, condition, found.plain["config"], company)
+            run = Run.resumed(samples, found, device, steps, company)
         else:
-            run = fresh(
-                x, family, y, condition, bounds, options, steps, minutes, seed, device, folder
-            )
+            refuse_nothing(x, folder)
+            company = companions(teacher, source)
+            samples = company.samples(x, y, condition, bounds)
+            place = str(x) if isinstance(x, str | Path) else None
+            extra = {"source": place, "condition": condition, "bounds": bounds, "seed": seed or 0}
+            key = families.key(family or DEFAULT)
+            run = Run.fresh(samples, key, options, steps, minutes, device, extra, company)
             if folder is not None:  # only now: whatever was wrong has left no trace
                 stack.enter_context(checkpoint.lock(folder))
         run.folder, run.started, run.save_seconds = folder, started - run.seconds, save_seconds
@@ -76,51 +91,43 @@ def fit(
             return run.train(update)
 
 
-def fresh(
-    x: Any,
-    family: str,
-    y: Any,
-    condition: str | None,
-    bounds: reading.Bounds | None,
-    options: dict[str, Any],
-    steps: int | None,
-    minutes: float | None,
-    seed: int,
-    device: str,
-    folder: Path | None,
-) -> "Run":
-    """A run that starts from untrained weights; nothing is written yet."""
+def refuse_nothing(x: Any, folder: Path | None) -> None:
+    """Refuse a run without data, or into a folder that holds one."""
     if x is None:
         raise UsageError("there is nothing to fit: pass data, a path, or the name of a data set")
     if folder is not None and checkpoint.checkpoints(folder):
         raise FolderInUse(f"{folder} holds a run already; resume it or choose another folder")
-    samples = x
-    if not isinstance(x, Samples):
-        samples = reading.read(x, y=y, condition=condition, bounds=bounds)
-    source = str(x) if isinstance(x, str | Path) else None
-    extra = {"source": source, "condition": condition, "bounds": bounds, "seed": seed}
-    return Run.fresh(samples, families.key(family), options, steps, minutes, device, extra)
 
 
-def resumed(
-    x: Any,
-    y: Any,
-    condition: str | None,
-    folder: Path | None,
-    device: str,
-    steps: int | None,
-    stack: contextlib.ExitStack,
-) -> "Run":
-    """A run that goes on where its last checkpoint stands; its folder is held from here on."""
+def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitStack) -> Checkpoint:
+    """The last checkpoint of a run, whose folder is held from here on.
+
+    Raises:
+        UsageError: If something is given that the run has decided otherwise.
+    """
     if folder is None:
         raise UsageError("to resume, name the run folder: out=RUN")
     if checkpoint.checkpoints(folder):  # otherwise `load` says what is wrong
         stack.enter_context(checkpoint.lock(folder))
     found = checkpoint.load(folder)
     config = found.plain["config"]
+    for name, value in given.items():
+        same = name in ("family", "seed", "bounds") and plain(value) == plain(config[name])
+        if value is not None and not same:
+            raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A value as it comes back from JSON."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def data_again(
+    x: Any, y: Any, condition: str | None, config: dict[str, Any], company: Companions
+) -> Samples:
+    """The data of a run that goes on."""
     x = config["source"] if x is None else x
     if x is None:
         raise UsageError("the run was fitted to data in memory: pass the same data again")
-    column = condition or config["condition"]
-    samples = reading.read(x, y=y, condition=column, bounds=config["bounds"])
-    return Run.resumed(samples, found, device, steps)
+    return company.samples(x, y, condition or config["condition"], config["bounds"])

@@ -1,7 +1,9 @@
 """Where a public call runs, with which random numbers, and how many rows at once."""
 
 import contextlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,3 +49,13 @@ def device_of(model: GenerativeModel) -> torch.device:
 def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
     """Starts and lengths of the chunks of ``n`` rows."""
     return ((i, min(size, n - i)) for i in range(0, n, size))
+
+
+def accepts(function: Callable[..., Any], options: dict[str, Any], family: str) -> None:
+    """Refuse an option that a model's method does not take, instead of ignoring it."""
+    known = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    for option in options:
+        if option not in known:
+            raise UsageError(f"{family} cannot honour the option {option!r}")

@@ -94,3 +94,11 @@ def fingerprint(samples: Samples) -> str:
     if samples.y is not None:
         digest.update(repr(samples.y.tolist()).encode())
     return digest.hexdigest()
+
+
+def digest(*tensors: Tensor) -> str:
+    """SHA-256 of some tensors, such as the weights of a teacher."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

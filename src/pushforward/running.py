@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import __version__, checkpoint, families
 from .checkpoint import Checkpoint
-from .data import transforms
+from .companions import Companions
 from .data.reading import Samples
 from .errors import DataError, NumericalError, UsageError
 from .fitted import FittedModel, assemble
@@ -66,8 +66,10 @@ class Run:
         minutes: float | None,
         device: str,
         extra: dict[str, Any],
+        company: Companions | None = None,
     ) -> "Run":
         """A run that starts from untrained weights."""
+        company = company or Companions()
         if minutes is not None and not 0 < minutes < float("inf"):
             raise UsageError(f"minutes is {minutes}; it must be positive")
         of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
@@ -76,10 +78,9 @@ class Run:
         model = families.build(family, event, **of_family)
         recipe, fields = recipe_of(model, of_recipe, steps)
         train, _ = split(len(samples.x), extra["seed"])
-        transform = transforms.choose(
-            samples.schema, samples.x[train], discrete=model.discrete, whiten=model.whitened
-        )
-        config = extra | {
+        transform = company.transform(model, samples, train)
+        config = extra | company.to_json()
+        config |= {
             "pushforward": __version__,
             "family": family,
             "options": of_family,
@@ -91,10 +92,17 @@ class Run:
             "data": fingerprint(samples),
         }
         fitted = FittedModel(model, transform, samples.schema, config)
-        return cls.over(samples, fitted, recipe, device)
+        return cls.over(samples, fitted, recipe, device, company)
 
     @classmethod
-    def resumed(cls, samples: Samples, found: Checkpoint, device: str, steps: int | None) -> "Run":
+    def resumed(
+        cls,
+        samples: Samples,
+        found: Checkpoint,
+        device: str,
+        steps: int | None,
+        company: Companions,
+    ) -> "Run":
         """A run that goes on as if it had never stopped."""
         config = found.plain["config"]
         if fingerprint(samples) != config["data"]:
@@ -105,7 +113,8 @@ class Run:
         if not {"model", "trainer"} <= found.tensors.keys():
             raise DataError("this run was saved without its trainer: it can be used, not resumed")
         fitted = assemble(config, samples.schema)
-        run = cls.over(samples, fitted, recipe_from(config["recipe"]), device, prepared=True)
+        recipe = recipe_from(config["recipe"])
+        run = cls.over(samples, fitted, recipe, device, company, prepared=True)
         fitted.history = found.history
         state = dict(found.plain["state"])
         fitted.model.load_state_dict(found.tensors["model"])
@@ -127,6 +136,7 @@ class Run:
         fitted: FittedModel,
         recipe: Recipe,
         device: str,
+        company: Companions,
         prepared: bool = False,
     ) -> "Run":
         """Put the data and the model on the device."""
@@ -134,6 +144,7 @@ class Run:
         train, held = split(len(samples.x), config["seed"])
         x, c = device_data(samples, fitted.transform, where)
         model = fitted.model.to(where)
+        company.meet(model, where)
         if not prepared:
             z = fitted.transform.forward(torch.as_tensor(samples.x[train]))[0]
             with torch.no_grad():
@@ -201,11 +212,14 @@ class Run:
         self.evaluations = number
         if self.validation is None:
             return
-        value = held_out(self.trainer.average.eval().validation, *self.validation)
-        if value is None or not np.isfinite(value):
+        model = self.trainer.average.eval()
+        said = held_out(model.diagnosis, *self.validation)
+        self.fitted.config["diagnoses"] = list(said)
+        self.note(said)
+        loss = held_out(model.validation, *self.validation)
+        if loss is None or not np.isfinite(value := float(loss)):
             return
-        if self.fitted.history:
-            self.fitted.history[-1]["validation"] = value
+        self.note({"validation": value})
         self.first = value if self.first is None else self.first
         self.best = value if self.best is None else min(self.best, value)
         self.worse += 1
@@ -214,6 +228,12 @@ class Run:
             self.worse = 0
             state = self.trainer.average.state_dict()
             self.best_weights = {k: v.detach().clone() for k, v in state.items()}
+
+    def note(self, facts: dict[str, float]) -> None:
+        """Add numbers to the last line of the history."""
+        finite = {name: float(value) for name, value in facts.items() if np.isfinite(value)}
+        if self.fitted.history:
+            self.fitted.history[-1] |= finite
 
     def interrupted(self, number: int) -> Interrupted:
         """Save, and say how to go on."""

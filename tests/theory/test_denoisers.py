@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pushforward.theory import ode, paths, predictions, tables
+from pushforward.theory import densities, paths, predictions, tables
 from pushforward.theory.denoisers import Guided, NetworkDenoiser
 from pushforward.theory.predictions import target
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
@@ -135,7 +135,7 @@ def test_default_density_is_normalised_and_near(path):
 def test_pushed_samples_of_the_flow_have_their_density():
     path, law = paths.Linear(), mixture()
     denoiser, z = ExactDenoiser(law, path), torch.randn(30, 2)
-    x, density = ode.push(
+    x, density = densities.push(
         denoiser.velocity, z, torch.tensor([1.0, 0.0]), denoiser.base, rtol=1e-9, atol=1e-9
     )
     torch.testing.assert_close(density.value, law.log_prob(x), rtol=0, atol=1e-6)

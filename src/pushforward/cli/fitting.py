@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from .application import ConditionColumn, Device, Json, Quiet, Seed, Settings, Source, app, show
+from .application import ConditionColumn, Device, Json, Quiet, Settings, Source, app, show
 from .literals import limits, settings
 
 
@@ -14,8 +14,9 @@ from .literals import limits, settings
 def fit(
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="As everywhere.")] = None,
     family: Annotated[
-        str, typer.Option("--family", "-f", help="See `families`.")
-    ] = "flow_matching",
+        str | None,
+        typer.Option("--family", "-f", help="See `families`.", show_default="flow_matching"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="RUN", help="A new run folder.")
     ] = None,
@@ -29,7 +30,15 @@ def fit(
         list[str] | None,
         typer.Option(metavar="COLUMN=LOW:HIGH", help="Limits that samples respect."),
     ] = None,
-    seed: Seed = 0,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A run to distil into a faster model.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Data to transport to DATA, not noise.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Makes the result repeatable.", show_default="0")
+    ] = None,
     device: Device = "auto",
     set_: Settings = None,
     quiet: Quiet = False,
@@ -49,6 +58,8 @@ def fit(
         family,
         condition=condition,
         bounds=limits(bounds),
+        teacher=teacher,
+        source=source,
         steps=steps,
         minutes=minutes,
         seed=seed,
