@@ -49,7 +49,7 @@ def build(
     width: int = 128,
     critic: int = 0,
     depth: int = 3,
-    limit: float = 0.1,
+    limit: float = 0.02,
     critic_steps: int = 5,
 ) -> Adversarial:
     """A Wasserstein GAN of two perceptrons whose critic has clipped weights.
