@@ -19,7 +19,7 @@ LAYERS = [
     {"families", "data"},
     {"training", "checkpoint"},
     {"places"},
-    {"mapping"},
+    {"mapping", "latents"},
     {"fitted"},
     {"preparing"},
     {"companions"},
