@@ -107,5 +107,5 @@ def latent(
     from ..report.latents import plot_latents
 
     model = load(run, device="cpu")
-    path = plot_latents(model, out, data, model.given(condition))
+    path = plot_latents(model, out, data, model.typed(condition))
     show({"file": str(path), "family": model.family}, as_json, f"figure: {path}")
