@@ -86,7 +86,7 @@ def sensible(option: str, value: Any, default: Any, kind: type) -> None:
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{option} is {str(value)[:40]!r}; it must be of type {kind.__name__}")
-    if kind in (int, float) and not least(default) <= value < 1e12:
+    if kind in (int, float) and not least(kind, default) <= value < 1e12:
         raise UsageError(f"{option} is {value}; it is too small or too large")
 
 
@@ -101,11 +101,11 @@ def one_of(option: str, value: str, choices: Mapping[str, T]) -> T:
     return choices[value]
 
 
-def least(default: Any) -> float | int:
+def least(kind: type, default: Any) -> float:
     """The smallest sensible value: 1 of counts, 0 of scales, none where the default is negative."""
-    if default is not None and default < 0:
-        return -1e12
-    return 1 if default is not None and default >= 1 else 0
+    if default is None or default >= 0:
+        return float(kind is int and default is not None and default >= 1)
+    return -1e12
 
 
 class _Registry(ModuleType):
