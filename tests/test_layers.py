@@ -19,7 +19,7 @@ LAYERS = [
     {"families", "data"},
     {"training", "checkpoint"},
     {"places"},
-    {"mapping", "latents"},
+    {"anomaly", "completing", "latents", "mapping"},
     {"fitted"},
     {"preparing"},
     {"companions"},

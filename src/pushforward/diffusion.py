@@ -12,7 +12,7 @@ from torch.nn.functional import mse_loss
 from .errors import UsageError
 from .model import GenerativeModel, Likelihood
 from .shapes import Condition, Data, PerDatum, Scalar, Times
-from .theory import ode, samplers
+from .theory import completion, ode, samplers
 from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
@@ -164,6 +164,33 @@ class Diffusion(GenerativeModel):
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:
         """The last state of a trajectory; the options are those of `trajectory`."""
         return ode.last(self.trajectory(n, c, **options))
+
+    def complete(
+        self,
+        n: int,
+        x: Tensor,
+        known: Tensor,
+        c: Condition = None,
+        *,
+        steps: int = 100,
+        particles: int = 256,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """By `completion.particle_filter`, exact as particles and steps grow.
+
+        Arguments:
+            n: How many.
+            x: A datum, ``(*event,)``.
+            known: Which of its entries are known, ``(*event,)``.
+            c: Conditions, all alike.
+            steps: Steps of the reverse process.
+            particles: The least number of particles; ``n`` of them are returned.
+            guidance: The scale of classifier-free guidance.
+        """
+        many = max(n, particles)
+        c = None if c is None else c[:1].expand(many, -1)
+        grid, denoiser = self.path.grid(steps), self.guided(guidance)
+        return completion.particle_filter(denoiser, many, x, known, grid, c)[:n]
 
     @property
     def nfe(self) -> int:

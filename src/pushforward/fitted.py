@@ -1,7 +1,6 @@
 """Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, families, latents, mapping
+from . import anomaly, checkpoint, completing, families, latents, mapping
 from .checkpoint import Checkpoint
 from .data import reading, transforms
 from .data.schema import Schema
@@ -53,24 +52,45 @@ class FittedModel:
         learned = sum(p.numel() for p in self.model.parameters())
         return learned or sum(b.numel() for b in self.model.buffers())
 
-    def sample(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> Any:
+    def sample(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Any:
         """Draw ``n`` data of the same kind and schema as what was fitted.
 
         Arguments:
             n: How many.
             y: A condition for all of them, or one for each; None draws from those seen in training.
+            given: Entries to keep fixed while the rest is drawn: ``{"age": 40}``, or data with NaN
+                where entries are to be drawn, one datum or ``n``.
             seed: Makes the draw repeatable.
-            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``.
+            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``; with
+                ``given``, what its ``complete`` takes.
 
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.schema.restore(self.draw(n, y, seed=seed, **options))
+        return self.schema.restore(self.draw(n, y, given=given, seed=seed, **options))
 
-    def draw(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> np.ndarray:
+    def draw(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
         if n < 0 or int(n) != n:
             raise UsageError(f"n is {n}; ask for a whole number of samples")
+        if given is not None:
+            return completing.complete(self, n, given, y, seed, options)
         accepts(self.model.sample, options, self.family)
         with seeded(seed), torch.inference_mode():
             c = self.conditions(y, n)
@@ -85,7 +105,7 @@ class FittedModel:
                 )
             return self.transform.inverse(x.double()).numpy()
 
-    def given(self, word: str | None) -> Any:
+    def typed(self, word: str | None) -> Any:
         """A condition for all data as a person types it, in the kind that the schema has."""
         if word is None or self.schema.condition is None:
             return word
@@ -162,32 +182,9 @@ class FittedModel:
         """`encode` and then `decode`: what the latents keep of the data."""
         return mapping.reconstruct(self, x, y, seed)
 
-    def traverse(
-        self,
-        x: Any = None,
-        y: Any = None,
-        *,
-        units: Sequence[int] | np.ndarray | None = None,
-        values: Sequence[float] | np.ndarray = latents.REACH,
-        seed: int = 0,
-    ) -> np.ndarray:
-        """Move one latent at a time and decode.
-
-        Arguments:
-            x: Data of which the first gives the other latents; None puts them at 0.
-            y: The condition, if the model was fitted with one.
-            units: Which latents to move; all by default.
-            values: Where to.
-            seed: Of what is random.
-
-        Returns:
-            Shape ``(units, values, *event)``, in the units of the data.
-
-        Raises:
-            UsageError: If the family has no latents, or not these.
-            DataError: If the condition is needed and not known.
-        """
-        return latents.traverse(self, x, y, units=units, values=values, seed=seed)
+    def traverse(self, x: Any = None, y: Any = None, **options: Any) -> np.ndarray:
+        """Move one latent at a time and decode; `latents.traverse` states the options."""
+        return latents.traverse(self, x, y, **options)
 
     def translate(
         self, x: Any, y: Any = None, *, reverse: bool = False, seed: int = 0, **options: Any
@@ -206,9 +203,41 @@ class FittedModel:
         """
         return mapping.translate(self, x, y, reverse, seed, options)
 
-    def anomaly_score(self, x: Any, y: Any = None) -> np.ndarray:
-        """Minus the log-likelihood: larger is stranger."""
-        return -self.log_prob(x, y)
+    def anomaly_score(
+        self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0
+    ) -> np.ndarray:
+        """How strange each datum is, in nats; larger is stranger.
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            method: "density", "typicality" or "ratio" (`anomaly` says when to use which).
+            seed: Of what is random.
+        """
+        return anomaly.score(self, x, y, method, seed)
+
+    def flag(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        rate: float = 0.01,
+        reference: Any = None,
+        method: str = "density",
+        seed: int = 0,
+    ) -> anomaly.Flags:
+        """Anomalies among data: scores, which are flagged, and the threshold (`anomaly.flag`).
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            rate: The part of ordinary data that may be flagged by mistake.
+            reference: Ordinary data the model was not fitted to, to set the threshold; without
+                them the model's own draws do.
+            method: As in `anomaly_score`.
+            seed: Of what is random.
+        """
+        return anomaly.flag(self, x, y, rate=rate, reference=reference, method=method, seed=seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` and the command line read."""

@@ -23,7 +23,7 @@ def carry(run: Path, out: Path, device: str, as_json: bool, method: str, *words:
     reading.writable(out)
     model = load(run, device=device)
     source, condition, seed, options = words
-    made = getattr(model, method)(source, model.given(condition), seed=seed, **options)
+    made = getattr(model, method)(source, model.typed(condition), seed=seed, **options)
     reading.write(out, made)
     count = len(made)
     show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
@@ -107,5 +107,5 @@ def latent(
     from ..report.latents import plot_latents
 
     model = load(run, device="cpu")
-    path = plot_latents(model, out, data, model.given(condition))
+    path = plot_latents(model, out, data, model.typed(condition))
     show({"file": str(path), "family": model.family}, as_json, f"figure: {path}")

@@ -74,7 +74,7 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
 
 
 def sensible(option: str, value: Any, default: Any, kind: type) -> None:
-    """Check an option against its default: same type; counts stay positive, nothing is negative.
+    """Check an option against its default: same type, and not below what makes sense.
 
     Raises:
         UsageError: If it has no sense.
@@ -84,9 +84,15 @@ def sensible(option: str, value: Any, default: Any, kind: type) -> None:
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{option} is {str(value)[:40]!r}; it must be of type {kind.__name__}")
-    least = 1 if kind is int and default is not None and default >= 1 else 0
-    if kind in (int, float) and not least <= value < 1e12:
+    if kind in (int, float) and not least(kind, default) <= value < 1e12:
         raise UsageError(f"{option} is {value}; it is too small or too large")
+
+
+def least(kind: type, default: Any) -> float:
+    """The smallest sensible value: 1 of counts, 0 of scales, none where the default is negative."""
+    if default is None or default >= 0:
+        return float(kind is int and default is not None and default >= 1)
+    return -1e12
 
 
 class _Registry(ModuleType):

@@ -19,28 +19,12 @@ from ..model import Event, Recipe
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, standard_normal, sum_event
 from ..theory import predictions, samplers, tables
-from ..theory.paths import Path
-from ..theory.predictions import Prediction
 
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
     "linear": tables.linear_betas,
     "cosine": tables.cosine_betas,
 }
 PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictions.data}
-
-
-def of_noise(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
-    r"""The weight that turns a prediction's squared error into the noise's, as in L_simple.
-
-    With :math:`y = a_t x + b_t\varepsilon`, an error e of y is an error
-    :math:`\alpha_t e / (\alpha_t b_t - \sigma_t a_t)` of :math:`\hat\varepsilon`.
-    """
-
-    def weight(path: Path, t: Tensor) -> Tensor:
-        (alpha, sigma), (a, b) = path(t), prediction(path, t)
-        return (alpha / (alpha * b - sigma * a)).square()
-
-    return weight
 
 
 class DDPM(Diffusion):
@@ -146,7 +130,7 @@ def build(
         event.shape,
         path=path,
         prediction=PREDICTIONS[prediction],
-        weight=of_noise(PREDICTIONS[prediction]),
+        weight=predictions.noise_error(PREDICTIONS[prediction]),
         times=path.chain()[:-1],
         sampler=samplers.by_name(sampler),
         steps=steps,

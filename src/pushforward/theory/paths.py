@@ -185,6 +185,24 @@ class EDM(Path):
         return torch.linspace(1.0, end, count, dtype=torch.float64) ** self.rho
 
 
+class Geometric(EDM):
+    r"""EDM's path on a ladder of levels with equal ratios, NCSN's (Song & Ermon, 2019).
+
+    The network sees :math:`\log\sigma`, and the grid falls by a factor a step; the last level is
+    followed by data.
+    """
+
+    def __init__(self, sigma_max: float, sigma_min: float) -> None:
+        super().__init__(sigma_max, sigma_min)
+
+    def clock(self, t: Tensor) -> Tensor:
+        return 1 - t.clamp(min=self.t_min).log() / math.log(self.t_min)
+
+    def spaced(self, count: int) -> Tensor:
+        u = torch.linspace(0, 1, count, dtype=torch.float64)
+        return self.t_min**u
+
+
 class VariancePreserving(Path):
     r""":math:`\alpha_t = e^{-B_t/2},\ \sigma_t^2 = 1 - \alpha_t^2,\ B_t = \int_0^t\beta_s\,ds`.
 
