@@ -242,8 +242,7 @@ def build(
             third where there are waves: at full weight from the start, it merges modes for good.
         particles: Latents drawn for each datum in training; more than one train the
             importance-weighted bound, at that many times the cost of the decoder.
-        whiten: Remove the linear correlations of a table first. Samples and scores gain; for
-            latents that carry as much of the data as they can, set it to False.
+        whiten: Remove the linear correlations of a table first; False leaves them to the latents.
     """
     chosen = laws.choose(decoder, event.levels, floor)
     d, k = math.prod(event.shape), event.condition
