@@ -19,7 +19,7 @@ LAYERS = [
     {"families", "data"},
     {"training", "checkpoint"},
     {"places"},
-    {"anomaly", "completing", "mapping"},
+    {"anomaly", "completing", "mapping", "latents"},
     {"fitted"},
     {"preparing"},
     {"companions"},

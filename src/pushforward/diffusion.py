@@ -159,7 +159,11 @@ class Diffusion(GenerativeModel):
         times = self.path.grid(steps or self.steps)
         eps = self.noise(n, *self.event_shape)
         x = self.path.scale(times[0]).to(eps) * eps
-        return run(self.guided(guidance), x, times, c, **options)
+        return run(self.guided(guidance), x, times, c, **self.chosen(run, times, options))
+
+    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """A sampler's options: the user's, and what the model itself knows to choose."""
+        return options
 
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:
         """The last state of a trajectory; the options are those of `trajectory`."""

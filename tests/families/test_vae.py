@@ -216,15 +216,16 @@ def test_the_diagnosis_counts_units_and_states_the_gap():
     model, p = linear_vae()
     x = p.sample((600,))
     found = model.diagnosis(x)
-    assert found["active_units"] == found["latent_units"] == Q
+    assert found["active_units"] == Q and found["collapsed_units"] == 0
     assert abs(found["iwae_gain"]) < 1e-10
-    assert found["rate"] == pytest.approx(model.loss(x)["rate"].item())
+    assert found["held_out_rate"] == pytest.approx(model.loss(x)["rate"].item())
     collapsed = linear_vae()[0]
     with torch.no_grad():
         collapsed.encoder.weight.zero_()
         collapsed.encoder.bias.zero_()
     found = collapsed.diagnosis(p.sample((600,)))
-    assert found["active_units"] == found["rate"] == 0
+    assert found["active_units"] == found["held_out_rate"] == 0
+    assert found["collapsed_units"] == Q
     assert found["iwae_gain"] > 1
 
 

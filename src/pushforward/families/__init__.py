@@ -6,14 +6,16 @@ that have defaults, and begins with a one-line docstring, which the command line
 
 import inspect
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType, NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel
 
+T = TypeVar("T")
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
 
 
@@ -88,10 +90,21 @@ def sensible(option: str, value: Any, default: Any, kind: type) -> None:
         raise UsageError(f"{option} is {value}; it is too small or too large")
 
 
-def least(kind: type, default: float | None) -> float:
+def one_of(option: str, value: str, choices: Mapping[str, T]) -> T:
+    """What an option's value stands for.
+
+    Raises:
+        UsageError: If it is none of the choices.
+    """
+    if value not in choices:
+        raise UsageError(f"{option} is {value!r}; choose from {', '.join(choices)}")
+    return choices[value]
+
+
+def least(kind: type, default: Any) -> float:
     """The smallest sensible value: 1 of counts, 0 of scales, none where the default is negative."""
     if default is None or default >= 0:
-        return 1 if kind is int and default is not None and default >= 1 else 0
+        return float(kind is int and default is not None and default >= 1)
     return -1e12
 
 

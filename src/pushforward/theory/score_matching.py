@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..shapes import Data, PerDatum, sum_event
-from .ode import divergence, estimated_divergence
+from .densities import divergence, estimated_divergence
 from .targets import Gaussian
 
 Score = Callable[[Data], Data]
