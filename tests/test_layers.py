@@ -19,7 +19,7 @@ LAYERS = [
     {"families", "data"},
     {"training", "checkpoint"},
     {"places"},
-    {"anomaly", "completing", "mapping", "latents"},
+    {"anomaly", "completing", "latents", "mapping"},
     {"fitted"},
     {"preparing"},
     {"companions"},
