@@ -1,19 +1,25 @@
-r"""Normalizing flow: neural spline transformations, coupling or autoregressive, exact density.
+r"""Normalizing flow: splines or affine maps, coupling or autoregressive, with an exact density.
 
 .. math:: \log p(x \mid c) = \log \mathcal N(f_c(x)) + \log |\det J_{f_c}(x)|
 
-Each transformation is a monotone rational-quadratic spline of every entry on :math:`[-B, B]` whose
-knots depend on the condition and on other entries, and the identity outside, so that the density
-has Gaussian tails and integrates to one (Durkan et al., 2019). The splines are zuko's.
+Each transformation is a monotone function of every entry whose parameters depend on the condition
+and on other entries: on half of them (coupling) or on those before it (autoregressive). It is a
+rational-quadratic spline on :math:`[-B, B]` and the identity outside, so that the density has
+Gaussian tails and integrates to one (Durkan et al., 2019), or :math:`e^a x + b` as in RealNVP (Dinh
+et al., 2017), MAF (Papamakarios et al., 2017) and its inverse, IAF (Kingma et al., 2016). The
+transformations are zuko's.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.distributions import Transform
 from zuko.flows import MAF
 from zuko.lazy import Flow
-from zuko.transforms import MonotonicRQSTransform
+from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
@@ -64,7 +70,27 @@ class NormalizingFlow(GenerativeModel):
         return x.new_zeros(len(x), self.condition) if c is None else c.to(x)
 
 
-PASSES = {"coupling": 2, "autoregressive": None}
+class Kind(NamedTuple):
+    """How a flow conditions one entry on others.
+
+    Arguments:
+        affine: Affine maps instead of splines.
+        passes: Passes of the network that invert one transformation, or None for one per entry.
+        inverted: Transformations run from noise to data, as in IAF.
+    """
+
+    affine: bool
+    passes: int | None
+    inverted: bool = False
+
+
+KINDS = {
+    "coupling": Kind(affine=False, passes=2),
+    "autoregressive": Kind(affine=False, passes=None),
+    "realnvp": Kind(affine=True, passes=2),
+    "maf": Kind(affine=True, passes=None),
+    "iaf": Kind(affine=True, passes=None, inverted=True),
+}
 
 
 def build(
@@ -77,41 +103,66 @@ def build(
     depth: int = 2,
     bound: float = 8.0,
 ) -> NormalizingFlow:
-    """A neural spline flow.
+    """A normalizing flow: by default a neural spline flow.
 
     Arguments:
         event: The kind of data.
-        kind: "coupling" samples as fast as it scores; "autoregressive" fits a little better and
-            needs one pass per entry to sample.
-        transforms: Layers of splines, 0 to choose from the data.
+        kind: Splines: "coupling" samples as fast as it scores; "autoregressive" fits a little
+            better and needs one pass per entry to sample. Affine maps: "realnvp" is a coupling;
+            "maf" scores in one pass and samples in one per entry, "iaf" the other way round.
+        transforms: Layers, 0 to choose from the data.
         bins: Pieces of each spline, 0 to choose from the data.
         width: Units in each hidden layer of the networks that place the knots.
         depth: Hidden layers of those networks.
-        bound: Half the width of the box that the splines act on; data are standardised.
+        bound: Half the width of the box that splines act on; data are standardised.
 
     Raises:
-        UsageError: If the kind is not known.
+        UsageError: If the kind is not known, or is affine and the data are numbers on a line.
     """
-    if kind not in PASSES:
-        raise UsageError(f"normalizing_flow has no kind {kind!r}; choose from {', '.join(PASSES)}")
     d = math.prod(event.shape)
+    check(kind, d)
     # few layers of many bins where there is little to condition on, more layers where there is much
     layers, pieces, lr = {1: (1, 32, 1e-2), 2: (2, 16, 1e-2)}.get(d, (4, 8, 2e-3))
+    univariate, shapes = spline(bins or pieces, bound)
+    if KINDS[kind].affine:
+        (univariate, shapes), layers, lr = AFFINE, 8, 2e-3
     flow = MAF(
         d,
         event.condition,
         transforms=transforms or layers,
         randperm=d > 2,
-        passes=PASSES[kind],
-        univariate=partial(MonotonicRQSTransform, bound=bound),
-        shapes=spline_shapes(bins or pieces),
+        passes=KINDS[kind].passes,
+        univariate=univariate,
+        shapes=shapes,
         hidden_features=[width] * depth,
         activation=nn.SiLU,
     )
+    if KINDS[kind].inverted:
+        flow = Flow([t.inv for t in flow.transform.transforms], flow.base)
     recipe = Recipe(steps=2000, batch=min(512, event.size or 512), lr=lr, ema=0.99)
     return NormalizingFlow(flow, event.shape, event.condition, recipe)
 
 
-def spline_shapes(bins: int) -> list[tuple[int]]:
-    """The free parameters of one spline: widths, heights and inner slopes."""
-    return [(bins,), (bins,), (bins - 1,)]
+Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
+
+AFFINE: Univariate = (MonotonicAffineTransform, [(), ()])
+
+
+def spline(bins: int, bound: float) -> Univariate:
+    """A spline of one entry, and its free parameters: widths, heights and inner slopes."""
+    return partial(MonotonicRQSTransform, bound=bound), [(bins,), (bins,), (bins - 1,)]
+
+
+def check(kind: str, d: int) -> None:
+    """Refuse kinds that do not exist, and those that could only be a Gaussian.
+
+    Raises:
+        UsageError: Saying which to choose.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"normalizing_flow has no kind {kind!r}; choose from {', '.join(KINDS)}")
+    if KINDS[kind].affine and d == 1:
+        raise UsageError(
+            f"kind={kind!r} composes affine maps, which on a line leave a single Gaussian; "
+            "choose coupling"
+        )
