@@ -11,7 +11,7 @@ Classes follow as one-hot entries and numbers as standardised entries (`data.sch
 import abc
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +100,10 @@ class GenerativeModel(nn.Module, abc.ABC):
         raise NoLikelihood(
             f"{type(self).__name__} has no likelihood: it can be sampled but not scored"
         )
+
+    def kind(self, **options: Any) -> Likelihood:
+        """What kind of number ``log_prob`` returns with these options."""
+        return self.likelihood
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """See all training data once before the first step: closed-form fits happen here."""

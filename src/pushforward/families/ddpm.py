@@ -9,13 +9,14 @@ density of the probability flow of the same network.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..diffusion import Diffusion
 from ..errors import UsageError
-from ..model import Event, Recipe
+from ..model import Event, Likelihood, Recipe
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, standard_normal, sum_event
 from ..theory import paths, predictions, samplers
@@ -49,6 +50,9 @@ class DDPM(Diffusion):
     # a tight clip would weigh down batches of large targets, and so bias the mean
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
     path: paths.DDPM
+
+    def kind(self, *, bound: bool = False, **options: Any) -> Likelihood:
+        return Likelihood.LOWER_BOUND if bound else self.likelihood
 
     def log_prob(
         self,
