@@ -19,7 +19,7 @@ LAYERS = [
     {"families", "data"},
     {"training", "checkpoint"},
     {"places"},
-    {"mapping", "scoring"},
+    {"anomaly", "completing", "mapping", "latents", "sampling", "scoring"},
     {"fitted"},
     {"preparing"},
     {"companions"},

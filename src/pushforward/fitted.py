@@ -1,7 +1,7 @@
 """Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
 
 import copy
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, families, mapping, scoring
+from . import anomaly, checkpoint, families, latents, mapping, sampling, scoring
 from .checkpoint import Checkpoint
 from .data import transforms
 from .data.schema import Schema
-from .errors import DataError, FolderInUse, NumericalError, UsageError
-from .memory import demand
+from .errors import DataError, FolderInUse, UsageError
 from .model import Event, GenerativeModel, Likelihood
-from .places import accepts, choose_device, chunks, device_of, rows_at_once, seeded
+from .places import choose_device, device_of
 
 
 @dataclass(repr=False)
@@ -58,47 +57,44 @@ class FittedModel:
         learned = sum(p.numel() for p in self.model.parameters())
         return learned or sum(b.numel() for b in self.model.buffers())
 
-    def sample(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> Any:
+    def sample(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Any:
         """Draw ``n`` data of the same kind and schema as what was fitted.
 
         Arguments:
             n: How many.
             y: A condition for all of them, or one for each; None draws from those seen in training.
+            given: Entries to keep fixed while the rest is drawn: ``{"age": 40}``, or data with NaN
+                where entries are to be drawn, one datum or ``n``.
             seed: Makes the draw repeatable.
-            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``.
+            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``; with
+                ``given``, what its ``complete`` takes.
 
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.schema.restore(*self.drawn(n, y, seed, options))
+        return self.schema.restore(*sampling.draw(self, n, y, given, seed, options))
 
-    def draw(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> np.ndarray:
+    def draw(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
-        return self.drawn(n, y, seed, options)[0]
+        return sampling.draw(self, n, y, given, seed, options)[0]
 
-    def drawn(
-        self, n: int, y: Any, seed: int | None, options: dict[str, Any]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Samples in the units of the data, and the condition vectors they were drawn for."""
-        if isinstance(n, bool) or n < 0 or int(n) != n:
-            raise UsageError(f"n is {n}; ask for a whole number of samples")
-        demand(32 * n * math.prod(self.model.event_shape), f"n={n}", "draw them in parts")
-        accepts(self.model.sample, options, self.family)
-        with seeded(seed), torch.inference_mode():
-            rows = self.conditions(y, int(n))
-            c = None if rows is None else self.vectors(rows)
-            z = [
-                self.model.sample(m, None if c is None else c[i : i + m], **options)
-                for i, m in chunks(int(n), rows_at_once(self.model.event_shape))
-            ]
-            x = torch.cat(z).cpu().double() if z else torch.zeros(0, *self.model.event_shape)
-            if not x.isfinite().all():
-                raise NumericalError(
-                    f"{self.family} drew values that are not finite; use more sampler steps"
-                )
-            return self.transform.inverse(x.double()).numpy(), rows
-
-    def given(self, word: str | None) -> Any:
+    def typed(self, word: str | None) -> Any:
         """A condition for all data as a person types it, in the kind that the schema has."""
         if word is None or self.schema.condition is None:
             return word
@@ -154,6 +150,33 @@ class FittedModel:
         """`encode` and then `decode`: what the latents keep of the data."""
         return mapping.reconstruct(self, x, y, seed)
 
+    def traverse(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        units: Sequence[int] | np.ndarray | None = None,
+        values: Sequence[float] | np.ndarray = latents.REACH,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Move one latent at a time and decode.
+
+        Arguments:
+            x: Data of which the first gives the other latents; None puts them at 0.
+            y: The condition, if the model was fitted with one.
+            units: Which latents to move; all by default.
+            values: Where to.
+            seed: Of what is random.
+
+        Returns:
+            Shape ``(units, values, *event)``, in the units of the data.
+
+        Raises:
+            UsageError: If the family has no latents, or not these.
+            DataError: If the condition is needed and not known.
+        """
+        return latents.traverse(self, x, y, units=units, values=values, seed=seed)
+
     def translate(
         self, x: Any, y: Any = None, *, reverse: bool = False, seed: int = 0, **options: Any
     ) -> Any:
@@ -171,9 +194,41 @@ class FittedModel:
         """
         return mapping.translate(self, x, y, reverse, seed, options)
 
-    def anomaly_score(self, x: Any, y: Any = None) -> np.ndarray:
-        """Minus the log-likelihood: larger is stranger."""
-        return -self.log_prob(x, y)
+    def anomaly_score(
+        self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0
+    ) -> np.ndarray:
+        """How strange each datum is, in nats; larger is stranger.
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            method: "density", "typicality" or "ratio" (`anomaly` says when to use which).
+            seed: Of what is random.
+        """
+        return anomaly.score(self, x, y, method, seed)
+
+    def flag(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        rate: float = 0.01,
+        reference: Any = None,
+        method: str = "density",
+        seed: int = 0,
+    ) -> anomaly.Flags:
+        """Anomalies among data: scores, which are flagged, and the threshold (`anomaly.flag`).
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            rate: The part of ordinary data that may be flagged by mistake.
+            reference: Ordinary data the model was not fitted to, to set the threshold; without
+                them the model's own draws do.
+            method: As in `anomaly_score`.
+            seed: Of what is random.
+        """
+        return anomaly.flag(self, x, y, rate=rate, reference=reference, method=method, seed=seed)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise UsageError(

@@ -105,6 +105,19 @@ class GenerativeModel(nn.Module, abc.ABC):
         """What kind of number ``log_prob`` returns with these options."""
         return self.likelihood
 
+    def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
+        """Draw ``n`` data whose entries are those of one datum where they are known.
+
+        None says that the family knows no better way than importance resampling by its density.
+
+        Arguments:
+            n: How many.
+            x: A datum, ``(*event,)``; the entries that are not known do not count.
+            known: Which entries are known, ``(*event,)``.
+            c: Conditions, all alike, ``(n, condition)``.
+        """
+        return None
+
     def prepare(self, x: Data, c: Condition = None) -> None:
         """See all training data once before the first step: closed-form fits happen here."""
 

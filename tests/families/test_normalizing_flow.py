@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from pushforward.errors import UsageError
-from pushforward.families.normalizing_flow import build
+from pushforward.families.normalizing_flow import KINDS, build
 from pushforward.model import Event
 from pushforward.training import Trainer, batches
 
-KINDS = ("coupling", "autoregressive")
+SPLINES = ("coupling", "autoregressive")
+SHAPES = [(2,), (5,), (2, 3)]
+CASES = [(k, s) for k in KINDS for s in SHAPES] + [(k, (1,)) for k in SPLINES]
 SMALL = {"width": 16, "transforms": 2, "bins": 6}
 RADII = (0.5, 3.0, 7.9, 30.0, 100.0)  # inside the box of the splines, at its edge, far outside
 
@@ -30,8 +32,7 @@ def flow(kind, shape, condition=0, spread=None):
 
 
 @pytest.mark.parametrize("radius", RADII)
-@pytest.mark.parametrize("shape", [(1,), (2,), (5,), (2, 3)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "shape"), CASES)
 def test_decoding_inverts_encoding(kind, shape, radius):
     """To 1e-7 relative in float64: the inverse solves a quadratic, which loses half the digits."""
     model, x = flow(kind, shape, 2), radius * torch.randn(20, *shape, dtype=torch.float64)
@@ -41,8 +42,7 @@ def test_decoding_inverts_encoding(kind, shape, radius):
 
 
 @pytest.mark.parametrize("radius", RADII)
-@pytest.mark.parametrize("shape", [(1,), (2,), (5,), (2, 3)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "shape"), CASES)
 def test_density_is_the_normal_one_times_autograds_jacobian(kind, shape, radius):
     model, x = flow(kind, shape, 2), radius * torch.randn(8, *shape, dtype=torch.float64)
     c, d = torch.randn(8, 2, dtype=torch.float64), math.prod(shape)
@@ -55,8 +55,9 @@ def test_density_is_the_normal_one_times_autograds_jacobian(kind, shape, radius)
         torch.testing.assert_close(model.log_prob(one, given)[0], expected, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize(("d", "n"), [(1, 20_001), (2, 501)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "d", "n"), [(k, 2, 501) for k in KINDS] + [(k, 1, 20_001) for k in SPLINES]
+)
 def test_density_integrates_to_one(kind, d, n):
     """On [-12, 12]^d: beyond it, the splines are the identity and the mass is below 1e-30."""
     model = flow(kind, (d,), spread=0.5)
@@ -66,7 +67,7 @@ def test_density_integrates_to_one(kind, d, n):
     assert (mass * (axis[1] - axis[0]) ** d).item() == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["coupling", "autoregressive", "realnvp", "maf"])
 def test_coupling_leaves_half_to_itself_and_autoregression_is_triangular(kind):
     """The Jacobian of one layer: lower triangular in its order, and for coupling also diagonal
     within each half.
@@ -80,7 +81,7 @@ def test_coupling_leaves_half_to_itself_and_autoregression_is_triangular(kind):
         for j in range(4):
             if i != j and order[i] <= order[j]:
                 assert jacobian[i, j] == 0
-    assert len(order.unique()) == (2 if kind == "coupling" else 4)
+    assert len(order.unique()) == (2 if kind in ("coupling", "realnvp") else 4)
 
 
 def test_an_unknown_condition_is_the_zero_vector():
@@ -95,8 +96,7 @@ def test_gradients_are_finite_far_outside_the_box():
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(1,), (5,)])
+@pytest.mark.parametrize(("kind", "shape"), [("coupling", (1,)), *((k, (5,)) for k in KINDS)])
 def test_a_saved_state_gives_the_same_density_in_a_fresh_model(kind, shape):
     """The random permutations are part of the state."""
     model, x = build(Event(shape), kind=kind, **SMALL), torch.randn(20, *shape)
@@ -123,6 +123,24 @@ def test_conditional_samples_follow_each_class():
 def test_an_unknown_kind_is_refused_with_the_choices():
     with pytest.raises(UsageError, match="coupling, autoregressive"):
         build(Event((2,)), kind="glow")
+
+
+@pytest.mark.parametrize("kind", ["realnvp", "maf", "iaf"])
+def test_affine_maps_of_a_line_are_refused(kind):
+    """Their composition is affine: the model would be one Gaussian."""
+    with pytest.raises(UsageError, match="single Gaussian"):
+        build(Event((1,), 2), kind=kind)
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("maf", 5), ("iaf", 1), ("realnvp", 2)])
+def test_decoding_takes_as_many_passes_as_the_kind_says(kind, passes):
+    """Counted calls of one layer's network on five entries."""
+    model = build(Event((5,)), kind=kind, width=8, transforms=1)
+    layer = next(m for m in model.modules() if hasattr(m, "hyper"))
+    calls = []
+    layer.hyper.register_forward_hook(lambda *_: calls.append(1))
+    model.decode(torch.randn(3, 5))
+    assert len(calls) == passes
 
 
 @pytest.mark.slow

@@ -43,6 +43,17 @@ def settings(pairs: list[str] | None, call: Callable[..., Any]) -> dict[str, Any
     return options
 
 
+def entries(words: list[str] | None) -> dict[str, str] | str | None:
+    """What is given: ``column=value`` words, or the name of a file."""
+    if words and len(words) == 1 and words[0].endswith(".npy"):
+        return words[0]
+    pairs = [word.rpartition("=") for word in words or []]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise UsageError(f"--given takes COLUMN=VALUE or FILE.npy, not {(name + value)[:60]!r}")
+    return {name: value for name, _, value in pairs} or None
+
+
 def limits(pairs: list[str] | None) -> dict[str, tuple[float | None, float | None]] | None:
     """Bounds from ``column=low:high`` words; either side may be left out."""
     bounds = {}

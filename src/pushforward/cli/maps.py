@@ -1,4 +1,4 @@
-"""``encode``, ``decode``, ``reconstruct`` and ``translate``: data to latents, or to other data."""
+"""Data to latents and back, the figure of the latents, and data to other data."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ def carry(run: Path, out: Path, device: str, as_json: bool, method: str, *words:
     model = load(run, device=device)
     source, condition, seed, pairs, options = words
     call = getattr(model, method)
-    made = call(source, model.given(condition), seed=seed, **settings(pairs, call), **options)
+    made = call(source, model.typed(condition), seed=seed, **settings(pairs, call), **options)
     reading.write(out, made)
     count = len(made)
     show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
@@ -91,3 +91,22 @@ def translate(
     """Carry data like the source of a fit to data like those fitted, or back."""
     way = {"reverse": reverse}
     carry(run, out, device, as_json, "translate", data, condition, seed, set_, way)
+
+
+@app.command()
+def latent(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".png .svg .pdf")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="By default those of the run.")
+    ] = None,
+    condition: Given = None,
+    as_json: Json = False,
+) -> None:
+    """Draw encoded data over the latents, and what the latents decode to."""
+    from ..fitted import load
+    from ..report.latents import plot_latents
+
+    model = load(run, device="cpu")
+    path = plot_latents(model, out, data, model.typed(condition))
+    show({"file": str(path), "family": model.family}, as_json, f"figure: {path}")

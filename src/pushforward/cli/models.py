@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
-from .literals import settings
+from .literals import entries, settings
 
 
 @app.command()
@@ -19,6 +19,10 @@ def sample(
     condition: Annotated[
         str | None,
         typer.Option("--condition", metavar="VALUE", help="The class or number to draw."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Keep this fixed (or FILE.npy with NaN)."),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
     sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
@@ -34,9 +38,10 @@ def sample(
 
     reading.writable(out)
     model = load(run, device=device)
-    given = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    options = {k: v for k, v in given.items() if v is not None} | settings(set_, model.sample)
-    reading.write(out, model.sample(n, model.given(condition), seed=seed, **options))
+    named = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    options = {k: v for k, v in named.items() if v is not None} | settings(set_, model.sample)
+    y, fixed = model.typed(condition), entries(given)
+    reading.write(out, model.sample(n, y, given=fixed, seed=seed, **options))
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 
 
