@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle
 
-from ..data import datasets, reading, schema
+from ..data import condition, datasets, reading
 from ..errors import UsageError
 from ..fitted import FittedModel
 from ..latents import lattice
@@ -132,7 +132,7 @@ def groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any], np.n
     return [
         (
             {"color": style.LINES[i % k], "marker": style.MARKS[i // k], "s": 4}
-            | {"label": style.label(schema.plain(name), 12)},
+            | {"label": style.label(condition.plain(name), 12)},
             labels == name,
         )
         for i, name in enumerate(classes)

@@ -166,7 +166,8 @@ class EDM(Path):
     """
 
     def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
-        self.sigma_max, self.rho, self.t_min = sigma_max, rho, sigma_min / sigma_max
+        self.sigma_max, self.sigma_min, self.rho = sigma_max, sigma_min, rho
+        self.t_min = sigma_min / sigma_max
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
