@@ -22,8 +22,9 @@ def carry(run: Path, out: Path, device: str, as_json: bool, method: str, *words:
 
     reading.writable(out)
     model = load(run, device=device)
-    source, condition, seed, options = words
-    made = getattr(model, method)(source, model.typed(condition), seed=seed, **options)
+    source, condition, seed, pairs, options = words
+    call = getattr(model, method)
+    made = call(source, model.typed(condition), seed=seed, **settings(pairs, call), **options)
     reading.write(out, made)
     count = len(made)
     show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
@@ -41,7 +42,7 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Write the latents of data, for families that have them."""
-    carry(run, out, device, as_json, "encode", data, condition, seed, settings(set_))
+    carry(run, out, device, as_json, "encode", data, condition, seed, set_, {})
 
 
 @app.command()
@@ -56,7 +57,7 @@ def decode(
     as_json: Json = False,
 ) -> None:
     """Write the data that latents stand for."""
-    carry(run, out, device, as_json, "decode", latents, condition, seed, settings(set_))
+    carry(run, out, device, as_json, "decode", latents, condition, seed, set_, {})
 
 
 @app.command()
@@ -70,7 +71,7 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Write data as their latents remember them."""
-    carry(run, out, device, as_json, "reconstruct", data, condition, seed, {})
+    carry(run, out, device, as_json, "reconstruct", data, condition, seed, None, {})
 
 
 @app.command()
@@ -88,8 +89,8 @@ def translate(
     as_json: Json = False,
 ) -> None:
     """Carry data like the source of a fit to data like those fitted, or back."""
-    options = settings(set_) | {"reverse": reverse}
-    carry(run, out, device, as_json, "translate", data, condition, seed, options)
+    way = {"reverse": reverse}
+    carry(run, out, device, as_json, "translate", data, condition, seed, set_, way)
 
 
 @app.command()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion import Diffusion, stratified
-from ..model import Event, Recipe
+from ..model import Event, Likelihood, Recipe
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory import predictions, samplers, tables
@@ -100,6 +100,9 @@ class DDPM(Diffusion):
     def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """Ancestral sampling draws with the model's variance."""
         return {"variance": self.variance} | options if run is samplers.ddpm else options
+
+    def kind(self, *, bound: bool = False, **options: Any) -> Likelihood:
+        return Likelihood.LOWER_BOUND if bound else self.likelihood
 
     def log_prob(
         self,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle
 
-from ..data import datasets, reading, schema
+from ..data import condition, datasets, reading
 from ..errors import UsageError
 from ..fitted import FittedModel
 from ..latents import lattice
@@ -132,7 +132,7 @@ def groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any], np.n
     return [
         (
             {"color": style.LINES[i % k], "marker": style.MARKS[i // k], "s": 4}
-            | {"label": style.label(schema.plain(name), 12)},
+            | {"label": style.label(condition.plain(name), 12)},
             labels == name,
         )
         for i, name in enumerate(classes)
@@ -167,7 +167,9 @@ def image_rows(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> Non
     panels.images(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
     height = (axes.images[0].get_size()[0] + 1) / SIDE  # of an image with the line under it
     axes.set_ylim(len(units) * height - 1.5, -0.5)
-    axes.set_title(f"latents {', '.join(map(str, units))} from \u22123 to 3")
+    for row, unit in enumerate(units):
+        axes.text(-1.5, (row + 0.5) * height - 1, str(unit), ha="right", va="center", fontsize=6)
+    axes.set_title("each row: one latent from \u22123 to 3")
 
 
 def net(axes: Axes, fitted: FittedModel, found: Encoded, y: Any) -> None:
