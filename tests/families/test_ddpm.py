@@ -224,7 +224,7 @@ def test_the_learned_variance_is_the_optimal_one_and_the_mean_is_held():
             return self.v[(t * T).round().long() - 1].reshape(-1, 1).expand_as(x)
 
     model = gaussian_model(s, T=T, variance=Fraction()).train()
-    model.denoiser.net.weight = nn.Parameter(torch.ones(()).double())
+    model.denoiser.net.factor = nn.Parameter(torch.ones(()).double())
     optimizer = torch.optim.Adam(model.variance.parameters(), 0.05, betas=(0.9, 0.9))
     average = 0.0
     for i in range(200):
@@ -232,7 +232,7 @@ def test_the_learned_variance_is_the_optimal_one_and_the_mean_is_held():
         model.loss(s * torch.randn(1000, 1).double())["vlb"].backward()
         optimizer.step()
         average = average + model.variance.v.detach() / 100 * (i >= 100)
-    assert model.denoiser.net.weight.grad is None
+    assert model.denoiser.net.factor.grad is None
     _, best = gaussian_bound(model.path, s, None)
     got = model.path.variance(torch.arange(1, T + 1), average)
     # the last step has beta whatever v; the first 100 steps are thrown away

@@ -159,10 +159,8 @@ class DDPM(Diffusion):
         mean, true = self.path.posterior(x, x_t, k)  # at k = 1 this is x, with variance 0
         first = expand((k == 1).to(x.device), x)
         constant = torch.where(first, math.log(2 * math.pi), -1 - true.log())
-        spread = torch.where(first, 0.0, true)
-        return (
-            sum_event(((mean - guess).square() + spread) / variance + variance.log() + constant) / 2
-        )
+        error = (mean - guess).square() + torch.where(first, 0.0, true)
+        return sum_event(error / variance + variance.log() + constant) / 2
 
 
 def build(
