@@ -1,7 +1,6 @@
 """Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -150,32 +149,9 @@ class FittedModel:
         """`encode` and then `decode`: what the latents keep of the data."""
         return mapping.reconstruct(self, x, y, seed)
 
-    def traverse(
-        self,
-        x: Any = None,
-        y: Any = None,
-        *,
-        units: Sequence[int] | np.ndarray | None = None,
-        values: Sequence[float] | np.ndarray = latents.REACH,
-        seed: int = 0,
-    ) -> np.ndarray:
-        """Move one latent at a time and decode.
-
-        Arguments:
-            x: Data of which the first gives the other latents; None puts them at 0.
-            y: The condition, if the model was fitted with one.
-            units: Which latents to move; all by default.
-            values: Where to.
-            seed: Of what is random.
-
-        Returns:
-            Shape ``(units, values, *event)``, in the units of the data.
-
-        Raises:
-            UsageError: If the family has no latents, or not these.
-            DataError: If the condition is needed and not known.
-        """
-        return latents.traverse(self, x, y, units=units, values=values, seed=seed)
+    def traverse(self, x: Any = None, y: Any = None, **options: Any) -> np.ndarray:
+        """Move one latent at a time and decode; `latents.traverse` states the options."""
+        return latents.traverse(self, x, y, **options)
 
     def translate(
         self, x: Any, y: Any = None, *, reverse: bool = False, seed: int = 0, **options: Any

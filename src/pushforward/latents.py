@@ -32,7 +32,23 @@ def traverse(
     values: Sequence[float] | np.ndarray = REACH,
     seed: int = 0,
 ) -> np.ndarray:
-    """`FittedModel.traverse`."""
+    """Move one latent at a time and decode.
+
+    Arguments:
+        fitted: A fitted model.
+        x: Data of which the first gives the other latents; None puts them at 0.
+        y: The condition, if the model was fitted with one.
+        units: Which latents to move; all by default.
+        values: Where to.
+        seed: Of what is random.
+
+    Returns:
+        Shape ``(units, values, *event)``, in the units of the data.
+
+    Raises:
+        UsageError: If the family has no latents, or not these.
+        DataError: If the condition is needed and not known.
+    """
     with seeded(seed), torch.no_grad():
         start, c = beginning(fitted, x, y)
         chosen = range(start.numel()) if units is None else known_units(units, start.numel())

@@ -168,6 +168,8 @@ class Run:
         sums: dict[str, Tensor] = {}
         summed = 0
         timed = (time.monotonic(), trainer.count)
+        if not trainer.count:
+            self.evaluate(0)  # what has been gained is counted from untrained weights
         with signals() as received:
             while trainer.count < trainer.steps and not self.finished():
                 try:

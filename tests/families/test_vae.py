@@ -238,6 +238,26 @@ def test_both_networks_know_the_condition_and_nothing_is_drawn_to_encode():
     assert not torch.allclose(model.decode(z, c), model.decode(z, other))
 
 
+@pytest.mark.parametrize("log_scale", [-1e4, 1e4])
+def test_extreme_log_scales_leave_the_loss_finite(log_scale):
+    """exp(1e4) overflows and exp(-1e4) has no logarithm: unclamped, the rate would be infinite."""
+    model, p = linear_vae()
+    with torch.no_grad():
+        model.encoder.bias[Q:] = log_scale
+    terms = model.float().loss(p.sample((5,)).float())
+    sum(terms.values()).backward()
+    assert all(v.isfinite() for v in terms.values())
+    assert all(v.grad.isfinite().all() for v in model.parameters())
+
+
+def test_particles_train_in_bfloat16_and_leave_float32_weights():
+    model = build(Event((2,), 2), width=8, particles=3)
+    trainer = Trainer(model, Recipe(batch=8), 3, autocast=torch.bfloat16)
+    for record in trainer.run(batches(torch.randn(16, 2), 8, torch.ones(16, 2))):
+        assert set(record.terms) == {"iwae", "reweighting"}
+        assert all(v.isfinite() and v.dtype == torch.float32 for v in record.terms.values())
+
+
 def test_options_that_would_bound_nothing_are_refused_or_said():
     with pytest.raises(UsageError, match="particles=5 needs beta=1"):
         build(Event((2,)), particles=5, beta=4.0)
@@ -247,6 +267,7 @@ def test_options_that_would_bound_nothing_are_refused_or_said():
         build(Event((2,))).log_prob(torch.randn(3, 2), particles=0)
     with pytest.warns(UserWarning, match="bounds nothing"):
         build(Event((2,)), beta=0.5).prepare(torch.randn(3, 2))
+    assert build(Event((2,))).whitened and not build(Event((2,)), whiten=False).whitened
 
 
 @pytest.mark.parametrize(

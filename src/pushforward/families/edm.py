@@ -41,12 +41,12 @@ def build(
     depth: int = 3,
     waves: int | None = None,
     sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
+    sigma_max: float = 20.0,
     p_mean: float = -0.5,
-    p_std: float = 1.2,
+    p_std: float = 1.6,
     rho: float = 7.0,
-    sampler: str = "heun",
-    steps: int = 25,
+    sampler: str = "ipndm",
+    steps: int = 40,
 ) -> EDM:
     """Build the model.
 

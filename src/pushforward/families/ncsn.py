@@ -28,7 +28,7 @@ from ..theory import predictions, samplers
 from ..theory.paths import Geometric
 from ..theory.steps import Sampler
 
-WIDEST = 1.5  # the ratio of levels is at most this: up to 4 dimensions all of them overlap
+WIDEST = 1.2  # the ratio of levels is at most this: in few dimensions all of them overlap
 TARGET = predictions.karras(1.0)
 
 

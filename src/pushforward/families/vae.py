@@ -41,6 +41,8 @@ class VAE(GenerativeModel):
         beta: The weight of the rate; only for ``beta >= 1`` is the objective a bound.
         anneal: The part of training over which the weight of the rate grows to ``beta``.
         particles: Latents drawn for each datum in training; more than one train `importance_bound`.
+        whitened: Take data without linear correlations. Entries are independent given z, so that z
+            need not explain these; of nearly Gaussian data it then has little to tell.
         recipe: How this model likes to be trained.
 
     Raises:
@@ -49,7 +51,7 @@ class VAE(GenerativeModel):
     """
 
     likelihood = Likelihood.LOWER_BOUND
-    whitened = True  # entries are independent given z: z need not explain linear correlations
+    whitened = True
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class VAE(GenerativeModel):
         beta: float = 1.0,
         anneal: float = 0.0,
         particles: int = 1,
+        whitened: bool = True,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
@@ -71,7 +74,7 @@ class VAE(GenerativeModel):
             raise UsageError(f"anneal is {anneal:g}; it is a part of training, from 0 to 1")
         self.encoder, self.decoder, self.law = encoder, decoder, law
         self.event_shape, self.latent, self.particles = event_shape, latent, particles
-        self.beta, self.anneal = beta, anneal
+        self.beta, self.anneal, self.whitened = beta, anneal, whitened
         self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
 
     def prepare(self, x: Data, c: Condition = None) -> None:
@@ -221,6 +224,7 @@ def build(
     waves: int | None = None,
     anneal: float | None = None,
     particles: int = 1,
+    whiten: bool = True,
 ) -> VAE:
     """A VAE of two perceptrons.
 
@@ -238,6 +242,7 @@ def build(
             third where there are waves: at full weight from the start, it merges modes for good.
         particles: Latents drawn for each datum in training; more than one train the
             importance-weighted bound, at that many times the cost of the decoder.
+        whiten: Remove the linear correlations of a table first; False leaves them to the latents.
     """
     chosen = laws.choose(decoder, event.levels, floor)
     d, k = math.prod(event.shape), event.condition
@@ -255,5 +260,6 @@ def build(
         beta=beta,
         anneal=anneal if anneal is not None else (1 / 3 if waves else 0.0),
         particles=particles,
+        whitened=whiten,
         recipe=recipe,
     )

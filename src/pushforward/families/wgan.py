@@ -49,7 +49,7 @@ def build(
     width: int = 128,
     critic: int = 0,
     depth: int = 3,
-    limit: float = 0.02,
+    limit: float = 0.1,
     critic_steps: int = 5,
 ) -> Adversarial:
     """A Wasserstein GAN of two perceptrons whose critic has clipped weights.
@@ -72,6 +72,6 @@ def build(
         generator_loss=potential,
         verdict=gap,
         critic_steps=critic_steps,
-        recipe=Recipe(steps=3000, batch=128, lr=1e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0),
+        recipe=Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0),
         constrain=partial(clip, limit=limit),
     )

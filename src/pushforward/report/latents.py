@@ -167,7 +167,9 @@ def image_rows(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> Non
     panels.images(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
     height = (axes.images[0].get_size()[0] + 1) / SIDE  # of an image with the line under it
     axes.set_ylim(len(units) * height - 1.5, -0.5)
-    axes.set_title(f"latents {', '.join(map(str, units))} from \u22123 to 3")
+    for row, unit in enumerate(units):
+        axes.text(-1.5, (row + 0.5) * height - 1, str(unit), ha="right", va="center", fontsize=6)
+    axes.set_title("each row: one latent from \u22123 to 3")
 
 
 def net(axes: Axes, fitted: FittedModel, found: Encoded, y: Any) -> None:

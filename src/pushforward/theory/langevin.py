@@ -14,7 +14,6 @@ from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
 
 from ..errors import NumericalError, UsageError
 from ..shapes import Condition, Data, PerDatum, expand, sum_event
@@ -68,18 +67,23 @@ def mala(
 
 
 def curvature(score: Score, x: Data, iterations: int = 30) -> PerDatum:
-    r"""The largest singular value of the score's Jacobian at each datum, by power iteration.
+    r"""The largest singular value of the score's Jacobian J at each datum, by power iteration.
 
-    It approaches :math:`L = \|\nabla^2\log p(x)\|` from below.
+    It approaches :math:`L = \|\nabla^2\log p(x)\|` from below. The score is evaluated once:
+    :math:`J^\top u` is a derivative of it, and :math:`Jv` one of :math:`J^\top u` by u.
     """
-    v = torch.randn_like(x)
-    size = x.new_zeros(len(x))
-    for _ in range(iterations):
-        v = v / expand(sum_event(v.square()).sqrt().clamp(min=torch.finfo(x.dtype).tiny), x)
-        forward = jvp(score, (x,), (v,))[1]
-        size = sum_event(forward.square()).sqrt()
-        v = vjp(score, x)[1](forward)[0]
-    return size
+    with torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        u = torch.zeros_like(x, requires_grad=True)
+        slope = score(x)
+        (back,) = torch.autograd.grad(slope, x, u, create_graph=True)
+        v, size = torch.randn_like(x), x.new_zeros(len(x))
+        for _ in range(iterations):
+            length = sum_event(v.square()).sqrt().clamp(min=torch.finfo(x.dtype).tiny)
+            (forward,) = torch.autograd.grad(back, u, v / expand(length, x), retain_graph=True)
+            size = sum_event(forward.square()).sqrt()
+            (v,) = torch.autograd.grad(slope, x, forward, retain_graph=True)
+    return size.detach()
 
 
 def stable_step(score: Score, x: Data, h: float | None = None) -> float:

@@ -72,6 +72,10 @@ class DDPM(VariancePreserving):
     def spaced(self, count: int) -> Tensor:
         return _spaced(self, count).clone()
 
+    def grid(self, steps: int) -> Tensor:
+        """As `Path.grid`; T steps are the chain itself."""
+        return self.chain() if steps == self.steps else super().grid(steps)
+
     def chain(self) -> Tensor:
         """All times T/T, ..., 1/T, 0 of the table: the grid of ancestral sampling as trained."""
         return torch.arange(self.steps, -1, -1, dtype=torch.float64) / self.steps
