@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from ..diffusion import Diffusion, independent
+from ..diffusion import Diffusion, independent, recipe_for
 from ..errors import UsageError
-from ..model import Event, Recipe
+from ..model import Event
 from ..networks.mlp import TimeMLP, waves_for
 from ..theory import samplers
 from ..theory.paths import Linear, Path
@@ -32,9 +32,6 @@ class FlowMatching(Diffusion):
     which it has unit variance (Karras et al., 2022): untrained, the flow is that of a Gaussian.
     """
 
-    # a tight clip would weigh down batches of large targets, and so bias the mean
-    recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
-
 
 def build(
     event: Event,
@@ -59,7 +56,7 @@ def build(
     """
     if coupling not in COUPLINGS:
         raise UsageError(f"coupling is {coupling!r}; choose from {', '.join(COUPLINGS)}")
-    return FlowMatching(
+    model = FlowMatching(
         TimeMLP(
             event.shape,
             event.condition,
@@ -75,3 +72,5 @@ def build(
         sampler=samplers.by_name(sampler),
         steps=steps,
     )
+    model.recipe = recipe_for(event.size)
+    return model
