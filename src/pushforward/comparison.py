@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,145 +14,18 @@ from . import families as registry
 from . import metrics
 from .data import datasets, reading
 from .data.reading import Samples
-from .data.schema import Schema
 from .errors import DataError, FolderInUse, PushforwardError, UsageError
 from .fitted import FittedModel
 from .fitting import fit
+from .leaderboard import PRIMARY, Comparison, Entry
 from .metrics.estimate import Estimate
 from .model import Likelihood
 from .progress import Interrupted, Update, bar
 
 MEASURED = 5000  # test rows that samples are compared with
 SCORED = 2000  # test rows whose likelihood is evaluated when it is no closed form, fewer if long
-PRIMARY = "energy"
 REPORT = 20.0  # seconds kept for the report
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
-
-
-@dataclass
-class Entry:
-    """One family fitted with one seed: what it cost, what it drew, what was measured."""
-
-    family: str
-    seed: int
-    seconds: float = 0.0
-    seconds_measuring: float = 0.0
-    parameters: int = 0
-    nfe: int = 0
-    seconds_per_1000: float = math.nan
-    likelihood: Likelihood = Likelihood.NONE
-    nll: Estimate | None = None  # nats a datum on test data
-    metrics: dict[str, Estimate] = field(default_factory=dict)
-    error: str = ""
-    model: FittedModel = None  # type: ignore[assignment]  # absent only beside an error
-    generated: np.ndarray = None  # type: ignore[assignment]
-
-
-@dataclass
-class Comparison:
-    """What `compare` found.
-
-    Arguments:
-        entries: One for each family and seed.
-        train: Training data, ``(n, *event)``, in the units of the data.
-        test: Held-out data, on which everything is measured.
-        schema: The data's schema.
-        budget: What each family was given, in words.
-        source: What the data are, in words.
-        dataset: The built-in data set, where its exact density may be known.
-    """
-
-    entries: list[Entry]
-    train: np.ndarray
-    test: np.ndarray
-    schema: Schema
-    budget: str
-    source: str
-    dataset: datasets.Dataset | None = None
-    seconds: float = 0.0
-
-    @property
-    def table(self) -> list[dict[str, Any]]:
-        """The leaderboard, best first by energy distance; one row a family, seeds averaged."""
-        rows = [self.row(name) for name in dict.fromkeys(e.family for e in self.entries)]
-        rows.sort(key=lambda r: (r[PRIMARY] is None, r[PRIMARY].value if r[PRIMARY] else 0))
-        ranked = [r for r in rows if r[PRIMARY]]
-        for row in ranked:
-            # a family is behind another only when its whole interval lies above the other's
-            row["rank"] = 1 + sum(o[PRIMARY].high < row[PRIMARY].low for o in ranked)
-        return rows
-
-    def row(self, family: str) -> dict[str, Any]:
-        """One family's line of the leaderboard."""
-        mine = [e for e in self.entries if e.family == family and not e.error]
-        failed = [e.error for e in self.entries if e.family == family and e.error]
-        row: dict[str, Any] = {"family": family, "rank": None, "seeds": len(mine)}
-        row |= {"error": failed[0] if failed else "", PRIMARY: None, "nll": None}
-        row["likelihood"] = mine[0].likelihood.value if mine else Likelihood.NONE.value
-        for name in dict.fromkeys(name for e in mine for name in e.metrics):
-            row[name] = pooled([e.metrics[name] for e in mine if name in e.metrics])
-        scored = [e.nll for e in mine if e.nll]
-        row["nll"] = pooled(scored) if scored else None
-        for name in ("seconds", "seconds_per_1000", "nfe", "parameters"):
-            row[name] = float(np.mean([getattr(e, name) for e in mine])) if mine else None
-        return row
-
-    def best(self) -> list[str]:
-        """The families that nothing measured here separates from the first."""
-        return [r["family"] for r in self.table if r["rank"] == 1]
-
-    def text(self) -> str:
-        """The leaderboard for a terminal."""
-        lines = [
-            f"{'':>2} {'family':17}{'energy distance':>24}{'floor':>9}{'nats':>10}  "
-            f"{'likelihood':12}{'train s':>8}{'s/1000':>8}{'NFE':>5}{'params':>9}"
-        ]
-        for r in self.table:
-            if r[PRIMARY] is None:
-                lines.append(f"{'':>2} {r['family']:17}failed: {r['error'][:90]}")
-                continue
-            e, nll = r[PRIMARY], r["nll"]
-            lines.append(
-                f"{r['rank']:>2} {r['family']:17}"
-                f"{f'{e.value:.4f} [{e.low:.4f}, {e.high:.4f}]':>24}{e.floor:>9.4f}"
-                f"{nll.value if nll else math.nan:>10.3f}  {r['likelihood']:12}"
-                f"{r['seconds']:>8.1f}{r['seconds_per_1000']:>8.2f}{r['nfe']:>5.0f}"
-                f"{r['parameters']:>9,.0f}"
-            )
-        ties = self.best()
-        tied = f"{', '.join(ties)} are not separated by these data." if len(ties) > 1 else ""
-        lines.append(f"{tied} nats: negative log-likelihood of a test datum, of the kind named.")
-        return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything measured, for machines."""
-
-        def plain(value: Any) -> Any:
-            return value._asdict() if isinstance(value, Estimate) else value
-
-        rows = [{k: plain(v) for k, v in row.items()} for row in self.table]
-        sizes = {"train": len(self.train), "test": len(self.test)}
-        return {"source": self.source, "budget": self.budget, **sizes, "table": rows}
-
-    def save_report(self, folder: str | Path) -> Path:
-        """Write ``report.html``, one file that needs no network, into a folder."""
-        from .report import html
-
-        return html.write(self, Path(folder))
-
-
-def pooled(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over seeds; its interval holds the spread between seeds and that within each."""
-    values = np.array([e.value for e in estimates])
-    low, high = (np.mean([getattr(e, side) for e in estimates]) for side in ("low", "high"))
-    spread = 1.96 * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    mean = float(values.mean())
-    return estimates[0]._replace(
-        value=mean,
-        low=mean - math.hypot(mean - low, spread),
-        high=mean + math.hypot(high - mean, spread),
-        floor=float(np.mean([e.floor for e in estimates])),
-    )
 
 
 def subset(samples: Samples, rows: np.ndarray) -> Samples:

@@ -12,11 +12,11 @@ from torch.nn.functional import mse_loss
 from .errors import UsageError
 from .model import GenerativeModel, Likelihood
 from .shapes import Condition, Data, PerDatum, Scalar, Times
-from .theory import ode, samplers
+from .theory import completion, ode, samplers
 from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
-from .theory.samplers import Sampler
+from .theory.steps import Sampler
 
 
 def evenly(path: Path, count: int = 8192) -> Tensor:
@@ -159,11 +159,42 @@ class Diffusion(GenerativeModel):
         times = self.path.grid(steps or self.steps)
         eps = self.noise(n, *self.event_shape)
         x = self.path.scale(times[0]).to(eps) * eps
-        return run(self.guided(guidance), x, times, c, **options)
+        return run(self.guided(guidance), x, times, c, **self.chosen(run, times, options))
+
+    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """A sampler's options: the user's, and what the model itself knows to choose."""
+        return options
 
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:
         """The last state of a trajectory; the options are those of `trajectory`."""
         return ode.last(self.trajectory(n, c, **options))
+
+    def complete(
+        self,
+        n: int,
+        x: Tensor,
+        known: Tensor,
+        c: Condition = None,
+        *,
+        steps: int = 100,
+        particles: int = 256,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """By `completion.particle_filter`, exact as particles and steps grow.
+
+        Arguments:
+            n: How many.
+            x: A datum, ``(*event,)``.
+            known: Which of its entries are known, ``(*event,)``.
+            c: Conditions, all alike.
+            steps: Steps of the reverse process.
+            particles: The least number of particles; ``n`` of them are returned.
+            guidance: The scale of classifier-free guidance.
+        """
+        many = max(n, particles)
+        c = None if c is None else c[:1].expand(many, -1)
+        grid, denoiser = self.path.grid(steps), self.guided(guidance)
+        return completion.particle_filter(denoiser, many, x, known, grid, c)[:n]
 
     @property
     def nfe(self) -> int:

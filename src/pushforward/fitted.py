@@ -1,9 +1,6 @@
 """Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
 
-import contextlib
-import inspect
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,41 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, families
+from . import anomaly, checkpoint, completing, families, latents, mapping
 from .checkpoint import Checkpoint
 from .data import reading, transforms
 from .data.schema import Schema
-from .errors import DataError, FolderInUse, NoLikelihood, NumericalError, Unavailable, UsageError
+from .errors import DataError, FolderInUse, NoLikelihood, NumericalError, UsageError
 from .model import Event, GenerativeModel, Likelihood
-
-
-@contextlib.contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Fork torch's generator at the door; the caller's is as it was afterwards."""
-    if seed is not None and not 0 <= seed < 2**63:
-        raise UsageError(f"seed is {seed}; it is a whole number from 0 to 2^63 - 1")
-    with torch.random.fork_rng():
-        if seed is None:
-            torch.seed()
-        else:
-            torch.manual_seed(seed)
-        yield
-
-
-def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" is the first GPU, or the CPU without one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise Unavailable(f"device {name!r} is not available here; use device='cpu'") from error
-    return torch.device(name)
-
-
-def rows_at_once(event_shape: tuple[int, ...]) -> int:
-    """Rows per chunk, from the shape alone, so that the same seed gives the same rows."""
-    return max(64, min(4096, 2**20 // max(int(np.prod(event_shape)), 1)))
+from .places import accepts, choose_device, chunks, device_of, rows_at_once, seeded
 
 
 @dataclass(repr=False)
@@ -83,24 +52,45 @@ class FittedModel:
         learned = sum(p.numel() for p in self.model.parameters())
         return learned or sum(b.numel() for b in self.model.buffers())
 
-    def sample(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> Any:
+    def sample(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Any:
         """Draw ``n`` data of the same kind and schema as what was fitted.
 
         Arguments:
             n: How many.
             y: A condition for all of them, or one for each; None draws from those seen in training.
+            given: Entries to keep fixed while the rest is drawn: ``{"age": 40}``, or data with NaN
+                where entries are to be drawn, one datum or ``n``.
             seed: Makes the draw repeatable.
-            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``.
+            options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``; with
+                ``given``, what its ``complete`` takes.
 
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.schema.restore(self.draw(n, y, seed=seed, **options))
+        return self.schema.restore(self.draw(n, y, given=given, seed=seed, **options))
 
-    def draw(self, n: int, y: Any = None, *, seed: int | None = None, **options: Any) -> np.ndarray:
+    def draw(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
         if n < 0 or int(n) != n:
             raise UsageError(f"n is {n}; ask for a whole number of samples")
+        if given is not None:
+            return completing.complete(self, n, given, y, seed, options)
         accepts(self.model.sample, options, self.family)
         with seeded(seed), torch.inference_mode():
             c = self.conditions(y, n)
@@ -114,6 +104,12 @@ class FittedModel:
                     f"{self.family} drew values that are not finite; use more sampler steps"
                 )
             return self.transform.inverse(x.double()).numpy()
+
+    def typed(self, word: str | None) -> Any:
+        """A condition for all data as a person types it, in the kind that the schema has."""
+        if word is None or self.schema.condition is None:
+            return word
+        return self.schema.condition.typed(word)
 
     def conditions(self, y: Any, n: int) -> Tensor | None:
         """The condition vectors of ``n`` data."""
@@ -169,9 +165,79 @@ class FittedModel:
             raise NumericalError(f"{self.family} returned a log-likelihood that is not a number")
         return result
 
-    def anomaly_score(self, x: Any, y: Any = None) -> np.ndarray:
-        """Minus the log-likelihood: larger is stranger."""
-        return -self.log_prob(x, y)
+    def encode(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
+        """The latents of data, one row a datum, for families that have them.
+
+        Raises:
+            UsageError: If the family has no latents.
+            DataError: If ``x`` does not fit the schema, or a condition is needed and not known.
+        """
+        return mapping.encode(self, x, y, seed, options)
+
+    def decode(self, z: Any, y: Any = None, *, seed: int = 0, **options: Any) -> Any:
+        """The data that latents stand for, in the schema of what was fitted."""
+        return mapping.decode(self, z, y, seed, options)
+
+    def reconstruct(self, x: Any, y: Any = None, *, seed: int = 0) -> Any:
+        """`encode` and then `decode`: what the latents keep of the data."""
+        return mapping.reconstruct(self, x, y, seed)
+
+    def traverse(self, x: Any = None, y: Any = None, **options: Any) -> np.ndarray:
+        """Move one latent at a time and decode; `latents.traverse` states the options."""
+        return latents.traverse(self, x, y, **options)
+
+    def translate(
+        self, x: Any, y: Any = None, *, reverse: bool = False, seed: int = 0, **options: Any
+    ) -> Any:
+        """Carry data of the source to data like those fitted, or back.
+
+        Arguments:
+            x: Data like the ``source`` that `fit` was given; like its data if ``reverse``.
+            y: Their conditions, if the model was fitted with a condition.
+            reverse: Go from the data to the source.
+            seed: Of what is random.
+            options: What the family's ``translate`` takes.
+
+        Raises:
+            UsageError: If the model was fitted without a source.
+        """
+        return mapping.translate(self, x, y, reverse, seed, options)
+
+    def anomaly_score(
+        self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0
+    ) -> np.ndarray:
+        """How strange each datum is, in nats; larger is stranger.
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            method: "density", "typicality" or "ratio" (`anomaly` says when to use which).
+            seed: Of what is random.
+        """
+        return anomaly.score(self, x, y, method, seed)
+
+    def flag(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        rate: float = 0.01,
+        reference: Any = None,
+        method: str = "density",
+        seed: int = 0,
+    ) -> anomaly.Flags:
+        """Anomalies among data: scores, which are flagged, and the threshold (`anomaly.flag`).
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            rate: The part of ordinary data that may be flagged by mistake.
+            reference: Ordinary data the model was not fitted to, to set the threshold; without
+                them the model's own draws do.
+            method: As in `anomaly_score`.
+            seed: Of what is random.
+        """
+        return anomaly.flag(self, x, y, rate=rate, reference=reference, method=method, seed=seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` and the command line read."""
@@ -189,32 +255,16 @@ class FittedModel:
         return {"config": config, "schema": self.schema.to_json(), "state": state}
 
 
-def device_of(model: GenerativeModel) -> torch.device:
-    """Where a model's tensors are."""
-    return next(iter(model.state_dict().values())).device
-
-
-def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
-    """Starts and lengths of the chunks of ``n`` rows."""
-    return ((i, min(size, n - i)) for i in range(0, n, size))
-
-
-def accepts(function: Callable[..., Any], options: dict[str, Any], family: str) -> None:
-    """Refuse an option that a model's method does not take, instead of ignoring it."""
-    known = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        return
-    for option in options:
-        if option not in known:
-            raise UsageError(f"{family} cannot honour the option {option!r}")
-
-
 def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
     """A model with fresh weights as a configuration describes it."""
     event = config["event"]
     model = families.build(
         config["family"], Event(tuple(event[0]), *event[1:]), **config["options"]
     ).eval()
+    if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
+        mapping.ability(model, "start_from", "cannot start from data")(
+            torch.zeros(origin["rows"], *model.event_shape)
+        )
     return FittedModel(model, transforms.Chain.from_json(config["transform"]), schema, config)
 
 

@@ -101,6 +101,19 @@ class GenerativeModel(nn.Module, abc.ABC):
             f"{type(self).__name__} has no likelihood: it can be sampled but not scored"
         )
 
+    def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
+        """Draw ``n`` data whose entries are those of one datum where they are known.
+
+        None says that the family knows no better way than importance resampling by its density.
+
+        Arguments:
+            n: How many.
+            x: A datum, ``(*event,)``; the entries that are not known do not count.
+            known: Which entries are known, ``(*event,)``.
+            c: Conditions, all alike, ``(n, condition)``.
+        """
+        return None
+
     def prepare(self, x: Data, c: Condition = None) -> None:
         """See all training data once before the first step: closed-form fits happen here."""
 
@@ -111,6 +124,10 @@ class GenerativeModel(nn.Module, abc.ABC):
     def validation(self, x: Data, c: Condition = None) -> Scalar | None:
         """A held-out loss that falls as the model improves, or None where the game has none."""
         return torch.stack(list(self.loss(x, c).values())).sum()
+
+    def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
+        """What a family can say of its own state on held-out data, such as active latents."""
+        return {}
 
     def players(self) -> dict[str, nn.Module]:
         """The modules that learn, by name; each gets an optimizer. Empty for closed-form fits."""

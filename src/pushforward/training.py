@@ -214,14 +214,11 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["rng.cuda"])
 
 
-def held_out(
-    model: Callable[..., Tensor | None], x: Tensor, c: Tensor | None, rows: int = 4096
-) -> float | None:
-    """A validation loss on the same noise at every call, so that two calls can be compared."""
+def held_out(measure: Callable[..., Any], x: Tensor, c: Tensor | None, rows: int = 4096) -> Any:
+    """A measure of held-out data on the same noise at every call, so that calls compare."""
     copies = -(-min(rows, 2048) // len(x))  # few data: several draws of the noise each
     x = x[:rows].repeat(copies, *[1] * (x.ndim - 1))
     c = None if c is None else c[:rows].repeat(copies, 1)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        value = model(x, c)
-    return None if value is None else float(value)
+        return measure(x, c)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pushforward.theory import ode, paths, predictions
+from pushforward.theory import densities, paths, predictions, tables
 from pushforward.theory.denoisers import Guided, NetworkDenoiser
 from pushforward.theory.predictions import target
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
@@ -17,7 +17,7 @@ PATHS = {
     "vp": paths.VariancePreserving(),
     "ve": paths.VarianceExploding(),
     "edm": paths.EDM(),
-    "ddpm": paths.DDPM(paths.linear_betas(100)),
+    "ddpm": tables.DDPM(tables.linear_betas(100)),
 }
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 PREDICTIONS = {
@@ -105,7 +105,7 @@ def test_flow_density_is_the_density(path):
     law, denoiser = mixture(), ExactDenoiser(mixture(), path)
     start, end = (law.diffused(*path(torch.tensor(t))) for t in (path.t_min, path.t_max))
     x, times = start.sample(20), None
-    if isinstance(path, paths.DDPM):
+    if isinstance(path, tables.DDPM):
         nodes = path.chain().flip(0)[1:]
         times = torch.cat([nodes[nodes < path.t_max], torch.tensor([path.t_max])])
     got = denoiser.log_density(x, base=end.log_prob, times=times, rtol=1e-9, atol=1e-9)
@@ -135,7 +135,7 @@ def test_default_density_is_normalised_and_near(path):
 def test_pushed_samples_of_the_flow_have_their_density():
     path, law = paths.Linear(), mixture()
     denoiser, z = ExactDenoiser(law, path), torch.randn(30, 2)
-    x, density = ode.push(
+    x, density = densities.push(
         denoiser.velocity, z, torch.tensor([1.0, 0.0]), denoiser.base, rtol=1e-9, atol=1e-9
     )
     torch.testing.assert_close(density.value, law.log_prob(x), rtol=0, atol=1e-6)

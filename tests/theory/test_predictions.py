@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from pushforward.theory import paths, predictions
+from pushforward.theory import paths, predictions, tables
 from pushforward.theory.predictions import convert, solve, target
 
 PATHS = {
@@ -14,7 +14,7 @@ PATHS = {
     "vp": paths.VariancePreserving(),
     "ve": paths.VarianceExploding(),
     "edm": paths.EDM(),
-    "ddpm": paths.DDPM(paths.cosine_betas(100)),
+    "ddpm": tables.DDPM(tables.cosine_betas(100)),
 }
 PREDICTIONS = {
     "data": predictions.data,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.errors import UsageError
-from pushforward.theory import ode, paths, predictions, samplers
+from pushforward.theory import ode, paths, predictions, samplers, tables
 from pushforward.theory.denoisers import Denoiser, NetworkDenoiser
 from pushforward.theory.predictions import Estimate
 from pushforward.theory.targets import (
@@ -175,7 +175,7 @@ def ancestral_law(path, times, variance, mean, deviation):
 @pytest.mark.parametrize("variance, published", [(1.0, 1.4885), (0.0, 1.4500)])
 def test_ancestral_sampling_has_the_law_of_its_chain(variance, published):
     """D2: data N(0.8, 1.5^2), T = 100: deviation 1.4885 with beta, 1.4500 with beta-tilde."""
-    path, n = paths.DDPM(paths.linear_betas(100)), 50_000
+    path, n = tables.DDPM(tables.linear_betas(100)), 50_000
     mean, deviation = ancestral_law(path, path.chain(), variance, 0.8, 1.5)
     assert deviation == pytest.approx(published, abs=5e-5)
     denoiser = ExactDenoiser(Gaussian(torch.tensor([0.8]), torch.tensor([[2.25]])), path)
@@ -186,7 +186,7 @@ def test_ancestral_sampling_has_the_law_of_its_chain(variance, published):
 
 
 def test_ddpm_is_ddim_with_eta_one():
-    path = paths.DDPM(paths.linear_betas(50))
+    path = tables.DDPM(tables.linear_betas(50))
     denoiser, x = ExactDenoiser(ring8(), path), torch.randn(20, 2)
     runs = []
     for run in (samplers.ddpm, lambda *a: samplers.ddim(*a, eta=1.0)):
@@ -197,7 +197,7 @@ def test_ddpm_is_ddim_with_eta_one():
 
 def test_ancestral_step_is_the_posterior_of_the_table():
     """One step from k to k - 1 is mu-tilde plus the deviation of beta-tilde, at both ends too."""
-    path, x_t = paths.DDPM(paths.cosine_betas(20)), torch.randn(100_000, 1)
+    path, x_t = tables.DDPM(tables.cosine_betas(20)), torch.randn(100_000, 1)
     datum = torch.full_like(x_t, 0.7)
 
     class Known(Denoiser):
@@ -232,7 +232,7 @@ LANGEVIN = {"annealed_langevin": {"corrections": 10, "snr": 0.4}}
         pytest.param(paths.VariancePreserving(), marks=slow),
         pytest.param(paths.VarianceExploding(), marks=slow),
         pytest.param(paths.EDM(), marks=slow),
-        pytest.param(paths.DDPM(paths.cosine_betas(100)), marks=slow),
+        pytest.param(tables.DDPM(tables.cosine_betas(100)), marks=slow),
     ],
     ids=lambda p: type(p).__name__,
 )
@@ -256,7 +256,7 @@ def test_every_sampler_reaches_the_law_on_every_path(name, path):
 @pytest.mark.parametrize("steps", [1, 2, 30])
 @pytest.mark.parametrize("name", samplers.NAMES)
 def test_every_number_of_steps_works_and_yields_each(name, steps):
-    for path in (paths.Linear(), paths.EDM(), paths.DDPM(paths.linear_betas(30))):
+    for path in (paths.Linear(), paths.EDM(), tables.DDPM(tables.linear_betas(30))):
         denoiser = ExactDenoiser(ring8(), path)
         x = path.scale(torch.ones(())) * torch.randn(3, 2)
         states = list(samplers.by_name(name)(denoiser, x, path.grid(steps)))
@@ -283,18 +283,6 @@ class Linearly(nn.Module):
 
     def forward(self, x, t, c=None):
         return self.weight * x
-
-
-@pytest.mark.parametrize("snr", [0.2, 0.5])
-def test_langevin_has_the_stationary_variance_of_its_step(snr):
-    """On N(0, D^2) steps h = 4 (r sigma)^2 settle at the variance D^2 / (1 - h / 4 D^2)."""
-    path, t, n = paths.VarianceExploding(), torch.tensor(0.5), 100_000
-    sigma = float(path.sigma(t))
-    D2, h = 0.36 + sigma**2, 4 * (snr * sigma) ** 2
-    denoiser = ExactDenoiser(Gaussian(torch.zeros(1), torch.tensor([[0.36]])), path)
-    (now,) = denoiser.at(t[None])
-    x = samplers.langevin(now, torch.randn(n, 1) * math.sqrt(D2), sigma, 60, snr)
-    assert float(x.var()) == pytest.approx(D2 / (1 - h / (4 * D2)), rel=5 * math.sqrt(2 / n))
 
 
 def test_reverse_sde_has_weak_order_one():

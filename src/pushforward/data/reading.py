@@ -200,3 +200,18 @@ def _condition(given: Cells) -> Condition:
     scale = numbers.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     return Condition(column, (), tuple(numbers.mean(axis=0).tolist()), tuple(scale.tolist()))
+
+
+def apart(source: Any, labels: str | None) -> tuple[Any, np.ndarray | None]:
+    """Data without a column of zeros and ones, and that column as truth values.
+
+    Raises:
+        UsageError: If there is no such column, or it holds other values.
+    """
+    if labels is None:
+        return source, None
+    data, cells = _take(raw(source), None, labels)
+    values = None if cells is None else cells.values
+    if values is None or not set(np.unique(values).tolist()) <= {0, 1}:
+        raise UsageError(f"{labels}: labels are 0 for ordinary data and 1 for anomalies")
+    return data, values.astype(bool)

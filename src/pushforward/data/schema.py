@@ -78,6 +78,19 @@ class Condition:
         """Entries of the vector beside the first."""
         return len(self.labels) or len(self.mean)
 
+    def typed(self, word: str) -> Any:
+        """A condition that was typed as a word: classes stay text, numbers become numbers.
+
+        Raises:
+            DataError: If it must be a number and is not.
+        """
+        if self.labels:
+            return word
+        try:
+            return [float(part) for part in word.split(",")]
+        except ValueError as error:
+            raise DataError(f"the condition must be numbers, not {show(word, 40)!r}") from error
+
     def encode(self, y: Any) -> np.ndarray:
         """The entries after the first, shape (n, length); a single condition gives one row."""
         return self._one_hot(y) if self.labels else self._standardise(y)

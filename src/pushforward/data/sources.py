@@ -85,6 +85,8 @@ def raw(source: Any) -> Raw:
     Raises:
         DataError: If it is nothing that holds data.
     """
+    if isinstance(source, Raw):
+        return source
     if isinstance(source, str | os.PathLike):
         return of_text(os.fspath(source))
     origin = {base.__module__.split(".")[0] for base in type(source).__mro__}

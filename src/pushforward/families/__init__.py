@@ -6,14 +6,16 @@ that have defaults, and begins with a one-line docstring, which the command line
 
 import inspect
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType, NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel
 
+T = TypeVar("T")
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
 
 
@@ -74,7 +76,7 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
 
 
 def sensible(option: str, value: Any, default: Any, kind: type) -> None:
-    """Check an option against its default: same type, and a count or scale of the same sign.
+    """Check an option against its default: same type, and not below what makes sense.
 
     Raises:
         UsageError: If it has no sense.
@@ -84,8 +86,26 @@ def sensible(option: str, value: Any, default: Any, kind: type) -> None:
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{option} is {str(value)[:40]!r}; it must be of type {kind.__name__}")
-    if kind in (int, float) and not (kind(default is not None and default >= 1)) <= value < 1e12:
+    if kind in (int, float) and not least(kind, default) <= value < 1e12:
         raise UsageError(f"{option} is {value}; it is too small or too large")
+
+
+def one_of(option: str, value: str, choices: Mapping[str, T]) -> T:
+    """What an option's value stands for.
+
+    Raises:
+        UsageError: If it is none of the choices.
+    """
+    if value not in choices:
+        raise UsageError(f"{option} is {value!r}; choose from {', '.join(choices)}")
+    return choices[value]
+
+
+def least(kind: type, default: Any) -> float:
+    """The smallest sensible value: 1 of counts, 0 of scales, none where the default is negative."""
+    if default is None or default >= 0:
+        return float(kind is int and default is not None and default >= 1)
+    return -1e12
 
 
 class _Registry(ModuleType):

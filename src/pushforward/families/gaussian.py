@@ -125,13 +125,8 @@ class Mixture(GenerativeModel):
         log_w, mean, s = self.table["weight"][own].log()[None], *self.parts(own)
         if u is None or u.shape[1] == 0:
             return log_w, mean[None, :, :d], torch.linalg.cholesky(s[:, :d, :d])
-        root = torch.linalg.cholesky(s[:, d:, d:])
-        gain = torch.cholesky_solve(s[:, d:, :d], root).mT
-        away = u[:, None] - mean[:, d:]
-        log_w = (log_w + log_normal(away, root)).log_softmax(1)
-        rest = s[:, :d, :d] - gain @ s[:, d:, :d]
-        shifted = mean[:, :d] + (gain @ away[..., None])[..., 0]
-        return log_w, shifted, torch.linalg.cholesky((rest + rest.mT) / 2)
+        fixed = torch.arange(mean.shape[1], device=s.device) >= d
+        return conditioned(log_w, mean[None], s, fixed, u)
 
     def parts(self, own: Tensor) -> tuple[Tensor, Tensor]:
         """Means and covariances of some components."""
@@ -149,11 +144,48 @@ class Mixture(GenerativeModel):
     def sample(self, n: int, c: Condition = None) -> Tensor:
         x = self.noise(n, int(np.prod(self.event_shape)))
         for g, i, u in self.groups.split(c, n):
-            log_w, mean, root = self.conditional(g, u)
-            k = torch.multinomial(log_w.exp().expand(len(i), -1), 1)[:, 0]
-            own = torch.arange(len(i), device=x.device) if len(mean) > 1 else torch.zeros_like(k)
-            x[i] = mean[own, k] + (root[k] @ x[i, :, None])[..., 0]
+            x[i] = drawn(*self.conditional(g, u), x[i])
         return x.unflatten(1, self.event_shape)
+
+    def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
+        """Exact: the conditional of a mixture is a mixture."""
+        fixed, out = known.flatten(), x.flatten().repeat(n, 1)
+        for g, i, u in self.groups.split(c, n):
+            log_w, mean, root = self.conditional(g, u)
+            parts = conditioned(log_w, mean, root @ root.mT, fixed, out[i][:, fixed])
+            out[i[:, None], (~fixed).nonzero()[:, 0]] = drawn(
+                *parts, self.noise(len(i), int((~fixed).sum()))
+            )
+        return out.unflatten(1, self.event_shape)
+
+
+def conditioned(
+    log_w: Tensor, mean: Tensor, s: Tensor, fixed: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-weights, means and Cholesky factors of the other coordinates given the fixed ones.
+
+    Arguments:
+        log_w: ``(n or 1, k)``.
+        mean: ``(n or 1, k, m)``.
+        s: Covariances, ``(k, m, m)``.
+        fixed: Which coordinates are fixed, ``(m,)``.
+        value: Their values, ``(n, fixed)``.
+    """
+    root = torch.linalg.cholesky(s[:, fixed][:, :, fixed])
+    across = s[:, fixed][:, :, ~fixed]
+    gain = torch.cholesky_solve(across, root).mT
+    away = value[:, None] - mean[..., fixed]
+    log_w = (log_w + log_normal(away, root)).log_softmax(1)
+    rest = s[:, ~fixed][:, :, ~fixed] - gain @ across
+    shifted = mean[..., ~fixed] + (gain @ away[..., None])[..., 0]
+    return log_w, shifted, torch.linalg.cholesky((rest + rest.mT) / 2)
+
+
+def drawn(log_w: Tensor, mean: Tensor, root: Tensor, z: Tensor) -> Tensor:
+    """A draw from a mixture for each row of standard normal numbers ``z``."""
+    k = torch.multinomial(log_w.exp().expand(len(z), -1), 1)[:, 0]
+    own = torch.arange(len(z), device=z.device) if len(mean) > 1 else torch.zeros_like(k)
+    return mean[own, k] + (root[k] @ z[..., None])[..., 0]
 
 
 def log_normal(away: Tensor, root: Tensor) -> Tensor:

@@ -137,6 +137,10 @@ class Histogram(GenerativeModel):
             x[i] = self.draw(x[i], self.of_group(g))
         return x.unflatten(1, self.event_shape)
 
+    def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
+        """Exact where entries are independent, which they are but in two dimensions."""
+        return torch.where(known, x, self.sample(n, c)) if self.axes == 1 else None
+
     def draw(self, z: Tensor, fit: dict[str, Tensor]) -> Tensor:
         """Data of one group: a uniform point of a random cell, or the background's."""
         cells = self.side(fit)

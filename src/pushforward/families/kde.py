@@ -92,6 +92,21 @@ class KDE(GenerativeModel):
             x[i] = points[k] + h * x[i]
         return x.unflatten(1, self.event_shape)
 
+    def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
+        """Exact: a datum is chosen by its distance in the known entries; the rest is a kernel's."""
+        flat, fixed, out = x.flatten(), known.flatten(), self.noise(n, self.d)
+        for g, i, u in self.groups.split(c, n):
+            points, numbers, h = self.of_group(g)
+            near = -square_distance(flat[None, fixed], points[:, fixed]) / (2 * h**2)
+            size = max(1, BLOCK // len(points))
+            log_w = [
+                (log_weights(numbers, None if u is None else u[j], h) + near).expand(len(j), -1)
+                for j in torch.arange(len(i), device=i.device).split(size)
+            ]
+            k = torch.cat([draw(w) for w in log_w])
+            out[i] = torch.where(fixed, flat, points[k] + h * out[i])
+        return out.unflatten(1, self.event_shape)
+
 
 def log_weights(numbers: Tensor, u: Tensor | None, h: Tensor) -> Tensor:
     """The logarithm of each point's weight, ``(n, points)`` or ``(1, points)``; they sum to one."""

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Transform
-from zuko.flows import MAF
+from zuko.flows import MAF, MaskedAutoregressiveTransform
 from zuko.lazy import Flow
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
@@ -37,6 +38,7 @@ class NormalizingFlow(GenerativeModel):
     """
 
     likelihood = Likelihood.EXACT
+    whitened = True  # then the identity, where training starts, is the full Gaussian
 
     def __init__(
         self, flow: Flow, event_shape: tuple[int, ...], condition: int, recipe: Recipe
@@ -99,9 +101,9 @@ def build(
     kind: str = "coupling",
     transforms: int = 0,
     bins: int = 0,
-    width: int = 64,
+    width: int = 0,
     depth: int = 2,
-    bound: float = 8.0,
+    bound: float = 0.0,
 ) -> NormalizingFlow:
     """A normalizing flow: by default a neural spline flow.
 
@@ -112,9 +114,11 @@ def build(
             "maf" scores in one pass and samples in one per entry, "iaf" the other way round.
         transforms: Layers, 0 to choose from the data.
         bins: Pieces of each spline, 0 to choose from the data.
-        width: Units in each hidden layer of the networks that place the knots.
+        width: Units in each hidden layer of the networks that place the knots, 0 to choose from
+            the data.
         depth: Hidden layers of those networks.
-        bound: Half the width of the box that splines act on; data are standardised.
+        bound: Half the width of the box that the splines act on, in standard deviations of the
+            data, 0 to choose from the data.
 
     Raises:
         UsageError: If the kind is not known, or is affine and the data are numbers on a line.
@@ -122,10 +126,12 @@ def build(
     d = math.prod(event.shape)
     check(kind, d)
     # few layers of many bins where there is little to condition on, more layers where there is much
-    layers, pieces, lr = {1: (1, 32, 1e-2), 2: (2, 16, 1e-2)}.get(d, (4, 8, 2e-3))
-    univariate, shapes = spline(bins or pieces, bound)
+    layers, pieces, units, box = {1: (1, 32, 64, 6.0), 2: (2, 32, 128, 6.0)}.get(d, (4, 8, 64, 8.0))
+    if d > 2 and event.levels:  # all are near, and each level is a narrow step of the density
+        pieces, units, box = 16, 128, 3.0
+    univariate, shapes = spline(bins or pieces, bound or box)
     if KINDS[kind].affine:
-        (univariate, shapes), layers, lr = AFFINE, 8, 2e-3
+        (univariate, shapes), layers = AFFINE, 8
     flow = MAF(
         d,
         event.condition,
@@ -134,13 +140,34 @@ def build(
         passes=KINDS[kind].passes,
         univariate=univariate,
         shapes=shapes,
-        hidden_features=[width] * depth,
+        hidden_features=[width or units] * depth,
         activation=nn.SiLU,
     )
+    start_at_identity(flow)
     if KINDS[kind].inverted:
         flow = Flow([t.inv for t in flow.transform.transforms], flow.base)
-    recipe = Recipe(steps=2000, batch=min(512, event.size or 512), lr=lr, ema=0.99)
+    recipe = recipe_for(d, event.size)
+    if KINDS[kind].affine and d <= 2:  # unbounded maps: they diverge at the rate of splines
+        recipe = recipe._replace(lr=2e-3)
     return NormalizingFlow(flow, event.shape, event.condition, recipe)
+
+
+def recipe_for(d: int, size: int) -> Recipe:
+    """For ``size`` data of length d; few in many dimensions are soon learned by heart."""
+    if d <= 2:
+        return Recipe(steps=3000, batch=512, lr=1e-2, ema=0.99)
+    if 0 < size < 5000:
+        return Recipe(steps=600, batch=128, lr=2e-3, ema=0.99, decay=1.0)
+    return Recipe(steps=2000, batch=512, lr=2e-3, ema=0.99)
+
+
+@torch.no_grad()
+def start_at_identity(flow: Flow) -> None:
+    """Let the last layer of every network give zeros, for which a spline is the identity."""
+    for transform in flow.transform.transforms:
+        if isinstance(transform, MaskedAutoregressiveTransform):
+            last = transform.hyper[-1]
+            last.weight.zero_(), last.bias.zero_()
 
 
 Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]

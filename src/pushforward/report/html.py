@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from .. import __version__, families, metrics
-from ..comparison import PRIMARY, Comparison
+from ..leaderboard import PRIMARY, Comparison
 from ..metrics.estimate import Estimate
 from . import alarms, output, plates, words
 

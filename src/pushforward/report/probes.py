@@ -13,9 +13,10 @@ from ..data.datasets import Dataset
 from ..data.schema import Schema
 from ..diffusion import Diffusion
 from ..errors import NumericalError, PushforwardError
-from ..fitted import FittedModel, seeded
+from ..fitted import FittedModel
 from ..metrics.wasserstein import sliced_w2
 from ..model import Likelihood
+from ..places import seeded
 from ..theory import ode
 from .panels import Box
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..shapes import Condition, Data, PerDatum, Times, expand, sum_event
-from . import ode, predictions
-from .ode import LogDensity
+from . import densities, predictions
+from .densities import LogDensity
 from .paths import Path
 from .predictions import Estimate, Prediction, conversion, convert, solve
 
@@ -69,14 +69,14 @@ class Denoiser(nn.Module, abc.ABC):
             c: Conditions.
             base: Log-density at ``t_max``; by default normal with the variance of unit data.
             times: Increasing times to stop at; ``(t_min, t_max)`` by default.
-            options: Of `ode.log_density`: tolerances, integrator, probes.
+            options: Of `densities.log_density`: tolerances, integrator, probes.
 
         Raises:
             OdeError: If the integral is not finite or does not reach its tolerance.
         """
         if times is None:
             times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
-        return ode.log_density(
+        return densities.log_density(
             lambda z, t: self.velocity(z, t, c), x, times, base or self.base, **options
         )
 

@@ -1,4 +1,4 @@
-r"""Ordinary differential equations :math:`\dot x = v(x, t)` and the densities they transport.
+r"""Ordinary differential equations :math:`\dot x = v(x, t)`.
 
 An integrator is a function ``integrator(v, x, times)`` that yields the state at each of
 ``times[1:]``. Fixed steps follow a Butcher tableau; `adaptive` chooses its own steps in between.
@@ -9,18 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import OdeError
-from ..shapes import Data, PerDatum
 
 Field = Callable[[Tensor, Tensor], Tensor]
 Integrator = Callable[[Field, Tensor, Tensor], Iterator[Tensor]]
-
-EXACT_TRACE = 64  # dimensions up to which the divergence is exact unless probes are asked for
 
 
 def combine(x: Tensor, h: float, weights: list[float], k: list[Tensor]) -> Tensor:
@@ -219,172 +215,3 @@ def adaptive(
 def last(states: Iterator[Tensor]) -> Tensor:
     """The final state of a trajectory."""
     return deque(states, maxlen=1).pop()
-
-
-def divergence(
-    v: Field, x: Data, t: Tensor, *, create_graph: bool = False
-) -> tuple[Data, PerDatum]:
-    r""":math:`v(x, t)` and its exact divergence :math:`\sum_i \partial_i v_i`.
-
-    One forward, then the rows of the Jacobian by reverse mode: one by one up to 8 dimensions, in
-    batches of 16 above. In multiples of the bare forward (3x64 network, batch 500, one thread) the
-    loop takes 5, 11, 120 at d = 2, 8, 64, the batch 6, 11, 80, and forward mode 12, 29, 110.
-    """
-    with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        y = v(x, t)
-        d, total = x[0].numel(), x.new_zeros(len(x))
-        basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
-        for e in basis.split(1 if d <= 8 else 16):
-            (rows,) = torch.autograd.grad(
-                y,
-                x,
-                e.expand(-1, *x.shape) if d > 8 else e[0].expand_as(x),
-                create_graph=create_graph,
-                retain_graph=True,
-                is_grads_batched=d > 8,
-            )
-            total = total + (rows.reshape(-1, *x.shape) * e).flatten(2).sum((0, 2))
-    return y, total
-
-
-def estimated_divergence(
-    v: Field, x: Data, t: Tensor, probes: Tensor, *, create_graph: bool = False
-) -> tuple[Data, Tensor]:
-    r"""Hutchinson's :math:`z^\top \nabla v\, z` for each probe z (Grathwohl et al., 2019).
-
-    Probes are Rademacher signs with shape ``(probes, batch, *event)``; the estimates have shape
-    ``(batch, probes)``.
-    """
-    with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        y = v(x, t)
-        rows = [
-            torch.autograd.grad(y, x, z, create_graph=create_graph, retain_graph=True)[0] * z
-            for z in probes
-        ]
-    return y, torch.stack([row.flatten(1).sum(1) for row in rows], dim=1)
-
-
-class LogDensity(NamedTuple):
-    """A log-density along a flow.
-
-    Arguments:
-        value: Nats, with shape ``(batch,)``.
-        standard_error: Of the trace estimate in nats, with shape ``(batch,)``; 0 if it was exact.
-        nfe: Evaluations of the field.
-    """
-
-    value: Tensor
-    standard_error: Tensor
-    nfe: int
-
-
-def transport(
-    v: Field,
-    x: Data,
-    times: Tensor,
-    *,
-    integrator: Integrator | None = None,
-    probes: int | None = None,
-    create_graph: bool = False,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 10_000,
-) -> tuple[Data, LogDensity]:
-    r"""Carry ``x`` along the flow, and :math:`\int \nabla\cdot v(x_t, t)\,dt` with it.
-
-    By default the trajectory takes adaptive steps without derivatives, and the divergence, which
-    costs most, is integrated by Gauss's rule with three nodes inside each step. With an
-    ``integrator`` it is one more variable of the state; only then is ``create_graph`` possible,
-    so that asking for the graph alone takes `rk4`.
-    """
-    nfe, shape, d = 0, x.shape, math.prod(x.shape[1:])
-    k = probes if probes is not None else 0 if d <= EXACT_TRACE else 8
-    signs = torch.randint(0, 2, (k, *shape), device=x.device).to(x) * 2 - 1
-
-    def both(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        if k:
-            return estimated_divergence(counted, z, t, signs, create_graph=create_graph)
-        y, div = divergence(counted, z, t, create_graph=create_graph)
-        return y, div[:, None]
-
-    def counted(z: Tensor, t: Tensor) -> Tensor:
-        nonlocal nfe
-        nfe += 1
-        return v(z, t)
-
-    def augmented(state: Tensor, t: Tensor) -> Tensor:
-        y, div = both(state[:, :d].reshape(shape), t)
-        state = torch.cat([y.flatten(1), div], dim=1)
-        return state if create_graph else state.detach()
-
-    integrator = rk4 if create_graph and integrator is None else integrator
-    if integrator is None:
-        limits = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
-        z, total = along(counted, x, times, lambda z, t: both(z, t)[1].detach(), **limits)
-        trace = total.expand(len(x), max(k, 1))
-    else:
-        state = torch.cat([x.flatten(1), x.new_zeros(len(x), max(k, 1))], dim=1)
-        state = last(integrator(augmented, state, times))
-        z, trace = state[:, :d].reshape(shape), state[:, d:]
-    check_finite(z, trace, times, nfe)
-    return z, LogDensity(trace.mean(1), standard_error(trace, k), nfe)
-
-
-@torch.no_grad()
-def along(v: Field, x: Tensor, times: Tensor, trace: Field, **limits: Any) -> tuple[Tensor, Tensor]:
-    """The state at the last time, and the integral of ``trace`` along the way."""
-    start, *ends = times.tolist()
-    solver = DormandPrince(v, x, start, ends[-1], trace=trace, **limits)
-    for end in ends:
-        x = solver.advance(end)
-    return x, solver.total
-
-
-def check_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None:
-    """Raise OdeError where fixed steps have run into a value that is not finite."""
-    if not bool(trace.isfinite().all() and z.isfinite().all()):
-        raise OdeError(
-            f"the flow is not finite at t = {float(times[-1]):.6g} after {nfe} evaluations, "
-            f"last step {float(times[-1] - times[-2]):.3g}; take more steps or an adaptive solver"
-        )
-
-
-def standard_error(trace: Tensor, probes: int) -> Tensor:
-    """Of the mean over probes: 0 for an exact trace, unknown (NaN) from a single probe."""
-    if probes > 1:
-        return trace.std(1) / math.sqrt(probes)
-    return trace.new_full((len(trace),), math.nan if probes else 0.0)
-
-
-def log_density(
-    v: Field, x: Data, times: Tensor, base: Callable[[Tensor], Tensor], **options: Any
-) -> LogDensity:
-    r"""Instantaneous change of variables (Chen et al., 2018).
-
-    .. math:: \log p_0(x_0) = \log p_1(x_1) + \int_0^1 \nabla\cdot v(x_t, t)\,dt
-
-    Arguments:
-        v: The velocity.
-        x: Data.
-        times: Increasing times from data to base.
-        base: The log-density at the last time.
-        options: ``rtol``, ``atol`` and ``max_nfe`` of the adaptive solver (1e-5, 1e-5, 10,000), or
-            an ``integrator`` such as `rk4`, with ``create_graph`` to differentiate the result;
-            ``probes`` of Hutchinson's estimate, per datum: by default the trace is exact up to 64
-            dimensions and takes 8 probes above; 0 makes it exact whatever the dimension.
-
-    Raises:
-        OdeError: If a value is not finite or the tolerance is out of reach.
-    """
-    z, (trace, error, nfe) = transport(v, x, times, **options)
-    return LogDensity(base(z) + trace, error, nfe)
-
-
-def push(
-    v: Field, z: Data, times: Tensor, base: Callable[[Tensor], Tensor], **options: Any
-) -> tuple[Data, LogDensity]:
-    """Carry base samples along *decreasing* times to data, with their log-densities on arrival."""
-    x, (trace, error, nfe) = transport(v, z, times, **options)
-    return x, LogDensity(base(z) - trace, error, nfe)

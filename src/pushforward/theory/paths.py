@@ -14,7 +14,6 @@ scalar or has shape ``(batch,)`` and every function of it keeps its shape, type 
 
 import abc
 import math
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -167,7 +166,8 @@ class EDM(Path):
     """
 
     def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
-        self.sigma_max, self.rho, self.t_min = sigma_max, rho, sigma_min / sigma_max
+        self.sigma_max, self.sigma_min, self.rho = sigma_max, sigma_min, rho
+        self.t_min = sigma_min / sigma_max
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -184,6 +184,24 @@ class EDM(Path):
     def spaced(self, count: int) -> Tensor:
         end = self.t_min ** (1 / self.rho)
         return torch.linspace(1.0, end, count, dtype=torch.float64) ** self.rho
+
+
+class Geometric(EDM):
+    r"""EDM's path on a ladder of levels with equal ratios, NCSN's (Song & Ermon, 2019).
+
+    The network sees :math:`\log\sigma`, and the grid falls by a factor a step; the last level is
+    followed by data.
+    """
+
+    def __init__(self, sigma_max: float, sigma_min: float) -> None:
+        super().__init__(sigma_max, sigma_min)
+
+    def clock(self, t: Tensor) -> Tensor:
+        return 1 - t.clamp(min=self.t_min).log() / math.log(self.t_min)
+
+    def spaced(self, count: int) -> Tensor:
+        u = torch.linspace(0, 1, count, dtype=torch.float64)
+        return self.t_min**u
 
 
 class VariancePreserving(Path):
@@ -235,150 +253,3 @@ class VariancePreserving(Path):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         (alpha, sigma), beta = self(t), self.rate(t)
         return -beta * alpha / 2, beta * alpha.square() / (2 * sigma)
-
-
-class DDPM(VariancePreserving):
-    r"""The table of Ho et al. (2020), :math:`\bar\alpha_k = \prod_{j\le k}(1-\beta_j)`, as a path.
-
-    At :math:`t = k/T` the scales are :math:`\sqrt{\bar\alpha_k}, \sqrt{1-\bar\alpha_k}` exactly
-    (:math:`k = 0` is data). In between, :math:`-\log\bar\alpha` is interpolated by a monotone
-    cubic (Fritsch & Carlson, 1980), so that rates exist and :math:`\beta_t \ge 0`; where beta is
-    linear in k the cubic is the parabola, and as smooth as the continuous path.
-    Tables are kept in float64 and cast at use: :math:`1-\bar\alpha_1` would lose four digits.
-
-    Arguments:
-        betas: :math:`\beta_1, \dots, \beta_T`.
-
-    Raises:
-        UsageError: If a beta is not between 0 and 1, or :math:`\bar\alpha_T > 0.01`: then a datum
-            of unit size is still :math:`\mathrm{KL}(q(x_T \mid x_0) \,\|\, \mathcal N(0, 1))
-            \approx \bar\alpha_T/2 > 0.005` nats per dimension from where samplers start.
-    """
-
-    def __init__(self, betas: Tensor) -> None:
-        self.betas = betas.double()
-        self.steps = len(betas)
-        self.t_min = 1 / self.steps
-        total = torch.cat([self.betas.new_zeros(1), -torch.log1p(-self.betas).cumsum(0)])
-        if not bool((self.betas > 0).all() and (self.betas < 1).all()):
-            raise UsageError("every beta of a diffusion table must lie strictly between 0 and 1")
-        if (end := math.exp(-total[-1])) > 1e-2:
-            raise UsageError(
-                f"after {self.steps} steps alpha-bar is {end:.3g}: the path does not end in "
-                "noise; rescale beta by 1000 / steps (linear_betas does) or take more steps"
-            )
-        self.total, self.slopes = total, monotone_slopes(total)
-        self.t_max = float(self.inverse(total.new_tensor(160.0)))
-
-    def integral(self, t: Tensor) -> Tensor:
-        return cubic(*self.locate(t)).to(t)
-
-    def inverse(self, ratio: Tensor) -> Tensor:
-        goal = torch.log1p(ratio.double().cpu().square())
-        i = (torch.searchsorted(self.total, goal) - 1).clamp(0, self.steps - 1)
-        piece = torch.stack([self.total[:-1], self.total[1:], self.slopes[:-1], self.slopes[1:]])
-        low, high = torch.zeros_like(goal), torch.ones_like(goal)
-        for _ in range(53):  # the bits of a float64
-            u = (low + high) / 2
-            below = cubic(u, *piece[:, i]) < goal
-            low, high = torch.where(below, u, low), torch.where(below, high, u)
-        return ((i + high) / self.steps).to(ratio)
-
-    def rate(self, t: Tensor) -> Tensor:
-        u, p, q, m, n = self.locate(t)
-        slope = m + u * (2 * (3 * (q - p) - 2 * m - n) + u * 3 * (m + n - 2 * (q - p)))
-        return (self.steps * slope).to(t)
-
-    def spaced(self, count: int) -> Tensor:
-        return _spaced(self, count).clone()
-
-    def chain(self) -> Tensor:
-        """All times T/T, ..., 1/T, 0 of the table: the grid of ancestral sampling as trained."""
-        return torch.arange(self.steps, -1, -1, dtype=torch.float64) / self.steps
-
-    def locate(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Where ``t`` lies in its interval, and the values and the slopes at both ends."""
-        total, slopes = _table(self, t.device)
-        k = t.to(total) * self.steps
-        node = k.round()  # t = k / T lands on a node whatever the precision of t
-        k = torch.where((k - node).abs() <= torch.finfo(t.dtype).eps * node, node, k)
-        i = k.long().clamp(0, self.steps - 1)
-        return k - i, total[i], total[i + 1], slopes[i], slopes[i + 1]
-
-    def beta(self, k: Tensor | int) -> Tensor:
-        r""":math:`\beta_k` for :math:`k = 1, \dots, T`, in float64."""
-        return self.betas[self.index(k) - 1]
-
-    def alpha_bar(self, k: Tensor | int) -> Tensor:
-        r""":math:`\bar\alpha_k` for :math:`k = 1, \dots, T`, in float64."""
-        return torch.exp(-self.total[self.index(k)])
-
-    def posterior(self, x: Data, x_t: Data, k: Tensor | int) -> tuple[Tensor, Tensor]:
-        r"""Mean and variance of :math:`q(x_{k-1} \mid x_k, x_0)` (Ho et al., 2020, eq. 7).
-
-        .. math:: \tilde\mu = \frac{\sqrt{\bar\alpha_{k-1}}\,\beta_k}{1-\bar\alpha_k} x_0
-            + \frac{\sqrt{1-\beta_k}\,(1-\bar\alpha_{k-1})}{1-\bar\alpha_k} x_k, \qquad
-            \tilde\beta = \frac{1-\bar\alpha_{k-1}}{1-\bar\alpha_k}\beta_k
-        """
-        k, beta = self.index(k), self.beta(k)
-        before, now = -torch.expm1(-self.total[k - 1]), -torch.expm1(-self.total[k])
-        a, b = torch.exp(-self.total[k - 1] / 2) * beta / now, torch.sqrt(1 - beta) * before / now
-        a, b, variance = (expand(z.to(x), x) for z in (a, b, before / now * beta))
-        return a * x + b * x_t, variance
-
-    def index(self, k: Tensor | int) -> Tensor:
-        """``k`` as an index of the table.
-
-        Raises:
-            UsageError: If an entry is not one of 1, ..., T.
-        """
-        k = torch.as_tensor(k).cpu()
-        if k.is_floating_point() or bool((k < 1).any() or (k > self.steps).any()):
-            raise UsageError(f"k must be an integer from 1 to {self.steps}, not {k.tolist()}")
-        return k
-
-
-@cache
-def _table(path: DDPM, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The nodes on a device, in the best precision that it has, copied there once."""
-    dtype = torch.float32 if device.type == "mps" else torch.float64
-    return path.total.to(device, dtype), path.slopes.to(device, dtype)
-
-
-@cache
-def _spaced(path: DDPM, count: int) -> Tensor:
-    """The grid of the continuous path, whose bisection takes as long as several networks."""
-    return VariancePreserving.spaced(path, count)
-
-
-def cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tensor:
-    """Hermite's cubic at u in [0, 1] with values p, q and slopes m, n at the ends."""
-    return p + u * (m + u * (3 * (q - p) - 2 * m - n + u * (m + n - 2 * (q - p))))
-
-
-def monotone_slopes(y: Tensor) -> Tensor:
-    """Slopes of a parabola at equally spaced nodes, limited to keep the cubic monotone."""
-    d = y.diff()
-    if len(d) == 1:
-        return d.expand(2)
-    inner = torch.minimum((d[:-1] + d[1:]) / 2, 3 * torch.minimum(d[:-1], d[1:]))
-    ends = (3 * d[[0, -1]] - d[[1, -2]]).clamp(min=0) / 2
-    return torch.cat([ends[:1], inner, ends[1:]])
-
-
-def linear_betas(steps: int) -> Tensor:
-    r""":math:`\beta_k` from 1e-4 to 0.02 times :math:`1000/T` (Ho et al., 2020), at most 0.999.
-
-    The factor keeps :math:`\bar\alpha_T` near 4e-5 for every T.
-    """
-    return (torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * 1000 / steps).clamp(max=0.999)
-
-
-def cosine_betas(steps: int) -> Tensor:
-    r"""Betas at most 0.999 of the cosine schedule (Nichol & Dhariwal, 2021).
-
-    .. math:: \bar\alpha_k \propto \cos^2\frac{\pi}{2}\frac{k/T + 0.008}{1.008}
-    """
-    k = torch.arange(steps + 1, dtype=torch.float64)
-    alpha_bar = torch.cos(math.pi / 2 * (k / steps + 0.008) / 1.008).square()
-    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)

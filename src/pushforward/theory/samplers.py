@@ -13,8 +13,6 @@ the flow is :math:`d(x/\alpha) = \hat\varepsilon\,d(\sigma/\alpha)`. A step that
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,67 +20,8 @@ from torch import Tensor
 from ..errors import UsageError
 from ..shapes import Condition
 from .denoisers import Denoiser
-from .predictions import Estimate
-
-Sampler = Callable[..., Iterator[Tensor]]
-
-
-def without_graph(sampler: Sampler) -> Sampler:
-    """Run a sampler without gradients, which stay as they are for whoever takes its states."""
-
-    @wraps(sampler)
-    def run(*args: Any, **options: Any) -> Iterator[Tensor]:
-        states = sampler(*args, **options)
-        while True:
-            with torch.no_grad():
-                state = next(states, None)
-            if state is None:
-                return
-            yield state
-
-    return run
-
-
-class Step(NamedTuple):
-    """One step of a grid, from t to s: the denoiser at both ends, and the scales as numbers."""
-
-    now: Callable[[Tensor], Estimate]
-    ahead: Callable[[Tensor], Estimate]
-    t: float
-    s: float
-    alpha_t: float
-    alpha_s: float
-    sigma_t: float
-    sigma_s: float
-
-    @property
-    def limit(self) -> bool:
-        """Whether the step starts without signal or ends without noise."""
-        return self.alpha_t == 0 or self.sigma_s == 0
-
-    def ddim(self, estimate: Estimate, eta: float = 0.0) -> Tensor:
-        r""":math:`\alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z)`.
-
-        The part :math:`\tau = \eta^2(1 - \alpha_t^2\sigma_s^2 / \alpha_s^2\sigma_t^2)` of the noise
-        is drawn anew.
-        """
-        kept = (self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2
-        tau = eta**2 * (1 - kept)
-        scale = self.sigma_s * math.sqrt(1 - tau)
-        x = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=scale)
-        if tau and self.sigma_s:
-            x = torch.add(x, torch.randn_like(x), alpha=self.sigma_s * math.sqrt(tau))
-        return x
-
-
-def plan(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> list[Step]:
-    """The steps of a grid, its times rounded to the precision of the data first."""
-    times = times.to(x)
-    exact = times.cpu().double()
-    functions = denoiser.at(times, c)
-    columns = [functions, exact.tolist(), *(z.tolist() for z in denoiser.path(exact))]
-    ends = [end for column in columns for end in (column[:-1], column[1:])]
-    return [Step(*row) for row in zip(*ends)]
+from .langevin import annealed_langevin, predictor_corrector
+from .steps import Sampler, Step, plan, without_graph
 
 
 @without_graph
@@ -103,7 +42,12 @@ def ddim(
 
 @without_graph
 def ddpm(
-    denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None, *, variance: float = 0.0
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    c: Condition = None,
+    *,
+    variance: float | Callable[[Tensor, Tensor, Condition], Tensor] = 0.0,
 ) -> Iterator[Tensor]:
     r"""Ancestral sampling, NFE 1 (Ho et al., 2020).
 
@@ -112,17 +56,19 @@ def ddpm(
         \tilde\beta = \tfrac{\sigma_s^2}{\sigma_t^2}\beta
 
     ``variance`` is v: 0 is exact for data at one point, 1 for standard normal data; in between as
-    in Nichol & Dhariwal (2021). No noise is added in the step that ends at data.
+    in Nichol & Dhariwal (2021), a number or a function of (x_t, t, c), for each entry of a datum.
+    No noise is added in the step that ends at data.
     """
     for step in plan(denoiser, x, times, c):
         estimate = step.now(x)
+        v = variance(x, x.new_tensor(step.t), c) if callable(variance) else variance
         ratio = step.alpha_t / step.alpha_s * step.sigma_s / step.sigma_t
         # mu-tilde in terms of both posterior means: alpha_s x + sigma_s ratio eps
         x = torch.add(step.alpha_s * estimate.x, estimate.eps, alpha=step.sigma_s * ratio)
         if step.sigma_s:
             deviation = math.sqrt(max(1 - ratio**2, 0.0))
-            size = step.sigma_t**variance * step.sigma_s ** (1 - variance) * deviation
-            x = torch.add(x, torch.randn_like(x), alpha=size)
+            size = step.sigma_t**v * step.sigma_s ** (1 - v) * deviation
+            x = x + size * torch.randn_like(x)
         yield x
 
 
@@ -259,65 +205,6 @@ def euler_maruyama(
             f, g2 = float(path.drift(t)), float(path.diffusion(t))
             x = (1 + f * h) * x + (g2 * h / step.sigma_t) * estimate.eps
             x = x + math.sqrt(-g2 * h) * torch.randn_like(x)
-        yield x
-
-
-def langevin(
-    denoise: Callable[[Tensor], Estimate], x: Tensor, sigma: float, count: int, snr: float
-) -> Tensor:
-    r"""Unadjusted Langevin steps at one level of noise.
-
-    .. math:: x \gets x + \tfrac h2 \nabla\log p_t(x) + \sqrt h\, z, \qquad h = 4 (r\sigma_t)^2
-
-    For noise in every direction this is the step of Song et al. (2021), whose
-    :math:`h = 4(r\|z\|/\|\nabla\log p_t\|)^2` would tie each datum to the rest of its batch.
-    """
-    for _ in range(count):
-        drift = denoise(x).eps  # minus sigma times the score
-        x = torch.add(x, drift, alpha=-2 * snr**2 * sigma)
-        x = torch.add(x, torch.randn_like(x), alpha=2 * snr * sigma)
-    return x
-
-
-@without_graph
-def predictor_corrector(
-    denoiser: Denoiser,
-    x: Tensor,
-    times: Tensor,
-    c: Condition = None,
-    *,
-    corrections: int = 1,
-    snr: float = 0.16,
-) -> Iterator[Tensor]:
-    """An ancestral step, then Langevin steps there, NFE 1 + corrections (Song et al., 2021)."""
-    for step in plan(denoiser, x, times, c):
-        x = step.ddim(step.now(x), eta=1.0)
-        if step.sigma_s:
-            x = langevin(step.ahead, x, step.sigma_s, corrections, snr)
-        yield x
-
-
-@without_graph
-def annealed_langevin(
-    denoiser: Denoiser,
-    x: Tensor,
-    times: Tensor,
-    c: Condition = None,
-    *,
-    corrections: int = 10,
-    snr: float = 0.16,
-) -> Iterator[Tensor]:
-    """Langevin dynamics at each level of noise, then one denoising step (Song & Ermon, 2019).
-
-    Between levels x / alpha is kept, which on the path of the paper, alpha = 1, is x. NFE is
-    ``corrections`` a step, and 1 more at the end.
-    """
-    for step in plan(denoiser, x, times, c):
-        x = langevin(step.now, x, step.sigma_t, corrections, snr)
-        if step.sigma_s == 0:
-            x = step.ddim(step.now(x))
-        elif step.alpha_t:
-            x = step.alpha_s / step.alpha_t * x
         yield x
 
 

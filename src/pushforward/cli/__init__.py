@@ -1,0 +1,74 @@
+"""The command line: it parses, calls and prints."""
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import PushforwardError
+from . import anomalies, data, fitting, maps, models
+from .application import app, say
+
+__all__ = ["anomalies", "app", "data", "fitting", "main", "maps", "models"]
+
+
+def report(code: int, message: str) -> int:
+    """One line on stderr, at most 300 characters."""
+    line = " ".join(message.split())
+    say(f"pushforward: error: {line}"[:300])
+    return code
+
+
+@contextlib.contextmanager
+def exit_codes(debug: bool) -> Iterator[list[int]]:
+    """Turn errors into one line and an exit code."""
+    code = [0]
+    try:
+        yield code
+    except PushforwardError as error:
+        if debug:
+            raise
+        code[0] = report(error.code, str(error))
+    except KeyboardInterrupt:
+        code[0] = report(130, "interrupted")
+    except MemoryError:
+        code[0] = report(70, "not enough memory; use fewer rows or a smaller model")
+    except BrokenPipeError:
+        code[0] = 141
+        sys.stderr.close()
+    except OSError as error:
+        if debug:
+            raise
+        code[0] = report(74, f"{error.filename or 'a file'}: {error.strerror or error}")
+    except Exception as error:
+        if debug:
+            raise
+        where = f"{type(error).__name__}: {error}"
+        code[0] = report(70, f"this is a bug, please report it ({where}); --debug shows more")
+
+
+def note(message: Warning | str, *_: Any) -> None:
+    """A warning as one line, once."""
+    line = f"pushforward: note: {' '.join(str(message).split())}"[:300]
+    if line not in noted:
+        noted.add(line)
+        say(line)
+
+
+noted: set[str] = set()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The program."""
+    warnings.showwarning = note  # type: ignore[assignment]  # any callable will do
+    words = sys.argv[1:] if arguments is None else arguments
+    with exit_codes("--debug" in words) as code:
+        try:
+            returned = app(words, standalone_mode=False, prog_name="pushforward")
+            code[0] = returned if isinstance(returned, int) else 0
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # not one of the parser's own
+                raise
+            code[0] = report(2, error.format_message())
+    sys.exit(code[0])

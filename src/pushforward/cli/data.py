@@ -1,0 +1,94 @@
+"""``data``, ``check``, ``evaluate`` and ``families``: the commands that need no model."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .application import ConditionColumn, Json, Seed, Source, app, show
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A data set.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", "--number", min=1, help="Rows of a synthetic set.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """List the built-in data sets, describe one, or write it to a file."""
+    from ..data import datasets, reading
+
+    if name is None:
+        sets = {key: datasets.describe(key) for key in datasets.names()}
+        show(sets, as_json, "\n".join(f"{key:16} {text}" for key, text in sets.items()))
+        return
+    chosen = datasets.load(name, n, seed)
+    if out is not None:
+        reading.writable(out)
+        reading.write(out, datasets.table(chosen))
+    facts = {"name": name, "shape": list(chosen.x.shape), "entropy": chosen.entropy}
+    facts |= {"description": chosen.description, "file": str(out) if out else None}
+    entropy = "" if chosen.entropy is None else f", entropy {chosen.entropy:.4f} nats"
+    text = f"{name}: {chosen.description} {tuple(chosen.x.shape)}{entropy}"
+    show(facts, as_json, text + (f"\nfile: {out}" if out else ""))
+
+
+@app.command()
+def check(data: Source, condition: ConditionColumn = None, as_json: Json = False) -> None:
+    """List everything in a data file that stands in the way of a fit, all at once."""
+    from ..data import reading
+    from ..errors import DataError
+
+    found = reading.problems(data, condition)
+    fatal = [p for p in found if p.fatal]
+    lines = [f"{'error' if p.fatal else 'note'}: {p}" for p in found]
+    listed = [p._asdict() for p in found]
+    show(
+        {"file": data, "ok": not fatal, "problems": listed},
+        as_json,
+        "\n".join(lines) or f"{data}: nothing stands in the way",
+    )
+    if fatal:
+        raise DataError(f"{data}: {len(fatal)} problem(s) stand in the way of a fit, listed above")
+
+
+@app.command()
+def evaluate(
+    real: Source,
+    generated: Annotated[str, typer.Argument(metavar="GENERATED", help="Samples, in a file.")],
+    metrics: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare two sets of samples; each metric with an interval and its real-vs-real floor."""
+    from ..comparison import evaluate_sources
+
+    estimates = evaluate_sources(real, generated, metrics.split(",") if metrics else None, seed)
+    rows = {name: e._asdict() for name, e in estimates.items()}
+    lines = [f"{'metric':28} {'value':>10} {'95 % interval':>23} {'floor':>10}"]
+    lines += [
+        f"{name:28} {e.value:>10.4g} {f'[{e.low:.4g}, {e.high:.4g}]':>23} {e.floor:>10.4g}"
+        for name, e in estimates.items()
+    ]
+    show(rows, as_json, "\n".join(lines))
+
+
+@app.command()
+def families(as_json: Json = False) -> None:
+    """List the families with what each is and the options it takes."""
+    from .. import families as registry
+
+    listed: dict[str, dict[str, Any]] = {
+        name: {"summary": registry.summary(name), "options": registry.options(name)}
+        for name in registry.names()
+    }
+    lines = []
+    for name, entry in listed.items():
+        taken = ", ".join(f"{k}={v}" for k, v in entry["options"].items())
+        lines += [f"{name:18} {entry['summary']}", f"{'':18} {taken or 'no options'}"]
+    show(listed, as_json, "\n".join(lines))

@@ -1,0 +1,112 @@
+"""``fit`` and ``compare``: the commands that train."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from .application import ConditionColumn, Device, Json, Quiet, Settings, Source, app, show
+from .literals import limits, settings
+
+
+@app.command()
+def fit(
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="As everywhere.")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option("--family", "-f", help="See `families`.", show_default="flow_matching"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="RUN", help="A new run folder.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Rounds of training.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall time instead of steps.")] = None,
+    condition: ConditionColumn = None,
+    bounds: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=LOW:HIGH", help="Limits that samples respect."),
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A run to distil into a faster model.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Data to transport to DATA, not noise.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Makes the result repeatable.", show_default="0")
+    ] = None,
+    device: Device = "auto",
+    set_: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fit a family to data and keep it in a run folder."""
+    if (out is None) == (resume is None):
+        raise UsageError("name a new run folder with --out RUN, or an old one with --resume RUN")
+    if steps is not None and minutes is not None:
+        raise UsageError("give --steps or --minutes, not both")
+    if data is None and resume is None:
+        raise UsageError("there is nothing to fit: name a data set or a file")
+    from ..fitting import fit as run
+
+    model = run(
+        data,
+        family,
+        condition=condition,
+        bounds=limits(bounds),
+        teacher=teacher,
+        source=source,
+        steps=steps,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        out=out or resume,
+        resume=resume is not None,
+        progress=not quiet,
+        **settings(set_),
+    )
+    folder, seconds = out or resume, model.config["seconds"]
+    last = model.history[-1] if model.history else {}
+    show(
+        {"run": str(folder), "family": model.family, "likelihood": model.likelihood.value}
+        | {"parameters": model.parameters, "seconds": seconds, "last": last},
+        as_json,
+        f"{model.family} fitted in {seconds:.1f} s ({model.parameters:,} parameters, likelihood: "
+        f"{model.likelihood.value})\nrun folder: {folder}",
+    )
+
+
+@app.command()
+def compare(
+    data: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For the report.")],
+    families: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall time per family and seed.")] = None,
+    total_minutes: Annotated[float | None, typer.Option(help="Wall time of everything.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 1,
+    condition: ConditionColumn = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an old report.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fit every family to the same data with the same budget, and write a report."""
+    from ..comparison import compare as run
+
+    result = run(
+        data,
+        families.split(",") if families else None,
+        minutes=minutes,
+        total_minutes=total_minutes,
+        seeds=tuple(range(seeds)),
+        condition=condition,
+        device=device,
+        out=out,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    show(result.to_json(), as_json, f"{result.text()}\nreport: {out / 'report.html'}")

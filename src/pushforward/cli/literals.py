@@ -1,0 +1,54 @@
+"""Words of a command line as values."""
+
+import contextlib
+from typing import Any
+
+from ..errors import UsageError
+
+
+def literal(text: str) -> Any:
+    """A value as a person types it: a number, true, false, none, or a word."""
+    low = text.strip().lower()
+    if low in ("true", "false", "none", "null"):
+        return {"true": True, "false": False}.get(low)
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def settings(pairs: list[str] | None) -> dict[str, Any]:
+    """Options from ``key=value`` words."""
+    options = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set takes KEY=VALUE, not {pair[:60]!r}")
+        options[name] = literal(value)
+    return options
+
+
+def entries(words: list[str] | None) -> dict[str, str] | str | None:
+    """What is given: ``column=value`` words, or the name of a file."""
+    if words and len(words) == 1 and words[0].endswith(".npy"):
+        return words[0]
+    pairs = [word.rpartition("=") for word in words or []]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise UsageError(f"--given takes COLUMN=VALUE or FILE.npy, not {(name + value)[:60]!r}")
+    return {name: value for name, _, value in pairs} or None
+
+
+def limits(pairs: list[str] | None) -> dict[str, tuple[float | None, float | None]] | None:
+    """Bounds from ``column=low:high`` words; either side may be left out."""
+    bounds = {}
+    for pair in pairs or []:
+        name, _, value = pair.rpartition("=")
+        low, colon, high = value.partition(":")
+        try:
+            bounds[name] = (float(low) if low else None, float(high) if high else None)
+        except ValueError:
+            colon = ""
+        if not colon or not name:
+            raise UsageError(f"--bounds takes COLUMN=LOW:HIGH, not {pair[:60]!r}")
+    return bounds or None

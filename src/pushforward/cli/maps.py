@@ -1,0 +1,111 @@
+"""Data to latents and back, the figure of the latents, and data to other data."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
+from .literals import settings
+
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz")]
+Given = Annotated[
+    str | None,
+    typer.Option("--condition", metavar="VALUE", help="The class or number of all the data."),
+]
+
+
+def carry(run: Path, out: Path, device: str, as_json: bool, method: str, *words: Any) -> None:
+    """Load a model, call one of its methods and write what it gives."""
+    from ..data import reading
+    from ..fitted import load
+
+    reading.writable(out)
+    model = load(run, device=device)
+    source, condition, seed, options = words
+    made = getattr(model, method)(source, model.typed(condition), seed=seed, **options)
+    reading.write(out, made)
+    count = len(made)
+    show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
+
+
+@app.command()
+def encode(
+    run: RunFolder,
+    data: Source,
+    out: Out,
+    condition: Given = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Write the latents of data, for families that have them."""
+    carry(run, out, device, as_json, "encode", data, condition, seed, settings(set_))
+
+
+@app.command()
+def decode(
+    run: RunFolder,
+    latents: Annotated[str, typer.Argument(metavar="LATENTS", help="A file of `encode`.")],
+    out: Out,
+    condition: Given = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Write the data that latents stand for."""
+    carry(run, out, device, as_json, "decode", latents, condition, seed, settings(set_))
+
+
+@app.command()
+def reconstruct(
+    run: RunFolder,
+    data: Source,
+    out: Out,
+    condition: Given = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write data as their latents remember them."""
+    carry(run, out, device, as_json, "reconstruct", data, condition, seed, {})
+
+
+@app.command()
+def translate(
+    run: RunFolder,
+    data: Source,
+    out: Out,
+    condition: Given = None,
+    reverse: Annotated[
+        bool, typer.Option("--reverse", help="From the data to the source.")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Carry data like the source of a fit to data like those fitted, or back."""
+    options = settings(set_) | {"reverse": reverse}
+    carry(run, out, device, as_json, "translate", data, condition, seed, options)
+
+
+@app.command()
+def latent(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".png .svg .pdf")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="By default those of the run.")
+    ] = None,
+    condition: Given = None,
+    as_json: Json = False,
+) -> None:
+    """Draw encoded data over the latents, and what the latents decode to."""
+    from ..fitted import load
+    from ..report.latents import plot_latents
+
+    model = load(run, device="cpu")
+    path = plot_latents(model, out, data, model.typed(condition))
+    show({"file": str(path), "family": model.family}, as_json, f"figure: {path}")

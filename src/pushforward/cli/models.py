@@ -1,0 +1,100 @@
+"""``sample``, ``score`` and ``plot``: the commands that use a fitted model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
+from .literals import entries, settings
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz")
+    ],
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
+    condition: Annotated[
+        str | None,
+        typer.Option("--condition", metavar="VALUE", help="The class or number to draw."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Keep this fixed (or FILE.npy with NaN)."),
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Makes the draw repeatable.")] = None,
+    device: Device = "auto",
+    set_: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Draw samples in the schema of the data that were fitted."""
+    from ..data import reading
+    from ..fitted import load
+
+    reading.writable(out)
+    model = load(run, device=device)
+    named = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    options = {k: v for k, v in named.items() if v is not None} | settings(set_)
+    y, fixed = model.typed(condition), entries(given)
+    reading.write(out, model.sample(n, y, given=fixed, seed=seed, **options))
+    show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
+
+
+@app.command()
+def score(
+    run: RunFolder,
+    data: Source,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="One row a datum.")
+    ] = None,
+    bound: Annotated[bool, typer.Option("--bound", help="DDPM: the variational bound.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Log-likelihood of each datum, in nats and in the units of the data, with its kind."""
+    import numpy as np
+
+    from ..data import reading
+    from ..fitted import load
+
+    if out is not None:
+        reading.writable(out)
+    model = load(run, device=device)
+    options = settings(set_) | ({"bound": True} if bound else {})
+    values = model.log_prob(data, seed=seed, **options)
+    kind = "lower bound" if bound else model.likelihood.value
+    if out is not None:
+        reading.write(out, {"log_prob": values})
+    spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    result = {"rows": len(values), "mean": float(values.mean()), "standard_error": spread}
+    margin = "" if spread is None else f" ± {spread:.3f}"
+    show(
+        result | {"kind": kind, "unit": "nats", "file": str(out) if out else None},
+        as_json,
+        f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
+        f"{len(values)} rows" + (f"\nscores: {out}" if out else ""),
+    )
+
+
+@app.command()
+def plot(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help=".png .svg .pdf")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw the training curves and the samples of a run."""
+    from ..fitted import load
+    from ..report.figures import plot_run
+
+    path = plot_run(load(run, device="cpu"), out or run / "plot.png", seed=seed)
+    show({"file": str(path)}, as_json, f"figure: {path}")

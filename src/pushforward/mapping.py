@@ -1,0 +1,159 @@
+"""Data to latents and back, and data to other data: the maps that some models offer."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import reading
+from .data.schema import Schema
+from .data.transforms import Chain
+from .errors import DataError, NumericalError, UsageError
+from .model import GenerativeModel
+from .places import accepts, chunks, device_of, rows_at_once, seeded
+
+if TYPE_CHECKING:
+    from .fitted import FittedModel
+
+
+class Origin(NamedTuple):
+    """How the data that a transport starts from are read and transformed."""
+
+    schema: Schema
+    transform: Chain
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, numbers and text."""
+        return {"schema": self.schema.to_json(), "transform": self.transform.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Origin":
+        """The inverse of `to_json`, which may hold more."""
+        return cls(Schema.from_json(data["schema"]), Chain.from_json(data["transform"]))
+
+
+def ability(model: GenerativeModel, name: str, lack: str) -> Callable[..., Any]:
+    """A method that not every family has.
+
+    Raises:
+        UsageError: If this one does not; ``lack`` says so after its name.
+    """
+    method = getattr(model, name, None)
+    if not callable(method):
+        family = type(model).__module__.rsplit(".", 1)[-1]
+        raise UsageError(f"{family} {lack}")
+    return method
+
+
+def encode(fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """`FittedModel.encode`."""
+    data = reading.read_as(x, fitted.schema, y=y)
+    with seeded(seed), torch.no_grad():
+        return encoded(fitted, data, options).numpy()
+
+
+def encoded(fitted: "FittedModel", data: reading.Samples, options: dict[str, Any]) -> Tensor:
+    """The latents of data."""
+    method = ability(fitted.model, "encode", "has no latents to encode data in")
+    z, c = inward(fitted, data.x, fitted.transform), known(fitted, data.y, len(data.x))
+    return through(fitted, method, z, c, options)
+
+
+def decode(fitted: "FittedModel", z: Any, y: Any, seed: int, options: dict[str, Any]) -> Any:
+    """`FittedModel.decode`."""
+    with seeded(seed), torch.no_grad():
+        return decoded(fitted, latents(z), y, options)
+
+
+def decoded(fitted: "FittedModel", z: Tensor, y: Any, options: dict[str, Any]) -> Any:
+    """The data that latents stand for."""
+    method = ability(fitted.model, "decode", "has no latents to decode")
+    rows = z.to(device_of(fitted.model), torch.get_default_dtype())
+    c = known(fitted, y, len(rows))
+    try:
+        x = through(fitted, method, rows, c, options)
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = tuple(rows.shape[1:])
+        raise DataError(f"latents of shape {shape} are not those of this model") from error
+    return outward(fitted.schema, fitted.transform, x)
+
+
+def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int) -> Any:
+    """`FittedModel.reconstruct`."""
+    data = reading.read_as(x, fitted.schema, y=y)
+    with seeded(seed), torch.no_grad():
+        return decoded(fitted, encoded(fitted, data, {}), data.y, {})
+
+
+def translate(
+    fitted: "FittedModel", x: Any, y: Any, reverse: bool, seed: int, options: dict[str, Any]
+) -> Any:
+    """`FittedModel.translate`."""
+    lack = "cannot translate data; fit flow_matching with source=DATA"
+    method = ability(fitted.model, "translate", lack)
+    if not fitted.config.get("origin"):
+        raise UsageError("the model was fitted without a source: fit it with source=DATA")
+    ends = [Origin.from_json(fitted.config["origin"]), Origin(fitted.schema, fitted.transform)]
+    start, end = reversed(ends) if reverse else ends
+    given = reading.read_as(x, start.schema, y=y if reverse else None)
+    y = given.y if y is None else y
+    with seeded(seed), torch.no_grad():
+        z, c = inward(fitted, given.x, start.transform), known(fitted, y, len(given.x))
+        moved = through(fitted, method, z, c, options | {"reverse": reverse})
+        return outward(end.schema, end.transform, moved)
+
+
+def latents(z: Any) -> Tensor:
+    """Latents from a file or an array, ``(n, ...)``."""
+    if isinstance(z, str):
+        z = reading.raw(z).stack()
+    rows = torch.as_tensor(np.asarray(z, dtype=np.float64))
+    if rows.ndim < 2 or not rows.isfinite().all():
+        raise DataError("latents are finite numbers with one row a datum")
+    return rows
+
+
+def known(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
+    """The condition vectors of ``n`` data whose conditions must be known, or None.
+
+    Raises:
+        DataError: If the model needs them and they are not given.
+    """
+    if fitted.schema.condition is None:
+        return fitted.conditions(y, n)
+    if y is None:
+        raise DataError(
+            "the model was fitted with a condition: give y, or the data with its column"
+        )
+    return fitted.vectors(fitted.schema.encode(y, n))
+
+
+def inward(fitted: "FittedModel", x: np.ndarray, transform: Chain) -> Tensor:
+    """Numbers in the units of the data as the model sees them."""
+    z, _ = transform.forward(torch.as_tensor(x))
+    return z.to(device_of(fitted.model), torch.get_default_dtype())
+
+
+def outward(schema: Schema, transform: Chain, z: Tensor) -> Any:
+    """What the model gives as data of a schema."""
+    if not z.isfinite().all():
+        raise NumericalError("the model gave values that are not finite; train longer")
+    return schema.restore(transform.inverse(z.cpu().double()).numpy())
+
+
+def through(
+    fitted: "FittedModel",
+    method: Callable[..., Tensor],
+    x: Tensor,
+    c: Tensor | None,
+    options: dict[str, Any],
+) -> Tensor:
+    """A method of the model on every row, some rows at a time."""
+    accepts(method, options, fitted.family)
+    parts = [
+        method(x[i : i + m], *([] if c is None else [c[i : i + m]]), **options).cpu()
+        for i, m in chunks(len(x), rows_at_once(fitted.model.event_shape))
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,104 @@
+"""What a fit needs before its first step: the recipe, the split, the data on the device."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import transforms
+from .data.reading import Samples
+from .errors import DataError, UsageError
+from .model import Event, GenerativeModel, Recipe
+
+
+def event_of(samples: Samples) -> Event:
+    """What a family must know of the data."""
+    schema = samples.schema
+    return Event(schema.event, schema.condition_length, schema.levels, len(samples.x))
+
+
+def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for training, and a tenth (at most 5,000, none of fewer than 40) held out."""
+    order = np.random.default_rng(seed).permutation(n)
+    held = min(n // 10, 5000) if n >= 40 else 0
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def recipe_of(
+    model: GenerativeModel, options: dict[str, Any], steps: int | None
+) -> tuple[Recipe, dict[str, Any]]:
+    """The family's recipe with the user's changes, checked."""
+    recipe = model.recipe._replace(**options)
+    if steps is not None:
+        recipe = recipe._replace(steps=steps)
+    for name, low in {"steps": 1, "batch": 1, "lr": 0, "clip": 0, "ema": 0, "decay": 0}.items():
+        value = getattr(recipe, name)
+        whole = name in ("steps", "batch")
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise UsageError(f"{name} is {value!r}; it must be a {'whole ' * whole}number")
+        if not low <= value < float("inf"):
+            raise UsageError(f"{name} is {value}; it must be finite and at least {low}")
+    if not recipe.clip:
+        raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
+    return recipe, recipe._asdict()
+
+
+def recipe_from(plain: dict[str, Any]) -> Recipe:
+    """A recipe that was written as JSON, which knows no tuples."""
+    return Recipe(**plain | {"betas": tuple(plain["betas"])})
+
+
+def pick(c: Tensor | None, rows: np.ndarray) -> Tensor | None:
+    """Some rows of the conditions."""
+    return None if c is None else c[rows]
+
+
+def device_data(
+    samples: Samples, transform: transforms.Chain, where: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """All data on the device: transformed once, or raw when the transform draws noise."""
+    x = torch.as_tensor(samples.x)
+    if not transform.stochastic:
+        x = transform.forward(x)[0].to(torch.get_default_dtype())
+        if not x.isfinite().all():
+            raise DataError("a column varies too little or too much to be standardised; rescale it")
+    c = None
+    if samples.schema.condition_length:
+        encoded = samples.schema.encode(samples.y, len(samples.x))
+        c = torch.as_tensor(encoded, dtype=torch.get_default_dtype()).to(where)
+    return x.to(where), c
+
+
+def noisy(
+    data: Iterator[tuple[Tensor, Tensor | None]], transform: transforms.Chain
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Dequantise every batch afresh, so that no particular noise is learned."""
+    for x, c in data:
+        yield transform.forward(x)[0].to(torch.get_default_dtype()), c
+
+
+def seen_conditions(samples: Samples, most: int = 1000) -> list[list[float]] | None:
+    """Condition vectors seen in training, thinned: samples without ``y`` draw from them."""
+    if not samples.schema.condition_length:
+        return None
+    c = samples.schema.encode(samples.y, len(samples.x))
+    return c[np.linspace(0, len(c) - 1, min(len(c), most)).astype(int)].tolist()
+
+
+def fingerprint(samples: Samples) -> str:
+    """SHA-256 of the data and conditions, so that a resumed run cannot mix two data sets."""
+    digest = hashlib.sha256(np.ascontiguousarray(samples.x).tobytes())
+    if samples.y is not None:
+        digest.update(repr(samples.y.tolist()).encode())
+    return digest.hexdigest()
+
+
+def digest(*tensors: Tensor) -> str:
+    """SHA-256 of some tensors, such as the weights of a teacher."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,129 @@
+r"""Drawing some entries of a datum given the others, :math:`x^U \sim p(x^U \mid x^K)`.
+
+A model of the joint law answers every such question, each family in its own way: mixtures in closed
+form (`families.gaussian`), a path by a particle filter along its reverse process, any other density
+by importance resampling, and a model that can only be sampled by a kernel on the known entries.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..shapes import Condition, Data, PerDatum, sum_event
+from .denoisers import Denoiser
+from .samplers import Step, plan
+
+
+class Kernel(NamedTuple):
+    """A Gaussian reverse step: its mean, and its deviation, 0 where it ends at data."""
+
+    mean: Tensor
+    size: float
+
+
+def reverse(step: Step, x_t: Data) -> Kernel:
+    """The step of `samplers.ddpm` whose variance is halfway between its two limits."""
+    estimate = step.now(x_t)
+    ratio = step.alpha_t / step.alpha_s * step.sigma_s / step.sigma_t
+    mean = torch.add(step.alpha_s * estimate.x, estimate.eps, alpha=step.sigma_s * ratio)
+    return Kernel(mean, math.sqrt(step.sigma_t * step.sigma_s * max(1 - ratio**2, 0.0)))
+
+
+def noised(x: Data, steps: list[Step]) -> list[Tensor]:
+    """One trajectory of the forward process from data, its states at the start of each step."""
+    states = []
+    for step in reversed(steps):
+        kept = step.alpha_t / step.alpha_s
+        spread = math.sqrt(max(step.sigma_t**2 - (kept * step.sigma_s) ** 2, 0.0))
+        x = torch.add(kept * x, torch.randn_like(x), alpha=spread)
+        states.append(x)
+    return states[::-1]
+
+
+@torch.no_grad()
+def particle_filter(
+    denoiser: Denoiser, n: int, x: Tensor, known: Tensor, times: Tensor, c: Condition = None
+) -> Tensor:
+    r"""``n`` draws of the unknown entries by a particle filter (Trippe et al., 2023).
+
+    One trajectory of the known entries is drawn by the forward process, whose noise is independent
+    of the rest. Given it, the reverse process of the unknown ones is a state-space model:
+
+    .. math:: w \gets w\, p_\theta(x_s^K \mid x_t), \qquad x_s^U \sim p_\theta(x_s^U \mid x_t)
+
+    with systematic resampling when the effective sample size falls below half. Exact as the
+    particles and the steps grow; NFE is 1 a step.
+
+    Arguments:
+        denoiser: Of the joint law.
+        n: The number of particles, all of which are returned, equally weighted.
+        x: A datum whose known entries count, ``(*event,)``.
+        known: Which entries are known, ``(*event,)``.
+        times: Decreasing times.
+        c: Conditions of the particles; all alike.
+    """
+    steps = plan(denoiser, x[None], times, c)
+    paths = [*noised(x[None], steps), x[None]]
+    x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
+    x_t, log_w = torch.where(known, paths[0], x_t), x.new_zeros(n)
+    for step, x_s in zip(steps, paths[1:]):
+        mean, size = reverse(step, x_t)
+        if size:
+            log_w = log_w - sum_event((x_s - mean).square() * known) / (2 * size**2)
+        x_t = torch.where(known, x_s, torch.add(mean, torch.randn_like(mean), alpha=size))
+        if effective(log_w) < n / 2 or step is steps[-1]:
+            x_t, log_w = resample(x_t, log_w, n), torch.zeros_like(log_w)
+    return x_t
+
+
+def effective(log_w: Tensor) -> float:
+    r"""Kish's effective sample size :math:`(\sum_i w_i)^2 / \sum_i w_i^2`."""
+    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp())
+
+
+def resample(x: Data, log_w: PerDatum, n: int) -> Tensor:
+    r"""``n`` rows, drawn with weights :math:`w_i`, on a systematic grid (Kitagawa, 1996)."""
+    edges = (log_w - log_w.logsumexp(0)).double().exp().cumsum(0)
+    u = (torch.arange(n, device=x.device) + torch.rand(1, device=x.device)) / n
+    index = torch.searchsorted(edges / edges[-1], u.double()).clamp(max=len(x) - 1)
+    return x[index[torch.randperm(n, device=x.device)]]
+
+
+def importance(
+    proposals: Data, log_p: Callable[[Data], PerDatum], log_q: Callable[[Data], PerDatum], n: int
+) -> tuple[Tensor, float]:
+    r"""Importance resampling (Rubin, 1987): ``n`` of the proposals with :math:`w = p(x) / q(x)`.
+
+    The proposals share their known entries and come from :math:`q(x^U \mid x^K)`; since
+    :math:`q(x^K)` is the same for all, the joint densities suffice.
+
+    Returns:
+        The data, and the effective sample size.
+    """
+    log_w = (log_p(proposals) - log_q(proposals)).nan_to_num(nan=-math.inf)
+    return resample(proposals, log_w, n), effective(log_w)
+
+
+def nearest(
+    draws: Data, x: Tensor, known: Tensor, n: int, least: float
+) -> tuple[Tensor, float, float]:
+    r"""``n`` draws with weights :math:`e^{-\|x_i^K - x^K\|^2 / 2h^2}`, then :math:`x^K` put in.
+
+    The smallest bandwidth h is taken whose effective sample size is at least ``least``: for models
+    that can be sampled only (approximate Bayesian computation; Beaumont et al., 2002).
+
+    Returns:
+        The data, the bandwidth in standard deviations, and the effective sample size.
+    """
+    scale = draws.std(0).clamp(min=1e-12)
+    distance = (((draws - x) / scale).square() * known).flatten(1).sum(1)
+    low, high = -12.0, 6.0  # log h; the effective size grows with it
+    for _ in range(40):
+        middle = (low + high) / 2
+        enough = effective(-distance / (2 * math.exp(2 * middle))) >= least
+        low, high = (low, middle) if enough else (middle, high)
+    log_w = -distance / (2 * math.exp(2 * high))
+    return torch.where(known, x, resample(draws, log_w, n)), math.exp(high), effective(log_w)

@@ -1,0 +1,73 @@
+r"""What samplers share: the steps of a grid, with all that depends on time computed once."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..shapes import Condition
+from .denoisers import Denoiser
+from .predictions import Estimate
+
+Sampler = Callable[..., Iterator[Tensor]]
+
+
+def without_graph(sampler: Sampler) -> Sampler:
+    """Run a sampler without gradients, which stay as they are for whoever takes its states."""
+
+    @wraps(sampler)
+    def run(*args: Any, **options: Any) -> Iterator[Tensor]:
+        states = sampler(*args, **options)
+        while True:
+            with torch.no_grad():
+                state = next(states, None)
+            if state is None:
+                return
+            yield state
+
+    return run
+
+
+class Step(NamedTuple):
+    """One step of a grid, from t to s: the denoiser at both ends, and the scales as numbers."""
+
+    now: Callable[[Tensor], Estimate]
+    ahead: Callable[[Tensor], Estimate]
+    t: float
+    s: float
+    alpha_t: float
+    alpha_s: float
+    sigma_t: float
+    sigma_s: float
+
+    @property
+    def limit(self) -> bool:
+        """Whether the step starts without signal or ends without noise."""
+        return self.alpha_t == 0 or self.sigma_s == 0
+
+    def ddim(self, estimate: Estimate, eta: float = 0.0) -> Tensor:
+        r""":math:`\alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z)`.
+
+        The part :math:`\tau = \eta^2(1 - \alpha_t^2\sigma_s^2 / \alpha_s^2\sigma_t^2)` of the noise
+        is drawn anew.
+        """
+        kept = (self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2
+        tau = eta**2 * (1 - kept)
+        scale = self.sigma_s * math.sqrt(1 - tau)
+        x = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=scale)
+        if tau and self.sigma_s:
+            x = torch.add(x, torch.randn_like(x), alpha=self.sigma_s * math.sqrt(tau))
+        return x
+
+
+def plan(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> list[Step]:
+    """The steps of a grid, its times rounded to the precision of the data first."""
+    times = times.to(x)
+    exact = times.cpu().double()
+    functions = denoiser.at(times, c)
+    columns = [functions, exact.tolist(), *(z.tolist() for z in denoiser.path(exact))]
+    ends = [end for column in columns for end in (column[:-1], column[1:])]
+    return [Step(*row) for row in zip(*ends)]
