@@ -63,6 +63,7 @@ class ScoreMatching(GenerativeModel):
     """
 
     likelihood = Likelihood.NONE
+    whitened = True  # one step of a chain serves all directions
     recipe = Recipe(steps=2500, batch=512, lr=2e-3)
 
     def __init__(
@@ -176,8 +177,8 @@ def build(
     width: int = 64,
     depth: int = 3,
     waves: int = 0,
-    objective: str = "sliced",
-    noise: float = 0.1,
+    objective: str | None = None,
+    noise: float = 0.3,
     steps: int = 200,
 ) -> ScoreMatching:
     """Build the model.
@@ -188,10 +189,13 @@ def build(
         depth: Hidden layers.
         waves: Random waves of the data as inputs, for modes much narrower than the data.
         objective: "sliced", "implicit" (the exact trace: slow in many dimensions), or "denoising",
-            which learns the data blurred by ``noise``.
+            which learns the data blurred by ``noise``; by default sliced from 1,000 data a
+            dimension on. With fewer, losses without noise are lowest at spikes on the data.
         noise: The deviation of that blur, in standard deviations of the data.
         steps: Steps of the sampler's chains.
     """
-    net = Perceptron(math.prod(event.shape), event.condition, 1, [width] * depth, waves=waves)
-    loss = one_of("objective", objective, OBJECTIVES)
+    d = math.prod(event.shape)
+    usual = "denoising" if 0 < event.size < 1000 * d else "sliced"
+    net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
+    loss = one_of("objective", objective or usual, OBJECTIVES)
     return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=steps)
