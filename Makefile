@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow mutants bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pushforward compare digits --total-minutes 4.5 --out digits-comparison --overwrite
@@ -17,6 +17,9 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m slow
+
+mutants: $(VENV)/.test
+	$(BIN)/python tests/mutants.py
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/speed.py

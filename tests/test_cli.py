@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from pushforward import cli
+from pushforward import cli, running
 from pushforward.fitted import load
 
 QUICK = ["--steps", "3", "--set", "width=8", "--set", "batch=32"]
@@ -56,7 +57,8 @@ def test_samples_come_back_in_the_schema_that_went_in(fitted, tmp_path, capsys):
     )
     assert code == 0
     got = pyarrow.csv.read_csv(out)
-    assert got.column_names == ["height", "age"]
+    assert got.column_names == ["height", "age", "kind"]
+    assert got["kind"].to_pylist() == ["a"] * 50
     assert str(got.schema.field("age").type) == "int64" and len(got) == 50
     age = got["age"].to_numpy()
     assert age.min() >= 18 and age.max() <= 79
@@ -134,6 +136,94 @@ def test_a_resumed_run_takes_no_other_options_and_no_other_columns(table, tmp_pa
     assert load(folder).schema.columns[0].name == "height"
 
 
+def test_samples_of_a_conditional_fit_can_be_scored_and_evaluated(fitted, table, tmp_path, capsys):
+    out = tmp_path / "s.csv"
+    assert run("sample", fitted, "-n", 200, "-o", out, "--seed", 0, capsys=capsys)[0] == 0
+    drawn, real = pyarrow.csv.read_csv(out), pyarrow.csv.read_csv(table)
+    assert drawn.schema == real.schema
+    share = np.mean(np.array(drawn["kind"].to_pylist()) == "a")
+    expected = np.mean(np.array(real["kind"].to_pylist()) == "a")
+    assert abs(share - expected) < 4 * np.sqrt(0.25 / 200)
+    code, text, err = run("score", fitted, out, "--json", capsys=capsys)
+    assert code == 0 and json.loads(text)["rows"] == 200, err
+    words = ["evaluate", table, out, "--condition", "kind", "--metrics", "energy,label_accuracy"]
+    code, text, err = run(*words, "--json", capsys=capsys)
+    assert code == 0 and set(json.loads(text)) == {"energy", "label_accuracy"}, err
+
+
+def test_the_kind_of_a_score_follows_the_number(tmp_path, capsys):
+    folder = tmp_path / "r"
+    words = ["fit", "moons", "-f", "ddpm", "-o", folder, *QUICK, "--set", "chain=20"]
+    assert run(*words, capsys=capsys)[0] == 0
+    points = tmp_path / "p.npy"
+    np.save(points, np.random.default_rng(0).standard_normal((5, 2)))
+    for extra, kind in (
+        ([], "ode"),
+        (["--set", "bound=true"], "lower bound"),
+        (["--bound"], "lower bound"),
+        (["--set", "bound=false"], "ode"),
+    ):
+        code, text, err = run("score", folder, points, *extra, "--json", capsys=capsys)
+        assert code == 0 and json.loads(text)["kind"] == kind, err
+    assert run("score", folder, points, "--bound", "--set", "terms=0", capsys=capsys)[0] == 2
+    assert run("score", folder, points, "--set", "bound=maybe", capsys=capsys)[0] == 2
+
+
+def test_a_comparison_in_which_all_fail_says_so(tmp_path, capsys):
+    data = tmp_path / "x.csv"
+    rows = np.random.default_rng(0).standard_normal((60, 2))
+    data.write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in 1e300 * rows))
+    words = ["compare", data, "--families", "vae,gan", "-o", tmp_path / "out", "--quiet"]
+    code, text, err = run(*words, capsys=capsys)
+    assert code not in (0, 70), err
+    assert err.splitlines()[-1].startswith("pushforward: error: every family failed")
+
+
+def test_json_holds_no_numbers_that_json_lacks(tmp_path, capsys):
+    data, far = tmp_path / "x.npy", tmp_path / "far.npy"
+    np.save(data, np.random.default_rng(0).integers(0, 9, (90, 2)))
+    np.save(far, np.full((2, 2), 99))
+    assert run("fit", data, "-f", "histogram", "-o", tmp_path / "r", capsys=capsys)[0] == 0
+    code, text, err = run("score", tmp_path / "r", far, "--json", capsys=capsys)
+    assert code == 0, err
+    assert "Infinity" not in text and "NaN" not in text and "mean" in json.loads(text)
+
+
+def test_an_ascii_terminal_gets_an_answer(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pushforward", "data", "moons"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+    )
+    assert done.returncode == 0 and done.stdout.isascii()
+    shown = "import sys; from pushforward import cli; from pushforward.cli import models;"
+    shown += "cli.app.command('say')(lambda: print('\u00b1 \u221e')); cli.main(['say'])"
+    done = subprocess.run(
+        [sys.executable, "-c", shown],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+    )
+    assert done.returncode == 0 and done.stdout.strip() == b"? ?", done.stderr
+
+
+def test_a_run_that_stops_early_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running, "PATIENCE", 1)
+    data = tmp_path / "x.npy"
+    np.save(data, np.random.default_rng(0).standard_normal((60, 2)))
+    words = ["fit", data, "-f", "normalizing_flow", "-o", tmp_path / "r", "--steps", 400]
+    words += ["--set", "lr=0.05"]
+    code, text, err = run(*words, "--json", capsys=capsys)
+    result = json.loads(text)
+    assert code == 0 and result["steps"] < 400 and "stopped early" in result["ended"]
+    assert load(tmp_path / "r").config["ended"] == result["ended"]
+
+
+def test_adams_rates_can_be_set(tmp_path, capsys):
+    words = ["fit", "moons", "-o", tmp_path / "r", *QUICK, "--set", "betas=0.8,0.95"]
+    assert run(*words, capsys=capsys)[0] == 0
+    assert load(tmp_path / "r").config["recipe"]["betas"] == [0.8, 0.95]
+
+
 def test_classes_that_look_like_literals_are_classes(tmp_path, capsys):
     table, folder, out = tmp_path / "t.csv", tmp_path / "r", tmp_path / "s.csv"
     rows = [f"{k % 2 * 50 + k / 100},{('none', '007')[k % 2]}" for k in range(100)]
@@ -144,7 +234,7 @@ def test_classes_that_look_like_literals_are_classes(tmp_path, capsys):
         words = ["sample", folder, "-n", 20, "-o", out, "--condition", word]
         code, _, err = run(*words, capsys=capsys)
         assert code == 0, err
-        drawn = np.genfromtxt(out, skip_header=1)
+        drawn = np.genfromtxt(out, skip_header=1, delimiter=",", usecols=0)
         assert (drawn > low).all() and (drawn < low + 12).all()
 
 
@@ -191,6 +281,7 @@ def make_files(folder: Path) -> None:
         "twice.csv": "a,a\n" + "\n".join(lines),
         "headless.csv": "\n".join(lines),
         "one.csv": "a,b\n1,2\n",
+        "few.csv": "a,b\n" + "\n".join(lines[:38]),
         "words.txt": "hello",
         "page.csv": "<html><body>404</body></html>",
         "data.xlsx": "not a table",
@@ -285,6 +376,65 @@ ARGUMENTS = [  # (words, exit code); @ is the folder of files, RUN a run
     (["data", "moons", "-o", "@/m.doc"], 2),
     (["check", "@/absent.csv"], 66),
     (["launch"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "seed=1"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "out=x"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "progress=no"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "steps=4"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "width=8", "--set", "width=9"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "warmup=abc"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "betas=0.9|foo"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "betas=0.9,1.5"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "betas=0.9"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "ema=2"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "clip=0"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "width=1e11"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "width=100000000000"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "width=900000"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "batch=1000000000000"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "depth=none"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--set", "width=true"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--bounds", "a=5:-5"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--bounds", "a=nan:5"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--bounds", "a=0:1:2"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--teacher", "@/absent"], 66),
+    (["fit", "@/good.csv", "-o", "@/new", "--teacher", "RUN"], 65),
+    (["fit", "@/good.csv", "-o", "@/new", "-f", "vae", "--source", "@/good.csv"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--source", "@/absent.csv"], 66),
+    (["fit", "@/good.csv", "-o", "@/new", "-f", "kde", "--device", ""], 69),
+    (["fit", "--resume", "RUN", "--family", "vae"], 2),
+    (["fit", "--resume", "RUN", "--seed", "5"], 2),
+    (["fit", "--resume", "RUN", "--bounds", "age=0:"], 2),
+    (["fit", "--resume", "RUN", "--minutes", "1"], 2),
+    (["fit", "--resume", "RUN", "--teacher", "RUN"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--set", "steps=abc"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--set", "steps=0"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--set", "steps=1e99"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--set", "guidance=wide"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--set", "condition=a"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--set", "y=a"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--sampler", "ddim", "--set", "eta=x"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--sampler", "ipndm", "--set", "order=0"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "-n", "999999999999999"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--seed", "99999999999999999999"], 2),
+    (["score", "RUN", "@/good.csv", "--set", "probes=-1"], 2),
+    (["score", "RUN", "@/good.csv", "--set", "probes=0"], 2),
+    (["score", "RUN", "@/good.csv", "--bound"], 2),
+    (["encode", "RUN", "@/good.csv", "-o", "@/z.npy"], 2),
+    (["decode", "RUN", "@/good.csv", "-o", "@/z.doc"], 2),
+    (["reconstruct", "@/absent", "@/good.csv", "-o", "@/z.csv"], 66),
+    (["translate", "RUN", "@/good.csv", "-o", "@/z.csv"], 2),
+    (["compare", "@/good.csv", "-o", "@/good.csv"], 73),
+    (["compare", "@/good.csv", "-o", "@/new", "--minutes", "nan"], 2),
+    (["compare", "@/good.csv", "-o", "@/new", "--minutes", "-1"], 2),
+    (["compare", "@/good.csv", "-o", "@/new", "--total-minutes", "0"], 2),
+    (["compare", "@/good.csv", "-o", "@/new", "--device", "abacus"], 69),
+    (["compare", "@/good.csv", "-o", "@/new", "--seeds", "0"], 2),
+    (["compare", "@/good.csv", "-o", "@/new", "--families", ""], 2),
+    (["compare", "@/few.csv", "-o", "@/new"], 65),
+    (["evaluate", "@/good.csv", "@/good.csv", "--condition", "kind"], 2),
+    (["evaluate", "@/good.csv", "@/good.csv", "--metrics", ""], 2),
+    (["evaluate", "@/few.csv", "@/few.csv"], 65),
+    (["evaluate", "@/good.csv", "@/one.csv"], 65),
     (["fit", "--speed", "9"], 2),
 ]  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The same data, budget and seeds for every family and the classical baselines."""
 
-import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,18 +12,21 @@ import numpy as np
 
 from . import families as registry
 from . import metrics
+from .checkpoint import existing
 from .data import datasets, reading
 from .data.reading import Samples
-from .errors import DataError, FolderInUse, PushforwardError, UsageError
+from .errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
 from .fitted import FittedModel
 from .fitting import fit
 from .leaderboard import PRIMARY, Comparison, Entry
-from .metrics.estimate import Estimate
 from .model import Likelihood
+from .options import positive
+from .places import choose_device, seeded
 from .progress import Interrupted, Update, bar
 
 MEASURED = 5000  # test rows that samples are compared with
 SCORED = 2000  # test rows whose likelihood is evaluated when it is no closed form, fewer if long
+FEWEST = 50  # rows: twenty to test on, and some to train on
 REPORT = 20.0  # seconds kept for the report
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
 
@@ -35,9 +38,9 @@ def subset(samples: Samples, rows: np.ndarray) -> Samples:
 
 
 def partition(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Four fifths to train on, one fifth (at most 10,000) to test on."""
+    """Four fifths to train on, one fifth (from 20 to 10,000) to test on."""
     order = np.random.default_rng(seed).permutation(n)
-    test = min(max(n // 5, 1), 10_000)
+    test = min(max(n // 5, 20), 10_000)
     return np.sort(order[test:]), np.sort(order[:test])
 
 
@@ -76,16 +79,15 @@ def compare(
         DataError: If the data cannot be used.
         UsageError: If a family does not exist or budgets contradict each other.
     """
-    if sum(b is not None for b in (minutes, total_minutes, steps)) > 1:
-        raise UsageError("give one budget: minutes, total_minutes or steps")
-    if total_minutes is not None and not 0 < total_minutes < math.inf:
-        raise UsageError(f"total_minutes is {total_minutes}; it must be positive")
-    if out is not None and not overwrite and (Path(out) / "report.html").exists():
-        raise FolderInUse(f"{out} holds a report already; use --overwrite or another folder")
-    chosen = [registry.key(f) for f in families] if families else ordered()
+    refuse_budgets(minutes, total_minutes, steps, seeds)
+    refuse_place(out, overwrite)
+    choose_device(device)
+    chosen = ordered() if families is None else [registry.key(f) for f in families]
     samples = reading.read(x, y=y, condition=condition)
-    if len(samples.x) < 10:
-        raise DataError(f"{len(samples.x)} rows are too few to compare families: have 10 or more")
+    if len(samples.x) < FEWEST:
+        raise DataError(
+            f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"
+        )
     train, test = partition(len(samples.x))
     known = datasets.load(x) if isinstance(x, str) and x in datasets.names() else None
     result = Comparison(
@@ -129,6 +131,34 @@ def compare(
     if out is not None:
         result.save_report(out)
     return result
+
+
+def refuse_budgets(
+    minutes: float | None, total: float | None, steps: int | None, seeds: Sequence[int]
+) -> None:
+    """Refuse budgets that contradict each other or make no sense, and seeds that are none."""
+    if sum(b is not None for b in (minutes, total, steps)) > 1:
+        raise UsageError("give one budget: minutes, total_minutes or steps")
+    positive("minutes", minutes)
+    positive("total_minutes", total)
+    positive("steps", steps)
+    if not len(seeds) or len(set(seeds)) < len(seeds):
+        raise UsageError(f"seeds are {list(seeds)[:9]}; give one or more, all different")
+    for seed in seeds:
+        with seeded(seed):
+            pass
+
+
+def refuse_place(out: str | Path | None, overwrite: bool) -> None:
+    """Refuse a place where no report can be written."""
+    if out is None:
+        return
+    if Path(out).exists() and not Path(out).is_dir():
+        raise FolderInUse(f"{out} is a file; name a folder for the report")
+    if not os.access(existing(Path(out)), os.W_OK | os.X_OK):
+        raise DiskError(f"cannot write to {out}; name another folder")
+    if not overwrite and (Path(out) / "report.html").exists():
+        raise FolderInUse(f"{out} holds a report already; use --overwrite or another folder")
 
 
 def part(update: Update, i: int, n: int, family: str) -> Update:
@@ -203,8 +233,9 @@ def one(
         measure(entry, model, train, test, labels)
         entry.seconds_measuring = time.monotonic() - measured
     except PushforwardError as error:
-        entry.error = str(error)
+        entry.error, entry.code = str(error), error.code
     except Exception as error:  # one family's bug must not cost the others' hours
+        entry.code = 70
         entry.error = f"a bug, please report it ({type(error).__name__}: {str(error)[:120]})"
     return entry
 
@@ -248,12 +279,3 @@ def announce(entry: Entry, done: int, all_: int, *, shown: bool) -> None:
         found = entry.error[:120] if e is None else f"energy distance {e.value:.4f}"
         text = f"[{done}/{all_}] {entry.family} (seed {entry.seed}) {entry.seconds:.1f} s, {found}"
         print(text, file=sys.stderr, flush=True)
-
-
-def evaluate_sources(
-    real: Any, generated: Any, names: Sequence[str] | None = None, seed: int = 0
-) -> dict[str, Estimate]:
-    """`metrics.evaluate` on anything that `fit` reads; columns are matched by name."""
-    first = reading.read(real)
-    rows = first.schema.validate(generated)
-    return metrics.evaluate(first.x, rows, metrics=names, seed=seed)

@@ -39,7 +39,8 @@ def complete(
     x, known = entries(given, fitted.schema, n)
     accepts(fitted.model.complete, options, fitted.family)
     with seeded(seed), torch.inference_mode():
-        c = fitted.conditions(y, n)
+        vectors = fitted.conditions(y, n)
+        c = None if vectors is None else fitted.vectors(vectors)
         out = np.empty((n, *fitted.schema.event))
         for rows in alike(x, known, c):
             first = rows[0]

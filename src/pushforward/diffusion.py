@@ -1,6 +1,5 @@
 r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choices of arguments."""
 
-import inspect
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -9,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from .errors import UsageError
 from .model import GenerativeModel, Likelihood
+from .options import check
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, ode, samplers
 from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
@@ -150,13 +149,15 @@ class Diffusion(GenerativeModel):
             options: What else the sampler takes.
         """
         run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler or self.sampler
-        for option in options:
-            if option not in inspect.signature(run).parameters:
-                raise UsageError(f"the sampler {run.__name__} has no option {option!r}")
+        check(run, options, f"the sampler {run.__name__}")
         times = self.path.grid(steps or self.steps)
         eps = self.start(n)
         x = self.path.scale(times[0]).to(eps) * eps
-        return run(self.guided(guidance), x, times, c, **options)
+        return run(self.guided(guidance), x, times, c, **self.chosen(run, times, options))
+
+    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """A sampler's options: the user's, and what the model itself knows to choose."""
+        return options
 
     def start(self, n: int) -> Tensor:
         """What samples begin with, ``(n, *event)``, of unit variance."""
@@ -196,6 +197,7 @@ class Diffusion(GenerativeModel):
 
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:
         """The last state of a trajectory; the options are those of `trajectory`."""
+        check(self.trajectory, options, type(self).__name__)
         return ode.last(self.trajectory(n, c, **options))
 
     def complete(

@@ -1,7 +1,7 @@
 """Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
 
-import warnings
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, completing, families, mapping
+from . import anomaly, checkpoint, families, latents, mapping, sampling, scoring
 from .checkpoint import Checkpoint
-from .data import reading, transforms
+from .data import transforms
 from .data.schema import Schema
-from .errors import DataError, FolderInUse, NoLikelihood, NumericalError, UsageError
+from .errors import DataError, FolderInUse, UsageError
 from .model import Event, GenerativeModel, Likelihood
-from .places import accepts, choose_device, chunks, device_of, rows_at_once, seeded
+from .places import choose_device, device_of
 
 
 @dataclass(repr=False)
@@ -38,13 +38,17 @@ class FittedModel:
 
     @property
     def likelihood(self) -> Likelihood:
-        """What kind of number `log_prob` returns.
+        """What kind of number `log_prob` returns without options."""
+        return self.kind()
+
+    def kind(self, **options: Any) -> Likelihood:
+        """What kind of number `log_prob` returns with these options.
 
         A density of dequantised integers bounds their log-mass from below, by Jensen's inequality.
         """
-        if self.transform.stochastic and self.model.likelihood is not Likelihood.NONE:
-            return Likelihood.LOWER_BOUND
-        return self.model.likelihood
+        kind = self.model.kind(**options)
+        dequantised = self.transform.stochastic and kind is not Likelihood.NONE
+        return Likelihood.LOWER_BOUND if dequantised else kind
 
     @property
     def parameters(self) -> int:
@@ -75,7 +79,7 @@ class FittedModel:
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.schema.restore(self.draw(n, y, given=given, seed=seed, **options))
+        return self.schema.restore(*sampling.draw(self, n, y, given, seed, options))
 
     def draw(
         self,
@@ -87,23 +91,7 @@ class FittedModel:
         **options: Any,
     ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
-        if n < 0 or int(n) != n:
-            raise UsageError(f"n is {n}; ask for a whole number of samples")
-        if given is not None:
-            return completing.complete(self, n, given, y, seed, options)
-        accepts(self.model.sample, options, self.family)
-        with seeded(seed), torch.inference_mode():
-            c = self.conditions(y, n)
-            z = [
-                self.model.sample(m, None if c is None else c[i : i + m], **options)
-                for i, m in chunks(n, rows_at_once(self.model.event_shape))
-            ]
-            x = torch.cat(z).cpu().double() if z else torch.zeros(0, *self.model.event_shape)
-            if not x.isfinite().all():
-                raise NumericalError(
-                    f"{self.family} drew values that are not finite; use more sampler steps"
-                )
-            return self.transform.inverse(x.double()).numpy()
+        return sampling.draw(self, n, y, given, seed, options)[0]
 
     def typed(self, word: str | None) -> Any:
         """A condition for all data as a person types it, in the kind that the schema has."""
@@ -111,16 +99,20 @@ class FittedModel:
             return word
         return self.schema.condition.typed(word)
 
-    def conditions(self, y: Any, n: int) -> Tensor | None:
-        """The condition vectors of ``n`` data."""
+    def conditions(self, y: Any, n: int) -> np.ndarray | None:
+        """The condition vectors of ``n`` data; drawn from those seen in training if unknown."""
         if not self.schema.condition_length:
             if y is not None:
                 raise UsageError("the model was fitted without conditions: leave y out")
             return None
         if y is not None:
-            return self.vectors(self.schema.encode(y, n))
-        seen = np.asarray(self.config["conditions"])  # their law in training
-        return self.vectors(seen[torch.randint(len(seen), (n,)).numpy()])
+            return self.schema.encode(y, n)
+        rows, weights = self.seen()
+        return rows[torch.multinomial(torch.as_tensor(weights), n, replacement=True).numpy()]
+
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """The condition vectors seen in training and their frequencies."""
+        return np.asarray(self.config["conditions"]), np.asarray(self.config["frequencies"])
 
     def vectors(self, c: np.ndarray) -> Tensor:
         """Encoded conditions in the precision and on the device of the model."""
@@ -129,41 +121,16 @@ class FittedModel:
     def log_prob(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
         """Log-likelihood of each datum in nats and in the units of ``x``, of kind `likelihood`.
 
-        A density for continuous data, a mass for integers.
+        A density for continuous data, a mass for integers. Where the model was fitted with a
+        condition and none is known, neither ``y`` nor its column, this is the law that samples
+        without a condition have: the sum over the classes seen in training with their frequencies,
+        or the mean over at most 64 of the numbers seen.
 
         Raises:
             NoLikelihood: If the family has none.
             DataError: If ``x`` does not fit the schema.
         """
-        if self.likelihood is Likelihood.NONE:
-            raise NoLikelihood(
-                f"{self.family} has no likelihood; for densities fit e.g. normalizing_flow"
-            )
-        accepts(self.model.log_prob, options, self.family)
-        data = reading.read_as(x, self.schema, y=y)
-        rows = data.x
-        with seeded(seed), torch.no_grad():
-            c, values = None, []
-            if self.schema.condition_length:
-                c = self.vectors(self.schema.encode(data.y, len(rows)))
-                if data.y is None:
-                    warnings.warn(
-                        "scored without the condition that the model was fitted with: this is the "
-                        "law of an unknown condition, not the mixture that `sample` draws from",
-                        stacklevel=2,
-                    )
-            for i, m in chunks(len(rows), rows_at_once(self.model.event_shape)):
-                z, log_det = self.transform.forward(torch.as_tensor(rows[i : i + m]))
-                value = self.model.log_prob(
-                    z.to(device_of(self.model), torch.get_default_dtype()),
-                    None if c is None else c[i : i + m],
-                    **options,
-                )
-                values.append(value.cpu().double() + log_det)
-        result = torch.cat(values).numpy() if values else np.zeros(0)
-        if np.isnan(result).any():
-            raise NumericalError(f"{self.family} returned a log-likelihood that is not a number")
-        return result
+        return scoring.log_prob(self, x, y, seed, options)
 
     def encode(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
         """The latents of data, one row a datum, for families that have them.
@@ -182,6 +149,10 @@ class FittedModel:
         """`encode` and then `decode`: what the latents keep of the data."""
         return mapping.reconstruct(self, x, y, seed)
 
+    def traverse(self, x: Any = None, y: Any = None, **options: Any) -> np.ndarray:
+        """Move one latent at a time and decode; `latents.traverse` states the options."""
+        return latents.traverse(self, x, y, **options)
+
     def translate(
         self, x: Any, y: Any = None, *, reverse: bool = False, seed: int = 0, **options: Any
     ) -> Any:
@@ -199,9 +170,54 @@ class FittedModel:
         """
         return mapping.translate(self, x, y, reverse, seed, options)
 
-    def anomaly_score(self, x: Any, y: Any = None) -> np.ndarray:
-        """Minus the log-likelihood: larger is stranger."""
-        return -self.log_prob(x, y)
+    def anomaly_score(
+        self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0
+    ) -> np.ndarray:
+        """How strange each datum is, in nats; larger is stranger.
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            method: "density", "typicality" or "ratio" (`anomaly` says when to use which).
+            seed: Of what is random.
+        """
+        return anomaly.score(self, x, y, method, seed)
+
+    def flag(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        rate: float = 0.01,
+        reference: Any = None,
+        method: str = "density",
+        seed: int = 0,
+    ) -> anomaly.Flags:
+        """Anomalies among data: scores, which are flagged, and the threshold (`anomaly.flag`).
+
+        Arguments:
+            x: Data.
+            y: Their conditions.
+            rate: The part of ordinary data that may be flagged by mistake.
+            reference: Ordinary data the model was not fitted to, to set the threshold; without
+                them the model's own draws do.
+            method: As in `anomaly_score`.
+            seed: Of what is random.
+        """
+        return anomaly.flag(self, x, y, rate=rate, reference=reference, method=method, seed=seed)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise UsageError(
+            "a fitted model is not pickled: use model.save(folder) and pushforward.load(folder)"
+        )
+
+    def __copy__(self) -> "FittedModel":
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FittedModel":
+        parts = (self.model, self.config, self.history)
+        model, config, history = copy.deepcopy(parts, memo)
+        return replace(self, model=model, config=config, history=history)
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` and the command line read."""

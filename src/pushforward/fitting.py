@@ -66,6 +66,7 @@ def fit(
         NumericalError: If a loss is not finite; the last good checkpoint is named.
     """
     started, folder = time.monotonic(), None if out is None else Path(out)
+    bounds = reading.ends(bounds)
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeded(seed or 0))
         if resume:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .data import datasets
 from .data.schema import Schema
+from .errors import PushforwardError
 from .fitted import FittedModel
 from .metrics.estimate import Estimate
 from .model import Likelihood
@@ -32,6 +33,7 @@ class Entry:
     nll: Estimate | None = None  # nats a datum on test data
     metrics: dict[str, Estimate] = field(default_factory=dict)
     error: str = ""
+    code: int = 0  # the exit code of the error
     model: FittedModel = None  # type: ignore[assignment]  # absent only beside an error
     generated: np.ndarray = None  # type: ignore[assignment]
 
@@ -89,6 +91,15 @@ class Comparison:
         """The families that nothing measured here separates from the first."""
         return [r["family"] for r in self.table if r["rank"] == 1]
 
+    def failure(self) -> PushforwardError | None:
+        """An error that stands for all of them, if no fit has succeeded."""
+        if not self.entries or not all(e.error for e in self.entries):
+            return None
+        codes = {e.code for e in self.entries}
+        failure = PushforwardError(f"every family failed; the first says: {self.entries[0].error}")
+        failure.code = codes.pop() if len(codes) == 1 else 75
+        return failure
+
     def text(self) -> str:
         """The leaderboard for a terminal."""
         lines = [
@@ -132,6 +143,8 @@ class Comparison:
 def pooled(estimates: Sequence[Estimate]) -> Estimate:
     """The mean over seeds; its interval holds the spread between seeds and that within each."""
     values = np.array([e.value for e in estimates])
+    if not np.isfinite(values).all():
+        return estimates[int(np.argmax(np.isinf(values)))]
     low, high = (np.mean([getattr(e, side) for e in estimates]) for side in ("low", "high"))
     spread = 1.96 * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     mean = float(values.mean())

@@ -1,6 +1,7 @@
 """Data to latents and back, and data to other data: the maps that some models offer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,9 @@ from .places import accepts, chunks, device_of, rows_at_once, seeded
 
 if TYPE_CHECKING:
     from .fitted import FittedModel
+
+
+Method = Callable[..., Any]
 
 
 class Origin(NamedTuple):
@@ -34,7 +38,7 @@ class Origin(NamedTuple):
         return cls(Schema.from_json(data["schema"]), Chain.from_json(data["transform"]))
 
 
-def ability(model: GenerativeModel, name: str, lack: str) -> Callable[..., Any]:
+def ability(model: GenerativeModel, name: str, lack: str) -> Method:
     """A method that not every family has.
 
     Raises:
@@ -49,27 +53,31 @@ def ability(model: GenerativeModel, name: str, lack: str) -> Callable[..., Any]:
 
 def encode(fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
     """`FittedModel.encode`."""
+    method = ability(fitted.model, "encode", "has no latents to encode data in")
     data = reading.read_as(x, fitted.schema, y=y)
     with seeded(seed), torch.no_grad():
-        return encoded(fitted, data, options).numpy()
+        return encoded(fitted, method, data, options).numpy()
 
 
-def encoded(fitted: "FittedModel", data: reading.Samples, options: dict[str, Any]) -> Tensor:
+def encoded(
+    fitted: "FittedModel", method: Method, data: reading.Samples, options: dict[str, Any]
+) -> Tensor:
     """The latents of data."""
-    method = ability(fitted.model, "encode", "has no latents to encode data in")
     z, c = inward(fitted, data.x, fitted.transform), known(fitted, data.y, len(data.x))
     return through(fitted, method, z, c, options)
 
 
 def decode(fitted: "FittedModel", z: Any, y: Any, seed: int, options: dict[str, Any]) -> Any:
     """`FittedModel.decode`."""
-    with seeded(seed), torch.no_grad():
-        return decoded(fitted, latents(z), y, options)
-
-
-def decoded(fitted: "FittedModel", z: Tensor, y: Any, options: dict[str, Any]) -> Any:
-    """The data that latents stand for."""
     method = ability(fitted.model, "decode", "has no latents to decode")
+    with seeded(seed), torch.no_grad():
+        return decoded(fitted, method, latents(z), y, options)
+
+
+def decoded(
+    fitted: "FittedModel", method: Method, z: Tensor, y: Any, options: dict[str, Any]
+) -> Any:
+    """The data that latents stand for."""
     rows = z.to(device_of(fitted.model), torch.get_default_dtype())
     c = known(fitted, y, len(rows))
     try:
@@ -77,14 +85,16 @@ def decoded(fitted: "FittedModel", z: Tensor, y: Any, options: dict[str, Any]) -
     except (RuntimeError, ValueError, IndexError) as error:
         shape = tuple(rows.shape[1:])
         raise DataError(f"latents of shape {shape} are not those of this model") from error
-    return outward(fitted.schema, fitted.transform, x)
+    return outward(fitted.schema, fitted.transform, x, c)
 
 
 def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int) -> Any:
     """`FittedModel.reconstruct`."""
+    there = ability(fitted.model, "encode", "has no latents to encode data in")
+    back = ability(fitted.model, "decode", "has no latents to decode")
     data = reading.read_as(x, fitted.schema, y=y)
     with seeded(seed), torch.no_grad():
-        return decoded(fitted, encoded(fitted, data, {}), data.y, {})
+        return decoded(fitted, back, encoded(fitted, there, data, {}), data.y, {})
 
 
 def translate(
@@ -101,8 +111,8 @@ def translate(
     y = given.y if y is None else y
     with seeded(seed), torch.no_grad():
         z, c = inward(fitted, given.x, start.transform), known(fitted, y, len(given.x))
-        moved = through(fitted, method, z, c, options | {"reverse": reverse})
-        return outward(end.schema, end.transform, moved)
+        moved = through(fitted, partial(method, reverse=reverse), z, c, options)
+        return outward(end.schema, end.transform, moved, None if reverse else c)
 
 
 def latents(z: Any) -> Tensor:
@@ -122,7 +132,8 @@ def known(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
         DataError: If the model needs them and they are not given.
     """
     if fitted.schema.condition is None:
-        return fitted.conditions(y, n)
+        fitted.conditions(y, n)  # refuses one
+        return None
     if y is None:
         raise DataError(
             "the model was fitted with a condition: give y, or the data with its column"
@@ -136,11 +147,12 @@ def inward(fitted: "FittedModel", x: np.ndarray, transform: Chain) -> Tensor:
     return z.to(device_of(fitted.model), torch.get_default_dtype())
 
 
-def outward(schema: Schema, transform: Chain, z: Tensor) -> Any:
+def outward(schema: Schema, transform: Chain, z: Tensor, c: Tensor | None) -> Any:
     """What the model gives as data of a schema."""
     if not z.isfinite().all():
         raise NumericalError("the model gave values that are not finite; train longer")
-    return schema.restore(transform.inverse(z.cpu().double()).numpy())
+    rows = None if c is None else c.cpu().double().numpy()
+    return schema.restore(transform.inverse(z.cpu().double()).numpy(), rows)
 
 
 def through(

@@ -11,7 +11,7 @@ Classes follow as one-hot entries and numbers as standardised entries (`data.sch
 import abc
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +100,10 @@ class GenerativeModel(nn.Module, abc.ABC):
         raise NoLikelihood(
             f"{type(self).__name__} has no likelihood: it can be sampled but not scored"
         )
+
+    def kind(self, **options: Any) -> Likelihood:
+        """What kind of number ``log_prob`` returns with these options."""
+        return self.likelihood
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
         """Draw ``n`` data whose entries are those of one datum where they are known.

@@ -1,13 +1,13 @@
 """Where a public call runs, with which random numbers, and how many rows at once."""
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
+from . import options
 from .errors import Unavailable, UsageError
 from .model import GenerativeModel
 
@@ -15,13 +15,14 @@ from .model import GenerativeModel
 @contextlib.contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
     """Fork torch's generator at the door; the caller's is as it was afterwards."""
-    if seed is not None and not 0 <= seed < 2**63:
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if seed is not None and not (whole and 0 <= seed < 2**63):
         raise UsageError(f"seed is {seed}; it is a whole number from 0 to 2^63 - 1")
     with torch.random.fork_rng():
         if seed is None:
             torch.seed()
         else:
-            torch.manual_seed(seed)
+            torch.manual_seed(int(seed))
         yield
 
 
@@ -31,8 +32,10 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise Unavailable(f"device {name!r} is not available here; use device='cpu'") from error
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise Unavailable(
+            f"device {str(name)[:40]!r} is not available here; use device='cpu'"
+        ) from error
     return torch.device(name)
 
 
@@ -51,11 +54,6 @@ def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
     return ((i, min(size, n - i)) for i in range(0, n, size))
 
 
-def accepts(function: Callable[..., Any], options: dict[str, Any], family: str) -> None:
-    """Refuse an option that a model's method does not take, instead of ignoring it."""
-    known = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        return
-    for option in options:
-        if option not in known:
-            raise UsageError(f"{family} cannot honour the option {option!r}")
+def accepts(function: Callable[..., Any], given: dict[str, Any], family: str) -> None:
+    """Refuse an option that a model's method cannot honour, instead of ignoring it."""
+    options.check(function, given, family)

@@ -1,6 +1,7 @@
 """What a fit needs before its first step: the recipe, the split, the data on the device."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import options
 from .data import transforms
+from .data.condition import law
 from .data.reading import Samples
 from .errors import DataError, UsageError
+from .memory import demand
 from .model import Event, GenerativeModel, Recipe
 
 
@@ -28,22 +32,32 @@ def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def recipe_of(
-    model: GenerativeModel, options: dict[str, Any], steps: int | None
+    model: GenerativeModel, changes: dict[str, Any], steps: int | None
 ) -> tuple[Recipe, dict[str, Any]]:
-    """The family's recipe with the user's changes, checked."""
-    recipe = model.recipe._replace(**options)
+    """The family's recipe with the user's changes, checked.
+
+    Raises:
+        UsageError: If one has no sense.
+    """
+    options.check(Recipe, changes | ({} if steps is None else {"steps": steps}), "training")
+    recipe = model.recipe._replace(**changes)
     if steps is not None:
         recipe = recipe._replace(steps=steps)
-    for name, low in {"steps": 1, "batch": 1, "lr": 0, "clip": 0, "ema": 0, "decay": 0}.items():
-        value = getattr(recipe, name)
-        whole = name in ("steps", "batch")
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise UsageError(f"{name} is {value!r}; it must be a {'whole ' * whole}number")
-        if not low <= value < float("inf"):
-            raise UsageError(f"{name} is {value}; it must be finite and at least {low}")
+    betas = recipe.betas
+    if not (isinstance(betas, tuple | list) and len(betas) == 2 and all(map(rate, betas))):
+        raise UsageError(f"betas is {betas!r}; give two numbers from 0 to 1, such as 0.9,0.99")
+    recipe = recipe._replace(betas=(betas[0], betas[1]))
+    if recipe.ema > 1:
+        raise UsageError(f"ema is {recipe.ema}; it must be from 0 to 1")
     if not recipe.clip:
         raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
+    demand(8 * recipe.batch * math.prod(model.event_shape), f"batch={recipe.batch}", "lower it")
     return recipe, recipe._asdict()
+
+
+def rate(beta: Any) -> bool:
+    """Whether a decay rate is from 0 to 1, 1 excluded."""
+    return isinstance(beta, int | float) and not isinstance(beta, bool) and 0 <= beta < 1
 
 
 def recipe_from(plain: dict[str, Any]) -> Recipe:
@@ -80,12 +94,12 @@ def noisy(
         yield transform.forward(x)[0].to(torch.get_default_dtype()), c
 
 
-def seen_conditions(samples: Samples, most: int = 1000) -> list[list[float]] | None:
-    """Condition vectors seen in training, thinned: samples without ``y`` draw from them."""
-    if not samples.schema.condition_length:
-        return None
-    c = samples.schema.encode(samples.y, len(samples.x))
-    return c[np.linspace(0, len(c) - 1, min(len(c), most)).astype(int)].tolist()
+def seen_conditions(samples: Samples, rows: np.ndarray) -> dict[str, list[Any] | None]:
+    """The conditions to train on and their frequencies: the law of samples without ``y``."""
+    if samples.y is None:
+        return {"conditions": None, "frequencies": None}
+    seen, weights = law(samples.schema.encode(samples.y[rows], len(rows)))
+    return {"conditions": seen.tolist(), "frequencies": weights.tolist()}
 
 
 def fingerprint(samples: Samples) -> str:

@@ -14,9 +14,10 @@ from . import __version__, checkpoint, families
 from .checkpoint import Checkpoint
 from .companions import Companions
 from .data.reading import Samples
-from .errors import DataError, NumericalError, UsageError
+from .errors import DataError, NumericalError
 from .fitted import FittedModel, assemble
 from .model import Recipe
+from .options import positive
 from .places import choose_device, seeded
 from .preparing import (
     device_data,
@@ -34,6 +35,7 @@ from .training import Trainer, batches, held_out
 
 EVALUATIONS = 40  # validations in a full run
 PATIENCE = 14  # validations clearly worse than the best before a run stops
+COMPLETE = "complete"
 MARGIN = 0.01  # "clearly": by this part of what training has gained
 
 
@@ -70,8 +72,7 @@ class Run:
     ) -> "Run":
         """A run that starts from untrained weights."""
         company = company or Companions()
-        if minutes is not None and not 0 < minutes < float("inf"):
-            raise UsageError(f"minutes is {minutes}; it must be positive")
+        positive("minutes", minutes)
         of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
         of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
         event = event_of(samples)
@@ -88,9 +89,8 @@ class Run:
             "minutes": minutes,
             "event": list(event),
             "transform": transform.to_json(),
-            "conditions": seen_conditions(samples),
             "data": fingerprint(samples),
-        }
+        } | seen_conditions(samples, train)
         fitted = FittedModel(model, transform, samples.schema, config)
         return cls.over(samples, fitted, recipe, device, company)
 
@@ -168,6 +168,8 @@ class Run:
         sums: dict[str, Tensor] = {}
         summed = 0
         timed = (time.monotonic(), trainer.count)
+        if not trainer.count:
+            self.evaluate(0)  # what has been gained is counted from untrained weights
         with signals() as received:
             while trainer.count < trainer.steps and not self.finished():
                 try:
@@ -199,6 +201,7 @@ class Run:
                 if self.folder and now - saved > self.save_seconds:
                     self.save()
                     saved = time.monotonic()
+            self.fitted.config |= {"steps": trainer.count, "ended": self.ending()}
             self.save(done=True)
         update(1.0, "")
         return self.result()
@@ -206,6 +209,14 @@ class Run:
     def finished(self) -> bool:
         """Whether patience is used up: the held-out loss has long been clearly worse."""
         return self.worse >= PATIENCE
+
+    def ending(self) -> str:
+        """How the run ended, in words."""
+        trainer = self.trainer
+        if trainer.count >= trainer.steps or not self.finished():
+            return COMPLETE
+        why = "the held-out loss had been clearly worse than its best for long"
+        return f"stopped early, at step {trainer.count} of {trainer.steps}: {why}"
 
     def evaluate(self, number: int) -> None:
         """Keep the averaged weights if none before were clearly better on held-out data."""

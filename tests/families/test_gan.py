@@ -7,10 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from pushforward.data import datasets
 from pushforward.errors import NoLikelihood, UsageError
-from pushforward.families.gan import Adversarial, build, penalised
+from pushforward.families.gan import Adversarial, bound, build, penalised
+from pushforward.fitting import fit
 from pushforward.model import Event, Recipe
+from pushforward.networks.mlp import mlp
 from pushforward.theory.adversarial import saturating
+from pushforward.theory.coverage import is_collapsed
+from pushforward.theory.transport import w1_1d
+from pushforward.training import Trainer, batches
 
 SMALL = {"width": 16, "depth": 2}
 
@@ -111,6 +117,7 @@ def test_only_the_penalty_makes_the_dirac_game_converge(penalty, converges):
         1,
         critic_loss=partial(penalised, penalty=penalty),
         generator_loss=saturating,
+        verdict=bound,
         critic_steps=1,
         recipe=Recipe(),
     )
@@ -149,3 +156,136 @@ def test_a_gan_has_no_density_and_no_validation_loss():
 def test_an_unknown_loss_is_refused_with_the_choices():
     with pytest.raises(UsageError, match="non_saturating, saturating"):
         build(Event((2,)), loss="hinge")
+
+
+class Law(nn.Module):
+    """A generator without parameters: samples of a given law."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, z, c=None):
+        return self.draw(len(z)).to(z)
+
+
+class Logit(nn.Module):
+    """A critic that is a given function."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x, c=None):
+        return self.f(x)
+
+
+def game(draw, critic, d, **options):
+    """The GAN's game with a fixed generator."""
+    model = build(Event((d,)), **SMALL, **options)
+    model.generator, model.critic = Law(draw), critic
+    model.register_buffer("like", torch.zeros(1))
+    return model
+
+
+def test_a_trained_discriminator_is_p_over_p_plus_q():
+    """N(0, 1) against N(1.5, 1): D* = sigmoid(-1.5 x + 1.125), and V(D*) = 2 JS - log 4."""
+    critic = mlp(1, 32, 32, 1)
+    model = game(lambda n: 1.5 + torch.randn(n, 1), Logit(critic), 1, penalty=0.0)
+    descent = torch.optim.Adam(critic.parameters(), 5e-3, (0.0, 0.99))
+    schedule = torch.optim.lr_scheduler.LinearLR(descent, 1, 0.01, 400)
+    for _ in range(400):
+        loss = sum(model.judge(torch.randn(512, 1)).values())
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+        schedule.step()
+    x = torch.cat([torch.randn(4000, 1), 1.5 + torch.randn(4000, 1)])
+    with torch.no_grad():
+        found, best = model.score(x).sigmoid(), (1.125 - 1.5 * x[:, 0]).sigmoid()
+    assert (found - best).abs().mean() < 0.03
+    # the loss of 2 x 50,000 fresh data has standard error 0.003; a worse D only lowers the bound
+    said = model.diagnosis(torch.randn(50_000, 1))["js_bound"]
+    assert said == pytest.approx(0.2169, abs=0.012)
+
+
+def test_the_bound_on_the_divergence_is_met_by_the_optimal_discriminator():
+    """JS(N(0, 1), N(1, 1)) = 0.1114 nats; 200,000 data, standard error 0.001, bar 4 of them."""
+    model = game(lambda n: 1 + torch.randn(n, 1), Logit(lambda x: 0.5 - x), 1)
+    assert model.diagnosis(torch.randn(200_000, 1))["js_bound"] == pytest.approx(0.1114, abs=0.004)
+
+
+def ring(modes, n):
+    turn = modes[torch.randint(len(modes), (n,))] * math.pi / 4
+    return torch.stack([turn.cos(), turn.sin()], 1) + 0.01 * torch.randn(n, 2)
+
+
+@pytest.mark.parametrize(("kept", "rings"), [(1, True), (4, True), (6, True), (8, False)])
+def test_the_diagnosis_rings_for_a_generator_that_lost_modes(kept, rings):
+    """Modes kept of eight; the statistic is near their number over eight, and bears copies."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        modes = torch.randperm(8)[:kept]
+        model = game(lambda n, m=modes: ring(m, n), Logit(lambda x: x[:, :1]), 2)
+        x = ring(torch.arange(8), 1000)
+        found = model.diagnosis(x)["mode_coverage"]
+        assert found == pytest.approx(kept / 8, abs=0.06)
+        assert is_collapsed(found) == rings
+        few = ring(torch.arange(8), 300)
+        assert is_collapsed(model.diagnosis(few.repeat(5, 1))["mode_coverage"]) == rings
+
+
+def test_too_few_data_get_no_diagnosis_of_modes():
+    model = build(Event((2,)), **SMALL)
+    assert set(model.diagnosis(torch.randn(30, 2).repeat(9, 1))) == {"js_bound"}
+
+
+@pytest.mark.parametrize(
+    ("options", "terms"),
+    [({}, {"r1", "r2"}), ({"r2": False}, {"r1"}), ({"penalty": 0.0}, set())],
+    ids=str,
+)
+def test_penalties_are_on_data_and_on_samples_as_asked(options, terms):
+    assert set(build(Event((2,)), **SMALL, **options).judge(torch.randn(8, 2))) == {
+        "real",
+        "fake",
+        *terms,
+    }
+
+
+def singular_values(critic):
+    return [
+        torch.linalg.svdvals(m.weight).max().item()
+        for m in critic.modules()
+        if isinstance(m, nn.Linear)
+    ]
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_spectral_normalisation_bounds_every_singular_value_by_one(autocast):
+    """By LAPACK, after training: in the model, its average and a copy with loaded weights."""
+    model = build(Event((2,), 3), spectral=True, **SMALL)
+    x, c = torch.randn(256, 2), torch.ones(256, 3)
+    trainer = Trainer(model, model.recipe._replace(lr=1e-2), 50, autocast=autocast)
+    for _ in trainer.run(batches(x, 64, c)):
+        pass
+    other = build(Event((2,), 3), spectral=True, **SMALL)
+    other.load_state_dict(model.state_dict())
+    for critic in (model.eval().critic, trainer.average.eval().critic, other.eval().critic):
+        # a power iteration a pass follows the weights to a few parts in a thousand
+        assert singular_values(critic) == pytest.approx([1, 1, 1], abs=3e-3)
+    assert torch.equal(other.score(x, c), model.score(x, c))
+    assert max(singular_values(build(Event((2,)), width=256, critic=256).critic)) > 1.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("loss", "bar"), [("non_saturating", 0.15), ("saturating", 0.3)])
+def test_it_learns_the_lessons_mixture(loss, bar, seed):
+    """W1 between 20,000 samples and fresh data, in the data's units; two data samples: 0.02.
+
+    The saturating loss learns more slowly: its gradient is the weaker, the surer the critic.
+    """
+    model = fit("lesson", "gan", seed=seed, loss=loss, progress=False)
+    data = datasets.load("lesson").sample(20_000, 123)
+    assert w1_1d(data.ravel(), model.draw(20_000, seed=seed).ravel()) < bar

@@ -9,7 +9,9 @@ from torch import nn
 from pushforward.families.gan import Adversarial
 from pushforward.families.wgan_gp import build, potential, wasserstein
 from pushforward.model import Event, Likelihood, Recipe
-from pushforward.theory.adversarial import gradient_penalty
+from pushforward.networks.mlp import mlp
+from pushforward.theory.adversarial import gradient_penalty, input_gradient
+from pushforward.theory.dirac import penalised_optimum
 from pushforward.training import Trainer, batches
 
 SMALL = {"width": 16, "depth": 2}
@@ -52,6 +54,28 @@ def test_only_the_two_sided_penalty_has_an_optimum_of_the_wrong_sign():
     """From slope -1 the two-sided critic stays at -1 + d / (2 lambda), a negative gap."""
     assert settle(-1.0, 10.0, one_sided=False)[0] == pytest.approx(-1 + 0.1, abs=1e-6)
     assert settle(-1.0, 10.0, one_sided=True)[0] == pytest.approx(1 + 0.1, abs=1e-4)
+
+
+def test_a_trained_critic_of_two_points_in_the_plane_reaches_the_closed_form():
+    """A perceptron on data at (0, 0) and samples at (2, 0): slope 1 + d/2 lambda = 1.25 (D5)."""
+    best = penalised_optimum(2.0, 4.0)
+    critic = mlp(2, 32, 32, 1)
+    real, fake = torch.zeros(64, 2), torch.tensor([2.0, 0.0]).repeat(64, 1)
+    descent = torch.optim.Adam(critic.parameters(), 5e-3, (0.0, 0.99))
+    schedule = torch.optim.lr_scheduler.LinearLR(descent, 1, 0.02, 500)
+    for _ in range(500):
+        loss = wasserstein(lambda x: critic(x)[:, 0], real, fake, 4.0, False)
+        descent.zero_grad()
+        sum(loss.values()).backward()
+        descent.step()
+        schedule.step()
+    assert -loss["minus_critic_gap"].item() == pytest.approx(best.gap, rel=0.02)
+    assert -sum(loss.values()).item() == pytest.approx(best.value, rel=0.02)
+    along = torch.linspace(0.1, 1.9, 10)[:, None] * torch.tensor([1.0, 0.0])
+    slope = input_gradient(lambda x: critic(x)[:, 0], along).detach()
+    torch.testing.assert_close(
+        slope, torch.tensor([-best.slope, 0.0]).expand(10, 2), rtol=0, atol=0.1
+    )
 
 
 @pytest.mark.parametrize(("shape", "one_sided"), [((1,), True), ((1, 1), True), ((2,), False)])
@@ -121,3 +145,11 @@ def test_adversarial_models_share_one_class():
     """WGAN-GP is a choice of losses: the game itself is the GAN's."""
     model = build(Event((2,)), **SMALL)
     assert type(model) is Adversarial and isinstance(model.recipe, Recipe)
+
+
+def test_the_diagnosis_is_the_gap_on_held_out_data():
+    model, x = build(Event((2,)), **SMALL).eval(), torch.randn(500, 2)
+    torch.manual_seed(1)
+    gap = model.score(x).mean() - model.score(model.sample(500)).mean()
+    torch.manual_seed(1)
+    assert model.diagnosis(x)["critic_gap"] == pytest.approx(gap.item(), abs=1e-6)

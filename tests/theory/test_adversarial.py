@@ -95,6 +95,75 @@ def test_generator_gradients_are_those_of_js_and_of_reverse_kl_minus_js(theta):
     torch.testing.assert_close(slope[adv.non_saturating], theta - 2 * d_js, rtol=1e-5, atol=1e-9)
 
 
+def test_optimal_discriminator_is_the_share_of_the_data():
+    """D4: sigmoid(log p - log q) = p / (p + q), also where both underflow as densities."""
+    p, q = normal(0.0), normal(1.0)
+    d = adv.optimal_logit(p.log_prob(GRID), q.log_prob(GRID)).sigmoid()
+    inside = GRID.abs() < 20
+    share = p.log_prob(GRID).exp() / (p.log_prob(GRID).exp() + q.log_prob(GRID).exp())
+    torch.testing.assert_close(d[inside], share[inside], rtol=1e-9, atol=0)
+    assert ((d >= 0) & (d <= 1)).all()
+
+
+@pytest.mark.parametrize("theta", [0.0, 1.0, 4.0])
+def test_the_optimal_discriminator_is_right_as_often_as_bayes(theta):
+    """D4: its accuracy on N(0, 1) against N(theta, 1) is Phi(theta / 2)."""
+    p, q = normal(0.0), normal(theta)
+    f = adv.optimal_logit(p.log_prob(GRID), q.log_prob(GRID))
+    right = (expect(p, (f > 0) + 0.5 * (f == 0)) + expect(q, (f < 0) + 0.5 * (f == 0))) / 2
+    bayes = normal(0.0).cdf(torch.tensor(theta / 2, dtype=torch.float64))
+    torch.testing.assert_close(right, bayes, rtol=0, atol=1e-3)  # the grid cuts at theta / 2
+
+
+def test_the_value_runs_from_minus_log_4_to_zero():
+    """D4: JS runs from 0 for equal laws to log 2 for separate ones, where V(D*) = 0."""
+    for theta, expected in [(0.0, 0.0), (20.0, math.log(2))]:
+        p, q = normal(0.0), normal(theta)
+        f = adv.optimal_logit(p.log_prob(GRID), q.log_prob(GRID))
+        value = expect(p, f.sigmoid().log().clamp_min(-700)) + expect(
+            q, (-f).sigmoid().log().clamp_min(-700)
+        )
+        assert adv.jensen_shannon(value).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_discriminators_loss_gives_the_divergence():
+    """D4: JS = (log 4 - loss) / 2 at D*, 0.11142 nats between N(0, 1) and N(1, 1)."""
+    p, q, n = normal(0.0), normal(1.0), 400_000
+    x, y = p.sample((n,)), q.sample((n,))
+    real, fake = (adv.optimal_logit(p.log_prob(v), q.log_prob(v)) for v in (x, y))
+    loss = sum(adv.discriminator_loss(real, fake).values())
+    # the two logs have deviation below 0.5: standard error 0.0006, bar 5 of them
+    assert (math.log(4) - loss.item()) / 2 == pytest.approx(js(p, q).item(), abs=0.003)
+    assert js(p, q).item() == pytest.approx(0.1114, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("theta", "vanishing"), [(2.0, 4.5e-1), (6.0, 1.2e-2), (10.0, 4.5e-6)], ids=str
+)
+def test_gradient_table_of_the_two_generator_losses(theta, vanishing):
+    """D4: far away the saturating gradient dies and the non-saturating one tends to theta."""
+    f = -theta * (GRID + theta) + theta**2 / 2  # at the samples GRID + theta of N(theta, 1)
+    slope = normal(0.0).log_prob(GRID).exp() * -theta * 1e-3  # d f / d mean = -theta
+    saturating = (slope * -f.sigmoid()).sum().item()
+    other = (slope * -(-f).sigmoid()).sum().item()
+    for loss, expected in ((adv.saturating, saturating), (adv.non_saturating, other)):
+        g = torch.autograd.grad(loss(v := f.clone().requires_grad_()), v)[0] * len(f)
+        assert (g * slope).sum().item() == pytest.approx(expected, rel=1e-9)
+    assert abs(saturating) == pytest.approx(vanishing, rel=0.05)  # two digits are known
+    assert other == pytest.approx(theta - abs(saturating), rel=1e-6)
+
+
+@pytest.mark.parametrize(("mass", "cost"), [(0.0, 0), (0.3, 0.117), (0.5, 0.216), (7 / 8, 0.497)])
+def test_a_lost_mode_costs_its_share_of_js(mass, cost):
+    """D4: against the definition on two atoms; at most log 2, when nothing is kept."""
+    p, q = torch.tensor([[mass, 1 - mass], [0.0, 1.0]], dtype=torch.float64)
+    m = (p + q) / 2
+    defined = (torch.special.xlogy(p, p / m) + torch.special.xlogy(q, q / m)).nansum() / 2
+    assert adv.mode_drop(mass) == pytest.approx(defined.item(), abs=1e-12)
+    assert adv.mode_drop(mass) == pytest.approx(cost, abs=6e-4)
+    assert adv.mode_drop(1.0) == pytest.approx(math.log(2))
+
+
 @pytest.mark.parametrize("shape", [(1,), (5,), (3, 4), (2, 3, 3)])
 @pytest.mark.parametrize("one_sided", [False, True])
 @pytest.mark.parametrize("scale", [0.3, 2.0])
@@ -119,6 +188,23 @@ def test_penalties_of_a_quadratic_critic_are_moments_of_chi():
     norm = x.flatten(1).norm(dim=1)
     torch.testing.assert_close(adv.gradient_penalty(f, x), (norm - 1).square().mean())
     torch.testing.assert_close(adv.zero_centred_penalty(f, x), norm.square().mean() / 2)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 2, 2)])
+def test_penalty_of_a_quadratic_critic_between_two_normal_samples(shape):
+    r"""D5: :math:`\int_0^1 d\,s^2 - 2 s\,\mathbb E\chi_d + 1`, with s^2 = eps^2 + (1 - eps)^2.
+
+    One number for a whole datum: one for each entry would give another integral. 400,000 points.
+    """
+    d, n = math.prod(shape), 400_000
+    s = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    s = (s.square() + (1 - s).square()).sqrt()
+    chi = math.sqrt(2) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2))
+    expected = torch.trapezoid(d * s.square() - 2 * s * chi + 1, dx=1 / 2000).item()
+    x = adv.between(*(torch.randn(n, *shape, dtype=torch.float64) for _ in range(2)))
+    value = adv.gradient_penalty(lambda x: x.flatten(1).square().sum(1) / 2, x).item()
+    spread = (x.flatten(1).norm(dim=1) - 1).square().std().item()
+    assert value == pytest.approx(expected, abs=5 * spread / math.sqrt(n))
 
 
 @pytest.mark.parametrize("one_sided", [False, True])

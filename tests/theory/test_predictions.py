@@ -92,3 +92,14 @@ def test_predictions_that_survive_the_ends_of_the_linear_path():
             estimate = solve(path, prediction, path.interpolate(x, eps, t), y, t)
             torch.testing.assert_close(estimate.x, x)
             torch.testing.assert_close(estimate.eps, eps)
+
+
+@every_path
+def test_the_score_is_the_gradient_of_the_conditional_density(path):
+    r""":math:`\nabla_{x_t} \log \mathcal N(x_t \mid \alpha_t x, \sigma_t^2)` by autograd."""
+    x, eps, t = draw(torch.tensor(0.4))
+    alpha, sigma = path(t)
+    x_t = path.interpolate(x, eps, t).requires_grad_()
+    log_p = torch.distributions.Normal(alpha * x, sigma).log_prob(x_t).sum()
+    (gradient,) = torch.autograd.grad(log_p, x_t)
+    torch.testing.assert_close(target(path, predictions.score, x, eps, t), gradient)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.errors import UsageError
-from pushforward.theory import langevin, ode, paths, predictions, samplers, tables
+from pushforward.theory import ode, paths, predictions, samplers, tables
 from pushforward.theory.denoisers import Denoiser, NetworkDenoiser
 from pushforward.theory.predictions import Estimate
 from pushforward.theory.targets import (
@@ -283,18 +283,6 @@ class Linearly(nn.Module):
 
     def forward(self, x, t, c=None):
         return self.weight * x
-
-
-@pytest.mark.parametrize("snr", [0.2, 0.5])
-def test_langevin_has_the_stationary_variance_of_its_step(snr):
-    """On N(0, D^2) steps h = 4 (r sigma)^2 settle at the variance D^2 / (1 - h / 4 D^2)."""
-    path, t, n = paths.VarianceExploding(), torch.tensor(0.5), 100_000
-    sigma = float(path.sigma(t))
-    D2, h = 0.36 + sigma**2, 4 * (snr * sigma) ** 2
-    denoiser = ExactDenoiser(Gaussian(torch.zeros(1), torch.tensor([[0.36]])), path)
-    (now,) = denoiser.at(t[None])
-    x = langevin.langevin(now, torch.randn(n, 1) * math.sqrt(D2), sigma, 60, snr)
-    assert float(x.var()) == pytest.approx(D2 / (1 - h / (4 * D2)), rel=5 * math.sqrt(2 / n))
 
 
 def test_reverse_sde_has_weak_order_one():

@@ -103,3 +103,23 @@ def test_posterior_takes_an_index_for_each_datum():
         one, spread = path.posterior(x[i : i + 1], x_t[i : i + 1], int(k[i]))
         torch.testing.assert_close(mean[i : i + 1], one)
         torch.testing.assert_close(variance[i].squeeze(), spread.squeeze())
+
+
+def test_as_many_steps_as_the_table_are_its_chain():
+    path = DDPM(cosine_betas(50))
+    assert torch.equal(path.grid(50), path.chain())
+    assert float(path.grid(49)[0]) == path.t_max < 1
+
+
+@pytest.mark.parametrize("v", [0.0, 0.3, 1.0])
+def test_variances_lie_between_those_of_a_point_and_of_noise(v):
+    """Log-linear from beta-tilde, by the posterior, to beta; the last step has beta."""
+    path, x = DDPM(linear_betas(50)), torch.zeros(50, 2).double()
+    k = torch.arange(1, 51)
+    beta, tilde = path.beta(k), path.posterior(x, x, k)[1][:, 0]
+    exact = torch.exp(v * beta.log() + (1 - v) * tilde.log())
+    got = path.variance(k, v)
+    torch.testing.assert_close(got[1:], exact[1:], rtol=1e-9, atol=0)
+    assert got[0] == beta[0]
+    each = path.variance(k, torch.full((50, 2, 3), v).double())
+    torch.testing.assert_close(each, got[:, None, None].expand(50, 2, 3))

@@ -1,16 +1,17 @@
 """The command line: it parses, calls and prints."""
 
 import contextlib
+import io
 import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import PushforwardError
-from . import data, fitting, maps, models
+from . import anomalies, data, fitting, maps, models
 from .application import app, say
 
-__all__ = ["app", "data", "fitting", "main", "maps", "models"]
+__all__ = ["anomalies", "app", "data", "fitting", "main", "maps", "models"]
 
 
 def report(code: int, message: str) -> int:
@@ -33,7 +34,7 @@ def exit_codes(debug: bool) -> Iterator[list[int]]:
     except KeyboardInterrupt:
         code[0] = report(130, "interrupted")
     except MemoryError:
-        code[0] = report(70, "not enough memory; use fewer rows or a smaller model")
+        code[0] = report(69, "not enough memory; use fewer rows or a smaller model")
     except BrokenPipeError:
         code[0] = 141
         sys.stderr.close()
@@ -44,6 +45,9 @@ def exit_codes(debug: bool) -> Iterator[list[int]]:
     except Exception as error:
         if debug:
             raise
+        if "allocate memory" in str(error) or "out of memory" in str(error):  # of a device
+            code[0] = report(69, "not enough memory; use fewer rows or a smaller model")
+            return
         where = f"{type(error).__name__}: {error}"
         code[0] = report(70, f"this is a bug, please report it ({where}); --debug shows more")
 
@@ -61,6 +65,9 @@ noted: set[str] = set()
 
 def main(arguments: list[str] | None = None) -> None:
     """The program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every character
+            stream.reconfigure(errors="replace")
     warnings.showwarning = note  # type: ignore[assignment]  # any callable will do
     words = sys.argv[1:] if arguments is None else arguments
     with exit_codes("--debug" in words) as code:

@@ -1,6 +1,7 @@
 """The application, the options that commands share, and what commands print."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,7 +60,16 @@ def say(text: str) -> None:
 
 def show(value: dict[str, Any], as_json: bool, text: str = "") -> None:
     """The result: one JSON object, or text."""
-    print(json.dumps(value, default=str) if as_json else text)
+    print(json.dumps(finite(value), default=str, allow_nan=False) if as_json else text)
+
+
+def finite(value: Any) -> Any:
+    """The value with None for numbers that JSON cannot hold: NaN and the infinities."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_version(value: bool) -> bool:

@@ -62,13 +62,17 @@ def evaluate(
     real: Source,
     generated: Annotated[str, typer.Argument(metavar="GENERATED", help="Samples, in a file.")],
     metrics: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
+    condition: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="A column of classes, or of numbers.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Compare two sets of samples; each metric with an interval and its real-vs-real floor."""
-    from ..comparison import evaluate_sources
+    from ..evaluating import evaluate_sources
 
-    estimates = evaluate_sources(real, generated, metrics.split(",") if metrics else None, seed)
+    names = None if metrics is None else metrics.split(",")
+    estimates = evaluate_sources(real, generated, names, seed, condition)
     rows = {name: e._asdict() for name, e in estimates.items()}
     lines = [f"{'metric':28} {'value':>10} {'95 % interval':>23} {'floor':>10}"]
     lines += [

@@ -52,6 +52,7 @@ def fit(
     if data is None and resume is None:
         raise UsageError("there is nothing to fit: name a data set or a file")
     from ..fitting import fit as run
+    from ..running import COMPLETE
 
     model = run(
         data,
@@ -67,16 +68,19 @@ def fit(
         out=out or resume,
         resume=resume is not None,
         progress=not quiet,
-        **settings(set_),
+        **settings(set_, run),
     )
-    folder, seconds = out or resume, model.config["seconds"]
+    folder, config = out or resume, model.config
     last = model.history[-1] if model.history else {}
     show(
         {"run": str(folder), "family": model.family, "likelihood": model.likelihood.value}
-        | {"parameters": model.parameters, "seconds": seconds, "last": last},
+        | {"parameters": model.parameters, "seconds": config["seconds"], "last": last}
+        | {"steps": config["steps"], "ended": config["ended"]},
         as_json,
-        f"{model.family} fitted in {seconds:.1f} s ({model.parameters:,} parameters, likelihood: "
-        f"{model.likelihood.value})\nrun folder: {folder}",
+        f"{model.family} fitted in {config['seconds']:.1f} s ({model.parameters:,} parameters, "
+        f"likelihood: {model.likelihood.value})\n"
+        + ("" if config["ended"] == COMPLETE else f"{config['ended']}\n")
+        + f"run folder: {folder}",
     )
 
 
@@ -99,7 +103,7 @@ def compare(
 
     result = run(
         data,
-        families.split(",") if families else None,
+        None if families is None else families.split(","),
         minutes=minutes,
         total_minutes=total_minutes,
         seeds=tuple(range(seeds)),
@@ -110,3 +114,5 @@ def compare(
         progress=not quiet,
     )
     show(result.to_json(), as_json, f"{result.text()}\nreport: {out / 'report.html'}")
+    if failure := result.failure():
+        raise failure

@@ -1,29 +1,44 @@
 """Words of a command line as values."""
 
 import contextlib
+import inspect
+import math
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import UsageError
 
 
 def literal(text: str) -> Any:
-    """A value as a person types it: a number, true, false, none, or a word."""
+    """A value as a person types it: a number or several, true, false, none, or a word."""
     low = text.strip().lower()
     if low in ("true", "false", "none", "null"):
         return {"true": True, "false": False}.get(low)
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
+    if "," in text:
+        with contextlib.suppress(ValueError):
+            return tuple(float(part) for part in text.split(","))
     return text
 
 
-def settings(pairs: list[str] | None) -> dict[str, Any]:
-    """Options from ``key=value`` words."""
-    options = {}
+def settings(pairs: list[str] | None, call: Callable[..., Any]) -> dict[str, Any]:
+    """Options from ``key=value`` words, for a function that has other arguments as well.
+
+    Raises:
+        UsageError: If a word is no such pair, or names an argument that has a place of its own.
+    """
+    taken = inspect.signature(call).parameters
+    options: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(f"--set takes KEY=VALUE, not {pair[:60]!r}")
+        if name in options:
+            raise UsageError(f"--set gives {name} twice")
+        if name in taken and taken[name].kind is not inspect.Parameter.VAR_KEYWORD:
+            raise UsageError(f"--set {name} is no option of the family; is there a --{name}?")
         options[name] = literal(value)
     return options
 
@@ -46,9 +61,15 @@ def limits(pairs: list[str] | None) -> dict[str, tuple[float | None, float | Non
         name, _, value = pair.rpartition("=")
         low, colon, high = value.partition(":")
         try:
-            bounds[name] = (float(low) if low else None, float(high) if high else None)
+            bounds[name] = (end(low), end(high))
         except ValueError:
             colon = ""
         if not colon or not name:
             raise UsageError(f"--bounds takes COLUMN=LOW:HIGH, not {pair[:60]!r}")
     return bounds or None
+
+
+def end(text: str) -> float | None:
+    """One end of an interval; None where it has none."""
+    value = float(text) if text.strip() else None
+    return None if value is not None and math.isinf(value) else value

@@ -1,4 +1,4 @@
-"""``encode``, ``decode``, ``reconstruct`` and ``translate``: data to latents, or to other data."""
+"""Data to latents and back, the figure of the latents, and data to other data."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,8 +22,9 @@ def carry(run: Path, out: Path, device: str, as_json: bool, method: str, *words:
 
     reading.writable(out)
     model = load(run, device=device)
-    source, condition, seed, options = words
-    made = getattr(model, method)(source, model.typed(condition), seed=seed, **options)
+    source, condition, seed, pairs, options = words
+    call = getattr(model, method)
+    made = call(source, model.typed(condition), seed=seed, **settings(pairs, call), **options)
     reading.write(out, made)
     count = len(made)
     show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
@@ -41,7 +42,7 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Write the latents of data, for families that have them."""
-    carry(run, out, device, as_json, "encode", data, condition, seed, settings(set_))
+    carry(run, out, device, as_json, "encode", data, condition, seed, set_, {})
 
 
 @app.command()
@@ -56,7 +57,7 @@ def decode(
     as_json: Json = False,
 ) -> None:
     """Write the data that latents stand for."""
-    carry(run, out, device, as_json, "decode", latents, condition, seed, settings(set_))
+    carry(run, out, device, as_json, "decode", latents, condition, seed, set_, {})
 
 
 @app.command()
@@ -70,7 +71,7 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Write data as their latents remember them."""
-    carry(run, out, device, as_json, "reconstruct", data, condition, seed, {})
+    carry(run, out, device, as_json, "reconstruct", data, condition, seed, None, {})
 
 
 @app.command()
@@ -88,5 +89,24 @@ def translate(
     as_json: Json = False,
 ) -> None:
     """Carry data like the source of a fit to data like those fitted, or back."""
-    options = settings(set_) | {"reverse": reverse}
-    carry(run, out, device, as_json, "translate", data, condition, seed, options)
+    way = {"reverse": reverse}
+    carry(run, out, device, as_json, "translate", data, condition, seed, set_, way)
+
+
+@app.command()
+def latent(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".png .svg .pdf")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="By default those of the run.")
+    ] = None,
+    condition: Given = None,
+    as_json: Json = False,
+) -> None:
+    """Draw encoded data over the latents, and what the latents decode to."""
+    from ..fitted import load
+    from ..report.latents import plot_latents
+
+    model = load(run, device="cpu")
+    path = plot_latents(model, out, data, model.typed(condition))
+    show({"file": str(path), "family": model.family}, as_json, f"figure: {path}")

@@ -39,7 +39,7 @@ def sample(
     reading.writable(out)
     model = load(run, device=device)
     named = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    options = {k: v for k, v in named.items() if v is not None} | settings(set_)
+    options = {k: v for k, v in named.items() if v is not None} | settings(set_, model.sample)
     y, fixed = model.typed(condition), entries(given)
     reading.write(out, model.sample(n, y, given=fixed, seed=seed, **options))
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
@@ -67,9 +67,9 @@ def score(
     if out is not None:
         reading.writable(out)
     model = load(run, device=device)
-    options = settings(set_) | ({"bound": True} if bound else {})
+    options = settings(set_, model.log_prob) | ({"bound": True} if bound else {})
     values = model.log_prob(data, seed=seed, **options)
-    kind = "lower bound" if bound else model.likelihood.value
+    kind = model.kind(**options).value
     if out is not None:
         reading.write(out, {"log_prob": values})
     spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

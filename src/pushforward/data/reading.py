@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from .checks import Problem, constant, in_data, in_numbers, marked
-from .schema import Bound, Column, Condition, Schema, out_of_bounds, plain, whole
+from .condition import Condition, plain
+from .schema import Bound, Column, Schema, out_of_bounds, whole
 from .sources import TABLES, Cells, Raw, any_entry, as_vector, listing, raw, show
 from .writing import as_table, writable, write
 
@@ -52,9 +53,10 @@ def read(
         MissingFile: If the file does not exist.
         Unsafe: If reading the file could run code or exhaust the memory.
     """
-    data, given = _take(raw(source), y, condition)
+    everything = raw(source)
+    data, given = _take(everything, y, condition)
     _refuse(data, _problems(data, given))
-    schema = describe(data, given, bounds or {})
+    schema = describe(data, given, bounds or {}, _place(everything, condition))
     for column, cells in zip(schema.columns, data.cells, strict=True):
         _refuse(data, list(out_of_bounds(column, cells)))
     values = None if given is None else given.values
@@ -81,6 +83,26 @@ def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
         _refuse(data, [] if given is None else _in_condition(given))
         y = None if given is None else given.values
     return Samples(schema.arrange(data), y, schema)
+
+
+def ends(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | None:
+    """Bounds as pairs of finite numbers, or None where an end is open.
+
+    Raises:
+        UsageError: If they are not pairs of numbers.
+    """
+    if bounds is None:
+        return None
+    try:
+        return {str(k): (end(low), end(high)) for k, (low, high) in bounds.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UsageError('bounds are pairs of numbers by column, {"age": (0, None)}') from error
+
+
+def end(value: Any) -> Bound:
+    """One end of an interval as a number; an infinite one is none."""
+    value = None if value is None else float(value)
+    return None if value is not None and np.isinf(value) else value
 
 
 def problems(source: Any, condition: str | None = None) -> list[Problem]:
@@ -155,7 +177,15 @@ def _in_condition(given: Cells) -> list[Problem]:
     return missing
 
 
-def describe(data: Raw, given: Cells | None, bounds: Bounds) -> Schema:
+def _place(data: Raw, condition: str | None) -> int:
+    """Where a table's samples carry the condition; -1 if they do not."""
+    names = [str(c.name) for c in data.cells]
+    if condition is None or data.kind not in TABLES:
+        return -1
+    return names.index(condition) if condition in names else len(names)
+
+
+def describe(data: Raw, given: Cells | None, bounds: Bounds, place: int = -1) -> Schema:
     """The schema of data without problems."""
     names = [str(c.name) for c in data.cells]
     for name, ends in bounds.items():
@@ -166,7 +196,9 @@ def describe(data: Raw, given: Cells | None, bounds: Bounds) -> Schema:
             raise UsageError(f"the bounds of {show(name)!r} must be (low, high) with low < high")
     columns = tuple(_column(c, bounds.get(str(c.name), (None, None))) for c in data.cells)
     levels, low = _levels(columns, pooled=data.kind not in TABLES)
-    condition = None if given is None else _condition(given)
+    condition = None
+    if given is not None:
+        condition = replace(_condition(given), dtype=given.dtype, place=place)
     return Schema(data.kind, data.dtype, data.shape, columns, levels, low, condition)
 
 
@@ -200,3 +232,18 @@ def _condition(given: Cells) -> Condition:
     scale = numbers.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     return Condition(column, (), tuple(numbers.mean(axis=0).tolist()), tuple(scale.tolist()))
+
+
+def apart(source: Any, labels: str | None) -> tuple[Any, np.ndarray | None]:
+    """Data without a column of zeros and ones, and that column as truth values.
+
+    Raises:
+        UsageError: If there is no such column, or it holds other values.
+    """
+    if labels is None:
+        return source, None
+    data, cells = _take(raw(source), None, labels)
+    values = None if cells is None else cells.values
+    if values is None or not set(np.unique(values).tolist()) <= {0, 1}:
+        raise UsageError(f"{labels}: labels are 0 for ordinary data and 1 for anomalies")
+    return data, values.astype(bool)

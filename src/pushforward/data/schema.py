@@ -13,11 +13,11 @@ import numpy as np
 
 from ..errors import DataError, NumericalError, UsageError
 from .checks import EXACT, Problem, in_numbers, marked
-from .sources import KINDS, TABLES, Cells, Raw, as_vector, assemble, listing, raw, show
+from .condition import Condition
+from .sources import KINDS, TABLES, Cells, Raw, assemble, listing, raw
 from .strict import parse
 
 Bound = float | None
-Label = str | bool | int
 PRECISION = {
     "float16": "f2", "Float16": "f2", "halffloat": "f2",
     "float32": "f4", "Float32": "f4", "float": "f4",
@@ -55,68 +55,6 @@ class Column:
         if self.bounds[1] is not None:
             high = np.nextafter(precision(self.bounds[1]), low)
         return np.clip(values, low, high).astype(precision).clip(low, high)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """How ``y`` becomes a vector: classes in one-hot entries, or numbers standardised.
-
-    Arguments:
-        column: The column that it was taken from, or None.
-        labels: The classes; empty for numbers.
-        mean: The mean of each number; empty for classes.
-        scale: The standard deviation of each number.
-    """
-
-    column: str | None = None
-    labels: tuple[Label, ...] = ()
-    mean: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-
-    @property
-    def length(self) -> int:
-        """Entries of the vector beside the first."""
-        return len(self.labels) or len(self.mean)
-
-    def typed(self, word: str) -> Any:
-        """A condition that was typed as a word: classes stay text, numbers become numbers.
-
-        Raises:
-            DataError: If it must be a number and is not.
-        """
-        if self.labels:
-            return word
-        try:
-            return [float(part) for part in word.split(",")]
-        except ValueError as error:
-            raise DataError(f"the condition must be numbers, not {show(word, 40)!r}") from error
-
-    def encode(self, y: Any) -> np.ndarray:
-        """The entries after the first, shape (n, length); a single condition gives one row."""
-        return self._one_hot(y) if self.labels else self._standardise(y)
-
-    def _one_hot(self, y: Any) -> np.ndarray:
-        index = {str(label): i for i, label in enumerate(self.labels)}
-        index |= {str(b).lower(): index[str(b)] for b in self.labels if isinstance(b, bool)}
-        keys = [str(plain(v)) for v in np.atleast_1d(as_vector(y)).ravel()]
-        unknown = sorted({k for k in keys if k not in index})
-        if unknown:
-            raise DataError(
-                f"no class is called {show(unknown[0], 40)!r}; choose from {listing(self.labels)}"
-            )
-        return np.eye(len(self.labels))[[index[k] for k in keys]]
-
-    def _standardise(self, y: Any) -> np.ndarray:
-        try:
-            values = np.asarray(as_vector(y), dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"the condition must be numbers, not {show(y, 40)!r}") from error
-        k = len(self.mean)
-        if values.size % k or (values.ndim > 1 and values.shape[-1] != k):
-            raise DataError(f"a condition has {k} numbers; got an array of shape {values.shape}")
-        if not np.isfinite(values).all():
-            raise DataError("the condition holds values that are not finite; remove them")
-        return (values.reshape(-1, k) - self.mean) / self.scale
 
 
 @dataclass(frozen=True)
@@ -182,8 +120,12 @@ class Schema:
             raise DataError(f"{len(rows)} conditions for {n} data; give one for each, or one")
         return np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
 
-    def restore(self, x: np.ndarray) -> Any:
+    def restore(self, x: np.ndarray, c: np.ndarray | None = None) -> Any:
         """Give numbers of shape ``(n, *event)`` back as the kind of data that was fitted.
+
+        Arguments:
+            x: The numbers.
+            c: The condition vectors; a table whose column they came from gets it back.
 
         Raises:
             NumericalError: If they are not finite.
@@ -196,7 +138,9 @@ class Schema:
             return self._array(self.columns[0].settle(x))
         settled = [c.settle(x[:, j]) for j, c in enumerate(self.columns)]
         if self.kind in TABLES:
-            columns = [(c.name, c.dtype, v) for c, v in zip(self.columns, settled, strict=True)]
+            columns = [(k.name, k.dtype, v) for k, v in zip(self.columns, settled, strict=True)]
+            if c is not None and (known := self.condition) is not None and known.place >= 0:
+                columns.insert(known.place, (known.column or "", known.dtype, known.decode(c)))
             return assemble(self.kind, columns)
         return self._array(np.stack(settled, axis=1))
 
@@ -271,12 +215,6 @@ def _plain_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain_json(v) for k, v in value.items()}
     return [_plain_json(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own, and a whole number as an integer."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def whole(values: np.ndarray) -> bool:

@@ -85,6 +85,8 @@ def raw(source: Any) -> Raw:
     Raises:
         DataError: If it is nothing that holds data.
     """
+    if isinstance(source, Raw):
+        return source
     if isinstance(source, str | os.PathLike):
         return of_text(os.fspath(source))
     origin = {base.__module__.split(".")[0] for base in type(source).__mro__}
@@ -258,7 +260,11 @@ def assemble(kind: str, columns: Sequence[tuple[str | int, str, np.ndarray]]) ->
     if kind == "polars":
         import polars as pl
 
-        return pl.DataFrame([pl.Series(str(n), v).cast(getattr(pl, d)) for n, d, v in columns])
+        kinds = {d: getattr(pl, d.split("(")[0]) for _, d, _ in columns if "Enum" not in d}
+        series = [pl.Series(str(n), v) for n, _, v in columns]
+        return pl.DataFrame(
+            [s.cast(kinds[d]) if d in kinds else s for s, (_, d, _) in zip(series, columns)]
+        )
     import pyarrow as pa
 
     arrays = [pa.array(v).cast(_arrow_type(dtype)) for _, dtype, v in columns]

@@ -4,16 +4,19 @@ Each module defines ``build(event: Event, **options) -> GenerativeModel`` with k
 that have defaults, and begins with a one-line docstring, which the command line shows.
 """
 
-import inspect
 import sys
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from types import ModuleType, NoneType
-from typing import Any, get_args, get_type_hints
+from types import ModuleType
+from typing import Any, TypeVar
 
-from ..errors import UsageError
+from ..errors import PushforwardError, UsageError
+from ..memory import Watch
 from ..model import Event, GenerativeModel
+from ..options import check, of
 
+T = TypeVar("T")
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
 
 
@@ -34,21 +37,14 @@ def key(name: str) -> str:
     return known
 
 
+def builder(name: str) -> Callable[..., GenerativeModel]:
+    """The function of a family's module that makes a model."""
+    return import_module(f"{__name__}.{key(name)}").build
+
+
 def options(name: str) -> dict[str, Any]:
     """The options that a family's ``build`` takes, with their defaults."""
-    signature = inspect.signature(import_module(f"{__name__}.{key(name)}").build)
-    return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-
-
-def types(name: str) -> dict[str, type]:
-    """The type of each option; where None stands for a choice made from the data, the other one."""
-    hints = get_type_hints(import_module(f"{__name__}.{key(name)}").build)
-    kinds = {
-        option: [k for k in get_args(hint) if k is not NoneType] for option, hint in hints.items()
-    }
-    return {
-        option: kinds[option][0] if kinds[option] else hints[option] for option in options(name)
-    }
+    return of(builder(name))
 
 
 def summary(name: str) -> str:
@@ -63,29 +59,27 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
     Raises:
         UsageError: If the family does not exist or does not take an option.
     """
-    known, kinds = options(name), types(name)
-    for option in chosen:
-        if option not in known:
-            raise UsageError(
-                f"{name} has no option {option!r}; it takes {', '.join(known) or 'none'}"
-            )
-        sensible(option, chosen[option], known[option], kinds[option])
-    return import_module(f"{__name__}.{key(name)}").build(event, **chosen)
+    check(builder(name), chosen, name, least=0)
+    given = ", ".join(f"{k}={v}" for k, v in chosen.items())
+    try:
+        with Watch(f"{name} with {given}"[:100], "lower it"):
+            return builder(name)(event, **chosen)
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if not chosen or isinstance(error, PushforwardError):
+            raise
+        why = str(error).splitlines()[0][:120]
+        raise UsageError(f"{name} cannot be built with {given[:100]}: {why}") from error
 
 
-def sensible(option: str, value: Any, default: Any, kind: type) -> None:
-    """Check an option against its default: same type, and a count or scale of the same sign.
+def one_of(option: str, value: str, choices: Mapping[str, T]) -> T:
+    """What an option's value stands for.
 
     Raises:
-        UsageError: If it has no sense.
+        UsageError: If it is none of the choices.
     """
-    if value == default or callable(value):
-        return
-    fits = isinstance(value, (int, float) if kind is float else kind)
-    if not fits or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"{option} is {str(value)[:40]!r}; it must be of type {kind.__name__}")
-    if kind in (int, float) and not (kind(default is not None and default >= 1)) <= value < 1e12:
-        raise UsageError(f"{option} is {value}; it is too small or too large")
+    if value not in choices:
+        raise UsageError(f"{option} is {value!r}; choose from {', '.join(choices)}")
+    return choices[value]
 
 
 class _Registry(ModuleType):

@@ -1,54 +1,108 @@
 r"""Denoising diffusion (Ho et al., 2020): learn to undo a 1000-step chain that adds noise.
 
 The chain is :math:`q(x_k \mid x_{k-1}) = \mathcal N(\sqrt{1-\beta_k}\,x_{k-1}, \beta_k I)`, the
-model :math:`p_\theta(x_{k-1} \mid x_k) = \mathcal N(\mu_\theta(x_k), \beta_k I)` with
-:math:`\mu_\theta = \tilde\mu(x_k, \hat x(x_k))`. Training minimises L_simple, which reweighs the
-terms of the variational bound; `DDPM.bound` is the bound itself, and `DDPM.log_prob` by default the
-density of the probability flow of the same network.
+model :math:`p_\theta(x_{k-1} \mid x_k) = \mathcal N(\mu_\theta(x_k), \Sigma_k)` with
+:math:`\mu_\theta = \tilde\mu(x_k, \hat x(x_k))` and :math:`\Sigma_k` between the variance
+:math:`\tilde\beta_k` of :math:`q(x_{k-1} \mid x_k, x_0)` and :math:`\beta_k`. Training minimises
+L_simple, which reweighs the terms of the variational bound, or the bound itself. `DDPM.bound` is
+the bound, and `DDPM.log_prob` by default the density of the probability flow of the same network.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..diffusion import Diffusion
-from ..errors import UsageError
-from ..model import Event, Recipe
+from ..diffusion import Diffusion, stratified
+from ..model import Event, Likelihood, Recipe
 from ..networks.mlp import TimeMLP, waves_for
-from ..shapes import Condition, Data, PerDatum, standard_normal, sum_event
+from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory import predictions, samplers, tables
-from ..theory.paths import Path
 from ..theory.predictions import Prediction
+from ..theory.steps import Sampler
+from . import one_of
 
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
     "linear": tables.linear_betas,
     "cosine": tables.cosine_betas,
 }
 PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictions.data}
+VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
 
 
-def of_noise(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
-    r"""The weight that turns a prediction's squared error into the noise's, as in L_simple.
+def bound_weight(prediction: Prediction, v: float) -> Callable[[tables.DDPM, Tensor], Tensor]:
+    r"""The weight that makes the loss the terms of the bound that depend on the mean, in nats.
 
-    With :math:`y = a_t x + b_t\varepsilon`, an error e of y is an error
-    :math:`\alpha_t e / (\alpha_t b_t - \sigma_t a_t)` of :math:`\hat\varepsilon`.
+    .. math:: w_k = \frac{T}{2\Sigma_k}\Big(
+        \frac{\sqrt{\bar\alpha_{k-1}}\beta_k}{1 - \bar\alpha_k}
+        \frac{\sigma_k}{\alpha_k b_k - \sigma_k a_k}\Big)^2
+
+    With :math:`\Sigma = \tilde\beta` it is :math:`\tfrac T2(\mathrm{SNR}_{k-1} - \mathrm{SNR}_k)`
+    for data and :math:`\tfrac T2(\mathrm{SNR}_{k-1}/\mathrm{SNR}_k - 1)` for noise.
     """
 
-    def weight(path: Path, t: Tensor) -> Tensor:
+    def weight(path: tables.DDPM, t: Tensor) -> Tensor:
         (alpha, sigma), (a, b) = path(t), prediction(path, t)
-        return (alpha / (alpha * b - sigma * a)).square()
+        k, one = (t * path.steps).round().long(), torch.ones(len(t), 1, dtype=t.dtype)
+        gain = path.posterior(one, 0 * one, k)[0].squeeze(1) * sigma / (alpha * b - sigma * a)
+        return path.steps * gain.square() / (2 * path.variance(k, v))
 
     return weight
 
 
+WEIGHTS = {"simple": lambda prediction, v: predictions.noise_error(prediction), "vlb": bound_weight}
+
+
 class DDPM(Diffusion):
-    """A diffusion over the table of a Markov chain, which also has a variational bound."""
+    r"""A diffusion over the table of a Markov chain, which also has a variational bound.
+
+    Arguments:
+        net: As of `Diffusion`.
+        event_shape: The shape of one datum.
+        path: The table.
+        variance: v of :math:`\Sigma_k = \beta_k^v\tilde\beta_k^{1-v}`: a number, or a module that
+            learns it for each entry of :math:`(x_k, k, c)`, as `net` takes them.
+        options: Of `Diffusion`.
+    """
 
     # a tight clip would weigh down batches of large targets, and so bias the mean
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
     path: tables.DDPM
+
+    def __init__(
+        self,
+        net: nn.Module,
+        event_shape: tuple[int, ...],
+        *,
+        path: tables.DDPM,
+        variance: float | nn.Module = 1.0,
+        **options: Any,
+    ) -> None:
+        times = path.chain()[:-1]
+        super().__init__(net, event_shape, path=path, times=times, **options)
+        self.variance = variance
+
+    def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        r"""The regression, and for a learned variance the bound's mean term, :math:`L_{vlb}/T`.
+
+        Together they are L_hybrid of Nichol & Dhariwal (2021), whose factor 0.001 is 1/T. As there
+        the bound moves the variance only: the mean is held.
+        """
+        terms = super().loss(x, c)
+        if isinstance(self.variance, nn.Module):
+            k = stratified(len(x), self.path.steps) + 1
+            terms["vlb"] = self.term(x, k, self.hidden(c)).mean()
+        return terms
+
+    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """Ancestral sampling draws with the model's variance."""
+        return {"variance": self.variance} | options if run is samplers.ddpm else options
+
+    def kind(self, *, bound: bool = False, **options: Any) -> Likelihood:
+        return Likelihood.LOWER_BOUND if bound else self.likelihood
 
     def log_prob(
         self,
@@ -89,19 +143,26 @@ class DDPM(Diffusion):
         d = x[0].numel()
         return (alpha_bar * sum_event(x.square()) - d * (alpha_bar + math.log1p(-alpha_bar))) / 2
 
-    def term(self, x: Data, k: Tensor, c: Condition) -> PerDatum:
+    def reverse(self, x_t: Data, k: Tensor, c: Condition = None) -> tuple[Data, Tensor]:
+        r"""Mean and variance of :math:`p_\theta(x_{k-1} \mid x_k)`, the mean without a graph."""
+        t = (k.double() / self.path.steps).to(x_t)
+        with torch.no_grad():
+            mean, _ = self.path.posterior(self.denoiser(x_t, t, c).x, x_t, k)
+        if isinstance(self.variance, nn.Module):
+            return mean, self.path.variance(k, self.variance(x_t, t, c).to(x_t))
+        return mean, expand(self.path.variance(k, self.variance).to(x_t), x_t)
+
+    def term(self, x: Data, k: Tensor, c: Condition = None) -> PerDatum:
         r"""The bound's term at each datum's k: a KL for :math:`k \ge 2`, else :math:`-\log p`."""
-        x_t = self.path.interpolate(x, torch.randn_like(x), t := (k / self.path.steps).to(x))
-        estimate = self.denoiser(x_t, t, c).x
-        beta = self.path.beta(k).to(x)
-        mean, variance = self.path.posterior(x, x_t, k)
-        guess, _ = self.path.posterior(estimate, x_t, k)
-        ratio = variance.to(x).reshape(len(x)) / beta
-        error = sum_event((mean - guess).square())
-        kl = (error / beta + x[0].numel() * (ratio - 1 - ratio.log())) / 2
-        scale = beta.sqrt().reshape(-1, *[1] * (x.ndim - 1))
-        first = -standard_normal((x - guess) / scale) + x[0].numel() * beta.log() / 2
-        return torch.where(k == 1, first, kl)
+        x_t = self.path.interpolate(x, torch.randn_like(x), (k.double() / self.path.steps).to(x))
+        guess, variance = self.reverse(x_t, k, c)
+        mean, true = self.path.posterior(x, x_t, k)  # at k = 1 this is x, with variance 0
+        first = expand((k == 1).to(x.device), x)
+        constant = torch.where(first, math.log(2 * math.pi), -1 - true.log())
+        spread = torch.where(first, 0.0, true)
+        return (
+            sum_event(((mean - guess).square() + spread) / variance + variance.log() + constant) / 2
+        )
 
 
 def build(
@@ -113,6 +174,8 @@ def build(
     chain: int = 1000,
     schedule: str = "linear",
     prediction: str = "v",
+    weight: str = "simple",
+    variance: str = "large",
     sampler: str = "dpmpp_2m",
     steps: int = 50,
 ) -> DDPM:
@@ -126,28 +189,34 @@ def build(
         chain: Length T of the chain.
         schedule: The table of beta, "linear" or "cosine".
         prediction: What the network gives: "v", which is well scaled at all times, "noise" or
-            "data"; the loss is L_simple in any case.
+            "data"; the loss is the same in any case.
+        weight: "simple" for L_simple, or "vlb" for the variational bound.
+        variance: Of the chain's reverse steps, for the bound and for ancestral sampling: "large"
+            is beta, "small" beta-tilde, "learned" in between, with a network of its own.
         sampler: The default sampler; "ddpm" is ancestral sampling.
-        steps: Its default number of steps.
+        steps: Its default number of steps; T of them are the chain as trained.
     """
-    if schedule not in SCHEDULES:
-        raise UsageError(f"schedule is {schedule!r}; choose from {', '.join(SCHEDULES)}")
-    if prediction not in PREDICTIONS:
-        raise UsageError(f"prediction is {prediction!r}; choose from {', '.join(PREDICTIONS)}")
-    path = tables.DDPM(SCHEDULES[schedule](chain))
-    return DDPM(
-        TimeMLP(
-            event.shape,
-            event.condition,
-            width=width,
-            depth=depth,
-            waves=waves_for(event.shape, waves),
-        ),
+    betas = one_of("schedule", schedule, SCHEDULES)
+    target = one_of("prediction", prediction, PREDICTIONS)
+    weigh, v = one_of("weight", weight, WEIGHTS), one_of("variance", variance, VARIANCES)
+    network = partial(
+        TimeMLP,
         event.shape,
-        path=path,
-        prediction=PREDICTIONS[prediction],
-        weight=of_noise(PREDICTIONS[prediction]),
-        times=path.chain()[:-1],
+        event.condition,
+        width=width,
+        depth=depth,
+        waves=waves_for(event.shape, waves),
+    )
+    model = DDPM(
+        network(),
+        event.shape,
+        path=tables.DDPM(betas(chain)),
+        variance=network() if variance == "learned" else v,
+        prediction=target,
+        weight=weigh(target, v),
         sampler=samplers.by_name(sampler),
         steps=steps,
     )
+    if weight == "vlb":  # in nats its gradient is that many times longer
+        model.recipe = model.recipe._replace(clip=10.0 * chain)
+    return model

@@ -1,19 +1,26 @@
-r"""Normalizing flow: neural spline transformations, coupling or autoregressive, exact density.
+r"""Normalizing flow: splines or affine maps, coupling or autoregressive, with an exact density.
 
 .. math:: \log p(x \mid c) = \log \mathcal N(f_c(x)) + \log |\det J_{f_c}(x)|
 
-Each transformation is a monotone rational-quadratic spline of every entry on :math:`[-B, B]` whose
-knots depend on the condition and on other entries, and the identity outside, so that the density
-has Gaussian tails and integrates to one (Durkan et al., 2019). The splines are zuko's.
+Each transformation is a monotone function of every entry whose parameters depend on the condition
+and on other entries: on half of them (coupling) or on those before it (autoregressive). It is a
+rational-quadratic spline on :math:`[-B, B]` and the identity outside, so that the density has
+Gaussian tails and integrates to one (Durkan et al., 2019), or :math:`e^a x + b` as in RealNVP (Dinh
+et al., 2017), MAF (Papamakarios et al., 2017) and its inverse, IAF (Kingma et al., 2016). The
+transformations are zuko's.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
-from zuko.flows import MAF
+from torch.distributions import Transform
+from zuko.flows import MAF, MaskedAutoregressiveTransform
 from zuko.lazy import Flow
-from zuko.transforms import MonotonicRQSTransform
+from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
@@ -31,6 +38,7 @@ class NormalizingFlow(GenerativeModel):
     """
 
     likelihood = Likelihood.EXACT
+    whitened = True  # then the identity, where training starts, is the full Gaussian
 
     def __init__(
         self, flow: Flow, event_shape: tuple[int, ...], condition: int, recipe: Recipe
@@ -64,7 +72,27 @@ class NormalizingFlow(GenerativeModel):
         return x.new_zeros(len(x), self.condition) if c is None else c.to(x)
 
 
-PASSES = {"coupling": 2, "autoregressive": None}
+class Kind(NamedTuple):
+    """How a flow conditions one entry on others.
+
+    Arguments:
+        affine: Affine maps instead of splines.
+        passes: Passes of the network that invert one transformation, or None for one per entry.
+        inverted: Transformations run from noise to data, as in IAF.
+    """
+
+    affine: bool
+    passes: int | None
+    inverted: bool = False
+
+
+KINDS = {
+    "coupling": Kind(affine=False, passes=2),
+    "autoregressive": Kind(affine=False, passes=None),
+    "realnvp": Kind(affine=True, passes=2),
+    "maf": Kind(affine=True, passes=None),
+    "iaf": Kind(affine=True, passes=None, inverted=True),
+}
 
 
 def build(
@@ -73,45 +101,92 @@ def build(
     kind: str = "coupling",
     transforms: int = 0,
     bins: int = 0,
-    width: int = 64,
+    width: int = 0,
     depth: int = 2,
-    bound: float = 8.0,
+    bound: float = 0.0,
 ) -> NormalizingFlow:
-    """A neural spline flow.
+    """A normalizing flow: by default a neural spline flow.
 
     Arguments:
         event: The kind of data.
-        kind: "coupling" samples as fast as it scores; "autoregressive" fits a little better and
-            needs one pass per entry to sample.
-        transforms: Layers of splines, 0 to choose from the data.
+        kind: Splines: "coupling" samples as fast as it scores; "autoregressive" fits a little
+            better and needs one pass per entry to sample. Affine maps: "realnvp" is a coupling;
+            "maf" scores in one pass and samples in one per entry, "iaf" the other way round.
+        transforms: Layers, 0 to choose from the data.
         bins: Pieces of each spline, 0 to choose from the data.
-        width: Units in each hidden layer of the networks that place the knots.
+        width: Units in each hidden layer of the networks that place the knots, 0 to choose from
+            the data.
         depth: Hidden layers of those networks.
-        bound: Half the width of the box that the splines act on; data are standardised.
+        bound: Half the width of the box that the splines act on, in standard deviations of the
+            data, 0 to choose from the data.
 
     Raises:
-        UsageError: If the kind is not known.
+        UsageError: If the kind is not known, or is affine and the data are numbers on a line.
     """
-    if kind not in PASSES:
-        raise UsageError(f"normalizing_flow has no kind {kind!r}; choose from {', '.join(PASSES)}")
     d = math.prod(event.shape)
+    check(kind, d)
     # few layers of many bins where there is little to condition on, more layers where there is much
-    layers, pieces, lr = {1: (1, 32, 1e-2), 2: (2, 16, 1e-2)}.get(d, (4, 8, 2e-3))
+    layers, pieces, units, box = {1: (1, 32, 64, 6.0), 2: (2, 32, 128, 6.0)}.get(d, (4, 8, 64, 8.0))
+    if d > 2 and event.levels:  # all are near, and each level is a narrow step of the density
+        pieces, units, box = 16, 128, 3.0
+    recipe, (univariate, shapes) = recipe_for(d, event.size), spline(bins or pieces, bound or box)
+    if KINDS[kind].affine:
+        (univariate, shapes), layers, recipe = AFFINE, 8, recipe._replace(lr=2e-3)
     flow = MAF(
         d,
         event.condition,
         transforms=transforms or layers,
         randperm=d > 2,
-        passes=PASSES[kind],
-        univariate=partial(MonotonicRQSTransform, bound=bound),
-        shapes=spline_shapes(bins or pieces),
-        hidden_features=[width] * depth,
+        passes=KINDS[kind].passes,
+        univariate=univariate,
+        shapes=shapes,
+        hidden_features=[width or units] * depth,
         activation=nn.SiLU,
     )
-    recipe = Recipe(steps=2000, batch=min(512, event.size or 512), lr=lr, ema=0.99)
+    start_at_identity(flow)
+    if KINDS[kind].inverted:
+        flow = Flow([t.inv for t in flow.transform.transforms], flow.base)
     return NormalizingFlow(flow, event.shape, event.condition, recipe)
 
 
-def spline_shapes(bins: int) -> list[tuple[int]]:
-    """The free parameters of one spline: widths, heights and inner slopes."""
-    return [(bins,), (bins,), (bins - 1,)]
+def recipe_for(d: int, size: int) -> Recipe:
+    """For ``size`` data of length d; few in many dimensions are soon learned by heart."""
+    if d <= 2:
+        return Recipe(steps=3000, batch=512, lr=1e-2, ema=0.99)
+    if 0 < size < 5000:
+        return Recipe(steps=600, batch=128, lr=2e-3, ema=0.99, decay=1.0)
+    return Recipe(steps=2000, batch=512, lr=2e-3, ema=0.99)
+
+
+@torch.no_grad()
+def start_at_identity(flow: Flow) -> None:
+    """Let the last layer of every network give zeros, for which each map is the identity."""
+    for transform in flow.transform.transforms:
+        if isinstance(transform, MaskedAutoregressiveTransform):
+            last = transform.hyper[-1]
+            last.weight.zero_(), last.bias.zero_()
+
+
+Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
+
+AFFINE: Univariate = (MonotonicAffineTransform, [(), ()])
+
+
+def spline(bins: int, bound: float) -> Univariate:
+    """A spline of one entry, and its free parameters: widths, heights and inner slopes."""
+    return partial(MonotonicRQSTransform, bound=bound), [(bins,), (bins,), (bins - 1,)]
+
+
+def check(kind: str, d: int) -> None:
+    """Refuse kinds that do not exist, and those that could only be a Gaussian.
+
+    Raises:
+        UsageError: Saying which to choose.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"normalizing_flow has no kind {kind!r}; choose from {', '.join(KINDS)}")
+    if KINDS[kind].affine and d == 1:
+        raise UsageError(
+            f"kind={kind!r} composes affine maps, which on a line leave a single Gaussian; "
+            "choose coupling"
+        )

@@ -11,9 +11,10 @@ import math
 from functools import partial
 
 from ..model import Event, Recipe
-from ..shapes import Data, PerDatum, Scalar
+from ..shapes import Data, Scalar
 from ..theory.adversarial import Critic, between, critic_gap, gradient_penalty
 from .gan import Adversarial, latent_for, networks
+from .wgan import gap, potential
 
 
 def wasserstein(
@@ -22,11 +23,6 @@ def wasserstein(
     """Minus the critic's gap, and the penalty on segments between data and samples."""
     slope = gradient_penalty(critic, between(real, fake), one_sided=one_sided)
     return {"minus_critic_gap": -critic_gap(critic(real), critic(fake)), "penalty": penalty * slope}
-
-
-def potential(fake: PerDatum) -> Scalar:
-    r"""The generator's loss, :math:`-\mathbb E f(G(z))`."""
-    return -fake.mean()
 
 
 def build(
@@ -61,6 +57,7 @@ def build(
         latent,
         critic_loss=partial(wasserstein, penalty=penalty, one_sided=one_sided),
         generator_loss=potential,
+        verdict=gap,
         critic_steps=critic_steps,
         recipe=Recipe(steps=1500, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0),
     )

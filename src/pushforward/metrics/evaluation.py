@@ -48,6 +48,7 @@ def evaluate(
         UsageError: If a metric does not exist or lacks what it needs.
         DataError: If rows are not finite numbers, too few, of different widths or value ranges.
     """
+    seed %= 2**32  # scikit-learn takes no larger one
     for name in metrics or ():
         metric(name)
     x, y = sample_pair(real, generated)

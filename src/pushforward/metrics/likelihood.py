@@ -15,8 +15,13 @@ def nll(log_prob: np.ndarray, *, entropy: float = math.nan, seed: int = 0) -> Es
         log_prob: One value a row, in nats.
         entropy: The entropy of the law, where it is known: no density can do better.
         seed: Of the bootstrap.
+
+    Raises:
+        DataError: If a value is not a number, or plus infinity. A row that the model holds to be
+            impossible, at minus infinity, makes the mean infinite.
     """
-    x = -sample_set(log_prob, "log_prob")[:, 0]
+    x = -np.asarray(log_prob, dtype=np.float64).ravel()
+    sample_set(x[x < math.inf] if (x == math.inf).any() else x, "log_prob")
     low, high = bootstrap_mean(x, seed=seed)
     return Estimate(float(x.mean()), low, high, entropy, "nll", "nats", "lower", len(x))
 

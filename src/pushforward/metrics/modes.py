@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..theory.coverage import SHARE, cells_for, is_collapsed, kept_cells, partition
 from .pairwise import Array, sample_pair, sample_set, squared_distances
-
-COLLAPSE = 0.8  # of the modes or of the mass: seven of eight are above it, six are below
-SHARE = 0.1  # of the rows it should have: with fewer a mode counts as lost
 
 
 class ModeReport(NamedTuple):
@@ -33,11 +31,6 @@ class ModeReport(NamedTuple):
     def collapsed(self) -> bool:
         """Whether no more than four fifths of the modes are kept."""
         return is_collapsed(self.kept)
-
-
-def is_collapsed(kept: float) -> bool:
-    """The alarm: no more than four fifths of the modes, or of the real mass, are kept."""
-    return kept <= COLLAPSE
 
 
 def known_modes(
@@ -74,31 +67,17 @@ def cells(real: np.ndarray, *, k: int | None = None, seed: int = 0) -> Array:
 
     Cells that too few rows fill say nothing, so ``k`` is at most a twentieth of the rows.
     """
-    from sklearn.cluster import KMeans
-
     x = sample_set(real, "real")
-    k = k or min(16, len(x) // 20)
+    k = k or cells_for(len(x))
     if not 1 <= k <= len(x):
         raise UsageError(f"{len(x)} real rows cannot fill {k} cells: give more rows or a smaller k")
-    return KMeans(k, n_init=3, random_state=seed).fit(x).cluster_centers_.astype(np.float64)
+    return partition(x, k, seed=seed).cluster_centers_.astype(np.float64)
 
 
 def cell_of(rows: np.ndarray, centres: np.ndarray) -> NDArray[np.int64]:
     """The nearest centre of each row."""
     c, x = sample_pair(centres, rows)
     return squared_distances(x, c).argmin(1)
-
-
-def kept_cells(real: Array, generated: Array) -> float:
-    """From the cells of two sets of rows: the real mass in the cells that the generator keeps.
-
-    A cell is kept if its share of the generated rows is at least a tenth of its share of the real
-    rows (after the bins of Richardson and Weiss, 2018).
-    """
-    k = int(max(real.max(), generated.max())) + 1
-    p, q = (np.bincount(c.astype(int).ravel(), minlength=k) for c in (real, generated))
-    kept = q / len(generated) >= SHARE * p / len(real)
-    return float(p[kept].sum() / len(real))
 
 
 def mode_coverage(

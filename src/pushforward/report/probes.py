@@ -91,7 +91,8 @@ def lattice(where: Box, side: int = GRID) -> np.ndarray:
 def ways(fitted: FittedModel, model: Diffusion, n: int = 40, seed: int = 0) -> np.ndarray:
     """The states of a sampler in the units of the data, ``(steps + 1, n, *event)``, noise first."""
     with seeded(seed), torch.inference_mode():
-        c = fitted.conditions(None, n)
+        rows = fitted.conditions(None, n)
+        c = None if rows is None else fitted.vectors(rows)
         state = torch.get_rng_state()
         eps = model.start(n)  # the draw with which the trajectory begins
         torch.set_rng_state(state)

@@ -56,8 +56,10 @@ def decimals(low: float, high: float) -> int | None:
 
 def number(value: float | None, digits: int | None = None) -> str:
     """A number with a true minus sign, or a dash where there is none."""
-    if value is None or not math.isfinite(value):
+    if value is None or math.isnan(value):
         return "\u2013"
+    if math.isinf(value):
+        return "\u221e" if value > 0 else "\u2212\u221e"
     if digits is None:
         text = f"{value:.3g}"
     elif value and (abs(value) >= 1e6 or digits > 6):

@@ -194,7 +194,8 @@ class EDM(Path):
     """
 
     def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
-        self.sigma_max, self.rho, self.t_min = sigma_max, rho, sigma_min / sigma_max
+        self.sigma_max, self.sigma_min, self.rho = sigma_max, sigma_min, rho
+        self.t_min = sigma_min / sigma_max
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -211,6 +212,24 @@ class EDM(Path):
     def spaced(self, count: int) -> Tensor:
         end = self.t_min ** (1 / self.rho)
         return torch.linspace(1.0, end, count, dtype=torch.float64) ** self.rho
+
+
+class Geometric(EDM):
+    r"""EDM's path on a ladder of levels with equal ratios, NCSN's (Song & Ermon, 2019).
+
+    The network sees :math:`\log\sigma`, and the grid falls by a factor a step; the last level is
+    followed by data.
+    """
+
+    def __init__(self, sigma_max: float, sigma_min: float) -> None:
+        super().__init__(sigma_max, sigma_min)
+
+    def clock(self, t: Tensor) -> Tensor:
+        return 1 - t.clamp(min=self.t_min).log() / math.log(self.t_min)
+
+    def spaced(self, count: int) -> Tensor:
+        u = torch.linspace(0, 1, count, dtype=torch.float64)
+        return self.t_min**u
 
 
 class VariancePreserving(Path):

@@ -66,6 +66,22 @@ def karras(sigma_data: float) -> Prediction:
     return prediction
 
 
+def noise_error(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
+    r"""The weight that turns a prediction's squared error into the noise's.
+
+    .. math:: w_t = \Big(\frac{\alpha_t}{\alpha_t b_t - \sigma_t a_t}\Big)^2
+
+    The weighted loss is L_simple whatever the network predicts (Ho et al., 2020), and denoising
+    score matching with the weight :math:`\sigma_t^2` (Song & Ermon, 2019).
+    """
+
+    def weight(path: Path, t: Tensor) -> Tensor:
+        (alpha, sigma), (a, b) = path(t), prediction(path, t)
+        return (alpha / (alpha * b - sigma * a)).square()
+
+    return weight
+
+
 def target(path: Path, prediction: Prediction, x: Data, eps: Data, t: Times) -> Data:
     r""":math:`y = a_t x + b_t \varepsilon`."""
     a, b = prediction(path, expand(t, x))

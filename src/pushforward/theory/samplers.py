@@ -12,7 +12,7 @@ the flow is :math:`d(x/\alpha) = \hat\varepsilon\,d(\sigma/\alpha)`. A step that
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -42,7 +42,12 @@ def ddim(
 
 @without_graph
 def ddpm(
-    denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None, *, variance: float = 0.0
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    c: Condition = None,
+    *,
+    variance: float | Callable[[Tensor, Tensor, Condition], Tensor] = 0.0,
 ) -> Iterator[Tensor]:
     r"""Ancestral sampling, NFE 1 (Ho et al., 2020).
 
@@ -51,17 +56,19 @@ def ddpm(
         \tilde\beta = \tfrac{\sigma_s^2}{\sigma_t^2}\beta
 
     ``variance`` is v: 0 is exact for data at one point, 1 for standard normal data; in between as
-    in Nichol & Dhariwal (2021). No noise is added in the step that ends at data.
+    in Nichol & Dhariwal (2021), a number or a function of (x_t, t, c), for each entry of a datum.
+    No noise is added in the step that ends at data.
     """
     for step in plan(denoiser, x, times, c):
         estimate = step.now(x)
+        v = variance(x, x.new_tensor(step.t), c) if callable(variance) else variance
         ratio = step.alpha_t / step.alpha_s * step.sigma_s / step.sigma_t
         # mu-tilde in terms of both posterior means: alpha_s x + sigma_s ratio eps
         x = torch.add(step.alpha_s * estimate.x, estimate.eps, alpha=step.sigma_s * ratio)
         if step.sigma_s:
             deviation = math.sqrt(max(1 - ratio**2, 0.0))
-            size = step.sigma_t**variance * step.sigma_s ** (1 - variance) * deviation
-            x = torch.add(x, torch.randn_like(x), alpha=size)
+            size = step.sigma_t**v * step.sigma_s ** (1 - v) * deviation
+            x = x + size * torch.randn_like(x)
         yield x
 
 

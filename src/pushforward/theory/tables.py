@@ -72,6 +72,10 @@ class DDPM(VariancePreserving):
     def spaced(self, count: int) -> Tensor:
         return _spaced(self, count).clone()
 
+    def grid(self, steps: int) -> Tensor:
+        """As `Path.grid`; T steps are the chain itself."""
+        return self.chain() if steps == self.steps else super().grid(steps)
+
     def chain(self) -> Tensor:
         """All times T/T, ..., 1/T, 0 of the table: the grid of ancestral sampling as trained."""
         return torch.arange(self.steps, -1, -1, dtype=torch.float64) / self.steps
@@ -105,6 +109,24 @@ class DDPM(VariancePreserving):
         a, b = torch.exp(-self.total[k - 1] / 2) * beta / now, torch.sqrt(1 - beta) * before / now
         a, b, variance = (expand(z.to(x), x) for z in (a, b, before / now * beta))
         return a * x + b * x_t, variance
+
+    def variance(self, k: Tensor | int, v: float | Tensor) -> Tensor:
+        r""":math:`\beta_k^v\,\tilde\beta_k^{1-v}` (Nichol & Dhariwal, 2021, eq. 15), in float64.
+
+        The model's variance of :math:`x_{k-1}` given :math:`x_k`: 1 is right for standard normal
+        data, 0 for a single point. The last step, whose :math:`\tilde\beta_1` is 0, has
+        :math:`\beta_1`.
+
+        Arguments:
+            k: Indices, ``()`` or ``(batch,)``.
+            v: A number, or one for each entry of each datum, ``(batch, *event)``.
+        """
+        k, beta = self.index(k), self.beta(k)
+        ratio = torch.expm1(-self.total[k - 1]) / torch.expm1(-self.total[k])
+        ratio = torch.where(k == 1, 1.0, ratio)
+        if isinstance(v, Tensor):
+            beta, ratio = (expand(z.to(v), v) for z in (beta, ratio))
+        return beta * ratio ** (1 - v)
 
     def index(self, k: Tensor | int) -> Tensor:
         """``k`` as an index of the table.

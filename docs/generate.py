@@ -1,0 +1,138 @@
+"""Write into the pages of the families what the code knows of them: ``python docs/generate.py``.
+
+``--check`` writes nothing and fails if a page is missing or out of date; ``--figures`` fits every
+family to eight Gaussians with its defaults and draws each, which takes ten minutes.
+"""
+
+import inspect
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from pushforward import families
+from pushforward.diffusion import Diffusion
+from pushforward.model import Event, GenerativeModel, Likelihood
+from pushforward.theory import samplers
+
+PAGES = Path(__file__).parent / "families"
+START, END = "<!-- facts -->", "<!-- end of facts -->"
+KINDS = {
+    Likelihood.EXACT: "exact",
+    Likelihood.ODE: "of the probability flow, up to its solver's tolerance",
+    Likelihood.LOWER_BOUND: "a lower bound",
+    Likelihood.NONE: "none: it can be sampled, not scored",
+}
+
+
+def model_of(name: str) -> GenerativeModel:
+    """A model of points in the plane with three classes."""
+    return families.build(name, Event((2,), 4))
+
+
+def abilities(model: GenerativeModel) -> list[str]:
+    """What a model can do beside sampling."""
+    own = type(model).complete is not GenerativeModel.complete
+    listed = [f"likelihood: {KINDS[model.likelihood]}", "conditions: classes, numbers, vectors"]
+    if callable(getattr(model, "encode", None)):
+        listed.append("latents: `encode`, `decode`, `reconstruct`")
+    if isinstance(model, Diffusion):
+        listed.append(f"samplers: {', '.join(f'`{s}`' for s in samplers.NAMES)}")
+        listed.append("guidance: `guidance=` (0 unconditional, 1 conditional)")
+    given = "a method of its own" if own else "importance resampling"
+    if model.likelihood is Likelihood.NONE and not own:
+        given = "the nearest of many draws"
+    listed.append(f"partly known data (`given=`): {given}")
+    players = [p for p in model.players() if p != "model"]
+    if players:
+        listed.append(f"players: {', '.join(players)}")
+    return listed
+
+
+def options(name: str) -> list[str]:
+    """A table of a family's options, from the docstring of its ``build``."""
+    taken = families.options(name)
+    if not taken:
+        return []
+    build = import_module(f"pushforward.families.{name}").build
+    text = inspect.getdoc(build) or ""
+    arguments = text.partition("Arguments:")[2].partition("Raises:")[0]
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", arguments, flags=re.M)
+    meaning = {key: " ".join(value.split()) for key, value in found}
+    rows = [f"| `{k}` | `{v!r}` | {meaning[k].replace('|', '/')} |" for k, v in taken.items()]
+    return ["", "| option | default | meaning |", "|---|---|---|", *rows]
+
+
+def facts(name: str) -> str:
+    """The generated part of a page."""
+    model = model_of(name)
+    recipe = ", ".join(f"{k} {v:g}" for k, v in model.recipe._asdict().items() if k != "betas")
+    lines = [f"- {fact}" for fact in abilities(model)]
+    if model.players():
+        lines.append(f"- training of points in the plane: {recipe}; each can be set")
+    figure = PAGES / "figures" / f"{name}.png"
+    if figure.exists():
+        lines += ["", f"![{name} fitted to eight Gaussians](figures/{name}.png)"]
+    return "\n".join(
+        [
+            START,
+            f"`pushforward fit DATA --family {name.replace('_', '-')}`",
+            "",
+            *lines,
+            *options(name),
+            "",
+            END,
+        ]
+    )
+
+
+def page(name: str) -> tuple[Path, str, str]:
+    """A family's page, its text, and what it should be."""
+    path = PAGES / f"{name}.md"
+    text = path.read_text() if path.exists() else f"# {name}\n\n{START}\n"
+    pattern = f"{START}(?:.*?{END})?"
+    if not re.search(pattern, text, flags=re.S):
+        raise SystemExit(f"{path.name} has no line {START}")
+    return path, text, re.sub(pattern, lambda _: facts(name), text, count=1, flags=re.S)
+
+
+def overview() -> str:
+    """A list of all pages."""
+    rows = [
+        f"| [{name}](families/{name}.md) | {families.summary(name)} "
+        f"| {model_of(name).likelihood.value} |"
+        for name in families.names()
+    ]
+    return "\n".join(
+        ["# The families", "", "| family | what it is | likelihood |", "|---|---|---|", *rows, ""]
+    )
+
+
+def draw() -> None:
+    """Fit every family and draw it."""
+    from pushforward.fitting import fit
+    from pushforward.report.figures import plot_run
+
+    (PAGES / "figures").mkdir(exist_ok=True)
+    for name in families.names():
+        print(name, flush=True)
+        plot_run(fit("8gaussians", name), PAGES / "figures" / f"{name}.png")
+
+
+def main() -> int:
+    """Write, or check."""
+    if "--figures" in sys.argv:
+        draw()
+    listing = PAGES.parent / "families.md"
+    wanted = [page(name) for name in families.names()]
+    wanted.append((listing, listing.read_text() if listing.exists() else "", overview()))
+    stale = [(path, new) for path, old, new in wanted if old != new or not path.exists()]
+    for path, new in stale:
+        print(f"{'out of date' if '--check' in sys.argv else 'written'}: {path.name}")
+        if "--check" not in sys.argv:
+            path.write_text(new)
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

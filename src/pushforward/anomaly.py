@@ -1,0 +1,133 @@
+r"""Anomaly scores from a fitted density: larger is stranger.
+
+The density alone misleads in many dimensions: at the mode of :math:`\mathcal N(0, I_{100})` the
+log-density is 7 standard deviations above that of a typical draw, and flows give smooth images a
+higher density than the images they were trained on (Nalisnick et al., 2019). Three scores:
+
+- *density*, :math:`-\log p(x)`: right against alternatives spread evenly, in few dimensions.
+- *typicality*, :math:`|-\log p(x) - H|` with H the mean of :math:`-\log p` over draws of the
+  model: what is too likely is strange too.
+- *ratio*, :math:`\log g(x) - \log p(x)` with a Gaussian g of the model's own mean and covariance:
+  what the model has learnt beyond them decides (Ren et al., 2019).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .errors import UsageError
+from .families import gaussian
+from .model import Event
+from .places import device_of
+
+if TYPE_CHECKING:
+    from .fitted import FittedModel
+
+DRAWS = 2000  # of the model, where it serves as its own reference
+
+
+class Flags(NamedTuple):
+    """Which data are anomalies.
+
+    Arguments:
+        score: The anomaly score of each datum.
+        flagged: Whether it is above the threshold.
+        threshold: The score that the stated part of the reference exceeds.
+    """
+
+    score: np.ndarray
+    flagged: np.ndarray
+    threshold: float
+
+
+def density(fitted: "FittedModel", x: Any, y: Any, seed: int) -> np.ndarray:
+    r""":math:`-\log p(x)` in nats."""
+    return -fitted.log_prob(x, y, seed=seed)
+
+
+def typicality(fitted: "FittedModel", x: Any, y: Any, seed: int) -> np.ndarray:
+    r""":math:`|-\log p(x) - H|` in nats, H estimated from draws of the model."""
+    drawn, c = own(fitted, y, seed)
+    entropy = density(fitted, drawn, c, seed).mean()
+    return np.abs(density(fitted, x, y, seed) - entropy)
+
+
+def ratio(fitted: "FittedModel", x: Any, y: Any, seed: int) -> np.ndarray:
+    r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to draws of the model."""
+    where, rows = device_of(fitted.model), fitted.schema.validate(own(fitted, y, seed)[0])
+    z, _ = fitted.transform.forward(torch.as_tensor(rows))
+    law = gaussian.build(Event(fitted.schema.event)).to(where)
+    law.prepare(z.to(where, torch.get_default_dtype()))
+    plain = replace(fitted, model=law)
+    return plain.log_prob(x, y, seed=seed) - fitted.log_prob(x, y, seed=seed)
+
+
+SCORES: dict[str, Callable[..., np.ndarray]] = {
+    "density": density,
+    "typicality": typicality,
+    "ratio": ratio,
+}
+
+
+def score(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.ndarray:
+    """The anomaly score by the method's name.
+
+    Raises:
+        UsageError: If there is no such method.
+        NoLikelihood: If the family has no density.
+    """
+    if method not in SCORES:
+        raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
+    return SCORES[method](fitted, x, y, seed)
+
+
+def flag(
+    fitted: "FittedModel",
+    x: Any,
+    y: Any,
+    *,
+    rate: float,
+    reference: Any,
+    method: str,
+    seed: int,
+) -> Flags:
+    """Flag what scores higher than all but the part ``rate`` of the reference.
+
+    Arguments:
+        fitted: The model.
+        x: Data.
+        y: Their conditions.
+        rate: The part of ordinary data that may be flagged by mistake.
+        reference: Ordinary data that the model was not fitted to; without them the model's own
+            draws stand in, and the rate is right only as far as the model is.
+        method: One of `SCORES`.
+        seed: Of what is random.
+    """
+    if not 0 < rate < 1:
+        raise UsageError(f"the rate of flags is {rate}; it lies between 0 and 1, for instance 0.01")
+    ordinary, c = own(fitted, y, seed + 1) if reference is None else (reference, None)
+    usual = score(fitted, ordinary, c, method, seed)
+    found = score(fitted, x, y, method, seed)
+    # of n scores the k-th largest with k = rate (n + 1), so that a new one exceeds it so often
+    threshold = float(np.quantile(usual, 1 - rate, method="weibull"))
+    return Flags(found, found > threshold, threshold)
+
+
+def own(fitted: "FittedModel", y: Any, seed: int) -> tuple[Any, Any]:
+    """Draws of the model, for the given conditions in turn, and these."""
+    if y is not None and np.ndim(y):
+        y = np.asarray(y)[np.arange(DRAWS) % len(y)]
+    return fitted.sample(DRAWS, y, seed=seed), y
+
+
+def auroc(scores: np.ndarray, anomalous: np.ndarray) -> float:
+    r""":math:`P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x))` for an anomaly x' and an ordinary x."""
+    from scipy.stats import rankdata
+
+    ranks, k = rankdata(scores), int(anomalous.sum())
+    if not 0 < k < len(scores):
+        raise UsageError("labels must name both anomalies and ordinary data")
+    return float((ranks[anomalous].sum() - k * (k + 1) / 2) / (k * (len(scores) - k)))

@@ -1,0 +1,60 @@
+"""``anomalies``: which data a fitted model finds strange."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .application import Device, Json, RunFolder, Seed, Source, app, show
+
+
+@app.command()
+def anomalies(
+    run: RunFolder,
+    data: Source,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="One row a datum.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="density, typicality (many columns) or ratio.")
+    ] = "density",
+    flag: Annotated[
+        float, typer.Option(help="The part of ordinary data that may be flagged by mistake.")
+    ] = 0.01,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Ordinary data, not fitted to, to set the threshold."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="0 or 1 for each datum: 1 is an anomaly."),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score how strange each datum is, and flag the strangest at a calibrated rate."""
+    from ..anomaly import auroc
+    from ..data import reading
+    from ..fitted import load
+
+    if out is not None:
+        reading.writable(out)
+    model = load(run, device=device)
+    rows, truth = reading.apart(data, labels)
+    found = model.flag(rows, rate=flag, reference=reference, method=method, seed=seed)
+    if out is not None:
+        columns = {"anomaly_score": found.score, "flagged": found.flagged.astype(int)}
+        reading.write(out, columns)
+    area = None if truth is None else auroc(found.score, truth)
+    result: dict[str, Any] = {"rows": len(found.score), "flagged": int(found.flagged.sum())}
+    result |= {"threshold": found.threshold, "rate": flag, "method": method, "auroc": area}
+    result |= {"reference": reference or "the model's own draws", "file": str(out) if out else None}
+    area_text = "" if area is None else f"\narea under the ROC curve {area:.4f}"
+    show(
+        result,
+        as_json,
+        f"{result['flagged']} of {result['rows']} rows score above {found.threshold:.4g} nats "
+        f"({method}), which {flag:.2%} of {result['reference']} do{area_text}"
+        + (f"\nscores: {out}" if out else ""),
+    )

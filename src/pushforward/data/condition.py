@@ -1,0 +1,109 @@
+"""Conditions: raw ones as vectors and back, and the law of those seen in training."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from .sources import as_vector, listing, show
+
+Label = str | bool | int
+SEEN = 1000  # conditions that a model remembers
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How ``y`` becomes a vector: classes in one-hot entries, or numbers standardised.
+
+    Arguments:
+        column: The column that it was taken from, or None.
+        labels: The classes; empty for numbers.
+        mean: The mean of each number; empty for classes.
+        scale: The standard deviation of each number.
+        dtype: The type of the column as its own library spells it.
+        place: Where it stood among the columns of a table; -1 if samples do not carry it.
+    """
+
+    column: str | None = None
+    labels: tuple[Label, ...] = ()
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    dtype: str = ""
+    place: int = -1
+
+    @property
+    def length(self) -> int:
+        """Entries of the vector beside the first."""
+        return len(self.labels) or len(self.mean)
+
+    def typed(self, word: str) -> Any:
+        """A condition that was typed as a word: classes stay text, numbers become numbers.
+
+        Raises:
+            DataError: If it must be a number and is not.
+        """
+        if self.labels:
+            return word
+        try:
+            return [float(part) for part in word.split(",")]
+        except ValueError as error:
+            raise DataError(f"the condition must be numbers, not {show(word, 40)!r}") from error
+
+    def encode(self, y: Any) -> np.ndarray:
+        """The entries after the first, shape (n, length); a single condition gives one row."""
+        return self._one_hot(y) if self.labels else self._standardise(y)
+
+    def decode(self, c: np.ndarray) -> np.ndarray:
+        """The inverse of `encode` for rows with their first entry."""
+        if self.labels:
+            values = np.empty(len(c), object)
+            values[:] = [self.labels[i] for i in c[:, 1:].argmax(1)]
+            return np.array(values.tolist()) if len({type(v) for v in self.labels}) == 1 else values
+        values = c[:, 1:] * self.scale + self.mean
+        digits = 14 - np.ceil(np.log10(np.abs(values).max(initial=1e-300))).astype(int)
+        values = np.round(values, max(int(digits), 0))
+        return values[:, 0] if len(self.mean) == 1 else values
+
+    def _one_hot(self, y: Any) -> np.ndarray:
+        index = {str(label): i for i, label in enumerate(self.labels)}
+        index |= {str(b).lower(): index[str(b)] for b in self.labels if isinstance(b, bool)}
+        keys = [str(plain(v)) for v in np.atleast_1d(as_vector(y)).ravel()]
+        unknown = sorted({k for k in keys if k not in index})
+        if unknown:
+            raise DataError(
+                f"no class is called {show(unknown[0], 40)!r}; choose from {listing(self.labels)}"
+            )
+        return np.eye(len(self.labels))[[index[k] for k in keys]]
+
+    def _standardise(self, y: Any) -> np.ndarray:
+        try:
+            values = np.asarray(as_vector(y), dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the condition must be numbers, not {show(y, 40)!r}") from error
+        k = len(self.mean)
+        if values.size % k or (values.ndim > 1 and values.shape[-1] != k):
+            raise DataError(f"a condition has {k} numbers; got an array of shape {values.shape}")
+        if not np.isfinite(values).all():
+            raise DataError("the condition holds values that are not finite; remove them")
+        return (values.reshape(-1, k) - self.mean) / self.scale
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own, and a whole number as an integer."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def law(c: np.ndarray, most: int = SEEN) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows among condition vectors and their frequencies, thinned if they are many."""
+    rows, counts = np.unique(c, axis=0, return_counts=True)
+    return thin(rows, counts / counts.sum(), most)
+
+
+def thin(rows: np.ndarray, weights: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many rows, in equal steps of the total weight: quantiles, for a single number."""
+    if len(rows) <= most:
+        return rows, weights
+    at = np.searchsorted(np.cumsum(weights), (np.arange(most) + 0.5) / most)
+    return rows[np.minimum(at, len(rows) - 1)], np.full(most, 1 / most)

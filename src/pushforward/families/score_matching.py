@@ -1,0 +1,197 @@
+r"""Score matching without noise (Hyvärinen, 2005): an energy, sampled by Langevin dynamics.
+
+The model is :math:`p_\theta(x) \propto e^{-E_\theta(x)}`, whose score :math:`s_\theta = -\nabla
+E_\theta` does not depend on the unknown constant. It is fitted without the score of the data, by
+
+.. math:: \mathbb E_p\,[\operatorname{tr}\nabla s_\theta + \tfrac12\|s_\theta\|^2]
+    = \tfrac12\,\mathbb E_p\|s_\theta - \nabla\log p\|^2 - \text{const}
+
+with the trace exact, or along random directions (sliced, Song et al., 2019), or replaced by noise
+(denoising, Vincent, 2011). Where there are no data nothing is learnt, and the weights of separate
+modes are not seen: that is what the levels of noise of `ncsn` are for.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..networks.mlp import Perceptron
+from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
+from ..theory import score_matching
+from ..theory.langevin import mala, stable_step, ula
+from ..theory.ode import last
+from . import one_of
+
+Energy = Callable[..., PerDatum]  # of x and c
+
+STAGES = 4  # of a chain: the curvature, and so the step, is measured where each begins
+MEASURED = 256  # chains at which it is measured
+
+
+def sliced(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+    """Sliced score matching with reduced variance, one direction of signs."""
+    return score_matching.sliced_reduced(score, x, score_matching.signs(1, x))
+
+
+def implicit(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+    """The exact trace."""
+    return score_matching.implicit(score, x)
+
+
+def denoising(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+    """One level of noise, times its variance so that the loss has a scale."""
+    return noise**2 * score_matching.denoising(score, x, torch.randn_like(x), noise)
+
+
+OBJECTIVES = {"sliced": sliced, "implicit": implicit, "denoising": denoising}
+
+
+class ScoreMatching(GenerativeModel):
+    r"""An energy-based model :math:`E_\theta(x) = \tfrac12\|x\|^2 - f_\theta(x)`.
+
+    Arguments:
+        net: f, which maps ``(batch, *event)`` and ``(batch, condition)`` to ``(batch, 1)``.
+        event_shape: The shape of one datum.
+        objective: The loss of a score on data, with the level of noise that only denoising uses.
+        noise: That level.
+        steps: Steps of the sampler.
+        dropout: How often the condition is hidden in training, for guidance.
+    """
+
+    likelihood = Likelihood.NONE
+    recipe = Recipe(steps=2500, batch=512, lr=2e-3)
+
+    def __init__(
+        self,
+        net: nn.Module,
+        event_shape: tuple[int, ...],
+        *,
+        objective: Callable[[score_matching.Score, Data, float], PerDatum] = sliced,
+        noise: float = 0.1,
+        steps: int = 200,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.net, self.event_shape, self.objective = net, event_shape, objective
+        self.noise_level, self.steps, self.dropout = noise, steps, dropout
+
+    def energy(self, x: Data, c: Condition = None) -> PerDatum:
+        r""":math:`E = -\log p` up to an unknown constant, in nats."""
+        return sum_event(x.square()) / 2 - self.net(x, c).squeeze(1)
+
+    def score(self, x: Data, c: Condition = None) -> Data:
+        r""":math:`-\nabla E`, with a graph if gradients are on."""
+        return slope(partial(self.energy, c=c), x)
+
+    def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        """Score matching by the chosen objective."""
+        if c is not None and self.training:
+            c = c * (torch.rand_like(c[:, :1]) >= self.dropout)
+        return {"score": self.objective(lambda x: self.score(x, c), x, self.noise_level).mean()}
+
+    def guided(self, guidance: float) -> Energy:
+        """The energy under guidance: 0 is unconditional, 1 conditional."""
+        if guidance == 1:
+            return self.energy
+
+        def energy(x: Data, c: Condition) -> PerDatum:
+            free = self.energy(x, None if c is None else torch.zeros_like(c))
+            return torch.lerp(free, self.energy(x, c), guidance)
+
+        return energy
+
+    def sample(
+        self,
+        n: int,
+        c: Condition = None,
+        *,
+        sampler: str = "mala",
+        steps: int | None = None,
+        h: float | None = None,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Run a chain from standard normal noise for each datum.
+
+        Arguments:
+            n: How many.
+            c: The condition of each.
+            sampler: "mala", whose law is the model's, or "ula", which is faster and biased.
+            steps: Steps of the chain.
+            h: The step; by default half of the limit of stability, where the chains are.
+            guidance: 0 is unconditional, 1 conditional, and above 1 extrapolates.
+
+        Raises:
+            UsageError: If h is beyond the limit of stability.
+        """
+        run, count = one_of("sampler", sampler, CHAINS), steps or self.steps
+        with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
+            energy, x = self.guided(guidance), self.noise(n, *self.event_shape)
+            c = None if c is None else c.clone()
+            for part in stages(count):
+                few = None if c is None else c[:MEASURED]
+                step = stable_step(partial(slope, partial(energy, c=few)), x[:MEASURED], h)
+                x = last(run(partial(energy, c=c), x, step, part))
+        return x
+
+    @property
+    def nfe(self) -> int:
+        return self.steps
+
+
+def slope(energy: Callable[[Data], PerDatum], x: Data) -> Data:
+    r""":math:`-\nabla E`, with a graph if gradients are on."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        return torch.autograd.grad(-energy(x).sum(), x, create_graph=graph)[0]
+
+
+def stages(steps: int) -> list[int]:
+    """The steps of each part of a chain: at most four parts, none empty."""
+    edges = torch.linspace(0, steps, min(steps, STAGES) + 1).long()
+    return edges.diff().tolist()
+
+
+def adjusted(energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int) -> Iterator[Data]:
+    """MALA's states."""
+    states = mala(lambda x: -energy(x), partial(slope, energy), x, h, steps)
+    return (x for x, _ in states)
+
+
+def unadjusted(energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int) -> Iterator[Data]:
+    """ULA's states."""
+    return ula(partial(slope, energy), x, h, steps)
+
+
+CHAINS = {"mala": adjusted, "ula": unadjusted}
+
+
+def build(
+    event: Event,
+    *,
+    width: int = 64,
+    depth: int = 3,
+    waves: int = 0,
+    objective: str = "sliced",
+    noise: float = 0.1,
+    steps: int = 200,
+) -> ScoreMatching:
+    """Build the model.
+
+    Arguments:
+        event: What the data look like.
+        width: Units in each hidden layer.
+        depth: Hidden layers.
+        waves: Random waves of the data as inputs, for modes much narrower than the data.
+        objective: "sliced", "implicit" (the exact trace: slow in many dimensions), or "denoising",
+            which learns the data blurred by ``noise``.
+        noise: The deviation of that blur, in standard deviations of the data.
+        steps: Steps of the sampler's chains.
+    """
+    net = Perceptron(math.prod(event.shape), event.condition, 1, [width] * depth, waves=waves)
+    loss = one_of("objective", objective, OBJECTIVES)
+    return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=steps)

@@ -1,0 +1,77 @@
+r"""Wasserstein GAN with weight clipping (Arjovsky et al., 2017, Algorithm 1).
+
+.. math:: \min_G \max_{|w| \le c}\; \mathbb E_p f_w(x) - \mathbb E f_w(G(z))
+
+After each step of the critic all its parameters are put back into :math:`[-c, c]`. That bounds its
+Lipschitz constant by some :math:`K`, which is not known, and reaches only part of the functions of
+slope :math:`K`: the recorded ``minus_critic_gap`` is at least :math:`-K\,W_1`, in units that belong
+to this network. The paper takes RMSprop; here it is AdamW without momentum or decay, which is
+RMSprop with a correction of the first steps.
+"""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from ..model import Event, Recipe
+from ..shapes import Data, PerDatum, Scalar
+from ..theory.adversarial import Critic, critic_gap
+from .gan import Adversarial, latent_for, networks
+
+
+def wasserstein(critic: Critic, real: Data, fake: Data) -> dict[str, Scalar]:
+    """Minus the critic's gap."""
+    return {"minus_critic_gap": -critic_gap(critic(real), critic(fake))}
+
+
+def potential(fake: PerDatum) -> Scalar:
+    r"""The generator's loss, :math:`-\mathbb E f(G(z))`."""
+    return -fake.mean()
+
+
+def gap(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
+    """The critic's gap: on fresh data it shows how much of the gap in training was learned."""
+    return {"critic_gap": critic_gap(real, fake)}
+
+
+@torch.no_grad()
+def clip(critic: nn.Module, limit: float) -> None:
+    """Put all parameters back into [-limit, limit], in place."""
+    for parameter in critic.parameters():
+        parameter.clamp_(-limit, limit)
+
+
+def build(
+    event: Event,
+    *,
+    latent: int = 0,
+    width: int = 128,
+    critic: int = 0,
+    depth: int = 3,
+    limit: float = 0.1,
+    critic_steps: int = 5,
+) -> Adversarial:
+    """A Wasserstein GAN of two perceptrons whose critic has clipped weights.
+
+    Arguments:
+        event: The kind of data.
+        latent: The length of the noise, 0 to choose it from the data.
+        width: Units in each hidden layer of the generator.
+        critic: Units in each hidden layer of the critic, 0 to choose them from the data.
+        depth: Hidden layers of the generator.
+        limit: The largest absolute value of the critic's weights, the paper's c.
+        critic_steps: Steps of the critic for each of the generator.
+    """
+    latent = latent_for(event, latent)
+    return Adversarial(
+        *networks(event, latent, width, critic, depth, critic_waves=0),
+        event.shape,
+        latent,
+        critic_loss=wasserstein,
+        generator_loss=potential,
+        verdict=gap,
+        critic_steps=critic_steps,
+        recipe=Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0),
+        constrain=partial(clip, limit=limit),
+    )

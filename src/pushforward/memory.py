@@ -1,0 +1,50 @@
+"""What fits into this machine's memory, asked before it is taken."""
+
+import math
+import os
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .errors import UsageError
+
+TIMES = 20  # bytes a parameter takes in training: itself, its gradient, two moments, the average
+
+
+def physical() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def demand(bytes_: int | float, what: str, remedy: str) -> None:
+    """Refuse what is sure not to fit.
+
+    Raises:
+        UsageError: If more is asked for than the machine has.
+    """
+    if bytes_ > physical():
+        raise UsageError(
+            f"{what} would take {bytes_ / 2**30:,.0f} GiB of memory and this machine has "
+            f"{physical() / 2**30:,.0f}; {remedy}"
+        )
+
+
+class Watch(TorchDispatchMode):
+    """Refuses to allocate the weights of a model that could not be trained here.
+
+    Example:
+        >>> with Watch("this model", "lower width"):
+        ...     net = nn.Linear(10**6, 10**6)
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__()
+        self.what, self.remedy, self.count = what, remedy, 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if function.__name__ == "empty.memory_format":
+            self.count += math.prod(args[0])
+            demand(TIMES * self.count, self.what, self.remedy)
+        return function(*args, **(kwargs or {}))

@@ -1,0 +1,110 @@
+"""Options of a function, checked against its annotations before it is called."""
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from .errors import UsageError
+
+LARGEST = 10**6  # no count in this library is larger
+NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
+PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
+def of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The options that a function takes, with their defaults."""
+    return {
+        p.name: p.default
+        for p in inspect.signature(function).parameters.values()
+        if p.default is not p.empty and p.name not in NOT_OPTIONS
+    }
+
+
+@cache
+def kinds(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """The types that each option may have."""
+    hints = get_type_hints(getattr(function, "__func__", function))
+    return {
+        name: get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        for name, hint in hints.items()
+    }
+
+
+def check(
+    function: Callable[..., Any], given: dict[str, Any], owner: str, *, least: int = 1
+) -> None:
+    """Refuse an option that does not exist or has no sense, instead of failing later.
+
+    A count is at least 1 where its default is, and no other number is negative where its default
+    is not.
+
+    Arguments:
+        function: What will be called with the options; further ones are let through if it takes
+            any.
+        given: The options.
+        owner: What the message calls the function.
+        least: The smallest count where the default is None.
+
+    Raises:
+        UsageError: If an option does not exist or has no sense.
+    """
+    known = of(function)
+    anything = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+    for name, value in given.items():
+        if name in known:
+            sensible(name, value, known[name], kinds(function)[name], least)
+        elif name in ("condition", "label", "labels"):
+            raise UsageError(f"{owner} has no option {name!r}: the condition is called y")
+        elif not anything:
+            takes = ", ".join(known) or "none"
+            raise UsageError(f"{owner} cannot honour the option {name!r}; it takes {takes}")
+
+
+def sensible(name: str, value: Any, default: Any, types: tuple[Any, ...], least: int) -> None:
+    """Check one option against its annotation and its default.
+
+    Raises:
+        UsageError: If it has no sense.
+    """
+    if value is default or (value is None and NoneType in types):
+        return
+    if type(value) in (list, tuple) and any(hasattr(t, "__origin__") for t in types):
+        return  # whoever takes a sequence checks it
+    plain = [t for t in types if t in PLAIN]
+    if not fits(value, plain) and not (callable(value) and len(plain) < len(types)):
+        wanted = " or ".join(PLAIN[t] for t in plain) or f"of the kind of {default}"
+        raise UsageError(f"{name} is {str(value)[:40]!r}; it must be {wanted}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        within(name, value, default, least)
+
+
+def positive(name: str, value: Any) -> None:
+    """Check an amount of time, which may be None.
+
+    Raises:
+        UsageError: If it is not a positive number.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and 0 < value < math.inf):
+        raise UsageError(f"{name} is {str(value)[:40]}; it must be positive")
+
+
+def fits(value: Any, plain: list[Any]) -> bool:
+    """Whether a value is of one of these types; a whole number is also a number."""
+    if isinstance(value, bool):
+        return bool in plain
+    return isinstance(value, tuple(plain)) or (isinstance(value, int) and float in plain)
+
+
+def within(name: str, value: int | float, default: Any, least: int) -> None:
+    """Check the range of a number."""
+    count = isinstance(value, int) and not isinstance(default, float)
+    low: int | float = -math.inf if default is not None and default < 0 else 0
+    if count and (default is None or default >= 0):
+        low = least if default is None else min(1, default)
+    high = LARGEST if count else 1e12
+    if not low <= value <= high or not math.isfinite(value):
+        raise UsageError(f"{name} is {value}; it must be from {low} to {high:,.0f}")

@@ -1,0 +1,52 @@
+r"""Mode collapse without knowing the modes: which parts of the data do samples reach?
+
+Real rows are cut into cells by k-means; a cell is kept if its share of the generated rows is at
+least a tenth of its share of the real ones (after the bins of Richardson and Weiss, 2018). The
+statistic is the real mass in kept cells: 1 for equal laws, whatever they are, and :math:`m/K` for a
+generator that knows :math:`m` of :math:`K` equal modes. Unlike coverage by nearest neighbours it
+bears samples that are blurred by less than a cell.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLLAPSE = 0.8  # of the modes or of the mass: seven of eight are above it, six are below
+SHARE = 0.1  # of the rows it should have: with fewer a cell counts as lost
+CELLS, ROWS = 16, 20  # at most so many cells, of at least so many rows: fewer say nothing
+
+
+def is_collapsed(kept: float) -> bool:
+    """The alarm: no more than four fifths of the modes, or of the real mass, are kept."""
+    return kept <= COLLAPSE
+
+
+def cells_for(n: int) -> int:
+    """How many cells ``n`` real rows can fill."""
+    return min(CELLS, n // ROWS)
+
+
+def partition(real: NDArray[Any], k: int, *, seed: int = 0) -> Any:
+    """Real rows ``(n, d)`` in ``k`` cells, as scikit-learn's fitted k-means."""
+    from sklearn.cluster import KMeans
+
+    return KMeans(k, n_init=3, random_state=seed).fit(real)
+
+
+def kept_cells(real: NDArray[Any], generated: NDArray[Any]) -> float:
+    """From the cells' numbers of two sets of rows: the real mass in cells that are kept."""
+    k = int(max(real.max(), generated.max())) + 1
+    p, q = (np.bincount(c.astype(int).ravel(), minlength=k) for c in (real, generated))
+    kept = q / len(generated) >= SHARE * p / len(real)
+    return float(p[kept].sum() / len(real))
+
+
+def mode_coverage(real: NDArray[Any], generated: NDArray[Any]) -> float:
+    """Fraction of real rows in cells that generated rows keep; from 20 real rows on.
+
+    At 0.8 or less modes are missing. With 1,000 rows of each, six modes of eight are at 0.75 with a
+    standard error of 0.014, seven at 0.875.
+    """
+    cells = partition(real, cells_for(len(real)))
+    return kept_cells(cells.labels_, cells.predict(generated))

@@ -1,0 +1,90 @@
+r"""Score matching: regression on :math:`\nabla\log p` of which nobody knows the target.
+
+.. math::
+    J_{ESM} = \tfrac12\,\mathbb E_p\,\|s(x) - \nabla\log p(x)\|^2
+    = \underbrace{\mathbb E_p[\operatorname{tr}\nabla s + \tfrac12\|s\|^2]}_{J_{ISM}}
+    + \tfrac12\,\mathbb E_p\|\nabla\log p\|^2
+
+by Stein's identity :math:`\mathbb E_p[s\cdot\nabla\log p + \nabla\cdot s] = 0`: the implicit loss
+needs data alone. Directions estimate the trace, and noise replaces it: the denoising loss is the
+explicit one of the *blurred* law and a constant. Losses are halves of squared errors summed over
+the entries of a datum, one value per datum, and can be differentiated.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..shapes import Data, PerDatum, sum_event
+from .densities import divergence, estimated_divergence
+from .targets import Gaussian
+
+Score = Callable[[Data], Data]
+
+
+def explicit(score: Score, truth: Score, x: Data) -> PerDatum:
+    r""":math:`\tfrac12\|s(x) - \nabla\log p(x)\|^2`, where the score of the data is known."""
+    return sum_event((score(x) - truth(x)).square()) / 2
+
+
+def implicit(score: Score, x: Data) -> PerDatum:
+    r""":math:`\operatorname{tr}\nabla s(x) + \tfrac12\|s(x)\|^2` (Hyvärinen, 2005).
+
+    The trace is exact and takes d backward passes.
+    """
+    s, trace = divergence(lambda x, _: score(x), x, x.new_zeros(()), create_graph=True)
+    return trace + sum_event(s.square()) / 2
+
+
+def sliced(score: Score, x: Data, directions: Tensor) -> PerDatum:
+    r""":math:`v^\top\nabla s(x)\,v + \tfrac12(v^\top s(x))^2`, the mean over v (Song et al., 2019).
+
+    Its mean is that of `implicit` for directions with :math:`\mathbb E\,vv^\top = I`.
+
+    Arguments:
+        score: The model.
+        x: Data.
+        directions: One or more for each datum, ``(count, batch, *event)``.
+    """
+    s, traces = estimated_divergence(
+        lambda x, _: score(x), x, x.new_zeros(()), directions, create_graph=True
+    )
+    along = (directions * s).flatten(2).sum(2).mT
+    return (traces + along.square() / 2).mean(1)
+
+
+def sliced_reduced(score: Score, x: Data, directions: Tensor) -> PerDatum:
+    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`, `sliced` with less variance.
+
+    It is `implicit` with Hutchinson's estimate of the trace.
+    """
+    s, traces = estimated_divergence(
+        lambda x, _: score(x), x, x.new_zeros(()), directions, create_graph=True
+    )
+    return traces.mean(1) + sum_event(s.square()) / 2
+
+
+def denoising(score: Score, x: Data, eps: Data, sigma: float) -> PerDatum:
+    r""":math:`\tfrac12\|s(x + \sigma\varepsilon) + \varepsilon/\sigma\|^2` (Vincent, 2011).
+
+    Its optimum is the score of the data blurred by :math:`\sigma`, not that of the data.
+    """
+    return sum_event((score(x + sigma * eps) + eps / sigma).square()) / 2
+
+
+def signs(count: int, x: Data) -> Tensor:
+    """Rademacher directions for each datum, ``(count, batch, *event)``: the least variance."""
+    return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1
+
+
+def fisher_divergence(p: Gaussian, q: Gaussian) -> float:
+    r""":math:`\mathbb E_p\|\nabla\log p - \nabla\log q\|^2` between two Gaussians.
+
+    .. math:: \operatorname{tr}(B\Sigma_p B) + \|\Sigma_q^{-1}(m_p - m_q)\|^2, \qquad
+        B = \Sigma_q^{-1} - \Sigma_p^{-1}
+    """
+    precision = torch.linalg.inv(q.covariance)
+    B = precision - torch.linalg.inv(p.covariance)
+    offset = precision @ (p.mean - q.mean)
+    return float((B @ p.covariance @ B).trace() + offset @ offset)

@@ -1,0 +1,107 @@
+"""Anomaly scores against what can be computed for Gaussians in closed form."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2, norm
+
+from pushforward.anomaly import auroc
+from pushforward.errors import NoLikelihood, UsageError
+from pushforward.fitting import fit
+
+
+def normal(n, d, seed):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A Gaussian in 100 dimensions."""
+    return fit(normal(20_000, 100, 0), "gaussian", progress=False)
+
+
+def test_the_mode_is_the_least_strange_by_density_and_very_strange_by_typicality(wide):
+    """-log p of a draw has mean d/2 log 2 pi e and deviation sqrt(d/2); the mode lies d/2 below."""
+    ordinary, mode = normal(500, 100, 1), np.zeros((1, 100))
+    assert wide.anomaly_score(mode)[0] < wide.anomaly_score(ordinary).min()
+    score = wide.anomaly_score(mode, method="typicality")[0]
+    assert score == pytest.approx(50, abs=1.5)
+    usual = wide.anomaly_score(ordinary, method="typicality")
+    expected = math.sqrt(100 / 2) * math.sqrt(2 / math.pi)  # the mean of |N(0, d/2)|
+    assert usual.mean() == pytest.approx(expected, abs=5 * usual.std() / 500**0.5 + 0.2)
+
+
+def test_the_ratio_of_a_gaussian_to_itself_is_nothing(wide):
+    """The baseline is fitted to 2,000 draws: d(d + 3)/4n = 1.3 nats a datum of error on average."""
+    scores = wide.anomaly_score(normal(200, 100, 2), method="ratio")
+    assert abs(scores.mean()) < 2.0
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_stated_part_of_ordinary_data_is_flagged(own):
+    """A binomial of 20,000 data, with the error of the threshold: 4 standard errors of both."""
+    model = fit(normal(50_000, 2, 0), "gaussian", progress=False)
+    reference = None if own else normal(2000, 2, 3)
+    flags = model.flag(normal(20_000, 2, 4), rate=0.05, reference=reference)
+    error = math.sqrt(0.05 * 0.95 * (1 / 20_000 + 1 / 2000))
+    assert abs(flags.flagged.mean() - 0.05) < 4 * error
+    threshold = chi2(2).ppf(0.95) / 2 + math.log(2 * math.pi)
+    assert flags.threshold == pytest.approx(threshold, abs=0.25)
+
+
+def test_area_under_the_curve_is_that_of_two_gaussians():
+    r"""For N(0, 1) and N(m, 1) it is :math:`\Phi(m/\sqrt2)`; ties count half."""
+    n, m = 20_000, 1.0
+    scores = np.concatenate([normal(n, 1, 0)[:, 0], m + normal(n, 1, 1)[:, 0]])
+    truth = np.arange(2 * n) >= n
+    assert auroc(scores, truth) == pytest.approx(norm.cdf(m / math.sqrt(2)), abs=0.015)
+    assert auroc(np.zeros(10), np.arange(10) < 3) == 0.5
+    with pytest.raises(UsageError, match="both anomalies and ordinary"):
+        auroc(scores, truth & False)
+
+
+def test_conditional_models_flag_within_the_condition():
+    """A datum ordinary for one class is strange for the other."""
+    x, label = normal(4000, 2, 0), np.arange(4000) % 2
+    model = fit(x + 6 * label[:, None], "gaussian", label, progress=False)
+    point = np.array([[6.0, 6.0]])
+    assert not model.flag(point, 1, rate=0.01).flagged[0]
+    assert model.flag(point, 0, rate=0.01).flagged[0]
+
+
+def test_wrong_requests_are_refused():
+    model = fit(normal(50, 2, 0), "gaussian", progress=False)
+    with pytest.raises(UsageError, match="no anomaly score is called 'mahalanobis'"):
+        model.anomaly_score(np.zeros((1, 2)), method="mahalanobis")
+    with pytest.raises(UsageError, match="rate of flags is 1.5"):
+        model.flag(np.zeros((1, 2)), rate=1.5)
+    game = fit(normal(50, 2, 0), "gan", steps=1, progress=False)
+    with pytest.raises(NoLikelihood):
+        game.anomaly_score(np.zeros((1, 2)))
+
+
+def test_the_command_line_flags_and_judges(tmp_path, monkeypatch, capsys):
+    from pushforward.cli import main
+
+    def code(command):
+        with pytest.raises(SystemExit) as stopped:
+            main(command.split())
+        return stopped.value.code
+
+    monkeypatch.chdir(tmp_path)
+    x = np.concatenate([normal(300, 2, 1), 6 + normal(30, 2, 2)])
+    table = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "odd": (np.arange(330) >= 300).astype(int)})
+    table.to_csv("mixed.csv", index=False)
+    fit(table[["a", "b"]][:300], "gaussian", out="run", progress=False)
+    command = "anomalies run mixed.csv --labels odd --flag 0.02 --json -o scores.csv"
+    assert code(command) == 0
+    import json
+
+    result = json.loads(capsys.readouterr().out)
+    assert result["auroc"] > 0.99 and 30 <= result["flagged"] <= 45
+    scores = pd.read_csv("scores.csv")
+    assert scores["flagged"].sum() == result["flagged"]
+    assert ((scores["anomaly_score"] > result["threshold"]) == scores["flagged"]).all()
+    assert code("anomalies run mixed.csv --labels a") == 2

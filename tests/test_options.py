@@ -1,0 +1,94 @@
+"""Options are checked against annotations and defaults before a function sees them."""
+
+import pytest
+import torch
+from torch import nn
+
+from pushforward import families
+from pushforward.errors import UsageError
+from pushforward.memory import Watch, physical
+from pushforward.model import Event
+from pushforward.options import check, of
+
+
+def function(
+    x,
+    *,
+    count: int = 3,
+    none: int | None = None,
+    zero: int = 0,
+    scale: float = 1.0,
+    signed: float = -1.0,
+    flag: bool = False,
+    word: str = "a",
+    either: str | object | None = None,
+):
+    """Every kind of option."""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"count": 1},
+        {"none": None},
+        {"none": 1},
+        {"zero": 0},
+        {"scale": 0},
+        {"scale": 2.5},
+        {"signed": -7.0},
+        {"flag": True},
+        {"word": "b"},
+        {"either": len},
+        {"either": "heun"},
+    ],
+    ids=str,
+)
+def test_what_has_sense_passes(given):
+    check(function, given, "f")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"count": 0},
+        {"count": 1.5},
+        {"count": True},
+        {"count": None},
+        {"count": "three"},
+        {"count": 10**9},
+        {"none": 0},
+        {"zero": -1},
+        {"scale": -1.0},
+        {"scale": float("nan")},
+        {"scale": float("inf")},
+        {"scale": "wide"},
+        {"flag": 1},
+        {"word": 3},
+        {"other": 1},
+        {"x": 1},
+        {"condition": "a"},
+    ],
+    ids=str,
+)
+def test_what_has_none_is_refused_by_name(given):
+    with pytest.raises(UsageError, match=next(iter(given))):
+        check(function, given, "f")
+
+
+def test_only_arguments_with_defaults_are_options():
+    assert list(of(function))[:2] == ["count", "none"] and "x" not in of(function)
+
+
+@pytest.mark.parametrize("family", families.names())
+def test_every_default_of_every_family_is_annotated_and_passes(family):
+    event = Event((2,), 0, 0, 100)
+    assert families.build(family, event, **families.options(family)) is not None
+
+
+def test_a_model_that_cannot_fit_is_never_allocated():
+    """The weights alone would take all of the memory."""
+    side = int((physical() / 4) ** 0.5) + 1
+    with pytest.raises(UsageError, match="GiB"), Watch("it", "lower width"):
+        nn.Linear(side, side)
+    with Watch("it", "lower width"):
+        assert nn.Linear(3, 2)(torch.ones(1, 3)).shape == (1, 2)
