@@ -418,10 +418,9 @@ MUTANTS = [
     ),
     Mutant(
         "training.py",
-        "inputs = player.parts if len(self.players) > 1 else None",
-        "inputs = None",
-        "test_families.py",
-        "every_player and wgan_gp",
+        "            player.gradient.zero_()\n",
+        "",
+        "test_training.py",
     ),
     Mutant(
         "theory/completion.py",

@@ -10,8 +10,9 @@ from torch.distributions import MultivariateNormal
 from torch.nn.functional import one_hot
 
 from pushforward.errors import DataError, UsageError
-from pushforward.families.autoregressive import MixtureOf, build, scans
+from pushforward.families.autoregressive import build, scans
 from pushforward.model import Event, Recipe
+from pushforward.networks.entries import MixtureOf
 from pushforward.networks.laws import DiscretisedLogistic, Gaussian
 from pushforward.networks.masked import ridged
 from pushforward.theory.targets import lesson_mixture
@@ -20,7 +21,7 @@ from pushforward.training import Trainer, batches
 
 def model(event, data=None, spread=0.5, **options):
     """An untrained model in float64 with random weights, so that all conditionals differ."""
-    made = build(event, width=16, **options)
+    made = build(event, **{"width": 16, "orderings": 1} | options)
     if data is None:
         shape = (64, *event.shape)
         data = torch.randint(event.levels, shape).float() if event.levels else torch.randn(shape)
@@ -171,51 +172,56 @@ def gaussian(orderings=1, order="given"):
 def test_completion_draws_from_the_normals_conditional():
     """Mean and covariance of 20,000 draws within 5 standard errors; what is known stays."""
     made, normal = gaussian()
-    x, known, n = torch.tensor([0.7, 9.0, 9.0]).double(), [True, False, False], 20_000
-    drawn = made.complete(n, x, torch.tensor(known))
+    x, known, n = (
+        torch.tensor([0.75, 9.0, 9.0]).double(),
+        torch.tensor([True, False, False]),
+        20_000,
+    )
+    drawn = made.complete(n, x, known)
     s, mu = normal.covariance_matrix, normal.mean
     gain = s[1:, :1] / s[0, 0]
-    mean, cov = mu[1:] + gain[:, 0] * (0.7 - mu[0]), s[1:, 1:] - gain @ s[:1, 1:]
-    assert (drawn[:, 0] == x[0]).all()
+    mean, cov = mu[1:] + gain[:, 0] * (0.75 - mu[0]), s[1:, 1:] - gain @ s[:1, 1:]
+    assert (drawn[:, 0] == 0.75).all()
     assert ((drawn[:, 1:].mean(0) - mean).abs() < 5 * (cov.diagonal() / n).sqrt()).all()
     spread = cov.diagonal()[:, None] * cov.diagonal()
     assert ((drawn[:, 1:].T.cov() - cov).abs() < 5 * ((spread + cov**2) / n).sqrt()).all()
 
 
-def test_completion_is_exact_for_the_average_of_orders():
-    """Frequencies of 30,000 draws of a discrete law against the ratio of its masses."""
-    made, n = model(Event((3,), 0, 3), orderings=2, spread=0.7), 30_000
-    made.net.orders.copy_(torch.tensor([[0, 1, 2], [1, 0, 2]]))
-    x = torch.tensor([[2.0, 1.0, 0.0]]).double()
-    options = x.repeat(3, 1)
-    options[:, 2] = torch.arange(3.0)
-    p = made.log_prob(options).softmax(0)
-    drawn = made.complete(n, x[0], torch.tensor([True, True, False]))[:, 2]
-    share = one_hot(drawn.long(), 3).double().mean(0)
-    assert ((share - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all()
+@pytest.mark.parametrize(
+    ("orders", "known"),
+    [
+        ([[0, 1, 2], [1, 0, 2]], [True, True, False]),  # first in both: exact
+        ([[0, 1, 2], [2, 0, 1]], [False, True, True]),  # first in neither: weighted
+        ([[0, 1, 2]], [False, True, False]),
+    ],
+)
+def test_completion_follows_the_ratio_of_masses(orders, known):
+    """Frequencies of 20,000 draws of a discrete law against its exact conditional.
+
+    Within 5 standard errors, of draws and of the weights that choose them.
+    """
+    made, n = model(Event((3,), 0, 3), orderings=len(orders), spread=0.7), 20_000
+    made.net.orders.copy_(torch.tensor(orders))
+    x, known = torch.tensor([2.0, 1.0, 0.0]).double(), torch.tensor(known)
+    all_data = every(3, (3,))
+    p = made.log_prob(all_data).exp() * (all_data == x)[:, known].all(1)
+    p = p / p.sum()
+    drawn = made.complete(n, x, known)
+    assert (drawn == x)[:, known].all()
+    share = (drawn[:, None] == all_data).all(2).double().mean(0)
+    assert ((share - p).abs() <= 5 * (2 * p * (1 - p) / n).sqrt()).all()
 
 
-def test_completion_chooses_an_order_where_there_is_one():
+def test_completion_is_exact_in_an_order_that_allows_it_and_warns_where_weights_fail():
     made, _ = gaussian(orderings=2)
     x = torch.randn(3).double()
-    assert (made.complete(5, x, torch.tensor([False, False, True]))[:, 2] == x[2]).all()
-    assert made.complete(5, x, torch.tensor([False, True, False])) is None
+    drawn = made.complete(5, x, torch.tensor([False, False, True]))
+    assert (drawn[:, 2] == x[2]).all()
+    assert torch.equal(made.complete(2, x, torch.ones(3, dtype=torch.bool)), x.expand(2, 3))
+    with pytest.warns(UserWarning, match="order="):
+        made.complete(5, 50 * torch.ones(3).double(), torch.tensor([False, True, False]))
     chosen, _ = gaussian(order="1,0,2")
-    assert (chosen.complete(5, x, torch.tensor([False, True, False]))[:, 1] == x[1]).all()
-    assert (chosen.complete(5, x, torch.ones(3, dtype=torch.bool)) == x).all()
-
-
-def test_levels_known_out_of_order_are_weighted_into_the_exact_conditional():
-    """The last of three is known: frequencies of the others against ratios of masses."""
-    made, n = model(Event((3,), 0, 3), orderings=1, spread=0.7), 40_000
-    x = every(3, (3,))
-    own = x[x[:, 2] == 1]
-    p = made.log_prob(own).softmax(0)
-    drawn = made.complete(n, torch.tensor([0.0, 0.0, 1.0]).double(), torch.arange(3) == 2)
-    assert (drawn[:, 2] == 1).all()
-    share = (drawn[:, None] == own).all(2).double().mean(0)
-    # of four draws a sample is one, with weights of at most 1: twice the binomial error
-    assert ((share - p).abs() < 10 * (p * (1 - p) / n).sqrt()).all()
+    chosen.complete(5, 50 * torch.ones(3).double(), torch.tensor([False, True, False]))
 
 
 def test_orders_are_permutations_and_images_are_scanned_along_their_sides():

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from pushforward.families.autoregressive import MixtureOf, Residual
-from pushforward.families.vae import Gaussian
 from pushforward.networks.causal import CausalTransformer, offsets
+from pushforward.networks.entries import MixtureOf, Residual
+from pushforward.networks.laws import Gaussian
 from pushforward.networks.masked import (
     ColumnWaves,
     LinearAutoregression,

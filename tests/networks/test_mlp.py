@@ -27,3 +27,15 @@ def test_an_unknown_condition_is_the_zero_vector(waves):
 def test_a_time_shared_by_the_batch_gives_what_each_datum_alone_gives():
     net, x, t = TimeMLP((3,), width=8, waves=4), torch.randn(5, 3), torch.tensor(0.3)
     torch.testing.assert_close(net(x, t), net(x, t.expand(5)))
+
+
+def test_a_second_time_changes_the_output_and_where_there_is_none_costs_no_weight():
+    x, t, span = torch.randn(5, 3), torch.rand(5), torch.rand(5)
+    torch.manual_seed(1)
+    one = TimeMLP((3,), width=8)
+    torch.manual_seed(1)
+    two = TimeMLP((3,), width=8, spans=True)
+    assert torch.equal(one(x, t), two(x, t))
+    assert not torch.equal(two(x, t), two(x, t, None, span))
+    extra = sum(p.numel() for p in two.parameters()) - sum(p.numel() for p in one.parameters())
+    assert extra == two.span.weight.numel()

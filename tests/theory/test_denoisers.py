@@ -162,8 +162,10 @@ def test_guidance_adds_a_multiple_of_the_classifier_gradient(scale):
     terms = law.diffused(*path(t)).log_terms(x)
     (gradient,) = torch.autograd.grad((terms[:, 1] - terms.logsumexp(1)).sum(), x)
     x = x.detach()
-    got = Guided(exact, scale).score(x, t, one_hot(1))
+    guided = Guided(exact, scale)
+    got = guided.score(x, t, one_hot(1))
     torch.testing.assert_close(got, exact.score(x, t) + scale * gradient)
+    torch.testing.assert_close(path.interpolate(*guided(x, t, one_hot(1)), t), x)
     alone = ExactDenoiser(Gaussian(law.means[1], law.covariances[1]), path)
     truth = {0.0: exact, 1.0: alone}.get(scale)
     if truth:

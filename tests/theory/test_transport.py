@@ -131,25 +131,6 @@ def test_expected_w1_of_equal_laws_is_what_samples_show(rng):
     assert abs(seen.mean() - 0.114) < 5 * seen.std() / math.sqrt(4000) + 5e-4
 
 
-@pytest.mark.parametrize("shape", [(1,), (2,), (3, 4, 4)])
-def test_exact_coupling_permutes_the_noise_to_the_least_total_cost(shape):
-    x, eps = torch.randn(2, 64, *shape)
-    kept, moved = transport.exact_coupling(x, eps)
-    assert torch.equal(kept, x)
-    a, b, c = (z.flatten(1).double().numpy() for z in (x, eps, moved))
-    assert sorted(map(tuple, b)) == sorted(map(tuple, c))
-    cost = ((a[:, None] - b) ** 2).sum(-1)
-    assert ((a - c) ** 2).sum(1).mean() == pytest.approx(ot.emd2([], [], cost), rel=1e-5)  # float32
-
-
-def test_coupled_pairs_are_cyclically_monotone():
-    """sum x_i . eps_i cannot grow by exchanging the noise of two rows."""
-    x, eps = transport.exact_coupling(torch.randn(50, 3), torch.randn(50, 3))
-    inner = x.double() @ eps.double().T
-    gain = inner + inner.T - inner.diagonal()[:, None] - inner.diagonal()
-    assert gain.max() <= 1e-5
-
-
 def test_sinkhorn_plan_equals_pot():
     x, y = torch.randn(30, 2, dtype=torch.float64), torch.randn(40, 2, dtype=torch.float64) + 1
     cost = torch.cdist(x, y).square()
@@ -188,11 +169,3 @@ def test_sinkhorn_divergence_of_a_shift_has_the_gradient_of_half_a_square():
     assert value.item() == pytest.approx(10, rel=1e-8)
     (slope,) = torch.autograd.grad(value, x)
     torch.testing.assert_close(slope.sum(0), -2 * m, rtol=1e-6, atol=1e-6)
-
-
-def test_sinkhorn_coupling_draws_partners_by_the_plan():
-    """Two distant pairs of points: at a low temperature each meets its neighbour."""
-    x = torch.tensor([[0.0], [10.0]]).repeat(50, 1)
-    kept, moved = transport.sinkhorn_coupling(x, (x + 0.1).flip(0), 0.1)
-    assert torch.equal(kept, x)
-    torch.testing.assert_close(moved, x + 0.1)

@@ -113,7 +113,10 @@ def in_text(cells: Cells) -> Iterator[Problem]:
         return
     yield from marked(cells, "missing", cells.missing, "remove or fill them")
     mask = np.array([not _number(v) for v in cells.values], bool) & ~cells.missing
-    yield from marked(cells, "text", mask, "drop it, encode it, or take it as the condition")
+    remedy = "drop it, encode it, or take it as the condition"
+    if mask.any() and all(_number(str(v).replace(",", ".")) for v in cells.values[mask]):
+        remedy = "write decimal points instead of commas"
+    yield from marked(cells, "text", mask, remedy)
     if not mask.any() and not cells.missing.all():
         yield Problem(title(cells), "objects", len(mask), (), "convert the column to numbers")
 

@@ -67,6 +67,7 @@ class Condition:
 
     def _one_hot(self, y: Any) -> np.ndarray:
         index = {str(label): i for i, label in enumerate(self.labels)}
+        index |= {f"'{label}": i for i, label in enumerate(self.labels)}  # inert in a CSV file
         index |= {str(b).lower(): index[str(b)] for b in self.labels if isinstance(b, bool)}
         keys = [str(plain(v)) for v in np.atleast_1d(as_vector(y)).ravel()]
         unknown = sorted({k for k in keys if k not in index})

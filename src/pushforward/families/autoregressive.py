@@ -14,20 +14,19 @@ several orders; the model is then the average of their densities,
 itself a normalised density, whose log-likelihood is at least the average of theirs.
 """
 
-import abc
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.causal import CausalTransformer
-from ..networks.laws import Categorical, DiscretisedLogistic, Gaussian, Law
+from ..networks.entries import Counted, Entry, MixtureOf, Residual
+from ..networks.laws import FEW_LEVELS, DiscretisedLogistic, Gaussian
 from ..networks.masked import (
     AutoregressiveNetwork,
     ColumnWaves,
@@ -37,105 +36,11 @@ from ..networks.masked import (
     MaskedPerceptron,
 )
 from ..shapes import Condition, Data, PerDatum, Scalar
-from ..theory.completion import resample
+from ..theory import completion
 
-FEW_LEVELS = 32  # up to here a probability for every level
 FEW = 4  # entries up to which laws may be of any shape
-PARTICLES = 2048  # draws to weight, where the known entries come first in no order
-SPREAD = 0.8  # standard deviation of where the components of a mixture begin, of 1 in all
-Sizes = tuple[int, int, float]
-
-
-class Entry(Law):
-    """The law of one entry, with parameters to begin at."""
-
-    given: int = 0  # how many of its parameters do not come from a perceptron
-
-    @abc.abstractmethod
-    def start(self, rows: Tensor) -> Tensor:
-        """First parameters of the columns of ``(n, d)`` rows, ``(d, size - given)``."""
-
-
-class Counted(Categorical, Entry):
-    """A probability for every level; it begins with the frequencies of each entry's levels."""
-
-    def start(self, rows: Tensor) -> Tensor:
-        """First logits ``(d, levels)``, with one count more than seen in every column."""
-        counts = one_hot(rows.long(), self.levels).sum(0) + 1 / self.levels
-        return (counts / (len(rows) + 1)).log().to(rows)
-
-
-class MixtureOf(Entry):
-    r"""A mixture of laws with a location and a scale.
-
-    .. math:: p(x_i) = \sum_{k=1}^K w_k\,p(x_i \mid \mu_k, s_k)
-
-    Arguments:
-        law: The law of a component, of two parameters.
-        components: How many.
-    """
-
-    def __init__(self, law: Law, components: int) -> None:
-        super().__init__(law.levels)
-        self.law, self.components, self.size = law, components, components * (1 + law.size)
-
-    def split(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(..., K)`` and the parameters of the components ``(..., K, 2)``."""
-        logits, parameters = h.split([self.components, self.components * self.law.size], dim=-1)
-        return logits, parameters.unflatten(-1, (self.components, self.law.size))
-
-    def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
-        logits, parameters = self.split(h)
-        each = self.law.log_prob(parameters, x[..., None].expand_as(logits))
-        return (logits.log_softmax(-1) + each).logsumexp(-1)
-
-    def sample(self, h: Tensor) -> Tensor:
-        logits, parameters = self.split(h)
-        gumbel = -torch.empty_like(logits).exponential_().log()
-        k = (logits + gumbel).argmax(-1)[..., None, None].expand(*h.shape[:-1], 1, self.law.size)
-        return self.law.sample(parameters.gather(-2, k)[..., 0, :])
-
-    def mean(self, h: Tensor) -> Tensor:
-        logits, parameters = self.split(h)
-        return (logits.softmax(-1) * self.law.mean(parameters)).sum(-1)
-
-    def start(self, rows: Tensor) -> Tensor:
-        """Equal weights, and locations and scales that add up to nearly a standard normal."""
-        k = self.components
-        spread = SPREAD if k > 1 else 0.0
-        at = [spread * NormalDist().inv_cdf((i + 0.5) / k) for i in range(k)]
-        raw = math.log(math.expm1(math.sqrt(1 - spread**2)))
-        h = torch.tensor([0.0] * k + [v for mu in at for v in (mu, raw)])
-        return h.to(rows).expand(rows.shape[1], -1)
-
-
-class Residual(Entry):
-    r"""A law of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
-    parameters, as `LinearAutoregression` gives them.
-
-    Arguments:
-        law: The law of what the linear prediction leaves.
-    """
-
-    given = 2
-
-    def __init__(self, law: Entry) -> None:
-        super().__init__()
-        self.law, self.size = law, 2 + law.size
-
-    def start(self, rows: Tensor) -> Tensor:
-        """The first law of the residuals."""
-        return self.law.start(rows)
-
-    def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
-        log_s = h[..., 1]
-        return self.law.log_prob(h[..., 2:], (x - h[..., 0]) * (-log_s).exp()) - log_s
-
-    def sample(self, h: Tensor) -> Tensor:
-        return h[..., 0] + h[..., 1].exp() * self.law.sample(h[..., 2:])
-
-    def mean(self, h: Tensor) -> Tensor:
-        return h[..., 0] + h[..., 1].exp() * self.law.mean(h[..., 2:])
+ENOUGH = 100  # effective sample size below which a user is told
+Sizes = tuple[int, int, int, float]  # orders, width, depth, dropout
 
 
 class Autoregressive(GenerativeModel):
@@ -198,47 +103,74 @@ class Autoregressive(GenerativeModel):
         x = self.noise(n, math.prod(self.event_shape))
         known = torch.zeros(x.shape[1], dtype=torch.bool)
         chosen = torch.randint(len(self.orders), (n,))
-        return self.fill(x, known, chosen, c).unflatten(1, self.event_shape)
+        return self.fill(x, known, chosen, c)[0].unflatten(1, self.event_shape)
 
-    def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
-        """Exact where the known entries come first in some order, ``order=`` or ``orderings=``.
+    @torch.no_grad()
+    def complete(
+        self, n: int, x: Tensor, known: Tensor, c: Condition = None, *, particles: int = 2048
+    ) -> Tensor:
+        r"""Draw ``n`` data given some entries of one: exactly, where these come first in an order.
 
-        Those orders are then averaged, each with its probability given what is known. Otherwise,
-        levels are drawn in every order and weighted by the probability of the known ones; numbers
-        are left to importance resampling.
+        Where they come first in every order, the draws are from the model's own conditional; where
+        in some, from that of those orders' average, each weighted with its probability of what is
+        known. Otherwise all orders draw what is not known around what is, and
+
+        .. math:: w = \prod_{i \text{ known}} p(x_i \mid x_{\text{before } i}, c)
+
+        weights the draws (likelihood weighting; Fung & Chang, 1990): exact as particles grow.
+
+        Arguments:
+            n: How many.
+            x: A datum, ``(*event,)``; the entries that are not known do not count.
+            known: Which entries are known, ``(*event,)``.
+            c: Conditions, all alike.
+            particles: The least number of weighted draws, of which there are four for each datum.
         """
-        mask = known.flatten()
-        allowed = [o for o, order in enumerate(self.orders) if comes_first(mask[order])]
-        if not allowed:
-            return self.weighted(n, x, mask, c) if self.discrete else None
-        one = None if c is None else c[:1]
-        each = [self.columns(x[None], o, one)[0, mask].sum() for o in allowed]
-        k = torch.multinomial(torch.stack(each).softmax(0), n, replacement=True).cpu()
-        rows = x.flatten().repeat(n, 1)
-        return self.fill(rows, mask, torch.tensor(allowed)[k], c).unflatten(1, self.event_shape)
-
-    def weighted(self, n: int, x: Tensor, mask: Tensor, c: Condition) -> Tensor:
-        """Draws in all orders, resampled by the probability of the known entries in each."""
-        many = max(4 * n, PARTICLES)
+        mask, rows = known.flatten(), x.reshape(1, -1)
+        exact = [o for o, order in enumerate(self.orders) if comes_first(mask[order])]
+        many = n if exact else max(4 * n, particles)
         c = None if c is None else c[:1].expand(many, -1)
-        chosen = torch.arange(many) % len(self.orders)
-        rows = self.fill(x.flatten().repeat(many, 1), mask, chosen, c)
-        data, log_w = rows.unflatten(1, self.event_shape), rows.new_zeros(many)
-        for o in range(len(self.orders)):
-            i = (chosen == o).to(rows.device)
-            log_w[i] = self.columns(data[i], o, None if c is None else c[i])[:, mask].sum(1)
-        return resample(data, log_w, n)
+        chosen = torch.randint(len(self.orders), (many,))
+        if exact:
+            one = None if c is None else c[:1]
+            each = [self.columns(rows, o, one)[0, mask].sum() for o in exact]
+            picked = torch.multinomial(torch.stack(each).softmax(0), n, replacement=True)
+            chosen = torch.tensor(exact)[picked.cpu()]
+        made, log_w = self.fill(rows.repeat(many, 1), mask, chosen, c)
+        if not exact:
+            tell(completion.effective(log_w), many)
+            made = completion.resample(made, log_w, n)
+        return made.unflatten(1, self.event_shape)
 
-    def fill(self, x: Tensor, known: Tensor, chosen: Tensor, c: Condition) -> Tensor:
-        """Draw what is not known in rows ``(n, d)``, in place, each in its chosen order."""
+    def fill(
+        self, x: Tensor, known: Tensor, chosen: Tensor, c: Condition
+    ) -> tuple[Tensor, PerDatum]:
+        """Draw what is not known in rows ``(n, d)``, each in its chosen order.
+
+        Returns:
+            The rows, and the log-density of their known entries given those before.
+        """
+        log_w = torch.zeros_like(x[:, 0])
         for o in chosen.unique().tolist():
             i = (chosen == o).nonzero()[:, 0].to(x.device)
             rows = x[i]
             for column, h in self.net.steps(rows, o, None if c is None else c[i]):
-                if not known[column]:
+                if known[column]:
+                    log_w[i] += self.law.log_prob(h, rows[:, column])
+                else:
                     rows[:, column] = self.law.sample(h)
             x[i] = rows
-        return x
+        return x, log_w
+
+
+def tell(size: float, many: int) -> None:
+    """Warn of a draw that rests on few particles."""
+    if size < ENOUGH:
+        warnings.warn(
+            f"the given entries come first in none of the orders learned; of {many} weighted draws "
+            f"only {size:.0f} count: fit with order= (their columns first) for exact ones",
+            stacklevel=3,
+        )
 
 
 def comes_first(mask: Tensor) -> bool:
@@ -284,7 +216,7 @@ def build(
     event: Event,
     *,
     order: str = "given",
-    orderings: int = 1,
+    orderings: int = 0,
     components: int = 0,
     width: int = 0,
     depth: int = 0,
@@ -296,7 +228,8 @@ def build(
     Arguments:
         event: The kind of data.
         order: "given" (images: along the rows), "reversed", or column numbers such as "2,0,1".
-        orderings: How many orders to learn and average.
+        orderings: How many orders to learn and average, 0 to choose: several for tables, one where
+            ``order`` names one.
         components: Components of each entry's mixture, 0 to choose from the data.
         width: Units in each hidden layer, 0 to choose from the data.
         depth: Hidden layers, 0 to choose from the data.
@@ -306,40 +239,38 @@ def build(
     Raises:
         UsageError: If ``order`` is no order of the entries.
     """
-    law = law_of(event.levels, components, math.prod(event.shape))
-    features = features_of(event.levels, waves, math.prod(event.shape))
-    orders, image = scans(event.shape, order, orderings), event.levels and len(event.shape) > 1
-    make, usual, recipe = network(event, bool(image))
+    d = math.prod(event.shape)
+    law = law_of(event.levels, components, d)
+    make, (several, units, layers, hidden), recipe = network(event)
     net = make(
-        features,
-        orders,
+        features_of(event.levels, waves, d),
+        scans(event.shape, order, orderings or (several if order == "given" else 1)),
         event.condition,
         law.size - law.given,
-        width=width or usual[0],
-        depth=depth or usual[1],
-        dropout=usual[2] if dropout is None else dropout,
+        width=width or units,
+        depth=depth or layers,
+        dropout=hidden if dropout is None else dropout,
     )
     if not event.levels:
         net = LinearAutoregression(net, event.condition)
     return Autoregressive(net, law, event.shape, recipe=recipe)
 
 
-def network(
-    event: Event, image: bool
-) -> tuple[Callable[..., AutoregressiveNetwork], Sizes, Recipe]:
-    """A network for the data, its usual width, depth and dropout, and how to train it."""
-    batch = min(512, event.size or 512)
-    if image:
-        make = partial(CausalTransformer, event.shape)
+def network(event: Event) -> tuple[Callable[..., AutoregressiveNetwork], Sizes, Recipe]:
+    """A network for the data, its usual sizes, and how to train it."""
+    d, batch = math.prod(event.shape), min(512, event.size or 512)
+    if event.levels and len(event.shape) > 1:
         recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
-        return make, (64, 2, 0.15), recipe
-    if math.prod(event.shape) <= FEW:
+        return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
+    if d <= FEW:
         recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
-        return MaskedPerceptron, (128, 3, 0.0), recipe
-    return MaskedPerceptron, (128, 2, 0.1), Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
+        return MaskedPerceptron, (1, 128, 3, 0.0), recipe
+    # several orders keep few data from being learned by heart; in many dimensions they cost memory
+    recipe = Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
+    return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
 
 
-def law_of(levels: int, components: int, d: int) -> "Entry":
+def law_of(levels: int, components: int, d: int) -> Entry:
     """The law of one entry: of a real number, of a few levels, of many."""
     if not levels:
         return Residual(MixtureOf(Gaussian(), components or (48 if d <= FEW else 8)))

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Diffusion, stratified
-from ..model import Event, Likelihood, Recipe
+from ..diffusion import Diffusion, recipe_for, stratified
+from ..model import Event, Likelihood
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory import predictions, samplers, tables
@@ -68,8 +68,6 @@ class DDPM(Diffusion):
         options: Of `Diffusion`.
     """
 
-    # a tight clip would weigh down batches of large targets, and so bias the mean
-    recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
     path: tables.DDPM
 
     def __init__(
@@ -215,6 +213,7 @@ def build(
         sampler=samplers.by_name(sampler),
         steps=steps,
     )
+    model.recipe = recipe_for(event.size)
     if weight == "vlb":  # in nats its gradient is that many times longer
         model.recipe = model.recipe._replace(clip=10.0 * chain)
     return model

@@ -13,8 +13,8 @@ have the deviation 0.5, ours 1: its :math:`P_{mean} = -1.2` is :math:`-1.2 + \lo
 import torch
 from torch import Tensor
 
-from ..diffusion import Diffusion
-from ..model import Event, Recipe
+from ..diffusion import Diffusion, recipe_for
+from ..model import Event
 from ..networks.mlp import TimeMLP, waves_for
 from ..theory import paths, predictions, samplers
 
@@ -30,8 +30,6 @@ def lognormal(path: paths.EDM, mean: float, deviation: float, count: int = 8192)
 
 class EDM(Diffusion):
     """A diffusion with Karras et al.'s preconditioning, levels and grid."""
-
-    recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
 
 
 def build(
@@ -75,4 +73,5 @@ def build(
         times=lognormal(path, p_mean, p_std),
         sampler=samplers.by_name(sampler),
         steps=steps,
+        recipe=recipe_for(event.size),
     )

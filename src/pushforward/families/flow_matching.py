@@ -1,39 +1,141 @@
-"""Flow matching (Lipman et al., 2023): learn the velocity of a straight path, then integrate it."""
+r"""Flow matching (Lipman et al., 2023): learn the velocity of a path, then integrate it.
 
+.. math:: L(\theta) = \mathbb E\,\|v_\theta(x_t, t, c) - \dot x_t\|^2, \qquad
+    x_t = \alpha_t x + \sigma_t\varepsilon, \quad
+    \dot x_t = \dot\alpha_t x + \dot\sigma_t\varepsilon
+
+Its minimum is :math:`v = \mathbb E[\dot x_t \mid x_t]`, whose flow carries noise to data; the
+loss there is not zero. Couplings of data and noise within a batch, and pairs that a teacher has
+joined (reflow, Liu et al., 2023), straighten the flow. Where noise is replaced by other data, the
+flow translates between the two.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from ..diffusion import Diffusion, independent
-from ..errors import UsageError
-from ..model import Event, Recipe
+from ..diffusion import Diffusion, recipe_for
+from ..errors import NoLikelihood, UsageError
+from ..model import Event, GenerativeModel, Likelihood
 from ..networks.mlp import TimeMLP, waves_for
+from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
-from ..theory.paths import Linear, Path
-from ..theory.predictions import karras
-from ..theory.transport import exact_coupling
+from ..theory.couplings import Coupling, exact_coupling, independent, sinkhorn_coupling
+from ..theory.paths import Blurred, Cosine, Linear, Path, VariancePreserving
+from ..theory.predictions import conversion, karras, velocity
 
-COUPLINGS = {"independent": independent, "ot": exact_coupling}
+COUPLINGS: dict[str, Coupling] = {
+    "independent": independent,
+    "ot": exact_coupling,
+    "sinkhorn": sinkhorn_coupling,
+}
+PATHS: dict[str, Callable[[], Path]] = {
+    "linear": Linear,
+    "vp": VariancePreserving,
+    "cosine": Cosine,
+}
+REPEATS = 4  # times at which each pair of a teacher is seen in one batch
 
 
 def of_velocity(path: Path, t: Tensor) -> Tensor:
-    r"""The weight :math:`1/(\alpha_t^2 + \sigma_t^2)`, which makes EDM's loss that of the velocity.
+    r"""The weight that makes EDM's loss that of the velocity.
 
-    On the linear path an error e of EDM's unit-variance target is an error
-    :math:`-e / \sqrt{\alpha_t^2+\sigma_t^2}` of the velocity.
+    With :math:`s^2 = \alpha^2 + \sigma^2` an error e of EDM's unit-variance target is an error
+    :math:`(\sigma\dot\alpha - \alpha\dot\sigma)\,e/s` of the velocity: :math:`-e/s` if linear.
     """
-    return 1 / path.scale(t).square()
+    return conversion(path, karras(1.0), velocity, t)[1].square()
 
 
 class FlowMatching(Diffusion):
-    r"""Conditional flow matching on the linear path.
-
-    .. math:: L(\theta) = \mathbb E\,\|v_\theta(x_t, t) - (\varepsilon - x)\|^2
+    """Conditional flow matching on a Gaussian path, or between two data sets.
 
     The network gives the deviation of the velocity from that of standard normal data, in units in
     which it has unit variance (Karras et al., 2022): untrained, the flow is that of a Gaussian.
+
+    Arguments:
+        coupling: Pairs the data of a batch with noise.
+        options: Those of `Diffusion`.
     """
 
-    # a tight clip would weigh down batches of large targets, and so bias the mean
-    recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
+    source: Tensor
+
+    def __init__(self, *args: Any, coupling: Coupling = independent, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.coupling = coupling
+        self.register_buffer("source", torch.zeros(0, *self.event_shape))
+        self.teachers: tuple[GenerativeModel, ...] = ()
+
+    @property
+    def likelihood(self) -> Likelihood:  # type: ignore[override]
+        """That of the probability flow; none from other data, whose density is unknown."""
+        return Likelihood.NONE if len(self.source) else Likelihood.ODE
+
+    def start_from(self, z: Data) -> None:
+        """Start the flow at rows of other data, standardised, in place of noise."""
+        self.source = z.to(self.source)
+
+    def distil(self, teacher: GenerativeModel) -> None:
+        """Learn from pairs that a teacher's flow has joined (reflow).
+
+        Raises:
+            UsageError: If the teacher does not map noise to data.
+        """
+        if not callable(getattr(teacher, "decode", None)):
+            raise UsageError(
+                f"{type(teacher).__name__} is no teacher for a flow: it does not map noise to data "
+                "one to one; take one of flow_matching, ddpm, cnf or normalizing_flow"
+            )
+        self.teachers = (teacher,)
+
+    def start(self, n: int) -> Tensor:
+        """Noise, or rows of the source."""
+        if not len(self.source):
+            return super().start(n)
+        rows = torch.randint(len(self.source), (n,), device=self.source.device)
+        return self.source[rows]
+
+    def pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:
+        """Data and what they are joined to: coupled in the batch, or by a teacher.
+
+        A teacher makes its own data under the conditions of the batch; each of its pairs is seen at
+        several times, because it costs a whole solution of its flow.
+        """
+        if not self.teachers:
+            x, eps = self.coupling(x, self.start(len(x)).to(x), c)
+            return x, eps, c
+        n = -(-len(x) // REPEATS)
+        z, c = self.start(n).to(x), None if c is None else c[:n]
+        made = self.teachers[0].decode(z, c)  # type: ignore[operator]
+        again = torch.arange(len(x), device=x.device) % n
+        return made[again], z[again], None if c is None else c[again]
+
+    def translate(
+        self, z: Data, c: Condition = None, *, reverse: bool = False, **options: Any
+    ) -> Data:
+        """Carry source rows to data along the flow, or data to the source.
+
+        Arguments:
+            z: Rows of the source, or data if ``reverse``.
+            c: The condition of the data.
+            reverse: From data to source; the inverse up to the solver's tolerance.
+            options: ``guidance`` and ``tolerance``, as of `Diffusion.decode`.
+        """
+        return (self.encode if reverse else self.decode)(z, c, **options)
+
+    def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
+        """The density of the probability flow in nats, from normal noise at the path's end.
+
+        That is N(0, 1) on the linear path, exactly; on the others the noise there still holds 1/160
+        of the data, and the base is normal with the variance that unit data would give it.
+
+        Raises:
+            NoLikelihood: If the flow starts from other data.
+        """
+        if len(self.source):
+            raise NoLikelihood("a flow from other data can be sampled but not scored")
+        return super().log_prob(x, c, probes=probes)
 
 
 def build(
@@ -42,10 +144,12 @@ def build(
     width: int = 128,
     depth: int = 3,
     waves: int | None = None,
+    path: str = "linear",
+    sigma_min: float = 0.0,
     coupling: str = "independent",
     sampler: str = "heun",
     steps: int = 50,
-) -> Diffusion:
+) -> FlowMatching:
     """Build the model.
 
     Arguments:
@@ -53,12 +157,17 @@ def build(
         width: Units in each hidden layer.
         depth: Hidden layers.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
-        coupling: How a batch of data is paired with noise: "independent" or "ot" (exact).
+        path: "linear", "vp" (variance preserving) or "cosine".
+        sigma_min: Noise that is left in the data, in their standard deviation.
+        coupling: How a batch of data is paired with noise: "independent", "ot" (exact) or
+            "sinkhorn" (entropic).
         sampler: The default sampler.
         steps: Its default number of steps.
     """
-    if coupling not in COUPLINGS:
-        raise UsageError(f"coupling is {coupling!r}; choose from {', '.join(COUPLINGS)}")
+    for name, value, known in (("path", path, PATHS), ("coupling", coupling, COUPLINGS)):
+        if value not in known:
+            raise UsageError(f"{name} is {value!r}; choose from {', '.join(known)}")
+    scales = PATHS[path]()
     return FlowMatching(
         TimeMLP(
             event.shape,
@@ -68,10 +177,11 @@ def build(
             waves=waves_for(event.shape, waves),
         ),
         event.shape,
-        path=Linear(),
+        path=Blurred(scales, sigma_min) if sigma_min else scales,
         prediction=karras(1.0),
         weight=of_velocity,
         coupling=COUPLINGS[coupling],
         sampler=samplers.by_name(sampler),
         steps=steps,
+        recipe=recipe_for(event.size),
     )

@@ -129,9 +129,9 @@ def build(
     layers, pieces, units, box = {1: (1, 32, 64, 6.0), 2: (2, 32, 128, 6.0)}.get(d, (4, 8, 64, 8.0))
     if d > 2 and event.levels:  # all are near, and each level is a narrow step of the density
         pieces, units, box = 16, 128, 3.0
-    recipe, (univariate, shapes) = recipe_for(d, event.size), spline(bins or pieces, bound or box)
+    univariate, shapes = spline(bins or pieces, bound or box)
     if KINDS[kind].affine:
-        (univariate, shapes), layers, recipe = AFFINE, 8, recipe._replace(lr=2e-3)
+        (univariate, shapes), layers = AFFINE, 8
     flow = MAF(
         d,
         event.condition,
@@ -146,6 +146,9 @@ def build(
     start_at_identity(flow)
     if KINDS[kind].inverted:
         flow = Flow([t.inv for t in flow.transform.transforms], flow.base)
+    recipe = recipe_for(d, event.size)
+    if KINDS[kind].affine and d <= 2:  # unbounded maps: they diverge at the rate of splines
+        recipe = recipe._replace(lr=2e-3)
     return NormalizingFlow(flow, event.shape, event.condition, recipe)
 
 
@@ -160,7 +163,7 @@ def recipe_for(d: int, size: int) -> Recipe:
 
 @torch.no_grad()
 def start_at_identity(flow: Flow) -> None:
-    """Let the last layer of every network give zeros, for which each map is the identity."""
+    """Let the last layer of every network give zeros, for which a spline is the identity."""
     for transform in flow.transform.transforms:
         if isinstance(transform, MaskedAutoregressiveTransform):
             last = transform.hyper[-1]

@@ -67,7 +67,11 @@ def evaluate(
 
 def column_scales(x: Array, image: bool) -> Array:
     """The standard deviation of each column, or of all pixels; constant columns keep their unit."""
-    scale = np.sqrt(x.var(0).mean(keepdims=True)) if image else x.std(0)
+    unit = np.maximum(np.abs(x).max(0), 1e-300)  # squares neither overflow nor vanish
+    if image:
+        unit = unit.max(keepdims=True)
+    scale = (x / unit).std(0)
+    scale = unit * (np.sqrt(np.square(scale).mean(keepdims=True)) if image else scale)
     return np.where(scale > 1e-12 * np.abs(x).max(0), scale, 1.0)
 
 

@@ -104,7 +104,8 @@ class TimeMLP(nn.Module):
         \qquad \omega = \pi(1, \dots, F)
 
     A scalar ``t`` is embedded once for the whole batch, so that a sampler's step costs little more
-    than the layers themselves.
+    than the layers themselves. A map from one time to another takes the span between them as a
+    second time, embedded likewise.
 
     Arguments:
         event_shape: The shape of one datum; it is flattened inside.
@@ -113,6 +114,7 @@ class TimeMLP(nn.Module):
         depth: Hidden layers.
         waves: Random waves of the data, 0 for none.
         frequencies: Fourier features of time.
+        spans: Whether there is a second time.
     """
 
     omega: Tensor
@@ -126,6 +128,7 @@ class TimeMLP(nn.Module):
         depth: int = 3,
         waves: int = 0,
         frequencies: int = 8,
+        spans: bool = False,
     ) -> None:
         super().__init__()
         d = math.prod(event_shape)
@@ -135,10 +138,17 @@ class TimeMLP(nn.Module):
         self.time = nn.Linear(2 * frequencies, width, bias=False)
         self.condition = nn.Linear(condition, width, bias=False) if condition else None
         self.layers = nn.Sequential(nn.SiLU(), mlp(*[width] * depth, d))
+        self.span = nn.Linear(2 * frequencies, width, bias=False) if spans else None
 
-    def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
+    def embedded(self, t: Times) -> Tensor:
+        """The Fourier features of a time, ``(..., 2 * frequencies)``."""
         phase = t[..., None] * self.omega
-        h = self.data(self.waves(x)) + self.time(torch.cat([phase.cos(), phase.sin()], dim=-1))
+        return torch.cat([phase.cos(), phase.sin()], dim=-1)
+
+    def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
+        h = self.data(self.waves(x)) + self.time(self.embedded(t))
         if self.condition is not None and c is not None:
             h = h + self.condition(c)
+        if self.span is not None and span is not None:
+            h = h + self.span(self.embedded(span))
         return self.layers(h).view_as(x)

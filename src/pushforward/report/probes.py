@@ -94,7 +94,7 @@ def ways(fitted: FittedModel, model: Diffusion, n: int = 40, seed: int = 0) -> n
         rows = fitted.conditions(None, n)
         c = None if rows is None else fitted.vectors(rows)
         state = torch.get_rng_state()
-        eps = model.noise(n, *model.event_shape)  # the draw with which the trajectory begins
+        eps = model.start(n)  # the draw with which the trajectory begins
         torch.set_rng_state(state)
         first = model.path.sigma(model.path.grid(model.steps)[0]).to(eps) * eps
         states = [first, *model.trajectory(n, c)]

@@ -6,7 +6,7 @@ r"""The density that a flow :math:`\dot x = v(x, t)` carries, by the divergence 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -19,30 +19,53 @@ from .ode import DormandPrince, Field, Integrator, last, rk4
 EXACT_TRACE = 64  # dimensions up to which the divergence is exact unless probes are asked for
 
 
+def basis(x: Data) -> Tensor:
+    """The unit vectors of a datum as probes, ``(d, 1, *event)``."""
+    d = x[0].numel()
+    return torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
+
+
+def rademacher(x: Data, count: int) -> Tensor:
+    """Random signs as probes, ``(count, batch, *event)``."""
+    return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1
+
+
+def pullbacks(
+    y: Data, x: Data, probes: Tensor, create_graph: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    r"""Rows :math:`z^\top \nabla y` for some probes z at a time, ``(some, batch, *event)``, and z.
+
+    One by one up to 8 probes, in batches of 16 above. In multiples of the bare forward (3x64
+    network, batch 500, one thread) the loop takes 5, 11, 120 for 2, 8, 64 unit vectors, the batch
+    6, 11, 80, and forward mode 12, 29, 110.
+    """
+    batched = len(probes) > 8
+    for z in probes.split(16 if batched else 1):
+        (rows,) = torch.autograd.grad(
+            y,
+            x,
+            z.expand(-1, *x.shape) if batched else z[0].expand_as(x),
+            create_graph=create_graph,
+            retain_graph=True,
+            is_grads_batched=batched,
+        )
+        yield rows.reshape(-1, *x.shape), z
+
+
+def differentiable(x: Data) -> Data:
+    """``x`` itself if it has a gradient to collect, otherwise a copy that has."""
+    return x if x.requires_grad else x.detach().requires_grad_()
+
+
 def divergence(
     v: Field, x: Data, t: Tensor, *, create_graph: bool = False
 ) -> tuple[Data, PerDatum]:
-    r""":math:`v(x, t)` and its exact divergence :math:`\sum_i \partial_i v_i`.
-
-    One forward, then the rows of the Jacobian by reverse mode: one by one up to 8 dimensions, in
-    batches of 16 above. In multiples of the bare forward (3x64 network, batch 500, one thread) the
-    loop takes 5, 11, 120 at d = 2, 8, 64, the batch 6, 11, 80, and forward mode 12, 29, 110.
-    """
+    r""":math:`v(x, t)` and its exact divergence :math:`\sum_i \partial_i v_i`, row by row."""
     with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        y = v(x, t)
-        d, total = x[0].numel(), x.new_zeros(len(x))
-        basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
-        for e in basis.split(1 if d <= 8 else 16):
-            (rows,) = torch.autograd.grad(
-                y,
-                x,
-                e.expand(-1, *x.shape) if d > 8 else e[0].expand_as(x),
-                create_graph=create_graph,
-                retain_graph=True,
-                is_grads_batched=d > 8,
-            )
-            total = total + (rows.reshape(-1, *x.shape) * e).flatten(2).sum((0, 2))
+        x = differentiable(x)
+        y, total = v(x, t), x.new_zeros(len(x))
+        for rows, e in pullbacks(y, x, basis(x), create_graph):
+            total = total + (rows * e).flatten(2).sum((0, 2))
     return y, total
 
 
@@ -55,13 +78,10 @@ def estimated_divergence(
     ``(batch, probes)``.
     """
     with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
+        x = differentiable(x)
         y = v(x, t)
-        rows = [
-            torch.autograd.grad(y, x, z, create_graph=create_graph, retain_graph=True)[0] * z
-            for z in probes
-        ]
-    return y, torch.stack([row.flatten(1).sum(1) for row in rows], dim=1)
+        found = [(rows * z).flatten(2).sum(2) for rows, z in pullbacks(y, x, probes, create_graph)]
+    return y, torch.cat(found).mT
 
 
 class LogDensity(NamedTuple):
@@ -99,7 +119,7 @@ def transport(
     """
     nfe, shape, d = 0, x.shape, math.prod(x.shape[1:])
     k = probes if probes is not None else 0 if d <= EXACT_TRACE else 8
-    signs = torch.randint(0, 2, (k, *shape), device=x.device).to(x) * 2 - 1
+    signs = rademacher(x, k)
 
     def both(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         if k:

@@ -118,6 +118,34 @@ class Linear(Path):
         return -one, one
 
 
+class Blurred(Path):
+    r"""A path whose data keep noise: :math:`\sigma_t + \sigma_{\min}\alpha_t` for :math:`\sigma_t`.
+
+    On the linear path it is the optimal transport path of Lipman et al. (2023), eq. 20. It ends at
+    data blurred by :math:`\sigma_{\min}`, whose variance is larger by :math:`\sigma_{\min}^2`.
+    """
+
+    def __init__(self, path: Path, sigma_min: float) -> None:
+        self.path, self.sigma_min = path, sigma_min
+        self.t_min, self.t_max = path.t_min, path.t_max
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self.path.alpha(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.path.sigma(t) + self.sigma_min * self.path.alpha(t)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        d_alpha, d_sigma = self.path.rates(t)
+        return d_alpha, d_sigma + self.sigma_min * d_alpha
+
+    def clock(self, t: Tensor) -> Tensor:
+        return self.path.clock(t)
+
+    def spaced(self, count: int) -> Tensor:
+        return self.path.spaced(count)
+
+
 class Cosine(Path):
     r""":math:`\alpha_t = \cos(\pi t/2),\ \sigma_t = \sin(\pi t/2)` (Nichol & Dhariwal, 2021).
 

@@ -4,10 +4,10 @@ r"""Optimal transport between samples: one dimension, exact assignment, slices, 
 
 Between two samples of equal size a permutation attains the minimum; on the line it is the one that
 sorts both; between Gaussians it is an affine map. Distances take and return NumPy float64 numbers
-in the units of the data. Couplings, which a training loop calls at every step, take torch tensors.
+in the units of the data. What a training loop calls at every step takes torch tensors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -138,15 +138,15 @@ def gaussian_w2(mean_1: Array, cov_1: Array, mean_2: Array, cov_2: Array) -> flo
     return max(square, 0.0) ** 0.5
 
 
-def near_optimal_duals(cost: Tensor, levels: int = 3, sweeps: int = 5) -> tuple[Tensor, Tensor]:
-    r"""Potentials that nearly maximise :math:`\sum f + \sum g` under :math:`f_i + g_j \le c_{ij}`.
+def cooled(cost: Tensor, temperatures: Iterable[float], sweeps: int) -> tuple[Tensor, Tensor]:
+    r"""Sinkhorn's potentials after a few sweeps at each of some falling temperatures.
 
-    A few Sinkhorn sweeps at falling temperatures: a start for an exact solver.
+    The sweeps multiply by the kernel, which is an order of magnitude faster than adding logarithms;
+    from one temperature to the next the potentials pass into it, so that it stays in range.
     """
     f = cost.amin(1)
     g = (cost - f[:, None]).amin(0)
-    temperature = 0.2 * cost.std(correction=0).item()
-    for _ in range(levels if temperature > 0 else 0):
+    for temperature in temperatures:
         # e^{-60} is far from the subnormal numbers, which are slow
         kernel = ((f[:, None] + g - cost) / temperature).clamp_(-60, 60).exp_()
         v = torch.ones_like(g)
@@ -154,8 +154,16 @@ def near_optimal_duals(cost: Tensor, levels: int = 3, sweeps: int = 5) -> tuple[
             u = 1 / (kernel @ v)
             v = 1 / (u @ kernel)
         f, g = f + temperature * u.log(), g + temperature * v.log()
-        temperature /= 4
     return f, g
+
+
+def near_optimal_duals(cost: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Potentials that nearly maximise :math:`\sum f + \sum g` under :math:`f_i + g_j \le c_{ij}`.
+
+    A start for an exact solver.
+    """
+    spread = cost.std(correction=0).item()
+    return cooled(cost, [spread / 5 / 4**k for k in range(3 if spread > 0 else 0)], sweeps=5)
 
 
 def assignment(cost: Tensor) -> Tensor:
@@ -191,21 +199,6 @@ def w1(x: Array, y: Array) -> float:
 def w2(x: Array, y: Array) -> float:
     r""":math:`W_2` between two samples of equal size, exactly, in the unit of the data."""
     return float(np.square(_matched_distances(x, y, torch.square)).mean() ** 0.5)
-
-
-def exact_coupling(x: Data, eps: Data) -> tuple[Data, Data]:
-    r"""Pair each ``x`` with the noise that minimises the total squared distance in the batch.
-
-    Only ``eps`` is permuted, so labels that belong to ``x`` stay valid, and every row is used once,
-    so both marginals are kept exactly (Pooladian et al., 2023; Tong et al., 2024).
-    """
-    a, b = x.detach().flatten(1), eps.detach().flatten(1)
-    if a.shape[1] == 1:
-        order = torch.empty_like(a[:, 0], dtype=torch.long)
-        order[a[:, 0].argsort()] = b[:, 0].argsort()
-        return x, eps[order]
-    cost = torch.cdist(a.float(), b.float()).square_()
-    return x, eps[assignment(cost)]
 
 
 def sinkhorn(
@@ -246,16 +239,6 @@ def sinkhorn_plan(cost: Tensor, epsilon: float, *, steps: int = 1000) -> Tensor:
     r"""The entropic plan :math:`\pi_{ij} = e^{(f_i + g_j - c_{ij})/\epsilon}/(nm)`, ``(n, m)``."""
     f, g = sinkhorn(cost, epsilon, steps=steps)
     return ((f[:, None] + g - cost) / epsilon).exp() / cost.numel()
-
-
-def sinkhorn_coupling(x: Data, eps: Data, epsilon: float) -> tuple[Data, Data]:
-    r"""Pair each ``x`` with a noise drawn from its row of the entropic plan of the batch.
-
-    The law of ``x`` is kept exactly; that of ``eps`` in expectation.
-    """
-    cost = torch.cdist(x.detach().flatten(1), eps.detach().flatten(1)).square()
-    plan = sinkhorn_plan(cost, epsilon, steps=100)
-    return x, eps[torch.multinomial(plan, 1)[:, 0]]
 
 
 def sinkhorn_divergence(x: Data, y: Data, epsilon: float) -> Tensor:

@@ -1,0 +1,224 @@
+r"""Consistency model (Song et al., 2023): learn where the flow ends; sample in one or two steps.
+
+The probability flow carries every :math:`x_t` along one curve to the data. A consistency function
+f maps each point of a curve to its end, so that along a curve f is constant. Training asks that of
+neighbouring points, at times :math:`r < t` of a grid,
+
+.. math:: L(\theta) = \mathbb E\,\frac{1}{t - r}\,
+    d\bigl(f_\theta(x_t, t),\; f_{\theta^-}(x_r, r)\bigr), \qquad f(x, t_\min) = x,
+
+where :math:`\theta^-` has no gradient. The boundary condition is built in by
+:math:`f = c_{skip} x_t + c_{out} F_\theta`; without it a constant f would have no loss. In
+distillation :math:`x_r` is one step of a teacher's flow from :math:`x_t`. In training from scratch
+both share the datum and the noise, which is right to first order in :math:`t - r`.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion import Diffusion, stratified
+from ..errors import UsageError
+from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
+from ..networks.mlp import TimeMLP, waves_for
+from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
+from ..theory import ode, paths
+from ..theory.consistency import Teacher, boundary, levels, multistep, stops
+from ..theory.energy import energy_score
+from ..theory.paths import Path
+from . import one_of
+
+PATHS: dict[str, Path] = {
+    "cosine": paths.Cosine(),
+    "linear": paths.Linear(t_max=160 / 161),
+    "edm": paths.EDM(),
+}
+
+
+def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
+    r""":math:`\sqrt{\|y - y'\|^2 + c^2} - c` per datum (Song & Dhariwal, 2024)."""
+    square = sum_event((y - target).square())
+    return square / (torch.sqrt(square + c * c) + c)
+
+
+class Consistency(GenerativeModel):
+    r"""A consistency function of a Gaussian path.
+
+    Arguments:
+        net: Maps ``x, t, c`` to the shape of ``x``.
+        event_shape: The shape of one datum.
+        path: The scales.
+        first: Intervals of the grid of times when training begins; they double until ``last``.
+        last: Intervals at the end.
+        growth: The part of training in which they grow.
+        huber: The constant c of the pseudo-Huber distance, in units of :math:`\sqrt d`.
+        target: The decay of the average that is the target :math:`\theta^-`; 0 for the weights
+            themselves.
+        guidance: The scale of guidance of the teacher.
+        steps: Steps of the sampler by default.
+        dropout: How often the condition is hidden in training.
+    """
+
+    likelihood = Likelihood.NONE
+    recipe = Recipe(steps=12_000, batch=256, lr=2e-3, clip=10.0)
+
+    def __init__(
+        self,
+        net: nn.Module,
+        event_shape: tuple[int, ...],
+        *,
+        path: Path,
+        first: int = 8,
+        last: int = 32,
+        growth: float = 0.5,
+        huber: float = 0.03,
+        target: float = 0.0,
+        guidance: float = 1.0,
+        steps: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.net, self.event_shape, self.path = net, event_shape, path
+        self.first, self.last, self.growth = first, last, growth
+        self.huber = huber * math.prod(event_shape) ** 0.5
+        self.target, self.guidance, self.steps, self.dropout = target, guidance, steps, dropout
+        self.average = copy.deepcopy(net).requires_grad_(False) if target else None
+        self.teacher: Teacher | None = None
+
+    @property
+    def nfe(self) -> int:
+        return self.steps
+
+    def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
+        r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary`)."""
+        skip, out = (expand(z, x_t) for z in boundary(self.path, t))
+        scaled = x_t / expand(self.path.scale(t), x_t)
+        return skip * x_t + out * (net or self.net)(scaled, self.path.clock(t), c)
+
+    def distil(self, teacher: GenerativeModel) -> None:
+        """Learn from the flow of a diffusion instead of from pairs of data and noise.
+
+        Raises:
+            UsageError: If the teacher has no flow.
+        """
+        if not isinstance(teacher, Diffusion):
+            raise UsageError(
+                "a consistency model is distilled from a diffusion or a flow on a Gaussian path: "
+                "ddpm, edm or flow_matching"
+            )
+        self.teacher = Teacher(teacher.guided(self.guidance), self.path)
+
+    @property
+    def count(self) -> int:
+        """Intervals of the grid at this point of training."""
+        stages = math.log2(self.last / self.first) + 1
+        stage = int(min(self.progress / self.growth, 1.0) * stages) if self.growth else stages
+        return min(int(self.first * 2**stage), self.last)
+
+    def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        """The distance of f at neighbouring times, over the time between them."""
+        count, c = self.count, self.hidden(c)
+        k, grid = stratified(len(x), count).to(x.device), levels(self.path, count).to(x)
+        r, t, eps = grid[k], grid[k + 1], torch.randn_like(x)
+        x_t = self.path.interpolate(x, eps, t)
+        with torch.no_grad():
+            if self.teacher is None:
+                x_r = self.path.interpolate(x, eps, r)
+            else:
+                x_r = self.teacher.step(x_t, k, count, c)
+            end = self.f(x_r, r, c, self.average)
+        return {"consistency": (pseudo_huber(self.f(x_t, t, c), end, self.huber) / (t - r)).mean()}
+
+    def objectives(self) -> Iterator[tuple[str, Loss]]:
+        """The loss; then the target follows."""
+        yield "model", self.loss
+        if self.average is not None:
+            with torch.no_grad():
+                for a, p in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                    a.lerp_(p, 1 - self.target)
+
+    def hidden(self, c: Condition) -> Condition:
+        """Hide some conditions, so that the unconditional law is learned as well."""
+        if c is None or not self.training or not self.dropout:
+            return c
+        return c * (torch.rand_like(c[:, :1]) >= self.dropout)
+
+    def validation(self, x: Data, c: Condition = None) -> Scalar:
+        """The energy score of samples; the loss itself can be small for a poor f."""
+        return energy_score(x, self.sample(len(x), c), self.sample(len(x), c)).mean()
+
+    def sample(
+        self, n: int, c: Condition = None, *, steps: int | None = None, guidance: float = 1.0
+    ) -> Tensor:
+        """Multistep consistency sampling.
+
+        Arguments:
+            n: How many.
+            c: The condition of each.
+            steps: Evaluations of the network.
+            guidance: 0 for unconditional, 1 for conditional; others extrapolate between both ends.
+        """
+        times = stops(self.path, self.steps if steps is None else steps)
+        eps = self.noise(n, *self.event_shape)
+        x = self.path.scale(times[0]).to(eps) * eps
+
+        def f(x_t: Data, t: Tensor) -> Data:
+            if c is None or guidance == 1:
+                return self.f(x_t, t, c)
+            return torch.lerp(self.f(x_t, t, torch.zeros_like(c)), self.f(x_t, t, c), guidance)
+
+        return ode.last(multistep(f, self.path, x, times))
+
+
+def build(
+    event: Event,
+    *,
+    width: int = 128,
+    depth: int = 3,
+    waves: int | None = None,
+    path: str = "cosine",
+    first: int = 8,
+    last: int = 32,
+    growth: float = 0.5,
+    huber: float = 0.03,
+    target: float = 0.0,
+    guidance: float = 1.0,
+    dropout: float = 0.1,
+) -> Consistency:
+    """Build the model.
+
+    Arguments:
+        event: What the data look like.
+        width: Units in each hidden layer.
+        depth: Hidden layers.
+        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
+        path: "cosine", "linear" or "edm".
+        first: Intervals of the grid of times when training begins; they double until ``last``.
+        last: Intervals at the end. More have less bias, and take longer to train.
+        growth: The part of training in which they grow.
+        huber: Where the distance turns from squared to linear, in units of sqrt(d).
+        target: The decay of an average of the weights that gives the targets, as in the first
+            paper (0.95, say); 0 takes the weights themselves, as later papers do.
+        guidance: The scale of classifier-free guidance of the teacher in distillation.
+        dropout: How often the condition is hidden in training.
+    """
+    if last < first:
+        raise UsageError(f"last is {last}; it must be at least first, {first}")
+    net = TimeMLP(
+        event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)
+    )
+    return Consistency(
+        net,
+        event.shape,
+        path=one_of("path", path, PATHS),
+        first=first,
+        last=last,
+        growth=growth,
+        huber=huber,
+        target=target,
+        guidance=guidance,
+        dropout=dropout,
+    )

@@ -1,0 +1,155 @@
+r"""Consistency functions: where the probability flow through :math:`(x_t, t)` ends.
+
+The flow carries :math:`p_t` to :math:`p_s`. Its maps :math:`x_t \mapsto x_s` are known for Gaussian
+data and, on the line, for all data, where they are the monotone maps of one law to the other. A
+consistency function is the map to :math:`s = t_{\min}`,
+
+.. math:: f(x_t, t) = x_{t_\min} / \alpha_{t_\min}, \qquad f(x, t_\min) = x / \alpha_{t_\min},
+
+and :math:`\alpha_{t_\min} = 1` or nearly so on every path here.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ..shapes import Condition, Data, Times, expand
+from .denoisers import Denoiser
+from .paths import Path
+from .steps import without_graph
+from .targets import GaussianMixture
+
+Map = Callable[[Tensor, Tensor], Tensor]
+
+
+def gaussian_map(path: Path, mean: Tensor, scale: float, x_t: Data, t: Times, s: Times) -> Data:
+    r"""The flow's map for data :math:`\mathcal N(m, v^2 I)`, from t to s.
+
+    .. math:: x_s = \alpha_s m + \frac{D_s}{D_t}(x_t - \alpha_t m), \qquad
+        D_t^2 = \alpha_t^2 v^2 + \sigma_t^2
+    """
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = path(expand(t, x_t)), path(expand(s, x_t))
+    ratio = torch.hypot(alpha_s * scale, sigma_s) / torch.hypot(alpha_t * scale, sigma_t)
+    return alpha_s * mean + ratio * (x_t - alpha_t * mean)
+
+
+def quantile_map(law: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tensor) -> Data:
+    r"""The flow's map on the line, :math:`F_s^{-1} \circ F_t`, from a scalar t to a scalar s.
+
+    The flow keeps the order of points, and the only increasing map of one law to another is that of
+    their quantiles.
+    """
+    later, earlier = law.diffused(*path(t)), law.diffused(*path(s))
+    goal = distribution(later, x_t)
+    reach = 10 * float(earlier.variances.max().sqrt()) + float(earlier.means.abs().max())
+    low, high = torch.full_like(goal, -reach), torch.full_like(goal, reach)
+    for _ in range(70):
+        middle = (low + high) / 2
+        below = distribution(earlier, middle) < goal
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return high.to(x_t)
+
+
+def distribution(law: GaussianMixture, x: Data) -> Data:
+    r""":math:`F(x) = \sum_k w_k \Phi((x - m_k) / s_k)` on the line, in float64."""
+    z = (x.double() - law.means.mT) / law.variances.mT.sqrt()
+    return (law.weights * torch.special.ndtr(z)).sum(1, keepdim=True)
+
+
+def boundary(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The scales :math:`c_{skip}, c_{out}` that make :math:`c_{skip} x_t + c_{out} F` consistent.
+
+    .. math:: c_{skip} = \frac{\alpha_t}{\alpha_t^2 + (\sigma_t - \epsilon\alpha_t)^2}, \qquad
+        c_{out} = \frac{\sigma_t - \epsilon\alpha_t}{\sqrt{\alpha_t^2 + \sigma_t^2}}, \qquad
+        \epsilon = \frac{\sigma_{t_\min}}{\alpha_{t_\min}}
+
+    At ``t_min`` they are :math:`1/\alpha_{t_\min}` and exactly 0. Where :math:`\alpha = 1` they are
+    those of Song et al. (2023) for unit data; on the cosine path, with :math:`\epsilon = 0`, they
+    are :math:`\cos, \sin` (Lu & Song, 2025).
+    """
+    (alpha, sigma), (first, least) = path(t), path(t.new_tensor(path.t_min))
+    left = sigma - least / first * alpha
+    return alpha / (alpha.square() + left.square()), left / torch.hypot(alpha, sigma)
+
+
+@cache
+def levels(path: Path, count: int) -> Tensor:
+    """The ends of ``count`` intervals of ``[t_min, t_max]``, increasing, in float64."""
+    return path.spaced(count + 1).flip(0)
+
+
+@cache
+def matched(path: Path, other: Path, count: int) -> Tensor:
+    r"""The times of another path with the :math:`\sigma/\alpha` of `levels`, in float64.
+
+    Where the other path does not reach it is its nearest end.
+    """
+    alpha, sigma = path(levels(path, count))
+    return other.inverse(sigma / alpha).clamp(other.t_min, other.t_max)
+
+
+class Teacher:
+    r"""One Heun step of a denoiser's flow between neighbouring `levels` (Karras et al., 2022).
+
+    .. math:: \tilde x_r = \alpha_r \hat x_t + \sigma_r \hat\varepsilon_t, \qquad
+        x_r = x_t + \tfrac{r - t}{2}\bigl(u_t(x_t) + u_r(\tilde x_r)\bigr)
+
+    A step to the noise-free end is the first alone, DDIM's. The denoiser may be of any path: at
+    equal :math:`\sigma/\alpha`, :math:`x_t/\alpha_t` is the same variable, and so are the means.
+
+    Arguments:
+        denoiser: What is to be distilled.
+        path: The student's path.
+    """
+
+    def __init__(self, denoiser: Denoiser, path: Path) -> None:
+        self.denoiser, self.path = denoiser, path
+
+    def estimate(self, x_t: Data, k: Tensor, count: int, c: Condition) -> tuple[Tensor, Tensor]:
+        """Both posterior means at the k-th level."""
+        other = self.denoiser.path
+        s = matched(self.path, other, count).to(x_t)[k]
+        t = levels(self.path, count).to(x_t)[k]
+        return self.denoiser(x_t * expand(other.alpha(s) / self.path.alpha(t), x_t), s, c)
+
+    def step(self, x_t: Data, k: Tensor, count: int, c: Condition = None) -> Data:
+        """From level k + 1 to level k of ``count``, one k for each datum."""
+        grid = levels(self.path, count).to(x_t)
+        r, t = expand(grid[k], x_t), expand(grid[k + 1], x_t)
+        (alpha, sigma), (d_alpha, d_sigma) = self.path(r), self.path.rates(t)
+        x, eps = self.estimate(x_t, k + 1, count, c)
+        euler = alpha * x + sigma * eps
+        u = d_alpha * x + d_sigma * eps
+        x, eps = self.estimate(euler, k, count, c)
+        d_alpha, d_sigma = self.path.rates(r)
+        heun = x_t + (r - t) / 2 * (u + d_alpha * x + d_sigma * eps)
+        return torch.where(sigma > 0, heun, euler)
+
+
+def renoised(path: Path, x: Data, t: Tensor) -> Data:
+    r""":math:`\alpha_t x + \sqrt{\sigma_t^2 - \alpha_t^2\epsilon^2}\,z`, with the law of x_t."""
+    (alpha, sigma), (first, least) = path(t), path(t.new_tensor(path.t_min))
+    rest = (sigma.square() - (alpha * least / first).square()).clamp(min=0)
+    return alpha * x + rest.sqrt() * torch.randn_like(x)
+
+
+def stops(path: Path, steps: int) -> Tensor:
+    r"""``steps`` times at equal parts of the angle :math:`\arctan(\sigma/\alpha)`, from t_max."""
+    angle = math.pi / 2 * torch.arange(steps, 0, -1, dtype=torch.float64) / steps
+    times = path.inverse(angle.tan())
+    times[0] = path.t_max
+    return times.clamp(path.t_min, path.t_max)
+
+
+@without_graph
+def multistep(f: Map, path: Path, x: Tensor, times: Tensor) -> Iterator[Tensor]:
+    """Multistep consistency sampling, NFE 1 a step (Song et al., 2023, algorithm 1).
+
+    Map to data, add the noise of the next time, map again. The exact f keeps the law at every step.
+    """
+    for i, t in enumerate(times.to(x)):
+        x = f(renoised(path, x, t) if i else x, t)
+        yield x

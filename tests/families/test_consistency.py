@@ -1,0 +1,210 @@
+"""Consistency training and distillation against their fixed points (D11)."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pushforward import families
+from pushforward.data import datasets
+from pushforward.errors import UsageError
+from pushforward.families.consistency import PATHS, Consistency, pseudo_huber
+from pushforward.fitting import fit
+from pushforward.metrics.wasserstein import sliced_w2
+from pushforward.model import Event, Recipe
+from pushforward.theory.consistency import Teacher, gaussian_map, levels
+from pushforward.theory.targets import ExactDenoiser, Gaussian
+from pushforward.training import Trainer, batches
+
+S, COUNT = 0.5, 12  # the deviation of the data N(0, S^2), intervals of the grid
+
+
+class Given(Consistency):
+    """A consistency model whose f is given: the network is not used."""
+
+    def __init__(self, given, **options):
+        super().__init__(nn.Linear(1, 1), (1,), first=COUNT, last=COUNT, **options)
+        self.given = given
+
+    def f(self, x_t, t, c=None, net=None):
+        return self.given(x_t, t)
+
+
+def angles(path):
+    """The angle of noise against data at each level; DDIM keeps the ratio of their cosines."""
+    alpha, sigma = path(levels(path, COUNT))
+    return torch.atan2(sigma, alpha * S), torch.hypot(alpha * S, sigma)
+
+
+def by_level(path, factors):
+    """The f that multiplies by a factor of the level."""
+    grid = levels(path, COUNT)
+    return lambda x, t: x * factors[torch.searchsorted(grid, t - 1e-9)][:, None]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_f_at_the_least_time_is_the_identity_for_any_weights(float64, name):
+    model = families.build("consistency", Event((2,)), width=8, path=name)
+    path, x = model.path, torch.randn(6, 2)
+    t = torch.tensor(path.t_min)
+    torch.testing.assert_close(model.f(x, t), x / path.alpha(t), rtol=0, atol=1e-15)
+    model.f(x, t).sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.net.parameters())
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_distillation_has_no_loss_at_the_product_of_the_teachers_steps(float64, name):
+    """And the exact flow has: it is not what steps of a finite grid agree with."""
+    path = PATHS[name]
+    teacher = Teacher(ExactDenoiser(Gaussian(torch.zeros(1), torch.eye(1) * S**2), path), path)
+    one = torch.ones(1, 1)
+    factors = [1 / path.alpha(torch.tensor(path.t_min))]
+    for k in range(COUNT):
+        factors.append(factors[-1] * teacher.step(one, torch.tensor([k]), COUNT)[0, 0])
+    product, x = by_level(path, torch.stack(factors)), S * torch.randn(500, 1)
+    end = torch.tensor(path.t_min)
+    exact = lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, end)  # noqa: E731
+    losses = []
+    for f in (product, exact):
+        model = Given(f, path=path)
+        model.teacher = teacher
+        losses.append(float(model.loss(x)["consistency"]))
+    assert losses[0] < 1e-12 < 1e-6 < losses[1]
+
+
+def test_the_last_step_of_the_teacher_is_ddim_whose_factor_is_known(float64):
+    r"""To the noise-free end: :math:`\cos(\Delta\varphi)` short of the ratio of deviations."""
+    path = PATHS["cosine"]
+    denoiser = ExactDenoiser(Gaussian(torch.zeros(1), torch.eye(1) * S**2), path)
+    phi, scale = angles(path)
+    got = Teacher(denoiser, path).step(torch.ones(1, 1), torch.tensor([0]), COUNT)
+    expected = scale[0] / scale[1] * (phi[1] - phi[0]).cos()
+    torch.testing.assert_close(got[0, 0], expected)
+
+
+def test_training_from_scratch_ends_at_the_product_of_euler_steps(float64):
+    r"""Linear f and squared loss: :math:`k_t = k_r \mathrm{Cov}(x_r, x_t) / \mathrm{Var}(x_t)`.
+
+    That is DDIM's factor (D2): the gradient there is zero within five standard errors, and at the
+    exact map it is not.
+    """
+    path = PATHS["cosine"]
+    phi, scale = angles(path)
+    euler = torch.cat([torch.ones(1), phi.diff().cos().cumprod(0)]) * S / scale
+    gradients = []
+    for factors in (euler, S / scale):
+        found = []
+        for _ in range(20):
+            k = factors.clone().requires_grad_()
+            model = Given(by_level(path, k), path=path, huber=1e4)  # squared
+            model.loss(S * torch.randn(6_000, 1))["consistency"].backward()
+            found.append(2e4 * k.grad)
+        g = torch.stack(found)
+        gradients.append(float((g.mean(0) / g.std(0) * 20**0.5)[1:].abs().max()))
+    assert gradients[0] < 5 < gradients[1]
+
+
+def test_without_the_boundary_condition_a_constant_is_a_trivial_minimiser(float64):
+    """Its loss is zero, less than that of the exact map."""
+    path, x = PATHS["cosine"], S * torch.randn(2_000, 1)
+    constant = Given(lambda x, t: torch.zeros_like(x), path=path)
+    exact = Given(
+        lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, torch.tensor(0.0)), path=path
+    )
+    assert float(constant.loss(x)["consistency"]) == 0
+    assert float(exact.loss(x)["consistency"]) > 0.01
+
+
+def test_the_pseudo_huber_distance_is_squared_when_small_and_linear_when_large(float64):
+    x, zero = torch.tensor([[3e-4, 4e-4], [300.0, 400.0]]), torch.zeros(2, 2)
+    small, large = pseudo_huber(x, zero, 0.1)
+    assert float(small) == pytest.approx(25e-8 / 2 / 0.1, rel=1e-4)
+    assert float(large) == pytest.approx(500 - 0.1, rel=1e-4)
+
+
+def test_the_grid_doubles_until_its_end():
+    model, counts = families.build("consistency", Event((2,)), width=8, first=4, last=20), []
+    for model.progress in (0.0, 0.2, 0.3, 0.45, 0.6, 1.0):
+        counts.append(model.count)
+    assert counts[0] == 4 and counts[-1] == counts[-2] == 20
+    assert counts == sorted(counts) and set(counts) <= {4, 8, 16, 20}
+
+
+def test_the_target_is_the_average_that_the_option_names():
+    model = families.build("consistency", Event((2,)), width=8, target=0.9)
+    trainer = Trainer(model, Recipe(batch=16, ema=0), 4)
+    before = [p.clone() for p in model.average.parameters()]
+    trainer.step(batches(torch.randn(64, 2), 16))
+    for a, b, p in zip(model.average.parameters(), before, model.net.parameters(), strict=True):
+        torch.testing.assert_close(a, 0.9 * b + 0.1 * p)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_nfe_is_the_number_of_calls_of_the_network(steps):
+    model, calls = families.build("consistency", Event((2,)), width=8), []
+    model.net.register_forward_hook(lambda *_: calls.append(1))
+    model.sample(3, steps=steps)
+    assert len(calls) == steps
+    model.sample(3)
+    assert len(calls) == steps + model.nfe
+
+
+def test_guidance_mixes_the_ends_with_and_without_the_condition():
+    model, c = families.build("consistency", Event((2,), 3), width=8), torch.ones(4, 3)
+    draws = {}
+    for w in (0.0, 1.0, 3.0):
+        torch.manual_seed(1)
+        draws[w] = model.sample(4, c, guidance=w, steps=1)
+    torch.manual_seed(1)
+    torch.testing.assert_close(draws[0.0], model.sample(4, steps=1))
+    torch.testing.assert_close(draws[3.0], 3 * draws[1.0] - 2 * draws[0.0])
+
+
+def test_a_teacher_is_no_part_of_the_student_and_must_have_a_flow():
+    teacher = families.build("flow_matching", Event((2,)), width=8)
+    student = families.build("consistency", Event((2,)), width=8)
+    keys = student.state_dict().keys()
+    student.distil(teacher)
+    assert student.state_dict().keys() == keys
+    with pytest.raises(UsageError, match="ddpm, edm or flow_matching"):
+        student.distil(families.build("gan", Event((2,))))
+
+
+@pytest.mark.parametrize("name", ["ddpm", "edm", "flow_matching"])
+def test_an_untrained_students_pairs_lie_on_the_teachers_flow(float64, name):
+    """With networks of zeros every teacher's flow is that of N(0, I), which ends where it began."""
+    teacher = families.build(name, Event((2,)), width=8)
+    last = [m for m in teacher.denoiser.net.modules() if isinstance(m, nn.Linear)][-1]
+    teacher.prepare(torch.randn(10, 2))
+    for p in last.parameters():
+        p.data.zero_()
+    student = families.build("consistency", Event((2,)), width=8)
+    student.distil(teacher)
+    count, x = 64, torch.randn(5, 2)
+    y = x
+    for k in reversed(range(count)):
+        y = student.teacher.step(y, torch.full((5,), k), count)
+    torch.testing.assert_close(y, x, rtol=2e-3, atol=0)  # rotations keep the norm of unit data
+
+
+def gap(model, name, **options):
+    """Sliced W2 to fresh data, the mean of four pairs, over that between samples of the law."""
+    sample, n = datasets.load(name).sample, 10_000
+    found = [sliced_w2(sample(n, 90 + k), model.draw(n, seed=k, **options)) for k in range(4)]
+    floor = [sliced_w2(sample(n, 2 * k), sample(n, 2 * k + 1)) for k in range(1, 5)]
+    return np.mean(found) / np.mean(floor)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["8gaussians", "moons"])
+def test_one_step_is_far_better_than_a_gaussian_and_two_are_near_the_floor(name):
+    model = fit(name, "consistency", progress=False)
+    assert gap(model, name, steps=1) < 0.5 * gap(fit(name, "gaussian", progress=False), name)
+    assert gap(model, name, steps=2) < 2
+
+
+@pytest.mark.slow
+def test_distilled_flow_matching_keeps_its_quality_in_one_step():
+    teacher = fit("8gaussians", "flow_matching", progress=False)
+    student = fit("8gaussians", "consistency", teacher=teacher, progress=False)
+    assert gap(student, "8gaussians", steps=1) < 1.5 * gap(teacher, "8gaussians")

@@ -1,0 +1,175 @@
+"""MeanFlow against the average velocity of Gaussian data, which is known (D11)."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pushforward import families
+from pushforward.data import datasets
+from pushforward.families.mean_flow import MeanFlow
+from pushforward.fitting import fit
+from pushforward.metrics.wasserstein import sliced_w2
+from pushforward.model import Event
+from pushforward.shapes import expand
+from pushforward.theory import ode, paths, samplers
+from pushforward.theory.consistency import gaussian_map
+from pushforward.theory.targets import ExactDenoiser, Gaussian, lesson_mixture
+
+MEAN, S = torch.tensor([0.8, -0.4], dtype=torch.float64), 0.6
+EXACT = ExactDenoiser(Gaussian(MEAN, torch.eye(2, dtype=torch.float64) * S**2), paths.Linear())
+
+
+class Given(MeanFlow):
+    """The exact average velocity of N(m, s^2 I)."""
+
+    def __init__(self, **options):
+        super().__init__(nn.Linear(1, 1), (2,), **options)
+
+    def u(self, z, r, t, c=None):
+        """Where r = t, the velocity: the mean of noise less datum, by regression on z."""
+        alpha, sigma = 1 - expand(t, z), expand(t, z)
+        rate = (sigma - alpha * S**2) / (alpha**2 * S**2 + sigma**2)
+        v = rate * (z - alpha * MEAN) - MEAN
+        span = expand(t - r, z)
+        apart = (z - gaussian_map(self.path, MEAN, S, z, t, r)) / torch.where(span > 0, span, 1)
+        return torch.where(span > 0, apart, v)
+
+
+def states(n=30):
+    r, t = torch.sort(torch.rand(2, n), dim=0).values
+    return torch.randn(n, 2), r, t
+
+
+def test_the_average_velocity_is_the_mean_of_the_velocity_along_the_flow(float64):
+    """By Gauss and Legendre's rule on the exact curve."""
+    z, r, t = states()
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    total = torch.zeros_like(z)
+    for node, weight in zip(nodes, weights, strict=True):
+        tau = r + (t - r) * (node + 1) / 2
+        on_curve = gaussian_map(paths.Linear(), MEAN, S, z, t, tau)
+        total += weight / 2 * EXACT.velocity(on_curve, tau)
+    torch.testing.assert_close(Given().u(z, r, t), total, rtol=0, atol=1e-9)
+
+
+def test_the_exact_field_satisfies_the_identity(float64):
+    """The model's own derivative: u + (t - r) du/dt is the exact velocity, for every r."""
+    model, (z, r, t) = Given(), states()
+    v = model.u(z, r, t) + (t - r)[:, None] * model.derivative(z, r, t)
+    torch.testing.assert_close(v, EXACT.velocity(z, t), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.5, 1.0])
+def test_the_loss_of_the_exact_field_is_the_floor_of_flow_matching(float64, apart):
+    r""":math:`\mathbb E \mathrm{Var}(\varepsilon - x \mid z_t) = s\pi/2` a dimension (D10).
+
+    Only for t even in [0, 1]: with r < t, t is the later of two times, of density 2t.
+    """
+    model, n = Given(apart=apart, power=0.0), 100_000
+    x = MEAN + S * torch.randn(n, 2)
+    terms = model.loss(x)
+    t = torch.linspace(0, 1, 20_001)
+    floor = S**2 / ((1 - t) ** 2 * S**2 + t**2)  # the variance given z_t (D10)
+    expected = 2 * torch.stack([torch.trapezoid(2 * t * floor, t), torch.trapezoid(floor, t)])
+    assert float(expected[1]) == pytest.approx(S * math.pi, rel=1e-6)
+    shares = torch.tensor([apart, 1 - apart])
+    for (name, value), each in zip(terms.items(), shares * expected, strict=True):
+        # a squared error has the deviation of its mean, at most, times 1.5 here
+        assert float(value) == pytest.approx(float(each), abs=5 * 3 * float(each) / n**0.5), name
+
+
+def test_the_derivative_is_that_of_finite_differences(float64):
+    """Along the curve: of u(z + h v, r, t + h), for a network with waves and conditions."""
+    model = families.build("mean_flow", Event((2,), 3), width=16, waves=8)
+    (z, r, t), c, h = states(), torch.randn(30, 3), 1e-5
+    v = model.u(z, t, t, c)
+    ahead, behind = (model.u(z + k * v, r, t + k, c) for k in (h, -h))
+    expected = (ahead - behind) / (2 * h)
+    torch.testing.assert_close(model.derivative(z, r, t, c), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_at_equal_times_it_is_flow_matching_with_the_same_network(float64):
+    flow = families.build("flow_matching", Event((2,)), width=16)
+    model = families.build("mean_flow", Event((2,)), width=16)
+    model.net.load_state_dict(flow.denoiser.net.state_dict(), strict=False)
+    nn.init.zeros_(model.net.span.weight)
+    z, _, t = states()
+    torch.testing.assert_close(model.u(z, t, t), flow.denoiser.velocity(z, t))
+
+
+def test_an_untrained_network_of_zeros_is_the_flow_of_standard_normal_data(float64):
+    model, (z, r, t) = families.build("mean_flow", Event((2,)), width=8), states()
+    for p in list(model.net.layers.parameters())[-2:]:
+        nn.init.zeros_(p)
+    end = z - (t - r)[:, None] * model.u(z, r, t)
+    zero = torch.zeros(2, dtype=torch.float64)
+    torch.testing.assert_close(end, gaussian_map(paths.Linear(), zero, 1.0, z, t, r))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_exact_field_gives_the_exact_law_in_any_number_of_steps(float64, steps):
+    n = 20_000
+    x = Given().double().sample(n, steps=steps)
+    z = ((x - MEAN) / S).double()
+    assert (z.mean(0).abs() * n**0.5 < 4.5).all()
+    assert ((z.var(0) - 1).abs() * (n / 2) ** 0.5 < 4.5).all()
+
+
+def test_flow_matching_in_one_step_collapses_to_the_mean(float64):
+    """At t = 1 noise says nothing of the datum: the velocity is the noise less the mean."""
+    law, path = lesson_mixture(), paths.Linear()
+    eps = torch.randn(50, 1)
+    end = ode.last(samplers.euler(ExactDenoiser(law, path), eps, path.grid(1)))
+    torch.testing.assert_close(end, law.mean.expand(50, 1), rtol=0, atol=1e-12)
+
+
+def test_learned_guidance_aims_at_the_extrapolated_velocity(float64):
+    model = families.build("mean_flow", Event((2,), 3), width=8, guidance=3.0)
+    (z, _, t), v = states(), torch.randn(30, 2)
+    c = torch.cat([torch.zeros(15, 3), torch.rand(15, 3)])
+    got = model.goal(z, t, v, c)
+    free = model.u(z, t, t)
+    torch.testing.assert_close(got[:15], v[:15])
+    torch.testing.assert_close(got[15:], (3 * v - 2 * free)[15:])
+
+
+def test_the_weight_depends_on_the_state_alone():
+    """Two draws of the datum behind one state weigh alike, so that the minimum is the mean."""
+    model, slope = families.build("mean_flow", Event((2,)), width=8), torch.tensor([[3.0, 4.0]])
+    assert float(model.weight(slope)) == pytest.approx((1 + 25 / 2) ** -model.power)
+    assert float(model.weight(torch.zeros(1, 2))) == 1
+
+
+def test_times_are_ordered_and_apart_as_often_as_asked():
+    model, x = families.build("mean_flow", Event((2,)), width=8, apart=0.25), torch.zeros(400, 2)
+    r, t = model.times(x)
+    assert (r < t)[:100].all() and torch.equal(r[100:], t[100:])
+    assert float(r.min()) >= 0 and float(t.max()) <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_nfe_is_the_number_of_calls_of_the_network(steps):
+    model, calls = families.build("mean_flow", Event((2,)), width=8), []
+    model.net.register_forward_hook(lambda *_: calls.append(1))
+    model.sample(3, steps=steps)
+    assert len(calls) == steps
+    model.sample(3)
+    assert len(calls) == steps + model.nfe
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["8gaussians", "moons"])
+def test_one_step_is_better_than_a_gaussian_and_a_few_are_better_still(name):
+    sample, n = datasets.load(name).sample, 10_000
+    model, gaussian = (fit(name, f, progress=False) for f in ("mean_flow", "gaussian"))
+
+    def distance(model, **options):
+        pairs = [(sample(n, 90 + k), model.draw(n, seed=k, **options)) for k in range(4)]
+        return np.mean([sliced_w2(*pair) for pair in pairs])
+
+    one, four, reference = distance(model, steps=1), distance(model, steps=4), distance(gaussian)
+    assert one < 0.7 * reference
+    assert four < 0.4 * reference and four < one

@@ -1,0 +1,156 @@
+"""Consistency functions against the flow itself, in closed form and integrated (D11)."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import kstest
+
+from pushforward.theory import ode, paths
+from pushforward.theory.consistency import (
+    Teacher,
+    boundary,
+    distribution,
+    gaussian_map,
+    levels,
+    multistep,
+    quantile_map,
+    stops,
+)
+from pushforward.theory.energy import energy_score
+from pushforward.theory.targets import ExactDenoiser, Gaussian, lesson_mixture
+
+PATHS = {
+    "edm": paths.EDM(20.0, 0.01),
+    "linear": paths.Linear(),
+    "cosine": paths.Cosine(),
+    "vp": paths.VariancePreserving(),
+}
+
+
+def flow(denoiser, x, t, s, steps):
+    """Runge-Kutta steps of the exact velocity, even in the path's clock of small levels."""
+    u = torch.linspace(float(t) ** (1 / 3), float(s) ** (1 / 3), steps + 1) ** 3
+    for a, b in zip(u[:-1], u[1:]):
+        h = b - a
+        k1 = denoiser.velocity(x, a)
+        k2 = denoiser.velocity(x + h / 2 * k1, a + h / 2)
+        k3 = denoiser.velocity(x + h / 2 * k2, a + h / 2)
+        k4 = denoiser.velocity(x + h * k3, b)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
+
+
+def ends(path):
+    return torch.tensor(0.9 * path.t_max), torch.tensor(max(path.t_min, 1e-3))
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_the_gaussian_map_is_the_flow(float64, path):
+    (t, s), x = ends(path), torch.randn(20, 2)
+    mean = torch.tensor([0.8, -1.0])
+    exact = ExactDenoiser(Gaussian(mean, 0.25 * torch.eye(2)), path)
+    expected = flow(exact, x, t, s, 60)
+    torch.testing.assert_close(gaussian_map(path, mean, 0.5, x, t, s), expected, rtol=0, atol=1e-6)
+
+
+def test_the_gaussian_map_is_the_closed_form_of_the_papers(float64):
+    r""":math:`m + \sqrt{(s^2+\epsilon^2)/(s^2+t^2)}(x - m)`, and the linear path's (D11)."""
+    m, s, x = 0.8, 1.5, torch.randn(20, 1)
+    mean = torch.tensor([m])
+    ve = paths.EDM(80.0, 0.002)
+    got = gaussian_map(ve, mean, s, x, torch.tensor(3.0 / 80), torch.tensor(ve.t_min))
+    expected = m + math.sqrt((s**2 + 0.002**2) / (s**2 + 3.0**2)) * (x - m)
+    torch.testing.assert_close(got, expected)
+    t = 0.7
+    got = gaussian_map(paths.Linear(), mean, s, x, torch.tensor(t), torch.tensor(0.0))
+    expected = m + s * (x - (1 - t) * m) / math.sqrt(t**2 + (1 - t) ** 2 * s**2)
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_on_the_line_the_flow_is_the_map_of_quantiles(float64, path):
+    (t, s), law = ends(path), lesson_mixture()
+    x = law.sample(50) * path.alpha(t) + torch.randn(50, 1) * path.sigma(t)
+    expected = flow(ExactDenoiser(law, path), x, t, s, 80)
+    torch.testing.assert_close(quantile_map(law, path, x, t, s), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_the_boundary_condition_is_exact(float64, path):
+    skip, out = boundary(path, torch.tensor([path.t_min]))
+    assert float(out) == 0
+    torch.testing.assert_close(skip * path.alpha(torch.tensor([path.t_min])), torch.ones(1))
+
+
+def test_the_boundary_scales_are_those_of_song_on_sigmas_and_of_trigflow_on_angles(float64):
+    path, sigma = paths.EDM(80.0, 0.002), torch.tensor([0.002, 0.01, 0.5, 3.0, 80.0])
+    skip, out = boundary(path, sigma / 80)
+    torch.testing.assert_close(skip, 1 / ((sigma - 0.002) ** 2 + 1))
+    torch.testing.assert_close(out, (sigma - 0.002) / (1 + sigma**2).sqrt())
+    angle = torch.linspace(0, math.pi / 2, 9)
+    skip, out = boundary(paths.Cosine(), angle * 2 / math.pi)
+    torch.testing.assert_close(skip, angle.cos())
+    torch.testing.assert_close(out, angle.sin())
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_the_networks_target_has_unit_variance_for_unit_data(float64, name):
+    path, t = PATHS[name], torch.linspace(0.05, 0.95, 10)
+    (alpha, sigma), (skip, out) = path(t), boundary(path, t)
+    variance = ((1 - skip * alpha) ** 2 + (skip * sigma) ** 2) / out**2
+    torch.testing.assert_close(variance, torch.ones(10))
+
+
+@pytest.mark.parametrize("name", ["linear", "vp", "edm"])
+def test_a_teacher_of_any_path_steps_along_the_students_flow_with_second_order(float64, name):
+    law, path = lesson_mixture(), paths.Cosine(t_min=0.05, t_max=0.9)
+    teacher = Teacher(ExactDenoiser(law, PATHS[name]), path)
+    x = law.sample(500) * path.alpha(torch.tensor(0.9)) + torch.randn(500, 1)
+    expected = quantile_map(law, path, x, torch.tensor(0.9), torch.tensor(0.05))
+    errors = []
+    for count in (32, 64, 128):
+        y = x
+        for k in reversed(range(count)):
+            y = teacher.step(y, torch.full((500,), k), count)
+        errors.append(float((y - expected).square().mean().sqrt()))
+    for coarse, fine in zip(errors, errors[1:]):
+        assert math.log2(coarse / fine) == pytest.approx(2, abs=0.35)
+
+
+@pytest.mark.parametrize("path", [PATHS["edm"], PATHS["cosine"]], ids=["edm", "cosine"])
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_multistep_sampling_keeps_the_law(float64, path, steps):
+    r"""The exact f of the lesson's mixture: Kolmogorov's :math:`\sqrt n D < 1.95` (1 in 1000)."""
+    law, n = lesson_mixture(), 20_000
+    first, end = torch.tensor(path.t_max), torch.tensor(path.t_min)
+    x = law.sample(n) * path.alpha(first) + path.sigma(first) * torch.randn(n, 1)
+    f = lambda x, t: quantile_map(law, path, x, t, end)  # noqa: E731
+    drawn = ode.last(multistep(f, path, x, stops(path, steps)))
+    after = law.diffused(torch.tensor(1.0), path.sigma(end))
+    distance = kstest(
+        drawn[:, 0].numpy(),
+        lambda z: distribution(after, torch.as_tensor(z)[:, None])[:, 0].numpy(),
+    ).statistic
+    assert distance * n**0.5 < 1.95
+
+
+def test_stops_are_even_angles(float64):
+    angle = torch.atan2(*reversed(paths.Linear()(stops(paths.Linear(), 4))))
+    torch.testing.assert_close(angle, math.pi / 2 * torch.tensor([1.0, 0.75, 0.5, 0.25]))
+    assert torch.equal(levels(paths.Linear(), 4), torch.linspace(0, 1, 5))
+
+
+@pytest.mark.parametrize(("mu", "s"), [(0.0, 1.0), (0.7, 1.0), (0.0, 0.5)])
+def test_the_energy_score_has_its_closed_form(float64, mu, s):
+    r""":math:`E|a-x| - E|a-b|/2` of normal laws by the mean of a folded normal."""
+
+    def folded(mean, scale):
+        tail = math.erf(mean / scale / 2**0.5)
+        return scale * (2 / math.pi) ** 0.5 * math.exp(-(mean**2) / scale**2 / 2) + mean * tail
+
+    n = 200_000
+    x, a, b = torch.randn(3, n, 1) * torch.tensor([1.0, s, s])[:, None, None]
+    score = energy_score(x, a + mu, b + mu)
+    expected = folded(mu, math.hypot(1, s)) - folded(0.0, s * 2**0.5) / 2
+    assert float(score.mean()) == pytest.approx(expected, abs=4.5 * float(score.std()) / n**0.5)
