@@ -1,5 +1,6 @@
 r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choices of arguments."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -34,9 +35,14 @@ def recipe_for(size: int) -> Recipe:
 
     A tight clip would weigh down batches of large targets, and so bias the mean.
     """
-    if 0 < size < 1000:
-        return Recipe(steps=2000, batch=256, lr=2e-3, clip=10.0)
+    if 0 < size < 5000:
+        return Recipe(steps=4000, batch=256, lr=2e-3, clip=10.0)
     return Recipe(steps=7000, batch=1024, lr=3e-3, clip=10.0)
+
+
+def width_for(event_shape: tuple[int, ...], width: int) -> int:
+    """Units of a hidden layer, unless given: many where many entries pass through it."""
+    return width or (384 if math.prod(event_shape) > 32 else 128)
 
 
 def stratified(n: int, levels: int) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Diffusion, recipe_for, stratified
+from ..diffusion import Diffusion, recipe_for, stratified, width_for
 from ..model import Event, Likelihood
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
@@ -164,7 +164,7 @@ class DDPM(Diffusion):
 def build(
     event: Event,
     *,
-    width: int = 128,
+    width: int = 0,
     depth: int = 3,
     waves: int | None = None,
     chain: int = 1000,
@@ -179,7 +179,7 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer.
+        width: Units in each hidden layer, 0 to choose from the data.
         depth: Hidden layers.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.
@@ -199,7 +199,7 @@ def build(
         TimeMLP,
         event.shape,
         event.condition,
-        width=width,
+        width=width_for(event.shape, width),
         depth=depth,
         waves=waves_for(event.shape, waves),
     )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diffusion import Diffusion, recipe_for
+from ..diffusion import Diffusion, recipe_for, width_for
 from ..errors import NoLikelihood, UsageError
 from ..model import Event, GenerativeModel, Likelihood
 from ..networks.mlp import TimeMLP, waves_for
@@ -168,7 +168,7 @@ class FlowMatching(Diffusion):
 def build(
     event: Event,
     *,
-    width: int = 128,
+    width: int = 0,
     depth: int = 3,
     waves: int | None = None,
     path: str = "linear",
@@ -181,7 +181,7 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer.
+        width: Units in each hidden layer, 0 to choose from the data.
         depth: Hidden layers.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "linear", "vp" (variance preserving) or "cosine".
@@ -199,7 +199,7 @@ def build(
         TimeMLP(
             event.shape,
             event.condition,
-            width=width,
+            width=width_for(event.shape, width),
             depth=depth,
             waves=waves_for(event.shape, waves),
         ),
