@@ -9,6 +9,7 @@ import torch
 from pushforward import families
 from pushforward.errors import NoLikelihood, UsageError
 from pushforward.model import Event, Likelihood, Recipe
+from pushforward.theory.targets import ring8
 from pushforward.training import Trainer, batches
 
 NAMES = families.names()
@@ -174,6 +175,45 @@ def test_densities_integrate_to_one_before_and_after_training(name):
             log_p = torch.cat([model.log_prob(g) for g in grid.split(16384)])
         mass = log_p.double().exp().sum() * (18 / (points - 1)) ** d
         assert mass == pytest.approx(1, abs=1e-3), f"trained: {trained}"  # float32 and the grid
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_accumulating_batches_equals_one_large_batch(name):
+    """Where the loss draws no noise, which is so of likelihoods in closed form."""
+    x = torch.randn(64, 2)
+    model = small(name, data=x).train()
+    with torch.no_grad():  # at the start some losses do not depend on their noise
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    one_player = list(model.players()) == ["model"]
+    losses = [sum(model.loss(x).values()) for _ in range(3)] if one_player else [torch.rand(3)]
+    if not (one_player and losses[0] == losses[1] == losses[2]):
+        pytest.skip("the objective draws noise")
+    after = []
+    for parts in (1, 4):
+        trainer = Trainer(copy.deepcopy(model), TINY, 4, accumulate=parts)
+        data = ((part, None) for _ in range(4) for part in x.chunk(parts))
+        for _ in range(4):
+            trainer.step(data)
+        after.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    torch.testing.assert_close(*after, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_likelihood_beats_the_entropy(name):
+    """On eight Gaussians, after a little training: a gap below zero would be a wrong density."""
+    law = ring8()
+    torch.manual_seed(1)
+    x, fresh = (law.sample(n).float() / 3 for n in (2000, 500))
+    model = small(name, data=x)
+    if model.likelihood is Likelihood.NONE:
+        pytest.skip("no likelihood")
+    if name in TRAINED:
+        model = train(model.train(), x, steps=60, recipe=TINY._replace(lr=3e-3)).average.eval()
+    with torch.no_grad():
+        truth = law.log_prob(3 * fresh.double()) + 2 * np.log(3)
+        gap = truth - torch.cat([model.log_prob(rows) for rows in fresh.split(250)]).double()
+    assert gap.mean() > -3 * gap.std() / 500**0.5
 
 
 @pytest.mark.parametrize("name", NAMES)
