@@ -183,14 +183,14 @@ class Diffusion(GenerativeModel):
         return self.noise(n, *self.event_shape)
 
     def encode(
-        self, x: Data, c: Condition = None, *, guidance: float = 1.0, tolerance: float = 1e-4
+        self, x: Data, c: Condition = None, *, guidance: float = 1.0, tolerance: float = 1e-5
     ) -> Data:
         """The noise, of unit variance, from which the probability flow makes data."""
         ends = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
         return self.carried(x, ends, c, guidance, tolerance) / float(self.path.scale(ends)[1])
 
     def decode(
-        self, z: Data, c: Condition = None, *, guidance: float = 1.0, tolerance: float = 1e-4
+        self, z: Data, c: Condition = None, *, guidance: float = 1.0, tolerance: float = 1e-5
     ) -> Data:
         """The data that the probability flow makes of noise, the inverse of `encode`.
 

@@ -44,7 +44,7 @@ PATHS: dict[str, Callable[[], Path]] = {
     "cosine": Cosine,
 }
 SEEN = 1024  # conditions of the data that are kept, for a teacher to draw from
-PAIRS = 32_768  # that a teacher makes
+PAIRS = 16_384  # that a teacher makes
 
 
 def of_velocity(path: Path, t: Tensor) -> Tensor:
@@ -82,9 +82,11 @@ class FlowMatching(Diffusion):
         self.pool: tuple[Data, Data, Condition] | None = None
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """Remember what conditions there are."""
+        """Remember what conditions there are, and have the teacher make its pairs."""
         if c is not None:
             self.conditions = c[torch.linspace(0, len(c) - 1, SEEN).long()].to(self.conditions)
+        if self.teachers:
+            self.pool = self.taught()
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
