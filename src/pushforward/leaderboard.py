@@ -33,9 +33,9 @@ class Entry:
     nll: Estimate | None = None  # nats a datum on test data
     metrics: dict[str, Estimate] = field(default_factory=dict)
     error: str = ""
-    code: int = 0  # the exit code of the error
     model: FittedModel = None  # type: ignore[assignment]  # absent only beside an error
     generated: np.ndarray = None  # type: ignore[assignment]
+    code: int = 0  # the exit code of the error
 
 
 @dataclass

@@ -61,7 +61,8 @@ def page(fitted: FittedModel, seed: int) -> list[tuple[float, Callable[[Part], N
     x = fitted.draw(64 if kind == "images" else ROWS, seed=seed)
     parts: list[tuple[float, Callable[[Part], None]]] = []
     if fitted.history:
-        parts.append((4.0, lambda part: panels.losses(part.add_subplot(), fitted.history)))
+        said = fitted.config.get("diagnoses") or ()
+        parts.append((4.0, lambda part: panels.losses(part.add_subplot(), fitted.history, said)))
     if kind == "table":
         columns = fitted.schema.columns
         flat = x.reshape(len(x), -1)

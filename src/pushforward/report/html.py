@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 
 from .. import __version__, families, metrics
 from ..leaderboard import PRIMARY, Comparison
@@ -139,7 +140,8 @@ def estimate(e: Estimate | None) -> Cell:
         return Cell("\u2013")
     digits = words.decimals(e.low, e.high)
     half = max(e.high - e.value, e.value - e.low)
-    return Cell(words.number(e.value, digits), f"\u00b1 {words.number(half, digits)}")
+    margin = f"\u00b1 {words.number(half, digits)}" if np.isfinite(half) else ""
+    return Cell(words.number(e.value, digits), margin)
 
 
 def columns(comparison: Comparison) -> str:

@@ -172,9 +172,10 @@ def images(axes: Axes, x: np.ndarray, side: int, low: float, high: float) -> Non
     axes.set_axis_off()
 
 
-def losses(axes: Axes, history: list[dict[str, Any]]) -> None:
-    """Every named term of a loss over the steps, and the held-out loss where there is one."""
-    names = [k for k in dict.fromkeys(k for row in history for k in row)]
+def losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] = ()) -> None:
+    """Every named term of a loss and the held-out loss over the steps; diagnoses below the axis."""
+    said = {k: row[k] for row in history for k in diagnoses if k in row}
+    names = [k for k in dict.fromkeys(k for row in history for k in row) if k not in said]
     for name in names:
         rows = [r for r in history if name in r]
         if name in ("step", "seconds") or not rows:
@@ -191,7 +192,8 @@ def losses(axes: Axes, history: list[dict[str, Any]]) -> None:
             linewidth=0.9,
             label=style.label(name.replace("_", " "), 22),
         )
-    axes.set(xlabel="step", ylim=within(history, names))
+    ends = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(said.items())[:3]]
+    axes.set(xlabel="; ".join(["step", *ends]), ylim=within(history, names))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0.2)

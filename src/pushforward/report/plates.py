@@ -113,7 +113,15 @@ def evaluations(comparison: Comparison, runs: list[Drawn]) -> Plate:
 def training(runs: list[Drawn]) -> Plate:
     """Every named term of every loss."""
     made = [
-        panel(r.name, partial(panels.losses, history=r.model.history), (3.4, 2.2))
+        panel(
+            r.name,
+            partial(
+                panels.losses,
+                history=r.model.history,
+                diagnoses=r.model.config.get("diagnoses") or (),
+            ),
+            (3.4, 2.2),
+        )
         for r in runs
         if r.model.history
     ]
