@@ -8,11 +8,13 @@ import torch
 from pushforward.errors import UsageError
 from pushforward.families.normalizing_flow import KINDS, build
 from pushforward.model import Event
+from pushforward.networks.multiscale import squeeze, unsqueeze
 from pushforward.training import Trainer, batches
 
 SPLINES = ("coupling", "autoregressive")
-SHAPES = [(2,), (5,), (2, 3)]
-CASES = [(k, s) for k in KINDS for s in SHAPES] + [(k, (1,)) for k in SPLINES]
+VECTORS = [k for k in KINDS if k != "multiscale"]
+CASES = [(k, s) for k in VECTORS for s in [(2,), (5,), (2, 3)]] + [(k, (1,)) for k in SPLINES]
+CASES += [("multiscale", s) for s in [(1, 2), (3, 4), (2, 4, 4), (3, 1, 1)]]
 SMALL = {"width": 16, "transforms": 2, "bins": 6}
 RADII = (0.5, 3.0, 7.9, 30.0, 100.0)  # inside the box of the splines, at its edge, far outside
 
@@ -20,14 +22,15 @@ RADII = (0.5, 3.0, 7.9, 30.0, 100.0)  # inside the box of the splines, at its ed
 def flow(kind, shape, condition=0, spread=None):
     """An untrained flow with large random parameters, so that its layers are far from identity.
 
-    Affine maps multiply by up to a thousand, so their parameters are kept where rounding is not
-    amplified beyond what the tests can tell.
+    Affine maps multiply by up to a thousand, and a multi-scale flow has many layers, so that their
+    parameters are kept where rounding is not amplified beyond what the tests can tell.
     """
-    spread = spread or (0.5 if KINDS[kind].affine else 2.0)
+    spread = spread or (0.5 if KINDS[kind].affine or kind == "multiscale" else 2.0)
     model = build(Event(shape, condition), kind=kind, **SMALL).double()
     with torch.no_grad():
         for p in model.parameters():
-            p.copy_(torch.randn_like(p) / math.sqrt(max(p.shape[-1], 1)) * spread)
+            inputs = p[0].numel() if p.ndim > 1 else len(p)
+            p.copy_(torch.randn_like(p) / math.sqrt(max(inputs, 1)) * spread)
     return model.eval().requires_grad_(False)
 
 
@@ -56,7 +59,7 @@ def test_density_is_the_normal_one_times_autograds_jacobian(kind, shape, radius)
 
 
 @pytest.mark.parametrize(
-    ("kind", "d", "n"), [(k, 2, 501) for k in KINDS] + [(k, 1, 20_001) for k in SPLINES]
+    ("kind", "d", "n"), [(k, 2, 501) for k in VECTORS] + [(k, 1, 20_001) for k in SPLINES]
 )
 def test_density_integrates_to_one(kind, d, n):
     """On [-12, 12]^d: beyond it, the splines are the identity and the mass is below 1e-30."""
@@ -96,7 +99,9 @@ def test_gradients_are_finite_far_outside_the_box():
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("coupling", (1,)), *((k, (5,)) for k in KINDS)])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("coupling", (1,)), *((k, (5,)) for k in VECTORS), ("multiscale", (4, 4))]
+)
 def test_a_saved_state_gives_the_same_density_in_a_fresh_model(kind, shape):
     """The random permutations are part of the state."""
     model, x = build(Event(shape), kind=kind, **SMALL), torch.randn(20, *shape)
@@ -130,6 +135,29 @@ def test_affine_maps_of_a_line_are_refused(kind):
     """Their composition is affine: the model would be one Gaussian."""
     with pytest.raises(UsageError, match="single Gaussian"):
         build(Event((1,), 2), kind=kind)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4), (3, 6, 4), (1, 5, 5), (4, 2, 2), (1, 3, 8)])
+def test_a_multi_scale_flow_lets_every_entry_see_every_other(shape):
+    """Each noise depends on some other pixel, each pixel moves, and no entry is lost."""
+    model = flow("multiscale", shape)
+    x, d = torch.randn(1, *shape, dtype=torch.float64), math.prod(shape)
+    jacobian = torch.autograd.functional.jacobian(model.encode, x).reshape(d, d)
+    assert torch.linalg.matrix_rank(jacobian) == d
+    assert ((jacobian != 0).sum(0) > 1).all() and ((jacobian != 0).sum(1) > 1).all()
+
+
+def test_squares_become_channels_and_back():
+    x = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
+    y = squeeze(x, (2, 2))
+    assert y.shape == (2, 12, 2, 3) and y[0, :4, 0, 0].tolist() == [0, 1, 6, 7]
+    for square in [(2, 2), (1, 2), (2, 1)]:
+        assert torch.equal(unsqueeze(squeeze(x, square), square), x)
+
+
+def test_a_multi_scale_flow_of_vectors_is_refused():
+    with pytest.raises(UsageError, match="for images"):
+        build(Event((4,)), kind="multiscale")
 
 
 @pytest.mark.parametrize(("kind", "passes"), [("maf", 5), ("iaf", 1), ("realnvp", 2)])

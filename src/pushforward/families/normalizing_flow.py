@@ -11,19 +11,19 @@ transformations are zuko's.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Transform
+from zuko.distributions import DiagNormal
 from zuko.flows import MAF, MaskedAutoregressiveTransform
-from zuko.lazy import Flow
+from zuko.lazy import Flow, UnconditionalDistribution
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..networks.multiscale import MultiScale, Univariate
 from ..shapes import Condition, Data, PerDatum, Scalar
 
 
@@ -92,6 +92,7 @@ KINDS = {
     "realnvp": Kind(affine=True, passes=2),
     "maf": Kind(affine=True, passes=None),
     "iaf": Kind(affine=True, passes=None, inverted=True),
+    "multiscale": Kind(affine=False, passes=2),
 }
 
 
@@ -112,7 +113,9 @@ def build(
         kind: Splines: "coupling" samples as fast as it scores; "autoregressive" fits a little
             better and needs one pass per entry to sample. Affine maps: "realnvp" is a coupling;
             "maf" scores in one pass and samples in one per entry, "iaf" the other way round.
-        transforms: Layers, 0 to choose from the data.
+            "multiscale": spline couplings over convolutions, for images.
+        transforms: Layers (multiscale: with each kind of mask at each scale), 0 to choose from
+            the data.
         bins: Pieces of each spline, 0 to choose from the data.
         width: Units in each hidden layer of the networks that place the knots, 0 to choose from
             the data.
@@ -121,10 +124,11 @@ def build(
             data, 0 to choose from the data.
 
     Raises:
-        UsageError: If the kind is not known, or is affine and the data are numbers on a line.
+        UsageError: If the kind is not known, is affine and the data are numbers on a line, or is
+            multiscale and they are no images.
     """
     d = math.prod(event.shape)
-    check(kind, d)
+    check(kind, event.shape)
     # few layers of many bins where there is little to condition on, more layers where there is much
     layers, pieces, units, box = {1: (1, 32, 64, 6.0), 2: (2, 32, 128, 6.0)}.get(d, (4, 8, 64, 8.0))
     if d > 2 and event.levels:  # all are near, and each level is a narrow step of the density
@@ -132,6 +136,9 @@ def build(
     univariate, shapes = spline(bins or pieces, bound or box)
     if KINDS[kind].affine:
         (univariate, shapes), layers = AFFINE, 8
+    if kind == "multiscale":
+        flow = of_images(event, (univariate, shapes), width or 32, transforms or 2)
+        return NormalizingFlow(flow, event.shape, event.condition, recipe_for(d, event.size))
     flow = MAF(
         d,
         event.condition,
@@ -170,8 +177,6 @@ def start_at_identity(flow: Flow) -> None:
             last.weight.zero_(), last.bias.zero_()
 
 
-Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
-
 AFFINE: Univariate = (MonotonicAffineTransform, [(), ()])
 
 
@@ -180,15 +185,26 @@ def spline(bins: int, bound: float) -> Univariate:
     return partial(MonotonicRQSTransform, bound=bound), [(bins,), (bins,), (bins - 1,)]
 
 
-def check(kind: str, d: int) -> None:
-    """Refuse kinds that do not exist, and those that could only be a Gaussian.
+def of_images(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
+    """A multi-scale flow of images with or without an axis of channels."""
+    channels, *sides = (1, *event.shape)[-3:]
+    shape = (channels, sides[0], sides[1])
+    images = MultiScale(shape, event.condition, univariate, width=width, couplings=couplings)
+    zeros = torch.zeros(math.prod(event.shape))
+    return Flow([images], UnconditionalDistribution(DiagNormal, zeros, zeros + 1, buffer=True))
+
+
+def check(kind: str, shape: tuple[int, ...]) -> None:
+    """Refuse kinds that do not exist, and those that do not suit the data.
 
     Raises:
         UsageError: Saying which to choose.
     """
     if kind not in KINDS:
         raise UsageError(f"normalizing_flow has no kind {kind!r}; choose from {', '.join(KINDS)}")
-    if KINDS[kind].affine and d == 1:
+    if kind == "multiscale" and len(shape) not in (2, 3):
+        raise UsageError(f"kind='multiscale' is for images, and the data have shape {shape}")
+    if KINDS[kind].affine and math.prod(shape) == 1:
         raise UsageError(
             f"kind={kind!r} composes affine maps, which on a line leave a single Gaussian; "
             "choose coupling"
