@@ -11,6 +11,7 @@ flow translates between the two.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,21 +23,28 @@ from ..model import Event, GenerativeModel, Likelihood
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
-from ..theory.couplings import Coupling, exact_coupling, independent, sinkhorn_coupling
+from ..theory.couplings import (
+    Coupling,
+    exact_coupling,
+    in_groups,
+    independent,
+    sinkhorn_coupling,
+)
 from ..theory.paths import Blurred, Cosine, Linear, Path, VariancePreserving
 from ..theory.predictions import conversion, karras, velocity
 
 COUPLINGS: dict[str, Coupling] = {
     "independent": independent,
-    "ot": exact_coupling,
-    "sinkhorn": sinkhorn_coupling,
+    "ot": partial(in_groups, exact_coupling),
+    "sinkhorn": partial(in_groups, sinkhorn_coupling),
 }
 PATHS: dict[str, Callable[[], Path]] = {
     "linear": Linear,
     "vp": VariancePreserving,
     "cosine": Cosine,
 }
-REPEATS = 4  # times at which each pair of a teacher is seen in one batch
+SEEN = 1024  # conditions of the data that are kept, for a teacher to draw from
+PAIRS = 32_768  # that a teacher makes
 
 
 def of_velocity(path: Path, t: Tensor) -> Tensor:
@@ -56,16 +64,27 @@ class FlowMatching(Diffusion):
 
     Arguments:
         coupling: Pairs the data of a batch with noise.
+        condition: The length of ``c``, 0 for none.
         options: Those of `Diffusion`.
     """
 
     source: Tensor
+    conditions: Tensor
 
-    def __init__(self, *args: Any, coupling: Coupling = independent, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, coupling: Coupling = independent, condition: int = 0, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.coupling = coupling
         self.register_buffer("source", torch.zeros(0, *self.event_shape))
+        self.register_buffer("conditions", torch.zeros(SEEN if condition else 0, condition))
         self.teachers: tuple[GenerativeModel, ...] = ()
+        self.pool: tuple[Data, Data, Condition] | None = None
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        """Remember what conditions there are."""
+        if c is not None:
+            self.conditions = c[torch.linspace(0, len(c) - 1, SEEN).long()].to(self.conditions)
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
@@ -87,7 +106,7 @@ class FlowMatching(Diffusion):
                 f"{type(teacher).__name__} is no teacher for a flow: it does not map noise to data "
                 "one to one; take one of flow_matching, ddpm, cnf or normalizing_flow"
             )
-        self.teachers = (teacher,)
+        self.teachers, self.pool = (teacher,), None
 
     def start(self, n: int) -> Tensor:
         """Noise, or rows of the source."""
@@ -97,19 +116,27 @@ class FlowMatching(Diffusion):
         return self.source[rows]
 
     def pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:
-        """Data and what they are joined to: coupled in the batch, or by a teacher.
+        """Data and what they are joined to: coupled in the batch, or any pairs of the teacher."""
+        if self.teachers:
+            self.pool = self.pool or self.taught()
+            rows = torch.randint(PAIRS, (len(x),), device=x.device)
+            made, z, c = self.pool
+            return made[rows], z[rows], None if c is None else c[rows]
+        x, eps = self.coupling(x, self.start(len(x)).to(x), c)
+        return x, eps, c
 
-        A teacher makes its own data under the conditions of the batch; each of its pairs is seen at
-        several times, because it costs a whole solution of its flow.
-        """
-        if not self.teachers:
-            x, eps = self.coupling(x, self.start(len(x)).to(x), c)
-            return x, eps, c
-        n = -(-len(x) // REPEATS)
-        z, c = self.start(n).to(x), None if c is None else c[:n]
-        made = self.teachers[0].decode(z, c)  # type: ignore[operator]
-        again = torch.arange(len(x), device=x.device) % n
-        return made[again], z[again], None if c is None else c[again]
+    @torch.no_grad()
+    def taught(self) -> tuple[Data, Data, Condition]:
+        """Data that the teacher makes of noise, the noise, and the conditions: always the same."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            z, c = self.start(PAIRS), None
+            if len(self.conditions):
+                c = self.conditions[torch.randint(len(self.conditions), (PAIRS,))]
+            known = c.split(4096) if c is not None else [None] * PAIRS
+            decode = self.teachers[0].decode
+            made = [decode(part, of) for part, of in zip(z.split(4096), known)]  # type: ignore[operator]
+        return torch.cat(made), z, c
 
     def translate(
         self, z: Data, c: Condition = None, *, reverse: bool = False, **options: Any
@@ -181,6 +208,7 @@ def build(
         prediction=karras(1.0),
         weight=of_velocity,
         coupling=COUPLINGS[coupling],
+        condition=event.condition,
         sampler=samplers.by_name(sampler),
         steps=steps,
         recipe=recipe_for(event.size),

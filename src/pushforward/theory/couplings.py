@@ -43,6 +43,15 @@ def sinkhorn_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Da
     return x, eps[among_equals(drawn, x, eps, c)]
 
 
+def in_groups(
+    coupling: Coupling, x: Data, eps: Data, c: Condition = None, *, size: int = 256
+) -> tuple[Data, Data]:
+    """Couple a few rows at a time, because an assignment takes the cube of their number."""
+    known = c.split(size) if c is not None else [None] * len(x)
+    joined = [coupling(*rows) for rows in zip(x.split(size), eps.split(size), known)]
+    return torch.cat([a for a, _ in joined]), torch.cat([b for _, b in joined])
+
+
 def among_equals(partner: Partner, x: Data, eps: Data, c: Condition) -> Tensor:
     r"""The row of noise for each datum, chosen only among rows with the same condition.
 
