@@ -38,8 +38,8 @@ def test_every_objective_finds_the_precision_of_a_gaussian(name):
     """
     x = LAW.sample(4000)
     model = ScoreMatching(Quadratic(), (2,), objective=OBJECTIVES[name], noise=0.5)
-    trainer = Trainer(model, Recipe(batch=4000, lr=0.05, ema=0.98), 300)
-    for _ in trainer.run(batches(x, 4000)):
+    trainer = Trainer(model, Recipe(batch=2000, lr=0.05, ema=0.98), 200)
+    for _ in trainer.run(batches(x, 2000)):
         pass
     blur = 0.25 if name == "denoising" else 0.0
     exact = torch.linalg.inv(x.T @ x / len(x) + blur * torch.eye(2))
