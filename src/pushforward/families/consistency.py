@@ -77,7 +77,7 @@ class Consistency(GenerativeModel):
         huber: float = 0.03,
         target: float = 0.0,
         guidance: float = 1.0,
-        steps: int = 1,
+        steps: int = 2,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
