@@ -220,5 +220,6 @@ def build(
         huber=huber,
         target=target,
         guidance=guidance,
+        steps=2 if math.prod(event.shape) <= 4 else 1,  # a second is worse beyond
         dropout=dropout,
     )
