@@ -249,7 +249,7 @@ def test_options_chosen_from_the_data_can_be_given(name, option, value):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_options_that_do_not_exist_are_named(name):
-    with pytest.raises(UsageError, match="no option 'colour'"):
+    with pytest.raises(UsageError, match="cannot honour the option 'colour'"):
         families.build(name, Event((2,)), colour="red")
 
 

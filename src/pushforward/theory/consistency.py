@@ -109,11 +109,17 @@ class Teacher:
         self.denoiser, self.path = denoiser, path
 
     def estimate(self, x_t: Data, k: Tensor, count: int, c: Condition) -> tuple[Tensor, Tensor]:
-        """Both posterior means at the k-th level."""
+        """Both posterior means at the k-th level.
+
+        Where the teacher knows no noise as strong, its strongest stands in, at the same place in
+        units of the deviation there; the noise follows from the data.
+        """
         other = self.denoiser.path
         s = matched(self.path, other, count).to(x_t)[k]
         t = levels(self.path, count).to(x_t)[k]
-        return self.denoiser(x_t * expand(other.alpha(s) / self.path.alpha(t), x_t), s, c)
+        x = self.denoiser(x_t * expand(other.scale(s) / self.path.scale(t), x_t), s, c).x
+        alpha, sigma = self.path(expand(t, x_t))
+        return x, (x_t - alpha * x) / sigma
 
     def step(self, x_t: Data, k: Tensor, count: int, c: Condition = None) -> Data:
         """From level k + 1 to level k of ``count``, one k for each datum."""
