@@ -19,7 +19,7 @@ from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 
 from pushforward.data import reading
-from pushforward.running import Run as Fit
+from pushforward.fitting.running import Run as Fit
 from pushforward.theory.targets import ring8
 
 BATCH, RATE = 256, 1e-5  # a rate at which fixed inputs are not learnt by heart meanwhile

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2, norm
 
-from pushforward.anomaly import auroc
 from pushforward.errors import NoLikelihood, UsageError
+from pushforward.fitted.anomaly import auroc
 from pushforward.fitting import fit
 
 

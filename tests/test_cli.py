@@ -13,9 +13,10 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from pushforward import cli, running
+from pushforward import cli
 from pushforward.errors import NumericalError
 from pushforward.fitted import load
+from pushforward.fitting import running
 
 QUICK = ["--steps", "3", "--set", "width=8", "--set", "batch=32"]
 

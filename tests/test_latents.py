@@ -5,8 +5,8 @@ import pytest
 
 from pushforward.cli import main
 from pushforward.errors import DataError, UsageError
+from pushforward.fitted.latents import lattice
 from pushforward.fitting import fit
-from pushforward.latents import lattice
 from pushforward.report.latents import encode, plot_latents
 
 TINY = {"steps": 3, "width": 8, "batch": 16, "progress": False}

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import pushforward as pf
+from pushforward.comparison.leaderboard import PRIMARY, Comparison, Entry
 from pushforward.data import datasets
 from pushforward.errors import DiskError, UsageError
-from pushforward.leaderboard import PRIMARY, Comparison, Entry
 from pushforward.metrics.estimate import Estimate
 from pushforward.report import alarms, figures, html, panels, probes, style, words
 

@@ -34,9 +34,9 @@ def anomalies(
     as_json: Json = False,
 ) -> None:
     """Score how strange each datum is, and flag the strangest at a calibrated rate."""
-    from ..anomaly import auroc
     from ..data import reading
     from ..fitted import load
+    from ..fitted.anomaly import auroc
 
     if out is not None:
         reading.writable(out)

@@ -69,7 +69,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare two sets of samples; each metric with an interval and its real-vs-real floor."""
-    from ..evaluating import evaluate_sources
+    from ..comparison.evaluating import evaluate_sources
 
     names = None if metrics is None else metrics.split(",")
     estimates = evaluate_sources(real, generated, names, seed, condition)

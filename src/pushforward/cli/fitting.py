@@ -52,7 +52,7 @@ def fit(
     if data is None and resume is None:
         raise UsageError("there is nothing to fit: name a data set or a file")
     from ..fitting import fit as run
-    from ..running import COMPLETE
+    from ..fitting.running import COMPLETE
 
     model = run(
         data,

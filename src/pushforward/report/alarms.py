@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .. import families, metrics
-from ..leaderboard import PRIMARY, Comparison, Entry
+from ..comparison.leaderboard import PRIMARY, Comparison, Entry
 from . import words
 
 NEAR = 0.5  # of the distance that real rows keep from the training rows

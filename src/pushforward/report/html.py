@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from .. import __version__, families, metrics
-from ..leaderboard import PRIMARY, Comparison
+from ..comparison.leaderboard import PRIMARY, Comparison
 from ..metrics.estimate import Estimate
 from . import alarms, output, plates, words
 

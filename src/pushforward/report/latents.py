@@ -14,7 +14,7 @@ from matplotlib.patches import Circle
 from ..data import condition, datasets, reading
 from ..errors import UsageError
 from ..fitted import FittedModel
-from ..latents import lattice
+from ..fitted.latents import lattice
 from ..theory.bounds import ACTIVE
 from . import output, panels, probes, style, words
 from .figures import FORMATS

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from ..comparison.leaderboard import Comparison
 from ..fitted import FittedModel
-from ..leaderboard import Comparison
 from . import style, words
 
 SQUARE = (2.3, 2.3)

@@ -4,8 +4,8 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
+from ..comparison.leaderboard import PRIMARY, Comparison
 from ..diffusion import Diffusion
-from ..leaderboard import PRIMARY, Comparison
 from . import panels, probes, samples, words
 from .plate import Drawn, Plate, drawn, panel, seeds
 

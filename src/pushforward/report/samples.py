@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..comparison.leaderboard import Comparison
 from ..fitted import FittedModel
-from ..leaderboard import Comparison
 from ..model import Likelihood
 from . import panels, probes, style, words
 from .plate import Drawn, Panel, Plate, panel, seeds

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..leaderboard import PRIMARY, Comparison
+from ..comparison.leaderboard import PRIMARY, Comparison
 from ..metrics.estimate import Estimate
 from ..model import Likelihood
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import options
-from .data import transforms
-from .data.condition import law
-from .data.reading import Samples
-from .errors import DataError, UsageError
-from .memory import demand
-from .model import Event, GenerativeModel, Recipe
+from .. import options
+from ..data import transforms
+from ..data.condition import law
+from ..data.reading import Samples
+from ..errors import DataError, UsageError
+from ..memory import demand
+from ..model import Event, GenerativeModel, Recipe
 
 
 def event_of(samples: Samples) -> Event:

@@ -12,13 +12,13 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from ..data import reading
+from ..errors import UsageError
+from ..places import device_of, seeded
 from . import mapping
-from .data import reading
-from .errors import UsageError
-from .places import device_of, seeded
 
 if TYPE_CHECKING:
-    from .fitted import FittedModel
+    from . import FittedModel
 
 REACH = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 

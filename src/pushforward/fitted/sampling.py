@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..errors import NumericalError, UsageError
+from ..memory import demand
+from ..places import accepts, chunks, rows_at_once, seeded
 from . import completing
-from .errors import NumericalError, UsageError
-from .memory import demand
-from .places import accepts, chunks, rows_at_once, seeded
 
 if TYPE_CHECKING:
-    from .fitted import FittedModel
+    from . import FittedModel
 
 Drawn = tuple[np.ndarray, np.ndarray | None]  # the data, and their condition vectors
 

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data.schema import Schema
-from .data.sources import listing, raw
-from .data.transforms import Chain, Whiten
-from .errors import DataError, NumericalError, UsageError
-from .families import gaussian_mixture
-from .model import Event, Likelihood
-from .places import accepts, chunks, device_of, rows_at_once, seeded
-from .theory import completion
+from ..data.schema import Schema
+from ..data.sources import listing, raw
+from ..data.transforms import Chain, Whiten
+from ..errors import DataError, NumericalError, UsageError
+from ..families import gaussian_mixture
+from ..model import Event, Likelihood
+from ..places import accepts, chunks, device_of, rows_at_once, seeded
+from ..theory import completion
 
 if TYPE_CHECKING:
-    from .fitted import FittedModel
+    from . import FittedModel
 
 PROPOSALS = 4096  # of importance resampling, and draws that the proposal is fitted to
 DRAWS = (20_000, 200_000)  # least and most draws of a model that can be sampled only

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import reading
-from .data.condition import thin
-from .errors import NoLikelihood, NumericalError
-from .model import Likelihood
-from .places import accepts, chunks, device_of, rows_at_once, seeded
+from ..data import reading
+from ..data.condition import thin
+from ..errors import NoLikelihood, NumericalError
+from ..model import Likelihood
+from ..places import accepts, chunks, device_of, rows_at_once, seeded
 
 if TYPE_CHECKING:
-    from .fitted import FittedModel
+    from . import FittedModel
 
 MOST = 64  # numbers that a marginal likelihood sums over
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .data import datasets
-from .data.schema import Schema
-from .errors import PushforwardError
-from .fitted import FittedModel
-from .metrics.estimate import Estimate
-from .model import Likelihood
+from ..data import datasets
+from ..data.schema import Schema
+from ..errors import PushforwardError
+from ..fitted import FittedModel
+from ..metrics.estimate import Estimate
+from ..model import Likelihood
 
 PRIMARY = "energy"
 
@@ -135,7 +135,7 @@ class Comparison:
 
     def save_report(self, folder: str | Path) -> Path:
         """Write ``report.html``, one file that needs no network, into a folder."""
-        from .report import html
+        from ..report import html
 
         return html.write(self, Path(folder))
 

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from . import families as registry
-from . import metrics
-from .checkpoint import existing
-from .data import datasets, reading
-from .data.reading import Samples
-from .errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
-from .fitted import FittedModel
-from .fitting import fit
+from .. import families as registry
+from .. import metrics
+from ..checkpoint import existing
+from ..data import datasets, reading
+from ..data.reading import Samples
+from ..errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
+from ..fitted import FittedModel
+from ..fitting import fit
+from ..model import Likelihood
+from ..options import positive
+from ..places import choose_device, seeded
+from ..progress import Interrupted, Update, bar
 from .leaderboard import PRIMARY, Comparison, Entry
-from .model import Likelihood
-from .options import positive
-from .places import choose_device, seeded
-from .progress import Interrupted, Update, bar
 
 MEASURED = 5000  # test rows that samples are compared with
 SCORED = 2000  # test rows whose likelihood is evaluated when it is no closed form, fewer if long

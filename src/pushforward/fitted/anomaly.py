@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from .errors import UsageError
-from .families import gaussian
-from .model import Event
-from .places import device_of
+from ..errors import UsageError
+from ..families import gaussian
+from ..model import Event
+from ..places import device_of
 
 if TYPE_CHECKING:
-    from .fitted import FittedModel
+    from . import FittedModel
 
 DRAWS = 2000  # of the model, where it serves as its own reference
 

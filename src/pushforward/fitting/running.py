@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__, checkpoint, families
-from .checkpoint import Checkpoint
+from .. import __version__, checkpoint, families
+from ..checkpoint import Checkpoint
+from ..data.reading import Samples
+from ..errors import DataError, NumericalError
+from ..fitted import FittedModel, assemble
+from ..model import Recipe
+from ..options import positive
+from ..places import choose_device, seeded
+from ..progress import Interrupted, Update, signals
+from ..training import Trainer, batches, held_out
 from .companions import Companions
-from .data.reading import Samples
-from .errors import DataError, NumericalError
-from .fitted import FittedModel, assemble
-from .model import Recipe
-from .options import positive
-from .places import choose_device, seeded
 from .preparing import (
     device_data,
     event_of,
@@ -30,8 +32,6 @@ from .preparing import (
     seen_conditions,
     split,
 )
-from .progress import Interrupted, Update, signals
-from .training import Trainer, batches, held_out
 
 EVALUATIONS = 40  # validations in a full run
 PATIENCE = 14  # validations clearly worse than the best before a run stops

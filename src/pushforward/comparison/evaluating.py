@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from . import metrics
-from .data import reading
-from .errors import DataError
-from .metrics.estimate import Estimate
+from .. import metrics
+from ..data import reading
+from ..errors import DataError
+from ..metrics.estimate import Estimate
 
 
 def evaluate_sources(

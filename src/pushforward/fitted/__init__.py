@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import anomaly, checkpoint, families, latents, mapping, sampling, scoring
-from .checkpoint import Checkpoint
-from .data import transforms
-from .data.schema import Schema
-from .errors import DataError, FolderInUse, UsageError
-from .model import Event, GenerativeModel, Likelihood
-from .places import choose_device, device_of
+from .. import checkpoint, families
+from ..checkpoint import Checkpoint
+from ..data import transforms
+from ..data.schema import Schema
+from ..errors import DataError, FolderInUse, UsageError
+from ..model import Event, GenerativeModel, Likelihood
+from ..places import choose_device, device_of
+from . import anomaly, latents, mapping, sampling, scoring
 
 
 @dataclass(repr=False)

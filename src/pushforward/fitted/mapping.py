@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import reading
-from .data.schema import Schema
-from .data.transforms import Chain
-from .errors import DataError, NumericalError, UsageError
-from .model import GenerativeModel
-from .places import accepts, chunks, device_of, rows_at_once, seeded
+from ..data import reading
+from ..data.schema import Schema
+from ..data.transforms import Chain
+from ..errors import DataError, NumericalError, UsageError
+from ..model import GenerativeModel
+from ..places import accepts, chunks, device_of, rows_at_once, seeded
 
 if TYPE_CHECKING:
-    from .fitted import FittedModel
+    from . import FittedModel
 
 
 Method = Callable[..., Any]

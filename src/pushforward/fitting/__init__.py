@@ -6,15 +6,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, families
-from .checkpoint import Checkpoint
+from .. import checkpoint, families
+from ..checkpoint import Checkpoint
+from ..data import reading
+from ..data.reading import Samples
+from ..errors import FolderInUse, UsageError
+from ..fitted import FittedModel
+from ..places import seeded
+from ..progress import Update, bar
 from .companions import Companions, companions, found_again
-from .data import reading
-from .data.reading import Samples
-from .errors import FolderInUse, UsageError
-from .fitted import FittedModel
-from .places import seeded
-from .progress import Update, bar
 from .running import Run
 
 DEFAULT = "flow_matching"

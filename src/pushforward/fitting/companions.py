@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .data import reading, transforms
-from .data.reading import Samples
-from .errors import DataError, UsageError
-from .fitted import FittedModel, load
-from .mapping import Origin, ability
-from .model import GenerativeModel
-from .places import seeded
+from ..data import reading, transforms
+from ..data.reading import Samples
+from ..errors import DataError, UsageError
+from ..fitted import FittedModel, load
+from ..fitted.mapping import Origin, ability
+from ..model import GenerativeModel
+from ..places import seeded
 from .preparing import digest, fingerprint
 
 
