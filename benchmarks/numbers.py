@@ -1,0 +1,164 @@
+"""How good the defaults are, beside floors: ``python benchmarks/numbers.py [SECTION ...]``.
+
+Sections: density (gap to the exact entropy in the plane), modes (the ring of eight narrow modes),
+digits (bits an entry of held-out digits), steps (few-step samplers against flow matching). Each
+prints as it goes and writes its table into docs/numbers.md; ``--seeds 3`` repeats with other seeds.
+"""
+
+import argparse
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+
+from pushforward.data import datasets
+from pushforward.fitting import fit
+from pushforward.metrics.modes import known_modes
+from pushforward.metrics.wasserstein import sliced_w2
+from pushforward.model import Likelihood
+
+PAGE = Path(__file__).parent.parent / "docs" / "numbers.md"
+ROWS = 10_000
+DENSITIES = ["autoregressive", "normalizing_flow", "flow_matching", "ddpm", "edm", "cnf", "vae"]
+GAMES = ["gan", "wgan_gp"]
+Row = list[str]
+
+
+def spread(values: list[float], digits: int = 4) -> str:
+    """The mean, and the spread between seeds where there are several."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
+
+
+def density(seeds: range) -> Iterator[Row]:
+    """KL(p || model) in nats: the only toy metric with an absolute zero."""
+    yield ["data", "entropy", "family", "gap", "standard error", "seconds"]
+    for name in ("lesson", "8gaussians", "moons", "checkerboard"):
+        law = datasets.load(name)
+        x = law.sample(ROWS, 123)
+        for family in DENSITIES:
+            gaps, errors, began = [], [], time.monotonic()
+            for seed in seeds:
+                model = fit(name, family, seed=seed, progress=False)
+                costly = model.likelihood is not Likelihood.EXACT
+                rows = x[: ROWS // 5] if costly else x
+                lost = law.log_prob(rows) - model.log_prob(rows)
+                gaps.append(float(lost.mean()))
+                errors.append(float(lost.std() / len(rows) ** 0.5))
+            seconds = (time.monotonic() - began) / len(seeds)
+            yield [
+                name,
+                f"{law.entropy:.4f}",
+                f"{family} ({model.likelihood})",
+                spread(gaps),
+                f"{np.mean(errors):.4f}",
+                f"{seconds:.0f}",
+            ]
+
+
+def modes(seeds: range) -> Iterator[Row]:
+    """VEEGAN's protocol: eight modes of deviation 0.01 on the unit circle, 2,500 samples."""
+    yield ["family", "modes", "high quality %", "reverse KL"]
+    angle = 2 * math.pi * np.arange(8) / 8
+    centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    rng = np.random.default_rng(0)
+    x = centres[rng.integers(0, 8, 50_000)] + 0.01 * rng.standard_normal((50_000, 2))
+    for family in ["flow_matching", "ddpm", "edm", "normalizing_flow", *GAMES]:
+        found = []
+        for seed in seeds:
+            model = fit(x, family, seed=seed, progress=False)
+            found.append(known_modes(model.draw(2500, seed=seed), centres, 0.01))
+        yield [
+            family,
+            spread([float(f.covered) for f in found], 1),
+            spread([100 * f.high_quality for f in found], 1),
+            spread([f.reverse_kl for f in found], 3),
+        ]
+
+
+def digits(seeds: range) -> Iterator[Row]:
+    """Bits an entry on a stratified fifth: of the mass of a level, or its dequantised bound."""
+    yield ["family", "kind", "bits/dim", "seconds"]
+    data = datasets.load("digits")
+    train, test = train_test_split(data.x, test_size=0.2, stratify=data.y, random_state=0)
+    for family in ["gaussian", "gaussian_mixture", "kde", *DENSITIES]:
+        bits, began = [], time.monotonic()
+        for seed in seeds:
+            model = fit(train, family, seed=seed, progress=False)
+            nats = -model.log_prob(test, seed=seed).mean()
+            discrete = model.model.discrete
+            bits.append(float(nats) / (64 * math.log(2)))
+        kind = "levels" if discrete else "dequantised, a bound of levels"
+        yield [family, kind, spread(bits, 3), f"{(time.monotonic() - began) / len(seeds):.0f}"]
+
+
+def steps(seeds: range) -> Iterator[Row]:
+    """Sliced W2 over that of two samples of the law, by evaluations of the network."""
+    counts = [1, 2, 4, 16, 100]
+    yield ["data", "family", *[f"NFE {k}" for k in counts]]
+    for name in ("8gaussians", "checkerboard"):
+        law = datasets.load(name)
+        floor = np.mean(
+            [sliced_w2(law.sample(ROWS, 2 * k), law.sample(ROWS, 2 * k + 1)) for k in range(1, 9)]
+        )
+        for family in ("flow_matching", "consistency", "mean_flow"):
+            ratios: dict[int, list[float]] = {k: [] for k in counts}
+            for seed in seeds:
+                model = fit(name, family, seed=seed, progress=False)
+                extra = {"sampler": "euler"} if family == "flow_matching" else {}
+                for k in counts:
+                    pairs = [
+                        sliced_w2(
+                            law.sample(ROWS, 90 + j), model.draw(ROWS, seed=j, steps=k, **extra)
+                        )
+                        for j in range(4)
+                    ]
+                    ratios[k].append(float(np.mean(pairs) / floor))
+            yield [name, family, *[spread(ratios[k], 2) for k in counts]]
+
+
+SECTIONS: dict[str, Callable[[range], Iterator[Row]]] = {
+    "density": density,
+    "modes": modes,
+    "digits": digits,
+    "steps": steps,
+}
+
+
+def record(name: str, text: str) -> None:
+    """Put a section's table into the page, in place of its old one."""
+    page = PAGE.read_text() if PAGE.exists() else "# Numbers\n\nWritten by benchmarks/numbers.py.\n"
+    block = f"<!-- {name} -->\n{text}\n<!-- end of {name} -->"
+    pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
+    if re.search(pattern, page, flags=re.S):
+        page = re.sub(pattern, lambda _: block, page, flags=re.S)
+    else:
+        page += f"\n## {name}\n\n{block}\n"
+    PAGE.write_text(page)
+
+
+def main() -> None:
+    """Run the sections that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="*", help=", ".join(SECTIONS))
+    parser.add_argument("--seeds", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in chosen.sections or SECTIONS:
+        rows = []
+        for row in SECTIONS[name](range(chosen.seeds)):
+            print(" | ".join(row), flush=True)
+            rows.append(f"| {' | '.join(row)} |")
+        rows.insert(1, "|" + "---|" * rows[0].count(" | ") + "---|")
+        where = f"{chosen.seeds} seed(s), one thread, torch {torch.__version__}"
+        about = f"{SECTIONS[name].__doc__} {where}."
+        record(name, "\n".join([about, "", *rows]))
+
+
+if __name__ == "__main__":
+    main()
