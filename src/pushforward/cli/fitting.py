@@ -75,11 +75,12 @@ def fit(
     show(
         {"run": str(folder), "family": model.family, "likelihood": model.likelihood.value}
         | {"parameters": model.parameters, "seconds": config["seconds"], "last": last}
-        | {"steps": config["steps"], "ended": config["ended"]},
+        | {"steps": config["steps"], "ended": config["ended"], "alarms": model.alarms},
         as_json,
         f"{model.family} fitted in {config['seconds']:.1f} s ({model.parameters:,} parameters, "
         f"likelihood: {model.likelihood.value})\n"
         + ("" if config["ended"] == COMPLETE else f"{config['ended']}\n")
+        + "".join(f"warning: {text}\n" for text in model.alarms)
         + f"run folder: {folder}",
     )
 

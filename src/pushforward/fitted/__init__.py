@@ -17,6 +17,7 @@ from ..errors import DataError, FolderInUse, UsageError
 from ..model import Event, GenerativeModel, Likelihood
 from ..places import choose_device, device_of
 from . import anomaly, latents, mapping, sampling, scoring
+from .alarms import alarms as ringing
 
 
 @dataclass(repr=False)
@@ -50,6 +51,11 @@ class FittedModel:
         kind = self.model.kind(**options)
         dequantised = self.transform.stochastic and kind is not Likelihood.NONE
         return Likelihood.LOWER_BOUND if dequantised else kind
+
+    @property
+    def alarms(self) -> list[str]:
+        """What the family's own diagnosis says against using the fit; empty where nothing does."""
+        return list(ringing(self.history))
 
     @property
     def parameters(self) -> int:
