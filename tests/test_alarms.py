@@ -26,7 +26,15 @@ def test_latents_that_tell_nothing_are_found_out():
 @pytest.mark.parametrize("error", [0.002, 0.3])
 def test_a_flattered_likelihood_is_found_out(error):
     rows = [{"step": 1, "solver_error": 5.0}, {"step": 2, "solver_error": error}, {"step": 3}]
-    assert [text.split(":")[0] for text in alarms(rows)] == ["solver error"] * (error > 0.01)
+    assert [text.split(":")[0] for text in alarms(rows, {})] == ["solver error"] * (error > 0.01)
+
+
+def test_a_fit_without_time_says_how_little_it_did():
+    x = np.random.default_rng(0).standard_normal((2000, 2))
+    model = fit(x, "flow_matching", minutes=0.01, progress=False)
+    (text,) = model.alarms
+    assert text.startswith(f"far from trained: {model.config['steps']:,} of the usual")
+    assert fit(x, "flow_matching", steps=5, progress=False).alarms == []
 
 
 def test_a_healthy_fit_is_left_in_peace():
@@ -35,4 +43,4 @@ def test_a_healthy_fit_is_left_in_peace():
     model = fit(x, "gaussian_mixture", components=8, progress=False)
     assert model.alarms == []
     rows = [{"mode_coverage": 0.97, "active_units": 2.0, "collapsed_units": 3.0}]
-    assert list(alarms(rows)) == []
+    assert list(alarms(rows, {})) == []

@@ -133,6 +133,9 @@ def compare(
         except KeyboardInterrupt:
             if out is None or not result.entries:
                 raise
+            result.seconds = time.monotonic() - clock.started
+            done = {e.family for e in result.entries}
+            result.missing = tuple(f for f in chosen if f not in done)
             path = result.save_report(out)
             message = f"interrupted after {len(result.entries)} of {len(work)} fits; report: {path}"
             raise Interrupted(message) from None

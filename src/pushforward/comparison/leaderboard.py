@@ -12,6 +12,7 @@ from ..data import datasets
 from ..data.schema import Schema
 from ..errors import PushforwardError
 from ..fitted import FittedModel
+from ..fitted.alarms import ENOUGH, trained
 from ..metrics.estimate import Estimate
 from ..model import Likelihood
 
@@ -37,6 +38,11 @@ class Entry:
     generated: np.ndarray = None  # type: ignore[assignment]
     code: int = 0  # the exit code of the error
 
+    @property
+    def trained(self) -> float:
+        """The part of the family's usual steps that the budget allowed."""
+        return 1.0 if self.model is None else trained(self.model.config)
+
 
 @dataclass
 class Comparison:
@@ -50,6 +56,8 @@ class Comparison:
         budget: What each family was given, in words.
         source: What the data are, in words.
         dataset: The built-in data set, where its exact density may be known.
+        seconds: What it took.
+        missing: The families that an interruption has left out.
     """
 
     entries: list[Entry]
@@ -60,6 +68,7 @@ class Comparison:
     source: str
     dataset: datasets.Dataset | None = None
     seconds: float = 0.0
+    missing: tuple[str, ...] = ()
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -91,6 +100,11 @@ class Comparison:
         """The families that nothing measured here separates from the first."""
         return [r["family"] for r in self.table if r["rank"] == 1]
 
+    def untrained(self) -> dict[str, float]:
+        """The families whose budget allowed too few steps to judge them, with the part of them."""
+        parts = {e.family: e.trained for e in self.entries if not e.error}
+        return {family: part for family, part in parts.items() if part < ENOUGH}
+
     def failure(self) -> PushforwardError | None:
         """An error that stands for all of them, if no fit has succeeded."""
         if not self.entries or not all(e.error for e in self.entries):
@@ -121,6 +135,9 @@ class Comparison:
         ties = self.best()
         tied = f"{', '.join(ties)} are not separated by these data." if len(ties) > 1 else ""
         lines.append(f"{tied} nats: negative log-likelihood of a test datum, of the kind named.")
+        if short := self.untrained():
+            names = ", ".join(f"{name} ({part:.0%})" for name, part in short.items())
+            lines.append(f"Far from trained (part of the usual steps), give more time: {names}.")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class FittedModel:
     @property
     def alarms(self) -> list[str]:
         """What the family's own diagnosis says against using the fit; empty where nothing does."""
-        return list(ringing(self.history))
+        return list(ringing(self.history, self.config))
 
     @property
     def parameters(self) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..theory.coverage import is_collapsed
 
+ENOUGH = 0.25  # of the usual steps, below which a model is not judged
 SOLVER = 0.01  # nats by which a coarse solver may flatter a model unnoticed
 
 
@@ -13,12 +14,25 @@ def last(history: list[dict[str, Any]], name: str) -> float | None:
     return next((row[name] for row in reversed(history) if row.get(name) is not None), None)
 
 
-def alarms(history: list[dict[str, Any]]) -> Iterator[str]:
-    """One sentence for each that rings: mode collapse, posterior collapse, an exploited solver.
+def trained(config: dict[str, Any]) -> float:
+    """The part of the family's usual steps that the time allowed; 1 where no time was set."""
+    usual, done = config.get("recipe", {}).get("steps"), config.get("steps")
+    stopped = str(config.get("ended", "")).startswith("stopped early")
+    if not config.get("minutes") or not usual or not done or stopped:
+        return 1.0
+    return min(done / usual, 1.0)
+
+
+def alarms(history: list[dict[str, Any]], config: dict[str, Any]) -> Iterator[str]:
+    """One sentence for each: little training, mode or posterior collapse, an exploited solver.
 
     Arguments:
         history: Of a fit; each validation adds what the family found on held-out data.
+        config: Of the fit.
     """
+    if trained(config) < ENOUGH:
+        done, usual = config["steps"], config["recipe"]["steps"]
+        yield f"far from trained: {done:,} of the usual {usual:,} steps; give it more minutes"
     kept, gain = last(history, "mode_coverage"), last(history, "solver_error")
     active, idle = last(history, "active_units"), last(history, "collapsed_units")
     if kept is not None and is_collapsed(kept):

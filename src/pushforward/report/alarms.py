@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import families, metrics
 from ..comparison.leaderboard import PRIMARY, Comparison, Entry
+from ..fitted.alarms import ENOUGH
 from . import words
 
 NEAR = 0.5  # of the distance that real rows keep from the training rows
@@ -69,7 +70,7 @@ def impossible(comparison: Comparison, e: Entry) -> str:
 
 def no_gain(comparison: Comparison, e: Entry) -> str:
     """Samples no better than those of one Gaussian, though there is something to gain."""
-    if e.family in families.BASELINES:
+    if e.family in families.BASELINES or e.trained < ENOUGH:
         return ""
     bars = [b.metrics[PRIMARY] for b in comparison.entries
             if b.family == words.REFERENCE and PRIMARY in b.metrics]  # fmt: skip

@@ -120,7 +120,16 @@ def measured(comparison: Comparison) -> str:
         f"{plural(len(comparison.train), 'row')} of {quoted(comparison.source)} "
         f"({kind}; budget: {comparison.budget}) and measured on "
         f"{plural(len(comparison.test), 'other row')} that none of them saw in training."
+        + unfinished(comparison.missing)
     )
+
+
+def unfinished(missing: Sequence[str]) -> str:
+    """What an interruption has left out."""
+    if not missing:
+        return ""
+    names = listing([title(name) for name in missing])
+    return f" The comparison was interrupted: {names} were not fitted."
 
 
 def quoted(source: str) -> str:
@@ -134,6 +143,9 @@ def summary(comparison: Comparison) -> list[str]:
     if not rows:
         return ["No family could be fitted, so nothing was measured."]
     told = [leaders(rows), against_reference(rows), reaches_floor(rows)]
+    if short := comparison.untrained():
+        names = listing([f"{title(f)} ({percent(p)})" for f, p in short.items()])
+        told.append(f"Too few of their usual steps fitted into the time to judge {names}.")
     told += [likelihoods(rows, entropy(comparison)), quickest(rows)]
     if failed := [title(r["family"]) for r in comparison.table if r["error"]]:
         told.append(f"{capital(listing(failed))} failed; the reason is under the table.")
