@@ -223,9 +223,9 @@ MUTANTS = [
         "guidance",
     ),
     Mutant(
-        "diffusion.py",
-        "c * (torch.rand_like(c[:, :1]) >= self.dropout)",
-        "c * (torch.rand_like(c) >= self.dropout)",
+        "model.py",
+        "c * (torch.rand_like(c[:, :1]) >= self.unconditional)",
+        "c * (torch.rand_like(c) >= self.unconditional)",
         "test_diffusion.py",
         "whole_conditions",
     ),

@@ -1,6 +1,7 @@
 """Anomaly scores against what can be computed for Gaussians in closed form."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,49 @@ def test_conditional_models_flag_within_the_condition():
     point = np.array([[6.0, 6.0]])
     assert not model.flag(point, 1, rate=0.01).flagged[0]
     assert model.flag(point, 0, rate=0.01).flagged[0]
+
+
+@pytest.fixture(scope="module")
+def classes():
+    """Eight classes far apart, in a table with their column, and a model of them."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 8, 20_000)
+    x = rng.standard_normal((20_000, 2)) + 10 * kind[:, None]
+    table = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "kind": [f"k{k}" for k in kind]})
+    return table, fit(table[:10_000], "gaussian", condition="kind", progress=False)
+
+
+@pytest.mark.parametrize("method", ["density", "typicality", "ratio"])
+@pytest.mark.parametrize("known", [True, False])
+def test_draws_and_references_are_scored_as_the_data_are(classes, method, known):
+    """With the class and without: the rate is kept within 4 standard errors of both samples."""
+    table, model = classes
+    new = table[10_000:] if known else table[["a", "b"]][10_000:]
+    error = math.sqrt(0.05 * 0.95 * (1 / 4000 + 1 / 2000))
+    for reference in (None, table[12_000:14_000], table[["a", "b"]][12_000:14_000]):
+        options = {"reference_y": table["kind"][12_000:14_000]}
+        if reference is None or not known or "kind" in reference:
+            options = {}
+        flags = model.flag(new[4000:8000], rate=0.05, reference=reference, method=method, **options)
+        assert abs(flags.flagged.mean() - 0.05) < 4 * error
+
+
+def test_a_reference_must_name_its_condition_if_the_data_do(classes):
+    table, model = classes
+    plain, kind = table[["a", "b"]], table["kind"]
+    with pytest.raises(UsageError, match="name it with reference_y"):
+        model.flag(plain[:50], kind[:50], reference=plain[50:100], rate=0.1)
+    model.flag(plain[:50], kind[:50], reference=plain[50:100], reference_y=kind[50:100], rate=0.1)
+
+
+def test_a_rate_that_the_reference_cannot_set_is_told(classes):
+    """With 49 ordinary data the largest score is exceeded once in 50."""
+    table, model = classes
+    with pytest.warns(UserWarning, match="no rate of flags below 0.02"):
+        model.flag(table[:50], rate=0.019, reference=table[50:99])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.flag(table[:50], rate=0.021, reference=table[50:99])
 
 
 def test_wrong_requests_are_refused():

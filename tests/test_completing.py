@@ -149,3 +149,49 @@ def test_whole_numbers_and_bounds_are_respected():
 def test_an_option_that_a_family_cannot_honour_is_refused(mixture):
     with pytest.raises(UsageError, match="cannot honour the option 'particles'"):
         mixture.sample(3, given={0: 11.0}, particles=10)
+
+
+@quiet
+@pytest.mark.parametrize("name", [n for n in families.names() if n != "cnf"])
+def test_columns_that_are_drawn_may_have_bounds(name):
+    """No valid value of b is known: what stands in for it must not spoil what is drawn."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=200), "u": rng.random(200)})
+    table["b"] = np.exp(table["a"] + 0.3 * rng.normal(size=200)).astype(float)
+    options = {"steps": 2} if name in TRAINED else {}
+    bounds = {"b": (0, None), "u": (-3, -0.0)}
+    table["u"] = -table["u"]
+    model = fit(table, name, bounds=bounds, progress=False, **options)
+    x = model.sample(40, given={"a": 1.5}, seed=0)
+    assert (x["a"] == 1.5).all() and x["b"].nunique() > 10 and x["u"].nunique() > 10
+    assert (x["b"] > 0).all() and x["u"].between(-3, 0).all() and np.isfinite(x).all(axis=None)
+
+
+@quiet
+def test_a_bound_itself_cannot_be_given():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=100), "b": rng.exponential(size=100)})
+    model = fit(table, "gaussian", bounds={"b": (0, None)}, progress=False)
+    with pytest.raises(DataError, match=r"b is 0, outside \(0, None\)"):
+        model.sample(3, given={"b": 0.0})
+
+
+@quiet
+def test_a_given_integer_is_spread_over_its_cell():
+    """b = k + u to within 0.01 for a dequantised k: given k, b fills [k, k + 1) evenly."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    k = rng.integers(0, 9, 4000)
+    model = fit(pd.DataFrame({"k": k, "b": k + rng.random(4000)}), "gaussian", progress=False)
+    affine, table = model.transform.parts[-1], model.model.table
+    # the law of the model is put in by hand: z = (k + u, k + u + noise)
+    z = torch.tensor(affine.scale)
+    cov = torch.tensor([[1.0, 1.0], [1.0, 1.0]]) * 7.0 + torch.diag(torch.tensor([0.0, 1e-4]))
+    table.fill(covariance=(cov.double() / (z[:, None] * z))[None])
+    means = torch.tensor([[4.5, 4.5]]).double()
+    table.fill(mean=(means - torch.tensor(affine.mean)) / z)
+    b = model.sample(4000, given={"k": 3}, seed=0)["b"].to_numpy()
+    assert ((b > 2.9) & (b < 4.1)).all()
+    # 16 values of u: the mean of so many has the deviation 1 / sqrt(12 * 16) = 0.07
+    assert abs(b.mean() - 3.5) < 4 * 0.07 and 0.15 < b.std() < 0.4

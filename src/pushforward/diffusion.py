@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from .model import GenerativeModel, Likelihood, Recipe
+from .model import GenerativeModel, Likelihood, Recipe, guides
 from .options import check
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, ode, samplers
@@ -79,7 +79,7 @@ class Diffusion(GenerativeModel):
             evenly over the path.
         sampler: The default sampler.
         steps: Its default number of steps.
-        dropout: How often the condition is hidden in training, for guidance.
+        unconditional: How often the condition is hidden in training, for guidance.
         recipe: How this model likes to be trained.
     """
 
@@ -97,7 +97,7 @@ class Diffusion(GenerativeModel):
         times: Tensor | None = None,
         sampler: Sampler = samplers.ddpm,
         steps: int = 50,
-        dropout: float = 0.1,
+        unconditional: float = 0.1,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Diffusion(GenerativeModel):
         table = self.coefficients(evenly(path) if times is None else times)
         table = table.to(torch.get_default_dtype())
         self.register_buffer("table", table, persistent=False)
-        self.sampler, self.steps, self.dropout = sampler, steps, dropout
+        self.sampler, self.steps, self.unconditional = sampler, steps, unconditional
         self.recipe = recipe or self.recipe
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
@@ -137,15 +137,13 @@ class Diffusion(GenerativeModel):
         rows = [alpha / s, sigma / s, weight * a, weight * b, weight, path.clock(t)]
         return torch.stack(rows, dim=1)
 
-    def hidden(self, c: Condition) -> Condition:
-        """Hide some conditions, so that the network learns the unconditional law as well."""
-        if c is None or not self.training or not self.dropout:
-            return c
-        return c * (torch.rand_like(c[:, :1]) >= self.dropout)
+    def guided(self, guidance: float, c: Condition) -> Denoiser:
+        """The denoiser under classifier-free guidance: 0 is unconditional, 1 conditional.
 
-    def guided(self, guidance: float) -> Denoiser:
-        """The denoiser under classifier-free guidance: 0 is unconditional, 1 conditional."""
-        return self.denoiser if guidance == 1 else Guided(self.denoiser, guidance)
+        Raises:
+            UsageError: If there is no condition to be guided by.
+        """
+        return Guided(self.denoiser, guidance) if guides(guidance, c is not None) else self.denoiser
 
     def trajectory(
         self,
@@ -172,7 +170,7 @@ class Diffusion(GenerativeModel):
         times = self.path.grid(steps or self.steps)
         eps = self.start(n)
         x = self.path.scale(times[0]).to(eps) * eps
-        return run(self.guided(guidance), x, times, c, **self.chosen(run, times, options))
+        return run(self.guided(guidance, c), x, times, c, **self.chosen(run, times, options))
 
     def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """A sampler's options: the user's, and what the model itself knows to choose."""
@@ -208,7 +206,7 @@ class Diffusion(GenerativeModel):
         self, x: Data, times: Tensor, c: Condition, guidance: float, tolerance: float
     ) -> Data:
         """The state at the end of an adaptive integration of the probability flow."""
-        denoiser = self.guided(guidance)
+        denoiser = self.guided(guidance, c)
         states = ode.adaptive(
             lambda x, t: denoiser.velocity(x, t, c), x, times, rtol=tolerance, atol=tolerance
         )
@@ -243,7 +241,7 @@ class Diffusion(GenerativeModel):
         """
         many = max(n, particles)
         c = None if c is None else c[:1].expand(many, -1)
-        grid, denoiser = self.path.grid(steps), self.guided(guidance)
+        grid, denoiser = self.path.grid(steps), self.guided(guidance, c)
         return completion.particle_filter(denoiser, many, x, known, grid, c)[:n]
 
     @property

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .errors import NoLikelihood
+from .errors import NoLikelihood, UsageError
 from .shapes import Condition, Data, PerDatum, Scalar
 
 Loss = Callable[[Data, Condition], dict[str, Scalar]]
@@ -80,6 +80,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     recipe: Recipe = Recipe()
     discrete: bool = False  # data arrive as levels 0, ..., K - 1 and log_prob is a log-mass
     progress: float = 1.0  # the part of training that is behind; the trainer keeps it
+    unconditional: float = 0.1  # how often training hides the condition
     whitened: bool = False  # vectors arrive without correlations, not only standardised
 
     @property
@@ -118,6 +119,12 @@ class GenerativeModel(nn.Module, abc.ABC):
         """
         return None
 
+    def hidden(self, c: Condition) -> Condition:
+        """Hide some conditions in training: the law of an unknown one is learned as well."""
+        if c is None or not self.training or not self.unconditional:
+            return c
+        return c * (torch.rand_like(c[:, :1]) >= self.unconditional)
+
     def prepare(self, x: Data, c: Condition = None) -> None:
         """See all training data once before the first step: closed-form fits happen here."""
 
@@ -149,3 +156,17 @@ class GenerativeModel(nn.Module, abc.ABC):
         """Standard normal numbers on the device and in the precision of the model."""
         like = next(v for v in self.state_dict(keep_vars=True).values() if v.is_floating_point())
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
+
+
+def guides(guidance: float, known: bool) -> bool:
+    """Whether a scale of classifier-free guidance changes the law under a known condition.
+
+    Raises:
+        UsageError: If it would, and there is no condition.
+    """
+    if guidance != 1 and not known:
+        raise UsageError(
+            f"guidance={guidance:g} needs a condition, and there is none: fit the model with one, "
+            "or leave guidance out"
+        )
+    return guidance != 1

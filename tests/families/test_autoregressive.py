@@ -152,7 +152,7 @@ def test_an_unknown_condition_is_learned_too():
     c[:, 1:] = one_hot(k, 2)
     made = build(Event((1,), 3), width=32)
     made.prepare(x, c)
-    made.hidden = 0.5
+    made.unconditional = 0.5
     drawn = trained(made, x, 300, c=c).sample(4000)
     assert (drawn < 0).float().mean().item() == pytest.approx(0.5, abs=0.06)
     assert drawn.abs().mean().item() == pytest.approx(1, abs=0.06)

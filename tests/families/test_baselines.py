@@ -197,6 +197,15 @@ def test_conditional_samples_follow_each_class_and_zeros_mean_unknown(name):
 
 
 @pytest.mark.parametrize("name", BASELINES)
+def test_classes_of_few_data_are_counted(name):
+    """Three of five classes have four data each: they are drawn from all data, which is said."""
+    label = torch.tensor([0] * 40 + [1] * 40 + [2, 3, 4] * 4)
+    c = torch.cat([torch.ones(92, 1), torch.eye(5)[label]], dim=1)
+    with pytest.warns(UserWarning, match="3 of 5 classes have fewer than 5 data"):
+        build(name, Event((2,), 6)).prepare(torch.randn(92, 2), c)
+
+
+@pytest.mark.parametrize("name", BASELINES)
 def test_numeric_conditions_move_the_samples(name):
     """x = u + noise: the mean of x given u = 1.2 is above that given u = -1.2 by about 2.4."""
     n = 1000

@@ -38,8 +38,17 @@ def test_draws_have_the_masses_and_the_mean_that_are_claimed(head):
     p = head.log_prob(h[: head.levels], levels).exp()
     share = (drawn[:, None] == levels).double().mean(0)
     assert ((share - p).abs() <= 5 * (p * (1 - p) / n).sqrt() + 1e-6).all()
-    if not isinstance(head, DiscretisedLogistic):  # its mean is that of the density it rounds
-        assert head.mean(h)[0].item() == pytest.approx((p * levels).sum().item(), abs=1e-5)
+    assert head.mean(h)[0].item() == pytest.approx((p * levels).sum().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("location", [-1.2, -1.0, 0.0, 0.7, 1.0])
+def test_the_mean_of_the_logistic_is_that_of_its_levels(location):
+    """At the lowest of 256 levels with s = 10 the location is 0 and the mean about 7."""
+    head = DiscretisedLogistic(256)
+    h = torch.tensor([[location, -1.2], [location, 1.0]], dtype=torch.float64)
+    levels = torch.arange(256, dtype=torch.float64)[:, None].expand(256, 2)
+    exact = (head.log_prob(h.expand(256, 2, 2), levels).exp() * levels).sum(0)
+    torch.testing.assert_close(head.mean(h), exact, rtol=0, atol=1e-9)
 
 
 def test_bernoulli_and_categorical_masses_are_torchs():

@@ -50,7 +50,6 @@ class Autoregressive(GenerativeModel):
         net: An autoregressive network (`networks.masked`).
         law: The law of one entry.
         event_shape: The shape of one datum.
-        hidden: How often the condition is hidden in training.
         recipe: How this model likes to be trained.
     """
 
@@ -62,11 +61,10 @@ class Autoregressive(GenerativeModel):
         law: Entry,
         event_shape: tuple[int, ...],
         *,
-        hidden: float = 0.1,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.law, self.event_shape, self.hidden = net, law, event_shape, hidden
+        self.net, self.law, self.event_shape = net, law, event_shape
         self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
 
     @property
@@ -92,9 +90,7 @@ class Autoregressive(GenerativeModel):
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The negative log-likelihood of one of the orders, drawn at random."""
         o = int(torch.randint(len(self.orders), ())) if len(self.orders) > 1 else 0
-        if c is not None and self.training:
-            c = c * (torch.rand_like(c[:, :1]) >= self.hidden)
-        return {"nll": -self.columns(x, o, c).sum(1).mean()}
+        return {"nll": -self.columns(x, o, self.hidden(c)).sum(1).mean()}
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         return -self.log_prob(x, c).mean()

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import OdeError, UsageError
+from ..errors import OdeError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal
@@ -31,6 +31,7 @@ from ..theory.adjoint import adjoint
 from ..theory.densities import LogDensity
 from ..theory.ode import Field, Integrator
 from ..theory.regularised import travel
+from . import one_of
 
 INTEGRATORS: dict[str, Integrator] = {
     "rk4": ode.rk4,
@@ -83,7 +84,6 @@ class CNF(GenerativeModel):
         jacobian: The charge for the squared Frobenius norm of the Jacobian.
         nodes: Random times at which a datum's divergence is taken in training.
         probes: Of Hutchinson's estimate in training; 0 is exact.
-        dropout: How often the condition is hidden in training, so that the law without is learned.
     """
 
     likelihood = Likelihood.ODE
@@ -101,10 +101,9 @@ class CNF(GenerativeModel):
         jacobian: float = 0.01,
         nodes: int = 2,
         probes: int = 0,
-        dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.net, self.event_shape, self.dropout = net, event_shape, dropout
+        self.net, self.event_shape = net, event_shape
         self.nodes, self.probes = nodes, probes
         self.integrator, self.steps, self.gradient = integrator, steps, gradient
         self.kinetic, self.jacobian = kinetic, jacobian
@@ -112,12 +111,6 @@ class CNF(GenerativeModel):
     def field(self, c: Condition) -> Field:
         """The velocity under a condition, for one copy of the batch or several."""
         return lambda x, t: self.net(x, t, c if c is None else c.repeat(len(x) // len(c), 1))
-
-    def hidden(self, c: Condition) -> Condition:
-        """Hide some conditions, so that the network learns the unconditional law as well."""
-        if c is None or not self.training or not self.dropout:
-            return c
-        return c * (torch.rand_like(c[:, :1]) >= self.dropout)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """Minus the likelihood along the steps of training, and both charges."""
@@ -300,12 +293,6 @@ def build(
         probes: Random signs for the traces in training; by default exact up to 8 dimensions, one
             per datum above.
     """
-    for name, value, known in (
-        ("integrator", integrator, INTEGRATORS),
-        ("gradient", gradient, GRADIENTS),
-    ):
-        if value not in known:
-            raise UsageError(f"{name} is {value!r}; choose from {', '.join(known)}")
     net = TimeMLP(
         event.shape, event.condition, width=width, depth=depth, waves=waves, frequencies=2
     )
@@ -313,10 +300,10 @@ def build(
     return CNF(
         net,
         event.shape,
-        integrator=INTEGRATORS[integrator],
+        integrator=one_of("integrator", integrator, INTEGRATORS),
         steps=solver_steps,
         nodes=nodes,
-        gradient=GRADIENTS[gradient],
+        gradient=one_of("gradient", gradient, GRADIENTS),
         kinetic=kinetic,
         jacobian=jacobian,
         probes=(0 if math.prod(event.shape) <= 8 else 1) if probes is None else probes,

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion, stratified
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
+from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, guides
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory import ode, paths
 from ..theory.consistency import Teacher, boundary, levels, multistep, stops
+from ..theory.denoisers import Guided
 from ..theory.energy import energy_score
 from ..theory.paths import Path
 from . import one_of
@@ -59,7 +60,7 @@ class Consistency(GenerativeModel):
             themselves.
         guidance: The scale of guidance of the teacher.
         steps: Steps of the sampler by default.
-        dropout: How often the condition is hidden in training.
+        unconditional: How often the condition is hidden in training.
     """
 
     likelihood = Likelihood.NONE
@@ -78,13 +79,14 @@ class Consistency(GenerativeModel):
         target: float = 0.0,
         guidance: float = 1.0,
         steps: int = 2,
-        dropout: float = 0.1,
+        unconditional: float = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path = net, event_shape, path
         self.first, self.last, self.growth = first, last, growth
         self.huber = huber * math.prod(event_shape) ** 0.5
-        self.target, self.guidance, self.steps, self.dropout = target, guidance, steps, dropout
+        self.target, self.guidance = target, guidance
+        self.steps, self.unconditional = steps, unconditional
         self.average = copy.deepcopy(net).requires_grad_(False) if target else None
         self.teacher: Teacher | None = None
 
@@ -109,7 +111,7 @@ class Consistency(GenerativeModel):
                 "a consistency model is distilled from a diffusion or a flow on a Gaussian path: "
                 "ddpm, edm or flow_matching"
             )
-        self.teacher = Teacher(teacher.guided(self.guidance), self.path)
+        self.teacher = Teacher(Guided(teacher.denoiser, self.guidance), self.path)
 
     @property
     def count(self) -> int:
@@ -140,12 +142,6 @@ class Consistency(GenerativeModel):
                 for a, p in zip(self.average.parameters(), self.net.parameters(), strict=True):
                     a.lerp_(p, 1 - self.target)
 
-    def hidden(self, c: Condition) -> Condition:
-        """Hide some conditions, so that the unconditional law is learned as well."""
-        if c is None or not self.training or not self.dropout:
-            return c
-        return c * (torch.rand_like(c[:, :1]) >= self.dropout)
-
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         """The energy score of samples; the loss itself can be small for a poor f."""
         return energy_score(x, self.sample(len(x), c), self.sample(len(x), c)).mean()
@@ -161,12 +157,13 @@ class Consistency(GenerativeModel):
             steps: Evaluations of the network.
             guidance: 0 for unconditional, 1 for conditional; others extrapolate between both ends.
         """
+        guided = guides(guidance, c is not None)
         times = stops(self.path, self.steps if steps is None else steps)
         eps = self.noise(n, *self.event_shape)
         x = self.path.scale(times[0]).to(eps) * eps
 
         def f(x_t: Data, t: Tensor) -> Data:
-            if c is None or guidance == 1:
+            if c is None or not guided:
                 return self.f(x_t, t, c)
             return torch.lerp(self.f(x_t, t, torch.zeros_like(c)), self.f(x_t, t, c), guidance)
 
@@ -186,7 +183,7 @@ def build(
     huber: float = 0.03,
     target: float = 0.0,
     guidance: float = 1.0,
-    dropout: float = 0.1,
+    unconditional: float = 0.1,
 ) -> Consistency:
     """Build the model.
 
@@ -203,10 +200,11 @@ def build(
         target: The decay of an average of the weights that gives the targets, as in the first
             paper (0.95, say); 0 takes the weights themselves, as later papers do.
         guidance: The scale of classifier-free guidance of the teacher in distillation.
-        dropout: How often the condition is hidden in training.
+        unconditional: How often the condition is hidden in training.
     """
     if last < first:
         raise UsageError(f"last is {last}; it must be at least first, {first}")
+    guides(guidance, event.condition > 0)
     net = TimeMLP(
         event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)
     )
@@ -221,5 +219,5 @@ def build(
         target=target,
         guidance=guidance,
         steps=2 if math.prod(event.shape) <= 4 else 1,  # a second is worse beyond
-        dropout=dropout,
+        unconditional=unconditional,
     )

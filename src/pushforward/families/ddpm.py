@@ -174,6 +174,7 @@ def build(
     variance: str = "large",
     sampler: str = "dpmpp_2m",
     steps: int = 50,
+    unconditional: float = 0.1,
 ) -> DDPM:
     """Build the model.
 
@@ -191,6 +192,7 @@ def build(
             is beta, "small" beta-tilde, "learned" in between, with a network of its own.
         sampler: The default sampler; "ddpm" is ancestral sampling.
         steps: Its default number of steps; T of them are the chain as trained.
+        unconditional: How often the condition is hidden in training, for guidance.
     """
     betas = one_of("schedule", schedule, SCHEDULES)
     target = one_of("prediction", prediction, PREDICTIONS)
@@ -212,6 +214,7 @@ def build(
         weight=weigh(target, v),
         sampler=samplers.by_name(sampler),
         steps=steps,
+        unconditional=unconditional,
     )
     model.recipe = recipe_for(event.size)
     if weight == "vlb":  # in nats its gradient is that many times longer

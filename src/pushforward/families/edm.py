@@ -45,6 +45,7 @@ def build(
     rho: float = 7.0,
     sampler: str = "ipndm",
     steps: int = 40,
+    unconditional: float = 0.1,
 ) -> EDM:
     """Build the model.
 
@@ -60,6 +61,7 @@ def build(
         rho: How the sampler's grid leans to small levels; 1 is even.
         sampler: The default sampler.
         steps: Its default number of steps.
+        unconditional: How often the condition is hidden in training, for guidance.
     """
     path = paths.EDM(sigma_max, sigma_min, rho)
     net = TimeMLP(
@@ -73,5 +75,6 @@ def build(
         times=lognormal(path, p_mean, p_std),
         sampler=samplers.by_name(sampler),
         steps=steps,
+        unconditional=unconditional,
         recipe=recipe_for(event.size),
     )

@@ -26,17 +26,18 @@ from ..theory import samplers
 from ..theory.couplings import (
     Coupling,
     exact_coupling,
-    in_groups,
+    in_parts,
     independent,
     sinkhorn_coupling,
 )
 from ..theory.paths import Blurred, Cosine, Linear, Path, VariancePreserving
 from ..theory.predictions import conversion, karras, velocity
+from . import one_of
 
 COUPLINGS: dict[str, Coupling] = {
     "independent": independent,
-    "ot": partial(in_groups, exact_coupling),
-    "sinkhorn": partial(in_groups, sinkhorn_coupling),
+    "ot": partial(in_parts, exact_coupling),
+    "sinkhorn": partial(in_parts, sinkhorn_coupling),
 }
 PATHS: dict[str, Callable[[], Path]] = {
     "linear": Linear,
@@ -178,6 +179,7 @@ def build(
     coupling: str = "independent",
     sampler: str = "heun",
     steps: int = 50,
+    unconditional: float = 0.1,
 ) -> FlowMatching:
     """Build the model.
 
@@ -192,11 +194,9 @@ def build(
             "sinkhorn" (entropic).
         sampler: The default sampler.
         steps: Its default number of steps.
+        unconditional: How often the condition is hidden in training, for guidance.
     """
-    for name, value, known in (("path", path, PATHS), ("coupling", coupling, COUPLINGS)):
-        if value not in known:
-            raise UsageError(f"{name} is {value!r}; choose from {', '.join(known)}")
-    scales = PATHS[path]()
+    scales = one_of("path", path, PATHS)()
     return FlowMatching(
         TimeMLP(
             event.shape,
@@ -209,9 +209,10 @@ def build(
         path=Blurred(scales, sigma_min) if sigma_min else scales,
         prediction=karras(1.0),
         weight=of_velocity,
-        coupling=COUPLINGS[coupling],
+        coupling=one_of("coupling", coupling, COUPLINGS),
         condition=event.condition,
         sampler=samplers.by_name(sampler),
         steps=steps,
+        unconditional=unconditional,
         recipe=recipe_for(event.size),
     )

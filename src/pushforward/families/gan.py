@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
 from ..networks.mlp import Perceptron, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar
@@ -32,6 +31,7 @@ from ..theory.adversarial import (
     zero_centred_penalty,
 )
 from ..theory.coverage import cells_for, mode_coverage
+from . import one_of
 
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
 GeneratorLoss = Callable[[Tensor], Tensor]
@@ -92,12 +92,14 @@ class Adversarial(GenerativeModel):
 
     def judge(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The critic's objective; the generator gets no gradient."""
+        c = self.hidden(c)
         with torch.no_grad():
             fake = self.sample(len(x), c)
         return self.game(lambda x: self.score(x, c), x, fake)
 
     def deceive(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The generator's objective, on the conditions of a batch of data."""
+        c = self.hidden(c)
         return {"generator": self.generator_loss(self.score(self.sample(len(x), c), c))}
 
     def score(self, x: Data, c: Condition = None) -> PerDatum:
@@ -224,8 +226,6 @@ def build(
     Raises:
         UsageError: If the loss is not known.
     """
-    if loss not in LOSSES:
-        raise UsageError(f"gan has no loss {loss!r}; choose from {', '.join(LOSSES)}")
     latent = latent_for(event, latent)
     if penalty is None:
         penalty = 0.1 if waves_for(event.shape, None) else 1.0
@@ -236,7 +236,7 @@ def build(
         event.shape,
         latent,
         critic_loss=partial(penalised, penalty=penalty, r2=r2),
-        generator_loss=LOSSES[loss],
+        generator_loss=one_of("loss", loss, LOSSES),
         verdict=bound,
         critic_steps=critic_steps,
         recipe=Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0),

@@ -8,6 +8,7 @@ fewer data than dimensions. Every combination of classes has a Gaussian of its o
 conditions enter linearly. The file also holds what all closed-form families share.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -67,7 +68,14 @@ class Groups(nn.Module):
         c = torch.zeros(n, 1) if c is None or not self.condition else c
         numeric = ~((c == 0) | (c == 1)).all(0)
         patterns, count = torch.unique(c[:, ~numeric], dim=0, return_counts=True)
-        known = patterns[(count >= FEWEST) & patterns.any(1)]
+        patterns, count = patterns[patterns.any(1)], count[patterns.any(1)]
+        known = patterns[count >= FEWEST]
+        if few := len(patterns) - len(known):
+            warnings.warn(
+                f"{few} of {len(patterns)} classes have fewer than {FEWEST} data each and are "
+                "treated as unknown: their draws and scores are those of all data",
+                stacklevel=3,
+            )
         self.table.fill(numeric=numeric.float(), patterns=known)
         rows = [torch.arange(n, device=c.device)]
         rows += [(c[:, ~numeric] == pattern).all(1).nonzero()[:, 0] for pattern in known]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from ..diffusion import stratified
-from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory.energy import energy_score
@@ -43,7 +43,7 @@ class MeanFlow(GenerativeModel):
             :math:`(1 + \|(t - r)\,du/dt\|^2 / d)^{-p}`.
         guidance: The scale of classifier-free guidance that is learned.
         steps: Steps of the sampler by default.
-        dropout: How often the condition is hidden in training.
+        unconditional: How often the condition is hidden in training.
     """
 
     likelihood = Likelihood.NONE
@@ -58,12 +58,12 @@ class MeanFlow(GenerativeModel):
         power: float = 0.5,
         guidance: float = 1.0,
         steps: int = 1,
-        dropout: float = 0.1,
+        unconditional: float = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path = net, event_shape, Linear()
         self.apart, self.power, self.guidance = apart, power, guidance
-        self.steps, self.dropout = steps, dropout
+        self.steps, self.unconditional = steps, unconditional
 
     @property
     def nfe(self) -> int:
@@ -124,12 +124,6 @@ class MeanFlow(GenerativeModel):
         known = expand(c.any(dim=1), v)
         return torch.where(known, torch.lerp(free, v, self.guidance), v)
 
-    def hidden(self, c: Condition) -> Condition:
-        """Hide some conditions, so that the unconditional law is learned as well."""
-        if c is None or not self.training or not self.dropout:
-            return c
-        return c * (torch.rand_like(c[:, :1]) >= self.dropout)
-
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         """The energy score of samples."""
         return energy_score(x, self.sample(len(x), c), self.sample(len(x), c)).mean()
@@ -147,11 +141,12 @@ class MeanFlow(GenerativeModel):
             guidance: 0 for unconditional, 1 for conditional; others extrapolate the velocity, which
                 is guidance as usual in many steps and only resembles it in few.
         """
+        guided = guides(guidance, c is not None)
         z = self.noise(n, *self.event_shape)
         grid = self.path.grid(self.steps if steps is None else steps).to(z)
         for t, r in zip(grid[:-1], grid[1:]):
             u = self.u(z, r, t, c)
-            if c is not None and guidance != 1:
+            if c is not None and guided:
                 u = torch.lerp(self.u(z, r, t, torch.zeros_like(c)), u, guidance)
             z = z - (t - r) * u
         return z
@@ -166,7 +161,7 @@ def build(
     apart: float = 0.5,
     power: float = 0.5,
     guidance: float = 1.0,
-    dropout: float = 0.1,
+    unconditional: float = 0.1,
 ) -> MeanFlow:
     """Build the model.
 
@@ -178,8 +173,9 @@ def build(
         apart: The part of a batch with r < t; the rest is flow matching.
         power: Of the adaptive weight; 0 for none.
         guidance: The scale of classifier-free guidance that is learned; 1 for none.
-        dropout: How often the condition is hidden in training.
+        unconditional: How often the condition is hidden in training, for guidance.
     """
+    guides(guidance, event.condition > 0)
     net = TimeMLP(
         event.shape,
         event.condition,
@@ -188,4 +184,6 @@ def build(
         waves=waves_for(event.shape, waves),
         spans=True,
     )
-    return MeanFlow(net, event.shape, apart=apart, power=power, guidance=guidance, dropout=dropout)
+    return MeanFlow(
+        net, event.shape, apart=apart, power=power, guidance=guidance, unconditional=unconditional
+    )

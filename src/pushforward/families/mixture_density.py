@@ -89,7 +89,7 @@ class MixtureDensity(GenerativeModel):
         return (log_w + normal).logsumexp(1)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        return {"nll": -self.log_prob(x, c).mean()}
+        return {"nll": -self.log_prob(x, self.hidden(c)).mean()}
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
         z = self.noise(n, self.d)

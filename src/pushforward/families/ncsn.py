@@ -81,6 +81,7 @@ class NCSN(Diffusion):
         sigma_min: The least level.
         levels: How many levels; by default as many as overlap.
         sampler: The default sampler.
+        unconditional: How often the condition is hidden in training.
     """
 
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
@@ -94,6 +95,7 @@ class NCSN(Diffusion):
         sigma_min: float = 0.01,
         levels: int | None = None,
         sampler: Sampler = samplers.annealed_langevin,
+        unconditional: float = 0.1,
     ) -> None:
         super().__init__(
             net,
@@ -102,6 +104,7 @@ class NCSN(Diffusion):
             prediction=TARGET,
             weight=predictions.noise_error(TARGET),
             sampler=sampler,
+            unconditional=unconditional,
         )
         self.levels = levels
         self.reach(10.0)
@@ -143,6 +146,7 @@ def build(
     sigma_min: float = 0.01,
     levels: int | None = None,
     sampler: str = "annealed_langevin",
+    unconditional: float = 0.1,
 ) -> NCSN:
     """Build the model.
 
@@ -155,10 +159,16 @@ def build(
         levels: The number of levels, which is that of the sampler's steps; by default as many as
             it takes for neighbours to overlap.
         sampler: The default sampler.
+        unconditional: How often the condition is hidden in training, for guidance.
     """
     net = TimeMLP(
         event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)
     )
     return NCSN(
-        net, event.shape, sigma_min=sigma_min, levels=levels, sampler=samplers.by_name(sampler)
+        net,
+        event.shape,
+        sigma_min=sigma_min,
+        levels=levels,
+        sampler=samplers.by_name(sampler),
+        unconditional=unconditional,
     )

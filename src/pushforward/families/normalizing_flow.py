@@ -48,7 +48,7 @@ class NormalizingFlow(GenerativeModel):
         self.recipe = recipe
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        return {"nll": -self.log_prob(x, c).mean()}
+        return {"nll": -self.log_prob(x, self.hidden(c)).mean()}
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         return self.flow(self.context(c, x)).log_prob(x.flatten(1))

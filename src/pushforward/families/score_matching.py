@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
 from ..networks.mlp import Perceptron
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
 from ..theory import score_matching
@@ -59,7 +59,6 @@ class ScoreMatching(GenerativeModel):
         objective: The loss of a score on data, with the level of noise that only denoising uses.
         noise: That level.
         steps: Steps of the sampler.
-        dropout: How often the condition is hidden in training, for guidance.
     """
 
     likelihood = Likelihood.NONE
@@ -74,11 +73,10 @@ class ScoreMatching(GenerativeModel):
         objective: Callable[[score_matching.Score, Data, float], PerDatum] = sliced,
         noise: float = 0.1,
         steps: int = 200,
-        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.objective = net, event_shape, objective
-        self.noise_level, self.steps, self.dropout = noise, steps, dropout
+        self.noise_level, self.steps = noise, steps
 
     def energy(self, x: Data, c: Condition = None) -> PerDatum:
         r""":math:`E = -\log p` up to an unknown constant, in nats."""
@@ -90,8 +88,7 @@ class ScoreMatching(GenerativeModel):
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """Score matching by the chosen objective."""
-        if c is not None and self.training:
-            c = c * (torch.rand_like(c[:, :1]) >= self.dropout)
+        c = self.hidden(c)
         return {"score": self.objective(lambda x: self.score(x, c), x, self.noise_level).mean()}
 
     def guided(self, guidance: float) -> Energy:
@@ -100,7 +97,7 @@ class ScoreMatching(GenerativeModel):
             return self.energy
 
         def energy(x: Data, c: Condition) -> PerDatum:
-            free = self.energy(x, None if c is None else torch.zeros_like(c))
+            free = self.energy(x)
             return torch.lerp(free, self.energy(x, c), guidance)
 
         return energy
@@ -126,8 +123,9 @@ class ScoreMatching(GenerativeModel):
             guidance: 0 is unconditional, 1 conditional, and above 1 extrapolates.
 
         Raises:
-            UsageError: If h is beyond the limit of stability.
+            UsageError: If h is beyond the limit of stability, or nothing is known to guide by.
         """
+        guides(guidance, c is not None)
         run, count = one_of("sampler", sampler, CHAINS), steps or self.steps
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
             energy, x = self.guided(guidance), self.noise(n, *self.event_shape)

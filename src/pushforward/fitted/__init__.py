@@ -197,6 +197,7 @@ class FittedModel:
         *,
         rate: float = 0.01,
         reference: Any = None,
+        reference_y: Any = None,
         method: str = "density",
         seed: int = 0,
     ) -> anomaly.Flags:
@@ -208,10 +209,20 @@ class FittedModel:
             rate: The part of ordinary data that may be flagged by mistake.
             reference: Ordinary data the model was not fitted to, to set the threshold; without
                 them the model's own draws do.
+            reference_y: Their conditions; needed where those of the data are known.
             method: As in `anomaly_score`.
             seed: Of what is random.
         """
-        return anomaly.flag(self, x, y, rate=rate, reference=reference, method=method, seed=seed)
+        return anomaly.flag(
+            self,
+            x,
+            y,
+            rate=rate,
+            reference=reference,
+            reference_y=reference_y,
+            method=method,
+            seed=seed,
+        )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise UsageError(

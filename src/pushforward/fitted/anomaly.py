@@ -11,6 +11,7 @@ higher density than the images they were trained on (Nalisnick et al., 2019). Th
   what the model has learnt beyond them decides (Ren et al., 2019).
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from ..data import reading
 from ..errors import UsageError
 from ..families import gaussian
 from ..model import Event
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from . import FittedModel
 
 DRAWS = 2000  # of the model, where it serves as its own reference
+Measure = Callable[[Any, Any], np.ndarray]  # scores of data, given their conditions or None
 
 
 class Flags(NamedTuple):
@@ -43,37 +46,37 @@ class Flags(NamedTuple):
     threshold: float
 
 
-def density(fitted: "FittedModel", x: Any, y: Any, seed: int) -> np.ndarray:
+def density(fitted: "FittedModel", y: Any, seed: int) -> Measure:
     r""":math:`-\log p(x)` in nats."""
-    return -fitted.log_prob(x, y, seed=seed)
+    return lambda x, y: -fitted.log_prob(x, y, seed=seed)
 
 
-def typicality(fitted: "FittedModel", x: Any, y: Any, seed: int) -> np.ndarray:
+def typicality(fitted: "FittedModel", y: Any, seed: int) -> Measure:
     r""":math:`|-\log p(x) - H|` in nats, H estimated from draws of the model."""
-    drawn, c = own(fitted, y, seed)
-    entropy = density(fitted, drawn, c, seed).mean()
-    return np.abs(density(fitted, x, y, seed) - entropy)
+    plain = density(fitted, y, seed)
+    entropy = plain(*own(fitted, y, seed)).mean()
+    return lambda x, y: np.abs(plain(x, y) - entropy)
 
 
-def ratio(fitted: "FittedModel", x: Any, y: Any, seed: int) -> np.ndarray:
+def ratio(fitted: "FittedModel", y: Any, seed: int) -> Measure:
     r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to draws of the model."""
-    where, rows = device_of(fitted.model), fitted.schema.validate(own(fitted, y, seed)[0])
-    z, _ = fitted.transform.forward(torch.as_tensor(rows))
+    where, rows = device_of(fitted.model), torch.as_tensor(own(fitted, y, seed)[0])
+    z, _ = fitted.transform.forward(rows)
     law = gaussian.build(Event(fitted.schema.event)).to(where)
     law.prepare(z.to(where, torch.get_default_dtype()))
     plain = replace(fitted, model=law)
-    return plain.log_prob(x, y, seed=seed) - fitted.log_prob(x, y, seed=seed)
+    return lambda x, y: plain.log_prob(x, y, seed=seed) - fitted.log_prob(x, y, seed=seed)
 
 
-SCORES: dict[str, Callable[..., np.ndarray]] = {
+SCORES: dict[str, Callable[["FittedModel", Any, int], Measure]] = {
     "density": density,
     "typicality": typicality,
     "ratio": ratio,
 }
 
 
-def score(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.ndarray:
-    """The anomaly score by the method's name.
+def measure(fitted: "FittedModel", y: Any, method: str, seed: int) -> Measure:
+    """The anomaly score by the method's name, for data under the conditions ``y``.
 
     Raises:
         UsageError: If there is no such method.
@@ -81,7 +84,13 @@ def score(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.n
     """
     if method not in SCORES:
         raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
-    return SCORES[method](fitted, x, y, seed)
+    return SCORES[method](fitted, y, seed)
+
+
+def score(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.ndarray:
+    """The anomaly scores of data, given their conditions where these are known."""
+    data = reading.read_as(x, fitted.schema, y=y)
+    return measure(fitted, data.y, method, seed)(data.x, data.y)
 
 
 def flag(
@@ -91,10 +100,14 @@ def flag(
     *,
     rate: float,
     reference: Any,
+    reference_y: Any,
     method: str,
     seed: int,
 ) -> Flags:
     """Flag what scores higher than all but the part ``rate`` of the reference.
+
+    The reference is scored as the data are: given the conditions if theirs are known, by ``y`` or
+    by their column, and otherwise by the law without.
 
     Arguments:
         fitted: The model.
@@ -103,24 +116,52 @@ def flag(
         rate: The part of ordinary data that may be flagged by mistake.
         reference: Ordinary data that the model was not fitted to; without them the model's own
             draws stand in, and the rate is right only as far as the model is.
+        reference_y: Their conditions.
         method: One of `SCORES`.
         seed: Of what is random.
     """
     if not 0 < rate < 1:
         raise UsageError(f"the rate of flags is {rate}; it lies between 0 and 1, for instance 0.01")
-    ordinary, c = own(fitted, y, seed + 1) if reference is None else (reference, None)
-    usual = score(fitted, ordinary, c, method, seed)
-    found = score(fitted, x, y, method, seed)
+    data = reading.read_as(x, fitted.schema, y=y)
+    scores = measure(fitted, data.y, method, seed)
+    usual = scores(*ordinary(fitted, data.y, reference, reference_y, seed + 1))
+    found = scores(data.x, data.y)
+    if rate < (least := 1 / (len(usual) + 1)):
+        warnings.warn(
+            f"{len(usual)} ordinary data set no rate of flags below {least:.2g}, and {rate:g} is "
+            "asked for: give a larger reference",
+            stacklevel=3,
+        )
     # of n scores the k-th largest with k = rate (n + 1), so that a new one exceeds it so often
     threshold = float(np.quantile(usual, 1 - rate, method="weibull"))
     return Flags(found, found > threshold, threshold)
 
 
-def own(fitted: "FittedModel", y: Any, seed: int) -> tuple[Any, Any]:
+def ordinary(
+    fitted: "FittedModel", y: Any, reference: Any, reference_y: Any, seed: int
+) -> tuple[np.ndarray, Any]:
+    """What sets the threshold for data under the conditions ``y``, and its own conditions.
+
+    Raises:
+        UsageError: If those of the data are known and those of the reference are not.
+    """
+    if reference is None:
+        return own(fitted, y, seed)
+    known = reading.read_as(reference, fitted.schema, y=reference_y)
+    if y is not None and known.y is None:
+        raise UsageError(
+            "the data are scored given their condition, and that of the reference is not known: "
+            "name it with reference_y"
+        )
+    return known.x, None if y is None else known.y
+
+
+def own(fitted: "FittedModel", y: Any, seed: int) -> tuple[np.ndarray, Any]:
     """Draws of the model, for the given conditions in turn, and these."""
-    if y is not None and np.ndim(y):
-        y = np.asarray(y)[np.arange(DRAWS) % len(y)]
-    return fitted.sample(DRAWS, y, seed=seed), y
+    many = 1 if y is None else len(fitted.schema.encode(y))
+    if many > 1:
+        y = np.asarray(y)[np.arange(DRAWS) % many]
+    return fitted.draw(DRAWS, y, seed=seed), y
 
 
 def auroc(scores: np.ndarray, anomalous: np.ndarray) -> float:

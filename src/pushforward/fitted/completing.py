@@ -1,4 +1,10 @@
-"""Fix some columns or pixels and draw the rest: `FittedModel.sample` with ``given``."""
+r"""Fix some columns or pixels and draw the rest: `FittedModel.sample` with ``given``.
+
+A family of densities has learned integers as :math:`z = k + u`. A given integer k tells nothing of
+u, so that the draws are shared out among several :math:`u \sim U[0, 1)`, as in training:
+
+.. math:: p(x^U \mid k) \approx \tfrac1m \sum_{i=1}^m p(x^U \mid k + u_i)
+"""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 PROPOSALS = 4096  # of importance resampling, and draws that the proposal is fitted to
 DRAWS = (20_000, 200_000)  # least and most draws of a model that can be sampled only
 ENOUGH = 100  # effective sample size below which a user is told
+SHARES = 16  # among which the draws are shared out where integers are given
 
 
 def complete(
@@ -76,7 +83,14 @@ def entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]
         except (TypeError, ValueError) as error:
             raise DataError(f"given: {name} must be a number, or {n} of them") from error
     check(x, schema)
-    return np.nan_to_num(x), ~np.isnan(x)
+    known = ~np.isnan(x)
+    return np.where(known, x, middle(schema)), known
+
+
+def middle(schema: Schema) -> np.ndarray:
+    """The middle of what was observed in each column: a value that every transform takes."""
+    ends = [c.low / 2 + c.high / 2 for c in schema.columns]
+    return np.array([np.rint(m) if c.integer else m for m, c in zip(ends, schema.columns)])
 
 
 def whole(given: Any, schema: Schema, n: int) -> np.ndarray:
@@ -103,10 +117,13 @@ def check(x: np.ndarray, schema: Schema) -> None:
             raise DataError(f"given: {column.name} is not finite")
         if column.integer and (values != np.rint(values)).any():
             raise DataError(f"given: {column.name} is a whole number, not {values[0]}")
-        outside = (low is not None and (values < low)) | (high is not None and (values > high))
+        beyond = np.less if column.integer else np.less_equal  # bounds of numbers are open
+        outside = (low is not None and beyond(values, low)) | (
+            high is not None and beyond(-values, -high)
+        )
         if np.any(outside):
-            worst = values[np.argmax(outside)]
-            raise DataError(f"given: {column.name} is {worst:g}, outside [{low}, {high}]")
+            worst, shown = values[np.argmax(outside)], "[{}, {}]" if column.integer else "({}, {})"
+            raise DataError(f"given: {column.name} is {worst:g}, outside {shown.format(low, high)}")
 
 
 def alike(x: np.ndarray, known: np.ndarray, c: Tensor | None) -> Iterator[np.ndarray]:
@@ -127,14 +144,26 @@ def drawn(
     options: dict[str, Any],
 ) -> np.ndarray:
     """``n`` draws given the entries of one datum, in the units of the data."""
-    model, view = fitted.model, Entrywise(fitted, c)
-    z, mask = view.inward(x), torch.as_tensor(known).to(device_of(model))
-    made = model.complete(n, z.to(view.dtype), mask, c, **options) if not view.mixing else None
-    if made is None:
-        made = view.importance(n, z, mask) if view.scored else view.nearest(n, z, mask)
-    if not made.isfinite().all():
+    view, mask = Entrywise(fitted, c), torch.as_tensor(known).to(device_of(fitted.model))
+    integer = np.array([column.integer for column in fitted.schema.columns])
+    many = min(n, SHARES) if fitted.transform.stochastic and (known & integer).any() else 1
+    shares = list(zip(parted(n, many), view.inward(x, mask, many)))
+    parts = [] if view.mixing else [view.own_way(m, z, mask, options) for m, z in shares]
+    made = [part for part in parts if part is not None]
+    if len(made) < len(shares):
+        made = (view.importance if view.scored else view.nearest)(n, shares, mask)
+    out = torch.cat(made)
+    if not out.isfinite().all():
         raise NumericalError(f"{fitted.family} drew values that are not finite; train longer")
-    return view.outward(made)
+    return view.outward(out)
+
+
+def parted(n: int, many: int) -> list[int]:
+    """N in so many parts that are as equal as can be."""
+    return [n // many + (i < n % many) for i in range(many)]
+
+
+Shares = list[tuple[int, Tensor]]  # how many to draw, and the datum whose known entries count
 
 
 class Entrywise:
@@ -157,9 +186,10 @@ class Entrywise:
         self.c, self.device = c, device_of(fitted.model)
         self.dtype = torch.get_default_dtype()
 
-    def inward(self, x: np.ndarray) -> Tensor:
-        """One datum in this space."""
-        return self.own.forward(torch.as_tensor(x)[None])[0][0].to(self.device)
+    def inward(self, x: np.ndarray, known: Tensor, many: int) -> Tensor:
+        """One datum in this space, so many times, each with its own dequantisation."""
+        rows = torch.as_tensor(x).expand(many, *x.shape)
+        return torch.where(known, self.own.forward(rows)[0].to(self.device), 0.0)
 
     def outward(self, z: Tensor) -> np.ndarray:
         """Data in the units of the user."""
@@ -168,6 +198,10 @@ class Entrywise:
     def conditions(self, n: int) -> Tensor | None:
         """The shared condition, ``n`` times."""
         return None if self.c is None else self.c[:1].expand(n, -1)
+
+    def own_way(self, n: int, x: Tensor, known: Tensor, options: dict[str, Any]) -> Tensor | None:
+        """What the model's own ``complete`` draws, if it has one."""
+        return self.model.complete(n, x.to(self.dtype), known, self.conditions(n), **options)
 
     def sample(self, n: int) -> Tensor:
         """Draws of the model."""
@@ -186,33 +220,36 @@ class Entrywise:
             ]
         )
 
-    def importance(self, n: int, x: Tensor, known: Tensor) -> Tensor:
+    def importance(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:
         """Importance resampling from the conditional of a Gaussian mixture fitted to draws."""
-        draws, many = self.sample(PROPOSALS), max(PROPOSALS, 4 * n)
+        draws, shape = self.sample(PROPOSALS), self.model.event_shape
         mean, scale = draws.mean(0), draws.std(0).clamp(min=1e-12)
-        proposal = gaussian_mixture.build(Event(tuple(x.shape)), components=8).to(self.device)
+        proposal = gaussian_mixture.build(Event(shape), components=8).to(self.device)
         proposal.prepare(((draws - mean) / scale).to(self.dtype))
-        unit = proposal.complete(many, ((x - mean) / scale).to(self.dtype), known)
-        made, size = completion.importance(
-            unit, lambda u: self.log_prob(u * scale + mean), proposal.log_prob, n
-        )
+        parts, size, many = [], 0.0, max(PROPOSALS // len(shares), 4 * -(-n // len(shares)))
+        for m, x in shares:
+            unit = proposal.complete(many, ((x - mean) / scale).to(self.dtype), known)
+            made, counted = completion.importance(
+                unit, lambda u: self.log_prob(u * scale + mean), proposal.log_prob, m
+            )
+            parts, size = [*parts, made * scale + mean], size + counted
         if size < ENOUGH:
             warnings.warn(
-                f"{self.family} draws the rest by importance resampling, and of {many} proposals "
-                f"only {size:.0f} count: take the draws as rough",
+                f"{self.family} draws the rest by importance resampling, and of "
+                f"{many * len(shares)} proposals only {size:.0f} count: take the draws as rough",
                 stacklevel=2,
             )
-        return made * scale + mean
+        return parts
 
-    def nearest(self, n: int, x: Tensor, known: Tensor) -> Tensor:
+    def nearest(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:
         """The draws that lie nearest in the known entries, for a model without a density."""
         many = min(max(DRAWS[0], 50 * n), DRAWS[1])
-        made, width, size = completion.nearest(
-            self.sample(many), x, known, n, min(float(n), many / 20)
-        )
+        draws, least = self.sample(many), min(float(n), many / 20)
+        found = [completion.nearest(draws, x, known, m, least) for m, x in shares]
+        width, size = max(f[1] for f in found), min(f[2] for f in found)
         warnings.warn(
             f"{self.family} has no density: these are draws whose given entries lie within about "
             f"{width:.2g} standard deviations ({size:.0f} of {many} count)",
             stacklevel=2,
         )
-        return made
+        return [f[0] for f in found]

@@ -168,7 +168,12 @@ class DiscretisedLogistic(Law):
         return (mu + s * u.logit()).round().clamp(0, self.levels - 1)
 
     def mean(self, h: Tensor) -> Tensor:
-        return self.location_and_scale(h)[0].clamp(0, self.levels - 1)
+        r""":math:`\mathbb E k = \sum_{k \ge 1} P(K \ge k)`; the outer cells pull it inwards."""
+        mu, s = self.location_and_scale(h)
+        total = torch.zeros_like(mu)
+        for k in range(1, self.levels):
+            total = total + ((mu - k + 0.5) / s).sigmoid()
+        return total
 
 
 def choose(name: str, levels: int, floor: float) -> Law:

@@ -65,6 +65,7 @@ def particle_filter(
         times: Decreasing times.
         c: Conditions of the particles; all alike.
     """
+    x = torch.where(known, x, 0.0)
     steps = plan(denoiser, x[None], times, c)
     paths = [*noised(x[None], steps), x[None]]
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
@@ -72,7 +73,7 @@ def particle_filter(
     for step, x_s in zip(steps, paths[1:]):
         mean, size = reverse(step, x_t)
         if size:
-            log_w = log_w - sum_event((x_s - mean).square() * known) / (2 * size**2)
+            log_w = log_w - sum_event(torch.where(known, x_s - mean, 0.0).square()) / (2 * size**2)
         x_t = torch.where(known, x_s, torch.add(mean, torch.randn_like(mean), alpha=size))
         if effective(log_w) < n / 2 or step is steps[-1]:
             x_t, log_w = resample(x_t, log_w, n), torch.zeros_like(log_w)
@@ -119,7 +120,7 @@ def nearest(
         The data, the bandwidth in standard deviations, and the effective sample size.
     """
     scale = draws.std(0).clamp(min=1e-12)
-    distance = (((draws - x) / scale).square() * known).flatten(1).sum(1)
+    distance = sum_event(torch.where(known, (draws - x) / scale, 0.0).square())
     low, high = -12.0, 6.0  # log h; the effective size grows with it
     for _ in range(40):
         middle = (low + high) / 2

@@ -43,7 +43,7 @@ def sinkhorn_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Da
     return x, eps[among_equals(drawn, x, eps, c)]
 
 
-def in_groups(
+def in_parts(
     coupling: Coupling, x: Data, eps: Data, c: Condition = None, *, size: int = 256
 ) -> tuple[Data, Data]:
     """Couple a few rows at a time, because an assignment takes the cube of their number."""
