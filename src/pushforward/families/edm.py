@@ -44,7 +44,7 @@ def build(
     p_std: float = 1.6,
     rho: float = 7.0,
     sampler: str = "ipndm",
-    steps: int = 40,
+    sampler_steps: int = 40,
 ) -> EDM:
     """Build the model.
 
@@ -59,7 +59,7 @@ def build(
         p_std: Its deviation.
         rho: How the sampler's grid leans to small levels; 1 is even.
         sampler: The default sampler.
-        steps: Its default number of steps.
+        sampler_steps: Its default number of steps.
     """
     path = paths.EDM(sigma_max, sigma_min, rho)
     net = TimeMLP(
@@ -72,6 +72,6 @@ def build(
         prediction=predictions.karras(1.0),
         times=lognormal(path, p_mean, p_std),
         sampler=samplers.by_name(sampler),
-        steps=steps,
+        steps=sampler_steps,
         recipe=recipe_for(event.size),
     )

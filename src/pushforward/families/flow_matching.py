@@ -177,7 +177,7 @@ def build(
     sigma_min: float = 0.0,
     coupling: str = "independent",
     sampler: str = "heun",
-    steps: int = 50,
+    sampler_steps: int = 50,
 ) -> FlowMatching:
     """Build the model.
 
@@ -191,7 +191,7 @@ def build(
         coupling: How a batch of data is paired with noise: "independent", "ot" (exact) or
             "sinkhorn" (entropic).
         sampler: The default sampler.
-        steps: Its default number of steps.
+        sampler_steps: Its default number of steps.
     """
     for name, value, known in (("path", path, PATHS), ("coupling", coupling, COUPLINGS)):
         if value not in known:
@@ -212,6 +212,6 @@ def build(
         coupling=COUPLINGS[coupling],
         condition=event.condition,
         sampler=samplers.by_name(sampler),
-        steps=steps,
+        steps=sampler_steps,
         recipe=recipe_for(event.size),
     )
