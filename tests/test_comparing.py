@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from pushforward import comparison
+from pushforward.cli import main
 from pushforward.comparison import partition, scored
-from pushforward.comparison.leaderboard import Entry
+from pushforward.comparison.leaderboard import Entry, pooled
 from pushforward.data import reading
+from pushforward.errors import NumericalError
 from pushforward.fitting import fit
 from pushforward.fitting.preparing import split
+from pushforward.metrics.estimate import Estimate
 
 
 def sorted_classes(n, k=2):
@@ -55,3 +58,29 @@ def test_every_kind_of_likelihood_is_scored_on_the_same_rows(monkeypatch):
 
 def test_long_data_are_scored_on_fewer_rows():
     assert [scored(event) for event in ((2,), (64,), (28, 28))] == [2000, 250, 200]
+
+
+def test_the_interval_over_three_seeds_holds_the_truth_as_often_as_it_says():
+    """95 % of 4,000 times, standard error 0.34 %; a normal law's quantile would hold 81 %."""
+    rng, held = np.random.default_rng(0), 0
+    for values in rng.normal(size=(4000, 3)):
+        found = pooled([Estimate(v, v, v, 0.0) for v in values])
+        held += found.low <= 0 <= found.high
+    assert abs(held / 4000 - 0.95) < 0.0175  # 5 standard errors
+
+
+def test_the_command_line_passes_steps_and_bounds(tmp_path, monkeypatch):
+    """To every fit: the schema has the bounds of its column, and samples will respect them."""
+    data, seen = tmp_path / "x.csv", []
+    data.write_text("age,size\n" + "".join(f"{i}.5,{i % 7}.25\n" for i in range(60)))
+
+    def fit(samples, family, **options):
+        seen.append((samples.schema.columns[0], options["steps"]))
+        raise NumericalError("enough")
+
+    monkeypatch.setattr(comparison, "fit", fit)
+    words = ["compare", str(data), "--families", "vae", "--steps", "7", "--bounds", "age=0:", "-q"]
+    with pytest.raises(SystemExit):
+        main([*words, "-o", str(tmp_path / "out")])
+    ((column, steps),) = seen
+    assert steps == 7 and column.name == "age" and column.bounds == (0, None)

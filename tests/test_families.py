@@ -1,6 +1,7 @@
 """Properties that every family must have, for every module in families/."""
 
 import copy
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from pushforward import families
 from pushforward.errors import NoLikelihood, UsageError
+from pushforward.fitting import fit
 from pushforward.model import Event, Likelihood, Recipe
 from pushforward.theory.targets import ring8
 from pushforward.training import Trainer, batches
@@ -43,6 +45,12 @@ def test_samples_and_densities_have_the_shapes_of_the_contract(name, shape):
     if model.likelihood is not Likelihood.NONE:
         value = model.log_prob(x)
         assert value.shape == (7,) and value.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_option_of_a_family_hides_behind_one_of_fit(name):
+    """`fit` would keep it for itself, and nobody could set the family's."""
+    assert not families.options(name).keys() & {*Recipe._fields, *signature(fit).parameters}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -114,3 +114,10 @@ def test_equal_angles_shrink_unit_normal_data_least():
         assert factor > math.cos(math.pi / 100) ** 50 - 2e-3  # the last step is not of equal angle
         alpha, sigma = path(torch.linspace(1, 0, 51, dtype=torch.float64))
         assert factor > torch.cos(torch.atan2(sigma, alpha).diff()).prod()
+
+
+@pytest.mark.parametrize("kind", [paths.EDM, paths.Geometric])
+@pytest.mark.parametrize("least", [0.0, -1.0, 5.0, 7.0, math.nan])
+def test_levels_of_noise_that_do_not_fall_are_refused(kind, least):
+    with pytest.raises(UsageError, match="0 < sigma_min < sigma_max"):
+        kind(sigma_max=5.0, sigma_min=least)

@@ -9,6 +9,12 @@ from ..errors import UsageError
 from .application import ConditionColumn, Device, Json, Quiet, Settings, Source, app, show
 from .literals import limits, settings
 
+Bounds = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=LOW:HIGH", help="Limits that samples respect."),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Rounds of training.")]
+
 
 @app.command()
 def fit(
@@ -23,13 +29,10 @@ def fit(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Rounds of training.")] = None,
+    steps: Steps = None,
     minutes: Annotated[float | None, typer.Option(help="Wall time instead of steps.")] = None,
     condition: ConditionColumn = None,
-    bounds: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=LOW:HIGH", help="Limits that samples respect."),
-    ] = None,
+    bounds: Bounds = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A run to distil into a faster model.")
     ] = None,
@@ -92,8 +95,10 @@ def compare(
     families: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall time per family and seed.")] = None,
     total_minutes: Annotated[float | None, typer.Option(help="Wall time of everything.")] = None,
+    steps: Steps = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 1,
     condition: ConditionColumn = None,
+    bounds: Bounds = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an old report.")] = False,
     quiet: Quiet = False,
@@ -107,8 +112,10 @@ def compare(
         None if families is None else families.split(","),
         minutes=minutes,
         total_minutes=total_minutes,
+        steps=steps,
         seeds=tuple(range(seeds)),
         condition=condition,
+        bounds=limits(bounds),
         device=device,
         out=out,
         overwrite=overwrite,

@@ -59,6 +59,7 @@ def compare(
     *,
     y: Any = None,
     condition: str | None = None,
+    bounds: reading.Bounds | None = None,
     minutes: float | None = None,
     total_minutes: float | None = None,
     steps: int | None = None,
@@ -75,6 +76,7 @@ def compare(
         families: Keys of families; all of them, baselines included, when None.
         y: As in `fit`.
         condition: As in `fit`.
+        bounds: As in `fit`.
         minutes: Wall time per family and seed, set-up included.
         total_minutes: Wall time of everything instead.
         steps: Rounds of training instead; the families' own budgets when nothing is given.
@@ -92,7 +94,7 @@ def compare(
     refuse_place(out, overwrite)
     choose_device(device)
     chosen = ordered() if families is None else [registry.key(f) for f in families]
-    samples = reading.read(x, y=y, condition=condition)
+    samples = reading.read(x, y=y, condition=condition, bounds=reading.ends(bounds))
     if len(samples.x) < FEWEST:
         raise DataError(
             f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"

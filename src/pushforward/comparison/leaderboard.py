@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from ..data import datasets
 from ..data.schema import Schema
@@ -158,12 +159,18 @@ class Comparison:
 
 
 def pooled(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over seeds; its interval holds the spread between seeds and that within each."""
+    """The mean over seeds; its interval holds the spread between seeds and that within each.
+
+    The spread of k seeds is known from k numbers only: its quantile is that of Student's t with
+    k - 1 degrees of freedom, 12.7 for two seeds and 4.3 for three where a normal law has 1.96.
+    """
     values = np.array([e.value for e in estimates])
     if not np.isfinite(values).all():
         return estimates[int(np.argmax(np.isinf(values)))]
     low, high = (np.mean([getattr(e, side) for e in estimates]) for side in ("low", "high"))
-    spread = 1.96 * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    k, spread = len(values), 0.0
+    if k > 1:
+        spread = float(stdtrit(k - 1, 0.975)) * values.std(ddof=1) / math.sqrt(k)
     mean = float(values.mean())
     return estimates[0]._replace(
         value=mean,

@@ -173,7 +173,7 @@ def build(
     weight: str = "simple",
     variance: str = "large",
     sampler: str = "dpmpp_2m",
-    steps: int = 50,
+    sampler_steps: int = 50,
     unconditional: float = 0.1,
 ) -> DDPM:
     """Build the model.
@@ -191,7 +191,7 @@ def build(
         variance: Of the chain's reverse steps, for the bound and for ancestral sampling: "large"
             is beta, "small" beta-tilde, "learned" in between, with a network of its own.
         sampler: The default sampler; "ddpm" is ancestral sampling.
-        steps: Its default number of steps; T of them are the chain as trained.
+        sampler_steps: Its default number of steps; T of them are the chain as trained.
         unconditional: How often the condition is hidden in training, for guidance.
     """
     betas = one_of("schedule", schedule, SCHEDULES)
@@ -213,7 +213,7 @@ def build(
         prediction=target,
         weight=weigh(target, v),
         sampler=samplers.by_name(sampler),
-        steps=steps,
+        steps=sampler_steps,
         unconditional=unconditional,
     )
     model.recipe = recipe_for(event.size)

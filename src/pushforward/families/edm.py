@@ -44,7 +44,7 @@ def build(
     p_std: float = 1.6,
     rho: float = 7.0,
     sampler: str = "ipndm",
-    steps: int = 40,
+    sampler_steps: int = 40,
     unconditional: float = 0.1,
 ) -> EDM:
     """Build the model.
@@ -60,7 +60,7 @@ def build(
         p_std: Its deviation.
         rho: How the sampler's grid leans to small levels; 1 is even.
         sampler: The default sampler.
-        steps: Its default number of steps.
+        sampler_steps: Its default number of steps.
         unconditional: How often the condition is hidden in training, for guidance.
     """
     path = paths.EDM(sigma_max, sigma_min, rho)
@@ -74,7 +74,7 @@ def build(
         prediction=predictions.karras(1.0),
         times=lognormal(path, p_mean, p_std),
         sampler=samplers.by_name(sampler),
-        steps=steps,
+        steps=sampler_steps,
         unconditional=unconditional,
         recipe=recipe_for(event.size),
     )

@@ -178,7 +178,7 @@ def build(
     sigma_min: float = 0.0,
     coupling: str = "independent",
     sampler: str = "heun",
-    steps: int = 50,
+    sampler_steps: int = 50,
     unconditional: float = 0.1,
 ) -> FlowMatching:
     """Build the model.
@@ -193,7 +193,7 @@ def build(
         coupling: How a batch of data is paired with noise: "independent", "ot" (exact) or
             "sinkhorn" (entropic).
         sampler: The default sampler.
-        steps: Its default number of steps.
+        sampler_steps: Its default number of steps.
         unconditional: How often the condition is hidden in training, for guidance.
     """
     scales = one_of("path", path, PATHS)()
@@ -212,7 +212,7 @@ def build(
         coupling=one_of("coupling", coupling, COUPLINGS),
         condition=event.condition,
         sampler=samplers.by_name(sampler),
-        steps=steps,
+        steps=sampler_steps,
         unconditional=unconditional,
         recipe=recipe_for(event.size),
     )

@@ -177,7 +177,7 @@ def build(
     waves: int = 0,
     objective: str | None = None,
     noise: float = 0.3,
-    steps: int = 200,
+    sampler_steps: int = 200,
 ) -> ScoreMatching:
     """Build the model.
 
@@ -190,10 +190,10 @@ def build(
             which learns the data blurred by ``noise``; by default sliced from 1,000 data a
             dimension on. With fewer, losses without noise are lowest at spikes on the data.
         noise: The deviation of that blur, in standard deviations of the data.
-        steps: Steps of the sampler's chains.
+        sampler_steps: Steps of the sampler's chains.
     """
     d = math.prod(event.shape)
     usual = "denoising" if 0 < event.size < 1000 * d else "sliced"
     net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
     loss = one_of("objective", objective or usual, OBJECTIVES)
-    return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=steps)
+    return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=sampler_steps)

@@ -191,9 +191,17 @@ class EDM(Path):
     r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t`, straight in sigma (Karras et al., 2022).
 
     The grid is uniform in :math:`\sigma^{1/\rho}` from ``sigma_max`` to ``sigma_min``, then 0.
+
+    Raises:
+        UsageError: Unless ``0 < sigma_min < sigma_max``, where the grid falls.
     """
 
     def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
+        if not 0 < sigma_min < sigma_max:
+            raise UsageError(
+                f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}; "
+                "it must be 0 < sigma_min < sigma_max"
+            )
         self.sigma_max, self.sigma_min, self.rho = sigma_max, sigma_min, rho
         self.t_min = sigma_min / sigma_max
 
