@@ -30,7 +30,7 @@ def test_a_flattered_likelihood_is_found_out(error):
 
 
 def test_a_fit_without_time_says_how_little_it_did():
-    x = np.random.default_rng(0).standard_normal((2000, 2))
+    x = ring(8, 1.0, 0.1).sample(2000).numpy()
     model = fit(x, "flow_matching", minutes=0.01, progress=False)
     (text,) = model.alarms
     assert text.startswith(f"far from trained: {model.config['steps']:,} of the usual")
