@@ -172,7 +172,7 @@ def test_a_bound_itself_cannot_be_given():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"a": rng.normal(size=100), "b": rng.exponential(size=100)})
     model = fit(table, "gaussian", bounds={"b": (0, None)}, progress=False)
-    with pytest.raises(DataError, match=r"b is 0, outside \(0, None\)"):
+    with pytest.raises(DataError, match=r"b is 0, outside \(0"):
         model.sample(3, given={"b": 0.0})
 
 

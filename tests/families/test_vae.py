@@ -350,3 +350,23 @@ def test_a_trained_linear_vae_reaches_the_likelihood_of_pca():
     x = p.sample((20_000,))
     exact, found = p.log_prob(x).mean().item(), trainer.average.eval().loss(x.float())
     assert exact + float(sum(found.values())) < 0.05
+
+
+def test_completion_draws_the_exact_conditional_of_bits():
+    """Four bits of a linear decoder with one latent, against quadrature; q is crude on purpose."""
+    model = build(Event((4,), 0, 2), latent=1, width=4, waves=0).double().eval()
+    slope = torch.tensor([[2.0], [-1.5], [2.5], [1.0]]).double()
+    bias = torch.tensor([0.3, 0.0, -0.5, 0.2]).double()
+    model.decoder = Linear(slope, bias)
+    model.encoder = Linear(0.5 * torch.cat([slope.T, 0 * slope.T]) / 2, torch.zeros(2).double())
+    x, known = torch.tensor([1.0, 0.0, 0.0, 0.0]).double(), torch.tensor([1, 1, 0, 0]).bool()
+    drawn = model.complete(8000, x, known, sweeps=60)
+    assert (drawn[:, :2] == x[:2]).all()
+    z = torch.linspace(-8, 8, 4001).double()[:, None]
+    p = (z @ slope.T + bias).sigmoid()
+    weight = torch.exp(-z[:, 0].square() / 2) * p[:, 0] * (1 - p[:, 1])
+    for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        both = (p[:, 2] if a else 1 - p[:, 2]) * (p[:, 3] if b else 1 - p[:, 3])
+        exact = float((weight * both).sum() / weight.sum())
+        share = float(((drawn[:, 2] == a) & (drawn[:, 3] == b)).double().mean())
+        assert abs(share - exact) < 5 * (exact * (1 - exact) / 8000) ** 0.5, (a, b, share, exact)

@@ -151,7 +151,7 @@ def ordinary(
     if y is not None and known.y is None:
         raise UsageError(
             "the data are scored given their condition, and that of the reference is not known: "
-            "name it with reference_y"
+            "name it with reference_y, or give the reference with its column"
         )
     return known.x, None if y is None else known.y
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PROPOSALS = 4096  # of importance resampling, and draws that the proposal is fitted to
 DRAWS = (20_000, 200_000)  # least and most draws of a model that can be sampled only
 ENOUGH = 100  # effective sample size below which a user is told
-SHARES = 16  # among which the draws are shared out where integers are given
+SHARES = 16  # of at least ten draws, each with its own u, where integers are given
 
 
 def complete(
@@ -146,7 +146,8 @@ def drawn(
     """``n`` draws given the entries of one datum, in the units of the data."""
     view, mask = Entrywise(fitted, c), torch.as_tensor(known).to(device_of(fitted.model))
     integer = np.array([column.integer for column in fitted.schema.columns])
-    many = min(n, SHARES) if fitted.transform.stochastic and (known & integer).any() else 1
+    several = fitted.transform.stochastic and (known & integer).any()
+    many = min(SHARES, max(1, n // 10)) if several else 1
     shares = list(zip(parted(n, many), view.inward(x, mask, many)))
     parts = [] if view.mixing else [view.own_way(m, z, mask, options) for m, z in shares]
     made = [part for part in parts if part is not None]
