@@ -149,3 +149,8 @@ def test_whole_numbers_and_bounds_are_respected():
 def test_an_option_that_a_family_cannot_honour_is_refused(mixture):
     with pytest.raises(UsageError, match="cannot honour the option 'particles'"):
         mixture.sample(3, given={0: 11.0}, particles=10)
+
+
+def test_a_value_far_beyond_the_data_is_refused(mixture):
+    with pytest.raises(DataError, match=r"too far from the data, which lie in \["):
+        mixture.sample(5, given={0: 1e25})

@@ -21,7 +21,7 @@ import torch
 from ..errors import UsageError
 from ..families import gaussian
 from ..model import Event
-from ..places import device_of
+from ..places import at_home
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -57,12 +57,16 @@ def typicality(fitted: "FittedModel", x: Any, y: Any, seed: int) -> np.ndarray:
 
 def ratio(fitted: "FittedModel", x: Any, y: Any, seed: int) -> np.ndarray:
     r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to draws of the model."""
-    where, rows = device_of(fitted.model), fitted.schema.validate(own(fitted, y, seed)[0])
+    rows = fitted.schema.validate(own(fitted, y, seed)[0])
     z, _ = fitted.transform.forward(torch.as_tensor(rows))
-    law = gaussian.build(Event(fitted.schema.event)).to(where)
-    law.prepare(z.to(where, torch.get_default_dtype()))
+    z = at_home(fitted.model, z)
+    law = gaussian.build(Event(fitted.schema.event)).to(z)
+    law.prepare(z)
     plain = replace(fitted, model=law)
-    return plain.log_prob(x, y, seed=seed) - fitted.log_prob(x, y, seed=seed)
+    log_p = fitted.log_prob(x, y, seed=seed)
+    impossible = np.isneginf(log_p)  # whatever g says
+    log_g = np.where(impossible, 0.0, plain.log_prob(x, y, seed=seed))
+    return log_g - log_p
 
 
 SCORES: dict[str, Callable[..., np.ndarray]] = {
@@ -112,6 +116,8 @@ def flag(
     usual = score(fitted, ordinary, c, method, seed)
     found = score(fitted, x, y, method, seed)
     # of n scores the k-th largest with k = rate (n + 1), so that a new one exceeds it so often
+    # an infinite score, of what is impossible, exceeds any threshold
+    usual = np.nan_to_num(usual)
     threshold = float(np.quantile(usual, 1 - rate, method="weibull"))
     return Flags(found, found > threshold, threshold)
 

@@ -14,7 +14,7 @@ from ..data.transforms import Chain, Whiten
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..model import Event, Likelihood
-from ..places import accepts, chunks, device_of, rows_at_once, seeded
+from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 from ..theory import completion
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROPOSALS = 4096  # of importance resampling, and draws that the proposal is fitted to
 DRAWS = (20_000, 200_000)  # least and most draws of a model that can be sampled only
+REACH = 100  # ranges of a column beyond which no model can say what goes with a value
 ENOUGH = 100  # effective sample size below which a user is told
 
 
@@ -99,6 +100,7 @@ def check(x: np.ndarray, schema: Schema) -> None:
         values = x if len(schema.shape) > 1 else x[:, j]
         values = values[~np.isnan(values)]
         low, high = (column.low, column.high) if column.integer else column.bounds
+        wide = REACH * (column.high - column.low)
         if not np.isfinite(values).all():
             raise DataError(f"given: {column.name} is not finite")
         if column.integer and (values != np.rint(values)).any():
@@ -107,6 +109,12 @@ def check(x: np.ndarray, schema: Schema) -> None:
         if np.any(outside):
             worst = values[np.argmax(outside)]
             raise DataError(f"given: {column.name} is {worst:g}, outside [{low}, {high}]")
+        far = (values < column.low - wide) | (values > column.high + wide)
+        if np.any(far):
+            raise DataError(
+                f"given: {column.name} is {values[np.argmax(far)]:g}, too far from the data, which "
+                f"lie in [{column.low:g}, {column.high:g}]; give a value nearer to them"
+            )
 
 
 def alike(x: np.ndarray, known: np.ndarray, c: Tensor | None) -> Iterator[np.ndarray]:
@@ -155,7 +163,7 @@ class Entrywise:
         self.mix = Chain(self.mixing)
         self.scored = fitted.model.likelihood is not Likelihood.NONE and not fitted.model.discrete
         self.c, self.device = c, device_of(fitted.model)
-        self.dtype = torch.get_default_dtype()
+        self.dtype = at_home(self.model, torch.empty(0)).dtype
 
     def inward(self, x: np.ndarray) -> Tensor:
         """One datum in this space."""
@@ -190,7 +198,8 @@ class Entrywise:
         """Importance resampling from the conditional of a Gaussian mixture fitted to draws."""
         draws, many = self.sample(PROPOSALS), max(PROPOSALS, 4 * n)
         mean, scale = draws.mean(0), draws.std(0).clamp(min=1e-12)
-        proposal = gaussian_mixture.build(Event(tuple(x.shape)), components=8).to(self.device)
+        proposal = gaussian_mixture.build(Event(tuple(x.shape)), components=8)
+        proposal = proposal.to(self.device, self.dtype)
         proposal.prepare(((draws - mean) / scale).to(self.dtype))
         unit = proposal.complete(many, ((x - mean) / scale).to(self.dtype), known)
         made, size = completion.importance(
