@@ -149,3 +149,20 @@ def test_the_command_line_flags_and_judges(tmp_path, monkeypatch, capsys):
     assert scores["flagged"].sum() == result["flagged"]
     assert ((scores["anomaly_score"] > result["threshold"]) == scores["flagged"]).all()
     assert code("anomalies run mixed.csv --labels a") == 2
+    table["odd"] = table["odd"].astype(float).where(np.arange(330) > 20)
+    table["word"] = np.where(np.arange(330) > 20, "yes", None)
+    for column, expected in (("odd", "21 missing"), ("word", "21 missing")):
+        table[["a", "b", column]].to_csv("holes.csv", index=False)
+        assert code(f"anomalies run holes.csv --labels {column}") == 65
+        assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["density", "typicality", "ratio"])
+@pytest.mark.filterwarnings("ignore:.*farther from the data")
+def test_what_is_impossible_is_strangest_and_costs_the_others_nothing(method):
+    x = normal(400, 2, 0)
+    model = fit(x, "gaussian", progress=False)
+    far = np.concatenate([x[:5], [[1e25, 0.0], [1e200, 1.0]]])
+    flags = model.flag(far, method=method)
+    assert np.isposinf(flags.score[5:]).all() and flags.flagged[5:].all()
+    np.testing.assert_allclose(flags.score[:5], model.anomaly_score(x[:5], method=method))

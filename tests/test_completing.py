@@ -195,3 +195,8 @@ def test_a_given_integer_is_spread_over_its_cell():
     assert ((b > 2.9) & (b < 4.1)).all()
     # 16 values of u: the mean of so many has the deviation 1 / sqrt(12 * 16) = 0.07
     assert abs(b.mean() - 3.5) < 4 * 0.07 and 0.15 < b.std() < 0.4
+
+
+def test_a_value_far_beyond_the_data_is_refused(mixture):
+    with pytest.raises(DataError, match=r"too far from the data, which lie in \["):
+        mixture.sample(5, given={0: 1e25})

@@ -180,3 +180,37 @@ def test_decoding_conditions_gives_the_numbers_that_were_encoded():
     y = np.array([0.1, 1.2, 1e6 + 0.5, -3.3e-4])
     schema = reading.read(np.random.default_rng(0).standard_normal((4, 2)), y=y).schema
     np.testing.assert_allclose(schema.condition.decode(schema.encode(y)), y, rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.parametrize("family", ["kde", "vae", "autoregressive", "flow_matching", "cnf"])
+def test_one_extreme_row_costs_the_others_nothing(family):
+    """The solver is not even asked about it, and the density of the others stays what it was."""
+    x = np.random.default_rng(0).standard_normal((200, 2))
+    kept = {} if family == "kde" else {"steps": 3, "width": 8}
+    model = fit(x, family, progress=False, **kept)
+    far = np.concatenate([[[1e25, 0.0], [0.0, -1e200], [1e13, 1e13]], x[:3]])
+    with pytest.warns(UserWarning, match="3 of 6 rows"):
+        values = model.log_prob(far)
+    assert np.isneginf(values[:3]).all()
+    assert np.isfinite(values[3:]).all()
+    if family != "vae":  # whose bound draws other latents
+        np.testing.assert_allclose(values[3:], model.log_prob(x[:3]), rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "vae", "flow_matching"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_keeps_its_own_precision(family):
+    """Whatever torch's default is when it is used."""
+    x, y = three_classes()
+    model = fit(x, family, y, progress=False, **({"steps": 3} if family != "gaussian" else {}))
+    before = model.log_prob(x[:3], y[:3])
+    torch.set_default_dtype(torch.float64)
+    try:
+        np.testing.assert_allclose(model.log_prob(x[:3], y[:3]), before, rtol=1e-5)
+        assert np.isfinite(model.sample(3, "a")).all()
+        assert np.isfinite(model.sample(3, "a", given={0: 1.0})).all()
+        if family != "gaussian":
+            assert np.isfinite(model.reconstruct(x[:3], y[:3])).all()
+            model.traverse(x[:1], y[:1], values=(0.0,))
+    finally:
+        torch.set_default_dtype(torch.float32)

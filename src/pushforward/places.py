@@ -49,6 +49,12 @@ def device_of(model: GenerativeModel) -> torch.device:
     return next(iter(model.state_dict().values())).device
 
 
+def at_home(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
+    """Numbers on the device and in the precision of a model."""
+    floats = (v for v in model.state_dict().values() if v.is_floating_point())
+    return x.to(next(floats))
+
+
 def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
     """Starts and lengths of the chunks of ``n`` rows."""
     return ((i, min(size, n - i)) for i in range(0, n, size))

@@ -107,6 +107,35 @@ def test_a_class_can_be_spelled_in_many_ways(labels, same):
     assert (rows[0][:, 0] == 1).all() and (rows[0].sum(1) == 2).all()
 
 
+def test_an_alias_never_stands_in_for_a_real_class():
+    schema = reading.read(X, y=["a", "'a", "true"] * 20).schema
+    np.testing.assert_array_equal(
+        schema.encode(schema.condition.labels)[:, 1:], np.eye(schema.condition.length)
+    )
+
+
+@pytest.mark.parametrize("pair", [(1, "1"), (True, "True"), (1, True), (0, False)])
+def test_classes_that_look_alike_are_refused(pair):
+    for y in (list(pair) * 30, pd.Series(list(pair) * 30, dtype=object)):
+        with pytest.raises(DataError, match="same class"):
+            reading.read(X, y=y)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.ma.masked_equal(np.arange(60) % 3, 2),
+        np.ma.masked_greater(np.linspace(0.5, 9.7, 60), 9),
+        np.ma.masked_equal(np.array(["a", "b"] * 30), "b"),
+        pd.Series([1, None] * 30, dtype="Int64"),
+        ["a", np.nan] * 30,
+    ],
+)
+def test_conditions_that_are_missing_are_refused(y):
+    with pytest.raises(DataError, match="missing"):
+        reading.read(X, y=y)
+
+
 def test_numbers_are_standardised():
     y = 1e3 + 50 * RNG.standard_normal((60, 2))
     schema = reading.read(X, y=y).schema

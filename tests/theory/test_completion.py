@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pushforward.errors import NumericalError
 from pushforward.theory import completion, paths
 from pushforward.theory.targets import ExactDenoiser, GaussianMixture
 
@@ -86,3 +87,20 @@ def test_the_effective_size_of_k_equal_weights_is_k(k):
     log_w = torch.full((50,), -math.inf)
     log_w[:k] = 3.0
     assert completion.effective(log_w) == pytest.approx(k)
+
+
+def test_particles_of_which_none_has_a_weight_are_refused():
+    """Squares of 1e200 overflow float64."""
+    path = paths.Linear()
+    with pytest.raises(NumericalError, match="no draw fits"):
+        completion.particle_filter(
+            ExactDenoiser(law(), path), 64, 1e200 * VALUE, KNOWN, path.grid(10)
+        )
+
+
+def test_particles_that_hardly_reach_what_is_given_are_announced():
+    path = paths.Linear()
+    with pytest.warns(UserWarning, match="of 64 particles fit"):
+        completion.particle_filter(
+            ExactDenoiser(law(), path), 64, 1e4 * VALUE, KNOWN, path.grid(50)
+        )

@@ -51,12 +51,21 @@ def entries(words: list[str] | None) -> dict[str, str] | str | None:
     for name, equals, value in pairs:
         if not (name and equals and value):
             raise UsageError(f"--given takes COLUMN=VALUE or FILE.npy, not {(name + value)[:60]!r}")
+    once("--given", [name for name, _, _ in pairs])
     return {name: value for name, _, value in pairs} or None
+
+
+def once(option: str, names: list[str]) -> None:
+    """Refuse an option that names the same column twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{option} gives {name[:60]} twice")
 
 
 def limits(pairs: list[str] | None) -> dict[str, tuple[float | None, float | None]] | None:
     """Bounds from ``column=low:high`` words; either side may be left out."""
     bounds = {}
+    once("--bounds", [pair.rpartition("=")[0] for pair in pairs or []])
     for pair in pairs or []:
         name, _, value = pair.rpartition("=")
         low, colon, high = value.partition(":")

@@ -72,14 +72,17 @@ def score(
     kind = model.kind(**options).value
     if out is not None:
         reading.write(out, {"log_prob": values})
-    spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    none = int(np.isneginf(values).sum())  # rows of density 0, which leave no spread
+    spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
     result = {"rows": len(values), "mean": float(values.mean()), "standard_error": spread}
     margin = "" if spread is None else f" ± {spread:.3f}"
+    impossible = f", of which {none} have density 0" if none else ""
     show(
-        result | {"kind": kind, "unit": "nats", "file": str(out) if out else None},
+        result
+        | {"density_zero": none, "kind": kind, "unit": "nats", "file": str(out) if out else None},
         as_json,
         f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
-        f"{len(values)} rows" + (f"\nscores: {out}" if out else ""),
+        f"{len(values)} rows{impossible}" + (f"\nscores: {out}" if out else ""),
     )
 
 

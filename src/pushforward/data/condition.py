@@ -66,9 +66,9 @@ class Condition:
         return values[:, 0] if len(self.mean) == 1 else values
 
     def _one_hot(self, y: Any) -> np.ndarray:
-        index = {str(label): i for i, label in enumerate(self.labels)}
-        index |= {f"'{label}": i for i, label in enumerate(self.labels)}  # inert in a CSV file
-        index |= {str(b).lower(): index[str(b)] for b in self.labels if isinstance(b, bool)}
+        index = {f"'{label}": i for i, label in enumerate(self.labels)}  # inert in a CSV file
+        index |= {str(b).lower(): i for i, b in enumerate(self.labels) if isinstance(b, bool)}
+        index |= {str(label): i for i, label in enumerate(self.labels)}  # goes before the others
         keys = [str(plain(v)) for v in np.atleast_1d(as_vector(y)).ravel()]
         unknown = sorted({k for k in keys if k not in index})
         if unknown:
@@ -94,6 +94,19 @@ def plain(value: Any) -> Any:
     """A NumPy scalar as Python's own, and a whole number as an integer."""
     value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def classes(distinct: list[Any], column: str) -> tuple[Label, ...]:
+    """The labels of a condition in order.
+
+    Raises:
+        DataError: If two of them are written alike, or are equal, such as 1 and True.
+    """
+    labels = [v if isinstance(v, str | int) else str(v) for v in distinct]
+    if min(len(set(labels)), len(set(map(str, labels)))) < len(labels):
+        kinds = listing(sorted({type(v).__name__ for v in labels}))
+        raise DataError(f"{show(column)}: holds the same class as {kinds}; make all of one kind")
+    return tuple(sorted(labels, key=lambda v: (str(type(v)), v)))
 
 
 def law(c: np.ndarray, most: int = SEEN) -> tuple[np.ndarray, np.ndarray]:

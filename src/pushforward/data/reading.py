@@ -8,9 +8,9 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from .checks import Problem, constant, in_data, in_numbers, marked
-from .condition import Condition, plain
+from .condition import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
-from .sources import TABLES, Cells, Raw, any_entry, as_vector, listing, raw, show
+from .sources import TABLES, Cells, Raw, absent, any_entry, as_vector, listing, raw, show
 from .writing import as_table, writable, write
 
 __all__ = ["Problem", "Samples", "as_table", "problems", "read", "read_as", "writable", "write"]
@@ -161,7 +161,7 @@ def _beside(data: Raw, name: str, y: np.ndarray) -> Cells:
             f"{data.name}: {data.rows} data but conditions of shape {y.shape}; give one for each"
         )
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    none = [v is None or v != v for v in y.flat] if y.dtype.kind == "O" else False
+    none = [absent(v) for v in y.flat] if y.dtype.kind == "O" else False
     missing = np.broadcast_to(np.asarray(none).reshape(y.shape if none else ()), y.shape)
     return Cells(name, str(y.dtype), y, any_entry(missing))
 
@@ -224,10 +224,9 @@ def _condition(given: Cells) -> Condition:
     """Text, truth values and few whole numbers are classes; the rest are numbers."""
     values, column = given.values, str(given.name)
     if values.ndim == 1 and (values.dtype.kind in "OUSb" or whole(values)):
-        distinct = {plain(v) for v in values.tolist()}
+        distinct = set(zip(map(type, kept := [plain(v) for v in values.tolist()]), kept))
         if values.dtype.kind in "OUSb" or len(distinct) <= FEW_CLASSES:
-            labels = {v if isinstance(v, str | int) else str(v) for v in distinct}
-            return Condition(column, tuple(sorted(labels, key=lambda v: (str(type(v)), v))))
+            return Condition(column, classes([v for _, v in distinct], column))
     numbers = values.reshape(len(values), -1).astype(np.float64)
     scale = numbers.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
@@ -239,11 +238,12 @@ def apart(source: Any, labels: str | None) -> tuple[Any, np.ndarray | None]:
 
     Raises:
         UsageError: If there is no such column, or it holds other values.
+        DataError: If a label is missing.
     """
     if labels is None:
         return source, None
     data, cells = _take(raw(source), None, labels)
-    values = None if cells is None else cells.values
-    if values is None or not set(np.unique(values).tolist()) <= {0, 1}:
+    _refuse(data, [] if cells is None else _in_condition(cells))
+    if cells is None or not set(cells.values.ravel().tolist()) <= {0, 1}:
         raise UsageError(f"{labels}: labels are 0 for ordinary data and 1 for anomalies")
-    return data, values.astype(bool)
+    return data, cells.values.astype(bool)

@@ -284,7 +284,25 @@ def as_vector(y: Any) -> np.ndarray:
         y = y.double() if y.is_floating_point() else y
     if hasattr(y, "to_pylist"):  # an Arrow column
         y = y.to_pylist()
+    if isinstance(y, np.ma.MaskedArray) and np.ma.getmaskarray(y).any():
+        y = y.astype(object).filled(None)
+    if isinstance(y, list | tuple) and mixed(y):  # an array would make them alike
+        return np.fromiter(y, object, len(y))
     try:
         return np.asarray(y)
     except (TypeError, ValueError) as error:
         raise DataError("the conditions differ in length; give one for each datum") from error
+
+
+def mixed(values: Sequence[Any]) -> bool:
+    """Whether text or truth values stand beside values of another type."""
+    kinds = set(map(type, values))
+    return len(kinds) > 1 and not kinds.isdisjoint({str, bool}) and not any(map(np.ndim, values))
+
+
+def absent(value: Any) -> bool:
+    """Whether a Python object stands for nothing: None, NaN, or a library's own."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA is neither
+        return True

@@ -142,7 +142,13 @@ class FlowMatching(Diffusion):
         return torch.cat(made), z, c
 
     def translate(
-        self, z: Data, c: Condition = None, *, reverse: bool = False, **options: Any
+        self,
+        z: Data,
+        c: Condition = None,
+        *,
+        reverse: bool = False,
+        guidance: float = 1.0,
+        tolerance: float = 1e-5,
     ) -> Data:
         """Carry source rows to data along the flow, or data to the source.
 
@@ -150,9 +156,11 @@ class FlowMatching(Diffusion):
             z: Rows of the source, or data if ``reverse``.
             c: The condition of the data.
             reverse: From data to source; the inverse up to the solver's tolerance.
-            options: ``guidance`` and ``tolerance``, as of `Diffusion.decode`.
+            guidance: As of `Diffusion.decode`.
+            tolerance: The same.
         """
-        return (self.encode if reverse else self.decode)(z, c, **options)
+        carry = self.encode if reverse else self.decode
+        return carry(z, c, guidance=guidance, tolerance=tolerance)
 
     def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
         """The density of the probability flow in nats, from normal noise at the path's end.

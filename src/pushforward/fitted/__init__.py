@@ -15,7 +15,7 @@ from ..data import transforms
 from ..data.schema import Schema
 from ..errors import DataError, FolderInUse, UsageError
 from ..model import Event, GenerativeModel, Likelihood
-from ..places import choose_device, device_of
+from ..places import at_home, choose_device
 from . import anomaly, latents, mapping, sampling, scoring
 from .alarms import alarms as ringing
 
@@ -123,7 +123,7 @@ class FittedModel:
 
     def vectors(self, c: np.ndarray) -> Tensor:
         """Encoded conditions in the precision and on the device of the model."""
-        return torch.as_tensor(c, dtype=torch.get_default_dtype()).to(device_of(self.model))
+        return at_home(self.model, torch.as_tensor(c))
 
     def log_prob(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
         """Log-likelihood of each datum in nats and in the units of ``x``, of kind `likelihood`.

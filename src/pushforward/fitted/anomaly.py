@@ -23,7 +23,7 @@ from ..data import reading
 from ..errors import UsageError
 from ..families import gaussian
 from ..model import Event
-from ..places import device_of
+from ..places import at_home
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -60,12 +60,18 @@ def typicality(fitted: "FittedModel", y: Any, seed: int) -> Measure:
 
 def ratio(fitted: "FittedModel", y: Any, seed: int) -> Measure:
     r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to draws of the model."""
-    where, rows = device_of(fitted.model), torch.as_tensor(own(fitted, y, seed)[0])
-    z, _ = fitted.transform.forward(rows)
-    law = gaussian.build(Event(fitted.schema.event)).to(where)
-    law.prepare(z.to(where, torch.get_default_dtype()))
+    z, _ = fitted.transform.forward(torch.as_tensor(own(fitted, y, seed)[0]))
+    z = at_home(fitted.model, z)
+    law = gaussian.build(Event(fitted.schema.event)).to(z)
+    law.prepare(z)
     plain = replace(fitted, model=law)
-    return lambda x, y: plain.log_prob(x, y, seed=seed) - fitted.log_prob(x, y, seed=seed)
+
+    def measure(x: Any, y: Any) -> np.ndarray:
+        log_p = fitted.log_prob(x, y, seed=seed)
+        impossible = np.isneginf(log_p)  # whatever g says
+        return np.where(impossible, 0.0, plain.log_prob(x, y, seed=seed)) - log_p
+
+    return measure
 
 
 SCORES: dict[str, Callable[["FittedModel", Any, int], Measure]] = {
@@ -133,6 +139,8 @@ def flag(
             stacklevel=3,
         )
     # of n scores the k-th largest with k = rate (n + 1), so that a new one exceeds it so often
+    # an infinite score, of what is impossible, exceeds any threshold
+    usual = np.nan_to_num(usual)
     threshold = float(np.quantile(usual, 1 - rate, method="weibull"))
     return Flags(found, found > threshold, threshold)
 

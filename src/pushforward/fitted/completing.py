@@ -20,7 +20,7 @@ from ..data.transforms import Chain, Whiten
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..model import Event, Likelihood
-from ..places import accepts, chunks, device_of, rows_at_once, seeded
+from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 from ..theory import completion
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PROPOSALS = 4096  # of importance resampling, and draws that the proposal is fitted to
 DRAWS = (20_000, 200_000)  # least and most draws of a model that can be sampled only
+REACH = 100  # ranges of a column beyond which no model can say what goes with a value
 ENOUGH = 100  # effective sample size below which a user is told
 SHARES = 16  # of at least ten draws, each with its own u, where integers are given
 
@@ -113,6 +114,7 @@ def check(x: np.ndarray, schema: Schema) -> None:
         values = x if len(schema.shape) > 1 else x[:, j]
         values = values[~np.isnan(values)]
         low, high = (column.low, column.high) if column.integer else column.bounds
+        wide = REACH * (column.high - column.low)
         if not np.isfinite(values).all():
             raise DataError(f"given: {column.name} is not finite")
         if column.integer and (values != np.rint(values)).any():
@@ -124,6 +126,12 @@ def check(x: np.ndarray, schema: Schema) -> None:
         if np.any(outside):
             worst, shown = values[np.argmax(outside)], "[{}, {}]" if column.integer else "({}, {})"
             raise DataError(f"given: {column.name} is {worst:g}, outside {shown.format(low, high)}")
+        far = (values < column.low - wide) | (values > column.high + wide)
+        if np.any(far):
+            raise DataError(
+                f"given: {column.name} is {values[np.argmax(far)]:g}, too far from the data, which "
+                f"lie in [{column.low:g}, {column.high:g}]; give a value nearer to them"
+            )
 
 
 def alike(x: np.ndarray, known: np.ndarray, c: Tensor | None) -> Iterator[np.ndarray]:
@@ -185,7 +193,7 @@ class Entrywise:
         self.mix = Chain(self.mixing)
         self.scored = fitted.model.likelihood is not Likelihood.NONE and not fitted.model.discrete
         self.c, self.device = c, device_of(fitted.model)
-        self.dtype = torch.get_default_dtype()
+        self.dtype = at_home(self.model, torch.empty(0)).dtype
 
     def inward(self, x: np.ndarray, known: Tensor, many: int) -> Tensor:
         """One datum in this space, so many times, each with its own dequantisation."""
@@ -225,7 +233,8 @@ class Entrywise:
         """Importance resampling from the conditional of a Gaussian mixture fitted to draws."""
         draws, shape = self.sample(PROPOSALS), self.model.event_shape
         mean, scale = draws.mean(0), draws.std(0).clamp(min=1e-12)
-        proposal = gaussian_mixture.build(Event(shape), components=8).to(self.device)
+        proposal = gaussian_mixture.build(Event(shape), components=8)
+        proposal = proposal.to(self.device, self.dtype)
         proposal.prepare(((draws - mean) / scale).to(self.dtype))
         parts: list[Tensor] = []
         size, many = 0.0, max(PROPOSALS // len(shares), 4 * -(-n // len(shares)))

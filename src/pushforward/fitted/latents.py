@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data import reading
 from ..errors import UsageError
-from ..places import device_of, seeded
+from ..places import at_home, seeded
 from . import mapping
 
 if TYPE_CHECKING:
@@ -116,6 +116,6 @@ def known_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
 def decoded(fitted: "FittedModel", z: Tensor, c: Tensor | None) -> np.ndarray:
     """Latents as numbers in the units of the data, all under one condition."""
     method = mapping.ability(fitted.model, "decode", "has no latents to decode")
-    rows = z.to(device_of(fitted.model), torch.get_default_dtype())
+    rows = at_home(fitted.model, z)
     known = None if c is None else c.expand(len(rows), -1)
     return fitted.transform.inverse(mapping.through(fitted, method, rows, known, {})).numpy()

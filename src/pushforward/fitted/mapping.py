@@ -1,7 +1,6 @@
 """Data to latents and back, and data to other data: the maps that some models offer."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..data.schema import Schema
 from ..data.transforms import Chain
 from ..errors import DataError, NumericalError, UsageError
 from ..model import GenerativeModel
-from ..places import accepts, chunks, device_of, rows_at_once, seeded
+from ..places import accepts, at_home, chunks, rows_at_once, seeded
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -78,7 +77,8 @@ def decoded(
     fitted: "FittedModel", method: Method, z: Tensor, y: Any, options: dict[str, Any]
 ) -> Any:
     """The data that latents stand for."""
-    rows = z.to(device_of(fitted.model), torch.get_default_dtype())
+    accepts(method, options, fitted.family)
+    rows = at_home(fitted.model, z)
     c = known(fitted, y, len(rows))
     try:
         x = through(fitted, method, rows, c, options)
@@ -111,7 +111,7 @@ def translate(
     y = given.y if y is None else y
     with seeded(seed), torch.no_grad():
         z, c = inward(fitted, given.x, start.transform), known(fitted, y, len(given.x))
-        moved = through(fitted, partial(method, reverse=reverse), z, c, options)
+        moved = through(fitted, method, z, c, options | {"reverse": reverse})
         return outward(end.schema, end.transform, moved, None if reverse else c)
 
 
@@ -144,7 +144,7 @@ def known(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
 def inward(fitted: "FittedModel", x: np.ndarray, transform: Chain) -> Tensor:
     """Numbers in the units of the data as the model sees them."""
     z, _ = transform.forward(torch.as_tensor(x))
-    return z.to(device_of(fitted.model), torch.get_default_dtype())
+    return at_home(fitted.model, z)
 
 
 def outward(schema: Schema, transform: Chain, z: Tensor, c: Tensor | None) -> Any:

@@ -6,6 +6,7 @@ is the law that samples without a condition have. The unknown condition of a mod
 is another law, which guidance uses.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,15 @@ from ..data import reading
 from ..data.condition import thin
 from ..errors import NoLikelihood, NumericalError
 from ..model import Likelihood
-from ..places import accepts, chunks, device_of, rows_at_once, seeded
+from ..places import accepts, at_home, chunks, rows_at_once, seeded
+from ..shapes import expand
 
 if TYPE_CHECKING:
     from . import FittedModel
 
 MOST = 64  # numbers that a marginal likelihood sums over
+FAR = 1e4  # standard deviations beyond which no solver is asked, and a failure is no one's fault
+FARTHEST = 1e12  # beyond which the squares of float32 soon overflow
 
 
 def log_prob(
@@ -42,7 +46,13 @@ def log_prob(
                      for w, c in laws], options)
             for i, m in chunks(len(data.x), rows_at_once(fitted.model.event_shape))
         ]  # fmt: skip
-    result = torch.cat(parts).numpy() if parts else np.zeros(0)
+    result = torch.cat([p for p, _ in parts]).numpy() if parts else np.zeros(0)
+    if far := sum(skipped for _, skipped in parts):
+        warnings.warn(
+            f"{far} of {len(result)} rows lie farther from the data than any model can tell: "
+            "their log-likelihood is given as -inf",
+            stacklevel=3,
+        )
     if np.isnan(result).any():
         raise NumericalError(f"{fitted.family} returned a log-likelihood that is not a number")
     return result
@@ -53,12 +63,23 @@ def marginal(
     x: np.ndarray,
     laws: list[tuple[float, Tensor | None]],
     options: dict[str, Any],
-) -> Tensor:
-    """The log-likelihood of some rows under a mixture of conditions with log-weights."""
+) -> tuple[Tensor, int]:
+    """The log-likelihood of some rows under a mixture of conditions with log-weights.
+
+    Rows beyond all reach get minus infinity, so that one of them does not cost the others theirs.
+
+    Returns:
+        The log-likelihoods, and how many rows were beyond reach.
+    """
+    model = fitted.model
     z, log_det = fitted.transform.forward(torch.as_tensor(x))
-    z = z.to(device_of(fitted.model), torch.get_default_dtype())
-    parts = [w + fitted.model.log_prob(z, c, **options).cpu().double() for w, c in laws]
-    return torch.stack(parts).logsumexp(0) + log_det
+    size = z.abs().flatten(1).amax(1)
+    out = ~(size <= (FAR if model.kind(**options) is Likelihood.ODE else FARTHEST))
+    z = at_home(model, torch.where(expand(out, z), 0.0, z))
+    parts = [w + model.log_prob(z, c, **options).cpu().double() for w, c in laws]
+    found = torch.stack(parts).logsumexp(0) + log_det
+    out |= found.isnan() & (size > FAR)
+    return torch.where(out, -torch.inf, found), int(out.sum())
 
 
 def conditions(fitted: "FittedModel", y: Any, n: int) -> Iterator[tuple[float, Tensor | None]]:

@@ -6,15 +6,19 @@ by importance resampling, and a model that can only be sampled by a kernel on th
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..errors import NumericalError
 from ..shapes import Condition, Data, PerDatum, sum_event
 from .denoisers import Denoiser
 from .samplers import Step, plan
+
+FEW = 10  # effective particles below which a user is told
 
 
 class Kernel(NamedTuple):
@@ -64,25 +68,42 @@ def particle_filter(
         known: Which entries are known, ``(*event,)``.
         times: Decreasing times.
         c: Conditions of the particles; all alike.
+
+    Raises:
+        NumericalError: If no particle has a weight.
     """
     x = torch.where(known, x, 0.0)
     steps = plan(denoiser, x[None], times, c)
     paths = [*noised(x[None], steps), x[None]]
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
     x_t, log_w = torch.where(known, paths[0], x_t), x.new_zeros(n)
+    least = float(n)
     for step, x_s in zip(steps, paths[1:]):
         mean, size = reverse(step, x_t)
         if size:
             log_w = log_w - sum_event(torch.where(known, x_s - mean, 0.0).square()) / (2 * size**2)
         x_t = torch.where(known, x_s, torch.add(mean, torch.randn_like(mean), alpha=size))
-        if effective(log_w) < n / 2 or step is steps[-1]:
+        size = effective(log_w)
+        least = min(least, size)
+        if math.isnan(size):  # no particle has a weight
+            raise NumericalError(
+                "no draw fits what is given: it lies too far from the data the model was fitted to"
+            )
+        if size < n / 2 or step is steps[-1]:
             x_t, log_w = resample(x_t, log_w, n), torch.zeros_like(log_w)
+    if least < min(FEW, n / 10):
+        warnings.warn(
+            f"at one step only {least:.0f} of {n} particles fit what is given: take the draws as "
+            "rough, or draw with more particles and steps",
+            stacklevel=2,
+        )
     return x_t
 
 
 def effective(log_w: Tensor) -> float:
     r"""Kish's effective sample size :math:`(\sum_i w_i)^2 / \sum_i w_i^2`."""
-    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp())
+    w = (log_w - log_w.max()).double().exp()
+    return float(w.sum().square() / w.square().sum())
 
 
 def resample(x: Data, log_w: PerDatum, n: int) -> Tensor:
