@@ -284,8 +284,11 @@ def as_vector(y: Any) -> np.ndarray:
         y = y.double() if y.is_floating_point() else y
     if hasattr(y, "to_pylist"):  # an Arrow column
         y = y.to_pylist()
-    if isinstance(y, np.ma.MaskedArray) and np.ma.getmaskarray(y).any():
-        y = y.astype(object).filled(None)
+    if isinstance(y, np.ma.MaskedArray):
+        missing, y = np.ma.getmaskarray(y), y.data
+        if missing.any():
+            y = y.astype(object)
+            y[missing] = None
     if isinstance(y, list | tuple) and mixed(y):  # an array would make them alike
         return np.fromiter(y, object, len(y))
     try:
