@@ -227,7 +227,8 @@ class Entrywise:
         mean, scale = draws.mean(0), draws.std(0).clamp(min=1e-12)
         proposal = gaussian_mixture.build(Event(shape), components=8).to(self.device)
         proposal.prepare(((draws - mean) / scale).to(self.dtype))
-        parts, size, many = [], 0.0, max(PROPOSALS // len(shares), 4 * -(-n // len(shares)))
+        parts: list[Tensor] = []
+        size, many = 0.0, max(PROPOSALS // len(shares), 4 * -(-n // len(shares)))
         for m, x in shares:
             unit = proposal.complete(many, ((x - mean) / scale).to(self.dtype), known)
             made, counted = completion.importance(
