@@ -240,9 +240,28 @@ def test_conditions_change_what_is_drawn_and_scored(name):
         drawn = model.sample(200, c[label == k][:200])
         same_side = (drawn.sum(1).sign() == 2 * k - 1).float().mean()
         assert same_side > 0.85, (k, same_side)
+    for unknown in (None, torch.zeros(400, 3)):  # training hides the class now and then
+        drawn = model.sample(400, unknown)
+        shares = [float((side * drawn.sum(1) > 0.5).float().mean()) for side in (-1, 1)]
+        assert min(shares) > 0.1, shares
     if model.likelihood is not Likelihood.NONE:
         right, wrong = model.log_prob(x, c).mean(), model.log_prob(x, c.flip(0)).mean()
         assert right > wrong + 1
+
+
+@pytest.mark.parametrize(
+    "name", ["ddpm", "edm", "ncsn", "flow_matching", "consistency", "mean_flow", "score_matching"]
+)
+def test_guidance_without_a_condition_is_refused(name):
+    model = small(name)
+    with pytest.raises(UsageError, match="guidance=2 needs a condition"):
+        model.sample(3, guidance=2.0)
+
+
+@pytest.mark.parametrize("name", ["consistency", "mean_flow"])
+def test_guidance_cannot_be_learned_without_a_condition(name):
+    with pytest.raises(UsageError, match="guidance=3 needs a condition"):
+        families.build(name, Event((2,)), guidance=3.0)
 
 
 @pytest.mark.parametrize(
