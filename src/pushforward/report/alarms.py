@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import families, metrics
 from ..comparison.leaderboard import PRIMARY, Comparison, Entry
+from ..fitted.troubles import troubles
 from . import words
 
 NEAR = 0.5  # of the distance that real rows keep from the training rows
@@ -81,4 +82,10 @@ def no_gain(comparison: Comparison, e: Entry) -> str:
     return "its energy distance is not shown to be better than that of a single Gaussian."
 
 
-ALARMS: tuple[Alarm, ...] = (collapse, memory, impossible, no_gain)
+def told(comparison: Comparison, e: Entry) -> str:
+    """What the family itself found wrong while it was trained."""
+    found = [] if e.model is None else troubles(e.model.history)
+    return "; ".join(t for t in found if not (t.startswith("mode") and collapse(comparison, e)))
+
+
+ALARMS: tuple[Alarm, ...] = (collapse, memory, impossible, no_gain, told)
