@@ -43,6 +43,10 @@ def fit(
         int | None, typer.Option(min=0, help="Makes the result repeatable.", show_default="0")
     ] = None,
     device: Device = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 (mixed precision).", show_default="float32"),
+    ] = None,
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -54,6 +58,7 @@ def fit(
         raise UsageError("give --steps or --minutes, not both")
     if data is None and resume is None:
         raise UsageError("there is nothing to fit: name a data set or a file")
+    from ..fitted.troubles import troubles
     from ..fitting import fit as run
     from ..fitting.running import COMPLETE
 
@@ -68,6 +73,7 @@ def fit(
         minutes=minutes,
         seed=seed,
         device=device,
+        precision=precision,
         out=out or resume,
         resume=resume is not None,
         progress=not quiet,
@@ -75,14 +81,16 @@ def fit(
     )
     folder, config = out or resume, model.config
     last = model.history[-1] if model.history else {}
+    alarms = troubles(model.history)
     show(
         {"run": str(folder), "family": model.family, "likelihood": model.likelihood.value}
         | {"parameters": model.parameters, "seconds": config["seconds"], "last": last}
-        | {"steps": config["steps"], "ended": config["ended"]},
+        | {"steps": config["steps"], "ended": config["ended"], "alarms": alarms},
         as_json,
         f"{model.family} fitted in {config['seconds']:.1f} s ({model.parameters:,} parameters, "
         f"likelihood: {model.likelihood.value})\n"
         + ("" if config["ended"] == COMPLETE else f"{config['ended']}\n")
+        + "".join(f"alarm: {alarm}\n" for alarm in alarms)
         + f"run folder: {folder}",
     )
 

@@ -63,12 +63,14 @@ def score(
 
     from ..data import reading
     from ..fitted import load
+    from ..fitted.scoring import rms
 
     if out is not None:
         reading.writable(out)
     model = load(run, device=device)
     options = settings(set_, model.log_prob) | ({"bound": True} if bound else {})
-    values = model.log_prob(data, seed=seed, **options)
+    values, errors = model.estimated(data, seed=seed, **options)
+    trace = rms(errors)
     kind = model.kind(**options).value
     if out is not None:
         reading.write(out, {"log_prob": values})
@@ -76,10 +78,18 @@ def score(
     result = {"rows": len(values), "mean": float(values.mean()), "standard_error": spread}
     margin = "" if spread is None else f" ± {spread:.3f}"
     show(
-        result | {"kind": kind, "unit": "nats", "file": str(out) if out else None},
+        result
+        | {
+            "trace_standard_error": trace,
+            "kind": kind,
+            "unit": "nats",
+            "file": str(out) if out else None,
+        },
         as_json,
         f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
-        f"{len(values)} rows" + (f"\nscores: {out}" if out else ""),
+        f"{len(values)} rows"
+        + (f"\ntrace estimated, standard error {trace:.2g} nats a datum" if trace else "")
+        + (f"\nscores: {out}" if out else ""),
     )
 
 

@@ -6,6 +6,7 @@ is the law that samples without a condition have. The unknown condition of a mod
 is another law, which guidance uses.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,23 +30,44 @@ def log_prob(
     fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> np.ndarray:
     """`FittedModel.log_prob`."""
+    values, errors = estimated(fitted, x, y, seed, options)
+    if errors.any():
+        warnings.warn(
+            f"the trace was estimated: standard error {rms(errors):.2g} nats a datum; probes=0 "
+            "makes it exact",
+            stacklevel=3,
+        )
+    return values
+
+
+def rms(errors: np.ndarray) -> float:
+    """The root of the mean square of standard errors; unknown (NaN) from a single probe."""
+    return float(np.sqrt(np.square(errors).mean())) if len(errors) else 0.0
+
+
+def estimated(
+    fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`FittedModel.estimated`."""
     if fitted.likelihood is Likelihood.NONE:
         raise NoLikelihood(
             f"{fitted.family} has no likelihood; for densities fit e.g. normalizing_flow"
         )
-    accepts(fitted.model.log_prob, options, fitted.family)
+    accepts(fitted.model.log_prob, options, fitted.family, least=0)
     data = reading.read_as(x, fitted.schema, y=y)
-    with seeded(seed), torch.no_grad():
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
         laws = list(conditions(fitted, data.y, len(data.x)))
         parts = [
             marginal(fitted, data.x[i : i + m], [(w, c if c is None else c[i : i + m])
                      for w, c in laws], options)
             for i, m in chunks(len(data.x), rows_at_once(fitted.model.event_shape))
         ]  # fmt: skip
-    result = torch.cat(parts).numpy() if parts else np.zeros(0)
-    if np.isnan(result).any():
+    if not parts:
+        return np.zeros(0), np.zeros(0)
+    values, errors = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    if np.isnan(values).any():
         raise NumericalError(f"{fitted.family} returned a log-likelihood that is not a number")
-    return result
+    return values, errors
 
 
 def marginal(
@@ -53,12 +75,18 @@ def marginal(
     x: np.ndarray,
     laws: list[tuple[float, Tensor | None]],
     options: dict[str, Any],
-) -> Tensor:
-    """The log-likelihood of some rows under a mixture of conditions with log-weights."""
+) -> tuple[Tensor, Tensor]:
+    """The log-likelihood of some rows under a mixture of conditions with log-weights.
+
+    And its standard error: those of the parts, weighted by what each gives to the sum.
+    """
     z, log_det = fitted.transform.forward(torch.as_tensor(x))
     z = z.to(device_of(fitted.model), torch.get_default_dtype())
-    parts = [w + fitted.model.log_prob(z, c, **options).cpu().double() for w, c in laws]
-    return torch.stack(parts).logsumexp(0) + log_det
+    parts = [(w, *fitted.model.estimated(z, c, **options)) for w, c in laws]
+    values = torch.stack([w + value.cpu().double() for w, value, _ in parts])
+    errors = torch.stack([error.cpu().double() for _, _, error in parts])
+    shares = values.softmax(0).nan_to_num()  # a datum without any density has none
+    return values.logsumexp(0) + log_det, (shares * errors).square().sum(0).sqrt()
 
 
 def conditions(fitted: "FittedModel", y: Any, n: int) -> Iterator[tuple[float, Tensor | None]]:
