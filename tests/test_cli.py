@@ -486,3 +486,35 @@ def test_an_argument_without_sense_is_one_line_and_one_code(files, fitted, words
 def one_line(err: str) -> None:
     assert err.startswith("pushforward: error: ") and err.count("\n") == 1, err
     assert len(err) <= 301 and "Traceback" not in err
+
+
+def test_an_alarm_of_the_family_is_said_after_a_fit(table, tmp_path, capsys, monkeypatch):
+    from pushforward.families.vae import VAE
+
+    said = {"active_units": 0.0, "collapsed_units": 3.0}
+    monkeypatch.setattr(VAE, "diagnosis", lambda *_: said)
+    words = ["fit", table, "--condition", "kind", "-f", "vae", *QUICK, "-o"]
+    assert "alarm: posterior collapse: 3 of 3" in run(*words, tmp_path / "a", capsys=capsys)[1]
+    _, text, _ = run(*words, tmp_path / "b", "--json", capsys=capsys)
+    assert json.loads(text)["alarms"][0].startswith("posterior collapse")
+
+
+def test_the_error_of_an_estimated_trace_is_reported_and_none_of_an_exact_one(tmp_path, capsys):
+    """65 dimensions take 8 probes by default; probes=0 makes the trace exact in any dimension."""
+    data, folder = tmp_path / "x.npy", tmp_path / "run"
+    np.save(data, np.random.default_rng(0).standard_normal((60, 65)))
+    words = ["fit", data, "-f", "flow_matching", "-o", folder, "--steps", 10, "--set", "lr=0.01"]
+    assert run(*words, "--set", "width=8", "--set", "batch=32", capsys=capsys)[0] == 0
+    few = tmp_path / "few.npy"
+    np.save(few, np.load(data)[:2])
+    found = {}
+    for probes in ("none", "0"):
+        words = ["score", folder, few, "--set", f"probes={probes}"]
+        code, text, err = run(*words, "--json", capsys=capsys)
+        assert code == 0, err
+        found[probes] = json.loads(text)
+    error = found["none"]["trace_standard_error"]
+    assert error > 0 and found["0"]["trace_standard_error"] == 0
+    assert abs(found["none"]["mean"] - found["0"]["mean"]) < 5 * error
+    text = run("score", folder, few, capsys=capsys)[1]
+    assert "trace estimated, standard error" in text

@@ -12,7 +12,7 @@ import pushforward
 ROOT = Path(pushforward.__file__).parent
 LAYERS = [
     {"errors", "__version__"},
-    {"shapes", "progress", "options", "memory"},
+    {"shapes", "generators", "progress", "options", "memory"},
     {"theory"},
     {"model"},
     {"networks", "diffusion"},

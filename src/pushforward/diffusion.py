@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from .generators import forked
 from .model import GenerativeModel, Likelihood, Recipe, guides
 from .options import check
 from .shapes import Condition, Data, PerDatum, Scalar, Times
@@ -249,7 +250,7 @@ class Diffusion(GenerativeModel):
         """Counted by drawing one sample."""
         calls: list[None] = []
         hook = self.denoiser.net.register_forward_hook(lambda *_: calls.append(None))
-        with torch.random.fork_rng(), torch.no_grad():
+        with forked(self.table.device), torch.no_grad():
             self.sample(1)
         hook.remove()
         return len(calls)
@@ -260,6 +261,12 @@ class Diffusion(GenerativeModel):
         Arguments:
             x: Data.
             c: Conditions.
-            probes: Of Hutchinson's estimate of the divergence; exact up to 64 dimensions when None.
+            probes: Of Hutchinson's estimate of the divergence, 0 for the exact one; exact up to 64
+                dimensions when None.
         """
-        return self.denoiser.log_prob(x, c, probes=probes)
+        return self.estimated(x, c, probes=probes)[0]
+
+    def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
+        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
+        found = self.denoiser.log_density(x, c, **options)
+        return found.value, found.standard_error

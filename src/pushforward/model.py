@@ -102,6 +102,11 @@ class GenerativeModel(nn.Module, abc.ABC):
             f"{type(self).__name__} has no likelihood: it can be sampled but not scored"
         )
 
+    def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
+        """`log_prob`, and the standard error in nats of its estimate of a trace: 0 without one."""
+        value = self.log_prob(x, c, **options)
+        return value, torch.zeros_like(value)
+
     def kind(self, **options: Any) -> Likelihood:
         """What kind of number ``log_prob`` returns with these options."""
         return self.likelihood

@@ -1,6 +1,7 @@
 """Where a public call runs, with which random numbers, and how many rows at once."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,27 +10,35 @@ import torch
 
 from . import options
 from .errors import Unavailable, UsageError
+from .generators import forked, sow
 from .model import GenerativeModel
 
 
 @contextlib.contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Fork torch's generator at the door; the caller's is as it was afterwards."""
+def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
+    """Fork torch's generators at the door: the CPU's, and that of the device that is used.
+
+    The caller's are as they were afterwards, and no other device is touched.
+    """
     whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
     if seed is not None and not (whole and 0 <= seed < 2**63):
         raise UsageError(f"seed is {seed}; it is a whole number from 0 to 2^63 - 1")
-    with torch.random.fork_rng():
-        if seed is None:
-            torch.seed()
-        else:
-            torch.manual_seed(int(seed))
+    with forked(device):
+        sow(int.from_bytes(os.urandom(7)) if seed is None else int(seed), device)
         yield
 
 
 def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" is the first GPU, or the CPU without one."""
+    """A device by name; "auto" is the first GPU, or the CPU without one.
+
+    Raises:
+        Unavailable: If it is not there, or is Apple's "mps", which lacks the float64 in which data
+            are transformed, completed and bounded.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if str(name).startswith("mps"):
+        raise Unavailable("device 'mps' has no float64, which is needed here; use device='cpu'")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, TypeError) as error:
@@ -60,6 +69,8 @@ def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
     return ((i, min(size, n - i)) for i in range(0, n, size))
 
 
-def accepts(function: Callable[..., Any], given: dict[str, Any], family: str) -> None:
+def accepts(
+    function: Callable[..., Any], given: dict[str, Any], family: str, *, least: int = 1
+) -> None:
     """Refuse an option that a model's method cannot honour, instead of ignoring it."""
-    options.check(function, given, family)
+    options.check(function, given, family, least=least)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import NumericalError
+from .generators import forked, sow
 from .model import GenerativeModel, Recipe
 
 Batch = tuple[Tensor, Tensor | None]
@@ -184,6 +185,11 @@ class Trainer:
                 a.copy_(b)
         return self.averaged
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.model.state_dict().values())).device
+
     def precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
         """Automatic mixed precision, if it is on."""
         return torch.autocast(device, self.autocast) if self.autocast else contextlib.nullcontext()
@@ -197,8 +203,8 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What the next step depends on besides the weights: tensors, and plain values."""
         tensors = {"rng": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         for name, player in self.players.items():
             tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
         return tensors, {"count": self.count, "steps": self.steps}
@@ -210,8 +216,8 @@ class Trainer:
             for slot, value in player.state().items():
                 value.copy_(tensors[f"{name}.{slot}"])
         torch.set_rng_state(tensors["rng"])
-        if "rng.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        if "rng.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
 
 
 def held_out(measure: Callable[..., Any], x: Tensor, c: Tensor | None, rows: int = 4096) -> Any:
@@ -219,6 +225,6 @@ def held_out(measure: Callable[..., Any], x: Tensor, c: Tensor | None, rows: int
     copies = -(-min(rows, 2048) // len(x))  # few data: several draws of the noise each
     x = x[:rows].repeat(copies, *[1] * (x.ndim - 1))
     c = None if c is None else c[:rows].repeat(copies, 1)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
+    with forked(x.device), torch.no_grad():
+        sow(0, x.device)
         return measure(x, c)

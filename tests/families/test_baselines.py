@@ -10,6 +10,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
+from pushforward.errors import UsageError
 from pushforward.families import BASELINES, build
 from pushforward.model import Event
 
@@ -239,3 +240,11 @@ def test_scores_do_not_depend_on_the_other_rows(name):
 def test_nothing_is_left_to_train(name):
     model = fitted(name, torch.randn(30, 2))
     assert model.players() == {} and not list(model.parameters())
+
+
+def test_more_components_than_rows_can_carry_are_refused():
+    """Five rows a component are the fewest: twelve of sixty, and no hours for the thirteenth."""
+    x = torch.randn(60, 2)
+    build("gaussian_mixture", Event((2,)), components=12).prepare(x)
+    with pytest.raises(UsageError, match="components=13 is too many for 60 rows"):
+        build("gaussian_mixture", Event((2,)), components=13).prepare(x)

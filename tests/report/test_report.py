@@ -1,6 +1,7 @@
 """Reports say what the numbers support, show every family, and carry nothing hostile."""
 
 import base64
+import copy
 import gc
 import re
 import xml.etree.ElementTree as ElementTree
@@ -321,6 +322,16 @@ def test_a_likelihood_below_the_entropy_is_called_impossible(compare):
     for gap, wrong in {2.5: False, 3.5: True}.items():
         comparison.entries[0].nll = estimate(truth - gap * error, 1.96 * error)
         assert ("gaussian" in alarmed(comparison)) == wrong
+
+
+def test_what_a_family_finds_wrong_with_itself_is_an_alarm(compare):
+    comparison = compare("table")
+    comparison.entries = comparison.entries[1:2]
+    model = copy.copy(comparison.entries[0].model)
+    comparison.entries[0].model = model
+    assert "posterior" not in alarmed(comparison).get("flow_matching", "")
+    model.history = [{"step": 9, "active_units": 0.0, "collapsed_units": 2.0}]
+    assert "posterior collapse: 2 of 2" in alarmed(comparison)["flow_matching"]
 
 
 def test_a_family_that_gains_nothing_over_one_gaussian_is_named(compare):

@@ -43,6 +43,10 @@ def fit(
         int | None, typer.Option(min=0, help="Makes the result repeatable.", show_default="0")
     ] = None,
     device: Device = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 (mixed precision).", show_default="float32"),
+    ] = None,
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -68,6 +72,7 @@ def fit(
         minutes=minutes,
         seed=seed,
         device=device,
+        precision=precision,
         out=out or resume,
         resume=resume is not None,
         progress=not quiet,

@@ -63,12 +63,14 @@ def score(
 
     from ..data import reading
     from ..fitted import load
+    from ..fitted.scoring import rms
 
     if out is not None:
         reading.writable(out)
     model = load(run, device=device)
     options = settings(set_, model.log_prob) | ({"bound": True} if bound else {})
-    values = model.log_prob(data, seed=seed, **options)
+    values, errors = model.estimated(data, seed=seed, **options)
+    trace = rms(errors)
     kind = model.kind(**options).value
     if out is not None:
         reading.write(out, {"log_prob": values})
@@ -79,10 +81,18 @@ def score(
     impossible = f", of which {none} have density 0" if none else ""
     show(
         result
-        | {"density_zero": none, "kind": kind, "unit": "nats", "file": str(out) if out else None},
+        | {
+            "density_zero": none,
+            "trace_standard_error": trace,
+            "kind": kind,
+            "unit": "nats",
+            "file": str(out) if out else None,
+        },
         as_json,
         f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
-        f"{len(values)} rows{impossible}" + (f"\nscores: {out}" if out else ""),
+        f"{len(values)} rows{impossible}"
+        + (f"\ntrace estimated, standard error {trace:.2g} nats a datum" if trace else "")
+        + (f"\nscores: {out}" if out else ""),
     )
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OdeError
+from ..generators import forked, sow
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal
@@ -194,7 +195,7 @@ class CNF(GenerativeModel):
         fine = max(tolerance / 10, 8 * torch.finfo(x.dtype).eps)
         values = []
         for limit, parts in ((tolerance, 1), (fine, PARTS)):
-            with torch.random.fork_rng():
+            with forked(x.device):
                 options = {"rtol": limit, "atol": limit, "probes": probes}
                 times = torch.linspace(0, 1, parts + 1)
                 values.append(self.solved(x[i], None if c is None else c[i], times, **options))
@@ -204,14 +205,18 @@ class CNF(GenerativeModel):
         self, x: Data, c: Condition = None, *, tolerance: float = 1e-5, probes: int | None = None
     ) -> PerDatum:
         """The log-densities of `score`, with a warning where two solvers differ by 0.01 nats."""
-        found = self.score(x, c, tolerance=tolerance, probes=probes)
+        return self.estimated(x, c, tolerance=tolerance, probes=probes)[0]
+
+    def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
+        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
+        found = self.score(x, c, **options)
         if found.solver_error > BAR:
             warnings.warn(
                 f"the solver's error is {found.solver_error:.2g} nats: lower tolerance, or fit "
                 "again with larger kinetic and jacobian",
                 stacklevel=2,
             )
-        return found.value
+        return found.value, found.standard_error
 
     @torch.no_grad()
     def encode(self, x: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
@@ -238,8 +243,9 @@ class CNF(GenerativeModel):
         """Counted by drawing a few samples."""
         calls: list[None] = []
         hook = self.net.register_forward_hook(lambda *_: calls.append(None))
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        device = next(self.net.parameters()).device
+        with forked(device):
+            sow(0, device)
             self.sample(64)
         hook.remove()
         return len(calls)

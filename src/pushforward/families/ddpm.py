@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion import Diffusion, recipe_for, stratified, width_for
+from ..errors import UsageError
 from ..model import Event, Likelihood
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
@@ -112,9 +113,22 @@ class DDPM(Diffusion):
         terms: int | None = None,
     ) -> PerDatum:
         """Density of the probability flow in nats, or the variational bound if ``bound``."""
-        if bound:
-            return self.bound(x, c, terms=terms)
-        return super().log_prob(x, c, probes=probes)
+        return self.estimated(x, c, probes=probes, bound=bound, terms=terms)[0]
+
+    def estimated(
+        self,
+        x: Data,
+        c: Condition = None,
+        *,
+        bound: bool = False,
+        terms: int | None = None,
+        **options: Any,
+    ) -> tuple[PerDatum, PerDatum]:
+        """`log_prob`, and the standard error of Hutchinson's estimate, which the bound has not."""
+        if not bound:
+            return super().estimated(x, c, **options)
+        value = self.bound(x, c, terms=terms)
+        return value, torch.zeros_like(value)
 
     def bound(self, x: Data, c: Condition = None, *, terms: int | None = None) -> PerDatum:
         r"""An unbiased estimate of the variational lower bound (Ho et al., 2020, eq. 5), in nats.
@@ -127,6 +141,8 @@ class DDPM(Diffusion):
             c: Conditions.
             terms: How many of the T terms to evaluate for each datum, in strata; all when None.
         """
+        if terms is not None and terms < 1:
+            raise UsageError(f"terms is {terms}; evaluate at least one term of the bound")
         chosen = self.path.steps if terms is None else min(terms, self.path.steps)
         edges = torch.linspace(0, self.path.steps, chosen + 1, device=x.device)
         total = x.new_zeros(len(x))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..diffusion import Diffusion, recipe_for, width_for
 from ..errors import NoLikelihood, UsageError
+from ..generators import forked, sow
 from ..model import Event, GenerativeModel, Likelihood
 from ..networks.mlp import TimeMLP, waves_for
 from ..shapes import Condition, Data, PerDatum
@@ -131,8 +132,8 @@ class FlowMatching(Diffusion):
     @torch.no_grad()
     def taught(self) -> tuple[Data, Data, Condition]:
         """Data that the teacher makes of noise, the noise, and the conditions: always the same."""
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with forked(self.table.device):
+            sow(0, self.table.device)
             z, c = self.start(PAIRS), None
             if len(self.conditions):
                 c = self.conditions[torch.randint(len(self.conditions), (PAIRS,))]
@@ -162,7 +163,7 @@ class FlowMatching(Diffusion):
         carry = self.encode if reverse else self.decode
         return carry(z, c, guidance=guidance, tolerance=tolerance)
 
-    def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
+    def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
         """The density of the probability flow in nats, from normal noise at the path's end.
 
         That is N(0, 1) on the linear path, exactly; on the others the noise there still holds 1/160
@@ -173,7 +174,7 @@ class FlowMatching(Diffusion):
         """
         if len(self.source):
             raise NoLikelihood("a flow from other data can be sampled but not scored")
-        return super().log_prob(x, c, probes=probes)
+        return super().estimated(x, c, **options)
 
 
 def build(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..errors import UsageError
 from ..model import Event
 from .gaussian import Components, Mixture, one_component
 
@@ -20,17 +21,26 @@ if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
 FULL = 128  # dimensions up to which covariances are full
+ROWS = 5  # a component, at least
 MOST_ROWS = 20_000  # EM sees a random subset of more data than this
 
 
 def expectation_maximisation(x: np.ndarray, components: int, largest: int) -> Components:
-    """Fit a mixture; ``components = 0`` chooses their number on held-out data."""
+    """Fit a mixture; ``components = 0`` chooses their number on held-out data.
+
+    Raises:
+        UsageError: If there are too few data for so many components.
+    """
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     x = rng.permutation(x)[:MOST_ROWS]
     k = components or choose(x, largest, rng)
+    if k > max(1, len(x) // ROWS):
+        raise UsageError(
+            f"components={k} is too many for {len(x)} rows: {ROWS} a component are the fewest"
+        )
     if k == 1:
         return one_component(x)
-    model = em(x, min(k, len(x)), rng)
+    model = em(x, k, rng)
     covariance = model.covariances_
     if model.covariance_type == "diag":
         covariance = covariance[:, :, None] * np.eye(x.shape[1])
@@ -50,7 +60,7 @@ def choose(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
     """The number of components, a power of two, with the largest held-out likelihood."""
     held_out, rest = np.split(x, [len(x) // 5])
     scores: dict[int, float] = {1: -np.inf}
-    for k in (2**i for i in range(largest.bit_length()) if 2**i <= min(largest, len(rest) // 5)):
+    for k in (2**i for i in range(largest.bit_length()) if 2**i <= min(largest, len(rest) // ROWS)):
         scores[k] = em(rest, k, rng).score(held_out) if len(held_out) else -np.inf
         last = list(scores.values())[-3:]
         if k > 4 and last == sorted(last, reverse=True):
@@ -63,7 +73,8 @@ def build(event: Event, *, components: int = 0, largest: int = 32) -> Mixture:
 
     Arguments:
         event: The kind of data.
-        components: Gaussians in each mixture, 0 to choose on held-out data.
+        components: Gaussians in each mixture, at most one for five of its data; 0 to choose on
+            held-out data.
         largest: The most components to try.
     """
     fit = partial(expectation_maximisation, components=components, largest=largest)

@@ -139,6 +139,15 @@ class FittedModel:
         """
         return scoring.log_prob(self, x, y, seed, options)
 
+    def estimated(
+        self, x: Any, y: Any = None, *, seed: int = 0, **options: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`log_prob`, and for each datum the standard error in nats of its estimate of a trace.
+
+        It is 0 where the trace is exact: up to 64 dimensions, or with ``probes=0``.
+        """
+        return scoring.estimated(self, x, y, seed, options)
+
     def encode(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
         """The latents of data, one row a datum, for families that have them.
 

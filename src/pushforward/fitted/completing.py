@@ -46,7 +46,7 @@ def complete(
         raise UsageError("the model was fitted with a condition: name it, with y, beside given")
     x, known = entries(given, fitted.schema, n)
     accepts(fitted.model.complete, options, fitted.family)
-    with seeded(seed), torch.no_grad():
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
         vectors = fitted.conditions(y, n)
         c = None if vectors is None else fitted.vectors(vectors)
         out = np.empty((n, *fitted.schema.event))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data import reading
 from ..errors import UsageError
-from ..places import at_home, seeded
+from ..places import at_home, device_of, seeded
 from . import mapping
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def traverse(
         UsageError: If the family has no latents, or not these.
         DataError: If the condition is needed and not known.
     """
-    with seeded(seed), torch.no_grad():
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
         start, c = beginning(fitted, x, y)
         chosen = range(start.numel()) if units is None else known_units(units, start.numel())
         z = start.flatten().repeat(len(chosen), len(values), 1)
@@ -80,7 +80,7 @@ def lattice(
     Raises:
         UsageError: If the family has no latents, or not these two.
     """
-    with seeded(0), torch.no_grad():
+    with seeded(0, device_of(fitted.model)), torch.no_grad():
         start, c = beginning(fitted, None, y)
         first, second = known_units(units, start.numel())
         points = torch.as_tensor(ndtri((np.arange(side) + 0.5) / side))

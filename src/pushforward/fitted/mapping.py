@@ -12,7 +12,7 @@ from ..data.schema import Schema
 from ..data.transforms import Chain
 from ..errors import DataError, NumericalError, UsageError
 from ..model import GenerativeModel
-from ..places import accepts, at_home, chunks, rows_at_once, seeded
+from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -54,7 +54,7 @@ def encode(fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, 
     """`FittedModel.encode`."""
     method = ability(fitted.model, "encode", "has no latents to encode data in")
     data = reading.read_as(x, fitted.schema, y=y)
-    with seeded(seed), torch.no_grad():
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
         return encoded(fitted, method, data, options).numpy()
 
 
@@ -69,7 +69,7 @@ def encoded(
 def decode(fitted: "FittedModel", z: Any, y: Any, seed: int, options: dict[str, Any]) -> Any:
     """`FittedModel.decode`."""
     method = ability(fitted.model, "decode", "has no latents to decode")
-    with seeded(seed), torch.no_grad():
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
         return decoded(fitted, method, latents(z), y, options)
 
 
@@ -93,7 +93,7 @@ def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int) -> Any:
     there = ability(fitted.model, "encode", "has no latents to encode data in")
     back = ability(fitted.model, "decode", "has no latents to decode")
     data = reading.read_as(x, fitted.schema, y=y)
-    with seeded(seed), torch.no_grad():
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
         return decoded(fitted, back, encoded(fitted, there, data, {}), data.y, {})
 
 
@@ -109,7 +109,7 @@ def translate(
     start, end = reversed(ends) if reverse else ends
     given = reading.read_as(x, start.schema, y=y if reverse else None)
     y = given.y if y is None else y
-    with seeded(seed), torch.no_grad():
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
         z, c = inward(fitted, given.x, start.transform), known(fitted, y, len(given.x))
         moved = through(fitted, method, z, c, options | {"reverse": reverse})
         return outward(end.schema, end.transform, moved, None if reverse else c)

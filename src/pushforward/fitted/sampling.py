@@ -8,7 +8,7 @@ import torch
 
 from ..errors import NumericalError, UsageError
 from ..memory import demand
-from ..places import accepts, chunks, rows_at_once, seeded
+from ..places import accepts, chunks, device_of, rows_at_once, seeded
 from . import completing
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def draw(
         x = completing.complete(fitted, n, given, y, seed, options)
         return x, fitted.conditions(y, n)
     accepts(fitted.model.sample, options, fitted.family)
-    with seeded(seed), torch.inference_mode():
+    with seeded(seed, device_of(fitted.model)), torch.inference_mode():
         return free(fitted, int(n), fitted.conditions(y, int(n)), options)
 
 

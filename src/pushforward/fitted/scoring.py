@@ -18,7 +18,7 @@ from ..data import reading
 from ..data.condition import thin
 from ..errors import NoLikelihood, NumericalError
 from ..model import Likelihood
-from ..places import accepts, at_home, chunks, rows_at_once, seeded
+from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 from ..shapes import expand
 
 if TYPE_CHECKING:
@@ -33,29 +33,50 @@ def log_prob(
     fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> np.ndarray:
     """`FittedModel.log_prob`."""
+    values, errors = estimated(fitted, x, y, seed, options)
+    if errors.any():
+        warnings.warn(
+            f"the trace was estimated: standard error {rms(errors):.2g} nats a datum; probes=0 "
+            "makes it exact",
+            stacklevel=3,
+        )
+    return values
+
+
+def rms(errors: np.ndarray) -> float:
+    """The root of the mean square of standard errors; unknown (NaN) from a single probe."""
+    return float(np.sqrt(np.square(errors).mean())) if len(errors) else 0.0
+
+
+def estimated(
+    fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`FittedModel.estimated`."""
     if fitted.likelihood is Likelihood.NONE:
         raise NoLikelihood(
             f"{fitted.family} has no likelihood; for densities fit e.g. normalizing_flow"
         )
-    accepts(fitted.model.log_prob, options, fitted.family)
+    accepts(fitted.model.log_prob, options, fitted.family, least=0)
     data = reading.read_as(x, fitted.schema, y=y)
-    with seeded(seed), torch.no_grad():
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
         laws = list(conditions(fitted, data.y, len(data.x)))
         parts = [
             marginal(fitted, data.x[i : i + m], [(w, c if c is None else c[i : i + m])
                      for w, c in laws], options)
             for i, m in chunks(len(data.x), rows_at_once(fitted.model.event_shape))
         ]  # fmt: skip
-    result = torch.cat([p for p, _ in parts]).numpy() if parts else np.zeros(0)
-    if far := sum(skipped for _, skipped in parts):
+    if not parts:
+        return np.zeros(0), np.zeros(0)
+    values, errors = (torch.cat(part).numpy() for part in zip(*(p[:2] for p in parts), strict=True))
+    if far := sum(skipped for *_, skipped in parts):
         warnings.warn(
-            f"{far} of {len(result)} rows lie farther from the data than any model can tell: "
+            f"{far} of {len(values)} rows lie farther from the data than any model can tell: "
             "their log-likelihood is given as -inf",
             stacklevel=3,
         )
-    if np.isnan(result).any():
+    if np.isnan(values).any():
         raise NumericalError(f"{fitted.family} returned a log-likelihood that is not a number")
-    return result
+    return values, errors
 
 
 def marginal(
@@ -63,23 +84,28 @@ def marginal(
     x: np.ndarray,
     laws: list[tuple[float, Tensor | None]],
     options: dict[str, Any],
-) -> tuple[Tensor, int]:
+) -> tuple[Tensor, Tensor, int]:
     """The log-likelihood of some rows under a mixture of conditions with log-weights.
 
     Rows beyond all reach get minus infinity, so that one of them does not cost the others theirs.
 
     Returns:
-        The log-likelihoods, and how many rows were beyond reach.
+        The log-likelihoods; their standard errors, those of the parts weighted by what each gives
+        to the sum; and how many rows were beyond reach.
     """
     model = fitted.model
     z, log_det = fitted.transform.forward(torch.as_tensor(x))
     size = z.abs().flatten(1).amax(1)
     out = ~(size <= (FAR if model.kind(**options) is Likelihood.ODE else FARTHEST))
     z = at_home(model, torch.where(expand(out, z), 0.0, z))
-    parts = [w + model.log_prob(z, c, **options).cpu().double() for w, c in laws]
-    found = torch.stack(parts).logsumexp(0) + log_det
+    parts = [(w, *model.estimated(z, c, **options)) for w, c in laws]
+    values = torch.stack([w + value.cpu().double() for w, value, _ in parts])
+    errors = torch.stack([error.cpu().double() for _, _, error in parts])
+    shares = values.softmax(0).nan_to_num()  # a datum without any density has none
+    found = values.logsumexp(0) + log_det
     out |= found.isnan() & (size > FAR)
-    return torch.where(out, -torch.inf, found), int(out.sum())
+    error = (shares * errors).square().sum(0).sqrt()
+    return torch.where(out, -torch.inf, found), error, int(out.sum())
 
 
 def conditions(fitted: "FittedModel", y: Any, n: int) -> Iterator[tuple[float, Tensor | None]]:

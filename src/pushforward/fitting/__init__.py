@@ -12,7 +12,7 @@ from ..data import reading
 from ..data.reading import Samples
 from ..errors import FolderInUse, UsageError
 from ..fitted import FittedModel
-from ..places import seeded
+from ..places import choose_device, seeded
 from ..progress import Update, bar
 from .companions import Companions, companions, found_again
 from .running import Run
@@ -33,6 +33,7 @@ def fit(
     minutes: float | None = None,
     seed: int | None = None,
     device: str = "auto",
+    precision: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool | Update = True,
@@ -54,6 +55,9 @@ def fit(
         minutes: Wall time instead, set-up included.
         seed: The same seed (0 by default), data and steps give the same weights on one machine.
         device: "auto", "cpu", "cuda", ...
+        precision: "float32" (by default), or "bfloat16" for automatic mixed precision, which gains
+            speed in large networks on a GPU and rounds what small noise and gradients of gradients
+            are made of.
         out: A run folder to write, so that the run can be resumed.
         resume: Continue the run in ``out``, with its own family, options and seed.
         progress: Show a bar on a terminal, or a function of the fraction done and a text.
@@ -68,9 +72,10 @@ def fit(
     started, folder = time.monotonic(), None if out is None else Path(out)
     bounds = reading.ends(bounds)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(seeded(seed or 0))
+        stack.enter_context(seeded(seed or 0, choose_device(device)))
         if resume:
             kept = {"family": family and families.key(family), "seed": seed, "bounds": bounds}
+            kept |= {"precision": precision}
             found = reopened(folder, kept | {"minutes": minutes} | options, stack)
             company = found_again(found.plain["config"], teacher, source)
             samples = data_again(x, y, condition, found.plain["config"], company)
@@ -81,6 +86,7 @@ def fit(
             samples = company.samples(x, y, condition, bounds)
             place = str(x) if isinstance(x, str | Path) else None
             extra = {"source": place, "condition": condition, "bounds": bounds, "seed": seed or 0}
+            extra |= {"precision": precision or "float32"}
             key = families.key(family or DEFAULT)
             run = Run.fresh(samples, key, options, steps, minutes, device, extra, company)
             if folder is not None:  # only now: whatever was wrong has left no trace
@@ -113,7 +119,8 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     found = checkpoint.load(folder)
     config = found.plain["config"]
     for name, value in given.items():
-        same = name in ("family", "seed", "bounds") and plain(value) == plain(config[name])
+        known = ("family", "seed", "bounds", "precision")
+        same = name in known and plain(value) == plain(config[name])
         if value is not None and not same:
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found

@@ -76,7 +76,7 @@ class Companions:
                     f"a datum of the source has shape {self.origin.schema.event}, one of the data "
                     f"{model.event_shape}; give both the same number of columns"
                 )
-            with seeded(0):  # dequantised alike by a resumed run
+            with seeded(0, where):  # dequantised alike by a resumed run
                 z, _ = self.origin.transform.forward(torch.as_tensor(self.source.x))
             start(z.to(where, torch.get_default_dtype()))
 

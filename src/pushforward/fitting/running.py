@@ -36,6 +36,7 @@ from .preparing import (
 EVALUATIONS = 40  # validations in a full run
 PATIENCE = 14  # validations clearly worse than the best before a run stops
 COMPLETE = "complete"
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
 MARGIN = 0.01  # "clearly": by this part of what training has gained
 
 
@@ -73,6 +74,7 @@ class Run:
         """A run that starts from untrained weights."""
         company = company or Companions()
         positive("minutes", minutes)
+        families.one_of("precision", extra["precision"], PRECISIONS)
         of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
         of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
         event = event_of(samples)
@@ -149,14 +151,18 @@ class Run:
             z = fitted.transform.forward(torch.as_tensor(samples.x[train]))[0]
             with torch.no_grad():
                 model.prepare(z.to(torch.get_default_dtype()).to(where), pick(c, train))
-        half = torch.bfloat16 if where.type == "cuda" else None
-        trainer = Trainer(model, recipe, recipe.steps if model.players() else 0, autocast=half)
+        trainer = Trainer(
+            model,
+            recipe,
+            recipe.steps if model.players() else 0,
+            autocast=PRECISIONS[config["precision"]],
+        )
         data = batches(x[train], recipe.batch, pick(c, train))
         if fitted.transform.stochastic:
             data = noisy(data, fitted.transform)
         validation = None
         if len(held) and model.players():
-            with seeded(config["seed"]):  # dequantised alike by a resumed run
+            with seeded(config["seed"], where):  # dequantised alike by a resumed run
                 z = fitted.transform.forward(torch.as_tensor(samples.x[held]))[0]
             validation = z.to(torch.get_default_dtype()).to(where), pick(c, held)
         return cls(fitted, trainer, data, validation, minutes=config["minutes"])

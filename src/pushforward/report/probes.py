@@ -16,7 +16,7 @@ from ..errors import NumericalError, PushforwardError
 from ..fitted import FittedModel
 from ..metrics.wasserstein import sliced_w2
 from ..model import Likelihood
-from ..places import seeded
+from ..places import device_of, seeded
 from ..theory import ode
 from .panels import Box
 
@@ -90,7 +90,7 @@ def lattice(where: Box, side: int = GRID) -> np.ndarray:
 
 def ways(fitted: FittedModel, model: Diffusion, n: int = 40, seed: int = 0) -> np.ndarray:
     """The states of a sampler in the units of the data, ``(steps + 1, n, *event)``, noise first."""
-    with seeded(seed), torch.inference_mode():
+    with seeded(seed, device_of(model)), torch.inference_mode():
         rows = fitted.conditions(None, n)
         c = None if rows is None else fitted.vectors(rows)
         state = torch.get_rng_state()

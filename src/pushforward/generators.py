@@ -1,0 +1,22 @@
+"""Random numbers of torch: the CPU's generator and that of the one device in use, and no other."""
+
+import contextlib
+
+import torch
+
+
+def forked(device: torch.device | None = None) -> contextlib.AbstractContextManager[None]:
+    """Within, random numbers are drawn as anywhere; afterwards the generators are as before.
+
+    Torch by itself would fork the generators of all GPUs, and so occupy each of them.
+    """
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    return torch.random.fork_rng(devices=gpus)
+
+
+def sow(seed: int, device: torch.device | None = None) -> None:
+    """Seed the generators that `forked` restores."""
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
