@@ -420,7 +420,7 @@ ARGUMENTS = [  # (words, exit code); @ is the folder of files, RUN a run
     (["sample", "RUN", "-o", "@/s.csv", "-n", "999999999999999"], 2),
     (["sample", "RUN", "-o", "@/s.csv", "--seed", "99999999999999999999"], 2),
     (["score", "RUN", "@/good.csv", "--set", "probes=-1"], 2),
-    (["score", "RUN", "@/good.csv", "--set", "probes=0"], 2),
+    (["score", "RUN", "@/good.csv", "--set", "probes=-1"], 2),
     (["score", "RUN", "@/good.csv", "--bound"], 2),
     (["encode", "RUN", "@/good.csv", "-o", "@/z.npy"], 65),
     (["decode", "RUN", "@/good.csv", "-o", "@/z.doc"], 2),

@@ -38,7 +38,7 @@ class Toy(GenerativeModel):
         self.taught = [float(teacher.w.sum())]
     def start_from(self, z):
         self.register_buffer("rows", z[:10].clone())
-    def translate(self, z, reverse=False):
+    def translate(self, z, reverse: bool = False):
         return z - 1 if reverse else z + 1
 
 def build(event, *, width: int = 8):

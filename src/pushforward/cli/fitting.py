@@ -88,7 +88,7 @@ def fit(
         f"{model.family} fitted in {config['seconds']:.1f} s ({model.parameters:,} parameters, "
         f"likelihood: {model.likelihood.value})\n"
         + ("" if config["ended"] == COMPLETE else f"{config['ended']}\n")
-        + "".join(f"warning: {text}\n" for text in model.alarms)
+        + "".join(f"alarm: {text}\n" for text in model.alarms)
         + f"run folder: {folder}",
     )
 

@@ -38,7 +38,6 @@ class NormalizingFlow(GenerativeModel):
     """
 
     likelihood = Likelihood.EXACT
-    whitened = True  # then the identity, where training starts, is the full Gaussian
 
     def __init__(
         self, flow: Flow, event_shape: tuple[int, ...], condition: int, recipe: Recipe
@@ -138,7 +137,9 @@ def build(
         (univariate, shapes), layers = AFFINE, 8
     if kind == "multiscale":
         flow = of_images(event, (univariate, shapes), width or 32, transforms or 2)
-        return NormalizingFlow(flow, event.shape, event.condition, recipe_for(d, event.size))
+        return NormalizingFlow(
+            flow, event.shape, event.condition, recipe_for(d, event.size, event.levels)
+        )
     flow = MAF(
         d,
         event.condition,
@@ -153,17 +154,17 @@ def build(
     start_at_identity(flow)
     if KINDS[kind].inverted:
         flow = Flow([t.inv for t in flow.transform.transforms], flow.base)
-    recipe = recipe_for(d, event.size)
+    recipe = recipe_for(d, event.size, event.levels)
     if KINDS[kind].affine and d <= 2:  # unbounded maps: they diverge at the rate of splines
         recipe = recipe._replace(lr=2e-3)
     return NormalizingFlow(flow, event.shape, event.condition, recipe)
 
 
-def recipe_for(d: int, size: int) -> Recipe:
-    """For ``size`` data of length d; few in many dimensions are soon learned by heart."""
+def recipe_for(d: int, size: int, levels: int) -> Recipe:
+    """For ``size`` data of length d; few of narrow levels are soon learned by heart."""
     if d <= 2:
         return Recipe(steps=3000, batch=512, lr=1e-2, ema=0.99)
-    if 0 < size < 5000:
+    if 0 < size < 5000 and levels:
         return Recipe(steps=600, batch=128, lr=2e-3, ema=0.99, decay=1.0)
     return Recipe(steps=2000, batch=512, lr=2e-3, ema=0.99)
 

@@ -6,6 +6,7 @@ from typing import Any
 from ..theory.coverage import is_collapsed
 
 ENOUGH = 0.25  # of the usual steps, below which a model is not judged
+IDLE = 0.8  # of the latents
 SOLVER = 0.01  # nats by which a coarse solver may flatter a model unnoticed
 
 
@@ -37,8 +38,8 @@ def alarms(history: list[dict[str, Any]], config: dict[str, Any]) -> Iterator[st
     active, idle = last(history, "active_units"), last(history, "collapsed_units")
     if kept is not None and is_collapsed(kept):
         yield f"mode collapse: samples reach {kept:.0%} of the mass of held-out data"
-    if active == 0 and idle:
-        yield f"posterior collapse: none of the {idle:.0f} latents tells of the data"
+    if active is not None and idle is not None and idle >= IDLE * (active + idle):
+        yield f"posterior collapse: {idle:.0f} of {active + idle:.0f} latents tell nothing"
     if gain is not None and gain > SOLVER:
         yield (
             f"solver error: the steps of training flatter the likelihood by {gain:.2g} nats; "
