@@ -1,7 +1,9 @@
 """Where a public call runs, with which random numbers, and how many rows at once."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,8 @@ from .model import GenerativeModel
 @contextlib.contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
     """Fork torch's generator at the door; the caller's is as it was afterwards."""
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if seed is not None and not (whole and 0 <= seed < 2**63):
-        raise UsageError(f"seed is {seed}; it is a whole number from 0 to 2^63 - 1")
+    if seed is not None:
+        options.seed(seed)
     with torch.random.fork_rng():
         if seed is None:
             torch.seed()
@@ -28,6 +29,8 @@ def seeded(seed: int | None) -> Iterator[None]:
 
 def choose_device(name: str) -> torch.device:
     """A device by name; "auto" is the first GPU, or the CPU without one."""
+    if not isinstance(name, str | torch.device):
+        raise UsageError(f"device is {str(name)[:40]}; name one, such as 'cpu', or 'auto'")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -37,6 +40,17 @@ def choose_device(name: str) -> torch.device:
             f"device {str(name)[:40]!r} is not available here; use device='cpu'"
         ) from error
     return torch.device(name)
+
+
+def folder_of(place: str | os.PathLike[str]) -> Path:
+    """A folder by its path.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if not isinstance(place, str | os.PathLike) or not os.fspath(place):
+        raise UsageError(f"a folder is a path, not {str(place)[:40]!r}")
+    return Path(place)
 
 
 def rows_at_once(event_shape: tuple[int, ...]) -> int:

@@ -6,8 +6,8 @@ not loaded are never imported: a frame is recognised by the module of its class.
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -225,6 +225,16 @@ def of_arrow(table: Any, name: str, *, extra: Mapping[str, np.ndarray] | None = 
     return Raw("table", name, (len(cells),), cells, extra=extra or {})
 
 
+def named(data: Raw, known: Collection[str]) -> Raw:
+    """A table whose columns have lost the apostrophe that makes a name inert in a CSV file."""
+
+    def plain(name: str | int) -> str | int:
+        bare = str(name)[1:]
+        return bare if f"'{bare}" == name and name not in known and bare in known else name
+
+    return replace(data, cells=tuple(c._replace(name=plain(c.name)) for c in data.cells))
+
+
 def _arrow_cells(column: Any, name: str) -> Cells:
     import pyarrow as pa
     from pyarrow import types
@@ -285,7 +295,7 @@ def as_vector(y: Any) -> np.ndarray:
     if hasattr(y, "to_pylist"):  # an Arrow column
         y = y.to_pylist()
     if isinstance(y, np.ma.MaskedArray) and np.ma.getmaskarray(y).any():
-        y = np.where(np.ma.getmaskarray(y), None, y.data)
+        y = np.where(np.ma.getmaskarray(y), np.array(None), y.data)
     if isinstance(y, list | tuple) and mixed(y):  # an array would make them alike
         return np.fromiter(y, object, len(y))
     try:

@@ -83,7 +83,7 @@ def score(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.n
         UsageError: If there is no such method.
         NoLikelihood: If the family has no density.
     """
-    if method not in SCORES:
+    if not isinstance(method, str) or method not in SCORES:
         raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
     return SCORES[method](fitted, x, y, seed)
 
@@ -110,7 +110,7 @@ def flag(
         method: One of `SCORES`.
         seed: Of what is random.
     """
-    if not 0 < rate < 1:
+    if not isinstance(rate, int | float | np.number) or not 0 < rate < 1:
         raise UsageError(f"the rate of flags is {rate}; it lies between 0 and 1, for instance 0.01")
     ordinary, c = own(fitted, y, seed + 1) if reference is None else (reference, None)
     usual = score(fitted, ordinary, c, method, seed)
