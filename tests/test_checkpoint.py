@@ -1,17 +1,21 @@
 """Run folders: whole or not at all, damage is always noticed, one writer at a time."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from pushforward import checkpoint
 from pushforward.checkpoint import Checkpoint
 from pushforward.errors import DataError, DiskError, FolderInUse, MissingFile, Unsafe
+from pushforward.fitted import load
+from pushforward.fitting import fit
 
 
 def example(step=1):
@@ -148,3 +152,72 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_where(tmp_path, monkeyp
             except DiskError as error:
                 assert "No space left" in str(error) and len(str(error)) < 300
         assert checkpoint.load(tmp_path).plain["state"]["step"] in (1, 2)
+
+
+def change(folder, name, edit):
+    """Edit a JSON file of the newest checkpoint and sign it again."""
+    path = checkpoint.checkpoints(folder)[0]
+    plain = json.loads((path / name).read_text())
+    edit(plain)
+    data = json.dumps(plain).encode()
+    (path / name).write_bytes(data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    digest = hashlib.sha256(data).hexdigest()
+    manifest["files"][name] = {"bytes": len(data), "sha256": digest}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("config.json", {"event": []}),
+        ("config.json", {"event": "x"}),
+        ("config.json", {"event": [[2.5], 0, 0, 60]}),
+        ("config.json", {"event": [[-2], 0, 0, 60]}),
+        ("config.json", {"event": [[1000000], 0, 0, 60]}),
+        ("config.json", {"family": 3}),
+        ("config.json", {"family": None}),
+        ("config.json", {"family": "nothing"}),
+        ("config.json", {"options": {"colour": "red"}}),
+        ("schema.json", {"dtype": "os.system"}),
+        ("schema.json", {"condition": {"column": "k", "labels": ["a", "b"], "mean": [],
+                                       "scale": [], "dtype": "object", "place": 0}}),
+    ],
+)  # fmt: skip
+def test_an_edited_run_that_is_signed_again_is_refused(name, edit, tmp_path):
+    fit(np.random.default_rng(0).normal(size=(60, 2)), "gaussian", out=tmp_path, progress=False)
+    change(tmp_path, name, lambda plain: plain.update(edit))
+    with pytest.raises(DataError):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "polars", "os.system"])
+def test_a_table_does_not_become_another_kind(kind, tmp_path):
+    x = np.random.default_rng(0).normal(size=(2, 60))
+    fit(pa.table({"a": x[0], "b": x[1]}), "gaussian", out=tmp_path, progress=False)
+
+    def edit(plain):
+        if kind == "os.system":
+            plain["columns"][0]["dtype"] = kind
+        else:
+            plain["kind"] = kind
+
+    change(tmp_path, "schema.json", edit)
+    with pytest.raises(DataError):
+        load(tmp_path)
+
+
+def test_a_run_without_its_state_is_refused(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    fit(x, "gaussian", out=tmp_path, progress=False)
+    change(tmp_path, "state.json", dict.clear)
+    with pytest.raises(DataError):
+        fit(x, out=tmp_path, resume=True, progress=False)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    model = fit(np.random.default_rng(0).normal(size=(60, 2)), "gaussian", progress=False)
+    model.model.table["mean"][0, 0] = float("nan")
+    model.save(tmp_path)
+    with pytest.raises(DataError, match="not numbers"):
+        load(tmp_path)

@@ -13,10 +13,11 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from pushforward import cli
+from pushforward import cli, families
+from pushforward.cli.literals import settings
 from pushforward.errors import NumericalError
 from pushforward.fitted import load
-from pushforward.fitting import running
+from pushforward.fitting import fit, running
 
 QUICK = ["--steps", "3", "--set", "width=8", "--set", "batch=32"]
 
@@ -439,6 +440,21 @@ ARGUMENTS = [  # (words, exit code); @ is the folder of files, RUN a run
     (["evaluate", "@/few.csv", "@/few.csv"], 65),
     (["evaluate", "@/good.csv", "@/one.csv"], 65),
     (["fit", "--speed", "9"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--family", ""], 2),
+    (["fit", "@/good.csv", "-o", ""], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "--bounds", "a=-9:9", "--bounds", "a=-8:8"], 2),
+    (["fit", "@/good.csv", "-o", "@/new", "-f", "autoregressive", "--set", "orderings=1000000"], 2),
+    (["fit", "--resume", "RUN", "--steps", "1"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--given", "age=30", "--given", "age=40"], 2),
+    (["sample", "RUN", "-o", "@/s.csv", "--condition", "a", "--given", "height=1e25"], 65),
+    (["decode", "RUN", "@/good.csv", "-o", "@/z.csv", "--set", "sampler=nope"], 2),
+    (["compare", "@/good.csv", "-o", ""], 2),
+    (["compare", "@/good.csv", "-o", "@/good.csv/x"], 73),
+    (["compare", "@/good.csv", "-o", "/proc/x"], 74),
+    (["compare", "@/good.csv", "-o", "@/new", "--families", "gaussian,gaussian"], 2),
+    (["plot", "RUN", "-o", "@/nowhere/p.png"], 74),
+    (["latent", "RUN", "-o", "@/nowhere/p.png"], 74),
+    (["data", "-o", "@/new.csv"], 2),
 ]  # fmt: skip
 
 
@@ -518,3 +534,23 @@ def test_the_error_of_an_estimated_trace_is_reported_and_none_of_an_exact_one(tm
     assert abs(found["none"]["mean"] - found["0"]["mean"]) < 5 * error
     text = run("score", folder, few, capsys=capsys)[1]
     assert "trace estimated, standard error" in text
+
+
+def test_a_word_may_look_like_numbers():
+    """What an option's annotation allows decides, not the looks of the text."""
+    order = settings(["order=1,0", "width=8"], fit, families.builder("autoregressive"))
+    assert order == {"order": "1,0", "width": 8}
+    assert settings(["betas=0.9,0.99"], fit) == {"betas": (0.9, 0.99)}
+
+
+def test_without_a_word_the_help_is_shown(capsys):
+    code, out, err = run(capsys=capsys)
+    assert code == 2 and "Usage" in out and "error" not in err
+
+
+def test_rows_of_density_zero_are_counted(tmp_path, capsys):
+    x = np.random.default_rng(0).standard_normal((60, 2))
+    fit(x, "gaussian", out=tmp_path / "run", progress=False)
+    np.save(tmp_path / "far.npy", np.concatenate([x, [[1e200, 0.0]]]))
+    code, out, err = run("score", tmp_path / "run", tmp_path / "far.npy", capsys=capsys)
+    assert code == 0 and "1 have density 0" in out and "±" not in out and "numpy" not in err

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -214,3 +216,45 @@ def test_a_model_keeps_its_own_precision(family):
             model.traverse(x[:1], y[:1], values=(0.0,))
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+SENSELESS = """
+import numpy as np, pushforward as pf
+from pushforward.metrics import evaluate
+x, nan = np.random.default_rng(0).standard_normal((60, 2)), float("nan")
+m = pf.fit(x, "gaussian", progress=False)
+calls = [
+    *[lambda n=n: m.sample(n) for n in ("a", None, nan, [3])],
+    *[lambda s=s: evaluate(x, x, seed=s) for s in (1.5, "a", None, nan, [1], -1, 2**64)],
+    lambda: pf.fit(x, "kde", device=None),
+    lambda: pf.fit(x, "kde", condition=["0"]),
+    lambda: pf.fit(x, "kde", out=3),
+    *[lambda f=f: pf.fit(x, f) for f in (3, ["vae"], b"vae", "")],
+    *[lambda s=s: pf.fit(x, "kde", save_seconds=s, out="k") for s in ("a", -1, nan)],
+    lambda: pf.load(None),
+    lambda: m.save(3),
+    lambda: m.flag(x, rate="a"),
+    lambda: m.anomaly_score(x, method=["density"]),
+]
+for i, call in enumerate(calls):
+    try:
+        call()
+        print(i, "nothing")
+    except Exception as error:
+        if not isinstance(error, pf.errors.UsageError):
+            print(i, type(error).__name__, error)
+"""
+
+
+def test_arguments_without_sense_are_named(tmp_path):
+    """In a process of its own: here the annotations themselves are checked."""
+    done = subprocess.run(
+        [sys.executable, "-c", SENSELESS], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == "" and done.returncode == 0, done.stdout + done.stderr[-500:]
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_condition_that_is_no_class_is_refused():
+    with pytest.raises(DataError, match="one class or number"):
+        reading.read(np.random.default_rng(0).standard_normal((80, 2)), y=[{}] * 80)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 from torch import Tensor
 
-from .errors import DataError, DiskError, FolderInUse, MissingFile, Unsafe
+from .errors import DataError, DiskError, FolderInUse, MissingFile, Unsafe, UsageError
 
 FORMAT = 1
 KEPT = 2
@@ -47,9 +47,11 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         FolderInUse: If another process holds it.
     """
+    file = folder / ".lock"
     with disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        new = not file.exists()
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -62,6 +64,10 @@ def lock(folder: Path) -> Iterator[None]:
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
         yield
+    except (DataError, UsageError):  # nothing was written
+        if new:
+            file.unlink(missing_ok=True)
+        raise
     finally:
         os.close(handle)
 

@@ -92,6 +92,17 @@ def positive(name: str, value: Any) -> None:
         raise UsageError(f"{name} is {str(value)[:40]}; it must be positive")
 
 
+def seed(value: Any) -> None:
+    """Check what makes random numbers repeatable.
+
+    Raises:
+        UsageError: If it is no whole number of 63 bits.
+    """
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not (whole and not hasattr(value, "__len__") and 0 <= value < 2**63):
+        raise UsageError(f"seed is {str(value)[:40]}; it is a whole number from 0 to 2^63 - 1")
+
+
 def fits(value: Any, plain: list[Any]) -> bool:
     """Whether a value is of one of these types; a whole number is also a number."""
     if isinstance(value, bool):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,8 @@ def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[Non
 
     The caller's are as they were afterwards, and no other device is touched.
     """
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if seed is not None and not (whole and 0 <= seed < 2**63):
-        raise UsageError(f"seed is {seed}; it is a whole number from 0 to 2^63 - 1")
+    if seed is not None:
+        options.seed(seed)
     with forked(device):
         sow(int.from_bytes(os.urandom(7)) if seed is None else int(seed), device)
         yield
@@ -35,6 +35,8 @@ def choose_device(name: str) -> torch.device:
         Unavailable: If it is not there, or is Apple's "mps", which lacks the float64 in which data
             are transformed, completed and bounded.
     """
+    if not isinstance(name, str | torch.device):
+        raise UsageError(f"device is {str(name)[:40]}; name one, such as 'cpu', or 'auto'")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if str(name).startswith("mps"):
@@ -46,6 +48,17 @@ def choose_device(name: str) -> torch.device:
             f"device {str(name)[:40]!r} is not available here; use device='cpu'"
         ) from error
     return torch.device(name)
+
+
+def folder_of(place: str | os.PathLike[str]) -> Path:
+    """A folder by its path.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if not isinstance(place, str | os.PathLike) or not os.fspath(place):
+        raise UsageError(f"a folder is a path, not {str(place)[:40]!r}")
+    return Path(place)
 
 
 def rows_at_once(event_shape: tuple[int, ...]) -> int:

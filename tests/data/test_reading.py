@@ -456,6 +456,17 @@ def test_no_cell_of_text_is_a_formula(text, tmp_path):
     assert pd.read_csv(tmp_path / "a.csv")["class"][0] == f"'{text}"
 
 
+@pytest.mark.parametrize("name", ["=cmd", "+x", "@y"])
+def test_no_name_of_a_column_is_a_formula_and_all_are_found_again(name, tmp_path):
+    table = pa.table({name: np.arange(60) / 7, "other": np.arange(60) % 3, "-k": ["a", "b"] * 30})
+    data = reading.read(table, condition="-k")
+    reading.write(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_text().startswith(f'"\'{name}","other","\'-k"')
+    again = reading.read_as(str(tmp_path / "a.csv"), data.schema)
+    np.testing.assert_array_equal(again.x, data.x)
+    assert again.y.tolist() == data.y.tolist()
+
+
 def test_writing_is_all_or_nothing(tmp_path):
     target = tmp_path / "a.csv"
     target.write_text("before")

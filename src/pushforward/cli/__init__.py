@@ -77,5 +77,6 @@ def main(arguments: list[str] | None = None) -> None:
         except Exception as error:
             if not hasattr(error, "format_message"):  # not one of the parser's own
                 raise
-            code[0] = report(2, error.format_message())
+            message = error.format_message()
+            code[0] = report(2, message) if message else 2  # the help was shown instead
     sys.exit(code[0])

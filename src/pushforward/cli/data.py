@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import UsageError
 from .application import ConditionColumn, Json, Seed, Source, app, show
 
 
@@ -23,6 +24,8 @@ def data(
     """List the built-in data sets, describe one, or write it to a file."""
     from ..data import datasets, reading
 
+    if name is None and out is not None:
+        raise UsageError(f"name the data set to write to {out}")
     if name is None:
         sets = {key: datasets.describe(key) for key in datasets.names()}
         show(sets, as_json, "\n".join(f"{key:16} {text}" for key, text in sets.items()))

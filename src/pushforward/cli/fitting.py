@@ -24,7 +24,7 @@ def fit(
         typer.Option("--family", "-f", help="See `families`.", show_default="flow_matching"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="RUN", help="A new run folder.")
+        str | None, typer.Option("--out", "-o", metavar="RUN", help="A new run folder.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run.")
@@ -56,8 +56,12 @@ def fit(
         raise UsageError("name a new run folder with --out RUN, or an old one with --resume RUN")
     if steps is not None and minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
+    if out == "":
+        raise UsageError("--out names no folder")
     if data is None and resume is None:
         raise UsageError("there is nothing to fit: name a data set or a file")
+    from ..families import builder
+    from ..fitting import DEFAULT
     from ..fitting import fit as run
     from ..fitting.running import COMPLETE
 
@@ -73,10 +77,10 @@ def fit(
         seed=seed,
         device=device,
         precision=precision,
-        out=out or resume,
+        out=resume if out is None else out,
         resume=resume is not None,
         progress=not quiet,
-        **settings(set_, run),
+        **settings(set_, run, builder(DEFAULT if family is None else family)),
     )
     folder, config = out or resume, model.config
     last = model.history[-1] if model.history else {}
@@ -96,7 +100,7 @@ def fit(
 @app.command()
 def compare(
     data: Source,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For the report.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="For the report.")],
     families: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall time per family and seed.")] = None,
     total_minutes: Annotated[float | None, typer.Option(help="Wall time of everything.")] = None,
@@ -126,6 +130,6 @@ def compare(
         overwrite=overwrite,
         progress=not quiet,
     )
-    show(result.to_json(), as_json, f"{result.text()}\nreport: {out / 'report.html'}")
+    show(result.to_json(), as_json, f"{result.text()}\nreport: {Path(out) / 'report.html'}")
     if failure := result.failure():
         raise failure

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import UsageError
+from ..options import kinds
 
 
 def literal(text: str) -> Any:
@@ -23,13 +24,18 @@ def literal(text: str) -> Any:
     return text
 
 
-def settings(pairs: list[str] | None, call: Callable[..., Any]) -> dict[str, Any]:
+def settings(
+    pairs: list[str] | None, call: Callable[..., Any], target: Callable[..., Any] | None = None
+) -> dict[str, Any]:
     """Options from ``key=value`` words, for a function that has other arguments as well.
+
+    What ``target`` takes as a word stays one, though it may look like numbers.
 
     Raises:
         UsageError: If a word is no such pair, or names an argument that has a place of its own.
     """
     taken = inspect.signature(call).parameters
+    hints = kinds(target) if target else {}
     options: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
@@ -39,7 +45,8 @@ def settings(pairs: list[str] | None, call: Callable[..., Any]) -> dict[str, Any
             raise UsageError(f"--set gives {name} twice")
         if name in taken and taken[name].kind is not inspect.Parameter.VAR_KEYWORD:
             raise UsageError(f"--set {name} is no option of the family; is there a --{name}?")
-        options[name] = literal(value)
+        types, typed = hints.get(name, ()), literal(value)
+        options[name] = value if str in types and type(typed) not in types else typed
     return options
 
 

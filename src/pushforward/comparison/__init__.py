@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from ..fitted import FittedModel
 from ..fitting import fit
 from ..model import Likelihood
 from ..options import positive
-from ..places import choose_device, seeded
+from ..places import choose_device, folder_of, seeded
 from ..progress import Interrupted, Update, bar
 from .leaderboard import PRIMARY, Comparison, Entry
 
@@ -94,6 +95,8 @@ def compare(
     refuse_place(out, overwrite)
     choose_device(device)
     chosen = ordered() if families is None else [registry.key(f) for f in families]
+    if len(set(chosen)) < len(chosen):
+        raise UsageError(f"families are {', '.join(chosen)[:100]}; name each once")
     samples = reading.read(x, y=y, condition=condition, bounds=reading.ends(bounds))
     if len(samples.x) < FEWEST:
         raise DataError(
@@ -167,10 +170,14 @@ def refuse_place(out: str | Path | None, overwrite: bool) -> None:
     """Refuse a place where no report can be written."""
     if out is None:
         return
-    if Path(out).exists() and not Path(out).is_dir():
-        raise FolderInUse(f"{out} is a file; name a folder for the report")
-    if not os.access(existing(Path(out)), os.W_OK | os.X_OK):
-        raise DiskError(f"cannot write to {out}; name another folder")
+    folder = folder_of(out).absolute()
+    if not next(p for p in (folder, *folder.parents) if os.path.lexists(p)).is_dir():
+        raise FolderInUse(f"{out} is a file or below one; name a folder for the report")
+    try:
+        with tempfile.TemporaryDirectory(dir=existing(folder)):
+            pass  # what permissions say is not always true
+    except OSError as error:
+        raise DiskError(f"cannot write to {out}; name another folder") from error
     if not overwrite and (Path(out) / "report.html").exists():
         raise FolderInUse(f"{out} holds a report already; use --overwrite or another folder")
 

@@ -49,7 +49,7 @@ def read(path: Path) -> Raw:
         DataError: If it is not what its extension says, or is broken.
         Unsafe: If reading it could run code or exhaust the memory.
     """
-    name, suffix = show(path.name or path), path.suffix.lower()
+    name, suffix = show(path.name or path.absolute()), path.suffix.lower()
     try:
         if not path.exists():
             raise MissingFile(f"{show(path, 150)}: no such file")

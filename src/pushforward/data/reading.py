@@ -1,6 +1,6 @@
 """Raw data in: read a source, say everything that is wrong with it, describe it by a schema."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from ..errors import DataError, UsageError
 from .checks import Problem, constant, in_data, in_numbers, marked
 from .condition import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
-from .sources import TABLES, Cells, Raw, absent, any_entry, as_vector, listing, raw, show
+from .sources import TABLES, Cells, Raw, absent, any_entry, as_vector, listing, named, raw, show
 from .writing import as_table, writable, write
 
 __all__ = ["Problem", "Samples", "as_table", "problems", "read", "read_as", "writable", "write"]
@@ -73,7 +73,7 @@ def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
         DataError: If the data or the conditions are not of the kind that was fitted.
         UsageError: If ``y`` is given but the model was fitted without a condition.
     """
-    data = raw(source)
+    data = named(raw(source), schema.known)
     name = None if schema.condition is None else schema.condition.column
     if y is not None:
         y = as_vector(y)
@@ -140,6 +140,8 @@ def _take(data: Raw, y: Any, condition: str | None) -> tuple[Raw, Cells | None]:
         return data, _beside(data, "y", as_vector(y))
     if condition is None:
         return data, None
+    if not isinstance(condition, str):
+        raise UsageError(f"condition is {show(condition)}; give the name of a column as text")
     for cells in data.cells:
         if str(cells.name) == condition and len(data.shape) == 1:
             rest = tuple(c for c in data.cells if str(c.name) != condition)
@@ -171,6 +173,9 @@ def _in_condition(given: Cells) -> list[Problem]:
     if given.values.dtype.kind not in "OUS" or given.values.ndim > 1:
         return list(in_numbers(given))
     missing = list(marked(given, "missing", given.missing, "remove or fill them"))
+    if not all(isinstance(v, Hashable) for v in given.values.flat):
+        remedy = "give one class or number for each datum"
+        return [*missing, Problem(str(given.name), "objects", len(given.values), (), remedy)]
     count = len({str(v) for v in given.values})
     if not missing and count > MANY_CLASSES:
         return [Problem(str(given.name), "classes", count, (), "group them")]

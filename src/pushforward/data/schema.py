@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DataError, NumericalError, UsageError
 from .checks import EXACT, Problem, in_numbers, marked
 from .condition import Condition
-from .sources import KINDS, TABLES, Cells, Raw, assemble, listing, raw
+from .sources import KINDS, TABLES, Cells, Raw, assemble, listing, named, raw
 from .strict import parse
 
 Bound = float | None
@@ -94,6 +94,11 @@ class Schema:
     def condition_length(self) -> int:
         """The length of the condition vector, 0 for none."""
         return 0 if self.condition is None else 1 + self.condition.length
+
+    @property
+    def known(self) -> set[str]:
+        """The names of the columns and of the condition."""
+        return {*self.names, str(self.condition and self.condition.column)}
 
     def encode(self, y: Any, n: int | None = None) -> np.ndarray:
         """Turn raw conditions into vectors; None gives zeros, which say that nothing is known.
@@ -179,7 +184,7 @@ class Schema:
         return Raw(data.kind, data.name, self.event, tuple(cells)).stack()
 
     def _by_name(self, data: Raw) -> tuple[Cells, ...]:
-        have = {str(c.name): c for c in data.cells}
+        have = {str(c.name): c for c in named(data, self.known).cells}
         if self.condition is not None and self.condition.column not in self.names:
             have.pop(str(self.condition.column), None)
         lacking = [n for n in self.names if n not in have]

@@ -6,8 +6,8 @@ not loaded are never imported: a frame is recognised by the module of its class.
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,6 +223,16 @@ def of_arrow(table: Any, name: str, *, extra: Mapping[str, np.ndarray] | None = 
         for header, column in zip(table.column_names, table.columns, strict=True)
     )
     return Raw("table", name, (len(cells),), cells, extra=extra or {})
+
+
+def named(data: Raw, known: Collection[str]) -> Raw:
+    """A table whose columns have lost the apostrophe that makes a name inert in a CSV file."""
+
+    def plain(name: str | int) -> str | int:
+        bare = str(name)[1:]
+        return bare if f"'{bare}" == name and name not in known and bare in known else name
+
+    return replace(data, cells=tuple(c._replace(name=plain(c.name)) for c in data.cells))
 
 
 def _arrow_cells(column: Any, name: str) -> Cells:

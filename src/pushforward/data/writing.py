@@ -78,6 +78,7 @@ def _write_csv(restored: Any) -> Write:
         elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             text = pa.array([_inert(v) for v in column.to_pylist()], pa.string())
             table = table.set_column(j, table.column_names[j], text)
+    table = table.rename_columns([_inert(name) for name in table.column_names])
     return lambda file: csv.write_csv(table, file)
 
 

@@ -31,8 +31,8 @@ def key(name: str) -> str:
     Raises:
         UsageError: If there is no such family.
     """
-    known = name.replace("-", "_").lower()
-    if known not in names():
+    known = name.replace("-", "_").lower() if isinstance(name, str) else None
+    if known is None or known not in names():
         raise UsageError(f"no family is called {name!r}; choose from {', '.join(names())}")
     return known
 

@@ -39,6 +39,7 @@ from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
 
 FEW = 4  # entries up to which laws may be of any shape
+ORDERINGS = 64  # the most orders that are averaged
 ENOUGH = 100  # effective sample size below which a user is told
 Sizes = tuple[int, int, int, float]  # orders, width, depth, dropout
 
@@ -233,9 +234,12 @@ def build(
         dropout: The share of units hidden in training; by default chosen from the data.
 
     Raises:
-        UsageError: If ``order`` is no order of the entries.
+        UsageError: If ``order`` is no order of the entries, or there are too many.
     """
     d = math.prod(event.shape)
+    if orderings > ORDERINGS:
+        raise UsageError(f"orderings is {orderings}; each costs a pass: at most {ORDERINGS}")
+    orderings = min(orderings, math.factorial(min(d, ORDERINGS)))  # there are no more
     law = law_of(event.levels, components, d)
     make, (several, units, layers, hidden), recipe = network(event)
     net = make(

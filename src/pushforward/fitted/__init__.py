@@ -1,6 +1,8 @@
 """Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from ..data import transforms
 from ..data.schema import Schema
 from ..errors import DataError, FolderInUse, UsageError
 from ..model import Event, GenerativeModel, Likelihood
-from ..places import at_home, choose_device
+from ..places import at_home, choose_device, folder_of
 from . import anomaly, latents, mapping, sampling, scoring
 from .alarms import alarms as ringing
 
@@ -110,7 +112,7 @@ class FittedModel:
         """The condition vectors of ``n`` data; drawn from those seen in training if unknown."""
         if not self.schema.condition_length:
             if y is not None:
-                raise UsageError("the model was fitted without conditions: leave y out")
+                raise UsageError("the model was fitted without a condition: give none")
             return None
         if y is not None:
             return self.schema.encode(y, n)
@@ -248,7 +250,7 @@ class FittedModel:
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` and the command line read."""
-        folder = Path(folder)
+        folder = folder_of(folder)
         with checkpoint.lock(folder):
             if checkpoint.checkpoints(folder):
                 raise FolderInUse(f"{folder} holds a run already; choose another folder")
@@ -263,16 +265,37 @@ class FittedModel:
 
 
 def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
-    """A model with fresh weights as a configuration describes it."""
-    event = config["event"]
-    model = families.build(
-        config["family"], Event(tuple(event[0]), *event[1:]), **config["options"]
-    ).eval()
+    """A model with fresh weights as a configuration describes it.
+
+    Raises:
+        DataError: If it is not that of a model of such data.
+    """
+    shape, condition, levels, size = config["event"]
+    if (tuple(shape), condition, levels) != (schema.event, schema.condition_length, schema.levels):
+        raise DataError("the configuration and the schema describe different data")
+    event = Event(schema.event, condition, levels, size)
+    model = families.build(config["family"], event, **config["options"]).eval()
     if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
         mapping.ability(model, "start_from", "cannot start from data")(
             torch.zeros(origin["rows"], *model.event_shape)
         )
     return FittedModel(model, transforms.Chain.from_json(config["transform"]), schema, config)
+
+
+@contextlib.contextmanager
+def understood(folder: Path | None) -> Iterator[None]:
+    """Say of a run folder that it cannot be used, whatever in it has been changed.
+
+    Raises:
+        DataError: In place of what a malformed file has led to.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise DataError(f"{folder} does not describe a model of this version: {why}") from error
 
 
 def load(folder: str | Path, *, device: str = "auto") -> FittedModel:
@@ -282,14 +305,19 @@ def load(folder: str | Path, *, device: str = "auto") -> FittedModel:
         MissingFile: If the folder does not exist.
         DataError: If no checkpoint in it is whole.
     """
-    plain, tensors, history = checkpoint.load(Path(folder))
-    try:
-        fitted = assemble(plain["config"], Schema.from_json(plain["schema"]))
+    folder = folder_of(folder)
+    plain, tensors, history = checkpoint.load(folder)
+    with understood(folder):
+        schema = Schema.from_json(plain["schema"])
+        schema.restore(np.zeros((0, *schema.event)), np.zeros((0, schema.condition_length)))
+        fitted = assemble(plain["config"], schema)
         best = tensors.get("best") or tensors.get("ema") or tensors["model"]
-        fitted.model.load_state_dict(best)
-    except (KeyError, TypeError, RuntimeError) as error:
-        why = str(error).splitlines()[0][:120]
-        raise DataError(f"{folder} does not describe a model of this version: {why}") from error
+        if any(v.isnan().any() for v in best.values()):
+            raise DataError(f"{folder} holds weights that are not numbers; fit again")
+        try:
+            fitted.model.load_state_dict(best)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
     fitted.history = history
     fitted.model.to(choose_device(device))
     return fitted

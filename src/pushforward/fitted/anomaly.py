@@ -88,7 +88,7 @@ def measure(fitted: "FittedModel", y: Any, method: str, seed: int) -> Measure:
         UsageError: If there is no such method.
         NoLikelihood: If the family has no density.
     """
-    if method not in SCORES:
+    if not isinstance(method, str) or method not in SCORES:
         raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
     return SCORES[method](fitted, y, seed)
 
@@ -126,7 +126,7 @@ def flag(
         method: One of `SCORES`.
         seed: Of what is random.
     """
-    if not 0 < rate < 1:
+    if not isinstance(rate, int | float | np.number) or not 0 < rate < 1:
         raise UsageError(f"the rate of flags is {rate}; it lies between 0 and 1, for instance 0.01")
     data = reading.read_as(x, fitted.schema, y=y)
     scores = measure(fitted, data.y, method, seed)

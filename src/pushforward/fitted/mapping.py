@@ -136,7 +136,7 @@ def known(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
         return None
     if y is None:
         raise DataError(
-            "the model was fitted with a condition: give y, or the data with its column"
+            "the model was fitted with a condition: name it, or give the data with its column"
         )
     return fitted.vectors(fitted.schema.encode(y, n))
 

@@ -21,7 +21,8 @@ def draw(
     fitted: "FittedModel", n: int, y: Any, given: Any, seed: int | None, options: dict[str, Any]
 ) -> Drawn:
     """``n`` data as float64 with shape ``(n, *event)``, and their condition vectors."""
-    if isinstance(n, bool) or n < 0 or int(n) != n:
+    number = isinstance(n, int | float | np.number) and not isinstance(n, bool)
+    if not number or not 0 <= n < math.inf or n % 1:
         raise UsageError(f"n is {n}; ask for a whole number of samples")
     demand(32 * n * math.prod(fitted.model.event_shape), f"n={n}", "draw them in parts")
     if given is not None:

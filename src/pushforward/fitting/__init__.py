@@ -11,8 +11,9 @@ from ..checkpoint import Checkpoint
 from ..data import reading
 from ..data.reading import Samples
 from ..errors import FolderInUse, UsageError
-from ..fitted import FittedModel
-from ..places import choose_device, seeded
+from ..fitted import FittedModel, understood
+from ..options import positive
+from ..places import choose_device, folder_of, seeded
 from ..progress import Update, bar
 from .companions import Companions, companions, found_again
 from .running import Run
@@ -69,17 +70,21 @@ def fit(
         UsageError: If an option does not exist or has no sense.
         NumericalError: If a loss is not finite; the last good checkpoint is named.
     """
-    started, folder = time.monotonic(), None if out is None else Path(out)
+    started, folder = time.monotonic(), None if out is None else folder_of(out)
+    positive("save_seconds", save_seconds)
     bounds = reading.ends(bounds)
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeded(seed or 0, choose_device(device)))
         if resume:
-            kept = {"family": family and families.key(family), "seed": seed, "bounds": bounds}
-            kept |= {"precision": precision}
+            kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
+            kept |= {"seed": seed, "bounds": bounds, "precision": precision}
             found = reopened(folder, kept | {"minutes": minutes} | options, stack)
             company = found_again(found.plain["config"], teacher, source)
             samples = data_again(x, y, condition, found.plain["config"], company)
-            run = Run.resumed(samples, found, device, steps, company)
+            with understood(folder):
+                run = Run.resumed(samples, found, device, steps, company)
+            if steps is not None and steps < run.trainer.count:
+                raise UsageError(f"the run has {run.trainer.count} steps behind it; give more")
         else:
             refuse_nothing(x, folder)
             company = companions(teacher, source)
@@ -87,7 +92,7 @@ def fit(
             place = str(x) if isinstance(x, str | Path) else None
             extra = {"source": place, "condition": condition, "bounds": bounds, "seed": seed or 0}
             extra |= {"precision": precision or "float32"}
-            key = families.key(family or DEFAULT)
+            key = families.key(DEFAULT if family is None else family)
             run = Run.fresh(samples, key, options, steps, minutes, device, extra, company)
             if folder is not None:  # only now: whatever was wrong has left no trace
                 stack.enter_context(checkpoint.lock(folder))

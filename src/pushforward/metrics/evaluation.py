@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from ..options import seed as check_seed
 from . import classifier, modes
 from .catalogue import Metric, defaults, metric
 from .estimate import GROUPS, Estimate, interval
@@ -48,6 +49,7 @@ def evaluate(
         UsageError: If a metric does not exist or lacks what it needs.
         DataError: If rows are not finite numbers, too few, of different widths or value ranges.
     """
+    check_seed(seed)
     seed %= 2**32  # scikit-learn takes no larger one
     for name in metrics or ():
         metric(name)

@@ -7,11 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ..errors import UsageError
 from ..fitted import FittedModel
 from . import output, panels, probes, style, words
 
-FORMATS = (".png", ".svg", ".pdf")
 ROWS = 2000
 DEPTH = 8.0  # nats below the highest density that a map shows
 Part = Figure | SubFigure
@@ -29,9 +27,7 @@ def plot_run(fitted: FittedModel, path: Path, *, seed: int = 0) -> Path:
         UsageError: If the format is none of these.
         DiskError: If the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path.name} names no figure; end it in {words.listing(FORMATS, 'or')}")
+    path = output.figure(path)
     parts = page(fitted, seed)
     with style.styled():
         engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)

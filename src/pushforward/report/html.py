@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 
 from .. import __version__, families, metrics
+from ..checkpoint import disk
 from ..comparison.leaderboard import PRIMARY, Comparison
 from ..metrics.estimate import Estimate
 from . import alarms, output, plates, words
@@ -27,7 +28,10 @@ def write(comparison: Comparison, folder: Path) -> Path:
     Raises:
         DiskError: If it cannot be written; an old report is then untouched.
     """
-    return output.replace(Path(folder) / "report.html", render(comparison).encode())
+    folder = Path(folder)
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return output.replace(folder / "report.html", render(comparison).encode())
 
 
 def render(comparison: Comparison) -> str:

@@ -17,7 +17,6 @@ from ..fitted import FittedModel
 from ..fitted.latents import lattice
 from ..theory.bounds import ACTIVE
 from . import output, panels, probes, style, words
-from .figures import FORMATS
 
 ROWS = 4000  # data that are encoded
 SIDE = 12  # images along a side of the lattice
@@ -63,9 +62,7 @@ def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = Non
         UsageError: If the format is none of these, the family has no latents, or there are no data.
         DiskError: If the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path.name} names no figure; end it in {words.listing(FORMATS, 'or')}")
+    path = output.figure(path)
     found = encode(fitted, data, y)
     parts: list[Draw] = [partial(scatter, found=found), *decodings(fitted, found)]
     with style.styled():

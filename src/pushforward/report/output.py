@@ -5,7 +5,25 @@ import os
 import tempfile
 from pathlib import Path
 
-from ..errors import DiskError
+from ..errors import DiskError, UsageError
+from . import words
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def figure(path: str | Path) -> Path:
+    """Where a figure can be written, checked before it is drawn.
+
+    Raises:
+        UsageError: If the format is none of those known.
+        DiskError: If the folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path.name} names no figure; end it in {words.listing(FORMATS, 'or')}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DiskError(f"cannot write {path}: its folder must exist and be writable")
+    return path
 
 
 def replace(path: Path, data: bytes) -> Path:
@@ -16,7 +34,6 @@ def replace(path: Path, data: bytes) -> Path:
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
