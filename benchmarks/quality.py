@@ -1,4 +1,4 @@
-"""How good the defaults are, beside floors: ``python benchmarks/numbers.py [SECTION ...]``.
+"""How good the defaults are, beside floors: ``python benchmarks/quality.py [SECTION ...]``.
 
 Sections: density (gap to the exact entropy in the plane), modes (the ring of eight narrow modes),
 digits (bits an entry of held-out digits), steps (few-step samplers against flow matching). Each
@@ -132,7 +132,7 @@ SECTIONS: dict[str, Callable[[range], Iterator[Row]]] = {
 
 def record(name: str, text: str) -> None:
     """Put a section's table into the page, in place of its old one."""
-    page = PAGE.read_text() if PAGE.exists() else "# Numbers\n\nWritten by benchmarks/numbers.py.\n"
+    page = PAGE.read_text() if PAGE.exists() else "# Numbers\n\nWritten by benchmarks/quality.py.\n"
     block = f"<!-- {name} -->\n{text}\n<!-- end of {name} -->"
     pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
     if re.search(pattern, page, flags=re.S):
