@@ -35,7 +35,7 @@ def data() -> Tensor:
 def fitting(family: str, **options: Any) -> Fit:
     """A fit in progress, as `fit` makes it."""
     samples = reading.read(data().numpy())
-    extra = {"source": None, "condition": None, "bounds": None, "seed": 0}
+    extra = {"source": None, "condition": None, "bounds": None, "seed": 0, "precision": "float32"}
     options = {"batch": BATCH, "lr": RATE} | options
     fit = Fit.fresh(samples, family, options, 6000, None, "cpu", extra)
     fit.validation, fit.trainer.count = None, 6000
