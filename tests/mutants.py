@@ -424,7 +424,7 @@ MUTANTS = [
     ),
     Mutant(
         "theory/completion.py",
-        "log_w = log_w - sum_event((x_s - mean).square() * known) / (2 * size**2)",
+        "log_w = log_w - sum_event(torch.where(known, x_s - mean, 0.0).square()) / (2 * size**2)",
         "log_w = log_w * 1",
         "theory/test_completion.py",
         "particle_filter_draws",
@@ -452,7 +452,7 @@ MUTANTS = [
         "masses or averaged",
     ),
     Mutant(
-        "families/autoregressive.py",
+        "networks/entries.py",
         "(x - h[..., 0]) * (-log_s).exp()) - log_s",
         "(x - h[..., 0]) * (-log_s).exp())",
         "families/test_autoregressive.py",

@@ -159,7 +159,10 @@ class GenerativeModel(nn.Module, abc.ABC):
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers on the device and in the precision of the model."""
-        like = next(v for v in self.state_dict(keep_vars=True).values() if v.is_floating_point())
+        like = next(self.parameters(), None)
+        if like is None:  # collecting a state takes as long as a small network
+            state = self.state_dict(keep_vars=True).values()
+            like = next(v for v in state if v.is_floating_point())
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
 
 

@@ -126,7 +126,8 @@ class FlowMatching(Diffusion):
             rows = torch.randint(PAIRS, (len(x),), device=x.device)
             made, z, c = self.pool
             return made[rows], z[rows], None if c is None else c[rows]
-        x, eps = self.coupling(x, self.start(len(x)).to(x), c)
+        start = self.start(len(x)).to(x) if len(self.source) else torch.randn_like(x)
+        x, eps = self.coupling(x, start, c)
         return x, eps, c
 
     @torch.no_grad()
