@@ -298,6 +298,7 @@ def make_files(folder: Path) -> None:
     (folder / "junk.parquet").write_bytes(b"PAR1" + rng.bytes(200) + b"PAR1")
     (folder / "junk.npy").write_bytes(rng.bytes(300))
     (folder / "pickle.npy").write_bytes(b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00]\x94K\x01a.")
+    # only a pickle can hold objects: what reading must refuse
     np.save(folder / "object.npy", np.array([{}, 1], dtype=object), allow_pickle=True)
     np.save(folder / "complex.npy", good + 1j)
     np.save(folder / "strings.npy", np.array(["a", "b"]))

@@ -160,6 +160,7 @@ FILES = {
     "junk.npy": (b"hello, world", DataError, "NumPy"),
     "pickle.npy": (PICKLE, Unsafe, "pickle"),
     "old_pickle.npy": (pickle.dumps(Canary(), protocol=0), Unsafe, "pickle"),
+    # arrays of objects hold pickles, which reading must refuse
     "objects.npy": (npy(OBJECTS, allow_pickle=True), Unsafe, "objects"),
     "cut.npy": (npy(NUMBERS)[:-100], DataError, "cut short"),
     "magic.npy": (b"\x93NUMPY", DataError, "NumPy"),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, stratified
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, guides
-from ..networks.mlp import TimeMLP, waves_for
+from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory import ode, paths
 from ..theory.consistency import Teacher, boundary, levels, multistep, stops
@@ -205,9 +205,7 @@ def build(
     if last < first:
         raise UsageError(f"last is {last}; it must be at least first, {first}")
     guides(guidance, event.condition > 0)
-    net = TimeMLP(
-        event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)
-    )
+    net = TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves)
     return Consistency(
         net,
         event.shape,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, recipe_for, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, Likelihood
-from ..networks.mlp import TimeMLP, waves_for
+from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory import predictions, samplers, tables
 from ..theory.predictions import Prediction
@@ -219,9 +219,12 @@ def build(
         event.condition,
         width=width_for(event.shape, width),
         depth=depth,
-        waves=waves_for(event.shape, waves),
+        waves=waves,
     )
-    model = DDPM(
+    recipe = recipe_for(event.size)
+    if weight == "vlb":  # in nats its gradient is that many times longer
+        recipe = recipe._replace(clip=10.0 * chain)
+    return DDPM(
         network(),
         event.shape,
         path=tables.DDPM(betas(chain)),
@@ -231,8 +234,5 @@ def build(
         sampler=samplers.by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,
+        recipe=recipe,
     )
-    model.recipe = recipe_for(event.size)
-    if weight == "vlb":  # in nats its gradient is that many times longer
-        model.recipe = model.recipe._replace(clip=10.0 * chain)
-    return model

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion import Diffusion, recipe_for
 from ..model import Event
-from ..networks.mlp import TimeMLP, waves_for
+from ..networks.mlp import TimeMLP
 from ..theory import paths, predictions, samplers
 
 
@@ -64,9 +64,7 @@ def build(
         unconditional: How often the condition is hidden in training, for guidance.
     """
     path = paths.EDM(sigma_max, sigma_min, rho)
-    net = TimeMLP(
-        event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)
-    )
+    net = TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves)
     return EDM(
         net,
         event.shape,

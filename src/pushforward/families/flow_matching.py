@@ -21,7 +21,7 @@ from ..diffusion import Diffusion, recipe_for, width_for
 from ..errors import NoLikelihood, UsageError
 from ..generators import forked, sow
 from ..model import Event, GenerativeModel, Likelihood
-from ..networks.mlp import TimeMLP, waves_for
+from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
 from ..theory.couplings import (
@@ -213,7 +213,7 @@ def build(
             event.condition,
             width=width_for(event.shape, width),
             depth=depth,
-            waves=waves_for(event.shape, waves),
+            waves=waves,
         ),
         event.shape,
         path=Blurred(scales, sigma_min) if sigma_min else scales,

@@ -24,7 +24,7 @@ from torch.func import jvp
 
 from ..diffusion import stratified
 from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
-from ..networks.mlp import TimeMLP, waves_for
+from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory.energy import energy_score
 from ..theory.paths import Linear
@@ -181,7 +181,7 @@ def build(
         event.condition,
         width=width,
         depth=depth,
-        waves=waves_for(event.shape, waves),
+        waves=waves,
         spans=True,
     )
     return MeanFlow(

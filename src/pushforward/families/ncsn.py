@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..model import Event, Recipe
-from ..networks.mlp import TimeMLP, waves_for
+from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
 from ..theory.paths import Geometric
@@ -161,9 +161,7 @@ def build(
         sampler: The default sampler.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    net = TimeMLP(
-        event.shape, event.condition, width=width, depth=depth, waves=waves_for(event.shape, waves)
-    )
+    net = TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves)
     return NCSN(
         net,
         event.shape,

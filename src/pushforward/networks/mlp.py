@@ -112,7 +112,7 @@ class TimeMLP(nn.Module):
         condition: The length of ``c``, 0 for none.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random waves of the data, 0 for none.
+        waves: Random waves of the data, 0 for none, None to choose (`waves_for`).
         frequencies: Fourier features of time.
         spans: Whether there is a second time.
     """
@@ -126,14 +126,14 @@ class TimeMLP(nn.Module):
         *,
         width: int = 128,
         depth: int = 3,
-        waves: int = 0,
+        waves: int | None = 0,
         frequencies: int = 8,
         spans: bool = False,
     ) -> None:
         super().__init__()
         d = math.prod(event_shape)
         self.register_buffer("omega", math.pi * torch.arange(1.0, frequencies + 1))
-        self.waves = Waves(d, waves, SHARPEST)
+        self.waves = Waves(d, waves_for(event_shape, waves), SHARPEST)
         self.data = nn.Linear(self.waves.width, width)
         self.time = nn.Linear(2 * frequencies, width, bias=False)
         self.condition = nn.Linear(condition, width, bias=False) if condition else None

@@ -8,7 +8,6 @@ by importance resampling, and a model that can only be sampled by a kernel on th
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,21 +18,6 @@ from .denoisers import Denoiser
 from .samplers import Step, plan
 
 FEW = 10  # effective particles below which a user is told
-
-
-class Kernel(NamedTuple):
-    """A Gaussian reverse step: its mean, and its deviation, 0 where it ends at data."""
-
-    mean: Tensor
-    size: float
-
-
-def reverse(step: Step, x_t: Data) -> Kernel:
-    """The step of `samplers.ddpm` whose variance is halfway between its two limits."""
-    estimate = step.now(x_t)
-    ratio = step.alpha_t / step.alpha_s * step.sigma_s / step.sigma_t
-    mean = torch.add(step.alpha_s * estimate.x, estimate.eps, alpha=step.sigma_s * ratio)
-    return Kernel(mean, math.sqrt(step.sigma_t * step.sigma_s * max(1 - ratio**2, 0.0)))
 
 
 def noised(x: Data, steps: list[Step]) -> list[Tensor]:
@@ -79,10 +63,10 @@ def particle_filter(
     x_t, log_w = torch.where(known, paths[0], x_t), x.new_zeros(n)
     least = float(n)
     for step, x_s in zip(steps, paths[1:]):
-        mean, size = reverse(step, x_t)
+        mean, size = step.ancestral(step.now(x_t), 0.5)  # halfway between the two limits
         if size:
             log_w = log_w - sum_event(torch.where(known, x_s - mean, 0.0).square()) / (2 * size**2)
-        x_t = torch.where(known, x_s, torch.add(mean, torch.randn_like(mean), alpha=size))
+        x_t = torch.where(known, x_s, mean + size * torch.randn_like(mean))
         size = effective(log_w)
         least = min(least, size)
         if math.isnan(size):  # no particle has a weight

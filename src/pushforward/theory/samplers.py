@@ -62,12 +62,8 @@ def ddpm(
     for step in plan(denoiser, x, times, c):
         estimate = step.now(x)
         v = variance(x, x.new_tensor(step.t), c) if callable(variance) else variance
-        ratio = step.alpha_t / step.alpha_s * step.sigma_s / step.sigma_t
-        # mu-tilde in terms of both posterior means: alpha_s x + sigma_s ratio eps
-        x = torch.add(step.alpha_s * estimate.x, estimate.eps, alpha=step.sigma_s * ratio)
+        x, size = step.ancestral(estimate, v)
         if step.sigma_s:
-            deviation = math.sqrt(max(1 - ratio**2, 0.0))
-            size = step.sigma_t**v * step.sigma_s ** (1 - v) * deviation
             x = x + size * torch.randn_like(x)
         yield x
 

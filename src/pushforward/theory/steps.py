@@ -62,6 +62,20 @@ class Step(NamedTuple):
             x = torch.add(x, torch.randn_like(x), alpha=self.sigma_s * math.sqrt(tau))
         return x
 
+    def ancestral(
+        self, estimate: Estimate, variance: float | Tensor = 0.0
+    ) -> tuple[Tensor, float | Tensor]:
+        r"""The mean :math:`\tilde\mu_s(x_t, \hat x)` of the reverse step, and its deviation.
+
+        The latter is :math:`\beta^{v/2}\tilde\beta^{(1-v)/2}` as in `samplers.ddpm`, v `variance`,
+        and 0 in the step that ends at data.
+        """
+        ratio = self.alpha_t / self.alpha_s * self.sigma_s / self.sigma_t
+        # mu-tilde in terms of both posterior means: alpha_s x + sigma_s ratio eps
+        mean = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=self.sigma_s * ratio)
+        deviation = math.sqrt(max(1 - ratio**2, 0.0)) if self.sigma_s else 0.0
+        return mean, self.sigma_t**variance * self.sigma_s ** (1 - variance) * deviation
+
 
 def plan(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> list[Step]:
     """The steps of a grid, its times rounded to the precision of the data first."""
