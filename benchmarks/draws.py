@@ -103,8 +103,8 @@ def draw_rows(family: str, n: int, plan: Plan, options: dict[str, Any], size: st
 
 
 def rows(plan: Plan, quick: bool) -> list[Row]:
-    """The small network, and the families' own unless it must be quick."""
-    shapes = {"3x64": SIZES["3x64"] | {"waves": 0}, "defaults": {}}
+    """The small network, and unless it must be quick the large one and the families' own."""
+    shapes = {size: net | {"waves": 0} for size, net in SIZES.items()} | {"defaults": {}}
     found = []
     for size, options in list(shapes.items())[: 1 if quick else None]:
         for n in (10_000, 256):

@@ -2,15 +2,16 @@
 
 Sections: density (gap to the exact entropy in the plane), modes (the ring of eight narrow modes),
 digits (bits an entry of held-out digits), steps (few-step samplers against flow matching). Each
-prints as it goes and writes its table into docs/numbers.md; ``--seeds 3`` repeats with other seeds.
+prints as it goes and writes its rows into docs/numbers.md, in place of those of the same data and
+family; ``--seeds 3`` repeats with other seeds, ``--families a,b`` measures only these.
 """
 
 import argparse
 import math
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from pushforward.model import Likelihood
 PAGE = Path(__file__).parent.parent / "docs" / "numbers.md"
 ROWS = 10_000
 DENSITIES = ["autoregressive", "normalizing_flow", "flow_matching", "ddpm", "edm", "cnf", "vae"]
-GAMES = ["gan", "wgan_gp"]
+MODES = ["flow_matching", "ddpm", "edm", "normalizing_flow", "gan", "wgan_gp"]
+FEW_STEPS = ["flow_matching", "consistency", "mean_flow"]
 Row = list[str]
 
 
@@ -35,13 +37,13 @@ def spread(values: list[float], digits: int = 4) -> str:
     return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
-def density(seeds: range) -> Iterator[Row]:
-    """KL(p || model) in nats: the only toy metric with an absolute zero."""
-    yield ["data", "entropy", "family", "gap", "standard error", "seconds"]
+def density(families: list[str], seeds: range) -> Iterator[Row]:
+    """KL(p || model) in nats, mean and deviation of the seeds: an absolute zero."""
+    yield ["data", "family", "entropy", "gap", "standard error", "seconds"]
     for name in ("lesson", "8gaussians", "moons", "checkerboard"):
         law = datasets.load(name)
         x = law.sample(ROWS, 123)
-        for family in DENSITIES:
+        for family in families:
             gaps, errors, began = [], [], time.monotonic()
             for seed in seeds:
                 model = fit(name, family, seed=seed, progress=False)
@@ -53,22 +55,22 @@ def density(seeds: range) -> Iterator[Row]:
             seconds = (time.monotonic() - began) / len(seeds)
             yield [
                 name,
-                f"{law.entropy:.4f}",
                 f"{family} ({model.likelihood})",
+                f"{law.entropy:.4f}",
                 spread(gaps),
                 f"{np.mean(errors):.4f}",
                 f"{seconds:.0f}",
             ]
 
 
-def modes(seeds: range) -> Iterator[Row]:
+def modes(families: list[str], seeds: range) -> Iterator[Row]:
     """VEEGAN's protocol: eight modes of deviation 0.01 on the unit circle, 2,500 samples."""
     yield ["family", "modes", "high quality %", "reverse KL"]
     angle = 2 * math.pi * np.arange(8) / 8
     centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     rng = np.random.default_rng(0)
     x = centres[rng.integers(0, 8, 50_000)] + 0.01 * rng.standard_normal((50_000, 2))
-    for family in ["flow_matching", "ddpm", "edm", "normalizing_flow", *GAMES]:
+    for family in families:
         found = []
         for seed in seeds:
             model = fit(x, family, seed=seed, progress=False)
@@ -81,12 +83,12 @@ def modes(seeds: range) -> Iterator[Row]:
         ]
 
 
-def digits(seeds: range) -> Iterator[Row]:
+def digits(families: list[str], seeds: range) -> Iterator[Row]:
     """Bits an entry on a stratified fifth: of the mass of a level, or its dequantised bound."""
     yield ["family", "kind", "bits/dim", "seconds"]
     data = datasets.load("digits")
     train, test = train_test_split(data.x, test_size=0.2, stratify=data.y, random_state=0)
-    for family in ["gaussian", "gaussian_mixture", "kde", *DENSITIES]:
+    for family in families:
         bits, began = [], time.monotonic()
         for seed in seeds:
             model = fit(train, family, seed=seed, progress=False)
@@ -97,7 +99,7 @@ def digits(seeds: range) -> Iterator[Row]:
         yield [family, kind, spread(bits, 3), f"{(time.monotonic() - began) / len(seeds):.0f}"]
 
 
-def steps(seeds: range) -> Iterator[Row]:
+def steps(families: list[str], seeds: range) -> Iterator[Row]:
     """Sliced W2 over that of two samples of the law, by evaluations of the network."""
     counts = [1, 2, 4, 16, 100]
     yield ["data", "family", *[f"NFE {k}" for k in counts]]
@@ -106,7 +108,7 @@ def steps(seeds: range) -> Iterator[Row]:
         floor = np.mean(
             [sliced_w2(law.sample(ROWS, 2 * k), law.sample(ROWS, 2 * k + 1)) for k in range(1, 9)]
         )
-        for family in ("flow_matching", "consistency", "mean_flow"):
+        for family in families:
             ratios: dict[int, list[float]] = {k: [] for k in counts}
             for seed in seeds:
                 model = fit(name, family, seed=seed, progress=False)
@@ -122,24 +124,44 @@ def steps(seeds: range) -> Iterator[Row]:
             yield [name, family, *[spread(ratios[k], 2) for k in counts]]
 
 
-SECTIONS: dict[str, Callable[[range], Iterator[Row]]] = {
-    "density": density,
-    "modes": modes,
-    "digits": digits,
-    "steps": steps,
+class Section(NamedTuple):
+    """What measures a table, the families in it, and how many leading cells name a row."""
+
+    measure: Callable[[list[str], range], Iterator[Row]]
+    families: list[str]
+    key: int
+
+
+SECTIONS = {
+    "density": Section(density, DENSITIES, 2),
+    "modes": Section(modes, MODES, 1),
+    "digits": Section(digits, ["gaussian", "gaussian_mixture", "kde", *DENSITIES], 1),
+    "steps": Section(steps, FEW_STEPS, 2),
 }
 
 
-def record(name: str, text: str) -> None:
-    """Put a section's table into the page, in place of its old one."""
+def line(row: Row) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(row)} |"
+
+
+def record(name: str, head: Row, row: Row) -> None:
+    """Put a row into the section's table, in place of the one with the same key."""
     page = PAGE.read_text() if PAGE.exists() else "# Numbers\n\nWritten by benchmarks/quality.py.\n"
-    block = f"<!-- {name} -->\n{text}\n<!-- end of {name} -->"
-    pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
-    if re.search(pattern, page, flags=re.S):
-        page = re.sub(pattern, lambda _: block, page, flags=re.S)
-    else:
-        page += f"\n## {name}\n\n{block}\n"
-    PAGE.write_text(page)
+    section = SECTIONS[name]
+    about = f"{section.measure.__doc__} One thread, torch {torch.__version__.split('+')[0]}."
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    if begin not in page:
+        page += f"\n## {name}\n\n{begin}{end}\n"
+    before, rest = page.split(begin)
+    old, after = rest.split(end)
+    rows = [r for r in old.splitlines() if r.startswith("| ")][1:]
+    same = line(row[: section.key])
+    rows = [line(row) if r.startswith(same) else r for r in rows]
+    if line(row) not in rows:
+        rows.append(line(row))
+    table = "\n".join([about, "", line(head), "|" + "---|" * len(head), *rows])
+    PAGE.write_text(f"{before}{begin}{table}{end}{after}")
 
 
 def main() -> None:
@@ -147,17 +169,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sections", nargs="*", help=", ".join(SECTIONS))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--families", type=lambda text: text.split(","))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     for name in chosen.sections or SECTIONS:
-        rows = []
-        for row in SECTIONS[name](range(chosen.seeds)):
+        section = SECTIONS[name]
+        wanted = [f for f in section.families if f in (chosen.families or section.families)]
+        found = section.measure(wanted, range(chosen.seeds))
+        head = next(found)
+        print(" | ".join(head), flush=True)
+        for row in found:
             print(" | ".join(row), flush=True)
-            rows.append(f"| {' | '.join(row)} |")
-        rows.insert(1, "|" + "---|" * rows[0].count(" | ") + "---|")
-        where = f"{chosen.seeds} seed(s), one thread, torch {torch.__version__}"
-        about = f"{SECTIONS[name].__doc__} {where}."
-        record(name, "\n".join([about, "", *rows]))
+            record(name, head, row)
 
 
 if __name__ == "__main__":
