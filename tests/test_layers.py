@@ -24,6 +24,7 @@ LAYERS = [
     {"metrics"},
     {"comparison"},
     {"report"},
+    {"lesson"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,68 @@
+"""Every claim comes out as on record, and not if the function under it is wrong."""
+
+import pytest
+from perturbing import perturbed
+
+from pushforward import lesson
+from pushforward.lesson.claims import Claim, Evidence, Number, Verdict, check, judge
+
+CLAIMS = {c.id: c for key in lesson.SECTIONS for c in lesson.section(key).claims}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_comes_out_as_on_record(name):
+    outcome = check(CLAIMS[name])
+    assert outcome.in_order, outcome.evidence
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_notices_that_the_function_under_it_is_wrong(name):
+    with perturbed(CLAIMS[name].function):
+        assert check(CLAIMS[name]).verdict is not CLAIMS[name].verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_measures_the_same_again(name):
+    claim = CLAIMS[name]
+    assert check(claim, 0).evidence == check(claim, 0).evidence
+
+
+def test_ids_are_unique_and_start_with_their_section():
+    every = [(key, c.id) for key in lesson.SECTIONS for c in lesson.section(key).claims]
+    assert len({name for _, name in every}) == len(every)
+    assert all(name.startswith(f"{key}.") for key, name in every)
+
+
+def test_only_claims_that_hold_need_no_correction():
+    for claim in CLAIMS.values():
+        assert bool(claim.right) == (claim.verdict is not Verdict.HOLDS), claim.id
+
+
+def claim(verdict: Verdict) -> Claim:
+    return Claim("1.1-x", "", verdict, lambda: Evidence([]), "")
+
+
+GOOD, BAD = Number("", 1.0, 1.0), Number("", 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "evidence", "verdict"),
+    [
+        (Verdict.HOLDS, Evidence([GOOD]), Verdict.HOLDS),
+        (Verdict.WRONG, Evidence([GOOD]), Verdict.HOLDS),
+        (Verdict.WRONG, Evidence([BAD], [GOOD]), Verdict.WRONG),
+        (Verdict.ONLY_IF, Evidence([GOOD, BAD], [GOOD]), Verdict.ONLY_IF),
+        (Verdict.HOLDS, Evidence([BAD], [GOOD]), Verdict.WRONG),
+        (Verdict.WRONG, Evidence([BAD], [BAD]), Verdict.UNEXPLAINED),
+        (Verdict.WRONG, Evidence([BAD]), Verdict.UNEXPLAINED),
+        (Verdict.WRONG, Evidence([], []), Verdict.UNEXPLAINED),
+    ],
+)
+def test_the_verdict_follows_from_the_numbers(recorded, evidence, verdict):
+    assert judge(claim(recorded), evidence) is verdict
+
+
+def test_a_number_that_is_not_one_never_agrees():
+    assert not Number("", float("nan"), 0.0, 1.0).agrees
+    assert Number("", 2.0, 3.0, 0.0, "<=").agrees and not Number("", 2.0, 3.0, 0.0, ">=").agrees
