@@ -47,15 +47,22 @@ class Samples:
 
 
 def read(
-    source: Any, *, y: Any = None, condition: str | None = None, bounds: Bounds | None = None
+    source: Any,
+    *,
+    y: Any = None,
+    condition: str | None = None,
+    bounds: Bounds | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Samples:
     """Read data that a model is to be fitted on.
 
     Arguments:
-        source: A built-in name, a .csv, .parquet, .npy or .npz file, an array or a frame.
+        source: A built-in name, a .csv, .parquet, .npy or .npz file, a folder of pictures, an array
+            or a frame.
         y: A condition for each datum.
         condition: The column to take as the condition instead; of a built-in set, "label".
         bounds: Open intervals that columns cannot leave, closed for whole numbers.
+        size: Height and width that the pictures of a folder get.
 
     Raises:
         DataError: If the data cannot be used; the message says where and what to do.
@@ -63,7 +70,7 @@ def read(
         MissingFile: If the file does not exist.
         Unsafe: If reading the file could run code or exhaust the memory.
     """
-    everything = raw(source)
+    everything = raw(source, size)
     data, given = _take(everything, y, condition)
     _refuse(data, _problems(data, given))
     schema = describe(data, given, bounds or {}, _place(everything, condition))
@@ -83,7 +90,7 @@ def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
         DataError: If the data or the conditions are not of the kind that was fitted.
         UsageError: If ``y`` is given but the model was fitted without a condition.
     """
-    data = named(raw(source), schema.known)
+    data = named(raw(source, schema.size), schema.known)
     name = None if schema.condition is None else schema.condition.column
     if y is not None:
         y = as_vector(y)
@@ -107,6 +114,24 @@ def ends(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | None:
         return {str(k): (end(low), end(high)) for k, (low, high) in bounds.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UsageError('bounds are pairs of numbers by column, {"age": (0, None)}') from error
+
+
+def sides(size: Any) -> tuple[int, int] | None:
+    """The height and the width that pictures are to have, from a number for both or a pair.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int | np.integer) else size
+    if (
+        not isinstance(pair, Sequence)
+        or len(pair) != 2
+        or any(isinstance(v, bool) or not isinstance(v, int | np.integer) or v < 1 for v in pair)
+    ):
+        raise UsageError(f"size is {show(size)}; give pixels, 32, or height and width, (32, 48)")
+    return int(pair[0]), int(pair[1])
 
 
 def end(value: Any) -> Bound:
