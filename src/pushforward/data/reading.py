@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
+from . import captions
 from .checks import Problem, constant, in_data, in_numbers, marked, positive
 from .condition import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 Bounds = Mapping[str, Sequence[int | Bound]]
-FEW_CLASSES = 50  # whole numbers with more values than this are numbers, not classes
+FEW_CLASSES = 50  # whole numbers with more values than this are numbers, texts are captions
 MANY_CLASSES = 1000
 LEVELS = 256
 
@@ -225,7 +226,7 @@ def _in_condition(given: Cells) -> list[Problem]:
         remedy = "give one class or number for each datum"
         return [*missing, Problem(str(given.name), "objects", len(given.values), (), remedy)]
     count = len({str(v) for v in given.values})
-    if not missing and count > MANY_CLASSES:
+    if not missing and count > MANY_CLASSES and not worded(given.values):
         return [Problem(str(given.name), "classes", count, (), "group them")]
     return missing
 
@@ -274,8 +275,10 @@ def _levels(columns: tuple[Column, ...], *, pooled: bool) -> tuple[int, int]:
 
 
 def _condition(given: Cells) -> Condition:
-    """Text, truth values and few whole numbers are classes; the rest are numbers."""
+    """Text, truth values and few whole numbers are classes; the rest are captions or numbers."""
     values, column = given.values, str(given.name)
+    if values.ndim == 1 and values.dtype.kind in "OUS" and (words := worded(values)):
+        return Condition(column, words=words)
     if values.ndim == 1 and (values.dtype.kind in "OUSb" or whole(values)):
         distinct = set(zip(map(type, kept := [plain(v) for v in values.tolist()]), kept))
         if values.dtype.kind in "OUSb" or len(distinct) <= FEW_CLASSES:
@@ -284,6 +287,15 @@ def _condition(given: Cells) -> Condition:
     scale = numbers.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     return Condition(column, (), tuple(numbers.mean(axis=0).tolist()), tuple(scale.tolist()))
+
+
+def worded(values: np.ndarray) -> tuple[str, ...]:
+    """The words of captions: of many different texts that share their words; else none."""
+    distinct = {v for v in values.tolist() if isinstance(v, str)}
+    if len(distinct) <= FEW_CLASSES:
+        return ()
+    words = captions.vocabulary(values.tolist())
+    return words if len(words) < len(distinct) else ()
 
 
 def apart(source: Any, labels: str | None) -> tuple[Any, np.ndarray | None]:
