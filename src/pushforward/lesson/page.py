@@ -41,12 +41,10 @@ def render(chapters: Sequence[Chapter]) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"words": formulas.page, "formula": formulas.display}
-    counts = {v: sum(c.count(v) for c in chapters) for v in Verdict}
     source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     return environment.from_string(source).render(
         chapters=chapters,
-        verdicts=[v for v in Verdict if counts[v]],
-        counts=counts,
+        summary=summary(chapters),
         total=sum(len(c.outcomes) for c in chapters),
         broken=[name for c in chapters for name in c.broken],
         seconds=words.duration(sum(c.seconds for c in chapters)),
@@ -55,6 +53,18 @@ def render(chapters: Sequence[Chapter]) -> str:
         predicted=predicted,
         version=__version__,
     )
+
+
+def summary(chapters: Sequence[Chapter]) -> str:
+    """How many claims hold, and how many do not, in words."""
+    said = {
+        Verdict.HOLDS: "hold as they stand",
+        Verdict.ONLY_IF: "hold under a condition that is not said",
+        Verdict.WRONG: "are wrong",
+        Verdict.UNEXPLAINED: "came out as nobody expected",
+    }
+    counts = {v: sum(c.count(v) for c in chapters) for v in said}
+    return words.listing([f"{n} {said[v]}" for v, n in counts.items() if n]) + "."
 
 
 def image(plate: Plate) -> str:
