@@ -29,6 +29,16 @@ def grid(reach: float, count: int, dim: int = 1) -> tuple[Tensor, float]:
     return nodes, dim * math.log(2 * reach / (count - 1))
 
 
+def shannon_bound(entropy: float, d: int, error: Tensor) -> Tensor:
+    r"""The least rate in nats of any code with the mean squared error D, summed over d entries.
+
+    .. math:: R(D) \ge h(x) - \tfrac d2 \log \frac{2 \pi e D}{d}
+
+    (Shannon, 1959). A Gaussian law meets it while :math:`D / d` is below its smallest eigenvalue.
+    """
+    return entropy - d / 2 * (2 * math.pi * math.e * error / d).log()
+
+
 class Joint:
     r""":math:`p(x, z)` at nodes of z, for each of n data.
 

@@ -19,6 +19,7 @@ ROWS = 4000
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 SPECTRUM = torch.tensor([4.0, 2.0, 1.0, 0.5], dtype=torch.float64)
 NOISE = 0.6  # deviation of the linear decoder
+SCALE = 0.4  # that of the decoder of points in the plane, where it is fixed
 
 
 class Fit(NamedTuple):
@@ -71,11 +72,19 @@ def planar(law: laws.Law, beta: float = 1.0) -> VAE:
 
 
 @cache
-def gaussian(beta: float = 1.0, steps: int = 1000) -> Fit:
+def gaussian() -> Fit:
     """With a Gaussian head whose scales are learned, on `rows`."""
     with forked():
         sow(1)
-        return train(planar(laws.Gaussian(floor=0.05), beta), rows(), steps)
+        return train(planar(laws.Gaussian(floor=0.05)), rows(), 1000)
+
+
+@cache
+def swept(beta: float) -> Fit:
+    """With a Gaussian head of fixed scale, where beta sets how much is told of a datum."""
+    with forked():
+        sow(4)
+        return train(planar(fixed_noise(SCALE), beta), rows(), 600)
 
 
 @cache
