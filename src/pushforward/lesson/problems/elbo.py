@@ -214,7 +214,7 @@ def landscape(gap: Tensor) -> Figure:
     axes.clabel(drawn, fmt="%g", fontsize=6)
     best = divmod(int(gap.argmin()), shape[1])
     axes.plot(MEANS[best[0]], DEVIATIONS[best[1]], "o", color=style.SECOND)
-    axes.annotate(f"{float(gap.min()):.3f}", (MEANS[best[0]], DEVIATIONS[best[1]]), (5, 2),
+    axes.annotate(f"{float(gap.min()):.3f}", (MEANS[best[0]], DEVIATIONS[best[1]]), (14, 14),
                   textcoords="offset points", color=style.SECOND)  # fmt: skip
     axes.set(yscale="log", xlabel="mean of q", ylabel="deviation of q")
     axes.yaxis.set_major_formatter(style.whole)

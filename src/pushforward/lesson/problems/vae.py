@@ -14,6 +14,7 @@ from ..sections.vae.bounds import same
 from . import Experiment, Part, Problem, Step
 
 FRESH = 4000  # data that no model was trained on
+MODE = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)  # nats that say which mode a datum is from
 
 
 def reconstruction_is_squares() -> list[Number]:
@@ -73,8 +74,8 @@ def implemented() -> Experiment:
     text = [
         f"On {FRESH:,} fresh data the ELBO is {float(elbo.mean()):.3f} nats, 64 importance samples "
         f"raise the bound to {float(tight.mean()):.3f}, and the exact mean of $\\log p$ is "
-        f"{float(exact.mean()):.3f}: the encoder loses {float((tight - elbo).mean()):.3f} nats, the "
-        f"decoder {float((exact - tight).mean()):.3f} or less.",
+        f"{float(exact.mean()):.3f}: the encoder's gap is at least {float((tight - elbo).mean()):.3f} "
+        f"nats, and what the decoder lacks at most {float((exact - tight).mean()):.3f}.",
         f"Of the draws {left:.3f} lie at the left mode, whose weight is 0.3.",
     ]
     return Experiment(text, numbers, {})
@@ -98,8 +99,8 @@ def curves() -> Experiment:
         f"Over the last hundred steps the reconstruction term is {last['distortion']:.3f} and the "
         f"KL term {last['rate']:.3f} nats; their sum, {total:.3f}, is {total - entropy:.3f} above "
         f"the entropy of the data, {entropy:.3f}, below which no model can bring its mean.",
-        "The weight of the KL term grows from 0 to 1 over the first half of training. At full "
-        "weight from the start the second latent would often collapse for good.",
+        "The weight of the KL term grows from 0 to 1 over the first half of training, so that the "
+        "latents are in use before their rate is charged in full.",
         "With the lesson's Bernoulli head and the data scaled to the unit square the KL term falls "
         f"to {float(bare.curves['rate'][-1]):.1e} nats: every latent collapses. Around a constant "
         "output the cross-entropy is a squared error with the noise $p(1-p)$, and the largest "
@@ -166,12 +167,12 @@ def swept() -> Experiment:
         "On linear data the trained models lie on the curve of reverse water-filling: the decoder "
         "keeps the directions whose variance exceeds $\\beta\\sigma^2$ and reconstructs them to "
         "that error. The slope of the optimum is $-\\beta$.",
-        f"On two modes, rate and squared error are {rows}. The larger $\\beta$, the fewer latents "
-        "are used, first for the place within a mode and last for the mode; at the largest all "
-        "have collapsed. Shannon's bound lies below every point.",
-        "The scale of the decoder is fixed here. If it is learned, it absorbs $\\beta$: with "
-        "$\\beta q \\ge d$ no optimum uses all latents, and below it the scale falls until they "
-        "are. For $\\beta < 1$ the objective bounds nothing (claim 2.4-beta).",
+        f"On two modes, rate and squared error are {rows}. The larger $\\beta$, the less is told of "
+        f"a datum: at the largest {planar[-1][0]:.2f} nats, next to the {MODE:.2f} that it takes to "
+        "say which mode it is. Shannon's bound lies below every point.",
+        "The scale of the decoder is fixed here. If it is learned, the optimum of a linear model "
+        "has $\\sigma^2 = \\sum_{i > q} \\lambda_i / (d - \\beta q)$, and none with all latents in "
+        "use if $\\beta q \\ge d$. For $\\beta < 1$ the objective bounds nothing (claim 2.4-beta).",
     ]
     return Experiment(text, numbers, {"beta_sweep": figures.beta_sweep()})
 

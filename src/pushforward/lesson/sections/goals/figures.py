@@ -107,7 +107,9 @@ def capability_table() -> Figure:
     axes = figure.subplots()
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.2, -1.6))
     axes.set_axis_off()
-    columns = dict(zip((0.03, 0.36, 0.66, 0.87), ("family", "log-density", "evaluations", "players")))
+    columns = dict(
+        zip((0.03, 0.36, 0.66, 0.87), ("family", "log-density", "evaluations", "players"))
+    )
     for left, title in columns.items():
         axes.text(left, -1, title, va="center", weight="bold")
     axes.axhline(-0.5, color=style.QUIET, linewidth=0.6)

@@ -85,9 +85,10 @@ def latent_space() -> Figure:
     law, where = fits.two_modes(), panels.box(fits.rows().numpy())
     sides = [torch.linspace(float(a), float(b), 120) for a, b in zip(where.low, where.high)]
     log_p = law.log_prob(torch.cartesian_prod(*sides).double())
-    density = log_p.exp().view(120, 120).mT
-    axes[2].contourf(*sides, density, levels=8, cmap=style.DENSITY)
-    lattice = decoded_lattice()
+    density = log_p.exp().view(120, 120).mT.numpy()
+    levels = np.linspace(0.02, 1, 8) * density.max()
+    axes[2].contourf(*sides, density, levels=levels, cmap=style.DENSITY)
+    lattice = decoded_lattice(9)
     for line in [*lattice, *lattice.swapaxes(0, 1)]:
         axes[2].plot(*line.numpy().T, color=style.SECOND, linewidth=0.5)
     for ax in (axes[0], axes[2]):
@@ -135,6 +136,7 @@ def beta_sweep() -> Figure:
             axes.plot(rate, lost, style.MARKS[0], color=style.MODEL)
             axes.annotate(f"{beta:g}", (rate, lost), (4, 4), textcoords="offset points")
         axes.set(xlabel="rate, nats", ylabel="squared error")
+    right.set_ylim(0, 1.6)
     left.set_title("linear data, by \u03b2: water-filling")
     right.set_title("two modes, by \u03b2: Shannon's bound")
     return figure
