@@ -12,7 +12,7 @@ from torch.distributions import Normal
 from ...report import style
 from ...theory import evidence
 from ..claims import Number, double
-from ..sections.vae.bounds import bent, same
+from ..sections.vae.cases import bent, same
 from . import Experiment, Part, Problem, Step
 
 POINT = 0.8  # the datum of the figure
@@ -59,7 +59,7 @@ def vanishes(difference: Callable[[dict[str, Any]], Any]) -> Callable[[], list[N
 
         left = sp.simplify(sp.expand(sp.expand_log(difference(symbols()), force=True)))
         return [Number("what SymPy leaves of the difference", float(sp.count_ops(left)), 0.0, 0.0),
-                Number("its value", float(left.subs({s: 1 for s in left.free_symbols})), 0.0)]  # fmt: skip
+                Number("its value", float(left.subs(dict.fromkeys(left.free_symbols, 1))), 0.0)]  # fmt: skip
 
     return identity
 
@@ -72,6 +72,7 @@ def numeric(
 
 
 def inequality() -> list[Number]:
+    """What Jensen's step loses is not negative."""
     joint, log_q = bent()
     lost = joint.log_evidence() - joint.elbo_by_jensen(log_q)
     return [Number("smallest loss of Jensen's step, nats", float(lost.min()), 0.0, 0.0, ">=")]
@@ -153,7 +154,7 @@ DIVERGENCE = [
         ),
     ),
     Step(
-        "The expectation is minus $\\mathcal{L}(x)$. Solve for the evidence: an identity, for every "
+        "The expectation is minus $\\mathcal{L}(x)$. Solve for the evidence: an identity, for any "
         "q.",
         "\\log p(x) = \\mathcal{L}(x) + D_{KL}(q(z|x) \\| p(z|x))",
         vanishes(lambda s: s["mean"](s["likelihood"] + s["prior"] - s["q"])
@@ -168,8 +169,8 @@ DIVERGENCE = [
 
 SAME = [
     Step(
-        "Write the weight $w(z) = p(x, z) / q(z|x)$ by Bayes' rule. Both methods take $\\mathbb{E}_q "
-        "\\log w$ and differ only in where the evidence is taken out.",
+        "Write the weight $w(z) = p(x, z) / q(z|x)$ by Bayes' rule. Both methods take "
+        "$\\mathbb{E}_q \\log w$ and differ only in where the evidence is taken out.",
         "w(z) = p(x)\\, \\frac{p(z|x)}{q(z|x)}",
         vanishes(lambda s: s["likelihood"] + s["prior"] - s["evidence"] - s["posterior"]),
     ),
@@ -184,7 +185,7 @@ SAME = [
     ),
     Step(
         "Equality: the logarithm is strictly concave, so that Jensen's step loses nothing if and "
-        "only if w is constant where q has mass, that is $q(z|x) = p(z|x)$; the divergence vanishes "
+        "only if w is constant where q has mass, that is $q(z|x) = p(z|x)$; the divergence is zero "
         "under the same condition.",
         "\\mathcal{L}(x) = \\log p(x) \\iff q(z|x) = p(z|x)",
         equality,
@@ -224,6 +225,7 @@ def landscape(gap: Tensor) -> Figure:
 
 
 def experiment() -> Experiment:
+    """Both derivations over a grid of Gaussian q."""
     first, second, gap, log_p = surface()
     apart, least = float((first - second).abs().max()), float(gap.min())
     numbers = [

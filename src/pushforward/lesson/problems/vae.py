@@ -10,7 +10,7 @@ from ...metrics import modes
 from ...theory import bounds, evidence, linear_vae
 from ..claims import Number
 from ..sections.vae import figures, fits, heads
-from ..sections.vae.bounds import same
+from ..sections.vae.cases import same
 from . import Experiment, Part, Problem, Step
 
 FRESH = 4000  # data that no model was trained on
@@ -18,6 +18,7 @@ MODE = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)  # nats that say which mode a 
 
 
 def reconstruction_is_squares() -> list[Number]:
+    """A head of fixed scale, with the library's law."""
     model, z = fits.linear(3, 2), torch.randn(7, 2)
     x = torch.randn(7, 3)
     law = -model.law.log_prob(model.parameters_of(z), x).sum(1)
@@ -27,6 +28,7 @@ def reconstruction_is_squares() -> list[Number]:
 
 
 def rate_is_divergence() -> list[Number]:
+    """The closed form, and torch."""
     q = Normal(torch.randn(7, 2).double(), torch.rand(7, 2).double() + 0.1)
     standard = Normal(torch.zeros(2).double(), 1.0)
     return [same("the formula and torch's divergence, nats", bounds.rate(q),
@@ -74,14 +76,15 @@ def implemented() -> Experiment:
     text = [
         f"On {FRESH:,} fresh data the ELBO is {float(elbo.mean()):.3f} nats, 64 importance samples "
         f"raise the bound to {float(tight.mean()):.3f}, and the exact mean of $\\log p$ is "
-        f"{float(exact.mean()):.3f}: the encoder's gap is at least {float((tight - elbo).mean()):.3f} "
-        f"nats, and what the decoder lacks at most {float((exact - tight).mean()):.3f}.",
+        f"{float(exact.mean()):.3f}: the encoder's gap is at least "
+        f"{float((tight - elbo).mean()):.3f} nats, and what the decoder lacks at most {float((exact - tight).mean()):.3f}.",
         f"Of the draws {left:.3f} lie at the left mode, whose weight is 0.3.",
     ]
     return Experiment(text, numbers, {})
 
 
 def curves() -> Experiment:
+    """Both terms as a VAE learns, and the head that cannot learn."""
     fit, bare = fits.gaussian(), fits.bernoulli()
     last = {name: float(v[-10:].mean()) for name, v in fit.curves.items()}
     entropy, total = fits.two_modes().entropy(), last["distortion"] + last["rate"]
@@ -111,6 +114,7 @@ def curves() -> Experiment:
 
 
 def latents() -> Experiment:
+    """How data fill the latent plane, and what lies between the modes."""
     model, x = fits.gaussian().model, fresh()
     law = fits.two_modes()
     with torch.no_grad():
@@ -146,6 +150,7 @@ def slope_is_beta() -> list[Number]:
 
 
 def swept() -> Experiment:
+    """Rate and error by beta, against water-filling and Shannon's bound."""
     entropy, numbers, planar = fits.two_modes().entropy(), [], []
     for beta in fits.BETAS:
         rate, error = figures.linear_point(beta)
@@ -153,7 +158,8 @@ def swept() -> Experiment:
         objective = [e / (2 * fits.NOISE**2) + beta * r
                      for e, r in ((error, rate), (best.error, best.rate))]  # fmt: skip
         numbers.append(Number(f"objective of a trained linear VAE above its optimum, "
-                              f"$\\beta = {beta:g}$, nats", objective[0], float(objective[1]), 0.05))  # fmt: skip
+                              f"$\\beta = {beta:g}$, nats", objective[0],
+                              float(objective[1]), 0.05))  # fmt: skip
         planar.append(figures.planar_point(beta))
     for beta, (rate, error) in zip(fits.BETAS, planar):
         least = float(evidence.shannon_bound(entropy, 2, torch.tensor(error)))
@@ -167,12 +173,12 @@ def swept() -> Experiment:
         "On linear data the trained models lie on the curve of reverse water-filling: the decoder "
         "keeps the directions whose variance exceeds $\\beta\\sigma^2$ and reconstructs them to "
         "that error. The slope of the optimum is $-\\beta$.",
-        f"On two modes, rate and squared error are {rows}. The larger $\\beta$, the less is told of "
-        f"a datum: at the largest {planar[-1][0]:.2f} nats, next to the {MODE:.2f} that it takes to "
-        "say which mode it is. Shannon's bound lies below every point.",
+        f"On two modes, rate and squared error are {rows}. The larger $\\beta$, the less is told "
+        f"of a datum: at the largest {planar[-1][0]:.2f} nats, next to the {MODE:.2f} that it takes "
+        "to say which mode it is. Shannon's bound lies below every point.",
         "The scale of the decoder is fixed here. If it is learned, the optimum of a linear model "
-        "has $\\sigma^2 = \\sum_{i > q} \\lambda_i / (d - \\beta q)$, and none with all latents in "
-        "use if $\\beta q \\ge d$. For $\\beta < 1$ the objective bounds nothing (claim 2.4-beta).",
+        "has $\\sigma^2 = \\sum_{i > q} \\lambda_i / (d - \\beta q)$, and none with all latents "
+        "in use if $\\beta q \\ge d$. For $\\beta < 1$ the objective bounds nothing (2.4-beta).",
     ]
     return Experiment(text, numbers, {"beta_sweep": figures.beta_sweep()})
 
@@ -205,8 +211,8 @@ WHY = [
         bernoulli_is_squares,
     ),
     Step(
-        "A latent is worth its rate only if it explains more variance than the noise (water-filling "
-        "with $\\sigma^2 = p(1-p)$), and data in $[0, 1]$ have less.",
+        "A latent is worth its rate only if it explains more variance than the noise "
+        "(water-filling with $\\sigma^2 = p(1-p)$), and data in $[0, 1]$ have less.",
         "\\lambda_{\\max}(D^{-1/2} \\Sigma D^{-1/2}) > 1, \\quad D = \\operatorname{diag}(p(1-p))",
     ),
 ]

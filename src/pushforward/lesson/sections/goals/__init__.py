@@ -1,11 +1,11 @@
 """Section 1 of the lesson: goals of generative models."""
 
 from .. import Section
-from . import figures, laws, paradigms
+from . import anomalies, figures, laws, paradigms
 
 SECTION = Section(
     title="Goals of generative models",
-    claims=[*laws.CLAIMS, *paradigms.CLAIMS],
+    claims=[*laws.CLAIMS, *anomalies.CLAIMS, *paradigms.CLAIMS],
     figures={
         "data_distribution": figures.data_distribution,
         "typicality": figures.typicality,
@@ -25,14 +25,14 @@ SECTION = Section(
         "A05": "One arrow of section 4 was written in UTF-8 and read in another encoding.",
         "A06": "Section 5 counts time from data to noise and section 6 from noise to data. The "
         "library has one convention: t = 0 is data, t = 1 is noise, whatever the family; the "
-        "lesson's flow matching runs in 1 - t. Noise is eps, a step size h, a critic is called one.",
+        "lesson's flow matching runs in 1 - t. Noise is eps, a step size is h.",
         "A07": "The package that the registry has under the name stable-diffusion is another "
         "project, without a working release; `diffusers` runs Stable Diffusion.",
         "A08": "Named in the lesson and not cited: beta-VAE (Higgins et al., 2017), importance-"
         "weighted bounds (Burda et al., 2016), neural ODEs (Chen et al., 2018), FFJORD (Grathwohl "
         "et al., 2019), score matching (Hyvarinen, 2005; Vincent, 2011), score-based SDEs (Song et "
-        "al., 2021), DDIM (Song et al., 2021), MALA (Besag, 1994), RealNVP (Dinh et al., 2017), MAF "
-        "(Papamakarios et al., 2017), FID (Heusel et al., 2017). The docstrings of the functions "
+        "al., 2021), DDIM (Song et al., 2021), MALA (Besag, 1994), RealNVP (Dinh et al., 2017), "
+        "MAF (Papamakarios et al., 2017), FID (Heusel et al., 2017). The docstrings of the functions "
         "cite them.",
         "A10d": "Noise prediction is one of several linear reparametrisations of one regression; "
         "the section on diffusion checks them against each other.",

@@ -103,6 +103,7 @@ def mass(model: GenerativeModel) -> float:
 
 
 def table() -> Evidence:
+    """Every family asked for a density, untrained."""
     every = families.names()
     kept = sum(
         scores(model) == (model.likelihood is not Likelihood.NONE) for model in map(ready, every)
@@ -132,6 +133,7 @@ def passes(model: NormalizingFlow, work: str, x: Tensor) -> float:
 
 
 def speeds() -> Evidence:
+    """Evaluations counted by hooks."""
     d, x = 6, torch.randn(3, 6)
     coupling, maf, iaf = (ready("normalizing_flow", d, kind=k) for k in ("realnvp", "maf", "iaf"))
     with torch.no_grad():
@@ -140,7 +142,7 @@ def speeds() -> Evidence:
         [Number("evaluations of a MAF layer for a draw in six dimensions, and those of a coupling",
                 passes(maf, "decode", x), passes(coupling, "decode", x), 0.0)],
         [
-            Number("evaluations of a MAF layer for a draw, and d", passes(maf, "decode", x), d, 0.0),
+            Number("evaluations of a MAF layer for a draw, and d", passes(maf, "decode", x), d, 0),
             Number("for a density", passes(maf, "log_prob", x), 1.0, 0.0),
             Number("of an IAF layer for a draw", passes(iaf, "decode", x), 1.0, 0.0),
             Number("for a density, and d + 1: the inverse, and its derivative",
