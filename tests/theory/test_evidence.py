@@ -53,7 +53,7 @@ def linear():
     """A linear VAE with two latents, the same law at nodes, data, and a q with correlations."""
     torch.manual_seed(1)
     model = LinearVAE(torch.randn(3, 2).double(), torch.randn(3).double(), 0.7)
-    z, log_weight = evidence.grid(9, 181, dim=2)
+    z, log_weight = evidence.grid(9.0, 181, dim=2)
     x = model.evidence().sample((4,))
     likelihood = MultivariateNormal(x[:, None], 0.49 * torch.eye(3).double())
     means = z @ model.weight.mT + model.bias
@@ -90,7 +90,7 @@ def test_the_best_weighted_bound_falls_as_the_weight_grows():
 
 
 def test_the_trapezoidal_rule_integrates_a_normal_density():
-    z, log_weight = evidence.grid(9, 61, dim=2)
+    z, log_weight = evidence.grid(9.0, 61, dim=2)
     log_p = Normal(0.3, 1.0).log_prob(z.double()).sum(1)
     assert float((log_p + log_weight).logsumexp(0)) == pytest.approx(0, abs=1e-12)
 

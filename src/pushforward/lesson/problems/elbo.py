@@ -58,8 +58,12 @@ def vanishes(difference: Callable[[dict[str, Any]], Any]) -> Callable[[], list[N
         import sympy as sp
 
         left = sp.simplify(sp.expand(sp.expand_log(difference(symbols()), force=True)))
-        return [Number("what SymPy leaves of the difference", float(sp.count_ops(left)), 0.0, 0.0),
-                Number("its value", float(left.subs(dict.fromkeys(left.free_symbols, 1))), 0.0)]  # fmt: skip
+        value = left.subs(dict.fromkeys(left.free_symbols, 1))
+        return [
+            Number("operations in what SymPy leaves of the difference", float(sp.count_ops(left)),
+                   0.0, 0.0),
+            Number("its value where every symbol is 1", float(value), 0.0),
+        ]  # fmt: skip
 
     return identity
 
@@ -195,7 +199,7 @@ SAME = [
 
 def surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gaussian q of one datum by their means and deviations: both bounds, their gap, log p(x)."""
-    z, log_weight = evidence.grid(24, 3001)
+    z, log_weight = evidence.grid(24.0, 3001)
     likelihood = Normal(z[:, 0].sin() + z[:, 0].square() / 4, 0.5).log_prob(double(POINT)[:, None])
     joint = evidence.Joint(likelihood, Normal(0.0, 1.0).log_prob(z[:, 0]), log_weight)
     mean, deviation = torch.cartesian_prod(MEANS, DEVIATIONS)[:, :, None].unbind(1)

@@ -77,7 +77,8 @@ def implemented() -> Experiment:
         f"On {FRESH:,} fresh data the ELBO is {float(elbo.mean()):.3f} nats, 64 importance samples "
         f"raise the bound to {float(tight.mean()):.3f}, and the exact mean of $\\log p$ is "
         f"{float(exact.mean()):.3f}: the encoder's gap is at least "
-        f"{float((tight - elbo).mean()):.3f} nats, and what the decoder lacks at most {float((exact - tight).mean()):.3f}.",
+        f"{float((tight - elbo).mean()):.3f} nats, and what the decoder lacks at most "
+        f"{float((exact - tight).mean()):.3f}.",
         f"Of the draws {left:.3f} lie at the left mode, whose weight is 0.3.",
     ]
     return Experiment(text, numbers, {})
@@ -174,8 +175,8 @@ def swept() -> Experiment:
         "keeps the directions whose variance exceeds $\\beta\\sigma^2$ and reconstructs them to "
         "that error. The slope of the optimum is $-\\beta$.",
         f"On two modes, rate and squared error are {rows}. The larger $\\beta$, the less is told "
-        f"of a datum: at the largest {planar[-1][0]:.2f} nats, next to the {MODE:.2f} that it takes "
-        "to say which mode it is. Shannon's bound lies below every point.",
+        f"of a datum: at the largest {planar[-1][0]:.2f} nats, next to the {MODE:.2f} that it "
+        "takes to say which mode it is. Shannon's bound lies below every point.",
         "The scale of the decoder is fixed here. If it is learned, the optimum of a linear model "
         "has $\\sigma^2 = \\sum_{i > q} \\lambda_i / (d - \\beta q)$, and none with all latents "
         "in use if $\\beta q \\ge d$. For $\\beta < 1$ the objective bounds nothing (2.4-beta).",

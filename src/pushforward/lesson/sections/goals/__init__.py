@@ -32,8 +32,8 @@ SECTION = Section(
         "weighted bounds (Burda et al., 2016), neural ODEs (Chen et al., 2018), FFJORD (Grathwohl "
         "et al., 2019), score matching (Hyvarinen, 2005; Vincent, 2011), score-based SDEs (Song et "
         "al., 2021), DDIM (Song et al., 2021), MALA (Besag, 1994), RealNVP (Dinh et al., 2017), "
-        "MAF (Papamakarios et al., 2017), FID (Heusel et al., 2017). The docstrings of the functions "
-        "cite them.",
+        "MAF (Papamakarios et al., 2017), FID (Heusel et al., 2017). The docstrings cite "
+        "them.",
         "A10d": "Noise prediction is one of several linear reparametrisations of one regression; "
         "the section on diffusion checks them against each other.",
         "A11": "Claims 1.1-precision and 1.1-histogram, figure data_distribution. Figures here are "

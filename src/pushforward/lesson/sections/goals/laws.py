@@ -70,7 +70,8 @@ def histogram() -> Evidence:
     density = law.log_prob(grid[:, None]).exp()
     total = torch.cumulative_trapezoid(density, grid)
     inner = torch.searchsorted(total, torch.arange(1, cells).double() / cells)
-    counts = torch.bincount(torch.searchsorted(grid[inner + 1], x), minlength=cells)
+    edges = grid[(inner + 1).clamp(max=len(grid) - 1)]
+    counts = torch.bincount(torch.searchsorted(edges, x), minlength=cells)
     statistic = float((counts - n / cells).square().sum()) / (n / cells)
     variance = 2 * (cells - 1) * (1 - 1 / n)
     return Evidence(

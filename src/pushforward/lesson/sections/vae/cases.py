@@ -12,7 +12,7 @@ from ...claims import Number, double
 
 def bent() -> tuple[evidence.Joint, Tensor]:
     """Five data of a decoder that is not linear, and an arbitrary q with two bumps for each."""
-    z, log_weight = evidence.grid(12, 2001)
+    z, log_weight = evidence.grid(12.0, 2001)
     x = double(-1.5, -0.3, 0.2, 1.0, 2.5)[:, None]
     likelihood = Normal(z[:, 0].sin() + z[:, 0].square() / 4, 0.5).log_prob(x)
     joint = evidence.Joint(likelihood, Normal(0.0, 1.0).log_prob(z[:, 0]), log_weight)

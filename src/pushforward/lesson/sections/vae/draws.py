@@ -87,10 +87,10 @@ def batch_size() -> Evidence:
 
 def mean_over_entries() -> Evidence:
     """Dividing the reconstruction by d is the objective with beta = d, divided by d."""
-    joint_z, log_weight = evidence.grid(12, 2001)
+    joint_z, log_weight = evidence.grid(12.0, 2001)
     log_p = Normal(joint_z[:, 0], 0.5).log_prob(double(0.3, 1.4, -2.0)[:, None])
     joint = evidence.Joint(log_p, standard_normal(joint_z), log_weight)
-    values, d = torch.linspace(0.2, 1.5, 400).double(), 10
+    values, d = torch.linspace(0.2, 1.5, 400).double(), 10.0
 
     def best_width(weight: float) -> float:
         """The deviation of q, one for all three data, that minimises distortion + weight rate."""
@@ -123,7 +123,7 @@ def overflow() -> Evidence:
     nn.init.zeros_(layer.weight)
     with torch.no_grad():
         layer.bias.copy_(torch.tensor([0.0, 44.5]))
-    ours = float(bounds.rate(model.posterior(torch.zeros(1, 1))))
+        ours = float(bounds.rate(model.posterior(torch.zeros(1, 1))))
     return Evidence(
         [Number("KL terms that are finite at $\\log\\sigma^2 = 89$ in single precision",
                 float(lesson.isfinite()), 1.0, 0.0)],

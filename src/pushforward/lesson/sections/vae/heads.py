@@ -96,7 +96,8 @@ def instability(x: Tensor) -> float:
     To second order around the constant output, the cross-entropy is a squared error with the noise
     :math:`p(1 - p)`.
     """
-    p, S = x.mean(0).double(), x.mT.cov(correction=0).double()
+    x = x.double()
+    p, S = x.mean(0), x.mT.cov(correction=0)
     noise = (p * (1 - p)).sqrt()
     return float(torch.linalg.eigvalsh(S / noise / noise[:, None])[-1])
 
