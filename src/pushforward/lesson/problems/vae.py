@@ -156,11 +156,12 @@ def swept() -> Experiment:
     for beta in fits.BETAS:
         rate, error = figures.linear_point(beta)
         best = linear_vae.optimum(fits.SPECTRUM, 4, fits.NOISE, beta)
-        objective = [e / (2 * fits.NOISE**2) + beta * r
-                     for e, r in ((error, rate), (best.error, best.rate))]  # fmt: skip
-        numbers.append(Number(f"objective of a trained linear VAE above its optimum, "
-                              f"$\\beta = {beta:g}$, nats", objective[0],
-                              float(objective[1]), 0.05))  # fmt: skip
+        found, least = (
+            float(e) / (2 * fits.NOISE**2) + beta * float(r)
+            for e, r in ((error, rate), (best.error, best.rate))
+        )
+        what = f"objective of a trained linear VAE, and the optimum, $\\beta = {beta:g}$, nats"
+        numbers.append(Number(what, found, least, 0.05))
         planar.append(figures.planar_point(beta))
     for beta, (rate, error) in zip(fits.BETAS, planar):
         least = float(evidence.shannon_bound(entropy, 2, torch.tensor(error)))

@@ -92,9 +92,10 @@ def built_in() -> Evidence:
         what = f"mean of $-\\log p$ on {name}, and its entropy, nats"
         numbers.append(Number(what, float(values.mean()), law.entropy, max(error, 1e-12)))
     ring = targets.ring8()
-    x = ring.sample(200).double().requires_grad_()
-    (slope,) = torch.autograd.grad(ring.log_prob(x).sum(), x)
-    return Evidence([*numbers, same("score of eight modes, and autograd's", ring.score(x), slope)])
+    points = ring.sample(200).double().requires_grad_()
+    (slope,) = torch.autograd.grad(ring.log_prob(points).sum(), points)
+    found = same("score of eight modes, and autograd's", ring.score(points), slope)
+    return Evidence([*numbers, found])
 
 
 def tilted() -> targets.GaussianMixture:

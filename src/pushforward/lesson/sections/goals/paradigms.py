@@ -120,8 +120,9 @@ def table() -> Evidence:
     )  # fmt: skip
 
 
-def passes(model: NormalizingFlow, work: str, x: Tensor) -> float:
-    """Evaluations of the first transformation's network in a call of the named method."""
+def passes(model: GenerativeModel, work: str, x: Tensor) -> float:
+    """Evaluations of a flow's first network in a call of the named method."""
+    assert isinstance(model, NormalizingFlow)
     calls: list[None] = []
     transform = model.flow.transform.transforms[0]
     network = getattr(transform, "hyper", None) or transform.inv.hyper

@@ -20,7 +20,7 @@ from .cases import same
 def still(model: VAE) -> VAE:
     """A VAE whose decoder ignores z and whose encoder ignores x: a loss without noise."""
     for part in (model.encoder, model.decoder):
-        nn.init.zeros_(part.layers[-1].weight)
+        nn.init.zeros_(fits.last(part).weight)
     return model
 
 
@@ -64,7 +64,10 @@ def estimators() -> Evidence:
 def batch_size() -> Evidence:
     """One batch, and the same ten times over."""
     model, x = still(fits.planar(laws.Bernoulli())), torch.rand(10, 2)
-    ten, hundred = (sum(model.loss(rows).values()) for rows in (x, x.repeat(10, 1)))
+    ten, hundred = (
+        float(torch.stack(list(model.loss(rows).values())).sum().detach())
+        for rows in (x, x.repeat(10, 1))
+    )
     h = torch.full((10, 2), 0.3)
     sums = [float(binary_cross_entropy(h.repeat(k, 1), x.repeat(k, 1), reduction="sum"))
             for k in (1, 10)]  # fmt: skip
@@ -78,9 +81,9 @@ def batch_size() -> Evidence:
                 sums[1] / sums[0], 1.0, 1e-5)],
         [
             Number("the same", sums[1] / sums[0], 10.0, 1e-4),
-            Number("the library's, as a multiple", float((hundred / ten).detach()), 1.0, 1e-5),
+            Number("the library's, as a multiple", hundred / ten, 1.0, 1e-5),
             Number("the library's, and sums over entries averaged over data, nats",
-                   float(ten.detach()), float(by_hand.detach()), 1e-5),
+                   ten, float(by_hand.detach()), 1e-5),
         ],
     )  # fmt: skip
 
@@ -119,7 +122,7 @@ def overflow() -> Evidence:
     log_variance = torch.tensor([[89.0]])
     lesson = -0.5 * (1 + log_variance - log_variance.exp()).sum()
     model = VAE(Perceptron(1, 0, 2, []), Perceptron(1, 0, 2, []), laws.Gaussian(), (1,), latent=1)
-    layer = model.encoder.layers[0]  # type: ignore[union-attr, index]
+    layer = fits.last(model.encoder)
     nn.init.zeros_(layer.weight)
     with torch.no_grad():
         layer.bias.copy_(torch.tensor([0.0, 44.5]))

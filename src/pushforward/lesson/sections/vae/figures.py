@@ -65,8 +65,8 @@ def clouds(axes: list[Axes]) -> None:
         z = fits.gaussian().model.encode(x).numpy()
     for ax, cloud in zip(axes, (x.numpy(), z)):
         for k, (some, name) in enumerate(((left, "left mode"), (~left, "right mode"))):
-            look = {"marker": style.MARKS[k], "color": style.LINES[k], "label": name}
-            ax.scatter(*cloud[some].T, s=5, linewidths=0, alpha=0.6, rasterized=True, **look)
+            ax.scatter(*cloud[some].T, 5, style.LINES[k], style.MARKS[k], label=name, alpha=0.6,
+                       linewidths=0, rasterized=True)  # fmt: skip
     axes[0].legend(loc="lower center", markerscale=2, handletextpad=0, fontsize=6)
     for radius in (1, 2):
         axes[1].add_patch(Circle((0, 0), radius, fill=False, color=style.INK, linewidth=0.6))
@@ -153,8 +153,8 @@ def overfitting() -> Figure:
     scales = np.geomspace(0.03, 1, 30)
     found = np.array([fitted_to_five(float(s)) for s in scales])
     for k, name in enumerate(("training ELBO", "held-out log p", "KL")):
-        look = {"color": style.LINES[k], "linestyle": style.DASHES[k], "label": name}
-        axes[0].plot(scales, found[:, k], **look)
+        axes[0].plot(scales, found[:, k], color=style.LINES[k], linestyle=style.DASHES[k],
+                     label=name)  # fmt: skip
     axes[0].set(xscale="log", ylim=(-80, 30), xlabel="deviation of the decoder", ylabel="nats")
     axes[0].xaxis.set_major_formatter(style.whole)
     axes[0].invert_xaxis()

@@ -98,8 +98,9 @@ def bernoulli() -> Fit:
 def fixed_noise(scale: float) -> laws.Gaussian:
     """A Gaussian law whose scale is given and not learned."""
     law = laws.Gaussian(floor=0.0, shared=True)
-    nn.init.constant_(law.shared, math.log(math.expm1(scale)))
-    return law.requires_grad_(False)
+    raw = torch.tensor(math.log(math.expm1(scale)))  # softplus of it is the scale
+    law.shared = nn.Parameter(raw, requires_grad=False)
+    return law
 
 
 def linear(d: int, latent: int, beta: float = 1.0, scale: float = NOISE) -> VAE:
@@ -127,7 +128,12 @@ def filled(beta: float) -> Fit:
         return train(linear(len(SPECTRUM), len(SPECTRUM), beta), with_spectrum(), 600, lr=2e-2)
 
 
+def last(network: nn.Module) -> nn.Linear:
+    """The last layer of a network, the only one of an affine map."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
+
+
 def solved(model: VAE) -> linear_vae.LinearVAE:
     """The linear VAE in closed form with the decoder of a trained one."""
-    layer = model.decoder.layers[0]
+    layer = last(model.decoder)
     return linear_vae.LinearVAE(layer.weight.detach().double(), layer.bias.detach().double(), NOISE)
