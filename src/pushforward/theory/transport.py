@@ -85,7 +85,8 @@ def expected_w1(grid: Array, cdf: Array, n: int) -> float:
     .. math:: \mathbb E\,W_1(P_n, P_n') \approx \frac{2}{\sqrt{\pi n}} \int \sqrt{F (1 - F)}\,dx
 
     At each point :math:`F_n - F_n'` is normal with variance :math:`2F(1-F)/n` for large ``n``
-    (del Barrio, Giné and Matrán, 1999). No model can be seen to be better than this.
+    (del Barrio, Giné and Matrán, 1999); for a normal law and 64 rows it is 5 % too much, for 256
+    rows 2.5 %. No model can be seen to be better than this.
 
     Arguments:
         grid: Increasing points that cover the law.

@@ -16,7 +16,7 @@ from ....training import Trainer, batches
 from ...claims import Claim, Evidence, Number, Verdict
 from .laws import slope_of_js, slopes
 
-BOUND = 0.2  # of W1 for the trained GAN; two samples of 2000 have 0.05
+BOUND = 0.3  # of W1 for the trained GAN, of a law with standard deviation 1.94
 
 
 def vanishing() -> Evidence:
@@ -121,12 +121,12 @@ def played_as_given() -> Tensor:
 
 @functools.cache
 def played_by_recipe() -> Tensor:
-    """Samples of the library's GAN after 600 rounds."""
+    """Samples of the library's GAN after 300 rounds."""
     torch.manual_seed(0)
     law = targets.lesson_mixture()
     mean, scale = float(law.mean), float(law.covariance.sqrt())
     model = gan.build(Event((1,)), width=32, depth=2)
-    trainer = Trainer(model, model.recipe, 600)
+    trainer = Trainer(model, model.recipe, 300)
     for _ in trainer.run(batches((law.sample(4000) - mean) / scale, model.recipe.batch)):
         pass
     with torch.no_grad():
@@ -150,7 +150,7 @@ def loop() -> Evidence:
             Number("errors on a batch of numbers, shape (100,)", flat, 0),
         ],
         [
-            Number("$W_1$ after 600 rounds of the library's GAN", transport.w1_1d(data, ours),
+            Number("$W_1$ after 300 rounds of the library's GAN", transport.w1_1d(data, ours),
                    BOUND, 0, "<="),
             Number("its share of the left mode", float((ours < 0).mean()), 0.3, 0.1),
         ],
@@ -202,8 +202,8 @@ CLAIMS = [
         Verdict.WRONG,
         loop,
         "theory.transport.w1_1d",
-        right="After 200 steps the samples are far from the data; 600 rounds with a penalty on the "
-        "slope of $D$, a faster rate and averaged weights come within 0.2 of them.",
+        right="After 200 steps the samples are far from the data; 300 rounds with a penalty on the "
+        "slope of $D$, a faster rate and averaged weights come within 0.3 of them.",
         covers="A31 R27",
     ),
 ]
