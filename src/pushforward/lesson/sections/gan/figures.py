@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ....report.style import DASHES, DATA, INK, LINES, QUIET
+from ....report.style import DASHES, DATA, INK, LINES, QUIET, whole
 from ....theory import adversarial, dirac, divergences
 from .discriminator import affine_fit
 from .laws import DATA as LAW
@@ -60,6 +60,7 @@ def draw_generator_gradients() -> Figure:
     left.text(9.9, 3.2, "non-saturating", color=LINES[5], ha="right", va="top")
     left.text(6.4, 1.5e-4, "saturating", color=LINES[0], ha="right")
     left.set(xlabel="θ", ylabel="|gradient in θ|", ylim=(2e-6, 30), xlim=(0, 10))
+    left.yaxis.set_major_formatter(whole)
     js = np.array([float(divergences.jensen_shannon(*shifted(t))) for t in theta])
     right.plot(theta, theta**2 / 2, color=LINES[2], ls=DASHES[3])
     right.plot(theta, theta**2 / 2 - 2 * js, color=LINES[5], ls=DASHES[1])
@@ -79,7 +80,7 @@ def draw_dirac_trajectories() -> Figure:
     Simultaneous steps spiral outwards, alternating ones circle, and with R1 of weight 0.5
     simultaneous steps come to rest at the equilibrium. Dots: start; crosses: end.
     """
-    figure = Figure(figsize=(6.3, 2.3), layout="constrained")
+    figure = Figure(figsize=(6.3, 2.6), layout="constrained")
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
     start = torch.tensor([1.0, 0.0], dtype=torch.float64)
     games = (

@@ -151,7 +151,8 @@ CLAIMS = [
         "theory.transport.wasserstein_1d",
         right="For infinite samples. Two samples of $n$ are apart by the order $n^{-1/2}$ on the "
         "line: compare with that.",
-        formula=r"\mathbb{E}\,W_1(P_n, P_n') \approx \frac{2}{\sqrt{\pi n}} \int \sqrt{F(1 - F)}\,dx",
+        formula=r"\mathbb{E}\,W_1(P_n, P_n') \approx \frac{2}{\sqrt{\pi n}} "
+        r"\int \sqrt{F(1 - F)}\,dx",
         covers="A39",
     ),
     Claim(

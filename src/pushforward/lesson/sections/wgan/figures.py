@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import ndtr
 
-from ....report.style import DASHES, DATA, INK, LINES, QUIET
+from ....report.style import DASHES, DATA, INK, LINES, QUIET, whole
 from ....theory import dirac, divergences, duality, transport
 from ..gan.laws import normal
 
@@ -101,4 +101,6 @@ def draw_critic_slopes() -> Figure:
     right.axhline(0.01 * math.sqrt(2), color=LINES[5], lw=1.1, ls=DASHES[1])
     right.text(0.06, 0.02, "clipped at 0.01, in two directions", color=LINES[5])
     right.set(xlabel="distance d", ylabel="gap / W1", xlim=(0.05, 25))
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_formatter(whole)
     return figure

@@ -89,7 +89,7 @@ def closed_forms() -> Evidence:
             Number("squared MMD of a shift by $(1, 1)$", rbf, mmd, e_rbf),
             Number("energy distance of a shift by 1", line, 2 * apart - 4 / math.sqrt(math.pi),
                    e_line),
-            Number("$W_1$ of rows and themselves shifted by 3", wasserstein.w1(x, x + shift), 3, 1e-9),
+            Number("$W_1$ of rows and themselves, 3 away", wasserstein.w1(x, x + shift), 3, 1e-9),
             Number("$W_2$ of the same", wasserstein.w2(x, x + shift), 3, 1e-9),
             Number("sliced $W_2$ of the same, squared", wasserstein.sliced_w2(
                 x, x + shift, projections=129) ** 2, 3, 1e-9),
