@@ -37,7 +37,7 @@ class Box(NamedTuple):
     weight: float
 
 
-def box(low: Sequence[float], high: Sequence[float], count: int = 1001) -> Box:
+def box(low: Sequence[float | int], high: Sequence[float | int], count: int = 1001) -> Box:
     r"""The trapezoidal rule on a box in one or two dimensions, ``count`` points a side, float64.
 
     It converges geometrically for smooth densities that vanish at the sides, so that the sides

@@ -89,7 +89,7 @@ def draw_critic_slopes() -> Figure:
     left.axhline(0, color=QUIET, lw=0.5)
     left.text(24, 1.05, "slope one: the gap is W1", color=QUIET, ha="right", va="bottom", size=6.5)
     left.text(11.5, 1.72, "best", color=LINES[0], ha="right")
-    left.text(12, -0.62, "stable, of the wrong sign", color=LINES[5], ha="left")
+    left.text(24.5, -0.78, "stable, of the wrong sign", color=LINES[5], ha="right")
     left.set(xlabel="distance d", ylabel="slope", xlim=(0, 25), ylim=(-1.15, 2.4))
     for weight, ink, dash in ((0.1, LINES[2], DASHES[2]), (1.0, LINES[1], DASHES[1]),
                               (10.0, LINES[0], DASHES[0])):  # fmt: skip
