@@ -177,7 +177,7 @@ def players_apart() -> Evidence:
         [Number("parameters of $D$ with a gradient after the lesson's step of $G$", left, 0)],
         [
             Number("parameters of $G$ with a gradient after our step of $D$", moved, 0),
-            Number("loss of an undecided $D$, nats", float(terms["real"] + terms["fake"]),
+            Number("loss of an undecided $D$, nats", float((terms["real"] + terms["fake"]).detach()),
                    math.log(4), 1e-6),
         ],
     )  # fmt: skip

@@ -53,7 +53,7 @@ def draw_generator_gradients() -> Figure:
     """
     figure = Figure(figsize=(6.3, 2.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    theta = np.linspace(0.1, 10, 45)
+    theta = np.linspace(0.02, 10, 120)
     found = np.abs([slopes(t) for t in theta])
     left.semilogy(theta, found[:, 1], color=LINES[5], ls=DASHES[1])
     left.semilogy(theta, found[:, 0], color=LINES[0])

@@ -91,6 +91,7 @@ def draw_critic_slopes() -> Figure:
     left.text(11.5, 1.72, "best", color=LINES[0], ha="right")
     left.text(24.5, -0.78, "stable, of the wrong sign", color=LINES[5], ha="right")
     left.set(xlabel="distance d", ylabel="slope", xlim=(0, 25), ylim=(-1.15, 2.4))
+    d = np.geomspace(0.05, 25, 60)
     for weight, ink, dash in ((0.1, LINES[2], DASHES[2]), (1.0, LINES[1], DASHES[1]),
                               (10.0, LINES[0], DASHES[0])):  # fmt: skip
         ratio = [dirac.penalised_optimum(v, weight).gap / v for v in d]
