@@ -8,7 +8,7 @@ from torch import nn
 
 from pushforward import families
 from pushforward.errors import UsageError
-from pushforward.families.ddpm import DDPM, PREDICTIONS, bound_weight
+from pushforward.families.ddpm import DDPM, PREDICTIONS
 from pushforward.model import Event
 from pushforward.shapes import standard_normal
 from pushforward.theory import predictions, samplers, tables
