@@ -150,25 +150,29 @@ def bound_terms(path: DDPM, states: list[Data], reverse: Reverse) -> Tensor:
     return torch.stack([*terms, -log_normal(x, *reverse(states[1], 1))])
 
 
-def noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> float:
+def noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
     r""":math:`e = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` of a law.
 
-    The least value that the noise prediction's loss can have at these scales: closed for one
-    component, by quadrature up to 2-D. For :math:`\mathcal N(m, s^2)` it is :math:`\alpha^2 s^2 / (\alpha^2 s^2 +
-    \sigma^2)`. That of the data is :math:`\sigma^2 e / \alpha^2`, of v it is :math:`e / \alpha^2`.
+    The least value that the noise prediction's loss can have at each pair of scales, ``(n,)``:
+    closed for one component, by quadrature up to 2-D. For :math:`\mathcal N(m, s^2)` it is
+    :math:`\alpha^2 s^2 / (\alpha^2 s^2 + \sigma^2)`. That of the data is
+    :math:`\sigma^2 e / \alpha^2`, of v it is :math:`e / \alpha^2` where
+    :math:`\alpha^2 + \sigma^2 = 1`.
     """
     if len(law.weights) == 1:
-        signal = alpha.double().square() * law.variances
-        return float((signal / (signal + sigma.double().square())).sum())
-    noisy = law.diffused(alpha, sigma)
-    fisher = noisy.expectation(lambda x: sum_event(noisy.score(x).square()))
-    return law.dim - float(sigma) ** 2 * fisher
+        signal = alpha.double().square()[:, None] * law.variances
+        return (signal / (signal + sigma.double().square()[:, None])).sum(1)
+    errors = []
+    for a, s in zip(alpha, sigma):
+        noisy = law.diffused(a, s)
+        fisher = noisy.expectation(lambda x, p=noisy: sum_event(p.score(x).square()))
+        errors.append(law.dim - float(s) ** 2 * fisher)
+    return torch.tensor(errors, dtype=torch.float64)
 
 
 def floors(path: DDPM, law: GaussianMixture) -> Tensor:
     r"""`noise_error` at :math:`k = 1, \dots, T`, ``(T,)``; the mean is the least L_simple."""
-    scales = zip(*path(torch.arange(1, path.steps + 1, dtype=torch.float64) / path.steps))
-    return torch.tensor([noise_error(law, *pair) for pair in scales], dtype=torch.float64)
+    return noise_error(law, *path(path.chain()[:-1].flip(0)))
 
 
 def best_variance(path: DDPM, floor: Tensor, d: int) -> Tensor:
@@ -244,8 +248,7 @@ def entropy(law: GaussianMixture, reach: float = 36.0, step: float = 0.5) -> flo
     """
     levels = torch.arange(-reach, reach + step / 2, step, dtype=torch.float64)
     signal = levels.sigmoid()
-    pairs = zip(signal.sqrt(), (-levels).sigmoid().sqrt())
-    errors = torch.tensor([noise_error(law, *pair) for pair in pairs], dtype=torch.float64)
+    errors = noise_error(law, signal.sqrt(), (-levels).sigmoid().sqrt())
     excess = float((errors - law.dim * signal).sum()) * step
     return (law.dim * math.log(2 * math.pi * math.e) + excess) / 2
 

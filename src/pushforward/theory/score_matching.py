@@ -83,8 +83,8 @@ def denoising_floor(law: GaussianMixture, sigma: float) -> float:
     noise was added. For :math:`\mathcal N(m, v)` it is :math:`\tfrac12(1/\sigma^2 -
     1/(v + \sigma^2))`.
     """
-    one = torch.ones((), dtype=torch.float64)
-    return noise_error(law, one, sigma * one) / (2 * sigma**2)
+    one = torch.ones(1, dtype=torch.float64)
+    return float(noise_error(law, one, sigma * one)) / (2 * sigma**2)
 
 
 def mixture_fisher_divergence(p: GaussianMixture, q: GaussianMixture) -> float:
