@@ -93,7 +93,9 @@ def test_weights_of_the_bound():
     torch.testing.assert_close(data, (snr[:-1] - snr[1:]) / 2, rtol=1e-8, atol=0)
     torch.testing.assert_close(noise, (snr[:-1] / snr[1:] - 1) / 2, rtol=1e-8, atol=0)
     # A56, beta: beta^2 / (2 sigma^2 alpha (1 - alpha-bar))
-    large = forward.bound_weight(predictions.noise, 1.0)(path, torch.tensor([1, 2, 500, 1000]) / 1000.0)
+    large = forward.bound_weight(predictions.noise, 1.0)(
+        path, torch.tensor([1, 2, 500, 1000]) / 1000.0
+    )
     published = torch.tensor([0.500, 0.273, 0.0055, 0.0102])
     torch.testing.assert_close(large.float() / 1000, published, rtol=0.01, atol=5e-5)
 

@@ -31,7 +31,11 @@ def agree(x, exact):
 
 
 def test_affine_steps_are_composed():
-    slope, shift, noise = torch.tensor([0.5, 2.0]), torch.tensor([1.0, -1.0]), torch.tensor([3.0, 4.0])
+    slope, shift, noise = (
+        torch.tensor([0.5, 2.0]),
+        torch.tensor([1.0, -1.0]),
+        torch.tensor([3.0, 4.0]),
+    )
     got = laws.affine(Moments(2.0, 8.0), slope, shift, noise)
     assert got == Moments(2 * (0.5 * 2 + 1) - 1, 4 * (0.25 * 8 + 3) + 4)
 

@@ -22,7 +22,6 @@ from ..model import Event, Likelihood
 from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory import forward, predictions, samplers, tables
-from ..theory.predictions import Prediction
 from ..theory.steps import Sampler
 from . import one_of
 
@@ -34,7 +33,10 @@ PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictio
 VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
 
 
-WEIGHTS = {"simple": lambda prediction, v: predictions.noise_error(prediction), "vlb": forward.bound_weight}
+WEIGHTS = {
+    "simple": lambda prediction, v: predictions.noise_error(prediction),
+    "vlb": forward.bound_weight,
+}
 
 
 class DDPM(Diffusion):

@@ -200,9 +200,7 @@ def no_data(path: DDPM) -> tuple[Tensor, Tensor, Tensor]:
     return zero, zero, torch.arange(1, path.steps + 1)
 
 
-def expected_bound(
-    path: DDPM, floor: Tensor, second: float, d: int, variance: Tensor
-) -> Tensor:
+def expected_bound(path: DDPM, floor: Tensor, second: float, d: int, variance: Tensor) -> Tensor:
     r"""Every term of the loss of 5.3 for the best means, averaged over data, ``(T + 1,)``.
 
     .. math:: L_T = \tfrac12\big(\bar\alpha_T\,\mathbb E\|x_0\|^2

@@ -5,7 +5,6 @@ step of any sampler is :math:`x \gets a x + b + \sqrt v z`, a Gaussian stays one
 variance at the end are known without a single draw.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -112,7 +111,7 @@ def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
 def annealed_langevin(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    r"""The law of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal N(0, s_1^2)`.
+    r"""The law of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal N(0, s^2)`.
 
     At each level :math:`D^2 = \alpha^2 s^2 + \sigma^2`, ``corrections`` steps of
     :math:`h = 2 (r \sigma)^2` contract offsets by :math:`1 - h/D^2` and add :math:`2h` of variance;

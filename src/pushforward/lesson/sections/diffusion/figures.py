@@ -1,6 +1,5 @@
 """Figures of section 5."""
 
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -119,9 +118,7 @@ def mixing() -> Figure:
         start = torch.randn(n, 1, dtype=torch.float64)
         plain = list(langevin.ula(law.score, start, 0.01, 500))
         denoiser = targets.ExactDenoiser(law, path)
-        annealed = list(
-            langevin.annealed_langevin(denoiser, 10 * start, path.grid(50), snr=0.3)
-        )
+        annealed = list(langevin.annealed_langevin(denoiser, 10 * start, path.grid(50), snr=0.3))
     weight = [float((x < 0).double().mean()) for x in plain]
     end = float((annealed[-1] < 0).double().mean())
     figure, (left, *rest) = panels(3, 2.0, width_ratios=[1.4, 1, 1])
@@ -203,7 +200,9 @@ def schedules() -> Figure:
     The lesson's betas in 50, 100 and 200 steps without rescaling stop far from noise.
     """
     figure, (axes,) = panels(1)
-    for i, (name, betas) in enumerate((("linear", tables.linear_betas), ("cosine", tables.cosine_betas))):
+    for i, (name, betas) in enumerate(
+        (("linear", tables.linear_betas), ("cosine", tables.cosine_betas))
+    ):
         means, _ = forward.recursion(betas(1000), 1.0, 0.0)
         axes.plot(np.arange(1001) / 1000, means, color=LINES[5 * i], ls=DASHES[i], label=name)
     for T in (50, 100, 200):

@@ -32,6 +32,7 @@ def unscaled(steps: int) -> torch.Tensor:
 
 
 def closed_form() -> Evidence:
+    """Step by step against the products."""
     k = torch.arange(1, 1001)
     means, variances = forward.recursion(PATH.betas, 3.0, 0.0)
     mean = (means[1:] - 3 * PATH.alpha_bar(k).sqrt()).abs().max()
@@ -45,6 +46,7 @@ def closed_form() -> Evidence:
 
 
 def batched() -> Evidence:
+    """A vector of times, in NumPy's tables and in ours."""
     k = torch.tensor([1, 250, 1000])
     x, eps = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
     table = PATH.alpha_bar(torch.arange(1, 1001)).sqrt().numpy()
@@ -59,6 +61,7 @@ def batched() -> Evidence:
 
 
 def precision() -> Evidence:
+    """Tables in float64, in float32, and cast at use."""
     x, k = torch.randn(4, 2), torch.tensor([1, 2, 3, 4])
     naive = PATH.alpha_bar(k).sqrt()[:, None] * x
     rounded = 1 - (1 - PATH.betas.float()).cumprod(0)
@@ -81,6 +84,7 @@ def precision() -> Evidence:
 
 
 def index() -> Evidence:
+    """The noise at the first index, and indices outside."""
     lesson = float((1 - (1 - PATH.betas).cumprod(0)).sqrt()[0])
     zero, one = PATH.sigma(double(0.0, 1 / 1000)).tolist()
     wrong = [lambda k=k: PATH.alpha_bar(k) for k in (0, -1, 1001)]
@@ -95,6 +99,7 @@ def index() -> Evidence:
 
 
 def three_points() -> Evidence:
+    """Three draws and 20,000 against the law."""
     law = targets.lesson_mixture()
     exact = PATH.interpolate(law.sample(200_000).double(), *noise_at(200_000, 0.25))
     few, many = (
@@ -120,10 +125,9 @@ def at_the_end(betas: torch.Tensor) -> float:
 
 
 def terminal() -> Evidence:
+    """The end of chains of several lengths."""
     bar = "$\\mathrm{KL}(q(x_T) \\| \\mathcal N(0, 1))$ in nats, "
-    left = [
-        Number(f"{bar} $T = {T}$", at_the_end(unscaled(T)), 0, 5e-3) for T in (50, 100, 200)
-    ]
+    left = [Number(f"{bar} $T = {T}$", at_the_end(unscaled(T)), 0, 5e-3) for T in (50, 100, 200)]
     right = [Number(f"{bar} $T = 1000$", at_the_end(unscaled(1000)), 0, 5e-3)]
     for name, betas in (("rescaled", tables.linear_betas), ("cosine", tables.cosine_betas)):
         right += [Number(f"{bar} {name}, $T = {T}$", at_the_end(betas(T)), 0, 5e-3)
@@ -139,6 +143,7 @@ def terminal() -> Evidence:
 
 
 def limit() -> Evidence:
+    """Three schedules of 4,000 steps."""
     T = 4000
     k = torch.arange(1, T + 1, dtype=torch.float64)
     flow = (0.1 + 19.9 * (k - 0.5) / T) / T  # the continuous schedule, whose integral is 10.05
@@ -154,7 +159,9 @@ def limit() -> Evidence:
         [
             Number(f"{finite}, against $e^{{-\\int\\beta}}$", kept["flow"], exact, 0.05 * exact),
             Number(f"{wallis}, against Wallis' $2/\\pi$", kept["square"], 2 / math.pi, 1e-4),
-            Number("$\\bar\\alpha_T$ of $\\beta_k = 1/(k+1)$", kept["harmonic"], 1 / (T + 1), 1e-12),
+            Number(
+                "$\\bar\\alpha_T$ of $\\beta_k = 1/(k+1)$", kept["harmonic"], 1 / (T + 1), 1e-12
+            ),
         ],
     )
 
@@ -167,7 +174,8 @@ CLAIMS = [
         Verdict.HOLDS,
         closed_form,
         "theory.forward.recursion",
-        formula="m_k = \\sqrt{1 - \\beta_k}\\,m_{k-1}, \\quad V_k = (1 - \\beta_k) V_{k-1} + \\beta_k",
+        formula="m_k = \\sqrt{1 - \\beta_k}\\,m_{k-1}, \\quad V_k = (1 - \\beta_k) V_{k-1} + "
+        "\\beta_k",
         covers="R39",
     ),
     Claim(
@@ -176,7 +184,8 @@ CLAIMS = [
         Verdict.ONLY_IF,
         terminal,
         "theory.forward.divergence_from_noise",
-        right="$T \\approx 1000$. For other lengths $\\beta$ must be multiplied by $1000/T$, or the "
+        right="$T \\approx 1000$. For other lengths $\\beta$ must be multiplied by $1000/T$, or "
+        "the "
         "cosine schedule taken; a table with $\\bar\\alpha_T > 0.01$ is refused.",
         covers="A49 R37 R44",
     ),
@@ -193,11 +202,13 @@ CLAIMS = [
     ),
     Claim(
         "5.3-batch",
-        "`q_sample` adds the noise of step $t$ to data, as training needs it: a $t$ for each datum.",
+        "`q_sample` adds the noise of step $t$ to data, as training needs it: a $t$ for each "
+        "datum.",
         Verdict.ONLY_IF,
         batched,
         "theory.paths.Path.interpolate",
-        right="$t$ is one Python integer: NumPy tables cannot be indexed by a tensor and multiplied "
+        right="$t$ is one Python integer: NumPy tables cannot be indexed by a tensor and "
+        "multiplied "
         "with one. Ours take a time for each datum, of any shape.",
         covers="A45 R38",
     ),

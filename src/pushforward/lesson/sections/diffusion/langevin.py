@@ -18,6 +18,7 @@ def settled(h: float) -> float:
 
 
 def transient() -> Evidence:
+    """Five steps, exactly and by chains."""
     n, k, start, numbers = 50_000, 5, 3.0, []
     for h in (0.1, 0.5):
         mean, variance = (1 - h) ** k * start, (1 - (1 - h) ** (2 * k)) / (1 - h / 2)
@@ -34,19 +35,21 @@ def transient() -> Evidence:
 
 
 def bias() -> Evidence:
+    """Where the chain settles."""
     small = langevin.gaussian_bias(ONE, 0.01)
     return Evidence(
         [Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", settled(h), 1, 1e-3)
          for h in (0.1, 0.5, 1.0)],
         [
-            *(Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", settled(h), 1 / (1 - h / 2), 1e-9)
+            *(Number(f"variance, $h = {h}$, against $1/(1-h/2)$", settled(h), 1 / (1 - h / 2), 1e-9)
               for h in (0.1, 0.5, 1.0)),
-            Number("nats from the target over $h^2/16$, $h = 0.01$", small / (0.01**2 / 16), 1, 0.01),
+            Number("nats from the target over $h^2/16$, $h = 0.01$", small * 16e4, 1, 0.01),
         ],
     )  # fmt: skip
 
 
 def acceptance() -> Evidence:
+    """The closed form against chains."""
     law, n = gaussian(0.0, 1.0), 20_000
     x = torch.randn(n, 1, dtype=torch.float64)
     states = list(langevin.mala(law.log_prob, law.score, x, 1.0, 4))
@@ -65,6 +68,7 @@ def acceptance() -> Evidence:
 
 
 def limit() -> Evidence:
+    """Steps on both sides of the limit."""
     covariance = double(1.0, 0.3, 0.3, 0.5).view(2, 2)
     law = targets.Gaussian(double(0.0, 0.0), covariance)
     bound = 2 * float(torch.linalg.eigvalsh(covariance).min())
@@ -88,6 +92,7 @@ def limit() -> Evidence:
 
 
 def mixing() -> Evidence:
+    """Plain and annealed chains on two modes."""
     law, n = targets.lesson_mixture(), 4000
     start = torch.randn(n, 1, dtype=torch.float64)
     plain = ode.last(langevin.ula(law.score, start, 0.01, 500))
@@ -100,7 +105,7 @@ def mixing() -> Evidence:
     left = [float((x < 0).double().mean()) for x in (plain, annealed)]
     error, what = math.sqrt(0.21 / n), "weight of the left mode, "
     return Evidence(
-        [Number(f"{what}500 steps of $h = 0.01$ from $\\mathcal N(0, 1)$", left[0], 0.3, 5 * error)],
+        [Number(f"{what}500 steps of $h = 0.01$ from noise", left[0], 0.3, 5 * error)],
         [
             Number(f"{what}500 steps over 50 levels of noise", left[1], 0.3, 5 * error + 0.02),
             Number("mean of the draws", float(annealed.mean()), 0.8,
@@ -110,6 +115,7 @@ def mixing() -> Evidence:
 
 
 def annealed_law() -> Evidence:
+    """Chains against the recursion."""
     path, n, data = paths.Geometric(5.0, 0.1), 20_000, laws.Moments(0.5, 0.36)
     times, denoiser = path.grid(8), targets.ExactDenoiser(gaussian(0.5, 0.6), path)
     exact = laws.annealed_langevin(path, times, data, 3, 0.4)
@@ -127,6 +133,7 @@ def annealed_law() -> Evidence:
 
 
 def reverse_is_langevin() -> Evidence:
+    """The variances that four kinds of steps reach."""
     data = laws.Moments(0.0, 0.25)
     reached = {
         "pure": laws.reverse_table(PATH, data, growth=0.0, weight=0.5),
@@ -155,7 +162,8 @@ def reverse_is_langevin() -> Evidence:
 CLAIMS = [
     Claim(
         "5.5-transient",
-        "The iteration moves a law towards $p$; on $\\mathcal N(0, 1)$ it is known after every step.",
+        "The iteration moves a law towards $p$; on $\\mathcal N(0, 1)$ it is known after every "
+        "step.",
         Verdict.HOLDS,
         transient,
         "theory.langevin.gaussian_ula",
@@ -169,7 +177,8 @@ CLAIMS = [
         bias,
         "theory.langevin.gaussian_ula",
         right="$h \\to 0$. At a fixed step it settles at another law, "
-        "$\\Sigma_h = \\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance (MALA) "
+        "$\\Sigma_h = \\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance "
+        "(MALA) "
         "removes the bias.",
         covers="A60 R52",
     ),
@@ -179,7 +188,8 @@ CLAIMS = [
         Verdict.HOLDS,
         acceptance,
         "theory.langevin.gaussian_acceptance",
-        formula="\\mathbb E\\min(1, r) = 1 - \\frac2\\pi\\arcsin\\sqrt{\\frac{h^3}{(h+2)(h^2-2h+4)}}",
+        formula="\\mathbb E\\min(1, r) = 1 - "
+        "\\frac2\\pi\\arcsin\\sqrt{\\frac{h^3}{(h+2)(h^2-2h+4)}}",
         covers="A60 R52",
     ),
     Claim(
@@ -198,7 +208,8 @@ CLAIMS = [
         Verdict.ONLY_IF,
         mixing,
         "theory.langevin.annealed_langevin",
-        right="chains cross between modes, which takes exponentially long where they are far apart. "
+        right="chains cross between modes, which takes exponentially long where they are far "
+        "apart. "
         "Levels of noise, from large to small, let them cross first.",
         covers="A61 R52",
     ),
@@ -216,10 +227,13 @@ CLAIMS = [
         Verdict.WRONG,
         reverse_is_langevin,
         "theory.laws.reverse_table",
-        right="A reverse step is one of the probability flow, with $\\frac\\beta2\\nabla\\log p$, and "
-        "one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin alone "
+        right="A reverse step is one of the probability flow, with $\\frac\\beta2\\nabla\\log p$, "
+        "and "
+        "one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin "
+        "alone "
         "leaves a law where it is: it is the corrector.",
-        formula="\\beta_t\\nabla\\log p_t = \\underbrace{\\tfrac12\\beta_t\\nabla\\log p_t}_{flow} + "
+        formula="\\beta_t\\nabla\\log p_t = \\underbrace{\\tfrac12\\beta_t\\nabla\\log "
+        "p_t}_{flow} + "
         "\\underbrace{\\tfrac12\\beta_t\\nabla\\log p_t}_{Langevin}",
         covers="A62",
     ),

@@ -19,6 +19,7 @@ def gaussian(mean: float, deviation: float) -> targets.Gaussian:
 
 
 def recover() -> Evidence:
+    """What the end of the chain tells of the datum."""
     law = targets.lesson_mixture()
     alpha, sigma = PATH(double(1.0))
     error = forward.noise_error(law, alpha, sigma) * (sigma / alpha).square()
@@ -29,15 +30,18 @@ def recover() -> Evidence:
         [Number(what, lost, 0, 0.01)],
         [
             Number(what, lost, 1, 1e-3),
-            Number("variance of a draw, for Gaussian data with 3.778", reached.variance, 3.778, 0.02),
+            Number(
+                "variance of a draw, for Gaussian data with 3.778", reached.variance, 3.778, 0.02
+            ),
         ],
     )
 
 
 def gaussian_reverse() -> Evidence:
+    """The true reverse step against a Gaussian, by its step size."""
     law = targets.lesson_mixture()
     gaps = {beta: forward.reverse_gap(law, beta) for beta in (0.5, 0.02, 0.01, 0.005)}
-    what = "$\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N)$ in nats, the lesson's mixture, $\\beta$ = "
+    what = "$\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N)$ in nats, lesson's mixture, $\\beta$ = "
     order, rate = math.log2(gaps[0.01] / gaps[0.005]), forward.reverse_gap_rate(law)
     extrapolated = 2 * gaps[0.005] / 0.005**3 - gaps[0.01] / 0.01**3
     exact = forward.reverse_gap(gaussian(0.8, 1.5), 0.9)
@@ -52,6 +56,7 @@ def gaussian_reverse() -> Evidence:
 
 
 def sign() -> Evidence:
+    """The loss of the best model against the entropy."""
     law = targets.lesson_mixture()
     floor = forward.floors(SHORT, law)
     second = float(law.covariance + law.mean.square())
@@ -70,6 +75,7 @@ def sign() -> Evidence:
 
 
 def decomposition() -> Evidence:
+    """The ratio of joint laws on paths, both ways."""
     x = targets.lesson_mixture().sample(50).double()
     states = [x, *forward.chain(x, SHORT.betas)]
 
@@ -84,6 +90,7 @@ def decomposition() -> Evidence:
 
 
 def posterior() -> Evidence:
+    """Against conditioning of the joint law of two states."""
     x, x_t, worst = double(-1.3), double(0.4), 0.0
     for k in (2, 500, 1000):
         a, before = 1 - PATH.beta(k), PATH.alpha_bar(k - 1)
@@ -92,7 +99,9 @@ def posterior() -> Evidence:
         joint = torch.stack([torch.stack([1 - before, cross]), torch.stack([cross, variance])])
         exact = targets.Gaussian(mean, joint).conditional([1], x_t)
         got, spread = PATH.posterior(x[:, None], x_t[:, None], k)
-        worst = max(worst, float((got - exact.mean).abs()), float((spread - exact.covariance).abs()))
+        worst = max(
+            worst, float((got - exact.mean).abs()), float((spread - exact.covariance).abs())
+        )
     return Evidence(
         [
             Number("largest error against conditioning of the joint law", worst, 0, 1e-9),
@@ -105,6 +114,7 @@ def posterior() -> Evidence:
 
 
 def mean_from_noise() -> Evidence:
+    """The mean by the datum and by the noise."""
     x_t, eps, k = torch.randn(2, 4).double(), torch.randn(2, 4).double(), torch.tensor([2, 700])
     beta, alpha_bar = PATH.beta(k)[:, None], PATH.alpha_bar(k)[:, None]
     x = predictions.solve(PATH, predictions.noise, x_t, eps, k.double() / 1000).x
@@ -114,6 +124,8 @@ def mean_from_noise() -> Evidence:
 
 
 def variance_cost() -> Evidence:
+    """What each variance loses of the bound."""
+
     def cost(path: tables.DDPM, deviation: float, v: float | None) -> float:
         law = gaussian(0.0, deviation)
         floor, k = forward.floors(path, law), torch.arange(1, path.steps + 1)
@@ -139,6 +151,7 @@ def variance_cost() -> Evidence:
 
 
 def simple() -> Evidence:
+    """The weights that are dropped, and the least loss."""
     k = torch.tensor([1, 2, 500, 1000])
     t = k.double() / 1000
     large = forward.bound_weight(predictions.noise, 1.0)(PATH, t) / 1000
@@ -170,6 +183,7 @@ def simple() -> Evidence:
 
 
 def conversions() -> Evidence:
+    """Every prediction into every other."""
     kinds = (predictions.data, predictions.noise, predictions.v, predictions.score)
     x, eps, worst = torch.randn(5, 3).double(), torch.randn(5, 3).double(), 0.0
     t = double(0.1, 0.3, 0.5, 0.7, 0.9)
@@ -200,7 +214,8 @@ CLAIMS = [
         Verdict.ONLY_IF,
         gaussian_reverse,
         "theory.forward.reverse_gap",
-        right="$\\beta_t \\to 0$, where the divergence from a Gaussian falls as $\\beta_t^3$, or the "
+        right="$\\beta_t \\to 0$, where the divergence from a Gaussian falls as $\\beta_t^3$, or "
+        "the "
         "data are Gaussian, and then for every $\\beta_t$.",
         formula="\\mathbb E\\,\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N) \\approx "
         "\\frac{\\beta_t^3}{12}\\,\\mathbb E\\big[((\\log p)''')^2\\big]",
@@ -214,7 +229,8 @@ CLAIMS = [
         "theory.forward.expected_bound",
         right="it is chosen well: $\\beta_t$ costs nothing for standard normal data, where "
         "$\\tilde\\beta_t$ costs $\\gamma/2$ nats per dimension however many steps there are. The "
-        "best is the mean of the true variances, and loses only $\\mathrm{KL}(q(x_T) \\| \\mathcal N)$.",
+        "best is the mean of the true variances, and loses only $\\mathrm{KL}(q(x_T) \\| "
+        "\\mathcal N)$.",
         formula="\\Sigma_t = \\tilde\\beta_t + \\frac{\\bar\\alpha_{t-1}\\beta_t^2}"
         "{(1-\\bar\\alpha_t)^2}\\,\\mathbb E\\operatorname{Var}(x_0 | x_t)",
         covers="A55 R41",
@@ -241,7 +257,8 @@ CLAIMS = [
     Claim(
         "5.3-posterior",
         "$q(x_{t-1} | x_t, x_0)$ is Gaussian with the mean $\\tilde\\mu_t$ that is given, and "
-        "$\\tilde\\beta_t = \\frac{1-\\bar\\alpha_{t-1}}{1-\\bar\\alpha_t}\\beta_t$, which the lesson "
+        "$\\tilde\\beta_t = \\frac{1-\\bar\\alpha_{t-1}}{1-\\bar\\alpha_t}\\beta_t$, which the "
+        "lesson "
         "does not define.",
         Verdict.HOLDS,
         posterior,
@@ -250,7 +267,8 @@ CLAIMS = [
     ),
     Claim(
         "5.3-mean",
-        "Substituting $x_0 = (x_t - \\sqrt{1-\\bar\\alpha_t}\\,\\varepsilon)/\\sqrt{\\bar\\alpha_t}$ "
+        "Substituting $x_0 = (x_t - "
+        "\\sqrt{1-\\bar\\alpha_t}\\,\\varepsilon)/\\sqrt{\\bar\\alpha_t}$ "
         "gives the mean of $p_\\theta$ (which the lesson does not write down).",
         Verdict.HOLDS,
         mean_from_noise,

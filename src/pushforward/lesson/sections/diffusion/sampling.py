@@ -1,4 +1,4 @@
-"""Claims on running diffusions backwards: ancestral sampling, solvers, density, guidance, training."""
+"""Claims on running diffusions backwards: samplers, density, guidance, training."""
 
 import math
 from functools import cache
@@ -13,6 +13,7 @@ from .reverse import SHORT, gaussian
 
 
 def ancestral() -> Evidence:
+    """Draws against the recursion, and two invariants."""
     n, data = 20_000, laws.Moments(0.8, 2.25)
     denoiser = targets.ExactDenoiser(gaussian(0.8, 1.5), SHORT)
     numbers = []
@@ -33,7 +34,10 @@ def ancestral() -> Evidence:
     numbers += [
         Number(
             "variance for $\\mathcal N(0, 1)$ data with $\\beta$: 1 less the noise that the last "
-            "step leaves out", normal.variance, 1 - float(SHORT.beta(1)), 1e-12,
+            "step leaves out",
+            normal.variance,
+            1 - float(SHORT.beta(1)),
+            1e-12,
         ),
         Number("variance for one point with $\\tilde\\beta$", point.variance, 0, 1e-12),
         Number("mean for one point at 0.7", point.mean, 0.7, 1e-12),
@@ -42,6 +46,7 @@ def ancestral() -> Evidence:
 
 
 def solvers() -> Evidence:
+    """Orders of convergence on Gaussian data."""
     path, x = paths.VariancePreserving(), torch.randn(50, 1, dtype=torch.float64)
     denoiser = targets.ExactDenoiser(gaussian(0.5, 0.6), path)
     (a, b), (r, s) = (path(double(t)) for t in (0.95, 0.2))
@@ -74,6 +79,7 @@ def solvers() -> Evidence:
 
 
 def flow_density() -> Evidence:
+    """The density of the flow against that of the law."""
     law = targets.lesson_mixture()
     x = torch.linspace(-4, 4, 17, dtype=torch.float64)[:, None]
     got = targets.ExactDenoiser(law, paths.Linear()).log_density(x, rtol=1e-9, atol=1e-9).value
@@ -82,6 +88,7 @@ def flow_density() -> Evidence:
 
 
 def guidance() -> Evidence:
+    """The guided score against that of the tilted law."""
     law, path, scale = targets.lesson_mixture(), paths.VariancePreserving(), 3.0
     t, x = double(0.3)[0], torch.linspace(-4, 4, 161, dtype=torch.float64)[:, None]
     denoiser = targets.ExactDenoiser(law, path)
@@ -100,11 +107,13 @@ def guidance() -> Evidence:
         [
             Number(
                 "largest error of $\\nabla\\log p_t(x | k) = \\nabla\\log p_t + "
-                "\\nabla\\log p_t(k | x)$", float((conditional - free - slope).abs().max()), 0, 1e-9,
+                "\\nabla\\log p_t(k | "
+                "x)$", float((conditional - free - slope).abs().max()), 0, 1e-9,
             ),
             Number(
                 "largest error of the guided score as $\\nabla\\log p_t + "
-                "3\\,\\nabla\\log p_t(k | x)$", float((guided - free - 3 * slope).abs().max()), 0, 1e-9,
+                "3\\,\\nabla\\log p_t(k | "
+                "x)$", float((guided - free - 3 * slope).abs().max()), 0, 1e-9,
             ),
         ],
     )  # fmt: skip
@@ -139,6 +148,7 @@ def trained() -> tuple[Tensor, Tensor]:
 
 
 def training() -> Evidence:
+    """A small model, drawn from."""
     x, exact = trained()
     grid = torch.linspace(-6, 7, 2001, dtype=torch.float64)[:, None]
     cdf = targets.lesson_mixture().log_prob(grid).exp().cumsum(0) * (grid[1] - grid[0])
@@ -159,7 +169,8 @@ def training() -> Evidence:
 CLAIMS = [
     Claim(
         "5.2-ancestral",
-        "Drawing $x_{t-1}$ from $p_\\theta(x_{t-1} | x_t)$ step by step gives data. The law that it "
+        "Drawing $x_{t-1}$ from $p_\\theta(x_{t-1} | x_t)$ step by step gives data. The law that "
+        "it "
         "gives on Gaussian data is known at every $T$.",
         Verdict.HOLDS,
         ancestral,

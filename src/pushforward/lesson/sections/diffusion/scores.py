@@ -18,6 +18,7 @@ MODELS = {
 
 
 def implicit() -> Evidence:
+    """Both losses for three models, by quadrature."""
     law = targets.lesson_mixture()
     constant = law.expectation(lambda x: law.score(x).square().sum(1)) / 2
     plane = targets.ring(3, 1.5, 0.6)
@@ -39,6 +40,7 @@ def implicit() -> Evidence:
 
 
 def denoising() -> Evidence:
+    """Both losses for three models, by quadrature over data and noise."""
     law, sigma = targets.lesson_mixture(), 0.6
     noisy = law.diffused(double(1.0)[0], double(sigma)[0])
     (x, mass, _), *_ = law.nodes()
@@ -55,6 +57,7 @@ def denoising() -> Evidence:
 
 
 def noised() -> Evidence:
+    """The slope that is learnt, and the mean of conditional scores."""
     v, sigma = 1.3, 0.6
     denoiser = targets.ExactDenoiser(gaussian(0.0, math.sqrt(v)), paths.VarianceExploding(1.0, 1.0))
     slope = float(denoiser.score(double(1.0)[:, None], double(sigma)[0]))
@@ -95,6 +98,7 @@ def fitted_slope(v: float, sigma: float) -> float:
 
 
 def blindness() -> Evidence:
+    """Two laws that differ in weights alone."""
     means, ones = double(-5.0, 5.0)[:, None], double(1.0, 1.0)
     p, q = (targets.GaussianMixture(w, means, ones) for w in (double(0.2, 0.8), double(0.8, 0.2)))
     kl = p.expectation(lambda x: p.log_prob(x) - q.log_prob(x))
@@ -112,6 +116,7 @@ def blindness() -> Evidence:
 
 
 def levels() -> Evidence:
+    """The least loss of four levels."""
     law, path = gaussian(0.0, 1.0), paths.Geometric(10.0, 0.01)
     numbers = []
     for sigma in (0.01, 0.1, 1.0, 10.0):
@@ -148,7 +153,8 @@ CLAIMS = [
     ),
     Claim(
         "5.4-noised",
-        "Because $\\nabla\\log q(x_t | x_0) = -\\varepsilon/\\sqrt{1-\\bar\\alpha_t}$, learning the "
+        "Because $\\nabla\\log q(x_t | x_0) = -\\varepsilon/\\sqrt{1-\\bar\\alpha_t}$, learning "
+        "the "
         "noise is learning the score of the data.",
         Verdict.ONLY_IF,
         noised,
