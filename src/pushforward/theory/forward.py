@@ -165,9 +165,13 @@ def noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
     errors = []
     for a, s in zip(alpha, sigma):
         noisy = law.diffused(a, s)
-        fisher = noisy.expectation(lambda x, p=noisy: sum_event(p.score(x).square()))
-        errors.append(law.dim - float(s) ** 2 * fisher)
+        errors.append(law.dim - float(s) ** 2 * fisher_information(noisy))
     return torch.tensor(errors, dtype=torch.float64)
+
+
+def fisher_information(law: GaussianMixture) -> float:
+    r""":math:`\mathbb E\,\|\nabla\log p(x)\|^2` by quadrature, in one or two dimensions."""
+    return law.expectation(lambda x: sum_event(law.score(x).square()))
 
 
 def floors(path: DDPM, law: GaussianMixture) -> Tensor:

@@ -119,7 +119,7 @@ class GaussianMixture:
 
     def expectation(self, f: Callable[[Data], PerDatum]) -> float:
         r""":math:`\mathbb E f(x)` of a smooth function by quadrature, in one or two dimensions."""
-        return sum(float(mass @ f(x)) for x, mass, _ in self.nodes())
+        return sum(float(mass @ f(x).detach()) for x, mass, _ in self.nodes())
 
     def entropy(self) -> float:
         """Differential entropy in nats: closed for one component, by quadrature up to 2-D.

@@ -1,5 +1,7 @@
 """Figures of section 5."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -16,10 +18,10 @@ from .langevin import settled
 TIMES = (0, 250, 500, 750, 1000)
 
 
-def panels(columns: int, height: float = 2.2, **options: object) -> tuple[Figure, list[Axes]]:
+def panels(columns: int, height: float = 2.2, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure of the page's width with axes side by side."""
     figure = Figure(figsize=(6.3, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False, **options)[0])  # type: ignore[arg-type]
+    return figure, list(figure.subplots(1, columns, squeeze=False, **options)[0])
 
 
 def histogram(axes: Axes, x: Tensor, law: targets.GaussianMixture, half: float = 4.5) -> None:

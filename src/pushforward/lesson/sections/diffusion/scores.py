@@ -1,11 +1,12 @@
 """Claims of 5.4: losses that learn a score, and which score it is."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ....theory import paths, predictions, targets
+from ....theory import forward, paths, predictions, targets
 from ....theory import score_matching as sm
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .reverse import gaussian
@@ -20,22 +21,16 @@ MODELS = {
 def implicit() -> Evidence:
     """Both losses for three models, by quadrature."""
     law = targets.lesson_mixture()
-    constant = law.expectation(lambda x: law.score(x).square().sum(1)) / 2
+    constant = forward.fisher_information(law) / 2
     plane = targets.ring(3, 1.5, 0.6)
     axes = math.sqrt(2) * torch.eye(2, dtype=torch.float64)[:, None]
     numbers = []
     for name, score in MODELS.items():
-        explicit = law.expectation(lambda x, s=score: sm.explicit(s, law.score, x))
-        known = law.expectation(lambda x, s=score: sm.implicit(s, x).detach())
-        numbers.append(Number(f"explicit less implicit loss, $s = {name}$", explicit - known,
-                              constant, 1e-7))  # fmt: skip
-    exact, sliced = (
-        plane.expectation(lambda x, f=f: f(x).detach())
-        for f in (
-            lambda x: sm.implicit(torch.tanh, x),
-            lambda x: sm.sliced(torch.tanh, x, axes.expand(2, *x.shape)),
-        )
-    )
+        explicit = law.expectation(partial(sm.explicit, score, law.score))
+        gap = explicit - law.expectation(partial(sm.implicit, score))
+        numbers.append(Number(f"explicit less implicit loss, $s = {name}$", gap, constant, 1e-7))
+    exact = plane.expectation(partial(sm.implicit, torch.tanh))
+    sliced = plane.expectation(lambda x: sm.sliced(torch.tanh, x, axes.expand(2, *x.shape)))
     return Evidence([*numbers, Number("sliced less implicit loss in 2-D", sliced - exact, 0, 1e-9)])
 
 
@@ -50,7 +45,7 @@ def denoising() -> Evidence:
     numbers = []
     for name, score in MODELS.items():
         loss = float(weight @ sm.denoising(score, pairs[:, :1], pairs[:, 1:], sigma))
-        explicit = noisy.expectation(lambda x, s=score: sm.explicit(s, noisy.score, x))
+        explicit = noisy.expectation(partial(sm.explicit, score, noisy.score))
         numbers.append(Number(f"denoising less explicit loss of the noised law, $s = {name}$",
                               loss - explicit, floor, 1e-7))  # fmt: skip
     return Evidence(numbers)
