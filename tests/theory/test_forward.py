@@ -240,3 +240,21 @@ def test_the_true_reverse_step_is_as_far_from_a_gaussian_as_quadrature_says(beta
 def test_the_reverse_step_of_gaussians_is_gaussian():
     assert forward.reverse_gap(line(0.3, 1.5), 0.7) == pytest.approx(0, abs=1e-10)
     assert forward.reverse_gap_rate(line(0.3, 1.5)) == pytest.approx(0, abs=1e-20)
+
+
+def test_small_steps_cost_a_cube_with_the_coefficient_of_the_third_derivative():
+    """Against quadrature with differences of log p, and as the limit of the divergence itself."""
+    law = lesson_mixture()
+    h, x = 1e-3, torch.arange(-7, 8, 1e-3)
+    log_p = [law.log_prob((x + i * h)[:, None]) for i in (-2, -1, 0, 1, 2)]
+    third = (log_p[4] - 2 * log_p[3] + 2 * log_p[1] - log_p[0]) / (2 * h**3)
+    exact = float((log_p[2].exp() * third.square()).sum()) * 1e-3 / 12
+    assert forward.reverse_gap_rate(law) == pytest.approx(exact, rel=1e-3)
+    wide = GaussianMixture(torch.ones(2), torch.tensor([[-1.0], [1.0]]), torch.tensor([1.0, 0.8]))
+    beta = 0.01
+    rate = [forward.reverse_gap(wide, b) / b**3 for b in (beta, beta / 2)]
+    assert 2 * rate[1] - rate[0] == pytest.approx(forward.reverse_gap_rate(wide), rel=0.01)
+
+
+def test_fisher_information_of_a_gaussian_is_its_precision():
+    assert forward.fisher_information(line(0.2, 0.5)) == pytest.approx(4, rel=1e-10)

@@ -108,8 +108,12 @@ def test_equal_angles_shrink_least():
 
 
 @pytest.mark.parametrize("path", [paths.Geometric(5.0, 0.1), paths.VariancePreserving()])
-def test_annealed_langevin_has_the_law_of_its_recursion(path):
+def test_langevin_steps_at_levels_of_noise_have_the_laws_of_their_recursions(path):
     times = path.grid(8)
     start = float(path.scale(times[0])) * torch.randn(50_000, 1)
-    states = langevin.annealed_langevin(denoiser(path), start, times, corrections=3, snr=0.4)
-    agree(last(states), laws.annealed_langevin(path, times, DATA, 3, 0.4))
+    for run, law in (
+        (langevin.annealed_langevin, laws.annealed_langevin),
+        (langevin.predictor_corrector, laws.predictor_corrector),
+    ):
+        states = run(denoiser(path), start, times, corrections=3, snr=0.4)
+        agree(last(states), law(path, times, DATA, 3, 0.4))

@@ -36,8 +36,15 @@ def affine(start: Moments, slope: Tensor, shift: Tensor, noise: Tensor) -> Momen
     return Moments(mean, variance)
 
 
-def ancestral(path: Path, times: Tensor, data: Moments, v: float = 0.0) -> Moments:
-    r"""The law of `samplers.ddpm` with exact estimates, from :math:`\mathcal N(0, s_T^2)`.
+def starting(path: Path, times: Tensor) -> Moments:
+    """The noise that samplers start with at the first of the times."""
+    return Moments(0.0, float(path.scale(times[0].double())) ** 2)
+
+
+def ancestral(
+    path: Path, times: Tensor, data: Moments, v: float = 0.0, start: Moments | None = None
+) -> Moments:
+    r"""The law of `samplers.ddpm` with exact estimates.
 
     .. math:: x_s = \tilde\mu_s(x_t, \mathbb E[x \mid x_t]) + \beta^{v/2}\tilde\beta^{(1-v)/2} z
 
@@ -49,6 +56,7 @@ def ancestral(path: Path, times: Tensor, data: Moments, v: float = 0.0) -> Momen
         times: Decreasing, ``(steps + 1,)``.
         data: The data's law.
         v: The exponent of the variance.
+        start: The law at the first time, by default noise.
     """
     alpha, sigma = path(times.double())
     a, s, b, r = alpha[:-1], sigma[:-1], alpha[1:], sigma[1:]
@@ -57,7 +65,7 @@ def ancestral(path: Path, times: Tensor, data: Moments, v: float = 0.0) -> Momen
     beta = s.square() * (1 - ratio.square())
     on_x, on_x_t = b * beta / s.square(), a / b * (r / s).square()
     noise = beta * (r / s).square() ** (1 - v) * (r > 0)
-    start = Moments(0.0, float(path.scale(times[0].double())) ** 2)
+    start = starting(path, times) if start is None else start
     return affine(start, on_x_t + on_x * gain, on_x * (1 - gain * a) * data.mean, noise)
 
 
@@ -108,22 +116,53 @@ def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
     return float(size[-1] / size[0] * turn.cos().prod())
 
 
+def corrected(
+    path: Path, t: Tensor, law: Moments, data: Moments, corrections: int, snr: float
+) -> Moments:
+    r"""The law after Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its exact score.
+
+    Each contracts offsets by :math:`1 - h/D^2`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, and adds
+    :math:`2h` of variance.
+    """
+    alpha, sigma = (float(z) for z in path(t))
+    h = 2 * (snr * sigma) ** 2
+    pull = h / (alpha**2 * data.variance + sigma**2)
+    one = torch.ones(corrections, dtype=torch.float64)
+    return affine(law, (1 - pull) * one, pull * alpha * data.mean * one, 2 * h * one)
+
+
 def annealed_langevin(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
     r"""The law of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal N(0, s^2)`.
 
-    At each level :math:`D^2 = \alpha^2 s^2 + \sigma^2`, ``corrections`` steps of
-    :math:`h = 2 (r \sigma)^2` contract offsets by :math:`1 - h/D^2` and add :math:`2h` of variance;
-    between levels :math:`x/\alpha` is kept, and the end is one denoising step.
+    The steps of `corrected` at each level; between levels :math:`x/\alpha` is kept, and the last
+    step is the best guess of the data.
     """
-    alpha, sigma = path(times.double())
-    law = Moments(0.0, float(path.scale(times[0].double())) ** 2)
-    for a, s, b, r in zip(*(z.tolist() for z in (alpha[:-1], sigma[:-1], alpha[1:], sigma[1:]))):
-        size, h = a * a * data.variance + s * s, 2 * (snr * s) ** 2
-        slope = torch.full((corrections,), 1 - h / size)
-        law = affine(law, slope, h / size * a * data.mean + 0 * slope, 2 * h + 0 * slope)
-        gain = a * data.variance / size if r == 0 else b / a
-        rest = (1 - gain * a) * data.mean if r == 0 else 0.0
-        law = Moments(gain * law.mean + rest, gain * gain * law.variance)
+    times = times.double()
+    alpha, sigma = (z.tolist() for z in path(times))
+    law = starting(path, times)
+    for i, t in enumerate(times[:-1]):
+        law = corrected(path, t, law, data, corrections, snr)
+        factor, shift = alpha[i + 1] / alpha[i], 0.0
+        if sigma[i + 1] == 0:
+            factor = alpha[i] * data.variance / (alpha[i] ** 2 * data.variance + sigma[i] ** 2)
+            shift = (1 - factor * alpha[i]) * data.mean
+        law = Moments(factor * law.mean + shift, factor**2 * law.variance)
+    return law
+
+
+def predictor_corrector(
+    path: Path, times: Tensor, data: Moments, corrections: int, snr: float
+) -> Moments:
+    r"""The law of `langevin.predictor_corrector` with exact scores, likewise.
+
+    A step of `ancestral` with v = 0, then those of `corrected` at the new level unless it is data.
+    """
+    times = times.double()
+    law = starting(path, times)
+    for ends in times.unfold(0, 2, 1):
+        law = ancestral(path, ends, data, start=law)
+        if path.sigma(ends[1]) > 0:
+            law = corrected(path, ends[1], law, data, corrections, snr)
     return law
