@@ -92,7 +92,7 @@ def guidance() -> Evidence:
     law, path, scale = targets.lesson_mixture(), paths.VariancePreserving(), 3.0
     t, x = double(0.3)[0], torch.linspace(-4, 4, 161, dtype=torch.float64)[:, None]
     denoiser = targets.ExactDenoiser(law, path)
-    right = double(1, 0, 1).expand(len(x), 3)
+    right = double(1.0, 0.0, 1.0).expand(len(x), 3)
     guided = denoisers.Guided(denoiser, scale).score(x, t, right)
     free, conditional = denoiser.score(x, t), denoiser.score(x, t, right)
     tilted = targets.ExactDenoiser(tilted_law(law, scale), path).score(x, t)

@@ -83,7 +83,7 @@ def average_conditional(law: targets.GaussianMixture, x_t: Tensor, sigma: float)
 
 def fitted_slope(v: float, sigma: float) -> float:
     """The minimum of the denoising loss over linear scores: Newton's step on a parabola."""
-    node, w = double(-math.sqrt(3), 0, math.sqrt(3)), double(1, 4, 1) / 6
+    node, w = double(-math.sqrt(3), 0.0, math.sqrt(3)), double(1.0, 4.0, 1.0) / 6
     x, eps = (math.sqrt(v) * node).repeat_interleave(3)[:, None], node.repeat(3)[:, None]
     slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
     loss = torch.outer(w, w).flatten() @ sm.denoising(lambda x: slope * x, x, eps, sigma)
@@ -98,7 +98,9 @@ def blindness() -> Evidence:
     p, q = (targets.GaussianMixture(w, means, ones) for w in (double(0.2, 0.8), double(0.8, 0.2)))
     kl = p.expectation(lambda x: p.log_prob(x) - q.log_prob(x))
     plain = sm.mixture_fisher_divergence(p, q)
-    noisy = sm.mixture_fisher_divergence(*(z.diffused(double(1)[0], double(5)[0]) for z in (p, q)))
+    noisy = sm.mixture_fisher_divergence(
+        *(z.diffused(double(1.0)[0], double(5.0)[0]) for z in (p, q))
+    )
     return Evidence(
         [Number("KL in nats of weights 0.2, 0.8 from 0.8, 0.2 at $\\pm5$", kl, 0, 0.01)],
         [
