@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from ....generators import forked, sow
 from ....report.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, whole
 from ....theory import forward, targets
 from ...claims import Number, double
@@ -18,9 +19,10 @@ from .identities import flow, harmonic, square
 def visualise() -> Experiment:
     """Draws of the chain under the densities of P4.1."""
     n, law = 20_000, targets.lesson_mixture()
-    torch.manual_seed(0)
-    x = law.sample(n).double()
-    states = [x, *forward.chain(x, PATH.betas)]
+    with forked():
+        sow(0)
+        x = law.sample(n).double()
+        states = [x, *forward.chain(x, PATH.betas)]
     means, variances = forward.recursion(PATH.betas, float(law.mean), float(law.covariance))
     numbers, from_noise = [], {}
     for k in TIMES:

@@ -4,7 +4,7 @@ from .. import Section
 from . import figures, forward, langevin, reverse, sampling, scores
 
 NOTES = {
-    "R45": "The figure forward_process: 20,000 draws at k = 0, 250, 500, 750, 1000, each with its "
+    "R45": "The figure forward_process: 20,000 draws at t = 0, 250, 500, 750, 1000, each with its "
     "exact density.",
 }
 SECTION = Section(

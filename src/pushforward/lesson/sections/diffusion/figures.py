@@ -34,7 +34,7 @@ def histogram(axes: Axes, x: Tensor, law: targets.GaussianMixture, half: float =
 
 
 def forward_process() -> Figure:
-    """The chain on the lesson's mixture: 20,000 draws after k steps (bars), and exact densities.
+    """The chain on the lesson's mixture: 20,000 draws after t steps (bars), and exact densities.
 
     The dashed curve is standard normal, from which the last is 1.3e-5 nats away.
     """
@@ -46,7 +46,7 @@ def forward_process() -> Figure:
     figure, row = panels(len(TIMES), 1.7, sharey=True)
     for axes, k in zip(row, TIMES):
         histogram(axes, states[k], law.diffused(*PATH(double(k / 1000)[0])))
-        axes.set(title=f"k = {k}", xlabel="x")
+        axes.set(title=f"t = {k}", xlabel="x")
     noise = targets.Gaussian(double(0.0), double(1.0)[:, None])
     grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)
     row[-1].plot(grid, noise.log_prob(grid[:, None]).exp(), color=LINES[1], ls=DASHES[1])
