@@ -21,8 +21,7 @@ from ..errors import UsageError
 from ..model import Event, Likelihood
 from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
-from ..theory import predictions, samplers, tables
-from ..theory.predictions import Prediction
+from ..theory import forward, predictions, samplers, tables
 from ..theory.steps import Sampler
 from . import one_of
 
@@ -34,27 +33,10 @@ PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictio
 VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
 
 
-def bound_weight(prediction: Prediction, v: float) -> Callable[[tables.DDPM, Tensor], Tensor]:
-    r"""The weight that makes the loss the terms of the bound that depend on the mean, in nats.
-
-    .. math:: w_k = \frac{T}{2\Sigma_k}\Big(
-        \frac{\sqrt{\bar\alpha_{k-1}}\beta_k}{1 - \bar\alpha_k}
-        \frac{\sigma_k}{\alpha_k b_k - \sigma_k a_k}\Big)^2
-
-    With :math:`\Sigma = \tilde\beta` it is :math:`\tfrac T2(\mathrm{SNR}_{k-1} - \mathrm{SNR}_k)`
-    for data and :math:`\tfrac T2(\mathrm{SNR}_{k-1}/\mathrm{SNR}_k - 1)` for noise.
-    """
-
-    def weight(path: tables.DDPM, t: Tensor) -> Tensor:
-        (alpha, sigma), (a, b) = path(t), prediction(path, t)
-        k, one = (t * path.steps).round().long(), torch.ones(len(t), 1, dtype=t.dtype)
-        gain = path.posterior(one, 0 * one, k)[0].squeeze(1) * sigma / (alpha * b - sigma * a)
-        return path.steps * gain.square() / (2 * path.variance(k, v))
-
-    return weight
-
-
-WEIGHTS = {"simple": lambda prediction, v: predictions.noise_error(prediction), "vlb": bound_weight}
+WEIGHTS = {
+    "simple": lambda prediction, v: predictions.noise_error(prediction),
+    "vlb": forward.bound_weight,
+}
 
 
 class DDPM(Diffusion):
@@ -149,13 +131,8 @@ class DDPM(Diffusion):
         for low, high in zip(edges[:-1], edges[1:]):
             k = (low + (high - low) * torch.rand_like(total)).long().clamp(max=self.path.steps - 1)
             total = total + (high - low) * self.term(x, k + 1, c)
-        return -total - self.terminal(x)
-
-    def terminal(self, x: Data) -> PerDatum:
-        r""":math:`\mathrm{KL}(q(x_T|x_0)\,\|\,\mathcal N(0, I))` per datum, in nats."""
         alpha_bar = math.exp(-float(self.path.total[-1]))
-        d = x[0].numel()
-        return (alpha_bar * sum_event(x.square()) - d * (alpha_bar + math.log1p(-alpha_bar))) / 2
+        return -total - forward.terminal_kl(x, alpha_bar)
 
     def reverse(self, x_t: Data, k: Tensor, c: Condition = None) -> tuple[Data, Tensor]:
         r"""Mean and variance of :math:`p_\theta(x_{k-1} \mid x_k)`, the mean without a graph."""
