@@ -9,7 +9,7 @@ Two conventions stay the lesson's: steps of a chain are t = 1, ..., T, where 0 i
 themselves, and the time of flow matching runs from noise, 0, to data, 1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from ..model import Event
 from ..networks.mlp import Perceptron, TimeMLP
 from ..shapes import Condition, Data, Scalar, Times, expand, sum_event
 from ..theory import adversarial, bounds, predictions, tables
+from ..theory.ode import Field
 from ..theory.paths import Linear
 from ..theory.targets import lesson_mixture
 
@@ -255,12 +256,12 @@ class FlowMatchingModel(TimeMLP):
     def __init__(self, dim: int = 2) -> None:
         super().__init__((dim,), width=64, depth=2)
 
-    def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
+    def forward(self, x: Data, t: Tensor, c: Condition = None, span: Times | None = None) -> Data:
         """The velocity at ``x``; t is one time for all, ``(n,)`` or ``(n, 1)``: 0 noise, 1 data."""
         return super().forward(x, t.reshape(-1) if t.ndim else t)
 
 
-def flow_matching_loss(model: Callable[[Data, Times], Data], x0: Data, x1: Tensor) -> Scalar:
+def flow_matching_loss(model: Field, x0: Data, x1: Tensor) -> Scalar:
     r""":math:`\mathbb E\,\|v(x_t, t) - (x_1 - x_0)\|^2`, summed over entries.
 
     Its floor is not zero: :math:`s\pi/2` an entry for data of deviation s (`theory.flow_maps`).
