@@ -172,7 +172,7 @@ def test_a_step_of_one_player_moves_no_other_and_leaves_no_gradient_there(frozen
         assert same == (i == frozen)
 
 
-def test_the_generators_step_leaves_the_discriminators_gradient_that_of_its_own_step():
+def test_the_generators_step_leaves_no_gradient_in_the_discriminator():
     G, D, x = Generator(4, 1), Discriminator(1), torch.randn(16, 1)
     makers = [torch.optim.SGD(net.parameters(), lr=0.0) for net in (G, D)]
     torch.manual_seed(5)
@@ -229,7 +229,7 @@ def test_every_datum_has_its_own_place_on_its_segment():
     assert (rows.std(1) < 1e-6).all() and len(rows[:, 0].unique()) == 8
 
 
-def test_the_penalty_does_not_reach_the_generator_and_works_without_a_graph_around_it():
+def test_the_penalty_needs_no_graph_and_does_not_reach_the_generator():
     fake = torch.randn(8, 2, requires_grad=True)
     gp = gradient_penalty(Discriminator(2), torch.randn(8, 2), fake)
     gp.backward()

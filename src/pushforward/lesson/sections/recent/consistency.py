@@ -3,7 +3,6 @@
 from collections import deque
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +13,9 @@ from ....theory import consistency, flow_maps, ode, paths, samplers, transport
 from ....theory.targets import ExactDenoiser, Gaussian, lesson_mixture
 from ....training import Trainer, batches
 from ...claims import Claim, Evidence, Number, Verdict, double
+from .matching import DATA, ENDS, LINEAR, MEAN, SCALE, gauss_pairs
 
-MEAN, SCALE = 0.8, 1.5
-DATA = Gaussian(double(MEAN), torch.full((1, 1), SCALE**2, dtype=torch.float64))
-EDM, LINEAR = paths.EDM(), paths.Linear()
-ENDS = double(0.0, 1.0)[:, None]
+EDM = paths.EDM()
 
 
 def exact(x_t: Tensor, t: Tensor) -> Tensor:
@@ -28,10 +25,7 @@ def exact(x_t: Tensor, t: Tensor) -> Tensor:
 
 def constant() -> Evidence:
     """The loss of neighbours that share datum and noise, of the exact f and of one that is none."""
-    z, w = np.polynomial.hermite_e.hermegauss(8)
-    pairs = torch.as_tensor(np.stack(np.meshgrid(z, z), -1).reshape(-1, 2))
-    weight = torch.as_tensor(np.outer(w, w).ravel() / w.sum() ** 2)
-    x, eps = MEAN + SCALE * pairs[:, :1], pairs[:, 1:]
+    x, eps, weight = gauss_pairs()
     grid = consistency.levels(EDM, 17)
     f = [exact(EDM.interpolate(x, eps, t), t)[:, 0] for t in grid]
     loss = float(sum((weight * (b - a).square()).sum() for a, b in zip(f, f[1:])) / 17)
@@ -116,21 +110,21 @@ def multistep() -> Evidence:
     return Evidence(numbers)
 
 
-STEPS, ROWS = 500, 4000
+STEPS, ROWS = 800, 4000
 
 
 @cache
 def student(target: float, *, distilled: bool = False) -> GenerativeModel:
     """A consistency model of normal data, from scratch or from the exact flow."""
     torch.manual_seed(0)
-    net = TimeMLP((1,), width=48, depth=2)
-    model = family.Consistency(net, (1,), path=family.PATHS["cosine"], target=target)
+    net, path = TimeMLP((1,), width=32, depth=2), family.PATHS["cosine"]
+    model = family.Consistency(net, (1,), path=path, first=4, last=16, target=target)
     if distilled:
         teacher = ExactDenoiser(unit(), paths.Linear(t_min=1e-3, t_max=0.999))
         model.teacher = consistency.Teacher(teacher, model.path)
     trainer = Trainer(model, model.recipe._replace(lr=3e-3), steps=STEPS)
     rows = unit().sample(20_000)
-    deque(trainer.run(batches(rows, 256)), maxlen=0)
+    deque(trainer.run(batches(rows, 128)), maxlen=0)
     return trainer.average.eval()
 
 

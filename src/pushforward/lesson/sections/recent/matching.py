@@ -24,6 +24,14 @@ def nodes(count: int = 60) -> tuple[Tensor, Tensor]:
     return torch.as_tensor((x + 1) / 2), torch.as_tensor(w / 2)
 
 
+def gauss_pairs() -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs of datum and noise with weights: Gauss and Hermite's rule, exact for polynomials."""
+    z, w = np.polynomial.hermite_e.hermegauss(12)
+    pairs = torch.as_tensor(np.stack(np.meshgrid(z, z), -1).reshape(-1, 2))
+    weight = torch.as_tensor(np.outer(w, w).ravel() / w.sum() ** 2)
+    return MEAN + SCALE * pairs[:, :1], pairs[:, 1:], weight
+
+
 def slope(states: Tensor) -> float:
     """Of an affine map of the line, from where it sends 0 and 1."""
     return float(states[1] - states[0])
@@ -77,10 +85,8 @@ def floor() -> Evidence:
 
 def gradients() -> Evidence:
     """A linear field regressed on pairs and on the exact field, by Gauss and Hermite's rule."""
-    z, w = np.polynomial.hermite_e.hermegauss(12)
-    pairs = torch.as_tensor(np.stack(np.meshgrid(z, z), -1).reshape(-1, 2))
-    weight = torch.as_tensor(np.outer(w, w).ravel() / w.sum() ** 2)
-    x, eps, t = MEAN + SCALE * pairs[:, :1], pairs[:, 1:], torch.tensor(0.35, dtype=torch.float64)
+    x, eps, weight = gauss_pairs()
+    t = torch.tensor(0.35, dtype=torch.float64)
     x_t = LINEAR.interpolate(x, eps, t)
     conditional = predictions.target(LINEAR, predictions.velocity, x, eps, t)
     marginal = flow_maps.gaussian_velocity(LINEAR, double(MEAN), SCALE, x_t, t)
