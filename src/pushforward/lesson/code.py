@@ -247,14 +247,15 @@ def q_sample(
 
 
 class FlowMatchingModel(TimeMLP):
-    """The field of flow matching, smooth and with Fourier features of time; 64-64 as the lesson's.
+    """The field of flow matching: 64-64 as the lesson's, smooth, with Fourier features of time.
 
     Arguments:
-        dim: Entries of a datum, which may be an image of as many pixels.
+        dim: Entries of a datum, which may be an image of as many pixels. Up to four of them get
+            waves as inputs too.
     """
 
     def __init__(self, dim: int = 2) -> None:
-        super().__init__((dim,), width=64, depth=2)
+        super().__init__((dim,), width=64, depth=2, waves=None)
 
     def forward(self, x: Data, t: Tensor, c: Condition = None, span: Times | None = None) -> Data:
         """The velocity at ``x``; t is one time for all, ``(n,)`` or ``(n, 1)``: 0 noise, 1 data."""

@@ -1,16 +1,15 @@
 """Claims about the code block of section 6: its loss, its shapes, its network."""
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from ....errors import UsageError
-from ....networks.mlp import mlp
+from ....networks.mlp import TimeMLP, mlp
 from ....theory import flow_maps, ode
-from ....theory.ode import Field
 from ....theory.paths import Linear
 from ....theory.targets import ExactDenoiser, ring
 from ... import code
@@ -20,14 +19,16 @@ LAW = ring(5, radius=1.3, scale=0.3)  # of about unit variance
 
 
 class Raw(nn.Module):
-    """A network that is given the number t itself beside x."""
+    """A network that is given a multiple of the number t beside x."""
 
-    def __init__(self, dim: int, activation: type[nn.Module], width: int = 64) -> None:
+    def __init__(self, activation: type[nn.Module], unit: float = 1.0) -> None:
         super().__init__()
-        self.layers = mlp(dim + 1, width, width, dim, activation=activation)
+        self.unit = unit
+        self.layers = mlp(3, 64, 64, 2, activation=activation)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.layers(torch.cat([x, t.reshape(-1, 1).expand(len(x), 1)], dim=1))
+        time = self.unit * t.reshape(-1, 1).expand(len(x), 1)
+        return self.layers(torch.cat([x, time], dim=1))
 
 
 def zero(x: Tensor, t: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ def shapes() -> Evidence:
 def order(activation: type[nn.Module]) -> float:
     """The rate at which RK4's error falls when its steps are halved twice, on a random field."""
     torch.manual_seed(3)
-    net = Raw(2, activation).double()
+    net = Raw(activation).double()
     with torch.no_grad():
         for p in net.parameters():
             p.mul_(2)
@@ -104,11 +105,19 @@ def kinks() -> Evidence:
     )
 
 
+NETWORKS = {
+    "lesson": partial(Raw, nn.ReLU),
+    "index": partial(Raw, nn.ReLU, 1000.0),
+    "smooth": partial(Raw, nn.SiLU),
+    "fourier": partial(TimeMLP, (2,), width=64, depth=2),
+}
+
+
 @cache
-def trained(fourier: bool, steps: int = 700) -> Field:
+def trained(name: str, steps: int = 500) -> nn.Module:
     """A 64-64 network fitted to the lesson's time and path."""
     torch.manual_seed(0)
-    net: nn.Module = code.FlowMatchingModel(2) if fourier else Raw(2, nn.ReLU)
+    net: nn.Module = NETWORKS[name]()
     maker = torch.optim.Adam(net.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(maker, steps)
     for _ in range(steps):
@@ -125,19 +134,21 @@ def features() -> Evidence:
     path = Linear()
     x, t = LAW.sample(4000), torch.rand(4000) * 0.98 + 0.01
     x_t = path.interpolate(x, torch.randn_like(x), t)
-    exact = lambda x, t: -ExactDenoiser(LAW, path).velocity(x, t)  # noqa: E731
-    raw, fourier = (
-        float(flow_maps.field_error(lambda x, t, v=v: v(x, 1 - t), exact, x_t, t)) / 2
-        for v in (trained(False), trained(True))
-    )
+    field = ExactDenoiser(LAW, path).velocity
+
+    def excess(net: nn.Module) -> float:
+        return float(flow_maps.field_error(lambda x, t: -net(x, 1 - t), field, x_t, t)) / 2
+
+    found = {name: excess(trained(name)) for name in NETWORKS}
     what = "excess loss an entry"
+    index = found["index"] / found["lesson"]
     return Evidence(
-        [Number(f"{what}: t itself with ReLU, over Fourier features with SiLU", raw / fourier, 1,
-                0.2, "<=")],
+        [Number(f"{what}: t from 0 to 1000, over t from 0 to 1", index, 1, 0.5, "<=")],
         [
-            Number(f"{what}: t itself with ReLU, over Fourier features with SiLU", raw / fourier,
-                   1.5, 0, ">="),
-            Number(f"{what}, Fourier features with SiLU", fourier, 0.05, 0, "<="),
+            Number(f"{what}: t from 0 to 1000, over t from 0 to 1", index, 3, 0, ">="),
+            Number(f"{what}, t from 0 to 1", found["lesson"], 0.06, 0, "<="),
+            Number(f"{what}, SiLU: Fourier features of t over t itself",
+                   found["fourier"] / found["smooth"], 0.95, 0, "<="),
         ],
     )  # fmt: skip
 
@@ -178,8 +189,8 @@ CLAIMS = [
         Verdict.ONLY_IF,
         features,
         "theory.flow_maps.field_error",
-        right=r"It can, but learns slowly: Fourier features of $t$ with a smooth activation give "
-        r"the same small network a smaller error on the same budget.",
+        right=r"It does if its size is that of the data: as an index up to 1000 it serves little "
+        r"better than no time. Fourier features of $t$ help the same network further.",
         covers="A71",
     ),
 ]

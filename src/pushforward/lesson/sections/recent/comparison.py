@@ -37,18 +37,26 @@ class Way(NamedTuple):
     Arguments:
         model: "flow" or "chain".
         sampler: Its sampler.
-        steps: How many steps take so many evaluations.
+        cost: Evaluations a step.
+        grid: The times of so many steps; by default those of the path.
     """
 
     model: str
     sampler: Sampler
-    steps: Callable[[int], int] = int
+    cost: int = 1
+    grid: Callable[[int], Tensor] | None = None
+
+
+def even(steps: int) -> Tensor:
+    """Equal steps in time along the chain, in place of equal steps of the angle."""
+    return torch.linspace(CHAIN.t_max, 0, steps + 1, dtype=torch.float64)
 
 
 WAYS = {
     "flow matching, Euler": Way("flow", samplers.euler),
-    "flow matching, Heun": Way("flow", samplers.heun, lambda nfe: nfe // 2),
+    "flow matching, Heun": Way("flow", samplers.heun, cost=2),
     "diffusion, DDPM": Way("chain", partial(samplers.ddpm, variance=1.0)),
+    "diffusion, DDIM, equal times": Way("chain", samplers.ddim, grid=even),
     "diffusion, DDIM": Way("chain", samplers.ddim),
     "diffusion, DPM-Solver++(2M)": Way("chain", samplers.dpmpp_2m),
 }
@@ -56,13 +64,22 @@ WAYS = {
 
 @cache
 def trained(model: str) -> Denoiser:
-    """The same network on the same data for as many steps, on either path."""
+    r"""The same network on the same data for as many steps, on either path.
+
+    The chain's loss is L_simple. Its network gives v, from which the noise follows: at the noisy
+    end :math:`\hat x = (x_t - \sigma\hat\epsilon)/\alpha` would multiply errors by 160.
+    """
     torch.manual_seed(0)
     net = TimeMLP((2,), width=96, depth=3, waves=32)
     fitted = {
         "flow": lambda: Diffusion(net, (2,), path=Linear(), prediction=predictions.velocity),
         "chain": lambda: Diffusion(
-            net, (2,), path=CHAIN, prediction=predictions.noise, times=CHAIN.chain()[:-1]
+            net,
+            (2,),
+            path=CHAIN,
+            prediction=predictions.v,
+            weight=predictions.noise_error(predictions.v),
+            times=CHAIN.chain()[:-1],
         ),
     }[model]()
     trainer = Trainer(fitted, RECIPE, steps=RECIPE.steps)
@@ -90,10 +107,10 @@ def floor() -> float:
 
 def draw(way: str, nfe: int, *, learned: bool) -> tuple[np.ndarray, int]:
     """Samples, and the evaluations that they took."""
-    model, sampler, steps = WAYS[way]
+    model, sampler, cost, grid = WAYS[way]
     torch.manual_seed(3)
     denoiser = trained(model) if learned else exact(model)
-    return carried(denoiser, sampler, steps(nfe), ROWS)
+    return carried(denoiser, sampler, (grid or denoiser.path.grid)(nfe // cost), ROWS)
 
 
 @cache

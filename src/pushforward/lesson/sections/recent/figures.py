@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Normal
 
+from ....report import panels
 from ....report.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET
 from ....theory import consistency, ode, paths
 from ....theory.targets import ExactDenoiser, lesson_mixture
@@ -42,7 +43,7 @@ def trajectories() -> Figure:
     matches, which one Euler step follows; a CNF charged for its kinetic energy learns it.
     """
     figure = Figure(figsize=(6.3, 2.5), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
+    trio = figure.subplots(1, 3, sharey=True)
     z, t = quantiles(24), TIMES[:, None]
     torch.manual_seed(2)
     pairs = (1 - t) * z.mT + t * LAW.sample(24).double().mT
@@ -52,10 +53,10 @@ def trajectories() -> Figure:
     flow = torch.cat([*states, end], dim=1).mT
     matched = (1 - t) * z.mT + t * end.mT
     titles = ("pairs", "flow of flow matching", "flow of matched pairs")
-    for axes, title, lines in zip(panels, titles, (pairs, flow, matched)):
+    for axes, title, lines in zip(trio, titles, (pairs, flow, matched)):
         background(axes, title)
         axes.plot(TIMES, lines, color=INK, linewidth=0.6)
-    panels[0].set_ylabel("x")
+    trio[0].set_ylabel("x")
     return figure
 
 
@@ -87,32 +88,22 @@ def consistency_map() -> Figure:
     return figure
 
 
-def curves(axes: Axes, learned: bool) -> None:
-    """Sliced W2 against evaluations, one line a way of sampling."""
-    for i, way in enumerate(comparison.WAYS):
-        found = np.array(comparison.curve(way, learned=learned))
-        axes.plot(*found.T, color=LINES[i], linestyle=DASHES[i], marker=MARKS[i], label=way)
-    axes.axhline(comparison.floor(), color=QUIET, linewidth=0.8)
-    axes.text(0.985, comparison.floor() * 0.96, "two exact samples", color=QUIET, va="top",
-              ha="right", transform=axes.get_yaxis_transform())  # fmt: skip
-    axes.set(xscale="log", yscale="log", xticks=comparison.EVALUATIONS)
-    axes.set(xticklabels=comparison.EVALUATIONS, xlabel="evaluations a sample")
-    axes.set_title("trained field" if learned else "exact field")
-
-
 def quality() -> Figure:
     """Sliced W2 of 3,000 samples from eight modes of unit variance, by evaluations of the field.
 
     Left with the exact field, where the distance is the sampler's error alone; right with the same
     network trained for as many steps on either path, where what remains at many evaluations is the
-    error of training.
+    error of training. Dashed, the distance of two exact samples.
     """
     figure = Figure(figsize=(6.3, 3.1), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, learned in zip(panels, (False, True)):
-        curves(axes, learned)
-    panels[0].set_ylabel("sliced W2")
-    handles, labels = panels[0].get_legend_handles_labels()
+    axes_pair = figure.subplots(1, 2, sharey=True)
+    for axes, learned in zip(axes_pair, (False, True)):
+        found = {way: comparison.curve(way, learned=learned) for way in comparison.WAYS}
+        panels.evaluations(axes, found, comparison.floor())
+        axes.get_legend().remove()
+        axes.set_title("trained field" if learned else "exact field")
+    axes_pair[1].set_ylabel("")
+    handles, labels = axes_pair[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ....metrics import classifier, frechet, kernels
 from ....shapes import Condition, Data, Times
@@ -33,10 +34,10 @@ class Counted(Denoiser):
 
 
 def carried(
-    denoiser: Denoiser, sampler: Sampler, steps: int, n: int = ROWS
+    denoiser: Denoiser, sampler: Sampler, times: Tensor, n: int = ROWS
 ) -> tuple[np.ndarray, int]:
     """Samples, and the evaluations that each took."""
-    counted, times = Counted(denoiser), denoiser.path.grid(steps)
+    counted = Counted(denoiser)
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
     x = float(denoiser.path.scale(times[0])) * noise
     return ode.last(sampler(counted, x, times)).double().numpy(), counted.calls
@@ -49,7 +50,7 @@ def hundreds() -> Evidence:
     bar = max(transport.sliced_w2(real, rows(law)) for _ in range(5))
     needed, distance = 0, np.inf
     for steps in (8, 16, 32, 64):
-        x, needed = carried(denoiser, samplers.dpmpp_2m, steps)
+        x, needed = carried(denoiser, samplers.dpmpp_2m, denoiser.path.grid(steps))
         distance = transport.sliced_w2(real, x)
         if distance <= bar:
             break
