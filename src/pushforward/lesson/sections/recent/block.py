@@ -156,7 +156,7 @@ def features() -> Evidence:
 CLAIMS = [
     Claim(
         "6.2-norm",
-        r"`mse_loss` is the squared norm of the formula.",
+        r"PyTorch's mse_loss is the squared norm of the formula.",
         Verdict.WRONG,
         sums,
         "lesson.code.flow_matching_loss",

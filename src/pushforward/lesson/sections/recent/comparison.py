@@ -52,6 +52,13 @@ def even(steps: int) -> Tensor:
     return torch.linspace(CHAIN.t_max, 0, steps + 1, dtype=torch.float64)
 
 
+DETERMINISTIC = (
+    "flow matching, Euler",
+    "flow matching, Heun",
+    "diffusion, DDIM, equal times",
+    "diffusion, DDIM",
+    "diffusion, DPM-Solver++(2M)",
+)
 WAYS = {
     "flow matching, Euler": Way("flow", samplers.euler),
     "flow matching, Heun": Way("flow", samplers.heun, cost=2),
@@ -105,6 +112,7 @@ def floor() -> float:
     return transport.sliced_w2(*data())
 
 
+@cache
 def draw(way: str, nfe: int, *, learned: bool) -> tuple[np.ndarray, int]:
     """Samples, and the evaluations that they took."""
     model, sampler, cost, grid = WAYS[way]
@@ -120,6 +128,27 @@ def curve(way: str, *, learned: bool) -> list[tuple[int, float]]:
     for nfe in EVALUATIONS:
         x, calls = draw(way, nfe, learned=learned)
         found.append((calls, transport.sliced_w2(real, x)))
+    return found
+
+
+@cache
+def ends(model: str) -> np.ndarray:
+    """Where the exact flow carries the noise that `draw` starts from."""
+    denoiser = exact(model)
+    return carried(denoiser, samplers.heun, denoiser.path.grid(128), ROWS)[0]
+
+
+def apart(way: str, *, learned: bool) -> list[tuple[int, float]]:
+    """Evaluations, and the mean distance of samples from where the exact flow carries their noise.
+
+    With the exact field it is the sampler's error alone; with a trained one it falls to the error
+    of training. For ways of sampling that draw no fresh noise.
+    """
+    found = []
+    for nfe in EVALUATIONS:
+        x, calls = draw(way, nfe, learned=learned)
+        distance = np.linalg.norm(x - ends(WAYS[way].model), axis=1)
+        found.append((calls, float(distance.mean())))
     return found
 
 
