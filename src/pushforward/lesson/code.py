@@ -10,6 +10,7 @@ themselves, and the time of flow matching runs from noise, 0, to data, 1.
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from ..errors import UsageError
 from ..families import vae
 from ..generators import forked, sow
 from ..model import Event
+from ..networks.laws import Gaussian
 from ..networks.mlp import Perceptron, TimeMLP
 from ..shapes import Condition, Data, Scalar, Times, expand, sum_event
 from ..theory import adversarial, bounds, predictions, tables
@@ -65,7 +67,7 @@ class VAE(nn.Module):
     @property
     def scale(self) -> Tensor:
         """The deviation of the data around the decoder's output, for `vae_loss`."""
-        return self.model.law.normal(torch.zeros(1, 1)).scale
+        return cast("Gaussian", self.model.law).normal(torch.zeros(1, 1)).scale
 
     def encode(self, x: Data) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x)."""

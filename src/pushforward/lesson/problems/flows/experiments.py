@@ -1,6 +1,6 @@
 """Both models trained on eight modes: what training cost, what sampling costs, what comes out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ def speed() -> Experiment:
     )  # fmt: skip
 
 
-MEASURES = {
+MEASURES: dict[str, Callable[..., float]] = {
     "sliced W2": transport.sliced_w2,
     "MMD (squared)": kernels.mmd,
     "energy distance": kernels.energy_distance,

@@ -1,6 +1,7 @@
 """Claims about the code block of section 6: its loss, its shapes, its network."""
 
 import math
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
@@ -105,7 +106,7 @@ def kinks() -> Evidence:
     )
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "lesson": partial(Raw, nn.ReLU),
     "index": partial(Raw, nn.ReLU, 1000.0),
     "smooth": partial(Raw, nn.SiLU),
@@ -117,7 +118,7 @@ NETWORKS = {
 def trained(name: str, steps: int = 500) -> nn.Module:
     """A 64-64 network fitted to the lesson's time and path."""
     torch.manual_seed(0)
-    net: nn.Module = NETWORKS[name]()
+    net = NETWORKS[name]()
     maker = torch.optim.Adam(net.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(maker, steps)
     for _ in range(steps):

@@ -2,12 +2,12 @@
 
 from collections import deque
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from ....families import consistency as family
-from ....model import GenerativeModel
 from ....networks.mlp import TimeMLP
 from ....theory import consistency, flow_maps, ode, paths, samplers, transport
 from ....theory.targets import ExactDenoiser, Gaussian, lesson_mixture
@@ -114,7 +114,7 @@ STEPS, ROWS = 800, 4000
 
 
 @cache
-def student(target: float, *, distilled: bool = False) -> GenerativeModel:
+def student(target: float, *, distilled: bool = False) -> family.Consistency:
     """A consistency model of normal data, from scratch or from the exact flow."""
     torch.manual_seed(0)
     net, path = TimeMLP((1,), width=32, depth=2), family.PATHS["cosine"]
@@ -125,7 +125,7 @@ def student(target: float, *, distilled: bool = False) -> GenerativeModel:
     trainer = Trainer(model, model.recipe._replace(lr=3e-3), steps=STEPS)
     rows = unit().sample(20_000)
     deque(trainer.run(batches(rows, 128)), maxlen=0)
-    return trainer.average.eval()
+    return cast("family.Consistency", trainer.average.eval())
 
 
 def unit() -> Gaussian:
@@ -133,7 +133,7 @@ def unit() -> Gaussian:
     return Gaussian(double(0.3), torch.full((1, 1), 0.36, dtype=torch.float64))
 
 
-def drawn(model: GenerativeModel, steps: int) -> float:
+def drawn(model: family.Consistency, steps: int) -> float:
     """W1 of samples from the law."""
     torch.manual_seed(1)
     x = model.sample(ROWS, steps=steps).double().numpy()

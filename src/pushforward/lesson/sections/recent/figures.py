@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 from torch import Tensor
 from torch.distributions import Normal
 
 from ....report import panels
-from ....report.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET
+from ....report.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, whole
 from ....theory import consistency, ode, paths
 from ....theory.targets import ExactDenoiser, lesson_mixture
 from . import comparison, paradigms
@@ -99,6 +100,8 @@ def both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> 
         panels.evaluations(axes, {way: curve(way, learned=learned) for way in ways}, floor)
         axes.get_legend().remove()
         axes.set(title="trained field" if learned else "exact field", ylabel="")
+        axes.set_xticks(comparison.EVALUATIONS)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     pair[0].set_ylabel(label)
     lines = dict(zip(*reversed(pair[0].get_legend_handles_labels())))
     if not np.isfinite(floor):
@@ -147,7 +150,8 @@ def paradigm_chart() -> Figure:
                       (6, 0), textcoords="offset points", va="center", fontsize=6.5)  # fmt: skip
     axes.set(xscale="log", xlim=(0.7, 60_000), xlabel="evaluations of the network a draw")
     axes.set(yticks=range(len(found)), yticklabels=[row.family for row in reversed(found)])
-    axes.set(xticks=[1, 10, 100, 1000], xticklabels=["1", "10", "100", "1,000"])
+    axes.xaxis.set_major_locator(FixedLocator([1, 10, 100, 1000]))
+    axes.xaxis.set_major_formatter(FuncFormatter(whole))
     return figure
 
 

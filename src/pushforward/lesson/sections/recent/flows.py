@@ -1,6 +1,7 @@
 """Claims of 6.1: continuous normalizing flows, their densities and their gradients."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from ....theory import adjoint, densities, ode
 from ...claims import Claim, Evidence, Number, Verdict, double
 
 UNIT = double(0.0, 1.0)
-TIGHT = {"rtol": 1e-10, "atol": 1e-10}
+TIGHT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
 TURN = torch.tensor([[0.3, -0.5], [0.4, 0.1]], dtype=torch.float64)  # x' = x A
 
 
