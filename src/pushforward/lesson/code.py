@@ -21,10 +21,10 @@ from torch.optim import Optimizer
 
 from ..errors import UsageError
 from ..families import vae
-from ..generators import forked, sow
 from ..model import Event
 from ..networks.laws import Gaussian
 from ..networks.mlp import Perceptron, TimeMLP
+from ..places import seeded
 from ..shapes import Condition, Data, Scalar, Times, expand, sum_event
 from ..theory import adversarial, bounds, predictions, tables
 from ..theory.ode import Field
@@ -39,8 +39,7 @@ def generate_data(n_samples: int = 1000, seed: int | None = None) -> np.ndarray:
     """
     if seed is None:
         return lesson_mixture().sample(n_samples)[:, 0].float().numpy()
-    with forked():
-        sow(seed)
+    with seeded(seed):
         return generate_data(n_samples)
 
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ....metrics import frechet, kernels, neighbours
+from ....places import seeded
 from ....report.style import DATA, INK, MODEL
 from ....theory import transport
 from ....theory.targets import Gaussian
@@ -151,10 +152,10 @@ MEASURES: dict[str, Callable[..., float]] = {
 }
 
 
+@seeded(8)
 def quality() -> Experiment:
     """Several measures of both models, of another exact sample, and of one Gaussian."""
     real, other = comparison.data()
-    torch.manual_seed(8)
     blob = Gaussian(LAW.mean, LAW.covariance).sample(comparison.ROWS).double().numpy()
     clouds = {NAMES[m]: comparison.draw(BEST[m], 32, learned=True)[0] for m in BEST}
     clouds |= {"another exact sample": other, "one Gaussian": blob}

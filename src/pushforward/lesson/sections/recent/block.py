@@ -10,6 +10,7 @@ from torch.nn.functional import mse_loss
 
 from ....errors import UsageError
 from ....networks.mlp import TimeMLP, mlp
+from ....places import seeded
 from ....theory import flow_maps, ode
 from ....theory.paths import Linear
 from ....theory.targets import ExactDenoiser, ring
@@ -78,9 +79,9 @@ def shapes() -> Evidence:
     )  # fmt: skip
 
 
+@seeded(3)
 def order(activation: type[nn.Module]) -> float:
     """The rate at which RK4's error falls when its steps are halved twice, on a random field."""
-    torch.manual_seed(3)
     net = Raw(activation).double()
     with torch.no_grad():
         for p in net.parameters():
@@ -115,9 +116,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 @cache
+@seeded(0)
 def trained(name: str, steps: int = 500) -> nn.Module:
     """A 64-64 network fitted to the lesson's time and path."""
-    torch.manual_seed(0)
     net = NETWORKS[name]()
     maker = torch.optim.Adam(net.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(maker, steps)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ....diffusion import Diffusion
 from ....model import Recipe
 from ....networks.mlp import TimeMLP
+from ....places import seeded
 from ....theory import flow_maps, predictions, samplers, tables, transport
 from ....theory.denoisers import Denoiser
 from ....theory.paths import Linear
@@ -70,13 +71,13 @@ WAYS = {
 
 
 @cache
+@seeded(0)
 def trained(model: str) -> Denoiser:
     r"""The same network on the same data for as many steps, on either path.
 
     The chain's loss is L_simple. Its network gives v, from which the noise follows: at the noisy
     end :math:`\hat x = (x_t - \sigma\hat\epsilon)/\alpha` would multiply errors by 160.
     """
-    torch.manual_seed(0)
     net = TimeMLP((2,), width=96, depth=3, waves=32)
     fitted = {
         "flow": lambda: Diffusion(net, (2,), path=Linear(), prediction=predictions.velocity),
@@ -100,9 +101,9 @@ def exact(model: str) -> Denoiser:
 
 
 @cache
+@seeded(7)
 def data() -> tuple[np.ndarray, np.ndarray]:
     """Two exact samples: one to compare with, one to say how near samples can be."""
-    torch.manual_seed(7)
     real, other = (LAW.sample(ROWS).double().numpy() for _ in range(2))
     return real, other
 
@@ -113,10 +114,10 @@ def floor() -> float:
 
 
 @cache
+@seeded(3)
 def draw(way: str, nfe: int, *, learned: bool) -> tuple[np.ndarray, int]:
     """Samples, and the evaluations that they took."""
     model, sampler, cost, grid = WAYS[way]
-    torch.manual_seed(3)
     denoiser = trained(model) if learned else exact(model)
     return carried(denoiser, sampler, (grid or denoiser.path.grid)(nfe // cost), ROWS)
 
@@ -152,12 +153,12 @@ def apart(way: str, *, learned: bool) -> list[tuple[int, float]]:
     return found
 
 
+@seeded(5)
 def field_error(model: str, n: int = 20_000) -> float:
     r"""The excess of the training loss over its floor, an entry: :math:`E|v-u|^2/2` of the target.
 
     The target is the velocity for the flow and the noise for the chain.
     """
-    torch.manual_seed(5)
     path = exact(model).path
     x, t = LAW.sample(n), path.t_min + (1 - 2 * path.t_min) * torch.rand(n)
     x_t = path.interpolate(x, torch.randn_like(x), t)
@@ -169,9 +170,9 @@ def field_error(model: str, n: int = 20_000) -> float:
     return float(flow_maps.field_error(learned, right, x_t, t)) / 2
 
 
+@seeded(6)
 def divergence(model: str, n: int = 500) -> tuple[float, float]:
     """KL(data | model) in nats from exact samples and the model's own flow, and its error."""
-    torch.manual_seed(6)
     x = LAW.sample(n)
     gap = LAW.log_prob(x.double()) - trained(model).log_density(x, rtol=1e-3, atol=1e-3).value
     return float(gap.mean()), float(gap.std() / n**0.5)

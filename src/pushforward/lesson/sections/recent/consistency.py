@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ....families import consistency as family
 from ....networks.mlp import TimeMLP
+from ....places import seeded
 from ....theory import consistency, flow_maps, ode, paths, samplers, transport
 from ....theory.targets import ExactDenoiser, Gaussian, lesson_mixture
 from ....training import Trainer, batches
@@ -114,9 +115,9 @@ STEPS, ROWS = 800, 4000
 
 
 @cache
+@seeded(0)
 def student(target: float, *, distilled: bool = False) -> family.Consistency:
     """A consistency model of normal data, from scratch or from the exact flow."""
-    torch.manual_seed(0)
     net, path = TimeMLP((1,), width=32, depth=2), family.PATHS["cosine"]
     model = family.Consistency(net, (1,), path=path, first=4, last=16, target=target)
     if distilled:
@@ -133,9 +134,9 @@ def unit() -> Gaussian:
     return Gaussian(double(0.3), torch.full((1, 1), 0.36, dtype=torch.float64))
 
 
+@seeded(1)
 def drawn(model: family.Consistency, steps: int) -> float:
     """W1 of samples from the law."""
-    torch.manual_seed(1)
     x = model.sample(ROWS, steps=steps).double().numpy()
     return transport.w1_1d(x, unit().sample(ROWS).double().numpy())
 

@@ -14,6 +14,7 @@ import torch
 from .... import families
 from ....errors import NoLikelihood
 from ....model import Event, GenerativeModel, Likelihood
+from ....places import seeded
 from ...claims import Claim, Evidence, Number, Verdict
 
 FAMILIES = ("vae", "gan", "normalizing_flow", "autoregressive", "cnf", "flow_matching", "ddpm",
@@ -40,9 +41,9 @@ class Row(NamedTuple):
     mass: float
 
 
+@seeded(0)
 def built(name: str) -> GenerativeModel:
     """A family for points in the plane, as it is before training."""
-    torch.manual_seed(0)
     return families.build(name, Event((2,), size=1000)).eval()
 
 
