@@ -53,21 +53,15 @@ def even(steps: int) -> Tensor:
     return torch.linspace(CHAIN.t_max, 0, steps + 1, dtype=torch.float64)
 
 
-DETERMINISTIC = (
-    "flow matching, Euler",
-    "flow matching, Heun",
-    "diffusion, DDIM, equal times",
-    "diffusion, DDIM",
-    "diffusion, DPM-Solver++(2M)",
-)
 WAYS = {
     "flow matching, Euler": Way("flow", samplers.euler),
     "flow matching, Heun": Way("flow", samplers.heun, cost=2),
-    "diffusion, DDPM": Way("chain", partial(samplers.ddpm, variance=1.0)),
     "diffusion, DDIM, equal times": Way("chain", samplers.ddim, grid=even),
     "diffusion, DDIM": Way("chain", samplers.ddim),
     "diffusion, DPM-Solver++(2M)": Way("chain", samplers.dpmpp_2m),
+    "diffusion, DDPM": Way("chain", partial(samplers.ddpm, variance=1.0)),
 }
+DETERMINISTIC = tuple(way for way in WAYS if way != "diffusion, DDPM")
 
 
 @cache

@@ -78,7 +78,7 @@ def lipschitz() -> Evidence:
 def estimate() -> Evidence:
     r"""All four probes of a 2x2 Jacobian: :math:`z^\top A z = \operatorname{tr} A \pm s`."""
     a = torch.tensor([[0.3, 1.0], [0.55, -0.5]], dtype=torch.float64)
-    signs = torch.cartesian_prod(double(-1, 1), double(-1, 1))[:, None]
+    signs = torch.cartesian_prod(double(-1.0, 1.0), double(-1.0, 1.0))[:, None]
     x = torch.zeros(1, 2, dtype=torch.float64)
     _, found = densities.estimated_divergence(lambda x, t: x @ a, x, UNIT[0], signs)
     trace, off = -0.2, 1.55
