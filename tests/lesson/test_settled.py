@@ -35,7 +35,7 @@ SETTLED = {  # by a test of code, where a claim would only repeat it
     "R63": (FLOWS, "test_the_experiments_find_what_theory_predicts"),
     "R65": (FLOWS, "test_the_experiments_find_what_theory_predicts"),
     "R67": (CODE, "test_the_six_blocks_run_in_order"),
-    "R68": ("lesson/test_coverage.py", "test_it_is_settled_somewhere"),
+    "R68": ("lesson/test_settled.py", "test_it_is_settled_somewhere"),
     "R69": ("lesson/test_flows.py", "test_the_figures_of_section_6_draw_without_a_screen"),
 }  # fmt: skip
 PLACES = {  # the last number of each section, in the order of the audit
