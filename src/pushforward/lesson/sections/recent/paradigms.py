@@ -95,7 +95,7 @@ def table() -> Evidence:
     )
     what = "integral over the plane of the density of"
     return Evidence(
-        [Number("densities of a diffusion's flow: families of a path without one",
+        [Number("flows and diffusions that refuse to give a density",
                 unscored("flow_matching"), 1)],
         [
             Number(f"{what} a flow matching's network", mass(flow), 1, 5e-3),
