@@ -15,13 +15,14 @@ DEPTH = 8.0  # nats below the highest density that a map shows
 Part = Figure | SubFigure
 
 
-def plot_run(fitted: FittedModel, path: Path, *, seed: int = 0) -> Path:
+def plot_run(fitted: FittedModel, path: Path, *, seed: int = 0, dpi: int = 200) -> Path:
     """Draw loss curves and samples of a fitted model, and its density over the plane.
 
     Arguments:
         fitted: A fitted model.
         path: Where to; ``.png``, ``.svg`` or ``.pdf``.
         seed: Of the samples.
+        dpi: Pixels an inch, of a PNG.
 
     Raises:
         UsageError: If the format is none of these.
@@ -38,7 +39,7 @@ def plot_run(fitted: FittedModel, path: Path, *, seed: int = 0) -> Path:
             figure.subfigures(1, len(parts), width_ratios=ratios, squeeze=False)[0], parts
         ):
             draw(part)
-        return output.replace(path, style.encode(figure, path.suffix.lower()[1:], dpi=200))
+        return output.replace(path, style.encode(figure, path.suffix.lower()[1:], dpi=dpi))
 
 
 def heading(fitted: FittedModel) -> str:
