@@ -120,9 +120,10 @@ def draw(names: list[str]) -> None:
     for name in names:
         steps = min(model_of(name).recipe.steps, STEPS)
         fitted = fit("8gaussians", name, steps=steps)
-        path = plot_run(fitted, PAGES / "figures" / f"{name}.png", dpi=110)
-        with Image.open(path) as drawn:
-            drawn.convert("RGB").quantize(256).save(path, optimize=True)
+        path = plot_run(fitted, PAGES / "figures" / f"{name}.png")
+        with Image.open(path) as drawn:  # as light as a page needs it
+            small = drawn.convert("RGB").resize((drawn.width * 11 // 20, drawn.height * 11 // 20))
+        small.quantize(256).save(path, optimize=True)
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB", flush=True)
 
 

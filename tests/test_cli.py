@@ -88,17 +88,38 @@ def test_every_command_speaks_json(fitted, table, tmp_path, capsys):
     moons = tmp_path / "moons.npy"
     for words in (
         ["families"],
+        ["families", "wgan-gp"],
+        ["families", "gaussian"],
         ["data"],
         ["data", "moons", "-n", 100, "-o", moons],
         ["check", table, "--condition", "kind"],
         ["sample", fitted, "-n", 60, "-o", samples, "--condition", "b"],
         ["plot", fitted, "-o", figure],
+        ["plot", fitted, "-o", figure, "--data", table],
         ["evaluate", "moons", moons, "--metrics", "energy,sliced_w2"],
     ):
         code, text, err = run(*words, "--json", capsys=capsys)
         assert code == 0, (words, err)
         assert isinstance(json.loads(text), dict)
     assert figure.stat().st_size > 10_000
+
+
+def test_a_check_lists_the_columns_and_proposes_bounds_of_positive_ones(table, capsys):
+    code, text, _ = run("check", table, "--condition", "kind", capsys=capsys)
+    assert code == 0
+    first, second, third, note, last = text.strip().splitlines()
+    assert first.startswith("height: double, 1") and second.startswith("age: int64, 18 to ")
+    assert third == "kind: string" and last.endswith("nothing stands in the way")
+    assert "1 column of positive numbers" in note and "--bounds 'height=0:'" in note
+
+
+def test_a_family_is_described_with_what_each_of_its_options_means(capsys):
+    for name in families.names():
+        code, text, _ = run("families", name, "--json", capsys=capsys)
+        facts = json.loads(text)
+        assert code == 0 and facts["summary"]
+        assert {o["name"] for o in facts["options"]} == set(families.options(name))
+        assert all(o["meaning"] for o in facts["options"])
 
 
 def test_compare_writes_a_report_and_refuses_to_overwrite_it(tmp_path, capsys):

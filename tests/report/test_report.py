@@ -20,7 +20,7 @@ from PIL import Image
 import pushforward as pf
 from pushforward.comparison.leaderboard import PRIMARY, Comparison, Entry
 from pushforward.data import datasets
-from pushforward.errors import DiskError, UsageError
+from pushforward.errors import DataError, DiskError, UsageError
 from pushforward.metrics.estimate import Estimate
 from pushforward.report import alarms, figures, html, panels, probes, style, words
 
@@ -392,6 +392,21 @@ def test_a_run_is_drawn_for_every_kind_of_data(fits, kind, tmp_path):
     with Image.open(path) as image:
         assert image.width > image.height > 400
     assert [p.name for p in tmp_path.iterdir()] == ["run.png"]
+
+
+@pytest.mark.parametrize("kind", ["line", "plane", "table", "images"])
+def test_data_are_drawn_with_the_samples_of_a_run(fits, kind, tmp_path):
+    x, models, _ = fits[kind]
+    alone = figures.plot_run(models["gaussian"], tmp_path / "alone.png")
+    both = figures.plot_run(models["gaussian"], tmp_path / "both.png", data=x)
+    with Image.open(alone) as a, Image.open(both) as b:
+        assert a.size != b.size or np.abs(np.subtract(a, b, dtype=float)).mean() > 0.1
+
+
+def test_data_of_another_kind_cannot_be_drawn_with_a_run(fits, tmp_path):
+    with pytest.raises(DataError):
+        figures.plot_run(fits["plane"][1]["gaussian"], tmp_path / "x.png", data=np.ones((9, 3)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_is_drawn_in_every_format(fits, tmp_path):

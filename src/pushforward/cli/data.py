@@ -47,15 +47,14 @@ def check(data: Source, condition: ConditionColumn = None, as_json: Json = False
     from ..data import reading
     from ..errors import DataError
 
-    found = reading.problems(data, condition)
+    found, columns = reading.problems(data, condition), reading.columns(data)
     fatal = [p for p in found if p.fatal]
-    lines = [f"{'error' if p.fatal else 'note'}: {p}" for p in found]
+    lines = [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]
+    lines += [f"{'error' if p.fatal else 'note'}: {p}" for p in found]
+    lines += [] if fatal else [f"{data}: nothing stands in the way"]
     listed = [p._asdict() for p in found]
-    show(
-        {"file": data, "ok": not fatal, "problems": listed},
-        as_json,
-        "\n".join(lines) or f"{data}: nothing stands in the way",
-    )
+    facts = {"file": data, "ok": not fatal, "columns": columns, "problems": listed}
+    show(facts, as_json, "\n".join(lines))
     if fatal:
         raise DataError(f"{data}: {len(fatal)} problem(s) stand in the way of a fit, listed above")
 
@@ -86,16 +85,31 @@ def evaluate(
 
 
 @app.command()
-def families(as_json: Json = False) -> None:
-    """List the families with what each is and the options it takes."""
+def families(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A family.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the families, or describe one: what it is, its likelihood, what its options mean."""
     from .. import families as registry
 
+    if name is not None:
+        key = registry.key(name)
+        facts = {"name": key, "summary": registry.summary(key)}
+        options, meanings = registry.options(key), registry.meanings(key)
+        rows = [{"name": k, "default": v, "meaning": meanings[k]} for k, v in options.items()]
+        lines = [
+            facts["summary"],
+            "",
+            *(f"{r['name']}={r['default']}: {r['meaning']}" for r in rows),
+        ]
+        show(facts | {"options": rows}, as_json, "\n".join(lines))
+        return
     listed: dict[str, dict[str, Any]] = {
         name: {"summary": registry.summary(name), "options": registry.options(name)}
         for name in registry.names()
     }
     lines = []
-    for name, entry in listed.items():
+    for key, entry in listed.items():
         taken = ", ".join(f"{k}={v}" for k, v in entry["options"].items())
-        lines += [f"{name:18} {entry['summary']}", f"{'':18} {taken or 'no options'}"]
+        lines += [f"{key:18} {entry['summary']}", f"{'':18} {taken or 'no options'}"]
     show(listed, as_json, "\n".join(lines))

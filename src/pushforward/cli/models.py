@@ -102,6 +102,9 @@ def plot(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help=".png .svg .pdf")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Drawn in grey with the samples.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -109,5 +112,5 @@ def plot(
     from ..fitted import load
     from ..report.figures import plot_run
 
-    path = plot_run(load(run, device="cpu"), out or run / "plot.png", seed=seed)
+    path = plot_run(load(run, device="cpu"), out or run / "plot.png", data=data, seed=seed)
     show({"file": str(path)}, as_json, f"figure: {path}")

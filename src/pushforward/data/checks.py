@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .sources import Cells, Raw, any_entry, show
+from .sources import TABLES, Cells, Raw, any_entry, show
 
 FEW_ROWS = 50
 EXACT = 2**53  # the largest range in which float64 holds every integer
@@ -25,6 +25,7 @@ PHRASES = {
     "empty": "no columns",
     "bounds": "{count} value{s} outside the bounds",
     "fraction": "{count} value{s} that {are} not whole, unlike the data the model was fitted on",
+    "positive": "{count} column{s} of positive numbers, which samples may leave",
     "classes": "{count} different values, too many for classes",
 }
 
@@ -128,6 +129,20 @@ def constant(cells: Cells) -> Iterator[Problem]:
     if numeric and not cells.missing.any() and values.min() == values.max():
         remedy = "drop it" if values.ndim == 1 else "give data that vary"
         yield Problem(title(cells), "constant", len(values), (), remedy)
+
+
+def positive(raw: Raw) -> Iterator[Problem]:
+    """Columns of a table that look as if they could not be negative."""
+    named = [
+        show(c.name) for c in raw.cells
+        if c.values.ndim == 1 and c.values.dtype.kind == "f" and len(c.values)
+        and not c.missing.any() and c.values.min() > 0
+    ]  # fmt: skip
+    if named and len(raw.shape) == 1 and raw.kind in TABLES:
+        few = " ".join(f"--bounds '{name}=0:'" for name in named[:2])
+        more = " ..." if len(named) > 2 else ""
+        remedy = f"to keep them positive fit with {few}{more}"
+        yield Problem(None, "positive", len(named), (), remedy, fatal=False)
 
 
 def _nan(values: np.ndarray) -> np.ndarray:

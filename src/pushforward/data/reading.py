@@ -7,13 +7,23 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
-from .checks import Problem, constant, in_data, in_numbers, marked
+from .checks import Problem, constant, in_data, in_numbers, marked, positive
 from .condition import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
 from .sources import TABLES, Cells, Raw, absent, any_entry, as_vector, listing, named, raw, show
 from .writing import as_table, writable, write
 
-__all__ = ["Problem", "Samples", "as_table", "problems", "read", "read_as", "writable", "write"]
+__all__ = [
+    "Problem",
+    "Samples",
+    "as_table",
+    "columns",
+    "problems",
+    "read",
+    "read_as",
+    "writable",
+    "write",
+]
 
 Bounds = Mapping[str, Sequence[int | Bound]]
 FEW_CLASSES = 50  # whole numbers with more values than this are numbers, not classes
@@ -112,7 +122,20 @@ def problems(source: Any, condition: str | None = None) -> list[Problem]:
         DataError, MissingFile, UsageError, Unsafe: If the source cannot be read at all.
     """
     data, given = _take(raw(source), None, condition)
-    return sorted(_problems(data, given), key=lambda p: not p.fatal)
+    found = [*_problems(data, given), *positive(data)]
+    return sorted(found, key=lambda p: not p.fatal)
+
+
+def columns(source: Any) -> list[dict[str, str]]:
+    """What there is: each column's name and type, and the range of its numbers, as text."""
+    listed = []
+    for cells in raw(source).cells:
+        values = cells.values
+        known = values[~cells.missing] if values.ndim == 1 else values
+        numbers = known.dtype.kind in "biuf" and known.size
+        between = f", {np.nanmin(known):g} to {np.nanmax(known):g}" if numbers else ""
+        listed.append({"column": show(cells.name), "dtype": cells.dtype, "range": between})
+    return listed
 
 
 def _problems(data: Raw, given: Cells | None) -> list[Problem]:
@@ -153,7 +176,7 @@ def _take(data: Raw, y: Any, condition: str | None) -> tuple[Raw, Cells | None]:
     known = [*dict.fromkeys(data.extra), *(c.name for c in data.cells if len(data.shape) == 1)]
     raise UsageError(
         f"{data.name}: no column is called {show(condition)!r}; "
-        + (f"choose from {listing(known, 120)}" if known else "it has none; give y")
+        + (f"choose from {listing(known, 120)}" if known else "it has none")
     )
 
 

@@ -4,6 +4,8 @@ Each module defines ``build(event: Event, **options) -> GenerativeModel`` with k
 that have defaults, and begins with a one-line docstring, which the command line shows.
 """
 
+import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -51,6 +53,14 @@ def summary(name: str) -> str:
     """What a family is, in one line: the first line of its module."""
     text = import_module(f"{__name__}.{key(name)}").__doc__ or ""
     return text.strip().splitlines()[0]
+
+
+def meanings(name: str) -> dict[str, str]:
+    """What each option of a family means, from the docstring of its ``build``."""
+    text = inspect.getdoc(builder(name)) or ""
+    arguments = text.partition("Arguments:")[2].partition("Raises:")[0]
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", arguments, flags=re.M)
+    return {key: " ".join(value.split()) for key, value in found}
 
 
 def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:

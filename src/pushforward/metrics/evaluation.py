@@ -132,7 +132,7 @@ def _cut(
     if n < MIN_ROWS:
         raise DataError(
             f"{len(real.x)} real and {len(generated.x)} generated rows are too few: give at least "
-            f"{MIN_ROWS} generated and {2 * MIN_ROWS} real ones, or train="
+            f"{MIN_ROWS} generated and {2 * MIN_ROWS} real ones"
         )
     order, other = rng.permutation(len(real.x)), rng.permutation(len(generated.x))
     if train is None:

@@ -83,7 +83,7 @@ def cells(a: Rows, b: Rows, context: Context) -> tuple[Array, Array]:
 def to_train(a: Rows, b: Rows, context: Context) -> tuple[Array, Array]:
     """How far the first 2,000 rows are from the nearest training row."""
     if context.train is None:
-        raise UsageError("nearest_train and copies compare with training rows: give train=")
+        raise UsageError("nearest_train and copies compare with training rows, and none are given")
     x, y = (neighbours.nearest_distance(rows.x[:2000], context.train) for rows in (a, b))
     return x, y
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from ..data import reading
 from ..fitted import FittedModel
 from . import output, panels, probes, style, words
 
@@ -15,21 +17,23 @@ DEPTH = 8.0  # nats below the highest density that a map shows
 Part = Figure | SubFigure
 
 
-def plot_run(fitted: FittedModel, path: Path, *, seed: int = 0, dpi: int = 200) -> Path:
+def plot_run(fitted: FittedModel, path: Path, *, data: Any = None, seed: int = 0) -> Path:
     """Draw loss curves and samples of a fitted model, and its density over the plane.
 
     Arguments:
         fitted: A fitted model.
         path: Where to; ``.png``, ``.svg`` or ``.pdf``.
+        data: Data to draw in grey with the samples, of the kind the model was fitted on.
         seed: Of the samples.
-        dpi: Pixels an inch, of a PNG.
 
     Raises:
         UsageError: If the format is none of these.
+        DataError: If the data are not of the kind that was fitted.
         DiskError: If the file cannot be written.
     """
     path = output.figure(path)
-    parts = page(fitted, seed)
+    real = None if data is None else reading.read_as(data, fitted.schema).x
+    parts = page(fitted, real, seed)
     with style.styled():
         engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
         figure = Figure(figsize=(sum(w for w, _ in parts), 3.2), layout=engine)
@@ -39,7 +43,7 @@ def plot_run(fitted: FittedModel, path: Path, *, seed: int = 0, dpi: int = 200) 
             figure.subfigures(1, len(parts), width_ratios=ratios, squeeze=False)[0], parts
         ):
             draw(part)
-        return output.replace(path, style.encode(figure, path.suffix.lower()[1:], dpi=dpi))
+        return output.replace(path, style.encode(figure, path.suffix.lower()[1:], dpi=200))
 
 
 def heading(fitted: FittedModel) -> str:
@@ -52,7 +56,9 @@ def heading(fitted: FittedModel) -> str:
     return "  \u00b7  ".join(facts)
 
 
-def page(fitted: FittedModel, seed: int) -> list[tuple[float, Callable[[Part], None]]]:
+def page(
+    fitted: FittedModel, real: np.ndarray | None, seed: int
+) -> list[tuple[float, Callable[[Part], None]]]:
     """The parts of the page from left to right: their widths in inches, and what draws them."""
     kind = probes.kind(fitted.schema.event)
     x = fitted.draw(64 if kind == "images" else ROWS, seed=seed)
@@ -63,10 +69,13 @@ def page(fitted: FittedModel, seed: int) -> list[tuple[float, Callable[[Part], N
     if kind == "table":
         columns = fitted.schema.columns
         flat = x.reshape(len(x), -1)
-        return [*parts, (5.6, lambda part: panels.marginals(part, None, flat, columns))]
+        base = None if real is None else real.reshape(len(real), -1)
+        return [*parts, (5.6, lambda part: panels.marginals(part, base, flat, columns))]
+    if kind == "images" and real is not None:
+        parts.append((3.2, lambda part: images(part, fitted, real[:64], None, "data")))
     draw = {"line": line, "plane": plane, "images": images}[kind]
-    parts.append((3.2, lambda part: draw(part, fitted, x)))
-    where = panels.box(x.reshape(len(x), -1), tail=0.01)
+    parts.append((3.2, lambda part: draw(part, fitted, x, real)))
+    where = around(x, real)
     density = probes.grid_density(fitted, probes.lattice(where)) if kind == "plane" else None
     top = None if density is None else probes.top([density])
     if density is not None and top is not None:
@@ -74,32 +83,47 @@ def page(fitted: FittedModel, seed: int) -> list[tuple[float, Callable[[Part], N
     return parts
 
 
-def line(part: Part, fitted: FittedModel, x: np.ndarray) -> None:
+def around(x: np.ndarray, real: np.ndarray | None) -> panels.Box:
+    """The part of the plane to draw: where the data are, or else the samples."""
+    rows = x if real is None else real
+    return panels.box(rows.reshape(len(rows), -1), tail=0.01 if real is None else 0.002)
+
+
+def beside(title: str, real: np.ndarray | None) -> str:
+    """The title of a panel that may hold data as well."""
+    return title if real is None else f"{title}, data in grey"
+
+
+def line(part: Part, fitted: FittedModel, x: np.ndarray, real: np.ndarray | None) -> None:
     """Samples of one column as a histogram, with the density that the model states."""
     axes, column = part.add_subplot(), fitted.schema.columns[0]
-    bins = panels.edges(x[:, 0], column.integer, panels.box(x))
-    panels.histogram(axes, None, x[:, 0], bins)
+    bins = panels.edges(x[:, 0], column.integer, panels.box(x if real is None else real))
+    panels.histogram(axes, None if real is None else real[:, 0], x[:, 0], bins)
     grid = np.linspace(bins[0], bins[-1], 301)
     own = probes.grid_density(fitted, grid[:, None])
     if own is not None:
         panels.curve(axes, grid, own, exact=False)
     axes.set_xlabel(panels.named(column.name))
-    axes.set_title(f"{len(x):,} samples" + " and the model\u2019s density" * (own is not None))
+    title = f"{len(x):,} samples" + " and the model\u2019s density" * (own is not None)
+    axes.set_title(beside(title, real))
 
 
-def plane(part: Part, fitted: FittedModel, x: np.ndarray) -> None:
-    """Samples of two columns as points."""
+def plane(part: Part, fitted: FittedModel, x: np.ndarray, real: np.ndarray | None) -> None:
+    """Samples of two columns as points, over those of the data."""
     axes, names = part.add_subplot(), fitted.schema.names
-    where = panels.box(x, tail=0.01)
-    panels.scatter(axes, x, where, style.MODEL, (names[0], names[1]))
-    axes.set_title(f"{min(len(x), panels.POINTS):,} samples")
+    if real is not None:
+        panels.scatter(axes, real, around(x, real), style.QUIET)
+    panels.scatter(axes, x, around(x, real), style.MODEL, (names[0], names[1]))
+    axes.set_title(beside(f"{min(len(x), panels.POINTS):,} samples", real))
 
 
-def images(part: Part, fitted: FittedModel, x: np.ndarray) -> None:
+def images(
+    part: Part, fitted: FittedModel, x: np.ndarray, real: np.ndarray | None, what: str = "samples"
+) -> None:
     """Samples as images."""
     axes, column = part.add_subplot(), fitted.schema.columns[0]
     panels.images(axes, x, 8, column.low, column.high)
-    axes.set_title(f"{len(x)} samples")
+    axes.set_title(f"{len(x)} {what}")
 
 
 def log_density(part: Part, values: np.ndarray, where: panels.Box, top: float) -> None:

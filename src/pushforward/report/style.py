@@ -87,7 +87,6 @@ def encode(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
     buffer = io.BytesIO()
     nothing = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=nothing.get(kind))
-    figure.clear()
     return buffer.getvalue()
 
 
@@ -105,8 +104,15 @@ def drawing(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
 
 
 def address(figure: Figure) -> str:
-    """A figure as the address of an inline SVG image whose text is set in the face of the page."""
-    text = encode(figure).decode()
+    """A figure as the address of an inline SVG image; it is empty afterwards."""
+    svg = encode(figure)
+    figure.clear()
+    return inline(svg)
+
+
+def inline(svg: bytes) -> str:
+    """An SVG file as the address of an image whose text is set in the face of the page."""
+    text = svg.decode()
     text = text.replace("'DejaVu Sans', sans-serif", FACE).replace("'DejaVu Sans'", FACE)
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 

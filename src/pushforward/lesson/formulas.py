@@ -1,0 +1,33 @@
+"""Text with LaTeX between dollars, for a page and for a terminal."""
+
+import html
+import re
+from collections.abc import Callable
+
+from latex2mathml.converter import convert
+from markupsafe import Markup
+from pylatexenc.latex2text import LatexNodes2Text
+
+MATH = re.compile(r"\$([^$]+)\$")
+
+
+def rendered(text: str, math: Callable[[str], str], plain: Callable[[str], str]) -> str:
+    """The text with each formula between dollars, and what is between formulas, converted."""
+    pieces = MATH.split(text)
+    return "".join(math(p) if i % 2 else plain(p) for i, p in enumerate(pieces))
+
+
+def page(text: str) -> Markup:
+    """For HTML: formulas as MathML, which browsers set themselves."""
+    return Markup(rendered(text, convert, html.escape))  # noqa: S704  # both parts are escaped
+
+
+def display(latex: str) -> Markup:
+    """A formula on a line of its own, as MathML."""
+    return Markup(convert(latex, display="block")) if latex else Markup("")  # noqa: S704
+
+
+def terminal(text: str) -> str:
+    """For a terminal: formulas in Unicode as far as that goes."""
+    unicode = LatexNodes2Text(math_mode="text").latex_to_text
+    return " ".join(rendered(text, unicode, str).split())

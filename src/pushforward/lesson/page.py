@@ -1,0 +1,81 @@
+"""The lesson that was run as one HTML page, with its figures and its numbers beside it."""
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+
+from .. import __version__
+from ..checkpoint import disk
+from ..report import output, style, words
+from . import formulas
+from .claims import Number, Verdict
+from .running import Chapter, Plate
+
+SENSES = {"=": "", "<=": "\u2264 ", ">=": "\u2265 "}
+
+
+def write(chapters: Sequence[Chapter], folder: Path) -> Path:
+    """Write ``lesson.html``, ``lesson.json`` and ``figures/`` into a folder; return the page.
+
+    Raises:
+        DiskError: If it cannot be written; an old page is then untouched.
+    """
+    folder = Path(folder)
+    with disk(folder):
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for chapter in chapters:
+        for name, plate in chapter.plates.items():
+            for kind, data in plate.files.items():
+                output.replace(folder / "figures" / f"{name}.{kind}", data)
+    numbers = json.dumps([c.facts() for c in chapters], indent=1, default=str)
+    output.replace(folder / "lesson.json", numbers.encode())
+    return output.replace(folder / "lesson.html", render(chapters).encode())
+
+
+def render(chapters: Sequence[Chapter]) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"words": formulas.page, "formula": formulas.display}
+    counts = {v: sum(c.count(v) for c in chapters) for v in Verdict}
+    source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        chapters=chapters,
+        verdicts=[v for v in Verdict if counts[v]],
+        counts=counts,
+        total=sum(len(c.outcomes) for c in chapters),
+        broken=[name for c in chapters for name in c.broken],
+        seconds=words.duration(sum(c.seconds for c in chapters)),
+        image=image,
+        measured=measured,
+        predicted=predicted,
+        version=__version__,
+    )
+
+
+def image(plate: Plate) -> str:
+    """A figure as the address of an inline SVG image, in the face of the page."""
+    return style.inline(plate.files["svg"])
+
+
+def measured(number: Number) -> str:
+    """A measured number with as many digits as the tolerance gives a meaning."""
+    return shown(number.measured, number.tolerance)
+
+
+def predicted(number: Number) -> str:
+    """What a statement predicts, with its tolerance."""
+    text = SENSES[number.sense] + shown(number.predicted, number.tolerance)
+    return f"{text} \u00b1 {words.number(number.tolerance)}" if number.tolerance else text
+
+
+def shown(value: float, tolerance: float) -> str:
+    """A number with the digits that a tolerance can tell apart."""
+    if float(value).is_integer() and abs(value) < 1e6:
+        return words.number(value, 0)
+    digits = words.decimals(-tolerance, tolerance) if tolerance else 6
+    return words.number(value, min(digits or 0, 6)) if abs(value) > 1e-4 else words.number(value)
