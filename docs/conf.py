@@ -47,6 +47,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey",
     "capture_repr": ("_repr_html_",),
+    "image_scrapers": ("matplotlib", "plates"),
     "image_srcset": ["2x"],
     "download_all_examples": False,
     "show_memory": False,

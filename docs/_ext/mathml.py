@@ -3,9 +3,10 @@
 from typing import Any
 
 from docutils import nodes
-from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util import logging
+
+from pushforward.lesson import formulas
 
 logger = logging.getLogger(__name__)
 
@@ -14,11 +15,11 @@ def rendered(node: nodes.Element, display: str) -> str:
     """MathML of a formula; what the converter does not know is a warning, and so an error."""
     latex = node.astext()
     try:
-        mathml = convert(latex, display=display)
+        mathml = formulas.mathml(latex, display)
     except Exception as error:  # it has no common exception
         logger.warning("cannot render %r: %s", latex, error, location=node)
-        return f"<code>{nodes.unescape(latex)}</code>"
-    if "\\" in mathml.partition("<annotation")[0]:
+        return ""
+    if "\\" in mathml:
         logger.warning("a command in %r is not known to MathML's converter", latex, location=node)
     return mathml
 

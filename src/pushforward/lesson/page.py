@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -37,24 +38,40 @@ def write(chapters: Sequence[Chapter], folder: Path) -> Path:
 
 def render(chapters: Sequence[Chapter]) -> str:
     """The page as text."""
+    return template().render(facts(chapters))
+
+
+def fragment(chapters: Sequence[Chapter]) -> str:
+    """The chapters alone, to be put into another page."""
+    page = template()
+    return "".join(page.blocks["chapters"](page.new_context(facts(chapters))))
+
+
+def template() -> jinja2.Template:
+    """The page to be filled in."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"words": formulas.page, "formula": formulas.display}
-    counts = {v: sum(c.count(v) for c in chapters) for v in Verdict}
     source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
-        chapters=chapters,
-        verdicts=[v for v in Verdict if counts[v]],
-        counts=counts,
-        total=sum(len(c.outcomes) for c in chapters),
-        broken=[name for c in chapters for name in c.broken],
-        seconds=words.duration(sum(c.seconds for c in chapters)),
-        image=image,
-        measured=measured,
-        predicted=predicted,
-        version=__version__,
-    )
+    return environment.from_string(source)
+
+
+def facts(chapters: Sequence[Chapter]) -> dict[str, Any]:
+    """What the page is filled with."""
+    counts = {v: sum(c.count(v) for c in chapters) for v in Verdict}
+    return {
+        "chapters": chapters,
+        "verdicts": [v for v in Verdict if counts[v]],
+        "counts": counts,
+        "total": sum(len(c.outcomes) for c in chapters),
+        "broken": [name for c in chapters for name in c.broken],
+        "seconds": words.duration(sum(c.seconds for c in chapters)),
+        "image": image,
+        "measured": measured,
+        "predicted": predicted,
+        "version": __version__,
+    }
 
 
 def image(plate: Plate) -> str:
