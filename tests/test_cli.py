@@ -140,6 +140,18 @@ def test_a_finished_run_can_be_resumed_with_more_steps(table, tmp_path, capsys):
     assert code == 0 and json.loads(text)["last"]["step"] == 6
 
 
+def test_a_finished_run_can_be_resumed_with_more_time(table, tmp_path, capsys):
+    folder = tmp_path / "r"
+    assert run("fit", table, "--condition", "kind", "-o", folder, *QUICK, capsys=capsys)[0] == 0
+    spent = load(folder).config["seconds"]
+    minutes = (spent + 1.0) / 60
+    words = ["fit", "--resume", folder, "--minutes", minutes, "--json"]
+    code, text, _ = run(*words, capsys=capsys)
+    result = json.loads(text)
+    assert code == 0 and result["steps"] > 3 and result["seconds"] > spent
+    assert result["seconds"] < 60 * minutes + 5
+
+
 def test_more_steps_change_the_weights_that_are_used(table, tmp_path, capsys):
     folder, words = tmp_path / "r", ["--set", "width=8", "--set", "batch=32", "--set", "lr=0.002"]
     words += ["--condition", "kind", "--steps", "20"]
@@ -430,7 +442,8 @@ ARGUMENTS = [  # (words, exit code); @ is the folder of files, RUN a run
     (["fit", "--resume", "RUN", "--family", "vae"], 2),
     (["fit", "--resume", "RUN", "--seed", "5"], 2),
     (["fit", "--resume", "RUN", "--bounds", "age=0:"], 2),
-    (["fit", "--resume", "RUN", "--minutes", "1"], 2),
+    (["fit", "--resume", "RUN", "--minutes", "1e-9"], 2),
+    (["fit", "--resume", "RUN", "--steps", "1"], 2),
     (["fit", "--resume", "RUN", "--teacher", "RUN"], 2),
     (["sample", "RUN", "-o", "@/s.csv", "--set", "steps=abc"], 2),
     (["sample", "RUN", "-o", "@/s.csv", "--set", "steps=0"], 2),

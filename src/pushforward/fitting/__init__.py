@@ -15,8 +15,8 @@ from ..fitted import FittedModel, understood
 from ..options import positive
 from ..places import choose_device, folder_of, seeded
 from ..progress import Update, bar
+from . import starting
 from .companions import Companions, companions, found_again
-from .running import Run
 
 DEFAULT = "flow_matching"
 
@@ -52,8 +52,9 @@ def fit(
         teacher: A run folder or a fitted model to distil, for families that can be; the data must
             be of the kind that it was fitted to.
         source: Data to transport to ``x``, for families that can start from data instead of noise.
-        steps: Rounds of training; the family's own number when no budget is given.
-        minutes: Wall time instead, set-up included.
+        steps: Rounds of training; the family's own number when no budget is given. A run that is
+            resumed may get another number, counted from its start.
+        minutes: Wall time instead, set-up included; likewise.
         seed: The same seed (0 by default), data and steps give the same weights on one machine.
         device: "auto", "cpu", "cuda", ...
         precision: "float32" (by default), or "bfloat16" for automatic mixed precision, which gains
@@ -78,13 +79,12 @@ def fit(
         if resume:
             kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
             kept |= {"seed": seed, "bounds": bounds, "precision": precision}
-            found = reopened(folder, kept | {"minutes": minutes} | options, stack)
+            found = reopened(folder, kept | options, stack)
             company = found_again(found.plain["config"], teacher, source)
             samples = data_again(x, y, condition, found.plain["config"], company)
             with understood(folder):
-                run = Run.resumed(samples, found, device, steps, company)
-            if steps is not None and steps < run.trainer.count:
-                raise UsageError(f"the run has {run.trainer.count} steps behind it; give more")
+                run = starting.resumed(samples, found, device, company)
+            run.extend(steps, minutes)
         else:
             refuse_nothing(x, folder)
             company = companions(teacher, source)
@@ -93,7 +93,7 @@ def fit(
             extra = {"source": place, "condition": condition, "bounds": bounds, "seed": seed or 0}
             extra |= {"precision": precision or "float32"}
             key = families.key(DEFAULT if family is None else family)
-            run = Run.fresh(samples, key, options, steps, minutes, device, extra, company)
+            run = starting.fresh(samples, key, options, steps, minutes, device, extra, company)
             if folder is not None:  # only now: whatever was wrong has left no trace
                 stack.enter_context(checkpoint.lock(folder))
         run.folder, run.started, run.save_seconds = folder, started - run.seconds, save_seconds

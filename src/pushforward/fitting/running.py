@@ -4,40 +4,44 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__, checkpoint, families
+from .. import checkpoint
 from ..checkpoint import Checkpoint
-from ..data.reading import Samples
-from ..errors import DataError, NumericalError
-from ..fitted import FittedModel, assemble
-from ..model import Recipe
+from ..errors import NumericalError, UsageError
+from ..fitted import FittedModel
 from ..options import positive
-from ..places import choose_device, seeded
 from ..progress import Interrupted, Update, signals
-from ..training import Trainer, batches, held_out
-from .companions import Companions
-from .preparing import (
-    device_data,
-    event_of,
-    fingerprint,
-    noisy,
-    pick,
-    recipe_from,
-    recipe_of,
-    seen_conditions,
-    split,
-)
+from ..training import Trainer, held_out
 
 EVALUATIONS = 40  # validations in a full run
 PATIENCE = 14  # validations clearly worse than the best before a run stops
 COMPLETE = "complete"
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
 MARGIN = 0.01  # "clearly": by this part of what training has gained
+
+
+class Means:
+    """The means of a loss's terms since the last line of the history; nothing waits for a GPU."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Count the terms of one step."""
+        self.count += 1
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def taken(self) -> dict[str, float]:
+        """The means; counting begins anew."""
+        found = {name: float(value) / self.count for name, value in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return found
 
 
 @dataclass
@@ -58,159 +62,78 @@ class Run:
     worse: int = 0
     best_weights: dict[str, Tensor] | None = None
     evaluations: int = 0
-
-    @classmethod
-    def fresh(
-        cls,
-        samples: Samples,
-        family: str,
-        options: dict[str, Any],
-        steps: int | None,
-        minutes: float | None,
-        device: str,
-        extra: dict[str, Any],
-        company: Companions | None = None,
-    ) -> "Run":
-        """A run that starts from untrained weights."""
-        company = company or Companions()
-        positive("minutes", minutes)
-        families.one_of("precision", extra["precision"], PRECISIONS)
-        of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
-        of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
-        event = event_of(samples)
-        model = families.build(family, event, **of_family)
-        recipe, fields = recipe_of(model, of_recipe, steps)
-        train, _ = split(len(samples.x), extra["seed"])
-        transform = company.transform(model, samples, train)
-        config = extra | company.to_json()
-        config |= {
-            "pushforward": __version__,
-            "family": family,
-            "options": of_family,
-            "recipe": fields,
-            "minutes": minutes,
-            "event": list(event),
-            "transform": transform.to_json(),
-            "data": fingerprint(samples),
-        } | seen_conditions(samples, train)
-        fitted = FittedModel(model, transform, samples.schema, config)
-        return cls.over(samples, fitted, recipe, device, company)
-
-    @classmethod
-    def resumed(
-        cls,
-        samples: Samples,
-        found: Checkpoint,
-        device: str,
-        steps: int | None,
-        company: Companions,
-    ) -> "Run":
-        """A run that goes on as if it had never stopped."""
-        config = found.plain["config"]
-        if fingerprint(samples) != config["data"]:
-            raise DataError("the data differ from those the run was fitted to; start a new run")
-        names = [column["name"] for column in found.plain["schema"]["columns"]]
-        if [column.name for column in samples.schema.columns] != names:
-            raise DataError("the columns are named otherwise than those the run was fitted to")
-        if not {"model", "trainer"} <= found.tensors.keys():
-            raise DataError("this run was saved without its trainer: it can be used, not resumed")
-        fitted = assemble(config, samples.schema)
-        recipe = recipe_from(config["recipe"])
-        run = cls.over(samples, fitted, recipe, device, company, prepared=True)
-        fitted.history = found.history
-        state = dict(found.plain["state"])
-        fitted.model.load_state_dict(found.tensors["model"])
-        if run.trainer.average is not fitted.model:
-            run.trainer.average.load_state_dict(found.tensors["ema"])
-        run.trainer.load(found.tensors["trainer"], state)
-        run.seconds, run.first, run.best = state["seconds"], state["first"], state["best"]
-        run.worse = state["worse"]
-        run.evaluations, run.best_weights = state["evaluations"], found.tensors.get("best")
-        if steps is not None:  # what was waited for so far counts by the new length of the run
-            run.trainer.steps, run.worse = steps, 0
-            run.evaluations = run.trainer.count * EVALUATIONS // steps
-        return run
-
-    @classmethod
-    def over(
-        cls,
-        samples: Samples,
-        fitted: FittedModel,
-        recipe: Recipe,
-        device: str,
-        company: Companions,
-        prepared: bool = False,
-    ) -> "Run":
-        """Put the data and the model on the device."""
-        where, config = choose_device(device), fitted.config
-        train, held = split(len(samples.x), config["seed"])
-        x, c = device_data(samples, fitted.transform, where)
-        model = fitted.model.to(where)
-        company.meet(model, where)
-        if not prepared:
-            z = fitted.transform.forward(torch.as_tensor(samples.x[train]))[0]
-            with torch.no_grad():
-                model.prepare(z.to(torch.get_default_dtype()).to(where), pick(c, train))
-        trainer = Trainer(
-            model,
-            recipe,
-            recipe.steps if model.players() else 0,
-            autocast=PRECISIONS[config["precision"]],
-        )
-        data = batches(x[train], recipe.batch, pick(c, train))
-        if fitted.transform.stochastic:
-            data = noisy(data, fitted.transform)
-        validation = None
-        if len(held) and model.players():
-            with seeded(config["seed"], where):  # dequantised alike by a resumed run
-                z = fitted.transform.forward(torch.as_tensor(samples.x[held]))[0]
-            validation = z.to(torch.get_default_dtype()).to(where), pick(c, held)
-        return cls(fitted, trainer, data, validation, minutes=config["minutes"])
+    timed: tuple[float, int] = (0.0, 0)
 
     def train(self, update: Update) -> FittedModel:
         """Go on until the steps, the time or the patience are used up."""
-        trainer, saved, shown = self.trainer, time.monotonic(), 0.0
-        every = max(1, trainer.steps // 400)
-        sums: dict[str, Tensor] = {}
-        summed = 0
-        timed = (time.monotonic(), trainer.count)
+        trainer, means, saved, shown = self.trainer, Means(), time.monotonic(), 0.0
+        self.timed, every = (time.monotonic(), trainer.count), max(1, trainer.steps // 400)
         if not trainer.count:
             self.evaluate(0)  # what has been gained is counted from untrained weights
         with signals() as received:
             while trainer.count < trainer.steps and not self.finished():
-                try:
-                    record = trainer.step(self.data)
-                except NumericalError as error:
-                    raise NumericalError(f"{error}; {self.last_good()}") from error
+                terms = self.step()
+                means.add(terms)
+                self.follow(means, every)
                 now = time.monotonic()
-                for name, value in record.terms.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                summed += 1
-                if record.step % every == 0:
-                    self.fitted.history.append(
-                        {"step": record.step, "seconds": round(now - self.started, 3)}
-                        | {name: float(value) / summed for name, value in sums.items()}
-                    )
-                    sums, summed = {}, 0
-                if self.minutes and record.step - timed[1] >= 10:
-                    pace = (now - timed[0]) / (record.step - timed[1])
-                    left = 60 * self.minutes - (now - self.started)
-                    trainer.steps = record.step + max(0, int(left / pace))
-                if record.step * EVALUATIONS // trainer.steps > self.evaluations:
-                    self.evaluate(record.step * EVALUATIONS // trainer.steps)
                 if now - shown > 0.1:
                     shown = now
-                    text = ", ".join(f"{k} {float(v):.3g}" for k, v in record.terms.items())
-                    update(record.step / max(trainer.steps, 1), text)
+                    text = ", ".join(f"{k} {float(v):.3g}" for k, v in terms.items())
+                    update(trainer.count / max(trainer.steps, 1), text)
                 if received:
                     raise self.interrupted(received[0])
                 if self.folder and now - saved > self.save_seconds:
                     self.save()
                     saved = time.monotonic()
-            self.fitted.config |= {"steps": trainer.count, "ended": self.ending()}
+            seconds = round(time.monotonic() - self.started, 3)
+            how = {"steps": trainer.count, "ended": self.ending(), "seconds": seconds}
+            self.fitted.config |= how
             self.save(done=True)
         update(1.0, "")
         return self.result()
+
+    def step(self) -> dict[str, Tensor]:
+        """One round of the game, and the terms of its losses."""
+        try:
+            return self.trainer.step(self.data).terms
+        except NumericalError as error:
+            raise NumericalError(f"{error}; {self.last_good()}") from error
+
+    def follow(self, means: "Means", every: int) -> None:
+        """After a step: the history, the time that is left, and the held-out data when due."""
+        trainer, now = self.trainer, time.monotonic()
+        if trainer.count % every == 0:
+            line = {"step": trainer.count, "seconds": round(now - self.started, 3)}
+            self.fitted.history.append(line | means.taken())
+        began, since = self.timed
+        if self.minutes and trainer.count - since >= 10:
+            pace = (now - began) / (trainer.count - since)
+            left = 60 * self.minutes - (now - self.started)
+            trainer.steps = trainer.count + max(0, int(left / pace))
+        due = trainer.count * EVALUATIONS // trainer.steps
+        if due > self.evaluations:
+            self.evaluate(due)
+
+    def extend(self, steps: int | None, minutes: float | None) -> None:
+        """Give a run another length, in all; what was waited for counts by the new one.
+
+        Raises:
+            UsageError: If that much is behind it already.
+        """
+        count = self.trainer.count
+        positive("minutes", minutes)
+        if minutes is not None:
+            if 60 * minutes <= self.seconds:
+                spent = self.seconds / 60
+                raise UsageError(f"the run has {spent:.3g} minutes behind it; give more, in all")
+            steps = int(count * 60 * minutes / self.seconds) if count else self.trainer.steps
+        if steps is None:
+            return
+        if steps < count:
+            raise UsageError(f"the run has {count} steps behind it; give more, in all")
+        self.minutes = self.fitted.config["minutes"] = minutes
+        self.trainer.steps, self.worse = steps, 0
+        self.evaluations = count * EVALUATIONS // steps
 
     def finished(self) -> bool:
         """Whether patience is used up: the held-out loss has long been clearly worse."""
@@ -297,5 +220,4 @@ class Run:
         if self.best_weights:
             model.load_state_dict(self.best_weights)
         self.fitted.model = model.requires_grad_(False)
-        self.fitted.config["seconds"] = round(time.monotonic() - self.started, 3)
         return self.fitted

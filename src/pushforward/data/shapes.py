@@ -1,0 +1,162 @@
+r"""Captioned pictures of shapes: every factor is known, and can be read back without learning.
+
+A picture shows one shape on a plain background. Its factors are drawn independently; place and
+size vary a little within what their words mean. With the distance :math:`d` of a pixel's centre to
+the outline, in pixels and negative inside, the shape covers :math:`\min(1, \max(0, 1/2 - d))` of
+the pixel.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SHAPES = ("circle", "square", "triangle")
+COLOURS = {
+    "red": (214, 39, 40),
+    "green": (44, 160, 44),
+    "blue": (31, 90, 200),
+    "yellow": (240, 190, 20),
+}
+SIZES = {"small": 0.08, "large": 0.115}  # the radius of a disc of the same area; 1 is a side
+ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
+BACKGROUNDS = {"white": (245, 245, 245), "grey": (128, 128, 128), "black": (15, 15, 15)}
+FACTORS = {
+    "shape": SHAPES,
+    "colour": tuple(COLOURS),
+    "size": tuple(SIZES),
+    "row": ROWS,
+    "column": COLUMNS,
+    "background": tuple(BACKGROUNDS),
+}
+SPACING = 0.23  # between neighbouring places
+JITTER = 0.025  # of the centre, either way
+STRETCH = 0.06  # of the radius, either way
+
+
+class Scene(NamedTuple):
+    """What pictures show, every field of shape ``(n,)``: indices of factors, and exact geometry.
+
+    Arguments:
+        shape, colour, size, row, column, background: Indices into the words of `FACTORS`.
+        x, y: The centre, in sides of the picture, from its top left corner.
+        radius: Of the disc of the same area.
+    """
+
+    shape: np.ndarray
+    colour: np.ndarray
+    size: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+    background: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+
+    def words(self, factor: str) -> np.ndarray:
+        """The words of a factor."""
+        return np.array(FACTORS[factor])[getattr(self, factor)]
+
+    def captions(self) -> np.ndarray:
+        """``a small red circle at the top left on grey``."""
+        read = [self.words(name) for name in ("size", "colour", "shape", "background")]
+        places = [place(r, c) for r, c in zip(self.words("row"), self.words("column"))]
+        return np.array([
+            f"a {size} {colour} {shape} {where} on {ground}"
+            for size, colour, shape, ground, where in zip(*read, places)
+        ])  # fmt: skip
+
+
+def place(row: str, column: str) -> str:
+    """A place in words."""
+    if row == "middle" and column == "centre":
+        return "in the centre"
+    return f"at the {' '.join(w for w in (row, column) if w not in ('middle', 'centre'))}"
+
+
+def scenes(n: int, seed: int = 0, **fixed: str) -> Scene:
+    """Draw what pictures show, some factors fixed: ``scenes(100, shape="circle")``."""
+    rng = np.random.default_rng(seed)
+    chosen: dict[str, Any] = {}
+    for name, words in FACTORS.items():
+        drawn = rng.integers(0, len(words), n)
+        chosen[name] = np.full(n, words.index(fixed[name])) if name in fixed else drawn
+    x, y = (
+        0.5 + SPACING * (chosen[name] - 1) + rng.uniform(-JITTER, JITTER, n)
+        for name in ("column", "row")
+    )
+    radius = np.array(list(SIZES.values()))[chosen["size"]]
+    return Scene(**chosen, x=x, y=y, radius=radius * rng.uniform(1 - STRETCH, 1 + STRETCH, n))
+
+
+def coverage(scene: Scene, side: int) -> np.ndarray:
+    """How much of each pixel the shape covers, ``(n, side, side)``."""
+    at = (np.arange(side) + 0.5) / side
+    u = at[None, None, :] - scene.x[:, None, None]
+    v = at[None, :, None] - scene.y[:, None, None]
+    r = scene.radius[:, None, None]
+    half, apothem = r * np.sqrt(np.pi) / 2, r * np.sqrt(np.pi / np.sqrt(27))
+    slant = np.sqrt(3) / 2
+    outlines = (
+        np.hypot(u, v) - r,
+        np.maximum(abs(u), abs(v)) - half,
+        np.maximum(v, abs(u) * slant - v / 2) - apothem,
+    )
+    distance = np.choose(scene.shape[:, None, None], outlines)
+    return np.clip(0.5 - distance * side, 0, 1)
+
+
+def render(scene: Scene, side: int = 32) -> np.ndarray:
+    """The pictures, ``(n, side, side, 3)``, 8 bits a channel."""
+    colour, ground = (palette(p)[i] for p, i in
+                      ((COLOURS, scene.colour), (BACKGROUNDS, scene.background)))  # fmt: skip
+    share = coverage(scene, side)[..., None]
+    mixed = share * colour[:, None, None] + (1 - share) * ground[:, None, None]
+    return np.rint(mixed).astype(np.uint8)
+
+
+def palette(colours: dict[str, tuple[int, int, int]]) -> np.ndarray:
+    """Colours as rows."""
+    return np.array(list(colours.values()), np.float64)
+
+
+def nearest(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
+    """The index of the nearest known colour."""
+    return ((colours[:, None] - palette(known)) ** 2).sum(-1).argmin(1)
+
+
+def read(pictures: np.ndarray) -> tuple[Scene, np.ndarray]:
+    """What pictures show, and how well: nothing is learned.
+
+    The background is that of the border; the colour is that of the pixels farthest from it; area
+    and centre of what is covered give size and place; the shape is the one whose rendering is
+    closest.
+
+    Arguments:
+        pictures: ``(n, side, side, 3)``, from 0 to 255.
+
+    Returns:
+        The scene, and the root mean square difference from its own rendering, ``(n,)``, in levels.
+    """
+    x = np.asarray(pictures, np.float64)
+    n, side = len(x), x.shape[1]
+    rim = np.concatenate([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], axis=1)
+    background = nearest(np.median(rim, axis=1), BACKGROUNDS)
+    ground = palette(BACKGROUNDS)[background]
+    away = ((x - ground[:, None, None]) ** 2).sum(-1)
+    core = away >= np.quantile(away.reshape(n, -1), 0.99, axis=1)[:, None, None]
+    colour = nearest((x * core[..., None]).sum((1, 2)) / core.sum((1, 2))[:, None], COLOURS)
+    line = palette(COLOURS)[colour] - ground
+    share = ((x - ground[:, None, None]) * line[:, None, None]).sum(-1)
+    share = np.clip(share / (line**2).sum(-1)[:, None, None], 0, 1)
+    share = np.where(share > 0.15, share, 0.0)
+    area, at = share.sum((1, 2)), (np.arange(side) + 0.5) / side
+    mass = np.maximum(area, 1e-9)
+    cx, cy = share.sum(1) @ at / mass, share.sum(2) @ at / mass
+    radius = np.sqrt(area / np.pi) / side
+    size = abs(radius[:, None] - np.array(list(SIZES.values()))).argmin(1)
+    column, row = (np.clip(np.rint((c - 0.5) / SPACING) + 1, 0, 2).astype(int) for c in (cx, cy))
+    rest = (colour, size, row, column, background, cx, cy, radius)
+    drawn = [Scene(np.full(n, k), *rest) for k in range(len(SHAPES))]
+    shape = np.stack([((share - coverage(s, side)) ** 2).sum((1, 2)) for s in drawn]).argmin(0)
+    found = Scene(shape, *rest)
+    return found, np.sqrt(((x - render(found, side)) ** 2).mean((1, 2, 3)))

@@ -1,0 +1,129 @@
+"""Where runs come from: untrained weights, or the last checkpoint of a run that stopped."""
+
+from typing import Any
+
+import torch
+
+from .. import __version__, families
+from ..checkpoint import Checkpoint
+from ..data.reading import Samples
+from ..errors import DataError
+from ..fitted import FittedModel, assemble
+from ..model import Recipe
+from ..options import positive
+from ..places import choose_device, seeded
+from ..training import Trainer, batches
+from .companions import Companions
+from .preparing import (
+    device_data,
+    event_of,
+    fingerprint,
+    noisy,
+    pick,
+    recipe_from,
+    recipe_of,
+    seen_conditions,
+    split,
+)
+from .running import PRECISIONS, Run
+
+
+def fresh(
+    samples: Samples,
+    family: str,
+    options: dict[str, Any],
+    steps: int | None,
+    minutes: float | None,
+    device: str,
+    extra: dict[str, Any],
+    company: Companions | None = None,
+) -> Run:
+    """A run that starts from untrained weights."""
+    company = company or Companions()
+    positive("minutes", minutes)
+    families.one_of("precision", extra["precision"], PRECISIONS)
+    of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
+    of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
+    event = event_of(samples)
+    model = families.build(family, event, **of_family)
+    recipe, fields = recipe_of(model, of_recipe, steps)
+    train, _ = split(len(samples.x), extra["seed"])
+    transform = company.transform(model, samples, train)
+    config = extra | company.to_json()
+    config |= {
+        "pushforward": __version__,
+        "family": family,
+        "options": of_family,
+        "recipe": fields,
+        "minutes": minutes,
+        "event": list(event),
+        "transform": transform.to_json(),
+        "data": fingerprint(samples),
+    } | seen_conditions(samples, train)
+    fitted = FittedModel(model, transform, samples.schema, config)
+    return over(samples, fitted, recipe, device, company)
+
+
+def resumed(
+    samples: Samples,
+    found: Checkpoint,
+    device: str,
+    company: Companions,
+) -> Run:
+    """A run that goes on as if it had never stopped."""
+    config = found.plain["config"]
+    if fingerprint(samples) != config["data"]:
+        raise DataError("the data differ from those the run was fitted to; start a new run")
+    names = [column["name"] for column in found.plain["schema"]["columns"]]
+    if [column.name for column in samples.schema.columns] != names:
+        raise DataError("the columns are named otherwise than those the run was fitted to")
+    if not {"model", "trainer"} <= found.tensors.keys():
+        raise DataError("this run was saved without its trainer: it can be used, not resumed")
+    fitted = assemble(config, samples.schema)
+    recipe = recipe_from(config["recipe"])
+    run = over(samples, fitted, recipe, device, company, prepared=True)
+    fitted.history = found.history
+    state = dict(found.plain["state"])
+    fitted.model.load_state_dict(found.tensors["model"])
+    if run.trainer.average is not fitted.model:
+        run.trainer.average.load_state_dict(found.tensors["ema"])
+    run.trainer.load(found.tensors["trainer"], state)
+    run.seconds, run.first, run.best = state["seconds"], state["first"], state["best"]
+    run.worse = state["worse"]
+    run.evaluations, run.best_weights = state["evaluations"], found.tensors.get("best")
+    return run
+
+
+def over(
+    samples: Samples,
+    fitted: FittedModel,
+    recipe: Recipe,
+    device: str,
+    company: Companions,
+    prepared: bool = False,
+) -> Run:
+    """Put the data and the model on the device."""
+    where, config = choose_device(device), fitted.config
+    train, held = split(len(samples.x), config["seed"])
+    x, c = device_data(samples, fitted.transform, where)
+    model = fitted.model.to(where)
+    company.meet(model, where)
+    if not prepared:
+        z = fitted.transform.forward(torch.as_tensor(samples.x[train]))[0]
+        with torch.no_grad():
+            model.prepare(z.to(torch.get_default_dtype()).to(where), pick(c, train))
+    trainer = Trainer(
+        model,
+        recipe,
+        recipe.steps if model.players() else 0,
+        autocast=PRECISIONS[config["precision"]],
+    )
+    data = batches(x[train], recipe.batch, pick(c, train))
+    if fitted.transform.stochastic:
+        data = noisy(data, fitted.transform)
+    validation = None
+    if len(held) and model.players():
+        with seeded(config["seed"], where):  # dequantised alike by a resumed run
+            z = fitted.transform.forward(torch.as_tensor(samples.x[held]))[0]
+        validation = z.to(torch.get_default_dtype()).to(where), pick(c, held)
+    return Run(fitted, trainer, data, validation, minutes=config["minutes"])

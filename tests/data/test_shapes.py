@@ -1,0 +1,54 @@
+"""Pictures of shapes show what their captions say, and the reader reads it back."""
+
+import numpy as np
+import pytest
+
+from pushforward.data import shapes
+
+
+@pytest.mark.parametrize("side", [32, 48, 64])
+def test_the_reader_reads_every_factor_of_every_picture(side):
+    scene = shapes.scenes(2000, seed=1)
+    found, misfit = shapes.read(shapes.render(scene, side))
+    for factor in shapes.FACTORS:
+        assert np.array_equal(getattr(found, factor), getattr(scene, factor)), factor
+    assert abs(found.x - scene.x).max() < 0.01 and abs(found.y - scene.y).max() < 0.01
+    assert misfit.max() < 8
+
+
+def test_the_reader_survives_noise_and_a_picture_of_nothing_is_a_misfit():
+    scene, rng = shapes.scenes(500, seed=2), np.random.default_rng(0)
+    clean = shapes.render(scene)
+    noisy = np.clip(clean + 6 * rng.standard_normal(clean.shape), 0, 255)
+    found, _ = shapes.read(noisy)
+    right = np.mean([getattr(found, f) == getattr(scene, f) for f in shapes.FACTORS], axis=0)
+    assert right.mean() > 0.99
+    _, misfit = shapes.read(rng.integers(0, 256, (50, 32, 32, 3)))
+    assert misfit.min() > 40
+
+
+@pytest.mark.parametrize("shape", shapes.SHAPES)
+def test_a_shape_covers_the_area_of_its_disc(shape):
+    scene = shapes.scenes(200, shape=shape)
+    covered = shapes.coverage(scene, 256).mean((1, 2))
+    assert np.allclose(covered, np.pi * scene.radius**2, rtol=0.01)
+
+
+def test_captions_say_every_factor_and_differ_where_the_scenes_do():
+    scene = shapes.scenes(5000, seed=3)
+    captions = scene.captions()
+    cells = {tuple(getattr(scene, f)[i] for f in shapes.FACTORS) for i in range(5000)}
+    assert len(set(captions)) == len(cells) == 3 * 4 * 2 * 9 * 3
+    some = shapes.scenes(1, shape="circle", colour="red", size="small", row="top", column="left",
+                         background="grey")  # fmt: skip
+    assert some.captions()[0] == "a small red circle at the top left on grey"
+
+
+def test_no_shape_touches_the_border_and_factors_are_independent():
+    scene = shapes.scenes(20_000, seed=4)
+    share = shapes.coverage(scene._replace(size=scene.size), 32)
+    rim = np.concatenate([share[:, 0], share[:, -1], share[:, :, 0], share[:, :, -1]], axis=1)
+    assert rim.max() == 0
+    for a, b in (("shape", "colour"), ("size", "row"), ("column", "background")):
+        r = np.corrcoef(getattr(scene, a), getattr(scene, b))[0, 1]
+        assert abs(r) < 5 / np.sqrt(20_000)
