@@ -1,4 +1,4 @@
-"""One page of the reference for each module of the packages listed in the configuration."""
+"""What the site lists: a page for each module of some packages, and the pages of the families."""
 
 from pathlib import Path
 
@@ -32,8 +32,25 @@ def write(app: Sphinx) -> None:
                 page.write_text(text)
 
 
+LISTED = """
+```{toctree}
+:hidden:
+:glob:
+
+families/*
+```
+"""
+
+
+def list_families(app: Sphinx, name: str, source: list[str]) -> None:
+    """Put the families' pages below their table, which other readers of the file need not see."""
+    if name == "families":
+        source[0] += LISTED
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Write before pages are looked for."""
+    """Write pages before they are looked for, and list others when they are read."""
     app.add_config_value("reference_packages", [], "env")
     app.connect("builder-inited", write)
+    app.connect("source-read", list_families)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
