@@ -25,6 +25,7 @@ html_static_path = ["_static"]
 html_css_files = ["pushforward.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
+html_show_copyright = False
 html_copy_source = False
 
 # text in single backticks links to an object of the library where there is one of that name

@@ -32,7 +32,7 @@ from pushforward.lesson.claims import check
 
 for claim in lesson.section("5").claims[:3]:
     outcome = check(claim, seed=1)
-    print(f"{claim.id}: {outcome.verdict} (pushforward.{claim.function}, {outcome.seconds:.1f} s)")
+    print(f"{claim.id}: {outcome.verdict}, by {claim.function}")
 
 # %%
 # In a terminal: ``pushforward lesson 5 --out lesson``, which writes this as a page of its

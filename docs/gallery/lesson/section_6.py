@@ -32,7 +32,7 @@ from pushforward.lesson.claims import check
 
 for claim in lesson.section("6").claims[:3]:
     outcome = check(claim, seed=1)
-    print(f"{claim.id}: {outcome.verdict} (pushforward.{claim.function}, {outcome.seconds:.1f} s)")
+    print(f"{claim.id}: {outcome.verdict}, by {claim.function}")
 
 # %%
 # In a terminal: ``pushforward lesson 6 --out lesson``, which writes this as a page of its
