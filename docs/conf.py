@@ -1,11 +1,15 @@
 """How the site is built: ``make docs``."""
 
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 import pushforward  # noqa: E402
+
+# a page that shows a warning says nothing of the machine it was built on
+warnings.formatwarning = lambda message, kind, *_: f"{kind.__name__}: {message}\n"
 
 project = "pushforward"
 author = "the pushforward authors"
@@ -50,6 +54,7 @@ sphinx_gallery_conf = {
     "capture_repr": ("_repr_html_",),
     "image_scrapers": ("matplotlib", "plates"),
     "image_srcset": ["2x"],
+    "default_thumb_file": str(Path(__file__).parent / "_static" / "no-figure.png"),
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

@@ -16,7 +16,7 @@ from pushforward.fitting.running import Run
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
-    r"(?P<mark><!-- not run: [^>]+ -->\n *)?^(?P<indent> *)```(?P<kind>[\w{}-]*)\n(?P<body>.*?)^ *```$",
+    r"(?P<mark><!-- not run: [^>]+ -->\n)? *```(?P<kind>[\w{}-]*)\n(?P<body>.*?)^ *```$",
     flags=re.M | re.S,
 )
 STEPS, ROWS = 3, 400
@@ -70,7 +70,11 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         np.savetxt(f"{name}.csv", table, **header)
 
 
-PROGRAMS = [p for p in PAGES if any(b.kind in ("python", "bash") and not b.marked for b in blocks(p))]
+def programs(page: Path) -> list[Block]:
+    return [b for b in blocks(page) if b.kind in ("python", "bash") and not b.marked]
+
+
+PROGRAMS = [page for page in PAGES if programs(page)]
 
 
 def test_a_block_is_a_program_a_figure_of_text_or_marked_as_not_run():
@@ -88,11 +92,9 @@ def test_few_blocks_are_not_run():
 @pytest.mark.parametrize("page", PROGRAMS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_order(page: Path, small: None):
     space = {"__name__": page.stem}
-    for i, block in enumerate(blocks(page)):
-        if block.marked:
-            continue
+    for i, block in enumerate(programs(page)):
         if block.kind == "python":
-            exec(compile(block.body, f"{page.name}, block {i + 1}", "exec"), space)
-        elif block.kind == "bash":
+            exec(compile(block.body, f"{page.name}, program {i + 1}", "exec"), space)
+        else:
             for words in commands(block.body):
                 run_command(words)

@@ -1,6 +1,7 @@
 """What the site lists: a page for each module of some packages, and the pages of the families."""
 
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -48,9 +49,16 @@ def list_families(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] += LISTED
 
 
+def without_fields(app: Sphinx, kind: str, name: str, member: Any, *_: Any) -> bool | None:
+    """Leave out what Python itself says of a named tuple's fields; their class describes them."""
+    said = getattr(member, "__doc__", None) or ""
+    return True if said.startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Write pages before they are looked for, and list others when they are read."""
     app.add_config_value("reference_packages", [], "env")
     app.connect("builder-inited", write)
     app.connect("source-read", list_families)
+    app.connect("autodoc-skip-member", without_fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,16 +2,17 @@ r"""
 Problem 1. Two derivations of the evidence lower bound
 ======================================================
 
-By Jensen's inequality, and as a difference of divergences: the same bound, with and without its
-gap.
+By Jensen's inequality, and as a difference of divergences: the same bound, with and
+without its gap.
 """
 
 # %%
 # The answer
 # ----------
 #
-# Each line of a derivation that is an identity is checked, by algebra, by quadrature or by
-# automatic differentiation. The discussion of an experiment quotes what was measured.
+# Each line of a derivation that is an identity is checked, by algebra, by
+# quadrature or by automatic differentiation. The discussion of an experiment quotes
+# what was measured.
 
 from pushforward.lesson import running
 

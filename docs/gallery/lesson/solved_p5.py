@@ -9,8 +9,9 @@ Two paths from noise to data, their velocities, and how many steps each needs.
 # The answer
 # ----------
 #
-# Each line of a derivation that is an identity is checked, by algebra, by quadrature or by
-# automatic differentiation. The discussion of an experiment quotes what was measured.
+# Each line of a derivation that is an identity is checked, by algebra, by
+# quadrature or by automatic differentiation. The discussion of an experiment quotes
+# what was measured.
 
 from pushforward.lesson import running
 
