@@ -73,7 +73,8 @@ def facts(name: str) -> str:
         lines.append(f"- training of points in the plane: {recipe}; each can be set")
     figure = PAGES / "figures" / f"{name}.png"
     if figure.exists():
-        lines += ["", f"![{name} fitted to eight Gaussians](figures/{name}.png)"]
+        lines += ["", f"![{name} fitted to eight Gaussians](figures/{name}.png)", ""]
+        lines += [f"*Fitted to eight Gaussians, in at most {STEPS:,} steps.*"]
     return "\n".join(
         [
             START,
@@ -121,8 +122,9 @@ def draw(names: list[str]) -> None:
         steps = min(model_of(name).recipe.steps, STEPS)
         fitted = fit("8gaussians", name, steps=steps)
         path = plot_run(fitted, PAGES / "figures" / f"{name}.png")
-        with Image.open(path) as drawn:  # as light as a page needs it
-            small = drawn.convert("RGB").resize((drawn.width * 11 // 20, drawn.height * 11 // 20))
+        with Image.open(path) as drawn:  # without the line that says how long it took here
+            below = drawn.convert("RGB").crop((0, 52, *drawn.size))
+        small = below.resize((below.width * 11 // 20, below.height * 11 // 20))
         small.quantize(256).save(path, optimize=True)
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB", flush=True)
 

@@ -102,9 +102,8 @@ prior = torch.distributions.Normal(0.0, 1.0)
 z = q.sample((100_000,))
 ratio = (q.log_prob(z) - prior.log_prob(z)).sum((1, 2))
 print(f"closed form {float(bounds.rate(q)):.4f} nats")
-print(
-    f"by sampling {float(ratio.mean()):.4f} ± {float(ratio.std()) / len(z) ** 0.5:.4f} nats"
-)
+error = float(ratio.std()) / len(z) ** 0.5
+print(f"by sampling {float(ratio.mean()):.4f} ± {error:.4f} nats")
 
 # %%
 # The pages of :doc:`the lesson </lesson/index>` do this for each of its claims:
