@@ -37,7 +37,11 @@ app = typer.Typer(
 )
 
 Source = Annotated[
-    str, typer.Argument(metavar="DATA", help="A built-in name, or a .csv .parquet .npy .npz file.")
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A built-in name, a .csv .parquet .npy .npz file, a folder of pictures.",
+    ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by `fit`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
@@ -45,6 +49,10 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Makes the result repea
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 ConditionColumn = Annotated[
     str | None, typer.Option("--condition", metavar="COLUMN", help="Learn p(rest | COLUMN).")
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", metavar="PIXELS", help="Of a folder's pictures: 32, or 32x48 (h x w)."),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from .application import ConditionColumn, Device, Json, Quiet, Settings, Source, app, show
-from .literals import limits, settings
+from .application import ConditionColumn, Device, Json, Quiet, Settings, Size, Source, app, show
+from .literals import limits, pixels, settings
 
 Bounds = Annotated[
     list[str] | None,
@@ -33,6 +33,7 @@ def fit(
     minutes: Annotated[float | None, typer.Option(help="Wall time instead of steps.")] = None,
     condition: ConditionColumn = None,
     bounds: Bounds = None,
+    size: Size = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A run to distil into a faster model.")
     ] = None,
@@ -70,6 +71,7 @@ def fit(
         family,
         condition=condition,
         bounds=limits(bounds),
+        size=pixels(size),
         teacher=teacher,
         source=source,
         steps=steps,
@@ -108,6 +110,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 1,
     condition: ConditionColumn = None,
     bounds: Bounds = None,
+    size: Size = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an old report.")] = False,
     quiet: Quiet = False,
@@ -125,6 +128,7 @@ def compare(
         seeds=tuple(range(seeds)),
         condition=condition,
         bounds=limits(bounds),
+        size=pixels(size),
         device=device,
         out=out,
         overwrite=overwrite,

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,16 @@ def limits(pairs: list[str] | None) -> dict[str, tuple[float | None, float | Non
         if not colon or not name:
             raise UsageError(f"--bounds takes COLUMN=LOW:HIGH, not {pair[:60]!r}")
     return bounds or None
+
+
+def pixels(text: str | None) -> tuple[int, int] | None:
+    """Height and width from ``32`` or ``32x48``."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if found is None:
+        raise UsageError(f"--size takes pixels, 32 or 32x48, not {text[:60]!r}")
+    return int(found[1]), int(found[2] or found[1])
 
 
 def end(text: str) -> float | None:

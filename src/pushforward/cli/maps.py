@@ -8,7 +8,9 @@ import typer
 from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
 from .literals import settings
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz, a folder")
+]
 Given = Annotated[
     str | None,
     typer.Option("--condition", metavar="VALUE", help="The class or number of all the data."),

@@ -13,7 +13,7 @@ from .literals import entries, settings
 def sample(
     run: RunFolder,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz")
+        Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz, a folder")
     ],
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
     condition: Annotated[

@@ -61,6 +61,7 @@ def compare(
     y: Any = None,
     condition: str | None = None,
     bounds: reading.Bounds | None = None,
+    size: int | tuple[int, int] | None = None,
     minutes: float | None = None,
     total_minutes: float | None = None,
     steps: int | None = None,
@@ -78,6 +79,7 @@ def compare(
         y: As in `fit`.
         condition: As in `fit`.
         bounds: As in `fit`.
+        size: As in `fit`.
         minutes: Wall time per family and seed, set-up included.
         total_minutes: Wall time of everything instead.
         steps: Rounds of training instead; the families' own budgets when nothing is given.
@@ -97,7 +99,8 @@ def compare(
     chosen = ordered() if families is None else [registry.key(f) for f in families]
     if len(set(chosen)) < len(chosen):
         raise UsageError(f"families are {', '.join(chosen)[:100]}; name each once")
-    samples = reading.read(x, y=y, condition=condition, bounds=reading.ends(bounds))
+    limits = reading.ends(bounds)
+    samples = reading.read(x, y=y, condition=condition, bounds=limits, size=reading.sides(size))
     if len(samples.x) < FEWEST:
         raise DataError(
             f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from . import captions
 from .sources import as_vector, listing, show
 
 Label = str | bool | int
@@ -14,15 +15,16 @@ SEEN = 1000  # conditions that a model remembers
 
 @dataclass(frozen=True)
 class Condition:
-    """How ``y`` becomes a vector: classes in one-hot entries, or numbers standardised.
+    """How ``y`` becomes a vector: one-hot classes, the words of captions, or standardised numbers.
 
     Arguments:
         column: The column that it was taken from, or None.
-        labels: The classes; empty for numbers.
-        mean: The mean of each number; empty for classes.
+        labels: The classes; empty for the others.
+        mean: The mean of each number; empty for the others.
         scale: The standard deviation of each number.
         dtype: The type of the column as its own library spells it.
         place: Where it stood among the columns of a table; -1 if samples do not carry it.
+        words: The words of captions (`captions.vocabulary`); empty for the others.
     """
 
     column: str | None = None
@@ -31,19 +33,20 @@ class Condition:
     scale: tuple[float, ...] = ()
     dtype: str = ""
     place: int = -1
+    words: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
         """Entries of the vector beside the first."""
-        return len(self.labels) or len(self.mean)
+        return len(self.labels) or len(self.words) or len(self.mean)
 
     def typed(self, word: str) -> Any:
-        """A condition that was typed as a word: classes stay text, numbers become numbers.
+        """A condition that was typed: classes and captions stay text, numbers become numbers.
 
         Raises:
             DataError: If it must be a number and is not.
         """
-        if self.labels:
+        if self.labels or self.words:
             return word
         try:
             return [float(part) for part in word.split(",")]
@@ -52,6 +55,8 @@ class Condition:
 
     def encode(self, y: Any) -> np.ndarray:
         """The entries after the first, shape (n, length); a single condition gives one row."""
+        if self.words:
+            return captions.encode(np.atleast_1d(as_vector(y)).ravel().tolist(), self.words)
         return self._one_hot(y) if self.labels else self._standardise(y)
 
     def decode(self, c: np.ndarray) -> np.ndarray:
@@ -60,6 +65,8 @@ class Condition:
             values = np.empty(len(c), object)
             values[:] = [self.labels[i] for i in c[:, 1:].argmax(1)]
             return np.array(values.tolist()) if len({type(v) for v in self.labels}) == 1 else values
+        if self.words:
+            return captions.decode(c[:, 1:], self.words)
         values = c[:, 1:] * self.scale + self.mean
         digits = 14 - np.ceil(np.log10(np.abs(values).max(initial=1e-300))).astype(int)
         values = np.round(values, max(int(digits), 0))

@@ -1,16 +1,17 @@
-"""Built-in data: distributions known in closed form, and five small real data sets.
+"""Built-in data: distributions known in closed form, small real data sets, and pictures.
 
 A synthetic set can be drawn again with another seed, and knows its density and entropy.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..errors import UsageError
 from .laws import LAWS, LogProb
+from .pictures import PICTURES
 from .sources import listing, show
 
 SIZE = 50_000
@@ -33,6 +34,7 @@ class Dataset:
         entropy: In nats, where it is known.
         modes: The centres of separate modes, shape (k, d).
         mode_scale: The standard deviation of each mode.
+        extra: More that is known of each datum, by name: captions, factors.
     """
 
     name: str
@@ -46,11 +48,12 @@ class Dataset:
     entropy: float | None = None
     modes: np.ndarray | None = None
     mode_scale: float | None = None
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def names() -> list[str]:
-    """All built-in data sets: the synthetic ones first."""
-    return [*LAWS, *REAL]
+    """All built-in data sets: the synthetic ones first, pictures last."""
+    return [*LAWS, *REAL, *PICTURES]
 
 
 def load(name: str, n: int | None = None, seed: int = 0) -> Dataset:
@@ -58,16 +61,19 @@ def load(name: str, n: int | None = None, seed: int = 0) -> Dataset:
 
     Arguments:
         name: One of `names`.
-        n: How many data: 20,000 by default for a synthetic set, all of a real one.
+        n: How many data: 50,000 by default for a synthetic set, all of a real one.
         seed: Chooses the draw of a synthetic set, or the rows of a part of a real one.
 
     Raises:
         UsageError: If there is no such set, or it holds fewer than n data.
+        Unavailable: If the package that ships it is not installed.
     """
     known(name)
     if n is not None and n < 1:
         raise UsageError(f"n = {n}: ask for at least one")
-    return _synthetic(name, n or SIZE, seed) if name in LAWS else _real(name, n, seed)
+    if name in LAWS:
+        return _synthetic(name, n or SIZE, seed)
+    return _pictures(name, n, seed) if name in PICTURES else _real(name, n, seed)
 
 
 def describe(name: str) -> str:
@@ -76,7 +82,9 @@ def describe(name: str) -> str:
     Raises:
         UsageError: If there is no such set.
     """
-    return LAWS[known(name)]().description if name in LAWS else REAL[known(name)][0]
+    if name in LAWS:
+        return LAWS[name]().description
+    return PICTURES[name].description if name in PICTURES else REAL[known(name)][0]
 
 
 def table(data: Dataset) -> Any:
@@ -149,3 +157,11 @@ def _real(name: str, n: int | None, seed: int) -> Dataset:
         x, y = x[rows], y[rows]
     description, label = REAL[name]
     return Dataset(name, description, x, y, label, columns)
+
+
+def _pictures(name: str, n: int | None, seed: int) -> Dataset:
+    source = PICTURES[name]
+    found = source.load(n or source.n, seed)
+    if n is not None and n > len(found.x):
+        raise UsageError(f"{name} holds {len(found.x)} data, fewer than {n}")
+    return Dataset(name, source.description, found.x, found.y, found.label, extra=found.extra)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
+from . import captions
 from .checks import Problem, constant, in_data, in_numbers, marked, positive
 from .condition import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 Bounds = Mapping[str, Sequence[int | Bound]]
-FEW_CLASSES = 50  # whole numbers with more values than this are numbers, not classes
+FEW_CLASSES = 50  # whole numbers with more values than this are numbers, texts are captions
 MANY_CLASSES = 1000
 LEVELS = 256
 
@@ -47,15 +48,22 @@ class Samples:
 
 
 def read(
-    source: Any, *, y: Any = None, condition: str | None = None, bounds: Bounds | None = None
+    source: Any,
+    *,
+    y: Any = None,
+    condition: str | None = None,
+    bounds: Bounds | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Samples:
     """Read data that a model is to be fitted on.
 
     Arguments:
-        source: A built-in name, a .csv, .parquet, .npy or .npz file, an array or a frame.
+        source: A built-in name, a .csv, .parquet, .npy or .npz file, a folder of pictures, an array
+            or a frame.
         y: A condition for each datum.
         condition: The column to take as the condition instead; of a built-in set, "label".
         bounds: Open intervals that columns cannot leave, closed for whole numbers.
+        size: Height and width that the pictures of a folder get.
 
     Raises:
         DataError: If the data cannot be used; the message says where and what to do.
@@ -63,7 +71,7 @@ def read(
         MissingFile: If the file does not exist.
         Unsafe: If reading the file could run code or exhaust the memory.
     """
-    everything = raw(source)
+    everything = raw(source, size)
     data, given = _take(everything, y, condition)
     _refuse(data, _problems(data, given))
     schema = describe(data, given, bounds or {}, _place(everything, condition))
@@ -83,7 +91,7 @@ def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
         DataError: If the data or the conditions are not of the kind that was fitted.
         UsageError: If ``y`` is given but the model was fitted without a condition.
     """
-    data = named(raw(source), schema.known)
+    data = named(raw(source, schema.size), schema.known)
     name = None if schema.condition is None else schema.condition.column
     if y is not None:
         y = as_vector(y)
@@ -107,6 +115,24 @@ def ends(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | None:
         return {str(k): (end(low), end(high)) for k, (low, high) in bounds.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UsageError('bounds are pairs of numbers by column, {"age": (0, None)}') from error
+
+
+def sides(size: Any) -> tuple[int, int] | None:
+    """The height and the width that pictures are to have, from a number for both or a pair.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int | np.integer) else size
+    if (
+        not isinstance(pair, Sequence)
+        or len(pair) != 2
+        or any(isinstance(v, bool) or not isinstance(v, int | np.integer) or v < 1 for v in pair)
+    ):
+        raise UsageError(f"size is {show(size)}; give pixels, 32, or height and width, (32, 48)")
+    return int(pair[0]), int(pair[1])
 
 
 def end(value: Any) -> Bound:
@@ -200,7 +226,7 @@ def _in_condition(given: Cells) -> list[Problem]:
         remedy = "give one class or number for each datum"
         return [*missing, Problem(str(given.name), "objects", len(given.values), (), remedy)]
     count = len({str(v) for v in given.values})
-    if not missing and count > MANY_CLASSES:
+    if not missing and count > MANY_CLASSES and not worded(given.values):
         return [Problem(str(given.name), "classes", count, (), "group them")]
     return missing
 
@@ -249,8 +275,10 @@ def _levels(columns: tuple[Column, ...], *, pooled: bool) -> tuple[int, int]:
 
 
 def _condition(given: Cells) -> Condition:
-    """Text, truth values and few whole numbers are classes; the rest are numbers."""
+    """Text, truth values and few whole numbers are classes; the rest are captions or numbers."""
     values, column = given.values, str(given.name)
+    if values.ndim == 1 and values.dtype.kind in "OUS" and (words := worded(values)):
+        return Condition(column, words=words)
     if values.ndim == 1 and (values.dtype.kind in "OUSb" or whole(values)):
         distinct = set(zip(map(type, kept := [plain(v) for v in values.tolist()]), kept))
         if values.dtype.kind in "OUSb" or len(distinct) <= FEW_CLASSES:
@@ -259,6 +287,15 @@ def _condition(given: Cells) -> Condition:
     scale = numbers.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     return Condition(column, (), tuple(numbers.mean(axis=0).tolist()), tuple(scale.tolist()))
+
+
+def worded(values: np.ndarray) -> tuple[str, ...]:
+    """The words of captions: of many different texts that share their words; else none."""
+    distinct = {v for v in values.tolist() if isinstance(v, str)}
+    if len(distinct) <= FEW_CLASSES:
+        return ()
+    words = captions.vocabulary(values.tolist())
+    return words if len(words) < len(distinct) else ()
 
 
 def apart(source: Any, labels: str | None) -> tuple[Any, np.ndarray | None]:

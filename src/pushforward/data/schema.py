@@ -86,6 +86,13 @@ class Schema:
         return self.shape or (1,)
 
     @property
+    def size(self) -> tuple[int, ...] | None:
+        """What the pictures of a folder have to become: height, width, and 1 or 3 for colours."""
+        if len(self.shape) == 2:
+            return *self.shape, 1
+        return self.shape if len(self.shape) == 3 and self.shape[-1] == 3 else None
+
+    @property
     def names(self) -> list[str]:
         """The names of the columns."""
         return [str(c.name) for c in self.columns]

@@ -79,8 +79,12 @@ def listing(names: Any, limit: int = 100) -> str:
     return show(", ".join(show(n, 30) for n in names), limit)
 
 
-def raw(source: Any) -> Raw:
+def raw(source: Any, size: tuple[int, ...] | None = None) -> Raw:
     """Read any source: a built-in name, a path, an array, a tensor or a frame.
+
+    Arguments:
+        source: Holds data.
+        size: Of the pictures of a folder (`folders.read`).
 
     Raises:
         DataError: If it is nothing that holds data.
@@ -88,7 +92,7 @@ def raw(source: Any) -> Raw:
     if isinstance(source, Raw):
         return source
     if isinstance(source, str | os.PathLike):
-        return of_text(os.fspath(source))
+        return of_text(os.fspath(source), size)
     origin = {base.__module__.split(".")[0] for base in type(source).__mro__}
     kind = type(source).__name__
     if "torch" in origin:
@@ -106,9 +110,9 @@ def raw(source: Any) -> Raw:
     )
 
 
-def of_text(text: str) -> Raw:
-    """A built-in data set by its name, or a file by its path."""
-    from . import datasets, files
+def of_text(text: str, size: tuple[int, ...] | None = None) -> Raw:
+    """A built-in data set by its name, or a file or a folder of pictures by its path."""
+    from . import datasets, files, folders
 
     if text in datasets.names():
         return of_dataset(datasets.load(text))
@@ -118,12 +122,13 @@ def of_text(text: str) -> Raw:
             f"{show(text)}: no such file, and no built-in data set of that name; "
             f"built in are {listing(datasets.names(), 150)}"
         )
-    return files.read(path)
+    return folders.read(path, size) if os.path.isdir(path) else files.read(path)
 
 
 def of_dataset(data: Any) -> Raw:
     """A built-in data set; its labels go by "label", "target" and their own name."""
     extra = {} if data.y is None else dict.fromkeys(("label", "target", data.label), data.y)
+    extra |= data.extra
     if data.columns is None:
         return of_array(data.x, data.name, extra=extra)
     from pyarrow import table

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,12 +17,13 @@ def writable(path: str | os.PathLike[str]) -> Path:
     """A path that `write` can write to, checked before the work that is to be written begins.
 
     Raises:
-        UsageError: If the extension is not one of .csv, .parquet, .npy, .npz.
+        UsageError: If the extension is not one of .csv, .parquet, .npy, .npz, or none.
         DiskError: If its folder does not exist, or it is a folder itself.
     """
     path = Path(path)
-    if path.suffix.lower() not in WRITERS:
-        raise UsageError(f"cannot write {show(path.name)!r}; name a file {listing(WRITERS)}")
+    if path.suffix and path.suffix.lower() not in WRITERS:
+        known = f"{listing(WRITERS)}, or a new folder for pictures"
+        raise UsageError(f"cannot write {show(path.name)!r}; name a file {known}")
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise DiskError(f"cannot write {show(path, 120)}: its folder must exist and be writable")
     return path
@@ -33,7 +35,8 @@ def write(path: str | os.PathLike[str], restored: Any) -> None:
     The file appears whole or not at all: it is written beside its place and then moved there.
 
     Arguments:
-        path: A .csv or .parquet file for tables, or a .npy or .npz file for arrays.
+        path: A .csv or .parquet file for tables, a .npy or .npz file for arrays, or a new folder
+            for pictures, which gets a .png file for each.
         restored: An array, a tensor, a frame, an Arrow table or a dictionary of columns.
 
     Raises:
@@ -41,8 +44,10 @@ def write(path: str | os.PathLike[str], restored: Any) -> None:
         DiskError: If the disk refuses.
     """
     path = writable(path)
-    writer = WRITERS[path.suffix.lower()]
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    if not path.suffix:
+        return _write_pictures(path, temporary, restored)
+    writer = WRITERS[path.suffix.lower()]
     ready = writer(restored)
     try:
         with temporary.open("xb") as file:
@@ -55,6 +60,27 @@ def write(path: str | os.PathLike[str], restored: Any) -> None:
         raise DiskError(f"cannot write {show(path, 120)}: {reason}") from error
     finally:
         _discard(temporary)
+
+
+def _write_pictures(path: Path, temporary: Path, restored: Any) -> None:
+    from PIL import Image
+
+    x = _as_array(restored)
+    x = np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1] == 3 else x
+    if x.dtype != np.uint8 or not (x.ndim == 3 or x.ndim == 4 and x.shape[-1] == 3):
+        raise UsageError(
+            f"data of shape {x.shape[1:]} and type {x.dtype} are no pictures of 8 bits; write "
+            f"{listing(WRITERS)}"
+        )
+    try:
+        temporary.mkdir()
+        for i, picture in enumerate(x):
+            Image.fromarray(picture).save(temporary / f"{i:0{len(str(len(x)))}d}.png")
+        os.replace(temporary, path)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = show(error.strerror or error, 100)
+        raise DiskError(f"cannot write {show(path, 120)}: {reason}") from error
 
 
 def _discard(temporary: Path) -> None:

@@ -28,6 +28,7 @@ def fit(
     *,
     condition: str | None = None,
     bounds: reading.Bounds | None = None,
+    size: int | tuple[int, int] | None = None,
     teacher: Any = None,
     source: Any = None,
     steps: int | None = None,
@@ -49,6 +50,8 @@ def fit(
         y: A condition for each datum: classes, numbers, or vectors of numbers.
         condition: The column of ``x`` that is the condition, instead of ``y``.
         bounds: Limits of columns, ``{"age": (0, None)}``; samples respect them.
+        size: Pixels that the pictures of a folder get along a side, or their height and width: the
+            shorter side is scaled to it, and the middle is cut out.
         teacher: A run folder or a fitted model to distil, for families that can be; the data must
             be of the kind that it was fitted to.
         source: Data to transport to ``x``, for families that can start from data instead of noise.
@@ -73,12 +76,12 @@ def fit(
     """
     started, folder = time.monotonic(), None if out is None else folder_of(out)
     positive("save_seconds", save_seconds)
-    bounds = reading.ends(bounds)
+    bounds, size = reading.ends(bounds), reading.sides(size)
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeded(seed or 0, choose_device(device)))
         if resume:
             kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
-            kept |= {"seed": seed, "bounds": bounds, "precision": precision}
+            kept |= {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
             found = reopened(folder, kept | options, stack)
             company = found_again(found.plain["config"], teacher, source)
             samples = data_again(x, y, condition, found.plain["config"], company)
@@ -87,11 +90,11 @@ def fit(
             run.extend(steps, minutes)
         else:
             refuse_nothing(x, folder)
-            company = companions(teacher, source)
-            samples = company.samples(x, y, condition, bounds)
+            company = companions(teacher, source, size)
+            samples = company.samples(x, y, condition, bounds, size)
             place = str(x) if isinstance(x, str | Path) else None
-            extra = {"source": place, "condition": condition, "bounds": bounds, "seed": seed or 0}
-            extra |= {"precision": precision or "float32"}
+            extra: dict[str, Any] = {"source": place, "condition": condition, "bounds": bounds}
+            extra |= {"seed": seed or 0, "precision": precision or "float32", "size": size}
             key = families.key(DEFAULT if family is None else family)
             run = starting.fresh(samples, key, options, steps, minutes, device, extra, company)
             if folder is not None:  # only now: whatever was wrong has left no trace
@@ -124,7 +127,7 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     found = checkpoint.load(folder)
     config = found.plain["config"]
     for name, value in given.items():
-        known = ("family", "seed", "bounds", "precision")
+        known = ("family", "seed", "bounds", "size", "precision")
         same = name in known and plain(value) == plain(config[name])
         if value is not None and not same:
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
@@ -143,4 +146,5 @@ def data_again(
     x = config["source"] if x is None else x
     if x is None:
         raise UsageError("the run was fitted to data in memory: pass the same data again")
-    return company.samples(x, y, condition or config["condition"], config["bounds"])
+    known = (config["bounds"], reading.sides(config["size"]))
+    return company.samples(x, y, condition or config["condition"], *known)

@@ -35,15 +35,19 @@ class Companions:
     place: str | None = None
     origin: Origin | None = None
 
-    def samples(self, x: Any, y: Any, condition: str | None, bounds: Any) -> Samples:
+    def samples(
+        self, x: Any, y: Any, condition: str | None, bounds: Any, size: Any = None
+    ) -> Samples:
         """The data, read in the schema of the teacher if there is one."""
         if self.teacher is None:
             if isinstance(x, Samples):
                 return x
-            return reading.read(x, y=y, condition=condition, bounds=bounds)
+            return reading.read(x, y=y, condition=condition, bounds=bounds, size=size)
         schema = self.teacher.schema
-        if bounds or condition not in (None, schema.condition and schema.condition.column):
-            raise UsageError("a student keeps the teacher's bounds and condition: leave them out")
+        if bounds or size or condition not in (None, schema.condition and schema.condition.column):
+            raise UsageError(
+                "a student keeps the teacher's bounds, size and condition: leave them out"
+            )
         found = reading.read_as(x, schema, y=y)
         if schema.condition is not None and found.y is None:
             raise DataError("the teacher was fitted with a condition that these data lack")
@@ -92,7 +96,7 @@ class Companions:
         return plain
 
 
-def companions(teacher: Any = None, source: Any = None) -> Companions:
+def companions(teacher: Any = None, source: Any = None, size: Any = None) -> Companions:
     """Load a teacher from its run folder, and a source from anything that `fit` reads.
 
     Raises:
@@ -106,7 +110,7 @@ def companions(teacher: Any = None, source: Any = None) -> Companions:
         raise UsageError("teacher must be a run folder or a fitted model")
     if source is None:
         return Companions(teacher, folder)
-    samples = reading.read(source)
+    samples = reading.read(source, size=size)
     transform = transforms.choose(samples.schema, samples.x, discrete=False)
     place = str(source) if isinstance(source, str | Path) else None
     return Companions(teacher, folder, samples, place, Origin(samples.schema, transform))

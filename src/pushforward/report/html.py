@@ -163,7 +163,7 @@ def classes(comparison: Comparison) -> str:
     if condition is None:
         return ""
     if not condition.labels:
-        return words.plural(condition.length, "number")
+        return words.plural(condition.length, "word" if condition.words else "number")
     rest = len(condition.labels) - 24
     named = ", ".join(map(str, condition.labels[:24]))
     return named + (f" and {rest:,} more" if rest > 0 else "")

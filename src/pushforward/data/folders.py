@@ -1,0 +1,145 @@
+"""Folders of pictures: any size, grey or in colour, classes by subfolder, captions by a table.
+
+Pictures of one size are taken as they are. Of several sizes, the user says which they are to have:
+the shorter side is scaled to it and the middle is cut out. Transparent pixels lie on white.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, Unsafe
+from .sources import Cells, Raw, listing, show
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+GREY = ("1", "L", "LA", "I;16")
+CAPTIONS = "captions.csv"
+LIMIT = 4 * 2**30  # bytes of all pictures together
+PIXELS = 2**26  # of one picture: a small file may unpack to a huge one
+
+
+def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
+    """The pictures of a folder and its subfolders, in the order of their paths.
+
+    Arguments:
+        folder: Holds pictures, or one subfolder for each class. ``captions.csv``, with the columns
+            file and caption, describes them in words.
+        size: Height and width that all pictures get, and behind them 1 for grey or 3 for colour;
+            what they have where it is not said.
+
+    Raises:
+        DataError: If there are no pictures, one is broken, or their sizes differ.
+        Unsafe: If they would not fit in memory.
+    """
+    name, paths = show(folder.name), pictures(folder)
+    modes, sizes = zip(*(header(path) for path in paths))
+    if size is None and len(set(sizes)) > 1:
+        low, high = min(sizes), max(sizes)
+        raise DataError(
+            f"{name}: sizes differ, from {low[0]} x {low[1]} to {high[0]} x {high[1]}; say which "
+            "they are to have: --size 32 (in Python size=32)"
+        )
+    height, width = (size or sizes[0][::-1])[:2]
+    grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
+    shape = (height, width) if grey else (height, width, 3)
+    if len(paths) * int(np.prod(shape)) > LIMIT:
+        raise Unsafe(f"{name}: {len(paths)} pictures of {shape} take more than {LIMIT} bytes")
+    x = np.empty((len(paths), *shape), np.uint8)
+    for i, path in enumerate(paths):
+        x[i] = picture(path, grey, height, width)
+    cells = Cells("value", "uint8", x, np.zeros(len(x), bool))
+    return Raw("numpy", name, shape, (cells,), "uint8", known(folder, paths))
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The paths of all pictures.
+
+    Raises:
+        DataError: If there are fewer than two.
+    """
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    found = [p for p in found if not any(part.startswith(".") for part in p.parts[-2:])]
+    if len(found) < 2:
+        raise DataError(
+            f"{show(folder.name)}: holds {len(found)} pictures; give {listing(ENDINGS)}"
+        )
+    return found
+
+
+def header(path: Path) -> tuple[str, tuple[int, int]]:
+    """The mode and the size (width, height) of a picture, without unpacking it."""
+    with opened(path) as image:
+        if image.width * image.height > PIXELS:
+            raise Unsafe(f"{show(path.name)}: is refused: it has more than {PIXELS} pixels")
+        return image.mode, image.size
+
+
+def opened(path: Path) -> Any:
+    """A picture that is not unpacked yet.
+
+    Raises:
+        DataError: If it is none.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(path)
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{show(path.name)}: is not a picture, or is broken") from error
+
+
+def picture(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
+    """One picture as numbers from 0 to 255.
+
+    Raises:
+        DataError: If it is broken.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with opened(path) as image:
+            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+                ground = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(ground, image.convert("RGBA"))
+            if image.mode == "I;16":
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            image = image.convert("L" if grey else "RGB")
+            if image.size != (width, height):
+                image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{show(path.name)}: is broken") from error
+
+
+def known(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+    """What can serve as a condition: the subfolders' names, and captions."""
+    extra = {}
+    if all(p.parent != folder for p in paths):
+        labels = np.array([p.relative_to(folder).parts[0] for p in paths], object)
+        extra = {"target": labels, "label": labels}
+    if (folder / CAPTIONS).is_file():
+        extra["caption"] = captions(folder, paths)
+    return extra
+
+
+def captions(folder: Path, paths: list[Path]) -> np.ndarray:
+    """The caption of each picture, from the columns file and caption of ``captions.csv``.
+
+    Raises:
+        DataError: If a column is missing, or a picture has no caption.
+    """
+    from . import files
+
+    table = {str(c.name): c.values for c in files.read(folder / CAPTIONS).cells}
+    if not {"file", "caption"} <= table.keys():
+        raise DataError(f"{CAPTIONS}: needs the columns file and caption")
+    said = dict(zip(map(str, table["file"]), table["caption"]))
+    names = [p.relative_to(folder).as_posix() for p in paths]
+    if missing := [n for n in names if n not in said]:
+        raise DataError(
+            f"{CAPTIONS}: has no line for {show(missing[0])} and {len(missing) - 1} more"
+        )
+    return np.array([str(said[n]) for n in names], object)

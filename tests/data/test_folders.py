@@ -1,0 +1,147 @@
+"""Folders of pictures: any size and mode, classes, captions, and refusals of what is broken."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pushforward as pf
+from pushforward.data import folders, reading, shapes
+from pushforward.errors import DataError, DiskError, Unsafe, UsageError
+
+rng = np.random.default_rng(0)
+
+
+def save(path, x, mode=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(x)
+    (image.convert(mode) if mode else image).save(path)
+
+
+@pytest.fixture
+def grey(tmp_path):
+    """Twelve grey pictures of 8 x 10 pixels in two classes, and the pixels."""
+    x = rng.integers(0, 256, (12, 8, 10), dtype=np.uint8)
+    for i, picture in enumerate(x):
+        save(tmp_path / "zoo" / ("cat" if i < 5 else "dog") / f"{i:02d}.png", picture)
+    return tmp_path / "zoo", x
+
+
+def test_pictures_of_one_size_come_as_they_are_with_their_classes(grey):
+    folder, x = grey
+    found = reading.read(folder, condition="label")
+    assert np.array_equal(found.x, x) and found.schema.dtype == "uint8"
+    assert found.y.tolist() == ["cat"] * 5 + ["dog"] * 7
+    assert reading.read(str(folder), size=(8, 10)).x.shape == (12, 8, 10)
+
+
+def test_pictures_of_several_sizes_are_scaled_and_cut_in_the_middle(tmp_path):
+    left, right = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
+    left[:, :10], right[:, 20:40] = 255, 255  # only what lies in the middle survives
+    save(tmp_path / "a.png", left)
+    save(tmp_path / "b.png", right)
+    save(tmp_path / "c.png", np.zeros((80, 80, 3), np.uint8))
+    with pytest.raises(DataError, match="sizes differ.*--size 32"):
+        reading.read(tmp_path)
+    x = reading.read(tmp_path, size=(20, 20)).x
+    assert x.shape == (3, 20, 20, 3)
+    assert x[0, :, 1:].max() < 30 and x[1, :, 7:12].min() > 225
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_every_mode_is_read_and_transparency_lies_on_white(tmp_path, mode):
+    ending = "tif" if mode == "CMYK" else "png"
+    for i in range(2):
+        image = Image.new("L", (6, 6), 255 * i)
+        if mode == "I;16":
+            image = Image.fromarray(np.full((6, 6), 65535 * i, np.uint16))
+        (image if mode == "I;16" else image.convert(mode)).save(tmp_path / f"{i}.{ending}")
+    x = reading.read(tmp_path).x
+    assert x.shape == ((2, 6, 6) if mode in folders.GREY else (2, 6, 6, 3))
+    assert abs(x[0]).max() < 2 and abs(x[1] - 255).max() < 2
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    for i in range(2):
+        image = Image.new("RGBA", (4, 4), (200, 0, 0, 0))
+        image.putpixel((i, 0), (0, 0, 0, 255))
+        image.save(tmp_path / f"{i}.png")
+    x = reading.read(tmp_path).x
+    assert set(x.ravel().tolist()) == {0, 255} and (x[:, 1:] == 255).all()
+
+
+def test_a_scored_folder_is_brought_to_the_size_that_was_fitted(grey, tmp_path):
+    folder, _ = grey
+    schema = reading.read(folder).schema
+    for i in range(3):
+        save(tmp_path / "big" / f"{i}.png", rng.integers(0, 256, (30, 30, 3), dtype=np.uint8))
+    assert reading.read_as(tmp_path / "big", schema).x.shape == (3, 8, 10)
+
+
+def test_captions_are_found_by_file_and_missing_ones_are_named(grey):
+    folder, _ = grey
+    lines = [f"{'cat' if i < 5 else 'dog'}/{i:02d}.png,picture {i}" for i in range(12)]
+    (folder / "captions.csv").write_text("\n".join(["file,caption", *reversed(lines)]) + "\n")
+    found = reading.read(folder, condition="caption")
+    assert found.y.tolist() == [f"picture {i}" for i in range(12)]
+    (folder / "captions.csv").write_text("file,caption\ncat/00.png,one\n")
+    with pytest.raises(DataError, match=r"no line for cat/01.png and 10 more"):
+        reading.read(folder)
+
+
+def test_what_is_broken_hidden_or_too_large_is_refused_or_left_out(grey, monkeypatch):
+    folder, x = grey
+    save(folder / "cat" / ".hidden.png", x[0])
+    (folder / "cat" / "notes.txt").write_text("no picture")
+    assert len(reading.read(folder).x) == 12
+    (folder / "cat" / "z.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    with pytest.raises(DataError, match=r"z.png: is not a picture"):
+        reading.read(folder)
+    whole = (folder / "cat" / "00.png").read_bytes()
+    (folder / "cat" / "z.png").write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(DataError, match=r"z.png: is broken"):
+        reading.read(folder)
+    (folder / "cat" / "z.png").unlink()
+    monkeypatch.setattr(folders, "PIXELS", 79)
+    with pytest.raises(Unsafe, match="more than 79 pixels"):
+        reading.read(folder)
+    monkeypatch.setattr(folders, "LIMIT", 100)
+    monkeypatch.setattr(folders, "PIXELS", 80)
+    with pytest.raises(Unsafe, match="more than 100 bytes"):
+        reading.read(folder)
+
+
+def test_a_folder_without_pictures_says_what_it_wants(tmp_path):
+    with pytest.raises(DataError, match=r"holds 0 pictures; give .png"):
+        reading.read(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, -3, True, "32", (3,), (3, 4, 5), (8, 0), 2.5])
+def test_a_size_without_sense_is_refused(size):
+    with pytest.raises(UsageError, match="size is"):
+        reading.sides(size)
+    assert reading.sides(8) == (8, 8) and reading.sides((8, 9)) == (8, 9)
+
+
+def test_samples_are_written_as_a_folder_of_pictures_and_read_back(tmp_path):
+    x = shapes.render(shapes.scenes(11))
+    reading.write(tmp_path / "new", x)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir())[::10] == ["00.png", "10.png"]
+    assert np.array_equal(reading.read(tmp_path / "new").x, x)
+    with pytest.raises(DiskError):
+        reading.write(tmp_path / "new", x)
+    with pytest.raises(UsageError, match="no pictures of 8 bits"):
+        reading.write(tmp_path / "other", x.astype(float))
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_folder_is_fitted_resumed_and_sampled_in_its_own_likeness(grey, tmp_path):
+    folder, _ = grey
+    tiny = {"steps": 2, "width": 8, "depth": 1, "batch": 8, "progress": False}
+    run = tmp_path / "run"
+    model = pf.fit(folder, "flow_matching", condition="label", size=6, out=run, **tiny)
+    x = model.sample(3, y="dog", seed=0)
+    assert x.shape == (3, 6, 6) and x.dtype == np.uint8
+    again = pf.fit(out=run, resume=True, steps=3, progress=False)
+    assert again.history[-1]["step"] == 3
+    with pytest.raises(UsageError, match="keeps its size"):
+        pf.fit(out=run, resume=True, size=7)
