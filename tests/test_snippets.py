@@ -9,9 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from PIL import Image
+
 from pushforward import cli, comparison
 from pushforward.data import datasets
-from pushforward.fitting.running import Run
+from pushforward.fitting import starting
+from pushforward.lesson import running
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,23 +54,37 @@ def run_command(words: list[str]) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fits of a few steps on few rows, in a folder with the files that the README speaks of."""
-    fresh = Run.fresh
+    fresh = starting.fresh
 
     def short(samples, family, options, steps, minutes, *rest):
         options = {"batch": 32} | options
         return fresh(samples, family, options, min(steps or STEPS, STEPS), None, *rest)
 
-    monkeypatch.setattr(Run, "fresh", short)
+    monkeypatch.setattr(starting, "fresh", short)
     monkeypatch.setattr(datasets, "SIZE", ROWS)
     monkeypatch.setattr(comparison, "ordered", lambda: ["gaussian", "kde"])
     monkeypatch.setattr(comparison, "SCORED", 20)
     monkeypatch.setattr(comparison, "MEASURED", 100)
+    whole = running.section
+    part = {"figures": {}, "notes": {}}
+    first = lambda key: whole(key)._replace(claims=whole(key).claims[:1], **part)  # noqa: E731
+    monkeypatch.setattr(running, "section", first)
     monkeypatch.chdir(tmp_path)
+    write_files()
+
+
+def write_files() -> None:
     rng = np.random.default_rng(0)
     for name in ("measurements", "held_out", "new"):
         table = np.c_[rng.normal(50, 10, 100), rng.lognormal(3, 0.3, 100)]
         header = {"delimiter": ",", "comments": "", "header": "age,income"}
         np.savetxt(f"{name}.csv", table, **header)
+    for kind in ("cat", "dog"):
+        folder = Path("photos") / kind
+        folder.mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(0, 256, (40, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
 
 
 def programs(page: Path) -> list[Block]:
