@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-
 from PIL import Image
 
 from pushforward import cli, comparison
