@@ -32,9 +32,10 @@ print(*csv.read_text().splitlines()[:3], sep="\n")
 # constant columns, text. Text can be a condition, but no column to be learnt, and
 # so the name of the cultivar is one.
 
-for problem in reading.problems(csv):
-    print(f"{'error' if problem.fatal else 'note'}: {problem}")
-print(reading.problems(csv, condition="cultivar") or "nothing stands in the way")
+for condition in (None, "cultivar"):
+    print("condition:", condition)
+    for problem in reading.problems(csv, condition):
+        print(f"  {'error' if problem.fatal else 'note'}: {problem}")
 
 # %%
 # Fit
@@ -64,39 +65,24 @@ data = pf.datasets.load("wine")
 first, second = data.columns.index("alcohol"), data.columns.index("proline")
 
 
-def compared(axes, rows, title):
-    """Two columns of the data beside those of some samples."""
-    axes.plot(
-        *data.x[:, [first, second]].T,
-        ".",
-        ms=5,
-        color=style.DATA,
-        mew=0,
-        label="data",
-    )
-    axes.plot(
-        *rows[:, [first, second]].T,
-        ".",
-        ms=3,
-        color=style.MODEL,
-        mew=0,
-        label="samples",
-    )
-    axes.set(xlabel="alcohol", ylabel="proline", title=title)
+def points(axes, rows, mark, size, ink, label):
+    """Two columns of some rows."""
+    pairs = rows[:, [first, second]].T
+    axes.plot(*pairs, mark, ms=size, color=ink, mew=0, label=label)
 
 
-figure, (left, right) = plt.subplots(
+figure, row = plt.subplots(
     1, 2, figsize=(7, 2.8), layout="constrained", sharey=True
 )
-compared(left, model.draw(500, seed=0), "all cultivars")
+points(row[0], data.x, ".", 5, style.DATA, "data")
+points(row[0], model.draw(500, seed=0), ".", 3, style.MODEL, "samples")
 for k, name in enumerate(np.unique(data.y)):
-    rows = model.draw(150, name, seed=1)[:, [first, second]]
-    right.plot(
-        *rows.T, style.MARKS[k], ms=3, color=style.LINES[k], mew=0, label=name
-    )
-right.set(xlabel="alcohol", title="samples of each cultivar")
-left.legend()
-right.legend()
+    rows = model.draw(150, name, seed=1)
+    points(row[1], rows, style.MARKS[k], 3, style.LINES[k], name)
+row[0].set(xlabel="alcohol", ylabel="proline", title="all cultivars")
+row[1].set(xlabel="alcohol", title="samples of each cultivar")
+for axes in row:
+    axes.legend()
 
 # %%
 # Complete rows
@@ -124,9 +110,7 @@ for name in np.unique(data.y):
 odd = data.x[:5].copy()
 odd[0, first], odd[0, second] = 11.0, 1680.0
 flags = model.flag(odd, data.y[:5], rate=0.01)
-print(
-    model.likelihood, "log-likelihoods:", model.log_prob(odd, data.y[:5]).round(1)
-)
+print(model.likelihood, model.log_prob(odd, data.y[:5]).round(1))
 print("flagged:", flags.flagged)
 
 # %%
