@@ -59,11 +59,9 @@ def template() -> jinja2.Template:
 
 def facts(chapters: Sequence[Chapter]) -> dict[str, Any]:
     """What the page is filled with."""
-    counts = {v: sum(c.count(v) for c in chapters) for v in Verdict}
     return {
         "chapters": chapters,
-        "verdicts": [v for v in Verdict if counts[v]],
-        "counts": counts,
+        "summary": summary(chapters),
         "total": sum(len(c.outcomes) for c in chapters),
         "broken": [name for c in chapters for name in c.broken],
         "seconds": words.duration(sum(c.seconds for c in chapters)),
@@ -72,6 +70,18 @@ def facts(chapters: Sequence[Chapter]) -> dict[str, Any]:
         "predicted": predicted,
         "version": __version__,
     }
+
+
+def summary(chapters: Sequence[Chapter]) -> str:
+    """How many claims hold, and how many do not, in words."""
+    said = {
+        Verdict.HOLDS: "hold as they stand",
+        Verdict.ONLY_IF: "hold under a condition that is not said",
+        Verdict.WRONG: "are wrong",
+        Verdict.UNEXPLAINED: "came out as nobody expected",
+    }
+    counts = {v: sum(c.count(v) for c in chapters) for v in said}
+    return words.listing([f"{n} {said[v]}" for v, n in counts.items() if n]) + "."
 
 
 def image(plate: Plate) -> str:
