@@ -99,7 +99,8 @@ class TestSite:
         for script in scripts:
             (notebook,) = site.glob(f"_downloads/*/{script.stem}.ipynb")
             cells = json.loads(notebook.read_text())["cells"]
-            assert any(c["cell_type"] == "code" for c in cells)
+            code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+            assert code and compile("\n".join(code), script.stem, "exec")
             assert not any(c.get("outputs") for c in cells)
 
     def test_no_page_names_a_place_on_the_machine_that_built_it(self, site: Path):
