@@ -1,5 +1,6 @@
 """How the site is built: ``make docs``."""
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -10,6 +11,8 @@ import pushforward  # noqa: E402
 
 # a page that shows a warning says nothing of the machine it was built on
 warnings.formatwarning = lambda message, kind, *_: f"{kind.__name__}: {message}\n"
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # of figures in PDF
 
 project = "pushforward"
 author = "the pushforward authors"
