@@ -4,14 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow mutants bench clean
+.PHONY: demo test test-slow mutants bench docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pushforward compare digits --total-minutes 4.5 --out digits-comparison --overwrite
 
 test: $(VENV)/.test
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
@@ -23,6 +23,9 @@ mutants: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/speed.py
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,5 +39,12 @@ $(VENV)/.test: pyproject.toml constraints.txt
 	$(INSTALL) -e '.[test]'
 	touch $@
 
+$(VENV)/.docs: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) torch
+	$(INSTALL) -e '.[docs]'
+	touch $@
+
 clean:
+	rm -rf docs/_build docs/lesson docs/tutorials docs/reference/theory docs/reference/metrics
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -15,7 +15,7 @@ _PUBLIC = {  # imported when first used: PyTorch takes two seconds
     "load": "fitted",
     "FittedModel": "fitted",
     "compare": "comparison",
-    "Comparison": "leaderboard",
+    "Comparison": "comparison",
     "evaluate": "metrics",
     "Likelihood": "model",
     "Event": "model",

@@ -25,7 +25,7 @@ class Dataset:
     Arguments:
         name: Its key.
         description: One line.
-        x: The data, shape (n, *event), or (n,) for numbers on a line.
+        x: The data, shape ``(n, *event)``, or ``(n,)`` for numbers on a line.
         y: Labels, shape (n,), or None.
         label: What the labels are.
         columns: The names of the columns, or None.

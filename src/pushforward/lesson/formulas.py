@@ -9,6 +9,7 @@ from markupsafe import Markup
 from pylatexenc.latex2text import LatexNodes2Text
 
 MATH = re.compile(r"\$([^$]+)\$")
+FENCES = {r"\|": "\u2016", r"\lVert": "\u2016", r"\rVert": "\u2016", r"\{": "{", r"\}": "}"}
 
 
 def rendered(text: str, math: Callable[[str], str], plain: Callable[[str], str]) -> str:
@@ -17,14 +18,22 @@ def rendered(text: str, math: Callable[[str], str], plain: Callable[[str], str])
     return "".join(math(p) if i % 2 else plain(p) for i, p in enumerate(pieces))
 
 
+def mathml(latex: str, display: str = "inline") -> str:
+    r"""A formula as MathML; the converter leaves some fences after ``\Big`` as they are."""
+    made = convert(latex, display=display)
+    for name, sign in FENCES.items():
+        made = made.replace(f">{name}<", f">{sign}<")
+    return made
+
+
 def page(text: str) -> Markup:
     """For HTML: formulas as MathML, which browsers set themselves."""
-    return Markup(rendered(text, convert, html.escape))  # noqa: S704  # both parts are escaped
+    return Markup(rendered(text, mathml, html.escape))  # noqa: S704  # both parts are escaped
 
 
 def display(latex: str) -> Markup:
     """A formula on a line of its own, as MathML."""
-    return Markup(convert(latex, display="block")) if latex else Markup("")  # noqa: S704
+    return Markup(mathml(latex, "block")) if latex else Markup("")  # noqa: S704
 
 
 def terminal(text: str) -> str:

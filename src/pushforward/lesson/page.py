@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -37,22 +38,38 @@ def write(chapters: Sequence[Chapter], folder: Path) -> Path:
 
 def render(chapters: Sequence[Chapter]) -> str:
     """The page as text."""
+    return template().render(facts(chapters))
+
+
+def fragment(chapters: Sequence[Chapter]) -> str:
+    """The chapters alone, to be put into another page."""
+    page = template()
+    return "".join(page.blocks["chapters"](page.new_context(facts(chapters))))
+
+
+def template() -> jinja2.Template:
+    """The page to be filled in."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"words": formulas.page, "formula": formulas.display}
     source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
-        chapters=chapters,
-        summary=summary(chapters),
-        total=sum(len(c.outcomes) for c in chapters),
-        broken=[name for c in chapters for name in c.broken],
-        seconds=words.duration(sum(c.seconds for c in chapters)),
-        image=image,
-        measured=measured,
-        predicted=predicted,
-        version=__version__,
-    )
+    return environment.from_string(source)
+
+
+def facts(chapters: Sequence[Chapter]) -> dict[str, Any]:
+    """What the page is filled with."""
+    return {
+        "chapters": chapters,
+        "summary": summary(chapters),
+        "total": sum(len(c.outcomes) for c in chapters),
+        "broken": [name for c in chapters for name in c.broken],
+        "seconds": words.duration(sum(c.seconds for c in chapters)),
+        "image": image,
+        "measured": measured,
+        "predicted": predicted,
+        "version": __version__,
+    }
 
 
 def summary(chapters: Sequence[Chapter]) -> str:

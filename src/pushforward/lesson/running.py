@@ -72,6 +72,12 @@ class Chapter(NamedTuple):
             n.what for n in numbers if not n.agrees
         ]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from .page import fragment
+
+        return fragment([self])
+
     def count(self, verdict: Verdict) -> int:
         """How many claims came out so."""
         return sum(o.verdict is verdict for o in self.outcomes)

@@ -42,6 +42,7 @@ class Solution(torch.autograd.Function):
     def forward(
         ctx: Any, v: Field, integrator: Integrator, times: Tensor, x: Tensor, *weights: Tensor
     ) -> Tensor:
+        """Integrate, and keep the states."""
         states = torch.stack([x, *integrator(v, x, times)])
         ctx.v, ctx.integrator = v, integrator
         ctx.save_for_backward(times, states, *weights)
@@ -50,6 +51,7 @@ class Solution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Integrate the adjoint backwards from stop to stop."""
         times, states, *weights = ctx.saved_tensors
         sizes = [w.numel() for w in weights]
         back = backwards(ctx.v, states[0], weights)

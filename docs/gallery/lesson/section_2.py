@@ -1,0 +1,43 @@
+r"""
+2. The variational autoencoder
+==============================
+
+The evidence lower bound derived in two ways, the rate and the distortion it
+consists of, the gradient through a draw, and the divergence of Gaussians in closed
+form. A linear VAE, for which everything is known, tells whether the statements
+hold.
+"""
+
+# %%
+# All its claims, run
+# -------------------
+#
+# Each claim stands with the numbers that it predicts and those that the library
+# measures. A number agrees if it lies within the tolerance, which is five standard
+# errors where the measurement is random; the verdict follows from the numbers.
+
+from pushforward.lesson import running
+
+chapter = next(running.run(["2"]))
+chapter
+
+# %%
+# One claim by hand
+# -----------------
+#
+# A claim is an object: its statement, the function of the library under it, and a
+# run. Change the function, or the claim's numbers, and see the verdict change.
+
+from pushforward import lesson
+from pushforward.lesson.claims import check
+
+for claim in lesson.section("2").claims[:3]:
+    outcome = check(claim, seed=1)
+    print(f"{claim.id}: {outcome.verdict}, by {claim.function}")
+
+# %%
+# In a terminal: ``pushforward lesson 2 --out lesson``, which writes this as a page
+# of its own with the figures as SVG, PDF and PNG, and all numbers as JSON.
+#
+# The building blocks: :doc:`bounds </reference/theory/bounds>`, :doc:`linear_vae
+# </reference/theory/linear_vae>`; the family: :doc:`vae </families/vae>`.
