@@ -21,6 +21,7 @@ from ..places import choose_device, seeded
 from ..progress import Interrupted, Update, signals
 from ..training import Trainer, batches, held_out
 from .companions import Companions
+from .hastening import hasten
 from .preparing import (
     device_data,
     event_of,
@@ -34,6 +35,7 @@ from .preparing import (
 )
 
 EVALUATIONS = 40  # validations in a full run
+EVALUATING = 0.2  # the part of a budget of time that they take at most, but for the last
 PATIENCE = 14  # validations clearly worse than the best before a run stops
 COMPLETE = "complete"
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
@@ -58,6 +60,7 @@ class Run:
     worse: int = 0
     best_weights: dict[str, Tensor] | None = None
     evaluations: int = 0
+    evaluating: float = 0.0
 
     @classmethod
     def fresh(
@@ -157,6 +160,7 @@ class Run:
             recipe.steps if model.players() else 0,
             autocast=PRECISIONS[config["precision"]],
         )
+        hasten(model, config)
         data = batches(x[train], recipe.batch, pick(c, train))
         if fitted.transform.stochastic:
             data = noisy(data, fitted.transform)
@@ -196,7 +200,8 @@ class Run:
                     pace = (now - timed[0]) / (record.step - timed[1])
                     left = 60 * self.minutes - (now - self.started)
                     trainer.steps = record.step + max(0, int(left / pace))
-                if record.step * EVALUATIONS // trainer.steps > self.evaluations:
+                due = record.step * EVALUATIONS // trainer.steps > self.evaluations
+                if due and (self.affordable() or record.step >= trainer.steps):
                     self.evaluate(record.step * EVALUATIONS // trainer.steps)
                 if now - shown > 0.1:
                     shown = now
@@ -216,6 +221,11 @@ class Run:
         """Whether patience is used up: the held-out loss has long been clearly worse."""
         return self.worse >= PATIENCE
 
+    def affordable(self) -> bool:
+        """Whether a budget of time, if that is the budget, has so far gone into training."""
+        spent = time.monotonic() - self.started
+        return not self.minutes or self.evaluating <= EVALUATING * spent
+
     def ending(self) -> str:
         """How the run ended, in words."""
         trainer = self.trainer
@@ -229,11 +239,12 @@ class Run:
         self.evaluations = number
         if self.validation is None:
             return
-        model = self.trainer.average.eval()
+        began, model = time.monotonic(), self.trainer.average.eval()
         said = held_out(model.diagnosis, *self.validation)
         self.fitted.config["diagnoses"] = list(said)
         self.note(said)
         loss = held_out(model.validation, *self.validation)
+        self.evaluating += time.monotonic() - began
         if loss is None or not np.isfinite(value := float(loss)):
             return
         self.note({"validation": value})
