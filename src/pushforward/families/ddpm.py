@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, recipe_for, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, Likelihood
-from ..networks.mlp import TimeMLP
+from ..networks.choosing import recipe_of, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory import forward, predictions, samplers, tables
 from ..theory.steps import Sampler
@@ -157,6 +157,7 @@ class DDPM(Diffusion):
 def build(
     event: Event,
     *,
+    network: str = "auto",
     width: int = 0,
     depth: int = 3,
     waves: int | None = None,
@@ -173,8 +174,11 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer, 0 to choose from the data.
-        depth: Hidden layers.
+        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
+            8 x 8 pixels, and otherwise an mlp.
+        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
+            token; 0 to choose from the data.
+        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.
         schedule: The table of beta, "linear" or "cosine".
@@ -190,22 +194,24 @@ def build(
     betas = one_of("schedule", schedule, SCHEDULES)
     target = one_of("prediction", prediction, PREDICTIONS)
     weigh, v = one_of("weight", weight, WEIGHTS), one_of("variance", variance, VARIANCES)
-    network = partial(
-        TimeMLP,
-        event.shape,
-        event.condition,
-        width=width_for(event.shape, width),
+    make = partial(
+        time_network,
+        event,
+        network,
+        width=width,
+        units=width_for(event.shape, width),
         depth=depth,
         waves=waves,
     )
-    recipe = recipe_for(event.size)
+    net = make()
+    recipe = recipe_of(net, recipe_for(event.size))
     if weight == "vlb":  # in nats its gradient is that many times longer
         recipe = recipe._replace(clip=10.0 * chain)
     return DDPM(
-        network(),
+        net,
         event.shape,
         path=tables.DDPM(betas(chain)),
-        variance=network() if variance == "learned" else v,
+        variance=make() if variance == "learned" else v,
         prediction=target,
         weight=weigh(target, v),
         sampler=samplers.by_name(sampler),

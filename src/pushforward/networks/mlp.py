@@ -22,6 +22,12 @@ def waves_for(event_shape: tuple[int, ...], waves: int | None) -> int:
     return (64 if math.prod(event_shape) <= 4 else 0) if waves is None else waves
 
 
+def fourier(t: Times, omega: Tensor) -> Tensor:
+    r""":math:`\cos\omega t, \sin\omega t` for each frequency, ``(..., 2 * frequencies)``."""
+    phase = t[..., None] * omega
+    return torch.cat([phase.cos(), phase.sin()], dim=-1)
+
+
 class Waves(nn.Module):
     r"""Rows of :math:`x` followed by random waves :math:`\sin Bx, \cos Bx` (Tancik et al., 2020).
 
@@ -140,15 +146,10 @@ class TimeMLP(nn.Module):
         self.layers = nn.Sequential(nn.SiLU(), mlp(*[width] * depth, d))
         self.span = nn.Linear(2 * frequencies, width, bias=False) if spans else None
 
-    def embedded(self, t: Times) -> Tensor:
-        """The Fourier features of a time, ``(..., 2 * frequencies)``."""
-        phase = t[..., None] * self.omega
-        return torch.cat([phase.cos(), phase.sin()], dim=-1)
-
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
-        h = self.data(self.waves(x)) + self.time(self.embedded(t))
+        h = self.data(self.waves(x)) + self.time(fourier(t, self.omega))
         if self.condition is not None and c is not None:
             h = h + self.condition(c)
         if self.span is not None and span is not None:
-            h = h + self.span(self.embedded(span))
+            h = h + self.span(fourier(span, self.omega))
         return self.layers(h).view_as(x)
