@@ -38,6 +38,7 @@ PATIENCE = 14  # validations clearly worse than the best before a run stops
 COMPLETE = "complete"
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
 MARGIN = 0.01  # "clearly": by this part of what training has gained
+JUDGING = 0.2  # of the minutes, the part that validations before the last may take
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Run:
     worse: int = 0
     best_weights: dict[str, Tensor] | None = None
     evaluations: int = 0
+    judging: float = 0.0  # seconds that validations took
 
     @classmethod
     def fresh(
@@ -175,7 +177,7 @@ class Run:
         summed = 0
         timed = (time.monotonic(), trainer.count)
         if not trainer.count:
-            self.evaluate(0)  # what has been gained is counted from untrained weights
+            self.judge(0)  # what has been gained is counted from untrained weights
         with signals() as received:
             while trainer.count < trainer.steps and not self.finished():
                 try:
@@ -196,8 +198,9 @@ class Run:
                     pace = (now - timed[0]) / (record.step - timed[1])
                     left = 60 * self.minutes - (now - self.started)
                     trainer.steps = record.step + max(0, int(left / pace))
-                if record.step * EVALUATIONS // trainer.steps > self.evaluations:
-                    self.evaluate(record.step * EVALUATIONS // trainer.steps)
+                number = record.step * EVALUATIONS // trainer.steps
+                if number > self.evaluations and self.affords(number):
+                    self.judge(number)
                 if now - shown > 0.1:
                     shown = now
                     text = ", ".join(f"{k} {float(v):.3g}" for k, v in record.terms.items())
@@ -216,6 +219,12 @@ class Run:
         """Whether patience is used up: the held-out loss has long been clearly worse."""
         return self.worse >= PATIENCE
 
+    def affords(self, number: int) -> bool:
+        """Whether there is time for a validation, where a run has minutes; the last always is."""
+        if not self.minutes or number >= EVALUATIONS:
+            return True
+        return self.judging <= JUDGING * (time.monotonic() - self.started)
+
     def ending(self) -> str:
         """How the run ended, in words."""
         trainer = self.trainer
@@ -223,6 +232,12 @@ class Run:
             return COMPLETE
         why = "the held-out loss had been clearly worse than its best for long"
         return f"stopped early, at step {trainer.count} of {trainer.steps}: {why}"
+
+    def judge(self, number: int) -> None:
+        """Evaluate, and count the time that it takes."""
+        began = time.monotonic()
+        self.evaluate(number)
+        self.judging += time.monotonic() - began
 
     def evaluate(self, number: int) -> None:
         """Keep the averaged weights if none before were clearly better on held-out data."""
