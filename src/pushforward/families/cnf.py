@@ -13,8 +13,8 @@ Scores come from an adaptive solver, never from the steps of training, on whose 
 learn to gain. By how many nats the steps of training flatter the model is noted at each validation
 as ``solver_error``.
 
-The data are whitened first (`networks.whitening`), and the network starts at zero: the flow begins as
-the Gaussian fitted to the data, and learns what is not Gaussian about them.
+The data are whitened first (`networks.whitening`), and the network starts at zero: the flow begins
+as the Gaussian fitted to the data, and learns what is not Gaussian about them.
 """
 
 import math

@@ -90,7 +90,7 @@ class MixtureDensity(GenerativeModel):
             Log-weights ``(n, K)``, means and log-diagonals of U ``(n, K, d)``, and the rest of U,
             ``(n, K, d, d)``, or ``(n, K, 0, 0)`` where it is diagonal.
         """
-        known = self.net[0].weight.new_zeros(1, self.known) if c is None else c
+        known = self.whitening.mean.new_zeros(1, self.known) if c is None else c
         weight, mean, diagonal, lower = self.split(self.net(known))
         size = self.d if self.lower else 0
         below = lower.new_zeros(*lower.shape[:2], size, size)

@@ -15,8 +15,8 @@ LEAST = 1e-3  # deviation that a constant entry is given
 class Whitening(nn.Module):
     r"""The map :math:`z = L^{-1} D^{-1} (x - m)`, which a model of z can start from.
 
-    :math:`D` holds the deviations and :math:`L L^\top` is the correlation matrix, shrunk towards the
-    identity (Ledoit & Wolf, 2004), so that it has an inverse with fewer data than dimensions. A
+    :math:`D` holds the deviations and :math:`L L^\top` is the correlation matrix, shrunk towards
+    the identity (Ledoit & Wolf, 2004), so that it has an inverse with fewer data than dimensions. A
     standard normal :math:`z` is then the Gaussian fitted to x. Until `fit` it changes nothing.
 
     Arguments:
@@ -55,7 +55,7 @@ class Whitening(nn.Module):
         return (self.mean + self.scaled(z.flatten(1))).view_as(z)
 
     def scaled(self, rows: Tensor) -> Tensor:
-        """Rows times :math:`(DL)^\top`: what `inverse` does to differences, ``(..., d)``."""
+        r"""Rows times :math:`(DL)^\top`: what `inverse` does to differences, ``(..., d)``."""
         return (rows @ self.root.mT if len(self.root) else rows) * self.scale
 
     @property
