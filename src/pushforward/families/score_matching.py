@@ -10,9 +10,9 @@ with the trace exact, or along random directions (sliced, Song et al., 2019), or
 (denoising, Vincent, 2011). Where there are no data nothing is learnt, and the weights of separate
 modes are not seen: that is what the levels of noise of `ncsn` are for.
 
-The data are whitened first (`networks.whitening`). The energy is that of the Gaussian fitted to them
-and a correction that is learned, and chains start at draws from that Gaussian: in many dimensions a
-chain from elsewhere would never meet the shell where the data are.
+The data are whitened first (`networks.whitening`). The energy is that of the Gaussian fitted to
+them and a correction that is learned, and chains start at draws from that Gaussian: in many
+dimensions a chain from elsewhere would never meet the shell where the data are.
 """
 
 import math
