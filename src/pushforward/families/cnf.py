@@ -314,7 +314,7 @@ def build(
         event.shape, event.condition, width=width, depth=depth, waves=waves, frequencies=2
     )
     rest(net)
-    return CNF(
+    model = CNF(
         net,
         event.shape,
         integrator=one_of("integrator", integrator, INTEGRATORS),
@@ -325,3 +325,5 @@ def build(
         jacobian=jacobian,
         probes=(0 if math.prod(event.shape) <= 8 else 1) if probes is None else probes,
     )
+    model.recipe = model.recipe._replace(batch=min(model.recipe.batch, event.size or 512))
+    return model

@@ -1,4 +1,4 @@
-r"""Score matching without noise (Hyvärinen, 2005): an energy, sampled by Langevin dynamics.
+r"""Score matching (Hyvärinen, 2005): an energy, sampled by Langevin dynamics.
 
 The model is :math:`p_\theta(x) \propto e^{-E_\theta(x)}`, whose score :math:`s_\theta = -\nabla
 E_\theta` does not depend on the unknown constant. It is fitted without the score of the data, by
@@ -194,7 +194,7 @@ def build(
     width: int = 64,
     depth: int = 3,
     waves: int = 0,
-    objective: str | None = None,
+    objective: str = "denoising",
     noise: float | None = None,
     sampler_steps: int = 200,
 ) -> ScoreMatching:
@@ -205,17 +205,16 @@ def build(
         width: Units in each hidden layer.
         depth: Hidden layers.
         waves: Random waves of the data as inputs, for modes much narrower than the data.
-        objective: "sliced", "implicit" (the exact trace: slow in many dimensions), or "denoising",
-            which learns the data blurred by ``noise``; by default sliced from 1,000 data a
-            dimension on. With fewer, losses without noise are lowest at spikes on the data.
+        objective: "denoising", which learns the data blurred by ``noise``, or without noise
+            "sliced" or "implicit" (the exact trace: slow in many dimensions). On few data losses
+            without noise are lowest at spikes on the data.
         noise: The deviation of that blur, in standard deviations of the whitened data; by default
             n^(-1/(d + 4)) for n data in d dimensions (Scott, 1992).
         sampler_steps: Steps of the sampler's chains.
     """
     d = math.prod(event.shape)
-    usual = "denoising" if 0 < event.size < 1000 * d else "sliced"
     if noise is None:  # blurred by less, few data in many dimensions are islands
-        noise = max(event.size, 1) ** (-1 / (d + 4))
+        noise = event.size ** (-1 / (d + 4)) if event.size else 0.3
     net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
-    loss = one_of("objective", objective or usual, OBJECTIVES)
+    loss = one_of("objective", objective, OBJECTIVES)
     return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=sampler_steps)
