@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..errors import OdeError
 from ..generators import forked, sow
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.mlp import TimeMLP
+from ..networks.mlp import TimeMLP, rested
 from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal
 from ..theory import densities, ode
@@ -272,13 +272,6 @@ def first(c: Condition, n: int) -> Condition:
     return None if c is None else c[:n]
 
 
-def rest(net: nn.Module) -> None:
-    """Begin with a flow that moves nothing: the last weights of a network are zero."""
-    *_, last = (m for m in net.modules() if isinstance(m, nn.Linear))
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-
-
 def build(
     event: Event,
     *,
@@ -313,9 +306,8 @@ def build(
     net = TimeMLP(
         event.shape, event.condition, width=width, depth=depth, waves=waves, frequencies=2
     )
-    rest(net)
     model = CNF(
-        net,
+        rested(net),
         event.shape,
         integrator=one_of("integrator", integrator, INTEGRATORS),
         steps=solver_steps,
