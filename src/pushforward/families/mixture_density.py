@@ -91,7 +91,7 @@ class MixtureDensity(GenerativeModel):
             ``(n, K, d, d)``, or ``(n, K, 0, 0)`` where it is diagonal.
         """
         known = self.whitening.mean.new_zeros(1, self.known) if c is None else c
-        weight, mean, diagonal, lower = self.split(self.net(known))
+        weight, mean, diagonal, lower = self.split(self.net(known).to(known))
         size = self.d if self.lower else 0
         below = lower.new_zeros(*lower.shape[:2], size, size)
         i, j = torch.tril_indices(size, size, -1, device=lower.device)
