@@ -292,7 +292,7 @@ def test_it_learns_the_lessons_mixture(loss, bar, seed):
 
 
 def test_in_many_dimensions_the_generator_begins_as_the_gaussian_fitted_to_the_data():
-    """Untrained samples have the data's mean and covariance; noise that is too short, their mean."""
+    """Untrained samples have the data's mean and covariance, with short noise the mean alone."""
     n, root = 20_000, torch.eye(5) + 0.5 * torch.ones(5, 5).tril(-1)
     x = 3 + torch.randn(n, 5) @ root.T
     model = build(Event((5,)), latent=5)
