@@ -17,6 +17,14 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def rested(net: nn.Module) -> nn.Module:
+    """A network whose last linear layer is zero, and so its output, until it learns."""
+    *_, last = (m for m in net.modules() if isinstance(m, nn.Linear))
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return net
+
+
 def waves_for(event_shape: tuple[int, ...], waves: int | None) -> int:
     """How many waves to use: in many dimensions random ones are only noise."""
     return (64 if math.prod(event_shape) <= 4 else 0) if waves is None else waves
