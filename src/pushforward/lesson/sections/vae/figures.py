@@ -65,8 +65,9 @@ def clouds(axes: list[Axes]) -> None:
         z = fits.gaussian().model.encode(x).numpy()
     for ax, cloud in zip(axes, (x.numpy(), z)):
         for k, (some, name) in enumerate(((left, "left mode"), (~left, "right mode"))):
-            ax.scatter(*cloud[some].T, 5, style.LINES[k], style.MARKS[k], label=name, alpha=0.6,
-                       linewidths=0, rasterized=True)  # fmt: skip
+            first, second = cloud[some].T
+            ax.scatter(first, second, s=5, c=style.LINES[k], marker=style.MARKS[k], label=name,
+                       alpha=0.6, linewidths=0, rasterized=True)  # fmt: skip
     axes[0].legend(loc="lower center", markerscale=2, handletextpad=0, fontsize=6)
     for radius in (1, 2):
         axes[1].add_patch(Circle((0, 0), radius, fill=False, color=style.INK, linewidth=0.6))
