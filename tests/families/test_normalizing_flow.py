@@ -14,7 +14,7 @@ from pushforward.training import Trainer, batches
 SPLINES = ("coupling", "autoregressive")
 VECTORS = [k for k in KINDS if k != "multiscale"]
 CASES = [(k, s) for k in VECTORS for s in [(2,), (5,), (2, 3)]] + [(k, (1,)) for k in SPLINES]
-CASES += [("multiscale", s) for s in [(1, 2), (3, 4), (2, 4, 4), (3, 1, 1)]]
+CASES += [("multiscale", s) for s in [(1, 2), (3, 4), (2, 4, 4), (4, 3, 2), (3, 1, 1)]]
 SMALL = {"width": 16, "transforms": 2, "bins": 6}
 RADII = (0.5, 3.0, 7.9, 30.0, 100.0)  # inside the box of the splines, at its edge, far outside
 
