@@ -23,6 +23,7 @@ from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..networks.images import is_image, layout_of
 from ..networks.multiscale import MultiScale, Univariate
 from ..shapes import Condition, Data, PerDatum, Scalar
 
@@ -187,10 +188,10 @@ def spline(bins: int, bound: float) -> Univariate:
 
 
 def of_images(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
-    """A multi-scale flow of images with or without an axis of channels."""
-    channels, *sides = (1, *event.shape)[-3:]
-    shape = (channels, sides[0], sides[1])
-    images = MultiScale(shape, event.condition, univariate, width=width, couplings=couplings)
+    """A multi-scale flow of images, in any order of their axes."""
+    images = MultiScale(
+        layout_of(event.shape), event.condition, univariate, width=width, couplings=couplings
+    )
     zeros = torch.zeros(math.prod(event.shape))
     return Flow([images], UnconditionalDistribution(DiagNormal, zeros, zeros + 1, buffer=True))
 
@@ -203,7 +204,7 @@ def check(kind: str, shape: tuple[int, ...]) -> None:
     """
     if kind not in KINDS:
         raise UsageError(f"normalizing_flow has no kind {kind!r}; choose from {', '.join(KINDS)}")
-    if kind == "multiscale" and len(shape) not in (2, 3):
+    if kind == "multiscale" and not is_image(shape):
         raise UsageError(f"kind='multiscale' is for images, and the data have shape {shape}")
     if KINDS[kind].affine and math.prod(shape) == 1:
         raise UsageError(

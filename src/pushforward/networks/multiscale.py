@@ -20,6 +20,7 @@ from torch.distributions import Transform, constraints
 from zuko.lazy import LazyTransform
 
 from ..shapes import Condition
+from .images import Layout
 
 Shape = tuple[int, int, int]
 Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
@@ -138,7 +139,7 @@ class MultiScale(LazyTransform):
     """Couplings at several scales, as a transformation of flattened images.
 
     Arguments:
-        shape: ``(channels, height, width)``.
+        layout: Which axes of a datum are its channels, rows and columns.
         condition: The length of ``c``, 0 for none.
         univariate: A monotone function of one entry, and the shapes of its parameters.
         width: Channels of the hidden layers.
@@ -147,7 +148,7 @@ class MultiScale(LazyTransform):
 
     def __init__(
         self,
-        shape: Shape,
+        layout: Layout,
         condition: int,
         univariate: Univariate,
         *,
@@ -155,7 +156,7 @@ class MultiScale(LazyTransform):
         couplings: int,
     ) -> None:
         super().__init__()
-        self.shape, scales = shape, []
+        self.layout, shape, scales = layout, layout.shape, []
         while True:
             square = (2 - shape[1] % 2, 2 - shape[2] % 2) if min(shape[1:]) > 2 else (1, 1)
             scales.append(Scale(shape, square, condition, univariate, width, couplings))
@@ -170,7 +171,8 @@ class MultiScale(LazyTransform):
 
     def there(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
         """Noise ``(n, d)`` and log-determinants of images ``(n, d)``."""
-        x, done, total = x.unflatten(1, self.shape), [], x.new_zeros(len(x))
+        done, total = [], x.new_zeros(len(x))
+        x = self.layout.first(x.unflatten(1, self.layout.event))
         for scale in self.scales:
             x, log_det = scale(x, c)
             total = total + log_det
@@ -188,7 +190,7 @@ class MultiScale(LazyTransform):
         for scale, done in zip(reversed(self.scales), reversed(z.split(sizes, dim=1)), strict=True):
             x = torch.cat([x, done.unflatten(1, (-1, *scale.shape[1:]))], dim=1)
             x = scale.inverse(x, c)
-        return x.flatten(1)
+        return self.layout.back(x).flatten(1)
 
 
 class Unrolled(Transform):

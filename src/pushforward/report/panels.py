@@ -10,6 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from ..data.schema import Column
+from ..networks.images import layout_of
 from . import style
 
 COLUMNS = 8  # marginals drawn of a wide table
@@ -152,10 +153,7 @@ def mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
         low: What is shown as black.
         high: What is shown as white.
     """
-    if x.ndim == 3:
-        x = x[..., None]
-    elif x.shape[-1] not in (1, 3, 4):
-        x = np.moveaxis(x, 1, -1)
+    x = x[..., None] if x.ndim == 3 else np.moveaxis(x, layout_of(x.shape[1:]).axis, -1)
     x = x[..., :3] if x.shape[-1] >= 3 else x[..., :1]
     x = np.clip((x[: side**2] - low) / (high - low or 1.0), 0, 1)
     h, w, c = x.shape[1:]

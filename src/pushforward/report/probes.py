@@ -16,6 +16,7 @@ from ..errors import NumericalError, PushforwardError
 from ..fitted import FittedModel
 from ..metrics.wasserstein import sliced_w2
 from ..model import Likelihood
+from ..networks.images import is_image, layout_of
 from ..places import device_of, seeded
 from ..theory import ode
 from .panels import Box
@@ -30,8 +31,7 @@ def kind(event: tuple[int, ...]) -> str:
     """How data of a shape are drawn: "line", "plane", "table" or "images"."""
     if len(event) == 1:
         return {1: "line", 2: "plane"}.get(event[0], "table")
-    channels = {event[0], event[-1]} if len(event) == 3 else {1}
-    return "images" if len(event) < 4 and channels & {1, 3, 4} else "table"
+    return "images" if is_image(event) and layout_of(event).channels in (1, 3, 4) else "table"
 
 
 def known_density(known: Dataset | None, x: np.ndarray) -> np.ndarray | None:
