@@ -1,11 +1,15 @@
 """The trainer against the definition of a step, and against itself after a stop."""
 
 import copy
+import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from pushforward import fit
+from pushforward.diffusion import Diffusion
 from pushforward.errors import NumericalError
 from pushforward.model import GenerativeModel, Likelihood, Recipe
 from pushforward.training import Player, Trainer, batches, held_out, learning_rate
@@ -124,3 +128,19 @@ def test_validation_uses_the_same_noise_at_every_call():
     state = torch.get_rng_state()
     assert held_out(noisy, x, None) == held_out(noisy, x, None)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_slow_validations_take_a_fifth_of_the_minutes_and_the_last_is_made(monkeypatch):
+    """At most two more, of 0.1 s each, are begun: the one that passes the bar, and the last."""
+    calls = []
+
+    def slow(self, x, c=None):
+        time.sleep(0.1)
+        calls.append(time.monotonic())
+        return x.new_tensor(float(len(calls)))
+
+    monkeypatch.setattr(Diffusion, "validation", slow)
+    began = time.monotonic()
+    model = fit(np.random.default_rng(0).normal(size=(60, 2)), "edm", minutes=0.04, progress=False)
+    assert len(calls) >= 2 and 0.1 * len(calls) <= 0.2 * (time.monotonic() - began) + 0.2
+    assert model.history[-1]["validation"] == len(calls)

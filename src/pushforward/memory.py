@@ -4,7 +4,8 @@ import math
 import os
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
+import torch
+from torch.overrides import TorchFunctionMode
 
 from .errors import UsageError
 
@@ -29,8 +30,11 @@ def demand(bytes_: int | float, what: str, remedy: str) -> None:
         )
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchFunctionMode):
     """Refuses to allocate the weights of a model that could not be trained here.
+
+    It watches Python's calls: a mode of the dispatcher would import PyTorch's compiler, which takes
+    longer than a short fit.
 
     Example:
         >>> with Watch("this model", "lower width"):
@@ -41,10 +45,10 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.what, self.remedy, self.count = what, remedy, 0
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if function.__name__ == "empty.memory_format":
-            self.count += math.prod(args[0])
+        if function is torch.empty:
+            self.count += math.prod(args if isinstance(args[0], int) else args[0])
             demand(TIMES * self.count, self.what, self.remedy)
         return function(*args, **(kwargs or {}))

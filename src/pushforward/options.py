@@ -2,13 +2,14 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UsageError
 
+T = TypeVar("T")
 LARGEST = 10**6  # no count in this library is larger
 NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
@@ -119,3 +120,14 @@ def within(name: str, value: int | float, default: Any, least: int) -> None:
     high = LARGEST if count else 1e12
     if not low <= value <= high or not math.isfinite(value):
         raise UsageError(f"{name} is {value}; it must be from {low} to {high:,.0f}")
+
+
+def one_of(option: str, value: str, choices: Mapping[str, T]) -> T:
+    """What an option's value stands for.
+
+    Raises:
+        UsageError: If it is none of the choices.
+    """
+    if value not in choices:
+        raise UsageError(f"{option} is {value!r}; choose from {', '.join(choices)}")
+    return choices[value]

@@ -222,6 +222,7 @@ class Trainer:
 
 def held_out(measure: Callable[..., Any], x: Tensor, c: Tensor | None, rows: int = 4096) -> Any:
     """A measure of held-out data on the same noise at every call, so that calls compare."""
+    rows = min(rows, max(64, 2**20 // x[0].numel()))  # large data take memory and time
     copies = -(-min(rows, 2048) // len(x))  # few data: several draws of the noise each
     x = x[:rows].repeat(copies, *[1] * (x.ndim - 1))
     c = None if c is None else c[:rows].repeat(copies, 1)

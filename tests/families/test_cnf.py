@@ -217,3 +217,17 @@ def test_choices_that_do_not_exist_are_named():
     for option in ("integrator", "gradient"):
         with pytest.raises(UsageError, match=f"{option} is 'good'"):
             families.build("cnf", Event((2,)), **{option: "good"})
+
+
+def test_it_starts_as_the_gaussian_fitted_to_the_data():
+    """Density and draws are those of N(m, S) before training; encoding is undone by decoding."""
+    S = torch.tensor([[1.0, 0.5], [0.5, 0.6]])
+    x = 2 + torch.randn(20_000, 2) @ torch.linalg.cholesky(S).T
+    model = families.build("cnf", Event((2,)))
+    model.prepare(x)
+    law = torch.distributions.MultivariateNormal(x.mean(0), x.T.cov())
+    torch.testing.assert_close(model.log_prob(x[:50]), law.log_prob(x[:50]), rtol=0, atol=0.02)
+    torch.testing.assert_close(-model.loss(x)["nll"], law.log_prob(x).mean(), rtol=0, atol=0.02)
+    torch.testing.assert_close(model.decode(model.encode(x[:50])), x[:50])
+    drawn = model.sample(20_000)
+    torch.testing.assert_close(drawn.T.cov(), S, rtol=0, atol=5 * math.sqrt(2 / 10_000))

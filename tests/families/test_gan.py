@@ -289,3 +289,19 @@ def test_it_learns_the_lessons_mixture(loss, bar, seed):
     model = fit("lesson", "gan", seed=seed, loss=loss, progress=False)
     data = datasets.load("lesson").sample(20_000, 123)
     assert w1_1d(data.ravel(), model.draw(20_000, seed=seed).ravel()) < bar
+
+
+def test_in_many_dimensions_the_generator_begins_as_the_gaussian_fitted_to_the_data():
+    """Untrained samples have the data's mean and covariance, with short noise the mean alone."""
+    n, root = 20_000, torch.eye(5) + 0.5 * torch.ones(5, 5).tril(-1)
+    x = 3 + torch.randn(n, 5) @ root.T
+    model = build(Event((5,)), latent=5)
+    model.prepare(x)
+    drawn = model.sample(n)
+    S = x.T.cov()
+    bar = 5 * math.sqrt(2 * 2 / n) * float(S.max())  # of the data's covariance and of the samples'
+    torch.testing.assert_close(drawn.T.cov(), S, rtol=0, atol=bar)
+    torch.testing.assert_close(drawn.mean(0), x.mean(0), rtol=0, atol=bar)
+    short = build(Event((5,)), latent=2)
+    short.prepare(x)
+    torch.testing.assert_close(short.sample(n).mean(0), x.mean(0), rtol=0, atol=bar)

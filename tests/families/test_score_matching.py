@@ -31,7 +31,7 @@ class Quadratic(nn.Module):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_finds_the_precision_of_a_gaussian(name):
-    """P = S^-1, of the blurred law for denoising (A58): (S + noise^2 I)^-1.
+    """P = S^-1, of the blurred law for denoising (A58): (S + noise^2 I)^-1 (1 + noise^2).
 
     The optimum on the sample is known: for the implicit loss the inverse of its second moments,
     about which the noisy objectives wander by the size of their last steps.
@@ -42,7 +42,7 @@ def test_every_objective_finds_the_precision_of_a_gaussian(name):
     for _ in trainer.run(batches(x, 2000)):
         pass
     blur = 0.25 if name == "denoising" else 0.0
-    exact = torch.linalg.inv(x.T @ x / len(x) + blur * torch.eye(2))
+    exact = torch.linalg.inv((x.T @ x / len(x) + blur * torch.eye(2)) / (1 + blur))
     got = trainer.average.net.precision.detach()
     torch.testing.assert_close((got + got.T) / 2, exact, rtol=0, atol=0.1)
     assert (got - torch.linalg.inv(COVARIANCE)).norm() < 0.3 or name == "denoising"
@@ -74,6 +74,25 @@ def test_a_step_beyond_the_limit_is_refused():
     limit = 2 * float(torch.linalg.eigvalsh(COVARIANCE).min())
     with pytest.raises(UsageError, match=f"2/L = {limit:.3g}"):
         exact_model().sample(10, h=1.1 * limit)
+
+
+class Flat(nn.Module):
+    """f = 0, with which the energy is that of the Gaussian fitted to the data."""
+
+    def forward(self, x, c=None):
+        return 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def test_without_a_correction_it_is_the_gaussian_fitted_to_the_data():
+    """Its score is -S^-1 (x - m), and chains start, and stay, at N(m, S)."""
+    x = 0.5 + torch.randn(20_000, 2) @ torch.linalg.cholesky(COVARIANCE).T
+    model = ScoreMatching(Flat(), (2,))
+    model.prepare(x)
+    S = x.T.cov()
+    expected = -(x - x.mean(0)) @ torch.linalg.inv(S)
+    torch.testing.assert_close(model.score(x), expected, rtol=0, atol=0.02)
+    drawn = model.sample(20_000, steps=4)
+    torch.testing.assert_close(drawn.T.cov(), S, rtol=0, atol=5 * math.sqrt(2 / 20_000))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])

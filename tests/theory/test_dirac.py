@@ -120,3 +120,33 @@ def test_clipped_gap_is_the_best_over_the_corners_of_the_cube():
     best = (corners @ difference).max()
     torch.testing.assert_close(dirac.clipped_gap(difference, 0.01), best)
     assert dirac.clipped_gap(torch.tensor([3.0, 4.0]), 0.01).item() == pytest.approx(0.07)
+
+
+def test_play_is_step_after_step():
+    states = dirac.play(dirac.alternating, START, 0.1, 50, 0.3)
+    assert states.shape == (51, 2) and torch.equal(states[0], START)
+    assert states[-1].norm().item() == pytest.approx(run(dirac.alternating, 0.1, 50, 0.3))
+
+
+def test_players_of_wgan_gp_descend_its_losses():
+    """By autograd: the critic minimises its gap and penalty, the generator minus its value."""
+    theta, psi = (v.requires_grad_() for v in START.clone())
+    data = torch.zeros(1, 1, dtype=torch.float64)
+
+    def f(x):
+        return psi * x[:, 0]
+
+    fake = theta[None, None]
+    loss = -adv.critic_gap(f(data), f(fake)) + 3.0 * adv.gradient_penalty(f, data)
+    up = torch.stack(
+        [
+            torch.autograd.grad(f(fake).sum(), theta, retain_graph=True)[0],
+            -torch.autograd.grad(loss, psi)[0],
+        ]
+    )
+    torch.testing.assert_close(dirac.wasserstein(START, 0.1, 3.0), START + 0.1 * up)
+
+
+def test_wgan_gp_between_two_points_never_comes_to_rest():
+    late = dirac.play(dirac.wasserstein, START, 0.01, 4000, 10.0)[-1000:, 0]
+    assert late.abs().max() > 0.1

@@ -5,11 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from pushforward.errors import NumericalError, UsageError
 from pushforward.theory import paths, samplers
 from pushforward.theory.langevin import (
     curvature,
+    gaussian_acceptance,
+    gaussian_bias,
     gaussian_ula,
     mala,
     settle,
@@ -72,7 +75,17 @@ def test_the_bias_of_ula_in_nats():
         v = float(gaussian_ula(torch.eye(1), h, 10_000, torch.zeros(1), torch.eye(1))[1])
         kls.append((v - 1 - math.log(v)) / 2)
         assert kls[-1] == pytest.approx(h**2 / 16, rel=0.1)
+        assert gaussian_bias(torch.eye(1), h) == pytest.approx(kls[-1], rel=1e-9)
     assert math.log2(kls[0] / kls[1]) == pytest.approx(2, abs=0.1)
+
+
+def test_the_bias_of_ula_is_the_divergence_of_the_laws():
+    """Against torch's divergence of the two Gaussians, with correlation."""
+    settled = gaussian_ula(COVARIANCE, 0.2, 5000, torch.zeros(2), torch.eye(2))[1]
+    exact = kl_divergence(
+        MultivariateNormal(torch.zeros(2), settled), MultivariateNormal(torch.zeros(2), COVARIANCE)
+    )
+    assert gaussian_bias(COVARIANCE, 0.2) == pytest.approx(float(exact), rel=1e-9)
 
 
 @pytest.mark.parametrize("side, settles", [(0.98, True), (1.02, False)])
@@ -105,22 +118,28 @@ def test_a_chain_that_leaves_the_numbers_says_so():
         last(ula(lambda x: -x, torch.ones(3, 1), 3.0, 2000))
 
 
-def test_mala_accepts_as_often_as_an_integral_says():
-    """N(0, 1), h = 1: the mean of min(1, ratio) over state and noise is .78365 (A60)."""
+@pytest.mark.parametrize("h", [0.2, 1.0, 1.7])
+def test_the_acceptance_on_a_gaussian_is_an_integral(h):
+    """The mean of min(1, ratio) over state and noise, the ratio from the proposals themselves."""
     side = np.linspace(-9, 9, 1801)
     weight = np.exp(-(side**2) / 2) / math.sqrt(2 * math.pi) * (side[1] - side[0])
-    h, x, z = 1.0, side[:, None], side[None]
+    x, z = side[:, None], side[None]
     y = (1 - h) * x + math.sqrt(2 * h) * z
 
     def log_q(y, x):
         return -((y - (1 - h) * x) ** 2) / (4 * h)
 
     chance = np.minimum(0, (x**2 - y**2) / 2 + log_q(x, y) - log_q(y, x))
-    exact = float((weight[:, None] * weight[None] * np.exp(chance)).sum())
-    assert exact == pytest.approx(0.78365, abs=5e-6)
+    integral = float((weight[:, None] * weight[None] * np.exp(chance)).sum())
+    assert gaussian_acceptance(h) == pytest.approx(integral, abs=2e-5)
 
+
+def test_mala_accepts_as_often_as_an_integral_says():
+    """N(0, 1), h = 1: the mean of min(1, ratio) over state and noise is .78365 (A60)."""
+    exact = gaussian_acceptance(1.0)
+    assert exact == pytest.approx(0.78365, abs=5e-6)
     law, n, k = normal(torch.eye(1)), 100_000, 4
-    states = list(mala(law.log_prob, law.score, torch.randn(n, 1), h, k))
+    states = list(mala(law.log_prob, law.score, torch.randn(n, 1), 1.0, k))
     chance = torch.stack([a for _, a in states])
     error = float(chance.std()) / math.sqrt(n)  # as if the k steps were one: an upper bound
     assert float(chance.mean()) == pytest.approx(exact, abs=5 * error)
@@ -158,20 +177,6 @@ def test_the_corrector_settles_at_the_variance_of_its_step():
     (now,) = ExactDenoiser(normal(0.36 * torch.eye(1)), path).at(t[None])
     x = settle(now, torch.randn(n, 1) * math.sqrt(D2), sigma, 20, snr)
     assert float(x.var()) == pytest.approx(D2 / (1 - h / (2 * D2)), rel=5 * math.sqrt(2 / n))
-
-
-def test_annealed_langevin_has_the_variance_of_its_recursion():
-    """Levels one after the other, the law of each start that of the last end, then Tweedie."""
-    path, s2, n, corrections, snr = paths.Geometric(5.0, 0.1), 0.36, 50_000, 3, 0.4
-    denoiser, times = ExactDenoiser(normal(s2 * torch.eye(1)), path), path.grid(8)
-    V = torch.full((1, 1), 25.0)
-    for sigma in path.sigma(times[:-1]).tolist():
-        D2 = torch.full((1, 1), s2 + sigma**2)
-        _, V = gaussian_ula(D2, 2 * (snr * sigma) ** 2, corrections, torch.zeros(1), V)
-    exact = float(V) * (s2 / (s2 + 0.1**2)) ** 2
-    x = 5 * torch.randn(n, 1)
-    steps = samplers.annealed_langevin(denoiser, x, times, corrections=corrections, snr=snr)
-    assert float(last(steps).var()) == pytest.approx(exact, rel=5 * math.sqrt(2 / n))
 
 
 def test_predictor_corrector_has_the_variance_of_its_recursion():

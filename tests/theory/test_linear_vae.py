@@ -34,6 +34,10 @@ def test_both_derivations_of_the_elbo_give_what_is_computed():
     assert (computed < model.evidence().log_prob(x)).all()
 
 
+def test_a_deviation_is_kept_in_the_precision_of_the_weights():
+    assert float(problem(sigma=0.7)[0].variance) == 0.7**2
+
+
 def test_the_elbo_at_the_posterior_is_the_evidence():
     model, x, _ = problem()
     q = model.posterior(x)

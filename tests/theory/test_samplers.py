@@ -157,34 +157,6 @@ def test_one_step_from_pure_noise_is_the_mean_of_the_data(name):
     torch.testing.assert_close(x, torch.full((6, 1), 0.8))
 
 
-def ancestral_law(path, times, variance, mean, deviation):
-    """Exact mean and variance of the ancestral chain on N(mean, deviation^2) data (D2)."""
-    (alpha, sigma), m, V = path(times), torch.zeros(()), torch.ones(())
-    for i in range(len(times) - 1):
-        a, s, b, r = alpha[i], sigma[i], alpha[i + 1], sigma[i + 1]
-        gain = a * deviation**2 / (a**2 * deviation**2 + s**2)  # of x given x_t
-        beta = s**2 - (a / b) ** 2 * r**2
-        on_x, on_x_t = b * beta / s**2, a / b * r**2 / s**2  # of the posterior mean
-        slope = on_x_t + on_x * gain
-        m = slope * m + on_x * (mean - gain * a * mean)
-        noise = beta**variance * (r**2 / s**2 * beta) ** (1 - variance) if r > 0 else 0.0
-        V = slope**2 * V + noise
-    return float(m), float(V.sqrt())
-
-
-@pytest.mark.parametrize("variance, published", [(1.0, 1.4885), (0.0, 1.4500)])
-def test_ancestral_sampling_has_the_law_of_its_chain(variance, published):
-    """D2: data N(0.8, 1.5^2), T = 100: deviation 1.4885 with beta, 1.4500 with beta-tilde."""
-    path, n = tables.DDPM(tables.linear_betas(100)), 50_000
-    mean, deviation = ancestral_law(path, path.chain(), variance, 0.8, 1.5)
-    assert deviation == pytest.approx(published, abs=5e-5)
-    denoiser = ExactDenoiser(Gaussian(torch.tensor([0.8]), torch.tensor([[2.25]])), path)
-    x = ode.last(samplers.ddpm(denoiser, torch.randn(n, 1), path.chain(), variance=variance))
-    # 5 standard errors: deviation / sqrt(n) of a mean, deviation / sqrt(2n) of a deviation
-    assert float(x.mean()) == pytest.approx(mean, abs=5 * deviation / math.sqrt(n))
-    assert float(x.std()) == pytest.approx(deviation, abs=5 * deviation / math.sqrt(2 * n))
-
-
 def test_ddpm_is_ddim_with_eta_one():
     path = tables.DDPM(tables.linear_betas(50))
     denoiser, x = ExactDenoiser(ring8(), path), torch.randn(20, 2)

@@ -162,9 +162,28 @@ def test_score_matching_is_blind_to_the_weights_of_separate_modes():
         GaussianMixture(torch.tensor(w), means, torch.ones(2)) for w in ([0.2, 0.8], [0.8, 0.2])
     )
     weight = p.log_prob(x).exp() * 24 / 4000
-    fisher = 2 * float((weight * sm.explicit(q.score, p.score, x)).sum())
+    fisher = float((weight * (p.score(x) - q.score(x)).square().sum(1)).sum())
+    assert sm.mixture_fisher_divergence(p, q) == pytest.approx(fisher, rel=1e-6)
     kl = float((weight * (p.log_prob(x) - q.log_prob(x))).sum())
     assert fisher < 1e-4 and kl == pytest.approx(0.6 * math.log(4), abs=1e-3)
+
+
+def test_the_divergence_of_mixtures_is_that_of_gaussians_where_they_are():
+    p = Gaussian(torch.tensor([0.3, -0.2]), COVARIANCE)
+    q = Gaussian(torch.tensor([-0.5, 1.0]), torch.tensor([[0.6, -0.2], [-0.2, 0.9]]))
+    assert sm.mixture_fisher_divergence(p, q) == pytest.approx(sm.fisher_divergence(p, q), rel=1e-9)
+
+
+def test_the_floor_of_denoising_is_its_constant():
+    """On N(0, v) (1/s^2 - 1/(v + s^2)) / 2; on a mixture the loss of the right score, drawn."""
+    law, sigma, n = Gaussian(torch.zeros(1), torch.tensor([[1.3]])), 0.7, 200_000
+    exact = (1 / sigma**2 - 1 / (1.3 + sigma**2)) / 2
+    assert sm.denoising_floor(law, sigma) == pytest.approx(exact, rel=1e-12)
+    law = mixture()
+    right = law.diffused(torch.tensor(1.0), torch.tensor(sigma)).score
+    loss = sm.denoising(right, law.sample(n), torch.randn(n, 2), sigma)
+    error = 5 * float(loss.std()) / math.sqrt(n)
+    assert sm.denoising_floor(law, sigma) == pytest.approx(float(loss.mean()), abs=error)
 
 
 @pytest.mark.parametrize("name", ["implicit", "sliced", "sliced_reduced", "denoising"])

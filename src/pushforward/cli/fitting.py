@@ -48,6 +48,12 @@ def fit(
         str | None,
         typer.Option(help="float32, bfloat16 (mixed precision).", show_default="float32"),
     ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Train through torch.compile.")
+    ] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Images in this memory order, for some GPUs.")
+    ] = False,
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -79,20 +85,23 @@ def fit(
         seed=seed,
         device=device,
         precision=precision,
+        compile=compile_ or None,
+        channels_last=channels_last or None,
         out=resume if out is None else out,
         resume=resume is not None,
         progress=not quiet,
         **settings(set_, run, builder(DEFAULT if family is None else family)),
     )
     folder, config = out or resume, model.config
-    last = model.history[-1] if model.history else {}
+    last, flops = model.history[-1] if model.history else {}, model.flops
     show(
         {"run": str(folder), "family": model.family, "likelihood": model.likelihood.value}
-        | {"parameters": model.parameters, "seconds": config["seconds"], "last": last}
+        | {"parameters": model.parameters, "flops": flops}
+        | {"seconds": config["seconds"], "last": last}
         | {"steps": config["steps"], "ended": config["ended"], "alarms": model.alarms},
         as_json,
         f"{model.family} fitted in {config['seconds']:.1f} s ({model.parameters:,} parameters, "
-        f"likelihood: {model.likelihood.value})\n"
+        f"{flops:,} FLOPs a datum, likelihood: {model.likelihood.value})\n"
         + ("" if config["ended"] == COMPLETE else f"{config['ended']}\n")
         + "".join(f"alarm: {text}\n" for text in model.alarms)
         + f"run folder: {folder}",

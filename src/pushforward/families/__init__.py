@@ -7,18 +7,18 @@ that have defaults, and begins with a one-line docstring, which the command line
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import PushforwardError, UsageError
 from ..memory import Watch
 from ..model import Event, GenerativeModel
 from ..options import check, of
+from ..options import one_of as one_of
 
-T = TypeVar("T")
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
 
 
@@ -79,17 +79,6 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
             raise
         why = str(error).splitlines()[0][:120]
         raise UsageError(f"{name} cannot be built with {given[:100]}: {why}") from error
-
-
-def one_of(option: str, value: str, choices: Mapping[str, T]) -> T:
-    """What an option's value stands for.
-
-    Raises:
-        UsageError: If it is none of the choices.
-    """
-    if value not in choices:
-        raise UsageError(f"{option} is {value!r}; choose from {', '.join(choices)}")
-    return choices[value]
 
 
 class _Registry(ModuleType):

@@ -12,6 +12,9 @@ Training solves the ODE in a few steps and charges for speed and bending, so tha
 Scores come from an adaptive solver, never from the steps of training, on whose errors a network can
 learn to gain. By how many nats the steps of training flatter the model is noted at each validation
 as ``solver_error``.
+
+The data are whitened first (`networks.whitening`), and the network starts at zero: the flow begins
+as the Gaussian fitted to the data, and learns what is not Gaussian about them.
 """
 
 import math
@@ -25,7 +28,8 @@ from torch import Tensor, nn
 from ..errors import OdeError
 from ..generators import forked, sow
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.mlp import TimeMLP
+from ..networks.mlp import TimeMLP, rested
+from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal
 from ..theory import densities, ode
 from ..theory.adjoint import adjoint
@@ -73,7 +77,7 @@ class Score(NamedTuple):
 
 
 class CNF(GenerativeModel):
-    """A flow in continuous time, from data at t = 0 to standard normal noise at t = 1.
+    """A flow in continuous time, from whitened data at t = 0 to standard normal noise at t = 1.
 
     Arguments:
         net: The velocity; maps ``(batch, *event), (), (batch, condition)`` to ``(batch, *event)``.
@@ -104,10 +108,13 @@ class CNF(GenerativeModel):
         probes: int = 0,
     ) -> None:
         super().__init__()
-        self.net, self.event_shape = net, event_shape
+        self.net, self.event_shape, self.whitening = net, event_shape, Whitening(event_shape)
         self.nodes, self.probes = nodes, probes
         self.integrator, self.steps, self.gradient = integrator, steps, gradient
         self.kinetic, self.jacobian = kinetic, jacobian
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        self.whitening.fit(x)
 
     def field(self, c: Condition) -> Field:
         """The velocity under a condition, for one copy of the batch or several."""
@@ -118,9 +125,9 @@ class CNF(GenerativeModel):
         c = self.hidden(c)
         run = self.gradient(self.integrator, self.net.parameters())
         options = {"nodes": self.nodes, "probes": self.probes}
-        z = travel(self.field(c), x, self.times(x), integrator=run, **options)
+        z = travel(self.field(c), self.whitening(x), self.times(x), integrator=run, **options)
         return {
-            "nll": -(standard_normal(z.x) + z.trace).mean(),
+            "nll": -(standard_normal(z.x) + z.trace + self.whitening.log_det).mean(),
             "kinetic": self.kinetic * z.kinetic.mean(),
             "jacobian": self.jacobian * z.jacobian.mean(),
         }
@@ -137,9 +144,11 @@ class CNF(GenerativeModel):
 
         Above zero, a model may have learned to gain by the errors of its solver.
         """
-        z = travel(self.field(c), x, self.times(x), integrator=self.integrator, nodes=16)
+        z = travel(
+            self.field(c), self.whitening(x), self.times(x), integrator=self.integrator, nodes=16
+        )
         good = self.solved(x, c, torch.linspace(0, 1, 5), rtol=1e-3, atol=1e-3)
-        return (standard_normal(z.x) + z.trace - good.value).mean()
+        return (standard_normal(z.x) + z.trace + self.whitening.log_det - good.value).mean()
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         """Minus the mean log-likelihood of a few hundred data by a solver that is not fooled."""
@@ -160,7 +169,9 @@ class CNF(GenerativeModel):
 
     def solved(self, x: Data, c: Condition, times: Tensor, **options: Any) -> LogDensity:
         """The log-density by a solver."""
-        return densities.log_density(self.field(c), x, times, standard_normal, **options)
+        z = self.whitening(x)
+        found = densities.log_density(self.field(c), z, times, standard_normal, **options)
+        return found._replace(value=found.value + self.whitening.log_det)
 
     def score(
         self, x: Data, c: Condition = None, *, tolerance: float = 1e-5, probes: int | None = None
@@ -221,12 +232,12 @@ class CNF(GenerativeModel):
     @torch.no_grad()
     def encode(self, x: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
         """The noise at t = 1 that the flow joins to data."""
-        return self.carried(x, c, torch.tensor([0.0, 1.0]), tolerance)
+        return self.carried(self.whitening(x), c, torch.tensor([0.0, 1.0]), tolerance)
 
     @torch.no_grad()
     def decode(self, z: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
         """The data at t = 0 that the flow joins to noise; the inverse of `encode`."""
-        return self.carried(z, c, torch.tensor([1.0, 0.0]), tolerance)
+        return self.whitening.inverse(self.carried(z, c, torch.tensor([1.0, 0.0]), tolerance))
 
     def carried(self, x: Data, c: Condition, times: Tensor, tolerance: float) -> Data:
         """The state at the end of an adaptive integration."""
@@ -259,13 +270,6 @@ def audited(x: Data) -> int:
 def first(c: Condition, n: int) -> Condition:
     """The first few conditions."""
     return None if c is None else c[:n]
-
-
-def rest(net: nn.Module) -> None:
-    """Begin with a flow that moves nothing: the last weights of a network are zero."""
-    *_, last = (m for m in net.modules() if isinstance(m, nn.Linear))
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
 
 
 def build(
@@ -302,9 +306,8 @@ def build(
     net = TimeMLP(
         event.shape, event.condition, width=width, depth=depth, waves=waves, frequencies=2
     )
-    rest(net)
-    return CNF(
-        net,
+    model = CNF(
+        rested(net),
         event.shape,
         integrator=one_of("integrator", integrator, INTEGRATORS),
         steps=solver_steps,
@@ -314,3 +317,5 @@ def build(
         jacobian=jacobian,
         probes=(0 if math.prod(event.shape) <= 8 else 1) if probes is None else probes,
     )
+    model.recipe = model.recipe._replace(batch=min(model.recipe.batch, event.size or 512))
+    return model

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, recipe_for, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, Likelihood
-from ..networks.mlp import TimeMLP
+from ..networks.choosing import recipe_of, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
-from ..theory import predictions, samplers, tables
-from ..theory.predictions import Prediction
+from ..theory import forward, predictions, samplers, tables
 from ..theory.steps import Sampler
 from . import one_of
 
@@ -34,27 +33,10 @@ PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictio
 VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
 
 
-def bound_weight(prediction: Prediction, v: float) -> Callable[[tables.DDPM, Tensor], Tensor]:
-    r"""The weight that makes the loss the terms of the bound that depend on the mean, in nats.
-
-    .. math:: w_k = \frac{T}{2\Sigma_k}\Big(
-        \frac{\sqrt{\bar\alpha_{k-1}}\beta_k}{1 - \bar\alpha_k}
-        \frac{\sigma_k}{\alpha_k b_k - \sigma_k a_k}\Big)^2
-
-    With :math:`\Sigma = \tilde\beta` it is :math:`\tfrac T2(\mathrm{SNR}_{k-1} - \mathrm{SNR}_k)`
-    for data and :math:`\tfrac T2(\mathrm{SNR}_{k-1}/\mathrm{SNR}_k - 1)` for noise.
-    """
-
-    def weight(path: tables.DDPM, t: Tensor) -> Tensor:
-        (alpha, sigma), (a, b) = path(t), prediction(path, t)
-        k, one = (t * path.steps).round().long(), torch.ones(len(t), 1, dtype=t.dtype)
-        gain = path.posterior(one, 0 * one, k)[0].squeeze(1) * sigma / (alpha * b - sigma * a)
-        return path.steps * gain.square() / (2 * path.variance(k, v))
-
-    return weight
-
-
-WEIGHTS = {"simple": lambda prediction, v: predictions.noise_error(prediction), "vlb": bound_weight}
+WEIGHTS = {
+    "simple": lambda prediction, v: predictions.noise_error(prediction),
+    "vlb": forward.bound_weight,
+}
 
 
 class DDPM(Diffusion):
@@ -149,13 +131,8 @@ class DDPM(Diffusion):
         for low, high in zip(edges[:-1], edges[1:]):
             k = (low + (high - low) * torch.rand_like(total)).long().clamp(max=self.path.steps - 1)
             total = total + (high - low) * self.term(x, k + 1, c)
-        return -total - self.terminal(x)
-
-    def terminal(self, x: Data) -> PerDatum:
-        r""":math:`\mathrm{KL}(q(x_T|x_0)\,\|\,\mathcal N(0, I))` per datum, in nats."""
         alpha_bar = math.exp(-float(self.path.total[-1]))
-        d = x[0].numel()
-        return (alpha_bar * sum_event(x.square()) - d * (alpha_bar + math.log1p(-alpha_bar))) / 2
+        return -total - forward.terminal_kl(x, alpha_bar)
 
     def reverse(self, x_t: Data, k: Tensor, c: Condition = None) -> tuple[Data, Tensor]:
         r"""Mean and variance of :math:`p_\theta(x_{k-1} \mid x_k)`, the mean without a graph."""
@@ -180,6 +157,7 @@ class DDPM(Diffusion):
 def build(
     event: Event,
     *,
+    network: str = "auto",
     width: int = 0,
     depth: int = 3,
     waves: int | None = None,
@@ -196,8 +174,11 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer, 0 to choose from the data.
-        depth: Hidden layers.
+        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
+            8 x 8 pixels, and otherwise an mlp.
+        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
+            token; 0 to choose from the data.
+        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.
         schedule: The table of beta, "linear" or "cosine".
@@ -213,22 +194,24 @@ def build(
     betas = one_of("schedule", schedule, SCHEDULES)
     target = one_of("prediction", prediction, PREDICTIONS)
     weigh, v = one_of("weight", weight, WEIGHTS), one_of("variance", variance, VARIANCES)
-    network = partial(
-        TimeMLP,
-        event.shape,
-        event.condition,
-        width=width_for(event.shape, width),
+    make = partial(
+        time_network,
+        event,
+        network,
+        width=width,
+        units=width_for(event.shape, width),
         depth=depth,
         waves=waves,
     )
-    recipe = recipe_for(event.size)
+    net = make()
+    recipe = recipe_of(net, recipe_for(event.size))
     if weight == "vlb":  # in nats its gradient is that many times longer
         recipe = recipe._replace(clip=10.0 * chain)
     return DDPM(
-        network(),
+        net,
         event.shape,
         path=tables.DDPM(betas(chain)),
-        variance=network() if variance == "learned" else v,
+        variance=make() if variance == "learned" else v,
         prediction=target,
         weight=weigh(target, v),
         sampler=samplers.by_name(sampler),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion import Diffusion, recipe_for
 from ..model import Event
-from ..networks.mlp import TimeMLP
+from ..networks.choosing import recipe_of, time_network
 from ..theory import paths, predictions, samplers
 
 
@@ -35,7 +35,8 @@ class EDM(Diffusion):
 def build(
     event: Event,
     *,
-    width: int = 128,
+    network: str = "auto",
+    width: int = 0,
     depth: int = 3,
     waves: int | None = None,
     sigma_min: float = 0.002,
@@ -51,8 +52,11 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer.
-        depth: Hidden layers.
+        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
+            8 x 8 pixels, and otherwise an mlp.
+        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
+            token; 0 to choose from the data.
+        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         sigma_min: The least noise, in standard deviations of the data.
         sigma_max: The most.
@@ -64,7 +68,7 @@ def build(
         unconditional: How often the condition is hidden in training, for guidance.
     """
     path = paths.EDM(sigma_max, sigma_min, rho)
-    net = TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves)
+    net = time_network(event, network, width=width, units=128, depth=depth, waves=waves)
     return EDM(
         net,
         event.shape,
@@ -74,5 +78,5 @@ def build(
         sampler=samplers.by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,
-        recipe=recipe_for(event.size),
+        recipe=recipe_of(net, recipe_for(event.size)),
     )

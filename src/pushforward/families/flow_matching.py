@@ -21,7 +21,7 @@ from ..diffusion import Diffusion, recipe_for, width_for
 from ..errors import NoLikelihood, UsageError
 from ..generators import forked, sow
 from ..model import Event, GenerativeModel, Likelihood
-from ..networks.mlp import TimeMLP
+from ..networks.choosing import recipe_of, time_network
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
 from ..theory.couplings import (
@@ -181,6 +181,7 @@ class FlowMatching(Diffusion):
 def build(
     event: Event,
     *,
+    network: str = "auto",
     width: int = 0,
     depth: int = 3,
     waves: int | None = None,
@@ -195,8 +196,11 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer, 0 to choose from the data.
-        depth: Hidden layers.
+        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
+            8 x 8 pixels, and otherwise an mlp.
+        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
+            token; 0 to choose from the data.
+        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "linear", "vp" (variance preserving) or "cosine".
         sigma_min: Noise that is left in the data, in their standard deviation.
@@ -207,14 +211,10 @@ def build(
         unconditional: How often the condition is hidden in training, for guidance.
     """
     scales = one_of("path", path, PATHS)()
+    units = width_for(event.shape, width)
+    net = time_network(event, network, width=width, units=units, depth=depth, waves=waves)
     return FlowMatching(
-        TimeMLP(
-            event.shape,
-            event.condition,
-            width=width_for(event.shape, width),
-            depth=depth,
-            waves=waves,
-        ),
+        net,
         event.shape,
         path=Blurred(scales, sigma_min) if sigma_min else scales,
         prediction=karras(1.0),
@@ -224,5 +224,5 @@ def build(
         sampler=samplers.by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,
-        recipe=recipe_for(event.size),
+        recipe=recipe_of(net, recipe_for(event.size)),
     )

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
-from ..networks.mlp import Perceptron, waves_for
+from ..networks.mlp import Perceptron, rested, waves_for
+from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory.adversarial import (
     Critic,
@@ -37,6 +38,23 @@ CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
 GeneratorLoss = Callable[[Tensor], Tensor]
 Verdict = Callable[[Tensor, Tensor], dict[str, Tensor]]
 ROWS = 1000  # held-out data whose modes are looked for
+
+
+class Residual(nn.Module):
+    """A generator that begins as the Gaussian fitted to the data: noise, and what a net adds to it.
+
+    Arguments:
+        net: Maps ``(n, latent)`` and a condition to ``(n, d)``.
+        d: The length of a datum; noise that is shorter leaves the last directions to the net.
+    """
+
+    def __init__(self, net: nn.Module, d: int) -> None:
+        super().__init__()
+        self.net, self.d, self.whitening = rested(net), d, Whitening((d,))
+
+    def forward(self, z: Tensor, c: Condition = None) -> Tensor:
+        known = nn.functional.pad(z, (0, self.d - z.shape[1]))
+        return self.whitening.inverse(known + self.net(z, c))
 
 
 def free(critic: nn.Module) -> None:
@@ -80,6 +98,10 @@ class Adversarial(GenerativeModel):
         self.event_shape, self.latent = event_shape, latent
         self.game, self.generator_loss, self.verdict = critic_loss, generator_loss, verdict
         self.critic_steps, self.recipe, self.constrain = critic_steps, recipe, constrain
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        if isinstance(self.generator, Residual):
+            self.generator.whitening.fit(x.flatten(1))
 
     def players(self) -> dict[str, nn.Module]:
         return {"critic": self.critic, "generator": self.generator}
@@ -138,7 +160,7 @@ def networks(
     depth: int,
     *,
     critic_waves: int | None = None,
-) -> tuple[Perceptron, Perceptron]:
+) -> tuple[nn.Module, Perceptron]:
     """A smooth generator and a critic of two hidden layers, whose gradients are cheap to penalise.
 
     In few dimensions both see waves: without them, a thousand rounds leave a 5 x 5 grid of narrow
@@ -146,8 +168,9 @@ def networks(
     """
     d, waves = math.prod(event.shape), waves_for(event.shape, None)
     critic = critic or (64 if waves else width)
+    generator = Perceptron(latent, event.condition, d, [width] * depth, waves=waves, sharpest=4.0)
     return (
-        Perceptron(latent, event.condition, d, [width] * depth, waves=waves, sharpest=4.0),
+        generator if waves else Residual(generator, d),
         Perceptron(
             d,
             event.condition,

@@ -4,25 +4,34 @@ r"""Mixture density network (Bishop, 1994): Gaussians whose parameters are funct
     L_k(c) L_k(c)^\top\bigr)
 
 learned by maximum likelihood. Without a condition it is a Gaussian mixture fitted by gradients.
-Above 32 dimensions the factors are diagonal.
+
+Training starts at the clusters of k-means, all with one covariance, that of the data around their
+centres: a mixture that already fits, of which the single Gaussian is the case K = 1. The network
+learns what differs, in coordinates where that covariance is the identity; above 32 dimensions it
+stretches these coordinates, below it shears them too.
 """
 
 import math
+import warnings
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.mlp import mlp
+from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar
 from .gaussian import conditioned, drawn
 
-FULL = 32  # dimensions up to which the factors are full
-SMALLEST = 0.003  # deviation of a component along any axis, in standard deviations of the data
+FULL = 32  # dimensions up to which components have covariances of any shape
+NARROWEST = 0.03  # deviation of a component along any axis, in those of the data in their clusters
+MOST = 16  # components, unless a number is given
+CLUSTERED = 20_000  # data that k-means looks at
 
 
 class MixtureDensity(GenerativeModel):
-    """A Gaussian mixture for every condition.
+    r"""A Gaussian mixture for every condition.
 
     Arguments:
         event_shape: The shape of one datum.
@@ -47,53 +56,80 @@ class MixtureDensity(GenerativeModel):
         self.event_shape, self.components, self.recipe = event_shape, components, recipe
         self.d = math.prod(event_shape)
         self.lower = self.d * (self.d - 1) // 2 if self.d <= FULL else 0
-        self.sizes = [1, self.d, self.d, self.lower]  # weight, mean, diagonal and rest of L
+        self.sizes = [1, self.d, self.d, self.lower]  # weight, mean, diagonal and rest of U
         self.known = max(condition, 1)
         self.net = mlp(self.known, *hidden, components * sum(self.sizes))
+        self.whitening = Whitening(event_shape)
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """Start every component at a datum, a deviation of half the data's wide."""
-        last, rows = self.net[-1], torch.randint(len(x), (self.components,)).to(x.device)
+        """Start at the clusters of the data, all as wide as the data are around their centres."""
+        last = self.net[-1]
         if not isinstance(last, nn.Linear):
             raise TypeError("the network ends in a linear layer")
+        centres, own = clusters(x.flatten(1), self.components)
+        self.whitening.fit(x - centres[own].view_as(x))
         with torch.no_grad():
             last.weight.mul_(0.1)
             weight, mean, diagonal, lower = self.split(last.bias)
-            for part, value in ((weight, 0.0), (diagonal, math.log(0.5)), (lower, 0.0)):
-                part.fill_(value)
-            mean.copy_(x[rows].flatten(1))
+            share = torch.bincount(own, minlength=self.components).clamp(min=1) / len(x)
+            weight.copy_(share.log()[:, None])
+            mean.copy_(self.whitening(centres))
+            diagonal.zero_()
+            lower.zero_()
 
     def split(self, parameters: Tensor) -> list[Tensor]:
         """Log-weights, means, log-diagonals and lower entries, ``(..., K, size)``; views."""
         return list(parameters.unflatten(-1, (self.components, -1)).split(self.sizes, dim=-1))
 
-    def mixture(self, c: Condition, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weights ``(n, K)``, means ``(n, K, d)``, Cholesky factors ``(n, K, d, d)``."""
-        if c is None:
-            c = like.new_zeros(len(like), self.known)
-        weight, mean, diagonal, lower = self.split(self.net(c).to(like))
-        factor = torch.diag_embed(diagonal.clamp(math.log(SMALLEST), 3.0).exp())
+    def parts(self, c: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        r"""The mixture in the network's coordinates, one for each condition or one for all.
+
+        Component k is the law of :math:`\mu + U^{-1}\varepsilon` with U lower triangular.
+
+        Returns:
+            Log-weights ``(n, K)``, means and log-diagonals of U ``(n, K, d)``, and the rest of U,
+            ``(n, K, d, d)``, or ``(n, K, 0, 0)`` where it is diagonal.
+        """
+        known = self.whitening.mean.new_zeros(1, self.known) if c is None else c
+        weight, mean, diagonal, lower = self.split(self.net(known).to(known))
+        size = self.d if self.lower else 0
+        below = lower.new_zeros(*lower.shape[:2], size, size)
+        i, j = torch.tril_indices(size, size, -1, device=lower.device)
+        below[..., i, j] = lower
+        diagonal = diagonal.clamp(-3.0, -math.log(NARROWEST))
+        return weight[..., 0].log_softmax(-1), mean, diagonal, below
+
+    def mixture(self, c: Condition) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights ``(n, K)``, means ``(n, K, d)``, Cholesky factors ``(n, K, d, d)``.
+
+        n is 1 without conditions.
+        """
+        log_w, mean, diagonal, below = self.parts(c)
+        inverse = torch.diag_embed(diagonal.exp())
         if self.lower:
-            i, j = torch.tril_indices(self.d, self.d, -1, device=factor.device)
-            below = torch.zeros_like(factor)
-            below[..., i, j] = lower
-            factor = factor + below
-        return weight[..., 0].log_softmax(-1), mean, factor
+            inverse = inverse + below
+        eye = torch.eye(self.d).to(mean)
+        factor = torch.linalg.solve_triangular(inverse, eye, upper=False)
+        mean = self.whitening.mean + self.whitening.scaled(mean)
+        return log_w, mean, self.whitening.scaled(factor.mT).mT
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
-        log_w, mean, factor = self.mixture(c, x)
-        away = (x.flatten(1)[:, None] - mean)[..., None]
-        z = torch.linalg.solve_triangular(factor, away, upper=False)[..., 0]
-        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        normal = -z.square().sum(-1) / 2 - log_det - self.d / 2 * math.log(2 * math.pi)
-        return (log_w + normal).logsumexp(1)
+        log_w, mean, diagonal, below = self.parts(c)
+        away = self.whitening(x).flatten(1)[:, None] - mean
+        z = away * diagonal.exp()
+        if self.lower:
+            z = z + torch.einsum("nkij,nkj->nki", below, away)
+        normal = diagonal.sum(-1) - z.square().sum(-1) / 2 - self.d / 2 * math.log(2 * math.pi)
+        return (log_w + normal).logsumexp(1) + self.whitening.log_det
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         return {"nll": -self.log_prob(x, self.hidden(c)).mean()}
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
         z = self.noise(n, self.d)
-        log_w, mean, factor = self.mixture(c, z)
+        if c is None:
+            return drawn(*one(self.mixture(None)), z).unflatten(1, self.event_shape)
+        log_w, mean, factor = self.mixture(c)
         k = torch.multinomial(log_w.exp(), 1)[:, 0]
         own = torch.arange(n, device=z.device)
         return (mean[own, k] + (factor[own, k] @ z[..., None])[..., 0]).unflatten(
@@ -103,27 +139,53 @@ class MixtureDensity(GenerativeModel):
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
         """Exact: the conditional of a mixture is a mixture."""
         fixed, flat = known.flatten(), x.flatten()
-        log_w, mean, factor = self.mixture(None if c is None else c[:1], flat[None])
+        log_w, mean, factor = one(self.mixture(None if c is None else c[:1]))
         value = flat[None, fixed]
-        parts = conditioned(log_w, mean, factor[0] @ factor[0].mT, fixed, value)
+        parts = conditioned(log_w, mean, factor @ factor.mT, fixed, value)
         out = flat.repeat(n, 1)
         out[:, ~fixed] = drawn(*parts, self.noise(n, int((~fixed).sum())))
         return out.unflatten(1, self.event_shape)
 
 
-def build(event: Event, *, components: int = 16, width: int = 64, depth: int = 2) -> MixtureDensity:
+def one(mixture: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """A mixture for all data: its factors are ``(K, d, d)``, as `drawn` takes them."""
+    log_w, mean, factor = mixture
+    return log_w, mean, factor[0]
+
+
+def clusters(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Centres of k-means, ``(count, d)``, and the number of each row's.
+
+    Where there are fewer distinct rows, several centres are the same.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    plain, seed = rows.double().cpu().numpy(), int(torch.randint(2**31, ()))
+    some = np.random.default_rng(seed).permutation(plain)[:CLUSTERED]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than centres
+        found = KMeans(min(count, len(some)), n_init=1, random_state=seed).fit(some)
+    own = torch.as_tensor(found.predict(plain)).long().to(rows.device)
+    repeated = np.resize(found.cluster_centers_, (count, rows.shape[1]))
+    return torch.as_tensor(repeated).to(rows), own
+
+
+def build(event: Event, *, components: int = 0, width: int = 64, depth: int = 2) -> MixtureDensity:
     """A mixture density network.
 
     Arguments:
         event: The kind of data.
-        components: Gaussians.
+        components: Gaussians; 0 for 16, or fewer where a cluster would have fewer data than twice
+            their dimensions.
         width: Units in each hidden layer.
         depth: Hidden layers.
     """
+    most = event.size // (2 * math.prod(event.shape)) if event.size else MOST
     return MixtureDensity(
         event.shape,
         event.condition,
-        components=components,
+        components=components or max(1, min(MOST, most)),
         hidden=[width] * depth if event.condition else [],
         recipe=Recipe(steps=2000, batch=512, lr=5e-3, ema=0.99),
     )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..model import Event, Recipe
-from ..networks.mlp import TimeMLP
+from ..networks.choosing import recipe_of, time_network
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
 from ..theory.paths import Geometric
@@ -82,6 +82,7 @@ class NCSN(Diffusion):
         levels: How many levels; by default as many as overlap.
         sampler: The default sampler.
         unconditional: How often the condition is hidden in training.
+        recipe: How this model likes to be trained.
     """
 
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
@@ -96,6 +97,7 @@ class NCSN(Diffusion):
         levels: int | None = None,
         sampler: Sampler = samplers.annealed_langevin,
         unconditional: float = 0.1,
+        recipe: Recipe | None = None,
     ) -> None:
         super().__init__(
             net,
@@ -105,6 +107,7 @@ class NCSN(Diffusion):
             weight=predictions.noise_error(TARGET),
             sampler=sampler,
             unconditional=unconditional,
+            recipe=recipe,
         )
         self.levels = levels
         self.reach(10.0)
@@ -140,7 +143,8 @@ class NCSN(Diffusion):
 def build(
     event: Event,
     *,
-    width: int = 128,
+    network: str = "auto",
+    width: int = 0,
     depth: int = 3,
     waves: int | None = None,
     sigma_min: float = 0.01,
@@ -152,8 +156,11 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer.
-        depth: Hidden layers.
+        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
+            8 x 8 pixels, and otherwise an mlp.
+        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
+            token; 0 to choose from the data.
+        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         sigma_min: The least level of noise, in standard deviations of the data.
         levels: The number of levels, which is that of the sampler's steps; by default as many as
@@ -161,7 +168,7 @@ def build(
         sampler: The default sampler.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    net = TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves)
+    net = time_network(event, network, width=width, units=128, depth=depth, waves=waves)
     return NCSN(
         net,
         event.shape,
@@ -169,4 +176,5 @@ def build(
         levels=levels,
         sampler=samplers.by_name(sampler),
         unconditional=unconditional,
+        recipe=recipe_of(net, NCSN.recipe),
     )

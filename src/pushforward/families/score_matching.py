@@ -1,4 +1,4 @@
-r"""Score matching without noise (Hyvärinen, 2005): an energy, sampled by Langevin dynamics.
+r"""Score matching (Hyvärinen, 2005): an energy, sampled by Langevin dynamics.
 
 The model is :math:`p_\theta(x) \propto e^{-E_\theta(x)}`, whose score :math:`s_\theta = -\nabla
 E_\theta` does not depend on the unknown constant. It is fitted without the score of the data, by
@@ -9,6 +9,10 @@ E_\theta` does not depend on the unknown constant. It is fitted without the scor
 with the trace exact, or along random directions (sliced, Song et al., 2019), or replaced by noise
 (denoising, Vincent, 2011). Where there are no data nothing is learnt, and the weights of separate
 modes are not seen: that is what the levels of noise of `ncsn` are for.
+
+The data are whitened first (`networks.whitening`). The energy is that of the Gaussian fitted to
+them and a correction that is learned, and chains start at draws from that Gaussian: in many
+dimensions a chain from elsewhere would never meet the shell where the data are.
 """
 
 import math
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 
 from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
 from ..networks.mlp import Perceptron
+from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
 from ..theory import score_matching
 from ..theory.langevin import mala, stable_step, ula
@@ -43,15 +48,20 @@ def implicit(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
 
 
 def denoising(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
-    """One level of noise, times its variance so that the loss has a scale."""
-    return noise**2 * score_matching.denoising(score, x, torch.randn_like(x), noise)
+    r"""On :math:`(x + \sigma\varepsilon) / \sqrt{1 + \sigma^2}`, which is white if x is.
+
+    The loss is multiplied by the variance of the noise, which gives it a scale.
+    """
+    alpha = (1 + noise**2) ** -0.5
+    sigma = alpha * noise
+    return sigma**2 * score_matching.denoising(score, alpha * x, torch.randn_like(x), sigma)
 
 
 OBJECTIVES = {"sliced": sliced, "implicit": implicit, "denoising": denoising}
 
 
 class ScoreMatching(GenerativeModel):
-    r"""An energy-based model :math:`E_\theta(x) = \tfrac12\|x\|^2 - f_\theta(x)`.
+    r"""An energy-based model :math:`E_\theta(x) = \tfrac12\|z\|^2 - f_\theta(z)`, z the whitened x.
 
     Arguments:
         net: f, which maps ``(batch, *event)`` and ``(batch, condition)`` to ``(batch, 1)``.
@@ -62,7 +72,6 @@ class ScoreMatching(GenerativeModel):
     """
 
     likelihood = Likelihood.NONE
-    whitened = True  # one step of a chain serves all directions
     recipe = Recipe(steps=2500, batch=512, lr=2e-3)
 
     def __init__(
@@ -77,10 +86,18 @@ class ScoreMatching(GenerativeModel):
         super().__init__()
         self.net, self.event_shape, self.objective = net, event_shape, objective
         self.noise_level, self.steps = noise, steps
+        self.whitening = Whitening(event_shape)
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        self.whitening.fit(x)
 
     def energy(self, x: Data, c: Condition = None) -> PerDatum:
         r""":math:`E = -\log p` up to an unknown constant, in nats."""
-        return sum_event(x.square()) / 2 - self.net(x, c).squeeze(1)
+        return self.inner(self.whitening(x), c)
+
+    def inner(self, z: Data, c: Condition = None) -> PerDatum:
+        """The energy of whitened data, where one step of a chain serves all directions."""
+        return sum_event(z.square()) / 2 - self.net(z, c).squeeze(1)
 
     def score(self, x: Data, c: Condition = None) -> Data:
         r""":math:`-\nabla E`, with a graph if gradients are on."""
@@ -89,16 +106,17 @@ class ScoreMatching(GenerativeModel):
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """Score matching by the chosen objective."""
         c = self.hidden(c)
-        return {"score": self.objective(lambda x: self.score(x, c), x, self.noise_level).mean()}
+        score = partial(slope, partial(self.inner, c=c))
+        return {"score": self.objective(score, self.whitening(x), self.noise_level).mean()}
 
     def guided(self, guidance: float) -> Energy:
-        """The energy under guidance: 0 is unconditional, 1 conditional."""
+        """The energy of whitened data under guidance: 0 is unconditional, 1 conditional."""
         if guidance == 1:
-            return self.energy
+            return self.inner
 
-        def energy(x: Data, c: Condition) -> PerDatum:
-            free = self.energy(x)
-            return torch.lerp(free, self.energy(x, c), guidance)
+        def energy(z: Data, c: Condition) -> PerDatum:
+            free = self.inner(z)
+            return torch.lerp(free, self.inner(z, c), guidance)
 
         return energy
 
@@ -112,14 +130,15 @@ class ScoreMatching(GenerativeModel):
         h: float | None = None,
         guidance: float = 1.0,
     ) -> Tensor:
-        """Run a chain from standard normal noise for each datum.
+        """Run a chain from the Gaussian fitted to the data for each datum.
 
         Arguments:
             n: How many.
             c: The condition of each.
             sampler: "mala", whose law is the model's, or "ula", which is faster and biased.
             steps: Steps of the chain.
-            h: The step; by default half of the limit of stability, where the chains are.
+            h: The step, of whitened data; by default half of the limit of stability, where the
+                chains are.
             guidance: 0 is unconditional, 1 conditional, and above 1 extrapolates.
 
         Raises:
@@ -128,13 +147,13 @@ class ScoreMatching(GenerativeModel):
         guides(guidance, c is not None)
         run, count = one_of("sampler", sampler, CHAINS), steps or self.steps
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
-            energy, x = self.guided(guidance), self.noise(n, *self.event_shape)
+            energy, z = self.guided(guidance), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()
             for part in stages(count):
                 few = None if c is None else c[:MEASURED]
-                step = stable_step(partial(slope, partial(energy, c=few)), x[:MEASURED], h)
-                x = last(run(partial(energy, c=c), x, step, part))
-        return x
+                step = stable_step(partial(slope, partial(energy, c=few)), z[:MEASURED], h)
+                z = last(run(partial(energy, c=c), z, step, part))
+            return self.whitening.inverse(z)
 
     @property
     def nfe(self) -> int:
@@ -175,8 +194,8 @@ def build(
     width: int = 64,
     depth: int = 3,
     waves: int = 0,
-    objective: str | None = None,
-    noise: float = 0.3,
+    objective: str = "denoising",
+    noise: float | None = None,
     sampler_steps: int = 200,
 ) -> ScoreMatching:
     """Build the model.
@@ -186,14 +205,16 @@ def build(
         width: Units in each hidden layer.
         depth: Hidden layers.
         waves: Random waves of the data as inputs, for modes much narrower than the data.
-        objective: "sliced", "implicit" (the exact trace: slow in many dimensions), or "denoising",
-            which learns the data blurred by ``noise``; by default sliced from 1,000 data a
-            dimension on. With fewer, losses without noise are lowest at spikes on the data.
-        noise: The deviation of that blur, in standard deviations of the data.
+        objective: "denoising", which learns the data blurred by ``noise``, or without noise
+            "sliced" or "implicit" (the exact trace: slow in many dimensions). On few data losses
+            without noise are lowest at spikes on the data.
+        noise: The deviation of that blur, in standard deviations of the whitened data; by default
+            n^(-1/(d + 4)) for n data in d dimensions (Scott, 1992).
         sampler_steps: Steps of the sampler's chains.
     """
     d = math.prod(event.shape)
-    usual = "denoising" if 0 < event.size < 1000 * d else "sliced"
+    if noise is None:  # blurred by less, few data in many dimensions are islands
+        noise = event.size ** (-1 / (d + 4)) if event.size else 0.3
     net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
-    loss = one_of("objective", objective or usual, OBJECTIVES)
+    loss = one_of("objective", objective, OBJECTIVES)
     return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=sampler_steps)

@@ -20,6 +20,8 @@ from torch.distributions import Normal
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks import laws
+from ..networks.choosing import is_convolutional
+from ..networks.convolutional import ConvDecoder, ConvEncoder
 from ..networks.laws import Law
 from ..networks.mlp import Perceptron, waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal, sum_event
@@ -246,9 +248,32 @@ class VAE(GenerativeModel):
         }
 
 
+def perceptrons(
+    event: Event, latent: int, size: int, hidden: list[int], waves: int
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder of vectors, with the numbers of the law of an entry."""
+    d, k = math.prod(event.shape), event.condition
+    return (
+        Perceptron(d, k, 2 * latent, hidden, waves=waves, sharpest=16.0),
+        Perceptron(latent, k, d * size, hidden, waves=waves, sharpest=4.0),
+    )
+
+
+def convolutions(
+    event: Event, latent: int, size: int, width: int, scales: int
+) -> tuple[nn.Module, nn.Module]:
+    """The same of images."""
+    shape, k = event.shape, event.condition
+    return (
+        ConvEncoder(shape, k, 2 * latent, width=width, scales=scales),
+        ConvDecoder(shape, k, latent, size, width=width, scales=scales),
+    )
+
+
 def build(
     event: Event,
     *,
+    network: str = "auto",
     latent: int = 0,
     width: int = 0,
     depth: int = 0,
@@ -260,13 +285,15 @@ def build(
     particles: int = 1,
     whiten: bool = True,
 ) -> VAE:
-    """A VAE of two perceptrons.
+    """A VAE of two perceptrons, or of two convolutional networks.
 
     Arguments:
         event: The kind of data.
+        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
         latent: The length of z, 0 to choose it from the data.
-        width: Units in each hidden layer, 0 to choose from the data.
-        depth: Hidden layers, 0 to choose from the data.
+        width: Units in each hidden layer, or channels of the largest scale; 0 to choose from the
+            data.
+        depth: Hidden layers, or scales; 0 to choose from the data.
         beta: The weight of the rate; below 1 the objective is no bound, though scores still are.
         decoder: The law of an entry: "auto" (chosen by the data), "gaussian", "gaussian_shared"
             (one learned scale), "bernoulli", "categorical" or "logistic" (discretised).
@@ -279,15 +306,18 @@ def build(
         whiten: Remove the linear correlations of a table first; False leaves them to the latents.
     """
     chosen = laws.choose(decoder, event.levels, floor)
-    d, k = math.prod(event.shape), event.condition
-    waves, latent = waves_for(event.shape, waves), latent or min(d, 16)
-    hidden = [width or (128 if waves else 256)] * (depth or (3 if waves else 2))
-    recipe = Recipe(steps=4000, batch=512, lr=2e-3)
+    latent = latent or min(math.prod(event.shape), 16)
+    if is_convolutional(event, network):
+        waves, recipe = 0, Recipe(steps=4000, batch=64, lr=1e-3)
+        nets = convolutions(event, latent, chosen.size, width or 16, depth or 3)
+    else:
+        waves, recipe = waves_for(event.shape, waves), Recipe(steps=4000, batch=512, lr=2e-3)
+        hidden = [width or (128 if waves else 256)] * (depth or (3 if waves else 2))
+        nets = perceptrons(event, latent, chosen.size, hidden, waves)
     if waves:
         recipe = Recipe(steps=6000, batch=512, lr=3e-3, ema=0.99)
     return VAE(
-        Perceptron(d, k, 2 * latent, hidden, waves=waves, sharpest=16.0),
-        Perceptron(latent, k, d * chosen.size, hidden, waves=waves, sharpest=4.0),
+        *nets,
         chosen,
         event.shape,
         latent=latent,

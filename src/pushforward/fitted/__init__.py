@@ -18,7 +18,7 @@ from ..data.schema import Schema
 from ..errors import DataError, FolderInUse, UsageError
 from ..model import Event, GenerativeModel, Likelihood
 from ..places import at_home, choose_device, folder_of
-from . import anomaly, latents, mapping, sampling, scoring
+from . import anomaly, costs, latents, mapping, sampling, scoring
 from .alarms import alarms as ringing
 
 
@@ -64,6 +64,11 @@ class FittedModel:
         """How many numbers were learned; of a closed-form fit, how many it keeps."""
         learned = sum(p.numel() for p in self.model.parameters())
         return learned or sum(b.numel() for b in self.model.buffers())
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one datum in the losses of training (`costs.flops`)."""
+        return costs.flops(self)
 
     def sample(
         self,

@@ -36,6 +36,8 @@ def fit(
     seed: int | None = None,
     device: str = "auto",
     precision: str | None = None,
+    compile: bool | None = None,
+    channels_last: bool | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool | Update = True,
@@ -63,6 +65,11 @@ def fit(
         precision: "float32" (by default), or "bfloat16" for automatic mixed precision, which gains
             speed in large networks on a GPU and rounds what small noise and gradients of gradients
             are made of.
+        compile: Train through ``torch.compile``, which needs a compiler, takes a minute to begin,
+            and has no second derivatives: it is for long runs of large networks. The weights agree
+            up to rounding.
+        channels_last: Train networks of images in the memory order that PyTorch calls channels
+            last, which gains speed on some GPUs. The weights agree up to rounding.
         out: A run folder to write, so that the run can be resumed.
         resume: Continue the run in ``out``, with its own family, options and seed.
         progress: Show a bar on a terminal, or a function of the fraction done and a text.
@@ -82,6 +89,7 @@ def fit(
         if resume:
             kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
             kept |= {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
+            kept |= {"compile": compile, "channels_last": channels_last}
             found = reopened(folder, kept | options, stack)
             company = found_again(found.plain["config"], teacher, source)
             samples = data_again(x, y, condition, found.plain["config"], company)
@@ -95,6 +103,7 @@ def fit(
             place = str(x) if isinstance(x, str | Path) else None
             extra: dict[str, Any] = {"source": place, "condition": condition, "bounds": bounds}
             extra |= {"seed": seed or 0, "precision": precision or "float32", "size": size}
+            extra |= {"compile": bool(compile), "channels_last": bool(channels_last)}
             key = families.key(DEFAULT if family is None else family)
             run = starting.fresh(samples, key, options, steps, minutes, device, extra, company)
             if folder is not None:  # only now: whatever was wrong has left no trace
@@ -127,8 +136,8 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     found = checkpoint.load(folder)
     config = found.plain["config"]
     for name, value in given.items():
-        known = ("family", "seed", "bounds", "size", "precision")
-        same = name in known and plain(value) == plain(config[name])
+        known = ("family", "seed", "bounds", "size", "precision", "compile", "channels_last")
+        same = name in known and plain(value) == plain(config.get(name))
         if value is not None and not same:
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found

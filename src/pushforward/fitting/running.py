@@ -18,6 +18,7 @@ from ..progress import Interrupted, Update, signals
 from ..training import Trainer, held_out
 
 EVALUATIONS = 40  # validations in a full run
+EVALUATING = 0.2  # the part of a budget of time that they take at most, but for the last
 PATIENCE = 14  # validations clearly worse than the best before a run stops
 COMPLETE = "complete"
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
@@ -63,6 +64,7 @@ class Run:
     best_weights: dict[str, Tensor] | None = None
     evaluations: int = 0
     timed: tuple[float, int] = (0.0, 0)
+    evaluating: float = 0.0
 
     def train(self, update: Update) -> FittedModel:
         """Go on until the steps, the time or the patience are used up."""
@@ -111,7 +113,7 @@ class Run:
             left = 60 * self.minutes - (now - self.started)
             trainer.steps = trainer.count + max(0, int(left / pace))
         due = trainer.count * EVALUATIONS // trainer.steps
-        if due > self.evaluations:
+        if due > self.evaluations and (self.affordable() or trainer.count >= trainer.steps):
             self.evaluate(due)
 
     def extend(self, steps: int | None, minutes: float | None) -> None:
@@ -139,6 +141,11 @@ class Run:
         """Whether patience is used up: the held-out loss has long been clearly worse."""
         return self.worse >= PATIENCE
 
+    def affordable(self) -> bool:
+        """Whether a budget of time, if that is the budget, has so far gone into training."""
+        spent = time.monotonic() - self.started
+        return not self.minutes or self.evaluating <= EVALUATING * spent
+
     def ending(self) -> str:
         """How the run ended, in words."""
         trainer = self.trainer
@@ -152,11 +159,12 @@ class Run:
         self.evaluations = number
         if self.validation is None:
             return
-        model = self.trainer.average.eval()
+        began, model = time.monotonic(), self.trainer.average.eval()
         said = held_out(model.diagnosis, *self.validation)
         self.fitted.config["diagnoses"] = list(said)
         self.note(said)
         loss = held_out(model.validation, *self.validation)
+        self.evaluating += time.monotonic() - began
         if loss is None or not np.isfinite(value := float(loss)):
             return
         self.note({"validation": value})

@@ -14,6 +14,7 @@ from ..options import positive
 from ..places import choose_device, seeded
 from ..training import Trainer, batches
 from .companions import Companions
+from .hastening import hasten
 from .preparing import (
     device_data,
     event_of,
@@ -118,6 +119,7 @@ def over(
         recipe.steps if model.players() else 0,
         autocast=PRECISIONS[config["precision"]],
     )
+    hasten(model, config)
     data = batches(x[train], recipe.batch, pick(c, train))
     if fitted.transform.stochastic:
         data = noisy(data, fitted.transform)

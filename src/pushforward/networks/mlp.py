@@ -17,9 +17,23 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def rested(net: nn.Module) -> nn.Module:
+    """A network whose last linear layer is zero, and so its output, until it learns."""
+    *_, last = (m for m in net.modules() if isinstance(m, nn.Linear))
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return net
+
+
 def waves_for(event_shape: tuple[int, ...], waves: int | None) -> int:
     """How many waves to use: in many dimensions random ones are only noise."""
     return (64 if math.prod(event_shape) <= 4 else 0) if waves is None else waves
+
+
+def fourier(t: Times, omega: Tensor) -> Tensor:
+    r""":math:`\cos\omega t, \sin\omega t` for each frequency, ``(..., 2 * frequencies)``."""
+    phase = t[..., None] * omega
+    return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
 
 class Waves(nn.Module):
@@ -140,15 +154,10 @@ class TimeMLP(nn.Module):
         self.layers = nn.Sequential(nn.SiLU(), mlp(*[width] * depth, d))
         self.span = nn.Linear(2 * frequencies, width, bias=False) if spans else None
 
-    def embedded(self, t: Times) -> Tensor:
-        """The Fourier features of a time, ``(..., 2 * frequencies)``."""
-        phase = t[..., None] * self.omega
-        return torch.cat([phase.cos(), phase.sin()], dim=-1)
-
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
-        h = self.data(self.waves(x)) + self.time(self.embedded(t))
+        h = self.data(self.waves(x)) + self.time(fourier(t, self.omega))
         if self.condition is not None and c is not None:
             h = h + self.condition(c)
         if self.span is not None and span is not None:
-            h = h + self.span(self.embedded(span))
+            h = h + self.span(fourier(span, self.omega))
         return self.layers(h).view_as(x)

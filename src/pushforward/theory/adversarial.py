@@ -12,12 +12,14 @@ critic is the same network without a sigmoid, kept near slope one by a penalty o
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from ..shapes import Data, PerDatum, Scalar, expand
+from .divergences import expectation
 
 Critic = Callable[[Tensor], Tensor]
 """A function of data ``(n, *event)`` with one real number per datum, ``(n,)``."""
@@ -39,6 +41,71 @@ def game_value(real: PerDatum, fake: PerDatum) -> Scalar:
     .. math:: V = \mathbb E_p \log D + \mathbb E_q \log(1 - D)
     """
     return logsigmoid(real).mean() + logsigmoid(-fake).mean()
+
+
+def expected_value(
+    log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | float
+) -> Scalar:
+    r"""The value of the game of two known laws at any discriminator, by quadrature, in nats.
+
+    .. math:: V(D) = \int p \log D + q \log(1 - D)
+
+    Arguments:
+        log_p: Log-density of the data at points, ``(n,)``.
+        log_q: Of the samples.
+        logit: The discriminator's there.
+        weight: The volume of each point, as in `divergences.box`; 1 for discrete laws.
+    """
+    data = expectation(log_p, logsigmoid(logit), weight)
+    return data + expectation(log_q, logsigmoid(-logit), weight)
+
+
+def regret(log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | float) -> Scalar:
+    r"""What a discriminator falls short of the best one, in nats (lesson 3.3).
+
+    .. math:: V(D^*) - V(D) = 2\,\mathbb E_m\, \mathrm{KL}\bigl(\mathrm{Bern}(D^*(x)) \,\|\,
+        \mathrm{Bern}(D(x))\bigr) \ge 0, \qquad m = \frac{p + q}2
+
+    This much the generator's objective is below :math:`2\,\mathrm{JS} - \log 4`.
+    """
+    best = optimal_logit(log_p, log_q)
+    real = best.sigmoid() * (logsigmoid(best) - logsigmoid(logit))
+    fake = (-best).sigmoid() * (logsigmoid(-best) - logsigmoid(-logit))
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    return 2 * expectation(log_m, real + fake, weight)
+
+
+class GeneratorSlopes(NamedTuple):
+    """Gradients of both generator losses with respect to a shift of all samples, ``(d,)``."""
+
+    saturating: Tensor
+    non_saturating: Tensor
+
+
+def generator_slopes(
+    log_p: PerDatum, log_q: PerDatum, pull: Data, weight: Tensor | float
+) -> GeneratorSlopes:
+    r"""How both losses pull samples that move as one, at the optimal discriminator (lesson 3.4).
+
+    .. math:: -\mathbb E_q\, D^* \nabla f^* = \nabla_\theta\, 2\,\mathrm{JS}(p, q_\theta), \qquad
+        -\mathbb E_q (1 - D^*) \nabla f^*
+        = \nabla_\theta \bigl[\mathrm{KL}(q_\theta \| p) - 2\,\mathrm{JS}(p, q_\theta)\bigr]
+
+    for :math:`q_\theta(x) = q(x - \theta)` at :math:`\theta = 0` (Arjovsky and Bottou, 2017).
+
+    Arguments:
+        log_p: Log-density of the data at points, ``(n,)``.
+        log_q: Of the samples.
+        pull: :math:`\nabla f^* = \nabla \log p - \nabla \log q` there, ``(n, d)``.
+        weight: The volume of each point.
+    """
+    f = optimal_logit(log_p, log_q)
+    return GeneratorSlopes(
+        *(
+            torch.stack([-expectation(log_q, chance * g, weight) for g in pull.mT])
+            for chance in (f.sigmoid(), (-f).sigmoid())
+        )
+    )
 
 
 def jensen_shannon(value: Scalar) -> Scalar:

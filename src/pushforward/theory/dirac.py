@@ -12,12 +12,14 @@ without :math:`\gamma` a rotation, which no step size of simultaneous descent ke
 """
 
 import cmath
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 Pair = tuple[complex, complex]
+Turn = Callable[[Tensor, float, float], Tensor]
 
 
 def descent(state: Tensor, penalty: float = 0.0) -> Tensor:
@@ -60,6 +62,28 @@ def alternating_eigenvalues(h: float, penalty: float = 0.0) -> Pair:
     half, det = 1 - h**2 / 8 - h * penalty / 2, 1 - h * penalty
     root = cmath.sqrt(half**2 - det)
     return half + root, half - root
+
+
+def play(turn: Turn, state: Tensor, h: float, steps: int, penalty: float = 0.0) -> Tensor:
+    """The states of a game from its start on, ``(steps + 1, 2)``."""
+    states = [state]
+    for _ in range(steps):
+        states.append(turn(states[-1], h, penalty))
+    return torch.stack(states)
+
+
+def wasserstein(state: Tensor, h: float, penalty: float) -> Tensor:
+    r"""One simultaneous step of WGAN-GP between two points, the game's direction being
+
+    .. math:: \dot\theta = \psi, \qquad
+        \dot\psi = -\theta - 2\lambda \operatorname{sign}(\psi)(|\psi| - 1)
+
+    Its critic has slope near one wherever the sample is, so the sample never comes to rest on the
+    datum (Mescheder et al., 2018).
+    """
+    theta, psi = state
+    excess = 2 * penalty * psi.sign() * (psi.abs() - 1)
+    return state + h * torch.stack([psi, -theta - excess])
 
 
 class CriticOptimum(NamedTuple):

@@ -127,6 +127,30 @@ def gaussian_ula(
     return power @ offset, settled + power @ (spread - settled) @ power
 
 
+def gaussian_bias(covariance: Tensor, h: float) -> float:
+    r"""What ULA gets wrong in the long run on a Gaussian, in nats, for h below the limit.
+
+    .. math:: \mathrm{KL}(\mathcal N(0, \Sigma_h)\,\|\,\mathcal N(0, \Sigma))
+        = \tfrac12 \sum_i (v_i - 1 - \log v_i), \qquad v_i = \frac{1}{1 - h/2\lambda_i}
+
+    with the eigenvalues :math:`\lambda` of :math:`\Sigma`: :math:`\sum_i h^2/16\lambda_i^2` for
+    small h.
+    """
+    v = 1 / (1 - h / (2 * torch.linalg.eigvalsh(covariance)))
+    return float((v - 1 - v.log()).sum() / 2)
+
+
+def gaussian_acceptance(h: float) -> float:
+    r"""How often MALA accepts on :math:`\mathcal N(0, 1)` once it has settled.
+
+    .. math:: 1 - \frac2\pi \arcsin\sqrt{\frac{h^3}{(h + 2)(h^2 - 2h + 4)}}
+
+    The ratio is :math:`e^{-h(y^2 - x^2)/4}`, and by its symmetry the chance is
+    :math:`2P(y^2 < x^2) = 2P((y - x)(y + x) < 0)`, an orthant of two correlated normal numbers.
+    """
+    return 1 - 2 / math.pi * math.asin(math.sqrt(h**3 / ((h + 2) * (h * h - 2 * h + 4))))
+
+
 def settle(
     denoise: Callable[[Tensor], Estimate], x: Tensor, sigma: float, count: int, snr: float
 ) -> Tensor:

@@ -33,7 +33,7 @@ class LinearVAE:
 
     def __init__(self, weight: Tensor, bias: Tensor, sigma: float | Tensor) -> None:
         self.weight, self.bias = weight, bias
-        self.variance = torch.as_tensor(sigma).to(weight) ** 2
+        self.variance = torch.as_tensor(sigma, dtype=weight.dtype, device=weight.device) ** 2
 
     @property
     def prior(self) -> MultivariateNormal:

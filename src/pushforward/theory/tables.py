@@ -168,12 +168,12 @@ def monotone_slopes(y: Tensor) -> Tensor:
     return torch.cat([ends[:1], inner, ends[1:]])
 
 
-def linear_betas(steps: int) -> Tensor:
+def linear_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
     r""":math:`\beta_k` from 1e-4 to 0.02 times :math:`1000/T` (Ho et al., 2020), at most 0.999.
 
-    The factor keeps :math:`\bar\alpha_T` near 4e-5 for every T.
+    The factor keeps :math:`\bar\alpha_T` near 4e-5 for every T. The ends are those for T = 1000.
     """
-    return (torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * 1000 / steps).clamp(max=0.999)
+    return (torch.linspace(first, last, steps, dtype=torch.float64) * 1000 / steps).clamp(max=0.999)
 
 
 def cosine_betas(steps: int) -> Tensor:

@@ -7,6 +7,7 @@ sorts both; between Gaussians it is an affine map. Distances take and return Num
 in the units of the data. What a training loop calls at every step takes torch tensors.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -54,13 +55,38 @@ def w2_1d(x: Array, y: Array) -> float:
     return float(wasserstein_1d(x.reshape(-1, 1), y.reshape(-1, 1), 2)[0] ** 0.5)
 
 
+def w1_of_laws(grid: Array, p: Array, q: Array) -> float:
+    r""":math:`W_1 = \int |F - G|` from the distribution functions of two laws on the line.
+
+    By the trapezoidal rule on increasing points; both laws need a finite mean (lesson 4.1).
+    """
+    return float(np.trapezoid(np.abs(p - q), grid))
+
+
+def gaussian_w1(mean_1: float, scale_1: float, mean_2: float, scale_2: float) -> float:
+    r""":math:`W_1` between two Gaussians on the line: the mean of a folded normal (lesson 4.1).
+
+    .. math:: W_1 = \mathbb E|\mathcal N(\mu, s^2)|
+        = s \sqrt{2/\pi}\, e^{-\mu^2/2s^2} + |\mu| \operatorname{erf}\frac{|\mu|}{s\sqrt2},
+        \qquad \mu = m_1 - m_2,\; s = |s_1 - s_2|
+
+    Both quantile functions are affine in one normal, so their difference is a normal.
+    """
+    shift, s = abs(mean_1 - mean_2), abs(scale_1 - scale_2)
+    if s == 0:
+        return shift
+    bump = s * math.sqrt(2 / math.pi) * math.exp(-((shift / s) ** 2) / 2)
+    return bump + shift * math.erf(shift / (s * math.sqrt(2)))
+
+
 def expected_w1(grid: Array, cdf: Array, n: int) -> float:
     r"""What :math:`W_1` is between two independent samples of size ``n`` of one law on the line.
 
     .. math:: \mathbb E\,W_1(P_n, P_n') \approx \frac{2}{\sqrt{\pi n}} \int \sqrt{F (1 - F)}\,dx
 
     At each point :math:`F_n - F_n'` is normal with variance :math:`2F(1-F)/n` for large ``n``
-    (del Barrio, Giné and Matrán, 1999). No model can be seen to be better than this.
+    (del Barrio, Giné and Matrán, 1999); for a normal law and 64 rows it is 5 % too much, for 256
+    rows 2.5 %. No model can be seen to be better than this.
 
     Arguments:
         grid: Increasing points that cover the law.

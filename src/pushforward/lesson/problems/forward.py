@@ -1,5 +1,0 @@
-"""Practice problem 4: the forward process."""
-
-from . import Problem
-
-PROBLEM = Problem(title="The forward process", parts=[])

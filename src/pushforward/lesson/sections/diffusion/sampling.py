@@ -1,0 +1,219 @@
+"""Claims on running diffusions backwards: samplers, density, guidance, training."""
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ....fitting import fit
+from ....theory import denoisers, laws, ode, paths, samplers, targets, transport
+from ...claims import Claim, Evidence, Number, Verdict, double
+from .reverse import SHORT, gaussian
+
+
+def ancestral() -> Evidence:
+    """Draws against the recursion, and two invariants."""
+    n, data = 20_000, laws.Moments(0.8, 2.25)
+    denoiser = targets.ExactDenoiser(gaussian(0.8, 1.5), SHORT)
+    numbers = []
+    for v, name in ((1.0, "\\beta"), (0.0, "\\tilde\\beta")):
+        noise = torch.randn(n, 1, dtype=torch.float64)
+        x = ode.last(samplers.ddpm(denoiser, noise, SHORT.chain(), variance=v))
+        exact = laws.ancestral(SHORT, SHORT.chain(), data, v)
+        what = f"of draws, $T = 100$, $\\Sigma = {name}$"
+        numbers += [
+            Number(f"mean {what}", float(x.mean()), exact.mean, 5 * math.sqrt(exact.variance / n)),
+            Number(
+                f"variance {what}", float(x.var()), exact.variance,
+                5 * exact.variance * math.sqrt(2 / n),
+            ),
+        ]  # fmt: skip
+    normal = laws.ancestral(SHORT, SHORT.chain(), laws.Moments(0.0, 1.0), 1.0)
+    point = laws.ancestral(SHORT, SHORT.chain(), laws.Moments(0.7, 0.0), 0.0)
+    numbers += [
+        Number(
+            "variance for $\\mathcal N(0, 1)$ data with $\\beta$: 1 less the noise that the last "
+            "step leaves out",
+            normal.variance,
+            1 - float(SHORT.beta(1)),
+            1e-12,
+        ),
+        Number("variance for one point with $\\tilde\\beta$", point.variance, 0, 1e-12),
+        Number("mean for one point at 0.7", point.mean, 0.7, 1e-12),
+    ]
+    return Evidence(numbers)
+
+
+def solvers() -> Evidence:
+    """Orders of convergence on Gaussian data."""
+    path, x = paths.VariancePreserving(), torch.randn(50, 1, dtype=torch.float64)
+    denoiser = targets.ExactDenoiser(gaussian(0.5, 0.6), path)
+    (a, b), (r, s) = (path(double(t)) for t in (0.95, 0.2))
+    size = [torch.hypot(u * 0.6, v) for u, v in ((a, b), (r, s))]
+    exact = r * 0.5 + size[1] / size[0] * (x - a * 0.5)
+
+    def order(run: samplers.Sampler) -> float:
+        coarse, fine = (
+            float((ode.last(run(denoiser, x, grid)) - exact).norm())
+            for grid in (torch.linspace(0.95, 0.2, n + 1, dtype=torch.float64) for n in (64, 128))
+        )
+        return math.log2(coarse / fine)
+
+    times = path.grid(10)
+    centred = targets.ExactDenoiser(gaussian(0.0, 0.6), path)
+    one = ode.last(samplers.ddim(centred, torch.ones(1, 1, dtype=torch.float64), times))
+    expected = [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2)]
+    return Evidence(
+        [
+            Number(
+                "factor of DDIM in 10 steps on $\\mathcal N(0, 0.36)$, against its product of "
+                "cosines", float(one), laws.ddim_factor(path, times, 0.6), 1e-9,
+            ),
+            *(
+                Number(f"order of {name}", order(getattr(samplers, name)), p, 0.25)
+                for name, p in expected
+            ),
+        ]
+    )  # fmt: skip
+
+
+def flow_density() -> Evidence:
+    """The density of the flow against that of the law."""
+    law = targets.lesson_mixture()
+    x = torch.linspace(-4, 4, 17, dtype=torch.float64)[:, None]
+    got = targets.ExactDenoiser(law, paths.Linear()).log_density(x, rtol=1e-9, atol=1e-9).value
+    gap = float((got - law.log_prob(x)).abs().max())
+    return Evidence([Number("largest error of $\\log p$ at 17 points, nats", gap, 0, 1e-6)])
+
+
+def guidance() -> Evidence:
+    """The guided score against that of the tilted law."""
+    law, path, scale = targets.lesson_mixture(), paths.VariancePreserving(), 3.0
+    t, x = double(0.3)[0], torch.linspace(-4, 4, 161, dtype=torch.float64)[:, None]
+    denoiser = targets.ExactDenoiser(law, path)
+    right = double(1.0, 0.0, 1.0).expand(len(x), 3)
+    guided = denoisers.Guided(denoiser, scale).score(x, t, right)
+    free, conditional = denoiser.score(x, t), denoiser.score(x, t, right)
+    tilted = targets.ExactDenoiser(tilted_law(law, scale), path).score(x, t)
+    slope = class_gradient(law.diffused(*path(t)), x)
+    return Evidence(
+        [
+            Number(
+                "largest difference between the guided score and that of $p(x)\\,p(k | x)^3$ with "
+                "noise", float((guided - tilted).abs().max()), 0, 1e-3,
+            ),
+        ],
+        [
+            Number(
+                "largest error of $\\nabla\\log p_t(x | k) = \\nabla\\log p_t + "
+                "\\nabla\\log p_t(k | "
+                "x)$", float((conditional - free - slope).abs().max()), 0, 1e-9,
+            ),
+            Number(
+                "largest error of the guided score as $\\nabla\\log p_t + "
+                "3\\,\\nabla\\log p_t(k | "
+                "x)$", float((guided - free - 3 * slope).abs().max()), 0, 1e-9,
+            ),
+        ],
+    )  # fmt: skip
+
+
+def tilted_law(law: targets.GaussianMixture, power: float) -> targets.GaussianMixture:
+    """p(x) p(k = 1 | x)^power as narrow components on the nodes of a quadrature."""
+    (x, mass, log_p), *_ = law.nodes()
+    weight = mass * (power * (law.log_terms(x)[:, 1] - log_p)).exp()
+    kept = weight > 1e-300
+    return targets.GaussianMixture(
+        weight[kept], x[kept], torch.full((int(kept.sum()),), 1e-6, dtype=torch.float64)
+    )
+
+
+def class_gradient(law: targets.GaussianMixture, x: Tensor) -> Tensor:
+    """The gradient of log p(k = 1 | x), by autograd."""
+    x = x.clone().requires_grad_()
+    chance = law.log_terms(x).log_softmax(1)[:, 1]
+    return torch.autograd.grad(chance.sum(), x)[0]
+
+
+@cache
+def trained() -> tuple[Tensor, Tensor]:
+    """Draws of a small DDPM by ancestral sampling, and as many of the law it was fitted to."""
+    law = targets.lesson_mixture()
+    model = fit(
+        law.sample(4000).numpy(), "ddpm", steps=500, seed=0, progress=False, width=64, chain=100,
+        sampler="ddpm", sampler_steps=100,
+    )  # fmt: skip
+    return torch.as_tensor(model.sample(4000, seed=1)), law.sample(4000)
+
+
+def training() -> Evidence:
+    """A small model, drawn from."""
+    x, exact = trained()
+    grid = torch.linspace(-6, 7, 2001, dtype=torch.float64)[:, None]
+    cdf = targets.lesson_mixture().log_prob(grid).exp().cumsum(0) * (grid[1] - grid[0])
+    floor = transport.expected_w1(grid[:, 0].numpy(), cdf.clamp(0, 1).numpy(), 4000)
+    distance = transport.w1_1d(x.double().numpy(), exact.double().numpy())
+    left = float((x < 0).double().mean())
+    return Evidence(
+        [
+            Number(
+                "$W_1$ of 4,000 draws to 4,000 exact ones, whose own distance is "
+                f"{floor:.3f}", distance, 0.2, 0, "<=",
+            ),
+            Number("weight of the left mode", left, 0.3, 0.06),
+        ]
+    )  # fmt: skip
+
+
+CLAIMS = [
+    Claim(
+        "5.2-ancestral",
+        "Drawing $x_{t-1}$ from $p_\\theta(x_{t-1} | x_t)$ step by step gives data. The law that "
+        "it "
+        "gives on Gaussian data is known at every $T$.",
+        Verdict.HOLDS,
+        ancestral,
+        "theory.laws.ancestral",
+        covers="A55 R41 R46",
+    ),
+    Claim(
+        "5.2-solvers",
+        "The reverse process has an ordinary differential equation with the same marginals, which "
+        "solvers of order 1 and 2 integrate (the lesson has no sampler).",
+        Verdict.HOLDS,
+        solvers,
+        "theory.samplers.ddim",
+        formula="x \\mapsto x\\,\\frac{D_0}{D_T}\\prod_k \\cos(\\varphi_k - \\varphi_{k+1}), "
+        "\\quad \\varphi = \\arctan\\frac{\\sigma}{\\alpha s}",
+        covers="R47",
+    ),
+    Claim(
+        "5.2-density",
+        "The same equation gives the density of the data exactly, by its divergence.",
+        Verdict.HOLDS,
+        flow_density,
+        "theory.denoisers.Denoiser.log_density",
+        formula="\\log p(x_0) = \\log p(x_T) + \\int_0^T \\nabla\\cdot u_t(x_t)\\,dt",
+        covers="R48",
+    ),
+    Claim(
+        "5.2-guidance",
+        "Conditional generation (section 1.1) by classifier-free guidance at scale $w$ draws from "
+        "$p(x)\\,p(k | x)^w$.",
+        Verdict.WRONG,
+        guidance,
+        "theory.denoisers.Guided.mix",
+        right="Its score is $\\nabla\\log p_t + w\\,\\nabla\\log p_t(k | x)$ at each $t$, and for "
+        "$w \\ne 0, 1$ no law of data has these scores at all levels of noise.",
+        covers="R6",
+    ),
+    Claim(
+        "5.3-training",
+        "Noise prediction trains a network from which ancestral sampling draws data.",
+        Verdict.HOLDS,
+        training,
+        "theory.transport.w1_1d",
+        covers="R46",
+    ),
+]

@@ -1,0 +1,38 @@
+"""What the claims and figures of the section measure on: two normal laws, and their integrals."""
+
+import torch
+from torch import Tensor
+
+from ....theory import adversarial, divergences
+from ....theory.targets import Gaussian
+
+
+def normal(mean: float, scale: float = 1.0) -> Gaussian:
+    """A normal law on the line."""
+    return Gaussian(
+        torch.tensor([mean], dtype=torch.float64),
+        torch.tensor([[scale**2]], dtype=torch.float64),
+    )
+
+
+LINE = divergences.box([-30.0], [50.0], 8001)  # steps of a hundredth of a deviation
+DATA = normal(0.0)
+
+
+def shifted(theta: float) -> tuple[Tensor, Tensor, float]:
+    """Log-densities of the data and of samples shifted by theta on the line, and the weight."""
+    return DATA.log_prob(LINE.points), normal(theta).log_prob(LINE.points), LINE.weight
+
+
+def slopes(theta: float) -> tuple[float, float]:
+    """Gradients of the saturating and of the other loss in theta, at the best discriminator."""
+    log_p, log_q, weight = shifted(theta)
+    pull = DATA.score(LINE.points) - normal(theta).score(LINE.points)
+    found = adversarial.generator_slopes(log_p, log_q, pull, weight)
+    return float(found.saturating), float(found.non_saturating)
+
+
+def slope_of_js(theta: float, h: float = 1e-4) -> float:
+    """The derivative of the Jensen-Shannon divergence in theta, by central differences."""
+    above, below = (float(divergences.jensen_shannon(*shifted(t))) for t in (theta + h, theta - h))
+    return (above - below) / (2 * h)

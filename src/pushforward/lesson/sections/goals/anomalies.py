@@ -1,0 +1,142 @@
+"""Claims on lesson 1.1: anomalies and what a density says of them."""
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ....fitted import FittedModel, anomaly
+from ....fitting import fit
+from ....generators import forked, sow
+from ....theory import detection, targets
+from ...claims import Claim, Evidence, Number, Verdict
+from .laws import HIGH, LOW, nodes
+
+
+def surprised() -> Evidence:
+    """Draws of a normal law in 100 dimensions, and its mode."""
+    law, n = targets.Gaussian(torch.zeros(100), torch.eye(100)), 4000
+    log_p = law.log_prob(law.sample(n).double())
+    mode = float(law.log_prob(torch.zeros(1, 100).double()))
+    mean, deviation = float(log_p.mean()), float(log_p.std())
+    expected = detection.surprise(100)
+    above = (mode - mean) / deviation
+    # of a mean and, by the delta method, of a deviation of nearly normal values
+    error = 5 * math.sqrt((1 + above**2 / 2) / n)
+    return Evidence(
+        [Number("standard deviations by which the most probable point is surprising", above, 0.0,
+                2.0)],
+        [
+            Number("the same, and $\\sqrt{d/2}$", above, math.sqrt(50), error),
+            Number("log-density at the mode, nats", mode, expected.mode, 1e-9),
+            Number("mean log-density of draws, nats", mean, expected.mean,
+                   5 * deviation / math.sqrt(n)),
+        ],
+    )  # fmt: skip
+
+
+def exact_area() -> float:
+    """The AUROC of the example's own density against uniform anomalies, by quadrature."""
+    log_p = targets.lesson_mixture().log_prob(nodes())
+    return float(detection.auroc(-log_p, log_p.exp(), torch.ones_like(log_p)))
+
+
+def area_error(area: float, n: int) -> float:
+    """Five standard errors of an AUROC from n data each (Hanley & McNeil, 1982)."""
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (n - 1) * (one + two - 2 * area**2)
+    return 5 * math.sqrt(variance) / n
+
+
+def low_density() -> Evidence:
+    """Anomalies where the density is high, and anomalies spread evenly."""
+    n, law, wide = (
+        2000,
+        targets.lesson_mixture(),
+        targets.Gaussian(torch.zeros(100), torch.eye(100)),
+    )
+    labels = np.repeat([False, True], n)
+
+    def area(score: Tensor) -> float:
+        return anomaly.auroc(score.numpy(), labels)
+
+    near = torch.cat([wide.sample(n), wide.sample(n) / 2]).double()
+    log_p = wide.log_prob(near)
+    spread = torch.cat([law.sample(n), LOW + (HIGH - LOW) * torch.rand(n, 1)]).double()
+    exact, grid = exact_area(), law.log_prob(nodes())
+    typical = (grid + law.entropy()).abs()
+    other = detection.auroc(typical, grid.exp(), torch.ones_like(grid))
+    return Evidence(
+        [Number("AUROC of $-\\log p$ in 100 dimensions against draws shrunk by half",
+                area(-log_p), 0.5, 0.0, ">=")],
+        [
+            Number("AUROC of typicality there",
+                   area((log_p - detection.surprise(100).mean).abs()), 1.0, 1e-3),
+            Number("AUROC of $-\\log p$ of the example against uniform anomalies, and its integral",
+                   area(-law.log_prob(spread)), exact, area_error(exact, n)),
+            Number("what typicality has there, at most as much", float(other), exact, 0.0, "<="),
+        ],
+    )  # fmt: skip
+
+
+@cache
+def detector() -> FittedModel:
+    """A Gaussian mixture fitted to 4,000 draws of the example by EM."""
+    with forked():
+        sow(5)
+        x = targets.lesson_mixture().sample(4000).numpy()
+    return fit(x, "gaussian_mixture", seed=0, progress=False, components=2)
+
+
+def flagged() -> Evidence:
+    """A mixture fitted by EM, told ordinary data from uniform ones."""
+    n, rate, law = 4000, 0.05, targets.lesson_mixture()
+    reference, ordinary = (law.sample(n).numpy() for _ in range(2))
+    strange = LOW + (HIGH - LOW) * torch.rand(n, 1).numpy()
+    found = detector().flag(np.concatenate([ordinary, strange]), rate=rate, reference=reference)
+    labels, exact = np.repeat([False, True], n), exact_area()
+    # the threshold is an order statistic of the reference, the share a mean: equal variances
+    error = 5 * math.sqrt(2 * rate * (1 - rate) / n)
+    return Evidence([
+        Number("AUROC of the fitted density, and that of the exact one",
+               anomaly.auroc(found.score, labels), exact, 0.01),
+        Number("share of ordinary data that is flagged, at the rate 0.05",
+               float(found.flagged[:n].mean()), rate, error),
+    ])  # fmt: skip
+
+
+CLAIMS = [
+    Claim(
+        "1.1-typical",
+        "Density measures how ordinary a datum is.",
+        Verdict.WRONG,
+        surprised,
+        "theory.targets.GaussianMixture.log_prob",
+        right="In d dimensions the mode of a normal law lies $\\sqrt{d/2}$ standard deviations "
+        "above the log-density that draws have: the most probable point is an anomaly.",
+        formula="\\log p(0) - \\mathbb{E} \\log p(x) = \\frac{d}{2}, \\quad "
+        "\\operatorname{sd} \\log p(x) = \\sqrt{d/2}",
+        covers="A09",
+    ),
+    Claim(
+        "1.1-anomaly",
+        "Anomalies are detected as data of low density.",
+        Verdict.ONLY_IF,
+        low_density,
+        "fitted.anomaly.auroc",
+        right="Only against anomalies spread evenly, in few dimensions: there $1/p(x)$ is the "
+        "likelihood ratio and no score does better. Otherwise use typicality or a ratio of "
+        "densities.",
+        covers="A09 R5",
+    ),
+    Claim(
+        "1.1-detector",
+        "A fitted density detects anomalies as well as the exact one, at a rate that is chosen.",
+        Verdict.HOLDS,
+        flagged,
+        "fitted.FittedModel.flag",
+        covers="R5",
+    ),
+]

@@ -1,0 +1,123 @@
+"""Figures of lesson 1: the captions are the docstrings."""
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ....model import Likelihood
+from ....report import style
+from ....theory import detection, targets
+from .paradigms import KINDS, capabilities
+
+
+def data_distribution() -> Figure:
+    """The lesson's example: 5,000 samples, and the distribution that they are drawn from.
+
+    Bars: the samples, which are not the distribution. Line: its exact density. Labels: the weights
+    of the two components.
+    """
+    law = targets.lesson_mixture()
+    torch.manual_seed(0)
+    x = law.sample(5000)[:, 0].numpy()
+    figure = Figure(figsize=(5.2, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(x, bins=60, density=True, color=style.FILL, label="5,000 samples")
+    grid = torch.linspace(-4.5, 5, 600).double()
+    density = law.log_prob(grid[:, None]).exp()
+    axes.plot(grid, density, color=style.INK, label="exact density")
+    for weight, mean in zip(law.weights.tolist(), law.means[:, 0].tolist()):
+        top = float(law.log_prob(torch.tensor([[mean]]).double()).exp())
+        axes.text(mean, top + 0.01, f"{weight:g}", ha="center", va="bottom")
+    axes.set(xlabel="x", ylabel="density", xlim=(-4.5, 5), ylim=(0, 0.48))
+    axes.legend(loc="upper left")
+    return figure
+
+
+def typicality() -> Figure:
+    """The most probable point of a normal law is ordinary in one dimension only.
+
+    The log-density of 4,000 draws in 1, 10 and 100 dimensions, in standard deviations from its
+    mean, and that of the law's mode (mark), the square root of d/2 above it.
+    """
+    figure = Figure(figsize=(6.3, 2.1), layout="constrained")
+    torch.manual_seed(0)
+    for axes, d in zip(figure.subplots(1, 3, sharex=True), (1, 10, 100)):
+        law, exact = targets.Gaussian(torch.zeros(d), torch.eye(d)), detection.surprise(d)
+        log_p = law.log_prob(law.sample(4000).double())
+        axes.hist((log_p - exact.mean) / exact.deviation, bins=40, density=True, color=style.FILL)
+        mode = (exact.mode - exact.mean) / exact.deviation
+        where = {"transform": axes.get_xaxis_transform(), "color": style.SECOND}
+        axes.plot(mode, 0.03, "v", clip_on=False, **where)
+        axes.text(mode + 0.5, 0.07, "mode", ha="left" if d < 100 else "right", **where)
+        axes.set(title=f"{d} dimension{'s' if d > 1 else ''}", yticks=[], xlim=(-5, 8.5))
+        axes.set_xticks([-4, 0, 4, 8])
+        axes.spines["left"].set_visible(False)
+    figure.supxlabel("log p(x), in standard deviations from its mean", fontsize=7.5)
+    return figure
+
+
+def detection_curve() -> Figure:
+    """How well anomalies spread evenly can be told from the lesson's example, by quadrature.
+
+    Left: the exact density; shaded where a threshold on it calls a datum ordinary. Right: the
+    receiver operating characteristic of three scores, with the areas under them. No score has more
+    than the density, which here is the likelihood ratio.
+    """
+    figure = Figure(figsize=(6.3, 2.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    grid, law = torch.linspace(-6, 6, 4001, dtype=torch.float64), targets.lesson_mixture()
+    log_p = law.log_prob(grid[:, None])
+    p, q = log_p.exp(), torch.ones_like(log_p)
+    left.plot(grid, p, color=style.INK)
+    level = float(torch.quantile(log_p, 0.6).exp())
+    left.fill_between(grid, 0, p, where=(p > level).numpy(), color=style.FILL)
+    left.axhline(level, color=style.QUIET, linewidth=0.6)
+    left.text(-6, level + 0.005, "threshold", color=style.QUIET)
+    left.set(xlabel="x", ylabel="density", ylim=(0, None))
+    scores = {
+        "low density": -log_p,
+        "typicality": (log_p + law.entropy()).abs(),
+        "distance from the mean": (grid - law.mean).abs(),
+    }
+    for k, (name, score) in enumerate(scores.items()):
+        look = {"color": style.LINES[k], "linestyle": style.DASHES[k]}
+        area = float(detection.auroc(score, p, q))
+        right.plot(*roc(score, p, q), label=f"{name}, {area:.3f}", **look)
+    right.set(xlabel="ordinary data flagged", ylabel="anomalies flagged", ylim=(0, 1.02))
+    right.legend(loc="lower right")
+    return figure
+
+
+def roc(score: Tensor, p: Tensor, q: Tensor) -> list[Tensor]:
+    """Shares of two laws with masses p and q that score above every threshold."""
+    order = score.argsort(descending=True)
+    return [(mass[order] / mass.sum()).cumsum(0) for mass in (p, q)]
+
+
+def capability_table() -> Figure:
+    """What every family of the library can do, asked of its code.
+
+    The kind of its log-density; evaluations of its network for one draw with the defaults (an
+    autoregressive one works entry by entry and is counted once); how many networks play. Rows with
+    a dot are regressions on a Gaussian path, the lesson's "diffusion models"; grey ones have no
+    density.
+    """
+    rows = capabilities()
+    figure = Figure(figsize=(5.6, 0.19 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.2, -1.6))
+    axes.set_axis_off()
+    columns = dict(
+        zip((0.03, 0.36, 0.66, 0.87), ("family", "log-density", "evaluations", "players"))
+    )
+    for left, title in columns.items():
+        axes.text(left, -1, title, va="center", weight="bold")
+    axes.axhline(-0.5, color=style.QUIET, linewidth=0.6)
+    for k, row in enumerate(rows):
+        colour = style.QUIET if row.density is Likelihood.NONE else style.INK
+        cells = (row.name, KINDS[row.density], f"{row.evaluations}", f"{row.players}")
+        for left, cell in zip(columns, cells):
+            axes.text(left, k, cell, va="center", color=colour)
+        if row.diffusion:
+            axes.plot(0.01, k, "o", color=style.MODEL, markersize=2.5)
+    return figure

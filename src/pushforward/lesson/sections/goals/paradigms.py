@@ -1,0 +1,214 @@
+"""Claims on lesson 1.2 and 1.3: what the families can do, asked of the library's code."""
+
+from collections import Counter
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .... import families
+from ....diffusion import Diffusion
+from ....errors import NoLikelihood
+from ....families.normalizing_flow import NormalizingFlow
+from ....generators import forked, sow
+from ....model import Event, GenerativeModel, Likelihood
+from ....theory import paths, targets
+from ...claims import Claim, Evidence, Number, Verdict
+
+KINDS = {
+    Likelihood.EXACT: "exact",
+    Likelihood.ODE: "exact, by an ODE",
+    Likelihood.LOWER_BOUND: "a lower bound",
+    Likelihood.NONE: "none",
+}
+ROWS = {  # of the lesson's table
+    "vae": "VAE",
+    "gan": "GAN",
+    "normalizing_flow": "normalizing flow",
+    "ddpm": "diffusion model",
+}
+
+
+class Capability(NamedTuple):
+    """What a family can do.
+
+    Arguments:
+        name: Its key.
+        density: Of which kind `log_prob` is.
+        evaluations: Of the network, for one draw with the defaults.
+        players: Who learns; nobody in closed form.
+        diffusion: Whether it is a regression on a Gaussian path.
+    """
+
+    name: str
+    density: Likelihood
+    evaluations: int
+    players: int
+    diffusion: bool
+
+
+def ready(name: str, d: int = 2, **options: object) -> GenerativeModel:
+    """A family's model of d numbers, ready to sample: closed-form fits see normal data."""
+    with forked():
+        sow(0)
+        model = families.build(name, Event((d,), size=500), **options).eval()
+        if not model.players():
+            model.prepare(torch.randn(500, d))
+    return model
+
+
+def evaluations(model: GenerativeModel) -> int:
+    """How often a draw calls the layer that it calls most; 1 in closed form."""
+    calls: Counter[nn.Module] = Counter()
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    hooks = [m.register_forward_hook(lambda m, *_: calls.update([m])) for m in layers]
+    with forked(), torch.no_grad():
+        sow(0)
+        model.sample(1)
+    for hook in hooks:
+        hook.remove()
+    return max(calls.values(), default=1)
+
+
+@cache
+def capabilities() -> list[Capability]:
+    """Of every family, in alphabetical order."""
+    found = []
+    for name in families.names():
+        model = ready(name)
+        found.append(
+            Capability(
+                name, model.likelihood, evaluations(model), len(model.players()),
+                isinstance(model, Diffusion),
+            )
+        )  # fmt: skip
+    return found
+
+
+def scores(model: GenerativeModel) -> bool:
+    """Whether the family gives a log-density when asked."""
+    try:
+        return bool(model.log_prob(torch.zeros(2, 2)).isfinite().all())
+    except NoLikelihood:
+        return False
+
+
+def mass(model: GenerativeModel) -> float:
+    r""":math:`\int p(x)\,dx` by the trapezoidal rule over a square, untrained as it is."""
+    side = torch.linspace(-9, 9, 181)
+    with torch.no_grad():
+        log_p = model.log_prob(torch.cartesian_prod(side, side)).double()
+    return float(log_p.exp().sum()) * float(side[1] - side[0]) ** 2
+
+
+def table() -> Evidence:
+    """Every family asked for a density, untrained."""
+    every = families.names()
+    kept = sum(
+        scores(model) == (model.likelihood is not Likelihood.NONE) for model in map(ready, every)
+    )
+    return Evidence(
+        [Number("families of the library outside the four rows",
+                float(len(set(every) - set(ROWS))), 0.0, 0.0)],
+        [
+            Number("families that score data exactly if the table drawn here says so",
+                   float(kept), float(len(every)), 0.0),
+            Number("mass of a normalizing flow's exact density", mass(ready("normalizing_flow")),
+                   1.0, 1e-3),
+        ],
+    )  # fmt: skip
+
+
+def passes(model: GenerativeModel, work: str, x: Tensor) -> float:
+    """Evaluations of a flow's first network in a call of the named method."""
+    assert isinstance(model, NormalizingFlow)
+    calls: list[None] = []
+    transform = model.flow.transform.transforms[0]
+    network = getattr(transform, "hyper", None) or transform.inv.hyper
+    hook = network.register_forward_hook(lambda *_: calls.append(None))
+    with torch.no_grad():
+        getattr(model, work)(x)
+    hook.remove()
+    return float(len(calls))
+
+
+def speeds() -> Evidence:
+    """Evaluations counted by hooks."""
+    d, x = 6, torch.randn(3, 6)
+    coupling, maf, iaf = (ready("normalizing_flow", d, kind=k) for k in ("realnvp", "maf", "iaf"))
+    with torch.no_grad():
+        there_and_back = maf.encode(maf.decode(x))  # type: ignore[operator]
+    return Evidence(
+        [Number("evaluations of a MAF layer for a draw in six dimensions, and those of a coupling",
+                passes(maf, "decode", x), passes(coupling, "decode", x), 0.0)],
+        [
+            Number("evaluations of a MAF layer for a draw, and d", passes(maf, "decode", x), d, 0),
+            Number("for a density", passes(maf, "log_prob", x), 1.0, 0.0),
+            Number("of an IAF layer for a draw", passes(iaf, "decode", x), 1.0, 0.0),
+            Number("for a density, and d + 1: the inverse, and its derivative",
+                   passes(iaf, "log_prob", x), d + 1, 0.0),
+            Number("of a coupling for a draw, at most 2 whatever d",
+                   passes(coupling, "decode", x), 2.0, 0.0, "<="),
+            Number("largest error of drawing and encoding again",
+                   float((there_and_back - x).abs().max()), 0.0, 1e-4),
+        ],
+    )  # fmt: skip
+
+
+def implicit() -> Evidence:
+    """The probability flow of the exact score, against the mixture's own density."""
+    law, path = targets.lesson_mixture(), paths.Cosine()
+    x = torch.linspace(-4, 5, 37).double()[:, None]
+    exact = targets.ExactDenoiser(law, path)
+    last = torch.tensor(path.t_max).double()
+    base = law.diffused(*path(last))
+    found = exact.log_density(x, base=base.log_prob, rtol=1e-9, atol=1e-9)
+    blurred = law.diffused(*path(torch.tensor(path.t_min).double()))
+    kinds = [c.density for c in capabilities() if c.diffusion]
+    return Evidence(
+        [Number("regressions on a Gaussian path that give a density",
+                float(sum(kind is not Likelihood.NONE for kind in kinds)), 0.0, 0.0)],
+        [
+            Number("largest error of $\\log p$ by the probability flow of the exact score, nats",
+                   float((found.value - blurred.log_prob(x)).abs().max()), 0.0, 1e-6),
+        ],
+    )  # fmt: skip
+
+
+CLAIMS = [
+    Claim(
+        "1.3-table",
+        "Four rows hold the training paradigms: VAE, GAN, normalizing flow, diffusion.",
+        Verdict.WRONG,
+        table,
+        "families.normalizing_flow.NormalizingFlow.log_prob",
+        right="Autoregressive models (named in 1.2), score matching, continuous flows, flow "
+        "matching and consistency models are missing; the figure of capabilities lists every "
+        "family of the library, from its code. A GAN's density is not tractable, and does not "
+        "exist where z has fewer entries than x.",
+        covers="A10e R7",
+    ),
+    Claim(
+        "1.3-flows",
+        "Sampling from a normalizing flow is fast.",
+        Verdict.ONLY_IF,
+        speeds,
+        "families.normalizing_flow.NormalizingFlow.decode",
+        right="A coupling layer is fast both ways. A masked autoregressive flow scores in one pass "
+        "and samples in one per entry, its inverse (IAF) the other way round; a continuous flow "
+        "needs a solver both ways.",
+        covers="A10b",
+    ),
+    Claim(
+        "1.3-diffusion",
+        "The density of a diffusion model is implicit: it can be sampled but not evaluated.",
+        Verdict.WRONG,
+        implicit,
+        "theory.denoisers.Denoiser.log_density",
+        right="Its probability flow has a density, exact with the exact score up to the solver's "
+        "tolerance; the variational bound gives one from below.",
+        formula="\\log p_0(x_0) = \\log p_1(x_1) + \\int_0^1 \\nabla \\cdot v(x_t, t)\\, dt",
+        covers="A10c",
+    ),
+]

@@ -1,0 +1,198 @@
+"""Claims about the code block of section 6: its loss, its shapes, its network."""
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from ....errors import UsageError
+from ....networks.mlp import TimeMLP, mlp
+from ....places import seeded
+from ....theory import flow_maps, ode
+from ....theory.paths import Linear
+from ....theory.targets import ExactDenoiser, ring
+from ... import code
+from ...claims import Claim, Evidence, Number, Verdict
+
+LAW = ring(5, radius=1.3, scale=0.3)  # of about unit variance
+
+
+class Raw(nn.Module):
+    """A network that is given a multiple of the number t beside x."""
+
+    def __init__(self, activation: type[nn.Module], unit: float = 1.0) -> None:
+        super().__init__()
+        self.unit = unit
+        self.layers = mlp(3, 64, 64, 2, activation=activation)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        time = self.unit * t.reshape(-1, 1).expand(len(x), 1)
+        return self.layers(torch.cat([x, time], dim=1))
+
+
+def zero(x: Tensor, t: Tensor) -> Tensor:
+    """No field."""
+    return torch.zeros_like(x)
+
+
+def sums() -> Evidence:
+    """The mean over entries, and the squared norm of the formula."""
+    x0, x1 = torch.randn(2, 64, 5, dtype=torch.float64)
+    norm = float((x1 - x0).square().sum(1).mean())
+    mean = float(mse_loss(zero(x0, x0), x1 - x0))
+    ours = float(code.flow_matching_loss(zero, x0, x1))
+    what = r"loss of a zero field in five dimensions"
+    return Evidence(
+        [Number(f"{what}, by mse_loss", mean, norm)],
+        [
+            Number(f"{what}, summed over entries", ours, norm, 1e-9),
+            Number("ratio of both", ours / mean, 5, 1e-9),
+        ],
+    )
+
+
+def refused(x0: Tensor, x1: Tensor) -> int:
+    """Whether the loss refuses a pair of shapes."""
+    try:
+        code.flow_matching_loss(zero, x0, x1)
+    except UsageError:
+        return 1
+    return 0
+
+
+def shapes() -> Evidence:
+    """One datum against a batch, and images."""
+    x0, x1 = torch.randn(32, 2), torch.randn(1, 2)
+    silent = int(not mse_loss(zero(x0, x0), x1 - x0).isfinite())
+    image, noise = torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)
+    loss = float(code.flow_matching_loss(zero, noise, image))
+    return Evidence(
+        [Number("errors when 32 rows of noise meet one datum, by mse_loss", silent, 1)],
+        [
+            Number("errors when they meet in the library's loss", refused(x0, x1), 1),
+            Number("loss of a zero field from black to white images of 192 entries", loss, 192,
+                   1e-4),
+        ],
+    )  # fmt: skip
+
+
+@seeded(3)
+def order(activation: type[nn.Module]) -> float:
+    """The rate at which RK4's error falls when its steps are halved twice, on a random field."""
+    net = Raw(activation).double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(2)
+    x, runs = torch.randn(200, 2, dtype=torch.float64), []
+    with torch.no_grad():
+        for n in (8, 32, 256):
+            grid = torch.linspace(0, 1, n + 1, dtype=torch.float64)
+            runs.append(ode.last(ode.rk4(net, x, grid)))
+    coarse, fine = (float((run - runs[2]).square().mean().sqrt()) for run in runs[:2])
+    return math.log2(coarse / fine) / 2
+
+
+def kinks() -> Evidence:
+    """ReLU against SiLU."""
+    relu, silu = order(nn.ReLU), order(nn.SiLU)
+    return Evidence(
+        [Number("order of Runge and Kutta's method of order 4, field with ReLU", relu, 4, 0.35)],
+        [
+            Number("its order, field with ReLU", relu, 3, 0, "<="),
+            Number("its order, field with SiLU", silu, 4, 0.35),
+        ],
+    )
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "lesson": partial(Raw, nn.ReLU),
+    "index": partial(Raw, nn.ReLU, 1000.0),
+    "smooth": partial(Raw, nn.SiLU),
+    "fourier": partial(TimeMLP, (2,), width=64, depth=2),
+}
+
+
+@cache
+@seeded(0)
+def trained(name: str, steps: int = 500) -> nn.Module:
+    """A 64-64 network fitted to the lesson's time and path."""
+    net = NETWORKS[name]()
+    maker = torch.optim.Adam(net.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(maker, steps)
+    for _ in range(steps):
+        x1 = LAW.sample(256)
+        maker.zero_grad()
+        code.flow_matching_loss(net, torch.randn_like(x1), x1).backward()
+        maker.step()
+        schedule.step()
+    return net.requires_grad_(False)
+
+
+def features() -> Evidence:
+    """The excess of the loss over its floor, by network."""
+    path = Linear()
+    x, t = LAW.sample(4000), torch.rand(4000) * 0.98 + 0.01
+    x_t = path.interpolate(x, torch.randn_like(x), t)
+    field = ExactDenoiser(LAW, path).velocity
+
+    def excess(net: nn.Module) -> float:
+        return float(flow_maps.field_error(lambda x, t: -net(x, 1 - t), field, x_t, t)) / 2
+
+    found = {name: excess(trained(name)) for name in NETWORKS}
+    what = "excess loss an entry"
+    index = found["index"] / found["lesson"]
+    return Evidence(
+        [Number(f"{what}: t from 0 to 1000, over t from 0 to 1", index, 1, 0.5, "<=")],
+        [
+            Number(f"{what}: t from 0 to 1000, over t from 0 to 1", index, 3, 0, ">="),
+            Number(f"{what}, t from 0 to 1", found["lesson"], 0.06, 0, "<="),
+            Number(f"{what}, SiLU: Fourier features of t over t itself",
+                   found["fourier"] / found["smooth"], 0.95, 0, "<="),
+        ],
+    )  # fmt: skip
+
+
+CLAIMS = [
+    Claim(
+        "6.2-norm",
+        r"PyTorch's mse_loss is the squared norm of the formula.",
+        Verdict.WRONG,
+        sums,
+        "lesson.code.flow_matching_loss",
+        right=r"It is the mean over the entries, smaller by their number $D$. A loss is a sum over "
+        r"the entries of a datum and a mean over the batch.",
+        covers="A68",
+    ),
+    Claim(
+        "6.2-shapes",
+        r"The loss takes noise and data of any shapes that go together.",
+        Verdict.WRONG,
+        shapes,
+        "lesson.code.flow_matching_loss",
+        right=r"One datum broadcasts against a batch in silence and images raise. Shapes must be "
+        r"equal, and may be anything.",
+        covers="A69",
+    ),
+    Claim(
+        "6.2-activation",
+        r"A network with ReLU is a field like any other.",
+        Verdict.ONLY_IF,
+        kinks,
+        "theory.ode.combine",
+        right=r"At its kinks a solver of high order falls to order two; SiLU and tanh keep it.",
+        covers="A70",
+    ),
+    Claim(
+        "6.2-features",
+        r"The number $t$ beside $x$ tells a network the time.",
+        Verdict.ONLY_IF,
+        features,
+        "theory.flow_maps.field_error",
+        right=r"It does if its size is that of the data: as an index up to 1000 it serves little "
+        r"better than no time. Fourier features of $t$ help the same network further.",
+        covers="A71",
+    ),
+]

@@ -1,0 +1,219 @@
+"""Claims on latents and the loss in the code of lesson 2: draws, gradients, sums, overflow."""
+
+import math
+
+import torch
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+from torch.nn.functional import binary_cross_entropy
+
+from ....families.vae import VAE
+from ....networks import laws
+from ....networks.mlp import Perceptron
+from ....shapes import standard_normal, sum_event
+from ....theory import bounds, evidence
+from ...claims import Claim, Evidence, Number, Verdict, double
+from . import fits
+from .cases import same
+
+
+def still(model: VAE) -> VAE:
+    """A VAE whose decoder ignores z and whose encoder ignores x: a loss without noise."""
+    for part in (model.encoder, model.decoder):
+        nn.init.zeros_(fits.last(part).weight)
+    return model
+
+
+def reparametrised() -> Evidence:
+    """The latents are rebuilt outside from the same normal numbers."""
+    model, x = fits.planar(laws.Gaussian()).double(), torch.randn(50, 2).double()
+    state = torch.get_rng_state()
+    terms = model.loss(x)
+    torch.set_rng_state(state)
+    q = model.posterior(x)
+    z = q.mean + q.scale * torch.randn(50, 2, dtype=torch.float64)
+    by_hand = -sum_event(model.law.log_prob(model.parameters_of(z), x)).mean()
+    return Evidence([
+        same("the distortion, and that at $\\mu + \\sigma\\varepsilon$ of the same "
+             "$\\varepsilon$, nats", terms["distortion"], by_hand, 1e-12),
+        same("the rate, and torch's divergence, nats", terms["rate"],
+             kl_divergence(q, Normal(torch.zeros(2).double(), 1.0)).sum(1).mean(), 1e-12),
+    ])  # fmt: skip
+
+
+def estimators() -> Evidence:
+    """Of f = z^2: the derivative in mu of mu^2 + sigma^2 is 2 mu."""
+    n, mu, sigma = 200_000, double(1.5), double(0.7)
+    eps, numbers, variances = torch.randn(n).double(), [], []
+    for name, estimate, expected in (
+        ("pathwise", bounds.pathwise, 4 * 0.7**2),
+        ("score-function", bounds.score_function, 1.5**4 / 0.7**2 + 14 * 1.5**2 + 15 * 0.7**2),
+    ):
+        g = estimate(torch.square, mu, sigma, eps)
+        squares = (g - 3).square()
+        numbers.append(Number(f"mean of the {name} draws, and $2\\mu$", float(g.mean()), 3.0,
+                              5 * float(g.std()) / math.sqrt(n)))  # fmt: skip
+        variances.append(Number(f"variance of the {name} draws, and its closed form",
+                                float(squares.mean()), expected,
+                                5 * float(squares.std()) / math.sqrt(n)))  # fmt: skip
+    only = Number("unbiased estimators among the two",
+                  float(sum(number.agrees for number in numbers)), 1.0, 0.0)  # fmt: skip
+    return Evidence([only], [*numbers, *variances])
+
+
+def batch_size() -> Evidence:
+    """One batch, and the same ten times over."""
+    model, x = still(fits.planar(laws.Bernoulli())), torch.rand(10, 2)
+    ten, hundred = (
+        float(torch.stack(list(model.loss(rows).values())).sum().detach())
+        for rows in (x, x.repeat(10, 1))
+    )
+    h = torch.full((10, 2), 0.3)
+    sums = [float(binary_cross_entropy(h.repeat(k, 1), x.repeat(k, 1), reduction="sum"))
+            for k in (1, 10)]  # fmt: skip
+    both = model.posterior(x)
+    by_hand = (
+        bounds.rate(both).mean()
+        - model.law.log_prob(model.parameters_of(both.mean), x).sum(1).mean()
+    )
+    return Evidence(
+        [Number("the lesson's loss of the same data ten times over, as a multiple",
+                sums[1] / sums[0], 1.0, 1e-5)],
+        [
+            Number("the same", sums[1] / sums[0], 10.0, 1e-4),
+            Number("the library's, as a multiple", hundred / ten, 1.0, 1e-5),
+            Number("the library's, and sums over entries averaged over data, nats",
+                   ten, float(by_hand.detach()), 1e-5),
+        ],
+    )  # fmt: skip
+
+
+def mean_over_entries() -> Evidence:
+    """Dividing the reconstruction by d is the objective with beta = d, divided by d."""
+    joint_z, log_weight = evidence.grid(12.0, 2001)
+    log_p = Normal(joint_z[:, 0], 0.5).log_prob(double(0.3, 1.4, -2.0)[:, None])
+    joint = evidence.Joint(log_p, standard_normal(joint_z), log_weight)
+    values, d = torch.linspace(0.2, 1.5, 400).double(), 10.0
+
+    def best_width(weight: float) -> float:
+        """The deviation of q, one for all three data, that minimises distortion + weight rate."""
+        means = double(0.3, 1.4, -2.0) / (1 + 0.25 * weight)
+        costs = [
+            (joint.distortion(q) + weight * joint.rate(q)).mean()
+            for q in (Normal(means[:, None], s).log_prob(joint_z[:, 0]) for s in values)
+        ]
+        return float(values[int(torch.stack(costs).argmin())])
+
+    spacing = float(values[1] - values[0])
+    with_mean, exact = best_width(d), math.sqrt(1 / (1 + 4))
+    return Evidence(
+        [Number("deviation of the best q with a mean over 10 entries and a sum in the KL, and "
+                "that of the posterior", with_mean, exact, spacing)],
+        [
+            Number("the same, and that of noise with the variance $10\\sigma^2$", with_mean,
+                   math.sqrt(1 / (1 + 4 / d)), spacing),
+            Number("with sums in both, and that of the posterior", best_width(1.0), exact, spacing),
+        ],
+    )  # fmt: skip
+
+
+def overflow() -> Evidence:
+    """A log-variance of 89 in single precision."""
+    log_variance = torch.tensor([[89.0]])
+    lesson = -0.5 * (1 + log_variance - log_variance.exp()).sum()
+    model = VAE(Perceptron(1, 0, 2, []), Perceptron(1, 0, 2, []), laws.Gaussian(), (1,), latent=1)
+    layer = fits.last(model.encoder)
+    nn.init.zeros_(layer.weight)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([0.0, 44.5]))
+        ours = float(bounds.rate(model.posterior(torch.zeros(1, 1))))
+    return Evidence(
+        [Number("KL terms that are finite at $\\log\\sigma^2 = 89$ in single precision",
+                float(lesson.isfinite()), 1.0, 0.0)],
+        [
+            Number("the same", float(lesson.isfinite()), 0.0, 0.0),
+            Number("the library's rate, whose $\\log\\sigma$ stops at 4, nats", ours,
+                   (math.exp(8) - 1) / 2 - 4, 1e-2),
+        ],
+    )  # fmt: skip
+
+
+def prior_draws() -> Evidence:
+    """A linear VAE with the library's class draws from N(b, W W' + sigma^2 I)."""
+    model = fits.linear(3, 2)
+    exact, n = fits.solved(model).evidence(), 40_000
+    x = model.sample(n).double() - exact.mean
+    found, S = x.mT @ x / n, exact.covariance_matrix
+    error = ((S.square() + S.diagonal()[:, None] * S.diagonal()) / n).sqrt()
+    probe = exact.sample((500,)).float()
+    with torch.no_grad():
+        bound = model.log_prob(probe, particles=64).double()
+    slack = exact.log_prob(probe.double()) - bound
+    return Evidence([
+        Number("largest error of a covariance of draws, in standard errors",
+               float(((found - S) / error).abs().max()), 0.0, 5.0),
+        Number("mean of $\\log p(x)$ minus the bound with 64 particles, nats", float(slack.mean()),
+               0.0, 5 * float(slack.std()) / math.sqrt(500), ">="),
+    ])  # fmt: skip
+
+
+CLAIMS = [
+    Claim(
+        "2.5-reparametrisation",
+        "$z = \\mu + \\sigma \\odot \\varepsilon$ makes the bound a function of noise that has no "
+        "parameters.",
+        Verdict.HOLDS,
+        reparametrised,
+        "families.vae.VAE.loss",
+        covers="R8 R9",
+    ),
+    Claim(
+        "2.5-gradient",
+        "Reparametrisation is the answer to how $\\nabla_\\phi \\mathbb{E}_q f(z)$ is computed.",
+        Verdict.ONLY_IF,
+        estimators,
+        "theory.bounds.pathwise",
+        right="It needs a differentiable f and a continuous z. The score-function estimator "
+        "$f(z) \\nabla_\\phi \\log q(z)$ needs neither and is unbiased as well; for $f = z^2$ its "
+        "variance is $\\mu^4/\\sigma^2 + 14\\mu^2 + 15\\sigma^2$ instead of $4\\sigma^2$.",
+        covers="A19 R13",
+    ),
+    Claim(
+        "2.5-batch",
+        "The loss sums over everything, batch included.",
+        Verdict.WRONG,
+        batch_size,
+        "families.vae.VAE.loss",
+        right="As an estimate of the bound it must sum over the entries and average over the "
+        "batch; otherwise its size, and the step of an optimizer without normalisation, grows with "
+        "the batch.",
+        covers="A20",
+    ),
+    Claim(
+        "2.5-entries",
+        "A mean over entries in the reconstruction would do as well as a sum.",
+        Verdict.WRONG,
+        mean_over_entries,
+        "theory.evidence.Joint.distortion",
+        right="With a sum in the KL it is a $\\beta$-VAE with $\\beta = d$.",
+        covers="A20",
+    ),
+    Claim(
+        "2.5-overflow",
+        "An encoder may give any $\\log\\sigma^2$.",
+        Verdict.WRONG,
+        overflow,
+        "theory.bounds.rate",
+        right="$e^{89}$ is infinite in single precision, and the KL term with it. The library "
+        "stops $\\log\\sigma$ at -8 and 4.",
+        covers="A21",
+    ),
+    Claim(
+        "2.1-generation",
+        "To generate: draw z from the prior, then x from the decoder's law.",
+        Verdict.HOLDS,
+        prior_draws,
+        "families.vae.VAE.sample",
+        covers="R19",
+    ),
+]

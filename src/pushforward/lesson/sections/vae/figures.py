@@ -1,0 +1,162 @@
+"""Figures of lesson 2, also of practice problem 2: the captions are the docstrings."""
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from torch import Tensor
+
+from ....report import panels, style
+from ....theory import bounds, evidence, linear_vae
+from . import fits
+from .bounds import fitted_to_five
+
+LINE_BETAS = np.geomspace(0.2, 12, 60)
+WIDE = (6.3, 2.4)
+
+
+def sheet(count: int, size: tuple[float, float] = WIDE) -> tuple[Figure, list[Axes]]:
+    """A figure of panels side by side."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(1, count)))
+
+
+def training_curves() -> Figure:
+    """The two terms of a VAE on two modes in the plane as it learns.
+
+    Left: with a Gaussian head and learned scales; their sum, minus the ELBO, ends above the entropy
+    of the data (dotted). The weight of the KL term grows over the first half. Right: the KL term
+    again, and that of the same network with the lesson's Bernoulli head on the same data scaled to
+    the unit square, where every latent collapses.
+    """
+    figure, (left, right) = sheet(2)
+    curves, bare = fits.gaussian().curves, fits.bernoulli().curves
+    steps, entropy = np.arange(1, len(curves["rate"]) + 1) * 10, fits.two_modes().entropy()
+    total = curves["distortion"] + curves["rate"]
+    named = {"reconstruction": curves["distortion"], "KL": curves["rate"], "sum": total}
+    for k, (name, values) in enumerate(named.items()):
+        left.plot(steps, values, color=style.LINES[k], linestyle=style.DASHES[k], label=name)
+    left.axhline(entropy, color=style.INK, linewidth=0.8, linestyle=":")
+    left.text(steps[-1], entropy - 0.2, "entropy", ha="right", va="top")
+    left.set(xlabel="step", ylabel="nats", ylim=(-4, 9))
+    left.legend(ncols=3, loc="upper right")
+    right.plot(steps, curves["rate"], color=style.LINES[1], linestyle=style.DASHES[1])
+    many = np.arange(1, len(bare["rate"]) + 1) * 10
+    right.plot(many, bare["rate"], color=style.SECOND)
+    right.text(many[-1], 0.12, "Bernoulli head", color=style.SECOND, ha="right")
+    right.text(steps[-1], float(curves["rate"][-1]) - 0.2, "Gaussian head", ha="right", va="top")
+    right.set(xlabel="step", ylabel="KL, nats", ylim=(0, None))
+    return figure
+
+
+def decoded_lattice(side: int = 13) -> Tensor:
+    """What the quantiles of the prior decode to, ``(side, side, 2)``."""
+    marks = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.01, 0.99, side))
+    with torch.no_grad():
+        return fits.gaussian().model.decode(torch.cartesian_prod(marks, marks)).view(side, side, 2)
+
+
+def clouds(axes: list[Axes]) -> None:
+    """Data, and the means of their posteriors, by mode."""
+    x, law = torch.from_numpy(panels.thin(fits.rows().numpy(), 1000)), fits.two_modes()
+    left = (law.log_terms(x.double()).argmax(1) == 0).numpy()
+    with torch.no_grad():
+        z = fits.gaussian().model.encode(x).numpy()
+    for ax, cloud in zip(axes, (x.numpy(), z)):
+        for k, (some, name) in enumerate(((left, "left mode"), (~left, "right mode"))):
+            ax.scatter(*cloud[some].T, 5, style.LINES[k], style.MARKS[k], label=name, alpha=0.6,
+                       linewidths=0, rasterized=True)  # fmt: skip
+    axes[0].legend(loc="lower center", markerscale=2, handletextpad=0, fontsize=6)
+    for radius in (1, 2):
+        axes[1].add_patch(Circle((0, 0), radius, fill=False, color=style.INK, linewidth=0.6))
+    panels.frame(axes[1], panels.Box(np.full(2, -3.2), np.full(2, 3.2)), ("z1", "z2"))
+
+
+def latent_space() -> Figure:
+    """What a VAE with two latents has learned of two modes.
+
+    Left: data. Middle: the means of their posteriors in the latent plane; circles at one and two
+    deviations of the prior. Right: what a grid of equally likely latents decodes to, over the exact
+    density of the data. A continuous decoder must draw the lines that join the modes.
+    """
+    figure, axes = sheet(3, (6.3, 2.3))
+    clouds(axes)
+    law, where = fits.two_modes(), panels.box(fits.rows().numpy())
+    sides = [torch.linspace(float(a), float(b), 120) for a, b in zip(where.low, where.high)]
+    log_p = law.log_prob(torch.cartesian_prod(*sides).double())
+    density = log_p.exp().view(120, 120).mT.numpy()
+    levels = np.linspace(0.02, 1, 8) * density.max()
+    axes[2].contourf(*sides, density, levels=levels, cmap=style.DENSITY)
+    lattice = decoded_lattice(9)
+    for line in [*lattice, *lattice.swapaxes(0, 1)]:
+        axes[2].plot(*line.numpy().T, color=style.SECOND, linewidth=0.5)
+    for ax in (axes[0], axes[2]):
+        panels.frame(ax, where, ("x1", "x2"))
+    for ax, title in zip(axes, ("data", "posterior means", "decoded grid")):
+        ax.set_title(title)
+    return figure
+
+
+def linear_point(beta: float) -> tuple[float, float]:
+    """Rate in nats and mean squared error of a trained linear VAE on data of a known spectrum."""
+    model, x = fits.filled(beta).model, fits.with_spectrum()
+    with torch.no_grad():
+        q = model.posterior(x)
+        spread = q.variance @ fits.solved(model).weight.float().square().sum(0)
+        error = (model.decode(q.mean) - x).square().sum(1) + spread
+    return float(bounds.rate(q).mean()), float(error.mean())
+
+
+def planar_point(beta: float) -> tuple[float, float]:
+    """Rate in nats and mean squared error of a VAE on fresh data of two modes."""
+    model, x = fits.swept(beta).model, fits.rows(11)
+    with torch.no_grad():
+        q = model.posterior(x)
+        error = (model.decode(q.sample()) - x).square().sum(1)
+    return float(bounds.rate(q).mean()), float(error.mean())
+
+
+def beta_sweep() -> Figure:
+    """Rate and squared error of VAEs with fixed noise, by the weight of the KL term.
+
+    Left: linear ones (marks) on Gaussian data with the eigenvalues 4, 2, 1 and 0.5, on the curve of
+    reverse water-filling. Right: perceptrons on two modes, above Shannon's bound, below which no
+    code of these data lies. The larger the weight, the fewer nats the latents tell of a datum.
+    """
+    figure, (left, right) = sheet(2)
+    filled = [linear_vae.optimum(fits.SPECTRUM, 4, fits.NOISE, b) for b in LINE_BETAS]
+    left.plot([float(o.rate) for o in filled], [float(o.error) for o in filled], color=style.INK)
+    errors = torch.logspace(-1.3, 0.6, 60, dtype=torch.float64)
+    rates = evidence.shannon_bound(fits.two_modes().entropy(), 2, errors)
+    right.plot(rates[rates > 0], errors[rates > 0], color=style.INK)
+    for axes, point in ((left, linear_point), (right, planar_point)):
+        for beta in fits.BETAS:
+            rate, lost = point(beta)
+            axes.plot(rate, lost, style.MARKS[0], color=style.MODEL)
+            axes.annotate(f"{beta:g}", (rate, lost), (4, 4), textcoords="offset points")
+        axes.set(xlabel="rate, nats", ylabel="squared error")
+    right.set_ylim(0, 1.6)
+    left.set_title("linear data, by \u03b2: water-filling")
+    right.set_title("two modes, by \u03b2: Shannon's bound")
+    return figure
+
+
+def overfitting() -> Figure:
+    """What the KL term does not prevent: five data in ten dimensions learned by heart.
+
+    A linear VAE with four latents, its exact posterior and the best decoder, as its noise shrinks.
+    The bound on the training data grows by three nats for each unit of log 1/sigma, times two, the
+    KL term grows with it, and held-out data become impossible.
+    """
+    figure, axes = sheet(1, (4.2, 2.4))
+    scales = np.geomspace(0.03, 1, 30)
+    found = np.array([fitted_to_five(float(s)) for s in scales])
+    for k, name in enumerate(("training ELBO", "held-out log p", "KL")):
+        axes[0].plot(scales, found[:, k], color=style.LINES[k], linestyle=style.DASHES[k],
+                     label=name)  # fmt: skip
+    axes[0].set(xscale="log", ylim=(-80, 30), xlabel="deviation of the decoder", ylabel="nats")
+    axes[0].xaxis.set_major_formatter(style.whole)
+    axes[0].invert_xaxis()
+    axes[0].legend(loc="lower left")
+    return figure

@@ -1,0 +1,307 @@
+"""Section 4.4: the gradient penalty, exactly, and where the lesson's code goes wrong."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ....theory import adversarial, dirac
+from ...claims import Claim, Evidence, Number, Verdict, double
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def affine(weight: Tensor) -> Critic:
+    """The critic of that slope, for data of any shape."""
+    return lambda x: (x * weight).flatten(1).sum(1)
+
+
+def by_the_lesson(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """The penalty by the lesson's operations: one number a row of a matrix, the plain norm."""
+    eps = torch.rand(len(real), 1)
+    x = (eps * real + (1 - eps) * fake).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return (slope.reshape(len(real), -1).norm(2, dim=1) - 1).square().mean()
+
+
+def exact() -> Evidence:
+    """The penalty and its gradient at affine critics of vectors and of images."""
+    numbers = []
+    for shape in ((5,), (3, 8, 8)):
+        weight = torch.randn(shape, dtype=torch.float64).requires_grad_()
+        norm = float(weight.detach().norm())
+        x = adversarial.between(*torch.randn(2, 16, *shape, dtype=torch.float64))
+        value = adversarial.gradient_penalty(affine(weight), x)
+        (slope,) = torch.autograd.grad(value, weight)
+        apart = slope - 2 * (norm - 1) * weight.detach() / norm
+        kind = f"shape {shape}"
+        numbers.append(
+            Number(
+                f"penalty, {kind}: $(\\lVert w \\rVert - 1)^2$",
+                float(value.detach()),
+                (norm - 1) ** 2,
+                1e-9,
+            )
+        )
+        numbers.append(Number(f"error of its gradient, {kind}", float(apart.abs().max()), 0, 1e-9))
+    return Evidence(numbers)  # fmt: skip
+
+
+def fails(run: Callable[[], object]) -> int:
+    """1 if that raises, else 0."""
+    try:
+        run()
+    except RuntimeError:
+        return 1
+    return 0
+
+
+def numbers_within(x: Tensor, real: Tensor, fake: Tensor) -> int:
+    """How many interpolation weights the first datum has, to three digits."""
+    eps = ((x - fake) / (real - fake))[0]
+    return len((eps * 1e3).round().unique())
+
+
+def images() -> Evidence:
+    """Interpolation weights of images, where the batch is and is not as large as the height."""
+    shape = (28, 3, 28, 28)
+    real, fake = torch.ones(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+    eps = torch.rand(28, 1, dtype=torch.float64)
+    within = numbers_within(eps * real + (1 - eps) * fake, real, fake)
+    ours = adversarial.between(real, fake)
+    raised = fails(lambda: torch.rand(32, 1) * torch.ones(32, 3, 28, 28))
+    return Evidence(
+        [
+            Number("weights within one image, batch 28 of height 28", within, 1),
+            Number("errors for a batch of 32", raised, 0),
+        ],
+        [
+            Number("weights within one image, ours", numbers_within(ours, real, fake), 1),
+            Number("weights in a batch, ours", len(ours[:, 0, 0, 0].unique()), 28),
+            Number("largest weight, ours", float(ours.max()), 1, 0, "<="),
+        ],
+    )
+
+
+def places() -> Evidence:
+    """The penalty on another device, and where gradients are off."""
+    real = torch.ones(4, 2)
+    critic = affine(torch.tensor([3.0, 4.0]))
+    on_meta = fails(
+        lambda: torch.rand(4, 1).to("cpu") * torch.ones(4, 2, device="meta")
+    )  # fmt: skip
+    with torch.no_grad():
+        off = fails(lambda: by_the_lesson(critic, real, torch.zeros(4, 2)))
+        ours = float(adversarial.gradient_penalty(critic, adversarial.between(real, 0 * real)))
+    there = adversarial.between(torch.ones(4, 2, device="meta"), torch.ones(4, 2, device="meta"))
+    return Evidence(
+        [Number("errors: another device, and gradients off", on_meta + off, 0)],
+        [
+            Number("ours on another device: points there", float(there.device.type == "meta"), 1),
+            Number("our penalty with gradients off, slope 5", ours, 16, 1e-4),
+        ],
+    )
+
+
+def zero_slope() -> Evidence:
+    """The gradient of the penalty where the critic is flat."""
+    x = torch.randn(8, 3, dtype=torch.float64)
+
+    def slope(size: float) -> float:
+        weight = double(size, 0.0, 0.0).requires_grad_()
+        value = adversarial.gradient_penalty(affine(weight), x)
+        return float(torch.autograd.grad(value, weight)[0][0])
+
+    root = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    (bare,) = torch.autograd.grad((root.square().sum().sqrt() - 1).square(), root)
+    flat = slope(0.0)
+    return Evidence(
+        [Number("$\\partial P/\\partial w$ at $w = 0$: the limit from above", flat, -2, 1e-6)],
+        [
+            Number("the same: a subgradient, finite", flat, 0, 1e-12),
+            Number("at $w = 0.001$: $2(w - 1)$", slope(1e-3), -1.998, 1e-9),
+            Number("entries that are not finite with $\\sqrt{\\sum g^2}$",
+                   int((~bare.isfinite()).sum()), 3),
+        ],
+    )  # fmt: skip
+
+
+def settle(one_sided: bool, start: float, distance: float = 2.0, weight: float = 10.0) -> float:
+    """The slope at which descent of the critic's loss on two points ends."""
+    real, fake = (torch.full((8, 1), v, dtype=torch.float64) for v in (distance, 0.0))
+    w = double(start).requires_grad_()
+    for _ in range(300):
+        critic = affine(w)
+        penalty = adversarial.gradient_penalty(
+            critic, adversarial.between(real, fake), one_sided=one_sided
+        )
+        loss = weight * penalty - adversarial.critic_gap(critic(real), critic(fake))
+        (slope,) = torch.autograd.grad(loss, w)
+        w = (w - 0.02 * slope).detach().requires_grad_()
+    return float(w.detach())
+
+
+def sign() -> Evidence:
+    """Slopes from a start on the wrong side of zero, for two points at distance 2."""
+    best = dirac.penalised_optimum(2.0, 10.0).slope
+    two, one = settle(False, -0.5), settle(True, -0.5)
+    wrong = dirac.spurious_slope(2.0, 10.0)
+    assert wrong is not None
+    return Evidence(
+        [Number("slope of a critic that started at $-0.5$, two-sided", two, best, 1e-6)],
+        [
+            Number("the same: $-1 + d/2\\lambda$", two, wrong, 1e-6),
+            Number("one-sided: $1 + d/2\\lambda$", one, best, 1e-6),
+            Number("two-sided, started at 0.5", settle(False, 0.5), best, 1e-6),
+        ],
+    )
+
+
+def pairs() -> Evidence:
+    """The penalty of a critic that attains W1, on independent and on optimal pairs."""
+    n = 20_000
+    rows = torch.randint(0, 2, (2, n))
+    ends = double(0.0, 3.0), double(1.0, 2.0)  # two equal masses each; W1 = 1
+    real, fake = ends[0][rows[0]][:, None], ends[1][rows[1]][:, None]
+
+    def critic(x: Tensor) -> Tensor:
+        return torch.relu(1 - x[:, 0]) + torch.relu(x[:, 0] - 2)
+
+    independent = float(adversarial.gradient_penalty(critic, adversarial.between(real, fake)))
+    paired = adversarial.between(real, ends[1][rows[0]][:, None])
+    optimal = float(adversarial.gradient_penalty(critic, paired))
+    gap = float(adversarial.critic_gap(critic(ends[0][:, None]), critic(ends[1][:, None])))
+    error = 5 * math.sqrt(3 / 16 / n)
+    return Evidence(
+        [Number("penalty of that critic on independent pairs", independent, 0, error)],
+        [
+            Number("the same: its slope is 0 between 1 and 2", independent, 1 / 4, error),
+            Number("on optimally coupled pairs", optimal, 0, 1e-12),
+            Number("its gap: $W_1$", gap, 1, 1e-12),
+        ],
+    )
+
+
+def normalised() -> Evidence:
+    """The gradient of a summed critic with batch normalisation, and without."""
+    x = 3 + torch.randn(64, 2, dtype=torch.float64)
+    plain = nn.Linear(2, 1).double()
+    batch = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1)).double()
+    alone = float(plain.weight.detach().norm())
+    found = [
+        float(adversarial.input_gradient(lambda v, f=f: f(v)[:, 0], x).norm(dim=1).mean().detach())
+        for f in (batch, plain)
+    ]
+    true = float(batch[0].weight.detach().norm() / batch[0](x).std(correction=0).detach())
+    return Evidence(
+        [Number("mean slope by the sum, batch-normalised critic", found[0], true, 1e-3)],
+        [
+            Number("the same: the sum of normalised values is constant", found[0], 0, 1e-6),
+            Number("mean slope by the sum, plain critic", found[1], alone, 1e-9),
+        ],
+    )
+
+
+def leak() -> Evidence:
+    """The generator's gradient from the penalty alone."""
+    real, shift = torch.randn(32, 2), torch.zeros(2, requires_grad=True)
+
+    def critic(x: Tensor) -> Tensor:
+        return x.square().sum(1)
+
+    by_the_lesson(critic, real, torch.randn(32, 2) + shift).backward()
+    assert shift.grad is not None
+    theirs = int((shift.grad != 0).sum())
+    point = adversarial.between(real, torch.randn(32, 2) + shift)
+    value = adversarial.gradient_penalty(affine(torch.tensor([0.0, 3.0])), point)
+    return Evidence(
+        [Number("parameters of $G$ that get a gradient from the penalty", theirs, 0)],
+        [
+            Number("points between that lead back to $G$, ours", float(point.requires_grad), 0),
+            Number("our penalty there, slope 3", float(value), 4, 1e-5),
+        ],
+    )
+
+
+CLAIMS = [
+    Claim(
+        "4.4-penalty",
+        "The penalty of an affine critic is $(\\lVert w \\rVert - 1)^2$, for vectors and images.",
+        Verdict.HOLDS,
+        exact,
+        "theory.adversarial.gradient_penalty",
+        formula=r"\nabla_w P = 2(\lVert w \rVert - 1)\frac{w}{\lVert w \rVert}",
+        covers="R32",
+    ),
+    Claim(
+        "4.4-images",
+        "The lesson's penalty interpolates each datum by a number of its own.",
+        Verdict.ONLY_IF,
+        images,
+        "theory.adversarial.between",
+        right="Only vectors: images raise, or, if the batch is as large as the height, each row of "
+        "pixels silently gets its own. $\\epsilon$ needs the shape $(n, 1, \\ldots, 1)$.",
+        covers="A35 R32",
+    ),
+    Claim(
+        "4.4-places",
+        "It works on any device and in evaluation.",
+        Verdict.WRONG,
+        places,
+        "theory.adversarial.gradient_penalty",
+        right="It raises on another device unless told, and where gradients are off; here the "
+        "points are made from the data and gradients are turned on. (Batches of unequal size "
+        "remain an error.)",
+        covers="A36",
+    ),
+    Claim(
+        "4.4-zero-slope",
+        "The penalty drives every slope to one.",
+        Verdict.ONLY_IF,
+        zero_slope,
+        "theory.adversarial.gradient_penalty",
+        right="Not from exactly zero, where the norm's subgradient is 0 and a flat critic stays "
+        "flat; the root of a sum of squares would give NaN.",
+        covers="A37 R32",
+    ),
+    Claim(
+        "4.4-sign",
+        "The penalised critic of two points finds the slope $1 + d/2\\lambda$.",
+        Verdict.ONLY_IF,
+        sign,
+        "theory.adversarial.gradient_penalty",
+        right="On the line the two-sided penalty has a second stable optimum of the wrong sign, "
+        "which the one-sided has not; in more dimensions a critic can turn around it.",
+        formula=r"s = -1 + \frac{d}{2\lambda} \quad (d < 2\lambda)",
+        covers="A38 R33 R34",
+    ),
+    Claim(
+        "4.4-pairs",
+        "A critic that attains $W_1$ has slope 1 between independent pairs of data and samples.",
+        Verdict.ONLY_IF,
+        pairs,
+        "theory.adversarial.gradient_penalty",
+        right="Proved on optimally coupled pairs alone; independent pairs, with "
+        "$\\epsilon \\sim U[0, 1]$ and $\\lambda = 10$, are a heuristic.",
+        covers="A40",
+    ),
+    Claim(
+        "4.4-batch-norm",
+        "The gradient of the summed outputs is the gradient of each datum.",
+        Verdict.ONLY_IF,
+        normalised,
+        "theory.adversarial.input_gradient",
+        right="Only if the critic treats the data of a batch one by one: no batch normalisation.",
+        covers="A42",
+    ),
+    Claim(
+        "4.4-detach",
+        "The penalty trains the critic alone.",
+        Verdict.ONLY_IF,
+        leak,
+        "theory.adversarial.gradient_penalty",
+        right="Only if the samples are detached, which the lesson's function does not do.",
+        covers="A43",
+    ),
+]

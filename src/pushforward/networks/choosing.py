@@ -1,0 +1,84 @@
+"""Which network suits the data: perceptrons for vectors and small images, convolutions for others.
+
+The sizes of deep networks are such that 28 x 28 pixels can be learned on a laptop's processor.
+"""
+
+from functools import partial
+
+from torch import nn
+
+from ..model import Event, Recipe
+from ..options import one_of
+from .convolutional import ConvDecoder, ConvEncoder
+from .images import is_image, layout_of
+from .mlp import Perceptron, TimeMLP
+from .transformer import DiT
+from .unet import UNet
+
+SMALL = 8  # images with a side up to here are left to perceptrons
+NETWORKS = (Perceptron, TimeMLP, UNet, DiT, ConvEncoder, ConvDecoder)
+
+
+def is_large(event: tuple[int, ...]) -> bool:
+    """Whether data are images of more than `SMALL` pixels on each side."""
+    return is_image(event) and min(layout_of(event).shape[1:]) > SMALL
+
+
+def patch_for(event: tuple[int, ...]) -> int:
+    """The side of a transformer's patches: at most 8 x 8 of them, and none of a single pixel."""
+    return max(2, -(-max(layout_of(event).shape[1:]) // 8)) if is_image(event) else 1
+
+
+def time_network(
+    event: Event,
+    network: str,
+    *,
+    width: int,
+    units: int,
+    depth: int,
+    waves: int | None = None,
+    spans: bool = False,
+) -> nn.Module:
+    """A network ``net(x, t, c)`` that gives something of the shape of ``x``.
+
+    Arguments:
+        event: The kind of data.
+        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
+        width: Units of an mlp's layers, a U-Net's first channels, a transformer's numbers per
+            token; 0 to choose.
+        units: What to choose for an mlp.
+        depth: An mlp's hidden layers, a U-Net's scales, a transformer's blocks.
+        waves: Random waves of the data as inputs of an mlp.
+        spans: Whether there is a second time.
+
+    Raises:
+        UsageError: If there is no such network, or it is for images and the data are none.
+    """
+    makers = {
+        "mlp": partial(TimeMLP, width=width or units, depth=depth, waves=waves),
+        "unet": partial(UNet, width=width or 20, scales=depth),
+        "dit": partial(DiT, width=width or 128, depth=depth, patch=patch_for(event.shape)),
+    }
+    usual = "unet" if is_large(event.shape) else "mlp"
+    make = one_of("network", network, {"auto": makers[usual], **makers})
+    return make(event.shape, event.condition, spans=spans)
+
+
+def recipe_of(net: nn.Module, recipe: Recipe) -> Recipe:
+    """How to train a network that regresses on a path: a perceptron as given, others gently."""
+    if isinstance(net, TimeMLP):
+        return recipe
+    return recipe._replace(steps=5000, batch=64, lr=1e-3, clip=100.0)
+
+
+def is_convolutional(event: Event, network: str) -> bool:
+    """Whether a network between data and vectors is to be convolutional.
+
+    Arguments:
+        event: The kind of data.
+        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
+
+    Raises:
+        UsageError: If there is no such network.
+    """
+    return one_of("network", network, {"auto": is_large(event.shape), "mlp": False, "conv": True})

@@ -1,0 +1,64 @@
+"""Images as convolutions take them, whatever the order of the user's axes.
+
+An event of two axes is ``(height, width)``; of three it is ``(channels, height, width)``, or
+``(height, width, channels)`` where the last axis is the shortest. Anything else is no image. The
+view of the latter with its channels first has the memory order that PyTorch calls channels_last.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..errors import UsageError
+from ..shapes import Data
+
+
+class Layout(NamedTuple):
+    """Which axes of an event are channels, rows and columns.
+
+    Arguments:
+        event: The shape of one datum as the user has it.
+        channels: Numbers per pixel.
+        height: Rows.
+        width: Columns.
+        axis: The axis of a batch that holds the channels, 1 or 3; 1 also where there is none.
+    """
+
+    event: tuple[int, ...]
+    channels: int
+    height: int
+    width: int
+    axis: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
+
+    def first(self, x: Data) -> Tensor:
+        """A batch as ``(batch, channels, height, width)``."""
+        return (x if x.ndim == 4 else x.unsqueeze(1)).movedim(self.axis, 1)
+
+    def back(self, h: Tensor) -> Data:
+        """The inverse of `first`."""
+        return h.movedim(1, self.axis).reshape(len(h), *self.event)
+
+
+def is_image(event: tuple[int, ...]) -> bool:
+    """Whether data of a shape are images."""
+    return len(event) in (2, 3)
+
+
+def layout_of(event: tuple[int, ...]) -> Layout:
+    """The layout of images of a shape.
+
+    Raises:
+        UsageError: If they are no images.
+    """
+    if not is_image(event):
+        raise UsageError(f"data of shape {event} are no images: these have 2 or 3 axes")
+    if len(event) == 2:
+        return Layout(event, 1, *event)
+    if event[2] < min(event[:2]):
+        return Layout(event, event[2], *event[:2], axis=3)
+    return Layout(event, *event)

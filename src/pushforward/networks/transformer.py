@@ -1,0 +1,114 @@
+r"""A diffusion transformer (Peebles & Xie, 2023): an image as a row of patches that attend.
+
+Each block normalises its tokens, shifts and scales them, and weighs what it adds to them, all by
+linear functions of the embedded time and condition that begin at zero (adaLN-zero): the untrained
+network is the identity on tokens and gives zero.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm, pad, pixel_shuffle
+
+from ..errors import UsageError
+from ..shapes import Condition, Data, Times
+from .attention import Attention, zeroed
+from .embedding import Embedding
+from .images import Layout, layout_of
+
+
+def positions(height: int, width: int, length: int) -> Tensor:
+    r"""Sines and cosines of the places of a grid, ``(height * width, length)``.
+
+    .. math:: [\sin r\omega_k, \cos r\omega_k, \sin s\omega_k, \cos s\omega_k], \qquad
+        \omega_k = 10^{-4k/K}, \quad K = \text{length}/4
+
+    for row r and column s (Vaswani et al., 2017, for each of two axes).
+    """
+    omega = 10.0 ** (-4 * torch.arange(length // 4) / (length // 4))
+    rows, columns = (torch.arange(float(n))[:, None] * omega for n in (height, width))
+    row = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(-1, width, -1)
+    column = torch.cat([columns.sin(), columns.cos()], dim=1).expand(height, -1, -1)
+    return torch.cat([row, column], dim=2).flatten(0, 1)
+
+
+def modulated(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Tokens normalised, scaled and shifted."""
+    h = layer_norm(h, h.shape[-1:], eps=1e-6)
+    return torch.addcmul(h + shift, h, scale)
+
+
+class Block(nn.Module):
+    """Attention and a perceptron, each adaptively normalised before and weighed after.
+
+    Arguments:
+        width: Numbers per token.
+        context: Numbers per token of a condition, 0 for none.
+        dropout: The share of each update that is hidden in training.
+    """
+
+    def __init__(self, width: int, context: int, dropout: float) -> None:
+        super().__init__()
+        self.told = zeroed(nn.Linear(width, 6 * width))
+        self.attention = Attention(width, context)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
+        scale, shift, gate, scale2, shift2, gate2 = self.told(e)[:, None].chunk(6, dim=-1)
+        h = h + gate * self.dropout(self.attention(modulated(h, scale, shift), tokens))
+        return h + gate2 * self.dropout(self.down(gelu(self.up(modulated(h, scale2, shift2)))))
+
+
+class DiT(nn.Module):
+    """A map of images to images of the same shape.
+
+    Arguments:
+        event_shape: The shape of one datum, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        condition: The length of ``c``, 0 for none.
+        width: Numbers per token, a multiple of 4.
+        depth: Blocks.
+        patch: The side of a patch; images are padded with zeros to whole patches, and cut back.
+        dropout: The share of each update that is hidden in training.
+        tokens: How many tokens end ``c``, and their width (`networks.embedding`).
+        spans: Whether there is a second time.
+    """
+
+    places: Tensor
+    memory_format = torch.preserve_format
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        condition: int = 0,
+        *,
+        width: int = 128,
+        depth: int = 4,
+        patch: int = 2,
+        dropout: float = 0.0,
+        tokens: tuple[int, int] = (0, 0),
+        spans: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % 4:
+            raise UsageError(f"width is {width}; that of a transformer is a multiple of 4")
+        self.layout: Layout = layout_of(event_shape)
+        channels, *sides = self.layout.shape
+        self.patch, self.grid = patch, [-(-side // patch) for side in sides]
+        self.embed = Embedding(condition, width, tokens=tokens, spans=spans)
+        self.enter = nn.Conv2d(channels, width, patch, stride=patch)
+        self.register_buffer("places", positions(*self.grid, width), persistent=False)
+        self.blocks = nn.ModuleList(Block(width, tokens[1], dropout) for _ in range(depth))
+        self.told = zeroed(nn.Linear(width, 2 * width))
+        self.leave = zeroed(nn.Linear(width, channels * patch**2))
+
+    def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
+        e, tokens = self.embed(t, c, span)
+        image = self.layout.first(x).to(memory_format=self.memory_format)
+        height, width = image.shape[2:]
+        below, beside = (n * self.patch - side for n, side in zip(self.grid, (height, width)))
+        h = self.enter(pad(image, (0, beside, 0, below))).flatten(2).transpose(1, 2) + self.places
+        for block in self.blocks:
+            h = block(h, e, tokens)
+        scale, shift = self.told(e)[:, None].chunk(2, dim=-1)
+        patches = self.leave(modulated(h, scale, shift)).transpose(1, 2).unflatten(2, self.grid)
+        return self.layout.back(pixel_shuffle(patches, self.patch)[..., :height, :width])

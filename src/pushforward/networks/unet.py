@@ -1,0 +1,138 @@
+r"""A U-Net of images, times and conditions: down to coarse scales, and up beside what was seen.
+
+After Ho et al. (2020) and Dhariwal & Nichol (2021): residual blocks that time and condition shift
+and scale, attention where images are small, and last layers that begin at zero, so that the
+untrained network gives zero. A side that is odd is halved up to the next whole number, and the way
+back takes the sizes of the way down: nothing is padded.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, silu
+
+from ..shapes import Condition, Data, Times
+from .attention import Attention, zeroed
+from .embedding import Embedding
+from .images import Layout, layout_of
+from .residual import Residual, conv, grouped, halve
+
+WIDEST = 4  # the channels of a scale are at most so many times those of the first
+
+
+class Block(nn.Module):
+    """A residual block, and attention after it where asked.
+
+    Arguments:
+        into: Channels that come in.
+        out: Channels that go out.
+        embedded: The length of the embedded time and condition.
+        attends: Whether pixels attend to each other.
+        context: Numbers per token of a condition, for those that attend.
+        dropout: The share of the update that is hidden in training.
+    """
+
+    def __init__(
+        self, into: int, out: int, embedded: int, attends: bool, context: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.residual = Residual(into, out, embedded, dropout=dropout)
+        zeroed(self.residual.second)
+        self.norm = grouped(out) if attends else None
+        self.attention = Attention(out, context) if attends else None
+        if self.attention is not None:
+            zeroed(self.attention.join)
+
+    def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
+        h = self.residual(h, e)
+        if self.attention is None or self.norm is None:
+            return h
+        pixels = self.norm(h).flatten(2).transpose(1, 2)
+        return h + self.attention(pixels, tokens).transpose(1, 2).view_as(h)
+
+
+class Halve(nn.Module):
+    """To half the size."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = halve(channels)
+
+    def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
+        return self.conv(h)
+
+
+class UNet(nn.Module):
+    """A map of images to images of the same shape.
+
+    Arguments:
+        event_shape: The shape of one datum, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        condition: The length of ``c``, 0 for none.
+        width: Channels of the first scale; each scale has twice those before it, up to four times.
+        scales: How many sizes, each half of the one before.
+        blocks: Residual blocks at each scale on the way down, and one more on the way up.
+        attention: Pixels attend to each other where no side has more of them than this, and at
+            the bottom.
+        dropout: The share of each block's update that is hidden in training.
+        tokens: How many tokens end ``c``, and their width (`networks.embedding`).
+        spans: Whether there is a second time.
+    """
+
+    memory_format = torch.preserve_format
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        condition: int = 0,
+        *,
+        width: int = 32,
+        scales: int = 3,
+        blocks: int = 1,
+        attention: int = 8,
+        dropout: float = 0.0,
+        tokens: tuple[int, int] = (0, 0),
+        spans: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layout: Layout = layout_of(event_shape)
+        channels, *sides = self.layout.shape
+        widths = [width * min(2**i, WIDEST) for i in range(scales)]
+        told = 4 * width
+        self.embed = Embedding(condition, told, tokens=tokens, spans=spans)
+
+        def block(into: int, i: int, attends: bool = False) -> Block:
+            small = -(-max(sides) // 2**i) <= attention
+            return Block(into, widths[i], told, attends or small, tokens[1], dropout)
+
+        self.enter, kept, down = conv(channels, width), [width], []
+        for i, wide in enumerate(widths):
+            for _ in range(blocks):
+                down.append(block(kept[-1], i))
+                kept.append(wide)
+            if i < scales - 1:
+                down.append(Halve(wide))
+                kept.append(wide)
+        self.down, bottom = nn.ModuleList(down), scales - 1
+        self.bottom = nn.ModuleList([block(widths[-1], bottom, True), block(widths[-1], bottom)])
+        up, into = [], widths[-1]
+        for i in reversed(range(scales)):
+            for _ in range(blocks + 1):
+                up.append(block(into + kept.pop(), i))
+                into = widths[i]
+        self.up = nn.ModuleList(up)
+        self.norm, self.leave = grouped(width), zeroed(conv(width, channels))
+
+    def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
+        e, tokens = self.embed(t, c, span)
+        h = self.enter(self.layout.first(x).to(memory_format=self.memory_format))
+        kept = [h]
+        for step in self.down:
+            h = step(h, e, tokens)
+            kept.append(h)
+        for step in self.bottom:
+            h = step(h, e, tokens)
+        for step in self.up:
+            beside = kept.pop()
+            if h.shape[2:] != beside.shape[2:]:
+                h = interpolate(h, size=beside.shape[2:])
+            h = step(torch.cat([h, beside], dim=1), e, tokens)
+        return self.layout.back(self.leave(silu(self.norm(h))))

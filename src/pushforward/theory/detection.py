@@ -1,0 +1,54 @@
+r"""Telling anomalies by a density: how well it can be done, and where it cannot (lesson 1.1)."""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+def auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
+    r"""The area under the ROC curve of a score, for two laws with masses on the same nodes.
+
+    .. math:: P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x)), \qquad
+        x \sim \text{ordinary},\ x' \sim \text{anomalous}
+
+    No score has more than the likelihood ratio (Neyman & Pearson, 1933). Where anomalies are
+    uniform, that is :math:`1/p(x)`, up to a factor. On a grid with spacing h the error is
+    :math:`O(h^2)` for smooth laws.
+
+    Arguments:
+        score: At the nodes, ``(k,)``; larger is stranger.
+        ordinary: The masses of the ordinary law at the nodes; they are normalised.
+        anomalous: The masses of the other law.
+    """
+    order = score.argsort()
+    p, q = (m[order] / m.sum() for m in (ordinary, anomalous))
+    below = p.cumsum(0) - p / 2
+    return (q * below).sum()
+
+
+class Surprise(NamedTuple):
+    """The law of log p(x) over draws of p itself, in nats.
+
+    Arguments:
+        mode: Its largest value, at the mode of p.
+        mean: Minus the entropy.
+        deviation: Its standard deviation.
+    """
+
+    mode: float
+    mean: float
+    deviation: float
+
+
+def surprise(d: int) -> Surprise:
+    r"""Of the standard normal law in d dimensions, whose squared norm is chi-squared.
+
+    .. math:: \max \log p = -\tfrac d2 \log 2\pi, \qquad
+        \mathbb E \log p = -\tfrac d2 (1 + \log 2\pi), \qquad \operatorname{sd} = \sqrt{d/2}
+
+    The mode lies :math:`\sqrt{d/2}` deviations above what draws have: in many dimensions the most
+    probable point is an anomaly.
+    """
+    mode = -d / 2 * math.log(2 * math.pi)
+    return Surprise(mode, mode - d / 2, math.sqrt(d / 2))

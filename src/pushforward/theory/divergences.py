@@ -1,0 +1,219 @@
+r"""Divergences between two laws: sums over discrete laws, quadrature, closed forms of Gaussians.
+
+Each takes the log-densities of both laws at the same points and the weight of each point. With
+weight 1 it is the sum over a discrete law; at the points of a `box` it is the integral in one or
+two dimensions (lesson 3.3). Values are in nats where they are logarithms of anything.
+
+.. math:: \mathrm{KL}(p \| q) = \int p \log \frac pq, \qquad
+    \mathrm{JS}(p, q) = \tfrac12 \mathrm{KL}\Bigl(p \,\Big\|\, \frac{p + q}2\Bigr)
+    + \tfrac12 \mathrm{KL}\Bigl(q \,\Big\|\, \frac{p + q}2\Bigr) \in [0, \log 2]
+
+What can be said from samples alone is in `divergence_estimators`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from ..shapes import PerDatum, Scalar
+from .targets import Gaussian
+
+Weight = Tensor | float
+
+
+class Box(NamedTuple):
+    """Points of a quadrature rule.
+
+    Arguments:
+        points: With shape ``(n, d)``.
+        weight: The volume that each stands for; what lies outside the box counts as nothing.
+    """
+
+    points: Tensor
+    weight: float
+
+
+def box(low: Sequence[float | int], high: Sequence[float | int], count: int = 1001) -> Box:
+    r"""The trapezoidal rule on a box in one or two dimensions, ``count`` points a side, float64.
+
+    It converges geometrically for smooth densities that vanish at the sides, so that the sides
+    need no half weights: steps of half a standard deviation give ten digits for Gaussians.
+
+    Raises:
+        UsageError: In more than two dimensions, where a grid has too many points.
+    """
+    if len(low) != len(high) or not 1 <= len(low) <= 2:
+        raise UsageError(f"a box has one or two dimensions, not {len(low)} and {len(high)}")
+    sides = [torch.linspace(a, b, count, dtype=torch.float64) for a, b in zip(low, high)]
+    volume = math.prod((b - a) / (count - 1) for a, b in zip(low, high))
+    return Box(torch.cartesian_prod(*sides).reshape(-1, len(low)), volume)
+
+
+def check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
+    """Raise UsageError where a law does not sum to one over the points: they miss part of it."""
+    mass = float((weight * log_p.detach().exp()).sum())
+    if not abs(mass - 1) < 1e-4:
+        raise UsageError(f"{name} has mass {mass:.6g} on these points, not 1: widen or refine them")
+
+
+def expectation(log_p: PerDatum, f: PerDatum, weight: Weight = 1.0) -> Scalar:
+    r""":math:`\int p f`; where :math:`p = 0` nothing is added, whatever ``f`` is there."""
+    p = log_p.exp()
+    return (weight * torch.where(p > 0, p * f, 0.0)).sum()
+
+
+def kl(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
+    r""":math:`\mathrm{KL}(p \| q) = \int p \log(p/q)` in nats; infinite where q misses part of p.
+
+    The reverse divergence is ``kl(log_q, log_p, weight)``: it punishes samples where there are no
+    data, and forgives modes that are left out.
+
+    Arguments:
+        log_p: At the points, ``(n,)``; minus infinity where the density is zero.
+        log_q: The same of the other law.
+        weight: Of each point; 1 for a discrete law, ``Box.weight`` for a density.
+
+    Raises:
+        UsageError: If a law does not sum to one over the points.
+    """
+    check_mass(log_p, weight, "p")
+    check_mass(log_q, weight, "q")
+    return expectation(log_p, log_p - log_q, weight)
+
+
+def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
+    r"""The mean KL of both laws to their mixture, from 0 to log 2 nats (Lin, 1991; lesson 3.3).
+
+    .. math:: \mathrm{JS}(p, q) = \log 2 - \tfrac12 \int p \log\bigl(1 + q/p\bigr)
+        - \tfrac12 \int q \log\bigl(1 + p/q\bigr)
+
+    Raises:
+        UsageError: If a law does not sum to one over the points.
+    """
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    return (kl(log_p, log_m, weight) + kl(log_q, log_m, weight)) / 2
+
+
+def total_variation(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
+    r""":math:`\tfrac12 \int |p - q|`, from 0 to 1: twice the accuracy of the best test, less 1.
+
+    The integrand has kinks where the densities cross, so a `box` gives as many digits as its step
+    squared.
+    """
+    check_mass(log_p, weight, "p")
+    check_mass(log_q, weight, "q")
+    return (weight * (log_p.exp() - log_q.exp()).abs()).sum() / 2
+
+
+def chi_square(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
+    r""":math:`\chi^2(p \| q) = \int (p - q)^2 / q = e^{D_2(p \| q)} - 1`, from 0 to infinity."""
+    return torch.expm1(renyi(log_p, log_q, 2.0, weight))
+
+
+def renyi(log_p: PerDatum, log_q: PerDatum, order: float, weight: Weight = 1.0) -> Scalar:
+    r"""Rényi's divergence of an order above 0 other than 1, in nats (Rényi, 1961).
+
+    .. math:: D_\alpha(p \| q) = \frac 1{\alpha - 1} \log \int p^\alpha q^{1 - \alpha}
+
+    It grows with the order and is KL in the limit 1.
+
+    Raises:
+        UsageError: If the order is 1, where it is `kl`, or not above 0, or a law lacks mass.
+    """
+    check_mass(log_p, weight, "p")
+    check_mass(log_q, weight, "q")
+    check_order(order)
+    terms = torch.where(log_p > -math.inf, order * log_p + (1 - order) * log_q, -math.inf)
+    log_weight = torch.as_tensor(weight, dtype=terms.dtype).log()
+    return torch.logsumexp(terms + log_weight, 0) / (order - 1)
+
+
+def check_order(order: float) -> None:
+    """Raise UsageError for an order that Rényi's divergence has not."""
+    if order <= 0 or order == 1:
+        raise UsageError(f"Renyi's order is above 0 and not 1, where it is kl; here {order}")
+
+
+def shifted(p: Gaussian, q: Gaussian, covariance: Tensor) -> Tensor:
+    """The squared length of the difference of means, in the metric of a covariance."""
+    offset = p.mean - q.mean
+    return offset @ torch.linalg.solve(covariance, offset)
+
+
+def gaussian_kl(p: Gaussian, q: Gaussian) -> float:
+    r"""KL of two Gaussians in nats (lesson 2.6 has the case :math:`q = \mathcal N(0, I)`).
+
+    .. math:: \tfrac12 \Bigl[\operatorname{tr}(\Sigma_q^{-1} \Sigma_p)
+        + (m_p - m_q)^\top \Sigma_q^{-1} (m_p - m_q) - d
+        + \log\frac{\det\Sigma_q}{\det\Sigma_p}\Bigr]
+    """
+    ratio = torch.linalg.solve(q.covariance, p.covariance)
+    log_det = torch.logdet(q.covariance) - torch.logdet(p.covariance)
+    return float(ratio.trace() + shifted(p, q, q.covariance) - p.dim + log_det) / 2
+
+
+def gaussian_renyi(p: Gaussian, q: Gaussian, order: float) -> float:
+    r"""Rényi's divergence of two Gaussians in nats (Gil, Alajaji and Linder, 2013, Table 2).
+
+    .. math:: \frac\alpha2 \delta^\top \Sigma_*^{-1} \delta - \frac 1{2(\alpha - 1)}
+        \log \frac{\det \Sigma_*}{\det\Sigma_p^{1 - \alpha} \det\Sigma_q^\alpha}, \qquad
+        \Sigma_* = \alpha \Sigma_q + (1 - \alpha) \Sigma_p
+
+    Infinite where :math:`\Sigma_*` is not definite: the tails of p are too heavy for q.
+
+    Raises:
+        UsageError: If the order is 1 or not above 0.
+    """
+    check_order(order)
+    mixed = order * q.covariance + (1 - order) * p.covariance
+    if bool((torch.linalg.eigvalsh(mixed) <= 0).any()):
+        return math.inf
+    dets = (1 - order) * torch.logdet(p.covariance) + order * torch.logdet(q.covariance)
+    log_ratio = torch.logdet(mixed) - dets
+    return float(order * shifted(p, q, mixed) - log_ratio / (order - 1)) / 2
+
+
+def gaussian_chi_square(p: Gaussian, q: Gaussian) -> float:
+    r""":math:`\chi^2` of two Gaussians; :math:`e^{\delta^2} - 1` for unit covariances."""
+    order_2 = gaussian_renyi(p, q, 2.0)
+    return math.expm1(order_2) if order_2 < 700 else math.inf
+
+
+def mahalanobis(p: Gaussian, q: Gaussian) -> float:
+    r"""The distance :math:`\delta` of the means of two Gaussians of one covariance.
+
+    Raises:
+        UsageError: If the covariances differ.
+    """
+    if not torch.allclose(p.covariance, q.covariance, rtol=1e-9, atol=0):
+        raise UsageError("no closed form for two covariances: integrate over a box")
+    return math.sqrt(float(shifted(p, q, q.covariance)))
+
+
+def gaussian_total_variation(p: Gaussian, q: Gaussian) -> float:
+    r""":math:`2\Phi(\delta/2) - 1` for Gaussians of one covariance.
+
+    Raises:
+        UsageError: If the covariances differ.
+    """
+    return math.erf(mahalanobis(p, q) / math.sqrt(8))
+
+
+def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
+    r"""JS of Gaussians of one covariance, in nats, in any dimension.
+
+    There is no closed form, but JS does not change under one-to-one maps and the likelihood ratio
+    depends on one coordinate: it is that of :math:`\mathcal N(0, 1)` and
+    :math:`\mathcal N(\delta, 1)`, by quadrature.
+
+    Raises:
+        UsageError: If the covariances differ.
+    """
+    delta = mahalanobis(p, q)
+    x, weight = box([-12], [delta + 12], 2 * math.ceil(10 * delta + 200) + 1)
+    log_p, log_q = ((-(x[:, 0] - m).square() - math.log(2 * math.pi)) / 2 for m in (0.0, delta))
+    return float(jensen_shannon(log_p, log_q, weight))
