@@ -1,7 +1,7 @@
 """Write into the pages of the families what the code knows of them: ``python docs/generate.py``.
 
 ``--check`` writes nothing and fails if a page is missing or out of date; ``--figures [NAME ...]``
-fits families (all by default) to eight Gaussians, in at most 2500 steps each, and draws them.
+fits families (all by default) to eight Gaussians, on at most 2.6 million draws, and draws them.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from pushforward.model import Event, GenerativeModel, Likelihood
 from pushforward.theory import samplers
 
 PAGES = Path(__file__).parent / "families"
-STEPS = 2500  # enough to see what a family does
+DRAWS = 2_600_000  # that a family is fitted to: enough to see what it does
 START, END = "<!-- facts -->", "<!-- end of facts -->"
 KINDS = {
     Likelihood.EXACT: "exact",
@@ -74,7 +74,7 @@ def facts(name: str) -> str:
     figure = PAGES / "figures" / f"{name}.png"
     if figure.exists():
         lines += ["", f"![{name} fitted to eight Gaussians](figures/{name}.png)", ""]
-        lines += [f"*Fitted to eight Gaussians, in at most {STEPS:,} steps.*"]
+        lines += [f"*Fitted to eight Gaussians, on at most {DRAWS / 1e6:.1f} million draws.*"]
     return "\n".join(
         [
             START,
@@ -119,8 +119,8 @@ def draw(names: list[str]) -> None:
 
     (PAGES / "figures").mkdir(exist_ok=True)
     for name in names:
-        steps = min(model_of(name).recipe.steps, STEPS)
-        fitted = fit("8gaussians", name, steps=steps)
+        recipe = model_of(name).recipe
+        fitted = fit("8gaussians", name, steps=min(recipe.steps, DRAWS // recipe.batch))
         path = plot_run(fitted, PAGES / "figures" / f"{name}.png")
         with Image.open(path) as drawn:  # without the line that says how long it took here
             below = drawn.convert("RGB").crop((0, 52, *drawn.size))

@@ -110,3 +110,14 @@ def test_numbers_have_the_digits_that_their_tolerance_tells_apart(value, toleran
 def test_text_keeps_what_is_between_formulas():
     assert formulas.terminal(r"if $\beta \ge 1$ & so") == "if \u03b2\u22651 & so"
     assert str(formulas.page("a < $b$")).startswith("a &lt; <math")
+
+
+def test_names_are_set_as_code_and_tall_fences_as_signs():
+    assert str(formulas.page("a `<b>` c")) == "a <code>&lt;b&gt;</code> c"
+    assert "\\" not in formulas.mathml(r"\Big\{\Big\| x \Big\|\Big\}")
+
+
+def test_a_notebook_shows_a_chapter_as_the_page_does(tiny):
+    (chapter,) = running.run(["1"])
+    shown = chapter._repr_html_()
+    assert "4" in shown and "<html" not in shown and shown in page.render([chapter])

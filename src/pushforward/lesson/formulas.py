@@ -9,6 +9,7 @@ from markupsafe import Markup
 from pylatexenc.latex2text import LatexNodes2Text
 
 MATH = re.compile(r"\$([^$]+)\$")
+CODE = re.compile(r"`([^`]+)`")
 FENCES = {r"\|": "\u2016", r"\lVert": "\u2016", r"\rVert": "\u2016", r"\{": "{", r"\}": "}"}
 
 
@@ -26,9 +27,14 @@ def mathml(latex: str, display: str = "inline") -> str:
     return made
 
 
+def plain(text: str) -> str:
+    """What is between formulas, as HTML: names in backticks as code."""
+    return CODE.sub(r"<code>\1</code>", html.escape(text))
+
+
 def page(text: str) -> Markup:
     """For HTML: formulas as MathML, which browsers set themselves."""
-    return Markup(rendered(text, mathml, html.escape))  # noqa: S704  # both parts are escaped
+    return Markup(rendered(text, mathml, plain))  # noqa: S704  # both parts are escaped
 
 
 def display(latex: str) -> Markup:
