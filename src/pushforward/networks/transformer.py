@@ -96,7 +96,9 @@ class DiT(nn.Module):
         self.patch, self.grid = patch, [-(-side // patch) for side in sides]
         self.embed = Embedding(condition, width, tokens=tokens, spans=spans)
         self.enter = nn.Conv2d(channels, width, patch, stride=patch)
-        self.register_buffer("places", positions(*self.grid, width), persistent=False)
+        self.register_buffer(
+            "places", positions(self.grid[0], self.grid[1], width), persistent=False
+        )
         self.blocks = nn.ModuleList(Block(width, tokens[1], dropout) for _ in range(depth))
         self.told = zeroed(nn.Linear(width, 2 * width))
         self.leave = zeroed(nn.Linear(width, channels * patch**2))
