@@ -105,8 +105,8 @@ def proof() -> Evidence:
         for f in (-3.0, 3.0)
     ]
     best = torch.tensor([math.log(p / q)], dtype=torch.float64)
-    there = [torch.tensor([v], dtype=torch.float64).log() for v in (p, q)]
-    value = float(adversarial.expected_value(*there, best, 1.0))
+    log_p, log_q = (torch.tensor([v], dtype=torch.float64).log() for v in (p, q))
+    value = float(adversarial.expected_value(log_p, log_q, best, 1.0))
     return Evidence(
         [Number("points with $p = q = 0$ at which $D^*$ is undefined", undefined, 0)],
         [
@@ -172,12 +172,13 @@ def players_apart() -> Evidence:
             nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
     terms = model.judge(x)
     torch.stack(list(terms.values())).sum().backward()
+    undecided = (terms["real"] + terms["fake"]).detach()
     moved = sum(p.grad is not None for p in model.generator.parameters())
     return Evidence(
         [Number("parameters of $D$ with a gradient after the lesson's step of $G$", left, 0)],
         [
             Number("parameters of $G$ with a gradient after our step of $D$", moved, 0),
-            Number("loss of an undecided $D$, nats", float((terms["real"] + terms["fake"]).detach()),
+            Number("loss of an undecided $D$, nats", float(undecided),
                    math.log(4), 1e-6),
         ],
     )  # fmt: skip

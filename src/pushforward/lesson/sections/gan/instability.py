@@ -3,7 +3,6 @@
 import functools
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -136,7 +135,7 @@ def played_by_recipe() -> Tensor:
 def loop() -> Evidence:
     """W1 to the data after the lesson's example, repeated, and after ours."""
     data = targets.lesson_mixture().sample(2000).double().numpy()
-    given, ours = (np.float64(f().numpy()) for f in (played_as_given, played_by_recipe))
+    given, ours = (f().double().numpy() for f in (played_as_given, played_by_recipe))
     with torch.no_grad():
         flat = 0
         try:

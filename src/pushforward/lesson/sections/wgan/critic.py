@@ -53,7 +53,8 @@ def finite_samples() -> Evidence:
     grid = np.linspace(-12, 12, 20_001)
     lesson, right = [], []
     for n in (256, 1024):
-        seen = transport.wasserstein_1d(*rng.standard_normal((2, n, rounds)), 1)
+        x, y = rng.standard_normal((2, n, rounds))
+        seen = transport.wasserstein_1d(x, y, 1)
         error = float(seen.std() / math.sqrt(rounds))
         what = f"mean $W_1$ of two samples of {n} of $\\mathcal{{N}}(0, 1)$"
         lesson.append(Number(what, float(seen.mean()), 0, 5 * error))
