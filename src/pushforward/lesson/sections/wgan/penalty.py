@@ -190,10 +190,12 @@ def normalised() -> Evidence:
     batch = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1)).double()
     alone = float(plain.weight.detach().norm())
     found = [
-        float(adversarial.input_gradient(lambda v, f=f: f(v)[:, 0], x).norm(dim=1).mean().detach())
-        for f in (batch, plain)
+        float(adversarial.input_gradient(critic, x).norm(dim=1).mean().detach())
+        for critic in (nn.Sequential(batch, nn.Flatten(0)), nn.Sequential(plain, nn.Flatten(0)))
     ]
-    true = float(batch[0].weight.detach().norm() / batch[0](x).std(correction=0).detach())
+    first = nn.Linear(2, 1).double()
+    first.load_state_dict(batch[0].state_dict())
+    true = float(first.weight.detach().norm() / first(x).std(correction=0).detach())
     return Evidence(
         [Number("mean slope by the sum, batch-normalised critic", found[0], true, 1e-3)],
         [
