@@ -172,13 +172,14 @@ def players_apart() -> Evidence:
             nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
     terms = model.judge(x)
     torch.stack(list(terms.values())).sum().backward()
+    undecided = (terms["real"] + terms["fake"]).detach()
     moved = sum(p.grad is not None for p in model.generator.parameters())
-    undecided = float((terms["real"] + terms["fake"]).detach())
     return Evidence(
         [Number("parameters of $D$ with a gradient after the lesson's step of $G$", left, 0)],
         [
             Number("parameters of $G$ with a gradient after our step of $D$", moved, 0),
-            Number("loss of an undecided $D$, nats", undecided, math.log(4), 1e-6),
+            Number("loss of an undecided $D$, nats", float(undecided),
+                   math.log(4), 1e-6),
         ],
     )  # fmt: skip
 

@@ -189,14 +189,13 @@ def normalised() -> Evidence:
     plain = nn.Linear(2, 1).double()
     batch = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1)).double()
     alone = float(plain.weight.detach().norm())
-
-    def slope(critic: nn.Module) -> float:
-        gradient = adversarial.input_gradient(lambda v: critic(v)[:, 0], x)
-        return float(gradient.norm(dim=1).mean().detach())
-
-    found, first = [slope(f) for f in (batch, plain)], nn.Sequential(batch[0])
-    weight = next(first.parameters()).detach()
-    true = float(weight.norm() / first(x).std(correction=0).detach())
+    found = [
+        float(adversarial.input_gradient(critic, x).norm(dim=1).mean().detach())
+        for critic in (nn.Sequential(batch, nn.Flatten(0)), nn.Sequential(plain, nn.Flatten(0)))
+    ]
+    first = nn.Linear(2, 1).double()
+    first.load_state_dict(batch[0].state_dict())
+    true = float(first.weight.detach().norm() / first(x).std(correction=0).detach())
     return Evidence(
         [Number("mean slope by the sum, batch-normalised critic", found[0], true, 1e-3)],
         [

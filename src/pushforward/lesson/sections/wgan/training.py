@@ -1,6 +1,7 @@
 """A WGAN-GP on points in the plane."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
