@@ -8,27 +8,31 @@ neighbouring points, at times :math:`r < t` of a grid,
     d\bigl(f_\theta(x_t, t),\; f_{\theta^-}(x_r, r)\bigr), \qquad f(x, t_\min) = x,
 
 where :math:`\theta^-` has no gradient. The boundary condition is built in by
-:math:`f = c_{skip} x_t + c_{out} F_\theta`; without it a constant f would have no loss. In
-distillation :math:`x_r` is one step of a teacher's flow from :math:`x_t`. In training from scratch
-both share the datum and the noise, which is right to first order in :math:`t - r`.
+:math:`f = c_{skip} x_t + c_{out} F_\theta`; without it a constant f would have no loss.
+
+The point :math:`x_r` is a Heun step of a flow away from :math:`x_t`. In distillation the flow is
+a teacher's. From scratch it is learned beside f, by flow matching, with a second head of the same
+network. Or the two points share datum and noise (the first papers): right to first order in
+:math:`t - r` alone, so that it takes many intervals, over which errors add up.
 """
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Diffusion, stratified
+from ..diffusion import Diffusion, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, guides
 from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
-from ..theory import ode, paths
+from ..theory import ode, paths, predictions
 from ..theory.consistency import Teacher, boundary, levels, multistep, stops
-from ..theory.denoisers import Guided
-from ..theory.energy import energy_score
+from ..theory.denoisers import Guided, NetworkDenoiser
+from ..theory.energy import energy_distance
 from ..theory.paths import Path
 from . import one_of
 
@@ -37,6 +41,7 @@ PATHS: dict[str, Path] = {
     "linear": paths.Linear(t_max=160 / 161),
     "edm": paths.EDM(),
 }
+VALIDATED = 1024  # held-out rows that samples are compared with
 
 
 def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
@@ -45,14 +50,59 @@ def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
     return square / (torch.sqrt(square + c * c) + c)
 
 
+class Levels(NamedTuple):
+    """For each datum of a batch the numbers of two of ``count`` levels, r before t."""
+
+    t: Tensor
+    r: Tensor
+    count: int
+
+
+VELOCITY = predictions.karras(1.0)  # what the second head predicts: minus the velocity along the angle
+Point = Callable[["Consistency", Data, Data, Data, Levels, Condition], Data]
+
+
+def flow_step(
+    model: "Consistency", x: Data, eps: Data, x_t: Data, at: Levels, c: Condition
+) -> Data:
+    """A Heun step from x_t of the teacher's flow, or of the model's own."""
+    return (model.teacher or Teacher(model.denoiser(), model.path)).step(x_t, *at, c)
+
+
+def shared_noise(
+    model: "Consistency", x: Data, eps: Data, x_t: Data, at: Levels, c: Condition
+) -> Data:
+    """The same datum and noise at the earlier time (Song et al., 2023, algorithm 3)."""
+    return model.path.interpolate(x, eps, levels(model.path, at.count).to(x)[at.r])
+
+
+POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise}
+
+
+class Second(nn.Module):
+    """The second half of a network's output.
+
+    Arguments:
+        net: The network.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
+        return self.net(x, t, c).chunk(2, dim=1)[1]
+
+
 class Consistency(GenerativeModel):
     r"""A consistency function of a Gaussian path.
 
     Arguments:
-        net: Maps ``x, t, c`` to the shape of ``x``.
+        net: Maps ``x, t, c`` to F and to the velocity, side by side in the first axis.
         event_shape: The shape of one datum.
         path: The scales.
-        first: Intervals of the grid of times when training begins; they double until ``last``.
+        point: Where the second point of a curve comes from.
+        first: Intervals from data to noise when training begins; they double until ``last``.
         last: Intervals at the end.
         growth: The part of training in which they grow.
         huber: The constant c of the pseudo-Huber distance, in units of :math:`\sqrt d`.
@@ -64,7 +114,8 @@ class Consistency(GenerativeModel):
     """
 
     likelihood = Likelihood.NONE
-    recipe = Recipe(steps=12_000, batch=256, lr=2e-3, clip=10.0)
+    recipe = Recipe(steps=9000, batch=256, lr=2e-3, clip=10.0)
+    fineness = 16  # levels an interval: the sampler stops anywhere
 
     def __init__(
         self,
@@ -72,17 +123,18 @@ class Consistency(GenerativeModel):
         event_shape: tuple[int, ...],
         *,
         path: Path,
+        point: Point = flow_step,
         first: int = 8,
-        last: int = 32,
+        last: int = 16,
         growth: float = 0.5,
-        huber: float = 0.03,
+        huber: float = 0.3,
         target: float = 0.0,
         guidance: float = 1.0,
         steps: int = 2,
         unconditional: float = 0.1,
     ) -> None:
         super().__init__()
-        self.net, self.event_shape, self.path = net, event_shape, path
+        self.net, self.event_shape, self.path, self.point = net, event_shape, path, point
         self.first, self.last, self.growth = first, last, growth
         self.huber = huber * math.prod(event_shape) ** 0.5
         self.target, self.guidance = target, guidance
@@ -94,11 +146,22 @@ class Consistency(GenerativeModel):
     def nfe(self) -> int:
         return self.steps
 
-    def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
-        r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary`)."""
+    def heads(
+        self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None
+    ) -> tuple[Data, Data]:
+        r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)`, and the velocity."""
         skip, out = (expand(z, x_t) for z in boundary(self.path, t))
         scaled = x_t / expand(self.path.scale(t), x_t)
-        return skip * x_t + out * (net or self.net)(scaled, self.path.clock(t), c)
+        F, velocity = (net or self.net)(scaled, self.path.clock(t), c).chunk(2, dim=1)
+        return skip * x_t + out * F, velocity
+
+    def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
+        """Where the flow through x_t ends."""
+        return self.heads(x_t, t, c, net)[0]
+
+    def denoiser(self) -> NetworkDenoiser:
+        """The flow that is learned beside f."""
+        return NetworkDenoiser(Second(self.net), self.path, VELOCITY)
 
     def distil(self, teacher: GenerativeModel) -> None:
         """Learn from the flow of a diffusion instead of from pairs of data and noise.
@@ -112,27 +175,31 @@ class Consistency(GenerativeModel):
                 "ddpm, edm or flow_matching"
             )
         self.teacher = Teacher(Guided(teacher.denoiser, self.guidance), self.path)
+        self.point = flow_step
 
     @property
-    def count(self) -> int:
-        """Intervals of the grid at this point of training."""
+    def intervals(self) -> int:
+        """Intervals from data to noise at this point of training."""
         stages = math.log2(self.last / self.first) + 1
         stage = int(min(self.progress / self.growth, 1.0) * stages) if self.growth else stages
         return min(int(self.first * 2**stage), self.last)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The distance of f at neighbouring times, over the time between them."""
-        count, c = self.count, self.hidden(c)
-        k, grid = stratified(len(x), count).to(x.device), levels(self.path, count).to(x)
-        r, t, eps = grid[k], grid[k + 1], torch.randn_like(x)
+        """The distance of f at two times, over the time between them, and the flow's error."""
+        c, count = self.hidden(c), self.fineness * self.intervals
+        k, grid = stratified(len(x), count).to(x.device) + 1, levels(self.path, count).to(x)
+        at = Levels(k, (k - self.fineness).clamp(min=0), count)
+        r, t, eps = grid[at.r], grid[at.t], torch.randn_like(x)
         x_t = self.path.interpolate(x, eps, t)
         with torch.no_grad():
-            if self.teacher is None:
-                x_r = self.path.interpolate(x, eps, r)
-            else:
-                x_r = self.teacher.step(x_t, k, count, c)
-            end = self.f(x_r, r, c, self.average)
-        return {"consistency": (pseudo_huber(self.f(x_t, t, c), end, self.huber) / (t - r)).mean()}
+            end = self.f(self.point(self, x, eps, x_t, at, c), r, c, self.average)
+        y, velocity = self.heads(x_t, t, c)
+        distance = 2 * self.huber * pseudo_huber(y, end, self.huber) / (t - r)
+        terms = {"consistency": distance.mean()}
+        if self.point is flow_step and self.teacher is None:
+            error = velocity - predictions.target(self.path, VELOCITY, x, eps, t)
+            terms["flow"] = sum_event(error.square()).mean()
+        return terms
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
         """The loss; then the target follows."""
@@ -143,8 +210,9 @@ class Consistency(GenerativeModel):
                     a.lerp_(p, 1 - self.target)
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
-        """The energy score of samples; the loss itself can be small for a poor f."""
-        return energy_score(x, self.sample(len(x), c), self.sample(len(x), c)).mean()
+        """The energy distance of samples; the loss itself can be small for a poor model."""
+        x, c = x[:VALIDATED], None if c is None else c[:VALIDATED]
+        return energy_distance(x, self.sample(len(x), c), c)
 
     def sample(
         self, n: int, c: Condition = None, *, steps: int | None = None, guidance: float = 1.0
@@ -173,14 +241,15 @@ class Consistency(GenerativeModel):
 def build(
     event: Event,
     *,
-    width: int = 128,
+    width: int = 0,
     depth: int = 3,
     waves: int | None = None,
     path: str = "cosine",
+    point: str = "flow",
     first: int = 8,
-    last: int = 32,
+    last: int = 16,
     growth: float = 0.5,
-    huber: float = 0.03,
+    huber: float = 0.3,
     target: float = 0.0,
     guidance: float = 1.0,
     unconditional: float = 0.1,
@@ -189,12 +258,14 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer.
+        width: Units in each hidden layer, 0 to choose from the data.
         depth: Hidden layers.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "cosine", "linear" or "edm".
-        first: Intervals of the grid of times when training begins; they double until ``last``.
-        last: Intervals at the end. More have less bias, and take longer to train.
+        point: The second point of a curve: a step of the "flow" that is learned beside, or the
+            first point's datum and "noise". A teacher's flow takes the place of the first.
+        first: Intervals from data to noise when training begins; they double until ``last``.
+        last: Intervals at the end. More have less bias, and add up more errors.
         growth: The part of training in which they grow.
         huber: Where the distance turns from squared to linear, in units of sqrt(d).
         target: The decay of an average of the weights that gives the targets, as in the first
@@ -205,11 +276,19 @@ def build(
     if last < first:
         raise UsageError(f"last is {last}; it must be at least first, {first}")
     guides(guidance, event.condition > 0)
-    net = TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves)
+    net = TimeMLP(
+        event.shape,
+        event.condition,
+        width=width_for(event.shape, width),
+        depth=depth,
+        waves=waves,
+        heads=2,
+    )
     return Consistency(
         net,
         event.shape,
         path=one_of("path", path, PATHS),
+        point=one_of("point", point, POINTS),
         first=first,
         last=last,
         growth=growth,
