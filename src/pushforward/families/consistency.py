@@ -58,7 +58,9 @@ class Levels(NamedTuple):
     count: int
 
 
-VELOCITY = predictions.karras(1.0)  # what the second head predicts: minus the velocity along the angle
+VELOCITY = predictions.karras(
+    1.0
+)  # what the second head predicts: minus the velocity along the angle
 Point = Callable[["Consistency", Data, Data, Data, Levels, Condition], Data]
 
 

@@ -147,7 +147,7 @@ class TimeMLP(nn.Module):
         phase = t[..., None] * self.omega
         return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
-    def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
+    def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Tensor:
         h = self.data(self.waves(x)) + self.time(self.embedded(t))
         if self.condition is not None and c is not None:
             h = h + self.condition(c)

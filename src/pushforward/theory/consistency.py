@@ -82,8 +82,8 @@ def levels(path: Path, count: int) -> Tensor:
     .. math:: \arctan\frac{\sigma}{\alpha} = \phi_{\min} + (\phi_{\max} - \phi_{\min})
         \frac{k^2}{n^2}, \qquad k = 0, \dots, n
 
-    On the cosine path sixteen Heun steps over them scale normal data of any deviation from 0.17 to 1 right within 2%,
-    where equal steps of the angle lose 11% of 0.17: the narrower the data, the later it is decided.
+    The narrower the data, the nearer to t_min they are decided: sixteen Heun steps of the cosine
+    path scale normal data of deviation 0.17 right within 2%, where equal angles lose 11%.
     """
     ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
     first, final = torch.atan2(path.sigma(ends), path.alpha(ends)).tolist()
