@@ -16,6 +16,7 @@ from pushforward.families.consistency import (
     Consistency,
     pseudo_huber,
     shared_noise,
+    teachers_step,
 )
 from pushforward.fitting import fit
 from pushforward.metrics.wasserstein import sliced_w2
@@ -29,16 +30,17 @@ S, COUNT = 0.5, 12  # the deviation of the data N(0, S^2), intervals of the grid
 
 
 class Given(Consistency):
-    """A consistency model whose f is given: of the network only the velocity is used."""
+    """A consistency model whose f is given, and whose velocity is that of N(0, S^2)."""
 
     fineness = 1
 
-    def __init__(self, given, net=None, **options):
-        super().__init__(net or nn.Linear(1, 1), (1,), first=COUNT, last=COUNT, **options)
+    def __init__(self, given, path, **options):
+        super().__init__(Exact(path), (1,), path=path, first=COUNT, last=COUNT, **options)
         self.given = given
 
     def heads(self, x_t, t, c=None, net=None):
-        return self.given(x_t, t), torch.zeros_like(x_t)
+        scaled = x_t / self.path.scale(t)[:, None]
+        return self.given(x_t, t), self.net(scaled, self.path.clock(t))[:, 1:]
 
 
 class Exact(nn.Module):
@@ -102,8 +104,9 @@ def test_there_is_no_loss_at_the_product_of_steps_of_the_flow(float64, name, own
     exact = lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, end)  # noqa: E731
     losses = []
     for f in (product, exact):
-        model = Given(f, Exact(path), path=path)
-        model.teacher = None if own else teacher
+        model = Given(f, path)
+        if not own:
+            model.teacher, model.point = teacher, teachers_step
         losses.append(float(model.loss(x)["consistency"]))
     assert losses[0] < 1e-12 < 1e-6 < losses[1]
 
@@ -131,7 +134,7 @@ def test_training_on_shared_noise_ends_at_the_product_of_euler_steps(float64):
         found = []
         for _ in range(20):
             k = factors.clone().requires_grad_()
-            model = Given(by_level(path, k), path=path, point=shared_noise, huber=1e4)  # squared
+            model = Given(by_level(path, k), path, point=shared_noise, huber=1e4)  # squared
             model.loss(S * torch.randn(6_000, 1))["consistency"].backward()
             found.append(k.grad)
         g = torch.stack(found)
@@ -142,10 +145,10 @@ def test_training_on_shared_noise_ends_at_the_product_of_euler_steps(float64):
 def test_without_the_boundary_condition_a_constant_is_a_trivial_minimiser(float64):
     """Its loss is zero, less than that of the exact map."""
     path, x = PATHS["cosine"], S * torch.randn(2_000, 1)
-    constant = Given(lambda x, t: torch.zeros_like(x), path=path, point=shared_noise)
+    constant = Given(lambda x, t: torch.zeros_like(x), path, point=shared_noise)
     exact = Given(
         lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, torch.tensor(0.0)),
-        path=path,
+        path,
         point=shared_noise,
     )
     assert float(constant.loss(x)["consistency"]) == 0
@@ -227,12 +230,7 @@ def test_an_untrained_students_pairs_lie_on_the_teachers_flow(float64, name):
 def test_the_second_head_learns_the_flow_whose_loss_has_its_floor(float64):
     r"""The rate's variance given x_t, :math:`S^2 / (\alpha^2 S^2 + \sigma^2)` (D10)."""
     path = PATHS["cosine"]
-
-    class Velocity(Given):
-        def heads(self, x_t, t, c=None, net=None):
-            return self.given(x_t, t), self.net(x_t, t)[:, 1:]
-
-    model = Velocity(lambda x, t: x * torch.zeros(()), Exact(path), path=path)
+    model = Given(lambda x, t: x, path)
     terms = torch.stack([model.loss(S * torch.randn(4_000, 1))["flow"] for _ in range(20)])
     alpha, sigma = path(levels(path, COUNT)[1:])
     expected = float((S**2 / (alpha**2 * S**2 + sigma**2)).mean())

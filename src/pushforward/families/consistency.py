@@ -41,6 +41,8 @@ PATHS: dict[str, Path] = {
     "linear": paths.Linear(t_max=160 / 161),
     "edm": paths.EDM(),
 }
+import os
+WC = float(os.environ.get('WC', 1)); FW = float(os.environ.get('FW', 0))
 VALIDATED = 1024  # held-out rows that samples are compared with
 
 
@@ -50,35 +52,55 @@ def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
     return square / (torch.sqrt(square + c * c) + c)
 
 
-class Levels(NamedTuple):
-    """For each datum of a batch the numbers of two of ``count`` levels, r before t."""
-
-    t: Tensor
-    r: Tensor
-    count: int
-
-
 VELOCITY = predictions.karras(
     1.0
 )  # what the second head predicts: minus the velocity along the angle
-Point = Callable[["Consistency", Data, Data, Data, Levels, Condition], Data]
 
 
-def flow_step(
-    model: "Consistency", x: Data, eps: Data, x_t: Data, at: Levels, c: Condition
-) -> Data:
-    """A Heun step from x_t of the teacher's flow, or of the model's own."""
-    return (model.teacher or Teacher(model.denoiser(), model.path)).step(x_t, *at, c)
+class Curve(NamedTuple):
+    """What is known of the first points of a batch of curves, and where to look for the second.
+
+    Arguments:
+        x: Data.
+        eps: Noise.
+        x_t: The points that they make.
+        velocity: What the second head says there.
+        k: The levels of these points.
+        j: The levels of the second points, before them.
+        count: Of how many intervals.
+        c: Conditions.
+    """
+
+    x: Data
+    eps: Data
+    x_t: Data
+    velocity: Data
+    k: Tensor
+    j: Tensor
+    count: int
+    c: Condition
 
 
-def shared_noise(
-    model: "Consistency", x: Data, eps: Data, x_t: Data, at: Levels, c: Condition
-) -> Data:
+def own_step(model: "Consistency", at: Curve) -> Data:
+    """A Heun step of the flow that is learned beside f."""
+    flow = Teacher(NetworkDenoiser(Second(model.net), model.path, VELOCITY), model.path)
+    t = levels(model.path, at.count).to(at.x)[at.k]
+    first = predictions.solve(model.path, VELOCITY, at.x_t, at.velocity, t)
+    return flow.step(at.x_t, at.k, at.j, at.count, at.c, first)
+
+
+def teachers_step(model: "Consistency", at: Curve) -> Data:
+    """A Heun step of the teacher's flow."""
+    return model.teacher.step(at.x_t, at.k, at.j, at.count, at.c)  # type: ignore[union-attr]
+
+
+def shared_noise(model: "Consistency", at: Curve) -> Data:
     """The same datum and noise at the earlier time (Song et al., 2023, algorithm 3)."""
-    return model.path.interpolate(x, eps, levels(model.path, at.count).to(x)[at.r])
+    return model.path.interpolate(at.x, at.eps, levels(model.path, at.count).to(at.x)[at.j])
 
 
-POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise}
+Point = Callable[["Consistency", Curve], Data]
+POINTS: dict[str, Point] = {"flow": own_step, "noise": shared_noise}
 
 
 class Second(nn.Module):
@@ -125,7 +147,7 @@ class Consistency(GenerativeModel):
         event_shape: tuple[int, ...],
         *,
         path: Path,
-        point: Point = flow_step,
+        point: Point = own_step,
         first: int = 8,
         last: int = 16,
         growth: float = 0.5,
@@ -161,10 +183,6 @@ class Consistency(GenerativeModel):
         """Where the flow through x_t ends."""
         return self.heads(x_t, t, c, net)[0]
 
-    def denoiser(self) -> NetworkDenoiser:
-        """The flow that is learned beside f."""
-        return NetworkDenoiser(Second(self.net), self.path, VELOCITY)
-
     def distil(self, teacher: GenerativeModel) -> None:
         """Learn from the flow of a diffusion instead of from pairs of data and noise.
 
@@ -177,7 +195,7 @@ class Consistency(GenerativeModel):
                 "ddpm, edm or flow_matching"
             )
         self.teacher = Teacher(Guided(teacher.denoiser, self.guidance), self.path)
-        self.point = flow_step
+        self.point = teachers_step
 
     @property
     def intervals(self) -> int:
@@ -190,17 +208,19 @@ class Consistency(GenerativeModel):
         """The distance of f at two times, over the time between them, and the flow's error."""
         c, count = self.hidden(c), self.fineness * self.intervals
         k, grid = stratified(len(x), count).to(x.device) + 1, levels(self.path, count).to(x)
-        at = Levels(k, (k - self.fineness).clamp(min=0), count)
-        r, t, eps = grid[at.r], grid[at.t], torch.randn_like(x)
+        j = (k - self.fineness).clamp(min=0)
+        r, t, eps = grid[j], grid[k], torch.randn_like(x)
         x_t = self.path.interpolate(x, eps, t)
-        with torch.no_grad():
-            end = self.f(self.point(self, x, eps, x_t, at, c), r, c, self.average)
         y, velocity = self.heads(x_t, t, c)
+        with torch.no_grad():
+            x_r = self.point(self, Curve(x, eps, x_t, velocity.detach(), k, j, count, c))
+            end = self.f(x_r, r, c, self.average)
         distance = 2 * self.huber * pseudo_huber(y, end, self.huber) / (t - r)
-        terms = {"consistency": distance.mean()}
-        if self.point is flow_step and self.teacher is None:
+        terms = {"consistency": WC * distance.mean()}
+        if self.point is own_step:
             error = velocity - predictions.target(self.path, VELOCITY, x, eps, t)
-            terms["flow"] = sum_event(error.square()).mean()
+            fw = (2 * k / count) ** FW
+            terms["flow"] = (fw * sum_event(error.square())).mean()
         return terms
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:

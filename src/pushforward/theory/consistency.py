@@ -133,12 +133,29 @@ class Teacher:
         alpha, sigma = self.path(expand(t, x_t))
         return x, (x_t - alpha * x) / sigma
 
-    def step(self, x_t: Data, k: Tensor, j: Tensor, count: int, c: Condition = None) -> Data:
-        """From level k to level j < k of ``count``, one of each for each datum."""
+    def step(
+        self,
+        x_t: Data,
+        k: Tensor,
+        j: Tensor,
+        count: int,
+        c: Condition = None,
+        first: tuple[Data, Data] | None = None,
+    ) -> Data:
+        """From level k to level j < k of ``count``, one of each for each datum.
+
+        Arguments:
+            x_t: States at level k.
+            k: Where they are.
+            j: Where to go.
+            count: The number of intervals.
+            c: Conditions.
+            first: The estimate at x_t, if it is known already.
+        """
         grid = levels(self.path, count).to(x_t)
         r, t = expand(grid[j], x_t), expand(grid[k], x_t)
         (alpha, sigma), (d_alpha, d_sigma) = self.path(r), self.path.rates(t)
-        x, eps = self.estimate(x_t, k, count, c)
+        x, eps = first or self.estimate(x_t, k, count, c)
         euler = alpha * x + sigma * eps
         u = d_alpha * x + d_sigma * eps
         x, eps = self.estimate(euler, j, count, c)
