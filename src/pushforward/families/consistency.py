@@ -11,9 +11,9 @@ where :math:`\theta^-` has no gradient. The boundary condition is built in by
 :math:`f = c_{skip} x_t + c_{out} F_\theta`; without it a constant f would have no loss.
 
 The point :math:`x_r` is a Heun step of a flow away from :math:`x_t`. In distillation the flow is
-a teacher's. From scratch it is learned beside f, by flow matching, with a second head of the same
-network. Or the two points share datum and noise (the first papers): right to first order in
-:math:`t - r` alone, so that it takes many intervals, over which errors add up.
+a teacher's. From scratch it is learned beside f, by flow matching, with the same network (compare
+Kim et al., 2024). Or the two points share datum and noise (the first papers): right to first order
+in :math:`t - r` alone, so that it takes many intervals, over which errors add up.
 """
 
 import copy
@@ -34,6 +34,7 @@ from ..theory.consistency import Teacher, boundary, levels, multistep, stops
 from ..theory.denoisers import Guided, NetworkDenoiser
 from ..theory.energy import energy_distance
 from ..theory.paths import Path
+from ..theory.pooled import pooled
 from . import one_of
 
 PATHS: dict[str, Path] = {
@@ -41,8 +42,7 @@ PATHS: dict[str, Path] = {
     "linear": paths.Linear(t_max=160 / 161),
     "edm": paths.EDM(),
 }
-import os
-WC = float(os.environ.get('WC', 1)); FW = float(os.environ.get('FW', 0))
+LEVELS = 8192  # of time in flow matching
 VALIDATED = 1024  # held-out rows that samples are compared with
 
 
@@ -58,13 +58,12 @@ VELOCITY = predictions.karras(
 
 
 class Curve(NamedTuple):
-    """What is known of the first points of a batch of curves, and where to look for the second.
+    """The first points of a batch of curves, and where to look for the second ones.
 
     Arguments:
         x: Data.
         eps: Noise.
         x_t: The points that they make.
-        velocity: What the second head says there.
         k: The levels of these points.
         j: The levels of the second points, before them.
         count: Of how many intervals.
@@ -74,24 +73,17 @@ class Curve(NamedTuple):
     x: Data
     eps: Data
     x_t: Data
-    velocity: Data
     k: Tensor
     j: Tensor
     count: int
     c: Condition
 
 
-def own_step(model: "Consistency", at: Curve) -> Data:
-    """A Heun step of the flow that is learned beside f."""
-    flow = Teacher(NetworkDenoiser(Second(model.net), model.path, VELOCITY), model.path)
-    t = levels(model.path, at.count).to(at.x)[at.k]
-    first = predictions.solve(model.path, VELOCITY, at.x_t, at.velocity, t)
-    return flow.step(at.x_t, at.k, at.j, at.count, at.c, first)
-
-
-def teachers_step(model: "Consistency", at: Curve) -> Data:
-    """A Heun step of the teacher's flow."""
-    return model.teacher.step(at.x_t, at.k, at.j, at.count, at.c)  # type: ignore[union-attr]
+def flow_step(model: "Consistency", at: Curve) -> Data:
+    """A Heun step of the teacher's flow, or of the one that is learned beside f."""
+    own = NetworkDenoiser(Still(model.net), model.path, VELOCITY)
+    flow = model.teacher or Teacher(own, model.path)
+    return flow.step(at.x_t, at.k, at.j, at.count, at.c)
 
 
 def shared_noise(model: "Consistency", at: Curve) -> Data:
@@ -100,14 +92,14 @@ def shared_noise(model: "Consistency", at: Curve) -> Data:
 
 
 Point = Callable[["Consistency", Curve], Data]
-POINTS: dict[str, Point] = {"flow": own_step, "noise": shared_noise}
+POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise}
 
 
-class Second(nn.Module):
-    """The second half of a network's output.
+class Still(nn.Module):
+    """A network of two times over no span.
 
     Arguments:
-        net: The network.
+        net: Maps ``x, t, c, span`` to the shape of ``x``.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -115,14 +107,14 @@ class Second(nn.Module):
         self.net = net
 
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
-        return self.net(x, t, c).chunk(2, dim=1)[1]
+        return self.net(x, t, c, torch.zeros_like(t))
 
 
 class Consistency(GenerativeModel):
     r"""A consistency function of a Gaussian path.
 
     Arguments:
-        net: Maps ``x, t, c`` to F and to the velocity, side by side in the first axis.
+        net: Maps ``x, t, c, span`` to the velocity over no span, and to F over all of ``t``.
         event_shape: The shape of one datum.
         path: The scales.
         point: Where the second point of a curve comes from.
@@ -147,7 +139,7 @@ class Consistency(GenerativeModel):
         event_shape: tuple[int, ...],
         *,
         path: Path,
-        point: Point = own_step,
+        point: Point = flow_step,
         first: int = 8,
         last: int = 16,
         growth: float = 0.5,
@@ -170,18 +162,11 @@ class Consistency(GenerativeModel):
     def nfe(self) -> int:
         return self.steps
 
-    def heads(
-        self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None
-    ) -> tuple[Data, Data]:
-        r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)`, and the velocity."""
-        skip, out = (expand(z, x_t) for z in boundary(self.path, t))
-        scaled = x_t / expand(self.path.scale(t), x_t)
-        F, velocity = (net or self.net)(scaled, self.path.clock(t), c).chunk(2, dim=1)
-        return skip * x_t + out * F, velocity
-
     def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
-        """Where the flow through x_t ends."""
-        return self.heads(x_t, t, c, net)[0]
+        r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary`)."""
+        skip, out = (expand(z, x_t) for z in boundary(self.path, t))
+        scaled, clock = x_t / expand(self.path.scale(t), x_t), self.path.clock(t)
+        return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
         """Learn from the flow of a diffusion instead of from pairs of data and noise.
@@ -195,7 +180,7 @@ class Consistency(GenerativeModel):
                 "ddpm, edm or flow_matching"
             )
         self.teacher = Teacher(Guided(teacher.denoiser, self.guidance), self.path)
-        self.point = teachers_step
+        self.point = flow_step
 
     @property
     def intervals(self) -> int:
@@ -204,24 +189,41 @@ class Consistency(GenerativeModel):
         stage = int(min(self.progress / self.growth, 1.0) * stages) if self.growth else stages
         return min(int(self.first * 2**stage), self.last)
 
+    @property
+    def alone(self) -> bool:
+        """Whether a flow is learned beside f."""
+        return self.point is flow_step and self.teacher is None
+
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The distance of f at two times, over the time between them, and the flow's error."""
-        c, count = self.hidden(c), self.fineness * self.intervals
+        """The distance of f at two times of a curve; half of the batch is for the flow."""
+        c, n = self.hidden(c), len(x) // 2 if self.alone else len(x)
+        terms = {"consistency": self.apart(x[:n], None if c is None else c[:n])}
+        if self.alone:
+            terms["flow"] = self.flow(x[n:], None if c is None else c[n:])
+        return terms
+
+    def apart(self, x: Data, c: Condition) -> Scalar:
+        """The distance of f at two times, over the time between them."""
+        count, eps = self.fineness * self.intervals, torch.randn_like(x)
         k, grid = stratified(len(x), count).to(x.device) + 1, levels(self.path, count).to(x)
         j = (k - self.fineness).clamp(min=0)
-        r, t, eps = grid[j], grid[k], torch.randn_like(x)
+        r, t = grid[j], grid[k]
         x_t = self.path.interpolate(x, eps, t)
-        y, velocity = self.heads(x_t, t, c)
         with torch.no_grad():
-            x_r = self.point(self, Curve(x, eps, x_t, velocity.detach(), k, j, count, c))
+            x_r = self.point(self, Curve(x, eps, x_t, k, j, count, c))
             end = self.f(x_r, r, c, self.average)
-        distance = 2 * self.huber * pseudo_huber(y, end, self.huber) / (t - r)
-        terms = {"consistency": WC * distance.mean()}
-        if self.point is own_step:
-            error = velocity - predictions.target(self.path, VELOCITY, x, eps, t)
-            fw = (2 * k / count) ** FW
-            terms["flow"] = (fw * sum_event(error.square())).mean()
-        return terms
+        distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
+        return 2 * self.huber * (distance / (t - r)).mean()
+
+    def flow(self, x: Data, c: Condition) -> Scalar:
+        """The error of flow matching, at times that are even in angle, unlike the levels."""
+        even = (stratified(len(x), LEVELS).to(x) + 1) / LEVELS
+        t = levels(self.path, LEVELS).to(x)[(LEVELS * even.sqrt()).long()]
+        eps, s = torch.randn_like(x), expand(self.path.scale(t), x)
+        x_t = self.path.interpolate(x, eps, t)
+        v = Still(self.net)(x_t / s, self.path.clock(t), c)
+        goal = predictions.target(self.path, VELOCITY, *pooled(self.path, x, x_t, t, c), t)
+        return sum_event((v - goal).square()).mean()
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
         """The loss; then the target follows."""
@@ -304,7 +306,7 @@ def build(
         width=width_for(event.shape, width),
         depth=depth,
         waves=waves,
-        heads=2,
+        spans=True,
     )
     return Consistency(
         net,

@@ -39,6 +39,7 @@ from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory.energy import energy_distance
 from ..theory.paths import Linear
+from ..theory.pooled import pooled
 from . import one_of
 
 LEVELS = 8192  # of time in training
@@ -148,7 +149,7 @@ class MeanFlow(GenerativeModel):
             v, goal, weight = self.target(self, z[:k], r[:k], s[:k], t[:k], known)
             weight = weight * self.adaptive(v - goal)
         apart = weight * sum_event((u[:k] - goal).square())
-        flow = (u - self.goal(z, t, eps - x, c))[k:]
+        flow = u[k:] - self.velocity(x[k:], z[k:], t[k:], None if c is None else c[k:])
         return {"mean_flow": apart.sum() / len(x), "flow": sum_event(flow.square()).sum() / len(x)}
 
     def adaptive(self, change: Data) -> PerDatum:
@@ -170,7 +171,12 @@ class MeanFlow(GenerativeModel):
         r, s, t = (torch.cat([at(u), even[k:]]).to(x) for u in (earlier, between, later))
         return r, s, t
 
-    def goal(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
+    def velocity(self, x: Data, z: Data, t: Times, c: Condition) -> Data:
+        r"""The velocity :math:`\varepsilon - x` to regress on, in the mean over the batch."""
+        x, eps = pooled(self.path, x, z, t, c)
+        return self.guided(z, t, eps - x, c)
+
+    def guided(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
         r"""The guided velocity :math:`\omega v + (1 - \omega)\,u(z_t, t, t, \varnothing)`.
 
         Where the condition is hidden, and with a scale of 1, it is v itself.

@@ -115,7 +115,6 @@ class TimeMLP(nn.Module):
         waves: Random waves of the data, 0 for none, None to choose (`waves_for`).
         frequencies: Fourier features of time.
         spans: Whether there is a second time.
-        heads: How many outputs of the shape of x, side by side in its first axis.
     """
 
     omega: Tensor
@@ -130,16 +129,15 @@ class TimeMLP(nn.Module):
         waves: int | None = 0,
         frequencies: int = 8,
         spans: bool = False,
-        heads: int = 1,
     ) -> None:
         super().__init__()
-        d, self.heads = math.prod(event_shape), heads
+        d = math.prod(event_shape)
         self.register_buffer("omega", math.pi * torch.arange(1.0, frequencies + 1))
         self.waves = Waves(d, waves_for(event_shape, waves), SHARPEST)
         self.data = nn.Linear(self.waves.width, width)
         self.time = nn.Linear(2 * frequencies, width, bias=False)
         self.condition = nn.Linear(condition, width, bias=False) if condition else None
-        self.layers = nn.Sequential(nn.SiLU(), mlp(*[width] * depth, heads * d))
+        self.layers = nn.Sequential(nn.SiLU(), mlp(*[width] * depth, d))
         self.span = nn.Linear(2 * frequencies, width, bias=False) if spans else None
 
     def embedded(self, t: Times) -> Tensor:
@@ -147,10 +145,10 @@ class TimeMLP(nn.Module):
         phase = t[..., None] * self.omega
         return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
-    def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Tensor:
+    def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
         h = self.data(self.waves(x)) + self.time(self.embedded(t))
         if self.condition is not None and c is not None:
             h = h + self.condition(c)
         if self.span is not None and span is not None:
             h = h + self.span(self.embedded(span))
-        return self.layers(h).view(len(x), self.heads * x.shape[1], *x.shape[2:])
+        return self.layers(h).view_as(x)
