@@ -1,7 +1,5 @@
 """Consistency training and distillation against their fixed points (D11)."""
 
-import math
-
 import numpy as np
 import pytest
 import torch

@@ -66,7 +66,7 @@ class Curve(NamedTuple):
         x_t: The points that they make.
         k: The levels of these points.
         j: The levels of the second points, before them.
-        count: Of how many intervals.
+        intervals: How many there are.
         c: Conditions.
     """
 
@@ -75,7 +75,7 @@ class Curve(NamedTuple):
     x_t: Data
     k: Tensor
     j: Tensor
-    count: int
+    intervals: int
     c: Condition
 
 
@@ -83,12 +83,12 @@ def flow_step(model: "Consistency", at: Curve) -> Data:
     """A Heun step of the teacher's flow, or of the one that is learned beside f."""
     own = NetworkDenoiser(Still(model.net), model.path, VELOCITY)
     flow = model.teacher or Teacher(own, model.path)
-    return flow.step(at.x_t, at.k, at.j, at.count, at.c)
+    return flow.step(at.x_t, at.k, at.j, at.intervals, at.c)
 
 
 def shared_noise(model: "Consistency", at: Curve) -> Data:
     """The same datum and noise at the earlier time (Song et al., 2023, algorithm 3)."""
-    return model.path.interpolate(at.x, at.eps, levels(model.path, at.count).to(at.x)[at.j])
+    return model.path.interpolate(at.x, at.eps, levels(model.path, at.intervals).to(at.x)[at.j])
 
 
 Point = Callable[["Consistency", Curve], Data]
@@ -204,13 +204,14 @@ class Consistency(GenerativeModel):
 
     def apart(self, x: Data, c: Condition) -> Scalar:
         """The distance of f at two times, over the time between them."""
-        count, eps = self.fineness * self.intervals, torch.randn_like(x)
-        k, grid = stratified(len(x), count).to(x.device) + 1, levels(self.path, count).to(x)
+        intervals, eps = self.fineness * self.intervals, torch.randn_like(x)
+        k = stratified(len(x), intervals).to(x.device) + 1
         j = (k - self.fineness).clamp(min=0)
+        grid = levels(self.path, intervals).to(x)
         r, t = grid[j], grid[k]
         x_t = self.path.interpolate(x, eps, t)
         with torch.no_grad():
-            x_r = self.point(self, Curve(x, eps, x_t, k, j, count, c))
+            x_r = self.point(self, Curve(x, eps, x_t, k, j, intervals, c))
             end = self.f(x_r, r, c, self.average)
         distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
         return 2 * self.huber * (distance / (t - r)).mean()
