@@ -270,9 +270,9 @@ def build(
     depth: int = 3,
     waves: int | None = None,
     path: str = "cosine",
-    point: str = "flow",
+    point: str | None = None,
     first: int = 8,
-    last: int = 16,
+    last: int | None = None,
     growth: float = 0.5,
     huber: float = 0.3,
     target: float = 0.0,
@@ -287,10 +287,12 @@ def build(
         depth: Hidden layers.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "cosine", "linear" or "edm".
-        point: The second point of a curve: a step of the "flow" that is learned beside, or the
-            first point's datum and "noise". A teacher's flow takes the place of the first.
+        point: The second point of a curve: a step of the "flow" that is learned beside, by default
+            in up to 4 dimensions, or the first point's datum and "noise". With a teacher it is a
+            step of the teacher's flow.
         first: Intervals from data to noise when training begins; they double until ``last``.
-        last: Intervals at the end. More have less bias, and add up more errors.
+        last: Intervals at the end, by default 16 for "flow" and 32 for "noise". More have less
+            bias, and add up more errors.
         growth: The part of training in which they grow.
         huber: Where the distance turns from squared to linear, in units of sqrt(d).
         target: The decay of an average of the weights that gives the targets, as in the first
@@ -298,6 +300,11 @@ def build(
         guidance: The scale of classifier-free guidance of the teacher in distillation.
         unconditional: How often the condition is hidden in training.
     """
+    few = math.prod(event.shape) <= 4
+    point = point or ("flow" if few else "noise")
+    chosen = one_of("point", point, POINTS)
+    if last is None:
+        last = max(first, 16 if point == "flow" else 32)
     if last < first:
         raise UsageError(f"last is {last}; it must be at least first, {first}")
     guides(guidance, event.condition > 0)
@@ -313,13 +320,13 @@ def build(
         net,
         event.shape,
         path=one_of("path", path, PATHS),
-        point=one_of("point", point, POINTS),
+        point=chosen,
         first=first,
         last=last,
         growth=growth,
         huber=huber,
         target=target,
         guidance=guidance,
-        steps=2 if math.prod(event.shape) <= 4 else 1,  # a second is worse beyond
+        steps=2 if few else 1,  # a second is worse beyond
         unconditional=unconditional,
     )
