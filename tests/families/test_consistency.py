@@ -12,6 +12,7 @@ from pushforward.families.consistency import (
     PATHS,
     VELOCITY,
     Consistency,
+    flow_step,
     pseudo_huber,
     shared_noise,
 )
@@ -235,6 +236,18 @@ def test_the_loss_of_the_exact_velocity_has_its_floor(float64):
     assert float(terms.mean()) == pytest.approx(S, abs=5 * float(terms.std()) / 100**0.5)
     pooled = torch.stack([model.flow(S * torch.randn(400, 1), None) for _ in range(20)])
     assert float(pooled.mean()) < 0.2 * S
+
+
+def test_a_flow_is_learned_beside_f_in_the_plane_and_not_beyond_nor_with_a_teacher():
+    plane, digits = (families.build("consistency", Event((d,)), width=8) for d in (2, 64))
+    assert (plane.point, plane.last) == (flow_step, 16)
+    assert (digits.point, digits.last) == (shared_noise, 32)
+    assert plane.loss(torch.randn(8, 2)).keys() == {"consistency", "flow"}
+    digits.distil(families.build("flow_matching", Event((64,)), width=8))
+    plane.distil(families.build("flow_matching", Event((2,)), width=8))
+    for model, d in ((plane, 2), (digits, 64)):
+        assert model.point is flow_step
+        assert model.loss(torch.randn(8, d)).keys() == {"consistency"}
 
 
 def gap(model, name, **options):
