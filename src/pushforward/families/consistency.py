@@ -52,9 +52,7 @@ def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
     return square / (torch.sqrt(square + c * c) + c)
 
 
-VELOCITY = predictions.karras(
-    1.0
-)  # what the second head predicts: minus the velocity along the angle
+VELOCITY = predictions.karras(1.0)  # minus the rate of x_t along the angle
 
 
 class Curve(NamedTuple):
@@ -81,8 +79,9 @@ class Curve(NamedTuple):
 
 def flow_step(model: "Consistency", at: Curve) -> Data:
     """A Heun step of the teacher's flow, or of the one that is learned beside f."""
-    own = NetworkDenoiser(Still(model.net), model.path, VELOCITY)
-    flow = model.teacher or Teacher(own, model.path)
+    flow = model.teacher or Teacher(
+        NetworkDenoiser(Still(model.net), model.path, VELOCITY), model.path
+    )
     return flow.step(at.x_t, at.k, at.j, at.intervals, at.c)
 
 

@@ -140,22 +140,12 @@ class Teacher:
         j: Tensor,
         count: int,
         c: Condition = None,
-        first: tuple[Data, Data] | None = None,
     ) -> Data:
-        """From level k to level j < k of ``count``, one of each for each datum.
-
-        Arguments:
-            x_t: States at level k.
-            k: Where they are.
-            j: Where to go.
-            count: The number of intervals.
-            c: Conditions.
-            first: The estimate at x_t, if it is known already.
-        """
+        """From level k to level j < k of ``count``, one of each for each datum."""
         grid = levels(self.path, count).to(x_t)
         r, t = expand(grid[j], x_t), expand(grid[k], x_t)
         (alpha, sigma), (d_alpha, d_sigma) = self.path(r), self.path.rates(t)
-        x, eps = first or self.estimate(x_t, k, count, c)
+        x, eps = self.estimate(x_t, k, count, c)
         euler = alpha * x + sigma * eps
         u = d_alpha * x + d_sigma * eps
         x, eps = self.estimate(euler, j, count, c)
