@@ -199,9 +199,9 @@ class Consistency(GenerativeModel):
         terms = {"consistency": self.apart(x[:n], None if c is None else c[:n])}
         if self.alone:
             terms["flow"] = self.flow(x[n:], None if c is None else c[n:])
-        return terms
+        return {name: term.sum() / max(n, 1) for name, term in terms.items()}
 
-    def apart(self, x: Data, c: Condition) -> Scalar:
+    def apart(self, x: Data, c: Condition) -> PerDatum:
         """The distance of f at two times, over the time between them."""
         intervals, eps = self.fineness * self.intervals, torch.randn_like(x)
         k = stratified(len(x), intervals).to(x.device) + 1
@@ -213,9 +213,9 @@ class Consistency(GenerativeModel):
             x_r = self.point(self, Curve(x, eps, x_t, k, j, intervals, c))
             end = self.f(x_r, r, c, self.average)
         distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
-        return 2 * self.huber * (distance / (t - r)).mean()
+        return 2 * self.huber * distance / (t - r)
 
-    def flow(self, x: Data, c: Condition) -> Scalar:
+    def flow(self, x: Data, c: Condition) -> PerDatum:
         """The error of flow matching, at times that are even in angle, unlike the levels."""
         even = (stratified(len(x), LEVELS).to(x) + 1) / LEVELS
         t = levels(self.path, LEVELS).to(x)[(LEVELS * even.sqrt()).long()]
@@ -223,7 +223,7 @@ class Consistency(GenerativeModel):
         x_t = self.path.interpolate(x, eps, t)
         v = Still(self.net)(x_t / s, self.path.clock(t), c)
         goal = predictions.target(self.path, VELOCITY, *pooled(self.path, x, x_t, t, c), t)
-        return sum_event((v - goal).square()).mean()
+        return sum_event((v - goal).square())
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
         """The loss; then the target follows."""
