@@ -8,11 +8,19 @@ from torch import nn
 from pushforward import families
 from pushforward.data import datasets
 from pushforward.errors import UsageError
-from pushforward.families.consistency import PATHS, Consistency, pseudo_huber
+from pushforward.families.consistency import (
+    PATHS,
+    VELOCITY,
+    Consistency,
+    flow_step,
+    pseudo_huber,
+    shared_noise,
+)
 from pushforward.fitting import fit
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Event, Recipe
 from pushforward.theory.consistency import Teacher, gaussian_map, levels
+from pushforward.theory.paths import EDM
 from pushforward.theory.targets import ExactDenoiser, Gaussian
 from pushforward.training import Trainer, batches
 
@@ -20,20 +28,47 @@ S, COUNT = 0.5, 12  # the deviation of the data N(0, S^2), intervals of the grid
 
 
 class Given(Consistency):
-    """A consistency model whose f is given: the network is not used."""
+    """A consistency model whose f is given, and whose velocity is that of N(0, S^2)."""
 
-    def __init__(self, given, **options):
-        super().__init__(nn.Linear(1, 1), (1,), first=COUNT, last=COUNT, **options)
+    fineness = 1
+
+    def __init__(self, given, path, **options):
+        super().__init__(Exact(path), (1,), path=path, first=COUNT, last=COUNT, **options)
         self.given = given
 
     def f(self, x_t, t, c=None, net=None):
         return self.given(x_t, t)
 
 
+class Exact(nn.Module):
+    """What a network should say of the velocity of N(0, S^2)."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.denoiser = exact_denoiser(path)
+
+    def forward(self, x, t, c=None, span=None):
+        assert not span.any()
+        path = self.denoiser.path
+        t = t**path.rho if isinstance(path, EDM) else t  # from the clock
+        found = self.denoiser(x * path.scale(t)[:, None], t)
+        a, b = VELOCITY(path, t[:, None])
+        return a * found.x + b * found.eps
+
+
+def exact_denoiser(path):
+    return ExactDenoiser(Gaussian(torch.zeros(1), torch.eye(1) * S**2), path)
+
+
 def angles(path):
     """The angle of noise against data at each level; DDIM keeps the ratio of their cosines."""
     alpha, sigma = path(levels(path, COUNT))
     return torch.atan2(sigma, alpha * S), torch.hypot(alpha * S, sigma)
+
+
+def pair(k, n=1):
+    """The level after k, and k."""
+    return torch.full((n,), k + 1), torch.full((n,), k)
 
 
 def by_level(path, factors):
@@ -52,22 +87,24 @@ def test_f_at_the_least_time_is_the_identity_for_any_weights(float64, name):
     assert all(p.grad is None or not p.grad.any() for p in model.net.parameters())
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["teacher", "own"])
 @pytest.mark.parametrize("name", PATHS)
-def test_distillation_has_no_loss_at_the_product_of_the_teachers_steps(float64, name):
+def test_there_is_no_loss_at_the_product_of_steps_of_the_flow(float64, name, own):
     """And the exact flow has: it is not what steps of a finite grid agree with."""
     path = PATHS[name]
-    teacher = Teacher(ExactDenoiser(Gaussian(torch.zeros(1), torch.eye(1) * S**2), path), path)
+    teacher = Teacher(exact_denoiser(path), path)
     one = torch.ones(1, 1)
     factors = [1 / path.alpha(torch.tensor(path.t_min))]
     for k in range(COUNT):
-        factors.append(factors[-1] * teacher.step(one, torch.tensor([k]), COUNT)[0, 0])
+        factors.append(factors[-1] * teacher.step(one, *pair(k), COUNT)[0, 0])
     product, x = by_level(path, torch.stack(factors)), S * torch.randn(500, 1)
     end = torch.tensor(path.t_min)
     exact = lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, end)  # noqa: E731
     losses = []
     for f in (product, exact):
-        model = Given(f, path=path)
-        model.teacher = teacher
+        model = Given(f, path)
+        if not own:
+            model.teacher = teacher
         losses.append(float(model.loss(x)["consistency"]))
     assert losses[0] < 1e-12 < 1e-6 < losses[1]
 
@@ -75,14 +112,13 @@ def test_distillation_has_no_loss_at_the_product_of_the_teachers_steps(float64, 
 def test_the_last_step_of_the_teacher_is_ddim_whose_factor_is_known(float64):
     r"""To the noise-free end: :math:`\cos(\Delta\varphi)` short of the ratio of deviations."""
     path = PATHS["cosine"]
-    denoiser = ExactDenoiser(Gaussian(torch.zeros(1), torch.eye(1) * S**2), path)
     phi, scale = angles(path)
-    got = Teacher(denoiser, path).step(torch.ones(1, 1), torch.tensor([0]), COUNT)
+    got = Teacher(exact_denoiser(path), path).step(torch.ones(1, 1), *pair(0), COUNT)
     expected = scale[0] / scale[1] * (phi[1] - phi[0]).cos()
     torch.testing.assert_close(got[0, 0], expected)
 
 
-def test_training_from_scratch_ends_at_the_product_of_euler_steps(float64):
+def test_training_on_shared_noise_ends_at_the_product_of_euler_steps(float64):
     r"""Linear f and squared loss: :math:`k_t = k_r \mathrm{Cov}(x_r, x_t) / \mathrm{Var}(x_t)`.
 
     That is DDIM's factor (D2): the gradient there is zero within five standard errors, and at the
@@ -96,9 +132,9 @@ def test_training_from_scratch_ends_at_the_product_of_euler_steps(float64):
         found = []
         for _ in range(20):
             k = factors.clone().requires_grad_()
-            model = Given(by_level(path, k), path=path, huber=1e4)  # squared
+            model = Given(by_level(path, k), path, point=shared_noise, huber=1e4)  # squared
             model.loss(S * torch.randn(6_000, 1))["consistency"].backward()
-            found.append(2e4 * k.grad)
+            found.append(k.grad)
         g = torch.stack(found)
         gradients.append(float((g.mean(0) / g.std(0) * 20**0.5)[1:].abs().max()))
     assert gradients[0] < 5 < gradients[1]
@@ -107,9 +143,11 @@ def test_training_from_scratch_ends_at_the_product_of_euler_steps(float64):
 def test_without_the_boundary_condition_a_constant_is_a_trivial_minimiser(float64):
     """Its loss is zero, less than that of the exact map."""
     path, x = PATHS["cosine"], S * torch.randn(2_000, 1)
-    constant = Given(lambda x, t: torch.zeros_like(x), path=path)
+    constant = Given(lambda x, t: torch.zeros_like(x), path, point=shared_noise)
     exact = Given(
-        lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, torch.tensor(0.0)), path=path
+        lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, torch.tensor(0.0)),
+        path,
+        point=shared_noise,
     )
     assert float(constant.loss(x)["consistency"]) == 0
     assert float(exact.loss(x)["consistency"]) > 0.01
@@ -122,10 +160,10 @@ def test_the_pseudo_huber_distance_is_squared_when_small_and_linear_when_large(f
     assert float(large) == pytest.approx(500 - 0.1, rel=1e-4)
 
 
-def test_the_grid_doubles_until_its_end():
+def test_the_intervals_double_until_the_last():
     model, counts = families.build("consistency", Event((2,)), width=8, first=4, last=20), []
     for model.progress in (0.0, 0.2, 0.3, 0.45, 0.6, 1.0):
-        counts.append(model.count)
+        counts.append(model.intervals)
     assert counts[0] == 4 and counts[-1] == counts[-2] == 20
     assert counts == sorted(counts) and set(counts) <= {4, 8, 16, 20}
 
@@ -183,8 +221,33 @@ def test_an_untrained_students_pairs_lie_on_the_teachers_flow(float64, name):
     count, x = 64, torch.randn(5, 2)
     y = x
     for k in reversed(range(count)):
-        y = student.teacher.step(y, torch.full((5,), k), count)
+        y = student.teacher.step(y, *pair(k, 5), count)
     torch.testing.assert_close(y, x, rtol=2e-3, atol=0)  # rotations keep the norm of unit data
+
+
+def test_the_loss_of_the_exact_velocity_has_its_floor(float64):
+    r"""The rate's variance given x_t, :math:`S^2 / (\alpha^2 S^2 + \sigma^2)`, even in angle (D10).
+
+    Its mean over a quarter of a circle is :math:`S`. Each datum under a condition of its own: the
+    mean over a batch is below that floor.
+    """
+    model, c = Given(lambda x, t: x, PATHS["cosine"]), torch.arange(1.0, 401)[:, None]
+    terms = torch.stack([model.flow(S * torch.randn(400, 1), c).mean() for _ in range(100)])
+    assert float(terms.mean()) == pytest.approx(S, abs=5 * float(terms.std()) / 100**0.5)
+    pooled = torch.stack([model.flow(S * torch.randn(400, 1), None).mean() for _ in range(20)])
+    assert float(pooled.mean()) < 0.2 * S
+
+
+def test_a_flow_is_learned_beside_f_in_the_plane_and_not_beyond_nor_with_a_teacher():
+    plane, digits = (families.build("consistency", Event((d,)), width=8) for d in (2, 64))
+    assert (plane.point, plane.last) == (flow_step, 16)
+    assert (digits.point, digits.last) == (shared_noise, 32)
+    assert plane.loss(torch.randn(8, 2)).keys() == {"consistency", "flow"}
+    digits.distil(families.build("flow_matching", Event((64,)), width=8))
+    plane.distil(families.build("flow_matching", Event((2,)), width=8))
+    for model, d in ((plane, 2), (digits, 64)):
+        assert model.point is flow_step
+        assert model.loss(torch.randn(8, d)).keys() == {"consistency"}
 
 
 def gap(model, name, **options):

@@ -17,7 +17,7 @@ from pushforward.theory.consistency import (
     quantile_map,
     stops,
 )
-from pushforward.theory.energy import energy_score
+from pushforward.theory.energy import energy_distance
 from pushforward.theory.targets import ExactDenoiser, Gaussian, lesson_mixture
 
 PATHS = {
@@ -112,7 +112,7 @@ def test_a_teacher_of_any_path_steps_along_the_students_flow_with_second_order(f
     for count in (32, 64, 128):
         y = x
         for k in reversed(range(count)):
-            y = teacher.step(y, torch.full((500,), k), count)
+            y = teacher.step(y, torch.full((500,), k + 1), torch.full((500,), k), count)
         errors.append(float((y - expected).square().mean().sqrt()))
     for coarse, fine in zip(errors, errors[1:]):
         assert math.log2(coarse / fine) == pytest.approx(2, abs=0.35)
@@ -135,22 +135,48 @@ def test_multistep_sampling_keeps_the_law(float64, path, steps):
     assert distance * n**0.5 < 1.95
 
 
-def test_stops_are_even_angles(float64):
+def test_stops_are_even_angles_and_levels_even_roots_of_angles(float64):
     angle = torch.atan2(*reversed(paths.Linear()(stops(paths.Linear(), 4))))
     torch.testing.assert_close(angle, math.pi / 2 * torch.tensor([1.0, 0.75, 0.5, 0.25]))
-    assert torch.equal(levels(paths.Linear(), 4), torch.linspace(0, 1, 5))
+    for path in PATHS.values():
+        alpha, sigma = path(levels(path, 4))
+        angle = torch.atan2(sigma, alpha)
+        part = (angle - angle[0]) / (angle[-1] - angle[0])
+        torch.testing.assert_close(part.sqrt(), torch.linspace(0, 1, 5), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("s", [0.17, 0.5, 1.0])
+def test_sixteen_heun_steps_scale_normal_data_right_within_two_percent(float64, s):
+    path, zero = paths.Cosine(), torch.zeros(1)
+    teacher = Teacher(ExactDenoiser(Gaussian(zero, torch.eye(1) * s**2), path), path)
+    x = one = torch.ones(1, 1)
+    for k in reversed(range(16)):
+        x = teacher.step(x, torch.tensor([k + 1]), torch.tensor([k]), 16)
+    exact = gaussian_map(path, zero, s, one, torch.tensor(path.t_max), torch.tensor(0.0))
+    assert float(x / exact) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(("mu", "s"), [(0.0, 1.0), (0.7, 1.0), (0.0, 0.5)])
-def test_the_energy_score_has_its_closed_form(float64, mu, s):
-    r""":math:`E|a-x| - E|a-b|/2` of normal laws by the mean of a folded normal."""
+def test_the_energy_distance_has_its_closed_form(float64, mu, s):
+    r""":math:`E|x-y|` is the mean of a folded normal; a datum is its own pair once in n."""
 
     def folded(mean, scale):
         tail = math.erf(mean / scale / 2**0.5)
         return scale * (2 / math.pi) ** 0.5 * math.exp(-(mean**2) / scale**2 / 2) + mean * tail
 
-    n = 200_000
-    x, a, b = torch.randn(3, n, 1) * torch.tensor([1.0, s, s])[:, None, None]
-    score = energy_score(x, a + mu, b + mu)
-    expected = folded(mu, math.hypot(1, s)) - folded(0.0, s * 2**0.5) / 2
-    assert float(score.mean()) == pytest.approx(expected, abs=4.5 * float(score.std()) / n**0.5)
+    n, draws = 500, 40
+    found = torch.stack(
+        [energy_distance(torch.randn(n, 1), mu + s * torch.randn(n, 1)) for _ in range(draws)]
+    )
+    own = (folded(0.0, 2**0.5) + folded(0.0, s * 2**0.5)) * (1 - 1 / n)
+    expected = 2 * folded(mu, math.hypot(1, s)) - own
+    error = float(found.std()) / draws**0.5
+    assert float(found.mean()) == pytest.approx(expected, abs=4.5 * error)
+
+
+def test_the_energy_distance_sees_draws_under_the_wrong_condition(float64):
+    r"""Both coins have the law of x; independent of c, they are :math:`(2 - \sqrt 2)/4` off."""
+    c = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    free = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+    assert float(energy_distance(c, free)) == pytest.approx(0, abs=1e-12)
+    assert float(energy_distance(c, free, c)) == pytest.approx((2 - 2**0.5) / 4)

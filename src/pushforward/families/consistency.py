@@ -8,28 +8,33 @@ neighbouring points, at times :math:`r < t` of a grid,
     d\bigl(f_\theta(x_t, t),\; f_{\theta^-}(x_r, r)\bigr), \qquad f(x, t_\min) = x,
 
 where :math:`\theta^-` has no gradient. The boundary condition is built in by
-:math:`f = c_{skip} x_t + c_{out} F_\theta`; without it a constant f would have no loss. In
-distillation :math:`x_r` is one step of a teacher's flow from :math:`x_t`. In training from scratch
-both share the datum and the noise, which is right to first order in :math:`t - r`.
+:math:`f = c_{skip} x_t + c_{out} F_\theta`; without it a constant f would have no loss.
+
+The point :math:`x_r` is a Heun step of a flow away from :math:`x_t`. In distillation the flow is
+a teacher's. From scratch it is learned beside f, by flow matching, with the same network (compare
+Kim et al., 2024). Or the two points share datum and noise (the first papers): right to first order
+in :math:`t - r` alone, so that it takes many intervals, over which errors add up.
 """
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Diffusion, stratified
+from ..diffusion import Diffusion, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, guides
 from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
-from ..theory import ode, paths
+from ..theory import ode, paths, predictions
 from ..theory.consistency import Teacher, boundary, levels, multistep, stops
-from ..theory.denoisers import Guided
-from ..theory.energy import energy_score
+from ..theory.denoisers import Guided, NetworkDenoiser
+from ..theory.energy import energy_distance
 from ..theory.paths import Path
+from ..theory.pooled import pooled
 from . import one_of
 
 PATHS: dict[str, Path] = {
@@ -37,6 +42,8 @@ PATHS: dict[str, Path] = {
     "linear": paths.Linear(t_max=160 / 161),
     "edm": paths.EDM(),
 }
+LEVELS = 8192  # of time in flow matching
+VALIDATED = 1024  # held-out rows that samples are compared with
 
 
 def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
@@ -45,14 +52,72 @@ def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
     return square / (torch.sqrt(square + c * c) + c)
 
 
+VELOCITY = predictions.karras(1.0)  # minus the rate of x_t along the angle
+
+
+class Curve(NamedTuple):
+    """The first points of a batch of curves, and where to look for the second ones.
+
+    Arguments:
+        x: Data.
+        eps: Noise.
+        x_t: The points that they make.
+        k: The levels of these points.
+        j: The levels of the second points, before them.
+        intervals: How many there are.
+        c: Conditions.
+    """
+
+    x: Data
+    eps: Data
+    x_t: Data
+    k: Tensor
+    j: Tensor
+    intervals: int
+    c: Condition
+
+
+def flow_step(model: "Consistency", at: Curve) -> Data:
+    """A Heun step of the teacher's flow, or of the one that is learned beside f."""
+    flow = model.teacher or Teacher(
+        NetworkDenoiser(Still(model.net), model.path, VELOCITY), model.path
+    )
+    return flow.step(at.x_t, at.k, at.j, at.intervals, at.c)
+
+
+def shared_noise(model: "Consistency", at: Curve) -> Data:
+    """The same datum and noise at the earlier time (Song et al., 2023, algorithm 3)."""
+    return model.path.interpolate(at.x, at.eps, levels(model.path, at.intervals).to(at.x)[at.j])
+
+
+Point = Callable[["Consistency", Curve], Data]
+POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise}
+
+
+class Still(nn.Module):
+    """A network of two times over no span.
+
+    Arguments:
+        net: Maps ``x, t, c, span`` to the shape of ``x``.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
+        return self.net(x, t, c, torch.zeros_like(t))
+
+
 class Consistency(GenerativeModel):
     r"""A consistency function of a Gaussian path.
 
     Arguments:
-        net: Maps ``x, t, c`` to the shape of ``x``.
+        net: Maps ``x, t, c, span`` to the velocity over no span, and to F over all of ``t``.
         event_shape: The shape of one datum.
         path: The scales.
-        first: Intervals of the grid of times when training begins; they double until ``last``.
+        point: Where the second point of a curve comes from.
+        first: Intervals from data to noise when training begins; they double until ``last``.
         last: Intervals at the end.
         growth: The part of training in which they grow.
         huber: The constant c of the pseudo-Huber distance, in units of :math:`\sqrt d`.
@@ -64,7 +129,8 @@ class Consistency(GenerativeModel):
     """
 
     likelihood = Likelihood.NONE
-    recipe = Recipe(steps=12_000, batch=256, lr=2e-3, clip=10.0)
+    recipe = Recipe(steps=9000, batch=256, lr=2e-3, clip=10.0)
+    fineness = 16  # levels an interval: the sampler stops anywhere
 
     def __init__(
         self,
@@ -72,17 +138,18 @@ class Consistency(GenerativeModel):
         event_shape: tuple[int, ...],
         *,
         path: Path,
+        point: Point = flow_step,
         first: int = 8,
-        last: int = 32,
+        last: int = 16,
         growth: float = 0.5,
-        huber: float = 0.03,
+        huber: float = 0.3,
         target: float = 0.0,
         guidance: float = 1.0,
         steps: int = 2,
         unconditional: float = 0.1,
     ) -> None:
         super().__init__()
-        self.net, self.event_shape, self.path = net, event_shape, path
+        self.net, self.event_shape, self.path, self.point = net, event_shape, path, point
         self.first, self.last, self.growth = first, last, growth
         self.huber = huber * math.prod(event_shape) ** 0.5
         self.target, self.guidance = target, guidance
@@ -97,8 +164,8 @@ class Consistency(GenerativeModel):
     def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
         r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary`)."""
         skip, out = (expand(z, x_t) for z in boundary(self.path, t))
-        scaled = x_t / expand(self.path.scale(t), x_t)
-        return skip * x_t + out * (net or self.net)(scaled, self.path.clock(t), c)
+        scaled, clock = x_t / expand(self.path.scale(t), x_t), self.path.clock(t)
+        return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
         """Learn from the flow of a diffusion instead of from pairs of data and noise.
@@ -112,27 +179,51 @@ class Consistency(GenerativeModel):
                 "ddpm, edm or flow_matching"
             )
         self.teacher = Teacher(Guided(teacher.denoiser, self.guidance), self.path)
+        self.point = flow_step
 
     @property
-    def count(self) -> int:
-        """Intervals of the grid at this point of training."""
+    def intervals(self) -> int:
+        """Intervals from data to noise at this point of training."""
         stages = math.log2(self.last / self.first) + 1
         stage = int(min(self.progress / self.growth, 1.0) * stages) if self.growth else stages
         return min(int(self.first * 2**stage), self.last)
 
+    @property
+    def alone(self) -> bool:
+        """Whether a flow is learned beside f."""
+        return self.point is flow_step and self.teacher is None
+
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The distance of f at neighbouring times, over the time between them."""
-        count, c = self.count, self.hidden(c)
-        k, grid = stratified(len(x), count).to(x.device), levels(self.path, count).to(x)
-        r, t, eps = grid[k], grid[k + 1], torch.randn_like(x)
+        """The distance of f at two times of a curve; half of the batch is for the flow."""
+        c, n = self.hidden(c), len(x) // 2 if self.alone else len(x)
+        terms = {"consistency": self.apart(x[:n], None if c is None else c[:n])}
+        if self.alone:
+            terms["flow"] = self.flow(x[n:], None if c is None else c[n:])
+        return {name: term.sum() / max(n, 1) for name, term in terms.items()}
+
+    def apart(self, x: Data, c: Condition) -> PerDatum:
+        """The distance of f at two times, over the time between them."""
+        intervals, eps = self.fineness * self.intervals, torch.randn_like(x)
+        k = stratified(len(x), intervals).to(x.device) + 1
+        j = (k - self.fineness).clamp(min=0)
+        grid = levels(self.path, intervals).to(x)
+        r, t = grid[j], grid[k]
         x_t = self.path.interpolate(x, eps, t)
         with torch.no_grad():
-            if self.teacher is None:
-                x_r = self.path.interpolate(x, eps, r)
-            else:
-                x_r = self.teacher.step(x_t, k, count, c)
+            x_r = self.point(self, Curve(x, eps, x_t, k, j, intervals, c))
             end = self.f(x_r, r, c, self.average)
-        return {"consistency": (pseudo_huber(self.f(x_t, t, c), end, self.huber) / (t - r)).mean()}
+        distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
+        return 2 * self.huber * distance / (t - r)
+
+    def flow(self, x: Data, c: Condition) -> PerDatum:
+        """The error of flow matching, at times that are even in angle, unlike the levels."""
+        even = (stratified(len(x), LEVELS).to(x) + 1) / LEVELS
+        t = levels(self.path, LEVELS).to(x)[(LEVELS * even.sqrt()).long()]
+        eps, s = torch.randn_like(x), expand(self.path.scale(t), x)
+        x_t = self.path.interpolate(x, eps, t)
+        v = Still(self.net)(x_t / s, self.path.clock(t), c)
+        goal = predictions.target(self.path, VELOCITY, *pooled(self.path, x, x_t, t, c), t)
+        return sum_event((v - goal).square())
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
         """The loss; then the target follows."""
@@ -143,8 +234,9 @@ class Consistency(GenerativeModel):
                     a.lerp_(p, 1 - self.target)
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
-        """The energy score of samples; the loss itself can be small for a poor f."""
-        return energy_score(x, self.sample(len(x), c), self.sample(len(x), c)).mean()
+        """The energy distance of samples; the loss itself can be small for a poor model."""
+        x, c = x[:VALIDATED], None if c is None else c[:VALIDATED]
+        return energy_distance(x, self.sample(len(x), c), c)
 
     def sample(
         self, n: int, c: Condition = None, *, steps: int | None = None, guidance: float = 1.0
@@ -173,14 +265,15 @@ class Consistency(GenerativeModel):
 def build(
     event: Event,
     *,
-    width: int = 128,
+    width: int = 0,
     depth: int = 3,
     waves: int | None = None,
     path: str = "cosine",
+    point: str | None = None,
     first: int = 8,
-    last: int = 32,
+    last: int | None = None,
     growth: float = 0.5,
-    huber: float = 0.03,
+    huber: float = 0.3,
     target: float = 0.0,
     guidance: float = 1.0,
     unconditional: float = 0.1,
@@ -189,12 +282,16 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer.
+        width: Units in each hidden layer, 0 to choose from the data.
         depth: Hidden layers.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "cosine", "linear" or "edm".
-        first: Intervals of the grid of times when training begins; they double until ``last``.
-        last: Intervals at the end. More have less bias, and take longer to train.
+        point: The second point of a curve: a step of the "flow" that is learned beside, by default
+            in up to 4 dimensions, or the first point's datum and "noise". With a teacher it is a
+            step of the teacher's flow.
+        first: Intervals from data to noise when training begins; they double until ``last``.
+        last: Intervals at the end, by default 16 for "flow" and 32 for "noise". More have less
+            bias, and add up more errors.
         growth: The part of training in which they grow.
         huber: Where the distance turns from squared to linear, in units of sqrt(d).
         target: The decay of an average of the weights that gives the targets, as in the first
@@ -202,20 +299,33 @@ def build(
         guidance: The scale of classifier-free guidance of the teacher in distillation.
         unconditional: How often the condition is hidden in training.
     """
+    few = math.prod(event.shape) <= 4
+    point = point or ("flow" if few else "noise")
+    chosen = one_of("point", point, POINTS)
+    if last is None:
+        last = max(first, 16 if point == "flow" else 32)
     if last < first:
         raise UsageError(f"last is {last}; it must be at least first, {first}")
     guides(guidance, event.condition > 0)
-    net = TimeMLP(event.shape, event.condition, width=width, depth=depth, waves=waves)
+    net = TimeMLP(
+        event.shape,
+        event.condition,
+        width=width_for(event.shape, width),
+        depth=depth,
+        waves=waves,
+        spans=True,
+    )
     return Consistency(
         net,
         event.shape,
         path=one_of("path", path, PATHS),
+        point=chosen,
         first=first,
         last=last,
         growth=growth,
         huber=huber,
         target=target,
         guidance=guidance,
-        steps=2 if math.prod(event.shape) <= 4 else 1,  # a second is worse beyond
+        steps=2 if few else 1,  # a second is worse beyond
         unconditional=unconditional,
     )

@@ -13,23 +13,68 @@ flow gives the MeanFlow identity, which needs no integral:
 .. math:: u = v - (t - r)\,\frac{du}{dt}, \qquad
     \frac{du}{dt} = v\cdot\nabla_z u + \partial_t u = \mathrm{jvp}(u;\, v, 0, 1).
 
-Where r < t, training regresses u on the right-hand side, without gradient, with the network's own
-:math:`v = u(z_t, t, t)` (Boffi et al., 2025): it has none of the variance of the conditional
-velocity, which the paper takes. At r = t, where v is learned, this is flow matching.
+The identity ties u to its own derivative, so what is known at short spans reaches long ones slowly.
+Over an interval, :math:`r \le s < t`, the same statement is
+
+.. math:: (t - r)\,u(z_t, r, t) = (t - s)\,\bar v + (s - r)\,u(z_s, r, s), \qquad
+    z_s = z_t - (t - s)\,\bar v,
+
+with :math:`\bar v` of one Heun step (compare Guo et al., 2025); it reaches the longest span in
+about ``intervals`` steps. Where r < t, training regresses u on one of the two right-hand sides,
+without gradient, with the network's own :math:`v = u(z_t, t, t)` (Boffi et al., 2025): it has none
+of the variance of the conditional velocity, which the paper takes. At r = t, where v is learned,
+this is flow matching.
 """
+
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
-from ..diffusion import stratified
+from ..diffusion import stratified, width_for
 from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
 from ..networks.mlp import TimeMLP
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
-from ..theory.energy import energy_score
+from ..theory.energy import energy_distance
 from ..theory.paths import Linear
+from ..theory.pooled import pooled
+from . import one_of
 
 LEVELS = 8192  # of time in training
+VALIDATED = 1024  # held-out rows that samples are compared with
+
+
+def at(u: Tensor) -> Tensor:
+    r"""The time of the linear path at the angle :math:`\arctan(\sigma/\alpha) = u^2\pi/2`."""
+    angle = math.pi / 2 * u.square()
+    return angle.sin() / (angle.sin() + angle.cos())
+
+
+Goals = tuple[Data, Data, PerDatum]  # the velocity v, what u is regressed on, a weight
+Target = Callable[["MeanFlow", Data, Times, Times, Times, Condition], Goals]
+
+
+def interval(model: "MeanFlow", z: Data, r: Times, s: Times, t: Times, c: Condition) -> Goals:
+    r"""One Heun step of the flow from t to s, and u over the rest.
+
+    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative` as s goes to t.
+    """
+    v, h = model.u(z, t, t, c), expand(t - s, z)
+    v = (v + model.u(z - h * v, s, s, c)) / 2
+    rest = model.u(z - h * v, r, s, c)
+    share = (t - s) / (t - r)
+    return v, torch.lerp(rest, v, expand(share, z)), 1 / share
+
+
+def derivative(model: "MeanFlow", z: Data, r: Times, s: Times, t: Times, c: Condition) -> Goals:
+    r"""The paper's :math:`v - (t - r)\,du/dt`; s does not matter."""
+    v, slope = model.along(z, r, t, c)
+    return v, v - expand(t - r, z) * slope, torch.ones_like(t)
+
+
+TARGETS: dict[str, Target] = {"interval": interval, "derivative": derivative}
 
 
 class MeanFlow(GenerativeModel):
@@ -39,8 +84,10 @@ class MeanFlow(GenerativeModel):
         net: Maps ``z, t, c, t - r`` to the shape of ``z``.
         event_shape: The shape of one datum.
         apart: The part of a batch with r < t.
-        power: The power p of the adaptive weight
-            :math:`(1 + \|(t - r)\,du/dt\|^2 / d)^{-p}`.
+        whole: The part of these with r = 0.
+        target: What u is regressed on where r < t.
+        intervals: Of equal steps in the root of the angle, the number from data to noise.
+        power: The power p of the adaptive weight :math:`(1 + \|v - u'\|^2 / d)^{-p}`.
         guidance: The scale of classifier-free guidance that is learned.
         steps: Steps of the sampler by default.
         unconditional: How often the condition is hidden in training.
@@ -55,14 +102,18 @@ class MeanFlow(GenerativeModel):
         event_shape: tuple[int, ...],
         *,
         apart: float = 0.5,
-        power: float = 0.5,
+        whole: float = 0.3,
+        target: Target = interval,
+        intervals: int = 16,
+        power: float = 0.0,
         guidance: float = 1.0,
         steps: int = 1,
         unconditional: float = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path = net, event_shape, Linear()
-        self.apart, self.power, self.guidance = apart, power, guidance
+        self.apart, self.whole, self.intervals = apart, whole, intervals
+        self.target, self.power, self.guidance = target, power, guidance
         self.steps, self.unconditional = steps, unconditional
 
     @property
@@ -83,36 +134,49 @@ class MeanFlow(GenerativeModel):
         return expand(gaussian, z) * z - self.net(scaled, t, c, t - r) / expand(s_t, z)
 
     def along(self, z: Data, r: Times, t: Times, c: Condition = None) -> tuple[Data, Data]:
-        r"""The velocity :math:`v = u(z_t, t, t)`, and :math:`du/dt` along its flow; no gradient."""
-        with torch.no_grad():
-            v = self.u(z, t, t, c)
-            tangents = v, torch.zeros_like(r), torch.ones_like(t)
-            return v, jvp(lambda z, r, t: self.u(z, r, t, c), (z, r, t), tangents)[1]
+        r"""The velocity :math:`v = u(z_t, t, t)`, and :math:`du/dt` along its flow."""
+        v = self.u(z, t, t, c)
+        tangents = v, torch.zeros_like(r), torch.ones_like(t)
+        return v, jvp(lambda z, r, t: self.u(z, r, t, c), (z, r, t), tangents)[1]
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The error of the identity where r < t, and of flow matching where r = t."""
-        (r, t), c, eps = self.times(x), self.hidden(c), torch.randn_like(x)
+        (r, s, t), c, eps = self.times(x), self.hidden(c), torch.randn_like(x)
         z, k = self.path.interpolate(x, eps, t), round(self.apart * len(x))
         u = self.u(z, r, t, c)
-        v, slope = self.along(z[:k], r[:k], t[:k], None if c is None else c[:k])
-        slope = expand(t - r, x)[:k] * slope
-        apart = self.weight(slope) * sum_event((u[:k] - (v - slope)).square())
-        flow = (u - self.goal(z, t, eps - x, c))[k:]
+        with torch.no_grad():
+            known = None if c is None else c[:k]
+            v, goal, weight = self.target(self, z[:k], r[:k], s[:k], t[:k], known)
+            weight = weight * self.adaptive(v - goal)
+        apart = weight * sum_event((u[:k] - goal).square())
+        flow = u[k:] - self.velocity(x[k:], z[k:], t[k:], None if c is None else c[k:])
         return {"mean_flow": apart.sum() / len(x), "flow": sum_event(flow.square()).sum() / len(x)}
 
-    def weight(self, slope: Data) -> PerDatum:
+    def adaptive(self, change: Data) -> PerDatum:
         """The adaptive weight: steep places would otherwise drown the others."""
-        d = slope[0].numel() if len(slope) else 1
-        return (1 + sum_event(slope.square()) / d) ** -self.power
+        d = change[0].numel() if len(change) else 1
+        return (1 + sum_event(change.square()) / d) ** -self.power
 
-    def times(self, x: Data) -> tuple[Tensor, Tensor]:
-        """The pairs of times, r < t in the first part of the batch and r = t in the rest."""
+    def times(self, x: Data) -> tuple[Tensor, Tensor, Tensor]:
+        r""":math:`r \le s < t` in the first part of the batch, and r = t in the rest.
+
+        In the first part the times are uniform in the root of the angle, `at`.
+        """
         k, n = round(self.apart * len(x)), len(x)
-        t = (stratified(n, LEVELS)[torch.randperm(n)] + 0.5) / LEVELS
-        r = torch.cat([torch.rand(k), t[k:]])
-        return torch.minimum(r, t).to(x), torch.maximum(r, t).to(x)
+        even = (stratified(n, LEVELS)[torch.randperm(n)] + 0.5) / LEVELS
+        later = even[:k]
+        # less by more than rounding, and 0 for those of one step
+        earlier = 0.999 * later * torch.rand(k) * (torch.rand(k) >= self.whole)
+        between = torch.maximum(later - 1 / self.intervals, earlier)
+        r, s, t = (torch.cat([at(u), even[k:]]).to(x) for u in (earlier, between, later))
+        return r, s, t
 
-    def goal(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
+    def velocity(self, x: Data, z: Data, t: Times, c: Condition) -> Data:
+        r"""The velocity :math:`\varepsilon - x` to regress on, in the mean over the batch."""
+        x, eps = pooled(self.path, x, z, t, c)
+        return self.guided(z, t, eps - x, c)
+
+    def guided(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
         r"""The guided velocity :math:`\omega v + (1 - \omega)\,u(z_t, t, t, \varnothing)`.
 
         Where the condition is hidden, and with a scale of 1, it is v itself.
@@ -125,8 +189,9 @@ class MeanFlow(GenerativeModel):
         return torch.where(known, torch.lerp(free, v, self.guidance), v)
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
-        """The energy score of samples."""
-        return energy_score(x, self.sample(len(x), c), self.sample(len(x), c)).mean()
+        """The energy distance of samples; the loss itself can be small for a poor model."""
+        x, c = x[:VALIDATED], None if c is None else c[:VALIDATED]
+        return energy_distance(x, self.sample(len(x), c), c)
 
     @torch.no_grad()
     def sample(
@@ -155,11 +220,14 @@ class MeanFlow(GenerativeModel):
 def build(
     event: Event,
     *,
-    width: int = 128,
+    width: int = 0,
     depth: int = 3,
     waves: int | None = None,
     apart: float = 0.5,
-    power: float = 0.5,
+    whole: float = 0.3,
+    target: str = "interval",
+    intervals: int = 16,
+    power: float = 0.0,
     guidance: float = 1.0,
     unconditional: float = 0.1,
 ) -> MeanFlow:
@@ -167,10 +235,14 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer.
+        width: Units in each hidden layer, 0 to choose from the data.
         depth: Hidden layers.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         apart: The part of a batch with r < t; the rest is flow matching.
+        whole: The part of these with r = 0, the step that samples at once.
+        target: What is regressed on where r < t: "interval", a step of the flow and the rest of
+            the way, or "derivative", the paper's identity.
+        intervals: Steps of "interval" from data to noise.
         power: Of the adaptive weight; 0 for none.
         guidance: The scale of classifier-free guidance that is learned; 1 for none.
         unconditional: How often the condition is hidden in training, for guidance.
@@ -179,11 +251,19 @@ def build(
     net = TimeMLP(
         event.shape,
         event.condition,
-        width=width,
+        width=width_for(event.shape, width),
         depth=depth,
         waves=waves,
         spans=True,
     )
     return MeanFlow(
-        net, event.shape, apart=apart, power=power, guidance=guidance, unconditional=unconditional
+        net,
+        event.shape,
+        apart=apart,
+        whole=whole,
+        target=one_of("target", target, TARGETS),
+        intervals=intervals,
+        power=power,
+        guidance=guidance,
+        unconditional=unconditional,
     )
