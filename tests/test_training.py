@@ -142,5 +142,5 @@ def test_slow_validations_take_a_fifth_of_the_minutes_and_the_last_is_made(monke
     monkeypatch.setattr(Diffusion, "validation", slow)
     began = time.monotonic()
     model = fit(np.random.default_rng(0).normal(size=(60, 2)), "edm", minutes=0.04, progress=False)
-    assert 2 <= len(calls) and 0.1 * len(calls) <= 0.2 * (time.monotonic() - began) + 0.2
+    assert len(calls) >= 2 and 0.1 * len(calls) <= 0.2 * (time.monotonic() - began) + 0.2
     assert model.history[-1]["validation"] == len(calls)
