@@ -65,6 +65,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "plot_gallery": True,
     "abort_on_example_error": True,
+    "run_stale_examples": True,  # a page shows what the code does now, not what it once did
     "nested_sections": False,
     "write_computation_times": False,
 }
