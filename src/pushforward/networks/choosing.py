@@ -3,6 +3,7 @@
 The sizes of deep networks are such that 28 x 28 pixels can be learned on a laptop's processor.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from torch import nn
@@ -54,7 +55,7 @@ def time_network(
     Raises:
         UsageError: If there is no such network, or it is for images and the data are none.
     """
-    makers = {
+    makers: dict[str, Callable[..., nn.Module]] = {
         "mlp": partial(TimeMLP, width=width or units, depth=depth, waves=waves),
         "unet": partial(UNet, width=width or 20, scales=depth),
         "dit": partial(DiT, width=width or 128, depth=depth, patch=patch_for(event.shape)),
