@@ -58,7 +58,6 @@ def layout_of(event: tuple[int, ...]) -> Layout:
     if not is_image(event):
         raise UsageError(f"data of shape {event} are no images: these have 2 or 3 axes")
     if len(event) == 2:
-        return Layout(event, 1, event[0], event[1])
-    if event[2] < min(event[:2]):
-        return Layout(event, event[2], event[0], event[1], axis=3)
-    return Layout(event, event[0], event[1], event[2])
+        return Layout(event, 1, *event)
+    a, b, c = event
+    return Layout(event, c, a, b, axis=3) if c < min(a, b) else Layout(event, a, b, c)

@@ -93,7 +93,7 @@ class DiT(nn.Module):
             raise UsageError(f"width is {width}; that of a transformer is a multiple of 4")
         self.layout: Layout = layout_of(event_shape)
         channels, *sides = self.layout.shape
-        self.patch, self.grid = patch, [-(-side // patch) for side in sides]
+        self.patch, self.grid = patch, (-(-sides[0] // patch), -(-sides[1] // patch))
         self.embed = Embedding(condition, width, tokens=tokens, spans=spans)
         self.enter = nn.Conv2d(channels, width, patch, stride=patch)
         self.register_buffer(

@@ -103,8 +103,8 @@ class UNet(nn.Module):
             small = -(-max(sides) // 2**i) <= attention
             return Block(into, widths[i], told, attends or small, tokens[1], dropout)
 
-        down: list[nn.Module] = []
         self.enter, kept = conv(channels, width), [width]
+        down: list[nn.Module] = []
         for i, wide in enumerate(widths):
             for _ in range(blocks):
                 down.append(block(kept[-1], i))
