@@ -303,7 +303,7 @@ MUTANTS = [
         "variances",
     ),
     Mutant(
-        "families/ddpm.py",
+        "theory/forward.py",
         "gain.square() / (2 * path",
         "gain.square() / (path",
         "families/test_ddpm.py",
