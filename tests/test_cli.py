@@ -137,7 +137,9 @@ def test_a_finished_run_can_be_resumed_with_more_steps(table, tmp_path, capsys):
     folder = tmp_path / "r"
     assert run("fit", table, "--condition", "kind", "-o", folder, *QUICK, capsys=capsys)[0] == 0
     code, text, _ = run("fit", "--resume", folder, "--steps", 6, "--json", capsys=capsys)
-    assert code == 0 and json.loads(text)["last"]["step"] == 6
+    said = json.loads(text)
+    assert code == 0 and said["last"]["step"] == 6
+    assert said["flops"] == load(folder).flops > said["parameters"]
 
 
 def test_a_finished_run_can_be_resumed_with_more_time(table, tmp_path, capsys):

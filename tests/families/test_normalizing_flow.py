@@ -14,7 +14,7 @@ from pushforward.training import Trainer, batches
 SPLINES = ("coupling", "autoregressive")
 VECTORS = [k for k in KINDS if k != "multiscale"]
 CASES = [(k, s) for k in VECTORS for s in [(2,), (5,), (2, 3)]] + [(k, (1,)) for k in SPLINES]
-CASES += [("multiscale", s) for s in [(1, 2), (3, 4), (2, 4, 4), (4, 3, 2), (3, 1, 1)]]
+CASES += [("multiscale", s) for s in [(1, 2), (3, 4), (2, 4, 4), (3, 1, 1)]]
 SMALL = {"width": 16, "transforms": 2, "bins": 6}
 RADII = (0.5, 3.0, 7.9, 30.0, 100.0)  # inside the box of the splines, at its edge, far outside
 
@@ -148,6 +148,16 @@ def test_a_multi_scale_flow_lets_every_entry_see_every_other(shape):
     jacobian = torch.autograd.functional.jacobian(model.encode, x).reshape(d, d)
     assert torch.linalg.matrix_rank(jacobian) == d
     assert ((jacobian != 0).sum(0) > 1).all() and ((jacobian != 0).sum(1) > 1).all()
+
+
+def test_a_multi_scale_flow_takes_channels_first_or_last_alike():
+    first, last = flow("multiscale", (2, 4, 3)), flow("multiscale", (4, 3, 2))
+    last.load_state_dict(first.state_dict())
+    x = torch.randn(5, 2, 4, 3, dtype=torch.float64)
+    torch.testing.assert_close(last.log_prob(x.movedim(1, 3)), first.log_prob(x))
+    z = first.encode(x).flatten(1)
+    decoded = last.decode(z.view(5, 4, 3, 2))
+    torch.testing.assert_close(decoded.movedim(3, 1), x, rtol=1e-6, atol=1e-6)
 
 
 def test_squares_become_channels_and_back():
