@@ -59,7 +59,7 @@ def test_a_model_given_captions_draws_what_they_say(tmp_path):
     keep = (i != 2) | (j != 7)
     x = np.stack([i + 0.1 * rng.standard_normal(4000), j / 10], axis=1)[keep]
     y = np.array([f"a {tones[a]} thing on {grounds[b]}" for a, b in zip(i, j)])[keep]
-    model = pf.fit(x, "mixture_density", y=y, steps=600, progress=False, out=tmp_path / "run")
+    model = pf.fit(x, "flow_matching", y=y, steps=800, progress=False, out=tmp_path / "run")
     again = pf.load(tmp_path / "run")
     drawn = again.sample(400, y="a light thing on g7", seed=0)
     assert abs(drawn[:, 0].mean() - 2) < 0.3 and abs(drawn[:, 1].mean() - 0.7) < 0.3

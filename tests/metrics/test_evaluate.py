@@ -116,7 +116,7 @@ def test_constant_columns_keep_their_unit(rng):
     ("arguments", "error", "words"),
     [
         ({"metrics": ["fid"]}, UsageError, "choose from energy"),
-        ({"metrics": ["copies"]}, UsageError, "train="),
+        ({"metrics": ["copies"]}, UsageError, "training rows"),
         ({"metrics": ["classifier_score"]}, UsageError, "labels="),
         ({"metrics": ["label_accuracy"], "labels": np.arange(50) % 2}, UsageError, "asked"),
         ({"labels": np.arange(3)}, DataError, "one for each row"),
