@@ -91,13 +91,13 @@ def image(plate: Plate) -> str:
 
 def measured(number: Number) -> str:
     """A measured number with as many digits as the tolerance gives a meaning."""
-    return shown(number.measured, number.tolerance)
+    return shown(float(number.measured), float(number.tolerance))
 
 
 def predicted(number: Number) -> str:
     """What a statement predicts, with its tolerance."""
-    text = SENSES[number.sense] + shown(number.predicted, number.tolerance)
-    return f"{text} \u00b1 {words.number(number.tolerance)}" if number.tolerance else text
+    text = SENSES[number.sense] + shown(float(number.predicted), float(number.tolerance))
+    return f"{text} \u00b1 {words.number(float(number.tolerance))}" if number.tolerance else text
 
 
 def shown(value: float, tolerance: float) -> str:
