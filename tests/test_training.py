@@ -2,6 +2,7 @@
 
 import copy
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from pushforward import fit
 from pushforward.diffusion import Diffusion
 from pushforward.errors import NumericalError
+from pushforward.fitting.running import Run
 from pushforward.model import GenerativeModel, Likelihood, Recipe
 from pushforward.training import Player, Trainer, batches, held_out, learning_rate
 
@@ -144,3 +146,49 @@ def test_slow_validations_take_a_fifth_of_the_minutes_and_the_last_is_made(monke
     model = fit(np.random.default_rng(0).normal(size=(60, 2)), "edm", minutes=0.04, progress=False)
     assert len(calls) >= 2 and 0.1 * len(calls) <= 0.2 * (time.monotonic() - began) + 0.2
     assert model.history[-1]["validation"] == len(calls)
+
+
+def judged(values):
+    """What a run made of held-out losses: the one whose weights it keeps, and its patience."""
+    run = Run.__new__(Run)
+    run.fitted = SimpleNamespace(history=[{"step": 0}], config={}, model=None)
+    run.first = run.best = run.best_weights = None
+    run.worse, run.evaluating, run.evaluations = 0, 0.0, 0
+    run.validation = torch.zeros(1, 1), None
+    kept = None
+    for i, value in enumerate(values):
+        model = Fixed(value)
+        run.trainer = SimpleNamespace(average=model)
+        run.fitted.history.append({"step": i})
+        run.evaluate(i)
+        kept = float(run.best_weights["value"])
+    return kept, run.worse
+
+
+class Fixed(GenerativeModel):
+    """A model with a given held-out loss."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.register_buffer("value", torch.tensor(float(value)))
+
+    def sample(self, n, c=None):
+        raise NotImplementedError
+
+    def validation(self, x, c=None):
+        return self.value
+
+
+def test_weights_that_overfit_are_not_taken_for_noise():
+    """Descent is no noise: a smooth rise after the best is worse at once, beyond the margin."""
+    falling = [100, 50, 25, 12, 6, 3, 1.5]
+    kept, worse = judged([*falling, *(1.5 + 0.75 * k for k in range(1, 20))])
+    assert kept == pytest.approx(2.25) and worse == 18  # the first is within 1 % of the gain
+
+
+def test_a_noisy_plateau_is_not_worse_and_later_weights_are_kept():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        plateau = 1 + 0.1 * rng.standard_normal(33)
+        kept, worse = judged([2.0, 1.5, 1.2, *plateau])
+        assert worse < 10 and kept in plateau[-12:].astype(np.float32)

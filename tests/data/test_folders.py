@@ -84,8 +84,39 @@ def test_captions_are_found_by_file_and_missing_ones_are_named(grey):
     found = reading.read(folder, condition="caption")
     assert found.y.tolist() == [f"picture {i}" for i in range(12)]
     (folder / "captions.csv").write_text("file,caption\ncat/00.png,one\n")
-    with pytest.raises(DataError, match=r"no line for cat/01.png and 10 more"):
+    with pytest.raises(DataError, match=r"no caption for cat/01.png and 10 more"):
         reading.read(folder)
+
+
+def test_an_empty_caption_is_none(grey):
+    folder, _ = grey
+    lines = [f"{'cat' if i < 5 else 'dog'}/{i:02d}.png,{'' if i == 3 else 'x'}" for i in range(12)]
+    (folder / "captions.csv").write_text("\n".join(["file,caption", *lines]) + "\n")
+    with pytest.raises(DataError, match=r"no caption for cat/03.png$"):
+        reading.read(folder)
+
+
+def test_pictures_are_turned_upright(tmp_path):
+    x, exif = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8), Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side
+    for i in range(2):
+        Image.fromarray(np.roll(x, i, 0)).save(tmp_path / f"{i}.png", exif=exif)
+    found = reading.read(tmp_path).x
+    assert np.array_equal(found[0], np.rot90(x, -1)) and found.shape == (2, 6, 4, 3)
+
+
+def test_numbers_without_a_known_range_are_refused(tmp_path):
+    for i in range(2):
+        Image.fromarray(np.full((4, 4), 1000 * i, np.int32)).save(tmp_path / f"{i}.tif")
+    with pytest.raises(DataError, match="save it with 8 bits"):
+        reading.read(tmp_path)
+
+
+def test_hidden_folders_inside_are_left_out_but_not_the_folder_itself(tmp_path):
+    for i in range(3):
+        save(tmp_path / ".pictures" / f"{i}.png", rng.integers(0, 256, (4, 4), dtype=np.uint8))
+        save(tmp_path / ".pictures" / ".cache" / "a" / f"{i}.png", np.zeros((9, 9), np.uint8))
+    assert reading.read(tmp_path / ".pictures").x.shape == (3, 4, 4)
 
 
 def test_what_is_broken_hidden_or_too_large_is_refused_or_left_out(grey, monkeypatch):

@@ -14,6 +14,8 @@ from .sources import Cells, Raw, listing, show
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 GREY = ("1", "L", "LA", "I;16")
+DEEP = ("I", "F")  # no 8 bits, and no range that is known
+TURNED = (5, 6, 7, 8)  # the orientations of a camera held on its side, as EXIF numbers them
 CAPTIONS = "captions.csv"
 LIMIT = 4 * 2**30  # bytes of all pictures together
 PIXELS = 2**26  # of one picture: a small file may unpack to a huge one
@@ -59,7 +61,7 @@ def pictures(folder: Path) -> list[Path]:
         DataError: If there are fewer than two.
     """
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-    found = [p for p in found if not any(part.startswith(".") for part in p.parts[-2:])]
+    found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
         raise DataError(
             f"{show(folder.name)}: holds {len(found)} pictures; give {listing(ENDINGS)}"
@@ -68,11 +70,27 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def header(path: Path) -> tuple[str, tuple[int, int]]:
-    """The mode and the size (width, height) of a picture, without unpacking it."""
+    """The mode and the upright size (width, height) of a picture, without unpacking it.
+
+    Raises:
+        DataError: If its numbers have no range that is known.
+        Unsafe: If it would unpack to a huge one.
+    """
     with opened(path) as image:
         if image.width * image.height > PIXELS:
             raise Unsafe(f"{show(path.name)}: is refused: it has more than {PIXELS} pixels")
-        return image.mode, image.size
+        if image.mode in DEEP:
+            raise DataError(f"{show(path.name)}: has {image.mode} pixels; save it with 8 bits")
+        turned = orientation(image) in TURNED
+        return image.mode, image.size[::-1] if turned else image.size
+
+
+def orientation(image: Any) -> int:
+    """How the camera was held, 1 if upright or unknown."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except (OSError, SyntaxError, ValueError):  # broken remarks on a good picture
+        return 1
 
 
 def opened(path: Path) -> Any:
@@ -99,6 +117,7 @@ def picture(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
 
     try:
         with opened(path) as image:
+            image = ImageOps.exif_transpose(image) if orientation(image) > 1 else image
             if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
                 ground = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(ground, image.convert("RGBA"))
@@ -133,13 +152,14 @@ def captions(folder: Path, paths: list[Path]) -> np.ndarray:
     """
     from . import files
 
-    table = {str(c.name): c.values for c in files.read(folder / CAPTIONS).cells}
+    table = {str(c.name): c for c in files.read(folder / CAPTIONS).cells}
     if not {"file", "caption"} <= table.keys():
         raise DataError(f"{CAPTIONS}: needs the columns file and caption")
-    said = dict(zip(map(str, table["file"]), table["caption"]))
+    lost = table["file"].missing | table["caption"].missing
+    rows = zip(table["file"].values, table["caption"].values, lost)
+    said = {str(file): str(text) for file, text, empty in rows if not empty and str(text).strip()}
     names = [p.relative_to(folder).as_posix() for p in paths]
     if missing := [n for n in names if n not in said]:
-        raise DataError(
-            f"{CAPTIONS}: has no line for {show(missing[0])} and {len(missing) - 1} more"
-        )
-    return np.array([str(said[n]) for n in names], object)
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"{CAPTIONS}: has no caption for {show(missing[0])}{more}")
+    return np.array([said[n] for n in names], object)

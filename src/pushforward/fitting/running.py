@@ -22,7 +22,7 @@ EVALUATING = 0.2  # the part of a budget of time that they take at most, but for
 PATIENCE = 14  # validations clearly worse than the best before a run stops
 COMPLETE = "complete"
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
-MARGIN = 0.01  # "clearly": by this part of what training has gained, and twice the noise
+MARGIN = 0.01  # "clearly": by this part of what training has gained, and four deviations
 
 
 class Means:
@@ -172,15 +172,22 @@ class Run:
         self.best = value if self.best is None else min(self.best, value)
         self.worse += 1
         # within the noise of the best, later weights are better: the learning rate has fallen
-        if value <= self.best + max(MARGIN * (self.first - self.best), 2 * self.noise()):
+        if value <= self.best + max(MARGIN * (self.first - self.best), 4 * self.noise()):
             self.worse = 0
             state = self.trainer.average.state_dict()
             self.best_weights = {k: v.detach().clone() for k, v in state.items()}
 
     def noise(self) -> float:
-        """How far apart neighbouring held-out losses have been of late: the median of ten."""
+        """The deviation of held-out losses since the best one, whatever their trend.
+
+        Second differences of independent noise have six times its variance and none of a straight
+        line; the median of their sizes is 0.6745 deviations.
+        """
         known = [line["validation"] for line in self.fitted.history if "validation" in line]
-        return float(np.median(np.abs(np.diff(known[-11:])))) if len(known) > 2 else 0.0
+        since = np.array(known[int(np.argmin(known)) :] if known else [])
+        if len(since) < 4:
+            return 0.0
+        return float(np.median(np.abs(np.diff(since, 2))) / (0.6745 * 6**0.5))
 
     def note(self, facts: dict[str, float]) -> None:
         """Add numbers to the last line of the history."""
