@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, guides
-from ..networks.mlp import TimeMLP
+from ..networks.choosing import recipe_of, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory import ode, paths, predictions
 from ..theory.consistency import Teacher, boundary, levels, multistep, stops
@@ -265,6 +265,7 @@ class Consistency(GenerativeModel):
 def build(
     event: Event,
     *,
+    network: str = "auto",
     width: int = 0,
     depth: int = 3,
     waves: int | None = None,
@@ -282,8 +283,10 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer, 0 to choose from the data.
-        depth: Hidden layers.
+        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
+        width: Units in each hidden layer of an mlp, first channels of a U-Net, numbers per token
+            of a transformer; 0 to choose from the data.
+        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "cosine", "linear" or "edm".
         point: The second point of a curve: a step of the "flow" that is learned beside, by default
@@ -307,15 +310,11 @@ def build(
     if last < first:
         raise UsageError(f"last is {last}; it must be at least first, {first}")
     guides(guidance, event.condition > 0)
-    net = TimeMLP(
-        event.shape,
-        event.condition,
-        width=width_for(event.shape, width),
-        depth=depth,
-        waves=waves,
-        spans=True,
+    units = width_for(event.shape, width)
+    net = time_network(
+        event, network, width=width, units=units, depth=depth, waves=waves, spans=True
     )
-    return Consistency(
+    model = Consistency(
         net,
         event.shape,
         path=one_of("path", path, PATHS),
@@ -329,3 +328,5 @@ def build(
         steps=2 if few else 1,  # a second is worse beyond
         unconditional=unconditional,
     )
+    model.recipe = recipe_of(net, model.recipe)
+    return model

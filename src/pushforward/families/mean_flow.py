@@ -35,7 +35,7 @@ from torch.func import jvp
 
 from ..diffusion import stratified, width_for
 from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
-from ..networks.mlp import TimeMLP
+from ..networks.choosing import recipe_of, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory.energy import energy_distance
 from ..theory.paths import Linear
@@ -220,6 +220,7 @@ class MeanFlow(GenerativeModel):
 def build(
     event: Event,
     *,
+    network: str = "auto",
     width: int = 0,
     depth: int = 3,
     waves: int | None = None,
@@ -235,8 +236,10 @@ def build(
 
     Arguments:
         event: What the data look like.
-        width: Units in each hidden layer, 0 to choose from the data.
-        depth: Hidden layers.
+        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
+        width: Units in each hidden layer of an mlp, first channels of a U-Net, numbers per token
+            of a transformer; 0 to choose from the data.
+        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         apart: The part of a batch with r < t; the rest is flow matching.
         whole: The part of these with r = 0, the step that samples at once.
@@ -248,15 +251,11 @@ def build(
         unconditional: How often the condition is hidden in training, for guidance.
     """
     guides(guidance, event.condition > 0)
-    net = TimeMLP(
-        event.shape,
-        event.condition,
-        width=width_for(event.shape, width),
-        depth=depth,
-        waves=waves,
-        spans=True,
+    units = width_for(event.shape, width)
+    net = time_network(
+        event, network, width=width, units=units, depth=depth, waves=waves, spans=True
     )
-    return MeanFlow(
+    model = MeanFlow(
         net,
         event.shape,
         apart=apart,
@@ -267,3 +266,5 @@ def build(
         guidance=guidance,
         unconditional=unconditional,
     )
+    model.recipe = recipe_of(net, model.recipe)
+    return model
