@@ -81,7 +81,7 @@ def disk(path: Path) -> Iterator[None]:
         why = error.strerror or str(error)
         if error.errno == errno.ENOSPC:
             why += f" ({shutil.disk_usage(existing(path)).free:,} bytes free)"
-        raise DiskError(f"cannot write {path}: {why}; the last checkpoint is intact") from error
+        raise DiskError(f"cannot write {path}: {why}; what was there is intact") from error
 
 
 def existing(path: Path) -> Path:

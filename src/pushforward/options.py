@@ -12,6 +12,7 @@ from .errors import UsageError
 T = TypeVar("T")
 LARGEST = 10**6  # no count in this library is larger
 NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
+PARTS = ("apart", "whole", "growth", "unconditional", "anneal")  # of a batch, or of training
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
@@ -118,6 +119,8 @@ def within(name: str, value: int | float, default: Any, least: int) -> None:
     if count and (default is None or default >= 0):
         low = least if default is None else min(1, default)
     high = LARGEST if count else 1e12
+    if name in PARTS:
+        low, high = 0, 1
     if not low <= value <= high or not math.isfinite(value):
         raise UsageError(f"{name} is {value}; it must be from {low} to {high:,.0f}")
 

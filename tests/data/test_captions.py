@@ -64,3 +64,11 @@ def test_a_model_given_captions_draws_what_they_say(tmp_path):
     drawn = again.sample(400, y="a light thing on g7", seed=0)
     assert abs(drawn[:, 0].mean() - 2) < 0.3 and abs(drawn[:, 1].mean() - 0.7) < 0.3
     assert again.schema.condition == model.schema.condition
+
+
+def test_a_caption_of_rare_words_alone_stops_nothing(monkeypatch):
+    monkeypatch.setattr(captions, "MOST", 2)
+    with pytest.warns(UserWarning, match="do nothing: d"):
+        assert captions.encode(["a b", "d"], ("a", "b")).tolist() == [[1, 1], [0, 0]]
+    with pytest.raises(DataError):
+        captions.encode(["???"], ("a", "b"))

@@ -176,3 +176,35 @@ def test_a_folder_is_fitted_resumed_and_sampled_in_its_own_likeness(grey, tmp_pa
     assert again.history[-1]["step"] == 3
     with pytest.raises(UsageError, match="keeps its size"):
         pf.fit(out=run, resume=True, size=7)
+
+
+def test_captions_are_text_whatever_they_look_like(grey):
+    folder, _ = grey
+    said = ["007", "2024-01-01", "12:30", "true", "1e3", "N/A", "a, b", "é", "x", "y", "z", "w"]
+    lines = [f'{"cat" if i < 5 else "dog"}/{i:02d}.png,"{text}"' for i, text in enumerate(said)]
+    (folder / "captions.csv").write_text("\n".join(["file,caption", *lines]) + "\n")
+    assert reading.read(folder, condition="caption").y.tolist() == said
+    (folder / "captions.csv").write_text("\n".join(["file,caption", *lines, lines[0]]) + "\n")
+    with pytest.raises(DataError, match="names a file twice"):
+        reading.read(folder)
+
+
+def test_a_size_is_refused_where_there_is_no_folder():
+    with pytest.raises(UsageError, match="pictures of a folder"):
+        reading.read("moons", size=(8, 8))
+
+
+def test_flat_pictures_in_colour_keep_their_axes(tmp_path):
+    x = rng.integers(0, 256, (4, 3, 5, 3), dtype=np.uint8)
+    reading.write(tmp_path / "flat", x)
+    assert np.array_equal(reading.read(tmp_path / "flat").x, x)
+
+
+def test_nothing_is_left_of_a_folder_whose_writing_was_interrupted(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        reading.write(tmp_path / "new", np.zeros((2, 4, 4), np.uint8))
+    assert not list(tmp_path.iterdir())

@@ -91,17 +91,16 @@ def families(
 ) -> None:
     """List the families, or describe one: what it is, its likelihood, what its options mean."""
     from .. import families as registry
+    from ..model import Event
 
     if name is not None:
         key = registry.key(name)
-        facts = {"name": key, "summary": registry.summary(key)}
+        kind = registry.build(key, Event((2,))).likelihood.value
+        facts = {"name": key, "summary": registry.summary(key), "likelihood": kind}
         options, meanings = registry.options(key), registry.meanings(key)
         rows = [{"name": k, "default": v, "meaning": meanings[k]} for k, v in options.items()]
-        lines = [
-            facts["summary"],
-            "",
-            *(f"{r['name']}={r['default']}: {r['meaning']}" for r in rows),
-        ]
+        lines = [facts["summary"], f"likelihood: {kind}", ""]
+        lines += [f"{k}={v}: {meanings[k]}" for k, v in options.items()]
         show(facts | {"options": rows}, as_json, "\n".join(lines))
         return
     listed: dict[str, dict[str, Any]] = {

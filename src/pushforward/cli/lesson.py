@@ -28,8 +28,14 @@ def lesson(
 ) -> int:
     """Check every claim of the lesson by running it; exit code 1 if one comes out different."""
     from .. import progress
+    from ..checkpoint import disk
     from ..lesson import page, running
+    from ..options import seed as check_seed
 
+    check_seed(seed)
+    if out is not None:
+        with disk(out):  # before the work, not after it
+            out.mkdir(parents=True, exist_ok=True)
     chapters = []
     with progress.bar("lesson", show=not quiet) as update:
         for chapter in running.run(sections or (), seed=seed, draw=out is not None, update=update):

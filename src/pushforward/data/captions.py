@@ -43,16 +43,19 @@ def vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
 def encode(texts: Sequence[object], words: Sequence[str]) -> np.ndarray:
     """Which of the words each text holds, ``(n, len(words))``.
 
+    A text of rare words alone, of a vocabulary that is full, holds none; one of words that were
+    never seen is refused.
+
     Raises:
-        DataError: If a text holds none of them.
+        DataError: If a text holds none of the words.
     """
-    index = {word: i for i, word in enumerate(words)}
+    index, full = {word: i for i, word in enumerate(words)}, len(words) >= MOST
     held, unknown = np.zeros((len(texts), len(words))), set()
     for i, text in enumerate(texts):
         found = split(text)
         known = [index[word] for word in found if word in index]
         unknown |= set(found) - index.keys()
-        if not known:
+        if not known and not (full and found):
             raise DataError(
                 f"{show(text, 60)!r} holds no word that was seen in training, such as "
                 f"{listing(sorted(words, key=len)[-12:])}"

@@ -114,7 +114,7 @@ def in_text(cells: Cells) -> Iterator[Problem]:
         return
     yield from marked(cells, "missing", cells.missing, "remove or fill them")
     mask = np.array([not _number(v) for v in cells.values], bool) & ~cells.missing
-    remedy = "drop it, encode it, or take it as the condition"
+    remedy = f"drop it, encode it, or learn the rest given it: --condition {show(cells.name)!r}"
     if mask.any() and all(_number(str(v).replace(",", ".")) for v in cells.values[mask]):
         remedy = "write decimal points instead of commas"
     yield from marked(cells, "text", mask, remedy)

@@ -4,6 +4,8 @@ Pictures of one size are taken as they are. Of several sizes, the user says whic
 the shorter side is scaled to it and the middle is cut out. Transparent pixels lie on white.
 """
 
+import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
     height, width = (size or sizes[0][::-1])[:2]
     grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
     shape = (height, width) if grey else (height, width, 3)
-    if len(paths) * int(np.prod(shape)) > LIMIT:
+    if len(paths) * math.prod(shape) > LIMIT:
         raise Unsafe(f"{name}: {len(paths)} pictures of {shape} take more than {LIMIT} bytes")
     x = np.empty((len(paths), *shape), np.uint8)
     for i, path in enumerate(paths):
@@ -79,7 +81,7 @@ def header(path: Path) -> tuple[str, tuple[int, int]]:
     with opened(path) as image:
         if image.width * image.height > PIXELS:
             raise Unsafe(f"{show(path.name)}: is refused: it has more than {PIXELS} pixels")
-        if image.mode in DEEP:
+        if image.mode in DEEP or (image.mode.startswith("I;") and image.mode not in GREY):
             raise DataError(f"{show(path.name)}: has {image.mode} pixels; save it with 8 bits")
         turned = orientation(image) in TURNED
         return image.mode, image.size[::-1] if turned else image.size
@@ -103,7 +105,9 @@ def opened(path: Path) -> Any:
 
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise Unsafe(f"{show(path.name)}: is refused: it has more than {PIXELS} pixels") from error
+    except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DataError(f"{show(path.name)}: is not a picture, or is broken") from error
 
 
@@ -150,14 +154,16 @@ def captions(folder: Path, paths: list[Path]) -> np.ndarray:
     Raises:
         DataError: If a column is missing, or a picture has no caption.
     """
-    from . import files
-
-    table = {str(c.name): c for c in files.read(folder / CAPTIONS).cells}
-    if not {"file", "caption"} <= table.keys():
-        raise DataError(f"{CAPTIONS}: needs the columns file and caption")
-    lost = table["file"].missing | table["caption"].missing
-    rows = zip(table["file"].values, table["caption"].values, lost)
-    said = {str(file): str(text) for file, text, empty in rows if not empty and str(text).strip()}
+    try:
+        with (folder / CAPTIONS).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{CAPTIONS}: is not a table in CSV and UTF-8") from error
+    if not rows or not {"file", "caption"} <= rows[0].keys():
+        raise DataError(f"{CAPTIONS}: needs the columns file and caption, and a line a picture")
+    said = {row["file"]: row["caption"] for row in rows if (row["caption"] or "").strip()}
+    if len({row["file"] for row in rows}) < len(rows):
+        raise DataError(f"{CAPTIONS}: names a file twice; keep one line of each")
     names = [p.relative_to(folder).as_posix() for p in paths]
     if missing := [n for n in names if n not in said]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -6,6 +6,7 @@ Nothing is downloaded: where a package or its files are not installed, the error
 import gzip
 import io
 import os
+import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import Unavailable
+from ..errors import DataError, MissingFile, Unavailable
 from . import shapes
 
 FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
@@ -85,22 +86,35 @@ def mnist(n: int, seed: int) -> Pictures:
 
 def fashion_mnist(n: int, seed: int) -> Pictures:
     """Fashion-MNIST's 60,000 training pictures, from its own files."""
-    folder = Path(os.environ.get(FOLDER, FASHION))
+    folder = Path(os.environ.get(FOLDER) or FASHION)
     if not folder.is_dir():
         raise Unavailable(
             "fashion_mnist: install Debian's package dataset-fashion-mnist, or let "
             f"{FOLDER} name a folder with the files of Fashion-MNIST"
         )
-    x = idx(folder / "train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    x = idx(folder / "train-images-idx3-ubyte.gz", 16)
     y = idx(folder / "train-labels-idx1-ubyte.gz", 8)
+    if not len(y) or len(x) != 784 * len(y) or y.max() >= len(GARMENTS):
+        raise DataError(f"{folder.name}: its files are not those of Fashion-MNIST")
+    x = x.reshape(-1, 28, 28)
     rows = np.random.default_rng(seed).permutation(len(x))[:n]
     return Pictures(x[rows], "garment", np.array(GARMENTS)[y[rows]])
 
 
 def idx(path: Path, header: int) -> np.ndarray:
-    """The bytes of an IDX file behind its header."""
-    with gzip.open(path) as file:
-        return np.frombuffer(file.read(), np.uint8, offset=header)
+    """The bytes of an IDX file behind its header.
+
+    Raises:
+        MissingFile: If there is none.
+        DataError: If it is broken.
+    """
+    try:
+        with gzip.open(path) as file:
+            return np.frombuffer(file.read(), np.uint8, offset=header)
+    except FileNotFoundError as error:
+        raise MissingFile(f"{path.name}: no such file in {path.parent.name}") from error
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise DataError(f"{path.name}: is broken") from error
 
 
 def emoji(n: int, seed: int) -> Pictures:

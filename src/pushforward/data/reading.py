@@ -1,5 +1,6 @@
 """Raw data in: read a source, say everything that is wrong with it, describe it by a schema."""
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,6 +72,8 @@ def read(
         MissingFile: If the file does not exist.
         Unsafe: If reading the file could run code or exhaust the memory.
     """
+    if size is not None and not (isinstance(source, str | os.PathLike) and os.path.isdir(source)):
+        raise UsageError("size is for the pictures of a folder, and the data are none: omit it")
     everything = raw(source, size)
     data, given = _take(everything, y, condition)
     _refuse(data, _problems(data, given))

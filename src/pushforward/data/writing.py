@@ -24,7 +24,9 @@ def writable(path: str | os.PathLike[str]) -> Path:
     if path.suffix and path.suffix.lower() not in WRITERS:
         known = f"{listing(WRITERS)}, or a new folder for pictures"
         raise UsageError(f"cannot write {show(path.name)!r}; name a file {known}")
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+    if path.is_dir():
+        raise DiskError(f"cannot write {show(path, 120)}: it is a folder already; name another")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
         raise DiskError(f"cannot write {show(path, 120)}: its folder must exist and be writable")
     return path
 
@@ -66,7 +68,7 @@ def _write_pictures(path: Path, temporary: Path, restored: Any) -> None:
     from PIL import Image
 
     x = _as_array(restored)
-    x = np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1] == 3 else x
+    x = np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1] == 3 != x.shape[-1] else x
     if x.dtype != np.uint8 or not (x.ndim == 3 or x.ndim == 4 and x.shape[-1] == 3):
         raise UsageError(
             f"data of shape {x.shape[1:]} and type {x.dtype} are no pictures of 8 bits; write "
@@ -78,9 +80,10 @@ def _write_pictures(path: Path, temporary: Path, restored: Any) -> None:
             Image.fromarray(picture).save(temporary / f"{i:0{len(str(len(x)))}d}.png")
         os.replace(temporary, path)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         reason = show(error.strerror or error, 100)
         raise DiskError(f"cannot write {show(path, 120)}: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _discard(temporary: Path) -> None:

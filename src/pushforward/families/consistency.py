@@ -309,6 +309,10 @@ def build(
         last = max(first, 16 if point == "flow" else 32)
     if last < first:
         raise UsageError(f"last is {last}; it must be at least first, {first}")
+    if not 0 <= target < 1:
+        raise UsageError(f"target is {target}; a decay is from 0 to 1, 1 excluded")
+    if not huber > 0:
+        raise UsageError(f"huber is {huber}; it must be positive")
     guides(guidance, event.condition > 0)
     units = width_for(event.shape, width)
     net = time_network(

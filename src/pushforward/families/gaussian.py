@@ -215,8 +215,10 @@ def one_component(x: np.ndarray) -> Components:
     if len(x) < 2:
         raise DataError("a Gaussian needs at least 2 rows; give more data")
     covariance = np.atleast_2d(ledoit_wolf(x)[0])
-    # a constant column has variance 0: keep the density finite
-    covariance[np.diag_indices(x.shape[1])] += 1e-6
+    # a constant column has variance 0, and few distinct rows have many directions without any:
+    # keep the density finite, and the covariance positive in single precision
+    largest = float(np.linalg.eigvalsh(covariance)[-1])
+    covariance[np.diag_indices(x.shape[1])] += 1e-6 * max(1.0, largest / 4)
     return np.ones(1), x.mean(0)[None], covariance[None]
 
 

@@ -13,7 +13,8 @@ from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..errors import NumericalError, UsageError
 from ..fitted import FittedModel
-from ..options import positive
+from ..model import Recipe
+from ..options import check, positive
 from ..progress import Interrupted, Update, signals
 from ..training import Trainer, held_out
 
@@ -124,15 +125,19 @@ class Run:
         """
         count = self.trainer.count
         positive("minutes", minutes)
+        if steps is not None:
+            check(Recipe, {"steps": steps}, "training")
+        if not self.trainer.model.players():
+            return  # a closed form is complete
         if minutes is not None:
             if 60 * minutes <= self.seconds:
                 spent = self.seconds / 60
-                raise UsageError(f"the run has {spent:.3g} minutes behind it; give more, in all")
+                raise UsageError(f"minutes count from the start: give more than {spent:.3g}")
             steps = int(count * 60 * minutes / self.seconds) if count else self.trainer.steps
         if steps is None:
             return
         if steps < count:
-            raise UsageError(f"the run has {count} steps behind it; give more, in all")
+            raise UsageError(f"steps count from the start: give at least {count}")
         self.minutes = self.fitted.config["minutes"] = minutes
         self.trainer.steps, self.worse = steps, 0
         self.evaluations = count * EVALUATIONS // steps
