@@ -22,7 +22,9 @@ def auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
         anomalous: The masses of the other law.
     """
     values, place = score.unique(return_inverse=True)  # equal scores are one node
-    p, q = (m.new_zeros(len(values)).index_add(0, place, m / m.sum()) for m in (ordinary, anomalous))
+    p, q = (
+        m.new_zeros(len(values)).index_add(0, place, m / m.sum()) for m in (ordinary, anomalous)
+    )
     below = p.cumsum(0) - p / 2
     return (q * below).sum()
 
