@@ -8,6 +8,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import kstest, norm
 
+from pushforward.errors import UsageError
 from pushforward.theory import ode, paths
 from pushforward.theory.consistency import (
     Teacher,
@@ -155,6 +156,12 @@ def test_multistep_sampling_keeps_the_law(float64, path, steps):
         lambda z: log_distribution(after, torch.as_tensor(z)[:, None])[:, 0].exp().numpy(),
     ).statistic
     assert distance * n**0.5 < 1.95
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_steps_are_refused(steps):
+    with pytest.raises(UsageError, match="at least 1"):
+        stops(paths.Linear(), steps)
 
 
 def test_stops_are_even_angles_and_levels_even_roots_of_angles(float64):

@@ -16,6 +16,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from ..shapes import Condition, Data, Times, expand
 from .denoisers import Denoiser
 from .paths import Path
@@ -174,7 +175,13 @@ def renoised(path: Path, x: Data, t: Tensor) -> Data:
 
 
 def stops(path: Path, steps: int) -> Tensor:
-    r"""``steps`` times at equal parts of the angle :math:`\arctan(\sigma/\alpha)`, from t_max."""
+    r"""``steps`` times at equal parts of the angle :math:`\arctan(\sigma/\alpha)`, from t_max.
+
+    Raises:
+        UsageError: If there are no steps.
+    """
+    if steps < 1:
+        raise UsageError(f"steps must be at least 1, not {steps}")
     angle = math.pi / 2 * torch.arange(steps, 0, -1, dtype=torch.float64) / steps
     times = path.inverse(angle.tan())
     times[0] = path.t_max
