@@ -95,7 +95,7 @@ def test_without_a_correction_it_is_the_gaussian_fitted_to_the_data():
     torch.testing.assert_close(drawn.T.cov(), S, rtol=0, atol=5 * math.sqrt(2 / 20_000))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
 def test_short_chains_take_all_their_steps(steps):
     model, calls = exact_model(), []
     model.net.register_forward_hook(lambda *_: calls.append(None))

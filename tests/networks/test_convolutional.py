@@ -7,14 +7,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from pushforward.networks.convolutional import ConvDecoder, ConvEncoder, sizes
 from pushforward.networks.images import layout_of
-from pushforward.networks.residual import free
+from pushforward.networks.residual import unnormalised
 from pushforward.theory.adversarial import gradient_penalty, input_gradient
 
 SHAPES = [(7, 5), (1, 12, 12), (9, 6, 3)]
 
 
 def critic(shape=(6, 5)):
-    return ConvEncoder(shape, 3, 1, width=4, scales=2, norm=free).double()
+    return ConvEncoder(shape, 3, 1, width=4, scales=2, norm=unnormalised).double()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

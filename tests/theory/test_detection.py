@@ -31,6 +31,18 @@ def test_the_area_is_scikit_learns_for_equal_masses():
     assert area == pytest.approx(roc_auc_score(label, score), abs=1e-12)
 
 
+def test_equal_scores_count_half():
+    """A constant score tells nothing; a rounded one has the area of scikit-learn's ties."""
+    one, other = torch.eye(2).double()
+    assert float(detection.auroc(torch.zeros(2), one, other)) == 0.5
+    assert float(detection.auroc(torch.zeros(2), other, one)) == 0.5
+    rng = np.random.default_rng(0)
+    score, label, mass = rng.integers(0, 4, 60), np.arange(60) % 3 == 0, rng.random(60)
+    p, q = (torch.as_tensor(mass * mask) for mask in (~label, label))
+    area = float(detection.auroc(torch.as_tensor(score), p, q))
+    assert area == pytest.approx(roc_auc_score(label, score, sample_weight=mass), abs=1e-12)
+
+
 def test_no_score_has_a_larger_area_than_the_likelihood_ratio():
     """Against 50 random scores of two random laws on 30 points."""
     torch.manual_seed(0)

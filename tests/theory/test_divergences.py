@@ -157,6 +157,37 @@ def test_divergences_are_differentiable():
     assert m.grad.item() == pytest.approx(1.3, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    "divergence", [div.kl, div.jensen_shannon, div.total_variation, div.chi_square]
+)
+def test_where_neither_law_has_mass_the_gradient_is_zero(divergence):
+    """Of the logits of both laws, masked at a point: as if the point were not there."""
+    given = torch.randn(2, 4, dtype=torch.float64)
+    given[:, 1] = -math.inf
+    slopes = []
+    for kept in ([0, 1, 2, 3], [0, 2, 3]):
+        logits = given[:, kept].requires_grad_()
+        divergence(*logits.log_softmax(1)).backward()
+        slopes.append(logits.grad)
+    assert (slopes[0][:, 1] == 0).all()
+    torch.testing.assert_close(slopes[0][:, [0, 2, 3]], slopes[1])
+
+
+def test_where_one_law_has_no_mass_the_gradient_is_that_on_its_support():
+    r""":math:`\partial_{l_i} KL = p_i (\log(p_i/q_i) - KL)`, and 0 where p_i is."""
+    given = torch.tensor([0.3, -math.inf, -math.inf], dtype=torch.float64, requires_grad=True)
+    log_p, log_q = given.log_softmax(0), torch.tensor([0.5, 0.25, 0.25]).double().log()
+    div.kl(log_p, log_q).backward()
+    assert given.grad.tolist() == [0, 0, 0]  # p is 1 at the first point
+    wide = torch.tensor([0.3, 1.0, -math.inf], dtype=torch.float64, requires_grad=True)
+    log_p = wide.log_softmax(0)
+    found = div.kl(log_p, log_q)
+    found.backward()
+    p, gap = log_p.detach().exp(), (log_p - log_q).detach()
+    expected = torch.where(p > 0, p * (gap - found.detach()), 0.0)
+    torch.testing.assert_close(wide.grad, expected)
+
+
 def test_misuse_is_refused():
     p, q = gaussian(0.0), gaussian(1.0, 2.0)
     x, weight = div.box([-1], [1])

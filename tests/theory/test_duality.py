@@ -1,5 +1,7 @@
 """Kantorovich's programmes against POT, quantiles, and each other."""
 
+import tracemalloc
+
 import numpy as np
 import ot
 import pytest
@@ -80,5 +82,22 @@ def test_the_critic_of_two_laws_on_the_line_attains_their_distance():
 
 @pytest.mark.parametrize(("a", "b"), [([0.5, 0.5], [1.0, 0.5]), ([1.5, -0.5], [0.5, 0.5])])
 def test_masses_that_cannot_be_moved_are_refused(a, b):
+    a, b, x = np.array(a), np.array(b), np.eye(2)
+    for solve in (duality.primal, duality.dual):
+        with pytest.raises(UsageError, match="masses"):
+            solve(np.ones((2, 2)), a, b)
     with pytest.raises(UsageError, match="masses"):
-        duality.primal(np.ones((2, 2)), np.array(a), np.array(b))
+        duality.kantorovich_rubinstein(x, x + 1, a, b)
+
+
+def test_one_potential_takes_no_more_memory_than_all_pairs():
+    """Of 60 and 60 points: a constraint a pair is 120 x 119 x 120 numbers if kept dense."""
+    rng = np.random.default_rng(0)
+    x, y, even = rng.standard_normal((60, 2)), rng.standard_normal((60, 2)) + 1, np.full(60, 1 / 60)
+    duality.kantorovich_rubinstein(x[:1], y[:1], np.ones(1), np.ones(1))  # loads SciPy
+    tracemalloc.start()
+    best = duality.kantorovich_rubinstein(x, y, even, even)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert best.value == pytest.approx(transport.w1(x, y), rel=1e-9)
+    assert peak < 120 * 119 * 120 * 8 / 2

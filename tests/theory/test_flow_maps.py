@@ -2,17 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.special import logsumexp
+from scipy.stats import kstest, norm
 
+from pushforward.errors import UsageError
 from pushforward.theory import ode, paths
 from pushforward.theory.consistency import (
     Teacher,
     boundary,
-    distribution,
     gaussian_map,
     levels,
+    log_distribution,
     multistep,
     quantile_map,
     stops,
@@ -76,6 +79,26 @@ def test_on_the_line_the_flow_is_the_map_of_quantiles(float64, path):
     torch.testing.assert_close(quantile_map(law, path, x, t, s), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("t", [0.0, 0.7])
+def test_the_map_of_quantiles_is_exact_in_both_tails(float64, t):
+    """Of normal data: the identity from t to t, the closed form to data, 40 deviations out."""
+    law, path, mean = Gaussian(torch.tensor([0.3]), torch.eye(1)), paths.Linear(), 0.3
+    times = torch.tensor([t, 0.0])
+    x = torch.tensor([-40.0, -8.5, -1.0, 0.0, 1.0, 8.0, 8.5, 40.0])[:, None]
+    expected = gaussian_map(path, torch.tensor([mean]), 1.0, x, *times)
+    torch.testing.assert_close(quantile_map(law, path, x, *times), expected, rtol=0, atol=1e-10)
+
+
+def test_log_distributions_are_those_of_scipy_on_both_sides(float64):
+    """Of a mixture, by log-sums of SciPy's normal tails."""
+    law, x = lesson_mixture(), torch.linspace(-60, 60, 25)[:, None]
+    z = ((x - law.means.mT) / law.variances.mT.sqrt()).numpy()
+    for side, tail in ((1.0, norm.logcdf), (-1.0, norm.logsf)):
+        expected = logsumexp(tail(z), 1, b=law.weights.numpy())
+        got = log_distribution(law, x, side)[:, 0].numpy()
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_the_boundary_condition_is_exact(float64, path):
     skip, out = boundary(path, torch.tensor([path.t_min]))
@@ -130,9 +153,15 @@ def test_multistep_sampling_keeps_the_law(float64, path, steps):
     after = law.diffused(torch.tensor(1.0), path.sigma(end))
     distance = kstest(
         drawn[:, 0].numpy(),
-        lambda z: distribution(after, torch.as_tensor(z)[:, None])[:, 0].numpy(),
+        lambda z: log_distribution(after, torch.as_tensor(z)[:, None])[:, 0].exp().numpy(),
     ).statistic
     assert distance * n**0.5 < 1.95
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_steps_are_refused(steps):
+    with pytest.raises(UsageError, match="at least 1"):
+        stops(paths.Linear(), steps)
 
 
 def test_stops_are_even_angles_and_levels_even_roots_of_angles(float64):

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pushforward.theory import paths
 from pushforward.theory.pooled import pooled
@@ -57,6 +59,29 @@ def test_data_of_other_conditions_do_not_count(float64):
     for part in (slice(0, 4), slice(4, 9)):
         torch.testing.assert_close(found[part], pooled(path, x[part], x_t[part], t[part]).x)
     torch.testing.assert_close(found[9:], x[9:])
+
+
+class Largest(TorchDispatchMode):
+    """Sees how many numbers the largest tensor has that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **kwargs or {})
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self.numbers = max(self.numbers, tensor.numel())
+        return made
+
+
+def test_long_conditions_are_not_compared_number_by_number_for_each_pair(float64):
+    """Of 100 captions of 512 numbers: nothing larger than the captions themselves is made."""
+    c = torch.randn(10, 512).repeat(10, 1)
+    x, x_t, t = states(paths.Linear(), lesson_mixture(), 100, torch.full((100,), 0.7))
+    with Largest() as seen:
+        found = pooled(paths.Linear(), x, x_t, t, c).x
+    assert seen.numbers <= c.numel()
+    torch.testing.assert_close(found[::10], pooled(paths.Linear(), x[::10], x_t[::10], t[::10]).x)
 
 
 def test_next_to_the_data_it_is_the_datum():

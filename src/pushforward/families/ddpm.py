@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, recipe_for, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, Likelihood
-from ..networks.choosing import recipe_of, time_network
+from ..networks.choosing import recipe_for_network, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory import forward, predictions, samplers, tables
 from ..theory.steps import Sampler
@@ -204,7 +204,7 @@ def build(
         waves=waves,
     )
     net = make()
-    recipe = recipe_of(net, recipe_for(event.size))
+    recipe = recipe_for_network(net, recipe_for(event.size))
     if weight == "vlb":  # in nats its gradient is that many times longer
         recipe = recipe._replace(clip=10.0 * chain)
     return DDPM(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion import Diffusion, recipe_for
 from ..model import Event
-from ..networks.choosing import recipe_of, time_network
+from ..networks.choosing import recipe_for_network, time_network
 from ..theory import paths, predictions, samplers
 
 
@@ -78,5 +78,5 @@ def build(
         sampler=samplers.by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,
-        recipe=recipe_of(net, recipe_for(event.size)),
+        recipe=recipe_for_network(net, recipe_for(event.size)),
     )

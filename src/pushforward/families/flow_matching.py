@@ -21,7 +21,7 @@ from ..diffusion import Diffusion, recipe_for, width_for
 from ..errors import NoLikelihood, UsageError
 from ..generators import forked, sow
 from ..model import Event, GenerativeModel, Likelihood
-from ..networks.choosing import recipe_of, time_network
+from ..networks.choosing import recipe_for_network, time_network
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
 from ..theory.couplings import (
@@ -224,5 +224,5 @@ def build(
         sampler=samplers.by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,
-        recipe=recipe_of(net, recipe_for(event.size)),
+        recipe=recipe_for_network(net, recipe_for(event.size)),
     )

@@ -40,7 +40,7 @@ Verdict = Callable[[Tensor, Tensor], dict[str, Tensor]]
 ROWS = 1000  # held-out data whose modes are looked for
 
 
-class Residual(nn.Module):
+class FromGaussian(nn.Module):
     """A generator that begins as the Gaussian fitted to the data: noise, and what a net adds to it.
 
     Arguments:
@@ -57,7 +57,7 @@ class Residual(nn.Module):
         return self.whitening.inverse(known + self.net(z, c))
 
 
-def free(critic: nn.Module) -> None:
+def unconstrained(critic: nn.Module) -> None:
     """What is done to a critic whose weights are free: nothing."""
 
 
@@ -91,7 +91,7 @@ class Adversarial(GenerativeModel):
         verdict: Verdict,
         critic_steps: int,
         recipe: Recipe,
-        constrain: Callable[[nn.Module], None] = free,
+        constrain: Callable[[nn.Module], None] = unconstrained,
     ) -> None:
         super().__init__()
         self.generator, self.critic = generator, critic
@@ -100,7 +100,7 @@ class Adversarial(GenerativeModel):
         self.critic_steps, self.recipe, self.constrain = critic_steps, recipe, constrain
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        if isinstance(self.generator, Residual):
+        if isinstance(self.generator, FromGaussian):
             self.generator.whitening.fit(x.flatten(1))
 
     def players(self) -> dict[str, nn.Module]:
@@ -170,7 +170,7 @@ def networks(
     critic = critic or (64 if waves else width)
     generator = Perceptron(latent, event.condition, d, [width] * depth, waves=waves, sharpest=4.0)
     return (
-        generator if waves else Residual(generator, d),
+        generator if waves else FromGaussian(generator, d),
         Perceptron(
             d,
             event.condition,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..model import Event, Recipe
-from ..networks.choosing import recipe_of, time_network
+from ..networks.choosing import recipe_for_network, time_network
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
 from ..theory.paths import Geometric
@@ -176,5 +176,5 @@ def build(
         levels=levels,
         sampler=samplers.by_name(sampler),
         unconditional=unconditional,
-        recipe=recipe_of(net, NCSN.recipe),
+        recipe=recipe_for_network(net, NCSN.recipe),
     )

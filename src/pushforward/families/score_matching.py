@@ -145,7 +145,7 @@ class ScoreMatching(GenerativeModel):
             UsageError: If h is beyond the limit of stability, or nothing is known to guide by.
         """
         guides(guidance, c is not None)
-        run, count = one_of("sampler", sampler, CHAINS), steps or self.steps
+        run, count = one_of("sampler", sampler, CHAINS), self.steps if steps is None else steps
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
             energy, z = self.guided(guidance), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()

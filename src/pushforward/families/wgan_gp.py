@@ -15,7 +15,7 @@ from torch import nn
 from ..model import Event, Recipe
 from ..networks.choosing import is_convolutional
 from ..networks.convolutional import ConvDecoder, ConvEncoder
-from ..networks.residual import free
+from ..networks.residual import unnormalised
 from ..shapes import Data, Scalar
 from ..theory.adversarial import Critic, between, critic_gap, gradient_penalty
 from .gan import Adversarial, latent_for, networks
@@ -37,7 +37,7 @@ def convolutions(
     shape, k = event.shape, event.condition
     return (
         ConvDecoder(shape, k, latent, width=width, scales=scales),
-        ConvEncoder(shape, k, 1, width=critic, scales=scales, norm=free),
+        ConvEncoder(shape, k, 1, width=critic, scales=scales, norm=unnormalised),
     )
 
 

@@ -65,7 +65,7 @@ def time_network(
     return make(event.shape, event.condition, spans=spans)
 
 
-def recipe_of(net: nn.Module, recipe: Recipe) -> Recipe:
+def recipe_for_network(net: nn.Module, recipe: Recipe) -> Recipe:
     """How to train a network that regresses on a path: a perceptron as given, others gently."""
     if isinstance(net, TimeMLP):
         return recipe

@@ -24,7 +24,7 @@ def sizes(layout: Layout, scales: int) -> list[tuple[int, int]]:
 
 
 class ConvEncoder(nn.Module):
-    """Images and conditions to vectors; with ``norm=free`` a critic.
+    """Images and conditions to vectors; with ``norm=unnormalised`` a critic.
 
     Arguments:
         event_shape: The shape of one datum.

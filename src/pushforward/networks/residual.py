@@ -23,7 +23,7 @@ def grouped(channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(channels, max(1, channels // 4)), channels)
 
 
-def free(channels: int) -> nn.Module:
+def unnormalised(channels: int) -> nn.Module:
     """No normalisation: a critic whose slope is penalised would divide it away."""
     return nn.Identity()
 

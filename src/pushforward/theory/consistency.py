@@ -16,6 +16,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from ..shapes import Condition, Data, Times, expand
 from .denoisers import Denoiser
 from .paths import Path
@@ -43,20 +44,32 @@ def quantile_map(law: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tens
     their quantiles.
     """
     later, earlier = law.diffused(*path(t)), law.diffused(*path(s))
-    goal = distribution(later, x_t)
-    reach = 10 * float(earlier.variances.max().sqrt()) + float(earlier.means.abs().max())
-    low, high = torch.full_like(goal, -reach), torch.full_like(goal, reach)
+    side = torch.where(log_distribution(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
+    goal = log_distribution(later, x_t, side)
+    reach = standardised(later, x_t).abs().amax(1, keepdim=True)  # no component's quantile is more
+    high = earlier.means.abs().max() + earlier.variances.max().sqrt() * reach
+    low = -high
     for _ in range(70):
         middle = (low + high) / 2
-        below = distribution(earlier, middle) < goal
+        below = log_distribution(earlier, side * middle, side) < goal
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return high.to(x_t)
+    return (side * high).to(x_t)
 
 
-def distribution(law: GaussianMixture, x: Data) -> Data:
-    r""":math:`F(x) = \sum_k w_k \Phi((x - m_k) / s_k)` on the line, in float64."""
-    z = (x.double() - law.means.mT) / law.variances.mT.sqrt()
-    return (law.weights * torch.special.ndtr(z)).sum(1, keepdim=True)
+def standardised(law: GaussianMixture, x: Data) -> Tensor:
+    r""":math:`(x - m_k) / s_k` of each component on the line, ``(n, k)``, in float64."""
+    return (x.double() - law.means.mT) / law.variances.mT.sqrt()
+
+
+def log_distribution(law: GaussianMixture, x: Data, side: Tensor | float = 1.0) -> Data:
+    r""":math:`\log F(x)` on the line, in float64, and :math:`\log(1 - F(x))` at a side of -1.
+
+    .. math:: \log \sum_k w_k\,\Phi\bigl(\pm(x - m_k) / s_k\bigr)
+
+    Both keep their digits in the tail, where F itself is 0 or 1.
+    """
+    terms = law.weights.log() + torch.special.log_ndtr(side * standardised(law, x))
+    return terms.logsumexp(1, keepdim=True)
 
 
 def boundary(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,7 +175,13 @@ def renoised(path: Path, x: Data, t: Tensor) -> Data:
 
 
 def stops(path: Path, steps: int) -> Tensor:
-    r"""``steps`` times at equal parts of the angle :math:`\arctan(\sigma/\alpha)`, from t_max."""
+    r"""``steps`` times at equal parts of the angle :math:`\arctan(\sigma/\alpha)`, from t_max.
+
+    Raises:
+        UsageError: If there are no steps.
+    """
+    if steps < 1:
+        raise UsageError(f"steps must be at least 1, not {steps}")
     angle = math.pi / 2 * torch.arange(steps, 0, -1, dtype=torch.float64) / steps
     times = path.inverse(angle.tan())
     times[0] = path.t_max

@@ -21,8 +21,10 @@ def auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
         ordinary: The masses of the ordinary law at the nodes; they are normalised.
         anomalous: The masses of the other law.
     """
-    order = score.argsort()
-    p, q = (m[order] / m.sum() for m in (ordinary, anomalous))
+    values, place = score.unique(return_inverse=True)  # equal scores are one node
+    p, q = (
+        m.new_zeros(len(values)).index_add(0, place, m / m.sum()) for m in (ordinary, anomalous)
+    )
     below = p.cumsum(0) - p / 2
     return (q * below).sum()
 

@@ -63,7 +63,7 @@ def check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
 def expectation(log_p: PerDatum, f: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\int p f`; where :math:`p = 0` nothing is added, whatever ``f`` is there."""
     p = log_p.exp()
-    return (weight * torch.where(p > 0, p * f, 0.0)).sum()
+    return (weight * p * torch.where(p > 0, f, 0.0)).sum()  # 0 * inf would be nan in the gradient
 
 
 def kl(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
@@ -94,7 +94,8 @@ def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sc
     Raises:
         UsageError: If a law does not sum to one over the points.
     """
-    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    least = torch.finfo(log_p.dtype).min  # at two minus infinities the gradient is nan
+    log_m = torch.logaddexp(log_p.clamp(min=least), log_q.clamp(min=least)) - math.log(2)
     return (kl(log_p, log_m, weight) + kl(log_q, log_m, weight)) / 2
 
 

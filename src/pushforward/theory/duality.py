@@ -117,19 +117,19 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> Potentials
         a: Their masses, ``(n,)``.
         b: And of the second, ``(m,)``.
 
+    It is the largest that the prices of `dual` allow, :math:`f(u) = \min_j \lVert u - y_j \rVert -
+    g_j`: no less than its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
+
     Returns:
         The value in the unit of the data, and f at both sets of points.
 
     Raises:
+        UsageError: If the masses are not of the same sum.
         NumericalError: If the programme is not solved.
     """
-    points, masses = np.concatenate([x, y]), np.concatenate([a, -b])
-    i, j = np.nonzero(~np.eye(len(points), dtype=bool))
-    slope = np.zeros((len(i), len(points)))
-    slope[np.arange(len(i)), i], slope[np.arange(len(i)), j] = 1, -1
-    free = [(0, 0), *[(None, None)] * (len(points) - 1)]
-    f = solve(-masses, A_ub=slope, b_ub=distances(points, points)[i, j], bounds=free)
-    return Potentials(float(masses @ f), f[: len(x)], f[len(x) :])
+    prices = dual(distances(x, y), a, b)
+    f, h = (extended(y, -prices.g, points) for points in (x, y))
+    return Potentials(float(a @ f - b @ h), f, h)
 
 
 def lipschitz(points: Array, f: Array) -> float:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .flow_maps import contraction
 from .paths import Path
 from .tables import DDPM
 
@@ -112,8 +113,7 @@ def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
     """
     alpha, sigma = path(times.double())
     size = torch.hypot(alpha * deviation, sigma)
-    turn = torch.atan2(sigma, alpha * deviation).diff()
-    return float(size[-1] / size[0] * turn.cos().prod())
+    return float(size[-1] / size[0]) * contraction(path, deviation, times)
 
 
 def corrected(
