@@ -197,7 +197,6 @@ def drawn(x: Tensor, kept: dict[int, Tensor], short: dict[int, float]) -> Figure
 
 def approach() -> Experiment:
     """Train a discriminator against a fixed generator, and measure its distance to D*."""
-    torch.manual_seed(0)
     x, kept = trained()
     log_p, log_q, weight = two_laws()
     best = adversarial.optimal_logit(log_p, log_q)

@@ -1,7 +1,7 @@
 """Section 3.4: vanishing gradients, mode collapse, and the lesson's training loop."""
 
-import functools
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.distributions import Normal
 from ....families import gan
 from ....metrics import modes
 from ....model import Event
+from ....places import seeded
 from ....theory import adversarial, coverage, divergences, targets, transport
 from ....training import Trainer, batches
 from ...claims import Claim, Evidence, Number, Verdict
@@ -102,10 +103,10 @@ def lesson_networks() -> tuple[nn.Module, nn.Module]:
     return nn.Sequential(nn.Linear(10, 50), nn.ReLU(), nn.Linear(50, 1)), judge
 
 
-@functools.cache
+@cache
+@seeded(0)
 def played_as_given() -> Tensor:
     """Samples after 200 of the lesson's steps, at its batch and rates."""
-    torch.manual_seed(0)
     law, (generator, judge), loss = targets.lesson_mixture(), lesson_networks(), nn.BCELoss()
     movers = [torch.optim.Adam(net.parameters(), 2e-4) for net in (judge, generator)]
     ones, zeros = torch.ones(100, 1), torch.zeros(100, 1)
@@ -118,10 +119,10 @@ def played_as_given() -> Tensor:
     return generator(torch.randn(2000, 10)).detach()
 
 
-@functools.cache
+@cache
+@seeded(0)
 def played_by_recipe() -> Tensor:
     """Samples of the library's GAN after 300 rounds."""
-    torch.manual_seed(0)
     law = targets.lesson_mixture()
     mean, scale = float(law.mean), float(law.covariance.sqrt())
     model = gan.build(Event((1,)), width=32, depth=2)
