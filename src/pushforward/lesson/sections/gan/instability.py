@@ -13,7 +13,7 @@ from ....model import Event
 from ....places import seeded
 from ....theory import adversarial, coverage, divergences, targets, transport
 from ....training import Trainer, batches
-from ...claims import Claim, Evidence, Number, Verdict
+from ...claims import Claim, Evidence, Number, Verdict, fails
 from .laws import slope_of_js, slopes
 
 BOUND = 0.3  # of W1 for the trained GAN, of a law with standard deviation 1.94
@@ -137,12 +137,7 @@ def loop() -> Evidence:
     """W1 to the data after the lesson's example, repeated, and after ours."""
     data = targets.lesson_mixture().sample(2000).double().numpy()
     given, ours = (f().double().numpy() for f in (played_as_given, played_by_recipe))
-    with torch.no_grad():
-        flat = 0
-        try:
-            lesson_networks()[1](torch.randn(100))
-        except RuntimeError:
-            flat = 1
+    flat = fails(lambda: lesson_networks()[1](torch.randn(100)))
     return Evidence(
         [
             Number("$W_1$ to the data after 200 of the lesson's steps",
