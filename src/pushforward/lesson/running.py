@@ -180,9 +180,8 @@ def answered(question: Part, seed: int, draw: bool) -> tuple[Solved, dict[str, P
         if question.experiment is None:
             return Solved(question.question, lines, [], []), {}
         result = question.experiment()
-        plates = {
-            name: Plate("", encoded(figure)) for name, figure in result.figures.items() if draw
-        }
+        figures = result.figures if draw else {}
+        plates = {name: Plate("", encoded(figure)) for name, figure in figures.items()}
     return Solved(question.question, lines, result.discussion, result.numbers), plates
 
 

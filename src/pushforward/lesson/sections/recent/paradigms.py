@@ -112,7 +112,8 @@ CLAIMS = [
         table,
         "diffusion.Diffusion.log_prob",
         right=r"A diffusion has the density of its probability flow, which integrates to one for "
-        r"any network (claim 5.2-density has it exactly). What a draw costs is counted in evaluations of the network.",
+        r"any network, and with the exact score is that of the data (claim 5.2-density). What a "
+        r"draw costs is counted in evaluations of the network.",
         covers="R66 A10c",
     ),
 ]

@@ -36,15 +36,11 @@ def exact() -> Evidence:
         (slope,) = torch.autograd.grad(value, weight)
         apart = slope - 2 * (norm - 1) * weight.detach() / norm
         kind = f"shape {shape}"
-        numbers.append(
-            Number(
-                f"penalty, {kind}: $(\\lVert w \\rVert - 1)^2$",
-                float(value.detach()),
-                (norm - 1) ** 2,
-                1e-9,
-            )
-        )
-        numbers.append(Number(f"error of its gradient, {kind}", float(apart.abs().max()), 0, 1e-9))
+        what = f"penalty, {kind}: $(\\lVert w \\rVert - 1)^2$"
+        numbers += [
+            Number(what, float(value.detach()), (norm - 1) ** 2, 1e-9),
+            Number(f"error of its gradient, {kind}", float(apart.abs().max()), 0, 1e-9),
+        ]
     return Evidence(numbers)  # fmt: skip
 
 
