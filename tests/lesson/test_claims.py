@@ -5,6 +5,7 @@ from perturbing import perturbed
 
 from pushforward import lesson
 from pushforward.lesson.claims import Claim, Evidence, Number, Verdict, check, judge
+from pushforward.lesson.sections.wgan import training
 
 CLAIMS = {c.id: c for key in lesson.SECTIONS for c in lesson.section(key).claims}
 
@@ -26,6 +27,13 @@ def test_a_claim_notices_that_the_function_under_it_is_wrong(name):
 def test_a_claim_measures_the_same_again(name):
     claim = CLAIMS[name]
     assert check(claim, 0).evidence == check(claim, 0).evidence
+
+
+def test_a_claim_about_trained_networks_measures_the_same_before_and_after_they_are_kept():
+    training.played.cache_clear()
+    first = check(CLAIMS["4.3-plane"], 5)
+    assert training.played.cache_info().currsize == 1
+    assert check(CLAIMS["4.3-plane"], 5).evidence == first.evidence
 
 
 def test_ids_are_unique_and_start_with_their_section():

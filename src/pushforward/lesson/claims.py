@@ -1,8 +1,10 @@
 """Claims that can be checked by running them, and what comes out.
 
 A claim of the lesson predicts numbers. They are measured with the library's own functions, beside
-the numbers that the right statement predicts where the lesson's is wrong or needs a condition. The
-verdict follows from the numbers alone; a claim is in order if it is the one on record.
+the numbers that the right statement predicts where the lesson's is wrong or needs a condition.
+Whether the lesson's numbers come out, and whether the right ones do, follows from the numbers.
+Whether the right statement corrects the lesson's or adds a condition to it is a matter of the text:
+that is read from the record. A claim is in order if its verdict is the one on record.
 """
 
 import time
@@ -11,8 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
+from ..errors import PushforwardError
 from ..generators import forked, sow
 
 
@@ -117,7 +121,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict that the numbers give.
 
     It holds if all of the lesson's numbers come out. It is wrong, or needs its condition (which of
-    both is a matter of the text), if at least one does not and all of the right ones do.
+    both is read from the record), if at least one does not and all of the right ones do.
     """
     if evidence.lesson and all(n.agrees for n in evidence.lesson):
         fine = all(n.agrees for n in evidence.right)
@@ -134,6 +138,20 @@ def check(claim: Claim, seed: int = 0) -> Outcome:
         sow(seed)
         evidence = claim.measure()
     return Outcome(claim, evidence, judge(claim, evidence), time.monotonic() - began)
+
+
+def fails(call: Callable[[], object]) -> int:
+    """1 if a call raises, by what the library refuses or by what torch cannot do, else 0."""
+    try:
+        call()
+    except (PushforwardError, RuntimeError, TypeError, IndexError):
+        return 1
+    return 0
+
+
+def numpy_generator() -> np.random.Generator:
+    """NumPy's generator with a seed drawn from torch's, so that one seed settles both."""
+    return np.random.default_rng(int(torch.randint(2**31, ())))
 
 
 def double(*values: float) -> torch.Tensor:

@@ -65,9 +65,7 @@ class Chapter(NamedTuple):
     @property
     def broken(self) -> list[str]:
         """What came out different from the record: claims, and numbers of problems."""
-        numbers = [
-            n for s in self.solved for n in [*s.numbers, *(m for i in s.lines for m in i.numbers)]
-        ]
+        numbers = [n for s in self.solved for n in s.every]
         return [o.claim.id for o in self.outcomes if not o.in_order] + [
             n.what for n in numbers if not n.agrees
         ]
@@ -132,7 +130,7 @@ def run(
     Arguments:
         keys: ``"1"`` to ``"6"`` and ``"p1"`` to ``"p5"``; all where none is named.
         seed: Of the random measurements.
-        draw: Whether to draw the figures of sections; those of experiments come with them.
+        draw: Whether to draw the figures of sections and keep those of experiments.
         update: Told the fraction done, and what is being done.
 
     Raises:
@@ -168,21 +166,22 @@ def solve(key: str, seed: int, draw: bool, tell: Callable[[str], None]) -> Chapt
     plates: dict[str, Plate] = {}
     for question in found.parts:
         tell(question.question)
-        answer, figures = answered(question, seed)
+        answer, figures = answered(question, seed, draw)
         solved.append(answer)
-        plates |= figures if draw else {}
+        plates |= figures
     return Chapter(key, found.title, [], solved, plates, {}, time.monotonic() - began)
 
 
-def answered(question: Part, seed: int) -> tuple[Solved, dict[str, Plate]]:
-    """A question with its derivation checked and its experiment run."""
+def answered(question: Part, seed: int, draw: bool) -> tuple[Solved, dict[str, Plate]]:
+    """A question with its derivation checked and its experiment run, and its figures if wanted."""
     with forked(), style.styled():
         sow(seed)
         lines = [Line(s.why, s.formula, s.identity() if s.identity else []) for s in question.steps]
         if question.experiment is None:
             return Solved(question.question, lines, [], []), {}
         result = question.experiment()
-        plates = {name: Plate("", encoded(figure)) for name, figure in result.figures.items()}
+        figures = result.figures if draw else {}
+        plates = {name: Plate("", encoded(figure)) for name, figure in figures.items()}
     return Solved(question.question, lines, result.discussion, result.numbers), plates
 
 

@@ -222,6 +222,7 @@ def landscape(gap: Tensor) -> Figure:
     axes.annotate(f"{float(gap.min()):.3f}", (MEANS[best[0]], DEVIATIONS[best[1]]), (14, 14),
                   textcoords="offset points", color=style.SECOND)  # fmt: skip
     axes.set(yscale="log", xlabel="mean of q", ylabel="deviation of q")
+    axes.set_yticks([0.1, 0.2, 0.5, 1, 2])
     axes.yaxis.set_major_formatter(style.whole)
     axes.yaxis.set_minor_formatter("")
     axes.set_title("nats that the bound lies below log p(x)")

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from ....errors import UsageError
 from ....theory import forward, tables, targets, transport
-from ...claims import Claim, Evidence, Number, Verdict, double
+from ...claims import Claim, Evidence, Number, Verdict, double, fails
 
 PATH = tables.DDPM(tables.linear_betas(1000))
 
@@ -15,15 +14,6 @@ PATH = tables.DDPM(tables.linear_betas(1000))
 def failures(*attempts: Callable[[], object]) -> int:
     """How many of some calls raise an error."""
     return sum(fails(attempt) for attempt in attempts)
-
-
-def fails(attempt: Callable[[], object]) -> bool:
-    """Whether a call raises one of the errors that indices and types give rise to."""
-    try:
-        attempt()
-    except (UsageError, TypeError, IndexError, RuntimeError):
-        return True
-    return False
 
 
 def unscaled(steps: int) -> torch.Tensor:

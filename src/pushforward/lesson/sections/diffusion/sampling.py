@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ....fitting import fit
+from ....places import seeded
 from ....theory import denoisers, laws, ode, paths, samplers, targets, transport
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .reverse import SHORT, gaussian
@@ -137,6 +138,7 @@ def class_gradient(law: targets.GaussianMixture, x: Tensor) -> Tensor:
 
 
 @cache
+@seeded(0)
 def trained() -> tuple[Tensor, Tensor]:
     """Draws of a small DDPM by ancestral sampling, and as many of the law it was fitted to."""
     law = targets.lesson_mixture()

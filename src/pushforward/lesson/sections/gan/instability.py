@@ -1,7 +1,7 @@
 """Section 3.4: vanishing gradients, mode collapse, and the lesson's training loop."""
 
-import functools
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,10 @@ from torch.distributions import Normal
 from ....families import gan
 from ....metrics import modes
 from ....model import Event
+from ....places import seeded
 from ....theory import adversarial, coverage, divergences, targets, transport
 from ....training import Trainer, batches
-from ...claims import Claim, Evidence, Number, Verdict
+from ...claims import Claim, Evidence, Number, Verdict, fails
 from .laws import slope_of_js, slopes
 
 BOUND = 0.3  # of W1 for the trained GAN, of a law with standard deviation 1.94
@@ -102,10 +103,10 @@ def lesson_networks() -> tuple[nn.Module, nn.Module]:
     return nn.Sequential(nn.Linear(10, 50), nn.ReLU(), nn.Linear(50, 1)), judge
 
 
-@functools.cache
+@cache
+@seeded(0)
 def played_as_given() -> Tensor:
     """Samples after 200 of the lesson's steps, at its batch and rates."""
-    torch.manual_seed(0)
     law, (generator, judge), loss = targets.lesson_mixture(), lesson_networks(), nn.BCELoss()
     movers = [torch.optim.Adam(net.parameters(), 2e-4) for net in (judge, generator)]
     ones, zeros = torch.ones(100, 1), torch.zeros(100, 1)
@@ -118,10 +119,10 @@ def played_as_given() -> Tensor:
     return generator(torch.randn(2000, 10)).detach()
 
 
-@functools.cache
+@cache
+@seeded(0)
 def played_by_recipe() -> Tensor:
     """Samples of the library's GAN after 300 rounds."""
-    torch.manual_seed(0)
     law = targets.lesson_mixture()
     mean, scale = float(law.mean), float(law.covariance.sqrt())
     model = gan.build(Event((1,)), width=32, depth=2)
@@ -136,12 +137,7 @@ def loop() -> Evidence:
     """W1 to the data after the lesson's example, repeated, and after ours."""
     data = targets.lesson_mixture().sample(2000).double().numpy()
     given, ours = (f().double().numpy() for f in (played_as_given, played_by_recipe))
-    with torch.no_grad():
-        flat = 0
-        try:
-            lesson_networks()[1](torch.randn(100))
-        except RuntimeError:
-            flat = 1
+    flat = fails(lambda: lesson_networks()[1](torch.randn(100)))
     return Evidence(
         [
             Number("$W_1$ to the data after 200 of the lesson's steps",

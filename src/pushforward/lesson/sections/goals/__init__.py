@@ -34,6 +34,8 @@ SECTION = Section(
         "al., 2021), DDIM (Song et al., 2021), MALA (Besag, 1994), RealNVP (Dinh et al., 2017), "
         "MAF (Papamakarios et al., 2017), FID (Heusel et al., 2017). The docstrings cite "
         "them.",
+        "A10c": "A diffusion model's density can be evaluated: claims 5.2-density and "
+        "6.3-paradigms.",
         "A10d": "Noise prediction is one of several linear reparametrisations of one regression; "
         "the section on diffusion checks them against each other.",
         "A11": "Claims 1.1-precision and 1.1-histogram, figure data_distribution. Figures here are "

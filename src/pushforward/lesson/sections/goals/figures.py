@@ -17,7 +17,6 @@ def data_distribution() -> Figure:
     of the two components.
     """
     law = targets.lesson_mixture()
-    torch.manual_seed(0)
     x = law.sample(5000)[:, 0].numpy()
     figure = Figure(figsize=(5.2, 2.4), layout="constrained")
     axes = figure.subplots()
@@ -40,7 +39,6 @@ def typicality() -> Figure:
     mean, and that of the law's mode (mark), the square root of d/2 above it.
     """
     figure = Figure(figsize=(6.3, 2.1), layout="constrained")
-    torch.manual_seed(0)
     for axes, d in zip(figure.subplots(1, 3, sharex=True), (1, 10, 100)):
         law, exact = targets.Gaussian(torch.zeros(d), torch.eye(d)), detection.surprise(d)
         log_p = law.log_prob(law.sample(4000).double())

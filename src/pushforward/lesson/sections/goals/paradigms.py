@@ -13,7 +13,6 @@ from ....errors import NoLikelihood
 from ....families.normalizing_flow import NormalizingFlow
 from ....generators import forked, sow
 from ....model import Event, GenerativeModel, Likelihood
-from ....theory import paths, targets
 from ...claims import Claim, Evidence, Number, Verdict
 
 KINDS = {
@@ -156,26 +155,6 @@ def speeds() -> Evidence:
     )  # fmt: skip
 
 
-def implicit() -> Evidence:
-    """The probability flow of the exact score, against the mixture's own density."""
-    law, path = targets.lesson_mixture(), paths.Cosine()
-    x = torch.linspace(-4, 5, 37).double()[:, None]
-    exact = targets.ExactDenoiser(law, path)
-    last = torch.tensor(path.t_max).double()
-    base = law.diffused(*path(last))
-    found = exact.log_density(x, base=base.log_prob, rtol=1e-9, atol=1e-9)
-    blurred = law.diffused(*path(torch.tensor(path.t_min).double()))
-    kinds = [c.density for c in capabilities() if c.diffusion]
-    return Evidence(
-        [Number("regressions on a Gaussian path that give a density",
-                float(sum(kind is not Likelihood.NONE for kind in kinds)), 0.0, 0.0)],
-        [
-            Number("largest error of $\\log p$ by the probability flow of the exact score, nats",
-                   float((found.value - blurred.log_prob(x)).abs().max()), 0.0, 1e-6),
-        ],
-    )  # fmt: skip
-
-
 CLAIMS = [
     Claim(
         "1.3-table",
@@ -199,16 +178,5 @@ CLAIMS = [
         "and samples in one per entry, its inverse (IAF) the other way round; a continuous flow "
         "needs a solver both ways.",
         covers="A10b",
-    ),
-    Claim(
-        "1.3-diffusion",
-        "The density of a diffusion model is implicit: it can be sampled but not evaluated.",
-        Verdict.WRONG,
-        implicit,
-        "theory.denoisers.Denoiser.log_density",
-        right="Its probability flow has a density, exact with the exact score up to the solver's "
-        "tolerance; the variational bound gives one from below.",
-        formula="\\log p_0(x_0) = \\log p_1(x_1) + \\int_0^1 \\nabla \\cdot v(x_t, t)\\, dt",
-        covers="A10c",
     ),
 ]

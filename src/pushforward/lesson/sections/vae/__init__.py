@@ -1,11 +1,11 @@
 """Section 2 of the lesson: the variational autoencoder."""
 
 from .. import Section
-from . import bounds, draws, figures, heads
+from . import bounds, draws, figures, heads, weights
 
 SECTION = Section(
     title="The variational autoencoder",
-    claims=[*bounds.CLAIMS, *draws.CLAIMS, *heads.CLAIMS],
+    claims=[*bounds.CLAIMS, *weights.CLAIMS, *draws.CLAIMS, *heads.CLAIMS],
     figures={
         "training_curves": figures.training_curves,
         "latent_space": figures.latent_space,

@@ -152,7 +152,8 @@ def overfitting() -> Figure:
     """
     figure, axes = sheet(1, (4.2, 2.4))
     scales = np.geomspace(0.03, 1, 30)
-    found = np.array([fitted_to_five(float(s)) for s in scales])
+    data = torch.randn(2005, 10, dtype=torch.float64)
+    found = np.array([fitted_to_five(data, float(s)) for s in scales])
     for k, name in enumerate(("training ELBO", "held-out log p", "KL")):
         axes[0].plot(scales, found[:, k], color=style.LINES[k], linestyle=style.DASHES[k],
                      label=name)  # fmt: skip

@@ -1,41 +1,30 @@
 """Claims on the decoder's law in the code of lesson 2."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
 
-from ....errors import DataError
 from ....networks import laws
 from ....theory import bounds, linear_vae
-from ...claims import Claim, Evidence, Number, Verdict, double
+from ...claims import Claim, Evidence, Number, Verdict, double, fails
 from . import fits
 from .cases import same
-
-
-def raised(run: Callable[[], object], error: type[Exception]) -> float:
-    """How many errors a call ends with: one or none."""
-    try:
-        run()
-    except error:
-        return 1.0
-    return 0.0
 
 
 def refused() -> Evidence:
     """The lesson's example, its law and the library's on the same data."""
     x, output = torch.randn(10, 2), torch.rand(10, 2)
-    errors = raised(lambda: binary_cross_entropy(output, x, reduction="sum"), RuntimeError)
+    errors = fails(lambda: binary_cross_entropy(output, x, reduction="sum"))
     head, h = laws.Gaussian(floor=0.1), torch.randn(10, 2, 2)
     scale = 0.1 + nn.functional.softplus(h[..., 1])
     return Evidence(
         [Number("errors of the lesson's example", errors, 0.0, 0.0)],
         [
             Number("errors of the library's Bernoulli law on the same data",
-                   raised(lambda: laws.Bernoulli().log_prob(h[..., :1], x), DataError), 1.0, 0.0),
+                   fails(lambda: laws.Bernoulli().log_prob(h[..., :1], x)), 1.0, 0.0),
             same("a Gaussian law's log-density, and torch's, nats", head.log_prob(h, x),
                  Normal(h[..., 0], scale).log_prob(x), 1e-5),
         ],
@@ -58,7 +47,7 @@ def unbounded() -> Evidence:
             *(Number(f"the same, and minus the logit {logit:g}", loss, -logit, 1e-3)
               for logit, loss in zip((10, 100, 1000), losses)),
             Number("errors of the library's Bernoulli law on the target 2",
-                   raised(lambda: head.log_prob(h, target[None]), DataError), 1.0, 0.0),
+                   fails(lambda: head.log_prob(h, target[None])), 1.0, 0.0),
             Number("sum of its masses over the bits", masses, 1.0, 1e-6),
         ],
     )  # fmt: skip

@@ -9,7 +9,7 @@ from torch import nn
 
 from ....families import wgan, wgan_gp
 from ....theory import adversarial, dirac, transport
-from ...claims import Claim, Evidence, Number, Verdict, double
+from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator
 
 
 def output() -> Evidence:
@@ -49,7 +49,7 @@ def gap_of_optimum() -> Evidence:
 
 def finite_samples() -> Evidence:
     """W1 between two samples of one law."""
-    rng, rounds = np.random.default_rng(0), 500
+    rng, rounds = numpy_generator(), 500
     grid = np.linspace(-12, 12, 20_001)
     lesson, right = [], []
     for n in (256, 1024):

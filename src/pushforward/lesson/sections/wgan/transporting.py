@@ -7,14 +7,12 @@ import torch
 from scipy.special import ndtr
 
 from ....theory import duality, transport
-from ...claims import Claim, Evidence, Number, Verdict
-
-RNG = 0  # seed of the points
+from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 
 
 def points(n: int, m: int, d: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Two sets of weighted points."""
-    rng = np.random.default_rng(RNG)
+    rng = numpy_generator()
     a, b = rng.random(n) + 0.1, rng.random(m) + 0.1
     return rng.standard_normal((n, d)), rng.standard_normal((m, d)) + 1, a / a.sum(), b / b.sum()
 
