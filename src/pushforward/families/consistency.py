@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, guides
-from ..networks.choosing import recipe_of, time_network
+from ..networks.choosing import recipe_for_network, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory import ode, paths, predictions
 from ..theory.consistency import Teacher, boundary, levels, multistep, stops
@@ -332,5 +332,5 @@ def build(
         steps=2 if few else 1,  # a second is worse beyond
         unconditional=unconditional,
     )
-    model.recipe = recipe_of(net, model.recipe)
+    model.recipe = recipe_for_network(net, model.recipe)
     return model

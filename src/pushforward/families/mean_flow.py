@@ -35,7 +35,7 @@ from torch.func import jvp
 
 from ..diffusion import stratified, width_for
 from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
-from ..networks.choosing import recipe_of, time_network
+from ..networks.choosing import recipe_for_network, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory.energy import energy_distance
 from ..theory.paths import Linear
@@ -266,5 +266,5 @@ def build(
         guidance=guidance,
         unconditional=unconditional,
     )
-    model.recipe = recipe_of(net, model.recipe)
+    model.recipe = recipe_for_network(net, model.recipe)
     return model
