@@ -1,10 +1,12 @@
 """Every claim comes out as on record, and not if the function under it is wrong."""
 
 import pytest
+import torch
 from perturbing import perturbed
 
 from pushforward import lesson
-from pushforward.lesson.claims import Claim, Evidence, Number, Verdict, check, judge
+from pushforward.errors import UsageError
+from pushforward.lesson.claims import Claim, Evidence, Number, Verdict, check, fails, judge
 from pushforward.lesson.sections.wgan import training
 
 CLAIMS = {c.id: c for key in lesson.SECTIONS for c in lesson.section(key).claims}
@@ -34,6 +36,22 @@ def test_a_claim_about_trained_networks_measures_the_same_before_and_after_they_
     first = check(CLAIMS["4.3-plane"], 5)
     assert training.played.cache_info().currsize == 1
     assert check(CLAIMS["4.3-plane"], 5).evidence == first.evidence
+
+
+@pytest.mark.parametrize("name", ["4.3-finite-samples", "4.p5-baseline", "2.4-overfitting"])
+def test_another_seed_gives_a_random_measurement_another_value(name):
+    first, second = (check(CLAIMS[name], seed) for seed in (1, 2))
+    assert first.evidence != second.evidence
+    assert first.in_order and second.in_order
+
+
+def test_a_call_fails_by_refusal_or_by_torch_and_a_mistake_is_no_failure():
+    def refuse():
+        raise UsageError("no")
+
+    assert [fails(f) for f in (refuse, lambda: torch.ones(2) @ torch.ones(3), list)] == [1, 1, 0]
+    with pytest.raises(NameError):
+        fails(lambda: nobody)  # noqa: F821
 
 
 def test_ids_are_unique_and_start_with_their_section():

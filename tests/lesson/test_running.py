@@ -121,3 +121,8 @@ def test_a_notebook_shows_a_chapter_as_the_page_does(tiny):
     (chapter,) = running.run(["1"])
     shown = chapter._repr_html_()
     assert "4" in shown and "<html" not in shown and shown in page.render([chapter])
+
+
+def test_no_figure_is_encoded_where_none_is_wanted(tiny, monkeypatch):
+    monkeypatch.setattr(running, "encoded", lambda figure: pytest.fail("encoded"))
+    assert [c.plates for c in running.run(draw=False)] == [{}, {}]

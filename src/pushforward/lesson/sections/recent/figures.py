@@ -102,9 +102,7 @@ def both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> 
         axes.get_legend().remove()
         axes.set(title="trained field" if learned else "exact field", ylabel="")
         axes.set_xticks(comparison.EVALUATIONS)
-    low, high = pair[0].get_ylim()
-    subs = (1, 2, 3, 5) if high / low < 30 else (1, 2, 5)
-    pair[0].yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     pair[0].set_ylabel(label)
     lines = dict(zip(*reversed(pair[0].get_legend_handles_labels())))
     if not np.isfinite(floor):

@@ -157,9 +157,10 @@ def pairs() -> Evidence:
     def critic(x: Tensor) -> Tensor:
         return torch.relu(1 - x[:, 0]) + torch.relu(x[:, 0] - 2)
 
-    independent = float(adversarial.gradient_penalty(critic, adversarial.between(real, fake)))
+    apart = adversarial.between(real, fake)
+    independent = float(adversarial.gradient_penalty(critic, apart).detach())
     paired = adversarial.between(real, ends[1][rows[0]][:, None])
-    optimal = float(adversarial.gradient_penalty(critic, paired))
+    optimal = float(adversarial.gradient_penalty(critic, paired).detach())
     gap = float(adversarial.critic_gap(critic(ends[0][:, None]), critic(ends[1][:, None])))
     error = 5 * math.sqrt(3 / 16 / n)
     return Evidence(
