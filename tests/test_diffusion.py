@@ -1,9 +1,7 @@
 """The regression on a path, apart from any family."""
 
-import pytest
 import torch
 
-from pushforward.errors import UsageError
 from pushforward.families import build
 from pushforward.model import Event
 
@@ -16,9 +14,3 @@ def test_whole_conditions_are_hidden_and_as_often_as_asked():
     assert (kept.all(1) | ~kept.any(1)).all()
     assert abs(kept[:, 0].float().mean() - 0.7) < 5 * (0.3 * 0.7 / 10_000) ** 0.5
     assert torch.equal(model.eval().hidden(c), c)
-
-
-def test_no_steps_are_refused_not_taken_for_the_usual_number():
-    model = build("flow_matching", Event((2,)), width=8).eval()
-    with pytest.raises(UsageError, match="at least 1"):
-        model.sample(3, steps=0)

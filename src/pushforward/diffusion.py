@@ -168,7 +168,7 @@ class Diffusion(GenerativeModel):
         """
         run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler or self.sampler
         check(run, options, f"the sampler {run.__name__}")
-        times = self.path.grid(self.steps if steps is None else steps)
+        times = self.path.grid(steps or self.steps)
         eps = self.start(n)
         x = self.path.scale(times[0]).to(eps) * eps
         return run(self.guided(guidance, c), x, times, c, **self.chosen(run, times, options))
