@@ -228,7 +228,7 @@ def build(
     whole: float = 0.3,
     target: str = "interval",
     intervals: int = 16,
-    power: float = 0.0,
+    power: float | None = None,
     guidance: float = 1.0,
     unconditional: float = 0.1,
 ) -> MeanFlow:
@@ -246,7 +246,8 @@ def build(
         target: What is regressed on where r < t: "interval", a step of the flow and the rest of
             the way, or "derivative", the paper's identity.
         intervals: Steps of "interval" from data to noise.
-        power: Of the adaptive weight; 0 for none.
+        power: Of the adaptive weight, 0 for none; by default 1 in more than 4 dimensions, where
+            without it a few far data can make the learned flow run away.
         guidance: The scale of classifier-free guidance that is learned; 1 for none.
         unconditional: How often the condition is hidden in training, for guidance.
     """
@@ -262,7 +263,7 @@ def build(
         whole=whole,
         target=one_of("target", target, TARGETS),
         intervals=intervals,
-        power=power,
+        power=float(math.prod(event.shape) > 4) if power is None else power,
         guidance=guidance,
         unconditional=unconditional,
     )
