@@ -118,7 +118,7 @@ STEPS, ROWS = 800, 4000
 @seeded(0)
 def student(target: float, *, distilled: bool = False) -> family.Consistency:
     """A consistency model of normal data, from scratch or from the exact flow."""
-    net, path = TimeMLP((1,), width=32, depth=2), family.PATHS["cosine"]
+    net, path = TimeMLP((1,), width=32, depth=2, spans=True), family.PATHS["cosine"]
     model = family.Consistency(net, (1,), path=path, first=4, last=16, target=target)
     if distilled:
         teacher = ExactDenoiser(unit(), paths.Linear(t_min=1e-3, t_max=0.999))
