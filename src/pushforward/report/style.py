@@ -123,7 +123,7 @@ def label(text: object, longest: int = 28) -> str:
     return plain if len(plain) <= longest else plain[: longest - 1] + "\u2026"
 
 
-def whole(value: float, position: object = None) -> str:
+def whole(value: Any, position: object = None) -> str:
     """A tick of a logarithmic axis without an exponent where that is short."""
     if not value:
         return "0"
