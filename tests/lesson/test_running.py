@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pushforward import lesson
 from pushforward.cli import main
 from pushforward.lesson import formulas, page, running
-from pushforward.lesson.claims import Claim, Evidence, Number, Verdict
+from pushforward.lesson.claims import Claim, Evidence, Number, Verdict, check
 from pushforward.lesson.problems import Experiment, Part, Problem, Step
 from pushforward.lesson.sections import Section
 
@@ -126,3 +126,12 @@ def test_a_notebook_shows_a_chapter_as_the_page_does(tiny):
 def test_no_figure_is_encoded_where_none_is_wanted(tiny, monkeypatch):
     monkeypatch.setattr(running, "encoded", lambda figure: pytest.fail("encoded"))
     assert [c.plates for c in running.run(draw=False)] == [{}, {}]
+
+
+def test_json_keeps_the_right_statement_beside_the_numbers_of_both_sides():
+    evidence = Evidence([FALSE], [TRUE])
+    claim = Claim("1.1-x", "", Verdict.WRONG, lambda: evidence, "", right="It is four.")
+    facts = check(claim).facts()
+    assert facts["right"] == "It is four." and facts["verdict"] == Verdict.WRONG
+    assert facts["numbers"]["lesson"] == [{**FALSE._asdict(), "agrees": False}]
+    assert facts["numbers"]["right"] == [{**TRUE._asdict(), "agrees": True}]

@@ -47,7 +47,8 @@ def check(data: Source, condition: ConditionColumn = None, as_json: Json = False
     from ..data import reading
     from ..errors import DataError
 
-    found, columns = reading.problems(data, condition), reading.columns(data)
+    source = reading.raw(data)
+    found, columns = reading.problems(source, condition), reading.columns(source)
     fatal = [p for p in found if p.fatal]
     lines = [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]
     lines += [f"{'error' if p.fatal else 'note'}: {p}" for p in found]

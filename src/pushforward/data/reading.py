@@ -72,7 +72,7 @@ def read(
         MissingFile: If the file does not exist.
         Unsafe: If reading the file could run code or exhaust the memory.
     """
-    if size is not None and not (isinstance(source, str | os.PathLike) and os.path.isdir(source)):
+    if size is not None and not is_folder(source):
         raise UsageError("size is for the pictures of a folder, and the data are none: omit it")
     everything = raw(source, size)
     data, given = _take(everything, y, condition)
@@ -118,6 +118,11 @@ def ends(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | None:
         return {str(k): (end(low), end(high)) for k, (low, high) in bounds.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UsageError('bounds are pairs of numbers by column, {"age": (0, None)}') from error
+
+
+def is_folder(source: Any) -> bool:
+    """Whether a source is a folder, which holds pictures."""
+    return isinstance(source, str | os.PathLike) and os.path.isdir(source)
 
 
 def sides(size: Any) -> tuple[int, int] | None:

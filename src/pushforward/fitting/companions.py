@@ -110,7 +110,7 @@ def companions(teacher: Any = None, source: Any = None, size: Any = None) -> Com
         raise UsageError("teacher must be a run folder or a fitted model")
     if source is None:
         return Companions(teacher, folder)
-    samples = reading.read(source, size=size)
+    samples = reading.read(source, size=size if reading.is_folder(source) else None)
     transform = transforms.choose(samples.schema, samples.x, discrete=False)
     place = str(source) if isinstance(source, str | Path) else None
     return Companions(teacher, folder, samples, place, Origin(samples.schema, transform))

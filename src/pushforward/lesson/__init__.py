@@ -1,5 +1,6 @@
 """The lesson on the mathematics of generative models, run: claims, figures, practice problems."""
 
+from collections.abc import Iterable
 from importlib import import_module
 
 from ..errors import UsageError
@@ -16,9 +17,7 @@ def section(key: str) -> Section:
     Raises:
         UsageError: If there is none.
     """
-    if key not in SECTIONS:
-        raise UsageError(f"there is no section {key}; choose from {', '.join(SECTIONS)}")
-    return import_module(f".sections.{SECTIONS[key]}", __name__).SECTION
+    return import_module(f".sections.{SECTIONS[known(key, SECTIONS)]}", __name__).SECTION
 
 
 def problem(key: str) -> Problem:
@@ -27,6 +26,15 @@ def problem(key: str) -> Problem:
     Raises:
         UsageError: If there is none.
     """
-    if key not in PROBLEMS:
-        raise UsageError(f"there is no problem {key}; choose from {', '.join(PROBLEMS)}")
-    return import_module(f".problems.{PROBLEMS[key]}", __name__).PROBLEM
+    return import_module(f".problems.{PROBLEMS[known(key, PROBLEMS)]}", __name__).PROBLEM
+
+
+def known(key: str, keys: Iterable[str]) -> str:
+    """A key that is one of several.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if key not in keys:
+        raise UsageError(f"there is no section {key}; choose from {', '.join(keys)}")
+    return key

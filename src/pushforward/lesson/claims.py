@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..errors import PushforwardError
-from ..generators import forked, sow
+from ..places import seeded
 
 
 class Verdict(StrEnum):
@@ -53,6 +53,10 @@ class Number(NamedTuple):
         over = self.measured - self.predicted
         distance = {"=": abs(over), "<=": over, ">=": -over}[self.sense]
         return distance <= self.tolerance
+
+    def facts(self) -> dict[str, Any]:
+        """It as plain values."""
+        return self._asdict() | {"agrees": self.agrees}
 
 
 class Evidence(NamedTuple):
@@ -109,12 +113,10 @@ class Outcome(NamedTuple):
     def facts(self) -> dict[str, Any]:
         """Everything a machine may want to know."""
         said = {k: v for k, v in vars(self.claim).items() if k != "measure"}
-        numbers = {
-            side: [n._asdict() | {"agrees": n.agrees} for n in found]
-            for side, found in self.evidence._asdict().items()
-        }
-        return said | numbers | {"recorded": self.claim.verdict, "verdict": self.verdict,
-                                 "in_order": self.in_order}  # fmt: skip
+        sides = self.evidence._asdict().items()
+        numbers = {side: [n.facts() for n in found] for side, found in sides}
+        found = {"numbers": numbers, "recorded": self.claim.verdict, "verdict": self.verdict}
+        return said | found | {"in_order": self.in_order}
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
@@ -134,8 +136,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
 def check(claim: Claim, seed: int = 0) -> Outcome:
     """Run one claim. The caller's random numbers are as they were afterwards."""
     began = time.monotonic()
-    with forked():
-        sow(seed)
+    with seeded(seed):
         evidence = claim.measure()
     return Outcome(claim, evidence, judge(claim, evidence), time.monotonic() - began)
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import jinja2
 
 from .. import __version__
 from ..checkpoint import disk
-from ..report import output, style, words
+from ..report import html, output, style, words
 from . import formulas
 from .claims import Number, Verdict
 from .running import Chapter, Plate
@@ -49,12 +48,7 @@ def fragment(chapters: Sequence[Chapter]) -> str:
 
 def template() -> jinja2.Template:
     """The page to be filled in."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"words": formulas.page, "formula": formulas.display}
-    source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(source)
+    return html.template(__package__, "page.html", words=formulas.page, formula=formulas.display)
 
 
 def facts(chapters: Sequence[Chapter]) -> dict[str, Any]:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from ..errors import UsageError
-from ..generators import forked, sow
+from ..places import seeded
 from ..report import style
-from . import PROBLEMS, SECTIONS, problem, section
+from . import PROBLEMS, SECTIONS, known, problem, section
 from .claims import Number, Outcome, Verdict, check
 from .problems import Part
 
@@ -95,13 +94,8 @@ class Chapter(NamedTuple):
 
 def part(solved: Solved) -> dict[str, Any]:
     """A solved question as plain values."""
-    lines = [{**i._asdict(), "numbers": [facts(n) for n in i.numbers]} for i in solved.lines]
-    return {**solved._asdict(), "lines": lines, "numbers": [facts(n) for n in solved.numbers]}
-
-
-def facts(number: Number) -> dict[str, Any]:
-    """A number as plain values."""
-    return number._asdict() | {"agrees": number.agrees}
+    lines = [{**i._asdict(), "numbers": [n.facts() for n in i.numbers]} for i in solved.lines]
+    return {**solved._asdict(), "lines": lines, "numbers": [n.facts() for n in solved.numbers]}
 
 
 def chosen(keys: Iterable[str]) -> list[str]:
@@ -110,12 +104,9 @@ def chosen(keys: Iterable[str]) -> list[str]:
     Raises:
         UsageError: If there is no such section or problem.
     """
-    known = [*SECTIONS, *PROBLEMS]
-    wanted = list(keys)
-    for key in wanted:
-        if key not in known:
-            raise UsageError(f"there is no section {key}; choose from {', '.join(known)}")
-    return [key for key in known if key in wanted or not wanted]
+    every = [*SECTIONS, *PROBLEMS]
+    wanted = [known(key, every) for key in keys]
+    return [key for key in every if key in wanted or not wanted]
 
 
 def run(
@@ -174,8 +165,7 @@ def solve(key: str, seed: int, draw: bool, tell: Callable[[str], None]) -> Chapt
 
 def answered(question: Part, seed: int, draw: bool) -> tuple[Solved, dict[str, Plate]]:
     """A question with its derivation checked and its experiment run, and its figures if wanted."""
-    with forked(), style.styled():
-        sow(seed)
+    with seeded(seed), style.styled():
         lines = [Line(s.why, s.formula, s.identity() if s.identity else []) for s in question.steps]
         if question.experiment is None:
             return Solved(question.question, lines, [], []), {}
@@ -187,8 +177,7 @@ def answered(question: Part, seed: int, draw: bool) -> tuple[Solved, dict[str, P
 
 def drawn(figure: Callable[[], Figure], seed: int) -> Plate:
     """A figure of a section, its docstring the caption."""
-    with forked(), style.styled():
-        sow(seed)
+    with seeded(seed), style.styled():
         return Plate(" ".join((inspect.getdoc(figure) or "").split()), encoded(figure()))
 
 

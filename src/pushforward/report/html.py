@@ -1,6 +1,6 @@
 """The report of a comparison: one HTML file that needs no network and runs no script."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +36,7 @@ def write(comparison: Comparison, folder: Path) -> Path:
 
 def render(comparison: Comparison) -> str:
     """The report as text."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = files(__package__).joinpath("template.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return template(__package__, "template.html").render(
         title=f"Generative models of {words.quoted(comparison.source)}",
         measured=words.measured(comparison),
         summary=words.summary(comparison),
@@ -57,6 +53,15 @@ def render(comparison: Comparison) -> str:
         version=__version__,
         number=words.number,
     )
+
+
+def template(package: str, name: str, **filters: Callable[..., Any]) -> jinja2.Template:
+    """A page of a package to be filled in; whatever is put into it is escaped."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= filters
+    return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 def board(comparison: Comparison) -> dict[str, Any]:
