@@ -48,6 +48,7 @@ class Plan(NamedTuple):
         out: Where runs and grids go.
         minutes: On the wall for each fit; the family's own steps if None.
         guidance: The scales to draw with.
+        steps: Of the samplers; the families' own if None.
         draws: Pictures to draw for each row of a table.
         scored: Held-out pictures to score.
     """
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
     out: Path
     minutes: float | None
     guidance: list[float]
+    steps: int | None
     draws: int
     scored: int
 
@@ -126,9 +128,9 @@ def ways(model: FittedModel, family: str, plan: Plan) -> Iterator[tuple[str, dic
     if family in ("vae", "wgan_gp"):
         yield "1", {}
         return
-    for options in FEW.get(family, [{}]):
-        for guidance in plan.guidance if "steps" not in options else plan.guidance[:1]:
-            steps = options.get("steps", getattr(model.model, "steps", 1))
+    for options in FEW.get(family, [{"steps": plan.steps or model.model.steps}]):
+        for guidance in plan.guidance if family in PATHS else plan.guidance[:1]:
+            steps = options["steps"]
             yield f"{steps}, guidance {guidance:g}", options | {"guidance": guidance}
 
 
@@ -196,7 +198,8 @@ def captioned(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
             rows = np.flatnonzero(np.isin(code(asked), held) == out)[: plan.draws]
             wanted = shapes.Scene(*(f[rows] for f in asked))
             for guidance in plan.guidance:
-                x = drawn(model, wanted.captions(), 255, guidance=guidance)
+                steps = plan.steps or model.model.steps
+                x = drawn(model, wanted.captions(), 255, guidance=guidance, steps=steps)
                 grid(x[:60], 255, plan.out / f"shapes-{family}-{words[13:]}-{guidance:g}.png")
                 found, _ = shapes.read(x)
                 hits = {word: getattr(found, word) == getattr(wanted, word) for word in SHOWN}
@@ -219,7 +222,8 @@ def emoji(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
         model, minutes = fitted("emoji", family, train, said, plan)
         n = min(plan.draws, len(test))
         for guidance in plan.guidance:
-            x = drawn(model, asked[:n], 255, guidance=guidance)
+            steps = plan.steps or model.model.steps
+            x = drawn(model, asked[:n], 255, guidance=guidance, steps=steps)
             beside = np.stack([test[:60], x[:60].astype(np.uint8)], 1).reshape(-1, *x.shape[1:])
             grid(beside, 255, plan.out / f"emoji-{family}-{guidance:g}.png")
             others = np.stack([(np.arange(n) + k) % n for k in range(10)], axis=1)
@@ -253,10 +257,11 @@ def main() -> None:
     parser.add_argument(
         "--guidance", type=lambda t: [*map(float, t.split(","))], default=[1.0, 2.0]
     )
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--scored", type=int, default=100)
     said = parser.parse_args()
-    plan = Plan(said.out, said.minutes, said.guidance, said.draws, said.scored)
+    plan = Plan(said.out, said.minutes, said.guidance, said.steps, said.draws, said.scored)
     torch.set_num_threads(1)
     for name in said.sections:
         part = SECTIONS[name]

@@ -8,7 +8,7 @@ back takes the sizes of the way down: nothing is padded.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data, Times
 from .attention import Attention, zeroed
@@ -70,9 +70,6 @@ class UNet(nn.Module):
         width: Channels of the first scale; each scale has twice those before it, up to four times.
         scales: How many sizes, each half of the one before.
         blocks: Residual blocks at each scale on the way down, and one more on the way up.
-        patch: The side of the squares of pixels that the first scale sees as one, whose entries
-            are its channels; images are padded with zeros to whole squares, and cut back. With
-            twice the width, a patch of 2 costs as much as none and has four times the weights.
         attention: Pixels attend to each other where no side has more of them than this, and at
             the bottom.
         dropout: The share of each block's update that is hidden in training.
@@ -90,7 +87,6 @@ class UNet(nn.Module):
         width: int = 32,
         scales: int = 3,
         blocks: int = 1,
-        patch: int = 1,
         attention: int = 8,
         dropout: float = 0.0,
         tokens: tuple[int, int] = (0, 0),
@@ -98,8 +94,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.layout: Layout = layout_of(event_shape)
-        self.patch, channels = patch, self.layout.channels * patch**2
-        sides = [-(-side // patch) for side in self.layout.shape[1:]]
+        channels, *sides = self.layout.shape
         widths = [width * min(2**i, WIDEST) for i in range(scales)]
         told = 4 * width
         self.embed = Embedding(condition, told, tokens=tokens, spans=spans)
@@ -129,10 +124,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
         e, tokens = self.embed(t, c, span)
-        image = self.layout.first(x).to(memory_format=self.memory_format)
-        height, width = image.shape[2:]
-        whole = pad(image, (0, -width % self.patch, 0, -height % self.patch))
-        h = self.enter(pixel_unshuffle(whole, self.patch))
+        h = self.enter(self.layout.first(x).to(memory_format=self.memory_format))
         kept = [h]
         for step in self.down:
             h = step(h, e, tokens)
@@ -144,5 +136,4 @@ class UNet(nn.Module):
             if h.shape[2:] != beside.shape[2:]:
                 h = interpolate(h, size=beside.shape[2:])
             h = step(torch.cat([h, beside], dim=1), e, tokens)
-        squares = pixel_shuffle(self.leave(silu(self.norm(h))), self.patch)
-        return self.layout.back(squares[..., :height, :width])
+        return self.layout.back(self.leave(silu(self.norm(h))))
