@@ -107,12 +107,15 @@ def drawn(model: FittedModel, y: np.ndarray, top: int, **options: Any) -> np.nda
 
 
 def grid(x: np.ndarray, top: int, path: Path, columns: int = 10) -> None:
-    """Pictures side by side, each pixel three by three."""
-    x = (np.asarray(x) * (255 / top)).astype(np.uint8)
+    """Pictures in rows, a pixel apart, enlarged to some 600 pixels."""
+    x = (np.asarray(x)[: len(x) // columns * columns] * (255 / top)).astype(np.uint8)
+    around = [(0, 0), (1, 0), (1, 0), (0, 0)][: x.ndim]
+    x = np.pad(x, around, constant_values=128)
     rows = [np.concatenate(list(x[i : i + columns]), 1) for i in range(0, len(x), columns)]
-    sheet = np.concatenate([row for row in rows if row.shape == rows[0].shape])
+    sheet = np.concatenate(rows)
+    times = max(1, 600 // sheet.shape[1])
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet.repeat(3, 0).repeat(3, 1)).save(path)
+    Image.fromarray(sheet.repeat(times, 0).repeat(times, 1)).save(path)
 
 
 def bits(model: FittedModel, x: np.ndarray, y: np.ndarray) -> str:
