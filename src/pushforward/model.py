@@ -166,12 +166,16 @@ class GenerativeModel(nn.Module, abc.ABC):
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
 
 
-def guides(guidance: float, known: bool) -> bool:
+def guides(guidance: float, known: bool, **more: Any) -> bool:
     """Whether a scale of classifier-free guidance changes the law under a known condition.
 
     Raises:
-        UsageError: If it would, and there is no condition.
+        UsageError: If it would, and there is no condition; or if it would not, and ``more`` says
+            how it is to.
     """
+    for name, value in more.items():
+        if value is not None and guidance == 1:
+            raise UsageError(f"{name} does nothing without guidance: give guidance=2, say, as well")
     if guidance != 1 and not known:
         raise UsageError(
             f"guidance={guidance:g} needs a condition, and there is none: fit the model with one, "
