@@ -40,12 +40,17 @@ class Event(NamedTuple):
         levels: The number of values an entry can take when all entries are integers
             0, ..., levels - 1, otherwise 0.
         size: The number of training data, 0 if unknown.
+        tokens: How many tokens end the condition vector, and their width; networks that do not
+            attend to tokens are given conditions without them.
+        spelled: Whether the tokens are pieces of words as bytes, which a network learns to read.
     """
 
     shape: tuple[int, ...]
     condition: int = 0
     levels: int = 0
     size: int = 0
+    tokens: tuple[int, int] = (0, 0)
+    spelled: bool = False
 
 
 class Recipe(NamedTuple):

@@ -120,6 +120,8 @@ class NetworkDenoiser(Denoiser):
         self, times: Tensor, c: Condition, *goals: Prediction
     ) -> list[Callable[[Data], list[Data]]]:
         """At each time of a grid, a function from data to the predictions ``goals``."""
+        if callable(read := getattr(self.net, "read", None)):
+            c = read(c)  # a network that reads its condition does so once
         exact = times.cpu().double()
         scales = self.path.scale(exact).tolist()
         columns = [conversion(self.path, self.prediction, goal, exact) for goal in goals]
