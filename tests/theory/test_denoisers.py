@@ -245,7 +245,9 @@ def test_steps_of_a_sampler_are_guided_where_the_level_is_in_the_interval(interv
     law, path, c = mixture(), paths.EDM(sigma_max=20.0, sigma_min=0.01), one_hot(1)
     times, start = path.grid(12), 20 * torch.randn(9, 2)
     low, high = interval or (0.0, 1.0)
-    away, towards = (ExactDenoiser(Gaussian(law.means[k], law.covariances[k]), path) for k in (0, 1))
+    away, towards = (
+        ExactDenoiser(Gaussian(law.means[k], law.covariances[k]), path) for k in (0, 1)
+    )
     x, guided = start, 0
     for t, s in zip(times[:-1], times[1:]):
         level = 2 / math.pi * math.atan(20 * float(t))
