@@ -1,7 +1,7 @@
 r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choices of arguments."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -138,13 +138,22 @@ class Diffusion(GenerativeModel):
         rows = [alpha / s, sigma / s, weight * a, weight * b, weight, path.clock(t)]
         return torch.stack(rows, dim=1)
 
-    def guided(self, guidance: float, c: Condition) -> Denoiser:
+    def guided(
+        self,
+        guidance: float,
+        c: Condition,
+        interval: Sequence[float] | None = None,
+        negative: Condition = None,
+    ) -> Denoiser:
         """The denoiser under classifier-free guidance: 0 is unconditional, 1 conditional.
 
         Raises:
-            UsageError: If there is no condition to be guided by.
+            UsageError: If there is no condition to be guided by, or nothing to guide.
         """
-        return Guided(self.denoiser, guidance) if guides(guidance, c is not None) else self.denoiser
+        more = {"guidance_interval": interval, "negative": negative}
+        if guides(guidance, c is not None, **more):
+            return Guided(self.denoiser, guidance, interval, negative)
+        return self.denoiser
 
     def trajectory(
         self,
@@ -154,6 +163,8 @@ class Diffusion(GenerativeModel):
         sampler: str | Sampler | None = None,
         steps: int | None = None,
         guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative: Condition = None,
         **options: Any,
     ) -> Iterator[Tensor]:
         """The states from noise to data, one a step.
@@ -164,6 +175,9 @@ class Diffusion(GenerativeModel):
             sampler: A sampler or its name.
             steps: Steps of the sampler.
             guidance: The scale of classifier-free guidance.
+            guidance_interval: The noise levels (`Path.level`, 0 for data and 1 for noise) to guide
+                at; elsewhere the condition alone counts.
+            negative: A condition for each datum that guidance moves away from, in place of none.
             options: What else the sampler takes.
         """
         run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler or self.sampler
@@ -171,7 +185,8 @@ class Diffusion(GenerativeModel):
         times = self.path.grid(steps or self.steps)
         eps = self.start(n)
         x = self.path.scale(times[0]).to(eps) * eps
-        return run(self.guided(guidance, c), x, times, c, **self.chosen(run, times, options))
+        denoiser = self.guided(guidance, c, guidance_interval, negative)
+        return run(denoiser, x, times, c, **self.chosen(run, times, options))
 
     def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """A sampler's options: the user's, and what the model itself knows to choose."""

@@ -40,12 +40,17 @@ class Event(NamedTuple):
         levels: The number of values an entry can take when all entries are integers
             0, ..., levels - 1, otherwise 0.
         size: The number of training data, 0 if unknown.
+        tokens: How many tokens end the condition vector, and their width; networks that do not
+            attend to tokens are given conditions without them.
+        spelled: Whether the tokens are pieces of words as bytes, which a network learns to read.
     """
 
     shape: tuple[int, ...]
     condition: int = 0
     levels: int = 0
     size: int = 0
+    tokens: tuple[int, int] = (0, 0)
+    spelled: bool = False
 
 
 class Recipe(NamedTuple):
@@ -166,12 +171,16 @@ class GenerativeModel(nn.Module, abc.ABC):
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
 
 
-def guides(guidance: float, known: bool) -> bool:
+def guides(guidance: float, known: bool, **more: Any) -> bool:
     """Whether a scale of classifier-free guidance changes the law under a known condition.
 
     Raises:
-        UsageError: If it would, and there is no condition.
+        UsageError: If it would, and there is no condition; or if it would not, and ``more`` says
+            how it is to.
     """
+    for name, value in more.items():
+        if value is not None and guidance == 1:
+            raise UsageError(f"{name} does nothing without guidance: give guidance=2, say, as well")
     if guidance != 1 and not known:
         raise UsageError(
             f"guidance={guidance:g} needs a condition, and there is none: fit the model with one, "

@@ -76,6 +76,8 @@ def sensible(name: str, value: Any, default: Any, types: tuple[Any, ...], least:
     if type(value) in (list, tuple) and any(hasattr(t, "__origin__") for t in types):
         return  # whoever takes a sequence checks it
     plain = [t for t in types if t in PLAIN]
+    if any(isinstance(value, t) for t in types if isinstance(t, type) and t not in PLAIN):
+        return
     if not fits(value, plain) and not (callable(value) and len(plain) < len(types)):
         wanted = " or ".join(PLAIN[t] for t in plain) or f"of the kind of {default}"
         raise UsageError(f"{name} is {str(value)[:40]!r}; it must be {wanted}")

@@ -34,6 +34,13 @@ def fit(
     condition: ConditionColumn = None,
     bounds: Bounds = None,
     size: Size = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER",
+            help="How captions are read: words, bytes, minilm, or an encoder's folder.",
+        ),
+    ] = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A run to distil into a faster model.")
     ] = None,
@@ -78,6 +85,7 @@ def fit(
         condition=condition,
         bounds=limits(bounds),
         size=pixels(size),
+        text=text,
         teacher=teacher,
         source=source,
         steps=steps,

@@ -1,12 +1,12 @@
 """``sample``, ``score`` and ``plot``: the commands that use a fitted model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
-from .literals import entries, settings
+from .literals import asked, entries, interval, settings, shared
 
 
 @app.command()
@@ -15,16 +15,38 @@ def sample(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz, a folder")
     ],
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--number",
+            min=1,
+            help="How many.",
+            show_default="1000, or one a condition",
+        ),
+    ] = None,
     condition: Annotated[
-        str | None,
-        typer.Option("--condition", metavar="VALUE", help="The class or number to draw."),
+        list[str] | None,
+        typer.Option(
+            "--condition", metavar="VALUE", help="The class, number or caption to draw; or several."
+        ),
+    ] = None,
+    conditions: Annotated[
+        Path | None,
+        typer.Option("--conditions", metavar="FILE", help="A text file with one on each line."),
     ] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Keep this fixed (or FILE.npy with NaN)."),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
+    guidance_interval: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Noise levels to guide at: 0 is data, 1 noise."),
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="A condition to be guided away from.")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Makes the draw repeatable.")] = None,
@@ -38,10 +60,12 @@ def sample(
 
     reading.writable(out)
     model = load(run, device=device)
-    named = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    named: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    named |= {"negative": model.typed(negative), "guidance_interval": interval(guidance_interval)}
     options = {k: v for k, v in named.items() if v is not None} | settings(set_, model.sample)
-    y, fixed = model.typed(condition), entries(given)
-    reading.write(out, model.sample(n, y, given=fixed, seed=seed, **options))
+    n, words = shared(n, asked(condition, conditions))
+    y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
+    reading.write(out, model.sample(n, y, given=entries(given), seed=seed, **options))
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 
 

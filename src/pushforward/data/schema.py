@@ -130,14 +130,15 @@ class Schema:
             rows = np.repeat(rows, n, axis=0)
         if n is not None and len(rows) != n:
             raise DataError(f"{len(rows)} conditions for {n} data; give one for each, or one")
-        return np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
+        return np.concatenate([np.ones((len(rows), 1), rows.dtype), rows], axis=1)
 
-    def restore(self, x: np.ndarray, c: np.ndarray | None = None) -> Any:
+    def restore(self, x: np.ndarray, c: np.ndarray | None = None, said: Any = None) -> Any:
         """Give numbers of shape ``(n, *event)`` back as the kind of data that was fitted.
 
         Arguments:
             x: The numbers.
             c: The condition vectors; a table whose column they came from gets it back.
+            said: The captions that they encode, which vectors may not tell.
 
         Raises:
             NumericalError: If they are not finite.
@@ -152,7 +153,8 @@ class Schema:
         if self.kind in TABLES:
             columns = [(k.name, k.dtype, v) for k, v in zip(self.columns, settled, strict=True)]
             if c is not None and (known := self.condition) is not None and known.place >= 0:
-                columns.insert(known.place, (known.column or "", known.dtype, known.decode(c)))
+                column = known.decode(c) if said is None else np.asarray(said, object)
+                columns.insert(known.place, (known.column or "", known.dtype, column))
             return assemble(self.kind, columns)
         return self._array(np.stack(settled, axis=1))
 

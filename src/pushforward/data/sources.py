@@ -304,8 +304,8 @@ def as_vector(y: Any) -> np.ndarray:
         if missing.any():
             y = y.astype(object)
             y[missing] = None
-    if isinstance(y, list | tuple) and mixed(y):  # an array would make them alike
-        return np.fromiter(y, object, len(y))
+    if isinstance(y, list | tuple) and (mixed(y) or any(isinstance(v, str) for v in y)):
+        return np.fromiter(y, object, len(y))  # an array makes mixed ones alike, texts as long
     try:
         return np.asarray(y)
     except (TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
 from ..data import transforms
+from ..data.condition import thin
 from ..data.schema import Schema
 from ..errors import DataError, FolderInUse, UsageError
 from ..model import Event, GenerativeModel, Likelihood
@@ -88,12 +90,14 @@ class FittedModel:
                 where entries are to be drawn, one datum or ``n``.
             seed: Makes the draw repeatable.
             options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``; with
-                ``given``, what its ``complete`` takes.
+                ``given``, what its ``complete`` takes. ``negative``, where there is guidance, is a
+                condition for all of them, or one for each.
 
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.schema.restore(*sampling.draw(self, n, y, given, seed, options))
+        x, c, said = sampling.draw(self, n, y, given, seed, options)
+        return self.schema.restore(x, c, said)
 
     def draw(
         self,
@@ -119,14 +123,34 @@ class FittedModel:
             if y is not None:
                 raise UsageError("the model was fitted without a condition: give none")
             return None
+        y = self.said(y, n)
         if y is not None:
             return self.schema.encode(y, n)
-        rows, weights = self.seen()
+        rows, weights = self.remembered()
         return rows[torch.multinomial(torch.as_tensor(weights), n, replacement=True).numpy()]
 
-    def seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """The condition vectors seen in training and their frequencies."""
-        return np.asarray(self.config["conditions"]), np.asarray(self.config["frequencies"])
+    @property
+    def captioned(self) -> bool:
+        """Whether the conditions are captions."""
+        return self.schema.condition is not None and self.schema.condition.captioned
+
+    def said(self, y: Any, n: int) -> Any:
+        """The captions of ``n`` data, drawn from those seen in training if they are not given."""
+        if not self.captioned or y is not None:
+            return y
+        texts, weights = self.remembered()
+        return texts[torch.multinomial(torch.as_tensor(weights), n, replacement=True).numpy()]
+
+    def remembered(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was seen in training, captions or condition vectors, and their frequencies."""
+        seen = np.array(self.config["conditions"], object if self.captioned else None)
+        return seen, np.asarray(self.config["frequencies"])
+
+    def seen(self, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The condition vectors seen in training and their frequencies, thinned if so asked."""
+        rows, weights = self.remembered()
+        rows, weights = thin(rows, weights, len(rows) if most is None else most)
+        return self.schema.encode(rows) if self.captioned else rows, weights
 
     def vectors(self, c: np.ndarray) -> Tensor:
         """Encoded conditions in the precision and on the device of the model."""
@@ -269,16 +293,23 @@ class FittedModel:
         return {"config": config, "schema": self.schema.to_json(), "state": state}
 
 
+def event_as(schema: Schema, size: int) -> Event:
+    """What a family must know of so many data of a schema."""
+    event = Event(schema.event, schema.condition_length, schema.levels, size)
+    if schema.condition is None:
+        return event
+    return event._replace(tokens=schema.condition.tokens, spelled=schema.condition.spelled)
+
+
 def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
     """A model with fresh weights as a configuration describes it.
 
     Raises:
         DataError: If it is not that of a model of such data.
     """
-    shape, condition, levels, size = config["event"]
-    if (tuple(shape), condition, levels) != (schema.event, schema.condition_length, schema.levels):
+    event = event_as(schema, config["event"][3])
+    if json.loads(json.dumps(event)) != config["event"]:
         raise DataError("the configuration and the schema describe different data")
-    event = Event(schema.event, condition, levels, size)
     model = families.build(config["family"], event, **config["options"]).eval()
     if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
         mapping.ability(model, "start_from", "cannot start from data")(

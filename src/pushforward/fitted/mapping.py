@@ -13,6 +13,7 @@ from ..data.transforms import Chain
 from ..errors import DataError, NumericalError, UsageError
 from ..model import GenerativeModel
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
+from .sampling import captions
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -85,7 +86,7 @@ def decoded(
     except (RuntimeError, ValueError, IndexError) as error:
         shape = tuple(rows.shape[1:])
         raise DataError(f"latents of shape {shape} are not those of this model") from error
-    return outward(fitted.schema, fitted.transform, x, c)
+    return outward(fitted.schema, fitted.transform, x, c, captions(fitted, y, len(x)))
 
 
 def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int) -> Any:
@@ -112,7 +113,8 @@ def translate(
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         z, c = inward(fitted, given.x, start.transform), known(fitted, y, len(given.x))
         moved = through(fitted, method, z, c, options | {"reverse": reverse})
-        return outward(end.schema, end.transform, moved, None if reverse else c)
+        said = None if reverse else captions(fitted, y, len(moved))
+        return outward(end.schema, end.transform, moved, None if reverse else c, said)
 
 
 def latents(z: Any) -> Tensor:
@@ -147,12 +149,12 @@ def inward(fitted: "FittedModel", x: np.ndarray, transform: Chain) -> Tensor:
     return at_home(fitted.model, z)
 
 
-def outward(schema: Schema, transform: Chain, z: Tensor, c: Tensor | None) -> Any:
-    """What the model gives as data of a schema."""
+def outward(schema: Schema, transform: Chain, z: Tensor, c: Tensor | None, said: Any = None) -> Any:
+    """What the model gives as data of a schema, with their condition vectors or captions."""
     if not z.isfinite().all():
         raise NumericalError("the model gave values that are not finite; train longer")
     rows = None if c is None else c.cpu().double().numpy()
-    return schema.restore(transform.inverse(z.cpu().double()).numpy(), rows)
+    return schema.restore(transform.inverse(z.cpu().double()).numpy(), rows, said)
 
 
 def through(

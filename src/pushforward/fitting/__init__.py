@@ -29,6 +29,7 @@ def fit(
     condition: str | None = None,
     bounds: reading.Bounds | None = None,
     size: int | tuple[int, int] | None = None,
+    text: str | None = None,
     teacher: Any = None,
     source: Any = None,
     steps: int | None = None,
@@ -54,6 +55,10 @@ def fit(
         bounds: Limits of columns, ``{"age": (0, None)}``; samples respect them.
         size: Pixels that the pictures of a folder get along a side, or their height and width: the
             shorter side is scaled to it, and the middle is cut out.
+        text: How captions are read: "words" (which ones they hold; the default), "bytes" (spelled,
+            in order, by an encoder that learns with the model, if the family's networks take a
+            time, and otherwise as words), "minilm" (a frozen sentence encoder, of the extra
+            ``text``), or the folder of an encoder of Hugging Face's.
         teacher: A run folder or a fitted model to distil, for families that can be; the data must
             be of the kind that it was fitted to.
         source: Data to transport to ``x``, for families that can start from data instead of noise.
@@ -89,6 +94,7 @@ def fit(
         if resume:
             kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
             kept |= {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
+            kept |= {"text": text}
             kept |= {"compile": compile, "channels_last": channels_last}
             found = reopened(folder, kept | options, stack)
             company = found_again(found.plain["config"], teacher, source)
@@ -99,10 +105,11 @@ def fit(
         else:
             refuse_nothing(x, folder)
             company = companions(teacher, source, size)
-            samples = company.samples(x, y, condition, bounds, size)
+            samples = company.samples(x, y, condition, bounds, size, text)
             place = str(x) if isinstance(x, str | Path) else None
             extra: dict[str, Any] = {"source": place, "condition": condition, "bounds": bounds}
             extra |= {"seed": seed or 0, "precision": precision or "float32", "size": size}
+            extra |= {"text": text}
             extra |= {"compile": bool(compile), "channels_last": bool(channels_last)}
             key = families.key(DEFAULT if family is None else family)
             run = starting.fresh(samples, key, options, steps, minutes, device, extra, company)
@@ -136,8 +143,10 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     found = checkpoint.load(folder)
     config = found.plain["config"]
     for name, value in given.items():
-        known = ("family", "seed", "bounds", "size", "precision", "compile", "channels_last")
-        same = name in known and plain(value) == plain(config.get(name))
+        known = ("family", "seed", "bounds", "size", "text")
+        same = name in (*known, "precision", "compile", "channels_last") and plain(value) == plain(
+            config.get(name)
+        )
         if value is not None and not same:
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found
@@ -155,5 +164,5 @@ def data_again(
     x = config["source"] if x is None else x
     if x is None:
         raise UsageError("the run was fitted to data in memory: pass the same data again")
-    known = (config["bounds"], reading.sides(config["size"]))
+    known = (config["bounds"], reading.sides(config["size"]), config.get("text"))
     return company.samples(x, y, condition or config["condition"], *known)

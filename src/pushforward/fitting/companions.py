@@ -36,17 +36,18 @@ class Companions:
     origin: Origin | None = None
 
     def samples(
-        self, x: Any, y: Any, condition: str | None, bounds: Any, size: Any = None
+        self, x: Any, y: Any, condition: str | None, bounds: Any, size: Any = None, text: Any = None
     ) -> Samples:
         """The data, read in the schema of the teacher if there is one."""
         if self.teacher is None:
             if isinstance(x, Samples):
                 return x
-            return reading.read(x, y=y, condition=condition, bounds=bounds, size=size)
+            return reading.read(x, y=y, condition=condition, bounds=bounds, size=size, text=text)
         schema = self.teacher.schema
-        if bounds or size or condition not in (None, schema.condition and schema.condition.column):
+        column = schema.condition and schema.condition.column
+        if bounds or size or text or condition not in (None, column):
             raise UsageError(
-                "a student keeps the teacher's bounds, size and condition: leave them out"
+                "a student keeps the teacher's bounds, size, condition and text: leave them out"
             )
         found = reading.read_as(x, schema, y=y)
         if schema.condition is not None and found.y is None:

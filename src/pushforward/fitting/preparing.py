@@ -13,15 +13,16 @@ from .. import options
 from ..data import transforms
 from ..data.condition import law
 from ..data.reading import Samples
+from ..data.text import shortened
 from ..errors import DataError, UsageError
+from ..fitted import event_as
 from ..memory import demand
 from ..model import Event, GenerativeModel, Recipe
 
 
 def event_of(samples: Samples) -> Event:
     """What a family must know of the data."""
-    schema = samples.schema
-    return Event(schema.event, schema.condition_length, schema.levels, len(samples.x))
+    return event_as(samples.schema, len(samples.x))
 
 
 def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,6 +86,8 @@ def device_data(
             raise DataError("a column varies too little or too much to be standardised; rescale it")
     c = None
     if samples.schema.condition_length:
+        length = samples.schema.condition_length
+        demand(8 * len(samples.x) * length, "what the captions say", "fit with text=words")
         encoded = samples.schema.encode(samples.y, len(samples.x))
         c = torch.as_tensor(encoded, dtype=torch.get_default_dtype()).to(where)
     return x.to(where), c
@@ -102,7 +105,12 @@ def seen_conditions(samples: Samples, rows: np.ndarray) -> dict[str, list[Any] |
     """The conditions to train on and their frequencies: the law of samples without ``y``."""
     if samples.y is None:
         return {"conditions": None, "frequencies": None}
-    seen, weights = law(samples.schema.encode(samples.y[rows], len(rows)))
+    condition = samples.schema.condition
+    if condition is not None and condition.captioned:  # text takes less room than its numbers
+        given = np.array(shortened(samples.y[rows].ravel().tolist()), object)
+        seen, weights = law(given)
+    else:
+        seen, weights = law(samples.schema.encode(samples.y[rows], len(rows)))
     return {"conditions": seen.tolist(), "frequencies": weights.tolist()}
 
 

@@ -1,5 +1,6 @@
 """Where runs come from: untrained weights, or the last checkpoint of a run that stopped."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,9 +8,11 @@ import torch
 from .. import __version__, families
 from ..checkpoint import Checkpoint
 from ..data.reading import Samples
+from ..data.schema import Schema
 from ..errors import DataError
 from ..fitted import FittedModel, assemble
-from ..model import Recipe
+from ..model import GenerativeModel, Recipe
+from ..networks.choosing import takes_tokens
 from ..options import positive
 from ..places import choose_device, seeded
 from ..training import Trainer, batches
@@ -45,8 +48,8 @@ def fresh(
     families.one_of("precision", extra["precision"], PRECISIONS)
     of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
     of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
+    samples, model = suited(samples, family, of_family)
     event = event_of(samples)
-    model = families.build(family, event, **of_family)
     recipe, fields = recipe_of(model, of_recipe, steps)
     train, _ = split(len(samples.x), extra["seed"])
     transform = company.transform(model, samples, train)
@@ -65,6 +68,20 @@ def fresh(
     return over(samples, fitted, recipe, device, company)
 
 
+def suited(
+    samples: Samples, family: str, options: dict[str, Any]
+) -> tuple[Samples, GenerativeModel]:
+    """A model of the data, and the data with conditions as it takes them, tokens or none."""
+    event = event_of(samples)
+    model = families.build(family, event, **options)
+    condition = samples.schema.condition
+    if not event.tokens[0] or condition is None or takes_tokens(model):
+        return samples, model
+    schema = replace(samples.schema, condition=condition.without_tokens())
+    samples = replace(samples, schema=schema)
+    return samples, families.build(family, event_of(samples), **options)
+
+
 def resumed(
     samples: Samples,
     found: Checkpoint,
@@ -80,6 +97,8 @@ def resumed(
         raise DataError("the columns are named otherwise than those the run was fitted to")
     if not {"model", "trainer"} <= found.tensors.keys():
         raise DataError("this run was saved without its trainer: it can be used, not resumed")
+    known = Schema.from_json(found.plain["schema"]).condition
+    samples = replace(samples, schema=replace(samples.schema, condition=known))
     fitted = assemble(config, samples.schema)
     recipe = recipe_from(config["recipe"])
     run = over(samples, fitted, recipe, device, company, prepared=True)

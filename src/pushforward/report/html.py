@@ -167,6 +167,8 @@ def classes(comparison: Comparison) -> str:
     condition = comparison.schema.condition
     if condition is None:
         return ""
+    if condition.text is not None:
+        return f"captions, read by {condition.text.encoder}"
     if not condition.labels:
         return words.plural(condition.length, "word" if condition.words else "number")
     rest = len(condition.labels) - 24
