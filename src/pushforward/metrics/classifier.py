@@ -1,15 +1,12 @@
 r"""Metrics by classifiers: can one tell real from generated, and what do labels say?"""
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import DataError, UsageError
 from .pairwise import Array, sample_pair, sample_set
-
-if TYPE_CHECKING:
-    from .convolutional import Convolutional
 
 SMALL = (
     8  # pixels along the shorter side of pictures that a perceptron sees as well as convolutions
@@ -79,6 +76,32 @@ def c2st(
     return float(accuracy), float(auroc)
 
 
+@runtime_checkable
+class Network(Protocol):
+    """A classifier fitted to labels."""
+
+    @property
+    def classes(self) -> np.ndarray:
+        """What the labels are, in the order of its outputs."""
+
+    @property
+    def width(self) -> int:
+        """How many features it has."""
+
+    @property
+    def words(self) -> str:
+        """What it is and what it sees."""
+
+    def features(self, x: np.ndarray) -> Array:
+        """The layer before the last."""
+
+    def probabilities(self, x: np.ndarray) -> Array:
+        """The probability of each class."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The most probable class of each row."""
+
+
 class Classifier(NamedTuple):
     """A fitted perceptron, as its matrices; the last hidden layer gives features."""
 
@@ -114,9 +137,7 @@ class Classifier(NamedTuple):
         return self.classes[self.probabilities(x).argmax(1)]
 
 
-def fit_classifier(
-    x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: int = 0
-) -> "Classifier | Convolutional":
+def fit_classifier(x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: int = 0) -> Network:
     """Fit a small network to labelled data, the same one for the same data and seed.
 
     Pictures ``(n, *event)`` of more than 8 pixels a side get convolutions, other data a perceptron.

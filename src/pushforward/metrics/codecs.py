@@ -18,6 +18,7 @@ CODECS = {
     "png": {"format": "PNG", "optimize": True},
     "webp": {"format": "WEBP", "lossless": True, "quality": 100, "method": 4},
 }
+NAMES = {"png": "PNG", "webp": "WebP"}
 SIDE = 8192  # pixels along a side of a tiled picture at most; WebP takes no more than 16,383
 
 
@@ -44,6 +45,20 @@ def codec_bits(images: np.ndarray) -> dict[str, float]:
     for name, options in CODECS.items():
         found[f"{name}_tiled"] = 8 * sum(size(sheet, options) for sheet in sheets) / entries
     return found
+
+
+def beside(x: np.ndarray, levels: int) -> dict[str, float]:
+    """`codec_bits` of pictures of whole-number levels; nothing for other data."""
+    from ..networks.images import is_image
+
+    return codec_bits(x) if levels and is_image(x.shape[1:]) else {}
+
+
+def told(bits: dict[str, float]) -> str:
+    """The bits of the codecs as one says them."""
+    return ", ".join(
+        f"{name} {bits[key]:.3f} ({bits[f'{key}_tiled']:.3f} tiled)" for key, name in NAMES.items()
+    )
 
 
 def as_bytes(images: np.ndarray) -> np.ndarray:

@@ -9,11 +9,12 @@ from ..errors import DataError, UsageError
 from ..options import seed as check_seed
 from . import classifier, extractors, frechet, modes, views
 from .catalogue import Metric, defaults, featured, metric, title
+from .classifier import Network
 from .estimate import GROUPS, Estimate, interval
 from .extractors import Extractor
 from .pairwise import Array, sample_pair
 from .pixels import Pixels, pixels, same_range
-from .views import Context, Network, Rows, floor_pair
+from .views import Context, Rows, floor_pair
 
 MIN_ROWS = 2 * GROUPS
 
@@ -39,7 +40,7 @@ def evaluate(
     uses at most 500 of these rows, neighbours and classifier tests at most 2,000.
 
     With ``features``, the metrics are taken in features of the data in their place, by default the
-    Fréchet distance, KID, precision, recall, density, coverage and, of a network that tells classes,
+    Fréchet distance, KID, precision, recall, density, coverage and, if the network tells classes,
     the Inception score's formula. Each estimate then has the network in its name, and in words with
     what was done to the pictures before.
 

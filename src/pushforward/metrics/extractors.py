@@ -7,19 +7,15 @@ is not shipped; a Fréchet distance in other features is called FD with their na
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, UsageError
 from ..progress import bar
+from .classifier import Network
 from .pairwise import Array
 from .pixels import Pixels
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from .views import Network
 
 BATCH = 128
 
@@ -74,7 +70,7 @@ def extractor(features: Any, seen: Pixels) -> Extractor:
     return own(modules.module(features, "features"), type(features).__name__, seen)
 
 
-def of_classifier(network: "Network") -> Extractor:
+def of_classifier(network: Network) -> Extractor:
     """The features of a classifier of the user's labels, of standardised rows."""
 
     def features(x: Array) -> Features:
@@ -106,9 +102,9 @@ def efflite0(seen: Pixels) -> Extractor:
 def own(net: Any, name: str, seen: Pixels) -> Extractor:
     """A network of the user's own.
 
-    It takes pictures of any number ``(n, channels, height, width)`` from 0 to 1, and gives features
-    or a pair of features and logits. An Inception network made for these scores says by its argument
-    ``return_features`` that it takes 0 to 255.
+    It takes pictures ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
+    features and logits. Inception networks that were made for these scores have an argument
+    ``return_features`` and take 0 to 255.
     """
     colours, told = channels(entering(net), seen)
     inception = takes(net, "return_features")
@@ -126,7 +122,7 @@ def own(net: Any, name: str, seen: Pixels) -> Extractor:
     return Extractor(name, f"{name}; {seen.words}, {told}{scale}{size}", features)
 
 
-def channels(wanted: int | None, seen: Pixels) -> tuple[Callable[["Tensor"], "Tensor"], str]:
+def channels(wanted: int | None, seen: Pixels) -> tuple[Callable[[Any], Any], str]:
     """What gives pictures the channels that a network takes, and how one says it.
 
     Raises:
@@ -162,7 +158,7 @@ def batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
     """What a network gives for rows, some at a time, as float64 rows.
 
     Raises:
-        DataError: If the network cannot take the pictures, or does not give one finite row for each.
+        DataError: If the network cannot take the pictures, or gives no finite row for each.
     """
     import torch
 

@@ -1,14 +1,9 @@
 """Pictures as numbers: the range of their pixels, and the tensors that networks take."""
 
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from ..errors import DataError
 from .pairwise import Array
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 BYTES, UNIT, SIGNED = "0..255", "[0, 1]", "[-1, 1]"
 
@@ -58,8 +53,8 @@ class Pixels(NamedTuple):
         """Rows of numbers from 0 to 1; what lies outside is cut off."""
         return ((x.reshape(len(x), -1) - self.low) / (self.high - self.low)).clip(0, 1)
 
-    def tensor(self, x: Array) -> "Tensor":
-        """Pictures from 0 to 1, ``(n, channels, height, width)`` in float32."""
+    def tensor(self, x: Array) -> Any:
+        """Pictures from 0 to 1, a float32 tensor ``(n, channels, height, width)``."""
         import torch
 
         from ..networks.images import layout_of

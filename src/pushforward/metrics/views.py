@@ -1,35 +1,14 @@
 """Views: what a metric sees of two sets of rows."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import UsageError
 from . import classifier, frechet, modes, neighbours
+from .classifier import Network
 from .pairwise import Array
-
-
-class Network(Protocol):
-    """A classifier fitted to labels."""
-
-    @property
-    def classes(self) -> np.ndarray:
-        """What the labels are, in the order of its outputs."""
-
-    @property
-    def width(self) -> int:
-        """How many features it has."""
-
-    @property
-    def words(self) -> str:
-        """What it is and what it sees."""
-
-    def features(self, x: np.ndarray) -> Array:
-        """The layer before the last."""
-
-    def probabilities(self, x: np.ndarray) -> Array:
-        """The probability of each class."""
 
 
 class Context(NamedTuple):
