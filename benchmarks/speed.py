@@ -4,10 +4,11 @@ Every ratio is the median over blocks in which all contestants run in turn; the 
 of the blocks stand beside it. Peers take part where they are installed.
 
 Usage:
-    python benchmarks/speed.py [--quick] [--only steps|draws|densities|frechet] [--group TEXT] [--json]
+    python benchmarks/speed.py [--quick] [--only PART] [--group TEXT] [--json]
 
-``--group`` keeps the comparisons whose title holds the text, e.g. ``--group "ddpm 3x64"``. Times
-are of the processor; ``--wall`` takes the clock on the wall instead, on a machine that is idle.
+``--only`` takes steps, draws, densities or frechet; ``--group`` keeps the comparisons whose title
+holds the text, e.g. ``--group "ddpm 3x64"``. Times are of the processor; ``--wall`` takes the clock
+on the wall instead, on a machine that is idle.
 """
 
 import argparse

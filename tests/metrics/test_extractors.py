@@ -1,5 +1,6 @@
 """Features of pictures: which network sees what, in which units, and what is refused."""
 
+import json
 import pickle
 import warnings
 from importlib.util import find_spec
@@ -192,7 +193,7 @@ def test_an_exported_file_whose_weights_are_a_pickle_is_refused(tmp_path):
         ({"features": "raw"}, DataError, "more than 36 rows on each side and has 25.*kid"),
         ({"features": "raw", "metrics": ["label_accuracy"]}, UsageError, "features=classifier"),
         ({"features": "raw", "metrics": ["classifier_score"]}, UsageError, "labels="),
-        ({"features": nn.Conv2d(2, 1, 1)}, DataError, "cannot take"),
+        ({"features": nn.Conv2d(2, 1, 1)}, UsageError, "takes 2 channels and the pictures have 1"),
         ({"features": nn.Conv2d(3, 1, 9)}, DataError, "cannot take"),
         ({"real": np.zeros((50, 6)), "generated": np.ones((50, 6)), "features": "raw"},
          UsageError, "of pictures"),
@@ -215,8 +216,8 @@ def test_pixels_themselves_are_features_for_kid_at_any_size(rng):
 
 def test_convolutions_learn_pictures_and_are_the_same_for_the_same_seed(rng, monkeypatch):
     """Rows against columns anywhere: no pixel tells them, a filter does."""
-    monkeypatch.setattr(convolutional.fit, "__kwdefaults__", {"steps": 80})
-    x, y = bars(rng, 600)
+    monkeypatch.setattr(convolutional, "STEPS", 60)
+    x, y = bars(rng, 600, side=10)
     z, state = (x - x.mean()) / x.std(), torch.get_rng_state()
     network = classifier.fit_classifier(z[:400], y[:400], seed=3)
     assert (network.predict(z[400:]) == y[400:]).mean() > 0.95
@@ -236,8 +237,8 @@ def test_larger_pictures_are_seen_at_32_pixels(rng):
 
 
 def test_features_of_a_classifier_tell_what_was_asked_for(rng, monkeypatch):
-    monkeypatch.setattr(convolutional.fit, "__kwdefaults__", {"steps": 80})
-    x, y = bars(rng, 900)
+    monkeypatch.setattr(convolutional, "STEPS", 60)
+    x, y = bars(rng, 900, side=10)
     known = {"labels": y[:600], "generated_labels": y[600:], "features": "classifier"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -313,3 +314,60 @@ def test_the_classifier_reaches_its_accuracy_in_a_minute_of_one_thread(name, n, 
     network = classifier.fit_classifier(x[:k], data.y[:k])
     assert time.process_time() - start < 60
     assert (network.predict(x[k:]) == data.y[k:]).mean() >= bar
+
+
+def command(capsys, *words):
+    from pushforward import cli
+
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(w) for w in words])
+    said = capsys.readouterr()
+    return stop.value.code, said.out, said.err
+
+
+def test_the_command_line_names_the_network_what_it_saw_and_how_many(rng, tmp_path, capsys):
+    x, y = rng.integers(0, 256, (2, 60, 6, 6))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    words = ["evaluate", tmp_path / "x.npy", tmp_path / "y.npy", "--features", "raw"]
+    code, out, _ = command(
+        capsys, *words, "--metrics", "kid,coverage", "--train", tmp_path / "x.npy"
+    )
+    assert code == 0 and "KID-raw" in out and "pixels 0 to 255 as 0 to 1" in out
+    assert " 60\n" in out and "FID" not in out
+    code, out, _ = command(capsys, *words, "--metrics", "kid", "--json")
+    assert code == 0
+    kid = json.loads(out)["kid"]
+    assert kid["n"] == 30 and kid["features"] == "pixels 0 to 255 as 0 to 1"
+    code, _, err = command(capsys, *words)
+    assert code == 65 and "ask for kid" in err
+    code, _, err = command(capsys, *words[:-1], "nowhere.pt")
+    assert code == 66 and "module:attribute" in err
+
+
+def test_scores_of_pictures_are_told_beside_those_of_codecs(rng, tmp_path, capsys):
+    """In bits an entry of the same pictures: nats over d log 2, and the codecs' files."""
+    from pushforward.fitting import fit
+
+    x = rng.integers(0, 17, (80, 5, 4))
+    np.save(tmp_path / "x.npy", x)
+    fit(x, "gaussian", out=tmp_path / "run", progress=False)
+    code, out, _ = command(capsys, "score", tmp_path / "run", tmp_path / "x.npy", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["codecs"] == metrics.codec_bits(x)
+    assert found["bits_per_dim"] == pytest.approx(-found["mean"] / (20 * np.log(2)))
+    _, out, _ = command(capsys, "score", tmp_path / "run", tmp_path / "x.npy")
+    assert f"PNG {found['codecs']['png']:.3f}" in out
+
+
+def test_a_comparison_tells_the_codecs_beside_the_densities(rng, tmp_path):
+    from pushforward.comparison import compare
+
+    x = rng.integers(0, 17, (100, 5, 4))
+    result = compare(x, ["gaussian", "kde"], progress=False)
+    bits = metrics.codec_bits(result.test)
+    assert result.codecs == bits == result.to_json()["codecs"]
+    assert f"WebP {bits['webp']:.3f}" in result.text() and "gaussian " in result.bits()
+    page = result.save_report(tmp_path).read_text()
+    assert f"PNG {bits['png']:.3f}" in page
+    assert not compare(x / 16, ["gaussian"], progress=False).codecs

@@ -98,14 +98,13 @@ def fit(
     *,
     width: int,
     seed: int,
-    steps: int = STEPS,
 ) -> Convolutional:
     """Fit the network to pictures ``(n, *event)`` whose classes have the numbers ``code``."""
     with forked():
         sow(seed)
         fitted = Convolutional(x.shape[1:], classes, width)
         net = nn.Sequential(fitted.body, fitted.head)
-        train(net, fitted.pictures(x), torch.as_tensor(code), steps)
+        train(net, fitted.pictures(x), torch.as_tensor(code), STEPS)
     net.requires_grad_(False)
     return fitted
 

@@ -203,7 +203,7 @@ def _extractor(features: Any, network: Network | None, scale: Standard) -> Extra
     if network is not None:
         return extractors.of_classifier(network)
     if isinstance(features, str) and features == "classifier":
-        raise UsageError("features of a classifier need the classes of the real rows: labels=")
+        raise UsageError("features of a classifier need classes: give labels=, or --condition")
     if scale.seen is None:
         raise UsageError(f"features {str(features)[:60]} are of pictures, and the data are none")
     found = extractors.extractor(features, scale.seen)

@@ -126,16 +126,14 @@ def channels(wanted: int | None, seen: Pixels) -> tuple[Callable[[Any], Any], st
     """What gives pictures the channels that a network takes, and how one says it.
 
     Raises:
-        UsageError: If colours would have to be thrown away.
+        UsageError: If they are others, and not three for grey.
     """
     have = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[1]
     if wanted in (None, have):
         return lambda x: x, ""
-    if have == 1:
-        return lambda x: x.expand(-1, wanted, -1, -1), f"grey repeated in {wanted} channels, "
-    raise UsageError(
-        f"the pictures have {have} channels and the network takes {wanted}; convert them first"
-    )
+    if (have, wanted) == (1, 3):
+        return lambda x: x.expand(-1, 3, -1, -1), "grey repeated in 3 channels, "
+    raise UsageError(f"the network takes {wanted} channels and the pictures have {have}")
 
 
 def entering(net: Any) -> int | None:
