@@ -61,6 +61,10 @@ def fit(
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Images in this memory order, for some GPUs.")
     ] = False,
+    watch: Annotated[
+        int | None,
+        typer.Option(min=0, help="How often to draw pictures and measure their distance."),
+    ] = None,
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -95,13 +99,15 @@ def fit(
         precision=precision,
         compile=compile_ or None,
         channels_last=channels_last or None,
+        watch=watch,
         out=resume if out is None else out,
         resume=resume is not None,
         progress=not quiet,
         **settings(set_, run, builder(DEFAULT if family is None else family)),
     )
     folder, config = out or resume, model.config
-    last, flops = model.history[-1] if model.history else {}, model.flops
+    last, flops = dict(model.history[-1]) if model.history else {}, model.flops
+    last.pop("pictures", None)
     show(
         {"run": str(folder), "family": model.family, "likelihood": model.likelihood.value}
         | {"parameters": model.parameters, "flops": flops}

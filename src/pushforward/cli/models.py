@@ -83,11 +83,14 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Log-likelihood of each datum, in nats and in the units of the data, with its kind."""
+    import math
+
     import numpy as np
 
     from ..data import reading
     from ..fitted import load
     from ..fitted.scoring import rms
+    from ..metrics import codecs
 
     if out is not None:
         reading.writable(out)
@@ -102,11 +105,15 @@ def score(
     spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
     result = {"rows": len(values), "mean": float(values.mean()), "standard_error": spread}
     margin = "" if spread is None else f" ± {spread:.3f}"
+    bits = -result["mean"] / (math.prod(model.schema.event) * math.log(2))
+    pictures = codecs.beside(reading.read_as(data, model.schema).x, model.schema.levels)
     impossible = f", of which {none} have density 0" if none else ""
     show(
         result
         | {
             "density_zero": none,
+            "bits_per_dim": bits,
+            "codecs": pictures or None,
             "trace_standard_error": trace,
             "kind": kind,
             "unit": "nats",
@@ -116,6 +123,7 @@ def score(
         f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
         f"{len(values)} rows{impossible}"
         + (f"\ntrace estimated, standard error {trace:.2g} nats a datum" if trace else "")
+        + (f"\nbits an entry {bits:.3f}; of {codecs.told(pictures)}" if pictures else "")
         + (f"\nscores: {out}" if out else ""),
     )
 

@@ -116,6 +116,8 @@ def compare(
         x if isinstance(x, str) else "the data passed",
         known,
     )
+    rows = result.test[: scored(samples.schema.event)]
+    result.codecs = metrics.codecs.beside(rows, samples.schema.levels)
     labels = None if known is None or known.y is None else known.y
     work = [(f, s) for s in seeds for f in chosen]
     clock = Clock(total_minutes, minutes)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from .. import checkpoint, families
@@ -12,13 +13,14 @@ from ..data import reading
 from ..data.reading import Samples
 from ..errors import FolderInUse, UsageError
 from ..fitted import FittedModel, understood
-from ..options import positive
+from ..options import positive, sensible
 from ..places import choose_device, folder_of, seeded
 from ..progress import Update, bar
 from . import starting
 from .companions import Companions, companions, found_again
 
 DEFAULT = "flow_matching"
+KEPT = "family seed bounds size text precision compile channels_last watch".split()
 
 
 def fit(
@@ -39,6 +41,7 @@ def fit(
     precision: str | None = None,
     compile: bool | None = None,
     channels_last: bool | None = None,
+    watch: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool | Update = True,
@@ -75,6 +78,9 @@ def fit(
             up to rounding.
         channels_last: Train networks of images in the memory order that PyTorch calls channels
             last, which gains speed on some GPUs. The weights agree up to rounding.
+        watch: Of pictures, how often in the run to draw some and to measure how far they are from
+            those held out, in features of a classifier where there are classes: ``distance`` and
+            ``pictures`` of the history. The weights are those of a run that is not watched.
         out: A run folder to write, so that the run can be resumed.
         resume: Continue the run in ``out``, with its own family, options and seed.
         progress: Show a bar on a terminal, or a function of the fraction done and a text.
@@ -88,14 +94,14 @@ def fit(
     """
     started, folder = time.monotonic(), None if out is None else folder_of(out)
     positive("save_seconds", save_seconds)
+    sensible("watch", watch, None, (int, NoneType), least=0)
     bounds, size = reading.ends(bounds), reading.sides(size)
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeded(seed or 0, choose_device(device)))
         if resume:
             kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
             kept |= {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
-            kept |= {"text": text}
-            kept |= {"compile": compile, "channels_last": channels_last}
+            kept |= {"compile": compile, "channels_last": channels_last, "watch": watch, "text": text}
             found = reopened(folder, kept | options, stack)
             company = found_again(found.plain["config"], teacher, source)
             samples = data_again(x, y, condition, found.plain["config"], company)
@@ -111,6 +117,7 @@ def fit(
             extra |= {"seed": seed or 0, "precision": precision or "float32", "size": size}
             extra |= {"text": text}
             extra |= {"compile": bool(compile), "channels_last": bool(channels_last)}
+            extra["watch"] = watch or 0
             key = families.key(DEFAULT if family is None else family)
             run = starting.fresh(samples, key, options, steps, minutes, device, extra, company)
             if folder is not None:  # only now: whatever was wrong has left no trace
@@ -143,10 +150,7 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     found = checkpoint.load(folder)
     config = found.plain["config"]
     for name, value in given.items():
-        known = ("family", "seed", "bounds", "size", "text")
-        same = name in (*known, "precision", "compile", "channels_last") and plain(value) == plain(
-            config.get(name)
-        )
+        same = name in KEPT and plain(value) == plain(config.get(name))
         if value is not None and not same:
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found

@@ -17,6 +17,7 @@ from ..model import Recipe
 from ..options import check, positive
 from ..progress import Interrupted, Update, signals
 from ..training import Trainer, held_out
+from .watching import Watcher
 
 EVALUATIONS = 40  # validations in a full run
 EVALUATING = 0.2  # the part of a budget of time that they take at most, but for the last
@@ -66,6 +67,7 @@ class Run:
     evaluations: int = 0
     timed: tuple[float, int] = (0.0, 0)
     evaluating: float = 0.0
+    watcher: Watcher | None = None
 
     def train(self, update: Update) -> FittedModel:
         """Go on until the steps, the time or the patience are used up."""
@@ -116,6 +118,22 @@ class Run:
         due = trainer.count * EVALUATIONS // trainer.steps
         if due > self.evaluations and (self.affordable() or trainer.count >= trainer.steps):
             self.evaluate(due)
+        self.watch()
+
+    def watch(self) -> None:
+        """Note what the averaged weights draw, when that is due and there is time for it."""
+        watcher, trainer, last = (
+            self.watcher,
+            self.trainer,
+            self.trainer.count >= self.trainer.steps,
+        )
+        if watcher is None or not watcher.due(trainer.count, trainer.steps):
+            return
+        if self.fitted.history and (self.affordable() or last):
+            seen = watcher.look(self.fitted, trainer.average.eval())
+            self.fitted.config["watched"] = watcher.facts
+            self.fitted.history[-1] |= seen
+            self.evaluating += seen["watching"]
 
     def extend(self, steps: int | None, minutes: float | None) -> None:
         """Give a run another length, in all; what was waited for counts by the new one.

@@ -30,6 +30,7 @@ from .preparing import (
     split,
 )
 from .running import PRECISIONS, Run
+from .watching import Watcher
 
 
 def fresh(
@@ -103,6 +104,8 @@ def resumed(
     recipe = recipe_from(config["recipe"])
     run = over(samples, fitted, recipe, device, company, prepared=True)
     fitted.history = found.history
+    if run.watcher is not None:
+        run.watcher.done = sum("pictures" in line for line in found.history)
     state = dict(found.plain["state"])
     fitted.model.load_state_dict(found.tensors["model"])
     if run.trainer.average is not fitted.model:
@@ -147,4 +150,7 @@ def over(
         with seeded(config["seed"], where):  # dequantised alike by a resumed run
             z = fitted.transform.forward(torch.as_tensor(samples.x[held]))[0]
         validation = z.to(torch.get_default_dtype()).to(where), pick(c, held)
-    return Run(fitted, trainer, data, validation, minutes=config["minutes"])
+    run = Run(fitted, trainer, data, validation, minutes=config["minutes"])
+    if times := config.get("watch"):
+        run.watcher = Watcher(times, samples, train, held, config["seed"])
+    return run
