@@ -14,7 +14,8 @@ from pushforward.diffusion import Diffusion
 from pushforward.errors import NumericalError
 from pushforward.fitting.running import Run
 from pushforward.model import GenerativeModel, Likelihood, Recipe
-from pushforward.training import Player, Trainer, batches, held_out, learning_rate
+from pushforward.players import Player
+from pushforward.training import Trainer, batches, held_out, learning_rate
 
 PLAIN = Recipe(steps=10, batch=16, lr=1e-2, warmup=0, ema=0.0, clip=1e9)
 
@@ -55,7 +56,7 @@ def test_accumulating_batches_equals_one_large_batch():
     x = torch.randn(32, 2)
     models = [Mean(), Mean()]
     for model, size, k in ((models[0], 32, 1), (models[1], 8, 4)):
-        Trainer(model, PLAIN, 10, accumulate=k).step((b, None) for b in x.split(size))
+        Trainer(model, PLAIN._replace(accumulate=k), 10).step((b, None) for b in x.split(size))
     torch.testing.assert_close(models[0].location, models[1].location)
 
 

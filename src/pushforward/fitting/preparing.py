@@ -17,6 +17,8 @@ from ..errors import DataError, UsageError
 from ..memory import demand
 from ..model import Event, GenerativeModel, Recipe
 
+AVERAGES = 8  # of weights, each as large as the model
+
 
 def event_of(samples: Samples) -> Event:
     """What a family must know of the data."""
@@ -51,8 +53,7 @@ def recipe_of(
     if not (isinstance(betas, tuple | list) and len(betas) == 2 and all(map(rate, betas))):
         raise UsageError(f"betas is {betas!r}; give two numbers from 0 to 1, such as 0.9,0.99")
     recipe = recipe._replace(betas=(betas[0], betas[1]))
-    if recipe.ema > 1:
-        raise UsageError(f"ema is {recipe.ema}; it must be from 0 to 1")
+    recipe = recipe._replace(ema=decays(recipe.ema))
     if not recipe.clip:
         raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
     demand(8 * recipe.batch * math.prod(model.event_shape), f"batch={recipe.batch}", "lower it")
@@ -64,9 +65,21 @@ def rate(beta: Any) -> bool:
     return isinstance(beta, int | float) and not isinstance(beta, bool) and 0 <= beta < 1
 
 
+def decays(ema: Any) -> float | tuple[float, ...]:
+    """The decay of an average of weights, or those of several, checked.
+
+    Raises:
+        UsageError: If they are not numbers from 0 to 1, or too many.
+    """
+    given = tuple(ema) if isinstance(ema, tuple | list) else (ema,)
+    if not 1 <= len(given) <= AVERAGES or not all(rate(v) or v == 1 for v in given):
+        raise UsageError(f"ema is {ema}; give a number from 0 to 1, or up to {AVERAGES} of them")
+    return given if len(given) > 1 else given[0]
+
+
 def recipe_from(plain: dict[str, Any]) -> Recipe:
     """A recipe that was written as JSON, which knows no tuples."""
-    return Recipe(**plain | {"betas": tuple(plain["betas"])})
+    return Recipe(**plain | {"betas": tuple(plain["betas"]), "ema": decays(plain["ema"])})
 
 
 def pick(c: Tensor | None, rows: np.ndarray) -> Tensor | None:
