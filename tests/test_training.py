@@ -15,6 +15,7 @@ from pushforward.errors import NumericalError
 from pushforward.fitting.running import Run
 from pushforward.model import GenerativeModel, Likelihood, Recipe
 from pushforward.players import Player
+from pushforward.ranks import ALONE
 from pushforward.training import Trainer, batches, held_out, learning_rate
 
 PLAIN = Recipe(steps=10, batch=16, lr=1e-2, warmup=0, ema=0.0, clip=1e9)
@@ -159,7 +160,7 @@ def judged(values):
     kept = None
     for i, value in enumerate(values):
         model = Fixed(value)
-        run.trainer = SimpleNamespace(average=model)
+        run.trainer = SimpleNamespace(average=model, ranks=ALONE)
         run.fitted.history.append({"step": i})
         run.evaluate(i)
         kept = float(run.best_weights["value"])

@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -39,6 +40,11 @@ class Ranks:
     def first(self) -> bool:
         """Whether this process decides for all."""
         return self.rank == 0
+
+    def seed(self, seed: int) -> int:
+        """A seed of this process alone, from one that all know."""
+        sequence = np.random.SeedSequence((seed, self.rank))
+        return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def pieces(self, n: int) -> list[slice]:
         """Which entries of a vector each process keeps, if sharded; all of them otherwise."""

@@ -71,10 +71,16 @@ class Trainer:
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.recipe, self.steps = model, recipe, steps
-        self.autocast, self.ranks, self.count = autocast, ranks, 0
+        self.autocast, self.ranks, self.count, self.drawn = autocast, ranks, 0, 0
         self.players = {name: Player(part, ranks) for name, part in model.players().items()}
         decays = decays_of(recipe) if self.players else ()
         self.averages = [Average(model, self.players, decay, ranks) for decay in decays]
+
+    def align(self) -> None:
+        """Begin with the weights of the first process."""
+        self.ranks.share(self.model.state_dict().values())
+        for average in self.averages if self.ranks.count > 1 and not self.count else ():
+            average.load(self.model.state_dict())
 
     def run(self, data: Iterator[Batch]) -> Iterator[Record]:
         """Train until the steps are done, handing back control after each."""
@@ -100,6 +106,7 @@ class Trainer:
             pieces = self.recipe.accumulate
             for _ in range(pieces):
                 x, c = next(data)
+                self.drawn += 1
                 with self.precision(x.device.type):
                     parts = loss(x, c)
                     total = reduce(add, parts.values())
@@ -121,6 +128,10 @@ class Trainer:
     def average(self) -> GenerativeModel:
         """The model with averaged weights; its buffers are those of the model now."""
         return self.averages[0].model if self.averages else self.model
+
+    def named_averages(self) -> dict[str, Average]:
+        """The averages by the names that a checkpoint has for them."""
+        return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
 
     @property
     def device(self) -> torch.device:
@@ -145,7 +156,7 @@ class Trainer:
                 tensors[numbered(name, rank)] = state
         for name, player in self.players.items():
             tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
-        return tensors, {"count": self.count, "steps": self.steps}
+        return tensors, {"count": self.count, "steps": self.steps, "drawn": self.drawn}
 
     def generators(self) -> dict[str, Tensor]:
         """The states of the generators of random numbers in use."""
@@ -160,6 +171,7 @@ class Trainer:
         A process that had no part in it draws random numbers of its own.
         """
         self.count, self.steps = plain["count"], plain["steps"]
+        self.drawn = plain.get("drawn", 0)
         for name, player in self.players.items():
             player.load({slot: tensors[f"{name}.{slot}"] for slot in ("first", "second", "moves")})
         cpu, cuda = (numbered(name, self.ranks.rank) for name in ("rng", "rng.cuda"))

@@ -44,6 +44,13 @@ def fit(
         int | None, typer.Option(min=0, help="Makes the result repeatable.", show_default="0")
     ] = None,
     device: Device = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPUs, or processes, that share the work.", show_default="1"),
+    ] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Devices keep the optimizer's state in parts.")
+    ] = False,
     precision: Annotated[
         str | None,
         typer.Option(help="float32, bfloat16 (mixed precision).", show_default="float32"),
@@ -70,6 +77,7 @@ def fit(
     from ..families import builder
     from ..fitting import DEFAULT
     from ..fitting import fit as run
+    from ..fitting.distributed import leads
     from ..fitting.running import COMPLETE
 
     model = run(
@@ -84,6 +92,8 @@ def fit(
         minutes=minutes,
         seed=seed,
         device=device,
+        devices=devices,
+        shard=shard or None,
         precision=precision,
         compile=compile_ or None,
         channels_last=channels_last or None,
@@ -92,6 +102,8 @@ def fit(
         progress=not quiet,
         **settings(set_, run, builder(DEFAULT if family is None else family)),
     )
+    if not leads():
+        return
     folder, config = out or resume, model.config
     last, flops = model.history[-1] if model.history else {}, model.flops
     show(

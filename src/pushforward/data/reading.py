@@ -38,7 +38,7 @@ class Samples:
     """Data ready for transforms.
 
     Arguments:
-        x: Shape (n, *event), float64.
+        x: Shape (n, *event), float64, or a type whose numbers float64 holds.
         y: Raw conditions, shape (n,) or (n, k), or None.
         schema: How to give samples back, and to encode ``y``.
     """
@@ -55,6 +55,7 @@ def read(
     condition: str | None = None,
     bounds: Bounds | None = None,
     size: tuple[int, ...] | None = None,
+    lean: bool = False,
 ) -> Samples:
     """Read data that a model is to be fitted on.
 
@@ -65,6 +66,7 @@ def read(
         condition: The column to take as the condition instead; of a built-in set, "label".
         bounds: Open intervals that columns cannot leave, closed for whole numbers.
         size: Height and width that the pictures of a folder get.
+        lean: Keep arrays of any rank above 2, and what is large, in their own type (`Raw.lean`).
 
     Raises:
         DataError: If the data cannot be used; the message says where and what to do.
@@ -81,7 +83,7 @@ def read(
     for column, cells in zip(schema.columns, data.cells, strict=True):
         _refuse(data, list(out_of_bounds(column, cells)))
     values = None if given is None else given.values
-    return Samples(data.stack(), values, schema)
+    return Samples(data.lean() if lean else data.stack(), values, schema)
 
 
 def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
@@ -202,7 +204,7 @@ def _take(data: Raw, y: Any, condition: str | None) -> tuple[Raw, Cells | None]:
     for cells in data.cells:
         if str(cells.name) == condition and len(data.shape) == 1:
             rest = tuple(c for c in data.cells if str(c.name) != condition)
-            return replace(data, cells=rest, shape=(len(rest),)), cells
+            return replace(data, cells=rest, shape=(len(rest),), array=None), cells
     if condition in data.extra:
         values = data.extra[condition]  # "label" and "target" stand for the last name of the same
         name = [k for k, v in data.extra.items() if v is values][-1]

@@ -13,10 +13,11 @@ from ..data.reading import Samples
 from ..errors import FolderInUse, UsageError
 from ..fitted import FittedModel, understood
 from ..options import positive
-from ..places import choose_device, folder_of, seeded
+from ..places import folder_of, seeded
 from ..progress import Update, bar
 from . import starting
 from .companions import Companions, companions, found_again
+from .distributed import device_of, joined, leads, ranks_of
 
 DEFAULT = "flow_matching"
 
@@ -35,6 +36,8 @@ def fit(
     minutes: float | None = None,
     seed: int | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    shard: bool | None = None,
     precision: str | None = None,
     compile: bool | None = None,
     channels_last: bool | None = None,
@@ -62,6 +65,10 @@ def fit(
         minutes: Wall time instead, set-up included; likewise.
         seed: The same seed (0 by default), data and steps give the same weights on one machine.
         device: "auto", "cpu", "cuda", ...
+        devices: How many GPUs, or processes of this machine, train together; the batch is divided
+            among them. Under ``torchrun``, as many as it started.
+        shard: Several devices keep the optimizer's moments and the averages of weights in parts,
+            one each, instead of all of them on each.
         precision: "float32" (by default), or "bfloat16" for automatic mixed precision, which gains
             speed in large networks on a GPU and rounds what small noise and gradients of gradients
             are made of.
@@ -81,37 +88,49 @@ def fit(
         UsageError: If an option does not exist or has no sense.
         NumericalError: If a loss is not finite; the last good checkpoint is named.
     """
+    call = {k: v for k, v in locals().items() if k != "options"} | options
     started, folder = time.monotonic(), None if out is None else folder_of(out)
     positive("save_seconds", save_seconds)
     bounds, size = reading.ends(bounds), reading.sides(size)
+    key = None if family is None else families.key(family)
+    how = {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
+    how |= {"compile": compile, "channels_last": channels_last}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(seeded(seed or 0, choose_device(device)))
+        found = None
         if resume:
-            kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
-            kept |= {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
-            kept |= {"compile": compile, "channels_last": channels_last}
-            found = reopened(folder, kept | options, stack)
-            company = found_again(found.plain["config"], teacher, source)
-            samples = data_again(x, y, condition, found.plain["config"], company)
+            found = reopened(folder, {"family": key} | how | options, stack)
+            config = found.plain["config"]
+            devices = config.get("devices") if devices is None else devices
+            shard = config.get("shard") if shard is None else shard
+        ranks = ranks_of(devices, bool(shard))
+        where = device_of(device, ranks)
+        stack.enter_context(seeded(seed or 0, where))
+        if found is not None:
+            company = found_again(config, teacher, source)
+            samples = data_again(x, y, condition, config, company)
             with understood(folder):
-                run = starting.resumed(samples, found, device, company)
+                run = starting.resumed(samples, found, where, company, ranks)
             run.extend(steps, minutes)
         else:
             refuse_nothing(x, folder)
             company = companions(teacher, source, size)
             samples = company.samples(x, y, condition, bounds, size)
             place = str(x) if isinstance(x, str | Path) else None
-            extra: dict[str, Any] = {"source": place, "condition": condition, "bounds": bounds}
-            extra |= {"seed": seed or 0, "precision": precision or "float32", "size": size}
+            extra: dict[str, Any] = {"source": place, "condition": condition} | how
+            extra |= {"seed": seed or 0, "precision": precision or "float32"}
             extra |= {"compile": bool(compile), "channels_last": bool(channels_last)}
-            key = families.key(DEFAULT if family is None else family)
-            run = starting.fresh(samples, key, options, steps, minutes, device, extra, company)
-            if folder is not None:  # only now: whatever was wrong has left no trace
+            key = DEFAULT if key is None else key
+            run = starting.fresh(
+                samples, key, options, steps, minutes, where, extra, company, ranks
+            )
+            if folder is not None and ranks.first:  # only now: what was wrong has left no trace
                 stack.enter_context(checkpoint.lock(folder))
         run.folder, run.started, run.save_seconds = folder, started - run.seconds, save_seconds
+        stack.enter_context(joined(ranks, call))
+        run.trainer.align()
         if callable(progress):
             return run.train(progress)
-        with bar(run.fitted.family, show=progress) as update:
+        with bar(run.fitted.family, show=progress and ranks.first) as update:
             return run.train(update)
 
 
@@ -131,7 +150,7 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     """
     if folder is None:
         raise UsageError("to resume, name the run folder: out=RUN")
-    if checkpoint.checkpoints(folder):  # otherwise `load` says what is wrong
+    if checkpoint.checkpoints(folder) and leads():  # without any, `load` says what is wrong
         stack.enter_context(checkpoint.lock(folder))
     found = checkpoint.load(folder)
     config = found.plain["config"]

@@ -42,7 +42,7 @@ class Companions:
         if self.teacher is None:
             if isinstance(x, Samples):
                 return x
-            return reading.read(x, y=y, condition=condition, bounds=bounds, size=size)
+            return reading.read(x, y=y, condition=condition, bounds=bounds, size=size, lean=True)
         schema = self.teacher.schema
         if bounds or size or condition not in (None, schema.condition and schema.condition.column):
             raise UsageError(
@@ -60,7 +60,7 @@ class Companions:
         if self.teacher is not None:
             return self.teacher.transform
         return transforms.choose(
-            samples.schema, samples.x[rows], discrete=model.discrete, whiten=model.whitened
+            samples.schema, samples.x, rows, discrete=model.discrete, whiten=model.whitened
         )
 
     def meet(self, model: GenerativeModel, where: torch.device) -> None:

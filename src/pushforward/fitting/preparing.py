@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from .. import options
-from ..data import transforms
+from ..data import large, transforms
 from ..data.condition import law
 from ..data.reading import Samples
 from ..errors import DataError, UsageError
 from ..memory import demand
 from ..model import Event, GenerativeModel, Recipe
+from ..training import Batch
+from .streaming import encoded
 
+OVERVIEW = 2**26  # entries that a model sees before its first step
+SURVEYED = 2**17  # conditions of which the law of samples without one is made
 AVERAGES = 8  # of weights, each as large as the model
 
 
@@ -82,6 +86,23 @@ def recipe_from(plain: dict[str, Any]) -> Recipe:
     return Recipe(**plain | {"betas": tuple(plain["betas"]), "ema": decays(plain["ema"])})
 
 
+def piece(recipe: Recipe, devices: int) -> int:
+    """How many data a device takes at once, of a batch that is divided.
+
+    Raises:
+        UsageError: If it cannot be divided evenly.
+    """
+    parts = recipe.accumulate * devices
+    size, rest = divmod(recipe.batch, parts)
+    if rest:
+        raise UsageError(
+            f"batch={recipe.batch} is not divided evenly into {parts} parts "
+            f"(accumulate={recipe.accumulate}, devices={devices}); "
+            f"give batch={max(size, 1) * parts}"
+        )
+    return size
+
+
 def pick(c: Tensor | None, rows: np.ndarray) -> Tensor | None:
     """Some rows of the conditions."""
     return None if c is None else c[rows]
@@ -91,22 +112,36 @@ def device_data(
     samples: Samples, transform: transforms.Chain, where: torch.device
 ) -> tuple[Tensor, Tensor | None]:
     """All data on the device: transformed once, or raw when the transform draws noise."""
-    x = torch.as_tensor(samples.x)
-    if not transform.stochastic:
-        x = transform.forward(x)[0].to(torch.get_default_dtype())
+    if transform.stochastic:
+        x = torch.tensor(samples.x)
+    else:
+        x = transformed(transform, samples.x)
         if not x.isfinite().all():
             raise DataError("a column varies too little or too much to be standardised; rescale it")
-    c = None
-    if samples.schema.condition_length:
-        encoded = samples.schema.encode(samples.y, len(samples.x))
-        c = torch.as_tensor(encoded, dtype=torch.get_default_dtype()).to(where)
-    return x.to(where), c
+    c = encoded(samples, np.arange(len(samples.x)))
+    return x.to(where), None if c is None else c.to(where)
 
 
-def noisy(
-    data: Iterator[tuple[Tensor, Tensor | None]], transform: transforms.Chain
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Dequantise every batch afresh, so that no particular noise is learned."""
+def transformed(transform: transforms.Chain, x: np.ndarray) -> Tensor:
+    """Data as a model sees them, in the precision of models; of many, a part at a time."""
+    if x.size <= large.MANY:
+        return transform.forward(torch.tensor(x))[0].to(torch.get_default_dtype())
+    z = torch.empty(x.shape)
+    for i in large.passes(x.shape):
+        z[i] = transform.forward(torch.tensor(x[i]))[0]
+    return z
+
+
+def overview(samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """The rows that a model sees before its first step: all, unless they would fill the memory."""
+    most = max(OVERVIEW // math.prod(samples.x.shape[1:]), 1)
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(0).permutation(rows)[:most])
+
+
+def afresh(data: Iterator[Batch], transform: transforms.Chain) -> Iterator[Batch]:
+    """Transform every batch when it comes: dequantised, no particular noise is learned."""
     for x, c in data:
         yield transform.forward(x)[0].to(torch.get_default_dtype()), c
 
@@ -115,13 +150,17 @@ def seen_conditions(samples: Samples, rows: np.ndarray) -> dict[str, list[Any] |
     """The conditions to train on and their frequencies: the law of samples without ``y``."""
     if samples.y is None:
         return {"conditions": None, "frequencies": None}
+    if len(rows) > SURVEYED:
+        rows = np.random.default_rng(0).choice(rows, SURVEYED, replace=False)
     seen, weights = law(samples.schema.encode(samples.y[rows], len(rows)))
     return {"conditions": seen.tolist(), "frequencies": weights.tolist()}
 
 
 def fingerprint(samples: Samples) -> str:
     """SHA-256 of the data and conditions, so that a resumed run cannot mix two data sets."""
-    digest = hashlib.sha256(np.ascontiguousarray(samples.x).tobytes())
+    digest = hashlib.sha256()
+    for i in large.passes(samples.x.shape):
+        digest.update(samples.x[i].astype(np.float64).tobytes())
     if samples.y is not None:
         digest.update(repr(samples.y.tolist()).encode())
     return digest.hexdigest()
