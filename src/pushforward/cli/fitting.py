@@ -61,6 +61,9 @@ def fit(
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Images in this memory order, for some GPUs.")
     ] = False,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where decoded pictures may be kept.")
+    ] = None,
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -98,6 +101,7 @@ def fit(
         compile=compile_ or None,
         channels_last=channels_last or None,
         out=resume if out is None else out,
+        cache=cache,
         resume=resume is not None,
         progress=not quiet,
         **settings(set_, run, builder(DEFAULT if family is None else family)),

@@ -77,8 +77,8 @@ def room(place: Path, size: int) -> None:
 
 
 def mapped(path: Path) -> np.ndarray:
-    """An array of a .npy file that stays there; what is written to it is not."""
-    return np.load(path, mmap_mode="c", allow_pickle=False)
+    """An array of a .npy file that stays there, to be read only."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def transposed(x: np.ndarray) -> np.ndarray:

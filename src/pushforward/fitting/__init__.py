@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
-from ..data import reading
+from ..data import large, reading
 from ..data.reading import Samples
 from ..errors import FolderInUse, UsageError
 from ..fitted import FittedModel, understood
@@ -42,6 +42,7 @@ def fit(
     compile: bool | None = None,
     channels_last: bool | None = None,
     out: str | Path | None = None,
+    cache: str | Path | None = None,
     resume: bool = False,
     progress: bool | Update = True,
     save_seconds: float = 20.0,
@@ -78,6 +79,8 @@ def fit(
         channels_last: Train networks of images in the memory order that PyTorch calls channels
             last, which gains speed on some GPUs. The weights agree up to rounding.
         out: A run folder to write, so that the run can be resumed.
+        cache: A folder to keep decoded pictures in that are too many for memory, to be found there
+            by the next fit; a file that ends with the process otherwise.
         resume: Continue the run in ``out``, with its own family, options and seed.
         progress: Show a bar on a terminal, or a function of the fraction done and a text.
         save_seconds: Wall time between checkpoints.
@@ -96,6 +99,7 @@ def fit(
     how = {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
     how |= {"compile": compile, "channels_last": channels_last}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(large.kept_in(None if cache is None else folder_of(cache)))
         found = None
         if resume:
             found = reopened(folder, {"family": key} | how | options, stack)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..errors import NumericalError, UsageError
 from ..fitted import FittedModel
 from ..model import GenerativeModel, Recipe
 from ..options import check, positive
-from ..progress import Interrupted, Update, signals
+from ..progress import Interrupted, Pace, Update, signals
 from ..training import Trainer, held_out
 from .streaming import Stream
 
@@ -73,6 +73,7 @@ class Run:
     evaluations: int = 0
     timed: tuple[float, int] = (0.0, 0)
     evaluating: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     def train(self, update: Update) -> FittedModel:
         """Go on until the steps, the time or the patience are used up."""
@@ -92,7 +93,7 @@ class Run:
                 if now - shown > 0.1:
                     shown = now
                     text = ", ".join(f"{k} {float(v):.3g}" for k, v in terms.items())
-                    update(trainer.count / max(trainer.steps, 1), text)
+                    update(self.fraction(), text)
                 if stop:
                     raise self.interrupted(stop)
                 if save:
@@ -140,15 +141,22 @@ class Run:
 
     def follow(self, means: "Means", every: int) -> None:
         """After a step: the history, and the steps that there is time for."""
-        trainer, now = self.trainer, time.monotonic()
+        trainer, now, left = self.trainer, time.monotonic(), self.pace.left(self.fraction())
         if trainer.count % every == 0:
             line = {"step": trainer.count, "seconds": round(now - self.started, 3)}
+            line |= {} if left is None else {"left": round(left, 3)}
             self.fitted.history.append(line | means.taken())
         began, since = self.timed
         if self.minutes and trainer.ranks.first and trainer.count - since >= 10:
             pace = (now - began) / (trainer.count - since)
             left = 60 * self.minutes - (now - self.started)
             trainer.steps = trainer.count + max(0, int(left / pace))
+
+    def fraction(self) -> float:
+        """The part of the budget of steps or of time that is used up."""
+        if self.minutes:
+            return min(1.0, (time.monotonic() - self.started) / (60 * self.minutes))
+        return self.trainer.count / max(self.trainer.steps, 1)
 
     def extend(self, steps: int | None, minutes: float | None) -> None:
         """Give a run another length, in all; what was waited for counts by the new one.
@@ -223,14 +231,14 @@ class Run:
     def choose_average(self) -> None:
         """Keep another average's weights if they are better on held-out data than the first's."""
         trainer, best = self.trainer, self.best
+        seen: list[list[float | None]] = [[a.decay, best] for a in trainer.averages[:1]]
         for average in trainer.averages[1:]:
             model = average.model.eval()
             if trainer.ranks.first and self.validation is not None and best is not None:
                 value = float(held_out(model.validation, *self.validation))
-                self.note({f"validation, ema={average.decay:g}": value})
+                self.fitted.config["averages"] = seen = [*seen, [average.decay, value]]
                 if value < best:
                     best, self.best_weights = value, copied(model)
-                    self.fitted.config["average"] = average.decay
 
     def noise(self) -> float:
         """The deviation of held-out losses since the best one, whatever their trend.

@@ -15,6 +15,7 @@ from . import style
 
 COLUMNS = 8  # marginals drawn of a wide table
 POINTS = 1500  # dots that a panel of two inches can show
+CLOCK = ("step", "seconds", "left")  # of a history, beside its losses
 MOST_INTEGERS = 40  # up to so many values a histogram has one bar each
 
 
@@ -176,7 +177,7 @@ def losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] =
     names = [k for k in dict.fromkeys(k for row in history for k in row) if k not in said]
     for name in names:
         rows = [r for r in history if name in r]
-        if name in ("step", "seconds") or not rows:
+        if name in CLOCK or not rows:
             continue
         held_out = name == "validation"
         i = (len(axes.lines)) % len(style.LINES)
@@ -200,7 +201,7 @@ def losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] =
 def within(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
     """Limits that the first steps, which are large, do not spoil."""
     late = history[len(history) // 20 :]
-    values = [r[k] for r in late for k in names if k in r and k not in ("step", "seconds")]
+    values = [r[k] for r in late for k in names if k in r and k not in CLOCK]
     values = [v for v in values if np.isfinite(v)]
     if not values:
         return None
