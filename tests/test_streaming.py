@@ -30,6 +30,11 @@ def tiny(monkeypatch):
     monkeypatch.setattr(large, "PASS", 150)
 
 
+def on_disk(x):
+    """Whether an array is a view of a file."""
+    return isinstance(x, np.memmap) or (x.base is not None and on_disk(x.base))
+
+
 def test_statistics_in_passes_are_those_of_all_rows(monkeypatch):
     """Means, deviations and the whitening matrix, to ten digits; the offset hides the variance."""
     x = RNG.normal(1e4, [1, 2, 3], (500, 3)) @ RNG.normal(size=(3, 3))
@@ -51,7 +56,7 @@ def test_a_large_array_is_read_as_a_small_one_and_stays_on_the_disk(tmp_path, ti
     x = (100 * RNG.random(shape)).astype(dtype)
     np.save(tmp_path / "x.npy", x)
     mapped = reading.read(tmp_path / "x.npy", lean=True)
-    assert isinstance(mapped.x, np.memmap) and mapped.x.dtype == dtype
+    assert on_disk(mapped.x) and mapped.x.dtype == dtype
     assert np.array_equal(mapped.x, x)
     assert mapped.schema == reading.read(x).schema
 
@@ -63,7 +68,7 @@ def test_a_large_table_is_read_by_groups_of_rows_as_a_whole(tmp_path, monkeypatc
     whole = reading.read(tmp_path / "t.parquet", condition="name")
     monkeypatch.setattr(large, "LARGE", 1000)
     grouped = reading.read(tmp_path / "t.parquet", condition="name", lean=True)
-    assert isinstance(grouped.x, np.memmap) and np.array_equal(grouped.x, whole.x)
+    assert on_disk(grouped.x) and np.array_equal(grouped.x, whole.x)
     assert grouped.schema == whole.schema and np.array_equal(grouped.y, whole.y)
 
 

@@ -61,6 +61,9 @@ def fit(
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Images in this memory order, for some GPUs.")
     ] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Networks of images in less memory, but slower.")
+    ] = False,
     cache: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where decoded pictures may be kept.")
     ] = None,
@@ -100,6 +103,7 @@ def fit(
         precision=precision,
         compile=compile_ or None,
         channels_last=channels_last or None,
+        recompute=recompute or None,
         out=resume if out is None else out,
         cache=cache,
         resume=resume is not None,

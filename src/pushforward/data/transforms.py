@@ -238,9 +238,9 @@ def choose(
     known = x.ndim == 2 and 2 <= x.shape[1] <= min(128, len(rows) // 5)
     if x.size > large.MANY:
         part = large.passes((len(rows), *x.shape[1:]))
-        seen = (chain.forward(torch.from_numpy(x[rows[i]]))[0] for i in part)
+        seen = (chain.forward(torch.from_numpy(x[rows[i]]).double())[0] for i in part)
         return Chain((*parts, in_passes(seen, whiten and known)))
-    z, _ = chain.forward(torch.from_numpy(x[rows]))
+    z, _ = chain.forward(torch.from_numpy(x[rows]).double())
     last = whitening if whiten and known else standardising
     return Chain((*parts, last(z)))
 

@@ -20,6 +20,7 @@ from .companions import Companions, companions, found_again
 from .distributed import device_of, joined, leads, ranks_of
 
 DEFAULT = "flow_matching"
+KEPT = ("family", "seed", "bounds", "size", "precision", "compile", "channels_last", "recompute")
 
 
 def fit(
@@ -41,6 +42,7 @@ def fit(
     precision: str | None = None,
     compile: bool | None = None,
     channels_last: bool | None = None,
+    recompute: bool | None = None,
     out: str | Path | None = None,
     cache: str | Path | None = None,
     resume: bool = False,
@@ -78,6 +80,8 @@ def fit(
             up to rounding.
         channels_last: Train networks of images in the memory order that PyTorch calls channels
             last, which gains speed on some GPUs. The weights agree up to rounding.
+        recompute: Compute the blocks of networks of images a second time for their gradients, and
+            keep only what goes into them: less memory for about a third more time.
         out: A run folder to write, so that the run can be resumed.
         cache: A folder to keep decoded pictures in that are too many for memory, to be found there
             by the next fit; a file that ends with the process otherwise.
@@ -97,7 +101,7 @@ def fit(
     bounds, size = reading.ends(bounds), reading.sides(size)
     key = None if family is None else families.key(family)
     how = {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
-    how |= {"compile": compile, "channels_last": channels_last}
+    how |= {"compile": compile, "channels_last": channels_last, "recompute": recompute}
     with contextlib.ExitStack() as stack:
         stack.enter_context(large.kept_in(None if cache is None else folder_of(cache)))
         found = None
@@ -122,7 +126,8 @@ def fit(
             place = str(x) if isinstance(x, str | Path) else None
             extra: dict[str, Any] = {"source": place, "condition": condition} | how
             extra |= {"seed": seed or 0, "precision": precision or "float32"}
-            extra |= {"compile": bool(compile), "channels_last": bool(channels_last)}
+            for name in ("compile", "channels_last", "recompute"):
+                extra[name] = bool(extra[name])
             key = DEFAULT if key is None else key
             run = starting.fresh(
                 samples, key, options, steps, minutes, where, extra, company, ranks
@@ -159,8 +164,7 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     found = checkpoint.load(folder)
     config = found.plain["config"]
     for name, value in given.items():
-        known = ("family", "seed", "bounds", "size", "precision", "compile", "channels_last")
-        same = name in known and plain(value) == plain(config.get(name))
+        same = name in KEPT and plain(value) == plain(config.get(name))
         if value is not None and not same:
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found

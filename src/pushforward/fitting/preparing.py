@@ -125,10 +125,12 @@ def device_data(
 def transformed(transform: transforms.Chain, x: np.ndarray) -> Tensor:
     """Data as a model sees them, in the precision of models; of many, a part at a time."""
     if x.size <= large.MANY:
-        return transform.forward(torch.tensor(x))[0].to(torch.get_default_dtype())
+        return transform.forward(torch.tensor(x, dtype=torch.float64))[0].to(
+            torch.get_default_dtype()
+        )
     z = torch.empty(x.shape)
     for i in large.passes(x.shape):
-        z[i] = transform.forward(torch.tensor(x[i]))[0]
+        z[i] = transform.forward(torch.tensor(x[i], dtype=torch.float64))[0]
     return z
 
 
@@ -143,7 +145,7 @@ def overview(samples: Samples, rows: np.ndarray) -> np.ndarray:
 def afresh(data: Iterator[Batch], transform: transforms.Chain) -> Iterator[Batch]:
     """Transform every batch when it comes: dequantised, no particular noise is learned."""
     for x, c in data:
-        yield transform.forward(x)[0].to(torch.get_default_dtype()), c
+        yield transform.forward(x.double())[0].to(torch.get_default_dtype()), c
 
 
 def seen_conditions(samples: Samples, rows: np.ndarray) -> dict[str, list[Any] | None]:
