@@ -67,7 +67,8 @@ def options(name: str) -> list[str]:
 def facts(name: str) -> str:
     """The generated part of a page."""
     model = model_of(name)
-    recipe = ", ".join(f"{k} {v:g}" for k, v in model.recipe._asdict().items() if k != "betas")
+    fields = {k: v for k, v in model.recipe._asdict().items() if k not in ("betas", "accumulate")}
+    recipe = ", ".join(f"{k} {v:g}" for k, v in fields.items())
     lines = [f"- {fact}" for fact in abilities(model)]
     if model.players():
         lines.append(f"- training of points in the plane: {recipe}; each can be set")

@@ -199,7 +199,7 @@ def test_accumulating_batches_equals_one_large_batch(name):
         pytest.skip("the objective draws noise")
     after = []
     for parts in (1, 4):
-        trainer = Trainer(copy.deepcopy(model), TINY, 4, accumulate=parts)
+        trainer = Trainer(copy.deepcopy(model), TINY._replace(accumulate=parts), 4)
         data = ((part, None) for _ in range(4) for part in x.chunk(parts))
         for _ in range(4):
             trainer.step(data)

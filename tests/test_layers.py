@@ -12,12 +12,12 @@ import pushforward
 ROOT = Path(pushforward.__file__).parent
 LAYERS = [
     {"errors", "__version__"},
-    {"shapes", "generators", "progress", "options", "memory"},
+    {"shapes", "generators", "progress", "options", "memory", "ranks"},
     {"theory"},
     {"model"},
     {"networks", "diffusion"},
     {"families", "data"},
-    {"training", "checkpoint"},
+    {"training", "players", "averaging", "checkpoint"},
     {"places"},
     {"metrics"},
     {"fitted"},

@@ -62,9 +62,11 @@ class Recipe(NamedTuple):
         lr: Learning rate at the top of the warm-up; it decays as a half cosine.
         betas: Adam's two decay rates.
         warmup: Steps of linear warm-up.
-        ema: Largest decay of the averaged weights, or 0 for none.
+        ema: Largest decay of the averaged weights, or 0 for none; several, such as 0.99,0.999, keep
+            as many averages, of which the best on held-out data is taken in the end.
         clip: Largest gradient norm of a player.
         decay: Decoupled weight decay.
+        accumulate: Pieces that a batch is computed in, one after the other, to save memory.
     """
 
     steps: int = 6000
@@ -72,9 +74,10 @@ class Recipe(NamedTuple):
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     warmup: int = 100
-    ema: float = 0.999
+    ema: float | tuple[float, ...] = 0.999
     clip: float = 1.0
     decay: float = 0.0
+    accumulate: int = 1
 
 
 class GenerativeModel(nn.Module, abc.ABC):

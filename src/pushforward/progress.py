@@ -1,13 +1,56 @@
 """Progress on a terminal, and interruption that waits for a safe moment."""
 
+import bisect
 import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+FINEST = 1 / 1000  # of all that is to be done
+SEEN = 5  # observations without which nothing is said
 Update = Callable[[float, str], None]  # (fraction done, what is happening)
+
+
+class Pace:
+    r"""The time that is left, by the time that the later half of what is done took.
+
+    .. math:: \text{left} = (1 - f) \frac{t(f) - t(h)}{f - h}, \qquad h = \frac{f_0 + f}{2}
+
+    for a fraction :math:`f` done that began at :math:`f_0`. What is done once, at the start, is
+    soon left behind; what comes again and again, such as a validation, is counted at its rate;
+    and a machine that gets busier is followed.
+
+    Arguments:
+        clock: Seconds, from anywhere.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.fractions: list[float] = []
+        self.times: list[float] = []
+
+    def left(self, fraction: float) -> float | None:
+        """Seconds until all is done, or None where nothing can be said yet."""
+        now = self.clock()
+        if not self.fractions or fraction - self.fractions[-1] >= FINEST:
+            self.fractions.append(fraction)
+            self.times.append(now)
+        half = bisect.bisect_left(self.fractions, (self.fractions[0] + fraction) / 2)
+        since = fraction - self.fractions[min(half, len(self.fractions) - 1)]
+        if len(self.fractions) < SEEN or since <= 0:
+            return None
+        return (1 - fraction) * (now - self.times[half]) / since
+
+
+def clock_time(seconds: float | None) -> str:
+    """Hours, minutes and seconds, or dashes if they are not known."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 @contextlib.contextmanager
@@ -23,7 +66,6 @@ def bar(title: str, *, show: bool = True) -> Iterator[Update]:
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     columns = (
@@ -32,12 +74,14 @@ def bar(title: str, *, show: bool = True) -> Iterator[Update]:
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(title, total=1.0, text="")
-        yield lambda fraction, text: shown.update(task, completed=fraction, text=text)
+        task, pace = shown.add_task(title, total=1.0, text="", left=clock_time(None)), Pace()
+        yield lambda fraction, text: shown.update(
+            task, completed=fraction, text=text, left=clock_time(pace.left(fraction))
+        )
 
 
 class Interrupted(KeyboardInterrupt):

@@ -5,13 +5,14 @@ the shorter side is scaled to it and the middle is cut out. Transparent pixels l
 """
 
 import csv
-import math
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, Unsafe
+from . import large
 from .sources import Cells, Raw, listing, show
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -19,7 +20,6 @@ GREY = ("1", "L", "LA", "I;16")
 DEEP = ("I", "F")  # no 8 bits, and no range that is known
 TURNED = (5, 6, 7, 8)  # the orientations of a camera held on its side, as EXIF numbers them
 CAPTIONS = "captions.csv"
-LIMIT = 4 * 2**30  # bytes of all pictures together
 PIXELS = 2**26  # of one picture: a small file may unpack to a huge one
 
 
@@ -34,7 +34,7 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
 
     Raises:
         DataError: If there are no pictures, one is broken, or their sizes differ.
-        Unsafe: If they would not fit in memory.
+        DiskError: If they are too many for memory, and there is no room for them on the disk.
     """
     name, paths = show(folder.name), pictures(folder)
     modes, sizes = zip(*(header(path) for path in paths))
@@ -47,13 +47,20 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
     height, width = (size or sizes[0][::-1])[:2]
     grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
     shape = (height, width) if grey else (height, width, 3)
-    if len(paths) * math.prod(shape) > LIMIT:
-        raise Unsafe(f"{name}: {len(paths)} pictures of {shape} take more than {LIMIT} bytes")
-    x = np.empty((len(paths), *shape), np.uint8)
-    for i, path in enumerate(paths):
-        x[i] = picture(path, grey, height, width)
+
+    def decode(x: np.ndarray) -> None:
+        for i, path in enumerate(paths):
+            x[i] = picture(path, grey, height, width)
+
+    x = large.cached(content(paths, shape), (len(paths), *shape), decode)
     cells = Cells("value", "uint8", x, np.zeros(len(x), bool))
     return Raw("numpy", name, shape, (cells,), "uint8", known(folder, paths))
+
+
+def content(paths: list[Path], shape: tuple[int, ...]) -> str:
+    """A name for the pictures as they are now, and as they are to become."""
+    facts = [(p.as_posix(), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
+    return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
 
 
 def pictures(folder: Path) -> list[Path]:

@@ -39,7 +39,7 @@ class Samples:
     """Data ready for transforms.
 
     Arguments:
-        x: Shape (n, *event), float64.
+        x: Shape (n, *event), float64, or a type whose numbers float64 holds.
         y: Raw conditions, shape (n,) or (n, k), or None.
         schema: How to give samples back, and to encode ``y``.
     """
@@ -57,6 +57,7 @@ def read(
     bounds: Bounds | None = None,
     size: tuple[int, ...] | None = None,
     text: str | None = None,
+    lean: bool = False,
 ) -> Samples:
     """Read data that a model is to be fitted on.
 
@@ -70,6 +71,7 @@ def read(
         text: How captions are read: "words", "bytes", "minilm", or the folder of an encoder. By
             default many different texts that share their words are captions read by words, and
             others classes.
+        lean: Keep arrays of any rank above 2, and what is large, in their own type (`Raw.lean`).
 
     Raises:
         DataError: If the data cannot be used; the message says where and what to do.
@@ -86,7 +88,7 @@ def read(
     for column, cells in zip(schema.columns, data.cells, strict=True):
         _refuse(data, list(out_of_bounds(column, cells)))
     values = None if given is None else given.values
-    return Samples(data.stack(), values, schema)
+    return Samples(data.lean() if lean else data.stack(), values, schema)
 
 
 def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
@@ -207,7 +209,7 @@ def _take(data: Raw, y: Any, condition: str | None) -> tuple[Raw, Cells | None]:
     for cells in data.cells:
         if str(cells.name) == condition and len(data.shape) == 1:
             rest = tuple(c for c in data.cells if str(c.name) != condition)
-            return replace(data, cells=rest, shape=(len(rest),)), cells
+            return replace(data, cells=rest, shape=(len(rest),), array=None), cells
     if condition in data.extra:
         values = data.extra[condition]  # "label" and "target" stand for the last name of the same
         name = [k for k, v in data.extra.items() if v is values][-1]

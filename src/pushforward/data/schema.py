@@ -14,7 +14,8 @@ import numpy as np
 from ..errors import DataError, NumericalError, UsageError
 from .checks import EXACT, Problem, in_numbers, marked
 from .condition import Condition
-from .sources import KINDS, TABLES, Cells, Raw, assemble, listing, named, raw
+from .large import each
+from .sources import KINDS, TABLES, Cells, Raw, any_entry, assemble, listing, named, raw
 from .strict import parse
 
 Bound = float | None
@@ -235,7 +236,7 @@ def whole(values: np.ndarray) -> bool:
     """Whether all values are whole numbers small enough to be meant as such."""
     if values.dtype.kind != "f":
         return True
-    return bool((values == np.rint(values)).all() and (np.abs(values) < EXACT).all())
+    return not each(values, lambda v: any_entry((v != np.rint(v)) | (np.abs(v) >= EXACT))).any()
 
 
 def faults(column: Column, cells: Cells) -> Iterator[Problem]:

@@ -334,20 +334,42 @@ def understood(folder: Path | None) -> Iterator[None]:
         raise DataError(f"{folder} does not describe a model of this version: {why}") from error
 
 
-def load(folder: str | Path, *, device: str = "auto") -> FittedModel:
-    """The model of a run folder.
+def average_of(known: Any, ema: float) -> str:
+    """What a checkpoint calls the average with a decay.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    decays = [v for v in (known if isinstance(known, list) else [known]) if v]
+    if ema not in decays:
+        raise UsageError(f"no average has the decay ema={ema}; choose from {decays or 'none'}")
+    number = decays.index(ema)
+    return f"ema-{number}" if number else "ema"
+
+
+def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) -> FittedModel:
+    """The model of a run folder, with the weights that were best on held-out data.
+
+    Arguments:
+        folder: Made by `fit`.
+        device: Where it is to run.
+        ema: Take the last weights averaged with this decay instead, one of those that it was
+            fitted with.
 
     Raises:
         MissingFile: If the folder does not exist.
+        UsageError: If there is no such average.
         DataError: If no checkpoint in it is whole.
     """
     folder = folder_of(folder)
     plain, tensors, history = checkpoint.load(folder)
+    chosen = () if ema is None else (average_of(plain["config"]["recipe"]["ema"], ema),)
     with understood(folder):
         schema = Schema.from_json(plain["schema"])
         schema.restore(np.zeros((0, *schema.event)), np.zeros((0, schema.condition_length)))
         fitted = assemble(plain["config"], schema)
-        best = tensors.get("best") or tensors.get("ema") or tensors["model"]
+        names = chosen or ("best", "ema", "model")
+        best = next(tensors[name] for name in names if tensors.get(name))
         if any(v.isnan().any() for v in best.values()):
             raise DataError(f"{folder} holds weights that are not numbers; fit again")
         try:

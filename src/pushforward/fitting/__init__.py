@@ -9,18 +9,22 @@ from typing import Any
 
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
-from ..data import reading
+from ..data import large, reading
 from ..data.reading import Samples
 from ..errors import FolderInUse, UsageError
 from ..fitted import FittedModel, understood
 from ..options import positive, sensible
-from ..places import choose_device, folder_of, seeded
+from ..places import folder_of, seeded
 from ..progress import Update, bar
 from . import starting
 from .companions import Companions, companions, found_again
+from .distributed import device_of, joined, leads, ranks_of
 
 DEFAULT = "flow_matching"
-KEPT = "family seed bounds size text precision compile channels_last watch".split()
+KEPT = (
+    *("family", "seed", "bounds", "size", "text", "precision"),
+    *("compile", "channels_last", "recompute", "watch"),
+)
 
 
 def fit(
@@ -38,11 +42,15 @@ def fit(
     minutes: float | None = None,
     seed: int | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    shard: bool | None = None,
     precision: str | None = None,
     compile: bool | None = None,
     channels_last: bool | None = None,
     watch: int | None = None,
+    recompute: bool | None = None,
     out: str | Path | None = None,
+    cache: str | Path | None = None,
     resume: bool = False,
     progress: bool | Update = True,
     save_seconds: float = 20.0,
@@ -70,6 +78,10 @@ def fit(
         minutes: Wall time instead, set-up included; likewise.
         seed: The same seed (0 by default), data and steps give the same weights on one machine.
         device: "auto", "cpu", "cuda", ...
+        devices: How many GPUs, or processes of this machine, train together; the batch is divided
+            among them. Under ``torchrun``, as many as it started.
+        shard: Several devices keep the optimizer's moments and the averages of weights in parts,
+            one each, instead of all of them on each.
         precision: "float32" (by default), or "bfloat16" for automatic mixed precision, which gains
             speed in large networks on a GPU and rounds what small noise and gradients of gradients
             are made of.
@@ -81,7 +93,11 @@ def fit(
         watch: Of pictures, how often in the run to draw some and to measure how far they are from
             those held out, in features of a classifier where there are classes: ``distance`` and
             ``pictures`` of the history. The weights are those of a run that is not watched.
+        recompute: Compute the blocks of networks of images a second time for their gradients, and
+            keep only what goes into them: less memory for about a third more time.
         out: A run folder to write, so that the run can be resumed.
+        cache: A folder to keep decoded pictures in that are too many for memory, to be found there
+            by the next fit; a file that ends with the process otherwise.
         resume: Continue the run in ``out``, with its own family, options and seed.
         progress: Show a bar on a terminal, or a function of the fraction done and a text.
         save_seconds: Wall time between checkpoints.
@@ -92,40 +108,54 @@ def fit(
         UsageError: If an option does not exist or has no sense.
         NumericalError: If a loss is not finite; the last good checkpoint is named.
     """
+    call = {k: v for k, v in locals().items() if k != "options"} | options
     started, folder = time.monotonic(), None if out is None else folder_of(out)
     positive("save_seconds", save_seconds)
     sensible("watch", watch, None, (int, NoneType), least=0)
     bounds, size = reading.ends(bounds), reading.sides(size)
+    key = None if family is None else families.key(family)
+    how = {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
+    how |= {"compile": compile, "channels_last": channels_last, "recompute": recompute}
+    how |= {"watch": watch, "text": text}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(seeded(seed or 0, choose_device(device)))
+        stack.enter_context(large.kept_in(None if cache is None else folder_of(cache)))
+        found = None
         if resume:
-            kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
-            kept |= {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
-            kept |= {"compile": compile, "channels_last": channels_last, "watch": watch, "text": text}
-            found = reopened(folder, kept | options, stack)
-            company = found_again(found.plain["config"], teacher, source)
-            samples = data_again(x, y, condition, found.plain["config"], company)
+            found = reopened(folder, {"family": key} | how | options, stack)
+            config = found.plain["config"]
+            devices = config.get("devices") if devices is None else devices
+            shard = config.get("shard") if shard is None else shard
+        ranks = ranks_of(devices, bool(shard))
+        where = device_of(device, ranks)
+        stack.enter_context(seeded(seed or 0, where))
+        if found is not None:
+            company = found_again(config, teacher, source)
+            samples = data_again(x, y, condition, config, company)
             with understood(folder):
-                run = starting.resumed(samples, found, device, company)
+                run = starting.resumed(samples, found, where, company, ranks)
             run.extend(steps, minutes)
         else:
             refuse_nothing(x, folder)
             company = companions(teacher, source, size)
             samples = company.samples(x, y, condition, bounds, size, text)
             place = str(x) if isinstance(x, str | Path) else None
-            extra: dict[str, Any] = {"source": place, "condition": condition, "bounds": bounds}
-            extra |= {"seed": seed or 0, "precision": precision or "float32", "size": size}
-            extra |= {"text": text}
-            extra |= {"compile": bool(compile), "channels_last": bool(channels_last)}
+            extra: dict[str, Any] = {"source": place, "condition": condition} | how
+            extra |= {"seed": seed or 0, "precision": precision or "float32"}
+            for name in ("compile", "channels_last", "recompute"):
+                extra[name] = bool(extra[name])
             extra["watch"] = watch or 0
-            key = families.key(DEFAULT if family is None else family)
-            run = starting.fresh(samples, key, options, steps, minutes, device, extra, company)
-            if folder is not None:  # only now: whatever was wrong has left no trace
+            key = DEFAULT if key is None else key
+            run = starting.fresh(
+                samples, key, options, steps, minutes, where, extra, company, ranks
+            )
+            if folder is not None and ranks.first:  # only now: what was wrong has left no trace
                 stack.enter_context(checkpoint.lock(folder))
         run.folder, run.started, run.save_seconds = folder, started - run.seconds, save_seconds
+        stack.enter_context(joined(ranks, call))
+        run.trainer.align()
         if callable(progress):
             return run.train(progress)
-        with bar(run.fitted.family, show=progress) as update:
+        with bar(run.fitted.family, show=progress and ranks.first) as update:
             return run.train(update)
 
 
@@ -145,7 +175,7 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     """
     if folder is None:
         raise UsageError("to resume, name the run folder: out=RUN")
-    if checkpoint.checkpoints(folder):  # otherwise `load` says what is wrong
+    if checkpoint.checkpoints(folder) and leads():  # without any, `load` says what is wrong
         stack.enter_context(checkpoint.lock(folder))
     found = checkpoint.load(folder)
     config = found.plain["config"]

@@ -42,7 +42,9 @@ class Companions:
         if self.teacher is None:
             if isinstance(x, Samples):
                 return x
-            return reading.read(x, y=y, condition=condition, bounds=bounds, size=size, text=text)
+            return reading.read(
+                x, y=y, condition=condition, bounds=bounds, size=size, text=text, lean=True
+            )
         schema = self.teacher.schema
         column = schema.condition and schema.condition.column
         if bounds or size or text or condition not in (None, column):
@@ -61,7 +63,7 @@ class Companions:
         if self.teacher is not None:
             return self.teacher.transform
         return transforms.choose(
-            samples.schema, samples.x[rows], discrete=model.discrete, whiten=model.whitened
+            samples.schema, samples.x, rows, discrete=model.discrete, whiten=model.whitened
         )
 
     def meet(self, model: GenerativeModel, where: torch.device) -> None:

@@ -70,12 +70,12 @@ class Watcher:
 
     def prepare(self) -> None:
         """Choose the features, and measure the floor between pictures of training and held out."""
-        x, held, taught = self.samples.x, self.held, self.taught
-        event = self.samples.schema.event
-        self.seen = pixels.pixels(x[taught].reshape(len(taught), -1), event)
-        self.extract = self.extractor()
-        self.real = self.features(x[held])
-        floor = self.distance(x[taught[: len(held)]])
+        held, event = self.held, self.samples.schema.event
+        taught = self.samples.x[self.taught].astype(np.float64)
+        self.seen = pixels.pixels(taught.reshape(len(taught), -1), event)
+        self.extract = self.extractor(taught)
+        self.real = self.features(self.samples.x[held].astype(np.float64))
+        floor = self.distance(taught[: len(held)])
         enough = len(held) > self.real.shape[1]
         self.facts = {
             "metric": f"{'FD' if enough else 'KID'}-{self.extract.name}",
@@ -84,13 +84,12 @@ class Watcher:
             "floor": floor,
         }
 
-    def extractor(self) -> Extractor:
+    def extractor(self, x: np.ndarray) -> Extractor:
         """The classifier of the labels where there are classes, else the pixels."""
         samples, rows = self.samples, self.taught
         condition = samples.schema.condition
         if condition is None or len(condition.labels) < 2 or samples.y is None:
             return extractors.extractor("raw", self.seen)
-        x = samples.x[rows]
         self.mean, self.scale = x.mean(0), float(x.std()) or 1.0
         code = samples.schema.encode(samples.y[rows], len(rows))[:, 1:].argmax(1)
         network = classifier.fit_classifier((x - self.mean) / self.scale, code, seed=self.seed)

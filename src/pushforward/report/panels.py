@@ -14,7 +14,7 @@ from ..networks.images import layout_of
 from . import style
 
 COLUMNS = 8  # marginals drawn of a wide table
-NO_LOSS = ("step", "seconds", "distance", "pictures", "watching")  # what else a history holds
+NO_LOSS = ("step", "seconds", "left", "distance", "pictures", "watching")  # of a history
 POINTS = 1500  # dots that a panel of two inches can show
 MOST_INTEGERS = 40  # up to so many values a histogram has one bar each
 
