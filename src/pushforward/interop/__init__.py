@@ -1,0 +1,16 @@
+"""Models of other libraries, driven by our samplers, and our runs in the form that others read."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def load(folder: str | os.PathLike[str], *, device: str = "auto") -> Any:
+    """The model of a run folder, or of a pipeline folder of diffusers."""
+    if Path(folder, "model_index.json").is_file():
+        from .diffusers import load as load_pipeline
+
+        return load_pipeline(folder, device=device)
+    from ..fitted import load as load_run
+
+    return load_run(folder, device=device)

@@ -1,0 +1,265 @@
+"""A folder of `diffusers` as a model: its network, told what is asked for, under our samplers."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...data.pictures import package_module
+from ...errors import DataError, NumericalError, UsageError
+from ...model import guides
+from ...options import check
+from ...places import choose_device, chunks, folder_of, seeded
+from ...progress import bar
+from ...shapes import Condition, Data
+from ...theory import samplers
+from ...theory.denoisers import Denoiser, Guided, NetworkDenoiser
+from ...theory.steps import Sampler
+from .folders import listed, parts
+from .networks import Autoencoder, Network, side, teller
+from .schedules import Clipped, Schedule, schedule_of
+
+STEPS = 50
+BATCH = 8  # drawn at once
+
+
+class Words(nn.Module):
+    """A text encoder with its tokenizer: the last hidden state of each token.
+
+    Arguments:
+        tokenizer: Cuts texts into tokens, as many for each.
+        encoder: Encodes them.
+    """
+
+    def __init__(self, tokenizer: Any, encoder: Any) -> None:
+        super().__init__()
+        self.tokenizer, self.encoder = tokenizer, encoder
+
+    @torch.no_grad()
+    def forward(self, texts: list[str]) -> Tensor:
+        """The tokens of each text, ``(n, tokens, width)``."""
+        config = self.encoder.config
+        longest = min(self.tokenizer.model_max_length, config.max_position_embeddings)
+        cut = self.tokenizer(texts, padding="max_length", max_length=longest, truncation=True,
+                             return_tensors="pt").to(self.encoder.device)  # fmt: skip
+        masked = getattr(config, "use_attention_mask", False)
+        return self.encoder(cut.input_ids, cut.attention_mask if masked else None)[0]
+
+
+class Pipeline(nn.Module):
+    """A network of `diffusers` with its path, and what turns its output into pictures.
+
+    Arguments:
+        network: The network as `diffusers` has it.
+        schedule: What its scheduler says.
+        autoencoder: The pictures of its latents, if it works on latents.
+        words: The text encoder, if it is told texts.
+        labels: The names of its classes, if they have names.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        schedule: Schedule,
+        *,
+        autoencoder: Autoencoder | None = None,
+        words: Words | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.autoencoder, self.words = network, autoencoder, words
+        self.schedule, self.path = schedule, schedule.path
+        self.labels = {
+            name.strip(): int(k) for k, names in (labels or {}).items() for name in names.split(",")
+        }
+        config = network.config
+        self.event_shape = side(config.get("sample_size"), config["in_channels"])
+        teller(network)  # refuses what is not known
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.family}, {type(self.schedule.scheduler).__name__})"
+
+    @property
+    def family(self) -> str:
+        """The class of the network."""
+        return type(self.network).__name__
+
+    @property
+    def like(self) -> Tensor:
+        """A weight of the network: where it is, and in which precision."""
+        return next(self.network.parameters())
+
+    def grid(self, steps: int) -> Tensor:
+        """The times at which the folder's own scheduler would stop, in float64."""
+        return self.schedule.grid(steps)
+
+    def denoiser(self, c: Condition = None, guidance: float = 1.0, negative: str = "") -> Denoiser:
+        """The denoiser under guidance, 0 without a condition and 1 with it alone.
+
+        Arguments:
+            c: The condition vectors that it is to be asked for.
+            guidance: The scale of classifier-free guidance.
+            negative: What guidance leads away from, where conditions are texts.
+        """
+        if negative and self.words is None:
+            raise UsageError("the network is not told texts: leave negative out")
+        free = None if self.words is None else self.words([negative])[0]
+        net = Network(self.network, teller(self.network, free))
+        denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
+        if guides(guidance, c is not None):
+            denoiser = Guided(denoiser, guidance)
+        return denoiser if self.schedule.clip is None else Clipped(denoiser, self.schedule.clip)
+
+    def conditions(self, y: Any, n: int) -> Condition:
+        """The condition vectors of ``n`` data: a 1, then a text's tokens or a class as one-hot.
+
+        Raises:
+            UsageError: If the network is not told such conditions.
+        """
+        if y is None:
+            return None
+        if isinstance(y, Tensor) and y.ndim == 3:
+            told = y.flatten(1)
+        elif self.words is not None:
+            told = self.words([y] if isinstance(y, str) else [str(text) for text in y]).flatten(1)
+        else:
+            told = self.one_hot(y)
+        if len(told) not in (1, n):
+            raise DataError(f"{len(told)} conditions for {n} data; give one for each, or one")
+        told = told.expand(n, -1).to(self.like.device, self.state_dtype)
+        return torch.cat([told.new_ones(n, 1), told], dim=1)
+
+    def one_hot(self, y: Any) -> Tensor:
+        """Classes by number or by name as one-hot rows."""
+        config = self.network.config
+        count = config.get("num_class_embeds") or config.get("num_embeds_ada_norm")
+        if not count:
+            raise UsageError("the network is told no classes: give embeddings (a tensor of three "
+                             "axes), or no condition")  # fmt: skip
+        words = [y] if np.ndim(y) == 0 else list(y)
+        known = [self.labels.get(str(k), k) for k in words]
+        try:
+            return torch.eye(count)[[range(count)[int(k)] for k in known]]
+        except (IndexError, TypeError, ValueError) as error:
+            raise UsageError(f"class {str(words)[:40]} is not known; there are {count}") from error
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        """The precision of states, never less than that of float32."""
+        return torch.promote_types(self.like.dtype, torch.float32)
+
+    def trajectory(
+        self,
+        n: int,
+        c: Condition = None,
+        *,
+        sampler: str | Sampler | None = None,
+        steps: int = STEPS,
+        times: Tensor | None = None,
+        guidance: float = 1.0,
+        negative: str = "",
+        start: Tensor | None = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """The states from noise to what the network denoises, one a step.
+
+        Arguments:
+            n: How many.
+            c: Condition vectors, of `conditions`.
+            sampler: A sampler or its name; by default the one with the steps of the scheduler.
+            steps: Steps of the scheduler's own grid.
+            times: Another grid, decreasing, such as ``pipeline.path.grid(20)``.
+            guidance: The scale of classifier-free guidance.
+            negative: A text that guidance leads away from.
+            start: Noise of unit variance to begin with.
+            options: What else the sampler takes.
+        """
+        run = samplers.by_name(sampler or self.schedule.sampler) if not callable(sampler) else sampler
+        check(run, options, f"the sampler {run.__name__}")
+        if run is samplers.ddpm:
+            options = {"variance": self.schedule.variance} | options
+        like, times = self.like, self.grid(steps) if times is None else times
+        if start is None:
+            start = torch.randn(n, *self.event_shape, device=like.device, dtype=self.state_dtype)
+        x = self.path.scale(times[0]).to(start) * start
+        return run(self.denoiser(c, guidance, negative), x, times, c, **options)
+
+    def sample(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Draw ``n`` pictures of 8 bits, ``(n, height, width)`` in grey or ``(n, h, w, 3)``.
+
+        Arguments:
+            n: How many.
+            y: A condition for all, or one for each: texts, classes, or a tensor of embeddings.
+            given: Not possible here.
+            seed: Makes the draw repeatable.
+            options: Those of `trajectory`.
+
+        Raises:
+            UsageError: If the network or the sampler cannot honour an option.
+            NumericalError: If a picture is not finite.
+        """
+        if given is not None:
+            raise UsageError("given is not possible with a network of diffusers: leave it out")
+        if n < 1:
+            raise UsageError(f"n is {n}; ask for at least one sample")
+        plain = {k: v for k, v in options.items() if k not in ("times", "start")}
+        check(self.trajectory, plain, self.family)
+        times = options.pop("times", None)
+        times = self.grid(options.pop("steps", STEPS)) if times is None else times
+        c, drawn = self.conditions(y, n), []
+        with seeded(seed, self.like.device), bar("sampling") as update:
+            for i, m in chunks(n, BATCH):
+                known = None if c is None else c[i : i + m]
+                x = self.like
+                for k, x in enumerate(self.trajectory(m, known, times=times, **options), 1):
+                    update((i + m * k / (len(times) - 1)) / n, f"{i + m} of {n}")
+                drawn.append(self.pictures(x))
+        return np.concatenate(drawn)
+
+    def pictures(self, x: Data) -> np.ndarray:
+        """States at data as pictures of 8 bits."""
+        x = x if self.autoencoder is None else self.autoencoder.decode(x)
+        if not x.isfinite().all():
+            raise NumericalError(f"{self.family} drew values that are not finite; use more steps")
+        levels = ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        return levels.movedim(1, -1).squeeze(-1).numpy()
+
+    def typed(self, word: str | None) -> Any:
+        """A condition as a person types it."""
+        return word
+
+
+def load(folder: str | os.PathLike[str], *, device: str = "auto") -> Pipeline:
+    """The model of a folder that `save_pretrained` of a pipeline of `diffusers` has written.
+
+    Raises:
+        MissingFile: If the folder does not exist.
+        DataError: If a part is missing, broken, or of a kind that is not known here.
+        Unsafe: If weights are pickled, or a part asks for code from elsewhere.
+        Unavailable: If `diffusers`, or `transformers` where there is a text encoder, is missing.
+    """
+    package_module("diffusers", "diffusers")
+    where, found = choose_device(device), parts(folder)
+    vae, encoder = found.get("vae"), found.get("text_encoder")
+    if vae is not None and type(vae).__name__ != "AutoencoderKL":
+        raise DataError(f"{folder}: {type(vae).__name__} is not known here: take AutoencoderKL")
+    known = encoder is not None and "tokenizer" in found
+    model = Pipeline(
+        found.get("unet") or found["transformer"],
+        schedule_of(found["scheduler"]),
+        autoencoder=None if vae is None else Autoencoder(vae),
+        words=Words(found["tokenizer"], encoder) if known else None,
+        labels=listed(folder_of(folder), "model_index.json").get("id2label"),
+    )
+    return model.to(where).eval()
