@@ -12,7 +12,7 @@ import pushforward
 ROOT = Path(pushforward.__file__).parent
 LAYERS = [
     {"errors", "__version__"},
-    {"shapes", "generators", "progress", "options", "memory"},
+    {"shapes", "generators", "progress", "options", "memory", "packages"},
     {"theory"},
     {"model"},
     {"networks", "diffusion"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"metrics"},
     {"comparison"},
     {"report"},
-    {"lesson"},
+    {"lesson", "interop"},
     {"cli"},
     {"__main__"},
 ]

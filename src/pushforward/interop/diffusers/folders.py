@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint import parse
-from ...data.pictures import package_module
+from ...packages import package_module
 from ...errors import DataError, MissingFile, Unsafe
 from ...places import folder_of
 

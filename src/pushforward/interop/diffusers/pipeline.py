@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...data.pictures import package_module
+from ...packages import package_module
 from ...errors import DataError, NumericalError, UsageError
 from ...model import guides
 from ...options import check
