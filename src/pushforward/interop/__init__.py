@@ -1,11 +1,10 @@
 """Models of other libraries, driven by our samplers, and our runs in the form that others read."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 
-def load(folder: str | os.PathLike[str], *, device: str = "auto") -> Any:
+def load(folder: str | Path, *, device: str = "auto") -> Any:
     """The model of a run folder, or of a pipeline folder of diffusers."""
     if Path(folder, "model_index.json").is_file():
         from .diffusers import load as load_pipeline

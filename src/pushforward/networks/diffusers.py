@@ -49,8 +49,8 @@ class DiffusersUNet(nn.Module):
         channels, *sides = self.layout.shape
         if width % GROUPS or any(side % 2 ** (scales - 1) for side in sides):
             raise UsageError(
-                f"a U-Net of diffusers has a width that is a multiple of {GROUPS}, not {width}, and "
-                f"sides that can be halved depth - 1 times: take another depth than {scales}"
+                f"the width of a U-Net of diffusers is a multiple of {GROUPS}, and its sides can be "
+                f"halved depth - 1 times, but width={width}, depth={scales} and sides {sides}"
             )
         attends = [max(sides) // 2**i <= attention for i in range(scales)]
         down = ["AttnDownBlock2D" if yes else "DownBlock2D" for yes in attends]
@@ -85,8 +85,10 @@ class DiffusersUNet(nn.Module):
 
     @torch.no_grad()
     def alone(self, c: Condition = None) -> Any:
-        """The network of `diffusers` under one condition, ``(1, condition)``, which it then needs
-        not be told: its vector joins the bias that the embedded time has anyway."""
+        """The network of `diffusers` that need not be told a condition, ``(1, condition)``.
+
+        The condition's vector joins the bias that the embedded time has anyway.
+        """
         unet = type(self.unet).from_config(self.unet.config, class_embed_type=None)
         unet.load_state_dict(self.unet.state_dict())
         if c is not None and self.condition is not None:

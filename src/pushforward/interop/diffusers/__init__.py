@@ -1,9 +1,9 @@
-"""`diffusers` (optional): its folders as models that our samplers drive, our runs as its folders."""
+"""`diffusers` (optional): its folders under our samplers, and our runs as its folders."""
 
 from importlib import import_module
 from typing import Any
 
-_PUBLIC = {"load": "pipeline", "Pipeline": "pipeline", "export": "export"}
+_PUBLIC = {"load": "pipeline", "Pipeline": "pipeline", "export": "exporting"}
 __all__ = [*_PUBLIC]
 
 

@@ -1,13 +1,12 @@
-"""Reading the folders of `diffusers`: weights as safetensors alone, no code of theirs, no network."""
+"""Reading folders of `diffusers`: weights as safetensors alone, and no code that they name."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ...checkpoint import parse
-from ...packages import package_module
 from ...errors import DataError, MissingFile, Unsafe
+from ...packages import package_module
 from ...places import folder_of
 
 PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
@@ -15,7 +14,7 @@ PARTS = ("unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer")
 LIBRARIES = {"diffusers": "diffusers", "transformers": "diffusers"}  # by the extra that has them
 
 
-def parts(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def parts(folder: str | Path) -> dict[str, Any]:
     """The parts of a pipeline's folder that samples are made with, by name.
 
     Raises:

@@ -27,7 +27,8 @@ class Network(nn.Module):
 
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
         kind = next(self.module.parameters()).dtype
-        told = {k: v.to(kind) if v.is_floating_point() else v for k, v in self.told(c, len(x)).items()}
+        told = {k: v.to(x.device) for k, v in self.told(c, len(x)).items()}
+        told = {k: v.to(kind) if v.is_floating_point() else v for k, v in told.items()}
         y = self.module(x.to(kind), t.expand(len(x)), **told, return_dict=False)[0]
         return y[:, : x.shape[1]].to(x)  # a variance may follow
 
@@ -43,34 +44,31 @@ def classes(count: int, hidden: int | None) -> Told:
     """A class each; that of an unknown one is ``hidden``, if the network has such a class."""
 
     def told(c: Condition, n: int) -> dict[str, Tensor]:
-        known = c is not None and bool((c[:, 0] > 0).all())
-        if hidden is None and not known:
+        c = torch.zeros(n, 1 + count) if c is None else c
+        known, labels = c[:, 0] > 0, c[:, 1:].argmax(1)
+        if hidden is None and not known.all():
             raise UsageError(
                 "the network knows no class that stands for an unknown one: give a class from 0 to "
                 f"{count - 1}, and no guidance"
             )
-        if c is None:
-            return {"class_labels": torch.full((n,), hidden)}
-        labels = c[:, 1:].argmax(1)
-        return {"class_labels": labels if known else torch.where(c[:, 0] > 0, labels, hidden)}
+        return {"class_labels": labels.where(known, torch.tensor(hidden or 0).to(labels))}
 
     return told
 
 
 def tokens(width: int, free: Tensor | None) -> Told:
     """Tokens of some width each; those of an unknown condition are ``free``, ``(count, width)``."""
+    hidden = torch.zeros(1, width) if free is None else free
 
     def told(c: Condition, n: int) -> dict[str, Tensor]:
-        if free is None and (c is None or not bool((c[:, 0] > 0).all())):
+        if free is None and (c is None or not (c[:, 0] > 0).all()):
             raise UsageError(
                 "the folder has no text encoder: give embeddings as conditions, and no guidance"
             )
         if c is None:
-            return {"encoder_hidden_states": free.expand(n, -1, -1)}
+            return {"encoder_hidden_states": hidden.expand(n, -1, -1)}
         known = c[:, 1:].unflatten(1, (-1, width))
-        if free is not None:
-            known = torch.where(c[:, :1, None] > 0, known, free.to(c))
-        return {"encoder_hidden_states": known}
+        return {"encoder_hidden_states": known.where(c[:, :1, None] > 0, hidden.to(known))}
 
     return told
 

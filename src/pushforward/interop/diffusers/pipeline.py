@@ -1,21 +1,21 @@
 """A folder of `diffusers` as a model: its network, told what is asked for, under our samplers."""
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...packages import package_module
 from ...errors import DataError, NumericalError, UsageError
 from ...model import guides
 from ...options import check
+from ...packages import package_module
 from ...places import choose_device, chunks, folder_of, seeded
-from ...progress import bar
+from ...progress import Update, bar
 from ...shapes import Condition, Data
-from ...theory import samplers
+from ...theory import ode, samplers
 from ...theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from ...theory.steps import Sampler
 from .folders import listed, parts
@@ -177,7 +177,8 @@ class Pipeline(nn.Module):
             start: Noise of unit variance to begin with.
             options: What else the sampler takes.
         """
-        run = samplers.by_name(sampler or self.schedule.sampler) if not callable(sampler) else sampler
+        sampler = sampler or self.schedule.sampler
+        run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler
         check(run, options, f"the sampler {run.__name__}")
         if run is samplers.ddpm:
             options = {"variance": self.schedule.variance} | options
@@ -221,10 +222,8 @@ class Pipeline(nn.Module):
         with seeded(seed, self.like.device), bar("sampling") as update:
             for i, m in chunks(n, BATCH):
                 known = None if c is None else c[i : i + m]
-                x = self.like
-                for k, x in enumerate(self.trajectory(m, known, times=times, **options), 1):
-                    update((i + m * k / (len(times) - 1)) / n, f"{i + m} of {n}")
-                drawn.append(self.pictures(x))
+                states = self.trajectory(m, known, times=times, **options)
+                drawn.append(self.pictures(ode.last(counted(states, update, i / n, m / n, times))))
         return np.concatenate(drawn)
 
     def pictures(self, x: Data) -> np.ndarray:
@@ -240,7 +239,16 @@ class Pipeline(nn.Module):
         return word
 
 
-def load(folder: str | os.PathLike[str], *, device: str = "auto") -> Pipeline:
+def counted(
+    states: Iterator[Tensor], update: Update, done: float, share: float, times: Tensor
+) -> Iterator[Tensor]:
+    """States as they come, each of them a part of some share of all work."""
+    for k, x in enumerate(states, 1):
+        update(done + share * k / (len(times) - 1), f"step {k}")
+        yield x
+
+
+def load(folder: str | Path, *, device: str = "auto") -> Pipeline:
     """The model of a folder that `save_pretrained` of a pipeline of `diffusers` has written.
 
     Raises:

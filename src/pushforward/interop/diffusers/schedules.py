@@ -14,7 +14,7 @@ from ...options import one_of
 from ...shapes import Condition, Data, Times, expand
 from ...theory import predictions
 from ...theory.denoisers import Denoiser
-from ...theory.paths import Linear, Path
+from ...theory.paths import Linear
 from ...theory.predictions import Estimate, Prediction
 from ...theory.tables import DDPM
 
@@ -91,7 +91,7 @@ class Schedule(NamedTuple):
     """
 
     scheduler: Any
-    path: Path
+    path: Table | Flow
     prediction: Prediction
     clip: float | None
 
@@ -102,7 +102,7 @@ class Schedule(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """v of ancestral sampling (`samplers.ddpm`); a learned one counts as small."""
+        """The v of ancestral sampling (`samplers.ddpm`); a learned one counts as small."""
         return float(str(self.scheduler.config.get("variance_type", "")).startswith("fixed_large"))
 
     def grid(self, steps: int) -> Tensor:
@@ -139,7 +139,8 @@ def schedule_of(scheduler: Any) -> Schedule:
     steps, kind = config.get("num_train_timesteps", 0), config.get("prediction_type", "epsilon")
     unknown = config.get("thresholding") or config.get("timestep_type") == "continuous"
     if name.startswith("FlowMatch") or config.get("use_flow_sigmas"):
-        path, kind = Flow(steps), "flow_prediction"
+        path: Table | Flow = Flow(steps)
+        kind = "flow_prediction"
     elif hasattr(scheduler, "alphas_cumprod") and not unknown:
         path = Table(scheduler.alphas_cumprod)
     else:

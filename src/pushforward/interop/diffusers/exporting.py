@@ -24,8 +24,8 @@ PIPELINES = {"ddim": "DDIM", "ddpm": "DDPM"}
 
 
 def export(
-    run: FittedModel | str | os.PathLike[str],
-    folder: str | os.PathLike[str],
+    run: FittedModel | str | Path,
+    folder: str | Path,
     *,
     y: Any = None,
     scheduler: str = "ddim",
