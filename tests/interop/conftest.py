@@ -15,23 +15,24 @@ def diffusers():
 
 @pytest.fixture(scope="session")
 def unet(diffusers):
-    torch.manual_seed(0)
-    return tiny_unet(diffusers)
+    """A network of grey pictures of 8 x 8, or one with other sizes."""
 
+    def tiny(**changes):
+        sizes = {
+            "sample_size": 8,
+            "in_channels": 1,
+            "out_channels": 1,
+            "layers_per_block": 1,
+            "block_out_channels": (8, 16),
+            "norm_num_groups": 4,
+            "attention_head_dim": 4,
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        }
+        torch.manual_seed(0)
+        return diffusers.UNet2DModel(**sizes | changes).eval().requires_grad_(False)
 
-def tiny_unet(diffusers, **changes):
-    sizes = {
-        "sample_size": 8,
-        "in_channels": 1,
-        "out_channels": 1,
-        "layers_per_block": 1,
-        "block_out_channels": (8, 16),
-        "norm_num_groups": 4,
-        "attention_head_dim": 4,
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-    }
-    return diffusers.UNet2DModel(**sizes | changes).eval().requires_grad_(False)
+    return tiny
 
 
 @pytest.fixture(scope="session")

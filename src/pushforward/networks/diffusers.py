@@ -49,7 +49,7 @@ class DiffusersUNet(nn.Module):
         channels, *sides = self.layout.shape
         if width % GROUPS or any(side % 2 ** (scales - 1) for side in sides):
             raise UsageError(
-                f"the width of a U-Net of diffusers is a multiple of {GROUPS}, and its sides can be "
+                f"the width of a U-Net of diffusers is a multiple of {GROUPS}, and sides are "
                 f"halved depth - 1 times, but width={width}, depth={scales} and sides {sides}"
             )
         attends = [max(sides) // 2**i <= attention for i in range(scales)]

@@ -118,13 +118,13 @@ class Autoencoder(nn.Module):
         return 2 ** (len(self.module.config["block_out_channels"]) - 1)
 
     @torch.no_grad()
-    def encode(self, x: Data) -> Data:
+    def encode(self, x: Tensor) -> Tensor:
         """The mean latents of pictures in [-1, 1], ``(n, channels, height, width)``."""
         kind = self.module.dtype
         return (self.module.encode(x.to(kind)).latent_dist.mode().to(x) - self.shift) * self.scale
 
     @torch.no_grad()
-    def decode(self, z: Data) -> Data:
+    def decode(self, z: Tensor) -> Tensor:
         """The pictures of latents."""
         kind = self.module.dtype
         return self.module.decode((z / self.scale + self.shift).to(kind)).sample.to(z)
