@@ -104,10 +104,12 @@ def test_a_transformer_of_classes_is_guided_away_from_its_class_of_none(diffuser
     torch.nn.init.normal_(network.proj_out_2.weight, std=0.1)
     scheduler = diffusers.DDIMScheduler(clip_sample=False)
     vae = diffusers.AutoencoderKL(block_out_channels=(4,), norm_num_groups=2, latent_channels=4)
-    pipeline = diffusers.DiTPipeline(network, vae, scheduler, id2label={0: "cat, puss", 2: "dog"})
-    pipeline.save_pretrained(tmp_path / "dit")
+    pipeline = diffusers.DiTPipeline(network, vae, scheduler)
+    pipeline.save_pretrained(tmp_path / "plain")
     pipeline.set_progress_bar_config(disable=True)
-    model = load(tmp_path / "dit", device="cpu")
+    names = {"id2label": {"0": "cat, puss", "2": "dog"}}
+    folder = changed(tmp_path / "plain", tmp_path / "dit", "model_index.json", names)
+    model = load(folder, device="cpu")
     torch.manual_seed(4)
     theirs = pipeline([2, 0], guidance_scale=3.0, num_inference_steps=5, output_type="np").images
     torch.manual_seed(4)
@@ -220,3 +222,28 @@ def test_the_command_line_draws_pictures_of_a_text(stable, tmp_path, capsys):
     options = {"guidance": 3.0, "steps": 3, "sampler": "dpmpp_2m", "negative": "blue"}
     same = load_any(stable, device="cpu").sample(2, "a red circle", seed=1, **options)
     assert np.array_equal(drawn, same)
+
+
+def test_a_network_a_scheduler_and_an_autoencoder_are_read_each_from_its_own_folder(
+    diffusers, unet, whole, tmp_path, capsys
+):
+    network, scheduler = unet(), diffusers.HeunDiscreteScheduler(timestep_spacing="trailing")
+    network.save_pretrained(tmp_path / "network")
+    with pytest.raises(DataError, match="scheduler"):
+        load(tmp_path / "network", device="cpu")
+    scheduler.save_pretrained(tmp_path / "heun")
+    apart = load(tmp_path / "network", scheduler=tmp_path / "heun", device="cpu")
+    start = torch.randn(10, 1, 8, 8)
+    own = Pipeline(network, schedule_of(scheduler)).sample(10, start=start, steps=3)
+    assert apart.schedule.sampler == "heun"
+    assert np.array_equal(apart.sample(10, start=start, steps=3), own)
+    scheduler.save_pretrained(tmp_path / "network")  # now the command line finds it beside
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["sample", str(tmp_path / "network"), "-n", "10", "--steps", "3", "--seed", "2",
+                  "-o", str(tmp_path / "x.npy")])  # fmt: skip
+    assert stop.value.code == 0
+    assert np.array_equal(np.load(tmp_path / "x.npy"), apart.sample(10, seed=2, steps=3))
+    whole.vae.save_pretrained(tmp_path / "vae")
+    z = torch.randn(1, 4, 8, 8)
+    theirs = whole.vae.decode(z / whole.vae.config.scaling_factor).sample
+    torch.testing.assert_close(load(tmp_path / "vae", device="cpu").decode(z), theirs)

@@ -5,8 +5,8 @@ from typing import Any
 
 
 def load(folder: str | Path, *, device: str = "auto") -> Any:
-    """The model of a run folder, or of a pipeline folder of diffusers."""
-    if Path(folder, "model_index.json").is_file():
+    """The model of a run folder, or of a folder of diffusers."""
+    if any(Path(folder, name).is_file() for name in ("model_index.json", "scheduler_config.json")):
         from .diffusers import load as load_pipeline
 
         return load_pipeline(folder, device=device)

@@ -85,6 +85,8 @@ def network_of(fitted: FittedModel) -> DiffusersUNet:
 def scheduler_of(model: Any, diffusers: Any, name: str) -> Any:
     """The scheduler of a model's table."""
     path: DDPM = model.path
+    if name == "DDPM" and not isinstance(model.variance, float):
+        raise UsageError("diffusers has no network of its own for a variance: export with ddim")
     own = {"variance_type": "fixed_large" if model.variance else "fixed_small"}
     return getattr(diffusers, f"{name}Scheduler")(
         num_train_timesteps=path.steps,

@@ -11,11 +11,16 @@ from ...places import folder_of
 
 PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
 PARTS = ("unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer")
+INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
 LIBRARIES = {"diffusers": "diffusers", "transformers": "diffusers"}  # by the extra that has them
 
 
-def parts(folder: str | Path) -> dict[str, Any]:
+def parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[str, Any]:
     """The parts of a pipeline's folder that samples are made with, by name.
+
+    Arguments:
+        folder: That of a pipeline, or of one network or autoencoder.
+        scheduler: The folder of a scheduler's configuration, in place of the pipeline's own.
 
     Raises:
         MissingFile: If there is no such folder.
@@ -24,13 +29,29 @@ def parts(folder: str | Path) -> dict[str, Any]:
         Unavailable: If the library is not installed.
     """
     folder = folder_of(folder)
-    if not folder.is_dir():
-        raise MissingFile(f"{folder} does not exist; a folder made by save_pretrained is needed")
-    index = listed(folder, "model_index.json")
+    for place in (folder, folder_of(scheduler or folder)):
+        if not place.is_dir():
+            raise MissingFile(f"{place} does not exist; a folder made by save_pretrained is needed")
+    index = index_of(folder)
     found = {name: index[name] for name in PARTS if index.get(name, [None])[0]}
-    if "scheduler" not in found or not {"unet", "transformer"} & {*found}:
-        raise DataError(f"{folder} names no scheduler or no network in its model_index.json")
-    return {name: part(folder, name, entry) for name, entry in found.items()}
+    if scheduler is not None:
+        found.pop("scheduler", None)
+    made = {name: part(folder, name, entry) for name, entry in found.items()}
+    beside = scheduler or folder
+    if "scheduler" not in made and (Path(beside) / SCHEDULER).is_file():
+        kind = listed(Path(beside), SCHEDULER).get("_class_name")
+        made["scheduler"] = part(Path(beside), "scheduler", ["diffusers", kind])
+    if "scheduler" not in made and {"unet", "transformer"} & {*made}:
+        raise DataError(f"{folder} names no scheduler: give the folder of one as scheduler")
+    return made
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """What a folder holds: the index of a pipeline, or one for a single model."""
+    if (folder / INDEX).is_file() or not (folder / "config.json").is_file():
+        return listed(folder, INDEX)
+    kind = listed(folder, "config.json").get("_class_name")
+    return {"vae" if kind == "AutoencoderKL" else "unet": ["diffusers", kind]}
 
 
 def listed(folder: Path, name: str) -> dict[str, Any]:

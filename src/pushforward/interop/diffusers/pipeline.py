@@ -18,7 +18,7 @@ from ...shapes import Condition, Data
 from ...theory import ode, samplers
 from ...theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from ...theory.steps import Sampler
-from .folders import listed, parts
+from .folders import index_of, parts
 from .networks import Autoencoder, Network, side, teller
 from .schedules import Clipped, Schedule, schedule_of
 from .words import Words
@@ -192,15 +192,14 @@ class Pipeline(nn.Module):
             raise UsageError("given is not possible with a network of diffusers: leave it out")
         if n < 1:
             raise UsageError(f"n is {n}; ask for at least one sample")
-        plain = {k: v for k, v in options.items() if k not in ("times", "start")}
-        check(self.trajectory, plain, self.family)
-        times = options.pop("times", None)
+        times, start = options.pop("times", None), options.pop("start", None)
+        check(self.trajectory, options, self.family)
         times = self.grid(options.pop("steps", STEPS)) if times is None else times
         c, drawn = self.conditions(y, n), []
         with seeded(seed, self.like.device), bar("sampling") as update:
             for i, m in chunks(n, BATCH):
-                known = None if c is None else c[i : i + m]
-                states = self.trajectory(m, known, times=times, **options)
+                known, z = (None if rows is None else rows[i : i + m] for rows in (c, start))
+                states = self.trajectory(m, known, times=times, start=z, **options)
                 drawn.append(self.pictures(ode.last(counted(states, update, i / n, m / n, times))))
         return np.concatenate(drawn)
 
@@ -226,26 +225,40 @@ def counted(
         yield x
 
 
-def load(folder: str | Path, *, device: str = "auto") -> Pipeline:
-    """The model of a folder that `save_pretrained` of a pipeline of `diffusers` has written.
+def load(
+    folder: str | Path, *, scheduler: str | Path | None = None, device: str = "auto"
+) -> Pipeline | Autoencoder:
+    """The model of a folder that `save_pretrained` of `diffusers` has written.
+
+    Arguments:
+        folder: That of a pipeline; or of a network alone, which needs a scheduler; or of an
+            autoencoder alone.
+        scheduler: The folder of a scheduler's configuration, in place of the pipeline's own.
+        device: Where it runs.
 
     Raises:
-        MissingFile: If the folder does not exist.
+        MissingFile: If a folder does not exist.
         DataError: If a part is missing, broken, or of a kind that is not known here.
         Unsafe: If weights are pickled, or a part asks for code from elsewhere.
         Unavailable: If `diffusers`, or `transformers` where there is a text encoder, is missing.
     """
     package_module("diffusers", "diffusers")
-    where, found = choose_device(device), parts(folder)
+    where, found = choose_device(device), parts(folder, scheduler)
     vae, encoder = found.get("vae"), found.get("text_encoder")
+    network = found.get("unet") or found.get("transformer")
     if vae is not None and type(vae).__name__ != "AutoencoderKL":
         raise DataError(f"{folder}: {type(vae).__name__} is not known here: take AutoencoderKL")
+    autoencoder = None if vae is None else Autoencoder(vae)
+    if network is None:
+        if autoencoder is None:
+            raise DataError(f"{folder} holds neither a network nor an autoencoder")
+        return autoencoder.to(where).eval()
     known = encoder is not None and "tokenizer" in found
     model = Pipeline(
-        found.get("unet") or found["transformer"],
+        network,
         schedule_of(found["scheduler"]),
-        autoencoder=None if vae is None else Autoencoder(vae),
+        autoencoder=autoencoder,
         words=Words(found["tokenizer"], encoder) if known else None,
-        labels=listed(folder_of(folder), "model_index.json").get("id2label"),
+        labels=index_of(folder_of(folder)).get("id2label"),
     )
     return model.to(where).eval()
