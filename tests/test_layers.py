@@ -12,7 +12,7 @@ import pushforward
 ROOT = Path(pushforward.__file__).parent
 LAYERS = [
     {"errors", "__version__"},
-    {"shapes", "generators", "progress", "options", "memory", "ranks"},
+    {"shapes", "generators", "progress", "options", "memory", "packages", "ranks"},
     {"theory"},
     {"model"},
     {"networks", "diffusion"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"fitting"},
     {"comparison"},
     {"report"},
-    {"lesson"},
+    {"lesson", "interop"},
     {"cli"},
     {"__main__"},
 ]

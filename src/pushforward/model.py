@@ -90,6 +90,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     progress: float = 1.0  # the part of training that is behind; the trainer keeps it
     unconditional: float = 0.1  # how often training hides the condition
     whitened: bool = False  # vectors arrive without correlations, not only standardised
+    centred: bool = False  # pictures arrive in [-1, 1], whatever their mean and variance
 
     @property
     def nfe(self) -> int:

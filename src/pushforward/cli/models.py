@@ -54,9 +54,12 @@ def sample(
     set_: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Draw samples in the schema of the data that were fitted."""
+    """Draw samples in the schema of the data that were fitted.
+
+    RUN may also be a pipeline's folder of diffusers, whose samples are pictures.
+    """
     from ..data import reading
-    from ..fitted import load
+    from ..interop import load
 
     reading.writable(out)
     model = load(run, device=device)

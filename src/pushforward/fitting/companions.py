@@ -62,6 +62,8 @@ class Companions:
         """The teacher's transform, or one that suits the family, from the rows to train on."""
         if self.teacher is not None:
             return self.teacher.transform
+        if model.centred:
+            return transforms.centring(samples.schema)
         return transforms.choose(
             samples.schema, samples.x, rows, discrete=model.discrete, whiten=model.whitened
         )

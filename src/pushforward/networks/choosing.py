@@ -12,6 +12,7 @@ from torch import nn
 from ..model import Event, Recipe
 from ..options import one_of
 from .convolutional import ConvDecoder, ConvEncoder
+from .diffusers import DiffusersUNet
 from .images import is_image, layout_of
 from .mlp import Perceptron, TimeMLP
 from .text import Reader, Reading
@@ -19,7 +20,7 @@ from .transformer import DiT
 from .unet import UNet
 
 SMALL = 8  # images with a side up to here are left to perceptrons
-NETWORKS = (Perceptron, TimeMLP, UNet, DiT, ConvEncoder, ConvDecoder)
+NETWORKS = (Perceptron, TimeMLP, UNet, DiT, DiffusersUNet, ConvEncoder, ConvDecoder)
 
 
 def is_large(event: tuple[int, ...]) -> bool:
