@@ -153,7 +153,8 @@ class Trainer:
             self.model.train()
         self.model.progress = min(1.0, self.count / max(self.steps, 1))
         terms: dict[str, Tensor] = {}
-        rate = learning_rate(self.recipe, self.count, self.steps)
+        begun, length = self.model.stretch(self.count, self.steps)
+        rate = learning_rate(self.recipe, begun, length)
         for name, loss in self.model.objectives():
             player = self.players[name]
             # one player's gradient and nobody else's
@@ -172,7 +173,7 @@ class Trainer:
             player.move(rate, self.recipe.betas, self.recipe.decay)
         self.count += 1
         # early weights are poor: the window of the average grows with the run
-        decay = min(self.recipe.ema, self.count / (self.count + 9))
+        decay = min(self.recipe.ema, (begun + 1) / (begun + 10))
         for name, average in self.averages.items():
             average.lerp_(self.players[name].value, 1 - decay)
         return Record(self.count, terms)
