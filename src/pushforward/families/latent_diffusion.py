@@ -24,81 +24,28 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, autograd, nn
+from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
 from ..networks import laws
-from ..networks.autoencoder import RandomFeatures, spatial_decoder, spatial_encoder
+from ..networks.autoencoder import Sharpening, spatial_decoder, spatial_encoder
 from ..networks.choosing import is_convolutional
 from ..networks.mlp import waves_for
-from ..networks.residual import unnormalised
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
-from ..theory.adversarial import discriminator_loss, non_saturating, zero_centred_penalty
 from ..theory.bounds import importance_bound, rate
 from . import ddpm, edm, flow_matching, one_of
 from .vae import VAE, perceptrons
 
-MEMORY = 100  # batches that the statistics of codes are a mean over
+MEMORY = 100  # batches, at most, that the statistics of codes are a mean over
 ROWS = 1024  # encoded at once
+DIAGNOSED = 256  # held-out data that are reconstructed at each validation
 PRIORS: dict[str, Callable[..., Diffusion]] = {
     "flow_matching": flow_matching.build,
     "ddpm": ddpm.build,
     "edm": edm.build,
 }
-
-
-class Sharpening(nn.Module):
-    r"""What an autoencoder of images may be asked for beside a bound.
-
-    Arguments:
-        event_shape: The shape of one datum.
-        perceptual: The weight of the distance of features, in nats for each entry.
-        adversarial: The size of the critic's pull on the decoder's last layer, in that of the
-            distortion's (Esser et al., 2021, equation 7).
-        width: The first channels of the critic.
-        scales: Its scales.
-    """
-
-    def __init__(
-        self,
-        event_shape: tuple[int, ...],
-        *,
-        perceptual: float,
-        adversarial: float,
-        width: int,
-        scales: int,
-    ) -> None:
-        super().__init__()
-        self.perceptual, self.adversarial = perceptual, adversarial
-        self.features = RandomFeatures(event_shape) if perceptual else None
-        self.critic = None
-        if adversarial:
-            size = {"width": width, "scales": scales}
-            self.critic = spatial_encoder(event_shape, 1, **size, norm=unnormalised)
-
-    def judge(self, real: Data, fake: Data) -> dict[str, Scalar]:
-        """What the critic minimises: its loss on patches of both, and its slope at data."""
-        slope = zero_centred_penalty(self.score, real)
-        return {**discriminator_loss(self.score(real), self.score(fake)), "slope": slope}
-
-    def score(self, x: Data) -> Tensor:
-        """The critic's logits of all patches of all data, in one row."""
-        return torch.flatten(self.critic(x))  # type: ignore[misc]
-
-    def apart(self, x: Data, made: Data) -> dict[str, Scalar]:
-        """The distance of features of data and their reconstructions, weighted."""
-        if self.features is None:
-            return {}
-        return {"features": self.perceptual * x[0].numel() * self.features(x, made).mean()}
-
-    def deceive(self, made: Data, distortion: Scalar, last: nn.Parameter) -> dict[str, Scalar]:
-        """The generator's loss, as strong at the decoder's last layer as asked."""
-        fooled = non_saturating(self.score(made))
-        pulls = [autograd.grad(part, last, retain_graph=True)[0] for part in (distortion, fooled)]
-        ours, its = (torch.linalg.vector_norm(pull.float()) for pull in pulls)
-        return {"fooled": self.adversarial * (ours / its.clamp(min=1e-4 * ours)) * fooled}
 
 
 class LatentDiffusion(GenerativeModel):
@@ -234,8 +181,8 @@ class LatentDiffusion(GenerativeModel):
 
     @torch.no_grad()
     def follow(self, z: Tensor) -> None:
-        """Keep the mean and variance of each channel of codes, over the last batches."""
-        weight = max(1 / MEMORY, 1 / (1 + int(self.rounds)))
+        """Keep the mean and variance of each channel of codes, over the last tenth or so."""
+        weight = max(1 / MEMORY, 10 / (10 + int(self.rounds)))
         z = z.to(self.mean)
         self.mean.lerp_(over_places(z), weight)
         self.variance.lerp_(over_places((z - self.mean).square()), weight)
@@ -260,6 +207,7 @@ class LatentDiffusion(GenerativeModel):
     @torch.no_grad()
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
         """The mean squared error of a reconstructed entry, and the mean rate in nats."""
+        x, c = x[:DIAGNOSED], None if c is None else c[:DIAGNOSED]
         q = self.first.posterior(x, c)
         error = (self.first.decode(q.mean, c) - x).square().mean()
         return {"reconstruction_error": float(error), "held_out_rate": float(rate(q).mean())}
@@ -432,7 +380,9 @@ def build(
     sharpening = None
     if perceptual or adversarial:
         if not is_convolutional(event, encoder):
-            raise UsageError("perceptual and adversarial losses are for convolutions (encoder=conv)")
+            raise UsageError(
+                "perceptual and adversarial losses are for convolutions (encoder=conv)"
+            )
         sharpening = Sharpening(
             event.shape,
             perceptual=perceptual,

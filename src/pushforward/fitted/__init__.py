@@ -279,12 +279,22 @@ def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
     if (tuple(shape), condition, levels) != (schema.event, schema.condition_length, schema.levels):
         raise DataError("the configuration and the schema describe different data")
     event = Event(schema.event, condition, levels, size)
-    model = families.build(config["family"], event, **config["options"]).eval()
+    model = untrained(config, event)
     if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
         mapping.ability(model, "start_from", "cannot start from data")(
             torch.zeros(origin["rows"], *model.event_shape)
         )
     return FittedModel(model, transforms.Chain.from_json(config["transform"]), schema, config)
+
+
+def untrained(config: dict[str, Any], event: Event) -> GenerativeModel:
+    """A model with fresh weights, and a part like its teacher if the family takes one in."""
+    model = families.build(config["family"], event, **config["options"]).eval()
+    teacher = (config.get("teacher") or {}).get("model")
+    if teacher and (adopt := getattr(model, "adopt", None)):
+        shape, *rest = teacher["event"]
+        adopt(untrained(teacher, Event(tuple(shape), *rest)))
+    return model
 
 
 @contextlib.contextmanager

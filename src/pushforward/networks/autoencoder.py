@@ -8,13 +8,14 @@ the pixels around there alone.
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, autograd, nn
 from torch.nn.functional import avg_pool2d, normalize, relu
 
-from ..shapes import Data, PerDatum
+from ..shapes import Data, PerDatum, Scalar
+from ..theory.adversarial import discriminator_loss, non_saturating, zero_centred_penalty
 from .convolutional import ConvDecoder, ConvEncoder, sizes
 from .images import layout_of
-from .residual import conv, grouped
+from .residual import conv, grouped, unnormalised
 
 
 def spatial_encoder(
@@ -78,3 +79,55 @@ class RandomFeatures(nn.Module):
         pairs = zip(self.features(x), self.features(y))
         each = [(a - b).square().sum(1).flatten(1).mean(1) for a, b in pairs]
         return torch.stack(each).mean(0)
+
+
+class Sharpening(nn.Module):
+    r"""What an autoencoder of images may be asked for beside a bound.
+
+    Arguments:
+        event_shape: The shape of one datum.
+        perceptual: The weight of the distance of features, in nats for each entry.
+        adversarial: The size of the critic's pull on the decoder's last layer, in that of the
+            distortion's (Esser et al., 2021, equation 7).
+        width: The first channels of the critic.
+        scales: Its scales.
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        *,
+        perceptual: float,
+        adversarial: float,
+        width: int,
+        scales: int,
+    ) -> None:
+        super().__init__()
+        self.perceptual, self.adversarial = perceptual, adversarial
+        self.features = RandomFeatures(event_shape) if perceptual else None
+        self.critic = None
+        if adversarial:
+            size = {"width": width, "scales": scales}
+            self.critic = spatial_encoder(event_shape, 1, **size, norm=unnormalised)
+
+    def judge(self, real: Data, fake: Data) -> dict[str, Scalar]:
+        """What the critic minimises: its loss on patches of both, and its slope at data."""
+        slope = zero_centred_penalty(self.score, real)
+        return {**discriminator_loss(self.score(real), self.score(fake)), "slope": slope}
+
+    def score(self, x: Data) -> Tensor:
+        """The critic's logits of all patches of all data, in one row."""
+        return torch.flatten(self.critic(x))  # type: ignore[misc]
+
+    def apart(self, x: Data, made: Data) -> dict[str, Scalar]:
+        """The distance of features of data and their reconstructions, weighted."""
+        if self.features is None:
+            return {}
+        return {"features": self.perceptual * x[0].numel() * self.features(x, made).mean()}
+
+    def deceive(self, made: Data, distortion: Scalar, last: nn.Parameter) -> dict[str, Scalar]:
+        """The generator's loss, as strong at the decoder's last layer as asked."""
+        fooled = non_saturating(self.score(made))
+        pulls = [autograd.grad(part, last, retain_graph=True)[0] for part in (distortion, fooled)]
+        ours, its = (torch.linalg.vector_norm(pull.float()) for pull in pulls)
+        return {"fooled": self.adversarial * (ours / its.clamp(min=1e-4 * ours)) * fooled}
