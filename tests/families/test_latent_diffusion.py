@@ -6,7 +6,6 @@ codes with mean m and variances S.
 
 import math
 import shutil
-from functools import partial
 
 import numpy as np
 import pytest
@@ -199,10 +198,8 @@ def test_a_fitted_vae_is_a_first_stage_that_stays_as_it_is_and_is_kept(tmp_path)
     assert z.shape == (80, 3)
     with torch.no_grad():  # measured on the rows of training, with the noise of the posterior
         data = torch.as_tensor(teacher.transform.forward(torch.as_tensor(x))[0]).float()
-        variance = (
-            z.var(0)
-            + (again.model.first.posterior(data).variance / again.model.variance).mean(0).numpy()
-        )
+        spread = again.model.first.posterior(data).variance / again.model.variance
+    variance = z.var(0) + spread.mean(0).numpy()
     assert np.abs(z.mean(0)).max() < 0.2 and np.abs(variance - 1).max() < 0.3
 
 
@@ -263,9 +260,8 @@ def test_the_distance_of_random_features_is_that_of_unit_vectors():
     net = RandomFeatures((3, 8, 8), width=4, scales=1)
     x, y = torch.randn(2, 5, 3, 8, 8)
     layer = net.layers[0]
-    a, b = (
-        nn.functional.conv2d(v, layer.weight, layer.bias, padding=1).clamp(min=0) for v in (x, y)
-    )
+    seen = [nn.functional.conv2d(v, layer.weight, layer.bias, padding=1) for v in (x, y)]
+    a, b = (v.clamp(min=0) for v in seen)
     cosine = nn.functional.cosine_similarity(a, b, dim=1)
     lengths = [(v.norm(dim=1) > 0).float() for v in (a, b)]
     expected = (lengths[0] + lengths[1] - 2 * cosine).mean((1, 2))

@@ -142,7 +142,7 @@ class LatentDiffusion(GenerativeModel):
     def players(self) -> dict[str, nn.Module]:
         if self.adopted:
             return {"diffusion": self.second}
-        found = {"autoencoder": self.first, "diffusion": self.second}
+        found: dict[str, nn.Module] = {"autoencoder": self.first, "diffusion": self.second}
         return found if self.critic is None else {**found, "critic": self.critic}
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
@@ -167,7 +167,7 @@ class LatentDiffusion(GenerativeModel):
         h = self.first.parameters_of(z, c)
         terms = self.first.terms(q, h, x)
         if self.sharpening is not None:
-            made, last = self.first.law.mean(h), self.first.decoder.leave.weight
+            made, last = self.first.law.mean(h), self.first.decoder.get_parameter("leave.weight")
             if self.critic is not None and self.progress >= self.stage / 2:
                 terms |= self.sharpening.deceive(made, terms["distortion"], last)
             terms |= self.sharpening.apart(x, made)
@@ -267,10 +267,14 @@ class LatentDiffusion(GenerativeModel):
         """
         return self.estimated(x, c, particles=particles, probes=probes)[0]
 
-    def estimated(
-        self, x: Data, c: Condition = None, *, particles: int = 1, probes: int | None = None
-    ) -> tuple[PerDatum, PerDatum]:
+    def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
         """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
+        return self.bound(x, c, **options)
+
+    def bound(
+        self, x: Data, c: Condition, *, particles: int = 1, probes: int | None = None
+    ) -> tuple[PerDatum, PerDatum]:
+        """The bound, and the standard error of what it estimates of a trace."""
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
         self.first.law.check(x)

@@ -29,7 +29,7 @@ def spatial_encoder(
     """Images to ``out`` numbers for each pixel of the smallest scale, ``(n, out, h, w)``."""
     net = ConvEncoder(event_shape, 0, 1, width=width, scales=scales, norm=norm)
     wide, sides = width * 2 ** (scales - 1), sizes(net.layout, scales)[-1]
-    net.leave = nn.Sequential(nn.Unflatten(1, (wide, *sides)), conv(wide, out))
+    net.register_module("leave", nn.Sequential(nn.Unflatten(1, (wide, *sides)), conv(wide, out)))
     return net
 
 
@@ -38,7 +38,7 @@ def spatial_decoder(
 ) -> ConvDecoder:
     """Codes ``(n, channels, h, w)`` to ``size`` numbers for every entry of an image."""
     net = ConvDecoder(event_shape, 0, 1, size, width=width, scales=scales)
-    net.enter = nn.Sequential(conv(channels, net.first[0]), nn.Flatten())
+    net.register_module("enter", nn.Sequential(conv(channels, net.first[0]), nn.Flatten()))
     return net
 
 
@@ -61,9 +61,10 @@ class RandomFeatures(nn.Module):
         super().__init__()
         self.layout = layout_of(event_shape)
         widths = [self.layout.channels, *(width * 2**i for i in range(scales))]
-        self.layers = nn.ModuleList(conv(*pair) for pair in zip(widths, widths[1:]))
-        for layer in self.layers:
+        layers = [conv(*pair) for pair in zip(widths, widths[1:])]
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight)
+        self.layers = nn.ModuleList(layers)
         self.requires_grad_(False)
 
     def features(self, x: Data) -> list[Tensor]:
@@ -125,7 +126,7 @@ class Sharpening(nn.Module):
             return {}
         return {"features": self.perceptual * x[0].numel() * self.features(x, made).mean()}
 
-    def deceive(self, made: Data, distortion: Scalar, last: nn.Parameter) -> dict[str, Scalar]:
+    def deceive(self, made: Data, distortion: Scalar, last: Tensor) -> dict[str, Scalar]:
         """The generator's loss, as strong at the decoder's last layer as asked."""
         fooled = non_saturating(self.score(made))
         pulls = [autograd.grad(part, last, retain_graph=True)[0] for part in (distortion, fooled)]
