@@ -332,6 +332,15 @@ def diffusion(
     return make(event._replace(shape=shape, levels=0), **options)
 
 
+def recipe_of(event: Event, encoder: str) -> Recipe:
+    """How to train both: gently where there are convolutions."""
+    if is_convolutional(event, encoder):
+        return Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0)
+    if waves_for(event.shape, None):
+        return Recipe(steps=8000, batch=512, lr=3e-3, clip=10.0)
+    return Recipe(steps=8000, batch=256, lr=2e-3, clip=100.0)
+
+
 def build(
     event: Event,
     *,
@@ -399,5 +408,5 @@ def build(
         partial(diffusion, event, prior, options),
         stage=stage,
         sharpening=sharpening,
-        recipe=Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0),
+        recipe=recipe_of(event, encoder),
     )
