@@ -37,7 +37,7 @@ def abilities(model: GenerativeModel) -> list[str]:
     listed = [f"likelihood: {KINDS[model.likelihood]}", "conditions: classes, numbers, vectors"]
     if callable(getattr(model, "encode", None)):
         listed.append("latents: `encode`, `decode`, `reconstruct`")
-    if isinstance(model, Diffusion):
+    if isinstance(getattr(model, "second", model), Diffusion):
         listed.append(f"samplers: {', '.join(f'`{s}`' for s in samplers.NAMES)}")
         listed.append("guidance: `guidance=` (0 unconditional, 1 conditional)")
     given = "a method of its own" if own else "importance resampling"

@@ -94,8 +94,8 @@ def test_every_player_moves_and_only_it(name):
             assert changed() - already <= {player}
 
     model.objectives = spy
-    for _ in range(2):
-        trainer.step(batches(x, 16))
+    for _ in trainer.run(batches(x, 16)):  # all of it: some players move late
+        pass
     assert changed() == set(moved) == set(model.players())
 
 
@@ -250,7 +250,17 @@ def test_conditions_change_what_is_drawn_and_scored(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["ddpm", "edm", "ncsn", "flow_matching", "consistency", "mean_flow", "score_matching"]
+    "name",
+    [
+        "ddpm",
+        "edm",
+        "ncsn",
+        "flow_matching",
+        "consistency",
+        "mean_flow",
+        "score_matching",
+        "latent_diffusion",
+    ],
 )
 def test_guidance_without_a_condition_is_refused(name):
     model = small(name)

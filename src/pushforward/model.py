@@ -166,6 +166,13 @@ class GenerativeModel(nn.Module, abc.ABC):
         """
         yield "model", self.loss
 
+    def stretch(self, count: int, steps: int) -> tuple[int, int]:
+        """Rounds done and rounds in all of the present stage, of those of a whole run.
+
+        In each stage the learning rate warms up and decays, and the average begins anew.
+        """
+        return count, steps
+
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers on the device and in the precision of the model."""
         like = next(self.parameters(), None)

@@ -12,7 +12,8 @@ from .errors import UsageError
 T = TypeVar("T")
 LARGEST = 10**6  # no count in this library is larger
 NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
-PARTS = ("apart", "whole", "growth", "unconditional", "anneal")  # of a batch, or of training
+# parts of a batch, or of training
+PARTS = ("apart", "whole", "growth", "unconditional", "anneal", "stage")
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 

@@ -97,7 +97,8 @@ class Trainer:
             self.model.train()
         self.model.progress = min(1.0, self.count / max(self.steps, 1))
         terms: dict[str, Tensor] = {}
-        rate = learning_rate(self.recipe, self.count, self.steps)
+        begun, length = self.model.stretch(self.count, self.steps)
+        rate = learning_rate(self.recipe, begun, length)
         for name, loss in self.model.objectives():
             player = self.players[name]
             # one player's gradient and nobody else's
@@ -121,7 +122,7 @@ class Trainer:
             player.move(rate, self.recipe.betas, self.recipe.decay)
         self.count += 1
         for average in self.averages:
-            average.follow(self.count)
+            average.follow(begun + 1)
         return Record(self.count, terms)
 
     @property

@@ -310,12 +310,22 @@ def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
     event = event_as(schema, config["event"][3])
     if json.loads(json.dumps(event)) != config["event"]:
         raise DataError("the configuration and the schema describe different data")
-    model = families.build(config["family"], event, **config["options"]).eval()
+    model = untrained(config, event)
     if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
         mapping.ability(model, "start_from", "cannot start from data")(
             torch.zeros(origin["rows"], *model.event_shape)
         )
     return FittedModel(model, transforms.Chain.from_json(config["transform"]), schema, config)
+
+
+def untrained(config: dict[str, Any], event: Event) -> GenerativeModel:
+    """A model with fresh weights, and a part like its teacher if the family takes one in."""
+    model = families.build(config["family"], event, **config["options"]).eval()
+    teacher = (config.get("teacher") or {}).get("model")
+    if teacher and (adopt := getattr(model, "adopt", None)):
+        event = Event(*(tuple(v) if isinstance(v, list) else v for v in teacher["event"]))
+        adopt(untrained(teacher, event))
+    return model
 
 
 @contextlib.contextmanager

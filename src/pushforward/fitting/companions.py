@@ -1,6 +1,6 @@
 """What a model may learn from beside its data: a teacher to distil, or data to start from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Companions:
                 x, y=y, condition=condition, bounds=bounds, size=size, text=text, lean=True
             )
         schema = self.teacher.schema
+        if schema.condition is None and not (y is None and condition is None):
+            sides = schema.size if reading.is_folder(x) else None
+            told = reading.read(x, y=y, condition=condition, size=sides, text=text).schema.condition
+            schema, text = replace(schema, condition=told), None
         column = schema.condition and schema.condition.column
         if bounds or size or text or condition not in (None, column):
             raise UsageError(
@@ -59,8 +63,15 @@ class Companions:
     def transform(
         self, model: GenerativeModel, samples: Samples, rows: np.ndarray
     ) -> transforms.Chain:
-        """The teacher's transform, or one that suits the family, from the rows to train on."""
+        """The teacher's transform, or one that suits the family, from the rows to train on.
+
+        Raises:
+            UsageError: If a student is told of conditions that its teacher does not know.
+        """
         if self.teacher is not None:
+            alike = samples.schema.condition == self.teacher.schema.condition
+            if not (alike or hasattr(model, "adopt")):
+                raise UsageError("the teacher was fitted without a condition: leave it out")
             return self.teacher.transform
         if model.centred:
             return transforms.centring(samples.schema)
@@ -76,8 +87,9 @@ class Companions:
             DataError: If a datum of the source has another shape than one of the data.
         """
         if self.teacher is not None:
-            distil = ability(model, "distil", "cannot be distilled from a teacher")
-            distil(self.teacher.model.to(where).eval().requires_grad_(False))
+            adopt = getattr(model, "adopt", None)
+            learn = adopt or ability(model, "distil", "cannot be distilled from a teacher")
+            learn(self.teacher.model.to(where).eval().requires_grad_(False))
         if self.source is not None and self.origin is not None:
             start = ability(model, "start_from", "cannot start from data (source)")
             if self.origin.schema.event != model.event_shape:
@@ -94,7 +106,9 @@ class Companions:
         plain: dict[str, Any] = {"teacher": None, "origin": None}
         if self.teacher is not None:
             state = self.teacher.model.state_dict().values()
-            plain["teacher"] = {"place": self.folder, "data": digest(*state)}
+            names = ("family", "event", "options", "teacher")
+            like = {name: self.teacher.config.get(name) for name in names}
+            plain["teacher"] = {"place": self.folder, "data": digest(*state), "model": like}
         if self.source is not None and self.origin is not None:
             facts = {"rows": len(self.source.x), "data": fingerprint(self.source)}
             plain["origin"] = self.origin.to_json() | facts | {"place": self.place}
