@@ -26,9 +26,9 @@ from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.causal import CausalTransformer
 from ..networks.choosing import is_large
-from ..networks.entries import Counted, Entry, MixtureOf, Residual
+from ..networks.entries import FEW, Entry, law_of
 from ..networks.images import layout_of
-from ..networks.laws import FEW_LEVELS, DiscretisedLogistic, Gaussian
+from ..networks.laws import FEW_LEVELS
 from ..networks.masked import (
     AutoregressiveNetwork,
     ColumnWaves,
@@ -43,7 +43,6 @@ from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
 from . import one_of
 
-FEW = 4  # entries up to which laws may be of any shape
 ORDERINGS = 64  # the most orders that are averaged
 ENOUGH = 100  # effective sample size below which a user is told
 Sizes = tuple[int, int, int, float]  # orders, width, depth, dropout
@@ -220,8 +219,8 @@ def build(
         raise UsageError(f"orderings is {orderings}; each costs a pass: at most {ORDERINGS}")
     if scanning and (order != "given" or orderings > ALONG_ROWS):
         raise UsageError(
-            f"convolutions read images along the rows, from at most {ALONG_ROWS} corners: leave out "
-            "order=, or set network=transformer"
+            f"convolutions read images along the rows, from at most {ALONG_ROWS} corners: "
+            "leave out order=, or set network=transformer"
         )
     orderings = min(orderings, math.factorial(min(d, ORDERINGS)))  # there are no more
     make, (several, units, layers, hidden), recipe = NETWORKS[network](event)
@@ -283,16 +282,6 @@ NETWORKS: dict[str, Callable[[Event], Design]] = {
     "transformer": transformer,
     "conv": convolutions,
 }
-
-
-def law_of(levels: int, components: int, d: int, linear: bool) -> Entry:
-    """The law of one entry: of a real number, of a few levels, of many."""
-    if not levels:
-        law = MixtureOf(Gaussian(), components or (48 if d <= FEW else 8))
-        return Residual(law) if linear else law
-    if levels <= FEW_LEVELS:
-        return Counted(levels)
-    return MixtureOf(DiscretisedLogistic(levels), components or 8)
 
 
 def features_of(levels: int, waves: int | None, d: int) -> Features:

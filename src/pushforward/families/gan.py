@@ -152,10 +152,7 @@ def bound(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
 LOSSES: dict[str, GeneratorLoss] = {"non_saturating": non_saturating, "saturating": saturating}
 
 
-def recipe_of(deep: bool, steps: int) -> Recipe:
-    """How to train a game of perceptrons, or of convolutions."""
-    recipe = Recipe(steps=steps, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0)
-    return recipe._replace(batch=64, lr=5e-4) if deep else recipe
+RECIPE = Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0)
 
 
 def build(
@@ -168,7 +165,7 @@ def build(
     depth: int = 3,
     loss: str = "non_saturating",
     penalty: float | None = None,
-    r2: bool = True,
+    r2: bool | None = None,
     spectral: bool = False,
     critic_steps: int = 1,
 ) -> Adversarial:
@@ -185,7 +182,8 @@ def build(
         loss: What the generator minimises: "non_saturating", or "saturating" as in the theory.
         penalty: The weight of R1 and R2, 0 for none; by default 1, or 0.1 in few dimensions, where
             modes may be narrow.
-        r2: Whether slopes at samples are penalised as well as slopes at data.
+        r2: Whether slopes at samples are penalised as well as slopes at data; by default not with
+            convolutions, where a penalty costs as much as all else.
         spectral: Whether each layer of the critic is divided by its largest singular value.
         critic_steps: Steps of the critic for each of the generator.
 
@@ -195,15 +193,16 @@ def build(
     latent = latent_for(event, latent)
     if penalty is None:
         penalty = 0.1 if waves_for(event.shape, None) else 1.0
+    deep = is_convolutional(event, network)
     generator, judge = players(event, network, latent, width, critic, depth)
     return Adversarial(
         generator,
         normalised(judge) if spectral else judge,
         event.shape,
         latent,
-        critic_loss=partial(penalised, penalty=penalty, r2=r2),
+        critic_loss=partial(penalised, penalty=penalty, r2=not deep if r2 is None else r2),
         generator_loss=one_of("loss", loss, LOSSES),
         verdict=bound,
         critic_steps=critic_steps,
-        recipe=recipe_of(is_convolutional(event, network), 3000),
+        recipe=RECIPE._replace(batch=32, lr=2e-3) if deep else RECIPE,
     )

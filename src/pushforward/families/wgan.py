@@ -19,7 +19,7 @@ from ..networks.adversarial import latent_for, players
 from ..networks.choosing import is_convolutional
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, critic_gap
-from .gan import Adversarial, recipe_of
+from .gan import RECIPE, Adversarial
 
 
 def wasserstein(critic: Critic, real: Data, fake: Data) -> dict[str, Scalar]:
@@ -68,7 +68,7 @@ def build(
         limit: The largest absolute value of the critic's weights, the paper's c.
         critic_steps: Steps of the critic for each of the generator.
     """
-    latent = latent_for(event, latent)
+    latent, deep = latent_for(event, latent), is_convolutional(event, network)
     return Adversarial(
         *players(event, network, latent, width, critic, depth, critic_waves=0),
         event.shape,
@@ -77,6 +77,6 @@ def build(
         generator_loss=potential,
         verdict=gap,
         critic_steps=critic_steps,
-        recipe=recipe_of(is_convolutional(event, network), 3000),
+        recipe=RECIPE._replace(batch=32, lr=5e-4) if deep else RECIPE,
         constrain=partial(clip, limit=limit),
     )

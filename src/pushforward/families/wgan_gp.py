@@ -15,7 +15,7 @@ from ..networks.adversarial import latent_for, players
 from ..networks.choosing import is_convolutional
 from ..shapes import Data, Scalar
 from ..theory.adversarial import Critic, between, critic_gap, gradient_penalty
-from .gan import Adversarial, recipe_of
+from .gan import RECIPE, Adversarial
 from .wgan import gap, potential
 
 
@@ -57,7 +57,7 @@ def build(
     """
     latent = latent_for(event, latent)
     one_sided = math.prod(event.shape) == 1 if one_sided is None else one_sided
-    deep = is_convolutional(event, network)
+    deep, recipe = is_convolutional(event, network), RECIPE._replace(steps=1500)
     if penalty is None:
         penalty = 10.0 if deep else 0.1
     return Adversarial(
@@ -68,5 +68,5 @@ def build(
         generator_loss=potential,
         verdict=gap,
         critic_steps=critic_steps,
-        recipe=recipe_of(deep, 1500),
+        recipe=recipe._replace(batch=64, lr=5e-4) if deep else recipe,
     )

@@ -5,12 +5,12 @@ bounded, and a normalisation would divide that away.
 """
 
 import math
+from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..model import Event, Recipe
+from ..model import Event
 from ..shapes import Condition
 from .choosing import is_convolutional
 from .convolutional import ConvDecoder, ConvEncoder
@@ -19,6 +19,7 @@ from .residual import unnormalised
 from .whitening import Whitening
 
 Players = tuple[nn.Module, nn.Module]
+Norm = Callable[[int], nn.Module]
 
 
 class FromGaussian(nn.Module):
@@ -76,12 +77,19 @@ def perceptrons(
     )
 
 
-def convolutions(event: Event, latent: int, width: int, critic: int, scales: int) -> Players:
+def convolutions(
+    event: Event,
+    latent: int,
+    width: int,
+    critic: int,
+    scales: int,
+    norm: Norm = unnormalised,
+) -> Players:
     """A generator and a critic of images, each with ``scales`` sizes."""
     shape, k, width = event.shape, event.condition, width or 16
     return (
         ConvDecoder(shape, k, latent, width=width, scales=scales),
-        ConvEncoder(shape, k, 1, width=critic or width, scales=scales, norm=unnormalised),
+        ConvEncoder(shape, k, 1, width=critic or width, scales=scales, norm=norm),
     )
 
 
@@ -94,6 +102,7 @@ def players(
     depth: int,
     *,
     critic_waves: int | None = None,
+    norm: Norm = unnormalised,
 ) -> Players:
     """A generator and a critic for the data.
 
@@ -105,9 +114,10 @@ def players(
         critic: The same of the critic.
         depth: Hidden layers of the generator, or scales of both.
         critic_waves: Waves that a critic of vectors sees, None to choose.
+        norm: Makes the normalisation in a critic of images.
     """
     if is_convolutional(event, network):
-        return convolutions(event, latent, width, critic, depth)
+        return convolutions(event, latent, width, critic, depth, norm)
     return perceptrons(event, latent, width, critic, depth, critic_waves=critic_waves)
 
 

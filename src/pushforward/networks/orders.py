@@ -24,7 +24,8 @@ def scans(shape: tuple[int, ...], order: str, m: int) -> Tensor:
     first = torch.arange(d) if order == "given" else chosen(order, d)
     orders = [first, first.flip(0)]
     if is_image(shape) and order == "given":
-        places = layout_of(shape).first(first.view(1, *shape))[0].permute(1, 2, 0)
+        image = layout_of(shape).first(first.view(1, *shape).double())[0]
+        places = image.permute(1, 2, 0).long()
         both = [places, places.flip(0, 1), places.flip(1), places.flip(0)]
         orders = [p.flatten() for p in both] + [p.transpose(0, 1).flatten() for p in both]
     while len(orders) < m:

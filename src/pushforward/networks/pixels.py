@@ -146,17 +146,16 @@ class CausalConvolutions(AutoregressiveNetwork):
         height, columns, channels = self.grid
         order = iter(self.orders[o].tolist())
         beside = (self.beside.weight * self.later).unflatten(1, (channels, -1))
-        kept = self.place.new_zeros(
-            len(self.layers) + 1, len(x), REACH + 1, columns + 2 * REACH, self.place.shape[-1]
-        )
+        sides = REACH + 1, columns + 2 * REACH, self.place.shape[-1]
+        kept = [self.place.new_zeros(len(x), *sides) for _ in range(len(self.layers) + 1)]
         for row in range(height):
-            kept = pad(kept[:, :, 1:], (0, 0, 0, 0, 0, 1))
+            kept = [pad(known[:, 1:], (0, 0, 0, 0, 0, 1)) for known in kept]
             for j in range(columns):
-                window = kept[:, :, :, j : j + 2 * REACH + 1]
-                h = self.first.at(window[0]) + self.place[o, row, j]
-                for layer, covered in zip(self.layers, window[1:], strict=True):
-                    covered[:, -1, REACH] = h
-                    h = layer(h, layer.gather.at(covered), c)
+                covered, here = slice(j, j + 2 * REACH + 1), (slice(None), -1, j + REACH)
+                h = self.first.at(kept[0][:, :, covered]) + self.place[o, row, j]
+                for layer, known in zip(self.layers, kept[1:], strict=True):
+                    known[here] = h
+                    h = layer(h, layer.gather.at(known[:, :, covered]), c)
                 hidden, pixel = self.above(self.norm(h)), []
                 for k in range(channels):
                     i = next(order)
@@ -164,4 +163,4 @@ class CausalConvolutions(AutoregressiveNetwork):
                     yield i, self.out(unit) + self.bias[i]
                     pixel.append(self.features(x[:, i]))
                     hidden = hidden + linear(pixel[-1], beside[:, k])
-                window[0][:, -1, REACH] = self.enter(torch.cat(pixel, dim=-1))
+                kept[0][here] = self.enter(torch.cat(pixel, dim=-1))
