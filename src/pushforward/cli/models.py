@@ -41,7 +41,8 @@ def sample(
     named = {"sampler": sampler, "steps": steps, "guidance": guidance}
     options = {k: v for k, v in named.items() if v is not None} | settings(set_, model.sample)
     y, fixed = model.typed(condition), entries(given)
-    reading.write(out, model.sample(n, y, given=fixed, seed=seed, **options))
+    drawn = model.sample(n, y, given=fixed, seed=seed, **options)
+    reading.write(out, drawn, white=model.schema.white)
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 
 
@@ -50,7 +51,8 @@ def score(
     run: RunFolder,
     data: Source,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="One row a datum.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="One row a datum, in their order."),
     ] = None,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM: the variational bound.")] = False,
     seed: Seed = 0,

@@ -17,6 +17,7 @@ def evaluate_sources(
     names: Sequence[str] | None = None,
     seed: int = 0,
     condition: str | None = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Estimate]:
     """`metrics.evaluate` on anything that `fit` reads; columns are matched by name.
 
@@ -24,7 +25,7 @@ def evaluate_sources(
     others see the rest of the columns. Numbers there stay with the other columns. Without a
     ``condition``, a column that both have is a column like any other.
     """
-    first = reading.read(real, condition=condition)
+    first = reading.read(real, condition=condition, size=size)
     second = reading.read_as(generated, first.schema)
     if first.y is None:
         return metrics.evaluate(first.x, second.x, metrics=names, seed=seed)

@@ -74,6 +74,11 @@ class Autoregressive(GenerativeModel):
         self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
 
     @property
+    def nfe(self) -> int:
+        """One for each entry, though what was computed for those before it is kept."""
+        return math.prod(self.event_shape)
+
+    @property
     def orders(self) -> Tensor:
         """The entries in the order drawn, ``(m, d)``."""
         return self.net.orders

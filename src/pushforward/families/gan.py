@@ -36,6 +36,7 @@ from . import one_of
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
 GeneratorLoss = Callable[[Tensor], Tensor]
 Verdict = Callable[[Tensor, Tensor], dict[str, Tensor]]
+CHANNELS = 8  # of the largest scale: as few as show digits after a hundred seconds of one core
 ROWS = 1000  # held-out data whose modes are looked for
 
 
@@ -194,6 +195,7 @@ def build(
     if penalty is None:
         penalty = 0.1 if waves_for(event.shape, None) else 1.0
     deep = is_convolutional(event, network)
+    width = width or (CHANNELS if deep else 0)
     generator, judge = players(event, network, latent, width, critic, depth)
     return Adversarial(
         generator,
