@@ -52,7 +52,7 @@ def score(
     data: Source,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="One row a datum, in their order."),
+        typer.Option("--out", "-o", metavar="FILE", help="A row a datum, in order."),
     ] = None,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM: the variational bound.")] = False,
     seed: Seed = 0,
