@@ -10,7 +10,7 @@ import torch
 from pushforward import families
 from pushforward.errors import NoLikelihood, UsageError
 from pushforward.fitting import fit
-from pushforward.model import Event, Likelihood, Recipe
+from pushforward.model import Event, Likelihood, Recipe, evaluations
 from pushforward.theory.targets import ring8
 from pushforward.training import Trainer, batches
 
@@ -317,3 +317,34 @@ def test_flow_matching_loss_ends_near_its_floor():
         values = [float(trainer.average.eval().validation(x[:8192])) for _ in range(8)]
     mean, error = np.mean(values), np.std(values) / np.sqrt(8)
     assert np.pi - 4 * error < mean < np.pi + 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "nfe"),
+    [
+        ("autoregressive", {}, 6),
+        ("normalizing_flow", {"kind": "coupling"}, 2),
+        ("normalizing_flow", {"kind": "maf"}, 6),
+        ("normalizing_flow", {"kind": "iaf"}, 1),
+        ("score_matching", {"steps": 20}, None),
+    ],
+)
+def test_evaluations_of_a_draw_are_those_that_hooks_count(name, options, nfe):
+    """Calls of one of the networks that make up a model, over one sample."""
+    model = families.build(name, Event((6,)), **options).eval()
+    model.prepare(torch.randn(50, 6))
+    part = {"normalizing_flow": lambda: model.flow.transform.transforms[0]}.get(name)
+    if part is not None:
+        part = part()
+        part = (
+            getattr(part, "hyper", None)
+            or next(m for m in part.modules() if hasattr(m, "hyper")).hyper
+        )
+        assert evaluations(part, lambda: model.sample(1)) == nfe
+    if name == "autoregressive":
+        x = torch.zeros(1, 6)
+        assert len(list(model.net.steps(x))) == nfe
+    if name == "score_matching":
+        nfe = evaluations(model.net, lambda: model.sample(1))
+        assert nfe > 20
+    assert model.nfe == nfe

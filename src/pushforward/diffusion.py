@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from .generators import forked
 from .model import GenerativeModel, Likelihood, Recipe, guides
 from .options import check
 from .shapes import Condition, Data, PerDatum, Scalar, Times
@@ -263,12 +262,7 @@ class Diffusion(GenerativeModel):
     @property
     def nfe(self) -> int:
         """Counted by drawing one sample."""
-        calls: list[None] = []
-        hook = self.denoiser.net.register_forward_hook(lambda *_: calls.append(None))
-        with forked(self.table.device), torch.no_grad():
-            self.sample(1)
-        hook.remove()
-        return len(calls)
+        return evaluations(self.denoiser.net, lambda: self.sample(1))
 
     def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
         """The density of the probability flow in nats (`Denoiser.log_density`).

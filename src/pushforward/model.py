@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import NoLikelihood, UsageError
+from .generators import forked, sow
 from .shapes import Condition, Data, PerDatum, Scalar
 
 Loss = Callable[[Data, Condition], dict[str, Scalar]]
@@ -180,6 +181,20 @@ class GenerativeModel(nn.Module, abc.ABC):
             state = self.state_dict(keep_vars=True).values()
             like = next(v for v in state if v.is_floating_point())
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
+
+
+def evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
+    """How often a network is called while something is drawn; random numbers go on as before."""
+    calls: list[None] = []
+    hook = net.register_forward_hook(lambda *_: calls.append(None))
+    device = next(net.parameters()).device
+    try:
+        with forked(device), torch.no_grad():
+            sow(0, device)
+            draw()
+    finally:
+        hook.remove()
+    return len(calls)
 
 
 def guides(guidance: float, known: bool, **more: Any) -> bool:

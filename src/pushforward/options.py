@@ -11,6 +11,8 @@ from .errors import UsageError
 
 T = TypeVar("T")
 LARGEST = 10**6  # no count in this library is larger
+# a module for each layer, and steps for each interval, take memory before any number is stored
+CEILINGS = {"depth": 1000, "first": 10_000, "last": 10_000}
 NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
 # parts of a batch, or of training
 PARTS = ("apart", "whole", "growth", "unconditional", "anneal", "stage")
@@ -121,7 +123,7 @@ def within(name: str, value: int | float, default: Any, least: int) -> None:
     low: int | float = -math.inf if default is not None and default < 0 else 0
     if count and (default is None or default >= 0):
         low = least if default is None else min(1, default)
-    high = LARGEST if count else 1e12
+    high = CEILINGS.get(name, LARGEST) if count else 1e12
     if name in PARTS:
         low, high = 0, 1
     if not low <= value <= high or not math.isfinite(value):

@@ -34,6 +34,42 @@ def test_pictures_of_one_size_come_as_they_are_with_their_classes(grey):
     assert reading.read(str(folder), size=(8, 10)).x.shape == (12, 8, 10)
 
 
+def test_linked_folders_are_classes_and_links_that_lead_back_end(grey, tmp_path):
+    """As if they were copied; a link to the folder itself, or to one above, adds nothing."""
+    folder, x = grey
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("cat", "dog"):
+        (linked / name).symlink_to(folder / name)
+        (linked / name / "up").symlink_to(linked)
+    (linked / "itself").symlink_to(linked)
+    found = reading.read(linked, condition="label")
+    assert np.array_equal(found.x, x) and found.y.tolist() == ["cat"] * 5 + ["dog"] * 7
+
+
+def test_pictures_of_few_levels_are_written_from_black_to_white(tmp_path):
+    """0 ... 16 become 0 ... 255; what has 256 levels stays; numbers above the last level are it."""
+    x = np.arange(17, dtype=np.uint8).repeat(16).reshape(17, 4, 4)
+    schema = reading.read(x).schema
+    reading.write(tmp_path / "digits", x, white=schema.white)
+    again = reading.read(tmp_path / "digits").x[:, 0, 0]
+    assert schema.white == 16 and np.array_equal(again, np.rint(np.arange(17) * 255 / 16))
+    bits = reading.read((x > 8).astype(np.uint8)).schema
+    photographs = reading.read((15 * x).astype(np.uint8)).schema
+    assert bits.white == 1 and photographs.white == 255
+
+
+def test_a_check_and_an_evaluation_of_pictures_take_a_size(tmp_path, capsys):
+    from pushforward.cli import main
+
+    for i in range(24):
+        save(tmp_path / "zoo" / f"{i}.png", rng.integers(0, 256, (8 + i % 2, 8), dtype=np.uint8))
+    for words in (["check", str(tmp_path / "zoo")], ["evaluate", *[str(tmp_path / "zoo")] * 2]):
+        assert main(words) == 65
+        assert main([*words, "--size", "6"]) == 0
+        assert main([words[0], *["moons"] * (len(words) - 1), "--size", "6"]) == 2
+
+
 def test_pictures_of_several_sizes_are_scaled_and_cut_in_the_middle(tmp_path):
     left, right = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
     left[:, :10], right[:, 20:40] = 255, 255  # only what lies in the middle survives

@@ -43,12 +43,14 @@ def data(
 
 
 @app.command()
-def check(data: Source, condition: ConditionColumn = None, as_json: Json = False) -> None:
+def check(
+    data: Source, condition: ConditionColumn = None, size: Size = None, as_json: Json = False
+) -> None:
     """List everything in a data file that stands in the way of a fit, all at once."""
     from ..data import reading
     from ..errors import DataError
 
-    source = reading.raw(data)
+    source = reading.sized(data, pixels(size))
     found, columns = reading.problems(source, condition), reading.columns(source)
     fatal = [p for p in found if p.fatal]
     lines = [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]

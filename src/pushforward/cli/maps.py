@@ -27,7 +27,7 @@ def carry(run: Path, out: Path, device: str, as_json: bool, method: str, *words:
     source, condition, seed, pairs, options = words
     call = getattr(model, method)
     made = call(source, model.typed(condition), seed=seed, **settings(pairs, call), **options)
-    reading.write(out, made)
+    reading.write(out, made, white=model.schema.white)
     count = len(made)
     show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
 

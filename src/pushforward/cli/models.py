@@ -68,7 +68,8 @@ def sample(
     options = {k: v for k, v in named.items() if v is not None} | settings(set_, model.sample)
     n, words = shared(n, asked(condition, conditions))
     y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
-    reading.write(out, model.sample(n, y, given=entries(given), seed=seed, **options))
+    drawn = model.sample(n, y, given=entries(given), seed=seed, **options)
+    reading.write(out, drawn, white=model.schema.white)
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 
 
@@ -77,7 +78,8 @@ def score(
     run: RunFolder,
     data: Source,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="One row a datum.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="A row a datum, in order."),
     ] = None,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM: the variational bound.")] = False,
     seed: Seed = 0,

@@ -141,7 +141,10 @@ def compare(
                 result.entries.append(entry)
                 announce(entry, i + 1, len(work), shown=progress is True)
         except KeyboardInterrupt:
-            if out is None or not result.entries:
+            if not result.entries:
+                message = f"interrupted before the first of {len(work)} fits: nothing to report"
+                raise Interrupted(message) from None
+            if out is None:
                 raise
             result.seconds = time.monotonic() - clock.started
             done = {e.family for e in result.entries}

@@ -6,6 +6,8 @@ the shorter side is scaled to it and the middle is cut out. Transparent pixels l
 
 import csv
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +71,21 @@ def pictures(folder: Path) -> list[Path]:
     Raises:
         DataError: If there are fewer than two.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    found = sorted(p for p in below(folder) if p.suffix.lower() in ENDINGS and p.is_file())
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
         raise DataError(
             f"{show(folder.name)}: holds {len(found)} pictures; give {listing(ENDINGS)}"
         )
     return found
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Everything that is no folder, linked folders followed unless they lead back up."""
+    for root, names, files in os.walk(folder, followlinks=True):
+        here = Path(root).resolve()
+        names[:] = [n for n in names if not here.is_relative_to(Path(root, n).resolve())]
+        yield from (Path(root, name) for name in files)
 
 
 def header(path: Path) -> tuple[str, tuple[int, int]]:

@@ -79,9 +79,7 @@ def read(
         MissingFile: If the file does not exist.
         Unsafe: If reading the file could run code or exhaust the memory.
     """
-    if size is not None and not is_folder(source):
-        raise UsageError("size is for the pictures of a folder, and the data are none: omit it")
-    everything = raw(source, size)
+    everything = sized(source, size)
     data, given = _take(everything, y, condition)
     _refuse(data, _problems(data, given, text))
     schema = describe(data, given, bounds or {}, _place(everything, condition), text)
@@ -89,6 +87,17 @@ def read(
         _refuse(data, list(out_of_bounds(column, cells)))
     values = None if given is None else given.values
     return Samples(data.lean() if lean else data.stack(), values, schema)
+
+
+def sized(source: Any, size: tuple[int, ...] | None) -> Raw:
+    """A source as columns, the pictures of a folder in one size.
+
+    Raises:
+        UsageError: If there is a size and the source is no folder.
+    """
+    if size is not None and not is_folder(source):
+        raise UsageError("size is for the pictures of a folder, and the data are none: omit it")
+    return raw(source, size)
 
 
 def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:

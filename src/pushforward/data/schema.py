@@ -19,6 +19,7 @@ from .sources import KINDS, TABLES, Cells, Raw, any_entry, assemble, listing, na
 from .strict import parse
 
 Bound = float | None
+FEW_LEVELS = 32  # pictures with fewer levels from 0 on would look black
 PRECISION = {
     "float16": "f2", "Float16": "f2", "halffloat": "f2",
     "float32": "f4", "Float32": "f4", "float": "f4",
@@ -92,6 +93,12 @@ class Schema:
         if len(self.shape) == 2:
             return *self.shape, 1
         return self.shape if len(self.shape) == 3 and self.shape[-1] == 3 else None
+
+    @property
+    def white(self) -> int:
+        """The level that a picture shows as white: the highest where there are few."""
+        top = self.low + self.levels - 1
+        return top if self.low >= 0 and 0 < top < FEW_LEVELS else 255
 
     @property
     def names(self) -> list[str]:

@@ -31,7 +31,7 @@ def writable(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def write(path: str | os.PathLike[str], restored: Any) -> None:
+def write(path: str | os.PathLike[str], restored: Any, *, white: int = 255) -> None:
     """Write what `Schema.restore` gave; the extension chooses the format.
 
     The file appears whole or not at all: it is written beside its place and then moved there.
@@ -40,6 +40,7 @@ def write(path: str | os.PathLike[str], restored: Any) -> None:
         path: A .csv or .parquet file for tables, a .npy or .npz file for arrays, or a new folder
             for pictures, which gets a .png file for each.
         restored: An array, a tensor, a frame, an Arrow table or a dictionary of columns.
+        white: The level that pictures show as white (`Schema.white`).
 
     Raises:
         UsageError: If the format cannot hold the data.
@@ -48,7 +49,7 @@ def write(path: str | os.PathLike[str], restored: Any) -> None:
     path = writable(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     if not path.suffix:
-        return _write_pictures(path, temporary, restored)
+        return _write_pictures(path, temporary, restored, white)
     writer = WRITERS[path.suffix.lower()]
     ready = writer(restored)
     try:
@@ -64,7 +65,7 @@ def write(path: str | os.PathLike[str], restored: Any) -> None:
         _discard(temporary)
 
 
-def _write_pictures(path: Path, temporary: Path, restored: Any) -> None:
+def _write_pictures(path: Path, temporary: Path, restored: Any, white: int) -> None:
     from PIL import Image
 
     x = _as_array(restored)
@@ -74,6 +75,8 @@ def _write_pictures(path: Path, temporary: Path, restored: Any) -> None:
             f"data of shape {x.shape[1:]} and type {x.dtype} are no pictures of 8 bits; write "
             f"{listing(WRITERS)}"
         )
+    if white < 255:
+        x = np.rint(np.minimum(x, white) * (255 / white)).astype(np.uint8)
     try:
         temporary.mkdir()
         for i, picture in enumerate(x):

@@ -157,7 +157,8 @@ class ScoreMatching(GenerativeModel):
 
     @property
     def nfe(self) -> int:
-        return self.steps
+        """Counted by drawing one sample: of a step, its value and slope, and what bounds steps."""
+        return evaluations(self.net, lambda: self.sample(1))
 
 
 def slope(energy: Callable[[Data], PerDatum], x: Data) -> Data:
