@@ -4,10 +4,24 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from types import FrameType
+from typing import NamedTuple, TypeVar
 
+T = TypeVar("T")
 Update = Callable[[float, str], None]  # (fraction done, what is happening)
+
+
+class Span(NamedTuple):
+    """The part of a bar that the work at hand fills."""
+
+    update: Update
+    low: float = 0.0
+    high: float = 1.0
+
+
+BAR: ContextVar[Span | None] = ContextVar("BAR", default=None)
 
 
 @contextlib.contextmanager
@@ -38,6 +52,36 @@ def bar(title: str, *, show: bool = True) -> Iterator[Update]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(title, total=1.0, text="")
         yield lambda fraction, text: shown.update(task, completed=fraction, text=text)
+
+
+@contextlib.contextmanager
+def shown(title: str, *, show: bool = True) -> Iterator[None]:
+    """A bar that every loop under `follow` moves while this lasts."""
+    with bar(title, show=show) as update:
+        token = BAR.set(Span(update))
+        try:
+            yield
+        finally:
+            BAR.reset(token)
+
+
+def follow(items: Iterable[T], count: int) -> Iterator[T]:
+    """What a loop goes through, moving the bar that is `shown`, if any; loops may be nested."""
+    span = BAR.get()
+    if span is None:
+        yield from items
+        return
+    width = (span.high - span.low) / max(count, 1)
+    try:
+        for i, item in enumerate(items):
+            low = min(span.low + i * width, span.high)
+            span.update(low, "")
+            BAR.set(Span(span.update, low, min(low + width, span.high)))
+            yield item
+            BAR.set(span)
+        span.update(span.high, "")
+    finally:
+        BAR.set(span)
 
 
 class Interrupted(KeyboardInterrupt):
