@@ -6,9 +6,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from types import FrameType
+from typing import NamedTuple, TypeVar
 
+T = TypeVar("T")
 FINEST = 1 / 1000  # of all that is to be done
 SEEN = 5  # observations without which nothing is said
 Update = Callable[[float, str], None]  # (fraction done, what is happening)
@@ -53,6 +56,17 @@ def clock_time(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
+class Span(NamedTuple):
+    """The part of a bar that the work at hand fills."""
+
+    update: Update
+    low: float = 0.0
+    high: float = 1.0
+
+
+BAR: ContextVar[Span | None] = ContextVar("BAR", default=None)
+
+
 @contextlib.contextmanager
 def bar(title: str, *, show: bool = True) -> Iterator[Update]:
     """A bar with the time left on stderr when it is a terminal; silence in a pipe."""
@@ -82,6 +96,36 @@ def bar(title: str, *, show: bool = True) -> Iterator[Update]:
         yield lambda fraction, text: shown.update(
             task, completed=fraction, text=text, left=clock_time(pace.left(fraction))
         )
+
+
+@contextlib.contextmanager
+def shown(title: str, *, show: bool = True) -> Iterator[None]:
+    """A bar that every loop under `follow` moves while this lasts."""
+    with bar(title, show=show) as update:
+        token = BAR.set(Span(update))
+        try:
+            yield
+        finally:
+            BAR.reset(token)
+
+
+def follow(items: Iterable[T], count: int) -> Iterator[T]:
+    """What a loop goes through, moving the bar that is `shown`, if any; loops may be nested."""
+    span = BAR.get()
+    if span is None:
+        yield from items
+        return
+    width = (span.high - span.low) / max(count, 1)
+    try:
+        for i, item in enumerate(items):
+            low = min(span.low + i * width, span.high)
+            span.update(low, "")
+            BAR.set(Span(span.update, low, min(low + width, span.high)))
+            yield item
+            BAR.set(span)
+        span.update(span.high, "")
+    finally:
+        BAR.set(span)
 
 
 class Interrupted(KeyboardInterrupt):

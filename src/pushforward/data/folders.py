@@ -55,8 +55,26 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
             x[i] = picture(path, grey, height, width)
 
     x = large.cached(content(paths, shape), (len(paths), *shape), decode)
+    return of_pixels(x, name, known(folder, paths))
+
+
+def single(path: Path, size: tuple[int, ...] | None = None) -> Raw:
+    """One picture, as `read` reads those of a folder.
+
+    Raises:
+        DataError: If it is broken, or none.
+        Unsafe: If it would not fit in memory.
+    """
+    mode, sides = header(path)
+    height, width = (size or sides[::-1])[:2]
+    grey = size[2:] == (1,) if size and size[2:] else mode in GREY
+    return of_pixels(picture(path, grey, height, width)[None], show(path.name), {})
+
+
+def of_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Raw:
+    """Pictures of 8 bits, and what can serve as their condition."""
     cells = Cells("value", "uint8", x, np.zeros(len(x), bool))
-    return Raw("numpy", name, shape, (cells,), "uint8", known(folder, paths))
+    return Raw("numpy", name, x.shape[1:], (cells,), "uint8", extra)
 
 
 def content(paths: list[Path], shape: tuple[int, ...]) -> str:

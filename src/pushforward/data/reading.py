@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
-from . import captions
+from . import captions, folders
 from .checks import Problem, constant, in_data, in_numbers, marked, positive
 from .condition import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
@@ -32,6 +32,7 @@ Bounds = Mapping[str, Sequence[int | Bound]]
 FEW_CLASSES = 50  # whole numbers with more values than this are numbers, texts are captions
 MANY_CLASSES = 1000
 LEVELS = 256
+PICTURES = folders.ENDINGS
 
 
 @dataclass(frozen=True)

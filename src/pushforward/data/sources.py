@@ -139,6 +139,8 @@ def of_text(text: str, size: tuple[int, ...] | None = None) -> Raw:
             f"{show(text)}: no such file, and no built-in data set of that name; "
             f"built in are {listing(datasets.names(), 150)}"
         )
+    if path.suffix.lower() in folders.ENDINGS and path.is_file():
+        return folders.single(path, size)
     return folders.read(path, size) if os.path.isdir(path) else files.read(path)
 
 

@@ -20,7 +20,7 @@ from ..data.schema import Schema
 from ..errors import DataError, FolderInUse, UsageError
 from ..model import Event, GenerativeModel, Likelihood
 from ..places import at_home, choose_device, folder_of
-from . import anomaly, costs, latents, mapping, sampling, scoring
+from . import anomaly, costs, editing, latents, mapping, sampling, scoring
 from .alarms import alarms as ringing
 
 
@@ -216,6 +216,73 @@ class FittedModel:
             UsageError: If the model was fitted without a source.
         """
         return mapping.translate(self, x, y, reverse, seed, options)
+
+    def inpaint(
+        self,
+        x: Any,
+        mask: Any,
+        n: int = 8,
+        y: Any = None,
+        *,
+        seed: int | None = None,
+        **options: Any,
+    ) -> editing.Inpainting:
+        """Redraw a part of a picture ``n`` times, and say how much the draws vary there.
+
+        It is `sample` with ``given`` the rest of the picture, which is kept as it is.
+
+        Arguments:
+            x: One picture: a file, or an array.
+            mask: White, or true, where it is to be redrawn (`editing.region`); of the same size.
+            n: How many.
+            y: Their condition, if the model was fitted with one.
+            seed: Makes the draws repeatable.
+            options: What the family's ``complete`` takes, such as ``guidance``.
+
+        Raises:
+            DataError: If the mask has another size, or is all of one colour.
+            UsageError: If the model was not fitted to pictures.
+        """
+        return editing.inpaint(self, x, mask, n, y, seed, options)
+
+    def interpolate(
+        self, a: Any, b: Any, n: int = 8, y: Any = None, *, seed: int = 0, **options: Any
+    ) -> Any:
+        """Data on the way from one datum to another through the latents, both ends included.
+
+        The way is a great circle where latents are normal noise, as of flows and paths, and a line
+        where they are others, as of a VAE. The ends are reconstructions.
+
+        Arguments:
+            a: Where to begin: one datum, or several.
+            b: Where to end, as many.
+            n: How many data on each way.
+            y: Their condition, or a pair of them for the ends, which are mixed in between.
+            seed: Of what is random.
+            options: What the family's ``encode`` and ``decode`` take, such as ``tolerance``.
+
+        Raises:
+            UsageError: If the family has no latents.
+        """
+        return editing.interpolate(self, a, b, n, y, seed, options)
+
+    def edit(
+        self, x: Any, y: Any = None, *, strength: float = 0.5, seed: int = 0, **options: Any
+    ) -> Any:
+        """Add noise to data and take it away again under the model (SDEdit; Meng et al., 2022).
+
+        Arguments:
+            x: Data, perhaps rough ones, or of another kind: sketches, or another class.
+            y: The condition that they are to meet, if the model was fitted with one.
+            strength: From 0, which returns them, to 1, which draws afresh; in between it is a
+                trade of what is kept for what is plausible.
+            seed: Of the noise.
+            options: What the family's sampler takes: ``sampler``, ``steps``, ``guidance``.
+
+        Raises:
+            UsageError: If the family has no path from noise to data.
+        """
+        return editing.edit(self, x, y, strength, seed, options)
 
     def anomaly_score(
         self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0

@@ -13,6 +13,7 @@ from ..data.transforms import Chain
 from ..errors import DataError, NumericalError, UsageError
 from ..model import GenerativeModel
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
+from ..progress import follow
 from .sampling import captions
 
 if TYPE_CHECKING:
@@ -49,6 +50,18 @@ def ability(model: GenerativeModel, name: str, lack: str) -> Method:
         family = type(model).__module__.rsplit(".", 1)[-1]
         raise UsageError(f"{family} {lack}")
     return method
+
+
+def both_ways(model: GenerativeModel) -> tuple[Method, Method]:
+    """Data to latents, and latents to data.
+
+    Raises:
+        UsageError: If the family has no latents.
+    """
+    return (
+        ability(model, "encode", "has no latents to encode data in"),
+        ability(model, "decode", "has no latents to decode"),
+    )
 
 
 def encode(fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
@@ -91,8 +104,7 @@ def decoded(
 
 def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int) -> Any:
     """`FittedModel.reconstruct`."""
-    there = ability(fitted.model, "encode", "has no latents to encode data in")
-    back = ability(fitted.model, "decode", "has no latents to decode")
+    there, back = both_ways(fitted.model)
     data = reading.read_as(x, fitted.schema, y=y)
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         return decoded(fitted, back, encoded(fitted, there, data, {}), data.y, {})
@@ -166,8 +178,9 @@ def through(
 ) -> Tensor:
     """A method of the model on every row, some rows at a time."""
     accepts(method, options, fitted.family)
+    size = rows_at_once(fitted.model.event_shape)
     parts = [
         method(x[i : i + m], *([] if c is None else [c[i : i + m]]), **options).cpu()
-        for i, m in chunks(len(x), rows_at_once(fitted.model.event_shape))
+        for i, m in follow(chunks(len(x), size), -(-len(x) // size))
     ]
     return torch.cat(parts)

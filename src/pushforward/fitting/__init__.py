@@ -17,7 +17,7 @@ from ..options import positive, sensible
 from ..places import folder_of, seeded
 from ..progress import Update, bar
 from . import starting
-from .companions import Companions, companions, found_again
+from .companions import Companions, found_again, taught_by
 from .distributed import device_of, joined, leads, ranks_of
 
 DEFAULT = "flow_matching"
@@ -136,8 +136,9 @@ def fit(
             run.extend(steps, minutes)
         else:
             refuse_nothing(x, folder)
-            company = companions(teacher, source, size)
+            company = taught_by(teacher)
             samples = company.samples(x, y, condition, bounds, size, text)
+            company = company.starting_from(source, samples.schema)
             place = str(x) if isinstance(x, str | Path) else None
             extra: dict[str, Any] = {"source": place, "condition": condition} | how
             extra |= {"seed": seed or 0, "precision": precision or "float32"}

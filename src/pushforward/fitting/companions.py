@@ -9,6 +9,7 @@ import torch
 
 from ..data import reading, transforms
 from ..data.reading import Samples
+from ..data.schema import Schema
 from ..errors import DataError, UsageError
 from ..fitted import FittedModel, load
 from ..fitted.mapping import Origin, ability
@@ -59,6 +60,19 @@ class Companions:
         if schema.condition is not None and found.y is None:
             raise DataError("the teacher was fitted with a condition that these data lack")
         return found
+
+    def starting_from(self, source: Any, like: Schema) -> "Companions":
+        """With a source, whose pictures get the size of those of a schema, if they are a folder's.
+
+        Raises:
+            DataError: If the source cannot be used.
+        """
+        if source is None:
+            return self
+        samples = reading.read(source, size=like.size if reading.is_folder(source) else None)
+        chain = transforms.choose(samples.schema, samples.x, discrete=False)
+        place = str(source) if isinstance(source, str | Path) else None
+        return replace(self, source=samples, place=place, origin=Origin(samples.schema, chain))
 
     def transform(
         self, model: GenerativeModel, samples: Samples, rows: np.ndarray
@@ -115,24 +129,18 @@ class Companions:
         return plain
 
 
-def companions(teacher: Any = None, source: Any = None, size: Any = None) -> Companions:
-    """Load a teacher from its run folder, and a source from anything that `fit` reads.
+def taught_by(teacher: Any = None) -> Companions:
+    """Load a teacher, if any, from its run folder.
 
     Raises:
         UsageError: If the teacher is nothing that was fitted.
-        DataError: If the source cannot be used.
     """
     folder = str(Path(teacher).absolute()) if isinstance(teacher, str | Path) else None
     if folder is not None:
         teacher = load(folder, device="cpu")
     if teacher is not None and not isinstance(teacher, FittedModel):
         raise UsageError("teacher must be a run folder or a fitted model")
-    if source is None:
-        return Companions(teacher, folder)
-    samples = reading.read(source, size=size if reading.is_folder(source) else None)
-    transform = transforms.choose(samples.schema, samples.x, discrete=False)
-    place = str(source) if isinstance(source, str | Path) else None
-    return Companions(teacher, folder, samples, place, Origin(samples.schema, transform))
+    return Companions(teacher, folder)
 
 
 def found_again(config: dict[str, Any], teacher: Any = None, source: Any = None) -> Companions:
@@ -151,7 +159,9 @@ def found_again(config: dict[str, Any], teacher: Any = None, source: Any = None)
             given[name] = known["place"]
         if known and given[name] is None:
             raise UsageError(f"the run had a {word} in memory: pass the same {word} again")
-    found = companions(*given.values())
+    found = taught_by(given["teacher"])
+    if origin := config.get("origin"):
+        found = found.starting_from(given["origin"], Origin.from_json(origin).schema)
     for name, now in found.to_json().items():
         if now and now["data"] != config[name]["data"]:
             raise DataError(f"the {name} is not the one the run began with; start a new run")
