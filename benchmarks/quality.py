@@ -171,7 +171,7 @@ def steps(families: list[str], seeds: range) -> Iterator[Row]:
 class Section(NamedTuple):
     """What measures a table, the families in it, and how many leading cells name a row."""
 
-    measure: Callable[[list[str], range], Iterator[Row]]
+    measure: Callable[..., Iterator[Row]]
     families: list[str]
     key: int
 
@@ -190,10 +190,13 @@ def line(row: Row) -> str:
     return f"| {' | '.join(row)} |"
 
 
-def record(name: str, head: Row, row: Row) -> None:
+def record(name: str, section: Section, head: Row, row: Row) -> None:
     """Put a row into the section's table, in place of the one with the same key."""
-    page = PAGE.read_text() if PAGE.exists() else "# Numbers\n\nWritten by benchmarks/quality.py.\n"
-    section = SECTIONS[name]
+    page = (
+        PAGE.read_text()
+        if PAGE.exists()
+        else "# Numbers\n\nWritten by benchmarks/quality.py and benchmarks/images.py.\n"
+    )
     about = f"{section.measure.__doc__} One thread, torch {torch.__version__.split('+')[0]}."
     begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     if begin not in page:
@@ -225,7 +228,7 @@ def main() -> None:
         print(" | ".join(head), flush=True)
         for row in found:
             print(" | ".join(row), flush=True)
-            record(name, head, row)
+            record(name, section, head, row)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ..errors import NoLikelihood, UsageError
 from ..generators import forked, sow
 from ..model import Event, GenerativeModel, Likelihood
 from ..networks.choosing import recipe_for_network, time_network
+from ..networks.images import is_image
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
 from ..theory.couplings import (
@@ -196,7 +197,7 @@ def build(
     sigma_min: float = 0.0,
     coupling: str = "independent",
     sampler: str = "heun",
-    sampler_steps: int = 50,
+    sampler_steps: int | None = None,
     unconditional: float = 0.1,
 ) -> FlowMatching:
     """Build the model.
@@ -214,10 +215,13 @@ def build(
         coupling: How a batch of data is paired with noise: "independent", "ot" (exact) or
             "sinkhorn" (entropic).
         sampler: The default sampler.
-        sampler_steps: Its default number of steps.
+        sampler_steps: Its default number of steps; by default 50, and 20 for images, where more
+            were not measured to be better.
         unconditional: How often the condition is hidden in training, for guidance.
     """
     scales = one_of("path", path, PATHS)()
+    if sampler_steps is None:
+        sampler_steps = 20 if is_image(event.shape) else 50
     units = width_for(event.shape, width)
     net = time_network(event, network, width=width, units=units, depth=depth, waves=waves)
     return FlowMatching(

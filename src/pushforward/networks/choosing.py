@@ -60,7 +60,7 @@ def time_network(
     """
     makers: dict[str, Callable[..., nn.Module]] = {
         "mlp": partial(TimeMLP, width=width or units, depth=depth, waves=waves),
-        "unet": partial(UNet, width=width or 20, scales=depth),
+        "unet": partial(UNet, width=width or 16, scales=depth),
         "dit": partial(DiT, width=width or 128, depth=depth, patch=patch_for(event.shape)),
     }
     usual = "unet" if is_large(event.shape) else "mlp"

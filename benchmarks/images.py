@@ -1,0 +1,280 @@
+"""How good pictures are: ``python benchmarks/images.py SECTION ... --out FOLDER``.
+
+Sections: digits, mnist, fashion (classes), shapes (captions, read back without learning), emoji
+(captions). Each fits its families to four fifths of the pictures with their own recipes, and prints
+and writes into docs/numbers.md what samples of asked conditions are like: whether a classifier of
+the training pictures sees what was asked, and the Fréchet distance of its features to those of the
+other fifth beside that of as many training pictures; bits an entry of held-out pictures where there
+is a density, beside a lossless codec. ``--out`` keeps the runs, which are measured again instead of
+fitted again, and a grid of samples of each. Minutes are the processor's, on one thread.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from quality import Row, Section, record
+from sklearn.model_selection import train_test_split
+
+import pushforward as pf
+from pushforward.data import datasets, shapes
+from pushforward.fitted import FittedModel
+from pushforward.metrics.classifier import fit_classifier
+from pushforward.metrics.codecs import codec_bits
+from pushforward.metrics.frechet import gaussian_fit_distance
+from pushforward.model import Likelihood
+
+PATHS = ["flow_matching", "ddpm", "edm"]
+CLASSED = [*PATHS, "consistency", "mean_flow", "vae", "wgan_gp"]
+FEW: dict[str, list[dict[str, Any]]] = {
+    "consistency": [{"steps": 1}, {"steps": 2}],
+    "mean_flow": [{"steps": 1}, {"steps": 50}],
+}
+SHOWN = ("shape", "colour", "row", "column")  # what a picture of a caption must show
+PLACES = 11  # of the 108 shapes, colours and places, left out of training
+
+
+class Plan(NamedTuple):
+    """What the command line says of every section.
+
+    Arguments:
+        out: Where runs and grids go.
+        minutes: On the wall for each fit; the family's own steps if None.
+        guidance: The scales to draw with.
+        steps: Of the samplers; the families' own if None.
+        draws: Pictures to draw for each row of a table.
+        scored: Held-out pictures to score.
+    """
+
+    out: Path
+    minutes: float | None
+    guidance: list[float]
+    steps: int | None
+    draws: int
+    scored: int
+
+
+class Judge:
+    """A classifier of the training pictures, and the features of the held-out ones."""
+
+    def __init__(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, n: int) -> None:
+        self.mean, self.scale = train.mean(0), train.std()
+        self.net = fit_classifier(self.seen(train), labels)
+        self.test = self.features(test)
+        some = np.random.default_rng(1).permutation(len(train))[:n]
+        self.floor = gaussian_fit_distance(self.test, self.features(train[some]))
+
+    def seen(self, x: np.ndarray) -> np.ndarray:
+        """Pictures as the classifier takes them, their deviation about 1."""
+        return (np.asarray(x, np.float64) - self.mean) / self.scale
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """What the classifier makes of pictures before it decides."""
+        return self.net.features(self.seen(x))
+
+    def accuracy(self, x: np.ndarray, labels: np.ndarray) -> float:
+        """How often it sees the labels."""
+        return float((self.net.predict(self.seen(x)) == labels).mean())
+
+    def distance(self, x: np.ndarray) -> float:
+        """The Fréchet distance to the held-out pictures, in units of its floor."""
+        return gaussian_fit_distance(self.test, self.features(x)) / self.floor
+
+
+def fitted(name: str, family: str, x: np.ndarray, y: np.ndarray, plan: Plan) -> tuple[Any, float]:
+    """A model of pictures, and the processor's minutes it took: that of a run, if there is one."""
+    folder = plan.out / f"{name}-{family}"
+    note = folder.with_suffix(".json")
+    if note.exists():
+        return pf.load(folder), json.loads(note.read_text())["minutes"]
+    began = time.process_time()
+    model = pf.fit(x, family, y=y, minutes=plan.minutes, out=folder, progress=False)
+    minutes = (time.process_time() - began) / 60
+    note.write_text(json.dumps({"minutes": minutes}))
+    return model, minutes
+
+
+def drawn(model: FittedModel, y: np.ndarray, top: int, **options: Any) -> np.ndarray:
+    """Pictures of conditions, in whole levels."""
+    return np.clip(np.rint(model.draw(len(y), y=y, seed=0, **options)), 0, top)
+
+
+def grid(x: np.ndarray, top: int, path: Path, columns: int = 10) -> None:
+    """Pictures in rows, a pixel apart, enlarged to some 600 pixels."""
+    x = (np.asarray(x)[: len(x) // columns * columns] * (255 / top)).astype(np.uint8)
+    around = [(0, 0), (1, 0), (1, 0), (0, 0)][: x.ndim]
+    x = np.pad(x, around, constant_values=128)
+    rows = [np.concatenate(list(x[i : i + columns]), 1) for i in range(0, len(x), columns)]
+    sheet = np.concatenate(rows)
+    times = max(1, 600 // sheet.shape[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet.repeat(times, 0).repeat(times, 1)).save(path)
+
+
+def bits(model: FittedModel, x: np.ndarray, y: np.ndarray) -> str:
+    """Bits an entry of pictures, by the model's density."""
+    if model.likelihood is Likelihood.NONE:
+        return "-"
+    nats = -float(model.log_prob(x, y=y, seed=0).mean())
+    return f"{nats / (x[0].size * math.log(2)):.3f}"
+
+
+def ways(model: FittedModel, family: str, plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The ways to draw from a family, in words and as options."""
+    if family in ("vae", "wgan_gp"):
+        yield "1", {}
+        return
+    for options in FEW.get(family, [{"steps": plan.steps or model.model.steps}]):
+        for guidance in plan.guidance if family in PATHS else plan.guidance[:1]:
+            steps = options["steps"]
+            yield f"{steps}, guidance {guidance:g}", options | {"guidance": guidance}
+
+
+def classes(name: str) -> Callable[[list[str], range, Plan], Iterator[Row]]:
+    """What measures a data set with classes."""
+
+    def measure(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
+        data = datasets.load(name)
+        top = int(data.x.max())
+        train, test, asked, true = train_test_split(
+            data.x, data.y, test_size=0.2, stratify=data.y, random_state=0
+        )
+        n = min(plan.draws, len(train))
+        judge = Judge(train, asked, test, n)
+        said = np.random.default_rng(3).permutation(asked)[:n]
+        yield ["family", "steps", "minutes", "as asked %", "FD / floor", "bits/dim"]
+        yield [
+            "held-out pictures",
+            "-",
+            "-",
+            f"{100 * judge.accuracy(test, true):.1f}",
+            f"1 (FD {judge.floor:.3g}, {n} pictures)",
+            f"{codec_bits(test)['png_tiled']:.3f} (PNG)",
+        ]
+        labels = np.unique(asked)
+        for family in families:
+            model, minutes = fitted(name, family, train, asked, plan)
+            cost = bits(model, test[: plan.scored], true[: plan.scored])
+            for words, options in ways(model, family, plan):
+                x = drawn(model, said, top, **options)
+                order = np.argsort(said, kind="stable")
+                by = [x[order[said[order] == k]][:8] for k in labels]
+                few = min(map(len, by))
+                sheet = np.stack([rows[:few] for rows in by], 1).reshape(-1, *x.shape[1:])
+                file = f"{name}-{family}-{words.replace(', guidance ', '-')}.png"
+                grid(sheet, top, plan.out / file, len(labels))
+                yield [
+                    family,
+                    words,
+                    f"{minutes:.1f}",
+                    f"{100 * judge.accuracy(x, said):.1f}",
+                    f"{judge.distance(x):.2f}",
+                    cost,
+                ]
+
+    return measure
+
+
+def code(scene: shapes.Scene) -> np.ndarray:
+    """A number for each shape, colour and place."""
+    return scene.shape + 3 * (scene.colour + 4 * (scene.row + 3 * scene.column))
+
+
+def captioned(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
+    """Captioned shapes: how often pictures of captions show what they say."""
+    yield ["family", "captions", "minutes", "as asked %", *(f"{word} %" for word in SHOWN)]
+    scene, asked = shapes.scenes(20_000, 0), shapes.scenes(20_000, 99)
+    held = np.random.default_rng(7).permutation(108)[:PLACES]
+    known = ~np.isin(code(scene), held)
+    for family in families:
+        model, minutes = fitted(
+            "shapes", family, shapes.render(scene)[known], scene.captions()[known], plan
+        )
+        for words, out in (("combinations seen", False), ("combinations unseen", True)):
+            rows = np.flatnonzero(np.isin(code(asked), held) == out)[: plan.draws]
+            wanted = shapes.Scene(*(f[rows] for f in asked))
+            for guidance in plan.guidance:
+                steps = plan.steps or model.model.steps
+                x = drawn(model, wanted.captions(), 255, guidance=guidance, steps=steps)
+                grid(x[:60], 255, plan.out / f"shapes-{family}-{words[13:]}-{guidance:g}.png")
+                found, _ = shapes.read(x)
+                hits = {word: getattr(found, word) == getattr(wanted, word) for word in SHOWN}
+                every = np.all(list(hits.values()), axis=0)
+                yield [
+                    f"{family}, guidance {guidance:g}",
+                    words,
+                    f"{minutes:.1f}",
+                    f"{100 * every.mean():.1f} ± {100 * every.std() / len(every) ** 0.5:.1f}",
+                    *(f"{100 * hit.mean():.1f}" for hit in hits.values()),
+                ]
+
+
+def emoji(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
+    """Emoji from held-out captions: how often the caption's own picture is nearest among ten."""
+    yield ["family", "guidance", "minutes", "nearest of 10 %"]
+    data = datasets.load("emoji")
+    train, test, said, asked = train_test_split(data.x, data.y, test_size=0.1, random_state=0)
+    for family in families:
+        model, minutes = fitted("emoji", family, train, said, plan)
+        n = min(plan.draws, len(test))
+        for guidance in plan.guidance:
+            steps = plan.steps or model.model.steps
+            x = drawn(model, asked[:n], 255, guidance=guidance, steps=steps)
+            beside = np.stack([test[:60], x[:60].astype(np.uint8)], 1).reshape(-1, *x.shape[1:])
+            grid(beside, 255, plan.out / f"emoji-{family}-{guidance:g}.png")
+            others = np.stack([(np.arange(n) + k) % n for k in range(10)], axis=1)
+            away = np.square(x[:, None] - test[:n][others].astype(float)).sum((2, 3, 4))
+            hits = away.argmin(1) == 0
+            yield [family, f"{guidance:g}", f"{minutes:.1f}", f"{100 * hits.mean():.1f}"]
+
+
+def section(measure: Callable[..., Iterator[Row]], families: list[str], about: str) -> Section:
+    """A section of docs/numbers.md, whose rows have two leading cells as a name."""
+    measure.__doc__ = about
+    return Section(measure, families, 2)
+
+
+SECTIONS = {
+    "digits": section(classes("digits"), CLASSED, "Digits of 8 x 8 pixels."),
+    "mnist": section(classes("mnist"), CLASSED, "MNIST, 5,000 digits of 28 x 28 pixels."),
+    "fashion": section(classes("fashion_mnist"), CLASSED, "Fashion-MNIST, 28 x 28 pixels."),
+    "shapes": section(captioned, ["flow_matching"], "Captioned shapes of 32 x 32 pixels."),
+    "emoji": section(emoji, ["flow_matching"], "Emoji of 32 x 32 pixels, held-out captions."),
+}
+
+
+def main() -> None:
+    """Measure the sections that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="+", choices=list(SECTIONS))
+    parser.add_argument("--out", type=Path, default=Path("runs/images"))
+    parser.add_argument("--families", type=lambda text: text.split(","))
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument(
+        "--guidance", type=lambda t: [*map(float, t.split(","))], default=[1.0, 2.0]
+    )
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--scored", type=int, default=100)
+    said = parser.parse_args()
+    plan = Plan(said.out, said.minutes, said.guidance, said.steps, said.draws, said.scored)
+    torch.set_num_threads(1)
+    for name in said.sections:
+        part = SECTIONS[name]
+        found = part.measure([f for f in said.families or part.families], range(1), plan)
+        head = next(found)
+        print(" | ".join(head), flush=True)
+        for row in found:
+            print(" | ".join(row), flush=True)
+            record(f"{name}_images", part, head, row)
+
+
+if __name__ == "__main__":
+    main()
