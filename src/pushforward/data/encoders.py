@@ -77,6 +77,19 @@ class Encoder:
         return [(its.mean(0), its.copy()) for its in kept]
 
 
+def placed(text: Any) -> str | None:
+    """What names a way of reading captions, a folder by its whole path.
+
+    Raises:
+        UsageError: If it is no name and no path.
+    """
+    if text is None or (isinstance(text, str) and not os.path.isdir(text)):
+        return text
+    if not isinstance(text, str | os.PathLike):
+        raise UsageError(f"text is {show(text, 40)}; name an encoder of captions, or its folder")
+    return os.path.abspath(text)
+
+
 def opened(name: str) -> Encoder:
     """A frozen encoder by its name, "minilm", or its folder.
 

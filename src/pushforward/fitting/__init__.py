@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
-from ..data import reading
+from ..data import encoders, reading
 from ..data.reading import Samples
 from ..errors import FolderInUse, UsageError
 from ..fitted import FittedModel, understood
@@ -19,6 +19,7 @@ from . import starting
 from .companions import Companions, companions, found_again
 
 DEFAULT = "flow_matching"
+KEPT = ("family", "seed", "bounds", "size", "text", "precision", "compile", "channels_last")
 
 
 def fit(
@@ -29,7 +30,7 @@ def fit(
     condition: str | None = None,
     bounds: reading.Bounds | None = None,
     size: int | tuple[int, int] | None = None,
-    text: str | None = None,
+    text: str | Path | None = None,
     teacher: Any = None,
     source: Any = None,
     steps: int | None = None,
@@ -88,14 +89,13 @@ def fit(
     """
     started, folder = time.monotonic(), None if out is None else folder_of(out)
     positive("save_seconds", save_seconds)
-    bounds, size = reading.ends(bounds), reading.sides(size)
+    bounds, size, text = reading.ends(bounds), reading.sides(size), encoders.placed(text)
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeded(seed or 0, choose_device(device)))
         if resume:
             kept: dict[str, Any] = {"family": None if family is None else families.key(family)}
             kept |= {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
-            kept |= {"text": text}
-            kept |= {"compile": compile, "channels_last": channels_last}
+            kept |= {"compile": compile, "channels_last": channels_last, "text": text}
             found = reopened(folder, kept | options, stack)
             company = found_again(found.plain["config"], teacher, source)
             samples = data_again(x, y, condition, found.plain["config"], company)
@@ -109,8 +109,7 @@ def fit(
             place = str(x) if isinstance(x, str | Path) else None
             extra: dict[str, Any] = {"source": place, "condition": condition, "bounds": bounds}
             extra |= {"seed": seed or 0, "precision": precision or "float32", "size": size}
-            extra |= {"text": text}
-            extra |= {"compile": bool(compile), "channels_last": bool(channels_last)}
+            extra |= {"compile": bool(compile), "channels_last": bool(channels_last), "text": text}
             key = families.key(DEFAULT if family is None else family)
             run = starting.fresh(samples, key, options, steps, minutes, device, extra, company)
             if folder is not None:  # only now: whatever was wrong has left no trace
@@ -143,10 +142,7 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     found = checkpoint.load(folder)
     config = found.plain["config"]
     for name, value in given.items():
-        known = ("family", "seed", "bounds", "size", "text")
-        same = name in (*known, "precision", "compile", "channels_last") and plain(value) == plain(
-            config.get(name)
-        )
+        same = name in KEPT and plain(value) == plain(config.get(name))
         if value is not None and not same:
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found

@@ -87,7 +87,9 @@ def device_data(
     c = None
     if samples.schema.condition_length:
         length = samples.schema.condition_length
-        demand(8 * len(samples.x) * length, "what the captions say", "fit with text=words")
+        demand(
+            8 * len(samples.x) * length, "the conditions", "tell less of them, as text=words does"
+        )
         encoded = samples.schema.encode(samples.y, len(samples.x))
         c = torch.as_tensor(encoded, dtype=torch.get_default_dtype()).to(where)
     return x.to(where), c
