@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import pushforward as pf
-from pushforward import cli
+from pushforward import checkpoint, cli
 from pushforward.errors import DataError, UsageError
 
 LEFT, RIGHT = "red left of blue", "blue left of red"
@@ -84,6 +84,23 @@ def test_a_run_keeps_captions_as_text_and_goes_on(tmp_path):
     for a, b in zip(more.model.parameters(), whole.model.parameters(), strict=True):
         assert a.shape == b.shape
     assert more.schema == again.schema
+
+
+def test_a_run_from_before_there_was_text_is_read(tmp_path):
+    fitted("flow_matching", "words", tmp_path / "run")
+    found = checkpoint.load(tmp_path / "run")
+    del found.plain["schema"]["condition"]["text"], found.plain["config"]["event"][4:]
+    checkpoint.save(tmp_path / "old", found)
+    one, two = (pf.load(tmp_path / n).sample(3, y=LEFT, seed=0, steps=2) for n in ("run", "old"))
+    assert np.array_equal(one, two)
+
+
+def test_a_student_that_takes_no_tokens_is_refused():
+    teacher = fitted("flow_matching", "bytes")
+    with pytest.raises(UsageError, match="token by token"):
+        pf.fit(X, "vae", y=Y, teacher=teacher, steps=1, progress=False)
+    student = pf.fit(X, "consistency", y=Y, teacher=teacher, steps=1, width=8, progress=False)
+    assert student.schema.condition == teacher.schema.condition
 
 
 def test_a_table_gets_its_captions_back(tmp_path):

@@ -114,6 +114,7 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
 
     model = tiny_bert(tmp_path)
     known = condition(SAID, str(tmp_path))
+    assert encoders.placed(tmp_path) == known.text.encoder == str(tmp_path)
     encoder, said = encoders.opened(str(tmp_path)), list(SAID[:5])
     vectors, states = encoder.read(said)
     rows = known.encode(said)
@@ -152,3 +153,12 @@ def test_the_sentence_encoder_knows_what_is_alike():
     alone, _ = encoders.opened("minilm").read(said[2:])
     np.testing.assert_allclose(alone[0], vectors[2], rtol=1e-4, atol=1e-5)
     assert [len(s) for s in states] == [8, 8, 7]
+
+
+def test_what_names_no_way_of_reading_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "encoder").mkdir()
+    assert encoders.placed("encoder") == str(tmp_path / "encoder")
+    assert [encoders.placed(name) for name in (None, "bytes")] == [None, "bytes"]
+    with pytest.raises(UsageError, match="name an encoder"):
+        encoders.placed(5)

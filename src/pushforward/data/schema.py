@@ -225,6 +225,8 @@ class Schema:
         Raises:
             DataError: If a key is unknown or missing, or a value is not of its kind.
         """
+        if isinstance(data, dict) and isinstance(known := data.get("condition"), dict):
+            data = data | {"condition": {"text": None} | known}  # runs from before there was text
         schema = parse(cls, data, "schema")
         if schema.kind not in KINDS or not schema.columns or min(schema.event) < 1:
             raise DataError("schema: describes no data that can be restored")

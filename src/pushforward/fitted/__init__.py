@@ -374,8 +374,9 @@ def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
     Raises:
         DataError: If it is not that of a model of such data.
     """
-    event = event_as(schema, config["event"][3])
-    if json.loads(json.dumps(event)) != config["event"]:
+    event, known = event_as(schema, config["event"][3]), list(config["event"])
+    known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens
+    if json.loads(json.dumps(event)) != known:
         raise DataError("the configuration and the schema describe different data")
     model = untrained(config, event)
     if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
-from ..data import large, reading
+from ..data import encoders, large, reading
 from ..data.reading import Samples
 from ..errors import FolderInUse, UsageError
 from ..fitted import FittedModel, understood
@@ -35,7 +35,7 @@ def fit(
     condition: str | None = None,
     bounds: reading.Bounds | None = None,
     size: int | tuple[int, int] | None = None,
-    text: str | None = None,
+    text: str | Path | None = None,
     teacher: Any = None,
     source: Any = None,
     steps: int | None = None,
@@ -112,7 +112,7 @@ def fit(
     started, folder = time.monotonic(), None if out is None else folder_of(out)
     positive("save_seconds", save_seconds)
     sensible("watch", watch, None, (int, NoneType), least=0)
-    bounds, size = reading.ends(bounds), reading.sides(size)
+    bounds, size, text = reading.ends(bounds), reading.sides(size), encoders.placed(text)
     key = None if family is None else families.key(family)
     how = {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
     how |= {"compile": compile, "channels_last": channels_last, "recompute": recompute}

@@ -119,6 +119,8 @@ def device_data(
         x = transformed(transform, samples.x)
         if not x.isfinite().all():
             raise DataError("a column varies too little or too much to be standardised; rescale it")
+    length = samples.schema.condition_length
+    demand(8 * len(samples.x) * length, "the conditions", "tell less of them, as text=words does")
     c = encoded(samples, np.arange(len(samples.x)))
     return x.to(where), None if c is None else c.to(where)
 

@@ -13,7 +13,7 @@ from ..checkpoint import Checkpoint
 from ..data import large, transforms
 from ..data.reading import Samples
 from ..data.schema import Schema
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..fitted import FittedModel, assemble
 from ..generators import sow
 from ..model import GenerativeModel, Recipe
@@ -60,7 +60,7 @@ def fresh(
     families.one_of("precision", extra["precision"], PRECISIONS)
     of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
     of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
-    samples, model = suited(samples, family, of_family)
+    samples, model = suited(samples, family, of_family, company)
     event = event_of(samples)
     recipe, fields = recipe_of(model, of_recipe, steps)
     train, _ = split(len(samples.x), extra["seed"])
@@ -81,14 +81,23 @@ def fresh(
 
 
 def suited(
-    samples: Samples, family: str, options: dict[str, Any]
+    samples: Samples, family: str, options: dict[str, Any], company: Companions
 ) -> tuple[Samples, GenerativeModel]:
-    """A model of the data, and the data with conditions as it takes them, tokens or none."""
+    """A model of the data, and the data with conditions as it takes them, tokens or none.
+
+    Raises:
+        UsageError: If there is a teacher, which takes tokens, and the model takes none.
+    """
     event = event_of(samples)
     model = families.build(family, event, **options)
     condition = samples.schema.condition
     if not event.tokens[0] or condition is None or takes_tokens(model):
         return samples, model
+    if company.teacher is not None:
+        raise UsageError(
+            "the teacher reads captions token by token, and this network does not: take a network "
+            "that does, such as the teacher's"
+        )
     schema = replace(samples.schema, condition=condition.without_tokens())
     samples = replace(samples, schema=schema)
     return samples, families.build(family, event_of(samples), **options)
