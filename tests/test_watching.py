@@ -87,7 +87,7 @@ def test_the_pictures_come_back_from_the_run_folder_and_are_drawn(pictures, tmp_
     model = load(tmp_path / "run")
     sheet = watched.decoded(watched.looks(model.history)[-1]["pictures"])
     assert sheet.shape == (16, 16)  # sixteen pictures of 4 x 4
-    seen = watching.picture(watching.pixels.pixels(x.reshape(200, -1), (4, 4)), x[:16] * 1.0)
+    seen = watching.picture(watching.pixels.pixels(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0)
     np.testing.assert_array_equal(watched.decoded(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
     assert plot_run(model, tmp_path / "run.png").stat().st_size > 10_000
 
@@ -111,7 +111,6 @@ def test_the_command_line_watches_and_prints_no_pictures(pictures, tmp_path, cap
         (np.zeros((50, 3)) + np.arange(50)[:, None], 2, UsageError, "for pictures"),
         (np.random.default_rng(0).random((30, 4, 4)), 2, DataError, "held out"),
         (np.random.default_rng(0).random((50, 4, 4)), -1, UsageError, "watch is -1"),
-        (np.random.default_rng(0).random((50, 4, 4)), 1.5, UsageError, "watch is '1.5'"),
     ],
 )
 def test_what_cannot_be_watched_is_refused_before_anything_is_written(
