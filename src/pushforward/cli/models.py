@@ -81,7 +81,7 @@ def score(
     spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
     result = {"rows": len(values), "mean": float(values.mean()), "standard_error": spread}
     margin = "" if spread is None else f" ± {spread:.3f}"
-    bits = -result["mean"] / (math.prod(model.schema.event) * math.log(2))
+    bits = -float(values.mean()) / (math.prod(model.schema.event) * math.log(2))
     pictures = codecs.beside(reading.read_as(data, model.schema).x, model.schema.levels)
     impossible = f", of which {none} have density 0" if none else ""
     show(
