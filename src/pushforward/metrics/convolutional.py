@@ -52,8 +52,7 @@ class Convolutional:
         most = max(self.layout.height, self.layout.width)
         scale = min(1.0, LARGEST / most)
         self.size = [max(1, round(scale * s)) for s in (self.layout.height, self.layout.width)]
-        height, wide = self.size
-        self.body = body(self.layout.channels, height, wide, width)
+        self.body = body(self.layout.channels, self.size[0], self.size[1], width)
         self.head = nn.Linear(width, len(classes))
 
     @property

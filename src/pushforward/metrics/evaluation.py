@@ -191,7 +191,7 @@ def _network(
     """
     if real.classes is None or not any(m.startswith(("classifier", "label")) for m in chosen):
         return None
-    return classifier.fit_classifier(real.x.reshape(-1, *event), real.classes, seed=seed)
+    return classifier.kept_classifier(real.x.reshape(-1, *event), real.classes, seed=seed)
 
 
 def _extractor(features: Any, network: Network | None, scale: Standard) -> Extractor:

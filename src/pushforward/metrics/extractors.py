@@ -110,8 +110,10 @@ def own(net: Any, name: str, seen: Pixels) -> Extractor:
     inception = takes(net, "return_features")
     scale = "as 8-bit numbers, " if inception else ""
 
+    where = next((p.device for p in net.parameters()), "cpu")
+
     def call(rows: Array) -> Any:
-        x = colours(seen.tensor(rows))
+        x = colours(seen.tensor(rows)).to(where)
         return net((255 * x).round().byte(), return_features=True) if inception else net(x)
 
     def features(x: Array) -> Features:
@@ -167,7 +169,7 @@ def batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
             try:
                 given = call(rows)
                 given = given if isinstance(given, tuple | list) else (given,)
-                parts.append([t.double().reshape(len(rows), -1).numpy() for t in given[:2]])
+                parts.append([t.double().reshape(len(rows), -1).cpu().numpy() for t in given[:2]])
             except Exception as error:
                 why = (
                     str(error).strip().splitlines()[-1][:160] if str(error).strip() else "no reason"
