@@ -3,7 +3,10 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from pushforward import checkpoint
+from pushforward.errors import Unavailable, UsageError
 from pushforward.fitting import fit
+from pushforward.fitting.distributed import ranks_of
 from pushforward.model import GenerativeModel, Likelihood, Recipe
 from pushforward.progress import Interrupted
 from pushforward.ranks import ALONE, Ranks
@@ -181,3 +186,55 @@ def test_each_process_draws_noise_of_its_own(found):
     assert not torch.equal(tensors["rng"], tensors["rng.1"])
     seeds = {Ranks(rank, 4).seed(0) for rank in range(4)}
     assert len(seeds) == 4
+
+
+@pytest.mark.parametrize("devices", [0, -1, 2.5, True, "two", 10**6])
+def test_a_number_of_devices_without_sense_is_refused(devices):
+    with pytest.raises(UsageError, match="devices"):
+        ranks_of(devices)
+
+
+def test_what_torchrun_says_must_agree_with_what_is_asked(monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    assert ranks_of(None) == ALONE  # a rank alone says nothing
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert ranks_of(None, shard=True) == Ranks(3, 4, sharded=True)
+    assert ranks_of(1) == ALONE
+    with pytest.raises(UsageError, match="torchrun started 4"):
+        ranks_of(2)
+
+
+def test_what_cannot_be_sent_or_divided_is_said_before_a_process_is_started():
+    with pytest.raises(UsageError, match="give batch=15"):
+        fit(X, "ddpm", batch=16, devices=3, progress=False)
+    teacher = fit(X, "flow_matching", steps=1, width=8, progress=False)
+    with pytest.raises(UsageError, match="run folder"):
+        fit(X, "consistency", steps=1, teacher=teacher, devices=2, progress=False)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_fit_and_is_named():
+    killed = []
+
+    def kill(fraction, text):
+        if not killed:
+            me = os.getpid()
+            children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
+            killed.append(os.kill(int(children[-1]), signal.SIGKILL))
+
+    with pytest.raises(Unavailable, match="process 1 ended with code -9"):
+        fit(X, "ddpm", steps=10**5, width=8, batch=16, devices=2, progress=kill)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launch", [["-m"], ["-m", "torch.distributed.run", "--nproc_per_node=2", "-m"]]
+)
+def test_the_command_line_starts_the_processes_or_finds_those_of_torchrun(tmp_path, launch):
+    devices = ["--devices", "2"] if len(launch) == 1 else []
+    words = [*launch, "pushforward", "fit", "moons", "--steps", "4", "--set", "width=8"]
+    command = [sys.executable, *words, *devices, "--out", str(tmp_path / "run"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1  # the first process alone speaks
+    assert checkpoint.load(tmp_path / "run").plain["config"]["devices"] == 2

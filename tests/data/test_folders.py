@@ -1,11 +1,13 @@
 """Folders of pictures: any size and mode, classes, captions, and refusals of what is broken."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import pushforward as pf
-from pushforward.data import folders, reading, shapes
+from pushforward.data import folders, large, reading, shapes
 from pushforward.errors import DataError, DiskError, Unsafe, UsageError
 
 rng = np.random.default_rng(0)
@@ -171,9 +173,10 @@ def test_what_is_broken_hidden_or_too_large_is_refused_or_left_out(grey, monkeyp
     monkeypatch.setattr(folders, "PIXELS", 79)
     with pytest.raises(Unsafe, match="more than 79 pixels"):
         reading.read(folder)
-    monkeypatch.setattr(folders, "LIMIT", 100)
+    monkeypatch.setattr(large, "LARGE", 100)
+    monkeypatch.setattr(large.shutil, "disk_usage", lambda place: SimpleNamespace(free=99))
     monkeypatch.setattr(folders, "PIXELS", 80)
-    with pytest.raises(Unsafe, match="more than 100 bytes"):
+    with pytest.raises(DiskError, match=r"need 960 bytes of this disk and 99 are free"):
         reading.read(folder)
 
 

@@ -20,6 +20,7 @@ from .sources import COLUMNS, Cells, Raw, listing, of_array, of_arrow, show
 
 LIMIT = 4 * 2**30  # bytes of one array
 ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive
+HONEST = 100  # how much smaller a large table gets in Parquet
 ZIP_RATIO = 100  # how much smaller an honest large archive gets
 BROKEN = (
     zipfile.BadZipFile,
@@ -152,7 +153,9 @@ def read_parquet(path: Path, name: str) -> Raw:
             if meta.num_columns > COLUMNS:
                 raise DataError(f"{name}: has more than {COLUMNS} columns; save it as .npy")
             stored = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-            if max(stored, 8 * meta.num_rows * meta.num_columns) > large.LARGE:
+            wanted = max(stored, 8 * meta.num_rows * meta.num_columns)
+            _fits(wanted, max(LIMIT, HONEST * path.stat().st_size), name)
+            if wanted > large.LARGE:
                 return by_groups(file, name)
             table = file.read()
     except (ArrowException, OSError, ValueError) as error:
@@ -235,7 +238,7 @@ def _members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:
 
 def _array(file: Any, size: int, name: str) -> np.ndarray:
     """Read an array after its header has been believed."""
-    _fits(_header(file, size, name), LIMIT, name)
+    _header(file, size, name)
     file.seek(0)
     try:
         return np.lib.format.read_array(file, allow_pickle=False)
@@ -243,8 +246,8 @@ def _array(file: Any, size: int, name: str) -> np.ndarray:
         raise DataError(f"{name}: is broken; save it again with numpy.save") from error
 
 
-def _header(file: Any, size: int, name: str) -> int:
-    """The bytes that an array takes as its header promises, if it can be believed."""
+def _header(file: Any, size: int, name: str) -> None:
+    """Refuse an array whose header cannot be believed."""
     try:
         version = np.lib.format.read_magic(file)
         header = {
@@ -260,9 +263,9 @@ def _header(file: Any, size: int, name: str) -> int:
     if dtype.hasobject:
         raise Unsafe(f"{name}: is refused: it holds Python objects; save it as numbers")
     wanted = dtype.itemsize * int(np.prod([int(s) for s in shape], dtype=object))
+    _fits(wanted, max(LIMIT, size), name)
     if min(shape, default=0) < 0 or wanted > size - file.tell():
         raise DataError(f"{name}: is cut short: its header promises {wanted} bytes")
-    return wanted
 
 
 def _fits(size: int, limit: int, name: str) -> None:

@@ -245,7 +245,9 @@ def whole(values: np.ndarray) -> bool:
     """Whether all values are whole numbers small enough to be meant as such."""
     if values.dtype.kind != "f":
         return True
-    return not each(values, lambda v: any_entry((v != np.rint(v)) | (np.abs(v) >= EXACT))).any()
+    return not each(
+        values, lambda v: any_entry((v != np.rint(v)) | (np.abs(v) >= np.float64(EXACT)))
+    ).any()
 
 
 def faults(column: Column, cells: Cells) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from datetime import timedelta
@@ -74,6 +75,8 @@ def device_of(name: Any, ranks: Ranks) -> torch.device:
     where = choose_device(name)
     if where.type != "cuda" or ranks.count == 1:
         return where
+    if ranks.count > torch.cuda.device_count() and not told():
+        raise Unavailable(f"{ranks.count} GPUs are asked for, {torch.cuda.device_count()} are here")
     if where.index is not None:
         raise UsageError(f"{name} is one device for {ranks.count} processes; use device='cuda'")
     return choose_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
@@ -90,7 +93,12 @@ def joined(ranks: Ranks, call: dict[str, Any]) -> Iterator[None]:
     Raises:
         Unavailable: If one of them ends before the others.
     """
-    if ranks.count == 1 or dist.is_initialized():
+    if ranks.count == 1:
+        yield
+        return
+    if dist.is_initialized():
+        if (dist.get_rank(), dist.get_world_size()) != (ranks.rank, ranks.count):
+            raise UsageError("this process has a group of another size: use devices=1, or torchrun")
         yield
         return
     if told():  # the group lasts as long as the process
@@ -98,7 +106,7 @@ def joined(ranks: Ranks, call: dict[str, Any]) -> Iterator[None]:
         yield
         return
     store = dist.TCPStore(HOME, 0, None, True, PATIENCE, wait_for_workers=False)
-    with shared_threads(ranks.count), followers(ranks.count, store.port, call):
+    with shared_threads(ranks.count), followers(ranks.count, store, call):
         dist.init_process_group(backends(), store=store, rank=0, world_size=ranks.count)
         try:
             yield
@@ -123,13 +131,13 @@ def shared_threads(count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def followers(count: int, port: int, call: dict[str, Any]) -> Iterator[None]:
-    """Start the other processes; in the end, none of them is left.
+def followers(count: int, store: dist.TCPStore, call: dict[str, Any]) -> Iterator[None]:
+    """Start the other processes; within, all are there, and in the end none is left.
 
     Raises:
         Unavailable: If one of them has failed.
     """
-    message = packed(call, port)
+    message = packed(call, store.port)
     variables = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     variables |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -148,6 +156,7 @@ def followers(count: int, port: int, call: dict[str, Any]) -> Iterator[None]:
         try:
             for process in started:
                 send(process, message)
+            await_all(started, store)
             yield
             for process in started:
                 process.wait(60)
@@ -156,6 +165,18 @@ def followers(count: int, port: int, call: dict[str, Any]) -> Iterator[None]:
         finally:
             for process in started:
                 end(process)
+
+
+def await_all(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) -> None:
+    """Wait until all processes have come.
+
+    Raises:
+        Unavailable: If one of them has ended.
+    """
+    while not store.check([str(rank) for rank in range(1, len(started) + 1)]):
+        if any(process.poll() is not None for process in started):
+            raise Unavailable("a process has ended before it could begin")
+        time.sleep(0.05)
 
 
 def packed(call: dict[str, Any], port: int) -> bytes:
@@ -212,6 +233,7 @@ def follow() -> NoReturn:
     try:
         rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         store = dist.TCPStore(HOME, port, None, False, PATIENCE, wait_for_workers=False)
+        store.set(str(rank), "here")
         dist.init_process_group(backends(), store=store, rank=rank, world_size=count)
         fit(**call)
     except KeyboardInterrupt as error:
