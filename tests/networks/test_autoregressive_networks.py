@@ -136,3 +136,10 @@ def test_offsets_number_the_differences_of_places():
             found.setdefault(tuple((places[i] - places[j]).tolist()), set()).add(int(index[i, j]))
     assert all(len(numbers) == 1 for numbers in found.values())
     assert len(set.union(*found.values())) == len(found) == 3 * 5 * 7
+
+
+def test_images_taken_in_parts_have_the_parameters_of_all_at_once():
+    model, x, c = net("conv"), torch.randn(70, 6).double(), torch.randn(70, 2).double()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, 1, c), model.at_once(x, 1, c), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(model(x), model.at_once(x, 0, None), rtol=1e-11, atol=1e-11)

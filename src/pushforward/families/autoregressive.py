@@ -278,7 +278,7 @@ def transformer(event: Event) -> Design:
 
 def convolutions(event: Event) -> Design:
     """Causal convolutions of pixels."""
-    recipe = Recipe(steps=2000, batch=32, lr=2e-3, ema=0.99)
+    recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
     return partial(CausalConvolutions, event.shape), (1, 64, 6, 0.0), recipe
 
 

@@ -6,7 +6,8 @@ After each step of the critic all its parameters are put back into :math:`[-c, c
 Lipschitz constant by some :math:`K`, which is not known, and reaches only part of the functions of
 slope :math:`K`: the recorded ``minus_critic_gap`` is at least :math:`-K\,W_1`, in units that belong
 to this network. The paper takes RMSprop; here it is AdamW without momentum or decay, which is
-RMSprop with a correction of the first steps.
+RMSprop with a correction of the first steps. A critic of images is normalised within each datum, as
+the paper's is over a batch: clipped convolutions alone let its values vanish or explode.
 """
 
 from functools import partial
@@ -17,6 +18,7 @@ from torch import nn
 from ..model import Event
 from ..networks.adversarial import latent_for, players
 from ..networks.choosing import is_convolutional
+from ..networks.residual import grouped
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, critic_gap
 from .gan import RECIPE, Adversarial
@@ -70,7 +72,7 @@ def build(
     """
     latent, deep = latent_for(event, latent), is_convolutional(event, network)
     return Adversarial(
-        *players(event, network, latent, width, critic, depth, critic_waves=0),
+        *players(event, network, latent, width, critic, depth, critic_waves=0, norm=grouped),
         event.shape,
         latent,
         critic_loss=wasserstein,

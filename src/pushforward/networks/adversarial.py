@@ -1,7 +1,7 @@
-"""The two players of an adversarial game: a generator, and a critic without normalisation.
+"""The two players of an adversarial game: a generator and a critic.
 
-Perceptrons for vectors and small images, convolutions for others. A critic's slope is penalised or
-bounded, and a normalisation would divide that away.
+Perceptrons for vectors and small images, convolutions for others. Where a critic's slope is
+penalised it has no normalisation, which would divide that away.
 """
 
 import math

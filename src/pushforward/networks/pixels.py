@@ -19,6 +19,7 @@ from ..shapes import Condition, Data
 from .images import layout_of
 from .masked import AutoregressiveNetwork, Features, Steps
 
+ROWS = 64  # images whose features are in memory together where nothing is learned from them
 REACH = 3  # rows above, and columns to either side, that a kernel sees
 
 
@@ -130,6 +131,13 @@ class CausalConvolutions(AutoregressiveNetwork):
         self.bias.copy_(h)
 
     def forward(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
+        if torch.is_grad_enabled() or len(x) <= ROWS:
+            return self.at_once(x, o, c)
+        parts = [None] * len(x) if c is None else c.split(ROWS)
+        return torch.cat([self.at_once(v, o, w) for v, w in zip(x.split(ROWS), parts)])
+
+    def at_once(self, x: Data, o: int, c: Condition) -> Tensor:
+        """Parameters ``(n, d, size)``; features of all pixels are in memory together."""
         order = self.orders[o]
         pixels = self.features(x.flatten(1)[:, order].unflatten(1, self.grid)).flatten(-2)
         h = self.first(self.enter(pixels)) + self.place[o]
