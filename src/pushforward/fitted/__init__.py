@@ -267,7 +267,7 @@ class FittedModel:
         return editing.interpolate(self, a, b, n, y, seed, options)
 
     def edit(
-        self, x: Any, y: Any = None, *, strength: float = 0.5, seed: int = 0, **options: Any
+        self, x: Any, y: Any = None, *, strength: int | float = 0.5, seed: int = 0, **options: Any
     ) -> Any:
         """Add noise to data and take it away again under the model (SDEdit; Meng et al., 2022).
 

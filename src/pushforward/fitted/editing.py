@@ -77,7 +77,8 @@ def one(x: Any, schema: Schema) -> np.ndarray:
 
 def alone(x: Any, schema: Schema) -> Any:
     """An array of one datum with an axis of data before its own; anything else as it is."""
-    return x[None] if getattr(x, "shape", None) == schema.shape else x
+    single = schema.shape and getattr(x, "ndim", None) == len(schema.shape)
+    return x[None] if single else x
 
 
 def region(mask: Any, schema: Schema) -> np.ndarray:
@@ -168,7 +169,7 @@ def between(ends: list[Tensor], weights: np.ndarray, way: Any) -> Tensor:
 
 
 def edit(
-    fitted: "FittedModel", x: Any, y: Any, strength: float, seed: int, options: dict[str, Any]
+    fitted: "FittedModel", x: Any, y: Any, strength: int | float, seed: int, options: dict[str, Any]
 ) -> Any:
     """`FittedModel.edit`."""
     lack = "cannot add noise and take it away; ddpm, edm, ncsn and flow_matching can"

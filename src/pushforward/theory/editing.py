@@ -34,7 +34,7 @@ def remaining(path: Path, strength: float, grid: Tensor) -> Tensor:
     Only the last, 0, is left where the strength is too small for any noise on the path.
     """
     t = level(path, strength)
-    if t <= path.t_min and strength < 1:
+    if strength == 0 or t <= path.t_min < path.t_max:
         return grid[-1:]
     return torch.cat([t[None], grid[grid < t]])
 
