@@ -13,7 +13,7 @@ have the deviation 0.5, ours 1: its :math:`P_{mean} = -1.2` is :math:`-1.2 + \lo
 import torch
 from torch import Tensor
 
-from ..diffusion import Diffusion, recipe_for
+from ..diffusion import Diffusion, recipe_for, width_for
 from ..model import Event
 from ..networks.choosing import recipe_for_network, time_network
 from ..theory import paths, predictions, samplers
@@ -68,7 +68,8 @@ def build(
         unconditional: How often the condition is hidden in training, for guidance.
     """
     path = paths.EDM(sigma_max, sigma_min, rho)
-    net = time_network(event, network, width=width, units=128, depth=depth, waves=waves)
+    units = width_for(event.shape, width)
+    net = time_network(event, network, width=width, units=units, depth=depth, waves=waves)
     return EDM(
         net,
         event.shape,
