@@ -391,8 +391,8 @@ def untrained(config: dict[str, Any], event: Event) -> GenerativeModel:
     model = families.build(config["family"], event, **config["options"]).eval()
     teacher = (config.get("teacher") or {}).get("model")
     if teacher and (adopt := getattr(model, "adopt", None)):
-        event = Event(*(tuple(v) if isinstance(v, list) else v for v in teacher["event"]))
-        adopt(untrained(teacher, event))
+        parts: list[Any] = [tuple(v) if isinstance(v, list) else v for v in teacher["event"]]
+        adopt(untrained(teacher, Event(*parts)))
     return model
 
 
