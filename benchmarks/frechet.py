@@ -37,5 +37,5 @@ def rows(plan: Plan, quick: bool) -> list[Row]:
     seconds = {name: clocked(run, 1, plan.clock) for name, run in runs.items()}
     ratio = seconds["ours"] / seconds["sqrtm"]
     apart = abs(found["ours"] / found["sqrtm"] - 1)
-    note = f"sqrtm {1e6 * seconds['sqrtm']:,.0f} us; values differ by {apart:.0e} of themselves"
+    note = f"one turn; sqrtm {1e6 * seconds['sqrtm']:,.0f} us; values differ by {apart:.0e} of them"
     return [Row(group, "ours", "sqrtm", ratio, ratio, ratio, BAR, 1e6 * seconds["ours"], note)]

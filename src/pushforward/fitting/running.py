@@ -184,6 +184,8 @@ class Run:
         self.minutes = self.fitted.config["minutes"] = minutes
         self.trainer.steps, self.worse = steps, 0
         self.evaluations = count * EVALUATIONS // steps
+        if self.watcher is not None:
+            self.watcher.done = count * self.watcher.times // steps
 
     def finished(self) -> bool:
         """Whether patience is used up: the held-out loss has long been clearly worse."""
