@@ -101,6 +101,7 @@ class Run:
                     saved = time.monotonic()
             seconds = round(time.monotonic() - self.started, 3)
             how = {"steps": trainer.count, "ended": self.ending(), "seconds": seconds}
+            how["evaluating"] = round(self.evaluating, 3)
             self.fitted.config |= how
             if self.stream is not None:
                 self.fitted.config["waited"] = round(self.stream.waited, 3)
