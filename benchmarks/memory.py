@@ -131,7 +131,7 @@ def fitted(x: np.ndarray, steps: int) -> dict:
             while not done.wait(0.01):
                 most[0] = max(most[0], anonymous())
 
-        watcher = threading.Thread(target=watch)
+        watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         began = time.perf_counter()
         model = pf.fit(f"{folder}/x.npy", "flow_matching", steps=steps, width=8, progress=False)
