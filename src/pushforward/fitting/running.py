@@ -17,6 +17,7 @@ from ..model import GenerativeModel, Recipe
 from ..options import check, positive
 from ..progress import Interrupted, Pace, Update, signals
 from ..training import Trainer, held_out
+from .history import Means, noise
 from .streaming import Stream
 from .watching import Watcher
 
@@ -26,26 +27,6 @@ PATIENCE = 14  # validations clearly worse than the best before a run stops
 COMPLETE = "complete"
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
 MARGIN = 0.01  # "clearly": by this part of what training has gained, and four deviations
-
-
-class Means:
-    """The means of a loss's terms since the last line of the history; nothing waits for a GPU."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Count the terms of one step."""
-        self.count += 1
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def taken(self) -> dict[str, float]:
-        """The means; counting begins anew."""
-        found = {name: float(value) / self.count for name, value in self.sums.items()}
-        self.sums, self.count = {}, 0
-        return found
 
 
 def copied(model: GenerativeModel) -> dict[str, Tensor]:
@@ -103,6 +84,7 @@ class Run:
                     saved = time.monotonic()
             seconds = round(time.monotonic() - self.started, 3)
             how = {"steps": trainer.count, "ended": self.ending(), "seconds": seconds}
+            how["evaluating"] = round(self.evaluating, 3)
             self.fitted.config |= how
             if self.stream is not None:
                 self.fitted.config["waited"] = round(self.stream.waited, 3)
@@ -239,7 +221,9 @@ class Run:
         self.best = value if self.best is None else min(self.best, value)
         self.worse += 1
         # within the noise of the best, later weights are better: the learning rate has fallen
-        if value <= self.best + max(MARGIN * (self.first - self.best), 4 * self.noise()):
+        if value <= self.best + max(
+            MARGIN * (self.first - self.best), 4 * noise(self.fitted.history)
+        ):
             self.worse = 0
             self.best_weights = copied(model)
 
@@ -254,18 +238,6 @@ class Run:
                 self.fitted.config["averages"] = seen = [*seen, [average.decay, value]]
                 if value < best:
                     best, self.best_weights = value, copied(model)
-
-    def noise(self) -> float:
-        """The deviation of held-out losses since the best one, whatever their trend.
-
-        Second differences of independent noise have six times its variance and none of a straight
-        line; the median of their sizes is 0.6745 deviations.
-        """
-        known = [line["validation"] for line in self.fitted.history if "validation" in line]
-        since = np.array(known[int(np.argmin(known)) :] if known else [])
-        if len(since) < 4:
-            return 0.0
-        return float(np.median(np.abs(np.diff(since, 2))) / (0.6745 * 6**0.5))
 
     def note(self, facts: dict[str, float]) -> None:
         """Add numbers to the last line of the history."""
