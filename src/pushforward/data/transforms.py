@@ -202,24 +202,6 @@ def from_json(data: Any) -> Any:
     return transform
 
 
-def centring(schema: Schema) -> Chain:
-    r"""Send the range of pictures to [-1, 1], as Ho et al. (2020) and `diffusers` do.
-
-    .. math:: z = 2\,\frac{x - a}{b - a} - 1
-
-    The range is the one observed, or all of 0 to 255 for 8 bits of which half are in use. Integers
-    are dequantised around their value, so that rounding gives them back.
-    """
-    column = schema.columns[0]
-    eight = schema.dtype == "uint8" and column.high > 127
-    low, high = (0.0, 255.0) if eight else (column.low, column.high)
-    middle, half = (low + high) / 2, (high - low) / 2 or 1.0
-    if not column.integer:
-        return Chain((Standardise((middle,), (half,)),))
-    spread = Dequantise((True,), (column.low,), (column.high,))
-    return Chain((spread, Standardise((middle + 0.5,), (half,))))
-
-
 def choose(
     schema: Schema,
     x: np.ndarray,
@@ -270,3 +252,21 @@ def _levels(schema: Schema) -> Levels:
             "round the data, or choose another family"
         )
     return Levels(schema.low, schema.levels)
+
+
+def centring(schema: Schema) -> Chain:
+    r"""Send the range of pictures to [-1, 1], as Ho et al. (2020) and `diffusers` do.
+
+    .. math:: z = 2\,\frac{x - a}{b - a} - 1
+
+    The range is the one observed, or all of 0 to 255 for 8 bits of which half are in use. Integers
+    are dequantised around their value, so that rounding gives them back.
+    """
+    column = schema.columns[0]
+    eight = schema.dtype == "uint8" and column.high > 127
+    low, high = (0.0, 255.0) if eight else (column.low, column.high)
+    middle, half = (low + high) / 2, (high - low) / 2 or 1.0
+    if not column.integer:
+        return Chain((Standardise((middle,), (half,)),))
+    spread = Dequantise((True,), (column.low,), (column.high,))
+    return Chain((spread, Standardise((middle + 0.5,), (half,))))

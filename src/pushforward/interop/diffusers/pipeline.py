@@ -122,7 +122,9 @@ class Pipeline(nn.Module):
         try:
             return torch.eye(count)[[range(count)[int(k)] for k in known]]
         except (IndexError, TypeError, ValueError) as error:
-            raise UsageError(f"class {str(words)[:40]} is not known; there are {count}") from error
+            raise UsageError(
+                f"class {', '.join(map(str, words))[:40]} is not known; there are {count}"
+            ) from error
 
     @property
     def state_dtype(self) -> torch.dtype:
