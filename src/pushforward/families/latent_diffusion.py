@@ -333,8 +333,8 @@ def diffusion(
 ) -> Diffusion:
     """A model of codes of a shape, under the conditions of the data.
 
-    A code's pixels tell much each: where it is an image, however small, a U-Net learns its law in a
-    tenth of the steps of a perceptron.
+    A code's pixels tell much each: where it is an image, however small, a U-Net learns its law in
+    far fewer steps than a perceptron.
     """
     make, deep = one_of("prior", prior, PRIORS), len(shape) == 3 and options["network"] == "auto"
     usual = {"network": "unet", "width": 32, "depth": 2} if deep else {"depth": 3}
