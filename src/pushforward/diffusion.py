@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from .model import GenerativeModel, Likelihood, Recipe, guides
+from .model import GenerativeModel, Likelihood, Recipe, evaluations, guides
 from .options import check
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, ode, samplers

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ..errors import OdeError
 from ..generators import forked
-from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..model import Event, GenerativeModel, Likelihood, Recipe, evaluations
 from ..networks.mlp import TimeMLP, rested
 from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal

@@ -22,7 +22,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
+from ..model import Event, GenerativeModel, Likelihood, Recipe, evaluations, guides
 from ..networks.mlp import Perceptron
 from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
