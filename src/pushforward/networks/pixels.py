@@ -11,6 +11,8 @@ pixels, that of a transformer with its square. Of the pixels before it, one sees
 to the upper right, where kernels of no depth reach.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, pad, silu
@@ -124,6 +126,11 @@ class CausalConvolutions(AutoregressiveNetwork):
         self.register_buffer("later", later.repeat_interleave(features.width, 1), persistent=False)
         self.out, self.bias = nn.Linear(width, size), nn.Parameter(torch.zeros(d, size))
 
+    @property
+    def stack(self) -> list[Layer]:
+        """The layers from the first to the last."""
+        return cast(list[Layer], list(self.layers))
+
     def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at the same parameters ``(d, size)`` for all data."""
         nn.init.normal_(self.out.weight, std=0.01)
@@ -141,7 +148,7 @@ class CausalConvolutions(AutoregressiveNetwork):
         order = self.orders[o]
         pixels = self.features(x.flatten(1)[:, order].unflatten(1, self.grid)).flatten(-2)
         h = self.first(self.enter(pixels)) + self.place[o]
-        for layer in self.layers:
+        for layer in self.stack:
             h = layer(h, layer.gather(h), c)
         h = self.above(self.norm(h)) + linear(pixels, self.beside.weight * self.later)
         h = self.out(silu(h).unflatten(-1, (self.channels, -1))).flatten(1, 3) + self.bias[order]
@@ -161,7 +168,7 @@ class CausalConvolutions(AutoregressiveNetwork):
             for j in range(columns):
                 covered, here = slice(j, j + 2 * REACH + 1), (slice(None), -1, j + REACH)
                 h = self.first.at(kept[0][:, :, covered]) + self.place[o, row, j]
-                for layer, known in zip(self.layers, kept[1:], strict=True):
+                for layer, known in zip(self.stack, kept[1:], strict=True):
                     known[here] = h
                     h = layer(h, layer.gather.at(known[:, :, covered]), c)
                 hidden, pixel = self.above(self.norm(h)), []
