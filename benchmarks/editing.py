@@ -51,16 +51,20 @@ def moved(name: str, options: argparse.Namespace) -> Iterator[tuple[str, dict[st
     _, x1 = pictures(name, last, fixed, n, 1, side)
     held, x = pictures(name, first, fixed, HELD_OUT, 2, side)
     common = {"minutes": options.minutes, "network": options.network, "seed": 0}
-    for coupling in options.couplings.split(","):
+    common["batch"] = options.batch
+    for coupling in filter(None, options.couplings.split(",")):
         model = fit(x1, "flow_matching", source=x0, coupling=coupling, progress=False, **common)
         done = model.translate(x, tolerance=1e-3)
         yield (
             f"flow, coupling={coupling}, {model.config['steps']} steps",
             kept(held, done, name, last),
         )
+    strengths = [float(word) for word in options.strengths.split(",") if word]
+    if not strengths:
+        return
     both, y = np.concatenate([x0, x1]), np.repeat([first, last], n)
     model = fit(both, "flow_matching", y, progress=False, **common)
-    for strength in map(float, options.strengths.split(",")):
+    for strength in strengths:
         done = model.edit(x, last, strength=strength, seed=0)
         yield (
             f"edit, strength={strength}, {model.config['steps']} steps",
@@ -75,6 +79,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=16)
     parser.add_argument("--rows", type=int, default=4000, help="of each set")
     parser.add_argument("--network", default="auto")
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--couplings", default="independent,ot")
     parser.add_argument("--strengths", default="0.3,0.5,0.7")
     options = parser.parse_args()

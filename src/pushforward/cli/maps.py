@@ -17,10 +17,10 @@ Given = Annotated[
 ]
 
 
-def carry(
-    run: Path, out: Path, device: str, quiet: bool, as_json: bool, method: str, *words: Any
-) -> None:
-    """Load a model, call one of its methods and write what it gives."""
+def carried(
+    run: Path, out: Path, device: str, quiet: bool, method: str, *words: Any
+) -> tuple[Any, Any]:
+    """Load a model, call one of its methods and write what it gives: the model, and that."""
     from ..data import reading
     from ..fitted import load
     from ..progress import shown
@@ -33,6 +33,12 @@ def carry(
     with shown(method, show=not quiet):
         made = call(source, model.typed(condition), seed=seed, **options)
     reading.write(out, made, white=model.schema.white)
+    return model, made
+
+
+def carry(run: Path, out: Path, device: str, quiet: bool, as_json: bool, *words: Any) -> None:
+    """The same, and say so."""
+    model, made = carried(run, out, device, quiet, *words)
     count = len(made)
     show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
 
@@ -80,8 +86,16 @@ def reconstruct(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write data as their latents remember them."""
-    carry(run, out, device, quiet, as_json, "reconstruct", data, condition, seed, None, {})
+    """Write data as their latents remember them, and say how far they are from what they were."""
+    from ..fitted.mapping import difference
+
+    model, made = carried(run, out, device, quiet, "reconstruct", data, condition, seed, None, {})
+    error, count = difference(model.schema, data, made), len(made)
+    show(
+        {"rows": count, "file": str(out), "family": model.family, "error": error},
+        as_json,
+        f"{count} rows: {out}\nroot mean square difference from the data: {error:.3g}",
+    )
 
 
 @app.command()

@@ -110,6 +110,11 @@ def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int) -> Any:
         return decoded(fitted, back, encoded(fitted, there, data, {}), data.y, {})
 
 
+def difference(schema: Schema, x: Any, made: Any) -> float:
+    """Root mean square difference between two sets of data of a schema, in their units."""
+    return float(np.sqrt(np.square(reading.read_as(x, schema).x - schema.validate(made)).mean()))
+
+
 def translate(
     fitted: "FittedModel", x: Any, y: Any, reverse: bool, seed: int, options: dict[str, Any]
 ) -> Any:
