@@ -323,7 +323,7 @@ def test_flow_matching_loss_ends_near_its_floor():
     ("kind", "passes"), [("coupling", 2), ("autoregressive", 6), ("maf", 6), ("iaf", 1)]
 )
 def test_a_draw_of_a_flow_evaluates_each_of_its_networks_as_often_as_it_says(kind, passes):
-    """Counted by a hook: a coupling takes two passes, an autoregression one an entry."""
+    """Counted by a hook: a coupling is inverted in two passes, others in one an entry."""
     model = families.build("normalizing_flow", Event((6,)), kind=kind).eval()
     networks = [m.hyper for m in model.flow.transform.modules() if hasattr(m, "hyper")]
     assert model.nfe == passes and len(networks) > 1

@@ -6,7 +6,6 @@ the shorter side is scaled to it and the middle is cut out. Transparent pixels l
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,12 +97,11 @@ def pictures(folder: Path) -> list[Path]:
     return found
 
 
-def below(folder: Path) -> Iterator[Path]:
-    """Everything that is no folder, linked folders followed unless they lead back up."""
-    for root, names, files in os.walk(folder, followlinks=True):
-        here = Path(root).resolve()
-        names[:] = [n for n in names if not here.is_relative_to(Path(root, n).resolve())]
-        yield from (Path(root, name) for name in files)
+def below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files, those in linked folders too; a link to a folder ``above`` leads nowhere."""
+    here = folder.resolve()
+    for path in folder.iterdir() if here not in above else ():
+        yield from below(path, (*above, here)) if path.is_dir() else (path,)
 
 
 def header(path: Path) -> tuple[str, tuple[int, int]]:
