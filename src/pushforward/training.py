@@ -98,6 +98,8 @@ class Trainer:
         self.model.progress = min(1.0, self.count / max(self.steps, 1))
         terms: dict[str, Tensor] = {}
         begun, length = self.model.stretch(self.count, self.steps)
+        if not begun:  # what each process has measured on its own batches
+            self.ranks.share(self.model.buffers())
         rate = learning_rate(self.recipe, begun, length)
         for name, loss in self.model.objectives():
             player = self.players[name]
