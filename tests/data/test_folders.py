@@ -62,7 +62,7 @@ def test_pictures_of_few_levels_are_written_from_black_to_white(tmp_path):
 def test_a_check_and_an_evaluation_of_pictures_take_a_size(tmp_path):
     from pushforward.cli import main
 
-    for i in range(24):
+    for i in range(48):
         save(tmp_path / "zoo" / f"{i}.png", rng.integers(0, 256, (8 + i % 2, 8), dtype=np.uint8))
 
     def code(*words):
