@@ -61,15 +61,22 @@ def test_pictures_of_few_levels_are_written_from_black_to_white(tmp_path):
     assert bits.white == 1 and photographs.white == 255
 
 
-def test_a_check_and_an_evaluation_of_pictures_take_a_size(tmp_path, capsys):
+def test_a_check_and_an_evaluation_of_pictures_take_a_size(tmp_path):
     from pushforward.cli import main
 
-    for i in range(24):
+    for i in range(48):
         save(tmp_path / "zoo" / f"{i}.png", rng.integers(0, 256, (8 + i % 2, 8), dtype=np.uint8))
-    for words in (["check", str(tmp_path / "zoo")], ["evaluate", *[str(tmp_path / "zoo")] * 2]):
-        assert main(words) == 65
-        assert main([*words, "--size", "6"]) == 0
-        assert main([words[0], *["moons"] * (len(words) - 1), "--size", "6"]) == 2
+
+    def code(*words):
+        with pytest.raises(SystemExit) as stop:
+            main(list(words))
+        return stop.value.code
+
+    for command, *given in (["check", "zoo"], ["evaluate", "zoo", "zoo"]):
+        paths = [str(tmp_path / name) for name in given]
+        assert code(command, *paths) == 65
+        assert code(command, *paths, "--size", "6") == 0
+        assert code(command, *["moons"] * len(given), "--size", "6") == 2
 
 
 def test_pictures_of_several_sizes_are_scaled_and_cut_in_the_middle(tmp_path):
