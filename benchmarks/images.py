@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     Arguments:
         out: Where runs and grids go.
         minutes: On the wall for each fit; the family's own steps if None.
+        precision: Of the fit; bfloat16 doubles the pace of processors that have it.
         guidance: The scales to draw with.
         steps: Of the samplers; the families' own if None.
         draws: Pictures to draw for each row of a table.
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
 
     out: Path
     minutes: float | None
+    precision: str | None
     guidance: list[float]
     steps: int | None
     draws: int
@@ -88,14 +90,17 @@ class Judge:
         return gaussian_fit_distance(self.test, self.features(x)) / self.floor
 
 
-def fitted(name: str, family: str, x: np.ndarray, y: np.ndarray, plan: Plan) -> tuple[Any, float]:
+def fitted(
+    name: str, family: str, x: np.ndarray, y: np.ndarray, plan: Plan, **options: Any
+) -> tuple[Any, float]:
     """A model of pictures, and the processor's minutes it took: that of a run, if there is one."""
+    options |= {"minutes": plan.minutes, "precision": plan.precision}
     folder = plan.out / f"{name}-{family}"
     note = folder.with_suffix(".json")
     if note.exists():
         return pf.load(folder), json.loads(note.read_text())["minutes"]
     began = time.process_time()
-    model = pf.fit(x, family, y=y, minutes=plan.minutes, out=folder, progress=False)
+    model = pf.fit(x, family, y=y, out=folder, progress=False, **options)
     minutes = (time.process_time() - began) / 60
     note.write_text(json.dumps({"minutes": minutes}))
     return model, minutes
@@ -194,9 +199,8 @@ def captioned(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
     held = np.random.default_rng(7).permutation(108)[:PLACES]
     known = ~np.isin(code(scene), held)
     for family in families:
-        model, minutes = fitted(
-            "shapes", family, shapes.render(scene)[known], scene.captions()[known], plan
-        )
+        x, y = shapes.render(scene)[known], scene.captions()[known]
+        model, minutes = fitted("shapes", family, x, y, plan, network="dit", depth=4)
         for words, out in (("combinations seen", False), ("combinations unseen", True)):
             rows = np.flatnonzero(np.isin(code(asked), held) == out)[: plan.draws]
             wanted = shapes.Scene(*(f[rows] for f in asked))
@@ -257,6 +261,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/images"))
     parser.add_argument("--families", type=lambda text: text.split(","))
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--precision")
     parser.add_argument(
         "--guidance", type=lambda t: [*map(float, t.split(","))], default=[1.0, 2.0]
     )
@@ -264,7 +269,15 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--scored", type=int, default=100)
     said = parser.parse_args()
-    plan = Plan(said.out, said.minutes, said.guidance, said.steps, said.draws, said.scored)
+    plan = Plan(
+        said.out,
+        said.minutes,
+        said.precision,
+        said.guidance,
+        said.steps,
+        said.draws,
+        said.scored,
+    )
     torch.set_num_threads(1)
     for name in said.sections:
         part = SECTIONS[name]
