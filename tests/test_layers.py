@@ -12,7 +12,7 @@ import pushforward
 ROOT = Path(pushforward.__file__).parent
 LAYERS = [
     {"errors", "__version__"},
-    {"shapes", "generators", "progress", "options", "memory", "packages", "ranks"},
+    {"shapes", "generators", "progress", "options", "memory", "packages", "ranks", "weights"},
     {"theory"},
     {"model"},
     {"networks", "diffusion"},

@@ -6,9 +6,10 @@ from torch import nn
 
 from pushforward import families
 from pushforward.errors import UsageError
-from pushforward.memory import Watch, physical
+from pushforward.memory import physical
 from pushforward.model import Event
 from pushforward.options import check, of
+from pushforward.weights import Watch
 
 
 def function(

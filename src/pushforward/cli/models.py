@@ -69,7 +69,7 @@ def sample(
     n, words = shared(n, asked(condition, conditions))
     y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
     drawn = model.sample(n, y, given=entries(given), seed=seed, **options)
-    reading.write(out, drawn, white=model.schema.white)
+    reading.write(out, drawn, white=model.white)
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 
 

@@ -68,6 +68,11 @@ class FittedModel:
         return learned or sum(b.numel() for b in self.model.buffers())
 
     @property
+    def white(self) -> int:
+        """The level that pictures show as white."""
+        return self.schema.white
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of one datum in the losses of training (`costs.flops`)."""
         return costs.flops(self)

@@ -213,6 +213,8 @@ class Pipeline(nn.Module):
         levels = ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
         return levels.movedim(1, -1).squeeze(-1).numpy()
 
+    white = 255  # its pictures have 8 bits
+
     def typed(self, word: str | None) -> Any:
         """A condition as a person types it."""
         return word
