@@ -249,7 +249,12 @@ SECTIONS = {
     "digits": section(classes("digits"), CLASSED, "Digits of 8 x 8 pixels."),
     "mnist": section(classes("mnist"), CLASSED, "MNIST, 5,000 digits of 28 x 28 pixels."),
     "fashion": section(classes("fashion_mnist"), CLASSED, "Fashion-MNIST, 28 x 28 pixels."),
-    "shapes": section(captioned, ["flow_matching"], "Captioned shapes of 32 x 32 pixels."),
+    "shapes": section(
+        captioned,
+        ["flow_matching"],
+        "Captioned shapes of 32 x 32 pixels, by a transformer; 11 of the 108 combinations of shape, "
+        "colour and place are left out of training.",
+    ),
     "emoji": section(emoji, ["flow_matching"], "Emoji of 32 x 32 pixels, held-out captions."),
 }
 
