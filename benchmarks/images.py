@@ -252,8 +252,8 @@ SECTIONS = {
     "shapes": section(
         captioned,
         ["flow_matching"],
-        "Captioned shapes of 32 x 32 pixels, by a transformer; 11 of the 108 combinations of shape, "
-        "colour and place are left out of training.",
+        "Captioned shapes of 32 x 32 pixels, by a transformer; 11 of the 108 combinations of "
+        "shape, colour and place are left out of training.",
     ),
     "emoji": section(emoji, ["flow_matching"], "Emoji of 32 x 32 pixels, held-out captions."),
 }

@@ -1,13 +1,14 @@
-"""Speed, side by side in one run on one thread: training steps, samplers and densities.
+"""Speed, side by side in one run on one thread: steps, samplers, densities, a Fréchet distance.
 
 Every ratio is the median over blocks in which all contestants run in turn; the lowest and highest
 of the blocks stand beside it. Peers take part where they are installed.
 
 Usage:
-    python benchmarks/speed.py [--quick] [--only steps|draws|densities] [--group TEXT] [--json]
+    python benchmarks/speed.py [--quick] [--only PART] [--group TEXT] [--json]
 
-``--group`` keeps the comparisons whose title holds the text, e.g. ``--group "ddpm 3x64"``. Times
-are of the processor; ``--wall`` takes the clock on the wall instead, on a machine that is idle.
+``--only`` takes steps, draws, densities or frechet; ``--group`` keeps the comparisons whose title
+holds the text, e.g. ``--group "ddpm 3x64"``. Times are of the processor; ``--wall`` takes the clock
+on the wall instead, on a machine that is idle.
 """
 
 import argparse
@@ -18,11 +19,17 @@ import warnings
 
 import densities
 import draws
+import frechet
 import steps
 import torch
 from race import Plan, Row, table
 
-PARTS = {"steps": steps.rows, "draws": draws.rows, "densities": densities.rows}
+PARTS = {
+    "steps": steps.rows,
+    "draws": draws.rows,
+    "densities": densities.rows,
+    "frechet": frechet.rows,
+}
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def abilities(model: GenerativeModel) -> list[str]:
     listed = [f"likelihood: {KINDS[model.likelihood]}", "conditions: classes, numbers, vectors"]
     if callable(getattr(model, "encode", None)):
         listed.append("latents: `encode`, `decode`, `reconstruct`")
-    if isinstance(model, Diffusion):
+    if isinstance(getattr(model, "second", model), Diffusion):
         listed.append(f"samplers: {', '.join(f'`{s}`' for s in samplers.NAMES)}")
         listed.append("guidance: `guidance=` (0 unconditional, 1 conditional)")
     given = "a method of its own" if own else "importance resampling"
@@ -67,7 +67,8 @@ def options(name: str) -> list[str]:
 def facts(name: str) -> str:
     """The generated part of a page."""
     model = model_of(name)
-    recipe = ", ".join(f"{k} {v:g}" for k, v in model.recipe._asdict().items() if k != "betas")
+    fields = {k: v for k, v in model.recipe._asdict().items() if k not in ("betas", "accumulate")}
+    recipe = ", ".join(f"{k} {v:g}" for k, v in fields.items())
     lines = [f"- {fact}" for fact in abilities(model)]
     if model.players():
         lines.append(f"- training of points in the plane: {recipe}; each can be set")

@@ -411,10 +411,24 @@ MUTANTS = [
     # transport and metrics
     # the trainer, conditions, completion
     Mutant(
-        "training.py",
-        "average.lerp_(self.players[name].value, 1 - decay)",
-        "average.lerp_(self.players[name].value, decay)",
+        "averaging.py",
+        "average.lerp_(self.players[name].own, 1 - decay)",
+        "average.lerp_(self.players[name].own, decay)",
         "test_training.py",
+    ),
+    Mutant(
+        "ranks.py",
+        "        gradient /= self.count\n",
+        "",
+        "test_distributed.py",
+        "joined_batch",
+    ),
+    Mutant(
+        "data/affine.py",
+        "scatter = scatter + own + between * (n * m / (n + m))",
+        "scatter = scatter + own",
+        "test_streaming.py",
+        "statistics",
     ),
     Mutant(
         "training.py",

@@ -221,3 +221,19 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path):
     model.save(tmp_path)
     with pytest.raises(DataError, match="not numbers"):
         load(tmp_path)
+
+
+def test_an_interruption_before_the_first_checkpoint_leaves_no_folder(tmp_path):
+    """And one after it, or in a folder that held something, leaves all there was."""
+    folder = tmp_path / "run"
+    for held in ([], ["checkpoint-000001"], ["mine.txt"]):
+        with pytest.raises(KeyboardInterrupt), checkpoint.lock(folder):
+            for name in held:
+                (folder / name).touch()
+            raise KeyboardInterrupt
+        assert folder.exists() == bool(held)
+        assert not held or (folder / held[0]).exists()
+        for file in folder.iterdir() if held else ():
+            file.unlink()
+        if held:
+            folder.rmdir()

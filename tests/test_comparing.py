@@ -84,3 +84,13 @@ def test_the_command_line_passes_steps_and_bounds(tmp_path, monkeypatch):
         main([*words, "-o", str(tmp_path / "out")])
     ((column, steps),) = seen
     assert steps == 7 and column.name == "age" and column.bounds == (0, None)
+
+
+def test_an_interruption_before_the_first_fit_says_that_there_is_no_report(tmp_path, monkeypatch):
+    def stopped(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparison, "one", stopped)
+    with pytest.raises(KeyboardInterrupt, match="after 0 of 1 fits; there is no report"):
+        comparison.compare("wine", ["gaussian"], out=tmp_path / "made", progress=False)
+    assert not (tmp_path / "made").exists()

@@ -10,7 +10,7 @@ import torch
 from pushforward import families
 from pushforward.errors import NoLikelihood, UsageError
 from pushforward.fitting import fit
-from pushforward.model import Event, Likelihood, Recipe
+from pushforward.model import Event, Likelihood, Recipe, evaluations
 from pushforward.theory.targets import ring8
 from pushforward.training import Trainer, batches
 
@@ -94,8 +94,8 @@ def test_every_player_moves_and_only_it(name):
             assert changed() - already <= {player}
 
     model.objectives = spy
-    for _ in range(2):
-        trainer.step(batches(x, 16))
+    for _ in trainer.run(batches(x, 16)):  # all of it: some players move late
+        pass
     assert changed() == set(moved) == set(model.players())
 
 
@@ -199,7 +199,7 @@ def test_accumulating_batches_equals_one_large_batch(name):
         pytest.skip("the objective draws noise")
     after = []
     for parts in (1, 4):
-        trainer = Trainer(copy.deepcopy(model), TINY, 4, accumulate=parts)
+        trainer = Trainer(copy.deepcopy(model), TINY._replace(accumulate=parts), 4)
         data = ((part, None) for _ in range(4) for part in x.chunk(parts))
         for _ in range(4):
             trainer.step(data)
@@ -250,7 +250,17 @@ def test_conditions_change_what_is_drawn_and_scored(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["ddpm", "edm", "ncsn", "flow_matching", "consistency", "mean_flow", "score_matching"]
+    "name",
+    [
+        "ddpm",
+        "edm",
+        "ncsn",
+        "flow_matching",
+        "consistency",
+        "mean_flow",
+        "score_matching",
+        "latent_diffusion",
+    ],
 )
 def test_guidance_without_a_condition_is_refused(name):
     model = small(name)
@@ -307,3 +317,33 @@ def test_flow_matching_loss_ends_near_its_floor():
         values = [float(trainer.average.eval().validation(x[:8192])) for _ in range(8)]
     mean, error = np.mean(values), np.std(values) / np.sqrt(8)
     assert np.pi - 4 * error < mean < np.pi + 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes"), [("coupling", 2), ("autoregressive", 6), ("maf", 6), ("iaf", 1)]
+)
+def test_a_draw_of_a_flow_evaluates_each_of_its_networks_as_often_as_it_says(kind, passes):
+    """Counted by a hook: a coupling is inverted in two passes, others in one an entry."""
+    model = families.build("normalizing_flow", Event((6,)), kind=kind).eval()
+    networks = [m.hyper for m in model.flow.transform.modules() if hasattr(m, "hyper")]
+    assert model.nfe == passes and len(networks) > 1
+    assert {evaluations(net, lambda: model.sample(1)) for net in networks} == {passes}
+
+
+def test_a_draw_of_an_autoregression_takes_a_step_an_entry():
+    model = families.build("autoregressive", Event((2, 3), 0, 3)).eval()
+    assert model.nfe == len(list(model.net.steps(torch.zeros(1, 6)))) == 6
+
+
+def test_a_chain_evaluates_its_energy_more_often_than_it_steps(monkeypatch):
+    """Counted without hooks; random numbers go on as if nothing had been counted."""
+    model = families.build("score_matching", Event((2,)), sampler_steps=20, width=8, depth=1)
+    model.prepare(torch.randn(50, 2))
+    torch.manual_seed(1)
+    expected = torch.randn(3)
+    torch.manual_seed(1)
+    said, calls, forward = model.nfe, [], model.net.forward
+    assert torch.equal(torch.randn(3), expected)
+    monkeypatch.setattr(model.net, "forward", lambda *x: calls.append(None) or forward(*x))
+    model.sample(1)
+    assert said == len(calls) > 20

@@ -12,19 +12,19 @@ import pushforward
 ROOT = Path(pushforward.__file__).parent
 LAYERS = [
     {"errors", "__version__"},
-    {"shapes", "generators", "progress", "options", "memory"},
+    {"shapes", "generators", "progress", "options", "memory", "packages", "ranks", "weights"},
     {"theory"},
     {"model"},
     {"networks", "diffusion"},
     {"families", "data"},
-    {"training", "checkpoint"},
+    {"training", "players", "averaging", "checkpoint"},
     {"places"},
+    {"metrics"},
     {"fitted"},
     {"fitting"},
-    {"metrics"},
     {"comparison"},
     {"report"},
-    {"lesson"},
+    {"lesson", "interop"},
     {"cli"},
     {"__main__"},
 ]

@@ -6,9 +6,10 @@ from torch import nn
 
 from pushforward import families
 from pushforward.errors import UsageError
-from pushforward.memory import Watch, physical
+from pushforward.memory import physical
 from pushforward.model import Event
 from pushforward.options import check, of
+from pushforward.weights import Watch
 
 
 def function(
@@ -92,3 +93,9 @@ def test_a_model_that_cannot_fit_is_never_allocated():
         nn.Linear(side, side)
     with Watch("it", "lower width"):
         assert nn.Linear(3, 2)(torch.ones(1, 3)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("words", [{"depth": 10**6}, {"last": 10**6}])
+def test_a_depth_that_no_memory_holds_is_refused_before_it_is_built(words):
+    with pytest.raises(UsageError, match="must be from"):
+        families.build("consistency", Event((2,)), **words)

@@ -22,6 +22,7 @@ FENCE = re.compile(
     flags=re.M | re.S,
 )
 STEPS, ROWS = 3, 400
+NEEDS = {"diffusers": ("diffusers", "transformers")}  # optional packages, by page
 
 
 class Block(NamedTuple):
@@ -107,6 +108,8 @@ def test_few_blocks_are_not_run():
 
 @pytest.mark.parametrize("page", PROGRAMS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_order(page: Path, small: None):
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package)
     space = {"__name__": page.stem}
     for i, block in enumerate(programs(page)):
         if block.kind == "python":

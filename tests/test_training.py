@@ -11,10 +11,13 @@ from torch import nn
 
 from pushforward import fit
 from pushforward.diffusion import Diffusion
-from pushforward.errors import NumericalError
+from pushforward.errors import NumericalError, UsageError
+from pushforward.fitted import load as pf_load
 from pushforward.fitting.running import Run
 from pushforward.model import GenerativeModel, Likelihood, Recipe
-from pushforward.training import Player, Trainer, batches, held_out, learning_rate
+from pushforward.players import Player
+from pushforward.ranks import ALONE
+from pushforward.training import Trainer, batches, held_out, learning_rate
 
 PLAIN = Recipe(steps=10, batch=16, lr=1e-2, warmup=0, ema=0.0, clip=1e9)
 
@@ -55,7 +58,7 @@ def test_accumulating_batches_equals_one_large_batch():
     x = torch.randn(32, 2)
     models = [Mean(), Mean()]
     for model, size, k in ((models[0], 32, 1), (models[1], 8, 4)):
-        Trainer(model, PLAIN, 10, accumulate=k).step((b, None) for b in x.split(size))
+        Trainer(model, PLAIN._replace(accumulate=k), 10).step((b, None) for b in x.split(size))
     torch.testing.assert_close(models[0].location, models[1].location)
 
 
@@ -158,7 +161,7 @@ def judged(values):
     kept = None
     for i, value in enumerate(values):
         model = Fixed(value)
-        run.trainer = SimpleNamespace(average=model)
+        run.trainer = SimpleNamespace(average=model, ranks=ALONE)
         run.fitted.history.append({"step": i})
         run.evaluate(i)
         kept = float(run.best_weights["value"])
@@ -192,3 +195,29 @@ def test_a_noisy_plateau_is_not_worse_and_later_weights_are_kept():
         plateau = 1 + 0.1 * rng.standard_normal(33)
         kept, worse = judged([2.0, 1.5, 1.2, *plateau])
         assert worse < 10 and kept in plateau[-12:].astype(np.float32)
+
+
+def test_the_best_of_several_averages_is_kept_and_each_can_be_loaded(tmp_path):
+    """The held-out loss of each is in the configuration; the smallest is that of what is kept."""
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    options = {"steps": 60, "batch": 32, "width": 8, "ema": (0.999, 0.5, 0.1), "lr": 3e-2}
+    model = fit(x, "flow_matching", **options, out=tmp_path, progress=False)
+    losses = dict(model.config["averages"])
+    assert list(losses) == [0.999, 0.5, 0.1]
+    best = min(losses, key=losses.get)
+    assert best != 0.999  # 60 steps are short for the first, which lags behind
+    kept, loaded = (pf_load(tmp_path, ema=e).model.state_dict() for e in (None, best))
+    assert all(torch.equal(kept[k], loaded[k]) for k in kept)
+    other = pf_load(tmp_path, ema=0.999).model.state_dict()
+    assert not all(torch.equal(kept[k], other[k]) for k in kept)
+    with pytest.raises(UsageError, match=r"ema=0.9; choose from \[0.999"):
+        pf_load(tmp_path, ema=0.9)
+    with pytest.raises(UsageError, match="ema is"):
+        fit(x, "flow_matching", ema=(0.9, 1.5), steps=1, progress=False)
+
+
+def test_accumulating_divides_a_batch_and_says_so_if_it_cannot():
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    fit(x, "ddpm", batch=12, accumulate=3, steps=2, width=8, progress=False)
+    with pytest.raises(UsageError, match="give batch=9"):
+        fit(x, "ddpm", batch=10, accumulate=3, steps=2, width=8, progress=False)

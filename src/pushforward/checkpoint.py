@@ -68,6 +68,11 @@ def lock(folder: Path) -> Iterator[None]:
         if new:
             file.unlink(missing_ok=True)
         raise
+    except KeyboardInterrupt:
+        if new and [p.name for p in folder.iterdir()] == [file.name]:  # before the first checkpoint
+            file.unlink()
+            folder.rmdir()
+        raise
     finally:
         os.close(handle)
 

@@ -1,7 +1,7 @@
 r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choices of arguments."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from .generators import forked
-from .model import GenerativeModel, Likelihood, Recipe, guides
-from .options import check
+from .model import GenerativeModel, Likelihood, Recipe, evaluations, guides
+from .options import check, one_of
+from .progress import follow
 from .shapes import Condition, Data, PerDatum, Scalar, Times
-from .theory import completion, ode, samplers
+from .theory import completion, editing, ode, samplers
 from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
 from .theory.steps import Sampler
+
+FILTERED = 32  # entries of a datum up to which `complete` runs a particle filter
 
 
 def evenly(path: Path, count: int = 8192) -> Tensor:
@@ -138,13 +140,22 @@ class Diffusion(GenerativeModel):
         rows = [alpha / s, sigma / s, weight * a, weight * b, weight, path.clock(t)]
         return torch.stack(rows, dim=1)
 
-    def guided(self, guidance: float, c: Condition) -> Denoiser:
+    def guided(
+        self,
+        guidance: float,
+        c: Condition,
+        interval: Sequence[float] | None = None,
+        negative: Condition = None,
+    ) -> Denoiser:
         """The denoiser under classifier-free guidance: 0 is unconditional, 1 conditional.
 
         Raises:
-            UsageError: If there is no condition to be guided by.
+            UsageError: If there is no condition to be guided by, or nothing to guide.
         """
-        return Guided(self.denoiser, guidance) if guides(guidance, c is not None) else self.denoiser
+        more = {"guidance_interval": interval, "negative": negative}
+        if guides(guidance, c is not None, **more):
+            return Guided(self.denoiser, guidance, interval, negative)
+        return self.denoiser
 
     def trajectory(
         self,
@@ -154,6 +165,8 @@ class Diffusion(GenerativeModel):
         sampler: str | Sampler | None = None,
         steps: int | None = None,
         guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative: Condition = None,
         **options: Any,
     ) -> Iterator[Tensor]:
         """The states from noise to data, one a step.
@@ -164,14 +177,31 @@ class Diffusion(GenerativeModel):
             sampler: A sampler or its name.
             steps: Steps of the sampler.
             guidance: The scale of classifier-free guidance.
+            guidance_interval: The noise levels (`Path.level`, 0 for data and 1 for noise) to guide
+                at; elsewhere the condition alone counts.
+            negative: A condition for each datum that guidance moves away from, in place of none.
             options: What else the sampler takes.
         """
-        run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler or self.sampler
-        check(run, options, f"the sampler {run.__name__}")
         times = self.path.grid(steps or self.steps)
         eps = self.start(n)
         x = self.path.scale(times[0]).to(eps) * eps
-        return run(self.guided(guidance, c), x, times, c, **self.chosen(run, times, options))
+        denoiser = self.guided(guidance, c, guidance_interval, negative)
+        return self.onwards(denoiser, x, times, c, sampler, options)
+
+    def onwards(
+        self,
+        denoiser: Denoiser,
+        x_t: Data,
+        times: Tensor,
+        c: Condition,
+        sampler: str | Sampler | None,
+        options: dict[str, Any],
+    ) -> Iterator[Tensor]:
+        """The states from one at the first of the times to data, one a step."""
+        run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler or self.sampler
+        check(run, options, f"the sampler {run.__name__}")
+        chosen = self.chosen(run, times, options)
+        return follow(run(denoiser, x_t, times, c, **chosen), len(times) - 1)
 
     def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """A sampler's options: the user's, and what the model itself knows to choose."""
@@ -218,6 +248,46 @@ class Diffusion(GenerativeModel):
         check(self.trajectory, options, type(self).__name__)
         return ode.last(self.trajectory(n, c, **options))
 
+    def edit(
+        self,
+        x: Data,
+        c: Condition = None,
+        *,
+        strength: float = 0.5,
+        sampler: str | Sampler | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative: Condition = None,
+        **options: Any,
+    ) -> Data:
+        """Data noised to a level and carried back (SDEdit; Meng et al., 2022).
+
+        If x has the law of the model, so has what comes back, at any strength.
+
+        Arguments:
+            x: Data, not necessarily like those fitted.
+            c: Conditions to carry them back under.
+            strength: From 0, which gives the data themselves, to 1, a fresh sample
+                (`editing.level`); 0.5 adds noise of the variance of standardised data.
+            sampler: A sampler or its name.
+            steps: Steps of the sampler from pure noise; a weaker edit takes the last of them.
+            guidance: The scale of classifier-free guidance.
+            guidance_interval: As of `trajectory`.
+            negative: The same.
+            options: What else the sampler takes.
+        """
+        times = editing.remaining(self.path, strength, self.path.grid(steps or self.steps))
+        eps = self.noise(*x.shape)
+        if strength == 1:
+            x_t = self.path.scale(times[0]).to(eps) * eps
+        else:
+            x_t = self.path.interpolate(x, eps, times[0].to(x))
+        if len(times) < 2:
+            return x
+        denoiser = self.guided(guidance, c, guidance_interval, negative)
+        return ode.last(self.onwards(denoiser, x_t, times, c, sampler, options))
+
     def complete(
         self,
         n: int,
@@ -225,35 +295,46 @@ class Diffusion(GenerativeModel):
         known: Tensor,
         c: Condition = None,
         *,
-        steps: int = 100,
+        method: str = "auto",
+        steps: int | None = None,
         particles: int = 256,
+        rounds: int = 3,
         guidance: float = 1.0,
     ) -> Tensor:
-        """By `completion.particle_filter`, exact as particles and steps grow.
+        """By `completion.particle_filter`, or `completion.moment_matching` where entries are many.
 
         Arguments:
             n: How many.
             x: A datum, ``(*event,)``.
             known: Which of its entries are known, ``(*event,)``.
             c: Conditions, all alike.
-            steps: Steps of the reverse process.
+            method: "filter", which is exact as particles and steps grow, but costs every particle a
+                network evaluation a step, and more particles the more entries are known; "moments",
+                whose draws are independent and whose cost is theirs alone, and which may weigh
+                distinct ways to go on differently from the model; or "auto", the filter for up to
+                32 entries.
+            steps: Steps of the reverse process: 100 for a filter, 50 for moments.
             particles: The least number of particles; ``n`` of them are returned.
+            rounds: Products with the Jacobian that a step's solution takes, for moments.
             guidance: The scale of classifier-free guidance.
         """
-        many = max(n, particles)
-        c = None if c is None else c[:1].expand(many, -1)
-        grid, denoiser = self.path.grid(steps), self.guided(guidance, c)
-        return completion.particle_filter(denoiser, many, x, known, grid, c)[:n]
+        many = math.prod(self.event_shape) > FILTERED
+        ways = {"filter": False, "moments": True, "auto": many}
+        if not one_of("method", method, ways):
+            count = max(n, particles)
+            c = None if c is None else c[:1].expand(count, -1)
+            grid, denoiser = self.path.grid(steps or 100), self.guided(guidance, c)
+            return completion.particle_filter(denoiser, count, x, known, grid, c)[:n]
+        grid = self.path.grid(steps or 50)
+        states = completion.moment_matching(
+            self.guided(guidance, c), n, x, known, grid, c, rounds=rounds
+        )
+        return ode.last(follow(states, len(grid) - 1))
 
     @property
     def nfe(self) -> int:
         """Counted by drawing one sample."""
-        calls: list[None] = []
-        hook = self.denoiser.net.register_forward_hook(lambda *_: calls.append(None))
-        with forked(self.table.device), torch.no_grad():
-            self.sample(1)
-        hook.remove()
-        return len(calls)
+        return evaluations(self.denoiser.net, lambda: self.sample(1))
 
     def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
         """The density of the probability flow in nats (`Denoiser.log_density`).

@@ -1,15 +1,8 @@
 """What fits into this machine's memory, asked before it is taken."""
 
-import math
 import os
-from typing import Any
-
-import torch
-from torch.overrides import TorchFunctionMode
 
 from .errors import UsageError
-
-TIMES = 20  # bytes a parameter takes in training: itself, its gradient, two moments, the average
 
 
 def physical() -> int:
@@ -28,27 +21,3 @@ def demand(bytes_: int | float, what: str, remedy: str) -> None:
             f"{what} would take {bytes_ / 2**30:,.0f} GiB of memory and this machine has "
             f"{physical() / 2**30:,.0f}; {remedy}"
         )
-
-
-class Watch(TorchFunctionMode):
-    """Refuses to allocate the weights of a model that could not be trained here.
-
-    It watches Python's calls: a mode of the dispatcher would import PyTorch's compiler, which takes
-    longer than a short fit.
-
-    Example:
-        >>> with Watch("this model", "lower width"):
-        ...     net = nn.Linear(10**6, 10**6)
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__()
-        self.what, self.remedy, self.count = what, remedy, 0
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if function is torch.empty:
-            self.count += math.prod(args if isinstance(args[0], int) else args[0])
-            demand(TIMES * self.count, self.what, self.remedy)
-        return function(*args, **(kwargs or {}))

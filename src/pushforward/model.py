@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import NoLikelihood, UsageError
+from .generators import forked, sow
 from .shapes import Condition, Data, PerDatum, Scalar
 
 Loss = Callable[[Data, Condition], dict[str, Scalar]]
@@ -40,12 +41,17 @@ class Event(NamedTuple):
         levels: The number of values an entry can take when all entries are integers
             0, ..., levels - 1, otherwise 0.
         size: The number of training data, 0 if unknown.
+        tokens: How many tokens end the condition vector, and their width; networks that do not
+            attend to tokens are given conditions without them.
+        spelled: Whether the tokens are pieces of words as bytes, which a network learns to read.
     """
 
     shape: tuple[int, ...]
     condition: int = 0
     levels: int = 0
     size: int = 0
+    tokens: tuple[int, int] = (0, 0)
+    spelled: bool = False
 
 
 class Recipe(NamedTuple):
@@ -57,9 +63,11 @@ class Recipe(NamedTuple):
         lr: Learning rate at the top of the warm-up; it decays as a half cosine.
         betas: Adam's two decay rates.
         warmup: Steps of linear warm-up.
-        ema: Largest decay of the averaged weights, or 0 for none.
+        ema: Largest decay of the averaged weights, or 0 for none; several, such as 0.99,0.999, keep
+            as many averages, of which the best on held-out data is taken in the end.
         clip: Largest gradient norm of a player.
         decay: Decoupled weight decay.
+        accumulate: Pieces that a batch is computed in, one after the other, to save memory.
     """
 
     steps: int = 6000
@@ -67,9 +75,10 @@ class Recipe(NamedTuple):
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     warmup: int = 100
-    ema: float = 0.999
+    ema: float | tuple[float, ...] = 0.999
     clip: float = 1.0
     decay: float = 0.0
+    accumulate: int = 1
 
 
 class GenerativeModel(nn.Module, abc.ABC):
@@ -82,6 +91,7 @@ class GenerativeModel(nn.Module, abc.ABC):
     progress: float = 1.0  # the part of training that is behind; the trainer keeps it
     unconditional: float = 0.1  # how often training hides the condition
     whitened: bool = False  # vectors arrive without correlations, not only standardised
+    centred: bool = False  # pictures arrive in [-1, 1], whatever their mean and variance
 
     @property
     def nfe(self) -> int:
@@ -157,6 +167,13 @@ class GenerativeModel(nn.Module, abc.ABC):
         """
         yield "model", self.loss
 
+    def stretch(self, count: int, steps: int) -> tuple[int, int]:
+        """Rounds done and rounds in all of the present stage, of those of a whole run.
+
+        In each stage the learning rate warms up and decays, and the average begins anew.
+        """
+        return count, steps
+
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers on the device and in the precision of the model."""
         like = next(self.parameters(), None)
@@ -166,12 +183,30 @@ class GenerativeModel(nn.Module, abc.ABC):
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
 
 
-def guides(guidance: float, known: bool) -> bool:
+def evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
+    """How often a network is called while something is drawn; random numbers go on as before."""
+    calls: list[None] = []
+    hook = net.register_forward_hook(lambda *_: calls.append(None))
+    device = next(net.parameters()).device
+    try:
+        with forked(device), torch.no_grad():
+            sow(0, device)
+            draw()
+    finally:
+        hook.remove()
+    return len(calls)
+
+
+def guides(guidance: float, known: bool, **more: Any) -> bool:
     """Whether a scale of classifier-free guidance changes the law under a known condition.
 
     Raises:
-        UsageError: If it would, and there is no condition.
+        UsageError: If it would, and there is no condition; or if it would not, and ``more`` says
+            how it is to.
     """
+    for name, value in more.items():
+        if value is not None and guidance == 1:
+            raise UsageError(f"{name} does nothing without guidance: give guidance=2, say, as well")
     if guidance != 1 and not known:
         raise UsageError(
             f"guidance={guidance:g} needs a condition, and there is none: fit the model with one, "

@@ -11,8 +11,11 @@ from .errors import UsageError
 
 T = TypeVar("T")
 LARGEST = 10**6  # no count in this library is larger
+# a module for each layer, and steps for each interval, take memory before any number is stored
+CEILINGS = {"depth": 1000, "first": 10_000, "last": 10_000}
 NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
-PARTS = ("apart", "whole", "growth", "unconditional", "anneal")  # of a batch, or of training
+# parts of a batch, or of training
+PARTS = ("apart", "whole", "growth", "unconditional", "anneal", "stage")
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
@@ -76,6 +79,8 @@ def sensible(name: str, value: Any, default: Any, types: tuple[Any, ...], least:
     if type(value) in (list, tuple) and any(hasattr(t, "__origin__") for t in types):
         return  # whoever takes a sequence checks it
     plain = [t for t in types if t in PLAIN]
+    if any(isinstance(value, t) for t in types if isinstance(t, type) and t not in PLAIN):
+        return
     if not fits(value, plain) and not (callable(value) and len(plain) < len(types)):
         wanted = " or ".join(PLAIN[t] for t in plain) or f"of the kind of {default}"
         raise UsageError(f"{name} is {str(value)[:40]!r}; it must be {wanted}")
@@ -118,7 +123,7 @@ def within(name: str, value: int | float, default: Any, least: int) -> None:
     low: int | float = -math.inf if default is not None and default < 0 else 0
     if count and (default is None or default >= 0):
         low = least if default is None else min(1, default)
-    high = LARGEST if count else 1e12
+    high = CEILINGS.get(name, LARGEST) if count else 1e12
     if name in PARTS:
         low, high = 0, 1
     if not low <= value <= high or not math.isfinite(value):

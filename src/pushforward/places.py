@@ -28,7 +28,7 @@ def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[Non
         yield
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """A device by name; "auto" is the first GPU, or the CPU without one.
 
     Raises:

@@ -1,13 +1,70 @@
 """Progress on a terminal, and interruption that waits for a safe moment."""
 
+import bisect
 import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from types import FrameType
+from typing import NamedTuple, TypeVar
 
+T = TypeVar("T")
+FINEST = 1 / 1000  # of all that is to be done
+SEEN = 5  # observations without which nothing is said
 Update = Callable[[float, str], None]  # (fraction done, what is happening)
+
+
+class Pace:
+    r"""The time that is left, by the time that the later half of what is done took.
+
+    .. math:: \text{left} = (1 - f) \frac{t(f) - t(h)}{f - h}, \qquad h = \frac{f_0 + f}{2}
+
+    for a fraction :math:`f` done that began at :math:`f_0`. What is done once, at the start, is
+    soon left behind; what comes again and again, such as a validation, is counted at its rate;
+    and a machine that gets busier is followed.
+
+    Arguments:
+        clock: Seconds, from anywhere.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.fractions: list[float] = []
+        self.times: list[float] = []
+
+    def left(self, fraction: float) -> float | None:
+        """Seconds until all is done, or None where nothing can be said yet."""
+        now = self.clock()
+        if not self.fractions or fraction - self.fractions[-1] >= FINEST:
+            self.fractions.append(fraction)
+            self.times.append(now)
+        half = bisect.bisect_left(self.fractions, (self.fractions[0] + fraction) / 2)
+        since = fraction - self.fractions[min(half, len(self.fractions) - 1)]
+        if len(self.fractions) < SEEN or since <= 0:
+            return None
+        return (1 - fraction) * (now - self.times[half]) / since
+
+
+def clock_time(seconds: float | None) -> str:
+    """Hours, minutes and seconds, or dashes if they are not known."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+class Span(NamedTuple):
+    """The part of a bar that the work at hand fills."""
+
+    update: Update
+    low: float = 0.0
+    high: float = 1.0
+
+
+BAR: ContextVar[Span | None] = ContextVar("BAR", default=None)
 
 
 @contextlib.contextmanager
@@ -23,7 +80,6 @@ def bar(title: str, *, show: bool = True) -> Iterator[Update]:
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     columns = (
@@ -32,12 +88,44 @@ def bar(title: str, *, show: bool = True) -> Iterator[Update]:
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(title, total=1.0, text="")
-        yield lambda fraction, text: shown.update(task, completed=fraction, text=text)
+        task, pace = shown.add_task(title, total=1.0, text="", left=clock_time(None)), Pace()
+        yield lambda fraction, text: shown.update(
+            task, completed=fraction, text=text, left=clock_time(pace.left(fraction))
+        )
+
+
+@contextlib.contextmanager
+def shown(title: str, *, show: bool = True) -> Iterator[None]:
+    """A bar that every loop under `follow` moves while this lasts."""
+    with bar(title, show=show) as update:
+        token = BAR.set(Span(update))
+        try:
+            yield
+        finally:
+            BAR.reset(token)
+
+
+def follow(items: Iterable[T], count: int) -> Iterator[T]:
+    """What a loop goes through, moving the bar that is `shown`, if any; loops may be nested."""
+    span = BAR.get()
+    if span is None:
+        yield from items
+        return
+    width = (span.high - span.low) / max(count, 1)
+    try:
+        for i, item in enumerate(items):
+            low = min(span.low + i * width, span.high)
+            span.update(low, "")
+            BAR.set(Span(span.update, low, min(low + width, span.high)))
+            yield item
+            BAR.set(span)
+        span.update(span.high, "")
+    finally:
+        BAR.set(span)
 
 
 class Interrupted(KeyboardInterrupt):

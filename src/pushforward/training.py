@@ -1,11 +1,11 @@
 """Training: rounds of the game, one optimizer step per objective. It knows no family by name.
 
 The loop is plain PyTorch. Lightning Fabric would hide the device and precision calls, which are
-four lines here, at the price of a two-second import and a wrapper around every module.
+four lines here, at the price of a two-second import and a wrapper around every module; several
+processes meet in one call of `ranks` a step.
 """
 
 import contextlib
-import copy
 import math
 from collections.abc import Callable, Iterator
 from functools import reduce
@@ -13,11 +13,14 @@ from operator import add
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .averaging import Average
 from .errors import NumericalError
 from .generators import forked, sow
 from .model import GenerativeModel, Recipe
+from .players import Player
+from .ranks import ALONE, Ranks
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -42,65 +45,6 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.lr * warm * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
 
 
-def join(parts: list[nn.Parameter]) -> Tensor:
-    """One vector of which the parameters become views."""
-    vector = torch.cat([part.detach().flatten() for part in parts])
-    for part, view in zip(parts, vector.split([part.numel() for part in parts]), strict=True):
-        part.data = view.view_as(part)
-    return vector
-
-
-class Player:
-    """The parameters of a module as one vector, of which they become views, and its optimizer.
-
-    Clipping, the optimizer and the average are then one kernel each, however many layers there
-    are; in small networks they would otherwise take as long as the backward pass. The optimizer is
-    the kernel of PyTorch's fused AdamW (Loshchilov & Hutter, 2019), for the same reason.
-
-    Arguments:
-        module: Its learning parameters are of one type and on one device.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.parts = [part for part in module.parameters() if part.requires_grad]
-        self.value = join(self.parts)
-        self.gradient, self.first, self.second = (torch.zeros_like(self.value) for _ in range(3))
-        self.moves = torch.zeros((), device=self.value.device)
-        sizes = [part.numel() for part in self.parts]
-        for part, gradient in zip(self.parts, self.gradient.split(sizes), strict=True):
-            part.grad = gradient.view_as(part)
-
-    def clip(self, most: float) -> float:
-        """Shorten the gradient to a norm of at most ``most``; the norm that it had."""
-        norm = float(torch.linalg.vector_norm(self.gradient))
-        if most < norm < math.inf:
-            self.gradient.mul_(most / norm)
-        return norm
-
-    @torch.no_grad()
-    def move(self, lr: float, betas: tuple[float, float], decay: float) -> None:
-        """One step of AdamW down the gradient."""
-        torch._fused_adamw_(
-            [self.value],
-            [self.gradient],
-            [self.first],
-            [self.second],
-            [],
-            [self.moves.add_(1)],
-            lr=lr,
-            beta1=betas[0],
-            beta2=betas[1],
-            weight_decay=decay,
-            eps=1e-8,
-            amsgrad=False,
-            maximize=False,
-        )
-
-    def state(self) -> dict[str, Tensor]:
-        """What the next move depends on besides the weights and the gradient."""
-        return {"first": self.first, "second": self.second, "moves": self.moves}
-
-
 class Trainer:
     """What survives between steps: the model, its players, the average, the count.
 
@@ -108,8 +52,8 @@ class Trainer:
         model: Any generative model.
         recipe: Learning rate, batch, average and the rest.
         steps: Rounds that the learning rate's decay is spread over.
-        accumulate: Batches per optimizer step.
         autocast: Dtype of automatic mixed precision, or None.
+        ranks: The processes that train it; each gets other batches.
 
     Example:
         >>> trainer = Trainer(model, model.recipe, steps=1000)
@@ -123,20 +67,20 @@ class Trainer:
         recipe: Recipe,
         steps: int,
         *,
-        accumulate: int = 1,
         autocast: torch.dtype | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.recipe, self.steps = model, recipe, steps
-        self.averaged = copy.deepcopy(model).eval() if recipe.ema and model.players() else model
-        self.players = {name: Player(module) for name, module in model.players().items()}
-        self.averages = {}
-        if self.averaged is not model:
-            players = self.averaged.players()
-            self.averages = {
-                name: join([part for part in module.parameters() if part.requires_grad])
-                for name, module in players.items()
-            }
-        self.accumulate, self.autocast, self.count = accumulate, autocast, 0
+        self.autocast, self.ranks, self.count, self.drawn = autocast, ranks, 0, 0
+        self.players = {name: Player(part, ranks) for name, part in model.players().items()}
+        decays = decays_of(recipe) if self.players else ()
+        self.averages = [Average(model, self.players, decay, ranks) for decay in decays]
+
+    def align(self) -> None:
+        """Begin with the weights of the first process."""
+        self.ranks.share(self.model.state_dict().values())
+        for average in self.averages if self.ranks.count > 1 and not self.count else ():
+            average.load(self.model.state_dict())
 
     def run(self, data: Iterator[Batch]) -> Iterator[Record]:
         """Train until the steps are done, handing back control after each."""
@@ -153,37 +97,44 @@ class Trainer:
             self.model.train()
         self.model.progress = min(1.0, self.count / max(self.steps, 1))
         terms: dict[str, Tensor] = {}
-        rate = learning_rate(self.recipe, self.count, self.steps)
+        begun, length = self.model.stretch(self.count, self.steps)
+        if not begun:  # what each process has measured on its own batches
+            self.ranks.share(self.model.buffers())
+        rate = learning_rate(self.recipe, begun, length)
         for name, loss in self.model.objectives():
             player = self.players[name]
             # one player's gradient and nobody else's
             inputs = player.parts if len(self.players) > 1 else None
             player.gradient.zero_()
-            for _ in range(self.accumulate):
+            pieces = self.recipe.accumulate
+            for _ in range(pieces):
                 x, c = next(data)
+                self.drawn += 1
                 with self.precision(x.device.type):
                     parts = loss(x, c)
                     total = reduce(add, parts.values())
-                (total / self.accumulate if self.accumulate > 1 else total).backward(inputs=inputs)
+                (total / pieces if pieces > 1 else total).backward(inputs=inputs)
                 terms.update((name, part.detach()) for name, part in parts.items())
+            if self.ranks.count > 1:
+                player.gradient += 0 * total.detach()  # a loss that is not finite stops all
+            self.ranks.collect(player.gradient)
             norm = player.clip(self.recipe.clip)
             if not math.isfinite(float(total.detach()) + norm):
                 raise NumericalError(self.diagnosis(name, parts, norm))
             player.move(rate, self.recipe.betas, self.recipe.decay)
         self.count += 1
-        # early weights are poor: the window of the average grows with the run
-        decay = min(self.recipe.ema, self.count / (self.count + 9))
-        for name, average in self.averages.items():
-            average.lerp_(self.players[name].value, 1 - decay)
+        for average in self.averages:
+            average.follow(begun + 1)
         return Record(self.count, terms)
 
     @property
     def average(self) -> GenerativeModel:
         """The model with averaged weights; its buffers are those of the model now."""
-        if self.averaged is not self.model:
-            for a, b in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-                a.copy_(b)
-        return self.averaged
+        return self.averages[0].model if self.averages else self.model
+
+    def named_averages(self) -> dict[str, Average]:
+        """The averages by the names that a checkpoint has for them."""
+        return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
 
     @property
     def device(self) -> torch.device:
@@ -202,22 +153,46 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What the next step depends on besides the weights: tensors, and plain values."""
-        tensors = {"rng": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors = {}
+        for name, own in self.generators().items():
+            for rank, state in enumerate(self.ranks.all(own)):
+                tensors[numbered(name, rank)] = state
         for name, player in self.players.items():
             tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
-        return tensors, {"count": self.count, "steps": self.steps}
+        return tensors, {"count": self.count, "steps": self.steps, "drawn": self.drawn}
+
+    def generators(self) -> dict[str, Tensor]:
+        """The states of the generators of random numbers in use."""
+        states = {"rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        return states
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue from ``state``; the weights are loaded by whoever holds them."""
+        """Continue from ``state``; the weights are loaded by whoever holds them.
+
+        A process that had no part in it draws random numbers of its own.
+        """
         self.count, self.steps = plain["count"], plain["steps"]
+        self.drawn = plain.get("drawn", 0)
         for name, player in self.players.items():
-            for slot, value in player.state().items():
-                value.copy_(tensors[f"{name}.{slot}"])
-        torch.set_rng_state(tensors["rng"])
-        if "rng.cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+            player.load({slot: tensors[f"{name}.{slot}"] for slot in ("first", "second", "moves")})
+        cpu, cuda = (numbered(name, self.ranks.rank) for name in ("rng", "rng.cuda"))
+        if cpu in tensors:
+            torch.set_rng_state(tensors[cpu])
+        if cuda in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors[cuda], self.device)
+
+
+def decays_of(recipe: Recipe) -> tuple[float, ...]:
+    """The decays of the averages of weights, none of them 0."""
+    decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
+    return tuple(decay for decay in decays if decay)
+
+
+def numbered(name: str, rank: int) -> str:
+    """What the state of a process's generator is called; the first one's has no number."""
+    return f"{name}.{rank}" if rank else name
 
 
 def held_out(measure: Callable[..., Any], x: Tensor, c: Tensor | None, rows: int = 4096) -> Any:

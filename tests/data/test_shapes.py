@@ -52,3 +52,9 @@ def test_no_shape_touches_the_border_and_factors_are_independent():
     for a, b in (("shape", "colour"), ("size", "row"), ("column", "background")):
         r = np.corrcoef(getattr(scene, a), getattr(scene, b))[0, 1]
         assert abs(r) < 5 / np.sqrt(20_000)
+
+
+def test_pictures_drawn_in_batches_are_those_drawn_alone():
+    scene = shapes.scenes(130, 3)
+    alone = [shapes.render(shapes.Scene(*(part[[i]] for part in scene)), 8)[0] for i in range(130)]
+    assert np.array_equal(shapes.render(scene, 8), alone)

@@ -10,11 +10,13 @@ from torch.distributions import MultivariateNormal
 from torch.nn.functional import one_hot
 
 from pushforward.errors import DataError, UsageError
-from pushforward.families.autoregressive import build, scans
+from pushforward.families.autoregressive import build
 from pushforward.model import Event, Recipe
 from pushforward.networks.entries import MixtureOf
 from pushforward.networks.laws import DiscretisedLogistic, Gaussian
 from pushforward.networks.masked import ridged
+from pushforward.networks.orders import scans
+from pushforward.networks.pixels import CausalConvolutions
 from pushforward.theory.targets import lesson_mixture
 from pushforward.training import Trainer, batches
 
@@ -58,6 +60,18 @@ def test_the_masses_of_all_data_sum_to_one(shape, levels, orderings):
     assert made.log_prob(x).exp().sum().item() == pytest.approx(1, abs=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("shape", "levels"), [((2, 2), 3), ((2, 2, 2), 3), ((1, 2, 3), 3), ((1, 2), 40)]
+)
+def test_the_masses_of_all_images_sum_to_one_under_convolutions(shape, levels):
+    """Grey and in colour, channels first or last, in one order and averaged over three."""
+    x = every(levels, shape)
+    c = torch.randn(1, 2).double().expand(len(x), -1)
+    for orderings in (1, 3):
+        made = model(Event(shape, 2, levels), network="conv", orderings=orderings)
+        assert made.log_prob(x, c).exp().sum().item() == pytest.approx(1, abs=1e-10)
+
+
 @pytest.mark.parametrize(("d", "points"), [(1, 4001), (2, 201)])
 @pytest.mark.parametrize("orderings", [1, 2])
 def test_densities_integrate_to_one(d, points, orderings):
@@ -70,10 +84,11 @@ def test_densities_integrate_to_one(d, points, orderings):
 
 
 @pytest.mark.parametrize("levels", [0, 3, 40])
-@pytest.mark.parametrize("shape", [(5,), (2, 3)])
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (9, 10), (9, 9, 2)])
 def test_the_density_is_the_sum_of_the_conditionals_that_drew(shape, levels):
     made, c = model(Event(shape, 2, levels), orderings=2), torch.randn(9, 2).double()
     x, total = torch.zeros(9, math.prod(shape)).double(), torch.zeros(9).double()
+    assert isinstance(made.net, CausalConvolutions) == (shape[0] == 9)
     for i, h in made.net.steps(x, 1, c):
         x[:, i] = made.law.sample(h)
         total += made.law.log_prob(h, x[:, i])
@@ -107,14 +122,16 @@ def test_the_first_law_of_a_mixture_is_nearly_standard_normal():
     assert float((normal.exp() * (normal - law.log_prob(h, x))).sum() * 0.005) < 0.01
 
 
-@pytest.mark.parametrize("shape", [(2,), (1, 2)])
-def test_the_smallest_loss_is_the_entropy_of_a_discrete_law(shape):
+@pytest.mark.parametrize(
+    ("shape", "network"), [((2,), "auto"), ((1, 2), "auto"), ((1, 2), "conv"), ((2, 1, 1), "conv")]
+)
+def test_the_smallest_loss_is_the_entropy_of_a_discrete_law(shape, network):
     """All nine data in proportion, in one batch: the loss falls to the entropy, never below it."""
     weights = torch.tensor([20, 1, 5, 2, 30, 1, 9, 12, 20])
     x = every(3, shape).float().repeat_interleave(weights, 0)
     p = weights / weights.sum()
     entropy = -(p * p.log()).sum().item()
-    made = build(Event(shape, 0, 3), width=16, dropout=0.0)
+    made = build(Event(shape, 0, 3), network=network, width=16, dropout=0.0)
     made.prepare(x)
     best = trained(made, x, 300).log_prob(x).mean().item()
     assert entropy - 1e-6 <= -best <= entropy + 5e-3
@@ -233,6 +250,8 @@ def test_orders_are_permutations_and_images_are_scanned_along_their_sides():
     assert ((places[:, 1:] - places[:, :-1]).abs().sum(-1) == 1).sum(1).tolist() == [9] * 4 + [
         8
     ] * 4
+    last = scans((3, 4, 2), "given", 2)  # channels last: as they lie, then from the other corner
+    assert torch.equal(last[0], torch.arange(24)) and last[1][:3].tolist() == [22, 23, 20]
     assert scans((3,), "reversed", 2).tolist() == [[2, 1, 0], [0, 1, 2]]
 
 
@@ -240,6 +259,14 @@ def test_orders_are_permutations_and_images_are_scanned_along_their_sides():
 def test_an_order_that_is_none_is_refused(order):
     with pytest.raises(UsageError, match="numbers 0 to 2"):
         build(Event((3,)), order=order)
+
+
+@pytest.mark.parametrize("options", [{"order": "reversed"}, {"orderings": 5}])
+def test_convolutions_refuse_orders_that_do_not_go_along_the_rows(options):
+    with pytest.raises(UsageError, match="along the rows"):
+        build(Event((9, 9), 0, 3), **options)
+    with pytest.raises(UsageError, match="no images"):
+        build(Event((9,), 0, 3), network="conv")
 
 
 def test_levels_out_of_range_are_refused():

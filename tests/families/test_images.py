@@ -15,7 +15,8 @@ from pushforward.networks.unet import UNet
 from pushforward.training import Trainer, batches
 
 PATHS = ("ddpm", "edm", "ncsn", "flow_matching")
-DEEP = (*PATHS, "vae", "wgan_gp")
+GAMES = ("gan", "wgan", "wgan_gp")
+DEEP = (*PATHS, "vae", *GAMES)
 SHAPES = [(12, 9), (1, 9, 9), (9, 12, 3)]
 TINY = Recipe(steps=4, batch=4, lr=1e-3, warmup=1, ema=0.9)
 
@@ -91,7 +92,7 @@ def test_stopping_and_going_on_equals_never_stopping(name):
 def test_the_gradient_of_two_half_batches_is_that_of_the_whole(name):
     """Of the loss on the same noise: what accumulation relies on, and a batch norm would break."""
     model, x = small(name, (9, 9)).double().train(), torch.randn(4, 9, 9).double()
-    net = {"vae": "encoder", "wgan_gp": "critic"}.get(name, "denoiser")
+    net = {"vae": "encoder", **dict.fromkeys(GAMES, "critic")}.get(name, "denoiser")
     net = getattr(model, net)
     net = getattr(net, "net", net)
     t = [torch.rand(4).double()] if name in PATHS else []

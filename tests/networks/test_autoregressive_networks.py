@@ -9,7 +9,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from pushforward.networks.causal import CausalTransformer, offsets
-from pushforward.networks.entries import MixtureOf, Residual
+from pushforward.networks.entries import AroundPrediction, MixtureOf
 from pushforward.networks.laws import Gaussian
 from pushforward.networks.masked import (
     ColumnWaves,
@@ -17,9 +17,10 @@ from pushforward.networks.masked import (
     MaskedPerceptron,
     ridged,
 )
+from pushforward.networks.pixels import CausalConvolutions
 
 ORDERS = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 2, 0, 1, 4, 3]])
-NETS = ("masked", "narrow", "linear", "transformer")
+NETS = ("masked", "narrow", "linear", "transformer", "conv", "colour")
 
 
 def net(kind, condition=2):
@@ -28,6 +29,9 @@ def net(kind, condition=2):
         made = CausalTransformer(
             (2, 3), ColumnWaves(2), ORDERS, condition, 4, width=16, depth=2, heads=2
         )
+    elif kind in ("conv", "colour"):
+        shape = (2, 3) if kind == "conv" else (3, 1, 2)
+        made = CausalConvolutions(shape, ColumnWaves(2), ORDERS, condition, 4, width=16, depth=2)
     else:
         width = 3 if kind == "narrow" else 24  # fewer units than entries: some degrees have none
         made = MaskedPerceptron(ColumnWaves(2), ORDERS, condition, 4, width=width, depth=3)
@@ -83,7 +87,7 @@ def test_an_unknown_condition_is_the_zero_vector(kind):
 
 def linear_gaussian(condition, orders=ORDERS):
     """A linear autoregression whose residuals are standard normal, and their law."""
-    law, d = Residual(MixtureOf(Gaussian(floor=0.0), 1)), orders.shape[1]
+    law, d = AroundPrediction(MixtureOf(Gaussian(floor=0.0), 1)), orders.shape[1]
     inner = MaskedPerceptron(ColumnWaves(0), orders, condition, law.law.size, width=8, depth=1)
     return LinearAutoregression(inner.double(), condition).double(), law, d
 
@@ -132,3 +136,10 @@ def test_offsets_number_the_differences_of_places():
             found.setdefault(tuple((places[i] - places[j]).tolist()), set()).add(int(index[i, j]))
     assert all(len(numbers) == 1 for numbers in found.values())
     assert len(set.union(*found.values())) == len(found) == 3 * 5 * 7
+
+
+def test_images_taken_in_parts_have_the_parameters_of_all_at_once():
+    model, x, c = net("conv"), torch.randn(70, 6).double(), torch.randn(70, 2).double()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, 1, c), model.at_once(x, 1, c), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(model(x), model.at_once(x, 0, None), rtol=1e-11, atol=1e-11)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pushforward.theory import densities, paths, predictions, tables
+from pushforward.errors import UsageError
+from pushforward.theory import densities, ode, paths, predictions, samplers, tables
 from pushforward.theory.denoisers import Guided, NetworkDenoiser
 from pushforward.theory.predictions import target
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
@@ -212,3 +213,95 @@ def test_a_network_sees_unit_variance_and_a_time_in_the_unit_interval(path):
         assert net.t.ndim == 0 and 0 <= net.t <= 1  # a scalar stays one
         # the variance of a sample variance of n normals is 2 / n
         assert net.x.var() == pytest.approx(1, abs=5 * math.sqrt(2 / n))
+
+
+GUIDED = [(None, 2.5), ((0.0, 1.0), 2.5), ((0.3, 0.7), 2.5), ((0.3, 0.7), 0.0), ((0.5, 0.5), 3.0)]
+
+
+@every_path
+def test_the_noise_level_is_the_angle_of_the_path(path):
+    t = torch.linspace(path.t_min, path.t_max, 7)
+    alpha, sigma = path(t)
+    torch.testing.assert_close(torch.tan(path.level(t)[:-1] * math.pi / 2), (sigma / alpha)[:-1])
+    torch.testing.assert_close(paths.Cosine().level(t), t)
+
+
+@every_path
+def test_guidance_in_the_whole_interval_is_guidance_and_in_none_the_condition(path):
+    exact, x, c = ExactDenoiser(mixture(), path), torch.randn(9, 2), one_hot(1)
+    for t in (path.t_min + 1e-3, 0.4, 0.9 * path.t_max):
+        t = torch.tensor(t)
+        plain, known = Guided(exact, 3.0)(x, t, c), exact(x, t, c)
+        for interval, truth in (((0.0, 1.0), plain), ((0.5, 0.5), known), ((0.0, 0.0), known)):
+            for got in (Guided(exact, 3.0, interval)(x, t, c),
+                        Guided(exact, 3.0, interval).at(t[None], c)[0](x)):  # fmt: skip
+                torch.testing.assert_close(got.x, truth.x, rtol=0, atol=0)
+                torch.testing.assert_close(got.eps, truth.eps, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("interval", "scale"), GUIDED)
+def test_steps_of_a_sampler_are_guided_where_the_level_is_in_the_interval(interval, scale):
+    """Step by step from the definition, with the two exact conditional denoisers."""
+    law, path, c = mixture(), paths.EDM(sigma_max=20.0, sigma_min=0.01), one_hot(1)
+    times, start = path.grid(12), 20 * torch.randn(9, 2)
+    low, high = interval or (0.0, 1.0)
+    away, towards = (
+        ExactDenoiser(Gaussian(law.means[k], law.covariances[k]), path) for k in (0, 1)
+    )
+    x, guided = start, 0
+    for t, s in zip(times[:-1], times[1:]):
+        level = 2 / math.pi * math.atan(20 * float(t))
+        w = scale if low <= level <= high and low < high else 1.0
+        guided += w != 1
+        a, b = away(x, t).x, towards(x, t).x
+        x_hat = (1 - w) * a + w * b
+        x = x_hat + s / t * (x - x_hat)
+    assert guided == {None: 12, (0.0, 1.0): 12, (0.3, 0.7): guided, (0.5, 0.5): 0}[interval]
+    assert interval != (0.3, 0.7) or 2 <= guided <= 8
+    denoiser = Guided(ExactDenoiser(law, path), scale, interval, one_hot(0))
+    got = ode.last(samplers.ddim(denoiser, start, times, c))
+    torch.testing.assert_close(got, x, rtol=1e-9, atol=1e-9)
+
+
+def test_a_negative_condition_takes_the_place_of_none():
+    """s_w = (1 - w) grad log p_t(x | k') + w grad log p_t(x | k), by autograd of the densities."""
+    law, path, t = mixture(), paths.Linear(), torch.tensor(0.4)
+    exact, x = ExactDenoiser(law, path), torch.randn(9, 2, requires_grad=True)
+    terms = law.diffused(*path(t)).log_terms(x)
+    scores = [torch.autograd.grad(terms[:, k].sum(), x, retain_graph=True)[0] for k in (0, 1)]
+    x = x.detach()
+    for w in (0.0, 0.5, 3.0):
+        got = Guided(exact, w, negative=one_hot(0)).score(x, t, one_hot(1))
+        torch.testing.assert_close(got, (1 - w) * scores[0] + w * scores[1])
+    one = Guided(exact, 3.0, negative=one_hot(0)[:1])(x, t, one_hot(1))
+    torch.testing.assert_close(one, Guided(exact, 3.0, negative=one_hot(0))(x, t, one_hot(1)))
+
+
+def test_each_datum_has_its_own_time_in_the_interval():
+    exact, t, x = ExactDenoiser(mixture(), paths.Linear()), torch.rand(9), torch.randn(9, 2)
+    guided = Guided(exact, 3.0, (0.3, 0.6), one_hot(0)[:1])
+    assert 0 < int(guided.inside(t).sum()) < 9
+    both = guided(x, t, one_hot(1))
+    for i in range(9):
+        one = guided(x[i : i + 1], t[i], one_hot(1)[i : i + 1])
+        torch.testing.assert_close(both.eps[i : i + 1], one.eps)
+
+
+def test_guidance_costs_twice_the_batch_inside_the_interval_and_once_outside():
+    sizes, path = [], paths.Linear()
+
+    class Sizes(nn.Module):
+        def forward(self, x, t, c=None):
+            sizes.append(len(x))
+            return torch.zeros_like(x)
+
+    denoiser = Guided(NetworkDenoiser(Sizes(), path, predictions.v), 2.0, (0.25, 0.75))
+    ode.last(samplers.ddim(denoiser, torch.randn(5, 2), path.grid(10), torch.ones(5, 3)))
+    levels = path.level(path.grid(10))[:-1]
+    assert sizes == [10 if 0.25 <= v <= 0.75 else 5 for v in levels]
+
+
+@pytest.mark.parametrize("interval", [(0.8, 0.2), (-0.1, 0.5), (0.1, 1.5), (0.5,)])
+def test_an_interval_without_sense_is_refused(interval):
+    with pytest.raises(UsageError, match="guidance_interval"):
+        Guided(ExactDenoiser(mixture(), paths.Linear()), 2.0, interval)

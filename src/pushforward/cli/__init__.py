@@ -8,10 +8,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import PushforwardError
-from . import anomalies, data, fitting, lesson, maps, models
+from . import anomalies, data, editing, fitting, interop, lesson, maps, models
 from .application import app, say
 
-__all__ = ["anomalies", "app", "data", "fitting", "lesson", "main", "maps", "models"]
+__all__ = [
+    "anomalies",
+    "app",
+    "data",
+    "editing",
+    "fitting",
+    "interop",
+    "lesson",
+    "main",
+    "maps",
+    "models",
+]
 
 
 def report(code: int, message: str) -> int:

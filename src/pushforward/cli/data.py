@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .application import ConditionColumn, Json, Seed, Source, app, show
+from .application import ConditionColumn, Json, Seed, Size, Source, app, show
+from .literals import pixels
 
 
 @app.command()
@@ -42,12 +43,14 @@ def data(
 
 
 @app.command()
-def check(data: Source, condition: ConditionColumn = None, as_json: Json = False) -> None:
+def check(
+    data: Source, condition: ConditionColumn = None, size: Size = None, as_json: Json = False
+) -> None:
     """List everything in a data file that stands in the way of a fit, all at once."""
     from ..data import reading
     from ..errors import DataError
 
-    source = reading.raw(data)
+    source = reading.sized(data, pixels(size))
     found, columns = reading.problems(source, condition), reading.columns(source)
     fatal = [p for p in found if p.fatal]
     lines = [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]
@@ -68,6 +71,17 @@ def evaluate(
     condition: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="A column of classes, or of numbers.")
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Measure in features: classifier, efflite0, raw, a FILE, module:attribute.",
+        ),
+    ] = None,
+    train: Annotated[
+        str | None, typer.Option(metavar="DATA", help="What was fitted: for the floor, and copies.")
+    ] = None,
+    size: Size = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -75,13 +89,27 @@ def evaluate(
     from ..comparison.evaluating import evaluate_sources
 
     names = None if metrics is None else metrics.split(",")
-    estimates = evaluate_sources(real, generated, names, seed, condition)
+    estimates = evaluate_sources(
+        real,
+        generated,
+        names,
+        seed,
+        condition,
+        features=features,
+        train=train,
+        size=pixels(size),
+    )
     rows = {name: e._asdict() for name, e in estimates.items()}
-    lines = [f"{'metric':28} {'value':>10} {'95 % interval':>23} {'floor':>10}"]
+    lines = [f"{'metric':28} {'value':>10} {'95 % interval':>23} {'floor':>10} {'rows':>7}"]
     lines += [
-        f"{name:28} {e.value:>10.4g} {f'[{e.low:.4g}, {e.high:.4g}]':>23} {e.floor:>10.4g}"
-        for name, e in estimates.items()
+        f"{e.name:28} {e.value:>10.4g} {f'[{e.low:.4g}, {e.high:.4g}]':>23} "
+        f"{e.floor:>10.4g} {e.n:>7}"
+        for e in estimates.values()
     ]
+    seen = dict.fromkeys(e.features for e in estimates.values() if e.features)
+    for words in seen:
+        named = ", ".join(e.name for e in estimates.values() if e.features == words)
+        lines.append(f"{named}: in features of {words}")
     show(rows, as_json, "\n".join(lines))
 
 

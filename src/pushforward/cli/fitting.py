@@ -34,6 +34,13 @@ def fit(
     condition: ConditionColumn = None,
     bounds: Bounds = None,
     size: Size = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER",
+            help="How captions are read: words, bytes, minilm, or an encoder's folder.",
+        ),
+    ] = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A run to distil into a faster model.")
     ] = None,
@@ -44,6 +51,13 @@ def fit(
         int | None, typer.Option(min=0, help="Makes the result repeatable.", show_default="0")
     ] = None,
     device: Device = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPUs, or processes, that share the work.", show_default="1"),
+    ] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Devices keep the optimizer's state in parts.")
+    ] = False,
     precision: Annotated[
         str | None,
         typer.Option(help="float32, bfloat16 (mixed precision).", show_default="float32"),
@@ -54,6 +68,16 @@ def fit(
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Images in this memory order, for some GPUs.")
     ] = False,
+    watch: Annotated[
+        int | None,
+        typer.Option(min=0, help="How often to draw pictures and measure their distance."),
+    ] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Networks of images in less memory, but slower.")
+    ] = False,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where decoded pictures may be kept.")
+    ] = None,
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -70,6 +94,7 @@ def fit(
     from ..families import builder
     from ..fitting import DEFAULT
     from ..fitting import fit as run
+    from ..fitting.distributed import leads
     from ..fitting.running import COMPLETE
 
     model = run(
@@ -78,22 +103,31 @@ def fit(
         condition=condition,
         bounds=limits(bounds),
         size=pixels(size),
+        text=text,
         teacher=teacher,
         source=source,
         steps=steps,
         minutes=minutes,
         seed=seed,
         device=device,
+        devices=devices,
+        shard=shard or None,
         precision=precision,
         compile=compile_ or None,
         channels_last=channels_last or None,
+        watch=watch,
+        recompute=recompute or None,
         out=resume if out is None else out,
+        cache=cache,
         resume=resume is not None,
         progress=not quiet,
         **settings(set_, run, builder(DEFAULT if family is None else family)),
     )
+    if not leads():
+        return
     folder, config = out or resume, model.config
-    last, flops = model.history[-1] if model.history else {}, model.flops
+    last, flops = dict(model.history[-1]) if model.history else {}, model.flops
+    last.pop("pictures", None)
     show(
         {"run": str(folder), "family": model.family, "likelihood": model.likelihood.value}
         | {"parameters": model.parameters, "flops": flops}

@@ -5,9 +5,10 @@ import inspect
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import DataError, MissingFile, UsageError
 from ..options import kinds
 
 
@@ -49,6 +50,55 @@ def settings(
         types, typed = hints.get(name, ()), literal(value)
         options[name] = value if str in types and type(typed) not in types else typed
     return options
+
+
+def asked(words: list[str] | None, file: Path | None) -> list[str]:
+    """The conditions to draw: as typed, or the lines of a file.
+
+    Raises:
+        UsageError: If there are both, or the file holds none.
+        MissingFile: If there is no such file.
+        DataError: If it is not text.
+    """
+    if file is None:
+        return words or []
+    if words:
+        raise UsageError("give --condition or --conditions FILE, not both")
+    if not file.is_file():
+        raise MissingFile(f"{file}: there is no such file of conditions")
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not a text in UTF-8") from error
+    if not any(lines):
+        raise UsageError(f"{file} holds no conditions; write one on each line")
+    return [line for line in lines if line]
+
+
+def shared(n: int | None, words: list[str]) -> tuple[int, list[str]]:
+    """How many data to draw, and the condition of each where there are several.
+
+    Raises:
+        UsageError: If so many cannot be shared out evenly.
+    """
+    if len(words) < 2:
+        return 1000 if n is None else n, words
+    n = len(words) if n is None else n
+    if n % len(words):
+        raise UsageError(f"-n {n} is no multiple of the {len(words)} conditions: leave it out")
+    return n, [word for word in words for _ in range(n // len(words))]
+
+
+def interval(text: str | None) -> tuple[float, ...] | None:
+    """Two noise levels from ``0.2,0.8``.
+
+    Raises:
+        UsageError: If they are no numbers.
+    """
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {text!r}"[:100]) from error
 
 
 def entries(words: list[str] | None) -> dict[str, str] | str | None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
+from .application import Device, Json, Quiet, RunFolder, Seed, Settings, Source, app, show
 from .literals import settings
 
 Out = Annotated[
@@ -17,17 +17,28 @@ Given = Annotated[
 ]
 
 
-def carry(run: Path, out: Path, device: str, as_json: bool, method: str, *words: Any) -> None:
-    """Load a model, call one of its methods and write what it gives."""
+def carried(
+    run: Path, out: Path, device: str, quiet: bool, method: str, *words: Any
+) -> tuple[Any, Any]:
+    """Load a model, call one of its methods and write what it gives: the model, and that."""
     from ..data import reading
     from ..fitted import load
+    from ..progress import shown
 
     reading.writable(out)
     model = load(run, device=device)
     source, condition, seed, pairs, options = words
     call = getattr(model, method)
-    made = call(source, model.typed(condition), seed=seed, **settings(pairs, call), **options)
-    reading.write(out, made)
+    options = settings(pairs, call) | options
+    with shown(method, show=not quiet):
+        made = call(source, model.typed(condition), seed=seed, **options)
+    reading.write(out, made, white=model.schema.white)
+    return model, made
+
+
+def carry(run: Path, out: Path, device: str, quiet: bool, as_json: bool, *words: Any) -> None:
+    """The same, and say so."""
+    model, made = carried(run, out, device, quiet, *words)
     count = len(made)
     show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
 
@@ -41,10 +52,11 @@ def encode(
     seed: Seed = 0,
     device: Device = "auto",
     set_: Settings = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the latents of data, for families that have them."""
-    carry(run, out, device, as_json, "encode", data, condition, seed, set_, {})
+    carry(run, out, device, quiet, as_json, "encode", data, condition, seed, set_, {})
 
 
 @app.command()
@@ -56,10 +68,11 @@ def decode(
     seed: Seed = 0,
     device: Device = "auto",
     set_: Settings = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the data that latents stand for."""
-    carry(run, out, device, as_json, "decode", latents, condition, seed, set_, {})
+    carry(run, out, device, quiet, as_json, "decode", latents, condition, seed, set_, {})
 
 
 @app.command()
@@ -70,10 +83,19 @@ def reconstruct(
     condition: Given = None,
     seed: Seed = 0,
     device: Device = "auto",
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write data as their latents remember them."""
-    carry(run, out, device, as_json, "reconstruct", data, condition, seed, None, {})
+    """Write data as their latents remember them, and say how far they are from what they were."""
+    from ..fitted.mapping import difference
+
+    model, made = carried(run, out, device, quiet, "reconstruct", data, condition, seed, None, {})
+    error, count = difference(model.schema, data, made), len(made)
+    show(
+        {"rows": count, "file": str(out), "family": model.family, "error": error},
+        as_json,
+        f"{count} rows: {out}\nroot mean square difference from the data: {error:.3g}",
+    )
 
 
 @app.command()
@@ -88,11 +110,12 @@ def translate(
     seed: Seed = 0,
     device: Device = "auto",
     set_: Settings = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Carry data like the source of a fit to data like those fitted, or back."""
     way = {"reverse": reverse}
-    carry(run, out, device, as_json, "translate", data, condition, seed, set_, way)
+    carry(run, out, device, quiet, as_json, "translate", data, condition, seed, set_, way)
 
 
 @app.command()

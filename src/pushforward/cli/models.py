@@ -1,12 +1,12 @@
 """``sample``, ``score`` and ``plot``: the commands that use a fitted model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
-from .literals import entries, settings
+from .literals import asked, entries, interval, settings, shared
 
 
 @app.command()
@@ -15,16 +15,38 @@ def sample(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz, a folder")
     ],
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--number",
+            min=1,
+            help="How many.",
+            show_default="1000, or one a condition",
+        ),
+    ] = None,
     condition: Annotated[
-        str | None,
-        typer.Option("--condition", metavar="VALUE", help="The class or number to draw."),
+        list[str] | None,
+        typer.Option(
+            "--condition", metavar="VALUE", help="The class, number or caption to draw; or several."
+        ),
+    ] = None,
+    conditions: Annotated[
+        Path | None,
+        typer.Option("--conditions", metavar="FILE", help="A text file with one on each line."),
     ] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Keep this fixed (or FILE.npy with NaN)."),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
+    guidance_interval: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Noise levels to guide at: 0 is data, 1 noise."),
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="A condition to be guided away from.")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Makes the draw repeatable.")] = None,
@@ -32,16 +54,22 @@ def sample(
     set_: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Draw samples in the schema of the data that were fitted."""
+    """Draw samples in the schema of the data that were fitted.
+
+    RUN may also be a pipeline's folder of diffusers, whose samples are pictures.
+    """
     from ..data import reading
-    from ..fitted import load
+    from ..interop import load
 
     reading.writable(out)
     model = load(run, device=device)
-    named = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    named: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    named |= {"negative": model.typed(negative), "guidance_interval": interval(guidance_interval)}
     options = {k: v for k, v in named.items() if v is not None} | settings(set_, model.sample)
-    y, fixed = model.typed(condition), entries(given)
-    reading.write(out, model.sample(n, y, given=fixed, seed=seed, **options))
+    n, words = shared(n, asked(condition, conditions))
+    y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
+    drawn = model.sample(n, y, given=entries(given), seed=seed, **options)
+    reading.write(out, drawn, white=model.white)
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 
 
@@ -50,7 +78,8 @@ def score(
     run: RunFolder,
     data: Source,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="One row a datum.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="A row a datum, in order."),
     ] = None,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM: the variational bound.")] = False,
     seed: Seed = 0,
@@ -59,11 +88,14 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Log-likelihood of each datum, in nats and in the units of the data, with its kind."""
+    import math
+
     import numpy as np
 
     from ..data import reading
     from ..fitted import load
     from ..fitted.scoring import rms
+    from ..metrics import codecs
 
     if out is not None:
         reading.writable(out)
@@ -78,11 +110,15 @@ def score(
     spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
     result = {"rows": len(values), "mean": float(values.mean()), "standard_error": spread}
     margin = "" if spread is None else f" ± {spread:.3f}"
+    bits = -float(values.mean()) / (math.prod(model.schema.event) * math.log(2))
+    pictures = codecs.beside(reading.read_as(data, model.schema).x, model.schema.levels)
     impossible = f", of which {none} have density 0" if none else ""
     show(
         result
         | {
             "density_zero": none,
+            "bits_per_dim": bits,
+            "codecs": pictures or None,
             "trace_standard_error": trace,
             "kind": kind,
             "unit": "nats",
@@ -92,6 +128,7 @@ def score(
         f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
         f"{len(values)} rows{impossible}"
         + (f"\ntrace estimated, standard error {trace:.2g} nats a datum" if trace else "")
+        + (f"\nbits an entry {bits:.3f}; of {codecs.told(pictures)}" if pictures else "")
         + (f"\nscores: {out}" if out else ""),
     )
 

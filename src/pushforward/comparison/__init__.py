@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,14 @@ from ..errors import DataError, DiskError, FolderInUse, PushforwardError, UsageE
 from ..fitted import FittedModel
 from ..fitting import fit
 from ..model import Likelihood
-from ..options import positive
-from ..places import choose_device, folder_of, seeded
+from ..places import choose_device, folder_of
 from ..progress import Interrupted, Update, bar
+from .budgets import Clock, budget_text, refuse_budgets
 from .leaderboard import PRIMARY, Comparison, Entry
 
 MEASURED = 5000  # test rows that samples are compared with
 SCORED = 2000  # of these, rows whose likelihood is evaluated, the same for all; fewer if long
 FEWEST = 50  # rows: twenty to test on, and some to train on
-REPORT = 20.0  # seconds kept for the report
-GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
 
 
 def subset(samples: Samples, rows: np.ndarray) -> Samples:
@@ -116,57 +114,66 @@ def compare(
         x if isinstance(x, str) else "the data passed",
         known,
     )
-    labels = None if known is None or known.y is None else known.y
-    work = [(f, s) for s in seeds for f in chosen]
-    clock = Clock(total_minutes, minutes)
+    rows = result.test[: scored(samples.schema.event)]
+    result.codecs = metrics.codecs.beside(rows, samples.schema.levels)
+    clock, work = Clock(total_minutes, minutes), [(f, s) for s in seeds for f in chosen]
     with bar("compare", show=progress is True) as shown:
         update = progress if callable(progress) else shown
         try:
-            for i, (family, seed) in enumerate(work):
-                share = clock.share(sum(f not in registry.BASELINES for f, _ in work[i:]))
-                entry = one(
-                    family,
-                    seed,
-                    subset(samples, train),
-                    subset(samples, test),
-                    labels=None if labels is None else labels[test],
-                    minutes=share if family not in registry.BASELINES else None,
-                    steps=steps,
-                    device=device,
-                    update=part(update, i, len(work), family),
-                )
-                clock.measuring.append(entry.seconds_measuring)
+            for entry in entries(work, samples, train, test, known, clock, steps, device, update):
                 result.entries.append(entry)
-                announce(entry, i + 1, len(work), shown=progress is True)
+                announce(entry, len(result.entries), len(work), shown=progress is True)
         except KeyboardInterrupt:
-            if out is None or not result.entries:
-                raise
-            result.seconds = time.monotonic() - clock.started
-            done = {e.family for e in result.entries}
-            result.missing = tuple(f for f in chosen if f not in done)
-            path = result.save_report(out)
-            message = f"interrupted after {len(result.entries)} of {len(work)} fits; report: {path}"
-            raise Interrupted(message) from None
+            raise interrupted(result, work, clock, out) from None
     result.seconds = time.monotonic() - clock.started
     if out is not None:
         result.save_report(out)
     return result
 
 
-def refuse_budgets(
-    minutes: float | None, total: float | None, steps: int | None, seeds: Sequence[int]
-) -> None:
-    """Refuse budgets that contradict each other or make no sense, and seeds that are none."""
-    if sum(b is not None for b in (minutes, total, steps)) > 1:
-        raise UsageError("give one budget: minutes, total_minutes or steps")
-    positive("minutes", minutes)
-    positive("total_minutes", total)
-    positive("steps", steps)
-    if not len(seeds) or len(set(seeds)) < len(seeds):
-        raise UsageError(f"seeds are {list(seeds)[:9]}; give one or more, all different")
-    for seed in seeds:
-        with seeded(seed):
-            pass
+def entries(
+    work: Sequence[tuple[str, int]],
+    samples: Samples,
+    train: np.ndarray,
+    test: np.ndarray,
+    known: datasets.Dataset | None,
+    clock: Clock,
+    steps: int | None,
+    device: str,
+    update: Update,
+) -> Iterator[Entry]:
+    """Fit and measure each family of ``work`` with its seed, one after the other."""
+    labels = None if known is None or known.y is None else known.y[test]
+    for i, (family, seed) in enumerate(work):
+        timed = sum(f not in registry.BASELINES for f, _ in work[i:])
+        share = clock.share(timed)
+        entry = one(
+            family,
+            seed,
+            subset(samples, train),
+            subset(samples, test),
+            labels=labels,
+            minutes=share if family not in registry.BASELINES else None,
+            steps=steps,
+            device=device,
+            update=part(update, i, len(work), family),
+        )
+        clock.measuring.append(entry.seconds_measuring)
+        yield entry
+
+
+def interrupted(
+    result: Comparison, work: Sequence[tuple[str, int]], clock: Clock, out: str | Path | None
+) -> Interrupted:
+    """What an interruption says; a report keeps the fits that there are."""
+    count = len(result.entries)
+    if out is None or not count:
+        return Interrupted(f"interrupted after {count} of {len(work)} fits; there is no report")
+    result.seconds = time.monotonic() - clock.started
+    done = {e.family for e in result.entries}
+    result.missing = tuple(dict.fromkeys(f for f, _ in work if f not in done))
+    path = result.save_report(out)
+    return Interrupted(f"interrupted after {count} of {len(work)} fits; report: {path}")
 
 
 def refuse_place(out: str | Path | None, overwrite: bool) -> None:
@@ -196,36 +203,6 @@ def ordered() -> list[str]:
     return [n for n in names if n in registry.BASELINES] + [
         n for n in names if n not in registry.BASELINES
     ]
-
-
-def budget_text(
-    minutes: float | None, total: float | None, steps: int | None, seeds: Sequence[int]
-) -> str:
-    """The budget in words."""
-    if total is not None:
-        budget = f"{total:g} minutes of wall time in all, in equal shares"
-    elif minutes is not None:
-        budget = f"{minutes:g} minutes of wall time a family and seed"
-    else:
-        budget = f"{steps} steps" if steps else "each family's own number of steps"
-    return f"{budget}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
-
-
-class Clock:
-    """Shares a total budget: what is left, less the time to measure, over the fits to come."""
-
-    def __init__(self, total: float | None, minutes: float | None) -> None:
-        self.started, self.total, self.minutes = time.monotonic(), total, minutes
-        self.measuring: list[float] = []
-
-    def share(self, fits: int) -> float | None:
-        """Minutes for the next fit of ``fits``."""
-        if self.total is None or not fits:
-            return self.minutes
-        left = 60 * self.total - REPORT - (time.monotonic() - self.started)
-        each = sum(self.measuring) / len(self.measuring) if self.measuring else GUESS
-        # at least half of a share goes into training, even if the measuring then runs over
-        return max(left / fits - each, left / fits / 2, 1.0) / 60
 
 
 def one(

@@ -7,7 +7,8 @@ import numpy as np
 
 from .. import metrics
 from ..data import reading
-from ..errors import DataError
+from ..data.reading import Samples
+from ..errors import DataError, UsageError
 from ..metrics.estimate import Estimate
 
 
@@ -17,6 +18,10 @@ def evaluate_sources(
     names: Sequence[str] | None = None,
     seed: int = 0,
     condition: str | None = None,
+    *,
+    features: Any = None,
+    train: Any = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Estimate]:
     """`metrics.evaluate` on anything that `fit` reads; columns are matched by name.
 
@@ -24,15 +29,32 @@ def evaluate_sources(
     others see the rest of the columns. Numbers there stay with the other columns. Without a
     ``condition``, a column that both have is a column like any other.
     """
-    first = reading.read(real, condition=condition)
+    first = reading.read(real, condition=condition, size=size)
     second = reading.read_as(generated, first.schema)
+    third = None if train is None else reading.read_as(train, first.schema)
+    options = {"metrics": names, "seed": seed, "features": features}
+    rows = (first.x, second.x, None if third is None else third.x)
     if first.y is None:
-        return metrics.evaluate(first.x, second.x, metrics=names, seed=seed)
+        return between(*rows, **options)
     if second.y is None:
         raise DataError(f"the generated data lack the column {condition!r}: draw them from a fit")
     ours, theirs = (first.schema.encode(s.y, len(s.x))[:, 1:] for s in (first, second))
     if first.schema.condition and first.schema.condition.labels:
-        classes = {"labels": ours.argmax(1), "generated_labels": theirs.argmax(1)}
-        return metrics.evaluate(first.x, second.x, metrics=names, seed=seed, **classes)
-    a, b = (np.hstack([s.x.reshape(len(s.x), -1), c]) for s, c in ((first, ours), (second, theirs)))
-    return metrics.evaluate(a, b, metrics=names, seed=seed)
+        options |= {"labels": ours.argmax(1), "generated_labels": theirs.argmax(1)}
+        return between(*rows, **options)
+    if features is not None:
+        raise UsageError(
+            "features are of pictures with classes or without a condition, not numbers"
+        )
+    return between(*(None if s is None else beside(s) for s in (first, second, third)), **options)
+
+
+def between(real: Any, generated: Any, train: Any, **options: Any) -> dict[str, Estimate]:
+    """`metrics.evaluate`, with the training rows in third place."""
+    return metrics.evaluate(real, generated, train=train, **options)
+
+
+def beside(samples: Samples) -> np.ndarray:
+    """Rows with their conditions, which are numbers, as further columns."""
+    c = samples.schema.encode(samples.y, len(samples.x))[:, 1:]
+    return np.hstack([samples.x.reshape(len(samples.x), -1), c])

@@ -14,6 +14,7 @@ from ..data.schema import Schema
 from ..errors import PushforwardError
 from ..fitted import FittedModel
 from ..fitted.alarms import ENOUGH, trained
+from ..metrics import codecs
 from ..metrics.estimate import Estimate
 from ..model import Likelihood
 
@@ -59,6 +60,7 @@ class Comparison:
         dataset: The built-in data set, where its exact density may be known.
         seconds: What it took.
         missing: The families that an interruption has left out.
+        codecs: Bits an entry of lossless codecs on the scored pictures (`metrics.codec_bits`).
     """
 
     entries: list[Entry]
@@ -70,6 +72,7 @@ class Comparison:
     dataset: datasets.Dataset | None = None
     seconds: float = 0.0
     missing: tuple[str, ...] = ()
+    codecs: dict[str, float] = field(default_factory=dict)
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -136,10 +139,19 @@ class Comparison:
         ties = self.best()
         tied = f"{', '.join(ties)} are not separated by these data." if len(ties) > 1 else ""
         lines.append(f"{tied} nats: negative log-likelihood of a test datum, of the kind named.")
+        if self.codecs:
+            lines.append(self.bits())
         if short := self.untrained():
             names = ", ".join(f"{name} ({part:.0%})" for name, part in short.items())
             lines.append(f"Far from trained (part of the usual steps), give more time: {names}.")
         return "\n".join(lines)
+
+    def bits(self) -> str:
+        """Bits an entry of every density, beside those of the codecs."""
+        nats = math.log(2) * math.prod(self.schema.event)
+        scored = sorted((r["nll"].value / nats, r["family"]) for r in self.table if r["nll"])
+        told = [f"{name} {value:.3f}" for value, name in scored]
+        return f"bits an entry: {', '.join([*told, codecs.told(self.codecs)])}."
 
     def to_json(self) -> dict[str, Any]:
         """Everything measured, for machines."""
@@ -149,7 +161,8 @@ class Comparison:
 
         rows = [{k: plain(v) for k, v in row.items()} for row in self.table]
         sizes = {"train": len(self.train), "test": len(self.test)}
-        return {"source": self.source, "budget": self.budget, **sizes, "table": rows}
+        facts = {"source": self.source, "budget": self.budget, **sizes, "table": rows}
+        return facts | ({"codecs": self.codecs} if self.codecs else {})
 
     def save_report(self, folder: str | Path) -> Path:
         """Write ``report.html``, one file that needs no network, into a folder."""

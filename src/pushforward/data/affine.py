@@ -1,5 +1,6 @@
 """Affine maps to zero mean and unit variance, and what every transform shares."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final
 
@@ -110,11 +111,34 @@ def moments(columns: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(scale > 0, scale, 1.0)
 
 
+def in_passes(parts: Iterable[Data], whiten: bool) -> Standardise | Whiten:
+    """`standardising`, or `whitening`, of data that come in parts (Chan et al., 1983)."""
+    n, mean, scatter = 0, torch.zeros(()), torch.zeros(())
+    for part in parts:
+        columns = part.double() if part.ndim == 2 else part.double().reshape(-1, 1)
+        m, centre = len(columns), columns.mean(0)
+        spread, gap = columns - centre, centre - mean
+        own = spread.T @ spread if whiten else spread.square().sum(0)
+        between = gap[:, None] * gap if whiten else gap.square()
+        scatter = scatter + own + between * (n * m / (n + m))
+        n, mean = n + m, mean + gap * (m / (n + m))
+    variance = (scatter.diagonal() if whiten else scatter) / n
+    scale = torch.where(variance > 0, variance.sqrt(), 1.0)
+    if not whiten:
+        return Standardise(tuple(mean.tolist()), tuple(scale.tolist()))
+    return decorrelating(mean, scale, scatter / n / (scale[:, None] * scale))
+
+
 def whitening(x: Data) -> Whiten:
     """Fit `Whiten` to vectors."""
     mean, scale = moments(x.double())
     y = (x.double() - mean) / scale
-    values, vectors = torch.linalg.eigh(y.T @ y / len(y))
+    return decorrelating(mean, scale, y.T @ y / len(y))
+
+
+def decorrelating(mean: Tensor, scale: Tensor, correlations: Tensor) -> Whiten:
+    """`Whiten` from means, standard deviations and correlations."""
+    values, vectors = torch.linalg.eigh(correlations)
     roots = values.clamp(min=FLOOR).sqrt()
     return Whiten(
         tuple(mean.tolist()),

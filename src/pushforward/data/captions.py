@@ -40,30 +40,31 @@ def vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
     return tuple(sorted(kept, key=lambda word: (places[word] / count[word], word)))
 
 
-def encode(texts: Sequence[object], words: Sequence[str]) -> np.ndarray:
+def encode(texts: Sequence[object], words: Sequence[str], *, spelled: bool = False) -> np.ndarray:
     """Which of the words each text holds, ``(n, len(words))``.
 
     A text of rare words alone, of a vocabulary that is full, holds none; one of words that were
-    never seen is refused.
+    never seen is refused, unless they are ``spelled`` to the network as well.
 
     Raises:
         DataError: If a text holds none of the words.
     """
     index, full = {word: i for i, word in enumerate(words)}, len(words) >= MOST
-    held, unknown = np.zeros((len(texts), len(words))), set()
+    held, unknown = np.zeros((len(texts), len(words)), np.float32), set()
     for i, text in enumerate(texts):
         found = split(text)
         known = [index[word] for word in found if word in index]
         unknown |= set(found) - index.keys()
-        if not known and not (full and found):
+        if not known and not ((full or spelled) and found):
             raise DataError(
                 f"{show(text, 60)!r} holds no word that was seen in training, such as "
                 f"{listing(sorted(words, key=len)[-12:])}"
             )
         held[i, known] = 1
     if unknown:
+        what = "are known by their letters alone" if spelled else "do nothing"
         warnings.warn(
-            f"words that were not seen in training do nothing: {listing(sorted(unknown))}",
+            f"words that were not seen in training {what}: {listing(sorted(unknown))}",
             stacklevel=2,
         )
     return held

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .large import each
 from .sources import TABLES, Cells, Raw, any_entry, show
 
 FEW_ROWS = 50
@@ -101,9 +102,10 @@ def in_numbers(cells: Cells) -> Iterator[Problem]:
     else:
         yield from marked(cells, "missing", _nan(values) | cells.missing, "remove or fill them")
         if kind == "f":
-            yield from marked(cells, "infinite", np.isinf(values), "remove or replace them")
-        if kind in "iu":
-            beyond = (values > EXACT) | ((values < -EXACT) if kind == "i" else False)
+            infinite = each(values, lambda v: any_entry(np.isinf(v)))
+            yield from marked(cells, "infinite", infinite, "remove or replace them")
+        if kind in "iu" and values.dtype.itemsize == 8:
+            beyond = each(values, lambda v: any_entry((v > EXACT) | ((v < -EXACT) & (kind == "i"))))
             yield from marked(cells, "large", beyond, "subtract an offset, or drop it")
 
 
@@ -149,7 +151,7 @@ def _nan(values: np.ndarray) -> np.ndarray:
     """Rows with a value that is not a number."""
     if values.dtype.kind != "f":
         return np.zeros(len(values), bool)
-    return any_entry(np.isnan(values))
+    return each(values, lambda v: any_entry(np.isnan(v)))
 
 
 def _number(value: object) -> bool:

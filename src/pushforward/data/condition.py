@@ -1,13 +1,15 @@
 """Conditions: raw ones as vectors and back, and the law of those seen in training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
 from . import captions
+from . import text as texts
 from .sources import as_vector, listing, show
+from .text import Text
 
 Label = str | bool | int
 SEEN = 1000  # conditions that a model remembers
@@ -15,7 +17,7 @@ SEEN = 1000  # conditions that a model remembers
 
 @dataclass(frozen=True)
 class Condition:
-    """How ``y`` becomes a vector: one-hot classes, the words of captions, or standardised numbers.
+    """How ``y`` becomes a vector: one-hot classes, captions (`data.text`), standardised numbers.
 
     Arguments:
         column: The column that it was taken from, or None.
@@ -25,6 +27,7 @@ class Condition:
         dtype: The type of the column as its own library spells it.
         place: Where it stood among the columns of a table; -1 if samples do not carry it.
         words: The words of captions (`captions.vocabulary`); empty for the others.
+        text: How captions are told beside their words, or in place of them.
     """
 
     column: str | None = None
@@ -34,11 +37,34 @@ class Condition:
     dtype: str = ""
     place: int = -1
     words: tuple[str, ...] = ()
+    text: Text | None = None
+
+    @property
+    def captioned(self) -> bool:
+        """Whether it is text that is read as such."""
+        return bool(self.words) or self.text is not None
 
     @property
     def length(self) -> int:
-        """Entries of the vector beside the first."""
-        return len(self.labels) or len(self.words) or len(self.mean)
+        """Entries of the vector beside the first, those of tokens included."""
+        vector = len(self.labels) or len(self.mean) or texts.vector_length(self.words, self.text)
+        return vector + self.tokens[0] * self.tokens[1]
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """How many tokens end the vector, and their width."""
+        return (0, 0) if self.text is None else (self.text.tokens, self.text.width)
+
+    @property
+    def spelled(self) -> bool:
+        """Whether its tokens are pieces of words as bytes."""
+        return self.text is not None and self.text.encoder == texts.BYTES
+
+    def without_tokens(self) -> "Condition":
+        """The same for a model that takes a vector alone."""
+        if self.text is None or self.spelled:
+            return replace(self, text=None)
+        return replace(self, text=replace(self.text, tokens=0))
 
     def typed(self, word: str) -> Any:
         """A condition that was typed: classes and captions stay text, numbers become numbers.
@@ -46,7 +72,7 @@ class Condition:
         Raises:
             DataError: If it must be a number and is not.
         """
-        if self.labels or self.words:
+        if self.labels or self.captioned:
             return word
         try:
             return [float(part) for part in word.split(",")]
@@ -55,18 +81,21 @@ class Condition:
 
     def encode(self, y: Any) -> np.ndarray:
         """The entries after the first, shape (n, length); a single condition gives one row."""
-        if self.words:
-            return captions.encode(np.atleast_1d(as_vector(y)).ravel().tolist(), self.words)
+        if self.captioned:
+            said = np.atleast_1d(as_vector(y)).ravel().tolist()
+            return texts.encode(said, self.words, self.text)
         return self._one_hot(y) if self.labels else self._standardise(y)
 
     def decode(self, c: np.ndarray) -> np.ndarray:
-        """The inverse of `encode` for rows with their first entry."""
+        """The inverse of `encode` for rows with their first entry; the words alone of captions."""
         if self.labels:
             values = np.empty(len(c), object)
             values[:] = [self.labels[i] for i in c[:, 1:].argmax(1)]
             return np.array(values.tolist()) if len({type(v) for v in self.labels}) == 1 else values
         if self.words:
-            return captions.decode(c[:, 1:], self.words)
+            return captions.decode(c[:, 1 : 1 + len(self.words)], self.words)
+        if self.text is not None:
+            return np.full(len(c), "", object)  # who asked for a caption keeps it
         values = c[:, 1:] * self.scale + self.mean
         digits = 14 - np.ceil(np.log10(np.abs(values).max(initial=1e-300))).astype(int)
         values = np.round(values, max(int(digits), 0))
@@ -117,8 +146,8 @@ def classes(distinct: list[Any], column: str) -> tuple[Label, ...]:
 
 
 def law(c: np.ndarray, most: int = SEEN) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows among condition vectors and their frequencies, thinned if they are many."""
-    rows, counts = np.unique(c, axis=0, return_counts=True)
+    """The distinct ones of vectors or captions and their frequencies, thinned if they are many."""
+    rows, counts = np.unique(c, axis=0 if c.ndim > 1 else None, return_counts=True)
     return thin(rows, counts / counts.sum(), most)
 
 

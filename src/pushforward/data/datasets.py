@@ -65,7 +65,7 @@ def load(name: str, n: int | None = None, seed: int = 0) -> Dataset:
         seed: Chooses the draw of a synthetic set, or the rows of a part of a real one.
 
     Raises:
-        UsageError: If there is no such set, or it holds fewer than n data.
+        UsageError: If there is no such set, it holds fewer than n data, or these fit no memory.
         Unavailable: If the package that ships it is not installed.
     """
     known(name)
@@ -109,7 +109,10 @@ def known(name: str) -> str:
 
 
 def _synthetic(name: str, n: int, seed: int) -> Dataset:
+    from ..memory import demand
+
     law = LAWS[name]()
+    demand(8 * n, f"{n} data of {name}", "ask for fewer")
 
     def sample(n: int, seed: int) -> np.ndarray:
         return law.draw(np.random.default_rng(seed), n)[0]
@@ -160,7 +163,10 @@ def _real(name: str, n: int | None, seed: int) -> Dataset:
 
 
 def _pictures(name: str, n: int | None, seed: int) -> Dataset:
+    from ..memory import demand
+
     source = PICTURES[name]
+    demand((n or 0) * 32 * 32 * 3, f"{n} pictures of {name}", "ask for fewer")
     found = source.load(n or source.n, seed)
     if n is not None and n > len(found.x):
         raise UsageError(f"{name} holds {len(found.x)} data, fewer than {n}")

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingFile, Unsafe, UsageError
-from .sources import COLUMNS, Raw, listing, of_array, of_arrow, show
+from . import large
+from .sources import COLUMNS, Cells, Raw, listing, of_array, of_arrow, show
 
 LIMIT = 4 * 2**30  # bytes of one array
 ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive
+HONEST = 100  # how much smaller a large table gets in Parquet
 ZIP_RATIO = 100  # how much smaller an honest large archive gets
 BROKEN = (
     zipfile.BadZipFile,
@@ -151,7 +153,10 @@ def read_parquet(path: Path, name: str) -> Raw:
             if meta.num_columns > COLUMNS:
                 raise DataError(f"{name}: has more than {COLUMNS} columns; save it as .npy")
             stored = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-            _fits(max(stored, 8 * meta.num_rows * meta.num_columns), LIMIT, name)
+            wanted = max(stored, 8 * meta.num_rows * meta.num_columns)
+            _fits(wanted, max(LIMIT, HONEST * path.stat().st_size), name)
+            if wanted > large.LARGE:
+                return by_groups(file, name)
             table = file.read()
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, DataError):
@@ -162,10 +167,39 @@ def read_parquet(path: Path, name: str) -> Raw:
     return of_arrow(table, name)
 
 
+def by_groups(file: Any, name: str) -> Raw:
+    """A large Parquet table, its numbers moved to files group by group; text is kept in memory."""
+    rows = file.metadata.num_rows
+    groups = (
+        of_arrow(file.read_row_group(i), name).cells for i in range(file.metadata.num_row_groups)
+    )
+    columns: list[Cells] = []
+    start = 0
+    for cells in groups:
+        if not columns:
+            columns = [_blank(c, rows) for c in cells]
+        end = start + len(cells[0].values)
+        for column, part in zip(columns, cells, strict=True):
+            column.values[start:end], column.missing[start:end] = part.values, part.missing
+        start = end
+    return Raw("table", name, (len(columns),), tuple(columns))
+
+
+def _blank(cells: Cells, rows: int) -> Cells:
+    """A longer column of the same name and type, to be filled."""
+    numbers = cells.values.dtype.kind in "biufM"
+    make = large.empty if numbers else np.empty
+    return cells._replace(values=make((rows,), cells.values.dtype), missing=np.empty(rows, bool))
+
+
 def read_npy(path: Path, name: str) -> Raw:
-    """One NumPy array."""
+    """One NumPy array, which stays on the disk if it is large."""
     with path.open("rb") as file:
-        return of_array(_array(file, path.stat().st_size, name), name)
+        size = path.stat().st_size
+        if size <= large.LARGE:
+            return of_array(_array(file, size, name), name)
+        _header(file, size, name)
+    return of_array(large.mapped(path), name)
 
 
 def read_npz(path: Path, name: str) -> Raw:
@@ -204,6 +238,16 @@ def _members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:
 
 def _array(file: Any, size: int, name: str) -> np.ndarray:
     """Read an array after its header has been believed."""
+    _header(file, size, name)
+    file.seek(0)
+    try:
+        return np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        raise DataError(f"{name}: is broken; save it again with numpy.save") from error
+
+
+def _header(file: Any, size: int, name: str) -> None:
+    """Refuse an array whose header cannot be believed."""
     try:
         version = np.lib.format.read_magic(file)
         header = {
@@ -219,14 +263,9 @@ def _array(file: Any, size: int, name: str) -> np.ndarray:
     if dtype.hasobject:
         raise Unsafe(f"{name}: is refused: it holds Python objects; save it as numbers")
     wanted = dtype.itemsize * int(np.prod([int(s) for s in shape], dtype=object))
-    _fits(wanted, LIMIT, name)
+    _fits(wanted, max(LIMIT, size), name)
     if min(shape, default=0) < 0 or wanted > size - file.tell():
         raise DataError(f"{name}: is cut short: its header promises {wanted} bytes")
-    file.seek(0)
-    try:
-        return np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
-        raise DataError(f"{name}: is broken; save it again with numpy.save") from error
 
 
 def _fits(size: int, limit: int, name: str) -> None:

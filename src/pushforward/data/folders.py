@@ -5,13 +5,15 @@ the shorter side is scaled to it and the middle is cut out. Transparent pixels l
 """
 
 import csv
-import math
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, Unsafe
+from . import large
 from .sources import Cells, Raw, listing, show
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -19,7 +21,6 @@ GREY = ("1", "L", "LA", "I;16")
 DEEP = ("I", "F")  # no 8 bits, and no range that is known
 TURNED = (5, 6, 7, 8)  # the orientations of a camera held on its side, as EXIF numbers them
 CAPTIONS = "captions.csv"
-LIMIT = 4 * 2**30  # bytes of all pictures together
 PIXELS = 2**26  # of one picture: a small file may unpack to a huge one
 
 
@@ -34,7 +35,7 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
 
     Raises:
         DataError: If there are no pictures, one is broken, or their sizes differ.
-        Unsafe: If they would not fit in memory.
+        DiskError: If they are too many for memory, and there is no room for them on the disk.
     """
     name, paths = show(folder.name), pictures(folder)
     modes, sizes = zip(*(header(path) for path in paths))
@@ -47,13 +48,38 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
     height, width = (size or sizes[0][::-1])[:2]
     grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
     shape = (height, width) if grey else (height, width, 3)
-    if len(paths) * math.prod(shape) > LIMIT:
-        raise Unsafe(f"{name}: {len(paths)} pictures of {shape} take more than {LIMIT} bytes")
-    x = np.empty((len(paths), *shape), np.uint8)
-    for i, path in enumerate(paths):
-        x[i] = picture(path, grey, height, width)
+
+    def decode(x: np.ndarray) -> None:
+        for i, path in enumerate(paths):
+            x[i] = picture(path, grey, height, width)
+
+    x = large.cached(content(paths, shape), (len(paths), *shape), decode)
+    return of_pixels(x, name, known(folder, paths))
+
+
+def single(path: Path, size: tuple[int, ...] | None = None) -> Raw:
+    """One picture, as `read` reads those of a folder.
+
+    Raises:
+        DataError: If it is broken, or none.
+        Unsafe: If it would not fit in memory.
+    """
+    mode, sides = header(path)
+    height, width = (size or sides[::-1])[:2]
+    grey = size[2:] == (1,) if size and size[2:] else mode in GREY
+    return of_pixels(picture(path, grey, height, width)[None], show(path.name), {})
+
+
+def of_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Raw:
+    """Pictures of 8 bits, and what can serve as their condition."""
     cells = Cells("value", "uint8", x, np.zeros(len(x), bool))
-    return Raw("numpy", name, shape, (cells,), "uint8", known(folder, paths))
+    return Raw("numpy", name, x.shape[1:], (cells,), "uint8", extra)
+
+
+def content(paths: list[Path], shape: tuple[int, ...]) -> str:
+    """A name for the pictures as they are now, and as they are to become."""
+    facts = [(p.as_posix(), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
+    return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -62,13 +88,20 @@ def pictures(folder: Path) -> list[Path]:
     Raises:
         DataError: If there are fewer than two.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    found = sorted(p for p in below(folder) if p.suffix.lower() in ENDINGS and p.is_file())
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
         raise DataError(
             f"{show(folder.name)}: holds {len(found)} pictures; give {listing(ENDINGS)}"
         )
     return found
+
+
+def below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files, those in linked folders too; a link to a folder ``above`` leads nowhere."""
+    here = folder.resolve()
+    for path in folder.iterdir() if here not in above else ():
+        yield from below(path, (*above, here)) if path.is_dir() else (path,)
 
 
 def header(path: Path) -> tuple[str, tuple[int, int]]:

@@ -8,13 +8,13 @@ import io
 import os
 import zlib
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, MissingFile, Unavailable
+from ..packages import package, package_module
 from . import shapes
 
 FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
@@ -147,26 +147,6 @@ def rasterised(path: Path, side: int = 32) -> np.ndarray:
                                                                 height=side))))  # fmt: skip
     ground = Image.new("RGBA", drawing.size, "white")
     return np.asarray(Image.alpha_composite(ground, drawing.convert("RGBA")).convert("RGB"))
-
-
-def package(name: str, extra: str) -> Path:
-    """The folder of an installed package.
-
-    Raises:
-        Unavailable: If it is not installed.
-    """
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise Unavailable(f"{name} is not installed; install pushforward[{extra}]")
-    return Path(spec.origin).parent
-
-
-def package_module(name: str, extra: str) -> Any:
-    """An installed package, imported."""
-    from importlib import import_module
-
-    package(name, extra)
-    return import_module(name)
 
 
 PICTURES = {

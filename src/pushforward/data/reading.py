@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
-from . import captions
+from . import captions, folders
 from .checks import Problem, constant, in_data, in_numbers, marked, positive
 from .condition import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
 from .sources import TABLES, Cells, Raw, absent, any_entry, as_vector, listing, named, raw, show
+from .text import described, shortened
 from .writing import as_table, writable, write
 
 __all__ = [
@@ -31,6 +32,7 @@ Bounds = Mapping[str, Sequence[int | Bound]]
 FEW_CLASSES = 50  # whole numbers with more values than this are numbers, texts are captions
 MANY_CLASSES = 1000
 LEVELS = 256
+PICTURES = folders.ENDINGS
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Samples:
     """Data ready for transforms.
 
     Arguments:
-        x: Shape (n, *event), float64.
+        x: Shape (n, *event), float64, or a type whose numbers float64 holds.
         y: Raw conditions, shape (n,) or (n, k), or None.
         schema: How to give samples back, and to encode ``y``.
     """
@@ -55,6 +57,8 @@ def read(
     condition: str | None = None,
     bounds: Bounds | None = None,
     size: tuple[int, ...] | None = None,
+    text: str | None = None,
+    lean: bool = False,
 ) -> Samples:
     """Read data that a model is to be fitted on.
 
@@ -65,23 +69,36 @@ def read(
         condition: The column to take as the condition instead; of a built-in set, "label".
         bounds: Open intervals that columns cannot leave, closed for whole numbers.
         size: Height and width that the pictures of a folder get.
+        text: How captions are read: "words", "bytes", "minilm", or the folder of an encoder. By
+            default many different texts that share their words are captions read by words, and
+            others classes.
+        lean: Keep arrays of any rank above 2, and what is large, in their own type (`Raw.lean`).
 
     Raises:
         DataError: If the data cannot be used; the message says where and what to do.
-        UsageError: If ``condition`` or ``bounds`` names no column.
+        UsageError: If ``condition`` or ``bounds`` names no column, or ``text`` no encoder.
         MissingFile: If the file does not exist.
         Unsafe: If reading the file could run code or exhaust the memory.
     """
-    if size is not None and not is_folder(source):
-        raise UsageError("size is for the pictures of a folder, and the data are none: omit it")
-    everything = raw(source, size)
+    everything = sized(source, size)
     data, given = _take(everything, y, condition)
-    _refuse(data, _problems(data, given))
-    schema = describe(data, given, bounds or {}, _place(everything, condition))
+    _refuse(data, _problems(data, given, text))
+    schema = describe(data, given, bounds or {}, _place(everything, condition), text)
     for column, cells in zip(schema.columns, data.cells, strict=True):
         _refuse(data, list(out_of_bounds(column, cells)))
     values = None if given is None else given.values
-    return Samples(data.stack(), values, schema)
+    return Samples(data.lean() if lean else data.stack(), values, schema)
+
+
+def sized(source: Any, size: tuple[int, ...] | None) -> Raw:
+    """A source as columns, the pictures of a folder in one size.
+
+    Raises:
+        UsageError: If there is a size and the source is no folder.
+    """
+    if size is not None and not is_folder(source):
+        raise UsageError("size is for the pictures of a folder, and the data are none: omit it")
+    return raw(source, size)
 
 
 def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
@@ -172,12 +189,12 @@ def columns(source: Any) -> list[dict[str, str]]:
     return listed
 
 
-def _problems(data: Raw, given: Cells | None) -> list[Problem]:
+def _problems(data: Raw, given: Cells | None, text: str | None = None) -> list[Problem]:
     found = list(in_data(data))
     for cells in data.cells:
         wrong = list(in_numbers(cells))
         found += wrong or list(constant(cells))
-    return found + ([] if given is None else list(_in_condition(given)))
+    return found + ([] if given is None else list(_in_condition(given, text)))
 
 
 def _refuse(data: Raw, found: list[Problem]) -> None:
@@ -202,7 +219,7 @@ def _take(data: Raw, y: Any, condition: str | None) -> tuple[Raw, Cells | None]:
     for cells in data.cells:
         if str(cells.name) == condition and len(data.shape) == 1:
             rest = tuple(c for c in data.cells if str(c.name) != condition)
-            return replace(data, cells=rest, shape=(len(rest),)), cells
+            return replace(data, cells=rest, shape=(len(rest),), array=None), cells
     if condition in data.extra:
         values = data.extra[condition]  # "label" and "target" stand for the last name of the same
         name = [k for k, v in data.extra.items() if v is values][-1]
@@ -225,8 +242,8 @@ def _beside(data: Raw, name: str, y: np.ndarray) -> Cells:
     return Cells(name, str(y.dtype), y, any_entry(missing))
 
 
-def _in_condition(given: Cells) -> list[Problem]:
-    """What is wrong with a condition, which may be text."""
+def _in_condition(given: Cells, text: str | None = None) -> list[Problem]:
+    """What is wrong with a condition, which may be text, read by an encoder or as it looks."""
     if given.values.dtype.kind not in "OUS" or given.values.ndim > 1:
         return list(in_numbers(given))
     missing = list(marked(given, "missing", given.missing, "remove or fill them"))
@@ -234,8 +251,9 @@ def _in_condition(given: Cells) -> list[Problem]:
         remedy = "give one class or number for each datum"
         return [*missing, Problem(str(given.name), "objects", len(given.values), (), remedy)]
     count = len({str(v) for v in given.values})
-    if not missing and count > MANY_CLASSES and not worded(given.values):
-        return [Problem(str(given.name), "classes", count, (), "group them")]
+    if not missing and not text and count > MANY_CLASSES and not worded(given.values):
+        remedy = "group them, or read them as captions with --text bytes (text='bytes')"
+        return [Problem(str(given.name), "classes", count, (), remedy)]
     return missing
 
 
@@ -247,7 +265,9 @@ def _place(data: Raw, condition: str | None) -> int:
     return names.index(condition) if condition in names else len(names)
 
 
-def describe(data: Raw, given: Cells | None, bounds: Bounds, place: int = -1) -> Schema:
+def describe(
+    data: Raw, given: Cells | None, bounds: Bounds, place: int = -1, text: str | None = None
+) -> Schema:
     """The schema of data without problems."""
     names = [str(c.name) for c in data.cells]
     for name, ends in bounds.items():
@@ -259,8 +279,11 @@ def describe(data: Raw, given: Cells | None, bounds: Bounds, place: int = -1) ->
     columns = tuple(_column(c, bounds.get(str(c.name), (None, None))) for c in data.cells)
     levels, low = _levels(columns, pooled=data.kind not in TABLES)
     condition = None
+    if text is not None and given is None:
+        raise UsageError(f"text={show(text)} says how captions are read, and there is no condition")
     if given is not None:
-        condition = replace(_condition(given), dtype=given.dtype, place=place)
+        found = _condition(given) if text is None else _captioned(given, text)
+        condition = replace(found, dtype=given.dtype, place=place)
     return Schema(data.kind, data.dtype, data.shape, columns, levels, low, condition)
 
 
@@ -297,12 +320,27 @@ def _condition(given: Cells) -> Condition:
     return Condition(column, (), tuple(numbers.mean(axis=0).tolist()), tuple(scale.tolist()))
 
 
+def _captioned(given: Cells, encoder: str) -> Condition:
+    """Captions as an encoder reads them.
+
+    Raises:
+        UsageError: If they are no text, or there is no such encoder.
+    """
+    values, column = given.values, str(given.name)
+    if values.ndim > 1 or not all(isinstance(v, str) for v in values.tolist()):
+        raise UsageError(
+            f"text={show(encoder)} is for captions, and the condition {show(column)!r} holds others"
+        )
+    words, text = described(shortened(values.tolist()), encoder)
+    return Condition(column, words=words, text=text)
+
+
 def worded(values: np.ndarray) -> tuple[str, ...]:
     """The words of captions: of many different texts that share their words; else none."""
     distinct = {v for v in values.tolist() if isinstance(v, str)}
     if len(distinct) <= FEW_CLASSES:
         return ()
-    words = captions.vocabulary(values.tolist())
+    words = captions.vocabulary(shortened(values.tolist()))
     return words if len(words) < len(distinct) else ()
 
 

@@ -14,10 +14,12 @@ import numpy as np
 from ..errors import DataError, NumericalError, UsageError
 from .checks import EXACT, Problem, in_numbers, marked
 from .condition import Condition
-from .sources import KINDS, TABLES, Cells, Raw, assemble, listing, named, raw
+from .large import each
+from .sources import KINDS, TABLES, Cells, Raw, any_entry, assemble, listing, named, raw
 from .strict import parse
 
 Bound = float | None
+FEW_LEVELS = 32  # pictures with fewer levels from 0 on would look black
 PRECISION = {
     "float16": "f2", "Float16": "f2", "halffloat": "f2",
     "float32": "f4", "Float32": "f4", "float": "f4",
@@ -93,6 +95,12 @@ class Schema:
         return self.shape if len(self.shape) == 3 and self.shape[-1] == 3 else None
 
     @property
+    def white(self) -> int:
+        """The level that a picture shows as white: the highest where there are few."""
+        top = self.low + self.levels - 1
+        return top if self.low >= 0 and 0 < top < FEW_LEVELS else 255
+
+    @property
     def names(self) -> list[str]:
         """The names of the columns."""
         return [str(c.name) for c in self.columns]
@@ -130,14 +138,15 @@ class Schema:
             rows = np.repeat(rows, n, axis=0)
         if n is not None and len(rows) != n:
             raise DataError(f"{len(rows)} conditions for {n} data; give one for each, or one")
-        return np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
+        return np.concatenate([np.ones((len(rows), 1), rows.dtype), rows], axis=1)
 
-    def restore(self, x: np.ndarray, c: np.ndarray | None = None) -> Any:
+    def restore(self, x: np.ndarray, c: np.ndarray | None = None, said: Any = None) -> Any:
         """Give numbers of shape ``(n, *event)`` back as the kind of data that was fitted.
 
         Arguments:
             x: The numbers.
             c: The condition vectors; a table whose column they came from gets it back.
+            said: The captions that they encode, which vectors may not tell.
 
         Raises:
             NumericalError: If they are not finite.
@@ -152,7 +161,8 @@ class Schema:
         if self.kind in TABLES:
             columns = [(k.name, k.dtype, v) for k, v in zip(self.columns, settled, strict=True)]
             if c is not None and (known := self.condition) is not None and known.place >= 0:
-                columns.insert(known.place, (known.column or "", known.dtype, known.decode(c)))
+                column = known.decode(c) if said is None else np.asarray(said, object)
+                columns.insert(known.place, (known.column or "", known.dtype, column))
             return assemble(self.kind, columns)
         return self._array(np.stack(settled, axis=1))
 
@@ -215,6 +225,8 @@ class Schema:
         Raises:
             DataError: If a key is unknown or missing, or a value is not of its kind.
         """
+        if isinstance(data, dict) and isinstance(known := data.get("condition"), dict):
+            data = data | {"condition": {"text": None} | known}  # runs from before there was text
         schema = parse(cls, data, "schema")
         if schema.kind not in KINDS or not schema.columns or min(schema.event) < 1:
             raise DataError("schema: describes no data that can be restored")
@@ -233,7 +245,9 @@ def whole(values: np.ndarray) -> bool:
     """Whether all values are whole numbers small enough to be meant as such."""
     if values.dtype.kind != "f":
         return True
-    return bool((values == np.rint(values)).all() and (np.abs(values) < EXACT).all())
+    return not each(
+        values, lambda v: any_entry((v != np.rint(v)) | (np.abs(v) >= np.float64(EXACT)))
+    ).any()
 
 
 def faults(column: Column, cells: Cells) -> Iterator[Problem]:

@@ -30,6 +30,7 @@ FACTORS = {
 }
 SPACING = 0.23  # between neighbouring places
 JITTER = 0.025  # of the centre, either way
+FEW = 64  # pictures drawn at once
 STRETCH = 0.06  # of the radius, either way
 
 
@@ -106,7 +107,15 @@ def coverage(scene: Scene, side: int) -> np.ndarray:
 
 
 def render(scene: Scene, side: int = 32) -> np.ndarray:
-    """The pictures, ``(n, side, side, 3)``, 8 bits a channel."""
+    """The pictures, ``(n, side, side, 3)``, 8 bits a channel; a few at a time stay in the cache."""
+    x = np.empty((len(scene.x), side, side, 3), np.uint8)
+    for i in range(0, len(x), FEW):
+        x[i : i + FEW] = rendered(Scene(*(part[i : i + FEW] for part in scene)), side)
+    return x
+
+
+def rendered(scene: Scene, side: int) -> np.ndarray:
+    """The pictures of one batch."""
     colour, ground = (palette(p)[i] for p, i in
                       ((COLOURS, scene.colour), (BACKGROUNDS, scene.background)))  # fmt: skip
     share = coverage(scene, side)[..., None]

@@ -47,6 +47,7 @@ class Raw:
         cells: The columns, or one entry for an array of higher rank.
         dtype: The type of an array, "" for tables.
         extra: Arrays beside the data that can serve as the condition, by name.
+        array: The columns of a large array as rows, where they are at hand.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Raw:
     cells: tuple[Cells, ...]
     dtype: str = ""
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    array: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -66,6 +68,21 @@ class Raw:
         if len(self.shape) > 1:
             return self.cells[0].values.astype(np.float64)
         return np.stack([c.values.astype(np.float64) for c in self.cells], axis=1)
+
+    def lean(self) -> np.ndarray:
+        """`stack` in a type that takes less memory and stands for the same numbers, if it can be.
+
+        What is large stays on the disk.
+        """
+        from . import large
+
+        if len(self.shape) > 1:
+            return self.cells[0].values if large.exact(self.cells[0].values) else self.stack()
+        if self.array is not None:
+            return self.array
+        if sum(c.values.nbytes for c in self.cells) > large.LARGE:
+            return large.stacked([c.values for c in self.cells])
+        return self.stack()
 
 
 def show(text: Any, limit: int = 60) -> str:
@@ -122,6 +139,8 @@ def of_text(text: str, size: tuple[int, ...] | None = None) -> Raw:
             f"{show(text)}: no such file, and no built-in data set of that name; "
             f"built in are {listing(datasets.names(), 150)}"
         )
+    if path.suffix.lower() in folders.ENDINGS and path.is_file():
+        return folders.single(path, size)
     return folders.read(path, size) if os.path.isdir(path) else files.read(path)
 
 
@@ -146,6 +165,8 @@ def of_array(
     extra: Mapping[str, np.ndarray] | None = None,
 ) -> Raw:
     """A NumPy array, or nested lists of numbers, with the data along the first axis."""
+    from . import large
+
     try:
         x = np.asarray(source)
     except ValueError as error:
@@ -155,15 +176,17 @@ def of_array(
     if x.ndim == 2 and x.shape[1] > COLUMNS:
         raise DataError(f"{name}: has more than {COLUMNS} columns; give each datum two axes")
     mask = np.ma.getmaskarray(source) if isinstance(source, np.ma.MaskedArray) else None
-    spelled, columns = dtype or str(x.dtype), x[:, None] if x.ndim == 1 else x
+    spelled, table = dtype or str(x.dtype), x[:, None] if x.ndim == 1 else x
+    array = None
     if x.ndim > 2:
         cells: tuple[Cells, ...] = (Cells("value", spelled, x, _rows(mask, x)),)
     else:
-        masks = np.zeros(columns.shape, bool) if mask is None else mask.reshape(columns.shape)
-        cells = tuple(
-            Cells(str(j), spelled, columns[:, j], masks[:, j]) for j in range(columns.shape[1])
-        )
-    return Raw(kind, name, x.shape[1:], cells, spelled, extra or {})
+        masks = np.broadcast_to(False, table.shape) if mask is None else mask.reshape(table.shape)
+        columns = table.T
+        if x.nbytes > large.LARGE and large.exact(x):
+            columns, array = large.transposed(table), table
+        cells = tuple(Cells(str(j), spelled, v, masks[:, j]) for j, v in enumerate(columns))
+    return Raw(kind, name, x.shape[1:], cells, spelled, extra or {}, array)
 
 
 def _rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
@@ -304,8 +327,8 @@ def as_vector(y: Any) -> np.ndarray:
         if missing.any():
             y = y.astype(object)
             y[missing] = None
-    if isinstance(y, list | tuple) and mixed(y):  # an array would make them alike
-        return np.fromiter(y, object, len(y))
+    if isinstance(y, list | tuple) and (mixed(y) or any(isinstance(v, str) for v in y)):
+        return np.fromiter(y, object, len(y))  # an array makes mixed ones alike, texts as long
     try:
         return np.asarray(y)
     except (TypeError, ValueError) as error:

@@ -16,7 +16,17 @@ from torch import Tensor
 
 from ..errors import DataError, UsageError
 from ..shapes import Data, PerDatum, sum_event
-from .affine import Numbers, Standardise, Stored, Whiten, standardising, vector, whitening
+from . import large
+from .affine import (
+    Numbers,
+    Standardise,
+    Stored,
+    Whiten,
+    in_passes,
+    standardising,
+    vector,
+    whitening,
+)
 from .schema import Schema
 from .sources import show
 from .strict import parse
@@ -192,12 +202,20 @@ def from_json(data: Any) -> Any:
     return transform
 
 
-def choose(schema: Schema, x: np.ndarray, *, discrete: bool, whiten: bool = False) -> Chain:
+def choose(
+    schema: Schema,
+    x: np.ndarray,
+    rows: np.ndarray | None = None,
+    *,
+    discrete: bool,
+    whiten: bool = False,
+) -> Chain:
     """The transforms that a model needs for data of a schema.
 
     Arguments:
         schema: Which columns hold integers, and which are bounded.
         x: The data to fit the transforms on, shape (n, *event).
+        rows: The numbers of the rows to take; all by default. Of many, a part is read at a time.
         discrete: Whether the model takes integers 0, ..., levels - 1.
         whiten: Whether to remove correlations of vectors too, where the data are many enough to
             tell them: at least five for each of 2 to 128 columns.
@@ -216,8 +234,13 @@ def choose(schema: Schema, x: np.ndarray, *, discrete: bool, whiten: bool = Fals
         # an integer k fills [k, k + 1), so its upper bound moves up by one
         upper = tuple(None if c.bounds[1] is None else c.bounds[1] + c.integer for c in columns)
         parts.append(Bounded(tuple(c.bounds[0] for c in columns), upper))
-    z, _ = Chain(tuple(parts)).forward(torch.from_numpy(np.ascontiguousarray(x)))
-    known = z.ndim == 2 and 2 <= z.shape[1] <= min(128, len(z) // 5)
+    chain, rows = Chain(tuple(parts)), np.arange(len(x)) if rows is None else rows
+    known = x.ndim == 2 and 2 <= x.shape[1] <= min(128, len(rows) // 5)
+    if x.size > large.MANY:
+        part = large.passes((len(rows), *x.shape[1:]))
+        seen = (chain.forward(torch.from_numpy(x[rows[i]]).double())[0] for i in part)
+        return Chain((*parts, in_passes(seen, whiten and known)))
+    z, _ = chain.forward(torch.from_numpy(x[rows]).double())
     last = whitening if whiten and known else standardising
     return Chain((*parts, last(z)))
 
@@ -229,3 +252,21 @@ def _levels(schema: Schema) -> Levels:
             "round the data, or choose another family"
         )
     return Levels(schema.low, schema.levels)
+
+
+def centring(schema: Schema) -> Chain:
+    r"""Send the range of pictures to [-1, 1], as Ho et al. (2020) and `diffusers` do.
+
+    .. math:: z = 2\,\frac{x - a}{b - a} - 1
+
+    The range is the one observed, or all of 0 to 255 for 8 bits of which half are in use. Integers
+    are dequantised around their value, so that rounding gives them back.
+    """
+    column = schema.columns[0]
+    eight = schema.dtype == "uint8" and column.high > 127
+    low, high = (0.0, 255.0) if eight else (column.low, column.high)
+    middle, half = (low + high) / 2, (high - low) / 2 or 1.0
+    if not column.integer:
+        return Chain((Standardise((middle,), (half,)),))
+    spread = Dequantise((True,), (column.low,), (column.high,))
+    return Chain((spread, Standardise((middle + 0.5,), (half,))))

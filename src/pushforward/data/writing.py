@@ -12,12 +12,14 @@ import numpy as np
 from ..errors import DiskError, UsageError
 from .sources import listing, show
 
+ABREAST = 16  # pictures in a row of a sheet
+
 
 def writable(path: str | os.PathLike[str]) -> Path:
     """A path that `write` can write to, checked before the work that is to be written begins.
 
     Raises:
-        UsageError: If the extension is not one of .csv, .parquet, .npy, .npz, or none.
+        UsageError: If the extension is not one of .csv, .parquet, .npy, .npz, .png, or none.
         DiskError: If its folder does not exist, or it is a folder itself.
     """
     path = Path(path)
@@ -31,15 +33,16 @@ def writable(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def write(path: str | os.PathLike[str], restored: Any) -> None:
+def write(path: str | os.PathLike[str], restored: Any, *, white: int = 255) -> None:
     """Write what `Schema.restore` gave; the extension chooses the format.
 
     The file appears whole or not at all: it is written beside its place and then moved there.
 
     Arguments:
         path: A .csv or .parquet file for tables, a .npy or .npz file for arrays, or a new folder
-            for pictures, which gets a .png file for each.
+            for pictures, which gets a .png file for each; a .png file for all beside each other.
         restored: An array, a tensor, a frame, an Arrow table or a dictionary of columns.
+        white: The level that pictures show as white (`Schema.white`).
 
     Raises:
         UsageError: If the format cannot hold the data.
@@ -48,9 +51,9 @@ def write(path: str | os.PathLike[str], restored: Any) -> None:
     path = writable(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     if not path.suffix:
-        return _write_pictures(path, temporary, restored)
+        return _write_pictures(path, temporary, restored, white)
     writer = WRITERS[path.suffix.lower()]
-    ready = writer(restored)
+    ready = writer(_pixels(restored, white) if writer is _write_png else restored)
     try:
         with temporary.open("xb") as file:
             ready(file)
@@ -64,16 +67,10 @@ def write(path: str | os.PathLike[str], restored: Any) -> None:
         _discard(temporary)
 
 
-def _write_pictures(path: Path, temporary: Path, restored: Any) -> None:
+def _write_pictures(path: Path, temporary: Path, restored: Any, white: int) -> None:
     from PIL import Image
 
-    x = _as_array(restored)
-    x = np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1] == 3 != x.shape[-1] else x
-    if x.dtype != np.uint8 or not (x.ndim == 3 or x.ndim == 4 and x.shape[-1] == 3):
-        raise UsageError(
-            f"data of shape {x.shape[1:]} and type {x.dtype} are no pictures of 8 bits; write "
-            f"{listing(WRITERS)}"
-        )
+    x = _pixels(restored, white)
     try:
         temporary.mkdir()
         for i, picture in enumerate(x):
@@ -84,6 +81,20 @@ def _write_pictures(path: Path, temporary: Path, restored: Any) -> None:
         raise DiskError(f"cannot write {show(path, 120)}: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _pixels(restored: Any, white: int) -> np.ndarray:
+    """Pictures as Pillow takes them, ``(n, height, width)`` or with 3 colours behind."""
+    x = _as_array(restored)
+    x = np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1] == 3 != x.shape[-1] else x
+    if x.dtype != np.uint8 or not (x.ndim == 3 or x.ndim == 4 and x.shape[-1] == 3):
+        raise UsageError(
+            f"data of shape {x.shape[1:]} and type {x.dtype} are no pictures of 8 bits; write "
+            f"{listing(w for w in WRITERS if w != '.png')}"
+        )
+    if white < 255:
+        x = np.rint(np.minimum(x, white) * (255 / white)).astype(np.uint8)
+    return x
 
 
 def _discard(temporary: Path) -> None:
@@ -133,6 +144,17 @@ def _write_npz(restored: Any) -> Write:
     return lambda file: np.savez(file, x=x)
 
 
+def _write_png(x: np.ndarray) -> Write:
+    """Pictures beside each other, up to `ABREAST` in a row."""
+    from PIL import Image
+
+    rows = -(-len(x) // ABREAST)
+    blank = np.full((rows * min(len(x), ABREAST), *x.shape[1:]), 255, np.uint8)
+    blank[: len(x)] = x
+    lines = [np.concatenate(list(line), axis=1) for line in np.split(blank, max(rows, 1))]
+    return lambda file: Image.fromarray(np.concatenate(lines)).save(file, "PNG")
+
+
 def as_table(restored: Any) -> Any:
     """Columns of any kind as an Arrow table; an array's are called x0, x1, ...
 
@@ -165,4 +187,10 @@ def _as_array(restored: Any) -> np.ndarray:
     return np.asarray(restored)
 
 
-WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".npy": _write_npy, ".npz": _write_npz}
+WRITERS = {
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+    ".npy": _write_npy,
+    ".npz": _write_npz,
+    ".png": _write_png,
+}

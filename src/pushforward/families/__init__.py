@@ -14,10 +14,10 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import PushforwardError, UsageError
-from ..memory import Watch
 from ..model import Event, GenerativeModel
 from ..options import check, of
 from ..options import one_of as one_of
+from ..weights import Watch
 
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
 

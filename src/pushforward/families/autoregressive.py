@@ -25,8 +25,10 @@ from torch import Tensor
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.causal import CausalTransformer
-from ..networks.entries import Counted, Entry, MixtureOf, Residual
-from ..networks.laws import FEW_LEVELS, DiscretisedLogistic, Gaussian
+from ..networks.choosing import is_large
+from ..networks.entries import FEW, Entry, law_of
+from ..networks.images import layout_of
+from ..networks.laws import FEW_LEVELS
 from ..networks.masked import (
     AutoregressiveNetwork,
     ColumnWaves,
@@ -35,13 +37,16 @@ from ..networks.masked import (
     LinearAutoregression,
     MaskedPerceptron,
 )
+from ..networks.orders import ALONG_ROWS, scans
+from ..networks.pixels import CausalConvolutions
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
+from . import one_of
 
-FEW = 4  # entries up to which laws may be of any shape
 ORDERINGS = 64  # the most orders that are averaged
 ENOUGH = 100  # effective sample size below which a user is told
 Sizes = tuple[int, int, int, float]  # orders, width, depth, dropout
+Design = tuple[Callable[..., AutoregressiveNetwork], Sizes, Recipe]
 
 
 class Autoregressive(GenerativeModel):
@@ -67,6 +72,11 @@ class Autoregressive(GenerativeModel):
         super().__init__()
         self.net, self.law, self.event_shape = net, law, event_shape
         self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
+
+    @property
+    def nfe(self) -> int:
+        """One for each entry, though what was computed for those before it is kept."""
+        return math.prod(self.event_shape)
 
     @property
     def orders(self) -> Tensor:
@@ -175,43 +185,10 @@ def comes_first(mask: Tensor) -> bool:
     return not bool((mask[1:] & ~mask[:-1]).any())
 
 
-def scans(shape: tuple[int, ...], order: str, m: int) -> Tensor:
-    """The first m orders: that given, its reverse, and others.
-
-    An image is read along its rows or columns from any corner, all channels of a pixel together;
-    after these eight, and for vectors after two, orders are random.
-
-    Raises:
-        UsageError: If ``order`` is no order of the entries.
-    """
-    d = math.prod(shape)
-    first = torch.arange(d) if order == "given" else chosen(order, d)
-    orders = [first, first.flip(0)]
-    if len(shape) > 1 and order == "given":
-        places = first.view(-1, *shape[-2:]).permute(1, 2, 0)
-        both = [places, places.flip(0, 1), places.flip(1), places.flip(0)]
-        orders = [p.flatten() for p in both] + [p.transpose(0, 1).flatten() for p in both]
-    while len(orders) < m:
-        orders.append(torch.randperm(d))
-    return torch.stack(orders[:m])
-
-
-def chosen(order: str, d: int) -> Tensor:
-    """An order as a user writes it: column numbers from 0, with commas, or "reversed"."""
-    if order == "reversed":
-        return torch.arange(d).flip(0)
-    numbers = [int(i) if i.strip().isdigit() else -1 for i in order.split(",")]
-    if sorted(numbers) != list(range(d)):
-        raise UsageError(
-            f"order is {order[:40]!r}; write given, reversed, or the numbers 0 to {d - 1} in the "
-            "order wanted, with commas between"
-        )
-    return torch.tensor(numbers)
-
-
 def build(
     event: Event,
     *,
+    network: str = "auto",
     order: str = "given",
     orderings: int = 0,
     components: int = 0,
@@ -224,9 +201,12 @@ def build(
 
     Arguments:
         event: The kind of data.
-        order: "given" (images: along the rows), "reversed", or column numbers such as "2,0,1".
+        network: "mlp"; for images "transformer" or "conv"; or "auto": convolutions for images of
+            more than 8 x 8 pixels, a transformer for smaller ones of integers.
+        order: "given" (images: along the rows), "reversed", or column numbers such as "2,0,1";
+            convolutions take the first only.
         orderings: How many orders to learn and average, 0 to choose: several for tables, one where
-            ``order`` names one.
+            ``order`` names one; at most 4 with convolutions.
         components: Components of each entry's mixture, 0 to choose from the data.
         width: Units in each hidden layer, 0 to choose from the data.
         depth: Hidden layers, 0 to choose from the data.
@@ -234,14 +214,23 @@ def build(
         dropout: The share of units hidden in training; by default chosen from the data.
 
     Raises:
-        UsageError: If ``order`` is no order of the entries, or there are too many.
+        UsageError: If ``order`` is no order of the entries, or there are too many, or the network
+            is not known or cannot take the data or the order.
     """
     d = math.prod(event.shape)
+    network = network_for(event, network)
+    scanning = network == "conv"
     if orderings > ORDERINGS:
         raise UsageError(f"orderings is {orderings}; each costs a pass: at most {ORDERINGS}")
+    if scanning and (order != "given" or orderings > ALONG_ROWS):
+        raise UsageError(
+            f"convolutions read images along the rows, from at most {ALONG_ROWS} corners: "
+            "leave out order=, or set network=transformer"
+        )
     orderings = min(orderings, math.factorial(min(d, ORDERINGS)))  # there are no more
-    law = law_of(event.levels, components, d)
-    make, (several, units, layers, hidden), recipe = network(event)
+    make, (several, units, layers, hidden), recipe = NETWORKS[network](event)
+    linear = not event.levels and not scanning
+    law = law_of(event.levels, components, d, linear)
     net = make(
         features_of(event.levels, waves, d),
         scans(event.shape, order, orderings or (several if order == "given" else 1)),
@@ -251,32 +240,53 @@ def build(
         depth=depth or layers,
         dropout=hidden if dropout is None else dropout,
     )
-    if not event.levels:
+    if linear:
         net = LinearAutoregression(net, event.condition)
     return Autoregressive(net, law, event.shape, recipe=recipe)
 
 
-def network(event: Event) -> tuple[Callable[..., AutoregressiveNetwork], Sizes, Recipe]:
-    """A network for the data, its usual sizes, and how to train it."""
+def network_for(event: Event, network: str) -> str:
+    """The name of a network that suits the data, or the one asked for.
+
+    Raises:
+        UsageError: If there is no such network, or it is for images and the data are none.
+    """
+    usual = "transformer" if event.levels and len(event.shape) > 1 else "mlp"
+    names = {"auto": "conv" if is_large(event.shape) else usual} | {n: n for n in NETWORKS}
+    name = one_of("network", network, names)
+    if name == "conv":
+        layout_of(event.shape)
+    return name
+
+
+def perceptron(event: Event) -> Design:
+    """A masked perceptron: in several orders, which keeps few data from being learned by heart."""
     d, batch = math.prod(event.shape), min(512, event.size or 512)
-    if event.levels and len(event.shape) > 1:
-        recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
-        return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
     if d <= FEW:
         recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
         return MaskedPerceptron, (1, 128, 3, 0.0), recipe
-    # several orders keep few data from being learned by heart; in many dimensions they cost memory
     recipe = Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
+    # in many dimensions orders cost memory
     return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
 
 
-def law_of(levels: int, components: int, d: int) -> Entry:
-    """The law of one entry: of a real number, of a few levels, of many."""
-    if not levels:
-        return Residual(MixtureOf(Gaussian(), components or (48 if d <= FEW else 8)))
-    if levels <= FEW_LEVELS:
-        return Counted(levels)
-    return MixtureOf(DiscretisedLogistic(levels), components or 8)
+def transformer(event: Event) -> Design:
+    """A causal transformer of entries."""
+    recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
+    return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
+
+
+def convolutions(event: Event) -> Design:
+    """Causal convolutions of pixels."""
+    recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
+    return partial(CausalConvolutions, event.shape), (1, 64, 6, 0.0), recipe
+
+
+NETWORKS: dict[str, Callable[[Event], Design]] = {
+    "mlp": perceptron,
+    "transformer": transformer,
+    "conv": convolutions,
+}
 
 
 def features_of(levels: int, waves: int | None, d: int) -> Features:

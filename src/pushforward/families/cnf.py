@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OdeError
-from ..generators import forked, sow
-from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..generators import forked
+from ..model import Event, GenerativeModel, Likelihood, Recipe, evaluations
 from ..networks.mlp import TimeMLP, rested
 from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal
@@ -252,14 +252,7 @@ class CNF(GenerativeModel):
     @property
     def nfe(self) -> int:
         """Counted by drawing a few samples."""
-        calls: list[None] = []
-        hook = self.net.register_forward_hook(lambda *_: calls.append(None))
-        device = next(self.net.parameters()).device
-        with forked(device):
-            sow(0, device)
-            self.sample(64)
-        hook.remove()
-        return len(calls)
+        return evaluations(self.net, lambda: self.sample(64))
 
 
 def audited(x: Data) -> int:

@@ -20,6 +20,7 @@ from ..diffusion import Diffusion, recipe_for, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, Likelihood
 from ..networks.choosing import recipe_for_network, time_network
+from ..networks.diffusers import DiffusersUNet
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory import forward, predictions, samplers, tables
 from ..theory.steps import Sampler
@@ -175,7 +176,8 @@ def build(
     Arguments:
         event: What the data look like.
         network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
-            8 x 8 pixels, and otherwise an mlp.
+            8 x 8 pixels, and otherwise an mlp. "diffusers" is a U-Net that `export` writes as it
+            is: it learns pictures in [-1, 1].
         width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
             token; 0 to choose from the data.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
@@ -194,7 +196,7 @@ def build(
     betas = one_of("schedule", schedule, SCHEDULES)
     target = one_of("prediction", prediction, PREDICTIONS)
     weigh, v = one_of("weight", weight, WEIGHTS), one_of("variance", variance, VARIANCES)
-    make = partial(
+    make: Callable[[], nn.Module] = partial(
         time_network,
         event,
         network,
@@ -203,11 +205,20 @@ def build(
         depth=depth,
         waves=waves,
     )
+    if network == "diffusers":
+        make = partial(
+            DiffusersUNet,
+            event.shape,
+            event.condition,
+            width=width or 32,
+            scales=depth,
+            steps=chain,
+        )
     net = make()
     recipe = recipe_for_network(net, recipe_for(event.size))
     if weight == "vlb":  # in nats its gradient is that many times longer
         recipe = recipe._replace(clip=10.0 * chain)
-    return DDPM(
+    model = DDPM(
         net,
         event.shape,
         path=tables.DDPM(betas(chain)),
@@ -219,3 +230,5 @@ def build(
         unconditional=unconditional,
         recipe=recipe,
     )
+    model.centred = network == "diffusers"
+    return model

@@ -47,7 +47,13 @@ PATHS: dict[str, Callable[[], Path]] = {
     "cosine": Cosine,
 }
 SEEN = 1024  # conditions of the data that are kept, for a teacher to draw from
+NUMBERS = 2**20  # that these have together, at most
 PAIRS = 16_384  # that a teacher makes
+
+
+def kept(condition: int) -> int:
+    """How many conditions of a length are kept: fewer where tokens of text make them long."""
+    return min(SEEN, max(16, NUMBERS // condition)) if condition else 0
 
 
 def of_velocity(path: Path, t: Tensor) -> Tensor:
@@ -80,14 +86,15 @@ class FlowMatching(Diffusion):
         super().__init__(*args, **options)
         self.coupling = coupling
         self.register_buffer("source", torch.zeros(0, *self.event_shape))
-        self.register_buffer("conditions", torch.zeros(SEEN if condition else 0, condition))
+        self.register_buffer("conditions", torch.zeros(kept(condition), condition))
         self.teachers: tuple[GenerativeModel, ...] = ()
         self.pool: tuple[Data, Data, Condition] | None = None
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Remember what conditions there are, and have the teacher make its pairs."""
         if c is not None:
-            self.conditions = c[torch.linspace(0, len(c) - 1, SEEN).long()].to(self.conditions)
+            rows = torch.linspace(0, len(c) - 1, len(self.conditions)).long()
+            self.conditions = c[rows].to(self.conditions)
         if self.teachers:
             self.pool = self.taught()
 

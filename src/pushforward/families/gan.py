@@ -10,17 +10,16 @@ from samples. Each step of one leaves the other untouched.
 with :math:`\zeta` the softplus (Goodfellow et al., 2014; Mescheder et al., 2018).
 """
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
-from ..networks.mlp import Perceptron, rested, waves_for
-from ..networks.whitening import Whitening
+from ..networks.adversarial import FromGaussian, latent_for, normalised, players
+from ..networks.choosing import is_convolutional
+from ..networks.mlp import waves_for
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory.adversarial import (
     Critic,
@@ -37,24 +36,8 @@ from . import one_of
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
 GeneratorLoss = Callable[[Tensor], Tensor]
 Verdict = Callable[[Tensor, Tensor], dict[str, Tensor]]
+CHANNELS = 8  # of the largest scale: as few as show digits after a hundred seconds of one core
 ROWS = 1000  # held-out data whose modes are looked for
-
-
-class FromGaussian(nn.Module):
-    """A generator that begins as the Gaussian fitted to the data: noise, and what a net adds to it.
-
-    Arguments:
-        net: Maps ``(n, latent)`` and a condition to ``(n, d)``.
-        d: The length of a datum; noise that is shorter leaves the last directions to the net.
-    """
-
-    def __init__(self, net: nn.Module, d: int) -> None:
-        super().__init__()
-        self.net, self.d, self.whitening = rested(net), d, Whitening((d,))
-
-    def forward(self, z: Tensor, c: Condition = None) -> Tensor:
-        known = nn.functional.pad(z, (0, self.d - z.shape[1]))
-        return self.whitening.inverse(known + self.net(z, c))
 
 
 def unconstrained(critic: nn.Module) -> None:
@@ -152,43 +135,6 @@ class Adversarial(GenerativeModel):
         return found
 
 
-def networks(
-    event: Event,
-    latent: int,
-    width: int,
-    critic: int,
-    depth: int,
-    *,
-    critic_waves: int | None = None,
-) -> tuple[nn.Module, Perceptron]:
-    """A smooth generator and a critic of two hidden layers, whose gradients are cheap to penalise.
-
-    In few dimensions both see waves: without them, a thousand rounds leave a 5 x 5 grid of narrow
-    modes blurred.
-    """
-    d, waves = math.prod(event.shape), waves_for(event.shape, None)
-    critic = critic or (64 if waves else width)
-    generator = Perceptron(latent, event.condition, d, [width] * depth, waves=waves, sharpest=4.0)
-    return (
-        generator if waves else FromGaussian(generator, d),
-        Perceptron(
-            d,
-            event.condition,
-            1,
-            [critic] * 2,
-            activation=nn.LeakyReLU,
-            waves=waves_for(event.shape, critic_waves),
-            sharpest=32.0,
-        ),
-    )
-
-
-def latent_for(event: Event, latent: int) -> int:
-    """The length of the noise: as the data, but at least 2, or 8 where there are no waves."""
-    least = 2 if waves_for(event.shape, None) else 8
-    return latent or min(max(math.prod(event.shape), least), 64)
-
-
 def penalised(
     critic: Critic, real: Data, fake: Data, penalty: float, r2: bool = True
 ) -> dict[str, Scalar]:
@@ -204,63 +150,61 @@ def bound(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
     return {"js_bound": jensen_shannon(game_value(real, fake))}
 
 
-def normalised(critic: nn.Module) -> nn.Module:
-    r"""Divide each layer's weight by its largest singular value (Miyato et al., 2018).
-
-    One power iteration in each pass while training follows the weights.
-    """
-    for layer in list(critic.modules()):
-        if isinstance(layer, nn.Linear):
-            spectral_norm(layer)
-    return critic
-
-
 LOSSES: dict[str, GeneratorLoss] = {"non_saturating": non_saturating, "saturating": saturating}
+
+
+RECIPE = Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0)
 
 
 def build(
     event: Event,
     *,
+    network: str = "auto",
     latent: int = 0,
-    width: int = 128,
+    width: int = 0,
     critic: int = 0,
     depth: int = 3,
     loss: str = "non_saturating",
     penalty: float | None = None,
-    r2: bool = True,
+    r2: bool | None = None,
     spectral: bool = False,
     critic_steps: int = 1,
 ) -> Adversarial:
-    """A GAN of two perceptrons.
+    """A GAN of two perceptrons, or of two convolutional networks.
 
     Arguments:
         event: The kind of data.
+        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
         latent: The length of the noise, 0 to choose it from the data.
-        width: Units in each hidden layer of the generator.
-        critic: Units in each hidden layer of the critic, 0 to choose them from the data.
-        depth: Hidden layers of the generator.
+        width: Units in each hidden layer of the generator, or channels of its largest scale; 0 to
+            choose from the data.
+        critic: The same of the critic.
+        depth: Hidden layers of the generator, or scales of both.
         loss: What the generator minimises: "non_saturating", or "saturating" as in the theory.
         penalty: The weight of R1 and R2, 0 for none; by default 1, or 0.1 in few dimensions, where
             modes may be narrow.
-        r2: Whether slopes at samples are penalised as well as slopes at data.
+        r2: Whether slopes at samples are penalised as well as slopes at data; by default not with
+            convolutions, where a penalty costs as much as all else.
         spectral: Whether each layer of the critic is divided by its largest singular value.
         critic_steps: Steps of the critic for each of the generator.
 
     Raises:
-        UsageError: If the loss is not known.
+        UsageError: If the loss or the network is not known.
     """
     latent = latent_for(event, latent)
     if penalty is None:
         penalty = 0.1 if waves_for(event.shape, None) else 1.0
-    generator, judge = networks(event, latent, width, critic, depth)
+    deep = is_convolutional(event, network)
+    width = width or (CHANNELS if deep else 0)
+    generator, judge = players(event, network, latent, width, critic, depth)
     return Adversarial(
         generator,
         normalised(judge) if spectral else judge,
         event.shape,
         latent,
-        critic_loss=partial(penalised, penalty=penalty, r2=r2),
+        critic_loss=partial(penalised, penalty=penalty, r2=not deep if r2 is None else r2),
         generator_loss=one_of("loss", loss, LOSSES),
         verdict=bound,
         critic_steps=critic_steps,
-        recipe=Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0),
+        recipe=RECIPE._replace(batch=32, lr=2e-3) if deep else RECIPE,
     )

@@ -36,16 +36,27 @@ class NormalizingFlow(GenerativeModel):
         event_shape: The shape of one datum.
         condition: The length of ``c``, 0 for none.
         recipe: How this flow likes to be trained.
+        passes: How often each of its networks is evaluated for a sample.
     """
 
     likelihood = Likelihood.EXACT
 
     def __init__(
-        self, flow: Flow, event_shape: tuple[int, ...], condition: int, recipe: Recipe
+        self,
+        flow: Flow,
+        event_shape: tuple[int, ...],
+        condition: int,
+        recipe: Recipe,
+        passes: int = 1,
     ) -> None:
         super().__init__()
+        self.passes = passes
         self.flow, self.event_shape, self.condition = flow, event_shape, condition
         self.recipe = recipe
+
+    @property
+    def nfe(self) -> int:
+        return self.passes
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         return {"nll": -self.log_prob(x, self.hidden(c)).mean()}
@@ -158,7 +169,8 @@ def build(
     recipe = recipe_for(d, event.size, event.levels)
     if KINDS[kind].affine and d <= 2:  # unbounded maps: they diverge at the rate of splines
         recipe = recipe._replace(lr=2e-3)
-    return NormalizingFlow(flow, event.shape, event.condition, recipe)
+    passes = 1 if KINDS[kind].inverted else KINDS[kind].passes or d
+    return NormalizingFlow(flow, event.shape, event.condition, recipe, passes)
 
 
 def recipe_for(d: int, size: int, levels: int) -> Recipe:

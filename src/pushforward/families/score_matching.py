@@ -22,7 +22,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
+from ..model import Event, GenerativeModel, Likelihood, Recipe, evaluations, guides
 from ..networks.mlp import Perceptron
 from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
@@ -157,7 +157,8 @@ class ScoreMatching(GenerativeModel):
 
     @property
     def nfe(self) -> int:
-        return self.steps
+        """Counted by drawing one sample: of a step, its value and slope, and what bounds steps."""
+        return evaluations(self.net, lambda: self.sample(1))
 
 
 def slope(energy: Callable[[Data], PerDatum], x: Data) -> Data:

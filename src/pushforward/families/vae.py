@@ -130,7 +130,11 @@ class VAE(GenerativeModel):
     def single(self, q: Normal, x: Data, c: Condition) -> dict[str, Scalar]:
         r"""Distortion + rate + :math:`(\beta_t - 1)` rate, with one latent a datum."""
         z = q.mean + q.scale * self.noise(*q.mean.shape)
-        distortion = -sum_event(self.law.log_prob(self.parameters_of(z, c), x)).mean()
+        return self.terms(q, self.parameters_of(z, c), x)
+
+    def terms(self, q: Normal, h: Tensor, x: Data) -> dict[str, Scalar]:
+        """The terms of a loss, from what the law needs at one latent a datum."""
+        distortion = -sum_event(self.law.log_prob(h, x)).mean()
         terms = {"distortion": distortion, "rate": rate(q).mean()}
         if self.anneal or self.beta != 1:
             terms["reweighting"] = (self.rate_weight() - 1) * terms["rate"]

@@ -6,7 +6,8 @@ After each step of the critic all its parameters are put back into :math:`[-c, c
 Lipschitz constant by some :math:`K`, which is not known, and reaches only part of the functions of
 slope :math:`K`: the recorded ``minus_critic_gap`` is at least :math:`-K\,W_1`, in units that belong
 to this network. The paper takes RMSprop; here it is AdamW without momentum or decay, which is
-RMSprop with a correction of the first steps.
+RMSprop with a correction of the first steps. A critic of images is normalised within each datum, as
+the paper's is over a batch: clipped convolutions alone let its values vanish or explode.
 """
 
 from functools import partial
@@ -14,10 +15,13 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..model import Event, Recipe
+from ..model import Event
+from ..networks.adversarial import latent_for, players
+from ..networks.choosing import is_convolutional
+from ..networks.residual import grouped
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, critic_gap
-from .gan import Adversarial, latent_for, networks
+from .gan import RECIPE, Adversarial
 
 
 def wasserstein(critic: Critic, real: Data, fake: Data) -> dict[str, Scalar]:
@@ -45,33 +49,36 @@ def clip(critic: nn.Module, limit: float) -> None:
 def build(
     event: Event,
     *,
+    network: str = "auto",
     latent: int = 0,
-    width: int = 128,
+    width: int = 0,
     critic: int = 0,
     depth: int = 3,
     limit: float = 0.1,
     critic_steps: int = 5,
 ) -> Adversarial:
-    """A Wasserstein GAN of two perceptrons whose critic has clipped weights.
+    """A Wasserstein GAN whose critic has clipped weights: two perceptrons, or convolutions.
 
     Arguments:
         event: The kind of data.
+        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
         latent: The length of the noise, 0 to choose it from the data.
-        width: Units in each hidden layer of the generator.
-        critic: Units in each hidden layer of the critic, 0 to choose them from the data.
-        depth: Hidden layers of the generator.
+        width: Units in each hidden layer of the generator, or channels of its largest scale; 0 to
+            choose from the data.
+        critic: The same of the critic.
+        depth: Hidden layers of the generator, or scales of both.
         limit: The largest absolute value of the critic's weights, the paper's c.
         critic_steps: Steps of the critic for each of the generator.
     """
-    latent = latent_for(event, latent)
+    latent, deep = latent_for(event, latent), is_convolutional(event, network)
     return Adversarial(
-        *networks(event, latent, width, critic, depth, critic_waves=0),
+        *players(event, network, latent, width, critic, depth, critic_waves=0, norm=grouped),
         event.shape,
         latent,
         critic_loss=wasserstein,
         generator_loss=potential,
         verdict=gap,
         critic_steps=critic_steps,
-        recipe=Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0),
+        recipe=RECIPE._replace(batch=32, lr=5e-4) if deep else RECIPE,
         constrain=partial(clip, limit=limit),
     )

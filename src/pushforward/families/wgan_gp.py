@@ -10,15 +10,12 @@ and two finite samples of one distribution already have a positive gap.
 import math
 from functools import partial
 
-from torch import nn
-
-from ..model import Event, Recipe
+from ..model import Event
+from ..networks.adversarial import latent_for, players
 from ..networks.choosing import is_convolutional
-from ..networks.convolutional import ConvDecoder, ConvEncoder
-from ..networks.residual import unnormalised
 from ..shapes import Data, Scalar
 from ..theory.adversarial import Critic, between, critic_gap, gradient_penalty
-from .gan import Adversarial, latent_for, networks
+from .gan import RECIPE, Adversarial
 from .wgan import gap, potential
 
 
@@ -28,17 +25,6 @@ def wasserstein(
     """Minus the critic's gap, and the penalty on segments between data and samples."""
     slope = gradient_penalty(critic, between(real, fake), one_sided=one_sided)
     return {"minus_critic_gap": -critic_gap(critic(real), critic(fake)), "penalty": penalty * slope}
-
-
-def convolutions(
-    event: Event, latent: int, width: int, critic: int, scales: int
-) -> tuple[nn.Module, nn.Module]:
-    """A generator of images, and a critic without normalisation."""
-    shape, k = event.shape, event.condition
-    return (
-        ConvDecoder(shape, k, latent, width=width, scales=scales),
-        ConvEncoder(shape, k, 1, width=critic, scales=scales, norm=unnormalised),
-    )
 
 
 def build(
@@ -71,20 +57,16 @@ def build(
     """
     latent = latent_for(event, latent)
     one_sided = math.prod(event.shape) == 1 if one_sided is None else one_sided
-    recipe = Recipe(steps=1500, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0)
-    if is_convolutional(event, network):
-        nets, usual = convolutions(event, latent, width or 16, critic or width or 16, depth), 10.0
-        recipe = recipe._replace(batch=64, lr=5e-4)
-    else:
-        nets, usual = networks(event, latent, width or 128, critic, depth), 0.1
-    penalty = usual if penalty is None else penalty
+    deep, recipe = is_convolutional(event, network), RECIPE._replace(steps=1500)
+    if penalty is None:
+        penalty = 10.0 if deep else 0.1
     return Adversarial(
-        *nets,
+        *players(event, network, latent, width, critic, depth),
         event.shape,
         latent,
         critic_loss=partial(wasserstein, penalty=penalty, one_sided=one_sided),
         generator_loss=potential,
         verdict=gap,
         critic_steps=critic_steps,
-        recipe=recipe,
+        recipe=recipe._replace(batch=64, lr=5e-4) if deep else recipe,
     )

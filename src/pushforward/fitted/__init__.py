@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from torch import Tensor
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
 from ..data import transforms
+from ..data.condition import thin
 from ..data.schema import Schema
 from ..errors import DataError, FolderInUse, UsageError
 from ..model import Event, GenerativeModel, Likelihood
 from ..places import at_home, choose_device, folder_of
-from . import anomaly, costs, latents, mapping, sampling, scoring
+from . import anomaly, costs, editing, latents, mapping, sampling, scoring
 from .alarms import alarms as ringing
 
 
@@ -66,6 +68,11 @@ class FittedModel:
         return learned or sum(b.numel() for b in self.model.buffers())
 
     @property
+    def white(self) -> int:
+        """The level that pictures show as white."""
+        return self.schema.white
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of one datum in the losses of training (`costs.flops`)."""
         return costs.flops(self)
@@ -88,12 +95,14 @@ class FittedModel:
                 where entries are to be drawn, one datum or ``n``.
             seed: Makes the draw repeatable.
             options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``; with
-                ``given``, what its ``complete`` takes.
+                ``given``, what its ``complete`` takes. ``negative``, where there is guidance, is a
+                condition for all of them, or one for each.
 
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.schema.restore(*sampling.draw(self, n, y, given, seed, options))
+        x, c, said = sampling.draw(self, n, y, given, seed, options)
+        return self.schema.restore(x, c, said)
 
     def draw(
         self,
@@ -119,14 +128,34 @@ class FittedModel:
             if y is not None:
                 raise UsageError("the model was fitted without a condition: give none")
             return None
+        y = self.said(y, n)
         if y is not None:
             return self.schema.encode(y, n)
-        rows, weights = self.seen()
+        rows, weights = self.remembered()
         return rows[torch.multinomial(torch.as_tensor(weights), n, replacement=True).numpy()]
 
-    def seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """The condition vectors seen in training and their frequencies."""
-        return np.asarray(self.config["conditions"]), np.asarray(self.config["frequencies"])
+    @property
+    def captioned(self) -> bool:
+        """Whether the conditions are captions."""
+        return self.schema.condition is not None and self.schema.condition.captioned
+
+    def said(self, y: Any, n: int) -> Any:
+        """The captions of ``n`` data, drawn from those seen in training if they are not given."""
+        if not self.captioned or y is not None:
+            return y
+        texts, weights = self.remembered()
+        return texts[torch.multinomial(torch.as_tensor(weights), n, replacement=True).numpy()]
+
+    def remembered(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was seen in training, captions or condition vectors, and their frequencies."""
+        seen = np.array(self.config["conditions"], object if self.captioned else None)
+        return seen, np.asarray(self.config["frequencies"])
+
+    def seen(self, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The condition vectors seen in training and their frequencies, thinned if so asked."""
+        rows, weights = self.remembered()
+        rows, weights = thin(rows, weights, len(rows) if most is None else most)
+        return self.schema.encode(rows) if self.captioned else rows, weights
 
     def vectors(self, c: np.ndarray) -> Tensor:
         """Encoded conditions in the precision and on the device of the model."""
@@ -192,6 +221,73 @@ class FittedModel:
             UsageError: If the model was fitted without a source.
         """
         return mapping.translate(self, x, y, reverse, seed, options)
+
+    def inpaint(
+        self,
+        x: Any,
+        mask: Any,
+        n: int = 8,
+        y: Any = None,
+        *,
+        seed: int | None = None,
+        **options: Any,
+    ) -> editing.Inpainting:
+        """Redraw a part of a picture ``n`` times, and say how much the draws vary there.
+
+        It is `sample` with ``given`` the rest of the picture, which is kept as it is.
+
+        Arguments:
+            x: One picture: a file, or an array.
+            mask: White, or true, where it is to be redrawn (`editing.region`); of the same size.
+            n: How many.
+            y: Their condition, if the model was fitted with one.
+            seed: Makes the draws repeatable.
+            options: What the family's ``complete`` takes, such as ``guidance``.
+
+        Raises:
+            DataError: If the mask has another size, or is all of one colour.
+            UsageError: If the model was not fitted to pictures.
+        """
+        return editing.inpaint(self, x, mask, n, y, seed, options)
+
+    def interpolate(
+        self, a: Any, b: Any, n: int = 8, y: Any = None, *, seed: int = 0, **options: Any
+    ) -> Any:
+        """Data on the way from one datum to another through the latents, both ends included.
+
+        The way is a great circle where latents are normal noise, as of flows and paths, and a line
+        where they are others, as of a VAE. The ends are reconstructions.
+
+        Arguments:
+            a: Where to begin: one datum, or several.
+            b: Where to end, as many.
+            n: How many data on each way.
+            y: Their condition, or a pair of them for the ends, which are mixed in between.
+            seed: Of what is random.
+            options: What the family's ``encode`` and ``decode`` take, such as ``tolerance``.
+
+        Raises:
+            UsageError: If the family has no latents.
+        """
+        return editing.interpolate(self, a, b, n, y, seed, options)
+
+    def edit(
+        self, x: Any, y: Any = None, *, strength: int | float = 0.5, seed: int = 0, **options: Any
+    ) -> Any:
+        """Add noise to data and take it away again under the model (SDEdit; Meng et al., 2022).
+
+        Arguments:
+            x: Data, perhaps rough ones, or of another kind: sketches, or another class.
+            y: The condition that they are to meet, if the model was fitted with one.
+            strength: From 0, which returns them, to 1, which draws afresh; in between it is a
+                trade of what is kept for what is plausible.
+            seed: Of the noise.
+            options: What the family's sampler takes: ``sampler``, ``steps``, ``guidance``.
+
+        Raises:
+            UsageError: If the family has no path from noise to data.
+        """
+        return editing.edit(self, x, y, strength, seed, options)
 
     def anomaly_score(
         self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0
@@ -269,22 +365,40 @@ class FittedModel:
         return {"config": config, "schema": self.schema.to_json(), "state": state}
 
 
+def event_as(schema: Schema, size: int) -> Event:
+    """What a family must know of so many data of a schema."""
+    event = Event(schema.event, schema.condition_length, schema.levels, size)
+    if schema.condition is None:
+        return event
+    return event._replace(tokens=schema.condition.tokens, spelled=schema.condition.spelled)
+
+
 def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
     """A model with fresh weights as a configuration describes it.
 
     Raises:
         DataError: If it is not that of a model of such data.
     """
-    shape, condition, levels, size = config["event"]
-    if (tuple(shape), condition, levels) != (schema.event, schema.condition_length, schema.levels):
+    event, known = event_as(schema, config["event"][3]), list(config["event"])
+    known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens
+    if json.loads(json.dumps(event)) != known:
         raise DataError("the configuration and the schema describe different data")
-    event = Event(schema.event, condition, levels, size)
-    model = families.build(config["family"], event, **config["options"]).eval()
+    model = untrained(config, event)
     if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
         mapping.ability(model, "start_from", "cannot start from data")(
             torch.zeros(origin["rows"], *model.event_shape)
         )
     return FittedModel(model, transforms.Chain.from_json(config["transform"]), schema, config)
+
+
+def untrained(config: dict[str, Any], event: Event) -> GenerativeModel:
+    """A model with fresh weights, and a part like its teacher if the family takes one in."""
+    model = families.build(config["family"], event, **config["options"]).eval()
+    teacher = (config.get("teacher") or {}).get("model")
+    if teacher and (adopt := getattr(model, "adopt", None)):
+        parts: list[Any] = [tuple(v) if isinstance(v, list) else v for v in teacher["event"]]
+        adopt(untrained(teacher, Event(*parts)))
+    return model
 
 
 @contextlib.contextmanager
@@ -303,20 +417,42 @@ def understood(folder: Path | None) -> Iterator[None]:
         raise DataError(f"{folder} does not describe a model of this version: {why}") from error
 
 
-def load(folder: str | Path, *, device: str = "auto") -> FittedModel:
-    """The model of a run folder.
+def average_of(known: Any, ema: float) -> str:
+    """What a checkpoint calls the average with a decay.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    decays = [v for v in (known if isinstance(known, list) else [known]) if v]
+    if ema not in decays:
+        raise UsageError(f"no average has the decay ema={ema}; choose from {decays or 'none'}")
+    number = decays.index(ema)
+    return f"ema-{number}" if number else "ema"
+
+
+def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) -> FittedModel:
+    """The model of a run folder, with the weights that were best on held-out data.
+
+    Arguments:
+        folder: Made by `fit`.
+        device: Where it is to run.
+        ema: Take the last weights averaged with this decay instead, one of those that it was
+            fitted with.
 
     Raises:
         MissingFile: If the folder does not exist.
+        UsageError: If there is no such average.
         DataError: If no checkpoint in it is whole.
     """
     folder = folder_of(folder)
     plain, tensors, history = checkpoint.load(folder)
+    chosen = () if ema is None else (average_of(plain["config"]["recipe"]["ema"], ema),)
     with understood(folder):
         schema = Schema.from_json(plain["schema"])
         schema.restore(np.zeros((0, *schema.event)), np.zeros((0, schema.condition_length)))
         fitted = assemble(plain["config"], schema)
-        best = tensors.get("best") or tensors.get("ema") or tensors["model"]
+        names = chosen or ("best", "ema", "model")
+        best = next(tensors[name] for name in names if tensors.get(name))
         if any(v.isnan().any() for v in best.values()):
             raise DataError(f"{folder} holds weights that are not numbers; fit again")
         try:

@@ -21,6 +21,7 @@ from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..model import Event, Likelihood
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
+from ..progress import follow
 from ..theory import completion
 
 if TYPE_CHECKING:
@@ -210,7 +211,13 @@ class Entrywise:
 
     def own_way(self, n: int, x: Tensor, known: Tensor, options: dict[str, Any]) -> Tensor | None:
         """What the model's own ``complete`` draws, if it has one."""
-        return self.model.complete(n, x.to(self.dtype), known, self.conditions(n), **options)
+        size = rows_at_once(self.model.event_shape)
+        made = [
+            self.model.complete(m, x.to(self.dtype), known, self.conditions(m), **options)
+            for _, m in follow(chunks(n, size), -(-n // size))
+        ]
+        parts = [part for part in made if part is not None]
+        return torch.cat(parts) if len(parts) == len(made) > 0 else None
 
     def sample(self, n: int) -> Tensor:
         """Draws of the model."""

@@ -13,6 +13,8 @@ from ..data.transforms import Chain
 from ..errors import DataError, NumericalError, UsageError
 from ..model import GenerativeModel
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
+from ..progress import follow
+from .sampling import captions
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -50,6 +52,18 @@ def ability(model: GenerativeModel, name: str, lack: str) -> Method:
     return method
 
 
+def both_ways(model: GenerativeModel) -> tuple[Method, Method]:
+    """Data to latents, and latents to data.
+
+    Raises:
+        UsageError: If the family has no latents.
+    """
+    return (
+        ability(model, "encode", "has no latents to encode data in"),
+        ability(model, "decode", "has no latents to decode"),
+    )
+
+
 def encode(fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
     """`FittedModel.encode`."""
     method = ability(fitted.model, "encode", "has no latents to encode data in")
@@ -85,16 +99,20 @@ def decoded(
     except (RuntimeError, ValueError, IndexError) as error:
         shape = tuple(rows.shape[1:])
         raise DataError(f"latents of shape {shape} are not those of this model") from error
-    return outward(fitted.schema, fitted.transform, x, c)
+    return outward(fitted.schema, fitted.transform, x, c, captions(fitted, y, len(x)))
 
 
 def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int) -> Any:
     """`FittedModel.reconstruct`."""
-    there = ability(fitted.model, "encode", "has no latents to encode data in")
-    back = ability(fitted.model, "decode", "has no latents to decode")
+    there, back = both_ways(fitted.model)
     data = reading.read_as(x, fitted.schema, y=y)
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         return decoded(fitted, back, encoded(fitted, there, data, {}), data.y, {})
+
+
+def difference(schema: Schema, x: Any, made: Any) -> float:
+    """Root mean square difference between two sets of data of a schema, in their units."""
+    return float(np.sqrt(np.square(reading.read_as(x, schema).x - schema.validate(made)).mean()))
 
 
 def translate(
@@ -112,7 +130,8 @@ def translate(
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         z, c = inward(fitted, given.x, start.transform), known(fitted, y, len(given.x))
         moved = through(fitted, method, z, c, options | {"reverse": reverse})
-        return outward(end.schema, end.transform, moved, None if reverse else c)
+        said = None if reverse else captions(fitted, y, len(moved))
+        return outward(end.schema, end.transform, moved, None if reverse else c, said)
 
 
 def latents(z: Any) -> Tensor:
@@ -147,12 +166,12 @@ def inward(fitted: "FittedModel", x: np.ndarray, transform: Chain) -> Tensor:
     return at_home(fitted.model, z)
 
 
-def outward(schema: Schema, transform: Chain, z: Tensor, c: Tensor | None) -> Any:
-    """What the model gives as data of a schema."""
+def outward(schema: Schema, transform: Chain, z: Tensor, c: Tensor | None, said: Any = None) -> Any:
+    """What the model gives as data of a schema, with their condition vectors or captions."""
     if not z.isfinite().all():
         raise NumericalError("the model gave values that are not finite; train longer")
     rows = None if c is None else c.cpu().double().numpy()
-    return schema.restore(transform.inverse(z.cpu().double()).numpy(), rows)
+    return schema.restore(transform.inverse(z.cpu().double()).numpy(), rows, said)
 
 
 def through(
@@ -164,8 +183,9 @@ def through(
 ) -> Tensor:
     """A method of the model on every row, some rows at a time."""
     accepts(method, options, fitted.family)
+    size = rows_at_once(fitted.model.event_shape)
     parts = [
         method(x[i : i + m], *([] if c is None else [c[i : i + m]]), **options).cpu()
-        for i, m in chunks(len(x), rows_at_once(fitted.model.event_shape))
+        for i, m in follow(chunks(len(x), size), -(-len(x) // size))
     ]
     return torch.cat(parts)

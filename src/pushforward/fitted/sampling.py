@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..errors import NumericalError, UsageError
+from ..data.sources import as_vector
+from ..errors import DataError, NumericalError, UsageError
 from ..memory import demand
 from ..places import accepts, chunks, device_of, rows_at_once, seeded
 from . import completing
@@ -14,35 +16,62 @@ from . import completing
 if TYPE_CHECKING:
     from . import FittedModel
 
-Drawn = tuple[np.ndarray, np.ndarray | None]  # the data, and their condition vectors
+Drawn = tuple[np.ndarray, np.ndarray | None, Any]  # the data, their condition vectors, captions
 
 
 def draw(
     fitted: "FittedModel", n: int, y: Any, given: Any, seed: int | None, options: dict[str, Any]
 ) -> Drawn:
-    """``n`` data as float64 with shape ``(n, *event)``, and their condition vectors."""
+    """``n`` data as float64 with shape ``(n, *event)``, their condition vectors and captions."""
     number = isinstance(n, int | float | np.number) and not isinstance(n, bool)
     if not number or not 0 <= n < math.inf or n % 1:
         raise UsageError(f"n is {n}; ask for a whole number of samples")
-    demand(32 * n * math.prod(fitted.model.event_shape), f"n={n}", "draw them in parts")
+    numbers = math.prod(fitted.model.event_shape) + fitted.schema.condition_length
+    demand(32 * n * numbers, f"n={n}", "draw them in parts")
+    n = int(n)
     if given is not None:
         x = completing.complete(fitted, n, given, y, seed, options)
-        return x, fitted.conditions(y, n)
+        return x, fitted.conditions(y, n), captions(fitted, y, n)
     accepts(fitted.model.sample, options, fitted.family)
     with seeded(seed, device_of(fitted.model)), torch.inference_mode():
-        return free(fitted, int(n), fitted.conditions(y, int(n)), options)
+        y = fitted.said(y, n)
+        rows, away = fitted.conditions(y, n), negatives(fitted, options.get("negative"), n)
+        return free(fitted, n, rows, away, options), rows, captions(fitted, y, n)
 
 
-def free(fitted: "FittedModel", n: int, rows: np.ndarray | None, options: dict[str, Any]) -> Drawn:
+def captions(fitted: "FittedModel", y: Any, n: int) -> np.ndarray | None:
+    """The caption of each datum, where conditions are captions."""
+    if not fitted.captioned or y is None:
+        return None
+    return np.broadcast_to(np.atleast_1d(as_vector(y)).astype(object), n)
+
+
+def negatives(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
+    """The conditions that guidance moves away from, one for each datum; None without any."""
+    if y is None:
+        return None
+    rows = fitted.vectors(fitted.schema.encode(y))
+    if len(rows) not in (1, n):
+        raise DataError(f"{len(rows)} negative conditions for {n} data; give one, or one for each")
+    return rows.expand(n, -1)
+
+
+def free(
+    fitted: "FittedModel",
+    n: int,
+    rows: np.ndarray | None,
+    away: Tensor | None,
+    options: dict[str, Any],
+) -> np.ndarray:
     """``n`` data of which nothing is given but conditions."""
     model, c = fitted.model, None if rows is None else fitted.vectors(rows)
-    z = [
-        model.sample(m, None if c is None else c[i : i + m], **options)
-        for i, m in chunks(n, rows_at_once(model.event_shape))
-    ]
+    z = []
+    for i, m in chunks(n, rows_at_once(model.event_shape)):
+        some = options if away is None else options | {"negative": away[i : i + m]}
+        z.append(model.sample(m, None if c is None else c[i : i + m], **some))
     x = torch.cat(z).cpu().double() if z else torch.zeros(0, *model.event_shape)
     if not x.isfinite().all():
         raise NumericalError(
             f"{fitted.family} drew values that are not finite; use more sampler steps"
         )
-    return fitted.transform.inverse(x.double()).numpy(), rows
+    return fitted.transform.inverse(x.double()).numpy()

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ..data import reading
-from ..data.condition import thin
 from ..errors import NoLikelihood, NumericalError
 from ..model import Likelihood
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
@@ -116,8 +115,6 @@ def conditions(fitted: "FittedModel", y: Any, n: int) -> Iterator[tuple[float, T
     elif y is not None:
         yield 0.0, fitted.vectors(schema.encode(y, n))
     else:
-        rows, weights = fitted.seen()
-        if not schema.condition.labels:
-            rows, weights = thin(rows, weights, MOST)
+        rows, weights = fitted.seen(None if schema.condition.labels else MOST)
         for row, weight in zip(rows, weights, strict=True):
             yield float(np.log(weight)), fitted.vectors(row[None]).expand(n, -1)

@@ -1,6 +1,6 @@
 """What a model may learn from beside its data: a teacher to distil, or data to start from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 
 from ..data import reading, transforms
 from ..data.reading import Samples
+from ..data.schema import Schema
 from ..errors import DataError, UsageError
 from ..fitted import FittedModel, load
 from ..fitted.mapping import Origin, ability
@@ -36,31 +37,60 @@ class Companions:
     origin: Origin | None = None
 
     def samples(
-        self, x: Any, y: Any, condition: str | None, bounds: Any, size: Any = None
+        self, x: Any, y: Any, condition: str | None, bounds: Any, size: Any = None, text: Any = None
     ) -> Samples:
         """The data, read in the schema of the teacher if there is one."""
         if self.teacher is None:
             if isinstance(x, Samples):
                 return x
-            return reading.read(x, y=y, condition=condition, bounds=bounds, size=size)
+            return reading.read(
+                x, y=y, condition=condition, bounds=bounds, size=size, text=text, lean=True
+            )
         schema = self.teacher.schema
-        if bounds or size or condition not in (None, schema.condition and schema.condition.column):
+        if schema.condition is None and not (y is None and condition is None):
+            sides = schema.size if reading.is_folder(x) else None
+            told = reading.read(x, y=y, condition=condition, size=sides, text=text).schema.condition
+            schema, text = replace(schema, condition=told), None
+        column = schema.condition and schema.condition.column
+        if bounds or size or text or condition not in (None, column):
             raise UsageError(
-                "a student keeps the teacher's bounds, size and condition: leave them out"
+                "a student keeps the teacher's bounds, size, condition and text: leave them out"
             )
         found = reading.read_as(x, schema, y=y)
         if schema.condition is not None and found.y is None:
             raise DataError("the teacher was fitted with a condition that these data lack")
         return found
 
+    def starting_from(self, source: Any, like: Schema) -> "Companions":
+        """With a source, whose pictures get the size of those of a schema, if they are a folder's.
+
+        Raises:
+            DataError: If the source cannot be used.
+        """
+        if source is None:
+            return self
+        samples = reading.read(source, size=like.size if reading.is_folder(source) else None)
+        chain = transforms.choose(samples.schema, samples.x, discrete=False)
+        place = str(source) if isinstance(source, str | Path) else None
+        return replace(self, source=samples, place=place, origin=Origin(samples.schema, chain))
+
     def transform(
         self, model: GenerativeModel, samples: Samples, rows: np.ndarray
     ) -> transforms.Chain:
-        """The teacher's transform, or one that suits the family, from the rows to train on."""
+        """The teacher's transform, or one that suits the family, from the rows to train on.
+
+        Raises:
+            UsageError: If a student is told of conditions that its teacher does not know.
+        """
         if self.teacher is not None:
+            alike = samples.schema.condition == self.teacher.schema.condition
+            if not (alike or hasattr(model, "adopt")):
+                raise UsageError("the teacher was fitted without a condition: leave it out")
             return self.teacher.transform
+        if model.centred:
+            return transforms.centring(samples.schema)
         return transforms.choose(
-            samples.schema, samples.x[rows], discrete=model.discrete, whiten=model.whitened
+            samples.schema, samples.x, rows, discrete=model.discrete, whiten=model.whitened
         )
 
     def meet(self, model: GenerativeModel, where: torch.device) -> None:
@@ -71,8 +101,9 @@ class Companions:
             DataError: If a datum of the source has another shape than one of the data.
         """
         if self.teacher is not None:
-            distil = ability(model, "distil", "cannot be distilled from a teacher")
-            distil(self.teacher.model.to(where).eval().requires_grad_(False))
+            adopt = getattr(model, "adopt", None)
+            learn = adopt or ability(model, "distil", "cannot be distilled from a teacher")
+            learn(self.teacher.model.to(where).eval().requires_grad_(False))
         if self.source is not None and self.origin is not None:
             start = ability(model, "start_from", "cannot start from data (source)")
             if self.origin.schema.event != model.event_shape:
@@ -89,31 +120,27 @@ class Companions:
         plain: dict[str, Any] = {"teacher": None, "origin": None}
         if self.teacher is not None:
             state = self.teacher.model.state_dict().values()
-            plain["teacher"] = {"place": self.folder, "data": digest(*state)}
+            names = ("family", "event", "options", "teacher")
+            like = {name: self.teacher.config.get(name) for name in names}
+            plain["teacher"] = {"place": self.folder, "data": digest(*state), "model": like}
         if self.source is not None and self.origin is not None:
             facts = {"rows": len(self.source.x), "data": fingerprint(self.source)}
             plain["origin"] = self.origin.to_json() | facts | {"place": self.place}
         return plain
 
 
-def companions(teacher: Any = None, source: Any = None, size: Any = None) -> Companions:
-    """Load a teacher from its run folder, and a source from anything that `fit` reads.
+def taught_by(teacher: Any = None) -> Companions:
+    """Load a teacher, if any, from its run folder.
 
     Raises:
         UsageError: If the teacher is nothing that was fitted.
-        DataError: If the source cannot be used.
     """
     folder = str(Path(teacher).absolute()) if isinstance(teacher, str | Path) else None
     if folder is not None:
         teacher = load(folder, device="cpu")
     if teacher is not None and not isinstance(teacher, FittedModel):
         raise UsageError("teacher must be a run folder or a fitted model")
-    if source is None:
-        return Companions(teacher, folder)
-    samples = reading.read(source, size=size if reading.is_folder(source) else None)
-    transform = transforms.choose(samples.schema, samples.x, discrete=False)
-    place = str(source) if isinstance(source, str | Path) else None
-    return Companions(teacher, folder, samples, place, Origin(samples.schema, transform))
+    return Companions(teacher, folder)
 
 
 def found_again(config: dict[str, Any], teacher: Any = None, source: Any = None) -> Companions:
@@ -132,7 +159,9 @@ def found_again(config: dict[str, Any], teacher: Any = None, source: Any = None)
             given[name] = known["place"]
         if known and given[name] is None:
             raise UsageError(f"the run had a {word} in memory: pass the same {word} again")
-    found = companions(*given.values())
+    found = taught_by(given["teacher"])
+    if origin := config.get("origin"):
+        found = found.starting_from(given["origin"], Origin.from_json(origin).schema)
     for name, now in found.to_json().items():
         if now and now["data"] != config[name]["data"]:
             raise DataError(f"the {name} is not the one the run began with; start a new run")

@@ -10,18 +10,25 @@ import torch
 from torch import Tensor
 
 from .. import options
-from ..data import transforms
+from ..data import large, transforms
 from ..data.condition import law
 from ..data.reading import Samples
+from ..data.text import shortened
 from ..errors import DataError, UsageError
+from ..fitted import event_as
 from ..memory import demand
 from ..model import Event, GenerativeModel, Recipe
+from ..training import Batch
+from .streaming import encoded
+
+OVERVIEW = 2**26  # entries that a model sees before its first step
+SURVEYED = 2**17  # conditions of which the law of samples without one is made
+AVERAGES = 8  # of weights, each as large as the model
 
 
 def event_of(samples: Samples) -> Event:
     """What a family must know of the data."""
-    schema = samples.schema
-    return Event(schema.event, schema.condition_length, schema.levels, len(samples.x))
+    return event_as(samples.schema, len(samples.x))
 
 
 def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,8 +58,7 @@ def recipe_of(
     if not (isinstance(betas, tuple | list) and len(betas) == 2 and all(map(rate, betas))):
         raise UsageError(f"betas is {betas!r}; give two numbers from 0 to 1, such as 0.9,0.99")
     recipe = recipe._replace(betas=(betas[0], betas[1]))
-    if recipe.ema > 1:
-        raise UsageError(f"ema is {recipe.ema}; it must be from 0 to 1")
+    recipe = recipe._replace(ema=decays(recipe.ema))
     if not recipe.clip:
         raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
     demand(8 * recipe.batch * math.prod(model.event_shape), f"batch={recipe.batch}", "lower it")
@@ -64,9 +70,38 @@ def rate(beta: Any) -> bool:
     return isinstance(beta, int | float) and not isinstance(beta, bool) and 0 <= beta < 1
 
 
+def decays(ema: Any) -> float | tuple[float, ...]:
+    """The decay of an average of weights, or those of several, checked.
+
+    Raises:
+        UsageError: If they are not numbers from 0 to 1, or too many.
+    """
+    given = tuple(ema) if isinstance(ema, tuple | list) else (ema,)
+    if not 1 <= len(given) <= AVERAGES or not all(rate(v) or v == 1 for v in given):
+        raise UsageError(f"ema is {ema}; give a number from 0 to 1, or up to {AVERAGES} of them")
+    return given if len(given) > 1 else given[0]
+
+
 def recipe_from(plain: dict[str, Any]) -> Recipe:
     """A recipe that was written as JSON, which knows no tuples."""
-    return Recipe(**plain | {"betas": tuple(plain["betas"])})
+    return Recipe(**plain | {"betas": tuple(plain["betas"]), "ema": decays(plain["ema"])})
+
+
+def piece(recipe: Recipe, devices: int) -> int:
+    """How many data a device takes at once, of a batch that is divided.
+
+    Raises:
+        UsageError: If it cannot be divided evenly.
+    """
+    parts = recipe.accumulate * devices
+    size, rest = divmod(recipe.batch, parts)
+    if rest:
+        raise UsageError(
+            f"batch={recipe.batch} is not divided evenly into {parts} parts "
+            f"(accumulate={recipe.accumulate}, devices={devices}); "
+            f"give batch={max(size, 1) * parts}"
+        )
+    return size
 
 
 def pick(c: Tensor | None, rows: np.ndarray) -> Tensor | None:
@@ -78,37 +113,64 @@ def device_data(
     samples: Samples, transform: transforms.Chain, where: torch.device
 ) -> tuple[Tensor, Tensor | None]:
     """All data on the device: transformed once, or raw when the transform draws noise."""
-    x = torch.as_tensor(samples.x)
-    if not transform.stochastic:
-        x = transform.forward(x)[0].to(torch.get_default_dtype())
+    if transform.stochastic:
+        x = torch.tensor(samples.x)
+    else:
+        x = transformed(transform, samples.x)
         if not x.isfinite().all():
             raise DataError("a column varies too little or too much to be standardised; rescale it")
-    c = None
-    if samples.schema.condition_length:
-        encoded = samples.schema.encode(samples.y, len(samples.x))
-        c = torch.as_tensor(encoded, dtype=torch.get_default_dtype()).to(where)
-    return x.to(where), c
+    length = samples.schema.condition_length
+    demand(8 * len(samples.x) * length, "the conditions", "tell less of them, as text=words does")
+    c = encoded(samples, np.arange(len(samples.x)))
+    return x.to(where), None if c is None else c.to(where)
 
 
-def noisy(
-    data: Iterator[tuple[Tensor, Tensor | None]], transform: transforms.Chain
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Dequantise every batch afresh, so that no particular noise is learned."""
+def transformed(transform: transforms.Chain, x: np.ndarray) -> Tensor:
+    """Data as a model sees them, in the precision of models; of many, a part at a time."""
+    if x.size <= large.MANY:
+        return transform.forward(torch.tensor(x, dtype=torch.float64))[0].to(
+            torch.get_default_dtype()
+        )
+    z = torch.empty(x.shape)
+    for i in large.passes(x.shape):
+        z[i] = transform.forward(torch.tensor(x[i], dtype=torch.float64))[0]
+    return z
+
+
+def overview(samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """The rows that a model sees before its first step: all, unless they would fill the memory."""
+    most = max(OVERVIEW // math.prod(samples.x.shape[1:]), 1)
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(0).permutation(rows)[:most])
+
+
+def afresh(data: Iterator[Batch], transform: transforms.Chain) -> Iterator[Batch]:
+    """Transform every batch when it comes: dequantised, no particular noise is learned."""
     for x, c in data:
-        yield transform.forward(x)[0].to(torch.get_default_dtype()), c
+        yield transform.forward(x.double())[0].to(torch.get_default_dtype()), c
 
 
 def seen_conditions(samples: Samples, rows: np.ndarray) -> dict[str, list[Any] | None]:
     """The conditions to train on and their frequencies: the law of samples without ``y``."""
     if samples.y is None:
         return {"conditions": None, "frequencies": None}
-    seen, weights = law(samples.schema.encode(samples.y[rows], len(rows)))
+    condition = samples.schema.condition
+    if len(rows) > SURVEYED:
+        rows = np.random.default_rng(0).choice(rows, SURVEYED, replace=False)
+    if condition is not None and condition.captioned:  # text takes less room than its numbers
+        given = np.array(shortened(samples.y[rows].ravel().tolist()), object)
+        seen, weights = law(given)
+    else:
+        seen, weights = law(samples.schema.encode(samples.y[rows], len(rows)))
     return {"conditions": seen.tolist(), "frequencies": weights.tolist()}
 
 
 def fingerprint(samples: Samples) -> str:
     """SHA-256 of the data and conditions, so that a resumed run cannot mix two data sets."""
-    digest = hashlib.sha256(np.ascontiguousarray(samples.x).tobytes())
+    digest = hashlib.sha256()
+    for i in large.passes(samples.x.shape):
+        digest.update(samples.x[i].astype(np.float64).tobytes())
     if samples.y is not None:
         digest.update(repr(samples.y.tolist()).encode())
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,13 @@ from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..errors import NumericalError, UsageError
 from ..fitted import FittedModel
-from ..model import Recipe
+from ..model import GenerativeModel, Recipe
 from ..options import check, positive
-from ..progress import Interrupted, Update, signals
+from ..progress import Interrupted, Pace, Update, signals
 from ..training import Trainer, held_out
+from .history import Means, noise
+from .streaming import Stream
+from .watching import Watcher
 
 EVALUATIONS = 40  # validations in a full run
 EVALUATING = 0.2  # the part of a budget of time that they take at most, but for the last
@@ -26,24 +29,9 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed
 MARGIN = 0.01  # "clearly": by this part of what training has gained, and four deviations
 
 
-class Means:
-    """The means of a loss's terms since the last line of the history; nothing waits for a GPU."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Count the terms of one step."""
-        self.count += 1
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def taken(self) -> dict[str, float]:
-        """The means; counting begins anew."""
-        found = {name: float(value) / self.count for name, value in self.sums.items()}
-        self.sums, self.count = {}, 0
-        return found
+def copied(model: GenerativeModel) -> dict[str, Tensor]:
+    """The weights of a model, out of reach of further training."""
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
 @dataclass
@@ -54,6 +42,7 @@ class Run:
     trainer: Trainer
     data: Iterator[tuple[Tensor, Tensor | None]]
     validation: tuple[Tensor, Tensor | None] | None
+    stream: Stream | None = None
     minutes: float | None = None
     folder: Path | None = None
     started: float = 0.0
@@ -66,6 +55,8 @@ class Run:
     evaluations: int = 0
     timed: tuple[float, int] = (0.0, 0)
     evaluating: float = 0.0
+    watcher: Watcher | None = None
+    pace: Pace = field(default_factory=Pace)
 
     def train(self, update: Update) -> FittedModel:
         """Go on until the steps, the time or the patience are used up."""
@@ -78,19 +69,27 @@ class Run:
                 terms = self.step()
                 means.add(terms)
                 self.follow(means, every)
+                stop, due, save = self.agree(received, saved)
+                if due:
+                    self.evaluate(due)
                 now = time.monotonic()
                 if now - shown > 0.1:
                     shown = now
                     text = ", ".join(f"{k} {float(v):.3g}" for k, v in terms.items())
-                    update(trainer.count / max(trainer.steps, 1), text)
-                if received:
-                    raise self.interrupted(received[0])
-                if self.folder and now - saved > self.save_seconds:
+                    update(self.fraction(), text)
+                if stop:
+                    raise self.interrupted(stop)
+                if save:
                     self.save()
                     saved = time.monotonic()
             seconds = round(time.monotonic() - self.started, 3)
             how = {"steps": trainer.count, "ended": self.ending(), "seconds": seconds}
+            how["evaluating"] = round(self.evaluating, 3)
             self.fitted.config |= how
+            if self.stream is not None:
+                self.fitted.config["waited"] = round(self.stream.waited, 3)
+                self.stream.close()
+            self.choose_average()
             self.save(done=True)
         update(1.0, "")
         return self.result()
@@ -102,20 +101,46 @@ class Run:
         except NumericalError as error:
             raise NumericalError(f"{error}; {self.last_good()}") from error
 
+    def agree(self, received: list[int], saved: float) -> tuple[int, int, bool]:
+        """The signal to stop, the validation that is due, and whether to save: all 0 for none.
+
+        The first of several processes decides; a signal that any of them received stops all.
+        """
+        trainer, due, late = self.trainer, 0, False
+        if trainer.ranks.first:
+            due = self.due()
+            late = bool(self.folder) and time.monotonic() - saved > self.save_seconds
+        signal = received[0] if received else 0
+        stop, due, save, trainer.steps = trainer.ranks.most(
+            [signal, due, int(late), trainer.steps if trainer.ranks.first else 0]
+        )
+        return stop, due, bool(save)
+
+    def due(self) -> int:
+        """The number of the validation that is due, or 0."""
+        trainer = self.trainer
+        number = trainer.count * EVALUATIONS // max(trainer.steps, 1)
+        last = trainer.count >= trainer.steps
+        return number if number > self.evaluations and (last or self.affordable()) else 0
+
     def follow(self, means: "Means", every: int) -> None:
-        """After a step: the history, the time that is left, and the held-out data when due."""
-        trainer, now = self.trainer, time.monotonic()
+        """After a step: the history, and the steps that there is time for."""
+        trainer, now, left = self.trainer, time.monotonic(), self.pace.left(self.fraction())
         if trainer.count % every == 0:
             line = {"step": trainer.count, "seconds": round(now - self.started, 3)}
+            line |= {} if left is None else {"left": round(left, 3)}
             self.fitted.history.append(line | means.taken())
         began, since = self.timed
-        if self.minutes and trainer.count - since >= 10:
+        if self.minutes and trainer.ranks.first and trainer.count - since >= 10:
             pace = (now - began) / (trainer.count - since)
             left = 60 * self.minutes - (now - self.started)
             trainer.steps = trainer.count + max(0, int(left / pace))
-        due = trainer.count * EVALUATIONS // trainer.steps
-        if due > self.evaluations and (self.affordable() or trainer.count >= trainer.steps):
-            self.evaluate(due)
+
+    def fraction(self) -> float:
+        """The part of the budget of steps or of time that is used up."""
+        if self.minutes:
+            return min(1.0, (time.monotonic() - self.started) / (60 * self.minutes))
+        return self.trainer.count / max(self.trainer.steps, 1)
 
     def extend(self, steps: int | None, minutes: float | None) -> None:
         """Give a run another length, in all; what was waited for counts by the new one.
@@ -141,6 +166,8 @@ class Run:
         self.minutes = self.fitted.config["minutes"] = minutes
         self.trainer.steps, self.worse = steps, 0
         self.evaluations = count * EVALUATIONS // steps
+        if self.watcher is not None:
+            self.watcher.done = count * self.watcher.times // steps
 
     def finished(self) -> bool:
         """Whether patience is used up: the held-out loss has long been clearly worse."""
@@ -161,15 +188,32 @@ class Run:
 
     def evaluate(self, number: int) -> None:
         """Keep the averaged weights if none before were clearly better on held-out data."""
-        self.evaluations = number
-        if self.validation is None:
+        self.evaluations, began, ranks = number, time.monotonic(), self.trainer.ranks
+        if self.validation is None and self.watcher is None:
             return
-        began, model = time.monotonic(), self.trainer.average.eval()
-        said = held_out(model.diagnosis, *self.validation)
+        model = self.trainer.average.eval()
+        if ranks.first:
+            if self.validation is not None:
+                self.judge(model, *self.validation)
+            self.watch(model)
+            self.evaluating += time.monotonic() - began
+        (self.worse,) = ranks.most([self.worse if ranks.first else 0])
+
+    def watch(self, model: GenerativeModel) -> None:
+        """Note what the averaged weights draw, when that is due."""
+        watcher, trainer = self.watcher, self.trainer
+        if watcher is None or not watcher.due(trainer.count, trainer.steps):
+            return
+        if self.fitted.history:
+            self.fitted.history[-1] |= watcher.look(self.fitted, model)
+            self.fitted.config["watched"] = watcher.facts
+
+    def judge(self, model: GenerativeModel, x: Tensor, c: Tensor | None) -> None:
+        """Validate the averaged weights, and keep them."""
+        said = held_out(model.diagnosis, x, c)
         self.fitted.config["diagnoses"] = list(said)
         self.note(said)
-        loss = held_out(model.validation, *self.validation)
-        self.evaluating += time.monotonic() - began
+        loss = held_out(model.validation, x, c)
         if loss is None or not np.isfinite(value := float(loss)):
             return
         self.note({"validation": value})
@@ -177,22 +221,23 @@ class Run:
         self.best = value if self.best is None else min(self.best, value)
         self.worse += 1
         # within the noise of the best, later weights are better: the learning rate has fallen
-        if value <= self.best + max(MARGIN * (self.first - self.best), 4 * self.noise()):
+        if value <= self.best + max(
+            MARGIN * (self.first - self.best), 4 * noise(self.fitted.history)
+        ):
             self.worse = 0
-            state = self.trainer.average.state_dict()
-            self.best_weights = {k: v.detach().clone() for k, v in state.items()}
+            self.best_weights = copied(model)
 
-    def noise(self) -> float:
-        """The deviation of held-out losses since the best one, whatever their trend.
-
-        Second differences of independent noise have six times its variance and none of a straight
-        line; the median of their sizes is 0.6745 deviations.
-        """
-        known = [line["validation"] for line in self.fitted.history if "validation" in line]
-        since = np.array(known[int(np.argmin(known)) :] if known else [])
-        if len(since) < 4:
-            return 0.0
-        return float(np.median(np.abs(np.diff(since, 2))) / (0.6745 * 6**0.5))
+    def choose_average(self) -> None:
+        """Keep another average's weights if they are better on held-out data than the first's."""
+        trainer, best = self.trainer, self.best
+        seen: list[list[float | None]] = [[a.decay, best] for a in trainer.averages[:1]]
+        for average in trainer.averages[1:]:
+            model = average.model.eval()
+            if trainer.ranks.first and self.validation is not None and best is not None:
+                value = float(held_out(model.validation, *self.validation))
+                self.fitted.config["averages"] = seen = [*seen, [average.decay, value]]
+                if value < best:
+                    best, self.best_weights = value, copied(model)
 
     def note(self, facts: dict[str, float]) -> None:
         """Add numbers to the last line of the history."""
@@ -216,7 +261,7 @@ class Run:
         return f"last good checkpoint: {found[0]}" if found else "no checkpoint was written yet"
 
     def save(self, done: bool = False) -> None:
-        """Write a checkpoint, unless the weights are not finite."""
+        """Write a checkpoint, by the first process, unless the weights are not finite."""
         if self.folder is None:
             return
         trainer, fitted = self.trainer, self.fitted
@@ -224,8 +269,8 @@ class Run:
         for name, value in fitted.model.named_parameters():
             if not value.isfinite().all():
                 raise NumericalError(f"weight {name} is not finite; {self.last_good()}")
-        if trainer.average is not fitted.model:
-            tensors["ema"] = trainer.average.state_dict()
+        for name, average in trainer.named_averages().items():
+            tensors[name] = average.model.state_dict()
         if self.best_weights:
             tensors["best"] = self.best_weights
         tensors["trainer"], plain = trainer.state()
@@ -237,12 +282,15 @@ class Run:
             "evaluations": self.evaluations,
             "done": done,
         }
-        checkpoint.save(self.folder, Checkpoint(fitted.plain(state), tensors, fitted.history))
+        if trainer.ranks.first:
+            checkpoint.save(self.folder, Checkpoint(fitted.plain(state), tensors, fitted.history))
+        trainer.ranks.most([0])  # nobody goes on, or ends, before it is written
 
     def result(self) -> FittedModel:
         """The fitted model with the best averaged weights."""
         model = self.trainer.average.eval()
         if self.best_weights:
             model.load_state_dict(self.best_weights)
+        self.trainer.ranks.share(model.state_dict().values())
         self.fitted.model = model.requires_grad_(False)
         return self.fitted

@@ -1,32 +1,46 @@
 """Where runs come from: untrained weights, or the last checkpoint of a run that stopped."""
 
+import warnings
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from .. import __version__, families
 from ..checkpoint import Checkpoint
+from ..data import large, transforms
 from ..data.reading import Samples
-from ..errors import DataError
+from ..data.schema import Schema
+from ..errors import DataError, UsageError
 from ..fitted import FittedModel, assemble
-from ..model import Recipe
+from ..generators import sow
+from ..model import GenerativeModel, Recipe
+from ..networks.choosing import takes_tokens
 from ..options import positive
 from ..places import choose_device, seeded
+from ..ranks import ALONE, Ranks
 from ..training import Trainer, batches
 from .companions import Companions
 from .hastening import hasten
 from .preparing import (
+    afresh,
     device_data,
     event_of,
     fingerprint,
-    noisy,
+    overview,
     pick,
+    piece,
     recipe_from,
     recipe_of,
     seen_conditions,
     split,
+    transformed,
 )
 from .running import PRECISIONS, Run
+from .streaming import Stream, encoded
+from .watching import Watcher
 
 
 def fresh(
@@ -35,9 +49,10 @@ def fresh(
     options: dict[str, Any],
     steps: int | None,
     minutes: float | None,
-    device: str,
+    device: str | torch.device,
     extra: dict[str, Any],
     company: Companions | None = None,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """A run that starts from untrained weights."""
     company = company or Companions()
@@ -45,8 +60,8 @@ def fresh(
     families.one_of("precision", extra["precision"], PRECISIONS)
     of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
     of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
+    samples, model = suited(samples, family, of_family, company)
     event = event_of(samples)
-    model = families.build(family, event, **of_family)
     recipe, fields = recipe_of(model, of_recipe, steps)
     train, _ = split(len(samples.x), extra["seed"])
     transform = company.transform(model, samples, train)
@@ -62,14 +77,38 @@ def fresh(
         "data": fingerprint(samples),
     } | seen_conditions(samples, train)
     fitted = FittedModel(model, transform, samples.schema, config)
-    return over(samples, fitted, recipe, device, company)
+    return over(samples, fitted, recipe, device, company, ranks)
+
+
+def suited(
+    samples: Samples, family: str, options: dict[str, Any], company: Companions
+) -> tuple[Samples, GenerativeModel]:
+    """A model of the data, and the data with conditions as it takes them, tokens or none.
+
+    Raises:
+        UsageError: If there is a teacher, which takes tokens, and the model takes none.
+    """
+    event = event_of(samples)
+    model = families.build(family, event, **options)
+    condition = samples.schema.condition
+    if not event.tokens[0] or condition is None or takes_tokens(model):
+        return samples, model
+    if company.teacher is not None:
+        raise UsageError(
+            "the teacher reads captions token by token, and this network does not: take a network "
+            "that does, such as the teacher's"
+        )
+    schema = replace(samples.schema, condition=condition.without_tokens())
+    samples = replace(samples, schema=schema)
+    return samples, families.build(family, event_of(samples), **options)
 
 
 def resumed(
     samples: Samples,
     found: Checkpoint,
-    device: str,
+    device: str | torch.device,
     company: Companions,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """A run that goes on as if it had never stopped."""
     config = found.plain["config"]
@@ -80,15 +119,21 @@ def resumed(
         raise DataError("the columns are named otherwise than those the run was fitted to")
     if not {"model", "trainer"} <= found.tensors.keys():
         raise DataError("this run was saved without its trainer: it can be used, not resumed")
+    known = Schema.from_json(found.plain["schema"]).condition
+    samples = replace(samples, schema=replace(samples.schema, condition=known))
     fitted = assemble(config, samples.schema)
     recipe = recipe_from(config["recipe"])
-    run = over(samples, fitted, recipe, device, company, prepared=True)
+    run = over(samples, fitted, recipe, device, company, ranks, prepared=True)
     fitted.history = found.history
+    if run.watcher is not None:
+        run.watcher.done = sum("pictures" in line for line in found.history)
     state = dict(found.plain["state"])
     fitted.model.load_state_dict(found.tensors["model"])
-    if run.trainer.average is not fitted.model:
-        run.trainer.average.load_state_dict(found.tensors["ema"])
+    for name, average in run.trainer.named_averages().items():
+        average.load(found.tensors[name])
     run.trainer.load(found.tensors["trainer"], state)
+    if run.stream is not None:
+        run.stream.position = run.trainer.drawn
     run.seconds, run.first, run.best = state["seconds"], state["first"], state["best"]
     run.worse = state["worse"]
     run.evaluations, run.best_weights = state["evaluations"], found.tensors.get("best")
@@ -99,33 +144,73 @@ def over(
     samples: Samples,
     fitted: FittedModel,
     recipe: Recipe,
-    device: str,
+    device: str | torch.device,
     company: Companions,
+    ranks: Ranks = ALONE,
     prepared: bool = False,
 ) -> Run:
     """Put the data and the model on the device."""
     where, config = choose_device(device), fitted.config
+    config |= {"devices": ranks.count, "shard": ranks.sharded}
+    size = piece(recipe, ranks.count)
     train, held = split(len(samples.x), config["seed"])
-    x, c = device_data(samples, fitted.transform, where)
+    transform, stream = fitted.transform, None
+    if samples.x.nbytes > large.LARGE:
+        stream = Stream(samples, train, size, ranks.seed(config["seed"]), where)
+        data = afresh(stream, transform)
+    else:
+        x, c = device_data(samples, transform, where)
+        data = batches(x[train], size, pick(c, train))
+        data = afresh(data, transform) if transform.stochastic else data
     model = fitted.model.to(where)
     company.meet(model, where)
     if not prepared:
-        z = fitted.transform.forward(torch.as_tensor(samples.x[train]))[0]
-        with torch.no_grad():
-            model.prepare(z.to(torch.get_default_dtype()).to(where), pick(c, train))
+        prepare(model, samples, transform, train, where)
     trainer = Trainer(
         model,
         recipe,
         recipe.steps if model.players() else 0,
         autocast=PRECISIONS[config["precision"]],
+        ranks=ranks,
     )
     hasten(model, config)
-    data = batches(x[train], recipe.batch, pick(c, train))
-    if fitted.transform.stochastic:
-        data = noisy(data, fitted.transform)
     validation = None
     if len(held) and model.players():
         with seeded(config["seed"], where):  # dequantised alike by a resumed run
-            z = fitted.transform.forward(torch.as_tensor(samples.x[held]))[0]
-        validation = z.to(torch.get_default_dtype()).to(where), pick(c, held)
-    return Run(fitted, trainer, data, validation, minutes=config["minutes"])
+            validation = on_device(samples, transform, held, where)
+    if not ranks.first:  # noise of its own
+        sow(ranks.seed(config["seed"]), where)
+    run = Run(fitted, trainer, data, validation, stream, minutes=config["minutes"])
+    if times := config.get("watch"):
+        run.watcher = Watcher(times, samples, train, held, config["seed"])
+    return run
+
+
+def prepare(
+    model: GenerativeModel,
+    samples: Samples,
+    transform: transforms.Chain,
+    train: np.ndarray,
+    where: torch.device,
+) -> None:
+    """Let the model see the data before its first step; of very many, a part."""
+    if type(model).prepare is GenerativeModel.prepare and samples.x.size > large.MANY:
+        return
+    rows = overview(samples, train)
+    if len(rows) < len(train) and not model.players():
+        warnings.warn(
+            f"the data are too many to be seen at once: fitted to {len(rows):,} of "
+            f"{len(train):,}, drawn at random",
+            stacklevel=2,
+        )
+    with torch.no_grad():
+        model.prepare(*on_device(samples, transform, rows, where))
+
+
+def on_device(
+    samples: Samples, transform: transforms.Chain, rows: np.ndarray, where: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Some rows as a model sees them, and their conditions."""
+    c = encoded(samples, rows)
+    z = transformed(transform, samples.x[rows]).to(where)
+    return z, None if c is None else c.to(where)

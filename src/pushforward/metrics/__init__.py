@@ -6,6 +6,7 @@ return plain numbers in the data's own units; they are in the module of their gr
 
 from .catalogue import better, meaning, names
 from .classifier import c2st, classifier_score, fit_classifier
+from .codecs import codec_bits
 from .estimate import Estimate
 from .evaluation import evaluate
 from .frechet import frechet_distance
@@ -21,6 +22,7 @@ __all__ = [
     "bits_per_dim",
     "c2st",
     "classifier_score",
+    "codec_bits",
     "coverage",
     "density",
     "energy_distance",

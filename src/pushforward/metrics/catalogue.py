@@ -220,3 +220,22 @@ def defaults(n: int, d: int, *, train: bool, labels: bool, asked: bool) -> list[
     chosen += ["classifier_score"] if labels else []
     chosen += ["classifier_frechet"] if labels and n > 64 else []
     return chosen + (["label_accuracy"] if labels and asked else [])
+
+
+SHORT = {"frechet": "FD", "kid": "KID", "classifier_score": "IS"}
+
+
+def featured(scored: bool, asked: bool) -> list[str]:
+    """The metrics that are taken in features by default.
+
+    Arguments:
+        scored: Whether the network tells classes.
+        asked: Whether its classes are those that generated rows were asked to be.
+    """
+    chosen = ["frechet", "kid", "precision", "recall", "density", "coverage"]
+    return chosen + ["classifier_score"] * scored + ["label_accuracy"] * asked
+
+
+def title(name: str, extractor: str) -> str:
+    """A metric's name where it is taken in features: FD-EffLite0, never FID."""
+    return f"{SHORT.get(name, name)}-{extractor}"

@@ -1,12 +1,17 @@
 r"""Metrics by classifiers: can one tell real from generated, and what do labels say?"""
 
+import hashlib
 import warnings
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import DataError, UsageError
 from .pairwise import Array, sample_pair, sample_set
+
+SMALL = (
+    8  # pixels along the shorter side of pictures that a perceptron sees as well as convolutions
+)
 
 
 def out_of_fold_scores(
@@ -72,12 +77,48 @@ def c2st(
     return float(accuracy), float(auroc)
 
 
+@runtime_checkable
+class Network(Protocol):
+    """A classifier fitted to labels."""
+
+    @property
+    def classes(self) -> np.ndarray:
+        """What the labels are, in the order of its outputs."""
+
+    @property
+    def width(self) -> int:
+        """How many features it has."""
+
+    @property
+    def words(self) -> str:
+        """What it is and what it sees."""
+
+    def features(self, x: np.ndarray) -> Array:
+        """The layer before the last."""
+
+    def probabilities(self, x: np.ndarray) -> Array:
+        """The probability of each class."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The most probable class of each row."""
+
+
 class Classifier(NamedTuple):
     """A fitted perceptron, as its matrices; the last hidden layer gives features."""
 
     weights: list[Array]
     biases: list[Array]
     classes: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """How many features it has."""
+        return len(self.weights[-1])
+
+    @property
+    def words(self) -> str:
+        """What it is and what it sees."""
+        return f"a perceptron of the real labels, {self.width} features of the standardised rows"
 
     def features(self, x: np.ndarray) -> Array:
         """The penultimate layer, ``(n, width)``, without unit."""
@@ -97,22 +138,59 @@ class Classifier(NamedTuple):
         return self.classes[self.probabilities(x).argmax(1)]
 
 
-def fit_classifier(
-    x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: int = 0
-) -> Classifier:
-    """Fit a small perceptron to labelled rows, the same one for the same rows and seed.
+def fit_classifier(x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: int = 0) -> Network:
+    """Fit a small network to labelled data, the same one for the same data and seed.
+
+    Pictures ``(n, *event)`` of more than 8 pixels a side get convolutions, other data a perceptron.
+    Both want data whose deviation is about 1.
 
     Raises:
-        DataError: If there is not one label for each row, or only one class.
+        DataError: If there is not one label for each datum, or only one class.
     """
-    from sklearn.neural_network import MLPClassifier
-
     rows, labels = sample_set(x), np.asarray(labels).ravel()
     if len(labels) != len(rows):
         raise DataError(f"{len(rows)} rows came with {len(labels)} labels: give one for each row")
     classes, code = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise DataError("all labels are the same: a classifier needs at least two classes")
+    event = np.shape(x)[1:]
+    if is_picture(event):
+        from . import convolutional
+
+        pictures = rows.reshape(-1, *event)
+        return convolutional.fit(pictures, code, classes, width=width, seed=seed)
+    return fit_perceptron(rows, code, classes, width, seed)
+
+
+_KEPT: dict[str, Network] = {}
+
+
+def kept_classifier(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Network:
+    """`fit_classifier`, or the last one where data, labels and seed are those of the last call.
+
+    A comparison judges every family by the same classifier, which takes longer to fit than to use.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(x).tobytes())
+    digest.update(repr((x.shape, seed, np.asarray(labels).tolist())).encode())
+    key = digest.hexdigest()
+    if key not in _KEPT:
+        found = fit_classifier(x, labels, seed=seed)
+        _KEPT.clear()
+        _KEPT[key] = found
+    return _KEPT[key]
+
+
+def is_picture(event: tuple[int, ...]) -> bool:
+    """Whether data of a shape are pictures large enough for convolutions."""
+    return len(event) in (2, 3) and sorted(event)[-2] > SMALL
+
+
+def fit_perceptron(
+    rows: Array, code: np.ndarray, classes: np.ndarray, width: int, seed: int
+) -> Classifier:
+    """A perceptron of two hidden layers, fitted to rows whose classes have the numbers ``code``."""
+    from sklearn.neural_network import MLPClassifier
+
     epochs = int(np.clip(300_000 // len(rows), 10, 200))  # some 1,500 steps of 200 rows
     net = MLPClassifier((128, width), alpha=1e-2, max_iter=epochs, random_state=seed)
     with warnings.catch_warnings():

@@ -44,6 +44,7 @@ class Estimate(NamedTuple):
         unit: Its unit.
         better: Whether "lower" or "higher" is better.
         n: Rows on each side.
+        features: What the metric sees of a row, in words; nothing where it sees the row itself.
     """
 
     value: float
@@ -54,6 +55,7 @@ class Estimate(NamedTuple):
     unit: str = ""
     better: Better = "lower"
     n: int = 0
+    features: str = ""
 
     def __str__(self) -> str:
         interval = f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"

@@ -1,16 +1,19 @@
 """``evaluate``: choose metrics, standardise, split, measure, and say how sure we are."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..options import seed as check_seed
-from . import classifier, modes
-from .catalogue import Metric, defaults, metric
+from . import classifier, extractors, frechet, modes, views
+from .catalogue import Metric, defaults, featured, metric, title
+from .classifier import Network
 from .estimate import GROUPS, Estimate, interval
+from .extractors import Extractor
 from .pairwise import Array, sample_pair
+from .pixels import Pixels, pixels, same_range
 from .views import Context, Rows, floor_pair
 
 MIN_ROWS = 2 * GROUPS
@@ -24,6 +27,7 @@ def evaluate(
     train: object | None = None,
     labels: object | None = None,
     generated_labels: object | None = None,
+    features: Any = None,
     seed: int = 0,
     max_n: int = 10_000,
 ) -> dict[str, Estimate]:
@@ -35,6 +39,11 @@ def evaluate(
     sets are cut to the same size, the ``n`` of each estimate, drawn without replacement; assignment
     uses at most 500 of these rows, neighbours and classifier tests at most 2,000.
 
+    With ``features``, the metrics are taken in features of the data in their place, by default the
+    Fréchet distance, KID, precision, recall, density, coverage and, if the network tells classes,
+    the Inception score's formula. Each estimate then has the network in its name, and in words with
+    what was done to the pictures before.
+
     Arguments:
         real: Held-out real data, ``(n, *event)``; numbers alone are one column.
         generated: Generated data of the same event shape.
@@ -42,6 +51,9 @@ def evaluate(
         train: Rows the model was fitted to, for memorisation and the floor.
         labels: Classes of the real rows, for the classifier metrics.
         generated_labels: The classes asked of the generated rows.
+        features: "classifier" (one fitted to the labels), "efflite0" (of ImageNet, from the extra
+            ``features``), "raw" (the pixels), a ``torch.nn.Module`` of pictures from 0 to 1, or the
+            place of one: a file of TorchScript or ``torch.export``, or "module:attribute".
         seed: Of every random choice.
         max_n: Most rows of each set.
 
@@ -54,17 +66,67 @@ def evaluate(
     for name in metrics or ():
         metric(name)
     x, y = sample_pair(real, generated)
-    image = np.ndim(real) > 2  # type: ignore[arg-type]
+    event = np.shape(real)[1:]  # type: ignore[call-overload]
+    image = len(event) > 1
     if image:
         same_range(x, y)
-    mean, scale = x.mean(0), column_scales(x, image)
-    rows = Rows((x - mean) / scale, _labels(labels, len(x), "real"))
-    made = Rows((y - mean) / scale, _labels(generated_labels, len(y), "generated"))
-    t = None if train is None else (sample_pair(real, train)[1] - mean) / scale
+    scale = Standard(event, x.mean(0), column_scales(x, image), pixels(x, event) if image else None)
+    rows = Rows(scale.rows(x), _labels(labels, len(x), "real"))
+    made = Rows(scale.rows(y), _labels(generated_labels, len(y), "generated"))
+    t = None if train is None else scale.rows(sample_pair(real, train)[1])
     trio = _cut(rows, made, t, np.random.default_rng(seed), max_n)
+    asked = generated_labels is not None
+    if features is not None:
+        return _in_features(features, metrics, trio, t, scale, asked, seed)
     known = {"train": t is not None, "labels": labels is not None}
-    chosen = metrics or defaults(*trio.real.x.shape, **known, asked=generated_labels is not None)
-    return _estimates(chosen, trio, _context(chosen, trio.real, t, seed))
+    chosen = metrics or defaults(*trio.real.x.shape, **known, asked=asked)
+    network = _network(chosen, trio.real, event, seed)
+    return _estimates(chosen, trio, _context(chosen, trio.real, t, network, seed))
+
+
+class Standard(NamedTuple):
+    """How rows are standardised, and how the pixels of pictures are seen.
+
+    Arguments:
+        event: The shape of one datum.
+        mean: Of the real rows.
+        scale: Of each column, or of all pixels.
+        seen: What pixels are black and white, for pictures.
+    """
+
+    event: tuple[int, ...]
+    mean: Array
+    scale: Array
+    seen: Pixels | None
+
+    def rows(self, x: Array) -> Array:
+        """Rows in real standard deviations."""
+        return (x - self.mean) / self.scale
+
+    def raw(self, rows: Array) -> Array:
+        """The inverse of `rows`."""
+        return rows * self.scale + self.mean
+
+
+def _in_features(
+    features: Any,
+    metrics: Sequence[str] | None,
+    trio: "Trio",
+    train: Array | None,
+    scale: Standard,
+    asked: bool,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Metrics of features of the rows in their place."""
+    own = isinstance(features, str) and features == "classifier"
+    network = _network(["classifier"], trio.real, scale.event, seed) if own else None
+    extract = _extractor(features, network, scale)
+    chosen = metrics or featured(extract.scored, asked and own)
+    _refuse(chosen, extract, len(trio.real.x))
+    trio = Trio(*(_featured(part, extract) for part in trio))
+    if train is not None and {"nearest_train", "copies"} & set(chosen):
+        train = extract.features(train).x
+    return _estimates(chosen, trio, _context(chosen, trio.real, train, network, seed), extract)
 
 
 def column_scales(x: Array, image: bool) -> Array:
@@ -75,28 +137,6 @@ def column_scales(x: Array, image: bool) -> Array:
     scale = (x / unit).std(0)
     scale = unit * (np.sqrt(np.square(scale).mean(keepdims=True)) if image else scale)
     return np.where(scale > 1e-12 * np.abs(x).max(0), scale, 1.0)
-
-
-def same_range(real: Array, generated: Array) -> None:
-    """Refuse images of which one set has values in another customary range than the other.
-
-    Raises:
-        DataError: If one of them is in 0..255, [0, 1] or [-1, 1] and the other in another of these.
-    """
-    ours, theirs = _range(real), _range(generated)
-    if ours and theirs and ours != theirs:
-        raise DataError(
-            f"real pixels are in {ours} and generated pixels in {theirs}: bring both to one range"
-        )
-
-
-def _range(x: Array) -> str:
-    low, high = x.min(), x.max()
-    if low >= 0 and 1 < high <= 255 and not (x % 1).any():
-        return "0..255"
-    if high <= 1 and low >= -1:
-        return "[0, 1]" if low >= 0 else "[-1, 1]" if low < -0.1 else ""
-    return ""
 
 
 def _labels(labels: object | None, n: int, name: str) -> np.ndarray | None:
@@ -142,11 +182,51 @@ def _cut(
     return Trio(real.take(order[:n]), generated.take(other[:n]), reference)
 
 
-def _context(chosen: Sequence[str], real: Rows, train: Array | None, seed: int) -> Context:
-    """What the chosen metrics' views need; classifier and cells see the first set of rows alone."""
-    network = None
-    if real.classes is not None and any(m.startswith(("classifier", "label")) for m in chosen):
-        network = classifier.fit_classifier(real.x, real.classes, seed=seed)
+def _network(
+    chosen: Sequence[str], real: Rows, event: tuple[int, ...], seed: int
+) -> Network | None:
+    """A classifier of the real rows' labels, where a metric needs one and there are labels.
+
+    It sees the first set of rows alone.
+    """
+    if real.classes is None or not any(m.startswith(("classifier", "label")) for m in chosen):
+        return None
+    return classifier.kept_classifier(real.x.reshape(-1, *event), real.classes, seed=seed)
+
+
+def _extractor(features: Any, network: Network | None, scale: Standard) -> Extractor:
+    """What the features of standardised rows are.
+
+    Raises:
+        UsageError: If they are not of such data.
+    """
+    if network is not None:
+        return extractors.of_classifier(network)
+    if isinstance(features, str) and features == "classifier":
+        raise UsageError("features of a classifier need classes: give labels=, or --condition")
+    if scale.seen is None:
+        raise UsageError(f"features {str(features)[:60]} are of pictures, and the data are none")
+    found = extractors.extractor(features, scale.seen)
+    return found._replace(features=lambda rows: found.features(scale.raw(rows)))
+
+
+def _refuse(chosen: Sequence[str], extract: Extractor, n: int) -> None:
+    """Refuse what cannot be measured before any features are computed."""
+    if "label_accuracy" in chosen and extract.name != "classifier":
+        raise UsageError("label_accuracy is of a classifier of the labels: features=classifier")
+    if "frechet" in chosen and extract.d:
+        frechet.check_size(n, extract.d)
+
+
+def _featured(rows: Rows, extract: Extractor) -> Rows:
+    found = extract.features(rows.x)
+    return Rows(found.x, rows.classes, found.p)
+
+
+def _context(
+    chosen: Sequence[str], real: Rows, train: Array | None, network: Network | None, seed: int
+) -> Context:
+    """What the chosen metrics' views need; cells are of the first set of rows alone."""
     centres = modes.cells(real.x, seed=seed) if "mode_coverage" in chosen else real.x[:1]
     return Context(train, network, centres, seed)
 
@@ -159,7 +239,9 @@ def _measure(m: Metric, trio: Trio, context: Context) -> Measured:
     return value, *interval(value, left), floor, len(b)
 
 
-def _estimates(chosen: Sequence[str], trio: Trio, context: Context) -> dict[str, Estimate]:
+def _estimates(
+    chosen: Sequence[str], trio: Trio, context: Context, extract: Extractor | None = None
+) -> dict[str, Estimate]:
     """Each metric, with its interval and floor; what metrics share is computed once."""
     shared: dict[object, Measured] = {}
     out = {}
@@ -171,5 +253,16 @@ def _estimates(chosen: Sequence[str], trio: Trio, context: Context) -> dict[str,
         value, low, high, floor = (float(v[m.entry]) for v in shared[key][:4])
         if m.unit == "fraction":
             low, high = max(low, 0.0), min(high, 1.0)
-        out[name] = Estimate(value, low, high, floor, name, m.unit, m.better, shared[key][4])
+        found = Estimate(value, low, high, floor, name, m.unit, m.better, shared[key][4])
+        out[name] = _told(found, m, context, extract)
     return out
+
+
+def _told(e: Estimate, m: Metric, context: Context, extract: Extractor | None) -> Estimate:
+    """The estimate, with the features that it was taken in."""
+    if extract is not None:
+        unit = "" if e.unit.startswith("real ") else e.unit
+        return e._replace(name=title(e.name, extract.name), unit=unit, features=extract.words)
+    if context.network is not None and m.view in views.OF_CLASSIFIER:
+        return e._replace(features=context.network.words)
+    return e

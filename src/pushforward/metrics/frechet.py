@@ -33,8 +33,8 @@ def check_size(n: int, d: int) -> None:
     """
     if n <= d:
         raise DataError(
-            f"a Fréchet distance in {d} dimensions needs more than {d} rows, here {n}: "
-            "give more rows or fewer features"
+            f"a Fréchet distance in {d} dimensions needs more than {d} rows on each side and has "
+            f"{n}: give more rows, or ask for kid, which is unbiased at any size"
         )
     if n < 10 * d:
         warnings.warn(

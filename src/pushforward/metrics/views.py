@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import UsageError
 from . import classifier, frechet, modes, neighbours
+from .classifier import Network
 from .pairwise import Array
 
 
@@ -21,20 +22,27 @@ class Context(NamedTuple):
     """
 
     train: Array | None
-    network: classifier.Classifier | None
+    network: Network | None
     centres: Array
     seed: int
 
 
 class Rows(NamedTuple):
-    """Rows, and the class of each: what a real row is, or what a generated row was asked to be."""
+    """Rows, and what else is known of each.
+
+    Arguments:
+        x: One row a datum: the datum itself, or features of it.
+        classes: What a real row is, or what a generated row was asked to be.
+        p: What the network that gave the features holds each class to be likely.
+    """
 
     x: Array
     classes: np.ndarray | None = None
+    p: Array | None = None
 
     def take(self, which: np.ndarray) -> "Rows":
         """Some of the rows."""
-        return Rows(self.x[which], None if self.classes is None else self.classes[which])
+        return Rows(*(None if part is None else part[which] for part in self))  # type: ignore[arg-type]
 
 
 View = Callable[[Rows, Rows, Context], tuple[Array, Array]]
@@ -88,7 +96,7 @@ def to_train(a: Rows, b: Rows, context: Context) -> tuple[Array, Array]:
     return x, y
 
 
-def _network(context: Context) -> classifier.Classifier:
+def _network(context: Context) -> Network:
     if context.network is None:
         raise UsageError("classifier metrics need the classes of the real rows: give labels=")
     return context.network
@@ -96,6 +104,8 @@ def _network(context: Context) -> classifier.Classifier:
 
 def features(a: Rows, b: Rows, context: Context) -> tuple[Array, Array]:
     """The penultimate layer of the classifier of the real labels."""
+    if a.p is not None:
+        raise UsageError("with features=, the Fréchet distance is called frechet: ask for it")
     x, y = (_network(context).features(rows.x) for rows in (a, b))
     frechet.check_size(min(len(x), len(y)), x.shape[1])
     return x, y
@@ -103,8 +113,12 @@ def features(a: Rows, b: Rows, context: Context) -> tuple[Array, Array]:
 
 def probabilities(a: Rows, b: Rows, context: Context) -> tuple[Array, Array]:
     """What the classifier of the real labels thinks of each row."""
-    x, y = (_network(context).probabilities(rows.x) for rows in (a, b))
+    x, y = (_likely(rows, context) for rows in (a, b))
     return x, y
+
+
+def _likely(rows: Rows, context: Context) -> Array:
+    return _network(context).probabilities(rows.x) if rows.p is None else rows.p
 
 
 def agreement(a: Rows, b: Rows, context: Context) -> tuple[Array, Array]:
@@ -112,8 +126,11 @@ def agreement(a: Rows, b: Rows, context: Context) -> tuple[Array, Array]:
     network = _network(context)
     if b.classes is None:
         raise UsageError("label_accuracy needs the class asked of each row: give generated_labels=")
-    x, y = (network.predict(rows.x) == rows.classes for rows in (a, b))
+    x, y = (network.classes[_likely(r, context).argmax(1)] == r.classes for r in (a, b))
     return x.astype(np.float64), y.astype(np.float64)
+
+
+OF_CLASSIFIER = (features, probabilities, agreement)
 
 
 def floor_pair(view: View, real: Rows, reference: Rows) -> tuple[Rows, Rows] | None:

@@ -3,6 +3,7 @@
 The sizes of deep networks are such that 28 x 28 pixels can be learned on a laptop's processor.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,13 +12,15 @@ from torch import nn
 from ..model import Event, Recipe
 from ..options import one_of
 from .convolutional import ConvDecoder, ConvEncoder
+from .diffusers import DiffusersUNet
 from .images import is_image, layout_of
 from .mlp import Perceptron, TimeMLP
+from .text import Reader, Reading
 from .transformer import DiT
 from .unet import UNet
 
 SMALL = 8  # images with a side up to here are left to perceptrons
-NETWORKS = (Perceptron, TimeMLP, UNet, DiT, ConvEncoder, ConvDecoder)
+NETWORKS = (Perceptron, TimeMLP, UNet, DiT, DiffusersUNet, ConvEncoder, ConvDecoder)
 
 
 def is_large(event: tuple[int, ...]) -> bool:
@@ -62,12 +65,30 @@ def time_network(
     }
     usual = "unet" if is_large(event.shape) else "mlp"
     make = one_of("network", network, {"auto": makers[usual], **makers})
-    return make(event.shape, event.condition, spans=spans)
+    make, attends = partial(make, event.shape, spans=spans), make.func is not TimeMLP  # type: ignore[attr-defined]
+    if event.spelled:
+        return reading_network(event, make, attends)
+    return make(event.condition, tokens=event.tokens) if attends else make(event.condition)
+
+
+def reading_network(event: Event, make: Callable[..., nn.Module], attends: bool) -> Reading:
+    """A network that reads the spelled caption at the end of its condition."""
+    reader, vector = Reader(event.tokens), event.condition - math.prod(event.tokens)
+    tokens = (event.tokens[0], 1 + reader.width)
+    if not attends:
+        return Reading(make(vector + reader.width), reader, attends)
+    net = make(vector + reader.width + math.prod(tokens), tokens=tokens)
+    return Reading(net, reader, attends)
+
+
+def takes_tokens(model: nn.Module) -> bool:
+    """Whether a network of a model attends to the tokens of a condition, or reads them."""
+    return any(getattr(m, "tokens", (0, 0))[0] for m in model.modules())
 
 
 def recipe_for_network(net: nn.Module, recipe: Recipe) -> Recipe:
     """How to train a network that regresses on a path: a perceptron as given, others gently."""
-    if isinstance(net, TimeMLP):
+    if isinstance(net.net if isinstance(net, Reading) else net, TimeMLP):
         return recipe
     return recipe._replace(steps=5000, batch=64, lr=1e-3, clip=100.0)
 

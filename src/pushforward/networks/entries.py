@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from .laws import Categorical, Law
+from .laws import FEW_LEVELS, Categorical, DiscretisedLogistic, Gaussian, Law
 
+FEW = 4  # entries up to which laws may be of any shape
 SPREAD = 0.8  # standard deviation of where the components of a mixture begin, of 1 in all
 
 
@@ -80,7 +81,7 @@ class MixtureOf(Entry):
         return h.to(rows).expand(rows.shape[1], -1)
 
 
-class Residual(Entry):
+class AroundPrediction(Entry):
     r"""A law of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
     parameters, as `LinearAutoregression` gives them.
 
@@ -107,3 +108,20 @@ class Residual(Entry):
 
     def mean(self, h: Tensor) -> Tensor:
         return h[..., 0] + h[..., 1].exp() * self.law.mean(h[..., 2:])
+
+
+def law_of(levels: int, components: int, d: int, linear: bool) -> Entry:
+    """The law of one entry: of a real number, of a few levels, of many.
+
+    Arguments:
+        levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
+        components: How many components a mixture has, 0 to choose.
+        d: How many entries a datum has.
+        linear: Whether a linear prediction comes before the parameters.
+    """
+    if not levels:
+        law = MixtureOf(Gaussian(), components or (48 if d <= FEW else 8))
+        return AroundPrediction(law) if linear else law
+    if levels <= FEW_LEVELS:
+        return Counted(levels)
+    return MixtureOf(DiscretisedLogistic(levels), components or 8)

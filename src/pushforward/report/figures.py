@@ -11,6 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from ..data import reading
 from ..fitted import FittedModel
 from . import output, panels, probes, style, words
+from .watched import looks, watched
 
 ROWS = 2000
 DEPTH = 8.0  # nats below the highest density that a map shows
@@ -66,6 +67,9 @@ def page(
     if fitted.history:
         said = fitted.config.get("diagnoses") or ()
         parts.append((4.0, lambda part: panels.losses(part.add_subplot(), fitted.history, said)))
+    if looks(fitted.history):
+        facts = fitted.config["watched"]
+        parts.append((4.0, lambda part: watched(part, fitted.history, facts)))
     if kind == "table":
         columns = fitted.schema.columns
         flat = x.reshape(len(x), -1)

@@ -11,6 +11,7 @@ import numpy as np
 from .. import __version__, families, metrics
 from ..checkpoint import disk
 from ..comparison.leaderboard import PRIMARY, Comparison
+from ..metrics import codecs
 from ..metrics.estimate import Estimate
 from . import alarms, output, plates, words
 
@@ -44,6 +45,7 @@ def render(comparison: Comparison) -> str:
         board=board(comparison),
         failed=[(words.title(r["family"]), r["error"]) for r in comparison.table if r["error"]],
         entropy=words.entropy(comparison),
+        codecs=codecs.told(comparison.codecs) if comparison.codecs else "",
         others=list(others(comparison)),
         names=[words.title(r["family"]) for r in comparison.table if r[PRIMARY]],
         columns=columns(comparison),
@@ -167,6 +169,8 @@ def classes(comparison: Comparison) -> str:
     condition = comparison.schema.condition
     if condition is None:
         return ""
+    if condition.text is not None:
+        return f"captions, read by {condition.text.encoder}"
     if not condition.labels:
         return words.plural(condition.length, "word" if condition.words else "number")
     rest = len(condition.labels) - 24

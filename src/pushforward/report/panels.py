@@ -14,6 +14,7 @@ from ..networks.images import layout_of
 from . import style
 
 COLUMNS = 8  # marginals drawn of a wide table
+NO_LOSS = ("step", "seconds", "left", "distance", "pictures", "watching")  # of a history
 POINTS = 1500  # dots that a panel of two inches can show
 MOST_INTEGERS = 40  # up to so many values a histogram has one bar each
 
@@ -173,10 +174,11 @@ def images(axes: Axes, x: np.ndarray, side: int, low: float, high: float) -> Non
 def losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] = ()) -> None:
     """Every named term of a loss and the held-out loss over the steps; diagnoses below the axis."""
     said = {k: row[k] for row in history for k in diagnoses if k in row}
-    names = [k for k in dict.fromkeys(k for row in history for k in row) if k not in said]
+    every = dict.fromkeys(k for row in history for k in row)
+    names = [k for k in every if k not in said and k not in NO_LOSS]
     for name in names:
         rows = [r for r in history if name in r]
-        if name in ("step", "seconds") or not rows:
+        if not rows:
             continue
         held_out = name == "validation"
         i = (len(axes.lines)) % len(style.LINES)
@@ -200,7 +202,7 @@ def losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] =
 def within(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
     """Limits that the first steps, which are large, do not spoil."""
     late = history[len(history) // 20 :]
-    values = [r[k] for r in late for k in names if k in r and k not in ("step", "seconds")]
+    values = [r[k] for r in late for k in names if k in r]
     values = [v for v in values if np.isfinite(v)]
     if not values:
         return None

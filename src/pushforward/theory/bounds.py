@@ -21,18 +21,18 @@ from collections.abc import Callable
 from torch import Tensor, autograd
 from torch.distributions import Normal
 
-from ..shapes import PerDatum
+from ..shapes import PerDatum, sum_event
 
 ACTIVE = 0.01  # variance of a unit's posterior mean over the data (Burda et al., 2016, 5.2)
 
 
 def rate(q: Normal) -> PerDatum:
-    r"""The divergence of a diagonal Gaussian from the prior in nats, ``(n,)``.
+    r"""The divergence of a diagonal Gaussian ``(n, *event)`` from the prior in nats, ``(n,)``.
 
     .. math:: \mathrm{KL}(q \,\|\, \mathcal N(0, I)) = \tfrac12 \sum_i
         (\mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2)
     """
-    return (q.mean.square() + q.variance - 1).sum(1) / 2 - q.scale.log().sum(1)
+    return sum_event(q.mean.square() + q.variance - 1) / 2 - sum_event(q.scale.log())
 
 
 def importance_bound(log_w: Tensor) -> PerDatum:

@@ -1,23 +1,27 @@
 r"""Drawing some entries of a datum given the others, :math:`x^U \sim p(x^U \mid x^K)`.
 
 A model of the joint law answers every such question, each family in its own way: mixtures in closed
-form (`families.gaussian`), a path by a particle filter along its reverse process, any other density
-by importance resampling, and a model that can only be sampled by a kernel on the known entries.
+form (`families.gaussian`), a path by a particle filter along its reverse process or, where entries
+are many, by matching moments, any other density by importance resampling, and a model that can only
+be sampled by a kernel on the known entries.
 """
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from ..errors import NumericalError
-from ..shapes import Condition, Data, PerDatum, sum_event
+from ..shapes import Condition, Data, PerDatum, expand, sum_event
 from .denoisers import Denoiser
+from .predictions import Estimate
 from .samplers import Step, plan
+from .steps import without_graph
 
 FEW = 10  # effective particles below which a user is told
+BETWEEN = 0.5  # the variance of a reverse step, halfway between its two limits
 
 
 def noised(x: Data, steps: list[Step]) -> list[Tensor]:
@@ -63,7 +67,7 @@ def particle_filter(
     x_t, log_w = torch.where(known, paths[0], x_t), x.new_zeros(n)
     least = float(n)
     for step, x_s in zip(steps, paths[1:]):
-        mean, size = step.ancestral(step.now(x_t), 0.5)  # halfway between the two limits
+        mean, size = step.ancestral(step.now(x_t), BETWEEN)
         if size:
             log_w = log_w - sum_event(torch.where(known, x_s - mean, 0.0).square()) / (2 * size**2)
         x_t = torch.where(known, x_s, mean + size * torch.randn_like(mean))
@@ -82,6 +86,91 @@ def particle_filter(
             stacklevel=2,
         )
     return x_t
+
+
+@without_graph
+def moment_matching(
+    denoiser: Denoiser,
+    n: int,
+    x: Tensor,
+    known: Tensor,
+    times: Tensor,
+    c: Condition = None,
+    *,
+    rounds: int = 3,
+) -> Iterator[Tensor]:
+    r"""The states of ``n`` reverse processes, each told the known entries (Rozet et al., 2024).
+
+    A step takes its posterior mean given :math:`x^K` as well, as if x given :math:`x_t` were normal
+    with the moments that a denoiser knows, its mean and its covariance
+    :math:`C = \frac{\sigma_t^2}{\alpha_t}\,\partial\hat x/\partial x_t`:
+
+    .. math:: \mathbb E[x^U \mid x_t, x^K] \approx \hat x^U + C^{UK} (C^{KK})^{-1} (x^K - \hat x^K)
+
+    The inverse is applied by `least_residual`. Exact for normal data, as rounds and steps grow;
+    for others the last steps are nearly so, since x is then nearly normal given :math:`x_t`, but
+    the first may choose among modes in other proportions. NFE is 1 a step, and ``rounds + 1``
+    products with the Jacobian, each about as dear. The draws are independent.
+
+    Arguments:
+        denoiser: Of the joint law.
+        n: How many.
+        x: A datum whose known entries count, ``(*event,)``.
+        known: Which entries are known, ``(*event,)``.
+        times: Decreasing times.
+        c: Conditions, ``(n, condition)``.
+        rounds: Products with the covariance that solving takes.
+    """
+    steps = plan(denoiser, x[None], times, c)
+    x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
+    for step in steps:
+        mean, size = step.ancestral(informed(step, x_t, x, known, rounds), BETWEEN)
+        x_t = mean + size * torch.randn_like(mean)
+        yield x_t
+
+
+def informed(step: Step, x_t: Data, x: Tensor, known: Tensor, rounds: int) -> Estimate:
+    """Both posterior means at the start of a step, given the known entries of the datum as well."""
+    with torch.enable_grad():
+        x_t = x_t.detach().requires_grad_()
+        guess = step.now(x_t).x
+    mean, told = guess.detach(), x_t.detach()
+    if step.alpha_t:
+        scale = step.sigma_t**2 / step.alpha_t
+
+        def covariance(w: Data) -> Data:
+            return scale * torch.autograd.grad(guess, x_t, w, retain_graph=True)[0]
+
+        gap = torch.where(known, x - mean, 0.0)
+        w = least_residual(lambda w: torch.where(known, covariance(w), 0.0), gap, rounds)
+        mean = mean + covariance(w)
+    mean = torch.where(known, x, mean)
+    return Estimate(mean, (told - step.alpha_t * mean) / step.sigma_t)
+
+
+def least_residual(a: Callable[[Data], Data], b: Data, rounds: int) -> Data:
+    r""":math:`A v = b` for each datum, with the least :math:`\|b - Av\|` in a few products with A.
+
+    By generalised conjugate residuals (Eisenstat, Elman & Schultz, 1983): a network's Jacobian is
+    neither symmetric nor positive, so that conjugate gradients could make the residual grow.
+    """
+    v, r = torch.zeros_like(b), b
+    past: list[tuple[Data, Data]] = []  # directions, and their images, which are orthogonal
+    for _ in range(rounds):
+        p, image = r, a(r)
+        for q, there in past:
+            w = share(image, there)
+            p, image = p - w * q, image - w * there
+        past.append((p, image))
+        w = share(r, image)
+        v, r = v + w * p, r - w * image
+    return v
+
+
+def share(x: Data, of: Data) -> Tensor:
+    r""":math:`x^\top y / y^\top y` of each datum, ready to multiply data; 0 where y is 0."""
+    norm = sum_event(of.square()).clamp(min=torch.finfo(of.dtype).tiny)
+    return expand(sum_event(x * of) / norm, x)
 
 
 def effective(log_w: Tensor) -> float:

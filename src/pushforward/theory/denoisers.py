@@ -2,12 +2,13 @@ r"""Denoisers: everything that a sampler needs to know about a model."""
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..shapes import Condition, Data, PerDatum, Times, expand, sum_event
 from . import densities, predictions
 from .densities import LogDensity
@@ -119,6 +120,8 @@ class NetworkDenoiser(Denoiser):
         self, times: Tensor, c: Condition, *goals: Prediction
     ) -> list[Callable[[Data], list[Data]]]:
         """At each time of a grid, a function from data to the predictions ``goals``."""
+        if callable(read := getattr(self.net, "read", None)):
+            c = read(c)  # a network that reads its condition does so once
         exact = times.cpu().double()
         scales = self.path.scale(exact).tolist()
         columns = [conversion(self.path, self.prediction, goal, exact) for goal in goals]
@@ -142,42 +145,102 @@ class NetworkDenoiser(Denoiser):
 
 
 class Guided(Denoiser):
-    r"""Classifier-free guidance (Ho & Salimans, 2022).
+    r"""Classifier-free guidance (Ho & Salimans, 2022), at some or all levels of noise.
 
-    .. math:: \hat x = (1 - w)\,\hat x(x_t, \varnothing) + w\,\hat x(x_t, c)
+    .. math:: \hat x = (1 - w_t)\,\hat x(x_t, c_-) + w_t\,\hat x(x_t, c)
 
-    ``scale`` :math:`w = 0` is unconditional, 1 conditional, and above 1 extrapolates. The law it
-    samples for :math:`w \ne 0, 1` is not :math:`p(x)\,p(c \mid x)^w`.
+    :math:`w_t` is the scale w where the noise level (`Path.level`) is in the interval, and 1, the
+    conditional law itself, elsewhere (Kynkaanniemi et al., 2024). ``scale`` 0 gives the law under
+    :math:`c_-`, 1 that under c, and above 1 extrapolates; :math:`c_-` is the unknown condition, or
+    a negative one. The law it samples for :math:`w \ne 0, 1` is not :math:`p(x)\,p(c \mid x)^w`.
+
+    Arguments:
+        denoiser: What is guided.
+        scale: w.
+        interval: The least and the largest noise level to guide at; all when None, and none if
+            both are alike.
+        negative: :math:`c_-`, for each datum.
+
+    Raises:
+        UsageError: If the interval is not within [0, 1].
     """
 
-    def __init__(self, denoiser: Denoiser, scale: float) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        scale: float,
+        interval: Sequence[float] | None = None,
+        negative: Condition = None,
+    ) -> None:
         super().__init__()
         self.denoiser, self.path, self.scale = denoiser, denoiser.path, scale
+        self.interval, self.negative = ends(interval), negative
+
+    def inside(self, t: Tensor) -> Tensor:
+        """Whether a time is one to guide at."""
+        if self.interval is None:
+            return torch.ones_like(t, dtype=torch.bool)
+        low, high = self.interval
+        level = self.path.level(t.double())
+        return (low <= level) & (level <= high) & (low < high)
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
         if c is None or self.scale == 1:
             return self.denoiser(x_t, t, c)
-        if self.scale == 0:
-            return self.denoiser(x_t, t, torch.zeros_like(c))
-        return self.mix(  # one call of twice the batch
-            self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, twice(c))
+        if self.interval is None and self.scale == 0:
+            return self.denoiser(x_t, t, self.away(c))
+        inside = self.inside(t)
+        if self.interval is not None and not inside.any():
+            return self.denoiser(x_t, t, c)
+        both = self.denoiser(  # one call of twice the batch
+            torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, self.pair(c)
         )
+        if self.interval is None:
+            return self.mix(both, self.scale)
+        return self.mix(both, expand(torch.where(inside, self.scale, 1.0).to(x_t), x_t))
 
     def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
-        """Both estimates in one call of twice the batch."""
+        """Both estimates in one call of twice the batch; outside of the interval one of one."""
         if c is None or self.scale == 1:
             return self.denoiser.at(times, c)
+        inside = self.inside(times)
+        alone = iter([] if inside.all() else self.denoiser.at(times[~inside], c))
+        guided = iter(self.extrapolated(times[inside], c) if inside.any() else [])
+        return [next(guided if within else alone) for within in inside.tolist()]
+
+    def extrapolated(self, times: Tensor, c: Tensor) -> list[Callable[[Data], Estimate]]:
+        """The guided denoiser at times that are all in the interval."""
         if self.scale == 0:
-            return self.denoiser.at(times, torch.zeros_like(c))
-        functions = self.denoiser.at(times, twice(c))
-        return [lambda x, f=f: self.mix(f(torch.cat([x, x]))) for f in functions]  # type: ignore[misc]
+            return self.denoiser.at(times, self.away(c))
+        functions = self.denoiser.at(times, self.pair(c))
+        return [lambda x, f=f: self.mix(f(torch.cat([x, x])), self.scale) for f in functions]  # type: ignore[misc]
 
-    def mix(self, both: Estimate) -> Estimate:
-        """Extrapolate from the unconditional half of a batch to the conditional one."""
+    def away(self, c: Tensor) -> Tensor:
+        """What guidance moves away from, of the shape of the condition."""
+        return torch.zeros_like(c) if self.negative is None else self.negative.to(c).expand_as(c)
+
+    def pair(self, c: Tensor) -> Tensor:
+        """What guidance moves away from, then the condition."""
+        return torch.cat([self.away(c), c])
+
+    def mix(self, both: Estimate, scale: float | Tensor) -> Estimate:
+        """Extrapolate from the first half of a batch to the second."""
         (x_free, x), (eps_free, eps) = (z.chunk(2) for z in both)
-        return Estimate(torch.lerp(x_free, x, self.scale), torch.lerp(eps_free, eps, self.scale))
+        return Estimate(torch.lerp(x_free, x, scale), torch.lerp(eps_free, eps, scale))
 
 
-def twice(c: Tensor) -> Tensor:
-    """No condition, then the condition."""
-    return torch.cat([torch.zeros_like(c), c])
+def ends(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    """The ends of an interval of noise levels.
+
+    Raises:
+        UsageError: If they are not two numbers from 0 to 1 in order.
+    """
+    if interval is None:
+        return None
+    numbers = [v for v in interval if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(interval) != 2 or len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] <= 1:
+        raise UsageError(
+            f"guidance_interval is {str(interval)[:40]}; give two noise levels in order, from 0 "
+            "(data) to 1 (noise), such as 0.2,0.8"
+        )
+    return float(numbers[0]), float(numbers[1])

@@ -11,9 +11,14 @@ def energy_distance(x: Data, y: Data, c: Condition = None) -> Scalar:
     .. math:: 2\,\mathbb E\|x - y\| - \mathbb E\|x - x'\| - \mathbb E\|y - y'\|
 
     With conditions it is that of the joint laws of :math:`(x, c)`, which vanishes for the true law
-    in every condition alone. All pairs count, those of a datum with itself as well: the noise is of
-    the order 1/n near the true law, where that of independent pairs is :math:`n^{-1/2}`.
+    in every condition alone; conditions that vary more than the data, as tokens of text do, are
+    scaled down to vary as much, or they would hide the data. All pairs count, those of a datum with
+    itself as well: the noise is of the order 1/n near the true law, where that of independent pairs
+    is :math:`n^{-1/2}`.
     """
+    if c is not None:
+        most, spread = (z.flatten(1).var(0, correction=0).sum() for z in (x, c))
+        c = c * (most / spread.clamp(min=1e-12)).sqrt().clamp(max=1)
     a, b = joined(x, c), joined(y, c)
     return 2 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean()
 

@@ -54,6 +54,15 @@ class Path(abc.ABC):
         r""":math:`\sqrt{\alpha_t^2 + \sigma_t^2}`, the deviation of :math:`x_t` for unit data."""
         return torch.hypot(*self(t))
 
+    def level(self, t: Tensor) -> Tensor:
+        r"""The noise level :math:`\tfrac2\pi\arctan(\sigma_t / \alpha_t)`, from 0 (data) to 1.
+
+        It means the same on every path, and is 1/2 where unit data and noise weigh alike. On the
+        cosine path it is the time.
+        """
+        alpha, sigma = self(t)
+        return torch.atan2(sigma, alpha) * (2 / math.pi)
+
     def drift(self, t: Tensor) -> Tensor:
         r""":math:`f_t = \dot\alpha_t / \alpha_t` in :math:`dx = f_t x\,dt + g_t\,dw`."""
         return self.rates(t)[0] / self.alpha(t)

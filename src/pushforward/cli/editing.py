@@ -1,0 +1,134 @@
+"""``inpaint``, ``interpolate`` and ``edit``: pictures changed by a fitted model."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .application import Device, Json, Quiet, RunFolder, Seed, Settings, Source, app, show
+from .literals import settings
+from .maps import Given
+
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", metavar="FILE", help="A folder, .png for one strip, .npy .npz."),
+]
+Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the sampler.")]
+
+
+def named(**options: Any) -> dict[str, Any]:
+    """Options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@app.command()
+def inpaint(
+    run: RunFolder,
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A picture, or .npy of one.")],
+    mask: Annotated[
+        str, typer.Option(metavar="MASK", help="A picture of the same size: white is redrawn.")
+    ],
+    out: Out,
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 8,
+    condition: Given = None,
+    method: Annotated[
+        str | None, typer.Option(help="Of a path: moments, filter.", show_default="auto")
+    ] = None,
+    guidance: Guidance = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Redraw what is white in a mask, several times, and keep the rest of a picture."""
+    from ..data import reading
+    from ..fitted import load
+    from ..progress import shown
+
+    reading.writable(out)
+    model = load(run, device=device)
+    options = named(method=method, guidance=guidance, steps=steps) | settings(set_, model.inpaint)
+    with shown("inpaint", show=not quiet):
+        made = model.inpaint(picture, mask, n, model.typed(condition), seed=seed, **options)
+    reading.write(out, made.pictures)
+    spread = "" if n == 1 else (
+        f"\nmean distance between two in the part redrawn: {made.diversity:.3g} "
+        f"(of free draws there: {made.unconditional:.3g})"
+    )  # fmt: skip
+    facts = {"diversity": made.diversity, "unconditional_diversity": made.unconditional}
+    show(
+        {"samples": n, "file": str(out), "family": model.family} | facts,
+        as_json,
+        f"{n} pictures: {out}{spread}",
+    )
+
+
+@app.command()
+def interpolate(
+    run: RunFolder,
+    first: Annotated[str, typer.Argument(metavar="A", help="A picture, or a file of data.")],
+    last: Annotated[str, typer.Argument(metavar="B", help="Another, or as many.")],
+    out: Out,
+    steps: Annotated[int, typer.Option(min=2, help="How many on the way, ends included.")] = 8,
+    condition: Given = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go from one picture to another through the latents of a model."""
+    from ..data import reading
+    from ..fitted import load
+    from ..progress import shown
+
+    reading.writable(out)
+    model = load(run, device=device)
+    options = settings(set_, model.interpolate)
+    with shown("interpolate", show=not quiet):
+        made = model.interpolate(first, last, steps, model.typed(condition), seed=seed, **options)
+    reading.write(out, made)
+    show(
+        {"rows": len(made), "file": str(out), "family": model.family},
+        as_json,
+        f"{len(made)} rows: {out}",
+    )
+
+
+@app.command()
+def edit(
+    run: RunFolder,
+    data: Source,
+    out: Out,
+    strength: Annotated[
+        float, typer.Option(help="0 changes nothing, 1 draws afresh.", min=0, max=1)
+    ] = 0.5,
+    condition: Given = None,
+    guidance: Guidance = None,
+    sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Add noise to pictures, so much as STRENGTH says, and take it away under the model."""
+    from ..data import reading
+    from ..fitted import load
+    from ..progress import shown
+
+    reading.writable(out)
+    model = load(run, device=device)
+    options = named(guidance=guidance, sampler=sampler, steps=steps) | settings(set_, model.edit)
+    with shown("edit", show=not quiet):
+        made = model.edit(data, model.typed(condition), strength=strength, seed=seed, **options)
+    reading.write(out, made)
+    show(
+        {"rows": len(made), "file": str(out), "family": model.family, "strength": strength},
+        as_json,
+        f"{len(made)} rows: {out}",
+    )

@@ -1,0 +1,30 @@
+"""``export``: a run in the form that another library reads."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .application import Json, RunFolder, app, show
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new folder.")],
+    to: Annotated[str, typer.Option("--to", help="The library: diffusers.")] = "diffusers",
+    condition: Annotated[
+        str | None, typer.Option("--condition", metavar="VALUE", help="Of all its pictures.")
+    ] = None,
+    scheduler: Annotated[str, typer.Option(help="How it samples: ddim or ddpm.")] = "ddim",
+    as_json: Json = False,
+) -> None:
+    """Write a run of pictures as a pipeline of `diffusers`, which needs nothing of ours."""
+    from ..fitted import load
+    from ..interop.diffusers import export
+    from ..options import one_of
+
+    write = one_of("to", to, {"diffusers": export})
+    model = load(run, device="cpu")
+    path = write(model, out, y=model.typed(condition), scheduler=scheduler)
+    show({"folder": str(path), "family": model.family, "to": to}, as_json, f"pipeline: {path}")

@@ -1,0 +1,174 @@
+r"""Captions as numbers: their words, the bytes that spell them, or what a frozen encoder says.
+
+A caption's condition is a vector, and behind it tokens for networks that attend to them
+(`networks.embedding`). There are three ways to make them:
+
+- words: which words of the training captions it holds (`captions`), in no order; no tokens.
+- bytes: the same vector, and every word in its place, spelled, in pieces of `PIECE` bytes. The
+  networks of families that take a time learn to read these (`networks.text`).
+- a frozen encoder (`encoders`): the mean of its tokens' states as the vector, and the states. Both
+  are centred and scaled by what they are on the training captions, which are much alike.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from . import captions, encoders
+from .sources import show
+
+WORDS, BYTES = "words", "bytes"
+PIECE = 8  # bytes; longer words are cut into several pieces
+MOST = 32  # tokens of a caption that are told, the first
+MEASURED = 4096  # captions that say how a frozen encoder's numbers are spread
+LONGEST = 2000  # characters of a caption that are read
+
+
+@dataclass(frozen=True)
+class Text:
+    """How captions become a vector and tokens; plain JSON on disk.
+
+    Arguments:
+        encoder: "bytes", or the name or the folder of a frozen encoder (`encoders.opened`).
+        tokens: How many tokens a caption has at most.
+        width: Numbers of a token, of which a frozen encoder's first says that it is there.
+        mean: Of a frozen encoder's vector on the training captions; empty for bytes.
+        scale: The root mean square of the vector about it.
+        token_mean: The same of its tokens.
+        token_scale: The same of its tokens.
+        seal: SHA-256 of its weights.
+    """
+
+    encoder: str
+    tokens: int
+    width: int
+    mean: tuple[float, ...] = ()
+    scale: float = 1.0
+    token_mean: tuple[float, ...] = ()
+    token_scale: float = 1.0
+    seal: str = ""
+
+
+def described(texts: Sequence[str], encoder: str) -> tuple[tuple[str, ...], Text | None]:
+    """The words of some captions, and how they are encoded beside or in place of these.
+
+    Raises:
+        DataError: If there is no word in them.
+    """
+    if encoder not in (WORDS, BYTES):
+        return (), measured(list(dict.fromkeys(texts)), encoder)
+    words = captions.vocabulary(texts)
+    if not words:
+        raise DataError("the captions hold no words")
+    if encoder == WORDS:
+        return words, None
+    longest = max(len(pieces(text)) for text in texts)
+    return words, Text(BYTES, min(longest, MOST), PIECE)
+
+
+def measured(texts: list[str], name: str) -> Text:
+    """A frozen encoder with the mean and the spread of what it says of captions."""
+    encoder = encoders.opened(name)
+    some = texts[:: -(-len(texts) // MEASURED)]
+    vectors, states = encoder.read(some)
+    rows = np.concatenate(states)
+    mean, token_mean = vectors.mean(0), rows.mean(0)
+    scale, token_scale = (max(float(z.std(0).mean()), 1e-6) for z in (vectors, rows))
+    return Text(
+        encoder.name,
+        min(max(map(len, states)), MOST),
+        1 + rows.shape[1],
+        tuple(mean.tolist()),
+        scale,
+        tuple(token_mean.tolist()),
+        token_scale,
+        encoder.seal,
+    )
+
+
+def vector_length(words: Sequence[str], text: Text | None) -> int:
+    """Numbers of a caption's vector."""
+    return len(words) or len(text.mean if text else ())
+
+
+def encode(texts: Sequence[str], words: Sequence[str], text: Text | None) -> np.ndarray:
+    """The vectors of captions with their tokens behind them, ``(n, length)``, float32.
+
+    Raises:
+        DataError: If a text holds no word that is known, or the encoder is not the one of the fit.
+    """
+    texts = shortened(texts)
+    if text is None or text.encoder == BYTES:
+        held = captions.encode(texts, words, spelled=text is not None).astype(np.float32)
+        if text is None or not text.tokens:
+            return held
+        return np.concatenate([held, spelled(texts, text.tokens)], axis=1)
+    return frozen(texts, text)
+
+
+def frozen(texts: Sequence[str], text: Text) -> np.ndarray:
+    """What a frozen encoder says of captions, each of which it reads once."""
+    encoder = encoders.opened(text.encoder)
+    if encoder.seal != text.seal:
+        raise DataError(
+            f"the text encoder {show(text.encoder)} is not the one that the model was fitted with: "
+            "its weights differ"
+        )
+    distinct = list(dict.fromkeys(texts))
+    vectors, states = encoder.read(distinct)
+    told = np.zeros((len(distinct), text.tokens, text.width), np.float32)
+    for row, its in zip(told, states):
+        count = min(len(its), text.tokens)
+        row[:count, 0] = 1
+        if count:
+            row[:count, 1:] = (its[:count] - np.array(text.token_mean)) / text.token_scale
+    warn_of_cut(sum(len(its) > text.tokens > 0 for its in states), text.tokens)
+    vectors = (vectors - np.array(text.mean)) / text.scale
+    rows = np.concatenate([vectors, told.reshape(len(told), -1)], axis=1).astype(np.float32)
+    place = {caption: i for i, caption in enumerate(distinct)}
+    return rows[[place[caption] for caption in texts]]
+
+
+def pieces(text: str) -> list[bytes]:
+    """The words of a text as bytes, long ones in several pieces."""
+    spelt = (word.encode() for word in captions.split(text))
+    return [word[i : i + PIECE] for word in spelt for i in range(0, len(word), PIECE)]
+
+
+def spelled(texts: Sequence[str], count: int) -> np.ndarray:
+    """The first pieces of texts, ``(n, count * PIECE)``: ``(byte + 1) / 256``, 0 where is none."""
+    out = np.zeros((len(texts), count, PIECE), np.float32)
+    cut = 0
+    for row, text in zip(out, texts):
+        found = pieces(text)
+        cut += len(found) > count
+        for place, piece in zip(row, found):
+            place[: len(piece)] = (np.frombuffer(piece, np.uint8) + 1.0) / 256
+    warn_of_cut(cut, count)
+    return out.reshape(len(texts), -1)
+
+
+def warn_of_cut(cut: int, count: int) -> None:
+    """Say that the ends of some captions are not told."""
+    if cut:
+        warnings.warn(
+            f"{cut} caption{'s' if cut > 1 else ''} longer than {count} tokens: of the rest, the "
+            "order is not seen",
+            stacklevel=2,
+        )
+
+
+def shortened(texts: Sequence[Any]) -> list[str]:
+    """Captions of at most `LONGEST` characters; more are cut off with a warning."""
+    said = [str(text) for text in texts]
+    if cut := sum(len(text) > LONGEST for text in said):
+        warnings.warn(
+            f"{cut} caption{'s' if cut > 1 else ''} longer than {LONGEST} characters: the rest is "
+            "not read",
+            stacklevel=2,
+        )
+    return [text[:LONGEST] for text in said]

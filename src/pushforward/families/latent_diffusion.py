@@ -1,0 +1,425 @@
+r"""Latent diffusion (Rombach et al., 2022): an autoencoder, then a flow of its standardised codes.
+
+One run trains two models in turn. First an autoencoder, whose code of an image is a smaller image:
+
+.. math:: L_1 = \mathbb E_q\bigl[-\log p(x \mid z)\bigr]
+    + \beta\,\mathrm{KL}(q(z \mid x) \,\|\, \mathcal N(0, I))
+
+with a small :math:`\beta`, and if asked a distance of random features and a critic of patches.
+Then the autoencoder stays as it is, and the codes :math:`u = (z - m)/s`, standardised for each
+channel, are what a flow or a diffusion learns. To draw a datum, draw a code and decode it.
+
+The density of the second model is the prior of the first, and
+
+.. math:: \log p(x) \ge \mathbb E_q\bigl[\log p(x \mid z) + \log p_{flow}(u) - \textstyle\sum \log s
+    - \log q(z \mid x)\bigr]
+
+whatever :math:`\beta` was.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion import Diffusion
+from ..errors import UsageError
+from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
+from ..networks import laws
+from ..networks.autoencoder import Sharpening, spatial_decoder, spatial_encoder
+from ..networks.choosing import is_convolutional
+from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
+from ..theory.bounds import importance_bound, rate
+from . import ddpm, edm, flow_matching, one_of
+from .vae import VAE, perceptrons
+
+MEMORY = 100  # batches, at most, that the statistics of codes are a mean over
+ROWS = 1024  # encoded at once
+FAR = 1e4  # deviations of a code beyond which no solver is asked, and the bound is -inf
+DIAGNOSED = 256  # held-out data that are reconstructed at each validation
+PRIORS: dict[str, Callable[..., Diffusion]] = {
+    "flow_matching": flow_matching.build,
+    "ddpm": ddpm.build,
+    "edm": edm.build,
+}
+
+
+class LatentDiffusion(GenerativeModel):
+    r"""An autoencoder, and a diffusion of its codes.
+
+    Arguments:
+        first: The autoencoder.
+        second: Makes a diffusion of codes of a shape.
+        stage: The part of training that the autoencoder gets.
+        sharpening: What the autoencoder minimises beside its bound, or None.
+        recipe: How this model likes to be trained.
+    """
+
+    likelihood = Likelihood.LOWER_BOUND
+    whitened = True
+    mean: Tensor
+    variance: Tensor
+    rounds: Tensor
+    settled: Tensor
+
+    def __init__(
+        self,
+        first: VAE,
+        second: Callable[[tuple[int, ...]], Diffusion],
+        *,
+        stage: float = 0.4,
+        sharpening: Sharpening | None = None,
+        recipe: Recipe | None = None,
+    ) -> None:
+        super().__init__()
+        self.make, self.stage, self.sharpening = second, stage, sharpening
+        self.recipe, self.adopted = recipe or self.recipe, False
+        self.start_from_codes_of(first)
+
+    def start_from_codes_of(self, first: VAE) -> None:
+        """A diffusion that suits an autoencoder's codes, of which nothing is known yet."""
+        self.first, like = first, next(first.parameters())
+        self.event_shape, self.discrete = first.event_shape, first.discrete
+        with torch.no_grad():
+            shape = first.encode(torch.zeros(1, *self.event_shape).to(like)).shape[1:]
+        self.second = self.make(tuple(shape)).to(like)
+        ones = torch.ones(shape[0], *[1] * (len(shape) - 1)).to(like)
+        self.register_buffer("mean", torch.zeros_like(ones))
+        self.register_buffer("variance", ones)
+        self.register_buffer("rounds", torch.zeros((), dtype=torch.int64, device=like.device))
+        self.register_buffer("settled", torch.zeros((), dtype=torch.bool, device=like.device))
+
+    def adopt(self, teacher: GenerativeModel) -> None:
+        """Take a fitted autoencoder as the first stage, as it is; all of training is the second.
+
+        Raises:
+            UsageError: If it is none.
+        """
+        first = teacher.first if isinstance(teacher, LatentDiffusion) else teacher
+        if not isinstance(first, VAE):
+            raise UsageError(
+                f"{type(teacher).__name__} is no first stage of a latent diffusion: take a run of "
+                "vae or latent_diffusion"
+            )
+        if self.sharpening is not None:
+            raise UsageError(
+                "a fitted first stage stays as it is: leave out perceptual and adversarial"
+            )
+        self.start_from_codes_of(copy.deepcopy(first).requires_grad_(False))
+        self.adopted = True
+        self.settled.fill_(True)
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        """Measure the codes of all data, if the autoencoder is fitted already."""
+        self.first.law.check(x)
+        if not self.adopted:
+            return
+        parts = [slice(i, i + ROWS) for i in range(0, len(x), ROWS)]
+        draws = [self.first.posterior(x[i], None if c is None else c[i]).sample() for i in parts]
+        z = torch.cat(draws)
+        self.mean.copy_(over_places(z))
+        self.variance.copy_(over_places((z - self.mean).square()))
+
+    @property
+    def late(self) -> bool:
+        """Whether the autoencoder is done; for good, even where a run is given more steps."""
+        return bool(self.settled) or (self.progress >= self.stage and bool(self.rounds))
+
+    def stretch(self, count: int, steps: int) -> tuple[int, int]:
+        if not self.late:
+            return count, max(1, round(self.stage * steps))
+        return count - int(self.rounds), steps - int(self.rounds)
+
+    @property
+    def critic(self) -> nn.Module | None:
+        """Of patches, if there is one."""
+        return None if self.sharpening is None else self.sharpening.critic
+
+    def players(self) -> dict[str, nn.Module]:
+        if self.adopted:
+            return {"diffusion": self.second}
+        found: dict[str, nn.Module] = {"autoencoder": self.first, "diffusion": self.second}
+        return found if self.critic is None else {**found, "critic": self.critic}
+
+    def objectives(self) -> Iterator[tuple[str, Loss]]:
+        """The autoencoder's round, and then its critic's; later the diffusion's."""
+        if self.late:
+            self.settled.fill_(True)
+            yield "diffusion", self.diffuse
+            return
+        yield "autoencoder", self.compress
+        if self.critic is not None:
+            yield "critic", self.judge
+        self.rounds += 1
+
+    def compress(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        """The autoencoder's bound in nats, with a small weight of the rate, and what sharpens it.
+
+        The critic, which learns from the start, is listened to in the second half.
+        """
+        q = self.first.posterior(x, c)
+        z = q.mean + q.scale * self.noise(*q.mean.shape)
+        self.follow(z)
+        h = self.first.parameters_of(z, c)
+        terms = self.first.terms(q, h, x)
+        if self.sharpening is not None:
+            made, last = self.first.law.mean(h), self.first.decoder.get_parameter("leave.weight")
+            if self.critic is not None and self.progress >= self.stage / 2:
+                terms |= self.sharpening.deceive(made, terms["distortion"], last)
+            terms |= self.sharpening.apart(x, made)
+        return terms
+
+    def judge(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        """The critic's loss on data and on reconstructions."""
+        with torch.no_grad():
+            made = self.first.decode(self.first.posterior(x, c).sample(), c)
+        return self.sharpening.judge(x, made)  # type: ignore[union-attr]
+
+    @torch.no_grad()
+    def follow(self, z: Tensor) -> None:
+        """Keep the mean and variance of each channel of codes, over the last tenth or so."""
+        weight = max(1 / MEMORY, 10 / (10 + int(self.rounds)))
+        z = z.to(self.mean)
+        self.mean.lerp_(over_places(z), weight)
+        self.variance.lerp_(over_places((z - self.mean).square()), weight)
+
+    @property
+    def scale(self) -> Tensor:
+        """The standard deviation of codes, for each channel."""
+        return self.variance.sqrt().clamp(min=1e-4)
+
+    def diffuse(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+        """The loss of the second model on codes."""
+        with torch.no_grad():
+            u = (self.first.posterior(x, c).sample() - self.mean) / self.scale
+        return self.second.loss(u.to(self.mean), c)
+
+    def validation(self, x: Data, c: Condition = None) -> Scalar | None:
+        """The second model's, once its codes stay as they are."""
+        if not self.settled:
+            return None
+        return torch.stack(list(self.diffuse(x, c).values())).sum()
+
+    @torch.no_grad()
+    def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
+        """The mean squared error of a reconstructed entry, and the mean rate in nats."""
+        x, c = x[:DIAGNOSED], None if c is None else c[:DIAGNOSED]
+        q = self.first.posterior(x, c)
+        error = (self.first.decode(q.mean, c) - x).square().mean()
+        return {"reconstruction_error": float(error), "held_out_rate": float(rate(q).mean())}
+
+    def encode(self, x: Data, c: Condition = None) -> Tensor:
+        """The mean codes, standardised; nothing is drawn."""
+        return (self.first.encode(x, c) - self.mean) / self.scale
+
+    def decode(self, z: Tensor, c: Condition = None) -> Tensor:
+        """The expected data; nothing is drawn."""
+        return self.first.decode(self.mean + self.scale * z, c)
+
+    def sample(
+        self, n: int, c: Condition = None, *, grain: bool | None = None, **options: Any
+    ) -> Tensor:
+        """Draw codes and decode them.
+
+        Arguments:
+            n: How many.
+            c: The condition of each.
+            grain: Draw from :math:`p(x | z)`, the law that is scored, or take its mean; by default
+                images are means.
+            options: Those of the second model: ``sampler``, ``steps``, ``guidance``, ...
+        """
+        z = self.mean + self.scale * self.second.sample(n, c, **options)
+        grain = len(self.event_shape) == 1 if grain is None else grain
+        return (self.first.law.sample if grain else self.first.law.mean)(
+            self.first.parameters_of(z, c)
+        )
+
+    @property
+    def nfe(self) -> int:
+        """Those of the second model, and the decoder's."""
+        return self.second.nfe + 1
+
+    def log_prob(
+        self, x: Data, c: Condition = None, *, particles: int = 1, probes: int | None = None
+    ) -> PerDatum:
+        r"""The importance-weighted bound on :math:`\log p(x)` in nats (Burda et al., 2016).
+
+        .. math:: \log \frac1K \sum_i \frac{p(x \mid z_i)\,p_{flow}(u_i) / \prod s}{q(z_i \mid x)},
+            \qquad z_i \sim q(z \mid x), \quad u_i = (z_i - m)/s
+
+        It bounds the law that ``sample(grain=True)`` draws, up to the tolerance of the flow's
+        solver.
+
+        Arguments:
+            x: Data.
+            c: Conditions.
+            particles: K; several need the exact trace.
+            probes: Of Hutchinson's estimate of the flow's trace, 0 for the exact one; exact up to
+                64 numbers a code when None.
+
+        Raises:
+            UsageError: If several particles meet an estimated trace: the exponential of an
+                unbiased estimate is too large on average, and nothing would be bounded.
+        """
+        return self.estimated(x, c, particles=particles, probes=probes)[0]
+
+    def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
+        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
+        return self.bound(x, c, **options)
+
+    def bound(
+        self, x: Data, c: Condition, *, particles: int = 1, probes: int | None = None
+    ) -> tuple[PerDatum, PerDatum]:
+        """The bound, and the standard error of what it estimates of a trace."""
+        if particles < 1:
+            raise UsageError(f"particles is {particles}; draw at least one code a datum")
+        self.first.law.check(x)
+        q, found = self.first.posterior(x, c), []
+        for _ in range(particles):
+            z = q.sample()
+            h = self.first.parameters_of(z, c)
+            u = (z - self.mean) / self.scale
+            far = ~(u.abs().flatten(1).amax(1) < FAR)
+            near = torch.where(expand(far, u), 0.0, u)
+            prior, error = self.second.estimated(near, c, probes=probes)
+            ratio = prior - sum_event(q.log_prob(z) + self.scale.log())
+            value = sum_event(self.first.law.log_prob(h, x)) + ratio
+            found.append(torch.where(far, -torch.inf, value))
+        if particles > 1 and error.any():
+            raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
+        return importance_bound(torch.stack(found)), error
+
+
+def over_places(z: Tensor) -> Tensor:
+    """The mean over data, and for maps over places, of each channel."""
+    return z.mean([0, *range(2, z.ndim)])[(...,) + (None,) * (z.ndim - 2)]
+
+
+def autoencoder(
+    event: Event, network: str, latent: int, width: int, factor: int, beta: float, floor: float
+) -> VAE:
+    """Of two convolutional networks with codes that are images, or of two perceptrons."""
+    law = laws.Gaussian(floor, shared=len(event.shape) > 1)
+    if is_convolutional(event, network):
+        latent, width, scales = latent or 4, width or 16, scales_of(factor)
+        nets: tuple[nn.Module, nn.Module] = (
+            spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
+            spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
+        )
+    else:
+        latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
+        # without waves: a code that follows the data smoothly has a simple law
+        nets = perceptrons(event._replace(condition=0), latent, law.size, hidden, 0)
+    return VAE(*nets, law, event.shape, latent=latent, beta=beta)
+
+
+def scales_of(factor: int) -> int:
+    """How many sizes there are from an image to one that much smaller.
+
+    Raises:
+        UsageError: If no number of halvings leads there.
+    """
+    if factor & (factor - 1):
+        raise UsageError(f"factor is {factor}; an image is halved, so give 1, 2, 4, 8 or 16")
+    return factor.bit_length()
+
+
+def diffusion(
+    event: Event, prior: str, options: dict[str, Any], shape: tuple[int, ...]
+) -> Diffusion:
+    """A model of codes of a shape, under the conditions of the data.
+
+    A code's pixels tell much each: where it is an image, however small, a U-Net learns its law in
+    far fewer steps than a perceptron.
+    """
+    make, deep = one_of("prior", prior, PRIORS), len(shape) == 3 and options["network"] == "auto"
+    usual = {"network": "unet", "width": 32, "depth": 2} if deep else {"depth": 3}
+    options = options | {name: value for name, value in usual.items() if not options[name]}
+    options |= {"network": usual.get("network", options["network"])}
+    return make(event._replace(shape=shape, levels=0), **options)
+
+
+def recipe_of(event: Event, encoder: str) -> Recipe:
+    """How to train both: gently where there are convolutions, and briefly on few data."""
+    if is_convolutional(event, encoder):
+        return Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0)
+    steps = 4000 if 0 < event.size < 5000 else 8000
+    return Recipe(steps=steps, batch=256, lr=2e-3, clip=10.0)
+
+
+def build(
+    event: Event,
+    *,
+    encoder: str = "auto",
+    latent: int = 0,
+    factor: int = 4,
+    encoder_width: int = 0,
+    beta: float = 0.1,
+    floor: float = 0.003,
+    perceptual: float = 0.0,
+    adversarial: float = 0.0,
+    stage: float = 0.4,
+    prior: str = "flow_matching",
+    network: str = "auto",
+    width: int = 0,
+    depth: int = 0,
+    sampler: str | None = None,
+    sampler_steps: int = 50,
+    unconditional: float = 0.1,
+) -> LatentDiffusion:
+    """Build both models.
+
+    Arguments:
+        event: What the data look like.
+        encoder: The autoencoder's networks: "conv", "mlp", or "auto": convolutions for images of
+            more than 8 x 8 pixels.
+        latent: Numbers per pixel of a code, or the length of a code that is a vector; 0 to choose.
+        factor: How much smaller than the image a code is on each side: 1, 2, 4, 8, ...
+        encoder_width: The autoencoder's channels at its largest scale, or units of a hidden layer;
+            0 to choose from the data.
+        beta: The weight of the rate in the autoencoder's loss.
+        floor: The smallest scale of the decoder's law, in standard deviations of the data.
+        perceptual: The weight of a distance of random features in the autoencoder's loss, in nats
+            for each entry of an image.
+        adversarial: How strongly a critic of patches pulls at the decoder, in units of the pull of
+            the distortion; 0 for no critic.
+        stage: The part of training that the autoencoder gets, between 0 and 1.
+        prior: The model of the codes: "flow_matching", "ddpm" or "edm".
+        network: That of the prior: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net of
+            codes that are images, an mlp of others.
+        width: Its units, first channels, or numbers per token; 0 to choose from the data.
+        depth: Its hidden layers, scales, or blocks; 0 to choose.
+        sampler: The default sampler; by default the prior's own.
+        sampler_steps: Its default number of steps.
+        unconditional: How often the condition is hidden in training, for guidance.
+    """
+    if not 0 < stage < 1:
+        raise UsageError(f"stage is {stage:g}; both stages need a part of training")
+    first = autoencoder(event, encoder, latent, encoder_width, factor, beta, floor)
+    options: dict[str, Any] = {"network": network, "width": width, "depth": depth}
+    options |= {"sampler_steps": sampler_steps, "unconditional": unconditional}
+    options |= {} if sampler is None else {"sampler": sampler}
+    sharpening = None
+    if perceptual or adversarial:
+        if not is_convolutional(event, encoder):
+            raise UsageError(
+                "perceptual and adversarial losses are for convolutions (encoder=conv)"
+            )
+        sharpening = Sharpening(
+            event.shape,
+            perceptual=perceptual,
+            adversarial=adversarial,
+            width=encoder_width or 16,
+            scales=scales_of(factor),
+        )
+    return LatentDiffusion(
+        first,
+        partial(diffusion, event, prior, options),
+        stage=stage,
+        sharpening=sharpening,
+        recipe=recipe_of(event, encoder),
+    )

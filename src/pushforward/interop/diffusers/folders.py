@@ -1,0 +1,131 @@
+"""Reading folders of `diffusers`: weights as safetensors alone, and no code that they name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ...checkpoint import parse
+from ...errors import DataError, MissingFile, Unsafe
+from ...packages import package_module
+from ...places import folder_of
+
+PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
+PARTS = ("unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer")
+INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
+LIBRARIES = {"diffusers": "diffusers", "transformers": "diffusers"}  # by the extra that has them
+
+
+def parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[str, Any]:
+    """The parts of a pipeline's folder that samples are made with, by name.
+
+    Arguments:
+        folder: That of a pipeline, or of one network or autoencoder.
+        scheduler: The folder of a scheduler's configuration, in place of the pipeline's own.
+
+    Raises:
+        MissingFile: If there is no such folder.
+        DataError: If a part is missing, broken, or of an unknown kind.
+        Unsafe: If weights are pickled, or a part asks for code from elsewhere.
+        Unavailable: If the library is not installed.
+    """
+    folder = folder_of(folder)
+    for place in (folder, folder_of(scheduler or folder)):
+        if not place.is_dir():
+            raise MissingFile(f"{place} does not exist; a folder made by save_pretrained is needed")
+    index = index_of(folder)
+    found = {name: index[name] for name in PARTS if index.get(name, [None])[0]}
+    if scheduler is not None:
+        found.pop("scheduler", None)
+    made = {name: part(folder, name, entry) for name, entry in found.items()}
+    beside = scheduler or folder
+    if "scheduler" not in made and (Path(beside) / SCHEDULER).is_file():
+        kind = listed(Path(beside), SCHEDULER).get("_class_name")
+        made["scheduler"] = part(Path(beside), "scheduler", ["diffusers", kind])
+    if "scheduler" not in made and {"unet", "transformer"} & {*made}:
+        raise DataError(f"{folder} names no scheduler: give the folder of one as scheduler")
+    return made
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """What a folder holds: the index of a pipeline, or one for a single model."""
+    if (folder / INDEX).is_file() or not (folder / "config.json").is_file():
+        return listed(folder, INDEX)
+    kind = listed(folder, "config.json").get("_class_name")
+    return {"vae" if kind == "AutoencoderKL" else "unet": ["diffusers", kind]}
+
+
+def listed(folder: Path, name: str) -> dict[str, Any]:
+    """A configuration of a folder.
+
+    Raises:
+        DataError: If it is missing or no JSON object.
+    """
+    file = folder / name
+    if not file.is_file():
+        raise DataError(f"{folder} has no {name}: it is no folder of a pipeline of diffusers")
+    return parse(file.read_bytes(), file)
+
+
+def part(folder: Path, name: str, entry: Any) -> Any:
+    """One part of a pipeline, by its entry in the index: a library, and the name of a class."""
+    if not (isinstance(entry, list) and len(entry) == 2 and all(type(e) is str for e in entry)):
+        raise DataError(f"{folder / 'model_index.json'}: {name} is {json.dumps(entry)[:60]}")
+    library, kind = entry
+    if library not in LIBRARIES:
+        raise Unsafe(f"{folder}: {name} asks for code of {library!r}, which is not run")
+    place = folder / name if (folder / name).is_dir() else folder
+    return loaded(place, class_of(library, kind, place), name not in ("scheduler", "tokenizer"))
+
+
+def class_of(library: str, kind: str, place: Path) -> Any:
+    """A class of models, schedulers or tokenizers.
+
+    Raises:
+        DataError: If the library has none of the name.
+    """
+    module = package_module(library, LIBRARIES[library])
+    found = getattr(module, kind, None)
+    if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
+        raise DataError(f"{place}: the installed {library} has no class {kind!r}")
+    return found
+
+
+def loaded(place: Path, kind: Any, weights: bool) -> Any:
+    """What a folder holds as an object of a class; a model in inference mode."""
+    options: dict[str, Any] = {"local_files_only": True}
+    if weights:
+        files = safe_weights(place)
+        variant = "fp16" if all(".fp16." in name for name in files) else None
+        options |= {"use_safetensors": True, "variant": variant, "output_loading_info": True}
+        if kind.__module__.startswith("diffusers"):
+            options["low_cpu_mem_usage"] = False  # else it asks for accelerate
+    try:
+        made = kind.from_pretrained(str(place), **options)
+    except Exception as error:  # of any kind, where a file is not what it should be
+        why = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
+        raise DataError(f"{place} does not hold a {kind.__name__}: {why}") from error
+    if not weights:
+        return made
+    model, info = made
+    if lacking := [*info["missing_keys"], *info["mismatched_keys"]]:
+        raise DataError(f"{place}: its weights lack {len(lacking)} of those of {kind.__name__}, "
+                        f"such as {lacking[0]}")  # fmt: skip
+    return model.eval().requires_grad_(False)
+
+
+def safe_weights(place: Path) -> list[str]:
+    """The names of a folder's files of weights.
+
+    Raises:
+        Unsafe: If they are pickled alone.
+        DataError: If there are none.
+    """
+    names = [p.name for p in place.iterdir()]
+    if safe := [name for name in names if name.endswith(".safetensors")]:
+        return safe
+    if pickled := [name for name in names if Path(name).suffix in PICKLED]:
+        raise Unsafe(
+            f"{place / pickled[0]} is pickled, and reading it could run code; save the weights as "
+            "safetensors: save_pretrained(..., safe_serialization=True)"
+        )
+    raise DataError(f"{place} holds no weights (*.safetensors)")

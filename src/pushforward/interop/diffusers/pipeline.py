@@ -1,0 +1,268 @@
+"""A folder of `diffusers` as a model: its network, told what is asked for, under our samplers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...errors import DataError, NumericalError, UsageError
+from ...model import guides
+from ...options import check
+from ...packages import package_module
+from ...places import choose_device, chunks, folder_of, seeded
+from ...progress import Update, bar
+from ...shapes import Condition, Data
+from ...theory import ode, samplers
+from ...theory.denoisers import Denoiser, Guided, NetworkDenoiser
+from ...theory.steps import Sampler
+from .folders import index_of, parts
+from .networks import Autoencoder, Network, side, teller
+from .schedules import Clipped, Schedule, schedule_of
+from .words import Words
+
+STEPS = 50
+BATCH = 8  # drawn at once
+
+
+class Pipeline(nn.Module):
+    """A network of `diffusers` with its path, and what turns its output into pictures.
+
+    Arguments:
+        network: The network as `diffusers` has it.
+        schedule: What its scheduler says.
+        autoencoder: The pictures of its latents, if it works on latents.
+        words: The text encoder, if it is told texts.
+        labels: The names of its classes, if they have names.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        schedule: Schedule,
+        *,
+        autoencoder: Autoencoder | None = None,
+        words: Words | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.autoencoder, self.words = network, autoencoder, words
+        self.schedule, self.path = schedule, schedule.path
+        self.labels = {
+            name.strip(): int(k) for k, names in (labels or {}).items() for name in names.split(",")
+        }
+        config = network.config
+        self.event_shape = side(config.get("sample_size"), config["in_channels"])
+        teller(network)  # refuses what is not known
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.family}, {type(self.schedule.scheduler).__name__})"
+
+    @property
+    def family(self) -> str:
+        """The class of the network."""
+        return type(self.network).__name__
+
+    @property
+    def like(self) -> Tensor:
+        """A weight of the network: where it is, and in which precision."""
+        return next(self.network.parameters())
+
+    def grid(self, steps: int) -> Tensor:
+        """The times at which the folder's own scheduler would stop, in float64."""
+        return self.schedule.grid(steps)
+
+    def denoiser(self, c: Condition = None, guidance: float = 1.0, negative: str = "") -> Denoiser:
+        """The denoiser under guidance, 0 without a condition and 1 with it alone.
+
+        Arguments:
+            c: The condition vectors that it is to be asked for.
+            guidance: The scale of classifier-free guidance.
+            negative: What guidance leads away from, where conditions are texts.
+        """
+        if negative and self.words is None:
+            raise UsageError("the network is not told texts: leave negative out")
+        free = None if self.words is None else self.words([negative])[0]
+        net = Network(self.network, teller(self.network, free))
+        denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
+        if guides(guidance, c is not None):
+            denoiser = Guided(denoiser, guidance)
+        return denoiser if self.schedule.clip is None else Clipped(denoiser, self.schedule.clip)
+
+    def conditions(self, y: Any, n: int) -> Condition:
+        """The condition vectors of ``n`` data: a 1, then a text's tokens or a class as one-hot.
+
+        Raises:
+            UsageError: If the network is not told such conditions.
+        """
+        if y is None:
+            return None
+        if isinstance(y, Tensor) and y.ndim == 3:
+            told = y.flatten(1)
+        elif self.words is not None:
+            told = self.words([y] if isinstance(y, str) else [str(text) for text in y]).flatten(1)
+        else:
+            told = self.one_hot(y)
+        if len(told) not in (1, n):
+            raise DataError(f"{len(told)} conditions for {n} data; give one for each, or one")
+        told = told.expand(n, -1).to(self.like.device, self.state_dtype)
+        return torch.cat([told.new_ones(n, 1), told], dim=1)
+
+    def one_hot(self, y: Any) -> Tensor:
+        """Classes by number or by name as one-hot rows."""
+        config = self.network.config
+        count = config.get("num_class_embeds") or config.get("num_embeds_ada_norm")
+        if not count:
+            raise UsageError("the network is told no classes: give embeddings (a tensor of three "
+                             "axes), or no condition")  # fmt: skip
+        words = [y] if np.ndim(y) == 0 else list(y)
+        known = [self.labels.get(str(k), k) for k in words]
+        try:
+            return torch.eye(count)[[range(count)[int(k)] for k in known]]
+        except (IndexError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"class {', '.join(map(str, words))[:40]} is not known; there are {count}"
+            ) from error
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        """The precision of states, never less than that of float32."""
+        return torch.promote_types(self.like.dtype, torch.float32)
+
+    def trajectory(
+        self,
+        n: int,
+        c: Condition = None,
+        *,
+        sampler: str | Sampler | None = None,
+        steps: int = STEPS,
+        times: Tensor | None = None,
+        guidance: float = 1.0,
+        negative: str = "",
+        start: Tensor | None = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """The states from noise to what the network denoises, one a step.
+
+        Arguments:
+            n: How many.
+            c: Condition vectors, of `conditions`.
+            sampler: A sampler or its name; by default the one with the steps of the scheduler.
+            steps: Steps of the scheduler's own grid.
+            times: Another grid, decreasing, such as ``pipeline.path.grid(20)``.
+            guidance: The scale of classifier-free guidance.
+            negative: A text that guidance leads away from.
+            start: Noise of unit variance to begin with.
+            options: What else the sampler takes.
+        """
+        sampler = sampler or self.schedule.sampler
+        run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler
+        check(run, options, f"the sampler {run.__name__}")
+        if run is samplers.ddpm:
+            options = {"variance": self.schedule.variance} | options
+        like, times = self.like, self.grid(steps) if times is None else times
+        if start is None:
+            start = torch.randn(n, *self.event_shape, device=like.device, dtype=self.state_dtype)
+        x = self.path.scale(times[0]).to(start) * start
+        return run(self.denoiser(c, guidance, negative), x, times, c, **options)
+
+    def sample(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Draw ``n`` pictures of 8 bits, ``(n, height, width)`` in grey or ``(n, h, w, 3)``.
+
+        Arguments:
+            n: How many.
+            y: A condition for all, or one for each: texts, classes, or a tensor of embeddings.
+            given: Not possible here.
+            seed: Makes the draw repeatable.
+            options: Those of `trajectory`.
+
+        Raises:
+            UsageError: If the network or the sampler cannot honour an option.
+            NumericalError: If a picture is not finite.
+        """
+        if given is not None:
+            raise UsageError("given is not possible with a network of diffusers: leave it out")
+        if n < 1:
+            raise UsageError(f"n is {n}; ask for at least one sample")
+        times, start = options.pop("times", None), options.pop("start", None)
+        check(self.trajectory, options, self.family)
+        times = self.grid(options.pop("steps", STEPS)) if times is None else times
+        c, drawn = self.conditions(y, n), []
+        with seeded(seed, self.like.device), bar("sampling") as update:
+            for i, m in chunks(n, BATCH):
+                known, z = (None if rows is None else rows[i : i + m] for rows in (c, start))
+                states = self.trajectory(m, known, times=times, start=z, **options)
+                drawn.append(self.pictures(ode.last(counted(states, update, i / n, m / n, times))))
+        return np.concatenate(drawn)
+
+    def pictures(self, x: Data) -> np.ndarray:
+        """States at data as pictures of 8 bits."""
+        x = x if self.autoencoder is None else self.autoencoder.decode(x)
+        if not x.isfinite().all():
+            raise NumericalError(f"{self.family} drew values that are not finite; use more steps")
+        levels = ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        return levels.movedim(1, -1).squeeze(-1).numpy()
+
+    white = 255  # its pictures have 8 bits
+
+    def typed(self, word: str | None) -> Any:
+        """A condition as a person types it."""
+        return word
+
+
+def counted(
+    states: Iterator[Tensor], update: Update, done: float, share: float, times: Tensor
+) -> Iterator[Tensor]:
+    """States as they come, each of them a part of some share of all work."""
+    for k, x in enumerate(states, 1):
+        update(done + share * k / (len(times) - 1), f"step {k}")
+        yield x
+
+
+def load(
+    folder: str | Path, *, scheduler: str | Path | None = None, device: str = "auto"
+) -> Pipeline | Autoencoder:
+    """The model of a folder that `save_pretrained` of `diffusers` has written.
+
+    Arguments:
+        folder: That of a pipeline; or of a network alone, which needs a scheduler; or of an
+            autoencoder alone.
+        scheduler: The folder of a scheduler's configuration, in place of the pipeline's own.
+        device: Where it runs.
+
+    Raises:
+        MissingFile: If a folder does not exist.
+        DataError: If a part is missing, broken, or of a kind that is not known here.
+        Unsafe: If weights are pickled, or a part asks for code from elsewhere.
+        Unavailable: If `diffusers`, or `transformers` where there is a text encoder, is missing.
+    """
+    package_module("diffusers", "diffusers")
+    where, found = choose_device(device), parts(folder, scheduler)
+    vae, encoder = found.get("vae"), found.get("text_encoder")
+    network = found.get("unet") or found.get("transformer")
+    if vae is not None and type(vae).__name__ != "AutoencoderKL":
+        raise DataError(f"{folder}: {type(vae).__name__} is not known here: take AutoencoderKL")
+    autoencoder = None if vae is None else Autoencoder(vae)
+    if network is None:
+        if autoencoder is None:
+            raise DataError(f"{folder} holds neither a network nor an autoencoder")
+        return autoencoder.to(where).eval()
+    known = encoder is not None and "tokenizer" in found
+    model = Pipeline(
+        network,
+        schedule_of(found["scheduler"]),
+        autoencoder=autoencoder,
+        words=Words(found["tokenizer"], encoder) if known else None,
+        labels=index_of(folder_of(folder)).get("id2label"),
+    )
+    return model.to(where).eval()

@@ -1,0 +1,152 @@
+r"""Schedulers of `diffusers` as our paths, predictions and grids of times.
+
+A scheduler with T betas is the path of its table, and its timestep n = 0, ..., T - 1 our time
+:math:`t = (n + 1)/T`. A flow-matching scheduler is the linear path, with the timestep :math:`T t`.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...errors import DataError, UsageError
+from ...options import one_of
+from ...shapes import Condition, Data, Times, expand
+from ...theory import predictions
+from ...theory.denoisers import Denoiser
+from ...theory.paths import Linear
+from ...theory.predictions import Estimate, Prediction
+from ...theory.tables import DDPM
+
+SAME_STEPS = {  # the sampler of ours that takes the same steps; Euler's in sigma / alpha are DDIM's
+    "DDPMScheduler": "ddpm",
+    "DDIMScheduler": "ddim",
+    "EulerDiscreteScheduler": "ddim",
+    "HeunDiscreteScheduler": "heun",
+    "DPMSolverMultistepScheduler": "dpmpp_2m",
+    "FlowMatchEulerDiscreteScheduler": "euler",
+}
+PREDICTIONS = {
+    "epsilon": predictions.noise,
+    "v_prediction": predictions.v,
+    "sample": predictions.data,
+    "flow_prediction": predictions.velocity,
+}
+
+
+class Table(DDPM):
+    r"""The path of a table of :math:`\bar\alpha_1, \dots, \bar\alpha_T` as a scheduler holds it.
+
+    The last one is 0 in schedules rescaled to end in pure noise, or a number that some schedulers
+    put in its place; a path has to fall, and ends at 2^-24 of the one before it then.
+    """
+
+    def __init__(self, alpha_bar: Tensor) -> None:
+        kept = alpha_bar.double().cpu().clone()
+        if not 0 < kept[-1] < kept[-2]:
+            kept[-1] = kept[-2] * 2.0**-24
+        super().__init__(1 - kept / torch.cat([kept.new_ones(1), kept[:-1]]))
+
+    def clock(self, t: Tensor) -> Tensor:
+        """The timestep to a thousandth, so that whole ones are whole in any precision."""
+        return ((self.steps * t - 1) * 1000).round() / 1000
+
+
+class Flow(Linear):
+    """The linear path of networks that see :math:`x_t` as it is, and timesteps from 0 to T."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def clock(self, t: Tensor) -> Tensor:
+        return self.steps * t
+
+    def scale(self, t: Tensor) -> Tensor:
+        """1, the deviation of the noise: nothing is scaled on its way into the network."""
+        return torch.ones_like(t)
+
+
+class Clipped(Denoiser):
+    """A denoiser whose estimate of the data is held within ``(-bound, bound)``."""
+
+    def __init__(self, denoiser: Denoiser, bound: float) -> None:
+        super().__init__()
+        self.denoiser, self.path, self.bound = denoiser, denoiser.path, bound
+
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+        x = self.denoiser(x_t, t, c).x.clamp(-self.bound, self.bound)
+        alpha, sigma = self.path(expand(t, x_t))
+        return Estimate(x, (x_t - alpha * x) / sigma)
+
+
+class Schedule(NamedTuple):
+    """What a scheduler says of a network.
+
+    Arguments:
+        scheduler: The scheduler.
+        path: The scales.
+        prediction: What the network predicts.
+        clip: The bound of the data if the scheduler holds estimates of them within it.
+    """
+
+    scheduler: Any
+    path: Table | Flow
+    prediction: Prediction
+    clip: float | None
+
+    @property
+    def sampler(self) -> str:
+        """Our sampler with the same steps, or a good one where there is none."""
+        return SAME_STEPS.get(type(self.scheduler).__name__, "dpmpp_2m")
+
+    @property
+    def variance(self) -> float:
+        """The v of ancestral sampling (`samplers.ddpm`); a learned one counts as small."""
+        return float(str(self.scheduler.config.get("variance_type", "")).startswith("fixed_large"))
+
+    def grid(self, steps: int) -> Tensor:
+        """The times at which the scheduler's own steps end, in float64.
+
+        Raises:
+            UsageError: If the scheduler cannot take so many steps.
+        """
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        try:
+            scheduler.set_timesteps(steps)
+        except (ArithmeticError, ValueError, IndexError) as error:
+            raise UsageError(f"{type(scheduler).__name__} cannot take {steps} steps: {error}; give "
+                             "others, or times") from error  # fmt: skip
+        if isinstance(self.path, Flow):
+            return scheduler.sigmas.double().unique_consecutive()
+        if hasattr(scheduler, "sigmas"):
+            sigma = scheduler.sigmas.double().unique_consecutive()
+            index = self.path.inverse(sigma) * self.path.steps
+            near = (index - index.round()).abs() < 1e-3  # the noise of a timestep of the table
+            return torch.where(near, index.round(), index) / self.path.steps
+        index = scheduler.timesteps.double() + 1
+        end = 0.0 if scheduler.config.get("set_alpha_to_one", True) else 1.0
+        return torch.cat([index, index.new_tensor([end])]).unique_consecutive() / self.path.steps
+
+
+def schedule_of(scheduler: Any) -> Schedule:
+    """What a scheduler says of a network.
+
+    Raises:
+        DataError: If it is of a kind that is not known here.
+    """
+    config, name = scheduler.config, type(scheduler).__name__
+    steps, kind = config.get("num_train_timesteps", 0), config.get("prediction_type", "epsilon")
+    unknown = config.get("thresholding") or config.get("timestep_type") == "continuous"
+    if name.startswith("FlowMatch") or config.get("use_flow_sigmas"):
+        path: Table | Flow = Flow(steps)
+        kind = "flow_prediction"
+    elif hasattr(scheduler, "alphas_cumprod") and not unknown:
+        path = Table(scheduler.alphas_cumprod)
+    else:
+        raise DataError(
+            f"{name} as it is set is no scheduler that is known here: it must have a table of beta "
+            "without thresholding and continuous timesteps, or be one of flow matching"
+        )
+    clip = config.get("clip_sample_range", 1.0) if config.get("clip_sample") else None
+    return Schedule(scheduler, path, one_of("prediction_type", kind, PREDICTIONS), clip)

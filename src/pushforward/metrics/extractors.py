@@ -1,0 +1,189 @@
+"""Features of pictures in which distances are taken, and what each does to a picture before.
+
+A distance of features is a statement about the features: which network, what it was trained on, how
+pictures were scaled for it. Every estimate carries that in words, and metrics of different features
+are never compared. The name FID is kept for the network of its authors (Heusel et al., 2017), which
+is not shipped; a Fréchet distance in other features is called FD with their name.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError, UsageError
+from ..progress import bar
+from .classifier import Network
+from .pairwise import Array
+from .pixels import Pixels
+
+BATCH = 128
+
+
+class Features(NamedTuple):
+    """Features of some pictures, ``(n, d)``, and class probabilities where the network has any."""
+
+    x: Array
+    p: Array | None = None
+
+
+class Extractor(NamedTuple):
+    """A way to see pictures.
+
+    Arguments:
+        name: What metrics are named after.
+        words: The network, its features, and what is done to a picture before.
+        features: Of rows ``(n, entries)``.
+        d: How many features, where that is known before.
+        scored: Whether it tells classes.
+    """
+
+    name: str
+    words: str
+    features: Callable[[Array], Features]
+    d: int | None = None
+    scored: bool = False
+
+
+def extractor(features: Any, seen: Pixels) -> Extractor:
+    """The extractor of that name, in that file, or of that network.
+
+    Arguments:
+        features: "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``.
+        seen: How pictures become pixels from 0 to 1.
+
+    Raises:
+        UsageError: If there is none of that name, or it is no network.
+        MissingFile: If the file does not exist.
+        Unsafe: If the file may hold a pickle.
+        Unavailable: If a package is not installed.
+    """
+    if features == "raw":
+        d = int(np.prod(seen.event))
+        return Extractor("raw", seen.words, lambda x: Features(seen.unit(x)), d)
+    if features == "efflite0":
+        return efflite0(seen)
+    from . import modules
+
+    if isinstance(features, str):
+        return own(*modules.load(features), seen)
+    return own(modules.module(features, "features"), type(features).__name__, seen)
+
+
+def of_classifier(network: Network) -> Extractor:
+    """The features of a classifier of the user's labels, of standardised rows."""
+
+    def features(x: Array) -> Features:
+        return Features(network.features(x), network.probabilities(x))
+
+    return Extractor("classifier", network.words, features, network.width, scored=True)
+
+
+def efflite0(seen: Pixels) -> Extractor:
+    """EfficientNet-Lite0's features of ImageNet, from the extra ``features``."""
+    from . import efflite0 as network
+
+    net = network.load()
+    colours, told = channels(3, seen)
+    height, width = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[2:]
+    n = network.side(height, width)
+    words = (
+        f"EfficientNet-Lite0 trained on ImageNet, {network.FEATURES} features; {seen.words}, {told}"
+        f"scaled to {n} x {n} (bilinear, antialiased)"
+    )
+
+    def features(x: Array) -> Features:
+        found = batches(lambda rows: net(colours(seen.tensor(rows))), x, "EffLite0")
+        return Features(found[0], softmax(found[1]))
+
+    return Extractor("EffLite0", words, features, network.FEATURES, scored=True)
+
+
+def own(net: Any, name: str, seen: Pixels) -> Extractor:
+    """A network of the user's own.
+
+    It takes pictures ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
+    features and logits. Inception networks that were made for these scores have an argument
+    ``return_features`` and take 0 to 255.
+    """
+    colours, told = channels(entering(net), seen)
+    inception = takes(net, "return_features")
+    scale = "as 8-bit numbers, " if inception else ""
+
+    where = next((p.device for p in net.parameters()), "cpu")
+
+    def call(rows: Array) -> Any:
+        x = colours(seen.tensor(rows)).to(where)
+        return net((255 * x).round().byte(), return_features=True) if inception else net(x)
+
+    def features(x: Array) -> Features:
+        found = batches(call, x, name)
+        return Features(found[0], softmax(found[1]) if len(found) > 1 else None)
+
+    size = "of their own size, whatever the network does to it"
+    return Extractor(name, f"{name}; {seen.words}, {told}{scale}{size}", features)
+
+
+def channels(wanted: int | None, seen: Pixels) -> tuple[Callable[[Any], Any], str]:
+    """What gives pictures the channels that a network takes, and how one says it.
+
+    Raises:
+        UsageError: If they are others, and not three for grey.
+    """
+    have = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[1]
+    if wanted in (None, have):
+        return lambda x: x, ""
+    if (have, wanted) == (1, 3):
+        return lambda x: x.expand(-1, 3, -1, -1), "grey repeated in 3 channels, "
+    raise UsageError(f"the network takes {wanted} channels and the pictures have {have}")
+
+
+def entering(net: Any) -> int | None:
+    """The channels that the first convolution of a network takes; None if there is none."""
+    kernels = [p for p in net.parameters() if p.ndim == 4]
+    return kernels[0].shape[1] if kernels else None
+
+
+def takes(net: Any, argument: str) -> bool:
+    """Whether a network's ``forward`` has an argument of that name."""
+    import inspect
+
+    schema = getattr(net.forward, "schema", None)
+    if schema is not None:
+        return argument in [a.name for a in schema.arguments]
+    return argument in inspect.signature(net.forward).parameters
+
+
+def batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
+    """What a network gives for rows, some at a time, as float64 rows.
+
+    Raises:
+        DataError: If the network cannot take the pictures, or gives no finite row for each.
+    """
+    import torch
+
+    parts = []
+    with torch.no_grad(), bar(f"features: {name}") as update:
+        for i in range(0, len(x), BATCH):
+            rows = x[i : i + BATCH]
+            try:
+                given = call(rows)
+                given = given if isinstance(given, tuple | list) else (given,)
+                parts.append([t.double().reshape(len(rows), -1).cpu().numpy() for t in given[:2]])
+            except Exception as error:
+                why = (
+                    str(error).strip().splitlines()[-1][:160] if str(error).strip() else "no reason"
+                )
+                raise DataError(f"{name} cannot take the pictures: {why}") from error
+            update((i + len(rows)) / len(x), "")
+    found = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    if not all(np.isfinite(part).all() for part in found):
+        raise DataError(f"{name} gives features that are not finite numbers")
+    return found
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities from logits."""
+    from scipy.special import softmax as exponentials
+
+    return exponentials(logits, axis=1)

@@ -1,0 +1,134 @@
+r"""Networks of an autoencoder whose codes are small images, and what judges its reconstructions.
+
+The encoder and the decoder are those of `convolutional` with a convolution where these have a dense
+layer between an image and a vector, so that a code keeps places: numbers of a pixel of it tell of
+the pixels around there alone.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, autograd, nn
+from torch.nn.functional import avg_pool2d, normalize, relu
+
+from ..shapes import Data, PerDatum, Scalar
+from ..theory.adversarial import discriminator_loss, non_saturating, zero_centred_penalty
+from .convolutional import ConvDecoder, ConvEncoder, sizes
+from .images import layout_of
+from .residual import conv, grouped, unnormalised
+
+
+def spatial_encoder(
+    event_shape: tuple[int, ...],
+    out: int,
+    *,
+    width: int,
+    scales: int,
+    norm: Callable[[int], nn.Module] = grouped,
+) -> ConvEncoder:
+    """Images to ``out`` numbers for each pixel of the smallest scale, ``(n, out, h, w)``."""
+    net = ConvEncoder(event_shape, 0, 1, width=width, scales=scales, norm=norm)
+    wide, sides = width * 2 ** (scales - 1), sizes(net.layout, scales)[-1]
+    net.register_module("leave", nn.Sequential(nn.Unflatten(1, (wide, *sides)), conv(wide, out)))
+    return net
+
+
+def spatial_decoder(
+    event_shape: tuple[int, ...], channels: int, size: int, *, width: int, scales: int
+) -> ConvDecoder:
+    """Codes ``(n, channels, h, w)`` to ``size`` numbers for every entry of an image."""
+    net = ConvDecoder(event_shape, 0, 1, size, width=width, scales=scales)
+    net.register_module("enter", nn.Sequential(conv(channels, net.first[0]), nn.Flatten()))
+    return net
+
+
+class RandomFeatures(nn.Module):
+    r"""Features of a convolutional network with fixed random weights, at several scales.
+
+    .. math:: d(x, y) = \frac1L \sum_l \operatorname{mean}_{p}
+        \left\| \frac{\phi_l(x)_p}{\|\phi_l(x)_p\|} - \frac{\phi_l(y)_p}{\|\phi_l(y)_p\|} \right\|^2
+
+    over pixels p, as of Zhang et al. (2018) with weights that have seen no picture: a deep network
+    of random weights already tells textures and edges apart (He, Wang & Hopcroft, 2016).
+
+    Arguments:
+        event_shape: The shape of one datum.
+        width: Features of the first scale; each has twice those of the one before.
+        scales: How many sizes, each half of the one before.
+    """
+
+    def __init__(self, event_shape: tuple[int, ...], *, width: int = 32, scales: int = 3) -> None:
+        super().__init__()
+        self.layout = layout_of(event_shape)
+        widths = [self.layout.channels, *(width * 2**i for i in range(scales))]
+        layers = [conv(*pair) for pair in zip(widths, widths[1:])]
+        for layer in layers:
+            nn.init.kaiming_normal_(layer.weight)
+        self.layers = nn.ModuleList(layers)
+        self.requires_grad_(False)
+
+    def features(self, x: Data) -> list[Tensor]:
+        """Features of unit length for each pixel of each scale."""
+        h, found = self.layout.first(x), []
+        for i, layer in enumerate(self.layers):
+            h = relu(layer(avg_pool2d(h, 2, ceil_mode=True) if i else h))
+            found.append(normalize(h, dim=1, eps=1e-4))
+        return found
+
+    def forward(self, x: Data, y: Data) -> PerDatum:
+        """The distance of each datum from its partner, from 0 to 2."""
+        pairs = zip(self.features(x), self.features(y))
+        each = [(a - b).square().sum(1).flatten(1).mean(1) for a, b in pairs]
+        return torch.stack(each).mean(0)
+
+
+class Sharpening(nn.Module):
+    r"""What an autoencoder of images may be asked for beside a bound.
+
+    Arguments:
+        event_shape: The shape of one datum.
+        perceptual: The weight of the distance of features, in nats for each entry.
+        adversarial: The size of the critic's pull on the decoder's last layer, in that of the
+            distortion's (Esser et al., 2021, equation 7).
+        width: The first channels of the critic.
+        scales: Its scales.
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        *,
+        perceptual: float,
+        adversarial: float,
+        width: int,
+        scales: int,
+    ) -> None:
+        super().__init__()
+        self.perceptual, self.adversarial = perceptual, adversarial
+        self.features = RandomFeatures(event_shape) if perceptual else None
+        self.critic = None
+        if adversarial:
+            size = {"width": width, "scales": scales}
+            self.critic = spatial_encoder(event_shape, 1, **size, norm=unnormalised)
+
+    def judge(self, real: Data, fake: Data) -> dict[str, Scalar]:
+        """What the critic minimises: its loss on patches of both, and its slope at data."""
+        slope = zero_centred_penalty(self.score, real)
+        return {**discriminator_loss(self.score(real), self.score(fake)), "slope": slope}
+
+    def score(self, x: Data) -> Tensor:
+        """The critic's logits of all patches of all data, in one row."""
+        return torch.flatten(self.critic(x))  # type: ignore[misc]
+
+    def apart(self, x: Data, made: Data) -> dict[str, Scalar]:
+        """The distance of features of data and their reconstructions, weighted."""
+        if self.features is None:
+            return {}
+        return {"features": self.perceptual * x[0].numel() * self.features(x, made).mean()}
+
+    def deceive(self, made: Data, distortion: Scalar, last: Tensor) -> dict[str, Scalar]:
+        """The generator's loss, as strong at the decoder's last layer as asked."""
+        fooled = non_saturating(self.score(made))
+        pulls = [autograd.grad(part, last, retain_graph=True)[0] for part in (distortion, fooled)]
+        ours, its = (torch.linalg.vector_norm(pull.float()) for pull in pulls)
+        return {"fooled": self.adversarial * (ours / its.clamp(min=1e-4 * ours)) * fooled}

@@ -1,0 +1,26 @@
+"""Optional packages: where one is installed, or the error that says how to get it."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .errors import Unavailable
+
+
+def package(name: str, extra: str) -> Path:
+    """The folder of an installed package.
+
+    Raises:
+        Unavailable: If it is not installed.
+    """
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise Unavailable(f"{name} is not installed; install pushforward[{extra}]")
+    return Path(spec.origin).parent
+
+
+def package_module(name: str, extra: str) -> Any:
+    """An installed package, imported."""
+    package(name, extra)
+    return import_module(name)

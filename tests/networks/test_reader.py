@@ -1,0 +1,64 @@
+"""The encoder of spelled captions: order counts, what is not there does not, once is enough."""
+
+import pytest
+import torch
+
+from pushforward.data import text
+from pushforward.model import Event
+from pushforward.networks.choosing import takes_tokens, time_network
+from pushforward.networks.text import Reader
+from pushforward.theory import paths, predictions
+from pushforward.theory.denoisers import Guided, NetworkDenoiser
+
+COUNT, SAID = 6, ["red left of blue", "blue left of red", "one", "a b c d e f"]
+SPELLED = torch.tensor(text.spelled(SAID, COUNT))
+
+
+def event(shape, vector=3):
+    length = vector + COUNT * text.PIECE
+    return Event(shape, length, 0, 100, (COUNT, text.PIECE), True)
+
+
+def conditions(vector=3):
+    return torch.cat([torch.ones(len(SAID), vector), SPELLED], dim=1)
+
+
+def test_the_order_of_words_changes_what_is_read_and_the_company_does_not():
+    reader = Reader((COUNT, text.PIECE)).eval()
+    vectors, tokens = reader(SPELLED)
+    assert (vectors[0] - vectors[1]).norm() > 0.01 * vectors[0].norm()
+    for i in range(len(SAID)):
+        vector, its = reader(SPELLED[i : i + 1])
+        torch.testing.assert_close(vector[0], vectors[i])
+        torch.testing.assert_close(its[0], tokens[i])
+    assert tokens[..., 0].sum(1).tolist() == [4, 4, 1, 6]
+    assert not tokens[2, 1:].any()
+
+
+def test_a_hidden_caption_tells_nothing():
+    vector, tokens = Reader((COUNT, text.PIECE))(torch.zeros(2, COUNT * text.PIECE))
+    assert not vector.any() and not tokens.any()
+
+
+@pytest.mark.parametrize(("shape", "network"), [((2,), "mlp"), ((8, 8), "unet"), ((8, 8), "dit")])
+def test_networks_of_a_time_take_spelled_captions_and_read_them_once_a_grid(shape, network):
+    net = time_network(event(shape), network, width=8, units=8, depth=1).eval()
+    assert takes_tokens(net)
+    for parameter in net.parameters():  # last layers begin at zero
+        torch.nn.init.normal_(parameter, std=0.2)
+    path, c = paths.Linear(), conditions()
+    denoiser = Guided(NetworkDenoiser(net, path, predictions.v), 2.0)
+    x, times, calls = torch.randn(len(SAID), *shape), torch.tensor([0.7, 0.4]), []
+    truth = [denoiser(x, t, c) for t in times]
+    assert (truth[0].x[0] - denoiser(x[[0]], times[0], c[[1]]).x[0]).abs().max() > 1e-4
+    net.reader.register_forward_hook(lambda *_: calls.append(1))
+    for function, estimate in zip(denoiser.at(times, c), truth, strict=True):
+        torch.testing.assert_close(function(x).x, estimate.x, rtol=1e-4, atol=1e-5)
+    assert len(calls) == 1
+
+
+def test_networks_that_attend_see_the_tokens_of_a_frozen_encoder():
+    frozen = Event((8, 8), 4 + 3 * 5, 0, 100, (3, 5))
+    net = time_network(frozen, "unet", width=8, units=8, depth=1)
+    assert takes_tokens(net) and net.embed.vector == 4
+    assert not takes_tokens(time_network(frozen, "mlp", width=8, units=8, depth=1))

@@ -1,0 +1,120 @@
+"""Watching a fit: what it records, and that the fit does not notice."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from pushforward.errors import DataError, UsageError
+from pushforward.fitted import load
+from pushforward.fitting import fit, watching
+from pushforward.metrics import frechet_distance
+from pushforward.report import watched
+from pushforward.report.figures import plot_run
+
+QUICK = {"steps": 6, "batch": 16, "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(watching, "ROWS", 20)
+
+
+@pytest.fixture
+def pictures():
+    """Two kinds of 4 x 4 pictures of 17 levels, and which is which."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200)
+    x = rng.integers(0, 9, (200, 4, 4)) + 8 * y[:, None, None]
+    return x, np.array(["dark", "light"])[y]
+
+
+def weights(model):
+    return torch.cat([v.flatten().double() for v in model.model.state_dict().values()])
+
+
+@pytest.mark.parametrize("options", [{}, {"ema": 0.0}])
+@pytest.mark.parametrize("family", ["flow_matching", "ddpm", "vae", "wgan_gp", "autoregressive"])
+def test_the_weights_are_bit_for_bit_those_of_a_run_that_nobody_watches(pictures, family, options):
+    x, _ = pictures
+    alone = fit(x, family, **QUICK, **options)
+    state = torch.get_rng_state()
+    seen = fit(x, family, **QUICK, **options, watch=3)
+    assert torch.equal(weights(alone), weights(seen))
+    assert torch.equal(state, torch.get_rng_state())
+    assert len(watched.looks(seen.history)) == 3 and not watched.looks(alone.history)
+
+
+def test_the_distance_is_that_of_the_drawn_pictures_to_those_held_out(pictures):
+    """Of pixels from 0 to 1, by hand, from the weights that the run ends with."""
+    x, _ = pictures
+    model = fit(x, "wgan_gp", **QUICK, watch=1)
+    (line,) = watched.looks(model.history)
+    held = x[np.random.default_rng(0).permutation(200)[:20]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        truth = frechet_distance(held / 16, model.draw(20, seed=0).clip(0, 16) / 16)
+    assert model.config["watched"]["metric"] == "FD-raw"  # 20 pictures of 16 pixels
+    assert line["distance"] == pytest.approx(truth, rel=1e-9)
+
+
+def test_classes_are_judged_by_a_classifier_with_its_floor(pictures):
+    x, y = pictures
+    model = fit(x, "flow_matching", y, **QUICK, watch=2)
+    facts = model.config["watched"]
+    assert facts["metric"] == "KID-classifier"  # 20 pictures in 64 features
+    assert facts["rows"] == 20 and "perceptron" in facts["features"]
+    first, last = watched.looks(model.history)
+    assert abs(facts["floor"]) < first["distance"]
+
+
+def test_a_resumed_run_is_watched_on_at_the_moments_of_its_new_length(pictures, tmp_path):
+    x, _ = pictures
+    first = fit(x, "flow_matching", **QUICK | {"steps": 2}, watch=3, out=tmp_path / "part")
+    assert [line["step"] for line in watched.looks(first.history)] == [1, 2]
+    part = fit(x, out=tmp_path / "part", resume=True, steps=6, progress=False)
+    assert [line["step"] for line in watched.looks(part.history)] == [1, 2, 4, 6]
+    with pytest.raises(UsageError, match="keeps its watch"):
+        fit(x, out=tmp_path / "part", resume=True, watch=5, progress=False)
+
+
+def test_the_pictures_come_back_from_the_run_folder_and_are_drawn(pictures, tmp_path):
+    x, _ = pictures
+    fit(x, "flow_matching", **QUICK, watch=2, out=tmp_path / "run")
+    model = load(tmp_path / "run")
+    sheet = watched.decoded(watched.looks(model.history)[-1]["pictures"])
+    assert sheet.shape == (16, 16)  # sixteen pictures of 4 x 4
+    seen = watching.picture(watching.pixels.pixels(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0)
+    np.testing.assert_array_equal(watched.decoded(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
+    assert plot_run(model, tmp_path / "run.png").stat().st_size > 10_000
+
+
+def test_the_command_line_watches_and_prints_no_pictures(pictures, tmp_path, capsys):
+    from pushforward import cli
+
+    np.save(tmp_path / "x.npy", pictures[0])
+    words = (
+        f"fit {tmp_path / 'x.npy'} -o {tmp_path / 'run'} --steps 4 --set batch=16 --watch 2 --json"
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words.split())
+    last = json.loads(capsys.readouterr().out)["last"]
+    assert stop.value.code == 0 and "distance" in last and "pictures" not in last
+
+
+@pytest.mark.parametrize(
+    ("x", "watch", "error", "words"),
+    [
+        (np.zeros((50, 3)) + np.arange(50)[:, None], 2, UsageError, "for pictures"),
+        (np.random.default_rng(0).random((30, 4, 4)), 2, DataError, "held out"),
+        (np.random.default_rng(0).random((50, 4, 4)), -1, UsageError, "watch is -1"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused_before_anything_is_written(
+    x, watch, error, words, tmp_path
+):
+    with pytest.raises(error, match=words):
+        fit(x, "flow_matching", **QUICK, watch=watch, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
