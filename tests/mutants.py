@@ -37,8 +37,8 @@ MUTANTS = [
     # bounds and the variational autoencoder
     Mutant(
         "theory/bounds.py",
-        "+ q.variance - 1).sum(1) / 2 - q.scale",
-        "+ q.variance - 1).sum(1) / 2 + q.scale",
+        "+ q.variance - 1) / 2 - sum_event",
+        "+ q.variance - 1) / 2 + sum_event",
         "theory/test_bounds.py",
         "rate",
     ),
@@ -50,7 +50,11 @@ MUTANTS = [
         "rate",
     ),
     Mutant(
-        "theory/bounds.py", "- 1).sum(1) / 2", "- 1).mean(1) / 2", "theory/test_bounds.py", "rate"
+        "theory/bounds.py",
+        "q.variance - 1) / 2",
+        "q.variance - 1)",
+        "theory/test_bounds.py",
+        "rate",
     ),
     Mutant(
         "theory/bounds.py",
@@ -217,10 +221,38 @@ MUTANTS = [
     ),
     Mutant(
         "theory/denoisers.py",
-        "torch.lerp(x_free, x, self.scale)",
-        "torch.lerp(x, x_free, self.scale)",
+        "torch.lerp(x_free, x, scale)",
+        "torch.lerp(x, x_free, scale)",
         "theory/test_denoisers.py",
         "guidance",
+    ),
+    Mutant(
+        "theory/denoisers.py",
+        "(low <= level) & (level <= high)",
+        "(low <= level)",
+        "theory/test_denoisers.py",
+        "interval or called",
+    ),
+    Mutant(
+        "theory/completion.py",
+        "mean = mean + covariance(w)",
+        "mean = mean - covariance(w)",
+        "theory/test_completion.py",
+        "",
+    ),
+    Mutant(
+        "theory/editing.py",
+        "math.tan(math.pi * strength / 2)",
+        "math.tan(math.pi * strength / 4)",
+        "theory/test_editing_theory.py",
+        "strength",
+    ),
+    Mutant(
+        "theory/editing.py",
+        "((1 - w) * angle).sin() * a",
+        "(1 - w) * angle.sin() * a",
+        "theory/test_editing_theory.py",
+        "circle",
     ),
     Mutant(
         "model.py",
