@@ -149,6 +149,13 @@ def test_what_is_no_mask_is_refused(normal, digits, mask, message):
         normal.inpaint(digits[0], mask, 2)
 
 
+def test_a_mask_of_numbers_that_are_none_is_refused(normal, digits):
+    mask = lower().astype(float)
+    mask[0, 0] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        normal.inpaint(digits[0], mask, 2)
+
+
 def test_inpainting_refuses_what_is_not_one_picture(normal, digits):
     with pytest.raises(DataError, match="3 pictures: give one"):
         normal.inpaint(digits[:3], lower(), 2)
@@ -410,3 +417,20 @@ def test_a_draw_moves_the_bar_that_is_shown(flow):
         progress.BAR.reset(token)
     np.testing.assert_allclose(seen, [0, 0.25, 0.5, 0.75, 1])
     assert torch.is_grad_enabled()
+
+
+def test_what_lies_beyond_the_range_that_was_fitted_is_taken_to_its_ends(flow, digits):
+    """Pure white, where no picture of training had it; inpainting and editing agree."""
+    bright = np.where(digits[:1] > 10, 20, digits[:1])
+    with pytest.warns(UserWarning, match="taken to its ends"):
+        edited = flow.edit(bright, strength=0.0)
+    assert np.array_equal(edited, bright.clip(0, 16))
+    with pytest.warns(UserWarning, match="taken to its ends"):
+        made = flow.inpaint(bright, lower(), 2, seed=0, steps=2).pictures
+    assert np.array_equal(made[:, :4], np.repeat(bright.clip(0, 16)[:, :4], 2, 0))
+
+
+def test_a_file_may_hold_one_picture_without_an_axis_of_data(flow, digits, tmp_path):
+    np.save(tmp_path / "one.npy", digits[0])
+    made = flow.inpaint(tmp_path / "one.npy", lower(), 2, seed=0, steps=2).pictures
+    assert np.array_equal(made[:, :4], np.repeat(digits[:1, :4], 2, 0))

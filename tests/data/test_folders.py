@@ -133,6 +133,14 @@ def test_captions_are_found_by_file_and_missing_ones_are_named(grey):
         reading.read(folder)
 
 
+def test_a_caption_with_a_comma_has_to_be_quoted(grey):
+    folder, _ = grey
+    lines = [f"{'cat' if i < 5 else 'dog'}/{i:02d}.png,red, small" for i in range(12)]
+    (folder / "captions.csv").write_text("\n".join(["file,caption", *lines]) + "\n")
+    with pytest.raises(DataError, match="row 2 has more cells than the header"):
+        reading.read(folder)
+
+
 def test_an_empty_caption_is_none(grey):
     folder, _ = grey
     lines = [f"{'cat' if i < 5 else 'dog'}/{i:02d}.png,{'' if i == 3 else 'x'}" for i in range(12)]
@@ -254,3 +262,18 @@ def test_nothing_is_left_of_a_folder_whose_writing_was_interrupted(tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         reading.write(tmp_path / "new", np.zeros((2, 4, 4), np.uint8))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(large, "LARGE", 100)
+    shape = (20, 8, 8)
+    for damage in (b"", b"no array", None):
+        with large.kept_in(tmp_path / "cache"):
+            first = np.array(large.cached("name", shape, lambda x: x.fill(7)))
+            file = tmp_path / "cache" / "name.npy"
+            if damage is None:
+                np.save(file, first[:3])
+            else:
+                file.write_bytes(damage)
+            again = large.cached("name", shape, lambda x: x.fill(7))
+        assert np.array_equal(again, first) and (first == 7).all()

@@ -174,6 +174,23 @@ def test_code_of_the_folder_is_not_run(stable, tmp_path):
         load(folder, device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [("text_encoder", "AutoModel"), ("tokenizer", "AutoTokenizer"), ("tokenizer", "CLIPTextModel")],
+)
+def test_a_part_is_of_the_kind_whose_reading_is_guarded(stable, tmp_path, part, kind):
+    """AutoModel would ask whether to run code of the folder; a model as tokenizer, read pickles."""
+    entry = {part: ["transformers", kind]}
+    with pytest.raises(Unsafe, match=kind):
+        load(changed(stable, tmp_path / "a", "model_index.json", entry), device="cpu")
+
+
+@pytest.mark.parametrize("entry", [3, [], {}, "UNet2DModel"])
+def test_an_entry_that_is_none_is_refused(stable, tmp_path, entry):
+    with pytest.raises(DataError, match="unet is"):
+        load(changed(stable, tmp_path / "a", "model_index.json", {"unet": entry}), device="cpu")
+
+
 def test_broken_folders_are_refused_by_name(stable, tmp_path):
     with pytest.raises(MissingFile, match="does not exist"):
         load(tmp_path / "absent", device="cpu")

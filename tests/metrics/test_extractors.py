@@ -385,3 +385,20 @@ def test_a_comparison_tells_the_codecs_beside_the_densities(rng, tmp_path):
     page = result.save_report(tmp_path).read_text()
     assert f"PNG {bits['png']:.3f}" in page
     assert not compare(x / 16, ["gaussian"], progress=False).codecs
+
+
+def test_bright_generated_pictures_are_not_cut_off():
+    """Real pictures of 0 and 80: were 80 white, pictures of 0 and 255 would look the same."""
+    rng = np.random.default_rng(0)
+    real, alike, bright = ((rng.random((300, 4, 4)) < 0.5) * np.uint8(v) for v in (80, 80, 255))
+    found = [
+        metrics.evaluate(real, x, features="raw", metrics=["kid"])["kid"].value
+        for x in (alike, bright)
+    ]
+    assert abs(found[0]) < 0.02 and found[1] > 0.1
+
+
+def test_nearly_black_pictures_can_be_compared_with_bright_ones():
+    real = np.random.default_rng(0).integers(0, 256, (60, 4, 4)).astype(np.uint8)
+    found = metrics.evaluate(real, real % 2, features="raw", metrics=["kid"])
+    assert found["kid"].value > 0

@@ -123,8 +123,9 @@ def compare(
             for entry in entries(work, samples, train, test, known, clock, steps, device, update):
                 result.entries.append(entry)
                 announce(entry, len(result.entries), len(work), shown=progress is True)
-        except KeyboardInterrupt:
-            raise interrupted(result, work, clock, out) from None
+        except KeyboardInterrupt as stop:
+            code = getattr(stop, "code", 130)
+            raise interrupted(result, work, clock, out, code) from None
     result.seconds = time.monotonic() - clock.started
     if out is not None:
         result.save_report(out)
@@ -163,17 +164,22 @@ def entries(
 
 
 def interrupted(
-    result: Comparison, work: Sequence[tuple[str, int]], clock: Clock, out: str | Path | None
+    result: Comparison,
+    work: Sequence[tuple[str, int]],
+    clock: Clock,
+    out: str | Path | None,
+    code: int,
 ) -> Interrupted:
     """What an interruption says; a report keeps the fits that there are."""
     count = len(result.entries)
     if out is None or not count:
-        return Interrupted(f"interrupted after {count} of {len(work)} fits; there is no report")
+        done = f"interrupted after {count} of {len(work)} fits"
+        return Interrupted(f"{done}; there is no report", code)
     result.seconds = time.monotonic() - clock.started
     done = {e.family for e in result.entries}
     result.missing = tuple(dict.fromkeys(f for f, _ in work if f not in done))
     path = result.save_report(out)
-    return Interrupted(f"interrupted after {count} of {len(work)} fits; report: {path}")
+    return Interrupted(f"interrupted after {count} of {len(work)} fits; report: {path}", code)
 
 
 def refuse_place(out: str | Path | None, overwrite: bool) -> None:

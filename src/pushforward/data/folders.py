@@ -78,7 +78,7 @@ def of_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Raw:
 
 def content(paths: list[Path], shape: tuple[int, ...]) -> str:
     """A name for the pictures as they are now, and as they are to become."""
-    facts = [(p.as_posix(), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
+    facts = [(p.resolve(), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ino) for p in paths]
     return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
 
 
@@ -191,9 +191,11 @@ def captions(folder: Path, paths: list[Path]) -> np.ndarray:
         with (folder / CAPTIONS).open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{CAPTIONS}: is not a table in CSV and UTF-8") from error
+        raise DataError(f"{CAPTIONS}: is not a table in CSV and UTF-8: {error}") from error
     if not rows or not {"file", "caption"} <= rows[0].keys():
         raise DataError(f"{CAPTIONS}: needs the columns file and caption, and a line a picture")
+    if wide := [i for i, row in enumerate(rows, 2) if None in row]:
+        raise DataError(f"{CAPTIONS}: row {wide[0]} has more cells than the header; quote captions")
     said = {row["file"]: row["caption"] for row in rows if (row["caption"] or "").strip()}
     if len({row["file"] for row in rows}) < len(rows):
         raise DataError(f"{CAPTIONS}: names a file twice; keep one line of each")

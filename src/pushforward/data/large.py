@@ -98,6 +98,15 @@ def stacked(columns: list[np.ndarray]) -> np.ndarray:
     return x
 
 
+def intact(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a file holds a whole array of bytes of this shape."""
+    try:
+        x = mapped(path)
+    except (OSError, ValueError, EOFError):
+        return False
+    return x.shape == shape and x.dtype == np.uint8
+
+
 def cached(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> np.ndarray:
     """A large array of bytes, filled once: found again in the folder of `kept_in` if there is one.
 
@@ -115,7 +124,7 @@ def cached(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
         fill(x)
         return x
     path, draft = place / f"{name}.npy", None
-    if not path.exists():
+    if not intact(path, shape):
         try:
             place.mkdir(parents=True, exist_ok=True)
             room(place, int(np.prod(shape, dtype=object)))

@@ -32,6 +32,7 @@ from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
 from ..networks import laws
 from ..networks.autoencoder import Sharpening, spatial_decoder, spatial_encoder
 from ..networks.choosing import is_convolutional
+from ..networks.images import layout_of
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory.bounds import importance_bound, rate
 from . import ddpm, edm, flow_matching, one_of
@@ -305,6 +306,8 @@ def autoencoder(
     """Of two convolutional networks with codes that are images, or of two perceptrons."""
     law = laws.Gaussian(floor, shared=len(event.shape) > 1)
     if is_convolutional(event, network):
+        if factor > (side := min(layout_of(event.shape).shape[1:])):
+            raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
         latent, width, scales = latent or 4, width or 16, scales_of(factor)
         nets: tuple[nn.Module, nn.Module] = (
             spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),

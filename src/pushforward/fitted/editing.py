@@ -1,6 +1,8 @@
 """Pictures changed by a model: parts redrawn, ways between two, noise added and taken away."""
 
+import contextlib
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -49,7 +51,7 @@ def inpaint(
 ) -> Inpainting:
     """`FittedModel.inpaint`."""
     redrawn = region(mask, fitted.schema)
-    given = np.where(redrawn, np.nan, one(x, fitted.schema))
+    given = np.where(redrawn, np.nan, within(one(x, fitted.schema), fitted.schema))
     made = fitted.draw(n, y, given=given, seed=seed, **options)
     free = fitted.draw(n, y, seed=seed)
     rows = None if y is None else fitted.schema.encode(y, n)
@@ -77,8 +79,26 @@ def one(x: Any, schema: Schema) -> np.ndarray:
 
 def alone(x: Any, schema: Schema) -> Any:
     """An array of one datum with an axis of data before its own; anything else as it is."""
+    if isinstance(x, str | os.PathLike) and os.fspath(x).lower().endswith(".npy"):
+        with contextlib.suppress(OSError, ValueError, EOFError):  # the reader says what is wrong
+            x = np.load(x, mmap_mode="r", allow_pickle=False)
     single = schema.shape and getattr(x, "ndim", None) == len(schema.shape)
     return x[None] if single else x
+
+
+def within(x: np.ndarray, schema: Schema) -> np.ndarray:
+    """Pictures of whole numbers within the range that was fitted, which is all a model knows."""
+    column = schema.columns[0]
+    if len(schema.shape) < 2 or not column.integer:
+        return x
+    kept = x.clip(column.low, column.high)
+    if (kept != x).any():
+        warnings.warn(
+            f"values outside of {column.low:g} to {column.high:g}, the range that was fitted, are "
+            "taken to its ends",
+            stacklevel=2,
+        )
+    return kept
 
 
 def region(mask: Any, schema: Schema) -> np.ndarray:
@@ -127,6 +147,8 @@ def marked(mask: Any) -> np.ndarray:
         values = np.asarray(mask).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError("a mask is a picture, or an array of numbers or truth values") from error
+    if not np.isfinite(values).all() or np.iscomplexobj(mask):
+        raise DataError("the mask holds values that are not finite; give zeros and ones")
     return values >= (WHITE if values.max(initial=0) > 1 else 0.5)
 
 
@@ -182,9 +204,10 @@ def edit(
     data = reading.read_as(x, fitted.schema, y=y)
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         c = mapping.known(fitted, data.y, len(data.x))
+        x = within(data.x, fitted.schema)
         if not strength:
             rows = None if c is None else c.cpu().double().numpy()
-            return fitted.schema.restore(data.x, rows)
-        z = mapping.inward(fitted, data.x, fitted.transform)
+            return fitted.schema.restore(x, rows)
+        z = mapping.inward(fitted, x, fitted.transform)
         moved = mapping.through(fitted, method, z, c, options | {"strength": float(strength)})
         return mapping.outward(fitted.schema, fitted.transform, moved, c)

@@ -43,7 +43,7 @@ def ranks_of(devices: Any, shard: bool = False) -> Ranks:
     Raises:
         UsageError: If it is no number of devices, or not that of ``torchrun``.
     """
-    known = int(os.environ["WORLD_SIZE"]) if told() else 1
+    known = announced("WORLD_SIZE", 1) if told() else 1
     whole = isinstance(devices, int) and not isinstance(devices, bool)
     if devices is not None and not (whole and 1 <= devices <= MANY):
         raise UsageError(f"devices is {str(devices)[:40]}; it must be a whole number from 1")
@@ -52,7 +52,19 @@ def ranks_of(devices: Any, shard: bool = False) -> Ranks:
     count = known if devices is None else devices
     if count == 1:
         return ALONE
-    return Ranks(int(os.environ["RANK"]) if known > 1 else 0, count, shard)
+    return Ranks(announced("RANK", 0) if known > 1 else 0, count, shard)
+
+
+def announced(name: str, least: int) -> int:
+    """A whole number among the variables of ``torchrun``.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    text = os.environ[name]
+    if not text.isdecimal() or int(text) < least:
+        raise UsageError(f"the variable {name} is {text[:40]!r}: unset it, or start by torchrun")
+    return int(text)
 
 
 def told() -> bool:

@@ -229,14 +229,15 @@ class Run:
 
     def choose_average(self) -> None:
         """Keep another average's weights if they are better on held-out data than the first's."""
-        trainer, best = self.trainer, self.best
-        seen: list[list[float | None]] = [[a.decay, best] for a in trainer.averages[:1]]
-        for average in trainer.averages[1:]:
+        trainer, best, seen = self.trainer, self.best, []
+        if len(trainer.averages) < 2:
+            return
+        for i, average in enumerate(trainer.averages):
             model = average.model.eval()
             if trainer.ranks.first and self.validation is not None and best is not None:
                 value = float(held_out(model.validation, *self.validation))
                 self.fitted.config["averages"] = seen = [*seen, [average.decay, value]]
-                if value < best:
+                if i and value < min(best, seen[0][1]):
                     best, self.best_weights = value, copied(model)
 
     def note(self, facts: dict[str, float]) -> None:

@@ -70,7 +70,8 @@ def evaluate(
     image = len(event) > 1
     if image:
         same_range(x, y)
-    scale = Standard(event, x.mean(0), column_scales(x, image), pixels(x, event) if image else None)
+    seen = pixels(x, event, y) if image else None
+    scale = Standard(event, x.mean(0), column_scales(x, image), seen)
     rows = Rows(scale.rows(x), _labels(labels, len(x), "real"))
     made = Rows(scale.rows(y), _labels(generated_labels, len(y), "generated"))
     t = None if train is None else scale.rows(sample_pair(real, train)[1])

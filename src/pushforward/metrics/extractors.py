@@ -58,16 +58,16 @@ def extractor(features: Any, seen: Pixels) -> Extractor:
         Unsafe: If the file may hold a pickle.
         Unavailable: If a package is not installed.
     """
+    from . import modules
+
+    if not isinstance(features, str):
+        return own(modules.module(features, "features"), type(features).__name__, seen)
     if features == "raw":
         d = int(np.prod(seen.event))
         return Extractor("raw", seen.words, lambda x: Features(seen.unit(x)), d)
     if features == "efflite0":
         return efflite0(seen)
-    from . import modules
-
-    if isinstance(features, str):
-        return own(*modules.load(features), seen)
-    return own(modules.module(features, "features"), type(features).__name__, seen)
+    return own(*modules.load(features), seen)
 
 
 def of_classifier(network: Network) -> Extractor:

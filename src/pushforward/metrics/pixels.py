@@ -15,6 +15,8 @@ def same_range(real: Array, generated: Array) -> None:
         DataError: If one of them is in 0..255, [0, 1] or [-1, 1] and the other in another of these.
     """
     ours, theirs = customary(real), customary(generated)
+    if ours == BYTES and theirs == UNIT and not (generated % 1).any():
+        return  # nearly black
     if ours and theirs and ours != theirs:
         raise DataError(
             f"real pixels are in {ours} and generated pixels in {theirs}: bring both to one range"
@@ -63,17 +65,18 @@ class Pixels(NamedTuple):
         return layout_of(self.event).first(rows.reshape(-1, *self.event)).contiguous()
 
 
-def pixels(real: Array, event: tuple[int, ...]) -> Pixels:
-    """How to see pictures, as the real ones say.
+def pixels(real: Array, event: tuple[int, ...], generated: Array | None = None) -> Pixels:
+    """How to see pictures, as the real ones say; none of the generated ones is cut off.
 
     Whole numbers run to 255, or to the largest of them where none is above 127; other numbers from
     0 or -1 to 1, or else from the smallest to the largest.
     """
-    kind, high = customary(real), float(real.max())
+    sets = (real,) if generated is None else (real, generated)
+    kind, high = customary(real), max(float(x.max()) for x in sets)
     ends = {
         BYTES: (0.0, 255.0 if high > 127 else high),
         UNIT: (0.0, 1.0),
         SIGNED: (-1.0, 1.0),
     }
-    low, high = ends.get(kind, (float(real.min()), high))
+    low, high = ends.get(kind, (min(float(x.min()) for x in sets), high))
     return Pixels(event, low, high if high > low else low + 1.0)

@@ -11,6 +11,12 @@ from ...places import folder_of
 
 PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
 PARTS = ("unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer")
+UNWEIGHED = ("scheduler", "tokenizer")
+KINDS = {  # the classes that parts are read as; ModelMixin, the others
+    "scheduler": "SchedulerMixin",
+    "tokenizer": "PreTrainedTokenizerBase",
+    "text_encoder": "PreTrainedModel",
+}
 INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
 LIBRARIES = {"diffusers": "diffusers", "transformers": "diffusers"}  # by the extra that has them
 
@@ -33,7 +39,8 @@ def parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[str, 
         if not place.is_dir():
             raise MissingFile(f"{place} does not exist; a folder made by save_pretrained is needed")
     index = index_of(folder)
-    found = {name: index[name] for name in PARTS if index.get(name, [None])[0]}
+    absent = (None, [None, None])
+    found = {name: index[name] for name in PARTS if index.get(name) not in absent}
     if scheduler is not None:
         found.pop("scheduler", None)
     made = {name: part(folder, name, entry) for name, entry in found.items()}
@@ -74,25 +81,31 @@ def part(folder: Path, name: str, entry: Any) -> Any:
     if library not in LIBRARIES:
         raise Unsafe(f"{folder}: {name} asks for code of {library!r}, which is not run")
     place = folder / name if (folder / name).is_dir() else folder
-    return loaded(place, class_of(library, kind, place), name not in ("scheduler", "tokenizer"))
+    return loaded(place, class_of(library, kind, place, name), name not in UNWEIGHED)
 
 
-def class_of(library: str, kind: str, place: Path) -> Any:
-    """A class of models, schedulers or tokenizers.
+def class_of(library: str, kind: str, place: Path, name: str) -> Any:
+    """A class of models, schedulers or tokenizers, as the part of this name has to be.
 
     Raises:
         DataError: If the library has none of the name.
+        Unsafe: If it is of another kind, whose reading is not guarded.
     """
     module = package_module(library, LIBRARIES[library])
     found = getattr(module, kind, None)
     if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
         raise DataError(f"{place}: the installed {library} has no class {kind!r}")
+    base = KINDS.get(name, "ModelMixin")
+    if not issubclass(found, getattr(module, base, ())):
+        raise Unsafe(f"{place}: {kind} is no {base}, which {name} has to be; it is not read")
     return found
 
 
 def loaded(place: Path, kind: Any, weights: bool) -> Any:
     """What a folder holds as an object of a class; a model in inference mode."""
     options: dict[str, Any] = {"local_files_only": True}
+    if kind.__module__.startswith("transformers"):
+        options["trust_remote_code"] = False  # else it asks whether to run what the folder names
     if weights:
         files = safe_weights(place)
         variant = "fp16" if all(".fp16." in name for name in files) else None
