@@ -434,3 +434,31 @@ def test_a_file_may_hold_one_picture_without_an_axis_of_data(flow, digits, tmp_p
     np.save(tmp_path / "one.npy", digits[0])
     made = flow.inpaint(tmp_path / "one.npy", lower(), 2, seed=0, steps=2).pictures
     assert np.array_equal(made[:, :4], np.repeat(digits[:1, :4], 2, 0))
+
+
+def test_an_edit_can_move_away_from_a_condition():
+    """With guidance 2, away from the other class: further from it than plain guidance goes."""
+    rng = np.random.default_rng(0)
+    y = np.array(["a", "b"])[rng.integers(0, 2, 400)]
+    x = (rng.standard_normal((400, 2)) + 4 * (y == "b")[:, None]).astype(np.float32)
+    model = fit(x, "flow_matching", y=y, steps=300, batch=128, width=32, progress=False)
+    found = {
+        away: model.edit(x[:200], "a", strength=1.0, guidance=2.0, negative=away, seed=0).mean()
+        for away in (None, "b")
+    }
+    assert found["b"] < found[None] - 0.3
+
+
+def test_pictures_that_were_written_are_read_in_the_levels_that_were_fitted(digits, tmp_path):
+    """Of 17 levels, 16 is written as white; an edit without noise gives the picture back."""
+    model = fit(digits[:200], "flow_matching", **SMALL, out=tmp_path / "run")
+    from pushforward.data import reading
+
+    reading.write(tmp_path / "some", digits[:3], white=model.white)
+    assert np.array_equal(model.edit(str(tmp_path / "some"), strength=0.0), digits[:3])
+
+
+def test_a_run_without_averages_says_so(normal, tmp_path):
+    normal.save(tmp_path / "run")
+    with pytest.raises(UsageError, match="no averages|no such|average"):
+        load(tmp_path / "run", ema=0.999)

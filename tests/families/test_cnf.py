@@ -199,8 +199,9 @@ def test_an_unknown_condition_is_learned_too():
     label = torch.arange(2000) % 2
     x = (2.0 * label - 1)[:, None] + 0.5 * torch.randn(2000, 1)
     c = torch.cat([torch.ones(2000, 1), torch.eye(2)[label]], dim=1)
-    model = families.build("cnf", Event((1,), 3), width=32, solver_steps=2)
+    model = families.build("cnf", Event((1,), 3), width=32)
     model.unconditional = 0.5
+    model.prepare(x, c)
     trainer = Trainer(model, model.recipe._replace(lr=1e-2), 400)
     for _ in trainer.run(batches(x, 128, c)):
         pass

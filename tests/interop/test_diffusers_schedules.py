@@ -61,8 +61,7 @@ def agree(scheduler, net, x, steps=20):
     """
     schedule = schedule_of(scheduler)
     denoiser = NetworkDenoiser(Network(net, nothing), schedule.path, schedule.prediction)
-    if schedule.clip is not None:
-        denoiser = Clipped(denoiser, schedule.clip)
+    denoiser = schedule.clipped(denoiser)
     run, times = samplers.by_name(schedule.sampler), schedule.grid(steps)
     options = {"variance": schedule.variance} if run is samplers.ddpm else {}
     torch.manual_seed(1)
@@ -81,6 +80,13 @@ def test_every_state_is_that_of_the_scheduler(diffusers, unet, name, settings, d
     """Up to the rounding of their tables, which they keep in float32."""
     scheduler = getattr(diffusers, name)(**settings)
     assert agree(scheduler, unet().to(dtype), torch.randn(2, 1, 8, 8, dtype=dtype)) < 1e-5
+
+
+def test_ddim_keeps_the_noise_where_it_clips_the_data(diffusers, unet):
+    """In double precision: away from the network's own way, rounding grows from step to step."""
+    scheduler = diffusers.DDIMScheduler(**STABLE, clip_sample=True)
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    assert agree(scheduler, unet().double(), x) < 1e-5
 
 
 def test_where_a_scheduler_cuts_timesteps_to_whole_ones_ours_stay_at_the_noise(diffusers, unet):

@@ -53,7 +53,7 @@ def inpaint(
     options = named(method=method, guidance=guidance, steps=steps) | settings(set_, model.inpaint)
     with shown("inpaint", show=not quiet):
         made = model.inpaint(picture, mask, n, model.typed(condition), seed=seed, **options)
-    reading.write(out, made.pictures)
+    reading.write(out, made.pictures, white=model.white)
     spread = "" if n == 1 else (
         f"\nmean distance between two in the part redrawn: {made.diversity:.3g} "
         f"(of free draws there: {made.unconditional:.3g})"
@@ -90,7 +90,7 @@ def interpolate(
     options = settings(set_, model.interpolate)
     with shown("interpolate", show=not quiet):
         made = model.interpolate(first, last, steps, model.typed(condition), seed=seed, **options)
-    reading.write(out, made)
+    reading.write(out, made, white=model.white)
     show(
         {"rows": len(made), "file": str(out), "family": model.family},
         as_json,
@@ -126,7 +126,7 @@ def edit(
     options = named(guidance=guidance, sampler=sampler, steps=steps) | settings(set_, model.edit)
     with shown("edit", show=not quiet):
         made = model.edit(data, model.typed(condition), strength=strength, seed=seed, **options)
-    reading.write(out, made)
+    reading.write(out, made, white=model.white)
     show(
         {"rows": len(made), "file": str(out), "family": model.family, "strength": strength},
         as_json,

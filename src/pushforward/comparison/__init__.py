@@ -173,8 +173,8 @@ def interrupted(
     """What an interruption says; a report keeps the fits that there are."""
     count = len(result.entries)
     if out is None or not count:
-        done = f"interrupted after {count} of {len(work)} fits"
-        return Interrupted(f"{done}; there is no report", code)
+        message = f"interrupted after {count} of {len(work)} fits; there is no report"
+        return Interrupted(message, code)
     result.seconds = time.monotonic() - clock.started
     done = {e.family for e in result.entries}
     result.missing = tuple(dict.fromkeys(f for f, _ in work if f not in done))

@@ -112,6 +112,8 @@ def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
         UsageError: If ``y`` is given but the model was fitted without a condition.
     """
     data = named(raw(source, schema.size), schema.known)
+    if is_folder(source) or is_picture(source):
+        data = in_levels(data, schema)
     name = None if schema.condition is None else schema.condition.column
     if y is not None:
         y = as_vector(y)
@@ -121,6 +123,15 @@ def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
         _refuse(data, [] if given is None else _in_condition(given))
         y = None if given is None else given.values
     return Samples(schema.arrange(data), y, schema)
+
+
+def in_levels(data: Raw, schema: Schema) -> Raw:
+    """Pictures that were written with `Schema.white` as white, in the levels that were fitted."""
+    x = data.cells[0].values
+    if schema.white == 255 or x.dtype != np.uint8 or x.max(initial=0) <= schema.white:
+        return data
+    levels = np.rint(x * (schema.white / 255)).astype(np.uint8)
+    return replace(data, cells=(data.cells[0]._replace(values=levels),))
 
 
 def ends(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | None:
@@ -135,6 +146,12 @@ def ends(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | None:
         return {str(k): (end(low), end(high)) for k, (low, high) in bounds.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UsageError('bounds are pairs of numbers by column, {"age": (0, None)}') from error
+
+
+def is_picture(source: Any) -> bool:
+    """Whether a source is the file of one picture."""
+    known = isinstance(source, str | os.PathLike)
+    return known and os.fspath(source).lower().endswith(PICTURES)
 
 
 def is_folder(source: Any) -> bool:

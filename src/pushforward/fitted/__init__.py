@@ -447,6 +447,8 @@ def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) 
     folder = folder_of(folder)
     plain, tensors, history = checkpoint.load(folder)
     chosen = () if ema is None else (average_of(plain["config"]["recipe"]["ema"], ema),)
+    if chosen and not tensors.get(chosen[0]):
+        raise UsageError(f"{folder} keeps no averages of weights: leave out ema")
     with understood(folder):
         schema = Schema.from_json(plain["schema"])
         schema.restore(np.zeros((0, *schema.event)), np.zeros((0, schema.condition_length)))

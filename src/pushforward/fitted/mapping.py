@@ -184,8 +184,10 @@ def through(
     """A method of the model on every row, some rows at a time."""
     accepts(method, options, fitted.family)
     size = rows_at_once(fitted.model.event_shape)
-    parts = [
-        method(x[i : i + m], *([] if c is None else [c[i : i + m]]), **options).cpu()
-        for i, m in follow(chunks(len(x), size), -(-len(x) // size))
-    ]
-    return torch.cat(parts)
+
+    def some(i: int, m: int) -> Tensor:
+        own = {k: v[i : i + m] if isinstance(v, Tensor) else v for k, v in options.items()}
+        return method(x[i : i + m], *([] if c is None else [c[i : i + m]]), **own).cpu()
+
+    rows = follow(chunks(len(x), size), -(-len(x) // size))
+    return torch.cat([some(i, m) for i, m in rows])

@@ -229,7 +229,8 @@ class Run:
 
     def choose_average(self) -> None:
         """Keep another average's weights if they are better on held-out data than the first's."""
-        trainer, best, seen = self.trainer, self.best, []
+        trainer, best = self.trainer, self.best
+        seen: list[list[float]] = []
         if len(trainer.averages) < 2:
             return
         for i, average in enumerate(trainer.averages):

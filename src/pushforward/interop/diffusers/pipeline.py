@@ -20,7 +20,7 @@ from ...theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from ...theory.steps import Sampler
 from .folders import index_of, parts
 from .networks import Autoencoder, Network, side, teller
-from .schedules import Clipped, Schedule, schedule_of
+from .schedules import Schedule, schedule_of
 from .words import Words
 
 STEPS = 50
@@ -89,7 +89,7 @@ class Pipeline(nn.Module):
         denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
         if guides(guidance, c is not None):
             denoiser = Guided(denoiser, guidance)
-        return denoiser if self.schedule.clip is None else Clipped(denoiser, self.schedule.clip)
+        return self.schedule.clipped(denoiser)
 
     def conditions(self, y: Any, n: int) -> Condition:
         """The condition vectors of ``n`` data: a 1, then a text's tokens or a class as one-hot.

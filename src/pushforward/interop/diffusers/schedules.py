@@ -68,14 +68,25 @@ class Flow(Linear):
 
 
 class Clipped(Denoiser):
-    """A denoiser whose estimate of the data is held within ``(-bound, bound)``."""
+    """A denoiser whose estimate of the data is held within ``(-bound, bound)``.
 
-    def __init__(self, denoiser: Denoiser, bound: float) -> None:
+    Arguments:
+        denoiser: It.
+        bound: The largest size of an estimate.
+        keeps: Whether the estimate of the noise stays as it was, as in DDIMScheduler's steps;
+            otherwise it is what the estimate of the data leaves.
+    """
+
+    def __init__(self, denoiser: Denoiser, bound: float, keeps: bool = False) -> None:
         super().__init__()
         self.denoiser, self.path, self.bound = denoiser, denoiser.path, bound
+        self.keeps = keeps
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
-        x = self.denoiser(x_t, t, c).x.clamp(-self.bound, self.bound)
+        found = self.denoiser(x_t, t, c)
+        x = found.x.clamp(-self.bound, self.bound)
+        if self.keeps:
+            return Estimate(x, found.eps)
         alpha, sigma = self.path(expand(t, x_t))
         return Estimate(x, (x_t - alpha * x) / sigma)
 
@@ -99,6 +110,12 @@ class Schedule(NamedTuple):
     def sampler(self) -> str:
         """Our sampler with the same steps, or a good one where there is none."""
         return SAME_STEPS.get(type(self.scheduler).__name__, "dpmpp_2m")
+
+    def clipped(self, denoiser: Denoiser) -> Denoiser:
+        """The denoiser with its estimates of data held as the scheduler holds them, if it does."""
+        if self.clip is None:
+            return denoiser
+        return Clipped(denoiser, self.clip, type(self.scheduler).__name__ == "DDIMScheduler")
 
     @property
     def variance(self) -> float:
