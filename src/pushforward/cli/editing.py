@@ -1,13 +1,13 @@
 """``inpaint``, ``interpolate`` and ``edit``: pictures changed by a fitted model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .application import Device, Json, Quiet, RunFolder, Seed, Settings, Source, app, show
-from .literals import settings
-from .maps import Given
+from .literals import named, settings
+from .maps import Given, carry
 
 Out = Annotated[
     Path,
@@ -15,11 +15,6 @@ Out = Annotated[
 ]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the sampler.")]
-
-
-def named(**options: Any) -> dict[str, Any]:
-    """Options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 @app.command()
@@ -81,21 +76,8 @@ def interpolate(
     as_json: Json = False,
 ) -> None:
     """Go from one picture to another through the latents of a model."""
-    from ..data import reading
-    from ..fitted import load
-    from ..progress import shown
-
-    reading.writable(out)
-    model = load(run, device=device)
-    options = settings(set_, model.interpolate)
-    with shown("interpolate", show=not quiet):
-        made = model.interpolate(first, last, steps, model.typed(condition), seed=seed, **options)
-    reading.write(out, made, white=model.white)
-    show(
-        {"rows": len(made), "file": str(out), "family": model.family},
-        as_json,
-        f"{len(made)} rows: {out}",
-    )
+    ends = (first, last, steps)
+    carry(run, out, device, quiet, as_json, "interpolate", *ends, condition, seed, set_, {})
 
 
 @app.command()
@@ -117,18 +99,6 @@ def edit(
     as_json: Json = False,
 ) -> None:
     """Add noise to pictures, so much as STRENGTH says, and take it away under the model."""
-    from ..data import reading
-    from ..fitted import load
-    from ..progress import shown
-
-    reading.writable(out)
-    model = load(run, device=device)
-    options = named(guidance=guidance, sampler=sampler, steps=steps) | settings(set_, model.edit)
-    with shown("edit", show=not quiet):
-        made = model.edit(data, model.typed(condition), strength=strength, seed=seed, **options)
-    reading.write(out, made, white=model.white)
-    show(
-        {"rows": len(made), "file": str(out), "family": model.family, "strength": strength},
-        as_json,
-        f"{len(made)} rows: {out}",
-    )
+    options = named(guidance=guidance, sampler=sampler, steps=steps) | {"strength": strength}
+    words = (data, condition, seed, set_, options)
+    carry(run, out, device, quiet, as_json, "edit", *words, strength=strength)

@@ -26,6 +26,11 @@ def literal(text: str) -> Any:
     return text
 
 
+def named(**options: Any) -> dict[str, Any]:
+    """Options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def settings(
     pairs: list[str] | None, call: Callable[..., Any], target: Callable[..., Any] | None = None
 ) -> dict[str, Any]:

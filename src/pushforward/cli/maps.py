@@ -20,27 +20,32 @@ Given = Annotated[
 def carried(
     run: Path, out: Path, device: str, quiet: bool, method: str, *words: Any
 ) -> tuple[Any, Any]:
-    """Load a model, call one of its methods and write what it gives: the model, and that."""
+    """Load a model, call one of its methods and write what it gives: the model, and that.
+
+    The words are what the method takes first, a condition, a seed, ``--set``, and its options.
+    """
     from ..data import reading
     from ..fitted import load
     from ..progress import shown
 
     reading.writable(out)
     model = load(run, device=device)
-    source, condition, seed, pairs, options = words
+    *first, condition, seed, pairs, options = words
     call = getattr(model, method)
-    options = settings(pairs, call) | options
+    options = options | settings(pairs, call)
     with shown(method, show=not quiet):
-        made = call(source, model.typed(condition), seed=seed, **options)
-    reading.write(out, made, white=model.schema.white)
+        made = call(*first, model.typed(condition), seed=seed, **options)
+    reading.write(out, made, white=model.white)
     return model, made
 
 
-def carry(run: Path, out: Path, device: str, quiet: bool, as_json: bool, *words: Any) -> None:
-    """The same, and say so."""
+def carry(
+    run: Path, out: Path, device: str, quiet: bool, as_json: bool, *words: Any, **facts: Any
+) -> None:
+    """The same, and say so, with further facts for machines."""
     model, made = carried(run, out, device, quiet, *words)
-    count = len(made)
-    show({"rows": count, "file": str(out), "family": model.family}, as_json, f"{count} rows: {out}")
+    known = {"rows": len(made), "file": str(out), "family": model.family} | facts
+    show(known, as_json, f"{len(made)} rows: {out}")
 
 
 @app.command()

@@ -1,12 +1,12 @@
 """``sample``, ``score`` and ``plot``: the commands that use a fitted model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
-from .literals import asked, entries, interval, settings, shared
+from .literals import asked, entries, interval, named, settings, shared
 
 
 @app.command()
@@ -63,9 +63,13 @@ def sample(
 
     reading.writable(out)
     model = load(run, device=device)
-    named: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    named |= {"negative": model.typed(negative), "guidance_interval": interval(guidance_interval)}
-    options = {k: v for k, v in named.items() if v is not None} | settings(set_, model.sample)
+    options = named(
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        negative=model.typed(negative),
+        guidance_interval=interval(guidance_interval),
+    ) | settings(set_, model.sample)
     n, words = shared(n, asked(condition, conditions))
     y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
     drawn = model.sample(n, y, given=entries(given), seed=seed, **options)

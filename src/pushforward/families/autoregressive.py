@@ -25,9 +25,8 @@ from torch import Tensor
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.causal import CausalTransformer
-from ..networks.choosing import is_large
 from ..networks.entries import FEW, Entry, law_of
-from ..networks.images import layout_of
+from ..networks.images import is_large, layout_of
 from ..networks.laws import FEW_LEVELS
 from ..networks.masked import (
     AutoregressiveNetwork,

@@ -21,10 +21,9 @@ from .companions import Companions, found_again, taught_by
 from .distributed import device_of, joined, leads, ranks_of
 
 DEFAULT = "flow_matching"
-KEPT = (
-    *("family", "seed", "bounds", "size", "text", "precision"),
-    *("compile", "channels_last", "recompute", "watch"),
-)
+# what a resumed run may be told again, if it is the same
+KEPT = {"family", "seed", "bounds", "size", "text", "precision", "watch"}
+KEPT |= {"compile", "channels_last", "recompute"}
 
 
 def fit(

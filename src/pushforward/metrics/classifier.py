@@ -9,10 +9,6 @@ import numpy as np
 from ..errors import DataError, UsageError
 from .pairwise import Array, sample_pair, sample_set
 
-SMALL = (
-    8  # pixels along the shorter side of pictures that a perceptron sees as well as convolutions
-)
-
 
 def out_of_fold_scores(
     real: np.ndarray, generated: np.ndarray, *, folds: int = 5, seed: int = 0
@@ -154,7 +150,9 @@ def fit_classifier(x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: 
     if len(classes) < 2:
         raise DataError("all labels are the same: a classifier needs at least two classes")
     event = np.shape(x)[1:]
-    if is_picture(event):
+    from ..networks.images import is_large  # which imports torch
+
+    if is_large(event):
         from . import convolutional
 
         pictures = rows.reshape(-1, *event)
@@ -178,11 +176,6 @@ def kept_classifier(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Netw
         _KEPT.clear()
         _KEPT[key] = found
     return _KEPT[key]
-
-
-def is_picture(event: tuple[int, ...]) -> bool:
-    """Whether data of a shape are pictures large enough for convolutions."""
-    return len(event) in (2, 3) and sorted(event)[-2] > SMALL
 
 
 def fit_perceptron(

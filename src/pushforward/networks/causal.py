@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from ..shapes import Condition, Data
-from .masked import AutoregressiveNetwork, Features, Steps
+from .masked import AutoregressiveNetwork, Features, Steps, begin_at
 
 
 class Block(nn.Module):
@@ -97,9 +97,7 @@ class CausalTransformer(AutoregressiveNetwork):
 
     def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at the same parameters ``(d, size)`` for all data."""
-        nn.init.normal_(self.out.weight, std=0.01)
-        self.out.bias.zero_()
-        self.bias.copy_(h)
+        begin_at(h, self.out, self.bias)
 
     def given(self, c: Condition, like: Tensor) -> Tensor:
         """What the condition adds to every token, ``(n or 1, 1, width)``."""

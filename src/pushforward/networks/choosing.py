@@ -13,19 +13,13 @@ from ..model import Event, Recipe
 from ..options import one_of
 from .convolutional import ConvDecoder, ConvEncoder
 from .diffusers import DiffusersUNet
-from .images import is_image, layout_of
+from .images import is_image, is_large, layout_of
 from .mlp import Perceptron, TimeMLP
 from .text import Reader, Reading
 from .transformer import DiT
 from .unet import UNet
 
-SMALL = 8  # images with a side up to here are left to perceptrons
 NETWORKS = (Perceptron, TimeMLP, UNet, DiT, DiffusersUNet, ConvEncoder, ConvDecoder)
-
-
-def is_large(event: tuple[int, ...]) -> bool:
-    """Whether data are images of more than `SMALL` pixels on each side."""
-    return is_image(event) and min(layout_of(event).shape[1:]) > SMALL
 
 
 def patch_for(event: tuple[int, ...]) -> int:

@@ -12,6 +12,8 @@ from torch import Tensor
 from ..errors import UsageError
 from ..shapes import Data
 
+SMALL = 8  # images with a side up to here are left to perceptrons
+
 
 class Layout(NamedTuple):
     """Which axes of an event are channels, rows and columns.
@@ -61,3 +63,8 @@ def layout_of(event: tuple[int, ...]) -> Layout:
         return Layout(event, 1, *event)
     a, b, c = event
     return Layout(event, c, a, b, axis=3) if c < min(a, b) else Layout(event, a, b, c)
+
+
+def is_large(event: tuple[int, ...]) -> bool:
+    """Whether data are images of more than `SMALL` pixels on each side."""
+    return is_image(event) and min(layout_of(event).shape[1:]) > SMALL

@@ -20,6 +20,13 @@ from ..shapes import Condition, Data
 Steps = Iterator[tuple[int, Tensor]]
 
 
+def begin_at(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
+    """Let a layer that all entries share begin at parameters ``(d, size)``, kept in a bias."""
+    nn.init.normal_(out.weight, std=0.01)
+    out.bias.zero_()
+    bias.copy_(h)
+
+
 class AutoregressiveNetwork(nn.Module, abc.ABC):
     """Parameters of every entry's law that depend on the condition and on the entries before it.
 

@@ -19,7 +19,7 @@ from torch.nn.functional import conv2d, linear, pad, silu
 
 from ..shapes import Condition, Data
 from .images import layout_of
-from .masked import AutoregressiveNetwork, Features, Steps
+from .masked import AutoregressiveNetwork, Features, Steps, begin_at
 
 ROWS = 64  # images whose features are in memory together where nothing is learned from them
 REACH = 3  # rows above, and columns to either side, that a kernel sees
@@ -133,9 +133,7 @@ class CausalConvolutions(AutoregressiveNetwork):
 
     def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at the same parameters ``(d, size)`` for all data."""
-        nn.init.normal_(self.out.weight, std=0.01)
-        self.out.bias.zero_()
-        self.bias.copy_(h)
+        begin_at(h, self.out, self.bias)
 
     def forward(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
         if torch.is_grad_enabled() or len(x) <= ROWS:
