@@ -28,11 +28,14 @@ from pushforward.data import datasets, shapes
 from pushforward.fitted import FittedModel
 from pushforward.metrics.classifier import fit_classifier
 from pushforward.metrics.codecs import codec_bits
+from pushforward.metrics.extractors import extractor
 from pushforward.metrics.frechet import gaussian_fit_distance
+from pushforward.metrics.pixels import pixels
 from pushforward.model import Likelihood
 
 PATHS = ["flow_matching", "ddpm", "edm"]
-CLASSED = [*PATHS, "consistency", "mean_flow", "vae", "wgan_gp"]
+GUIDED = [*PATHS, "latent_diffusion"]
+CLASSED = [*GUIDED, "consistency", "mean_flow", "vae", "wgan_gp"]
 FEW: dict[str, list[dict[str, Any]]] = {
     "consistency": [{"steps": 1}, {"steps": 2}],
     "mean_flow": [{"steps": 1}, {"steps": 50}],
@@ -64,30 +67,46 @@ class Plan(NamedTuple):
 
 
 class Judge:
-    """A classifier of the training pictures, and the features of the held-out ones."""
+    """A classifier of the training pictures, and the held-out ones in its features.
 
-    def __init__(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, n: int) -> None:
+    Arguments:
+        train: Pictures to learn from.
+        labels: What they show.
+        test: The held-out pictures.
+        n: Of how many training pictures the floors are.
+        beside: Other features to measure in, by the name that ``evaluate --features`` takes.
+    """
+
+    def __init__(
+        self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, n: int, beside: list[str]
+    ) -> None:
         self.mean, self.scale = train.mean(0), train.std()
         self.net = fit_classifier(self.seen(train), labels)
-        self.test = self.features(test)
-        some = np.random.default_rng(1).permutation(len(train))[:n]
-        self.floor = gaussian_fit_distance(self.test, self.features(train[some]))
+        seen = pixels(train, train.shape[1:])
+        others = [extractor(name, seen) for name in beside]
+        self.names = [f"FD-{other.name}" for other in others]
+        self.views = [lambda x: self.net.features(self.seen(x))]
+        self.views += [lambda x, e=e: e.features(x.reshape(len(x), -1)).x for e in others]
+        self.test = [view(test) for view in self.views]
+        some = train[np.random.default_rng(1).permutation(len(train))[:n]]
+        self.floors = self.measured(some)
 
     def seen(self, x: np.ndarray) -> np.ndarray:
         """Pictures as the classifier takes them, their deviation about 1."""
         return (np.asarray(x, np.float64) - self.mean) / self.scale
 
-    def features(self, x: np.ndarray) -> np.ndarray:
-        """What the classifier makes of pictures before it decides."""
-        return self.net.features(self.seen(x))
-
     def accuracy(self, x: np.ndarray, labels: np.ndarray) -> float:
         """How often it sees the labels."""
         return float((self.net.predict(self.seen(x)) == labels).mean())
 
-    def distance(self, x: np.ndarray) -> float:
-        """The Fréchet distance to the held-out pictures, in units of its floor."""
-        return gaussian_fit_distance(self.test, self.features(x)) / self.floor
+    def measured(self, x: np.ndarray) -> np.ndarray:
+        """The Fréchet distances to the held-out pictures, in the features of each network."""
+        pairs = zip(self.views, self.test, strict=True)
+        return np.array([gaussian_fit_distance(test, view(x)) for view, test in pairs])
+
+    def distances(self, x: np.ndarray) -> list[str]:
+        """The same in units of their floors, in words."""
+        return [f"{d:.2f}" for d in self.measured(x) / self.floors]
 
 
 def fitted(
@@ -137,13 +156,13 @@ def ways(model: FittedModel, family: str, plan: Plan) -> Iterator[tuple[str, dic
         yield "1", {}
         return
     for options in FEW.get(family, [{"steps": plan.steps or model.model.steps}]):
-        for guidance in plan.guidance if family in PATHS else plan.guidance[:1]:
+        for guidance in plan.guidance if family in GUIDED else plan.guidance[:1]:
             steps = options["steps"]
             yield f"{steps}, guidance {guidance:g}", options | {"guidance": guidance}
 
 
-def classes(name: str) -> Callable[[list[str], range, Plan], Iterator[Row]]:
-    """What measures a data set with classes."""
+def classes(name: str, *beside: str) -> Callable[[list[str], range, Plan], Iterator[Row]]:
+    """What measures a data set with classes, in its classifier's features and in others."""
 
     def measure(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
         data = datasets.load(name)
@@ -152,15 +171,16 @@ def classes(name: str) -> Callable[[list[str], range, Plan], Iterator[Row]]:
             data.x, data.y, test_size=0.2, stratify=data.y, random_state=0
         )
         n = min(plan.draws, len(train))
-        judge = Judge(train, asked, test, n)
+        judge = Judge(train, asked, test, n, [*beside])
         said = np.random.default_rng(3).permutation(asked)[:n]
-        yield ["family", "steps", "minutes", "as asked %", "FD / floor", "bits/dim"]
+        distances = [f"{d} / floor" for d in ("FD", *judge.names)]
+        yield ["family", "steps", "minutes", "as asked %", *distances, "bits/dim"]
         yield [
             "held-out pictures",
             "-",
             "-",
             f"{100 * judge.accuracy(test, true):.1f}",
-            f"1 (FD {judge.floor:.3g}, {n} pictures)",
+            *(f"1 (FD {floor:.3g}, {n} pictures)" for floor in judge.floors),
             f"{codec_bits(test)['png_tiled']:.3f} (PNG)",
         ]
         labels = np.unique(asked)
@@ -180,7 +200,7 @@ def classes(name: str) -> Callable[[list[str], range, Plan], Iterator[Row]]:
                     words,
                     f"{minutes:.1f}",
                     f"{100 * judge.accuracy(x, said):.1f}",
-                    f"{judge.distance(x):.2f}",
+                    *judge.distances(x),
                     cost,
                 ]
 
@@ -248,7 +268,11 @@ def section(measure: Callable[..., Iterator[Row]], families: list[str], about: s
 SECTIONS = {
     "digits": section(classes("digits"), CLASSED, "Digits of 8 x 8 pixels."),
     "mnist": section(classes("mnist"), CLASSED, "MNIST, 5,000 digits of 28 x 28 pixels."),
-    "fashion": section(classes("fashion_mnist"), CLASSED, "Fashion-MNIST, 28 x 28 pixels."),
+    "fashion": section(
+        classes("fashion_mnist", "efflite0"),
+        CLASSED,
+        "Fashion-MNIST, 60,000 pictures of 28 x 28 pixels.",
+    ),
     "shapes": section(
         captioned,
         ["flow_matching"],
