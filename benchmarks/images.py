@@ -156,7 +156,8 @@ def ways(model: FittedModel, family: str, plan: Plan) -> Iterator[tuple[str, dic
     if family in ("vae", "wgan_gp"):
         yield "1", {}
         return
-    for options in FEW.get(family, [{"steps": plan.steps or model.model.steps}]):
+    second = getattr(model.model, "second", model.model)  # of a latent diffusion, what draws codes
+    for options in FEW.get(family, [{"steps": plan.steps or second.steps}]):
         for guidance in plan.guidance if family in GUIDED else plan.guidance[:1]:
             steps = options["steps"]
             yield f"{steps}, guidance {guidance:g}", options | {"guidance": guidance}
