@@ -338,7 +338,7 @@ def test_the_commands_write_pictures(place, tmp_path, capsys):
     more = ["--set", "tolerance=0.01"]
     code, _, err = run(*words, *more, "-o", tmp_path / "strip.png", capsys=capsys)
     assert code == 0, err
-    strip = np.asarray(Image.open(tmp_path / "strip.png"))
+    strip = np.asarray(Image.open(tmp_path / "strip.png"))[::15, ::15]  # enlarged 15 times
     assert strip.shape == (10, 40, 3)
     assert np.abs(strip[:, :10].astype(float) - before).mean() < 8
 
@@ -381,12 +381,17 @@ def test_a_failing_command_says_why_in_one_line_and_writes_nothing(place, tmp_pa
 
 
 def test_a_sheet_has_sixteen_pictures_in_a_row_and_white_behind_the_last(tmp_path):
+    """Several are enlarged by a whole factor, as far as 600 pixels hold; a single one is not."""
     from pushforward.data.writing import write
 
     x = np.arange(18, dtype=np.uint8)[:, None, None] + np.zeros((18, 2, 3), np.uint8)
     write(tmp_path / "sheet.png", x)
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    large = np.asarray(Image.open(tmp_path / "sheet.png"))
+    sheet = large[::12, ::12]
+    assert large.shape == (48, 576) and (np.kron(sheet, np.ones((12, 12), np.uint8)) == large).all()
     assert sheet.shape == (4, 48)
+    write(tmp_path / "one.png", x[:1])
+    assert Image.open(tmp_path / "one.png").size == (3, 2)
     assert (sheet[:2, 45:] == 15).all() and (sheet[2:, :3] == 16).all()
     assert (sheet[2:, 6:] == 255).all()
     with pytest.raises(UsageError, match="no pictures of 8 bits"):

@@ -39,7 +39,7 @@ class Unavailable(PushforwardError):
 
 
 class FolderInUse(PushforwardError):
-    """A run folder exists already or another process holds it (exit 73)."""
+    """A folder exists already, or another process holds it (exit 73)."""
 
     code = 73
 

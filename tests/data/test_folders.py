@@ -8,7 +8,7 @@ from PIL import Image
 
 import pushforward as pf
 from pushforward.data import folders, large, reading, shapes
-from pushforward.errors import DataError, DiskError, Unsafe, UsageError
+from pushforward.errors import DataError, DiskError, FolderInUse, Unsafe, UsageError
 
 rng = np.random.default_rng(0)
 
@@ -212,7 +212,7 @@ def test_samples_are_written_as_a_folder_of_pictures_and_read_back(tmp_path):
     reading.write(tmp_path / "new", x)
     assert sorted(p.name for p in (tmp_path / "new").iterdir())[::10] == ["00.png", "10.png"]
     assert np.array_equal(reading.read(tmp_path / "new").x, x)
-    with pytest.raises(DiskError):
+    with pytest.raises(FolderInUse, match="folder already"):
         reading.write(tmp_path / "new", x)
     with pytest.raises(UsageError, match="no pictures of 8 bits"):
         reading.write(tmp_path / "other", x.astype(float))

@@ -20,6 +20,7 @@ from pushforward.data import reading
 from pushforward.errors import (
     DataError,
     DiskError,
+    FolderInUse,
     MissingFile,
     PushforwardError,
     Unsafe,
@@ -478,8 +479,11 @@ def test_writing_is_all_or_nothing(tmp_path):
     with pytest.raises(UsageError):
         reading.write(tmp_path / "a.txt", NUMBERS)
     (tmp_path / "folder.csv").mkdir()
-    for path in (tmp_path / "no" / "a.csv", tmp_path / "folder.csv"):
-        with pytest.raises(DiskError):
+    for path, error in (
+        (tmp_path / "no" / "a.csv", DiskError),
+        (tmp_path / "folder.csv", FolderInUse),
+    ):
+        with pytest.raises(error):
             reading.write(path, NUMBERS)
     assert target.read_text() == "before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "folder.csv"]

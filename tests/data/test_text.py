@@ -70,7 +70,7 @@ def test_text_without_captions_is_refused():
         reading.read(x, y=np.arange(60.0), text="bytes")
     with pytest.raises(UsageError, match="choose from words, bytes, minilm"):
         reading.read(x, y=["a b"] * 60, text="letters")
-    with pytest.raises(DataError, match="no words"):
+    with pytest.raises(DataError, match="60 texts without a letter"):
         reading.read(x, y=["?!"] * 60, text="words")
 
 

@@ -224,6 +224,25 @@ def test_a_latent_diffusion_is_a_first_stage_of_another_prior(tmp_path):
     np.testing.assert_array_equal(again.sample(3, seed=0), other.sample(3, seed=0))
 
 
+def test_an_edit_of_strength_0_is_the_reconstruction_and_of_strength_1_a_sample():
+    """In the space of codes; in between it moves codes, which reconstruct to others."""
+    x, place = pictures()
+    small = {"batch": 16, "progress": False, "steps": 30}
+    model = fit(x, "latent_diffusion", place, **PICTURES, **small)
+    given = {"seed": 0, "steps": 3}
+    back = model.reconstruct(x[:9], place[:9])
+    assert np.abs(back - x[:9]).max() > 0.1  # so that it is not the data themselves
+    np.testing.assert_array_equal(model.edit(x[:9], place[:9], strength=0, **given), back)
+    fresh = model.edit(x[:9], 1, strength=1, **given)
+    np.testing.assert_array_equal(model.edit(x[9:18], 1, strength=1, **given), fresh)
+    np.testing.assert_allclose(fresh, model.sample(9, 1, **given), atol=1e-6)
+    moves = [np.abs(model.edit(x, place, strength=s, **given) - model.reconstruct(x, place)).mean()
+             for s in (0.05, 0.4)]  # fmt: skip
+    assert 0 < moves[0] < moves[1]
+    with pytest.raises(UsageError, match="cannot honour the option"):
+        model.edit(x[:2], 1, colour=2)
+
+
 @pytest.mark.parametrize("shape", [(12, 12), (3, 12, 10), (11, 13, 2)])
 @pytest.mark.parametrize("factor", [1, 2, 4])
 def test_codes_of_images_are_smaller_images(shape, factor):

@@ -10,7 +10,7 @@ import pushforward as pf
 from pushforward import cli
 from pushforward.data import reading
 from pushforward.data.transforms import centring
-from pushforward.errors import DataError, DiskError, UsageError
+from pushforward.errors import DataError, FolderInUse, UsageError
 from pushforward.interop.diffusers import export, load
 from pushforward.networks.diffusers import DiffusersUNet
 from pushforward.theory import ode, samplers
@@ -113,9 +113,10 @@ def test_other_runs_and_folders_that_exist_are_refused(fitted, tmp_path):
         export(fitted, tmp_path / "other", scheduler="pndm")
     with pytest.raises(DataError, match="dusk"):
         export(fitted, tmp_path / "other", y="dusk")
-    with pytest.raises(DiskError, match="folder already"):
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(FolderInUse, match="folder already"):
         export(fitted, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def anomalies(
     show(
         result,
         as_json,
-        f"{result['flagged']} of {result['rows']} rows score above {found.threshold:.4g} nats "
-        f"({method}), which {flag:.2%} of {result['reference']} do{area_text}"
+        f"{result['flagged']} of {result['rows']} {model.noun}s score above "
+        f"{found.threshold:.4g} nats ({method}), which {flag:.2%} of {result['reference']} do"
+        + area_text
         + (f"\nscores: {out}" if out else ""),
     )

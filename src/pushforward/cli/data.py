@@ -34,7 +34,8 @@ def data(
     chosen = datasets.load(name, n, seed)
     if out is not None:
         reading.writable(out)
-        reading.write(out, datasets.table(chosen))
+        extra = datasets.beside(chosen)
+        reading.write(out, datasets.table(chosen), white=chosen.white, extra=extra)
     facts = {"name": name, "shape": list(chosen.x.shape), "entropy": chosen.entropy}
     facts |= {"description": chosen.description, "file": str(out) if out else None}
     entropy = "" if chosen.entropy is None else f", entropy {chosen.entropy:.4f} nats"
@@ -47,17 +48,20 @@ def check(
     data: Source, condition: ConditionColumn = None, size: Size = None, as_json: Json = False
 ) -> None:
     """List everything in a data file that stands in the way of a fit, all at once."""
-    from ..data import reading
+    from ..data import reading, survey
     from ..errors import DataError
 
     source = reading.sized(data, pixels(size))
     found, columns = reading.problems(source, condition), reading.columns(source)
     fatal = [p for p in found if p.fatal]
-    lines = [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]
+    seen = survey.pictures(data, source)
+    lines = [] if seen is None else survey.lines(seen)
+    lines += [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]
     lines += [f"{'error' if p.fatal else 'note'}: {p}" for p in found]
     lines += [] if fatal else [f"{data}: nothing stands in the way"]
     listed = [p._asdict() for p in found]
     facts = {"file": data, "ok": not fatal, "columns": columns, "problems": listed}
+    facts |= {} if seen is None else {"pictures": seen}
     show(facts, as_json, "\n".join(lines))
     if fatal:
         raise DataError(f"{data}: {len(fatal)} problem(s) stand in the way of a fit, listed above")

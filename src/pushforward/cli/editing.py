@@ -48,7 +48,8 @@ def inpaint(
     options = named(method=method, guidance=guidance, steps=steps) | settings(set_, model.inpaint)
     with shown("inpaint", show=not quiet):
         made = model.inpaint(picture, mask, n, model.typed(condition), seed=seed, **options)
-    reading.write(out, made.pictures, white=model.white)
+    extra = model.beside(n, model.typed(condition))
+    reading.write(out, made.pictures, white=model.white, extra=extra)
     spread = "" if n == 1 else (
         f"\nmean distance between two in the part redrawn: {made.diversity:.3g} "
         f"(of free draws there: {made.unconditional:.3g})"

@@ -25,18 +25,30 @@ def carried(
     The words are what the method takes first, a condition, a seed, ``--set``, and its options.
     """
     from ..data import reading
-    from ..fitted import load
+    from ..fitted import load, mapping
     from ..progress import shown
 
     reading.writable(out)
     model = load(run, device=device)
     *first, condition, seed, pairs, options = words
-    call = getattr(model, method)
+    call, y = getattr(model, method), model.typed(condition)
     options = options | settings(pairs, call)
     with shown(method, show=not quiet):
-        made = call(*first, model.typed(condition), seed=seed, **options)
-    reading.write(out, made, white=model.white)
+        made = call(*first, y, seed=seed, **options)
+    back = method == "encode" or options.get("reverse")  # to what the condition does not describe
+    if y is None and method in ("edit", "reconstruct"):
+        y = mapping.told(model, first[0])
+    extra = {} if back else model.beside(len(made), y)
+    reading.write(out, made, white=model.white, extra=extra, names=names_in(method, first[0]))
     return model, made
+
+
+def names_in(method: str, data: str) -> list[str] | None:
+    """The names of a folder's pictures, where a method makes one of each."""
+    from ..data import filing, reading
+
+    each = method in ("edit", "reconstruct", "translate") and reading.is_folder(data)
+    return filing.kept_names(Path(data)) if each else None
 
 
 def carry(
@@ -45,7 +57,8 @@ def carry(
     """The same, and say so, with further facts for machines."""
     model, made = carried(run, out, device, quiet, *words)
     known = {"rows": len(made), "file": str(out), "family": model.family} | facts
-    show(known, as_json, f"{len(made)} rows: {out}")
+    noun = "row" if words[0] == "encode" else model.noun
+    show(known, as_json, f"{len(made)} {noun}s: {out}")
 
 
 @app.command()
@@ -99,7 +112,7 @@ def reconstruct(
     show(
         {"rows": count, "file": str(out), "family": model.family, "error": error},
         as_json,
-        f"{count} rows: {out}\nroot mean square difference from the data: {error:.3g}",
+        f"{count} {model.noun}s: {out}\nroot mean square difference from the data: {error:.3g}",
     )
 
 

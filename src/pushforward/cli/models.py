@@ -72,8 +72,8 @@ def sample(
     ) | settings(set_, model.sample)
     n, words = shared(n, asked(condition, conditions))
     y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
-    drawn = model.sample(n, y, given=entries(given), seed=seed, **options)
-    reading.write(out, drawn, white=model.white)
+    drawn, extra = model.labelled(n, y, given=entries(given), seed=seed, **options)
+    reading.write(out, drawn, white=model.white, extra=extra)
     show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
 
 
@@ -130,7 +130,7 @@ def score(
         },
         as_json,
         f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
-        f"{len(values)} rows{impossible}"
+        f"{len(values)} {model.noun}s{impossible}"
         + (f"\ntrace estimated, standard error {trace:.2g} nats a datum" if trace else "")
         + (f"\nbits an entry {bits:.3f}; of {codecs.told(pictures)}" if pictures else "")
         + (f"\nscores: {out}" if out else ""),

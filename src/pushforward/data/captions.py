@@ -18,9 +18,15 @@ from .sources import listing, show
 MOST = 4096  # words that are told apart: the most frequent
 
 
+WORD = re.compile(
+    r"\w+(?:['\u2019-]\w+)*"
+    "|[\u2190-\u2bff\U0001f000-\U0001faff]"  # arrows, signs and emoji are a word each
+)
+
+
 def split(text: object) -> list[str]:
     """The words of a text in lower case."""
-    return re.findall(r"\w+(?:['\u2019-]\w+)*", str(text).lower())
+    return WORD.findall(str(text).lower())
 
 
 def vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
@@ -53,9 +59,11 @@ def encode(texts: Sequence[object], words: Sequence[str], *, spelled: bool = Fal
     held, unknown = np.zeros((len(texts), len(words)), np.float32), set()
     for i, text in enumerate(texts):
         found = split(text)
+        if not found:
+            raise DataError(f"{show(text, 60)!r} has no letter, digit or emoji: say it in words")
         known = [index[word] for word in found if word in index]
         unknown |= set(found) - index.keys()
-        if not known and not ((full or spelled) and found):
+        if not known and not (full or spelled):
             raise DataError(
                 f"{show(text, 60)!r} holds no word that was seen in training, such as "
                 f"{listing(sorted(words, key=len)[-12:])}"

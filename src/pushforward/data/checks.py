@@ -19,15 +19,16 @@ PHRASES = {
     "dates": "dates or times",
     "objects": "values that are not numbers",
     "large": "{count} integer{s} beyond 2^53, where numbers stop being exact",
-    "constant": "the same value in every row",
+    "constant": "the same value in every {noun}",
     "duplicate": "a name that {count} columns share",
     "unnamed": "no name",
-    "rows": "only {count} row{s}",
+    "rows": "only {count} {noun}{s}",
     "empty": "no columns",
     "bounds": "{count} value{s} outside the bounds",
     "fraction": "{count} value{s} that {are} not whole, unlike the data the model was fitted on",
     "positive": "{count} column{s} of positive numbers, which samples may leave",
     "classes": "{count} different values, too many for classes",
+    "wordless": "{count} text{s} without a letter, a digit or an emoji, which say{verb} nothing",
 }
 
 
@@ -41,6 +42,7 @@ class Problem(NamedTuple):
         rows: The first few affected rows, counted from 1 without the header.
         remedy: What to do.
         fatal: Whether it keeps a model from being fitted.
+        noun: What a datum is called.
     """
 
     column: str | None
@@ -49,15 +51,22 @@ class Problem(NamedTuple):
     rows: tuple[int, ...]
     remedy: str
     fatal: bool = True
+    noun: str = "row"
 
     def __str__(self) -> str:
         """One line without the name of the source."""
         where = "the data have" if self.column is None else f"column '{show(self.column)}' has"
-        s, are = ("", "is") if self.count == 1 else ("s", "are")
-        what = PHRASES[self.kind].format(count=self.count, s=s, are=are)
+        s, are, verb = ("", "is", "s") if self.count == 1 else ("s", "are", "")
+        words = {"s": s, "are": are, "verb": verb, "noun": self.noun}
+        what = PHRASES[self.kind].format(count=self.count, **words)
         listed = ", ".join(map(str, self.rows)) + (", ..." if self.count > len(self.rows) else "")
-        rows = f" (row{'s' if self.count > 1 else ''} {listed})" if self.rows else ""
+        rows = f" ({self.noun}{'s' if self.count > 1 else ''} {listed})" if self.rows else ""
         return f"{where} {what}{rows}; {self.remedy}"
+
+
+def noun(shape: tuple[int, ...]) -> str:
+    """What messages call a datum of a shape."""
+    return "picture" if len(shape) in (2, 3) else "row"
 
 
 def marked(cells: Cells, kind: str, mask: np.ndarray, remedy: str) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from .text import Text
 
 Label = str | bool | int
 SEEN = 1000  # conditions that a model remembers
+UNNAMED = (None, "y", "x", "file")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,30 @@ class Condition:
     def captioned(self) -> bool:
         """Whether it is text that is read as such."""
         return bool(self.words) or self.text is not None
+
+    @property
+    def kept_as(self) -> str:
+        """What it is called beside data that are no table: classes are ``label``."""
+        if self.labels:
+            return "caption" if self.column == "caption" else "label"
+        usual = "caption" if self.captioned else "y"
+        return usual if self.column in UNNAMED else str(self.column)
+
+    @property
+    def asked(self) -> str:
+        """What it is, in words, to ask for one."""
+        if self.labels:
+            kind = f"one of {listing(self.labels, 60)}"
+        else:
+            numbers = f"{len(self.mean)} numbers" if len(self.mean) > 1 else "a number"
+            kind = "a caption" if self.captioned else numbers
+        return f"{show(self.column or 'y', 40)!r}, {kind}"
+
+    def takes(self, values: np.ndarray) -> bool:
+        """Whether all values are of its kind: known classes, texts, or numbers."""
+        if self.labels:
+            return {str(plain(v)) for v in values.flat} <= set(map(str, self.labels))
+        return not self.captioned or all(isinstance(v, str) for v in values.flat)
 
     @property
     def length(self) -> int:

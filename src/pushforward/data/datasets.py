@@ -35,6 +35,7 @@ class Dataset:
         modes: The centres of separate modes, shape (k, d).
         mode_scale: The standard deviation of each mode.
         extra: More that is known of each datum, by name: captions, factors.
+        white: The level that a picture shows as white.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     modes: np.ndarray | None = None
     mode_scale: float | None = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    white: int = 255
 
 
 def names() -> list[str]:
@@ -93,6 +95,12 @@ def table(data: Dataset) -> Any:
         return data.x
     columns = dict(zip(data.columns, data.x.T, strict=True))
     return columns if data.label is None else columns | {data.label: data.y}
+
+
+def beside(data: Dataset) -> dict[str, np.ndarray]:
+    """What is known of a data set as `reading.write` takes it, the labels first."""
+    name = "caption" if data.label == "caption" else "label"
+    return ({} if data.y is None else {name: data.y}) | dict(data.extra)
 
 
 def known(name: str) -> str:
@@ -159,7 +167,8 @@ def _real(name: str, n: int | None, seed: int) -> Dataset:
         rows = np.random.default_rng(seed).permutation(len(x))[:n]
         x, y = x[rows], y[rows]
     description, label = REAL[name]
-    return Dataset(name, description, x, y, label, columns)
+    white = 16 if name == "digits" else 255
+    return Dataset(name, description, x, y, label, columns, white=white)
 
 
 def _pictures(name: str, n: int | None, seed: int) -> Dataset:

@@ -1,4 +1,4 @@
-"""Folders of pictures: any size, grey or in colour, classes by subfolder, captions by a table.
+"""Folders of pictures: any size, grey or in colour, classes by subfolder, the rest by a table.
 
 Pictures of one size are taken as they are. Of several sizes, the user says which they are to have:
 the shorter side is scaled to it and the middle is cut out. Transparent pixels lie on white.
@@ -21,6 +21,7 @@ GREY = ("1", "L", "LA", "I;16")
 DEEP = ("I", "F")  # no 8 bits, and no range that is known
 TURNED = (5, 6, 7, 8)  # the orientations of a camera held on its side, as EXIF numbers them
 CAPTIONS = "captions.csv"
+FORMULAS = "=+-@\t\r"  # what begins a cell that a spreadsheet would run
 PIXELS = 2**26  # of one picture: a small file may unpack to a huge one
 
 
@@ -29,7 +30,8 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
 
     Arguments:
         folder: Holds pictures, or one subfolder for each class. ``captions.csv``, with the columns
-            file and caption, describes them in words.
+            file and caption, describes them in words; further columns are further conditions, of
+            which ``label`` goes before the subfolders.
         size: Height and width that all pictures get, and behind them 1 for grey or 3 for colour;
             what they have where it is not said.
 
@@ -171,36 +173,71 @@ def picture(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
 
 
 def known(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """What can serve as a condition: the subfolders' names, and captions."""
+    """What can serve as a condition: the subfolders' names, and the columns of the table."""
     extra = {}
     if all(p.parent != folder for p in paths):
         labels = np.array([p.relative_to(folder).parts[0] for p in paths], object)
         extra = {"target": labels, "label": labels}
     if (folder / CAPTIONS).is_file():
-        extra["caption"] = captions(folder, paths)
+        columns = described(folder, paths)
+        extra |= {"target": columns["label"], **columns} if "label" in columns else columns
     return extra
 
 
-def captions(folder: Path, paths: list[Path]) -> np.ndarray:
-    """The caption of each picture, from the columns file and caption of ``captions.csv``.
+def described(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+    """The columns of ``captions.csv``, a row a picture.
 
     Raises:
-        DataError: If a column is missing, or a picture has no caption.
+        DataError: If the table lacks what it needs, or a picture has no caption.
     """
-    try:
-        with (folder / CAPTIONS).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{CAPTIONS}: is not a table in CSV and UTF-8: {error}") from error
-    if not rows or not {"file", "caption"} <= rows[0].keys():
+    header, rows = table(folder / CAPTIONS)
+    columns = [name for name in header if name.strip() and name != "file"]
+    if not rows or "file" not in header or not columns:
         raise DataError(f"{CAPTIONS}: needs the columns file and caption, and a line a picture")
-    if wide := [i for i, row in enumerate(rows, 2) if None in row]:
-        raise DataError(f"{CAPTIONS}: row {wide[0]} has more cells than the header; quote captions")
-    said = {row["file"]: row["caption"] for row in rows if (row["caption"] or "").strip()}
-    if len({row["file"] for row in rows}) < len(rows):
+    of_file = {bare(row["file"] or ""): row for row in rows}
+    if len(of_file) < len(rows):
         raise DataError(f"{CAPTIONS}: names a file twice; keep one line of each")
     names = [p.relative_to(folder).as_posix() for p in paths]
-    if missing := [n for n in names if n not in said]:
+    found = {key: [bare(of_file.get(n, {}).get(key) or "") for n in names] for key in columns}
+    if missing := [n for n, said in zip(names, found.get("caption", names)) if not said.strip()]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{CAPTIONS}: has no caption for {show(missing[0])}{more}")
-    return np.array([said[n] for n in names], object)
+    return {
+        key: np.array(cells, object) if key == "caption" else typed(cells)
+        for key, cells in found.items()
+    }
+
+
+def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The header and the rows of a table.
+
+    Raises:
+        DataError: If it is broken.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        try:
+            rows = list(reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            if "field limit" in str(error):
+                raise DataError(
+                    f"{CAPTIONS}: a cell in line {reader.line_num + 1} or before it has more than "
+                    f"{csv.field_size_limit()} characters; shorten it, or close its quotes"
+                ) from error
+            raise DataError(f"{CAPTIONS}: is not a table in CSV and UTF-8: {error}") from error
+    if wide := [i for i, row in enumerate(rows, 2) if None in row]:
+        raise DataError(f"{CAPTIONS}: row {wide[0]} has more cells than the header; quote captions")
+    return list(reader.fieldnames or []), rows
+
+
+def bare(cell: str) -> str:
+    """A cell without the apostrophe that makes it inert in a spreadsheet."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULAS else cell
+
+
+def typed(cells: list[str]) -> np.ndarray:
+    """Numbers, if all that is there is one; else text, and None where there is nothing."""
+    try:
+        return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+    except ValueError:
+        return np.array([cell if cell.strip() else None for cell in cells], object)

@@ -9,11 +9,11 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from . import captions, folders
-from .checks import Problem, constant, in_data, in_numbers, marked, positive
+from .checks import Problem, constant, in_data, in_numbers, marked, noun, positive
 from .condition import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
 from .sources import TABLES, Cells, Raw, absent, any_entry, as_vector, listing, named, raw, show
-from .text import described, shortened
+from .text import BYTES, WORDS, described, shortened
 from .writing import as_table, writable, write
 
 __all__ = [
@@ -105,7 +105,8 @@ def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
     """Read data to be scored by a model that was fitted on data like ``schema``.
 
     The condition comes from ``y``, one for each datum or one for all, or from its column where the
-    source has it.
+    source has it: by its own name, or by that which writing keeps it by, as subfolders are classes
+    of any name.
 
     Raises:
         DataError: If the data or the conditions are not of the kind that was fitted.
@@ -114,15 +115,23 @@ def read_as(source: Any, schema: Schema, *, y: Any = None) -> Samples:
     data = named(raw(source, schema.size), schema.known)
     if is_folder(source) or is_picture(source):
         data = in_levels(data, schema)
-    name = None if schema.condition is None else schema.condition.column
+    name = None if schema.condition is None else called(data, schema.condition)
     if y is not None:
         y = as_vector(y)
         schema.encode(y, data.rows)  # refuses conditions that do not fit
-    elif name not in schema.names and name in (*data.extra, *(str(c.name) for c in data.cells)):
+    elif name is not None and name not in schema.names:
         data, given = _take(data, None, name)
         _refuse(data, [] if given is None else _in_condition(given))
         y = None if given is None else given.values
     return Samples(schema.arrange(data), y, schema)
+
+
+def called(data: Raw, known: Condition) -> str | None:
+    """What data call a condition, or None if they do not hold it."""
+    if known.column in (*data.extra, *(str(c.name) for c in data.cells)):
+        return known.column
+    kept = data.extra.get(known.kept_as)
+    return known.kept_as if kept is not None and known.takes(kept) else None
 
 
 def in_levels(data: Raw, schema: Schema) -> Raw:
@@ -211,7 +220,8 @@ def _problems(data: Raw, given: Cells | None, text: str | None = None) -> list[P
     for cells in data.cells:
         wrong = list(in_numbers(cells))
         found += wrong or list(constant(cells))
-    return found + ([] if given is None else list(_in_condition(given, text)))
+    found += [] if given is None else list(_in_condition(given, text))
+    return [p._replace(noun=noun(data.shape)) for p in found]
 
 
 def _refuse(data: Raw, found: list[Problem]) -> None:
@@ -268,7 +278,11 @@ def _in_condition(given: Cells, text: str | None = None) -> list[Problem]:
         remedy = "give one class or number for each datum"
         return [*missing, Problem(str(given.name), "objects", len(given.values), (), remedy)]
     count = len({str(v) for v in given.values})
-    if not missing and not text and count > MANY_CLASSES and not worded(given.values):
+    captioned = text in (WORDS, BYTES) or (text is None and bool(worded(given.values)))
+    if not missing and captioned:
+        wordless = np.array([not captions.split(v) for v in given.values], bool)
+        return list(marked(given, "wordless", wordless, "say in words what there is to see"))
+    if not missing and not text and count > MANY_CLASSES:
         remedy = "group them, or read them as captions with --text bytes (text='bytes')"
         return [Problem(str(given.name), "classes", count, (), remedy)]
     return missing

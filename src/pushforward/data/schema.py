@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, NumericalError, UsageError
-from .checks import EXACT, Problem, in_numbers, marked
+from .checks import EXACT, Problem, in_numbers, marked, noun
 from .condition import Condition
 from .large import each
 from .sources import KINDS, TABLES, Cells, Raw, any_entry, assemble, listing, named, raw
@@ -101,6 +101,11 @@ class Schema:
         return top if self.low >= 0 and 0 < top < FEW_LEVELS else 255
 
     @property
+    def noun(self) -> str:
+        """What messages call a datum."""
+        return noun(self.shape)
+
+    @property
     def names(self) -> list[str]:
         """The names of the columns."""
         return [str(c.name) for c in self.columns]
@@ -166,6 +171,17 @@ class Schema:
             return assemble(self.kind, columns)
         return self._array(np.stack(settled, axis=1))
 
+    def beside(self, c: np.ndarray | None, said: Any = None) -> dict[str, np.ndarray]:
+        """The conditions of data as `write` takes them: their values by the name that it keeps.
+
+        Arguments:
+            c: The condition vectors, or None where nothing is known.
+            said: The captions that they encode.
+        """
+        if (known := self.condition) is None or c is None:
+            return {}
+        return {known.kept_as: known.decode(c) if said is None else np.asarray(said, object)}
+
     def _array(self, x: np.ndarray) -> Any:
         x = x.reshape(len(x), *self.shape)
         if self.kind == "numpy":
@@ -194,10 +210,10 @@ class Schema:
                 )
             cells = data.cells
         if not data.rows:
-            raise DataError(f"{data.name}: has no rows")
+            raise DataError(f"{data.name}: has no {self.noun}s")
         for column, cell in zip(self.columns, cells, strict=True):
             for problem in faults(column, cell):
-                raise DataError(f"{data.name}: {problem}")
+                raise DataError(f"{data.name}: {problem._replace(noun=self.noun)}")
         return Raw(data.kind, data.name, self.event, tuple(cells)).stack()
 
     def _by_name(self, data: Raw) -> tuple[Cells, ...]:

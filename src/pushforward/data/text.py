@@ -63,7 +63,7 @@ def described(texts: Sequence[str], encoder: str) -> tuple[tuple[str, ...], Text
         return (), measured(list(dict.fromkeys(texts)), encoder)
     words = captions.vocabulary(texts)
     if not words:
-        raise DataError("the captions hold no words")
+        raise DataError("the captions hold no words: no letter, digit or emoji")
     if encoder == WORDS:
         return words, None
     longest = max(len(pieces(text)) for text in texts)

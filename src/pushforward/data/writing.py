@@ -3,16 +3,19 @@
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import DiskError, UsageError
+from ..errors import DiskError, FolderInUse, UsageError
+from .filing import Extra, file_all, inert, matched
 from .sources import listing, show
 
 ABREAST = 16  # pictures in a row of a sheet
+VISIBLE = 600  # pixels that a sheet of small pictures is enlarged to, at most
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
@@ -20,40 +23,61 @@ def writable(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         UsageError: If the extension is not one of .csv, .parquet, .npy, .npz, .png, or none.
-        DiskError: If its folder does not exist, or it is a folder itself.
+        FolderInUse: If it is a folder that holds something, or would be one in place of a file.
+        DiskError: If its folder does not exist, or cannot be written to.
     """
     path = Path(path)
     if path.suffix and path.suffix.lower() not in WRITERS:
         known = f"{listing(WRITERS)}, or a new folder for pictures"
         raise UsageError(f"cannot write {show(path.name)!r}; name a file {known}")
-    if path.is_dir():
-        raise DiskError(f"cannot write {show(path, 120)}: it is a folder already; name another")
+    if path.is_dir() and (path.suffix or any(path.iterdir())):
+        raise FolderInUse(f"cannot write {show(path, 120)}: it is a folder already; name another")
+    if path.exists() and not (path.suffix or path.is_dir()):
+        raise FolderInUse(f"cannot write {show(path, 120)}: it is a file already; name another")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise DiskError(f"cannot write {show(path, 120)}: its folder must exist and be writable")
     return path
 
 
-def write(path: str | os.PathLike[str], restored: Any, *, white: int = 255) -> None:
+def write(
+    path: str | os.PathLike[str],
+    restored: Any,
+    *,
+    white: int = 255,
+    extra: Extra | None = None,
+    names: Sequence[str] | None = None,
+) -> None:
     """Write what `Schema.restore` gave; the extension chooses the format.
 
     The file appears whole or not at all: it is written beside its place and then moved there.
 
     Arguments:
         path: A .csv or .parquet file for tables, a .npy or .npz file for arrays, or a new folder
-            for pictures, which gets a .png file for each; a .png file for all beside each other.
+            for pictures, which gets a .png file for each; a .png file for all beside each other,
+            several of them enlarged by a whole factor to at most 600 pixels across.
         restored: An array, a tensor, a frame, an Arrow table or a dictionary of columns.
         white: The level that pictures show as white (`Schema.white`).
+        extra: What is known of each datum, by name, its condition first; "label" is its class. A
+            folder gets a subfolder for each class, and the rest as columns of ``captions.csv``; a
+            .npz file gets the first as ``y``, and each by its name. Other files hold the data
+            alone, of which tables have the column of their condition.
+        names: Where the pictures belong in a folder, by default their numbers.
 
     Raises:
-        UsageError: If the format cannot hold the data.
+        UsageError: If the format cannot hold the data, or ``extra`` is of other data.
+        FolderInUse: If there is a folder with something in it already.
         DiskError: If the disk refuses.
     """
-    path = writable(path)
+    path, known = writable(path), extra or {}
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     if not path.suffix:
-        return _write_pictures(path, temporary, restored, white)
-    writer = WRITERS[path.suffix.lower()]
-    ready = writer(_pixels(restored, white) if writer is _write_png else restored)
+        x = _pixels(restored, white)
+        return _write_pictures(path, temporary, x, matched(known, len(x)), names)
+    told: dict[str, Writer] = {
+        ".png": partial(_write_png, white=white),
+        ".npz": partial(_write_npz, extra=known),
+    }
+    ready = (WRITERS | told)[path.suffix.lower()](restored)
     try:
         with temporary.open("xb") as file:
             ready(file)
@@ -67,14 +91,12 @@ def write(path: str | os.PathLike[str], restored: Any, *, white: int = 255) -> N
         _discard(temporary)
 
 
-def _write_pictures(path: Path, temporary: Path, restored: Any, white: int) -> None:
-    from PIL import Image
-
-    x = _pixels(restored, white)
+def _write_pictures(
+    path: Path, temporary: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None
+) -> None:
     try:
         temporary.mkdir()
-        for i, picture in enumerate(x):
-            Image.fromarray(picture).save(temporary / f"{i:0{len(str(len(x)))}d}.png")
+        file_all(temporary, x, extra, names)
         os.replace(temporary, path)
     except OSError as error:
         reason = show(error.strerror or error, 100)
@@ -105,6 +127,7 @@ def _discard(temporary: Path) -> None:
 
 
 Write = Callable[[BinaryIO], object]
+Writer = Callable[[Any], Write]
 
 
 def _write_csv(restored: Any) -> Write:
@@ -116,15 +139,10 @@ def _write_csv(restored: Any) -> Write:
         if pa.types.is_float16(column.type):
             table = table.set_column(j, table.column_names[j], column.cast(pa.float32()))
         elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            text = pa.array([_inert(v) for v in column.to_pylist()], pa.string())
+            text = pa.array([inert(v) for v in column.to_pylist()], pa.string())
             table = table.set_column(j, table.column_names[j], text)
-    table = table.rename_columns([_inert(name) for name in table.column_names])
+    table = table.rename_columns([inert(name) for name in table.column_names])
     return lambda file: csv.write_csv(table, file)
-
-
-def _inert(text: str | None) -> str | None:
-    """A cell that a spreadsheet shows instead of running it."""
-    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
 
 
 def _write_parquet(restored: Any) -> Write:
@@ -139,15 +157,31 @@ def _write_npy(restored: Any) -> Write:
     return lambda file: np.save(file, x, allow_pickle=False)
 
 
-def _write_npz(restored: Any) -> Write:
+def _write_npz(restored: Any, extra: Extra) -> Write:
+    """The data as ``x``, what is known of them first as ``y``, and all of it by name."""
     x = _as_array(restored)
-    return lambda file: np.savez(file, x=x)
+    known = {name: _unpickled(values) for name, values in matched(extra, len(x)).items()}
+    first = {"y": next(iter(known.values()))} if known else {}
+    arrays: dict[str, Any] = {"x": x} | first | {k: v for k, v in known.items() if k != "y"}
+    return lambda file: np.savez(file, **arrays)
 
 
-def _write_png(x: np.ndarray) -> Write:
-    """Pictures beside each other, up to `ABREAST` in a row."""
+def _unpickled(values: np.ndarray) -> np.ndarray:
+    """Objects as numbers, if all are of one kind, or else as text."""
+    if values.dtype != object:
+        return values
+    plain, kinds = values.tolist(), set(map(type, values.flat))
+    return np.array(plain if len(kinds) == 1 else [str(v) for v in plain])
+
+
+def _write_png(restored: Any, white: int) -> Write:
+    """Pictures beside each other, up to `ABREAST` in a row, small ones enlarged."""
     from PIL import Image
 
+    x = _pixels(restored, white)
+    if len(x) > 1:  # a single one stays as it is, to be worked on
+        times = max(1, VISIBLE // (min(len(x), ABREAST) * x.shape[2]))
+        x = x.repeat(times, 1).repeat(times, 2)
     rows = -(-len(x) // ABREAST)
     blank = np.full((rows * min(len(x), ABREAST), *x.shape[1:]), 255, np.uint8)
     blank[: len(x)] = x
@@ -187,10 +221,10 @@ def _as_array(restored: Any) -> np.ndarray:
     return np.asarray(restored)
 
 
-WRITERS = {
+WRITERS: dict[str, Writer] = {
     ".csv": _write_csv,
     ".parquet": _write_parquet,
     ".npy": _write_npy,
-    ".npz": _write_npz,
-    ".png": _write_png,
+    ".npz": partial(_write_npz, extra={}),
+    ".png": partial(_write_png, white=255),
 }

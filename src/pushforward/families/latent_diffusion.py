@@ -33,6 +33,7 @@ from ..networks import laws
 from ..networks.autoencoder import Sharpening, spatial_decoder, spatial_encoder
 from ..networks.choosing import is_convolutional
 from ..networks.images import layout_of
+from ..options import check
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory.bounds import importance_bound, rate
 from . import ddpm, edm, flow_matching, one_of
@@ -238,6 +239,18 @@ class LatentDiffusion(GenerativeModel):
         return (self.first.law.sample if grain else self.first.law.mean)(
             self.first.parameters_of(z, c)
         )
+
+    def edit(self, x: Data, c: Condition = None, *, strength: float = 0.5, **options: Any) -> Data:
+        """Codes noised to a level and carried back, then decoded (`Diffusion.edit`).
+
+        Arguments:
+            x: Data, not necessarily like those fitted.
+            c: Conditions to carry them back under.
+            strength: From 0, which gives their reconstruction, to 1, a fresh sample.
+            options: Those of the second model: ``sampler``, ``steps``, ``guidance``, ...
+        """
+        check(self.second.edit, options, type(self).__name__)
+        return self.decode(self.second.edit(self.encode(x, c), c, strength=strength, **options), c)
 
     @property
     def nfe(self) -> int:

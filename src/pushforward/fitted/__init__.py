@@ -73,6 +73,11 @@ class FittedModel:
         return self.schema.white
 
     @property
+    def noun(self) -> str:
+        """What messages call a datum."""
+        return self.schema.noun
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of one datum in the losses of training (`costs.flops`)."""
         return costs.flops(self)
@@ -101,8 +106,29 @@ class FittedModel:
         Raises:
             UsageError: If the family cannot honour an option.
         """
+        return self.labelled(n, y, given=given, seed=seed, **options)[0]
+
+    def labelled(
+        self,
+        n: int,
+        y: Any = None,
+        *,
+        given: Any = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> tuple[Any, dict[str, np.ndarray]]:
+        """`sample`, and what is known of each datum, as `reading.write` takes it in ``extra``.
+
+        That is the condition it was drawn for, by the name that a folder of pictures keeps it by:
+        "label" for classes, or "caption". Of a model without a condition nothing is known.
+        """
         x, c, said = sampling.draw(self, n, y, given, seed, options)
-        return self.schema.restore(x, c, said)
+        return self.schema.restore(x, c, said), self.schema.beside(c, said)
+
+    def beside(self, n: int, y: Any) -> dict[str, np.ndarray]:
+        """What is known of ``n`` data made under a condition, as `labelled` gives it."""
+        c = None if y is None else self.schema.encode(y, n)
+        return self.schema.beside(c, sampling.captions(self, y, n))
 
     def draw(
         self,

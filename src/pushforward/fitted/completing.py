@@ -43,8 +43,11 @@ def complete(
         UsageError: If the model has a condition and ``y`` is not named, or an option is unknown.
         DataError: If the given entries do not fit the schema.
     """
-    if fitted.schema.condition_length and y is None:
-        raise UsageError("the model was fitted with a condition: name it, with y, beside given")
+    if fitted.schema.condition is not None and y is None:
+        raise UsageError(
+            f"the model was fitted with a condition, {fitted.schema.condition.asked}: name it "
+            "(--condition, in Python y) beside given"
+        )
     x, known = entries(given, fitted.schema, n)
     accepts(fitted.model.complete, options, fitted.family)
     with seeded(seed, device_of(fitted.model)), torch.no_grad():

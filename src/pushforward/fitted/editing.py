@@ -169,11 +169,26 @@ def interpolate(
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         weights, way = np.linspace(0, 1, n), slerp if gaussian(fitted) else torch.lerp
         c = [mapping.known(fitted, e.y, len(e.x)) for e in ends]
+        mixable(fitted.schema, *c)
         z = between([mapping.encoded(fitted, there, e, options) for e in ends], weights, way)
         ends_of = [v for v in c if v is not None]
         told = between(ends_of, weights, torch.lerp) if ends_of else None
         made = mapping.through(fitted, back, at_home(fitted.model, z), told, options)
         return mapping.outward(fitted.schema, fitted.transform, made, told)
+
+
+def mixable(schema: Schema, a: Tensor | None, b: Tensor | None) -> None:
+    """Refuse what cannot be mixed: the letters of two captions.
+
+    Raises:
+        UsageError: If conditions that are spelled differ.
+    """
+    spelled = schema.condition is not None and schema.condition.spelled
+    if spelled and a is not None and b is not None and not torch.equal(a, b):
+        raise UsageError(
+            "the captions of the two ends differ, and captions that are read by their bytes cannot "
+            "be mixed: give one for both, or fit with text='words' (--text words)"
+        )
 
 
 def gaussian(fitted: "FittedModel") -> bool:
@@ -194,7 +209,9 @@ def edit(
     fitted: "FittedModel", x: Any, y: Any, strength: int | float, seed: int, options: dict[str, Any]
 ) -> Any:
     """`FittedModel.edit`."""
-    lack = "cannot add noise and take it away; ddpm, edm, ncsn and flow_matching can"
+    lack = (
+        "cannot add noise and take it away; ddpm, edm, ncsn, flow_matching and latent_diffusion can"
+    )
     method = mapping.ability(fitted.model, "edit", lack)
     if fitted.config.get("origin"):
         raise UsageError("the model starts from other data, not from noise: use translate")
@@ -205,12 +222,13 @@ def edit(
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         c = mapping.known(fitted, data.y, len(data.x))
         x = within(data.x, fitted.schema)
-        if not strength:
-            rows = None if c is None else c.cpu().double().numpy()
-            return fitted.schema.restore(x, rows)
         z = mapping.inward(fitted, x, fitted.transform)
         options = options | {"strength": float(strength)}
         if (away := sampling.negatives(fitted, options.pop("negative", None), len(x))) is not None:
             options["negative"] = away
         moved = mapping.through(fitted, method, z, c, options)
-        return mapping.outward(fitted.schema, fitted.transform, moved, c)
+        said = sampling.captions(fitted, data.y, len(x))
+        if torch.equal(moved, z.cpu()):  # nothing was done: not even the rounding of a transform
+            rows = None if c is None else c.cpu().double().numpy()
+            return fitted.schema.restore(x, rows, said)
+        return mapping.outward(fitted.schema, fitted.transform, moved, c, said)

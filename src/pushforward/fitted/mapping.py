@@ -115,6 +115,11 @@ def difference(schema: Schema, x: Any, made: Any) -> float:
     return float(np.sqrt(np.square(reading.read_as(x, schema).x - schema.validate(made)).mean()))
 
 
+def told(fitted: "FittedModel", x: Any) -> Any:
+    """The conditions that data come with, each in its kind, or None."""
+    return None if fitted.schema.condition is None else reading.read_as(x, fitted.schema).y
+
+
 def translate(
     fitted: "FittedModel", x: Any, y: Any, reverse: bool, seed: int, options: dict[str, Any]
 ) -> Any:
@@ -155,7 +160,8 @@ def known(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
         return None
     if y is None:
         raise DataError(
-            "the model was fitted with a condition: name it, or give the data with its column"
+            f"the model was fitted with a condition, {fitted.schema.condition.asked}: name it "
+            "(--condition, in Python y), or give data that come with it"
         )
     return fitted.vectors(fitted.schema.encode(y, n))
 

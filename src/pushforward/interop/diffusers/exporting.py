@@ -44,7 +44,8 @@ def export(
 
     Raises:
         UsageError: If the run has another network, or a condition that it cannot have.
-        DiskError: If the folder exists, or cannot be written.
+        FolderInUse: If the folder exists and holds something.
+        DiskError: If it cannot be written.
         Unavailable: If `diffusers` is not installed.
     """
     name = one_of("scheduler", scheduler, PIPELINES)

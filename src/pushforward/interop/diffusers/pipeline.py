@@ -205,6 +205,15 @@ class Pipeline(nn.Module):
                 drawn.append(self.pictures(ode.last(counted(states, update, i / n, m / n, times))))
         return np.concatenate(drawn)
 
+    def labelled(
+        self, n: int, y: Any = None, **options: Any
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """`sample`, and the text or class of each picture, as `reading.write` takes it."""
+        x, name = self.sample(n, y, **options), "label" if self.words is None else "caption"
+        if y is None or isinstance(y, Tensor):
+            return x, {}
+        return x, {name: np.broadcast_to(np.atleast_1d(np.asarray(y, object)), n)}
+
     def pictures(self, x: Data) -> np.ndarray:
         """States at data as pictures of 8 bits."""
         x = x if self.autoencoder is None else self.autoencoder.decode(x)
