@@ -23,6 +23,7 @@ from ..model import Event, Likelihood
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 from ..progress import follow
 from ..theory import completion
+from .guiding import part, told
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -46,15 +47,17 @@ def complete(
     if fitted.schema.condition_length and y is None:
         raise UsageError("the model was fitted with a condition: name it, with y, beside given")
     x, known = entries(given, fitted.schema, n)
+    options = told(fitted, options, n)
     accepts(fitted.model.complete, options, fitted.family)
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         vectors = fitted.conditions(y, n)
         c = None if vectors is None else fitted.vectors(vectors)
         out = np.empty((n, *fitted.schema.event))
-        for rows in alike(x, known, c):
-            first = rows[0]
-            some = None if c is None else c[torch.as_tensor(rows)]
-            out[rows] = drawn(fitted, len(rows), x[first], known[first], some, options)
+        for rows in alike(x, known, c, options.get("negative")):
+            first, which = rows[0], torch.as_tensor(rows[:1])
+            some = None if c is None else c[which]
+            own = part(options, which)
+            out[rows] = drawn(fitted, len(rows), x[first], known[first], some, own)
     return np.where(known, x, out)
 
 
@@ -135,10 +138,10 @@ def check(x: np.ndarray, schema: Schema) -> None:
             )
 
 
-def alike(x: np.ndarray, known: np.ndarray, c: Tensor | None) -> Iterator[np.ndarray]:
+def alike(x: np.ndarray, known: np.ndarray, *conditions: Tensor | None) -> Iterator[np.ndarray]:
     """Rows that share what is given, so that they can be drawn together."""
     parts = [np.where(known, x, 0).reshape(len(x), -1), known.reshape(len(x), -1)]
-    keys = np.concatenate([*parts, *([] if c is None else [c.cpu().numpy()])], axis=1)
+    keys = np.concatenate([*parts, *(c.cpu().numpy() for c in conditions if c is not None)], axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
     for k in range(group.max() + 1 if len(group) else 0):
         yield np.flatnonzero(group == k)
