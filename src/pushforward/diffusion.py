@@ -2,7 +2,7 @@ r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choi
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -255,10 +255,10 @@ class Diffusion(GenerativeModel):
         self, denoiser: Denoiser, x: Data, times: Tensor, c: Condition, tolerance: float
     ) -> Data:
         """The state at the end of an adaptive integration of the probability flow."""
-        states = ode.adaptive(
-            lambda x, t: denoiser.velocity(x, t, c), x, times, rtol=tolerance, atol=tolerance
-        )
-        return ode.last(states)
+        for piece, ends in denoiser.pieces(times):
+            field = partial(piece.velocity, c=c)
+            x = ode.last(ode.adaptive(field, x, ends, rtol=tolerance, atol=tolerance))
+        return x
 
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:
         """The last state of a trajectory; the options are those of `trajectory`."""
@@ -341,7 +341,8 @@ class Diffusion(GenerativeModel):
         """
         many = math.prod(self.event_shape) > FILTERED
         ways = {"filter": False, "moments": True, "auto": many}
-        denoiser = self.guided(guidance, c, guidance_interval, negative)
+        away = None if negative is None else negative[:1]
+        denoiser = self.guided(guidance, c, guidance_interval, away)
         if not one_of("method", method, ways):
             count, grid = max(n, particles), self.path.grid(steps or 100)
             c = None if c is None else c[:1].expand(count, -1)

@@ -23,7 +23,7 @@ from ..model import Event, Likelihood
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 from ..progress import follow
 from ..theory import completion
-from .guiding import part, told
+from . import guiding
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -47,16 +47,15 @@ def complete(
     if fitted.schema.condition_length and y is None:
         raise UsageError("the model was fitted with a condition: name it, with y, beside given")
     x, known = entries(given, fitted.schema, n)
-    options = told(fitted, options, n)
+    options = guiding.told(fitted, options, n)
     accepts(fitted.model.complete, options, fitted.family)
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         vectors = fitted.conditions(y, n)
         c = None if vectors is None else fitted.vectors(vectors)
         out = np.empty((n, *fitted.schema.event))
         for rows in alike(x, known, c, options.get("negative")):
-            first, which = rows[0], torch.as_tensor(rows[:1])
-            some = None if c is None else c[which]
-            own = part(options, which)
+            first, which = rows[0], torch.as_tensor(rows)
+            some, own = None if c is None else c[which], guiding.part(options, which)
             out[rows] = drawn(fitted, len(rows), x[first], known[first], some, own)
     return np.where(known, x, out)
 
@@ -215,8 +214,9 @@ class Entrywise:
     def own_way(self, n: int, x: Tensor, known: Tensor, options: dict[str, Any]) -> Tensor | None:
         """What the model's own ``complete`` draws, if it has one."""
         size = rows_at_once(self.model.event_shape)
+        z = x.to(self.dtype)
         made = [
-            self.model.complete(m, x.to(self.dtype), known, self.conditions(m), **options)
+            self.model.complete(m, z, known, self.conditions(m), **guiding.alike(options, m))
             for _, m in follow(chunks(n, size), -(-n // size))
         ]
         parts = [part for part in made if part is not None]

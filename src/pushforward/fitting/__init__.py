@@ -125,6 +125,8 @@ def fit(
             devices = config.get("devices") if devices is None else devices
             shard = config.get("shard") if shard is None else shard
         ranks = ranks_of(devices, bool(shard))
+        if call["shard"] and ranks.count == 1:
+            raise UsageError("shard divides what several devices keep: give devices=2, or more")
         where = device_of(device, ranks)
         stack.enter_context(seeded(seed or 0, where))
         if found is not None:

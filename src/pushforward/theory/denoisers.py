@@ -3,6 +3,7 @@ r"""Denoisers: everything that a sampler needs to know about a model."""
 import abc
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,6 +36,13 @@ class Denoiser(nn.Module, abc.ABC):
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
         """The velocity at each time of a grid, likewise."""
         return [lambda x_t, t=t: self.velocity(x_t, t, c) for t in times]  # type: ignore[misc]
+
+    def pieces(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
+        """Parts of the way between two times in which the flow is smooth, with its denoiser there.
+
+        A solver that chooses its own steps goes through one after the other.
+        """
+        return [(self, times)]
 
     def score(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         r""":math:`\nabla \log p_t(x_t) = -\mathbb E[\varepsilon \mid x_t] / \sigma_t`."""
@@ -198,6 +206,22 @@ class Guided(Denoiser):
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
         """The velocities, likewise."""
         return self.along(self.denoiser.velocities, times, c)
+
+    def pieces(self, times: Tensor) -> list[tuple[Denoiser, Tensor]]:
+        """Those outside of the interval and in it, where guidance is the same at all times."""
+        if self.interval is None:
+            return [(self, times)]
+        everywhere, (start, end) = Guided(self.denoiser, self.scale, None, self.negative), times
+        ratios = torch.tan(torch.tensor(self.interval, dtype=torch.float64) * math.pi / 2)
+        cuts = self.path.inverse(ratios).to(times)
+        cuts = cuts[(cuts > times.min()) & (cuts < times.max())].sort(descending=bool(start > end))[
+            0
+        ]
+        stops = torch.cat([start[None], cuts, end[None]])
+        return [
+            (everywhere if self.inside((a + b) / 2) else self.denoiser, torch.stack([a, b]))
+            for a, b in pairwise(stops)
+        ]
 
     def led(self, function: Callable[..., Any], x_t: Data, t: Times, c: Condition) -> Any:
         """A function of ``(x_t, t, c)``, linear in the estimates, under guidance."""
