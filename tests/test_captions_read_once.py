@@ -1,4 +1,4 @@
-"""How often a frozen encoder reads a caption, and that comparisons read captions as they are told."""
+"""How often a frozen encoder reads a caption, and how comparisons read captions."""
 
 import numpy as np
 import pytest

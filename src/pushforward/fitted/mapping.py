@@ -14,7 +14,7 @@ from ..errors import DataError, NumericalError, PushforwardError, UsageError
 from ..model import GenerativeModel
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 from ..progress import follow
-from .guiding import part, told
+from . import guiding
 from .sampling import captions
 
 if TYPE_CHECKING:
@@ -184,12 +184,12 @@ def through(
     options: dict[str, Any],
 ) -> Tensor:
     """A method of the model on every row, some rows at a time."""
-    size, options = rows_at_once(fitted.model.event_shape), told(fitted, options, len(x))
+    size, options = rows_at_once(fitted.model.event_shape), guiding.told(fitted, options, len(x))
     accepts(method, options, fitted.family)
 
     def some(rows: slice) -> Tensor:
         known = [] if c is None else [c[rows]]
-        return method(x[rows], *known, **part(options, rows)).cpu()
+        return method(x[rows], *known, **guiding.part(options, rows)).cpu()
 
     parts = follow(chunks(len(x), size), -(-len(x) // size))
     return torch.cat([some(slice(i, i + m)) for i, m in parts])

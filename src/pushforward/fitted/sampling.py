@@ -10,8 +10,7 @@ from ..data.sources import as_vector
 from ..errors import NumericalError, UsageError
 from ..memory import demand
 from ..places import accepts, chunks, device_of, rows_at_once, seeded
-from . import completing
-from .guiding import part, told
+from . import completing, guiding
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -33,7 +32,7 @@ def draw(
         x = completing.complete(fitted, n, given, y, seed, options)
         return x, fitted.conditions(y, n), captions(fitted, y, n)
     with seeded(seed, device_of(fitted.model)), torch.inference_mode():
-        options = told(fitted, options, n)
+        options = guiding.told(fitted, options, n)
         accepts(fitted.model.sample, options, fitted.family)
         y = fitted.said(y, n)
         rows = fitted.conditions(y, n)
@@ -55,7 +54,7 @@ def free(
     z = []
     for i, m in chunks(n, rows_at_once(model.event_shape)):
         some = slice(i, i + m)
-        z.append(model.sample(m, None if c is None else c[some], **part(options, some)))
+        z.append(model.sample(m, None if c is None else c[some], **guiding.part(options, some)))
     x = torch.cat(z).cpu().double() if z else torch.zeros(0, *model.event_shape)
     if not x.isfinite().all():
         raise NumericalError(

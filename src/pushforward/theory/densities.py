@@ -124,7 +124,7 @@ def transport(
     ``integrator`` it is one more variable of the state; only then is ``create_graph`` possible,
     so that asking for the graph alone takes `rk4`.
     """
-    nfe, shape = 0, x.shape
+    nfe, shape, d = 0, x.shape, math.prod(x.shape[1:])
     k = probes_for(probes, shape[1:])
     signs = rademacher(x, k)
 
