@@ -70,8 +70,11 @@ def test_the_command_line_passes_text_and_cache_to_a_comparison(tmp_path, capsys
     table = pd.DataFrame({"x": X[:, 0], "said": SAID})
     table.to_csv(tmp_path / "t.csv", index=False)
     words = ["compare", tmp_path / "t.csv", "--families", "gaussian", "--condition", "said"]
-    words += ["--cache", tmp_path, "-o", tmp_path / "c"]
-    with pytest.raises(SystemExit) as stop:
-        cli.main([str(w) for w in [*words, "--text", "tongues"]])
-    assert stop.value.code == 2
-    assert "choose from words, bytes, minilm" in capsys.readouterr().err
+    for more, message in (
+        (["--text", "tongues"], "choose from words, bytes, minilm"),
+        (["--cache", tmp_path], "cache keeps the decoded pictures of a folder"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(w) for w in [*words, *more, "-o", tmp_path / "c"]])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err

@@ -17,6 +17,7 @@ IDLE = [
     (X, "flow_matching", {"recompute": True}, "recompute is for blocks"),
     (X, "flow_matching", {"unconditional": 0.2}, "there is none: leave it out"),
     (X, "flow_matching", {"text": "bytes"}, "there is no condition"),
+    (X, "flow_matching", {"cache": "c"}, "cache keeps the decoded pictures of a folder"),
     (X, "flow_matching", {"size": 8}, "size is for the pictures of a folder"),
     (X, "flow_matching", {"watch": 2}, "watch is for pictures"),
     (X, "vae", {"teacher": "flow"}, "cannot be distilled from a teacher"),

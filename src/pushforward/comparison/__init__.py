@@ -20,6 +20,7 @@ from ..data.reading import Samples
 from ..errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
 from ..fitted import FittedModel
 from ..fitting import fit
+from ..fitting.idle import place_of
 from ..model import Likelihood
 from ..places import choose_device, folder_of
 from ..progress import Interrupted, Update, bar
@@ -102,7 +103,7 @@ def compare(
     if len(set(chosen)) < len(chosen):
         raise UsageError(f"families are {', '.join(chosen)[:100]}; name each once")
     limits, sides, encoder = reading.ends(bounds), reading.sides(size), encoders.placed(text)
-    with large.kept_in(None if cache is None else folder_of(cache)):
+    with large.kept_in(place_of(cache, x)):
         samples = reading.read(x, y=y, condition=condition, bounds=limits, size=sides, text=encoder)
     if len(samples.x) < FEWEST:
         raise DataError(

@@ -1,12 +1,15 @@
 """Options that would change nothing about a fit are refused, or said to do nothing."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ..data import reading
 from ..errors import UsageError
 from ..model import GenerativeModel, Recipe
+from ..places import folder_of
 from ..ranks import Ranks
 
 BUDGETS = ("steps", "minutes")  # a closed form keeps within any
@@ -40,6 +43,19 @@ def refuse_idle(
             f"{', '.join(idle)}: without effect, since this family is fitted in closed form",
             stacklevel=2,
         )
+
+
+def place_of(cache: str | Path | None, x: Any) -> Path | None:
+    """The folder in which decoded pictures may be kept, if there is one.
+
+    Raises:
+        UsageError: If it is no path, or the data are no folder of pictures.
+    """
+    if cache is None:
+        return None
+    if x is not None and not reading.is_folder(x):  # None: a resumed run knows
+        raise UsageError("cache keeps the decoded pictures of a folder, and the data are none")
+    return folder_of(cache)
 
 
 def refuse_unhastened(model: nn.Module, config: dict[str, Any]) -> None:
