@@ -275,5 +275,7 @@ def test_the_command_line_guides_every_way_of_drawing(tmp_path, capsys):
         guided = np.load(out)
         run(name, *words, "-o", out, "--condition", "b", "--seed", 0, "--ema", 0.9)
         np.testing.assert_allclose(guided, np.load(out), atol=2e-3, err_msg=name)
+        if name == "reconstruct":  # the same whatever the weights
+            continue
         run(name, *words, "-o", out, "--condition", "b", "--seed", 0, "--ema", 0.1)
         assert not np.allclose(guided, np.load(out), atol=2e-3), name

@@ -341,13 +341,13 @@ class Diffusion(GenerativeModel):
         """
         many = math.prod(self.event_shape) > FILTERED
         ways = {"filter": False, "moments": True, "auto": many}
-        away = None if negative is None else negative[:1]
-        denoiser = self.guided(guidance, c, guidance_interval, away)
         if not one_of("method", method, ways):
             count, grid = max(n, particles), self.path.grid(steps or 100)
-            c = None if c is None else c[:1].expand(count, -1)
+            c, negative = (None if v is None else v[:1].expand(count, -1) for v in (c, negative))
+            denoiser = self.guided(guidance, c, guidance_interval, negative)
             return completion.particle_filter(denoiser, count, x, known, grid, c)[:n]
         grid = self.path.grid(steps or 50)
+        denoiser = self.guided(guidance, c, guidance_interval, negative)
         states = completion.moment_matching(denoiser, n, x, known, grid, c, rounds=rounds)
         return ode.last(follow(states, len(grid) - 1))
 
