@@ -221,8 +221,8 @@ MUTANTS = [
     ),
     Mutant(
         "theory/denoisers.py",
-        "torch.lerp(x_free, x, scale)",
-        "torch.lerp(x, x_free, scale)",
+        "torch.lerp(free, told, scale)",
+        "torch.lerp(told, free, scale)",
         "theory/test_denoisers.py",
         "guidance",
     ),

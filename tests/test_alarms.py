@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pushforward.fitted import load
 from pushforward.fitted.alarms import alarms
 from pushforward.fitting import fit
 from pushforward.theory.targets import ring
@@ -29,12 +30,22 @@ def test_a_flattered_likelihood_is_found_out(error):
     assert [text.split(":")[0] for text in alarms(rows, {})] == ["solver error"] * (error > 0.01)
 
 
-def test_a_fit_without_time_says_how_little_it_did():
+@pytest.mark.parametrize("budget", [{"minutes": 0.01}, {"steps": 5}])
+def test_a_fit_of_few_steps_says_how_little_it_did(budget, tmp_path):
     x = ring(8, 1.0, 0.1).sample(2000).numpy()
-    model = fit(x, "flow_matching", minutes=0.01, progress=False)
+    model = fit(x, "flow_matching", out=tmp_path, progress=False, **budget)
     (text,) = model.alarms
-    assert text.startswith(f"far from trained: {model.config['steps']:,} of the usual")
-    assert fit(x, "flow_matching", steps=5, progress=False).alarms == []
+    count = model.config["steps"]
+    assert text.startswith(f"far from trained: {count:,} of the usual 4,000 steps; give it more")
+    assert text.endswith(*budget)
+    assert load(tmp_path).alarms == [text]
+
+
+def test_a_run_from_before_usual_steps_were_noted_is_judged_by_its_minutes():
+    past = {"recipe": {"steps": 1000}, "steps": 100, "ended": "complete"}
+    assert list(alarms([], past)) == []
+    (text,) = alarms([], past | {"minutes": 1.0})
+    assert text == "far from trained: 100 of the usual 1,000 steps; give it more minutes"
 
 
 def test_a_healthy_fit_is_left_in_peace():

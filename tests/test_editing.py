@@ -334,7 +334,7 @@ def test_the_commands_write_pictures(place, tmp_path, capsys):
     assert facts["diversity"] == pytest.approx(pdist(rows).mean() / math.sqrt(rows.shape[1]))
     assert facts["unconditional_diversity"] > 0
 
-    words = ["interpolate", place / "run", picture, place / "circle" / "01.png", "--steps", 4]
+    words = ["interpolate", place / "run", picture, place / "circle" / "01.png", "-n", 4]
     more = ["--set", "tolerance=0.01"]
     code, _, err = run(*words, *more, "-o", tmp_path / "strip.png", capsys=capsys)
     assert code == 0, err

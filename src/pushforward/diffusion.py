@@ -2,7 +2,7 @@ r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choi
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -212,14 +212,29 @@ class Diffusion(GenerativeModel):
         return self.noise(n, *self.event_shape)
 
     def encode(
-        self, x: Data, c: Condition = None, *, guidance: float = 1.0, tolerance: float = 1e-5
+        self,
+        x: Data,
+        c: Condition = None,
+        *,
+        guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative: Condition = None,
+        tolerance: float = 1e-5,
     ) -> Data:
-        """The noise, of unit variance, from which the probability flow makes data."""
+        """The noise, of unit variance, from which `decode` makes data, with the same options."""
         ends = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
-        return self.carried(x, ends, c, guidance, tolerance) / float(self.path.scale(ends)[1])
+        denoiser = self.guided(guidance, c, guidance_interval, negative)
+        return self.carried(denoiser, x, ends, c, tolerance) / float(self.path.scale(ends)[1])
 
     def decode(
-        self, z: Data, c: Condition = None, *, guidance: float = 1.0, tolerance: float = 1e-5
+        self,
+        z: Data,
+        c: Condition = None,
+        *,
+        guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative: Condition = None,
+        tolerance: float = 1e-5,
     ) -> Data:
         """The data that the probability flow makes of noise, the inverse of `encode`.
 
@@ -227,21 +242,23 @@ class Diffusion(GenerativeModel):
             z: Noise of unit variance.
             c: Conditions.
             guidance: The scale of classifier-free guidance.
+            guidance_interval: As of `trajectory`.
+            negative: The same.
             tolerance: Of the adaptive solver, relative and absolute.
         """
         ends = torch.tensor([self.path.t_max, self.path.t_min], dtype=torch.float64)
-        return self.carried(z * float(self.path.scale(ends)[0]), ends, c, guidance, tolerance)
+        denoiser = self.guided(guidance, c, guidance_interval, negative)
+        return self.carried(denoiser, z * float(self.path.scale(ends)[0]), ends, c, tolerance)
 
     @torch.no_grad()
     def carried(
-        self, x: Data, times: Tensor, c: Condition, guidance: float, tolerance: float
+        self, denoiser: Denoiser, x: Data, times: Tensor, c: Condition, tolerance: float
     ) -> Data:
         """The state at the end of an adaptive integration of the probability flow."""
-        denoiser = self.guided(guidance, c)
-        states = ode.adaptive(
-            lambda x, t: denoiser.velocity(x, t, c), x, times, rtol=tolerance, atol=tolerance
-        )
-        return ode.last(states)
+        for piece, ends in denoiser.pieces(times):
+            field = partial(piece.velocity, c=c)
+            x = ode.last(ode.adaptive(field, x, ends, rtol=tolerance, atol=tolerance))
+        return x
 
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:
         """The last state of a trajectory; the options are those of `trajectory`."""
@@ -300,6 +317,8 @@ class Diffusion(GenerativeModel):
         particles: int = 256,
         rounds: int = 3,
         guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative: Condition = None,
     ) -> Tensor:
         """By `completion.particle_filter`, or `completion.moment_matching` where entries are many.
 
@@ -317,18 +336,19 @@ class Diffusion(GenerativeModel):
             particles: The least number of particles; ``n`` of them are returned.
             rounds: Products with the Jacobian that a step's solution takes, for moments.
             guidance: The scale of classifier-free guidance.
+            guidance_interval: As of `trajectory`.
+            negative: The same, one for all.
         """
         many = math.prod(self.event_shape) > FILTERED
         ways = {"filter": False, "moments": True, "auto": many}
         if not one_of("method", method, ways):
-            count = max(n, particles)
-            c = None if c is None else c[:1].expand(count, -1)
-            grid, denoiser = self.path.grid(steps or 100), self.guided(guidance, c)
+            count, grid = max(n, particles), self.path.grid(steps or 100)
+            c, negative = (None if v is None else v[:1].expand(count, -1) for v in (c, negative))
+            denoiser = self.guided(guidance, c, guidance_interval, negative)
             return completion.particle_filter(denoiser, count, x, known, grid, c)[:n]
         grid = self.path.grid(steps or 50)
-        states = completion.moment_matching(
-            self.guided(guidance, c), n, x, known, grid, c, rounds=rounds
-        )
+        denoiser = self.guided(guidance, c, guidance_interval, negative)
+        states = completion.moment_matching(denoiser, n, x, known, grid, c, rounds=rounds)
         return ode.last(follow(states, len(grid) - 1))
 
     @property

@@ -16,6 +16,7 @@ CEILINGS = {"depth": 1000, "first": 10_000, "last": 10_000}
 NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
 # parts of a batch, or of training
 PARTS = ("apart", "whole", "growth", "unconditional", "anneal", "stage")
+SEVERAL = "several numbers, such as 0.2,0.8"  # of all other kinds that are no functions
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
@@ -82,7 +83,7 @@ def sensible(name: str, value: Any, default: Any, types: tuple[Any, ...], least:
     if any(isinstance(value, t) for t in types if isinstance(t, type) and t not in PLAIN):
         return
     if not fits(value, plain) and not (callable(value) and len(plain) < len(types)):
-        wanted = " or ".join(PLAIN[t] for t in plain) or f"of the kind of {default}"
+        wanted = " or ".join(PLAIN[t] for t in plain) or SEVERAL
         raise UsageError(f"{name} is {str(value)[:40]!r}; it must be {wanted}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         within(name, value, default, least)

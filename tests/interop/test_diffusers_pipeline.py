@@ -137,6 +137,8 @@ def test_a_network_without_a_class_of_none_says_so(diffusers, unet):
         ({"y": ["a", "b"]}, "2 conditions for 3 data"),
         ({"given": {0: 1}}, "given"),
         ({"guidance": 2.0}, "needs a condition"),
+        ({"y": "moon", "negative": "sun"}, "negative does nothing without guidance"),
+        ({"y": "moon", "guidance_interval": (0.2, 0.8)}, "guidance_interval does nothing"),
         ({"sampler": "magic"}, "no sampler is called 'magic'"),
         ({"eta": 2.0}, "eta"),
         ({"steps": 0}, "steps"),

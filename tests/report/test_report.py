@@ -74,6 +74,7 @@ def fits():
 
     def models(x):
         flow = pf.fit(x, "flow_matching", progress=False, **TINY)
+        flow.config["usual"] = TINY["steps"]  # judged as if that were enough
         return {"gaussian": pf.fit(x, "gaussian", progress=False), "flow_matching": flow}
 
     return {kind: (x, models(x), known) for kind, (x, known) in data.items()}
@@ -332,6 +333,18 @@ def test_what_a_family_finds_wrong_with_itself_is_an_alarm(compare):
     assert "posterior" not in alarmed(comparison).get("flow_matching", "")
     model.history = [{"step": 9, "active_units": 0.0, "collapsed_units": 2.0}]
     assert "posterior collapse: 2 of 2" in alarmed(comparison)["flow_matching"]
+
+
+def test_a_family_of_few_steps_is_named_and_not_judged(compare):
+    comparison = compare("table")
+    mine = comparison.entries[1]
+    mine.model, mine.metrics[PRIMARY] = copy.copy(mine.model), estimate(0.5)
+    mine.model.config = mine.model.config | {"usual": 4000}
+    assert alarmed(comparison)["flow_matching"].startswith(
+        "far from trained: 12 of the usual 4,000"
+    )
+    assert "0.3\u00a0%" in " ".join(words.summary(comparison))
+    assert "Far from trained" in comparison.text()
 
 
 def test_a_family_that_gains_nothing_over_one_gaussian_is_named(compare):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .application import Device, Json, RunFolder, Seed, Source, app, show
+from .application import Average, Device, Json, RunFolder, Seed, Source, app, show
 
 
 @app.command()
@@ -30,6 +30,7 @@ def anomalies(
         typer.Option(metavar="COLUMN", help="0 or 1 for each datum: 1 is an anomaly."),
     ] = None,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -40,7 +41,7 @@ def anomalies(
 
     if out is not None:
         reading.writable(out)
-    model = load(run, device=device)
+    model = load(run, device=device, ema=ema)
     rows, truth = reading.apart(data, labels)
     found = model.flag(rows, rate=flag, reference=reference, method=method, seed=seed)
     if out is not None:

@@ -58,6 +58,24 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An option of the family or of its training."),
 ]
+Average = Annotated[
+    float | None,
+    typer.Option(
+        "--ema", metavar="DECAY", help="Of several averages of weights that a fit kept, this one."
+    ),
+]
+Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")]
+Interval = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-interval",
+        metavar="LOW,HIGH",
+        help="Noise levels to guide at: 0 is data, 1 noise.",
+    ),
+]
+Negative = Annotated[
+    str | None, typer.Option(metavar="VALUE", help="A condition to be guided away from.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 
 

@@ -5,15 +5,28 @@ from typing import Annotated
 
 import typer
 
-from .application import Device, Json, Quiet, RunFolder, Seed, Settings, Source, app, show
-from .literals import named, settings
+from .application import (
+    Average,
+    Device,
+    Guidance,
+    Interval,
+    Json,
+    Negative,
+    Quiet,
+    RunFolder,
+    Seed,
+    Settings,
+    Source,
+    app,
+    show,
+)
+from .literals import guiding, named, settings, typed
 from .maps import Given, carry
 
 Out = Annotated[
     Path,
     typer.Option("--out", "-o", metavar="FILE", help="A folder, .png for one strip, .npy .npz."),
 ]
-Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the sampler.")]
 
 
@@ -31,8 +44,11 @@ def inpaint(
         str | None, typer.Option(help="Of a path: moments, filter.", show_default="auto")
     ] = None,
     guidance: Guidance = None,
+    guidance_interval: Interval = None,
+    negative: Negative = None,
     steps: Steps = None,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
     set_: Settings = None,
     quiet: Quiet = False,
@@ -44,8 +60,9 @@ def inpaint(
     from ..progress import shown
 
     reading.writable(out)
-    model = load(run, device=device)
-    options = named(method=method, guidance=guidance, steps=steps) | settings(set_, model.inpaint)
+    model = load(run, device=device, ema=ema)
+    way = named(method=method, steps=steps) | guiding(guidance, guidance_interval, negative)
+    options = typed(model, way) | settings(set_, model.inpaint)
     with shown("inpaint", show=not quiet):
         made = model.inpaint(picture, mask, n, model.typed(condition), seed=seed, **options)
     extra = model.beside(n, model.typed(condition))
@@ -68,17 +85,24 @@ def interpolate(
     first: Annotated[str, typer.Argument(metavar="A", help="A picture, or a file of data.")],
     last: Annotated[str, typer.Argument(metavar="B", help="Another, or as many.")],
     out: Out,
-    steps: Annotated[int, typer.Option(min=2, help="How many on the way, ends included.")] = 8,
+    n: Annotated[
+        int, typer.Option("-n", "--number", min=2, help="How many on the way, ends included.")
+    ] = 8,
     condition: Given = None,
+    guidance: Guidance = None,
+    guidance_interval: Interval = None,
+    negative: Negative = None,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Go from one picture to another through the latents of a model."""
-    ends = (first, last, steps)
-    carry(run, out, device, quiet, as_json, "interpolate", *ends, condition, seed, set_, {})
+    way = guiding(guidance, guidance_interval, negative)
+    words = (first, last, n, condition, seed, set_, way)
+    carry(run, out, device, ema, quiet, as_json, "interpolate", *words)
 
 
 @app.command()
@@ -91,15 +115,19 @@ def edit(
     ] = 0.5,
     condition: Given = None,
     guidance: Guidance = None,
+    guidance_interval: Interval = None,
+    negative: Negative = None,
     sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
     steps: Steps = None,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Add noise to pictures, so much as STRENGTH says, and take it away under the model."""
-    options = named(guidance=guidance, sampler=sampler, steps=steps) | {"strength": strength}
+    options = named(sampler=sampler, steps=steps) | {"strength": strength}
+    options |= guiding(guidance, guidance_interval, negative)
     words = (data, condition, seed, set_, options)
-    carry(run, out, device, quiet, as_json, "edit", *words, strength=strength)
+    carry(run, out, device, ema, quiet, as_json, "edit", *words, strength=strength)

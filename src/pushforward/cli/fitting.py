@@ -13,6 +13,16 @@ Bounds = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=LOW:HIGH", help="Limits that samples respect."),
 ]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENCODER",
+        help="How captions are read: words, bytes, minilm, or an encoder's folder.",
+    ),
+]
+Cache = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Where decoded pictures may be kept.")
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Rounds of training.")]
 
 
@@ -34,13 +44,7 @@ def fit(
     condition: ConditionColumn = None,
     bounds: Bounds = None,
     size: Size = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ENCODER",
-            help="How captions are read: words, bytes, minilm, or an encoder's folder.",
-        ),
-    ] = None,
+    text: Text = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A run to distil into a faster model.")
     ] = None,
@@ -75,9 +79,7 @@ def fit(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Networks of images in less memory, but slower.")
     ] = False,
-    cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where decoded pictures may be kept.")
-    ] = None,
+    cache: Cache = None,
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -154,6 +156,8 @@ def compare(
     condition: ConditionColumn = None,
     bounds: Bounds = None,
     size: Size = None,
+    text: Text = None,
+    cache: Cache = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an old report.")] = False,
     quiet: Quiet = False,
@@ -172,6 +176,8 @@ def compare(
         condition=condition,
         bounds=limits(bounds),
         size=pixels(size),
+        text=text,
+        cache=cache,
         device=device,
         out=out,
         overwrite=overwrite,

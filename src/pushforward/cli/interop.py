@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .application import Json, RunFolder, app, show
+from .application import Average, Json, RunFolder, app, show
 
 
 @app.command()
@@ -17,6 +17,7 @@ def export(
         str | None, typer.Option("--condition", metavar="VALUE", help="Of all its pictures.")
     ] = None,
     scheduler: Annotated[str, typer.Option(help="How it samples: ddim or ddpm.")] = "ddim",
+    ema: Average = None,
     as_json: Json = False,
 ) -> None:
     """Write a run of pictures as a pipeline of `diffusers`, which needs nothing of ours."""
@@ -25,6 +26,6 @@ def export(
     from ..options import one_of
 
     write = one_of("to", to, {"diffusers": export})
-    model = load(run, device="cpu")
+    model = load(run, device="cpu", ema=ema)
     path = write(model, out, y=model.typed(condition), scheduler=scheduler)
     show({"folder": str(path), "family": model.family, "to": to}, as_json, f"pipeline: {path}")

@@ -94,6 +94,21 @@ def shared(n: int | None, words: list[str]) -> tuple[int, list[str]]:
     return n, [word for word in words for _ in range(n // len(words))]
 
 
+def guiding(
+    guidance: float | None, guidance_interval: str | None, negative: str | None
+) -> dict[str, Any]:
+    """The options that say how draws are guided, as far as they were given."""
+    within = interval(guidance_interval)
+    return named(guidance=guidance, guidance_interval=within, negative=negative)
+
+
+def typed(model: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Options with a negative condition that was typed in the kind that a model has."""
+    if "negative" not in options:
+        return options
+    return options | {"negative": model.typed(options["negative"])}
+
+
 def interval(text: str | None) -> tuple[float, ...] | None:
     """Two noise levels from ``0.2,0.8``.
 

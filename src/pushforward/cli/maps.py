@@ -5,8 +5,22 @@ from typing import Annotated, Any
 
 import typer
 
-from .application import Device, Json, Quiet, RunFolder, Seed, Settings, Source, app, show
-from .literals import settings
+from .application import (
+    Average,
+    Device,
+    Guidance,
+    Interval,
+    Json,
+    Negative,
+    Quiet,
+    RunFolder,
+    Seed,
+    Settings,
+    Source,
+    app,
+    show,
+)
+from .literals import guiding, settings, typed
 
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz, a folder")
@@ -18,7 +32,7 @@ Given = Annotated[
 
 
 def carried(
-    run: Path, out: Path, device: str, quiet: bool, method: str, *words: Any
+    run: Path, out: Path, device: str, ema: float | None, quiet: bool, method: str, *words: Any
 ) -> tuple[Any, Any]:
     """Load a model, call one of its methods and write what it gives: the model, and that.
 
@@ -29,10 +43,10 @@ def carried(
     from ..progress import shown
 
     reading.writable(out)
-    model = load(run, device=device)
+    model = load(run, device=device, ema=ema)
     *first, condition, seed, pairs, options = words
     call, y = getattr(model, method), model.typed(condition)
-    options = options | settings(pairs, call)
+    options = typed(model, options) | settings(pairs, call)
     with shown(method, show=not quiet):
         made = call(*first, y, seed=seed, **options)
     back = method == "encode" or options.get("reverse")  # to what the condition does not describe
@@ -52,10 +66,17 @@ def names_in(method: str, data: str) -> list[str] | None:
 
 
 def carry(
-    run: Path, out: Path, device: str, quiet: bool, as_json: bool, *words: Any, **facts: Any
+    run: Path,
+    out: Path,
+    device: str,
+    ema: float | None,
+    quiet: bool,
+    as_json: bool,
+    *words: Any,
+    **facts: Any,
 ) -> None:
     """The same, and say so, with further facts for machines."""
-    model, made = carried(run, out, device, quiet, *words)
+    model, made = carried(run, out, device, ema, quiet, *words)
     known = {"rows": len(made), "file": str(out), "family": model.family} | facts
     noun = "row" if words[0] == "encode" else model.noun
     show(known, as_json, f"{len(made)} {noun}s: {out}")
@@ -67,14 +88,20 @@ def encode(
     data: Source,
     out: Out,
     condition: Given = None,
+    guidance: Guidance = None,
+    guidance_interval: Interval = None,
+    negative: Negative = None,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the latents of data, for families that have them."""
-    carry(run, out, device, quiet, as_json, "encode", data, condition, seed, set_, {})
+    way = guiding(guidance, guidance_interval, negative)
+    words = (data, condition, seed, set_, way)
+    carry(run, out, device, ema, quiet, as_json, "encode", *words)
 
 
 @app.command()
@@ -83,14 +110,20 @@ def decode(
     latents: Annotated[str, typer.Argument(metavar="LATENTS", help="A file of `encode`.")],
     out: Out,
     condition: Given = None,
+    guidance: Guidance = None,
+    guidance_interval: Interval = None,
+    negative: Negative = None,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the data that latents stand for."""
-    carry(run, out, device, quiet, as_json, "decode", latents, condition, seed, set_, {})
+    way = guiding(guidance, guidance_interval, negative)
+    words = (latents, condition, seed, set_, way)
+    carry(run, out, device, ema, quiet, as_json, "decode", *words)
 
 
 @app.command()
@@ -99,15 +132,21 @@ def reconstruct(
     data: Source,
     out: Out,
     condition: Given = None,
+    guidance: Guidance = None,
+    guidance_interval: Interval = None,
+    negative: Negative = None,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
+    set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write data as their latents remember them, and say how far they are from what they were."""
     from ..fitted.mapping import difference
 
-    model, made = carried(run, out, device, quiet, "reconstruct", data, condition, seed, None, {})
+    words = (data, condition, seed, set_, guiding(guidance, guidance_interval, negative))
+    model, made = carried(run, out, device, ema, quiet, "reconstruct", *words)
     error, count = difference(model.schema, data, made), len(made)
     show(
         {"rows": count, "file": str(out), "family": model.family, "error": error},
@@ -125,15 +164,20 @@ def translate(
     reverse: Annotated[
         bool, typer.Option("--reverse", help="From the data to the source.")
     ] = False,
+    guidance: Guidance = None,
+    guidance_interval: Interval = None,
+    negative: Negative = None,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
     set_: Settings = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Carry data like the source of a fit to data like those fitted, or back."""
-    way = {"reverse": reverse}
-    carry(run, out, device, quiet, as_json, "translate", data, condition, seed, set_, way)
+    way = {"reverse": reverse} | guiding(guidance, guidance_interval, negative)
+    words = (data, condition, seed, set_, way)
+    carry(run, out, device, ema, quiet, as_json, "translate", *words)
 
 
 @app.command()
@@ -144,12 +188,13 @@ def latent(
         str | None, typer.Argument(metavar="[DATA]", help="By default those of the run.")
     ] = None,
     condition: Given = None,
+    ema: Average = None,
     as_json: Json = False,
 ) -> None:
     """Draw encoded data over the latents, and what the latents decode to."""
     from ..fitted import load
     from ..report.latents import plot_latents
 
-    model = load(run, device="cpu")
+    model = load(run, device="cpu", ema=ema)
     path = plot_latents(model, out, data, model.typed(condition))
     show({"file": str(path), "family": model.family}, as_json, f"figure: {path}")

@@ -5,8 +5,21 @@ from typing import Annotated
 
 import typer
 
-from .application import Device, Json, RunFolder, Seed, Settings, Source, app, show
-from .literals import asked, entries, interval, named, settings, shared
+from .application import (
+    Average,
+    Device,
+    Guidance,
+    Interval,
+    Json,
+    Negative,
+    RunFolder,
+    Seed,
+    Settings,
+    Source,
+    app,
+    show,
+)
+from .literals import asked, entries, guiding, named, settings, shared, typed
 
 
 @app.command()
@@ -39,17 +52,13 @@ def sample(
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Keep this fixed (or FILE.npy with NaN)."),
     ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
-    guidance_interval: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="Noise levels to guide at: 0 is data, 1 noise."),
-    ] = None,
-    negative: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="A condition to be guided away from.")
-    ] = None,
+    guidance: Guidance = None,
+    guidance_interval: Interval = None,
+    negative: Negative = None,
     sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Makes the draw repeatable.")] = None,
+    ema: Average = None,
     device: Device = "auto",
     set_: Settings = None,
     as_json: Json = False,
@@ -62,14 +71,9 @@ def sample(
     from ..interop import load
 
     reading.writable(out)
-    model = load(run, device=device)
-    options = named(
-        sampler=sampler,
-        steps=steps,
-        guidance=guidance,
-        negative=model.typed(negative),
-        guidance_interval=interval(guidance_interval),
-    ) | settings(set_, model.sample)
+    model = load(run, device=device, ema=ema)
+    way = named(sampler=sampler, steps=steps) | guiding(guidance, guidance_interval, negative)
+    options = typed(model, way) | settings(set_, model.sample)
     n, words = shared(n, asked(condition, conditions))
     y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
     drawn, extra = model.labelled(n, y, given=entries(given), seed=seed, **options)
@@ -87,6 +91,7 @@ def score(
     ] = None,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM: the variational bound.")] = False,
     seed: Seed = 0,
+    ema: Average = None,
     device: Device = "auto",
     set_: Settings = None,
     as_json: Json = False,
@@ -103,7 +108,7 @@ def score(
 
     if out is not None:
         reading.writable(out)
-    model = load(run, device=device)
+    model = load(run, device=device, ema=ema)
     options = settings(set_, model.log_prob) | ({"bound": True} if bound else {})
     values, errors = model.estimated(data, seed=seed, **options)
     trace = rms(errors)
@@ -147,11 +152,13 @@ def plot(
         str | None, typer.Option("--data", metavar="DATA", help="Drawn in grey with the samples.")
     ] = None,
     seed: Seed = 0,
+    ema: Average = None,
     as_json: Json = False,
 ) -> None:
     """Draw the training curves and the samples of a run."""
     from ..fitted import load
     from ..report.figures import plot_run
 
-    path = plot_run(load(run, device="cpu"), out or run / "plot.png", data=data, seed=seed)
+    model = load(run, device="cpu", ema=ema)
+    path = plot_run(model, out or run / "plot.png", data=data, seed=seed)
     show({"file": str(path)}, as_json, f"figure: {path}")

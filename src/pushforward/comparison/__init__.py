@@ -15,11 +15,12 @@ import numpy as np
 from .. import families as registry
 from .. import metrics
 from ..checkpoint import existing
-from ..data import datasets, reading
+from ..data import datasets, encoders, large, reading
 from ..data.reading import Samples
 from ..errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
 from ..fitted import FittedModel
 from ..fitting import fit
+from ..fitting.idle import place_of
 from ..model import Likelihood
 from ..places import choose_device, folder_of
 from ..progress import Interrupted, Update, bar
@@ -60,6 +61,8 @@ def compare(
     condition: str | None = None,
     bounds: reading.Bounds | None = None,
     size: int | tuple[int, int] | None = None,
+    text: str | Path | None = None,
+    cache: str | Path | None = None,
     minutes: float | None = None,
     total_minutes: float | None = None,
     steps: int | None = None,
@@ -78,6 +81,8 @@ def compare(
         condition: As in `fit`.
         bounds: As in `fit`.
         size: As in `fit`.
+        text: As in `fit`, for every family that is told a condition.
+        cache: As in `fit`.
         minutes: Wall time per family and seed, set-up included.
         total_minutes: Wall time of everything instead.
         steps: Rounds of training instead; the families' own budgets when nothing is given.
@@ -97,8 +102,9 @@ def compare(
     chosen = ordered() if families is None else [registry.key(f) for f in families]
     if len(set(chosen)) < len(chosen):
         raise UsageError(f"families are {', '.join(chosen)[:100]}; name each once")
-    limits = reading.ends(bounds)
-    samples = reading.read(x, y=y, condition=condition, bounds=limits, size=reading.sides(size))
+    limits, sides, encoder = reading.ends(bounds), reading.sides(size), encoders.placed(text)
+    with large.kept_in(place_of(cache, x)):
+        samples = reading.read(x, y=y, condition=condition, bounds=limits, size=sides, text=encoder)
     if len(samples.x) < FEWEST:
         raise DataError(
             f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"

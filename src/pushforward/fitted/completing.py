@@ -23,6 +23,7 @@ from ..model import Event, Likelihood
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 from ..progress import follow
 from ..theory import completion
+from . import guiding
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -49,15 +50,16 @@ def complete(
             "(--condition, in Python y) beside given"
         )
     x, known = entries(given, fitted.schema, n)
+    options = guiding.told(fitted, options, n)
     accepts(fitted.model.complete, options, fitted.family)
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
         vectors = fitted.conditions(y, n)
         c = None if vectors is None else fitted.vectors(vectors)
         out = np.empty((n, *fitted.schema.event))
-        for rows in alike(x, known, c):
-            first = rows[0]
-            some = None if c is None else c[torch.as_tensor(rows)]
-            out[rows] = drawn(fitted, len(rows), x[first], known[first], some, options)
+        for rows in alike(x, known, c, options.get("negative")):
+            first, which = rows[0], torch.as_tensor(rows)
+            some, own = None if c is None else c[which], guiding.part(options, which)
+            out[rows] = drawn(fitted, len(rows), x[first], known[first], some, own)
     return np.where(known, x, out)
 
 
@@ -138,10 +140,10 @@ def check(x: np.ndarray, schema: Schema) -> None:
             )
 
 
-def alike(x: np.ndarray, known: np.ndarray, c: Tensor | None) -> Iterator[np.ndarray]:
+def alike(x: np.ndarray, known: np.ndarray, *conditions: Tensor | None) -> Iterator[np.ndarray]:
     """Rows that share what is given, so that they can be drawn together."""
     parts = [np.where(known, x, 0).reshape(len(x), -1), known.reshape(len(x), -1)]
-    keys = np.concatenate([*parts, *([] if c is None else [c.cpu().numpy()])], axis=1)
+    keys = np.concatenate([*parts, *(c.cpu().numpy() for c in conditions if c is not None)], axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
     for k in range(group.max() + 1 if len(group) else 0):
         yield np.flatnonzero(group == k)
@@ -215,8 +217,9 @@ class Entrywise:
     def own_way(self, n: int, x: Tensor, known: Tensor, options: dict[str, Any]) -> Tensor | None:
         """What the model's own ``complete`` draws, if it has one."""
         size = rows_at_once(self.model.event_shape)
+        z = x.to(self.dtype)
         made = [
-            self.model.complete(m, x.to(self.dtype), known, self.conditions(m), **options)
+            self.model.complete(m, z, known, self.conditions(m), **guiding.alike(options, m))
             for _, m in follow(chunks(n, size), -(-n // size))
         ]
         parts = [part for part in made if part is not None]

@@ -17,7 +17,8 @@ from ..model import Likelihood
 from ..networks.images import is_image, layout_of
 from ..places import at_home, device_of, seeded
 from ..theory.editing import slerp
-from . import mapping, sampling
+from . import mapping
+from .guiding import GUIDING
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -53,7 +54,7 @@ def inpaint(
     redrawn = region(mask, fitted.schema)
     given = np.where(redrawn, np.nan, within(one(x, fitted.schema), fitted.schema))
     made = fitted.draw(n, y, given=given, seed=seed, **options)
-    free = fitted.draw(n, y, seed=seed, **{k: v for k, v in options.items() if k == "guidance"})
+    free = fitted.draw(n, y, seed=seed, **{k: v for k, v in options.items() if k in GUIDING})
     rows = None if y is None else fitted.schema.encode(y, n)
     pictures = fitted.schema.restore(made, rows)
     return Inpainting(pictures, diversity(made, redrawn), diversity(free, redrawn))
@@ -224,8 +225,6 @@ def edit(
         x = within(data.x, fitted.schema)
         z = mapping.inward(fitted, x, fitted.transform)
         options = options | {"strength": float(strength)}
-        if (away := sampling.negatives(fitted, options.pop("negative", None), len(x))) is not None:
-            options["negative"] = away
         moved = mapping.through(fitted, method, z, c, options)
         said = sampling.captions(fitted, data.y, len(x))
         if torch.equal(moved, z.cpu()):  # nothing was done: not even the rounding of a transform

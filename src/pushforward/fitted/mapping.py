@@ -10,10 +10,11 @@ from torch import Tensor
 from ..data import reading
 from ..data.schema import Schema
 from ..data.transforms import Chain
-from ..errors import DataError, NumericalError, UsageError
+from ..errors import DataError, NumericalError, PushforwardError, UsageError
 from ..model import GenerativeModel
 from ..places import accepts, at_home, chunks, device_of, rows_at_once, seeded
 from ..progress import follow
+from . import guiding
 from .sampling import captions
 
 if TYPE_CHECKING:
@@ -91,23 +92,24 @@ def decoded(
     fitted: "FittedModel", method: Method, z: Tensor, y: Any, options: dict[str, Any]
 ) -> Any:
     """The data that latents stand for."""
-    accepts(method, options, fitted.family)
     rows = at_home(fitted.model, z)
     c = known(fitted, y, len(rows))
     try:
         x = through(fitted, method, rows, c, options)
+    except PushforwardError:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
         shape = tuple(rows.shape[1:])
         raise DataError(f"latents of shape {shape} are not those of this model") from error
     return outward(fitted.schema, fitted.transform, x, c, captions(fitted, y, len(x)))
 
 
-def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int) -> Any:
+def reconstruct(fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]) -> Any:
     """`FittedModel.reconstruct`."""
     there, back = both_ways(fitted.model)
     data = reading.read_as(x, fitted.schema, y=y)
     with seeded(seed, device_of(fitted.model)), torch.no_grad():
-        return decoded(fitted, back, encoded(fitted, there, data, {}), data.y, {})
+        return decoded(fitted, back, encoded(fitted, there, data, options), data.y, options)
 
 
 def difference(schema: Schema, x: Any, made: Any) -> float:
@@ -188,12 +190,12 @@ def through(
     options: dict[str, Any],
 ) -> Tensor:
     """A method of the model on every row, some rows at a time."""
+    size, options = rows_at_once(fitted.model.event_shape), guiding.told(fitted, options, len(x))
     accepts(method, options, fitted.family)
-    size = rows_at_once(fitted.model.event_shape)
 
-    def some(i: int, m: int) -> Tensor:
-        own = {k: v[i : i + m] if isinstance(v, Tensor) else v for k, v in options.items()}
-        return method(x[i : i + m], *([] if c is None else [c[i : i + m]]), **own).cpu()
+    def some(rows: slice) -> Tensor:
+        known = [] if c is None else [c[rows]]
+        return method(x[rows], *known, **guiding.part(options, rows)).cpu()
 
-    rows = follow(chunks(len(x), size), -(-len(x) // size))
-    return torch.cat([some(i, m) for i, m in rows])
+    parts = follow(chunks(len(x), size), -(-len(x) // size))
+    return torch.cat([some(slice(i, i + m)) for i, m in parts])

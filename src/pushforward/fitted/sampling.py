@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..data.sources import as_vector
-from ..errors import DataError, NumericalError, UsageError
+from ..errors import NumericalError, UsageError
 from ..memory import demand
 from ..places import accepts, chunks, device_of, rows_at_once, seeded
-from . import completing
+from . import completing, guiding
 
 if TYPE_CHECKING:
     from . import FittedModel
@@ -32,11 +31,12 @@ def draw(
     if given is not None:
         x = completing.complete(fitted, n, given, y, seed, options)
         return x, fitted.conditions(y, n), captions(fitted, y, n)
-    accepts(fitted.model.sample, options, fitted.family)
     with seeded(seed, device_of(fitted.model)), torch.inference_mode():
+        options = guiding.told(fitted, options, n)
+        accepts(fitted.model.sample, options, fitted.family)
         y = fitted.said(y, n)
-        rows, away = fitted.conditions(y, n), negatives(fitted, options.get("negative"), n)
-        return free(fitted, n, rows, away, options), rows, captions(fitted, y, n)
+        rows = fitted.conditions(y, n)
+        return free(fitted, n, rows, options), rows, captions(fitted, y, n)
 
 
 def captions(fitted: "FittedModel", y: Any, n: int) -> np.ndarray | None:
@@ -46,29 +46,15 @@ def captions(fitted: "FittedModel", y: Any, n: int) -> np.ndarray | None:
     return np.broadcast_to(np.atleast_1d(as_vector(y)).astype(object), n)
 
 
-def negatives(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
-    """The conditions that guidance moves away from, one for each datum; None without any."""
-    if y is None:
-        return None
-    rows = fitted.vectors(fitted.schema.encode(y))
-    if len(rows) not in (1, n):
-        raise DataError(f"{len(rows)} negative conditions for {n} data; give one, or one for each")
-    return rows.expand(n, -1)
-
-
 def free(
-    fitted: "FittedModel",
-    n: int,
-    rows: np.ndarray | None,
-    away: Tensor | None,
-    options: dict[str, Any],
+    fitted: "FittedModel", n: int, rows: np.ndarray | None, options: dict[str, Any]
 ) -> np.ndarray:
     """``n`` data of which nothing is given but conditions."""
     model, c = fitted.model, None if rows is None else fitted.vectors(rows)
     z = []
     for i, m in chunks(n, rows_at_once(model.event_shape)):
-        some = options if away is None else options | {"negative": away[i : i + m]}
-        z.append(model.sample(m, None if c is None else c[i : i + m], **some))
+        some = slice(i, i + m)
+        z.append(model.sample(m, None if c is None else c[some], **guiding.part(options, some)))
     x = torch.cat(z).cpu().double() if z else torch.zeros(0, *model.event_shape)
     if not x.isfinite().all():
         raise NumericalError(

@@ -19,6 +19,7 @@ from ..progress import Update, bar
 from . import starting
 from .companions import Companions, found_again, taught_by
 from .distributed import device_of, joined, leads, ranks_of
+from .idle import place_of
 
 DEFAULT = "flow_matching"
 # what a resumed run may be told again, if it is the same
@@ -117,7 +118,7 @@ def fit(
     how |= {"compile": compile, "channels_last": channels_last, "recompute": recompute}
     how |= {"watch": watch, "text": text}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(large.kept_in(None if cache is None else folder_of(cache)))
+        stack.enter_context(large.kept_in(place_of(cache, x)))
         found = None
         if resume:
             found = reopened(folder, {"family": key} | how | options, stack)
@@ -125,6 +126,8 @@ def fit(
             devices = config.get("devices") if devices is None else devices
             shard = config.get("shard") if shard is None else shard
         ranks = ranks_of(devices, bool(shard))
+        if call["shard"] and ranks.count == 1:
+            raise UsageError("shard divides what several devices keep: give devices=2, or more")
         where = device_of(device, ranks)
         stack.enter_context(seeded(seed or 0, where))
         if found is not None:

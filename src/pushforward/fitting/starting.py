@@ -24,6 +24,7 @@ from ..ranks import ALONE, Ranks
 from ..training import Trainer, batches
 from .companions import Companions
 from .hastening import hasten
+from .idle import refuse_idle, refuse_unhastened
 from .preparing import (
     afresh,
     device_data,
@@ -62,6 +63,7 @@ def fresh(
     of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
     samples, model = suited(samples, family, of_family, company)
     event = event_of(samples)
+    refuse_idle(model, options, extra, ranks, event.condition > 0)
     recipe, fields = recipe_of(model, of_recipe, steps)
     train, _ = split(len(samples.x), extra["seed"])
     transform = company.transform(model, samples, train)
@@ -71,6 +73,7 @@ def fresh(
         "family": family,
         "options": of_family,
         "recipe": fields,
+        "usual": model.recipe.steps if model.players() else 0,
         "minutes": minutes,
         "event": list(event),
         "transform": transform.to_json(),
@@ -86,14 +89,14 @@ def suited(
     """A model of the data, and the data with conditions as it takes them, tokens or none.
 
     Raises:
-        UsageError: If there is a teacher, which takes tokens, and the model takes none.
+        UsageError: If there is a teacher that takes tokens, and the model takes none.
     """
     event = event_of(samples)
     model = families.build(family, event, **options)
     condition = samples.schema.condition
     if not event.tokens[0] or condition is None or takes_tokens(model):
         return samples, model
-    if company.teacher is not None:
+    if company.teacher is not None and company.teacher.schema.condition is not None:
         raise UsageError(
             "the teacher reads captions token by token, and this network does not: take a network "
             "that does, such as the teacher's"
@@ -154,18 +157,18 @@ def over(
     config |= {"devices": ranks.count, "shard": ranks.sharded}
     size = piece(recipe, ranks.count)
     train, held = split(len(samples.x), config["seed"])
-    transform, stream = fitted.transform, None
+    transform, stream, told = fitted.transform, None, None
     if samples.x.nbytes > large.LARGE:
         stream = Stream(samples, train, size, ranks.seed(config["seed"]), where)
         data = afresh(stream, transform)
     else:
-        x, c = device_data(samples, transform, where)
-        data = batches(x[train], size, pick(c, train))
+        x, told = device_data(samples, transform, where)
+        data = batches(x[train], size, pick(told, train))
         data = afresh(data, transform) if transform.stochastic else data
     model = fitted.model.to(where)
     company.meet(model, where)
     if not prepared:
-        prepare(model, samples, transform, train, where)
+        prepare(model, samples, transform, train, where, told)
     trainer = Trainer(
         model,
         recipe,
@@ -174,10 +177,11 @@ def over(
         ranks=ranks,
     )
     hasten(model, config)
+    refuse_unhastened(model, config)
     validation = None
     if len(held) and model.players():
         with seeded(config["seed"], where):  # dequantised alike by a resumed run
-            validation = on_device(samples, transform, held, where)
+            validation = on_device(samples, transform, held, where, told)
     if not ranks.first:  # noise of its own
         sow(ranks.seed(config["seed"]), where)
     run = Run(fitted, trainer, data, validation, stream, minutes=config["minutes"])
@@ -192,6 +196,7 @@ def prepare(
     transform: transforms.Chain,
     train: np.ndarray,
     where: torch.device,
+    told: Tensor | None = None,
 ) -> None:
     """Let the model see the data before its first step; of very many, a part."""
     if type(model).prepare is GenerativeModel.prepare and samples.x.size > large.MANY:
@@ -204,13 +209,17 @@ def prepare(
             stacklevel=2,
         )
     with torch.no_grad():
-        model.prepare(*on_device(samples, transform, rows, where))
+        model.prepare(*on_device(samples, transform, rows, where, told))
 
 
 def on_device(
-    samples: Samples, transform: transforms.Chain, rows: np.ndarray, where: torch.device
+    samples: Samples,
+    transform: transforms.Chain,
+    rows: np.ndarray,
+    where: torch.device,
+    told: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Some rows as a model sees them, and their conditions."""
-    c = encoded(samples, rows)
+    """Some rows as a model sees them, and their conditions, of all of them where these are told."""
+    c = encoded(samples, rows) if told is None else told[rows]
     z = transformed(transform, samples.x[rows]).to(where)
     return z, None if c is None else c.to(where)

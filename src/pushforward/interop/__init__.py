@@ -3,13 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+from ..errors import UsageError
 
-def load(folder: str | Path, *, device: str = "auto") -> Any:
-    """The model of a run folder, or of a folder of diffusers."""
+
+def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) -> Any:
+    """The model of a run folder, or of a folder of diffusers.
+
+    Raises:
+        UsageError: If an average is asked for that the folder does not keep.
+    """
     if any(Path(folder, name).is_file() for name in ("model_index.json", "scheduler_config.json")):
         from .diffusers import load as load_pipeline
 
+        if ema is not None:
+            raise UsageError("a pipeline of diffusers keeps no averages of weights: leave out ema")
         return load_pipeline(folder, device=device)
     from ..fitted import load as load_run
 
-    return load_run(folder, device=device)
+    return load_run(folder, device=device, ema=ema)

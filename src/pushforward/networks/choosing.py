@@ -9,6 +9,7 @@ from functools import partial
 
 from torch import nn
 
+from ..errors import UsageError
 from ..model import Event, Recipe
 from ..options import one_of
 from .convolutional import ConvDecoder, ConvEncoder
@@ -60,6 +61,8 @@ def time_network(
     usual = "unet" if is_large(event.shape) else "mlp"
     make = one_of("network", network, {"auto": makers[usual], **makers})
     make, attends = partial(make, event.shape, spans=spans), make.func is not TimeMLP  # type: ignore[attr-defined]
+    if waves is not None and attends:
+        raise UsageError("waves are inputs of an mlp, and this network is none: leave waves out")
     if event.spelled:
         return reading_network(event, make, attends)
     return make(event.condition, tokens=event.tokens) if attends else make(event.condition)

@@ -99,8 +99,8 @@ def evaluations(comparison: Comparison, runs: list[Drawn]) -> Plate:
     curves = {name: points for name, points in curves.items() if points}
     floor = probes.distance(real, panels.thin(comparison.train, len(real)))
     caption = (
-        f"Sliced Wasserstein distance W\u2082 between {len(real):,} samples and as many test rows, "
-        "columns standardised, against the evaluations of the network that one sample took; each "
+        f"Sliced Wasserstein distance W\u2082 of the table, between {len(real):,} samples and as "
+        "many test rows, against the evaluations of the network that one sample took; each "
         "family\u2019s own sampler with 1 to 64 steps, fewer where that is slow. Dashed: training "
         "rows in place of samples. Curves are single draws; near the floor their order is noise."
         + seeds(comparison)

@@ -14,6 +14,7 @@ from ..data.schema import Schema
 from ..diffusion import Diffusion
 from ..errors import NumericalError, PushforwardError
 from ..fitted import FittedModel
+from ..metrics.evaluation import column_scales
 from ..metrics.wasserstein import sliced_w2
 from ..model import Likelihood
 from ..networks.images import is_image, layout_of
@@ -117,10 +118,10 @@ def counted(model: Diffusion) -> Iterator[list[int]]:
 
 
 def distance(real: np.ndarray, x: np.ndarray) -> float:
-    """Sliced W2 between two sets of rows in units of the real columns' standard deviations."""
+    """Sliced W2 between two sets of rows, in the units of the table (`metrics.evaluate`)."""
+    image = real.ndim > 2
     real, x = real.reshape(len(real), -1), x.reshape(len(x), -1)
-    scale = real.std(0)
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = column_scales(real, image)
     return sliced_w2(real / scale, x / scale)
 
 

@@ -145,7 +145,7 @@ def summary(comparison: Comparison) -> list[str]:
     told = [leaders(rows), against_reference(rows), reaches_floor(rows)]
     if short := comparison.untrained():
         names = listing([f"{title(f)} ({percent(p)})" for f, p in short.items()])
-        told.append(f"Too few of their usual steps fitted into the time to judge {names}.")
+        told.append(f"Too few of their usual steps fitted into the budget to judge {names}.")
     told += [likelihoods(rows, entropy(comparison)), quickest(rows)]
     if failed := [title(r["family"]) for r in comparison.table if r["error"]]:
         told.append(f"{capital(listing(failed))} failed; the reason is under the table.")

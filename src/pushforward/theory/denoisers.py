@@ -3,6 +3,7 @@ r"""Denoisers: everything that a sampler needs to know about a model."""
 import abc
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,6 +36,13 @@ class Denoiser(nn.Module, abc.ABC):
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
         """The velocity at each time of a grid, likewise."""
         return [lambda x_t, t=t: self.velocity(x_t, t, c) for t in times]  # type: ignore[misc]
+
+    def pieces(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
+        """Parts of the way between two times in which the flow is smooth, with its denoiser there.
+
+        A solver that chooses its own steps goes through one after the other.
+        """
+        return [(self, times)]
 
     def score(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         r""":math:`\nabla \log p_t(x_t) = -\mathbb E[\varepsilon \mid x_t] / \sigma_t`."""
@@ -185,35 +193,71 @@ class Guided(Denoiser):
         return (low <= level) & (level <= high) & (low < high)
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
-        if c is None or self.scale == 1:
-            return self.denoiser(x_t, t, c)
-        if self.interval is None and self.scale == 0:
-            return self.denoiser(x_t, t, self.away(c))
-        inside = self.inside(t)
-        if self.interval is not None and not inside.any():
-            return self.denoiser(x_t, t, c)
-        both = self.denoiser(  # one call of twice the batch
-            torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, self.pair(c)
-        )
-        if self.interval is None:
-            return self.mix(both, self.scale)
-        return self.mix(both, expand(torch.where(inside, self.scale, 1.0).to(x_t), x_t))
+        return self.led(self.denoiser, x_t, t, c)
+
+    def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
+        """The same mixture of velocities: finite wherever theirs are."""
+        return self.led(self.denoiser.velocity, x_t, t, c)
 
     def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
         """Both estimates in one call of twice the batch; outside of the interval one of one."""
+        return self.along(self.denoiser.at, times, c)
+
+    def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
+        """The velocities, likewise."""
+        return self.along(self.denoiser.velocities, times, c)
+
+    def pieces(self, times: Tensor) -> list[tuple[Denoiser, Tensor]]:
+        """Those outside of the interval and in it, where guidance is the same at all times."""
+        if self.interval is None:
+            return [(self, times)]
+        everywhere, (start, end) = Guided(self.denoiser, self.scale, None, self.negative), times
+        ratios = torch.tan(torch.tensor(self.interval, dtype=torch.float64) * math.pi / 2)
+        cuts = self.path.inverse(ratios).to(times)
+        cuts = cuts[(cuts > times.min()) & (cuts < times.max())].sort(descending=bool(start > end))[
+            0
+        ]
+        stops = torch.cat([start[None], cuts, end[None]])
+        return [
+            (everywhere if self.inside((a + b) / 2) else self.denoiser, torch.stack([a, b]))
+            for a, b in pairwise(stops)
+        ]
+
+    def led(self, function: Callable[..., Any], x_t: Data, t: Times, c: Condition) -> Any:
+        """A function of ``(x_t, t, c)``, linear in the estimates, under guidance."""
         if c is None or self.scale == 1:
-            return self.denoiser.at(times, c)
+            return function(x_t, t, c)
+        if self.interval is None and self.scale == 0:
+            return function(x_t, t, self.away(c))
+        inside = self.inside(t)
+        if self.interval is not None and not inside.any():
+            return function(x_t, t, c)
+        both = function(  # one call of twice the batch
+            torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, self.pair(c)
+        )
+        if self.interval is None:
+            return mixed(both, self.scale)
+        return mixed(both, expand(torch.where(inside, self.scale, 1.0).to(x_t), x_t))
+
+    def along(
+        self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Condition
+    ) -> list[Any]:
+        """What ``make`` gives for each time of a grid, under guidance."""
+        if c is None or self.scale == 1:
+            return make(times, c)
         inside = self.inside(times)
-        alone = iter([] if inside.all() else self.denoiser.at(times[~inside], c))
-        guided = iter(self.extrapolated(times[inside], c) if inside.any() else [])
+        alone = iter([] if inside.all() else make(times[~inside], c))
+        guided = iter(self.extrapolated(make, times[inside], c) if inside.any() else [])
         return [next(guided if within else alone) for within in inside.tolist()]
 
-    def extrapolated(self, times: Tensor, c: Tensor) -> list[Callable[[Data], Estimate]]:
-        """The guided denoiser at times that are all in the interval."""
+    def extrapolated(
+        self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Tensor
+    ) -> list[Any]:
+        """The same at times that are all in the interval."""
         if self.scale == 0:
-            return self.denoiser.at(times, self.away(c))
-        functions = self.denoiser.at(times, self.pair(c))
-        return [lambda x, f=f: self.mix(f(torch.cat([x, x])), self.scale) for f in functions]  # type: ignore[misc]
+            return make(times, self.away(c))
+        functions = make(times, self.pair(c))
+        return [lambda x, f=f: mixed(f(torch.cat([x, x])), self.scale) for f in functions]  # type: ignore[misc]
 
     def away(self, c: Tensor) -> Tensor:
         """What guidance moves away from, of the shape of the condition."""
@@ -223,10 +267,13 @@ class Guided(Denoiser):
         """What guidance moves away from, then the condition."""
         return torch.cat([self.away(c), c])
 
-    def mix(self, both: Estimate, scale: float | Tensor) -> Estimate:
-        """Extrapolate from the first half of a batch to the second."""
-        (x_free, x), (eps_free, eps) = (z.chunk(2) for z in both)
-        return Estimate(torch.lerp(x_free, x, scale), torch.lerp(eps_free, eps, scale))
+
+def mixed(both: Any, scale: float | Tensor) -> Any:
+    """From the first half of a batch to the second and beyond: of data, or of an estimate."""
+    if isinstance(both, Estimate):
+        return Estimate(mixed(both.x, scale), mixed(both.eps, scale))
+    free, told = both.chunk(2)
+    return torch.lerp(free, told, scale)
 
 
 def ends(interval: Sequence[float] | None) -> tuple[float, float] | None:

@@ -98,6 +98,13 @@ class LogDensity(NamedTuple):
     nfe: int
 
 
+def probes_for(probes: int | None, event_shape: tuple[int, ...]) -> int:
+    """How many probes a trace takes, 0 where it is exact: as asked, or by the dimension."""
+    if probes is not None:
+        return probes
+    return 0 if math.prod(event_shape) <= EXACT_TRACE else 8
+
+
 def transport(
     v: Field,
     x: Data,
@@ -118,7 +125,7 @@ def transport(
     so that asking for the graph alone takes `rk4`.
     """
     nfe, shape, d = 0, x.shape, math.prod(x.shape[1:])
-    k = probes if probes is not None else 0 if d <= EXACT_TRACE else 8
+    k = probes_for(probes, shape[1:])
     signs = rademacher(x, k)
 
     def both(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,21 +74,32 @@ class Pipeline(nn.Module):
         """The times at which the folder's own scheduler would stop, in float64."""
         return self.schedule.grid(steps)
 
-    def denoiser(self, c: Condition = None, guidance: float = 1.0, negative: str = "") -> Denoiser:
+    def denoiser(
+        self,
+        c: Condition = None,
+        guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative: str = "",
+    ) -> Denoiser:
         """The denoiser under guidance, 0 without a condition and 1 with it alone.
 
         Arguments:
             c: The condition vectors that it is to be asked for.
             guidance: The scale of classifier-free guidance.
+            guidance_interval: The noise levels (`Path.level`) to guide at.
             negative: What guidance leads away from, where conditions are texts.
+
+        Raises:
+            UsageError: If there is nothing to guide by, or no guidance to say more of.
         """
         if negative and self.words is None:
             raise UsageError("the network is not told texts: leave negative out")
+        more = {"guidance_interval": guidance_interval, "negative": negative or None}
         free = None if self.words is None else self.words([negative])[0]
         net = Network(self.network, teller(self.network, free))
         denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
-        if guides(guidance, c is not None):
-            denoiser = Guided(denoiser, guidance)
+        if guides(guidance, c is not None, **more):
+            denoiser = Guided(denoiser, guidance, guidance_interval)
         return self.schedule.clipped(denoiser)
 
     def conditions(self, y: Any, n: int) -> Condition:
@@ -140,6 +151,7 @@ class Pipeline(nn.Module):
         steps: int = STEPS,
         times: Tensor | None = None,
         guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
         negative: str = "",
         start: Tensor | None = None,
         **options: Any,
@@ -153,6 +165,7 @@ class Pipeline(nn.Module):
             steps: Steps of the scheduler's own grid.
             times: Another grid, decreasing, such as ``pipeline.path.grid(20)``.
             guidance: The scale of classifier-free guidance.
+            guidance_interval: The noise levels to guide at: 0 for data, 1 for noise.
             negative: A text that guidance leads away from.
             start: Noise of unit variance to begin with.
             options: What else the sampler takes.
@@ -166,7 +179,8 @@ class Pipeline(nn.Module):
         if start is None:
             start = torch.randn(n, *self.event_shape, device=like.device, dtype=self.state_dtype)
         x = self.path.scale(times[0]).to(start) * start
-        return run(self.denoiser(c, guidance, negative), x, times, c, **options)
+        denoiser = self.denoiser(c, guidance, guidance_interval, negative)
+        return run(denoiser, x, times, c, **options)
 
     def sample(
         self,

@@ -205,7 +205,7 @@ CLAIMS = [
         "$p(x)\\,p(k | x)^w$.",
         Verdict.WRONG,
         guidance,
-        "theory.denoisers.Guided.mix",
+        "theory.denoisers.mixed",
         right="Its score is $\\nabla\\log p_t + w\\,\\nabla\\log p_t(k | x)$ at each $t$, and for "
         "$w \\ne 0, 1$ no law of data has these scores at all levels of noise.",
         covers="R6",
