@@ -15,7 +15,7 @@ from pushforward.errors import NumericalError, UsageError
 from pushforward.fitted import load as pf_load
 from pushforward.fitting.running import Run
 from pushforward.model import GenerativeModel, Likelihood, Recipe
-from pushforward.players import Player
+from pushforward.players import Joined
 from pushforward.ranks import ALONE
 from pushforward.training import Trainer, batches, held_out, learning_rate
 
@@ -80,7 +80,7 @@ def test_a_step_clips_to_the_norm_of_the_recipe():
 
 def test_a_step_is_that_of_adamw_on_every_parameter():
     network = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
-    other, player = copy.deepcopy(network), Player(network)
+    other, player = copy.deepcopy(network), Joined(network)
     adamw = torch.optim.AdamW(other.parameters(), 1e-2, (0.8, 0.9), weight_decay=0.1)
     for k in range(1, 21):
         x = torch.randn(16, 3)

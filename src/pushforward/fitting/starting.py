@@ -167,11 +167,12 @@ def over(
     if not prepared:
         prepare(model, samples, transform, train, where)
     trainer = Trainer(
-        model,
+        model.cpu() if ranks.sharded else model,  # until it is divided: the device may be too small
         recipe,
         recipe.steps if model.players() else 0,
         autocast=PRECISIONS[config["precision"]],
         ranks=ranks,
+        device=where,
     )
     hasten(model, config)
     validation = None
