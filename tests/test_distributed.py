@@ -205,6 +205,10 @@ def test_what_torchrun_says_must_agree_with_what_is_asked(monkeypatch):
     monkeypatch.setenv("RANK", "3")
     assert ranks_of(None) == ALONE  # a rank alone says nothing
     monkeypatch.setenv("WORLD_SIZE", "4")
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        with pytest.raises(UsageError, match=f"{name} is not set"):
+            ranks_of(None)
+        monkeypatch.setenv(name, value)
     assert ranks_of(None, shard=True) == Ranks(3, 4, sharded=True)
     assert ranks_of(1) == ALONE
     with pytest.raises(UsageError, match="torchrun started 4"):
@@ -220,17 +224,19 @@ def test_what_cannot_be_sent_or_divided_is_said_before_a_process_is_started():
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_fit_and_is_named():
+def test_a_process_that_dies_ends_the_fit_and_is_named_with_the_way_to_go_on(tmp_path):
     killed = []
 
     def kill(fraction, text):
-        if not killed:
+        if not killed and list(tmp_path.glob("run/checkpoint-*")):
             me = os.getpid()
             children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
             killed.append(os.kill(int(children[-1]), signal.SIGKILL))
 
-    with pytest.raises(Unavailable, match="process 1 ended with code -9"):
-        fit(X, "ddpm", steps=10**5, width=8, batch=16, devices=2, progress=kill)
+    words = f"^process 1 was killed by signal 9; go on with: pushforward fit --resume {tmp_path}"
+    with pytest.raises(Unavailable, match=words):
+        options = {"width": 8, "batch": 16, "devices": 2, "save_seconds": 0.1}
+        fit(X, "ddpm", steps=10**5, **options, out=tmp_path / "run", progress=kill)
 
 
 @pytest.mark.slow

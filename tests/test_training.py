@@ -62,6 +62,14 @@ def test_accumulating_batches_equals_one_large_batch():
     torch.testing.assert_close(models[0].location, models[1].location)
 
 
+def test_the_loss_that_is_shown_is_the_mean_over_the_pieces_of_a_batch():
+    x, shown = torch.randn(32, 2), []
+    for size, k in ((32, 1), (8, 4)):
+        trainer = Trainer(Mean(), PLAIN._replace(accumulate=k), 10)
+        shown.append(trainer.step((b, None) for b in x.split(size)).terms["square"])
+    torch.testing.assert_close(shown[1], shown[0])
+
+
 def test_gradients_are_clipped_to_the_given_norm():
     for most in (0.5, 1e9):
         model = Mean()

@@ -128,14 +128,16 @@ class Trainer:
             inputs = player.inputs() if len(self.players) > 1 else None
             player.clear()
             pieces = self.recipe.accumulate
-            for _ in range(pieces):
+            for done in range(pieces):
                 x, c = next(data)
                 self.drawn += 1
                 with self.precision(x.device.type):
                     parts = loss(x, c) if self.root is None else self.root(loss, x, c)
                     total = reduce(add, parts.values())
                 (total / pieces if pieces > 1 else total).backward(inputs=inputs)
-                terms.update((name, part.detach()) for name, part in parts.items())
+                for term, part in parts.items():
+                    seen = part.detach() / pieces if pieces > 1 else part.detach()
+                    terms[term] = terms[term] + seen if done else seen
             player.collect(total.detach())
             norm = player.clip(self.recipe.clip)
             if not math.isfinite(float(total.detach()) + norm):

@@ -183,6 +183,11 @@ def over(
         sow(ranks.seed(config["seed"]), where)
     run = Run(fitted, trainer, data, validation, stream, minutes=config["minutes"])
     if times := config.get("watch"):
+        if not model.players():
+            raise UsageError(
+                "watch looks at training, and this family has none, being fitted in one pass: "
+                "leave it out"
+            )
         run.watcher = Watcher(times, samples, train, held, config["seed"])
     return run
 
