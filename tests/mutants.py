@@ -464,8 +464,8 @@ MUTANTS = [
     ),
     Mutant(
         "players.py",
-        "        self.gradient.zero_()\n",
-        "        pass\n",
+        "            part.grad = None\n",
+        "            pass\n",
         "test_training.py",
     ),
     Mutant(

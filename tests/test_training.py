@@ -74,16 +74,18 @@ def test_gradients_are_clipped_to_the_given_norm():
     for most in (0.5, 1e9):
         model = Mean()
         player = Trainer(model, PLAIN, 10).players["model"]
-        model.loss(torch.full((8, 2), 100.0))["square"].backward()
+        loss = model.loss(torch.full((8, 2), 100.0))["square"]
+        loss.backward()
+        player.collect(loss)
         assert player.clip(most) == pytest.approx(200 * 2**0.5)  # 2 (x - 0), twice
         expected = torch.full((2,), -200.0) * min(1.0, most / (200 * 2**0.5))
-        torch.testing.assert_close(model.location.grad, expected)
+        torch.testing.assert_close(player.slopes[0], expected)
 
 
 def test_a_step_clips_to_the_norm_of_the_recipe():
     trainer = Trainer(Mean(), PLAIN._replace(clip=0.5), 10)
     trainer.step(iter([(torch.full((8, 2), 100.0), None)]))
-    assert trainer.players["model"].gradient.norm() == pytest.approx(0.5, rel=1e-4)
+    assert trainer.players["model"].slopes[0].norm() == pytest.approx(0.5, rel=1e-4)
 
 
 def test_a_step_is_that_of_adamw_on_every_parameter():
@@ -92,10 +94,12 @@ def test_a_step_is_that_of_adamw_on_every_parameter():
     adamw = torch.optim.AdamW(other.parameters(), 1e-2, (0.8, 0.9), weight_decay=0.1)
     for k in range(1, 21):
         x = torch.randn(16, 3)
-        player.gradient.zero_()
+        player.clear()
         adamw.zero_grad()
         for module in (network, other):
-            (k * module(x)).square().mean().backward()
+            loss = (k * module(x)).square().mean()
+            loss.backward()
+        player.collect(loss)
         norms = [player.clip(1.0), float(nn.utils.clip_grad_norm_(other.parameters(), 1.0))]
         assert norms[0] == pytest.approx(norms[1], rel=1e-5)
         player.move(1e-2, (0.8, 0.9), 0.1)

@@ -32,10 +32,9 @@ class Player(abc.ABC):
         ranks: The processes that train it.
     """
 
-    slopes: list[Tensor]
-
     def __init__(self, module: nn.Module, ranks: Ranks) -> None:
         self.parts, self.ranks = learning(module), ranks
+        self.slopes: list[Tensor] = []  # the gradient, once it is collected
         self.first = [torch.zeros_like(weight) for weight in self.weights]
         self.second = [torch.zeros_like(weight) for weight in self.weights]
         self.moves = torch.zeros((), device=self.first[0].device)
@@ -110,22 +109,16 @@ class Player(abc.ABC):
 
 
 class Joined(Player):
-    """A player whose parameters are views of one vector, as are their gradients of another.
+    """A player whose parameters are views of one vector, and whose gradient is another.
 
     Clipping, the optimizer and the average are then one kernel each, however many layers there
     are; in small networks they would otherwise take as long as the backward pass. Several
-    processes exchange that one vector as well.
+    processes exchange that one vector as well. It is made when the activations are gone, and gone
+    when they come again.
     """
 
     def __init__(self, module: nn.Module, ranks: Ranks = ALONE) -> None:
-        parts = learning(module)
-        self.value = join(parts)
-        self.gradient = torch.zeros_like(self.value)
-        self.slopes = [self.gradient]
-        for part, gradient in zip(
-            parts, self.gradient.split([p.numel() for p in parts]), strict=True
-        ):
-            part.grad = gradient.view_as(part)
+        self.value = join(learning(module))
         super().__init__(module, ranks)
 
     @property
@@ -136,15 +129,21 @@ class Joined(Player):
         return self.parts
 
     def clear(self) -> None:
-        self.gradient.zero_()
+        self.slopes = []
+        for part in self.parts:
+            part.grad = None
 
     def collect(self, total: Tensor) -> None:
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
+        gradient = torch.cat([part.flatten() for part in found])
+        self.clear()
+        self.slopes = [gradient]
         if self.ranks.count > 1:
-            self.gradient += 0 * total  # a loss that is not finite stops all
-            self.ranks.collect(self.gradient)
+            gradient += 0 * total  # a loss that is not finite stops all
+            self.ranks.collect(gradient)
 
     def norm(self) -> float:
-        return float(torch.linalg.vector_norm(self.gradient))
+        return float(torch.linalg.vector_norm(self.slopes[0]))
 
     def whole(self, kept: list[Tensor]) -> Tensor:
         return kept[0]

@@ -70,9 +70,7 @@ def fit(
     ] = False,
     watch: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="How often, up to 40, to draw pictures and measure their distance."
-        ),
+        typer.Option(min=0, help="How often, up to 40, to draw pictures and measure them."),
     ] = None,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Deep networks in less memory, but slower.")

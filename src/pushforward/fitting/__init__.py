@@ -91,8 +91,9 @@ def fit(
         channels_last: Train networks of images in the memory order that PyTorch calls channels
             last, which gains speed on some GPUs. The weights agree up to rounding.
         watch: Of pictures, how often in the run, at most 40 times and once a step, to draw some and
-            to measure how far they are from those held out, in features of a classifier where there are classes: ``distance`` and
-            ``pictures`` of the history. The weights are those of a run that is not watched.
+            to measure how far they are from those held out, in features of a classifier where
+            there are classes: ``distance`` and ``pictures`` of the history. The weights are those
+            of a run that is not watched.
         recompute: Compute the blocks of networks of images a second time for their gradients, and
             keep only what goes into them: less memory for about a third more time.
         out: A run folder to write, so that the run can be resumed.
