@@ -7,6 +7,7 @@ in no block is gathered for a whole step.
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
@@ -33,7 +34,9 @@ class Gathered(nn.Module):
 
     def forward(self, work: Callable[..., Any], *given: Any) -> Any:
         """What some work with the model gives."""
-        return work(*given)
+        with warnings.catch_warnings():  # of what would happen if blocks' values were overwritten
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module")
+            return work(*given)
 
     def alone(self, work: Callable[[], Any]) -> Any:
         """What work without gradients gives; afterwards weights are in parts again."""
@@ -109,6 +112,7 @@ class Sharded(Player):
         return None
 
     def clear(self) -> None:
+        self.slopes = []
         for part in self.parts:
             part.grad = None
 
@@ -119,6 +123,7 @@ class Sharded(Player):
             if not isinstance(part, DTensor):
                 self.ranks.collect(slope)
             self.slopes.append(slope.add_(0 * total))  # a loss that is not finite stops all
+            part.grad = None  # another player's loss may leave one there
 
     def norm(self) -> float:
         mine = [

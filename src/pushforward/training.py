@@ -13,12 +13,12 @@ from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .averaging import Average, Copied
 from .errors import NumericalError
 from .generators import forked, sow
-from .model import GenerativeModel, Recipe
+from .model import GenerativeModel, Loss, Recipe
 from .players import Joined, Player
 from .ranks import ALONE, Ranks
 
@@ -127,26 +127,32 @@ class Trainer:
             # one player's gradient and nobody else's
             inputs = player.inputs() if len(self.players) > 1 else None
             player.clear()
-            pieces = self.recipe.accumulate
-            for done in range(pieces):
-                x, c = next(data)
-                self.drawn += 1
-                with self.precision(x.device.type):
-                    parts = loss(x, c) if self.root is None else self.root(loss, x, c)
-                    total = reduce(add, parts.values())
-                (total / pieces if pieces > 1 else total).backward(inputs=inputs)
-                for term, part in parts.items():
-                    seen = part.detach() / pieces if pieces > 1 else part.detach()
-                    terms[term] = terms[term] + seen if done else seen
-            player.collect(total.detach())
+            pieces = [self.differentiate(loss, data, inputs) for _ in range(self.recipe.accumulate)]
+            parts = {k: sum(p[k] for p in pieces) for k in pieces[0]} if pieces[1:] else pieces[0]
+            total = reduce(add, parts.values())
+            player.collect(total)
             norm = player.clip(self.recipe.clip)
-            if not math.isfinite(float(total.detach()) + norm):
+            if not math.isfinite(float(total) + norm):
                 raise NumericalError(self.diagnosis(name, parts, norm))
+            terms |= parts
             player.move(rate, self.recipe.betas, self.recipe.decay)
         self.count += 1
         for average in self.averages:
             average.follow(begun + 1)
         return Record(self.count, terms)
+
+    def differentiate(
+        self, loss: Loss, data: Iterator[Batch], inputs: list[nn.Parameter] | None
+    ) -> dict[str, Tensor]:
+        """Add one piece's part of the gradient of a batch; its part of the terms of the loss."""
+        x, c = next(data)
+        self.drawn += 1
+        with self.precision(x.device.type):
+            parts = loss(x, c) if self.root is None else self.root(loss, x, c)
+            total = reduce(add, parts.values())
+        pieces = self.recipe.accumulate
+        (total / pieces if pieces > 1 else total).backward(inputs=inputs)
+        return {k: v.detach() / pieces if pieces > 1 else v.detach() for k, v in parts.items()}
 
     @property
     def average(self) -> GenerativeModel:
