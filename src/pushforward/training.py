@@ -128,7 +128,7 @@ class Trainer:
             inputs = player.inputs() if len(self.players) > 1 else None
             player.clear()
             pieces = [self.differentiate(loss, data, inputs) for _ in range(self.recipe.accumulate)]
-            parts = {k: sum(p[k] for p in pieces) for k in pieces[0]} if pieces[1:] else pieces[0]
+            parts = {k: reduce(add, (piece[k] for piece in pieces)) for k in pieces[0]}
             total = reduce(add, parts.values())
             player.collect(total)
             norm = player.clip(self.recipe.clip)

@@ -180,8 +180,8 @@ def followers(count: int, store: dist.TCPStore, call: dict[str, Any]) -> Iterato
             for process in started:
                 process.wait(60)
         except Unavailable as error:
-            said = why(started, Path(folder)) or str(error)
-            raise Unavailable(said + again(call.get("out"))) from error
+            reason = why(started, Path(folder)) or str(error)
+            raise Unavailable(reason + again(call.get("out"))) from error
         finally:
             for process in started:
                 end(process)
