@@ -444,8 +444,8 @@ MUTANTS = [
     # the trainer, conditions, completion
     Mutant(
         "averaging.py",
-        "average.lerp_(self.players[name].own, 1 - decay)",
-        "average.lerp_(self.players[name].own, decay)",
+        "mean.lerp_(weight, 1 - decay)",
+        "mean.lerp_(weight, decay)",
         "test_training.py",
     ),
     Mutant(
@@ -463,9 +463,9 @@ MUTANTS = [
         "statistics",
     ),
     Mutant(
-        "training.py",
-        "            player.gradient.zero_()\n",
-        "",
+        "players.py",
+        "            part.grad = None\n",
+        "            pass\n",
         "test_training.py",
     ),
     Mutant(

@@ -1,5 +1,7 @@
 """Compiled networks and another memory order train to the same weights, up to rounding."""
 
+import inspect
+import math
 import subprocess
 import sys
 
@@ -11,7 +13,15 @@ from torch import nn
 import pushforward as pf
 from pushforward.errors import UsageError
 from pushforward.fitting.hastening import hasten
+from pushforward.networks.autoencoder import RandomFeatures, spatial_encoder
+from pushforward.networks.causal import CausalTransformer
 from pushforward.networks.convolutional import ConvDecoder, ConvEncoder
+from pushforward.networks.deep import Deep, blocks_of
+from pushforward.networks.diffusers import DiffusersUNet
+from pushforward.networks.masked import ColumnWaves, LinearAutoregression, MaskedPerceptron
+from pushforward.networks.mlp import Perceptron, TimeMLP
+from pushforward.networks.pixels import CausalConvolutions
+from pushforward.networks.text import Reader
 from pushforward.networks.transformer import DiT
 from pushforward.networks.unet import UNet
 
@@ -24,28 +34,113 @@ def weights(**options):
     return torch.cat([p.flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("kind", ["unet", "dit", "encoder", "decoder"])
-def test_channels_last_is_the_same_function_in_another_order_of_memory(kind):
-    shape, c = (3, 12, 9), torch.randn(2, 3)
-    x, t = torch.randn(2, *shape), torch.rand(2)
-    net, given = {
-        "unet": (UNet(shape, 3, width=8), (x, t, c)),
-        "dit": (DiT(shape, 3, width=8), (x, t, c)),
-        "encoder": (ConvEncoder(shape, 3, 4, width=8), (x, c)),
-        "decoder": (ConvDecoder(shape, 3, 4, width=8), (torch.randn(2, 4), c)),
-    }[kind]
+SHAPE, T = (3, 8, 12), torch.rand(2)
+
+
+def autoregressive(kind):
+    """A network over the entries of a picture, in one order."""
+    shape = () if kind is MaskedPerceptron else (SHAPE,)
+    order = torch.arange(math.prod(SHAPE))[None]
+    return kind(*shape, ColumnWaves(0), order, 3, 2, width=8, depth=2)
+
+
+def diffusers_unet():
+    """One of a package that need not be there."""
+    pytest.importorskip("diffusers")
+    return DiffusersUNet(SHAPE, 3, width=8, scales=2)
+
+
+# makes a network, and says which kinds of input it takes
+DEEP = {
+    "perceptron": (lambda: Perceptron(288, 3, 4, [8, 8]), "flat c"),
+    "mlp": (lambda: TimeMLP(SHAPE, 3, width=8), "x t c"),
+    "unet": (lambda: UNet(SHAPE, 3, width=8), "x t c"),
+    "dit": (lambda: DiT(SHAPE, 3, width=8), "x t c"),
+    "diffusers": (diffusers_unet, "x t c"),
+    "encoder": (lambda: ConvEncoder(SHAPE, 3, 4, width=8), "x c"),
+    "decoder": (lambda: ConvDecoder(SHAPE, 3, 4, width=8), "z c"),
+    "spatial encoder": (lambda: spatial_encoder(SHAPE, 2, width=8, scales=2), "x"),
+    "features": (lambda: RandomFeatures(SHAPE, width=8), "x y"),
+    "reader": (lambda: Reader((5, 4)), "spelled"),
+    "masked": (lambda: autoregressive(MaskedPerceptron), "x o c"),
+    "linear": (lambda: LinearAutoregression(DEEP["masked"][0](), 3), "x o c"),
+    "transformer": (lambda: autoregressive(CausalTransformer), "x o c"),
+    "convolutions": (lambda: autoregressive(CausalConvolutions), "x o c"),
+}
+PICTURES = ("unet", "dit", "diffusers", "encoder", "decoder", "spatial encoder", "features")
+
+
+def made(kind):
+    """A network that is not at rest, what it is given, and its value and gradients."""
+    torch.manual_seed(0)
+    make, names = DEEP[kind]
+    net, inputs = make(), {"t": T, "o": 0, "c": torch.randn(2, 3), "z": torch.randn(2, 4)}
+    inputs |= {"x": torch.randn(2, *SHAPE), "y": torch.randn(2, *SHAPE)}
+    inputs |= {"flat": torch.randn(2, 288), "spelled": torch.randint(0, 9, (2, 20)) / 256}
     with torch.no_grad():
         for p in net.parameters():
             p.add_(0.1 * torch.randn_like(p))
+    return net.requires_grad_(True), [inputs[name] for name in names.split()]
+
+
+def measured(net, given):
+    """The value of a network and the gradients of its weights, as one vector."""
+    value = net(*given)
+    value = torch.cat([v.flatten() for v in (value if isinstance(value, tuple) else (value,))])
+    parts = list(net.parameters())
+    loss = value.square().sum()
+    found = torch.autograd.grad(loss, parts, allow_unused=True, materialize_grads=True)
+    return torch.cat([value.detach(), *(g.flatten() for g in found)])
+
+
+def test_every_deep_network_is_tried():
+    """Every final class there is, for later ones too."""
+
+    def below(kind):
+        return {k for sub in kind.__subclasses__() for k in {sub, *below(sub)}}
+
+    final = {k for k in below(Deep) if not inspect.isabstract(k)}
+    tried = {type(made(kind)[0]) for kind in DEEP if kind != "diffusers"} | {DiffusersUNet}
+    assert {k for k in final if k.__module__.startswith("pushforward")} == tried
+
+
+@pytest.mark.parametrize("how", ["channels_last", "recompute"])
+@pytest.mark.parametrize("kind", DEEP)
+def test_values_and_gradients_are_the_same_however_a_network_is_hastened(kind, how):
+    net, given = made(kind)
+    before = measured(net, given)
+    hasten(net, {how: True})
+    largest = float(before.abs().max())
+    torch.testing.assert_close(measured(net, given), before, rtol=1e-4, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_channels_last_is_another_order_of_memory(kind):
+    net, given = made(kind)
     seen = []
     first = next(m for m in net.modules() if isinstance(m, nn.Conv2d))
     first.register_forward_hook(lambda m, x, y: seen.append(x[0]))
-    before = net(*given)
+    net(*given)
     hasten(net, {"channels_last": True})
-    after = net(*given)
-    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5 * float(before.abs().max()))
-    orders = [h.is_contiguous(memory_format=torch.channels_last) for h in seen]
+    net(*given)
+    orders = [seen[i].is_contiguous(memory_format=torch.channels_last) for i in (0, -1)]
     assert orders == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["unet", "dit", "diffusers", "transformer", "convolutions"])
+def test_blocks_are_computed_once_more_on_the_way_back(kind):
+    net, given = made(kind)
+    hasten(net, {"recompute": True})
+    count = []
+    for block in blocks_of(net):
+        for leaf in block.modules():
+            if isinstance(leaf, nn.Linear | nn.Conv2d):
+                leaf.register_forward_hook(lambda *_: count.append(None))
+    with torch.no_grad():
+        net(*given)
+    once = len(count)
+    measured(net, given)
+    assert 2 * once < len(count) <= 3 * once  # up to the last value that a gradient needs
 
 
 def test_training_in_channels_last_ends_at_the_same_weights():

@@ -17,7 +17,7 @@ LAYERS = [
     {"model"},
     {"networks", "diffusion"},
     {"families", "data"},
-    {"training", "players", "averaging", "checkpoint"},
+    {"training", "players", "averaging", "sharding", "checkpoint"},
     {"places"},
     {"metrics"},
     {"fitted"},

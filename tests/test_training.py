@@ -2,6 +2,8 @@
 
 import copy
 import time
+from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +17,7 @@ from pushforward.errors import NumericalError, UsageError
 from pushforward.fitted import load as pf_load
 from pushforward.fitting.running import Run
 from pushforward.model import GenerativeModel, Likelihood, Recipe
-from pushforward.players import Player
+from pushforward.players import Joined
 from pushforward.ranks import ALONE
 from pushforward.training import Trainer, batches, held_out, learning_rate
 
@@ -62,32 +64,44 @@ def test_accumulating_batches_equals_one_large_batch():
     torch.testing.assert_close(models[0].location, models[1].location)
 
 
+def test_the_loss_that_is_shown_is_the_mean_over_the_pieces_of_a_batch():
+    x, shown = torch.randn(32, 2), []
+    for size, k in ((32, 1), (8, 4)):
+        trainer = Trainer(Mean(), PLAIN._replace(accumulate=k), 10)
+        shown.append(trainer.step((b, None) for b in x.split(size)).terms["square"])
+    torch.testing.assert_close(shown[1], shown[0])
+
+
 def test_gradients_are_clipped_to_the_given_norm():
     for most in (0.5, 1e9):
         model = Mean()
         player = Trainer(model, PLAIN, 10).players["model"]
-        model.loss(torch.full((8, 2), 100.0))["square"].backward()
+        loss = model.loss(torch.full((8, 2), 100.0))["square"]
+        loss.backward()
+        player.collect(loss)
         assert player.clip(most) == pytest.approx(200 * 2**0.5)  # 2 (x - 0), twice
         expected = torch.full((2,), -200.0) * min(1.0, most / (200 * 2**0.5))
-        torch.testing.assert_close(model.location.grad, expected)
+        torch.testing.assert_close(player.slopes[0], expected)
 
 
 def test_a_step_clips_to_the_norm_of_the_recipe():
     trainer = Trainer(Mean(), PLAIN._replace(clip=0.5), 10)
     trainer.step(iter([(torch.full((8, 2), 100.0), None)]))
-    assert trainer.players["model"].gradient.norm() == pytest.approx(0.5, rel=1e-4)
+    assert trainer.players["model"].slopes[0].norm() == pytest.approx(0.5, rel=1e-4)
 
 
 def test_a_step_is_that_of_adamw_on_every_parameter():
     network = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
-    other, player = copy.deepcopy(network), Player(network)
+    other, player = copy.deepcopy(network), Joined(network)
     adamw = torch.optim.AdamW(other.parameters(), 1e-2, (0.8, 0.9), weight_decay=0.1)
     for k in range(1, 21):
         x = torch.randn(16, 3)
-        player.gradient.zero_()
+        player.clear()
         adamw.zero_grad()
         for module in (network, other):
-            (k * module(x)).square().mean().backward()
+            loss = (k * module(x)).square().mean()
+            loss.backward()
+        player.collect(loss)
         norms = [player.clip(1.0), float(nn.utils.clip_grad_norm_(other.parameters(), 1.0))]
         assert norms[0] == pytest.approx(norms[1], rel=1e-5)
         player.move(1e-2, (0.8, 0.9), 0.1)
@@ -161,7 +175,8 @@ def judged(values):
     kept = None
     for i, value in enumerate(values):
         model = Fixed(value)
-        run.trainer = SimpleNamespace(average=model, ranks=ALONE)
+        worn = partial(nullcontext, model)
+        run.trainer = SimpleNamespace(averaged=worn, ranks=ALONE, within=lambda work: work())
         run.fitted.history.append({"step": i})
         run.evaluate(i)
         kept = float(run.best_weights["value"])

@@ -14,6 +14,7 @@ from pushforward.metrics import frechet_distance
 from pushforward.report import watched
 from pushforward.report.figures import plot_run
 
+ROWS, PICTURES = np.arange(150.0).reshape(50, 3), np.random.default_rng(0).random((50, 4, 4))
 QUICK = {"steps": 6, "batch": 16, "progress": False}
 
 
@@ -105,16 +106,18 @@ def test_the_command_line_watches_and_prints_no_pictures(pictures, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    ("x", "watch", "error", "words"),
+    ("x", "family", "watch", "error", "words"),
     [
-        (np.zeros((50, 3)) + np.arange(50)[:, None], 2, UsageError, "for pictures"),
-        (np.random.default_rng(0).random((30, 4, 4)), 2, DataError, "held out"),
-        (np.random.default_rng(0).random((50, 4, 4)), -1, UsageError, "watch is -1"),
+        (ROWS, "flow_matching", 2, UsageError, "for pictures"),
+        (PICTURES[:30], "flow_matching", 2, DataError, "held out"),
+        (PICTURES, "flow_matching", -1, UsageError, "watch is -1"),
+        (PICTURES, "flow_matching", 41, UsageError, "watch is 41; .* 40 times at most"),
+        (PICTURES, "gaussian", 2, UsageError, "fitted in one pass"),
     ],
 )
 def test_what_cannot_be_watched_is_refused_before_anything_is_written(
-    x, watch, error, words, tmp_path
+    x, family, watch, error, words, tmp_path
 ):
     with pytest.raises(error, match=words):
-        fit(x, "flow_matching", **QUICK, watch=watch, out=tmp_path / "run")
+        fit(x, family, progress=False, watch=watch, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

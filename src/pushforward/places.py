@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,12 @@ def rows_at_once(event_shape: tuple[int, ...]) -> int:
 
 def device_of(model: GenerativeModel) -> torch.device:
     """Where a model's tensors are."""
-    return next(iter(model.state_dict().values())).device
+    return next(chain(model.parameters(), model.buffers())).device
 
 
 def at_home(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
     """Numbers on the device and in the precision of a model."""
-    floats = (v for v in model.state_dict().values() if v.is_floating_point())
+    floats = (v for v in chain(model.parameters(), model.buffers()) if v.is_floating_point())
     return x.to(next(floats))
 
 

@@ -5,9 +5,8 @@ Each computes the gradient of its part of a batch. Their mean is the gradient of
 .. math:: \nabla \frac{1}{B} \sum_{i=1}^{B} \ell_i
     = \frac{1}{R} \sum_{r=1}^{R} \nabla \frac{R}{B} \sum_{i \in r} \ell_i
 
-Weights start alike and move alike, so that only gradients travel. Sharded, each process keeps the
-optimizer's moments and the averages of one part of the weights, moves that part, and sends it to
-the others (ZeRO; Rajbhandari et al., 2020).
+Weights start alike and move alike, so that only gradients travel. Sharded, each process keeps one
+part of the weights and of all that goes with them, and they meet for every block (`sharding`).
 """
 
 import contextlib
@@ -29,7 +28,7 @@ class Ranks:
     Arguments:
         rank: Which it is, from 0; the first decides, writes and speaks.
         count: How many there are.
-        sharded: Whether each keeps one part of what the optimizer needs.
+        sharded: Whether each keeps one part of the weights.
     """
 
     rank: int = 0
@@ -46,53 +45,17 @@ class Ranks:
         sequence = np.random.SeedSequence((seed, self.rank))
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
-    def pieces(self, n: int) -> list[slice]:
-        """Which entries of a vector each process keeps, if sharded; all of them otherwise."""
-        parts = self.count if self.sharded else 1
-        return [slice(n * r // parts, n * (r + 1) // parts) for r in range(parts)]
-
-    def own(self, vector: Tensor) -> Tensor:
-        """The entries of a vector that this process keeps, as a view."""
-        pieces = self.pieces(len(vector))
-        return vector[pieces[self.rank if len(pieces) > 1 else 0]]
-
     def collect(self, gradient: Tensor) -> None:
-        """Replace a gradient by the mean over processes; sharded, one's own entries of it alone."""
-        if self.count == 1:
-            return
-        gradient /= self.count
-        with together():
-            if not self.sharded:
-                dist.all_reduce(gradient)
-                return
-            for owner, piece in enumerate(self.pieces(len(gradient))):
-                dist.reduce(gradient[piece], owner)
+        """Replace a gradient by the mean over processes."""
+        if self.count > 1:
+            gradient /= self.count
+            self.add(gradient)
 
-    def norm(self, own: Tensor) -> float:
-        """The norm of a gradient, given one's own entries of it."""
-        norm = torch.linalg.vector_norm(own)
-        if self.sharded:
+    def add(self, x: Tensor) -> None:
+        """Replace a tensor by the sum over processes."""
+        if self.count > 1:
             with together():
-                dist.all_reduce(norm.square_())
-            norm.sqrt_()
-        return float(norm)
-
-    def spread(self, vector: Tensor) -> None:
-        """Send one's own entries of a vector to the others, and receive theirs."""
-        pieces = self.pieces(len(vector))
-        if len(pieces) > 1:
-            with together():
-                for owner, piece in enumerate(pieces):
-                    dist.broadcast(vector[piece], owner)
-
-    def whole(self, own: Tensor, n: int) -> Tensor:
-        """A vector of ``n`` entries, given those that each process keeps of it."""
-        if not self.sharded:
-            return own
-        vector = own.new_empty(n)
-        self.own(vector).copy_(own)
-        self.spread(vector)
-        return vector
+                dist.all_reduce(x)
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values."""

@@ -7,20 +7,23 @@ processes meet in one call of `ranks` a step.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from operator import add
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .averaging import Average
+from .averaging import Average, Copied
 from .errors import NumericalError
 from .generators import forked, sow
-from .model import GenerativeModel, Recipe
-from .players import Player
+from .model import GenerativeModel, Loss, Recipe
+from .players import Joined, Player
 from .ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from .sharding import Gathered  # it takes a second to import
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -54,6 +57,7 @@ class Trainer:
         steps: Rounds that the learning rate's decay is spread over.
         autocast: Dtype of automatic mixed precision, or None.
         ranks: The processes that train it; each gets other batches.
+        device: Where it is trained; None says where the weights are.
 
     Example:
         >>> trainer = Trainer(model, model.recipe, steps=1000)
@@ -69,18 +73,35 @@ class Trainer:
         *,
         autocast: torch.dtype | None = None,
         ranks: Ranks = ALONE,
+        device: torch.device | None = None,
     ) -> None:
         self.model, self.recipe, self.steps = model, recipe, steps
         self.autocast, self.ranks, self.count, self.drawn = autocast, ranks, 0, 0
-        self.players = {name: Player(part, ranks) for name, part in model.players().items()}
+        self.device = device or next(iter(model.state_dict().values())).device
+        self.players: Mapping[str, Player] = {
+            name: Joined(part, ranks) for name, part in model.players().items()
+        }
         decays = decays_of(recipe) if self.players else ()
-        self.averages = [Average(model, self.players, decay, ranks) for decay in decays]
+        self.averages: list[Average] = [Copied(model, self.players, decay) for decay in decays]
+        self.root: Gathered | None = None
 
     def align(self) -> None:
-        """Begin with the weights of the first process."""
+        """Begin with the weights of the first process; sharded, each keeps its part of them."""
         self.ranks.share(self.model.state_dict().values())
         for average in self.averages if self.ranks.count > 1 and not self.count else ():
             average.load(self.model.state_dict())
+        if self.ranks.sharded and self.players:
+            from .sharding import divided
+
+            self.root, self.players, self.averages = divided(
+                self.model, self.device, self.players, self.averages
+            )
+
+    def within(self, work: Callable[[], Any]) -> Any:
+        """What work without gradients gives, by all processes if the weights are in parts."""
+        if self.root is not None:
+            return self.root.alone(work)
+        return work() if self.ranks.first else None
 
     def run(self, data: Iterator[Batch]) -> Iterator[Record]:
         """Train until the steps are done, handing back control after each."""
@@ -104,42 +125,52 @@ class Trainer:
         for name, loss in self.model.objectives():
             player = self.players[name]
             # one player's gradient and nobody else's
-            inputs = player.parts if len(self.players) > 1 else None
-            player.gradient.zero_()
-            pieces = self.recipe.accumulate
-            for _ in range(pieces):
-                x, c = next(data)
-                self.drawn += 1
-                with self.precision(x.device.type):
-                    parts = loss(x, c)
-                    total = reduce(add, parts.values())
-                (total / pieces if pieces > 1 else total).backward(inputs=inputs)
-                terms.update((name, part.detach()) for name, part in parts.items())
-            if self.ranks.count > 1:
-                player.gradient += 0 * total.detach()  # a loss that is not finite stops all
-            self.ranks.collect(player.gradient)
+            inputs = player.inputs() if len(self.players) > 1 else None
+            player.clear()
+            pieces = [self.differentiate(loss, data, inputs) for _ in range(self.recipe.accumulate)]
+            parts = {k: reduce(add, (piece[k] for piece in pieces)) for k in pieces[0]}
+            total = reduce(add, parts.values())
+            player.collect(total)
             norm = player.clip(self.recipe.clip)
-            if not math.isfinite(float(total.detach()) + norm):
+            if not math.isfinite(float(total) + norm):
                 raise NumericalError(self.diagnosis(name, parts, norm))
+            terms |= parts
             player.move(rate, self.recipe.betas, self.recipe.decay)
         self.count += 1
         for average in self.averages:
             average.follow(begun + 1)
         return Record(self.count, terms)
 
+    def differentiate(
+        self, loss: Loss, data: Iterator[Batch], inputs: list[nn.Parameter] | None
+    ) -> dict[str, Tensor]:
+        """Add one piece's part of the gradient of a batch; its part of the terms of the loss."""
+        x, c = next(data)
+        self.drawn += 1
+        with self.precision(x.device.type):
+            parts = loss(x, c) if self.root is None else self.root(loss, x, c)
+            total = reduce(add, parts.values())
+        pieces = self.recipe.accumulate
+        (total / pieces if pieces > 1 else total).backward(inputs=inputs)
+        return {k: v.detach() / pieces if pieces > 1 else v.detach() for k, v in parts.items()}
+
     @property
     def average(self) -> GenerativeModel:
-        """The model with averaged weights; its buffers are those of the model now."""
-        return self.averages[0].model if self.averages else self.model
+        """The model with averaged weights, unless they are in parts: then see `averaged`."""
+        with self.averaged() as model:
+            return model
+
+    def averaged(self) -> contextlib.AbstractContextManager[GenerativeModel]:
+        """Within, the model with averaged weights and the buffers of now, not to be trained."""
+        return self.averages[0].worn() if self.averages else contextlib.nullcontext(self.model)
+
+    def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by name, from the parts of all processes if they are in parts."""
+        return state if self.root is None else self.root.whole(state)
 
     def named_averages(self) -> dict[str, Average]:
         """The averages by the names that a checkpoint has for them."""
         return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(iter(self.model.state_dict().values())).device
 
     def precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
         """Automatic mixed precision, if it is on."""

@@ -60,7 +60,7 @@ def fit(
         typer.Option(min=1, help="GPUs, or processes, that share the work.", show_default="1"),
     ] = None,
     shard: Annotated[
-        bool, typer.Option("--shard", help="Devices keep the optimizer's state in parts.")
+        bool, typer.Option("--shard", help="Devices keep weights and optimizer in parts.")
     ] = False,
     precision: Annotated[
         str | None,
@@ -74,10 +74,10 @@ def fit(
     ] = False,
     watch: Annotated[
         int | None,
-        typer.Option(min=0, help="How often to draw pictures and measure their distance."),
+        typer.Option(min=0, help="How often, up to 40, to draw pictures and measure them."),
     ] = None,
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Networks of images in less memory, but slower.")
+        bool, typer.Option("--recompute", help="Deep networks in less memory, but slower.")
     ] = False,
     cache: Cache = None,
     set_: Settings = None,

@@ -20,6 +20,7 @@ from . import starting
 from .companions import Companions, found_again, taught_by
 from .distributed import device_of, joined, leads, ranks_of
 from .idle import place_of
+from .running import EVALUATIONS
 
 DEFAULT = "flow_matching"
 # what a resumed run may be told again, if it is the same
@@ -80,8 +81,8 @@ def fit(
         device: "auto", "cpu", "cuda", ...
         devices: How many GPUs, or processes of this machine, train together; the batch is divided
             among them. Under ``torchrun``, as many as it started.
-        shard: Several devices keep the optimizer's moments and the averages of weights in parts,
-            one each, instead of all of them on each.
+        shard: Several devices keep weights, gradients, the optimizer's moments and the averages of
+            weights in parts, one each, instead of all of them on each.
         precision: "float32" (by default), or "bfloat16" for automatic mixed precision, which gains
             speed in large networks on a GPU and rounds what small noise and gradients of gradients
             are made of.
@@ -90,9 +91,10 @@ def fit(
             up to rounding.
         channels_last: Train networks of images in the memory order that PyTorch calls channels
             last, which gains speed on some GPUs. The weights agree up to rounding.
-        watch: Of pictures, how often in the run to draw some and to measure how far they are from
-            those held out, in features of a classifier where there are classes: ``distance`` and
-            ``pictures`` of the history. The weights are those of a run that is not watched.
+        watch: Of pictures, how often in the run, at most 40 times and once a step, to draw some and
+            to measure how far they are from those held out, in features of a classifier where
+            there are classes: ``distance`` and ``pictures`` of the history. The weights are those
+            of a run that is not watched.
         recompute: Compute the blocks of networks of images a second time for their gradients, and
             keep only what goes into them: less memory for about a third more time.
         out: A run folder to write, so that the run can be resumed.
@@ -112,6 +114,8 @@ def fit(
     started, folder = time.monotonic(), None if out is None else folder_of(out)
     positive("save_seconds", save_seconds)
     sensible("watch", watch, None, (int, NoneType), least=0)
+    if watch is not None and watch > EVALUATIONS:
+        raise UsageError(f"watch is {watch}; a fit is looked at {EVALUATIONS} times at most")
     bounds, size, text = reading.ends(bounds), reading.sides(size), encoders.placed(text)
     key = None if family is None else families.key(family)
     how = {"seed": seed, "bounds": bounds, "size": size, "precision": precision}

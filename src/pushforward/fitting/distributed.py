@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import torch
 from torch import distributed as dist
 
+from .. import checkpoint
 from ..errors import PushforwardError, Unavailable, UsageError
 from ..places import choose_device
 from ..ranks import ALONE, Ranks
@@ -38,7 +39,7 @@ def ranks_of(devices: Any, shard: bool = False) -> Ranks:
 
     Arguments:
         devices: How many the user asks for; None takes those of ``torchrun``, or one.
-        shard: Whether each is to keep a part of what the optimizer needs.
+        shard: Whether each is to keep a part of the weights and of what goes with them.
 
     Raises:
         UsageError: If it is no number of devices, or not that of ``torchrun``.
@@ -47,6 +48,12 @@ def ranks_of(devices: Any, shard: bool = False) -> Ranks:
     whole = isinstance(devices, int) and not isinstance(devices, bool)
     if devices is not None and not (whole and 1 <= devices <= MANY):
         raise UsageError(f"devices is {str(devices)[:40]}; it must be a whole number from 1")
+    absent = sorted({"MASTER_ADDR", "MASTER_PORT"} - os.environ.keys())
+    if known > 1 and devices != 1 and absent and not dist.is_initialized():
+        raise UsageError(
+            f"WORLD_SIZE is {known}, but {absent[0]} is not set: start by torchrun, or unset RANK "
+            "and WORLD_SIZE"
+        )
     if known > 1 and devices not in (None, 1, known):
         raise UsageError(f"devices is {devices}, but torchrun started {known}: leave it out")
     count = known if devices is None else devices
@@ -173,7 +180,8 @@ def followers(count: int, store: dist.TCPStore, call: dict[str, Any]) -> Iterato
             for process in started:
                 process.wait(60)
         except Unavailable as error:
-            raise Unavailable(why(started, Path(folder)) or str(error)) from error
+            reason = why(started, Path(folder)) or str(error)
+            raise Unavailable(reason + again(call.get("out"))) from error
         finally:
             for process in started:
                 end(process)
@@ -230,9 +238,20 @@ def why(started: list[subprocess.Popen[bytes]], folder: Path) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if process.wait(2):
                 lines = (folder / str(rank)).read_text(errors="replace").split("\n")
-                last = next((line for line in reversed(lines) if line.strip()), "")
-                return f"process {rank} ended with code {process.returncode}: {last[:200]}"
+                last = next((f": {line[:200]}" for line in reversed(lines) if line.strip()), "")
+                return f"process {rank} {ending(process.returncode)}{last}"
     return ""
+
+
+def again(out: str | Path | None) -> str:
+    """How to go on from the last checkpoint of a run folder, if there is one."""
+    found = out is not None and checkpoint.checkpoints(Path(out))
+    return f"; go on with: pushforward fit --resume {out}" if found else ""
+
+
+def ending(code: int) -> str:
+    """How a process ended, in words."""
+    return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
 def follow() -> NoReturn:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..networks.choosing import NETWORKS
+from ..networks.deep import blocks_of, channels_last, outermost
 
 
 def hasten(model: nn.Module, config: dict[str, Any]) -> None:
@@ -20,9 +20,9 @@ def hasten(model: nn.Module, config: dict[str, Any]) -> None:
         model: The model whose losses are differentiated.
         config: That of the run, with "compile", "channels_last" and "recompute".
     """
-    for network in [module for module in model.modules() if isinstance(module, NETWORKS)]:
-        if config.get("channels_last") and hasattr(network, "memory_format"):
-            network.memory_format = torch.channels_last
+    for network in outermost(model):
+        if config.get("channels_last"):
+            channels_last(network)
         if config.get("recompute"):
             recompute(network)
         if config.get("compile"):
@@ -35,13 +35,12 @@ def recompute(network: nn.Module) -> None:
     Each block is computed a second time when its gradient is due. Blocks are the modules in the
     network's lists.
     """
-    for blocks in [module for module in network.children() if isinstance(module, nn.ModuleList)]:
-        for block in blocks:
-            block.forward = partial(twice, block.forward)  # type: ignore[method-assign]
+    for block in blocks_of(network):
+        block.forward = partial(twice, block.forward)  # type: ignore[method-assign]
 
 
-def twice(forward: Callable[..., Any], *given: Any) -> Any:
+def twice(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """A block's value, computed again on the way back if there is one."""
     if not torch.is_grad_enabled():
-        return forward(*given)
-    return checkpoint(forward, *given, use_reentrant=False)
+        return forward(*given, **named)
+    return checkpoint(forward, *given, use_reentrant=False, **named)

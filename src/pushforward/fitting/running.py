@@ -1,5 +1,6 @@
 """A fit in progress: it trains, validates, saves, and knows when to stop."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from torch import Tensor
 from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..errors import NumericalError, UsageError
-from ..fitted import FittedModel
+from ..fitted import FittedModel, assemble
 from ..model import GenerativeModel, Recipe
 from ..options import check, positive
 from ..progress import Interrupted, Pace, Update, signals
@@ -191,12 +192,12 @@ class Run:
         self.evaluations, began, ranks = number, time.monotonic(), self.trainer.ranks
         if self.validation is None and self.watcher is None:
             return
-        model = self.trainer.average.eval()
-        if ranks.first:
-            if self.validation is not None:
-                self.judge(model, *self.validation)
+        with self.trainer.averaged() as model:
+            found = self.trainer.within(lambda: self.measured(model))
+            if found is not None:
+                self.judge(model, *found)
             self.watch(model)
-            self.evaluating += time.monotonic() - began
+        self.evaluating += time.monotonic() - began
         (self.worse,) = ranks.most([self.worse if ranks.first else 0])
 
     def watch(self, model: GenerativeModel) -> None:
@@ -205,16 +206,22 @@ class Run:
         if watcher is None or not watcher.due(trainer.count, trainer.steps):
             return
         if self.fitted.history:
-            self.fitted.history[-1] |= watcher.look(self.fitted, model)
+            seen = trainer.within(lambda: watcher.look(self.fitted, model))
+            self.fitted.history[-1] |= seen or {}
             self.fitted.config["watched"] = watcher.facts
 
-    def judge(self, model: GenerativeModel, x: Tensor, c: Tensor | None) -> None:
-        """Validate the averaged weights, and keep them."""
-        said = held_out(model.diagnosis, x, c)
+    def measured(self, model: GenerativeModel) -> tuple[dict[str, float], float] | None:
+        """What the model says of itself and its loss, NaN for none, if there are data held out."""
+        if self.validation is None:
+            return None
+        said, loss = (held_out(f, *self.validation) for f in (model.diagnosis, model.validation))
+        return said, math.nan if loss is None else float(loss)
+
+    def judge(self, model: GenerativeModel, said: dict[str, float], value: float) -> None:
+        """Keep the averaged weights, unless they are clearly worse than others were."""
         self.fitted.config["diagnoses"] = list(said)
         self.note(said)
-        loss = held_out(model.validation, x, c)
-        if loss is None or not np.isfinite(value := float(loss)):
+        if not np.isfinite(value):
             return
         self.note({"validation": value})
         self.first = value if self.first is None else self.first
@@ -234,12 +241,13 @@ class Run:
         if len(trainer.averages) < 2:
             return
         for i, average in enumerate(trainer.averages):
-            model = average.model.eval()
-            if trainer.ranks.first and self.validation is not None and best is not None:
-                value = float(held_out(model.validation, *self.validation))
-                self.fitted.config["averages"] = seen = [*seen, [average.decay, value]]
-                if i and value < min(best, seen[0][1]):
-                    best, self.best_weights = value, copied(model)
+            with average.worn() as model:
+                found = trainer.within(lambda: self.measured(model))  # noqa: B023 called at once
+                if found is not None and best is not None:
+                    value = found[1]
+                    self.fitted.config["averages"] = seen = [*seen, [average.decay, value]]
+                    if i and value < min(best, seen[0][1]):
+                        best, self.best_weights = value, copied(model)
 
     def note(self, facts: dict[str, float]) -> None:
         """Add numbers to the last line of the history."""
@@ -267,14 +275,15 @@ class Run:
         if self.folder is None:
             return
         trainer, fitted = self.trainer, self.fitted
-        tensors = {"model": fitted.model.state_dict()}
-        for name, value in fitted.model.named_parameters():
-            if not value.isfinite().all():
+        tensors = {"model": trainer.whole(fitted.model.state_dict())}
+        for name, _ in fitted.model.named_parameters():
+            if not tensors["model"][name].isfinite().all():
                 raise NumericalError(f"weight {name} is not finite; {self.last_good()}")
         for name, average in trainer.named_averages().items():
-            tensors[name] = average.model.state_dict()
+            with average.worn() as model:
+                tensors[name] = trainer.whole(model.state_dict())
         if self.best_weights:
-            tensors["best"] = self.best_weights
+            tensors["best"] = trainer.whole(self.best_weights)
         tensors["trainer"], plain = trainer.state()
         state = plain | {
             "seconds": round(time.monotonic() - self.started, 3),
@@ -290,9 +299,16 @@ class Run:
 
     def result(self) -> FittedModel:
         """The fitted model with the best averaged weights."""
-        model = self.trainer.average.eval()
+        trainer = self.trainer
+        if trainer.root is None:
+            model = trainer.average.eval()
+        else:
+            model = assemble(self.fitted.config, self.fitted.schema).model
+            with trainer.averaged() as worn:
+                model.load_state_dict(trainer.whole(worn.state_dict()))
+            model.to(trainer.device)
         if self.best_weights:
-            model.load_state_dict(self.best_weights)
-        self.trainer.ranks.share(model.state_dict().values())
+            model.load_state_dict(trainer.whole(self.best_weights))
+        trainer.ranks.share(model.state_dict().values())
         self.fitted.model = model.requires_grad_(False)
         return self.fitted

@@ -170,11 +170,12 @@ def over(
     if not prepared:
         prepare(model, samples, transform, train, where, told)
     trainer = Trainer(
-        model,
+        model.cpu() if ranks.sharded else model,  # until it is divided: the device may be too small
         recipe,
         recipe.steps if model.players() else 0,
         autocast=PRECISIONS[config["precision"]],
         ranks=ranks,
+        device=where,
     )
     hasten(model, config)
     refuse_unhastened(model, config)
@@ -186,6 +187,11 @@ def over(
         sow(ranks.seed(config["seed"]), where)
     run = Run(fitted, trainer, data, validation, stream, minutes=config["minutes"])
     if times := config.get("watch"):
+        if not model.players():
+            raise UsageError(
+                "watch looks at training, and this family has none, being fitted in one pass: "
+                "leave it out"
+            )
         run.watcher = Watcher(times, samples, train, held, config["seed"])
     return run
 

@@ -14,6 +14,7 @@ from torch.nn.functional import avg_pool2d, normalize, relu
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import discriminator_loss, non_saturating, zero_centred_penalty
 from .convolutional import ConvDecoder, ConvEncoder, sizes
+from .deep import Deep
 from .images import layout_of
 from .residual import conv, grouped, unnormalised
 
@@ -42,7 +43,7 @@ def spatial_decoder(
     return net
 
 
-class RandomFeatures(nn.Module):
+class RandomFeatures(Deep):
     r"""Features of a convolutional network with fixed random weights, at several scales.
 
     .. math:: d(x, y) = \frac1L \sum_l \operatorname{mean}_{p}
@@ -69,7 +70,7 @@ class RandomFeatures(nn.Module):
 
     def features(self, x: Data) -> list[Tensor]:
         """Features of unit length for each pixel of each scale."""
-        h, found = self.layout.first(x), []
+        h, found = self.layout.first(x).to(memory_format=self.memory_format), []
         for i, layer in enumerate(self.layers):
             h = relu(layer(avg_pool2d(h, 2, ceil_mode=True) if i else h))
             found.append(normalize(h, dim=1, eps=1e-4))

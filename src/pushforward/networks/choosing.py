@@ -12,15 +12,11 @@ from torch import nn
 from ..errors import UsageError
 from ..model import Event, Recipe
 from ..options import one_of
-from .convolutional import ConvDecoder, ConvEncoder
-from .diffusers import DiffusersUNet
 from .images import is_image, is_large, layout_of
-from .mlp import Perceptron, TimeMLP
+from .mlp import TimeMLP
 from .text import Reader, Reading
 from .transformer import DiT
 from .unet import UNet
-
-NETWORKS = (Perceptron, TimeMLP, UNet, DiT, DiffusersUNet, ConvEncoder, ConvDecoder)
 
 
 def patch_for(event: tuple[int, ...]) -> int:

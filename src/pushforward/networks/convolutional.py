@@ -9,13 +9,13 @@ the others, and its penalty would punish nothing (Gulrajani et al., 2017, sectio
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data
+from .deep import Deep
 from .images import Layout, layout_of
-from .residual import Residual, conv, grouped, halve
+from .residual import Residual, conv, grouped, halve, unnormalised
 
 
 def sizes(layout: Layout, scales: int) -> list[tuple[int, int]]:
@@ -23,7 +23,7 @@ def sizes(layout: Layout, scales: int) -> list[tuple[int, int]]:
     return [(-(-layout.height // 2**i), -(-layout.width // 2**i)) for i in range(scales)]
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(Deep):
     """Images and conditions to vectors; with ``norm=unnormalised`` a critic.
 
     Arguments:
@@ -34,8 +34,6 @@ class ConvEncoder(nn.Module):
         scales: How many sizes, each half of the one before.
         norm: Makes the normalisation of so many channels.
     """
-
-    memory_format = torch.preserve_format
 
     def __init__(
         self,
@@ -49,6 +47,7 @@ class ConvEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.layout: Layout = layout_of(event_shape)
+        self.penalised = norm is unnormalised
         widths = [width * 2**i for i in range(scales)]
         self.enter = conv(self.layout.channels, width)
         self.blocks = nn.ModuleList(
@@ -68,7 +67,7 @@ class ConvEncoder(nn.Module):
         return self.leave(silu(self.norm(h)).flatten(1))
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(Deep):
     """Vectors and conditions to numbers for every entry of an image; with one number, a generator.
 
     Arguments:
@@ -79,8 +78,6 @@ class ConvDecoder(nn.Module):
         width: Channels of the last scale; each has half those of the one before.
         scales: How many sizes, each twice the one before.
     """
-
-    memory_format = torch.preserve_format
 
     def __init__(
         self,

@@ -9,12 +9,13 @@ from ..errors import UsageError
 from ..packages import package_module
 from ..shapes import Condition, Data, Times
 from .attention import zeroed
+from .deep import Deep
 from .images import Layout, layout_of
 
 GROUPS = 8
 
 
-class DiffusersUNet(nn.Module):
+class DiffusersUNet(Deep):
     """A `UNet2DModel`, whose timesteps are those of a chain, with any condition.
 
     The condition is a vector added to the embedded time, 0 where it is hidden. Its last layer
@@ -71,7 +72,7 @@ class DiffusersUNet(nn.Module):
         self.condition = nn.Linear(condition, 4 * width, bias=False) if condition else None
 
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
-        image = self.layout.first(x).contiguous()
+        image = self.layout.first(x).contiguous().to(memory_format=self.memory_format)
         timestep = ((self.steps * t - 1) * 1000).round() / 1000  # a whole one is whole
         told = {} if self.condition is None else {"class_labels": self.embedded(c, x)}
         y = self.unet(image, timestep.expand(len(x)), **told, return_dict=False)[0]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, silu
 
 from ..shapes import Condition, Data
+from .deep import Deep
 
 Steps = Iterator[tuple[int, Tensor]]
 
@@ -27,7 +28,7 @@ def begin_at(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
     bias.copy_(h)
 
 
-class AutoregressiveNetwork(nn.Module, abc.ABC):
+class AutoregressiveNetwork(Deep, abc.ABC):
     """Parameters of every entry's law that depend on the condition and on the entries before it.
 
     Attributes:

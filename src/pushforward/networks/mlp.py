@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..shapes import Condition, Data, Times
+from .deep import Deep
 
 SHARPEST = 8.0  # largest angular frequency of the waves, in inverse standard deviations
 
@@ -72,7 +73,7 @@ class Waves(nn.Module):
         return torch.cat([rows, phase.sin(), phase.cos()], dim=1)
 
 
-class Perceptron(nn.Module):
+class Perceptron(Deep):
     r"""A perceptron of :math:`(x, c)`, and of random waves of x if asked.
 
     Waves let a critic see modes much narrower than the data, and a generator move quickly from one
@@ -111,7 +112,7 @@ class Perceptron(nn.Module):
         return self.layers(rows)
 
 
-class TimeMLP(nn.Module):
+class TimeMLP(Deep):
     r"""A perceptron of :math:`(x, t, c)` in which time and condition shift the first layer.
 
     .. math:: h = W[x, \sin Bx, \cos Bx] + U[\cos\omega t, \sin\omega t] + V c,

@@ -71,7 +71,11 @@ class Layer(nn.Module):
         self.told = nn.Linear(condition, 2 * width, bias=False) if condition else None
         self.down, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, gathered: Tensor, c: Condition) -> Tensor:
+    def forward(self, h: Tensor, c: Condition) -> Tensor:
+        """Features ``(n, rows, columns, width)`` of all pixels after the layer."""
+        return self.past(h, self.gather(h), c)
+
+    def past(self, h: Tensor, gathered: Tensor, c: Condition) -> Tensor:
         """Features after the layer; what is ``gathered`` has the shape of ``h``."""
         update = self.up(self.norm(gathered))
         if self.told is not None and c is not None:
@@ -147,7 +151,7 @@ class CausalConvolutions(AutoregressiveNetwork):
         pixels = self.features(x.flatten(1)[:, order].unflatten(1, self.grid)).flatten(-2)
         h = self.first(self.enter(pixels)) + self.place[o]
         for layer in self.stack:
-            h = layer(h, layer.gather(h), c)
+            h = layer(h, c)
         h = self.above(self.norm(h)) + linear(pixels, self.beside.weight * self.later)
         h = self.out(silu(h).unflatten(-1, (self.channels, -1))).flatten(1, 3) + self.bias[order]
         return h[:, order.argsort()]
@@ -168,7 +172,7 @@ class CausalConvolutions(AutoregressiveNetwork):
                 h = self.first.at(kept[0][:, :, covered]) + self.place[o, row, j]
                 for layer, known in zip(self.stack, kept[1:], strict=True):
                     known[here] = h
-                    h = layer(h, layer.gather.at(known[:, :, covered]), c)
+                    h = layer.past(h, layer.gather.at(known[:, :, covered]), c)
                 hidden, pixel = self.above(self.norm(h)), []
                 for k in range(channels):
                     i = next(order)

@@ -14,6 +14,7 @@ from torch.nn.functional import embedding_bag
 
 from ..shapes import Data, Times
 from .attention import attend, heads_for
+from .deep import Deep
 from .mlp import mlp
 
 VALUES = 257  # of a byte, and one for none
@@ -36,7 +37,7 @@ class Layer(nn.Module):
         return h + self.layers(self.after(h))
 
 
-class Reader(nn.Module):
+class Reader(Deep):
     """Spelled captions to a vector and tokens.
 
     Arguments:

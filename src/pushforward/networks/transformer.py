@@ -12,6 +12,7 @@ from torch.nn.functional import gelu, layer_norm, pad, pixel_shuffle
 from ..errors import UsageError
 from ..shapes import Condition, Data, Times
 from .attention import Attention, zeroed
+from .deep import Deep
 from .embedding import Embedding
 from .images import Layout, layout_of
 
@@ -59,7 +60,7 @@ class Block(nn.Module):
         return h + gate2 * self.dropout(self.down(gelu(self.up(modulated(h, scale2, shift2)))))
 
 
-class DiT(nn.Module):
+class DiT(Deep):
     """A map of images to images of the same shape.
 
     Arguments:
@@ -74,7 +75,6 @@ class DiT(nn.Module):
     """
 
     places: Tensor
-    memory_format = torch.preserve_format
 
     def __init__(
         self,

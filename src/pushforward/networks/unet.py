@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data, Times
 from .attention import Attention, zeroed
+from .deep import Deep
 from .embedding import Embedding
 from .images import Layout, layout_of
 from .residual import Residual, conv, grouped, halve
@@ -61,7 +62,7 @@ class Halve(nn.Module):
         return self.conv(h)
 
 
-class UNet(nn.Module):
+class UNet(Deep):
     """A map of images to images of the same shape.
 
     Arguments:
@@ -76,8 +77,6 @@ class UNet(nn.Module):
         tokens: How many tokens end ``c``, and their width (`networks.embedding`).
         spans: Whether there is a second time.
     """
-
-    memory_format = torch.preserve_format
 
     def __init__(
         self,
