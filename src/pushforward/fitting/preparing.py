@@ -137,6 +137,15 @@ def transformed(transform: transforms.Chain, x: np.ndarray) -> Tensor:
     return z
 
 
+def on_device(
+    samples: Samples, transform: transforms.Chain, rows: np.ndarray, where: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Some rows as a model sees them, and their conditions."""
+    c = encoded(samples, rows)
+    z = transformed(transform, samples.x[rows]).to(where)
+    return z, None if c is None else c.to(where)
+
+
 def overview(samples: Samples, rows: np.ndarray) -> np.ndarray:
     """The rows that a model sees before its first step: all, unless they would fill the memory."""
     most = max(OVERVIEW // math.prod(samples.x.shape[1:]), 1)

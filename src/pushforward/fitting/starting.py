@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .. import __version__, families
 from ..checkpoint import Checkpoint
@@ -29,6 +28,7 @@ from .preparing import (
     device_data,
     event_of,
     fingerprint,
+    on_device,
     overview,
     pick,
     piece,
@@ -36,10 +36,9 @@ from .preparing import (
     recipe_of,
     seen_conditions,
     split,
-    transformed,
 )
 from .running import PRECISIONS, Run
-from .streaming import Stream, encoded
+from .streaming import Stream
 from .watching import Watcher
 
 
@@ -173,6 +172,7 @@ def over(
         autocast=PRECISIONS[config["precision"]],
         ranks=ranks,
     )
+    company.gather(model, samples, transform, train, where)
     hasten(model, config)
     validation = None
     if len(held) and model.players():
@@ -205,12 +205,3 @@ def prepare(
         )
     with torch.no_grad():
         model.prepare(*on_device(samples, transform, rows, where))
-
-
-def on_device(
-    samples: Samples, transform: transforms.Chain, rows: np.ndarray, where: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    """Some rows as a model sees them, and their conditions."""
-    c = encoded(samples, rows)
-    z = transformed(transform, samples.x[rows]).to(where)
-    return z, None if c is None else c.to(where)
