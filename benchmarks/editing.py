@@ -1,93 +1,214 @@
-"""What editing keeps, by an exact reader: ``python benchmarks/editing.py [EXPERIMENT ...]``.
+"""What editing keeps, and changes: ``python benchmarks/editing.py SECTION ... --out FOLDER``.
 
-Experiments: shape (circles to squares), ground (white backgrounds to black ones). Each learns from
-two sets of pictures that are not paired, moves held-out pictures of the first, and prints how often
-the reader finds the new factor, and every other as it was. Methods: a flow from set to set with
-each coupling, and noise added and taken away at several strengths under the condition.
+Sections: translation (two sets of captioned shapes, not paired: circles to squares, white
+backgrounds to black ones), noising (noise added and taken away under the other condition), both
+read back without learning; inpainting (the lower half of digits redrawn by the run of
+``benchmarks/images.py mnist`` in the same folder). Rows go into docs/numbers.md, pictures and runs
+into the folder; a run that is there is measured again instead of fitted again. Minutes are the
+processor's, on one thread.
 """
 
 import argparse
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from images import Judge, grid
+from quality import Row, Section, record
+from sklearn.model_selection import train_test_split
 
-from pushforward.data import shapes
-from pushforward.fitting import fit
+import pushforward as pf
+from pushforward.data import datasets, shapes
+from pushforward.fitted import FittedModel, editing
 
-EXPERIMENTS = {
+TASKS = {
     "shape": ("circle", "square", {"background": "white"}),
     "background": ("white", "black", {}),
 }
-HELD_OUT = 500
+COUPLINGS = {"shape": ["independent", "ot"], "background": ["ot", "outlines"]}
+HELD_OUT, SHOWN = 500, 12
+TASK = ["task", "pixels", "method", "steps", "minutes", "became %", "place and size %"]
+Options = argparse.Namespace
 
 
-def pictures(factor: str, word: str, fixed: dict[str, str], n: int, seed: int, side: int):
-    """Scenes with one factor fixed to a word, and their pictures."""
-    scene = shapes.scenes(n, seed, **{factor: word}, **fixed)
+def pictures(task: str, after: bool, n: int, seed: int, side: int) -> tuple[Any, np.ndarray]:
+    """Scenes of one side of a task, and their pictures."""
+    *words, fixed = TASKS[task]
+    scene = shapes.scenes(n, seed, **{task: words[after]}, **fixed)
     return scene, shapes.render(scene, side)
 
 
-def kept(before: shapes.Scene, after: np.ndarray, factor: str, word: str) -> dict[str, float]:
-    """How often the factor has become the word, each other is as before, and place and size are.
+def kept(before: shapes.Scene, x: np.ndarray, task: str) -> Row:
+    """How often the factor has become the word, and others are as before, in percent.
 
-    ``rms`` is the median difference from the reader's own rendering, in levels: how clean they are.
+    Last comes the median difference from the reader's own rendering, in levels: how clean they are.
     """
-    found, rms = shapes.read(after)
-    same = {k: getattr(found, k) == getattr(before, k) for k in shapes.FACTORS if k != factor}
-    shares = {k: float(v.mean()) for k, v in same.items()}
-    both = same["row"] & same["column"] & same["size"]
-    became = float((found.words(factor) == word).mean())
-    return {f"{word}": became, "place and size": float(both.mean())} | shares | {
-        "rms": float(np.median(rms))
-    }  # fmt: skip
+    found, rms = shapes.read(x)
+    same = {k: getattr(found, k) == getattr(before, k) for k in shapes.FACTORS}
+    other = {"shape": "background", "background": "shape"}[task]
+    hits = [
+        found.words(task) == TASKS[task][1],
+        same["row"] & same["column"] & same["size"],
+        same["colour"],
+        same[other],
+    ]
+    return [*(f"{100 * hit.mean():.1f}" for hit in hits), f"{np.median(rms):.1f}"]
 
 
-def moved(name: str, options: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]:
-    """What each method keeps."""
-    first, last, fixed = EXPERIMENTS[name]
-    n, side = options.rows, options.side
-    start, x0 = pictures(name, first, fixed, n, 0, side)
-    _, x1 = pictures(name, last, fixed, n, 1, side)
-    held, x = pictures(name, first, fixed, HELD_OUT, 2, side)
-    common = {"minutes": options.minutes, "network": options.network, "seed": 0}
-    common["batch"] = options.batch
-    for coupling in filter(None, options.couplings.split(",")):
-        model = fit(x1, "flow_matching", source=x0, coupling=coupling, progress=False, **common)
-        done = model.translate(x, tolerance=1e-3)
-        yield (
-            f"flow, coupling={coupling}, {model.config['steps']} steps",
-            kept(held, done, name, last),
-        )
-    strengths = [float(word) for word in options.strengths.split(",") if word]
-    if not strengths:
-        return
-    both, y = np.concatenate([x0, x1]), np.repeat([first, last], n)
-    model = fit(both, "flow_matching", y, progress=False, **common)
-    for strength in strengths:
-        done = model.edit(x, last, strength=strength, seed=0)
-        yield (
-            f"edit, strength={strength}, {model.config['steps']} steps",
-            kept(held, done, name, last),
-        )
+def fitted(name: str, x: np.ndarray, plan: Options, **options: Any) -> tuple[FittedModel, float]:
+    """A flow, and the processor's minutes it took: that of a run, if there is one."""
+    folder = plan.out / name
+    note = folder.with_suffix(".json")
+    if note.exists():
+        return pf.load(folder), json.loads(note.read_text())["minutes"]
+    began = time.process_time()
+    options |= {"steps": plan.steps, "precision": plan.precision}
+    model = pf.fit(x, "flow_matching", out=folder, progress=False, **options)
+    minutes = (time.process_time() - began) / 60
+    note.write_text(json.dumps({"minutes": minutes}))
+    return model, minutes
+
+
+def translation(plan: Options) -> Iterator[Row]:
+    """Captioned shapes carried from set to set: held-out pictures, read back."""
+    yield [*TASK, "colour %", "the rest %", "off clean pictures", "ms a picture"]
+    side = plan.side
+    for task in plan.tasks:
+        _, x0 = pictures(task, False, plan.rows, 0, side)
+        _, x1 = pictures(task, True, plan.rows, 1, side)
+        held, x = pictures(task, False, HELD_OUT, 2, side)
+        for coupling in plan.couplings or COUPLINGS[task]:
+            name = f"{task}-{side}-{coupling}"
+            model, minutes = fitted(name, x1, plan, source=x0, coupling=coupling)
+            began = time.process_time()
+            moved = model.translate(x, tolerance=plan.tolerance)
+            ms = 1000 * (time.process_time() - began) / len(x)
+            grid(np.concatenate([x[:SHOWN], moved[:SHOWN]]), 255, plan.out / f"{name}.png", SHOWN)
+            row = kept(held, moved, task)
+            yield [
+                task,
+                str(side),
+                coupling,
+                str(model.config["steps"]),
+                f"{minutes:.1f}",
+                *row,
+                f"{ms:.0f}",
+            ]
+
+
+def noising(plan: Options) -> Iterator[Row]:
+    """Captioned shapes noised, and denoised under the other condition: held-out, read back."""
+    yield [*TASK, "colour %", "the rest %", "off clean pictures"]
+    for task in plan.tasks:
+        sides = [pictures(task, after, plan.rows, after, plan.side)[1] for after in (False, True)]
+        first, last, _ = TASKS[task]
+        held, x = pictures(task, False, HELD_OUT, 2, plan.side)
+        y = np.repeat([first, last], plan.rows)
+        model, minutes = fitted(f"{task}-{plan.side}-both", np.concatenate(sides), plan, y=y)
+        for strength in plan.strengths:
+            for guidance in plan.guidance:
+                moved = model.edit(x, last, strength=strength, guidance=guidance, seed=0)
+                words = f"strength {strength:g}, guidance {guidance:g}"
+                yield [
+                    task,
+                    str(plan.side),
+                    words,
+                    str(model.config["steps"]),
+                    f"{minutes:.1f}",
+                    *kept(held, moved, task),
+                ]
+
+
+def inpainting(plan: Options) -> Iterator[Row]:
+    """The lower half of held-out MNIST digits redrawn, 8 times each, by the flow of classes."""
+    yield ["given", "way", "seconds a fill", "known pixels off", "true class seen %", "diversity",
+           "of free draws"]  # fmt: skip
+    data = datasets.load("mnist")
+    train, test, asked, true = train_test_split(
+        data.x, data.y, test_size=0.2, stratify=data.y, random_state=0
+    )
+    model, judge = pf.load(plan.out / "mnist-flow_matching"), Judge(train, asked, test, 500)
+    rows = [i for k in np.unique(true) for i in np.flatnonzero(true == k)[: plan.digits]]
+    mask = np.zeros(test.shape[1:], bool)
+    mask[mask.shape[0] // 2 :] = True
+    yield ["-", "originals", "-", "0", f"{100 * judge.accuracy(test[rows], true[rows]):.1f}", *"--"]
+    for given, guidance in (("half and class", 1.0), ("half alone", 0.0)):
+        for words, options in WAYS.items():
+            began, made = time.process_time(), []
+            for i in rows:
+                made.append(
+                    editing.inpaint(
+                        model, test[i], mask, 8, true[i], i, options | {"guidance": guidance}
+                    )
+                )
+            seconds = (time.process_time() - began) / (8 * len(rows))
+            x = np.stack([np.asarray(m.pictures, np.float64) for m in made])
+            off = abs(x - test[rows][:, None])[:, :, ~mask].max()
+            seen = judge.accuracy(x.reshape(-1, *x.shape[2:]), true[rows].repeat(8))
+            spread = [
+                np.mean([getattr(m, k) for m in made]) for k in ("diversity", "unconditional")
+            ]
+            shown(test[rows], mask, x, plan.out / f"inpainting-{given.split()[-1]}-{words}.png")
+            yield [given, words, f"{seconds:.2f}", f"{off:g}", f"{100 * seen:.1f}",
+                   *(f"{s:.0f}" for s in spread)]  # fmt: skip
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "moments, 50 steps": {},
+    "moments, 20 steps": {"steps": 20},
+    "moments, 20 steps, 1 round": {"steps": 20, "rounds": 1},
+}
+
+
+def shown(x: np.ndarray, mask: np.ndarray, fills: np.ndarray, path: Path) -> None:
+    """Rows of an original, what was kept of it, and six fills."""
+    hidden = np.where(mask, 128, x)
+    rows = [np.stack([a, b, *f[:6]]) for a, b, f in zip(x, hidden, fills)]
+    grid(np.concatenate(rows), 255, path, 8)
+
+
+SECTIONS: dict[str, tuple[Callable[[Options], Iterator[Row]], int]] = {
+    "translation": (translation, 3),
+    "noising": (noising, 3),
+    "inpainting": (inpainting, 2),
+}
+
+
+def words(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """Values between commas."""
+    return lambda text: [kind(word) for word in text.split(",") if word]
 
 
 def main() -> None:
+    """Measure the sections that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiments", nargs="*", default=list(EXPERIMENTS))
-    parser.add_argument("--minutes", type=float, default=3.0, help="of each fit")
-    parser.add_argument("--side", type=int, default=16)
-    parser.add_argument("--rows", type=int, default=4000, help="of each set")
-    parser.add_argument("--network", default="auto")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--couplings", default="independent,ot")
-    parser.add_argument("--strengths", default="0.3,0.5,0.7")
-    options = parser.parse_args()
-    for name in options.experiments:
-        began = time.monotonic()
-        for method, shares in moved(name, options):
-            words = ", ".join(f"{k} {v:.3g}" for k, v in shares.items())
-            print(f"{name}: {method}: {words} ({time.monotonic() - began:.0f} s)", flush=True)
+    parser.add_argument("sections", nargs="+", choices=list(SECTIONS))
+    parser.add_argument("--out", type=Path, default=Path("runs/editing"))
+    parser.add_argument("--tasks", type=words(str), default=list(TASKS))
+    parser.add_argument("--couplings", type=words(str))
+    parser.add_argument("--steps", type=int, default=1500, help="of each fit")
+    parser.add_argument("--precision")
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=8000, help="of each set")
+    parser.add_argument("--tolerance", type=float, default=1e-2)
+    parser.add_argument("--strengths", type=words(float), default=[0.3, 0.5, 0.7])
+    parser.add_argument("--guidance", type=words(float), default=[1.0, 3.0])
+    parser.add_argument("--digits", type=int, default=2, help="of each class")
+    plan = parser.parse_args()
+    torch.set_num_threads(1)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    for name in plan.sections:
+        measure, key = SECTIONS[name]
+        found = measure(plan)
+        head = next(found)
+        print(" | ".join(head), flush=True)
+        for row in found:
+            print(" | ".join(row), flush=True)
+            record(name, Section(measure, [], key), head, row)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """Teachers, sources and latents through the public interface, with a family that does sums."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 
-from pushforward import cli, families
+from pushforward import checkpoint, cli, families
 from pushforward.errors import DataError, UsageError
 from pushforward.fitted import load
 from pushforward.fitting import fit
+from pushforward.progress import Interrupted
 
 TOY = '''
 """Sums that can be checked by hand."""
@@ -95,6 +98,30 @@ def test_a_source_survives_saving_and_resuming(toy, tmp_path):
     np.save(tmp_path / "x0.npy", x0 + 1)
     with pytest.raises(DataError, match="not the one"):
         fit(x, out=folder, resume=True, steps=8, progress=False)
+
+
+@pytest.mark.parametrize("coupling", ["ot", "outlines"])
+def test_a_run_on_pairs_from_pools_ends_alike_if_it_is_stopped_in_one(tmp_path, coupling):
+    """Pools of 24 pairs last 6 batches of 4."""
+    x, x0 = np.random.default_rng(0).integers(0, 9, (2, 60, 10, 10))
+    recipe = {"steps": 9, "batch": 4, "width": 4, "depth": 2, "progress": False}
+    how = {"coupling": coupling, "together": 24, "source": x0}
+    fit(x, "flow_matching", out=tmp_path / "whole", **how, **recipe)
+    sent = []
+
+    def stop(fraction, text):
+        if fraction > 0.2 and not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    with pytest.raises(Interrupted):
+        fit(x, "flow_matching", out=tmp_path / "r", **how, **recipe | {"progress": stop})
+    assert 0 < checkpoint.load(tmp_path / "r").plain["state"]["drawn"] < 6
+    fit(x, source=x0, out=tmp_path / "r", resume=True, progress=False)
+    ends = [checkpoint.load(tmp_path / name).tensors["model"] for name in ("whole", "r")]
+    assert ends[0].keys() == ends[1].keys()
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+    assert ends[0]["pooled"][1] == 12  # 3 batches of the second pool
 
 
 def test_a_source_in_memory_must_be_given_again(toy, tmp_path):

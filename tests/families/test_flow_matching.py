@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pushforward import families
+from pushforward.diffusion import evenly
 from pushforward.errors import NoLikelihood, UsageError
 from pushforward.families.flow_matching import PATHS, FlowMatching
 from pushforward.model import Event, GenerativeModel, Likelihood
@@ -284,6 +285,45 @@ def test_data_to_data_goes_both_ways():
     )
     drawn = model.sample(4000)
     assert float(drawn.std()) == pytest.approx(1, abs=0.06) and abs(float(drawn.mean())) < 0.06
+
+
+def test_untrained_flows_from_other_data_move_nothing():
+    for path in PATHS:
+        model = families.build("flow_matching", Event((12, 12)), path=path, width=8, depth=2)
+        model.start_from(torch.randn(4, 12, 12))
+        x = torch.randn(3, 12, 12)
+        with torch.no_grad():
+            assert float(model.denoiser.velocity(x, torch.tensor(0.4)).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("path", ["linear", "cosine"])
+def test_the_loss_from_other_data_is_that_of_the_velocity(float64, path):
+    """Of an untrained network, which gives 0, the mean of |dx_t/dt|^2 over the path."""
+    model = families.build("flow_matching", Event((12, 12)), path=path, width=8, depth=2).double()
+    model.start_from(torch.ones(1, 12, 12))
+    x = torch.full((512, 12, 12), 2.0)
+    scales, t = PATHS[path](), evenly(PATHS[path]())
+    d_alpha, d_sigma = scales.rates(t)
+    expected = float(144 * (2 * d_alpha + d_sigma).square().mean())
+    assert float(model.loss(x)["regression"]) == pytest.approx(expected, rel=0.01)  # 512 times
+
+
+def test_pairs_of_a_pool_are_of_the_data_and_the_source():
+    """1 joined with 1 and -1 with -1, as 512 rows of each are; held-out data stay themselves."""
+    sign = torch.arange(600) % 2 * 2.0 - 1
+    x, z = (sign[:, None] * torch.ones(1, 2) + 0.1 * torch.randn(600, 2) for _ in range(2))
+    model = families.build("flow_matching", Event((2,)), width=8, coupling="ot", together=512)
+    model.start_from(z)
+    model.gather(x)
+    a, b, _ = model.train().pairs(torch.zeros(64, 2), None)
+    assert {tuple(r) for r in a.tolist()} <= {tuple(r) for r in x.tolist()}
+    assert {tuple(r) for r in b.tolist()} <= {tuple(r) for r in z.tolist()}
+    assert float((a[:, 0] * b[:, 0] > 0).float().mean()) > 0.8
+    assert torch.equal(model.eval().pairs(x[:8], None)[0], x[:8])
+    with pytest.raises(UsageError, match="together"):
+        families.build("flow_matching", Event((2,)), together=10**6)
+    with pytest.raises(UsageError, match="no images"):
+        families.build("flow_matching", Event((2,)), coupling="outlines")
 
 
 def test_samples_start_at_rows_of_the_source():

@@ -86,3 +86,66 @@ def test_cooled_potentials_are_those_of_the_logarithmic_sweeps():
     f, g = transport.cooled(cost, [0.4, 0.2, 0.1], sweeps=200)
     plan = ((f[:, None] + g - cost) / 0.1).exp()
     torch.testing.assert_close(plan / plan.sum(), transport.sinkhorn_plan(cost, 0.1))
+
+
+def test_outlines_are_those_of_the_negative_and_of_any_brightness():
+    x = torch.randn(5, 3, 7, 6, dtype=torch.float64)
+    found = couplings.outlines(x)
+    steep, hue = found[:, :1], found[:, 1:]
+    torch.testing.assert_close(couplings.outlines(4 - x)[:, :1], steep)
+    torch.testing.assert_close(couplings.outlines(x + torch.randn(5, 1, 1, 1).double()), found)
+    torch.testing.assert_close(hue.sum(1), torch.zeros(5, 7, 6).double())
+    slope = torch.arange(6.0).expand(1, 1, 7, 6) * 3 + torch.arange(7.0)[:, None] * 4
+    assert (couplings.outlines(slope)[0, 0, :-1, :-1] == 5).all()  # the gradient is (3, 4)
+
+
+def spots(at, ground, spot):
+    """Pictures of one bright or dark pixel each."""
+    x = torch.full((len(at), 1, 6, 6), ground)
+    x.flatten(1)[torch.arange(len(at)), at] = spot
+    return x
+
+
+def test_outlines_join_what_pixels_keep_apart():
+    """A dark spot on white, a bright one on black: at least cost pixels put them elsewhere."""
+    at, other = torch.randperm(36), torch.randperm(36)
+    light, dark = spots(at, 1.0, -1.0), spots(other, -1.0, 1.0)
+    for coupling, same in ((couplings.exact_coupling, 0), (couplings.outline_coupling, 36)):
+        _, joined = coupling(light, dark)
+        assert int((joined.flatten(1).argmax(1) == at).sum()) == same
+    last = couplings.outline_coupling(
+        light.movedim(1, 3), dark.movedim(1, 3), first=lambda x: x.movedim(3, 1)
+    )[1]
+    assert torch.equal(last.flatten(1).argmax(1), at)
+
+
+def test_pools_give_each_pair_once_and_the_same_again_from_their_state():
+    def couple(n):
+        x = torch.randn(n, 2)
+        return x, -x, x[:, :1]
+
+    state = torch.zeros(2, dtype=torch.int64)
+    pool, taken, states = couplings.Pool(couple, 100), [], []
+    for _ in range(7):
+        states.append(state.clone())
+        taken.append(pool.take(30, state))
+    for x, eps, c in taken:
+        assert torch.equal(x, -eps) and torch.equal(c, x[:, :1]) and len(x) == 30
+    rows = torch.cat([x for x, _, _ in taken])
+    assert len(rows.unique(dim=0)) == len(rows)
+    assert len({int(s[0]) for s in (*states[1:], state)}) == 3  # a pool of 100 lasts 3 batches
+    again = couplings.Pool(couple, 100)
+    before = torch.get_rng_state()
+    assert torch.equal(again.take(30, states[5].clone())[0], taken[5][0])
+    assert torch.equal(torch.get_rng_state(), before)  # pools that are known draw nothing
+    assert len(again.take(300, states[5].clone())[0]) == 300
+
+
+def test_more_rows_at_once_are_nearer():
+    """The cost of the optimal coupling of two samples of one law falls with their number."""
+    costs = []
+    for n in (16, 256):
+        x = torch.randn(1024, 3)
+        a, b = couplings.in_parts(couplings.exact_coupling, x, torch.randn(1024, 3), size=n)
+        costs.append(float((a - b).square().sum(1).mean()))
+    assert costs[1] < costs[0] / 2  # n^(-2/3) gives 1/6, up to constants

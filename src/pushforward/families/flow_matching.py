@@ -7,7 +7,8 @@ r"""Flow matching (Lipman et al., 2023): learn the velocity of a path, then inte
 Its minimum is :math:`v = \mathbb E[\dot x_t \mid x_t]`, whose flow carries noise to data; the
 loss there is not zero. Couplings of data and noise within a batch, and pairs that a teacher has
 joined (reflow, Liu et al., 2023), straighten the flow. Where noise is replaced by other data, the
-flow translates between the two.
+flow translates between the two. The network then gives the velocity itself: pairs are alike, and
+what is to stay as it is need not be computed.
 """
 
 from collections.abc import Callable
@@ -17,29 +18,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diffusion import Diffusion, recipe_for, width_for
+from ..diffusion import Diffusion, evenly, recipe_for, width_for
 from ..errors import NoLikelihood, UsageError
 from ..generators import forked, sow
+from ..memory import demand
 from ..model import Event, GenerativeModel, Likelihood
-from ..networks.choosing import recipe_for_network, time_network
-from ..networks.images import is_image
+from ..networks.choosing import is_deep, recipe_for_network, time_network
+from ..networks.images import is_image, layout_of
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
 from ..theory.couplings import (
     Coupling,
+    Pairs,
+    Pool,
     exact_coupling,
     in_parts,
     independent,
+    outline_coupling,
     sinkhorn_coupling,
 )
 from ..theory.paths import Blurred, Cosine, Linear, Path, VariancePreserving
-from ..theory.predictions import conversion, karras, velocity
+from ..theory.predictions import Prediction, conversion, karras, unit_velocity, velocity
 from . import one_of
 
 COUPLINGS: dict[str, Coupling] = {
     "independent": independent,
-    "ot": partial(in_parts, exact_coupling),
-    "sinkhorn": partial(in_parts, sinkhorn_coupling),
+    "ot": exact_coupling,
+    "outlines": outline_coupling,
+    "sinkhorn": sinkhorn_coupling,
 }
 PATHS: dict[str, Callable[[], Path]] = {
     "linear": Linear,
@@ -49,6 +55,9 @@ PATHS: dict[str, Callable[[], Path]] = {
 SEEN = 1024  # conditions of the data that are kept, for a teacher to draw from
 NUMBERS = 2**20  # that these have together, at most
 PAIRS = 16_384  # that a teacher makes
+GAUSSIAN = karras(1.0)  # from noise, the network gives the deviation from standard normal data
+AT_ONCE = 256  # rows of a batch that are coupled: an assignment takes the cube of their number
+POOL = 2048  # rows that are where the network takes much longer
 
 
 def kept(condition: int) -> int:
@@ -56,13 +65,17 @@ def kept(condition: int) -> int:
     return min(SEEN, max(16, NUMBERS // condition)) if condition else 0
 
 
-def of_velocity(path: Path, t: Tensor) -> Tensor:
-    r"""The weight that makes EDM's loss that of the velocity.
+def of_velocity(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
+    r"""The weight that makes the loss of a prediction that of the velocity.
 
     With :math:`s^2 = \alpha^2 + \sigma^2` an error e of EDM's unit-variance target is an error
     :math:`(\sigma\dot\alpha - \alpha\dot\sigma)\,e/s` of the velocity: :math:`-e/s` if linear.
     """
-    return conversion(path, karras(1.0), velocity, t)[1].square()
+
+    def weight(path: Path, t: Tensor) -> Tensor:
+        return conversion(path, prediction, velocity, t)[1].square()
+
+    return weight
 
 
 class FlowMatching(Diffusion):
@@ -70,25 +83,34 @@ class FlowMatching(Diffusion):
 
     The network gives the deviation of the velocity from that of standard normal data, in units in
     which it has unit variance (Karras et al., 2022): untrained, the flow is that of a Gaussian.
+    From other data it gives the velocity itself: untrained, everything stays where it is.
 
     Arguments:
         coupling: Pairs the data of a batch with noise.
+        together: How many rows of other data are coupled at once, 0 for those of a batch.
         condition: The length of ``c``, 0 for none.
         options: Those of `Diffusion`.
     """
 
     source: Tensor
     conditions: Tensor
+    pooled: Tensor
 
     def __init__(
-        self, *args: Any, coupling: Coupling = independent, condition: int = 0, **options: Any
+        self,
+        *args: Any,
+        coupling: Coupling = independent,
+        together: int = 0,
+        condition: int = 0,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        self.coupling = coupling
+        self.coupling, self.together = coupling, together
         self.register_buffer("source", torch.zeros(0, *self.event_shape))
         self.register_buffer("conditions", torch.zeros(kept(condition), condition))
         self.teachers: tuple[GenerativeModel, ...] = ()
-        self.pool: tuple[Data, Data, Condition] | None = None
+        self.made: Pairs | None = None
+        self.pool: Pool | None = None
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Remember what conditions there are, and have the teacher make its pairs."""
@@ -96,7 +118,7 @@ class FlowMatching(Diffusion):
             rows = torch.linspace(0, len(c) - 1, len(self.conditions)).long()
             self.conditions = c[rows].to(self.conditions)
         if self.teachers:
-            self.pool = self.taught()
+            self.made = self.taught()
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
@@ -106,6 +128,20 @@ class FlowMatching(Diffusion):
     def start_from(self, z: Data) -> None:
         """Start the flow at rows of other data, standardised, in place of noise."""
         self.source = z.to(self.source)
+        self.denoiser.prediction, self.weight = unit_velocity, of_velocity(unit_velocity)
+        self.table = self.coefficients(evenly(self.path)).to(self.table)
+        self.register_buffer("pooled", torch.zeros(2, dtype=torch.int64, device=z.device))
+
+    def gather(self, x: Data, c: Condition = None) -> None:
+        """Keep the data that are coupled with those of the source before and beside a batch."""
+        if self.together and self.coupling is not independent:
+            self.pool = Pool(partial(self.coupled, x, c), self.together)
+
+    def coupled(self, x: Data, c: Condition, n: int) -> Pairs:
+        """So many of the data, drawn with replacement, and rows of the source."""
+        rows = torch.randint(len(x), (n,), device=x.device)
+        c = None if c is None else c[rows]
+        return *self.coupling(x[rows], self.start(n), c), c
 
     def distil(self, teacher: GenerativeModel) -> None:
         """Learn from pairs that a teacher's flow has joined (reflow).
@@ -118,7 +154,7 @@ class FlowMatching(Diffusion):
                 f"{type(teacher).__name__} is no teacher for a flow: it does not map noise to data "
                 "one to one; take one of flow_matching, ddpm, cnf or normalizing_flow"
             )
-        self.teachers, self.pool = (teacher,), None
+        self.teachers, self.made = (teacher,), None
 
     def start(self, n: int) -> Tensor:
         """Noise, or rows of the source."""
@@ -127,19 +163,23 @@ class FlowMatching(Diffusion):
         rows = torch.randint(len(self.source), (n,), device=self.source.device)
         return self.source[rows]
 
-    def pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:
-        """Data and what they are joined to: coupled in the batch, or any pairs of the teacher."""
+    def pairs(self, x: Data, c: Condition) -> Pairs:
+        """Data and what they are joined to: coupled in the batch, or any pairs of the teacher.
+
+        In training they are those of a pool, if there is one, in place of the batch.
+        """
         if self.teachers:
-            self.pool = self.pool or self.taught()
+            self.made = self.made or self.taught()
             rows = torch.randint(PAIRS, (len(x),), device=x.device)
-            made, z, c = self.pool
+            made, z, c = self.made
             return made[rows], z[rows], None if c is None else c[rows]
+        if self.training and self.pool is not None:
+            return self.pool.take(len(x), self.pooled)
         start = self.start(len(x)).to(x) if len(self.source) else torch.randn_like(x)
-        x, eps = self.coupling(x, start, c)
-        return x, eps, c
+        return *in_parts(self.coupling, x, start, c, size=max(self.together, AT_ONCE)), c
 
     @torch.no_grad()
-    def taught(self) -> tuple[Data, Data, Condition]:
+    def taught(self) -> Pairs:
         """Data that the teacher makes of noise, the noise, and the conditions: always the same."""
         with forked(self.table.device):
             sow(0, self.table.device)
@@ -207,6 +247,7 @@ def build(
     path: str = "linear",
     sigma_min: float = 0.0,
     coupling: str = "independent",
+    together: int | None = None,
     sampler: str = "heun",
     sampler_steps: int | None = None,
     unconditional: float = 0.1,
@@ -223,8 +264,12 @@ def build(
         waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "linear", "vp" (variance preserving) or "cosine".
         sigma_min: Noise that is left in the data, in their standard deviation.
-        coupling: How a batch of data is paired with noise: "independent", "ot" (exact) or
-            "sinkhorn" (entropic).
+        coupling: How data are paired with noise, or with those of a source: "independent", "ot"
+            (at the least total squared distance), "outlines" (the same of the outlines and hues of
+            pictures, whatever their brightness) or "sinkhorn" (entropic).
+        together: How many rows a coupling pairs with those of a source at once, of which batches
+            are then taken; by default 2048 for a U-Net or a transformer, otherwise those of a
+            batch.
         sampler: The default sampler.
         sampler_steps: Its default number of steps; by default 50, and 20 for images, where more
             were not measured to be better.
@@ -235,13 +280,20 @@ def build(
         sampler_steps = 20 if is_image(event.shape) else 50
     units = width_for(event.shape, width)
     net = time_network(event, network, width=width, units=units, depth=depth, waves=waves)
+    joined = one_of("coupling", coupling, COUPLINGS)
+    if joined is outline_coupling:
+        joined = partial(joined, first=layout_of(event.shape).first)
+    if together is None:
+        together = POOL if is_deep(net) else 0
+    demand(8 * together**2, f"together={together}", "lower it")
     return FlowMatching(
         net,
         event.shape,
         path=Blurred(scales, sigma_min) if sigma_min else scales,
-        prediction=karras(1.0),
-        weight=of_velocity,
-        coupling=one_of("coupling", coupling, COUPLINGS),
+        prediction=GAUSSIAN,
+        weight=of_velocity(GAUSSIAN),
+        coupling=joined,
+        together=together,
         condition=event.condition,
         sampler=samplers.by_name(sampler),
         steps=sampler_steps,

@@ -23,6 +23,7 @@ from .guiding import GUIDING
 if TYPE_CHECKING:
     from . import FittedModel
 
+FREE = 16  # draws of which nothing is given, at most, to compare the diversity with
 WHITE = 128  # the level from which a pixel of a mask is white
 
 
@@ -33,7 +34,7 @@ class Inpainting(NamedTuple):
         pictures: In the schema of what was fitted.
         diversity: The mean distance between two of them in the part, root mean square in the units
             of the data; NaN for a single one.
-        unconditional: The same between as many draws of which nothing is given.
+        unconditional: The same between draws of which nothing is given, as many but at most 16.
     """
 
     pictures: Any
@@ -54,7 +55,8 @@ def inpaint(
     redrawn = region(mask, fitted.schema)
     given = np.where(redrawn, np.nan, within(one(x, fitted.schema), fitted.schema))
     made = fitted.draw(n, y, given=given, seed=seed, **options)
-    free = fitted.draw(n, y, seed=seed, **{k: v for k, v in options.items() if k in GUIDING})
+    guided = {k: v for k, v in options.items() if k in GUIDING}
+    free = fitted.draw(min(n, FREE), y, seed=seed, **guided)
     rows = None if y is None else fitted.schema.encode(y, n)
     pictures = fitted.schema.restore(made, rows)
     return Inpainting(pictures, diversity(made, redrawn), diversity(free, redrawn))

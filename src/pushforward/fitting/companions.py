@@ -15,7 +15,7 @@ from ..fitted import FittedModel, load
 from ..fitted.mapping import Origin, ability
 from ..model import GenerativeModel
 from ..places import seeded
-from .preparing import digest, fingerprint
+from .preparing import digest, fingerprint, on_device, overview
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,19 @@ class Companions:
             with seeded(0, where):  # dequantised alike by a resumed run
                 z, _ = self.origin.transform.forward(torch.as_tensor(self.source.x))
             start(z.to(where, torch.get_default_dtype()))
+
+    def gather(
+        self,
+        model: GenerativeModel,
+        samples: Samples,
+        transform: transforms.Chain,
+        train: np.ndarray,
+        where: torch.device,
+    ) -> None:
+        """Give the data themselves to a model that couples them with those of a source."""
+        if self.source is not None and (gather := getattr(model, "gather", None)):
+            with seeded(0, where):  # dequantised alike by a resumed run
+                gather(*on_device(samples, transform, overview(samples, train), where))
 
     def to_json(self) -> dict[str, Any]:
         """What a run folder remembers of them."""

@@ -137,6 +137,19 @@ def transformed(transform: transforms.Chain, x: np.ndarray) -> Tensor:
     return z
 
 
+def on_device(
+    samples: Samples,
+    transform: transforms.Chain,
+    rows: np.ndarray,
+    where: torch.device,
+    told: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Some rows as a model sees them, and their conditions, of all of them where these are told."""
+    c = encoded(samples, rows) if told is None else told[rows]
+    z = transformed(transform, samples.x[rows]).to(where)
+    return z, None if c is None else c.to(where)
+
+
 def overview(samples: Samples, rows: np.ndarray) -> np.ndarray:
     """The rows that a model sees before its first step: all, unless they would fill the memory."""
     most = max(OVERVIEW // math.prod(samples.x.shape[1:]), 1)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .. import __version__, families
 from ..checkpoint import Checkpoint
@@ -30,6 +29,7 @@ from .preparing import (
     device_data,
     event_of,
     fingerprint,
+    on_device,
     overview,
     pick,
     piece,
@@ -37,10 +37,9 @@ from .preparing import (
     recipe_of,
     seen_conditions,
     split,
-    transformed,
 )
 from .running import PRECISIONS, Run
-from .streaming import Stream, encoded
+from .streaming import Stream
 from .watching import Watcher
 
 
@@ -177,6 +176,7 @@ def over(
         ranks=ranks,
         device=where,
     )
+    company.gather(model, samples, transform, train, where)
     hasten(model, config)
     refuse_unhastened(model, config)
     validation = None
@@ -216,16 +216,3 @@ def prepare(
         )
     with torch.no_grad():
         model.prepare(*on_device(samples, transform, rows, where, told))
-
-
-def on_device(
-    samples: Samples,
-    transform: transforms.Chain,
-    rows: np.ndarray,
-    where: torch.device,
-    told: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Some rows as a model sees them, and their conditions, of all of them where these are told."""
-    c = encoded(samples, rows) if told is None else told[rows]
-    z = transformed(transform, samples.x[rows]).to(where)
-    return z, None if c is None else c.to(where)

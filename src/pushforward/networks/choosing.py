@@ -79,11 +79,14 @@ def takes_tokens(model: nn.Module) -> bool:
     return any(getattr(m, "tokens", (0, 0))[0] for m in model.modules())
 
 
+def is_deep(net: nn.Module) -> bool:
+    """Whether a network that takes a time is deep, and so dear, and not a perceptron."""
+    return not isinstance(net.net if isinstance(net, Reading) else net, TimeMLP)
+
+
 def recipe_for_network(net: nn.Module, recipe: Recipe) -> Recipe:
     """How to train a network that regresses on a path: a perceptron as given, others gently."""
-    if isinstance(net.net if isinstance(net, Reading) else net, TimeMLP):
-        return recipe
-    return recipe._replace(steps=5000, batch=64, lr=1e-3, clip=100.0)
+    return recipe._replace(steps=5000, batch=64, lr=1e-3, clip=100.0) if is_deep(net) else recipe
 
 
 def is_convolutional(event: Event, network: str) -> bool:

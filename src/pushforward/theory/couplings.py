@@ -12,10 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..generators import forked, sow
 from ..shapes import Condition, Data
 from .transport import assignment, cooled
 
 Coupling = Callable[[Data, Data, Condition], tuple[Data, Data]]
+Pairs = tuple[Tensor, Tensor, Tensor | None]
 Partner = Callable[[Data, Data, Condition], Tensor]
 
 CONDITION = 100.0  # price of a squared difference of conditions where no two are equal
@@ -35,6 +37,42 @@ def exact_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]
     return x, eps[among_equals(nearest, x, eps, c)]
 
 
+def outline_coupling(
+    x: Data, eps: Data, c: Condition = None, *, first: Callable[[Data], Tensor] = torch.as_tensor
+) -> tuple[Data, Data]:
+    """`exact_coupling` of pictures by their `outlines`.
+
+    Arguments:
+        x: Pictures.
+        eps: As many others.
+        c: Conditions.
+        first: Gives pictures as ``(n, channels, height, width)``, where they are not.
+    """
+    return x, eps[among_equals(nearest, outlines(first(x)), outlines(first(eps)), c)]
+
+
+def outlines(x: Data) -> Tensor:
+    r"""What the brightness of pictures does not change: how steep they are, and their colour.
+
+    .. math:: \phi(x) = (\|\nabla x\|,\ x_k - \bar x), \qquad
+        \|\nabla x\|^2 = \sum_k (\partial_1 x_k)^2 + (\partial_2 x_k)^2, \quad
+        \bar x = \tfrac1K \sum_k x_k
+
+    by differences of neighbouring pixels, in the units of x. A thing that is darker than one ground
+    and lighter than another has the same outlines on both, whereas the products of its pixels, all
+    that the squared distance knows of a pair, are negative: pixels keep such things apart.
+
+    Arguments:
+        x: Pictures, ``(n, channels, height, width)``, of at least 2 x 2 pixels.
+
+    Returns:
+        ``(n, channels + 1, height, width)``.
+    """
+    rises = (torch.diff(x, dim=k, append=x.narrow(k, x.shape[k] - 1, 1)) for k in (2, 3))
+    steep = torch.stack([rise.square().sum(1, keepdim=True) for rise in rises]).sum(0).sqrt()
+    return torch.cat([steep, x - x.mean(1, keepdim=True)], dim=1)
+
+
 def sinkhorn_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]:
     r"""Pair each ``x`` with a noise drawn from its row of the entropic plan of the batch.
 
@@ -50,6 +88,43 @@ def in_parts(
     known = c.split(size) if c is not None else [None] * len(x)
     joined = [coupling(*rows) for rows in zip(x.split(size), eps.split(size), known)]
     return torch.cat([a for a, _ in joined]), torch.cat([b for _, b in joined])
+
+
+class Pool:
+    """Pairs that are coupled many at once, and used a few at a time.
+
+    The partners that a small batch offers are far: the more rows are coupled at once, the nearer
+    are the pairs to those of the plan between the two laws.
+
+    Arguments:
+        couple: Draws so many rows of both sides and couples them.
+        size: How many pairs are coupled at once.
+    """
+
+    def __init__(self, couple: Callable[[int], Pairs], size: int) -> None:
+        self.couple, self.size = couple, size
+        self.seed = 0
+        self.held: Pairs | None = None
+
+    def take(self, n: int, state: Tensor) -> Pairs:
+        """The next ``n`` pairs, of a new pool where too few are left.
+
+        Arguments:
+            n: How many.
+            state: The seed of the pool, 0 before the first, and how many of it are used; it is
+                brought up to date. The same state gives the same pairs.
+        """
+        seed, used = state.tolist()
+        if not seed or used + n > self.size:
+            seed, used = int(torch.randint(1, 2**62, ())), 0
+        if self.held is None or self.seed != seed:
+            with forked(state.device):
+                sow(seed, state.device)
+                self.seed, self.held = seed, self.couple(max(self.size, n))
+        state.copy_(torch.tensor([seed, used + n]))
+        x, eps, c = self.held
+        rows = slice(used, used + n)
+        return x[rows], eps[rows], None if c is None else c[rows]
 
 
 def among_equals(partner: Partner, x: Data, eps: Data, c: Condition) -> Tensor:

@@ -46,6 +46,17 @@ def velocity(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     return path.rates(t)
 
 
+def unit_velocity(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The velocity over :math:`\sqrt{\dot\alpha_t^2 + \dot\sigma_t^2}`.
+
+    It has unit variance where x and eps have and are independent, and is small where they are
+    alike: on the linear path it is :math:`(\varepsilon - x)/\sqrt2`.
+    """
+    d_alpha, d_sigma = path.rates(t)
+    size = torch.hypot(d_alpha, d_sigma)
+    return d_alpha / size, d_sigma / size
+
+
 def score(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     r""":math:`\nabla \log p(x_t \mid x) = -\varepsilon / \sigma_t` (Vincent, 2011)."""
     return torch.zeros_like(t), -1 / path.sigma(t)
