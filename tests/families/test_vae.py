@@ -238,6 +238,50 @@ def test_both_networks_know_the_condition_and_nothing_is_drawn_to_encode():
     assert not torch.allclose(model.decode(z, c), model.decode(z, other))
 
 
+def with_prior(m, s):
+    """A linear VAE whose latents have the law N(m c, s^2), and its law of data given c = 1."""
+    model, _ = linear_vae()
+    w, b = model.decoder.weight.detach(), model.decoder.bias.detach()
+    precision = s**-2 + (w.T @ w).diagonal() / S**2
+    with torch.no_grad():
+        into = w.T / S**2 / precision[:, None]
+        model.encoder.weight.copy_(torch.cat([into, torch.zeros_like(into)]))
+        mean = m / s**2 / precision - into @ b
+        model.encoder.bias.copy_(torch.cat([mean, -precision.log() / 2]))
+    model.prior = nn.Linear(1, 2 * Q, bias=False).double()
+    model.prior.weight.data = torch.cat([m, s.log()])[:, None]
+    return model, MultivariateNormal(w @ m + b, (w * s**2) @ w.T + S**2 * torch.eye(D).double())
+
+
+def test_a_prior_that_follows_the_condition_gives_the_likelihood_of_its_law():
+    m, s = torch.tensor([2.0, -1.0]).double(), torch.tensor([0.5, 3.0]).double()
+    model, p = with_prior(m, s)
+    x, c = p.sample((40,)), torch.ones(40, 1).double()
+    log_w = model.log_weights(model.posterior(x, c), x, c, 3)
+    torch.testing.assert_close(log_w, p.log_prob(x).expand(3, -1))
+    torch.testing.assert_close(
+        model.placed(torch.zeros(1, 1).double()), (torch.zeros(1, Q).double(),) * 2
+    )
+
+
+def test_samples_of_a_condition_come_from_its_place_among_the_latents():
+    m, s = torch.tensor([2.0, -1.0]).double(), torch.tensor([0.5, 3.0]).double()
+    model, p = with_prior(m, s)
+    n = 4000
+    x = model.sample(n, torch.ones(n, 1).double())
+    error = (p.variance / n).sqrt()
+    assert ((x.mean(0) - p.mean).abs() < 4.5 * error).all()
+    assert ((x.var(0) / p.variance - 1).abs() < 4.5 * (2 / n) ** 0.5).all()
+
+
+def test_without_grain_every_sample_is_the_mean_given_its_latents():
+    model, p = linear_vae()
+    x = model.sample(50, grain=False) - model.decoder.bias
+    w = model.decoder.weight
+    torch.testing.assert_close(x, x @ w @ torch.linalg.inv(w.T @ w) @ w.T)  # of the decoder's span
+    assert ((x.T @ x).trace() / 50 < p.variance.sum() - D * S**2 / 2).item()
+
+
 @pytest.mark.parametrize("log_scale", [-1e4, 1e4])
 def test_extreme_log_scales_leave_the_loss_finite(log_scale):
     """exp(1e4) overflows and exp(-1e4) has no logarithm: unclamped, the rate would be infinite."""

@@ -45,6 +45,7 @@ class VAE(GenerativeModel):
         particles: Latents drawn for each datum in training; more than one train `importance_bound`.
         whitened: Take data without linear correlations. Entries are independent given z, so that z
             need not explain these; of nearly Gaussian data it then has little to tell.
+        prior: Maps a condition to ``(n, 2 * latent)``: where its latents lie (`placed`).
         recipe: How this model likes to be trained.
 
     Raises:
@@ -67,6 +68,7 @@ class VAE(GenerativeModel):
         anneal: float = 0.0,
         particles: int = 1,
         whitened: bool = True,
+        prior: nn.Module | None = None,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
@@ -74,7 +76,7 @@ class VAE(GenerativeModel):
             raise UsageError(f"particles={particles} needs beta=1, not {beta:g}, to be a bound")
         if not 0 <= anneal <= 1:
             raise UsageError(f"anneal is {anneal:g}; it is a part of training, from 0 to 1")
-        self.encoder, self.decoder, self.law = encoder, decoder, law
+        self.encoder, self.decoder, self.law, self.prior = encoder, decoder, law, prior
         self.event_shape, self.latent, self.particles = event_shape, latent, particles
         self.beta, self.anneal, self.whitened = beta, anneal, whitened
         self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
@@ -89,18 +91,37 @@ class VAE(GenerativeModel):
             )
 
     def posterior(self, x: Data, c: Condition = None) -> Normal:
-        """q(z | x, c).
+        """q(z | x, c), of latents whose prior is a standard normal.
 
         Log-scales are clamped to [-8, 4]: beyond 88 a scale overflows in float32 and the rate with
         it, far below its logarithm is infinite. The floor, 0.0003, is a tenth of the smallest scale
         that data have by default; the ceiling, 55, costs 1,486 nats an entry.
         """
         mu, log_sigma = self.encoder(self.law.centre(x), c).chunk(2, dim=1)
-        return Normal(mu, log_sigma.clamp(-8, 4).exp(), validate_args=False)
+        m, log_s = self.placed(c)
+        sigma = (log_sigma - log_s).clamp(-8, 4).exp()
+        return Normal((mu - m) * (-log_s).exp(), sigma, validate_args=False)
+
+    def placed(self, c: Condition) -> tuple[Tensor, Tensor]:
+        r"""The law :math:`p(u \mid c) = \mathcal N(m_c, s_c^2)` of what the networks see.
+
+        A prior that follows the condition (Sohn et al., 2015) lets each class have its own place
+        among the latents, so that its pictures need not overlay all others'. Nothing else has to
+        know: :math:`z = (u - m_c)/s_c` is standard normal, and the rate the same.
+
+        Returns:
+            Its mean and the logarithm of its scale; zeros where nothing is known.
+        """
+        if self.prior is None or c is None:
+            return torch.zeros(()), torch.zeros(())
+        m, log_s = self.prior(c).chunk(2, dim=1)
+        return m, log_s.clamp(-4, 4)
 
     def parameters_of(self, z: Tensor, c: Condition = None) -> Tensor:
         """What the law needs for every entry, ``(n, *event, size)``."""
-        return self.decoder(z, c).unflatten(1, (*self.event_shape, self.law.size))
+        m, log_s = self.placed(c)
+        u = m + log_s.exp() * z
+        return self.decoder(u, c).unflatten(1, (*self.event_shape, self.law.size))
 
     def encode(self, x: Data, c: Condition = None) -> Tensor:
         """The posterior means, ``(n, latent)``; nothing is drawn."""
@@ -114,8 +135,17 @@ class VAE(GenerativeModel):
         """The expected data at the posterior means."""
         return self.decode(self.encode(x, c), c)
 
-    def sample(self, n: int, c: Condition = None) -> Tensor:
-        return self.law.sample(self.parameters_of(self.noise(n, self.latent), c))
+    def sample(self, n: int, c: Condition = None, *, grain: bool = True) -> Tensor:
+        r"""Draw latents and decode them.
+
+        Arguments:
+            n: How many.
+            c: The condition of each.
+            grain: Draw every entry from :math:`p(x \mid z)`, the law that is scored, or take its
+                mean: pictures without grain, as papers show them.
+        """
+        h = self.parameters_of(self.noise(n, self.latent), c)
+        return (self.law.sample if grain else self.law.mean)(h)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         r"""The terms of the bound, and what the weight of the rate adds to it.
@@ -274,6 +304,26 @@ def convolutions(
     )
 
 
+class Placed(nn.Module):
+    """Where the latents of each condition lie; it begins at the origin, as where nothing is known.
+
+    Arguments:
+        condition: The length of ``c``.
+        latent: The length of z.
+    """
+
+    pace = 10.0  # an optimizer moves weights by its rate, and places are a few units apart
+
+    def __init__(self, condition: int, latent: int) -> None:
+        super().__init__()
+        self.places = nn.Linear(condition, 2 * latent, bias=False)
+        nn.init.zeros_(self.places.weight)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Means and logarithms of scales, ``(n, 2 * latent)``."""
+        return self.pace * self.places(c)
+
+
 def build(
     event: Event,
     *,
@@ -329,5 +379,6 @@ def build(
         anneal=anneal if anneal is not None else (1 / 3 if waves else 0.0),
         particles=particles,
         whitened=whiten,
+        prior=Placed(event.condition, latent) if event.condition else None,
         recipe=recipe,
     )
