@@ -1,5 +1,6 @@
 """A fit in progress: it trains, validates, saves, and knows when to stop."""
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -303,7 +304,8 @@ class Run:
         if trainer.root is None:
             model = trainer.average.eval()
         else:
-            model = assemble(self.fitted.config, self.fitted.schema).model
+            config = json.loads(json.dumps(self.fitted.config))  # as a run folder has it
+            model = assemble(config, self.fitted.schema).model
             with trainer.averaged() as worn:
                 model.load_state_dict(trainer.whole(worn.state_dict()))
             model.to(trainer.device)
