@@ -15,7 +15,7 @@ from pushforward.errors import UsageError
 from pushforward.fitting.hastening import hasten
 from pushforward.networks.autoencoder import RandomFeatures, spatial_encoder
 from pushforward.networks.causal import CausalTransformer
-from pushforward.networks.convolutional import ConvDecoder, ConvEncoder
+from pushforward.networks.convolutional import ConvCritic, ConvDecoder, ConvEncoder
 from pushforward.networks.deep import Deep, blocks_of
 from pushforward.networks.diffusers import DiffusersUNet
 from pushforward.networks.masked import ColumnWaves, LinearAutoregression, MaskedPerceptron
@@ -58,6 +58,7 @@ DEEP = {
     "dit": (lambda: DiT(SHAPE, 3, width=8), "x t c"),
     "diffusers": (diffusers_unet, "x t c"),
     "encoder": (lambda: ConvEncoder(SHAPE, 3, 4, width=8), "x c"),
+    "critic": (lambda: ConvCritic(SHAPE, 3, width=8), "x c"),
     "decoder": (lambda: ConvDecoder(SHAPE, 3, 4, width=8), "z c"),
     "spatial encoder": (lambda: spatial_encoder(SHAPE, 2, width=8, scales=2), "x"),
     "features": (lambda: RandomFeatures(SHAPE, width=8), "x y"),

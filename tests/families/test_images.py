@@ -9,7 +9,7 @@ import torch
 from pushforward import families
 from pushforward.errors import UsageError
 from pushforward.model import Event, Likelihood, Recipe
-from pushforward.networks.convolutional import ConvEncoder
+from pushforward.networks.convolutional import ConvDecoder
 from pushforward.networks.mlp import Perceptron, TimeMLP
 from pushforward.networks.unet import UNet
 from pushforward.training import Trainer, batches
@@ -51,7 +51,7 @@ def test_large_images_get_convolutions_and_small_ones_perceptrons(name):
     def kinds(shape, **options):
         return {type(m) for m in small(name, shape, **options).modules()}
 
-    deep, plain = (UNet, TimeMLP) if name in PATHS else (ConvEncoder, Perceptron)
+    deep, plain = (UNet, TimeMLP) if name in PATHS else (ConvDecoder, Perceptron)
     assert deep in kinds((9, 9)) and plain not in kinds((9, 9))
     assert plain in kinds((8, 8)) and deep not in kinds((8, 8))
     assert plain in kinds((9, 9), network="mlp")

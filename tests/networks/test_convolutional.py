@@ -5,16 +5,15 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from pushforward.networks.convolutional import ConvDecoder, ConvEncoder, sizes
+from pushforward.networks.convolutional import ConvCritic, ConvDecoder, ConvEncoder, sizes
 from pushforward.networks.images import layout_of
-from pushforward.networks.residual import unnormalised
 from pushforward.theory.adversarial import gradient_penalty, input_gradient
 
 SHAPES = [(7, 5), (1, 12, 12), (9, 6, 3)]
 
 
 def critic(shape=(6, 5)):
-    return ConvEncoder(shape, 3, 1, width=4, scales=2, norm=unnormalised).double()
+    return ConvCritic(shape, 3, width=4, scales=2).double()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -52,6 +51,18 @@ def test_an_unknown_condition_is_the_zero_vector_and_a_known_one_matters(kind):
     net = net.double()
     assert torch.equal(net(x), net(x, zero))
     assert (net(x, c) - net(x)).abs().amax(1).min() > 0
+
+
+def test_what_a_critic_says_of_a_condition_is_bilinear_in_it_and_in_the_features():
+    """The log-odds of a softmax over classes are (Miyato & Koyama, 2018, equation 3)."""
+    net, x = critic((7, 5)), torch.randn(4, 7, 5).double()
+    a, b = torch.randn(2, 4, 3).double()
+    suits = [net(x, c) - net(x) for c in (a, b, 2 * a - 3 * b)]
+    torch.testing.assert_close(suits[2], 2 * suits[0] - 3 * suits[1])
+    seen = net.features(x).sum((2, 3))
+    torch.testing.assert_close(
+        suits[0], torch.einsum("nk,dk,nd->n", a, net.suits.weight, seen)[:, None]
+    )
 
 
 def test_a_critic_judges_each_datum_by_itself_in_training_too():

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ..model import Event
 from ..shapes import Condition
 from .choosing import is_convolutional
-from .convolutional import ConvDecoder, ConvEncoder
+from .convolutional import ConvCritic, ConvDecoder
 from .mlp import Perceptron, rested, waves_for
 from .residual import unnormalised
 from .whitening import Whitening
@@ -85,11 +85,12 @@ def convolutions(
     scales: int,
     norm: Norm = unnormalised,
 ) -> Players:
-    """A generator and a critic of images, each with ``scales`` sizes."""
+    """A generator and a critic of images, whose smallest sizes are the same."""
     shape, k, width = event.shape, event.condition, width or 16
+    seen = max(scales - 1, 1)
     return (
         ConvDecoder(shape, k, latent, width=width, scales=scales),
-        ConvEncoder(shape, k, 1, width=critic or width, scales=scales, norm=norm),
+        ConvCritic(shape, k, width=critic or 2 * width, scales=seen, norm=norm),
     )
 
 

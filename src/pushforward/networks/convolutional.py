@@ -18,13 +18,14 @@ from .images import Layout, layout_of
 from .residual import Residual, conv, grouped, halve, unnormalised
 
 
-def sizes(layout: Layout, scales: int) -> list[tuple[int, int]]:
-    """Height and width at each scale."""
-    return [(-(-layout.height // 2**i), -(-layout.width // 2**i)) for i in range(scales)]
+def sizes(layout: Layout, scales: int, first: int = 1) -> list[tuple[int, int]]:
+    """Height and width at each scale, the first of them so many times smaller than the image."""
+    steps = [first * 2**i for i in range(scales)]
+    return [(-(-layout.height // k), -(-layout.width // k)) for k in steps]
 
 
 class ConvEncoder(Deep):
-    """Images and conditions to vectors; with ``norm=unnormalised`` a critic.
+    """Images and conditions to vectors.
 
     Arguments:
         event_shape: The shape of one datum.
@@ -33,6 +34,7 @@ class ConvEncoder(Deep):
         width: Channels of the first scale; each has twice those of the one before.
         scales: How many sizes, each half of the one before.
         norm: Makes the normalisation of so many channels.
+        stride: Of the first convolution; the first scale is so many times smaller than the image.
     """
 
     def __init__(
@@ -44,27 +46,71 @@ class ConvEncoder(Deep):
         width: int = 16,
         scales: int = 3,
         norm: Callable[[int], nn.Module] = grouped,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         self.layout: Layout = layout_of(event_shape)
         self.penalised = norm is unnormalised
         widths = [width * 2**i for i in range(scales)]
-        self.enter = conv(self.layout.channels, width)
+        self.enter = nn.Conv2d(self.layout.channels, width, 2 * stride + 1, stride, stride)
         self.blocks = nn.ModuleList(
             Residual(into, wide, condition, norm=norm)
             for into, wide in zip([width, *widths], widths)
         )
         self.down = nn.ModuleList(halve(wide) for wide in widths[:-1])
         self.norm = norm(widths[-1])
-        self.leave = nn.Linear(widths[-1] * math.prod(sizes(self.layout, scales)[-1]), out)
+        self.leave = nn.Linear(widths[-1] * math.prod(sizes(self.layout, scales, stride)[-1]), out)
 
-    def forward(self, x: Data, c: Condition = None) -> Tensor:
+    def features(self, x: Data, c: Condition = None) -> Tensor:
+        """What the last scale sees, ``(n, channels, height, width)``."""
         h = self.enter(self.layout.first(x).to(memory_format=self.memory_format))
         told = None if c is None else c.to(h)
         h = self.blocks[0](h, told)
         for smaller, block in zip(self.down, self.blocks[1:]):
             h = block(smaller(h), told)
-        return self.leave(silu(self.norm(h)).flatten(1))
+        return silu(self.norm(h))
+
+    def forward(self, x: Data, c: Condition = None) -> Tensor:
+        return self.leave(self.features(x, c).flatten(1))
+
+
+class ConvCritic(ConvEncoder):
+    r"""Images and conditions to a number: a value of the image, and of how the condition suits it.
+
+    .. math:: f(x, c) = w^\top \phi(x) + \langle V c, \phi_\Sigma(x) \rangle
+
+    with :math:`\phi_\Sigma` the sum over pixels (Miyato & Koyama, 2018): where the law of the
+    condition given the image is a softmax of features, so is the part of the optimal critic that
+    knows the condition. It sees the image from half its size on, which halves the cost of a penalty
+    on its slope.
+
+    Arguments:
+        event_shape: The shape of one datum.
+        condition: The length of ``c``, 0 for none.
+        width: Channels of the first scale; each has twice those of the one before.
+        scales: How many sizes, each half of the one before.
+        norm: Makes the normalisation of so many channels.
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        condition: int,
+        *,
+        width: int = 32,
+        scales: int = 2,
+        norm: Callable[[int], nn.Module] = unnormalised,
+    ) -> None:
+        super().__init__(event_shape, 0, 1, width=width, scales=scales, norm=norm, stride=2)
+        last = width * 2 ** (scales - 1)
+        self.suits = nn.Linear(condition, last, bias=False) if condition else None
+
+    def forward(self, x: Data, c: Condition = None) -> Tensor:
+        h = self.features(x)
+        value = self.leave(h.flatten(1))
+        if self.suits is None or c is None:
+            return value
+        return value + (self.suits(c.to(h)) * h.sum((2, 3))).sum(1, keepdim=True)
 
 
 class ConvDecoder(Deep):
