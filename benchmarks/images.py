@@ -155,6 +155,8 @@ def ways(model: FittedModel, family: str, plan: Plan) -> Iterator[tuple[str, dic
     """The ways to draw from a family, in words and as options."""
     if family in ("vae", "wgan_gp"):
         yield "1", {}
+        if family == "vae":
+            yield "1, means", {"grain": False}
         return
     second = getattr(model.model, "second", model.model)  # of a latent diffusion, what draws codes
     for options in FEW.get(family, [{"steps": plan.steps or second.steps}]):

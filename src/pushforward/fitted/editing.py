@@ -17,7 +17,7 @@ from ..model import Likelihood
 from ..networks.images import is_image, layout_of
 from ..places import at_home, device_of, seeded
 from ..theory.editing import slerp
-from . import mapping
+from . import mapping, sampling
 from .guiding import GUIDING
 
 if TYPE_CHECKING:
