@@ -13,7 +13,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +79,12 @@ class Judge:
     """
 
     def __init__(
-        self, train: np.ndarray, labels: np.ndarray, test: np.ndarray, n: int, beside: list[str]
+        self,
+        train: np.ndarray,
+        labels: np.ndarray,
+        test: np.ndarray,
+        n: int,
+        beside: Sequence[str] = (),
     ) -> None:
         self.mean, self.scale = train.mean(0), train.std()
         self.net = fit_classifier(self.seen(train), labels)
@@ -175,7 +180,7 @@ def classes(name: str, *beside: str) -> Callable[[list[str], range, Plan], Itera
             data.x, data.y, test_size=0.2, stratify=data.y, random_state=0
         )
         n = min(plan.draws, len(train))
-        judge = Judge(train, asked, test, n, [*beside])
+        judge = Judge(train, asked, test, n, beside)
         said = np.random.default_rng(3).permutation(asked)[:n]
         distances = [f"{d} / floor" for d in ("FD", *judge.names)]
         yield ["family", "steps", "minutes", "as asked %", *distances, "bits/dim"]
