@@ -492,7 +492,8 @@ ARGUMENTS = [  # (words, exit code); @ is the folder of files, RUN a run
     (["fit", "--resume", "RUN", "--steps", "1"], 2),
     (["sample", "RUN", "-o", "@/s.csv", "--given", "age=30", "--given", "age=40"], 2),
     (["sample", "RUN", "-o", "@/s.csv", "--condition", "a", "--given", "height=1e25"], 65),
-    (["decode", "RUN", "@/good.csv", "-o", "@/z.csv", "--set", "sampler=nope"], 2),
+    (["decode", "RUN", "@/good.csv", "--condition", "a", "-o", "@/z.csv"]
+     + ["--set", "sampler=nope"], 2),  # fmt: skip
     (["compare", "@/good.csv", "-o", ""], 2),
     (["compare", "@/good.csv", "-o", "@/good.csv/x"], 73),
     (["compare", "@/good.csv", "-o", "/proc/x"], 74),

@@ -109,7 +109,7 @@ def test_a_condition_must_be_named_beside_what_is_given():
     x, label = correlated(200), np.arange(200) % 2
     model = fit(x, "gaussian", label, progress=False)
     assert model.sample(4, 1, given={1: 9.0}, seed=0).shape == (4, 2)
-    with pytest.raises(UsageError, match="name it, with y"):
+    with pytest.raises(UsageError, match=r"name it \(--condition, in Python y\)"):
         model.sample(4, given={1: 9.0})
 
 

@@ -96,7 +96,7 @@ def test_diversity_is_the_mean_distance_between_two(normal, digits):
     made = normal.inpaint(digits[0], lower(), 40, seed=0)
     rows = made.pictures[:, 4:].reshape(40, -1).astype(float)
     assert made.diversity == pytest.approx(pdist(rows).mean() / math.sqrt(32))
-    free = normal.sample(40, seed=0)[:, 4:].reshape(40, -1).astype(float)
+    free = normal.sample(editing.FREE, seed=0)[:, 4:].reshape(editing.FREE, -1).astype(float)
     assert made.unconditional == pytest.approx(pdist(free).mean() / math.sqrt(32))
     assert 0 < made.diversity < made.unconditional
     assert math.isnan(normal.inpaint(digits[0], lower(), 1, seed=0).diversity)

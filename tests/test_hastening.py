@@ -102,7 +102,7 @@ def test_every_deep_network_is_tried():
 
     final = {k for k in below(Deep) if not inspect.isabstract(k)}
     tried = {type(made(kind)[0]) for kind in DEEP if kind != "diffusers"} | {DiffusersUNet}
-    assert {k for k in final if k.__module__.startswith("pushforward")} == tried
+    assert {k for k in final if k.__module__.startswith("pushforward.networks")} == tried
 
 
 @pytest.mark.parametrize("how", ["channels_last", "recompute"])

@@ -281,7 +281,7 @@ def test_spectral_normalisation_bounds_every_singular_value_by_one(autocast):
 def test_spectral_normalisation_takes_convolutions_too():
     """Every weight as a matrix of its output channels, by LAPACK; the smallest was below 0.9."""
     free, model = (
-        build(Event((9, 9)), width=4, depth=2, spectral=spectral) for spectral in (False, True)
+        build(Event((9, 9)), width=4, depth=3, spectral=spectral) for spectral in (False, True)
     )
     assert min(singular_values(free.critic)) < 0.9
     for _ in range(60):

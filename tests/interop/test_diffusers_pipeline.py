@@ -237,7 +237,7 @@ def test_the_command_line_draws_pictures_of_a_text(stable, tmp_path, capsys):
                   *words.split("|")])  # fmt: skip
     assert stop.value.code == 0
     assert json.loads(capsys.readouterr().out)["family"] == "UNet2DConditionModel"
-    drawn = np.stack([np.asarray(Image.open(p)) for p in sorted(out.iterdir())])
+    drawn = np.stack([np.asarray(Image.open(p)) for p in sorted(out.glob("*.png"))])
     options = {"guidance": 3.0, "steps": 3, "sampler": "dpmpp_2m", "negative": "blue"}
     same = load_any(stable, device="cpu").sample(2, "a red circle", seed=1, **options)
     assert np.array_equal(drawn, same)
