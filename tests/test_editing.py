@@ -467,3 +467,10 @@ def test_a_run_without_averages_says_so(normal, tmp_path):
     normal.save(tmp_path / "run")
     with pytest.raises(UsageError, match="no averages|no such|average"):
         load(tmp_path / "run", ema=0.999)
+
+
+def test_a_condition_for_each_fill_is_taken_beyond_the_free_draws_too():
+    x, n = np.random.default_rng(0).integers(0, 9, (40, 4, 4)), editing.FREE + 2
+    model = fit(x, "gaussian", np.arange(40) % 2, progress=False)
+    made = model.inpaint(x[0], lower((4, 4)), n, np.arange(n) % 2, seed=0)
+    assert len(made.pictures) == n and (made.pictures[:, :2] == x[0, :2]).all()

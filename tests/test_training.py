@@ -236,3 +236,12 @@ def test_accumulating_divides_a_batch_and_says_so_if_it_cannot():
     fit(x, "ddpm", batch=12, accumulate=3, steps=2, width=8, progress=False)
     with pytest.raises(UsageError, match="give batch=9"):
         fit(x, "ddpm", batch=10, accumulate=3, steps=2, width=8, progress=False)
+
+
+def test_without_averages_a_model_is_measured_as_it_is_used():
+    model = Mean()
+    trainer = Trainer(model, PLAIN._replace(ema=0.0), 4)
+    trainer.step(iter([(torch.randn(8, 2), None)]))
+    assert model.training
+    with trainer.averaged() as measured:
+        assert measured is model and not model.training

@@ -40,10 +40,11 @@ class Gathered(nn.Module):
 
     def alone(self, work: Callable[[], Any]) -> Any:
         """What work without gradients gives; afterwards weights are in parts again."""
-        with torch.no_grad():
-            found = self(work)
-        cast(FSDPModule, self).reshard()
-        return found
+        try:
+            with torch.no_grad():
+                return self(work)
+        finally:
+            cast(FSDPModule, self).reshard()
 
     def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies of tensors by name, from the parts of all processes."""

@@ -162,7 +162,9 @@ class Trainer:
 
     def averaged(self) -> contextlib.AbstractContextManager[GenerativeModel]:
         """Within, the model with averaged weights and the buffers of now, not to be trained."""
-        return self.averages[0].worn() if self.averages else contextlib.nullcontext(self.model)
+        return (
+            self.averages[0].worn() if self.averages else contextlib.nullcontext(self.model.eval())
+        )
 
     def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by name, from the parts of all processes if they are in parts."""

@@ -56,7 +56,8 @@ def inpaint(
     given = np.where(redrawn, np.nan, within(one(x, fitted.schema), fitted.schema))
     made = fitted.draw(n, y, given=given, seed=seed, **options)
     guided = {k: v for k, v in options.items() if k in GUIDING}
-    free = fitted.draw(min(n, FREE), y, seed=seed, **guided)
+    each = any(np.ndim(v) for v in (y, guided.get("negative")) if v is not None)
+    free = fitted.draw(n if each else min(n, FREE), y, seed=seed, **guided)
     rows = None if y is None else fitted.schema.encode(y, n)
     pictures = fitted.schema.restore(made, rows)
     return Inpainting(pictures, diversity(made, redrawn), diversity(free, redrawn))
