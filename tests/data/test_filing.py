@@ -193,3 +193,20 @@ def test_problems_of_pictures_speak_of_pictures():
         reading.read(x)
     assert "only 8 pictures" in str(reading.problems(X)[-1])
     assert "only 8 rows" in str(reading.problems(X.reshape(8, -1)[:, :3])[-1])
+
+
+def test_names_that_are_kept_stay_apart(tmp_path):
+    for name in ("a.png", "a.jpg", "a.png.png", "b.png"):
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    names = filing.kept_names(tmp_path)
+    assert len({name.lower() for name in names}) == 4
+
+
+def test_names_of_classes_in_a_table_are_text_as_those_of_subfolders(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("L", (4, 4), i).save(folder / f"{i}.png")
+    rows = "".join(f"{i}.png,0{i % 2}\n" for i in range(4))
+    (folder / "captions.csv").write_text(f"file,label\n{rows}")
+    assert set(reading.read(str(folder), condition="label").y) == {"00", "01"}

@@ -83,15 +83,18 @@ def inert(cell: Any) -> Any:
 def kept_names(folder: Path) -> list[str]:
     """Where the pictures of a folder are in it, as PNG files of the same names.
 
-    Of two that differ in their endings alone, both keep these as well.
+    Of two that differ in their endings alone, both keep these as well; all do where that would be
+    the name of a third.
     """
     paths = [path.relative_to(folder) for path in pictures(folder)]
     bare = [path.with_suffix("").as_posix().lower() for path in paths]
     count = Counter(bare)
-    return [
-        (path.with_suffix(".png") if count[one] == 1 else Path(f"{path}.png")).as_posix()
-        for path, one in zip(paths, bare)
+    whole = [f"{path.as_posix()}.png" for path in paths]
+    names = [
+        path.with_suffix(".png").as_posix() if count[one] == 1 else name
+        for path, one, name in zip(paths, bare, whole)
     ]
+    return names if len({name.lower() for name in names}) == len(names) else whole
 
 
 def matched(extra: Extra, n: int) -> dict[str, np.ndarray]:
