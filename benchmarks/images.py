@@ -182,6 +182,7 @@ def classes(name: str, *beside: str) -> Callable[[list[str], range, Plan], Itera
         n = min(plan.draws, len(train))
         judge = Judge(train, asked, test, n, beside)
         said = np.random.default_rng(3).permutation(asked)[:n]
+        codecs = codec_bits(test)
         distances = [f"{d} / floor" for d in ("FD", *judge.names)]
         yield ["family", "steps", "minutes", "as asked %", *distances, "bits/dim"]
         yield [
@@ -190,7 +191,9 @@ def classes(name: str, *beside: str) -> Callable[[list[str], range, Plan], Itera
             "-",
             f"{100 * judge.accuracy(test, true):.1f}",
             *(f"1 (FD {floor:.3g}, {n} pictures)" for floor in judge.floors),
-            f"{codec_bits(test)['png_tiled']:.3f} (PNG)",
+            ", ".join(
+                f"{codecs[f'{name.lower()}_tiled']:.3f} ({name})" for name in ("PNG", "WebP")
+            ),
         ]
         labels = np.unique(asked)
         for family in families:
