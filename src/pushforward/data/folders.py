@@ -4,7 +4,6 @@ Pictures of one size are taken as they are. Of several sizes, the user says whic
 the shorter side is scaled to it and the middle is cut out. Transparent pixels lie on white.
 """
 
-import contextlib
 import csv
 import hashlib
 from collections.abc import Iterator
@@ -204,7 +203,7 @@ def described(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{CAPTIONS}: has no caption for {show(missing[0])}{more}")
     return {
-        key: np.array(cells, object) if key == "caption" else typed(cells, key != "label")
+        key: (words if key in ("caption", "label") else typed)(cells)
         for key, cells in found.items()
     }
 
@@ -236,12 +235,14 @@ def bare(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULAS else cell
 
 
-def typed(cells: list[str], numbers: bool = True) -> np.ndarray:
-    """Numbers, if they may be and all that is there is one; else text, None for nothing.
-
-    Names of classes are text, as those of subfolders are: "01" is not 1.
-    """
-    with contextlib.suppress(ValueError):
-        if numbers:
-            return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+def words(cells: list[str]) -> np.ndarray:
+    """Text, None for nothing: "01" is not 1, as of subfolders."""
     return np.array([cell if cell.strip() else None for cell in cells], object)
+
+
+def typed(cells: list[str]) -> np.ndarray:
+    """Numbers, if all that is there is one; else text."""
+    try:
+        return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+    except ValueError:
+        return words(cells)
