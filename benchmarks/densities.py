@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from race import Plan, Row, absent, race, repeat
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from pushforward.diffusion import Diffusion
 from pushforward.model import Event
 from pushforward.theory import ode
 from pushforward.theory.targets import ring8
-from pushforward.training import Trainer, batches
 
 POINTS, ACCURACY, BAR = 500, 1e-4, 0.5
 TOLERANCES = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)

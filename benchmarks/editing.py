@@ -22,8 +22,9 @@ from quality import Row, Section, record
 from sklearn.model_selection import train_test_split
 
 import pushforward as pf
-from pushforward.data import datasets, shapes
-from pushforward.fitted import FittedModel, editing
+from pushforward.data.builtin import datasets, shapes
+from pushforward.inference import editing
+from pushforward.inference.fitted_model import FittedModel
 
 TASKS = {
     "shape": ("circle", "square", {"background": "white"}),

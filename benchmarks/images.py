@@ -24,14 +24,14 @@ from quality import Row, Section, record
 from sklearn.model_selection import train_test_split
 
 import pushforward as pf
-from pushforward.data import datasets, shapes
-from pushforward.data.encoders import minilm
-from pushforward.fitted import FittedModel
+from pushforward.data.builtin import datasets, shapes
+from pushforward.data.text_encoders import minilm
+from pushforward.inference.fitted_model import FittedModel
 from pushforward.metrics.classifier import fit_classifier
 from pushforward.metrics.codecs import codec_bits
 from pushforward.metrics.extractors import extractor
 from pushforward.metrics.frechet import gaussian_fit_distance
-from pushforward.metrics.pixels import pixels
+from pushforward.metrics.pixel_range import pixels
 from pushforward.model import Likelihood
 
 PATHS = ["flow_matching", "ddpm", "edm"]

@@ -24,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from race import Plan, race, repeat
 from torch.nn.functional import mse_loss
 
 import pushforward as pf
-from pushforward.data import large
+from pushforward.data import memmap
 from pushforward.families import build
 from pushforward.model import Event
-from pushforward.training import Trainer, batches
 
 FAMILIES = ("flow_matching", "ddpm", "edm")
 SHAPE, STEPS, BAR = (28, 28), 4, 1.10
@@ -175,7 +175,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     found = [] if chosen.stream else rows(chosen.quick, torch.device(chosen.device), chosen.batch)
-    steps, enough = 8 if chosen.quick else 40, large.LARGE // 32**2 + 1000
+    steps, enough = 8 if chosen.quick else 40, memmap.LARGE // 32**2 + 1000
     streamed = [fitted(pictures(*size), steps) for size in ((60_000, 28), (enough, 32))]
     if chosen.json:
         print(json.dumps({"torch": torch.__version__, "work": found, "fits": streamed}, indent=1))

@@ -16,19 +16,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from sklearn.model_selection import train_test_split
 
-from pushforward.data import datasets
+from pushforward.data.builtin import datasets
 from pushforward.families.vae import VAE
-from pushforward.fitting import fit
 from pushforward.metrics.modes import known_modes
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Likelihood
-from pushforward.networks.laws import Gaussian
+from pushforward.networks.likelihoods import Gaussian
 from pushforward.networks.mlp import Perceptron
 from pushforward.theory.bounds import importance_bound
-from pushforward.theory.linear_vae import LinearVAE
-from pushforward.training import Trainer, batches
+from pushforward.theory.exact.linear_vae import LinearVAE
+from pushforward.training.fit import fit
 
 PAGE = Path(__file__).parent.parent / "docs" / "numbers.md"
 ROWS = 10_000

@@ -19,8 +19,8 @@ from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 
 from pushforward.data import reading
-from pushforward.fitting.running import Run as Fit
 from pushforward.theory.targets import ring8
+from pushforward.training.run import Run as Fit
 
 BATCH, RATE = 256, 1e-5  # a rate at which fixed inputs are not learnt by heart meanwhile
 SIZES = {"3x64": {"width": 64, "depth": 3}, "4x256": {"width": 256, "depth": 4}}

@@ -115,8 +115,8 @@ def draw(names: list[str]) -> None:
     """Fit families and draw them."""
     from PIL import Image
 
-    from pushforward.fitting import fit
-    from pushforward.report.figures import plot_run
+    from pushforward.plots.figures import plot_run
+    from pushforward.training.fit import fit
 
     (PAGES / "figures").mkdir(exist_ok=True)
     for name in names:

@@ -176,27 +176,31 @@ MUTANTS = [
         "theory/test_paths.py",
     ),
     Mutant(
-        "theory/tables.py",
+        "theory/ddpm_schedule.py",
         "-torch.log1p(-self.betas).cumsum(0)",
         "self.betas.cumsum(0)",
         "theory/test_tables.py",
     ),
     Mutant(
-        "theory/tables.py",
+        "theory/ddpm_schedule.py",
         "return self.betas[self.index(k) - 1]",
         "return self.betas[self.index(k) - 2]",
         "theory/test_tables.py",
         "posterior",
     ),
     Mutant(
-        "theory/tables.py",
+        "theory/ddpm_schedule.py",
         "torch.sqrt(1 - beta) * before / now",
         "(1 - beta) * before / now",
         "theory/test_tables.py",
         "posterior",
     ),
     Mutant(
-        "theory/tables.py", "before / now * beta)", "beta)", "theory/test_tables.py", "posterior"
+        "theory/ddpm_schedule.py",
+        "before / now * beta)",
+        "beta)",
+        "theory/test_tables.py",
+        "posterior",
     ),
     # predictions, denoisers, guidance
     Mutant(
@@ -263,7 +267,7 @@ MUTANTS = [
     ),
     # samplers
     Mutant(
-        "theory/steps.py",
+        "theory/sampler_steps.py",
         "(self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2",
         "(self.sigma_s / self.sigma_t) ** 2",
         "theory/test_samplers.py",
@@ -328,7 +332,7 @@ MUTANTS = [
     ),
     # bound, variance and weights of DDPM; score matching
     Mutant(
-        "theory/tables.py",
+        "theory/ddpm_schedule.py",
         "return beta * ratio ** (1 - v)",
         "return beta * ratio**v",
         "theory/test_tables.py",
@@ -443,27 +447,27 @@ MUTANTS = [
     # transport and metrics
     # the trainer, conditions, completion
     Mutant(
-        "averaging.py",
+        "training/ema.py",
         "mean.lerp_(weight, 1 - decay)",
         "mean.lerp_(weight, decay)",
         "test_training.py",
     ),
     Mutant(
-        "ranks.py",
+        "training/processes.py",
         "        gradient /= self.count\n",
         "",
         "test_distributed.py",
         "joined_batch",
     ),
     Mutant(
-        "data/affine.py",
+        "data/whitening.py",
         "scatter = scatter + own + between * (n * m / (n + m))",
         "scatter = scatter + own",
         "test_streaming.py",
         "statistics",
     ),
     Mutant(
-        "players.py",
+        "training/optimizer.py",
         "            part.grad = None\n",
         "            pass\n",
         "test_training.py",
@@ -498,7 +502,7 @@ MUTANTS = [
         "masses or averaged",
     ),
     Mutant(
-        "networks/entries.py",
+        "networks/autoregressive_likelihoods.py",
         "(x - h[..., 0]) * (-log_s).exp()) - log_s",
         "(x - h[..., 0]) * (-log_s).exp())",
         "families/test_autoregressive.py",
@@ -512,7 +516,7 @@ MUTANTS = [
         "data/test_transforms.py",
     ),
     Mutant(
-        "data/affine.py",
+        "data/whitening.py",
         "log_det = -scale.log().expand(x.shape[1:]).sum()",
         "log_det = scale.log().expand(x.shape[1:]).sum()",
         "data/test_transforms.py",

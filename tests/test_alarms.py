@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pushforward.fitted import load
-from pushforward.fitted.alarms import alarms
-from pushforward.fitting import fit
+from pushforward.inference.diagnostics import alarms
+from pushforward.inference.fitted_model import load
 from pushforward.theory.targets import ring
+from pushforward.training.fit import fit
 
 
 def test_a_generator_of_few_modes_is_found_out(monkeypatch):

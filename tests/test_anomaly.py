@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import chi2, norm
 
 from pushforward.errors import NoLikelihood, UsageError
-from pushforward.fitted.anomaly import auroc
-from pushforward.fitting import fit
+from pushforward.inference.anomaly import auroc
+from pushforward.training.fit import fit
 
 
 def normal(n, d, seed):

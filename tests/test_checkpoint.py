@@ -14,8 +14,8 @@ import torch
 from pushforward import checkpoint
 from pushforward.checkpoint import Checkpoint
 from pushforward.errors import DataError, DiskError, FolderInUse, MissingFile, Unsafe
-from pushforward.fitted import load
-from pushforward.fitting import fit
+from pushforward.inference.fitted_model import load
+from pushforward.training.fit import fit
 
 
 def example(step=1):

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from pushforward import cli, families
-from pushforward.cli.literals import settings
+from pushforward.cli.parsing import settings
 from pushforward.errors import NumericalError
-from pushforward.fitted import load
-from pushforward.fitting import fit, running
+from pushforward.inference.fitted_model import load
+from pushforward.training import run as training_run
+from pushforward.training.fit import fit
 
 QUICK = ["--steps", "3", "--set", "width=8", "--set", "batch=32"]
 
@@ -211,7 +212,7 @@ def test_a_comparison_in_which_all_fail_says_so(tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise NumericalError("the loss is not finite")
 
-    monkeypatch.setattr("pushforward.comparison.fit", fail)
+    monkeypatch.setattr("pushforward.comparison.compare.fit", fail)
     words = ["compare", "moons", "--families", "vae,gan", "-o", tmp_path / "out", "--quiet"]
     code, text, err = run(*words, capsys=capsys)
     assert code not in (0, 70), err
@@ -235,7 +236,7 @@ def test_an_ascii_terminal_gets_an_answer(tmp_path):
         env={**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
     )
     assert done.returncode == 0 and done.stdout.isascii()
-    shown = "import sys; from pushforward import cli; from pushforward.cli import models;"
+    shown = "import sys; from pushforward import cli; from pushforward.cli import sample;"
     shown += "cli.app.command('say')(lambda: print('\u00b1 \u221e')); cli.main(['say'])"
     done = subprocess.run(
         [sys.executable, "-c", shown],
@@ -246,7 +247,7 @@ def test_an_ascii_terminal_gets_an_answer(tmp_path):
 
 
 def test_a_run_that_stops_early_says_so(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(running, "PATIENCE", 1)
+    monkeypatch.setattr(training_run, "PATIENCE", 1)
     data = tmp_path / "x.npy"
     np.save(data, np.random.default_rng(0).standard_normal((60, 2)))
     words = ["fit", data, "-f", "normalizing_flow", "-o", tmp_path / "r", "--steps", 400]

@@ -10,9 +10,9 @@ import torch
 
 from pushforward import checkpoint, cli, families
 from pushforward.errors import DataError, UsageError
-from pushforward.fitted import load
-from pushforward.fitting import fit
+from pushforward.inference.fitted_model import load
 from pushforward.progress import Interrupted
+from pushforward.training.fit import fit
 
 TOY = '''
 """Sums that can be checked by hand."""

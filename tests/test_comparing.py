@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
+from pushforward.comparison.compare.compare import partition, scored
 
-from pushforward import comparison
 from pushforward.cli import main
-from pushforward.comparison import partition, scored
+from pushforward.comparison.compare import compare
 from pushforward.comparison.leaderboard import Entry, pooled
 from pushforward.data import reading
 from pushforward.errors import NumericalError
-from pushforward.fitting import fit
-from pushforward.fitting.preparing import split
 from pushforward.metrics.estimate import Estimate
+from pushforward.training.fit import fit
+from pushforward.training.preparation import split
 
 
 def sorted_classes(n, k=2):
@@ -22,7 +22,7 @@ def sorted_classes(n, k=2):
 def test_the_first_test_rows_are_a_sample_of_sorted_data():
     """Half of them of class 1; for 5,000 of 10,000 rows the standard error is 0.007."""
     _, test = partition(50_000)
-    share = sorted_classes(50_000)[test[: comparison.MEASURED]].mean()
+    share = sorted_classes(50_000)[test[: compare.MEASURED]].mean()
     assert abs(share - 0.5) < 0.035  # 5 standard errors
 
 
@@ -42,9 +42,9 @@ def test_training_and_other_rows_are_all_rows_once(divide):
 def test_every_kind_of_likelihood_is_scored_on_the_same_rows(monkeypatch):
     """An exact one too, and a bound, and one of an ODE."""
     samples = reading.read(np.random.default_rng(0).normal(size=(300, 2)))
-    train, test = (comparison.subset(samples, rows) for rows in partition(300))
-    monkeypatch.setattr(comparison, "scored", lambda event: 25)
-    monkeypatch.setattr(comparison.metrics, "evaluate", lambda *_, **__: {})
+    train, test = (compare.subset(samples, rows) for rows in partition(300))
+    monkeypatch.setattr(compare, "scored", lambda event: 25)
+    monkeypatch.setattr(compare.metrics, "evaluate", lambda *_, **__: {})
     seen = {}
     for name in ("gaussian", "vae", "flow_matching"):
         options = {} if name == "gaussian" else {"steps": 2, "width": 8}
@@ -52,7 +52,7 @@ def test_every_kind_of_likelihood_is_scored_on_the_same_rows(monkeypatch):
         monkeypatch.setattr(
             type(model), "log_prob", lambda self, x, *_, **__: seen.setdefault(self.family, x)[:, 0]
         )
-        comparison.measure(Entry(name, 0), model, train, test, None)
+        compare.measure(Entry(name, 0), model, train, test, None)
         assert np.array_equal(seen[name], test.x[:25])
 
 
@@ -78,7 +78,7 @@ def test_the_command_line_passes_steps_and_bounds(tmp_path, monkeypatch):
         seen.append((samples.schema.columns[0], options["steps"]))
         raise NumericalError("enough")
 
-    monkeypatch.setattr(comparison, "fit", fit)
+    monkeypatch.setattr(compare, "fit", fit)
     words = ["compare", str(data), "--families", "vae", "--steps", "7", "--bounds", "age=0:", "-q"]
     with pytest.raises(SystemExit):
         main([*words, "-o", str(tmp_path / "out")])
@@ -90,7 +90,7 @@ def test_an_interruption_before_the_first_fit_says_that_there_is_no_report(tmp_p
     def stopped(*words, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "one", stopped)
+    monkeypatch.setattr(compare, "one", stopped)
     with pytest.raises(KeyboardInterrupt, match="after 0 of 1 fits; there is no report"):
-        comparison.compare("wine", ["gaussian"], out=tmp_path / "made", progress=False)
+        compare.compare("wine", ["gaussian"], out=tmp_path / "made", progress=False)
     assert not (tmp_path / "made").exists()

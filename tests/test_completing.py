@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from pushforward import families
-from pushforward.data import datasets
+from pushforward.data.builtin import datasets
 from pushforward.errors import DataError, UsageError
-from pushforward.fitting import fit
 from pushforward.model import GenerativeModel, Likelihood
 from pushforward.theory.targets import GaussianMixture
+from pushforward.training.fit import fit
 
 TRAINED = [n for n in families.names() if n not in families.BASELINES]
 quiet = pytest.mark.filterwarnings("ignore")

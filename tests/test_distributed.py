@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer
 from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from pushforward import checkpoint
 from pushforward.errors import Unavailable, UsageError
-from pushforward.fitting import fit
-from pushforward.fitting.distributed import ranks_of
 from pushforward.model import GenerativeModel, Likelihood, Recipe
 from pushforward.progress import Interrupted
-from pushforward.ranks import ALONE, Ranks
-from pushforward.training import Trainer
+from pushforward.training.fit import fit
+from pushforward.training.launch import ranks_of
+from pushforward.training.processes import ALONE, Ranks
 
 # some gradients are longer than the clip, and some are not: those show a mean that is a sum
 RECIPE = Recipe(steps=6, batch=16, lr=1e-2, warmup=0, ema=(0.5, 0.9), clip=3.5, accumulate=2)

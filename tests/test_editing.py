@@ -10,10 +10,11 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 
 from pushforward import cli, progress
-from pushforward.data import datasets, shapes
+from pushforward.data.builtin import datasets, shapes
 from pushforward.errors import DataError, UsageError
-from pushforward.fitted import editing, load
-from pushforward.fitting import fit
+from pushforward.inference import editing
+from pushforward.inference.fitted_model import load
+from pushforward.training.fit import fit
 
 SMALL = {"steps": 2, "batch": 16, "width": 8, "progress": False}
 LATENT = ["ddpm", "edm", "ncsn", "flow_matching", "normalizing_flow", "cnf", "vae"]
@@ -173,11 +174,11 @@ def test_an_unknown_method_is_refused(flow, digits):
 
 
 def test_many_draws_are_made_in_parts(digits, monkeypatch):
-    from pushforward.fitted import completing
+    from pushforward.inference import imputation
 
     model = fit(digits[:100], "flow_matching", **SMALL)
     seen, own = [], type(model.model).complete
-    monkeypatch.setattr(completing, "rows_at_once", lambda shape: 5)
+    monkeypatch.setattr(imputation, "rows_at_once", lambda shape: 5)
 
     def counted(self, n, *rest, **options):
         seen.append(n)

@@ -6,13 +6,13 @@ from inspect import signature
 import numpy as np
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 
 from pushforward import families
 from pushforward.errors import NoLikelihood, UsageError
-from pushforward.fitting import fit
 from pushforward.model import Event, Likelihood, Recipe, evaluations
 from pushforward.theory.targets import ring8
-from pushforward.training import Trainer, batches
+from pushforward.training.fit import fit
 
 NAMES = families.names()
 TRAINED = [n for n in NAMES if n not in families.BASELINES]

@@ -13,7 +13,8 @@ import torch
 import pushforward as pf
 from pushforward import cli
 from pushforward.errors import DataError, UsageError
-from pushforward.networks.text import Reading, Told
+from pushforward.inference.latents import Origin
+from pushforward.networks.text_encoder import Reading, Told
 from pushforward.theory import paths, predictions
 from pushforward.theory.denoisers import Denoiser, Estimate, Guided, NetworkDenoiser
 from pushforward.theory.targets import ExactDenoiser, Gaussian
@@ -117,7 +118,7 @@ def test_latents_are_carried_by_the_guided_flow_and_back(noisy, model, way):
     ends = noisy.interpolate(made[:1], made[1:2], 3, "a", **way)
     np.testing.assert_allclose(inside(noisy, ends)[[0, 2]], truth[:2], atol=5e-3)
     moved = model.translate(made, "a", **way)
-    start = pf.fitted.mapping.Origin.from_json(model.config["origin"]).transform
+    start = Origin.from_json(model.config["origin"]).transform
     z = start.forward(torch.as_tensor(np.asarray(made, float)))[0].flatten(1).numpy()
     np.testing.assert_allclose(inside(model, moved), flow(z, 1.0, way), atol=5e-3)
 

@@ -12,18 +12,18 @@ from torch import nn
 
 import pushforward as pf
 from pushforward.errors import UsageError
-from pushforward.fitting.hastening import hasten
 from pushforward.networks.autoencoder import RandomFeatures, spatial_encoder
-from pushforward.networks.causal import CausalTransformer
+from pushforward.networks.backbone import Deep, blocks_of
+from pushforward.networks.causal_transformer import CausalTransformer
 from pushforward.networks.convolutional import ConvCritic, ConvDecoder, ConvEncoder
-from pushforward.networks.deep import Deep, blocks_of
-from pushforward.networks.diffusers import DiffusersUNet
+from pushforward.networks.diffusers_unet import DiffusersUNet
 from pushforward.networks.masked import ColumnWaves, LinearAutoregression, MaskedPerceptron
 from pushforward.networks.mlp import Perceptron, TimeMLP
-from pushforward.networks.pixels import CausalConvolutions
-from pushforward.networks.text import Reader
+from pushforward.networks.pixelcnn import CausalConvolutions
+from pushforward.networks.text_encoder import Reader
 from pushforward.networks.transformer import DiT
 from pushforward.networks.unet import UNet
+from pushforward.training.acceleration import hasten
 
 X = np.random.default_rng(0).normal(size=(48, 9, 9, 2))
 OPTIONS = {"steps": 3, "batch": 8, "width": 8, "progress": False}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pushforward import checkpoint
-from pushforward.fitting import fit
+from pushforward.training.fit import fit
 
 STEPS = 150
 

@@ -5,9 +5,9 @@ import pytest
 
 from pushforward.cli import main
 from pushforward.errors import DataError, UsageError
-from pushforward.fitted.latents import lattice
-from pushforward.fitting import fit
-from pushforward.report.latents import encode, plot_latents
+from pushforward.inference.traversal import lattice
+from pushforward.plots.latents import encode, plot_latents
+from pushforward.training.fit import fit
 
 TINY = {"steps": 3, "width": 8, "batch": 16, "progress": False}
 SOURCES = {"line": (60, 1), "plane": (60, 2), "table": (60, 5), "image": (60, 4, 4)}

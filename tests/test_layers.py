@@ -86,7 +86,7 @@ def test_training_names_no_family():
 
 @pytest.mark.parametrize(
     "statement",
-    ["import pushforward", "import pushforward.cli", "import pushforward.data.datasets"],
+    ["import pushforward", "import pushforward.cli", "import pushforward.data.builtin.datasets"],
 )
 def test_importing_does_not_import_torch(statement):
     check = f"{statement}; import sys; sys.exit('torch' in sys.modules)"

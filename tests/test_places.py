@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import pushforward as pf
+from pushforward.devices import choose_device, seeded
 from pushforward.errors import Unavailable, UsageError
-from pushforward.generators import forked
-from pushforward.places import choose_device, seeded
+from pushforward.rng import forked
 
 TINY = {"steps": 3, "width": 8, "batch": 16, "progress": False}
 

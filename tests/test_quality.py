@@ -8,11 +8,11 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.model_selection import StratifiedKFold
 
-from pushforward.data import datasets
-from pushforward.fitting import fit
+from pushforward.data.builtin import datasets
 from pushforward.metrics.modes import known_modes
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Likelihood
+from pushforward.training.fit import fit
 
 pytestmark = pytest.mark.slow
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from pushforward.comparison.evaluating import evaluate_sources
+from pushforward.comparison.evaluate_sources import evaluate_sources
 from pushforward.data import reading
-from pushforward.data.condition import law, thin
+from pushforward.data.conditions import law, thin
 from pushforward.errors import DataError, UsageError
-from pushforward.fitting import fit
-from pushforward.fitting.preparing import split
 from pushforward.metrics import nll
 from pushforward.model import Likelihood
+from pushforward.training.fit import fit
+from pushforward.training.preparation import split
 
 CENTRES = {"a": -5.0, "b": 0.0, "c": 4.0}
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pushforward import cli, comparison
-from pushforward.data import datasets
-from pushforward.fitting import starting
-from pushforward.lesson import running
+from pushforward import cli
+from pushforward.comparison.compare import compare
+from pushforward.data.builtin import datasets
+from pushforward.lesson import run
+from pushforward.training import setup
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,21 +55,21 @@ def run_command(words: list[str]) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fits of a few steps on few rows, in a folder with the files that the README speaks of."""
-    fresh = starting.fresh
+    fresh = setup.fresh
 
     def short(samples, family, options, steps, minutes, *rest):
         options = {"batch": 32} | options
         return fresh(samples, family, options, min(steps or STEPS, STEPS), None, *rest)
 
-    monkeypatch.setattr(starting, "fresh", short)
+    monkeypatch.setattr(setup, "fresh", short)
     monkeypatch.setattr(datasets, "SIZE", ROWS)
-    monkeypatch.setattr(comparison, "ordered", lambda: ["gaussian", "kde"])
-    monkeypatch.setattr(comparison, "SCORED", 20)
-    monkeypatch.setattr(comparison, "MEASURED", 100)
-    whole = running.section
+    monkeypatch.setattr(compare, "ordered", lambda: ["gaussian", "kde"])
+    monkeypatch.setattr(compare, "SCORED", 20)
+    monkeypatch.setattr(compare, "MEASURED", 100)
+    whole = run.section
     part = {"figures": {}, "notes": {}}
     first = lambda key: whole(key)._replace(claims=whole(key).claims[:1], **part)  # noqa: E731
-    monkeypatch.setattr(running, "section", first)
+    monkeypatch.setattr(run, "section", first)
     monkeypatch.chdir(tmp_path)
     write_files()
 

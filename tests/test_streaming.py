@@ -11,11 +11,11 @@ from PIL import Image
 from pyarrow import parquet
 
 from pushforward import checkpoint
-from pushforward.data import folders, large, reading, transforms
+from pushforward.data import image_folder, memmap, reading, transforms
 from pushforward.errors import DiskError
-from pushforward.fitting import fit
-from pushforward.fitting.streaming import Stream
 from pushforward.progress import Interrupted
+from pushforward.training.fit import fit
+from pushforward.training.minibatches import Stream
 
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")
@@ -25,9 +25,9 @@ OPTIONS = {"family": "flow_matching", "width": 8, "depth": 1, "batch": 16, "step
 @pytest.fixture
 def tiny(monkeypatch):
     """A machine to which everything is large."""
-    monkeypatch.setattr(large, "MANY", 100)
-    monkeypatch.setattr(large, "LARGE", 1000)
-    monkeypatch.setattr(large, "PASS", 150)
+    monkeypatch.setattr(memmap, "MANY", 100)
+    monkeypatch.setattr(memmap, "LARGE", 1000)
+    monkeypatch.setattr(memmap, "PASS", 150)
 
 
 def on_disk(x):
@@ -42,8 +42,8 @@ def test_statistics_in_passes_are_those_of_all_rows(monkeypatch):
     for whiten in (False, True):
         whole = transforms.choose(schema, x, rows, discrete=False, whiten=whiten)
         with monkeypatch.context() as patch:
-            patch.setattr(large, "MANY", 100)
-            patch.setattr(large, "PASS", 100)
+            patch.setattr(memmap, "MANY", 100)
+            patch.setattr(memmap, "PASS", 100)
             passed = transforms.choose(schema, x, rows, discrete=False, whiten=whiten)
         z, w = (chain.forward(torch.tensor(x)) for chain in (whole, passed))
         torch.testing.assert_close(z[0], w[0], rtol=0, atol=1e-8)
@@ -66,7 +66,7 @@ def test_a_large_table_is_read_by_groups_of_rows_as_a_whole(tmp_path, monkeypatc
     columns |= {"b": RNG.random(900) < 0.5, "name": RNG.choice(["x", "y"], 900).astype(object)}
     parquet.write_table(pa.table(columns), tmp_path / "t.parquet", row_group_size=128)
     whole = reading.read(tmp_path / "t.parquet", condition="name")
-    monkeypatch.setattr(large, "LARGE", 1000)
+    monkeypatch.setattr(memmap, "LARGE", 1000)
     grouped = reading.read(tmp_path / "t.parquet", condition="name", lean=True)
     assert on_disk(grouped.x) and np.array_equal(grouped.x, whole.x)
     assert grouped.schema == whole.schema and np.array_equal(grouped.y, whole.y)
@@ -85,22 +85,22 @@ def test_pictures_are_decoded_once_and_found_again_unless_they_change(tmp_path, 
     x = RNG.integers(0, 256, (9, 16, 16, 3)).astype(np.uint8)
     for i, picture in enumerate(x):
         Image.fromarray(picture).save(folder / f"{i}.png")
-    decoded, decode = [], folders.picture
-    monkeypatch.setattr(folders, "picture", lambda *a: decoded.append(a) or decode(*a))
+    decoded, decode = [], image_folder.picture
+    monkeypatch.setattr(image_folder, "picture", lambda *a: decoded.append(a) or decode(*a))
     for _ in range(2):
-        with large.kept_in(cache):
+        with memmap.kept_in(cache):
             assert np.array_equal(reading.read(folder, lean=True).x, x)
     assert len(decoded) == 9 and len(list(cache.iterdir())) == 1
     Image.fromarray(x[1]).save(folder / "0.png")
-    with large.kept_in(cache):
+    with memmap.kept_in(cache):
         assert np.array_equal(reading.read(folder, lean=True).x[0], x[1])
     assert np.array_equal(reading.read(folder, lean=True).x[2:], x[2:])  # without a folder
 
 
 def test_a_disk_without_room_is_said_before_anything_is_written(monkeypatch):
-    monkeypatch.setattr(large, "LARGE", 1000)
+    monkeypatch.setattr(memmap, "LARGE", 1000)
     with pytest.raises(DiskError, match="TMPDIR"):
-        large.empty((2**50, 2**10), np.uint8)
+        memmap.empty((2**50, 2**10), np.uint8)
 
 
 def test_batches_are_uniform_rows_with_their_conditions():

@@ -9,17 +9,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches, held_out, learning_rate
 from torch import nn
 
 from pushforward import fit
 from pushforward.diffusion import Diffusion
 from pushforward.errors import NumericalError, UsageError
-from pushforward.fitted import load as pf_load
-from pushforward.fitting.running import Run
+from pushforward.inference.fitted_model import load as pf_load
 from pushforward.model import GenerativeModel, Likelihood, Recipe
-from pushforward.players import Joined
-from pushforward.ranks import ALONE
-from pushforward.training import Trainer, batches, held_out, learning_rate
+from pushforward.training.optimizer import Joined
+from pushforward.training.processes import ALONE
+from pushforward.training.run import Run
 
 PLAIN = Recipe(steps=10, batch=16, lr=1e-2, warmup=0, ema=0.0, clip=1e9)
 

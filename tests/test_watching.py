@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from pushforward.errors import DataError, UsageError
-from pushforward.fitted import load
-from pushforward.fitting import fit, watching
+from pushforward.inference.fitted_model import load
 from pushforward.metrics import frechet_distance
-from pushforward.report import watched
-from pushforward.report.figures import plot_run
+from pushforward.plots import monitor as watched
+from pushforward.plots.figures import plot_run
+from pushforward.training import monitor
+from pushforward.training.fit import fit
 
 ROWS, PICTURES = np.arange(150.0).reshape(50, 3), np.random.default_rng(0).random((50, 4, 4))
 QUICK = {"steps": 6, "batch": 16, "progress": False}
@@ -20,7 +21,7 @@ QUICK = {"steps": 6, "batch": 16, "progress": False}
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(watching, "ROWS", 20)
+    monkeypatch.setattr(monitor, "ROWS", 20)
 
 
 @pytest.fixture
@@ -87,7 +88,9 @@ def test_the_pictures_come_back_from_the_run_folder_and_are_drawn(pictures, tmp_
     model = load(tmp_path / "run")
     sheet = watched.decoded(watched.looks(model.history)[-1]["pictures"])
     assert sheet.shape == (16, 16)  # sixteen pictures of 4 x 4
-    seen = watching.picture(watching.pixels.pixels(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0)
+    seen = monitor.picture(
+        monitor.pixel_range.pixels(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
+    )
     np.testing.assert_array_equal(watched.decoded(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
     assert plot_run(model, tmp_path / "run.png").stat().st_size > 10_000
 

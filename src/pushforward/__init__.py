@@ -11,17 +11,17 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {  # imported when first used: PyTorch takes two seconds
-    "fit": "fitting",
-    "load": "fitted",
-    "FittedModel": "fitted",
-    "compare": "comparison",
-    "Comparison": "comparison",
+    "fit": "training.fit",
+    "load": "inference.fitted_model",
+    "FittedModel": "inference.fitted_model",
+    "compare": "comparison.compare",
+    "Comparison": "comparison.leaderboard",
     "evaluate": "metrics",
     "Likelihood": "model",
     "Event": "model",
     "Recipe": "model",
 }
-_MODULES = {"datasets": "data.datasets", "families": "families"}
+_MODULES = {"datasets": "data.builtin.datasets", "families": "families"}
 __all__ = [*_PUBLIC, *_MODULES]
 
 

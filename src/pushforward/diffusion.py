@@ -17,7 +17,7 @@ from .theory import completion, editing, ode, samplers
 from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
-from .theory.steps import Sampler
+from .theory.sampler_steps import Sampler
 
 FILTERED = 32  # entries of a datum up to which `complete` runs a particle filter
 

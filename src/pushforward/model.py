@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import NoLikelihood, UsageError
-from .generators import forked, sow
+from .rng import forked, sow
 from .shapes import Condition, Data, PerDatum, Scalar
 
 Loss = Callable[[Data, Condition], dict[str, Scalar]]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import pushforward as pf
-from pushforward.data import captions, reading, shapes
+from pushforward.data import reading, vocabulary
+from pushforward.data.builtin import shapes
 from pushforward.errors import DataError
 
 SCENE = shapes.scenes(3000, seed=0)
@@ -22,8 +23,8 @@ def test_captions_are_told_from_classes_by_their_number_and_their_shared_words()
 
 
 def test_a_caption_is_the_set_of_its_words_and_every_factor_can_be_told():
-    words = captions.vocabulary(SAID)
-    held = captions.encode(list(SAID), words)
+    words = vocabulary.vocabulary(SAID)
+    held = vocabulary.encode(list(SAID), words)
     for text, row in zip(SAID[:50], held):
         assert {words[i] for i in np.flatnonzero(row)} == set(text.split())
     scenes = {tuple(getattr(SCENE, f)[i] for f in shapes.FACTORS) for i in range(3000)}
@@ -31,24 +32,24 @@ def test_a_caption_is_the_set_of_its_words_and_every_factor_can_be_told():
 
 
 def test_words_in_their_usual_order_read_like_the_caption():
-    words = captions.vocabulary(SAID)
-    back = captions.decode(captions.encode(list(SAID[:200]), words), words)
+    words = vocabulary.vocabulary(SAID)
+    back = vocabulary.decode(vocabulary.encode(list(SAID[:200]), words), words)
     assert all(sorted(a.split()) == sorted(b.split()) for a, b in zip(back, SAID))
     assert np.mean(back == SAID[:200]) > 0.9
 
 
 def test_unknown_words_are_said_and_a_text_of_only_such_is_refused():
-    words = captions.vocabulary(SAID)
+    words = vocabulary.vocabulary(SAID)
     with pytest.warns(UserWarning, match="do nothing: purple"):
-        held = captions.encode(["A Small, purple circle!"], words)
+        held = vocabulary.encode(["A Small, purple circle!"], words)
     assert {words[i] for i in np.flatnonzero(held[0])} == {"a", "small", "circle"}
     with pytest.raises(DataError, match="holds no word that was seen"):
-        captions.encode(["nothing known"], words)
+        vocabulary.encode(["nothing known"], words)
 
 
 def test_the_most_frequent_words_are_kept(monkeypatch):
-    monkeypatch.setattr(captions, "MOST", 2)
-    assert set(captions.vocabulary(["a b", "a b", "c a", "d"])) == {"a", "b"}
+    monkeypatch.setattr(vocabulary, "MOST", 2)
+    assert set(vocabulary.vocabulary(["a b", "a b", "c a", "d"])) == {"a", "b"}
 
 
 def test_a_model_given_captions_draws_what_they_say(tmp_path):
@@ -67,8 +68,8 @@ def test_a_model_given_captions_draws_what_they_say(tmp_path):
 
 
 def test_a_caption_of_rare_words_alone_stops_nothing(monkeypatch):
-    monkeypatch.setattr(captions, "MOST", 2)
+    monkeypatch.setattr(vocabulary, "MOST", 2)
     with pytest.warns(UserWarning, match="do nothing: d"):
-        assert captions.encode(["a b", "d"], ("a", "b")).tolist() == [[1, 1], [0, 0]]
+        assert vocabulary.encode(["a b", "d"], ("a", "b")).tolist() == [[1, 1], [0, 0]]
     with pytest.raises(DataError):
-        captions.encode(["???"], ("a", "b"))
+        vocabulary.encode(["???"], ("a", "b"))

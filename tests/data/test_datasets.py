@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.datasets import make_moons
 
-from pushforward.data import datasets
+from pushforward.data.builtin import datasets
 from pushforward.errors import UsageError
 
 PLANE = {  # the square that holds all but 1e-9 of the mass, and cells that resolve it

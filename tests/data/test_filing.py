@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pushforward.data import captions, datasets, filing, reading, survey, writing
+from pushforward.data import image_writer, reading, summary, vocabulary, writing
+from pushforward.data.builtin import datasets
 from pushforward.errors import DataError, FolderInUse, UsageError
 
 X = np.random.default_rng(0).integers(0, 256, (8, 5, 6), dtype=np.uint8)
@@ -89,7 +90,7 @@ def test_names_are_kept_and_what_would_be_one_file_stays_two(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(X[0]).save(tmp_path / name)
     kept = ["a/b/two.png", "a/one.jpg.png", "a/one.png.png", "three.png"]
-    assert filing.kept_names(tmp_path) == kept
+    assert image_writer.kept_names(tmp_path) == kept
 
 
 def test_an_empty_folder_is_filled_and_others_are_left_alone(tmp_path):
@@ -156,7 +157,7 @@ def test_a_caption_of_signs_alone_is_named_and_emoji_are_words(tmp_path):
     folder = save(tmp_path / "new", "caption", ["a cat", "?!", *["a dog"] * 5, "..."])
     with pytest.raises(DataError, match=r"2 texts without a letter.*\(pictures 2, 8\)"):
         reading.read(folder, condition="caption", text="words")
-    assert captions.split("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
+    assert vocabulary.split("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
     found = reading.read(
         save(tmp_path / "e", "caption", "😀🚀" * 4), condition="caption", text="words"
     )
@@ -171,19 +172,19 @@ def test_a_survey_counts_what_is_there(tmp_path):
     said = [f"picture {i}" for i in range(7)] + ["?!"]
     folder = save(tmp_path / "new", "caption", said)
     Image.fromarray(np.zeros((10, 9), np.uint8)).save(folder / "0.png")
-    facts = survey.pictures(folder, reading.sized(folder, (4, 4)))
+    facts = summary.pictures(folder, reading.sized(folder, (4, 4)))
     known = {"captions": 8, "different": 8, "longest": 9, "without_letters": 1}
     assert facts == {"pictures": 8, "size": [4, 4], "channels": 1, "sizes": [[5, 6], [10, 9]],
                      "conditions": {"caption": known}}  # fmt: skip
-    text = "\n".join(survey.lines(facts))
+    text = "\n".join(summary.lines(facts))
     assert "from 5 x 6 to 10 x 9" in text and "1 without a letter" in text
     x = np.moveaxis(datasets.load("shapes", 6).x, -1, 1)  # channels first
     y = ["a", "b", "b"] * 2
     np.savez(tmp_path / "x.npz", x=x, y=y)
-    facts = survey.pictures(tmp_path / "x.npz", reading.sized(tmp_path / "x.npz", None))
+    facts = summary.pictures(tmp_path / "x.npz", reading.sized(tmp_path / "x.npz", None))
     assert facts["channels"] == 3 and facts["size"] == [32, 32]
     assert facts["conditions"] == {"y": {"classes": {"a": 2, "b": 4}}}
-    assert survey.pictures("moons", reading.sized("moons", None)) is None
+    assert summary.pictures("moons", reading.sized("moons", None)) is None
 
 
 def test_problems_of_pictures_speak_of_pictures():
@@ -198,7 +199,7 @@ def test_problems_of_pictures_speak_of_pictures():
 def test_names_that_are_kept_stay_apart(tmp_path):
     for name in ("a.png", "a.jpg", "a.png.png", "b.png"):
         Image.new("L", (4, 4)).save(tmp_path / name)
-    names = filing.kept_names(tmp_path)
+    names = image_writer.kept_names(tmp_path)
     assert len({name.lower() for name in names}) == 4
 
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import pushforward as pf
-from pushforward.data import folders, large, reading, shapes
+from pushforward.data import image_folder, memmap, reading
+from pushforward.data.builtin import shapes
 from pushforward.errors import DataError, DiskError, FolderInUse, Unsafe, UsageError
 
 rng = np.random.default_rng(0)
@@ -101,7 +102,7 @@ def test_every_mode_is_read_and_transparency_lies_on_white(tmp_path, mode):
             image = Image.fromarray(np.full((6, 6), 65535 * i, np.uint16))
         (image if mode == "I;16" else image.convert(mode)).save(tmp_path / f"{i}.{ending}")
     x = reading.read(tmp_path).x
-    assert x.shape == ((2, 6, 6) if mode in folders.GREY else (2, 6, 6, 3))
+    assert x.shape == ((2, 6, 6) if mode in image_folder.GREY else (2, 6, 6, 3))
     assert abs(x[0]).max() < 2 and abs(x[1] - 255).max() < 2
 
 
@@ -185,12 +186,12 @@ def test_what_is_broken_hidden_or_too_large_is_refused_or_left_out(grey, monkeyp
     with pytest.raises(DataError, match=r"z.png: is broken"):
         reading.read(folder)
     (folder / "cat" / "z.png").unlink()
-    monkeypatch.setattr(folders, "PIXELS", 79)
+    monkeypatch.setattr(image_folder, "PIXELS", 79)
     with pytest.raises(Unsafe, match="more than 79 pixels"):
         reading.read(folder)
-    monkeypatch.setattr(large, "LARGE", 100)
-    monkeypatch.setattr(large.shutil, "disk_usage", lambda place: SimpleNamespace(free=99))
-    monkeypatch.setattr(folders, "PIXELS", 80)
+    monkeypatch.setattr(memmap, "LARGE", 100)
+    monkeypatch.setattr(memmap.shutil, "disk_usage", lambda place: SimpleNamespace(free=99))
+    monkeypatch.setattr(image_folder, "PIXELS", 80)
     with pytest.raises(DiskError, match=r"need 960 bytes of this disk and 99 are free"):
         reading.read(folder)
 
@@ -265,15 +266,15 @@ def test_nothing_is_left_of_a_folder_whose_writing_was_interrupted(tmp_path, mon
 
 
 def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(large, "LARGE", 100)
+    monkeypatch.setattr(memmap, "LARGE", 100)
     shape = (20, 8, 8)
     for damage in (b"", b"no array", None):
-        with large.kept_in(tmp_path / "cache"):
-            first = np.array(large.cached("name", shape, lambda x: x.fill(7)))
+        with memmap.kept_in(tmp_path / "cache"):
+            first = np.array(memmap.cached("name", shape, lambda x: x.fill(7)))
             file = tmp_path / "cache" / "name.npy"
             if damage is None:
                 np.save(file, first[:3])
             else:
                 file.write_bytes(damage)
-            again = large.cached("name", shape, lambda x: x.fill(7))
+            again = memmap.cached("name", shape, lambda x: x.fill(7))
         assert np.array_equal(again, first) and (first == 7).all()

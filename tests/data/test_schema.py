@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pushforward.data import datasets, reading
+from pushforward.data import reading
+from pushforward.data.builtin import datasets
 from pushforward.data.schema import Schema
 from pushforward.errors import DataError, NumericalError, UsageError
 

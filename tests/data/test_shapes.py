@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pushforward.data import shapes
+from pushforward.data.builtin import shapes
 
 
 @pytest.mark.parametrize("side", [32, 48, 64])

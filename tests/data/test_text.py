@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from pushforward.data import encoders, reading, shapes, sources, text
+from pushforward.data import captions as text
+from pushforward.data import columns, reading, text_encoders
+from pushforward.data.builtin import shapes
 from pushforward.errors import DataError, MissingFile, Unsafe, UsageError
 
 LEFT, RIGHT = "red circle left of blue square", "blue square left of red circle"
@@ -48,7 +50,7 @@ def test_a_tail_that_is_not_told_and_a_text_too_long_to_read_are_said():
 
 
 def test_one_long_caption_does_not_make_the_others_long():
-    listed = sources.as_vector(["short"] * 1000 + ["x" * 100_000])
+    listed = columns.as_vector(["short"] * 1000 + ["x" * 100_000])
     assert listed.dtype == object and sys.getsizeof(listed) < 20_000
 
 
@@ -84,10 +86,10 @@ def test_text_that_is_neither_classes_nor_shared_words_may_be_read_as_captions()
 def test_a_folder_without_safetensors_and_one_that_is_not_there_are_refused(tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(MissingFile, match="no such folder"):
-        encoders.opened(str(tmp_path / "nothing"))
+        text_encoders.opened(str(tmp_path / "nothing"))
     (tmp_path / "pytorch_model.bin").write_bytes(b"code")
     with pytest.raises(Unsafe, match="could run code"):
-        encoders.opened(str(tmp_path))
+        text_encoders.opened(str(tmp_path))
 
 
 def tiny_bert(folder):
@@ -114,8 +116,8 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
 
     model = tiny_bert(tmp_path)
     known = condition(SAID, str(tmp_path))
-    assert encoders.placed(tmp_path) == known.text.encoder == str(tmp_path)
-    encoder, said = encoders.opened(str(tmp_path)), list(SAID[:5])
+    assert text_encoders.placed(tmp_path) == known.text.encoder == str(tmp_path)
+    encoder, said = text_encoders.opened(str(tmp_path)), list(SAID[:5])
     vectors, states = encoder.read(said)
     rows = known.encode(said)
     own = Bert(load_file(tmp_path / "model.safetensors"), 3, model.config.layer_norm_eps)
@@ -133,24 +135,24 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     torch.manual_seed(1)
     tiny_bert(tmp_path)
-    encoders.folder.cache_clear()
+    text_encoders.folder.cache_clear()
     with pytest.raises(DataError, match="its weights differ"):
         known.encode(said)
 
 
 def test_the_sentence_encoder_knows_what_is_alike():
-    pytest.importorskip(encoders.PACKAGE)
+    pytest.importorskip(text_encoders.PACKAGE)
     pytest.importorskip("tokenizers")
     said = [
         "a cat sits on the mat",
         "a kitten resting on a rug",
         "stock markets fell sharply today",
     ]
-    vectors, states = encoders.opened("minilm").read(said)
+    vectors, states = text_encoders.opened("minilm").read(said)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cat, kitten, stocks = unit
     assert cat @ kitten > 0.6 > 0.2 > abs(cat @ stocks)
-    alone, _ = encoders.opened("minilm").read(said[2:])
+    alone, _ = text_encoders.opened("minilm").read(said[2:])
     np.testing.assert_allclose(alone[0], vectors[2], rtol=1e-4, atol=1e-5)
     assert [len(s) for s in states] == [8, 8, 7]
 
@@ -158,7 +160,7 @@ def test_the_sentence_encoder_knows_what_is_alike():
 def test_what_names_no_way_of_reading_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "encoder").mkdir()
-    assert encoders.placed("encoder") == str(tmp_path / "encoder")
-    assert [encoders.placed(name) for name in (None, "bytes")] == [None, "bytes"]
+    assert text_encoders.placed("encoder") == str(tmp_path / "encoder")
+    assert [text_encoders.placed(name) for name in (None, "bytes")] == [None, "bytes"]
     with pytest.raises(UsageError, match="name an encoder"):
-        encoders.placed(5)
+        text_encoders.placed(5)

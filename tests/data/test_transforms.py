@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pushforward.data import reading, transforms
-from pushforward.data.affine import standardising, whitening
 from pushforward.data.transforms import Bounded, Chain, Dequantise, Levels, Standardise, Whiten
+from pushforward.data.whitening import standardising, whitening
 from pushforward.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)

@@ -6,19 +6,19 @@ import math
 
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch.distributions import MultivariateNormal
 from torch.nn.functional import one_hot
 
 from pushforward.errors import DataError, UsageError
 from pushforward.families.autoregressive import build
 from pushforward.model import Event, Recipe
-from pushforward.networks.entries import MixtureOf
-from pushforward.networks.laws import DiscretisedLogistic, Gaussian
+from pushforward.networks.autoregressive_likelihoods import MixtureOf
+from pushforward.networks.likelihoods import DiscretisedLogistic, Gaussian
 from pushforward.networks.masked import ridged
-from pushforward.networks.orders import scans
-from pushforward.networks.pixels import CausalConvolutions
+from pushforward.networks.orderings import scans
+from pushforward.networks.pixelcnn import CausalConvolutions
 from pushforward.theory.targets import lesson_mixture
-from pushforward.training import Trainer, batches
 
 
 def model(event, data=None, spread=0.5, **options):

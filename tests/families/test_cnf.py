@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
 from pushforward import families
@@ -14,7 +15,6 @@ from pushforward.model import Event
 from pushforward.shapes import standard_normal
 from pushforward.theory import ode
 from pushforward.theory.adjoint import adjoint
-from pushforward.training import Trainer, batches
 
 
 class Field(nn.Module):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
 from pushforward import families
-from pushforward.data import datasets
+from pushforward.data.builtin import datasets
 from pushforward.errors import UsageError
 from pushforward.families.consistency import (
     PATHS,
@@ -16,13 +17,12 @@ from pushforward.families.consistency import (
     pseudo_huber,
     shared_noise,
 )
-from pushforward.fitting import fit
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Event, Recipe
 from pushforward.theory.consistency import Teacher, gaussian_map, levels
 from pushforward.theory.paths import EDM
 from pushforward.theory.targets import ExactDenoiser, Gaussian
-from pushforward.training import Trainer, batches
+from pushforward.training.fit import fit
 
 S, COUNT = 0.5, 12  # the deviation of the data N(0, S^2), intervals of the grid
 

@@ -11,7 +11,7 @@ from pushforward.errors import UsageError
 from pushforward.families.ddpm import DDPM, PREDICTIONS
 from pushforward.model import Event
 from pushforward.shapes import standard_normal
-from pushforward.theory import forward, predictions, samplers, tables
+from pushforward.theory import ddpm_schedule, forward, predictions, samplers
 from pushforward.theory.ode import last
 from pushforward.theory.targets import lesson_mixture
 
@@ -32,7 +32,7 @@ class Network(nn.Module):
 
 
 def gaussian_model(s, prediction=predictions.v, T=1000, shape=(1,), factor=1.0, **options):
-    path = tables.DDPM(tables.linear_betas(T))
+    path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(T))
     net = Network(path, prediction, s, factor)
     return DDPM(net, shape, path=path, prediction=prediction, **options).double().eval()
 
@@ -40,7 +40,9 @@ def gaussian_model(s, prediction=predictions.v, T=1000, shape=(1,), factor=1.0, 
 @pytest.mark.parametrize("s, published", [(0.5, 0.1730), (1.0, 0.2755), (2.0, 0.3954)])
 def test_the_floor_of_l_simple(s, published):
     """Per dimension alpha-bar s^2 / D on average, D = alpha-bar s^2 + 1 - alpha-bar."""
-    alpha_bar = tables.DDPM(tables.linear_betas(1000)).alpha_bar(torch.arange(1, 1001))
+    alpha_bar = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000)).alpha_bar(
+        torch.arange(1, 1001)
+    )
     floor = alpha_bar * s**2 / (alpha_bar * s**2 + 1 - alpha_bar)
     assert float(floor.mean()) == pytest.approx(published, abs=1e-4)
 
@@ -49,7 +51,7 @@ def test_the_floor_of_l_simple(s, published):
 @pytest.mark.parametrize("s", [0.5, 2.0])
 def test_a_perfect_network_reaches_the_floor_of_each_loss(prediction, s):
     """Unweighted, and as L_simple, the same for every prediction."""
-    path = tables.DDPM(tables.linear_betas(1000))
+    path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
     alpha_bar = path.alpha_bar(torch.arange(1, 1001))
     D, data = alpha_bar * s**2 + 1 - alpha_bar, s**2 * (1 - alpha_bar)
     floors = {"data": data / D, "noise": alpha_bar * s**2 / D, "v": torch.full_like(D, s**2) / D}
@@ -68,7 +70,7 @@ def test_a_perfect_network_reaches_the_floor_of_each_loss(prediction, s):
 @every_prediction
 def test_a_wrong_network_costs_its_squared_error_on_top(prediction):
     """L(net) - floor is E w |net - best|^2, here a factor 1.3 on the best."""
-    s, path = 0.7, tables.DDPM(tables.linear_betas(1000))
+    s, path = 0.7, ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
     alpha_bar = path.alpha_bar(torch.arange(1, 1001))
     D, (a, b) = alpha_bar * s**2 + 1 - alpha_bar, prediction(path, path.chain()[:-1].flip(0))
     best = (a * alpha_bar.sqrt() * s**2 + b * (1 - alpha_bar).sqrt()) / D.sqrt()  # a deviation
@@ -84,7 +86,7 @@ def test_a_wrong_network_costs_its_squared_error_on_top(prediction):
 
 def test_weights_of_the_bound():
     """beta-tilde: (SNR_{k-1} - SNR_k) / 2 for data, (SNR_{k-1} / SNR_k - 1) / 2 for noise."""
-    path = tables.DDPM(tables.linear_betas(1000))
+    path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
     k = torch.arange(2, 1001)
     t, snr = k.double() / 1000, (lambda a: a / (1 - a))(path.alpha_bar(torch.arange(1, 1001)))
     data, noise = (
@@ -188,7 +190,7 @@ def test_the_bound_on_gaussian_data_is_exact(v, s):
 def test_the_gap_of_the_optimal_variance_is_that_of_the_last_law():
     """With the best variance all that is lost is KL(q(x_T) || N(0, 1)), to 1e-12 nats."""
     for s in (0.5, 1.0, 2.0):
-        path = tables.DDPM(tables.linear_betas(200))
+        path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(200))
         bound, _ = gaussian_bound(path, s, None)
         last_variance = float(path.alpha_bar(200)) * (s**2 - 1) + 1
         kl = (last_variance - 1 - math.log(last_variance)) / 2
@@ -198,7 +200,7 @@ def test_the_gap_of_the_optimal_variance_is_that_of_the_last_law():
 @pytest.mark.parametrize("T, published", [(10**4, 0.3163), (10**5, 0.2925), (10**6, 0.2891)])
 def test_the_gap_of_the_small_variance_tends_to_half_of_eulers_constant(T, published):
     """A55: gamma / 2 = .2886 nats per dimension, however long the chain; beta costs nothing."""
-    path, s = tables.DDPM(tables.linear_betas(T)), 0.5
+    path, s = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(T)), 0.5
     k = torch.arange(1, T + 1)
     gaps = [-entropy(s) - gaussian_bound(path, s, path.variance(k, v))[0] for v in (0.0, 1.0)]
     assert gaps[0] == pytest.approx(published, abs=1e-3)

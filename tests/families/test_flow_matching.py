@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 
 from pushforward import families
 from pushforward.diffusion import evenly
@@ -15,7 +16,6 @@ from pushforward.theory.couplings import exact_coupling
 from pushforward.theory.denoisers import Denoiser
 from pushforward.theory.predictions import Estimate
 from pushforward.theory.targets import ExactDenoiser, Gaussian, ring8
-from pushforward.training import Trainer, batches
 
 M, S = torch.tensor([1.0, -0.5]), 1.7
 LAW = Gaussian(M.double(), S**2 * torch.eye(2, dtype=torch.float64))

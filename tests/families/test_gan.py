@@ -5,18 +5,18 @@ from functools import partial
 
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
-from pushforward.data import datasets
+from pushforward.data.builtin import datasets
 from pushforward.errors import NoLikelihood, UsageError
 from pushforward.families.gan import Adversarial, bound, build, penalised
-from pushforward.fitting import fit
 from pushforward.model import Event, Recipe
 from pushforward.networks.mlp import mlp
 from pushforward.theory.adversarial import saturating
-from pushforward.theory.coverage import is_collapsed
+from pushforward.theory.mode_coverage import is_collapsed
 from pushforward.theory.transport import w1_1d
-from pushforward.training import Trainer, batches
+from pushforward.training.fit import fit
 
 SMALL = {"width": 16, "depth": 2}
 

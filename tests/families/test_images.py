@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 
 from pushforward import families
 from pushforward.errors import UsageError
@@ -12,7 +13,6 @@ from pushforward.model import Event, Likelihood, Recipe
 from pushforward.networks.convolutional import ConvDecoder
 from pushforward.networks.mlp import Perceptron, TimeMLP
 from pushforward.networks.unet import UNet
-from pushforward.training import Trainer, batches
 
 PATHS = ("ddpm", "edm", "ncsn", "flow_matching")
 GAMES = ("gan", "wgan", "wgan_gp")

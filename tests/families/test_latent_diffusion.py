@@ -10,20 +10,20 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from pushforward import training
 from pushforward.errors import UsageError
 from pushforward.families import flow_matching
 from pushforward.families.latent_diffusion import LatentDiffusion, build
 from pushforward.families.vae import VAE
-from pushforward.fitted import load
-from pushforward.fitting import fit
+from pushforward.inference.fitted_model import load
 from pushforward.model import Event, Recipe
 from pushforward.networks.autoencoder import RandomFeatures
-from pushforward.networks.laws import Gaussian
-from pushforward.training import Trainer, batches
+from pushforward.networks.likelihoods import Gaussian
+from pushforward.training.fit import fit
+from pushforward.training.trainer import trainer as training
 
 D, Q, S = 5, 2, 0.5
 PICTURES = {"encoder": "conv", "encoder_width": 4, "network": "mlp", "width": 16, "depth": 2}

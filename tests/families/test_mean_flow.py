@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from pushforward import families
-from pushforward.data import datasets
+from pushforward.data.builtin import datasets
 from pushforward.families.mean_flow import MeanFlow, at, derivative, interval
-from pushforward.fitting import fit
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Event
 from pushforward.shapes import expand
 from pushforward.theory import ode, paths, samplers
 from pushforward.theory.consistency import gaussian_map
 from pushforward.theory.targets import ExactDenoiser, Gaussian, lesson_mixture
+from pushforward.training.fit import fit
 
 MEAN, S = torch.tensor([0.8, -0.4], dtype=torch.float64), 0.6
 EXACT = ExactDenoiser(Gaussian(MEAN, torch.eye(2, dtype=torch.float64) * S**2), paths.Linear())

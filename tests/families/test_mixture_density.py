@@ -3,12 +3,12 @@
 import math
 
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from pushforward.families import build
 from pushforward.model import Event, Recipe
 from pushforward.theory.targets import GaussianMixture
-from pushforward.training import Trainer, batches
 
 
 def prepared(event, x, c=None, **options):

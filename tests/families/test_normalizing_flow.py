@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 
 from pushforward.errors import UsageError
 from pushforward.families.normalizing_flow import KINDS, build
 from pushforward.model import Event
-from pushforward.networks.multiscale import squeeze, unsqueeze
-from pushforward.training import Trainer, batches
+from pushforward.networks.image_flow import squeeze, unsqueeze
 
 SPLINES = ("coupling", "autoregressive")
 VECTORS = [k for k in KINDS if k != "multiscale"]

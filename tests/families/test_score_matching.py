@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
 from pushforward import families
@@ -11,7 +12,6 @@ from pushforward.errors import UsageError
 from pushforward.families.score_matching import OBJECTIVES, ScoreMatching
 from pushforward.model import Event, Recipe
 from pushforward.theory.targets import Gaussian
-from pushforward.training import Trainer, batches
 
 COVARIANCE = torch.tensor([[1.0, 0.5], [0.5, 0.6]])
 LAW = Gaussian(torch.zeros(2), COVARIANCE)

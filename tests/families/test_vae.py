@@ -9,16 +9,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from pushforward.errors import DataError, UsageError
 from pushforward.families.vae import VAE, build
 from pushforward.model import Event, Likelihood, Recipe
-from pushforward.networks.laws import Bernoulli, Categorical, DiscretisedLogistic, Gaussian
+from pushforward.networks.likelihoods import Bernoulli, Categorical, DiscretisedLogistic, Gaussian
 from pushforward.theory.bounds import importance_bound
-from pushforward.theory.linear_vae import optimum
-from pushforward.training import Trainer, batches
+from pushforward.theory.exact.linear_vae import optimum
 
 D, Q, S = 6, 2, 0.4
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
 from pushforward.families.wgan import build, clip, wasserstein
 from pushforward.model import Event, Likelihood
-from pushforward.theory.dirac import clipped_gap
-from pushforward.training import Trainer, batches
+from pushforward.theory.exact.dirac import clipped_gap
 
 SMALL = {"width": 16, "depth": 2}
 

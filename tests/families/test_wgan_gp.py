@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
 from pushforward.families.gan import Adversarial
@@ -11,8 +12,7 @@ from pushforward.families.wgan_gp import build, potential, wasserstein
 from pushforward.model import Event, Likelihood, Recipe
 from pushforward.networks.mlp import mlp
 from pushforward.theory.adversarial import gradient_penalty, input_gradient
-from pushforward.theory.dirac import penalised_optimum
-from pushforward.training import Trainer, batches
+from pushforward.theory.exact.dirac import penalised_optimum
 
 SMALL = {"width": 16, "depth": 2}
 

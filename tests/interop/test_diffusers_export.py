@@ -12,7 +12,7 @@ from pushforward.data import reading
 from pushforward.data.transforms import centring
 from pushforward.errors import DataError, FolderInUse, UsageError
 from pushforward.interop.diffusers import export, load
-from pushforward.networks.diffusers import DiffusersUNet
+from pushforward.networks.diffusers_unet import DiffusersUNet
 from pushforward.theory import ode, samplers
 
 CHAIN = 10

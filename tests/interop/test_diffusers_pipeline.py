@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from pushforward import cli, packages
+from pushforward import cli, optional
 from pushforward.errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
 from pushforward.interop import load as load_any
 from pushforward.interop.diffusers import load
@@ -223,7 +223,7 @@ def test_weights_that_are_missing_are_no_random_numbers(stable, tmp_path):
 
 
 def test_without_the_package_the_error_says_what_to_install(stable, monkeypatch):
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(optional, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match=r"pushforward\[diffusers\]") as refused:
         load(stable)
     assert refused.value.code == 69

@@ -8,7 +8,7 @@ import torch
 from pushforward.errors import DataError, UsageError
 from pushforward.interop.diffusers.networks import Network, nothing
 from pushforward.interop.diffusers.schedules import Clipped, Table, schedule_of
-from pushforward.theory import samplers, tables
+from pushforward.theory import ddpm_schedule, samplers
 from pushforward.theory.denoisers import NetworkDenoiser
 
 STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -103,16 +103,16 @@ def test_where_a_scheduler_cuts_timesteps_to_whole_ones_ours_stay_at_the_noise(d
 @pytest.mark.parametrize(
     ("settings", "betas"),
     [
-        ({"beta_schedule": "linear"}, tables.linear_betas(1000)),
+        ({"beta_schedule": "linear"}, ddpm_schedule.linear_betas(1000)),
         (STABLE, torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2),
-        ({"beta_schedule": "squaredcos_cap_v2"}, tables.cosine_betas(1000)),
+        ({"beta_schedule": "squaredcos_cap_v2"}, ddpm_schedule.cosine_betas(1000)),
     ],
     ids=["linear", "scaled_linear", "cosine"],
 )
 def test_the_path_is_that_of_the_papers_tables(diffusers, name, settings, betas):
     """Theirs are float32 products of a thousand numbers: each rounds by up to 6e-8."""
     path = schedule_of(getattr(diffusers, name)(**settings)).path
-    exact = tables.DDPM(betas)
+    exact = ddpm_schedule.DDPM(betas)
     nodes = exact.chain()[:-1]
     torch.testing.assert_close(path.alpha(nodes), exact.alpha(nodes), rtol=6e-5, atol=1e-9)
     torch.testing.assert_close(path.sigma(nodes), exact.sigma(nodes), rtol=1e-3, atol=0.0)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from pushforward.errors import UsageError
-from pushforward.lesson.code import (
+from pushforward.lesson.snippets import (
     VAE,
     Discriminator,
     FlowMatchingModel,
@@ -25,7 +25,7 @@ from pushforward.lesson.code import (
     vae_loss,
 )
 from pushforward.theory import ode, paths
-from pushforward.theory.flow_maps import gaussian_floor, gaussian_velocity
+from pushforward.theory.exact.flow_maps import gaussian_floor, gaussian_velocity
 from pushforward.theory.targets import lesson_mixture
 
 

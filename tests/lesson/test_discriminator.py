@@ -2,8 +2,8 @@
 
 import pytest
 
+from pushforward.devices import seeded
 from pushforward.lesson.problems.discriminator import PROBLEM
-from pushforward.places import seeded
 
 CHECKED = [s for part in PROBLEM.parts for s in part.steps if s.identity]
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from pushforward import lesson
 from pushforward.lesson.sections.recent import SECTION
-from pushforward.report import style
+from pushforward.plots import style
 
 PARTS = lesson.problem("p5").parts
 STEPS = [step for part in PARTS for step in part.steps if step.identity is not None]

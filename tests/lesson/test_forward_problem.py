@@ -3,7 +3,7 @@
 import pytest
 
 from pushforward import lesson
-from pushforward.report.style import encode, styled
+from pushforward.plots.style import encode, styled
 
 PARTS = lesson.problem("p4").parts
 CHECKED = [step for part in PARTS for step in part.steps if step.identity]

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from pushforward import lesson
 from pushforward.cli import main
-from pushforward.lesson import formulas, page, running
+from pushforward.lesson import formulas, run
+from pushforward.lesson import html as page
 from pushforward.lesson.claims import Claim, Evidence, Number, Verdict, check
 from pushforward.lesson.problems import Experiment, Part, Problem, Step
 from pushforward.lesson.sections import Section
@@ -35,7 +36,7 @@ def tiny(monkeypatch):
     sections = {"1": Section("One", [claim], {"line": drawing}, {"A05": "mended"})}
     problems = {"p1": Problem("Two", [part])}
     monkeypatch.setattr(lesson, "SECTIONS", dict.fromkeys(sections, "x"))
-    for module in (lesson, running):
+    for module in (lesson, run):
         monkeypatch.setattr(module, "SECTIONS", dict.fromkeys(sections, "x"))
         monkeypatch.setattr(module, "PROBLEMS", dict.fromkeys(problems, "x"))
         monkeypatch.setattr(module, "section", sections.get)
@@ -88,8 +89,8 @@ def test_a_section_that_does_not_exist_is_a_usage_error(capsys):
 
 
 def test_the_order_is_the_lessons_and_nothing_runs_twice():
-    assert running.chosen(["p1", "2", "2"]) == ["2", "p1"]
-    assert running.chosen([])[0] == "1"
+    assert run.chosen(["p1", "2", "2"]) == ["2", "p1"]
+    assert run.chosen([])[0] == "1"
 
 
 @pytest.mark.parametrize(
@@ -118,14 +119,14 @@ def test_names_are_set_as_code_and_tall_fences_as_signs():
 
 
 def test_a_notebook_shows_a_chapter_as_the_page_does(tiny):
-    (chapter,) = running.run(["1"])
+    (chapter,) = run.run(["1"])
     shown = chapter._repr_html_()
     assert "4" in shown and "<html" not in shown and shown in page.render([chapter])
 
 
 def test_no_figure_is_encoded_where_none_is_wanted(tiny, monkeypatch):
-    monkeypatch.setattr(running, "encoded", lambda figure: pytest.fail("encoded"))
-    assert [c.plates for c in running.run(draw=False)] == [{}, {}]
+    monkeypatch.setattr(run, "encoded", lambda figure: pytest.fail("encoded"))
+    assert [c.plates for c in run.run(draw=False)] == [{}, {}]
 
 
 def test_json_keeps_the_right_statement_beside_the_numbers_of_both_sides():

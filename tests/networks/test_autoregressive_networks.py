@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from pushforward.networks.causal import CausalTransformer, offsets
-from pushforward.networks.entries import AroundPrediction, MixtureOf
-from pushforward.networks.laws import Gaussian
+from pushforward.networks.autoregressive_likelihoods import AroundPrediction, MixtureOf
+from pushforward.networks.causal_transformer import CausalTransformer, offsets
+from pushforward.networks.likelihoods import Gaussian
 from pushforward.networks.masked import (
     ColumnWaves,
     LinearAutoregression,
     MaskedPerceptron,
     ridged,
 )
-from pushforward.networks.pixels import CausalConvolutions
+from pushforward.networks.pixelcnn import CausalConvolutions
 
 ORDERS = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 2, 0, 1, 4, 3]])
 NETS = ("masked", "narrow", "linear", "transformer", "conv", "colour")

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from pushforward.networks.convolutional import ConvCritic, ConvDecoder, ConvEncoder, sizes
-from pushforward.networks.images import layout_of
+from pushforward.networks.layout import layout_of
 from pushforward.theory.adversarial import gradient_penalty, input_gradient
 
 SHAPES = [(7, 5), (1, 12, 12), (9, 6, 3)]

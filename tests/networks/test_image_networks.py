@@ -9,11 +9,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from pushforward.errors import UsageError
 from pushforward.model import Event
 from pushforward.networks.attention import Attention, attend, heads_for
-from pushforward.networks.choosing import time_network
 from pushforward.networks.embedding import Embedding
-from pushforward.networks.images import layout_of
+from pushforward.networks.layout import layout_of
 from pushforward.networks.mlp import TimeMLP
 from pushforward.networks.residual import Residual, grouped
+from pushforward.networks.select import time_network
 from pushforward.networks.transformer import Block as DiTBlock
 from pushforward.networks.transformer import DiT, positions
 from pushforward.networks.unet import Block, UNet

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Categorical as TorchCategorical
 
 from pushforward.errors import DataError, UsageError
-from pushforward.networks.laws import (
+from pushforward.networks.likelihoods import (
     Bernoulli,
     Categorical,
     DiscretisedLogistic,

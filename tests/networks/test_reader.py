@@ -3,20 +3,20 @@
 import pytest
 import torch
 
-from pushforward.data import text
+from pushforward.data import captions
 from pushforward.model import Event
-from pushforward.networks.choosing import takes_tokens, time_network
-from pushforward.networks.text import Reader
+from pushforward.networks.select import takes_tokens, time_network
+from pushforward.networks.text_encoder import Reader
 from pushforward.theory import paths, predictions
 from pushforward.theory.denoisers import Guided, NetworkDenoiser
 
 COUNT, SAID = 6, ["red left of blue", "blue left of red", "one", "a b c d e f"]
-SPELLED = torch.tensor(text.spelled(SAID, COUNT))
+SPELLED = torch.tensor(captions.spelled(SAID, COUNT))
 
 
 def event(shape, vector=3):
-    length = vector + COUNT * text.PIECE
-    return Event(shape, length, 0, 100, (COUNT, text.PIECE), True)
+    length = vector + COUNT * captions.PIECE
+    return Event(shape, length, 0, 100, (COUNT, captions.PIECE), True)
 
 
 def conditions(vector=3):
@@ -24,7 +24,7 @@ def conditions(vector=3):
 
 
 def test_the_order_of_words_changes_what_is_read_and_the_company_does_not():
-    reader = Reader((COUNT, text.PIECE)).eval()
+    reader = Reader((COUNT, captions.PIECE)).eval()
     vectors, tokens = reader(SPELLED)
     assert (vectors[0] - vectors[1]).norm() > 0.01 * vectors[0].norm()
     for i in range(len(SAID)):
@@ -36,7 +36,7 @@ def test_the_order_of_words_changes_what_is_read_and_the_company_does_not():
 
 
 def test_a_hidden_caption_tells_nothing():
-    vector, tokens = Reader((COUNT, text.PIECE))(torch.zeros(2, COUNT * text.PIECE))
+    vector, tokens = Reader((COUNT, captions.PIECE))(torch.zeros(2, COUNT * captions.PIECE))
     assert not vector.any() and not tokens.any()
 
 

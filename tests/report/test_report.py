@@ -18,11 +18,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import pushforward as pf
+from pushforward import formatting
+from pushforward.comparison import findings, report, warnings
 from pushforward.comparison.leaderboard import PRIMARY, Comparison, Entry
-from pushforward.data import datasets
+from pushforward.data.builtin import datasets
 from pushforward.errors import DataError, DiskError, UsageError
 from pushforward.metrics.estimate import Estimate
-from pushforward.report import alarms, figures, html, panels, probes, style, words
+from pushforward.plots import drawing as panels
+from pushforward.plots import figures, grids, style
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>')
 TINY = {"width": 16, "depth": 1, "steps": 12}
@@ -146,7 +149,7 @@ def test_hostile_classes_are_shown_as_text():
     x, y = rng.normal(size=(60, 2)), np.array(HOSTILE * 30)
     model = pf.fit(x, "gaussian", y=y, progress=False)
     made = entry("gaussian", model, x, 0.1)
-    text = html.render(Comparison([made], x, x, model.schema, "none", "the data passed"))
+    text = report.render(Comparison([made], x, x, model.schema, "none", "the data passed"))
     page = Page(text)
     assert "script" not in page.tags and all(name in page.text for name in HOSTILE)
 
@@ -160,7 +163,7 @@ def test_every_family_is_in_the_table_or_has_its_reason(pages):
 def test_when_everything_failed_the_report_says_so(compare):
     comparison = compare("plane")
     comparison.entries = comparison.entries[2:]
-    page = Page(html.render(comparison))
+    page = Page(report.render(comparison))
     assert "No family could be fitted" in page.text and "img" not in page.tags
 
 
@@ -193,7 +196,7 @@ def test_the_same_comparison_gives_the_same_bytes_and_leaves_nothing_behind(comp
         return sum(type(o) is Figure for o in gc.get_objects())
 
     state, settings, before = torch.get_rng_state(), dict(matplotlib.rcParams), alive()
-    again = html.render(compare("plane", source=HOSTILE[1]))
+    again = report.render(compare("plane", source=HOSTILE[1]))
     assert again == pages["plane"]
     assert torch.equal(state, torch.get_rng_state()) and settings == dict(matplotlib.rcParams)
     assert alive() <= before
@@ -204,11 +207,11 @@ def test_a_failed_write_leaves_nothing_behind(compare, tmp_path):
     comparison.entries = comparison.entries[2:]  # the failed one: a report without figures
     (tmp_path / "report.html").mkdir()  # cannot be replaced by a file
     with pytest.raises(DiskError):
-        html.write(comparison, tmp_path)
+        report.write(comparison, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError):
-        html.write(comparison, tmp_path / "file")
+        report.write(comparison, tmp_path / "file")
 
 
 # --- what is said ---
@@ -228,7 +231,7 @@ def rows(values):
 @given(st.lists(ends, min_size=2, max_size=6))
 def test_a_winner_is_named_only_outside_the_noise(values):
     table = rows(values)
-    text = words.leaders(table)
+    text = findings.leaders(table)
     lowest = min(r[PRIMARY].high for r in table)
     apart = sum(r[PRIMARY].low <= lowest for r in table) == 1
     assert ("has the smallest energy distance" in text) == apart
@@ -238,9 +241,9 @@ def test_a_winner_is_named_only_outside_the_noise(values):
 @given(st.lists(ends, min_size=2, max_size=6), st.integers(0, 1))
 def test_only_families_below_the_whole_interval_of_the_gaussian_beat_it(values, which):
     table = rows(values)
-    table[which]["family"] = words.REFERENCE
-    text = words.against_reference(table)
-    others = [r for r in table if r["family"] != words.REFERENCE]
+    table[which]["family"] = findings.REFERENCE
+    text = findings.against_reference(table)
+    others = [r for r in table if r["family"] != findings.REFERENCE]
     better = [r["family"] for r in others if r[PRIMARY].high < table[which][PRIMARY].low]
     beaten = text.split("single Gaussian")[0].lower()
     if len(better) == len(others) > 1:
@@ -253,22 +256,22 @@ def test_only_families_below_the_whole_interval_of_the_gaussian_beat_it(values, 
 
 def test_the_floor_is_reached_by_intervals_that_hold_it():
     table = rows([(0.005, 0.01), (0.5, 0.1)])
-    assert "Family0 reaches the floor" in words.reaches_floor(table)
-    assert "No family reaches the floor" in words.reaches_floor(rows([(0.4, 0.1), (0.5, 0.1)]))
+    assert "Family0 reaches the floor" in findings.reaches_floor(table)
+    assert "No family reaches the floor" in findings.reaches_floor(rows([(0.4, 0.1), (0.5, 0.1)]))
 
 
 def test_a_bound_is_never_ranked_among_densities():
     table = rows([(0.1, 0.01), (0.2, 0.01)])
     for row, kind, nats in zip(table, ("exact", "lower bound"), (2.0, 1.0)):
         row |= {"likelihood": kind, "nll": estimate(nats)}
-    assert words.likelihoods(table, None).startswith("Family0 gives test rows the highest")
-    bounds = html.likelihood(table[1]["nll"], "lower bound", 0.5, 2)
+    assert findings.likelihoods(table, None).startswith("Family0 gives test rows the highest")
+    bounds = report.likelihood(table[1]["nll"], "lower bound", 0.5, 2)
     assert [c.text[0] for c in bounds if c.text != "lower bound"] == ["\u2264"] * 3
 
 
 def test_bits_and_gap_follow_from_nats(compare):
     comparison = compare("plane")
-    board = html.board(comparison)
+    board = report.board(comparison)
     cells = dict(zip(board["heads"][2:], board["rows"][0]["cells"]))
     assert float(cells["Bits per dim"].text) == pytest.approx(3.0 / (2 * np.log(2)), abs=0.005)
     gap = float(cells["Gap, nats"].text)
@@ -278,9 +281,9 @@ def test_bits_and_gap_follow_from_nats(compare):
 @given(st.floats(-100, 100), st.floats(1e-6, 10))
 def test_digits_lose_nothing_that_the_interval_supports(value, half):
     """Two digits of the half-width round by at most a twentieth of it."""
-    digits = words.decimals(value - half, value + half)
+    digits = formatting.decimals(value - half, value + half)
     if digits <= 6:
-        shown = float(words.number(value, digits).replace("\u2212", "-").replace(",", ""))
+        shown = float(formatting.number(value, digits).replace("\u2212", "-").replace(",", ""))
         assert abs(shown - value) <= half / 20 * (1 + 1e-6)
 
 
@@ -288,7 +291,7 @@ def test_digits_lose_nothing_that_the_interval_supports(value, half):
 
 
 def alarmed(comparison):
-    return {family: text for family, text in alarms.found(comparison)}
+    return {family: text for family, text in warnings.found(comparison)}
 
 
 def test_mode_collapse_is_found_at_known_modes(compare):
@@ -343,7 +346,7 @@ def test_a_family_of_few_steps_is_named_and_not_judged(compare):
     assert alarmed(comparison)["flow_matching"].startswith(
         "far from trained: 12 of the usual 4,000"
     )
-    assert "0.3\u00a0%" in " ".join(words.summary(comparison))
+    assert "0.3\u00a0%" in " ".join(findings.summary(comparison))
     assert "Far from trained" in comparison.text()
 
 
@@ -362,13 +365,13 @@ def test_a_family_that_gains_nothing_over_one_gaussian_is_named(compare):
 def test_the_quick_map_agrees_with_the_likelihood(fits):
     _, models, _ = fits["plane"]
     flow, points = models["flow_matching"], rng.normal(size=(50, 2))
-    quick = probes.grid_density(flow, points)
+    quick = grids.grid_density(flow, points)
     assert np.abs(quick - flow.log_prob(points)).max() < 0.1  # what the eye cannot see
 
 
 def test_trajectories_end_in_the_samples_of_the_same_seed(fits):
     flow = fits["plane"][1]["flow_matching"]
-    ways = probes.ways(flow, flow.model, n=16, seed=3)
+    ways = grids.ways(flow, flow.model, n=16, seed=3)
     assert len(ways) == flow.model.steps + 1
     np.testing.assert_allclose(ways[-1], flow.draw(16, seed=3), atol=1e-5)  # float32 sums
     spread = ways[0].std(0) / np.asarray(fits["plane"][0]).std(0)
@@ -378,8 +381,8 @@ def test_trajectories_end_in_the_samples_of_the_same_seed(fits):
 def test_evaluations_are_those_of_heuns_method(fits):
     """Two a step; one in the first, which starts from pure noise, and in the last."""
     flow = fits["plane"][1]["flow_matching"]
-    counts = [nfe for nfe, _ in probes.quality(flow, flow.model, fits["plane"][2].x[:50])]
-    expected = [1, *(2 * k - 2 for k in probes.STEPS[1:])]
+    counts = [nfe for nfe, _ in grids.quality(flow, flow.model, fits["plane"][2].x[:50])]
+    expected = [1, *(2 * k - 2 for k in grids.STEPS[1:])]
     assert counts == expected[: len(counts)] and len(counts) > 2
 
 
@@ -393,7 +396,7 @@ def test_a_mosaic_holds_each_image_whole_in_any_layout():
 def test_data_of_every_shape_have_a_kind():
     kinds = {(1,): "line", (2,): "plane", (7,): "table", (8, 8): "images", (3, 8, 8): "images"}
     kinds |= {(8, 8, 1): "images", (5, 8, 8): "table", (2, 2, 2, 2): "table"}
-    assert {shape: probes.kind(shape) for shape in kinds} == kinds
+    assert {shape: grids.kind(shape) for shape in kinds} == kinds
 
 
 # --- the figure of a run ---

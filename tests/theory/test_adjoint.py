@@ -9,7 +9,7 @@ from torch import nn
 from pushforward.shapes import standard_normal
 from pushforward.theory import densities, ode
 from pushforward.theory.adjoint import adjoint
-from pushforward.theory.regularised import travel
+from pushforward.theory.rnode import travel
 
 TIGHT = partial(ode.adaptive, rtol=1e-9, atol=1e-9)
 WAYS = {"rk4": (ode.rk4, 24), "adaptive": (TIGHT, 1)}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from pushforward.theory import flow_maps, ode, paths, samplers
+from pushforward.theory import ode, paths, samplers
+from pushforward.theory.exact import flow_maps
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
 
 PATHS = {"linear": paths.Linear(), "cosine": paths.Cosine(), "vp": paths.VariancePreserving()}

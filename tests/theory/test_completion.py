@@ -9,7 +9,7 @@ import torch
 
 from pushforward.errors import NumericalError
 from pushforward.theory import completion, paths
-from pushforward.theory.steps import plan
+from pushforward.theory.sampler_steps import plan
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture
 
 pytestmark = pytest.mark.usefixtures("float64")

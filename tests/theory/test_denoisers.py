@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pushforward.errors import UsageError
-from pushforward.theory import densities, ode, paths, predictions, samplers, tables
+from pushforward.theory import ddpm_schedule, densities, ode, paths, predictions, samplers
 from pushforward.theory.denoisers import Guided, NetworkDenoiser
 from pushforward.theory.predictions import target
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
@@ -18,7 +18,7 @@ PATHS = {
     "vp": paths.VariancePreserving(),
     "ve": paths.VarianceExploding(),
     "edm": paths.EDM(),
-    "ddpm": tables.DDPM(tables.linear_betas(100)),
+    "ddpm": ddpm_schedule.DDPM(ddpm_schedule.linear_betas(100)),
 }
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 PREDICTIONS = {
@@ -106,7 +106,7 @@ def test_flow_density_is_the_density(path):
     law, denoiser = mixture(), ExactDenoiser(mixture(), path)
     start, end = (law.diffused(*path(torch.tensor(t))) for t in (path.t_min, path.t_max))
     x, times = start.sample(20), None
-    if isinstance(path, tables.DDPM):
+    if isinstance(path, ddpm_schedule.DDPM):
         nodes = path.chain().flip(0)[1:]
         times = torch.cat([nodes[nodes < path.t_max], torch.tensor([path.t_max])])
     got = denoiser.log_density(x, base=end.log_prob, times=times, rtol=1e-9, atol=1e-9)

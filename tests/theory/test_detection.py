@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chi2, multivariate_normal, norm
 from sklearn.metrics import roc_auc_score
 
-from pushforward.theory import detection
+from pushforward.theory.exact import detection
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])

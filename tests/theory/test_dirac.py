@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pushforward.theory import adversarial as adv
-from pushforward.theory import dirac
+from pushforward.theory.exact import dirac
 
 ZERO = torch.zeros(2, dtype=torch.float64)
 START = torch.tensor([0.6, 0.8], dtype=torch.float64)

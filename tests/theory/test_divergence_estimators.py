@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 from pushforward.errors import DataError
-from pushforward.theory import divergence_estimators as est
+from pushforward.theory.exact import divergence_estimators as est
 
 
 def pair(n, d, shift, seed):

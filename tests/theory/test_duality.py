@@ -9,7 +9,8 @@ from scipy.special import ndtr
 from scipy.stats import wasserstein_distance
 
 from pushforward.errors import UsageError
-from pushforward.theory import duality, transport
+from pushforward.theory import transport
+from pushforward.theory.exact import duality
 
 
 @pytest.fixture

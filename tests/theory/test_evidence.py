@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
-from pushforward.theory import evidence
-from pushforward.theory.linear_vae import LinearVAE, optimum
+from pushforward.theory.exact import evidence
+from pushforward.theory.exact.linear_vae import LinearVAE, optimum
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

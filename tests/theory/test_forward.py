@@ -9,7 +9,7 @@ from scipy import integrate
 from torch.distributions import Normal, kl_divergence
 
 from pushforward.theory import forward, predictions
-from pushforward.theory.tables import DDPM, cosine_betas, linear_betas
+from pushforward.theory.ddpm_schedule import DDPM, cosine_betas, linear_betas
 from pushforward.theory.targets import Gaussian, GaussianMixture, lesson_mixture
 
 PATH = DDPM(linear_betas(50))

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pushforward.theory import paths
-from pushforward.theory.pooled import pooled
+from pushforward.theory.stable_targets import pooled
 from pushforward.theory.targets import ExactDenoiser, GaussianMixture, lesson_mixture
 
 PATHS = {"linear": paths.Linear(), "cosine": paths.Cosine(), "edm": paths.EDM(20.0, 0.01)}

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from pushforward.theory import paths, predictions, tables
+from pushforward.theory import ddpm_schedule, paths, predictions
 from pushforward.theory.predictions import convert, solve, target
 
 PATHS = {
@@ -14,7 +14,7 @@ PATHS = {
     "vp": paths.VariancePreserving(),
     "ve": paths.VarianceExploding(),
     "edm": paths.EDM(),
-    "ddpm": tables.DDPM(tables.cosine_betas(100)),
+    "ddpm": ddpm_schedule.DDPM(ddpm_schedule.cosine_betas(100)),
 }
 PREDICTIONS = {
     "data": predictions.data,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.errors import UsageError
-from pushforward.theory import ode, paths, predictions, samplers, tables
+from pushforward.theory import ddpm_schedule, ode, paths, predictions, samplers
 from pushforward.theory.denoisers import Denoiser, NetworkDenoiser
 from pushforward.theory.predictions import Estimate
 from pushforward.theory.targets import (
@@ -158,7 +158,7 @@ def test_one_step_from_pure_noise_is_the_mean_of_the_data(name):
 
 
 def test_ddpm_is_ddim_with_eta_one():
-    path = tables.DDPM(tables.linear_betas(50))
+    path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(50))
     denoiser, x = ExactDenoiser(ring8(), path), torch.randn(20, 2)
     runs = []
     for run in (samplers.ddpm, lambda *a: samplers.ddim(*a, eta=1.0)):
@@ -169,7 +169,7 @@ def test_ddpm_is_ddim_with_eta_one():
 
 def test_ancestral_step_is_the_posterior_of_the_table():
     """One step from k to k - 1 is mu-tilde plus the deviation of beta-tilde, at both ends too."""
-    path, x_t = tables.DDPM(tables.cosine_betas(20)), torch.randn(100_000, 1)
+    path, x_t = ddpm_schedule.DDPM(ddpm_schedule.cosine_betas(20)), torch.randn(100_000, 1)
     datum = torch.full_like(x_t, 0.7)
 
     class Known(Denoiser):
@@ -204,7 +204,7 @@ LANGEVIN = {"annealed_langevin": {"corrections": 10, "snr": 0.4}}
         pytest.param(paths.VariancePreserving(), marks=slow),
         pytest.param(paths.VarianceExploding(), marks=slow),
         pytest.param(paths.EDM(), marks=slow),
-        pytest.param(tables.DDPM(tables.cosine_betas(100)), marks=slow),
+        pytest.param(ddpm_schedule.DDPM(ddpm_schedule.cosine_betas(100)), marks=slow),
     ],
     ids=lambda p: type(p).__name__,
 )
@@ -228,7 +228,7 @@ def test_every_sampler_reaches_the_law_on_every_path(name, path):
 @pytest.mark.parametrize("steps", [1, 2, 30])
 @pytest.mark.parametrize("name", samplers.NAMES)
 def test_every_number_of_steps_works_and_yields_each(name, steps):
-    for path in (paths.Linear(), paths.EDM(), tables.DDPM(tables.linear_betas(30))):
+    for path in (paths.Linear(), paths.EDM(), ddpm_schedule.DDPM(ddpm_schedule.linear_betas(30))):
         denoiser = ExactDenoiser(ring8(), path)
         x = path.scale(torch.ones(())) * torch.randn(3, 2)
         states = list(samplers.by_name(name)(denoiser, x, path.grid(steps)))

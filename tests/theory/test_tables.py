@@ -7,7 +7,7 @@ import torch
 
 from pushforward.errors import UsageError
 from pushforward.theory import paths
-from pushforward.theory.tables import DDPM, cosine_betas, linear_betas
+from pushforward.theory.ddpm_schedule import DDPM, cosine_betas, linear_betas
 
 
 @pytest.mark.parametrize("betas", [linear_betas, cosine_betas])

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from pushforward.errors import UsageError
-from pushforward.theory import paths, tables
+from pushforward.theory import ddpm_schedule, paths
 from pushforward.theory.targets import (
     ExactDenoiser,
     Gaussian,
@@ -24,7 +24,7 @@ PATHS = [
     paths.VariancePreserving(),
     paths.VarianceExploding(),
     paths.EDM(),
-    tables.DDPM(tables.linear_betas(100)),
+    ddpm_schedule.DDPM(ddpm_schedule.linear_betas(100)),
 ]
 
 

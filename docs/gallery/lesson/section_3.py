@@ -14,9 +14,9 @@ generator, what is then minimised, and why the game does not settle by itself.
 # measures. A number agrees if it lies within the tolerance, which is five standard
 # errors where the measurement is random; the verdict follows from the numbers.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["3"]))
+chapter = next(run.run(["3"]))
 chapter
 
 # %%

@@ -15,9 +15,9 @@ computes.
 # measures. A number agrees if it lies within the tolerance, which is five standard
 # errors where the measurement is random; the verdict follows from the numbers.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["4"]))
+chapter = next(run.run(["4"]))
 chapter
 
 # %%

@@ -15,9 +15,9 @@ the dynamics that sample from a score.
 # measures. A number agrees if it lies within the tolerance, which is five standard
 # errors where the measurement is random; the verdict follows from the numbers.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["5"]))
+chapter = next(run.run(["5"]))
 chapter
 
 # %%

@@ -16,9 +16,9 @@ time runs from noise to data here, the library's from data to noise everywhere
 # measures. A number agrees if it lies within the tolerance, which is five standard
 # errors where the measurement is random; the verdict follows from the numbers.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["6"]))
+chapter = next(run.run(["6"]))
 chapter
 
 # %%

@@ -14,9 +14,9 @@ without its gap.
 # quadrature or by automatic differentiation. The discussion of an experiment quotes
 # what was measured.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["p1"]))
+chapter = next(run.run(["p1"]))
 chapter
 
 # %%

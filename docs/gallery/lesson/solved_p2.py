@@ -13,9 +13,9 @@ A VAE is fitted, and what the weight of the rate does to it is measured.
 # quadrature or by automatic differentiation. The discussion of an experiment quotes
 # what was measured.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["p2"]))
+chapter = next(run.run(["p2"]))
 chapter
 
 # %%

@@ -14,9 +14,9 @@ zero.
 # quadrature or by automatic differentiation. The discussion of an experiment quotes
 # what was measured.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["p3"]))
+chapter = next(run.run(["p3"]))
 chapter
 
 # %%

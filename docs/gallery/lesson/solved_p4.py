@@ -13,9 +13,9 @@ The closed form of the noising chain, derived and watched.
 # quadrature or by automatic differentiation. The discussion of an experiment quotes
 # what was measured.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["p4"]))
+chapter = next(run.run(["p4"]))
 chapter
 
 # %%

@@ -13,9 +13,9 @@ Two paths from noise to data, their velocities, and how many steps each needs.
 # quadrature or by automatic differentiation. The discussion of an experiment quotes
 # what was measured.
 
-from pushforward.lesson import running
+from pushforward.lesson import run
 
-chapter = next(running.run(["p5"]))
+chapter = next(run.run(["p5"]))
 chapter
 
 # %%

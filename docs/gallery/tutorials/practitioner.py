@@ -16,7 +16,7 @@ import numpy as np
 
 import pushforward as pf
 from pushforward.data import reading
-from pushforward.report import style
+from pushforward.plots import style
 
 plt.rcParams.update(style.RC)
 folder = Path(tempfile.mkdtemp())

@@ -14,7 +14,7 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from pushforward.report import style
+from pushforward.plots import style
 from pushforward.theory import ode, paths, predictions, samplers, targets
 
 plt.rcParams.update(style.RC)

@@ -13,8 +13,8 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from pushforward.report import style
-from pushforward.theory import adversarial, bounds, tables, targets
+from pushforward.plots import style
+from pushforward.theory import adversarial, bounds, ddpm_schedule, targets
 
 plt.rcParams.update(style.RC)
 torch.manual_seed(0)
@@ -43,7 +43,7 @@ print(f"entropy {float(sampled.mean()):.4f} ± {error:.4f} nats by sampling")
 # mixture, so that each curve is exact. When do the two bumps become one? When has
 # the mean been forgotten?
 
-path = tables.DDPM(tables.linear_betas(1000))
+path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
 grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)[:, None]
 figure, axes = plt.subplots(figsize=(6.3, 2.6), layout="constrained")
 for i, k in enumerate((0, 100, 200, 400, 1000)):

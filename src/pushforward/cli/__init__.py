@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import PushforwardError
-from . import anomalies, data, editing, fitting, interop, lesson, maps, models
-from .application import app, say
+from . import anomalies, data, editing, fit, interop, latents, lesson, sample
+from .options import app, say
 
 __all__ = [
     "anomalies",
     "app",
     "data",
     "editing",
-    "fitting",
+    "fit",
     "interop",
+    "latents",
     "lesson",
     "main",
-    "maps",
-    "models",
+    "sample",
 ]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .application import Average, Device, Json, RunFolder, Seed, Source, app, show
+from .options import Average, Device, Json, RunFolder, Seed, Source, app, show
 
 
 @app.command()
@@ -36,8 +36,8 @@ def anomalies(
 ) -> None:
     """Score how strange each datum is, and flag the strangest at a calibrated rate."""
     from ..data import reading
-    from ..fitted import load
-    from ..fitted.anomaly import auroc
+    from ..inference.anomaly import auroc
+    from ..inference.fitted_model import load
 
     if out is not None:
         reading.writable(out)

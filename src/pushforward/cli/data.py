@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .application import ConditionColumn, Json, Seed, Size, Source, app, show
-from .literals import pixels
+from .options import ConditionColumn, Json, Seed, Size, Source, app, show
+from .parsing import pixels
 
 
 @app.command()
@@ -23,7 +23,8 @@ def data(
     as_json: Json = False,
 ) -> None:
     """List the built-in data sets, describe one, or write it to a file."""
-    from ..data import datasets, reading
+    from ..data import reading
+    from ..data.builtin import datasets
 
     if name is None and out is not None:
         raise UsageError(f"name the data set to write to {out}")
@@ -48,14 +49,14 @@ def check(
     data: Source, condition: ConditionColumn = None, size: Size = None, as_json: Json = False
 ) -> None:
     """List everything in a data file that stands in the way of a fit, all at once."""
-    from ..data import reading, survey
+    from ..data import reading, summary
     from ..errors import DataError
 
     source = reading.sized(data, pixels(size))
     found, columns = reading.problems(source, condition), reading.columns(source)
     fatal = [p for p in found if p.fatal]
-    seen = survey.pictures(data, source)
-    lines = [] if seen is None else survey.lines(seen)
+    seen = summary.pictures(data, source)
+    lines = [] if seen is None else summary.lines(seen)
     lines += [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]
     lines += [f"{'error' if p.fatal else 'note'}: {p}" for p in found]
     lines += [] if fatal else [f"{data}: nothing stands in the way"]
@@ -90,7 +91,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare two sets of samples; each metric with an interval and its real-vs-real floor."""
-    from ..comparison.evaluating import evaluate_sources
+    from ..comparison.evaluate_sources import evaluate_sources
 
     names = None if metrics is None else metrics.split(",")
     estimates = evaluate_sources(

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .application import (
+from .latents import Given, carry
+from .options import (
     Average,
     Device,
     Guidance,
@@ -20,8 +21,7 @@ from .application import (
     app,
     show,
 )
-from .literals import guiding, named, settings, typed
-from .maps import Given, carry
+from .parsing import guiding, named, settings, typed
 
 Out = Annotated[
     Path,
@@ -56,7 +56,7 @@ def inpaint(
 ) -> None:
     """Redraw what is white in a mask, several times, and keep the rest of a picture."""
     from ..data import reading
-    from ..fitted import load
+    from ..inference.fitted_model import load
     from ..progress import shown
 
     reading.writable(out)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .application import Average, Json, RunFolder, app, show
+from .options import Average, Json, RunFolder, app, show
 
 
 @app.command()
@@ -21,7 +21,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a run of pictures as a pipeline of `diffusers`, which needs nothing of ours."""
-    from ..fitted import load
+    from ..inference.fitted_model import load
     from ..interop.diffusers import export
     from ..options import one_of
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .application import Json, Quiet, Seed, app, say, show
+from .options import Json, Quiet, Seed, app, say, show
 
 if TYPE_CHECKING:
     from ..lesson.claims import Number, Outcome
-    from ..lesson.running import Chapter
+    from ..lesson.run import Chapter
 
 
 @app.command()
@@ -29,7 +29,7 @@ def lesson(
     """Check every claim of the lesson by running it; exit code 1 if one comes out different."""
     from .. import progress
     from ..checkpoint import disk
-    from ..lesson import page, running
+    from ..lesson import html, run
     from ..options import seed as check_seed
 
     check_seed(seed)
@@ -38,12 +38,12 @@ def lesson(
             out.mkdir(parents=True, exist_ok=True)
     chapters = []
     with progress.bar("lesson", show=not quiet) as update:
-        for chapter in running.run(sections or (), seed=seed, draw=out is not None, update=update):
+        for chapter in run.run(sections or (), seed=seed, draw=out is not None, update=update):
             chapters.append(chapter)
             if not as_json:
                 print(text(chapter), flush=True)
     broken = [name for chapter in chapters for name in chapter.broken]
-    written = page.write(chapters, out) if out is not None else None
+    written = html.write(chapters, out) if out is not None else None
     facts = {"chapters": [c.facts() for c in chapters], "broken": broken}
     total = sum(len(c.outcomes) for c in chapters)
     ending = f"{total} claims, {len(broken)} different from the record"
@@ -85,7 +85,7 @@ def claim(outcome: "Outcome") -> list[str]:
 def number(n: "Number") -> str:
     """A measured number beside the predicted one."""
     from ..lesson.formulas import terminal
-    from ..lesson.page import measured, predicted
+    from ..lesson.html import measured, predicted
 
     mark = "=" if n.agrees else "\u2260"
     return f"      {mark} {terminal(n.what)}: {measured(n)} (predicted {predicted(n)})"

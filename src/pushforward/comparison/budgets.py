@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
+from ..devices import seeded
 from ..errors import UsageError
 from ..options import positive
-from ..places import seeded
 
 REPORT = 20.0  # seconds kept for the report
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from ..data import datasets
+from ..data.builtin import datasets
 from ..data.schema import Schema
 from ..errors import PushforwardError
-from ..fitted import FittedModel
-from ..fitted.alarms import ENOUGH, trained
+from ..inference.diagnostics import ENOUGH, trained
+from ..inference.fitted_model import FittedModel
 from ..metrics import codecs
 from ..metrics.estimate import Estimate
 from ..model import Likelihood
@@ -166,9 +166,9 @@ class Comparison:
 
     def save_report(self, folder: str | Path) -> Path:
         """Write ``report.html``, one file that needs no network, into a folder."""
-        from ..report import html
+        from . import report
 
-        return html.write(self, Path(folder))
+        return report.write(self, Path(folder))
 
 
 def pooled(estimates: Sequence[Estimate]) -> Estimate:

@@ -1,83 +1,174 @@
-r"""Text as words: which words of the training captions a text holds.
+r"""Captions as numbers: their words, the bytes that spell them, or what a frozen encoder says.
 
-A caption becomes the vector of zeros and ones of the words that it holds. The first layer of a
-network that reads it is then a table of word vectors, learned with the rest, whose rows are added:
-the order of the words is not seen, and unseen combinations of known words have a meaning.
+A caption's condition is a vector, and behind it tokens for networks that attend to them
+(`networks.embedding`). There are three ways to make them:
+
+- words: which words of the training captions it holds (`vocabulary`), in no order; no tokens.
+- bytes: the same vector, and every word in its place, spelled, in pieces of `PIECE` bytes. The
+  networks of families that take a time learn to read these (`networks.text_encoder`).
+- a frozen encoder (`text_encoders`): the mean of its tokens' states as the vector, and the states. Both
+  are centred and scaled by what they are on the training captions, which are much alike.
 """
 
-import re
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
-from .sources import listing, show
+from . import text_encoders, vocabulary
+from .columns import show
 
-MOST = 4096  # words that are told apart: the most frequent
-
-
-WORD = re.compile(
-    r"\w+(?:['\u2019-]\w+)*"
-    "|[\u2190-\u2bff\U0001f000-\U0001faff]"  # arrows, signs and emoji are a word each
-)
-
-
-def split(text: object) -> list[str]:
-    """The words of a text in lower case."""
-    return WORD.findall(str(text).lower())
+WORDS, BYTES = "words", "bytes"
+PIECE = 8  # bytes; longer words are cut into several pieces
+MOST = 32  # tokens of a caption that are told, the first
+MEASURED = 4096  # captions that say how a frozen encoder's numbers are spread
+LONGEST = 2000  # characters of a caption that are read
 
 
-def vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
-    """The words of some texts, in the order in which captions tend to use them.
+@dataclass(frozen=True)
+class Text:
+    """How captions become a vector and tokens; plain JSON on disk.
 
-    That is by the mean of their places, each from 0 at the beginning to 1 at the end, so that words
-    in this order read much like a caption again.
+    Arguments:
+        encoder: "bytes", or the name or the folder of a frozen encoder (`text_encoders.opened`).
+        tokens: How many tokens a caption has at most.
+        width: Numbers of a token, of which a frozen encoder's first says that it is there.
+        mean: Of a frozen encoder's vector on the training captions; empty for bytes.
+        scale: The root mean square of the vector about it.
+        token_mean: The same of its tokens.
+        token_scale: The same of its tokens.
+        seal: SHA-256 of its weights.
     """
-    count: Counter[str] = Counter()
-    places: defaultdict[str, float] = defaultdict(float)
-    for text in texts:
-        words = split(text)
-        for place, word in enumerate(words):
-            count[word] += 1
-            places[word] += place / max(len(words) - 1, 1)
-    kept = [word for word, _ in count.most_common(MOST)]
-    return tuple(sorted(kept, key=lambda word: (places[word] / count[word], word)))
+
+    encoder: str
+    tokens: int
+    width: int
+    mean: tuple[float, ...] = ()
+    scale: float = 1.0
+    token_mean: tuple[float, ...] = ()
+    token_scale: float = 1.0
+    seal: str = ""
 
 
-def encode(texts: Sequence[object], words: Sequence[str], *, spelled: bool = False) -> np.ndarray:
-    """Which of the words each text holds, ``(n, len(words))``.
-
-    A text of rare words alone, of a vocabulary that is full, holds none; one of words that were
-    never seen is refused, unless they are ``spelled`` to the network as well.
+def described(texts: Sequence[str], encoder: str) -> tuple[tuple[str, ...], Text | None]:
+    """The words of some captions, and how they are encoded beside or in place of these.
 
     Raises:
-        DataError: If a text holds none of the words.
+        DataError: If there is no word in them.
     """
-    index, full = {word: i for i, word in enumerate(words)}, len(words) >= MOST
-    held, unknown = np.zeros((len(texts), len(words)), np.float32), set()
-    for i, text in enumerate(texts):
-        found = split(text)
-        if not found:
-            raise DataError(f"{show(text, 60)!r} has no letter, digit or emoji: say it in words")
-        known = [index[word] for word in found if word in index]
-        unknown |= set(found) - index.keys()
-        if not known and not (full or spelled):
-            raise DataError(
-                f"{show(text, 60)!r} holds no word that was seen in training, such as "
-                f"{listing(sorted(words, key=len)[-12:])}"
-            )
-        held[i, known] = 1
-    if unknown:
-        what = "are known by their letters alone" if spelled else "do nothing"
+    if encoder not in (WORDS, BYTES):
+        return (), measured(list(dict.fromkeys(texts)), encoder)
+    words = vocabulary.vocabulary(texts)
+    if not words:
+        raise DataError("the captions hold no words: no letter, digit or emoji")
+    if encoder == WORDS:
+        return words, None
+    longest = max(len(pieces(text)) for text in texts)
+    return words, Text(BYTES, min(longest, MOST), PIECE)
+
+
+def measured(texts: list[str], name: str) -> Text:
+    """A frozen encoder with the mean and the spread of what it says of captions."""
+    encoder = text_encoders.opened(name)
+    some = texts[:: -(-len(texts) // MEASURED)]
+    vectors, states = encoder.read(some)
+    rows = np.concatenate(states)
+    mean, token_mean = vectors.mean(0), rows.mean(0)
+    scale, token_scale = (max(float(z.std(0).mean()), 1e-6) for z in (vectors, rows))
+    return Text(
+        encoder.name,
+        min(max(map(len, states)), MOST),
+        1 + rows.shape[1],
+        tuple(mean.tolist()),
+        scale,
+        tuple(token_mean.tolist()),
+        token_scale,
+        encoder.seal,
+    )
+
+
+def vector_length(words: Sequence[str], text: Text | None) -> int:
+    """Numbers of a caption's vector."""
+    return len(words) or len(text.mean if text else ())
+
+
+def encode(texts: Sequence[str], words: Sequence[str], text: Text | None) -> np.ndarray:
+    """The vectors of captions with their tokens behind them, ``(n, length)``, float32.
+
+    Raises:
+        DataError: If a text holds no word that is known, or the encoder is not the one of the fit.
+    """
+    texts = shortened(texts)
+    if text is None or text.encoder == BYTES:
+        held = vocabulary.encode(texts, words, spelled=text is not None).astype(np.float32)
+        if text is None or not text.tokens:
+            return held
+        return np.concatenate([held, spelled(texts, text.tokens)], axis=1)
+    return frozen(texts, text)
+
+
+def frozen(texts: Sequence[str], text: Text) -> np.ndarray:
+    """What a frozen encoder says of captions, each of which it reads once."""
+    encoder = text_encoders.opened(text.encoder)
+    if encoder.seal != text.seal:
+        raise DataError(
+            f"the text encoder {show(text.encoder)} is not the one that the model was fitted with: "
+            "its weights differ"
+        )
+    distinct = list(dict.fromkeys(texts))
+    vectors, states = encoder.read(distinct)
+    told = np.zeros((len(distinct), text.tokens, text.width), np.float32)
+    for row, its in zip(told, states):
+        count = min(len(its), text.tokens)
+        row[:count, 0] = 1
+        if count:
+            row[:count, 1:] = (its[:count] - np.array(text.token_mean)) / text.token_scale
+    warn_of_cut(sum(len(its) > text.tokens > 0 for its in states), text.tokens)
+    vectors = (vectors - np.array(text.mean)) / text.scale
+    rows = np.concatenate([vectors, told.reshape(len(told), -1)], axis=1).astype(np.float32)
+    place = {caption: i for i, caption in enumerate(distinct)}
+    return rows[[place[caption] for caption in texts]]
+
+
+def pieces(text: str) -> list[bytes]:
+    """The words of a text as bytes, long ones in several pieces."""
+    spelt = (word.encode() for word in vocabulary.split(text))
+    return [word[i : i + PIECE] for word in spelt for i in range(0, len(word), PIECE)]
+
+
+def spelled(texts: Sequence[str], count: int) -> np.ndarray:
+    """The first pieces of texts, ``(n, count * PIECE)``: ``(byte + 1) / 256``, 0 where is none."""
+    out = np.zeros((len(texts), count, PIECE), np.float32)
+    cut = 0
+    for row, text in zip(out, texts):
+        found = pieces(text)
+        cut += len(found) > count
+        for place, piece in zip(row, found):
+            place[: len(piece)] = (np.frombuffer(piece, np.uint8) + 1.0) / 256
+    warn_of_cut(cut, count)
+    return out.reshape(len(texts), -1)
+
+
+def warn_of_cut(cut: int, count: int) -> None:
+    """Say that the ends of some captions are not told."""
+    if cut:
         warnings.warn(
-            f"words that were not seen in training {what}: {listing(sorted(unknown))}",
+            f"{cut} caption{'s' if cut > 1 else ''} longer than {count} tokens: of the rest, the "
+            "order is not seen",
             stacklevel=2,
         )
-    return held
 
 
-def decode(held: np.ndarray, words: Sequence[str]) -> np.ndarray:
-    """The words that are held, in the order of the vocabulary."""
-    return np.array([" ".join(np.array(words)[row > 0.5]) for row in held])
+def shortened(texts: Sequence[Any]) -> list[str]:
+    """Captions of at most `LONGEST` characters; more are cut off with a warning."""
+    said = [str(text) for text in texts]
+    if cut := sum(len(text) > LONGEST for text in said):
+        warnings.warn(
+            f"{cut} caption{'s' if cut > 1 else ''} longer than {LONGEST} characters: the rest is "
+            "not read",
+            stacklevel=2,
+        )
+    return [text[:LONGEST] for text in said]

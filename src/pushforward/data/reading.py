@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
-from . import captions, folders
-from .checks import Problem, constant, in_data, in_numbers, marked, noun, positive
-from .condition import Condition, classes, plain
+from . import image_folder, vocabulary
+from .captions import BYTES, WORDS, described, shortened
+from .columns import TABLES, Cells, Raw, absent, any_entry, as_vector, listing, named, raw, show
+from .conditions import Condition, classes, plain
 from .schema import Bound, Column, Schema, out_of_bounds, whole
-from .sources import TABLES, Cells, Raw, absent, any_entry, as_vector, listing, named, raw, show
-from .text import BYTES, WORDS, described, shortened
+from .validation import Problem, constant, in_data, in_numbers, marked, noun, positive
 from .writing import as_table, writable, write
 
 __all__ = [
@@ -32,7 +32,7 @@ Bounds = Mapping[str, Sequence[int | Bound]]
 FEW_CLASSES = 50  # whole numbers with more values than this are numbers, texts are captions
 MANY_CLASSES = 1000
 LEVELS = 256
-PICTURES = folders.ENDINGS
+PICTURES = image_folder.ENDINGS
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def _in_condition(given: Cells, text: str | None = None) -> list[Problem]:
     count = len({str(v) for v in given.values})
     captioned = text in (WORDS, BYTES) or (text is None and bool(worded(given.values)))
     if not missing and captioned:
-        wordless = np.array([not captions.split(v) for v in given.values], bool)
+        wordless = np.array([not vocabulary.split(v) for v in given.values], bool)
         return list(marked(given, "wordless", wordless, "say in words what there is to see"))
     if not missing and not text and count > MANY_CLASSES:
         remedy = "group them, or read them as captions with --text bytes (text='bytes')"
@@ -371,7 +371,7 @@ def worded(values: np.ndarray) -> tuple[str, ...]:
     distinct = {v for v in values.tolist() if isinstance(v, str)}
     if len(distinct) <= FEW_CLASSES:
         return ()
-    words = captions.vocabulary(shortened(values.tolist()))
+    words = vocabulary.vocabulary(shortened(values.tolist()))
     return words if len(words) < len(distinct) else ()
 
 

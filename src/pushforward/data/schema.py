@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, NumericalError, UsageError
-from .checks import EXACT, Problem, in_numbers, marked, noun
-from .condition import Condition
-from .large import each
-from .sources import KINDS, TABLES, Cells, Raw, any_entry, assemble, listing, named, raw
-from .strict import parse
+from .columns import KINDS, TABLES, Cells, Raw, any_entry, assemble, listing, named, raw
+from .conditions import Condition
+from .json_records import parse
+from .memmap import each
+from .validation import EXACT, Problem, in_numbers, marked, noun
 
 Bound = float | None
 FEW_LEVELS = 32  # pictures with fewer levels from 0 on would look black

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from ..errors import DataError, UsageError
 from ..shapes import Data, PerDatum, sum_event
-from . import large
-from .affine import (
+from . import memmap
+from .columns import show
+from .json_records import parse
+from .schema import Schema
+from .whitening import (
     Numbers,
     Standardise,
     Stored,
@@ -27,9 +30,6 @@ from .affine import (
     vector,
     whitening,
 )
-from .schema import Schema
-from .sources import show
-from .strict import parse
 
 
 @final
@@ -236,8 +236,8 @@ def choose(
         parts.append(Bounded(tuple(c.bounds[0] for c in columns), upper))
     chain, rows = Chain(tuple(parts)), np.arange(len(x)) if rows is None else rows
     known = x.ndim == 2 and 2 <= x.shape[1] <= min(128, len(rows) // 5)
-    if x.size > large.MANY:
-        part = large.passes((len(rows), *x.shape[1:]))
+    if x.size > memmap.MANY:
+        part = memmap.passes((len(rows), *x.shape[1:]))
         seen = (chain.forward(torch.from_numpy(x[rows[i]]).double())[0] for i in part)
         return Chain((*parts, in_passes(seen, whiten and known)))
     z, _ = chain.forward(torch.from_numpy(x[rows]).double())

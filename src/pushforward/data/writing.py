@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import DiskError, FolderInUse, UsageError
-from .filing import Extra, file_all, inert, matched
-from .sources import listing, show
+from .columns import listing, show
+from .image_writer import Extra, file_all, inert, matched
 
 ABREAST = 16  # pictures in a row of a sheet
 VISIBLE = 600  # pixels that a sheet of small pictures is enlarged to, at most

@@ -16,7 +16,6 @@ from typing import Any
 from ..errors import PushforwardError, UsageError
 from ..model import Event, GenerativeModel
 from ..options import check, of
-from ..options import one_of as one_of
 from ..weights import Watch
 
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.causal import CausalTransformer
-from ..networks.entries import FEW, Entry, law_of
-from ..networks.images import is_large, layout_of
-from ..networks.laws import FEW_LEVELS
+from ..networks.autoregressive_likelihoods import FEW, Entry, law_of
+from ..networks.causal_transformer import CausalTransformer
+from ..networks.layout import is_large, layout_of
+from ..networks.likelihoods import FEW_LEVELS
 from ..networks.masked import (
     AutoregressiveNetwork,
     ColumnWaves,
@@ -36,8 +36,8 @@ from ..networks.masked import (
     LinearAutoregression,
     MaskedPerceptron,
 )
-from ..networks.orders import ALONG_ROWS, scans
-from ..networks.pixels import CausalConvolutions
+from ..networks.orderings import ALONG_ROWS, scans
+from ..networks.pixelcnn import CausalConvolutions
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
 from . import one_of

@@ -26,16 +26,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OdeError
-from ..generators import forked
 from ..model import Event, GenerativeModel, Likelihood, Recipe, evaluations
 from ..networks.mlp import TimeMLP, rested
 from ..networks.whitening import Whitening
+from ..rng import forked
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal
 from ..theory import densities, ode
 from ..theory.adjoint import adjoint
 from ..theory.densities import LogDensity
 from ..theory.ode import Field, Integrator
-from ..theory.regularised import travel
+from ..theory.rnode import travel
 from . import one_of
 
 INTEGRATORS: dict[str, Integrator] = {

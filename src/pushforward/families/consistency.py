@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, stratified
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, guides
-from ..networks.choosing import recipe_for_network, time_network
+from ..networks.select import recipe_for_network, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory import ode, paths, predictions
 from ..theory.consistency import Teacher, boundary, levels, multistep, stops
 from ..theory.denoisers import Guided, NetworkDenoiser
 from ..theory.energy import energy_distance
 from ..theory.paths import Path
-from ..theory.pooled import pooled
+from ..theory.stable_targets import pooled
 from . import one_of
 
 PATHS: dict[str, Path] = {

@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, recipe_for, stratified, width_for
 from ..errors import UsageError
 from ..model import Event, Likelihood
-from ..networks.choosing import recipe_for_network, time_network
-from ..networks.diffusers import DiffusersUNet
+from ..networks.diffusers_unet import DiffusersUNet
+from ..networks.select import recipe_for_network, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
-from ..theory import forward, predictions, samplers, tables
-from ..theory.steps import Sampler
+from ..theory import ddpm_schedule, forward, predictions, samplers
+from ..theory.sampler_steps import Sampler
 from . import one_of
 
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
-    "linear": tables.linear_betas,
-    "cosine": tables.cosine_betas,
+    "linear": ddpm_schedule.linear_betas,
+    "cosine": ddpm_schedule.cosine_betas,
 }
 PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictions.data}
 VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
@@ -52,14 +52,14 @@ class DDPM(Diffusion):
         options: Of `Diffusion`.
     """
 
-    path: tables.DDPM
+    path: ddpm_schedule.DDPM
 
     def __init__(
         self,
         net: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        path: tables.DDPM,
+        path: ddpm_schedule.DDPM,
         variance: float | nn.Module = 1.0,
         **options: Any,
     ) -> None:
@@ -221,7 +221,7 @@ def build(
     model = DDPM(
         net,
         event.shape,
-        path=tables.DDPM(betas(chain)),
+        path=ddpm_schedule.DDPM(betas(chain)),
         variance=make() if variance == "learned" else v,
         prediction=target,
         weight=weigh(target, v),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion import Diffusion, recipe_for, width_for
 from ..model import Event
-from ..networks.choosing import recipe_for_network, time_network
+from ..networks.select import recipe_for_network, time_network
 from ..theory import paths, predictions, samplers
 
 

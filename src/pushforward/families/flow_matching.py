@@ -20,11 +20,11 @@ from torch import Tensor
 
 from ..diffusion import Diffusion, evenly, recipe_for, width_for
 from ..errors import NoLikelihood, UsageError
-from ..generators import forked, sow
 from ..memory import demand
 from ..model import Event, GenerativeModel, Likelihood
-from ..networks.choosing import is_deep, recipe_for_network, time_network
-from ..networks.images import is_image, layout_of
+from ..networks.layout import is_image, layout_of
+from ..networks.select import is_deep, recipe_for_network, time_network
+from ..rng import forked, sow
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
 from ..theory.couplings import (

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
 from ..networks.adversarial import FromGaussian, latent_for, normalised, players
-from ..networks.choosing import is_convolutional
 from ..networks.mlp import waves_for
+from ..networks.select import is_convolutional
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory.adversarial import (
     Critic,
@@ -30,7 +30,7 @@ from ..theory.adversarial import (
     saturating,
     zero_centred_penalty,
 )
-from ..theory.coverage import cells_for, mode_coverage
+from ..theory.mode_coverage import cells_for, mode_coverage
 from . import one_of
 
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
@@ -122,7 +122,7 @@ class Adversarial(GenerativeModel):
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
         """What held-out data say of the game: the critic's verdict, and which modes samples reach.
 
-        A ``mode_coverage`` of 0.8 or less is mode collapse (`theory.coverage.is_collapsed`); it is
+        A ``mode_coverage`` of 0.8 or less is mode collapse (`theory.mode_coverage.is_collapsed`); it is
         left out where the data are too few to tell.
         """
         fake = self.sample(len(x), c)

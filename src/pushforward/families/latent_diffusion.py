@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
-from ..networks import laws
+from ..networks import likelihoods
 from ..networks.autoencoder import Sharpening, spatial_decoder, spatial_encoder
-from ..networks.choosing import is_convolutional
-from ..networks.images import layout_of
+from ..networks.layout import layout_of
+from ..networks.select import is_convolutional
 from ..options import check
 from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
 from ..theory.bounds import importance_bound, rate
@@ -318,7 +318,7 @@ def autoencoder(
     event: Event, network: str, latent: int, width: int, factor: int, beta: float, floor: float
 ) -> VAE:
     """Of two convolutional networks with codes that are images, or of two perceptrons."""
-    law = laws.Gaussian(floor, shared=len(event.shape) > 1)
+    law = likelihoods.Gaussian(floor, shared=len(event.shape) > 1)
     if is_convolutional(event, network):
         if factor > (side := min(layout_of(event.shape).shape[1:])):
             raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")

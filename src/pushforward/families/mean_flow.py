@@ -35,11 +35,11 @@ from torch.func import jvp
 
 from ..diffusion import stratified, width_for
 from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
-from ..networks.choosing import recipe_for_network, time_network
+from ..networks.select import recipe_for_network, time_network
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
 from ..theory.energy import energy_distance
 from ..theory.paths import Linear
-from ..theory.pooled import pooled
+from ..theory.stable_targets import pooled
 from . import one_of
 
 LEVELS = 8192  # of time in training

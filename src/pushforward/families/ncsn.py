@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..model import Event, Recipe
-from ..networks.choosing import recipe_for_network, time_network
+from ..networks.select import recipe_for_network, time_network
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
 from ..theory.paths import Geometric
-from ..theory.steps import Sampler
+from ..theory.sampler_steps import Sampler
 
 WIDEST = 1.2  # the ratio of levels is at most this: in few dimensions all of them overlap
 TARGET = predictions.karras(1.0)

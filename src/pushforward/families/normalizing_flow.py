@@ -23,8 +23,8 @@ from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.images import is_image, layout_of
-from ..networks.multiscale import MultiScale, Univariate
+from ..networks.image_flow import MultiScale, Univariate
+from ..networks.layout import is_image, layout_of
 from ..shapes import Condition, Data, PerDatum, Scalar
 
 

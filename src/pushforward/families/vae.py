@@ -6,8 +6,8 @@ r"""Variational autoencoder: latent variables fitted by a lower bound on the lik
 holds for every :math:`\beta \ge 1` and not below; at :math:`\beta = 1` the gap is the divergence
 from :math:`q` to the posterior (Kingma & Welling, 2014; Higgins et al., 2017). Several particles
 train the tighter importance-weighted bound instead (Burda et al., 2016). The data decide what
-:math:`p(x \mid z)` is (`networks.laws`). All terms are sums over entries, in nats; the bounds
-themselves are in `theory.bounds`, and the case that can be solved in `theory.linear_vae`.
+:math:`p(x \mid z)` is (`networks.likelihoods`). All terms are sums over entries, in nats; the bounds
+themselves are in `theory.bounds`, and the case that can be solved in `exact.linear_vae`.
 """
 
 import math
@@ -19,11 +19,11 @@ from torch.distributions import Normal
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks import laws
-from ..networks.choosing import is_convolutional
+from ..networks import likelihoods
 from ..networks.convolutional import ConvDecoder, ConvEncoder
-from ..networks.laws import Law
+from ..networks.likelihoods import Law
 from ..networks.mlp import Perceptron, waves_for
+from ..networks.select import is_convolutional
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal, sum_event
 from ..theory.bounds import active, importance_bound, rate, reparametrise_doubly
 
@@ -359,7 +359,7 @@ def build(
             importance-weighted bound, at that many times the cost of the decoder.
         whiten: Remove the linear correlations of a table first; False leaves them to the latents.
     """
-    chosen = laws.choose(decoder, event.levels, floor)
+    chosen = likelihoods.choose(decoder, event.levels, floor)
     latent = latent or min(math.prod(event.shape), 16)
     if is_convolutional(event, network):
         waves, recipe = 0, Recipe(steps=4000, batch=64, lr=1e-3)

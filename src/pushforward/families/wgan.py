@@ -17,8 +17,8 @@ from torch import nn
 
 from ..model import Event
 from ..networks.adversarial import latent_for, players
-from ..networks.choosing import is_convolutional
 from ..networks.residual import grouped
+from ..networks.select import is_convolutional
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, critic_gap
 from .gan import RECIPE, Adversarial

@@ -12,7 +12,7 @@ from functools import partial
 
 from ..model import Event
 from ..networks.adversarial import latent_for, players
-from ..networks.choosing import is_convolutional
+from ..networks.select import is_convolutional
 from ..shapes import Data, Scalar
 from ..theory.adversarial import Critic, between, critic_gap, gradient_penalty
 from .gan import RECIPE, Adversarial

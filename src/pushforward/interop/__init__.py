@@ -18,6 +18,6 @@ def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) 
         if ema is not None:
             raise UsageError("a pipeline of diffusers keeps no averages of weights: leave out ema")
         return load_pipeline(folder, device=device)
-    from ..fitted import load as load_run
+    from ..inference.fitted_model import load as load_run
 
     return load_run(folder, device=device, ema=ema)

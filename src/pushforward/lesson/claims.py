@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from ..devices import seeded
 from ..errors import PushforwardError
-from ..places import seeded
 
 
 class Verdict(StrEnum):

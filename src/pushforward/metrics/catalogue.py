@@ -7,14 +7,14 @@ turns those into a value and its jackknife replicates. Metrics that share both a
 from typing import NamedTuple
 
 from ..errors import UsageError
-from . import classifier, frechet, kernels, modes, neighbours, views, wasserstein
+from . import classifier, frechet, inputs, kernels, modes, neighbours, wasserstein
 from .estimate import Better, Replicate, leave_out
 
 
 class Metric(NamedTuple):
     """One line of the catalogue."""
 
-    view: views.View
+    view: inputs.View
     replicate: Replicate
     entry: int  # which entry of the replicate's value
     better: Better
@@ -29,7 +29,7 @@ _frechet = leave_out(frechet.gaussian_fit_distance)
 
 METRICS: dict[str, Metric] = {
     "energy": Metric(
-        views.many,
+        inputs.many,
         kernels.energy_replicates,
         0,
         "lower",
@@ -37,7 +37,7 @@ METRICS: dict[str, Metric] = {
         "energy distance: 0 if and only if the laws agree; unbiased, so it can fall below 0",
     ),
     "mmd": Metric(
-        views.many,
+        inputs.many,
         kernels.mmd_replicates,
         0,
         "lower",
@@ -45,7 +45,7 @@ METRICS: dict[str, Metric] = {
         "squared kernel distance over five widths: 0 if and only if the laws agree; unbiased",
     ),
     "kid": Metric(
-        views.many,
+        inputs.many,
         kernels.kid_replicates,
         0,
         "lower",
@@ -53,7 +53,7 @@ METRICS: dict[str, Metric] = {
         "kernel distance of moments up to the third of the standardised rows; unbiased",
     ),
     "sliced_w2": Metric(
-        views.plain,
+        inputs.plain,
         leave_out(wasserstein.sliced_w2),
         0,
         "lower",
@@ -61,7 +61,7 @@ METRICS: dict[str, Metric] = {
         "how far mass must move along an average direction, root mean square",
     ),
     "w1": Metric(
-        views.fewer,
+        inputs.fewer,
         leave_out(wasserstein.w1),
         0,
         "lower",
@@ -69,7 +69,7 @@ METRICS: dict[str, Metric] = {
         "how far mass must move on average, at best (exact on up to 500 rows; all rows in 1-D)",
     ),
     "w2": Metric(
-        views.fewer,
+        inputs.fewer,
         leave_out(wasserstein.w2),
         0,
         "lower",
@@ -77,7 +77,7 @@ METRICS: dict[str, Metric] = {
         "how far mass must move, root mean square (exact on up to 500 rows; all rows in 1-D)",
     ),
     "frechet": Metric(
-        views.wide,
+        inputs.wide,
         _frechet,
         0,
         "lower",
@@ -85,7 +85,7 @@ METRICS: dict[str, Metric] = {
         "Fréchet distance of the standardised rows: sees means and covariances alone",
     ),
     "c2st": Metric(
-        views.scores,
+        inputs.scores,
         _separation,
         0,
         "lower",
@@ -93,7 +93,7 @@ METRICS: dict[str, Metric] = {
         "accuracy of boosted trees that tell real from generated: 0.5 is perfect, 1 plain to see",
     ),
     "c2st_auroc": Metric(
-        views.scores,
+        inputs.scores,
         _separation,
         1,
         "lower",
@@ -101,7 +101,7 @@ METRICS: dict[str, Metric] = {
         "how often a generated row looks more generated than a real one: 0.5 is perfect",
     ),
     "precision": Metric(
-        views.few,
+        inputs.few,
         _neighbours,
         0,
         "higher",
@@ -109,7 +109,7 @@ METRICS: dict[str, Metric] = {
         "generated rows that lie among real rows: are samples plausible?",
     ),
     "recall": Metric(
-        views.few,
+        inputs.few,
         _neighbours,
         1,
         "higher",
@@ -117,7 +117,7 @@ METRICS: dict[str, Metric] = {
         "real rows that lie among generated rows: is anything missing?",
     ),
     "density": Metric(
-        views.few,
+        inputs.few,
         _neighbours,
         2,
         "higher",
@@ -125,7 +125,7 @@ METRICS: dict[str, Metric] = {
         "how many real rows surround a generated row: about 1 for the true law",
     ),
     "coverage": Metric(
-        views.few,
+        inputs.few,
         _neighbours,
         3,
         "higher",
@@ -133,7 +133,7 @@ METRICS: dict[str, Metric] = {
         "real rows with a generated row nearby: is anything missing? bears outliers well",
     ),
     "mode_coverage": Metric(
-        views.cells,
+        inputs.cells,
         leave_out(modes.kept_cells),
         0,
         "higher",
@@ -141,7 +141,7 @@ METRICS: dict[str, Metric] = {
         "real rows in the k-means cells that generated rows reach: 0.8 or less is mode collapse",
     ),
     "nearest_train": Metric(
-        views.to_train,
+        inputs.to_train,
         _memorisation,
         0,
         "higher",
@@ -149,7 +149,7 @@ METRICS: dict[str, Metric] = {
         "distance to the nearest training row over that of held-out rows: near 0 is memorisation",
     ),
     "copies": Metric(
-        views.to_train,
+        inputs.to_train,
         _memorisation,
         1,
         "lower",
@@ -157,7 +157,7 @@ METRICS: dict[str, Metric] = {
         "generated rows that equal a training row exactly",
     ),
     "classifier_frechet": Metric(
-        views.features,
+        inputs.features,
         _frechet,
         0,
         "lower",
@@ -165,7 +165,7 @@ METRICS: dict[str, Metric] = {
         "Fréchet distance in the 64 features of a classifier of the real labels",
     ),
     "classifier_score": Metric(
-        views.probabilities,
+        inputs.probabilities,
         leave_out(lambda a, b: classifier.classifier_score(b)),
         0,
         "higher",
@@ -173,7 +173,7 @@ METRICS: dict[str, Metric] = {
         "how sure and how varied the classes of generated rows are: 1 to the number of classes",
     ),
     "label_accuracy": Metric(
-        views.agreement,
+        inputs.agreement,
         leave_out(lambda a, b: float(b.mean())),
         0,
         "higher",

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from ..errors import DataError, UsageError
-from .pairwise import Array, sample_pair, sample_set
+from .distances import Array, sample_pair, sample_set
 
 
 def out_of_fold_scores(
@@ -150,7 +150,7 @@ def fit_classifier(x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: 
     if len(classes) < 2:
         raise DataError("all labels are the same: a classifier needs at least two classes")
     event = np.shape(x)[1:]
-    from ..networks.images import is_large  # which imports torch
+    from ..networks.layout import is_large  # which imports torch
 
     if is_large(event):
         from . import convolutional

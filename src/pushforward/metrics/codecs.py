@@ -49,7 +49,7 @@ def codec_bits(images: np.ndarray) -> dict[str, float]:
 
 def beside(x: np.ndarray, levels: int) -> dict[str, float]:
     """`codec_bits` of pictures of whole-number levels; nothing for other data."""
-    from ..networks.images import is_image
+    from ..networks.layout import is_image
 
     return codec_bits(x) if levels and is_image(x.shape[1:]) else {}
 
@@ -63,7 +63,7 @@ def told(bits: dict[str, float]) -> str:
 
 def as_bytes(images: np.ndarray) -> np.ndarray:
     """Pictures ``(n, h, w)`` in grey or ``(n, h, w, 3)`` in colour, the lowest level as zero."""
-    from ..networks.images import is_image, layout_of
+    from ..networks.layout import is_image, layout_of
 
     if not is_image(images.shape[1:]) or not len(images):
         raise DataError(f"data of shape {images.shape[1:]} are no pictures: codecs take no others")

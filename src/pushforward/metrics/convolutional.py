@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad
 
-from ..generators import forked, sow
-from ..networks.images import layout_of
-from .pairwise import Array, sample_set
+from ..networks.layout import layout_of
+from ..rng import forked, sow
+from .distances import Array, sample_set
 
 LARGEST = 32  # pixels along a side that the network sees at most
 STEPS, BATCH, RATE, DECAY, SMOOTHING = 1200, 64, 3e-3, 0.05, 0.05

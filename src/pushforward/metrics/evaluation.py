@@ -7,14 +7,14 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..options import seed as check_seed
-from . import classifier, extractors, frechet, modes, views
+from . import classifier, extractors, frechet, inputs, modes
 from .catalogue import Metric, defaults, featured, metric, title
 from .classifier import Network
+from .distances import Array, sample_pair
 from .estimate import GROUPS, Estimate, interval
 from .extractors import Extractor
-from .pairwise import Array, sample_pair
-from .pixels import Pixels, pixels, same_range
-from .views import Context, Rows, floor_pair
+from .inputs import Context, Rows, floor_pair
+from .pixel_range import Pixels, pixels, same_range
 
 MIN_ROWS = 2 * GROUPS
 
@@ -264,6 +264,6 @@ def _told(e: Estimate, m: Metric, context: Context, extract: Extractor | None) -
     if extract is not None:
         unit = "" if e.unit.startswith("real ") else e.unit
         return e._replace(name=title(e.name, extract.name), unit=unit, features=extract.words)
-    if context.network is not None and m.view in views.OF_CLASSIFIER:
+    if context.network is not None and m.view in inputs.OF_CLASSIFIER:
         return e._replace(features=context.network.words)
     return e

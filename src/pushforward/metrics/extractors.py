@@ -14,8 +14,8 @@ import numpy as np
 from ..errors import DataError, UsageError
 from ..progress import bar
 from .classifier import Network
-from .pairwise import Array
-from .pixels import Pixels
+from .distances import Array
+from .pixel_range import Pixels
 
 BATCH = 128
 
@@ -58,16 +58,16 @@ def extractor(features: Any, seen: Pixels) -> Extractor:
         Unsafe: If the file may hold a pickle.
         Unavailable: If a package is not installed.
     """
-    from . import modules
+    from . import user_networks
 
     if not isinstance(features, str):
-        return own(modules.module(features, "features"), type(features).__name__, seen)
+        return own(user_networks.module(features, "features"), type(features).__name__, seen)
     if features == "raw":
         d = int(np.prod(seen.event))
         return Extractor("raw", seen.words, lambda x: Features(seen.unit(x)), d)
     if features == "efflite0":
         return efflite0(seen)
-    return own(*modules.load(features), seen)
+    return own(*user_networks.load(features), seen)
 
 
 def of_classifier(network: Network) -> Extractor:

@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 
 from ..errors import DataError
-from .pairwise import Array, sample_pair
+from .distances import Array, sample_pair
 
 
 def gaussian_fit_distance(x: Array, y: Array) -> float:

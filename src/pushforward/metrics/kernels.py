@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .distances import BLOCK, Array, centred, sample_pair, slices, squared_distances
 from .estimate import Replicate
-from .pairwise import BLOCK, Array, centred, sample_pair, slices, squared_distances
 
 Kernel = Callable[[Array, Array], Array]
 SCALES = (1 / 4, 1 / 2, 1, 2, 4)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from .distances import sample_set
 from .estimate import Estimate, bootstrap_mean
-from .pairwise import sample_set
 
 
 def nll(log_prob: np.ndarray, *, entropy: float = math.nan, seed: int = 0) -> Estimate:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..theory.coverage import SHARE, cells_for, is_collapsed, kept_cells, partition
-from .pairwise import Array, sample_pair, sample_set, squared_distances
+from ..theory.mode_coverage import SHARE, cells_for, is_collapsed, kept_cells, partition
+from .distances import Array, sample_pair, sample_set, squared_distances
 
 
 class ModeReport(NamedTuple):

@@ -9,7 +9,7 @@ hold exact copies alone.
 import numpy as np
 
 from ..errors import DataError
-from .pairwise import BLOCK, Array, centred, sample_pair, slices, squared_distances
+from .distances import BLOCK, Array, centred, sample_pair, slices, squared_distances
 
 K = 5
 

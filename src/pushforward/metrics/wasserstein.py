@@ -6,7 +6,7 @@ All three are positive even between two samples of one law, by :math:`n^{-1/2}` 
 
 import numpy as np
 
-from .pairwise import Array, sample_pair
+from .distances import Array, sample_pair
 
 CAP = 2000
 

@@ -12,10 +12,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ..model import Event
 from ..shapes import Condition
-from .choosing import is_convolutional
 from .convolutional import ConvCritic, ConvDecoder
 from .mlp import Perceptron, rested, waves_for
 from .residual import unnormalised
+from .select import is_convolutional
 from .whitening import Whitening
 
 Players = tuple[nn.Module, nn.Module]
@@ -109,7 +109,7 @@ def players(
 
     Arguments:
         event: The kind of data.
-        network: "mlp", "conv", or "auto" (`networks.choosing.is_convolutional`).
+        network: "mlp", "conv", or "auto" (`networks.select.is_convolutional`).
         latent: The length of the noise.
         width: Units of the generator's layers, or channels of its largest scale; 0 to choose.
         critic: The same of the critic.

@@ -13,9 +13,9 @@ from torch.nn.functional import avg_pool2d, normalize, relu
 
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import discriminator_loss, non_saturating, zero_centred_penalty
+from .backbone import Deep
 from .convolutional import ConvDecoder, ConvEncoder, sizes
-from .deep import Deep
-from .images import layout_of
+from .layout import layout_of
 from .residual import conv, grouped, unnormalised
 
 

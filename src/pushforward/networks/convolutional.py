@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data
-from .deep import Deep
-from .images import Layout, layout_of
+from .backbone import Deep
+from .layout import Layout, layout_of
 from .residual import Residual, conv, grouped, halve, unnormalised
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, silu
 
 from ..shapes import Condition, Data
-from .deep import Deep
+from .backbone import Deep
 
 Steps = Iterator[tuple[int, Tensor]]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..shapes import Condition, Data, Times
-from .deep import Deep
+from .backbone import Deep
 
 SHARPEST = 8.0  # largest angular frequency of the waves, in inverse standard deviations
 

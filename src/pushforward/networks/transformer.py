@@ -12,9 +12,9 @@ from torch.nn.functional import gelu, layer_norm, pad, pixel_shuffle
 from ..errors import UsageError
 from ..shapes import Condition, Data, Times
 from .attention import Attention, zeroed
-from .deep import Deep
+from .backbone import Deep
 from .embedding import Embedding
-from .images import Layout, layout_of
+from .layout import Layout, layout_of
 
 
 def positions(height: int, width: int, length: int) -> Tensor:

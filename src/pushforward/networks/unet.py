@@ -12,9 +12,9 @@ from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data, Times
 from .attention import Attention, zeroed
-from .deep import Deep
+from .backbone import Deep
 from .embedding import Embedding
-from .images import Layout, layout_of
+from .layout import Layout, layout_of
 from .residual import Residual, conv, grouped, halve
 
 WIDEST = 4  # the channels of a scale are at most so many times those of the first

@@ -17,8 +17,8 @@ from ..errors import NumericalError
 from ..shapes import Condition, Data, PerDatum, expand, sum_event
 from .denoisers import Denoiser
 from .predictions import Estimate
+from .sampler_steps import without_graph
 from .samplers import Step, plan
-from .steps import without_graph
 
 FEW = 10  # effective particles below which a user is told
 BETWEEN = 0.5  # the variance of a reverse step, halfway between its two limits

@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..shapes import Condition, Data, Times, expand
 from .denoisers import Denoiser
 from .paths import Path
-from .steps import without_graph
+from .sampler_steps import without_graph
 from .targets import GaussianMixture
 
 Map = Callable[[Tensor, Tensor], Tensor]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..generators import forked, sow
+from ..rng import forked, sow
 from ..shapes import Condition, Data
 from .transport import assignment, cooled
 

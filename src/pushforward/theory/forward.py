@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from ..shapes import Data, PerDatum, sum_event
+from .ddpm_schedule import DDPM
 from .densities import divergence
 from .predictions import Prediction
-from .tables import DDPM
 from .targets import GaussianMixture
 
 Reverse = Callable[[Data, int], tuple[Data, Tensor]]

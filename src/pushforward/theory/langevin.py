@@ -20,7 +20,7 @@ from ..shapes import Condition, Data, PerDatum, expand, sum_event
 from .denoisers import Denoiser
 from .ode import last
 from .predictions import Estimate
-from .steps import plan, without_graph
+from .sampler_steps import plan, without_graph
 
 Score = Callable[[Data], Data]
 

@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..shapes import Condition
 from .denoisers import Denoiser
 from .langevin import annealed_langevin, predictor_corrector
-from .steps import Sampler, Step, plan, without_graph
+from .sampler_steps import Sampler, Step, plan, without_graph
 
 
 @without_graph

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_PUBLIC = {"load": "pipeline", "Pipeline": "pipeline", "export": "exporting"}
+_PUBLIC = {"load": "pipeline", "Pipeline": "pipeline", "export": "export_pipeline"}
 __all__ = [*_PUBLIC]
 
 

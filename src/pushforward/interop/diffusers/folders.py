@@ -6,8 +6,8 @@ from typing import Any
 
 from ...checkpoint import parse
 from ...errors import DataError, MissingFile, Unsafe
-from ...packages import package_module
-from ...places import folder_of
+from ...files import folder_of
+from ...optional import package_module
 
 PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
 PARTS = ("unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer")

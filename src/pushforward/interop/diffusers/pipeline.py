@@ -8,20 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...devices import choose_device, chunks, seeded
 from ...errors import DataError, NumericalError, UsageError
+from ...files import folder_of
 from ...model import guides
+from ...optional import package_module
 from ...options import check
-from ...packages import package_module
-from ...places import choose_device, chunks, folder_of, seeded
 from ...progress import Update, bar
 from ...shapes import Condition, Data
 from ...theory import ode, samplers
 from ...theory.denoisers import Denoiser, Guided, NetworkDenoiser
-from ...theory.steps import Sampler
+from ...theory.sampler_steps import Sampler
 from .folders import index_of, parts
 from .networks import Autoencoder, Network, side, teller
 from .schedules import Schedule, schedule_of
-from .words import Words
+from .text_encoder import Words
 
 STEPS = 50
 BATCH = 8  # drawn at once

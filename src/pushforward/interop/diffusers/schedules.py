@@ -13,10 +13,10 @@ from ...errors import DataError, UsageError
 from ...options import one_of
 from ...shapes import Condition, Data, Times, expand
 from ...theory import predictions
+from ...theory.ddpm_schedule import DDPM
 from ...theory.denoisers import Denoiser
 from ...theory.paths import Linear
 from ...theory.predictions import Estimate, Prediction
-from ...theory.tables import DDPM
 
 SAME_STEPS = {  # the sampler of ours that takes the same steps; Euler's in sigma / alpha are DDIM's
     "DDPMScheduler": "ddpm",

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Normal
 
-from ...report import style
-from ...theory import evidence
+from ...plots import style
+from ...theory.exact import evidence
 from ..claims import Number, double
 from ..sections.vae.cases import bent, same
 from . import Experiment, Part, Problem, Step

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ...metrics import modes
-from ...theory import bounds, evidence, linear_vae
+from ...theory import bounds
+from ...theory.exact import evidence, linear_vae
 from ..claims import Number
 from ..sections.vae import figures, fits, heads
 from ..sections.vae.cases import same

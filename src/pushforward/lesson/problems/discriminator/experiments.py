@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ....report.style import DASHES, DATA, INK, LINES, QUIET, whole
+from ....plots.style import DASHES, DATA, INK, LINES, QUIET, whole
 from ....theory import adversarial, divergences, targets
 from ...claims import Number
 from .. import Experiment

@@ -9,7 +9,8 @@ import sympy
 import torch
 from torch import Tensor
 
-from ....theory import densities, flow_maps, predictions, tables
+from ....theory import ddpm_schedule, densities, predictions
+from ....theory.exact import flow_maps
 from ....theory.paths import Linear
 from ....theory.targets import ExactDenoiser, lesson_mixture
 from ...claims import Number, double
@@ -103,7 +104,7 @@ def weights() -> list[Number]:
 
 def chain() -> list[Number]:
     """DDPM's marginal by its recursion, at the end of a chain of a thousand."""
-    table = tables.DDPM(tables.linear_betas(1000))
+    table = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
     signal, variance = 1.0, 0.0
     for beta in table.betas.tolist():
         signal, variance = signal * math.sqrt(1 - beta), (1 - beta) * variance + beta

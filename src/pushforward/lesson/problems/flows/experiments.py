@@ -7,9 +7,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ....devices import seeded
 from ....metrics import frechet, kernels, neighbours
-from ....places import seeded
-from ....report.style import DATA, INK, MODEL
+from ....plots.style import DATA, INK, MODEL
 from ....theory import transport
 from ....theory.targets import Gaussian
 from ...claims import Number

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ....generators import forked, sow
-from ....report.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, whole
+from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, whole
+from ....rng import forked, sow
 from ....theory import forward, targets
 from ...claims import Number, double
 from ...sections.diffusion.figures import TIMES, forward_process, panels

@@ -5,7 +5,7 @@ import math
 import sympy as sp
 import torch
 
-from ....theory import forward, tables, targets
+from ....theory import ddpm_schedule, forward, targets
 from ...claims import Number, double
 from ...sections.diffusion.forward import PATH, unscaled
 
@@ -20,7 +20,7 @@ def zero(what: str, expression: sp.Expr) -> list[Number]:
 
 def one_step() -> list[Number]:
     """The first step, in numbers."""
-    betas = tables.linear_betas(1000)[:1]
+    betas = ddpm_schedule.linear_betas(1000)[:1]
     means, variances = forward.recursion(betas, 2.0, 0.0)
     alpha = 1 - float(betas[0])
     return [

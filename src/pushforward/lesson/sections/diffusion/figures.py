@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ....generators import forked, sow
-from ....report.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, whole
-from ....theory import forward, langevin, laws, ode, paths, predictions, tables, targets
+from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, whole
+from ....rng import forked, sow
+from ....theory import ddpm_schedule, forward, langevin, ode, paths, predictions, targets
+from ....theory.exact import sampler_moments
 from ...claims import double
 from .forward import PATH
 from .langevin import settled
@@ -154,7 +155,9 @@ def reverse_score() -> Figure:
     axes.plot(variances, variances, color=QUIET, lw=3, alpha=0.4)
     for i, (name, options) in enumerate(kinds):
         reached = [
-            laws.reverse_table(PATH, laws.Moments(0.0, float(v)), **options).variance
+            sampler_moments.reverse_table(
+                PATH, sampler_moments.Moments(0.0, float(v)), **options
+            ).variance
             for v in variances
         ]
         axes.plot(variances, reached, MARKS[i], color=LINES[i if i != 1 else 5], ls=DASHES[i],
@@ -203,7 +206,7 @@ def schedules() -> Figure:
     """
     figure, (axes,) = panels(1)
     for i, (name, betas) in enumerate(
-        (("linear", tables.linear_betas), ("cosine", tables.cosine_betas))
+        (("linear", ddpm_schedule.linear_betas), ("cosine", ddpm_schedule.cosine_betas))
     ):
         means, _ = forward.recursion(betas(1000), 1.0, 0.0)
         axes.plot(np.arange(1001) / 1000, means, color=LINES[5 * i], ls=DASHES[i], label=name)

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import torch
 
-from ....theory import forward, tables, targets, transport
+from ....theory import ddpm_schedule, forward, targets, transport
 from ...claims import Claim, Evidence, Number, Verdict, double, fails
 
-PATH = tables.DDPM(tables.linear_betas(1000))
+PATH = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
 
 
 def failures(*attempts: Callable[[], object]) -> int:
@@ -119,10 +119,13 @@ def terminal() -> Evidence:
     bar = "$\\mathrm{KL}(q(x_T) \\| \\mathcal N(0, 1))$ in nats, "
     left = [Number(f"{bar} $T = {T}$", at_the_end(unscaled(T)), 0, 5e-3) for T in (50, 100, 200)]
     right = [Number(f"{bar} $T = 1000$", at_the_end(unscaled(1000)), 0, 5e-3)]
-    for name, betas in (("rescaled", tables.linear_betas), ("cosine", tables.cosine_betas)):
+    for name, betas in (
+        ("rescaled", ddpm_schedule.linear_betas),
+        ("cosine", ddpm_schedule.cosine_betas),
+    ):
         right += [Number(f"{bar} {name}, $T = {T}$", at_the_end(betas(T)), 0, 5e-3)
                   for T in (50, 200)]  # fmt: skip
-    refused = failures(*(lambda T=T: tables.DDPM(unscaled(T)) for T in (50, 100, 200)))
+    refused = failures(*(lambda T=T: ddpm_schedule.DDPM(unscaled(T)) for T in (50, 100, 200)))
     one = float(forward.terminal_kl(double(1.0)[:, None], float(PATH.alpha_bar(1000))))
     right += [
         Number("tables that leave signal and are refused", refused, 3),

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from ....theory import langevin, laws, ode, paths, targets
+from ....theory import langevin, ode, paths, targets
+from ....theory.exact import sampler_moments
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH, failures
 from .reverse import gaussian
@@ -116,13 +117,13 @@ def mixing() -> Evidence:
 
 def annealed_law() -> Evidence:
     """Chains against the recursions, alone and behind ancestral steps."""
-    path, n, data = paths.Geometric(5.0, 0.1), 20_000, laws.Moments(0.5, 0.36)
+    path, n, data = paths.Geometric(5.0, 0.1), 20_000, sampler_moments.Moments(0.5, 0.36)
     times, denoiser = path.grid(8), targets.ExactDenoiser(gaussian(0.5, 0.6), path)
     start = float(path.scale(times[0])) * torch.randn(n, 1, dtype=torch.float64)
     numbers = []
     for run, law in (
-        (langevin.annealed_langevin, laws.annealed_langevin),
-        (langevin.predictor_corrector, laws.predictor_corrector),
+        (langevin.annealed_langevin, sampler_moments.annealed_langevin),
+        (langevin.predictor_corrector, sampler_moments.predictor_corrector),
     ):
         exact = law(path, times, data, 3, 0.4)
         x = ode.last(run(denoiser, start, times, corrections=3, snr=0.4))
@@ -137,14 +138,14 @@ def annealed_law() -> Evidence:
 
 def reverse_is_langevin() -> Evidence:
     """The variances that four kinds of steps reach."""
-    data = laws.Moments(0.0, 0.25)
+    data = sampler_moments.Moments(0.0, 0.25)
     reached = {
-        "pure": laws.reverse_table(PATH, data, growth=0.0, weight=0.5),
-        "half": laws.reverse_table(PATH, data, weight=0.5),
-        "full": laws.reverse_table(PATH, data),
-        "flow": laws.reverse_table(PATH, data, weight=0.5, noise=0.0),
+        "pure": sampler_moments.reverse_table(PATH, data, growth=0.0, weight=0.5),
+        "half": sampler_moments.reverse_table(PATH, data, weight=0.5),
+        "full": sampler_moments.reverse_table(PATH, data),
+        "flow": sampler_moments.reverse_table(PATH, data, weight=0.5, noise=0.0),
     }
-    full = laws.ancestral(PATH, PATH.chain(), data, 1.0).variance
+    full = sampler_moments.ancestral(PATH, PATH.chain(), data, 1.0).variance
     what = "variance reached for data with 0.25, "
     return Evidence(
         [

@@ -5,11 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from ....theory import forward, laws, predictions, tables, targets
+from ....theory import ddpm_schedule, forward, predictions, targets
+from ....theory.exact import sampler_moments
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH
 
-SHORT = tables.DDPM(tables.linear_betas(100))
+SHORT = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(100))
 EULER = 0.5772156649015329
 
 
@@ -24,7 +25,9 @@ def recover() -> Evidence:
     alpha, sigma = PATH(double(1.0))
     error = forward.noise_error(law, alpha, sigma) * (sigma / alpha).square()
     lost = float(error) / float(law.covariance)
-    reached = laws.ancestral(PATH, PATH.chain(), laws.Moments(0.8, 3.778), 1.0)
+    reached = sampler_moments.ancestral(
+        PATH, PATH.chain(), sampler_moments.Moments(0.8, 3.778), 1.0
+    )
     what = "squared error of the best guess of $x_0$ from $x_T$, as a part of its variance"
     return Evidence(
         [Number(what, lost, 0, 0.01)],
@@ -126,14 +129,14 @@ def mean_from_noise() -> Evidence:
 def variance_cost() -> Evidence:
     """What each variance loses of the bound."""
 
-    def cost(path: tables.DDPM, deviation: float, v: float | None) -> float:
+    def cost(path: ddpm_schedule.DDPM, deviation: float, v: float | None) -> float:
         law = gaussian(0.0, deviation)
         floor, k = forward.floors(path, law), torch.arange(1, path.steps + 1)
         variance = forward.best_variance(path, floor, 1) if v is None else path.variance(k, v)
         terms = forward.expected_bound(path, floor, deviation**2, 1, variance)
         return float(terms.sum()) - law.entropy()
 
-    many = tables.DDPM(tables.linear_betas(1_000_000))
+    many = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1_000_000))
     end = gaussian(0.0, 0.5).diffused(*(z[0] for z in PATH(double(1.0))))
     what = "nats lost by $\\Sigma = "
     left = forward.divergence_from_noise(end)

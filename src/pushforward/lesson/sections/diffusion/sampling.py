@@ -6,22 +6,23 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ....fitting import fit
-from ....places import seeded
-from ....theory import denoisers, laws, ode, paths, samplers, targets, transport
+from ....devices import seeded
+from ....theory import denoisers, ode, paths, samplers, targets, transport
+from ....theory.exact import sampler_moments
+from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .reverse import SHORT, gaussian
 
 
 def ancestral() -> Evidence:
     """Draws against the recursion, and two invariants."""
-    n, data = 20_000, laws.Moments(0.8, 2.25)
+    n, data = 20_000, sampler_moments.Moments(0.8, 2.25)
     denoiser = targets.ExactDenoiser(gaussian(0.8, 1.5), SHORT)
     numbers = []
     for v, name in ((1.0, "\\beta"), (0.0, "\\tilde\\beta")):
         noise = torch.randn(n, 1, dtype=torch.float64)
         x = ode.last(samplers.ddpm(denoiser, noise, SHORT.chain(), variance=v))
-        exact = laws.ancestral(SHORT, SHORT.chain(), data, v)
+        exact = sampler_moments.ancestral(SHORT, SHORT.chain(), data, v)
         what = f"of draws, $T = 100$, $\\Sigma = {name}$"
         numbers += [
             Number(f"mean {what}", float(x.mean()), exact.mean, 5 * math.sqrt(exact.variance / n)),
@@ -30,8 +31,8 @@ def ancestral() -> Evidence:
                 5 * exact.variance * math.sqrt(2 / n),
             ),
         ]  # fmt: skip
-    normal = laws.ancestral(SHORT, SHORT.chain(), laws.Moments(0.0, 1.0), 1.0)
-    point = laws.ancestral(SHORT, SHORT.chain(), laws.Moments(0.7, 0.0), 0.0)
+    normal = sampler_moments.ancestral(SHORT, SHORT.chain(), sampler_moments.Moments(0.0, 1.0), 1.0)
+    point = sampler_moments.ancestral(SHORT, SHORT.chain(), sampler_moments.Moments(0.7, 0.0), 0.0)
     numbers += [
         Number(
             "variance for $\\mathcal N(0, 1)$ data with $\\beta$: 1 less the noise that the last "
@@ -69,7 +70,7 @@ def solvers() -> Evidence:
         [
             Number(
                 "factor of DDIM in 10 steps on $\\mathcal N(0, 0.36)$, against its product of "
-                "cosines", float(one), laws.ddim_factor(path, times, 0.6), 1e-9,
+                "cosines", float(one), sampler_moments.ddim_factor(path, times, 0.6), 1e-9,
             ),
             *(
                 Number(f"order of {name}", order(getattr(samplers, name)), p, 0.25)

@@ -9,7 +9,7 @@ from ....families import gan
 from ....model import Event
 from ....theory import adversarial
 from ...claims import Claim, Evidence, Number, Verdict
-from .laws import LINE, shifted
+from .distributions import LINE, shifted
 
 
 def open_interval() -> Evidence:

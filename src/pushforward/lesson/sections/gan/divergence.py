@@ -4,9 +4,10 @@ import math
 
 import torch
 
-from ....theory import adversarial, dirac, divergences
+from ....theory import adversarial, divergences
+from ....theory.exact import dirac
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .laws import DATA, LINE, normal, shifted, slope_of_js, slopes
+from .distributions import DATA, LINE, normal, shifted, slope_of_js, slopes
 
 
 def value_at_best() -> Evidence:

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ....report.style import DASHES, DATA, INK, LINES, QUIET, whole
-from ....theory import adversarial, dirac, divergences
+from ....plots.style import DASHES, DATA, INK, LINES, QUIET, whole
+from ....theory import adversarial, divergences
+from ....theory.exact import dirac
 from .discriminator import affine_fit
-from .laws import DATA as LAW
-from .laws import normal, shifted, slopes
+from .distributions import DATA as LAW
+from .distributions import normal, shifted, slopes
 
 
 def draw_optimal_discriminator() -> Figure:

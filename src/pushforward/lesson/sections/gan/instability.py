@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from ....devices import seeded
 from ....families import gan
 from ....metrics import modes
 from ....model import Event
-from ....places import seeded
-from ....theory import adversarial, coverage, divergences, targets, transport
-from ....training import Trainer, batches
+from ....theory import adversarial, divergences, mode_coverage, targets, transport
+from ....training.trainer import Trainer, batches
 from ...claims import Claim, Evidence, Number, Verdict, fails
-from .laws import slope_of_js, slopes
+from .distributions import slope_of_js, slopes
 
 BOUND = 0.3  # of W1 for the trained GAN, of a law with standard deviation 1.94
 
@@ -82,7 +82,7 @@ def visible() -> Evidence:
     )  # fmt: skip
     x, y = (law.sample(2000).double().numpy() for law in (ring, kept))
     report = modes.known_modes(y, ring.means.numpy(), 0.3)
-    share = coverage.mode_coverage(x, y)
+    share = mode_coverage.mode_coverage(x, y)
     # the share of rows beyond three deviations in the plane is exp(-9/2)
     near = 1 - math.exp(-4.5)
     return Evidence(
@@ -92,7 +92,7 @@ def visible() -> Evidence:
                    math.log(8 / 3), 5 / 2000),
             Number("rows near a mode", report.high_quality, near,
                    5 * math.sqrt(near * (1 - near) / 2000)),
-            Number("data in cells that samples reach", share, coverage.COLLAPSE, 0, "<="),
+            Number("data in cells that samples reach", share, mode_coverage.COLLAPSE, 0, "<="),
         ]
     )  # fmt: skip
 

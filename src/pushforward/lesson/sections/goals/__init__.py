@@ -1,11 +1,11 @@
 """Section 1 of the lesson: goals of generative models."""
 
 from .. import Section
-from . import anomalies, figures, laws, paradigms
+from . import anomalies, distributions, figures, paradigms
 
 SECTION = Section(
     title="Goals of generative models",
-    claims=[*laws.CLAIMS, *anomalies.CLAIMS, *paradigms.CLAIMS],
+    claims=[*distributions.CLAIMS, *anomalies.CLAIMS, *paradigms.CLAIMS],
     figures={
         "data_distribution": figures.data_distribution,
         "typicality": figures.typicality,

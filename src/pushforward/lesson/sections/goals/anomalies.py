@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....fitted import FittedModel, anomaly
-from ....fitting import fit
-from ....generators import forked, sow
-from ....theory import detection, targets
+from ....inference import anomaly
+from ....inference.fitted_model import FittedModel
+from ....rng import forked, sow
+from ....theory import targets
+from ....theory.exact import detection
+from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict
-from .laws import HIGH, LOW, nodes
+from .distributions import HIGH, LOW, nodes
 
 
 def surprised() -> Evidence:

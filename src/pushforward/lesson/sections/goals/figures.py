@@ -5,8 +5,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ....model import Likelihood
-from ....report import style
-from ....theory import detection, targets
+from ....plots import style
+from ....theory import targets
+from ....theory.exact import detection
 from .paradigms import KINDS, capabilities
 
 

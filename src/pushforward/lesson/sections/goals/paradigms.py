@@ -11,8 +11,8 @@ from .... import families
 from ....diffusion import Diffusion
 from ....errors import NoLikelihood
 from ....families.normalizing_flow import NormalizingFlow
-from ....generators import forked, sow
 from ....model import Event, GenerativeModel, Likelihood
+from ....rng import forked, sow
 from ...claims import Claim, Evidence, Number, Verdict
 
 KINDS = {

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from ....devices import seeded
 from ....networks.mlp import TimeMLP, mlp
-from ....places import seeded
-from ....theory import flow_maps, ode
+from ....theory import ode
+from ....theory.exact import flow_maps
 from ....theory.paths import Linear
 from ....theory.targets import ExactDenoiser, ring
-from ... import code
+from ... import snippets
 from ...claims import Claim, Evidence, Number, Verdict, fails
 
 LAW = ring(5, radius=1.3, scale=0.3)  # of about unit variance
@@ -42,7 +43,7 @@ def sums() -> Evidence:
     x0, x1 = torch.randn(2, 64, 5, dtype=torch.float64)
     norm = float((x1 - x0).square().sum(1).mean())
     mean = float(mse_loss(zero(x0, x0), x1 - x0))
-    ours = float(code.flow_matching_loss(zero, x0, x1))
+    ours = float(snippets.flow_matching_loss(zero, x0, x1))
     what = r"loss of a zero field in five dimensions"
     return Evidence(
         [Number(f"{what}, by mse_loss", mean, norm)],
@@ -58,8 +59,8 @@ def shapes() -> Evidence:
     x0, x1 = torch.randn(32, 2), torch.randn(1, 2)
     silent = int(not mse_loss(zero(x0, x0), x1 - x0).isfinite())
     image, noise = torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)
-    loss = float(code.flow_matching_loss(zero, noise, image))
-    refused = fails(lambda: code.flow_matching_loss(zero, x0, x1))
+    loss = float(snippets.flow_matching_loss(zero, noise, image))
+    refused = fails(lambda: snippets.flow_matching_loss(zero, x0, x1))
     return Evidence(
         [Number("errors when 32 rows of noise meet one datum, by mse_loss", silent, 1)],
         [
@@ -116,7 +117,7 @@ def trained(name: str, steps: int = 500) -> nn.Module:
     for _ in range(steps):
         x1 = LAW.sample(256)
         maker.zero_grad()
-        code.flow_matching_loss(net, torch.randn_like(x1), x1).backward()
+        snippets.flow_matching_loss(net, torch.randn_like(x1), x1).backward()
         maker.step()
         schedule.step()
     return net.requires_grad_(False)

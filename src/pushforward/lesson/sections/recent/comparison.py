@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....devices import seeded
 from ....diffusion import Diffusion
 from ....model import Recipe
 from ....networks.mlp import TimeMLP
-from ....places import seeded
-from ....theory import flow_maps, predictions, samplers, tables, transport
+from ....theory import ddpm_schedule, predictions, samplers, transport
 from ....theory.denoisers import Denoiser
+from ....theory.exact import flow_maps
 from ....theory.paths import Linear
-from ....theory.steps import Sampler
+from ....theory.sampler_steps import Sampler
 from ....theory.targets import ExactDenoiser, ring
-from ....training import Trainer, batches
+from ....training.trainer import Trainer, batches
 from .quality import carried
 
 LAW = ring(8, radius=4 / 8.25**0.5, scale=0.5 / 8.25**0.5)  # of unit variance
-CHAIN = tables.DDPM(tables.linear_betas(1000))
+CHAIN = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
 EVALUATIONS = (4, 8, 16, 32, 64)
 RECIPE = Recipe(steps=1500, batch=512, lr=3e-3, clip=10.0)
 ROWS = 3000

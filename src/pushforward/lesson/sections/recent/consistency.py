@@ -7,12 +7,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ....devices import seeded
 from ....families import consistency as family
 from ....networks.mlp import TimeMLP
-from ....places import seeded
-from ....theory import consistency, flow_maps, ode, paths, samplers, transport
+from ....theory import consistency, ode, paths, samplers, transport
+from ....theory.exact import flow_maps
 from ....theory.targets import ExactDenoiser, Gaussian, lesson_mixture
-from ....training import Trainer, batches
+from ....training.trainer import Trainer, batches
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .matching import DATA, ENDS, LINEAR, MEAN, SCALE, gauss_pairs
 

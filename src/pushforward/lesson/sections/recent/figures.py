@@ -10,9 +10,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 from torch import Tensor
 from torch.distributions import Normal
 
-from ....places import seeded
-from ....report import panels
-from ....report.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, whole
+from ....devices import seeded
+from ....plots import drawing
+from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, whole
 from ....theory import consistency, ode, paths
 from ....theory.targets import ExactDenoiser, lesson_mixture
 from . import comparison, paradigms
@@ -98,7 +98,7 @@ def both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> 
     figure = Figure(figsize=(6.3, 3.1), layout="constrained")
     pair = figure.subplots(1, 2, sharey=True)
     for axes, learned in zip(pair, (False, True)):
-        panels.evaluations(axes, {way: curve(way, learned=learned) for way in ways}, floor)
+        drawing.evaluations(axes, {way: curve(way, learned=learned) for way in ways}, floor)
         axes.get_legend().remove()
         axes.set(title="trained field" if learned else "exact field", ylabel="")
         axes.set_xticks(comparison.EVALUATIONS)

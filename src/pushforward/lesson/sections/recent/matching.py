@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from ....theory import consistency, couplings, flow_maps, ode, paths, predictions, samplers
+from ....theory import consistency, couplings, ode, paths, predictions, samplers
+from ....theory.exact import flow_maps
 from ....theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
-from ... import code
+from ... import snippets
 from ...claims import Claim, Evidence, Number, Verdict, double
 
 LINEAR = paths.Linear()
@@ -67,7 +68,9 @@ def floor() -> Evidence:
         "none": lambda x, t: torch.zeros_like(x),
     }
     losses = {
-        name: torch.stack([code.flow_matching_loss(v, a, b + mean) for a, b in zip(*rows)]).double()
+        name: torch.stack(
+            [snippets.flow_matching_loss(v, a, b + mean) for a, b in zip(*rows)]
+        ).double()
         for name, v in fields.items()
     }
     loss = {name: float(z.mean()) for name, z in losses.items()}

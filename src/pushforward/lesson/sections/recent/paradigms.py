@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 
 from .... import families
+from ....devices import seeded
 from ....model import Event, GenerativeModel, Likelihood
-from ....places import seeded
 from ...claims import Claim, Evidence, Number, Verdict, fails
 
 FAMILIES = ("vae", "gan", "normalizing_flow", "autoregressive", "cnf", "flow_matching", "ddpm",

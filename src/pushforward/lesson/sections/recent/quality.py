@@ -9,7 +9,7 @@ from ....shapes import Condition, Data, Times
 from ....theory import ode, paths, samplers, transport
 from ....theory.denoisers import Denoiser
 from ....theory.predictions import Estimate
-from ....theory.steps import Sampler
+from ....theory.sampler_steps import Sampler
 from ....theory.targets import ExactDenoiser, Gaussian, GaussianMixture, ring8
 from ...claims import Claim, Evidence, Number, Verdict, double
 

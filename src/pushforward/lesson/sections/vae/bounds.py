@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from ....theory import bounds, linear_vae
+from ....theory import bounds
+from ....theory.exact import linear_vae
 from ...claims import Claim, Evidence, Number, Verdict
 from .cases import bent, same, solvable
 

@@ -8,10 +8,11 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy
 
 from ....families.vae import VAE
-from ....networks import laws
+from ....networks import likelihoods
 from ....networks.mlp import Perceptron
 from ....shapes import standard_normal, sum_event
-from ....theory import bounds, evidence
+from ....theory import bounds
+from ....theory.exact import evidence
 from ...claims import Claim, Evidence, Number, Verdict, double
 from . import fits
 from .cases import same
@@ -26,7 +27,7 @@ def still(model: VAE) -> VAE:
 
 def reparametrised() -> Evidence:
     """The latents are rebuilt outside from the same normal numbers."""
-    model, x = fits.planar(laws.Gaussian()).double(), torch.randn(50, 2).double()
+    model, x = fits.planar(likelihoods.Gaussian()).double(), torch.randn(50, 2).double()
     state = torch.get_rng_state()
     terms = model.loss(x)
     torch.set_rng_state(state)
@@ -63,7 +64,7 @@ def estimators() -> Evidence:
 
 def batch_size() -> Evidence:
     """One batch, and the same ten times over."""
-    model, x = still(fits.planar(laws.Bernoulli())), torch.rand(10, 2)
+    model, x = still(fits.planar(likelihoods.Bernoulli())), torch.rand(10, 2)
     ten, hundred = (
         float(torch.stack(list(model.loss(rows).values())).sum().detach())
         for rows in (x, x.repeat(10, 1))
@@ -121,7 +122,9 @@ def overflow() -> Evidence:
     """A log-variance of 89 in single precision."""
     log_variance = torch.tensor([[89.0]])
     lesson = -0.5 * (1 + log_variance - log_variance.exp()).sum()
-    model = VAE(Perceptron(1, 0, 2, []), Perceptron(1, 0, 2, []), laws.Gaussian(), (1,), latent=1)
+    model = VAE(
+        Perceptron(1, 0, 2, []), Perceptron(1, 0, 2, []), likelihoods.Gaussian(), (1,), latent=1
+    )
     layer = fits.last(model.encoder)
     nn.init.zeros_(layer.weight)
     with torch.no_grad():

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import Tensor
 
-from ....report import panels, style
-from ....theory import bounds, evidence, linear_vae
+from ....plots import drawing, style
+from ....theory import bounds
+from ....theory.exact import evidence, linear_vae
 from . import fits
 from .bounds import fitted_to_five
 
@@ -59,7 +60,7 @@ def decoded_lattice(side: int = 13) -> Tensor:
 
 def clouds(axes: list[Axes]) -> None:
     """Data, and the means of their posteriors, by mode."""
-    x, law = torch.from_numpy(panels.thin(fits.rows().numpy(), 1000)), fits.two_modes()
+    x, law = torch.from_numpy(drawing.thin(fits.rows().numpy(), 1000)), fits.two_modes()
     left = (law.log_terms(x.double()).argmax(1) == 0).numpy()
     with torch.no_grad():
         z = fits.gaussian().model.encode(x).numpy()
@@ -71,7 +72,7 @@ def clouds(axes: list[Axes]) -> None:
     axes[0].legend(loc="lower center", markerscale=2, handletextpad=0, fontsize=6)
     for radius in (1, 2):
         axes[1].add_patch(Circle((0, 0), radius, fill=False, color=style.INK, linewidth=0.6))
-    panels.frame(axes[1], panels.Box(np.full(2, -3.2), np.full(2, 3.2)), ("z1", "z2"))
+    drawing.frame(axes[1], drawing.Box(np.full(2, -3.2), np.full(2, 3.2)), ("z1", "z2"))
 
 
 def latent_space() -> Figure:
@@ -83,7 +84,7 @@ def latent_space() -> Figure:
     """
     figure, axes = sheet(3, (6.3, 2.3))
     clouds(axes)
-    law, where = fits.two_modes(), panels.box(fits.rows().numpy())
+    law, where = fits.two_modes(), drawing.box(fits.rows().numpy())
     sides = [torch.linspace(float(a), float(b), 120) for a, b in zip(where.low, where.high)]
     log_p = law.log_prob(torch.cartesian_prod(*sides).double())
     density = log_p.exp().view(120, 120).mT.numpy()
@@ -93,7 +94,7 @@ def latent_space() -> Figure:
     for line in [*lattice, *lattice.swapaxes(0, 1)]:
         axes[2].plot(*line.numpy().T, color=style.SECOND, linewidth=0.5)
     for ax in (axes[0], axes[2]):
-        panels.frame(ax, where, ("x1", "x2"))
+        drawing.frame(ax, where, ("x1", "x2"))
     for ax, title in zip(axes, ("data", "posterior means", "decoded grid")):
         ax.set_title(title)
     return figure

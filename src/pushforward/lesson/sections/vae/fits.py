@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ....families.vae import VAE
-from ....generators import forked, sow
 from ....model import Recipe
-from ....networks import laws
+from ....networks import likelihoods
 from ....networks.mlp import Perceptron
-from ....theory import linear_vae, targets
-from ....training import Trainer, batches
+from ....rng import forked, sow
+from ....theory import targets
+from ....theory.exact import linear_vae
+from ....training.trainer import Trainer, batches
 
 ROWS = 4000
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -65,7 +66,7 @@ def train(model: VAE, x: Tensor, steps: int, lr: float = 5e-3) -> Fit:
     return Fit(model.eval(), curves)
 
 
-def planar(law: laws.Law, beta: float = 1.0) -> VAE:
+def planar(law: likelihoods.Law, beta: float = 1.0) -> VAE:
     """A VAE of points in the plane with two latents; the weight of the rate grows half the time."""
     encoder, decoder = Perceptron(2, 0, 4, [64, 64]), Perceptron(2, 0, 2 * law.size, [64, 64])
     return VAE(encoder, decoder, law, (2,), latent=2, beta=beta, anneal=0.5, whitened=False)
@@ -76,7 +77,7 @@ def gaussian() -> Fit:
     """With a Gaussian head whose scales are learned, on `rows`."""
     with forked():
         sow(1)
-        return train(planar(laws.Gaussian(floor=0.05)), rows(), 1000)
+        return train(planar(likelihoods.Gaussian(floor=0.05)), rows(), 1000)
 
 
 @cache
@@ -92,12 +93,12 @@ def bernoulli() -> Fit:
     """With the lesson's head, a Bernoulli law, on the same data scaled to [0, 1]."""
     with forked():
         sow(1)
-        return train(planar(laws.Bernoulli()), unit_square(rows()), 500)
+        return train(planar(likelihoods.Bernoulli()), unit_square(rows()), 500)
 
 
-def fixed_noise(scale: float) -> laws.Gaussian:
+def fixed_noise(scale: float) -> likelihoods.Gaussian:
     """A Gaussian law whose scale is given and not learned."""
-    law = laws.Gaussian(floor=0.0, shared=True)
+    law = likelihoods.Gaussian(floor=0.0, shared=True)
     raw = torch.tensor(math.log(math.expm1(scale)))  # softplus of it is the scale
     law.shared = nn.Parameter(raw, requires_grad=False)
     return law

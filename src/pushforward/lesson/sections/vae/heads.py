@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
 
-from ....networks import laws
-from ....theory import bounds, linear_vae
+from ....networks import likelihoods
+from ....theory import bounds
+from ....theory.exact import linear_vae
 from ...claims import Claim, Evidence, Number, Verdict, double, fails
 from . import fits
 from .cases import same
@@ -18,13 +19,13 @@ def refused() -> Evidence:
     """The lesson's example, its law and the library's on the same data."""
     x, output = torch.randn(10, 2), torch.rand(10, 2)
     errors = fails(lambda: binary_cross_entropy(output, x, reduction="sum"))
-    head, h = laws.Gaussian(floor=0.1), torch.randn(10, 2, 2)
+    head, h = likelihoods.Gaussian(floor=0.1), torch.randn(10, 2, 2)
     scale = 0.1 + nn.functional.softplus(h[..., 1])
     return Evidence(
         [Number("errors of the lesson's example", errors, 0.0, 0.0)],
         [
             Number("errors of the library's Bernoulli law on the same data",
-                   fails(lambda: laws.Bernoulli().log_prob(h[..., :1], x)), 1.0, 0.0),
+                   fails(lambda: likelihoods.Bernoulli().log_prob(h[..., :1], x)), 1.0, 0.0),
             same("a Gaussian law's log-density, and torch's, nats", head.log_prob(h, x),
                  Normal(h[..., 0], scale).log_prob(x), 1e-5),
         ],
@@ -38,7 +39,7 @@ def unbounded() -> Evidence:
         float(binary_cross_entropy_with_logits(torch.tensor(logit), target))
         for logit in (10.0, 100.0, 1000.0)
     ]
-    head, h = laws.Bernoulli(), torch.tensor([[0.7]])
+    head, h = likelihoods.Bernoulli(), torch.tensor([[0.7]])
     masses = sum(float(head.log_prob(h, torch.tensor([bit])).exp()) for bit in (0.0, 1.0))
     return Evidence(
         [Number(f"cross-entropy of the target 2 at the logit {logit:g}, nats", loss, 0.0, 0.0, ">=")
@@ -56,7 +57,7 @@ def unbounded() -> Evidence:
 def normalised() -> Evidence:
     """Gauss-Legendre quadrature of exp(-BCE) over x in [0, 1], where it is an exponential of x."""
     nodes, weights = (torch.tensor(v, dtype=torch.float64) for v in _gauss(40))  # on [0, 1]
-    head, chances = laws.Bernoulli(), double(0.1, 0.3, 0.7, 0.95)
+    head, chances = likelihoods.Bernoulli(), double(0.1, 0.3, 0.7, 0.95)
     h = chances.logit()[:, None, None].expand(-1, 40, 1)
     masses = head.log_prob(h, nodes.expand(4, -1)).exp() @ weights
     exact = (2 * chances - 1) / (chances.log() - (1 - chances).log())

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ....theory import linear_vae
+from ....theory.exact import linear_vae
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .cases import same, solvable
 

@@ -8,7 +8,8 @@ from scipy.special import ndtr
 from torch import nn
 
 from ....families import wgan, wgan_gp
-from ....theory import adversarial, dirac, transport
+from ....theory import adversarial, transport
+from ....theory.exact import dirac
 from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator
 
 

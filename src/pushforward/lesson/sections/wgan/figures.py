@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import ndtr
 
-from ....report.style import DASHES, DATA, INK, LINES, QUIET, whole
-from ....theory import dirac, divergences, duality, transport
-from ..gan.laws import normal
+from ....plots.style import DASHES, DATA, INK, LINES, QUIET, whole
+from ....theory import divergences, transport
+from ....theory.exact import dirac, duality
+from ..gan.distributions import normal
 
 
 def draw_distances_of_a_shift() -> Figure:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ....theory import adversarial, dirac
+from ....theory import adversarial
+from ....theory.exact import dirac
 from ...claims import Claim, Evidence, Number, Verdict, double, fails
 
 Critic = Callable[[Tensor], Tensor]

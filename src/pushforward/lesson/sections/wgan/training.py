@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....devices import seeded
 from ....families import wgan_gp
 from ....model import Event
-from ....places import seeded
 from ....theory import adversarial, targets, transport
-from ....training import Trainer, batches
+from ....training.trainer import Trainer, batches
 from ...claims import Claim, Evidence, Number, Verdict
 
 BOUND = 0.5  # of SW2 to a ring of radius 4; two samples of 2000 have about 0.2

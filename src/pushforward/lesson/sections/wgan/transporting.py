@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from scipy.special import ndtr
 
-from ....theory import duality, transport
+from ....theory import transport
+from ....theory.exact import duality
 from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 
 

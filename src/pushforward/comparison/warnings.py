@@ -1,0 +1,93 @@
+"""What a reader must know before trusting a number or using a sample."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from .. import families, formatting, metrics
+from ..inference.diagnostics import ENOUGH
+from . import findings
+from .leaderboard import PRIMARY, Comparison, Entry
+
+NEAR = 0.5  # of the distance that real rows keep from the training rows
+Alarm = Callable[[Comparison, Entry], str]
+
+
+def found(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Families with what is wrong with them, in the order of the leaderboard."""
+    for row in comparison.table:
+        runs = [e for e in comparison.entries if e.family == row["family"] and not e.error]
+        for alarm in ALARMS:
+            texts = [t for t in (alarm(comparison, e) for e in runs) if t]
+            if texts:
+                share = f" ({len(texts)} of {len(runs)} seeds)" if len(runs) > 1 else ""
+                yield row["family"], f"{texts[0].rstrip('.')}{share}."
+
+
+def collapse(comparison: Comparison, e: Entry) -> str:
+    """Mode collapse: at known modes, or in the cells of a partition of the data."""
+    known = comparison.dataset
+    if known is not None and known.modes is not None and e.generated is not None:
+        modes = metrics.known_modes(e.generated, known.modes, known.mode_scale or 0.0)
+        kept = round(modes.kept * len(known.modes))
+        what = f"mode collapse: it keeps {kept} of the {len(known.modes)} modes of the data"
+        return f"{what}; the others have less than a tenth of their share." * modes.collapsed
+    cells = e.metrics.get("mode_coverage")
+    if cells is None or not metrics.is_collapsed(cells.value):
+        return ""
+    share = formatting.percent(1 - cells.value)
+    return f"mode collapse: {share} of the cells of the data hold next to no samples."
+
+
+def memory(comparison: Comparison, e: Entry) -> str:
+    """Memorisation: exact copies of training rows, or samples too close to them."""
+    copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
+    chance = findings.dimensions(comparison) == 1 or any(
+        c.integer for c in comparison.schema.columns
+    )
+    if copies is not None and (copies.low > copies.floor if chance else copies.value > 0):
+        return (
+            f"memorisation: {formatting.percent(copies.value)} of the samples equal a training row "
+            "exactly; do not share them if the data are private."
+        )
+    if near is not None and np.isfinite(near.high) and near.high < NEAR:
+        return (
+            f"memorisation: samples lie {formatting.number(near.value)} times as far from the nearest "
+            "training row as test rows do; do not share them if the data are private."
+        )
+    return ""
+
+
+def impossible(comparison: Comparison, e: Entry) -> str:
+    """A likelihood better than the entropy allows."""
+    exact = findings.entropy(comparison)
+    if exact is None or e.nll is None or not findings.below_entropy(e.nll, exact):
+        return ""
+    gap = formatting.number(exact - e.nll.value)
+    return (
+        f"its negative log-likelihood is {gap} nats below the entropy of the data, more than "
+        f"{findings.BELOW:g} standard errors: the likelihood cannot be right."
+    )
+
+
+def no_gain(comparison: Comparison, e: Entry) -> str:
+    """Samples no better than those of one Gaussian, though there is something to gain."""
+    if e.family in families.BASELINES or e.trained < ENOUGH:
+        return ""
+    bars = [b.metrics[PRIMARY] for b in comparison.entries
+            if b.family == findings.REFERENCE and PRIMARY in b.metrics]  # fmt: skip
+    mine = e.metrics.get(PRIMARY)
+    if not bars or mine is None or mine.low <= mine.floor or mine.high < bars[0].low:
+        return ""
+    if mine.low > bars[0].high:
+        return "its energy distance is worse than that of a single Gaussian."
+    return "its energy distance is not shown to be better than that of a single Gaussian."
+
+
+def diagnosed(comparison: Comparison, e: Entry) -> str:
+    """What the family itself found on held-out data; mode collapse is measured on test data."""
+    texts = [] if e.model is None else e.model.alarms
+    return "; ".join(text for text in texts if not text.startswith("mode collapse"))
+
+
+ALARMS: tuple[Alarm, ...] = (collapse, diagnosed, memory, impossible, no_gain)

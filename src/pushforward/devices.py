@@ -1,0 +1,78 @@
+"""Where a public call runs, with which random numbers, and how many rows at once."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import options
+from .errors import Unavailable, UsageError
+from .model import GenerativeModel
+from .rng import forked, sow
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
+    """Fork torch's generators at the door: the CPU's, and that of the device that is used.
+
+    The caller's are as they were afterwards, and no other device is touched.
+    """
+    if seed is not None:
+        options.seed(seed)
+    with forked(device):
+        sow(int.from_bytes(os.urandom(7)) if seed is None else int(seed), device)
+        yield
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """A device by name; "auto" is the first GPU, or the CPU without one.
+
+    Raises:
+        Unavailable: If it is not there, or is Apple's "mps", which lacks the float64 in which data
+            are transformed, completed and bounded.
+    """
+    if not isinstance(name, str | torch.device):
+        raise UsageError(f"device is {str(name)[:40]}; name one, such as 'cpu', or 'auto'")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if str(name).startswith("mps"):
+        raise Unavailable("device 'mps' has no float64, which is needed here; use device='cpu'")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise Unavailable(
+            f"device {str(name)[:40]!r} is not available here; use device='cpu'"
+        ) from error
+    return torch.device(name)
+
+
+def rows_at_once(event_shape: tuple[int, ...]) -> int:
+    """Rows per chunk, from the shape alone, so that the same seed gives the same rows."""
+    return max(64, min(4096, 2**20 // max(int(np.prod(event_shape)), 1)))
+
+
+def device_of(model: GenerativeModel) -> torch.device:
+    """Where a model's tensors are."""
+    return next(chain(model.parameters(), model.buffers())).device
+
+
+def at_home(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
+    """Numbers on the device and in the precision of a model."""
+    floats = (v for v in chain(model.parameters(), model.buffers()) if v.is_floating_point())
+    return x.to(next(floats))
+
+
+def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
+    """Starts and lengths of the chunks of ``n`` rows."""
+    return ((i, min(size, n - i)) for i in range(0, n, size))
+
+
+def accepts(
+    function: Callable[..., Any], given: dict[str, Any], family: str, *, least: int = 1
+) -> None:
+    """Refuse an option that a model's method cannot honour, instead of ignoring it."""
+    options.check(function, given, family, least=least)

@@ -1,0 +1,63 @@
+"""Writing one file so that it exists whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from . import formatting
+from .errors import DiskError, UsageError
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def figure(path: str | Path) -> Path:
+    """Where a figure can be written, checked before it is drawn.
+
+    Raises:
+        UsageError: If the format is none of those known.
+        DiskError: If the folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"{path.name} names no figure; end it in {formatting.listing(FORMATS, 'or')}"
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DiskError(f"cannot write {path}: its folder must exist and be writable")
+    return path
+
+
+def replace(path: Path, data: bytes) -> Path:
+    """Write beside the final place, flush to the disk, then rename; an old file survives a failure.
+
+    Raises:
+        DiskError: If the disk is full or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        why = error.strerror or str(error)
+        raise DiskError(f"cannot write {path}: {why}; free some space or name another") from error
+    return path
+
+
+def folder_of(place: str | os.PathLike[str]) -> Path:
+    """A folder by its path.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if not isinstance(place, str | os.PathLike) or not os.fspath(place):
+        raise UsageError(f"a folder is a path, not {str(place)[:40]!r}")
+    return Path(place)

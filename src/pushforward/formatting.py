@@ -1,0 +1,79 @@
+"""Numbers, times and lists as people read them."""
+
+import math
+from collections.abc import Sequence
+
+SPELLED = {k.lower(): k for k in ("VAE", "GAN", "WGAN", "DDPM", "NCSN", "EDM", "CNF", "KDE")} | {
+    "wgan_gp": "WGAN-GP",
+    "gaussian": "Gaussian",
+    "mmd": "MMD",
+    "kid": "KID",
+    "c2st": "C2ST",
+    "auroc": "AUROC",
+    "w1": "W\u2081",
+    "w2": "W\u2082",
+    "frechet": "Fr\u00e9chet",
+}
+
+
+def title(key: str) -> str:
+    """The key of a family or a metric as one writes it."""
+    return SPELLED.get(key) or " ".join(SPELLED.get(w, w) for w in key.split("_"))
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def listing(items: Sequence[str], word: str = "and") -> str:
+    """``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {word} {items[-1]}"
+
+
+def plural(n: int, one: str, many: str = "") -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def decimals(low: float, high: float) -> int | None:
+    """Digits after the point that an interval supports: two of its half-width."""
+    half = (high - low) / 2
+    if not math.isfinite(half) or half <= 0:
+        return None
+    return min(max(0, 1 - math.floor(math.log10(half))), 8)
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """A number with a true minus sign, or a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "\u2013"
+    if math.isinf(value):
+        return "\u221e" if value > 0 else "\u2212\u221e"
+    if digits is None:
+        text = f"{value:.3g}"
+    elif value and (abs(value) >= 1e6 or digits > 6):
+        text = f"{value:.2e}"
+    else:
+        text = f"{value:,.{digits}f}"
+    zero = text.strip("-0.") == ""
+    return (text.lstrip("-") if zero else text).replace("-", "\u2212")
+
+
+def duration(seconds: float | None) -> str:
+    """A time as one says it."""
+    if seconds is None or not math.isfinite(seconds):
+        return "\u2013"
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min"
+
+
+def percent(fraction: float) -> str:
+    """A fraction in per cent, with a space that does not break."""
+    share = 100 * float(fraction)
+    return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"

@@ -1,0 +1,182 @@
+r"""Anomaly scores from a fitted density: larger is stranger.
+
+The density alone misleads in many dimensions: at the mode of :math:`\mathcal N(0, I_{100})` the
+log-density is 7 standard deviations above that of a typical draw, and flows give smooth images a
+higher density than the images they were trained on (Nalisnick et al., 2019). Three scores:
+
+- *density*, :math:`-\log p(x)`: right against alternatives spread evenly, in few dimensions.
+- *typicality*, :math:`|-\log p(x) - H|` with H the mean of :math:`-\log p` over draws of the
+  model: what is too likely is strange too.
+- *ratio*, :math:`\log g(x) - \log p(x)` with a Gaussian g of the model's own mean and covariance:
+  what the model has learnt beyond them decides (Ren et al., 2019).
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..data import reading
+from ..devices import at_home
+from ..errors import UsageError
+from ..families import gaussian
+from ..model import Event
+
+if TYPE_CHECKING:
+    from .fitted_model import FittedModel
+
+DRAWS = 2000  # of the model, where it serves as its own reference
+Measure = Callable[[Any, Any], np.ndarray]  # scores of data, given their conditions or None
+
+
+class Flags(NamedTuple):
+    """Which data are anomalies.
+
+    Arguments:
+        score: The anomaly score of each datum.
+        flagged: Whether it is above the threshold.
+        threshold: The score that the stated part of the reference exceeds.
+    """
+
+    score: np.ndarray
+    flagged: np.ndarray
+    threshold: float
+
+
+def density(fitted: "FittedModel", y: Any, seed: int) -> Measure:
+    r""":math:`-\log p(x)` in nats."""
+    return lambda x, y: -fitted.log_prob(x, y, seed=seed)
+
+
+def typicality(fitted: "FittedModel", y: Any, seed: int) -> Measure:
+    r""":math:`|-\log p(x) - H|` in nats, H estimated from draws of the model."""
+    plain = density(fitted, y, seed)
+    entropy = plain(*own(fitted, y, seed)).mean()
+    return lambda x, y: np.abs(plain(x, y) - entropy)
+
+
+def ratio(fitted: "FittedModel", y: Any, seed: int) -> Measure:
+    r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to draws of the model."""
+    z, _ = fitted.transform.forward(torch.as_tensor(own(fitted, y, seed)[0]))
+    z = at_home(fitted.model, z)
+    law = gaussian.build(Event(fitted.schema.event)).to(z)
+    law.prepare(z)
+    plain = replace(fitted, model=law)
+
+    def measure(x: Any, y: Any) -> np.ndarray:
+        log_p = fitted.log_prob(x, y, seed=seed)
+        impossible = np.isneginf(log_p)  # whatever g says
+        return np.where(impossible, 0.0, plain.log_prob(x, y, seed=seed)) - log_p
+
+    return measure
+
+
+SCORES: dict[str, Callable[["FittedModel", Any, int], Measure]] = {
+    "density": density,
+    "typicality": typicality,
+    "ratio": ratio,
+}
+
+
+def measure(fitted: "FittedModel", y: Any, method: str, seed: int) -> Measure:
+    """The anomaly score by the method's name, for data under the conditions ``y``.
+
+    Raises:
+        UsageError: If there is no such method.
+        NoLikelihood: If the family has no density.
+    """
+    if not isinstance(method, str) or method not in SCORES:
+        raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
+    return SCORES[method](fitted, y, seed)
+
+
+def score(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.ndarray:
+    """The anomaly scores of data, given their conditions where these are known."""
+    data = reading.read_as(x, fitted.schema, y=y)
+    return measure(fitted, data.y, method, seed)(data.x, data.y)
+
+
+def flag(
+    fitted: "FittedModel",
+    x: Any,
+    y: Any,
+    *,
+    rate: float,
+    reference: Any,
+    reference_y: Any,
+    method: str,
+    seed: int,
+) -> Flags:
+    """Flag what scores higher than all but the part ``rate`` of the reference.
+
+    The reference is scored as the data are: given the conditions if theirs are known, by ``y`` or
+    by their column, and otherwise by the law without.
+
+    Arguments:
+        fitted: The model.
+        x: Data.
+        y: Their conditions.
+        rate: The part of ordinary data that may be flagged by mistake.
+        reference: Ordinary data that the model was not fitted to; without them the model's own
+            draws stand in, and the rate is right only as far as the model is.
+        reference_y: Their conditions.
+        method: One of `SCORES`.
+        seed: Of what is random.
+    """
+    if not isinstance(rate, int | float | np.number) or not 0 < rate < 1:
+        raise UsageError(f"the rate of flags is {rate}; it lies between 0 and 1, for instance 0.01")
+    data = reading.read_as(x, fitted.schema, y=y)
+    scores = measure(fitted, data.y, method, seed)
+    usual = scores(*ordinary(fitted, data.y, reference, reference_y, seed + 1))
+    found = scores(data.x, data.y)
+    if rate < (least := 1 / (len(usual) + 1)):
+        warnings.warn(
+            f"{len(usual)} ordinary data set no rate of flags below {least:.2g}, and {rate:g} is "
+            "asked for: give a larger reference",
+            stacklevel=3,
+        )
+    # of n scores the k-th largest with k = rate (n + 1), so that a new one exceeds it so often
+    # an infinite score, of what is impossible, exceeds any threshold
+    usual = np.nan_to_num(usual)
+    threshold = float(np.quantile(usual, 1 - rate, method="weibull"))
+    return Flags(found, found > threshold, threshold)
+
+
+def ordinary(
+    fitted: "FittedModel", y: Any, reference: Any, reference_y: Any, seed: int
+) -> tuple[np.ndarray, Any]:
+    """What sets the threshold for data under the conditions ``y``, and its own conditions.
+
+    Raises:
+        UsageError: If those of the data are known and those of the reference are not.
+    """
+    if reference is None:
+        return own(fitted, y, seed)
+    known = reading.read_as(reference, fitted.schema, y=reference_y)
+    if y is not None and known.y is None:
+        raise UsageError(
+            "the data are scored given their condition, and that of the reference is not known: "
+            "name it with reference_y, or give the reference with its column"
+        )
+    return known.x, None if y is None else known.y
+
+
+def own(fitted: "FittedModel", y: Any, seed: int) -> tuple[np.ndarray, Any]:
+    """Draws of the model, for the given conditions in turn, and these."""
+    many = 1 if y is None else len(fitted.schema.encode(y))
+    if many > 1:
+        y = np.asarray(y)[np.arange(DRAWS) % many]
+    return fitted.draw(DRAWS, y, seed=seed), y
+
+
+def auroc(scores: np.ndarray, anomalous: np.ndarray) -> float:
+    r""":math:`P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x))` for an anomaly x' and an ordinary x."""
+    from scipy.stats import rankdata
+
+    ranks, k = rankdata(scores), int(anomalous.sum())
+    if not 0 < k < len(scores):
+        raise UsageError("labels must name both anomalies and ordinary data")
+    return float((ranks[anomalous].sum() - k * (k + 1) / 2) / (k * (len(scores) - k)))

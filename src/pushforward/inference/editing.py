@@ -1,0 +1,236 @@
+"""Pictures changed by a model: parts redrawn, ways between two, noise added and taken away."""
+
+import contextlib
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.spatial.distance import pdist
+from torch import Tensor
+
+from ..data import reading
+from ..data.schema import Schema
+from ..devices import at_home, device_of, seeded
+from ..errors import DataError, UsageError
+from ..model import Likelihood
+from ..networks.layout import is_image, layout_of
+from ..theory.editing import slerp
+from . import latents, sampling
+from .guiding import GUIDING
+
+if TYPE_CHECKING:
+    from .fitted_model import FittedModel
+
+FREE = 16  # draws of which nothing is given, at most, to compare the diversity with
+WHITE = 128  # the level from which a pixel of a mask is white
+
+
+class Inpainting(NamedTuple):
+    """Pictures of which a part was redrawn, and how much they vary there.
+
+    Arguments:
+        pictures: In the schema of what was fitted.
+        diversity: The mean distance between two of them in the part, root mean square in the units
+            of the data; NaN for a single one.
+        unconditional: The same between draws of which nothing is given, as many but at most 16.
+    """
+
+    pictures: Any
+    diversity: float
+    unconditional: float
+
+
+def inpaint(
+    fitted: "FittedModel",
+    x: Any,
+    mask: Any,
+    n: int,
+    y: Any,
+    seed: int | None,
+    options: dict[str, Any],
+) -> Inpainting:
+    """`FittedModel.inpaint`."""
+    redrawn = region(mask, fitted.schema)
+    given = np.where(redrawn, np.nan, within(one(x, fitted.schema), fitted.schema))
+    made = fitted.draw(n, y, given=given, seed=seed, **options)
+    guided = {k: v for k, v in options.items() if k in GUIDING}
+    each = any(np.ndim(v) for v in (y, guided.get("negative")) if v is not None)
+    free = fitted.draw(n if each else min(n, FREE), y, seed=seed, **guided)
+    rows = None if y is None else fitted.schema.encode(y, n)
+    pictures = fitted.schema.restore(made, rows)
+    return Inpainting(pictures, diversity(made, redrawn), diversity(free, redrawn))
+
+
+def diversity(x: np.ndarray, part: np.ndarray) -> float:
+    r"""The mean over pairs of :math:`\sqrt{\tfrac1d\sum_{j \in \mathrm{part}} (x_j - x'_j)^2}`."""
+    rows = x[:, part]
+    return float(pdist(rows).mean() / np.sqrt(rows.shape[1])) if len(x) > 1 else float("nan")
+
+
+def one(x: Any, schema: Schema) -> np.ndarray:
+    """A single datum, from a file or an array with or without an axis of data, ``(*event,)``.
+
+    Raises:
+        DataError: If there are several, or it is no such datum.
+    """
+    rows = reading.read_as(alone(x, schema), schema).x
+    if len(rows) > 1:
+        raise DataError(f"there are {len(rows)} pictures: give one")
+    return rows[0]
+
+
+def alone(x: Any, schema: Schema) -> Any:
+    """An array of one datum with an axis of data before its own; anything else as it is."""
+    if isinstance(x, str | os.PathLike) and os.fspath(x).lower().endswith(".npy"):
+        with contextlib.suppress(OSError, ValueError, EOFError):  # the reader says what is wrong
+            x = np.load(x, mmap_mode="r", allow_pickle=False)
+    single = schema.shape and getattr(x, "ndim", None) == len(schema.shape)
+    return x[None] if single else x
+
+
+def within(x: np.ndarray, schema: Schema) -> np.ndarray:
+    """Pictures of whole numbers within the range that was fitted, which is all a model knows."""
+    column = schema.columns[0]
+    if len(schema.shape) < 2 or not column.integer:
+        return x
+    kept = x.clip(column.low, column.high)
+    if (kept != x).any():
+        warnings.warn(
+            f"values outside of {column.low:g} to {column.high:g}, the range that was fitted, are "
+            "taken to its ends",
+            stacklevel=2,
+        )
+    return kept
+
+
+def region(mask: Any, schema: Schema) -> np.ndarray:
+    """Which entries a mask wants redrawn, ``(*event,)``: those that are white, or true.
+
+    Arguments:
+        mask: A picture's file, a .npy file, or an array, of which white begins at 128 where numbers
+            are not just 0 and 1; of the height and width of the data, or of their shape.
+        schema: What was fitted.
+
+    Raises:
+        UsageError: If the data are no pictures.
+        DataError: If the mask is no mask, of another size, or of one colour.
+    """
+    if not is_image(schema.event):
+        raise UsageError("a mask is for pictures, and the model was fitted to none: use given")
+    layout = layout_of(schema.event)
+    sides = (layout.height, layout.width)
+    marks = marked(mask)
+    if marks.shape == schema.event:
+        whole = marks
+    elif marks.shape == sides:  # the same for all channels
+        whole = np.broadcast_to(np.expand_dims(marks, layout.axis - 1), schema.event)
+    else:
+        raise DataError(
+            f"the mask is of size {' x '.join(map(str, marks.shape))} and the pictures are of "
+            f"{' x '.join(map(str, sides))} pixels; give a mask of their size"
+        )
+    if whole.all() or not whole.any():
+        remedy = "nothing is kept: use sample" if whole.all() else "nothing is redrawn"
+        raise DataError(f"the mask is all {'white' if whole.all() else 'black'}, so that {remedy}")
+    return whole
+
+
+def marked(mask: Any) -> np.ndarray:
+    """A mask as truth values.
+
+    Raises:
+        DataError: If it cannot be read as one.
+    """
+    if isinstance(mask, str | os.PathLike):
+        data = reading.raw(mask).stack()
+        data = data[0] if os.fspath(mask).lower().endswith(reading.PICTURES) else data
+        mask = data.mean(-1) if data.ndim == 3 and data.shape[-1] == 3 else data
+    try:
+        values = np.asarray(mask).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError("a mask is a picture, or an array of numbers or truth values") from error
+    if not np.isfinite(values).all() or np.iscomplexobj(mask):
+        raise DataError("the mask holds values that are not finite; give zeros and ones")
+    return values >= (WHITE if values.max(initial=0) > 1 else 0.5)
+
+
+def interpolate(
+    fitted: "FittedModel", a: Any, b: Any, n: int, y: Any, seed: int, options: dict[str, Any]
+) -> Any:
+    """`FittedModel.interpolate`."""
+    there, back = latents.both_ways(fitted.model)
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 2:
+        raise UsageError(f"n is {n}; a way between two has at least its 2 ends")
+    y = y if isinstance(y, tuple | list) and len(y) == 2 else (y, y)
+    ends = [
+        reading.read_as(alone(x, fitted.schema), fitted.schema, y=of)
+        for x, of in zip((a, b), y, strict=True)
+    ]
+    if len(ends[0].x) != len(ends[1].x):
+        raise DataError(f"{len(ends[0].x)} data at one end and {len(ends[1].x)} at the other")
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
+        weights, way = np.linspace(0, 1, n), slerp if gaussian(fitted) else torch.lerp
+        c = [latents.known(fitted, e.y, len(e.x)) for e in ends]
+        mixable(fitted.schema, *c)
+        z = between([latents.encoded(fitted, there, e, options) for e in ends], weights, way)
+        ends_of = [v for v in c if v is not None]
+        told = between(ends_of, weights, torch.lerp) if ends_of else None
+        made = latents.through(fitted, back, at_home(fitted.model, z), told, options)
+        return latents.outward(fitted.schema, fitted.transform, made, told)
+
+
+def mixable(schema: Schema, a: Tensor | None, b: Tensor | None) -> None:
+    """Refuse what cannot be mixed: the letters of two captions.
+
+    Raises:
+        UsageError: If conditions that are spelled differ.
+    """
+    spelled = schema.condition is not None and schema.condition.spelled
+    if spelled and a is not None and b is not None and not torch.equal(a, b):
+        raise UsageError(
+            "the captions of the two ends differ, and captions that are read by their bytes cannot "
+            "be mixed: give one for both, or fit with text='words' (--text words)"
+        )
+
+
+def gaussian(fitted: "FittedModel") -> bool:
+    """Whether latents of data are normal, so that great circles keep to where data are.
+
+    So they are where the map to data is invertible, which a density tells. A VAE's, which are
+    few, are posterior means, shorter than draws of the prior: its decoder knows what lies between.
+    """
+    return fitted.model.likelihood in (Likelihood.EXACT, Likelihood.ODE)
+
+
+def between(ends: list[Tensor], weights: np.ndarray, way: Any) -> Tensor:
+    """Points on the ways from rows to rows, the way of the first pair before the second's."""
+    return torch.stack([way(*ends, float(w)) for w in weights], dim=1).flatten(0, 1)
+
+
+def edit(
+    fitted: "FittedModel", x: Any, y: Any, strength: int | float, seed: int, options: dict[str, Any]
+) -> Any:
+    """`FittedModel.edit`."""
+    lack = (
+        "cannot add noise and take it away; ddpm, edm, ncsn, flow_matching and latent_diffusion can"
+    )
+    method = latents.ability(fitted.model, "edit", lack)
+    if fitted.config.get("origin"):
+        raise UsageError("the model starts from other data, not from noise: use translate")
+    number = isinstance(strength, int | float) and not isinstance(strength, bool)
+    if not number or not 0 <= strength <= 1:
+        raise UsageError(f"strength is {str(strength)[:40]}; it must be from 0 to 1")
+    data = reading.read_as(x, fitted.schema, y=y)
+    with seeded(seed, device_of(fitted.model)), torch.no_grad():
+        c = latents.known(fitted, data.y, len(data.x))
+        x = within(data.x, fitted.schema)
+        z = latents.inward(fitted, x, fitted.transform)
+        options = options | {"strength": float(strength)}
+        moved = latents.through(fitted, method, z, c, options)
+        said = sampling.captions(fitted, data.y, len(x))
+        if torch.equal(moved, z.cpu()):  # nothing was done: not even the rounding of a transform
+            rows = None if c is None else c.cpu().double().numpy()
+            return fitted.schema.restore(x, rows, said)
+        return latents.outward(fitted.schema, fitted.transform, moved, c, said)

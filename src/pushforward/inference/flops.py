@@ -1,0 +1,58 @@
+"""What a model costs: operations per datum."""
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ..model import GenerativeModel
+from ..rng import forked
+
+if TYPE_CHECKING:
+    from .fitted_model import FittedModel
+
+ROWS = 4  # enough for losses that pair data
+
+
+class Counter(TorchDispatchMode):
+    """Counts operations by PyTorch's own formulas.
+
+    PyTorch's `FlopCounterMode` also follows modules, by hooks that fail where a loss holds a
+    gradient of its own, as a penalty of slopes does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func.overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def flops(fitted: "FittedModel") -> int:
+    """Floating-point operations of a datum in all players' losses, before these are differentiated.
+
+    Products of matrices and convolutions count, an addition and a multiplication each; of what is
+    fused, such as attention, only that for which PyTorch has a formula. 0 for closed forms.
+    """
+    model: GenerativeModel = copy.deepcopy(fitted.model)
+    if not model.players():
+        return 0
+    model.requires_grad_().train()
+    device = next(model.parameters()).device
+    with forked(device), Counter() as counter:
+        x = model.noise(ROWS, *model.event_shape)
+        x, length = x * (not model.discrete), fitted.schema.condition_length
+        c = x.new_zeros(ROWS, length) if length else None
+        done = set()
+        for player, loss in model.objectives():
+            if player not in done:
+                loss(x, c)
+                done.add(player)
+    return counter.total // ROWS

@@ -1,0 +1,99 @@
+"""Our runs as pipeline folders that `diffusers` loads without this library."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ...data.writing import writable
+from ...errors import DiskError, UsageError
+from ...inference.fitted_model import FittedModel, load
+from ...networks.diffusers_unet import DiffusersUNet
+from ...optional import package_module
+from ...options import one_of
+from ...theory import predictions
+from ...theory.ddpm_schedule import DDPM
+
+PREDICTIONS = {
+    predictions.noise: "epsilon",
+    predictions.v: "v_prediction",
+    predictions.data: "sample",
+}
+PIPELINES = {"ddim": "DDIM", "ddpm": "DDPM"}
+
+
+def export(
+    run: FittedModel | str | Path,
+    folder: str | Path,
+    *,
+    y: Any = None,
+    scheduler: str = "ddim",
+) -> Path:
+    """Write a run of `ddpm` with ``network="diffusers"`` as a pipeline of pictures.
+
+    ``DiffusionPipeline.from_pretrained(folder)`` loads it. Nothing is approximated: the network,
+    the table and the range of the pictures are those that were learned.
+
+    Arguments:
+        run: A fitted model, or its folder.
+        folder: A new folder.
+        y: The condition that all its pictures are to have; None leaves it open, as training does
+            where it hides the condition.
+        scheduler: "ddim", whose pipeline takes 50 steps by itself, or "ddpm".
+
+    Raises:
+        UsageError: If the run has another network, or a condition that it cannot have.
+        FolderInUse: If the folder exists and holds something.
+        DiskError: If it cannot be written.
+        Unavailable: If `diffusers` is not installed.
+    """
+    name = one_of("scheduler", scheduler, PIPELINES)
+    path = writable(folder)
+    fitted = run if isinstance(run, FittedModel) else load(run, device="cpu")
+    net = network_of(fitted)
+    c = None if y is None else fitted.vectors(fitted.schema.encode(y, 1))
+    diffusers = package_module("diffusers", "diffusers")
+    pipeline = getattr(diffusers, f"{name}Pipeline")(
+        unet=net.alone(c).cpu(), scheduler=scheduler_of(fitted.model, diffusers, name)
+    )
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        pipeline.save_pretrained(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def network_of(fitted: FittedModel) -> DiffusersUNet:
+    """The network of a run that can be exported.
+
+    Raises:
+        UsageError: If it has another.
+    """
+    net = getattr(getattr(fitted.model, "denoiser", None), "net", None)
+    if not isinstance(net, DiffusersUNet):
+        raise UsageError(
+            f"diffusers has no network like that of this {fitted.family} run: fit with family ddpm "
+            "and network=diffusers to export it"
+        )
+    return net
+
+
+def scheduler_of(model: Any, diffusers: Any, name: str) -> Any:
+    """The scheduler of a model's table."""
+    path: DDPM = model.path
+    if name == "DDPM" and not isinstance(model.variance, float):
+        raise UsageError("diffusers has no network of its own for a variance: export with ddim")
+    own = {"variance_type": "fixed_large" if model.variance else "fixed_small"}
+    return getattr(diffusers, f"{name}Scheduler")(
+        num_train_timesteps=path.steps,
+        trained_betas=path.betas.tolist(),
+        prediction_type=PREDICTIONS[model.denoiser.prediction],
+        clip_sample=False,
+        timestep_spacing="trailing",
+        **own if name == "DDPM" else {},
+    )

@@ -1,0 +1,97 @@
+"""A U-Net of `diffusers` as our network: what it learns is read by `diffusers` without us."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..optional import package_module
+from ..shapes import Condition, Data, Times
+from .attention import zeroed
+from .backbone import Deep
+from .layout import Layout, layout_of
+
+GROUPS = 8
+
+
+class DiffusersUNet(Deep):
+    """A `UNet2DModel`, whose timesteps are those of a chain, with any condition.
+
+    The condition is a vector added to the embedded time, 0 where it is hidden. Its last layer
+    begins at zero, as those of our own.
+
+    Arguments:
+        event_shape: The shape of one datum, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        condition: The length of ``c``, 0 for none.
+        width: Channels of the first scale, a multiple of 8; each scale has twice those before it,
+            up to four times.
+        scales: How many sizes, each half of the one before.
+        steps: The length T of the chain; time t is the timestep T t - 1.
+        attention: Pixels attend to each other where no side has more of them than this.
+
+    Raises:
+        UsageError: If it cannot be built for such data.
+        Unavailable: If `diffusers` is not installed.
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        condition: int = 0,
+        *,
+        width: int = 32,
+        scales: int = 3,
+        steps: int = 1000,
+        attention: int = 8,
+    ) -> None:
+        super().__init__()
+        self.layout: Layout = layout_of(event_shape)
+        channels, *sides = self.layout.shape
+        if width % GROUPS or any(side % 2 ** (scales - 1) for side in sides):
+            raise UsageError(
+                f"the width of a U-Net of diffusers is a multiple of {GROUPS}, and sides are "
+                f"halved depth - 1 times, but width={width}, depth={scales} and sides {sides}"
+            )
+        attends = [max(sides) // 2**i <= attention for i in range(scales)]
+        down = ["AttnDownBlock2D" if yes else "DownBlock2D" for yes in attends]
+        up = ["AttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attends)]
+        self.unet = package_module("diffusers", "diffusers").UNet2DModel(
+            sample_size=tuple(sides),
+            in_channels=channels,
+            out_channels=channels,
+            layers_per_block=1,
+            block_out_channels=tuple(width * min(2**i, 4) for i in range(scales)),
+            down_block_types=tuple(down),
+            up_block_types=tuple(up),
+            norm_num_groups=GROUPS,
+            class_embed_type="identity" if condition else None,
+        )
+        zeroed(self.unet.conv_out)
+        self.steps = steps
+        self.condition = nn.Linear(condition, 4 * width, bias=False) if condition else None
+
+    def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
+        image = self.layout.first(x).contiguous().to(memory_format=self.memory_format)
+        timestep = ((self.steps * t - 1) * 1000).round() / 1000  # a whole one is whole
+        told = {} if self.condition is None else {"class_labels": self.embedded(c, x)}
+        y = self.unet(image, timestep.expand(len(x)), **told, return_dict=False)[0]
+        return self.layout.back(y)
+
+    def embedded(self, c: Condition, x: Data) -> Tensor:
+        """The vector of each condition."""
+        if c is None or self.condition is None:
+            return x.new_zeros(len(x), self.unet.time_embedding.linear_2.out_features)
+        return self.condition(c)
+
+    @torch.no_grad()
+    def alone(self, c: Condition = None) -> Any:
+        """The network of `diffusers` that need not be told a condition, ``(1, condition)``.
+
+        The condition's vector joins the bias that the embedded time has anyway.
+        """
+        unet = type(self.unet).from_config(self.unet.config, class_embed_type=None)
+        unet.load_state_dict(self.unet.state_dict())
+        if c is not None and self.condition is not None:
+            unet.time_embedding.linear_2.bias += self.condition(c)[0].to(unet.device)
+        return unet.eval()

@@ -1,0 +1,248 @@
+r"""A multi-scale flow of images: couplings over small convolutional networks.
+
+.. math:: y_a = x_a, \qquad y_b = f(x_b;\, \theta(x_a, c)), \qquad
+    \log|\det J| = \sum_{i \in b} \log f'(x_i;\, \theta_i)
+
+At each scale, couplings split the pixels like a checkerboard; then 2 x 2 squares become four
+channels (a side that is odd is left as it is), couplings split the channels, and half of these are
+done: they go to the noise as they are and the next scale sees the others (RealNVP; Dinh et al.,
+2017). The last scale has no squares. The couplings are those of any monotone function of
+one entry, such as a spline.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Transform, constraints
+from zuko.lazy import LazyTransform
+
+from ..shapes import Condition
+from .layout import Layout
+
+Shape = tuple[int, int, int]
+Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
+
+
+class Coupling(nn.Module):
+    """Pixels that are masked stay, and tell how the others move; it begins at the identity.
+
+    Arguments:
+        mask: Which entries stay, ``(channels, height, width)``.
+        condition: The length of ``c``, 0 for none.
+        univariate: A monotone function of one entry, and the shapes of its parameters.
+        width: Channels of the hidden layers.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor, condition: int, univariate: Univariate, width: int) -> None:
+        super().__init__()
+        channels, (self.make, self.shapes) = len(mask), univariate
+        self.register_buffer("mask", mask, persistent=False)
+        self.first = nn.Conv2d(2 * channels, width, 3, padding=1)  # zeros, and where they are
+        self.condition = nn.Linear(condition, width, bias=False) if condition else None
+        self.middle = nn.Conv2d(width, width, 3, padding=1)
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        self.last = nn.Conv2d(width, channels * sum(self.sizes), 3, padding=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(sum(self.sizes), *mask.shape))  # of every pixel
+        nn.init.zeros_(self.last.weight)
+
+    def function(self, x: Tensor, c: Condition) -> Any:
+        """What the entries that move are sent through; those that stay tell it."""
+        stays = self.mask.to(x).expand_as(x)
+        h = self.first(torch.cat([x * stays, stays], dim=1))
+        if self.condition is not None and c is not None:
+            h = h + self.condition(c)[..., None, None]
+        h = nn.functional.silu(h)
+        h = self.last(nn.functional.silu(h + self.middle(h))).unflatten(1, (sum(self.sizes), -1))
+        parts = (h + self.bias).movedim(1, -1).split(self.sizes, dim=-1)
+        return self.make(
+            *(p.unflatten(-1, s) if s else p[..., 0] for p, s in zip(parts, self.shapes))
+        )
+
+    def forward(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
+        """The image and the log-determinant."""
+        y, log_slope = self.function(x, c).call_and_ladj(x)
+        zero = torch.zeros_like(x)
+        return torch.where(self.mask, x, y), torch.where(self.mask, zero, log_slope).flatten(1).sum(
+            1
+        )
+
+    def inverse(self, y: Tensor, c: Condition = None) -> Tensor:
+        """The image that gives y: what stays is the same in both."""
+        return torch.where(self.mask, y, self.function(y, c).inv(y))
+
+
+class Scale(nn.Module):
+    """Couplings by checkerboards, squares that become channels, and couplings by channels.
+
+    Arguments:
+        shape: Of the images that come in, ``(channels, height, width)``.
+        square: The sides of the squares, each 1 or 2.
+        condition: The length of ``c``, 0 for none.
+        univariate: A monotone function of one entry, and the shapes of its parameters.
+        width: Channels of the hidden layers.
+        couplings: Couplings with each kind of mask.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        square: tuple[int, int],
+        condition: int,
+        univariate: Univariate,
+        width: int,
+        couplings: int,
+    ) -> None:
+        super().__init__()
+        (a, b), (channels, height, across) = square, shape
+        self.square, self.shape = square, (channels * a * b, height // a, across // b)
+        halves = couplings if self.shape[0] > 1 else 0
+        self.board = couplings_of(
+            [checkerboard(shape, k) for k in range(couplings)], condition, univariate, width
+        )
+        self.halves = couplings_of(
+            [half(self.shape, k) for k in range(halves)], condition, univariate, width
+        )
+
+    def forward(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
+        """Images of shape ``self.shape`` and log-determinants."""
+        total = x.new_zeros(len(x))
+        for coupling in self.board:
+            x, log_det = coupling(x, c)
+            total = total + log_det
+        x = squeeze(x, self.square)
+        for coupling in self.halves:
+            x, log_det = coupling(x, c)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, y: Tensor, c: Condition) -> Tensor:
+        """The images that give y."""
+        for coupling in reversed(self.halves):
+            y = coupling.inverse(y, c)
+        y = unsqueeze(y, self.square)
+        for coupling in reversed(self.board):
+            y = coupling.inverse(y, c)
+        return y
+
+
+def couplings_of(masks: list[Tensor], condition: int, univariate: Univariate, width: int) -> Any:
+    """A coupling for each mask, as a list that is a module."""
+    return nn.ModuleList(Coupling(mask, condition, univariate, width) for mask in masks)
+
+
+class MultiScale(LazyTransform):
+    """Couplings at several scales, as a transformation of flattened images.
+
+    Arguments:
+        layout: Which axes of a datum are its channels, rows and columns.
+        condition: The length of ``c``, 0 for none.
+        univariate: A monotone function of one entry, and the shapes of its parameters.
+        width: Channels of the hidden layers.
+        couplings: Couplings with each kind of mask at each scale.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        condition: int,
+        univariate: Univariate,
+        *,
+        width: int,
+        couplings: int,
+    ) -> None:
+        super().__init__()
+        self.layout, shape, scales = layout, layout.shape, []
+        while True:
+            square = (2 - shape[1] % 2, 2 - shape[2] % 2) if min(shape[1:]) > 2 else (1, 1)
+            scales.append(Scale(shape, square, condition, univariate, width, couplings))
+            if square == (1, 1):
+                break
+            channels, *sides = scales[-1].shape
+            shape = (channels // 2, sides[0], sides[1])
+        self.scales = cast("list[Scale]", nn.ModuleList(scales))
+
+    def forward(self, c: Condition = None) -> "Unrolled":
+        return Unrolled(self, c)
+
+    def there(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
+        """Noise ``(n, d)`` and log-determinants of images ``(n, d)``."""
+        done, total = [], x.new_zeros(len(x))
+        x = self.layout.first(x.unflatten(1, self.layout.event))
+        for scale in self.scales:
+            x, log_det = scale(x, c)
+            total = total + log_det
+            kept = x.shape[1] // 2 if scale is not self.scales[-1] else 0
+            done.append(x[:, kept:].flatten(1))
+            x = x[:, :kept]
+        return torch.cat(done, dim=1), total
+
+    def back(self, z: Tensor, c: Condition) -> Tensor:
+        """Images ``(n, d)`` of noise ``(n, d)``."""
+        shapes = [scale.shape for scale in self.scales]
+        out = [s[0] - s[0] // 2 for s in shapes[:-1]] + [shapes[-1][0]]
+        sizes = [channels * s[1] * s[2] for channels, s in zip(out, shapes, strict=True)]
+        x = z.new_zeros(len(z), 0, *shapes[-1][1:])
+        for scale, done in zip(reversed(self.scales), reversed(z.split(sizes, dim=1)), strict=True):
+            x = torch.cat([x, done.unflatten(1, (-1, *scale.shape[1:]))], dim=1)
+            x = scale.inverse(x, c)
+        return self.layout.back(x).flatten(1)
+
+
+class Unrolled(Transform):
+    """A `MultiScale` for one condition.
+
+    Arguments:
+        flow: The couplings.
+        c: The condition.
+    """
+
+    domain = constraints.real_vector
+    codomain = constraints.real_vector
+    bijective = True
+
+    def __init__(self, flow: MultiScale, c: Condition) -> None:
+        super().__init__()
+        self.flow, self.c = flow, c
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self.flow.there(x, self.c)[0]
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self.flow.back(y, self.c)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.flow.there(x, self.c)[1]
+
+    def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise and log-determinants in one pass."""
+        return self.flow.there(x, self.c)
+
+
+def checkerboard(shape: Shape, k: int) -> Tensor:
+    """Every other pixel: the one colour for even k, the other for odd k."""
+    row, column = torch.arange(shape[1])[:, None], torch.arange(shape[2])
+    return ((row + column + k) % 2 == 0).expand(shape)
+
+
+def half(shape: Shape, k: int) -> Tensor:
+    """The first half of the channels for even k, the second for odd k."""
+    first = 2 * torch.arange(shape[0]) < shape[0]
+    return (first ^ bool(k % 2))[:, None, None].expand(shape)
+
+
+def squeeze(x: Tensor, square: tuple[int, int]) -> Tensor:
+    """Squares of pixels become channels: ``(n, c, h, w)`` to ``(n, 4c, h/2, w/2)``."""
+    a, b = square
+    x = x.unflatten(3, (-1, b)).unflatten(2, (-1, a))  # n c h a w b
+    return x.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+
+def unsqueeze(x: Tensor, square: tuple[int, int]) -> Tensor:
+    """The inverse of `squeeze`."""
+    a, b = square
+    return x.unflatten(1, (-1, a, b)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)

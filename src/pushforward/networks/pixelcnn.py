@@ -1,0 +1,183 @@
+r"""A causal convolutional network over the pixels of an image, drawn one after the other in rows.
+
+.. math:: p(x \mid c) = \prod_t \prod_k p(x_{tk} \mid x_1, \dots, x_{t-1}, x_{t1}, \dots,
+    x_{t,k-1}, c)
+
+for pixels t along the rows and channels k (van den Oord et al., 2016). A layer gathers what lies in
+the rows above and to the left by a convolution of each feature alone, and passes it through a
+perceptron (the blocks of Liu et al., 2022); the first kernel leaves the pixel itself out. A last
+perceptron sees the channels of the pixel that are already known. The cost grows with the number of
+pixels, that of a transformer with its square. Of the pixels before it, one sees all but some far
+to the upper right, where kernels of no depth reach.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear, pad, silu
+
+from ..shapes import Condition, Data
+from .layout import layout_of
+from .masked import AutoregressiveNetwork, Features, Steps, begin_at
+
+ROWS = 64  # images whose features are in memory together where nothing is learned from them
+REACH = 3  # rows above, and columns to either side, that a kernel sees
+
+
+class Gather(nn.Module):
+    """A weighted sum of the pixels before each one, feature by feature.
+
+    Arguments:
+        width: Features of a pixel.
+        itself: 1 if the pixel belongs to the sum, 0 if not.
+    """
+
+    seen: Tensor
+
+    def __init__(self, width: int, itself: int) -> None:
+        super().__init__()
+        seen = torch.ones(REACH + 1, 2 * REACH + 1)
+        seen[-1, REACH + itself :] = 0
+        self.register_buffer("seen", seen, persistent=False)
+        self.kernel = nn.Parameter(torch.randn(width, *seen.shape) / seen.sum().sqrt())
+
+    def forward(self, h: Tensor) -> Tensor:
+        """The sums at all pixels ``(n, rows, columns, width)``."""
+        before = pad(h.movedim(-1, 1), (REACH, REACH, REACH, 0))
+        kernel = (self.kernel * self.seen)[:, None]
+        return conv2d(before, kernel, groups=len(kernel)).movedim(1, -1)
+
+    def at(self, window: Tensor) -> Tensor:
+        """The sum at one pixel, from what its kernel covers, ``(n, rows, columns, width)``."""
+        return torch.einsum("nijw,wij->nw", window, self.kernel * self.seen)
+
+
+class Layer(nn.Module):
+    r"""What is gathered, through a gated perceptron, added to what was known.
+
+    .. math:: (a, b) = U\,\mathrm{norm}(g) + V c, \qquad h \leftarrow h + W (a\,\mathrm{silu}(b))
+
+    Arguments:
+        width: Features of a pixel.
+        condition: The length of ``c``, 0 for none.
+        dropout: The share of the update that is hidden in training.
+    """
+
+    def __init__(self, width: int, condition: int, dropout: float) -> None:
+        super().__init__()
+        self.gather = Gather(width, itself=1)
+        self.norm, self.up = nn.LayerNorm(width), nn.Linear(width, 2 * width)
+        self.told = nn.Linear(condition, 2 * width, bias=False) if condition else None
+        self.down, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, c: Condition) -> Tensor:
+        """Features ``(n, rows, columns, width)`` of all pixels after the layer."""
+        return self.past(h, self.gather(h), c)
+
+    def past(self, h: Tensor, gathered: Tensor, c: Condition) -> Tensor:
+        """Features after the layer; what is ``gathered`` has the shape of ``h``."""
+        update = self.up(self.norm(gathered))
+        if self.told is not None and c is not None:
+            told = self.told(c.to(update))
+            update = update + told.view(len(c), *[1] * (h.ndim - 2), -1)
+        a, b = update.chunk(2, dim=-1)
+        return h + self.dropout(self.down(a * silu(b)))
+
+
+class CausalConvolutions(AutoregressiveNetwork):
+    """Parameters of every entry's law given the entries before it.
+
+    Arguments:
+        shape: The shape of one datum.
+        features: Turns every entry into ``features.width`` numbers.
+        orders: The entries in the order drawn, ``(m, d)``, along the rows, from any corner, all
+            channels of a pixel together; all orders share all weights but those of the places.
+        condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
+        size: Parameters per entry.
+        width: Features of a pixel.
+        depth: Layers.
+        dropout: The share of each update that is hidden in training.
+    """
+
+    later: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        features: Features,
+        orders: Tensor,
+        condition: int,
+        size: int,
+        *,
+        width: int,
+        depth: int,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        channels, height, columns = layout_of(shape).shape
+        self.grid, self.channels = (height, columns, channels), channels
+        (m, d), self.features = orders.shape, features
+        self.register_buffer("orders", orders)
+        self.enter = nn.Linear(channels * features.width, width)
+        self.first = Gather(width, itself=0)
+        self.place = nn.Parameter(0.1 * torch.randn(m, height, columns, width))
+        self.layers = nn.ModuleList(Layer(width, condition, dropout) for _ in range(depth))
+        self.norm, self.above = nn.LayerNorm(width), nn.Linear(width, channels * width)
+        self.beside = nn.Linear(channels * features.width, channels * width, bias=False)
+        k = torch.arange(channels)
+        later = (k[:, None] > k).repeat_interleave(width, 0)
+        self.register_buffer("later", later.repeat_interleave(features.width, 1), persistent=False)
+        self.out, self.bias = nn.Linear(width, size), nn.Parameter(torch.zeros(d, size))
+
+    @property
+    def stack(self) -> list[Layer]:
+        """The layers from the first to the last."""
+        return cast(list[Layer], list(self.layers))
+
+    def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
+        """Begin at the same parameters ``(d, size)`` for all data."""
+        begin_at(h, self.out, self.bias)
+
+    def forward(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
+        if torch.is_grad_enabled() or len(x) <= ROWS:
+            return self.at_once(x, o, c)
+        parts = [None] * len(x) if c is None else c.split(ROWS)
+        return torch.cat([self.at_once(v, o, w) for v, w in zip(x.split(ROWS), parts)])
+
+    def at_once(self, x: Data, o: int, c: Condition) -> Tensor:
+        """Parameters ``(n, d, size)``; features of all pixels are in memory together."""
+        order = self.orders[o]
+        pixels = self.features(x.flatten(1)[:, order].unflatten(1, self.grid)).flatten(-2)
+        h = self.first(self.enter(pixels)) + self.place[o]
+        for layer in self.stack:
+            h = layer(h, c)
+        h = self.above(self.norm(h)) + linear(pixels, self.beside.weight * self.later)
+        h = self.out(silu(h).unflatten(-1, (self.channels, -1))).flatten(1, 3) + self.bias[order]
+        return h[:, order.argsort()]
+
+    def steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
+        """Parameters ``(n, size)`` of one entry after another; features of the rows that kernels
+        cover are kept.
+        """
+        height, columns, channels = self.grid
+        order = iter(self.orders[o].tolist())
+        beside = (self.beside.weight * self.later).unflatten(1, (channels, -1))
+        sides = REACH + 1, columns + 2 * REACH, self.place.shape[-1]
+        kept = [self.place.new_zeros(len(x), *sides) for _ in range(len(self.layers) + 1)]
+        for row in range(height):
+            kept = [pad(known[:, 1:], (0, 0, 0, 0, 0, 1)) for known in kept]
+            for j in range(columns):
+                covered, here = slice(j, j + 2 * REACH + 1), (slice(None), -1, j + REACH)
+                h = self.first.at(kept[0][:, :, covered]) + self.place[o, row, j]
+                for layer, known in zip(self.stack, kept[1:], strict=True):
+                    known[here] = h
+                    h = layer.past(h, layer.gather.at(known[:, :, covered]), c)
+                hidden, pixel = self.above(self.norm(h)), []
+                for k in range(channels):
+                    i = next(order)
+                    unit = silu(hidden.unflatten(-1, (channels, -1))[:, k])
+                    yield i, self.out(unit) + self.bias[i]
+                    pixel.append(self.features(x[:, i]))
+                    hidden = hidden + linear(pixel[-1], beside[:, k])
+                kept[0][here] = self.enter(torch.cat(pixel, dim=-1))

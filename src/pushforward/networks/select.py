@@ -1,0 +1,102 @@
+"""Which network suits the data: perceptrons for vectors and small images, convolutions for others.
+
+The sizes of deep networks are such that 28 x 28 pixels can be learned on a laptop's processor.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from ..errors import UsageError
+from ..model import Event, Recipe
+from ..options import one_of
+from .layout import is_image, is_large, layout_of
+from .mlp import TimeMLP
+from .text_encoder import Reader, Reading
+from .transformer import DiT
+from .unet import UNet
+
+
+def patch_for(event: tuple[int, ...]) -> int:
+    """The side of a transformer's patches: at most 8 x 8 of them, and none of a single pixel."""
+    return max(2, -(-max(layout_of(event).shape[1:]) // 8)) if is_image(event) else 1
+
+
+def time_network(
+    event: Event,
+    network: str,
+    *,
+    width: int,
+    units: int,
+    depth: int,
+    waves: int | None = None,
+    spans: bool = False,
+) -> nn.Module:
+    """A network ``net(x, t, c)`` that gives something of the shape of ``x``.
+
+    Arguments:
+        event: The kind of data.
+        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
+        width: Units of an mlp's layers, a U-Net's first channels, a transformer's numbers per
+            token; 0 to choose.
+        units: What to choose for an mlp.
+        depth: An mlp's hidden layers, a U-Net's scales, a transformer's blocks.
+        waves: Random waves of the data as inputs of an mlp.
+        spans: Whether there is a second time.
+
+    Raises:
+        UsageError: If there is no such network, or it is for images and the data are none.
+    """
+    makers: dict[str, Callable[..., nn.Module]] = {
+        "mlp": partial(TimeMLP, width=width or units, depth=depth, waves=waves),
+        "unet": partial(UNet, width=width or 16, scales=depth),
+        "dit": partial(DiT, width=width or 128, depth=depth, patch=patch_for(event.shape)),
+    }
+    usual = "unet" if is_large(event.shape) else "mlp"
+    make = one_of("network", network, {"auto": makers[usual], **makers})
+    make, attends = partial(make, event.shape, spans=spans), make.func is not TimeMLP  # type: ignore[attr-defined]
+    if waves is not None and attends:
+        raise UsageError("waves are inputs of an mlp, and this network is none: leave waves out")
+    if event.spelled:
+        return reading_network(event, make, attends)
+    return make(event.condition, tokens=event.tokens) if attends else make(event.condition)
+
+
+def reading_network(event: Event, make: Callable[..., nn.Module], attends: bool) -> Reading:
+    """A network that reads the spelled caption at the end of its condition."""
+    reader, vector = Reader(event.tokens), event.condition - math.prod(event.tokens)
+    tokens = (event.tokens[0], 1 + reader.width)
+    if not attends:
+        return Reading(make(vector + reader.width), reader, attends)
+    net = make(vector + reader.width + math.prod(tokens), tokens=tokens)
+    return Reading(net, reader, attends)
+
+
+def takes_tokens(model: nn.Module) -> bool:
+    """Whether a network of a model attends to the tokens of a condition, or reads them."""
+    return any(getattr(m, "tokens", (0, 0))[0] for m in model.modules())
+
+
+def is_deep(net: nn.Module) -> bool:
+    """Whether a network that takes a time is deep, and so dear, and not a perceptron."""
+    return not isinstance(net.net if isinstance(net, Reading) else net, TimeMLP)
+
+
+def recipe_for_network(net: nn.Module, recipe: Recipe) -> Recipe:
+    """How to train a network that regresses on a path: a perceptron as given, others gently."""
+    return recipe._replace(steps=5000, batch=64, lr=1e-3, clip=100.0) if is_deep(net) else recipe
+
+
+def is_convolutional(event: Event, network: str) -> bool:
+    """Whether a network between data and vectors is to be convolutional.
+
+    Arguments:
+        event: The kind of data.
+        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
+
+    Raises:
+        UsageError: If there is no such network.
+    """
+    return one_of("network", network, {"auto": is_large(event.shape), "mlp": False, "conv": True})

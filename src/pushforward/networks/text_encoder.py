@@ -1,0 +1,115 @@
+r"""A small encoder of captions that learns with the network it tells them to.
+
+A caption comes as the pieces of its words, each as the bytes that spell it (`data.captions`): words
+that were never seen are read by their letters. A piece is the sum of a vector for each byte in its
+place, through a perceptron; where it stands in the caption is added, and pieces attend to each
+other (Vaswani et al., 2017, normalised before each layer), so that the order of words counts.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from ..shapes import Data, Times
+from .attention import attend, heads_for
+from .backbone import Deep
+from .mlp import mlp
+
+VALUES = 257  # of a byte, and one for none
+
+
+class Layer(nn.Module):
+    """Pieces attend to those that are there, and each passes a perceptron."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = heads_for(width)
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mix, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.layers = mlp(width, 2 * width, width)
+
+    def forward(self, h: Tensor, there: Tensor) -> Tensor:
+        parts = self.mix(self.before(h)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind()
+        h = h + self.join(attend(q, k, v, there[:, None, None]).transpose(1, 2).flatten(2))
+        return h + self.layers(self.after(h))
+
+
+class Reader(Deep):
+    """Spelled captions to a vector and tokens.
+
+    Arguments:
+        tokens: How many pieces a caption has, and bytes of a piece.
+        width: Numbers of the vector and of a token.
+        depth: Layers of attention.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, tokens: tuple[int, int], *, width: int = 64, depth: int = 2) -> None:
+        super().__init__()
+        self.tokens, self.width = tokens, width
+        count, size = tokens
+        self.register_buffer("offsets", VALUES * torch.arange(size), persistent=False)
+        self.letters = nn.Parameter(torch.randn(VALUES * size, width) / size**0.5)
+        self.places = nn.Parameter(torch.randn(count, width))
+        self.word = mlp(width, 2 * width, width)
+        self.layers = nn.ModuleList(Layer(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, spelled: Tensor) -> tuple[Tensor, Tensor]:
+        """The vector ``(batch, width)``, and tokens ``(batch, count, 1 + width)``.
+
+        Both are zero where nothing is spelled.
+        """
+        count, size = self.tokens
+        letters = (256 * spelled.float()).round().long().view(-1, count, size)
+        there = letters[..., 0] > 0
+        at = (letters + self.offsets).view(-1, size)
+        pieces = embedding_bag(at, self.letters, mode="sum").view(-1, count, self.letters.shape[1])
+        h = self.word(pieces) + self.places
+        # something to attend to where no piece is there; it is zeroed below
+        seen = there | ~there.any(1, keepdim=True)
+        for layer in self.layers:
+            h = layer(h, seen)
+        flag = there[..., None].to(h)
+        h = flag * self.norm(h)
+        vector = h.sum(1) / flag.sum(1).clamp(min=1)
+        return vector, torch.cat([flag, h], dim=2)
+
+
+class Told(NamedTuple):
+    """A condition that was read already."""
+
+    c: Tensor
+
+
+class Reading(nn.Module):
+    """A network ``net(x, t, c)`` whose condition ends in a spelled caption, which is read first.
+
+    Arguments:
+        net: Takes the vector of the condition, that of the reader and, if it attends, its tokens.
+        reader: Reads the caption.
+        attends: Whether the network takes tokens.
+    """
+
+    def __init__(self, net: nn.Module, reader: Reader, attends: bool) -> None:
+        super().__init__()
+        self.net, self.reader, self.attends = net, reader, attends
+
+    def read(self, c: Tensor | None) -> Told | None:
+        """The condition as the inner network takes it, for many calls with the same one."""
+        if c is None:
+            return None
+        spelled = self.reader.tokens[0] * self.reader.tokens[1]
+        vector, tokens = self.reader(c[:, -spelled:])
+        parts = [c[:, :-spelled], vector.to(c), *([tokens.flatten(1).to(c)] * self.attends)]
+        return Told(torch.cat(parts, dim=1))
+
+    def forward(
+        self, x: Data, t: Times, c: Tensor | Told | None = None, span: Times | None = None
+    ) -> Data:
+        told = c if isinstance(c, Told) else self.read(c)
+        return self.net(x, t, None if told is None else told.c, span)

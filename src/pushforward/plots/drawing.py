@@ -1,0 +1,301 @@
+"""What is drawn on one axes, for every kind of data. Nothing here knows a family by name."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+from ..data.schema import Column
+from ..networks.layout import layout_of
+from . import style
+
+COLUMNS = 8  # marginals drawn of a wide table
+NO_LOSS = ("step", "seconds", "left", "distance", "pictures", "watching")  # of a history
+POINTS = 1500  # dots that a panel of two inches can show
+MOST_INTEGERS = 40  # up to so many values a histogram has one bar each
+
+
+class Box(NamedTuple):
+    """A rectangle in the units of the data."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def count_outside(self, x: np.ndarray) -> int:
+        """How many points do not lie in it."""
+        return int(((x < self.low) | (x > self.high)).any(1).sum())
+
+
+def box(x: np.ndarray, tail: float = 0.002, margin: float = 0.12) -> Box:
+    """Where the data are, outliers aside."""
+    low, high = np.quantile(x, [tail, 1 - tail], axis=0)
+    wide = np.where(high > low, high - low, 1.0)
+    return Box(low - margin * wide, high + margin * wide)
+
+
+def thin(x: np.ndarray, most: int = POINTS) -> np.ndarray:
+    """Evenly spaced rows; the rows are in no order that matters."""
+    return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(int)]
+
+
+def frame(axes: Axes, where: Box, names: tuple[str, str] | None = None) -> None:
+    """A square panel with few ticks."""
+    axes.set(xlim=(where.low[0], where.high[0]), ylim=(where.low[1], where.high[1]))
+    axes.set_box_aspect(1)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    if names:
+        axes.set_xlabel(named(names[0]))
+        axes.set_ylabel(named(names[1]))
+
+
+def named(column: str | int) -> str:
+    """A column's name for an axis; nothing where it has only a position."""
+    return "" if isinstance(column, int) or column.isdigit() else style.label(column)
+
+
+def scatter(axes: Axes, x: np.ndarray, where: Box, colour: str, names: Any = None) -> None:
+    """Points of two columns."""
+    shown = thin(x)
+    size = 3.2 if len(shown) > 400 else 9
+    axes.scatter(
+        shown[:, 0], shown[:, 1], s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True
+    )
+    frame(axes, where, names)
+
+
+def density(axes: Axes, log_p: np.ndarray, where: Box, limits: tuple[float, float]) -> None:
+    """A map of log-densities on a square grid, row by row from below."""
+    side = math.isqrt(len(log_p))
+    axes.imshow(
+        log_p.reshape(side, side),
+        origin="lower",
+        extent=(where.low[0], where.high[0], where.low[1], where.high[1]),
+        vmin=limits[0],
+        vmax=limits[1],
+        cmap=style.DENSITY,
+        aspect="auto",
+        interpolation="bilinear",
+    )
+    frame(axes, where)
+
+
+def scale(axes: Axes, limits: tuple[float, float]) -> None:
+    """The colours of a density map, as a bar."""
+    ramp = np.linspace(*limits, 256)[None]
+    axes.imshow(ramp, extent=(*limits, 0, 1), aspect="auto", cmap=style.DENSITY)
+    axes.set(yticks=[], xlabel="log-density, nats")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def edges(data: np.ndarray, integer: bool, where: Box | None = None) -> np.ndarray:
+    """Bins for a column: one a value for a few integers, otherwise about the square root of n."""
+    low, high = data.min(), data.max()
+    if integer and high - low < MOST_INTEGERS:
+        return np.arange(low - 0.5, high + 1)
+    if where is not None:
+        low, high = where.low[0], where.high[0]
+    bins = int(np.clip(np.sqrt(len(data)) * 1.2, 8, 60))
+    return np.linspace(low, high if high > low else low + 1, bins + 1)
+
+
+def histogram(axes: Axes, data: np.ndarray | None, x: np.ndarray, bins: np.ndarray) -> None:
+    """The density of data as grey bars and that of samples as a line of steps.
+
+    Heights are per unit of the axis over *all* rows, so mass outside the axis is seen as missing.
+    """
+    widths = np.diff(bins)
+    if data is not None:
+        heights = np.histogram(data, bins)[0] / len(data) / widths
+        axes.stairs(heights, bins, fill=True, color=style.FILL, linewidth=0)
+    heights = np.histogram(x, bins)[0] / max(len(x), 1) / widths
+    axes.stairs(heights, bins, color=style.MODEL, linewidth=1.1)
+    axes.set(xlim=(bins[0], bins[-1]), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def marginals(
+    figure: Figure | SubFigure, data: np.ndarray | None, x: np.ndarray, columns: Sequence[Column]
+) -> None:
+    """Histograms of the first columns of a table, at most eight, four in a row."""
+    d = min(x.shape[1], COLUMNS)
+    grid = figure.subplots(-(-d // 4), min(d, 4), squeeze=False)
+    for j, axes in enumerate(grid.flat):
+        if j >= d:
+            axes.set_axis_off()
+            continue
+        several = len(columns) > 1  # an array of higher rank has one column for all entries
+        column = columns[j if several else 0]
+        real = None if data is None else data[:, j]
+        base = x[:, j] if real is None else real
+        histogram(axes, real, x[:, j], edges(base, column.integer, box(base[:, None])))
+        axes.set_title(style.label(column.name if several else f"entry {j + 1}", 18), fontsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(2))
+
+
+def curve(axes: Axes, grid: np.ndarray, log_p: np.ndarray, exact: bool) -> None:
+    """A density over one column."""
+    colour, dashes = (style.INK, (0, (3, 1.5))) if exact else (style.SECOND, "-")
+    axes.plot(grid, np.exp(log_p), color=colour, linestyle=dashes, linewidth=1.0)
+
+
+def mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
+    """The first ``side`` squared images in a square, ``(height, width)`` or with three colours.
+
+    Arguments:
+        x: Images, ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)``.
+        side: Images along a side.
+        low: What is shown as black.
+        high: What is shown as white.
+    """
+    x = x[..., None] if x.ndim == 3 else np.moveaxis(x, layout_of(x.shape[1:]).axis, -1)
+    x = x[..., :3] if x.shape[-1] >= 3 else x[..., :1]
+    x = np.clip((x[: side**2] - low) / (high - low or 1.0), 0, 1)
+    h, w, c = x.shape[1:]
+    sheet = np.ones((side * (h + 1) - 1, side * (w + 1) - 1, c))  # a line of white between
+    for k, image in enumerate(x):
+        i, j = divmod(k, side)
+        sheet[i * (h + 1) : i * (h + 1) + h, j * (w + 1) : j * (w + 1) + w] = image
+    return sheet[..., 0] if c == 1 else sheet
+
+
+def images(axes: Axes, x: np.ndarray, side: int, low: float, high: float) -> None:
+    """A square of images."""
+    axes.imshow(mosaic(x, side, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+
+
+def losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] = ()) -> None:
+    """Every named term of a loss and the held-out loss over the steps; diagnoses below the axis."""
+    said = {k: row[k] for row in history for k in diagnoses if k in row}
+    every = dict.fromkeys(k for row in history for k in row)
+    names = [k for k in every if k not in said and k not in NO_LOSS]
+    for name in names:
+        rows = [r for r in history if name in r]
+        if not rows:
+            continue
+        held_out = name == "validation"
+        i = (len(axes.lines)) % len(style.LINES)
+        axes.plot(
+            [r["step"] for r in rows],
+            [r[name] for r in rows],
+            color=style.SECOND if held_out else style.LINES[i],
+            linestyle="none" if held_out else style.DASHES[i],
+            marker="o" if held_out else None,
+            markersize=2.2,
+            linewidth=0.9,
+            label=style.label(name.replace("_", " "), 22),
+        )
+    ends = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(said.items())[:3]]
+    axes.set(xlabel="; ".join(["step", *ends]), ylim=within(history, names))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0.2)
+
+
+def within(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
+    """Limits that the first steps, which are large, do not spoil."""
+    late = history[len(history) // 20 :]
+    values = [r[k] for r in late for k in names if k in r]
+    values = [v for v in values if np.isfinite(v)]
+    if not values:
+        return None
+    low, high = np.quantile(values, [0.002, 0.998])
+    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    return float(low - margin), float(high + margin)
+
+
+def trajectories(axes: Axes, states: np.ndarray, where: Box) -> None:
+    """Ways from noise (open circles) to data (dots), ``(steps, n, 2)``."""
+    for k in range(states.shape[1]):
+        axes.plot(*states[:, k].T, color=style.MODEL, linewidth=0.6, alpha=0.55)
+    axes.scatter(
+        states[0, :, 0],
+        states[0, :, 1],
+        s=7,
+        facecolors="white",
+        edgecolors=style.QUIET,
+        linewidths=0.6,
+    )
+    axes.scatter(states[-1, :, 0], states[-1, :, 1], s=7, c=style.INK, linewidths=0, zorder=3)
+    frame(axes, where)
+
+
+def logarithmic(axes: Axes, which: str) -> None:
+    """A logarithmic axis whose ticks are plain numbers."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    low, high = axis.get_view_interval()
+    narrow = low > 0 and high / low < 30
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=8))
+    axis.set_major_formatter(FuncFormatter(style.whole))
+    axis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
+
+
+def intervals(
+    axes: Axes, estimates: Sequence[tuple[float, float, float, float]], filled: Sequence[bool]
+) -> None:
+    """Values with intervals from above to below, and the floor of the first as a dashed line.
+
+    Arguments:
+        axes: Where to draw.
+        estimates: Value, low, high and floor of each.
+        filled: Which marks are filled and coloured.
+    """
+    for i, ((value, low, high, _), full) in enumerate(zip(estimates, filled)):
+        colour = style.MODEL if full else style.QUIET
+        axes.plot([low, high], [i, i], color=colour, linewidth=1.6)
+        face = colour if full else "white"
+        axes.plot(value, i, "o", color=colour, markerfacecolor=face, markersize=4.5)
+    floor = estimates[0][3]
+    if np.isfinite(floor):
+        axes.axvline(floor, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)))
+    spread(axes, np.array([e[1] for e in estimates]), np.array([e[2] for e in estimates]))
+    axes.set_ylim(len(estimates) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=style.RULE, linewidth=0.6)
+
+
+def evaluations(axes: Axes, curves: dict[str, list[tuple[int, float]]], floor: float) -> None:
+    """Distance against network evaluations, one curve a family."""
+    for i, (name, points) in enumerate(curves.items()):
+        axes.plot(
+            *np.array(points).T,
+            color=style.LINES[i % len(style.LINES)],
+            linestyle=style.DASHES[i % len(style.DASHES)],
+            marker=style.MARKS[i % len(style.MARKS)],
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            label=name,
+        )
+    axes.axhline(floor, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), label="floor")
+    logarithmic(axes, "x")
+    logarithmic(axes, "y")
+    axes.set(xlabel="network evaluations for one sample", ylabel="sliced W\u2082")
+    axes.grid(color=style.RULE, linewidth=0.6)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def spread(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
+    """A horizontal axis for intervals of very different sizes: linear near zero, then logarithmic.
+
+    It is linear within the half-width of the shortest interval, which is the noise.
+    """
+    noise = max((high - low).min() / 2, 1e-3 * high.max(), 1e-12)
+    if high.max() <= 30 * noise:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=4))
+        return
+    linear = 10.0 ** np.ceil(np.log10(noise))
+    left = min(low.min(), 0.0)
+    axes.set_xscale("symlog", linthresh=linear)
+    decades = linear * 10.0 ** np.arange(0, np.ceil(np.log10(high.max() / linear)) + 1)
+    ticks = [*(-decades[-decades >= left])[::-1], 0, *decades[decades <= 1.3 * high.max()]]
+    axes.set_xticks(ticks, [style.whole(t) for t in ticks])
+    axes.set_xlim(left - 0.3 * linear, 1.3 * high.max())

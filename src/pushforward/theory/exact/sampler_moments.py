@@ -1,0 +1,168 @@
+r"""The exact laws that samplers reach on Gaussian data, by recursions of two moments.
+
+For data :math:`\mathcal N(m, s^2)` in each entry the best guesses are affine in :math:`x_t`, so a
+step of any sampler is :math:`x \gets a x + b + \sqrt v z`, a Gaussian stays one, and its mean and
+variance at the end are known without a single draw.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..ddpm_schedule import DDPM
+from ..paths import Path
+from .flow_maps import contraction
+
+
+class Moments(NamedTuple):
+    """The mean and the variance of a number."""
+
+    mean: float
+    variance: float
+
+
+def affine(start: Moments, slope: Tensor, shift: Tensor, noise: Tensor) -> Moments:
+    r"""The moments after the steps :math:`x \gets a x + b + \sqrt v z`.
+
+    Arguments:
+        start: Before the first step.
+        slope: a of each step, ``(steps,)``.
+        shift: b, likewise.
+        noise: v, likewise.
+    """
+    mean, variance = start
+    for a, b, v in zip(slope.tolist(), shift.tolist(), noise.tolist()):
+        mean, variance = a * mean + b, a * a * variance + v
+    return Moments(mean, variance)
+
+
+def starting(path: Path, times: Tensor) -> Moments:
+    """The noise that samplers start with at the first of the times."""
+    return Moments(0.0, float(path.scale(times[0].double())) ** 2)
+
+
+def ancestral(
+    path: Path, times: Tensor, data: Moments, v: float = 0.0, start: Moments | None = None
+) -> Moments:
+    r"""The law of `samplers.ddpm` with exact estimates.
+
+    .. math:: x_s = \tilde\mu_s(x_t, \mathbb E[x \mid x_t]) + \beta^{v/2}\tilde\beta^{(1-v)/2} z
+
+    With v = 1 standard normal data keep their variance at every step; with v = 0 a single point
+    is reached exactly. In between the chain is a bit too narrow or too wide at finite T.
+
+    Arguments:
+        path: The scales.
+        times: Decreasing, ``(steps + 1,)``.
+        data: The data's law.
+        v: The exponent of the variance.
+        start: The law at the first time, by default noise.
+    """
+    alpha, sigma = path(times.double())
+    a, s, b, r = alpha[:-1], sigma[:-1], alpha[1:], sigma[1:]
+    gain = a * data.variance / (a.square() * data.variance + s.square())  # of x given x_t
+    ratio = a / b * r / s
+    beta = s.square() * (1 - ratio.square())
+    on_x, on_x_t = b * beta / s.square(), a / b * (r / s).square()
+    noise = beta * (r / s).square() ** (1 - v) * (r > 0)
+    start = starting(path, times) if start is None else start
+    return affine(start, on_x_t + on_x * gain, on_x * (1 - gain * a) * data.mean, noise)
+
+
+def reverse_table(
+    path: DDPM, data: Moments, *, growth: float = 1.0, weight: float = 1.0, noise: float = 1.0
+) -> Moments:
+    r"""The law at data of a table's chain run backwards with its score, from noise.
+
+    .. math:: x_{k-1} = (1-\beta_k)^{-g/2}\big(x_k + w\,\beta_k\nabla\log p_k(x_k)\big)
+        + \sqrt{n\,\beta_k}\,z
+
+    The marginals are kept, as T grows, exactly if g = 1 and w = (1 + n) / 2: DDPM is n = 1, and
+    n = 0 the probability flow. Langevin dynamics, which leaves a law where it is, has g = 0 and
+    w = n / 2: half the score for the same noise. A reverse step is the sum of both,
+    :math:`1 = \tfrac12 + \tfrac12` (Song et al., 2021, section 4). No noise in the last step.
+
+    Arguments:
+        path: The table.
+        data: The data's law.
+        growth: g, whether the shrinking of the forward step is undone.
+        weight: w, of the score.
+        noise: n.
+    """
+    k = torch.arange(path.steps, 0, -1)
+    beta, alpha_bar = path.beta(k), path.alpha_bar(k)
+    grown = (1 - beta) ** (-growth / 2)
+    pull = weight * beta / (alpha_bar * data.variance + 1 - alpha_bar)
+    return affine(
+        Moments(0.0, 1.0),
+        grown * (1 - pull),
+        grown * pull * alpha_bar.sqrt() * data.mean,
+        noise * beta * (k > 1),
+    )
+
+
+def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
+    r"""What `samplers.ddim` multiplies noise with, for data :math:`\mathcal N(0, s^2)`.
+
+    .. math:: \frac{D_0}{D_T}\prod_k \cos(\varphi_k - \varphi_{k+1}), \qquad
+        \varphi = \arctan\frac{\sigma}{\alpha s}, \quad D^2 = \alpha^2 s^2 + \sigma^2
+
+    The exact factor is :math:`D_0 / D_T`. N equal angles shrink least,
+    :math:`\cos(\pi/2N)^N \approx e^{-\pi^2/8N}`.
+    """
+    alpha, sigma = path(times.double())
+    size = torch.hypot(alpha * deviation, sigma)
+    return float(size[-1] / size[0]) * contraction(path, deviation, times)
+
+
+def corrected(
+    path: Path, t: Tensor, law: Moments, data: Moments, corrections: int, snr: float
+) -> Moments:
+    r"""The law after Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its exact score.
+
+    Each contracts offsets by :math:`1 - h/D^2`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, and adds
+    :math:`2h` of variance.
+    """
+    alpha, sigma = (float(z) for z in path(t))
+    h = 2 * (snr * sigma) ** 2
+    pull = h / (alpha**2 * data.variance + sigma**2)
+    one = torch.ones(corrections, dtype=torch.float64)
+    return affine(law, (1 - pull) * one, pull * alpha * data.mean * one, 2 * h * one)
+
+
+def annealed_langevin(
+    path: Path, times: Tensor, data: Moments, corrections: int, snr: float
+) -> Moments:
+    r"""The law of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal N(0, s^2)`.
+
+    The steps of `corrected` at each level; between levels :math:`x/\alpha` is kept, and the last
+    step is the best guess of the data.
+    """
+    times = times.double()
+    alpha, sigma = (z.tolist() for z in path(times))
+    law = starting(path, times)
+    for i, t in enumerate(times[:-1]):
+        law = corrected(path, t, law, data, corrections, snr)
+        factor, shift = alpha[i + 1] / alpha[i], 0.0
+        if sigma[i + 1] == 0:
+            factor = alpha[i] * data.variance / (alpha[i] ** 2 * data.variance + sigma[i] ** 2)
+            shift = (1 - factor * alpha[i]) * data.mean
+        law = Moments(factor * law.mean + shift, factor**2 * law.variance)
+    return law
+
+
+def predictor_corrector(
+    path: Path, times: Tensor, data: Moments, corrections: int, snr: float
+) -> Moments:
+    r"""The law of `langevin.predictor_corrector` with exact scores, likewise.
+
+    A step of `ancestral` with v = 0, then those of `corrected` at the new level unless it is data.
+    """
+    times = times.double()
+    law = starting(path, times)
+    for ends in times.unfold(0, 2, 1):
+        law = ancestral(path, ends, data, start=law)
+        if path.sigma(ends[1]) > 0:
+            law = corrected(path, ends[1], law, data, corrections, snr)
+    return law

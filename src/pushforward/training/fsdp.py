@@ -1,0 +1,196 @@
+"""Weights in parts, one on each process, gathered block by block while a loss needs them.
+
+`fully_shard` of PyTorch does the gathering (ZeRO's third stage; Rajbhandari et al., 2020; Zhao et
+al., 2023): before a block computes, its weights come together, and after it they are dropped; on
+the way back again, and then its gradient is averaged and each process keeps its own part. What is
+in no block is gathered for a whole step.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from ..model import GenerativeModel
+from ..networks.backbone import blocks_of, outermost
+from .ema import Average
+from .optimizer import Player, learning
+from .processes import Ranks
+
+
+class Gathered(nn.Module):
+    """A model within a call of which weights are whole where they are needed."""
+
+    def __init__(self, model: GenerativeModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, work: Callable[..., Any], *given: Any) -> Any:
+        """What some work with the model gives."""
+        with warnings.catch_warnings():  # of what would happen if blocks' values were overwritten
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module")
+            return work(*given)
+
+    def alone(self, work: Callable[[], Any]) -> Any:
+        """What work without gradients gives; afterwards weights are in parts again."""
+        try:
+            with torch.no_grad():
+                return self(work)
+        finally:
+            cast(FSDPModule, self).reshard()
+
+    def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Copies of tensors by name, from the parts of all processes."""
+        return {name: whole(tensor) for name, tensor in state.items()}
+
+
+def divided(
+    model: GenerativeModel,
+    device: torch.device,
+    players: Mapping[str, Player],
+    averages: list[Average],
+) -> tuple[Gathered, Mapping[str, Player], list[Average]]:
+    """A model, its players and their averages, of which this process keeps one part."""
+    states = {name: player.state() for name, player in players.items()}
+    root = divide(model, device)
+    parts = {name: Sharded(part, players[name].ranks) for name, part in model.players().items()}
+    for name, state in states.items():
+        parts[name].load(state)
+    shards = [Shards(root, parts, a.decay, {k: v[0] for k, v in a.own.items()}) for a in averages]
+    return root, parts, list(shards)
+
+
+def divide(model: GenerativeModel, device: torch.device) -> Gathered:
+    """Leave one part of each weight on this process; numbers without axes stay whole on all."""
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for network in outermost(model):
+        # a slope that is differentiated again needs weights that would have been dropped
+        for block in () if network.penalised else blocks_of(network):
+            fully_shard(block, mesh=mesh)
+    root, single = Gathered(model), {part for part in model.parameters() if not part.ndim}
+    fully_shard(root, mesh=mesh, ignored_params=single)
+    return root
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process keeps of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A copy of a tensor, from the parts of all processes and in main memory if it is in parts."""
+    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor.detach().clone()
+
+
+def like(part: Tensor, mine: Tensor) -> Tensor:
+    """A tensor divided as a parameter is, from what this process keeps of it."""
+    if not isinstance(part, DTensor):
+        return mine
+    return DTensor.from_local(
+        mine, part.device_mesh, part.placements, shape=part.shape, stride=part.stride()
+    )
+
+
+class Sharded(Player):
+    """A player of whose parameters, gradients and moments each process keeps one part."""
+
+    def __init__(self, module: nn.Module, ranks: Ranks) -> None:
+        self.parts = learning(module)
+        super().__init__(module, ranks)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        return [local(part.detach()) for part in self.parts]
+
+    def inputs(self) -> None:
+        return None
+
+    def clear(self) -> None:
+        self.slopes = []
+        for part in self.parts:
+            part.grad = None
+
+    def collect(self, total: Tensor) -> None:
+        self.slopes = []
+        for part in self.parts:
+            slope = torch.zeros_like(local(part)) if part.grad is None else local(part.grad)
+            if not isinstance(part, DTensor):
+                self.ranks.collect(slope)
+            self.slopes.append(slope.add_(0 * total))  # a loss that is not finite stops all
+            part.grad = None  # another player's loss may leave one there
+
+    def norm(self) -> float:
+        mine = [
+            slope
+            for part, slope in zip(self.parts, self.slopes, strict=True)
+            if isinstance(part, DTensor) or self.ranks.first
+        ]
+        square = sum((slope.square().sum() for slope in mine), self.moves.new_zeros(()))
+        self.ranks.add(square)
+        return float(square.sqrt())
+
+    def whole(self, kept: list[Tensor]) -> Tensor:
+        pairs = zip(self.parts, kept, strict=True)
+        return torch.cat([whole(like(part, mine)).cpu().flatten() for part, mine in pairs])
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        sizes, found = [part.numel() for part in self.parts], []
+        for part, entries in zip(self.parts, vector.split(sizes), strict=True):
+            rows = entries.view(part.shape)
+            if isinstance(part, DTensor):
+                parts = rows.chunk(self.ranks.count)
+                rows = parts[self.ranks.rank] if self.ranks.rank < len(parts) else rows[:0]
+            found.append(rows.to(part.device))
+        return found
+
+
+class Shards(Average):
+    """An average of which each process keeps one part; the model wears it to be looked at.
+
+    Arguments:
+        root: The model, divided.
+        players: Its players.
+        decay: The largest decay.
+        begun: The average so far, a vector for each player.
+    """
+
+    def __init__(
+        self,
+        root: Gathered,
+        players: dict[str, Sharded],
+        decay: float,
+        begun: dict[str, Tensor],
+    ) -> None:
+        self.root, self.sharded = root, players
+        own = {name: [v.clone() for v in p.split(begun[name])] for name, p in players.items()}
+        super().__init__(players, decay, own)
+
+    @contextlib.contextmanager
+    def worn(self) -> Iterator[GenerativeModel]:
+        self.exchange()
+        try:
+            yield self.root.model.eval()
+        finally:
+            self.exchange()
+
+    @torch.no_grad()
+    def exchange(self) -> None:
+        """Swap the weights in training and their average."""
+        for name, player in self.sharded.items():
+            for weight, mean in zip(player.weights, self.own[name], strict=True):
+                before = weight.clone()
+                weight.copy_(mean)
+                mean.copy_(before)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        names = {part: name for name, part in self.root.model.named_parameters()}
+        for name, player in self.sharded.items():
+            vector = torch.cat([state[names[part]].flatten() for part in player.parts])
+            self.own[name] = [part.clone() for part in player.split(vector)]

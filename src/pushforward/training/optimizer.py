@@ -1,0 +1,152 @@
+"""The players of a game: their parameters in a form that is quick to train, and their optimizer."""
+
+import abc
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .processes import ALONE, Ranks
+
+
+def join(parts: list[nn.Parameter]) -> Tensor:
+    """One vector of which the parameters become views."""
+    vector = torch.cat([part.detach().flatten() for part in parts])
+    for part, view in zip(parts, vector.split([part.numel() for part in parts]), strict=True):
+        part.data = view.view_as(part)
+    return vector
+
+
+def learning(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are trained."""
+    return [part for part in module.parameters() if part.requires_grad]
+
+
+class Player(abc.ABC):
+    """The parameters of a module as tensors of one type and on one device, and their optimizer.
+
+    The optimizer is the kernel of PyTorch's fused AdamW (Loshchilov & Hutter, 2019).
+
+    Arguments:
+        module: What learns.
+        ranks: The processes that train it.
+    """
+
+    def __init__(self, module: nn.Module, ranks: Ranks) -> None:
+        self.parts, self.ranks = learning(module), ranks
+        self.slopes: list[Tensor] = []  # the gradient, once it is collected
+        self.first = [torch.zeros_like(weight) for weight in self.weights]
+        self.second = [torch.zeros_like(weight) for weight in self.weights]
+        self.moves = torch.zeros((), device=self.first[0].device)
+
+    @property
+    @abc.abstractmethod
+    def weights(self) -> list[Tensor]:
+        """What this process keeps of the parameters; changed in place, they change."""
+
+    @abc.abstractmethod
+    def inputs(self) -> list[nn.Parameter] | None:
+        """What alone is to get a gradient, or None if all may get one."""
+
+    @abc.abstractmethod
+    def clear(self) -> None:
+        """Begin a new gradient."""
+
+    @abc.abstractmethod
+    def collect(self, total: Tensor) -> None:
+        """After all pieces: the mean gradient over processes, of a loss ``total``, as `slopes`."""
+
+    @abc.abstractmethod
+    def norm(self) -> float:
+        """The length of the gradient over all processes."""
+
+    @abc.abstractmethod
+    def whole(self, kept: list[Tensor]) -> Tensor:
+        """One vector of what all processes keep, shaped as `weights`."""
+
+    @abc.abstractmethod
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """What this process keeps of a vector of all parameters, shaped as `weights`."""
+
+    def clip(self, most: float) -> float:
+        """Shorten the gradient to a norm of at most ``most``; the norm that it had."""
+        norm = self.norm()
+        if most < norm < math.inf:
+            for slope in self.slopes:
+                slope.mul_(most / norm)
+        return norm
+
+    @torch.no_grad()
+    def move(self, lr: float, betas: tuple[float, float], decay: float) -> None:
+        """One step of AdamW down the gradient."""
+        torch._fused_adamw_(
+            self.weights,
+            self.slopes,
+            self.first,
+            self.second,
+            [],
+            [self.moves.add_(1)] * len(self.first),
+            lr=lr,
+            beta1=betas[0],
+            beta2=betas[1],
+            weight_decay=decay,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next move depends on besides the weights and the gradient, of all processes."""
+        moments = {"first": self.whole(self.first), "second": self.whole(self.second)}
+        return moments | {"moves": self.moves}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from ``state``."""
+        for kept, slot in ((self.first, "first"), (self.second, "second")):
+            for mine, part in zip(kept, self.split(state[slot]), strict=True):
+                mine.copy_(part)
+        self.moves.copy_(state["moves"])
+
+
+class Joined(Player):
+    """A player whose parameters are views of one vector, and whose gradient is another.
+
+    Clipping, the optimizer and the average are then one kernel each, however many layers there
+    are; in small networks they would otherwise take as long as the backward pass. Several
+    processes exchange that one vector as well. It is made when the activations are gone, and gone
+    when they come again.
+    """
+
+    def __init__(self, module: nn.Module, ranks: Ranks = ALONE) -> None:
+        self.value = join(learning(module))
+        super().__init__(module, ranks)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        return [self.value]
+
+    def inputs(self) -> list[nn.Parameter]:
+        return self.parts
+
+    def clear(self) -> None:
+        self.slopes = []
+        for part in self.parts:
+            part.grad = None
+
+    def collect(self, total: Tensor) -> None:
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
+        gradient = torch.cat([part.flatten() for part in found])
+        self.clear()
+        self.slopes = [gradient]
+        if self.ranks.count > 1:
+            gradient += 0 * total  # a loss that is not finite stops all
+            self.ranks.collect(gradient)
+
+    def norm(self) -> float:
+        return float(torch.linalg.vector_norm(self.slopes[0]))
+
+    def whole(self, kept: list[Tensor]) -> Tensor:
+        return kept[0]
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        return [vector]
