@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from race import Plan, Row, absent, race, repeat
 from torch import Tensor
 
@@ -20,7 +19,8 @@ from pushforward import families
 from pushforward.diffusion import Diffusion
 from pushforward.model import Event
 from pushforward.theory import ode
-from pushforward.theory.targets import ring8
+from pushforward.theory.targets import gaussian_ring8
+from pushforward.training.trainer import Trainer, random_batches
 
 POINTS, ACCURACY, BAR = 500, 1e-4, 0.5
 TOLERANCES = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
@@ -31,7 +31,7 @@ Score = Callable[[Tensor], Tensor]
 def data(d: int) -> Tensor:
     """Eight Gaussians in the plane, or the digits' 64 pixels with noise over the levels."""
     if d == 2:
-        x = ring8().sample(10_000)
+        x = gaussian_ring8().sample(10_000)
     else:
         from sklearn.datasets import load_digits
 
@@ -46,7 +46,7 @@ def trained(d: int, steps: int) -> tuple[Diffusion, Tensor]:
     x = data(d)
     model = families.build("flow_matching", Event((d,)), width=64, depth=3)
     trainer = Trainer(model, model.recipe._replace(batch=256), steps)
-    for _ in trainer.run(batches(x, 256)):
+    for _ in trainer.run(random_batches(x, 256)):
         pass
     return trainer.average.eval().requires_grad_(False), x[:POINTS]
 

@@ -39,16 +39,16 @@ Options = argparse.Namespace
 def pictures(task: str, after: bool, n: int, seed: int, side: int) -> tuple[Any, np.ndarray]:
     """Scenes of one side of a task, and their pictures."""
     *words, fixed = TASKS[task]
-    scene = shapes.scenes(n, seed, **{task: words[after]}, **fixed)
-    return scene, shapes.render(scene, side)
+    scene = shapes.draw_factors(n, seed, **{task: words[after]}, **fixed)
+    return scene, shapes.render_shapes(scene, side)
 
 
-def kept(before: shapes.Scene, x: np.ndarray, task: str) -> Row:
+def kept(before: shapes.ShapeFactors, x: np.ndarray, task: str) -> Row:
     """How often the factor has become the word, and others are as before, in percent.
 
     Last comes the median difference from the reader's own rendering, in levels: how clean they are.
     """
-    found, rms = shapes.read(x)
+    found, rms = shapes.recognise_shapes(x)
     same = {k: getattr(found, k) == getattr(before, k) for k in shapes.FACTORS}
     other = {"shape": "background", "background": "shape"}[task]
     hits = [
@@ -142,7 +142,7 @@ def inpainting(plan: Options) -> Iterator[Row]:
             began, made = time.process_time(), []
             for i in rows:
                 made.append(
-                    editing.inpaint(
+                    editing.inpaint_image(
                         model, test[i], mask, 8, true[i], i, options | {"guidance": guidance}
                     )
                 )

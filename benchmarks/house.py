@@ -10,8 +10,9 @@ What counts. *Core* is the package without ``lesson/``. *Code lines* are those t
 blank lines, comments or docstrings. A name has *one word* if no underscore is left inside it when
 those at its ends are gone; it is a *participle* if its only or last word ends in -ed, or stands in
 `IRREGULAR`, unless it stands in `NOT_PARTICIPLES`. An *import* is counted wherever it stands: in a
-function, under TYPE_CHECKING, in ``import_module(".name", __name__)`` and in a string that spells
-a module of the package; the package's own ``__init__.py``, which imports lazily, is left out.
+function, under TYPE_CHECKING, in ``import_module(".name", __name__)``, there also by a table of
+names in the file, and in a string that spells a module of the package; the package's own
+``__init__.py``, which imports lazily, is left out, and so is a module whose name a caller gives.
 A *circle* is a set of files that all reach one another. A *move* is a call from a function of one
 file to a function of another; a module that is being imported calls nothing.
 
@@ -53,6 +54,7 @@ NOT_CODE = {
 DOORS = {
     "fit": "the one call that trains: each keyword is a documented choice of the user's",
     "compare": "the same for all families at once",
+    "evaluate": "public, and what users call it with stays",
     "build": "of a family: a keyword for each of its options, which the registry reads",
     "command": "of the command line: a parameter for each option, which the parser reads",
 }
@@ -166,7 +168,7 @@ def door(file: File, node: Any, name: str) -> str | None:
         return "command"
     if name == "build" and file.path.parts[0] == "families":
         return "build"
-    return name if name in ("fit", "compare") and file.core else None
+    return name if name in DOORS.keys() - {"build", "command"} and file.core else None
 
 
 def is_command(node: Any) -> bool:
@@ -502,49 +504,47 @@ def measure(house: House) -> dict[str, Any]:
     }
 
 
-def rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Lines of the table: measure, value, what is to be reached."""
-    long, inner, circles = found["longest"], found["longest_counted"], found["circles"]
-    most, fewer, above = found["most"], found["most_counted"], found["long_files"]
-    sizes = f" of {', '.join(str(len(circle)) for circle in circles)} files" if circles else ""
-    above_text = ": " + ", ".join(above) if above else ""
+def rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Lines of the table: measure, value, what is to be reached, and where."""
+
+    def share(name: str) -> str:
+        return f"{found[name]:.1%}"
+
+    long, counted, circles = found["longest"], found["longest_counted"], found["circles"]
+    most, inner, above = found["most"], found["most_counted"], found["long_files"]
+    sizes = f"of {', '.join(str(len(circle)) for circle in circles)} files" if circles else ""
+    core = f"{found['core_files']}, {found['core_lines']:,}"
+    repeated = f"{found['repeated']} of {found['definitions']:,}"
     lines = [
-        (
-            "files, lines of the core",
-            f"{found['core_files']}, {found['core_lines']:,}",
-            "170, 26,000",
-        ),
-        ("files, lines in all", f"{found['files']}, {found['lines']:,}", ""),
-        ("longest function, code lines", f"{long['total']}: {long['where']}", ""),
-        ("the same, of doors the body", f"{inner['length']}: {inner['where']}", "40"),
-        ("most parameters", f"{most['parameters']}: {most['where']}", ""),
-        ("the same, outside the doors", f"{fewer['parameters']}: {fewer['where']}", "8"),
-        ("function names of one word", f"{found['one_word']:.1%}", "< 35 %"),
-        ("named by a participle", f"{found['participles']:.1%}", "< 3 %"),
-        (
-            "names defined more than once",
-            f"{found['repeated']} of {found['definitions']:,}",
-            "< 60",
-        ),
-        ("one-line docstrings", f"{found['one_line_docstrings']:.1%}", "only those that say more"),
-        ("import circles", f"{len(circles)}{sizes}", "0"),
-        (f"files above {LONGEST_FILE} lines", f"{len(above)}{above_text}", "0"),
-        ('"law", "distribution"', f"{found['law']}, {found['distribution']}", "law only in theory"),
+        ("files, lines of the core", core, "170, 26,000", ""),
+        ("files, lines in all", f"{found['files']}, {found['lines']:,}", "", ""),
+        ("code lines of a function", str(long["total"]), "", long["where"]),
+        ("the same, of doors the body", str(counted["length"]), "40", counted["where"]),
+        ("parameters of a function", str(most["parameters"]), "", most["where"]),
+        ("the same, without doors", str(inner["parameters"]), "8", inner["where"]),
+        ("function names of one word", share("one_word"), "< 35 %", ""),
+        ("named by a participle", share("participles"), "< 3 %", ""),
+        ("defined more than once", repeated, "< 60", "functions and classes"),
+        ("one-line docstrings", share("one_line_docstrings"), "", "not those that paraphrase"),
+        ("import circles", str(len(circles)), "0", sizes),
+        (f"files above {LONGEST_FILE} lines", str(len(above)), "0", ", ".join(above)),
+        ('"law", "distribution"', f"{found['law']}, {found['distribution']}", "", "law in theory"),
     ]
     if "entered" in found:
         lines += [
-            ("files before the first step", str(len(found["entered"])), "30"),
-            ("moves between them", str(found["moves"]), ""),
-            ("frames from sample to network", str(len(found["frames"])), "10"),
+            ("files before the first step", str(len(found["entered"])), "30", "of pf.fit(array)"),
+            ("moves between them", str(found["moves"]), "", ""),
+            ("frames from sample to network", str(len(found["frames"])), "10", ""),
         ]
     return lines
 
 
-def to_text(lines: list[tuple[str, str, str]]) -> str:
+def to_text(lines: list[tuple[str, str, str, str]]) -> str:
     """Lines as a table."""
-    lines = [("measure", "value", "to reach"), *lines]
-    widths = [max(len(line[i]) for line in lines) for i in (0, 2)]
-    return "\n".join(f"{a:{widths[0]}} | {c:{widths[1]}} | {b}" for a, b, c in lines)
+    lines = [("measure", "value", "to reach", "where, what"), *lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(3)]
+    cells = [[f"{cell:{w}}" for cell, w in zip(line, widths)] + [line[3]] for line in lines]
+    return "\n".join(" | ".join(row).rstrip(" |") for row in cells)
 
 
 def main() -> None:

@@ -25,13 +25,13 @@ from sklearn.model_selection import train_test_split
 
 import pushforward as pf
 from pushforward.data.builtin import datasets, shapes
-from pushforward.data.text_encoders import minilm
+from pushforward.data.text_encoders import load_minilm
 from pushforward.inference.fitted_model import FittedModel
 from pushforward.metrics.classifier import fit_classifier
 from pushforward.metrics.codecs import codec_bits
-from pushforward.metrics.extractors import extractor
+from pushforward.metrics.extractors import feature_extractor
 from pushforward.metrics.frechet import gaussian_fit_distance
-from pushforward.metrics.pixel_range import pixels
+from pushforward.metrics.pixel_range import fit_pixel_range
 from pushforward.model import Likelihood
 
 PATHS = ["flow_matching", "ddpm", "edm"]
@@ -88,8 +88,8 @@ class Judge:
     ) -> None:
         self.mean, self.scale = train.mean(0), train.std()
         self.net = fit_classifier(self.seen(train), labels)
-        seen = pixels(train, train.shape[1:])
-        others = [extractor(name, seen) for name in beside]
+        seen = fit_pixel_range(train, train.shape[1:])
+        others = [feature_extractor(name, seen) for name in beside]
         self.names = [f"FD-{other.name}" for other in others]
         self.views = [lambda x: self.net.features(self.seen(x))]
         self.views += [lambda x, e=e: e.features(x.reshape(len(x), -1)).x for e in others]
@@ -219,7 +219,7 @@ def classes(name: str, *beside: str) -> Callable[[list[str], range, Plan], Itera
     return measure
 
 
-def code(scene: shapes.Scene) -> np.ndarray:
+def code(scene: shapes.ShapeFactors) -> np.ndarray:
     """A number for each shape, colour and place."""
     return scene.shape + 3 * (scene.colour + 4 * (scene.row + 3 * scene.column))
 
@@ -227,20 +227,20 @@ def code(scene: shapes.Scene) -> np.ndarray:
 def captioned(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
     """Captioned shapes: how often pictures of captions show what they say."""
     yield ["family", "captions", "minutes", "as asked %", *(f"{word} %" for word in SHOWN)]
-    scene, asked = shapes.scenes(20_000, 0), shapes.scenes(20_000, 99)
+    scene, asked = shapes.draw_factors(20_000, 0), shapes.draw_factors(20_000, 99)
     held = np.random.default_rng(7).permutation(108)[:PLACES]
     known = ~np.isin(code(scene), held)
     for family in families:
-        x, y = shapes.render(scene)[known], scene.captions()[known]
+        x, y = shapes.render_shapes(scene)[known], scene.captions()[known]
         model, minutes = fitted("shapes", family, x, y, plan, network="dit", depth=4)
         for words, out in (("combinations seen", False), ("combinations unseen", True)):
             rows = np.flatnonzero(np.isin(code(asked), held) == out)[: plan.draws]
-            wanted = shapes.Scene(*(f[rows] for f in asked))
+            wanted = shapes.ShapeFactors(*(f[rows] for f in asked))
             for guidance in plan.guidance:
                 steps = plan.steps or model.model.steps
                 x = drawn(model, wanted.captions(), 255, guidance=guidance, steps=steps)
                 grid(x[:60], 255, plan.out / f"shapes-{family}-{words[13:]}-{guidance:g}.png")
-                found, _ = shapes.read(x)
+                found, _ = shapes.recognise_shapes(x)
                 hits = {word: getattr(found, word) == getattr(wanted, word) for word in SHOWN}
                 every = np.all(list(hits.values()), axis=0)
                 yield [
@@ -280,12 +280,12 @@ def emoji(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
     ]
     data = datasets.load("emoji")
     train, test, said, asked = train_test_split(data.x, data.y, test_size=0.1, random_state=0)
-    seen = extractor("efflite0", pixels(train, train.shape[1:]))
+    seen = feature_extractor("efflite0", fit_pixel_range(train, train.shape[1:]))
     views = [
         lambda x: x.reshape(len(x), -1) / 255,
         lambda x: seen.features(x.reshape(len(x), -1)).x,
     ]
-    words, others = (np.array(minilm().read([*map(str, y)])[0]) for y in (asked, said))
+    words, others = (np.array(load_minilm().read([*map(str, y)])[0]) for y in (asked, said))
     like = (words @ others.T / np.linalg.norm(others, axis=1)).argmax(1)  # of the known captions
 
     def row(name: str, captions: str, minutes: str, x: np.ndarray) -> Row:

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from race import Plan, race, repeat
 from torch.nn.functional import mse_loss
 
@@ -32,6 +31,7 @@ import pushforward as pf
 from pushforward.data import memmap
 from pushforward.families import build
 from pushforward.model import Event
+from pushforward.training.trainer import Trainer, random_batches
 
 FAMILIES = ("flow_matching", "ddpm", "edm")
 SHAPE, STEPS, BAR = (28, 28), 4, 1.10
@@ -67,7 +67,7 @@ def contestants(family: str, shape: tuple[int, ...], batch: int, device: torch.d
             p.add_(0.02 * torch.randn_like(p))
     net = copy.deepcopy(model.denoiser.net)
     trainer = Trainer(model, model.recipe._replace(batch=batch, lr=1e-6), 10**6)
-    data = batches(torch.randn(1000, *shape, device=device), batch)
+    data = random_batches(torch.randn(1000, *shape, device=device), batch)
     adamw = torch.optim.AdamW(net.parameters(), 1e-6, fused=True)
     x, y = torch.randn(batch, *shape, device=device), torch.randn(batch, *shape, device=device)
     t = torch.rand(batch, device=device)

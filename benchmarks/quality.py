@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from sklearn.model_selection import train_test_split
 
 from pushforward.data.builtin import datasets
@@ -24,11 +23,12 @@ from pushforward.families.vae import VAE
 from pushforward.metrics.modes import known_modes
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Likelihood
-from pushforward.networks.likelihoods import Gaussian
+from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.networks.mlp import Perceptron
 from pushforward.theory.bounds import importance_bound
 from pushforward.theory.exact.linear_vae import LinearVAE
 from pushforward.training.fit import fit
+from pushforward.training.trainer import Trainer, random_batches
 
 PAGE = Path(__file__).parent.parent / "docs" / "numbers.md"
 ROWS = 10_000
@@ -101,9 +101,9 @@ def bounds(families: list[str], seeds: range) -> Iterator[Row]:
         torch.manual_seed(seed)
         law = true.evidence()
         linear = Perceptron(16, 0, 8, []), Perceptron(4, 0, 16, [])
-        model = VAE(*linear, Gaussian(shared=True), (16,), latent=4)
+        model = VAE(*linear, GaussianLikelihood(shared=True), (16,), latent=4)
         trainer = Trainer(model, model.recipe._replace(lr=2e-2, batch=256, clip=100.0), 5000)
-        for _ in trainer.run(batches(law.sample((65_536,)).float(), 256)):
+        for _ in trainer.run(random_batches(law.sample((65_536,)).float(), 256)):
             pass
         x = law.sample((2000,))
         q, exact, trained = true.factorised(x[:200]), law.log_prob(x), trainer.average.eval()

@@ -19,7 +19,7 @@ from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 
 from pushforward.data import reading
-from pushforward.theory.targets import ring8
+from pushforward.theory.targets import gaussian_ring8
 from pushforward.training.run import Run as Fit
 
 BATCH, RATE = 256, 1e-5  # a rate at which fixed inputs are not learnt by heart meanwhile
@@ -29,12 +29,12 @@ BAR = 1.15
 
 def data() -> Tensor:
     """10,000 points of eight Gaussians."""
-    return ring8().sample(10_000)
+    return gaussian_ring8().sample(10_000)
 
 
 def fitting(family: str, **options: Any) -> Fit:
     """A fit in progress, as `fit` makes it."""
-    samples = reading.read(data().numpy())
+    samples = reading.read_dataset(data().numpy())
     extra = {"source": None, "condition": None, "bounds": None, "seed": 0, "precision": "float32"}
     options = {"batch": BATCH, "lr": RATE} | options
     fit = Fit.fresh(samples, family, options, 6000, None, "cpu", extra)

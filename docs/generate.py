@@ -52,7 +52,7 @@ def abilities(model: GenerativeModel) -> list[str]:
 
 def options(name: str) -> list[str]:
     """A table of a family's options, from the docstring of its ``build``."""
-    taken = families.options(name)
+    taken = families.family_options(name)
     if not taken:
         return []
     build = import_module(f"pushforward.families.{name}").build
@@ -102,7 +102,7 @@ def page(name: str) -> tuple[Path, str, str]:
 def overview() -> str:
     """A list of all pages."""
     rows = [
-        f"| [{name}](families/{name}.md) | {families.summary(name)} "
+        f"| [{name}](families/{name}.md) | {families.family_summary(name)} "
         f"| {model_of(name).likelihood.value} |"
         for name in families.names()
     ]

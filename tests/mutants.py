@@ -107,14 +107,14 @@ MUTANTS = [
     ),
     Mutant(
         "theory/adversarial.py",
-        "expand(torch.rand_like(real.flatten(1)[:, 0]), real)",
+        "append_dims(torch.rand_like(real.flatten(1)[:, 0]), real)",
         "torch.rand(())",
         "theory/test_adversarial.py",
         "between",
     ),
     Mutant(
         "theory/adversarial.py",
-        "expand(torch.rand_like(real.flatten(1)[:, 0]), real)",
+        "append_dims(torch.rand_like(real.flatten(1)[:, 0]), real)",
         "torch.rand_like(real)",
         "theory/test_adversarial.py",
         "between",
@@ -218,8 +218,8 @@ MUTANTS = [
     ),
     Mutant(
         "theory/denoisers.py",
-        "return -self(x_t, t, c).eps / expand(self.path.sigma(t), x_t)",
-        "return self(x_t, t, c).eps / expand(self.path.sigma(t), x_t)",
+        "return -self(x_t, t, c).eps / append_dims(self.path.sigma(t), x_t)",
+        "return self(x_t, t, c).eps / append_dims(self.path.sigma(t), x_t)",
         "theory/test_denoisers.py",
         "velocity_is",
     ),
@@ -488,8 +488,8 @@ MUTANTS = [
     ),
     Mutant(
         "families/gaussian.py",
-        "log_w = (log_w + log_normal(away, root)).log_softmax(1)",
-        "log_w = log_w + 0 * log_normal(away, root)",
+        "log_w = (log_w + component_log_densities(away, root)).log_softmax(1)",
+        "log_w = log_w + 0 * component_log_densities(away, root)",
         "families/test_baselines.py",
         "number",
     ),

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chi2, norm
 
 from pushforward.errors import NoLikelihood, UsageError
-from pushforward.inference.anomaly import auroc
+from pushforward.inference.anomaly import roc_auc
 from pushforward.training.fit import fit
 
 
@@ -57,10 +57,10 @@ def test_area_under_the_curve_is_that_of_two_gaussians():
     n, m = 20_000, 1.0
     scores = np.concatenate([normal(n, 1, 0)[:, 0], m + normal(n, 1, 1)[:, 0]])
     truth = np.arange(2 * n) >= n
-    assert auroc(scores, truth) == pytest.approx(norm.cdf(m / math.sqrt(2)), abs=0.015)
-    assert auroc(np.zeros(10), np.arange(10) < 3) == 0.5
+    assert roc_auc(scores, truth) == pytest.approx(norm.cdf(m / math.sqrt(2)), abs=0.015)
+    assert roc_auc(np.zeros(10), np.arange(10) < 3) == 0.5
     with pytest.raises(UsageError, match="both anomalies and ordinary"):
-        auroc(scores, truth & False)
+        roc_auc(scores, truth & False)
 
 
 def test_conditional_models_flag_within_the_condition():

@@ -25,8 +25,8 @@ def read(monkeypatch):
     def net(ids, mask):
         return torch.stack([ids % 7, ids % 5, ids % 3], dim=-1).float()
 
-    monkeypatch.setattr(text_encoders, "opened", lambda _: encoder)
-    encoder = text_encoders.Encoder("letters", tokenize, net, "seal")
+    monkeypatch.setattr(text_encoders, "load_text_encoder", lambda _: encoder)
+    encoder = text_encoders.FrozenTextEncoder("letters", tokenize, net, "seal")
     return seen
 
 
@@ -40,14 +40,14 @@ def test_a_fit_reads_each_caption_once(read):
 def test_a_fit_of_more_captions_than_are_kept_reads_them_for_their_spread_and_for_training(
     monkeypatch, read
 ):
-    encoder = text_encoders.opened("letters")
+    encoder = text_encoders.load_text_encoder("letters")
     encoder.room = 0
     pf.fit(X, "flow_matching", y=SAID, text="letters", **SMALL)
     assert sorted(read) == sorted(2 * SAID)
 
 
 def test_as_many_captions_are_kept_as_there_is_room_for(read):
-    encoder = text_encoders.opened("letters")
+    encoder = text_encoders.load_text_encoder("letters")
     encoder.room = 10 * (2 * 3 * 4)  # bytes of two tokens of three numbers
     first = encoder.read(SAID)
     again = encoder.read(SAID)

@@ -37,9 +37,9 @@ def same(a, b):
 
 def test_what_is_loaded_is_what_was_saved_and_two_are_kept(tmp_path):
     for step in range(1, 5):
-        checkpoint.save(tmp_path, example(step))
-    assert same(checkpoint.load(tmp_path), example(4))
-    assert [p.name for p in checkpoint.checkpoints(tmp_path)] == [
+        checkpoint.save_checkpoint(tmp_path, example(step))
+    assert same(checkpoint.load_checkpoint(tmp_path), example(4))
+    assert [p.name for p in checkpoint.list_checkpoints(tmp_path)] == [
         "checkpoint-000004",
         "checkpoint-000003",
     ]
@@ -47,8 +47,8 @@ def test_what_is_loaded_is_what_was_saved_and_two_are_kept(tmp_path):
 
 
 def test_every_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path):
-    checkpoint.save(tmp_path, example(1))
-    newest = checkpoint.save(tmp_path, example(2))
+    checkpoint.save_checkpoint(tmp_path, example(1))
+    newest = checkpoint.save_checkpoint(tmp_path, example(2))
     rng = np.random.default_rng(0)
     for file in newest.iterdir():
         whole = file.read_bytes()
@@ -60,61 +60,61 @@ def test_every_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path):
             if file.name == "manifest.json":
                 continue  # a manifest may be reformatted without harm; its hashes may not
             with pytest.raises(DataError):
-                checkpoint.verify(newest)
+                checkpoint.verify_checkpoint(newest)
             with pytest.warns(UserWarning, match="damaged"):
-                assert same(checkpoint.load(tmp_path), example(1))
+                assert same(checkpoint.load_checkpoint(tmp_path), example(1))
         file.write_bytes(whole)
-    assert same(checkpoint.load(tmp_path), example(2))
+    assert same(checkpoint.load_checkpoint(tmp_path), example(2))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100])
 def test_a_truncated_file_is_noticed(tmp_path, cut):
-    path = checkpoint.save(tmp_path, example()) / "model.safetensors"
+    path = checkpoint.save_checkpoint(tmp_path, example()) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
 
 
 def test_a_missing_surplus_or_linked_file_is_refused(tmp_path):
-    path = checkpoint.save(tmp_path, example())
+    path = checkpoint.save_checkpoint(tmp_path, example())
     (path / "extra.json").write_text("{}")
     with pytest.raises(DataError, match="extra"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
     (path / "extra.json").unlink()
     config = path / "config.json"
     config.rename(tmp_path / "elsewhere.json")
     with pytest.raises(DataError, match="missing"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
     config.symlink_to(tmp_path / "elsewhere.json")
     with pytest.raises(Unsafe, match="plain file"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../evil.json", "/etc/passwd", "a.pkl", "x" * 80 + ".json"])
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path, name):
-    path = checkpoint.save(tmp_path, example())
+    path = checkpoint.save_checkpoint(tmp_path, example())
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"][name] = manifest["files"]["config.json"]
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(Unsafe):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"format": NaN}', "[" * 100_000, '{"format": 9, "files": {}}']
 )
 def test_a_broken_manifest_is_one_named_error(tmp_path, text):
-    path = checkpoint.save(tmp_path, example())
+    path = checkpoint.save_checkpoint(tmp_path, example())
     (path / "manifest.json").write_text(text)
     with pytest.raises(DataError):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
 
 
 def test_folders_that_are_no_run_are_named(tmp_path):
     with pytest.raises(MissingFile):
-        checkpoint.load(tmp_path / "nothing")
+        checkpoint.load_checkpoint(tmp_path / "nothing")
     with pytest.raises(DataError, match="no checkpoint"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
 
 
 def test_a_second_writer_is_refused_and_a_dead_one_frees_the_folder(tmp_path):
@@ -125,16 +125,16 @@ def test_a_second_writer_is_refused_and_a_dead_one_frees_the_folder(tmp_path):
     )
     child = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "held\n"
-    with pytest.raises(FolderInUse, match=str(child.pid)), checkpoint.lock(tmp_path):
+    with pytest.raises(FolderInUse, match=str(child.pid)), checkpoint.lock_folder(tmp_path):
         pass
     child.kill()
     child.wait()
-    with checkpoint.lock(tmp_path):
+    with checkpoint.lock_folder(tmp_path):
         pass
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_says_where(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, example(1))
+    checkpoint.save_checkpoint(tmp_path, example(1))
 
     def full(handle):
         raise OSError(28, "No space left on device")
@@ -148,15 +148,15 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_where(tmp_path, monkeyp
                 lambda h, real=os.fsync, c=calls: (full if next(c) is full else real)(h),
             )
             try:
-                checkpoint.save(tmp_path, example(2))
+                checkpoint.save_checkpoint(tmp_path, example(2))
             except DiskError as error:
                 assert "No space left" in str(error) and len(str(error)) < 300
-        assert checkpoint.load(tmp_path).plain["state"]["step"] in (1, 2)
+        assert checkpoint.load_checkpoint(tmp_path).plain["state"]["step"] in (1, 2)
 
 
 def change(folder, name, edit):
     """Edit a JSON file of the newest checkpoint and sign it again."""
-    path = checkpoint.checkpoints(folder)[0]
+    path = checkpoint.list_checkpoints(folder)[0]
     plain = json.loads((path / name).read_text())
     edit(plain)
     data = json.dumps(plain).encode()
@@ -227,7 +227,7 @@ def test_an_interruption_before_the_first_checkpoint_leaves_no_folder(tmp_path):
     """And one after it, or in a folder that held something, leaves all there was."""
     folder = tmp_path / "run"
     for held in ([], ["checkpoint-000001"], ["mine.txt"]):
-        with pytest.raises(KeyboardInterrupt), checkpoint.lock(folder):
+        with pytest.raises(KeyboardInterrupt), checkpoint.lock_folder(folder):
             for name in held:
                 (folder / name).touch()
             raise KeyboardInterrupt

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pushforward import cli, families
-from pushforward.cli.parsing import settings
+from pushforward.cli.parsing import parse_set_options
 from pushforward.errors import NumericalError
 from pushforward.inference.fitted_model import load
 from pushforward.training import run as training_run
@@ -119,7 +119,7 @@ def test_a_family_is_described_with_what_each_of_its_options_means(capsys):
         code, text, _ = run("families", name, "--json", capsys=capsys)
         facts = json.loads(text)
         assert code == 0 and facts["summary"]
-        assert {o["name"] for o in facts["options"]} == set(families.options(name))
+        assert {o["name"] for o in facts["options"]} == set(families.family_options(name))
         assert all(o["meaning"] for o in facts["options"])
 
 
@@ -585,9 +585,11 @@ def test_the_error_of_an_estimated_trace_is_reported_and_none_of_an_exact_one(tm
 
 def test_a_word_may_look_like_numbers():
     """What an option's annotation allows decides, not the looks of the text."""
-    order = settings(["order=1,0", "width=8"], fit, families.builder("autoregressive"))
+    order = parse_set_options(
+        ["order=1,0", "width=8"], fit, families.family_builder("autoregressive")
+    )
     assert order == {"order": "1,0", "width": 8}
-    assert settings(["betas=0.9,0.99"], fit) == {"betas": (0.9, 0.99)}
+    assert parse_set_options(["betas=0.9,0.99"], fit) == {"betas": (0.9, 0.99)}
 
 
 def test_without_a_word_the_help_is_shown(capsys):

@@ -115,9 +115,9 @@ def test_a_run_on_pairs_from_pools_ends_alike_if_it_is_stopped_in_one(tmp_path, 
 
     with pytest.raises(Interrupted):
         fit(x, "flow_matching", out=tmp_path / "r", **how, **recipe | {"progress": stop})
-    assert 0 < checkpoint.load(tmp_path / "r").plain["state"]["drawn"] < 6
+    assert 0 < checkpoint.load_checkpoint(tmp_path / "r").plain["state"]["drawn"] < 6
     fit(x, source=x0, out=tmp_path / "r", resume=True, progress=False)
-    ends = [checkpoint.load(tmp_path / name).tensors["model"] for name in ("whole", "r")]
+    ends = [checkpoint.load_checkpoint(tmp_path / name).tensors["model"] for name in ("whole", "r")]
     assert ends[0].keys() == ends[1].keys()
     for name, value in ends[0].items():
         assert torch.equal(value, ends[1][name]), name

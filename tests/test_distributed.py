@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer
 from torch import distributed as dist
 from torch import multiprocessing, nn
 
@@ -20,8 +19,9 @@ from pushforward.errors import Unavailable, UsageError
 from pushforward.model import GenerativeModel, Likelihood, Recipe
 from pushforward.progress import Interrupted
 from pushforward.training.fit import fit
-from pushforward.training.launch import ranks_of
-from pushforward.training.processes import ALONE, Ranks
+from pushforward.training.launch import choose_process_group
+from pushforward.training.processes import ALONE, ProcessGroup
+from pushforward.training.trainer import Trainer
 
 # some gradients are longer than the clip, and some are not: those show a mean that is a sum
 RECIPE = Recipe(steps=6, batch=16, lr=1e-2, warmup=0, ema=(0.5, 0.9), clip=3.5, accumulate=2)
@@ -96,8 +96,8 @@ def halves(rank):
 
 def fits(rank, folder):
     """A run that never stops, and one that is stopped by a signal to one process and resumed."""
-    written, save = [], checkpoint.save
-    checkpoint.save = lambda *a: written.append(a) or save(*a)
+    written, save = [], checkpoint.save_checkpoint
+    checkpoint.save_checkpoint = lambda *a: written.append(a) or save(*a)
     straight = fit(**FIT, out=folder / "straight", progress=False)
 
     sent = []
@@ -124,9 +124,9 @@ def worker(rank, folder):
     dist.init_process_group(
         "gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=120)
     )
-    found = {"duel": duel(Ranks(rank, 2), halves(rank))}
-    found["sharded"] = duel(Ranks(rank, 2, sharded=True), halves(rank))
-    found["broken"] = broken(Ranks(rank, 2))
+    found = {"duel": duel(ProcessGroup(rank, 2), halves(rank))}
+    found["sharded"] = duel(ProcessGroup(rank, 2, sharded=True), halves(rank))
+    found["broken"] = broken(ProcessGroup(rank, 2))
     found |= fits(rank, folder)
     torch.save(found, folder / f"{rank}.pt")
 
@@ -189,30 +189,30 @@ def test_the_first_process_alone_writes(found):
 
 
 def test_each_process_draws_noise_of_its_own(found):
-    tensors = checkpoint.load(found[1] / "straight").tensors["trainer"]
+    tensors = checkpoint.load_checkpoint(found[1] / "straight").tensors["trainer"]
     assert not torch.equal(tensors["rng"], tensors["rng.1"])
-    seeds = {Ranks(rank, 4).seed(0) for rank in range(4)}
+    seeds = {ProcessGroup(rank, 4).seed(0) for rank in range(4)}
     assert len(seeds) == 4
 
 
 @pytest.mark.parametrize("devices", [0, -1, 2.5, True, "two", 10**6])
 def test_a_number_of_devices_without_sense_is_refused(devices):
     with pytest.raises(UsageError, match="devices"):
-        ranks_of(devices)
+        choose_process_group(devices)
 
 
 def test_what_torchrun_says_must_agree_with_what_is_asked(monkeypatch):
     monkeypatch.setenv("RANK", "3")
-    assert ranks_of(None) == ALONE  # a rank alone says nothing
+    assert choose_process_group(None) == ALONE  # a rank alone says nothing
     monkeypatch.setenv("WORLD_SIZE", "4")
     for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         with pytest.raises(UsageError, match=f"{name} is not set"):
-            ranks_of(None)
+            choose_process_group(None)
         monkeypatch.setenv(name, value)
-    assert ranks_of(None, shard=True) == Ranks(3, 4, sharded=True)
-    assert ranks_of(1) == ALONE
+    assert choose_process_group(None, shard=True) == ProcessGroup(3, 4, sharded=True)
+    assert choose_process_group(1) == ALONE
     with pytest.raises(UsageError, match="torchrun started 4"):
-        ranks_of(2)
+        choose_process_group(2)
 
 
 def test_what_cannot_be_sent_or_divided_is_said_before_a_process_is_started():
@@ -250,4 +250,4 @@ def test_the_command_line_starts_the_processes_or_finds_those_of_torchrun(tmp_pa
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1  # the first process alone speaks
-    assert checkpoint.load(tmp_path / "run").plain["config"]["devices"] == 2
+    assert checkpoint.load_checkpoint(tmp_path / "run").plain["config"]["devices"] == 2

@@ -67,7 +67,7 @@ def place(tmp_path_factory):
     """A folder of circles, one of squares in another size, and a run of each kind."""
     root = tmp_path_factory.mktemp("editing")
     for word, side in (("circle", 10), ("square", 12)):
-        save(root / word, shapes.render(shapes.scenes(14, 0, shape=word), side))
+        save(root / word, shapes.render_shapes(shapes.draw_factors(14, 0, shape=word), side))
     options = {"network": "mlp", **SMALL}
     fit(root / "circle", "flow_matching", out=root / "run", **options)
     fit(root / "square", "flow_matching", source=root / "circle", out=root / "to", **options)
@@ -125,13 +125,13 @@ def test_a_mask_may_be_any_kind_of_picture(normal, tmp_path, kind):
     Image.fromarray(white).save(tmp_path / "m.png")
     Image.fromarray(white).convert("RGB").save(tmp_path / "c.png")
     np.save(tmp_path / "m.npy", lower())
-    assert (editing.region(mask, normal.schema) == lower()).all()
+    assert (editing.mask_array(mask, normal.schema) == lower()).all()
 
 
 @pytest.mark.parametrize("event", [(3, 6, 7), (6, 7, 3)])
 def test_a_mask_goes_for_all_channels(event):
     model = fit(floats(40, event), "gaussian", progress=False)
-    got = editing.region(lower((6, 7)), model.schema)
+    got = editing.mask_array(lower((6, 7)), model.schema)
     axis = 0 if event[0] == 3 else -1
     assert got.shape == event and (got == np.expand_dims(lower((6, 7)), axis)).all()
 
@@ -383,20 +383,20 @@ def test_a_failing_command_says_why_in_one_line_and_writes_nothing(place, tmp_pa
 
 def test_a_sheet_has_sixteen_pictures_in_a_row_and_white_behind_the_last(tmp_path):
     """Several are enlarged by a whole factor, as far as 600 pixels hold; a single one is not."""
-    from pushforward.data.writing import write
+    from pushforward.data.writing import write_samples
 
     x = np.arange(18, dtype=np.uint8)[:, None, None] + np.zeros((18, 2, 3), np.uint8)
-    write(tmp_path / "sheet.png", x)
+    write_samples(tmp_path / "sheet.png", x)
     large = np.asarray(Image.open(tmp_path / "sheet.png"))
     sheet = large[::12, ::12]
     assert large.shape == (48, 576) and (np.kron(sheet, np.ones((12, 12), np.uint8)) == large).all()
     assert sheet.shape == (4, 48)
-    write(tmp_path / "one.png", x[:1])
+    write_samples(tmp_path / "one.png", x[:1])
     assert Image.open(tmp_path / "one.png").size == (3, 2)
     assert (sheet[:2, 45:] == 15).all() and (sheet[2:, :3] == 16).all()
     assert (sheet[2:, 6:] == 255).all()
     with pytest.raises(UsageError, match="no pictures of 8 bits"):
-        write(tmp_path / "table.png", np.zeros((3, 2)))
+        write_samples(tmp_path / "table.png", np.zeros((3, 2)))
 
 
 # progress
@@ -404,9 +404,13 @@ def test_a_sheet_has_sixteen_pictures_in_a_row_and_white_behind_the_last(tmp_pat
 
 def test_nested_loops_move_one_bar_from_start_to_end():
     seen = []
-    token = progress.BAR.set(progress.Span(lambda done, text: seen.append(done)))
+    token = progress.BAR.set(progress.ProgressSpan(lambda done, text: seen.append(done)))
     try:
-        inner = [b for _ in progress.follow(range(2), 2) for b in progress.follow("ab", 2)]
+        inner = [
+            b
+            for _ in progress.track_progress(range(2), 2)
+            for b in progress.track_progress("ab", 2)
+        ]
     finally:
         progress.BAR.reset(token)
     assert inner == list("abab")
@@ -416,7 +420,7 @@ def test_nested_loops_move_one_bar_from_start_to_end():
 
 def test_a_draw_moves_the_bar_that_is_shown(flow):
     seen = []
-    token = progress.BAR.set(progress.Span(lambda done, text: seen.append(done)))
+    token = progress.BAR.set(progress.ProgressSpan(lambda done, text: seen.append(done)))
     try:
         flow.sample(3, seed=0, steps=4)
     finally:
@@ -458,9 +462,9 @@ def test_an_edit_can_move_away_from_a_condition():
 def test_pictures_that_were_written_are_read_in_the_levels_that_were_fitted(digits, tmp_path):
     """Of 17 levels, 16 is written as white; an edit without noise gives the picture back."""
     model = fit(digits[:200], "flow_matching", **SMALL, out=tmp_path / "run")
-    from pushforward.data import reading
+    from pushforward.data import writing
 
-    reading.write(tmp_path / "some", digits[:3], white=model.white)
+    writing.write_samples(tmp_path / "some", digits[:3], white=model.white)
     assert np.array_equal(model.edit(str(tmp_path / "some"), strength=0.0), digits[:3])
 
 

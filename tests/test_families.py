@@ -6,13 +6,13 @@ from inspect import signature
 import numpy as np
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 
 from pushforward import families
 from pushforward.errors import NoLikelihood, UsageError
-from pushforward.model import Event, Likelihood, Recipe, evaluations
-from pushforward.theory.targets import ring8
+from pushforward.model import Event, Likelihood, Recipe, count_evaluations
+from pushforward.theory.targets import gaussian_ring8
 from pushforward.training.fit import fit
+from pushforward.training.trainer import Trainer, random_batches
 
 NAMES = families.names()
 TRAINED = [n for n in NAMES if n not in families.BASELINES]
@@ -22,7 +22,7 @@ TINY = Recipe(steps=6, batch=16, lr=1e-3, warmup=2, ema=0.9)
 def small(name, event=None, data=None, c=None, width=16):
     """A small model, prepared on data, in evaluation mode."""
     event = event or Event((2,))
-    options = {"width": width} if "width" in families.options(name) else {}
+    options = {"width": width} if "width" in families.family_options(name) else {}
     model = families.build(name, event, **options)
     data = torch.randn(64, *event.shape) if data is None else data
     model.prepare(data, c)
@@ -31,7 +31,7 @@ def small(name, event=None, data=None, c=None, width=16):
 
 def train(model, x, c=None, steps=6, recipe=TINY):
     trainer = Trainer(model, recipe, steps)
-    for _ in trainer.run(batches(x, recipe.batch, c)):
+    for _ in trainer.run(random_batches(x, recipe.batch, c)):
         pass
     return trainer
 
@@ -50,7 +50,7 @@ def test_samples_and_densities_have_the_shapes_of_the_contract(name, shape):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_option_of_a_family_hides_behind_one_of_fit(name):
     """`fit` would keep it for itself, and nobody could set the family's."""
-    assert not families.options(name).keys() & {*Recipe._fields, *signature(fit).parameters}
+    assert not families.family_options(name).keys() & {*Recipe._fields, *signature(fit).parameters}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,7 +94,7 @@ def test_every_player_moves_and_only_it(name):
             assert changed() - already <= {player}
 
     model.objectives = spy
-    for _ in trainer.run(batches(x, 16)):  # all of it: some players move late
+    for _ in trainer.run(random_batches(x, 16)):  # all of it: some players move late
         pass
     assert changed() == set(moved) == set(model.players())
 
@@ -109,18 +109,18 @@ def test_stopping_and_going_on_equals_never_stopping(name):
         return Trainer(model, TINY, 8)
 
     straight = fresh()
-    for _ in straight.run(batches(x, 16)):
+    for _ in straight.run(random_batches(x, 16)):
         pass
     first = fresh()
     for _ in range(4):
-        first.step(batches(x, 16))
+        first.step(random_batches(x, 16))
     weights = copy.deepcopy((first.model.state_dict(), first.average.state_dict()))
     tensors, plain = copy.deepcopy(first.state())
     second = fresh()
     second.model.load_state_dict(weights[0])
     second.average.load_state_dict(weights[1])
     second.load(tensors, plain)
-    for _ in second.run(batches(x, 16)):
+    for _ in second.run(random_batches(x, 16)):
         pass
     for a, b in ((straight.model, second.model), (straight.average, second.average)):
         for key, value in a.state_dict().items():
@@ -147,7 +147,7 @@ def test_saved_weights_give_the_same_model(name):
 def test_training_runs_in_bfloat16_on_one_datum_and_in_float64(name):
     x = torch.randn(64, 2)
     trainer = Trainer(small(name), TINY, 2, autocast=torch.bfloat16)
-    for record in trainer.run(batches(x, 16)):
+    for record in trainer.run(random_batches(x, 16)):
         assert all(v.isfinite() for v in record.terms.values())
     train(small(name), x, steps=2, recipe=TINY._replace(batch=1))
     model = small(name).double()
@@ -210,7 +210,7 @@ def test_accumulating_batches_equals_one_large_batch(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_likelihood_beats_the_entropy(name):
     """On eight Gaussians, after a little training: a gap below zero would be a wrong density."""
-    law = ring8()
+    law = gaussian_ring8()
     torch.manual_seed(1)
     x, fresh = (law.sample(n).float() / 3 for n in (2000, 500))
     model = small(name, data=x)
@@ -292,17 +292,17 @@ def test_options_that_do_not_exist_are_named(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_line_can_describe_it(name):
-    assert len(families.summary(name)) > 20
+    assert len(families.family_summary(name)) > 20
     assert all(
         v is None or isinstance(v, bool | int | float | str)
-        for v in families.options(name).values()
+        for v in families.family_options(name).values()
     )
 
 
 def test_an_unknown_family_lists_the_known_ones():
     with pytest.raises(UsageError, match="flow_matching"):
         families.build("flow_machine", Event((2,)))
-    assert families.key("wgan-gp") == "wgan_gp"
+    assert families.family_key("wgan-gp") == "wgan_gp"
 
 
 def test_flow_matching_loss_ends_near_its_floor():
@@ -311,7 +311,7 @@ def test_flow_matching_loss_ends_near_its_floor():
     model = families.build("flow_matching", Event((2,)), width=64)
     x = torch.randn(20_000, 2)
     trainer = Trainer(model, Recipe(lr=2e-3, ema=0.99), 600)
-    for _ in trainer.run(batches(x, 512)):
+    for _ in trainer.run(random_batches(x, 512)):
         pass
     with torch.no_grad():
         values = [float(trainer.average.eval().validation(x[:8192])) for _ in range(8)]
@@ -327,7 +327,7 @@ def test_a_draw_of_a_flow_evaluates_each_of_its_networks_as_often_as_it_says(kin
     model = families.build("normalizing_flow", Event((6,)), kind=kind).eval()
     networks = [m.hyper for m in model.flow.transform.modules() if hasattr(m, "hyper")]
     assert model.nfe == passes and len(networks) > 1
-    assert {evaluations(net, lambda: model.sample(1)) for net in networks} == {passes}
+    assert {count_evaluations(net, lambda: model.sample(1)) for net in networks} == {passes}
 
 
 def test_a_draw_of_an_autoregression_takes_a_step_an_entry():

@@ -13,10 +13,10 @@ import torch
 import pushforward as pf
 from pushforward import cli
 from pushforward.errors import DataError, UsageError
-from pushforward.inference.latents import Origin
-from pushforward.networks.text_encoder import Reading, Told
+from pushforward.inference.latents import SourceSpace
+from pushforward.networks.text_encoder import CaptionedNetwork, EncodedCondition
 from pushforward.theory import paths, predictions
-from pushforward.theory.denoisers import Denoiser, Estimate, Guided, NetworkDenoiser
+from pushforward.theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser, PosteriorMeans
 from pushforward.theory.targets import ExactDenoiser, Gaussian
 
 SIDE = 4
@@ -48,7 +48,7 @@ class Normal(Denoiser):
             alpha**2 * cov + sigma**2 * one, (x - alpha[..., 0] * m)[..., None]
         )
         x, eps = m + (alpha * cov @ rest)[..., 0], (sigma * rest)[..., 0]
-        return Estimate(*(z.view_as(x_t).to(x_t) for z in (x, eps)))
+        return PosteriorMeans(*(z.view_as(x_t).to(x_t) for z in (x, eps)))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_latents_are_carried_by_the_guided_flow_and_back(noisy, model, way):
     ends = noisy.interpolate(made[:1], made[1:2], 3, "a", **way)
     np.testing.assert_allclose(inside(noisy, ends)[[0, 2]], truth[:2], atol=5e-3)
     moved = model.translate(made, "a", **way)
-    start = Origin.from_json(model.config["origin"]).transform
+    start = SourceSpace.from_json(model.config["origin"]).transform
     z = start.forward(torch.as_tensor(np.asarray(made, float)))[0].flatten(1).numpy()
     np.testing.assert_allclose(inside(model, moved), flow(z, 1.0, way), atol=5e-3)
 
@@ -177,23 +177,23 @@ def test_each_datum_moves_away_from_its_own_negative_condition(noisy):
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_velocities_of_a_grid_are_guided_and_read_their_conditions_once(float64, interval, scale):
     """(1 - w) v_- + w v_k of the two exact flows; a network reads each kind of batch once."""
-    path, reads = paths.VariancePreserving(), []
+    path, reads = paths.VariancePreservingPath(), []
     cov = torch.eye(2).expand(1, 2, 2) / 4
     laws = [ExactDenoiser(Gaussian(torch.tensor([m, 0.0]), cov[0]), path) for m in (0.0, 2.0)]
 
     class Reader(torch.nn.Module):
         def read(self, c):
             reads.append(len(c))
-            return Told(c)
+            return EncodedCondition(c)
 
         def forward(self, x, t, c):
             x_t = x * path.scale(t)
             both = [law.velocity(x_t, t) for law in laws]
             return torch.where(c.c[:, :1] > 0, both[1], both[0])
 
-    assert callable(Reading.read)  # what networks of spelled captions do
-    denoiser = NetworkDenoiser(Reader(), path, predictions.velocity)
-    guided, c = Guided(denoiser, scale, interval), torch.ones(5, 1)
+    assert callable(CaptionedNetwork.read)  # what networks of spelled captions do
+    denoiser = NetworkDenoiser(Reader(), path, predictions.velocity_prediction)
+    guided, c = GuidedDenoiser(denoiser, scale, interval), torch.ones(5, 1)
     times, x = path.grid(12)[1:-1], torch.randn(5, 2)
     functions = guided.velocities(times, c)
     for t, function in zip(times, functions):

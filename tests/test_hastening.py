@@ -12,18 +12,18 @@ from torch import nn
 
 import pushforward as pf
 from pushforward.errors import UsageError
-from pushforward.networks.autoencoder import RandomFeatures, spatial_encoder
-from pushforward.networks.backbone import Deep, blocks_of
+from pushforward.networks.autoencoder import RandomFeatureDistance, spatial_encoder
+from pushforward.networks.backbone import Backbone, outermost_blocks
 from pushforward.networks.causal_transformer import CausalTransformer
 from pushforward.networks.convolutional import ConvCritic, ConvDecoder, ConvEncoder
 from pushforward.networks.diffusers_unet import DiffusersUNet
-from pushforward.networks.masked import ColumnWaves, LinearAutoregression, MaskedPerceptron
+from pushforward.networks.masked import FourierEntryFeatures, LinearAutoregression, MaskedPerceptron
 from pushforward.networks.mlp import Perceptron, TimeMLP
-from pushforward.networks.pixelcnn import CausalConvolutions
-from pushforward.networks.text_encoder import Reader
+from pushforward.networks.pixelcnn import CausalConvNet
+from pushforward.networks.text_encoder import ByteEncoder
 from pushforward.networks.transformer import DiT
 from pushforward.networks.unet import UNet
-from pushforward.training.acceleration import hasten
+from pushforward.training.acceleration import accelerate_networks
 
 X = np.random.default_rng(0).normal(size=(48, 9, 9, 2))
 OPTIONS = {"steps": 3, "batch": 8, "width": 8, "progress": False}
@@ -41,7 +41,7 @@ def autoregressive(kind):
     """A network over the entries of a picture, in one order."""
     shape = () if kind is MaskedPerceptron else (SHAPE,)
     order = torch.arange(math.prod(SHAPE))[None]
-    return kind(*shape, ColumnWaves(0), order, 3, 2, width=8, depth=2)
+    return kind(*shape, FourierEntryFeatures(0), order, 3, 2, width=8, depth=2)
 
 
 def diffusers_unet():
@@ -61,12 +61,12 @@ DEEP = {
     "critic": (lambda: ConvCritic(SHAPE, 3, width=8), "x c"),
     "decoder": (lambda: ConvDecoder(SHAPE, 3, 4, width=8), "z c"),
     "spatial encoder": (lambda: spatial_encoder(SHAPE, 2, width=8, scales=2), "x"),
-    "features": (lambda: RandomFeatures(SHAPE, width=8), "x y"),
-    "reader": (lambda: Reader((5, 4)), "spelled"),
+    "features": (lambda: RandomFeatureDistance(SHAPE, width=8), "x y"),
+    "reader": (lambda: ByteEncoder((5, 4)), "spelled"),
     "masked": (lambda: autoregressive(MaskedPerceptron), "x o c"),
     "linear": (lambda: LinearAutoregression(DEEP["masked"][0](), 3), "x o c"),
     "transformer": (lambda: autoregressive(CausalTransformer), "x o c"),
-    "convolutions": (lambda: autoregressive(CausalConvolutions), "x o c"),
+    "convolutions": (lambda: autoregressive(CausalConvNet), "x o c"),
 }
 PICTURES = ("unet", "dit", "diffusers", "encoder", "decoder", "spatial encoder", "features")
 
@@ -100,7 +100,7 @@ def test_every_deep_network_is_tried():
     def below(kind):
         return {k for sub in kind.__subclasses__() for k in {sub, *below(sub)}}
 
-    final = {k for k in below(Deep) if not inspect.isabstract(k)}
+    final = {k for k in below(Backbone) if not inspect.isabstract(k)}
     tried = {type(made(kind)[0]) for kind in DEEP if kind != "diffusers"} | {DiffusersUNet}
     assert {k for k in final if k.__module__.startswith("pushforward.networks")} == tried
 
@@ -110,7 +110,7 @@ def test_every_deep_network_is_tried():
 def test_values_and_gradients_are_the_same_however_a_network_is_hastened(kind, how):
     net, given = made(kind)
     before = measured(net, given)
-    hasten(net, {how: True})
+    accelerate_networks(net, {how: True})
     largest = float(before.abs().max())
     torch.testing.assert_close(measured(net, given), before, rtol=1e-4, atol=1e-5 * largest)
 
@@ -122,7 +122,7 @@ def test_channels_last_is_another_order_of_memory(kind):
     first = next(m for m in net.modules() if isinstance(m, nn.Conv2d))
     first.register_forward_hook(lambda m, x, y: seen.append(x[0]))
     net(*given)
-    hasten(net, {"channels_last": True})
+    accelerate_networks(net, {"channels_last": True})
     net(*given)
     orders = [seen[i].is_contiguous(memory_format=torch.channels_last) for i in (0, -1)]
     assert orders == [False, True]
@@ -131,9 +131,9 @@ def test_channels_last_is_another_order_of_memory(kind):
 @pytest.mark.parametrize("kind", ["unet", "dit", "diffusers", "transformer", "convolutions"])
 def test_blocks_are_computed_once_more_on_the_way_back(kind):
     net, given = made(kind)
-    hasten(net, {"recompute": True})
+    accelerate_networks(net, {"recompute": True})
     count = []
-    for block in blocks_of(net):
+    for block in outermost_blocks(net):
         for leaf in block.modules():
             if isinstance(leaf, nn.Linear | nn.Conv2d):
                 leaf.register_forward_hook(lambda *_: count.append(None))

@@ -53,18 +53,18 @@ def kill_at_random(tmp_path, times, seed):
     began = time.monotonic()
     assert in_child(lambda: train(straight))
     span = time.monotonic() - began
-    expected = checkpoint.load(straight)
+    expected = checkpoint.load_checkpoint(straight)
     rng, killed = np.random.default_rng(seed), 0
     while killed < times:
         folder, finished = tmp_path / f"run{killed}", False
         while not finished:
-            started = bool(checkpoint.checkpoints(folder))
+            started = bool(checkpoint.list_checkpoints(folder))
             end = rng.uniform(0, span) if killed < times else None
             finished = in_child(lambda f=folder, r=started: train(f, resume=r), end)
             killed += not finished
-            if checkpoint.checkpoints(folder):
-                checkpoint.load(folder)  # whatever the moment, it loads
-        found = checkpoint.load(folder)
+            if checkpoint.list_checkpoints(folder):
+                checkpoint.load_checkpoint(folder)  # whatever the moment, it loads
+        found = checkpoint.load_checkpoint(folder)
         for part in ("model", "ema", "best", "trainer"):
             for name, value in expected.tensors[part].items():
                 assert torch.equal(value, found.tensors[part][name]), (part, name)
@@ -99,4 +99,4 @@ def test_a_signal_saves_the_last_finished_step(tmp_path, number, code):
     os.kill(child, number)
     _, status = os.waitpid(child, 0)
     assert os.WEXITSTATUS(status) == code
-    assert checkpoint.load(folder).plain["state"]["count"] > 0
+    assert checkpoint.load_checkpoint(folder).plain["state"]["count"] > 0

@@ -8,7 +8,7 @@ from PIL import Image
 
 import pushforward as pf
 from pushforward import cli
-from pushforward.data import reading
+from pushforward.data import reading, writing
 from pushforward.errors import UsageError
 
 TINY = ["--steps", 2, "--set", "width=4", "--set", "batch=8", "--quiet"]
@@ -29,7 +29,7 @@ def pixels(path):
 def test_shapes_that_were_written_are_fitted_by_their_captions(tmp_path, capsys):
     run("data", "shapes", "-n", 80, "-o", tmp_path / "sh", capsys=capsys)
     shapes = pf.datasets.load("shapes", 80)
-    found = reading.read(tmp_path / "sh", condition="caption")
+    found = reading.read_dataset(tmp_path / "sh", condition="caption")
     said = {x.tobytes(): text for x, text in zip(shapes.x, shapes.extra["caption"], strict=True)}
     assert all(said[x.astype(np.uint8).tobytes()] == y for x, y in zip(found.x, found.y))
     words = ["check", tmp_path / "sh", "--condition", "caption", "--size", 8, "--json"]
@@ -44,7 +44,7 @@ def test_shapes_that_were_written_are_fitted_by_their_captions(tmp_path, capsys)
     draw = ["sample", tmp_path / "r", "--steps", 2, "--seed", 0]
     two = ["--condition", "a red circle", "--condition", "a blue square"]
     run(*draw, *two, "-n", 4, "-o", tmp_path / "drawn", capsys=capsys)
-    again = reading.read(tmp_path / "drawn", condition="caption")
+    again = reading.read_dataset(tmp_path / "drawn", condition="caption")
     assert again.y.tolist() == ["a red circle"] * 2 + ["a blue square"] * 2
     run(*draw, "-n", 3, "-o", tmp_path / "any.npz", capsys=capsys)  # drawn from those seen
     with np.load(tmp_path / "any.npz") as held:
@@ -55,7 +55,7 @@ def test_digits_that_were_drawn_are_evaluated_by_their_classes(tmp_path, capsys)
     """A kernel density of a bandwidth of a thousandth redraws what it saw: nearly all as asked."""
     run("data", "digits", "-n", 300, "-o", tmp_path / "dg", capsys=capsys)
     digits = pf.datasets.load("digits", 300)
-    written = reading.read(tmp_path / "dg", condition="label")
+    written = reading.read_dataset(tmp_path / "dg", condition="label")
     assert sorted(written.y) == sorted(map(str, digits.y)) and written.x.max() == 255
     words = ["fit", tmp_path / "dg", "--family", "kde", "--condition", "label", "--quiet"]
     run(*words, "--set", "bandwidth=0.001", "-o", tmp_path / "r", capsys=capsys)
@@ -74,7 +74,7 @@ def test_digits_that_were_drawn_are_evaluated_by_their_classes(tmp_path, capsys)
 def test_edited_folders_keep_names_and_say_what_they_became(tmp_path, capsys):
     x = np.random.default_rng(0).integers(0, 256, (6, 6, 6), dtype=np.uint8)
     names = [f"{'cat' if i < 3 else 'dog'}/deep/p{i}.png" for i in range(6)]
-    reading.write(tmp_path / "zoo", x, names=names)
+    writing.write_samples(tmp_path / "zoo", x, names=names)
     fit = ["fit", tmp_path / "zoo", "--condition", "label", *TINY, "-o", tmp_path / "r"]
     run(*fit, capsys=capsys)
     edit = ["edit", tmp_path / "r", tmp_path / "zoo", "--steps", 2]
@@ -84,7 +84,7 @@ def test_edited_folders_keep_names_and_say_what_they_became(tmp_path, capsys):
     assert not (tmp_path / "same" / "captions.csv").exists()  # the subfolders say it all
     run(*edit, "--condition", "dog", "-o", tmp_path / "dogs", capsys=capsys)
     assert all((tmp_path / "dogs" / n).is_file() for n in names)
-    assert reading.read(tmp_path / "dogs", condition="label").y.tolist() == ["dog"] * 6
+    assert reading.read_dataset(tmp_path / "dogs", condition="label").y.tolist() == ["dog"] * 6
     back = ["reconstruct", tmp_path / "r", tmp_path / "zoo", "-o", tmp_path / "back.npz"]
     run(*back, capsys=capsys)
     with np.load(tmp_path / "back.npz") as held:
@@ -101,7 +101,9 @@ def test_edited_folders_keep_names_and_say_what_they_became(tmp_path, capsys):
 def test_translated_folders_keep_names_but_back_at_the_source_no_class(tmp_path, capsys):
     x = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 6), dtype=np.uint8)
     for name, pictures in zip(("from", "to"), x):
-        reading.write(tmp_path / name, pictures, names=[f"a/{name}{i}.png" for i in range(6)])
+        writing.write_samples(
+            tmp_path / name, pictures, names=[f"a/{name}{i}.png" for i in range(6)]
+        )
     fit = ["fit", tmp_path / "to", "--source", tmp_path / "from", "--condition", "label", *TINY]
     run(*fit, "-f", "flow-matching", "-o", tmp_path / "r", capsys=capsys)
     for source, more in (("from", []), ("to", ["--reverse"])):

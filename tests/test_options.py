@@ -6,10 +6,10 @@ from torch import nn
 
 from pushforward import families
 from pushforward.errors import UsageError
-from pushforward.memory import physical
+from pushforward.memory import physical_memory
 from pushforward.model import Event
-from pushforward.options import check, of
-from pushforward.weights import Watch
+from pushforward.options import check_options, option_defaults
+from pushforward.weights import AllocationGuard
 
 
 def function(
@@ -45,7 +45,7 @@ def function(
     ids=str,
 )
 def test_what_has_sense_passes(given):
-    check(function, given, "f")
+    check_options(function, given, "f")
 
 
 @pytest.mark.parametrize(
@@ -73,25 +73,27 @@ def test_what_has_sense_passes(given):
 )
 def test_what_has_none_is_refused_by_name(given):
     with pytest.raises(UsageError, match=next(iter(given))):
-        check(function, given, "f")
+        check_options(function, given, "f")
 
 
 def test_only_arguments_with_defaults_are_options():
-    assert list(of(function))[:2] == ["count", "none"] and "x" not in of(function)
+    assert list(option_defaults(function))[:2] == ["count", "none"] and "x" not in option_defaults(
+        function
+    )
 
 
 @pytest.mark.parametrize("family", families.names())
 def test_every_default_of_every_family_is_annotated_and_passes(family):
     event = Event((2,), 0, 0, 100)
-    assert families.build(family, event, **families.options(family)) is not None
+    assert families.build(family, event, **families.family_options(family)) is not None
 
 
 def test_a_model_that_cannot_fit_is_never_allocated():
     """The weights alone would take all of the memory."""
-    side = int((physical() / 4) ** 0.5) + 1
-    with pytest.raises(UsageError, match="GiB"), Watch("it", "lower width"):
+    side = int((physical_memory() / 4) ** 0.5) + 1
+    with pytest.raises(UsageError, match="GiB"), AllocationGuard("it", "lower width"):
         nn.Linear(side, side)
-    with Watch("it", "lower width"):
+    with AllocationGuard("it", "lower width"):
         assert nn.Linear(3, 2)(torch.ones(1, 3)).shape == (1, 2)
 
 

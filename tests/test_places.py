@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.devices import choose_device, seeded
+from pushforward.devices import choose_device, seeded_rng
 from pushforward.errors import Unavailable, UsageError
-from pushforward.rng import forked
+from pushforward.rng import fork_rng
 
 TINY = {"steps": 3, "width": 8, "batch": 16, "progress": False}
 
@@ -34,7 +34,7 @@ def test_a_fit_its_draws_and_its_scores_leave_other_devices_alone(forks):
 
 
 def test_only_the_device_in_use_is_forked(forks):
-    with forked(torch.device("cuda", 1)), forked(torch.device("cpu")), forked():
+    with fork_rng(torch.device("cuda", 1)), fork_rng(torch.device("cpu")), fork_rng():
         assert forks == [[torch.device("cuda", 1)], [], []]
 
 
@@ -44,7 +44,7 @@ def test_a_fork_repeats_its_numbers_and_gives_the_callers_back():
     torch.manual_seed(5)
     draws = []
     for seed in (1, 1, None, None):
-        with seeded(seed, torch.device("cpu")):
+        with seeded_rng(seed, torch.device("cpu")):
             draws.append(torch.rand(3))
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[2], draws[3])
     assert torch.equal(torch.rand(3), expected)

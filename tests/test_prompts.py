@@ -88,10 +88,10 @@ def test_a_run_keeps_captions_as_text_and_goes_on(tmp_path):
 
 def test_a_run_from_before_there_was_text_is_read(tmp_path):
     fitted("flow_matching", "words", tmp_path / "run")
-    found = checkpoint.load(tmp_path / "run")
+    found = checkpoint.load_checkpoint(tmp_path / "run")
     del found.plain["schema"]["condition"]["text"], found.plain["config"]["event"][4:]
     (tmp_path / "old").mkdir()
-    checkpoint.save(tmp_path / "old", found)
+    checkpoint.save_checkpoint(tmp_path / "old", found)
     one, two = (pf.load(tmp_path / n).sample(3, y=LEFT, seed=0, steps=2) for n in ("run", "old"))
     assert np.array_equal(one, two)
 

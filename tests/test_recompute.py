@@ -9,7 +9,7 @@ from torch import nn
 import pushforward as pf
 from pushforward.networks.transformer import DiT
 from pushforward.networks.unet import UNet
-from pushforward.training.acceleration import hasten
+from pushforward.training.acceleration import accelerate_networks
 
 NETWORKS = {
     "unet": lambda: UNet((3, 16, 16), 3, width=16, dropout=0.1),
@@ -37,7 +37,7 @@ def test_gradients_are_the_same_and_the_peak_of_memory_is_lower(name):
         for p in network.parameters():
             p.add_(0.05 * torch.randn_like(p))
     twice = copy.deepcopy(network)
-    hasten(nn.ModuleList([twice]), {"recompute": True})
+    accelerate_networks(nn.ModuleList([twice]), {"recompute": True})
     x, t, c = torch.randn(8, 3, 16, 16), torch.rand(8), torch.randn(8, 3)
     gradients, peaks = [], []
     for net in (network, twice):

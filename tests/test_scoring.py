@@ -14,12 +14,12 @@ from scipy.stats import norm
 
 from pushforward.comparison.evaluate_sources import evaluate_sources
 from pushforward.data import reading
-from pushforward.data.conditions import law, thin
+from pushforward.data.conditions import condition_frequencies, subsample_weighted
 from pushforward.errors import DataError, UsageError
 from pushforward.metrics import nll
 from pushforward.model import Likelihood
 from pushforward.training.fit import fit
-from pushforward.training.preparation import split
+from pushforward.training.preparation import holdout_split
 
 CENTRES = {"a": -5.0, "b": 0.0, "c": 4.0}
 
@@ -36,7 +36,7 @@ def test_an_unknown_condition_is_summed_over():
     x, y = three_classes()
     x = x[:, :1]  # no shrinkage in one dimension
     model = fit(x, "gaussian", y, progress=False)
-    train, _ = split(len(x), 0)
+    train, _ = holdout_split(len(x), 0)
     points = x[:50]
     density = np.zeros(50)
     for label in CENTRES:
@@ -60,7 +60,7 @@ def test_numbers_that_are_unknown_are_averaged_over():
     x = 3 * y[:, None] + rng.standard_normal((500, 1))
     model = fit(x, "gaussian", y, progress=False)
     rows, _ = model.seen()
-    chosen, weights = thin(rows, np.full(len(rows), 1 / len(rows)), 64)
+    chosen, weights = subsample_weighted(rows, np.full(len(rows), 1 / len(rows)), 64)
     values = model.schema.condition.decode(chosen)
     each = [np.exp(model.log_prob(x[:20], v)) for v in values]
     np.testing.assert_allclose(model.log_prob(x[:20]), np.log(np.mean(each, 0)), atol=1e-5)
@@ -69,10 +69,10 @@ def test_numbers_that_are_unknown_are_averaged_over():
 
 def test_thinned_conditions_are_quantiles():
     rows = np.arange(10_000.0)[:, None]
-    chosen, weights = thin(rows, np.full(10_000, 1e-4), 4)
+    chosen, weights = subsample_weighted(rows, np.full(10_000, 1e-4), 4)
     np.testing.assert_allclose(chosen[:, 0], [1250, 3750, 6250, 8750], atol=1)
     np.testing.assert_allclose(weights, 0.25)
-    seen, shares = law(np.array([[1.0, 2.0]] * 3 + [[1.0, 1.0]]))
+    seen, shares = condition_frequencies(np.array([[1.0, 2.0]] * 3 + [[1.0, 1.0]]))
     np.testing.assert_array_equal(seen, [[1, 1], [1, 2]])
     np.testing.assert_allclose(shares, [0.25, 0.75])
 
@@ -180,7 +180,7 @@ def test_infinite_bounds_are_open_and_survive_saving(tmp_path):
 
 def test_decoding_conditions_gives_the_numbers_that_were_encoded():
     y = np.array([0.1, 1.2, 1e6 + 0.5, -3.3e-4])
-    schema = reading.read(np.random.default_rng(0).standard_normal((4, 2)), y=y).schema
+    schema = reading.read_dataset(np.random.default_rng(0).standard_normal((4, 2)), y=y).schema
     np.testing.assert_allclose(schema.condition.decode(schema.encode(y)), y, rtol=1e-9, atol=1e-8)
 
 
@@ -257,4 +257,4 @@ def test_arguments_without_sense_are_named(tmp_path):
 
 def test_a_condition_that_is_no_class_is_refused():
     with pytest.raises(DataError, match="one class or number"):
-        reading.read(np.random.default_rng(0).standard_normal((80, 2)), y=[{}] * 80)
+        reading.read_dataset(np.random.default_rng(0).standard_normal((80, 2)), y=[{}] * 80)

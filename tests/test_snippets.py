@@ -55,15 +55,15 @@ def run_command(words: list[str]) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fits of a few steps on few rows, in a folder with the files that the README speaks of."""
-    fresh = setup.fresh
+    fresh = setup.new_run
 
     def short(samples, family, options, steps, minutes, *rest):
         options = {"batch": 32} | options
         return fresh(samples, family, options, min(steps or STEPS, STEPS), None, *rest)
 
-    monkeypatch.setattr(setup, "fresh", short)
+    monkeypatch.setattr(setup, "new_run", short)
     monkeypatch.setattr(datasets, "SIZE", ROWS)
-    monkeypatch.setattr(compare, "ordered", lambda: ["gaussian", "kde"])
+    monkeypatch.setattr(compare, "baselines_first", lambda: ["gaussian", "kde"])
     monkeypatch.setattr(compare, "SCORED", 20)
     monkeypatch.setattr(compare, "MEASURED", 100)
     whole = run.section

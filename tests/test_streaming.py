@@ -15,7 +15,7 @@ from pushforward.data import image_folder, memmap, reading, transforms
 from pushforward.errors import DiskError
 from pushforward.progress import Interrupted
 from pushforward.training.fit import fit
-from pushforward.training.minibatches import Stream
+from pushforward.training.minibatches import MinibatchStream
 
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")
@@ -38,13 +38,13 @@ def on_disk(x):
 def test_statistics_in_passes_are_those_of_all_rows(monkeypatch):
     """Means, deviations and the whitening matrix, to ten digits; the offset hides the variance."""
     x = RNG.normal(1e4, [1, 2, 3], (500, 3)) @ RNG.normal(size=(3, 3))
-    schema, rows = reading.read(x).schema, np.sort(RNG.permutation(500)[:300])
+    schema, rows = reading.read_dataset(x).schema, np.sort(RNG.permutation(500)[:300])
     for whiten in (False, True):
-        whole = transforms.choose(schema, x, rows, discrete=False, whiten=whiten)
+        whole = transforms.fit_transforms(schema, x, rows, discrete=False, whiten=whiten)
         with monkeypatch.context() as patch:
             patch.setattr(memmap, "MANY", 100)
             patch.setattr(memmap, "PASS", 100)
-            passed = transforms.choose(schema, x, rows, discrete=False, whiten=whiten)
+            passed = transforms.fit_transforms(schema, x, rows, discrete=False, whiten=whiten)
         z, w = (chain.forward(torch.tensor(x)) for chain in (whole, passed))
         torch.testing.assert_close(z[0], w[0], rtol=0, atol=1e-8)
         torch.testing.assert_close(z[1], w[1], rtol=1e-10, atol=0)
@@ -55,19 +55,19 @@ def test_statistics_in_passes_are_those_of_all_rows(monkeypatch):
 def test_a_large_array_is_read_as_a_small_one_and_stays_on_the_disk(tmp_path, tiny, shape, dtype):
     x = (100 * RNG.random(shape)).astype(dtype)
     np.save(tmp_path / "x.npy", x)
-    mapped = reading.read(tmp_path / "x.npy", lean=True)
+    mapped = reading.read_dataset(tmp_path / "x.npy", lean=True)
     assert on_disk(mapped.x) and mapped.x.dtype == dtype
     assert np.array_equal(mapped.x, x)
-    assert mapped.schema == reading.read(x).schema
+    assert mapped.schema == reading.read_dataset(x).schema
 
 
 def test_a_large_table_is_read_by_groups_of_rows_as_a_whole(tmp_path, monkeypatch):
     columns = {"a": RNG.normal(size=900), "k": RNG.integers(0, 9, 900).astype("int16")}
     columns |= {"b": RNG.random(900) < 0.5, "name": RNG.choice(["x", "y"], 900).astype(object)}
     parquet.write_table(pa.table(columns), tmp_path / "t.parquet", row_group_size=128)
-    whole = reading.read(tmp_path / "t.parquet", condition="name")
+    whole = reading.read_dataset(tmp_path / "t.parquet", condition="name")
     monkeypatch.setattr(memmap, "LARGE", 1000)
-    grouped = reading.read(tmp_path / "t.parquet", condition="name", lean=True)
+    grouped = reading.read_dataset(tmp_path / "t.parquet", condition="name", lean=True)
     assert on_disk(grouped.x) and np.array_equal(grouped.x, whole.x)
     assert grouped.schema == whole.schema and np.array_equal(grouped.y, whole.y)
 
@@ -76,7 +76,7 @@ def test_a_large_table_with_holes_is_refused_as_a_small_one(tmp_path, tiny):
     table = pa.table({"a": [*RNG.normal(size=400), None], "b": RNG.normal(size=401)})
     parquet.write_table(table, tmp_path / "t.parquet", row_group_size=100)
     with pytest.raises(ValueError, match=r"column 'a' has 1 missing value \(row 401\)"):
-        reading.read(tmp_path / "t.parquet", lean=True)
+        reading.read_dataset(tmp_path / "t.parquet", lean=True)
 
 
 def test_pictures_are_decoded_once_and_found_again_unless_they_change(tmp_path, tiny, monkeypatch):
@@ -85,30 +85,30 @@ def test_pictures_are_decoded_once_and_found_again_unless_they_change(tmp_path, 
     x = RNG.integers(0, 256, (9, 16, 16, 3)).astype(np.uint8)
     for i, picture in enumerate(x):
         Image.fromarray(picture).save(folder / f"{i}.png")
-    decoded, decode = [], image_folder.picture
-    monkeypatch.setattr(image_folder, "picture", lambda *a: decoded.append(a) or decode(*a))
+    decoded, decode = [], image_folder.decode_image
+    monkeypatch.setattr(image_folder, "decode_image", lambda *a: decoded.append(a) or decode(*a))
     for _ in range(2):
-        with memmap.kept_in(cache):
-            assert np.array_equal(reading.read(folder, lean=True).x, x)
+        with memmap.use_cache_folder(cache):
+            assert np.array_equal(reading.read_dataset(folder, lean=True).x, x)
     assert len(decoded) == 9 and len(list(cache.iterdir())) == 1
     Image.fromarray(x[1]).save(folder / "0.png")
-    with memmap.kept_in(cache):
-        assert np.array_equal(reading.read(folder, lean=True).x[0], x[1])
-    assert np.array_equal(reading.read(folder, lean=True).x[2:], x[2:])  # without a folder
+    with memmap.use_cache_folder(cache):
+        assert np.array_equal(reading.read_dataset(folder, lean=True).x[0], x[1])
+    assert np.array_equal(reading.read_dataset(folder, lean=True).x[2:], x[2:])  # without a folder
 
 
 def test_a_disk_without_room_is_said_before_anything_is_written(monkeypatch):
     monkeypatch.setattr(memmap, "LARGE", 1000)
     with pytest.raises(DiskError, match="TMPDIR"):
-        memmap.empty((2**50, 2**10), np.uint8)
+        memmap.empty_or_memmap((2**50, 2**10), np.uint8)
 
 
 def test_batches_are_uniform_rows_with_their_conditions():
     """Counts of 50 rows in 20,000 draws: chi-squared within 4 standard errors of its mean."""
     x = np.arange(200.0).reshape(100, 2)
-    samples = reading.read(x, y=np.where(x[:, 0] % 4 == 0, "even", "odd"))
+    samples = reading.read_dataset(x, y=np.where(x[:, 0] % 4 == 0, "even", "odd"))
     rows = np.arange(0, 100, 2) + (np.arange(50) % 3 == 0)
-    stream = Stream(samples, rows, 100, 0, CPU)
+    stream = MinibatchStream(samples, rows, 100, 0, CPU)
     drawn = [next(stream) for _ in range(200)]
     assert stream.position == 200 and stream.waited > 0
     first = torch.cat([x[:, 0] for x, _ in drawn]).numpy()
@@ -133,7 +133,7 @@ def test_a_run_over_data_on_the_disk_ends_alike_if_it_is_stopped_and_resumed(tmp
 
     with pytest.raises(Interrupted):
         fit(tmp_path / "x.npy", **OPTIONS, out=tmp_path / "b", progress=stop)
-    assert 0 < checkpoint.load(tmp_path / "b").plain["state"]["drawn"] < 6
+    assert 0 < checkpoint.load_checkpoint(tmp_path / "b").plain["state"]["drawn"] < 6
     again = fit(out=tmp_path / "b", resume=True, progress=False)
     for a, b in zip(straight.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(a, b)

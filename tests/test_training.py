@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches, held_out, learning_rate
 from torch import nn
 
 from pushforward import fit
@@ -17,9 +16,10 @@ from pushforward.diffusion import Diffusion
 from pushforward.errors import NumericalError, UsageError
 from pushforward.inference.fitted_model import load as pf_load
 from pushforward.model import GenerativeModel, Likelihood, Recipe
-from pushforward.training.optimizer import Joined
+from pushforward.training.optimizer import FlatOptimizer
 from pushforward.training.processes import ALONE
 from pushforward.training.run import Run
+from pushforward.training.trainer import Trainer, evaluate_held_out, learning_rate, random_batches
 
 PLAIN = Recipe(steps=10, batch=16, lr=1e-2, warmup=0, ema=0.0, clip=1e9)
 
@@ -43,7 +43,7 @@ class Mean(GenerativeModel):
 def test_learning_finds_the_mean_of_the_data():
     x, model = torch.randn(512, 2) + torch.tensor([3.0, -1.0]), Mean()
     recipe = PLAIN._replace(steps=500, lr=0.1, batch=512)
-    for _ in Trainer(model, recipe, 500).run(batches(x, 512)):
+    for _ in Trainer(model, recipe, 500).run(random_batches(x, 512)):
         pass
     # the learning rate ends at 0, so only the last batches' noise is left: 1/sqrt(512) = .044
     torch.testing.assert_close(model.location.detach(), x.mean(0), atol=0.1, rtol=0)
@@ -92,7 +92,7 @@ def test_a_step_clips_to_the_norm_of_the_recipe():
 
 def test_a_step_is_that_of_adamw_on_every_parameter():
     network = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
-    other, player = copy.deepcopy(network), Joined(network)
+    other, player = copy.deepcopy(network), FlatOptimizer(network)
     adamw = torch.optim.AdamW(other.parameters(), 1e-2, (0.8, 0.9), weight_decay=0.1)
     for k in range(1, 21):
         x = torch.randn(16, 3)
@@ -114,7 +114,7 @@ def test_loaded_weights_are_the_ones_that_learn():
     model = Mean()
     trainer = Trainer(model, PLAIN, 10)
     model.load_state_dict({"location": torch.tensor([5.0, -5.0])})
-    trainer.step(batches(torch.zeros(8, 2), 8))
+    trainer.step(random_batches(torch.zeros(8, 2), 8))
     assert (model.location.abs() < 5).all()
 
 
@@ -122,7 +122,7 @@ def test_the_average_is_the_average_of_the_weights():
     model = Mean()
     trainer = Trainer(model, PLAIN._replace(ema=0.9), 10)
     expected = model.location.detach().clone()
-    data = batches(torch.randn(64, 2), 8)
+    data = random_batches(torch.randn(64, 2), 8)
     for k in range(1, 6):
         trainer.step(data)
         mu = min(0.9, k / (k + 9))
@@ -145,7 +145,7 @@ def test_validation_uses_the_same_noise_at_every_call():
         return (x + torch.randn_like(x)).square().mean()
 
     state = torch.get_rng_state()
-    assert held_out(noisy, x, None) == held_out(noisy, x, None)
+    assert evaluate_held_out(noisy, x, None) == evaluate_held_out(noisy, x, None)
     assert torch.equal(state, torch.get_rng_state())
 
 

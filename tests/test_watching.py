@@ -46,14 +46,16 @@ def test_the_weights_are_bit_for_bit_those_of_a_run_that_nobody_watches(pictures
     seen = fit(x, family, **QUICK, **options, watch=3)
     assert torch.equal(weights(alone), weights(seen))
     assert torch.equal(state, torch.get_rng_state())
-    assert len(watched.looks(seen.history)) == 3 and not watched.looks(alone.history)
+    assert len(watched.monitored_steps(seen.history)) == 3 and not watched.monitored_steps(
+        alone.history
+    )
 
 
 def test_the_distance_is_that_of_the_drawn_pictures_to_those_held_out(pictures):
     """Of pixels from 0 to 1, by hand, from the weights that the run ends with."""
     x, _ = pictures
     model = fit(x, "wgan_gp", **QUICK, watch=1)
-    (line,) = watched.looks(model.history)
+    (line,) = watched.monitored_steps(model.history)
     held = x[np.random.default_rng(0).permutation(200)[:20]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -68,16 +70,16 @@ def test_classes_are_judged_by_a_classifier_with_its_floor(pictures):
     facts = model.config["watched"]
     assert facts["metric"] == "KID-classifier"  # 20 pictures in 64 features
     assert facts["rows"] == 20 and "perceptron" in facts["features"]
-    first, last = watched.looks(model.history)
+    first, last = watched.monitored_steps(model.history)
     assert abs(facts["floor"]) < first["distance"]
 
 
 def test_a_resumed_run_is_watched_on_at_the_moments_of_its_new_length(pictures, tmp_path):
     x, _ = pictures
     first = fit(x, "flow_matching", **QUICK | {"steps": 2}, watch=3, out=tmp_path / "part")
-    assert [line["step"] for line in watched.looks(first.history)] == [1, 2]
+    assert [line["step"] for line in watched.monitored_steps(first.history)] == [1, 2]
     part = fit(x, out=tmp_path / "part", resume=True, steps=6, progress=False)
-    assert [line["step"] for line in watched.looks(part.history)] == [1, 2, 4, 6]
+    assert [line["step"] for line in watched.monitored_steps(part.history)] == [1, 2, 4, 6]
     with pytest.raises(UsageError, match="keeps its watch"):
         fit(x, out=tmp_path / "part", resume=True, watch=5, progress=False)
 
@@ -86,12 +88,12 @@ def test_the_pictures_come_back_from_the_run_folder_and_are_drawn(pictures, tmp_
     x, _ = pictures
     fit(x, "flow_matching", **QUICK, watch=2, out=tmp_path / "run")
     model = load(tmp_path / "run")
-    sheet = watched.decoded(watched.looks(model.history)[-1]["pictures"])
+    sheet = watched.decode_sheet(watched.monitored_steps(model.history)[-1]["pictures"])
     assert sheet.shape == (16, 16)  # sixteen pictures of 4 x 4
-    seen = monitor.picture(
-        monitor.pixel_range.pixels(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
+    seen = monitor.png_contact_sheet(
+        monitor.pixel_range.fit_pixel_range(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
     )
-    np.testing.assert_array_equal(watched.decoded(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
+    np.testing.assert_array_equal(watched.decode_sheet(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
     assert plot_run(model, tmp_path / "run.png").stat().st_size > 10_000
 
 

@@ -15,7 +15,7 @@ def rendered(node: nodes.Element, display: str) -> str:
     """MathML of a formula; what the converter does not know is a warning, and so an error."""
     latex = node.astext()
     try:
-        mathml = formulas.mathml(latex, display)
+        mathml = formulas.formula_to_mathml(latex, display)
     except Exception as error:  # it has no common exception
         logger.warning("cannot render %r: %s", latex, error, location=node)
         return ""

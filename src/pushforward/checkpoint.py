@@ -41,14 +41,14 @@ class Checkpoint(NamedTuple):
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a run folder, which is made if need be.
 
     Raises:
         FolderInUse: If another process holds it.
     """
     file = folder / ".lock"
-    with disk(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         new = not file.exists()
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -78,23 +78,23 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def disk(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Say which path could not be written, and why."""
     try:
         yield
     except OSError as error:
         why = error.strerror or str(error)
         if error.errno == errno.ENOSPC:
-            why += f" ({shutil.disk_usage(existing(path)).free:,} bytes free)"
+            why += f" ({shutil.disk_usage(nearest_existing_folder(path)).free:,} bytes free)"
         raise DiskError(f"cannot write {path}: {why}; what was there is intact") from error
 
 
-def existing(path: Path) -> Path:
+def nearest_existing_folder(path: Path) -> Path:
     """The nearest folder above that exists."""
     return next(p for p in (path, *path.absolute().parents) if p.is_dir())
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run folder, newest first."""
     if not folder.is_dir():
         return []
@@ -102,7 +102,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True)
 
 
-def encode(checkpoint: Checkpoint) -> dict[str, bytes]:
+def checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     """The files of a checkpoint."""
     files = {
         f"{name}.json": json.dumps(value, indent=1, allow_nan=False).encode()
@@ -115,7 +115,7 @@ def encode(checkpoint: Checkpoint) -> dict[str, bytes]:
     return files | {"history.jsonl": rows.encode()}
 
 
-def write(path: Path, data: bytes) -> None:
+def write_and_fsync(path: Path, data: bytes) -> None:
     """Write one file and flush it to the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with os.fdopen(handle, "wb") as file:
@@ -124,7 +124,7 @@ def write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def flush(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -133,13 +133,13 @@ def flush(folder: Path) -> None:
         os.close(handle)
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> Path:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Add a checkpoint to a run folder whose lock is held, and drop all but the last two.
 
     Raises:
         DiskError: If it cannot be written; earlier checkpoints are untouched.
     """
-    files = encode(checkpoint)
+    files = checkpoint_to_files(checkpoint)
     manifest = {
         "format": FORMAT,
         "files": {
@@ -147,24 +147,24 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             for name, data in files.items()
         },
     }
-    old = checkpoints(folder)
+    old = list_checkpoints(folder)
     number = int(old[0].name.split("-")[1]) + 1 if old else 1
     final, temporary = folder / f"checkpoint-{number:06d}", folder / f".checkpoint-{number:06d}.tmp"
-    with disk(final):
+    with disk_errors(final):
         for stale in folder.glob(".checkpoint-*.tmp"):  # of a process that was killed
             shutil.rmtree(stale)
         temporary.mkdir()
         try:
             for name, data in files.items():
-                write(temporary / name, data)
-            write(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
-            flush(temporary)
+                write_and_fsync(temporary / name, data)
+            write_and_fsync(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+            fsync_folder(temporary)
             temporary.rename(final)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        flush(folder)
-    verify(final)
+        fsync_folder(folder)
+    verify_checkpoint(final)
     for path in old[KEPT - 1 :]:
         # renamed first, so that a kill in between never leaves half of a checkpoint under its name
         doomed = folder / f".{path.name}.tmp"
@@ -173,14 +173,14 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     return final
 
 
-def verify(path: Path) -> dict[str, bytes]:
+def verify_checkpoint(path: Path) -> dict[str, bytes]:
     """Read every file of a checkpoint and compare it with the manifest.
 
     Raises:
         DataError: If a file is missing, damaged or unknown.
         Unsafe: If a name, a size or a link could do harm.
     """
-    manifest = parse(read(path / "manifest.json"), path / "manifest.json")
+    manifest = parse_json_object(read_plain_file(path / "manifest.json"), path / "manifest.json")
     if set(manifest) != {"format", "files"} or not isinstance(manifest["files"], dict):
         raise DataError(f"{path / 'manifest.json'} is not a manifest")
     if manifest["format"] != FORMAT:
@@ -191,14 +191,14 @@ def verify(path: Path) -> dict[str, bytes]:
     for name, entry in manifest["files"].items():
         if not FILE.fullmatch(name):
             raise Unsafe(f"{path}: the manifest names a file {name[:40]!r}")
-        data = read(path / name)
+        data = read_plain_file(path / name)
         if entry != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}:
             raise DataError(f"{path / name} is damaged: it differs from the manifest")
         files[name] = data
     return files
 
 
-def read(path: Path) -> bytes:
+def read_plain_file(path: Path) -> bytes:
     """The bytes of a plain file of moderate size."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise Unsafe(f"{path} is not a plain file")
@@ -209,7 +209,7 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def parse(data: bytes, path: Path) -> dict[str, Any]:
+def parse_json_object(data: bytes, path: Path) -> dict[str, Any]:
     """A JSON object with finite numbers."""
 
     def refuse(constant: str) -> None:
@@ -224,7 +224,7 @@ def parse(data: bytes, path: Path) -> dict[str, Any]:
     return value
 
 
-def load(folder: Path) -> Checkpoint:
+def load_checkpoint(folder: Path) -> Checkpoint:
     """The newest undamaged checkpoint of a run folder.
 
     Raises:
@@ -234,26 +234,28 @@ def load(folder: Path) -> Checkpoint:
     if not folder.exists():
         raise MissingFile(f"{folder} does not exist; a run folder is made by `pushforward fit`")
     problem: Exception = DataError(f"{folder} holds no checkpoint; is it a run folder?")
-    for path in checkpoints(folder):
+    for path in list_checkpoints(folder):
         try:
-            return decode(verify(path), path)
+            return checkpoint_from_files(verify_checkpoint(path), path)
         except DataError as error:
             warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
             problem = error
     raise problem
 
 
-def decode(files: dict[str, bytes], path: Path) -> Checkpoint:
+def checkpoint_from_files(files: dict[str, bytes], path: Path) -> Checkpoint:
     """A checkpoint from its files."""
     plain, tensors = {}, {}
     for name, data in files.items():
         stem, _, ending = name.partition(".")
         if ending == "json":
-            plain[stem] = parse(data, path / name)
+            plain[stem] = parse_json_object(data, path / name)
         elif ending == "safetensors":
             try:
                 tensors[stem] = safetensors.torch.load(data)
             except Exception as error:
                 raise DataError(f"{path / name} is not a safetensors file") from error
     rows = files.get("history.jsonl", b"").splitlines()
-    return Checkpoint(plain, tensors, [parse(row, path / "history.jsonl") for row in rows])
+    return Checkpoint(
+        plain, tensors, [parse_json_object(row, path / "history.jsonl") for row in rows]
+    )

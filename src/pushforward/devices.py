@@ -12,19 +12,19 @@ import torch
 from . import options
 from .errors import Unavailable, UsageError
 from .model import GenerativeModel
-from .rng import forked, sow
+from .rng import fork_rng, seed_rng
 
 
 @contextlib.contextmanager
-def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
+def seeded_rng(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
     """Fork torch's generators at the door: the CPU's, and that of the device that is used.
 
     The caller's are as they were afterwards, and no other device is touched.
     """
     if seed is not None:
-        options.seed(seed)
-    with forked(device):
-        sow(int.from_bytes(os.urandom(7)) if seed is None else int(seed), device)
+        options.check_seed(seed)
+    with fork_rng(device):
+        seed_rng(int.from_bytes(os.urandom(7)) if seed is None else int(seed), device)
         yield
 
 
@@ -50,29 +50,29 @@ def choose_device(name: str | torch.device) -> torch.device:
     return torch.device(name)
 
 
-def rows_at_once(event_shape: tuple[int, ...]) -> int:
+def batch_rows(event_shape: tuple[int, ...]) -> int:
     """Rows per chunk, from the shape alone, so that the same seed gives the same rows."""
     return max(64, min(4096, 2**20 // max(int(np.prod(event_shape)), 1)))
 
 
-def device_of(model: GenerativeModel) -> torch.device:
+def model_device(model: GenerativeModel) -> torch.device:
     """Where a model's tensors are."""
     return next(chain(model.parameters(), model.buffers())).device
 
 
-def at_home(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
+def cast_like_model(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
     """Numbers on the device and in the precision of a model."""
     floats = (v for v in chain(model.parameters(), model.buffers()) if v.is_floating_point())
     return x.to(next(floats))
 
 
-def chunks(n: int, size: int) -> Iterator[tuple[int, int]]:
+def batch_offsets(n: int, size: int) -> Iterator[tuple[int, int]]:
     """Starts and lengths of the chunks of ``n`` rows."""
     return ((i, min(size, n - i)) for i in range(0, n, size))
 
 
-def accepts(
+def check_method_options(
     function: Callable[..., Any], given: dict[str, Any], family: str, *, least: int = 1
 ) -> None:
     """Refuse an option that a model's method cannot honour, instead of ignoring it."""
-    options.check(function, given, family, least=least)
+    options.check_options(function, given, family, least=least)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from .model import GenerativeModel, Likelihood, Recipe, evaluations, guides
-from .options import check, one_of
-from .progress import follow
+from .model import GenerativeModel, Likelihood, Recipe, count_evaluations, needs_guidance
+from .options import check_options, choose_option
+from .progress import track_progress
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, editing, ode, samplers
-from .theory.denoisers import Denoiser, Guided, NetworkDenoiser
+from .theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
 from .theory.sampler_steps import Sampler
@@ -22,18 +22,18 @@ from .theory.sampler_steps import Sampler
 FILTERED = 32  # entries of a datum up to which `complete` runs a particle filter
 
 
-def evenly(path: Path, count: int = 8192) -> Tensor:
+def midpoint_times(path: Path, count: int = 8192) -> Tensor:
     """The midpoints of ``count`` equal parts of ``[t_min, t_max]``, in float64."""
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return path.t_min + (path.t_max - path.t_min) * u
 
 
-def unit(path: Path, t: Tensor) -> Tensor:
+def unit_weight(path: Path, t: Tensor) -> Tensor:
     """No weight."""
     return torch.ones_like(t)
 
 
-def recipe_for(size: int) -> Recipe:
+def diffusion_recipe(size: int) -> Recipe:
     """How to regress on a path of ``size`` data; few are learned by heart long before 7,000 steps.
 
     A tight clip would weigh down batches of large targets, and so bias the mean.
@@ -43,22 +43,22 @@ def recipe_for(size: int) -> Recipe:
     return Recipe(steps=7000, batch=1024, lr=3e-3, clip=10.0)
 
 
-def width_for(event_shape: tuple[int, ...], width: int) -> int:
+def default_width(event_shape: tuple[int, ...], width: int) -> int:
     """Units of a hidden layer, unless given: many where many entries pass through it."""
     return width or (384 if math.prod(event_shape) > 32 else 128)
 
 
-def stratified(n: int, levels: int) -> Tensor:
+def stratified_indices(n: int, levels: int) -> Tensor:
     r"""``n`` numbers :math:`k_i = (k + \lfloor i L / n \rfloor) \bmod L` of L levels, k uniform.
 
     Each is uniform and together they are spread evenly: the mean of a function of them has a much
     smaller variance than that of independent numbers (Kingma et al., 2021, appendix I).
     """
-    return (spread(n, levels) + torch.randint(levels, (1,))) % levels
+    return (stratum_starts(n, levels) + torch.randint(levels, (1,))) % levels
 
 
 @cache
-def spread(n: int, levels: int) -> Tensor:
+def stratum_starts(n: int, levels: int) -> Tensor:
     r""":math:`\lfloor i L / n \rfloor` for i = 0, ..., n - 1."""
     return torch.arange(n) * levels // n
 
@@ -96,7 +96,7 @@ class Diffusion(GenerativeModel):
         *,
         path: Path,
         prediction: Prediction,
-        weight: Callable[[Path, Tensor], Tensor] = unit,
+        weight: Callable[[Path, Tensor], Tensor] = unit_weight,
         times: Tensor | None = None,
         sampler: Sampler = samplers.ddpm,
         steps: int = 50,
@@ -107,7 +107,7 @@ class Diffusion(GenerativeModel):
         self.denoiser = NetworkDenoiser(net, path, prediction)
         self.event_shape, self.path = event_shape, path
         self.weight = weight
-        table = self.coefficients(evenly(path) if times is None else times)
+        table = self.coefficients(midpoint_times(path) if times is None else times)
         table = table.to(torch.get_default_dtype())
         self.register_buffer("table", table, persistent=False)
         self.sampler, self.steps, self.unconditional = sampler, steps, unconditional
@@ -116,7 +116,7 @@ class Diffusion(GenerativeModel):
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The weighted squared error per datum, at times that are spread evenly over the batch."""
         x, eps, c = self.pairs(x, c)
-        k = stratified(len(x), len(self.table)).to(x.device)
+        k = stratified_indices(len(x), len(self.table)).to(x.device)
         rows = self.table[k].view(len(x), -1, *[1] * (x.ndim - 1))
         signal, noise, a, b, weight, clock = rows.unbind(1)
         x_t, y = torch.addcmul(signal * x, noise, eps), torch.addcmul(a * x, b, eps)
@@ -153,8 +153,8 @@ class Diffusion(GenerativeModel):
             UsageError: If there is no condition to be guided by, or nothing to guide.
         """
         more = {"guidance_interval": interval, "negative": negative}
-        if guides(guidance, c is not None, **more):
-            return Guided(self.denoiser, guidance, interval, negative)
+        if needs_guidance(guidance, c is not None, **more):
+            return GuidedDenoiser(self.denoiser, guidance, interval, negative)
         return self.denoiser
 
     def trajectory(
@@ -198,10 +198,14 @@ class Diffusion(GenerativeModel):
         options: dict[str, Any],
     ) -> Iterator[Tensor]:
         """The states from one at the first of the times to data, one a step."""
-        run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler or self.sampler
-        check(run, options, f"the sampler {run.__name__}")
+        run = (
+            samplers.sampler_by_name(sampler)
+            if isinstance(sampler, str)
+            else sampler or self.sampler
+        )
+        check_options(run, options, f"the sampler {run.__name__}")
         chosen = self.chosen(run, times, options)
-        return follow(run(denoiser, x_t, times, c, **chosen), len(times) - 1)
+        return track_progress(run(denoiser, x_t, times, c, **chosen), len(times) - 1)
 
     def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """A sampler's options: the user's, and what the model itself knows to choose."""
@@ -257,13 +261,13 @@ class Diffusion(GenerativeModel):
         """The state at the end of an adaptive integration of the probability flow."""
         for piece, ends in denoiser.pieces(times):
             field = partial(piece.velocity, c=c)
-            x = ode.last(ode.adaptive(field, x, ends, rtol=tolerance, atol=tolerance))
+            x = ode.final_state(ode.dormand_prince(field, x, ends, rtol=tolerance, atol=tolerance))
         return x
 
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:
         """The last state of a trajectory; the options are those of `trajectory`."""
-        check(self.trajectory, options, type(self).__name__)
-        return ode.last(self.trajectory(n, c, **options))
+        check_options(self.trajectory, options, type(self).__name__)
+        return ode.final_state(self.trajectory(n, c, **options))
 
     def edit(
         self,
@@ -294,7 +298,9 @@ class Diffusion(GenerativeModel):
             negative: The same.
             options: What else the sampler takes.
         """
-        times = editing.remaining(self.path, strength, self.path.grid(steps or self.steps))
+        times = editing.times_from_strength(
+            self.path, strength, self.path.grid(steps or self.steps)
+        )
         eps = self.noise(*x.shape)
         if strength == 1:
             x_t = self.path.scale(times[0]).to(eps) * eps
@@ -303,7 +309,7 @@ class Diffusion(GenerativeModel):
         if len(times) < 2:
             return x
         denoiser = self.guided(guidance, c, guidance_interval, negative)
-        return ode.last(self.onwards(denoiser, x_t, times, c, sampler, options))
+        return ode.final_state(self.onwards(denoiser, x_t, times, c, sampler, options))
 
     def complete(
         self,
@@ -341,7 +347,7 @@ class Diffusion(GenerativeModel):
         """
         many = math.prod(self.event_shape) > FILTERED
         ways = {"filter": False, "moments": True, "auto": many}
-        if not one_of("method", method, ways):
+        if not choose_option("method", method, ways):
             count, grid = max(n, particles), self.path.grid(steps or 100)
             c, negative = (None if v is None else v[:1].expand(count, -1) for v in (c, negative))
             denoiser = self.guided(guidance, c, guidance_interval, negative)
@@ -349,12 +355,12 @@ class Diffusion(GenerativeModel):
         grid = self.path.grid(steps or 50)
         denoiser = self.guided(guidance, c, guidance_interval, negative)
         states = completion.moment_matching(denoiser, n, x, known, grid, c, rounds=rounds)
-        return ode.last(follow(states, len(grid) - 1))
+        return ode.final_state(track_progress(states, len(grid) - 1))
 
     @property
     def nfe(self) -> int:
         """Counted by drawing one sample."""
-        return evaluations(self.denoiser.net, lambda: self.sample(1))
+        return count_evaluations(self.denoiser.net, lambda: self.sample(1))
 
     def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
         """The density of the probability flow in nats (`Denoiser.log_density`).

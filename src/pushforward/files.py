@@ -11,7 +11,7 @@ from .errors import DiskError, UsageError
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def figure(path: str | Path) -> Path:
+def check_figure_path(path: str | Path) -> Path:
     """Where a figure can be written, checked before it is drawn.
 
     Raises:
@@ -21,14 +21,14 @@ def figure(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
-            f"{path.name} names no figure; end it in {formatting.listing(FORMATS, 'or')}"
+            f"{path.name} names no figure; end it in {formatting.join_words(FORMATS, 'or')}"
         )
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise DiskError(f"cannot write {path}: its folder must exist and be writable")
     return path
 
 
-def replace(path: Path, data: bytes) -> Path:
+def atomic_write(path: Path, data: bytes) -> Path:
     """Write beside the final place, flush to the disk, then rename; an old file survives a failure.
 
     Raises:
@@ -52,7 +52,7 @@ def replace(path: Path, data: bytes) -> Path:
     return path
 
 
-def folder_of(place: str | os.PathLike[str]) -> Path:
+def as_folder(place: str | os.PathLike[str]) -> Path:
     """A folder by its path.
 
     Raises:

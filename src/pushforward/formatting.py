@@ -16,29 +16,29 @@ SPELLED = {k.lower(): k for k in ("VAE", "GAN", "WGAN", "DDPM", "NCSN", "EDM", "
 }
 
 
-def title(key: str) -> str:
+def display_name(key: str) -> str:
     """The key of a family or a metric as one writes it."""
     return SPELLED.get(key) or " ".join(SPELLED.get(w, w) for w in key.split("_"))
 
 
-def capital(text: str) -> str:
+def capitalise_first(text: str) -> str:
     """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
-def listing(items: Sequence[str], word: str = "and") -> str:
+def join_words(items: Sequence[str], word: str = "and") -> str:
     """``a, b and c``."""
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {word} {items[-1]}"
 
 
-def plural(n: int, one: str, many: str = "") -> str:
+def count_noun(n: int, one: str, many: str = "") -> str:
     """``1 row``, ``2,000 rows``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def decimals(low: float, high: float) -> int | None:
+def supported_decimals(low: float, high: float) -> int | None:
     """Digits after the point that an interval supports: two of its half-width."""
     half = (high - low) / 2
     if not math.isfinite(half) or half <= 0:
@@ -46,7 +46,7 @@ def decimals(low: float, high: float) -> int | None:
     return min(max(0, 1 - math.floor(math.log10(half))), 8)
 
 
-def number(value: float | None, digits: int | None = None) -> str:
+def format_number(value: float | None, digits: int | None = None) -> str:
     """A number with a true minus sign, or a dash where there is none."""
     if value is None or math.isnan(value):
         return "\u2013"
@@ -62,7 +62,7 @@ def number(value: float | None, digits: int | None = None) -> str:
     return (text.lstrip("-") if zero else text).replace("-", "\u2212")
 
 
-def duration(seconds: float | None) -> str:
+def duration_text(seconds: float | None) -> str:
     """A time as one says it."""
     if seconds is None or not math.isfinite(seconds):
         return "\u2013"
@@ -73,7 +73,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.3g} min"
 
 
-def percent(fraction: float) -> str:
+def format_percent(fraction: float) -> str:
     """A fraction in per cent, with a space that does not break."""
     share = 100 * float(fraction)
     return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import NoLikelihood, UsageError
-from .rng import forked, sow
+from .rng import fork_rng, seed_rng
 from .shapes import Condition, Data, PerDatum, Scalar
 
 Loss = Callable[[Data, Condition], dict[str, Scalar]]
@@ -183,21 +183,21 @@ class GenerativeModel(nn.Module, abc.ABC):
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
 
 
-def evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
+def count_evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
     """How often a network is called while something is drawn; random numbers go on as before."""
     calls: list[None] = []
     hook = net.register_forward_hook(lambda *_: calls.append(None))
     device = next(net.parameters()).device
     try:
-        with forked(device), torch.no_grad():
-            sow(0, device)
+        with fork_rng(device), torch.no_grad():
+            seed_rng(0, device)
             draw()
     finally:
         hook.remove()
     return len(calls)
 
 
-def guides(guidance: float, known: bool, **more: Any) -> bool:
+def needs_guidance(guidance: float, known: bool, **more: Any) -> bool:
     """Whether a scale of classifier-free guidance changes the law under a known condition.
 
     Raises:

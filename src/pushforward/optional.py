@@ -8,7 +8,7 @@ from typing import Any
 from .errors import Unavailable
 
 
-def package(name: str, extra: str) -> Path:
+def package_folder(name: str, extra: str) -> Path:
     """The folder of an installed package.
 
     Raises:
@@ -20,7 +20,7 @@ def package(name: str, extra: str) -> Path:
     return Path(spec.origin).parent
 
 
-def package_module(name: str, extra: str) -> Any:
+def import_optional(name: str, extra: str) -> Any:
     """An installed package, imported."""
-    package(name, extra)
+    package_folder(name, extra)
     return import_module(name)

@@ -20,7 +20,7 @@ SEVERAL = "several numbers, such as 0.2,0.8"  # of all other kinds that are no f
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
-def of(function: Callable[..., Any]) -> dict[str, Any]:
+def option_defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """The options that a function takes, with their defaults."""
     return {
         p.name: p.default
@@ -30,7 +30,7 @@ def of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 @cache
-def kinds(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+def option_types(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     """The types that each option may have."""
     hints = get_type_hints(getattr(function, "__func__", function))
     return {
@@ -39,7 +39,7 @@ def kinds(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def check(
+def check_options(
     function: Callable[..., Any], given: dict[str, Any], owner: str, *, least: int = 1
 ) -> None:
     """Refuse an option that does not exist or has no sense, instead of failing later.
@@ -57,11 +57,11 @@ def check(
     Raises:
         UsageError: If an option does not exist or has no sense.
     """
-    known = of(function)
+    known = option_defaults(function)
     anything = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
     for name, value in given.items():
         if name in known:
-            sensible(name, value, known[name], kinds(function)[name], least)
+            check_option_value(name, value, known[name], option_types(function)[name], least)
         elif name in ("condition", "label", "labels"):
             raise UsageError(f"{owner} has no option {name!r}: the condition is called y")
         elif not anything:
@@ -69,7 +69,9 @@ def check(
             raise UsageError(f"{owner} cannot honour the option {name!r}; it takes {takes}")
 
 
-def sensible(name: str, value: Any, default: Any, types: tuple[Any, ...], least: int) -> None:
+def check_option_value(
+    name: str, value: Any, default: Any, types: tuple[Any, ...], least: int
+) -> None:
     """Check one option against its annotation and its default.
 
     Raises:
@@ -82,14 +84,14 @@ def sensible(name: str, value: Any, default: Any, types: tuple[Any, ...], least:
     plain = [t for t in types if t in PLAIN]
     if any(isinstance(value, t) for t in types if isinstance(t, type) and t not in PLAIN):
         return
-    if not fits(value, plain) and not (callable(value) and len(plain) < len(types)):
+    if not matches_type(value, plain) and not (callable(value) and len(plain) < len(types)):
         wanted = " or ".join(PLAIN[t] for t in plain) or SEVERAL
         raise UsageError(f"{name} is {str(value)[:40]!r}; it must be {wanted}")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        within(name, value, default, least)
+        check_option_range(name, value, default, least)
 
 
-def positive(name: str, value: Any) -> None:
+def check_duration(name: str, value: Any) -> None:
     """Check an amount of time, which may be None.
 
     Raises:
@@ -100,7 +102,7 @@ def positive(name: str, value: Any) -> None:
         raise UsageError(f"{name} is {str(value)[:40]}; it must be positive")
 
 
-def seed(value: Any) -> None:
+def check_seed(value: Any) -> None:
     """Check what makes random numbers repeatable.
 
     Raises:
@@ -111,14 +113,14 @@ def seed(value: Any) -> None:
         raise UsageError(f"seed is {str(value)[:40]}; it is a whole number from 0 to 2^63 - 1")
 
 
-def fits(value: Any, plain: list[Any]) -> bool:
+def matches_type(value: Any, plain: list[Any]) -> bool:
     """Whether a value is of one of these types; a whole number is also a number."""
     if isinstance(value, bool):
         return bool in plain
     return isinstance(value, tuple(plain)) or (isinstance(value, int) and float in plain)
 
 
-def within(name: str, value: int | float, default: Any, least: int) -> None:
+def check_option_range(name: str, value: int | float, default: Any, least: int) -> None:
     """Check the range of a number."""
     count = isinstance(value, int) and not isinstance(default, float)
     low: int | float = -math.inf if default is not None and default < 0 else 0
@@ -131,7 +133,7 @@ def within(name: str, value: int | float, default: Any, least: int) -> None:
         raise UsageError(f"{name} is {value}; it must be from {low} to {high:,.0f}")
 
 
-def one_of(option: str, value: str, choices: Mapping[str, T]) -> T:
+def choose_option(option: str, value: str, choices: Mapping[str, T]) -> T:
     """What an option's value stands for.
 
     Raises:

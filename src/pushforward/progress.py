@@ -17,7 +17,7 @@ SEEN = 5  # observations without which nothing is said
 Update = Callable[[float, str], None]  # (fraction done, what is happening)
 
 
-class Pace:
+class EtaEstimator:
     r"""The time that is left, by the time that the later half of what is done took.
 
     .. math:: \text{left} = (1 - f) \frac{t(f) - t(h)}{f - h}, \qquad h = \frac{f_0 + f}{2}
@@ -56,7 +56,7 @@ def clock_time(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-class Span(NamedTuple):
+class ProgressSpan(NamedTuple):
     """The part of a bar that the work at hand fills."""
 
     update: Update
@@ -64,11 +64,11 @@ class Span(NamedTuple):
     high: float = 1.0
 
 
-BAR: ContextVar[Span | None] = ContextVar("BAR", default=None)
+BAR: ContextVar[ProgressSpan | None] = ContextVar("BAR", default=None)
 
 
 @contextlib.contextmanager
-def bar(title: str, *, show: bool = True) -> Iterator[Update]:
+def terminal_bar(title: str, *, show: bool = True) -> Iterator[Update]:
     """A bar with the time left on stderr when it is a terminal; silence in a pipe."""
     if not show or not sys.stderr.isatty():
         yield lambda fraction, text: None
@@ -92,25 +92,28 @@ def bar(title: str, *, show: bool = True) -> Iterator[Update]:
         TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task, pace = shown.add_task(title, total=1.0, text="", left=clock_time(None)), Pace()
+        task, pace = (
+            shown.add_task(title, total=1.0, text="", left=clock_time(None)),
+            EtaEstimator(),
+        )
         yield lambda fraction, text: shown.update(
             task, completed=fraction, text=text, left=clock_time(pace.left(fraction))
         )
 
 
 @contextlib.contextmanager
-def shown(title: str, *, show: bool = True) -> Iterator[None]:
-    """A bar that every loop under `follow` moves while this lasts."""
-    with bar(title, show=show) as update:
-        token = BAR.set(Span(update))
+def progress_bar(title: str, *, show: bool = True) -> Iterator[None]:
+    """A bar that every loop under `track_progress` moves while this lasts."""
+    with terminal_bar(title, show=show) as update:
+        token = BAR.set(ProgressSpan(update))
         try:
             yield
         finally:
             BAR.reset(token)
 
 
-def follow(items: Iterable[T], count: int) -> Iterator[T]:
-    """What a loop goes through, moving the bar that is `shown`, if any; loops may be nested."""
+def track_progress(items: Iterable[T], count: int) -> Iterator[T]:
+    """What a loop goes through, moving the bar that is `progress_bar`, if any; loops may be nested."""
     span = BAR.get()
     if span is None:
         yield from items
@@ -120,7 +123,7 @@ def follow(items: Iterable[T], count: int) -> Iterator[T]:
         for i, item in enumerate(items):
             low = min(span.low + i * width, span.high)
             span.update(low, "")
-            BAR.set(Span(span.update, low, min(low + width, span.high)))
+            BAR.set(ProgressSpan(span.update, low, min(low + width, span.high)))
             yield item
             BAR.set(span)
         span.update(span.high, "")
@@ -137,7 +140,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
+def catch_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of being torn out of a step; a second one acts at once."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -5,7 +5,7 @@ import contextlib
 import torch
 
 
-def forked(device: torch.device | None = None) -> contextlib.AbstractContextManager[None]:
+def fork_rng(device: torch.device | None = None) -> contextlib.AbstractContextManager[None]:
     """Within, random numbers are drawn as anywhere; afterwards the generators are as before.
 
     Torch by itself would fork the generators of all GPUs, and so occupy each of them.
@@ -14,8 +14,8 @@ def forked(device: torch.device | None = None) -> contextlib.AbstractContextMana
     return torch.random.fork_rng(devices=gpus)
 
 
-def sow(seed: int, device: torch.device | None = None) -> None:
-    """Seed the generators that `forked` restores."""
+def seed_rng(seed: int, device: torch.device | None = None) -> None:
+    """Seed the generators that `fork_rng` restores."""
     torch.default_generator.manual_seed(seed)
     if device is not None and device.type == "cuda":
         with torch.cuda.device(device):

@@ -22,7 +22,7 @@ else:
     Condition = Float[Tensor, "batch condition"] | None
 
 
-def expand(t: Tensor, x: Tensor) -> Tensor:
+def append_dims(t: Tensor, x: Tensor) -> Tensor:
     """Append singleton axes to ``t`` until it broadcasts against ``x`` (a scalar needs none)."""
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim)) if t.ndim else t
 
@@ -32,6 +32,6 @@ def sum_event(x: Data) -> PerDatum:
     return x.flatten(1).sum(1)
 
 
-def standard_normal(x: Data) -> PerDatum:
+def standard_normal_log_prob(x: Data) -> PerDatum:
     r""":math:`\log \mathcal N(x \mid 0, I)` in nats."""
     return -sum_event(x.square() + math.log(2 * math.pi)) / 2

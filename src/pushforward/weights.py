@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .memory import demand
+from .memory import require_memory
 
 TIMES = 20  # bytes a parameter takes in training: itself, its gradient, two moments, the average
 
 
-class Watch(TorchFunctionMode):
+class AllocationGuard(TorchFunctionMode):
     """Refuses to allocate the weights of a model that could not be trained here.
 
     It watches Python's calls: a mode of the dispatcher would import PyTorch's compiler, which takes
@@ -31,5 +31,5 @@ class Watch(TorchFunctionMode):
     ) -> Any:
         if function is torch.empty:
             self.count += math.prod(args if isinstance(args[0], int) else args[0])
-            demand(TIMES * self.count, self.what, self.remedy)
+            require_memory(TIMES * self.count, self.what, self.remedy)
         return function(*args, **(kwargs or {}))

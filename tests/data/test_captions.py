@@ -8,23 +8,23 @@ from pushforward.data import reading, vocabulary
 from pushforward.data.builtin import shapes
 from pushforward.errors import DataError
 
-SCENE = shapes.scenes(3000, seed=0)
+SCENE = shapes.draw_factors(3000, seed=0)
 SAID = SCENE.captions()
 
 
 def test_captions_are_told_from_classes_by_their_number_and_their_shared_words():
     x = np.arange(3000.0)[:, None]
-    condition = reading.read(x, y=SAID).schema.condition
+    condition = reading.read_dataset(x, y=SAID).schema.condition
     assert condition.words and not condition.labels and condition.length == len(condition.words)
-    few = reading.read(x, y=SAID[np.arange(3000) % 40]).schema.condition
+    few = reading.read_dataset(x, y=SAID[np.arange(3000) % 40]).schema.condition
     assert 30 < len(few.labels) <= 40 and not few.words
     names = np.array([f"person{i % 60}" for i in range(3000)])
-    assert len(reading.read(x, y=names).schema.condition.labels) == 60
+    assert len(reading.read_dataset(x, y=names).schema.condition.labels) == 60
 
 
 def test_a_caption_is_the_set_of_its_words_and_every_factor_can_be_told():
-    words = vocabulary.vocabulary(SAID)
-    held = vocabulary.encode(list(SAID), words)
+    words = vocabulary.build_vocabulary(SAID)
+    held = vocabulary.encode_words(list(SAID), words)
     for text, row in zip(SAID[:50], held):
         assert {words[i] for i in np.flatnonzero(row)} == set(text.split())
     scenes = {tuple(getattr(SCENE, f)[i] for f in shapes.FACTORS) for i in range(3000)}
@@ -32,24 +32,24 @@ def test_a_caption_is_the_set_of_its_words_and_every_factor_can_be_told():
 
 
 def test_words_in_their_usual_order_read_like_the_caption():
-    words = vocabulary.vocabulary(SAID)
-    back = vocabulary.decode(vocabulary.encode(list(SAID[:200]), words), words)
+    words = vocabulary.build_vocabulary(SAID)
+    back = vocabulary.decode_words(vocabulary.encode_words(list(SAID[:200]), words), words)
     assert all(sorted(a.split()) == sorted(b.split()) for a, b in zip(back, SAID))
     assert np.mean(back == SAID[:200]) > 0.9
 
 
 def test_unknown_words_are_said_and_a_text_of_only_such_is_refused():
-    words = vocabulary.vocabulary(SAID)
+    words = vocabulary.build_vocabulary(SAID)
     with pytest.warns(UserWarning, match="do nothing: purple"):
-        held = vocabulary.encode(["A Small, purple circle!"], words)
+        held = vocabulary.encode_words(["A Small, purple circle!"], words)
     assert {words[i] for i in np.flatnonzero(held[0])} == {"a", "small", "circle"}
     with pytest.raises(DataError, match="holds no word that was seen"):
-        vocabulary.encode(["nothing known"], words)
+        vocabulary.encode_words(["nothing known"], words)
 
 
 def test_the_most_frequent_words_are_kept(monkeypatch):
     monkeypatch.setattr(vocabulary, "MOST", 2)
-    assert set(vocabulary.vocabulary(["a b", "a b", "c a", "d"])) == {"a", "b"}
+    assert set(vocabulary.build_vocabulary(["a b", "a b", "c a", "d"])) == {"a", "b"}
 
 
 def test_a_model_given_captions_draws_what_they_say(tmp_path):
@@ -70,6 +70,6 @@ def test_a_model_given_captions_draws_what_they_say(tmp_path):
 def test_a_caption_of_rare_words_alone_stops_nothing(monkeypatch):
     monkeypatch.setattr(vocabulary, "MOST", 2)
     with pytest.warns(UserWarning, match="do nothing: d"):
-        assert vocabulary.encode(["a b", "d"], ("a", "b")).tolist() == [[1, 1], [0, 0]]
+        assert vocabulary.encode_words(["a b", "d"], ("a", "b")).tolist() == [[1, 1], [0, 0]]
     with pytest.raises(DataError):
-        vocabulary.encode(["???"], ("a", "b"))
+        vocabulary.encode_words(["???"], ("a", "b"))

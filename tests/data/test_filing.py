@@ -36,17 +36,17 @@ def by_first_pixels(x, values):
 def test_classes_come_back_whatever_they_are_called(tmp_path, labels):
     """As subfolders where these are possible on every system, and in the table otherwise."""
     y = np.resize(np.array(labels, object), 8)
-    reading.write(tmp_path / "new", X, extra={"label": y})
-    found = reading.read(tmp_path / "new", condition="label")
+    writing.write_samples(tmp_path / "new", X, extra={"label": y})
+    found = reading.read_dataset(tmp_path / "new", condition="label")
     assert by_first_pixels(found.x.astype(np.uint8), found.y) == by_first_pixels(X, y)
     assert all(p.resolve().is_relative_to(tmp_path / "new") for p in tmp_path.rglob("*.png"))
 
 
 def test_captions_numbers_and_classes_come_back_together(tmp_path):
     age, y = np.linspace(0, 1, 8) / 3, np.array([0, 1] * 4)
-    reading.write(tmp_path / "new", X, extra={"label": y, "caption": SAID, "age": age})
+    writing.write_samples(tmp_path / "new", X, extra={"label": y, "caption": SAID, "age": age})
     for name, values in (("caption", SAID), ("age", age), ("label", y.astype(str))):
-        found = reading.read(tmp_path / "new", condition=name)
+        found = reading.read_dataset(tmp_path / "new", condition=name)
         told = by_first_pixels(found.x.astype(np.uint8), found.y)
         assert told == by_first_pixels(X, values.tolist()), name
     with (tmp_path / "new" / "captions.csv").open(newline="") as file:
@@ -54,34 +54,40 @@ def test_captions_numbers_and_classes_come_back_together(tmp_path):
 
 
 def test_no_cell_of_the_table_is_a_formula(tmp_path):
-    reading.write(tmp_path / "new", X, extra={"caption": SAID})
+    writing.write_samples(tmp_path / "new", X, extra={"caption": SAID})
     with (tmp_path / "new" / "captions.csv").open(newline="") as file:
         assert not any(cell[:1] in ("=", "+", "-", "@") for row in csv.reader(file) for cell in row)
 
 
 def test_an_archive_holds_what_is_known_first_as_y_and_all_by_name(tmp_path):
     y = np.array(["a", 1] * 4, object)
-    reading.write(tmp_path / "new.npz", X, extra={"label": y, "caption": SAID.astype(object)})
+    writing.write_samples(
+        tmp_path / "new.npz", X, extra={"label": y, "caption": SAID.astype(object)}
+    )
     with np.load(tmp_path / "new.npz") as held:  # no pickle
         assert {*held} == {"x", "y", "label", "caption"}
         assert np.array_equal(held["x"], X) and held["y"].tolist() == ["a", "1"] * 4
-    assert reading.read(tmp_path / "new.npz", condition="caption").y.tolist() == SAID.tolist()
+    assert (
+        reading.read_dataset(tmp_path / "new.npz", condition="caption").y.tolist() == SAID.tolist()
+    )
 
 
 @pytest.mark.parametrize("out", ["new", "new.npz"])
 @pytest.mark.parametrize("extra", [{"label": ["a"] * 7}, {"x": ["a"] * 8}, {"file": ["a"] * 8}])
 def test_what_is_known_of_other_data_is_refused(tmp_path, out, extra):
     with pytest.raises(UsageError, match="give one for each|cannot be called"):
-        reading.write(tmp_path / out, X, extra=extra)
+        writing.write_samples(tmp_path / out, X, extra=extra)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_label_in_the_table_goes_before_the_subfolders(tmp_path):
     names = [f"{'cat' if i < 4 else 'dog'}/{i}.png" for i in range(8)]
-    reading.write(tmp_path / "new", X, names=names, extra={"label": ["dog"] * 7 + ["cat"]})
-    found = reading.read(tmp_path / "new", condition="label")
+    writing.write_samples(tmp_path / "new", X, names=names, extra={"label": ["dog"] * 7 + ["cat"]})
+    found = reading.read_dataset(tmp_path / "new", condition="label")
     assert np.array_equal(found.x, X) and found.y.tolist() == ["dog"] * 7 + ["cat"]
-    reading.write(tmp_path / "same", X, names=names, extra={"label": ["cat"] * 4 + ["dog"] * 4})
+    writing.write_samples(
+        tmp_path / "same", X, names=names, extra={"label": ["cat"] * 4 + ["dog"] * 4}
+    )
     assert not (tmp_path / "same" / "captions.csv").exists()
 
 
@@ -90,17 +96,17 @@ def test_names_are_kept_and_what_would_be_one_file_stays_two(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(X[0]).save(tmp_path / name)
     kept = ["a/b/two.png", "a/one.jpg.png", "a/one.png.png", "three.png"]
-    assert image_writer.kept_names(tmp_path) == kept
+    assert image_writer.png_names(tmp_path) == kept
 
 
 def test_an_empty_folder_is_filled_and_others_are_left_alone(tmp_path):
     (tmp_path / "new").mkdir()
-    reading.write(tmp_path / "new", X)
+    writing.write_samples(tmp_path / "new", X)
     assert len(list((tmp_path / "new").iterdir())) == 8
     (tmp_path / "file").write_text("mine")
     for name, what in (("new", "a folder already"), ("file", "a file already")):
         with pytest.raises(FolderInUse, match=what) as stop:
-            writing.writable(tmp_path / name)
+            writing.check_writable(tmp_path / name)
         assert stop.value.code == 73
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -108,22 +114,24 @@ def test_an_empty_folder_is_filled_and_others_are_left_alone(tmp_path):
 def test_subfolders_are_classes_of_any_name_if_all_are_known(tmp_path):
     """A run fitted on digits reads them as digits, and not the folders of another sorting."""
     x, y = datasets.load("digits", 60).x, datasets.load("digits", 60).y
-    schema = reading.read("digits", condition="label").schema
+    schema = reading.read_dataset("digits", condition="label").schema
     assert schema.condition.column == "digit"
-    reading.write(tmp_path / "digits", x, white=16, extra={"label": y})
-    found = reading.read_as(tmp_path / "digits", schema)
+    writing.write_samples(tmp_path / "digits", x, white=16, extra={"label": y})
+    found = reading.read_with_schema(tmp_path / "digits", schema)
     assert np.array_equal(schema.encode(found.y)[:, 1:].argmax(1), np.sort(y))
-    reading.write(tmp_path / "sorted", x, white=16, extra={"label": np.resize(["train", "1"], 60)})
-    assert reading.read_as(tmp_path / "sorted", schema).y is None
+    writing.write_samples(
+        tmp_path / "sorted", x, white=16, extra={"label": np.resize(["train", "1"], 60)}
+    )
+    assert reading.read_with_schema(tmp_path / "sorted", schema).y is None
 
 
 def test_captions_are_a_caption_of_any_name(tmp_path):
     said = np.array([f"number {i} of {j}" for i in range(10) for j in range(10)])
     x = np.resize(X, (100, 5, 6))
-    schema = reading.read(x, y=said).schema
+    schema = reading.read_dataset(x, y=said).schema
     assert schema.condition.captioned and schema.condition.column == "y"
-    reading.write(tmp_path / "new", x, extra=schema.beside(schema.encode(said), said))
-    assert reading.read_as(tmp_path / "new", schema).y.tolist() == said.tolist()
+    writing.write_samples(tmp_path / "new", x, extra=schema.beside(schema.encode(said), said))
+    assert reading.read_with_schema(tmp_path / "new", schema).y.tolist() == said.tolist()
 
 
 # tables that cannot be read, and captions that say nothing
@@ -141,24 +149,26 @@ def save(folder, header, cells):
 def test_a_cell_beyond_the_limit_of_csv_is_said_with_its_line(tmp_path):
     folder = save(tmp_path / "new", "caption", ["a"] * 5 + ["b" * 140_000] + ["a"] * 2)
     with pytest.raises(DataError, match="line 7 or before it has more than 131072 characters"):
-        reading.read(folder)
+        reading.read_dataset(folder)
 
 
 def test_a_table_without_a_caption_tells_its_columns(tmp_path):
-    found = reading.read(save(tmp_path / "new", "kind", "aabbaabb"), condition="kind")
+    found = reading.read_dataset(save(tmp_path / "new", "kind", "aabbaabb"), condition="kind")
     assert found.y.tolist() == list("aabbaabb")
     with pytest.raises(DataError, match=r"'kind' has 1 missing value \(picture 3\)"):
-        reading.read(save(tmp_path / "gap", "kind", ["a", "a", "", *"aabbb"]), condition="kind")
+        reading.read_dataset(
+            save(tmp_path / "gap", "kind", ["a", "a", "", *"aabbb"]), condition="kind"
+        )
     with pytest.raises(DataError, match="needs the columns file and caption"):
-        reading.read(save(tmp_path / "none", "", "aabbaabb"))
+        reading.read_dataset(save(tmp_path / "none", "", "aabbaabb"))
 
 
 def test_a_caption_of_signs_alone_is_named_and_emoji_are_words(tmp_path):
     folder = save(tmp_path / "new", "caption", ["a cat", "?!", *["a dog"] * 5, "..."])
     with pytest.raises(DataError, match=r"2 texts without a letter.*\(pictures 2, 8\)"):
-        reading.read(folder, condition="caption", text="words")
-    assert vocabulary.split("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
-    found = reading.read(
+        reading.read_dataset(folder, condition="caption", text="words")
+    assert vocabulary.split_words("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
+    found = reading.read_dataset(
         save(tmp_path / "e", "caption", "😀🚀" * 4), condition="caption", text="words"
     )
     rows = found.schema.encode(found.y)
@@ -172,34 +182,36 @@ def test_a_survey_counts_what_is_there(tmp_path):
     said = [f"picture {i}" for i in range(7)] + ["?!"]
     folder = save(tmp_path / "new", "caption", said)
     Image.fromarray(np.zeros((10, 9), np.uint8)).save(folder / "0.png")
-    facts = summary.pictures(folder, reading.sized(folder, (4, 4)))
+    facts = summary.summarise_images(folder, reading.open_resized(folder, (4, 4)))
     known = {"captions": 8, "different": 8, "longest": 9, "without_letters": 1}
     assert facts == {"pictures": 8, "size": [4, 4], "channels": 1, "sizes": [[5, 6], [10, 9]],
                      "conditions": {"caption": known}}  # fmt: skip
-    text = "\n".join(summary.lines(facts))
+    text = "\n".join(summary.summary_lines(facts))
     assert "from 5 x 6 to 10 x 9" in text and "1 without a letter" in text
     x = np.moveaxis(datasets.load("shapes", 6).x, -1, 1)  # channels first
     y = ["a", "b", "b"] * 2
     np.savez(tmp_path / "x.npz", x=x, y=y)
-    facts = summary.pictures(tmp_path / "x.npz", reading.sized(tmp_path / "x.npz", None))
+    facts = summary.summarise_images(
+        tmp_path / "x.npz", reading.open_resized(tmp_path / "x.npz", None)
+    )
     assert facts["channels"] == 3 and facts["size"] == [32, 32]
     assert facts["conditions"] == {"y": {"classes": {"a": 2, "b": 4}}}
-    assert summary.pictures("moons", reading.sized("moons", None)) is None
+    assert summary.summarise_images("moons", reading.open_resized("moons", None)) is None
 
 
 def test_problems_of_pictures_speak_of_pictures():
     x = X.astype(float)
     x[2] = np.nan
     with pytest.raises(DataError, match=r"1 missing value \(picture 3\)"):
-        reading.read(x)
-    assert "only 8 pictures" in str(reading.problems(X)[-1])
-    assert "only 8 rows" in str(reading.problems(X.reshape(8, -1)[:, :3])[-1])
+        reading.read_dataset(x)
+    assert "only 8 pictures" in str(reading.find_issues(X)[-1])
+    assert "only 8 rows" in str(reading.find_issues(X.reshape(8, -1)[:, :3])[-1])
 
 
 def test_names_that_are_kept_stay_apart(tmp_path):
     for name in ("a.png", "a.jpg", "a.png.png", "b.png"):
         Image.new("L", (4, 4)).save(tmp_path / name)
-    names = image_writer.kept_names(tmp_path)
+    names = image_writer.png_names(tmp_path)
     assert len({name.lower() for name in names}) == 4
 
 
@@ -210,4 +222,4 @@ def test_names_of_classes_in_a_table_are_text_as_those_of_subfolders(tmp_path):
         Image.new("L", (4, 4), i).save(folder / f"{i}.png")
     rows = "".join(f"{i}.png,0{i % 2}\n" for i in range(4))
     (folder / "captions.csv").write_text(f"file,label\n{rows}")
-    assert set(reading.read(str(folder), condition="label").y) == {"00", "01"}
+    assert set(reading.read_dataset(str(folder), condition="label").y) == {"00", "01"}

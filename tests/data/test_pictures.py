@@ -35,9 +35,12 @@ def test_patches_lie_in_the_photographs_they_name():
 
 @pytest.mark.parametrize("condition", ["caption", "colour", "shape", "label"])
 def test_what_is_known_of_a_shape_can_be_the_condition(condition):
-    x, y = (s := datasets.load("shapes", 300)).x, reading.read("shapes", condition=condition).y
+    x, y = (
+        (s := datasets.load("shapes", 300)).x,
+        reading.read_dataset("shapes", condition=condition).y,
+    )
     assert len(x) == 300 and len(y) == images.PICTURES["shapes"].n
-    scene, _ = shapes.read(x)
+    scene, _ = shapes.recognise_shapes(x)
     known = scene.captions() if condition == "caption" else None
     if known is not None:
         assert np.array_equal(known, s.extra["caption"])

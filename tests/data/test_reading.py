@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pushforward.data import reading
+from pushforward.data import reading, writing
 from pushforward.errors import (
     DataError,
     DiskError,
@@ -222,7 +222,7 @@ def listing(folder):
 def refuses(error, word, source, **options):
     """The error has exactly this class, says it in one line, and names the trouble."""
     with pytest.raises(PushforwardError) as caught:
-        reading.read(source, **options)
+        reading.read_dataset(source, **options)
     message = str(caught.value)
     assert type(caught.value) is error, message
     assert "\n" not in message and len(message) <= 300
@@ -302,7 +302,7 @@ def test_damaged_files_are_read_or_refused_but_never_crash(tmp_path, suffix, dat
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
     try:
-        assert np.isfinite(reading.read(path).x).all()
+        assert np.isfinite(reading.read_dataset(path).x).all()
     except PushforwardError as error:
         assert "\n" not in str(error) and len(str(error)) <= 300
 
@@ -314,7 +314,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     refuses(DataError, "folder", tmp_path / "folder.csv")
     refuses(DataError, "regular", tmp_path / "pipe.csv")
     with pytest.raises((DataError, MissingFile)):
-        reading.read(tmp_path / "loop.csv")
+        reading.read_dataset(tmp_path / "loop.csv")
     refuses(DataError, "too long", tmp_path / ("a" * 400 + ".csv"))
 
 
@@ -322,7 +322,7 @@ def test_all_problems_are_found_at_once():
     frame = pd.DataFrame(
         {"a": [1.0, np.nan, 3.0], "b": ["x", "1", "y"], "c": [2, 2, 2], "d": [1.0, np.inf, 0.0]}
     )
-    found = {(p.column, p.kind): p for p in reading.problems(frame)}
+    found = {(p.column, p.kind): p for p in reading.find_issues(frame)}
     assert set(found) == {
         ("a", "missing"), ("b", "text"), ("c", "constant"), ("d", "infinite"), (None, "rows")
     }  # fmt: skip
@@ -330,12 +330,12 @@ def test_all_problems_are_found_at_once():
     assert found["b", "text"].rows == (1, 3)
     assert not found[None, "rows"].fatal
     assert "3 more problems" in error_of(frame)
-    assert reading.problems(NUMBERS) == []
+    assert reading.find_issues(NUMBERS) == []
 
 
 def error_of(source, **options):
     with pytest.raises(PushforwardError) as caught:
-        reading.read(source, **options)
+        reading.read_dataset(source, **options)
     return str(caught.value)
 
 
@@ -353,7 +353,7 @@ def error_of(source, **options):
 )
 def test_dialects_of_csv_hold_the_same_numbers(content, columns, tmp_path):
     (tmp_path / "data.csv").write_bytes(content)
-    samples = reading.read(tmp_path / "data.csv")
+    samples = reading.read_dataset(tmp_path / "data.csv")
     assert samples.schema.names == columns
     truth = np.array([[i, i / 7] for i in range(60)])
     np.testing.assert_array_equal(samples.x, truth)
@@ -381,7 +381,7 @@ SOURCES = {
 @pytest.mark.parametrize("name", SOURCES)
 def test_arrays_are_restored_exactly(name):
     source = SOURCES[name]
-    samples = reading.read(source)
+    samples = reading.read_dataset(source)
     restored = samples.schema.restore(samples.x)
     assert type(restored) is type(source) and restored.dtype == source.dtype
     if isinstance(source, torch.Tensor):
@@ -405,19 +405,19 @@ def test_pandas_frames_are_restored_exactly(nullable):
     frame = pd.DataFrame(FRAME)
     frame[7] = NUMBERS[:, 1]
     frame = frame.convert_dtypes() if nullable else frame
-    samples = reading.read(frame)
+    samples = reading.read_dataset(frame)
     pd.testing.assert_frame_equal(samples.schema.restore(samples.x), frame)
 
 
 def test_arrow_backed_pandas_frames_are_restored_exactly():
     frame = pd.DataFrame(FRAME).convert_dtypes(dtype_backend="pyarrow")
-    samples = reading.read(frame)
+    samples = reading.read_dataset(frame)
     pd.testing.assert_frame_equal(samples.schema.restore(samples.x), frame)
 
 
 def test_polars_frames_are_restored_exactly():
     frame = pl.DataFrame(FRAME)
-    samples = reading.read(frame)
+    samples = reading.read_dataset(frame)
     assert samples.schema.restore(samples.x).equals(frame)
     assert samples.schema.restore(samples.x).schema == frame.schema
 
@@ -425,13 +425,13 @@ def test_polars_frames_are_restored_exactly():
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_tables_survive_writing_and_reading(suffix, tmp_path):
     table = pa.table(FRAME)
-    reading.write(tmp_path / f"a{suffix}", table)
-    samples = reading.read(tmp_path / f"a{suffix}")
+    writing.write_samples(tmp_path / f"a{suffix}", table)
+    samples = reading.read_dataset(tmp_path / f"a{suffix}")
     restored = samples.schema.restore(samples.x)
     for name, values in FRAME.items():  # float32 in text reads back as the nearest float64
         np.testing.assert_array_equal(restored[name].to_numpy().astype(values.dtype), values)
-    reading.write(tmp_path / f"b{suffix}", restored)
-    again = reading.read(tmp_path / f"b{suffix}")
+    writing.write_samples(tmp_path / f"b{suffix}", restored)
+    again = reading.read_dataset(tmp_path / f"b{suffix}")
     np.testing.assert_array_equal(again.x, samples.x)
     assert [p.name for p in sorted(tmp_path.iterdir())] == [f"a{suffix}", f"b{suffix}"]
 
@@ -439,32 +439,32 @@ def test_tables_survive_writing_and_reading(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize("name", ["line", "float32", "uint8 images", "torch", "torch int32"])
 def test_arrays_survive_writing_and_reading(suffix, name, tmp_path):
-    samples = reading.read(SOURCES[name])
-    reading.write(tmp_path / f"x{suffix}", samples.schema.restore(samples.x))
-    np.testing.assert_array_equal(reading.read(tmp_path / f"x{suffix}").x, samples.x)
+    samples = reading.read_dataset(SOURCES[name])
+    writing.write_samples(tmp_path / f"x{suffix}", samples.schema.restore(samples.x))
+    np.testing.assert_array_equal(reading.read_dataset(tmp_path / f"x{suffix}").x, samples.x)
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
 def test_frames_and_arrays_are_written_as_tables(frame, tmp_path):
-    reading.write(tmp_path / "frame.csv", frame({"a": [1, 2], "b": [0.5, 1.5]}))
+    writing.write_samples(tmp_path / "frame.csv", frame({"a": [1, 2], "b": [0.5, 1.5]}))
     assert (tmp_path / "frame.csv").read_text() == '"a","b"\n1,0.5\n2,1.5\n'
-    reading.write(tmp_path / "array.csv", np.array([[1.0, 2.0], [3.0, 4.5]]))
+    writing.write_samples(tmp_path / "array.csv", np.array([[1.0, 2.0], [3.0, 4.5]]))
     assert (tmp_path / "array.csv").read_text() == '"x0","x1"\n1,2\n3,4.5\n'
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx"])
 def test_no_cell_of_text_is_a_formula(text, tmp_path):
-    reading.write(tmp_path / "a.csv", {"class": np.array([text, "b"])})
+    writing.write_samples(tmp_path / "a.csv", {"class": np.array([text, "b"])})
     assert pd.read_csv(tmp_path / "a.csv")["class"][0] == f"'{text}"
 
 
 @pytest.mark.parametrize("name", ["=cmd", "+x", "@y"])
 def test_no_name_of_a_column_is_a_formula_and_all_are_found_again(name, tmp_path):
     table = pa.table({name: np.arange(60) / 7, "other": np.arange(60) % 3, "-k": ["a", "b"] * 30})
-    data = reading.read(table, condition="-k")
-    reading.write(tmp_path / "a.csv", table)
+    data = reading.read_dataset(table, condition="-k")
+    writing.write_samples(tmp_path / "a.csv", table)
     assert (tmp_path / "a.csv").read_text().startswith(f'"\'{name}","other","\'-k"')
-    again = reading.read_as(str(tmp_path / "a.csv"), data.schema)
+    again = reading.read_with_schema(str(tmp_path / "a.csv"), data.schema)
     np.testing.assert_array_equal(again.x, data.x)
     assert again.y.tolist() == data.y.tolist()
 
@@ -473,18 +473,18 @@ def test_writing_is_all_or_nothing(tmp_path):
     target = tmp_path / "a.csv"
     target.write_text("before")
     with pytest.raises(UsageError):
-        reading.write(target, np.zeros((2, 3, 4)))
+        writing.write_samples(target, np.zeros((2, 3, 4)))
     with pytest.raises(UsageError):
-        reading.write(tmp_path / "a.npy", pa.table({"a": [1]}))
+        writing.write_samples(tmp_path / "a.npy", pa.table({"a": [1]}))
     with pytest.raises(UsageError):
-        reading.write(tmp_path / "a.txt", NUMBERS)
+        writing.write_samples(tmp_path / "a.txt", NUMBERS)
     (tmp_path / "folder.csv").mkdir()
     for path, error in (
         (tmp_path / "no" / "a.csv", DiskError),
         (tmp_path / "folder.csv", FolderInUse),
     ):
         with pytest.raises(error):
-            reading.write(path, NUMBERS)
+            writing.write_samples(path, NUMBERS)
     assert target.read_text() == "before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "folder.csv"]
 
@@ -496,42 +496,46 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     (tmp_path / "a.npy").write_bytes(b"before")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskError, match="No space left"):
-        reading.write(tmp_path / "a.npy", NUMBERS)
+        writing.write_samples(tmp_path / "a.npy", NUMBERS)
     assert listing(tmp_path) == {"a.npy": b"before"}
 
 
 def test_a_column_becomes_the_condition(tmp_path):
     text = "a,b,kind\n" + "".join(f"{i},{i / 3},{'uv'[i % 2]}\n" for i in range(60))
     (tmp_path / "data.csv").write_text(text)
-    samples = reading.read(tmp_path / "data.csv", condition="kind")
+    samples = reading.read_dataset(tmp_path / "data.csv", condition="kind")
     assert samples.schema.names == ["a", "b"] and list(samples.y[:3]) == ["u", "v", "u"]
     assert samples.schema.condition.labels == ("u", "v")
-    scored = reading.read_as(tmp_path / "data.csv", samples.schema)
+    scored = reading.read_with_schema(tmp_path / "data.csv", samples.schema)
     np.testing.assert_array_equal(scored.x, samples.x)
     np.testing.assert_array_equal(scored.y, samples.y)
     frame = pd.read_csv(tmp_path / "data.csv").drop(columns="kind")
-    assert reading.read_as(frame, samples.schema).y is None
+    assert reading.read_with_schema(frame, samples.schema).y is None
     for y in ("v", ["v"] * 60):
-        scored = reading.read_as(frame, samples.schema, y=y)
+        scored = reading.read_with_schema(frame, samples.schema, y=y)
         np.testing.assert_array_equal(samples.schema.encode(scored.y, 60), [[1, 0, 1]] * 60)
     for y in ("w", ["v"] * 59):
         with pytest.raises(DataError):
-            reading.read_as(frame, samples.schema, y=y)
+            reading.read_with_schema(frame, samples.schema, y=y)
 
 
 def test_archives_carry_the_condition(tmp_path):
     (tmp_path / "a.npz").write_bytes(npz(x=NUMBERS, y=np.arange(60) % 3, z=np.arange(60.0)))
-    assert reading.read(tmp_path / "a.npz").y is None
-    assert reading.read(tmp_path / "a.npz", condition="y").schema.condition.labels == (0, 1, 2)
-    assert reading.read(tmp_path / "a.npz", condition="z").schema.condition_length == 2
+    assert reading.read_dataset(tmp_path / "a.npz").y is None
+    assert reading.read_dataset(tmp_path / "a.npz", condition="y").schema.condition.labels == (
+        0,
+        1,
+        2,
+    )
+    assert reading.read_dataset(tmp_path / "a.npz", condition="z").schema.condition_length == 2
 
 
 @pytest.mark.parametrize("condition", ["label", "target", "species"])
 def test_labels_of_built_in_sets_go_by_three_names(condition):
-    samples = reading.read("iris", condition=condition)
+    samples = reading.read_dataset("iris", condition=condition)
     assert samples.schema.condition.labels == ("setosa", "versicolor", "virginica")
     assert samples.schema.condition.column == "species"
-    assert reading.read("iris").y is None
+    assert reading.read_dataset("iris").y is None
 
 
 @pytest.mark.parametrize(
@@ -562,7 +566,7 @@ def test_reading_needs_no_torch_or_pandas():
     import sys
 
     check = (
-        "import sys; from pushforward.data import reading, schema; from pushforward.data.builtin import datasets;"
+        "import sys; from pushforward.data import reading, writing, schema; from pushforward.data.builtin import datasets;"
         "reading.read('moons'); sys.exit(any(m in sys.modules for m in ('torch', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0

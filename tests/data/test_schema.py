@@ -22,13 +22,16 @@ TABLE = pd.DataFrame({"age": np.arange(60), "p": RNG.random(60)})
 
 
 def schemas():
-    yield "line", reading.read(X[:, 0])
-    yield "images", reading.read(IMAGES, y=np.arange(60) % 10)
-    yield "table", reading.read(TABLE, bounds={"p": (0, 1), "age": (0, None)})
-    yield "classes", reading.read(pl.DataFrame({"a": X[:, 0], "b": ["u", "v"] * 30}), condition="b")
-    yield "numbers", reading.read(torch.from_numpy(X), y=RNG.standard_normal((60, 3)))
-    yield "truths", reading.read(X, y=X[:, 0] > 0)
-    yield from ((name, reading.read(name)) for name in ("wine", "digits", "8gaussians"))
+    yield "line", reading.read_dataset(X[:, 0])
+    yield "images", reading.read_dataset(IMAGES, y=np.arange(60) % 10)
+    yield "table", reading.read_dataset(TABLE, bounds={"p": (0, 1), "age": (0, None)})
+    yield (
+        "classes",
+        reading.read_dataset(pl.DataFrame({"a": X[:, 0], "b": ["u", "v"] * 30}), condition="b"),
+    )
+    yield "numbers", reading.read_dataset(torch.from_numpy(X), y=RNG.standard_normal((60, 3)))
+    yield "truths", reading.read_dataset(X, y=X[:, 0] > 0)
+    yield from ((name, reading.read_dataset(name)) for name in ("wine", "digits", "8gaussians"))
 
 
 SCHEMAS = {name: samples.schema for name, samples in schemas()}
@@ -84,7 +87,7 @@ def test_json_of_another_form_is_refused(data):
 
 def test_classes_are_one_hot_after_a_one():
     """Row i of the identity belongs to the i-th label in sorted order."""
-    schema = reading.read(X, y=["b", "a", "c"] * 20).schema
+    schema = reading.read_dataset(X, y=["b", "a", "c"] * 20).schema
     assert schema.condition.labels == ("a", "b", "c") and schema.condition_length == 4
     np.testing.assert_array_equal(
         schema.encode(["c", "a"]), [[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0]]
@@ -100,7 +103,7 @@ def test_classes_are_one_hot_after_a_one():
     ],
 )
 def test_a_class_can_be_spelled_in_many_ways(labels, same):
-    schema = reading.read(X[: 20 * len(labels)], y=labels * 20).schema
+    schema = reading.read_dataset(X[: 20 * len(labels)], y=labels * 20).schema
     rows = [schema.encode(y, 3) for y in same]
     assert all(r.shape == (3, 1 + len(labels)) for r in rows)
     for row in rows:
@@ -109,7 +112,7 @@ def test_a_class_can_be_spelled_in_many_ways(labels, same):
 
 
 def test_an_alias_never_stands_in_for_a_real_class():
-    schema = reading.read(X, y=["a", "'a", "true"] * 20).schema
+    schema = reading.read_dataset(X, y=["a", "'a", "true"] * 20).schema
     np.testing.assert_array_equal(
         schema.encode(schema.condition.labels)[:, 1:], np.eye(schema.condition.length)
     )
@@ -119,7 +122,7 @@ def test_an_alias_never_stands_in_for_a_real_class():
 def test_classes_that_look_alike_are_refused(pair):
     for y in (list(pair) * 30, pd.Series(list(pair) * 30, dtype=object)):
         with pytest.raises(DataError, match="same class"):
-            reading.read(X, y=y)
+            reading.read_dataset(X, y=y)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +137,12 @@ def test_classes_that_look_alike_are_refused(pair):
 )
 def test_conditions_that_are_missing_are_refused(y):
     with pytest.raises(DataError, match="missing"):
-        reading.read(X, y=y)
+        reading.read_dataset(X, y=y)
 
 
 def test_numbers_are_standardised():
     y = 1e3 + 50 * RNG.standard_normal((60, 2))
-    schema = reading.read(X, y=y).schema
+    schema = reading.read_dataset(X, y=y).schema
     c = schema.encode(y)
     np.testing.assert_array_equal(c[:, 0], 1)
     np.testing.assert_allclose(c[:, 1:].mean(0), 0, atol=1e-13)  # 60 roundings of order 1e-16 * 20
@@ -148,7 +151,7 @@ def test_numbers_are_standardised():
 
 
 def test_nothing_known_is_the_zero_vector():
-    schema = reading.read(X, y=["a", "b"] * 30).schema
+    schema = reading.read_dataset(X, y=["a", "b"] * 30).schema
     np.testing.assert_array_equal(schema.encode(None, 4), np.zeros((4, 3)))
 
 
@@ -167,7 +170,7 @@ def test_nothing_known_is_the_zero_vector():
     ],
 )
 def test_text_truths_and_few_whole_numbers_are_classes(y, classes):
-    assert len(reading.read(X, y=y).schema.condition.labels) == classes
+    assert len(reading.read_dataset(X, y=y).schema.condition.labels) == classes
 
 
 @pytest.mark.parametrize(
@@ -184,7 +187,7 @@ def test_text_truths_and_few_whole_numbers_are_classes(y, classes):
     ],
 )
 def test_unknown_conditions_are_refused(fitted, y, n, error):
-    schema = reading.read(X, y=None if fitted is None else fitted * 30).schema
+    schema = reading.read_dataset(X, y=None if fitted is None else fitted * 30).schema
     with pytest.raises(error) as caught:
         schema.encode(y, n)
     assert len(str(caught.value)) <= 300
@@ -206,7 +209,7 @@ def test_whatever_a_model_draws_respects_the_ranges(values):
 def test_rounding_to_float32_stays_within_open_bounds():
     """1 - 1e-12 rounds to 1 in float32, which the open interval does not hold."""
     x = RNG.random((60, 1)).astype(np.float32)
-    schema = reading.read(x, bounds={"0": (0, 1)}).schema
+    schema = reading.read_dataset(x, bounds={"0": (0, 1)}).schema
     restored = schema.restore(np.array([[1 - 1e-12], [1e-60]]))
     assert restored.dtype == np.float32 and (restored > 0).all() and (restored < 1).all()
     schema.validate(restored)
@@ -275,13 +278,13 @@ def test_one_datum_can_be_scored():
     ],
 )
 def test_levels_count_the_values_that_all_entries_share(x, levels, low):
-    schema = reading.read(x).schema
+    schema = reading.read_dataset(x).schema
     assert (schema.levels, schema.low) == (levels, low)
 
 
 @pytest.mark.parametrize("name", datasets.REAL)
 def test_built_in_sets_restore_their_own_numbers(name):
-    data, samples = datasets.load(name), reading.read(name)
+    data, samples = datasets.load(name), reading.read_dataset(name)
     restored = samples.schema.restore(samples.x)
     if data.columns is None:
         np.testing.assert_array_equal(restored, data.x, strict=True)

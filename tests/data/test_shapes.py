@@ -8,8 +8,8 @@ from pushforward.data.builtin import shapes
 
 @pytest.mark.parametrize("side", [32, 48, 64])
 def test_the_reader_reads_every_factor_of_every_picture(side):
-    scene = shapes.scenes(2000, seed=1)
-    found, misfit = shapes.read(shapes.render(scene, side))
+    scene = shapes.draw_factors(2000, seed=1)
+    found, misfit = shapes.recognise_shapes(shapes.render_shapes(scene, side))
     for factor in shapes.FACTORS:
         assert np.array_equal(getattr(found, factor), getattr(scene, factor)), factor
     assert abs(found.x - scene.x).max() < 0.01 and abs(found.y - scene.y).max() < 0.01
@@ -17,36 +17,36 @@ def test_the_reader_reads_every_factor_of_every_picture(side):
 
 
 def test_the_reader_survives_noise_and_a_picture_of_nothing_is_a_misfit():
-    scene, rng = shapes.scenes(500, seed=2), np.random.default_rng(0)
-    clean = shapes.render(scene)
+    scene, rng = shapes.draw_factors(500, seed=2), np.random.default_rng(0)
+    clean = shapes.render_shapes(scene)
     noisy = np.clip(clean + 6 * rng.standard_normal(clean.shape), 0, 255)
-    found, _ = shapes.read(noisy)
+    found, _ = shapes.recognise_shapes(noisy)
     right = np.mean([getattr(found, f) == getattr(scene, f) for f in shapes.FACTORS], axis=0)
     assert right.mean() > 0.99
-    _, misfit = shapes.read(rng.integers(0, 256, (50, 32, 32, 3)))
+    _, misfit = shapes.recognise_shapes(rng.integers(0, 256, (50, 32, 32, 3)))
     assert misfit.min() > 40
 
 
 @pytest.mark.parametrize("shape", shapes.SHAPES)
 def test_a_shape_covers_the_area_of_its_disc(shape):
-    scene = shapes.scenes(200, shape=shape)
-    covered = shapes.coverage(scene, 256).mean((1, 2))
+    scene = shapes.draw_factors(200, shape=shape)
+    covered = shapes.pixel_coverage(scene, 256).mean((1, 2))
     assert np.allclose(covered, np.pi * scene.radius**2, rtol=0.01)
 
 
 def test_captions_say_every_factor_and_differ_where_the_scenes_do():
-    scene = shapes.scenes(5000, seed=3)
+    scene = shapes.draw_factors(5000, seed=3)
     captions = scene.captions()
     cells = {tuple(getattr(scene, f)[i] for f in shapes.FACTORS) for i in range(5000)}
     assert len(set(captions)) == len(cells) == 3 * 4 * 2 * 9 * 3
-    some = shapes.scenes(1, shape="circle", colour="red", size="small", row="top", column="left",
+    some = shapes.draw_factors(1, shape="circle", colour="red", size="small", row="top", column="left",
                          background="grey")  # fmt: skip
     assert some.captions()[0] == "a small red circle at the top left on grey"
 
 
 def test_no_shape_touches_the_border_and_factors_are_independent():
-    scene = shapes.scenes(20_000, seed=4)
-    share = shapes.coverage(scene._replace(size=scene.size), 32)
+    scene = shapes.draw_factors(20_000, seed=4)
+    share = shapes.pixel_coverage(scene._replace(size=scene.size), 32)
     rim = np.concatenate([share[:, 0], share[:, -1], share[:, :, 0], share[:, :, -1]], axis=1)
     assert rim.max() == 0
     for a, b in (("shape", "colour"), ("size", "row"), ("column", "background")):
@@ -55,6 +55,9 @@ def test_no_shape_touches_the_border_and_factors_are_independent():
 
 
 def test_pictures_drawn_in_batches_are_those_drawn_alone():
-    scene = shapes.scenes(130, 3)
-    alone = [shapes.render(shapes.Scene(*(part[[i]] for part in scene)), 8)[0] for i in range(130)]
-    assert np.array_equal(shapes.render(scene, 8), alone)
+    scene = shapes.draw_factors(130, 3)
+    alone = [
+        shapes.render_shapes(shapes.ShapeFactors(*(part[[i]] for part in scene)), 8)[0]
+        for i in range(130)
+    ]
+    assert np.array_equal(shapes.render_shapes(scene, 8), alone)

@@ -11,12 +11,12 @@ from pushforward.data.builtin import shapes
 from pushforward.errors import DataError, MissingFile, Unsafe, UsageError
 
 LEFT, RIGHT = "red circle left of blue square", "blue square left of red circle"
-SAID = shapes.scenes(200, seed=0).captions()
+SAID = shapes.draw_factors(200, seed=0).captions()
 
 
 def condition(captions, encoder):
     x = np.arange(float(len(captions)))[:, None]
-    return reading.read(x, y=captions, text=encoder).schema.condition
+    return reading.read_dataset(x, y=captions, text=encoder).schema.condition
 
 
 def test_words_do_not_see_order_and_bytes_do():
@@ -32,7 +32,7 @@ def test_words_do_not_see_order_and_bytes_do():
 
 def test_spelled_captions_can_be_read_back():
     said = ["a small réd circle", "extraordinarily long words", "x"]
-    rows = text.spelled(said, 6).reshape(3, 6, text.PIECE)
+    rows = text.encode_bytes(said, 6).reshape(3, 6, text.PIECE)
     for caption, row in zip(said, rows):
         parts = [bytes(int(v) - 1 for v in 256 * piece if v) for piece in row]
         assert b"".join(parts).decode() == caption.replace(" ", "")
@@ -44,22 +44,22 @@ def test_a_tail_that_is_not_told_and_a_text_too_long_to_read_are_said():
     with pytest.warns(UserWarning, match="longer than 10 tokens"):
         known.encode([SAID[0] + " a a a"])
     with pytest.warns(UserWarning, match="longer than 2000 characters"):
-        assert len(text.shortened(["ab" * 5000])[0]) == text.LONGEST
+        assert len(text.truncate_captions(["ab" * 5000])[0]) == text.LONGEST
     with pytest.warns(UserWarning, match="known by their letters alone: purple"):
         known.encode(["a purple circle"])
 
 
 def test_one_long_caption_does_not_make_the_others_long():
-    listed = columns.as_vector(["short"] * 1000 + ["x" * 100_000])
+    listed = columns.as_condition_array(["short"] * 1000 + ["x" * 100_000])
     assert listed.dtype == object and sys.getsizeof(listed) < 20_000
 
 
 @pytest.mark.parametrize("name", ["words", "bytes"])
 def test_text_makes_captions_of_few_values_and_survives_json(name):
     x, y = np.arange(60.0)[:, None], np.array([LEFT, RIGHT] * 30)
-    schema = reading.read(x, y=y, text=name).schema
+    schema = reading.read_dataset(x, y=y, text=name).schema
     assert schema.condition.captioned and not schema.condition.labels
-    assert reading.read(x, y=y).schema.condition.labels
+    assert reading.read_dataset(x, y=y).schema.condition.labels
     again = type(schema).from_json(schema.to_json())
     assert again == schema and np.array_equal(again.encode(LEFT), schema.encode(LEFT))
 
@@ -67,29 +67,29 @@ def test_text_makes_captions_of_few_values_and_survives_json(name):
 def test_text_without_captions_is_refused():
     x = np.arange(60.0)[:, None]
     with pytest.raises(UsageError, match="there is no condition"):
-        reading.read(x, text="bytes")
+        reading.read_dataset(x, text="bytes")
     with pytest.raises(UsageError, match="is for captions"):
-        reading.read(x, y=np.arange(60.0), text="bytes")
+        reading.read_dataset(x, y=np.arange(60.0), text="bytes")
     with pytest.raises(UsageError, match="choose from words, bytes, minilm"):
-        reading.read(x, y=["a b"] * 60, text="letters")
+        reading.read_dataset(x, y=["a b"] * 60, text="letters")
     with pytest.raises(DataError, match="60 texts without a letter"):
-        reading.read(x, y=["?!"] * 60, text="words")
+        reading.read_dataset(x, y=["?!"] * 60, text="words")
 
 
 def test_text_that_is_neither_classes_nor_shared_words_may_be_read_as_captions():
     y = np.array([f"w{i} v{i}" for i in range(1200)])
     with pytest.raises(DataError, match="--text bytes"):
-        reading.read(np.arange(1200.0)[:, None], y=y)
+        reading.read_dataset(np.arange(1200.0)[:, None], y=y)
     assert condition(y, "bytes").spelled
 
 
 def test_a_folder_without_safetensors_and_one_that_is_not_there_are_refused(tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(MissingFile, match="no such folder"):
-        text_encoders.opened(str(tmp_path / "nothing"))
+        text_encoders.load_text_encoder(str(tmp_path / "nothing"))
     (tmp_path / "pytorch_model.bin").write_bytes(b"code")
     with pytest.raises(Unsafe, match="could run code"):
-        text_encoders.opened(str(tmp_path))
+        text_encoders.load_text_encoder(str(tmp_path))
 
 
 def tiny_bert(folder):
@@ -116,8 +116,8 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
 
     model = tiny_bert(tmp_path)
     known = condition(SAID, str(tmp_path))
-    assert text_encoders.placed(tmp_path) == known.text.encoder == str(tmp_path)
-    encoder, said = text_encoders.opened(str(tmp_path)), list(SAID[:5])
+    assert text_encoders.text_encoder_name(tmp_path) == known.text.encoder == str(tmp_path)
+    encoder, said = text_encoders.load_text_encoder(str(tmp_path)), list(SAID[:5])
     vectors, states = encoder.read(said)
     rows = known.encode(said)
     own = Bert(load_file(tmp_path / "model.safetensors"), 3, model.config.layer_norm_eps)
@@ -135,7 +135,7 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     torch.manual_seed(1)
     tiny_bert(tmp_path)
-    text_encoders.folder.cache_clear()
+    text_encoders.load_transformers_encoder.cache_clear()
     with pytest.raises(DataError, match="its weights differ"):
         known.encode(said)
 
@@ -148,11 +148,11 @@ def test_the_sentence_encoder_knows_what_is_alike():
         "a kitten resting on a rug",
         "stock markets fell sharply today",
     ]
-    vectors, states = text_encoders.opened("minilm").read(said)
+    vectors, states = text_encoders.load_text_encoder("minilm").read(said)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cat, kitten, stocks = unit
     assert cat @ kitten > 0.6 > 0.2 > abs(cat @ stocks)
-    alone, _ = text_encoders.opened("minilm").read(said[2:])
+    alone, _ = text_encoders.load_text_encoder("minilm").read(said[2:])
     np.testing.assert_allclose(alone[0], vectors[2], rtol=1e-4, atol=1e-5)
     assert [len(s) for s in states] == [8, 8, 7]
 
@@ -160,7 +160,7 @@ def test_the_sentence_encoder_knows_what_is_alike():
 def test_what_names_no_way_of_reading_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "encoder").mkdir()
-    assert text_encoders.placed("encoder") == str(tmp_path / "encoder")
-    assert [text_encoders.placed(name) for name in (None, "bytes")] == [None, "bytes"]
+    assert text_encoders.text_encoder_name("encoder") == str(tmp_path / "encoder")
+    assert [text_encoders.text_encoder_name(name) for name in (None, "bytes")] == [None, "bytes"]
     with pytest.raises(UsageError, match="name an encoder"):
-        text_encoders.placed(5)
+        text_encoders.text_encoder_name(5)

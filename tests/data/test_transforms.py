@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from pushforward.data import reading, transforms
-from pushforward.data.transforms import Bounded, Chain, Dequantise, Levels, Standardise, Whiten
-from pushforward.data.whitening import standardising, whitening
+from pushforward.data.transforms import (
+    Chain,
+    Dequantise,
+    IntegerLevels,
+    Standardise,
+    Unconstrain,
+    Whiten,
+)
+from pushforward.data.whitening import fit_standardisation, fit_whitening
 from pushforward.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -22,15 +29,15 @@ def normal(*shape):
 
 
 CASES = {
-    "standardise": (standardising(7 + 3 * normal(50, 3)), normal(20, 3)),
-    "standardise images": (standardising(normal(50, 2, 4, 4)), normal(20, 2, 4, 4)),
-    "whiten": (whitening(normal(50, 3) @ MIX), normal(20, 3) @ MIX),
-    "two bounds": (Bounded((0.0, -3.0), (1.0, 5.0)), torch.rand(20, 2, dtype=torch.float64)),
-    "lower bound": (Bounded((-2.0, None), (None, None)), normal(20, 2).abs()),
-    "upper bound": (Bounded((None, None), (None, 4.0)), -normal(20, 2).abs()),
-    "bounded images": (Bounded((0.0,), (1.0,)), torch.rand(20, 2, 2, dtype=torch.float64)),
+    "standardise": (fit_standardisation(7 + 3 * normal(50, 3)), normal(20, 3)),
+    "standardise images": (fit_standardisation(normal(50, 2, 4, 4)), normal(20, 2, 4, 4)),
+    "whiten": (fit_whitening(normal(50, 3) @ MIX), normal(20, 3) @ MIX),
+    "two bounds": (Unconstrain((0.0, -3.0), (1.0, 5.0)), torch.rand(20, 2, dtype=torch.float64)),
+    "lower bound": (Unconstrain((-2.0, None), (None, None)), normal(20, 2).abs()),
+    "upper bound": (Unconstrain((None, None), (None, 4.0)), -normal(20, 2).abs()),
+    "bounded images": (Unconstrain((0.0,), (1.0,)), torch.rand(20, 2, 2, dtype=torch.float64)),
     "chain": (
-        Chain((Bounded((0.0, None), (1.0, None)), Standardise((0.1, 3.0), (2.0, 1e-3)))),
+        Chain((Unconstrain((0.0, None), (1.0, None)), Standardise((0.1, 3.0), (2.0, 1e-3)))),
         torch.rand(20, 2, dtype=torch.float64),
     ),
 }
@@ -91,20 +98,20 @@ def test_json_of_another_form_is_refused(data):
 
 def test_whitening_gives_the_identity_as_covariance():
     x = normal(500, 3) @ MIX + 100
-    z, _ = whitening(x).forward(x)
+    z, _ = fit_whitening(x).forward(x)
     torch.testing.assert_close(z.T @ z / len(z), torch.eye(3, dtype=z.dtype), rtol=0, atol=1e-11)
     torch.testing.assert_close(z.mean(0), torch.zeros(3, dtype=z.dtype), rtol=0, atol=1e-12)
 
 
 def test_whitening_leaves_uncorrelated_columns_alone():
     x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]).double() * 3 + 5
-    torch.testing.assert_close(whitening(x).forward(x)[0], standardising(x).forward(x)[0])
+    torch.testing.assert_close(fit_whitening(x).forward(x)[0], fit_standardisation(x).forward(x)[0])
 
 
 def test_whitening_survives_a_column_that_is_a_sum_of_others():
     x = normal(200, 2)
     x = torch.cat([x, x.sum(1, keepdim=True)], 1)
-    whiten = whitening(x)
+    whiten = fit_whitening(x)
     z, log_det = whiten.forward(x)
     assert log_det.isfinite().all()
     # the smallest root is 1e-3, so rounding grows by 1e3
@@ -115,8 +122,8 @@ def test_whitening_survives_a_column_that_is_a_sum_of_others():
 def test_standardising_does_not_overflow(size):
     """The standardised data do not depend on the unit."""
     x = normal(100, 2)
-    expected, _ = standardising(x).forward(x)
-    z, log_det = standardising(size * x).forward(size * x)
+    expected, _ = fit_standardisation(x).forward(x)
+    z, log_det = fit_standardisation(size * x).forward(size * x)
     torch.testing.assert_close(z, expected, rtol=1e-10, atol=1e-10)
     assert log_det.isfinite().all()
 
@@ -125,8 +132,8 @@ def test_standardising_does_not_overflow(size):
 def test_integers_come_back_exactly(dtype):
     high = 2 if dtype is bool else 17
     x = RNG.integers(0, high, (2000, 3)).astype(dtype)
-    samples = reading.read(x)
-    chain = transforms.choose(samples.schema, samples.x, discrete=False)
+    samples = reading.read_dataset(x)
+    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
     z, _ = chain.forward(torch.from_numpy(samples.x))
     restored = samples.schema.restore(chain.inverse(z).numpy())
     np.testing.assert_array_equal(restored, x, strict=True)
@@ -135,8 +142,8 @@ def test_integers_come_back_exactly(dtype):
 @pytest.mark.parametrize("size", [1, 10**3, 10**9, 2**46])
 def test_large_integers_survive_the_whole_chain(size):
     x = RNG.integers(-size, size, (20000, 1), endpoint=True)
-    samples = reading.read(x)
-    chain = transforms.choose(samples.schema, samples.x, discrete=False)
+    samples = reading.read_dataset(x)
+    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
     z, _ = chain.forward(torch.from_numpy(samples.x))
     np.testing.assert_array_equal(chain.inverse(z).numpy(), x)
 
@@ -157,7 +164,7 @@ def test_only_integer_columns_are_dequantised():
     x = torch.stack([torch.arange(6.0), torch.linspace(0, 1, 6)], 1).double()
     z, _ = transform.forward(x)
     assert torch.equal(z[:, 1], x[:, 1]) and not torch.equal(z[:, 0], x[:, 0])
-    assert transform.stochastic and not Chain((Levels(0, 3),)).stochastic
+    assert transform.stochastic and not Chain((IntegerLevels(0, 3),)).stochastic
 
 
 def test_what_a_model_draws_is_clipped_to_the_range_observed():
@@ -177,8 +184,8 @@ def test_the_density_integrates_to_one_in_data_units(size, whiten, bounds):
     low, high = (None if b is None else b * size for b in bounds)
     x = RNG.uniform(-0.9, 0.9, (400, 1)) * size
     x = np.abs(x) if bounds == (0.0, None) else -np.abs(x) if bounds == (None, 0.0) else x
-    samples = reading.read(x, bounds={"0": (low, high)})
-    chain = transforms.choose(samples.schema, samples.x, discrete=False, whiten=whiten)
+    samples = reading.read_dataset(x, bounds={"0": (low, high)})
+    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False, whiten=whiten)
     nodes = chain.inverse(torch.linspace(-8.5, 8.5, 20001, dtype=torch.float64)[:, None])
     nodes = nodes.sort(0).values
     z, log_det = chain.forward(nodes)
@@ -187,7 +194,7 @@ def test_the_density_integrates_to_one_in_data_units(size, whiten, bounds):
 
 
 def test_bounds_hold_for_whatever_a_model_draws():
-    transform = Bounded((0.0, 0.0, None), (1.0, None, 0.0))
+    transform = Unconstrain((0.0, 0.0, None), (1.0, None, 0.0))
     z = torch.tensor([-1e9, -800.0, -40.0, 0.0, 40.0, 800.0, 1e9], dtype=torch.float64)
     x = transform.inverse(z[:, None].expand(-1, 3))
     assert x.isfinite().all()
@@ -197,7 +204,7 @@ def test_bounds_hold_for_whatever_a_model_draws():
 
 def test_small_distances_from_a_bound_keep_their_digits():
     x = torch.logspace(-300, -1, 50, dtype=torch.float64)[:, None]
-    for transform in (Bounded((0.0,), (1.0,)), Bounded((0.0,), (None,))):
+    for transform in (Unconstrain((0.0,), (1.0,)), Unconstrain((0.0,), (None,))):
         torch.testing.assert_close(
             transform.inverse(transform.forward(x)[0]), x, rtol=1e-12, atol=0
         )
@@ -206,18 +213,18 @@ def test_small_distances_from_a_bound_keep_their_digits():
 def test_bounded_integers_fill_the_closed_range():
     """Counts 0..5 dequantised fill (0, 6), both ends of the range included."""
     frame = pd.DataFrame({"n": [0, 5, 2, 3] * 20})
-    samples = reading.read(frame, bounds={"n": (0, 5)})
-    chain = transforms.choose(samples.schema, samples.x, discrete=False)
-    assert chain.parts[1] == Bounded((0.0,), (6.0,))
+    samples = reading.read_dataset(frame, bounds={"n": (0, 5)})
+    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
+    assert chain.parts[1] == Unconstrain((0.0,), (6.0,))
     z, log_det = chain.forward(torch.from_numpy(samples.x))
     assert z.isfinite().all() and log_det.isfinite().all()
     np.testing.assert_array_equal(chain.inverse(z).numpy(), samples.x)
 
 
 def test_levels_number_the_integers_from_zero():
-    samples = reading.read(RNG.integers(3, 9, (60, 2, 2)))
-    chain = transforms.choose(samples.schema, samples.x, discrete=True)
-    assert chain == Chain((Levels(3, 6),))
+    samples = reading.read_dataset(RNG.integers(3, 9, (60, 2, 2)))
+    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=True)
+    assert chain == Chain((IntegerLevels(3, 6),))
     z, log_det = chain.forward(torch.from_numpy(samples.x))
     assert z.min() == 0 and z.max() == 5 and (log_det == 0).all()
     np.testing.assert_array_equal(chain.inverse(z).numpy(), samples.x)
@@ -225,19 +232,19 @@ def test_levels_number_the_integers_from_zero():
 
 def test_an_integer_outside_the_levels_has_no_mass():
     x = torch.tensor([[3.0, 4.0], [3.0, 9.0], [2.0, 3.0]], dtype=torch.float64)
-    assert Levels(3, 6).forward(x)[1].tolist() == [0.0, -math.inf, -math.inf]
+    assert IntegerLevels(3, 6).forward(x)[1].tolist() == [0.0, -math.inf, -math.inf]
 
 
 def test_discrete_models_refuse_other_data():
-    samples = reading.read(RNG.standard_normal((60, 2)))
+    samples = reading.read_dataset(RNG.standard_normal((60, 2)))
     with pytest.raises(UsageError, match="whole numbers"):
-        transforms.choose(samples.schema, samples.x, discrete=True)
+        transforms.fit_transforms(samples.schema, samples.x, discrete=True)
 
 
 def test_arrays_share_one_scale_and_vectors_have_their_own():
-    images = reading.read(RNG.random((60, 4, 4)))
-    chain = transforms.choose(images.schema, images.x, discrete=False, whiten=True)
+    images = reading.read_dataset(RNG.random((60, 4, 4)))
+    chain = transforms.fit_transforms(images.schema, images.x, discrete=False, whiten=True)
     assert len(chain.parts[-1].mean) == 1
-    points = reading.read(RNG.random((60, 4)))
-    chain = transforms.choose(points.schema, points.x, discrete=False, whiten=True)
+    points = reading.read_dataset(RNG.random((60, 4)))
+    chain = transforms.fit_transforms(points.schema, points.x, discrete=False, whiten=True)
     assert isinstance(chain.parts[-1], Whiten) and len(chain.parts[-1].mean) == 4

@@ -6,19 +6,19 @@ import math
 
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch.distributions import MultivariateNormal
 from torch.nn.functional import one_hot
 
 from pushforward.errors import DataError, UsageError
 from pushforward.families.autoregressive import build
 from pushforward.model import Event, Recipe
-from pushforward.networks.autoregressive_likelihoods import MixtureOf
-from pushforward.networks.likelihoods import DiscretisedLogistic, Gaussian
-from pushforward.networks.masked import ridged
-from pushforward.networks.orderings import scans
-from pushforward.networks.pixelcnn import CausalConvolutions
+from pushforward.networks.autoregressive_likelihoods import MixtureLikelihood
+from pushforward.networks.likelihoods import DiscretisedLogistic, GaussianLikelihood
+from pushforward.networks.masked import ridge_covariance
+from pushforward.networks.orderings import entry_orderings
+from pushforward.networks.pixelcnn import CausalConvNet
 from pushforward.theory.targets import lesson_mixture
+from pushforward.training.trainer import Trainer, random_batches
 
 
 def model(event, data=None, spread=0.5, **options):
@@ -36,7 +36,7 @@ def model(event, data=None, spread=0.5, **options):
 
 def trained(made, x, steps, lr=5e-3, c=None):
     trainer = Trainer(made, Recipe(batch=256, lr=lr, ema=0.98), steps)
-    for _ in trainer.run(batches(x, 256, c)):
+    for _ in trainer.run(random_batches(x, 256, c)):
         pass
     return trainer.average.eval().requires_grad_(False)
 
@@ -88,7 +88,7 @@ def test_densities_integrate_to_one(d, points, orderings):
 def test_the_density_is_the_sum_of_the_conditionals_that_drew(shape, levels):
     made, c = model(Event(shape, 2, levels), orderings=2), torch.randn(9, 2).double()
     x, total = torch.zeros(9, math.prod(shape)).double(), torch.zeros(9).double()
-    assert isinstance(made.net, CausalConvolutions) == (shape[0] == 9)
+    assert isinstance(made.net, CausalConvNet) == (shape[0] == 9)
     for i, h in made.net.steps(x, 1, c):
         x[:, i] = made.law.sample(h)
         total += made.law.log_prob(h, x[:, i])
@@ -106,7 +106,7 @@ def test_several_orders_are_averaged_as_densities():
 @pytest.mark.parametrize("levels", [2, 40, 256])
 def test_a_mixture_of_discretised_logistics_sums_to_one_and_draws_its_law(levels):
     """Frequencies of 20,000 draws within 5 standard errors of the masses, and the mean alike."""
-    law, n = MixtureOf(DiscretisedLogistic(levels), 3), 20_000
+    law, n = MixtureLikelihood(DiscretisedLogistic(levels), 3), 20_000
     h, k = torch.randn(1, law.size).double(), torch.arange(float(levels)).double()
     p = law.log_prob(h.expand(levels, -1), k).exp()
     assert p.sum().item() == pytest.approx(1, abs=1e-12)
@@ -116,7 +116,7 @@ def test_a_mixture_of_discretised_logistics_sums_to_one_and_draws_its_law(levels
 
 def test_the_first_law_of_a_mixture_is_nearly_standard_normal():
     """Relative entropy below 0.01 nats, by quadrature, so that training starts at the Gaussian."""
-    law, x = MixtureOf(Gaussian(), 32), torch.linspace(-10, 10, 4001).double()
+    law, x = MixtureLikelihood(GaussianLikelihood(), 32), torch.linspace(-10, 10, 4001).double()
     h = law.start(torch.zeros(1, 1).double()).expand(len(x), -1)
     normal = -(x**2 + math.log(2 * math.pi)) / 2
     assert float((normal.exp() * (normal - law.log_prob(h, x))).sum() * 0.005) < 0.01
@@ -183,7 +183,7 @@ def gaussian(orderings=1, order="given"):
     made.law.law.law.floor = 0.0
     with torch.no_grad():
         made.net.net.out.weight.zero_()
-    return made.eval(), MultivariateNormal(x.mean(0), ridged(x - x.mean(0)))
+    return made.eval(), MultivariateNormal(x.mean(0), ridge_covariance(x - x.mean(0)))
 
 
 def test_completion_draws_from_the_normals_conditional():
@@ -242,7 +242,7 @@ def test_completion_is_exact_in_an_order_that_allows_it_and_warns_where_weights_
 
 
 def test_orders_are_permutations_and_images_are_scanned_along_their_sides():
-    orders = scans((2, 3, 4), "given", 10)
+    orders = entry_orderings((2, 3, 4), "given", 10)
     assert all(sorted(order.tolist()) == list(range(24)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == 10
     assert orders[0][:4].tolist() == [0, 12, 1, 13]  # both channels of a pixel, then the next
@@ -250,9 +250,11 @@ def test_orders_are_permutations_and_images_are_scanned_along_their_sides():
     assert ((places[:, 1:] - places[:, :-1]).abs().sum(-1) == 1).sum(1).tolist() == [9] * 4 + [
         8
     ] * 4
-    last = scans((3, 4, 2), "given", 2)  # channels last: as they lie, then from the other corner
+    last = entry_orderings(
+        (3, 4, 2), "given", 2
+    )  # channels last: as they lie, then from the other corner
     assert torch.equal(last[0], torch.arange(24)) and last[1][:3].tolist() == [22, 23, 20]
-    assert scans((3,), "reversed", 2).tolist() == [[2, 1, 0], [0, 1, 2]]
+    assert entry_orderings((3,), "reversed", 2).tolist() == [[2, 1, 0], [0, 1, 2]]
 
 
 @pytest.mark.parametrize("order", ["0,1", "0,1,1", "a,b,c", "rows", "1,2,3"])

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
 from pushforward import families
@@ -12,22 +11,23 @@ from pushforward.errors import UsageError
 from pushforward.families.consistency import (
     PATHS,
     VELOCITY,
-    Consistency,
+    ConsistencyModel,
     flow_step,
     pseudo_huber,
-    shared_noise,
+    shared_noise_step,
 )
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Event, Recipe
-from pushforward.theory.consistency import Teacher, gaussian_map, levels
-from pushforward.theory.paths import EDM
+from pushforward.theory.consistency import HeunTeacher, discretisation_times, gaussian_flow_map
+from pushforward.theory.paths import EDMPath
 from pushforward.theory.targets import ExactDenoiser, Gaussian
 from pushforward.training.fit import fit
+from pushforward.training.trainer import Trainer, random_batches
 
 S, COUNT = 0.5, 12  # the deviation of the data N(0, S^2), intervals of the grid
 
 
-class Given(Consistency):
+class Given(ConsistencyModel):
     """A consistency model whose f is given, and whose velocity is that of N(0, S^2)."""
 
     fineness = 1
@@ -50,7 +50,7 @@ class Exact(nn.Module):
     def forward(self, x, t, c=None, span=None):
         assert not span.any()
         path = self.denoiser.path
-        t = t**path.rho if isinstance(path, EDM) else t  # from the clock
+        t = t**path.rho if isinstance(path, EDMPath) else t  # from the clock
         found = self.denoiser(x * path.scale(t)[:, None], t)
         a, b = VELOCITY(path, t[:, None])
         return a * found.x + b * found.eps
@@ -62,7 +62,7 @@ def exact_denoiser(path):
 
 def angles(path):
     """The angle of noise against data at each level; DDIM keeps the ratio of their cosines."""
-    alpha, sigma = path(levels(path, COUNT))
+    alpha, sigma = path(discretisation_times(path, COUNT))
     return torch.atan2(sigma, alpha * S), torch.hypot(alpha * S, sigma)
 
 
@@ -73,7 +73,7 @@ def pair(k, n=1):
 
 def by_level(path, factors):
     """The f that multiplies by a factor of the level."""
-    grid = levels(path, COUNT)
+    grid = discretisation_times(path, COUNT)
     return lambda x, t: x * factors[torch.searchsorted(grid, t - 1e-9)][:, None]
 
 
@@ -92,14 +92,14 @@ def test_f_at_the_least_time_is_the_identity_for_any_weights(float64, name):
 def test_there_is_no_loss_at_the_product_of_steps_of_the_flow(float64, name, own):
     """And the exact flow has: it is not what steps of a finite grid agree with."""
     path = PATHS[name]
-    teacher = Teacher(exact_denoiser(path), path)
+    teacher = HeunTeacher(exact_denoiser(path), path)
     one = torch.ones(1, 1)
     factors = [1 / path.alpha(torch.tensor(path.t_min))]
     for k in range(COUNT):
         factors.append(factors[-1] * teacher.step(one, *pair(k), COUNT)[0, 0])
     product, x = by_level(path, torch.stack(factors)), S * torch.randn(500, 1)
     end = torch.tensor(path.t_min)
-    exact = lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, end)  # noqa: E731
+    exact = lambda x, t: gaussian_flow_map(path, torch.zeros(1), S, x, t, end)  # noqa: E731
     losses = []
     for f in (product, exact):
         model = Given(f, path)
@@ -113,7 +113,7 @@ def test_the_last_step_of_the_teacher_is_ddim_whose_factor_is_known(float64):
     r"""To the noise-free end: :math:`\cos(\Delta\varphi)` short of the ratio of deviations."""
     path = PATHS["cosine"]
     phi, scale = angles(path)
-    got = Teacher(exact_denoiser(path), path).step(torch.ones(1, 1), *pair(0), COUNT)
+    got = HeunTeacher(exact_denoiser(path), path).step(torch.ones(1, 1), *pair(0), COUNT)
     expected = scale[0] / scale[1] * (phi[1] - phi[0]).cos()
     torch.testing.assert_close(got[0, 0], expected)
 
@@ -132,7 +132,7 @@ def test_training_on_shared_noise_ends_at_the_product_of_euler_steps(float64):
         found = []
         for _ in range(20):
             k = factors.clone().requires_grad_()
-            model = Given(by_level(path, k), path, point=shared_noise, huber=1e4)  # squared
+            model = Given(by_level(path, k), path, point=shared_noise_step, huber=1e4)  # squared
             model.loss(S * torch.randn(6_000, 1))["consistency"].backward()
             found.append(k.grad)
         g = torch.stack(found)
@@ -143,11 +143,11 @@ def test_training_on_shared_noise_ends_at_the_product_of_euler_steps(float64):
 def test_without_the_boundary_condition_a_constant_is_a_trivial_minimiser(float64):
     """Its loss is zero, less than that of the exact map."""
     path, x = PATHS["cosine"], S * torch.randn(2_000, 1)
-    constant = Given(lambda x, t: torch.zeros_like(x), path, point=shared_noise)
+    constant = Given(lambda x, t: torch.zeros_like(x), path, point=shared_noise_step)
     exact = Given(
-        lambda x, t: gaussian_map(path, torch.zeros(1), S, x, t, torch.tensor(0.0)),
+        lambda x, t: gaussian_flow_map(path, torch.zeros(1), S, x, t, torch.tensor(0.0)),
         path,
-        point=shared_noise,
+        point=shared_noise_step,
     )
     assert float(constant.loss(x)["consistency"]) == 0
     assert float(exact.loss(x)["consistency"]) > 0.01
@@ -172,7 +172,7 @@ def test_the_target_is_the_average_that_the_option_names():
     model = families.build("consistency", Event((2,)), width=8, target=0.9)
     trainer = Trainer(model, Recipe(batch=16, ema=0), 4)
     before = [p.clone() for p in model.average.parameters()]
-    trainer.step(batches(torch.randn(64, 2), 16))
+    trainer.step(random_batches(torch.randn(64, 2), 16))
     for a, b, p in zip(model.average.parameters(), before, model.net.parameters(), strict=True):
         torch.testing.assert_close(a, 0.9 * b + 0.1 * p)
 
@@ -241,7 +241,7 @@ def test_the_loss_of_the_exact_velocity_has_its_floor(float64):
 def test_a_flow_is_learned_beside_f_in_the_plane_and_not_beyond_nor_with_a_teacher():
     plane, digits = (families.build("consistency", Event((d,)), width=8) for d in (2, 64))
     assert (plane.point, plane.last) == (flow_step, 16)
-    assert (digits.point, digits.last) == (shared_noise, 32)
+    assert (digits.point, digits.last) == (shared_noise_step, 32)
     assert plane.loss(torch.randn(8, 2)).keys() == {"consistency", "flow"}
     digits.distil(families.build("flow_matching", Event((64,)), width=8))
     plane.distil(families.build("flow_matching", Event((2,)), width=8))

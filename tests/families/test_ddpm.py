@@ -10,9 +10,9 @@ from pushforward import families
 from pushforward.errors import UsageError
 from pushforward.families.ddpm import DDPM, PREDICTIONS
 from pushforward.model import Event
-from pushforward.shapes import standard_normal
+from pushforward.shapes import standard_normal_log_prob
 from pushforward.theory import ddpm_schedule, forward, predictions, samplers
-from pushforward.theory.ode import last
+from pushforward.theory.ode import final_state
 from pushforward.theory.targets import lesson_mixture
 
 every_prediction = pytest.mark.parametrize("prediction", PREDICTIONS.values(), ids=PREDICTIONS)
@@ -31,8 +31,10 @@ class Network(nn.Module):
         return self.factor * gain.to(x).reshape(-1, *[1] * (x.ndim - 1)) * x
 
 
-def gaussian_model(s, prediction=predictions.v, T=1000, shape=(1,), factor=1.0, **options):
-    path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(T))
+def gaussian_model(
+    s, prediction=predictions.v_prediction, T=1000, shape=(1,), factor=1.0, **options
+):
+    path = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(T))
     net = Network(path, prediction, s, factor)
     return DDPM(net, shape, path=path, prediction=prediction, **options).double().eval()
 
@@ -40,7 +42,7 @@ def gaussian_model(s, prediction=predictions.v, T=1000, shape=(1,), factor=1.0, 
 @pytest.mark.parametrize("s, published", [(0.5, 0.1730), (1.0, 0.2755), (2.0, 0.3954)])
 def test_the_floor_of_l_simple(s, published):
     """Per dimension alpha-bar s^2 / D on average, D = alpha-bar s^2 + 1 - alpha-bar."""
-    alpha_bar = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000)).alpha_bar(
+    alpha_bar = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000)).alpha_bar(
         torch.arange(1, 1001)
     )
     floor = alpha_bar * s**2 / (alpha_bar * s**2 + 1 - alpha_bar)
@@ -51,13 +53,13 @@ def test_the_floor_of_l_simple(s, published):
 @pytest.mark.parametrize("s", [0.5, 2.0])
 def test_a_perfect_network_reaches_the_floor_of_each_loss(prediction, s):
     """Unweighted, and as L_simple, the same for every prediction."""
-    path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
+    path = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
     alpha_bar = path.alpha_bar(torch.arange(1, 1001))
     D, data = alpha_bar * s**2 + 1 - alpha_bar, s**2 * (1 - alpha_bar)
     floors = {"data": data / D, "noise": alpha_bar * s**2 / D, "v": torch.full_like(D, s**2) / D}
     for weight, floor in (
         (lambda path, t: torch.ones_like(t), floors[prediction.__name__]),
-        (predictions.noise_error(prediction), floors["noise"]),
+        (predictions.noise_error_weight(prediction), floors["noise"]),
     ):
         model = gaussian_model(s, prediction, shape=(2,), weight=weight)
         losses = torch.stack(
@@ -70,7 +72,7 @@ def test_a_perfect_network_reaches_the_floor_of_each_loss(prediction, s):
 @every_prediction
 def test_a_wrong_network_costs_its_squared_error_on_top(prediction):
     """L(net) - floor is E w |net - best|^2, here a factor 1.3 on the best."""
-    s, path = 0.7, ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
+    s, path = 0.7, ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
     alpha_bar = path.alpha_bar(torch.arange(1, 1001))
     D, (a, b) = alpha_bar * s**2 + 1 - alpha_bar, prediction(path, path.chain()[:-1].flip(0))
     best = (a * alpha_bar.sqrt() * s**2 + b * (1 - alpha_bar).sqrt()) / D.sqrt()  # a deviation
@@ -86,16 +88,17 @@ def test_a_wrong_network_costs_its_squared_error_on_top(prediction):
 
 def test_weights_of_the_bound():
     """beta-tilde: (SNR_{k-1} - SNR_k) / 2 for data, (SNR_{k-1} / SNR_k - 1) / 2 for noise."""
-    path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
+    path = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
     k = torch.arange(2, 1001)
     t, snr = k.double() / 1000, (lambda a: a / (1 - a))(path.alpha_bar(torch.arange(1, 1001)))
     data, noise = (
-        forward.bound_weight(p, 0.0)(path, t) / 1000 for p in (predictions.data, predictions.noise)
+        forward.bound_weight(p, 0.0)(path, t) / 1000
+        for p in (predictions.data_prediction, predictions.noise_prediction)
     )
     torch.testing.assert_close(data, (snr[:-1] - snr[1:]) / 2, rtol=1e-8, atol=0)
     torch.testing.assert_close(noise, (snr[:-1] / snr[1:] - 1) / 2, rtol=1e-8, atol=0)
     # A56, beta: beta^2 / (2 sigma^2 alpha (1 - alpha-bar))
-    large = forward.bound_weight(predictions.noise, 1.0)(
+    large = forward.bound_weight(predictions.noise_prediction, 1.0)(
         path, torch.tensor([1, 2, 500, 1000]) / 1000.0
     )
     published = torch.tensor([0.500, 0.273, 0.0055, 0.0102])
@@ -119,7 +122,7 @@ def test_the_weighted_loss_is_the_bound_up_to_what_no_mean_changes(prediction, v
             torch.manual_seed(k)
             eps = torch.randn_like(x)
             t = torch.full((len(x),), k / 20, dtype=torch.float64)
-            y = predictions.target(model.path, prediction, x, eps, t)
+            y = predictions.prediction_target(model.path, prediction, x, eps, t)
             out = model.denoiser.output(model.path.interpolate(x, eps, t), t)
             losses.append(weight[k - 1] / 20 * (out - y).square().sum(1).mean())
         values.append((torch.stack(losses), torch.stack(terms)))
@@ -142,8 +145,8 @@ def test_the_bound_is_the_ratio_of_joint_laws_on_every_path(v):
     for k in range(1, T + 1):
         beta = path.beta(k)
         x.append((1 - beta).sqrt() * x[-1] + beta.sqrt() * torch.randn_like(x[-1]))
-    joint = standard_normal(x[T])
-    terms = standard_normal(x[T]) - normal_log(
+    joint = standard_normal_log_prob(x[T])
+    terms = standard_normal_log_prob(x[T]) - normal_log(
         x[T], path.alpha_bar(T).sqrt() * x[0], 1 - path.alpha_bar(T)[None]
     )
     for k in range(1, T + 1):
@@ -190,7 +193,7 @@ def test_the_bound_on_gaussian_data_is_exact(v, s):
 def test_the_gap_of_the_optimal_variance_is_that_of_the_last_law():
     """With the best variance all that is lost is KL(q(x_T) || N(0, 1)), to 1e-12 nats."""
     for s in (0.5, 1.0, 2.0):
-        path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(200))
+        path = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(200))
         bound, _ = gaussian_bound(path, s, None)
         last_variance = float(path.alpha_bar(200)) * (s**2 - 1) + 1
         kl = (last_variance - 1 - math.log(last_variance)) / 2
@@ -200,7 +203,7 @@ def test_the_gap_of_the_optimal_variance_is_that_of_the_last_law():
 @pytest.mark.parametrize("T, published", [(10**4, 0.3163), (10**5, 0.2925), (10**6, 0.2891)])
 def test_the_gap_of_the_small_variance_tends_to_half_of_eulers_constant(T, published):
     """A55: gamma / 2 = .2886 nats per dimension, however long the chain; beta costs nothing."""
-    path, s = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(T)), 0.5
+    path, s = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(T)), 0.5
     k = torch.arange(1, T + 1)
     gaps = [-entropy(s) - gaussian_bound(path, s, path.variance(k, v))[0] for v in (0.0, 1.0)]
     assert gaps[0] == pytest.approx(published, abs=1e-3)
@@ -280,7 +283,7 @@ def test_the_ancestral_chain_draws_the_law_of_its_bound():
         return v[int((t * 50).round()) - 1].expand_as(x)
 
     x = torch.randn(n, 1).double()
-    x = last(samplers.ddpm(model.denoiser, x, path.chain(), variance=fraction))
+    x = final_state(samplers.ddpm(model.denoiser, x, path.chain(), variance=fraction))
     # the step to data adds no noise: the law is that of the mean given x_1
     beta = float(path.beta(1))
     assert float(x.var()) == pytest.approx(s**2 - beta * s**2 / (s**2 + beta), rel=0.05)

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import nn
 
 from pushforward import families
-from pushforward.families.edm import lognormal
+from pushforward.families.edm import lognormal_times
 from pushforward.model import Event
 from pushforward.theory import paths
 
@@ -41,8 +41,8 @@ def model_with(net, **options):
 
 def test_levels_are_lognormal():
     """Within the ends they are the quantiles of SciPy's truncated normal law of log sigma."""
-    path = paths.EDM(80.0, 0.002)
-    got = (lognormal(path, -0.5, 1.2, 999) * 80).log()
+    path = paths.EDMPath(80.0, 0.002)
+    got = (lognormal_times(path, -0.5, 1.2, 999) * 80).log()
     ends = [(math.log(end) + 0.5) / 1.2 for end in (0.002, 80.0)]
     law = stats.truncnorm(*ends, loc=-0.5, scale=1.2)
     torch.testing.assert_close(got, torch.from_numpy(law.ppf((np.arange(999) + 0.5) / 999)))
@@ -73,7 +73,7 @@ def test_the_loss_is_the_published_one():
     got = model.loss(x)["regression"]
     torch.manual_seed(3)
     eps, k = torch.randn_like(x), torch.randint(8192, (1,))
-    t = model.path.t_max * lognormal(model.path, *LAW)
+    t = model.path.t_max * lognormal_times(model.path, *LAW)
     t = t[(torch.arange(4096) * 8192 // 4096 + k) % 8192]
     sigma = model.path.sigma(t)
     error = model.denoiser(x + sigma[:, None] * eps, t).x - x
@@ -81,7 +81,7 @@ def test_the_loss_is_the_published_one():
     torch.testing.assert_close(got, exact, rtol=1e-5, atol=0)
 
 
-LAW = (families.options("edm")["p_mean"], families.options("edm")["p_std"])
+LAW = (families.family_options("edm")["p_mean"], families.family_options("edm")["p_std"])
 
 
 @pytest.mark.parametrize("sampler, own", [("heun", 0.01), ("ipndm", 0.01), ("ddim", 0.15)])

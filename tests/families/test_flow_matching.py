@@ -4,18 +4,18 @@ import math
 
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 
 from pushforward import families
-from pushforward.diffusion import evenly
+from pushforward.diffusion import midpoint_times
 from pushforward.errors import NoLikelihood, UsageError
 from pushforward.families.flow_matching import PATHS, FlowMatching
 from pushforward.model import Event, GenerativeModel, Likelihood
 from pushforward.theory import ode, paths, samplers
 from pushforward.theory.couplings import exact_coupling
 from pushforward.theory.denoisers import Denoiser
-from pushforward.theory.predictions import Estimate
-from pushforward.theory.targets import ExactDenoiser, Gaussian, ring8
+from pushforward.theory.predictions import PosteriorMeans
+from pushforward.theory.targets import ExactDenoiser, Gaussian, gaussian_ring8
+from pushforward.training.trainer import Trainer, random_batches
 
 M, S = torch.tensor([1.0, -0.5]), 1.7
 LAW = Gaussian(M.double(), S**2 * torch.eye(2, dtype=torch.float64))
@@ -23,7 +23,7 @@ LAW = Gaussian(M.double(), S**2 * torch.eye(2, dtype=torch.float64))
 
 @pytest.fixture
 def exact():
-    return ExactDenoiser(LAW, paths.Linear())
+    return ExactDenoiser(LAW, paths.LinearPath())
 
 
 class Exact(torch.nn.Module):
@@ -81,17 +81,17 @@ def test_floor_of_the_loss_is_half_pi_times_the_scale(float64, scale):
 class Straight(Denoiser):
     """What optimally coupled pairs (m + s eps, eps) teach: x_t determines eps."""
 
-    path = paths.Linear()
+    path = paths.LinearPath()
 
     def forward(self, x_t, t, c=None):
         eps = (x_t - (1 - t) * M) / ((1 - t) * S + t)
-        return Estimate(M + S * eps, eps)
+        return PosteriorMeans(M + S * eps, eps)
 
 
 def test_coupled_flow_is_exact_in_one_euler_step(float64):
     """D10; and the coupling of a batch is that of the law, in the limit of large batches."""
     z = torch.randn(30, 2)
-    x = ode.last(samplers.euler(Straight(), z, torch.tensor([1.0, 0.0])))
+    x = ode.final_state(samplers.euler(Straight(), z, torch.tensor([1.0, 0.0])))
     torch.testing.assert_close(x, M + S * z)
     data, noise = exact_coupling(M[:1] + S * torch.randn(20_000, 1), torch.randn(20_000, 1))
     middle, rate = (data + noise) / 2, noise - data
@@ -103,14 +103,14 @@ def test_coupled_flow_is_exact_in_one_euler_step(float64):
 
 def test_velocity_at_both_ends(float64):
     """D10: x - E[data] at noise, and -x at data, for any law."""
-    law = ring8()
-    denoiser, x = ExactDenoiser(law, paths.Linear()), torch.randn(9, 2)
+    law = gaussian_ring8()
+    denoiser, x = ExactDenoiser(law, paths.LinearPath()), torch.randn(9, 2)
     torch.testing.assert_close(denoiser.velocity(x, torch.tensor(1.0)), x - law.mean)
     torch.testing.assert_close(denoiser.velocity(x, torch.tensor(0.0)), -x)
 
 
 def test_one_euler_step_gives_the_mean(float64):
-    model = knowing(ring8())
+    model = knowing(gaussian_ring8())
     x = model.sample(50, sampler="euler", steps=1)
     torch.testing.assert_close(x, torch.zeros_like(x), rtol=0, atol=1e-10)
 
@@ -142,10 +142,10 @@ def test_blurred_paths_end_at_blurred_data(float64, path):
 
 def test_blurred_linear_path_is_lipmans(float64):
     t = torch.linspace(0, 1, 9)
-    alpha, sigma = paths.Blurred(paths.Linear(), 0.1)(t)
+    alpha, sigma = paths.BlurredPath(paths.LinearPath(), 0.1)(t)
     torch.testing.assert_close(alpha, 1 - t)
     torch.testing.assert_close(sigma, 1 - (1 - 0.1) * (1 - t))  # 1 - (1 - sigma_min) r, r = 1 - t
-    path = paths.Blurred(paths.VariancePreserving(), 0.1)
+    path = paths.BlurredPath(paths.VariancePreservingPath(), 0.1)
     t, h = torch.linspace(0.1, 0.9, 9), 1e-6
     growth = torch.stack([(path(t + h)[k] - path(t - h)[k]) / (2 * h) for k in (0, 1)])
     torch.testing.assert_close(torch.stack(path.rates(t)), growth, rtol=1e-6, atol=1e-8)
@@ -153,12 +153,12 @@ def test_blurred_linear_path_is_lipmans(float64):
 
 def test_equal_signal_to_noise_makes_equal_denoisers(float64):
     """D10: the linear path and VP at equal sigma / alpha, on x / alpha."""
-    vp, linear, x = paths.VariancePreserving(), paths.Linear(), torch.randn(12, 2) * 3
+    vp, linear, x = paths.VariancePreservingPath(), paths.LinearPath(), torch.randn(12, 2) * 3
     for t in (0.1, 0.4, 0.7):
         t = torch.tensor(t)
         s = vp.inverse(linear.sigma(t) / linear.alpha(t))
-        a = ExactDenoiser(ring8(), linear)(x * linear.alpha(t), t)
-        b = ExactDenoiser(ring8(), vp)(x * vp.alpha(s), s)
+        a = ExactDenoiser(gaussian_ring8(), linear)(x * linear.alpha(t), t)
+        b = ExactDenoiser(gaussian_ring8(), vp)(x * vp.alpha(s), s)
         torch.testing.assert_close(a.x, b.x)
         torch.testing.assert_close(a.eps, b.eps)
 
@@ -184,9 +184,9 @@ def test_the_loss_is_that_of_the_velocity(float64, path):
 @pytest.mark.parametrize("path", PATHS)
 def test_likelihood_of_every_path_is_that_of_the_law(float64, path):
     """Exact but for the base: 1/160 of the data is left in it, and VP ends at t = 0.001."""
-    model, x = knowing(ring8(), path), ring8().sample(40)
+    model, x = knowing(gaussian_ring8(), path), gaussian_ring8().sample(40)
     bar = 1e-4 if path == "linear" else 0.02
-    assert (model.log_prob(x) - ring8().log_prob(x)).abs().max() < bar
+    assert (model.log_prob(x) - gaussian_ring8().log_prob(x)).abs().max() < bar
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -216,7 +216,7 @@ def test_guidance_of_nought_and_one_are_the_laws_it_is_between(path):
 def train(model, x, c=None, steps=300, **changes):
     recipe = model.recipe._replace(**{"batch": 256, "lr": 3e-3, "ema": 0.99} | changes)
     trainer = Trainer(model.train(), recipe, steps)
-    for _ in trainer.run(batches(x, recipe.batch, c)):
+    for _ in trainer.run(random_batches(x, recipe.batch, c)):
         pass
     return trainer.average.eval()
 
@@ -242,7 +242,7 @@ def test_reflow_makes_the_flow_straight():
         for teacher in teachers:
             model.distil(teacher)
         model = train(model, Affine().sample(4000), steps=400, lr=1e-2)
-        step = ode.last(samplers.euler(model.denoiser, z, torch.tensor([1.0, 0.0])))
+        step = ode.final_state(samplers.euler(model.denoiser, z, torch.tensor([1.0, 0.0])))
         errors.append(float((step - Affine().decode(z)).square().mean() ** 0.5))
     assert errors[0] < 0.1 and errors[1] == pytest.approx(0.6, abs=0.1)
 
@@ -302,7 +302,7 @@ def test_the_loss_from_other_data_is_that_of_the_velocity(float64, path):
     model = families.build("flow_matching", Event((12, 12)), path=path, width=8, depth=2).double()
     model.start_from(torch.ones(1, 12, 12))
     x = torch.full((512, 12, 12), 2.0)
-    scales, t = PATHS[path](), evenly(PATHS[path]())
+    scales, t = PATHS[path](), midpoint_times(PATHS[path]())
     d_alpha, d_sigma = scales.rates(t)
     expected = float(144 * (2 * d_alpha + d_sigma).square().mean())
     assert float(model.loss(x)["regression"]) == pytest.approx(expected, rel=0.01)  # 512 times

@@ -5,18 +5,18 @@ from functools import partial
 
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
 from pushforward.data.builtin import datasets
 from pushforward.errors import NoLikelihood, UsageError
-from pushforward.families.gan import Adversarial, bound, build, penalised
+from pushforward.families.gan import GAN, build, jensen_shannon_bound, penalised_critic_loss
 from pushforward.model import Event, Recipe
 from pushforward.networks.mlp import mlp
-from pushforward.theory.adversarial import saturating
+from pushforward.theory.adversarial import saturating_loss
 from pushforward.theory.mode_coverage import is_collapsed
 from pushforward.theory.transport import w1_1d
 from pushforward.training.fit import fit
+from pushforward.training.trainer import Trainer, random_batches
 
 SMALL = {"width": 16, "depth": 2}
 
@@ -110,14 +110,14 @@ def test_only_the_penalty_makes_the_dirac_game_converge(penalty, converges):
     weight 1/2 on data and on samples the field is critically damped at rate 1/2: e^-10 times a
     polynomial after time 20.
     """
-    model = Adversarial(
+    model = GAN(
         Point(),
         Slope(),
         (1,),
         1,
-        critic_loss=partial(penalised, penalty=penalty),
-        generator_loss=saturating,
-        verdict=bound,
+        critic_loss=partial(penalised_critic_loss, penalty=penalty),
+        generator_loss=saturating_loss,
+        verdict=jensen_shannon_bound,
         critic_steps=1,
         recipe=Recipe(),
     )
@@ -267,7 +267,7 @@ def test_spectral_normalisation_bounds_every_singular_value_by_one(autocast):
     model = build(Event((2,), 3), spectral=True, **SMALL)
     x, c = torch.randn(256, 2), torch.ones(256, 3)
     trainer = Trainer(model, model.recipe._replace(lr=1e-2), 50, autocast=autocast)
-    for _ in trainer.run(batches(x, 64, c)):
+    for _ in trainer.run(random_batches(x, 64, c)):
         pass
     other = build(Event((2,), 3), spectral=True, **SMALL)
     other.load_state_dict(model.state_dict())

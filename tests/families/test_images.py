@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 
 from pushforward import families
 from pushforward.errors import UsageError
@@ -13,6 +12,7 @@ from pushforward.model import Event, Likelihood, Recipe
 from pushforward.networks.convolutional import ConvDecoder
 from pushforward.networks.mlp import Perceptron, TimeMLP
 from pushforward.networks.unet import UNet
+from pushforward.training.trainer import Trainer, random_batches
 
 PATHS = ("ddpm", "edm", "ncsn", "flow_matching")
 GAMES = ("gan", "wgan", "wgan_gp")
@@ -71,18 +71,18 @@ def test_stopping_and_going_on_equals_never_stopping(name):
         return Trainer(small(name, (9, 9, 1), 2), TINY, 4)
 
     straight = fresh()
-    for _ in straight.run(batches(x, 4, c)):
+    for _ in straight.run(random_batches(x, 4, c)):
         pass
     first = fresh()
     for _ in range(2):
-        first.step(batches(x, 4, c))
+        first.step(random_batches(x, 4, c))
     weights = copy.deepcopy((first.model.state_dict(), first.average.state_dict()))
     tensors, plain = copy.deepcopy(first.state())
     second = fresh()
     second.model.load_state_dict(weights[0])
     second.average.load_state_dict(weights[1])
     second.load(tensors, plain)
-    for _ in second.run(batches(x, 4, c)):
+    for _ in second.run(random_batches(x, 4, c)):
         pass
     for key, value in straight.average.state_dict().items():
         assert torch.equal(value, second.average.state_dict()[key]), key
@@ -117,7 +117,7 @@ def test_every_player_learns_under_bfloat16_and_in_float64(name):
         mixed = torch.bfloat16 if dtype is torch.float32 else None
         before = {k: [p.clone() for p in m.parameters()] for k, m in model.players().items()}
         trainer = Trainer(model, TINY, 2, autocast=mixed)
-        for record in trainer.run(batches(x.to(dtype), 4)):
+        for record in trainer.run(random_batches(x.to(dtype), 4)):
             assert all(v.isfinite() for v in record.terms.values())
         for name_, player in model.players().items():
             assert any(not torch.equal(a, b) for a, b in zip(before[name_], player.parameters()))
@@ -156,7 +156,7 @@ def test_a_unet_learns_what_patches_look_like():
     x = torch.where(phase == 0, line[:, :, None], line[:, None]).expand(512, 12, 12)
     model = families.build("flow_matching", Event((12, 12), 0, 0, 512), width=8, depth=2)
     trainer = Trainer(model, Recipe(batch=32, lr=2e-3, ema=0.99), 1200)
-    for _ in trainer.run(batches(x, 32)):
+    for _ in trainer.run(random_batches(x, 32)):
         pass
     with torch.no_grad():
         drawn = trainer.average.eval().sample(64, steps=20)

@@ -10,7 +10,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
@@ -20,9 +19,10 @@ from pushforward.families.latent_diffusion import LatentDiffusion, build
 from pushforward.families.vae import VAE
 from pushforward.inference.fitted_model import load
 from pushforward.model import Event, Recipe
-from pushforward.networks.autoencoder import RandomFeatures
-from pushforward.networks.likelihoods import Gaussian
+from pushforward.networks.autoencoder import RandomFeatureDistance
+from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.training.fit import fit
+from pushforward.training.trainer import Trainer, random_batches
 from pushforward.training.trainer import trainer as training
 
 D, Q, S = 5, 2, 0.5
@@ -52,7 +52,7 @@ def linear(shift=0.0):
     encoder = Linear(
         torch.cat([into, torch.zeros_like(into)]), torch.cat([away, -precision.log() / 2])
     )
-    law = Gaussian(floor=0.0, shared=True).double()
+    law = GaussianLikelihood(floor=0.0, shared=True).double()
     with torch.no_grad():
         law.shared.fill_(math.log(math.expm1(S)))
     first = VAE(encoder, Linear(w, b), law, (D,), latent=Q)
@@ -118,7 +118,7 @@ def trained(steps=40, event=(2,), x=None, ema=0.9, **options):
     x = torch.randn(256, *event) if x is None else x
     model = build(Event(event), **{"width": 16, "encoder_width": 16, **options})
     trainer = Trainer(model, Recipe(batch=32, lr=3e-3, ema=ema, warmup=4, clip=100.0), steps)
-    return model, trainer, batches(x, 32)
+    return model, trainer, random_batches(x, 32)
 
 
 def test_the_rate_of_learning_rises_and_falls_once_in_each_stage(monkeypatch):
@@ -148,7 +148,7 @@ def test_codes_are_standardised_and_then_stay_as_they_are():
     x = torch.randn(512, 3) @ torch.randn(3, 3) + 2
     model, trainer, _ = trained(300, (3,), x)
     frozen = None
-    for _ in trainer.run(batches(x, 256)):
+    for _ in trainer.run(random_batches(x, 256)):
         if model.settled and frozen is None:
             frozen = {k: v.clone() for k, v in model.first.state_dict().items()}
             moments = model.mean.clone(), model.variance.clone()
@@ -286,7 +286,7 @@ def test_a_game_with_a_critic_is_played_in_the_first_stage_alone():
 def test_the_distance_of_random_features_is_that_of_unit_vectors():
     """By hand for the first scale; zero for equal data, and at most 2."""
     torch.manual_seed(0)
-    net = RandomFeatures((3, 8, 8), width=4, scales=1)
+    net = RandomFeatureDistance((3, 8, 8), width=4, scales=1)
     x, y = torch.randn(2, 5, 3, 8, 8)
     layer = net.layers[0]
     seen = [nn.functional.conv2d(v, layer.weight, layer.bias, padding=1) for v in (x, y)]
@@ -295,7 +295,7 @@ def test_the_distance_of_random_features_is_that_of_unit_vectors():
     lengths = [(v.norm(dim=1) > 0).float() for v in (a, b)]
     expected = (lengths[0] + lengths[1] - 2 * cosine).mean((1, 2))
     torch.testing.assert_close(net(x, y), expected, rtol=1e-4, atol=1e-5)
-    deep = RandomFeatures((3, 8, 8), width=4)
+    deep = RandomFeatureDistance((3, 8, 8), width=4)
     assert deep(x, x).abs().max() < 1e-6 and (deep(x, y) > 0.05).all() and (deep(x, y) < 2).all()
 
 

@@ -9,17 +9,22 @@ from torch import nn
 
 from pushforward import families
 from pushforward.data.builtin import datasets
-from pushforward.families.mean_flow import MeanFlow, at, derivative, interval
+from pushforward.families.mean_flow import (
+    MeanFlow,
+    derivative_target,
+    interval_target,
+    time_of_angle,
+)
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Event
-from pushforward.shapes import expand
+from pushforward.shapes import append_dims
 from pushforward.theory import ode, paths, samplers
-from pushforward.theory.consistency import gaussian_map
+from pushforward.theory.consistency import gaussian_flow_map
 from pushforward.theory.targets import ExactDenoiser, Gaussian, lesson_mixture
 from pushforward.training.fit import fit
 
 MEAN, S = torch.tensor([0.8, -0.4], dtype=torch.float64), 0.6
-EXACT = ExactDenoiser(Gaussian(MEAN, torch.eye(2, dtype=torch.float64) * S**2), paths.Linear())
+EXACT = ExactDenoiser(Gaussian(MEAN, torch.eye(2, dtype=torch.float64) * S**2), paths.LinearPath())
 
 
 class Given(MeanFlow):
@@ -30,11 +35,13 @@ class Given(MeanFlow):
 
     def u(self, z, r, t, c=None):
         """Where r = t, the velocity: the mean of noise less datum, by regression on z."""
-        alpha, sigma = 1 - expand(t, z), expand(t, z)
+        alpha, sigma = 1 - append_dims(t, z), append_dims(t, z)
         rate = (sigma - alpha * S**2) / (alpha**2 * S**2 + sigma**2)
         v = rate * (z - alpha * MEAN) - MEAN
-        span = expand(t - r, z)
-        apart = (z - gaussian_map(self.path, MEAN, S, z, t, r)) / torch.where(span > 0, span, 1)
+        span = append_dims(t - r, z)
+        apart = (z - gaussian_flow_map(self.path, MEAN, S, z, t, r)) / torch.where(
+            span > 0, span, 1
+        )
         return torch.where(span > 0, apart, v)
 
 
@@ -50,7 +57,7 @@ def test_the_average_velocity_is_the_mean_of_the_velocity_along_the_flow(float64
     total = torch.zeros_like(z)
     for node, weight in zip(nodes, weights, strict=True):
         tau = r + (t - r) * (node + 1) / 2
-        on_curve = gaussian_map(paths.Linear(), MEAN, S, z, t, tau)
+        on_curve = gaussian_flow_map(paths.LinearPath(), MEAN, S, z, t, tau)
         total += weight / 2 * EXACT.velocity(on_curve, tau)
     torch.testing.assert_close(Given().u(z, r, t), total, rtol=0, atol=1e-9)
 
@@ -68,7 +75,7 @@ def test_the_goal_over_an_interval_is_the_exact_field_to_the_order_of_a_heun_ste
     """An error of order three in the step, here of the displacement (t - r) u."""
     model, (z, r, t), errors = Given(), states(), []
     for part in (0.2, 0.1, 0.05):
-        v, goal, weight = interval(model, z, r, t - part * (t - r), t, None)
+        v, goal, weight = interval_target(model, z, r, t - part * (t - r), t, None)
         errors.append(float((goal - model.u(z, r, t)).norm()))
         torch.testing.assert_close(weight, torch.full_like(t, 1 / part))
     for coarse, fine in zip(errors, errors[1:]):
@@ -80,8 +87,8 @@ def test_over_short_intervals_the_gradient_is_that_of_the_identity(float64):
     model = families.build("mean_flow", Event((2,)), width=16, waves=8)
     z, r, t = states()
     u = model.u(z, r, t)
-    _, goal, weight = interval(model, z, r, t - 1e-5 * (t - r), t, None)
-    _, expected, _ = derivative(model, z, r, t, t, None)
+    _, goal, weight = interval_target(model, z, r, t - 1e-5 * (t - r), t, None)
+    _, expected, _ = derivative_target(model, z, r, t, t, None)
     torch.testing.assert_close(weight[:, None] * (u - goal), u - expected, rtol=1e-3, atol=1e-3)
 
 
@@ -91,7 +98,7 @@ def test_the_exact_field_has_no_loss_where_r_is_less_and_the_floor_where_it_is_t
 
     Each datum under a condition of its own: the mean over a batch is below that floor.
     """
-    model, c = Given(apart=apart, target=derivative), torch.arange(1.0, 401)[:, None]
+    model, c = Given(apart=apart, target=derivative_target), torch.arange(1.0, 401)[:, None]
     model.unconditional = 0.0
     terms = [model.loss(MEAN + S * torch.randn(400, 2), c) for _ in range(100)]
     assert max(float(each["mean_flow"]) for each in terms) < 1e-20
@@ -127,7 +134,7 @@ def test_an_untrained_network_of_zeros_is_the_flow_of_standard_normal_data(float
         nn.init.zeros_(p)
     end = z - (t - r)[:, None] * model.u(z, r, t)
     zero = torch.zeros(2, dtype=torch.float64)
-    torch.testing.assert_close(end, gaussian_map(paths.Linear(), zero, 1.0, z, t, r))
+    torch.testing.assert_close(end, gaussian_flow_map(paths.LinearPath(), zero, 1.0, z, t, r))
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -141,9 +148,9 @@ def test_the_exact_field_gives_the_exact_law_in_any_number_of_steps(float64, ste
 
 def test_flow_matching_in_one_step_collapses_to_the_mean(float64):
     """At t = 1 noise says nothing of the datum: the velocity is the noise less the mean."""
-    law, path = lesson_mixture(), paths.Linear()
+    law, path = lesson_mixture(), paths.LinearPath()
     eps = torch.randn(50, 1)
-    end = ode.last(samplers.euler(ExactDenoiser(law, path), eps, path.grid(1)))
+    end = ode.final_state(samplers.euler(ExactDenoiser(law, path), eps, path.grid(1)))
     torch.testing.assert_close(end, law.mean.expand(50, 1), rtol=0, atol=1e-12)
 
 
@@ -175,7 +182,7 @@ def test_times_are_ordered_and_apart_and_whole_as_often_as_asked():
 
 def test_times_are_at_squares_of_the_angle(float64):
     u = torch.linspace(0, 0.99, 7)
-    alpha, sigma = paths.Linear()(at(u))
+    alpha, sigma = paths.LinearPath()(time_of_angle(u))
     torch.testing.assert_close(torch.atan2(sigma, alpha), math.pi / 2 * u**2)
 
 

@@ -3,12 +3,12 @@
 import math
 
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from pushforward.families import build
 from pushforward.model import Event, Recipe
 from pushforward.theory.targets import GaussianMixture
+from pushforward.training.trainer import Trainer, random_batches
 
 
 def prepared(event, x, c=None, **options):
@@ -56,7 +56,7 @@ def test_it_learns_a_law_whose_spread_depends_on_a_number():
     c = torch.cat([torch.ones_like(u), u], dim=1)
     model = prepared(Event((1,), 2), x, c, components=2, width=32)
     trainer = Trainer(model, Recipe(batch=256, lr=1e-2, ema=0.99), 500)
-    for _ in trainer.run(batches(x[:10_000], 256, c[:10_000])):
+    for _ in trainer.run(random_batches(x[:10_000], 256, c[:10_000])):
         pass
     x, c, u = x[10_000:], c[10_000:], u[10_000:]
     spread = (0.2 + u.square() / 4)[:, 0]

@@ -9,7 +9,7 @@ from scipy.stats import chi, norm
 from torch import nn
 
 from pushforward import families
-from pushforward.families.ncsn import NCSN, WIDEST, balanced_snr, diameter, ratio
+from pushforward.families.ncsn import NCSN, WIDEST, balanced_snr, data_diameter, level_ratio
 from pushforward.model import Event
 from pushforward.theory import samplers
 from pushforward.theory.langevin import gaussian_ula
@@ -39,18 +39,18 @@ def model_of(s, shape=(2,), **options):
 
 def test_the_largest_level_is_the_largest_distance():
     x = torch.randn(300, 2, 3)
-    assert diameter(x) == pytest.approx(pdist(x.flatten(1)).max(), rel=1e-5)
+    assert data_diameter(x) == pytest.approx(pdist(x.flatten(1)).max(), rel=1e-5)
     model = families.build("ncsn", Event((2, 3)))
     model.prepare(x)
     grid = model.path.sigma(model.path.grid(model.steps))
-    assert float(grid[0]) == pytest.approx(diameter(x), rel=1e-6)
+    assert float(grid[0]) == pytest.approx(data_diameter(x), rel=1e-6)
     assert float(grid[-2]) == pytest.approx(0.01) and float(grid[-1]) == 0
 
 
 @pytest.mark.parametrize("d", [1, 2, 64, 784, 3072])
 def test_neighbouring_levels_overlap_within_three_deviations(d):
     """Technique 2, against the exact law of a length of noise: half of it is near the next."""
-    gamma = ratio(d)
+    gamma = level_ratio(d)
     assert 1 < gamma <= WIDEST
     if gamma == WIDEST:
         assert norm.cdf((2 * d) ** 0.5 * (gamma - 1) + 3 * gamma) > 0.5
@@ -68,7 +68,7 @@ def test_levels_fall_by_a_constant_ratio(levels):
     grid = model.path.sigma(model.path.grid(model.steps))[:-1]
     falls = grid[:-1] / grid[1:]
     torch.testing.assert_close(falls, falls[:1].expand_as(falls))
-    assert len(grid) == levels if levels else float(falls[0]) <= ratio(5) * (1 + 1e-9)
+    assert len(grid) == levels if levels else float(falls[0]) <= level_ratio(5) * (1 + 1e-9)
 
 
 def test_training_spreads_evenly_over_the_logarithm_of_the_noise():

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 
 from pushforward.errors import UsageError
 from pushforward.families.normalizing_flow import KINDS, build
 from pushforward.model import Event
-from pushforward.networks.image_flow import squeeze, unsqueeze
+from pushforward.networks.image_flow import depth_to_space, space_to_depth
+from pushforward.training.trainer import Trainer, random_batches
 
 SPLINES = ("coupling", "autoregressive")
 VECTORS = [k for k in KINDS if k != "multiscale"]
@@ -120,7 +120,7 @@ def test_conditional_samples_follow_each_class():
     c = torch.cat([torch.ones(4000, 1), torch.nn.functional.one_hot(k, 2).float()], 1)
     model = build(Event((1,), 3), width=16, bins=8)
     trainer = Trainer(model, model.recipe._replace(lr=1e-2, batch=256, ema=0.9), 150)
-    for _ in trainer.run(batches(x, 256, c)):
+    for _ in trainer.run(random_batches(x, 256, c)):
         pass
     for j in (0, 1):
         drawn = trainer.average.sample(4000, c[k == j][:1].expand(4000, 3))
@@ -162,10 +162,10 @@ def test_a_multi_scale_flow_takes_channels_first_or_last_alike():
 
 def test_squares_become_channels_and_back():
     x = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
-    y = squeeze(x, (2, 2))
+    y = space_to_depth(x, (2, 2))
     assert y.shape == (2, 12, 2, 3) and y[0, :4, 0, 0].tolist() == [0, 1, 6, 7]
     for square in [(2, 2), (1, 2), (2, 1)]:
-        assert torch.equal(unsqueeze(squeeze(x, square), square), x)
+        assert torch.equal(depth_to_space(space_to_depth(x, square), square), x)
 
 
 def test_a_multi_scale_flow_of_vectors_is_refused():
@@ -193,7 +193,7 @@ def test_the_default_reaches_the_entropy_of_the_lessons_mixture():
     x, held_out = ((raw - 0.8) / scale).split(16_384)
     model = build(Event((1,)))
     trainer = Trainer(model, model.recipe, model.recipe.steps)
-    for _ in trainer.run(batches(x, model.recipe.batch)):
+    for _ in trainer.run(random_batches(x, model.recipe.batch)):
         pass
     with torch.no_grad():
         gap = -trainer.average.log_prob(held_out).mean().item() + math.log(scale) - 1.5709637

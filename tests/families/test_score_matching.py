@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
 from pushforward import families
@@ -12,6 +11,7 @@ from pushforward.errors import UsageError
 from pushforward.families.score_matching import OBJECTIVES, ScoreMatching
 from pushforward.model import Event, Recipe
 from pushforward.theory.targets import Gaussian
+from pushforward.training.trainer import Trainer, random_batches
 
 COVARIANCE = torch.tensor([[1.0, 0.5], [0.5, 0.6]])
 LAW = Gaussian(torch.zeros(2), COVARIANCE)
@@ -39,7 +39,7 @@ def test_every_objective_finds_the_precision_of_a_gaussian(name):
     x = LAW.sample(4000)
     model = ScoreMatching(Quadratic(), (2,), objective=OBJECTIVES[name], noise=0.5)
     trainer = Trainer(model, Recipe(batch=2000, lr=0.05, ema=0.98), 200)
-    for _ in trainer.run(batches(x, 2000)):
+    for _ in trainer.run(random_batches(x, 2000)):
         pass
     blur = 0.25 if name == "denoising" else 0.0
     exact = torch.linalg.inv((x.T @ x / len(x) + blur * torch.eye(2)) / (1 + blur))

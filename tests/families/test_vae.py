@@ -9,16 +9,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from pushforward.errors import DataError, UsageError
 from pushforward.families.vae import VAE, build
 from pushforward.model import Event, Likelihood, Recipe
-from pushforward.networks.likelihoods import Bernoulli, Categorical, DiscretisedLogistic, Gaussian
+from pushforward.networks.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    DiscretisedLogistic,
+    GaussianLikelihood,
+)
 from pushforward.theory.bounds import importance_bound
-from pushforward.theory.exact.linear_vae import optimum
+from pushforward.theory.exact.linear_vae import linear_vae_optimum
+from pushforward.training.trainer import Trainer, random_batches
 
 D, Q, S = 6, 2, 0.4
 
@@ -44,7 +49,7 @@ def linear_vae(beta=1.0, shift=0.0):
         torch.cat([into, torch.zeros_like(into)]),
         torch.cat([-into @ b + shift, -precision.log() / 2]),
     )
-    head = Gaussian(floor=0.0, shared=True).double()
+    head = GaussianLikelihood(floor=0.0, shared=True).double()
     with torch.no_grad():
         head.shared.fill_(math.log(math.expm1(S)))  # softplus of it is S
     model = VAE(encoder, Linear(w, b), head, (D,), latent=Q, beta=beta)
@@ -146,7 +151,11 @@ def test_a_trained_linear_vae_fills_the_spectrum_with_water(beta):
         return total
 
     optimizer.step(closure)
-    expected, terms, level = optimum(spectrum, Q, S, beta), model.loss(x), 2 * math.pi * S**2
+    expected, terms, level = (
+        linear_vae_optimum(spectrum, Q, S, beta),
+        model.loss(x),
+        2 * math.pi * S**2,
+    )
     singular = torch.linalg.svdvals(model.decoder.weight.detach())
     torch.testing.assert_close(singular, expected.singular, rtol=0, atol=1e-4)
     torch.testing.assert_close(terms["rate"], expected.rate, rtol=0, atol=1e-5)
@@ -297,7 +306,7 @@ def test_extreme_log_scales_leave_the_loss_finite(log_scale):
 def test_particles_train_in_bfloat16_and_leave_float32_weights():
     model = build(Event((2,), 2), width=8, particles=3)
     trainer = Trainer(model, Recipe(batch=8), 3, autocast=torch.bfloat16)
-    for record in trainer.run(batches(torch.randn(16, 2), 8, torch.ones(16, 2))):
+    for record in trainer.run(random_batches(torch.randn(16, 2), 8, torch.ones(16, 2))):
         assert set(record.terms) == {"iwae", "reweighting"}
         assert all(v.isfinite() and v.dtype == torch.float32 for v in record.terms.values())
 
@@ -316,7 +325,12 @@ def test_options_that_would_bound_nothing_are_refused_or_said():
 
 @pytest.mark.parametrize(
     ("levels", "kind"),
-    [(0, Gaussian), (2, Bernoulli), (17, Categorical), (256, DiscretisedLogistic)],
+    [
+        (0, GaussianLikelihood),
+        (2, BernoulliLikelihood),
+        (17, CategoricalLikelihood),
+        (256, DiscretisedLogistic),
+    ],
 )
 def test_the_data_choose_the_law(levels, kind):
     model = build(Event((4,), levels=levels), width=8)
@@ -350,7 +364,7 @@ def test_the_weight_of_the_rate_grows_in_training_only():
     model.anneal, model.beta, weights = 0.5, 2.0, []
     assert model.eval().rate_weight() == 2.0
     trainer = Trainer(model, Recipe(batch=4), 8)
-    for _ in trainer.run(batches(torch.randn(16, *model.event_shape).double(), 4)):
+    for _ in trainer.run(random_batches(torch.randn(16, *model.event_shape).double(), 4)):
         weights.append(model.train().rate_weight())
     assert weights == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0]
     assert trainer.average.train().rate_weight() == 2.0
@@ -387,9 +401,9 @@ def test_a_trained_linear_vae_reaches_the_likelihood_of_pca():
     p = MultivariateNormal(torch.zeros(16).double(), W @ W.T + 0.09 * torch.eye(16))
     into, out = torch.randn(8, 16) * 0.1, torch.randn(16, 4) * 0.1
     networks = Linear(into, torch.zeros(8)), Linear(out, torch.zeros(16))
-    model = VAE(*networks, Gaussian(shared=True), (16,), latent=4)
+    model = VAE(*networks, GaussianLikelihood(shared=True), (16,), latent=4)
     trainer = Trainer(model, model.recipe._replace(lr=1e-2, batch=256), 5000)
-    for _ in trainer.run(batches(p.sample((65_536,)).float(), 256)):
+    for _ in trainer.run(random_batches(p.sample((65_536,)).float(), 256)):
         pass
     x = p.sample((20_000,))
     exact, found = p.log_prob(x).mean().item(), trainer.average.eval().loss(x.float())

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
-from pushforward.families.wgan import build, clip, wasserstein
+from pushforward.families.wgan import build, clip_weights, wasserstein_critic_loss
 from pushforward.model import Event, Likelihood
 from pushforward.theory.exact.dirac import clipped_gap
+from pushforward.training.trainer import Trainer, random_batches
 
 SMALL = {"width": 16, "depth": 2}
 
@@ -24,7 +24,7 @@ def test_all_weights_of_the_critic_are_within_the_limit_after_each_round(autocas
     """
     model = build(Event((2,)), limit=0.03, **SMALL)
     trainer = Trainer(model, model.recipe._replace(lr=0.05, warmup=0), 20, autocast=autocast)
-    for _ in trainer.run(batches(torch.randn(64, 2), 16)):
+    for _ in trainer.run(random_batches(torch.randn(64, 2), 16)):
         assert largest(model.critic) == pytest.approx(0.03, abs=1e-9)
         assert trainer.players["critic"].value.abs().max() == largest(model.critic)
     assert (
@@ -49,20 +49,20 @@ def test_a_linear_critic_settles_at_the_corner_and_its_gap_is_no_distance():
     critic = nn.Linear(2, 1, dtype=torch.float64)
     real, fake = torch.tensor([[3.0, -4.0]]).double(), torch.zeros(1, 2).double()
     for _ in range(50):
-        loss = wasserstein(lambda x: critic(x)[:, 0], real, fake)["minus_critic_gap"]
+        loss = wasserstein_critic_loss(lambda x: critic(x)[:, 0], real, fake)["minus_critic_gap"]
         critic.zero_grad()
         loss.backward()
         with torch.no_grad():
             critic.weight.sub_(0.01 * critic.weight.grad)
-        clip(critic, 0.01)
-    loss = wasserstein(lambda x: critic(x)[:, 0], real, fake)["minus_critic_gap"].item()
+        clip_weights(critic, 0.01)
+    loss = wasserstein_critic_loss(lambda x: critic(x)[:, 0], real, fake)["minus_critic_gap"].item()
     assert -loss == pytest.approx(clipped_gap(real - fake, 0.01).item()) == pytest.approx(0.07)
 
 
 def test_a_clipped_critic_is_lipschitz_by_the_product_of_its_layers_bounds():
     """A layer of m x n weights within c has norm at most c sqrt(mn), and the activation's is 1."""
     model = build(Event((2,)), limit=0.1, **SMALL).double()
-    clip(model.critic, 0.1)
+    clip_weights(model.critic, 0.1)
     bound = 1.0
     for layer in model.critic.layers:
         if isinstance(layer, nn.Linear):

@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
-from pushforward.training.trainer.trainer import Trainer, batches
 from torch import nn
 
-from pushforward.families.gan import Adversarial
-from pushforward.families.wgan_gp import build, potential, wasserstein
+from pushforward.families.gan import GAN
+from pushforward.families.wgan_gp import build, wasserstein_generator_loss, wgan_gp_critic_loss
 from pushforward.model import Event, Likelihood, Recipe
 from pushforward.networks.mlp import mlp
-from pushforward.theory.adversarial import gradient_penalty, input_gradient
+from pushforward.theory.adversarial import input_gradient, wgan_gp_penalty
 from pushforward.theory.exact.dirac import penalised_optimum
+from pushforward.training.trainer import Trainer, random_batches
 
 SMALL = {"width": 16, "depth": 2}
 
@@ -34,7 +34,7 @@ def settle(slope, penalty, one_sided, d=2.0):
     real, fake = torch.full((4, 1), d).double(), torch.zeros(4, 1).double()
     descent = torch.optim.SGD(critic.parameters(), lr=0.2 / penalty)
     for _ in range(100):
-        loss = wasserstein(lambda x: critic(x)[:, 0], real, fake, penalty, one_sided)
+        loss = wgan_gp_critic_loss(lambda x: critic(x)[:, 0], real, fake, penalty, one_sided)
         descent.zero_grad()
         sum(loss.values()).backward()
         descent.step()
@@ -64,7 +64,7 @@ def test_a_trained_critic_of_two_points_in_the_plane_reaches_the_closed_form():
     descent = torch.optim.Adam(critic.parameters(), 5e-3, (0.0, 0.99))
     schedule = torch.optim.lr_scheduler.LinearLR(descent, 1, 0.02, 500)
     for _ in range(500):
-        loss = wasserstein(lambda x: critic(x)[:, 0], real, fake, 4.0, False)
+        loss = wgan_gp_critic_loss(lambda x: critic(x)[:, 0], real, fake, 4.0, False)
         descent.zero_grad()
         sum(loss.values()).backward()
         descent.step()
@@ -98,7 +98,7 @@ def test_a_round_is_five_steps_of_the_critic_and_one_of_the_generator():
 def test_the_generator_climbs_the_critic():
     """With critic w x and samples theta, d loss / d theta = -w."""
     theta = torch.tensor([0.5], requires_grad=True)
-    potential(2.0 * theta).backward()
+    wasserstein_generator_loss(2.0 * theta).backward()
     assert theta.grad.item() == -2.0
 
 
@@ -113,7 +113,7 @@ def test_the_penalty_of_a_batch_is_the_mean_over_its_data(shape):
         return (slope.norm() - 1) ** 2
 
     expected = torch.stack([one(x[[i]]) for i in range(5)]).mean()
-    torch.testing.assert_close(gradient_penalty(lambda v: model.score(v), x), expected)
+    torch.testing.assert_close(wgan_gp_penalty(lambda v: model.score(v), x), expected)
 
 
 def test_it_has_no_likelihood():
@@ -131,7 +131,7 @@ def test_it_covers_every_mode_of_the_unit_ring(seed):
     x = (torch.stack([angle.cos(), angle.sin()], 1) + 0.01 * torch.randn(16_384, 2)) / scale
     model = build(Event((2,)))
     trainer = Trainer(model, model.recipe, model.recipe.steps)
-    for _ in trainer.run(batches(x, model.recipe.batch)):
+    for _ in trainer.run(random_batches(x, model.recipe.batch)):
         pass
     with torch.no_grad():
         drawn = trainer.average.sample(2500) * scale
@@ -144,7 +144,7 @@ def test_it_covers_every_mode_of_the_unit_ring(seed):
 def test_adversarial_models_share_one_class():
     """WGAN-GP is a choice of losses: the game itself is the GAN's."""
     model = build(Event((2,)), **SMALL)
-    assert type(model) is Adversarial and isinstance(model.recipe, Recipe)
+    assert type(model) is GAN and isinstance(model.recipe, Recipe)
 
 
 def test_the_diagnosis_is_the_gap_on_held_out_data():

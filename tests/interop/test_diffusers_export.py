@@ -9,7 +9,7 @@ import torch
 import pushforward as pf
 from pushforward import cli
 from pushforward.data import reading
-from pushforward.data.transforms import centring
+from pushforward.data.transforms import image_range_chain
 from pushforward.errors import DataError, FolderInUse, UsageError
 from pushforward.interop.diffusers import export, load
 from pushforward.networks.diffusers_unet import DiffusersUNet
@@ -38,10 +38,10 @@ def drawn(fitted, sampler, y, seed):
     torch.manual_seed(seed)
     z = torch.randn(4, 3, 8, 8)
     options = {"variance": fitted.model.variance} if sampler == "ddpm" else {}
-    run = samplers.by_name(sampler)(
+    run = samplers.sampler_by_name(sampler)(
         fitted.model.denoiser, z, fitted.model.path.chain(), c, **options
     )
-    return ode.last(run)
+    return ode.final_state(run)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "ddpm"])
@@ -71,7 +71,7 @@ def test_what_was_exported_is_a_model_of_ours_again(fitted, tmp_path):
     again = load(export(fitted, tmp_path / "pipeline", y="day"), device="cpu")
     torch.manual_seed(3)
     start = torch.randn(4, 3, 8, 8)
-    x = ode.last(again.trajectory(4, steps=CHAIN, sampler="ddim", start=start))
+    x = ode.final_state(again.trajectory(4, steps=CHAIN, sampler="ddim", start=start))
     torch.testing.assert_close(x, drawn(fitted, "ddim", "day", seed=3), rtol=0, atol=1e-4)
 
 
@@ -96,8 +96,8 @@ def test_pictures_fill_the_range_that_diffusers_shows(kind):
         "levels": (rng.integers(0, 17, (30, 8, 8), dtype=np.uint8), 16),
         "floats": (rng.permutation(np.linspace(0, 2.5, 1920)).reshape(30, 8, 8), 2.5),
     }[kind]
-    samples = reading.read(x)
-    chain = centring(samples.schema)
+    samples = reading.read_dataset(x)
+    chain = image_range_chain(samples.schema)
     z, _ = chain.forward(torch.as_tensor(samples.x))
     share = (z / 2 + 0.5).clamp(0, 1).numpy()
     width = 0.5 if kind != "floats" else 1e-9  # integers are spread over one unit

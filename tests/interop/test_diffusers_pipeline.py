@@ -11,10 +11,10 @@ from PIL import Image
 
 from pushforward import cli, optional
 from pushforward.errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
-from pushforward.interop import load as load_any
+from pushforward.interop import load_run_or_pipeline as load_any
 from pushforward.interop.diffusers import load
 from pushforward.interop.diffusers.pipeline import Pipeline
-from pushforward.interop.diffusers.schedules import schedule_of
+from pushforward.interop.diffusers.schedules import read_scheduler
 from pushforward.theory import ode
 
 
@@ -39,7 +39,9 @@ def test_text_to_image_draws_the_pictures_of_stable_diffusions_own_pipeline(
 ):
     z, text = torch.randn(2, 4, 8, 8), ["a red circle", "night"]
     c = model.conditions(text, 2)
-    ours = ode.last(model.trajectory(2, c, steps=6, guidance=guidance, negative=negative, start=z))
+    ours = ode.final_state(
+        model.trajectory(2, c, steps=6, guidance=guidance, negative=negative, start=z)
+    )
     options = {"latents": z, "num_inference_steps": 6, "guidance_scale": guidance}
     if negative:
         options["negative_prompt"] = [negative] * 2
@@ -56,7 +58,7 @@ def test_another_sampler_draws_what_the_scheduler_of_its_name_does(
     z = torch.randn(1, 4, 8, 8)
     kind = getattr(diffusers, f"{theirs}{'' if 'Multi' in theirs else 'Discrete'}Scheduler")
     scheduler = kind.from_config(whole.scheduler.config)
-    times = schedule_of(scheduler).grid(6)
+    times = read_scheduler(scheduler).grid(6)
     states = model.trajectory(
         1, model.conditions("moon", 1), sampler=ours, times=times, guidance=3.0, start=z
     )
@@ -69,7 +71,7 @@ def test_another_sampler_draws_what_the_scheduler_of_its_name_does(
         z = z * (scheduler.sigmas[0] ** 2 + 1).sqrt() / scheduler.init_noise_sigma
     made = pipeline("moon", latents=z, num_inference_steps=6, guidance_scale=3.0,
                     output_type="latent").images  # fmt: skip
-    assert (ode.last(states) - made).norm() < 1e-5 * made.norm()
+    assert (ode.final_state(states) - made).norm() < 1e-5 * made.norm()
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ipndm", "dpmpp_2s", "euler", "predictor_corrector"])
@@ -115,7 +117,9 @@ def test_a_transformer_of_classes_is_guided_away_from_its_class_of_none(diffuser
     torch.manual_seed(4)
     start = torch.randn(2, 4, 4, 4)
     c = model.conditions(["dog", "puss"], 2)
-    ours = model.pictures(ode.last(model.trajectory(2, c, guidance=3.0, steps=5, start=start)))
+    ours = model.pictures(
+        ode.final_state(model.trajectory(2, c, guidance=3.0, steps=5, start=start))
+    )
     assert np.abs(ours - 255 * theirs).max() < 0.5 + 1e-2
     with pytest.raises(UsageError, match="class fox is"):
         model.conditions("fox", 1)
@@ -124,7 +128,7 @@ def test_a_transformer_of_classes_is_guided_away_from_its_class_of_none(diffuser
 
 
 def test_a_network_without_a_class_of_none_says_so(diffusers, unet):
-    model = Pipeline(unet(num_class_embeds=2), schedule_of(diffusers.DDIMScheduler()))
+    model = Pipeline(unet(num_class_embeds=2), read_scheduler(diffusers.DDIMScheduler()))
     assert model.sample(1, 1, steps=2, seed=0).shape == (1, 8, 8)
     for options in ({}, {"y": 1, "guidance": 2.0}):
         with pytest.raises(UsageError, match="stands for an unknown one"):
@@ -253,7 +257,7 @@ def test_a_network_a_scheduler_and_an_autoencoder_are_read_each_from_its_own_fol
     scheduler.save_pretrained(tmp_path / "heun")
     apart = load(tmp_path / "network", scheduler=tmp_path / "heun", device="cpu")
     start = torch.randn(10, 1, 8, 8)
-    own = Pipeline(network, schedule_of(scheduler)).sample(10, start=start, steps=3)
+    own = Pipeline(network, read_scheduler(scheduler)).sample(10, start=start, steps=3)
     assert apart.schedule.sampler == "heun"
     assert np.array_equal(apart.sample(10, start=start, steps=3), own)
     scheduler.save_pretrained(tmp_path / "network")  # now the command line finds it beside

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pushforward.errors import DataError, UsageError
-from pushforward.interop.diffusers.networks import Network, nothing
-from pushforward.interop.diffusers.schedules import Clipped, Table, schedule_of
+from pushforward.interop.diffusers.networks import DiffusersNetwork, no_condition
+from pushforward.interop.diffusers.schedules import ClippedDenoiser, SchedulerPath, read_scheduler
 from pushforward.theory import ddpm_schedule, samplers
 from pushforward.theory.denoisers import NetworkDenoiser
 
@@ -59,10 +59,12 @@ def agree(scheduler, net, x, steps=20):
     The steps divide the table: otherwise a step of DDIM with trailing timesteps does not end where
     the next one begins.
     """
-    schedule = schedule_of(scheduler)
-    denoiser = NetworkDenoiser(Network(net, nothing), schedule.path, schedule.prediction)
+    schedule = read_scheduler(scheduler)
+    denoiser = NetworkDenoiser(
+        DiffusersNetwork(net, no_condition), schedule.path, schedule.prediction
+    )
     denoiser = schedule.clipped(denoiser)
-    run, times = samplers.by_name(schedule.sampler), schedule.grid(steps)
+    run, times = samplers.sampler_by_name(schedule.sampler), schedule.grid(steps)
     options = {"variance": schedule.variance} if run is samplers.ddpm else {}
     torch.manual_seed(1)
     ours = list(run(denoiser, x, times, None, **options))
@@ -92,7 +94,7 @@ def test_ddim_keeps_the_noise_where_it_clips_the_data(diffusers, unet):
 def test_where_a_scheduler_cuts_timesteps_to_whole_ones_ours_stay_at_the_noise(diffusers, unet):
     """With Karras' levels DPMSolverMultistep tells the network another time than that of x_t."""
     scheduler = diffusers.DPMSolverMultistepScheduler(**STABLE, use_karras_sigmas=True)
-    schedule, x = schedule_of(scheduler), torch.randn(2, 1, 8, 8)
+    schedule, x = read_scheduler(scheduler), torch.randn(2, 1, 8, 8)
     assert 1e-5 < agree(scheduler, unet(), x) < 1e-2
     times = schedule.grid(20)
     ratio = schedule.path.sigma(times) / schedule.path.alpha(times)
@@ -111,8 +113,8 @@ def test_where_a_scheduler_cuts_timesteps_to_whole_ones_ours_stay_at_the_noise(d
 )
 def test_the_path_is_that_of_the_papers_tables(diffusers, name, settings, betas):
     """Theirs are float32 products of a thousand numbers: each rounds by up to 6e-8."""
-    path = schedule_of(getattr(diffusers, name)(**settings)).path
-    exact = ddpm_schedule.DDPM(betas)
+    path = read_scheduler(getattr(diffusers, name)(**settings)).path
+    exact = ddpm_schedule.DDPMPath(betas)
     nodes = exact.chain()[:-1]
     torch.testing.assert_close(path.alpha(nodes), exact.alpha(nodes), rtol=6e-5, atol=1e-9)
     torch.testing.assert_close(path.sigma(nodes), exact.sigma(nodes), rtol=1e-3, atol=0.0)
@@ -121,7 +123,7 @@ def test_the_path_is_that_of_the_papers_tables(diffusers, name, settings, betas)
 
 def test_a_path_that_ends_in_pure_noise_falls_all_the_way():
     bar = torch.tensor([0.9, 0.5, 0.001, 0.0])
-    path = Table(bar)
+    path = SchedulerPath(bar)
     ends = torch.tensor([0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
     found = path.alpha(ends).square()
     torch.testing.assert_close(found[:3], bar[:3].double(), rtol=1e-12, atol=0.0)
@@ -130,19 +132,23 @@ def test_a_path_that_ends_in_pure_noise_falls_all_the_way():
 
 def test_a_clipped_denoiser_agrees_with_the_state(diffusers, unet):
     """Whatever is clipped, x_t = alpha x + sigma eps."""
-    schedule = schedule_of(diffusers.DDPMScheduler(clip_sample_range=0.3))
-    inner = NetworkDenoiser(Network(unet(), nothing), schedule.path, schedule.prediction)
+    schedule = read_scheduler(diffusers.DDPMScheduler(clip_sample_range=0.3))
+    inner = NetworkDenoiser(
+        DiffusersNetwork(unet(), no_condition), schedule.path, schedule.prediction
+    )
     x_t, t = torch.randn(3, 1, 8, 8), torch.tensor([0.2, 0.5, 0.9])
-    x, eps = Clipped(inner, 0.3)(x_t, t)
+    x, eps = ClippedDenoiser(inner, 0.3)(x_t, t)
     assert x.abs().max() == pytest.approx(0.3)
     torch.testing.assert_close(schedule.path.interpolate(x, eps, t), x_t)
 
 
 def test_a_grid_that_the_scheduler_cannot_make_is_refused(diffusers):
     with pytest.raises(UsageError, match="2000 steps"):
-        schedule_of(diffusers.DDIMScheduler()).grid(2000)
+        read_scheduler(diffusers.DDIMScheduler()).grid(2000)
     with pytest.raises(UsageError, match="times"):
-        schedule_of(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)).grid(10)
+        read_scheduler(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)).grid(
+            10
+        )
 
 
 @pytest.mark.parametrize(
@@ -155,11 +161,11 @@ def test_a_grid_that_the_scheduler_cannot_make_is_refused(diffusers):
 )
 def test_schedulers_that_mean_something_else_are_refused(diffusers, name, settings):
     with pytest.raises(DataError, match=name):
-        schedule_of(getattr(diffusers, name)(**settings))
+        read_scheduler(getattr(diffusers, name)(**settings))
 
 
 def test_flow_matching_is_the_linear_path_and_its_velocity(diffusers):
-    schedule = schedule_of(diffusers.FlowMatchEulerDiscreteScheduler())
+    schedule = read_scheduler(diffusers.FlowMatchEulerDiscreteScheduler())
     t = torch.tensor(0.3)
     assert [float(z) for z in schedule.path(t)] == pytest.approx([0.7, 0.3])
     assert [float(z) for z in schedule.prediction(schedule.path, t)] == [-1.0, 1.0]

@@ -307,7 +307,7 @@ def test_steps_that_are_none_of_the_chain_are_refused(t):
 
 def test_the_loss_of_the_exact_field_is_the_floor_summed_over_entries():
     """N(0, I) to N((2, 0), I): pi / 2 an entry; the zero field has 4 + 4 (A65, A68)."""
-    mean, n, path = torch.tensor([2.0, 0.0]), 100_000, paths.Linear()
+    mean, n, path = torch.tensor([2.0, 0.0]), 100_000, paths.LinearPath()
     x0, x1 = torch.randn(2, n, 2)
     exact = lambda x, t: -gaussian_velocity(path, mean, 1.0, x, 1 - t)  # noqa: E731
     floor = 2 * gaussian_floor(1.0)
@@ -343,7 +343,7 @@ def test_the_field_is_smooth_enough_for_a_method_of_order_four():
     ends = []
     for n in (24, 48, 192):
         with torch.no_grad():
-            ends.append(ode.last(ode.rk4(model, x0, torch.linspace(0, 1, n + 1).double())))
+            ends.append(ode.final_state(ode.rk4(model, x0, torch.linspace(0, 1, n + 1).double())))
     coarse, fine = ((end - ends[2]).norm() for end in ends[:2])
     assert math.log2(float(coarse / fine)) == pytest.approx(4, abs=0.5)
 
@@ -358,6 +358,6 @@ def test_the_time_runs_from_noise_to_data():
         loss.backward()
         maker.step()
     with torch.no_grad():
-        x = ode.last(ode.euler(model, torch.randn(4000, 2), torch.linspace(0, 1, 21)))
+        x = ode.final_state(ode.euler(model, torch.randn(4000, 2), torch.linspace(0, 1, 21)))
     assert (x.mean(0) - mean).abs().max() < 0.15
     assert x.std(0) == pytest.approx([0.5, 0.5], abs=0.1)

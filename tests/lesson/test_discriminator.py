@@ -2,7 +2,7 @@
 
 import pytest
 
-from pushforward.devices import seeded
+from pushforward.devices import seeded_rng
 from pushforward.lesson.problems.discriminator import PROBLEM
 
 CHECKED = [s for part in PROBLEM.parts for s in part.steps if s.identity]
@@ -15,7 +15,7 @@ def test_identities_of_the_derivation_hold(step):
 
 def test_a_trained_discriminator_comes_near_the_best_one():
     (run,) = [part.experiment for part in PROBLEM.parts if part.experiment]
-    with seeded(0):
+    with seeded_rng(0):
         found = run()
     assert all(n.agrees for n in found.numbers)
     assert list(found.figures) == ["trained_discriminator"]

@@ -25,9 +25,9 @@ def test_a_step_of_a_derivation_is_an_identity(name):
 
 def test_a_wrong_step_leaves_something():
     """The evidence forgotten in Bayes' rule; the rate with a wrong sign."""
-    wrong = elbo.vanishes(lambda s: s["posterior"] - s["likelihood"] - s["prior"])
+    wrong = elbo.symbolic_identity(lambda s: s["posterior"] - s["likelihood"] - s["prior"])
     assert not all(number.agrees for number in wrong())
-    wrong = elbo.vanishes(lambda s: s["mean"](s["prior"] - s["q"]) - s["kl_prior"])
+    wrong = elbo.symbolic_identity(lambda s: s["mean"](s["prior"] - s["q"]) - s["kl_prior"])
     assert not all(number.agrees for number in wrong())
 
 
@@ -45,14 +45,14 @@ def test_the_experiments_of_problem_2_find_what_theory_predicts(part):
 
 
 def test_the_data_of_the_sweep_have_the_spectrum_asked_for():
-    x = fits.with_spectrum().double()
+    x = fits.spectrum_data().double()
     torch.testing.assert_close(
         torch.linalg.eigvalsh(x.mT @ x / len(x)).flip(0), fits.SPECTRUM, rtol=1e-6, atol=1e-6
     )
 
 
 def test_a_fixed_scale_is_that_scale_and_not_learned():
-    law, x = fits.fixed_noise(0.4), torch.zeros(3, 1)
+    law, x = fits.fixed_scale_gaussian(0.4), torch.zeros(3, 1)
     expected = torch.distributions.Normal(0.0, 0.4).log_prob(x)
     torch.testing.assert_close(law.log_prob(torch.zeros(3, 1, 1), x), expected)
     assert not [p for p in law.parameters() if p.requires_grad]
@@ -61,5 +61,5 @@ def test_a_fixed_scale_is_that_scale_and_not_learned():
 def test_collapse_is_unstable_where_the_data_are_bits():
     """Bits have the variance p(1 - p): two that agree always are worth twice the noise."""
     bit = (torch.arange(1000) % 3 == 0).float()[:, None]
-    assert heads.instability(bit.repeat(1, 2)) == pytest.approx(2.0, rel=1e-6)
-    assert heads.instability(0.5 + 0.25 * bit.repeat(1, 2)) < 1
+    assert heads.collapse_eigenvalue(bit.repeat(1, 2)) == pytest.approx(2.0, rel=1e-6)
+    assert heads.collapse_eigenvalue(0.5 + 0.25 * bit.repeat(1, 2)) < 1

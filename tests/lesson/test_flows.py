@@ -20,7 +20,7 @@ def test_the_steps_of_the_derivation_are_identities(step):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [p for p in PARTS if p.experiment], ids=lambda p: p.question)
 def test_the_experiments_find_what_theory_predicts(part):
-    with style.styled():
+    with style.plot_style():
         found = part.experiment()
     for number in found.numbers:
         assert number.agrees, number
@@ -31,5 +31,5 @@ def test_the_experiments_find_what_theory_predicts(part):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SECTION.figures)
 def test_the_figures_of_section_6_draw_without_a_screen(name):
-    with style.styled():
-        assert style.encode(SECTION.figures[name](), "png")[:4] == b"\x89PNG"
+    with style.plot_style():
+        assert style.figure_bytes(SECTION.figures[name](), "png")[:4] == b"\x89PNG"

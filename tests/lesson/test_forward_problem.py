@@ -3,7 +3,7 @@
 import pytest
 
 from pushforward import lesson
-from pushforward.plots.style import encode, styled
+from pushforward.plots.style import figure_bytes, plot_style
 
 PARTS = lesson.problem("p4").parts
 CHECKED = [step for part in PARTS for step in part.steps if step.identity]
@@ -17,9 +17,9 @@ def test_a_step_of_the_derivation_is_an_identity(step):
 
 @pytest.mark.parametrize("part", [p for p in PARTS if p.experiment], ids=lambda p: p.question[:20])
 def test_an_experiment_finds_what_theory_says(part):
-    with styled():
+    with plot_style():
         found = part.experiment()
-        assert all(encode(figure) for figure in found.figures.values())
+        assert all(figure_bytes(figure) for figure in found.figures.values())
     for number in found.numbers:
         assert number.agrees, number
 
@@ -28,9 +28,9 @@ def test_a_wrong_step_is_noticed(monkeypatch):
     """A recursion with the whole beta in the mean, the commonest slip."""
     from pushforward.theory import forward
 
-    right = forward.recursion
+    right = forward.moment_recursion
     monkeypatch.setattr(
-        forward, "recursion", lambda betas, mean, variance: right(betas, mean * 1.001, variance)
+        forward, "moment_recursion", lambda betas, mean, variance: right(betas, mean * 1.001, variance)
     )
     noticed = {s.identity.__name__ for s in CHECKED if not all(n.agrees for n in s.identity())}
     assert {"one_step", "whole_table", "riemann", "wallis", "harmonic_end"} <= noticed

@@ -10,8 +10,8 @@ from pushforward import lesson
 from pushforward.cli import main
 from pushforward.lesson import formulas, run
 from pushforward.lesson import html as page
-from pushforward.lesson.claims import Claim, Evidence, Number, Verdict, check
-from pushforward.lesson.problems import Experiment, Part, Problem, Step
+from pushforward.lesson.claims import Claim, Evidence, Number, Verdict, check_claim
+from pushforward.lesson.problems import DerivationStep, ExperimentResult, Problem, ProblemPart
 from pushforward.lesson.sections import Section
 
 TRUE = Number(r"$x^2$ <at> & 2", 4.0, 4.0, 0.0)
@@ -30,9 +30,11 @@ def tiny(monkeypatch):
     """A lesson of one section and one problem; returns what decides whether they come out."""
     state = {"claim": TRUE, "step": TRUE}
     claim = Claim("1.1-square", "Two $\\cdot$ two is four.", Verdict.HOLDS,
-                  lambda: Evidence([state["claim"]]), "theory.adversarial.mode_drop")  # fmt: skip
-    step = Step("by counting", r"\frac{4}{2} = 2", lambda: [state["step"]])
-    part = Part("1.1 Why?", [step], lambda: Experiment(["It is 4."], [TRUE], {"bar": drawing()}))
+                  lambda: Evidence([state["claim"]]), "theory.adversarial.mode_drop_cost")  # fmt: skip
+    step = DerivationStep("by counting", r"\frac{4}{2} = 2", lambda: [state["step"]])
+    part = ProblemPart(
+        "1.1 Why?", [step], lambda: ExperimentResult(["It is 4."], [TRUE], {"bar": drawing()})
+    )
     sections = {"1": Section("One", [claim], {"line": drawing}, {"A05": "mended"})}
     problems = {"p1": Problem("Two", [part])}
     monkeypatch.setattr(lesson, "SECTIONS", dict.fromkeys(sections, "x"))
@@ -89,8 +91,8 @@ def test_a_section_that_does_not_exist_is_a_usage_error(capsys):
 
 
 def test_the_order_is_the_lessons_and_nothing_runs_twice():
-    assert run.chosen(["p1", "2", "2"]) == ["2", "p1"]
-    assert run.chosen([])[0] == "1"
+    assert run.select_chapters(["p1", "2", "2"]) == ["2", "p1"]
+    assert run.select_chapters([])[0] == "1"
 
 
 @pytest.mark.parametrize(
@@ -105,34 +107,34 @@ def test_the_order_is_the_lessons_and_nothing_runs_twice():
     ],
 )
 def test_numbers_have_the_digits_that_their_tolerance_tells_apart(value, tolerance, text):
-    assert page.shown(value, tolerance) == text
+    assert page.format_to_tolerance(value, tolerance) == text
 
 
 def test_text_keeps_what_is_between_formulas():
-    assert formulas.terminal(r"if $\beta \ge 1$ & so") == "if \u03b2\u22651 & so"
-    assert str(formulas.page("a < $b$")).startswith("a &lt; <math")
+    assert formulas.text_to_unicode(r"if $\beta \ge 1$ & so") == "if \u03b2\u22651 & so"
+    assert str(formulas.text_to_html("a < $b$")).startswith("a &lt; <math")
 
 
 def test_names_are_set_as_code_and_tall_fences_as_signs():
-    assert str(formulas.page("a `<b>` c")) == "a <code>&lt;b&gt;</code> c"
-    assert "\\" not in formulas.mathml(r"\Big\{\Big\| x \Big\|\Big\}")
+    assert str(formulas.text_to_html("a `<b>` c")) == "a <code>&lt;b&gt;</code> c"
+    assert "\\" not in formulas.formula_to_mathml(r"\Big\{\Big\| x \Big\|\Big\}")
 
 
 def test_a_notebook_shows_a_chapter_as_the_page_does(tiny):
-    (chapter,) = run.run(["1"])
+    (chapter,) = run.run_chapters(["1"])
     shown = chapter._repr_html_()
-    assert "4" in shown and "<html" not in shown and shown in page.render([chapter])
+    assert "4" in shown and "<html" not in shown and shown in page.render_lesson([chapter])
 
 
 def test_no_figure_is_encoded_where_none_is_wanted(tiny, monkeypatch):
-    monkeypatch.setattr(run, "encoded", lambda figure: pytest.fail("encoded"))
-    assert [c.plates for c in run.run(draw=False)] == [{}, {}]
+    monkeypatch.setattr(run, "encode_formats", lambda figure: pytest.fail("encoded"))
+    assert [c.plates for c in run.run_chapters(draw=False)] == [{}, {}]
 
 
 def test_json_keeps_the_right_statement_beside_the_numbers_of_both_sides():
     evidence = Evidence([FALSE], [TRUE])
     claim = Claim("1.1-x", "", Verdict.WRONG, lambda: evidence, "", right="It is four.")
-    facts = check(claim).facts()
+    facts = check_claim(claim).facts()
     assert facts["right"] == "It is four." and facts["verdict"] == Verdict.WRONG
     assert facts["numbers"]["lesson"] == [{**FALSE._asdict(), "agrees": False}]
     assert facts["numbers"]["right"] == [{**TRUE._asdict(), "agrees": True}]

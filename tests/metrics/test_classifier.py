@@ -36,10 +36,13 @@ def test_equal_means_and_covariances_do_not_hide_a_ring(rng):
 def test_separation_of_given_scores(rng):
     p, q = rng.random((30, 1)), rng.random((50, 1)) ** 0.5
     truth = roc_auc_score(np.repeat([0, 1], [30, 50]), np.concatenate([p, q]).ravel())
-    accuracy, auroc = classifier.separation(p, q)
+    accuracy, auroc = classifier.separation_scores(p, q)
     assert auroc == pytest.approx(truth, rel=1e-12)
     assert accuracy == pytest.approx(((p < 0.5).mean() + (q > 0.5).mean()) / 2, rel=1e-12)
-    assert classifier.separation(np.full((9, 1), 0.5), np.full((7, 1), 0.5)).tolist() == [0.5, 0.5]
+    assert classifier.separation_scores(np.full((9, 1), 0.5), np.full((7, 1), 0.5)).tolist() == [
+        0.5,
+        0.5,
+    ]
 
 
 def test_the_score_runs_from_one_to_the_number_of_classes():

@@ -46,7 +46,7 @@ def test_bits_are_those_of_the_files(rng, tmp_path):
 def test_what_is_encoded_decodes_to_the_same_pictures(rng, shape):
     """Both codecs, single and tiled: every picture is found again in the sheet."""
     x = rng.integers(0, 256, shape, dtype=np.uint8)
-    (sheet,) = codecs.tiled(codecs.as_bytes(x))
+    (sheet,) = codecs.tile_sheets(codecs.to_byte_images(x))
     h, w = shape[1:3]
     across = sheet.shape[1] // w
     for options in codecs.CODECS.values():
@@ -67,7 +67,7 @@ def test_the_order_of_the_axes_and_a_shift_below_zero_change_nothing(rng):
 
 def test_many_pictures_are_tiled_in_several_sheets(rng, monkeypatch):
     monkeypatch.setattr(codecs, "SIDE", 20)
-    sheets = codecs.tiled(rng.integers(0, 256, (30, 6, 5), dtype=np.uint8))
+    sheets = codecs.tile_sheets(rng.integers(0, 256, (30, 6, 5), dtype=np.uint8))
     assert len(sheets) == 3 and all(max(s.shape) <= 20 for s in sheets)
 
 

@@ -18,7 +18,7 @@ def coverage(replicate, rng, truth, shift=0.0, trials=200, n=100, d=2):
     for _ in range(trials):
         x, y = rng.standard_normal((2, n, d)) + np.array([0, shift])[:, None, None]
         value, left = replicate(x, y, estimate.GROUPS)
-        low, high = estimate.interval(value, left)
+        low, high = estimate.jackknife_interval(value, left)
         hits += low[0] <= truth <= high[0]
     return hits / trials
 
@@ -49,14 +49,14 @@ def test_intervals_cover_a_difference_that_is_there(rng):
 def test_intervals_cover_the_mean_at_their_sample_size(rng, statistic):
     """Bias included: the truth is the mean over 400 fresh pairs of samples of 100 rows."""
     truth = np.mean([statistic(*rng.standard_normal((2, 100, 2))) for _ in range(400)])
-    assert coverage(estimate.leave_out(statistic), rng, truth, trials=100) >= 0.95 - 0.09
+    assert coverage(estimate.jackknife_replicates(statistic), rng, truth, trials=100) >= 0.95 - 0.09
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error(rng):
     """With groups of one row: s/sqrt(n - 1), so a half-width of t_{n-1} times that."""
     x = rng.standard_normal((30, 1))
-    value, left = estimate.leave_out(lambda a, b: float(a.mean()))(x, x, 30)
-    low, high = estimate.interval(value, left)
+    value, left = estimate.jackknife_replicates(lambda a, b: float(a.mean()))(x, x, 30)
+    low, high = estimate.jackknife_interval(value, left)
     from scipy.stats import t
 
     assert (high - low)[0] / 2 == pytest.approx(t(29).ppf(0.975) * x.std(ddof=1) / math.sqrt(29))
@@ -64,9 +64,9 @@ def test_the_jackknife_of_a_mean_is_its_standard_error(rng):
 
 
 def test_an_estimate_prints_its_floor():
-    text = str(estimate.Estimate(0.5, 0.25, 0.75, 0.125))
+    text = str(estimate.MetricEstimate(0.5, 0.25, 0.75, 0.125))
     assert text == "0.5 [0.25, 0.75], floor 0.125"
-    assert "floor" not in str(estimate.Estimate(0.5, 0.25, 0.75, math.nan))
+    assert "floor" not in str(estimate.MetricEstimate(0.5, 0.25, 0.75, math.nan))
 
 
 def test_held_out_likelihood_of_the_true_density_is_the_entropy(rng):

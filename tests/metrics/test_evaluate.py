@@ -22,7 +22,7 @@ def test_a_perfect_generator_scores_its_floor(rng):
     for name, e in found.items():
         assert abs(e.value - e.floor) <= 2 * (e.high - e.low) + 0.02, name
         assert e.low <= e.value <= e.high
-        assert (e.name, e.better, e.n) == (name, metrics.better(name), min(e.n, 300))
+        assert (e.name, e.better, e.n) == (name, metrics.better_direction(name), min(e.n, 300))
 
 
 def test_a_bad_generator_is_worse_than_its_floor_in_every_metric(rng):
@@ -138,9 +138,11 @@ def test_refusals_are_one_line_with_the_remedy(rng, arguments, error, words):
 
 
 def test_every_metric_has_a_meaning_of_one_line():
-    for name in metrics.names():
-        assert 20 < len(metrics.meaning(name)) < 120 and "\n" not in metrics.meaning(name)
-        assert metrics.better(name) in ("lower", "higher")
+    for name in metrics.metric_names():
+        assert 20 < len(metrics.metric_meaning(name)) < 120 and "\n" not in metrics.metric_meaning(
+            name
+        )
+        assert metrics.better_direction(name) in ("lower", "higher")
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def bars(rng, n, side=16):
 )
 def test_pixels_are_brought_to_zero_to_one_by_their_customary_range(values, low, high):
     x = np.resize(np.array(values, dtype=float), (2, 6))
-    seen = pixel_range.pixels(x, (2, 3))
+    seen = pixel_range.fit_pixel_range(x, (2, 3))
     assert (seen.low, seen.high) == (low, high)
     np.testing.assert_allclose(seen.unit(x), (x - low) / (high - low))
     assert seen.tensor(x).shape == (2, 1, 2, 3)
@@ -73,7 +73,7 @@ def test_pixels_are_brought_to_zero_to_one_by_their_customary_range(values, low,
 
 def test_colours_come_first_whatever_the_order_of_the_axes(rng):
     x = np.round(255 * rng.random((4, 5, 6, 3)))
-    seen = pixel_range.pixels(x.reshape(4, -1), (5, 6, 3)).tensor(x)
+    seen = pixel_range.fit_pixel_range(x.reshape(4, -1), (5, 6, 3)).tensor(x)
     np.testing.assert_allclose(seen.numpy(), np.moveaxis(x, 3, 1) / 255, rtol=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_grey_is_repeated_for_a_network_of_colours_and_logits_give_a_score(rng):
 
 def test_files_of_torchscript_and_of_export_give_the_features_of_their_network(rng, tmp_path):
     x = np.round(255 * rng.random((7, 5, 6)))
-    seen = pixel_range.pixels(x.reshape(7, -1), (5, 6))
+    seen = pixel_range.fit_pixel_range(x.reshape(7, -1), (5, 6))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(Net()), tmp_path / "net.pt")
@@ -112,7 +112,7 @@ def test_files_of_torchscript_and_of_export_give_the_features_of_their_network(r
         torch.export.save(program, tmp_path / "net.pt2")
         truth = Net()(seen.tensor(x)).numpy()
         for name in ("net.pt", "net.pt2"):
-            extract = extractors.extractor(str(tmp_path / name), seen)
+            extract = extractors.feature_extractor(str(tmp_path / name), seen)
             assert extract.name == "net"
             np.testing.assert_allclose(extract.features(x.reshape(7, -1)).x, truth, rtol=1e-6)
 
@@ -127,7 +127,9 @@ def test_an_inception_network_made_for_scores_takes_bytes(tmp_path):
 
     torch.jit.save(torch.jit.script(Inception()), tmp_path / "inception.pt")
     x = np.arange(250.0, 256).reshape(1, 6)
-    extract = extractors.extractor(str(tmp_path / "inception.pt"), pixel_range.pixels(x, (2, 3)))
+    extract = extractors.feature_extractor(
+        str(tmp_path / "inception.pt"), pixel_range.fit_pixel_range(x, (2, 3))
+    )
     np.testing.assert_array_equal(extract.features(x).x, x)
     assert "8-bit" in extract.words
 
@@ -136,11 +138,11 @@ def test_a_network_is_found_by_its_name_in_a_module_of_the_working_folder(tmp_pa
     text = "from torch import nn\nnet = nn.Flatten()\nclass Net(nn.Flatten): pass\nlist_ = [1]\n"
     (tmp_path / "own_network.py").write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert isinstance(user_networks.load("own_network:net")[0], nn.Flatten)
-    assert user_networks.load("own_network:Net")[1] == "Net"
+    assert isinstance(user_networks.load_network("own_network:net")[0], nn.Flatten)
+    assert user_networks.load_network("own_network:Net")[1] == "Net"
     for name in ("own_network:list_", "own_network:none", "nowhere:net"):
         with pytest.raises(UsageError, match=name):
-            user_networks.load(name)
+            user_networks.load_network(name)
 
 
 @pytest.mark.parametrize("kind", ["pickle", "state", "text"])
@@ -157,7 +159,7 @@ def test_files_that_may_be_pickles_are_refused_without_being_read(tmp_path, kind
     else:
         path.write_text("no archive")
     with pytest.raises(Unsafe, match="torch.jit.save"):
-        user_networks.load(str(path))
+        user_networks.load_network(str(path))
     assert not (tmp_path / "ran").exists()
 
 
@@ -180,7 +182,7 @@ def test_an_exported_file_whose_weights_are_a_pickle_is_refused(tmp_path):
             bad.writestr(name, pickle.dumps(Bad()) if "sample_inputs" in name else data)
     assert any("sample_inputs" in name for name in good.namelist())
     with pytest.raises(DataError, match="broken"):
-        user_networks.load(str(tmp_path / "bad.pt2"))
+        user_networks.load_network(str(tmp_path / "bad.pt2"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -233,17 +235,17 @@ def test_the_same_pictures_labels_and_seed_are_judged_by_the_same_classifier(rng
     """And others by another: what is kept never answers for different data."""
     monkeypatch.setattr(convolutional, "STEPS", 3)
     x, y = bars(rng, 60, side=10)
-    kept = classifier.kept_classifier(x, y, seed=1)
-    assert classifier.kept_classifier(x.copy(), y.copy(), seed=1) is kept
+    kept = classifier.cached_classifier(x, y, seed=1)
+    assert classifier.cached_classifier(x.copy(), y.copy(), seed=1) is kept
     moved, swapped = x + (np.arange(10) == 3), y[::-1]
     for other in ((moved, y, 1), (x, swapped, 1), (x, y, 2)):
-        again = classifier.kept_classifier(*other[:2], seed=other[2])
+        again = classifier.cached_classifier(*other[:2], seed=other[2])
         fresh = classifier.fit_classifier(*other[:2], seed=other[2])
         np.testing.assert_array_equal(again.features(x), fresh.features(x))
 
 
 def test_larger_pictures_are_seen_at_32_pixels(rng):
-    network = convolutional.Convolutional((3, 80, 40), np.arange(2), 8)
+    network = convolutional.ConvolutionalClassifier((3, 80, 40), np.arange(2), 8)
     assert network.size == [32, 16]
     flat = np.ones((2, 3, 80, 40)) * np.array([1.0, 2.0])[:, None, None, None]
     np.testing.assert_allclose(network.pictures(flat).numpy()[:, :, 0, 0], [[1.0] * 3, [2.0] * 3])
@@ -274,7 +276,7 @@ class TestEfficientNetLite0:
 
         from pushforward.metrics import efflite0
 
-        net = efflite0.load()
+        net = efflite0.load_efflite0()
         for picture, classes in zip(load_sample_images().images, ({698, 832, 663}, {985})):
             h, w = picture.shape[:2]
             x = torch.as_tensor(picture[:, (w - h) // 2 : (w + h) // 2].copy())
@@ -305,7 +307,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
 
     monkeypatch.setattr(efflite0, "PACKAGE", "no_such_package")
     with pytest.raises(Unavailable, match="features"):
-        efflite0.load()
+        efflite0.load_efflite0()
 
 
 @pytest.mark.slow
@@ -375,7 +377,7 @@ def test_scores_of_pictures_are_told_beside_those_of_codecs(rng, tmp_path, capsy
 
 
 def test_a_comparison_tells_the_codecs_beside_the_densities(rng, tmp_path):
-    from pushforward.comparison.compare.compare import compare
+    from pushforward.comparison.compare import compare
 
     x = rng.integers(0, 17, (100, 5, 4))
     result = compare(x, ["gaussian", "kde"], progress=False)

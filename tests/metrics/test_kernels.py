@@ -67,7 +67,7 @@ def test_the_biased_mmd_is_off_by_the_share_of_the_diagonal(rng):
 
 def test_five_widths_are_the_mean_of_five_kernels(rng):
     x, y = rng.standard_normal((2, 30, 2))
-    each = [kernels.rbf(s * 1.3)(x, y) for s in kernels.SCALES]
+    each = [kernels.rbf_kernel(s * 1.3)(x, y) for s in kernels.SCALES]
     np.testing.assert_allclose(kernels.multiscale_rbf(1.3)(x, y), np.mean(each, axis=0), rtol=1e-12)
 
 
@@ -94,7 +94,7 @@ def test_free_replicates_equal_recomputed_ones(rng, kind):
     for part, found in zip(parts, left[:, 0], strict=True):
         a, b = np.delete(x, part, 0), np.delete(y, part, 0)
         sums = [
-            kernels._discrepancy(k, a, b, True, 64)
+            kernels.kernel_discrepancy(k, a, b, True, 64)
             for k in (kernels.negative_distance, kernels.multiscale_rbf(width))
         ]
         assert found == pytest.approx(sums[kind is kernels.mmd_replicates], rel=1e-9, abs=1e-12)

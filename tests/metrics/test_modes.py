@@ -78,4 +78,4 @@ def test_a_scale_must_be_positive_and_cells_need_rows():
     with pytest.raises(UsageError, match="above zero"):
         modes.known_modes(RING, RING, 0.0)
     with pytest.raises(UsageError, match="cannot fill"):
-        modes.cells(RING)
+        modes.kmeans_centres(RING)

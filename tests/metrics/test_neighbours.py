@@ -95,9 +95,9 @@ def test_copies_are_counted_and_pull_the_ratio_down(rng):
     assert neighbours.exact_duplicates(copies, train) == 100
     assert neighbours.exact_duplicates(np.array([[-0.0]]), np.array([[0.0]])) == 1
     held_out = neighbours.nearest_distance(test, train)
-    honest = neighbours.memorisation(held_out, neighbours.nearest_distance(fresh, train))
-    copied = neighbours.memorisation(held_out, neighbours.nearest_distance(copies, train))
-    parrot = neighbours.memorisation(held_out, neighbours.nearest_distance(train, train))
+    honest = neighbours.memorisation_scores(held_out, neighbours.nearest_distance(fresh, train))
+    copied = neighbours.memorisation_scores(held_out, neighbours.nearest_distance(copies, train))
+    parrot = neighbours.memorisation_scores(held_out, neighbours.nearest_distance(train, train))
     assert honest[0] == pytest.approx(1, abs=0.15)  # a ratio of medians of 500 rows
     assert honest[1] == 0
     assert copied[1] == pytest.approx(100 / 501)

@@ -8,16 +8,19 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from pushforward.networks.autoregressive_likelihoods import AroundPrediction, MixtureOf
-from pushforward.networks.causal_transformer import CausalTransformer, offsets
-from pushforward.networks.likelihoods import Gaussian
+from pushforward.networks.autoregressive_likelihoods import (
+    LinearResidualLikelihood,
+    MixtureLikelihood,
+)
+from pushforward.networks.causal_transformer import CausalTransformer, relative_position_index
+from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.networks.masked import (
-    ColumnWaves,
+    FourierEntryFeatures,
     LinearAutoregression,
     MaskedPerceptron,
-    ridged,
+    ridge_covariance,
 )
-from pushforward.networks.pixelcnn import CausalConvolutions
+from pushforward.networks.pixelcnn import CausalConvNet
 
 ORDERS = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 2, 0, 1, 4, 3]])
 NETS = ("masked", "narrow", "linear", "transformer", "conv", "colour")
@@ -27,14 +30,16 @@ def net(kind, condition=2):
     """A network of six entries with large random weights, in float64."""
     if kind == "transformer":
         made = CausalTransformer(
-            (2, 3), ColumnWaves(2), ORDERS, condition, 4, width=16, depth=2, heads=2
+            (2, 3), FourierEntryFeatures(2), ORDERS, condition, 4, width=16, depth=2, heads=2
         )
     elif kind in ("conv", "colour"):
         shape = (2, 3) if kind == "conv" else (3, 1, 2)
-        made = CausalConvolutions(shape, ColumnWaves(2), ORDERS, condition, 4, width=16, depth=2)
+        made = CausalConvNet(
+            shape, FourierEntryFeatures(2), ORDERS, condition, 4, width=16, depth=2
+        )
     else:
         width = 3 if kind == "narrow" else 24  # fewer units than entries: some degrees have none
-        made = MaskedPerceptron(ColumnWaves(2), ORDERS, condition, 4, width=width, depth=3)
+        made = MaskedPerceptron(FourierEntryFeatures(2), ORDERS, condition, 4, width=width, depth=3)
     if kind == "linear":
         made = LinearAutoregression(made, condition)
         rows = torch.randn(50, 6) @ torch.randn(6, 6)
@@ -87,8 +92,13 @@ def test_an_unknown_condition_is_the_zero_vector(kind):
 
 def linear_gaussian(condition, orders=ORDERS):
     """A linear autoregression whose residuals are standard normal, and their law."""
-    law, d = AroundPrediction(MixtureOf(Gaussian(floor=0.0), 1)), orders.shape[1]
-    inner = MaskedPerceptron(ColumnWaves(0), orders, condition, law.law.size, width=8, depth=1)
+    law, d = (
+        LinearResidualLikelihood(MixtureLikelihood(GaussianLikelihood(floor=0.0), 1)),
+        orders.shape[1],
+    )
+    inner = MaskedPerceptron(
+        FourierEntryFeatures(0), orders, condition, law.law.size, width=8, depth=1
+    )
     return LinearAutoregression(inner.double(), condition).double(), law, d
 
 
@@ -102,7 +112,7 @@ def test_the_linear_network_is_the_multivariate_normal_in_every_order(condition)
         model.start(law.start(rows), rows, c)
         model.net.out.weight.zero_()
         mean = model.centre(c, len(rows))
-        normal = MultivariateNormal(mean, ridged(rows - mean))
+        normal = MultivariateNormal(mean, ridge_covariance(rows - mean))
         for o in range(len(ORDERS)):
             value = law.log_prob(model(rows, o, c), rows).sum(1)
             torch.testing.assert_close(value, normal.log_prob(rows), rtol=1e-9, atol=1e-9)
@@ -128,7 +138,7 @@ def test_a_first_order_autoregression_has_a_toeplitz_covariance():
 
 def test_offsets_number_the_differences_of_places():
     """Equal for equal differences, different for different ones."""
-    index, shape = offsets((2, 3, 4)), (2, 3, 4)
+    index, shape = relative_position_index((2, 3, 4)), (2, 3, 4)
     places = torch.cartesian_prod(*[torch.arange(s) for s in shape])
     found = {}
     for i in range(24):

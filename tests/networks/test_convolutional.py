@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from pushforward.networks.convolutional import ConvCritic, ConvDecoder, ConvEncoder, sizes
-from pushforward.networks.layout import layout_of
-from pushforward.theory.adversarial import gradient_penalty, input_gradient
+from pushforward.networks.convolutional import ConvCritic, ConvDecoder, ConvEncoder, scale_sizes
+from pushforward.networks.layout import image_layout
+from pushforward.theory.adversarial import input_gradient, wgan_gp_penalty
 
 SHAPES = [(7, 5), (1, 12, 12), (9, 6, 3)]
 
@@ -26,7 +26,7 @@ def test_images_become_vectors_and_vectors_images(shape, scales):
 
 
 def test_sizes_are_halved_and_rounded_up():
-    assert sizes(layout_of((7, 12)), 4) == [(7, 12), (4, 6), (2, 3), (1, 2)]
+    assert scale_sizes(image_layout((7, 12)), 4) == [(7, 12), (4, 6), (2, 3), (1, 2)]
 
 
 def test_numbers_of_an_entry_lie_side_by_side_in_the_order_of_the_data():
@@ -80,7 +80,7 @@ def test_the_gradient_of_the_penalty_is_that_of_differences():
     h, step = 1e-6, torch.randn_like(weight)
 
     def value():
-        return gradient_penalty(lambda x: net(x)[:, 0], x)
+        return wgan_gp_penalty(lambda x: net(x)[:, 0], x)
 
     (slope,) = torch.autograd.grad(value(), weight)
     found = []

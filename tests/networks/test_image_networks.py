@@ -8,15 +8,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pushforward.errors import UsageError
 from pushforward.model import Event
-from pushforward.networks.attention import Attention, attend, heads_for
-from pushforward.networks.embedding import Embedding
-from pushforward.networks.layout import layout_of
+from pushforward.networks.attention import Attention, dot_product_attention, head_count
+from pushforward.networks.embedding import TimeConditionEmbedding
+from pushforward.networks.layout import image_layout
 from pushforward.networks.mlp import TimeMLP
-from pushforward.networks.residual import Residual, grouped
-from pushforward.networks.select import time_network
-from pushforward.networks.transformer import Block as DiTBlock
-from pushforward.networks.transformer import DiT, positions
-from pushforward.networks.unet import Block, UNet
+from pushforward.networks.residual import ResidualBlock, group_norm
+from pushforward.networks.select import build_time_network
+from pushforward.networks.transformer import DiT, DiTBlock, sinusoidal_positions
+from pushforward.networks.unet import UNet, UNetBlock
 
 TOKENS = (3, 4)
 CONDITION = 1 + 2 + 3 * 4
@@ -68,7 +67,7 @@ def test_the_untrained_network_gives_exactly_zero(kind):
 
 def test_untrained_blocks_are_the_identity():
     h, e = torch.randn(2, 8, 4, 4), torch.randn(2, 16)
-    assert torch.equal(Block(8, 8, 16, True, 0, 0.0)(h, e, None), h)
+    assert torch.equal(UNetBlock(8, 8, 16, True, 0, 0.0)(h, e, None), h)
     tokens = torch.randn(2, 5, 8)
     assert torch.equal(DiTBlock(8, 0, 0.0)(tokens, torch.randn(2, 8), None), tokens)
 
@@ -152,8 +151,8 @@ def test_gradients_of_blocks_and_theirs_are_differences_of_values(kind):
     e, tokens = torch.randn(1, 4).double(), torch.randn(1, 2, 3).double()
     tokens[0, 1, 0] = 0
     block, h = {
-        "residual": (Residual(2, 3, 4), torch.randn(1, 2, 3, 2)),
-        "unet": (Block(4, 4, 4, True, 3, 0.0), torch.randn(1, 4, 2, 2)),
+        "residual": (ResidualBlock(2, 3, 4), torch.randn(1, 2, 3, 2)),
+        "unet": (UNetBlock(4, 4, 4, True, 3, 0.0), torch.randn(1, 4, 2, 2)),
         "dit": (DiTBlock(4, 3, 0.0), torch.randn(1, 3, 4)),
         "attention": (Attention(4, 3), torch.randn(1, 3, 4)),
     }[kind]
@@ -172,15 +171,18 @@ def test_attention_is_the_softmax_of_scaled_products():
     seen[..., 0] = True
     for mask in (None, seen):
         torch.testing.assert_close(
-            attend(q, k, v, mask), scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            dot_product_attention(q, k, v, mask),
+            scaled_dot_product_attention(q, k, v, attn_mask=mask),
         )
     score = torch.exp(q[0, 0, 0] @ k[0, 0].T / math.sqrt(8))
-    torch.testing.assert_close(attend(q, k, v)[0, 0, 0], (score / score.sum()) @ v[0, 0])
+    torch.testing.assert_close(
+        dot_product_attention(q, k, v)[0, 0, 0], (score / score.sum()) @ v[0, 0]
+    )
 
 
 @pytest.mark.parametrize("width", [4, 20, 32, 48, 64, 100, 128])
 def test_heads_divide_the_width(width):
-    assert width % heads_for(width) == 0 and width / heads_for(width) >= min(width, 32)
+    assert width % head_count(width) == 0 and width / head_count(width) >= min(width, 32)
 
 
 def test_without_positions_a_transformer_permutes_with_its_patches():
@@ -197,7 +199,7 @@ def test_without_positions_a_transformer_permutes_with_its_patches():
 
 
 def test_positions_are_all_different_and_their_products_depend_on_offsets_only():
-    p = positions(5, 7, 16).double()
+    p = sinusoidal_positions(5, 7, 16).double()
     products = (p @ p.T).view(5, 7, 5, 7)
     assert torch.cdist(p, p).fill_diagonal_(1).min() > 1e-3
     torch.testing.assert_close(products[0, 1, 2, 4], products[2, 3, 4, 6], rtol=1e-5, atol=1e-5)
@@ -205,14 +207,14 @@ def test_positions_are_all_different_and_their_products_depend_on_offsets_only()
 
 @pytest.mark.parametrize("channels", range(1, 40))
 def test_groups_hold_at_least_four_channels_where_there_are_so_many(channels):
-    norm = grouped(channels)
+    norm = group_norm(channels)
     assert channels % norm.num_groups == 0
     assert channels // norm.num_groups >= min(channels, 4)
 
 
 def test_residual_blocks_scale_and_shift_by_what_they_are_told():
     """With a second convolution that passes one pixel on, the block is silu((1 + s) n + b) + h."""
-    block, h, e = Residual(4, 4, 3), torch.randn(2, 4, 5, 5), torch.randn(2, 3)
+    block, h, e = ResidualBlock(4, 4, 3), torch.randn(2, 4, 5, 5), torch.randn(2, 3)
     torch.nn.init.dirac_(block.second.weight)
     torch.nn.init.zeros_(block.second.bias)
     scale, shift = (e @ block.told.weight.T)[..., None, None].chunk(2, dim=1)
@@ -224,7 +226,7 @@ def test_residual_blocks_scale_and_shift_by_what_they_are_told():
 
 def test_a_condition_shorter_than_its_tokens_is_refused():
     with pytest.raises(UsageError, match="cannot end in"):
-        Embedding(5, 8, tokens=(3, 2))
+        TimeConditionEmbedding(5, 8, tokens=(3, 2))
     with pytest.raises(UsageError, match="multiple of 4"):
         DiT((4, 4), width=6)
 
@@ -242,14 +244,14 @@ def test_parameters_are_those_that_one_counts_by_hand():
 def test_networks_are_chosen_by_the_kind_of_data():
     options = {"width": 0, "units": 16, "depth": 3}
     for shape, kind in [((5,), TimeMLP), ((8, 8), TimeMLP), ((12, 12, 3), UNet)]:
-        assert type(time_network(Event(shape), "auto", **options)) is kind
-    assert type(time_network(Event((1, 8, 8)), "dit", **options)) is DiT
-    digits = time_network(Event((28, 28)), "auto", **options)
+        assert type(build_time_network(Event(shape), "auto", **options)) is kind
+    assert type(build_time_network(Event((1, 8, 8)), "dit", **options)) is DiT
+    digits = build_time_network(Event((28, 28)), "auto", **options)
     assert 0.5e6 < sum(p.numel() for p in digits.parameters()) < 1e6
     with pytest.raises(UsageError, match="no images"):
-        time_network(Event((5,)), "unet", **options)
+        build_time_network(Event((5,)), "unet", **options)
     with pytest.raises(UsageError, match="network is 'cnn'"):
-        time_network(Event((5,)), "cnn", **options)
+        build_time_network(Event((5,)), "cnn", **options)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +267,7 @@ def test_networks_are_chosen_by_the_kind_of_data():
     ],
 )
 def test_channels_are_found_and_put_back_where_they_were(event, shape):
-    layout, x = layout_of(event), torch.randn(2, *event)
+    layout, x = image_layout(event), torch.randn(2, *event)
     h = layout.first(x)
     assert layout.shape == shape and h.shape == (2, *shape)
     assert torch.equal(layout.back(h), x) and h.data_ptr() == x.data_ptr()
@@ -278,4 +280,4 @@ def test_channels_are_found_and_put_back_where_they_were(event, shape):
 def test_vectors_are_no_images():
     for event in [(5,), (2, 2, 2, 2)]:
         with pytest.raises(UsageError, match="no images"):
-            layout_of(event)
+            image_layout(event)

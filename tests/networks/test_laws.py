@@ -8,19 +8,19 @@ from torch.distributions import Categorical as TorchCategorical
 
 from pushforward.errors import DataError, UsageError
 from pushforward.networks.likelihoods import (
-    Bernoulli,
-    Categorical,
+    BernoulliLikelihood,
+    CategoricalLikelihood,
     DiscretisedLogistic,
-    Gaussian,
-    choose,
+    GaussianLikelihood,
+    choose_likelihood,
 )
 
 
 @pytest.mark.parametrize("levels", [2, 5, 17, 256])
-@pytest.mark.parametrize("kind", [Bernoulli, Categorical, DiscretisedLogistic])
+@pytest.mark.parametrize("kind", [BernoulliLikelihood, CategoricalLikelihood, DiscretisedLogistic])
 def test_masses_of_the_levels_sum_to_one(kind, levels):
     """In float64; also for locations far outside and scales of a small part of a cell."""
-    if kind is Bernoulli and levels != 2:
+    if kind is BernoulliLikelihood and levels != 2:
         pytest.skip("bits have two levels")
     head = kind(levels)
     h = torch.randn(1, 50, head.size, dtype=torch.float64) * 3
@@ -29,7 +29,9 @@ def test_masses_of_the_levels_sum_to_one(kind, levels):
     torch.testing.assert_close(log_p.logsumexp(0).exp(), torch.ones(50).double(), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("head", [Bernoulli(2), Categorical(5), DiscretisedLogistic(9)])
+@pytest.mark.parametrize(
+    "head", [BernoulliLikelihood(2), CategoricalLikelihood(5), DiscretisedLogistic(9)]
+)
 def test_draws_have_the_masses_and_the_mean_that_are_claimed(head):
     """40,000 draws of one entry; 5 standard errors each."""
     n = 40_000
@@ -54,29 +56,29 @@ def test_the_mean_of_the_logistic_is_that_of_its_levels(location):
 def test_bernoulli_and_categorical_masses_are_torchs():
     h, x = torch.randn(30, 5), torch.randint(5, (30,))
     expected = TorchCategorical(logits=h).log_prob(x)
-    torch.testing.assert_close(Categorical(5).log_prob(h, x.float()), expected)
+    torch.testing.assert_close(CategoricalLikelihood(5).log_prob(h, x.float()), expected)
     bit = (x > 2).float()
     expected = torch.distributions.Bernoulli(logits=h[:, 0]).log_prob(bit)
-    torch.testing.assert_close(Bernoulli(2).log_prob(h[:, :1], bit), expected)
+    torch.testing.assert_close(BernoulliLikelihood(2).log_prob(h[:, :1], bit), expected)
 
 
 def test_the_gaussian_floor_bounds_the_density():
     """At the mean, with the scale driven to its floor, the density is 1 / (sqrt(2 pi) floor)."""
     h = torch.tensor([[0.3, -100.0]])
-    value = Gaussian(0.01).log_prob(h, torch.tensor([0.3])).exp().item()
+    value = GaussianLikelihood(0.01).log_prob(h, torch.tensor([0.3])).exp().item()
     assert value == pytest.approx(1 / (math.sqrt(2 * math.pi) * 0.01), rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "levels"), [("bernoulli", 0), ("bernoulli", 5), ("logistic", 0)])
 def test_a_law_that_does_not_fit_the_data_is_refused(name, levels):
     with pytest.raises(UsageError, match="needs data of"):
-        choose(name, levels, 0.01)
+        choose_likelihood(name, levels, 0.01)
     with pytest.raises(UsageError, match="no law of an entry is called"):
-        choose("poisson", levels, 0.01)
+        choose_likelihood("poisson", levels, 0.01)
 
 
 @pytest.mark.parametrize("bad", [2.0, -0.1, float("nan")])
 def test_a_bernoulli_law_refuses_values_outside_the_unit_interval(bad):
     """Their cross-entropy falls without bound as the logit grows: 2 logit - softplus(logit)."""
     with pytest.raises(DataError, match="outside"):
-        Bernoulli(2).log_prob(torch.zeros(3, 1), torch.tensor([0.0, 1.0, bad]))
+        BernoulliLikelihood(2).log_prob(torch.zeros(3, 1), torch.tensor([0.0, 1.0, bad]))

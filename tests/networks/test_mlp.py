@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from pushforward.networks.mlp import Perceptron, TimeMLP, Waves
+from pushforward.networks.mlp import Perceptron, RandomFourierFeatures, TimeMLP
 
 
 def test_waves_are_the_sine_and_cosine_of_projections_in_single_precision_under_autocast():
     """At angular frequency 30 bfloat16 would round a phase of 60 by a quarter of a radian."""
-    waves, x = Waves(2, 16, 30.0), 2 * torch.randn(50, 2)
+    waves, x = RandomFourierFeatures(2, 16, 30.0), 2 * torch.randn(50, 2)
     phase = x.double() @ waves.directions.double()
     exact = torch.cat([x.double(), phase.sin(), phase.cos()], dim=1)
     with torch.autocast("cpu", torch.bfloat16):

@@ -5,13 +5,13 @@ import torch
 
 from pushforward.data import captions
 from pushforward.model import Event
-from pushforward.networks.select import takes_tokens, time_network
-from pushforward.networks.text_encoder import Reader
+from pushforward.networks.select import build_time_network, takes_tokens
+from pushforward.networks.text_encoder import ByteEncoder
 from pushforward.theory import paths, predictions
-from pushforward.theory.denoisers import Guided, NetworkDenoiser
+from pushforward.theory.denoisers import GuidedDenoiser, NetworkDenoiser
 
 COUNT, SAID = 6, ["red left of blue", "blue left of red", "one", "a b c d e f"]
-SPELLED = torch.tensor(captions.spelled(SAID, COUNT))
+SPELLED = torch.tensor(captions.encode_bytes(SAID, COUNT))
 
 
 def event(shape, vector=3):
@@ -24,7 +24,7 @@ def conditions(vector=3):
 
 
 def test_the_order_of_words_changes_what_is_read_and_the_company_does_not():
-    reader = Reader((COUNT, captions.PIECE)).eval()
+    reader = ByteEncoder((COUNT, captions.PIECE)).eval()
     vectors, tokens = reader(SPELLED)
     assert (vectors[0] - vectors[1]).norm() > 0.01 * vectors[0].norm()
     for i in range(len(SAID)):
@@ -36,18 +36,18 @@ def test_the_order_of_words_changes_what_is_read_and_the_company_does_not():
 
 
 def test_a_hidden_caption_tells_nothing():
-    vector, tokens = Reader((COUNT, captions.PIECE))(torch.zeros(2, COUNT * captions.PIECE))
+    vector, tokens = ByteEncoder((COUNT, captions.PIECE))(torch.zeros(2, COUNT * captions.PIECE))
     assert not vector.any() and not tokens.any()
 
 
 @pytest.mark.parametrize(("shape", "network"), [((2,), "mlp"), ((8, 8), "unet"), ((8, 8), "dit")])
 def test_networks_of_a_time_take_spelled_captions_and_read_them_once_a_grid(shape, network):
-    net = time_network(event(shape), network, width=8, units=8, depth=1).eval()
+    net = build_time_network(event(shape), network, width=8, units=8, depth=1).eval()
     assert takes_tokens(net)
     for parameter in net.parameters():  # last layers begin at zero
         torch.nn.init.normal_(parameter, std=0.2)
-    path, c = paths.Linear(), conditions()
-    denoiser = Guided(NetworkDenoiser(net, path, predictions.v), 2.0)
+    path, c = paths.LinearPath(), conditions()
+    denoiser = GuidedDenoiser(NetworkDenoiser(net, path, predictions.v_prediction), 2.0)
     x, times, calls = torch.randn(len(SAID), *shape), torch.tensor([0.7, 0.4]), []
     truth = [denoiser(x, t, c) for t in times]
     assert (truth[0].x[0] - denoiser(x[[0]], times[0], c[[1]]).x[0]).abs().max() > 1e-4
@@ -59,6 +59,6 @@ def test_networks_of_a_time_take_spelled_captions_and_read_them_once_a_grid(shap
 
 def test_networks_that_attend_see_the_tokens_of_a_frozen_encoder():
     frozen = Event((8, 8), 4 + 3 * 5, 0, 100, (3, 5))
-    net = time_network(frozen, "unet", width=8, units=8, depth=1)
+    net = build_time_network(frozen, "unet", width=8, units=8, depth=1)
     assert takes_tokens(net) and net.embed.vector == 4
-    assert not takes_tokens(time_network(frozen, "mlp", width=8, units=8, depth=1))
+    assert not takes_tokens(build_time_network(frozen, "mlp", width=8, units=8, depth=1))

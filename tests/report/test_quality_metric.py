@@ -14,4 +14,4 @@ def test_its_distance_is_the_sliced_w2_of_the_table(shape):
     spread = np.exp(rng.normal(size=shape))
     real, made, train = (spread * rng.normal(size=(200, *shape)) for _ in range(3))
     table = metrics.evaluate(real, made + 0.3, metrics=["sliced_w2"], train=train)["sliced_w2"]
-    assert grids.distance(real, made + 0.3) == pytest.approx(table.value, rel=1e-9)
+    assert grids.standardised_distance(real, made + 0.3) == pytest.approx(table.value, rel=1e-9)

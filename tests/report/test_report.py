@@ -20,10 +20,10 @@ from PIL import Image
 import pushforward as pf
 from pushforward import formatting
 from pushforward.comparison import findings, report, warnings
-from pushforward.comparison.leaderboard import PRIMARY, Comparison, Entry
+from pushforward.comparison.leaderboard import PRIMARY, Comparison, FitResult
 from pushforward.data.builtin import datasets
 from pushforward.errors import DataError, DiskError, UsageError
-from pushforward.metrics.estimate import Estimate
+from pushforward.metrics.estimate import MetricEstimate
 from pushforward.plots import drawing as panels
 from pushforward.plots import figures, grids, style
 
@@ -33,12 +33,12 @@ rng = np.random.default_rng(0)
 
 
 def estimate(value, half=0.01, floor=0.0, **more):
-    return Estimate(value, value - half, value + half, floor, **more)
+    return MetricEstimate(value, value - half, value + half, floor, **more)
 
 
 def entry(family, model, test, energy, nll=None):
     metrics = {PRIMARY: estimate(energy), "precision": estimate(0.9, better="higher")}
-    made = Entry(family, 0, 1.5, 0.1, 10, 4, 0.02, model.likelihood, nll, metrics, "", model)
+    made = FitResult(family, 0, 1.5, 0.1, 10, 4, 0.02, model.likelihood, nll, metrics, "", model)
     made.generated = model.draw(len(test), seed=0)
     return made
 
@@ -95,7 +95,7 @@ def compare(fits):
         entries = [
             entry("gaussian", models["gaussian"], test, 0.2, estimate(3.2, 0.05)),
             entry("flow_matching", models["flow_matching"], test, 0.1, estimate(3.0, 0.05)),
-            Entry("gan", 0, error=f"step 3, critic: {HOSTILE[0]}"),
+            FitResult("gan", 0, error=f"step 3, critic: {HOSTILE[0]}"),
         ]
         schema = models["gaussian"].schema
         return Comparison(entries, train, test, schema, "12 steps, 1 seed", source, known)
@@ -141,7 +141,7 @@ def test_hostile_names_are_shown_as_text(pages):
     page = Page(pages["table"])
     assert all(name in page.text for name in (*HOSTILE, "$x_1$"))
     written = [e.text for drawing in drawings(page) for e in drawing.iter() if e.text]
-    assert style.label(HOSTILE[0], 18) in written
+    assert style.clean_label(HOSTILE[0], 18) in written
     assert "$x_1$" in written, "a dollar sign in a name is not the start of a formula"
 
 
@@ -149,7 +149,7 @@ def test_hostile_classes_are_shown_as_text():
     x, y = rng.normal(size=(60, 2)), np.array(HOSTILE * 30)
     model = pf.fit(x, "gaussian", y=y, progress=False)
     made = entry("gaussian", model, x, 0.1)
-    text = report.render(Comparison([made], x, x, model.schema, "none", "the data passed"))
+    text = report.render_report(Comparison([made], x, x, model.schema, "none", "the data passed"))
     page = Page(text)
     assert "script" not in page.tags and all(name in page.text for name in HOSTILE)
 
@@ -163,7 +163,7 @@ def test_every_family_is_in_the_table_or_has_its_reason(pages):
 def test_when_everything_failed_the_report_says_so(compare):
     comparison = compare("plane")
     comparison.entries = comparison.entries[2:]
-    page = Page(report.render(comparison))
+    page = Page(report.render_report(comparison))
     assert "No family could be fitted" in page.text and "img" not in page.tags
 
 
@@ -196,7 +196,7 @@ def test_the_same_comparison_gives_the_same_bytes_and_leaves_nothing_behind(comp
         return sum(type(o) is Figure for o in gc.get_objects())
 
     state, settings, before = torch.get_rng_state(), dict(matplotlib.rcParams), alive()
-    again = report.render(compare("plane", source=HOSTILE[1]))
+    again = report.render_report(compare("plane", source=HOSTILE[1]))
     assert again == pages["plane"]
     assert torch.equal(state, torch.get_rng_state()) and settings == dict(matplotlib.rcParams)
     assert alive() <= before
@@ -207,11 +207,11 @@ def test_a_failed_write_leaves_nothing_behind(compare, tmp_path):
     comparison.entries = comparison.entries[2:]  # the failed one: a report without figures
     (tmp_path / "report.html").mkdir()  # cannot be replaced by a file
     with pytest.raises(DiskError):
-        report.write(comparison, tmp_path)
+        report.write_report(comparison, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError):
-        report.write(comparison, tmp_path / "file")
+        report.write_report(comparison, tmp_path / "file")
 
 
 # --- what is said ---
@@ -231,7 +231,7 @@ def rows(values):
 @given(st.lists(ends, min_size=2, max_size=6))
 def test_a_winner_is_named_only_outside_the_noise(values):
     table = rows(values)
-    text = findings.leaders(table)
+    text = findings.describe_leaders(table)
     lowest = min(r[PRIMARY].high for r in table)
     apart = sum(r[PRIMARY].low <= lowest for r in table) == 1
     assert ("has the smallest energy distance" in text) == apart
@@ -242,7 +242,7 @@ def test_a_winner_is_named_only_outside_the_noise(values):
 def test_only_families_below_the_whole_interval_of_the_gaussian_beat_it(values, which):
     table = rows(values)
     table[which]["family"] = findings.REFERENCE
-    text = findings.against_reference(table)
+    text = findings.compare_with_reference(table)
     others = [r for r in table if r["family"] != findings.REFERENCE]
     better = [r["family"] for r in others if r[PRIMARY].high < table[which][PRIMARY].low]
     beaten = text.split("single Gaussian")[0].lower()
@@ -256,22 +256,24 @@ def test_only_families_below_the_whole_interval_of_the_gaussian_beat_it(values, 
 
 def test_the_floor_is_reached_by_intervals_that_hold_it():
     table = rows([(0.005, 0.01), (0.5, 0.1)])
-    assert "Family0 reaches the floor" in findings.reaches_floor(table)
-    assert "No family reaches the floor" in findings.reaches_floor(rows([(0.4, 0.1), (0.5, 0.1)]))
+    assert "Family0 reaches the floor" in findings.describe_floor(table)
+    assert "No family reaches the floor" in findings.describe_floor(rows([(0.4, 0.1), (0.5, 0.1)]))
 
 
 def test_a_bound_is_never_ranked_among_densities():
     table = rows([(0.1, 0.01), (0.2, 0.01)])
     for row, kind, nats in zip(table, ("exact", "lower bound"), (2.0, 1.0)):
         row |= {"likelihood": kind, "nll": estimate(nats)}
-    assert findings.likelihoods(table, None).startswith("Family0 gives test rows the highest")
-    bounds = report.likelihood(table[1]["nll"], "lower bound", 0.5, 2)
+    assert findings.compare_likelihoods(table, None).startswith(
+        "Family0 gives test rows the highest"
+    )
+    bounds = report.likelihood_cells(table[1]["nll"], "lower bound", 0.5, 2)
     assert [c.text[0] for c in bounds if c.text != "lower bound"] == ["\u2264"] * 3
 
 
 def test_bits_and_gap_follow_from_nats(compare):
     comparison = compare("plane")
-    board = report.board(comparison)
+    board = report.leaderboard_table(comparison)
     cells = dict(zip(board["heads"][2:], board["rows"][0]["cells"]))
     assert float(cells["Bits per dim"].text) == pytest.approx(3.0 / (2 * np.log(2)), abs=0.005)
     gap = float(cells["Gap, nats"].text)
@@ -281,9 +283,11 @@ def test_bits_and_gap_follow_from_nats(compare):
 @given(st.floats(-100, 100), st.floats(1e-6, 10))
 def test_digits_lose_nothing_that_the_interval_supports(value, half):
     """Two digits of the half-width round by at most a twentieth of it."""
-    digits = formatting.decimals(value - half, value + half)
+    digits = formatting.supported_decimals(value - half, value + half)
     if digits <= 6:
-        shown = float(formatting.number(value, digits).replace("\u2212", "-").replace(",", ""))
+        shown = float(
+            formatting.format_number(value, digits).replace("\u2212", "-").replace(",", "")
+        )
         assert abs(shown - value) <= half / 20 * (1 + 1e-6)
 
 
@@ -291,7 +295,7 @@ def test_digits_lose_nothing_that_the_interval_supports(value, half):
 
 
 def alarmed(comparison):
-    return {family: text for family, text in warnings.found(comparison)}
+    return {family: text for family, text in warnings.comparison_warnings(comparison)}
 
 
 def test_mode_collapse_is_found_at_known_modes(compare):
@@ -346,7 +350,7 @@ def test_a_family_of_few_steps_is_named_and_not_judged(compare):
     assert alarmed(comparison)["flow_matching"].startswith(
         "far from trained: 12 of the usual 4,000"
     )
-    assert "0.3\u00a0%" in " ".join(findings.summary(comparison))
+    assert "0.3\u00a0%" in " ".join(findings.summarise_findings(comparison))
     assert "Far from trained" in comparison.text()
 
 
@@ -365,13 +369,13 @@ def test_a_family_that_gains_nothing_over_one_gaussian_is_named(compare):
 def test_the_quick_map_agrees_with_the_likelihood(fits):
     _, models, _ = fits["plane"]
     flow, points = models["flow_matching"], rng.normal(size=(50, 2))
-    quick = grids.grid_density(flow, points)
+    quick = grids.grid_log_density(flow, points)
     assert np.abs(quick - flow.log_prob(points)).max() < 0.1  # what the eye cannot see
 
 
 def test_trajectories_end_in_the_samples_of_the_same_seed(fits):
     flow = fits["plane"][1]["flow_matching"]
-    ways = grids.ways(flow, flow.model, n=16, seed=3)
+    ways = grids.sampler_trajectories(flow, flow.model, n=16, seed=3)
     assert len(ways) == flow.model.steps + 1
     np.testing.assert_allclose(ways[-1], flow.draw(16, seed=3), atol=1e-5)  # float32 sums
     spread = ways[0].std(0) / np.asarray(fits["plane"][0]).std(0)
@@ -381,22 +385,22 @@ def test_trajectories_end_in_the_samples_of_the_same_seed(fits):
 def test_evaluations_are_those_of_heuns_method(fits):
     """Two a step; one in the first, which starts from pure noise, and in the last."""
     flow = fits["plane"][1]["flow_matching"]
-    counts = [nfe for nfe, _ in grids.quality(flow, flow.model, fits["plane"][2].x[:50])]
+    counts = [nfe for nfe, _ in grids.quality_by_steps(flow, flow.model, fits["plane"][2].x[:50])]
     expected = [1, *(2 * k - 2 for k in grids.STEPS[1:])]
     assert counts == expected[: len(counts)] and len(counts) > 2
 
 
 def test_a_mosaic_holds_each_image_whole_in_any_layout():
     x = rng.uniform(size=(4, 3, 5, 6))
-    first = panels.mosaic(x, 2, 0.0, 1.0)
-    np.testing.assert_array_equal(first, panels.mosaic(np.moveaxis(x, 1, -1), 2, 0.0, 1.0))
+    first = panels.image_mosaic(x, 2, 0.0, 1.0)
+    np.testing.assert_array_equal(first, panels.image_mosaic(np.moveaxis(x, 1, -1), 2, 0.0, 1.0))
     np.testing.assert_array_equal(first[6:, 7:], np.moveaxis(x[3], 0, -1))
 
 
 def test_data_of_every_shape_have_a_kind():
     kinds = {(1,): "line", (2,): "plane", (7,): "table", (8, 8): "images", (3, 8, 8): "images"}
     kinds |= {(8, 8, 1): "images", (5, 8, 8): "table", (2, 2, 2, 2): "table"}
-    assert {shape: grids.kind(shape) for shape in kinds} == kinds
+    assert {shape: grids.plot_kind(shape) for shape in kinds} == kinds
 
 
 # --- the figure of a run ---

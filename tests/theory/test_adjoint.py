@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from pushforward.shapes import standard_normal
+from pushforward.shapes import standard_normal_log_prob
 from pushforward.theory import densities, ode
-from pushforward.theory.adjoint import adjoint
-from pushforward.theory.rnode import travel
+from pushforward.theory.adjoint import adjoint_integrator
+from pushforward.theory.rnode import integrate_flow
 
-TIGHT = partial(ode.adaptive, rtol=1e-9, atol=1e-9)
+TIGHT = partial(ode.dormand_prince, rtol=1e-9, atol=1e-9)
 WAYS = {"rk4": (ode.rk4, 24), "adaptive": (TIGHT, 1)}
 
 
@@ -36,14 +36,16 @@ def test_adjoint_gradients_are_those_of_the_steps(integrator, steps):
         loss = sum((k + 1) * state.square().sum() for k, state in enumerate(run(v, x, times)))
         return torch.autograd.grad(loss / steps, [x, *net.parameters()])
 
-    for a, b in zip(gradients(integrator), gradients(adjoint(integrator, net.parameters()))):
+    for a, b in zip(
+        gradients(integrator), gradients(adjoint_integrator(integrator, net.parameters()))
+    ):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
 def test_adjoint_gradient_of_a_linear_flow_has_its_closed_form():
     """For x' = w x and L = sum x_1 the gradients are e^w and w's is sum x e^w."""
     w, x = torch.tensor(0.7, requires_grad=True), torch.randn(5, 2, requires_grad=True)
-    (state,) = adjoint(TIGHT, [w])(lambda x, t: w * x, x, torch.tensor([0.0, 1.0]))
+    (state,) = adjoint_integrator(TIGHT, [w])(lambda x, t: w * x, x, torch.tensor([0.0, 1.0]))
     slope_x, slope_w = torch.autograd.grad(state.sum(), [x, w])
     torch.testing.assert_close(slope_x, torch.full_like(x, 0.7).exp(), rtol=1e-8, atol=0)
     torch.testing.assert_close(slope_w, (x * w.exp()).sum().detach())
@@ -57,10 +59,10 @@ def test_adjoint_gradient_of_a_likelihood_is_that_of_finite_differences(integrat
 
     def loss(run):
         torch.manual_seed(0)  # the same random times for all
-        z = travel(v, x, times, integrator=run)
-        return -(standard_normal(z.x) + z.trace - z.kinetic - z.jacobian).mean()
+        z = integrate_flow(v, x, times, integrator=run)
+        return -(standard_normal_log_prob(z.x) + z.trace - z.kinetic - z.jacobian).mean()
 
-    found = torch.autograd.grad(loss(adjoint(integrator, weights)), weights)
+    found = torch.autograd.grad(loss(adjoint_integrator(integrator, weights)), weights)
     direct = torch.autograd.grad(loss(integrator), weights)
     h, i = 1e-5, (3, 1)
     values = []
@@ -83,7 +85,9 @@ def test_the_adjoint_keeps_no_graph_of_the_steps():
         calls.append(torch.is_grad_enabled())
         return v(x, t)
 
-    states = list(adjoint(ode.rk4, net.parameters())(watched, torch.randn(3, 2), torch.ones(9)))
+    states = list(
+        adjoint_integrator(ode.rk4, net.parameters())(watched, torch.randn(3, 2), torch.ones(9))
+    )
     assert not any(calls) and len(calls) == 32 and states[-1].requires_grad
 
 
@@ -91,7 +95,7 @@ def test_the_adjoint_keeps_no_graph_of_the_steps():
 def test_charges_of_a_linear_flow(probes):
     """x' = x A: trace A and |A|_F^2 at every time, and the speed from the exponential."""
     A, x = torch.randn(3, 3) / 2, torch.randn(4, 3)
-    got = travel(lambda x, t: x @ A, x, torch.linspace(0, 1, 17), nodes=64, probes=probes)
+    got = integrate_flow(lambda x, t: x @ A, x, torch.linspace(0, 1, 17), nodes=64, probes=probes)
     nodes = torch.linspace(0, 1, 501)
     speed = torch.stack([(x @ torch.linalg.matrix_exp(t * A) @ A).square().sum(1) for t in nodes])
     torch.testing.assert_close(got.x, x @ torch.linalg.matrix_exp(A), rtol=0, atol=1e-5)
@@ -108,6 +112,10 @@ def test_a_journey_carries_the_density_of_the_flow():
     """Its divergence at 4,096 random times, one in each part: an error of about 1e-5."""
     _, v = network()
     x = torch.randn(7, 2)
-    z = travel(v, x, torch.linspace(0, 1, 33), nodes=4096)
-    exact = densities.log_density(v, x, torch.tensor([0.0, 1.0]), standard_normal, rtol=1e-10)
-    torch.testing.assert_close(standard_normal(z.x) + z.trace, exact.value, rtol=0, atol=1e-4)
+    z = integrate_flow(v, x, torch.linspace(0, 1, 33), nodes=4096)
+    exact = densities.flow_log_density(
+        v, x, torch.tensor([0.0, 1.0]), standard_normal_log_prob, rtol=1e-10
+    )
+    torch.testing.assert_close(
+        standard_normal_log_prob(z.x) + z.trace, exact.value, rtol=0, atol=1e-4
+    )

@@ -42,7 +42,7 @@ def test_value_at_the_optimal_discriminator_is_twice_js_minus_log_4():
         adv.optimal_logit(p.log_prob(x), q.log_prob(x)),
         adv.optimal_logit(p.log_prob(y), q.log_prob(y)),
     )
-    torch.testing.assert_close(adv.jensen_shannon(value), js(p, q), rtol=0, atol=0.003)
+    torch.testing.assert_close(adv.js_from_value(value), js(p, q), rtol=0, atol=0.003)
 
 
 def test_no_discriminator_beats_the_optimal_one():
@@ -87,14 +87,16 @@ def test_generator_gradients_are_those_of_js_and_of_reverse_kl_minus_js(theta):
     # the losses are means over data: undo 1 / n, then weigh by the density of the noise
     gradient = {
         loss: torch.autograd.grad(loss(f), f, retain_graph=True)[0] * len(f) * weight
-        for loss in (adv.saturating, adv.non_saturating)
+        for loss in (adv.saturating_loss, adv.non_saturating_loss)
     }
     slope = {loss: (g * -theta).sum() for loss, g in gradient.items()}  # d f / d mean = -theta
     h, p = 1e-4, normal(0.0)
     d_js = (js(p, normal(theta + h)) - js(p, normal(theta - h))) / (2 * h)
-    torch.testing.assert_close(slope[adv.saturating], 2 * d_js, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(slope[adv.saturating_loss], 2 * d_js, rtol=1e-5, atol=1e-9)
     # KL(N(theta, 1) || N(0, 1)) = theta^2 / 2
-    torch.testing.assert_close(slope[adv.non_saturating], theta - 2 * d_js, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(
+        slope[adv.non_saturating_loss], theta - 2 * d_js, rtol=1e-5, atol=1e-9
+    )
 
 
 def test_optimal_discriminator_is_the_share_of_the_data():
@@ -125,7 +127,7 @@ def test_the_value_runs_from_minus_log_4_to_zero():
         value = expect(p, f.sigmoid().log().clamp_min(-700)) + expect(
             q, (-f).sigmoid().log().clamp_min(-700)
         )
-        assert adv.jensen_shannon(value).item() == pytest.approx(expected, abs=1e-9)
+        assert adv.js_from_value(value).item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_discriminators_loss_gives_the_divergence():
@@ -148,7 +150,7 @@ def test_gradient_table_of_the_two_generator_losses(theta, vanishing):
     slope = normal(0.0).log_prob(GRID).exp() * -theta * 1e-3  # d f / d mean = -theta
     saturating = (slope * -f.sigmoid()).sum().item()
     other = (slope * -(-f).sigmoid()).sum().item()
-    for loss, expected in ((adv.saturating, saturating), (adv.non_saturating, other)):
+    for loss, expected in ((adv.saturating_loss, saturating), (adv.non_saturating_loss, other)):
         g = torch.autograd.grad(loss(v := f.clone().requires_grad_()), v)[0] * len(f)
         assert (g * slope).sum().item() == pytest.approx(expected, rel=1e-9)
     assert abs(saturating) == pytest.approx(vanishing, rel=0.05)  # two digits are known
@@ -161,15 +163,15 @@ def test_a_lost_mode_costs_its_share_of_js(mass, cost):
     p, q = torch.tensor([[mass, 1 - mass], [0.0, 1.0]], dtype=torch.float64)
     m = (p + q) / 2
     defined = (torch.special.xlogy(p, p / m) + torch.special.xlogy(q, q / m)).nansum() / 2
-    assert adv.mode_drop(mass) == pytest.approx(defined.item(), abs=1e-12)
-    assert adv.mode_drop(mass) == pytest.approx(cost, abs=6e-4)
-    assert adv.mode_drop(1.0) == pytest.approx(math.log(2))
+    assert adv.mode_drop_cost(mass) == pytest.approx(defined.item(), abs=1e-12)
+    assert adv.mode_drop_cost(mass) == pytest.approx(cost, abs=6e-4)
+    assert adv.mode_drop_cost(1.0) == pytest.approx(math.log(2))
 
 
 def test_the_value_of_known_laws_is_what_samples_show():
     """By quadrature against 400,000 draws of each, for a logit that is not the best one."""
     p, q, n = normal(0.0), normal(1.0, 1.5), 400_000
-    exact = adv.expected_value(p.log_prob(GRID), q.log_prob(GRID), GRID.sin(), 1e-3)
+    exact = adv.expected_game_value(p.log_prob(GRID), q.log_prob(GRID), GRID.sin(), 1e-3)
     x, y = p.sample((n,)), q.sample((n,))
     parts = torch.nn.functional.logsigmoid(torch.stack([x.sin(), -y.sin()]))
     bar = 5 * (parts.var(1) / n).sum().sqrt().item()
@@ -180,8 +182,8 @@ def test_the_value_of_known_laws_is_what_samples_show():
 def test_regret_is_the_value_that_a_discriminator_lacks(shift):
     log_p, log_q = normal(0.0).log_prob(GRID), normal(1.0).log_prob(GRID)
     best = adv.optimal_logit(log_p, log_q)
-    values = [adv.expected_value(log_p, log_q, f, 1e-3) for f in (best, best + shift)]
-    found = adv.regret(log_p, log_q, best + shift, 1e-3)
+    values = [adv.expected_game_value(log_p, log_q, f, 1e-3) for f in (best, best + shift)]
+    found = adv.discriminator_regret(log_p, log_q, best + shift, 1e-3)
     torch.testing.assert_close(found, values[0] - values[1], rtol=0, atol=1e-12)
     assert found >= 0 and bool(found > 1e-3) == (shift != 0)
 
@@ -191,7 +193,7 @@ def test_slopes_of_a_shift_are_those_of_divergences_in_the_plane(theta):
     """Both gradients, against central differences of JS and of KL, by quadrature in 2-D."""
     S = torch.tensor([[1.0, 0.3], [0.3, 0.8]], dtype=torch.float64)
     u = torch.tensor([theta, -theta / 2], dtype=torch.float64)
-    x, weight = divergences.box([-12, -12], [16, 12], 301)
+    x, weight = divergences.trapezoidal_grid([-12, -12], [16, 12], 301)
     p = Gaussian(0 * u, S)
 
     def q(m):
@@ -223,7 +225,7 @@ def test_penalty_of_an_affine_critic_is_its_slope_minus_one_squared(shape, one_s
     w = torch.randn(shape, dtype=torch.float64)
     w = (scale * w / w.norm()).requires_grad_()
     x = torch.randn(7, *shape, dtype=torch.float64)
-    value = adv.gradient_penalty(lambda x: (w * x).flatten(1).sum(1), x, one_sided=one_sided)
+    value = adv.wgan_gp_penalty(lambda x: (w * x).flatten(1).sum(1), x, one_sided=one_sided)
     excess = max(scale - 1, 0) if one_sided else scale - 1
     assert value.item() == pytest.approx(excess**2, abs=1e-12)
     value.backward()
@@ -238,7 +240,7 @@ def test_penalties_of_a_quadratic_critic_are_moments_of_chi():
         return x.flatten(1).square().sum(1) / 2
 
     norm = x.flatten(1).norm(dim=1)
-    torch.testing.assert_close(adv.gradient_penalty(f, x), (norm - 1).square().mean())
+    torch.testing.assert_close(adv.wgan_gp_penalty(f, x), (norm - 1).square().mean())
     torch.testing.assert_close(adv.zero_centred_penalty(f, x), norm.square().mean() / 2)
 
 
@@ -253,8 +255,8 @@ def test_penalty_of_a_quadratic_critic_between_two_normal_samples(shape):
     s = (s.square() + (1 - s).square()).sqrt()
     chi = math.sqrt(2) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2))
     expected = torch.trapezoid(d * s.square() - 2 * s * chi + 1, dx=1 / 2000).item()
-    x = adv.between(*(torch.randn(n, *shape, dtype=torch.float64) for _ in range(2)))
-    value = adv.gradient_penalty(lambda x: x.flatten(1).square().sum(1) / 2, x).item()
+    x = adv.sample_interpolates(*(torch.randn(n, *shape, dtype=torch.float64) for _ in range(2)))
+    value = adv.wgan_gp_penalty(lambda x: x.flatten(1).square().sum(1) / 2, x).item()
     spread = (x.flatten(1).norm(dim=1) - 1).square().std().item()
     assert value == pytest.approx(expected, abs=5 * spread / math.sqrt(n))
 
@@ -262,7 +264,7 @@ def test_penalty_of_a_quadratic_critic_between_two_normal_samples(shape):
 @pytest.mark.parametrize("one_sided", [False, True])
 def test_penalty_is_finite_at_a_zero_gradient(one_sided):
     w = torch.zeros(4, requires_grad=True)
-    value = adv.gradient_penalty(lambda x: x @ w, torch.randn(6, 4), one_sided=one_sided)
+    value = adv.wgan_gp_penalty(lambda x: x @ w, torch.randn(6, 4), one_sided=one_sided)
     value.backward()
     assert value == (0 if one_sided else 1)
     torch.testing.assert_close(w.grad, torch.zeros(4))
@@ -271,7 +273,7 @@ def test_penalty_is_finite_at_a_zero_gradient(one_sided):
 def test_penalty_works_where_gradients_are_off_and_leaves_its_input_alone():
     x = torch.randn(4, 2)
     with torch.no_grad():
-        value = adv.gradient_penalty(lambda x: x.sum(1), x)
+        value = adv.wgan_gp_penalty(lambda x: x.sum(1), x)
     assert value.item() == pytest.approx((math.sqrt(2) - 1) ** 2)
     assert not x.requires_grad
 
@@ -280,7 +282,7 @@ def test_penalty_works_where_gradients_are_off_and_leaves_its_input_alone():
 def test_points_between_use_one_number_per_datum_even_where_batch_equals_height(shape):
     """(x_hat - fake) / (real - fake) is constant within a datum and differs between data."""
     real, fake = torch.randn(shape), torch.randn(shape)
-    eps = ((adv.between(real, fake) - fake) / (real - fake)).flatten(1)
+    eps = ((adv.sample_interpolates(real, fake) - fake) / (real - fake)).flatten(1)
     torch.testing.assert_close(
         eps, eps.median(1, keepdim=True).values.expand_as(eps), rtol=0, atol=1e-2
     )
@@ -291,7 +293,7 @@ def test_points_between_use_one_number_per_datum_even_where_batch_equals_height(
 def test_points_between_are_uniform_on_the_segment():
     """Mean 1/2 and variance 1/12 of 100,000 draws; bars of 5 standard errors."""
     n = 100_000
-    x = adv.between(torch.ones(n, 1), torch.zeros(n, 1))
+    x = adv.sample_interpolates(torch.ones(n, 1), torch.zeros(n, 1))
     assert x.mean().item() == pytest.approx(1 / 2, abs=5 * math.sqrt(1 / 12 / n))
     assert x.var().item() == pytest.approx(1 / 12, abs=5 * math.sqrt(1 / 180 / n))
 
@@ -305,8 +307,8 @@ def test_penalised_affine_critic_of_two_points_has_slope_one_plus_d_over_two_lam
     def f(x):
         return w * x[:, 0]
 
-    loss = -adv.critic_gap(f(real), f(fake)) + lam * adv.gradient_penalty(
-        f, adv.between(real, fake)
+    loss = -adv.critic_gap(f(real), f(fake)) + lam * adv.wgan_gp_penalty(
+        f, adv.sample_interpolates(real, fake)
     )
     loss.backward()
     assert w.grad.item() == pytest.approx(0, abs=1e-12)

@@ -7,25 +7,25 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from pushforward.theory.bounds import (
-    active,
+    active_units,
     importance_bound,
-    pathwise,
-    rate,
+    kl_to_prior,
+    pathwise_gradient,
     reparametrise_doubly,
-    score_function,
+    score_function_gradient,
 )
 
 MU, SIGMA = torch.tensor([1.5]).double(), torch.tensor([0.7]).double()
 ESTIMATORS = {
-    pathwise: 4 * SIGMA**2,
-    score_function: MU**4 / SIGMA**2 + 14 * MU**2 + 15 * SIGMA**2,
+    pathwise_gradient: 4 * SIGMA**2,
+    score_function_gradient: MU**4 / SIGMA**2 + 14 * MU**2 + 15 * SIGMA**2,
 }
 
 
 def test_the_rate_is_torchs_divergence():
     q = Normal(torch.randn(7, 3).double(), torch.rand(7, 3).double() + 0.1)
     expected = kl_divergence(q, Normal(q.mean * 0, q.scale * 0 + 1)).sum(1)
-    torch.testing.assert_close(rate(q), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(kl_to_prior(q), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_the_importance_bound_is_the_logarithm_of_a_mean_and_not_the_mean_of_logarithms():
@@ -89,5 +89,5 @@ def test_the_doubly_reparametrised_gradient_keeps_its_signal_as_particles_grow()
 
 def test_units_are_active_if_their_means_vary_by_more_than_a_tenth_of_a_deviation():
     mu = torch.tensor([[0.0, 0.099, 0.101, 3.0], [0.0, -0.099, -0.101, 3.0]]).repeat(50, 1)
-    assert active(mu).tolist() == [False, False, True, False]
-    assert not active(mu[:1]).any()
+    assert active_units(mu).tolist() == [False, False, True, False]
+    assert not active_units(mu[:1]).any()

@@ -10,7 +10,11 @@ from pushforward.theory import ode, paths, samplers
 from pushforward.theory.exact import flow_maps
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
 
-PATHS = {"linear": paths.Linear(), "cosine": paths.Cosine(), "vp": paths.VariancePreserving()}
+PATHS = {
+    "linear": paths.LinearPath(),
+    "cosine": paths.CosinePath(),
+    "vp": paths.VariancePreservingPath(),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +44,7 @@ def test_the_gaussian_field_is_the_regression_of_the_rate():
     error = left.std() / x_t.std() / n**0.5
     ends = torch.tensor([[0.0], [1.0]])
     low, high = flow_maps.gaussian_velocity(
-        paths.Linear(), torch.tensor([m]), s, ends, torch.tensor(t)
+        paths.LinearPath(), torch.tensor([m]), s, ends, torch.tensor(t)
     )
     assert abs(float(high - low) - slope) < 5 * error
     torch.testing.assert_close(low[0], y.mean() - slope * x_t.mean(), rtol=0, atol=5 * float(error))
@@ -58,7 +62,7 @@ def test_the_residual_is_the_variance_by_quadrature(path):
         rate = d_alpha * grid[:, 0] + d_sigma * (x_t - alpha * grid[:, 0]) / sigma
         mean = (weight * rate).sum() / weight.sum()
         expected = (weight * (rate - mean).square()).sum() / weight.sum()
-        got = flow_maps.residual(law, path, torch.tensor([[x_t]]), t)
+        got = flow_maps.residual_variance(law, path, torch.tensor([[x_t]]), t)
         torch.testing.assert_close(got[0], expected, rtol=1e-9, atol=0)
 
 
@@ -67,11 +71,11 @@ def test_the_residual_of_slanted_components_is_the_excess_of_the_loss():
     covariances = torch.tensor([[[1.0, 0.7], [0.7, 0.8]], [[0.3, -0.1], [-0.1, 0.5]]])
     law = GaussianMixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.0, 0.0], [1.5, 1.0]]),
                           covariances)  # fmt: skip
-    path, n = paths.Linear(), 200_000
+    path, n = paths.LinearPath(), 200_000
     x, eps, t = law.sample(n), torch.randn(n, 2), torch.rand(n) * 0.98 + 0.01
     x_t = path.interpolate(x, eps, t)
     u = ExactDenoiser(law, path).velocity(x_t, t)
-    gap = (u - (eps - x)).square().sum(1) - flow_maps.residual(law, path, x_t, t)
+    gap = (u - (eps - x)).square().sum(1) - flow_maps.residual_variance(law, path, x_t, t)
     assert abs(float(gap.mean())) < 5 * float(gap.std()) / n**0.5
 
 
@@ -79,14 +83,14 @@ def test_the_residual_of_slanted_components_is_the_excess_of_the_loss():
 def test_the_floor_of_gaussian_data_is_the_integral_of_the_residual(s):
     law, zero = round_gaussian([0.3], s), torch.zeros(1, 1)
     residual = lambda t: float(  # noqa: E731
-        flow_maps.residual(law, paths.Linear(), zero, torch.tensor(t))
+        flow_maps.residual_variance(law, paths.LinearPath(), zero, torch.tensor(t))
     )
     assert quad(residual, 1e-12, 1)[0] == pytest.approx(flow_maps.gaussian_floor(s), abs=1e-8)
 
 
 def test_the_field_error_of_a_shift_is_its_square():
-    u = ExactDenoiser(lesson_mixture(), paths.Linear()).velocity
-    got = flow_maps.field_error(
+    u = ExactDenoiser(lesson_mixture(), paths.LinearPath()).velocity
+    got = flow_maps.velocity_error(
         lambda x, t: u(x, t) + 0.3, u, torch.randn(50, 1), torch.rand(50) * 0.9 + 0.05
     )
     assert float(got) == pytest.approx(0.09, abs=1e-12)
@@ -98,19 +102,19 @@ def test_ddim_contracts_by_the_product_of_cosines(path, steps):
     """The slope of DDIM's map over that of the flow, D_s / D_t."""
     s, times = 1.5, torch.linspace(0.95, 0.02, steps + 1)
     denoiser = ExactDenoiser(round_gaussian([0.8], s), path)
-    ends = ode.last(samplers.ddim(denoiser, torch.tensor([[0.0], [1.0]]), times))
+    ends = ode.final_state(samplers.ddim(denoiser, torch.tensor([[0.0], [1.0]]), times))
     alpha, sigma = path(times)
     deviation = torch.hypot(alpha * s, sigma)
     ratio = float((ends[1] - ends[0]) / (deviation[-1] / deviation[0]))
-    assert flow_maps.contraction(path, s, times) == pytest.approx(ratio, abs=1e-12)
+    assert flow_maps.ddim_contraction(path, s, times) == pytest.approx(ratio, abs=1e-12)
 
 
 def test_equal_angles_contract_least():
-    path = paths.Cosine(t_max=1.0)
-    assert flow_maps.contraction(path, 1.0, torch.linspace(1, 0, 11)) == pytest.approx(
+    path = paths.CosinePath(t_max=1.0)
+    assert flow_maps.ddim_contraction(path, 1.0, torch.linspace(1, 0, 11)) == pytest.approx(
         flow_maps.least_contraction(10), abs=1e-12
     )
     for grid in (torch.linspace(1, 0, 11) ** 2, torch.linspace(1, 0, 11).sqrt()):
-        assert flow_maps.contraction(path, 1.0, grid) < flow_maps.least_contraction(10)
+        assert flow_maps.ddim_contraction(path, 1.0, grid) < flow_maps.least_contraction(10)
     assert flow_maps.least_contraction(1) == pytest.approx(0, abs=1e-15)
     assert flow_maps.least_contraction(50) == pytest.approx(math.exp(-(math.pi**2) / 400), abs=1e-4)

@@ -9,7 +9,7 @@ import torch
 
 from pushforward.errors import NumericalError
 from pushforward.theory import completion, paths
-from pushforward.theory.sampler_steps import plan
+from pushforward.theory.sampler_steps import plan_steps
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -42,7 +42,9 @@ def assert_conditional(x, *, bias=0.0):
     assert (error <= 5 * products.std(0) / math.sqrt(len(y)) + bias).all(), error
 
 
-@pytest.mark.parametrize("path", [paths.Linear(), paths.EDM(10.0), paths.VariancePreserving()])
+@pytest.mark.parametrize(
+    "path", [paths.LinearPath(), paths.EDMPath(10.0), paths.VariancePreservingPath()]
+)
 def test_the_particle_filter_draws_the_conditional(path):
     """Its bias falls with the steps; at 200 it is below 0.02, where deviations are 0.6."""
     denoiser = ExactDenoiser(law(), path)
@@ -52,7 +54,7 @@ def test_the_particle_filter_draws_the_conditional(path):
 
 def test_the_particle_filter_follows_a_condition():
     """Given the component, the conditional is that of the component alone."""
-    path, c = paths.Linear(), torch.tensor([[1.0, 0.0, 1.0]]).expand(4000, 3)
+    path, c = paths.LinearPath(), torch.tensor([[1.0, 0.0, 1.0]]).expand(4000, 3)
     x = completion.particle_filter(
         ExactDenoiser(law(), path), 4000, VALUE, KNOWN, path.grid(100), c
     )
@@ -66,13 +68,13 @@ def test_importance_resampling_draws_the_conditional():
     proposal = GaussianMixture(torch.ones(1), torch.zeros(1, 3), torch.eye(3)[None])
     free = proposal.conditional([0], VALUE[:1]).sample(20 * N)
     rows = torch.cat([VALUE[0].expand(len(free), 1), free], dim=1)
-    x, size = completion.importance(rows, law().log_prob, proposal.log_prob, N)
+    x, size = completion.importance_resample(rows, law().log_prob, proposal.log_prob, N)
     assert size > 2 * N
     assert_conditional(x)
 
 
 def test_the_nearest_draws_approach_the_conditional():
-    x, bandwidth, size = completion.nearest(law().sample(50 * N), VALUE, KNOWN, N, float(N))
+    x, bandwidth, size = completion.kernel_resample(law().sample(50 * N), VALUE, KNOWN, N, float(N))
     assert bandwidth < 0.05 and size >= N
     assert_conditional(x, bias=0.01)
 
@@ -80,7 +82,7 @@ def test_the_nearest_draws_approach_the_conditional():
 def test_weights_are_kept_by_systematic_resampling():
     """Each row is drawn as often as its weight says, to within one."""
     log_w = torch.randn(50)
-    drawn = completion.resample(torch.arange(50.0)[:, None], log_w, 1000)
+    drawn = completion.systematic_resample(torch.arange(50.0)[:, None], log_w, 1000)
     counts = torch.bincount(drawn[:, 0].long(), minlength=50)
     assert ((counts - 1000 * log_w.softmax(0)).abs() <= 1).all()
 
@@ -89,12 +91,12 @@ def test_weights_are_kept_by_systematic_resampling():
 def test_the_effective_size_of_k_equal_weights_is_k(k):
     log_w = torch.full((50,), -math.inf)
     log_w[:k] = 3.0
-    assert completion.effective(log_w) == pytest.approx(k)
+    assert completion.effective_sample_size(log_w) == pytest.approx(k)
 
 
 def test_particles_of_which_none_has_a_weight_are_refused():
     """Squares of 1e200 overflow float64."""
-    path = paths.Linear()
+    path = paths.LinearPath()
     with pytest.raises(NumericalError, match="no draw fits"):
         completion.particle_filter(
             ExactDenoiser(law(), path), 64, 1e200 * VALUE, KNOWN, path.grid(10)
@@ -102,14 +104,14 @@ def test_particles_of_which_none_has_a_weight_are_refused():
 
 
 def test_particles_that_hardly_reach_what_is_given_are_announced():
-    path = paths.Linear()
+    path = paths.LinearPath()
     with pytest.warns(UserWarning, match="of 64 particles fit"):
         completion.particle_filter(
             ExactDenoiser(law(), path), 64, 1e4 * VALUE, KNOWN, path.grid(50)
         )
 
 
-PATHS = [paths.Linear(), paths.EDM(10.0), paths.VariancePreserving()]
+PATHS = [paths.LinearPath(), paths.EDMPath(10.0), paths.VariancePreservingPath()]
 
 
 def field(side=4, length=1.5, nugget=0.1):
@@ -129,8 +131,8 @@ def test_of_normal_data_the_informed_mean_is_that_of_the_joint_law(path):
     """Condition on x_t and the known entries together, by the formula of normal vectors."""
     law, known, t = Gaussian(torch.randn(16), field()), upper(), 0.4
     x, x_t = law.sample(1)[0], torch.randn(5, 16)
-    (step,) = plan(ExactDenoiser(law, path), x_t, torch.tensor([t, t / 2]), None)
-    got = completion.informed(step, x_t, x, known, rounds=8)
+    (step,) = plan_steps(ExactDenoiser(law, path), x_t, torch.tensor([t, t / 2]), None)
+    got = completion.estimate_given_known(step, x_t, x, known, rounds=8)
     alpha, sigma = path(torch.tensor(t))
     observe = torch.cat([alpha * torch.eye(16), torch.eye(16)[known]])
     noise = torch.diag(torch.cat([sigma.square().expand(16), torch.zeros(8)]))
@@ -162,7 +164,7 @@ def test_matching_moments_draws_the_conditional_of_normal_pictures(path):
 
 def test_matching_moments_comes_near_the_conditional_of_a_mixture():
     """Where x given x_t is far from normal it is biased: by up to 0.1, where deviations are 0.6."""
-    path = paths.Linear()
+    path = paths.LinearPath()
     *_, x = completion.moment_matching(
         ExactDenoiser(law(), path), 2000, VALUE, KNOWN, path.grid(100)
     )
@@ -173,7 +175,7 @@ def test_matching_moments_comes_near_the_conditional_of_a_mixture():
 def test_the_residual_is_the_least_that_so_many_products_allow(rounds):
     """The iterates of GMRES, by SciPy, for a matrix that is not symmetric."""
     a, b = torch.eye(6) * 2 + 0.5 * torch.randn(6, 6), torch.randn(1, 6)
-    got = completion.least_residual(lambda w: w @ a.mT, b, rounds)
+    got = completion.conjugate_residuals(lambda w: w @ a.mT, b, rounds)
     exact, _ = scipy.sparse.linalg.gmres(
         a.numpy(), b[0].numpy(), restart=rounds, maxiter=1, rtol=1e-14
     )
@@ -182,5 +184,5 @@ def test_the_residual_is_the_least_that_so_many_products_allow(rounds):
 
 def test_a_datum_without_a_gap_stays_where_it_is():
     b = torch.stack([torch.zeros(6), torch.randn(6)])
-    got = completion.least_residual(lambda w: 2 * w, b, 3)
+    got = completion.conjugate_residuals(lambda w: 2 * w, b, 3)
     assert torch.allclose(got, b / 2)

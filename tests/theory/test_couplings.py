@@ -30,7 +30,7 @@ def test_coupled_pairs_are_cyclically_monotone():
 def test_sinkhorn_coupling_draws_partners_by_the_plan():
     """Where the entropic plan of POT has its mean, the draws of many batches have theirs."""
     x, eps = torch.randn(40, 2), torch.randn(40, 2)
-    cost = couplings.price(x, eps, None).double()
+    cost = couplings.pairing_cost(x, eps, None).double()
     epsilon = couplings.TEMPERATURE * float(cost.mean())
     plan = ot.sinkhorn([], [], cost.numpy(), epsilon, method="sinkhorn_log", stopThr=1e-12)
     mean = torch.from_numpy(plan / plan.sum(1, keepdims=True)).float() @ eps
@@ -83,20 +83,22 @@ def test_noise_hardly_tells_a_number():
 
 def test_cooled_potentials_are_those_of_the_logarithmic_sweeps():
     cost = torch.rand(30, 40, dtype=torch.float64)
-    f, g = transport.cooled(cost, [0.4, 0.2, 0.1], sweeps=200)
+    f, g = transport.anneal_potentials(cost, [0.4, 0.2, 0.1], sweeps=200)
     plan = ((f[:, None] + g - cost) / 0.1).exp()
     torch.testing.assert_close(plan / plan.sum(), transport.sinkhorn_plan(cost, 0.1))
 
 
 def test_outlines_are_those_of_the_negative_and_of_any_brightness():
     x = torch.randn(5, 3, 7, 6, dtype=torch.float64)
-    found = couplings.outlines(x)
+    found = couplings.image_outlines(x)
     steep, hue = found[:, :1], found[:, 1:]
-    torch.testing.assert_close(couplings.outlines(4 - x)[:, :1], steep)
-    torch.testing.assert_close(couplings.outlines(x + torch.randn(5, 1, 1, 1).double()), found)
+    torch.testing.assert_close(couplings.image_outlines(4 - x)[:, :1], steep)
+    torch.testing.assert_close(
+        couplings.image_outlines(x + torch.randn(5, 1, 1, 1).double()), found
+    )
     torch.testing.assert_close(hue.sum(1), torch.zeros(5, 7, 6).double())
     slope = torch.arange(6.0).expand(1, 1, 7, 6) * 3 + torch.arange(7.0)[:, None] * 4
-    assert (couplings.outlines(slope)[0, 0, :-1, :-1] == 5).all()  # the gradient is (3, 4)
+    assert (couplings.image_outlines(slope)[0, 0, :-1, :-1] == 5).all()  # the gradient is (3, 4)
 
 
 def spots(at, ground, spot):
@@ -125,7 +127,7 @@ def test_pools_give_each_pair_once_and_the_same_again_from_their_state():
         return x, -x, x[:, :1]
 
     state = torch.zeros(2, dtype=torch.int64)
-    pool, taken, states = couplings.Pool(couple, 100), [], []
+    pool, taken, states = couplings.CouplingPool(couple, 100), [], []
     for _ in range(7):
         states.append(state.clone())
         taken.append(pool.take(30, state))
@@ -134,7 +136,7 @@ def test_pools_give_each_pair_once_and_the_same_again_from_their_state():
     rows = torch.cat([x for x, _, _ in taken])
     assert len(rows.unique(dim=0)) == len(rows)
     assert len({int(s[0]) for s in (*states[1:], state)}) == 3  # a pool of 100 lasts 3 batches
-    again = couplings.Pool(couple, 100)
+    again = couplings.CouplingPool(couple, 100)
     before = torch.get_rng_state()
     assert torch.equal(again.take(30, states[5].clone())[0], taken[5][0])
     assert torch.equal(torch.get_rng_state(), before)  # pools that are known draw nothing
@@ -146,6 +148,6 @@ def test_more_rows_at_once_are_nearer():
     costs = []
     for n in (16, 256):
         x = torch.randn(1024, 3)
-        a, b = couplings.in_parts(couplings.exact_coupling, x, torch.randn(1024, 3), size=n)
+        a, b = couplings.couple_in_chunks(couplings.exact_coupling, x, torch.randn(1024, 3), size=n)
         costs.append(float((a - b).square().sum(1).mean()))
     assert costs[1] < costs[0] / 2  # n^(-2/3) gives 1/6, up to constants

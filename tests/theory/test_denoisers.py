@@ -8,26 +8,26 @@ from torch import nn
 
 from pushforward.errors import UsageError
 from pushforward.theory import ddpm_schedule, densities, ode, paths, predictions, samplers
-from pushforward.theory.denoisers import Guided, NetworkDenoiser
-from pushforward.theory.predictions import target
+from pushforward.theory.denoisers import GuidedDenoiser, NetworkDenoiser
+from pushforward.theory.predictions import prediction_target
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
 
 PATHS = {
-    "linear": paths.Linear(),
-    "cosine": paths.Cosine(),
-    "vp": paths.VariancePreserving(),
-    "ve": paths.VarianceExploding(),
-    "edm": paths.EDM(),
-    "ddpm": ddpm_schedule.DDPM(ddpm_schedule.linear_betas(100)),
+    "linear": paths.LinearPath(),
+    "cosine": paths.CosinePath(),
+    "vp": paths.VariancePreservingPath(),
+    "ve": paths.VarianceExplodingPath(),
+    "edm": paths.EDMPath(),
+    "ddpm": ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(100)),
 }
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 PREDICTIONS = {
-    "data": predictions.data,
-    "noise": predictions.noise,
-    "v": predictions.v,
-    "velocity": predictions.velocity,
-    "score": predictions.score,
-    "karras": predictions.karras(0.7),
+    "data": predictions.data_prediction,
+    "noise": predictions.noise_prediction,
+    "v": predictions.v_prediction,
+    "velocity": predictions.velocity_prediction,
+    "score": predictions.score_prediction,
+    "karras": predictions.edm_prediction(0.7),
 }
 
 
@@ -50,10 +50,10 @@ class Oracle(nn.Module):
         self.exact, self.path, self.prediction = ExactDenoiser(law, path), path, prediction
 
     def forward(self, x, t, c=None):
-        t = t**self.path.rho if isinstance(self.path, paths.EDM) else t  # undo the clock
+        t = t**self.path.rho if isinstance(self.path, paths.EDMPath) else t  # undo the clock
         scale = self.path.scale(t)
         x_t = x * (scale[:, None] if scale.ndim else scale)
-        return target(self.path, self.prediction, *self.exact(x_t, t, c), t)
+        return prediction_target(self.path, self.prediction, *self.exact(x_t, t, c), t)
 
 
 @every_path
@@ -78,8 +78,8 @@ def test_a_denoiser_prepared_for_a_grid_is_the_denoiser(path, scale):
         def forward(self, x, t, c=None):
             return super().forward(x, t) * (1 + c[:, :1])
 
-    network = Conditional(mixture(), path, predictions.v)
-    denoiser = Guided(NetworkDenoiser(network, path, predictions.v), scale)
+    network = Conditional(mixture(), path, predictions.v_prediction)
+    denoiser = GuidedDenoiser(NetworkDenoiser(network, path, predictions.v_prediction), scale)
     x, c, times = torch.randn(9, 2), torch.rand(9, 3), torch.tensor([0.8, 0.5, 0.1])
     for t, function in zip(times, denoiser.at(times, c), strict=True):
         for got, truth in zip(function(x), denoiser(x, t, c), strict=True):
@@ -106,7 +106,7 @@ def test_flow_density_is_the_density(path):
     law, denoiser = mixture(), ExactDenoiser(mixture(), path)
     start, end = (law.diffused(*path(torch.tensor(t))) for t in (path.t_min, path.t_max))
     x, times = start.sample(20), None
-    if isinstance(path, ddpm_schedule.DDPM):
+    if isinstance(path, ddpm_schedule.DDPMPath):
         nodes = path.chain().flip(0)[1:]
         times = torch.cat([nodes[nodes < path.t_max], torch.tensor([path.t_max])])
     got = denoiser.log_density(x, base=end.log_prob, times=times, rtol=1e-9, atol=1e-9)
@@ -134,9 +134,9 @@ def test_default_density_is_normalised_and_near(path):
 
 
 def test_pushed_samples_of_the_flow_have_their_density():
-    path, law = paths.Linear(), mixture()
+    path, law = paths.LinearPath(), mixture()
     denoiser, z = ExactDenoiser(law, path), torch.randn(30, 2)
-    x, density = densities.push(
+    x, density = densities.push_samples(
         denoiser.velocity, z, torch.tensor([1.0, 0.0]), denoiser.base, rtol=1e-9, atol=1e-9
     )
     torch.testing.assert_close(density.value, law.log_prob(x), rtol=0, atol=1e-6)
@@ -158,12 +158,12 @@ def one_hot(k, n=9):
 @pytest.mark.parametrize("scale", [0.0, 0.4, 1.0, 3.0])
 def test_guidance_adds_a_multiple_of_the_classifier_gradient(scale):
     """D13: score_w = score + w grad log p(k | x_t); w = 0 unconditional, 1 conditional."""
-    law, path, t = mixture(), paths.Cosine(), torch.tensor(0.4)
+    law, path, t = mixture(), paths.CosinePath(), torch.tensor(0.4)
     exact, x = ExactDenoiser(law, path), torch.randn(9, 2, requires_grad=True)
     terms = law.diffused(*path(t)).log_terms(x)
     (gradient,) = torch.autograd.grad((terms[:, 1] - terms.logsumexp(1)).sum(), x)
     x = x.detach()
-    guided = Guided(exact, scale)
+    guided = GuidedDenoiser(exact, scale)
     got = guided.score(x, t, one_hot(1))
     torch.testing.assert_close(got, exact.score(x, t) + scale * gradient)
     torch.testing.assert_close(path.interpolate(*guided(x, t, one_hot(1)), t), x)
@@ -174,21 +174,21 @@ def test_guidance_adds_a_multiple_of_the_classifier_gradient(scale):
 
 
 def test_guidance_keeps_times_with_their_data():
-    exact, t, x = ExactDenoiser(mixture(), paths.Linear()), torch.rand(9), torch.randn(9, 2)
+    exact, t, x = ExactDenoiser(mixture(), paths.LinearPath()), torch.rand(9), torch.randn(9, 2)
     c = one_hot(0)
-    both = Guided(exact, 2.0)(x, t, c)
+    both = GuidedDenoiser(exact, 2.0)(x, t, c)
     for i in range(9):
-        one = Guided(exact, 2.0)(x[i : i + 1], t[i], c[i : i + 1])
+        one = GuidedDenoiser(exact, 2.0)(x[i : i + 1], t[i], c[i : i + 1])
         torch.testing.assert_close(both.x[i : i + 1], one.x)
 
 
 def test_guidance_without_a_condition_is_unconditional():
-    exact, t, x = ExactDenoiser(mixture(), paths.Linear()), torch.tensor(0.5), torch.randn(9, 2)
-    torch.testing.assert_close(Guided(exact, 5.0)(x, t), exact(x, t))
+    exact, t, x = ExactDenoiser(mixture(), paths.LinearPath()), torch.tensor(0.5), torch.randn(9, 2)
+    torch.testing.assert_close(GuidedDenoiser(exact, 5.0)(x, t), exact(x, t))
 
 
 def test_density_of_one_class_is_its_own():
-    law, path = mixture(), paths.Linear()
+    law, path = mixture(), paths.LinearPath()
     x = law.sample(10)
     got = ExactDenoiser(law, path).log_prob(x, one_hot(0, 10), rtol=1e-9, atol=1e-9)
     alone = Gaussian(law.means[0], law.covariances[0])
@@ -206,7 +206,7 @@ class Recorder(nn.Module):
 @every_path
 def test_a_network_sees_unit_variance_and_a_time_in_the_unit_interval(path):
     net, n = Recorder(), 20_000
-    denoiser = NetworkDenoiser(net, path, predictions.v)
+    denoiser = NetworkDenoiser(net, path, predictions.v_prediction)
     for t in path.grid(10)[:-1]:
         x = torch.randn(n, 1)
         denoiser(path.interpolate(x, torch.randn(n, 1), t), t)
@@ -223,7 +223,7 @@ def test_the_noise_level_is_the_angle_of_the_path(path):
     t = torch.linspace(path.t_min, path.t_max, 7)
     alpha, sigma = path(t)
     torch.testing.assert_close(torch.tan(path.level(t)[:-1] * math.pi / 2), (sigma / alpha)[:-1])
-    torch.testing.assert_close(paths.Cosine().level(t), t)
+    torch.testing.assert_close(paths.CosinePath().level(t), t)
 
 
 @every_path
@@ -231,10 +231,10 @@ def test_guidance_in_the_whole_interval_is_guidance_and_in_none_the_condition(pa
     exact, x, c = ExactDenoiser(mixture(), path), torch.randn(9, 2), one_hot(1)
     for t in (path.t_min + 1e-3, 0.4, 0.9 * path.t_max):
         t = torch.tensor(t)
-        plain, known = Guided(exact, 3.0)(x, t, c), exact(x, t, c)
+        plain, known = GuidedDenoiser(exact, 3.0)(x, t, c), exact(x, t, c)
         for interval, truth in (((0.0, 1.0), plain), ((0.5, 0.5), known), ((0.0, 0.0), known)):
-            for got in (Guided(exact, 3.0, interval)(x, t, c),
-                        Guided(exact, 3.0, interval).at(t[None], c)[0](x)):  # fmt: skip
+            for got in (GuidedDenoiser(exact, 3.0, interval)(x, t, c),
+                        GuidedDenoiser(exact, 3.0, interval).at(t[None], c)[0](x)):  # fmt: skip
                 torch.testing.assert_close(got.x, truth.x, rtol=0, atol=0)
                 torch.testing.assert_close(got.eps, truth.eps, rtol=0, atol=0)
 
@@ -242,7 +242,7 @@ def test_guidance_in_the_whole_interval_is_guidance_and_in_none_the_condition(pa
 @pytest.mark.parametrize(("interval", "scale"), GUIDED)
 def test_steps_of_a_sampler_are_guided_where_the_level_is_in_the_interval(interval, scale):
     """Step by step from the definition, with the two exact conditional denoisers."""
-    law, path, c = mixture(), paths.EDM(sigma_max=20.0, sigma_min=0.01), one_hot(1)
+    law, path, c = mixture(), paths.EDMPath(sigma_max=20.0, sigma_min=0.01), one_hot(1)
     times, start = path.grid(12), 20 * torch.randn(9, 2)
     low, high = interval or (0.0, 1.0)
     away, towards = (
@@ -258,28 +258,30 @@ def test_steps_of_a_sampler_are_guided_where_the_level_is_in_the_interval(interv
         x = x_hat + s / t * (x - x_hat)
     assert guided == {None: 12, (0.0, 1.0): 12, (0.3, 0.7): guided, (0.5, 0.5): 0}[interval]
     assert interval != (0.3, 0.7) or 2 <= guided <= 8
-    denoiser = Guided(ExactDenoiser(law, path), scale, interval, one_hot(0))
-    got = ode.last(samplers.ddim(denoiser, start, times, c))
+    denoiser = GuidedDenoiser(ExactDenoiser(law, path), scale, interval, one_hot(0))
+    got = ode.final_state(samplers.ddim(denoiser, start, times, c))
     torch.testing.assert_close(got, x, rtol=1e-9, atol=1e-9)
 
 
 def test_a_negative_condition_takes_the_place_of_none():
     """s_w = (1 - w) grad log p_t(x | k') + w grad log p_t(x | k), by autograd of the densities."""
-    law, path, t = mixture(), paths.Linear(), torch.tensor(0.4)
+    law, path, t = mixture(), paths.LinearPath(), torch.tensor(0.4)
     exact, x = ExactDenoiser(law, path), torch.randn(9, 2, requires_grad=True)
     terms = law.diffused(*path(t)).log_terms(x)
     scores = [torch.autograd.grad(terms[:, k].sum(), x, retain_graph=True)[0] for k in (0, 1)]
     x = x.detach()
     for w in (0.0, 0.5, 3.0):
-        got = Guided(exact, w, negative=one_hot(0)).score(x, t, one_hot(1))
+        got = GuidedDenoiser(exact, w, negative=one_hot(0)).score(x, t, one_hot(1))
         torch.testing.assert_close(got, (1 - w) * scores[0] + w * scores[1])
-    one = Guided(exact, 3.0, negative=one_hot(0)[:1])(x, t, one_hot(1))
-    torch.testing.assert_close(one, Guided(exact, 3.0, negative=one_hot(0))(x, t, one_hot(1)))
+    one = GuidedDenoiser(exact, 3.0, negative=one_hot(0)[:1])(x, t, one_hot(1))
+    torch.testing.assert_close(
+        one, GuidedDenoiser(exact, 3.0, negative=one_hot(0))(x, t, one_hot(1))
+    )
 
 
 def test_each_datum_has_its_own_time_in_the_interval():
-    exact, t, x = ExactDenoiser(mixture(), paths.Linear()), torch.rand(9), torch.randn(9, 2)
-    guided = Guided(exact, 3.0, (0.3, 0.6), one_hot(0)[:1])
+    exact, t, x = ExactDenoiser(mixture(), paths.LinearPath()), torch.rand(9), torch.randn(9, 2)
+    guided = GuidedDenoiser(exact, 3.0, (0.3, 0.6), one_hot(0)[:1])
     assert 0 < int(guided.inside(t).sum()) < 9
     both = guided(x, t, one_hot(1))
     for i in range(9):
@@ -288,15 +290,17 @@ def test_each_datum_has_its_own_time_in_the_interval():
 
 
 def test_guidance_costs_twice_the_batch_inside_the_interval_and_once_outside():
-    sizes, path = [], paths.Linear()
+    sizes, path = [], paths.LinearPath()
 
     class Sizes(nn.Module):
         def forward(self, x, t, c=None):
             sizes.append(len(x))
             return torch.zeros_like(x)
 
-    denoiser = Guided(NetworkDenoiser(Sizes(), path, predictions.v), 2.0, (0.25, 0.75))
-    ode.last(samplers.ddim(denoiser, torch.randn(5, 2), path.grid(10), torch.ones(5, 3)))
+    denoiser = GuidedDenoiser(
+        NetworkDenoiser(Sizes(), path, predictions.v_prediction), 2.0, (0.25, 0.75)
+    )
+    ode.final_state(samplers.ddim(denoiser, torch.randn(5, 2), path.grid(10), torch.ones(5, 3)))
     levels = path.level(path.grid(10))[:-1]
     assert sizes == [10 if 0.25 <= v <= 0.75 else 5 for v in levels]
 
@@ -304,4 +308,4 @@ def test_guidance_costs_twice_the_batch_inside_the_interval_and_once_outside():
 @pytest.mark.parametrize("interval", [(0.8, 0.2), (-0.1, 0.5), (0.1, 1.5), (0.5,)])
 def test_an_interval_without_sense_is_refused(interval):
     with pytest.raises(UsageError, match="guidance_interval"):
-        Guided(ExactDenoiser(mixture(), paths.Linear()), 2.0, interval)
+        GuidedDenoiser(ExactDenoiser(mixture(), paths.LinearPath()), 2.0, interval)

@@ -11,8 +11,8 @@ from pushforward.theory.exact import dirac
 ZERO = torch.zeros(2, dtype=torch.float64)
 START = torch.tensor([0.6, 0.8], dtype=torch.float64)
 STEPS = {
-    "simultaneous": (dirac.simultaneous, dirac.simultaneous_eigenvalues),
-    "alternating": (dirac.alternating, dirac.alternating_eigenvalues),
+    "simultaneous": (dirac.simultaneous_step, dirac.simultaneous_eigenvalues),
+    "alternating": (dirac.alternating_step, dirac.alternating_eigenvalues),
 }
 
 
@@ -30,14 +30,14 @@ def test_players_descend_the_losses_of_the_game(penalty):
     data = torch.zeros(1, 1, dtype=torch.float64)
     critic = sum(adv.discriminator_loss(psi * data[:, 0], (psi * theta)[None]).values())
     critic = critic + penalty * adv.zero_centred_penalty(lambda x: psi * x[:, 0], data)
-    generator = adv.saturating((psi * theta)[None])
+    generator = adv.saturating_loss((psi * theta)[None])
     expected = -torch.cat(
         [
             torch.autograd.grad(generator, theta, retain_graph=True)[0][None],
             torch.autograd.grad(critic, psi)[0][None],
         ]
     )
-    torch.testing.assert_close(dirac.descent(START, penalty), expected)
+    torch.testing.assert_close(dirac.descent_direction(START, penalty), expected)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.3, 2.0])
@@ -59,9 +59,9 @@ def test_simultaneous_steps_spiral_outwards_by_the_root_of_1_plus_h_squared_over
     assert lengths == pytest.approx([math.sqrt(1 + h**2 / 4)] * 2)
     state = 1e-5 * START
     for _ in range(100):
-        state = dirac.simultaneous(state, h)
+        state = dirac.simultaneous_step(state, h)
     assert state.norm().item() == pytest.approx(1e-5 * lengths[0] ** 100, rel=1e-6)
-    assert run(dirac.simultaneous, h, 1000) > 1.1
+    assert run(dirac.simultaneous_step, h, 1000) > 1.1
 
 
 def test_alternating_steps_circle():
@@ -69,7 +69,7 @@ def test_alternating_steps_circle():
     assert [abs(z) for z in dirac.alternating_eigenvalues(0.5)] == pytest.approx([1, 1])
     state = START
     for _ in range(2000):
-        state = dirac.alternating(state, 0.1)
+        state = dirac.alternating_step(state, 0.1)
         assert 0.5 < state.norm() < 2
 
 
@@ -123,9 +123,9 @@ def test_clipped_gap_is_the_best_over_the_corners_of_the_cube():
 
 
 def test_play_is_step_after_step():
-    states = dirac.play(dirac.alternating, START, 0.1, 50, 0.3)
+    states = dirac.play_game(dirac.alternating_step, START, 0.1, 50, 0.3)
     assert states.shape == (51, 2) and torch.equal(states[0], START)
-    assert states[-1].norm().item() == pytest.approx(run(dirac.alternating, 0.1, 50, 0.3))
+    assert states[-1].norm().item() == pytest.approx(run(dirac.alternating_step, 0.1, 50, 0.3))
 
 
 def test_players_of_wgan_gp_descend_its_losses():
@@ -137,16 +137,16 @@ def test_players_of_wgan_gp_descend_its_losses():
         return psi * x[:, 0]
 
     fake = theta[None, None]
-    loss = -adv.critic_gap(f(data), f(fake)) + 3.0 * adv.gradient_penalty(f, data)
+    loss = -adv.critic_gap(f(data), f(fake)) + 3.0 * adv.wgan_gp_penalty(f, data)
     up = torch.stack(
         [
             torch.autograd.grad(f(fake).sum(), theta, retain_graph=True)[0],
             -torch.autograd.grad(loss, psi)[0],
         ]
     )
-    torch.testing.assert_close(dirac.wasserstein(START, 0.1, 3.0), START + 0.1 * up)
+    torch.testing.assert_close(dirac.wgan_gp_step(START, 0.1, 3.0), START + 0.1 * up)
 
 
 def test_wgan_gp_between_two_points_never_comes_to_rest():
-    late = dirac.play(dirac.wasserstein, START, 0.01, 4000, 10.0)[-1000:, 0]
+    late = dirac.play_game(dirac.wgan_gp_step, START, 0.01, 4000, 10.0)[-1000:, 0]
     assert late.abs().max() > 0.1

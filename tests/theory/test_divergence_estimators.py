@@ -50,7 +50,7 @@ def test_the_fitted_logit_of_gaussians_is_their_log_ratio(m):
     """log N(x; 0, 1) - log N(x; 1, 4) on 4,000 and m rows, out of fold: within 0.3 for most."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((4000, 1)), 2 * rng.standard_normal((m, 1)) + 1
-    real, fake = est.fitted_logit(x, y)
+    real, fake = est.fit_ratio_logit(x, y)
     assert real.shape == (4000,) and fake.shape == (m,)
     truth = norm.logpdf(x[:, 0]) - norm.logpdf(x[:, 0], 1, 2)
     assert np.median(np.abs(real - truth)) < 0.1

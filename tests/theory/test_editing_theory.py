@@ -11,7 +11,7 @@ from pushforward.theory import editing, paths, predictions, samplers
 from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture
 
 pytestmark = pytest.mark.usefixtures("float64")
-PATHS = [paths.Linear(), paths.EDM(), paths.VariancePreserving(), paths.Cosine()]
+PATHS = [paths.LinearPath(), paths.EDMPath(), paths.VariancePreservingPath(), paths.CosinePath()]
 N = 4000
 
 
@@ -21,7 +21,7 @@ def exact(law, path, sampler=samplers.heun, steps=100):
         torch.nn.Identity(),
         (law.dim,),
         path=path,
-        prediction=predictions.noise,
+        prediction=predictions.noise_prediction,
         sampler=sampler,
         steps=steps,
     )
@@ -33,7 +33,7 @@ def exact(law, path, sampler=samplers.heun, steps=100):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("strength", [0.2, 0.5, 0.8])
 def test_a_strength_leaves_the_same_signal_beside_noise_on_every_path(path, strength):
-    alpha, sigma = path(editing.level(path, strength))
+    alpha, sigma = path(editing.time_at_strength(path, strength))
     angle = math.atan2(float(sigma), float(alpha))
     assert angle == pytest.approx(math.pi / 2 * strength, abs=1e-9)
 
@@ -41,10 +41,14 @@ def test_a_strength_leaves_the_same_signal_beside_noise_on_every_path(path, stre
 @pytest.mark.parametrize("path", PATHS)
 def test_the_times_that_remain_fall_from_the_strength_to_data(path):
     grid = path.grid(20)
-    assert torch.equal(editing.remaining(path, 1.0, grid), grid)
-    assert len(editing.remaining(path, 0.0, grid)) == 1
-    times = editing.remaining(path, 0.5, grid)
-    assert times[0] == editing.level(path, 0.5) and times[-1] == 0 and (times.diff() < 0).all()
+    assert torch.equal(editing.times_from_strength(path, 1.0, grid), grid)
+    assert len(editing.times_from_strength(path, 0.0, grid)) == 1
+    times = editing.times_from_strength(path, 0.5, grid)
+    assert (
+        times[0] == editing.time_at_strength(path, 0.5)
+        and times[-1] == 0
+        and (times.diff() < 0).all()
+    )
 
 
 def ways(d=2):
@@ -68,7 +72,7 @@ def test_of_normal_data_the_law_after_an_edit_is_known(path, strength):
     """The flow back is x = m + S^(1/2) (a^2 S + s^2)^(-1/2) (x_t - a m) along the axes of S."""
     law, other = ways()
     got = exact(law, path).edit(other.sample(N), strength=strength)
-    alpha, sigma = path(editing.level(path, strength))
+    alpha, sigma = path(editing.time_at_strength(path, strength))
     eye = torch.eye(2)
     values, axes = torch.linalg.eigh(law.covariance)
     back = (axes * (values / (alpha**2 * values + sigma**2)).sqrt()) @ axes.mT
@@ -80,10 +84,10 @@ def test_of_normal_data_the_law_after_an_edit_is_known(path, strength):
 def test_a_stochastic_way_back_draws_the_posterior():
     """Ancestral steps end at x ~ p(x | x_t): its mean is affine, its covariance added."""
     law, other = ways()
-    path, strength = paths.VariancePreserving(), 0.5
+    path, strength = paths.VariancePreservingPath(), 0.5
     model = exact(law, path, samplers.ddpm, steps=300)
     got = model.edit(other.sample(N), strength=strength, variance=0.5)
-    alpha, sigma = path(editing.level(path, strength))
+    alpha, sigma = path(editing.time_at_strength(path, strength))
     S, eye = law.covariance, torch.eye(2)
     gain = alpha * S @ torch.linalg.inv(alpha**2 * S + sigma**2 * eye)
     mean = law.mean + gain @ (alpha * (other.mean - law.mean))
@@ -96,7 +100,7 @@ def test_data_of_the_models_own_law_keep_it(strength):
     law = GaussianMixture(
         torch.tensor([0.3, 0.7]), torch.tensor([[-1.0], [1.0]]), torch.tensor([0.3, 0.5])
     )
-    got = exact(law, paths.Linear()).edit(law.sample(N), strength=strength)
+    got = exact(law, paths.LinearPath()).edit(law.sample(N), strength=strength)
     assert_moments(got, law.mean, law.covariance, bias=0.01)
     below, share = (got < -0.4).double().mean(), (law.sample(40 * N) < -0.4).double().mean()
     assert abs(below - share) < 5 * 0.5 / N**0.5 + 0.005
@@ -105,7 +109,7 @@ def test_data_of_the_models_own_law_keep_it(strength):
 @pytest.mark.parametrize("sampler", ["heun", "ddpm", "dpmpp_2m"])
 def test_at_full_strength_an_edit_is_a_sample_and_at_none_the_data(sampler):
     law, other = ways()
-    model, x = exact(law, paths.Cosine(), steps=10), other.sample(7)
+    model, x = exact(law, paths.CosinePath(), steps=10), other.sample(7)
     torch.manual_seed(1)
     fresh = model.sample(7, sampler=sampler)
     torch.manual_seed(1)
@@ -116,7 +120,7 @@ def test_at_full_strength_an_edit_is_a_sample_and_at_none_the_data(sampler):
 @pytest.mark.parametrize("shape", [(2,), (5,), (3, 4, 4)])
 def test_a_great_circle_turns_evenly_and_keeps_lengths(shape):
     a, b = torch.randn(6, *shape), torch.randn(6, *shape)
-    scale = editing.length(a) / editing.length(b)
+    scale = editing.event_norm(a) / editing.event_norm(b)
     b = b * scale.view(-1, *[1] * len(shape))
     points = [editing.slerp(a, b, w).flatten(1) for w in np.linspace(0, 1, 5).tolist()]
     assert torch.allclose(points[0], a.flatten(1)) and torch.allclose(points[-1], b.flatten(1))

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
 from pushforward.theory.exact import evidence
-from pushforward.theory.exact.linear_vae import LinearVAE, optimum
+from pushforward.theory.exact.linear_vae import LinearVAE, linear_vae_optimum
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -18,7 +18,7 @@ def discrete(n=6, k=5):
     torch.manual_seed(0)
     prior = Categorical(torch.rand(k).double())
     likelihood = Categorical(torch.rand(k, n).double())  # of x, one row for each z
-    joint = evidence.Joint(likelihood.logits.mT, prior.logits)
+    joint = evidence.QuadratureJoint(likelihood.logits.mT, prior.logits)
     return joint, prior, likelihood, Categorical(torch.rand(n, k).double())
 
 
@@ -53,11 +53,13 @@ def linear():
     """A linear VAE with two latents, the same law at nodes, data, and a q with correlations."""
     torch.manual_seed(1)
     model = LinearVAE(torch.randn(3, 2).double(), torch.randn(3).double(), 0.7)
-    z, log_weight = evidence.grid(9.0, 181, dim=2)
+    z, log_weight = evidence.latent_quadrature(9.0, 181, dim=2)
     x = model.evidence().sample((4,))
     likelihood = MultivariateNormal(x[:, None], 0.49 * torch.eye(3).double())
     means = z @ model.weight.mT + model.bias
-    joint = evidence.Joint(likelihood.log_prob(means), model.prior.log_prob(z), log_weight)
+    joint = evidence.QuadratureJoint(
+        likelihood.log_prob(means), model.prior.log_prob(z), log_weight
+    )
     covariance = torch.tensor([[0.5, 0.2], [0.2, 0.3]]).double()
     q = MultivariateNormal(torch.randn(4, 2).double(), covariance)
     return model, x, joint, q, q.log_prob(z[:, None]).mT
@@ -90,7 +92,7 @@ def test_the_best_weighted_bound_falls_as_the_weight_grows():
 
 
 def test_the_trapezoidal_rule_integrates_a_normal_density():
-    z, log_weight = evidence.grid(9.0, 61, dim=2)
+    z, log_weight = evidence.latent_quadrature(9.0, 61, dim=2)
     log_p = Normal(0.3, 1.0).log_prob(z.double()).sum(1)
     assert float((log_p + log_weight).logsumexp(0)) == pytest.approx(0, abs=1e-12)
 
@@ -100,8 +102,8 @@ def test_water_filling_meets_shannons_bound_while_every_direction_is_kept(beta):
     """The entropy of a Gaussian is (d log 2 pi e + sum of log eigenvalues) / 2."""
     spectrum = torch.tensor([3.0, 1.4, 0.6]).double()
     entropy = (3 * math.log(2 * math.pi * math.e) + float(spectrum.log().sum())) / 2
-    best = optimum(spectrum, 3, 0.6, beta)
+    best = linear_vae_optimum(spectrum, 3, 0.6, beta)
     bound = evidence.shannon_bound(entropy, 3, best.error)
     torch.testing.assert_close(best.rate, bound, **EXACT)
-    above = optimum(spectrum, 3, 0.6, 4.0)  # two directions are dropped
+    above = linear_vae_optimum(spectrum, 3, 0.6, 4.0)  # two directions are dropped
     assert above.rate > evidence.shannon_bound(entropy, 3, above.error) + 0.1

@@ -9,10 +9,10 @@ from scipy import integrate
 from torch.distributions import Normal, kl_divergence
 
 from pushforward.theory import forward, predictions
-from pushforward.theory.ddpm_schedule import DDPM, cosine_betas, linear_betas
+from pushforward.theory.ddpm_schedule import DDPMPath, cosine_betas, linear_betas
 from pushforward.theory.targets import Gaussian, GaussianMixture, lesson_mixture
 
-PATH = DDPM(linear_betas(50))
+PATH = DDPMPath(linear_betas(50))
 ALL = torch.arange(1, 51)
 
 
@@ -29,7 +29,7 @@ def line(mean, deviation):
 def test_the_recursion_ends_in_the_closed_form(betas):
     """m sqrt(alpha-bar) and V alpha-bar + 1 - alpha-bar, for a datum and for a law."""
     for mean, variance in ((3.0, 0.0), (-1.0, 2.5)):
-        means, variances = forward.recursion(betas(100), mean, variance)
+        means, variances = forward.moment_recursion(betas(100), mean, variance)
         product = torch.cat([torch.ones(1), (1 - betas(100)).cumprod(0)])
         torch.testing.assert_close(means, product.sqrt() * mean, rtol=1e-10, atol=1e-14)
         torch.testing.assert_close(
@@ -39,8 +39,8 @@ def test_the_recursion_ends_in_the_closed_form(betas):
 
 def test_chains_have_the_moments_of_the_recursion():
     n, betas = 100_000, linear_betas(20)
-    means, variances = forward.recursion(betas, 2.0, 0.0)
-    states = list(forward.chain(torch.full((n, 1), 2.0), betas))
+    means, variances = forward.moment_recursion(betas, 2.0, 0.0)
+    states = list(forward.forward_chain(torch.full((n, 1), 2.0), betas))
     assert len(states) == 20
     for k in (1, 10, 20):  # 5 standard errors
         x, v = states[k - 1], float(variances[k])
@@ -51,7 +51,7 @@ def test_chains_have_the_moments_of_the_recursion():
 @pytest.mark.parametrize("x, published", [(0.0, 4.072e-10), (1.0, 2.018e-5), (3.0, 1.816e-4)])
 def test_terminal_divergence(x, published):
     """KL(q(x_T | x_0) || N(0, 1)) with alpha-bar_1000 = 4.0358e-5, in nats."""
-    alpha_bar = float(DDPM(linear_betas(1000)).alpha_bar(1000))
+    alpha_bar = float(DDPMPath(linear_betas(1000)).alpha_bar(1000))
     got = float(forward.terminal_kl(torch.tensor([[x]]), alpha_bar))
     assert got == pytest.approx(published, rel=1e-3)
 
@@ -80,7 +80,7 @@ def test_divergence_of_a_mixture_from_noise():
 def test_the_terms_add_up_to_the_ratio_of_joint_laws(v):
     """On every path and for every model, right or wrong, in more than one dimension too."""
     x = torch.randn(5, 2, 3)
-    states = [x, *forward.chain(x, PATH.betas)]
+    states = [x, *forward.forward_chain(x, PATH.betas)]
 
     def wrong(x_t, k):
         return torch.tanh(x_t) - 0.1 * k / 50, PATH.variance(k, v).expand_as(x_t)
@@ -88,19 +88,19 @@ def test_the_terms_add_up_to_the_ratio_of_joint_laws(v):
     terms = forward.bound_terms(PATH, states, wrong)
     assert terms.shape == (51, 5)
     torch.testing.assert_close(
-        terms.sum(0), forward.log_ratio(PATH, states, wrong), rtol=1e-11, atol=1e-9
+        terms.sum(0), forward.path_log_ratio(PATH, states, wrong), rtol=1e-11, atol=1e-9
     )
 
 
 def test_the_ratio_is_that_of_torchs_distributions():
-    path, x = DDPM(linear_betas(3)), torch.randn(4, 1)
-    states = [x, *forward.chain(x, path.betas)]
+    path, x = DDPMPath(linear_betas(3)), torch.randn(4, 1)
+    states = [x, *forward.forward_chain(x, path.betas)]
     exact = -Normal(0.0, 1.0).log_prob(states[3])
     for k in (1, 2, 3):
         beta = float(path.betas[k - 1])
         exact += Normal(math.sqrt(1 - beta) * states[k - 1], math.sqrt(beta)).log_prob(states[k])
         exact -= Normal(0.5 * states[k], 0.7).log_prob(states[k - 1])
-    got = forward.log_ratio(path, states, lambda x, k: (x / 2, torch.full_like(x, 0.49)))
+    got = forward.path_log_ratio(path, states, lambda x, k: (x / 2, torch.full_like(x, 0.49)))
     torch.testing.assert_close(got, exact[:, 0])
 
 
@@ -108,7 +108,7 @@ def test_the_ratio_is_that_of_torchs_distributions():
 def test_the_expected_bound_is_the_mean_of_its_terms(v):
     """Of whole paths of Gaussian data with the best means; 5 standard errors of every term."""
     law, n = line(0.8, 1.5), 20_000
-    floor = forward.floors(PATH, law)
+    floor = forward.noise_error_floors(PATH, law)
     variance = forward.best_variance(PATH, floor, 1) if v is None else PATH.variance(ALL, v)
     exact = forward.expected_bound(PATH, floor, 0.64 + 2.25, 1, variance)
 
@@ -119,7 +119,7 @@ def test_the_expected_bound_is_the_mean_of_its_terms(v):
         return PATH.posterior(x, x_t, k)[0], variance[k - 1].expand_as(x_t)
 
     x = 0.8 + 1.5 * torch.randn(n, 1)
-    terms = forward.bound_terms(PATH, [x, *forward.chain(x, PATH.betas)], best)
+    terms = forward.bound_terms(PATH, [x, *forward.forward_chain(x, PATH.betas)], best)
     error = 5 * terms.std(1) / math.sqrt(n)
     assert ((terms.mean(1) - exact).abs() <= error + 1e-12).all()
 
@@ -128,7 +128,7 @@ def test_the_expected_bound_is_the_mean_of_its_terms(v):
 def test_the_best_variance_loses_what_the_chain_keeps(s):
     """On N(0, s^2) every true reverse step is Gaussian: KL(q(x_T) || N) is all that is lost."""
     law = line(0.0, s)
-    floor = forward.floors(PATH, law)
+    floor = forward.noise_error_floors(PATH, law)
     best = forward.best_variance(PATH, floor, 1)
     lost = forward.expected_bound(PATH, floor, s * s, 1, best).sum() - law.entropy()
     end = law.diffused(PATH.alpha_bar(50).sqrt(), (1 - PATH.alpha_bar(50)).sqrt())
@@ -144,7 +144,7 @@ def test_a_bound_in_several_dimensions_is_the_sum_of_its_entries():
     two = Gaussian(torch.zeros(2), torch.tensor([[0.25, 0.0], [0.0, 0.25]]))
     bounds = []
     for law, d in ((line(0.0, 0.5), 1), (two, 2)):
-        floor = forward.floors(PATH, law)
+        floor = forward.noise_error_floors(PATH, law)
         bounds.append(forward.expected_bound(PATH, floor, 0.25 * d, d, PATH.variance(ALL, 1.0)))
     torch.testing.assert_close(bounds[1], 2 * bounds[0])
 
@@ -156,8 +156,8 @@ def test_the_small_variance_costs_half_of_eulers_constant(T):
     The divergence of N(0, beta) from N(0, beta-tilde) is (r - 1 - log r) / 2, r their ratio, about
     k / (k - 1) where beta hardly changes: the sum over k tends to gamma / 2 = .2886.
     """
-    path, k = DDPM(linear_betas(T)), torch.arange(1, T + 1)
-    floor = forward.floors(path, line(0.0, 1.0))
+    path, k = DDPMPath(linear_betas(T)), torch.arange(1, T + 1)
+    floor = forward.noise_error_floors(path, line(0.0, 1.0))
     lost = float(forward.expected_bound(path, floor, 1.0, 1, path.variance(k, 0.0)).sum())
     lost -= line(0.0, 1.0).entropy()
     one_minus = -torch.expm1(torch.log1p(-path.betas).cumsum(0))
@@ -175,7 +175,7 @@ def test_the_noise_error_by_quadrature_is_the_closed_form():
     exact = alpha**2 * 0.64 / (alpha**2 * 0.64 + sigma**2)
     for law in (one, twice):
         torch.testing.assert_close(
-            forward.noise_error(law, alpha, sigma), exact, rtol=1e-10, atol=1e-12
+            forward.expected_noise_error(law, alpha, sigma), exact, rtol=1e-10, atol=1e-12
         )
 
 
@@ -188,20 +188,20 @@ def test_the_noise_error_is_the_error_of_the_best_guess():
     square = (eps - guess).square()
     error = 5 * float(square.std()) / math.sqrt(n)
     assert float(square.mean()) == pytest.approx(
-        float(forward.noise_error(law, alpha, sigma)), abs=error
+        float(forward.expected_noise_error(law, alpha, sigma)), abs=error
     )
 
 
 @pytest.mark.parametrize("s, published", [(0.5, 0.1730), (1.0, 0.2755), (2.0, 0.3954)])
 def test_least_simple_loss_of_a_thousand_steps(s, published):
-    floor = forward.floors(DDPM(linear_betas(1000)), line(0.0, s)).mean()
+    floor = forward.noise_error_floors(DDPMPath(linear_betas(1000)), line(0.0, s)).mean()
     assert float(floor) == pytest.approx(published, abs=1.1e-4)
 
 
 def test_entropy_from_denoising_errors_alone():
     """I-MMSE on the lesson's mixture, one Gaussian, and a mixture in the plane."""
-    assert forward.entropy(lesson_mixture()) == pytest.approx(1.5709637, abs=1e-7)
-    assert forward.entropy(line(1.0, 3.0)) == pytest.approx(
+    assert forward.entropy_from_denoising(lesson_mixture()) == pytest.approx(1.5709637, abs=1e-7)
+    assert forward.entropy_from_denoising(line(1.0, 3.0)) == pytest.approx(
         math.log(3) + 0.5 * math.log(2 * math.pi * math.e), abs=1e-10
     )
 
@@ -212,7 +212,7 @@ def test_weights_are_differences_of_signal_to_noise():
     snr = (lambda a: a / (1 - a))(PATH.alpha_bar(ALL))
     data, noise = (
         forward.bound_weight(p, 0.0)(PATH, k / 50) / 50
-        for p in (predictions.data, predictions.noise)
+        for p in (predictions.data_prediction, predictions.noise_prediction)
     )
     torch.testing.assert_close(data, (snr[:-1] - snr[1:]) / 2, rtol=1e-9, atol=0)
     torch.testing.assert_close(noise, (snr[:-1] / snr[1:] - 1) / 2, rtol=1e-9, atol=0)

@@ -10,17 +10,17 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from pushforward.errors import NumericalError, UsageError
 from pushforward.theory import paths, samplers
 from pushforward.theory.langevin import (
-    curvature,
     gaussian_acceptance,
     gaussian_bias,
     gaussian_ula,
+    langevin_correction,
     mala,
-    settle,
+    score_curvature,
     stable_step,
     ula,
 )
-from pushforward.theory.ode import last
-from pushforward.theory.targets import ExactDenoiser, Gaussian, lesson_mixture, ring
+from pushforward.theory.ode import final_state
+from pushforward.theory.targets import ExactDenoiser, Gaussian, gaussian_ring, lesson_mixture
 
 COVARIANCE = torch.tensor([[1.0, 0.3], [0.3, 0.5]], dtype=torch.float64)
 
@@ -38,7 +38,7 @@ def normal(covariance):
 def test_the_transient_of_ula_is_exact(h):
     """N(0, 1): mean (1 - h)^k x_0 and variance (1 - (1 - h)^2k) / (1 - h / 2) after k steps."""
     n, k, start = 200_000, 5, 3.0
-    x = last(ula(lambda x: -x, torch.full((n, 1), start), h, k))
+    x = final_state(ula(lambda x: -x, torch.full((n, 1), start), h, k))
     variance = (1 - (1 - h) ** (2 * k)) / (1 - h / 2)
     # 5 standard errors: sqrt(v / n) of a mean, v sqrt(2 / n) of a variance
     assert float(x.mean()) == pytest.approx((1 - h) ** k * start, abs=5 * math.sqrt(variance / n))
@@ -96,10 +96,10 @@ def test_the_limit_of_stability_is_two_over_the_curvature(side, settles):
 
 
 def test_curvature_is_the_largest_eigenvalue_of_the_hessian():
-    law, x = ring(5), 3 * torch.randn(8, 2)
+    law, x = gaussian_ring(5), 3 * torch.randn(8, 2)
     hessians = torch.func.vmap(torch.func.jacrev(lambda x: law.score(x[None])[0]))(x)
     exact = torch.linalg.matrix_norm(hessians, 2)
-    torch.testing.assert_close(curvature(law.score, x, 60), exact, rtol=0.01, atol=0)
+    torch.testing.assert_close(score_curvature(law.score, x, 60), exact, rtol=0.01, atol=0)
 
 
 def test_a_step_beyond_the_limit_is_refused_and_the_limit_named():
@@ -115,7 +115,7 @@ def test_a_step_beyond_the_limit_is_refused_and_the_limit_named():
 
 def test_a_chain_that_leaves_the_numbers_says_so():
     with pytest.raises(NumericalError, match="h = 3"):
-        last(ula(lambda x: -x, torch.ones(3, 1), 3.0, 2000))
+        final_state(ula(lambda x: -x, torch.ones(3, 1), 3.0, 2000))
 
 
 @pytest.mark.parametrize("h", [0.2, 1.0, 1.7])
@@ -151,8 +151,8 @@ def test_mala_leaves_any_law_as_it_is_where_ula_does_not():
     """Started from the law itself: every moment stays; the bias of ULA at this step is seen."""
     law, n, h = lesson_mixture(), 20_000, 0.2
     x = law.sample(n)
-    kept = last(x for x, _ in mala(law.log_prob, law.score, x, h, 30))
-    moved = last(ula(law.score, x, h, 30))
+    kept = final_state(x for x, _ in mala(law.log_prob, law.score, x, h, 30))
+    moved = final_state(ula(law.score, x, h, 30))
     # the variance of the right mode, 0.49; 5 standard errors of a difference
     right = [float(s[s > 0.5].var()) for s in (x, kept, moved)]
     assert right[1] == pytest.approx(right[0], abs=5 * 0.49 * math.sqrt(4 / (0.7 * n)))
@@ -165,22 +165,22 @@ def test_mala_works_on_images_and_ignores_a_constant_of_log_prob():
     for constant in (0.0, 7.0):
         torch.manual_seed(1)
         steps = mala(lambda x, k=constant: k + density(x.flatten(1)), lambda x: -x, x, 0.3, 5)
-        runs.append(last(x for x, _ in steps))
+        runs.append(final_state(x for x, _ in steps))
     torch.testing.assert_close(*runs)
 
 
 def test_the_corrector_settles_at_the_variance_of_its_step():
     """On N(0, D^2) steps h = 2 (r sigma)^2 settle at the variance D^2 / (1 - h / 2 D^2)."""
-    path, t, n = paths.VarianceExploding(), torch.tensor(0.5), 50_000
+    path, t, n = paths.VarianceExplodingPath(), torch.tensor(0.5), 50_000
     sigma, snr = float(path.sigma(t)), 0.5
     D2, h = 0.36 + sigma**2, 2 * (snr * sigma) ** 2
     (now,) = ExactDenoiser(normal(0.36 * torch.eye(1)), path).at(t[None])
-    x = settle(now, torch.randn(n, 1) * math.sqrt(D2), sigma, 20, snr)
+    x = langevin_correction(now, torch.randn(n, 1) * math.sqrt(D2), sigma, 20, snr)
     assert float(x.var()) == pytest.approx(D2 / (1 - h / (2 * D2)), rel=5 * math.sqrt(2 / n))
 
 
 def test_predictor_corrector_has_the_variance_of_its_recursion():
-    path, s2, n, snr = paths.Geometric(5.0, 0.1), 0.36, 50_000, 0.3
+    path, s2, n, snr = paths.GeometricPath(5.0, 0.1), 0.36, 50_000, 0.3
     denoiser, times = ExactDenoiser(normal(s2 * torch.eye(1)), path), path.grid(12)
     V, levels = torch.full((1, 1), 25.0), path.sigma(times).tolist()
     for sigma, after in zip(levels[:-1], levels[1:]):
@@ -190,28 +190,28 @@ def test_predictor_corrector_has_the_variance_of_its_recursion():
         if after:
             law = torch.full((1, 1), s2 + after**2)
             _, V = gaussian_ula(law, 2 * (snr * after) ** 2, 1, torch.zeros(1), V)
-    x = last(samplers.predictor_corrector(denoiser, 5 * torch.randn(n, 1), times, snr=snr))
+    x = final_state(samplers.predictor_corrector(denoiser, 5 * torch.randn(n, 1), times, snr=snr))
     assert float(x.var()) == pytest.approx(float(V), rel=5 * math.sqrt(2 / n))
 
 
 @pytest.mark.parametrize("name", ["annealed_langevin", "predictor_corrector"])
 def test_a_corrector_beyond_its_limit_is_refused(name):
     """The noised law has curvature up to 1 / sigma^2: from snr = 1 on its chain diverges."""
-    denoiser = ExactDenoiser(ring(3), paths.EDM())
+    denoiser = ExactDenoiser(gaussian_ring(3), paths.EDMPath())
     for snr in (0.0, 1.0, 1.5):
         with pytest.raises(UsageError, match="limit of stability"):
-            run = samplers.by_name(name)
-            last(run(denoiser, torch.randn(3, 2), denoiser.path.grid(4), snr=snr))
+            run = samplers.sampler_by_name(name)
+            final_state(run(denoiser, torch.randn(3, 2), denoiser.path.grid(4), snr=snr))
 
 
 @pytest.mark.slow
 def test_annealing_finds_the_weights_that_plain_dynamics_does_not():
     """A61: from N(0, 1), 500 steps; the left mode has 0.3."""
     law, n = lesson_mixture(), 5_000
-    x = last(ula(law.score, torch.randn(n, 1), 0.01, 300))
+    x = final_state(ula(law.score, torch.randn(n, 1), 0.01, 300))
     assert float((x < 0).double().mean()) > 0.36
-    path = paths.Geometric(10.0, 0.05)
+    path = paths.GeometricPath(10.0, 0.05)
     times = path.grid(50)
     x = 10 * torch.randn(n, 1)
-    x = last(samplers.annealed_langevin(ExactDenoiser(law, path), x, times, snr=0.3))
+    x = final_state(samplers.annealed_langevin(ExactDenoiser(law, path), x, times, snr=0.3))
     assert float((x < 0).double().mean()) == pytest.approx(0.3, abs=0.05)

@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal
 
 from pushforward.errors import UsageError
 from pushforward.theory.bounds import importance_bound
-from pushforward.theory.exact.linear_vae import LinearVAE, learned_variance, optimum
+from pushforward.theory.exact.linear_vae import LinearVAE, learned_variance, linear_vae_optimum
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -178,7 +178,7 @@ def trained(beta, latent, sigma=None):
 def test_a_trained_linear_vae_fills_the_spectrum_with_water(beta, latent):
     """Singular values sqrt(lambda - beta s^2)_+, rate, reconstruction error and active units."""
     model, x = trained(beta, latent, sigma=0.6)
-    expected = optimum(SPECTRUM, latent, 0.6, beta)
+    expected = linear_vae_optimum(SPECTRUM, latent, 0.6, beta)
     q = model.posterior(x, beta)
     singular = torch.linalg.svdvals(model.weight)
     torch.testing.assert_close(singular, expected.singular, rtol=0, atol=1e-5)

@@ -10,7 +10,7 @@ import torch
 from pushforward.theory import ode
 
 METHODS = [(ode.euler, 1), (ode.midpoint, 2), (ode.heun, 2), (ode.rk4, 4)]
-TIGHT = partial(ode.adaptive, rtol=1e-10, atol=1e-10)
+TIGHT = partial(ode.dormand_prince, rtol=1e-10, atol=1e-10)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_runge_kutta_order_on_a_linear_field(method, expected):
     A, x = torch.randn(4, 4) / 2, torch.randn(3, 4)
     exact = x @ torch.linalg.matrix_exp(A)
     errors = [
-        (ode.last(method(lambda x, t: x @ A, x, unit(n))) - exact).norm().item()
+        (ode.final_state(method(lambda x, t: x @ A, x, unit(n))) - exact).norm().item()
         for n in (16, 32, 64)
     ]
     assert order(errors) == pytest.approx(expected, abs=0.2)
@@ -49,7 +49,7 @@ def test_runge_kutta_order_when_the_field_depends_on_time(method, expected):
     for ends in ((0.0, 1.0), (1.0, 0.0)):
         exact = math.exp(ends[1] ** 3 - ends[0] ** 3)
         errors = [
-            abs(ode.last(method(v, x, torch.linspace(*ends, n + 1))).item() - exact)
+            abs(ode.final_state(method(v, x, torch.linspace(*ends, n + 1))).item() - exact)
             for n in (32, 64, 128)
         ]
         assert order(errors) == pytest.approx(expected, abs=0.25)
@@ -59,7 +59,9 @@ def test_runge_kutta_order_when_the_field_depends_on_time(method, expected):
 def test_adaptive_error_follows_the_tolerance(tolerance):
     """D9: x' = x - x^3 has x = x0 e^t / sqrt(1 + x0^2 (e^2t - 1)); errors add over ~10 steps."""
     x = torch.linspace(-3, 3, 13)[:, None]
-    states = list(ode.adaptive(lambda x, t: x - x**3, x, unit(3), rtol=tolerance, atol=tolerance))
+    states = list(
+        ode.dormand_prince(lambda x, t: x - x**3, x, unit(3), rtol=tolerance, atol=tolerance)
+    )
     assert len(states) == 3
     for t, state in zip(unit(3)[1:], states):
         exact = x * t.exp() / torch.sqrt(1 + x**2 * ((2 * t).exp() - 1))
@@ -77,7 +79,7 @@ def test_adaptive_steps_are_as_many_as_scipys():
         calls += 1
         return torch.stack([x[:, 1], (1 - x[:, 0] ** 2) * x[:, 1] * 3 - x[:, 0]], dim=1)
 
-    got = ode.last(TIGHT(v, torch.tensor([[2.0, 0.0]]), torch.tensor([0.0, 5.0])))
+    got = ode.final_state(TIGHT(v, torch.tensor([[2.0, 0.0]]), torch.tensor([0.0, 5.0])))
     ours = calls
     truth = solve_ivp(
         lambda t, y: v(torch.tensor(y)[None], t)[0].numpy(),
@@ -91,4 +93,4 @@ def test_adaptive_steps_are_as_many_as_scipys():
 
 
 def test_a_single_time_is_no_step():
-    assert list(ode.adaptive(lambda x, t: x, torch.ones(1, 1), torch.zeros(1))) == []
+    assert list(ode.dormand_prince(lambda x, t: x, torch.ones(1, 1), torch.zeros(1))) == []

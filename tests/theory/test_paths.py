@@ -7,16 +7,16 @@ import torch
 
 from pushforward.errors import UsageError
 from pushforward.theory import paths
-from pushforward.theory.ddpm_schedule import DDPM, cosine_betas, linear_betas
+from pushforward.theory.ddpm_schedule import DDPMPath, cosine_betas, linear_betas
 
 PATHS = {
-    "linear": paths.Linear(),
-    "cosine": paths.Cosine(),
-    "vp": paths.VariancePreserving(),
-    "ve": paths.VarianceExploding(),
-    "edm": paths.EDM(),
-    "ddpm_linear": DDPM(linear_betas(1000)),
-    "ddpm_cosine": DDPM(cosine_betas(1000)),
+    "linear": paths.LinearPath(),
+    "cosine": paths.CosinePath(),
+    "vp": paths.VariancePreservingPath(),
+    "ve": paths.VarianceExplodingPath(),
+    "edm": paths.EDMPath(),
+    "ddpm_linear": DDPMPath(linear_betas(1000)),
+    "ddpm_cosine": DDPMPath(cosine_betas(1000)),
 }
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 TIMES = torch.linspace(0.0517, 0.9517, 10, dtype=torch.float64)  # off the nodes of the tables
@@ -44,7 +44,7 @@ def test_rates_match_finite_differences(path):
 
 @every_path
 def test_closed_rates_match_automatic_differentiation(path):
-    if isinstance(path, DDPM):
+    if isinstance(path, DDPMPath):
         pytest.skip("the lookup of an interval has no forward-mode derivative")
     for rate, auto in zip(path.rates(TIMES), paths.Path.rates(path, TIMES)):
         torch.testing.assert_close(rate, auto, rtol=1e-12, atol=1e-12)
@@ -100,7 +100,7 @@ def test_the_last_level_is_noise(path):
 
 def test_edm_has_karras_levels():
     """Karras et al. (2022), eq. 5: 18 levels from 80 to 0.002."""
-    path = paths.EDM()
+    path = paths.EDMPath()
     i = torch.arange(18, dtype=torch.float64)
     levels = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     torch.testing.assert_close(path.sigma(path.grid(18))[:-1], levels)
@@ -108,7 +108,7 @@ def test_edm_has_karras_levels():
 
 def test_equal_angles_shrink_unit_normal_data_least():
     """DDIM on N(0, 1) multiplies by prod cos(dphi) in N steps: at best cos(pi / 2N)^N (D2)."""
-    for path in (paths.VariancePreserving(), PATHS["ddpm_linear"]):
+    for path in (paths.VariancePreservingPath(), PATHS["ddpm_linear"]):
         alpha, sigma = path(path.grid(50))
         factor = torch.cos(torch.atan2(sigma, alpha).diff()).prod()
         assert factor > math.cos(math.pi / 100) ** 50 - 2e-3  # the last step is not of equal angle
@@ -116,7 +116,7 @@ def test_equal_angles_shrink_unit_normal_data_least():
         assert factor > torch.cos(torch.atan2(sigma, alpha).diff()).prod()
 
 
-@pytest.mark.parametrize("kind", [paths.EDM, paths.Geometric])
+@pytest.mark.parametrize("kind", [paths.EDMPath, paths.GeometricPath])
 @pytest.mark.parametrize("least", [0.0, -1.0, 5.0, 7.0, math.nan])
 def test_levels_of_noise_that_do_not_fall_are_refused(kind, least):
     with pytest.raises(UsageError, match="0 < sigma_min < sigma_max"):

@@ -44,8 +44,8 @@ def test_implicit_is_explicit_without_a_constant():
     x, weight = grid(law)
     constant = (weight * law.score(x).square().sum(1)).sum() / 2
     for score in models():
-        esm = (weight * sm.explicit(score, law.score, x)).sum()
-        ism = (weight * sm.implicit(score, x).detach()).sum()
+        esm = (weight * sm.explicit_score_matching(score, law.score, x)).sum()
+        ism = (weight * sm.implicit_score_matching(score, x).detach()).sum()
         torch.testing.assert_close(esm, ism + constant, rtol=1e-9, atol=1e-9)
 
 
@@ -55,7 +55,7 @@ def test_steins_identity():
     x, weight = grid(law)
     for score in models():
         along = (score(x) * law.score(x)).sum(1)
-        trace = sm.implicit(score, x).detach() - score(x).square().sum(1) / 2
+        trace = sm.implicit_score_matching(score, x).detach() - score(x).square().sum(1) / 2
         assert float((weight * (along + trace)).sum()) == pytest.approx(0, abs=1e-9)
 
 
@@ -75,8 +75,8 @@ def test_denoising_is_explicit_on_the_blurred_law_up_to_a_constant():
         def score(x, slope=slope, shift=shift):
             return slope * x + shift
 
-        dsm = float((weight * sm.denoising(score, x, eps, sigma)).sum())
-        esm = float((w * sm.explicit(score, law.score, blurred)).sum())
+        dsm = float((weight * sm.denoising_score_matching(score, x, eps, sigma)).sum())
+        esm = float((w * sm.explicit_score_matching(score, law.score, blurred)).sum())
         constant = (1 / sigma**2 - 1 / (v + sigma**2)) / 2
         assert dsm == pytest.approx(esm + constant, rel=1e-12)
     assert esm == pytest.approx(0, abs=1e-12)  # the last model is the blurred score
@@ -95,8 +95,12 @@ def test_denoising_differs_by_the_same_constant_for_all_models_of_a_mixture():
         x, p = grid(law, 9.0, 101)
         dsm = 0.0
         for e, q in zip(eps, noise):
-            dsm += float(q * (p * sm.denoising(score, x, e.expand_as(x), sigma)).sum())
-        gaps.append(dsm - float((weight * sm.explicit(score, blurred.score, y)).sum()))
+            dsm += float(
+                q * (p * sm.denoising_score_matching(score, x, e.expand_as(x), sigma)).sum()
+            )
+        gaps.append(
+            dsm - float((weight * sm.explicit_score_matching(score, blurred.score, y)).sum())
+        )
     assert gaps[1] == pytest.approx(gaps[0], abs=1e-5) == gaps[2]
 
 
@@ -112,8 +116,8 @@ def test_slices_in_all_directions_are_the_implicit_loss():
     x, axes = torch.randn(50, 2), math.sqrt(2) * torch.eye(2)
     directions = axes[:, None].expand(2, 50, 2)
     for score in models():
-        exact = sm.implicit(score, x)
-        for loss in (sm.sliced, sm.sliced_reduced):
+        exact = sm.implicit_score_matching(score, x)
+        for loss in (sm.sliced_score_matching, sm.reduced_sliced_matching):
             torch.testing.assert_close(loss(score, x, directions), exact)
 
 
@@ -124,8 +128,10 @@ def test_the_variance_of_hutchinsons_estimate(kind, variance):
     S = (A + A.T) / 2
     exact = 2 * (S.square().sum() - (S.diagonal().square().sum() if variance == "off" else 0))
     x = torch.randn(n, 4)
-    z = sm.signs(1, x) if kind == "signs" else torch.randn(1, n, 4)
-    estimate = sm.sliced_reduced(lambda x: x @ A.T, x, z).detach() - (x @ A.T).square().sum(1) / 2
+    z = sm.rademacher_directions(1, x) if kind == "signs" else torch.randn(1, n, 4)
+    estimate = (
+        sm.reduced_sliced_matching(lambda x: x @ A.T, x, z).detach() - (x @ A.T).square().sum(1) / 2
+    )
     # heavy tails: the fourth moment is taken from the sample itself
     square = (estimate - estimate.mean()).square()
     assert float(square.mean()) == pytest.approx(
@@ -140,7 +146,10 @@ def test_the_reduced_form_has_less_variance():
     x = torch.randn(20_000, 2)
     z = torch.randn(1, 20_000, 2)
     for score in models():
-        assert sm.sliced_reduced(score, x, z).var() < sm.sliced(score, x, z).var()
+        assert (
+            sm.reduced_sliced_matching(score, x, z).var()
+            < sm.sliced_score_matching(score, x, z).var()
+        )
 
 
 def test_fisher_divergence_of_gaussians():
@@ -149,7 +158,9 @@ def test_fisher_divergence_of_gaussians():
     q = Gaussian(torch.tensor([-0.5, 1.0]), torch.tensor([[0.6, -0.2], [-0.2, 0.9]]))
     node, w = torch.tensor([-math.sqrt(3), 0, math.sqrt(3)]), torch.tensor([1.0, 4.0, 1.0]) / 6
     x = p.mean + torch.cartesian_prod(node, node) @ torch.linalg.cholesky(COVARIANCE).T
-    exact = 2 * (torch.outer(w, w).flatten() * sm.explicit(q.score, p.score, x)).sum()
+    exact = (
+        2 * (torch.outer(w, w).flatten() * sm.explicit_score_matching(q.score, p.score, x)).sum()
+    )
     assert sm.fisher_divergence(p, q) == pytest.approx(float(exact), rel=1e-12)
     assert sm.fisher_divergence(p, p) == pytest.approx(0, abs=1e-12)
 
@@ -181,7 +192,7 @@ def test_the_floor_of_denoising_is_its_constant():
     assert sm.denoising_floor(law, sigma) == pytest.approx(exact, rel=1e-12)
     law = mixture()
     right = law.diffused(torch.tensor(1.0), torch.tensor(sigma)).score
-    loss = sm.denoising(right, law.sample(n), torch.randn(n, 2), sigma)
+    loss = sm.denoising_score_matching(right, law.sample(n), torch.randn(n, 2), sigma)
     error = 5 * float(loss.std()) / math.sqrt(n)
     assert sm.denoising_floor(law, sigma) == pytest.approx(float(loss.mean()), abs=error)
 
@@ -197,9 +208,9 @@ def test_the_gradient_of_every_loss_vanishes_at_its_optimum(name):
     if name == "denoising":
         eps = torch.cat([x.roll(1, 1), -x.roll(1, 1)])
         x, slope = torch.cat([x, x]), torch.tensor(-1 / 1.25, requires_grad=True)
-        loss = sm.denoising(lambda x: slope * x, x, eps, 0.5)
+        loss = sm.denoising_score_matching(lambda x: slope * x, x, eps, 0.5)
     elif name == "implicit":
-        loss = sm.implicit(lambda x: slope * x, x)
+        loss = sm.implicit_score_matching(lambda x: slope * x, x)
     else:
         axes = math.sqrt(2) * torch.eye(2)[:, None, :, None].expand(2, 4000, 2, 1)
         loss = getattr(sm, name)(lambda x: slope * x, x, axes)

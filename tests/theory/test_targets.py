@@ -13,18 +13,18 @@ from pushforward.theory.targets import (
     ExactDenoiser,
     Gaussian,
     GaussianMixture,
+    gaussian_ring,
+    gaussian_ring8,
     lesson_mixture,
-    ring,
-    ring8,
 )
 
 PATHS = [
-    paths.Linear(),
-    paths.Cosine(),
-    paths.VariancePreserving(),
-    paths.VarianceExploding(),
-    paths.EDM(),
-    ddpm_schedule.DDPM(ddpm_schedule.linear_betas(100)),
+    paths.LinearPath(),
+    paths.CosinePath(),
+    paths.VariancePreservingPath(),
+    paths.VarianceExplodingPath(),
+    paths.EDMPath(),
+    ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(100)),
 ]
 
 
@@ -39,7 +39,7 @@ def points(law, n=40):
     return (law.sample(n) * 1.3).double()
 
 
-@pytest.mark.parametrize("law", [skewed(), ring8(), lesson_mixture()])
+@pytest.mark.parametrize("law", [skewed(), gaussian_ring8(), lesson_mixture()])
 def test_log_density_and_score_against_scipy_and_autograd(law):
     x = points(law).requires_grad_()
     parts = [
@@ -65,9 +65,9 @@ def test_entropies_of_known_laws():
     assert law.entropy() == pytest.approx(
         0.5 * math.log(torch.linalg.det(2 * math.pi * math.e * covariance))
     )
-    far = ring(4, radius=100.0, scale=0.5).entropy()
+    far = gaussian_ring(4, radius=100.0, scale=0.5).entropy()
     assert far == pytest.approx(math.log(4) + math.log(2 * math.pi * math.e * 0.25), abs=1e-8)
-    assert ring(8, 4 / 1.414, 0.5 / 1.414).entropy() == pytest.approx(2.8319, abs=5e-5)
+    assert gaussian_ring(8, 4 / 1.414, 0.5 / 1.414).entropy() == pytest.approx(2.8319, abs=5e-5)
     with pytest.raises(UsageError, match="two dimensions"):
         GaussianMixture(torch.ones(2), torch.zeros(2, 3), torch.ones(2)).entropy()
 
@@ -94,7 +94,7 @@ def test_exact_denoiser_gives_the_score_of_the_diffused_law(path):
 
 def test_posterior_mean_by_quadrature():
     """E[x | x_t] weighs x by p(x) N(x_t | alpha x, sigma^2), summed on a fine grid."""
-    law, path = lesson_mixture(), paths.VariancePreserving()
+    law, path = lesson_mixture(), paths.VariancePreservingPath()
     x = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
     for t in torch.tensor([0.05, 0.3, 0.9], dtype=torch.float64):
         alpha, sigma = path(t)
@@ -118,7 +118,7 @@ def test_continuity_equation(path):
 
 
 def test_a_time_for_each_datum_equals_one_at_a_time():
-    law, path = skewed(), paths.Cosine()
+    law, path = skewed(), paths.CosinePath()
     x, t, denoiser = points(law, 5), torch.rand(5).double(), ExactDenoiser(law, path)
     both = denoiser(x, t)
     for i in range(5):
@@ -128,7 +128,7 @@ def test_a_time_for_each_datum_equals_one_at_a_time():
 
 
 def test_the_condition_of_a_component_is_that_component_alone():
-    law, path, t = skewed(), paths.Linear(), torch.tensor(0.3).double()
+    law, path, t = skewed(), paths.LinearPath(), torch.tensor(0.3).double()
     x, denoiser = points(law, 6), ExactDenoiser(law, path)
     c = torch.tensor([1.0, 0.0, 1.0]).double().expand(6, 3)
     alone = ExactDenoiser(Gaussian(law.means[1], law.covariances[1]), path)

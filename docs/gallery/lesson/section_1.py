@@ -18,7 +18,7 @@ entropy are known.
 
 from pushforward.lesson import run
 
-chapter = next(run.run(["1"]))
+chapter = next(run.run_chapters(["1"]))
 chapter
 
 # %%
@@ -29,10 +29,10 @@ chapter
 # run. Change the function, or the claim's numbers, and see the verdict change.
 
 from pushforward import lesson
-from pushforward.lesson.claims import check
+from pushforward.lesson.claims import check_claim
 
 for claim in lesson.section("1").claims[:3]:
-    outcome = check(claim, seed=1)
+    outcome = check_claim(claim, seed=1)
     print(f"{claim.id}: {outcome.verdict}, by {claim.function}")
 
 # %%

@@ -18,7 +18,7 @@ hold.
 
 from pushforward.lesson import run
 
-chapter = next(run.run(["2"]))
+chapter = next(run.run_chapters(["2"]))
 chapter
 
 # %%
@@ -29,10 +29,10 @@ chapter
 # run. Change the function, or the claim's numbers, and see the verdict change.
 
 from pushforward import lesson
-from pushforward.lesson.claims import check
+from pushforward.lesson.claims import check_claim
 
 for claim in lesson.section("2").claims[:3]:
-    outcome = check(claim, seed=1)
+    outcome = check_claim(claim, seed=1)
     print(f"{claim.id}: {outcome.verdict}, by {claim.function}")
 
 # %%

@@ -16,7 +16,7 @@ generator, what is then minimised, and why the game does not settle by itself.
 
 from pushforward.lesson import run
 
-chapter = next(run.run(["3"]))
+chapter = next(run.run_chapters(["3"]))
 chapter
 
 # %%
@@ -27,10 +27,10 @@ chapter
 # run. Change the function, or the claim's numbers, and see the verdict change.
 
 from pushforward import lesson
-from pushforward.lesson.claims import check
+from pushforward.lesson.claims import check_claim
 
 for claim in lesson.section("3").claims[:3]:
-    outcome = check(claim, seed=1)
+    outcome = check_claim(claim, seed=1)
     print(f"{claim.id}: {outcome.verdict}, by {claim.function}")
 
 # %%

@@ -16,7 +16,7 @@ without its gap.
 
 from pushforward.lesson import run
 
-chapter = next(run.run(["p1"]))
+chapter = next(run.run_chapters(["p1"]))
 chapter
 
 # %%

@@ -15,7 +15,7 @@ A VAE is fitted, and what the weight of the rate does to it is measured.
 
 from pushforward.lesson import run
 
-chapter = next(run.run(["p2"]))
+chapter = next(run.run_chapters(["p2"]))
 chapter
 
 # %%

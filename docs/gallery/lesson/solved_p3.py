@@ -16,7 +16,7 @@ zero.
 
 from pushforward.lesson import run
 
-chapter = next(run.run(["p3"]))
+chapter = next(run.run_chapters(["p3"]))
 chapter
 
 # %%

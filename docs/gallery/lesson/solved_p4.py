@@ -15,7 +15,7 @@ The closed form of the noising chain, derived and watched.
 
 from pushforward.lesson import run
 
-chapter = next(run.run(["p4"]))
+chapter = next(run.run_chapters(["p4"]))
 chapter
 
 # %%

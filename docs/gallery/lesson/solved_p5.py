@@ -15,7 +15,7 @@ Two paths from noise to data, their velocities, and how many steps each needs.
 
 from pushforward.lesson import run
 
-chapter = next(run.run(["p5"]))
+chapter = next(run.run_chapters(["p5"]))
 chapter
 
 # %%

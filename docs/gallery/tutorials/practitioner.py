@@ -15,13 +15,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import pushforward as pf
-from pushforward.data import reading
+from pushforward.data import reading, writing
 from pushforward.plots import style
 
 plt.rcParams.update(style.RC)
 folder = Path(tempfile.mkdtemp())
 csv = folder / "wines.csv"
-reading.write(csv, pf.datasets.table(pf.datasets.load("wine")))
+writing.write_samples(csv, pf.datasets.table(pf.datasets.load("wine")))
 print(*csv.read_text().splitlines()[:3], sep="\n")
 
 # %%
@@ -34,7 +34,7 @@ print(*csv.read_text().splitlines()[:3], sep="\n")
 
 for condition in (None, "cultivar"):
     print("condition:", condition)
-    for problem in reading.problems(csv, condition):
+    for problem in reading.find_issues(csv, condition):
         print(f"  {'error' if problem.fatal else 'note'}: {problem}")
 
 # %%

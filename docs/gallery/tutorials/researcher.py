@@ -28,7 +28,7 @@ torch.manual_seed(0)
 # conditionals, and what it becomes when it is blurred: :math:`\alpha x +
 # \sigma\varepsilon` is a mixture again.
 
-law = targets.ring8()
+law = targets.gaussian_ring8()
 print(f"entropy {law.entropy():.4f} nats")
 
 # %%
@@ -40,7 +40,7 @@ print(f"entropy {law.entropy():.4f} nats")
 # closed form, and the probability flow carries noise to data. The shades are the
 # exact density of :math:`x_t`, the points one set of particles on their way.
 
-path = paths.Linear()
+path = paths.LinearPath()
 denoiser = targets.ExactDenoiser(law, path)
 times = path.grid(200)
 start = path.scale(times[0]) * torch.randn(400, 2)
@@ -79,15 +79,15 @@ for axes, k in zip(row, (0, 60, 110, 150, 200)):
 # far each solver is from the flow's true end after a number of network evaluations,
 # on EDM's path.
 
-edm = paths.EDM()
+edm = paths.EDMPath()
 exact = targets.ExactDenoiser(law, edm)
 noise = edm.sigma_max * torch.randn(500, 2, dtype=torch.float64)
-truth = ode.last(samplers.heun(exact, noise, edm.grid(1000)))
+truth = ode.final_state(samplers.heun(exact, noise, edm.grid(1000)))
 
 
 def error(sampler, steps):
     """Root mean square distance to the end of the flow."""
-    end = ode.last(sampler(exact, noise, edm.grid(steps)))
+    end = ode.final_state(sampler(exact, noise, edm.grid(steps)))
     return float((end - truth).square().sum(1).mean().sqrt())
 
 
@@ -115,7 +115,7 @@ axes.set(
     xlabel="network evaluations", ylabel="distance to the true end", xlim=(9, 150)
 )
 axes.set_xticks(nfe, [str(n) for n in nfe])
-axes.yaxis.set_major_formatter(style.whole)
+axes.yaxis.set_major_formatter(style.format_log_tick)
 axes.minorticks_off()
 
 # %%
@@ -130,10 +130,12 @@ axes.minorticks_off()
 t = torch.rand(64, dtype=torch.float64)
 x, eps = law.sample(64).double(), torch.randn(64, 2, dtype=torch.float64)
 x_t = path.interpolate(x, eps, t)
-converted = predictions.convert(
-    path, predictions.noise, predictions.velocity, x_t, eps, t
+converted = predictions.convert_prediction(
+    path, predictions.noise_prediction, predictions.velocity_prediction, x_t, eps, t
 )
-velocity = predictions.target(path, predictions.velocity, x, eps, t)
+velocity = predictions.prediction_target(
+    path, predictions.velocity_prediction, x, eps, t
+)
 print(f"largest difference {float((converted - velocity).abs().max()):.1e}")
 
 # %%
@@ -149,7 +151,7 @@ model = Diffusion(
     TimeMLP((2,), width=64, depth=2, waves=32),
     (2,),
     path=path,
-    prediction=predictions.velocity,
+    prediction=predictions.velocity_prediction,
 )
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 for _ in range(1000):

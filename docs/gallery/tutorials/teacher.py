@@ -43,7 +43,7 @@ print(f"entropy {float(sampled.mean()):.4f} ± {error:.4f} nats by sampling")
 # mixture, so that each curve is exact. When do the two bumps become one? When has
 # the mean been forgotten?
 
-path = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
+path = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
 grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)[:, None]
 figure, axes = plt.subplots(figsize=(6.3, 2.6), layout="constrained")
 for i, k in enumerate((0, 100, 200, 400, 1000)):
@@ -85,7 +85,7 @@ value = adversarial.game_value(
     adversarial.optimal_logit(law.log_prob(x), fake.log_prob(x)),
     adversarial.optimal_logit(law.log_prob(y), fake.log_prob(y)),
 )
-divergence = float(adversarial.jensen_shannon(value))
+divergence = float(adversarial.js_from_value(value))
 print(f"JS(p, q) = {divergence:.4f} of at most {math.log(2):.4f} nats")
 
 # %%
@@ -101,7 +101,7 @@ q = torch.distributions.Normal(
 prior = torch.distributions.Normal(0.0, 1.0)
 z = q.sample((100_000,))
 ratio = (q.log_prob(z) - prior.log_prob(z)).sum((1, 2))
-print(f"closed form {float(bounds.rate(q)):.4f} nats")
+print(f"closed form {float(bounds.kl_to_prior(q)):.4f} nats")
 error = float(ratio.std()) / len(z) ** 0.5
 print(f"by sampling {float(ratio.mean()):.4f} ± {error:.4f} nats")
 

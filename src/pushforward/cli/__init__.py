@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import PushforwardError
 from . import anomalies, data, editing, fit, interop, latents, lesson, sample
-from .options import app, say
+from .options import app, print_err
 
 __all__ = [
     "anomalies",
@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 
-def report(code: int, message: str) -> int:
+def report_error(code: int, message: str) -> int:
     """One line on stderr, at most 300 characters."""
     line = " ".join(message.split())
-    say(f"pushforward: error: {line}"[:300])
+    print_err(f"pushforward: error: {line}"[:300])
     return code
 
 
@@ -41,34 +41,34 @@ def exit_codes(debug: bool) -> Iterator[list[int]]:
     except PushforwardError as error:
         if debug:
             raise
-        code[0] = report(error.code, str(error))
+        code[0] = report_error(error.code, str(error))
     except KeyboardInterrupt:
-        code[0] = report(130, "interrupted")
+        code[0] = report_error(130, "interrupted")
     except MemoryError:
-        code[0] = report(69, "not enough memory; use fewer rows or a smaller model")
+        code[0] = report_error(69, "not enough memory; use fewer rows or a smaller model")
     except BrokenPipeError:
         code[0] = 141
         sys.stderr.close()
     except OSError as error:
         if debug:
             raise
-        code[0] = report(74, f"{error.filename or 'a file'}: {error.strerror or error}")
+        code[0] = report_error(74, f"{error.filename or 'a file'}: {error.strerror or error}")
     except Exception as error:
         if debug:
             raise
         if "allocate memory" in str(error) or "out of memory" in str(error):  # of a device
-            code[0] = report(69, "not enough memory; use fewer rows or a smaller model")
+            code[0] = report_error(69, "not enough memory; use fewer rows or a smaller model")
             return
         where = f"{type(error).__name__}: {error}"
-        code[0] = report(70, f"this is a bug, please report it ({where}); --debug shows more")
+        code[0] = report_error(70, f"this is a bug, please report it ({where}); --debug shows more")
 
 
-def note(message: Warning | str, *_: Any) -> None:
+def show_warning(message: Warning | str, *_: Any) -> None:
     """A warning as one line, once."""
     line = f"pushforward: note: {' '.join(str(message).split())}"[:300]
     if line not in noted:
         noted.add(line)
-        say(line)
+        print_err(line)
 
 
 noted: set[str] = set()
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every character
             stream.reconfigure(errors="replace")
-    warnings.showwarning = note  # type: ignore[assignment]  # any callable will do
+    warnings.showwarning = show_warning  # type: ignore[assignment]  # any callable will do
     words = sys.argv[1:] if arguments is None else arguments
     with exit_codes("--debug" in words) as code:
         try:
@@ -89,5 +89,5 @@ def main(arguments: list[str] | None = None) -> None:
             if not hasattr(error, "format_message"):  # not one of the parser's own
                 raise
             message = error.format_message()
-            code[0] = report(2, message) if message else 2  # the help was shown instead
+            code[0] = report_error(2, message) if message else 2  # the help was shown instead
     sys.exit(code[0])

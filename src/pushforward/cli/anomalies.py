@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Average, Device, Json, RunFolder, Seed, Source, app, show
+from .options import Average, Device, Json, RunFolder, Seed, Source, app, print_result
 
 
 @app.command()
@@ -35,24 +35,24 @@ def anomalies(
     as_json: Json = False,
 ) -> None:
     """Score how strange each datum is, and flag the strangest at a calibrated rate."""
-    from ..data import reading
-    from ..inference.anomaly import auroc
+    from ..data import reading, writing
+    from ..inference.anomaly import roc_auc
     from ..inference.fitted_model import load
 
     if out is not None:
-        reading.writable(out)
+        writing.check_writable(out)
     model = load(run, device=device, ema=ema)
-    rows, truth = reading.apart(data, labels)
+    rows, truth = reading.split_label_column(data, labels)
     found = model.flag(rows, rate=flag, reference=reference, method=method, seed=seed)
     if out is not None:
         columns = {"anomaly_score": found.score, "flagged": found.flagged.astype(int)}
-        reading.write(out, columns)
-    area = None if truth is None else auroc(found.score, truth)
+        writing.write_samples(out, columns)
+    area = None if truth is None else roc_auc(found.score, truth)
     result: dict[str, Any] = {"rows": len(found.score), "flagged": int(found.flagged.sum())}
     result |= {"threshold": found.threshold, "rate": flag, "method": method, "auroc": area}
     result |= {"reference": reference or "the model's own draws", "file": str(out) if out else None}
     area_text = "" if area is None else f"\narea under the ROC curve {area:.4f}"
-    show(
+    print_result(
         result,
         as_json,
         f"{result['flagged']} of {result['rows']} {model.noun}s score above "

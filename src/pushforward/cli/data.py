@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .options import ConditionColumn, Json, Seed, Size, Source, app, show
-from .parsing import pixels
+from .options import ConditionColumn, Json, Seed, Size, Source, app, print_result
+from .parsing import parse_size
 
 
 @app.command()
@@ -23,25 +23,27 @@ def data(
     as_json: Json = False,
 ) -> None:
     """List the built-in data sets, describe one, or write it to a file."""
-    from ..data import reading
+    from ..data import writing
     from ..data.builtin import datasets
 
     if name is None and out is not None:
         raise UsageError(f"name the data set to write to {out}")
     if name is None:
-        sets = {key: datasets.describe(key) for key in datasets.names()}
-        show(sets, as_json, "\n".join(f"{key:16} {text}" for key, text in sets.items()))
+        sets = {key: datasets.describe_dataset(key) for key in datasets.names()}
+        print_result(sets, as_json, "\n".join(f"{key:16} {text}" for key, text in sets.items()))
         return
     chosen = datasets.load(name, n, seed)
     if out is not None:
-        reading.writable(out)
-        extra = datasets.beside(chosen)
-        reading.write(out, datasets.table(chosen), white=chosen.white, extra=extra)
+        writing.check_writable(out)
+        extra = datasets.dataset_conditions(chosen)
+        writing.write_samples(
+            out, datasets.dataset_columns(chosen), white=chosen.white, extra=extra
+        )
     facts = {"name": name, "shape": list(chosen.x.shape), "entropy": chosen.entropy}
     facts |= {"description": chosen.description, "file": str(out) if out else None}
     entropy = "" if chosen.entropy is None else f", entropy {chosen.entropy:.4f} nats"
     text = f"{name}: {chosen.description} {tuple(chosen.x.shape)}{entropy}"
-    show(facts, as_json, text + (f"\nfile: {out}" if out else ""))
+    print_result(facts, as_json, text + (f"\nfile: {out}" if out else ""))
 
 
 @app.command()
@@ -52,18 +54,18 @@ def check(
     from ..data import reading, summary
     from ..errors import DataError
 
-    source = reading.sized(data, pixels(size))
-    found, columns = reading.problems(source, condition), reading.columns(source)
+    source = reading.open_resized(data, parse_size(size))
+    found, columns = reading.find_issues(source, condition), reading.list_columns(source)
     fatal = [p for p in found if p.fatal]
-    seen = summary.pictures(data, source)
-    lines = [] if seen is None else summary.lines(seen)
+    seen = summary.summarise_images(data, source)
+    lines = [] if seen is None else summary.summary_lines(seen)
     lines += [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]
     lines += [f"{'error' if p.fatal else 'note'}: {p}" for p in found]
     lines += [] if fatal else [f"{data}: nothing stands in the way"]
     listed = [p._asdict() for p in found]
     facts = {"file": data, "ok": not fatal, "columns": columns, "problems": listed}
     facts |= {} if seen is None else {"pictures": seen}
-    show(facts, as_json, "\n".join(lines))
+    print_result(facts, as_json, "\n".join(lines))
     if fatal:
         raise DataError(f"{data}: {len(fatal)} problem(s) stand in the way of a fit, listed above")
 
@@ -102,7 +104,7 @@ def evaluate(
         condition,
         features=features,
         train=train,
-        size=pixels(size),
+        size=parse_size(size),
     )
     rows = {name: e._asdict() for name, e in estimates.items()}
     lines = [f"{'metric':28} {'value':>10} {'95 % interval':>23} {'floor':>10} {'rows':>7}"]
@@ -115,7 +117,7 @@ def evaluate(
     for words in seen:
         named = ", ".join(e.name for e in estimates.values() if e.features == words)
         lines.append(f"{named}: in features of {words}")
-    show(rows, as_json, "\n".join(lines))
+    print_result(rows, as_json, "\n".join(lines))
 
 
 @app.command()
@@ -128,21 +130,21 @@ def families(
     from ..model import Event
 
     if name is not None:
-        key = registry.key(name)
+        key = registry.family_key(name)
         kind = registry.build(key, Event((2,))).likelihood.value
-        facts = {"name": key, "summary": registry.summary(key), "likelihood": kind}
-        options, meanings = registry.options(key), registry.meanings(key)
+        facts = {"name": key, "summary": registry.family_summary(key), "likelihood": kind}
+        options, meanings = registry.family_options(key), registry.option_descriptions(key)
         rows = [{"name": k, "default": v, "meaning": meanings[k]} for k, v in options.items()]
         lines = [facts["summary"], f"likelihood: {kind}", ""]
         lines += [f"{k}={v}: {meanings[k]}" for k, v in options.items()]
-        show(facts | {"options": rows}, as_json, "\n".join(lines))
+        print_result(facts | {"options": rows}, as_json, "\n".join(lines))
         return
     listed: dict[str, dict[str, Any]] = {
-        name: {"summary": registry.summary(name), "options": registry.options(name)}
+        name: {"summary": registry.family_summary(name), "options": registry.family_options(name)}
         for name in registry.names()
     }
     lines = []
     for key, entry in listed.items():
         taken = ", ".join(f"{k}={v}" for k, v in entry["options"].items())
         lines += [f"{key:18} {entry['summary']}", f"{'':18} {taken or 'no options'}"]
-    show(listed, as_json, "\n".join(lines))
+    print_result(listed, as_json, "\n".join(lines))

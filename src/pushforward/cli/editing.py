@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .latents import Given, carry
+from .latents import Given, map_and_report
 from .options import (
     Average,
     Device,
@@ -19,9 +19,9 @@ from .options import (
     Settings,
     Source,
     app,
-    show,
+    print_result,
 )
-from .parsing import guiding, named, settings, typed
+from .parsing import guidance_options, parse_negative, parse_set_options, without_none
 
 Out = Annotated[
     Path,
@@ -55,24 +55,26 @@ def inpaint(
     as_json: Json = False,
 ) -> None:
     """Redraw what is white in a mask, several times, and keep the rest of a picture."""
-    from ..data import reading
+    from ..data import writing
     from ..inference.fitted_model import load
-    from ..progress import shown
+    from ..progress import progress_bar
 
-    reading.writable(out)
+    writing.check_writable(out)
     model = load(run, device=device, ema=ema)
-    way = named(method=method, steps=steps) | guiding(guidance, guidance_interval, negative)
-    options = typed(model, way) | settings(set_, model.inpaint)
-    with shown("inpaint", show=not quiet):
+    way = without_none(method=method, steps=steps) | guidance_options(
+        guidance, guidance_interval, negative
+    )
+    options = parse_negative(model, way) | parse_set_options(set_, model.inpaint)
+    with progress_bar("inpaint", show=not quiet):
         made = model.inpaint(picture, mask, n, model.typed(condition), seed=seed, **options)
     extra = model.beside(n, model.typed(condition))
-    reading.write(out, made.pictures, white=model.white, extra=extra)
+    writing.write_samples(out, made.pictures, white=model.white, extra=extra)
     spread = "" if n == 1 else (
         f"\nmean distance between two in the part redrawn: {made.diversity:.3g} "
         f"(of free draws there: {made.unconditional:.3g})"
     )  # fmt: skip
     facts = {"diversity": made.diversity, "unconditional_diversity": made.unconditional}
-    show(
+    print_result(
         {"samples": n, "file": str(out), "family": model.family} | facts,
         as_json,
         f"{n} pictures: {out}{spread}",
@@ -100,9 +102,9 @@ def interpolate(
     as_json: Json = False,
 ) -> None:
     """Go from one picture to another through the latents of a model."""
-    way = guiding(guidance, guidance_interval, negative)
+    way = guidance_options(guidance, guidance_interval, negative)
     words = (first, last, n, condition, seed, set_, way)
-    carry(run, out, device, ema, quiet, as_json, "interpolate", *words)
+    map_and_report(run, out, device, ema, quiet, as_json, "interpolate", *words)
 
 
 @app.command()
@@ -127,7 +129,7 @@ def edit(
     as_json: Json = False,
 ) -> None:
     """Add noise to pictures, so much as STRENGTH says, and take it away under the model."""
-    options = named(sampler=sampler, steps=steps) | {"strength": strength}
-    options |= guiding(guidance, guidance_interval, negative)
+    options = without_none(sampler=sampler, steps=steps) | {"strength": strength}
+    options |= guidance_options(guidance, guidance_interval, negative)
     words = (data, condition, seed, set_, options)
-    carry(run, out, device, ema, quiet, as_json, "edit", *words, strength=strength)
+    map_and_report(run, out, device, ema, quiet, as_json, "edit", *words, strength=strength)

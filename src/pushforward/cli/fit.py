@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from .options import ConditionColumn, Device, Json, Quiet, Settings, Size, Source, app, show
-from .parsing import limits, pixels, settings
+from .options import ConditionColumn, Device, Json, Quiet, Settings, Size, Source, app, print_result
+from .parsing import parse_bounds, parse_set_options, parse_size
 
 Bounds = Annotated[
     list[str] | None,
@@ -93,18 +93,18 @@ def fit(
         raise UsageError("--out names no folder")
     if data is None and resume is None:
         raise UsageError("there is nothing to fit: name a data set or a file")
-    from ..families import builder
+    from ..families import family_builder
     from ..training.fit import DEFAULT
     from ..training.fit import fit as run
-    from ..training.launch import leads
+    from ..training.launch import is_main_process
     from ..training.run import COMPLETE
 
     model = run(
         data,
         family,
         condition=condition,
-        bounds=limits(bounds),
-        size=pixels(size),
+        bounds=parse_bounds(bounds),
+        size=parse_size(size),
         text=text,
         teacher=teacher,
         source=source,
@@ -123,14 +123,14 @@ def fit(
         cache=cache,
         resume=resume is not None,
         progress=not quiet,
-        **settings(set_, run, builder(DEFAULT if family is None else family)),
+        **parse_set_options(set_, run, family_builder(DEFAULT if family is None else family)),
     )
-    if not leads():
+    if not is_main_process():
         return
     folder, config = out or resume, model.config
     last, flops = dict(model.history[-1]) if model.history else {}, model.flops
     last.pop("pictures", None)
-    show(
+    print_result(
         {"run": str(folder), "family": model.family, "likelihood": model.likelihood.value}
         | {"parameters": model.parameters, "flops": flops}
         | {"seconds": config["seconds"], "last": last}
@@ -174,8 +174,8 @@ def compare(
         steps=steps,
         seeds=tuple(range(seeds)),
         condition=condition,
-        bounds=limits(bounds),
-        size=pixels(size),
+        bounds=parse_bounds(bounds),
+        size=parse_size(size),
         text=text,
         cache=cache,
         device=device,
@@ -183,6 +183,6 @@ def compare(
         overwrite=overwrite,
         progress=not quiet,
     )
-    show(result.to_json(), as_json, f"{result.text()}\nreport: {Path(out) / 'report.html'}")
+    print_result(result.to_json(), as_json, f"{result.text()}\nreport: {Path(out) / 'report.html'}")
     if failure := result.failure():
         raise failure

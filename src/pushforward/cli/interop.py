@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Average, Json, RunFolder, app, show
+from .options import Average, Json, RunFolder, app, print_result
 
 
 @app.command()
@@ -23,9 +23,11 @@ def export(
     """Write a run of pictures as a pipeline of `diffusers`, which needs nothing of ours."""
     from ..inference.fitted_model import load
     from ..interop.diffusers import export
-    from ..options import one_of
+    from ..options import choose_option
 
-    write = one_of("to", to, {"diffusers": export})
+    write = choose_option("to", to, {"diffusers": export})
     model = load(run, device="cpu", ema=ema)
     path = write(model, out, y=model.typed(condition), scheduler=scheduler)
-    show({"folder": str(path), "family": model.family, "to": to}, as_json, f"pipeline: {path}")
+    print_result(
+        {"folder": str(path), "family": model.family, "to": to}, as_json, f"pipeline: {path}"
+    )

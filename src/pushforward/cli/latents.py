@@ -18,9 +18,9 @@ from .options import (
     Settings,
     Source,
     app,
-    show,
+    print_result,
 )
-from .parsing import guiding, settings, typed
+from .parsing import guidance_options, parse_negative, parse_set_options
 
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz, a folder")
@@ -31,42 +31,44 @@ Given = Annotated[
 ]
 
 
-def carried(
+def map_data(
     run: Path, out: Path, device: str, ema: float | None, quiet: bool, method: str, *words: Any
 ) -> tuple[Any, Any]:
     """Load a model, call one of its methods and write what it gives: the model, and that.
 
     The words are what the method takes first, a condition, a seed, ``--set``, and its options.
     """
-    from ..data import reading
+    from ..data import writing
     from ..inference import latents as mapping
     from ..inference.fitted_model import load
-    from ..progress import shown
+    from ..progress import progress_bar
 
-    reading.writable(out)
+    writing.check_writable(out)
     model = load(run, device=device, ema=ema)
     *first, condition, seed, pairs, options = words
     call, y = getattr(model, method), model.typed(condition)
-    options = typed(model, options) | settings(pairs, call)
-    with shown(method, show=not quiet):
+    options = parse_negative(model, options) | parse_set_options(pairs, call)
+    with progress_bar(method, show=not quiet):
         made = call(*first, y, seed=seed, **options)
     back = method == "encode" or options.get("reverse")  # to what the condition does not describe
     if y is None and method in ("edit", "reconstruct"):
-        y = mapping.told(model, first[0])
+        y = mapping.conditions_in(model, first[0])
     extra = {} if back else model.beside(len(made), y)
-    reading.write(out, made, white=model.white, extra=extra, names=names_in(method, first[0]))
+    writing.write_samples(
+        out, made, white=model.white, extra=extra, names=output_names(method, first[0])
+    )
     return model, made
 
 
-def names_in(method: str, data: str) -> list[str] | None:
+def output_names(method: str, data: str) -> list[str] | None:
     """The names of a folder's pictures, where a method makes one of each."""
     from ..data import image_writer, reading
 
-    each = method in ("edit", "reconstruct", "translate") and reading.is_folder(data)
-    return image_writer.kept_names(Path(data)) if each else None
+    each = method in ("edit", "reconstruct", "translate") and reading.is_image_folder(data)
+    return image_writer.png_names(Path(data)) if each else None
 
 
-def carry(
+def map_and_report(
     run: Path,
     out: Path,
     device: str,
@@ -77,10 +79,10 @@ def carry(
     **facts: Any,
 ) -> None:
     """The same, and say so, with further facts for machines."""
-    model, made = carried(run, out, device, ema, quiet, *words)
+    model, made = map_data(run, out, device, ema, quiet, *words)
     known = {"rows": len(made), "file": str(out), "family": model.family} | facts
     noun = "row" if words[0] == "encode" else model.noun
-    show(known, as_json, f"{len(made)} {noun}s: {out}")
+    print_result(known, as_json, f"{len(made)} {noun}s: {out}")
 
 
 @app.command()
@@ -100,9 +102,9 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Write the latents of data, for families that have them."""
-    way = guiding(guidance, guidance_interval, negative)
+    way = guidance_options(guidance, guidance_interval, negative)
     words = (data, condition, seed, set_, way)
-    carry(run, out, device, ema, quiet, as_json, "encode", *words)
+    map_and_report(run, out, device, ema, quiet, as_json, "encode", *words)
 
 
 @app.command()
@@ -122,9 +124,9 @@ def decode(
     as_json: Json = False,
 ) -> None:
     """Write the data that latents stand for."""
-    way = guiding(guidance, guidance_interval, negative)
+    way = guidance_options(guidance, guidance_interval, negative)
     words = (latents, condition, seed, set_, way)
-    carry(run, out, device, ema, quiet, as_json, "decode", *words)
+    map_and_report(run, out, device, ema, quiet, as_json, "decode", *words)
 
 
 @app.command()
@@ -144,12 +146,12 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Write data as their latents remember them, and say how far they are from what they were."""
-    from ..inference.latents import difference
+    from ..inference.latents import rms_difference
 
-    words = (data, condition, seed, set_, guiding(guidance, guidance_interval, negative))
-    model, made = carried(run, out, device, ema, quiet, "reconstruct", *words)
-    error, count = difference(model.schema, data, made), len(made)
-    show(
+    words = (data, condition, seed, set_, guidance_options(guidance, guidance_interval, negative))
+    model, made = map_data(run, out, device, ema, quiet, "reconstruct", *words)
+    error, count = rms_difference(model.schema, data, made), len(made)
+    print_result(
         {"rows": count, "file": str(out), "family": model.family, "error": error},
         as_json,
         f"{count} {model.noun}s: {out}\nroot mean square difference from the data: {error:.3g}",
@@ -176,9 +178,9 @@ def translate(
     as_json: Json = False,
 ) -> None:
     """Carry data like the source of a fit to data like those fitted, or back."""
-    way = {"reverse": reverse} | guiding(guidance, guidance_interval, negative)
+    way = {"reverse": reverse} | guidance_options(guidance, guidance_interval, negative)
     words = (data, condition, seed, set_, way)
-    carry(run, out, device, ema, quiet, as_json, "translate", *words)
+    map_and_report(run, out, device, ema, quiet, as_json, "translate", *words)
 
 
 @app.command()
@@ -198,4 +200,4 @@ def latent(
 
     model = load(run, device="cpu", ema=ema)
     path = plot_latents(model, out, data, model.typed(condition))
-    show({"file": str(path), "family": model.family}, as_json, f"figure: {path}")
+    print_result({"file": str(path), "family": model.family}, as_json, f"figure: {path}")

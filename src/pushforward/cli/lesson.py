@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Json, Quiet, Seed, app, say, show
+from .options import Json, Quiet, Seed, app, print_err, print_result
 
 if TYPE_CHECKING:
     from ..lesson.claims import Number, Outcome
-    from ..lesson.run import Chapter
+    from ..lesson.run import ChapterResult
 
 
 @app.command()
@@ -28,64 +28,66 @@ def lesson(
 ) -> int:
     """Check every claim of the lesson by running it; exit code 1 if one comes out different."""
     from .. import progress
-    from ..checkpoint import disk
+    from ..checkpoint import disk_errors
     from ..lesson import html, run
-    from ..options import seed as check_seed
+    from ..options import check_seed
 
     check_seed(seed)
     if out is not None:
-        with disk(out):  # before the work, not after it
+        with disk_errors(out):  # before the work, not after it
             out.mkdir(parents=True, exist_ok=True)
     chapters = []
-    with progress.bar("lesson", show=not quiet) as update:
-        for chapter in run.run(sections or (), seed=seed, draw=out is not None, update=update):
+    with progress.terminal_bar("lesson", show=not quiet) as update:
+        for chapter in run.run_chapters(
+            sections or (), seed=seed, draw=out is not None, update=update
+        ):
             chapters.append(chapter)
             if not as_json:
-                print(text(chapter), flush=True)
+                print(chapter_text(chapter), flush=True)
     broken = [name for chapter in chapters for name in chapter.broken]
-    written = html.write(chapters, out) if out is not None else None
+    written = html.write_lesson(chapters, out) if out is not None else None
     facts = {"chapters": [c.facts() for c in chapters], "broken": broken}
     total = sum(len(c.outcomes) for c in chapters)
     ending = f"{total} claims, {len(broken)} different from the record"
-    show(facts, as_json, ending + (f"\npage: {written}" if written else ""))
+    print_result(facts, as_json, ending + (f"\npage: {written}" if written else ""))
     if broken:
-        say(f"different from the record: {', '.join(broken)}")
+        print_err(f"different from the record: {', '.join(broken)}")
     return int(bool(broken))
 
 
-def text(chapter: "Chapter") -> str:
+def chapter_text(chapter: "ChapterResult") -> str:
     """A chapter as text: claims with their numbers, and answers with theirs."""
-    from ..lesson.formulas import terminal
+    from ..lesson.formulas import text_to_unicode
 
     lines = [f"\n{chapter.heading}. {chapter.title}"]
     for outcome in chapter.outcomes:
-        lines += claim(outcome)
+        lines += claim_lines(outcome)
     for solved in chapter.solved:
         checked = sum(bool(line.numbers) for line in solved.lines)
         steps = f" ({len(solved.lines)} steps, {checked} checked)" if solved.lines else ""
-        lines.append(f"\n  {terminal(solved.question)}{steps}")
-        lines += [f"    {terminal(paragraph)}" for paragraph in solved.discussion]
-        lines += [number(n) for n in solved.numbers]
+        lines.append(f"\n  {text_to_unicode(solved.question)}{steps}")
+        lines += [f"    {text_to_unicode(paragraph)}" for paragraph in solved.discussion]
+        lines += [number_line(n) for n in solved.numbers]
     return "\n".join(lines)
 
 
-def claim(outcome: "Outcome") -> list[str]:
+def claim_lines(outcome: "Outcome") -> list[str]:
     """A claim: its verdict, what it says, what is right, and both sides' numbers."""
-    from ..lesson.formulas import terminal
+    from ..lesson.formulas import text_to_unicode
 
     said, evidence = outcome.claim, outcome.evidence
     record = "" if outcome.in_order else f" (on record: {said.verdict})"
-    lines = [f"\n  {said.id}: {outcome.verdict}{record}", f"    {terminal(said.statement)}"]
-    lines += [number(n) for n in evidence.lesson]
+    lines = [f"\n  {said.id}: {outcome.verdict}{record}", f"    {text_to_unicode(said.statement)}"]
+    lines += [number_line(n) for n in evidence.lesson]
     if said.right:
-        lines.append(f"    Right: {terminal(said.right)}")
-    return lines + [number(n) for n in evidence.right]
+        lines.append(f"    Right: {text_to_unicode(said.right)}")
+    return lines + [number_line(n) for n in evidence.right]
 
 
-def number(n: "Number") -> str:
+def number_line(n: "Number") -> str:
     """A measured number beside the predicted one."""
-    from ..lesson.formulas import terminal
-    from ..lesson.html import measured, predicted
+    from ..lesson.formulas import text_to_unicode
+    from ..lesson.html import format_measured, format_predicted
 
     mark = "=" if n.agrees else "\u2260"
-    return f"      {mark} {terminal(n.what)}: {measured(n)} (predicted {predicted(n)})"
+    return f"      {mark} {text_to_unicode(n.what)}: {format_measured(n)} (predicted {format_predicted(n)})"

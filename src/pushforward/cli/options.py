@@ -13,7 +13,7 @@ from .. import __version__
 from ..errors import PushforwardError
 
 
-class Group(typer.core.TyperGroup):
+class CommandGroup(typer.core.TyperGroup):
     """The commands; the parser would swallow an interruption together with its message."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -27,7 +27,7 @@ class Group(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=Group,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -79,22 +79,22 @@ Negative = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 
 
-def say(text: str) -> None:
+def print_err(text: str) -> None:
     """A line for people, on stderr, so that stdout stays clean for machines."""
     print(text, file=sys.stderr)
 
 
-def show(value: dict[str, Any], as_json: bool, text: str = "") -> None:
+def print_result(value: dict[str, Any], as_json: bool, text: str = "") -> None:
     """The result: one JSON object, or text."""
-    print(json.dumps(finite(value), default=str, allow_nan=False) if as_json else text)
+    print(json.dumps(json_safe(value), default=str, allow_nan=False) if as_json else text)
 
 
-def finite(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """The value with None for numbers that JSON cannot hold: NaN and the infinities."""
     if isinstance(value, dict):
-        return {str(k): finite(v) for k, v in value.items()}
+        return {str(k): json_safe(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
+        return [json_safe(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -107,7 +107,7 @@ def print_version(value: bool) -> bool:
 
 
 @app.callback()
-def root(
+def global_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, MissingFile, UsageError
-from ..options import kinds
+from ..options import option_types
 
 
-def literal(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A value as a person types it: a number or several, true, false, none, or a word."""
     low = text.strip().lower()
     if low in ("true", "false", "none", "null"):
@@ -26,12 +26,12 @@ def literal(text: str) -> Any:
     return text
 
 
-def named(**options: Any) -> dict[str, Any]:
+def without_none(**options: Any) -> dict[str, Any]:
     """Options that were given."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def settings(
+def parse_set_options(
     pairs: list[str] | None, call: Callable[..., Any], target: Callable[..., Any] | None = None
 ) -> dict[str, Any]:
     """Options from ``key=value`` words, for a function that has other arguments as well.
@@ -42,7 +42,7 @@ def settings(
         UsageError: If a word is no such pair, or names an argument that has a place of its own.
     """
     taken = inspect.signature(call).parameters
-    hints = kinds(target) if target else {}
+    hints = option_types(target) if target else {}
     options: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
@@ -52,12 +52,12 @@ def settings(
             raise UsageError(f"--set gives {name} twice")
         if name in taken and taken[name].kind is not inspect.Parameter.VAR_KEYWORD:
             raise UsageError(f"--set {name} is no option of the family; is there a --{name}?")
-        types, typed = hints.get(name, ()), literal(value)
+        types, typed = hints.get(name, ()), parse_value(value)
         options[name] = value if str in types and type(typed) not in types else typed
     return options
 
 
-def asked(words: list[str] | None, file: Path | None) -> list[str]:
+def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
     """The conditions to draw: as typed, or the lines of a file.
 
     Raises:
@@ -80,7 +80,7 @@ def asked(words: list[str] | None, file: Path | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def shared(n: int | None, words: list[str]) -> tuple[int, list[str]]:
+def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
     """How many data to draw, and the condition of each where there are several.
 
     Raises:
@@ -94,22 +94,22 @@ def shared(n: int | None, words: list[str]) -> tuple[int, list[str]]:
     return n, [word for word in words for _ in range(n // len(words))]
 
 
-def guiding(
+def guidance_options(
     guidance: float | None, guidance_interval: str | None, negative: str | None
 ) -> dict[str, Any]:
     """The options that say how draws are guided, as far as they were given."""
-    within = interval(guidance_interval)
-    return named(guidance=guidance, guidance_interval=within, negative=negative)
+    within = parse_interval(guidance_interval)
+    return without_none(guidance=guidance, guidance_interval=within, negative=negative)
 
 
-def typed(model: Any, options: dict[str, Any]) -> dict[str, Any]:
+def parse_negative(model: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Options with a negative condition that was typed in the kind that a model has."""
     if "negative" not in options:
         return options
     return options | {"negative": model.typed(options["negative"])}
 
 
-def interval(text: str | None) -> tuple[float, ...] | None:
+def parse_interval(text: str | None) -> tuple[float, ...] | None:
     """Two noise levels from ``0.2,0.8``.
 
     Raises:
@@ -121,7 +121,7 @@ def interval(text: str | None) -> tuple[float, ...] | None:
         raise UsageError(f"--guidance-interval takes LOW,HIGH, not {text!r}"[:100]) from error
 
 
-def entries(words: list[str] | None) -> dict[str, str] | str | None:
+def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
     """What is given: ``column=value`` words, or the name of a file."""
     if words and len(words) == 1 and words[0].endswith(".npy"):
         return words[0]
@@ -129,26 +129,26 @@ def entries(words: list[str] | None) -> dict[str, str] | str | None:
     for name, equals, value in pairs:
         if not (name and equals and value):
             raise UsageError(f"--given takes COLUMN=VALUE or FILE.npy, not {(name + value)[:60]!r}")
-    once("--given", [name for name, _, _ in pairs])
+    check_unique("--given", [name for name, _, _ in pairs])
     return {name: value for name, _, value in pairs} or None
 
 
-def once(option: str, names: list[str]) -> None:
+def check_unique(option: str, names: list[str]) -> None:
     """Refuse an option that names the same column twice."""
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{option} gives {name[:60]} twice")
 
 
-def limits(pairs: list[str] | None) -> dict[str, tuple[float | None, float | None]] | None:
+def parse_bounds(pairs: list[str] | None) -> dict[str, tuple[float | None, float | None]] | None:
     """Bounds from ``column=low:high`` words; either side may be left out."""
     bounds = {}
-    once("--bounds", [pair.rpartition("=")[0] for pair in pairs or []])
+    check_unique("--bounds", [pair.rpartition("=")[0] for pair in pairs or []])
     for pair in pairs or []:
         name, _, value = pair.rpartition("=")
         low, colon, high = value.partition(":")
         try:
-            bounds[name] = (end(low), end(high))
+            bounds[name] = (parse_bound(low), parse_bound(high))
         except ValueError:
             colon = ""
         if not colon or not name:
@@ -156,7 +156,7 @@ def limits(pairs: list[str] | None) -> dict[str, tuple[float | None, float | Non
     return bounds or None
 
 
-def pixels(text: str | None) -> tuple[int, int] | None:
+def parse_size(text: str | None) -> tuple[int, int] | None:
     """Height and width from ``32`` or ``32x48``."""
     if text is None:
         return None
@@ -166,7 +166,7 @@ def pixels(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2] or found[1])
 
 
-def end(text: str) -> float | None:
+def parse_bound(text: str) -> float | None:
     """One end of an interval; None where it has none."""
     value = float(text) if text.strip() else None
     return None if value is not None and math.isinf(value) else value

@@ -17,9 +17,17 @@ from .options import (
     Settings,
     Source,
     app,
-    show,
+    print_result,
 )
-from .parsing import asked, entries, guiding, named, settings, shared, typed
+from .parsing import (
+    assign_conditions,
+    guidance_options,
+    parse_given,
+    parse_negative,
+    parse_set_options,
+    read_conditions,
+    without_none,
+)
 
 
 @app.command()
@@ -67,18 +75,22 @@ def sample(
 
     RUN may also be a pipeline's folder of diffusers, whose samples are pictures.
     """
-    from ..data import reading
-    from ..interop import load
+    from ..data import writing
+    from ..interop import load_run_or_pipeline
 
-    reading.writable(out)
-    model = load(run, device=device, ema=ema)
-    way = named(sampler=sampler, steps=steps) | guiding(guidance, guidance_interval, negative)
-    options = typed(model, way) | settings(set_, model.sample)
-    n, words = shared(n, asked(condition, conditions))
+    writing.check_writable(out)
+    model = load_run_or_pipeline(run, device=device, ema=ema)
+    way = without_none(sampler=sampler, steps=steps) | guidance_options(
+        guidance, guidance_interval, negative
+    )
+    options = parse_negative(model, way) | parse_set_options(set_, model.sample)
+    n, words = assign_conditions(n, read_conditions(condition, conditions))
     y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
-    drawn, extra = model.labelled(n, y, given=entries(given), seed=seed, **options)
-    reading.write(out, drawn, white=model.white, extra=extra)
-    show({"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}")
+    drawn, extra = model.labelled(n, y, given=parse_given(given), seed=seed, **options)
+    writing.write_samples(out, drawn, white=model.white, extra=extra)
+    print_result(
+        {"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}"
+    )
 
 
 @app.command()
@@ -101,28 +113,30 @@ def score(
 
     import numpy as np
 
-    from ..data import reading
+    from ..data import reading, writing
     from ..inference.fitted_model import load
-    from ..inference.likelihood import rms
+    from ..inference.likelihood import rms_error
     from ..metrics import codecs
 
     if out is not None:
-        reading.writable(out)
+        writing.check_writable(out)
     model = load(run, device=device, ema=ema)
-    options = settings(set_, model.log_prob) | ({"bound": True} if bound else {})
+    options = parse_set_options(set_, model.log_prob) | ({"bound": True} if bound else {})
     values, errors = model.estimated(data, seed=seed, **options)
-    trace = rms(errors)
+    trace = rms_error(errors)
     kind = model.kind(**options).value
     if out is not None:
-        reading.write(out, {"log_prob": values})
+        writing.write_samples(out, {"log_prob": values})
     none = int(np.isneginf(values).sum())  # rows of density 0, which leave no spread
     spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
     result = {"rows": len(values), "mean": float(values.mean()), "standard_error": spread}
     margin = "" if spread is None else f" ± {spread:.3f}"
     bits = -float(values.mean()) / (math.prod(model.schema.event) * math.log(2))
-    pictures = codecs.beside(reading.read_as(data, model.schema).x, model.schema.levels)
+    pictures = codecs.image_codec_bits(
+        reading.read_with_schema(data, model.schema).x, model.schema.levels
+    )
     impossible = f", of which {none} have density 0" if none else ""
-    show(
+    print_result(
         result
         | {
             "density_zero": none,
@@ -137,7 +151,11 @@ def score(
         f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
         f"{len(values)} {model.noun}s{impossible}"
         + (f"\ntrace estimated, standard error {trace:.2g} nats a datum" if trace else "")
-        + (f"\nbits an entry {bits:.3f}; of {codecs.told(pictures)}" if pictures else "")
+        + (
+            f"\nbits an entry {bits:.3f}; of {codecs.format_codec_bits(pictures)}"
+            if pictures
+            else ""
+        )
         + (f"\nscores: {out}" if out else ""),
     )
 
@@ -161,4 +179,4 @@ def plot(
 
     model = load(run, device="cpu", ema=ema)
     path = plot_run(model, out or run / "plot.png", data=data, seed=seed)
-    show({"file": str(path)}, as_json, f"figure: {path}")
+    print_result({"file": str(path)}, as_json, f"figure: {path}")

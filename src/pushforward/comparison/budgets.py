@@ -3,31 +3,31 @@
 import time
 from collections.abc import Sequence
 
-from ..devices import seeded
+from ..devices import seeded_rng
 from ..errors import UsageError
-from ..options import positive
+from ..options import check_duration
 
 REPORT = 20.0  # seconds kept for the report
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
 
 
-def refuse_budgets(
+def check_budgets(
     minutes: float | None, total: float | None, steps: int | None, seeds: Sequence[int]
 ) -> None:
     """Refuse budgets that contradict each other or make no sense, and seeds that are none."""
     if sum(b is not None for b in (minutes, total, steps)) > 1:
         raise UsageError("give one budget: minutes, total_minutes or steps")
-    positive("minutes", minutes)
-    positive("total_minutes", total)
-    positive("steps", steps)
+    check_duration("minutes", minutes)
+    check_duration("total_minutes", total)
+    check_duration("steps", steps)
     if not len(seeds) or len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds are {list(seeds)[:9]}; give one or more, all different")
     for seed in seeds:
-        with seeded(seed):
+        with seeded_rng(seed):
             pass
 
 
-def budget_text(
+def describe_budget(
     minutes: float | None, total: float | None, steps: int | None, seeds: Sequence[int]
 ) -> str:
     """The budget in words."""
@@ -40,7 +40,7 @@ def budget_text(
     return f"{budget}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
 
 
-class Clock:
+class BudgetClock:
     """Shares a total budget: what is left, less the time to measure, over the fits to come."""
 
     def __init__(self, total: float | None, minutes: float | None) -> None:

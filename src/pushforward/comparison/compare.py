@@ -14,33 +14,33 @@ import numpy as np
 
 from .. import families as registry
 from .. import metrics
-from ..checkpoint import existing
+from ..checkpoint import nearest_existing_folder
 from ..data import memmap, reading, text_encoders
 from ..data.builtin import datasets
-from ..data.reading import Samples
+from ..data.reading import Dataset
 from ..devices import choose_device
 from ..errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
-from ..files import folder_of
+from ..files import as_folder
 from ..inference.fitted_model import FittedModel
 from ..model import Likelihood
-from ..progress import Interrupted, Update, bar
+from ..progress import Interrupted, Update, terminal_bar
 from ..training.fit import fit
-from ..training.idle import place_of
-from .budgets import Clock, budget_text, refuse_budgets
-from .leaderboard import PRIMARY, Comparison, Entry
+from ..training.idle import resolve_cache_folder
+from .budgets import BudgetClock, check_budgets, describe_budget
+from .leaderboard import PRIMARY, Comparison, FitResult
 
 MEASURED = 5000  # test rows that samples are compared with
 SCORED = 2000  # of these, rows whose likelihood is evaluated, the same for all; fewer if long
 FEWEST = 50  # rows: twenty to test on, and some to train on
 
 
-def subset(samples: Samples, rows: np.ndarray) -> Samples:
+def subset_rows(samples: Dataset, rows: np.ndarray) -> Dataset:
     """Some rows of the data."""
     y = None if samples.y is None else samples.y[rows]
     return replace(samples, x=samples.x[rows], y=y)
 
 
-def partition(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def split_train_test(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Four fifths to train on, one fifth (from 20 to 10,000) to test on, both in random order.
 
     Any first rows of either are then a sample of the data, however a file was sorted.
@@ -50,7 +50,7 @@ def partition(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return order[test:], order[:test]
 
 
-def scored(event: tuple[int, ...]) -> int:
+def likelihood_rows(event: tuple[int, ...]) -> int:
     """How many test rows are scored: of long data fewer, for an integral is solved for each."""
     return max(200, SCORED * 8 // max(8, math.prod(event)))
 
@@ -98,83 +98,91 @@ def compare(
         DataError: If the data cannot be used.
         UsageError: If a family does not exist or budgets contradict each other.
     """
-    refuse_budgets(minutes, total_minutes, steps, seeds)
-    refuse_place(out, overwrite)
+    check_budgets(minutes, total_minutes, steps, seeds)
+    check_report_folder(out, overwrite)
     choose_device(device)
-    chosen = ordered() if families is None else [registry.key(f) for f in families]
+    chosen = baselines_first() if families is None else [registry.family_key(f) for f in families]
     if len(set(chosen)) < len(chosen):
         raise UsageError(f"families are {', '.join(chosen)[:100]}; name each once")
-    limits, sides, encoder = reading.ends(bounds), reading.sides(size), text_encoders.placed(text)
-    with memmap.kept_in(place_of(cache, x)):
-        samples = reading.read(x, y=y, condition=condition, bounds=limits, size=sides, text=encoder)
+    limits, sides, encoder = (
+        reading.normalise_bounds(bounds),
+        reading.parse_image_size(size),
+        text_encoders.text_encoder_name(text),
+    )
+    with memmap.use_cache_folder(resolve_cache_folder(cache, x)):
+        samples = reading.read_dataset(
+            x, y=y, condition=condition, bounds=limits, size=sides, text=encoder
+        )
     if len(samples.x) < FEWEST:
         raise DataError(
             f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"
         )
-    train, test = partition(len(samples.x))
+    train, test = split_train_test(len(samples.x))
     known = datasets.load(x) if isinstance(x, str) and x in datasets.names() else None
     result = Comparison(
         [],
         samples.x[train],
         samples.x[test],
         samples.schema,
-        budget_text(minutes, total_minutes, steps, seeds),
+        describe_budget(minutes, total_minutes, steps, seeds),
         x if isinstance(x, str) else "the data passed",
         known,
     )
-    rows = result.test[: scored(samples.schema.event)]
-    result.codecs = metrics.codecs.beside(rows, samples.schema.levels)
-    clock, work = Clock(total_minutes, minutes), [(f, s) for s in seeds for f in chosen]
-    with bar("compare", show=progress is True) as shown:
+    rows = result.test[: likelihood_rows(samples.schema.event)]
+    result.codecs = metrics.codecs.image_codec_bits(rows, samples.schema.levels)
+    clock, work = BudgetClock(total_minutes, minutes), [(f, s) for s in seeds for f in chosen]
+    with terminal_bar("compare", show=progress is True) as shown:
         update = progress if callable(progress) else shown
         try:
-            for entry in entries(work, samples, train, test, known, clock, steps, device, update):
+            for entry in fit_families(
+                work, samples, train, test, known, clock, steps, device, update
+            ):
                 result.entries.append(entry)
-                announce(entry, len(result.entries), len(work), shown=progress is True)
+                print_fit_result(entry, len(result.entries), len(work), shown=progress is True)
         except KeyboardInterrupt as stop:
             code = getattr(stop, "code", 130)
-            raise interrupted(result, work, clock, out, code) from None
+            raise interruption_error(result, work, clock, out, code) from None
     result.seconds = time.monotonic() - clock.started
     if out is not None:
         result.save_report(out)
     return result
 
 
-def entries(
+def fit_families(
     work: Sequence[tuple[str, int]],
-    samples: Samples,
+    samples: Dataset,
     train: np.ndarray,
     test: np.ndarray,
-    known: datasets.Dataset | None,
-    clock: Clock,
+    known: datasets.BuiltinDataset | None,
+    clock: BudgetClock,
     steps: int | None,
     device: str,
     update: Update,
-) -> Iterator[Entry]:
+) -> Iterator[FitResult]:
     """Fit and measure each family of ``work`` with its seed, one after the other."""
     labels = None if known is None or known.y is None else known.y[test]
     for i, (family, seed) in enumerate(work):
         timed = sum(f not in registry.BASELINES for f, _ in work[i:])
         share = clock.share(timed)
-        entry = one(
+        entry = fit_and_measure(
             family,
             seed,
-            subset(samples, train),
-            subset(samples, test),
+            subset_rows(samples, train),
+            subset_rows(samples, test),
             labels=labels,
             minutes=share if family not in registry.BASELINES else None,
             steps=steps,
             device=device,
-            update=part(update, i, len(work), family),
+            update=scale_progress(update, i, len(work), family),
         )
         clock.measuring.append(entry.seconds_measuring)
         yield entry
 
 
-def interrupted(
+def interruption_error(
     result: Comparison,
     work: Sequence[tuple[str, int]],
-    clock: Clock,
+    clock: BudgetClock,
     out: str | Path | None,
     code: int,
 ) -> Interrupted:
@@ -190,15 +198,15 @@ def interrupted(
     return Interrupted(f"interrupted after {count} of {len(work)} fits; report: {path}", code)
 
 
-def refuse_place(out: str | Path | None, overwrite: bool) -> None:
+def check_report_folder(out: str | Path | None, overwrite: bool) -> None:
     """Refuse a place where no report can be written."""
     if out is None:
         return
-    folder = folder_of(out).absolute()
+    folder = as_folder(out).absolute()
     if not next(p for p in (folder, *folder.parents) if os.path.lexists(p)).is_dir():
         raise FolderInUse(f"{out} is a file or below one; name a folder for the report")
     try:
-        with tempfile.TemporaryDirectory(dir=existing(folder)):
+        with tempfile.TemporaryDirectory(dir=nearest_existing_folder(folder)):
             pass  # what permissions say is not always true
     except OSError as error:
         raise DiskError(f"cannot write to {out}; name another folder") from error
@@ -206,12 +214,12 @@ def refuse_place(out: str | Path | None, overwrite: bool) -> None:
         raise FolderInUse(f"{out} holds a report already; use --overwrite or another folder")
 
 
-def part(update: Update, i: int, n: int, family: str) -> Update:
+def scale_progress(update: Update, i: int, n: int, family: str) -> Update:
     """The progress of one fit as that of the whole."""
     return lambda fraction, text: update((i + fraction) / n, f"{family} {text}")
 
 
-def ordered() -> list[str]:
+def baselines_first() -> list[str]:
     """The baselines first, which are quick, then the other families."""
     names = registry.names()
     return [n for n in names if n in registry.BASELINES] + [
@@ -219,20 +227,20 @@ def ordered() -> list[str]:
     ]
 
 
-def one(
+def fit_and_measure(
     family: str,
     seed: int,
-    train: Samples,
-    test: Samples,
+    train: Dataset,
+    test: Dataset,
     *,
     labels: np.ndarray | None,
     minutes: float | None,
     steps: int | None,
     device: str,
     update: Update,
-) -> Entry:
+) -> FitResult:
     """Fit and measure one family with one seed; a failure is an entry, not the end."""
-    entry, began = Entry(family, seed), time.monotonic()
+    entry, began = FitResult(family, seed), time.monotonic()
     try:
         model = fit(
             train,
@@ -245,7 +253,7 @@ def one(
         )
         entry.seconds, measured = time.monotonic() - began, time.monotonic()
         update(1.0, "sampling and measuring")
-        measure(entry, model, train, test, labels)
+        measure_fit(entry, model, train, test, labels)
         entry.seconds_measuring = time.monotonic() - measured
     except PushforwardError as error:
         entry.error, entry.code = str(error), error.code
@@ -255,16 +263,16 @@ def one(
     return entry
 
 
-def measure(
-    entry: Entry,
+def measure_fit(
+    entry: FitResult,
     model: FittedModel,
-    train: Samples,
-    test: Samples,
+    train: Dataset,
+    test: Dataset,
     labels: np.ndarray | None,
 ) -> None:
     """Everything the leaderboard and the report say of a fitted model."""
     n = min(len(test.x), MEASURED)
-    test = subset(test, np.arange(n))
+    test = subset_rows(test, np.arange(n))
     entry.model, entry.parameters, entry.nfe = model, model.parameters, model.model.nfe
     entry.likelihood = model.likelihood
     model.draw(min(n, 8), test.y if test.y is None else test.y[: min(n, 8)], seed=0)  # warm up
@@ -280,13 +288,13 @@ def measure(
         max_n=MEASURED,
     )
     if model.likelihood is not Likelihood.NONE:
-        rows = slice(scored(test.schema.event))
+        rows = slice(likelihood_rows(test.schema.event))
         y = None if test.y is None else test.y[rows]
         values = model.log_prob(test.schema.restore(test.x[rows]), y, seed=entry.seed)
         entry.nll = metrics.nll(values, seed=entry.seed)
 
 
-def announce(entry: Entry, done: int, all_: int, *, shown: bool) -> None:
+def print_fit_result(entry: FitResult, done: int, all_: int, *, shown: bool) -> None:
     """One line for a finished fit."""
     if shown:
         e = entry.metrics.get(PRIMARY)

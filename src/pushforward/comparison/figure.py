@@ -14,7 +14,7 @@ from .leaderboard import Comparison
 SQUARE = (2.3, 2.3)
 
 
-class Drawn(NamedTuple):
+class PlottedRun(NamedTuple):
     """The run of a family that is drawn.
 
     Arguments:
@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
     x: np.ndarray
 
 
-class Panel(NamedTuple):
+class FigurePanel(NamedTuple):
     """One image with a line of text.
 
     Arguments:
@@ -42,7 +42,7 @@ class Panel(NamedTuple):
     note: str = ""
 
 
-class Plate(NamedTuple):
+class ReportFigure(NamedTuple):
     """A numbered figure: panels that share one caption.
 
     Arguments:
@@ -54,27 +54,29 @@ class Plate(NamedTuple):
 
     title: str
     caption: str
-    panels: list[Panel]
+    panels: list[FigurePanel]
     layout: str = "small"
 
 
-def panel(
+def render_panel(
     label: str, draw: Callable[[Axes], None], size: tuple[float, float] = SQUARE, note: str = ""
-) -> Panel:
+) -> FigurePanel:
     """Draw one panel."""
-    return Panel(label, style.drawing(draw, size), note)
+    return FigurePanel(label, style.axes_svg_uri(draw, size), note)
 
 
-def seeds(comparison: Comparison) -> str:
+def seed_note(comparison: Comparison) -> str:
     """Which run is drawn when there are several."""
     several = len({e.seed for e in comparison.entries}) > 1
     return f" Drawn for seed {comparison.entries[0].seed}." if several else ""
 
 
-def drawn(comparison: Comparison) -> list[Drawn]:
+def runs_to_plot(comparison: Comparison) -> list[PlottedRun]:
     """The first run of each family that succeeded, in the order of the leaderboard."""
-    first: dict[str, Drawn] = {}
+    first: dict[str, PlottedRun] = {}
     for e in comparison.entries:
         if e.model is not None and e.generated is not None and not e.error:
-            first.setdefault(e.family, Drawn(formatting.title(e.family), e.model, e.generated))
+            first.setdefault(
+                e.family, PlottedRun(formatting.display_name(e.family), e.model, e.generated)
+            )
     return [first[r["family"]] for r in comparison.table if r["family"] in first]

@@ -12,17 +12,17 @@ from scipy.special import stdtrit
 from ..data.builtin import datasets
 from ..data.schema import Schema
 from ..errors import PushforwardError
-from ..inference.diagnostics import ENOUGH, trained
+from ..inference.diagnostics import ENOUGH, trained_fraction
 from ..inference.fitted_model import FittedModel
 from ..metrics import codecs
-from ..metrics.estimate import Estimate
+from ..metrics.estimate import MetricEstimate
 from ..model import Likelihood
 
 PRIMARY = "energy"
 
 
 @dataclass
-class Entry:
+class FitResult:
     """One family fitted with one seed: what it cost, what it drew, what was measured."""
 
     family: str
@@ -33,8 +33,8 @@ class Entry:
     nfe: int = 0
     seconds_per_1000: float = math.nan
     likelihood: Likelihood = Likelihood.NONE
-    nll: Estimate | None = None  # nats a datum on test data
-    metrics: dict[str, Estimate] = field(default_factory=dict)
+    nll: MetricEstimate | None = None  # nats a datum on test data
+    metrics: dict[str, MetricEstimate] = field(default_factory=dict)
     error: str = ""
     model: FittedModel = None  # type: ignore[assignment]  # absent only beside an error
     generated: np.ndarray = None  # type: ignore[assignment]
@@ -43,7 +43,7 @@ class Entry:
     @property
     def trained(self) -> float:
         """The part of the family's usual steps that the budget allowed."""
-        return 1.0 if self.model is None else trained(self.model.config)
+        return 1.0 if self.model is None else trained_fraction(self.model.config)
 
 
 @dataclass
@@ -63,13 +63,13 @@ class Comparison:
         codecs: Bits an entry of lossless codecs on the scored pictures (`metrics.codec_bits`).
     """
 
-    entries: list[Entry]
+    entries: list[FitResult]
     train: np.ndarray
     test: np.ndarray
     schema: Schema
     budget: str
     source: str
-    dataset: datasets.Dataset | None = None
+    dataset: datasets.BuiltinDataset | None = None
     seconds: float = 0.0
     missing: tuple[str, ...] = ()
     codecs: dict[str, float] = field(default_factory=dict)
@@ -93,9 +93,9 @@ class Comparison:
         row |= {"error": failed[0] if failed else "", PRIMARY: None, "nll": None}
         row["likelihood"] = mine[0].likelihood.value if mine else Likelihood.NONE.value
         for name in dict.fromkeys(name for e in mine for name in e.metrics):
-            row[name] = pooled([e.metrics[name] for e in mine if name in e.metrics])
+            row[name] = pool_seeds([e.metrics[name] for e in mine if name in e.metrics])
         scored = [e.nll for e in mine if e.nll]
-        row["nll"] = pooled(scored) if scored else None
+        row["nll"] = pool_seeds(scored) if scored else None
         for name in ("seconds", "seconds_per_1000", "nfe", "parameters"):
             row[name] = float(np.mean([getattr(e, name) for e in mine])) if mine else None
         return row
@@ -151,13 +151,13 @@ class Comparison:
         nats = math.log(2) * math.prod(self.schema.event)
         scored = sorted((r["nll"].value / nats, r["family"]) for r in self.table if r["nll"])
         told = [f"{name} {value:.3f}" for value, name in scored]
-        return f"bits an entry: {', '.join([*told, codecs.told(self.codecs)])}."
+        return f"bits an entry: {', '.join([*told, codecs.format_codec_bits(self.codecs)])}."
 
     def to_json(self) -> dict[str, Any]:
         """Everything measured, for machines."""
 
         def plain(value: Any) -> Any:
-            return value._asdict() if isinstance(value, Estimate) else value
+            return value._asdict() if isinstance(value, MetricEstimate) else value
 
         rows = [{k: plain(v) for k, v in row.items()} for row in self.table]
         sizes = {"train": len(self.train), "test": len(self.test)}
@@ -168,10 +168,10 @@ class Comparison:
         """Write ``report.html``, one file that needs no network, into a folder."""
         from . import report
 
-        return report.write(self, Path(folder))
+        return report.write_report(self, Path(folder))
 
 
-def pooled(estimates: Sequence[Estimate]) -> Estimate:
+def pool_seeds(estimates: Sequence[MetricEstimate]) -> MetricEstimate:
     """The mean over seeds; its interval holds the spread between seeds and that within each.
 
     The spread of k seeds is known from k numbers only: its quantile is that of Student's t with

@@ -7,13 +7,13 @@ import numpy as np
 from .. import families, formatting, metrics
 from ..inference.diagnostics import ENOUGH
 from . import findings
-from .leaderboard import PRIMARY, Comparison, Entry
+from .leaderboard import PRIMARY, Comparison, FitResult
 
 NEAR = 0.5  # of the distance that real rows keep from the training rows
-Alarm = Callable[[Comparison, Entry], str]
+Alarm = Callable[[Comparison, FitResult], str]
 
 
-def found(comparison: Comparison) -> Iterator[tuple[str, str]]:
+def comparison_warnings(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Families with what is wrong with them, in the order of the leaderboard."""
     for row in comparison.table:
         runs = [e for e in comparison.entries if e.family == row["family"] and not e.error]
@@ -24,7 +24,7 @@ def found(comparison: Comparison) -> Iterator[tuple[str, str]]:
                 yield row["family"], f"{texts[0].rstrip('.')}{share}."
 
 
-def collapse(comparison: Comparison, e: Entry) -> str:
+def mode_collapse_warning(comparison: Comparison, e: FitResult) -> str:
     """Mode collapse: at known modes, or in the cells of a partition of the data."""
     known = comparison.dataset
     if known is not None and known.modes is not None and e.generated is not None:
@@ -35,42 +35,42 @@ def collapse(comparison: Comparison, e: Entry) -> str:
     cells = e.metrics.get("mode_coverage")
     if cells is None or not metrics.is_collapsed(cells.value):
         return ""
-    share = formatting.percent(1 - cells.value)
+    share = formatting.format_percent(1 - cells.value)
     return f"mode collapse: {share} of the cells of the data hold next to no samples."
 
 
-def memory(comparison: Comparison, e: Entry) -> str:
+def memorisation_warning(comparison: Comparison, e: FitResult) -> str:
     """Memorisation: exact copies of training rows, or samples too close to them."""
     copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
-    chance = findings.dimensions(comparison) == 1 or any(
+    chance = findings.data_dimension(comparison) == 1 or any(
         c.integer for c in comparison.schema.columns
     )
     if copies is not None and (copies.low > copies.floor if chance else copies.value > 0):
         return (
-            f"memorisation: {formatting.percent(copies.value)} of the samples equal a training row "
+            f"memorisation: {formatting.format_percent(copies.value)} of the samples equal a training row "
             "exactly; do not share them if the data are private."
         )
     if near is not None and np.isfinite(near.high) and near.high < NEAR:
         return (
-            f"memorisation: samples lie {formatting.number(near.value)} times as far from the nearest "
+            f"memorisation: samples lie {formatting.format_number(near.value)} times as far from the nearest "
             "training row as test rows do; do not share them if the data are private."
         )
     return ""
 
 
-def impossible(comparison: Comparison, e: Entry) -> str:
+def impossible_likelihood_warning(comparison: Comparison, e: FitResult) -> str:
     """A likelihood better than the entropy allows."""
-    exact = findings.entropy(comparison)
-    if exact is None or e.nll is None or not findings.below_entropy(e.nll, exact):
+    exact = findings.data_entropy(comparison)
+    if exact is None or e.nll is None or not findings.is_below_entropy(e.nll, exact):
         return ""
-    gap = formatting.number(exact - e.nll.value)
+    gap = formatting.format_number(exact - e.nll.value)
     return (
         f"its negative log-likelihood is {gap} nats below the entropy of the data, more than "
         f"{findings.BELOW:g} standard errors: the likelihood cannot be right."
     )
 
 
-def no_gain(comparison: Comparison, e: Entry) -> str:
+def no_gain_warning(comparison: Comparison, e: FitResult) -> str:
     """Samples no better than those of one Gaussian, though there is something to gain."""
     if e.family in families.BASELINES or e.trained < ENOUGH:
         return ""
@@ -84,10 +84,16 @@ def no_gain(comparison: Comparison, e: Entry) -> str:
     return "its energy distance is not shown to be better than that of a single Gaussian."
 
 
-def diagnosed(comparison: Comparison, e: Entry) -> str:
+def diagnosis_warning(comparison: Comparison, e: FitResult) -> str:
     """What the family itself found on held-out data; mode collapse is measured on test data."""
     texts = [] if e.model is None else e.model.alarms
     return "; ".join(text for text in texts if not text.startswith("mode collapse"))
 
 
-ALARMS: tuple[Alarm, ...] = (collapse, diagnosed, memory, impossible, no_gain)
+ALARMS: tuple[Alarm, ...] = (
+    mode_collapse_warning,
+    diagnosis_warning,
+    memorisation_warning,
+    impossible_likelihood_warning,
+    no_gain_warning,
+)

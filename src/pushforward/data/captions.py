@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import DataError
 from . import text_encoders, vocabulary
-from .columns import show
+from .columns import printable_text
 
 WORDS, BYTES = "words", "bytes"
 PIECE = 8  # bytes; longer words are cut into several pieces
@@ -29,11 +29,11 @@ LONGEST = 2000  # characters of a caption that are read
 
 
 @dataclass(frozen=True)
-class Text:
+class CaptionEncoding:
     """How captions become a vector and tokens; plain JSON on disk.
 
     Arguments:
-        encoder: "bytes", or the name or the folder of a frozen encoder (`text_encoders.opened`).
+        encoder: "bytes", or the name or the folder of a frozen encoder (`text_encoders.load_text_encoder`).
         tokens: How many tokens a caption has at most.
         width: Numbers of a token, of which a frozen encoder's first says that it is there.
         mean: Of a frozen encoder's vector on the training captions; empty for bytes.
@@ -53,32 +53,34 @@ class Text:
     seal: str = ""
 
 
-def described(texts: Sequence[str], encoder: str) -> tuple[tuple[str, ...], Text | None]:
+def fit_caption_encoding(
+    texts: Sequence[str], encoder: str
+) -> tuple[tuple[str, ...], CaptionEncoding | None]:
     """The words of some captions, and how they are encoded beside or in place of these.
 
     Raises:
         DataError: If there is no word in them.
     """
     if encoder not in (WORDS, BYTES):
-        return (), measured(list(dict.fromkeys(texts)), encoder)
-    words = vocabulary.vocabulary(texts)
+        return (), fit_frozen_encoding(list(dict.fromkeys(texts)), encoder)
+    words = vocabulary.build_vocabulary(texts)
     if not words:
         raise DataError("the captions hold no words: no letter, digit or emoji")
     if encoder == WORDS:
         return words, None
-    longest = max(len(pieces(text)) for text in texts)
-    return words, Text(BYTES, min(longest, MOST), PIECE)
+    longest = max(len(byte_pieces(text)) for text in texts)
+    return words, CaptionEncoding(BYTES, min(longest, MOST), PIECE)
 
 
-def measured(texts: list[str], name: str) -> Text:
+def fit_frozen_encoding(texts: list[str], name: str) -> CaptionEncoding:
     """A frozen encoder with the mean and the spread of what it says of captions."""
-    encoder = text_encoders.opened(name)
+    encoder = text_encoders.load_text_encoder(name)
     some = texts[:: -(-len(texts) // MEASURED)]
     vectors, states = encoder.read(some)
     rows = np.concatenate(states)
     mean, token_mean = vectors.mean(0), rows.mean(0)
     scale, token_scale = (max(float(z.std(0).mean()), 1e-6) for z in (vectors, rows))
-    return Text(
+    return CaptionEncoding(
         encoder.name,
         min(max(map(len, states)), MOST),
         1 + rows.shape[1],
@@ -90,32 +92,34 @@ def measured(texts: list[str], name: str) -> Text:
     )
 
 
-def vector_length(words: Sequence[str], text: Text | None) -> int:
+def vector_length(words: Sequence[str], text: CaptionEncoding | None) -> int:
     """Numbers of a caption's vector."""
     return len(words) or len(text.mean if text else ())
 
 
-def encode(texts: Sequence[str], words: Sequence[str], text: Text | None) -> np.ndarray:
+def encode_captions(
+    texts: Sequence[str], words: Sequence[str], text: CaptionEncoding | None
+) -> np.ndarray:
     """The vectors of captions with their tokens behind them, ``(n, length)``, float32.
 
     Raises:
         DataError: If a text holds no word that is known, or the encoder is not the one of the fit.
     """
-    texts = shortened(texts)
+    texts = truncate_captions(texts)
     if text is None or text.encoder == BYTES:
-        held = vocabulary.encode(texts, words, spelled=text is not None).astype(np.float32)
+        held = vocabulary.encode_words(texts, words, spelled=text is not None).astype(np.float32)
         if text is None or not text.tokens:
             return held
-        return np.concatenate([held, spelled(texts, text.tokens)], axis=1)
-    return frozen(texts, text)
+        return np.concatenate([held, encode_bytes(texts, text.tokens)], axis=1)
+    return encode_frozen(texts, text)
 
 
-def frozen(texts: Sequence[str], text: Text) -> np.ndarray:
+def encode_frozen(texts: Sequence[str], text: CaptionEncoding) -> np.ndarray:
     """What a frozen encoder says of captions, each of which it reads once."""
-    encoder = text_encoders.opened(text.encoder)
+    encoder = text_encoders.load_text_encoder(text.encoder)
     if encoder.seal != text.seal:
         raise DataError(
-            f"the text encoder {show(text.encoder)} is not the one that the model was fitted with: "
+            f"the text encoder {printable_text(text.encoder)} is not the one that the model was fitted with: "
             "its weights differ"
         )
     distinct = list(dict.fromkeys(texts))
@@ -126,33 +130,33 @@ def frozen(texts: Sequence[str], text: Text) -> np.ndarray:
         row[:count, 0] = 1
         if count:
             row[:count, 1:] = (its[:count] - np.array(text.token_mean)) / text.token_scale
-    warn_of_cut(sum(len(its) > text.tokens > 0 for its in states), text.tokens)
+    warn_truncated(sum(len(its) > text.tokens > 0 for its in states), text.tokens)
     vectors = (vectors - np.array(text.mean)) / text.scale
     rows = np.concatenate([vectors, told.reshape(len(told), -1)], axis=1).astype(np.float32)
     place = {caption: i for i, caption in enumerate(distinct)}
     return rows[[place[caption] for caption in texts]]
 
 
-def pieces(text: str) -> list[bytes]:
+def byte_pieces(text: str) -> list[bytes]:
     """The words of a text as bytes, long ones in several pieces."""
-    spelt = (word.encode() for word in vocabulary.split(text))
+    spelt = (word.encode() for word in vocabulary.split_words(text))
     return [word[i : i + PIECE] for word in spelt for i in range(0, len(word), PIECE)]
 
 
-def spelled(texts: Sequence[str], count: int) -> np.ndarray:
+def encode_bytes(texts: Sequence[str], count: int) -> np.ndarray:
     """The first pieces of texts, ``(n, count * PIECE)``: ``(byte + 1) / 256``, 0 where is none."""
     out = np.zeros((len(texts), count, PIECE), np.float32)
     cut = 0
     for row, text in zip(out, texts):
-        found = pieces(text)
+        found = byte_pieces(text)
         cut += len(found) > count
         for place, piece in zip(row, found):
             place[: len(piece)] = (np.frombuffer(piece, np.uint8) + 1.0) / 256
-    warn_of_cut(cut, count)
+    warn_truncated(cut, count)
     return out.reshape(len(texts), -1)
 
 
-def warn_of_cut(cut: int, count: int) -> None:
+def warn_truncated(cut: int, count: int) -> None:
     """Say that the ends of some captions are not told."""
     if cut:
         warnings.warn(
@@ -162,7 +166,7 @@ def warn_of_cut(cut: int, count: int) -> None:
         )
 
 
-def shortened(texts: Sequence[Any]) -> list[str]:
+def truncate_captions(texts: Sequence[Any]) -> list[str]:
     """Captions of at most `LONGEST` characters; more are cut off with a warning."""
     said = [str(text) for text in texts]
     if cut := sum(len(text) > LONGEST for text in said):

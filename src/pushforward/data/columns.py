@@ -1,7 +1,7 @@
 """Where data come from: anything a user may pass, as plain NumPy columns with their names.
 
-A table, and an array with at most two axes, becomes one `Cells` for each column. An array with
-more axes, an image say, becomes a single `Cells` whose values keep their axes. Libraries that are
+A table, and an array with at most two axes, becomes one `Column` for each column. An array with
+more axes, an image say, becomes a single `Column` whose values keep their axes. Libraries that are
 not loaded are never imported: a frame is recognised by the module of its class.
 """
 
@@ -20,7 +20,7 @@ KINDS = ("numpy", "torch", *TABLES)
 COLUMNS = 16384  # of a table, each with a name and a type
 
 
-class Cells(NamedTuple):
+class Column(NamedTuple):
     """One column of a table, or a whole array of higher rank.
 
     Arguments:
@@ -37,7 +37,7 @@ class Cells(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Raw:
+class Columns:
     """A source as columns.
 
     Arguments:
@@ -53,7 +53,7 @@ class Raw:
     kind: str
     name: str
     shape: tuple[int, ...]
-    cells: tuple[Cells, ...]
+    cells: tuple[Column, ...]
     dtype: str = ""
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     array: np.ndarray | None = None
@@ -77,26 +77,30 @@ class Raw:
         from . import memmap
 
         if len(self.shape) > 1:
-            return self.cells[0].values if memmap.exact(self.cells[0].values) else self.stack()
+            return (
+                self.cells[0].values
+                if memmap.is_lossless_dtype(self.cells[0].values)
+                else self.stack()
+            )
         if self.array is not None:
             return self.array
         if sum(c.values.nbytes for c in self.cells) > memmap.LARGE:
-            return memmap.stacked([c.values for c in self.cells])
+            return memmap.stack_columns([c.values for c in self.cells])
         return self.stack()
 
 
-def show(text: Any, limit: int = 60) -> str:
+def printable_text(text: Any, limit: int = 60) -> str:
     """A name from outside as a message may print it: one line, printable, not too long."""
     line = "".join(c if c.isprintable() else "?" for c in str(text)[: limit + 1])
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
-def listing(names: Any, limit: int = 100) -> str:
+def join_names(names: Any, limit: int = 100) -> str:
     """Names separated by commas, cut where a message would grow too long."""
-    return show(", ".join(show(n, 30) for n in names), limit)
+    return printable_text(", ".join(printable_text(n, 30) for n in names), limit)
 
 
-def raw(source: Any, size: tuple[int, ...] | None = None) -> Raw:
+def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
     """Read any source: a built-in name, a path, an array, a tensor or a frame.
 
     Arguments:
@@ -106,65 +110,69 @@ def raw(source: Any, size: tuple[int, ...] | None = None) -> Raw:
     Raises:
         DataError: If it is nothing that holds data.
     """
-    if isinstance(source, Raw):
+    if isinstance(source, Columns):
         return source
     if isinstance(source, str | os.PathLike):
-        return of_text(os.fspath(source), size)
+        return open_path(os.fspath(source), size)
     origin = {base.__module__.split(".")[0] for base in type(source).__mro__}
     kind = type(source).__name__
     if "torch" in origin:
-        return of_tensor(source)
+        return columns_from_tensor(source)
     if "pandas" in origin and kind == "DataFrame":
-        return of_pandas(source)
+        return columns_from_pandas(source)
     if "polars" in origin and kind == "DataFrame":
-        return of_polars(source)
+        return columns_from_polars(source)
     if "pyarrow" in origin and kind == "Table":
-        return of_arrow(source, "the table")
+        return columns_from_arrow(source, "the table")
     if isinstance(source, np.ndarray | list | tuple):
-        return of_array(source)
+        return columns_from_array(source)
     raise DataError(
-        f"{show(kind)} is not data; give a file, an array, a tensor or a pandas or polars DataFrame"
+        f"{printable_text(kind)} is not data; give a file, an array, a tensor or a pandas or polars DataFrame"
     )
 
 
-def of_text(text: str, size: tuple[int, ...] | None = None) -> Raw:
+def open_path(text: str, size: tuple[int, ...] | None = None) -> Columns:
     """A built-in data set by its name, or a file or a folder of pictures by its path."""
     from . import image_folder, table_files
     from .builtin import datasets
 
     if text in datasets.names():
-        return of_dataset(datasets.load(text))
+        return columns_from_dataset(datasets.load(text))
     path = Path(text)
     if not path.suffix and not os.path.lexists(text):
         raise MissingFile(
-            f"{show(text)}: no such file, and no built-in data set of that name; "
-            f"built in are {listing(datasets.names(), 150)}"
+            f"{printable_text(text)}: no such file, and no built-in data set of that name; "
+            f"built in are {join_names(datasets.names(), 150)}"
         )
     if path.suffix.lower() in image_folder.ENDINGS and path.is_file():
-        return image_folder.single(path, size)
-    return image_folder.read(path, size) if os.path.isdir(path) else table_files.read(path)
+        return image_folder.read_image_file(path, size)
+    return (
+        image_folder.read_image_folder(path, size)
+        if os.path.isdir(path)
+        else table_files.read_data_file(path)
+    )
 
 
-def of_dataset(data: Any) -> Raw:
+def columns_from_dataset(data: Any) -> Columns:
     """A built-in data set; its labels go by "label", "target" and their own name."""
     extra = {} if data.y is None else dict.fromkeys(("label", "target", data.label), data.y)
     extra |= data.extra
     if data.columns is None:
-        return of_array(data.x, data.name, extra=extra)
+        return columns_from_array(data.x, data.name, extra=extra)
     from pyarrow import table
 
     columns = dict(zip(data.columns, data.x.T, strict=True))
-    return of_arrow(table(columns), data.name, extra=extra)
+    return columns_from_arrow(table(columns), data.name, extra=extra)
 
 
-def of_array(
+def columns_from_array(
     source: Any,
     name: str = "the array",
     *,
     kind: str = "numpy",
     dtype: str = "",
     extra: Mapping[str, np.ndarray] | None = None,
-) -> Raw:
+) -> Columns:
     """A NumPy array, or nested lists of numbers, with the data along the first axis."""
     from . import memmap
 
@@ -180,32 +188,32 @@ def of_array(
     spelled, table = dtype or str(x.dtype), x[:, None] if x.ndim == 1 else x
     array = None
     if x.ndim > 2:
-        cells: tuple[Cells, ...] = (Cells("value", spelled, x, _rows(mask, x)),)
+        cells: tuple[Column, ...] = (Column("value", spelled, x, missing_rows(mask, x)),)
     else:
         masks = np.broadcast_to(False, table.shape) if mask is None else mask.reshape(table.shape)
         columns = table.T
-        if x.nbytes > memmap.LARGE and memmap.exact(x):
-            columns, array = memmap.transposed(table), table
-        cells = tuple(Cells(str(j), spelled, v, masks[:, j]) for j, v in enumerate(columns))
-    return Raw(kind, name, x.shape[1:], cells, spelled, extra or {}, array)
+        if x.nbytes > memmap.LARGE and memmap.is_lossless_dtype(x):
+            columns, array = memmap.transpose_to_columns(table), table
+        cells = tuple(Column(str(j), spelled, v, masks[:, j]) for j, v in enumerate(columns))
+    return Columns(kind, name, x.shape[1:], cells, spelled, extra or {}, array)
 
 
-def _rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
-    return np.zeros(len(x), bool) if mask is None else any_entry(mask)
+def missing_rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
+    return np.zeros(len(x), bool) if mask is None else any_per_row(mask)
 
 
-def any_entry(mask: np.ndarray) -> np.ndarray:
+def any_per_row(mask: np.ndarray) -> np.ndarray:
     """Rows of which any entry is marked."""
     return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
-def of_tensor(x: Any) -> Raw:
+def columns_from_tensor(x: Any) -> Columns:
     """A torch tensor, on any device."""
     dtype = str(x.dtype).removeprefix("torch.")
     if str(x.layout) != "torch.strided" or x.is_quantized:
         raise DataError("the tensor is sparse or quantised; give a dense one")
     x = x.detach().cpu().resolve_conj().resolve_neg()
-    return of_array(
+    return columns_from_array(
         (x.double() if x.is_floating_point() else x).numpy(),
         "the tensor",
         kind="torch",
@@ -213,7 +221,7 @@ def of_tensor(x: Any) -> Raw:
     )
 
 
-def of_pandas(frame: Any) -> Raw:
+def columns_from_pandas(frame: Any) -> Columns:
     """A pandas frame; nullable and Arrow-backed types included."""
     cells = []
     for j, name in enumerate(frame.columns):
@@ -221,8 +229,8 @@ def of_pandas(frame: Any) -> Raw:
         missing = np.asarray(column.isna(), dtype=bool)
         values = _pandas_numbers(column, missing)
         label = int(name) if isinstance(name, int | np.integer) else str(name)
-        cells.append(Cells(label, str(column.dtype), values, missing))
-    return Raw("pandas", "the frame", (len(cells),), tuple(cells))
+        cells.append(Column(label, str(column.dtype), values, missing))
+    return Columns("pandas", "the frame", (len(cells),), tuple(cells))
 
 
 def _pandas_numbers(column: Any, missing: np.ndarray) -> np.ndarray:
@@ -236,25 +244,27 @@ def _pandas_numbers(column: Any, missing: np.ndarray) -> np.ndarray:
     return column.to_numpy(dtype={"b": bool, "i": np.int64, "u": np.uint64}.get(kind, np.float64))
 
 
-def of_polars(frame: Any) -> Raw:
+def columns_from_polars(frame: Any) -> Columns:
     """A polars frame, by way of Arrow."""
     decimals = {d: str(d) for d in frame.dtypes}
     dtypes = ["Float64" if "Decimal" in decimals[d] else decimals[d] for d in frame.dtypes]
-    table = of_arrow(frame.to_arrow(), "the frame")
+    table = columns_from_arrow(frame.to_arrow(), "the frame")
     cells = tuple(c._replace(dtype=d) for c, d in zip(table.cells, dtypes, strict=True))
-    return Raw("polars", "the frame", table.shape, cells)
+    return Columns("polars", "the frame", table.shape, cells)
 
 
-def of_arrow(table: Any, name: str, *, extra: Mapping[str, np.ndarray] | None = None) -> Raw:
+def columns_from_arrow(
+    table: Any, name: str, *, extra: Mapping[str, np.ndarray] | None = None
+) -> Columns:
     """An Arrow table, which is also what CSV and Parquet files are read into."""
     cells = tuple(
-        _arrow_cells(column, header)
+        arrow_column(column, header)
         for header, column in zip(table.column_names, table.columns, strict=True)
     )
-    return Raw("table", name, (len(cells),), cells, extra=extra or {})
+    return Columns("table", name, (len(cells),), cells, extra=extra or {})
 
 
-def named(data: Raw, known: Collection[str]) -> Raw:
+def restore_names(data: Columns, known: Collection[str]) -> Columns:
     """A table whose columns have lost the apostrophe that makes a name inert in a CSV file."""
 
     def plain(name: str | int) -> str | int:
@@ -264,7 +274,7 @@ def named(data: Raw, known: Collection[str]) -> Raw:
     return replace(data, cells=tuple(c._replace(name=plain(c.name)) for c in data.cells))
 
 
-def _arrow_cells(column: Any, name: str) -> Cells:
+def arrow_column(column: Any, name: str) -> Column:
     import pyarrow as pa
     from pyarrow import types
 
@@ -285,10 +295,10 @@ def _arrow_cells(column: Any, name: str) -> Cells:
     else:
         values = np.empty(len(column), object)
         values[:] = column.to_pylist()
-    return Cells(name, str(column.type), values, missing)
+    return Column(name, str(column.type), values, missing)
 
 
-def assemble(kind: str, columns: Sequence[tuple[str | int, str, np.ndarray]]) -> Any:
+def build_table(kind: str, columns: Sequence[tuple[str | int, str, np.ndarray]]) -> Any:
     """The inverse of reading: a frame or Arrow table of (name, dtype, values) columns."""
     if kind == "pandas":
         import pandas as pd
@@ -316,7 +326,7 @@ def _arrow_type(dtype: str) -> Any:
     return pa.float64() if dtype.startswith("decimal") else pa.type_for_alias(dtype)
 
 
-def as_vector(y: Any) -> np.ndarray:
+def as_condition_array(y: Any) -> np.ndarray:
     """Conditions of any kind as an array: tensors, series and frames included."""
     if hasattr(y, "detach"):
         y = y.detach().cpu()
@@ -328,7 +338,7 @@ def as_vector(y: Any) -> np.ndarray:
         if missing.any():
             y = y.astype(object)
             y[missing] = None
-    if isinstance(y, list | tuple) and (mixed(y) or any(isinstance(v, str) for v in y)):
+    if isinstance(y, list | tuple) and (has_mixed_types(y) or any(isinstance(v, str) for v in y)):
         return np.fromiter(y, object, len(y))  # an array makes mixed ones alike, texts as long
     try:
         return np.asarray(y)
@@ -336,13 +346,13 @@ def as_vector(y: Any) -> np.ndarray:
         raise DataError("the conditions differ in length; give one for each datum") from error
 
 
-def mixed(values: Sequence[Any]) -> bool:
+def has_mixed_types(values: Sequence[Any]) -> bool:
     """Whether text or truth values stand beside values of another type."""
     kinds = set(map(type, values))
     return len(kinds) > 1 and not kinds.isdisjoint({str, bool}) and not any(map(np.ndim, values))
 
 
-def absent(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a Python object stands for nothing: None, NaN, or a library's own."""
     try:
         return value is None or bool(value != value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import DataError, Unsafe
 from . import memmap
-from .columns import Cells, Raw, listing, show
+from .columns import Column, Columns, join_names, printable_text
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 GREY = ("1", "L", "LA", "I;16")
@@ -25,7 +25,7 @@ FORMULAS = "=+-@\t\r"  # what begins a cell that a spreadsheet would run
 PIXELS = 2**26  # of one picture: a small file may unpack to a huge one
 
 
-def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
+def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Columns:
     """The pictures of a folder and its subfolders, in the order of their paths.
 
     Arguments:
@@ -39,8 +39,8 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
         DataError: If there are no pictures, one is broken, or their sizes differ.
         DiskError: If they are too many for memory, and there is no room for them on the disk.
     """
-    name, paths = show(folder.name), pictures(folder)
-    modes, sizes = zip(*(header(path) for path in paths))
+    name, paths = printable_text(folder.name), list_images(folder)
+    modes, sizes = zip(*(read_image_header(path) for path in paths))
     if size is None and len(set(sizes)) > 1:
         low, high = min(sizes), max(sizes)
         raise DataError(
@@ -53,76 +53,82 @@ def read(folder: Path, size: tuple[int, ...] | None = None) -> Raw:
 
     def decode(x: np.ndarray) -> None:
         for i, path in enumerate(paths):
-            x[i] = picture(path, grey, height, width)
+            x[i] = decode_image(path, grey, height, width)
 
-    x = memmap.cached(content(paths, shape), (len(paths), *shape), decode)
-    return of_pixels(x, name, known(folder, paths))
+    x = memmap.cache_array(image_cache_key(paths, shape), (len(paths), *shape), decode)
+    return columns_from_pixels(x, name, folder_conditions(folder, paths))
 
 
-def single(path: Path, size: tuple[int, ...] | None = None) -> Raw:
-    """One picture, as `read` reads those of a folder.
+def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
+    """One picture, as `read_image_folder` reads those of a folder.
 
     Raises:
         DataError: If it is broken, or none.
         Unsafe: If it would not fit in memory.
     """
-    mode, sides = header(path)
+    mode, sides = read_image_header(path)
     height, width = (size or sides[::-1])[:2]
     grey = size[2:] == (1,) if size and size[2:] else mode in GREY
-    return of_pixels(picture(path, grey, height, width)[None], show(path.name), {})
+    return columns_from_pixels(
+        decode_image(path, grey, height, width)[None], printable_text(path.name), {}
+    )
 
 
-def of_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Raw:
+def columns_from_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Columns:
     """Pictures of 8 bits, and what can serve as their condition."""
-    cells = Cells("value", "uint8", x, np.zeros(len(x), bool))
-    return Raw("numpy", name, x.shape[1:], (cells,), "uint8", extra)
+    cells = Column("value", "uint8", x, np.zeros(len(x), bool))
+    return Columns("numpy", name, x.shape[1:], (cells,), "uint8", extra)
 
 
-def content(paths: list[Path], shape: tuple[int, ...]) -> str:
+def image_cache_key(paths: list[Path], shape: tuple[int, ...]) -> str:
     """A name for the pictures as they are now, and as they are to become."""
     facts = [(p.resolve(), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ino) for p in paths]
     return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
 
 
-def pictures(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The paths of all pictures.
 
     Raises:
         DataError: If there are fewer than two.
     """
-    found = sorted(p for p in below(folder) if p.suffix.lower() in ENDINGS and p.is_file())
+    found = sorted(p for p in walk_files(folder) if p.suffix.lower() in ENDINGS and p.is_file())
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
         raise DataError(
-            f"{show(folder.name)}: holds {len(found)} pictures; give {listing(ENDINGS)}"
+            f"{printable_text(folder.name)}: holds {len(found)} pictures; give {join_names(ENDINGS)}"
         )
     return found
 
 
-def below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """All files, those in linked folders too; a link to a folder ``above`` leads nowhere."""
     here = folder.resolve()
     for path in folder.iterdir() if here not in above else ():
-        yield from below(path, (*above, here)) if path.is_dir() else (path,)
+        yield from walk_files(path, (*above, here)) if path.is_dir() else (path,)
 
 
-def header(path: Path) -> tuple[str, tuple[int, int]]:
+def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
     """The mode and the upright size (width, height) of a picture, without unpacking it.
 
     Raises:
         DataError: If its numbers have no range that is known.
         Unsafe: If it would unpack to a huge one.
     """
-    with opened(path) as image:
+    with open_image(path) as image:
         if image.width * image.height > PIXELS:
-            raise Unsafe(f"{show(path.name)}: is refused: it has more than {PIXELS} pixels")
+            raise Unsafe(
+                f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels"
+            )
         if image.mode in DEEP or (image.mode.startswith("I;") and image.mode not in GREY):
-            raise DataError(f"{show(path.name)}: has {image.mode} pixels; save it with 8 bits")
-        turned = orientation(image) in TURNED
+            raise DataError(
+                f"{printable_text(path.name)}: has {image.mode} pixels; save it with 8 bits"
+            )
+        turned = exif_orientation(image) in TURNED
         return image.mode, image.size[::-1] if turned else image.size
 
 
-def orientation(image: Any) -> int:
+def exif_orientation(image: Any) -> int:
     """How the camera was held, 1 if upright or unknown."""
     try:
         return image.getexif().get(0x0112, 1)
@@ -130,7 +136,7 @@ def orientation(image: Any) -> int:
         return 1
 
 
-def opened(path: Path) -> Any:
+def open_image(path: Path) -> Any:
     """A picture that is not unpacked yet.
 
     Raises:
@@ -141,12 +147,14 @@ def opened(path: Path) -> Any:
     try:
         return Image.open(path)
     except Image.DecompressionBombError as error:
-        raise Unsafe(f"{show(path.name)}: is refused: it has more than {PIXELS} pixels") from error
+        raise Unsafe(
+            f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels"
+        ) from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise DataError(f"{show(path.name)}: is not a picture, or is broken") from error
+        raise DataError(f"{printable_text(path.name)}: is not a picture, or is broken") from error
 
 
-def picture(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
+def decode_image(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
     """One picture as numbers from 0 to 255.
 
     Raises:
@@ -155,8 +163,8 @@ def picture(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with opened(path) as image:
-            image = ImageOps.exif_transpose(image) if orientation(image) > 1 else image
+        with open_image(path) as image:
+            image = ImageOps.exif_transpose(image) if exif_orientation(image) > 1 else image
             if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
                 ground = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(ground, image.convert("RGBA"))
@@ -169,46 +177,48 @@ def picture(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{show(path.name)}: is broken") from error
+        raise DataError(f"{printable_text(path.name)}: is broken") from error
 
 
-def known(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+def folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
     """What can serve as a condition: the subfolders' names, and the columns of the table."""
     extra = {}
     if all(p.parent != folder for p in paths):
         labels = np.array([p.relative_to(folder).parts[0] for p in paths], object)
         extra = {"target": labels, "label": labels}
     if (folder / CAPTIONS).is_file():
-        columns = described(folder, paths)
+        columns = read_captions(folder, paths)
         extra |= {"target": columns["label"], **columns} if "label" in columns else columns
     return extra
 
 
-def described(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+def read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
     """The columns of ``captions.csv``, a row a picture.
 
     Raises:
         DataError: If the table lacks what it needs, or a picture has no caption.
     """
-    header, rows = table(folder / CAPTIONS)
+    header, rows = read_captions_table(folder / CAPTIONS)
     columns = [name for name in header if name.strip() and name != "file"]
     if not rows or "file" not in header or not columns:
         raise DataError(f"{CAPTIONS}: needs the columns file and caption, and a line a picture")
-    of_file = {bare(row["file"] or ""): row for row in rows}
+    of_file = {unescape_formula(row["file"] or ""): row for row in rows}
     if len(of_file) < len(rows):
         raise DataError(f"{CAPTIONS}: names a file twice; keep one line of each")
     names = [p.relative_to(folder).as_posix() for p in paths]
-    found = {key: [bare(of_file.get(n, {}).get(key) or "") for n in names] for key in columns}
+    found = {
+        key: [unescape_formula(of_file.get(n, {}).get(key) or "") for n in names] for key in columns
+    }
     if missing := [n for n, said in zip(names, found.get("caption", names)) if not said.strip()]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"{CAPTIONS}: has no caption for {show(missing[0])}{more}")
+        raise DataError(f"{CAPTIONS}: has no caption for {printable_text(missing[0])}{more}")
     return {
-        key: (words if key in ("caption", "label") else typed)(cells)
+        key: (parse_text_cells if key in ("caption", "label") else parse_typed_cells)(cells)
         for key, cells in found.items()
     }
 
 
-def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_captions_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The header and the rows of a table.
 
     Raises:
@@ -230,19 +240,19 @@ def table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), rows
 
 
-def bare(cell: str) -> str:
+def unescape_formula(cell: str) -> str:
     """A cell without the apostrophe that makes it inert in a spreadsheet."""
     return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULAS else cell
 
 
-def words(cells: list[str]) -> np.ndarray:
+def parse_text_cells(cells: list[str]) -> np.ndarray:
     """Text, None for nothing: "01" is not 1, as of subfolders."""
     return np.array([cell if cell.strip() else None for cell in cells], object)
 
 
-def typed(cells: list[str]) -> np.ndarray:
+def parse_typed_cells(cells: list[str]) -> np.ndarray:
     """Numbers, if all that is there is one; else text."""
     try:
         return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
     except ValueError:
-        return words(cells)
+        return parse_text_cells(cells)

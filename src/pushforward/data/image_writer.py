@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
-from .image_folder import CAPTIONS, FORMULAS, pictures
+from .image_folder import CAPTIONS, FORMULAS, list_images
 
 Extra = Mapping[str, Any]
 DATA = ("x", "file")  # what .npz files and tables call the data themselves
@@ -20,7 +20,9 @@ RESERVED = set('<>:"/\\|?*')  # not in the names of files, on one system or anot
 LONGEST = 255  # bytes of a file's name
 
 
-def file_all(folder: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None) -> None:
+def write_image_folder(
+    folder: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None
+) -> None:
     """Write pictures, and the table where there is more to say than the subfolders do.
 
     Arguments:
@@ -31,36 +33,36 @@ def file_all(folder: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | N
     """
     from PIL import Image
 
-    placed = numbered(len(x), extra.get("label")) if names is None else list(names)
+    placed = default_filenames(len(x), extra.get("label")) if names is None else list(names)
     for name, picture in zip(placed, x, strict=True):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
-    if columns := untold(placed, extra):
+    if columns := table_columns(placed, extra):
         with (folder / CAPTIONS).open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(["file", *map(inert, columns)])
-            table.writerows(zip(map(inert, placed), *columns.values(), strict=True))
+            table.writerow(["file", *map(escape_formula, columns)])
+            table.writerows(zip(map(escape_formula, placed), *columns.values(), strict=True))
 
 
-def numbered(n: int, labels: Any) -> list[str]:
+def default_filenames(n: int, labels: Any) -> list[str]:
     """Names of so many pictures, below folders of their classes where these can be folders."""
     numbers = [f"{i:0{len(str(n))}d}.png" for i in range(n)]
     classes = [] if labels is None else [str(label) for label in labels]
     distinct = set(classes)
-    if not all(map(is_name, distinct)) or len({c.lower() for c in distinct}) < len(distinct):
+    if not all(map(is_folder_name, distinct)) or len({c.lower() for c in distinct}) < len(distinct):
         return numbers
     return [f"{c}/{number}" for c, number in zip(classes, numbers)] if classes else numbers
 
 
-def is_name(text: str) -> bool:
+def is_folder_name(text: str) -> bool:
     """Whether a text can be the name of a folder on any system, and is not one that is skipped."""
     plain = text.isprintable() and not RESERVED & set(text) and text == text.strip(" ")
     hidden = text.startswith(".") or text.endswith(".") or text == CAPTIONS
     return bool(text) and plain and not hidden and len(text.encode()) <= LONGEST
 
 
-def untold(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
+def table_columns(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
     """The columns of the table: what is known beside the classes that the subfolders tell."""
     columns: dict[str, list[Any]] = {}
     for key, values in extra.items():
@@ -71,22 +73,22 @@ def untold(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
         if not told and np.ndim(values) > 1:
             columns |= {f"{key}{j}": list(c) for j, c in enumerate(zip(*cells))}
         elif not told:
-            columns[key] = [inert(cell) for cell in cells]
+            columns[key] = [escape_formula(cell) for cell in cells]
     return columns
 
 
-def inert(cell: Any) -> Any:
+def escape_formula(cell: Any) -> Any:
     """A cell that a spreadsheet shows instead of running it."""
     return f"'{cell}" if isinstance(cell, str) and cell and cell[0] in FORMULAS else cell
 
 
-def kept_names(folder: Path) -> list[str]:
+def png_names(folder: Path) -> list[str]:
     """Where the pictures of a folder are in it, as PNG files of the same names.
 
     Of two that differ in their endings alone, both keep these as well; all do where that would be
     the name of a third.
     """
-    paths = [path.relative_to(folder) for path in pictures(folder)]
+    paths = [path.relative_to(folder) for path in list_images(folder)]
     bare = [path.with_suffix("").as_posix().lower() for path in paths]
     count = Counter(bare)
     whole = [f"{path.as_posix()}.png" for path in paths]
@@ -97,7 +99,7 @@ def kept_names(folder: Path) -> list[str]:
     return names if len({name.lower() for name in names}) == len(names) else whole
 
 
-def matched(extra: Extra, n: int) -> dict[str, np.ndarray]:
+def check_extra_arrays(extra: Extra, n: int) -> dict[str, np.ndarray]:
     """What is known of so many data, as arrays.
 
     Raises:

@@ -6,10 +6,10 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import DataError
-from .columns import show
+from .columns import printable_text
 
 
-def parse(hint: Any, data: Any, where: str) -> Any:
+def parse_typed_json(hint: Any, data: Any, where: str) -> Any:
     """Build what a type annotation asks for from parsed JSON.
 
     Arguments:
@@ -21,42 +21,48 @@ def parse(hint: Any, data: Any, where: str) -> Any:
         DataError: If the data are not of that type.
     """
     if is_dataclass(hint):
-        return _dataclass(hint, data, where)
+        return parse_dataclass(hint, data, where)
     if get_origin(hint) in (Union, UnionType):
-        return _union(get_args(hint), data, where)
+        return parse_union(get_args(hint), data, where)
     if get_origin(hint) is tuple:
-        return _tuple(get_args(hint), data, where)
+        return parse_tuple(get_args(hint), data, where)
     if hint is float and type(data) in (int, float) and math.isfinite(data):
         return float(data)
     if hint is not float and type(data) is hint:
         return data
-    raise DataError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {show(data, 40)!r}")
+    raise DataError(
+        f"{where}: expected {getattr(hint, '__name__', hint)}, got {printable_text(data, 40)!r}"
+    )
 
 
-def _dataclass(hint: Any, data: Any, where: str) -> Any:
+def parse_dataclass(hint: Any, data: Any, where: str) -> Any:
     names = [f.name for f in fields(hint)]
     if not isinstance(data, dict):
-        raise DataError(f"{where}: expected an object with {show(', '.join(names), 150)}")
+        raise DataError(f"{where}: expected an object with {printable_text(', '.join(names), 150)}")
     for key in [*data, *names]:
         if (key in names) != (key in data):
-            raise DataError(f"{where}: {'lacks' if key in names else 'unknown'} key {show(key)!r}")
+            raise DataError(
+                f"{where}: {'lacks' if key in names else 'unknown'} key {printable_text(key)!r}"
+            )
     hints = get_type_hints(hint)
-    return hint(**{n: parse(hints[n], data[n], f"{where}.{n}") for n in names})
+    return hint(**{n: parse_typed_json(hints[n], data[n], f"{where}.{n}") for n in names})
 
 
-def _union(options: tuple[Any, ...], data: Any, where: str) -> Any:
+def parse_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
     if data is None and NoneType in options:
         return None
     rest = [o for o in options if o is not NoneType]
     exact = [o for o in rest if o is type(data)]
-    return parse((exact or rest)[0], data, where)
+    return parse_typed_json((exact or rest)[0], data, where)
 
 
-def _tuple(items: tuple[Any, ...], data: Any, where: str) -> Any:
+def parse_tuple(items: tuple[Any, ...], data: Any, where: str) -> Any:
     if not isinstance(data, list):
-        raise DataError(f"{where}: expected a list, got {show(data, 40)!r}")
+        raise DataError(f"{where}: expected a list, got {printable_text(data, 40)!r}")
     if items[-1] is Ellipsis:
         items = items[:1] * len(data)
     if len(items) != len(data):
         raise DataError(f"{where}: expected {len(items)} entries, got {len(data)}")
-    return tuple(parse(i, d, f"{where}[{j}]") for j, (i, d) in enumerate(zip(items, data)))
+    return tuple(
+        parse_typed_json(i, d, f"{where}[{j}]") for j, (i, d) in enumerate(zip(items, data))
+    )

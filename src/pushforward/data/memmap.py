@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DiskError
-from .columns import show
+from .columns import printable_text
 
 MANY = 2**24  # entries beyond which statistics are taken in passes over rows
 LARGE = 2**28  # bytes beyond which an array stays on the disk
@@ -22,7 +22,7 @@ folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("folder", d
 
 
 @contextlib.contextmanager
-def kept_in(place: Path | None) -> Iterator[None]:
+def use_cache_folder(place: Path | None) -> Iterator[None]:
     """Within, decoded pictures are kept in a folder, and found there again."""
     token = folder.set(place)
     try:
@@ -31,24 +31,24 @@ def kept_in(place: Path | None) -> Iterator[None]:
         folder.reset(token)
 
 
-def passes(shape: tuple[int, ...]) -> Iterator[slice]:
+def row_slices(shape: tuple[int, ...]) -> Iterator[slice]:
     """The rows of an array in pieces of moderate size."""
     step = max(1, PASS // max(int(np.prod(shape[1:])), 1))
     return (slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step))
 
 
-def each(x: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def map_rows(x: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """A test of rows, taken piece by piece: shape (n,)."""
-    found = [test(x[i]) for i in passes(x.shape)]
+    found = [test(x[i]) for i in row_slices(x.shape)]
     return np.concatenate(found) if found else np.zeros(0, bool)
 
 
-def exact(x: np.ndarray) -> bool:
+def is_lossless_dtype(x: np.ndarray) -> bool:
     """Whether rows can be kept in their own type until they are used."""
     return x.dtype.isnative and x.dtype.name in EXACT
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def empty_or_memmap(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array to fill: in memory, or in a file without a name that ends with the process.
 
     Raises:
@@ -57,12 +57,12 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
     if size <= LARGE:
         return np.empty(shape, dtype)
-    room(Path(tempfile.gettempdir()), size)
+    require_disk_space(Path(tempfile.gettempdir()), size)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def room(place: Path, size: int) -> None:
+def require_disk_space(place: Path, size: int) -> None:
     """Refuse what a disk cannot hold.
 
     Raises:
@@ -71,44 +71,48 @@ def room(place: Path, size: int) -> None:
     free = shutil.disk_usage(place).free
     if size > free:
         raise DiskError(
-            f"{show(place)}: the data need {size:,} bytes of this disk and {free:,} are free; "
+            f"{printable_text(place)}: the data need {size:,} bytes of this disk and {free:,} are free; "
             "name another place by the variable TMPDIR, or by cache"
         )
 
 
-def mapped(path: Path) -> np.ndarray:
+def load_memmap(path: Path) -> np.ndarray:
     """An array of a .npy file that stays there, to be read only."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def transposed(x: np.ndarray) -> np.ndarray:
+def transpose_to_columns(x: np.ndarray) -> np.ndarray:
     """The columns of a large table one after the other, so that each can be read by itself."""
-    columns = empty(x.shape[::-1], x.dtype)
-    for i in passes(x.shape):
+    columns = empty_or_memmap(x.shape[::-1], x.dtype)
+    for i in row_slices(x.shape):
         columns[:, i] = x[i].T
     return columns
 
 
-def stacked(columns: list[np.ndarray]) -> np.ndarray:
-    """The inverse of `transposed`, in a type that holds all columns."""
+def stack_columns(columns: list[np.ndarray]) -> np.ndarray:
+    """The inverse of `transpose_to_columns`, in a type that holds all columns."""
     dtype = np.result_type(*columns)
-    x = empty((len(columns[0]), len(columns)), dtype if dtype.name in EXACT else np.float64)
-    for i in passes(x.shape):
+    x = empty_or_memmap(
+        (len(columns[0]), len(columns)), dtype if dtype.name in EXACT else np.float64
+    )
+    for i in row_slices(x.shape):
         x[i] = np.stack([column[i] for column in columns], axis=1)
     return x
 
 
-def intact(path: Path, shape: tuple[int, ...]) -> bool:
+def is_intact_npy(path: Path, shape: tuple[int, ...]) -> bool:
     """Whether a file holds a whole array of bytes of this shape."""
     try:
-        x = mapped(path)
+        x = load_memmap(path)
     except (OSError, ValueError, EOFError):
         return False
     return x.shape == shape and x.dtype == np.uint8
 
 
-def cached(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> np.ndarray:
-    """A large array of bytes, filled once: found again in the folder of `kept_in` if there is one.
+def cache_array(
+    name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
+) -> np.ndarray:
+    """A large array of bytes, filled once: found again in the folder of `use_cache_folder` if there is one.
 
     Arguments:
         name: Says what is in it; the same name stands for the same content.
@@ -120,14 +124,14 @@ def cached(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
     """
     place = folder.get()
     if place is None or int(np.prod(shape, dtype=object)) <= LARGE:
-        x = empty(shape, np.uint8)
+        x = empty_or_memmap(shape, np.uint8)
         fill(x)
         return x
     path, draft = place / f"{name}.npy", None
-    if not intact(path, shape):
+    if not is_intact_npy(path, shape):
         try:
             place.mkdir(parents=True, exist_ok=True)
-            room(place, int(np.prod(shape, dtype=object)))
+            require_disk_space(place, int(np.prod(shape, dtype=object)))
             with tempfile.NamedTemporaryFile(dir=place, suffix=".part", delete=False) as file:
                 draft = Path(file.name)
             x = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
@@ -141,4 +145,4 @@ def cached(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
         finally:
             if draft is not None:
                 draft.unlink(missing_ok=True)
-    return mapped(path)
+    return load_memmap(path)

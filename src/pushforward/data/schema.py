@@ -12,11 +12,21 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, NumericalError, UsageError
-from .columns import KINDS, TABLES, Cells, Raw, any_entry, assemble, listing, named, raw
-from .conditions import Condition
-from .json_records import parse
-from .memmap import each
-from .validation import EXACT, Problem, in_numbers, marked, noun
+from .columns import (
+    KINDS,
+    TABLES,
+    Column,
+    Columns,
+    any_per_row,
+    build_table,
+    join_names,
+    open_source,
+    restore_names,
+)
+from .conditions import ConditionSchema
+from .json_records import parse_typed_json
+from .memmap import map_rows
+from .validation import EXACT, DataIssue, datum_noun, mask_issues, number_issues
 
 Bound = float | None
 FEW_LEVELS = 32  # pictures with fewer levels from 0 on would look black
@@ -27,7 +37,7 @@ PRECISION = {
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnSchema:
     """One column, or all entries of an array of higher rank.
 
     Arguments:
@@ -77,10 +87,10 @@ class Schema:
     kind: str
     dtype: str
     shape: tuple[int, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSchema, ...]
     levels: int = 0
     low: int = 0
-    condition: Condition | None = None
+    condition: ConditionSchema | None = None
 
     @property
     def event(self) -> tuple[int, ...]:
@@ -103,7 +113,7 @@ class Schema:
     @property
     def noun(self) -> str:
         """What messages call a datum."""
-        return noun(self.shape)
+        return datum_noun(self.shape)
 
     @property
     def names(self) -> list[str]:
@@ -168,7 +178,7 @@ class Schema:
             if c is not None and (known := self.condition) is not None and known.place >= 0:
                 column = known.decode(c) if said is None else np.asarray(said, object)
                 columns.insert(known.place, (known.column or "", known.dtype, column))
-            return assemble(self.kind, columns)
+            return build_table(self.kind, columns)
         return self._array(np.stack(settled, axis=1))
 
     def beside(self, c: np.ndarray | None, said: Any = None) -> dict[str, np.ndarray]:
@@ -196,9 +206,9 @@ class Schema:
         Raises:
             DataError: If they are not of the kind that was fitted.
         """
-        return self.arrange(raw(x))
+        return self.arrange(open_source(x))
 
-    def arrange(self, data: Raw) -> np.ndarray:
+    def arrange(self, data: Columns) -> np.ndarray:
         """`validate` for a source that has been read already."""
         if self.kind in TABLES and data.kind in TABLES:
             cells = self._by_name(data)
@@ -212,19 +222,19 @@ class Schema:
         if not data.rows:
             raise DataError(f"{data.name}: has no {self.noun}s")
         for column, cell in zip(self.columns, cells, strict=True):
-            for problem in faults(column, cell):
+            for problem in value_issues(column, cell):
                 raise DataError(f"{data.name}: {problem._replace(noun=self.noun)}")
-        return Raw(data.kind, data.name, self.event, tuple(cells)).stack()
+        return Columns(data.kind, data.name, self.event, tuple(cells)).stack()
 
-    def _by_name(self, data: Raw) -> tuple[Cells, ...]:
-        have = {str(c.name): c for c in named(data, self.known).cells}
+    def _by_name(self, data: Columns) -> tuple[Column, ...]:
+        have = {str(c.name): c for c in restore_names(data, self.known).cells}
         if self.condition is not None and self.condition.column not in self.names:
             have.pop(str(self.condition.column), None)
         lacking = [n for n in self.names if n not in have]
         unknown = [n for n in have if n not in self.names]
         if lacking or unknown:
-            what = f"lacks the columns {listing(lacking)}" if lacking else ""
-            more = f"has the unknown columns {listing(unknown)}" if unknown else ""
+            what = f"lacks the columns {join_names(lacking)}" if lacking else ""
+            more = f"has the unknown columns {join_names(unknown)}" if unknown else ""
             raise DataError(f"{data.name}: {what}{' and ' if what and more else ''}{more}")
         if len(data.cells) > len(set(map(lambda c: str(c.name), data.cells))):
             raise DataError(f"{data.name}: some columns share a name; rename all but one")
@@ -243,7 +253,7 @@ class Schema:
         """
         if isinstance(data, dict) and isinstance(known := data.get("condition"), dict):
             data = data | {"condition": {"text": None} | known}  # runs from before there was text
-        schema = parse(cls, data, "schema")
+        schema = parse_typed_json(cls, data, "schema")
         if schema.kind not in KINDS or not schema.columns or min(schema.event) < 1:
             raise DataError("schema: describes no data that can be restored")
         if len(schema.columns) != (1 if len(schema.shape) > 1 else schema.event[0]):
@@ -257,28 +267,28 @@ def _plain_json(value: Any) -> Any:
     return [_plain_json(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def whole(values: np.ndarray) -> bool:
+def is_whole(values: np.ndarray) -> bool:
     """Whether all values are whole numbers small enough to be meant as such."""
     if values.dtype.kind != "f":
         return True
-    return not each(
-        values, lambda v: any_entry((v != np.rint(v)) | (np.abs(v) >= np.float64(EXACT)))
+    return not map_rows(
+        values, lambda v: any_per_row((v != np.rint(v)) | (np.abs(v) >= np.float64(EXACT)))
     ).any()
 
 
-def faults(column: Column, cells: Cells) -> Iterator[Problem]:
+def value_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
     """Why values cannot belong to a column, if so."""
-    found = list(in_numbers(cells))
+    found = list(number_issues(cells))
     yield from found
     if found:
         return
     if column.integer and cells.values.dtype.kind == "f":
         values = cells.values
-        yield from marked(cells, "fraction", values != np.rint(values), "round or remove them")
-    yield from out_of_bounds(column, cells)
+        yield from mask_issues(cells, "fraction", values != np.rint(values), "round or remove them")
+    yield from bounds_issues(column, cells)
 
 
-def out_of_bounds(column: Column, cells: Cells) -> Iterator[Problem]:
+def bounds_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
     """Values beyond the declared bounds; a bound itself is allowed for integers only."""
     low, high = column.bounds
     outside = np.zeros(cells.values.shape, bool)
@@ -286,4 +296,4 @@ def out_of_bounds(column: Column, cells: Cells) -> Iterator[Problem]:
         outside |= cells.values < low if column.integer else cells.values <= low
     if high is not None:
         outside |= cells.values > high if column.integer else cells.values >= high
-    yield from marked(cells, "bounds", outside, "widen the bounds, or remove them")
+    yield from mask_issues(cells, "bounds", outside, "widen the bounds, or remove them")

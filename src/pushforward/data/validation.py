@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .columns import TABLES, Cells, Raw, any_entry, show
-from .memmap import each
+from .columns import TABLES, Column, Columns, any_per_row, printable_text
+from .memmap import map_rows
 
 FEW_ROWS = 50
 EXACT = 2**53  # the largest range in which float64 holds every integer
@@ -32,7 +32,7 @@ PHRASES = {
 }
 
 
-class Problem(NamedTuple):
+class DataIssue(NamedTuple):
     """Something wrong with the data.
 
     Arguments:
@@ -55,7 +55,11 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         """One line without the name of the source."""
-        where = "the data have" if self.column is None else f"column '{show(self.column)}' has"
+        where = (
+            "the data have"
+            if self.column is None
+            else f"column '{printable_text(self.column)}' has"
+        )
         s, are, verb = ("", "is", "s") if self.count == 1 else ("s", "are", "")
         words = {"s": s, "are": are, "verb": verb, "noun": self.noun}
         what = PHRASES[self.kind].format(count=self.count, **words)
@@ -64,88 +68,100 @@ class Problem(NamedTuple):
         return f"{where} {what}{rows}; {self.remedy}"
 
 
-def noun(shape: tuple[int, ...]) -> str:
+def datum_noun(shape: tuple[int, ...]) -> str:
     """What messages call a datum of a shape."""
     return "picture" if len(shape) in (2, 3) else "row"
 
 
-def marked(cells: Cells, kind: str, mask: np.ndarray, remedy: str) -> Iterator[Problem]:
+def mask_issues(cells: Column, kind: str, mask: np.ndarray, remedy: str) -> Iterator[DataIssue]:
     """One problem if any row of a mask is marked."""
-    rows = np.flatnonzero(any_entry(mask))
+    rows = np.flatnonzero(any_per_row(mask))
     if len(rows):
         first = tuple(int(r) + 1 for r in rows[:5])
-        yield Problem(title(cells), kind, len(rows), first, remedy)
+        yield DataIssue(column_title(cells), kind, len(rows), first, remedy)
 
 
-def title(cells: Cells) -> str | None:
+def column_title(cells: Column) -> str | None:
     """The name of a column for a message; an array of higher rank has none."""
     return None if cells.values.ndim > 1 else str(cells.name)
 
 
-def in_data(raw: Raw) -> Iterator[Problem]:
+def dataset_issues(raw: Columns) -> Iterator[DataIssue]:
     """Problems of the data as a whole, and of the names of its columns."""
     if not raw.cells or 0 in raw.shape:
-        yield Problem(None, "empty", 0, (), "give at least one column of numbers")
+        yield DataIssue(None, "empty", 0, (), "give at least one column of numbers")
     elif raw.rows < FEW_ROWS:
         fatal = raw.rows < 2
         remedy = "give at least two" if fatal else f"expect little of fewer than {FEW_ROWS}"
-        yield Problem(None, "rows", raw.rows, (), remedy, fatal)
+        yield DataIssue(None, "rows", raw.rows, (), remedy, fatal)
     for name, count in Counter(str(c.name) for c in raw.cells).items():
         if not name.strip():
-            yield Problem(name, "unnamed", count, (), "name it in the header")
+            yield DataIssue(name, "unnamed", count, (), "name it in the header")
         elif count > 1:
-            yield Problem(name, "duplicate", count, (), "rename all but one")
+            yield DataIssue(name, "duplicate", count, (), "rename all but one")
 
 
-def in_numbers(cells: Cells) -> Iterator[Problem]:
+def number_issues(cells: Column) -> Iterator[DataIssue]:
     """Why the values of a column cannot be used as numbers, if so."""
     kind, values = cells.values.dtype.kind, cells.values
     if kind in "OUS":
-        yield from in_text(cells)
+        yield from text_issues(cells)
     elif kind == "c":
-        yield Problem(title(cells), "complex", len(values), (), "split real and imaginary parts")
+        yield DataIssue(
+            column_title(cells), "complex", len(values), (), "split real and imaginary parts"
+        )
     elif kind in "mM":
-        yield Problem(title(cells), "dates", len(values), (), "turn them into numbers, or drop it")
+        yield DataIssue(
+            column_title(cells), "dates", len(values), (), "turn them into numbers, or drop it"
+        )
     elif kind not in "biuf":
-        yield Problem(title(cells), "objects", len(values), (), "give an array of numbers")
+        yield DataIssue(column_title(cells), "objects", len(values), (), "give an array of numbers")
     else:
-        yield from marked(cells, "missing", _nan(values) | cells.missing, "remove or fill them")
+        yield from mask_issues(
+            cells, "missing", nan_rows(values) | cells.missing, "remove or fill them"
+        )
         if kind == "f":
-            infinite = each(values, lambda v: any_entry(np.isinf(v)))
-            yield from marked(cells, "infinite", infinite, "remove or replace them")
+            infinite = map_rows(values, lambda v: any_per_row(np.isinf(v)))
+            yield from mask_issues(cells, "infinite", infinite, "remove or replace them")
         if kind in "iu" and values.dtype.itemsize == 8:
-            beyond = each(values, lambda v: any_entry((v > EXACT) | ((v < -EXACT) & (kind == "i"))))
-            yield from marked(cells, "large", beyond, "subtract an offset, or drop it")
+            beyond = map_rows(
+                values, lambda v: any_per_row((v > EXACT) | ((v < -EXACT) & (kind == "i")))
+            )
+            yield from mask_issues(cells, "large", beyond, "subtract an offset, or drop it")
 
 
-def in_text(cells: Cells) -> Iterator[Problem]:
+def text_issues(cells: Column) -> Iterator[DataIssue]:
     """Which cells of a column of objects are no numbers."""
     if cells.values.ndim > 1:
-        yield Problem(title(cells), "objects", len(cells.values), (), "give an array of numbers")
+        yield DataIssue(
+            column_title(cells), "objects", len(cells.values), (), "give an array of numbers"
+        )
         return
-    yield from marked(cells, "missing", cells.missing, "remove or fill them")
-    mask = np.array([not _number(v) for v in cells.values], bool) & ~cells.missing
-    remedy = f"drop it, encode it, or learn the rest given it: --condition {show(cells.name)!r}"
-    if mask.any() and all(_number(str(v).replace(",", ".")) for v in cells.values[mask]):
+    yield from mask_issues(cells, "missing", cells.missing, "remove or fill them")
+    mask = np.array([not parses_as_number(v) for v in cells.values], bool) & ~cells.missing
+    remedy = f"drop it, encode it, or learn the rest given it: --condition {printable_text(cells.name)!r}"
+    if mask.any() and all(parses_as_number(str(v).replace(",", ".")) for v in cells.values[mask]):
         remedy = "write decimal points instead of commas"
-    yield from marked(cells, "text", mask, remedy)
+    yield from mask_issues(cells, "text", mask, remedy)
     if not mask.any() and not cells.missing.all():
-        yield Problem(title(cells), "objects", len(mask), (), "convert the column to numbers")
+        yield DataIssue(
+            column_title(cells), "objects", len(mask), (), "convert the column to numbers"
+        )
 
 
-def constant(cells: Cells) -> Iterator[Problem]:
+def constant_issues(cells: Column) -> Iterator[DataIssue]:
     """Whether every value of a column of finite numbers is the same."""
     values = cells.values
     numeric = values.dtype.kind in "biuf" and len(values) > 1 and values.size > 0
     if numeric and not cells.missing.any() and values.min() == values.max():
         remedy = "drop it" if values.ndim == 1 else "give data that vary"
-        yield Problem(title(cells), "constant", len(values), (), remedy)
+        yield DataIssue(column_title(cells), "constant", len(values), (), remedy)
 
 
-def positive(raw: Raw) -> Iterator[Problem]:
+def positivity_issues(raw: Columns) -> Iterator[DataIssue]:
     """Columns of a table that look as if they could not be negative."""
     named = [
-        show(c.name) for c in raw.cells
+        printable_text(c.name) for c in raw.cells
         if c.values.ndim == 1 and c.values.dtype.kind == "f" and len(c.values)
         and not c.missing.any() and c.values.min() > 0
     ]  # fmt: skip
@@ -153,17 +169,17 @@ def positive(raw: Raw) -> Iterator[Problem]:
         few = " ".join(f"--bounds '{name}=0:'" for name in named[:2])
         more = " ..." if len(named) > 2 else ""
         remedy = f"to keep them positive fit with {few}{more}"
-        yield Problem(None, "positive", len(named), (), remedy, fatal=False)
+        yield DataIssue(None, "positive", len(named), (), remedy, fatal=False)
 
 
-def _nan(values: np.ndarray) -> np.ndarray:
+def nan_rows(values: np.ndarray) -> np.ndarray:
     """Rows with a value that is not a number."""
     if values.dtype.kind != "f":
         return np.zeros(len(values), bool)
-    return each(values, lambda v: any_entry(np.isnan(v)))
+    return map_rows(values, lambda v: any_per_row(np.isnan(v)))
 
 
-def _number(value: object) -> bool:
+def parses_as_number(value: object) -> bool:
     try:
         float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import DataError
-from .columns import listing, show
+from .columns import join_names, printable_text
 
 MOST = 4096  # words that are told apart: the most frequent
 
@@ -24,12 +24,12 @@ WORD = re.compile(
 )
 
 
-def split(text: object) -> list[str]:
+def split_words(text: object) -> list[str]:
     """The words of a text in lower case."""
     return WORD.findall(str(text).lower())
 
 
-def vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
+def build_vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
     """The words of some texts, in the order in which captions tend to use them.
 
     That is by the mean of their places, each from 0 at the beginning to 1 at the end, so that words
@@ -38,7 +38,7 @@ def vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
     count: Counter[str] = Counter()
     places: defaultdict[str, float] = defaultdict(float)
     for text in texts:
-        words = split(text)
+        words = split_words(text)
         for place, word in enumerate(words):
             count[word] += 1
             places[word] += place / max(len(words) - 1, 1)
@@ -46,7 +46,9 @@ def vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
     return tuple(sorted(kept, key=lambda word: (places[word] / count[word], word)))
 
 
-def encode(texts: Sequence[object], words: Sequence[str], *, spelled: bool = False) -> np.ndarray:
+def encode_words(
+    texts: Sequence[object], words: Sequence[str], *, spelled: bool = False
+) -> np.ndarray:
     """Which of the words each text holds, ``(n, len(words))``.
 
     A text of rare words alone, of a vocabulary that is full, holds none; one of words that were
@@ -58,26 +60,28 @@ def encode(texts: Sequence[object], words: Sequence[str], *, spelled: bool = Fal
     index, full = {word: i for i, word in enumerate(words)}, len(words) >= MOST
     held, unknown = np.zeros((len(texts), len(words)), np.float32), set()
     for i, text in enumerate(texts):
-        found = split(text)
+        found = split_words(text)
         if not found:
-            raise DataError(f"{show(text, 60)!r} has no letter, digit or emoji: say it in words")
+            raise DataError(
+                f"{printable_text(text, 60)!r} has no letter, digit or emoji: say it in words"
+            )
         known = [index[word] for word in found if word in index]
         unknown |= set(found) - index.keys()
         if not known and not (full or spelled):
             raise DataError(
-                f"{show(text, 60)!r} holds no word that was seen in training, such as "
-                f"{listing(sorted(words, key=len)[-12:])}"
+                f"{printable_text(text, 60)!r} holds no word that was seen in training, such as "
+                f"{join_names(sorted(words, key=len)[-12:])}"
             )
         held[i, known] = 1
     if unknown:
         what = "are known by their letters alone" if spelled else "do nothing"
         warnings.warn(
-            f"words that were not seen in training {what}: {listing(sorted(unknown))}",
+            f"words that were not seen in training {what}: {join_names(sorted(unknown))}",
             stacklevel=2,
         )
     return held
 
 
-def decode(held: np.ndarray, words: Sequence[str]) -> np.ndarray:
+def decode_words(held: np.ndarray, words: Sequence[str]) -> np.ndarray:
     """The words that are held, in the order of the vocabulary."""
     return np.array([" ".join(np.array(words)[row > 0.5]) for row in held])

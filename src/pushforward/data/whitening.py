@@ -13,29 +13,30 @@ Numbers = tuple[float, ...]
 FLOOR = 1e-6  # smallest eigenvalue of a correlation matrix; its inverse root still fits float32
 
 
-class Stored:
-    """Parameters that travel through JSON; the name of the class says which transform it is."""
+class JsonSerialisable:
+    """Parameters that travel through JSON; ``kind`` says which transform it is."""
 
+    kind: ClassVar[str]
     stochastic: ClassVar[bool] = False
 
     def to_json(self) -> dict[str, Any]:
         """The parameters, exactly: JSON writes floats so that they read back the same."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {"kind": type(self).__name__.lower()} | {k: _lists(v) for k, v in values.items()}
+        return {"kind": self.kind} | {k: tuples_to_lists(v) for k, v in values.items()}
 
 
-def _lists(value: Any) -> Any:
-    return [_lists(v) for v in value] if isinstance(value, tuple) else value
+def tuples_to_lists(value: Any) -> Any:
+    return [tuples_to_lists(v) for v in value] if isinstance(value, tuple) else value
 
 
-def vector(values: Numbers, like: Tensor) -> Tensor:
+def float64_tensor(values: Numbers, like: Tensor) -> Tensor:
     """Parameters as a float64 tensor on the device of the data."""
     return torch.tensor(values, dtype=torch.float64, device=like.device)
 
 
 @final
 @dataclass(frozen=True)
-class Standardise(Stored):
+class Standardise(JsonSerialisable):
     r"""Zero mean and unit variance: :math:`z = (x - \mu) / \sigma`.
 
     Arguments:
@@ -43,21 +44,22 @@ class Standardise(Stored):
         scale: The same, positive.
     """
 
+    kind: ClassVar[str] = "standardise"
     mean: Numbers
     scale: Numbers
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        scale = vector(self.scale, x)
+        scale = float64_tensor(self.scale, x)
         log_det = -scale.log().expand(x.shape[1:]).sum()
-        return (x.double() - vector(self.mean, x)) / scale, log_det.expand(len(x))
+        return (x.double() - float64_tensor(self.mean, x)) / scale, log_det.expand(len(x))
 
     def inverse(self, z: Data) -> Data:
-        return z.double() * vector(self.scale, z) + vector(self.mean, z)
+        return z.double() * float64_tensor(self.scale, z) + float64_tensor(self.mean, z)
 
 
 @final
 @dataclass(frozen=True)
-class Whiten(Stored):
+class Whiten(JsonSerialisable):
     r"""Zero mean and unit covariance: :math:`z = V \Lambda^{-1/2} V^\top D^{-1} (x - \mu)`.
 
     :math:`D` holds the standard deviations and :math:`V \Lambda V^\top` is the correlation matrix,
@@ -72,19 +74,20 @@ class Whiten(Stored):
         roots: The square roots of the eigenvalues.
     """
 
+    kind: ClassVar[str] = "whiten"
     mean: Numbers
     scale: Numbers
     vectors: tuple[Numbers, ...]
     roots: Numbers
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        scale, roots = vector(self.scale, x), vector(self.roots, x)
-        y = (x.double() - vector(self.mean, x)) / scale
+        scale, roots = float64_tensor(self.scale, x), float64_tensor(self.roots, x)
+        y = (x.double() - float64_tensor(self.mean, x)) / scale
         return self._scale(y, 1 / roots), -(scale.log().sum() + roots.log().sum()).expand(len(x))
 
     def inverse(self, z: Data) -> Data:
-        y = self._scale(z.double(), vector(self.roots, z))
-        return y * vector(self.scale, z) + vector(self.mean, z)
+        y = self._scale(z.double(), float64_tensor(self.roots, z))
+        return y * float64_tensor(self.scale, z) + float64_tensor(self.mean, z)
 
     def _scale(self, y: Data, factors: Tensor) -> Data:
         """Scale along the principal axes."""
@@ -92,14 +95,14 @@ class Whiten(Stored):
         return y @ rotation * factors @ rotation.T
 
 
-def standardising(x: Data) -> Standardise:
+def fit_standardisation(x: Data) -> Standardise:
     """Fit `Standardise`: per column for vectors, shared by all entries of larger arrays."""
     columns = x.double() if x.ndim == 2 else x.double().reshape(-1, 1)
-    mean, scale = moments(columns)
+    mean, scale = column_moments(columns)
     return Standardise(tuple(mean.tolist()), tuple(scale.tolist()))
 
 
-def moments(columns: Tensor) -> tuple[Tensor, Tensor]:
+def column_moments(columns: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column, without overflow for any finite data."""
     unit = columns.abs().amax(0)
     unit = torch.where(unit > 0, unit, 1.0)
@@ -111,8 +114,8 @@ def moments(columns: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(scale > 0, scale, 1.0)
 
 
-def in_passes(parts: Iterable[Data], whiten: bool) -> Standardise | Whiten:
-    """`standardising`, or `whitening`, of data that come in parts (Chan et al., 1983)."""
+def fit_affine_streaming(parts: Iterable[Data], whiten: bool) -> Standardise | Whiten:
+    """`fit_standardisation`, or `fit_whitening`, of data that come in parts (Chan et al., 1983)."""
     n, mean, scatter = 0, torch.zeros(()), torch.zeros(())
     for part in parts:
         columns = part.double() if part.ndim == 2 else part.double().reshape(-1, 1)
@@ -126,17 +129,17 @@ def in_passes(parts: Iterable[Data], whiten: bool) -> Standardise | Whiten:
     scale = torch.where(variance > 0, variance.sqrt(), 1.0)
     if not whiten:
         return Standardise(tuple(mean.tolist()), tuple(scale.tolist()))
-    return decorrelating(mean, scale, scatter / n / (scale[:, None] * scale))
+    return whiten_from_correlations(mean, scale, scatter / n / (scale[:, None] * scale))
 
 
-def whitening(x: Data) -> Whiten:
+def fit_whitening(x: Data) -> Whiten:
     """Fit `Whiten` to vectors."""
-    mean, scale = moments(x.double())
+    mean, scale = column_moments(x.double())
     y = (x.double() - mean) / scale
-    return decorrelating(mean, scale, y.T @ y / len(y))
+    return whiten_from_correlations(mean, scale, y.T @ y / len(y))
 
 
-def decorrelating(mean: Tensor, scale: Tensor, correlations: Tensor) -> Whiten:
+def whiten_from_correlations(mean: Tensor, scale: Tensor, correlations: Tensor) -> Whiten:
     """`Whiten` from means, standard deviations and correlations."""
     values, vectors = torch.linalg.eigh(correlations)
     roots = values.clamp(min=FLOOR).sqrt()

@@ -11,15 +11,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import DiskError, FolderInUse, UsageError
-from .columns import listing, show
-from .image_writer import Extra, file_all, inert, matched
+from .columns import join_names, printable_text
+from .image_writer import Extra, check_extra_arrays, escape_formula, write_image_folder
 
 ABREAST = 16  # pictures in a row of a sheet
 VISIBLE = 600  # pixels that a sheet of small pictures is enlarged to, at most
 
 
-def writable(path: str | os.PathLike[str]) -> Path:
-    """A path that `write` can write to, checked before the work that is to be written begins.
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """A path that `write_samples` can write to, checked before the work that is to be written begins.
 
     Raises:
         UsageError: If the extension is not one of .csv, .parquet, .npy, .npz, .png, or none.
@@ -28,18 +28,24 @@ def writable(path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     if path.suffix and path.suffix.lower() not in WRITERS:
-        known = f"{listing(WRITERS)}, or a new folder for pictures"
-        raise UsageError(f"cannot write {show(path.name)!r}; name a file {known}")
+        known = f"{join_names(WRITERS)}, or a new folder for pictures"
+        raise UsageError(f"cannot write {printable_text(path.name)!r}; name a file {known}")
     if path.is_dir() and (path.suffix or any(path.iterdir())):
-        raise FolderInUse(f"cannot write {show(path, 120)}: it is a folder already; name another")
+        raise FolderInUse(
+            f"cannot write {printable_text(path, 120)}: it is a folder already; name another"
+        )
     if path.exists() and not (path.suffix or path.is_dir()):
-        raise FolderInUse(f"cannot write {show(path, 120)}: it is a file already; name another")
+        raise FolderInUse(
+            f"cannot write {printable_text(path, 120)}: it is a file already; name another"
+        )
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise DiskError(f"cannot write {show(path, 120)}: its folder must exist and be writable")
+        raise DiskError(
+            f"cannot write {printable_text(path, 120)}: its folder must exist and be writable"
+        )
     return path
 
 
-def write(
+def write_samples(
     path: str | os.PathLike[str],
     restored: Any,
     *,
@@ -68,11 +74,11 @@ def write(
         FolderInUse: If there is a folder with something in it already.
         DiskError: If the disk refuses.
     """
-    path, known = writable(path), extra or {}
+    path, known = check_writable(path), extra or {}
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     if not path.suffix:
-        x = _pixels(restored, white)
-        return _write_pictures(path, temporary, x, matched(known, len(x)), names)
+        x = as_pixel_array(restored, white)
+        return write_images(path, temporary, x, check_extra_arrays(known, len(x)), names)
     told: dict[str, Writer] = {
         ".png": partial(_write_png, white=white),
         ".npz": partial(_write_npz, extra=known),
@@ -85,41 +91,41 @@ def write(
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reason = show(error.strerror or error, 100)
-        raise DiskError(f"cannot write {show(path, 120)}: {reason}") from error
+        reason = printable_text(error.strerror or error, 100)
+        raise DiskError(f"cannot write {printable_text(path, 120)}: {reason}") from error
     finally:
-        _discard(temporary)
+        discard_file(temporary)
 
 
-def _write_pictures(
+def write_images(
     path: Path, temporary: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None
 ) -> None:
     try:
         temporary.mkdir()
-        file_all(temporary, x, extra, names)
+        write_image_folder(temporary, x, extra, names)
         os.replace(temporary, path)
     except OSError as error:
-        reason = show(error.strerror or error, 100)
-        raise DiskError(f"cannot write {show(path, 120)}: {reason}") from error
+        reason = printable_text(error.strerror or error, 100)
+        raise DiskError(f"cannot write {printable_text(path, 120)}: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _pixels(restored: Any, white: int) -> np.ndarray:
+def as_pixel_array(restored: Any, white: int) -> np.ndarray:
     """Pictures as Pillow takes them, ``(n, height, width)`` or with 3 colours behind."""
-    x = _as_array(restored)
+    x = as_numpy_array(restored)
     x = np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1] == 3 != x.shape[-1] else x
     if x.dtype != np.uint8 or not (x.ndim == 3 or x.ndim == 4 and x.shape[-1] == 3):
         raise UsageError(
             f"data of shape {x.shape[1:]} and type {x.dtype} are no pictures of 8 bits; write "
-            f"{listing(w for w in WRITERS if w != '.png')}"
+            f"{join_names(w for w in WRITERS if w != '.png')}"
         )
     if white < 255:
         x = np.rint(np.minimum(x, white) * (255 / white)).astype(np.uint8)
     return x
 
 
-def _discard(temporary: Path) -> None:
+def discard_file(temporary: Path) -> None:
     try:
         temporary.unlink(missing_ok=True)
     except OSError:  # its folder does not exist either
@@ -134,39 +140,41 @@ def _write_csv(restored: Any) -> Write:
     import pyarrow as pa
     from pyarrow import csv
 
-    table = as_table(restored)
+    table = as_arrow_table(restored)
     for j, column in enumerate(table.columns):
         if pa.types.is_float16(column.type):
             table = table.set_column(j, table.column_names[j], column.cast(pa.float32()))
         elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            text = pa.array([inert(v) for v in column.to_pylist()], pa.string())
+            text = pa.array([escape_formula(v) for v in column.to_pylist()], pa.string())
             table = table.set_column(j, table.column_names[j], text)
-    table = table.rename_columns([inert(name) for name in table.column_names])
+    table = table.rename_columns([escape_formula(name) for name in table.column_names])
     return lambda file: csv.write_csv(table, file)
 
 
 def _write_parquet(restored: Any) -> Write:
     from pyarrow import parquet
 
-    table = as_table(restored)
+    table = as_arrow_table(restored)
     return lambda file: parquet.write_table(table, file)
 
 
 def _write_npy(restored: Any) -> Write:
-    x = _as_array(restored)
+    x = as_numpy_array(restored)
     return lambda file: np.save(file, x, allow_pickle=False)
 
 
 def _write_npz(restored: Any, extra: Extra) -> Write:
     """The data as ``x``, what is known of them first as ``y``, and all of it by name."""
-    x = _as_array(restored)
-    known = {name: _unpickled(values) for name, values in matched(extra, len(x)).items()}
+    x = as_numpy_array(restored)
+    known = {
+        name: without_objects(values) for name, values in check_extra_arrays(extra, len(x)).items()
+    }
     first = {"y": next(iter(known.values()))} if known else {}
     arrays: dict[str, Any] = {"x": x} | first | {k: v for k, v in known.items() if k != "y"}
     return lambda file: np.savez(file, **arrays)
 
 
-def _unpickled(values: np.ndarray) -> np.ndarray:
+def without_objects(values: np.ndarray) -> np.ndarray:
     """Objects as numbers, if all are of one kind, or else as text."""
     if values.dtype != object:
         return values
@@ -178,7 +186,7 @@ def _write_png(restored: Any, white: int) -> Write:
     """Pictures beside each other, up to `ABREAST` in a row, small ones enlarged."""
     from PIL import Image
 
-    x = _pixels(restored, white)
+    x = as_pixel_array(restored, white)
     if len(x) > 1:  # a single one stays as it is, to be worked on
         times = max(1, VISIBLE // (min(len(x), ABREAST) * x.shape[2]))
         x = x.repeat(times, 1).repeat(times, 2)
@@ -189,7 +197,7 @@ def _write_png(restored: Any, white: int) -> Write:
     return lambda file: Image.fromarray(np.concatenate(lines)).save(file, "PNG")
 
 
-def as_table(restored: Any) -> Any:
+def as_arrow_table(restored: Any) -> Any:
     """Columns of any kind as an Arrow table; an array's are called x0, x1, ...
 
     Raises:
@@ -212,7 +220,7 @@ def as_table(restored: Any) -> Any:
     return pa.table({f"x{j}": np.ascontiguousarray(c) for j, c in enumerate(columns)})
 
 
-def _as_array(restored: Any) -> np.ndarray:
+def as_numpy_array(restored: Any) -> np.ndarray:
     if hasattr(restored, "detach"):
         restored = restored.detach().cpu()
         restored = restored.float() if str(restored.dtype) == "torch.bfloat16" else restored

@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import PushforwardError, UsageError
 from ..model import Event, GenerativeModel
-from ..options import check, of
-from ..weights import Watch
+from ..options import check_options, option_defaults
+from ..weights import AllocationGuard
 
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
 
@@ -26,7 +26,7 @@ def names() -> list[str]:
     return sorted(m.name for m in iter_modules(__path__))
 
 
-def key(name: str) -> str:
+def family_key(name: str) -> str:
     """The registry key of a family as a user spells it (``wgan-gp`` is ``wgan_gp``).
 
     Raises:
@@ -38,25 +38,25 @@ def key(name: str) -> str:
     return known
 
 
-def builder(name: str) -> Callable[..., GenerativeModel]:
+def family_builder(name: str) -> Callable[..., GenerativeModel]:
     """The function of a family's module that makes a model."""
-    return import_module(f"{__name__}.{key(name)}").build
+    return import_module(f"{__name__}.{family_key(name)}").build
 
 
-def options(name: str) -> dict[str, Any]:
+def family_options(name: str) -> dict[str, Any]:
     """The options that a family's ``build`` takes, with their defaults."""
-    return of(builder(name))
+    return option_defaults(family_builder(name))
 
 
-def summary(name: str) -> str:
+def family_summary(name: str) -> str:
     """What a family is, in one line: the first line of its module."""
-    text = import_module(f"{__name__}.{key(name)}").__doc__ or ""
+    text = import_module(f"{__name__}.{family_key(name)}").__doc__ or ""
     return text.strip().splitlines()[0]
 
 
-def meanings(name: str) -> dict[str, str]:
+def option_descriptions(name: str) -> dict[str, str]:
     """What each option of a family means, from the docstring of its ``build``."""
-    text = inspect.getdoc(builder(name)) or ""
+    text = inspect.getdoc(family_builder(name)) or ""
     arguments = text.partition("Arguments:")[2].partition("Raises:")[0]
     found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", arguments, flags=re.M)
     return {key: " ".join(value.split()) for key, value in found}
@@ -68,11 +68,11 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
     Raises:
         UsageError: If the family does not exist or does not take an option.
     """
-    check(builder(name), chosen, name, least=0)
+    check_options(family_builder(name), chosen, name, least=0)
     given = ", ".join(f"{k}={v}" for k, v in chosen.items())
     try:
-        with Watch(f"{name} with {given}"[:100], "lower it"):
-            return builder(name)(event, **chosen)
+        with AllocationGuard(f"{name} with {given}"[:100], "lower it"):
+            return family_builder(name)(event, **chosen)
     except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
         if not chosen or isinstance(error, PushforwardError):
             raise

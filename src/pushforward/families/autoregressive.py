@@ -24,23 +24,27 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.autoregressive_likelihoods import FEW, Entry, law_of
+from ..networks.autoregressive_likelihoods import (
+    FEW,
+    AutoregressiveLikelihood,
+    choose_autoregressive_likelihood,
+)
 from ..networks.causal_transformer import CausalTransformer
-from ..networks.layout import is_large, layout_of
+from ..networks.layout import image_layout, is_large_image
 from ..networks.likelihoods import FEW_LEVELS
 from ..networks.masked import (
     AutoregressiveNetwork,
-    ColumnWaves,
-    Features,
-    Levels,
+    EntryFeatures,
+    FourierEntryFeatures,
     LinearAutoregression,
     MaskedPerceptron,
+    OneHotLevels,
 )
-from ..networks.orderings import ALONG_ROWS, scans
-from ..networks.pixelcnn import CausalConvolutions
+from ..networks.orderings import ALONG_ROWS, entry_orderings
+from ..networks.pixelcnn import CausalConvNet
+from ..options import choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
-from . import one_of
 
 ORDERINGS = 64  # the most orders that are averaged
 ENOUGH = 100  # effective sample size below which a user is told
@@ -63,7 +67,7 @@ class Autoregressive(GenerativeModel):
     def __init__(
         self,
         net: AutoregressiveNetwork,
-        law: Entry,
+        law: AutoregressiveLikelihood,
         event_shape: tuple[int, ...],
         *,
         recipe: Recipe | None = None,
@@ -133,7 +137,7 @@ class Autoregressive(GenerativeModel):
             particles: The least number of weighted draws, of which there are four for each datum.
         """
         mask, rows = known.flatten(), x.reshape(1, -1)
-        exact = [o for o, order in enumerate(self.orders) if comes_first(mask[order])]
+        exact = [o for o, order in enumerate(self.orders) if is_prefix_mask(mask[order])]
         many = n if exact else max(4 * n, particles)
         c = None if c is None else c[:1].expand(many, -1)
         chosen = torch.randint(len(self.orders), (many,))
@@ -144,8 +148,8 @@ class Autoregressive(GenerativeModel):
             chosen = torch.tensor(exact)[picked.cpu()]
         made, log_w = self.fill(rows.repeat(many, 1), mask, chosen, c)
         if not exact:
-            tell(completion.effective(log_w), many)
-            made = completion.resample(made, log_w, n)
+            warn_few_particles(completion.effective_sample_size(log_w), many)
+            made = completion.systematic_resample(made, log_w, n)
         return made.unflatten(1, self.event_shape)
 
     def fill(
@@ -169,7 +173,7 @@ class Autoregressive(GenerativeModel):
         return x, log_w
 
 
-def tell(size: float, many: int) -> None:
+def warn_few_particles(size: float, many: int) -> None:
     """Warn of a draw that rests on few particles."""
     if size < ENOUGH:
         warnings.warn(
@@ -179,7 +183,7 @@ def tell(size: float, many: int) -> None:
         )
 
 
-def comes_first(mask: Tensor) -> bool:
+def is_prefix_mask(mask: Tensor) -> bool:
     """Whether no entry is known after one that is not."""
     return not bool((mask[1:] & ~mask[:-1]).any())
 
@@ -217,7 +221,7 @@ def build(
             is not known or cannot take the data or the order.
     """
     d = math.prod(event.shape)
-    network = network_for(event, network)
+    network = resolve_network_name(event, network)
     scanning = network == "conv"
     if orderings > ORDERINGS:
         raise UsageError(f"orderings is {orderings}; each costs a pass: at most {ORDERINGS}")
@@ -229,10 +233,10 @@ def build(
     orderings = min(orderings, math.factorial(min(d, ORDERINGS)))  # there are no more
     make, (several, units, layers, hidden), recipe = NETWORKS[network](event)
     linear = not event.levels and not scanning
-    law = law_of(event.levels, components, d, linear)
+    law = choose_autoregressive_likelihood(event.levels, components, d, linear)
     net = make(
-        features_of(event.levels, waves, d),
-        scans(event.shape, order, orderings or (several if order == "given" else 1)),
+        build_entry_features(event.levels, waves, d),
+        entry_orderings(event.shape, order, orderings or (several if order == "given" else 1)),
         event.condition,
         law.size - law.given,
         width=width or units,
@@ -244,21 +248,21 @@ def build(
     return Autoregressive(net, law, event.shape, recipe=recipe)
 
 
-def network_for(event: Event, network: str) -> str:
+def resolve_network_name(event: Event, network: str) -> str:
     """The name of a network that suits the data, or the one asked for.
 
     Raises:
         UsageError: If there is no such network, or it is for images and the data are none.
     """
     usual = "transformer" if event.levels and len(event.shape) > 1 else "mlp"
-    names = {"auto": "conv" if is_large(event.shape) else usual} | {n: n for n in NETWORKS}
-    name = one_of("network", network, names)
+    names = {"auto": "conv" if is_large_image(event.shape) else usual} | {n: n for n in NETWORKS}
+    name = choose_option("network", network, names)
     if name == "conv":
-        layout_of(event.shape)
+        image_layout(event.shape)
     return name
 
 
-def perceptron(event: Event) -> Design:
+def made_config(event: Event) -> Design:
     """A masked perceptron: in several orders, which keeps few data from being learned by heart."""
     d, batch = math.prod(event.shape), min(512, event.size or 512)
     if d <= FEW:
@@ -269,30 +273,30 @@ def perceptron(event: Event) -> Design:
     return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
 
 
-def transformer(event: Event) -> Design:
+def transformer_config(event: Event) -> Design:
     """A causal transformer of entries."""
     recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
     return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
 
 
-def convolutions(event: Event) -> Design:
+def causal_conv_config(event: Event) -> Design:
     """Causal convolutions of pixels."""
     recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
-    return partial(CausalConvolutions, event.shape), (1, 64, 6, 0.0), recipe
+    return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
 
 
 NETWORKS: dict[str, Callable[[Event], Design]] = {
-    "mlp": perceptron,
-    "transformer": transformer,
-    "conv": convolutions,
+    "mlp": made_config,
+    "transformer": transformer_config,
+    "conv": causal_conv_config,
 }
 
 
-def features_of(levels: int, waves: int | None, d: int) -> Features:
+def build_entry_features(levels: int, waves: int | None, d: int) -> EntryFeatures:
     """How an entry is shown to those after it."""
     if not levels:
-        return ColumnWaves((16 if d <= FEW else 0) if waves is None else waves)
+        return FourierEntryFeatures((16 if d <= FEW else 0) if waves is None else waves)
     if levels <= FEW_LEVELS and waves is None:
-        return Levels(levels)
+        return OneHotLevels(levels)
     half = (levels - 1) / 2
-    return ColumnWaves(8 if waves is None else waves, low=half, scale=half)
+    return FourierEntryFeatures(8 if waves is None else waves, low=half, scale=half)

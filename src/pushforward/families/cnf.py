@@ -26,41 +26,41 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OdeError
-from ..model import Event, GenerativeModel, Likelihood, Recipe, evaluations
-from ..networks.mlp import TimeMLP, rested
+from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations
+from ..networks.mlp import TimeMLP, zero_last_layer
 from ..networks.whitening import Whitening
-from ..rng import forked
-from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal
+from ..options import choose_option
+from ..rng import fork_rng
+from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob
 from ..theory import densities, ode
-from ..theory.adjoint import adjoint
+from ..theory.adjoint import adjoint_integrator
 from ..theory.densities import LogDensity
 from ..theory.ode import Field, Integrator
-from ..theory.rnode import travel
-from . import one_of
+from ..theory.rnode import integrate_flow
 
 INTEGRATORS: dict[str, Integrator] = {
     "rk4": ode.rk4,
     "heun": ode.heun,
     "midpoint": ode.midpoint,
     "euler": ode.euler,
-    "adaptive": ode.adaptive,
+    "adaptive": ode.dormand_prince,
 }
 PARTS = 16  # of the time, at which the second solver stops in any case
 BAR = 0.01  # nats by which two solvers may differ before a density is called uncertain
 
 
-def direct(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
+def backprop_through_steps(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
     """Differentiate the steps themselves, which keeps the graph of all of them."""
     return integrator
 
 
 GRADIENTS: dict[str, Callable[[Integrator, Iterable[Tensor]], Integrator]] = {
-    "direct": direct,
-    "adjoint": adjoint,
+    "direct": backprop_through_steps,
+    "adjoint": adjoint_integrator,
 }
 
 
-class Score(NamedTuple):
+class ScoredDensity(NamedTuple):
     """Log-densities and how far they can be trusted.
 
     Arguments:
@@ -101,7 +101,7 @@ class CNF(GenerativeModel):
         *,
         integrator: Integrator = ode.rk4,
         steps: int = 4,
-        gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = direct,
+        gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = backprop_through_steps,
         kinetic: float = 0.01,
         jacobian: float = 0.01,
         nodes: int = 2,
@@ -125,9 +125,11 @@ class CNF(GenerativeModel):
         c = self.hidden(c)
         run = self.gradient(self.integrator, self.net.parameters())
         options = {"nodes": self.nodes, "probes": self.probes}
-        z = travel(self.field(c), self.whitening(x), self.times(x), integrator=run, **options)
+        z = integrate_flow(
+            self.field(c), self.whitening(x), self.times(x), integrator=run, **options
+        )
         return {
-            "nll": -(standard_normal(z.x) + z.trace + self.whitening.log_det).mean(),
+            "nll": -(standard_normal_log_prob(z.x) + z.trace + self.whitening.log_det).mean(),
             "kinetic": self.kinetic * z.kinetic.mean(),
             "jacobian": self.jacobian * z.jacobian.mean(),
         }
@@ -144,15 +146,17 @@ class CNF(GenerativeModel):
 
         Above zero, a model may have learned to gain by the errors of its solver.
         """
-        z = travel(
+        z = integrate_flow(
             self.field(c), self.whitening(x), self.times(x), integrator=self.integrator, nodes=16
         )
         good = self.solved(x, c, torch.linspace(0, 1, 5), rtol=1e-3, atol=1e-3)
-        return (standard_normal(z.x) + z.trace + self.whitening.log_det - good.value).mean()
+        return (
+            standard_normal_log_prob(z.x) + z.trace + self.whitening.log_det - good.value
+        ).mean()
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         """Minus the mean log-likelihood of a few hundred data by a solver that is not fooled."""
-        x, c = x[:512], first(c, 512)
+        x, c = x[:512], first_conditions(c, 512)
         probes = None if x[0].numel() <= 8 else 8
         try:
             found = self.solved(x, c, torch.linspace(0, 1, 3), rtol=1e-3, atol=1e-3, probes=probes)
@@ -163,19 +167,25 @@ class CNF(GenerativeModel):
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
         """The `flattery` of a few held-out data, under the name of what it is: a solver's error."""
         try:
-            return {"solver_error": float(self.flattery(x[: audited(x)], first(c, audited(x))))}
+            return {
+                "solver_error": float(
+                    self.flattery(x[: audit_rows(x)], first_conditions(c, audit_rows(x)))
+                )
+            }
         except OdeError:
             return {"solver_error": math.inf}
 
     def solved(self, x: Data, c: Condition, times: Tensor, **options: Any) -> LogDensity:
         """The log-density by a solver."""
         z = self.whitening(x)
-        found = densities.log_density(self.field(c), z, times, standard_normal, **options)
+        found = densities.flow_log_density(
+            self.field(c), z, times, standard_normal_log_prob, **options
+        )
         return found._replace(value=found.value + self.whitening.log_det)
 
     def score(
         self, x: Data, c: Condition = None, *, tolerance: float = 1e-5, probes: int | None = None
-    ) -> Score:
+    ) -> ScoredDensity:
         """Log-densities with their errors.
 
         Arguments:
@@ -190,7 +200,7 @@ class CNF(GenerativeModel):
         limits = {"rtol": tolerance, "atol": tolerance, "probes": probes}
         found = self.solved(x, c, torch.linspace(0, 1, 2), **limits)
         error = self.uncertainty(x, c, tolerance, probes)
-        return Score(found.value, found.standard_error, error, found.nfe)
+        return ScoredDensity(found.value, found.standard_error, error, found.nfe)
 
     def uncertainty(
         self, x: Data, c: Condition, tolerance: float, probes: int | None = None
@@ -202,11 +212,11 @@ class CNF(GenerativeModel):
         """
         if not len(x):
             return 0.0
-        i = torch.linspace(0, len(x) - 1, min(len(x), audited(x)), device=x.device).long()
+        i = torch.linspace(0, len(x) - 1, min(len(x), audit_rows(x)), device=x.device).long()
         fine = max(tolerance / 10, 8 * torch.finfo(x.dtype).eps)
         values = []
         for limit, parts in ((tolerance, 1), (fine, PARTS)):
-            with forked(x.device):
+            with fork_rng(x.device):
                 options = {"rtol": limit, "atol": limit, "probes": probes}
                 times = torch.linspace(0, 1, parts + 1)
                 values.append(self.solved(x[i], None if c is None else c[i], times, **options))
@@ -241,7 +251,9 @@ class CNF(GenerativeModel):
 
     def carried(self, x: Data, c: Condition, times: Tensor, tolerance: float) -> Data:
         """The state at the end of an adaptive integration."""
-        return ode.last(ode.adaptive(self.field(c), x, times, rtol=tolerance, atol=tolerance))
+        return ode.final_state(
+            ode.dormand_prince(self.field(c), x, times, rtol=tolerance, atol=tolerance)
+        )
 
     def sample(self, n: int, c: Condition = None, *, tolerance: float = 1e-5) -> Tensor:
         """Noise carried to data, to a tolerance of the adaptive solver."""
@@ -252,15 +264,15 @@ class CNF(GenerativeModel):
     @property
     def nfe(self) -> int:
         """Counted by drawing a few samples."""
-        return evaluations(self.net, lambda: self.sample(64))
+        return count_evaluations(self.net, lambda: self.sample(64))
 
 
-def audited(x: Data) -> int:
+def audit_rows(x: Data) -> int:
     """On how many rows to solve twice: the exact divergence costs as much as there are entries."""
     return max(8, min(64, 512 // max(x[0].numel(), 1)))
 
 
-def first(c: Condition, n: int) -> Condition:
+def first_conditions(c: Condition, n: int) -> Condition:
     """The first few conditions."""
     return None if c is None else c[:n]
 
@@ -300,12 +312,12 @@ def build(
         event.shape, event.condition, width=width, depth=depth, waves=waves, frequencies=2
     )
     model = CNF(
-        rested(net),
+        zero_last_layer(net),
         event.shape,
-        integrator=one_of("integrator", integrator, INTEGRATORS),
+        integrator=choose_option("integrator", integrator, INTEGRATORS),
         steps=solver_steps,
         nodes=nodes,
-        gradient=one_of("gradient", gradient, GRADIENTS),
+        gradient=choose_option("gradient", gradient, GRADIENTS),
         kinetic=kinetic,
         jacobian=jacobian,
         probes=(0 if math.prod(event.shape) <= 8 else 1) if probes is None else probes,

@@ -24,23 +24,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Diffusion, stratified
+from ..diffusion import Diffusion, stratified_indices
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, guides
-from ..networks.select import recipe_for_network, time_network
-from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
+from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, needs_guidance
+from ..networks.select import adapt_recipe, build_time_network
+from ..options import choose_option
+from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
 from ..theory import ode, paths, predictions
-from ..theory.consistency import Teacher, boundary, levels, multistep, stops
-from ..theory.denoisers import Guided, NetworkDenoiser
-from ..theory.energy import energy_distance
+from ..theory.consistency import (
+    HeunTeacher,
+    boundary_scales,
+    discretisation_times,
+    equal_angle_times,
+    sample_multistep,
+)
+from ..theory.denoisers import GuidedDenoiser, NetworkDenoiser
+from ..theory.energy import conditional_energy_distance
 from ..theory.paths import Path
-from ..theory.stable_targets import pooled
-from . import one_of
+from ..theory.stable_targets import batch_posterior_means
 
 PATHS: dict[str, Path] = {
-    "cosine": paths.Cosine(),
-    "linear": paths.Linear(t_max=160 / 161),
-    "edm": paths.EDM(),
+    "cosine": paths.CosinePath(),
+    "linear": paths.LinearPath(t_max=160 / 161),
+    "edm": paths.EDMPath(),
 }
 LEVELS = 8192  # of time in flow matching
 VALIDATED = 1024  # held-out rows that samples are compared with
@@ -52,10 +58,10 @@ def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
     return square / (torch.sqrt(square + c * c) + c)
 
 
-VELOCITY = predictions.karras(1.0)  # minus the rate of x_t along the angle
+VELOCITY = predictions.edm_prediction(1.0)  # minus the rate of x_t along the angle
 
 
-class Curve(NamedTuple):
+class ConsistencyPair(NamedTuple):
     """The first points of a batch of curves, and where to look for the second ones.
 
     Arguments:
@@ -77,24 +83,26 @@ class Curve(NamedTuple):
     c: Condition
 
 
-def flow_step(model: "Consistency", at: Curve) -> Data:
+def flow_step(model: "ConsistencyModel", at: ConsistencyPair) -> Data:
     """A Heun step of the teacher's flow, or of the one that is learned beside f."""
-    flow = model.teacher or Teacher(
-        NetworkDenoiser(Still(model.net), model.path, VELOCITY), model.path
+    flow = model.teacher or HeunTeacher(
+        NetworkDenoiser(ZeroSpanNetwork(model.net), model.path, VELOCITY), model.path
     )
     return flow.step(at.x_t, at.k, at.j, at.intervals, at.c)
 
 
-def shared_noise(model: "Consistency", at: Curve) -> Data:
+def shared_noise_step(model: "ConsistencyModel", at: ConsistencyPair) -> Data:
     """The same datum and noise at the earlier time (Song et al., 2023, algorithm 3)."""
-    return model.path.interpolate(at.x, at.eps, levels(model.path, at.intervals).to(at.x)[at.j])
+    return model.path.interpolate(
+        at.x, at.eps, discretisation_times(model.path, at.intervals).to(at.x)[at.j]
+    )
 
 
-Point = Callable[["Consistency", Curve], Data]
-POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise}
+Point = Callable[["ConsistencyModel", ConsistencyPair], Data]
+POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise_step}
 
 
-class Still(nn.Module):
+class ZeroSpanNetwork(nn.Module):
     """A network of two times over no span.
 
     Arguments:
@@ -109,7 +117,7 @@ class Still(nn.Module):
         return self.net(x, t, c, torch.zeros_like(t))
 
 
-class Consistency(GenerativeModel):
+class ConsistencyModel(GenerativeModel):
     r"""A consistency function of a Gaussian path.
 
     Arguments:
@@ -155,16 +163,16 @@ class Consistency(GenerativeModel):
         self.target, self.guidance = target, guidance
         self.steps, self.unconditional = steps, unconditional
         self.average = copy.deepcopy(net).requires_grad_(False) if target else None
-        self.teacher: Teacher | None = None
+        self.teacher: HeunTeacher | None = None
 
     @property
     def nfe(self) -> int:
         return self.steps
 
     def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
-        r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary`)."""
-        skip, out = (expand(z, x_t) for z in boundary(self.path, t))
-        scaled, clock = x_t / expand(self.path.scale(t), x_t), self.path.clock(t)
+        r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary_scales`)."""
+        skip, out = (append_dims(z, x_t) for z in boundary_scales(self.path, t))
+        scaled, clock = x_t / append_dims(self.path.scale(t), x_t), self.path.clock(t)
         return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
@@ -178,7 +186,7 @@ class Consistency(GenerativeModel):
                 "a consistency model is distilled from a diffusion or a flow on a Gaussian path: "
                 "ddpm, edm or flow_matching"
             )
-        self.teacher = Teacher(Guided(teacher.denoiser, self.guidance), self.path)
+        self.teacher = HeunTeacher(GuidedDenoiser(teacher.denoiser, self.guidance), self.path)
         self.point = flow_step
 
     @property
@@ -204,25 +212,27 @@ class Consistency(GenerativeModel):
     def apart(self, x: Data, c: Condition) -> PerDatum:
         """The distance of f at two times, over the time between them."""
         intervals, eps = self.fineness * self.intervals, torch.randn_like(x)
-        k = stratified(len(x), intervals).to(x.device) + 1
+        k = stratified_indices(len(x), intervals).to(x.device) + 1
         j = (k - self.fineness).clamp(min=0)
-        grid = levels(self.path, intervals).to(x)
+        grid = discretisation_times(self.path, intervals).to(x)
         r, t = grid[j], grid[k]
         x_t = self.path.interpolate(x, eps, t)
         with torch.no_grad():
-            x_r = self.point(self, Curve(x, eps, x_t, k, j, intervals, c))
+            x_r = self.point(self, ConsistencyPair(x, eps, x_t, k, j, intervals, c))
             end = self.f(x_r, r, c, self.average)
         distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
         return 2 * self.huber * distance / (t - r)
 
     def flow(self, x: Data, c: Condition) -> PerDatum:
         """The error of flow matching, at times that are even in angle, unlike the levels."""
-        even = (stratified(len(x), LEVELS).to(x) + 1) / LEVELS
-        t = levels(self.path, LEVELS).to(x)[(LEVELS * even.sqrt()).long()]
-        eps, s = torch.randn_like(x), expand(self.path.scale(t), x)
+        even = (stratified_indices(len(x), LEVELS).to(x) + 1) / LEVELS
+        t = discretisation_times(self.path, LEVELS).to(x)[(LEVELS * even.sqrt()).long()]
+        eps, s = torch.randn_like(x), append_dims(self.path.scale(t), x)
         x_t = self.path.interpolate(x, eps, t)
-        v = Still(self.net)(x_t / s, self.path.clock(t), c)
-        goal = predictions.target(self.path, VELOCITY, *pooled(self.path, x, x_t, t, c), t)
+        v = ZeroSpanNetwork(self.net)(x_t / s, self.path.clock(t), c)
+        goal = predictions.prediction_target(
+            self.path, VELOCITY, *batch_posterior_means(self.path, x, x_t, t, c), t
+        )
         return sum_event((v - goal).square())
 
     def prepare(self, x: Data, c: Condition = None) -> None:
@@ -248,7 +258,7 @@ class Consistency(GenerativeModel):
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         """The energy distance of samples; the loss itself can be small for a poor model."""
         x, c = x[:VALIDATED], None if c is None else c[:VALIDATED]
-        return energy_distance(x, self.sample(len(x), c), c)
+        return conditional_energy_distance(x, self.sample(len(x), c), c)
 
     def sample(
         self, n: int, c: Condition = None, *, steps: int | None = None, guidance: float = 1.0
@@ -261,8 +271,8 @@ class Consistency(GenerativeModel):
             steps: Evaluations of the network.
             guidance: 0 for unconditional, 1 for conditional; others extrapolate between both ends.
         """
-        guided = guides(guidance, c is not None)
-        times = stops(self.path, self.steps if steps is None else steps)
+        guided = needs_guidance(guidance, c is not None)
+        times = equal_angle_times(self.path, self.steps if steps is None else steps)
         eps = self.noise(n, *self.event_shape)
         x = self.path.scale(times[0]).to(eps) * eps
 
@@ -271,7 +281,7 @@ class Consistency(GenerativeModel):
                 return self.f(x_t, t, c)
             return torch.lerp(self.f(x_t, t, torch.zeros_like(c)), self.f(x_t, t, c), guidance)
 
-        return ode.last(multistep(f, self.path, x, times))
+        return ode.final_state(sample_multistep(f, self.path, x, times))
 
 
 def build(
@@ -290,7 +300,7 @@ def build(
     target: float = 0.0,
     guidance: float = 1.0,
     unconditional: float = 0.1,
-) -> Consistency:
+) -> ConsistencyModel:
     """Build the model.
 
     Arguments:
@@ -316,7 +326,7 @@ def build(
     """
     few = math.prod(event.shape) <= 4
     point = point or ("flow" if few else "noise")
-    chosen = one_of("point", point, POINTS)
+    chosen = choose_option("point", point, POINTS)
     if last is None:
         last = max(first, 16 if point == "flow" else 32)
     if last < first:
@@ -325,15 +335,15 @@ def build(
         raise UsageError(f"target is {target}; a decay is from 0 to 1, 1 excluded")
     if not huber > 0:
         raise UsageError(f"huber is {huber}; it must be positive")
-    guides(guidance, event.condition > 0)
+    needs_guidance(guidance, event.condition > 0)
     units = width or 128  # wider ones learn less in the minute that a comparison gives
-    net = time_network(
+    net = build_time_network(
         event, network, width=width, units=units, depth=depth, waves=waves, spans=True
     )
-    model = Consistency(
+    model = ConsistencyModel(
         net,
         event.shape,
-        path=one_of("path", path, PATHS),
+        path=choose_option("path", path, PATHS),
         point=chosen,
         first=first,
         last=last,
@@ -344,5 +354,5 @@ def build(
         steps=2 if few else 1,  # a second is worse beyond
         unconditional=unconditional,
     )
-    model.recipe = recipe_for_network(net, model.recipe)
+    model.recipe = adapt_recipe(net, model.recipe)
     return model

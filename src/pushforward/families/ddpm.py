@@ -16,26 +16,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Diffusion, recipe_for, stratified, width_for
+from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_indices
 from ..errors import UsageError
 from ..model import Event, Likelihood
 from ..networks.diffusers_unet import DiffusersUNet
-from ..networks.select import recipe_for_network, time_network
-from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
+from ..networks.select import adapt_recipe, build_time_network
+from ..options import choose_option
+from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory import ddpm_schedule, forward, predictions, samplers
 from ..theory.sampler_steps import Sampler
-from . import one_of
 
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
     "linear": ddpm_schedule.linear_betas,
     "cosine": ddpm_schedule.cosine_betas,
 }
-PREDICTIONS = {"v": predictions.v, "noise": predictions.noise, "data": predictions.data}
+PREDICTIONS = {
+    "v": predictions.v_prediction,
+    "noise": predictions.noise_prediction,
+    "data": predictions.data_prediction,
+}
 VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
 
 
 WEIGHTS = {
-    "simple": lambda prediction, v: predictions.noise_error(prediction),
+    "simple": lambda prediction, v: predictions.noise_error_weight(prediction),
     "vlb": forward.bound_weight,
 }
 
@@ -52,14 +56,14 @@ class DDPM(Diffusion):
         options: Of `Diffusion`.
     """
 
-    path: ddpm_schedule.DDPM
+    path: ddpm_schedule.DDPMPath
 
     def __init__(
         self,
         net: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        path: ddpm_schedule.DDPM,
+        path: ddpm_schedule.DDPMPath,
         variance: float | nn.Module = 1.0,
         **options: Any,
     ) -> None:
@@ -75,7 +79,7 @@ class DDPM(Diffusion):
         """
         terms = super().loss(x, c)
         if isinstance(self.variance, nn.Module):
-            k = stratified(len(x), self.path.steps) + 1
+            k = stratified_indices(len(x), self.path.steps) + 1
             terms["vlb"] = self.term(x, k, self.hidden(c)).mean()
         return terms
 
@@ -142,14 +146,14 @@ class DDPM(Diffusion):
             mean, _ = self.path.posterior(self.denoiser(x_t, t, c).x, x_t, k)
         if isinstance(self.variance, nn.Module):
             return mean, self.path.variance(k, self.variance(x_t, t, c).to(x_t))
-        return mean, expand(self.path.variance(k, self.variance).to(x_t), x_t)
+        return mean, append_dims(self.path.variance(k, self.variance).to(x_t), x_t)
 
     def term(self, x: Data, k: Tensor, c: Condition = None) -> PerDatum:
         r"""The bound's term at each datum's k: a KL for :math:`k \ge 2`, else :math:`-\log p`."""
         x_t = self.path.interpolate(x, torch.randn_like(x), (k.double() / self.path.steps).to(x))
         guess, variance = self.reverse(x_t, k, c)
         mean, true = self.path.posterior(x, x_t, k)  # at k = 1 this is x, with variance 0
-        first = expand((k == 1).to(x.device), x)
+        first = append_dims((k == 1).to(x.device), x)
         constant = torch.where(first, math.log(2 * math.pi), -1 - true.log())
         error = (mean - guess).square() + torch.where(first, 0.0, true)
         return sum_event(error / variance + variance.log() + constant) / 2
@@ -193,15 +197,18 @@ def build(
         sampler_steps: Its default number of steps; T of them are the chain as trained.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    betas = one_of("schedule", schedule, SCHEDULES)
-    target = one_of("prediction", prediction, PREDICTIONS)
-    weigh, v = one_of("weight", weight, WEIGHTS), one_of("variance", variance, VARIANCES)
+    betas = choose_option("schedule", schedule, SCHEDULES)
+    target = choose_option("prediction", prediction, PREDICTIONS)
+    weigh, v = (
+        choose_option("weight", weight, WEIGHTS),
+        choose_option("variance", variance, VARIANCES),
+    )
     make: Callable[[], nn.Module] = partial(
-        time_network,
+        build_time_network,
         event,
         network,
         width=width,
-        units=width_for(event.shape, width),
+        units=default_width(event.shape, width),
         depth=depth,
         waves=waves,
     )
@@ -215,17 +222,17 @@ def build(
             steps=chain,
         )
     net = make()
-    recipe = recipe_for_network(net, recipe_for(event.size))
+    recipe = adapt_recipe(net, diffusion_recipe(event.size))
     if weight == "vlb":  # in nats its gradient is that many times longer
         recipe = recipe._replace(clip=10.0 * chain)
     model = DDPM(
         net,
         event.shape,
-        path=ddpm_schedule.DDPM(betas(chain)),
+        path=ddpm_schedule.DDPMPath(betas(chain)),
         variance=make() if variance == "learned" else v,
         prediction=target,
         weight=weigh(target, v),
-        sampler=samplers.by_name(sampler),
+        sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,
         recipe=recipe,

@@ -13,13 +13,15 @@ have the deviation 0.5, ours 1: its :math:`P_{mean} = -1.2` is :math:`-1.2 + \lo
 import torch
 from torch import Tensor
 
-from ..diffusion import Diffusion, recipe_for, width_for
+from ..diffusion import Diffusion, default_width, diffusion_recipe
 from ..model import Event
-from ..networks.select import recipe_for_network, time_network
+from ..networks.select import adapt_recipe, build_time_network
 from ..theory import paths, predictions, samplers
 
 
-def lognormal(path: paths.EDM, mean: float, deviation: float, count: int = 8192) -> Tensor:
+def lognormal_times(
+    path: paths.EDMPath, mean: float, deviation: float, count: int = 8192
+) -> Tensor:
     r"""Times at the quantiles of a normal law of :math:`\log\sigma` within the path's levels."""
     law = torch.distributions.Normal(*torch.tensor([mean, deviation], dtype=torch.float64))
     ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
@@ -67,17 +69,17 @@ def build(
         sampler_steps: Its default number of steps.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    path = paths.EDM(sigma_max, sigma_min, rho)
-    units = width_for(event.shape, width)
-    net = time_network(event, network, width=width, units=units, depth=depth, waves=waves)
+    path = paths.EDMPath(sigma_max, sigma_min, rho)
+    units = default_width(event.shape, width)
+    net = build_time_network(event, network, width=width, units=units, depth=depth, waves=waves)
     return EDM(
         net,
         event.shape,
         path=path,
-        prediction=predictions.karras(1.0),
-        times=lognormal(path, p_mean, p_std),
-        sampler=samplers.by_name(sampler),
+        prediction=predictions.edm_prediction(1.0),
+        times=lognormal_times(path, p_mean, p_std),
+        sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,
-        recipe=recipe_for_network(net, recipe_for(event.size)),
+        recipe=adapt_recipe(net, diffusion_recipe(event.size)),
     )

@@ -18,54 +18,62 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diffusion import Diffusion, evenly, recipe_for, width_for
+from ..diffusion import Diffusion, default_width, diffusion_recipe, midpoint_times
 from ..errors import NoLikelihood, UsageError
-from ..memory import demand
+from ..memory import require_memory
 from ..model import Event, GenerativeModel, Likelihood
-from ..networks.layout import is_image, layout_of
-from ..networks.select import is_deep, recipe_for_network, time_network
-from ..rng import forked, sow
+from ..networks.layout import image_layout, is_image
+from ..networks.select import adapt_recipe, build_time_network, is_deep
+from ..options import choose_option
+from ..rng import fork_rng, seed_rng
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
 from ..theory.couplings import (
     Coupling,
+    CouplingPool,
     Pairs,
-    Pool,
+    couple_in_chunks,
     exact_coupling,
-    in_parts,
-    independent,
+    independent_coupling,
     outline_coupling,
     sinkhorn_coupling,
 )
-from ..theory.paths import Blurred, Cosine, Linear, Path, VariancePreserving
-from ..theory.predictions import Prediction, conversion, karras, unit_velocity, velocity
-from . import one_of
+from ..theory.paths import BlurredPath, CosinePath, LinearPath, Path, VariancePreservingPath
+from ..theory.predictions import (
+    Prediction,
+    conversion_coefficients,
+    edm_prediction,
+    unit_velocity_prediction,
+    velocity_prediction,
+)
 
 COUPLINGS: dict[str, Coupling] = {
-    "independent": independent,
+    "independent": independent_coupling,
     "ot": exact_coupling,
     "outlines": outline_coupling,
     "sinkhorn": sinkhorn_coupling,
 }
 PATHS: dict[str, Callable[[], Path]] = {
-    "linear": Linear,
-    "vp": VariancePreserving,
-    "cosine": Cosine,
+    "linear": LinearPath,
+    "vp": VariancePreservingPath,
+    "cosine": CosinePath,
 }
 SEEN = 1024  # conditions of the data that are kept, for a teacher to draw from
 NUMBERS = 2**20  # that these have together, at most
 PAIRS = 16_384  # that a teacher makes
-GAUSSIAN = karras(1.0)  # from noise, the network gives the deviation from standard normal data
+GAUSSIAN = edm_prediction(
+    1.0
+)  # from noise, the network gives the deviation from standard normal data
 AT_ONCE = 256  # rows of a batch that are coupled: an assignment takes the cube of their number
 POOL = 2048  # rows that are where the network takes much longer
 
 
-def kept(condition: int) -> int:
+def stored_condition_count(condition: int) -> int:
     """How many conditions of a length are kept: fewer where tokens of text make them long."""
     return min(SEEN, max(16, NUMBERS // condition)) if condition else 0
 
 
-def of_velocity(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
+def velocity_weight(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
     r"""The weight that makes the loss of a prediction that of the velocity.
 
     With :math:`s^2 = \alpha^2 + \sigma^2` an error e of EDM's unit-variance target is an error
@@ -73,7 +81,7 @@ def of_velocity(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
     """
 
     def weight(path: Path, t: Tensor) -> Tensor:
-        return conversion(path, prediction, velocity, t)[1].square()
+        return conversion_coefficients(path, prediction, velocity_prediction, t)[1].square()
 
     return weight
 
@@ -99,7 +107,7 @@ class FlowMatching(Diffusion):
     def __init__(
         self,
         *args: Any,
-        coupling: Coupling = independent,
+        coupling: Coupling = independent_coupling,
         together: int = 0,
         condition: int = 0,
         **options: Any,
@@ -107,10 +115,12 @@ class FlowMatching(Diffusion):
         super().__init__(*args, **options)
         self.coupling, self.together = coupling, together
         self.register_buffer("source", torch.zeros(0, *self.event_shape))
-        self.register_buffer("conditions", torch.zeros(kept(condition), condition))
+        self.register_buffer(
+            "conditions", torch.zeros(stored_condition_count(condition), condition)
+        )
         self.teachers: tuple[GenerativeModel, ...] = ()
         self.made: Pairs | None = None
-        self.pool: Pool | None = None
+        self.pool: CouplingPool | None = None
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Remember what conditions there are, and have the teacher make its pairs."""
@@ -128,14 +138,17 @@ class FlowMatching(Diffusion):
     def start_from(self, z: Data) -> None:
         """Start the flow at rows of other data, standardised, in place of noise."""
         self.source = z.to(self.source)
-        self.denoiser.prediction, self.weight = unit_velocity, of_velocity(unit_velocity)
-        self.table = self.coefficients(evenly(self.path)).to(self.table)
+        self.denoiser.prediction, self.weight = (
+            unit_velocity_prediction,
+            velocity_weight(unit_velocity_prediction),
+        )
+        self.table = self.coefficients(midpoint_times(self.path)).to(self.table)
         self.register_buffer("pooled", torch.zeros(2, dtype=torch.int64, device=z.device))
 
     def gather(self, x: Data, c: Condition = None) -> None:
         """Keep the data that are coupled with those of the source before and beside a batch."""
-        if self.together and self.coupling is not independent:
-            self.pool = Pool(partial(self.coupled, x, c), self.together)
+        if self.together and self.coupling is not independent_coupling:
+            self.pool = CouplingPool(partial(self.coupled, x, c), self.together)
 
     def coupled(self, x: Data, c: Condition, n: int) -> Pairs:
         """So many of the data, drawn with replacement, and rows of the source."""
@@ -176,13 +189,13 @@ class FlowMatching(Diffusion):
         if self.training and self.pool is not None:
             return self.pool.take(len(x), self.pooled)
         start = self.start(len(x)).to(x) if len(self.source) else torch.randn_like(x)
-        return *in_parts(self.coupling, x, start, c, size=max(self.together, AT_ONCE)), c
+        return *couple_in_chunks(self.coupling, x, start, c, size=max(self.together, AT_ONCE)), c
 
     @torch.no_grad()
     def taught(self) -> Pairs:
         """Data that the teacher makes of noise, the noise, and the conditions: always the same."""
-        with forked(self.table.device):
-            sow(0, self.table.device)
+        with fork_rng(self.table.device):
+            seed_rng(0, self.table.device)
             z, c = self.start(PAIRS), None
             if len(self.conditions):
                 c = self.conditions[torch.randint(len(self.conditions), (PAIRS,))]
@@ -275,28 +288,28 @@ def build(
             were not measured to be better.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    scales = one_of("path", path, PATHS)()
+    scales = choose_option("path", path, PATHS)()
     if sampler_steps is None:
         sampler_steps = 20 if is_image(event.shape) else 50
-    units = width_for(event.shape, width)
-    net = time_network(event, network, width=width, units=units, depth=depth, waves=waves)
-    joined = one_of("coupling", coupling, COUPLINGS)
+    units = default_width(event.shape, width)
+    net = build_time_network(event, network, width=width, units=units, depth=depth, waves=waves)
+    joined = choose_option("coupling", coupling, COUPLINGS)
     if joined is outline_coupling:
-        joined = partial(joined, first=layout_of(event.shape).first)
+        joined = partial(joined, first=image_layout(event.shape).first)
     if together is None:
         together = POOL if is_deep(net) else 0
-    demand(8 * together**2, f"together={together}", "lower it")
+    require_memory(8 * together**2, f"together={together}", "lower it")
     return FlowMatching(
         net,
         event.shape,
-        path=Blurred(scales, sigma_min) if sigma_min else scales,
+        path=BlurredPath(scales, sigma_min) if sigma_min else scales,
         prediction=GAUSSIAN,
-        weight=of_velocity(GAUSSIAN),
+        weight=velocity_weight(GAUSSIAN),
         coupling=joined,
         together=together,
         condition=event.condition,
-        sampler=samplers.by_name(sampler),
+        sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,
-        recipe=recipe_for_network(net, recipe_for(event.size)),
+        recipe=adapt_recipe(net, diffusion_recipe(event.size)),
     )

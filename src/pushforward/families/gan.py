@@ -17,21 +17,26 @@ import torch
 from torch import Tensor, nn
 
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
-from ..networks.adversarial import FromGaussian, latent_for, normalised, players
-from ..networks.mlp import waves_for
+from ..networks.adversarial import (
+    GaussianResidualGenerator,
+    apply_spectral_norm,
+    build_gan_networks,
+    default_latent_dim,
+)
+from ..networks.mlp import fourier_count
 from ..networks.select import is_convolutional
+from ..options import choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory.adversarial import (
     Critic,
     discriminator_loss,
     game_value,
-    jensen_shannon,
-    non_saturating,
-    saturating,
+    js_from_value,
+    non_saturating_loss,
+    saturating_loss,
     zero_centred_penalty,
 )
-from ..theory.mode_coverage import cells_for, mode_coverage
-from . import one_of
+from ..theory.mode_coverage import coverage_cells, kmeans_coverage
 
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
 GeneratorLoss = Callable[[Tensor], Tensor]
@@ -40,11 +45,11 @@ CHANNELS = 8  # of the largest scale: as few as show digits after a hundred seco
 ROWS = 1000  # held-out data whose modes are looked for
 
 
-def unconstrained(critic: nn.Module) -> None:
+def no_constraint(critic: nn.Module) -> None:
     """What is done to a critic whose weights are free: nothing."""
 
 
-class Adversarial(GenerativeModel):
+class GAN(GenerativeModel):
     """A generator and a critic that play against each other.
 
     Arguments:
@@ -74,7 +79,7 @@ class Adversarial(GenerativeModel):
         verdict: Verdict,
         critic_steps: int,
         recipe: Recipe,
-        constrain: Callable[[nn.Module], None] = unconstrained,
+        constrain: Callable[[nn.Module], None] = no_constraint,
     ) -> None:
         super().__init__()
         self.generator, self.critic = generator, critic
@@ -83,7 +88,7 @@ class Adversarial(GenerativeModel):
         self.critic_steps, self.recipe, self.constrain = critic_steps, recipe, constrain
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        if isinstance(self.generator, FromGaussian):
+        if isinstance(self.generator, GaussianResidualGenerator):
             self.generator.whitening.fit(x.flatten(1))
 
     def players(self) -> dict[str, nn.Module]:
@@ -129,13 +134,13 @@ class Adversarial(GenerativeModel):
         verdict = self.verdict(self.score(x, c), self.score(fake, c))
         found = {name: float(value) for name, value in verdict.items()}
         distinct = len(x.flatten(1).unique(dim=0))  # few data come several times over
-        if cells_for(distinct) > 1:
+        if coverage_cells(distinct) > 1:
             real, drawn = (v.flatten(1).double().cpu().numpy() for v in (x[:distinct][:ROWS], fake))
-            found["mode_coverage"] = mode_coverage(real, drawn)
+            found["mode_coverage"] = kmeans_coverage(real, drawn)
         return found
 
 
-def penalised(
+def penalised_critic_loss(
     critic: Critic, real: Data, fake: Data, penalty: float, r2: bool = True
 ) -> dict[str, Scalar]:
     """The discriminator's loss with R1 on the data and, if asked, R2 on the samples."""
@@ -145,12 +150,15 @@ def penalised(
     return terms
 
 
-def bound(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
+def jensen_shannon_bound(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
     """The divergence that the discriminator has found: on fresh data a lower bound, in nats."""
-    return {"js_bound": jensen_shannon(game_value(real, fake))}
+    return {"js_bound": js_from_value(game_value(real, fake))}
 
 
-LOSSES: dict[str, GeneratorLoss] = {"non_saturating": non_saturating, "saturating": saturating}
+LOSSES: dict[str, GeneratorLoss] = {
+    "non_saturating": non_saturating_loss,
+    "saturating": saturating_loss,
+}
 
 
 RECIPE = Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0)
@@ -169,7 +177,7 @@ def build(
     r2: bool | None = None,
     spectral: bool = False,
     critic_steps: int = 1,
-) -> Adversarial:
+) -> GAN:
     """A GAN of two perceptrons, or of two convolutional networks.
 
     Arguments:
@@ -191,20 +199,22 @@ def build(
     Raises:
         UsageError: If the loss or the network is not known.
     """
-    latent = latent_for(event, latent)
+    latent = default_latent_dim(event, latent)
     if penalty is None:
-        penalty = 0.1 if waves_for(event.shape, None) else 1.0
+        penalty = 0.1 if fourier_count(event.shape, None) else 1.0
     deep = is_convolutional(event, network)
     width = width or (CHANNELS if deep else 0)
-    generator, judge = players(event, network, latent, width, critic, depth)
-    return Adversarial(
+    generator, judge = build_gan_networks(event, network, latent, width, critic, depth)
+    return GAN(
         generator,
-        normalised(judge) if spectral else judge,
+        apply_spectral_norm(judge) if spectral else judge,
         event.shape,
         latent,
-        critic_loss=partial(penalised, penalty=penalty, r2=not deep if r2 is None else r2),
-        generator_loss=one_of("loss", loss, LOSSES),
-        verdict=bound,
+        critic_loss=partial(
+            penalised_critic_loss, penalty=penalty, r2=not deep if r2 is None else r2
+        ),
+        generator_loss=choose_option("loss", loss, LOSSES),
+        verdict=jensen_shannon_bound,
         critic_steps=critic_steps,
         recipe=RECIPE._replace(batch=32, lr=2e-3) if deep else RECIPE,
     )

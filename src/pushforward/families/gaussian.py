@@ -24,7 +24,7 @@ Components = tuple[np.ndarray, np.ndarray, np.ndarray]
 Fit = Callable[[np.ndarray], Components]
 
 
-class Table(nn.Module):
+class FittedTensors(nn.Module):
     """Tensors found by a closed-form fit; loading a state adopts the sizes that were saved."""
 
     def __init__(self, *names: str) -> None:
@@ -47,7 +47,7 @@ class Table(nn.Module):
         super()._load_from_state_dict(state, prefix, *rest)  # type: ignore[arg-type]
 
 
-class Groups(nn.Module):
+class ClassGroups(nn.Module):
     """The combinations of classes among the conditions, numbered from 1; 0 is everything.
 
     Entries of ``c`` that are always 0 or 1 are classes, the others are numbers. Group 0 stands for
@@ -60,7 +60,7 @@ class Groups(nn.Module):
     def __init__(self, condition: int) -> None:
         super().__init__()
         self.condition = condition
-        self.table = Table("numeric", "patterns")
+        self.table = FittedTensors("numeric", "patterns")
 
     def fit(self, c: Condition, n: int) -> list[tuple[Tensor, Tensor]]:
         """Find the groups of ``n`` data; for each, the data in it and their numbers."""
@@ -93,7 +93,7 @@ class Groups(nn.Module):
             yield g, i, c[i][:, numeric] if c is not None and g else None
 
 
-class Mixture(GenerativeModel):
+class GaussianMixtureModel(GenerativeModel):
     r"""A Gaussian mixture of data and numeric conditions :math:`u` for each combination of classes.
 
     .. math:: p(x \mid u) = \sum_k w_k(u)\,\mathcal N\bigl(x \mid \mu_k + A_k (u - m_k),\,
@@ -112,8 +112,8 @@ class Mixture(GenerativeModel):
     def __init__(self, event_shape: tuple[int, ...], condition: int, fit: Fit) -> None:
         super().__init__()
         self.event_shape, self.fit = event_shape, fit
-        self.table = Table("group", "weight", "mean", "covariance")
-        self.groups = Groups(condition)
+        self.table = FittedTensors("group", "weight", "mean", "covariance")
+        self.groups = ClassGroups(condition)
 
     def players(self) -> dict[str, nn.Module]:
         return {}
@@ -134,7 +134,7 @@ class Mixture(GenerativeModel):
         if u is None or u.shape[1] == 0:
             return log_w, mean[None, :, :d], torch.linalg.cholesky(s[:, :d, :d])
         fixed = torch.arange(mean.shape[1], device=s.device) >= d
-        return conditioned(log_w, mean[None], s, fixed, u)
+        return condition_mixture(log_w, mean[None], s, fixed, u)
 
     def parts(self, own: Tensor) -> tuple[Tensor, Tensor]:
         """Means and covariances of some components."""
@@ -146,13 +146,15 @@ class Mixture(GenerativeModel):
             for block in range(0, len(i), 4096):
                 j = slice(block, block + 4096)
                 log_w, mean, root = self.conditional(g, None if u is None else u[j])
-                out[i[j]] = (log_w + log_normal(flat[i[j], None] - mean, root)).logsumexp(1)
+                out[i[j]] = (
+                    log_w + component_log_densities(flat[i[j], None] - mean, root)
+                ).logsumexp(1)
         return out
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
         x = self.noise(n, int(np.prod(self.event_shape)))
         for g, i, u in self.groups.split(c, n):
-            x[i] = drawn(*self.conditional(g, u), x[i])
+            x[i] = sample_mixture(*self.conditional(g, u), x[i])
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
@@ -160,14 +162,14 @@ class Mixture(GenerativeModel):
         fixed, out = known.flatten(), x.flatten().repeat(n, 1)
         for g, i, u in self.groups.split(c, n):
             log_w, mean, root = self.conditional(g, u)
-            parts = conditioned(log_w, mean, root @ root.mT, fixed, out[i][:, fixed])
-            out[i[:, None], (~fixed).nonzero()[:, 0]] = drawn(
+            parts = condition_mixture(log_w, mean, root @ root.mT, fixed, out[i][:, fixed])
+            out[i[:, None], (~fixed).nonzero()[:, 0]] = sample_mixture(
                 *parts, self.noise(len(i), int((~fixed).sum()))
             )
         return out.unflatten(1, self.event_shape)
 
 
-def conditioned(
+def condition_mixture(
     log_w: Tensor, mean: Tensor, s: Tensor, fixed: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-weights, means and Cholesky factors of the other coordinates given the fixed ones.
@@ -183,20 +185,20 @@ def conditioned(
     across = s[:, fixed][:, :, ~fixed]
     gain = torch.cholesky_solve(across, root).mT
     away = value[:, None] - mean[..., fixed]
-    log_w = (log_w + log_normal(away, root)).log_softmax(1)
+    log_w = (log_w + component_log_densities(away, root)).log_softmax(1)
     rest = s[:, ~fixed][:, :, ~fixed] - gain @ across
     shifted = mean[..., ~fixed] + (gain @ away[..., None])[..., 0]
     return log_w, shifted, torch.linalg.cholesky((rest + rest.mT) / 2)
 
 
-def drawn(log_w: Tensor, mean: Tensor, root: Tensor, z: Tensor) -> Tensor:
+def sample_mixture(log_w: Tensor, mean: Tensor, root: Tensor, z: Tensor) -> Tensor:
     """A draw from a mixture for each row of standard normal numbers ``z``."""
     k = torch.multinomial(log_w.exp().expand(len(z), -1), 1)[:, 0]
     own = torch.arange(len(z), device=z.device) if len(mean) > 1 else torch.zeros_like(k)
     return mean[own, k] + (root[k] @ z[..., None])[..., 0]
 
 
-def log_normal(away: Tensor, root: Tensor) -> Tensor:
+def component_log_densities(away: Tensor, root: Tensor) -> Tensor:
     r""":math:`\log \mathcal N` of distances ``(n, k, m)`` from the means, with Cholesky factors."""
     whitened = torch.linalg.solve_triangular(root, away.movedim(0, 2), upper=False)
     log_det = root.diagonal(dim1=1, dim2=2).log().sum(1)
@@ -204,7 +206,7 @@ def log_normal(away: Tensor, root: Tensor) -> Tensor:
     return (-whitened.square().sum(1) / 2).T - log_det - d / 2 * float(np.log(2 * np.pi))
 
 
-def one_component(x: np.ndarray) -> Components:
+def fit_shrunk_gaussian(x: np.ndarray) -> Components:
     """The mean and the shrunk covariance of the data.
 
     Raises:
@@ -222,6 +224,6 @@ def one_component(x: np.ndarray) -> Components:
     return np.ones(1), x.mean(0)[None], covariance[None]
 
 
-def build(event: Event) -> Mixture:
+def build(event: Event) -> GaussianMixtureModel:
     """One Gaussian for each combination of classes."""
-    return Mixture(event.shape, event.condition, one_component)
+    return GaussianMixtureModel(event.shape, event.condition, fit_shrunk_gaussian)

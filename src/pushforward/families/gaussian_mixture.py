@@ -15,7 +15,7 @@ import torch
 
 from ..errors import UsageError
 from ..model import Event
-from .gaussian import Components, Mixture, one_component
+from .gaussian import Components, GaussianMixtureModel, fit_shrunk_gaussian
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -25,7 +25,7 @@ ROWS = 5  # a component, at least
 MOST_ROWS = 20_000  # EM sees a random subset of more data than this
 
 
-def expectation_maximisation(x: np.ndarray, components: int, largest: int) -> Components:
+def fit_gaussian_mixture(x: np.ndarray, components: int, largest: int) -> Components:
     """Fit a mixture; ``components = 0`` chooses their number on held-out data.
 
     Raises:
@@ -33,21 +33,21 @@ def expectation_maximisation(x: np.ndarray, components: int, largest: int) -> Co
     """
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     x = rng.permutation(x)[:MOST_ROWS]
-    k = components or choose(x, largest, rng)
+    k = components or choose_component_count(x, largest, rng)
     if k > max(1, len(x) // ROWS):
         raise UsageError(
             f"components={k} is too many for {len(x)} rows: {ROWS} a component are the fewest"
         )
     if k == 1:
-        return one_component(x)
-    model = em(x, k, rng)
+        return fit_shrunk_gaussian(x)
+    model = fit_em(x, k, rng)
     covariance = model.covariances_
     if model.covariance_type == "diag":
         covariance = covariance[:, :, None] * np.eye(x.shape[1])
     return model.weights_, model.means_, covariance
 
 
-def em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture":
+def fit_em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture":
     """The better of two runs of EM from k-means."""
     from sklearn.mixture import GaussianMixture
 
@@ -56,19 +56,19 @@ def em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture":
     return GaussianMixture(k, covariance_type=kind, n_init=2, random_state=seed).fit(x)
 
 
-def choose(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
+def choose_component_count(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
     """The number of components, a power of two, with the largest held-out likelihood."""
     held_out, rest = np.split(x, [len(x) // 5])
     scores: dict[int, float] = {1: -np.inf}
     for k in (2**i for i in range(largest.bit_length()) if 2**i <= min(largest, len(rest) // ROWS)):
-        scores[k] = em(rest, k, rng).score(held_out) if len(held_out) else -np.inf
+        scores[k] = fit_em(rest, k, rng).score(held_out) if len(held_out) else -np.inf
         last = list(scores.values())[-3:]
         if k > 4 and last == sorted(last, reverse=True):
             break
     return max(scores, key=lambda k: scores[k])
 
 
-def build(event: Event, *, components: int = 0, largest: int = 32) -> Mixture:
+def build(event: Event, *, components: int = 0, largest: int = 32) -> GaussianMixtureModel:
     """A Gaussian mixture for each combination of classes.
 
     Arguments:
@@ -77,5 +77,5 @@ def build(event: Event, *, components: int = 0, largest: int = 32) -> Mixture:
             held-out data.
         largest: The most components to try.
     """
-    fit = partial(expectation_maximisation, components=components, largest=largest)
-    return Mixture(event.shape, event.condition, fit)
+    fit = partial(fit_gaussian_mixture, components=components, largest=largest)
+    return GaussianMixtureModel(event.shape, event.condition, fit)

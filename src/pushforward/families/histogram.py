@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from ..errors import DataError
 from ..model import Event, GenerativeModel, Likelihood
 from ..shapes import Condition, Data, PerDatum
-from .gaussian import Groups, Table
+from .gaussian import ClassGroups, FittedTensors
 
 
-class Quartiles(nn.Module):
+class QuartileEncoder(nn.Module):
     """Conditions as zeros and ones: classes as they are, numbers by the quartiles they exceed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = Table("edges")
+        self.table = FittedTensors("edges")
 
     def fit(self, c: Tensor) -> None:
         """Learn the quartiles; classes never exceed theirs."""
@@ -56,8 +56,8 @@ class Histogram(GenerativeModel):
         self.event_shape, self.cells = event_shape, cells
         d = math.prod(event_shape)
         self.axes = d if d <= 2 else 1
-        self.table = Table("mass", "background", "low", "high", "mean", "scale")
-        self.quartiles, self.groups = Quartiles(), Groups(condition)
+        self.table = FittedTensors("mass", "background", "low", "high", "mean", "scale")
+        self.quartiles, self.groups = QuartileEncoder(), ClassGroups(condition)
 
     def players(self) -> dict[str, nn.Module]:
         return {}

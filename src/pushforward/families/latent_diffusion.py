@@ -30,15 +30,15 @@ from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
 from ..networks import likelihoods
-from ..networks.autoencoder import Sharpening, spatial_decoder, spatial_encoder
-from ..networks.layout import layout_of
+from ..networks.autoencoder import PerceptualAdversarialLoss, spatial_decoder, spatial_encoder
+from ..networks.layout import image_layout
 from ..networks.select import is_convolutional
-from ..options import check
-from ..shapes import Condition, Data, PerDatum, Scalar, expand, sum_event
-from ..theory.bounds import importance_bound, rate
-from ..theory.densities import probes_for
-from . import ddpm, edm, flow_matching, one_of
-from .vae import VAE, perceptrons
+from ..options import check_options, choose_option
+from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
+from ..theory.bounds import importance_bound, kl_to_prior
+from ..theory.densities import choose_probe_count
+from . import ddpm, edm, flow_matching
+from .vae import VAE, build_mlp_autoencoder
 
 MEMORY = 100  # batches, at most, that the statistics of codes are a mean over
 ROWS = 1024  # encoded at once
@@ -75,7 +75,7 @@ class LatentDiffusion(GenerativeModel):
         second: Callable[[tuple[int, ...]], Diffusion],
         *,
         stage: float = 0.4,
-        sharpening: Sharpening | None = None,
+        sharpening: PerceptualAdversarialLoss | None = None,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
@@ -124,8 +124,8 @@ class LatentDiffusion(GenerativeModel):
         parts = [slice(i, i + ROWS) for i in range(0, len(x), ROWS)]
         draws = [self.first.posterior(x[i], None if c is None else c[i]).sample() for i in parts]
         z = torch.cat(draws)
-        self.mean.copy_(over_places(z))
-        self.variance.copy_(over_places((z - self.mean).square()))
+        self.mean.copy_(channel_mean(z))
+        self.variance.copy_(channel_mean((z - self.mean).square()))
 
     @property
     def late(self) -> bool:
@@ -187,8 +187,8 @@ class LatentDiffusion(GenerativeModel):
         """Keep the mean and variance of each channel of codes, over the last tenth or so."""
         weight = max(1 / MEMORY, 10 / (10 + int(self.rounds)))
         z = z.to(self.mean)
-        self.mean.lerp_(over_places(z), weight)
-        self.variance.lerp_(over_places((z - self.mean).square()), weight)
+        self.mean.lerp_(channel_mean(z), weight)
+        self.variance.lerp_(channel_mean((z - self.mean).square()), weight)
 
     @property
     def scale(self) -> Tensor:
@@ -213,7 +213,7 @@ class LatentDiffusion(GenerativeModel):
         x, c = x[:DIAGNOSED], None if c is None else c[:DIAGNOSED]
         q = self.first.posterior(x, c)
         error = (self.first.decode(q.mean, c) - x).square().mean()
-        return {"reconstruction_error": float(error), "held_out_rate": float(rate(q).mean())}
+        return {"reconstruction_error": float(error), "held_out_rate": float(kl_to_prior(q).mean())}
 
     def encode(self, x: Data, c: Condition = None) -> Tensor:
         """The mean codes, standardised; nothing is drawn."""
@@ -250,7 +250,7 @@ class LatentDiffusion(GenerativeModel):
             strength: From 0, which gives their reconstruction, to 1, a fresh sample.
             options: Those of the second model: ``sampler``, ``steps``, ``guidance``, ...
         """
-        check(self.second.edit, options, type(self).__name__)
+        check_options(self.second.edit, options, type(self).__name__)
         return self.decode(self.second.edit(self.encode(x, c), c, strength=strength, **options), c)
 
     @property
@@ -293,7 +293,7 @@ class LatentDiffusion(GenerativeModel):
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
         self.first.law.check(x)
-        if particles > 1 and probes_for(probes, self.second.event_shape):
+        if particles > 1 and choose_probe_count(probes, self.second.event_shape):
             raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
         q, found = self.first.posterior(x, c), []
         for _ in range(particles):
@@ -301,7 +301,7 @@ class LatentDiffusion(GenerativeModel):
             h = self.first.parameters_of(z, c)
             u = (z - self.mean) / self.scale
             far = ~(u.abs().flatten(1).amax(1) < FAR)
-            near = torch.where(expand(far, u), 0.0, u)
+            near = torch.where(append_dims(far, u), 0.0, u)
             prior, error = self.second.estimated(near, c, probes=probes)
             ratio = prior - sum_event(q.log_prob(z) + self.scale.log())
             value = sum_event(self.first.law.log_prob(h, x)) + ratio
@@ -309,20 +309,20 @@ class LatentDiffusion(GenerativeModel):
         return importance_bound(torch.stack(found)), error
 
 
-def over_places(z: Tensor) -> Tensor:
+def channel_mean(z: Tensor) -> Tensor:
     """The mean over data, and for maps over places, of each channel."""
     return z.mean([0, *range(2, z.ndim)])[(...,) + (None,) * (z.ndim - 2)]
 
 
-def autoencoder(
+def build_autoencoder(
     event: Event, network: str, latent: int, width: int, factor: int, beta: float, floor: float
 ) -> VAE:
     """Of two convolutional networks with codes that are images, or of two perceptrons."""
-    law = likelihoods.Gaussian(floor, shared=len(event.shape) > 1)
+    law = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
     if is_convolutional(event, network):
-        if factor > (side := min(layout_of(event.shape).shape[1:])):
+        if factor > (side := min(image_layout(event.shape).shape[1:])):
             raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
-        latent, width, scales = latent or 4, width or 16, scales_of(factor)
+        latent, width, scales = latent or 4, width or 16, scale_count(factor)
         nets: tuple[nn.Module, nn.Module] = (
             spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
             spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
@@ -330,11 +330,11 @@ def autoencoder(
     else:
         latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
         # without waves: a code that follows the data smoothly has a simple law
-        nets = perceptrons(event._replace(condition=0), latent, law.size, hidden, 0)
+        nets = build_mlp_autoencoder(event._replace(condition=0), latent, law.size, hidden, 0)
     return VAE(*nets, law, event.shape, latent=latent, beta=beta)
 
 
-def scales_of(factor: int) -> int:
+def scale_count(factor: int) -> int:
     """How many sizes there are from an image to one that much smaller.
 
     Raises:
@@ -345,7 +345,7 @@ def scales_of(factor: int) -> int:
     return factor.bit_length()
 
 
-def diffusion(
+def build_latent_prior(
     event: Event, prior: str, options: dict[str, Any], shape: tuple[int, ...]
 ) -> Diffusion:
     """A model of codes of a shape, under the conditions of the data.
@@ -353,14 +353,17 @@ def diffusion(
     A code's pixels tell much each: where it is an image, however small, a U-Net learns its law in
     far fewer steps than a perceptron.
     """
-    make, deep = one_of("prior", prior, PRIORS), len(shape) == 3 and options["network"] == "auto"
+    make, deep = (
+        choose_option("prior", prior, PRIORS),
+        len(shape) == 3 and options["network"] == "auto",
+    )
     usual = {"network": "unet", "width": 32, "depth": 2} if deep else {"depth": 3}
     options = options | {name: value for name, value in usual.items() if not options[name]}
     options |= {"network": usual.get("network", options["network"])}
     return make(event._replace(shape=shape, levels=0), **options)
 
 
-def recipe_of(event: Event, encoder: str) -> Recipe:
+def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
     """How to train both: gently where there are convolutions, and briefly on few data."""
     if is_convolutional(event, encoder):
         return Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0)
@@ -416,7 +419,7 @@ def build(
     """
     if not 0 < stage < 1:
         raise UsageError(f"stage is {stage:g}; both stages need a part of training")
-    first = autoencoder(event, encoder, latent, encoder_width, factor, beta, floor)
+    first = build_autoencoder(event, encoder, latent, encoder_width, factor, beta, floor)
     options: dict[str, Any] = {"network": network, "width": width, "depth": depth}
     options |= {"sampler_steps": sampler_steps, "unconditional": unconditional}
     options |= {} if sampler is None else {"sampler": sampler}
@@ -426,17 +429,17 @@ def build(
             raise UsageError(
                 "perceptual and adversarial losses are for convolutions (encoder=conv)"
             )
-        sharpening = Sharpening(
+        sharpening = PerceptualAdversarialLoss(
             event.shape,
             perceptual=perceptual,
             adversarial=adversarial,
             width=encoder_width or 16,
-            scales=scales_of(factor),
+            scales=scale_count(factor),
         )
     return LatentDiffusion(
         first,
-        partial(diffusion, event, prior, options),
+        partial(build_latent_prior, event, prior, options),
         stage=stage,
         sharpening=sharpening,
-        recipe=recipe_of(event, encoder),
+        recipe=latent_diffusion_recipe(event, encoder),
     )

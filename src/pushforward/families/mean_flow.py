@@ -33,20 +33,20 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
-from ..diffusion import stratified, width_for
-from ..model import Event, GenerativeModel, Likelihood, Recipe, guides
-from ..networks.select import recipe_for_network, time_network
-from ..shapes import Condition, Data, PerDatum, Scalar, Times, expand, sum_event
-from ..theory.energy import energy_distance
-from ..theory.paths import Linear
-from ..theory.stable_targets import pooled
-from . import one_of
+from ..diffusion import default_width, stratified_indices
+from ..model import Event, GenerativeModel, Likelihood, Recipe, needs_guidance
+from ..networks.select import adapt_recipe, build_time_network
+from ..options import choose_option
+from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
+from ..theory.energy import conditional_energy_distance
+from ..theory.paths import LinearPath
+from ..theory.stable_targets import batch_posterior_means
 
 LEVELS = 8192  # of time in training
 VALIDATED = 1024  # held-out rows that samples are compared with
 
 
-def at(u: Tensor) -> Tensor:
+def time_of_angle(u: Tensor) -> Tensor:
     r"""The time of the linear path at the angle :math:`\arctan(\sigma/\alpha) = u^2\pi/2`."""
     angle = math.pi / 2 * u.square()
     return angle.sin() / (angle.sin() + angle.cos())
@@ -56,25 +56,29 @@ Goals = tuple[Data, Data, PerDatum]  # the velocity v, what u is regressed on, a
 Target = Callable[["MeanFlow", Data, Times, Times, Times, Condition], Goals]
 
 
-def interval(model: "MeanFlow", z: Data, r: Times, s: Times, t: Times, c: Condition) -> Goals:
+def interval_target(
+    model: "MeanFlow", z: Data, r: Times, s: Times, t: Times, c: Condition
+) -> Goals:
     r"""One Heun step of the flow from t to s, and u over the rest.
 
-    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative` as s goes to t.
+    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to t.
     """
-    v, h = model.u(z, t, t, c), expand(t - s, z)
+    v, h = model.u(z, t, t, c), append_dims(t - s, z)
     v = (v + model.u(z - h * v, s, s, c)) / 2
     rest = model.u(z - h * v, r, s, c)
     share = (t - s) / (t - r)
-    return v, torch.lerp(rest, v, expand(share, z)), 1 / share
+    return v, torch.lerp(rest, v, append_dims(share, z)), 1 / share
 
 
-def derivative(model: "MeanFlow", z: Data, r: Times, s: Times, t: Times, c: Condition) -> Goals:
+def derivative_target(
+    model: "MeanFlow", z: Data, r: Times, s: Times, t: Times, c: Condition
+) -> Goals:
     r"""The paper's :math:`v - (t - r)\,du/dt`; s does not matter."""
     v, slope = model.along(z, r, t, c)
-    return v, v - expand(t - r, z) * slope, torch.ones_like(t)
+    return v, v - append_dims(t - r, z) * slope, torch.ones_like(t)
 
 
-TARGETS: dict[str, Target] = {"interval": interval, "derivative": derivative}
+TARGETS: dict[str, Target] = {"interval": interval_target, "derivative": derivative_target}
 
 
 class MeanFlow(GenerativeModel):
@@ -103,7 +107,7 @@ class MeanFlow(GenerativeModel):
         *,
         apart: float = 0.5,
         whole: float = 0.3,
-        target: Target = interval,
+        target: Target = interval_target,
         intervals: int = 16,
         power: float = 0.0,
         guidance: float = 1.0,
@@ -111,7 +115,7 @@ class MeanFlow(GenerativeModel):
         unconditional: float = 0.1,
     ) -> None:
         super().__init__()
-        self.net, self.event_shape, self.path = net, event_shape, Linear()
+        self.net, self.event_shape, self.path = net, event_shape, LinearPath()
         self.apart, self.whole, self.intervals = apart, whole, intervals
         self.target, self.power, self.guidance = target, power, guidance
         self.steps, self.unconditional = steps, unconditional
@@ -130,8 +134,8 @@ class MeanFlow(GenerativeModel):
         """
         s_t, s_r = self.path.scale(t), self.path.scale(r)
         gaussian = 2 * (t + r - 1) / (s_t * (s_t + s_r))
-        scaled = z / expand(s_t, z)
-        return expand(gaussian, z) * z - self.net(scaled, t, c, t - r) / expand(s_t, z)
+        scaled = z / append_dims(s_t, z)
+        return append_dims(gaussian, z) * z - self.net(scaled, t, c, t - r) / append_dims(s_t, z)
 
     def along(self, z: Data, r: Times, t: Times, c: Condition = None) -> tuple[Data, Data]:
         r"""The velocity :math:`v = u(z_t, t, t)`, and :math:`du/dt` along its flow."""
@@ -163,17 +167,17 @@ class MeanFlow(GenerativeModel):
         In the first part the times are uniform in the root of the angle, `at`.
         """
         k, n = round(self.apart * len(x)), len(x)
-        even = (stratified(n, LEVELS)[torch.randperm(n)] + 0.5) / LEVELS
+        even = (stratified_indices(n, LEVELS)[torch.randperm(n)] + 0.5) / LEVELS
         later = even[:k]
         # less by more than rounding, and 0 for those of one step
         earlier = 0.999 * later * torch.rand(k) * (torch.rand(k) >= self.whole)
         between = torch.maximum(later - 1 / self.intervals, earlier)
-        r, s, t = (torch.cat([at(u), even[k:]]).to(x) for u in (earlier, between, later))
+        r, s, t = (torch.cat([time_of_angle(u), even[k:]]).to(x) for u in (earlier, between, later))
         return r, s, t
 
     def velocity(self, x: Data, z: Data, t: Times, c: Condition) -> Data:
         r"""The velocity :math:`\varepsilon - x` to regress on, in the mean over the batch."""
-        x, eps = pooled(self.path, x, z, t, c)
+        x, eps = batch_posterior_means(self.path, x, z, t, c)
         return self.guided(z, t, eps - x, c)
 
     def guided(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
@@ -185,13 +189,13 @@ class MeanFlow(GenerativeModel):
             return v
         with torch.no_grad():
             free = self.u(z, t, t, torch.zeros_like(c))
-        known = expand(c.any(dim=1), v)
+        known = append_dims(c.any(dim=1), v)
         return torch.where(known, torch.lerp(free, v, self.guidance), v)
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         """The energy distance of samples; the loss itself can be small for a poor model."""
         x, c = x[:VALIDATED], None if c is None else c[:VALIDATED]
-        return energy_distance(x, self.sample(len(x), c), c)
+        return conditional_energy_distance(x, self.sample(len(x), c), c)
 
     @torch.no_grad()
     def sample(
@@ -206,7 +210,7 @@ class MeanFlow(GenerativeModel):
             guidance: 0 for unconditional, 1 for conditional; others extrapolate the velocity, which
                 is guidance as usual in many steps and only resembles it in few.
         """
-        guided = guides(guidance, c is not None)
+        guided = needs_guidance(guidance, c is not None)
         z = self.noise(n, *self.event_shape)
         grid = self.path.grid(self.steps if steps is None else steps).to(z)
         for t, r in zip(grid[:-1], grid[1:]):
@@ -251,9 +255,9 @@ def build(
         guidance: The scale of classifier-free guidance that is learned; 1 for none.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    guides(guidance, event.condition > 0)
-    units = width_for(event.shape, width)
-    net = time_network(
+    needs_guidance(guidance, event.condition > 0)
+    units = default_width(event.shape, width)
+    net = build_time_network(
         event, network, width=width, units=units, depth=depth, waves=waves, spans=True
     )
     model = MeanFlow(
@@ -261,11 +265,11 @@ def build(
         event.shape,
         apart=apart,
         whole=whole,
-        target=one_of("target", target, TARGETS),
+        target=choose_option("target", target, TARGETS),
         intervals=intervals,
         power=float(math.prod(event.shape) > 4) if power is None else power,
         guidance=guidance,
         unconditional=unconditional,
     )
-    model.recipe = recipe_for_network(net, model.recipe)
+    model.recipe = adapt_recipe(net, model.recipe)
     return model

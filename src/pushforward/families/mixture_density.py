@@ -22,7 +22,7 @@ from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.mlp import mlp
 from ..networks.whitening import Whitening
 from ..shapes import Condition, Data, PerDatum, Scalar
-from .gaussian import conditioned, drawn
+from .gaussian import condition_mixture, sample_mixture
 
 FULL = 32  # dimensions up to which components have covariances of any shape
 NARROWEST = 0.03  # deviation of a component along any axis, in those of the data in their clusters
@@ -66,7 +66,7 @@ class MixtureDensity(GenerativeModel):
         last = self.net[-1]
         if not isinstance(last, nn.Linear):
             raise TypeError("the network ends in a linear layer")
-        centres, own = clusters(x.flatten(1), self.components)
+        centres, own = fit_kmeans(x.flatten(1), self.components)
         self.whitening.fit(x - centres[own].view_as(x))
         with torch.no_grad():
             last.weight.mul_(0.1)
@@ -128,7 +128,9 @@ class MixtureDensity(GenerativeModel):
     def sample(self, n: int, c: Condition = None) -> Tensor:
         z = self.noise(n, self.d)
         if c is None:
-            return drawn(*one(self.mixture(None)), z).unflatten(1, self.event_shape)
+            return sample_mixture(*single_mixture(self.mixture(None)), z).unflatten(
+                1, self.event_shape
+            )
         log_w, mean, factor = self.mixture(c)
         k = torch.multinomial(log_w.exp(), 1)[:, 0]
         own = torch.arange(n, device=z.device)
@@ -139,21 +141,21 @@ class MixtureDensity(GenerativeModel):
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
         """Exact: the conditional of a mixture is a mixture."""
         fixed, flat = known.flatten(), x.flatten()
-        log_w, mean, factor = one(self.mixture(None if c is None else c[:1]))
+        log_w, mean, factor = single_mixture(self.mixture(None if c is None else c[:1]))
         value = flat[None, fixed]
-        parts = conditioned(log_w, mean, factor @ factor.mT, fixed, value)
+        parts = condition_mixture(log_w, mean, factor @ factor.mT, fixed, value)
         out = flat.repeat(n, 1)
-        out[:, ~fixed] = drawn(*parts, self.noise(n, int((~fixed).sum())))
+        out[:, ~fixed] = sample_mixture(*parts, self.noise(n, int((~fixed).sum())))
         return out.unflatten(1, self.event_shape)
 
 
-def one(mixture: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """A mixture for all data: its factors are ``(K, d, d)``, as `drawn` takes them."""
+def single_mixture(mixture: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """A mixture for all data: its factors are ``(K, d, d)``, as `sample_mixture` takes them."""
     log_w, mean, factor = mixture
     return log_w, mean, factor[0]
 
 
-def clusters(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def fit_kmeans(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Centres of k-means, ``(count, d)``, and the number of each row's.
 
     Where there are fewer distinct rows, several centres are the same.

@@ -22,23 +22,23 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..model import Event, Recipe
-from ..networks.select import recipe_for_network, time_network
+from ..networks.select import adapt_recipe, build_time_network
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
-from ..theory.paths import Geometric
+from ..theory.paths import GeometricPath
 from ..theory.sampler_steps import Sampler
 
 WIDEST = 1.2  # the ratio of levels is at most this: in few dimensions all of them overlap
-TARGET = predictions.karras(1.0)
+TARGET = predictions.edm_prediction(1.0)
 
 
-def diameter(x: Data, most: int = 2000) -> float:
+def data_diameter(x: Data, most: int = 2000) -> float:
     """The largest distance between two data, among at most ``most`` of them spread evenly."""
     rows = x.flatten(1)[:: -(-len(x) // most)]
     return float(torch.cdist(rows, rows).max())
 
 
-def ratio(d: int) -> float:
+def level_ratio(d: int) -> float:
     r"""The ratio :math:`\gamma` of neighbouring levels (Song & Ermon, 2020, technique 2).
 
     .. math:: \Phi(\sqrt{2d}(\gamma - 1) + 3\gamma) - \Phi(\sqrt{2d}(\gamma - 1) - 3\gamma) = 0.5
@@ -86,7 +86,7 @@ class NCSN(Diffusion):
     """
 
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
-    path: Geometric
+    path: GeometricPath
 
     def __init__(
         self,
@@ -102,9 +102,9 @@ class NCSN(Diffusion):
         super().__init__(
             net,
             event_shape,
-            path=Geometric(10.0, sigma_min),
+            path=GeometricPath(10.0, sigma_min),
             prediction=TARGET,
-            weight=predictions.noise_error(TARGET),
+            weight=predictions.noise_error_weight(TARGET),
             sampler=sampler,
             unconditional=unconditional,
             recipe=recipe,
@@ -115,14 +115,16 @@ class NCSN(Diffusion):
     def reach(self, sigma_max: float) -> None:
         """Set the largest level, and the ladder below it."""
         low = self.path.sigma_min
-        self.path = self.denoiser.path = Geometric(max(sigma_max, 2 * low), low)
+        self.path = self.denoiser.path = GeometricPath(max(sigma_max, 2 * low), low)
         self.table = self.coefficients(self.path.spaced(8192)).to(self.table)
-        rungs = math.log(self.path.sigma_max / low) / math.log(ratio(math.prod(self.event_shape)))
+        rungs = math.log(self.path.sigma_max / low) / math.log(
+            level_ratio(math.prod(self.event_shape))
+        )
         self.steps = self.levels or 1 + math.ceil(rungs)
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Technique 1: chains at the largest level move between any two data."""
-        self.reach(diameter(x))
+        self.reach(data_diameter(x))
 
     def get_extra_state(self) -> Tensor:
         """The largest level, which a saved model keeps beside its weights."""
@@ -168,13 +170,13 @@ def build(
         sampler: The default sampler.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    net = time_network(event, network, width=width, units=128, depth=depth, waves=waves)
+    net = build_time_network(event, network, width=width, units=128, depth=depth, waves=waves)
     return NCSN(
         net,
         event.shape,
         sigma_min=sigma_min,
         levels=levels,
-        sampler=samplers.by_name(sampler),
+        sampler=samplers.sampler_by_name(sampler),
         unconditional=unconditional,
-        recipe=recipe_for_network(net, NCSN.recipe),
+        recipe=adapt_recipe(net, NCSN.recipe),
     )

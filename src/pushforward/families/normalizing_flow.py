@@ -23,8 +23,8 @@ from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.image_flow import MultiScale, Univariate
-from ..networks.layout import is_image, layout_of
+from ..networks.image_flow import MultiScaleTransform, Univariate
+from ..networks.layout import image_layout, is_image
 from ..shapes import Condition, Data, PerDatum, Scalar
 
 
@@ -83,7 +83,7 @@ class NormalizingFlow(GenerativeModel):
         return x.new_zeros(len(x), self.condition) if c is None else c.to(x)
 
 
-class Kind(NamedTuple):
+class FlowKind(NamedTuple):
     """How a flow conditions one entry on others.
 
     Arguments:
@@ -98,12 +98,12 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "coupling": Kind(affine=False, passes=2),
-    "autoregressive": Kind(affine=False, passes=None),
-    "realnvp": Kind(affine=True, passes=2),
-    "maf": Kind(affine=True, passes=None),
-    "iaf": Kind(affine=True, passes=None, inverted=True),
-    "multiscale": Kind(affine=False, passes=2),
+    "coupling": FlowKind(affine=False, passes=2),
+    "autoregressive": FlowKind(affine=False, passes=None),
+    "realnvp": FlowKind(affine=True, passes=2),
+    "maf": FlowKind(affine=True, passes=None),
+    "iaf": FlowKind(affine=True, passes=None, inverted=True),
+    "multiscale": FlowKind(affine=False, passes=2),
 }
 
 
@@ -139,18 +139,18 @@ def build(
             multiscale and they are no images.
     """
     d = math.prod(event.shape)
-    check(kind, event.shape)
+    check_flow_kind(kind, event.shape)
     # few layers of many bins where there is little to condition on, more layers where there is much
     layers, pieces, units, box = {1: (1, 32, 64, 6.0), 2: (2, 32, 128, 6.0)}.get(d, (4, 8, 64, 8.0))
     if d > 2 and event.levels:  # all are near, and each level is a narrow step of the density
         pieces, units, box = 16, 128, 3.0
-    univariate, shapes = spline(bins or pieces, bound or box)
+    univariate, shapes = spline_univariate(bins or pieces, bound or box)
     if KINDS[kind].affine:
         (univariate, shapes), layers = AFFINE, 8
     if kind == "multiscale":
-        flow = of_images(event, (univariate, shapes), width or 32, transforms or 2)
+        flow = build_image_flow(event, (univariate, shapes), width or 32, transforms or 2)
         return NormalizingFlow(
-            flow, event.shape, event.condition, recipe_for(d, event.size, event.levels)
+            flow, event.shape, event.condition, normalizing_flow_recipe(d, event.size, event.levels)
         )
     flow = MAF(
         d,
@@ -163,17 +163,17 @@ def build(
         hidden_features=[width or units] * depth,
         activation=nn.SiLU,
     )
-    start_at_identity(flow)
+    initialise_identity(flow)
     if KINDS[kind].inverted:
         flow = Flow([t.inv for t in flow.transform.transforms], flow.base)
-    recipe = recipe_for(d, event.size, event.levels)
+    recipe = normalizing_flow_recipe(d, event.size, event.levels)
     if KINDS[kind].affine and d <= 2:  # unbounded maps: they diverge at the rate of splines
         recipe = recipe._replace(lr=2e-3)
     passes = 1 if KINDS[kind].inverted else KINDS[kind].passes or d
     return NormalizingFlow(flow, event.shape, event.condition, recipe, passes)
 
 
-def recipe_for(d: int, size: int, levels: int) -> Recipe:
+def normalizing_flow_recipe(d: int, size: int, levels: int) -> Recipe:
     """For ``size`` data of length d; few of narrow levels are soon learned by heart."""
     if d <= 2:
         return Recipe(steps=3000, batch=512, lr=1e-2, ema=0.99)
@@ -183,7 +183,7 @@ def recipe_for(d: int, size: int, levels: int) -> Recipe:
 
 
 @torch.no_grad()
-def start_at_identity(flow: Flow) -> None:
+def initialise_identity(flow: Flow) -> None:
     """Let the last layer of every network give zeros, for which a spline is the identity."""
     for transform in flow.transform.transforms:
         if isinstance(transform, MaskedAutoregressiveTransform):
@@ -194,21 +194,21 @@ def start_at_identity(flow: Flow) -> None:
 AFFINE: Univariate = (MonotonicAffineTransform, [(), ()])
 
 
-def spline(bins: int, bound: float) -> Univariate:
+def spline_univariate(bins: int, bound: float) -> Univariate:
     """A spline of one entry, and its free parameters: widths, heights and inner slopes."""
     return partial(MonotonicRQSTransform, bound=bound), [(bins,), (bins,), (bins - 1,)]
 
 
-def of_images(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
+def build_image_flow(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
     """A multi-scale flow of images, in any order of their axes."""
-    images = MultiScale(
-        layout_of(event.shape), event.condition, univariate, width=width, couplings=couplings
+    images = MultiScaleTransform(
+        image_layout(event.shape), event.condition, univariate, width=width, couplings=couplings
     )
     zeros = torch.zeros(math.prod(event.shape))
     return Flow([images], UnconditionalDistribution(DiagNormal, zeros, zeros + 1, buffer=True))
 
 
-def check(kind: str, shape: tuple[int, ...]) -> None:
+def check_flow_kind(kind: str, shape: tuple[int, ...]) -> None:
     """Refuse kinds that do not exist, and those that do not suit the data.
 
     Raises:

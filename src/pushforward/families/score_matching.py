@@ -22,14 +22,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..model import Event, GenerativeModel, Likelihood, Recipe, evaluations, guides
+from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations, needs_guidance
 from ..networks.mlp import Perceptron
 from ..networks.whitening import Whitening
+from ..options import choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
 from ..theory import score_matching
 from ..theory.langevin import mala, stable_step, ula
-from ..theory.ode import last
-from . import one_of
+from ..theory.ode import final_state
 
 Energy = Callable[..., PerDatum]  # of x and c
 
@@ -37,27 +37,35 @@ STAGES = 4  # of a chain: the curvature, and so the step, is measured where each
 MEASURED = 256  # chains at which it is measured
 
 
-def sliced(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+def sliced_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
     """Sliced score matching with reduced variance, one direction of signs."""
-    return score_matching.sliced_reduced(score, x, score_matching.signs(1, x))
+    return score_matching.reduced_sliced_matching(
+        score, x, score_matching.rademacher_directions(1, x)
+    )
 
 
-def implicit(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+def implicit_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
     """The exact trace."""
-    return score_matching.implicit(score, x)
+    return score_matching.implicit_score_matching(score, x)
 
 
-def denoising(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+def denoising_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
     r"""On :math:`(x + \sigma\varepsilon) / \sqrt{1 + \sigma^2}`, which is white if x is.
 
     The loss is multiplied by the variance of the noise, which gives it a scale.
     """
     alpha = (1 + noise**2) ** -0.5
     sigma = alpha * noise
-    return sigma**2 * score_matching.denoising(score, alpha * x, torch.randn_like(x), sigma)
+    return sigma**2 * score_matching.denoising_score_matching(
+        score, alpha * x, torch.randn_like(x), sigma
+    )
 
 
-OBJECTIVES = {"sliced": sliced, "implicit": implicit, "denoising": denoising}
+OBJECTIVES = {
+    "sliced": sliced_objective,
+    "implicit": implicit_objective,
+    "denoising": denoising_objective,
+}
 
 
 class ScoreMatching(GenerativeModel):
@@ -79,7 +87,7 @@ class ScoreMatching(GenerativeModel):
         net: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        objective: Callable[[score_matching.Score, Data, float], PerDatum] = sliced,
+        objective: Callable[[score_matching.Score, Data, float], PerDatum] = sliced_objective,
         noise: float = 0.1,
         steps: int = 200,
     ) -> None:
@@ -101,12 +109,12 @@ class ScoreMatching(GenerativeModel):
 
     def score(self, x: Data, c: Condition = None) -> Data:
         r""":math:`-\nabla E`, with a graph if gradients are on."""
-        return slope(partial(self.energy, c=c), x)
+        return score_from_energy(partial(self.energy, c=c), x)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """Score matching by the chosen objective."""
         c = self.hidden(c)
-        score = partial(slope, partial(self.inner, c=c))
+        score = partial(score_from_energy, partial(self.inner, c=c))
         return {"score": self.objective(score, self.whitening(x), self.noise_level).mean()}
 
     def guided(self, guidance: float) -> Energy:
@@ -144,24 +152,29 @@ class ScoreMatching(GenerativeModel):
         Raises:
             UsageError: If h is beyond the limit of stability, or nothing is known to guide by.
         """
-        guides(guidance, c is not None)
-        run, count = one_of("sampler", sampler, CHAINS), self.steps if steps is None else steps
+        needs_guidance(guidance, c is not None)
+        run, count = (
+            choose_option("sampler", sampler, CHAINS),
+            self.steps if steps is None else steps,
+        )
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
             energy, z = self.guided(guidance), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()
-            for part in stages(count):
+            for part in chain_stages(count):
                 few = None if c is None else c[:MEASURED]
-                step = stable_step(partial(slope, partial(energy, c=few)), z[:MEASURED], h)
-                z = last(run(partial(energy, c=c), z, step, part))
+                step = stable_step(
+                    partial(score_from_energy, partial(energy, c=few)), z[:MEASURED], h
+                )
+                z = final_state(run(partial(energy, c=c), z, step, part))
             return self.whitening.inverse(z)
 
     @property
     def nfe(self) -> int:
         """Counted by drawing one sample: of a step, its value and slope, and what bounds steps."""
-        return evaluations(self.net, lambda: self.sample(1))
+        return count_evaluations(self.net, lambda: self.sample(1))
 
 
-def slope(energy: Callable[[Data], PerDatum], x: Data) -> Data:
+def score_from_energy(energy: Callable[[Data], PerDatum], x: Data) -> Data:
     r""":math:`-\nabla E`, with a graph if gradients are on."""
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -169,24 +182,26 @@ def slope(energy: Callable[[Data], PerDatum], x: Data) -> Data:
         return torch.autograd.grad(-energy(x).sum(), x, create_graph=graph)[0]
 
 
-def stages(steps: int) -> list[int]:
+def chain_stages(steps: int) -> list[int]:
     """The steps of each part of a chain: at most four parts, none empty."""
     edges = torch.linspace(0, steps, min(steps, STAGES) + 1).long()
     return edges.diff().tolist()
 
 
-def adjusted(energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int) -> Iterator[Data]:
+def mala_states(
+    energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
+) -> Iterator[Data]:
     """MALA's states."""
-    states = mala(lambda x: -energy(x), partial(slope, energy), x, h, steps)
+    states = mala(lambda x: -energy(x), partial(score_from_energy, energy), x, h, steps)
     return (x for x, _ in states)
 
 
-def unadjusted(energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int) -> Iterator[Data]:
+def ula_states(energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int) -> Iterator[Data]:
     """ULA's states."""
-    return ula(partial(slope, energy), x, h, steps)
+    return ula(partial(score_from_energy, energy), x, h, steps)
 
 
-CHAINS = {"mala": adjusted, "ula": unadjusted}
+CHAINS = {"mala": mala_states, "ula": ula_states}
 
 
 def build(
@@ -217,5 +232,5 @@ def build(
     if noise is None:  # blurred by less, few data in many dimensions are islands
         noise = event.size ** (-1 / (d + 4)) if event.size else 0.3
     net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
-    loss = one_of("objective", objective, OBJECTIVES)
+    loss = choose_option("objective", objective, OBJECTIVES)
     return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=sampler_steps)

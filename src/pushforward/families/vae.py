@@ -21,11 +21,11 @@ from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks import likelihoods
 from ..networks.convolutional import ConvDecoder, ConvEncoder
-from ..networks.likelihoods import Law
-from ..networks.mlp import Perceptron, waves_for
+from ..networks.likelihoods import EntryLikelihood
+from ..networks.mlp import Perceptron, fourier_count
 from ..networks.select import is_convolutional
-from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal, sum_event
-from ..theory.bounds import active, importance_bound, rate, reparametrise_doubly
+from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob, sum_event
+from ..theory.bounds import active_units, importance_bound, kl_to_prior, reparametrise_doubly
 
 ROWS = 65536  # decoded at once when many latents are drawn for every datum
 NUMBERS = 2**24  # that the law needs for them, at most
@@ -60,7 +60,7 @@ class VAE(GenerativeModel):
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        law: Law,
+        law: EntryLikelihood,
         event_shape: tuple[int, ...],
         *,
         latent: int,
@@ -165,7 +165,7 @@ class VAE(GenerativeModel):
     def terms(self, q: Normal, h: Tensor, x: Data) -> dict[str, Scalar]:
         """The terms of a loss, from what the law needs at one latent a datum."""
         distortion = -sum_event(self.law.log_prob(h, x)).mean()
-        terms = {"distortion": distortion, "rate": rate(q).mean()}
+        terms = {"distortion": distortion, "rate": kl_to_prior(q).mean()}
         if self.anneal or self.beta != 1:
             terms["reweighting"] = (self.rate_weight() - 1) * terms["rate"]
         return terms
@@ -223,7 +223,7 @@ class VAE(GenerativeModel):
         k, flat = len(z), z.flatten(0, 1)
         h = self.parameters_of(flat, None if c is None else c.repeat(k, 1))
         log_p = sum_event(self.law.log_prob(h, x.repeat(k, *[1] * (x.ndim - 1))))
-        log_prior = standard_normal(flat).view(k, -1)
+        log_prior = standard_normal_log_prob(flat).view(k, -1)
         return log_p.view(k, -1), log_prior - q.log_prob(z).sum(-1)
 
     @torch.no_grad()
@@ -273,16 +273,16 @@ class VAE(GenerativeModel):
         q, some = self.posterior(x, c), slice(DIAGNOSED)
         few = Normal(q.mean[some], q.scale[some], validate_args=False)
         log_w = self.log_weights(few, x[some], None if c is None else c[some], 32)
-        used = int(active(q.mean).sum())
+        used = int(active_units(q.mean).sum())
         return {
             "active_units": float(used),
             "collapsed_units": float(self.latent - used),
-            "held_out_rate": float(rate(q).mean()),
+            "held_out_rate": float(kl_to_prior(q).mean()),
             "iwae_gain": float((importance_bound(log_w) - log_w.mean(0)).mean()),
         }
 
 
-def perceptrons(
+def build_mlp_autoencoder(
     event: Event, latent: int, size: int, hidden: list[int], waves: int
 ) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder of vectors, with the numbers of the law of an entry."""
@@ -293,7 +293,7 @@ def perceptrons(
     )
 
 
-def convolutions(
+def build_conv_autoencoder(
     event: Event, latent: int, size: int, width: int, scales: int
 ) -> tuple[nn.Module, nn.Module]:
     """The same of images."""
@@ -304,7 +304,7 @@ def convolutions(
     )
 
 
-class Placed(nn.Module):
+class ConditionalPrior(nn.Module):
     """Where the latents of each condition lie; it begins at the origin, as where nothing is known.
 
     Arguments:
@@ -359,15 +359,15 @@ def build(
             importance-weighted bound, at that many times the cost of the decoder.
         whiten: Remove the linear correlations of a table first; False leaves them to the latents.
     """
-    chosen = likelihoods.choose(decoder, event.levels, floor)
+    chosen = likelihoods.choose_likelihood(decoder, event.levels, floor)
     latent = latent or min(math.prod(event.shape), 16)
     if is_convolutional(event, network):
         waves, recipe = 0, Recipe(steps=4000, batch=64, lr=1e-3)
-        nets = convolutions(event, latent, chosen.size, width or 16, depth or 3)
+        nets = build_conv_autoencoder(event, latent, chosen.size, width or 16, depth or 3)
     else:
-        waves, recipe = waves_for(event.shape, waves), Recipe(steps=4000, batch=512, lr=2e-3)
+        waves, recipe = fourier_count(event.shape, waves), Recipe(steps=4000, batch=512, lr=2e-3)
         hidden = [width or (128 if waves else 256)] * (depth or (3 if waves else 2))
-        nets = perceptrons(event, latent, chosen.size, hidden, waves)
+        nets = build_mlp_autoencoder(event, latent, chosen.size, hidden, waves)
     if waves:
         recipe = Recipe(steps=6000, batch=512, lr=3e-3, ema=0.99)
     return VAE(
@@ -379,6 +379,6 @@ def build(
         anneal=anneal if anneal is not None else (1 / 3 if waves else 0.0),
         particles=particles,
         whitened=whiten,
-        prior=Placed(event.condition, latent) if event.condition else None,
+        prior=ConditionalPrior(event.condition, latent) if event.condition else None,
         recipe=recipe,
     )

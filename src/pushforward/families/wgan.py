@@ -16,31 +16,31 @@ import torch
 from torch import nn
 
 from ..model import Event
-from ..networks.adversarial import latent_for, players
-from ..networks.residual import grouped
+from ..networks.adversarial import build_gan_networks, default_latent_dim
+from ..networks.residual import group_norm
 from ..networks.select import is_convolutional
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, critic_gap
-from .gan import RECIPE, Adversarial
+from .gan import GAN, RECIPE
 
 
-def wasserstein(critic: Critic, real: Data, fake: Data) -> dict[str, Scalar]:
+def wasserstein_critic_loss(critic: Critic, real: Data, fake: Data) -> dict[str, Scalar]:
     """Minus the critic's gap."""
     return {"minus_critic_gap": -critic_gap(critic(real), critic(fake))}
 
 
-def potential(fake: PerDatum) -> Scalar:
+def wasserstein_generator_loss(fake: PerDatum) -> Scalar:
     r"""The generator's loss, :math:`-\mathbb E f(G(z))`."""
     return -fake.mean()
 
 
-def gap(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
+def held_out_gap(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
     """The critic's gap: on fresh data it shows how much of the gap in training was learned."""
     return {"critic_gap": critic_gap(real, fake)}
 
 
 @torch.no_grad()
-def clip(critic: nn.Module, limit: float) -> None:
+def clip_weights(critic: nn.Module, limit: float) -> None:
     """Put all parameters back into [-limit, limit], in place."""
     for parameter in critic.parameters():
         parameter.clamp_(-limit, limit)
@@ -56,7 +56,7 @@ def build(
     depth: int = 3,
     limit: float = 0.1,
     critic_steps: int = 5,
-) -> Adversarial:
+) -> GAN:
     """A Wasserstein GAN whose critic has clipped weights: two perceptrons, or convolutions.
 
     Arguments:
@@ -70,15 +70,17 @@ def build(
         limit: The largest absolute value of the critic's weights, the paper's c.
         critic_steps: Steps of the critic for each of the generator.
     """
-    latent, deep = latent_for(event, latent), is_convolutional(event, network)
-    return Adversarial(
-        *players(event, network, latent, width, critic, depth, critic_waves=0, norm=grouped),
+    latent, deep = default_latent_dim(event, latent), is_convolutional(event, network)
+    return GAN(
+        *build_gan_networks(
+            event, network, latent, width, critic, depth, critic_waves=0, norm=group_norm
+        ),
         event.shape,
         latent,
-        critic_loss=wasserstein,
-        generator_loss=potential,
-        verdict=gap,
+        critic_loss=wasserstein_critic_loss,
+        generator_loss=wasserstein_generator_loss,
+        verdict=held_out_gap,
         critic_steps=critic_steps,
         recipe=RECIPE._replace(batch=32, lr=5e-4) if deep else RECIPE,
-        constrain=partial(clip, limit=limit),
+        constrain=partial(clip_weights, limit=limit),
     )

@@ -11,19 +11,19 @@ import math
 from functools import partial
 
 from ..model import Event
-from ..networks.adversarial import latent_for, players
+from ..networks.adversarial import build_gan_networks, default_latent_dim
 from ..networks.select import is_convolutional
 from ..shapes import Data, Scalar
-from ..theory.adversarial import Critic, between, critic_gap, gradient_penalty
-from .gan import RECIPE, Adversarial
-from .wgan import gap, potential
+from ..theory.adversarial import Critic, critic_gap, sample_interpolates, wgan_gp_penalty
+from .gan import GAN, RECIPE
+from .wgan import held_out_gap, wasserstein_generator_loss
 
 
-def wasserstein(
+def wgan_gp_critic_loss(
     critic: Critic, real: Data, fake: Data, penalty: float, one_sided: bool
 ) -> dict[str, Scalar]:
     """Minus the critic's gap, and the penalty on segments between data and samples."""
-    slope = gradient_penalty(critic, between(real, fake), one_sided=one_sided)
+    slope = wgan_gp_penalty(critic, sample_interpolates(real, fake), one_sided=one_sided)
     return {"minus_critic_gap": -critic_gap(critic(real), critic(fake)), "penalty": penalty * slope}
 
 
@@ -38,7 +38,7 @@ def build(
     penalty: float | None = None,
     one_sided: bool | None = None,
     critic_steps: int | None = None,
-) -> Adversarial:
+) -> GAN:
     """A WGAN-GP of two perceptrons, or of two convolutional networks.
 
     Arguments:
@@ -56,18 +56,18 @@ def build(
         critic_steps: Steps of the critic for each of the generator; by default the paper's 5, or 2
             with convolutions, where a step with its penalty costs twice the generator's.
     """
-    latent = latent_for(event, latent)
+    latent = default_latent_dim(event, latent)
     one_sided = math.prod(event.shape) == 1 if one_sided is None else one_sided
     deep, recipe = is_convolutional(event, network), RECIPE._replace(steps=1500)
     if penalty is None:
         penalty = 10.0 if deep else 0.1
-    return Adversarial(
-        *players(event, network, latent, width, critic, depth),
+    return GAN(
+        *build_gan_networks(event, network, latent, width, critic, depth),
         event.shape,
         latent,
-        critic_loss=partial(wasserstein, penalty=penalty, one_sided=one_sided),
-        generator_loss=potential,
-        verdict=gap,
+        critic_loss=partial(wgan_gp_critic_loss, penalty=penalty, one_sided=one_sided),
+        generator_loss=wasserstein_generator_loss,
+        verdict=held_out_gap,
         critic_steps=critic_steps or (2 if deep else 5),
         recipe=recipe._replace(batch=64, lr=5e-4) if deep else recipe,
     )

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ..data import reading
-from ..devices import at_home
+from ..devices import cast_like_model
 from ..errors import UsageError
 from ..families import gaussian
 from ..model import Event
@@ -32,7 +32,7 @@ DRAWS = 2000  # of the model, where it serves as its own reference
 Measure = Callable[[Any, Any], np.ndarray]  # scores of data, given their conditions or None
 
 
-class Flags(NamedTuple):
+class AnomalyFlags(NamedTuple):
     """Which data are anomalies.
 
     Arguments:
@@ -46,22 +46,22 @@ class Flags(NamedTuple):
     threshold: float
 
 
-def density(fitted: "FittedModel", y: Any, seed: int) -> Measure:
+def density_score(fitted: "FittedModel", y: Any, seed: int) -> Measure:
     r""":math:`-\log p(x)` in nats."""
     return lambda x, y: -fitted.log_prob(x, y, seed=seed)
 
 
-def typicality(fitted: "FittedModel", y: Any, seed: int) -> Measure:
+def typicality_score(fitted: "FittedModel", y: Any, seed: int) -> Measure:
     r""":math:`|-\log p(x) - H|` in nats, H estimated from draws of the model."""
-    plain = density(fitted, y, seed)
-    entropy = plain(*own(fitted, y, seed)).mean()
+    plain = density_score(fitted, y, seed)
+    entropy = plain(*model_samples(fitted, y, seed)).mean()
     return lambda x, y: np.abs(plain(x, y) - entropy)
 
 
-def ratio(fitted: "FittedModel", y: Any, seed: int) -> Measure:
+def likelihood_ratio_score(fitted: "FittedModel", y: Any, seed: int) -> Measure:
     r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to draws of the model."""
-    z, _ = fitted.transform.forward(torch.as_tensor(own(fitted, y, seed)[0]))
-    z = at_home(fitted.model, z)
+    z, _ = fitted.transform.forward(torch.as_tensor(model_samples(fitted, y, seed)[0]))
+    z = cast_like_model(fitted.model, z)
     law = gaussian.build(Event(fitted.schema.event)).to(z)
     law.prepare(z)
     plain = replace(fitted, model=law)
@@ -75,13 +75,13 @@ def ratio(fitted: "FittedModel", y: Any, seed: int) -> Measure:
 
 
 SCORES: dict[str, Callable[["FittedModel", Any, int], Measure]] = {
-    "density": density,
-    "typicality": typicality,
-    "ratio": ratio,
+    "density": density_score,
+    "typicality": typicality_score,
+    "ratio": likelihood_ratio_score,
 }
 
 
-def measure(fitted: "FittedModel", y: Any, method: str, seed: int) -> Measure:
+def anomaly_scorer(fitted: "FittedModel", y: Any, method: str, seed: int) -> Measure:
     """The anomaly score by the method's name, for data under the conditions ``y``.
 
     Raises:
@@ -93,13 +93,13 @@ def measure(fitted: "FittedModel", y: Any, method: str, seed: int) -> Measure:
     return SCORES[method](fitted, y, seed)
 
 
-def score(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.ndarray:
+def score_anomalies(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.ndarray:
     """The anomaly scores of data, given their conditions where these are known."""
-    data = reading.read_as(x, fitted.schema, y=y)
-    return measure(fitted, data.y, method, seed)(data.x, data.y)
+    data = reading.read_with_schema(x, fitted.schema, y=y)
+    return anomaly_scorer(fitted, data.y, method, seed)(data.x, data.y)
 
 
-def flag(
+def flag_anomalies(
     fitted: "FittedModel",
     x: Any,
     y: Any,
@@ -109,7 +109,7 @@ def flag(
     reference_y: Any,
     method: str,
     seed: int,
-) -> Flags:
+) -> AnomalyFlags:
     """Flag what scores higher than all but the part ``rate`` of the reference.
 
     The reference is scored as the data are: given the conditions if theirs are known, by ``y`` or
@@ -128,9 +128,9 @@ def flag(
     """
     if not isinstance(rate, int | float | np.number) or not 0 < rate < 1:
         raise UsageError(f"the rate of flags is {rate}; it lies between 0 and 1, for instance 0.01")
-    data = reading.read_as(x, fitted.schema, y=y)
-    scores = measure(fitted, data.y, method, seed)
-    usual = scores(*ordinary(fitted, data.y, reference, reference_y, seed + 1))
+    data = reading.read_with_schema(x, fitted.schema, y=y)
+    scores = anomaly_scorer(fitted, data.y, method, seed)
+    usual = scores(*reference_data(fitted, data.y, reference, reference_y, seed + 1))
     found = scores(data.x, data.y)
     if rate < (least := 1 / (len(usual) + 1)):
         warnings.warn(
@@ -142,10 +142,10 @@ def flag(
     # an infinite score, of what is impossible, exceeds any threshold
     usual = np.nan_to_num(usual)
     threshold = float(np.quantile(usual, 1 - rate, method="weibull"))
-    return Flags(found, found > threshold, threshold)
+    return AnomalyFlags(found, found > threshold, threshold)
 
 
-def ordinary(
+def reference_data(
     fitted: "FittedModel", y: Any, reference: Any, reference_y: Any, seed: int
 ) -> tuple[np.ndarray, Any]:
     """What sets the threshold for data under the conditions ``y``, and its own conditions.
@@ -154,8 +154,8 @@ def ordinary(
         UsageError: If those of the data are known and those of the reference are not.
     """
     if reference is None:
-        return own(fitted, y, seed)
-    known = reading.read_as(reference, fitted.schema, y=reference_y)
+        return model_samples(fitted, y, seed)
+    known = reading.read_with_schema(reference, fitted.schema, y=reference_y)
     if y is not None and known.y is None:
         raise UsageError(
             "the data are scored given their condition, and that of the reference is not known: "
@@ -164,7 +164,7 @@ def ordinary(
     return known.x, None if y is None else known.y
 
 
-def own(fitted: "FittedModel", y: Any, seed: int) -> tuple[np.ndarray, Any]:
+def model_samples(fitted: "FittedModel", y: Any, seed: int) -> tuple[np.ndarray, Any]:
     """Draws of the model, for the given conditions in turn, and these."""
     many = 1 if y is None else len(fitted.schema.encode(y))
     if many > 1:
@@ -172,7 +172,7 @@ def own(fitted: "FittedModel", y: Any, seed: int) -> tuple[np.ndarray, Any]:
     return fitted.draw(DRAWS, y, seed=seed), y
 
 
-def auroc(scores: np.ndarray, anomalous: np.ndarray) -> float:
+def roc_auc(scores: np.ndarray, anomalous: np.ndarray) -> float:
     r""":math:`P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x))` for an anomaly x' and an ordinary x."""
     from scipy.stats import rankdata
 

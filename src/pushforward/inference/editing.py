@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..data import reading
 from ..data.schema import Schema
-from ..devices import at_home, device_of, seeded
+from ..devices import cast_like_model, model_device, seeded_rng
 from ..errors import DataError, UsageError
 from ..model import Likelihood
-from ..networks.layout import is_image, layout_of
+from ..networks.layout import image_layout, is_image
 from ..theory.editing import slerp
 from . import latents, sampling
 from .guiding import GUIDING
@@ -42,7 +42,7 @@ class Inpainting(NamedTuple):
     unconditional: float
 
 
-def inpaint(
+def inpaint_image(
     fitted: "FittedModel",
     x: Any,
     mask: Any,
@@ -52,36 +52,38 @@ def inpaint(
     options: dict[str, Any],
 ) -> Inpainting:
     """`FittedModel.inpaint`."""
-    redrawn = region(mask, fitted.schema)
-    given = np.where(redrawn, np.nan, within(one(x, fitted.schema), fitted.schema))
+    redrawn = mask_array(mask, fitted.schema)
+    given = np.where(redrawn, np.nan, clip_to_range(single_datum(x, fitted.schema), fitted.schema))
     made = fitted.draw(n, y, given=given, seed=seed, **options)
     guided = {k: v for k, v in options.items() if k in GUIDING}
     each = any(np.ndim(v) for v in (y, guided.get("negative")) if v is not None)
     free = fitted.draw(n if each else min(n, FREE), y, seed=seed, **guided)
     rows = None if y is None else fitted.schema.encode(y, n)
     pictures = fitted.schema.restore(made, rows)
-    return Inpainting(pictures, diversity(made, redrawn), diversity(free, redrawn))
+    return Inpainting(
+        pictures, pairwise_diversity(made, redrawn), pairwise_diversity(free, redrawn)
+    )
 
 
-def diversity(x: np.ndarray, part: np.ndarray) -> float:
+def pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
     r"""The mean over pairs of :math:`\sqrt{\tfrac1d\sum_{j \in \mathrm{part}} (x_j - x'_j)^2}`."""
     rows = x[:, part]
     return float(pdist(rows).mean() / np.sqrt(rows.shape[1])) if len(x) > 1 else float("nan")
 
 
-def one(x: Any, schema: Schema) -> np.ndarray:
+def single_datum(x: Any, schema: Schema) -> np.ndarray:
     """A single datum, from a file or an array with or without an axis of data, ``(*event,)``.
 
     Raises:
         DataError: If there are several, or it is no such datum.
     """
-    rows = reading.read_as(alone(x, schema), schema).x
+    rows = reading.read_with_schema(add_batch_axis(x, schema), schema).x
     if len(rows) > 1:
         raise DataError(f"there are {len(rows)} pictures: give one")
     return rows[0]
 
 
-def alone(x: Any, schema: Schema) -> Any:
+def add_batch_axis(x: Any, schema: Schema) -> Any:
     """An array of one datum with an axis of data before its own; anything else as it is."""
     if isinstance(x, str | os.PathLike) and os.fspath(x).lower().endswith(".npy"):
         with contextlib.suppress(OSError, ValueError, EOFError):  # the reader says what is wrong
@@ -90,7 +92,7 @@ def alone(x: Any, schema: Schema) -> Any:
     return x[None] if single else x
 
 
-def within(x: np.ndarray, schema: Schema) -> np.ndarray:
+def clip_to_range(x: np.ndarray, schema: Schema) -> np.ndarray:
     """Pictures of whole numbers within the range that was fitted, which is all a model knows."""
     column = schema.columns[0]
     if len(schema.shape) < 2 or not column.integer:
@@ -105,7 +107,7 @@ def within(x: np.ndarray, schema: Schema) -> np.ndarray:
     return kept
 
 
-def region(mask: Any, schema: Schema) -> np.ndarray:
+def mask_array(mask: Any, schema: Schema) -> np.ndarray:
     """Which entries a mask wants redrawn, ``(*event,)``: those that are white, or true.
 
     Arguments:
@@ -119,9 +121,9 @@ def region(mask: Any, schema: Schema) -> np.ndarray:
     """
     if not is_image(schema.event):
         raise UsageError("a mask is for pictures, and the model was fitted to none: use given")
-    layout = layout_of(schema.event)
+    layout = image_layout(schema.event)
     sides = (layout.height, layout.width)
-    marks = marked(mask)
+    marks = as_boolean_mask(mask)
     if marks.shape == schema.event:
         whole = marks
     elif marks.shape == sides:  # the same for all channels
@@ -137,14 +139,14 @@ def region(mask: Any, schema: Schema) -> np.ndarray:
     return whole
 
 
-def marked(mask: Any) -> np.ndarray:
+def as_boolean_mask(mask: Any) -> np.ndarray:
     """A mask as truth values.
 
     Raises:
         DataError: If it cannot be read as one.
     """
     if isinstance(mask, str | os.PathLike):
-        data = reading.raw(mask).stack()
+        data = reading.open_source(mask).stack()
         data = data[0] if os.fspath(mask).lower().endswith(reading.PICTURES) else data
         mask = data.mean(-1) if data.ndim == 3 and data.shape[-1] == 3 else data
     try:
@@ -156,32 +158,34 @@ def marked(mask: Any) -> np.ndarray:
     return values >= (WHITE if values.max(initial=0) > 1 else 0.5)
 
 
-def interpolate(
+def interpolate_latents(
     fitted: "FittedModel", a: Any, b: Any, n: int, y: Any, seed: int, options: dict[str, Any]
 ) -> Any:
     """`FittedModel.interpolate`."""
-    there, back = latents.both_ways(fitted.model)
+    there, back = latents.encoder_decoder(fitted.model)
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 2:
         raise UsageError(f"n is {n}; a way between two has at least its 2 ends")
     y = y if isinstance(y, tuple | list) and len(y) == 2 else (y, y)
     ends = [
-        reading.read_as(alone(x, fitted.schema), fitted.schema, y=of)
+        reading.read_with_schema(add_batch_axis(x, fitted.schema), fitted.schema, y=of)
         for x, of in zip((a, b), y, strict=True)
     ]
     if len(ends[0].x) != len(ends[1].x):
         raise DataError(f"{len(ends[0].x)} data at one end and {len(ends[1].x)} at the other")
-    with seeded(seed, device_of(fitted.model)), torch.no_grad():
-        weights, way = np.linspace(0, 1, n), slerp if gaussian(fitted) else torch.lerp
-        c = [latents.known(fitted, e.y, len(e.x)) for e in ends]
-        mixable(fitted.schema, *c)
-        z = between([latents.encoded(fitted, there, e, options) for e in ends], weights, way)
+    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
+        weights, way = np.linspace(0, 1, n), slerp if has_gaussian_latents(fitted) else torch.lerp
+        c = [latents.required_conditions(fitted, e.y, len(e.x)) for e in ends]
+        check_same_caption(fitted.schema, *c)
+        z = interpolate_pairs(
+            [latents.encode_rows(fitted, there, e, options) for e in ends], weights, way
+        )
         ends_of = [v for v in c if v is not None]
-        told = between(ends_of, weights, torch.lerp) if ends_of else None
-        made = latents.through(fitted, back, at_home(fitted.model, z), told, options)
-        return latents.outward(fitted.schema, fitted.transform, made, told)
+        told = interpolate_pairs(ends_of, weights, torch.lerp) if ends_of else None
+        made = latents.map_batches(fitted, back, cast_like_model(fitted.model, z), told, options)
+        return latents.to_data_space(fitted.schema, fitted.transform, made, told)
 
 
-def mixable(schema: Schema, a: Tensor | None, b: Tensor | None) -> None:
+def check_same_caption(schema: Schema, a: Tensor | None, b: Tensor | None) -> None:
     """Refuse what cannot be mixed: the letters of two captions.
 
     Raises:
@@ -195,7 +199,7 @@ def mixable(schema: Schema, a: Tensor | None, b: Tensor | None) -> None:
         )
 
 
-def gaussian(fitted: "FittedModel") -> bool:
+def has_gaussian_latents(fitted: "FittedModel") -> bool:
     """Whether latents of data are normal, so that great circles keep to where data are.
 
     So they are where the map to data is invertible, which a density tells. A VAE's, which are
@@ -204,33 +208,33 @@ def gaussian(fitted: "FittedModel") -> bool:
     return fitted.model.likelihood in (Likelihood.EXACT, Likelihood.ODE)
 
 
-def between(ends: list[Tensor], weights: np.ndarray, way: Any) -> Tensor:
+def interpolate_pairs(ends: list[Tensor], weights: np.ndarray, way: Any) -> Tensor:
     """Points on the ways from rows to rows, the way of the first pair before the second's."""
     return torch.stack([way(*ends, float(w)) for w in weights], dim=1).flatten(0, 1)
 
 
-def edit(
+def sdedit(
     fitted: "FittedModel", x: Any, y: Any, strength: int | float, seed: int, options: dict[str, Any]
 ) -> Any:
     """`FittedModel.edit`."""
     lack = (
         "cannot add noise and take it away; ddpm, edm, ncsn, flow_matching and latent_diffusion can"
     )
-    method = latents.ability(fitted.model, "edit", lack)
+    method = latents.require_method(fitted.model, "edit", lack)
     if fitted.config.get("origin"):
         raise UsageError("the model starts from other data, not from noise: use translate")
     number = isinstance(strength, int | float) and not isinstance(strength, bool)
     if not number or not 0 <= strength <= 1:
         raise UsageError(f"strength is {str(strength)[:40]}; it must be from 0 to 1")
-    data = reading.read_as(x, fitted.schema, y=y)
-    with seeded(seed, device_of(fitted.model)), torch.no_grad():
-        c = latents.known(fitted, data.y, len(data.x))
-        x = within(data.x, fitted.schema)
-        z = latents.inward(fitted, x, fitted.transform)
+    data = reading.read_with_schema(x, fitted.schema, y=y)
+    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
+        c = latents.required_conditions(fitted, data.y, len(data.x))
+        x = clip_to_range(data.x, fitted.schema)
+        z = latents.to_model_space(fitted, x, fitted.transform)
         options = options | {"strength": float(strength)}
-        moved = latents.through(fitted, method, z, c, options)
-        said = sampling.captions(fitted, data.y, len(x))
+        moved = latents.map_batches(fitted, method, z, c, options)
+        said = sampling.broadcast_captions(fitted, data.y, len(x))
         if torch.equal(moved, z.cpu()):  # nothing was done: not even the rounding of a transform
             rows = None if c is None else c.cpu().double().numpy()
             return fitted.schema.restore(x, rows, said)
-        return latents.outward(fitted.schema, fitted.transform, moved, c, said)
+        return latents.to_data_space(fitted.schema, fitted.transform, moved, c, said)

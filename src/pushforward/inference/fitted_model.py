@@ -15,15 +15,15 @@ from torch import Tensor
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
 from ..data import transforms
-from ..data.conditions import thin
+from ..data.conditions import subsample_weighted
 from ..data.schema import Schema
-from ..devices import at_home, choose_device
+from ..devices import cast_like_model, choose_device
 from ..errors import DataError, FolderInUse, UsageError
-from ..files import folder_of
+from ..files import as_folder
 from ..model import Event, GenerativeModel, Likelihood
 from . import anomaly, editing, flops, likelihood, sampling, traversal
 from . import latents as mapping
-from .diagnostics import alarms as ringing
+from .diagnostics import diagnose_fit as ringing
 
 
 @dataclass(repr=False)
@@ -81,8 +81,8 @@ class FittedModel:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one datum in the losses of training (`flops.flops`)."""
-        return flops.flops(self)
+        """Floating-point operations of one datum in the losses of training (`flops.training_flops`)."""
+        return flops.training_flops(self)
 
     def sample(
         self,
@@ -119,18 +119,18 @@ class FittedModel:
         seed: int | None = None,
         **options: Any,
     ) -> tuple[Any, dict[str, np.ndarray]]:
-        """`sample`, and what is known of each datum, as `reading.write` takes it in ``extra``.
+        """`sample`, and what is known of each datum, as `writing.write_samples` takes it in ``extra``.
 
         That is the condition it was drawn for, by the name that a folder of pictures keeps it by:
         "label" for classes, or "caption". Of a model without a condition nothing is known.
         """
-        x, c, said = sampling.draw(self, n, y, given, seed, options)
+        x, c, said = sampling.draw_samples(self, n, y, given, seed, options)
         return self.schema.restore(x, c, said), self.schema.beside(c, said)
 
     def beside(self, n: int, y: Any) -> dict[str, np.ndarray]:
         """What is known of ``n`` data made under a condition, as `labelled` gives it."""
         c = None if y is None else self.schema.encode(y, n)
-        return self.schema.beside(c, sampling.captions(self, y, n))
+        return self.schema.beside(c, sampling.broadcast_captions(self, y, n))
 
     def draw(
         self,
@@ -142,7 +142,7 @@ class FittedModel:
         **options: Any,
     ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
-        return sampling.draw(self, n, y, given, seed, options)[0]
+        return sampling.draw_samples(self, n, y, given, seed, options)[0]
 
     def typed(self, word: str | None) -> Any:
         """A condition for all data as a person types it, in the kind that the schema has."""
@@ -182,12 +182,12 @@ class FittedModel:
     def seen(self, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The condition vectors seen in training and their frequencies, thinned if so asked."""
         rows, weights = self.remembered()
-        rows, weights = thin(rows, weights, len(rows) if most is None else most)
+        rows, weights = subsample_weighted(rows, weights, len(rows) if most is None else most)
         return self.schema.encode(rows) if self.captioned else rows, weights
 
     def vectors(self, c: np.ndarray) -> Tensor:
         """Encoded conditions in the precision and on the device of the model."""
-        return at_home(self.model, torch.as_tensor(c))
+        return cast_like_model(self.model, torch.as_tensor(c))
 
     def log_prob(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
         """Log-likelihood of each datum in nats and in the units of ``x``, of kind `likelihood`.
@@ -210,7 +210,7 @@ class FittedModel:
 
         It is 0 where the trace is exact: up to 64 dimensions, or with ``probes=0``.
         """
-        return likelihood.estimated(self, x, y, seed, options)
+        return likelihood.log_prob_with_error(self, x, y, seed, options)
 
     def encode(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
         """The latents of data, one row a datum, for families that have them.
@@ -219,19 +219,19 @@ class FittedModel:
             UsageError: If the family has no latents.
             DataError: If ``x`` does not fit the schema, or a condition is needed and not known.
         """
-        return mapping.encode(self, x, y, seed, options)
+        return mapping.encode_data(self, x, y, seed, options)
 
     def decode(self, z: Any, y: Any = None, *, seed: int = 0, **options: Any) -> Any:
         """The data that latents stand for, in the schema of what was fitted."""
-        return mapping.decode(self, z, y, seed, options)
+        return mapping.decode_data(self, z, y, seed, options)
 
     def reconstruct(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> Any:
         """`encode` and then `decode`: what the latents keep of the data."""
-        return mapping.reconstruct(self, x, y, seed, options)
+        return mapping.reconstruct_data(self, x, y, seed, options)
 
     def traverse(self, x: Any = None, y: Any = None, **options: Any) -> np.ndarray:
         """Move one latent at a time and decode; `latents.traverse` states the options."""
-        return traversal.traverse(self, x, y, **options)
+        return traversal.traverse_latents(self, x, y, **options)
 
     def translate(
         self, x: Any, y: Any = None, *, reverse: bool = False, seed: int = 0, **options: Any
@@ -248,7 +248,7 @@ class FittedModel:
         Raises:
             UsageError: If the model was fitted without a source.
         """
-        return mapping.translate(self, x, y, reverse, seed, options)
+        return mapping.translate_data(self, x, y, reverse, seed, options)
 
     def inpaint(
         self,
@@ -276,7 +276,7 @@ class FittedModel:
             DataError: If the mask has another size, or is all of one colour.
             UsageError: If the model was not fitted to pictures.
         """
-        return editing.inpaint(self, x, mask, n, y, seed, options)
+        return editing.inpaint_image(self, x, mask, n, y, seed, options)
 
     def interpolate(
         self, a: Any, b: Any, n: int = 8, y: Any = None, *, seed: int = 0, **options: Any
@@ -297,7 +297,7 @@ class FittedModel:
         Raises:
             UsageError: If the family has no latents.
         """
-        return editing.interpolate(self, a, b, n, y, seed, options)
+        return editing.interpolate_latents(self, a, b, n, y, seed, options)
 
     def edit(
         self, x: Any, y: Any = None, *, strength: int | float = 0.5, seed: int = 0, **options: Any
@@ -315,7 +315,7 @@ class FittedModel:
         Raises:
             UsageError: If the family has no path from noise to data.
         """
-        return editing.edit(self, x, y, strength, seed, options)
+        return editing.sdedit(self, x, y, strength, seed, options)
 
     def anomaly_score(
         self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0
@@ -328,7 +328,7 @@ class FittedModel:
             method: "density", "typicality" or "ratio" (`anomaly` says when to use which).
             seed: Of what is random.
         """
-        return anomaly.score(self, x, y, method, seed)
+        return anomaly.score_anomalies(self, x, y, method, seed)
 
     def flag(
         self,
@@ -340,8 +340,8 @@ class FittedModel:
         reference_y: Any = None,
         method: str = "density",
         seed: int = 0,
-    ) -> anomaly.Flags:
-        """Anomalies among data: scores, which are flagged, and the threshold (`anomaly.flag`).
+    ) -> anomaly.AnomalyFlags:
+        """Anomalies among data: scores, which are flagged, and the threshold (`anomaly.flag_anomalies`).
 
         Arguments:
             x: Data.
@@ -353,7 +353,7 @@ class FittedModel:
             method: As in `anomaly_score`.
             seed: Of what is random.
         """
-        return anomaly.flag(
+        return anomaly.flag_anomalies(
             self,
             x,
             y,
@@ -379,12 +379,14 @@ class FittedModel:
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` and the command line read."""
-        folder = folder_of(folder)
-        with checkpoint.lock(folder):
-            if checkpoint.checkpoints(folder):
+        folder = as_folder(folder)
+        with checkpoint.lock_folder(folder):
+            if checkpoint.list_checkpoints(folder):
                 raise FolderInUse(f"{folder} holds a run already; choose another folder")
             tensors = {"model": self.model.state_dict()}
-            checkpoint.save(folder, Checkpoint(self.plain({"done": True}), tensors, self.history))
+            checkpoint.save_checkpoint(
+                folder, Checkpoint(self.plain({"done": True}), tensors, self.history)
+            )
         return folder
 
     def plain(self, state: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -393,7 +395,7 @@ class FittedModel:
         return {"config": config, "schema": self.schema.to_json(), "state": state}
 
 
-def event_as(schema: Schema, size: int) -> Event:
+def event_of_schema(schema: Schema, size: int) -> Event:
     """What a family must know of so many data of a schema."""
     event = Event(schema.event, schema.condition_length, schema.levels, size)
     if schema.condition is None:
@@ -401,36 +403,36 @@ def event_as(schema: Schema, size: int) -> Event:
     return event._replace(tokens=schema.condition.tokens, spelled=schema.condition.spelled)
 
 
-def assemble(config: dict[str, Any], schema: Schema) -> FittedModel:
+def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
     """A model with fresh weights as a configuration describes it.
 
     Raises:
         DataError: If it is not that of a model of such data.
     """
-    event, known = event_as(schema, config["event"][3]), list(config["event"])
+    event, known = event_of_schema(schema, config["event"][3]), list(config["event"])
     known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens
     if json.loads(json.dumps(event)) != known:
         raise DataError("the configuration and the schema describe different data")
-    model = untrained(config, event)
+    model = build_fresh_model(config, event)
     if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
-        mapping.ability(model, "start_from", "cannot start from data")(
+        mapping.require_method(model, "start_from", "cannot start from data")(
             torch.zeros(origin["rows"], *model.event_shape)
         )
     return FittedModel(model, transforms.Chain.from_json(config["transform"]), schema, config)
 
 
-def untrained(config: dict[str, Any], event: Event) -> GenerativeModel:
+def build_fresh_model(config: dict[str, Any], event: Event) -> GenerativeModel:
     """A model with fresh weights, and a part like its teacher if the family takes one in."""
     model = families.build(config["family"], event, **config["options"]).eval()
     teacher = (config.get("teacher") or {}).get("model")
     if teacher and (adopt := getattr(model, "adopt", None)):
         parts: list[Any] = [tuple(v) if isinstance(v, list) else v for v in teacher["event"]]
-        adopt(untrained(teacher, Event(*parts)))
+        adopt(build_fresh_model(teacher, Event(*parts)))
     return model
 
 
 @contextlib.contextmanager
-def understood(folder: Path | None) -> Iterator[None]:
+def run_folder_errors(folder: Path | None) -> Iterator[None]:
     """Say of a run folder that it cannot be used, whatever in it has been changed.
 
     Raises:
@@ -445,7 +447,7 @@ def understood(folder: Path | None) -> Iterator[None]:
         raise DataError(f"{folder} does not describe a model of this version: {why}") from error
 
 
-def average_of(known: Any, ema: float) -> str:
+def ema_name(known: Any, ema: float) -> str:
     """What a checkpoint calls the average with a decay.
 
     Raises:
@@ -472,15 +474,15 @@ def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) 
         UsageError: If there is no such average.
         DataError: If no checkpoint in it is whole.
     """
-    folder = folder_of(folder)
-    plain, tensors, history = checkpoint.load(folder)
-    chosen = () if ema is None else (average_of(plain["config"]["recipe"]["ema"], ema),)
+    folder = as_folder(folder)
+    plain, tensors, history = checkpoint.load_checkpoint(folder)
+    chosen = () if ema is None else (ema_name(plain["config"]["recipe"]["ema"], ema),)
     if chosen and not tensors.get(chosen[0]):
         raise UsageError(f"{folder} keeps no averages of weights: leave out ema")
-    with understood(folder):
+    with run_folder_errors(folder):
         schema = Schema.from_json(plain["schema"])
         schema.restore(np.zeros((0, *schema.event)), np.zeros((0, schema.condition_length)))
-        fitted = assemble(plain["config"], schema)
+        fitted = build_from_config(plain["config"], schema)
         names = chosen or ("best", "ema", "model")
         best = next(tensors[name] for name in names if tensors.get(name))
         if any(v.isnan().any() for v in best.values()):

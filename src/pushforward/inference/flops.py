@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..model import GenerativeModel
-from ..rng import forked
+from ..rng import fork_rng
 
 if TYPE_CHECKING:
     from .fitted_model import FittedModel
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROWS = 4  # enough for losses that pair data
 
 
-class Counter(TorchDispatchMode):
+class FlopCounter(TorchDispatchMode):
     """Counts operations by PyTorch's own formulas.
 
     PyTorch's `FlopCounterMode` also follows modules, by hooks that fail where a loss holds a
@@ -35,7 +35,7 @@ class Counter(TorchDispatchMode):
         return out
 
 
-def flops(fitted: "FittedModel") -> int:
+def training_flops(fitted: "FittedModel") -> int:
     """Floating-point operations of a datum in all players' losses, before these are differentiated.
 
     Products of matrices and convolutions count, an addition and a multiplication each; of what is
@@ -46,7 +46,7 @@ def flops(fitted: "FittedModel") -> int:
         return 0
     model.requires_grad_().train()
     device = next(model.parameters()).device
-    with forked(device), Counter() as counter:
+    with fork_rng(device), FlopCounter() as counter:
         x = model.noise(ROWS, *model.event_shape)
         x, length = x * (not model.discrete), fitted.schema.condition_length
         c = x.new_zeros(ROWS, length) if length else None

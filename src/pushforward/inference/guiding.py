@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 GUIDING = ("guidance", "guidance_interval", "negative")
 
 
-def told(fitted: "FittedModel", options: dict[str, Any], n: int) -> dict[str, Any]:
+def encode_negative(fitted: "FittedModel", options: dict[str, Any], n: int) -> dict[str, Any]:
     """Options with a negative condition as vectors, one for each of ``n`` data.
 
     Raises:
@@ -29,11 +29,11 @@ def told(fitted: "FittedModel", options: dict[str, Any], n: int) -> dict[str, An
     return options | {"negative": rows.expand(n, -1)}
 
 
-def alike(options: dict[str, Any], n: int) -> dict[str, Any]:
+def repeat_first(options: dict[str, Any], n: int) -> dict[str, Any]:
     """Options for so many data that have those of the first."""
     return {k: v[:1].expand(n, -1) if isinstance(v, Tensor) else v for k, v in options.items()}
 
 
-def part(options: dict[str, Any], rows: Any) -> dict[str, Any]:
+def slice_options(options: dict[str, Any], rows: Any) -> dict[str, Any]:
     """Options for some of the data: of what there is for each datum, those of these."""
     return {k: v[rows] if isinstance(v, Tensor) else v for k, v in options.items()}

@@ -14,14 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.columns import listing, raw
+from ..data.columns import join_names, open_source
 from ..data.schema import Schema
 from ..data.transforms import Chain, Whiten
-from ..devices import accepts, at_home, chunks, device_of, rows_at_once, seeded
+from ..devices import (
+    batch_offsets,
+    batch_rows,
+    cast_like_model,
+    check_method_options,
+    model_device,
+    seeded_rng,
+)
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..model import Event, Likelihood
-from ..progress import follow
+from ..progress import track_progress
 from ..theory import completion
 from . import guiding
 
@@ -35,7 +42,7 @@ ENOUGH = 100  # effective sample size below which a user is told
 SHARES = 16  # of at least ten draws, each with its own u, where integers are given
 
 
-def complete(
+def impute_given(
     fitted: "FittedModel", n: int, given: Any, y: Any, seed: int | None, options: dict[str, Any]
 ) -> np.ndarray:
     """``n`` data whose entries are the given ones where these are known, ``(n, *event)``.
@@ -49,21 +56,21 @@ def complete(
             f"the model was fitted with a condition, {fitted.schema.condition.asked}: name it "
             "(--condition, in Python y) beside given"
         )
-    x, known = entries(given, fitted.schema, n)
-    options = guiding.told(fitted, options, n)
-    accepts(fitted.model.complete, options, fitted.family)
-    with seeded(seed, device_of(fitted.model)), torch.no_grad():
+    x, known = parse_given_entries(given, fitted.schema, n)
+    options = guiding.encode_negative(fitted, options, n)
+    check_method_options(fitted.model.complete, options, fitted.family)
+    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
         vectors = fitted.conditions(y, n)
         c = None if vectors is None else fitted.vectors(vectors)
         out = np.empty((n, *fitted.schema.event))
-        for rows in alike(x, known, c, options.get("negative")):
+        for rows in group_identical(x, known, c, options.get("negative")):
             first, which = rows[0], torch.as_tensor(rows)
-            some, own = None if c is None else c[which], guiding.part(options, which)
-            out[rows] = drawn(fitted, len(rows), x[first], known[first], some, own)
+            some, own = None if c is None else c[which], guiding.slice_options(options, which)
+            out[rows] = impute_group(fitted, len(rows), x[first], known[first], some, own)
     return np.where(known, x, out)
 
 
-def entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]:
+def parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The given entries, and which they are, both ``(n, *event)``.
 
     Arguments:
@@ -76,31 +83,33 @@ def entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]
     if isinstance(given, Mapping):
         columns = {str(name): np.asarray(value, dtype=object) for name, value in given.items()}
     elif len(schema.shape) > 1 or not hasattr(given, "columns"):
-        x[:] = whole(given, schema, n)
+        x[:] = broadcast_given(given, schema, n)
         columns = {}
     else:
-        cells = raw(given).cells
+        cells = open_source(given).cells
         columns = {str(k.name): np.where(k.missing, np.nan, k.values) for k in cells}
     unknown = [name for name in columns if len(schema.shape) > 1 or name not in schema.names]
     if unknown:
-        raise DataError(f"given: no column is called {listing(unknown)}; have {schema.names}"[:250])
+        raise DataError(
+            f"given: no column is called {join_names(unknown)}; have {schema.names}"[:250]
+        )
     for name, value in columns.items():
         try:
             x[:, schema.names.index(name)] = value.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise DataError(f"given: {name} must be a number, or {n} of them") from error
-    check(x, schema)
+    check_given(x, schema)
     known = ~np.isnan(x)
-    return np.where(known, x, middle(schema)), known
+    return np.where(known, x, column_midpoints(schema)), known
 
 
-def middle(schema: Schema) -> np.ndarray:
+def column_midpoints(schema: Schema) -> np.ndarray:
     """The middle of what was observed in each column: a value that every transform takes."""
     ends = [c.low / 2 + c.high / 2 for c in schema.columns]
     return np.array([np.rint(m) if c.integer else m for m, c in zip(ends, schema.columns)])
 
 
-def whole(given: Any, schema: Schema, n: int) -> np.ndarray:
+def broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
     """An array of one datum, or of ``n``, with NaN where entries are to be drawn."""
     try:
         x = np.load(given) if isinstance(given, str) else np.asarray(given)
@@ -112,7 +121,7 @@ def whole(given: Any, schema: Schema, n: int) -> np.ndarray:
         ) from error
 
 
-def check(x: np.ndarray, schema: Schema) -> None:
+def check_given(x: np.ndarray, schema: Schema) -> None:
     """Refuse entries that no datum of the schema has."""
     if np.isnan(x).all():
         raise DataError("given: nothing is given; name at least one column or entry")
@@ -140,7 +149,9 @@ def check(x: np.ndarray, schema: Schema) -> None:
             )
 
 
-def alike(x: np.ndarray, known: np.ndarray, *conditions: Tensor | None) -> Iterator[np.ndarray]:
+def group_identical(
+    x: np.ndarray, known: np.ndarray, *conditions: Tensor | None
+) -> Iterator[np.ndarray]:
     """Rows that share what is given, so that they can be drawn together."""
     parts = [np.where(known, x, 0).reshape(len(x), -1), known.reshape(len(x), -1)]
     keys = np.concatenate([*parts, *(c.cpu().numpy() for c in conditions if c is not None)], axis=1)
@@ -149,7 +160,7 @@ def alike(x: np.ndarray, known: np.ndarray, *conditions: Tensor | None) -> Itera
         yield np.flatnonzero(group == k)
 
 
-def drawn(
+def impute_group(
     fitted: "FittedModel",
     n: int,
     x: np.ndarray,
@@ -158,11 +169,11 @@ def drawn(
     options: dict[str, Any],
 ) -> np.ndarray:
     """``n`` draws given the entries of one datum, in the units of the data."""
-    view, mask = Entrywise(fitted, c), torch.as_tensor(known).to(device_of(fitted.model))
+    view, mask = UnwhitenedModel(fitted, c), torch.as_tensor(known).to(model_device(fitted.model))
     integer = np.array([column.integer for column in fitted.schema.columns])
     several = fitted.transform.stochastic and (known & integer).any()
     many = min(SHARES, max(1, n // 10)) if several else 1
-    shares = list(zip(parted(n, many), view.inward(x, mask, many)))
+    shares = list(zip(split_evenly(n, many), view.inward(x, mask, many)))
     parts = [] if view.mixing else [view.own_way(m, z, mask, options) for m, z in shares]
     made = [part for part in parts if part is not None]
     if len(made) < len(shares):
@@ -173,7 +184,7 @@ def drawn(
     return view.outward(out)
 
 
-def parted(n: int, many: int) -> list[int]:
+def split_evenly(n: int, many: int) -> list[int]:
     """N in so many parts that are as equal as can be."""
     return [n // many + (i < n % many) for i in range(many)]
 
@@ -181,7 +192,7 @@ def parted(n: int, many: int) -> list[int]:
 Shares = list[tuple[int, Tensor]]  # how many to draw, and the datum whose known entries count
 
 
-class Entrywise:
+class UnwhitenedModel:
     """A fitted model in a space whose entries are those of the data, each transformed alone.
 
     A whitening mixes entries, so that what is given is no entry of the model's own space.
@@ -198,8 +209,8 @@ class Entrywise:
         self.own = Chain(tuple(p for p in parts if not isinstance(p, Whiten)))
         self.mix = Chain(self.mixing)
         self.scored = fitted.model.likelihood is not Likelihood.NONE and not fitted.model.discrete
-        self.c, self.device = c, device_of(fitted.model)
-        self.dtype = at_home(self.model, torch.empty(0)).dtype
+        self.c, self.device = c, model_device(fitted.model)
+        self.dtype = cast_like_model(self.model, torch.empty(0)).dtype
 
     def inward(self, x: np.ndarray, known: Tensor, many: int) -> Tensor:
         """One datum in this space, so many times, each with its own dequantisation."""
@@ -216,11 +227,11 @@ class Entrywise:
 
     def own_way(self, n: int, x: Tensor, known: Tensor, options: dict[str, Any]) -> Tensor | None:
         """What the model's own ``complete`` draws, if it has one."""
-        size = rows_at_once(self.model.event_shape)
+        size = batch_rows(self.model.event_shape)
         z = x.to(self.dtype)
         made = [
-            self.model.complete(m, z, known, self.conditions(m), **guiding.alike(options, m))
-            for _, m in follow(chunks(n, size), -(-n // size))
+            self.model.complete(m, z, known, self.conditions(m), **guiding.repeat_first(options, m))
+            for _, m in track_progress(batch_offsets(n, size), -(-n // size))
         ]
         parts = [part for part in made if part is not None]
         return torch.cat(parts) if len(parts) == len(made) > 0 else None
@@ -229,7 +240,7 @@ class Entrywise:
         """Draws of the model."""
         parts = [
             self.model.sample(m, self.conditions(m))
-            for _, m in chunks(n, rows_at_once(self.model.event_shape))
+            for _, m in batch_offsets(n, batch_rows(self.model.event_shape))
         ]
         return self.mix.inverse(torch.cat(parts).double())
 
@@ -238,7 +249,7 @@ class Entrywise:
         return torch.cat(
             [
                 self.model.log_prob(part.to(self.dtype), self.conditions(len(part)))
-                for part in self.mix.forward(z)[0].split(rows_at_once(self.model.event_shape))
+                for part in self.mix.forward(z)[0].split(batch_rows(self.model.event_shape))
             ]
         )
 
@@ -253,7 +264,7 @@ class Entrywise:
         size, many = 0.0, max(PROPOSALS // len(shares), 4 * -(-n // len(shares)))
         for m, x in shares:
             unit = proposal.complete(many, ((x - mean) / scale).to(self.dtype), known)
-            made, counted = completion.importance(
+            made, counted = completion.importance_resample(
                 unit, lambda u: self.log_prob(u * scale + mean), proposal.log_prob, m
             )
             parts, size = [*parts, made * scale + mean], size + counted
@@ -269,7 +280,7 @@ class Entrywise:
         """The draws that lie nearest in the known entries, for a model without a density."""
         many = min(max(DRAWS[0], 50 * n), DRAWS[1])
         draws, least = self.sample(many), min(float(n), many / 20)
-        found = [completion.nearest(draws, x, known, m, least) for m, x in shares]
+        found = [completion.kernel_resample(draws, x, known, m, least) for m, x in shares]
         width, size = max(f[1] for f in found), min(f[2] for f in found)
         warnings.warn(
             f"{self.family} has no density: these are draws whose given entries lie within about "

@@ -15,10 +15,17 @@ import torch
 from torch import Tensor
 
 from ..data import reading
-from ..devices import accepts, at_home, chunks, device_of, rows_at_once, seeded
+from ..devices import (
+    batch_offsets,
+    batch_rows,
+    cast_like_model,
+    check_method_options,
+    model_device,
+    seeded_rng,
+)
 from ..errors import NoLikelihood, NumericalError
 from ..model import Likelihood
-from ..shapes import expand
+from ..shapes import append_dims
 
 if TYPE_CHECKING:
     from .fitted_model import FittedModel
@@ -32,22 +39,22 @@ def log_prob(
     fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> np.ndarray:
     """`FittedModel.log_prob`."""
-    values, errors = estimated(fitted, x, y, seed, options)
+    values, errors = log_prob_with_error(fitted, x, y, seed, options)
     if errors.any():
         warnings.warn(
-            f"the trace was estimated: standard error {rms(errors):.2g} nats a datum; probes=0 "
+            f"the trace was estimated: standard error {rms_error(errors):.2g} nats a datum; probes=0 "
             "makes it exact",
             stacklevel=3,
         )
     return values
 
 
-def rms(errors: np.ndarray) -> float:
+def rms_error(errors: np.ndarray) -> float:
     """The root of the mean square of standard errors; unknown (NaN) from a single probe."""
     return float(np.sqrt(np.square(errors).mean())) if len(errors) else 0.0
 
 
-def estimated(
+def log_prob_with_error(
     fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """`FittedModel.estimated`."""
@@ -55,14 +62,14 @@ def estimated(
         raise NoLikelihood(
             f"{fitted.family} has no likelihood; for densities fit e.g. normalizing_flow"
         )
-    accepts(fitted.model.log_prob, options, fitted.family, least=0)
-    data = reading.read_as(x, fitted.schema, y=y)
-    with seeded(seed, device_of(fitted.model)), torch.no_grad():
-        laws = list(conditions(fitted, data.y, len(data.x)))
+    check_method_options(fitted.model.log_prob, options, fitted.family, least=0)
+    data = reading.read_with_schema(x, fitted.schema, y=y)
+    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
+        laws = list(weighted_conditions(fitted, data.y, len(data.x)))
         parts = [
-            marginal(fitted, data.x[i : i + m], [(w, c if c is None else c[i : i + m])
+            marginal_log_prob(fitted, data.x[i : i + m], [(w, c if c is None else c[i : i + m])
                      for w, c in laws], options)
-            for i, m in chunks(len(data.x), rows_at_once(fitted.model.event_shape))
+            for i, m in batch_offsets(len(data.x), batch_rows(fitted.model.event_shape))
         ]  # fmt: skip
     if not parts:
         return np.zeros(0), np.zeros(0)
@@ -78,7 +85,7 @@ def estimated(
     return values, errors
 
 
-def marginal(
+def marginal_log_prob(
     fitted: "FittedModel",
     x: np.ndarray,
     laws: list[tuple[float, Tensor | None]],
@@ -96,7 +103,7 @@ def marginal(
     z, log_det = fitted.transform.forward(torch.as_tensor(x))
     size = z.abs().flatten(1).amax(1)
     out = ~(size <= (FAR if model.kind(**options) is Likelihood.ODE else FARTHEST))
-    z = at_home(model, torch.where(expand(out, z), 0.0, z))
+    z = cast_like_model(model, torch.where(append_dims(out, z), 0.0, z))
     parts = [(w, *model.estimated(z, c, **options)) for w, c in laws]
     values = torch.stack([w + value.cpu().double() for w, value, _ in parts])
     errors = torch.stack([error.cpu().double() for _, _, error in parts])
@@ -107,7 +114,9 @@ def marginal(
     return torch.where(out, -torch.inf, found), error, int(out.sum())
 
 
-def conditions(fitted: "FittedModel", y: Any, n: int) -> Iterator[tuple[float, Tensor | None]]:
+def weighted_conditions(
+    fitted: "FittedModel", y: Any, n: int
+) -> Iterator[tuple[float, Tensor | None]]:
     """The conditions of ``n`` rows with their log-weights: one if they are known."""
     schema = fitted.schema
     if schema.condition is None:

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from ..data import reading
-from ..devices import at_home, device_of, seeded
+from ..devices import cast_like_model, model_device, seeded_rng
 from ..errors import UsageError
 from . import latents
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REACH = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 
-def traverse(
+def traverse_latents(
     fitted: "FittedModel",
     x: Any = None,
     y: Any = None,
@@ -49,17 +49,17 @@ def traverse(
         UsageError: If the family has no latents, or not these.
         DataError: If the condition is needed and not known.
     """
-    with seeded(seed, device_of(fitted.model)), torch.no_grad():
-        start, c = beginning(fitted, x, y)
-        chosen = range(start.numel()) if units is None else known_units(units, start.numel())
+    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
+        start, c = start_latent(fitted, x, y)
+        chosen = range(start.numel()) if units is None else check_units(units, start.numel())
         z = start.flatten().repeat(len(chosen), len(values), 1)
         for row, unit in enumerate(chosen):
             z[row, :, unit] = torch.as_tensor(np.asarray(values, dtype=float))
-        made = decoded(fitted, z.view(-1, *start.shape), c)
+        made = decode_latents(fitted, z.view(-1, *start.shape), c)
     return made.reshape(len(chosen), len(values), *made.shape[1:])
 
 
-def lattice(
+def decode_quantile_lattice(
     fitted: "FittedModel",
     y: Any = None,
     *,
@@ -80,28 +80,28 @@ def lattice(
     Raises:
         UsageError: If the family has no latents, or not these two.
     """
-    with seeded(0, device_of(fitted.model)), torch.no_grad():
-        start, c = beginning(fitted, None, y)
-        first, second = known_units(units, start.numel())
+    with seeded_rng(0, model_device(fitted.model)), torch.no_grad():
+        start, c = start_latent(fitted, None, y)
+        first, second = check_units(units, start.numel())
         points = torch.as_tensor(ndtri((np.arange(side) + 0.5) / side))
         z = start.flatten().repeat(side, side, 1)
         z[..., first], z[..., second] = points, -points[:, None]
-        made = decoded(fitted, z.view(-1, *start.shape), c)
+        made = decode_latents(fitted, z.view(-1, *start.shape), c)
     return made.reshape(side, side, *made.shape[1:])
 
 
-def beginning(fitted: "FittedModel", x: Any, y: Any) -> tuple[Tensor, Tensor | None]:
+def start_latent(fitted: "FittedModel", x: Any, y: Any) -> tuple[Tensor, Tensor | None]:
     """The latent of the first datum, or the middle of the prior, and the condition's vector."""
-    encode = latents.ability(fitted.model, "encode", "has no latents to encode data in")
+    encode = latents.require_method(fitted.model, "encode", "has no latents to encode data in")
     given = fitted.schema.restore(fitted.draw(1, y, seed=0)) if x is None else x
-    data = reading.read_as(given, fitted.schema, y=y)
-    c = latents.known(fitted, data.y, len(data.x))
-    one = latents.inward(fitted, data.x[:1], fitted.transform)
-    first = latents.through(fitted, encode, one, None if c is None else c[:1], {})[0].double()
+    data = reading.read_with_schema(given, fitted.schema, y=y)
+    c = latents.required_conditions(fitted, data.y, len(data.x))
+    one = latents.to_model_space(fitted, data.x[:1], fitted.transform)
+    first = latents.map_batches(fitted, encode, one, None if c is None else c[:1], {})[0].double()
     return (first * 0 if x is None else first), None if c is None else c[:1]
 
 
-def known_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
+def check_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
     """Latents that exist.
 
     Raises:
@@ -113,9 +113,9 @@ def known_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
     return [int(unit) for unit in units]
 
 
-def decoded(fitted: "FittedModel", z: Tensor, c: Tensor | None) -> np.ndarray:
+def decode_latents(fitted: "FittedModel", z: Tensor, c: Tensor | None) -> np.ndarray:
     """Latents as numbers in the units of the data, all under one condition."""
-    method = latents.ability(fitted.model, "decode", "has no latents to decode")
-    rows = at_home(fitted.model, z)
+    method = latents.require_method(fitted.model, "decode", "has no latents to decode")
+    rows = cast_like_model(fitted.model, z)
     known = None if c is None else c.expand(len(rows), -1)
-    return fitted.transform.inverse(latents.through(fitted, method, rows, known, {})).numpy()
+    return fitted.transform.inverse(latents.map_batches(fitted, method, rows, known, {})).numpy()

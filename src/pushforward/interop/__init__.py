@@ -6,7 +6,9 @@ from typing import Any
 from ..errors import UsageError
 
 
-def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) -> Any:
+def load_run_or_pipeline(
+    folder: str | Path, *, device: str = "auto", ema: float | None = None
+) -> Any:
     """The model of a run folder, or of a folder of diffusers.
 
     Raises:

@@ -17,7 +17,9 @@ def section(key: str) -> Section:
     Raises:
         UsageError: If there is none.
     """
-    return import_module(f".sections.{SECTIONS[known(key, SECTIONS)]}", __name__).SECTION
+    return import_module(
+        f".sections.{SECTIONS[require_section_key(key, SECTIONS)]}", __name__
+    ).SECTION
 
 
 def problem(key: str) -> Problem:
@@ -26,10 +28,12 @@ def problem(key: str) -> Problem:
     Raises:
         UsageError: If there is none.
     """
-    return import_module(f".problems.{PROBLEMS[known(key, PROBLEMS)]}", __name__).PROBLEM
+    return import_module(
+        f".problems.{PROBLEMS[require_section_key(key, PROBLEMS)]}", __name__
+    ).PROBLEM
 
 
-def known(key: str, keys: Iterable[str]) -> str:
+def require_section_key(key: str, keys: Iterable[str]) -> str:
     """A key that is one of several.
 
     Raises:

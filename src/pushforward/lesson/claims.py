@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from ..devices import seeded
+from ..devices import seeded_rng
 from ..errors import PushforwardError
 
 
@@ -119,7 +119,7 @@ class Outcome(NamedTuple):
         return said | found | {"in_order": self.in_order}
 
 
-def judge(claim: Claim, evidence: Evidence) -> Verdict:
+def judge_claim(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict that the numbers give.
 
     It holds if all of the lesson's numbers come out. It is wrong, or needs its condition (which of
@@ -133,15 +133,15 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     return Verdict.UNEXPLAINED
 
 
-def check(claim: Claim, seed: int = 0) -> Outcome:
+def check_claim(claim: Claim, seed: int = 0) -> Outcome:
     """Run one claim. The caller's random numbers are as they were afterwards."""
     began = time.monotonic()
-    with seeded(seed):
+    with seeded_rng(seed):
         evidence = claim.measure()
-    return Outcome(claim, evidence, judge(claim, evidence), time.monotonic() - began)
+    return Outcome(claim, evidence, judge_claim(claim, evidence), time.monotonic() - began)
 
 
-def fails(call: Callable[[], object]) -> int:
+def raises_error(call: Callable[[], object]) -> int:
     """1 if a call raises, by what the library refuses or by what torch cannot do, else 0."""
     try:
         call()

@@ -13,13 +13,13 @@ CODE = re.compile(r"`([^`]+)`")
 FENCES = {r"\|": "\u2016", r"\lVert": "\u2016", r"\rVert": "\u2016", r"\{": "{", r"\}": "}"}
 
 
-def rendered(text: str, math: Callable[[str], str], plain: Callable[[str], str]) -> str:
+def convert_formulas(text: str, math: Callable[[str], str], plain: Callable[[str], str]) -> str:
     """The text with each formula between dollars, and what is between formulas, converted."""
     pieces = MATH.split(text)
     return "".join(math(p) if i % 2 else plain(p) for i, p in enumerate(pieces))
 
 
-def mathml(latex: str, display: str = "inline") -> str:
+def formula_to_mathml(latex: str, display: str = "inline") -> str:
     r"""A formula as MathML; the converter leaves some fences after ``\Big`` as they are."""
     made = convert(latex, display=display)
     for name, sign in FENCES.items():
@@ -27,22 +27,22 @@ def mathml(latex: str, display: str = "inline") -> str:
     return made
 
 
-def plain(text: str) -> str:
+def escape_plain(text: str) -> str:
     """What is between formulas, as HTML: names in backticks as code."""
     return CODE.sub(r"<code>\1</code>", html.escape(text))
 
 
-def page(text: str) -> Markup:
+def text_to_html(text: str) -> Markup:
     """For HTML: formulas as MathML, which browsers set themselves."""
-    return Markup(rendered(text, mathml, plain))  # noqa: S704  # both parts are escaped
+    return Markup(convert_formulas(text, formula_to_mathml, escape_plain))  # noqa: S704  # both parts are escaped
 
 
-def display(latex: str) -> Markup:
+def display_formula(latex: str) -> Markup:
     """A formula on a line of its own, as MathML."""
-    return Markup(mathml(latex, "block")) if latex else Markup("")  # noqa: S704
+    return Markup(formula_to_mathml(latex, "block")) if latex else Markup("")  # noqa: S704
 
 
-def terminal(text: str) -> str:
+def text_to_unicode(text: str) -> str:
     """For a terminal: formulas in Unicode as far as that goes."""
     unicode = LatexNodes2Text(math_mode="text").latex_to_text
-    return " ".join(rendered(text, unicode, str).split())
+    return " ".join(convert_formulas(text, unicode, str).split())

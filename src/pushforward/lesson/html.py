@@ -8,66 +8,68 @@ from typing import Any
 import jinja2
 
 from .. import __version__, files, formatting
-from ..checkpoint import disk
+from ..checkpoint import disk_errors
 from ..comparison import report
 from ..plots import style
 from . import formulas
 from .claims import Number, Verdict
-from .run import Chapter, Plate
+from .run import ChapterResult, FigureFiles
 
 SENSES = {"=": "", "<=": "\u2264 ", ">=": "\u2265 "}
 
 
-def write(chapters: Sequence[Chapter], folder: Path) -> Path:
+def write_lesson(chapters: Sequence[ChapterResult], folder: Path) -> Path:
     """Write ``lesson.html``, ``lesson.json`` and ``figures/`` into a folder; return the page.
 
     Raises:
         DiskError: If it cannot be written; an old page is then untouched.
     """
     folder = Path(folder)
-    with disk(folder):
+    with disk_errors(folder):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     for chapter in chapters:
         for name, plate in chapter.plates.items():
             for kind, data in plate.files.items():
-                files.replace(folder / "figures" / f"{name}.{kind}", data)
+                files.atomic_write(folder / "figures" / f"{name}.{kind}", data)
     numbers = json.dumps([c.facts() for c in chapters], indent=1, default=str)
-    files.replace(folder / "lesson.json", numbers.encode())
-    return files.replace(folder / "lesson.html", render(chapters).encode())
+    files.atomic_write(folder / "lesson.json", numbers.encode())
+    return files.atomic_write(folder / "lesson.html", render_lesson(chapters).encode())
 
 
-def render(chapters: Sequence[Chapter]) -> str:
+def render_lesson(chapters: Sequence[ChapterResult]) -> str:
     """The page as text."""
-    return template().render(facts(chapters))
+    return lesson_template().render(lesson_context(chapters))
 
 
-def fragment(chapters: Sequence[Chapter]) -> str:
+def render_chapters(chapters: Sequence[ChapterResult]) -> str:
     """The chapters alone, to be put into another page."""
-    page = template()
-    return "".join(page.blocks["chapters"](page.new_context(facts(chapters))))
+    page = lesson_template()
+    return "".join(page.blocks["chapters"](page.new_context(lesson_context(chapters))))
 
 
-def template() -> jinja2.Template:
+def lesson_template() -> jinja2.Template:
     """The page to be filled in."""
-    return report.template(__package__, "page.html", words=formulas.page, formula=formulas.display)
+    return report.load_template(
+        __package__, "page.html", words=formulas.text_to_html, formula=formulas.display_formula
+    )
 
 
-def facts(chapters: Sequence[Chapter]) -> dict[str, Any]:
+def lesson_context(chapters: Sequence[ChapterResult]) -> dict[str, Any]:
     """What the page is filled with."""
     return {
         "chapters": chapters,
-        "summary": summary(chapters),
+        "summary": summarise_verdicts(chapters),
         "total": sum(len(c.outcomes) for c in chapters),
         "broken": [name for c in chapters for name in c.broken],
-        "seconds": formatting.duration(sum(c.seconds for c in chapters)),
-        "image": image,
-        "measured": measured,
-        "predicted": predicted,
+        "seconds": formatting.duration_text(sum(c.seconds for c in chapters)),
+        "image": figure_uri,
+        "measured": format_measured,
+        "predicted": format_predicted,
         "version": __version__,
     }
 
 
-def summary(chapters: Sequence[Chapter]) -> str:
+def summarise_verdicts(chapters: Sequence[ChapterResult]) -> str:
     """How many claims hold, and how many do not, in words."""
     said = {
         Verdict.HOLDS: "hold as they stand",
@@ -76,34 +78,38 @@ def summary(chapters: Sequence[Chapter]) -> str:
         Verdict.UNEXPLAINED: "came out as nobody expected",
     }
     counts = {v: sum(c.count(v) for c in chapters) for v in said}
-    return formatting.listing([f"{n} {said[v]}" for v, n in counts.items() if n]) + "."
+    return formatting.join_words([f"{n} {said[v]}" for v, n in counts.items() if n]) + "."
 
 
-def image(plate: Plate) -> str:
+def figure_uri(plate: FigureFiles) -> str:
     """A figure as the address of an inline SVG image, in the face of the page."""
-    return style.inline(plate.files["svg"])
+    return style.svg_data_uri(plate.files["svg"])
 
 
-def measured(number: Number) -> str:
+def format_measured(number: Number) -> str:
     """A measured number with as many digits as the tolerance gives a meaning."""
-    return shown(float(number.measured), float(number.tolerance))
+    return format_to_tolerance(float(number.measured), float(number.tolerance))
 
 
-def predicted(number: Number) -> str:
+def format_predicted(number: Number) -> str:
     """What a statement predicts, with its tolerance."""
-    text = SENSES[number.sense] + shown(float(number.predicted), float(number.tolerance))
+    text = SENSES[number.sense] + format_to_tolerance(
+        float(number.predicted), float(number.tolerance)
+    )
     return (
-        f"{text} \u00b1 {formatting.number(float(number.tolerance))}" if number.tolerance else text
+        f"{text} \u00b1 {formatting.format_number(float(number.tolerance))}"
+        if number.tolerance
+        else text
     )
 
 
-def shown(value: float, tolerance: float) -> str:
+def format_to_tolerance(value: float, tolerance: float) -> str:
     """A number with the digits that a tolerance can tell apart."""
     if float(value).is_integer() and abs(value) < 1e6:
-        return formatting.number(value, 0)
-    digits = formatting.decimals(-tolerance, tolerance) if tolerance else 6
+        return formatting.format_number(value, 0)
+    digits = formatting.supported_decimals(-tolerance, tolerance) if tolerance else 6
     return (
-        formatting.number(value, min(digits or 0, 6))
+        formatting.format_number(value, min(digits or 0, 6))
         if abs(value) > 1e-4
-        else formatting.number(value)
+        else formatting.format_number(value)
     )

@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from ..devices import seeded
+from ..devices import seeded_rng
 from ..plots import style
-from . import PROBLEMS, SECTIONS, known, problem, section
-from .claims import Number, Outcome, Verdict, check
-from .problems import Part
+from . import PROBLEMS, SECTIONS, problem, require_section_key, section
+from .claims import Number, Outcome, Verdict, check_claim
+from .problems import ProblemPart
 
 FORMATS = ("svg", "pdf", "png")
 
 
-class Plate(NamedTuple):
+class FigureFiles(NamedTuple):
     """A figure as files, by their ending, with its caption."""
 
     caption: str
     files: dict[str, bytes]
 
 
-class Line(NamedTuple):
+class DerivationLine(NamedTuple):
     """A line of a derivation, with the numbers that check it."""
 
     why: str
@@ -31,11 +31,11 @@ class Line(NamedTuple):
     numbers: list[Number]
 
 
-class Solved(NamedTuple):
+class Answer(NamedTuple):
     """A question of a practice problem, answered."""
 
     question: str
-    lines: list[Line]
+    lines: list[DerivationLine]
     discussion: list[str]
     numbers: list[Number]
 
@@ -45,14 +45,14 @@ class Solved(NamedTuple):
         return [n for line in self.lines for n in line.numbers] + self.numbers
 
 
-class Chapter(NamedTuple):
+class ChapterResult(NamedTuple):
     """A section or a practice problem that was run."""
 
     key: str
     title: str
     outcomes: list[Outcome]
-    solved: list[Solved]
-    plates: dict[str, Plate]
+    solved: list[Answer]
+    plates: dict[str, FigureFiles]
     notes: dict[str, str]
     seconds: float
 
@@ -71,9 +71,9 @@ class Chapter(NamedTuple):
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from .html import fragment
+        from .html import render_chapters
 
-        return fragment([self])
+        return render_chapters([self])
 
     def count(self, verdict: Verdict) -> int:
         """How many claims came out so."""
@@ -85,37 +85,37 @@ class Chapter(NamedTuple):
             "key": self.key,
             "title": self.title,
             "claims": [o.facts() for o in self.outcomes],
-            "parts": [part(s) for s in self.solved],
+            "parts": [answer_to_dict(s) for s in self.solved],
             "figures": {name: plate.caption for name, plate in self.plates.items()},
             "notes": self.notes,
             "broken": self.broken,
         }
 
 
-def part(solved: Solved) -> dict[str, Any]:
+def answer_to_dict(solved: Answer) -> dict[str, Any]:
     """A solved question as plain values."""
     lines = [{**i._asdict(), "numbers": [n.facts() for n in i.numbers]} for i in solved.lines]
     return {**solved._asdict(), "lines": lines, "numbers": [n.facts() for n in solved.numbers]}
 
 
-def chosen(keys: Iterable[str]) -> list[str]:
+def select_chapters(keys: Iterable[str]) -> list[str]:
     """The sections and problems named, in the lesson's order; all where none is.
 
     Raises:
         UsageError: If there is no such section or problem.
     """
     every = [*SECTIONS, *PROBLEMS]
-    wanted = [known(key, every) for key in keys]
+    wanted = [require_section_key(key, every) for key in keys]
     return [key for key in every if key in wanted or not wanted]
 
 
-def run(
+def run_chapters(
     keys: Iterable[str] = (),
     *,
     seed: int = 0,
     draw: bool = True,
     update: Callable[[float, str], None] = lambda fraction, text: None,
-) -> Iterator[Chapter]:
+) -> Iterator[ChapterResult]:
     """Run sections and problems, one after the other.
 
     Arguments:
@@ -127,60 +127,69 @@ def run(
     Raises:
         UsageError: If there is no such section or problem.
     """
-    order = chosen(keys)
+    order = select_chapters(keys)
     for i, key in enumerate(order):
 
         def tell(name: str, at: float = i / len(order)) -> None:
             update(at, name)
 
-        yield (solve if key in PROBLEMS else study)(key, seed, draw, tell)
+        yield (solve_problem if key in PROBLEMS else run_section)(key, seed, draw, tell)
 
 
-def study(key: str, seed: int, draw: bool, tell: Callable[[str], None]) -> Chapter:
+def run_section(key: str, seed: int, draw: bool, tell: Callable[[str], None]) -> ChapterResult:
     """Run the claims of a section and draw its figures."""
     began, found = time.monotonic(), section(key)
     outcomes: list[Outcome] = []
-    plates: dict[str, Plate] = {}
+    plates: dict[str, FigureFiles] = {}
     for claim in found.claims:
         tell(claim.id)
-        outcomes.append(check(claim, seed))
+        outcomes.append(check_claim(claim, seed))
     for name, figure in found.figures.items() if draw else ():
         tell(name)
-        plates[name] = drawn(figure, seed)
-    return Chapter(key, found.title, outcomes, [], plates, found.notes, time.monotonic() - began)
+        plates[name] = draw_section_figure(figure, seed)
+    return ChapterResult(
+        key, found.title, outcomes, [], plates, found.notes, time.monotonic() - began
+    )
 
 
-def solve(key: str, seed: int, draw: bool, tell: Callable[[str], None]) -> Chapter:
+def solve_problem(key: str, seed: int, draw: bool, tell: Callable[[str], None]) -> ChapterResult:
     """Check the derivations of a practice problem and run its experiments."""
     began, found = time.monotonic(), problem(key)
-    solved: list[Solved] = []
-    plates: dict[str, Plate] = {}
+    solved: list[Answer] = []
+    plates: dict[str, FigureFiles] = {}
     for question in found.parts:
         tell(question.question)
-        answer, figures = answered(question, seed, draw)
+        answer, figures = answer_question(question, seed, draw)
         solved.append(answer)
         plates |= figures
-    return Chapter(key, found.title, [], solved, plates, {}, time.monotonic() - began)
+    return ChapterResult(key, found.title, [], solved, plates, {}, time.monotonic() - began)
 
 
-def answered(question: Part, seed: int, draw: bool) -> tuple[Solved, dict[str, Plate]]:
+def answer_question(
+    question: ProblemPart, seed: int, draw: bool
+) -> tuple[Answer, dict[str, FigureFiles]]:
     """A question with its derivation checked and its experiment run, and its figures if wanted."""
-    with seeded(seed), style.styled():
-        lines = [Line(s.why, s.formula, s.identity() if s.identity else []) for s in question.steps]
+    with seeded_rng(seed), style.plot_style():
+        lines = [
+            DerivationLine(s.why, s.formula, s.identity() if s.identity else [])
+            for s in question.steps
+        ]
         if question.experiment is None:
-            return Solved(question.question, lines, [], []), {}
+            return Answer(question.question, lines, [], []), {}
         result = question.experiment()
         figures = result.figures if draw else {}
-        plates = {name: Plate("", encoded(figure)) for name, figure in figures.items()}
-    return Solved(question.question, lines, result.discussion, result.numbers), plates
+        plates = {name: FigureFiles("", encode_formats(figure)) for name, figure in figures.items()}
+    return Answer(question.question, lines, result.discussion, result.numbers), plates
 
 
-def drawn(figure: Callable[[], Figure], seed: int) -> Plate:
+def draw_section_figure(figure: Callable[[], Figure], seed: int) -> FigureFiles:
     """A figure of a section, its docstring the caption."""
-    with seeded(seed), style.styled():
-        return Plate(" ".join((inspect.getdoc(figure) or "").split()), encoded(figure()))
+    with seeded_rng(seed), style.plot_style():
+        return FigureFiles(
+            " ".join((inspect.getdoc(figure) or "").split()), encode_formats(figure())
+        )
 
 
-def encoded(figure: Figure) -> dict[str, bytes]:
+def encode_formats(figure: Figure) -> dict[str, bytes]:
     """A figure in every format."""
-    return {kind: style.encode(figure, kind, dpi=200) for kind in FORMATS}
+    return {kind: style.figure_bytes(figure, kind, dpi=200) for kind in FORMATS}

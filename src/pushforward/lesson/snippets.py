@@ -19,16 +19,16 @@ from torch.distributions import Normal
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from ..devices import seeded
+from ..devices import seeded_rng
 from ..errors import UsageError
 from ..families import vae
 from ..model import Event
-from ..networks.likelihoods import Gaussian
+from ..networks.likelihoods import GaussianLikelihood
 from ..networks.mlp import Perceptron, TimeMLP
-from ..shapes import Condition, Data, Scalar, Times, expand, sum_event
+from ..shapes import Condition, Data, Scalar, Times, append_dims, sum_event
 from ..theory import adversarial, bounds, ddpm_schedule, predictions
 from ..theory.ode import Field
-from ..theory.paths import Linear
+from ..theory.paths import LinearPath
 from ..theory.targets import lesson_mixture
 
 
@@ -39,7 +39,7 @@ def generate_data(n_samples: int = 1000, seed: int | None = None) -> np.ndarray:
     """
     if seed is None:
         return lesson_mixture().sample(n_samples)[:, 0].float().numpy()
-    with seeded(seed):
+    with seeded_rng(seed):
         return generate_data(n_samples)
 
 
@@ -66,7 +66,7 @@ class VAE(nn.Module):
     @property
     def scale(self) -> Tensor:
         """The deviation of the data around the decoder's output, for `vae_loss`."""
-        return cast("Gaussian", self.model.law).normal(torch.zeros(1, 1)).scale
+        return cast("GaussianLikelihood", self.model.law).normal(torch.zeros(1, 1)).scale
 
     def encode(self, x: Data) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x)."""
@@ -107,9 +107,9 @@ def vae_loss(
     Returns:
         The total, the reconstruction term and the divergence, means over the batch.
     """
-    same_shape(x, x_recon, "x", "x_recon")
+    require_same_shape(x, x_recon, "x", "x_recon")
     reconstruction = -sum_event(Normal(x_recon, scale).log_prob(x)).mean()
-    kl = bounds.rate(Normal(mu, torch.exp(logvar / 2))).mean()
+    kl = bounds.kl_to_prior(Normal(mu, torch.exp(logvar / 2))).mean()
     return reconstruction + kl, reconstruction, kl
 
 
@@ -159,7 +159,7 @@ def train_gan_step(
     optimizer_D.step()
 
     optimizer_G.zero_grad()
-    loss_G = adversarial.non_saturating(D(fake()).flatten())
+    loss_G = adversarial.non_saturating_loss(D(fake()).flatten())
     loss_G.backward(inputs=list(G.parameters()))
     optimizer_G.step()
     return loss_D.item(), loss_G.item()
@@ -184,11 +184,13 @@ def gradient_penalty(
     Raises:
         UsageError: If the shapes differ, or the critic normalises over the batch.
     """
-    same_shape(real_data, fake_data, "real_data", "fake_data")
+    require_same_shape(real_data, fake_data, "real_data", "fake_data")
     if any(isinstance(m, _BatchNorm) for m in D.modules()):
         raise UsageError("batch normalisation mixes the data of a batch: use another normalisation")
     real, fake = (z.to(device or real_data.device) for z in (real_data, fake_data))
-    return adversarial.gradient_penalty(D, adversarial.between(real, fake), one_sided=one_sided)
+    return adversarial.wgan_gp_penalty(
+        D, adversarial.sample_interpolates(real, fake), one_sided=one_sided
+    )
 
 
 def linear_beta_schedule(
@@ -207,7 +209,7 @@ def get_diffusion_parameters(timesteps: int = 1000) -> dict[str, Tensor]:
     Raises:
         UsageError: If the chain does not end in noise.
     """
-    table = ddpm_schedule.DDPM(linear_beta_schedule(timesteps))
+    table = ddpm_schedule.DDPMPath(linear_beta_schedule(timesteps))
     alpha_bar = table.alpha_bar(torch.arange(1, timesteps + 1))
     times = table.chain().flip(0)[1:]
     return {
@@ -238,10 +240,12 @@ def q_sample(
     if k.is_floating_point() or bool((k < 0).any() or (k > steps).any()):
         raise UsageError(f"t must be integers from 0 (data) to {steps}, not {t}")
     noise = torch.randn_like(x_0) if noise is None else noise
-    same_shape(x_0, noise, "x_0", "noise")
+    require_same_shape(x_0, noise, "x_0", "noise")
     names = {"sqrt_alphas_cumprod": 1.0, "sqrt_one_minus_alphas_cumprod": 0.0}
     signal, spread = (
-        expand(torch.cat([params[n].new_tensor([at_0]), params[n]]).to(k.device)[k].to(x_0), x_0)
+        append_dims(
+            torch.cat([params[n].new_tensor([at_0]), params[n]]).to(k.device)[k].to(x_0), x_0
+        )
         for n, at_0 in names.items()
     )
     return signal * x_0 + spread * noise
@@ -276,14 +280,16 @@ def flow_matching_loss(model: Field, x0: Data, x1: Tensor) -> Scalar:
     Raises:
         UsageError: If the shapes differ; (1, d) would broadcast silently.
     """
-    same_shape(x0, x1, "x0", "x1")
-    path, t = Linear(), torch.rand_like(x0.flatten(1)[:, 0])
+    require_same_shape(x0, x1, "x0", "x1")
+    path, t = LinearPath(), torch.rand_like(x0.flatten(1)[:, 0])
     x_t = path.interpolate(x1, x0, 1 - t)
-    rate = -predictions.target(path, predictions.velocity, x1, x0, 1 - t)  # time runs the other way
+    rate = -predictions.prediction_target(
+        path, predictions.velocity_prediction, x1, x0, 1 - t
+    )  # time runs the other way
     return sum_event((model(x_t, t) - rate).square()).mean()
 
 
-def same_shape(a: Tensor, b: Tensor, first: str, second: str) -> None:
+def require_same_shape(a: Tensor, b: Tensor, first: str, second: str) -> None:
     """Raise UsageError where two tensors would broadcast instead of going row by row."""
     if a.shape != b.shape:
         raise UsageError(

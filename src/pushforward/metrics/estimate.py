@@ -31,7 +31,7 @@ Statistic = Callable[[Array, Array], Array | float]
 Replicate = Callable[[Array, Array, int], tuple[Array, Array]]  # the int: how many groups
 
 
-class Estimate(NamedTuple):
+class MetricEstimate(NamedTuple):
     """A metric of generated rows against real rows.
 
     Arguments:
@@ -62,7 +62,7 @@ class Estimate(NamedTuple):
         return interval if np.isnan(self.floor) else f"{interval}, floor {self.floor:.4g}"
 
 
-def leave_out(statistic: Statistic) -> Replicate:
+def jackknife_replicates(statistic: Statistic) -> Replicate:
     """The statistic of two samples, and of what is left of them without each of some groups."""
 
     def without(parts: list[Array], a: int) -> Array:
@@ -77,7 +77,7 @@ def leave_out(statistic: Statistic) -> Replicate:
     return replicate
 
 
-def interval(value: Array, replicates: Array) -> tuple[Array, Array]:
+def jackknife_interval(value: Array, replicates: Array) -> tuple[Array, Array]:
     """The 95 % jackknife interval of each entry of ``value``, from replicates ``(groups, k)``."""
     from scipy.special import stdtrit
 
@@ -86,7 +86,7 @@ def interval(value: Array, replicates: Array) -> tuple[Array, Array]:
     return value - half, value + half
 
 
-def bootstrap_mean(x: Array, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bootstrap_mean_interval(x: Array, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of a mean of independent rows.
 
     Here the plain bootstrap is right (Efron, 1979): a mean compares no row with another.

@@ -6,15 +6,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError, UsageError
-from ..options import seed as check_seed
+from ..options import check_seed
 from . import classifier, extractors, frechet, inputs, modes
-from .catalogue import Metric, defaults, featured, metric, title
-from .classifier import Network
+from .catalogue import (
+    Metric,
+    default_feature_metrics,
+    default_metrics,
+    feature_metric_name,
+    get_metric,
+)
+from .classifier import FeatureClassifier
 from .distances import Array, sample_pair
-from .estimate import GROUPS, Estimate, interval
-from .extractors import Extractor
-from .inputs import Context, Rows, floor_pair
-from .pixel_range import Pixels, pixels, same_range
+from .estimate import GROUPS, MetricEstimate, jackknife_interval
+from .extractors import FeatureExtractor
+from .inputs import MetricContext, MetricRows, floor_pair
+from .pixel_range import PixelRange, check_same_range, fit_pixel_range
 
 MIN_ROWS = 2 * GROUPS
 
@@ -30,7 +36,7 @@ def evaluate(
     features: Any = None,
     seed: int = 0,
     max_n: int = 10_000,
-) -> dict[str, Estimate]:
+) -> dict[str, MetricEstimate]:
     """Compare generated rows with real rows.
 
     Columns are first divided by the real rows' standard deviation (images by one number for all
@@ -64,28 +70,28 @@ def evaluate(
     check_seed(seed)
     seed %= 2**32  # scikit-learn takes no larger one
     for name in metrics or ():
-        metric(name)
+        get_metric(name)
     x, y = sample_pair(real, generated)
     event = np.shape(real)[1:]  # type: ignore[call-overload]
     image = len(event) > 1
     if image:
-        same_range(x, y)
-    seen = pixels(x, event, y) if image else None
-    scale = Standard(event, x.mean(0), column_scales(x, image), seen)
-    rows = Rows(scale.rows(x), _labels(labels, len(x), "real"))
-    made = Rows(scale.rows(y), _labels(generated_labels, len(y), "generated"))
+        check_same_range(x, y)
+    seen = fit_pixel_range(x, event, y) if image else None
+    scale = Standardiser(event, x.mean(0), column_scales(x, image), seen)
+    rows = MetricRows(scale.rows(x), check_labels(labels, len(x), "real"))
+    made = MetricRows(scale.rows(y), check_labels(generated_labels, len(y), "generated"))
     t = None if train is None else scale.rows(sample_pair(real, train)[1])
-    trio = _cut(rows, made, t, np.random.default_rng(seed), max_n)
+    trio = split_samples(rows, made, t, np.random.default_rng(seed), max_n)
     asked = generated_labels is not None
     if features is not None:
-        return _in_features(features, metrics, trio, t, scale, asked, seed)
+        return evaluate_in_features(features, metrics, trio, t, scale, asked, seed)
     known = {"train": t is not None, "labels": labels is not None}
-    chosen = metrics or defaults(*trio.real.x.shape, **known, asked=asked)
-    network = _network(chosen, trio.real, event, seed)
-    return _estimates(chosen, trio, _context(chosen, trio.real, t, network, seed))
+    chosen = metrics or default_metrics(*trio.real.x.shape, **known, asked=asked)
+    network = label_classifier(chosen, trio.real, event, seed)
+    return estimate_metrics(chosen, trio, view_context(chosen, trio.real, t, network, seed))
 
 
-class Standard(NamedTuple):
+class Standardiser(NamedTuple):
     """How rows are standardised, and how the pixels of pictures are seen.
 
     Arguments:
@@ -98,7 +104,7 @@ class Standard(NamedTuple):
     event: tuple[int, ...]
     mean: Array
     scale: Array
-    seen: Pixels | None
+    seen: PixelRange | None
 
     def rows(self, x: Array) -> Array:
         """Rows in real standard deviations."""
@@ -109,25 +115,27 @@ class Standard(NamedTuple):
         return rows * self.scale + self.mean
 
 
-def _in_features(
+def evaluate_in_features(
     features: Any,
     metrics: Sequence[str] | None,
-    trio: "Trio",
+    trio: "MetricSamples",
     train: Array | None,
-    scale: Standard,
+    scale: Standardiser,
     asked: bool,
     seed: int,
-) -> dict[str, Estimate]:
+) -> dict[str, MetricEstimate]:
     """Metrics of features of the rows in their place."""
     own = isinstance(features, str) and features == "classifier"
-    network = _network(["classifier"], trio.real, scale.event, seed) if own else None
-    extract = _extractor(features, network, scale)
-    chosen = metrics or featured(extract.scored, asked and own)
-    _refuse(chosen, extract, len(trio.real.x))
-    trio = Trio(*(_featured(part, extract) for part in trio))
+    network = label_classifier(["classifier"], trio.real, scale.event, seed) if own else None
+    extract = resolve_extractor(features, network, scale)
+    chosen = metrics or default_feature_metrics(extract.scored, asked and own)
+    check_feature_metrics(chosen, extract, len(trio.real.x))
+    trio = MetricSamples(*(extract_rows(part, extract) for part in trio))
     if train is not None and {"nearest_train", "copies"} & set(chosen):
         train = extract.features(train).x
-    return _estimates(chosen, trio, _context(chosen, trio.real, train, network, seed), extract)
+    return estimate_metrics(
+        chosen, trio, view_context(chosen, trio.real, train, network, seed), extract
+    )
 
 
 def column_scales(x: Array, image: bool) -> Array:
@@ -140,7 +148,7 @@ def column_scales(x: Array, image: bool) -> Array:
     return np.where(scale > 1e-12 * np.abs(x).max(0), scale, 1.0)
 
 
-def _labels(labels: object | None, n: int, name: str) -> np.ndarray | None:
+def check_labels(labels: object | None, n: int, name: str) -> np.ndarray | None:
     if labels is None:
         return None
     classes = np.asarray(labels).ravel()
@@ -152,17 +160,21 @@ def _labels(labels: object | None, n: int, name: str) -> np.ndarray | None:
 Measured = tuple[Array, Array, Array, Array, int]  # value, low, high, floor, rows
 
 
-class Trio(NamedTuple):
+class MetricSamples(NamedTuple):
     """Three sets of equally many rows; the reference stands for what a perfect model would make."""
 
-    real: Rows
-    generated: Rows
-    reference: Rows
+    real: MetricRows
+    generated: MetricRows
+    reference: MetricRows
 
 
-def _cut(
-    real: Rows, generated: Rows, train: Array | None, rng: np.random.Generator, max_n: int
-) -> Trio:
+def split_samples(
+    real: MetricRows,
+    generated: MetricRows,
+    train: Array | None,
+    rng: np.random.Generator,
+    max_n: int,
+) -> MetricSamples:
     """Draw the three sets, the reference from ``train`` or else from the other half of ``real``.
 
     Raises:
@@ -179,91 +191,104 @@ def _cut(
     if train is None:
         reference = real.take(order[n : 2 * n])
     else:
-        reference = Rows(train[rng.permutation(len(train))[:n]])
-    return Trio(real.take(order[:n]), generated.take(other[:n]), reference)
+        reference = MetricRows(train[rng.permutation(len(train))[:n]])
+    return MetricSamples(real.take(order[:n]), generated.take(other[:n]), reference)
 
 
-def _network(
-    chosen: Sequence[str], real: Rows, event: tuple[int, ...], seed: int
-) -> Network | None:
+def label_classifier(
+    chosen: Sequence[str], real: MetricRows, event: tuple[int, ...], seed: int
+) -> FeatureClassifier | None:
     """A classifier of the real rows' labels, where a metric needs one and there are labels.
 
     It sees the first set of rows alone.
     """
     if real.classes is None or not any(m.startswith(("classifier", "label")) for m in chosen):
         return None
-    return classifier.kept_classifier(real.x.reshape(-1, *event), real.classes, seed=seed)
+    return classifier.cached_classifier(real.x.reshape(-1, *event), real.classes, seed=seed)
 
 
-def _extractor(features: Any, network: Network | None, scale: Standard) -> Extractor:
+def resolve_extractor(
+    features: Any, network: FeatureClassifier | None, scale: Standardiser
+) -> FeatureExtractor:
     """What the features of standardised rows are.
 
     Raises:
         UsageError: If they are not of such data.
     """
     if network is not None:
-        return extractors.of_classifier(network)
+        return extractors.classifier_extractor(network)
     if isinstance(features, str) and features == "classifier":
         raise UsageError("features of a classifier need classes: give labels=, or --condition")
     if scale.seen is None:
         raise UsageError(f"features {str(features)[:60]} are of pictures, and the data are none")
-    found = extractors.extractor(features, scale.seen)
+    found = extractors.feature_extractor(features, scale.seen)
     return found._replace(features=lambda rows: found.features(scale.raw(rows)))
 
 
-def _refuse(chosen: Sequence[str], extract: Extractor, n: int) -> None:
+def check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: int) -> None:
     """Refuse what cannot be measured before any features are computed."""
     if "label_accuracy" in chosen and extract.name != "classifier":
         raise UsageError("label_accuracy is of a classifier of the labels: features=classifier")
     if "frechet" in chosen and extract.d:
-        frechet.check_size(n, extract.d)
+        frechet.check_covariance_rows(n, extract.d)
 
 
-def _featured(rows: Rows, extract: Extractor) -> Rows:
+def extract_rows(rows: MetricRows, extract: FeatureExtractor) -> MetricRows:
     found = extract.features(rows.x)
-    return Rows(found.x, rows.classes, found.p)
+    return MetricRows(found.x, rows.classes, found.p)
 
 
-def _context(
-    chosen: Sequence[str], real: Rows, train: Array | None, network: Network | None, seed: int
-) -> Context:
+def view_context(
+    chosen: Sequence[str],
+    real: MetricRows,
+    train: Array | None,
+    network: FeatureClassifier | None,
+    seed: int,
+) -> MetricContext:
     """What the chosen metrics' views need; cells are of the first set of rows alone."""
-    centres = modes.cells(real.x, seed=seed) if "mode_coverage" in chosen else real.x[:1]
-    return Context(train, network, centres, seed)
+    centres = modes.kmeans_centres(real.x, seed=seed) if "mode_coverage" in chosen else real.x[:1]
+    return MetricContext(train, network, centres, seed)
 
 
-def _measure(m: Metric, trio: Trio, context: Context) -> Measured:
+def measure_metric(m: Metric, trio: MetricSamples, context: MetricContext) -> Measured:
     a, b = m.view(trio.real, trio.generated, context)
     value, left = m.replicate(a, b, GROUPS)
     pair = floor_pair(m.view, trio.real, trio.reference)
     floor = m.replicate(*m.view(*pair, context), 0)[0] if pair else np.full_like(value, np.nan)
-    return value, *interval(value, left), floor, len(b)
+    return value, *jackknife_interval(value, left), floor, len(b)
 
 
-def _estimates(
-    chosen: Sequence[str], trio: Trio, context: Context, extract: Extractor | None = None
-) -> dict[str, Estimate]:
+def estimate_metrics(
+    chosen: Sequence[str],
+    trio: MetricSamples,
+    context: MetricContext,
+    extract: FeatureExtractor | None = None,
+) -> dict[str, MetricEstimate]:
     """Each metric, with its interval and floor; what metrics share is computed once."""
     shared: dict[object, Measured] = {}
     out = {}
     for name in chosen:
-        m = metric(name)
+        m = get_metric(name)
         key = m.view, m.replicate
         if key not in shared:
-            shared[key] = _measure(m, trio, context)
+            shared[key] = measure_metric(m, trio, context)
         value, low, high, floor = (float(v[m.entry]) for v in shared[key][:4])
         if m.unit == "fraction":
             low, high = max(low, 0.0), min(high, 1.0)
-        found = Estimate(value, low, high, floor, name, m.unit, m.better, shared[key][4])
-        out[name] = _told(found, m, context, extract)
+        found = MetricEstimate(value, low, high, floor, name, m.unit, m.better, shared[key][4])
+        out[name] = label_estimate(found, m, context, extract)
     return out
 
 
-def _told(e: Estimate, m: Metric, context: Context, extract: Extractor | None) -> Estimate:
+def label_estimate(
+    e: MetricEstimate, m: Metric, context: MetricContext, extract: FeatureExtractor | None
+) -> MetricEstimate:
     """The estimate, with the features that it was taken in."""
     if extract is not None:
         unit = "" if e.unit.startswith("real ") else e.unit
-        return e._replace(name=title(e.name, extract.name), unit=unit, features=extract.words)
+        return e._replace(
+            name=feature_metric_name(e.name, extract.name), unit=unit, features=extract.words
+        )
     if context.network is not None and m.view in inputs.OF_CLASSIFIER:
         return e._replace(features=context.network.words)
     return e

@@ -12,22 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError, UsageError
-from ..progress import bar
-from .classifier import Network
+from ..progress import terminal_bar
+from .classifier import FeatureClassifier
 from .distances import Array
-from .pixel_range import Pixels
+from .pixel_range import PixelRange
 
 BATCH = 128
 
 
-class Features(NamedTuple):
+class ExtractedFeatures(NamedTuple):
     """Features of some pictures, ``(n, d)``, and class probabilities where the network has any."""
 
     x: Array
     p: Array | None = None
 
 
-class Extractor(NamedTuple):
+class FeatureExtractor(NamedTuple):
     """A way to see pictures.
 
     Arguments:
@@ -40,12 +40,12 @@ class Extractor(NamedTuple):
 
     name: str
     words: str
-    features: Callable[[Array], Features]
+    features: Callable[[Array], ExtractedFeatures]
     d: int | None = None
     scored: bool = False
 
 
-def extractor(features: Any, seen: Pixels) -> Extractor:
+def feature_extractor(features: Any, seen: PixelRange) -> FeatureExtractor:
     """The extractor of that name, in that file, or of that network.
 
     Arguments:
@@ -61,53 +61,55 @@ def extractor(features: Any, seen: Pixels) -> Extractor:
     from . import user_networks
 
     if not isinstance(features, str):
-        return own(user_networks.module(features, "features"), type(features).__name__, seen)
+        return user_network_extractor(
+            user_networks.check_network(features, "features"), type(features).__name__, seen
+        )
     if features == "raw":
         d = int(np.prod(seen.event))
-        return Extractor("raw", seen.words, lambda x: Features(seen.unit(x)), d)
+        return FeatureExtractor("raw", seen.words, lambda x: ExtractedFeatures(seen.unit(x)), d)
     if features == "efflite0":
-        return efflite0(seen)
-    return own(*user_networks.load(features), seen)
+        return efflite0_extractor(seen)
+    return user_network_extractor(*user_networks.load_network(features), seen)
 
 
-def of_classifier(network: Network) -> Extractor:
+def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
     """The features of a classifier of the user's labels, of standardised rows."""
 
-    def features(x: Array) -> Features:
-        return Features(network.features(x), network.probabilities(x))
+    def features(x: Array) -> ExtractedFeatures:
+        return ExtractedFeatures(network.features(x), network.probabilities(x))
 
-    return Extractor("classifier", network.words, features, network.width, scored=True)
+    return FeatureExtractor("classifier", network.words, features, network.width, scored=True)
 
 
-def efflite0(seen: Pixels) -> Extractor:
+def efflite0_extractor(seen: PixelRange) -> FeatureExtractor:
     """EfficientNet-Lite0's features of ImageNet, from the extra ``features``."""
     from . import efflite0 as network
 
-    net = network.load()
-    colours, told = channels(3, seen)
+    net = network.load_efflite0()
+    colours, told = match_channels(3, seen)
     height, width = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[2:]
-    n = network.side(height, width)
+    n = network.input_side(height, width)
     words = (
         f"EfficientNet-Lite0 trained on ImageNet, {network.FEATURES} features; {seen.words}, {told}"
         f"scaled to {n} x {n} (bilinear, antialiased)"
     )
 
-    def features(x: Array) -> Features:
-        found = batches(lambda rows: net(colours(seen.tensor(rows))), x, "EffLite0")
-        return Features(found[0], softmax(found[1]))
+    def features(x: Array) -> ExtractedFeatures:
+        found = extract_batches(lambda rows: net(colours(seen.tensor(rows))), x, "EffLite0")
+        return ExtractedFeatures(found[0], softmax(found[1]))
 
-    return Extractor("EffLite0", words, features, network.FEATURES, scored=True)
+    return FeatureExtractor("EffLite0", words, features, network.FEATURES, scored=True)
 
 
-def own(net: Any, name: str, seen: Pixels) -> Extractor:
+def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtractor:
     """A network of the user's own.
 
     It takes pictures ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
     features and logits. Inception networks that were made for these scores have an argument
     ``return_features`` and take 0 to 255.
     """
-    colours, told = channels(entering(net), seen)
-    inception = takes(net, "return_features")
+    colours, told = match_channels(input_channels(net), seen)
+    inception = accepts_argument(net, "return_features")
     scale = "as 8-bit numbers, " if inception else ""
 
     where = next((p.device for p in net.parameters()), "cpu")
@@ -116,15 +118,15 @@ def own(net: Any, name: str, seen: Pixels) -> Extractor:
         x = colours(seen.tensor(rows)).to(where)
         return net((255 * x).round().byte(), return_features=True) if inception else net(x)
 
-    def features(x: Array) -> Features:
-        found = batches(call, x, name)
-        return Features(found[0], softmax(found[1]) if len(found) > 1 else None)
+    def features(x: Array) -> ExtractedFeatures:
+        found = extract_batches(call, x, name)
+        return ExtractedFeatures(found[0], softmax(found[1]) if len(found) > 1 else None)
 
     size = "of their own size, whatever the network does to it"
-    return Extractor(name, f"{name}; {seen.words}, {told}{scale}{size}", features)
+    return FeatureExtractor(name, f"{name}; {seen.words}, {told}{scale}{size}", features)
 
 
-def channels(wanted: int | None, seen: Pixels) -> tuple[Callable[[Any], Any], str]:
+def match_channels(wanted: int | None, seen: PixelRange) -> tuple[Callable[[Any], Any], str]:
     """What gives pictures the channels that a network takes, and how one says it.
 
     Raises:
@@ -138,13 +140,13 @@ def channels(wanted: int | None, seen: Pixels) -> tuple[Callable[[Any], Any], st
     raise UsageError(f"the network takes {wanted} channels and the pictures have {have}")
 
 
-def entering(net: Any) -> int | None:
+def input_channels(net: Any) -> int | None:
     """The channels that the first convolution of a network takes; None if there is none."""
     kernels = [p for p in net.parameters() if p.ndim == 4]
     return kernels[0].shape[1] if kernels else None
 
 
-def takes(net: Any, argument: str) -> bool:
+def accepts_argument(net: Any, argument: str) -> bool:
     """Whether a network's ``forward`` has an argument of that name."""
     import inspect
 
@@ -154,7 +156,7 @@ def takes(net: Any, argument: str) -> bool:
     return argument in inspect.signature(net.forward).parameters
 
 
-def batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
+def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
     """What a network gives for rows, some at a time, as float64 rows.
 
     Raises:
@@ -163,7 +165,7 @@ def batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
     import torch
 
     parts = []
-    with torch.no_grad(), bar(f"features: {name}") as update:
+    with torch.no_grad(), terminal_bar(f"features: {name}") as update:
         for i in range(0, len(x), BATCH):
             rows = x[i : i + BATCH]
             try:

@@ -18,14 +18,14 @@ from .distances import Array, sample_pair
 
 def gaussian_fit_distance(x: Array, y: Array) -> float:
     """The distance, with no check of the sizes."""
-    from ..theory.transport import bures
+    from ..theory.transport import squared_bures_distance
 
     shift = float(np.square(x.mean(0) - y.mean(0)).sum())
     a, b = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (x, y))
-    return max(shift + bures(a, b), 0.0)
+    return max(shift + squared_bures_distance(a, b), 0.0)
 
 
-def check_size(n: int, d: int) -> None:
+def check_covariance_rows(n: int, d: int) -> None:
     """Refuse fewer rows than a covariance needs; warn where the bias is most of the value.
 
     Raises:
@@ -51,5 +51,5 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
         DataError: If there are no more rows than features, or the rows are not finite.
     """
     x, y = sample_pair(real, generated)
-    check_size(min(len(x), len(y)), x.shape[1])
+    check_covariance_rows(min(len(x), len(y)), x.shape[1])
     return gaussian_fit_distance(x, y)

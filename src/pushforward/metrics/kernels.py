@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .distances import BLOCK, Array, centred, sample_pair, slices, squared_distances
+from .distances import BLOCK, Array, block_slices, centre_pair, sample_pair, squared_distances
 from .estimate import Replicate
 
 Kernel = Callable[[Array, Array], Array]
@@ -42,7 +42,7 @@ def median_distance(x: Array, rows: int = 1000) -> float:
     return median
 
 
-def rbf(width: float) -> Kernel:
+def rbf_kernel(width: float) -> Kernel:
     r""":math:`k(x, y) = \exp(-\lVert x - y \rVert^2 / 2 h^2)` with :math:`h` the ``width``."""
 
     def kernel(x: Array, y: Array) -> Array:
@@ -58,7 +58,7 @@ def multiscale_rbf(width: float) -> Kernel:
 
     Halving a width raises its kernel to the fourth power, so one exponential serves all five.
     """
-    widest = rbf(SCALES[-1] * width)
+    widest = rbf_kernel(SCALES[-1] * width)
 
     def kernel(x: Array, y: Array) -> Array:
         k = widest(x, y)
@@ -73,7 +73,7 @@ def multiscale_rbf(width: float) -> Kernel:
     return kernel
 
 
-def polynomial(x: Array, y: Array) -> Array:
+def polynomial_kernel(x: Array, y: Array) -> Array:
     r""":math:`k(x, y) = (x^\top y / d + 1)^3`, the kernel of KID (Bińkowski et al., 2018)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
@@ -100,15 +100,15 @@ class PairSums(NamedTuple):
         return float(xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m))
 
 
-def total(kernel: Kernel, x: Array, y: Array, block: int) -> float:
+def kernel_sum(kernel: Kernel, x: Array, y: Array, block: int) -> float:
     """The sum of the kernel over all pairs, a block at a time."""
-    xs, ys = slices(len(x), block), list(slices(len(y), block))
+    xs, ys = block_slices(len(x), block), list(block_slices(len(y), block))
     return float(sum(kernel(x[i], y[j]).sum() for i in xs for j in ys))
 
 
-def self_total(kernel: Kernel, x: Array) -> float:
+def diagonal_sum(kernel: Kernel, x: Array) -> float:
     r""":math:`\sum_i k(x_i, x_i)`."""
-    return float(sum(np.trace(kernel(x[i], x[i])) for i in slices(len(x), 64)))
+    return float(sum(np.trace(kernel(x[i], x[i])) for i in block_slices(len(x), 64)))
 
 
 def pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLOCK) -> PairSums:
@@ -119,21 +119,21 @@ def pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLOC
         sums = np.zeros((groups, groups))
         for a in range(groups):
             for b in range(a, groups):
-                sums[a, b] = sums[b, a] = total(kernel, parts[a], parts[b], block)
+                sums[a, b] = sums[b, a] = kernel_sum(kernel, parts[a], parts[b], block)
         return sums
 
     return PairSums(
         within(xs),
         within(ys),
-        np.array([[total(kernel, a, b, block) for b in ys] for a in xs]),
-        np.array([self_total(kernel, a) for a in xs]),
-        np.array([self_total(kernel, b) for b in ys]),
+        np.array([[kernel_sum(kernel, a, b, block) for b in ys] for a in xs]),
+        np.array([diagonal_sum(kernel, a) for a in xs]),
+        np.array([diagonal_sum(kernel, b) for b in ys]),
         np.array([len(a) for a in xs]),
         np.array([len(b) for b in ys]),
     )
 
 
-def replicate(kernel_of: Callable[[Array], Kernel]) -> Replicate:
+def kernel_replicates(kernel_of: Callable[[Array], Kernel]) -> Replicate:
     """The unbiased discrepancy and its jackknife replicates, from one pass over all pairs.
 
     Arguments:
@@ -149,7 +149,7 @@ def replicate(kernel_of: Callable[[Array], Kernel]) -> Replicate:
     return replicates
 
 
-def _discrepancy(kernel: Kernel, x: Array, y: Array, unbiased: bool, block: int) -> float:
+def kernel_discrepancy(kernel: Kernel, x: Array, y: Array, unbiased: bool, block: int) -> float:
     if min(len(x), len(y)) < 2:
         raise DataError("a discrepancy needs two rows on each side: give more rows")
     sums = pair_sums(kernel, x, y, 1, block)
@@ -169,8 +169,8 @@ def energy_distance(
     Raises:
         DataError: If the rows are not finite, of different widths, or fewer than two.
     """
-    x, y = centred(*sample_pair(real, generated))
-    return _discrepancy(negative_distance, x, y, unbiased, block)
+    x, y = centre_pair(*sample_pair(real, generated))
+    return kernel_discrepancy(negative_distance, x, y, unbiased, block)
 
 
 def mmd(
@@ -196,9 +196,9 @@ def mmd(
     Raises:
         DataError: If the rows are not finite, of different widths, fewer than two or all equal.
     """
-    x, y = centred(*sample_pair(real, generated))
-    kernel = multiscale_rbf(median_distance(x)) if width is None else rbf(width)
-    return _discrepancy(kernel, x, y, unbiased, block)
+    x, y = centre_pair(*sample_pair(real, generated))
+    kernel = multiscale_rbf(median_distance(x)) if width is None else rbf_kernel(width)
+    return kernel_discrepancy(kernel, x, y, unbiased, block)
 
 
 def kid(
@@ -210,9 +210,9 @@ def kid(
     (Bińkowski et al., 2018). The kernel has an origin and a scale: standardise both sets alike.
     """
     x, y = sample_pair(real, generated)
-    return _discrepancy(polynomial, x, y, unbiased, block)
+    return kernel_discrepancy(polynomial_kernel, x, y, unbiased, block)
 
 
-energy_replicates = replicate(lambda x: negative_distance)
-mmd_replicates = replicate(lambda x: multiscale_rbf(median_distance(x)))
-kid_replicates = replicate(lambda x: polynomial)
+energy_replicates = kernel_replicates(lambda x: negative_distance)
+mmd_replicates = kernel_replicates(lambda x: multiscale_rbf(median_distance(x)))
+kid_replicates = kernel_replicates(lambda x: polynomial_kernel)

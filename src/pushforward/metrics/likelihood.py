@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from .distances import sample_set
-from .estimate import Estimate, bootstrap_mean
+from .estimate import MetricEstimate, bootstrap_mean_interval
 
 
-def nll(log_prob: np.ndarray, *, entropy: float = math.nan, seed: int = 0) -> Estimate:
+def nll(log_prob: np.ndarray, *, entropy: float = math.nan, seed: int = 0) -> MetricEstimate:
     r"""Mean negative log-likelihood of held-out rows, in nats, with a bootstrap interval.
 
     Arguments:
@@ -22,13 +22,13 @@ def nll(log_prob: np.ndarray, *, entropy: float = math.nan, seed: int = 0) -> Es
     """
     x = -np.asarray(log_prob, dtype=np.float64).ravel()
     sample_set(x[x < math.inf] if (x == math.inf).any() else x, "log_prob")
-    low, high = bootstrap_mean(x, seed=seed)
-    return Estimate(float(x.mean()), low, high, entropy, "nll", "nats", "lower", len(x))
+    low, high = bootstrap_mean_interval(x, seed=seed)
+    return MetricEstimate(float(x.mean()), low, high, entropy, "nll", "nats", "lower", len(x))
 
 
 def bits_per_dim(
     log_prob: np.ndarray, d: int, *, entropy: float = math.nan, seed: int = 0
-) -> Estimate:
+) -> MetricEstimate:
     r"""Negative log-likelihood in bits per entry, :math:`-\log p(x) / (d \ln 2)`.
 
     Arguments:
@@ -40,4 +40,4 @@ def bits_per_dim(
     """
     nats = nll(log_prob, entropy=entropy, seed=seed)
     value, low, high, floor = (v / (d * math.log(2)) for v in nats[:4])
-    return Estimate(value, low, high, floor, "bits_per_dim", "bits/dim", "lower", nats.n)
+    return MetricEstimate(value, low, high, floor, "bits_per_dim", "bits/dim", "lower", nats.n)

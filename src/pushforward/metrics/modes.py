@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..theory.mode_coverage import SHARE, cells_for, is_collapsed, kept_cells, partition
+from ..theory.mode_coverage import SHARE, cluster_rows, coverage_cells, covered_mass, is_collapsed
 from .distances import Array, sample_pair, sample_set, squared_distances
 
 
@@ -62,19 +62,19 @@ def known_modes(
     return ModeReport(int((counts > 0).sum()), float(good.mean()), kl, f, kept)
 
 
-def cells(real: np.ndarray, *, k: int | None = None, seed: int = 0) -> Array:
+def kmeans_centres(real: np.ndarray, *, k: int | None = None, seed: int = 0) -> Array:
     """Centres of a k-means partition of real rows, for laws whose modes are not known, ``(k, d)``.
 
     Cells that too few rows fill say nothing, so ``k`` is at most a twentieth of the rows.
     """
     x = sample_set(real, "real")
-    k = k or cells_for(len(x))
+    k = k or coverage_cells(len(x))
     if not 1 <= k <= len(x):
         raise UsageError(f"{len(x)} real rows cannot fill {k} cells: give more rows or a smaller k")
-    return partition(x, k, seed=seed).cluster_centers_.astype(np.float64)
+    return cluster_rows(x, k, seed=seed).cluster_centers_.astype(np.float64)
 
 
-def cell_of(rows: np.ndarray, centres: np.ndarray) -> NDArray[np.int64]:
+def nearest_centre(rows: np.ndarray, centres: np.ndarray) -> NDArray[np.int64]:
     """The nearest centre of each row."""
     c, x = sample_pair(centres, rows)
     return squared_distances(x, c).argmin(1)
@@ -84,7 +84,8 @@ def mode_coverage(
     real: np.ndarray, generated: np.ndarray, *, k: int | None = None, seed: int = 0
 ) -> float:
     """Fraction of real rows in those k-means cells that generated rows keep; 1 is perfect."""
-    centres = cells(real, k=k, seed=seed)
-    return kept_cells(
-        cell_of(real, centres).astype(float), cell_of(generated, centres).astype(float)
+    centres = kmeans_centres(real, k=k, seed=seed)
+    return covered_mass(
+        nearest_centre(real, centres).astype(float),
+        nearest_centre(generated, centres).astype(float),
     )

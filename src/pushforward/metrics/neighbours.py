@@ -9,7 +9,7 @@ hold exact copies alone.
 import numpy as np
 
 from ..errors import DataError
-from .distances import BLOCK, Array, centred, sample_pair, slices, squared_distances
+from .distances import BLOCK, Array, block_slices, centre_pair, sample_pair, squared_distances
 
 K = 5
 
@@ -17,7 +17,10 @@ K = 5
 def squared_radii(x: Array, k: int, block: int = BLOCK) -> Array:
     """Squared distance from each row to its ``k``-th nearest other row, a block at a time."""
     return np.concatenate(
-        [np.partition(squared_distances(x[i], x), k, axis=1)[:, k] for i in slices(len(x), block)]
+        [
+            np.partition(squared_distances(x[i], x), k, axis=1)[:, k]
+            for i in block_slices(len(x), block)
+        ]
     )
 
 
@@ -27,13 +30,13 @@ def prdc(real: np.ndarray, generated: np.ndarray, *, k: int = K, block: int = BL
     Raises:
         DataError: If either set has at most ``k`` rows.
     """
-    x, y = centred(*sample_pair(real, generated))
+    x, y = centre_pair(*sample_pair(real, generated))
     if min(len(x), len(y)) <= k:
         raise DataError(f"neighbours number {k} need more than {k} rows on each side: give more")
     r_x, r_y = squared_radii(x, k, block), squared_radii(y, k, block)
     balls = np.zeros(len(y))  # real balls around each generated row
     recalled, covered = np.zeros(len(x), dtype=bool), np.zeros(len(x), dtype=bool)
-    for i in slices(len(x), block):
+    for i in block_slices(len(x), block):
         d2 = squared_distances(x[i], y)
         inside = d2 <= r_x[i, None]
         balls += inside.sum(0)
@@ -67,10 +70,10 @@ def nearest_distance(rows: np.ndarray, train: np.ndarray, *, block: int = BLOCK)
 
     The matrix product finds the neighbour and a subtraction measures it: zero means equal.
     """
-    t, x = centred(*sample_pair(train, rows))
+    t, x = centre_pair(*sample_pair(train, rows))
     least, which = np.full(len(x), np.inf), np.zeros(len(x), dtype=np.int64)
-    for i in slices(len(x), block):
-        for j in slices(len(t), block):
+    for i in block_slices(len(x), block):
+        for j in block_slices(len(t), block):
             d2 = squared_distances(x[i], t[j])
             closer = d2.min(1) < least[i]
             which[i] = np.where(closer, d2.argmin(1) + j.start, which[i])
@@ -78,7 +81,7 @@ def nearest_distance(rows: np.ndarray, train: np.ndarray, *, block: int = BLOCK)
     return np.linalg.norm(x - t[which], axis=1)
 
 
-def memorisation(real: Array, generated: Array) -> Array:
+def memorisation_scores(real: Array, generated: Array) -> Array:
     r"""From two sets of distances to the nearest training row: their ratio, and copies, ``(2,)``.
 
     .. math:: \frac{\operatorname{median} d(\text{generated}, \text{train})}

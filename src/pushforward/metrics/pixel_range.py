@@ -8,13 +8,13 @@ from .distances import Array
 BYTES, UNIT, SIGNED = "0..255", "[0, 1]", "[-1, 1]"
 
 
-def same_range(real: Array, generated: Array) -> None:
+def check_same_range(real: Array, generated: Array) -> None:
     """Refuse images of which one set has values in another customary range than the other.
 
     Raises:
         DataError: If one of them is in 0..255, [0, 1] or [-1, 1] and the other in another of these.
     """
-    ours, theirs = customary(real), customary(generated)
+    ours, theirs = detect_pixel_range(real), detect_pixel_range(generated)
     if ours == BYTES and theirs == UNIT and not (generated % 1).any():
         return  # nearly black
     if ours and theirs and ours != theirs:
@@ -23,7 +23,7 @@ def same_range(real: Array, generated: Array) -> None:
         )
 
 
-def customary(x: Array) -> str:
+def detect_pixel_range(x: Array) -> str:
     """The customary range that the values are in, or nothing."""
     low, high = x.min(), x.max()
     if low >= 0 and 1 < high <= 255 and not (x % 1).any():
@@ -33,7 +33,7 @@ def customary(x: Array) -> str:
     return ""
 
 
-class Pixels(NamedTuple):
+class PixelRange(NamedTuple):
     """How the numbers of pictures become pixels from 0 to 1.
 
     Arguments:
@@ -59,24 +59,26 @@ class Pixels(NamedTuple):
         """Pictures from 0 to 1, a float32 tensor ``(n, channels, height, width)``."""
         import torch
 
-        from ..networks.layout import layout_of
+        from ..networks.layout import image_layout
 
         rows = torch.as_tensor(self.unit(x), dtype=torch.float32)
-        return layout_of(self.event).first(rows.reshape(-1, *self.event)).contiguous()
+        return image_layout(self.event).first(rows.reshape(-1, *self.event)).contiguous()
 
 
-def pixels(real: Array, event: tuple[int, ...], generated: Array | None = None) -> Pixels:
+def fit_pixel_range(
+    real: Array, event: tuple[int, ...], generated: Array | None = None
+) -> PixelRange:
     """How to see pictures, as the real ones say; none of the generated ones is cut off.
 
     Whole numbers run to 255, or to the largest of them where none is above 127; other numbers from
     0 or -1 to 1, or else from the smallest to the largest.
     """
     sets = (real,) if generated is None else (real, generated)
-    kind, high = customary(real), max(float(x.max()) for x in sets)
+    kind, high = detect_pixel_range(real), max(float(x.max()) for x in sets)
     ends = {
         BYTES: (0.0, 255.0 if high > 127 else high),
         UNIT: (0.0, 1.0),
         SIGNED: (-1.0, 1.0),
     }
     low, high = ends.get(kind, (min(float(x.min()) for x in sets), high))
-    return Pixels(event, low, high if high > low else low + 1.0)
+    return PixelRange(event, low, high if high > low else low + 1.0)

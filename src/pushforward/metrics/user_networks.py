@@ -23,7 +23,7 @@ REMEDY = "save the network by torch.jit.save or torch.export.save, or name it as
 UNSAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # PyTorch's own way to forbid pickles
 
 
-def load(name: str) -> tuple[Any, str]:
+def load_network(name: str) -> tuple[Any, str]:
     """A network and its name.
 
     Raises:
@@ -33,17 +33,17 @@ def load(name: str) -> tuple[Any, str]:
         UsageError: If the attribute is no network.
     """
     if ":" in name and not os.path.exists(name):
-        return imported(name), name.partition(":")[2]
+        return import_network(name), name.partition(":")[2]
     path = Path(name)
     if not path.is_file():
         raise MissingFile(
             f"{name}: no such file; features are classifier, efflite0, raw, a file of a network or "
             "module:attribute"
         )
-    return from_file(path), path.stem
+    return load_network_file(path), path.stem
 
 
-def imported(name: str) -> Any:
+def import_network(name: str) -> Any:
     """The network ``module:attribute``; a class or a function is called for it.
 
     Raises:
@@ -51,7 +51,7 @@ def imported(name: str) -> Any:
     """
     place, _, attribute = name.partition(":")
     try:
-        with working_folder():
+        with working_folder_on_path():
             found: Any = import_module(place)
         for part in attribute.split("."):
             found = getattr(found, part)
@@ -59,10 +59,10 @@ def imported(name: str) -> Any:
     except Exception as error:
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UsageError(f"{name}: cannot be had: {why}") from error
-    return module(found, name)
+    return check_network(found, name)
 
 
-def module(found: Any, name: str) -> nn.Module:
+def check_network(found: Any, name: str) -> nn.Module:
     """The network, ready to use.
 
     Raises:
@@ -74,7 +74,7 @@ def module(found: Any, name: str) -> nn.Module:
 
 
 @contextlib.contextmanager
-def working_folder() -> Iterator[None]:
+def working_folder_on_path() -> Iterator[None]:
     """Modules of the working folder can be imported, as ``python -m`` does it."""
     sys.path.insert(0, os.getcwd())
     try:
@@ -83,25 +83,25 @@ def working_folder() -> Iterator[None]:
         sys.path.remove(os.getcwd())
 
 
-def from_file(path: Path) -> Any:
+def load_network_file(path: Path) -> Any:
     """The network in a file.
 
     Raises:
         Unsafe: If the file may hold a pickle.
         DataError: If it is broken.
     """
-    names = members(path)
+    names = archive_members(path)
     try:
         if any("/code/" in f"/{name}" for name in names):
             return torch.jit.load(str(path), map_location="cpu").eval()
         if any(name.endswith("archive_format") for name in names):
-            return exported(path, names)
+            return load_exported_program(path, names)
     except RuntimeError as error:
         raise DataError(f"{path.name}: is broken: {str(error).splitlines()[0][:120]}") from error
     raise Unsafe(f"{path.name}: is refused: it may be a pickle; {REMEDY}")
 
 
-def members(path: Path) -> list[str]:
+def archive_members(path: Path) -> list[str]:
     """What an archive holds; nothing if it is none."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -110,7 +110,7 @@ def members(path: Path) -> list[str]:
         return []
 
 
-def exported(path: Path, names: list[str]) -> Any:
+def load_exported_program(path: Path, names: list[str]) -> Any:
     """The network in an archive of ``torch.export``, which may hold Python objects as pickles."""
     if any("_obj_" in name for name in names):
         raise Unsafe(f"{path.name}: is refused: it holds Python objects; {REMEDY}")

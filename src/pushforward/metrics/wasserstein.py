@@ -23,10 +23,10 @@ def sliced_w2(
 
     x, y = sample_pair(real, generated)
     rng = np.random.default_rng(seed)
-    return transport.sliced_w2(x, y, projections=projections, rng=rng)
+    return transport.sliced_w2_distance(x, y, projections=projections, rng=rng)
 
 
-def _equal(x: Array, y: Array, cap: int, seed: int) -> tuple[Array, Array]:
+def equal_samples(x: Array, y: Array, cap: int, seed: int) -> tuple[Array, Array]:
     """The same number of rows of both, at most ``cap``, drawn without replacement."""
     n = min(len(x), len(y), cap)
     rng = np.random.default_rng(seed)
@@ -40,7 +40,7 @@ def w1(real: np.ndarray, generated: np.ndarray, *, cap: int = CAP, seed: int = 0
     x, y = sample_pair(real, generated)
     if x.shape[1] == 1:
         return transport.w1_1d(x[:, 0], y[:, 0])
-    return transport.w1(*_equal(x, y, cap, seed))
+    return transport.exact_w1(*equal_samples(x, y, cap, seed))
 
 
 def w2(real: np.ndarray, generated: np.ndarray, *, cap: int = CAP, seed: int = 0) -> float:
@@ -50,4 +50,4 @@ def w2(real: np.ndarray, generated: np.ndarray, *, cap: int = CAP, seed: int = 0
     x, y = sample_pair(real, generated)
     if x.shape[1] == 1:
         return transport.w2_1d(x[:, 0], y[:, 0])
-    return transport.w2(*_equal(x, y, cap, seed))
+    return transport.exact_w2(*equal_samples(x, y, cap, seed))

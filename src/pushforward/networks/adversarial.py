@@ -13,8 +13,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ..model import Event
 from ..shapes import Condition
 from .convolutional import ConvCritic, ConvDecoder
-from .mlp import Perceptron, rested, waves_for
-from .residual import unnormalised
+from .mlp import Perceptron, fourier_count, zero_last_layer
+from .residual import identity_norm
 from .select import is_convolutional
 from .whitening import Whitening
 
@@ -22,7 +22,7 @@ Players = tuple[nn.Module, nn.Module]
 Norm = Callable[[int], nn.Module]
 
 
-class FromGaussian(nn.Module):
+class GaussianResidualGenerator(nn.Module):
     """A generator that begins as the Gaussian fitted to the data: noise, and what a net adds to it.
 
     Arguments:
@@ -32,20 +32,20 @@ class FromGaussian(nn.Module):
 
     def __init__(self, net: nn.Module, d: int) -> None:
         super().__init__()
-        self.net, self.d, self.whitening = rested(net), d, Whitening((d,))
+        self.net, self.d, self.whitening = zero_last_layer(net), d, Whitening((d,))
 
     def forward(self, z: Tensor, c: Condition = None) -> Tensor:
         known = nn.functional.pad(z, (0, self.d - z.shape[1]))
         return self.whitening.inverse(known + self.net(z, c))
 
 
-def latent_for(event: Event, latent: int) -> int:
+def default_latent_dim(event: Event, latent: int) -> int:
     """The length of the noise: as the data, but at least 2, or 8 where there are no waves."""
-    least = 2 if waves_for(event.shape, None) else 8
+    least = 2 if fourier_count(event.shape, None) else 8
     return latent or min(max(math.prod(event.shape), least), 64)
 
 
-def perceptrons(
+def build_mlp_gan(
     event: Event,
     latent: int,
     width: int,
@@ -59,31 +59,31 @@ def perceptrons(
     In few dimensions both see waves: without them, a thousand rounds leave a 5 x 5 grid of narrow
     modes blurred.
     """
-    d, waves = math.prod(event.shape), waves_for(event.shape, None)
+    d, waves = math.prod(event.shape), fourier_count(event.shape, None)
     width = width or 128
     critic = critic or (64 if waves else width)
     generator = Perceptron(latent, event.condition, d, [width] * depth, waves=waves, sharpest=4.0)
     return (
-        generator if waves else FromGaussian(generator, d),
+        generator if waves else GaussianResidualGenerator(generator, d),
         Perceptron(
             d,
             event.condition,
             1,
             [critic] * 2,
             activation=nn.LeakyReLU,
-            waves=waves_for(event.shape, critic_waves),
+            waves=fourier_count(event.shape, critic_waves),
             sharpest=32.0,
         ),
     )
 
 
-def convolutions(
+def build_conv_gan(
     event: Event,
     latent: int,
     width: int,
     critic: int,
     scales: int,
-    norm: Norm = unnormalised,
+    norm: Norm = identity_norm,
 ) -> Players:
     """A generator and a critic of images, whose smallest sizes are the same."""
     shape, k, width = event.shape, event.condition, width or 16
@@ -94,7 +94,7 @@ def convolutions(
     )
 
 
-def players(
+def build_gan_networks(
     event: Event,
     network: str,
     latent: int,
@@ -103,7 +103,7 @@ def players(
     depth: int,
     *,
     critic_waves: int | None = None,
-    norm: Norm = unnormalised,
+    norm: Norm = identity_norm,
 ) -> Players:
     """A generator and a critic for the data.
 
@@ -118,11 +118,11 @@ def players(
         norm: Makes the normalisation in a critic of images.
     """
     if is_convolutional(event, network):
-        return convolutions(event, latent, width, critic, depth, norm)
-    return perceptrons(event, latent, width, critic, depth, critic_waves=critic_waves)
+        return build_conv_gan(event, latent, width, critic, depth, norm)
+    return build_mlp_gan(event, latent, width, critic, depth, critic_waves=critic_waves)
 
 
-def normalised(critic: nn.Module) -> nn.Module:
+def apply_spectral_norm(critic: nn.Module) -> nn.Module:
     r"""Divide each layer's weight by its largest singular value (Miyato et al., 2018).
 
     One power iteration in each pass while training follows the weights. The weight of a convolution

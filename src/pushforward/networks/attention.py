@@ -8,19 +8,19 @@ from torch import Tensor, nn
 HEAD = 32  # numbers per head, where they divide the width
 
 
-def zeroed(layer: nn.Module) -> nn.Module:
+def zero_module(layer: nn.Module) -> nn.Module:
     """A layer that begins at zero, so that what it is added to is unchanged at first."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
-def heads_for(width: int) -> int:
+def head_count(width: int) -> int:
     """How many heads attend: about one for every `HEAD` numbers."""
     return math.gcd(width, max(1, width // HEAD))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
+def dot_product_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
     r""":math:`\mathrm{softmax}(q k^\top / \sqrt d)\, v` (Vaswani et al., 2017, eq. 1).
 
     PyTorch's fused kernels have no forward-mode derivative and no second one on every device, and
@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, context: int = 0) -> None:
         super().__init__()
-        self.heads = heads_for(width)
+        self.heads = head_count(width)
         self.mix, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.context = nn.Linear(context, 2 * width, bias=False) if context else None
 
@@ -67,4 +67,4 @@ class Attention(nn.Module):
             k, v = torch.cat([k, more], dim=2), torch.cat([v, its], dim=2)
             own = torch.ones(*h.shape[:2], dtype=torch.bool, device=h.device)
             seen = torch.cat([own, context[..., 0] != 0], dim=1)[:, None, None]
-        return self.join(attend(q, k, v, seen).transpose(1, 2).flatten(2))
+        return self.join(dot_product_attention(q, k, v, seen).transpose(1, 2).flatten(2))

@@ -12,11 +12,11 @@ from torch import Tensor, autograd, nn
 from torch.nn.functional import avg_pool2d, normalize, relu
 
 from ..shapes import Data, PerDatum, Scalar
-from ..theory.adversarial import discriminator_loss, non_saturating, zero_centred_penalty
-from .backbone import Deep
-from .convolutional import ConvDecoder, ConvEncoder, sizes
-from .layout import layout_of
-from .residual import conv, grouped, unnormalised
+from ..theory.adversarial import discriminator_loss, non_saturating_loss, zero_centred_penalty
+from .backbone import Backbone
+from .convolutional import ConvDecoder, ConvEncoder, scale_sizes
+from .layout import image_layout
+from .residual import conv3x3, group_norm, identity_norm
 
 
 def spatial_encoder(
@@ -25,12 +25,12 @@ def spatial_encoder(
     *,
     width: int,
     scales: int,
-    norm: Callable[[int], nn.Module] = grouped,
+    norm: Callable[[int], nn.Module] = group_norm,
 ) -> ConvEncoder:
     """Images to ``out`` numbers for each pixel of the smallest scale, ``(n, out, h, w)``."""
     net = ConvEncoder(event_shape, 0, 1, width=width, scales=scales, norm=norm)
-    wide, sides = width * 2 ** (scales - 1), sizes(net.layout, scales)[-1]
-    net.register_module("leave", nn.Sequential(nn.Unflatten(1, (wide, *sides)), conv(wide, out)))
+    wide, sides = width * 2 ** (scales - 1), scale_sizes(net.layout, scales)[-1]
+    net.register_module("leave", nn.Sequential(nn.Unflatten(1, (wide, *sides)), conv3x3(wide, out)))
     return net
 
 
@@ -39,11 +39,11 @@ def spatial_decoder(
 ) -> ConvDecoder:
     """Codes ``(n, channels, h, w)`` to ``size`` numbers for every entry of an image."""
     net = ConvDecoder(event_shape, 0, 1, size, width=width, scales=scales)
-    net.register_module("enter", nn.Sequential(conv(channels, net.first[0]), nn.Flatten()))
+    net.register_module("enter", nn.Sequential(conv3x3(channels, net.first[0]), nn.Flatten()))
     return net
 
 
-class RandomFeatures(Deep):
+class RandomFeatureDistance(Backbone):
     r"""Features of a convolutional network with fixed random weights, at several scales.
 
     .. math:: d(x, y) = \frac1L \sum_l \operatorname{mean}_{p}
@@ -60,9 +60,9 @@ class RandomFeatures(Deep):
 
     def __init__(self, event_shape: tuple[int, ...], *, width: int = 32, scales: int = 3) -> None:
         super().__init__()
-        self.layout = layout_of(event_shape)
+        self.layout = image_layout(event_shape)
         widths = [self.layout.channels, *(width * 2**i for i in range(scales))]
-        layers = [conv(*pair) for pair in zip(widths, widths[1:])]
+        layers = [conv3x3(*pair) for pair in zip(widths, widths[1:])]
         for layer in layers:
             nn.init.kaiming_normal_(layer.weight)
         self.layers = nn.ModuleList(layers)
@@ -83,7 +83,7 @@ class RandomFeatures(Deep):
         return torch.stack(each).mean(0)
 
 
-class Sharpening(nn.Module):
+class PerceptualAdversarialLoss(nn.Module):
     r"""What an autoencoder of images may be asked for beside a bound.
 
     Arguments:
@@ -106,11 +106,11 @@ class Sharpening(nn.Module):
     ) -> None:
         super().__init__()
         self.perceptual, self.adversarial = perceptual, adversarial
-        self.features = RandomFeatures(event_shape) if perceptual else None
+        self.features = RandomFeatureDistance(event_shape) if perceptual else None
         self.critic = None
         if adversarial:
             size = {"width": width, "scales": scales}
-            self.critic = spatial_encoder(event_shape, 1, **size, norm=unnormalised)
+            self.critic = spatial_encoder(event_shape, 1, **size, norm=identity_norm)
 
     def judge(self, real: Data, fake: Data) -> dict[str, Scalar]:
         """What the critic minimises: its loss on patches of both, and its slope at data."""
@@ -129,7 +129,7 @@ class Sharpening(nn.Module):
 
     def deceive(self, made: Data, distortion: Scalar, last: Tensor) -> dict[str, Scalar]:
         """The generator's loss, as strong at the decoder's last layer as asked."""
-        fooled = non_saturating(self.score(made))
+        fooled = non_saturating_loss(self.score(made))
         pulls = [autograd.grad(part, last, retain_graph=True)[0] for part in (distortion, fooled)]
         ours, its = (torch.linalg.vector_norm(pull.float()) for pull in pulls)
         return {"fooled": self.adversarial * (ours / its.clamp(min=1e-4 * ours)) * fooled}

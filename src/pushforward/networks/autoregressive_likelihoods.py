@@ -12,13 +12,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from .likelihoods import FEW_LEVELS, Categorical, DiscretisedLogistic, Gaussian, Law
+from .likelihoods import (
+    FEW_LEVELS,
+    CategoricalLikelihood,
+    DiscretisedLogistic,
+    EntryLikelihood,
+    GaussianLikelihood,
+)
 
 FEW = 4  # entries up to which laws may be of any shape
 SPREAD = 0.8  # standard deviation of where the components of a mixture begin, of 1 in all
 
 
-class Entry(Law):
+class AutoregressiveLikelihood(EntryLikelihood):
     """The law of one entry, with parameters to begin at."""
 
     given: int = 0  # how many of its parameters do not come from a perceptron
@@ -28,7 +34,7 @@ class Entry(Law):
         """First parameters of the columns of ``(n, d)`` rows, ``(d, size - given)``."""
 
 
-class Counted(Categorical, Entry):
+class CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
     """A probability for every level; it begins with the frequencies of each entry's levels."""
 
     def start(self, rows: Tensor) -> Tensor:
@@ -37,7 +43,7 @@ class Counted(Categorical, Entry):
         return (counts / (len(rows) + 1)).log().to(rows)
 
 
-class MixtureOf(Entry):
+class MixtureLikelihood(AutoregressiveLikelihood):
     r"""A mixture of laws with a location and a scale.
 
     .. math:: p(x_i) = \sum_{k=1}^K w_k\,p(x_i \mid \mu_k, s_k)
@@ -47,7 +53,7 @@ class MixtureOf(Entry):
         components: How many.
     """
 
-    def __init__(self, law: Law, components: int) -> None:
+    def __init__(self, law: EntryLikelihood, components: int) -> None:
         super().__init__(law.levels)
         self.law, self.components, self.size = law, components, components * (1 + law.size)
 
@@ -81,7 +87,7 @@ class MixtureOf(Entry):
         return h.to(rows).expand(rows.shape[1], -1)
 
 
-class AroundPrediction(Entry):
+class LinearResidualLikelihood(AutoregressiveLikelihood):
     r"""A law of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
     parameters, as `LinearAutoregression` gives them.
 
@@ -91,7 +97,7 @@ class AroundPrediction(Entry):
 
     given = 2
 
-    def __init__(self, law: Entry) -> None:
+    def __init__(self, law: AutoregressiveLikelihood) -> None:
         super().__init__()
         self.law, self.size = law, 2 + law.size
 
@@ -110,7 +116,9 @@ class AroundPrediction(Entry):
         return h[..., 0] + h[..., 1].exp() * self.law.mean(h[..., 2:])
 
 
-def law_of(levels: int, components: int, d: int, linear: bool) -> Entry:
+def choose_autoregressive_likelihood(
+    levels: int, components: int, d: int, linear: bool
+) -> AutoregressiveLikelihood:
     """The law of one entry: of a real number, of a few levels, of many.
 
     Arguments:
@@ -120,8 +128,8 @@ def law_of(levels: int, components: int, d: int, linear: bool) -> Entry:
         linear: Whether a linear prediction comes before the parameters.
     """
     if not levels:
-        law = MixtureOf(Gaussian(), components or (48 if d <= FEW else 8))
-        return AroundPrediction(law) if linear else law
+        law = MixtureLikelihood(GaussianLikelihood(), components or (48 if d <= FEW else 8))
+        return LinearResidualLikelihood(law) if linear else law
     if levels <= FEW_LEVELS:
-        return Counted(levels)
-    return MixtureOf(DiscretisedLogistic(levels), components or 8)
+        return CategoricalFromCounts(levels)
+    return MixtureLikelihood(DiscretisedLogistic(levels), components or 8)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-class Deep(nn.Module):
+class Backbone(nn.Module):
     """A network that is compiled as a whole.
 
     Attributes:
@@ -16,23 +16,23 @@ class Deep(nn.Module):
     penalised = False
 
 
-def outermost(model: nn.Module) -> list[Deep]:
+def outermost_backbones(model: nn.Module) -> list[Backbone]:
     """The deep networks of a model that are not part of another one."""
-    if isinstance(model, Deep):
+    if isinstance(model, Backbone):
         return [model]
-    return [network for module in model.children() for network in outermost(module)]
+    return [network for module in model.children() for network in outermost_backbones(module)]
 
 
-def channels_last(network: nn.Module) -> None:
+def use_channels_last(network: nn.Module) -> None:
     """Keep the pictures inside a network in the order of memory that PyTorch calls so."""
     for module in network.modules():
-        if isinstance(module, Deep):
+        if isinstance(module, Backbone):
             module.memory_format = torch.channels_last
 
 
-def blocks_of(network: nn.Module) -> list[nn.Module]:
+def outermost_blocks(network: nn.Module) -> list[nn.Module]:
     """The modules in a network's outermost lists; each is one call of its `forward`."""
     found: list[nn.Module] = []
     for module in network.children():
-        found += module if isinstance(module, nn.ModuleList) else blocks_of(module)
+        found += module if isinstance(module, nn.ModuleList) else outermost_blocks(module)
     return found

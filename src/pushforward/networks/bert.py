@@ -3,7 +3,7 @@ r"""The forward pass of BERT (Devlin et al., 2019), from its published weights b
 from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm, linear
 
-from .attention import attend
+from .attention import dot_product_attention
 
 
 class Bert:
@@ -39,7 +39,7 @@ class Bert:
             self.linear(h, f"{at}attention.self.{name}").unflatten(-1, (self.heads, -1))
             for name in ("query", "key", "value")
         )
-        read = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
+        read = dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
         read = self.linear(read.transpose(1, 2).flatten(2), f"{at}attention.output.dense")
         h = self.normalised(h + read, f"{at}attention.output.LayerNorm")
         more = gelu(self.linear(h, f"{at}intermediate.dense"))

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from ..shapes import Condition, Data
-from .masked import AutoregressiveNetwork, Features, Steps, begin_at
+from .masked import AutoregressiveNetwork, EntryFeatures, Steps, initialise_output
 
 
-class Block(nn.Module):
+class CausalBlock(nn.Module):
     """Attention with a bias, and a perceptron, each on a normalised residual stream.
 
     Arguments:
@@ -69,7 +69,7 @@ class CausalTransformer(AutoregressiveNetwork):
     def __init__(
         self,
         shape: tuple[int, ...],
-        features: Features,
+        features: EntryFeatures,
         orders: Tensor,
         condition: int,
         size: int,
@@ -82,12 +82,12 @@ class CausalTransformer(AutoregressiveNetwork):
         super().__init__()
         d, self.features = math.prod(shape), features
         self.register_buffer("orders", orders)
-        self.register_buffer("offset", offsets(shape), persistent=False)
+        self.register_buffer("offset", relative_position_index(shape), persistent=False)
         self.value = nn.Linear(features.width, width)
         self.place, self.target = nn.Embedding(d, width), nn.Embedding(d, width)
         self.begin = nn.Parameter(torch.zeros(width))
         self.condition = nn.Linear(condition, width, bias=False) if condition else None
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(CausalBlock(width, heads, dropout) for _ in range(depth))
         self.near = nn.Parameter(torch.zeros(depth, heads, int(self.offset.max()) + 2))
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, size)
         self.bias = nn.Parameter(torch.zeros(d, size))
@@ -97,7 +97,7 @@ class CausalTransformer(AutoregressiveNetwork):
 
     def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at the same parameters ``(d, size)`` for all data."""
-        begin_at(h, self.out, self.bias)
+        initialise_output(h, self.out, self.bias)
 
     def given(self, c: Condition, like: Tensor) -> Tensor:
         """What the condition adds to every token, ``(n or 1, 1, width)``."""
@@ -138,7 +138,7 @@ class CausalTransformer(AutoregressiveNetwork):
             known = (self.value(self.features(x[:, i])) + self.place.weight[i])[:, None]
 
 
-def offsets(shape: tuple[int, ...]) -> Tensor:
+def relative_position_index(shape: tuple[int, ...]) -> Tensor:
     """A number for each difference of the places of two entries, ``(d, d)``."""
     places = torch.cartesian_prod(*[torch.arange(s) for s in shape]).view(-1, len(shape))
     away = places[:, None] - places + torch.tensor(shape) - 1

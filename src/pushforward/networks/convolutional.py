@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data
-from .backbone import Deep
-from .layout import Layout, layout_of
-from .residual import Residual, conv, grouped, halve, unnormalised
+from .backbone import Backbone
+from .layout import ImageLayout, image_layout
+from .residual import ResidualBlock, conv3x3, downsample_conv, group_norm, identity_norm
 
 
-def sizes(layout: Layout, scales: int, first: int = 1) -> list[tuple[int, int]]:
+def scale_sizes(layout: ImageLayout, scales: int, first: int = 1) -> list[tuple[int, int]]:
     """Height and width at each scale, the first of them so many times smaller than the image."""
     steps = [first * 2**i for i in range(scales)]
     return [(-(-layout.height // k), -(-layout.width // k)) for k in steps]
 
 
-class ConvEncoder(Deep):
+class ConvEncoder(Backbone):
     """Images and conditions to vectors.
 
     Arguments:
@@ -45,21 +45,23 @@ class ConvEncoder(Deep):
         *,
         width: int = 16,
         scales: int = 3,
-        norm: Callable[[int], nn.Module] = grouped,
+        norm: Callable[[int], nn.Module] = group_norm,
         stride: int = 1,
     ) -> None:
         super().__init__()
-        self.layout: Layout = layout_of(event_shape)
-        self.penalised = norm is unnormalised
+        self.layout: ImageLayout = image_layout(event_shape)
+        self.penalised = norm is identity_norm
         widths = [width * 2**i for i in range(scales)]
         self.enter = nn.Conv2d(self.layout.channels, width, 2 * stride + 1, stride, stride)
         self.blocks = nn.ModuleList(
-            Residual(into, wide, condition, norm=norm)
+            ResidualBlock(into, wide, condition, norm=norm)
             for into, wide in zip([width, *widths], widths)
         )
-        self.down = nn.ModuleList(halve(wide) for wide in widths[:-1])
+        self.down = nn.ModuleList(downsample_conv(wide) for wide in widths[:-1])
         self.norm = norm(widths[-1])
-        self.leave = nn.Linear(widths[-1] * math.prod(sizes(self.layout, scales, stride)[-1]), out)
+        self.leave = nn.Linear(
+            widths[-1] * math.prod(scale_sizes(self.layout, scales, stride)[-1]), out
+        )
 
     def features(self, x: Data, c: Condition = None) -> Tensor:
         """What the last scale sees, ``(n, channels, height, width)``."""
@@ -99,7 +101,7 @@ class ConvCritic(ConvEncoder):
         *,
         width: int = 32,
         scales: int = 2,
-        norm: Callable[[int], nn.Module] = unnormalised,
+        norm: Callable[[int], nn.Module] = identity_norm,
     ) -> None:
         super().__init__(event_shape, 0, 1, width=width, scales=scales, norm=norm, stride=2)
         last = width * 2 ** (scales - 1)
@@ -113,7 +115,7 @@ class ConvCritic(ConvEncoder):
         return value + (self.suits(c.to(h)) * h.sum((2, 3))).sum(1, keepdim=True)
 
 
-class ConvDecoder(Deep):
+class ConvDecoder(Backbone):
     """Vectors and conditions to numbers for every entry of an image; with one number, a generator.
 
     Arguments:
@@ -136,15 +138,15 @@ class ConvDecoder(Deep):
         scales: int = 3,
     ) -> None:
         super().__init__()
-        self.layout: Layout = layout_of(event_shape)
-        self.size, self.sides = size, sizes(self.layout, scales)[::-1]
+        self.layout: ImageLayout = image_layout(event_shape)
+        self.size, self.sides = size, scale_sizes(self.layout, scales)[::-1]
         widths = [width * 2**i for i in reversed(range(scales))]
         self.first = (widths[0], *self.sides[0])
         self.enter = nn.Linear(latent, math.prod(self.first))
         self.blocks = nn.ModuleList(
-            Residual(into, wide, condition) for into, wide in zip([widths[0], *widths], widths)
+            ResidualBlock(into, wide, condition) for into, wide in zip([widths[0], *widths], widths)
         )
-        self.norm, self.leave = grouped(width), conv(width, self.layout.channels * size)
+        self.norm, self.leave = group_norm(width), conv3x3(width, self.layout.channels * size)
 
     def forward(self, z: Tensor, c: Condition = None) -> Tensor:
         """Numbers ``(batch, entries * size)``, those of an entry side by side."""

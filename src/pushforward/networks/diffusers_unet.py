@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..optional import package_module
+from ..optional import import_optional
 from ..shapes import Condition, Data, Times
-from .attention import zeroed
-from .backbone import Deep
-from .layout import Layout, layout_of
+from .attention import zero_module
+from .backbone import Backbone
+from .layout import ImageLayout, image_layout
 
 GROUPS = 8
 
 
-class DiffusersUNet(Deep):
+class DiffusersUNet(Backbone):
     """A `UNet2DModel`, whose timesteps are those of a chain, with any condition.
 
     The condition is a vector added to the embedded time, 0 where it is hidden. Its last layer
@@ -46,7 +46,7 @@ class DiffusersUNet(Deep):
         attention: int = 8,
     ) -> None:
         super().__init__()
-        self.layout: Layout = layout_of(event_shape)
+        self.layout: ImageLayout = image_layout(event_shape)
         channels, *sides = self.layout.shape
         if width % GROUPS or any(side % 2 ** (scales - 1) for side in sides):
             raise UsageError(
@@ -56,7 +56,7 @@ class DiffusersUNet(Deep):
         attends = [max(sides) // 2**i <= attention for i in range(scales)]
         down = ["AttnDownBlock2D" if yes else "DownBlock2D" for yes in attends]
         up = ["AttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attends)]
-        self.unet = package_module("diffusers", "diffusers").UNet2DModel(
+        self.unet = import_optional("diffusers", "diffusers").UNet2DModel(
             sample_size=tuple(sides),
             in_channels=channels,
             out_channels=channels,
@@ -67,7 +67,7 @@ class DiffusersUNet(Deep):
             norm_num_groups=GROUPS,
             class_embed_type="identity" if condition else None,
         )
-        zeroed(self.unet.conv_out)
+        zero_module(self.unet.conv_out)
         self.steps = steps
         self.condition = nn.Linear(condition, 4 * width, bias=False) if condition else None
 

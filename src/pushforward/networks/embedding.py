@@ -18,10 +18,10 @@ from torch.nn.functional import silu
 
 from ..errors import UsageError
 from ..shapes import Condition, Times
-from .mlp import fourier, mlp
+from .mlp import fourier_embedding, mlp
 
 
-class Embedding(nn.Module):
+class TimeConditionEmbedding(nn.Module):
     r"""Time, span and condition as one vector, and the condition's tokens apart.
 
     .. math:: e = \mathrm{silu}(\mathrm{mlp}(\phi(t)) + W\phi(\text{span}) + V c)
@@ -60,9 +60,9 @@ class Embedding(nn.Module):
         self, t: Times, c: Condition = None, span: Times | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The vector ``(batch or 1, width)``; tokens ``(batch, count, their width)`` or None."""
-        e, tokens = self.time(fourier(t, self.omega)), None
+        e, tokens = self.time(fourier_embedding(t, self.omega)), None
         if self.span is not None and span is not None:
-            e = e + self.span(fourier(span, self.omega))
+            e = e + self.span(fourier_embedding(span, self.omega))
         if c is not None and self.condition is not None:
             e = e + self.condition(c[:, : self.vector])
         if c is not None and self.tokens[0]:

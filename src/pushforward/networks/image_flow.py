@@ -20,13 +20,13 @@ from torch.distributions import Transform, constraints
 from zuko.lazy import LazyTransform
 
 from ..shapes import Condition
-from .layout import Layout
+from .layout import ImageLayout
 
 Shape = tuple[int, int, int]
 Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
 
 
-class Coupling(nn.Module):
+class ConvCoupling(nn.Module):
     """Pixels that are masked stay, and tell how the others move; it begins at the identity.
 
     Arguments:
@@ -76,7 +76,7 @@ class Coupling(nn.Module):
         return torch.where(self.mask, y, self.function(y, c).inv(y))
 
 
-class Scale(nn.Module):
+class CouplingLevel(nn.Module):
     """Couplings by checkerboards, squares that become channels, and couplings by channels.
 
     Arguments:
@@ -101,11 +101,11 @@ class Scale(nn.Module):
         (a, b), (channels, height, across) = square, shape
         self.square, self.shape = square, (channels * a * b, height // a, across // b)
         halves = couplings if self.shape[0] > 1 else 0
-        self.board = couplings_of(
-            [checkerboard(shape, k) for k in range(couplings)], condition, univariate, width
+        self.board = build_couplings(
+            [checkerboard_mask(shape, k) for k in range(couplings)], condition, univariate, width
         )
-        self.halves = couplings_of(
-            [half(self.shape, k) for k in range(halves)], condition, univariate, width
+        self.halves = build_couplings(
+            [channel_mask(self.shape, k) for k in range(halves)], condition, univariate, width
         )
 
     def forward(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
@@ -114,7 +114,7 @@ class Scale(nn.Module):
         for coupling in self.board:
             x, log_det = coupling(x, c)
             total = total + log_det
-        x = squeeze(x, self.square)
+        x = space_to_depth(x, self.square)
         for coupling in self.halves:
             x, log_det = coupling(x, c)
             total = total + log_det
@@ -124,18 +124,18 @@ class Scale(nn.Module):
         """The images that give y."""
         for coupling in reversed(self.halves):
             y = coupling.inverse(y, c)
-        y = unsqueeze(y, self.square)
+        y = depth_to_space(y, self.square)
         for coupling in reversed(self.board):
             y = coupling.inverse(y, c)
         return y
 
 
-def couplings_of(masks: list[Tensor], condition: int, univariate: Univariate, width: int) -> Any:
+def build_couplings(masks: list[Tensor], condition: int, univariate: Univariate, width: int) -> Any:
     """A coupling for each mask, as a list that is a module."""
-    return nn.ModuleList(Coupling(mask, condition, univariate, width) for mask in masks)
+    return nn.ModuleList(ConvCoupling(mask, condition, univariate, width) for mask in masks)
 
 
-class MultiScale(LazyTransform):
+class MultiScaleTransform(LazyTransform):
     """Couplings at several scales, as a transformation of flattened images.
 
     Arguments:
@@ -148,7 +148,7 @@ class MultiScale(LazyTransform):
 
     def __init__(
         self,
-        layout: Layout,
+        layout: ImageLayout,
         condition: int,
         univariate: Univariate,
         *,
@@ -159,15 +159,15 @@ class MultiScale(LazyTransform):
         self.layout, shape, scales = layout, layout.shape, []
         while True:
             square = (2 - shape[1] % 2, 2 - shape[2] % 2) if min(shape[1:]) > 2 else (1, 1)
-            scales.append(Scale(shape, square, condition, univariate, width, couplings))
+            scales.append(CouplingLevel(shape, square, condition, univariate, width, couplings))
             if square == (1, 1):
                 break
             channels, *sides = scales[-1].shape
             shape = (channels // 2, sides[0], sides[1])
-        self.scales = cast("list[Scale]", nn.ModuleList(scales))
+        self.scales = cast("list[CouplingLevel]", nn.ModuleList(scales))
 
-    def forward(self, c: Condition = None) -> "Unrolled":
-        return Unrolled(self, c)
+    def forward(self, c: Condition = None) -> "ConditionedMultiScale":
+        return ConditionedMultiScale(self, c)
 
     def there(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
         """Noise ``(n, d)`` and log-determinants of images ``(n, d)``."""
@@ -193,8 +193,8 @@ class MultiScale(LazyTransform):
         return self.layout.back(x).flatten(1)
 
 
-class Unrolled(Transform):
-    """A `MultiScale` for one condition.
+class ConditionedMultiScale(Transform):
+    """A `MultiScaleTransform` for one condition.
 
     Arguments:
         flow: The couplings.
@@ -205,7 +205,7 @@ class Unrolled(Transform):
     codomain = constraints.real_vector
     bijective = True
 
-    def __init__(self, flow: MultiScale, c: Condition) -> None:
+    def __init__(self, flow: MultiScaleTransform, c: Condition) -> None:
         super().__init__()
         self.flow, self.c = flow, c
 
@@ -223,26 +223,26 @@ class Unrolled(Transform):
         return self.flow.there(x, self.c)
 
 
-def checkerboard(shape: Shape, k: int) -> Tensor:
+def checkerboard_mask(shape: Shape, k: int) -> Tensor:
     """Every other pixel: the one colour for even k, the other for odd k."""
     row, column = torch.arange(shape[1])[:, None], torch.arange(shape[2])
     return ((row + column + k) % 2 == 0).expand(shape)
 
 
-def half(shape: Shape, k: int) -> Tensor:
+def channel_mask(shape: Shape, k: int) -> Tensor:
     """The first half of the channels for even k, the second for odd k."""
     first = 2 * torch.arange(shape[0]) < shape[0]
     return (first ^ bool(k % 2))[:, None, None].expand(shape)
 
 
-def squeeze(x: Tensor, square: tuple[int, int]) -> Tensor:
+def space_to_depth(x: Tensor, square: tuple[int, int]) -> Tensor:
     """Squares of pixels become channels: ``(n, c, h, w)`` to ``(n, 4c, h/2, w/2)``."""
     a, b = square
     x = x.unflatten(3, (-1, b)).unflatten(2, (-1, a))  # n c h a w b
     return x.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
-def unsqueeze(x: Tensor, square: tuple[int, int]) -> Tensor:
-    """The inverse of `squeeze`."""
+def depth_to_space(x: Tensor, square: tuple[int, int]) -> Tensor:
+    """The inverse of `space_to_depth`."""
     a, b = square
     return x.unflatten(1, (-1, a, b)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)

@@ -15,7 +15,7 @@ from ..shapes import Data
 SMALL = 8  # images with a side up to here are left to perceptrons
 
 
-class Layout(NamedTuple):
+class ImageLayout(NamedTuple):
     """Which axes of an event are channels, rows and columns.
 
     Arguments:
@@ -51,7 +51,7 @@ def is_image(event: tuple[int, ...]) -> bool:
     return len(event) in (2, 3)
 
 
-def layout_of(event: tuple[int, ...]) -> Layout:
+def image_layout(event: tuple[int, ...]) -> ImageLayout:
     """The layout of images of a shape.
 
     Raises:
@@ -60,11 +60,11 @@ def layout_of(event: tuple[int, ...]) -> Layout:
     if not is_image(event):
         raise UsageError(f"data of shape {event} are no images: these have 2 or 3 axes")
     if len(event) == 2:
-        return Layout(event, 1, *event)
+        return ImageLayout(event, 1, *event)
     a, b, c = event
-    return Layout(event, c, a, b, axis=3) if c < min(a, b) else Layout(event, a, b, c)
+    return ImageLayout(event, c, a, b, axis=3) if c < min(a, b) else ImageLayout(event, a, b, c)
 
 
-def is_large(event: tuple[int, ...]) -> bool:
+def is_large_image(event: tuple[int, ...]) -> bool:
     """Whether data are images of more than `SMALL` pixels on each side."""
-    return is_image(event) and min(layout_of(event).shape[1:]) > SMALL
+    return is_image(event) and min(image_layout(event).shape[1:]) > SMALL

@@ -4,7 +4,7 @@ A decoder, or an autoregressive network, ends in ``size`` numbers for each entry
 into a log-density or log-mass, draws and means. Entries are independent given these numbers, and
 every value is that of one entry, in nats: sum them for a datum. The data decide which law fits:
 Gaussian for real numbers, Bernoulli for bits, categorical for a few levels, discretised logistic
-for many. Another law is another subclass of `Law`.
+for many. Another law is another subclass of `EntryLikelihood`.
 """
 
 import abc
@@ -20,7 +20,7 @@ FEW_LEVELS = 32  # up to here a logit for every level; beyond, two numbers an en
 NAMES = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical", "logistic")
 
 
-class Law(nn.Module, abc.ABC):
+class EntryLikelihood(nn.Module, abc.ABC):
     """The law of one entry given ``size`` numbers from a network.
 
     Arguments:
@@ -62,7 +62,7 @@ class Law(nn.Module, abc.ABC):
             )
 
 
-class Gaussian(Law):
+class GaussianLikelihood(EntryLikelihood):
     r"""Mean and scale from the network, or one scale shared by all entries and data.
 
     .. math:: \sigma = \sigma_{\min} + \operatorname{softplus}(s)
@@ -94,7 +94,7 @@ class Gaussian(Law):
         return h[..., 0]
 
 
-class Bernoulli(Law):
+class BernoulliLikelihood(EntryLikelihood):
     """Bits, with a logit from the network."""
 
     size = 1
@@ -117,7 +117,7 @@ class Bernoulli(Law):
         return h[..., 0].sigmoid()
 
 
-class Categorical(Law):
+class CategoricalLikelihood(EntryLikelihood):
     """A few levels, with a logit for each: any shape of law, but ``levels`` numbers an entry."""
 
     def __init__(self, levels: int) -> None:
@@ -135,7 +135,7 @@ class Categorical(Law):
         return h.softmax(-1) @ torch.arange(self.levels).to(h)
 
 
-class DiscretisedLogistic(Law):
+class DiscretisedLogistic(EntryLikelihood):
     r"""Many ordered levels: a logistic density integrated over unit cells (Kingma et al., 2016).
 
     .. math:: P(k) = \operatorname{sigmoid}\frac{k + 1/2 - \mu}{s}
@@ -176,7 +176,7 @@ class DiscretisedLogistic(Law):
         return total
 
 
-def choose(name: str, levels: int, floor: float) -> Law:
+def choose_likelihood(name: str, levels: int, floor: float) -> EntryLikelihood:
     """The law of one entry, by name or, with "auto", by the data.
 
     Raises:
@@ -188,9 +188,13 @@ def choose(name: str, levels: int, floor: float) -> Law:
     if name not in NAMES:
         raise UsageError(f"no law of an entry is called {name!r}; choose from {', '.join(NAMES)}")
     if name.startswith("gaussian"):
-        return Gaussian(floor, shared=name == "gaussian_shared")
+        return GaussianLikelihood(floor, shared=name == "gaussian_shared")
     if levels < 2 or (name == "bernoulli" and levels != 2):
         kind = "bits" if name == "bernoulli" else "integer levels"
         raise UsageError(f"the law {name!r} needs data of {kind}; these have {levels} levels")
-    laws = {"bernoulli": Bernoulli, "categorical": Categorical, "logistic": DiscretisedLogistic}
+    laws = {
+        "bernoulli": BernoulliLikelihood,
+        "categorical": CategoricalLikelihood,
+        "logistic": DiscretisedLogistic,
+    }
     return laws[name](levels)

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, silu
 
 from ..shapes import Condition, Data
-from .backbone import Deep
+from .backbone import Backbone
 
 Steps = Iterator[tuple[int, Tensor]]
 
 
-def begin_at(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
+def initialise_output(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
     """Let a layer that all entries share begin at parameters ``(d, size)``, kept in a bias."""
     nn.init.normal_(out.weight, std=0.01)
     out.bias.zero_()
     bias.copy_(h)
 
 
-class AutoregressiveNetwork(Deep, abc.ABC):
+class AutoregressiveNetwork(Backbone, abc.ABC):
     """Parameters of every entry's law that depend on the condition and on the entries before it.
 
     Attributes:
@@ -57,13 +57,13 @@ class AutoregressiveNetwork(Deep, abc.ABC):
         return super().__call__(x, o, c)
 
 
-class Features(nn.Module, abc.ABC):
+class EntryFeatures(nn.Module, abc.ABC):
     """How an entry is shown to those after it: ``(...)`` becomes ``(..., width)``."""
 
     width: int
 
 
-class ColumnWaves(Features):
+class FourierEntryFeatures(EntryFeatures):
     r"""Each entry beside :math:`\sin\omega x, \cos\omega x` for a ladder of frequencies.
 
     Arguments:
@@ -88,7 +88,7 @@ class ColumnWaves(Features):
         return torch.cat([x, phase.sin(), phase.cos()], dim=-1)
 
 
-class Levels(Features):
+class OneHotLevels(EntryFeatures):
     """Each level as a unit vector.
 
     Arguments:
@@ -123,7 +123,7 @@ class MaskedPerceptron(AutoregressiveNetwork):
 
     def __init__(
         self,
-        features: Features,
+        features: EntryFeatures,
         orders: Tensor,
         condition: int,
         size: int,
@@ -231,7 +231,7 @@ class LinearAutoregression(AutoregressiveNetwork):
         if c is not None and len(self.effect):
             gram = c.T @ c + torch.eye(c.shape[1]).to(c)
             self.effect.copy_(torch.linalg.solve(gram, c.T @ (rows - self.mean)))
-        covariance = ridged(rows - self.centre(c, len(rows)))
+        covariance = ridge_covariance(rows - self.centre(c, len(rows)))
         for o, order in enumerate(self.orders):
             root = torch.linalg.cholesky(covariance[order][:, order])
             scale = root.diagonal()
@@ -264,7 +264,7 @@ class LinearAutoregression(AutoregressiveNetwork):
             away[:, i] = x[:, i] - centre[:, i]
 
 
-def ridged(rows: Tensor) -> Tensor:
+def ridge_covariance(rows: Tensor) -> Tensor:
     """The covariance of centred, standardised rows in float64, with a ridge for few of them."""
     n, d = rows.shape
     ridge = 1e-3 + 0.1 * d / n

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..shapes import Condition, Data, Times
-from .backbone import Deep
+from .backbone import Backbone
 
 SHARPEST = 8.0  # largest angular frequency of the waves, in inverse standard deviations
 
@@ -18,7 +18,7 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def rested(net: nn.Module) -> nn.Module:
+def zero_last_layer(net: nn.Module) -> nn.Module:
     """A network whose last linear layer is zero, and so its output, until it learns."""
     *_, last = (m for m in net.modules() if isinstance(m, nn.Linear))
     nn.init.zeros_(last.weight)
@@ -26,18 +26,18 @@ def rested(net: nn.Module) -> nn.Module:
     return net
 
 
-def waves_for(event_shape: tuple[int, ...], waves: int | None) -> int:
+def fourier_count(event_shape: tuple[int, ...], waves: int | None) -> int:
     """How many waves to use: in many dimensions random ones are only noise."""
     return (64 if math.prod(event_shape) <= 4 else 0) if waves is None else waves
 
 
-def fourier(t: Times, omega: Tensor) -> Tensor:
+def fourier_embedding(t: Times, omega: Tensor) -> Tensor:
     r""":math:`\cos\omega t, \sin\omega t` for each frequency, ``(..., 2 * frequencies)``."""
     phase = t[..., None] * omega
     return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
 
-class Waves(nn.Module):
+class RandomFourierFeatures(nn.Module):
     r"""Rows of :math:`x` followed by random waves :math:`\sin Bx, \cos Bx` (Tancik et al., 2020).
 
     Perceptrons are slow to learn functions that vary fast. In few dimensions waves of lengths from
@@ -73,7 +73,7 @@ class Waves(nn.Module):
         return torch.cat([rows, phase.sin(), phase.cos()], dim=1)
 
 
-class Perceptron(Deep):
+class Perceptron(Backbone):
     r"""A perceptron of :math:`(x, c)`, and of random waves of x if asked.
 
     Waves let a critic see modes much narrower than the data, and a generator move quickly from one
@@ -100,7 +100,7 @@ class Perceptron(Deep):
         sharpest: float = 8.0,
     ) -> None:
         super().__init__()
-        self.waves = Waves(d, waves, sharpest)
+        self.waves = RandomFourierFeatures(d, waves, sharpest)
         self.layers = mlp(self.waves.width + condition, *hidden, out, activation=activation)
         self.condition = condition
 
@@ -112,7 +112,7 @@ class Perceptron(Deep):
         return self.layers(rows)
 
 
-class TimeMLP(Deep):
+class TimeMLP(Backbone):
     r"""A perceptron of :math:`(x, t, c)` in which time and condition shift the first layer.
 
     .. math:: h = W[x, \sin Bx, \cos Bx] + U[\cos\omega t, \sin\omega t] + V c,
@@ -127,7 +127,7 @@ class TimeMLP(Deep):
         condition: The length of ``c``, 0 for none.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random waves of the data, 0 for none, None to choose (`waves_for`).
+        waves: Random waves of the data, 0 for none, None to choose (`fourier_count`).
         frequencies: Fourier features of time.
         spans: Whether there is a second time.
     """
@@ -148,7 +148,7 @@ class TimeMLP(Deep):
         super().__init__()
         d = math.prod(event_shape)
         self.register_buffer("omega", math.pi * torch.arange(1.0, frequencies + 1))
-        self.waves = Waves(d, waves_for(event_shape, waves), SHARPEST)
+        self.waves = RandomFourierFeatures(d, fourier_count(event_shape, waves), SHARPEST)
         self.data = nn.Linear(self.waves.width, width)
         self.time = nn.Linear(2 * frequencies, width, bias=False)
         self.condition = nn.Linear(condition, width, bias=False) if condition else None
@@ -156,9 +156,9 @@ class TimeMLP(Deep):
         self.span = nn.Linear(2 * frequencies, width, bias=False) if spans else None
 
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
-        h = self.data(self.waves(x)) + self.time(fourier(t, self.omega))
+        h = self.data(self.waves(x)) + self.time(fourier_embedding(t, self.omega))
         if self.condition is not None and c is not None:
             h = h + self.condition(c)
         if self.span is not None and span is not None:
-            h = h + self.span(fourier(span, self.omega))
+            h = h + self.span(fourier_embedding(span, self.omega))
         return self.layers(h).view_as(x)

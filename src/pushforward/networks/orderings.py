@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .layout import is_image, layout_of
+from .layout import image_layout, is_image
 
 ALONG_ROWS = 4  # scans of an image that go along its rows, one from each corner
 
 
-def scans(shape: tuple[int, ...], order: str, m: int) -> Tensor:
+def entry_orderings(shape: tuple[int, ...], order: str, m: int) -> Tensor:
     """The first m orders: that given, its reverse, and others.
 
     An image is read along its rows or columns from any corner, all channels of a pixel together;
@@ -21,10 +21,10 @@ def scans(shape: tuple[int, ...], order: str, m: int) -> Tensor:
         UsageError: If ``order`` is no order of the entries.
     """
     d = math.prod(shape)
-    first = torch.arange(d) if order == "given" else chosen(order, d)
+    first = torch.arange(d) if order == "given" else parse_ordering(order, d)
     orders = [first, first.flip(0)]
     if is_image(shape) and order == "given":
-        image = layout_of(shape).first(first.view(1, *shape).double())[0]
+        image = image_layout(shape).first(first.view(1, *shape).double())[0]
         places = image.permute(1, 2, 0).long()
         both = [places, places.flip(0, 1), places.flip(1), places.flip(0)]
         orders = [p.flatten() for p in both] + [p.transpose(0, 1).flatten() for p in both]
@@ -33,7 +33,7 @@ def scans(shape: tuple[int, ...], order: str, m: int) -> Tensor:
     return torch.stack(orders[:m])
 
 
-def chosen(order: str, d: int) -> Tensor:
+def parse_ordering(order: str, d: int) -> Tensor:
     """An order as a user writes it: column numbers from 0, with commas, or "reversed"."""
     if order == "reversed":
         return torch.arange(d).flip(0)

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, pad, silu
 
 from ..shapes import Condition, Data
-from .layout import layout_of
-from .masked import AutoregressiveNetwork, Features, Steps, begin_at
+from .layout import image_layout
+from .masked import AutoregressiveNetwork, EntryFeatures, Steps, initialise_output
 
 ROWS = 64  # images whose features are in memory together where nothing is learned from them
 REACH = 3  # rows above, and columns to either side, that a kernel sees
 
 
-class Gather(nn.Module):
+class CausalConv(nn.Module):
     """A weighted sum of the pixels before each one, feature by feature.
 
     Arguments:
@@ -53,7 +53,7 @@ class Gather(nn.Module):
         return torch.einsum("nijw,wij->nw", window, self.kernel * self.seen)
 
 
-class Layer(nn.Module):
+class GatedLayer(nn.Module):
     r"""What is gathered, through a gated perceptron, added to what was known.
 
     .. math:: (a, b) = U\,\mathrm{norm}(g) + V c, \qquad h \leftarrow h + W (a\,\mathrm{silu}(b))
@@ -66,7 +66,7 @@ class Layer(nn.Module):
 
     def __init__(self, width: int, condition: int, dropout: float) -> None:
         super().__init__()
-        self.gather = Gather(width, itself=1)
+        self.gather = CausalConv(width, itself=1)
         self.norm, self.up = nn.LayerNorm(width), nn.Linear(width, 2 * width)
         self.told = nn.Linear(condition, 2 * width, bias=False) if condition else None
         self.down, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
@@ -85,7 +85,7 @@ class Layer(nn.Module):
         return h + self.dropout(self.down(a * silu(b)))
 
 
-class CausalConvolutions(AutoregressiveNetwork):
+class CausalConvNet(AutoregressiveNetwork):
     """Parameters of every entry's law given the entries before it.
 
     Arguments:
@@ -105,7 +105,7 @@ class CausalConvolutions(AutoregressiveNetwork):
     def __init__(
         self,
         shape: tuple[int, ...],
-        features: Features,
+        features: EntryFeatures,
         orders: Tensor,
         condition: int,
         size: int,
@@ -115,14 +115,14 @@ class CausalConvolutions(AutoregressiveNetwork):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        channels, height, columns = layout_of(shape).shape
+        channels, height, columns = image_layout(shape).shape
         self.grid, self.channels = (height, columns, channels), channels
         (m, d), self.features = orders.shape, features
         self.register_buffer("orders", orders)
         self.enter = nn.Linear(channels * features.width, width)
-        self.first = Gather(width, itself=0)
+        self.first = CausalConv(width, itself=0)
         self.place = nn.Parameter(0.1 * torch.randn(m, height, columns, width))
-        self.layers = nn.ModuleList(Layer(width, condition, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(GatedLayer(width, condition, dropout) for _ in range(depth))
         self.norm, self.above = nn.LayerNorm(width), nn.Linear(width, channels * width)
         self.beside = nn.Linear(channels * features.width, channels * width, bias=False)
         k = torch.arange(channels)
@@ -131,13 +131,13 @@ class CausalConvolutions(AutoregressiveNetwork):
         self.out, self.bias = nn.Linear(width, size), nn.Parameter(torch.zeros(d, size))
 
     @property
-    def stack(self) -> list[Layer]:
+    def stack(self) -> list[GatedLayer]:
         """The layers from the first to the last."""
-        return cast(list[Layer], list(self.layers))
+        return cast(list[GatedLayer], list(self.layers))
 
     def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at the same parameters ``(d, size)`` for all data."""
-        begin_at(h, self.out, self.bias)
+        initialise_output(h, self.out, self.bias)
 
     def forward(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
         if torch.is_grad_enabled() or len(x) <= ROWS:

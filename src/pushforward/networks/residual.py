@@ -8,27 +8,27 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 
-def conv(into: int, out: int) -> nn.Conv2d:
+def conv3x3(into: int, out: int) -> nn.Conv2d:
     """A 3 x 3 convolution that keeps the size."""
     return nn.Conv2d(into, out, 3, padding=1)
 
 
-def halve(channels: int) -> nn.Conv2d:
+def downsample_conv(channels: int) -> nn.Conv2d:
     """A convolution to half the size, rounded up."""
     return nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
 
-def grouped(channels: int) -> nn.Module:
+def group_norm(channels: int) -> nn.Module:
     """Normalise each datum over its pixels and groups of at least four channels."""
     return nn.GroupNorm(math.gcd(channels, max(1, channels // 4)), channels)
 
 
-def unnormalised(channels: int) -> nn.Module:
+def identity_norm(channels: int) -> nn.Module:
     """No normalisation: a critic whose slope is penalised would divide it away."""
     return nn.Identity()
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     r"""Two convolutions, shifted and scaled by what the network is told, added to a way past them.
 
     .. math:: r = (1 + s)\,\mathrm{norm}(\mathrm{conv}(\mathrm{silu}(\mathrm{norm}(h)))) + b,
@@ -51,12 +51,12 @@ class Residual(nn.Module):
         out: int,
         embedded: int = 0,
         *,
-        norm: Callable[[int], nn.Module] = grouped,
+        norm: Callable[[int], nn.Module] = group_norm,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.before, self.first = norm(into), conv(into, out)
-        self.between, self.second = norm(out), conv(out, out)
+        self.before, self.first = norm(into), conv3x3(into, out)
+        self.between, self.second = norm(out), conv3x3(out, out)
         self.told = nn.Linear(embedded, 2 * out, bias=False) if embedded else None
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Conv2d(into, out, 1) if into != out else nn.Identity()

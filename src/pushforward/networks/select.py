@@ -11,20 +11,20 @@ from torch import nn
 
 from ..errors import UsageError
 from ..model import Event, Recipe
-from ..options import one_of
-from .layout import is_image, is_large, layout_of
+from ..options import choose_option
+from .layout import image_layout, is_image, is_large_image
 from .mlp import TimeMLP
-from .text_encoder import Reader, Reading
+from .text_encoder import ByteEncoder, CaptionedNetwork
 from .transformer import DiT
 from .unet import UNet
 
 
-def patch_for(event: tuple[int, ...]) -> int:
+def default_patch_size(event: tuple[int, ...]) -> int:
     """The side of a transformer's patches: at most 8 x 8 of them, and none of a single pixel."""
-    return max(2, -(-max(layout_of(event).shape[1:]) // 8)) if is_image(event) else 1
+    return max(2, -(-max(image_layout(event).shape[1:]) // 8)) if is_image(event) else 1
 
 
-def time_network(
+def build_time_network(
     event: Event,
     network: str,
     *,
@@ -52,26 +52,28 @@ def time_network(
     makers: dict[str, Callable[..., nn.Module]] = {
         "mlp": partial(TimeMLP, width=width or units, depth=depth, waves=waves),
         "unet": partial(UNet, width=width or 16, scales=depth),
-        "dit": partial(DiT, width=width or 128, depth=depth, patch=patch_for(event.shape)),
+        "dit": partial(DiT, width=width or 128, depth=depth, patch=default_patch_size(event.shape)),
     }
-    usual = "unet" if is_large(event.shape) else "mlp"
-    make = one_of("network", network, {"auto": makers[usual], **makers})
+    usual = "unet" if is_large_image(event.shape) else "mlp"
+    make = choose_option("network", network, {"auto": makers[usual], **makers})
     make, attends = partial(make, event.shape, spans=spans), make.func is not TimeMLP  # type: ignore[attr-defined]
     if waves is not None and attends:
         raise UsageError("waves are inputs of an mlp, and this network is none: leave waves out")
     if event.spelled:
-        return reading_network(event, make, attends)
+        return build_captioned_network(event, make, attends)
     return make(event.condition, tokens=event.tokens) if attends else make(event.condition)
 
 
-def reading_network(event: Event, make: Callable[..., nn.Module], attends: bool) -> Reading:
+def build_captioned_network(
+    event: Event, make: Callable[..., nn.Module], attends: bool
+) -> CaptionedNetwork:
     """A network that reads the spelled caption at the end of its condition."""
-    reader, vector = Reader(event.tokens), event.condition - math.prod(event.tokens)
+    reader, vector = ByteEncoder(event.tokens), event.condition - math.prod(event.tokens)
     tokens = (event.tokens[0], 1 + reader.width)
     if not attends:
-        return Reading(make(vector + reader.width), reader, attends)
+        return CaptionedNetwork(make(vector + reader.width), reader, attends)
     net = make(vector + reader.width + math.prod(tokens), tokens=tokens)
-    return Reading(net, reader, attends)
+    return CaptionedNetwork(net, reader, attends)
 
 
 def takes_tokens(model: nn.Module) -> bool:
@@ -81,10 +83,10 @@ def takes_tokens(model: nn.Module) -> bool:
 
 def is_deep(net: nn.Module) -> bool:
     """Whether a network that takes a time is deep, and so dear, and not a perceptron."""
-    return not isinstance(net.net if isinstance(net, Reading) else net, TimeMLP)
+    return not isinstance(net.net if isinstance(net, CaptionedNetwork) else net, TimeMLP)
 
 
-def recipe_for_network(net: nn.Module, recipe: Recipe) -> Recipe:
+def adapt_recipe(net: nn.Module, recipe: Recipe) -> Recipe:
     """How to train a network that regresses on a path: a perceptron as given, others gently."""
     return recipe._replace(steps=5000, batch=64, lr=1e-3, clip=100.0) if is_deep(net) else recipe
 
@@ -99,4 +101,6 @@ def is_convolutional(event: Event, network: str) -> bool:
     Raises:
         UsageError: If there is no such network.
     """
-    return one_of("network", network, {"auto": is_large(event.shape), "mlp": False, "conv": True})
+    return choose_option(
+        "network", network, {"auto": is_large_image(event.shape), "mlp": False, "conv": True}
+    )

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from ..shapes import Data, Times
-from .attention import attend, heads_for
-from .backbone import Deep
+from .attention import dot_product_attention, head_count
+from .backbone import Backbone
 from .mlp import mlp
 
 VALUES = 257  # of a byte, and one for none
 
 
-class Layer(nn.Module):
+class CaptionLayer(nn.Module):
     """Pieces attend to those that are there, and each passes a perceptron."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = heads_for(width)
+        self.heads = head_count(width)
         self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
         self.mix, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.layers = mlp(width, 2 * width, width)
@@ -33,11 +33,13 @@ class Layer(nn.Module):
     def forward(self, h: Tensor, there: Tensor) -> Tensor:
         parts = self.mix(self.before(h)).unflatten(-1, (3, self.heads, -1))
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind()
-        h = h + self.join(attend(q, k, v, there[:, None, None]).transpose(1, 2).flatten(2))
+        h = h + self.join(
+            dot_product_attention(q, k, v, there[:, None, None]).transpose(1, 2).flatten(2)
+        )
         return h + self.layers(self.after(h))
 
 
-class Reader(Deep):
+class ByteEncoder(Backbone):
     """Spelled captions to a vector and tokens.
 
     Arguments:
@@ -56,7 +58,7 @@ class Reader(Deep):
         self.letters = nn.Parameter(torch.randn(VALUES * size, width) / size**0.5)
         self.places = nn.Parameter(torch.randn(count, width))
         self.word = mlp(width, 2 * width, width)
-        self.layers = nn.ModuleList(Layer(width) for _ in range(depth))
+        self.layers = nn.ModuleList(CaptionLayer(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, spelled: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,13 +82,13 @@ class Reader(Deep):
         return vector, torch.cat([flag, h], dim=2)
 
 
-class Told(NamedTuple):
+class EncodedCondition(NamedTuple):
     """A condition that was read already."""
 
     c: Tensor
 
 
-class Reading(nn.Module):
+class CaptionedNetwork(nn.Module):
     """A network ``net(x, t, c)`` whose condition ends in a spelled caption, which is read first.
 
     Arguments:
@@ -95,21 +97,25 @@ class Reading(nn.Module):
         attends: Whether the network takes tokens.
     """
 
-    def __init__(self, net: nn.Module, reader: Reader, attends: bool) -> None:
+    def __init__(self, net: nn.Module, reader: ByteEncoder, attends: bool) -> None:
         super().__init__()
         self.net, self.reader, self.attends = net, reader, attends
 
-    def read(self, c: Tensor | None) -> Told | None:
+    def read(self, c: Tensor | None) -> EncodedCondition | None:
         """The condition as the inner network takes it, for many calls with the same one."""
         if c is None:
             return None
         spelled = self.reader.tokens[0] * self.reader.tokens[1]
         vector, tokens = self.reader(c[:, -spelled:])
         parts = [c[:, :-spelled], vector.to(c), *([tokens.flatten(1).to(c)] * self.attends)]
-        return Told(torch.cat(parts, dim=1))
+        return EncodedCondition(torch.cat(parts, dim=1))
 
     def forward(
-        self, x: Data, t: Times, c: Tensor | Told | None = None, span: Times | None = None
+        self,
+        x: Data,
+        t: Times,
+        c: Tensor | EncodedCondition | None = None,
+        span: Times | None = None,
     ) -> Data:
-        told = c if isinstance(c, Told) else self.read(c)
+        told = c if isinstance(c, EncodedCondition) else self.read(c)
         return self.net(x, t, None if told is None else told.c, span)

@@ -11,13 +11,13 @@ from torch.nn.functional import gelu, layer_norm, pad, pixel_shuffle
 
 from ..errors import UsageError
 from ..shapes import Condition, Data, Times
-from .attention import Attention, zeroed
-from .backbone import Deep
-from .embedding import Embedding
-from .layout import Layout, layout_of
+from .attention import Attention, zero_module
+from .backbone import Backbone
+from .embedding import TimeConditionEmbedding
+from .layout import ImageLayout, image_layout
 
 
-def positions(height: int, width: int, length: int) -> Tensor:
+def sinusoidal_positions(height: int, width: int, length: int) -> Tensor:
     r"""Sines and cosines of the places of a grid, ``(height * width, length)``.
 
     .. math:: [\sin r\omega_k, \cos r\omega_k, \sin s\omega_k, \cos s\omega_k], \qquad
@@ -32,13 +32,13 @@ def positions(height: int, width: int, length: int) -> Tensor:
     return torch.cat([row, column], dim=2).flatten(0, 1)
 
 
-def modulated(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def modulate_tokens(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Tokens normalised, scaled and shifted."""
     h = layer_norm(h, h.shape[-1:], eps=1e-6)
     return torch.addcmul(h + shift, h, scale)
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """Attention and a perceptron, each adaptively normalised before and weighed after.
 
     Arguments:
@@ -49,18 +49,20 @@ class Block(nn.Module):
 
     def __init__(self, width: int, context: int, dropout: float) -> None:
         super().__init__()
-        self.told = zeroed(nn.Linear(width, 6 * width))
+        self.told = zero_module(nn.Linear(width, 6 * width))
         self.attention = Attention(width, context)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
         scale, shift, gate, scale2, shift2, gate2 = self.told(e)[:, None].chunk(6, dim=-1)
-        h = h + gate * self.dropout(self.attention(modulated(h, scale, shift), tokens))
-        return h + gate2 * self.dropout(self.down(gelu(self.up(modulated(h, scale2, shift2)))))
+        h = h + gate * self.dropout(self.attention(modulate_tokens(h, scale, shift), tokens))
+        return h + gate2 * self.dropout(
+            self.down(gelu(self.up(modulate_tokens(h, scale2, shift2))))
+        )
 
 
-class DiT(Deep):
+class DiT(Backbone):
     """A map of images to images of the same shape.
 
     Arguments:
@@ -91,17 +93,17 @@ class DiT(Deep):
         super().__init__()
         if width % 4:
             raise UsageError(f"width is {width}; that of a transformer is a multiple of 4")
-        self.layout: Layout = layout_of(event_shape)
+        self.layout: ImageLayout = image_layout(event_shape)
         channels, *sides = self.layout.shape
         self.patch, self.grid = patch, (-(-sides[0] // patch), -(-sides[1] // patch))
-        self.embed = Embedding(condition, width, tokens=tokens, spans=spans)
+        self.embed = TimeConditionEmbedding(condition, width, tokens=tokens, spans=spans)
         self.enter = nn.Conv2d(channels, width, patch, stride=patch)
         self.register_buffer(
-            "places", positions(self.grid[0], self.grid[1], width), persistent=False
+            "places", sinusoidal_positions(self.grid[0], self.grid[1], width), persistent=False
         )
-        self.blocks = nn.ModuleList(Block(width, tokens[1], dropout) for _ in range(depth))
-        self.told = zeroed(nn.Linear(width, 2 * width))
-        self.leave = zeroed(nn.Linear(width, channels * patch**2))
+        self.blocks = nn.ModuleList(DiTBlock(width, tokens[1], dropout) for _ in range(depth))
+        self.told = zero_module(nn.Linear(width, 2 * width))
+        self.leave = zero_module(nn.Linear(width, channels * patch**2))
 
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
         e, tokens = self.embed(t, c, span)
@@ -112,5 +114,7 @@ class DiT(Deep):
         for block in self.blocks:
             h = block(h, e, tokens)
         scale, shift = self.told(e)[:, None].chunk(2, dim=-1)
-        patches = self.leave(modulated(h, scale, shift)).transpose(1, 2).unflatten(2, self.grid)
+        patches = (
+            self.leave(modulate_tokens(h, scale, shift)).transpose(1, 2).unflatten(2, self.grid)
+        )
         return self.layout.back(pixel_shuffle(patches, self.patch)[..., :height, :width])

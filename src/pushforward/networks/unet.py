@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data, Times
-from .attention import Attention, zeroed
-from .backbone import Deep
-from .embedding import Embedding
-from .layout import Layout, layout_of
-from .residual import Residual, conv, grouped, halve
+from .attention import Attention, zero_module
+from .backbone import Backbone
+from .embedding import TimeConditionEmbedding
+from .layout import ImageLayout, image_layout
+from .residual import ResidualBlock, conv3x3, downsample_conv, group_norm
 
 WIDEST = 4  # the channels of a scale are at most so many times those of the first
 
 
-class Block(nn.Module):
+class UNetBlock(nn.Module):
     """A residual block, and attention after it where asked.
 
     Arguments:
@@ -36,12 +36,12 @@ class Block(nn.Module):
         self, into: int, out: int, embedded: int, attends: bool, context: int, dropout: float
     ) -> None:
         super().__init__()
-        self.residual = Residual(into, out, embedded, dropout=dropout)
-        zeroed(self.residual.second)
-        self.norm = grouped(out) if attends else None
+        self.residual = ResidualBlock(into, out, embedded, dropout=dropout)
+        zero_module(self.residual.second)
+        self.norm = group_norm(out) if attends else None
         self.attention = Attention(out, context) if attends else None
         if self.attention is not None:
-            zeroed(self.attention.join)
+            zero_module(self.attention.join)
 
     def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
         h = self.residual(h, e)
@@ -51,18 +51,18 @@ class Block(nn.Module):
         return h + self.attention(pixels, tokens).transpose(1, 2).view_as(h)
 
 
-class Halve(nn.Module):
+class Downsample(nn.Module):
     """To half the size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = halve(channels)
+        self.conv = downsample_conv(channels)
 
     def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
         return self.conv(h)
 
 
-class UNet(Deep):
+class UNet(Backbone):
     """A map of images to images of the same shape.
 
     Arguments:
@@ -92,24 +92,24 @@ class UNet(Deep):
         spans: bool = False,
     ) -> None:
         super().__init__()
-        self.layout: Layout = layout_of(event_shape)
+        self.layout: ImageLayout = image_layout(event_shape)
         channels, *sides = self.layout.shape
         widths = [width * min(2**i, WIDEST) for i in range(scales)]
         told = 4 * width
-        self.embed = Embedding(condition, told, tokens=tokens, spans=spans)
+        self.embed = TimeConditionEmbedding(condition, told, tokens=tokens, spans=spans)
 
-        def block(into: int, i: int, attends: bool = False) -> Block:
+        def block(into: int, i: int, attends: bool = False) -> UNetBlock:
             small = -(-max(sides) // 2**i) <= attention
-            return Block(into, widths[i], told, attends or small, tokens[1], dropout)
+            return UNetBlock(into, widths[i], told, attends or small, tokens[1], dropout)
 
-        self.enter, kept = conv(channels, width), [width]
+        self.enter, kept = conv3x3(channels, width), [width]
         down: list[nn.Module] = []
         for i, wide in enumerate(widths):
             for _ in range(blocks):
                 down.append(block(kept[-1], i))
                 kept.append(wide)
             if i < scales - 1:
-                down.append(Halve(wide))
+                down.append(Downsample(wide))
                 kept.append(wide)
         self.down, bottom = nn.ModuleList(down), scales - 1
         self.bottom = nn.ModuleList([block(widths[-1], bottom, True), block(widths[-1], bottom)])
@@ -119,7 +119,7 @@ class UNet(Deep):
                 up.append(block(into + kept.pop(), i))
                 into = widths[i]
         self.up = nn.ModuleList(up)
-        self.norm, self.leave = grouped(width), zeroed(conv(width, channels))
+        self.norm, self.leave = group_norm(width), zero_module(conv3x3(width, channels))
 
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
         e, tokens = self.embed(t, c, span)

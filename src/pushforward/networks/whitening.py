@@ -43,7 +43,7 @@ class Whitening(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(scale)
         if len(self.root):
-            self.root.copy_(correlation_root(((rows - mean) / scale).cpu().numpy()))
+            self.root.copy_(correlation_cholesky(((rows - mean) / scale).cpu().numpy()))
 
     def forward(self, x: Data) -> Data:
         z = (x.flatten(1) - self.mean) / self.scale
@@ -65,7 +65,7 @@ class Whitening(nn.Module):
         return -self.scale.log().sum() - self.root.diagonal().log().sum()
 
 
-def correlation_root(rows: np.ndarray) -> Tensor:
+def correlation_cholesky(rows: np.ndarray) -> Tensor:
     """Cholesky's factor of the shrunk correlation matrix of standardised rows."""
     from sklearn.covariance import ledoit_wolf
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from ..data.schema import Column
-from ..networks.layout import layout_of
+from ..data.schema import ColumnSchema
+from ..networks.layout import image_layout
 from . import style
 
 COLUMNS = 8  # marginals drawn of a wide table
@@ -19,7 +19,7 @@ POINTS = 1500  # dots that a panel of two inches can show
 MOST_INTEGERS = 40  # up to so many values a histogram has one bar each
 
 
-class Box(NamedTuple):
+class AxesLimits(NamedTuple):
     """A rectangle in the units of the data."""
 
     low: np.ndarray
@@ -30,45 +30,49 @@ class Box(NamedTuple):
         return int(((x < self.low) | (x > self.high)).any(1).sum())
 
 
-def box(x: np.ndarray, tail: float = 0.002, margin: float = 0.12) -> Box:
+def data_limits(x: np.ndarray, tail: float = 0.002, margin: float = 0.12) -> AxesLimits:
     """Where the data are, outliers aside."""
     low, high = np.quantile(x, [tail, 1 - tail], axis=0)
     wide = np.where(high > low, high - low, 1.0)
-    return Box(low - margin * wide, high + margin * wide)
+    return AxesLimits(low - margin * wide, high + margin * wide)
 
 
-def thin(x: np.ndarray, most: int = POINTS) -> np.ndarray:
+def evenly_spaced_rows(x: np.ndarray, most: int = POINTS) -> np.ndarray:
     """Evenly spaced rows; the rows are in no order that matters."""
     return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(int)]
 
 
-def frame(axes: Axes, where: Box, names: tuple[str, str] | None = None) -> None:
+def frame_axes(axes: Axes, where: AxesLimits, names: tuple[str, str] | None = None) -> None:
     """A square panel with few ticks."""
     axes.set(xlim=(where.low[0], where.high[0]), ylim=(where.low[1], where.high[1]))
     axes.set_box_aspect(1)
     axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.yaxis.set_major_locator(MaxNLocator(3))
     if names:
-        axes.set_xlabel(named(names[0]))
-        axes.set_ylabel(named(names[1]))
+        axes.set_xlabel(axis_name(names[0]))
+        axes.set_ylabel(axis_name(names[1]))
 
 
-def named(column: str | int) -> str:
+def axis_name(column: str | int) -> str:
     """A column's name for an axis; nothing where it has only a position."""
-    return "" if isinstance(column, int) or column.isdigit() else style.label(column)
+    return "" if isinstance(column, int) or column.isdigit() else style.clean_label(column)
 
 
-def scatter(axes: Axes, x: np.ndarray, where: Box, colour: str, names: Any = None) -> None:
+def plot_scatter(
+    axes: Axes, x: np.ndarray, where: AxesLimits, colour: str, names: Any = None
+) -> None:
     """Points of two columns."""
-    shown = thin(x)
+    shown = evenly_spaced_rows(x)
     size = 3.2 if len(shown) > 400 else 9
     axes.scatter(
         shown[:, 0], shown[:, 1], s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True
     )
-    frame(axes, where, names)
+    frame_axes(axes, where, names)
 
 
-def density(axes: Axes, log_p: np.ndarray, where: Box, limits: tuple[float, float]) -> None:
+def plot_density_map(
+    axes: Axes, log_p: np.ndarray, where: AxesLimits, limits: tuple[float, float]
+) -> None:
     """A map of log-densities on a square grid, row by row from below."""
     side = math.isqrt(len(log_p))
     axes.imshow(
@@ -81,10 +85,10 @@ def density(axes: Axes, log_p: np.ndarray, where: Box, limits: tuple[float, floa
         aspect="auto",
         interpolation="bilinear",
     )
-    frame(axes, where)
+    frame_axes(axes, where)
 
 
-def scale(axes: Axes, limits: tuple[float, float]) -> None:
+def plot_colour_scale(axes: Axes, limits: tuple[float, float]) -> None:
     """The colours of a density map, as a bar."""
     ramp = np.linspace(*limits, 256)[None]
     axes.imshow(ramp, extent=(*limits, 0, 1), aspect="auto", cmap=style.DENSITY)
@@ -93,7 +97,7 @@ def scale(axes: Axes, limits: tuple[float, float]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def edges(data: np.ndarray, integer: bool, where: Box | None = None) -> np.ndarray:
+def histogram_edges(data: np.ndarray, integer: bool, where: AxesLimits | None = None) -> np.ndarray:
     """Bins for a column: one a value for a few integers, otherwise about the square root of n."""
     low, high = data.min(), data.max()
     if integer and high - low < MOST_INTEGERS:
@@ -104,7 +108,7 @@ def edges(data: np.ndarray, integer: bool, where: Box | None = None) -> np.ndarr
     return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 
-def histogram(axes: Axes, data: np.ndarray | None, x: np.ndarray, bins: np.ndarray) -> None:
+def plot_histogram(axes: Axes, data: np.ndarray | None, x: np.ndarray, bins: np.ndarray) -> None:
     """The density of data as grey bars and that of samples as a line of steps.
 
     Heights are per unit of the axis over *all* rows, so mass outside the axis is seen as missing.
@@ -120,8 +124,11 @@ def histogram(axes: Axes, data: np.ndarray | None, x: np.ndarray, bins: np.ndarr
     axes.xaxis.set_major_locator(MaxNLocator(4))
 
 
-def marginals(
-    figure: Figure | SubFigure, data: np.ndarray | None, x: np.ndarray, columns: Sequence[Column]
+def plot_marginals(
+    figure: Figure | SubFigure,
+    data: np.ndarray | None,
+    x: np.ndarray,
+    columns: Sequence[ColumnSchema],
 ) -> None:
     """Histograms of the first columns of a table, at most eight, four in a row."""
     d = min(x.shape[1], COLUMNS)
@@ -134,18 +141,22 @@ def marginals(
         column = columns[j if several else 0]
         real = None if data is None else data[:, j]
         base = x[:, j] if real is None else real
-        histogram(axes, real, x[:, j], edges(base, column.integer, box(base[:, None])))
-        axes.set_title(style.label(column.name if several else f"entry {j + 1}", 18), fontsize=7)
+        plot_histogram(
+            axes, real, x[:, j], histogram_edges(base, column.integer, data_limits(base[:, None]))
+        )
+        axes.set_title(
+            style.clean_label(column.name if several else f"entry {j + 1}", 18), fontsize=7
+        )
         axes.xaxis.set_major_locator(MaxNLocator(2))
 
 
-def curve(axes: Axes, grid: np.ndarray, log_p: np.ndarray, exact: bool) -> None:
+def plot_density_curve(axes: Axes, grid: np.ndarray, log_p: np.ndarray, exact: bool) -> None:
     """A density over one column."""
     colour, dashes = (style.INK, (0, (3, 1.5))) if exact else (style.SECOND, "-")
     axes.plot(grid, np.exp(log_p), color=colour, linestyle=dashes, linewidth=1.0)
 
 
-def mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
+def image_mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
     """The first ``side`` squared images in a square, ``(height, width)`` or with three colours.
 
     Arguments:
@@ -154,7 +165,7 @@ def mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
         low: What is shown as black.
         high: What is shown as white.
     """
-    x = x[..., None] if x.ndim == 3 else np.moveaxis(x, layout_of(x.shape[1:]).axis, -1)
+    x = x[..., None] if x.ndim == 3 else np.moveaxis(x, image_layout(x.shape[1:]).axis, -1)
     x = x[..., :3] if x.shape[-1] >= 3 else x[..., :1]
     x = np.clip((x[: side**2] - low) / (high - low or 1.0), 0, 1)
     h, w, c = x.shape[1:]
@@ -165,13 +176,15 @@ def mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
     return sheet[..., 0] if c == 1 else sheet
 
 
-def images(axes: Axes, x: np.ndarray, side: int, low: float, high: float) -> None:
+def plot_image_grid(axes: Axes, x: np.ndarray, side: int, low: float, high: float) -> None:
     """A square of images."""
-    axes.imshow(mosaic(x, side, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        image_mosaic(x, side, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
     axes.set_axis_off()
 
 
-def losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] = ()) -> None:
+def plot_losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] = ()) -> None:
     """Every named term of a loss and the held-out loss over the steps; diagnoses below the axis."""
     said = {k: row[k] for row in history for k in diagnoses if k in row}
     every = dict.fromkeys(k for row in history for k in row)
@@ -190,16 +203,16 @@ def losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] =
             marker="o" if held_out else None,
             markersize=2.2,
             linewidth=0.9,
-            label=style.label(name.replace("_", " "), 22),
+            label=style.clean_label(name.replace("_", " "), 22),
         )
     ends = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(said.items())[:3]]
-    axes.set(xlabel="; ".join(["step", *ends]), ylim=within(history, names))
+    axes.set(xlabel="; ".join(["step", *ends]), ylim=robust_limits(history, names))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0.2)
 
 
-def within(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
+def robust_limits(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
     """Limits that the first steps, which are large, do not spoil."""
     late = history[len(history) // 20 :]
     values = [r[k] for r in late for k in names if k in r]
@@ -211,7 +224,7 @@ def within(history: list[dict[str, Any]], names: list[str]) -> tuple[float, floa
     return float(low - margin), float(high + margin)
 
 
-def trajectories(axes: Axes, states: np.ndarray, where: Box) -> None:
+def plot_trajectories(axes: Axes, states: np.ndarray, where: AxesLimits) -> None:
     """Ways from noise (open circles) to data (dots), ``(steps, n, 2)``."""
     for k in range(states.shape[1]):
         axes.plot(*states[:, k].T, color=style.MODEL, linewidth=0.6, alpha=0.55)
@@ -224,21 +237,21 @@ def trajectories(axes: Axes, states: np.ndarray, where: Box) -> None:
         linewidths=0.6,
     )
     axes.scatter(states[-1, :, 0], states[-1, :, 1], s=7, c=style.INK, linewidths=0, zorder=3)
-    frame(axes, where)
+    frame_axes(axes, where)
 
 
-def logarithmic(axes: Axes, which: str) -> None:
+def set_log_axis(axes: Axes, which: str) -> None:
     """A logarithmic axis whose ticks are plain numbers."""
     axes.set(**{f"{which}scale": "log"})
     axis = getattr(axes, f"{which}axis")
     low, high = axis.get_view_interval()
     narrow = low > 0 and high / low < 30
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=8))
-    axis.set_major_formatter(FuncFormatter(style.whole))
+    axis.set_major_formatter(FuncFormatter(style.format_log_tick))
     axis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
 
 
-def intervals(
+def plot_intervals(
     axes: Axes, estimates: Sequence[tuple[float, float, float, float]], filled: Sequence[bool]
 ) -> None:
     """Values with intervals from above to below, and the floor of the first as a dashed line.
@@ -256,14 +269,14 @@ def intervals(
     floor = estimates[0][3]
     if np.isfinite(floor):
         axes.axvline(floor, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)))
-    spread(axes, np.array([e[1] for e in estimates]), np.array([e[2] for e in estimates]))
+    set_symlog_axis(axes, np.array([e[1] for e in estimates]), np.array([e[2] for e in estimates]))
     axes.set_ylim(len(estimates) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=style.RULE, linewidth=0.6)
 
 
-def evaluations(axes: Axes, curves: dict[str, list[tuple[int, float]]], floor: float) -> None:
+def plot_nfe_curves(axes: Axes, curves: dict[str, list[tuple[int, float]]], floor: float) -> None:
     """Distance against network evaluations, one curve a family."""
     for i, (name, points) in enumerate(curves.items()):
         axes.plot(
@@ -276,14 +289,14 @@ def evaluations(axes: Axes, curves: dict[str, list[tuple[int, float]]], floor: f
             label=name,
         )
     axes.axhline(floor, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), label="floor")
-    logarithmic(axes, "x")
-    logarithmic(axes, "y")
+    set_log_axis(axes, "x")
+    set_log_axis(axes, "y")
     axes.set(xlabel="network evaluations for one sample", ylabel="sliced W\u2082")
     axes.grid(color=style.RULE, linewidth=0.6)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
-def spread(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
+def set_symlog_axis(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
     """A horizontal axis for intervals of very different sizes: linear near zero, then logarithmic.
 
     It is linear within the half-width of the shortest interval, which is the noise.
@@ -297,5 +310,5 @@ def spread(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
     axes.set_xscale("symlog", linthresh=linear)
     decades = linear * 10.0 ** np.arange(0, np.ceil(np.log10(high.max() / linear)) + 1)
     ticks = [*(-decades[-decades >= left])[::-1], 0, *decades[decades <= 1.3 * high.max()]]
-    axes.set_xticks(ticks, [style.whole(t) for t in ticks])
+    axes.set_xticks(ticks, [style.format_log_tick(t) for t in ticks])
     axes.set_xlim(left - 0.3 * linear, 1.3 * high.max())

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.builtin.datasets import Dataset
+from ..data.builtin.datasets import BuiltinDataset
 from ..data.schema import Schema
-from ..devices import device_of, seeded
+from ..devices import model_device, seeded_rng
 from ..diffusion import Diffusion
 from ..errors import NumericalError, PushforwardError
 from ..inference.fitted_model import FittedModel
 from ..metrics.evaluation import column_scales
 from ..metrics.wasserstein import sliced_w2
 from ..model import Likelihood
-from ..networks.layout import is_image, layout_of
+from ..networks.layout import image_layout, is_image
 from ..theory import ode
-from .drawing import Box
+from .drawing import AxesLimits
 
 GRID = 36  # points along a side of a likelihood map
 MAP = 2e-3  # tolerance of a log-density that is only looked at: off by 0.1 nats at most
@@ -28,14 +28,14 @@ SECONDS = 4.0  # spent on a family's curve of quality against cost
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def kind(event: tuple[int, ...]) -> str:
+def plot_kind(event: tuple[int, ...]) -> str:
     """How data of a shape are drawn: "line", "plane", "table" or "images"."""
     if len(event) == 1:
         return {1: "line", 2: "plane"}.get(event[0], "table")
-    return "images" if is_image(event) and layout_of(event).channels in (1, 3, 4) else "table"
+    return "images" if is_image(event) and image_layout(event).channels in (1, 3, 4) else "table"
 
 
-def known_density(known: Dataset | None, x: np.ndarray) -> np.ndarray | None:
+def known_log_density(known: BuiltinDataset | None, x: np.ndarray) -> np.ndarray | None:
     """The exact log-density of the data, or None where nobody knows it."""
     if known is None or known.log_prob is None:
         return None
@@ -43,7 +43,7 @@ def known_density(known: Dataset | None, x: np.ndarray) -> np.ndarray | None:
         return np.asarray(known.log_prob(x), dtype=float)
 
 
-def grid_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
+def grid_log_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
     """A model's log-density at points in the units of the data, or None where it has none.
 
     Data with conditions have one density for each; data with whole numbers have masses. Neither
@@ -55,7 +55,7 @@ def grid_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
     inner = model.model
     try:
         if isinstance(inner, Diffusion):
-            values = flow_density(model, inner, x)
+            values = flow_grid_density(model, inner, x)
         else:
             values = model.log_prob(model.schema.restore(x))
     except NumericalError:
@@ -63,9 +63,9 @@ def grid_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
     return np.where(within_bounds(model.schema, x), values, -np.inf)
 
 
-def flow_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
+def flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
     """The log-density of a probability flow, as accurately as an eye can see."""
-    rough = partial(ode.adaptive, rtol=MAP, atol=MAP)
+    rough = partial(ode.dormand_prince, rtol=MAP, atol=MAP)
     with torch.no_grad():
         z, log_det = fitted.transform.forward(torch.as_tensor(x))
         value = model.denoiser.log_prob(z.to(model.noise(0)), integrator=rough)
@@ -82,16 +82,18 @@ def within_bounds(schema: Schema, x: np.ndarray) -> np.ndarray:
     return inside
 
 
-def lattice(where: Box, side: int = GRID) -> np.ndarray:
+def grid_points(where: AxesLimits, side: int = GRID) -> np.ndarray:
     """Cell centres of a regular grid over a rectangle, row by row from below."""
     step = (where.high - where.low) / side
     u, v = (where.low[k] + step[k] * (np.arange(side) + 0.5) for k in (0, 1))
     return np.stack([a.ravel() for a in np.meshgrid(u, v)], axis=1)
 
 
-def ways(fitted: FittedModel, model: Diffusion, n: int = 40, seed: int = 0) -> np.ndarray:
+def sampler_trajectories(
+    fitted: FittedModel, model: Diffusion, n: int = 40, seed: int = 0
+) -> np.ndarray:
     """The states of a sampler in the units of the data, ``(steps + 1, n, *event)``, noise first."""
-    with seeded(seed, device_of(model)), torch.inference_mode():
+    with seeded_rng(seed, model_device(model)), torch.inference_mode():
         rows = fitted.conditions(None, n)
         c = None if rows is None else fitted.vectors(rows)
         state = torch.get_rng_state()
@@ -103,7 +105,7 @@ def ways(fitted: FittedModel, model: Diffusion, n: int = 40, seed: int = 0) -> n
 
 
 @contextlib.contextmanager
-def counted(model: Diffusion) -> Iterator[list[int]]:
+def count_network_calls(model: Diffusion) -> Iterator[list[int]]:
     """Count the calls of the network of a diffusion in the first entry of a list."""
     count = [0]
 
@@ -117,7 +119,7 @@ def counted(model: Diffusion) -> Iterator[list[int]]:
         handle.remove()
 
 
-def distance(real: np.ndarray, x: np.ndarray) -> float:
+def standardised_distance(real: np.ndarray, x: np.ndarray) -> float:
     """Sliced W2 between two sets of rows, in the units of the table (`metrics.evaluate`)."""
     image = real.ndim > 2
     real, x = real.reshape(len(real), -1), x.reshape(len(x), -1)
@@ -125,18 +127,20 @@ def distance(real: np.ndarray, x: np.ndarray) -> float:
     return sliced_w2(real / scale, x / scale)
 
 
-def quality(fitted: FittedModel, model: Diffusion, real: np.ndarray) -> Iterator[tuple[int, float]]:
+def quality_by_steps(
+    fitted: FittedModel, model: Diffusion, real: np.ndarray
+) -> Iterator[tuple[int, float]]:
     """Evaluations and distance for growing numbers of steps, as far as time allows."""
     began = time.process_time()
     for steps in STEPS:
         if time.process_time() - began > SECONDS / 2:  # the next steps take as long as all before
             return
-        with counted(model) as count, contextlib.suppress(PushforwardError):
+        with count_network_calls(model) as count, contextlib.suppress(PushforwardError):
             x = fitted.draw(len(real), steps=steps, seed=0)
-            yield count[0], distance(real, x)
+            yield count[0], standardised_distance(real, x)
 
 
-def top(maps: list[np.ndarray]) -> float | None:
+def peak_log_density(maps: list[np.ndarray]) -> float | None:
     """The highest density of some maps, a few points aside; None if there is none."""
     values = np.concatenate(maps) if maps else np.zeros(0)
     values = values[np.isfinite(values)]

@@ -16,7 +16,7 @@ from ..data import conditions, reading
 from ..data.builtin import datasets
 from ..errors import UsageError
 from ..inference.fitted_model import FittedModel
-from ..inference.traversal import lattice
+from ..inference.traversal import decode_quantile_lattice
 from ..theory.bounds import ACTIVE
 from . import drawing, grids, style
 
@@ -27,7 +27,7 @@ FINE = np.linspace(-3, 3, 61)
 Draw = Callable[[Axes], None]
 
 
-class Encoded(NamedTuple):
+class EncodedData(NamedTuple):
     """Data and their latents.
 
     Arguments:
@@ -46,7 +46,7 @@ class Encoded(NamedTuple):
 
     @property
     def active(self) -> int:
-        """How many latents tell of the data (`theory.bounds.active`)."""
+        """How many latents tell of the data (`theory.bounds.active_units`)."""
         return int((self.z.var(0) > ACTIVE).sum())
 
 
@@ -64,27 +64,29 @@ def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = Non
         UsageError: If the format is none of these, the family has no latents, or there are no data.
         DiskError: If the file cannot be written.
     """
-    path = files.figure(path)
-    found = encode(fitted, data, y)
-    parts: list[Draw] = [partial(scatter, found=found), *decodings(fitted, found)]
-    with style.styled():
+    path = files.check_figure_path(path)
+    found = encode_for_plot(fitted, data, y)
+    parts: list[Draw] = [partial(plot_latent_scatter, found=found), *decoding_plots(fitted, found)]
+    with style.plot_style():
         engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
         figure = Figure(figsize=(3.3 * len(parts), 3.4), layout=engine)
         for axes, draw in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts):
             draw(axes)
-        return files.replace(path, style.encode(figure, path.suffix.lower()[1:], dpi=200))
+        return files.atomic_write(
+            path, style.figure_bytes(figure, path.suffix.lower()[1:], dpi=200)
+        )
 
 
-def encode(fitted: FittedModel, data: Any, y: Any) -> Encoded:
+def encode_for_plot(fitted: FittedModel, data: Any, y: Any) -> EncodedData:
     """Evenly spaced rows of the data with their latents."""
     config = fitted.config
     data = config.get("source") if data is None else data
     if data is None:
         raise UsageError("the run was fitted to data in memory: name data to encode")
     if y is None and isinstance(data, str) and config.get("condition"):
-        found = reading.read(data, condition=config["condition"])
+        found = reading.read_dataset(data, condition=config["condition"])
     else:
-        found = reading.read_as(data, fitted.schema, y=y)
+        found = reading.read_with_schema(data, fitted.schema, y=y)
     rows = np.linspace(0, len(found.x) - 1, min(len(found.x), ROWS)).astype(int)
     known = found.y
     if known is not None:  # one for each datum, or one for all
@@ -95,34 +97,34 @@ def encode(fitted: FittedModel, data: Any, y: Any) -> Encoded:
     if known is None and isinstance(data, str) and data in datasets.names():
         every = datasets.load(data).y
         labels = None if every is None else every[rows]
-    return Encoded(found.x[rows], known, labels, z, np.argsort(-z.var(0), kind="stable"))
+    return EncodedData(found.x[rows], known, labels, z, np.argsort(-z.var(0), kind="stable"))
 
 
-def scatter(axes: Axes, found: Encoded) -> None:
+def plot_latent_scatter(axes: Axes, found: EncodedData) -> None:
     """Encoded data over the two most active latents, with one and two deviations of the prior."""
-    axes.set_title(f"{found.active} of {formatting.plural(found.z.shape[1], 'latent')} active")
+    axes.set_title(f"{found.active} of {formatting.count_noun(found.z.shape[1], 'latent')} active")
     if found.z.shape[1] == 1:
         bins = np.linspace(-4, 4, 61)
-        drawing.histogram(axes, None, found.z[:, 0], bins)
-        drawing.curve(axes, bins, -(bins**2 + np.log(2 * np.pi)) / 2, exact=True)
+        drawing.plot_histogram(axes, None, found.z[:, 0], bins)
+        drawing.plot_density_curve(axes, bins, -(bins**2 + np.log(2 * np.pi)) / 2, exact=True)
         axes.set_xlabel("latent 0")
         return
     pair = found.z[:, found.order[:2]]
     reach = max(3.2, float(np.quantile(np.abs(pair), 0.998)))
-    where = drawing.Box(np.full(2, -reach), np.full(2, reach))
-    classes = groups(found.labels, len(pair))
+    where = drawing.AxesLimits(np.full(2, -reach), np.full(2, reach))
+    classes = class_groups(found.labels, len(pair))
     for look, rows in classes:
         axes.scatter(pair[rows, 0], pair[rows, 1], alpha=0.6, linewidths=0, rasterized=True, **look)
     for radius in (1, 2):
         axes.add_patch(Circle((0, 0), radius, fill=False, color=style.INK, linewidth=0.6))
     names = [f"latent {k}" for k in found.order[:2]]
-    drawing.frame(axes, where, (names[0], names[1]))
+    drawing.frame_axes(axes, where, (names[0], names[1]))
     axes.set(xlabel=names[0], ylabel=names[1])
     if len(classes) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2, handletextpad=0)
 
 
-def groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+def class_groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any], np.ndarray]]:
     """How each of up to ten classes looks and its rows; all data as one if there are none."""
     classes = [] if labels is None or labels.ndim > 1 else list(np.unique(labels))
     if not 1 < len(classes) <= 10:
@@ -131,39 +133,39 @@ def groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any], np.n
     return [
         (
             {"color": style.LINES[i % k], "marker": style.MARKS[i // k], "s": 4}
-            | {"label": style.label(conditions.plain(name), 12)},
+            | {"label": style.clean_label(conditions.to_python_scalar(name), 12)},
             labels == name,
         )
         for i, name in enumerate(classes)
     ]
 
 
-def decodings(fitted: FittedModel, found: Encoded) -> Sequence[Draw]:
+def decoding_plots(fitted: FittedModel, found: EncodedData) -> Sequence[Draw]:
     """What the latents decode to, drawn as the data are."""
     y = None if found.y is None else found.y[:1]
-    kind, order = grids.kind(fitted.schema.event), found.order.tolist()
+    kind, order = grids.plot_kind(fitted.schema.event), found.order.tolist()
     if kind == "images":
-        square = partial(image_lattice, fitted=fitted, y=y, units=order[:2])
-        rows = partial(image_rows, fitted=fitted, y=y, units=order[:SIDE])
+        square = partial(plot_image_lattice, fitted=fitted, y=y, units=order[:2])
+        rows = partial(plot_image_traversals, fitted=fitted, y=y, units=order[:SIDE])
         return {1: [rows], 2: [square]}.get(len(order), [square, rows])
     if kind == "plane":
-        return [partial(net, fitted=fitted, found=found, y=y)]
-    return [partial(curves, fitted=fitted, found=found, y=y, unit=k) for k in order[:2]]
+        return [partial(plot_latent_net, fitted=fitted, found=found, y=y)]
+    return [partial(plot_latent_curves, fitted=fitted, found=found, y=y, unit=k) for k in order[:2]]
 
 
-def image_lattice(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> None:
+def plot_image_lattice(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> None:
     """Images at the quantiles of two latents, the others at 0."""
-    x = lattice(fitted, y, units=units, side=SIDE)
+    x = decode_quantile_lattice(fitted, y, units=units, side=SIDE)
     column = fitted.schema.columns[0]
-    drawing.images(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
+    drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
     axes.set_title(f"decoded quantiles of latents {units[0]} \u2192 and {units[1]} \u2191")
 
 
-def image_rows(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> None:
+def plot_image_traversals(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> None:
     """A row of images for each latent, which moves from -3 to 3 while the others are 0."""
     x = fitted.traverse(y=y, units=units, values=np.linspace(-3, 3, SIDE))
     column = fitted.schema.columns[0]
-    drawing.images(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
+    drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
     height = (axes.images[0].get_size()[0] + 1) / SIDE  # of an image with the line under it
     axes.set_ylim(len(units) * height - 1.5, -0.5)
     for row, unit in enumerate(units):
@@ -171,29 +173,33 @@ def image_rows(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> Non
     axes.set_title("each row: one latent from \u22123 to 3")
 
 
-def net(axes: Axes, fitted: FittedModel, found: Encoded, y: Any) -> None:
+def plot_latent_net(axes: Axes, fitted: FittedModel, found: EncodedData, y: Any) -> None:
     """The latent plane as a net over the data: lines of equal mass, decoded."""
     names = fitted.schema.names
-    where = drawing.box(found.x, tail=0.01)
-    drawing.scatter(axes, found.x, where, style.DATA, (names[0], names[1]))
+    where = drawing.data_limits(found.x, tail=0.01)
+    drawing.plot_scatter(axes, found.x, where, style.DATA, (names[0], names[1]))
     if found.z.shape[1] == 1:
         lines = fitted.traverse(y=y, values=FINE)
     else:
-        x = lattice(fitted, y, units=found.order[:2], side=2 * SIDE)
+        x = decode_quantile_lattice(fitted, y, units=found.order[:2], side=2 * SIDE)
         lines = np.concatenate([x, x.swapaxes(0, 1)])
     for line in lines:
         axes.plot(*line.T, color=style.MODEL, linewidth=0.5)
     axes.set_title("decoded quantiles of two latents" if len(lines) > 1 else "decoded latent")
 
 
-def curves(axes: Axes, fitted: FittedModel, found: Encoded, y: Any, unit: int) -> None:
+def plot_latent_curves(
+    axes: Axes, fitted: FittedModel, found: EncodedData, y: Any, unit: int
+) -> None:
     """The columns that follow one latent most, in standard deviations of the data."""
     x = fitted.traverse(y=y, units=[unit], values=FINE)[0].reshape(len(FINE), -1)
     rows = found.x.reshape(len(found.x), -1)
     scale = rows.std(0)
     moved = (x - rows.mean(0)) / np.where(scale > 0, scale, 1.0)
     for i, j in enumerate(np.argsort(-np.ptp(moved, axis=0), kind="stable")[:SHOWN]):
-        name = style.label(fitted.schema.names[j] if len(fitted.schema.names) > 1 else f"entry {j}")
+        name = style.clean_label(
+            fitted.schema.names[j] if len(fitted.schema.names) > 1 else f"entry {j}"
+        )
         axes.plot(FINE, moved[:, j], color=style.LINES[i], linestyle=style.DASHES[i], label=name)
     axes.set(xlabel=f"latent {unit}", ylabel="decoded, in standard deviations")
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.2)

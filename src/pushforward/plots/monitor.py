@@ -13,19 +13,21 @@ from . import style
 SHOWN = 4  # moments whose pictures are shown
 
 
-def looks(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def monitored_steps(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines of a history at which pictures were drawn."""
     return [line for line in history if "pictures" in line]
 
 
-def decoded(picture: str) -> np.ndarray:
+def decode_sheet(picture: str) -> np.ndarray:
     """The sheet of pictures that a line of the history holds."""
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
 
 
-def watched(part: Figure | SubFigure, history: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+def plot_monitor(
+    part: Figure | SubFigure, history: list[dict[str, Any]], facts: dict[str, Any]
+) -> None:
     """The distance over the steps with its floor, and the pictures of some moments below.
 
     Arguments:
@@ -33,7 +35,7 @@ def watched(part: Figure | SubFigure, history: list[dict[str, Any]], facts: dict
         history: Of a fit that was watched.
         facts: What the distance is, as the fit's configuration says it.
     """
-    lines = looks(history)
+    lines = monitored_steps(history)
     chosen = np.unique(np.linspace(0, len(lines) - 1, SHOWN).round().astype(int))
     grid = part.add_gridspec(2, len(chosen), height_ratios=(1.3, 1))
     axes = part.add_subplot(grid[0, :])
@@ -45,7 +47,7 @@ def watched(part: Figure | SubFigure, history: list[dict[str, Any]], facts: dict
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     for j, i in enumerate(chosen):
         below = part.add_subplot(grid[1, j])
-        sheet = decoded(lines[i]["pictures"])
+        sheet = decode_sheet(lines[i]["pictures"])
         below.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         below.set_title(f"step {steps[i]:,}")
         below.set_axis_off()

@@ -75,14 +75,14 @@ RC: Any = {
 
 
 @contextlib.contextmanager
-def styled() -> Iterator[None]:
+def plot_style() -> Iterator[None]:
     """Draw and save in this style; the caller's settings are as they were afterwards."""
     with matplotlib.rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
-def encode(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
+def figure_bytes(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
     """A figure as the bytes of a file, the same for the same figure."""
     buffer = io.BytesIO()
     nothing = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
@@ -90,40 +90,40 @@ def encode(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def drawing(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
+def axes_svg_uri(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
     """A figure of one axes as the address of an inline SVG image.
 
     Arguments:
         draw: Draws on the axes.
         size: Width and height in inches; 1 inch is 96 pixels of the page.
     """
-    with styled():
+    with plot_style():
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         draw(figure.add_subplot())
-        return address(figure)
+        return figure_svg_uri(figure)
 
 
-def address(figure: Figure) -> str:
+def figure_svg_uri(figure: Figure) -> str:
     """A figure as the address of an inline SVG image; it is empty afterwards."""
-    svg = encode(figure)
+    svg = figure_bytes(figure)
     figure.clear()
-    return inline(svg)
+    return svg_data_uri(svg)
 
 
-def inline(svg: bytes) -> str:
+def svg_data_uri(svg: bytes) -> str:
     """An SVG file as the address of an image whose text is set in the face of the page."""
     text = svg.decode()
     text = text.replace("'DejaVu Sans', sans-serif", FACE).replace("'DejaVu Sans'", FACE)
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 
 
-def label(text: object, longest: int = 28) -> str:
+def clean_label(text: object, longest: int = 28) -> str:
     """A user's text fit for a figure: printable, on one line, not too long."""
     plain = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
     return plain if len(plain) <= longest else plain[: longest - 1] + "\u2026"
 
 
-def whole(value: Any, position: object = None) -> str:
+def format_log_tick(value: Any, position: object = None) -> str:
     """A tick of a logarithmic axis without an exponent where that is short."""
     if not value:
         return "0"

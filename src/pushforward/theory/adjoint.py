@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .ode import Field, Integrator, last
+from .ode import Field, Integrator, final_state
 
 
-def adjoint(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
+def adjoint_integrator(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
     """The same integrator with gradients by the adjoint method.
 
     Arguments:
@@ -30,12 +30,12 @@ def adjoint(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
     learning = tuple(w for w in weights if w.requires_grad)
 
     def integrate(v: Field, x: Tensor, times: Tensor) -> Iterator[Tensor]:
-        yield from Solution.apply(v, integrator, times, x, *learning)
+        yield from AdjointFunction.apply(v, integrator, times, x, *learning)
 
     return integrate
 
 
-class Solution(torch.autograd.Function):
+class AdjointFunction(torch.autograd.Function):
     """The states at ``times[1:]``, ``(len(times) - 1, *x.shape)``."""
 
     @staticmethod
@@ -54,18 +54,18 @@ class Solution(torch.autograd.Function):
         """Integrate the adjoint backwards from stop to stop."""
         times, states, *weights = ctx.saved_tensors
         sizes = [w.numel() for w in weights]
-        back = backwards(ctx.v, states[0], weights)
+        back = adjoint_field(ctx.v, states[0], weights)
         a, g = torch.zeros_like(states[0]).flatten(), states.new_zeros(sum(sizes))
         for i in reversed(range(len(slopes))):
             a = a + slopes[i].flatten()
             state = torch.cat([states[i + 1].flatten(), a, g])
-            state = last(ctx.integrator(back, state, times[[i + 1, i]]))
+            state = final_state(ctx.integrator(back, state, times[[i + 1, i]]))
             _, a, g = state.split([len(a), len(a), len(g)])
         parts = [part.view_as(w) for part, w in zip(g.split(sizes), weights, strict=True)]
         return None, None, None, a.view_as(states[0]), *parts
 
 
-def backwards(v: Field, like: Tensor, weights: list[Tensor]) -> Field:
+def adjoint_field(v: Field, like: Tensor, weights: list[Tensor]) -> Field:
     """The field of state, adjoint and gradient in one vector; a state has the shape of ``like``."""
     size = like.numel()
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from ..shapes import Data, PerDatum, Scalar, expand
-from .divergences import expectation
+from ..shapes import Data, PerDatum, Scalar, append_dims
+from .divergences import quadrature_mean
 
 Critic = Callable[[Tensor], Tensor]
 """A function of data ``(n, *event)`` with one real number per datum, ``(n,)``."""
@@ -43,7 +43,7 @@ def game_value(real: PerDatum, fake: PerDatum) -> Scalar:
     return logsigmoid(real).mean() + logsigmoid(-fake).mean()
 
 
-def expected_value(
+def expected_game_value(
     log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | float
 ) -> Scalar:
     r"""The value of the game of two known laws at any discriminator, by quadrature, in nats.
@@ -54,13 +54,15 @@ def expected_value(
         log_p: Log-density of the data at points, ``(n,)``.
         log_q: Of the samples.
         logit: The discriminator's there.
-        weight: The volume of each point, as in `divergences.box`; 1 for discrete laws.
+        weight: The volume of each point, as in `divergences.trapezoidal_grid`; 1 for discrete laws.
     """
-    data = expectation(log_p, logsigmoid(logit), weight)
-    return data + expectation(log_q, logsigmoid(-logit), weight)
+    data = quadrature_mean(log_p, logsigmoid(logit), weight)
+    return data + quadrature_mean(log_q, logsigmoid(-logit), weight)
 
 
-def regret(log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | float) -> Scalar:
+def discriminator_regret(
+    log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | float
+) -> Scalar:
     r"""What a discriminator falls short of the best one, in nats (lesson 3.3).
 
     .. math:: V(D^*) - V(D) = 2\,\mathbb E_m\, \mathrm{KL}\bigl(\mathrm{Bern}(D^*(x)) \,\|\,
@@ -72,7 +74,7 @@ def regret(log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | f
     real = best.sigmoid() * (logsigmoid(best) - logsigmoid(logit))
     fake = (-best).sigmoid() * (logsigmoid(-best) - logsigmoid(-logit))
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-    return 2 * expectation(log_m, real + fake, weight)
+    return 2 * quadrature_mean(log_m, real + fake, weight)
 
 
 class GeneratorSlopes(NamedTuple):
@@ -102,13 +104,13 @@ def generator_slopes(
     f = optimal_logit(log_p, log_q)
     return GeneratorSlopes(
         *(
-            torch.stack([-expectation(log_q, chance * g, weight) for g in pull.mT])
+            torch.stack([-quadrature_mean(log_q, chance * g, weight) for g in pull.mT])
             for chance in (f.sigmoid(), (-f).sigmoid())
         )
     )
 
 
-def jensen_shannon(value: Scalar) -> Scalar:
+def js_from_value(value: Scalar) -> Scalar:
     r"""The divergence that a game value implies: :math:`(V + \log 4)/2` nats.
 
     It is :math:`\mathrm{JS}(p, q)` for the optimal discriminator and a lower bound for any other.
@@ -116,7 +118,7 @@ def jensen_shannon(value: Scalar) -> Scalar:
     return (value + math.log(4)) / 2
 
 
-def mode_drop(mass: float) -> float:
+def mode_drop_cost(mass: float) -> float:
     r"""What it costs in JS to leave out a separate mode of the data, in nats.
 
     .. math:: \mathrm{JS}(m) = \tfrac12 \Bigl[m \log 2 + (1 - m) \log\frac{1 - m}{1 - m/2}
@@ -135,7 +137,7 @@ def discriminator_loss(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
     return {"real": softplus(-real).mean(), "fake": softplus(fake).mean()}
 
 
-def saturating(fake: PerDatum) -> Scalar:
+def saturating_loss(fake: PerDatum) -> Scalar:
     r"""The minimax loss :math:`\mathbb E_q \log(1 - D)`: its gradient dies where D is confident.
 
     At :math:`D^*` the gradient is that of :math:`2\,\mathrm{JS}(p, q)`.
@@ -143,7 +145,7 @@ def saturating(fake: PerDatum) -> Scalar:
     return logsigmoid(-fake).mean()
 
 
-def non_saturating(fake: PerDatum) -> Scalar:
+def non_saturating_loss(fake: PerDatum) -> Scalar:
     r"""The loss :math:`-\mathbb E_q \log D` (Goodfellow et al., 2014).
 
     At :math:`D^*` the gradient is that of :math:`\mathrm{KL}(q\|p) - 2\,\mathrm{JS}(p, q)`
@@ -173,17 +175,17 @@ def input_gradient(critic: Critic, x: Data) -> Data:
     return gradient
 
 
-def between(real: Data, fake: Data) -> Data:
+def sample_interpolates(real: Data, fake: Data) -> Data:
     r"""A uniform point on the segment from each datum to its sample, for any event shape.
 
     .. math:: \hat x_i = \epsilon_i x_i + (1 - \epsilon_i) \tilde x_i, \qquad
         \epsilon_i \sim U[0, 1] \text{ independent for each } i
     """
-    eps = expand(torch.rand_like(real.flatten(1)[:, 0]), real)
+    eps = append_dims(torch.rand_like(real.flatten(1)[:, 0]), real)
     return fake.detach() + eps * (real - fake.detach())
 
 
-def gradient_penalty(critic: Critic, x: Data, *, one_sided: bool = False) -> Scalar:
+def wgan_gp_penalty(critic: Critic, x: Data, *, one_sided: bool = False) -> Scalar:
     r"""How far the critic's slope is from one (Gulrajani et al., 2017, Algorithm 1).
 
     .. math:: \mathbb E (\|\nabla f(x)\| - 1)^2 \quad\text{or, one-sided,}\quad

@@ -26,7 +26,7 @@ from ..shapes import PerDatum, sum_event
 ACTIVE = 0.01  # variance of a unit's posterior mean over the data (Burda et al., 2016, 5.2)
 
 
-def rate(q: Normal) -> PerDatum:
+def kl_to_prior(q: Normal) -> PerDatum:
     r"""The divergence of a diagonal Gaussian ``(n, *event)`` from the prior in nats, ``(n,)``.
 
     .. math:: \mathrm{KL}(q \,\|\, \mathcal N(0, I)) = \tfrac12 \sum_i
@@ -74,7 +74,7 @@ def reparametrise_doubly(z: Tensor, log_w: Tensor, beta: float = 1.0) -> None:
         z.register_hook(lambda gradient: (beta * share + 1 - beta) * gradient)
 
 
-def active(mu: Tensor) -> Tensor:
+def active_units(mu: Tensor) -> Tensor:
     r"""Which latent units tell of the data: :math:`\operatorname{Var}_x \mathbb E_q z_i > 0.01`.
 
     A unit whose posterior is the prior for every datum has collapsed: the decoder ignores it.
@@ -88,7 +88,9 @@ def active(mu: Tensor) -> Tensor:
     return mu.var(0, correction=0) > ACTIVE
 
 
-def pathwise(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+def pathwise_gradient(
+    f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tensor
+) -> Tensor:
     r"""Draws whose mean is :math:`\nabla_\mu \mathbb E_{\mathcal N(\mu, \sigma^2)} f(z)`.
 
     .. math:: \nabla_\mu f(\mu + \sigma \varepsilon), \qquad \varepsilon \sim \mathcal N(0, 1)
@@ -99,7 +101,9 @@ def pathwise(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tens
     return autograd.grad(f(z).sum(), z)[0]
 
 
-def score_function(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+def score_function_gradient(
+    f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tensor
+) -> Tensor:
     r"""Draws whose mean is :math:`\nabla_\mu \mathbb E_{\mathcal N(\mu, \sigma^2)} f(z)` as well.
 
     .. math:: f(z)\,\nabla_\mu \log \mathcal N(z \mid \mu, \sigma^2) = f(z)\,\varepsilon / \sigma

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from ..errors import NumericalError
-from ..shapes import Condition, Data, PerDatum, expand, sum_event
+from ..shapes import Condition, Data, PerDatum, append_dims, sum_event
 from .denoisers import Denoiser
-from .predictions import Estimate
+from .predictions import PosteriorMeans
 from .sampler_steps import without_graph
-from .samplers import Step, plan
+from .samplers import SamplerStep, plan_steps
 
 FEW = 10  # effective particles below which a user is told
 BETWEEN = 0.5  # the variance of a reverse step, halfway between its two limits
 
 
-def noised(x: Data, steps: list[Step]) -> list[Tensor]:
+def forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
     """One trajectory of the forward process from data, its states at the start of each step."""
     states = []
     for step in reversed(steps):
@@ -61,8 +61,8 @@ def particle_filter(
         NumericalError: If no particle has a weight.
     """
     x = torch.where(known, x, 0.0)
-    steps = plan(denoiser, x[None], times, c)
-    paths = [*noised(x[None], steps), x[None]]
+    steps = plan_steps(denoiser, x[None], times, c)
+    paths = [*forward_trajectory(x[None], steps), x[None]]
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
     x_t, log_w = torch.where(known, paths[0], x_t), x.new_zeros(n)
     least = float(n)
@@ -71,14 +71,14 @@ def particle_filter(
         if size:
             log_w = log_w - sum_event(torch.where(known, x_s - mean, 0.0).square()) / (2 * size**2)
         x_t = torch.where(known, x_s, mean + size * torch.randn_like(mean))
-        size = effective(log_w)
+        size = effective_sample_size(log_w)
         least = min(least, size)
         if math.isnan(size):  # no particle has a weight
             raise NumericalError(
                 "no draw fits what is given: it lies too far from the data the model was fitted to"
             )
         if size < n / 2 or step is steps[-1]:
-            x_t, log_w = resample(x_t, log_w, n), torch.zeros_like(log_w)
+            x_t, log_w = systematic_resample(x_t, log_w, n), torch.zeros_like(log_w)
     if least < min(FEW, n / 10):
         warnings.warn(
             f"at one step only {least:.0f} of {n} particles fit what is given: take the draws as "
@@ -107,7 +107,7 @@ def moment_matching(
 
     .. math:: \mathbb E[x^U \mid x_t, x^K] \approx \hat x^U + C^{UK} (C^{KK})^{-1} (x^K - \hat x^K)
 
-    The inverse is applied by `least_residual`. Exact for normal data, as rounds and steps grow;
+    The inverse is applied by `conjugate_residuals`. Exact for normal data, as rounds and steps grow;
     for others the last steps are nearly so, since x is then nearly normal given :math:`x_t`, but
     the first may choose among modes in other proportions. NFE is 1 a step, and ``rounds + 1``
     products with the Jacobian, each about as dear. The draws are independent.
@@ -121,15 +121,17 @@ def moment_matching(
         c: Conditions, ``(n, condition)``.
         rounds: Products with the covariance that solving takes.
     """
-    steps = plan(denoiser, x[None], times, c)
+    steps = plan_steps(denoiser, x[None], times, c)
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
     for step in steps:
-        mean, size = step.ancestral(informed(step, x_t, x, known, rounds), BETWEEN)
+        mean, size = step.ancestral(estimate_given_known(step, x_t, x, known, rounds), BETWEEN)
         x_t = mean + size * torch.randn_like(mean)
         yield x_t
 
 
-def informed(step: Step, x_t: Data, x: Tensor, known: Tensor, rounds: int) -> Estimate:
+def estimate_given_known(
+    step: SamplerStep, x_t: Data, x: Tensor, known: Tensor, rounds: int
+) -> PosteriorMeans:
     """Both posterior means at the start of a step, given the known entries of the datum as well."""
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
@@ -142,13 +144,13 @@ def informed(step: Step, x_t: Data, x: Tensor, known: Tensor, rounds: int) -> Es
             return scale * torch.autograd.grad(guess, x_t, w, retain_graph=True)[0]
 
         gap = torch.where(known, x - mean, 0.0)
-        w = least_residual(lambda w: torch.where(known, covariance(w), 0.0), gap, rounds)
+        w = conjugate_residuals(lambda w: torch.where(known, covariance(w), 0.0), gap, rounds)
         mean = mean + covariance(w)
     mean = torch.where(known, x, mean)
-    return Estimate(mean, (told - step.alpha_t * mean) / step.sigma_t)
+    return PosteriorMeans(mean, (told - step.alpha_t * mean) / step.sigma_t)
 
 
-def least_residual(a: Callable[[Data], Data], b: Data, rounds: int) -> Data:
+def conjugate_residuals(a: Callable[[Data], Data], b: Data, rounds: int) -> Data:
     r""":math:`A v = b` for each datum, with the least :math:`\|b - Av\|` in a few products with A.
 
     By generalised conjugate residuals (Eisenstat, Elman & Schultz, 1983): a network's Jacobian is
@@ -159,27 +161,27 @@ def least_residual(a: Callable[[Data], Data], b: Data, rounds: int) -> Data:
     for _ in range(rounds):
         p, image = r, a(r)
         for q, there in past:
-            w = share(image, there)
+            w = projection_coefficient(image, there)
             p, image = p - w * q, image - w * there
         past.append((p, image))
-        w = share(r, image)
+        w = projection_coefficient(r, image)
         v, r = v + w * p, r - w * image
     return v
 
 
-def share(x: Data, of: Data) -> Tensor:
+def projection_coefficient(x: Data, of: Data) -> Tensor:
     r""":math:`x^\top y / y^\top y` of each datum, ready to multiply data; 0 where y is 0."""
     norm = sum_event(of.square()).clamp(min=torch.finfo(of.dtype).tiny)
-    return expand(sum_event(x * of) / norm, x)
+    return append_dims(sum_event(x * of) / norm, x)
 
 
-def effective(log_w: Tensor) -> float:
+def effective_sample_size(log_w: Tensor) -> float:
     r"""Kish's effective sample size :math:`(\sum_i w_i)^2 / \sum_i w_i^2`."""
     w = (log_w - log_w.max()).double().exp()
     return float(w.sum().square() / w.square().sum())
 
 
-def resample(x: Data, log_w: PerDatum, n: int) -> Tensor:
+def systematic_resample(x: Data, log_w: PerDatum, n: int) -> Tensor:
     r"""``n`` rows, drawn with weights :math:`w_i`, on a systematic grid (Kitagawa, 1996)."""
     edges = (log_w - log_w.logsumexp(0)).double().exp().cumsum(0)
     u = (torch.arange(n, device=x.device) + torch.rand(1, device=x.device)) / n
@@ -187,7 +189,7 @@ def resample(x: Data, log_w: PerDatum, n: int) -> Tensor:
     return x[index[torch.randperm(n, device=x.device)]]
 
 
-def importance(
+def importance_resample(
     proposals: Data, log_p: Callable[[Data], PerDatum], log_q: Callable[[Data], PerDatum], n: int
 ) -> tuple[Tensor, float]:
     r"""Importance resampling (Rubin, 1987): ``n`` of the proposals with :math:`w = p(x) / q(x)`.
@@ -199,10 +201,10 @@ def importance(
         The data, and the effective sample size.
     """
     log_w = (log_p(proposals) - log_q(proposals)).nan_to_num(nan=-math.inf)
-    return resample(proposals, log_w, n), effective(log_w)
+    return systematic_resample(proposals, log_w, n), effective_sample_size(log_w)
 
 
-def nearest(
+def kernel_resample(
     draws: Data, x: Tensor, known: Tensor, n: int, least: float
 ) -> tuple[Tensor, float, float]:
     r"""``n`` draws with weights :math:`e^{-\|x_i^K - x^K\|^2 / 2h^2}`, then :math:`x^K` put in.
@@ -218,7 +220,11 @@ def nearest(
     low, high = -12.0, 6.0  # log h; the effective size grows with it
     for _ in range(40):
         middle = (low + high) / 2
-        enough = effective(-distance / (2 * math.exp(2 * middle))) >= least
+        enough = effective_sample_size(-distance / (2 * math.exp(2 * middle))) >= least
         low, high = (low, middle) if enough else (middle, high)
     log_w = -distance / (2 * math.exp(2 * high))
-    return torch.where(known, x, resample(draws, log_w, n)), math.exp(high), effective(log_w)
+    return (
+        torch.where(known, x, systematic_resample(draws, log_w, n)),
+        math.exp(high),
+        effective_sample_size(log_w),
+    )

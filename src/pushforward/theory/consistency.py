@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..shapes import Condition, Data, Times, expand
+from ..shapes import Condition, Data, Times, append_dims
 from .denoisers import Denoiser
 from .paths import Path
 from .sampler_steps import without_graph
@@ -26,13 +26,15 @@ from .targets import GaussianMixture
 Map = Callable[[Tensor, Tensor], Tensor]
 
 
-def gaussian_map(path: Path, mean: Tensor, scale: float, x_t: Data, t: Times, s: Times) -> Data:
+def gaussian_flow_map(
+    path: Path, mean: Tensor, scale: float, x_t: Data, t: Times, s: Times
+) -> Data:
     r"""The flow's map for data :math:`\mathcal N(m, v^2 I)`, from t to s.
 
     .. math:: x_s = \alpha_s m + \frac{D_s}{D_t}(x_t - \alpha_t m), \qquad
         D_t^2 = \alpha_t^2 v^2 + \sigma_t^2
     """
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = path(expand(t, x_t)), path(expand(s, x_t))
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = path(append_dims(t, x_t)), path(append_dims(s, x_t))
     ratio = torch.hypot(alpha_s * scale, sigma_s) / torch.hypot(alpha_t * scale, sigma_t)
     return alpha_s * mean + ratio * (x_t - alpha_t * mean)
 
@@ -44,35 +46,37 @@ def quantile_map(law: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tens
     their quantiles.
     """
     later, earlier = law.diffused(*path(t)), law.diffused(*path(s))
-    side = torch.where(log_distribution(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
-    goal = log_distribution(later, x_t, side)
-    reach = standardised(later, x_t).abs().amax(1, keepdim=True)  # no component's quantile is more
+    side = torch.where(mixture_log_cdf(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
+    goal = mixture_log_cdf(later, x_t, side)
+    reach = (
+        component_z_scores(later, x_t).abs().amax(1, keepdim=True)
+    )  # no component's quantile is more
     high = earlier.means.abs().max() + earlier.variances.max().sqrt() * reach
     low = -high
     for _ in range(70):
         middle = (low + high) / 2
-        below = log_distribution(earlier, side * middle, side) < goal
+        below = mixture_log_cdf(earlier, side * middle, side) < goal
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return (side * high).to(x_t)
 
 
-def standardised(law: GaussianMixture, x: Data) -> Tensor:
+def component_z_scores(law: GaussianMixture, x: Data) -> Tensor:
     r""":math:`(x - m_k) / s_k` of each component on the line, ``(n, k)``, in float64."""
     return (x.double() - law.means.mT) / law.variances.mT.sqrt()
 
 
-def log_distribution(law: GaussianMixture, x: Data, side: Tensor | float = 1.0) -> Data:
+def mixture_log_cdf(law: GaussianMixture, x: Data, side: Tensor | float = 1.0) -> Data:
     r""":math:`\log F(x)` on the line, in float64, and :math:`\log(1 - F(x))` at a side of -1.
 
     .. math:: \log \sum_k w_k\,\Phi\bigl(\pm(x - m_k) / s_k\bigr)
 
     Both keep their digits in the tail, where F itself is 0 or 1.
     """
-    terms = law.weights.log() + torch.special.log_ndtr(side * standardised(law, x))
+    terms = law.weights.log() + torch.special.log_ndtr(side * component_z_scores(law, x))
     return terms.logsumexp(1, keepdim=True)
 
 
-def boundary(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+def boundary_scales(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     r"""The scales :math:`c_{skip}, c_{out}` that make :math:`c_{skip} x_t + c_{out} F` consistent.
 
     .. math:: c_{skip} = \frac{\alpha_t}{\alpha_t^2 + (\sigma_t - \epsilon\alpha_t)^2}, \qquad
@@ -89,7 +93,7 @@ def boundary(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def levels(path: Path, count: int) -> Tensor:
+def discretisation_times(path: Path, count: int) -> Tensor:
     r"""The ends of ``count`` intervals of ``[t_min, t_max]``, increasing, in float64.
 
     .. math:: \arctan\frac{\sigma}{\alpha} = \phi_{\min} + (\phi_{\max} - \phi_{\min})
@@ -107,17 +111,17 @@ def levels(path: Path, count: int) -> Tensor:
 
 
 @cache
-def matched(path: Path, other: Path, count: int) -> Tensor:
-    r"""The times of another path with the :math:`\sigma/\alpha` of `levels`, in float64.
+def match_times(path: Path, other: Path, count: int) -> Tensor:
+    r"""The times of another path with the :math:`\sigma/\alpha` of `discretisation_times`, in float64.
 
     Where the other path does not reach it is its nearest end.
     """
-    alpha, sigma = path(levels(path, count))
+    alpha, sigma = path(discretisation_times(path, count))
     return other.inverse(sigma / alpha).clamp(other.t_min, other.t_max)
 
 
-class Teacher:
-    r"""One Heun step of a denoiser's flow between two `levels` (Karras et al., 2022).
+class HeunTeacher:
+    r"""One Heun step of a denoiser's flow between two `discretisation_times` (Karras et al., 2022).
 
     .. math:: \tilde x_r = \alpha_r \hat x_t + \sigma_r \hat\varepsilon_t, \qquad
         x_r = x_t + \tfrac{r - t}{2}\bigl(u_t(x_t) + u_r(\tilde x_r)\bigr)
@@ -140,10 +144,10 @@ class Teacher:
         units of the deviation there; the noise follows from the data.
         """
         other = self.denoiser.path
-        s = matched(self.path, other, count).to(x_t)[k]
-        t = levels(self.path, count).to(x_t)[k]
-        x = self.denoiser(x_t * expand(other.scale(s) / self.path.scale(t), x_t), s, c).x
-        alpha, sigma = self.path(expand(t, x_t))
+        s = match_times(self.path, other, count).to(x_t)[k]
+        t = discretisation_times(self.path, count).to(x_t)[k]
+        x = self.denoiser(x_t * append_dims(other.scale(s) / self.path.scale(t), x_t), s, c).x
+        alpha, sigma = self.path(append_dims(t, x_t))
         return x, (x_t - alpha * x) / sigma
 
     def step(
@@ -155,8 +159,8 @@ class Teacher:
         c: Condition = None,
     ) -> Data:
         """From level k to level j < k of ``count``, one of each for each datum."""
-        grid = levels(self.path, count).to(x_t)
-        r, t = expand(grid[j], x_t), expand(grid[k], x_t)
+        grid = discretisation_times(self.path, count).to(x_t)
+        r, t = append_dims(grid[j], x_t), append_dims(grid[k], x_t)
         (alpha, sigma), (d_alpha, d_sigma) = self.path(r), self.path.rates(t)
         x, eps = self.estimate(x_t, k, count, c)
         euler = alpha * x + sigma * eps
@@ -167,14 +171,14 @@ class Teacher:
         return torch.where(sigma > 0, heun, euler)
 
 
-def renoised(path: Path, x: Data, t: Tensor) -> Data:
+def renoise_data(path: Path, x: Data, t: Tensor) -> Data:
     r""":math:`\alpha_t x + \sqrt{\sigma_t^2 - \alpha_t^2\epsilon^2}\,z`, with the law of x_t."""
     (alpha, sigma), (first, least) = path(t), path(t.new_tensor(path.t_min))
     rest = (sigma.square() - (alpha * least / first).square()).clamp(min=0)
     return alpha * x + rest.sqrt() * torch.randn_like(x)
 
 
-def stops(path: Path, steps: int) -> Tensor:
+def equal_angle_times(path: Path, steps: int) -> Tensor:
     r"""``steps`` times at equal parts of the angle :math:`\arctan(\sigma/\alpha)`, from t_max.
 
     Raises:
@@ -189,11 +193,11 @@ def stops(path: Path, steps: int) -> Tensor:
 
 
 @without_graph
-def multistep(f: Map, path: Path, x: Tensor, times: Tensor) -> Iterator[Tensor]:
+def sample_multistep(f: Map, path: Path, x: Tensor, times: Tensor) -> Iterator[Tensor]:
     """Multistep consistency sampling, NFE 1 a step (Song et al., 2023, algorithm 1).
 
     Map to data, add the noise of the next time, map again. The exact f keeps the law at every step.
     """
     for i, t in enumerate(times.to(x)):
-        x = f(renoised(path, x, t) if i else x, t)
+        x = f(renoise_data(path, x, t) if i else x, t)
         yield x

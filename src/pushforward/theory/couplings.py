@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..rng import forked, sow
+from ..rng import fork_rng, seed_rng
 from ..shapes import Condition, Data
-from .transport import assignment, cooled
+from .transport import anneal_potentials, optimal_assignment
 
 Coupling = Callable[[Data, Data, Condition], tuple[Data, Data]]
 Pairs = tuple[Tensor, Tensor, Tensor | None]
@@ -24,7 +24,7 @@ CONDITION = 100.0  # price of a squared difference of conditions where no two ar
 TEMPERATURE = 0.05  # of Sinkhorn's plan, in units of the mean cost
 
 
-def independent(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]:
+def independent_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]:
     """Data and noise as they come."""
     return x, eps
 
@@ -34,13 +34,13 @@ def exact_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]
 
     Every row is used once, so that both marginals are kept exactly, and those given the class too.
     """
-    return x, eps[among_equals(nearest, x, eps, c)]
+    return x, eps[match_within_conditions(optimal_permutation, x, eps, c)]
 
 
 def outline_coupling(
     x: Data, eps: Data, c: Condition = None, *, first: Callable[[Data], Tensor] = torch.as_tensor
 ) -> tuple[Data, Data]:
-    """`exact_coupling` of pictures by their `outlines`.
+    """`exact_coupling` of pictures by their `image_outlines`.
 
     Arguments:
         x: Pictures.
@@ -48,10 +48,14 @@ def outline_coupling(
         c: Conditions.
         first: Gives pictures as ``(n, channels, height, width)``, where they are not.
     """
-    return x, eps[among_equals(nearest, outlines(first(x)), outlines(first(eps)), c)]
+    return x, eps[
+        match_within_conditions(
+            optimal_permutation, image_outlines(first(x)), image_outlines(first(eps)), c
+        )
+    ]
 
 
-def outlines(x: Data) -> Tensor:
+def image_outlines(x: Data) -> Tensor:
     r"""What the brightness of pictures does not change: how steep they are, and their colour.
 
     .. math:: \phi(x) = (\|\nabla x\|,\ x_k - \bar x), \qquad
@@ -78,10 +82,10 @@ def sinkhorn_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Da
 
     The law of ``x`` is kept exactly; that of ``eps`` in expectation.
     """
-    return x, eps[among_equals(drawn, x, eps, c)]
+    return x, eps[match_within_conditions(sample_plan_rows, x, eps, c)]
 
 
-def in_parts(
+def couple_in_chunks(
     coupling: Coupling, x: Data, eps: Data, c: Condition = None, *, size: int = 256
 ) -> tuple[Data, Data]:
     """Couple a few rows at a time, because an assignment takes the cube of their number."""
@@ -90,7 +94,7 @@ def in_parts(
     return torch.cat([a for a, _ in joined]), torch.cat([b for _, b in joined])
 
 
-class Pool:
+class CouplingPool:
     """Pairs that are coupled many at once, and used a few at a time.
 
     The partners that a small batch offers are far: the more rows are coupled at once, the nearer
@@ -118,8 +122,8 @@ class Pool:
         if not seed or used + n > self.size:
             seed, used = int(torch.randint(1, 2**62, ())), 0
         if self.held is None or self.seed != seed:
-            with forked(state.device):
-                sow(seed, state.device)
+            with fork_rng(state.device):
+                seed_rng(seed, state.device)
                 self.seed, self.held = seed, self.couple(max(self.size, n))
         state.copy_(torch.tensor([seed, used + n]))
         x, eps, c = self.held
@@ -127,7 +131,7 @@ class Pool:
         return x[rows], eps[rows], None if c is None else c[rows]
 
 
-def among_equals(partner: Partner, x: Data, eps: Data, c: Condition) -> Tensor:
+def match_within_conditions(partner: Partner, x: Data, eps: Data, c: Condition) -> Tensor:
     r"""The row of noise for each datum, chosen only among rows with the same condition.
 
     The noise of row i has the condition of row i, of which it is independent. Where conditions are
@@ -146,24 +150,24 @@ def among_equals(partner: Partner, x: Data, eps: Data, c: Condition) -> Tensor:
     return order
 
 
-def price(x: Data, eps: Data, c: Condition) -> Tensor:
+def pairing_cost(x: Data, eps: Data, c: Condition) -> Tensor:
     """The cost of every pair, ``(n, n)``."""
     cost = torch.cdist(x.detach().flatten(1).float(), eps.detach().flatten(1).float()).square_()
     return cost if c is None else cost + CONDITION * torch.cdist(c.float(), c.float()).square_()
 
 
-def nearest(x: Data, eps: Data, c: Condition) -> Tensor:
+def optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
     """The permutation of least total cost; on the line it sorts both."""
     if c is not None or x[0].numel() > 1:
-        return assignment(price(x, eps, c))
+        return optimal_assignment(pairing_cost(x, eps, c))
     order = torch.empty_like(x.flatten(), dtype=torch.long)
     order[x.flatten().argsort()] = eps.flatten().argsort()
     return order
 
 
-def drawn(x: Data, eps: Data, c: Condition) -> Tensor:
+def sample_plan_rows(x: Data, eps: Data, c: Condition) -> Tensor:
     """A draw from each row of the entropic plan, at a temperature relative to the mean cost."""
-    cost = price(x, eps, c)
-    final = max(TEMPERATURE * float(price(x, eps, None).mean()), 1e-6)
-    _, g = cooled(cost, [final * 4**k for k in (2, 1, 0)], sweeps=20)
+    cost = pairing_cost(x, eps, c)
+    final = max(TEMPERATURE * float(pairing_cost(x, eps, None).mean()), 1e-6)
+    _, g = anneal_potentials(cost, [final * 4**k for k in (2, 1, 0)], sweeps=20)
     return torch.multinomial(((g - cost) / final).softmax(1), 1)[:, 0]

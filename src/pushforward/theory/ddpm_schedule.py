@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..shapes import Data, expand
-from .paths import VariancePreserving
+from ..shapes import Data, append_dims
+from .paths import VariancePreservingPath
 
 
-class DDPM(VariancePreserving):
+class DDPMPath(VariancePreservingPath):
     r"""The table of Ho et al. (2020), :math:`\bar\alpha_k = \prod_{j\le k}(1-\beta_j)`, as a path.
 
     At :math:`t = k/T` the scales are :math:`\sqrt{\bar\alpha_k}, \sqrt{1-\bar\alpha_k}` exactly
@@ -51,7 +51,7 @@ class DDPM(VariancePreserving):
         self.t_max = float(self.inverse(total.new_tensor(160.0)))
 
     def integral(self, t: Tensor) -> Tensor:
-        return cubic(*self.locate(t)).to(t)
+        return hermite_cubic(*self.locate(t)).to(t)
 
     def inverse(self, ratio: Tensor) -> Tensor:
         goal = torch.log1p(ratio.double().cpu().square())
@@ -60,7 +60,7 @@ class DDPM(VariancePreserving):
         low, high = torch.zeros_like(goal), torch.ones_like(goal)
         for _ in range(53):  # the bits of a float64
             u = (low + high) / 2
-            below = cubic(u, *piece[:, i]) < goal
+            below = hermite_cubic(u, *piece[:, i]) < goal
             low, high = torch.where(below, u, low), torch.where(below, high, u)
         return ((i + high) / self.steps).to(ratio)
 
@@ -70,7 +70,7 @@ class DDPM(VariancePreserving):
         return (self.steps * slope).to(t)
 
     def spaced(self, count: int) -> Tensor:
-        return _spaced(self, count).clone()
+        return continuous_spacing(self, count).clone()
 
     def grid(self, steps: int) -> Tensor:
         """As `Path.grid`; T steps are the chain itself."""
@@ -82,7 +82,7 @@ class DDPM(VariancePreserving):
 
     def locate(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Where ``t`` lies in its interval, and the values and the slopes at both ends."""
-        total, slopes = _table(self, t.device)
+        total, slopes = table_on_device(self, t.device)
         k = t.to(total) * self.steps
         node = k.round()  # t = k / T lands on a node whatever the precision of t
         k = torch.where((k - node).abs() <= torch.finfo(t.dtype).eps * node, node, k)
@@ -107,7 +107,7 @@ class DDPM(VariancePreserving):
         k, beta = self.index(k), self.beta(k)
         before, now = -torch.expm1(-self.total[k - 1]), -torch.expm1(-self.total[k])
         a, b = torch.exp(-self.total[k - 1] / 2) * beta / now, torch.sqrt(1 - beta) * before / now
-        a, b, variance = (expand(z.to(x), x) for z in (a, b, before / now * beta))
+        a, b, variance = (append_dims(z.to(x), x) for z in (a, b, before / now * beta))
         return a * x + b * x_t, variance
 
     def variance(self, k: Tensor | int, v: float | Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class DDPM(VariancePreserving):
         ratio = torch.expm1(-self.total[k - 1]) / torch.expm1(-self.total[k])
         ratio = torch.where(k == 1, 1.0, ratio)
         if isinstance(v, Tensor):
-            beta, ratio = (expand(z.to(v), v) for z in (beta, ratio))
+            beta, ratio = (append_dims(z.to(v), v) for z in (beta, ratio))
         return beta * ratio ** (1 - v)
 
     def index(self, k: Tensor | int) -> Tensor:
@@ -141,19 +141,19 @@ class DDPM(VariancePreserving):
 
 
 @cache
-def _table(path: DDPM, device: torch.device) -> tuple[Tensor, Tensor]:
+def table_on_device(path: DDPMPath, device: torch.device) -> tuple[Tensor, Tensor]:
     """The nodes on a device, in the best precision that it has, copied there once."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return path.total.to(device, dtype), path.slopes.to(device, dtype)
 
 
 @cache
-def _spaced(path: DDPM, count: int) -> Tensor:
+def continuous_spacing(path: DDPMPath, count: int) -> Tensor:
     """The grid of the continuous path, whose bisection takes as long as several networks."""
-    return VariancePreserving.spaced(path, count)
+    return VariancePreservingPath.spaced(path, count)
 
 
-def cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tensor:
+def hermite_cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tensor:
     """Hermite's cubic at u in [0, 1] with values p, q and slopes m, n at the ends."""
     return p + u * (m + u * (3 * (q - p) - 2 * m - n + u * (m + n - 2 * (q - p))))
 

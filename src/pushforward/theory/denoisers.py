@@ -10,11 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..shapes import Condition, Data, PerDatum, Times, expand, sum_event
+from ..shapes import Condition, Data, PerDatum, Times, append_dims, sum_event
 from . import densities, predictions
 from .densities import LogDensity
 from .paths import Path
-from .predictions import Estimate, Prediction, conversion, convert, solve
+from .predictions import (
+    PosteriorMeans,
+    Prediction,
+    conversion_coefficients,
+    convert_prediction,
+    solve_posterior_means,
+)
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -23,10 +29,10 @@ class Denoiser(nn.Module, abc.ABC):
     path: Path
 
     @abc.abstractmethod
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         """Both posterior means."""
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
+    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
         """The denoiser at each time of a grid, a function of the data alone, as samplers need it.
 
         A subclass may compute here, once for the whole grid, what depends on time only.
@@ -46,12 +52,12 @@ class Denoiser(nn.Module, abc.ABC):
 
     def score(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         r""":math:`\nabla \log p_t(x_t) = -\mathbb E[\varepsilon \mid x_t] / \sigma_t`."""
-        return -self(x_t, t, c).eps / expand(self.path.sigma(t), x_t)
+        return -self(x_t, t, c).eps / append_dims(self.path.sigma(t), x_t)
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         r"""The flow's velocity :math:`\dot\alpha_t \hat x + \dot\sigma_t \hat\varepsilon`."""
         x, eps = self(x_t, t, c)
-        d_alpha, d_sigma = self.path.rates(expand(t, x_t))
+        d_alpha, d_sigma = self.path.rates(append_dims(t, x_t))
         return d_alpha * x + d_sigma * eps
 
     def base(self, x: Data) -> PerDatum:
@@ -85,7 +91,7 @@ class Denoiser(nn.Module, abc.ABC):
         """
         if times is None:
             times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
-        return densities.log_density(
+        return densities.flow_log_density(
             lambda z, t: self.velocity(z, t, c), x, times, base or self.base, **options
         )
 
@@ -110,18 +116,18 @@ class NetworkDenoiser(Denoiser):
 
     def output(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The raw prediction; the input is scaled to unit variance for unit-variance data."""
-        return self.net(x_t / expand(self.path.scale(t), x_t), self.path.clock(t), c)
+        return self.net(x_t / append_dims(self.path.scale(t), x_t), self.path.clock(t), c)
 
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
-        return solve(self.path, self.prediction, x_t, self.output(x_t, t, c), t)
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
+        return solve_posterior_means(self.path, self.prediction, x_t, self.output(x_t, t, c), t)
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
+    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
         """The same with the scales of the whole grid as Python numbers."""
-        goals = self.prepared(times, c, predictions.data, predictions.noise)
-        return [lambda x_t, f=f: Estimate(*f(x_t)) for f in goals]  # type: ignore[misc]
+        goals = self.prepared(times, c, predictions.data_prediction, predictions.noise_prediction)
+        return [lambda x_t, f=f: PosteriorMeans(*f(x_t)) for f in goals]  # type: ignore[misc]
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
-        goals = self.prepared(times, c, predictions.velocity)
+        goals = self.prepared(times, c, predictions.velocity_prediction)
         return [lambda x_t, f=f: f(x_t)[0] for f in goals]  # type: ignore[misc]
 
     def prepared(
@@ -132,7 +138,9 @@ class NetworkDenoiser(Denoiser):
             c = read(c)  # a network that reads its condition does so once
         exact = times.cpu().double()
         scales = self.path.scale(exact).tolist()
-        columns = [conversion(self.path, self.prediction, goal, exact) for goal in goals]
+        columns = [
+            conversion_coefficients(self.path, self.prediction, goal, exact) for goal in goals
+        ]
         pairs = zip(*(zip(p.tolist(), q.tolist()) for p, q in columns))
 
         def function(
@@ -149,10 +157,12 @@ class NetworkDenoiser(Denoiser):
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same in one conversion: finite wherever the network predicts the velocity."""
         y = self.output(x_t, t, c)
-        return convert(self.path, self.prediction, predictions.velocity, x_t, y, t)
+        return convert_prediction(
+            self.path, self.prediction, predictions.velocity_prediction, x_t, y, t
+        )
 
 
-class Guided(Denoiser):
+class GuidedDenoiser(Denoiser):
     r"""Classifier-free guidance (Ho & Salimans, 2022), at some or all levels of noise.
 
     .. math:: \hat x = (1 - w_t)\,\hat x(x_t, c_-) + w_t\,\hat x(x_t, c)
@@ -182,7 +192,7 @@ class Guided(Denoiser):
     ) -> None:
         super().__init__()
         self.denoiser, self.path, self.scale = denoiser, denoiser.path, scale
-        self.interval, self.negative = ends(interval), negative
+        self.interval, self.negative = check_guidance_interval(interval), negative
 
     def inside(self, t: Tensor) -> Tensor:
         """Whether a time is one to guide at."""
@@ -192,14 +202,14 @@ class Guided(Denoiser):
         level = self.path.level(t.double())
         return (low <= level) & (level <= high) & (low < high)
 
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         return self.led(self.denoiser, x_t, t, c)
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same mixture of velocities: finite wherever theirs are."""
         return self.led(self.denoiser.velocity, x_t, t, c)
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Estimate]]:
+    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
         """Both estimates in one call of twice the batch; outside of the interval one of one."""
         return self.along(self.denoiser.at, times, c)
 
@@ -211,7 +221,10 @@ class Guided(Denoiser):
         """Those outside of the interval and in it, where guidance is the same at all times."""
         if self.interval is None:
             return [(self, times)]
-        everywhere, (start, end) = Guided(self.denoiser, self.scale, None, self.negative), times
+        everywhere, (start, end) = (
+            GuidedDenoiser(self.denoiser, self.scale, None, self.negative),
+            times,
+        )
         ratios = torch.tan(torch.tensor(self.interval, dtype=torch.float64) * math.pi / 2)
         cuts = self.path.inverse(ratios).to(times)
         cuts = cuts[(cuts > times.min()) & (cuts < times.max())].sort(descending=bool(start > end))[
@@ -236,8 +249,10 @@ class Guided(Denoiser):
             torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, self.pair(c)
         )
         if self.interval is None:
-            return mixed(both, self.scale)
-        return mixed(both, expand(torch.where(inside, self.scale, 1.0).to(x_t), x_t))
+            return combine_guidance(both, self.scale)
+        return combine_guidance(
+            both, append_dims(torch.where(inside, self.scale, 1.0).to(x_t), x_t)
+        )
 
     def along(
         self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Condition
@@ -257,7 +272,9 @@ class Guided(Denoiser):
         if self.scale == 0:
             return make(times, self.away(c))
         functions = make(times, self.pair(c))
-        return [lambda x, f=f: mixed(f(torch.cat([x, x])), self.scale) for f in functions]  # type: ignore[misc]
+        return [
+            lambda x, f=f: combine_guidance(f(torch.cat([x, x])), self.scale) for f in functions
+        ]  # type: ignore[misc]
 
     def away(self, c: Tensor) -> Tensor:
         """What guidance moves away from, of the shape of the condition."""
@@ -268,15 +285,15 @@ class Guided(Denoiser):
         return torch.cat([self.away(c), c])
 
 
-def mixed(both: Any, scale: float | Tensor) -> Any:
+def combine_guidance(both: Any, scale: float | Tensor) -> Any:
     """From the first half of a batch to the second and beyond: of data, or of an estimate."""
-    if isinstance(both, Estimate):
-        return Estimate(mixed(both.x, scale), mixed(both.eps, scale))
+    if isinstance(both, PosteriorMeans):
+        return PosteriorMeans(combine_guidance(both.x, scale), combine_guidance(both.eps, scale))
     free, told = both.chunk(2)
     return torch.lerp(free, told, scale)
 
 
-def ends(interval: Sequence[float] | None) -> tuple[float, float] | None:
+def check_guidance_interval(interval: Sequence[float] | None) -> tuple[float, float] | None:
     """The ends of an interval of noise levels.
 
     Raises:

@@ -14,23 +14,23 @@ from torch import Tensor
 
 from ..errors import OdeError
 from ..shapes import Data, PerDatum
-from .ode import DormandPrince, Field, Integrator, last, rk4
+from .ode import DormandPrince, Field, Integrator, final_state, rk4
 
 EXACT_TRACE = 64  # dimensions up to which the divergence is exact unless probes are asked for
 
 
-def basis(x: Data) -> Tensor:
+def unit_vectors(x: Data) -> Tensor:
     """The unit vectors of a datum as probes, ``(d, 1, *event)``."""
     d = x[0].numel()
     return torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
 
 
-def rademacher(x: Data, count: int) -> Tensor:
+def rademacher_probes(x: Data, count: int) -> Tensor:
     """Random signs as probes, ``(count, batch, *event)``."""
     return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1
 
 
-def pullbacks(
+def vector_jacobian_products(
     y: Data, x: Data, probes: Tensor, create_graph: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     r"""Rows :math:`z^\top \nabla y` for some probes z at a time, ``(some, batch, *event)``, and z.
@@ -52,24 +52,24 @@ def pullbacks(
         yield rows.reshape(-1, *x.shape), z
 
 
-def differentiable(x: Data) -> Data:
+def enable_input_grad(x: Data) -> Data:
     """``x`` itself if it has a gradient to collect, otherwise a copy that has."""
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
-def divergence(
+def exact_divergence(
     v: Field, x: Data, t: Tensor, *, create_graph: bool = False
 ) -> tuple[Data, PerDatum]:
     r""":math:`v(x, t)` and its exact divergence :math:`\sum_i \partial_i v_i`, row by row."""
     with torch.enable_grad():
-        x = differentiable(x)
+        x = enable_input_grad(x)
         y, total = v(x, t), x.new_zeros(len(x))
-        for rows, e in pullbacks(y, x, basis(x), create_graph):
+        for rows, e in vector_jacobian_products(y, x, unit_vectors(x), create_graph):
             total = total + (rows * e).flatten(2).sum((0, 2))
     return y, total
 
 
-def estimated_divergence(
+def hutchinson_divergence(
     v: Field, x: Data, t: Tensor, probes: Tensor, *, create_graph: bool = False
 ) -> tuple[Data, Tensor]:
     r"""Hutchinson's :math:`z^\top \nabla v\, z` for each probe z (Grathwohl et al., 2019).
@@ -78,9 +78,12 @@ def estimated_divergence(
     ``(batch, probes)``.
     """
     with torch.enable_grad():
-        x = differentiable(x)
+        x = enable_input_grad(x)
         y = v(x, t)
-        found = [(rows * z).flatten(2).sum(2) for rows, z in pullbacks(y, x, probes, create_graph)]
+        found = [
+            (rows * z).flatten(2).sum(2)
+            for rows, z in vector_jacobian_products(y, x, probes, create_graph)
+        ]
     return y, torch.cat(found).mT
 
 
@@ -98,14 +101,14 @@ class LogDensity(NamedTuple):
     nfe: int
 
 
-def probes_for(probes: int | None, event_shape: tuple[int, ...]) -> int:
+def choose_probe_count(probes: int | None, event_shape: tuple[int, ...]) -> int:
     """How many probes a trace takes, 0 where it is exact: as asked, or by the dimension."""
     if probes is not None:
         return probes
     return 0 if math.prod(event_shape) <= EXACT_TRACE else 8
 
 
-def transport(
+def integrate_with_divergence(
     v: Field,
     x: Data,
     times: Tensor,
@@ -125,13 +128,13 @@ def transport(
     so that asking for the graph alone takes `rk4`.
     """
     nfe, shape, d = 0, x.shape, math.prod(x.shape[1:])
-    k = probes_for(probes, shape[1:])
-    signs = rademacher(x, k)
+    k = choose_probe_count(probes, shape[1:])
+    signs = rademacher_probes(x, k)
 
     def both(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         if k:
-            return estimated_divergence(counted, z, t, signs, create_graph=create_graph)
-        y, div = divergence(counted, z, t, create_graph=create_graph)
+            return hutchinson_divergence(counted, z, t, signs, create_graph=create_graph)
+        y, div = exact_divergence(counted, z, t, create_graph=create_graph)
         return y, div[:, None]
 
     def counted(z: Tensor, t: Tensor) -> Tensor:
@@ -147,18 +150,20 @@ def transport(
     integrator = rk4 if create_graph and integrator is None else integrator
     if integrator is None:
         limits = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
-        z, total = along(counted, x, times, lambda z, t: both(z, t)[1].detach(), **limits)
+        z, total = integrate_trace(counted, x, times, lambda z, t: both(z, t)[1].detach(), **limits)
         trace = total.expand(len(x), max(k, 1))
     else:
         state = torch.cat([x.flatten(1), x.new_zeros(len(x), max(k, 1))], dim=1)
-        state = last(integrator(augmented, state, times))
+        state = final_state(integrator(augmented, state, times))
         z, trace = state[:, :d].reshape(shape), state[:, d:]
-    check_finite(z, trace, times, nfe)
-    return z, LogDensity(trace.mean(1), standard_error(trace, k), nfe)
+    check_flow_finite(z, trace, times, nfe)
+    return z, LogDensity(trace.mean(1), trace_standard_error(trace, k), nfe)
 
 
 @torch.no_grad()
-def along(v: Field, x: Tensor, times: Tensor, trace: Field, **limits: Any) -> tuple[Tensor, Tensor]:
+def integrate_trace(
+    v: Field, x: Tensor, times: Tensor, trace: Field, **limits: Any
+) -> tuple[Tensor, Tensor]:
     """The state at the last time, and the integral of ``trace`` along the way."""
     start, *ends = times.tolist()
     solver = DormandPrince(v, x, start, ends[-1], trace=trace, **limits)
@@ -167,7 +172,7 @@ def along(v: Field, x: Tensor, times: Tensor, trace: Field, **limits: Any) -> tu
     return x, solver.total
 
 
-def check_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None:
+def check_flow_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None:
     """Raise OdeError where fixed steps have run into a value that is not finite."""
     if not bool(trace.isfinite().all() and z.isfinite().all()):
         raise OdeError(
@@ -176,14 +181,14 @@ def check_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None:
         )
 
 
-def standard_error(trace: Tensor, probes: int) -> Tensor:
+def trace_standard_error(trace: Tensor, probes: int) -> Tensor:
     """Of the mean over probes: 0 for an exact trace, unknown (NaN) from a single probe."""
     if probes > 1:
         return trace.std(1) / math.sqrt(probes)
     return trace.new_full((len(trace),), math.nan if probes else 0.0)
 
 
-def log_density(
+def flow_log_density(
     v: Field, x: Data, times: Tensor, base: Callable[[Tensor], Tensor], **options: Any
 ) -> LogDensity:
     r"""Instantaneous change of variables (Chen et al., 2018).
@@ -203,13 +208,13 @@ def log_density(
     Raises:
         OdeError: If a value is not finite or the tolerance is out of reach.
     """
-    z, (trace, error, nfe) = transport(v, x, times, **options)
+    z, (trace, error, nfe) = integrate_with_divergence(v, x, times, **options)
     return LogDensity(base(z) + trace, error, nfe)
 
 
-def push(
+def push_samples(
     v: Field, z: Data, times: Tensor, base: Callable[[Tensor], Tensor], **options: Any
 ) -> tuple[Data, LogDensity]:
     """Carry base samples along *decreasing* times to data, with their log-densities on arrival."""
-    x, (trace, error, nfe) = transport(v, z, times, **options)
+    x, (trace, error, nfe) = integrate_with_divergence(v, z, times, **options)
     return x, LogDensity(base(z) - trace, error, nfe)

@@ -1,7 +1,7 @@
 r"""Divergences between two laws: sums over discrete laws, quadrature, closed forms of Gaussians.
 
 Each takes the log-densities of both laws at the same points and the weight of each point. With
-weight 1 it is the sum over a discrete law; at the points of a `box` it is the integral in one or
+weight 1 it is the sum over a discrete law; at the points of a `trapezoidal_grid` it is the integral in one or
 two dimensions (lesson 3.3). Values are in nats where they are logarithms of anything.
 
 .. math:: \mathrm{KL}(p \| q) = \int p \log \frac pq, \qquad
@@ -25,7 +25,7 @@ from .targets import Gaussian
 Weight = Tensor | float
 
 
-class Box(NamedTuple):
+class QuadratureGrid(NamedTuple):
     """Points of a quadrature rule.
 
     Arguments:
@@ -37,7 +37,9 @@ class Box(NamedTuple):
     weight: float
 
 
-def box(low: Sequence[float | int], high: Sequence[float | int], count: int = 1001) -> Box:
+def trapezoidal_grid(
+    low: Sequence[float | int], high: Sequence[float | int], count: int = 1001
+) -> QuadratureGrid:
     r"""The trapezoidal rule on a box in one or two dimensions, ``count`` points a side, float64.
 
     It converges geometrically for smooth densities that vanish at the sides, so that the sides
@@ -50,7 +52,7 @@ def box(low: Sequence[float | int], high: Sequence[float | int], count: int = 10
         raise UsageError(f"a box has one or two dimensions, not {len(low)} and {len(high)}")
     sides = [torch.linspace(a, b, count, dtype=torch.float64) for a, b in zip(low, high)]
     volume = math.prod((b - a) / (count - 1) for a, b in zip(low, high))
-    return Box(torch.cartesian_prod(*sides).reshape(-1, len(low)), volume)
+    return QuadratureGrid(torch.cartesian_prod(*sides).reshape(-1, len(low)), volume)
 
 
 def check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
@@ -60,13 +62,13 @@ def check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
         raise UsageError(f"{name} has mass {mass:.6g} on these points, not 1: widen or refine them")
 
 
-def expectation(log_p: PerDatum, f: PerDatum, weight: Weight = 1.0) -> Scalar:
+def quadrature_mean(log_p: PerDatum, f: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\int p f`; where :math:`p = 0` nothing is added, whatever ``f`` is there."""
     p = log_p.exp()
     return (weight * p * torch.where(p > 0, f, 0.0)).sum()  # 0 * inf would be nan in the gradient
 
 
-def kl(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
+def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\mathrm{KL}(p \| q) = \int p \log(p/q)` in nats; infinite where q misses part of p.
 
     The reverse divergence is ``kl(log_q, log_p, weight)``: it punishes samples where there are no
@@ -82,7 +84,7 @@ def kl(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     """
     check_mass(log_p, weight, "p")
     check_mass(log_q, weight, "q")
-    return expectation(log_p, log_p - log_q, weight)
+    return quadrature_mean(log_p, log_p - log_q, weight)
 
 
 def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
@@ -96,13 +98,13 @@ def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sc
     """
     least = torch.finfo(log_p.dtype).min  # at two minus infinities the gradient is nan
     log_m = torch.logaddexp(log_p.clamp(min=least), log_q.clamp(min=least)) - math.log(2)
-    return (kl(log_p, log_m, weight) + kl(log_q, log_m, weight)) / 2
+    return (kl_divergence(log_p, log_m, weight) + kl_divergence(log_q, log_m, weight)) / 2
 
 
 def total_variation(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\tfrac12 \int |p - q|`, from 0 to 1: twice the accuracy of the best test, less 1.
 
-    The integrand has kinks where the densities cross, so a `box` gives as many digits as its step
+    The integrand has kinks where the densities cross, so a `trapezoidal_grid` gives as many digits as its step
     squared.
     """
     check_mass(log_p, weight, "p")
@@ -112,10 +114,12 @@ def total_variation(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> S
 
 def chi_square(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\chi^2(p \| q) = \int (p - q)^2 / q = e^{D_2(p \| q)} - 1`, from 0 to infinity."""
-    return torch.expm1(renyi(log_p, log_q, 2.0, weight))
+    return torch.expm1(renyi_divergence(log_p, log_q, 2.0, weight))
 
 
-def renyi(log_p: PerDatum, log_q: PerDatum, order: float, weight: Weight = 1.0) -> Scalar:
+def renyi_divergence(
+    log_p: PerDatum, log_q: PerDatum, order: float, weight: Weight = 1.0
+) -> Scalar:
     r"""Rényi's divergence of an order above 0 other than 1, in nats (Rényi, 1961).
 
     .. math:: D_\alpha(p \| q) = \frac 1{\alpha - 1} \log \int p^\alpha q^{1 - \alpha}
@@ -127,19 +131,19 @@ def renyi(log_p: PerDatum, log_q: PerDatum, order: float, weight: Weight = 1.0) 
     """
     check_mass(log_p, weight, "p")
     check_mass(log_q, weight, "q")
-    check_order(order)
+    check_renyi_order(order)
     terms = torch.where(log_p > -math.inf, order * log_p + (1 - order) * log_q, -math.inf)
     log_weight = torch.as_tensor(weight, dtype=terms.dtype).log()
     return torch.logsumexp(terms + log_weight, 0) / (order - 1)
 
 
-def check_order(order: float) -> None:
+def check_renyi_order(order: float) -> None:
     """Raise UsageError for an order that Rényi's divergence has not."""
     if order <= 0 or order == 1:
         raise UsageError(f"Renyi's order is above 0 and not 1, where it is kl; here {order}")
 
 
-def shifted(p: Gaussian, q: Gaussian, covariance: Tensor) -> Tensor:
+def squared_mahalanobis(p: Gaussian, q: Gaussian, covariance: Tensor) -> Tensor:
     """The squared length of the difference of means, in the metric of a covariance."""
     offset = p.mean - q.mean
     return offset @ torch.linalg.solve(covariance, offset)
@@ -154,7 +158,7 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> float:
     """
     ratio = torch.linalg.solve(q.covariance, p.covariance)
     log_det = torch.logdet(q.covariance) - torch.logdet(p.covariance)
-    return float(ratio.trace() + shifted(p, q, q.covariance) - p.dim + log_det) / 2
+    return float(ratio.trace() + squared_mahalanobis(p, q, q.covariance) - p.dim + log_det) / 2
 
 
 def gaussian_renyi(p: Gaussian, q: Gaussian, order: float) -> float:
@@ -169,13 +173,13 @@ def gaussian_renyi(p: Gaussian, q: Gaussian, order: float) -> float:
     Raises:
         UsageError: If the order is 1 or not above 0.
     """
-    check_order(order)
+    check_renyi_order(order)
     mixed = order * q.covariance + (1 - order) * p.covariance
     if bool((torch.linalg.eigvalsh(mixed) <= 0).any()):
         return math.inf
     dets = (1 - order) * torch.logdet(p.covariance) + order * torch.logdet(q.covariance)
     log_ratio = torch.logdet(mixed) - dets
-    return float(order * shifted(p, q, mixed) - log_ratio / (order - 1)) / 2
+    return float(order * squared_mahalanobis(p, q, mixed) - log_ratio / (order - 1)) / 2
 
 
 def gaussian_chi_square(p: Gaussian, q: Gaussian) -> float:
@@ -184,7 +188,7 @@ def gaussian_chi_square(p: Gaussian, q: Gaussian) -> float:
     return math.expm1(order_2) if order_2 < 700 else math.inf
 
 
-def mahalanobis(p: Gaussian, q: Gaussian) -> float:
+def mahalanobis_distance(p: Gaussian, q: Gaussian) -> float:
     r"""The distance :math:`\delta` of the means of two Gaussians of one covariance.
 
     Raises:
@@ -192,7 +196,7 @@ def mahalanobis(p: Gaussian, q: Gaussian) -> float:
     """
     if not torch.allclose(p.covariance, q.covariance, rtol=1e-9, atol=0):
         raise UsageError("no closed form for two covariances: integrate over a box")
-    return math.sqrt(float(shifted(p, q, q.covariance)))
+    return math.sqrt(float(squared_mahalanobis(p, q, q.covariance)))
 
 
 def gaussian_total_variation(p: Gaussian, q: Gaussian) -> float:
@@ -201,7 +205,7 @@ def gaussian_total_variation(p: Gaussian, q: Gaussian) -> float:
     Raises:
         UsageError: If the covariances differ.
     """
-    return math.erf(mahalanobis(p, q) / math.sqrt(8))
+    return math.erf(mahalanobis_distance(p, q) / math.sqrt(8))
 
 
 def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
@@ -214,7 +218,7 @@ def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
     Raises:
         UsageError: If the covariances differ.
     """
-    delta = mahalanobis(p, q)
-    x, weight = box([-12], [delta + 12], 2 * math.ceil(10 * delta + 200) + 1)
+    delta = mahalanobis_distance(p, q)
+    x, weight = trapezoidal_grid([-12], [delta + 12], 2 * math.ceil(10 * delta + 200) + 1)
     log_p, log_q = ((-(x[:, 0] - m).square() - math.log(2 * math.pi)) / 2 for m in (0.0, delta))
     return float(jensen_shannon(log_p, log_q, weight))

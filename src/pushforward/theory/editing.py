@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from ..shapes import Data, PerDatum, expand, sum_event
+from ..shapes import Data, PerDatum, append_dims, sum_event
 from .paths import Path
 
 STRAIGHT = 1e-4  # of an angle, or of what it lacks to pi: there the great circle is a line
 
 
-def level(path: Path, strength: float) -> Tensor:
+def time_at_strength(path: Path, strength: float) -> Tensor:
     r"""The time at which a path has lost so much: :math:`\sigma_t/\alpha_t = \tan(\pi s/2)`.
 
     On every path the same strength s leaves the same signal beside the same noise, as time t = s of
@@ -28,12 +28,12 @@ def level(path: Path, strength: float) -> Tensor:
     return path.inverse(ratio).minimum(end)
 
 
-def remaining(path: Path, strength: float, grid: Tensor) -> Tensor:
+def times_from_strength(path: Path, strength: float, grid: Tensor) -> Tensor:
     """The times from a strength down to data: its own, and those of a sampler's grid below it.
 
     Only the last, 0, is left where the strength is too small for any noise on the path.
     """
-    t = level(path, strength)
+    t = time_at_strength(path, strength)
     if strength == 0 or t <= path.t_min < path.t_max:
         return grid[-1:]
     return torch.cat([t[None], grid[grid < t]])
@@ -54,15 +54,15 @@ def slerp(a: Data, b: Data, w: float) -> Data:
         b: As many.
         w: From 0, which is a, to 1.
     """
-    one, other = (z / expand(length(z).clamp(min=1e-12), z) for z in (a, b))
+    one, other = (z / append_dims(event_norm(z).clamp(min=1e-12), z) for z in (a, b))
     # accurate at both ends, where an inverse cosine is not
-    angle = expand(2 * torch.atan2(length(one - other), length(one + other)), a)
+    angle = append_dims(2 * torch.atan2(event_norm(one - other), event_norm(one + other)), a)
     line = (angle < STRAIGHT) | (angle > math.pi - STRAIGHT)
     size = torch.where(line, 1.0, angle.sin())
     circle = (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / size
     return torch.where(line, torch.lerp(a, b, w), circle)
 
 
-def length(x: Data) -> PerDatum:
+def event_norm(x: Data) -> PerDatum:
     r""":math:`\|x\|` of each datum."""
     return sum_event(x.square()).sqrt()

@@ -5,7 +5,7 @@ from torch import Tensor, cat, cdist
 from ..shapes import Condition, Data, Scalar
 
 
-def energy_distance(x: Data, y: Data, c: Condition = None) -> Scalar:
+def conditional_energy_distance(x: Data, y: Data, c: Condition = None) -> Scalar:
     r"""Of data x and draws y under the same conditions, over all pairs (Székely & Rizzo, 2013).
 
     .. math:: 2\,\mathbb E\|x - y\| - \mathbb E\|x - x'\| - \mathbb E\|y - y'\|
@@ -19,11 +19,11 @@ def energy_distance(x: Data, y: Data, c: Condition = None) -> Scalar:
     if c is not None:
         most, spread = (z.flatten(1).var(0, correction=0).sum() for z in (x, c))
         c = c * (most / spread.clamp(min=1e-12)).sqrt().clamp(max=1)
-    a, b = joined(x, c), joined(y, c)
+    a, b = append_conditions(x, c), append_conditions(y, c)
     return 2 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean()
 
 
-def joined(x: Data, c: Condition) -> Tensor:
+def append_conditions(x: Data, c: Condition) -> Tensor:
     """The rows of x, with their conditions beside them."""
     rows = x.flatten(1)
     return rows if c is None else cat([rows, c], dim=1)

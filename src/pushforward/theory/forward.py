@@ -19,22 +19,22 @@ import torch
 from torch import Tensor
 
 from ..shapes import Data, PerDatum, sum_event
-from .ddpm_schedule import DDPM
-from .densities import divergence
+from .ddpm_schedule import DDPMPath
+from .densities import exact_divergence
 from .predictions import Prediction
 from .targets import GaussianMixture
 
 Reverse = Callable[[Data, int], tuple[Data, Tensor]]
 
 
-def chain(x: Data, betas: Tensor) -> Iterator[Data]:
+def forward_chain(x: Data, betas: Tensor) -> Iterator[Data]:
     """The states after each step of the chain, drawn one after the other."""
     for beta in betas.tolist():
         x = math.sqrt(1 - beta) * x + math.sqrt(beta) * torch.randn_like(x)
         yield x
 
 
-def recursion(betas: Tensor, mean: float, variance: float) -> tuple[Tensor, Tensor]:
+def moment_recursion(betas: Tensor, mean: float, variance: float) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of every :math:`x_k`, step by step, each ``(T + 1,)`` (lesson 5.1).
 
     .. math:: m_k = \sqrt{1-\beta_k}\,m_{k-1}, \qquad V_k = (1-\beta_k) V_{k-1} + \beta_k
@@ -74,7 +74,7 @@ def divergence_from_noise(law: GaussianMixture) -> float:
     return energy - law.entropy()
 
 
-def bound_weight(prediction: Prediction, v: float) -> Callable[[DDPM, Tensor], Tensor]:
+def bound_weight(prediction: Prediction, v: float) -> Callable[[DDPMPath, Tensor], Tensor]:
     r"""The weight that makes the loss the terms of the bound that depend on the mean, in nats.
 
     .. math:: w_k = \frac{T}{2\Sigma_k}\Big(
@@ -86,7 +86,7 @@ def bound_weight(prediction: Prediction, v: float) -> Callable[[DDPM, Tensor], T
     k of the weighted loss is the sum of the terms.
     """
 
-    def weight(path: DDPM, t: Tensor) -> Tensor:
+    def weight(path: DDPMPath, t: Tensor) -> Tensor:
         (alpha, sigma), (a, b) = path(t), prediction(path, t)
         k = (t * path.steps).round().long()
         gain = data_gain(path, k).to(t) * sigma / (alpha * b - sigma * a)
@@ -95,7 +95,7 @@ def bound_weight(prediction: Prediction, v: float) -> Callable[[DDPM, Tensor], T
     return weight
 
 
-def data_gain(path: DDPM, k: Tensor) -> Tensor:
+def data_gain(path: DDPMPath, k: Tensor) -> Tensor:
     r"""How much of :math:`x_0` is in :math:`\tilde\mu_k`, for each index of ``(n,)``.
 
     .. math:: \frac{\sqrt{\bar\alpha_{k-1}}\,\beta_k}{1 - \bar\alpha_k}
@@ -104,12 +104,12 @@ def data_gain(path: DDPM, k: Tensor) -> Tensor:
     return path.posterior(one, 0 * one, k)[0].squeeze(1)
 
 
-def log_normal(x: Data, mean: Data, variance: Tensor) -> PerDatum:
+def normal_log_density(x: Data, mean: Data, variance: Tensor) -> PerDatum:
     r""":math:`\log\mathcal N(x \mid \mu, \operatorname{diag} v)` of each datum."""
     return -sum_event((x - mean).square() / variance + (2 * math.pi * variance).log()) / 2
 
 
-def log_ratio(path: DDPM, states: list[Data], reverse: Reverse) -> PerDatum:
+def path_log_ratio(path: DDPMPath, states: list[Data], reverse: Reverse) -> PerDatum:
     r""":math:`\log q(x_1, \dots, x_T \mid x_0) - \log p(x_0, \dots, x_T)` along whole paths.
 
     The chain's steps stand in the numerator as they were taken; the mean over them is the loss of
@@ -121,36 +121,36 @@ def log_ratio(path: DDPM, states: list[Data], reverse: Reverse) -> PerDatum:
         reverse: Mean and variance of :math:`p(x_{k-1} \mid x_k)`, from :math:`x_k` and k.
     """
     end = states[-1]
-    total = -log_normal(end, 0 * end, torch.ones_like(end))
+    total = -normal_log_density(end, 0 * end, torch.ones_like(end))
     for k in range(1, path.steps + 1):
         x_s, x_t, beta = states[k - 1], states[k], path.beta(k).to(end)
-        total = total + log_normal(x_t, (1 - beta).sqrt() * x_s, beta.expand_as(x_t))
-        total = total - log_normal(x_s, *reverse(x_t, k))
+        total = total + normal_log_density(x_t, (1 - beta).sqrt() * x_s, beta.expand_as(x_t))
+        total = total - normal_log_density(x_s, *reverse(x_t, k))
     return total
 
 
-def bound_terms(path: DDPM, states: list[Data], reverse: Reverse) -> Tensor:
+def bound_terms(path: DDPMPath, states: list[Data], reverse: Reverse) -> Tensor:
     r"""The same ratio as the T + 1 terms whose means the lesson sums, ``(T + 1, n)``.
 
     .. math:: \log\frac{q(x_T \mid x_0)}{p(x_T)}, \quad
         \log\frac{q(x_{k-1} \mid x_k, x_0)}{p(x_{k-1} \mid x_k)}\ (k = T, \dots, 2), \quad
         -\log p(x_0 \mid x_1)
 
-    By Bayes' rule along the chain they add up to `log_ratio` on every path and for every
+    By Bayes' rule along the chain they add up to `path_log_ratio` on every path and for every
     ``reverse`` (Ho et al., 2020, appendix A).
     """
     x, end = states[0], states[-1]
     alpha_bar = path.alpha_bar(path.steps).to(x)
-    first = log_normal(end, alpha_bar.sqrt() * x, (1 - alpha_bar).expand_as(end))
-    terms = [first - log_normal(end, 0 * end, torch.ones_like(end))]
+    first = normal_log_density(end, alpha_bar.sqrt() * x, (1 - alpha_bar).expand_as(end))
+    terms = [first - normal_log_density(end, 0 * end, torch.ones_like(end))]
     for k in range(path.steps, 1, -1):
         mean, variance = path.posterior(x, states[k], k)
-        truth = log_normal(states[k - 1], mean, variance.expand_as(mean))
-        terms.append(truth - log_normal(states[k - 1], *reverse(states[k], k)))
-    return torch.stack([*terms, -log_normal(x, *reverse(states[1], 1))])
+        truth = normal_log_density(states[k - 1], mean, variance.expand_as(mean))
+        terms.append(truth - normal_log_density(states[k - 1], *reverse(states[k], k)))
+    return torch.stack([*terms, -normal_log_density(x, *reverse(states[1], 1))])
 
 
-def noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
+def expected_noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
     r""":math:`e = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` of a law.
 
     The least value that the noise prediction's loss can have at each pair of scales, ``(n,)``:
@@ -174,12 +174,12 @@ def fisher_information(law: GaussianMixture) -> float:
     return law.expectation(lambda x: sum_event(law.score(x).square()))
 
 
-def floors(path: DDPM, law: GaussianMixture) -> Tensor:
-    r"""`noise_error` at :math:`k = 1, \dots, T`, ``(T,)``; the mean is the least L_simple."""
-    return noise_error(law, *path(path.chain()[:-1].flip(0)))
+def noise_error_floors(path: DDPMPath, law: GaussianMixture) -> Tensor:
+    r"""`expected_noise_error` at :math:`k = 1, \dots, T`, ``(T,)``; the mean is the least L_simple."""
+    return expected_noise_error(law, *path(path.chain()[:-1].flip(0)))
 
 
-def best_variance(path: DDPM, floor: Tensor, d: int) -> Tensor:
+def best_variance(path: DDPMPath, floor: Tensor, d: int) -> Tensor:
     r"""The variance of the reverse steps that makes the bound tightest, ``(T,)``.
 
     .. math:: \Sigma_k = \tilde\beta_k + \frac{\bar\alpha_{k-1}\beta_k^2}{(1-\bar\alpha_k)^2}
@@ -188,23 +188,25 @@ def best_variance(path: DDPM, floor: Tensor, d: int) -> Tensor:
     (Bao et al., 2022, theorem 1). For standard normal data it is :math:`\beta_k`, for a single
     point :math:`\tilde\beta_k`.
     """
-    return path.posterior(*no_data(path))[1] + spread(path, floor) / d
+    return path.posterior(*variance_arguments(path))[1] + reverse_mean_error(path, floor) / d
 
 
-def spread(path: DDPM, floor: Tensor) -> Tensor:
+def reverse_mean_error(path: DDPMPath, floor: Tensor) -> Tensor:
     r""":math:`\mathbb E\,\|\tilde\mu_k(x_k, x_0) - \tilde\mu_k(x_k, \hat x_0)\|^2`, ``(T,)``."""
     k = torch.arange(1, path.steps + 1)
     alpha_bar = path.alpha_bar(k)
     return data_gain(path, k).square() * (1 - alpha_bar) / alpha_bar * floor
 
 
-def no_data(path: DDPM) -> tuple[Tensor, Tensor, Tensor]:
+def variance_arguments(path: DDPMPath) -> tuple[Tensor, Tensor, Tensor]:
     """Arguments of the table's posterior at all steps, where only its variance is asked for."""
     zero = torch.zeros(path.steps, dtype=torch.float64)
     return zero, zero, torch.arange(1, path.steps + 1)
 
 
-def expected_bound(path: DDPM, floor: Tensor, second: float, d: int, variance: Tensor) -> Tensor:
+def expected_bound(
+    path: DDPMPath, floor: Tensor, second: float, d: int, variance: Tensor
+) -> Tensor:
     r"""Every term of the loss of 5.3 for the best means, averaged over data, ``(T + 1,)``.
 
     .. math:: L_T = \tfrac12\big(\bar\alpha_T\,\mathbb E\|x_0\|^2
@@ -213,11 +215,11 @@ def expected_bound(path: DDPM, floor: Tensor, second: float, d: int, variance: T
             + d\log\frac{\Sigma_k}{\tilde\beta_k}\Big), \qquad
         L_0 = \tfrac12\Big(\frac{c_1}{\Sigma_1} + d\log 2\pi\Sigma_1\Big)
 
-    with :math:`c_k` of `spread`. No network can have less with these variances.
+    with :math:`c_k` of `reverse_mean_error`. No network can have less with these variances.
 
     Arguments:
         path: The table.
-        floor: :math:`e_k`, ``(T,)``, of `floors`.
+        floor: :math:`e_k`, ``(T,)``, of `noise_error_floors`.
         second: :math:`\mathbb E\,\|x_0\|^2`.
         d: The dimension of a datum.
         variance: :math:`\Sigma_k`, ``(T,)``.
@@ -225,7 +227,7 @@ def expected_bound(path: DDPM, floor: Tensor, second: float, d: int, variance: T
     Returns:
         :math:`L_T, L_{T-1}, \dots, L_0`, whose sum bounds the entropy of the data from above.
     """
-    tilde, moved = path.posterior(*no_data(path))[1][1:], spread(path, floor)
+    tilde, moved = path.posterior(*variance_arguments(path))[1][1:], reverse_mean_error(path, floor)
     kl = ((d * tilde + moved[1:]) / variance[1:] - d + d * (variance[1:] / tilde).log()) / 2
     first = (moved[0] / variance[0] + d * (2 * math.pi * variance[0]).log()) / 2
     typical = torch.full((1, d), math.sqrt(second / d), dtype=torch.float64)
@@ -233,7 +235,7 @@ def expected_bound(path: DDPM, floor: Tensor, second: float, d: int, variance: T
     return torch.cat([ends, kl.flip(0), first[None]])
 
 
-def entropy(law: GaussianMixture, reach: float = 36.0, step: float = 0.5) -> float:
+def entropy_from_denoising(law: GaussianMixture, reach: float = 36.0, step: float = 0.5) -> float:
     r"""Differential entropy from denoising errors alone, in one or two dimensions.
 
     .. math:: h(x) = \tfrac d2\log 2\pi e + \tfrac12\int_{-\infty}^{\infty}
@@ -250,7 +252,7 @@ def entropy(law: GaussianMixture, reach: float = 36.0, step: float = 0.5) -> flo
     """
     levels = torch.arange(-reach, reach + step / 2, step, dtype=torch.float64)
     signal = levels.sigmoid()
-    errors = noise_error(law, signal.sqrt(), (-levels).sigmoid().sqrt())
+    errors = expected_noise_error(law, signal.sqrt(), (-levels).sigmoid().sqrt())
     excess = float((errors - law.dim * signal).sum()) * step
     return (law.dim * math.log(2 * math.pi * math.e) + excess) / 2
 
@@ -272,7 +274,7 @@ def reverse_gap(law: GaussianMixture, beta: float) -> float:
     noisy = law.diffused((1 - noise).sqrt(), noise.sqrt())
 
     def log_variance(x: Data) -> PerDatum:
-        _, curvature = divergence(lambda x, _: noisy.score(x), x, noise)
+        _, curvature = exact_divergence(lambda x, _: noisy.score(x), x, noise)
         return (beta / (1 - beta) * (1 + beta * curvature)).log()
 
     spread = noisy.expectation(log_variance)

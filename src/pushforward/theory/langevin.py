@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..errors import NumericalError, UsageError
-from ..shapes import Condition, Data, PerDatum, expand, sum_event
+from ..shapes import Condition, Data, PerDatum, append_dims, sum_event
 from .denoisers import Denoiser
-from .ode import last
-from .predictions import Estimate
-from .sampler_steps import plan, without_graph
+from .ode import final_state
+from .predictions import PosteriorMeans
+from .sampler_steps import plan_steps, without_graph
 
 Score = Callable[[Data], Data]
 
@@ -61,12 +61,12 @@ def mala(
         ratio = value_y - value + sum_event(noise.square()) / 2 - back
         chance = ratio.nan_to_num(-math.inf).clamp(max=0).exp()
         taken = torch.rand_like(chance) < chance
-        x, slope = (torch.where(expand(taken, x), *z) for z in ((y, x), (slope_y, slope)))
+        x, slope = (torch.where(append_dims(taken, x), *z) for z in ((y, x), (slope_y, slope)))
         value = torch.where(taken, value_y, value)
         yield x, chance
 
 
-def curvature(score: Score, x: Data, iterations: int = 30) -> PerDatum:
+def score_curvature(score: Score, x: Data, iterations: int = 30) -> PerDatum:
     r"""The largest singular value of the score's Jacobian J at each datum, by power iteration.
 
     It approaches :math:`L = \|\nabla^2\log p(x)\|` from below. The score is evaluated once:
@@ -80,7 +80,7 @@ def curvature(score: Score, x: Data, iterations: int = 30) -> PerDatum:
         v, size = torch.randn_like(x), x.new_zeros(len(x))
         for _ in range(iterations):
             length = sum_event(v.square()).sqrt().clamp(min=torch.finfo(x.dtype).tiny)
-            (forward,) = torch.autograd.grad(back, u, v / expand(length, x), retain_graph=True)
+            (forward,) = torch.autograd.grad(back, u, v / append_dims(length, x), retain_graph=True)
             size = sum_event(forward.square()).sqrt()
             (v,) = torch.autograd.grad(slope, x, forward, retain_graph=True)
     return size.detach()
@@ -89,12 +89,12 @@ def curvature(score: Score, x: Data, iterations: int = 30) -> PerDatum:
 def stable_step(score: Score, x: Data, h: float | None = None) -> float:
     r"""The step ``h`` if it is below the limit 2/L of stability; by default half of that limit.
 
-    L is the largest `curvature` of the data ``x``, where the chains are or are to go.
+    L is the largest `score_curvature` of the data ``x``, where the chains are or are to go.
 
     Raises:
         UsageError: If ``h`` is not below the limit; the limit is named.
     """
-    limit = 2 / float(curvature(score, x).max().clamp(min=1e-12))
+    limit = 2 / float(score_curvature(score, x).max().clamp(min=1e-12))
     if h is not None and not 0 < h < limit:
         raise UsageError(
             f"the step h = {h:.3g} of Langevin dynamics must be below 2/L = {limit:.3g}, "
@@ -151,8 +151,8 @@ def gaussian_acceptance(h: float) -> float:
     return 1 - 2 / math.pi * math.asin(math.sqrt(h**3 / ((h + 2) * (h * h - 2 * h + 4))))
 
 
-def settle(
-    denoise: Callable[[Tensor], Estimate], x: Tensor, sigma: float, count: int, snr: float
+def langevin_correction(
+    denoise: Callable[[Tensor], PosteriorMeans], x: Tensor, sigma: float, count: int, snr: float
 ) -> Tensor:
     r"""Steps of ULA at one level of noise, :math:`h = 2(r\sigma_t)^2` (Song et al., 2021).
 
@@ -169,7 +169,7 @@ def settle(
             "Langevin dynamics reaches its limit of stability 2/L = 2 sigma^2"
         )
     states = ula(lambda x: denoise(x).eps / -sigma, x, 2 * (snr * sigma) ** 2, count)
-    return last(chain([x], states))
+    return final_state(chain([x], states))
 
 
 @without_graph
@@ -183,10 +183,10 @@ def predictor_corrector(
     snr: float = 0.16,
 ) -> Iterator[Tensor]:
     """An ancestral step, then Langevin steps there, NFE 1 + corrections (Song et al., 2021)."""
-    for step in plan(denoiser, x, times, c):
+    for step in plan_steps(denoiser, x, times, c):
         x = step.ddim(step.now(x), eta=1.0)
         if step.sigma_s:
-            x = settle(step.ahead, x, step.sigma_s, corrections, snr)
+            x = langevin_correction(step.ahead, x, step.sigma_s, corrections, snr)
         yield x
 
 
@@ -205,8 +205,8 @@ def annealed_langevin(
     Between levels x / alpha is kept, which on the path of the paper, alpha = 1, is x. NFE is
     ``corrections`` a step, and 1 more at the end.
     """
-    for step in plan(denoiser, x, times, c):
-        x = settle(step.now, x, step.sigma_t, corrections, snr)
+    for step in plan_steps(denoiser, x, times, c):
+        x = langevin_correction(step.now, x, step.sigma_t, corrections, snr)
         if step.sigma_s == 0:
             x = step.ddim(step.now(x))
         elif step.alpha_t:

@@ -1,7 +1,7 @@
 r"""Ordinary differential equations :math:`\dot x = v(x, t)`.
 
 An integrator is a function ``integrator(v, x, times)`` that yields the state at each of
-``times[1:]``. Fixed steps follow a Butcher tableau; `adaptive` chooses its own steps in between.
+``times[1:]``. Fixed steps follow a Butcher tableau; `dormand_prince` chooses its own steps in between.
 """
 
 import math
@@ -19,7 +19,7 @@ Field = Callable[[Tensor, Tensor], Tensor]
 Integrator = Callable[[Field, Tensor, Tensor], Iterator[Tensor]]
 
 
-def combine(x: Tensor, h: float, weights: list[float], k: list[Tensor]) -> Tensor:
+def combine_stages(x: Tensor, h: float, weights: list[float], k: list[Tensor]) -> Tensor:
     r""":math:`x + h \sum_j w_j k_j`."""
     for w, k_j in zip(weights, k, strict=True):
         if w:
@@ -35,8 +35,8 @@ def runge_kutta(
     for (t, s), stages in zip(pairwise(times.tolist()), nodes.to(x)):
         k: list[Tensor] = []
         for row, node in zip(a, stages):
-            k.append(v(combine(x, s - t, row, k), node))
-        x = combine(x, s - t, b, k)
+            k.append(v(combine_stages(x, s - t, row, k), node))
+        x = combine_stages(x, s - t, b, k)
         yield x
 
 
@@ -151,16 +151,16 @@ class DormandPrince:
             elif self.t + 1e-2 * h == self.t or abs(h) < 1e-14:
                 self.h = h
                 raise self.error("the step became too small (a singular or discontinuous field?)")
-            self.h = h * min(grow(ratio, 5), grow(excess, 7))
+            self.h = h * min(step_factor(ratio, 5), step_factor(excess, 7))
         return self.x
 
     def trial(self, h: float) -> tuple[Tensor, list[Tensor], Tensor]:
         """The fifth-order state after a step, the slopes on the way, and the error estimate."""
         k = [self.k]
         for row, c in zip(DOPRI_A, DOPRI_C):
-            x = combine(self.x, h, row, k)
+            x = combine_stages(self.x, h, row, k)
             k.append(self.field(x, self.t + c * h))
-        return x, k, combine(torch.zeros_like(x), h, DOPRI_E, [z.detach() for z in k])
+        return x, k, combine_stages(torch.zeros_like(x), h, DOPRI_E, [z.detach() for z in k])
 
     def gauss(self, h: float, k: list[Tensor]) -> tuple[Tensor, float]:
         r"""The integral of the trace over a step, and its error in units of the tolerance.
@@ -170,7 +170,7 @@ class DormandPrince:
         the hard part of a density from small noise, this is right within a factor 2.5 to r = 6.
         """
         a, b, c = (
-            self.trace(combine(self.x, h, w, k), self.x.new_tensor(self.t + u * h))  # type: ignore[misc]
+            self.trace(combine_stages(self.x, h, w, k), self.x.new_tensor(self.t + u * h))  # type: ignore[misc]
             for u, w in zip(GAUSS, INSIDE)
         )
         self.nfe += len(GAUSS)
@@ -183,14 +183,14 @@ class DormandPrince:
         return value, float((error / scale).max()) if error.numel() else 0.0
 
 
-def grow(ratio: float, order: int) -> float:
+def step_factor(ratio: float, order: int) -> float:
     """The factor for the next step after an error in units of the tolerance."""
     if not math.isfinite(ratio):
         return 0.1
     return min(max(0.9 * ratio ** (-1 / order), 0.2), 5.0) if ratio > 0 else 5.0
 
 
-def adaptive(
+def dormand_prince(
     v: Field,
     x: Tensor,
     times: Tensor,
@@ -212,6 +212,6 @@ def adaptive(
             yield solver.advance(end)
 
 
-def last(states: Iterator[Tensor]) -> Tensor:
+def final_state(states: Iterator[Tensor]) -> Tensor:
     """The final state of a trajectory."""
     return deque(states, maxlen=1).pop()

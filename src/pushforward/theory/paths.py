@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import jvp
 
 from ..errors import UsageError
-from ..shapes import Data, Times, expand
+from ..shapes import Data, Times, append_dims
 
 
 class Path(abc.ABC):
@@ -74,7 +74,7 @@ class Path(abc.ABC):
 
     def interpolate(self, x: Data, eps: Data, t: Times) -> Data:
         r""":math:`x_t = \alpha_t x + \sigma_t \varepsilon`."""
-        alpha, sigma = self(expand(t, x))
+        alpha, sigma = self(append_dims(t, x))
         return alpha * x + sigma * eps
 
     def clock(self, t: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class Path(abc.ABC):
         return torch.linspace(self.t_max, self.t_min, count, dtype=torch.float64)
 
 
-class Linear(Path):
+class LinearPath(Path):
     r""":math:`\alpha_t = 1 - t,\ \sigma_t = t` (Lipman et al., 2023; Liu et al., 2023)."""
 
     def __init__(self, t_min: float = 0.0, t_max: float = 1.0) -> None:
@@ -127,7 +127,7 @@ class Linear(Path):
         return -one, one
 
 
-class Blurred(Path):
+class BlurredPath(Path):
     r"""A path whose data keep noise: :math:`\sigma_t + \sigma_{\min}\alpha_t` for :math:`\sigma_t`.
 
     On the linear path it is the optimal transport path of Lipman et al. (2023), eq. 20. It ends at
@@ -155,7 +155,7 @@ class Blurred(Path):
         return self.path.spaced(count)
 
 
-class Cosine(Path):
+class CosinePath(Path):
     r""":math:`\alpha_t = \cos(\pi t/2),\ \sigma_t = \sin(\pi t/2)` (Nichol & Dhariwal, 2021).
 
     Samplers start where :math:`\alpha = 1/160`, EDM's ratio of data to noise, because
@@ -177,7 +177,7 @@ class Cosine(Path):
         return -math.pi / 2 * self.sigma(t), math.pi / 2 * self.alpha(t)
 
 
-class VarianceExploding(Path):
+class VarianceExplodingPath(Path):
     r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t^\rho` (Song & Ermon, 2019).
 
     The smallest level is :math:`\sigma_{\max} t_{\min}^\rho`, 0.01 by default.
@@ -196,7 +196,7 @@ class VarianceExploding(Path):
         return torch.zeros_like(t), self.sigma_max * self.rho * t ** (self.rho - 1)
 
 
-class EDM(Path):
+class EDMPath(Path):
     r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t`, straight in sigma (Karras et al., 2022).
 
     The grid is uniform in :math:`\sigma^{1/\rho}` from ``sigma_max`` to ``sigma_min``, then 0.
@@ -231,7 +231,7 @@ class EDM(Path):
         return torch.linspace(1.0, end, count, dtype=torch.float64) ** self.rho
 
 
-class Geometric(EDM):
+class GeometricPath(EDMPath):
     r"""EDM's path on a ladder of levels with equal ratios, NCSN's (Song & Ermon, 2019).
 
     The network sees :math:`\log\sigma`, and the grid falls by a factor a step; the last level is
@@ -249,7 +249,7 @@ class Geometric(EDM):
         return self.t_min**u
 
 
-class VariancePreserving(Path):
+class VariancePreservingPath(Path):
     r""":math:`\alpha_t = e^{-B_t/2},\ \sigma_t^2 = 1 - \alpha_t^2,\ B_t = \int_0^t\beta_s\,ds`.
 
     With :math:`\beta_t` linear it is the limit of Ho et al.'s table (Song et al., 2021). The grid

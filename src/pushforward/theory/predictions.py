@@ -12,41 +12,41 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..shapes import Data, Times, expand
+from ..shapes import Data, Times, append_dims
 from .paths import Path
 
 Prediction = Callable[[Path, Tensor], tuple[Tensor, Tensor]]
 
 
-class Estimate(NamedTuple):
+class PosteriorMeans(NamedTuple):
     r"""Posterior means of :math:`x` and of :math:`\varepsilon` given :math:`x_t`."""
 
     x: Tensor
     eps: Tensor
 
 
-def data(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+def data_prediction(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     """The datum :math:`x` itself; it says nothing about the noise at t = 0."""
     return torch.ones_like(t), torch.zeros_like(t)
 
 
-def noise(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+def noise_prediction(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     r"""The noise :math:`\varepsilon` (Ho et al., 2020); it says nothing of x where alpha = 0."""
     return torch.zeros_like(t), torch.ones_like(t)
 
 
-def v(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+def v_prediction(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     r""":math:`v = \alpha_t \varepsilon - \sigma_t x` (Salimans & Ho, 2022)."""
     alpha, sigma = path(t)
     return -sigma, alpha
 
 
-def velocity(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+def velocity_prediction(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     r""":math:`\dot x_t = \dot\alpha_t x + \dot\sigma_t \varepsilon` (Lipman et al., 2023)."""
     return path.rates(t)
 
 
-def unit_velocity(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+def unit_velocity_prediction(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     r"""The velocity over :math:`\sqrt{\dot\alpha_t^2 + \dot\sigma_t^2}`.
 
     It has unit variance where x and eps have and are independent, and is small where they are
@@ -57,12 +57,12 @@ def unit_velocity(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     return d_alpha / size, d_sigma / size
 
 
-def score(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+def score_prediction(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
     r""":math:`\nabla \log p(x_t \mid x) = -\varepsilon / \sigma_t` (Vincent, 2011)."""
     return torch.zeros_like(t), -1 / path.sigma(t)
 
 
-def karras(sigma_data: float) -> Prediction:
+def edm_prediction(sigma_data: float) -> Prediction:
     r"""The unit-variance target of EDM preconditioning (Karras et al., 2022, table 1).
 
     .. math:: y = \frac{\sigma_t}{\sigma_d s_t} x - \frac{\alpha_t \sigma_d}{s_t} \varepsilon,
@@ -77,7 +77,7 @@ def karras(sigma_data: float) -> Prediction:
     return prediction
 
 
-def noise_error(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
+def noise_error_weight(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
     r"""The weight that turns a prediction's squared error into the noise's.
 
     .. math:: w_t = \Big(\frac{\alpha_t}{\alpha_t b_t - \sigma_t a_t}\Big)^2
@@ -93,13 +93,13 @@ def noise_error(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
     return weight
 
 
-def target(path: Path, prediction: Prediction, x: Data, eps: Data, t: Times) -> Data:
+def prediction_target(path: Path, prediction: Prediction, x: Data, eps: Data, t: Times) -> Data:
     r""":math:`y = a_t x + b_t \varepsilon`."""
-    a, b = prediction(path, expand(t, x))
+    a, b = prediction(path, append_dims(t, x))
     return a * x + b * eps
 
 
-def conversion(
+def conversion_coefficients(
     path: Path, source: Prediction, goal: Prediction, t: Tensor
 ) -> tuple[Tensor, Tensor]:
     r"""The coefficients of :math:`x_t` and y in the prediction ``goal``, where ``source`` is y.
@@ -111,14 +111,21 @@ def conversion(
     return (a_goal * b - b_goal * a) / det, (alpha * b_goal - sigma * a_goal) / det
 
 
-def convert(path: Path, source: Prediction, goal: Prediction, x_t: Data, y: Data, t: Times) -> Data:
+def convert_prediction(
+    path: Path, source: Prediction, goal: Prediction, x_t: Data, y: Data, t: Times
+) -> Data:
     """The prediction ``goal`` from the prediction ``source``, whose value is ``y``."""
-    p, q = conversion(path, source, goal, expand(t, x_t))
+    p, q = conversion_coefficients(path, source, goal, append_dims(t, x_t))
     return p * x_t + q * y
 
 
-def solve(path: Path, prediction: Prediction, x_t: Data, y: Data, t: Times) -> Estimate:
+def solve_posterior_means(
+    path: Path, prediction: Prediction, x_t: Data, y: Data, t: Times
+) -> PosteriorMeans:
     r"""Invert :math:`x_t = \alpha_t x + \sigma_t \varepsilon,\ y = a_t x + b_t \varepsilon`."""
-    t = expand(t, x_t)
-    (p, q), (r, s) = (conversion(path, prediction, goal, t) for goal in (data, noise))
-    return Estimate(x=p * x_t + q * y, eps=r * x_t + s * y)
+    t = append_dims(t, x_t)
+    (p, q), (r, s) = (
+        conversion_coefficients(path, prediction, goal, t)
+        for goal in (data_prediction, noise_prediction)
+    )
+    return PosteriorMeans(x=p * x_t + q * y, eps=r * x_t + s * y)

@@ -18,13 +18,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..shapes import Data, PerDatum, expand, sum_event
-from .ddpm_schedule import cubic
-from .densities import basis, check_finite, differentiable, pullbacks, rademacher
+from ..shapes import Data, PerDatum, append_dims, sum_event
+from .ddpm_schedule import hermite_cubic
+from .densities import (
+    check_flow_finite,
+    enable_input_grad,
+    rademacher_probes,
+    unit_vectors,
+    vector_jacobian_products,
+)
 from .ode import Field, Integrator, rk4
 
 
-class Journey(NamedTuple):
+class FlowIntegrals(NamedTuple):
     """Where data arrive, and estimates of the integrals on the way, one of each per datum.
 
     Arguments:
@@ -40,7 +46,9 @@ class Journey(NamedTuple):
     jacobian: PerDatum
 
 
-def rates(v: Field, x: Data, t: Tensor, *, probes: int = 0) -> tuple[PerDatum, PerDatum, PerDatum]:
+def regulariser_rates(
+    v: Field, x: Data, t: Tensor, *, probes: int = 0
+) -> tuple[PerDatum, PerDatum, PerDatum]:
     r""":math:`\nabla\cdot v, \|v\|^2` and :math:`\|\nabla v\|_F^2`, with their graph.
 
     The traces are sums over probes z of :math:`z^\top \nabla v\,z` and
@@ -48,16 +56,18 @@ def rates(v: Field, x: Data, t: Tensor, *, probes: int = 0) -> tuple[PerDatum, P
     over random signs.
     """
     with torch.enable_grad():
-        x = differentiable(x)
+        x = enable_input_grad(x)
         y = v(x, t)
         trace = jacobian = x.new_zeros(len(x))
-        for rows, z in pullbacks(y, x, rademacher(x, probes) if probes else basis(x), True):
+        for rows, z in vector_jacobian_products(
+            y, x, rademacher_probes(x, probes) if probes else unit_vectors(x), True
+        ):
             trace = trace + (rows * z).flatten(2).sum((0, 2)) / (probes or 1)
             jacobian = jacobian + rows.square().flatten(2).sum((0, 2)) / (probes or 1)
         return trace, sum_event(y.square()), jacobian
 
 
-def inside(v: Field, states: Tensor, times: Tensor, t: Tensor) -> Data:
+def hermite_states(v: Field, states: Tensor, times: Tensor, t: Tensor) -> Data:
     r"""Hermite's cubic through states and their slopes, of order 4 like `rk4`.
 
     Arguments:
@@ -74,12 +84,12 @@ def inside(v: Field, states: Tensor, times: Tensor, t: Tensor) -> Data:
     ends = torch.cat([states[i, rows].flatten(0, 1), states[i + 1, rows].flatten(0, 1)])
     slopes = v(ends, torch.cat([times[i].flatten(), times[i + 1].flatten()]))
     h = (times[i + 1] - times[i]).flatten()
-    u = expand((t - times[i]).flatten() / h, ends)
-    (p, q), (m, n) = ends.chunk(2), (slopes * expand(h.repeat(2), slopes)).chunk(2)
-    return cubic(u, p, q, m, n)
+    u = append_dims((t - times[i]).flatten() / h, ends)
+    (p, q), (m, n) = ends.chunk(2), (slopes * append_dims(h.repeat(2), slopes)).chunk(2)
+    return hermite_cubic(u, p, q, m, n)
 
 
-def travel(
+def integrate_flow(
     v: Field,
     x: Data,
     times: Tensor,
@@ -87,7 +97,7 @@ def travel(
     integrator: Integrator = rk4,
     nodes: int = 2,
     probes: int = 0,
-) -> Journey:
+) -> FlowIntegrals:
     """Carry data along a flow with everything that training needs to know, differentiably.
 
     Arguments:
@@ -106,7 +116,7 @@ def travel(
     states = torch.stack([x, *integrator(v, x, times)])
     part = torch.arange(nodes, device=x.device)[:, None]
     t = start + span * (part + x.new_empty(nodes, n).uniform_()) / nodes
-    found = rates(v, inside(v, states, times, t), t.flatten(), probes=probes)
+    found = regulariser_rates(v, hermite_states(v, states, times, t), t.flatten(), probes=probes)
     trace, kinetic, jacobian = (span * z.view(nodes, n).mean(0) for z in found)
-    check_finite(states[-1], trace, times, len(times) - 1)
-    return Journey(states[-1], trace, kinetic, jacobian)
+    check_flow_finite(states[-1], trace, times, len(times) - 1)
+    return FlowIntegrals(states[-1], trace, kinetic, jacobian)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..shapes import Condition
 from .denoisers import Denoiser
-from .predictions import Estimate
+from .predictions import PosteriorMeans
 
 Sampler = Callable[..., Iterator[Tensor]]
 
@@ -31,11 +31,11 @@ def without_graph(sampler: Sampler) -> Sampler:
     return run
 
 
-class Step(NamedTuple):
+class SamplerStep(NamedTuple):
     """One step of a grid, from t to s: the denoiser at both ends, and the scales as numbers."""
 
-    now: Callable[[Tensor], Estimate]
-    ahead: Callable[[Tensor], Estimate]
+    now: Callable[[Tensor], PosteriorMeans]
+    ahead: Callable[[Tensor], PosteriorMeans]
     t: float
     s: float
     alpha_t: float
@@ -48,7 +48,7 @@ class Step(NamedTuple):
         """Whether the step starts without signal or ends without noise."""
         return self.alpha_t == 0 or self.sigma_s == 0
 
-    def ddim(self, estimate: Estimate, eta: float = 0.0) -> Tensor:
+    def ddim(self, estimate: PosteriorMeans, eta: float = 0.0) -> Tensor:
         r""":math:`\alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z)`.
 
         The part :math:`\tau = \eta^2(1 - \alpha_t^2\sigma_s^2 / \alpha_s^2\sigma_t^2)` of the noise
@@ -63,7 +63,7 @@ class Step(NamedTuple):
         return x
 
     def ancestral(
-        self, estimate: Estimate, variance: float | Tensor = 0.0
+        self, estimate: PosteriorMeans, variance: float | Tensor = 0.0
     ) -> tuple[Tensor, float | Tensor]:
         r"""The mean :math:`\tilde\mu_s(x_t, \hat x)` of the reverse step, and its deviation.
 
@@ -77,11 +77,11 @@ class Step(NamedTuple):
         return mean, self.sigma_t**variance * self.sigma_s ** (1 - variance) * deviation
 
 
-def plan(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> list[Step]:
+def plan_steps(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> list[SamplerStep]:
     """The steps of a grid, its times rounded to the precision of the data first."""
     times = times.to(x)
     exact = times.cpu().double()
     functions = denoiser.at(times, c)
     columns = [functions, exact.tolist(), *(z.tolist() for z in denoiser.path(exact))]
     ends = [end for column in columns for end in (column[:-1], column[1:])]
-    return [Step(*row) for row in zip(*ends)]
+    return [SamplerStep(*row) for row in zip(*ends)]

@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..shapes import Condition
 from .denoisers import Denoiser
 from .langevin import annealed_langevin, predictor_corrector
-from .sampler_steps import Sampler, Step, plan, without_graph
+from .sampler_steps import Sampler, SamplerStep, plan_steps, without_graph
 
 
 @without_graph
@@ -35,7 +35,7 @@ def ddim(
     """
     if not 0 <= eta <= 1:
         raise UsageError(f"eta is {eta}; it must lie between 0 (no noise) and 1 (DDPM)")
-    for step in plan(denoiser, x, times, c):
+    for step in plan_steps(denoiser, x, times, c):
         x = step.ddim(step.now(x), eta)
         yield x
 
@@ -59,7 +59,7 @@ def ddpm(
     in Nichol & Dhariwal (2021), a number or a function of (x_t, t, c), for each entry of a datum.
     No noise is added in the step that ends at data.
     """
-    for step in plan(denoiser, x, times, c):
+    for step in plan_steps(denoiser, x, times, c):
         estimate = step.now(x)
         v = variance(x, x.new_tensor(step.t), c) if callable(variance) else variance
         x, size = step.ancestral(estimate, v)
@@ -83,7 +83,7 @@ def euler(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> 
 @without_graph
 def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> Iterator[Tensor]:
     """Second-order steps, NFE 2 and 1 for the last one (Karras et al., 2022, algorithm 1)."""
-    for step in plan(denoiser, x, times, c):
+    for step in plan_steps(denoiser, x, times, c):
         estimate = step.now(x)
         x = step.ddim(estimate)
         if not step.limit:
@@ -93,7 +93,7 @@ def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> I
         yield x
 
 
-def exponential(step: Step, x_t: Tensor, x: Tensor) -> Tensor:
+def exponential_step(step: SamplerStep, x_t: Tensor, x: Tensor) -> Tensor:
     r"""The exact step if the data estimate stays constant:
 
     .. math:: x_s = \frac{\sigma_s}{\sigma_t} x_t
@@ -118,13 +118,13 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
     extrapolated to the middle of the step; the first and the last step are DDIM's.
     """
     before, h_before = None, 0.0
-    for step in plan(denoiser, x, times, c):
+    for step in plan_steps(denoiser, x, times, c):
         now = step.now(x).x
         h = log_snr(step.alpha_s, step.sigma_s) - log_snr(step.alpha_t, step.sigma_t)
         if before is None or step.limit or math.isinf(h_before):
-            x = exponential(step, x, now)
+            x = exponential_step(step, x, now)
         else:
-            x = exponential(step, x, torch.lerp(now, before, -h / (2 * h_before)))
+            x = exponential_step(step, x, torch.lerp(now, before, -h / (2 * h_before)))
         before, h_before = now, h
         yield x
 
@@ -136,12 +136,12 @@ def dpmpp_2s(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
     alpha, sigma = path(times.cpu().double())
     ratio = sigma / alpha
     middles = torch.stack([times[:-1], path.inverse((ratio[1:] * ratio[:-1]).sqrt()).to(x)], dim=1)
-    halves = plan(denoiser, x, torch.cat([middles.flatten(), times[-1:]]), c)[::2]
-    for step, half in zip(plan(denoiser, x, times, c), halves):
+    halves = plan_steps(denoiser, x, torch.cat([middles.flatten(), times[-1:]]), c)[::2]
+    for step, half in zip(plan_steps(denoiser, x, times, c), halves):
         now = step.now(x).x
         if not step.limit:
-            now = half.ahead(exponential(half, x, now)).x
-        x = exponential(step, x, now)
+            now = half.ahead(exponential_step(half, x, now)).x
+        x = exponential_step(step, x, now)
         yield x
 
 
@@ -167,7 +167,7 @@ def ipndm(
     if order not in range(1, 5):
         raise UsageError(f"the order of ipndm is 1, 2, 3 or 4, not {order}")
     past: deque[Tensor] = deque(maxlen=order)
-    for step in plan(denoiser, x, times, c):
+    for step in plan_steps(denoiser, x, times, c):
         estimate = step.now(x)
         if step.alpha_t == 0:  # x / alpha is infinite
             x = step.ddim(estimate)
@@ -192,7 +192,7 @@ def euler_maruyama(
     The SDE is singular at :math:`\alpha = 0` and needs no noise at data: both steps are DDIM's.
     """
     path = denoiser.path
-    for step in plan(denoiser, x, times, c):
+    for step in plan_steps(denoiser, x, times, c):
         estimate = step.now(x)
         if step.limit:
             x = step.ddim(estimate)
@@ -219,7 +219,7 @@ SAMPLERS: tuple[Sampler, ...] = (
 NAMES: tuple[str, ...] = tuple(sampler.__name__ for sampler in SAMPLERS)
 
 
-def by_name(name: str) -> Sampler:
+def sampler_by_name(name: str) -> Sampler:
     """The sampler that a user names (``dpmpp-2m`` is `dpmpp_2m`).
 
     Raises:

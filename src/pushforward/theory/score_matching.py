@@ -17,56 +17,56 @@ import torch
 from torch import Tensor
 
 from ..shapes import Data, PerDatum, sum_event
-from .densities import divergence, estimated_divergence
-from .forward import noise_error
+from .densities import exact_divergence, hutchinson_divergence
+from .forward import expected_noise_error
 from .targets import Gaussian, GaussianMixture
 
 Score = Callable[[Data], Data]
 
 
-def explicit(score: Score, truth: Score, x: Data) -> PerDatum:
+def explicit_score_matching(score: Score, truth: Score, x: Data) -> PerDatum:
     r""":math:`\tfrac12\|s(x) - \nabla\log p(x)\|^2`, where the score of the data is known."""
     return sum_event((score(x) - truth(x)).square()) / 2
 
 
-def implicit(score: Score, x: Data) -> PerDatum:
+def implicit_score_matching(score: Score, x: Data) -> PerDatum:
     r""":math:`\operatorname{tr}\nabla s(x) + \tfrac12\|s(x)\|^2` (Hyvärinen, 2005).
 
     The trace is exact and takes d backward passes.
     """
-    s, trace = divergence(lambda x, _: score(x), x, x.new_zeros(()), create_graph=True)
+    s, trace = exact_divergence(lambda x, _: score(x), x, x.new_zeros(()), create_graph=True)
     return trace + sum_event(s.square()) / 2
 
 
-def sliced(score: Score, x: Data, directions: Tensor) -> PerDatum:
+def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
     r""":math:`v^\top\nabla s(x)\,v + \tfrac12(v^\top s(x))^2`, the mean over v (Song et al., 2019).
 
-    Its mean is that of `implicit` for directions with :math:`\mathbb E\,vv^\top = I`.
+    Its mean is that of `implicit_score_matching` for directions with :math:`\mathbb E\,vv^\top = I`.
 
     Arguments:
         score: The model.
         x: Data.
         directions: One or more for each datum, ``(count, batch, *event)``.
     """
-    s, traces = estimated_divergence(
+    s, traces = hutchinson_divergence(
         lambda x, _: score(x), x, x.new_zeros(()), directions, create_graph=True
     )
     along = (directions * s).flatten(2).sum(2).mT
     return (traces + along.square() / 2).mean(1)
 
 
-def sliced_reduced(score: Score, x: Data, directions: Tensor) -> PerDatum:
-    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`, `sliced` with less variance.
+def reduced_sliced_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
+    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`, `sliced_score_matching` with less variance.
 
-    It is `implicit` with Hutchinson's estimate of the trace.
+    It is `implicit_score_matching` with Hutchinson's estimate of the trace.
     """
-    s, traces = estimated_divergence(
+    s, traces = hutchinson_divergence(
         lambda x, _: score(x), x, x.new_zeros(()), directions, create_graph=True
     )
     return traces.mean(1) + sum_event(s.square()) / 2
 
 
-def denoising(score: Score, x: Data, eps: Data, sigma: float) -> PerDatum:
+def denoising_score_matching(score: Score, x: Data, eps: Data, sigma: float) -> PerDatum:
     r""":math:`\tfrac12\|s(x + \sigma\varepsilon) + \varepsilon/\sigma\|^2` (Vincent, 2011).
 
     Its optimum is the score of the data blurred by :math:`\sigma`, not that of the data.
@@ -75,16 +75,16 @@ def denoising(score: Score, x: Data, eps: Data, sigma: float) -> PerDatum:
 
 
 def denoising_floor(law: GaussianMixture, sigma: float) -> float:
-    r"""The least mean of `denoising`, by quadrature in one or two dimensions.
+    r"""The least mean of `denoising_score_matching`, by quadrature in one or two dimensions.
 
     .. math:: \tfrac12\big(d/\sigma^2 - \mathbb E\,\|\nabla\log p_\sigma\|^2\big)
 
-    It is the constant between `denoising` and `explicit` on the blurred law: nobody can tell which
+    It is the constant between `denoising_score_matching` and `explicit_score_matching` on the blurred law: nobody can tell which
     noise was added. For :math:`\mathcal N(m, v)` it is :math:`\tfrac12(1/\sigma^2 -
     1/(v + \sigma^2))`.
     """
     one = torch.ones(1, dtype=torch.float64)
-    return float(noise_error(law, one, sigma * one)) / (2 * sigma**2)
+    return float(expected_noise_error(law, one, sigma * one)) / (2 * sigma**2)
 
 
 def mixture_fisher_divergence(p: GaussianMixture, q: GaussianMixture) -> float:
@@ -92,10 +92,10 @@ def mixture_fisher_divergence(p: GaussianMixture, q: GaussianMixture) -> float:
 
     It compares shapes, not masses: where modes are far apart it does not see their weights.
     """
-    return 2 * p.expectation(lambda x: explicit(q.score, p.score, x))
+    return 2 * p.expectation(lambda x: explicit_score_matching(q.score, p.score, x))
 
 
-def signs(count: int, x: Data) -> Tensor:
+def rademacher_directions(count: int, x: Data) -> Tensor:
     """Rademacher directions for each datum, ``(count, batch, *event)``: the least variance."""
     return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1
 

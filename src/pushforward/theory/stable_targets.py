@@ -4,12 +4,14 @@ import math
 
 import torch
 
-from ..shapes import Condition, Data, Times, expand
+from ..shapes import Condition, Data, Times, append_dims
 from .paths import Path
-from .predictions import Estimate
+from .predictions import PosteriorMeans
 
 
-def pooled(path: Path, x: Data, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+def batch_posterior_means(
+    path: Path, x: Data, x_t: Data, t: Times, c: Condition = None
+) -> PosteriorMeans:
     r"""Datum and noise in the mean over which datum of the batch each :math:`x_t` was made of.
 
     .. math:: \hat x_i = \sum_j r_{ij}\,x_j, \qquad
@@ -37,5 +39,5 @@ def pooled(path: Path, x: Data, x_t: Data, t: Times, c: Condition = None) -> Est
         kind = c.unique(dim=0, return_inverse=True)[1]  # comparing all pairs of rows takes seconds
         logits = logits.masked_fill(kind[:, None] != kind, -math.inf)
     mean = (logits.softmax(1) @ x.flatten(1)).view_as(x)
-    alpha, sigma = path(expand(t, x))
-    return Estimate(mean, (x_t - alpha * mean) / sigma)
+    alpha, sigma = path(append_dims(t, x))
+    return PosteriorMeans(mean, (x_t - alpha * mean) / sigma)

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..shapes import Condition, Data, PerDatum, Times
 from .denoisers import Denoiser
 from .paths import Path
-from .predictions import Estimate
+from .predictions import PosteriorMeans
 
 
 class GaussianMixture:
@@ -177,7 +177,7 @@ class ExactDenoiser(Denoiser):
         super().__init__()
         self.law, self.path = law, path
 
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         alpha, sigma = self.path(t)
         offset, variance, terms = self.law.blurred(x_t, alpha, sigma)
         if c is not None:
@@ -188,7 +188,7 @@ class ExactDenoiser(Denoiser):
         innovation = r * offset / variance
         shift = alpha * self.law.variances.to(x_t) * innovation
         x = (r * self.law.means.to(x_t)).sum(1) + torch.einsum("kij,nkj->ni", axes, shift)
-        return Estimate(x=x, eps=torch.einsum("kij,nkj->ni", axes, sigma * innovation))
+        return PosteriorMeans(x=x, eps=torch.einsum("kij,nkj->ni", axes, sigma * innovation))
 
 
 def lesson_mixture() -> GaussianMixture:
@@ -198,13 +198,13 @@ def lesson_mixture() -> GaussianMixture:
     return GaussianMixture(weights, means[:, None], scales)
 
 
-def ring(modes: int = 8, radius: float = 4.0, scale: float = 0.5) -> GaussianMixture:
+def gaussian_ring(modes: int = 8, radius: float = 4.0, scale: float = 0.5) -> GaussianMixture:
     """Equal round modes, evenly spaced on a circle."""
     angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
     means = radius * torch.stack([angle.cos(), angle.sin()], dim=1)
     return GaussianMixture(angle.new_ones(modes), means, angle.new_full((modes,), scale))
 
 
-def ring8() -> GaussianMixture:
+def gaussian_ring8() -> GaussianMixture:
     """Eight modes of deviation 0.5 on a circle of radius 4."""
-    return ring(8)
+    return gaussian_ring(8)

@@ -96,7 +96,7 @@ def expected_w1(grid: Array, cdf: Array, n: int) -> float:
     return float(2 / np.sqrt(np.pi * n) * np.trapezoid(np.sqrt(cdf * (1 - cdf)), grid))
 
 
-def directions(k: int, d: int, rng: np.random.Generator) -> Array:
+def random_directions(k: int, d: int, rng: np.random.Generator) -> Array:
     r"""Unit vectors in :math:`\mathbb R^d`, each uniform on the sphere, as columns ``(d, k)``.
 
     In the plane they are equally spaced under one random rotation, elsewhere they come in random
@@ -111,7 +111,7 @@ def directions(k: int, d: int, rng: np.random.Generator) -> Array:
     return np.concatenate(list(q), axis=1)[:, :k]
 
 
-def sliced_w2(
+def sliced_w2_distance(
     x: Array,
     y: Array,
     *,
@@ -134,11 +134,11 @@ def sliced_w2(
         along: Unit columns ``(d, k)`` to use in place of fresh ones.
     """
     if along is None:
-        along = directions(projections, x.shape[1], rng or np.random.default_rng(0))
+        along = random_directions(projections, x.shape[1], rng or np.random.default_rng(0))
     return float(wasserstein_1d(x @ along, y @ along, 2).mean() ** 0.5)
 
 
-def bures(a: Array, b: Array) -> float:
+def squared_bures_distance(a: Array, b: Array) -> float:
     r"""The Bures distance, squared, of two covariance matrices.
 
     .. math:: \operatorname{tr}\big( A + B - 2 (A^{1/2} B A^{1/2})^{1/2} \big)
@@ -160,11 +160,13 @@ def gaussian_w2(mean_1: Array, cov_1: Array, mean_2: Array, cov_2: Array) -> flo
 
     .. math:: W_2^2 = \lVert m_1 - m_2 \rVert^2 + \mathrm{Bures}^2(S_1, S_2)
     """
-    square = float(np.square(mean_1 - mean_2).sum()) + bures(cov_1, cov_2)
+    square = float(np.square(mean_1 - mean_2).sum()) + squared_bures_distance(cov_1, cov_2)
     return max(square, 0.0) ** 0.5
 
 
-def cooled(cost: Tensor, temperatures: Iterable[float], sweeps: int) -> tuple[Tensor, Tensor]:
+def anneal_potentials(
+    cost: Tensor, temperatures: Iterable[float], sweeps: int
+) -> tuple[Tensor, Tensor]:
     r"""Sinkhorn's potentials after a few sweeps at each of some falling temperatures.
 
     The sweeps multiply by the kernel, which is an order of magnitude faster than adding logarithms;
@@ -189,10 +191,12 @@ def near_optimal_duals(cost: Tensor) -> tuple[Tensor, Tensor]:
     A start for an exact solver.
     """
     spread = cost.std(correction=0).item()
-    return cooled(cost, [spread / 5 / 4**k for k in range(3 if spread > 0 else 0)], sweeps=5)
+    return anneal_potentials(
+        cost, [spread / 5 / 4**k for k in range(3 if spread > 0 else 0)], sweeps=5
+    )
 
 
-def assignment(cost: Tensor) -> Tensor:
+def optimal_assignment(cost: Tensor) -> Tensor:
     r"""The permutation :math:`\sigma` with the least :math:`\sum_i c_{i\sigma(i)}`, ``(n,)``.
 
     Every permutation costs the same :math:`\sum f + \sum g` less under :math:`c_{ij} - f_i - g_j`,
@@ -211,10 +215,10 @@ def _matched_distances(x: Array, y: Array, cost: Callable[[Tensor], Tensor]) -> 
     """Distances between the rows that the best assignment pairs."""
     exact = "donot_use_mm_for_euclid_dist"
     distance = torch.cdist(torch.from_numpy(x), torch.from_numpy(y), compute_mode=exact)
-    return np.linalg.norm(x - y[assignment(cost(distance)).numpy()], axis=1)
+    return np.linalg.norm(x - y[optimal_assignment(cost(distance)).numpy()], axis=1)
 
 
-def w1(x: Array, y: Array) -> float:
+def exact_w1(x: Array, y: Array) -> float:
     r""":math:`W_1` between two samples of equal size, exactly, in the unit of the data.
 
     Time grows as the cube of the size and memory as its square: a second at 2,000 rows.
@@ -222,7 +226,7 @@ def w1(x: Array, y: Array) -> float:
     return float(_matched_distances(x, y, Tensor.clone).mean())
 
 
-def w2(x: Array, y: Array) -> float:
+def exact_w2(x: Array, y: Array) -> float:
     r""":math:`W_2` between two samples of equal size, exactly, in the unit of the data."""
     return float(np.square(_matched_distances(x, y, torch.square)).mean() ** 0.5)
 

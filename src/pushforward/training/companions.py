@@ -8,18 +8,18 @@ import numpy as np
 import torch
 
 from ..data import reading, transforms
-from ..data.reading import Samples
+from ..data.reading import Dataset
 from ..data.schema import Schema
-from ..devices import seeded
+from ..devices import seeded_rng
 from ..errors import DataError, UsageError
 from ..inference.fitted_model import FittedModel, load
-from ..inference.latents import Origin, ability
+from ..inference.latents import SourceSpace, require_method
 from ..model import GenerativeModel
-from .preparation import digest, fingerprint, on_device, overview
+from .preparation import data_fingerprint, preparation_rows, rows_on_device, tensor_digest
 
 
 @dataclass(frozen=True)
-class Companions:
+class TeacherAndSource:
     """A teacher, source data, or neither.
 
     Arguments:
@@ -32,36 +32,38 @@ class Companions:
 
     teacher: FittedModel | None = None
     folder: str | None = None
-    source: Samples | None = None
+    source: Dataset | None = None
     place: str | None = None
-    origin: Origin | None = None
+    origin: SourceSpace | None = None
 
     def samples(
         self, x: Any, y: Any, condition: str | None, bounds: Any, size: Any = None, text: Any = None
-    ) -> Samples:
+    ) -> Dataset:
         """The data, read in the schema of the teacher if there is one."""
         if self.teacher is None:
-            if isinstance(x, Samples):
+            if isinstance(x, Dataset):
                 return x
-            return reading.read(
+            return reading.read_dataset(
                 x, y=y, condition=condition, bounds=bounds, size=size, text=text, lean=True
             )
         schema = self.teacher.schema
         if schema.condition is None and not (y is None and condition is None):
-            sides = schema.size if reading.is_folder(x) else None
-            told = reading.read(x, y=y, condition=condition, size=sides, text=text).schema.condition
+            sides = schema.size if reading.is_image_folder(x) else None
+            told = reading.read_dataset(
+                x, y=y, condition=condition, size=sides, text=text
+            ).schema.condition
             schema, text = replace(schema, condition=told), None
         column = schema.condition and schema.condition.column
         if bounds or size or text or condition not in (None, column):
             raise UsageError(
                 "a student keeps the teacher's bounds, size, condition and text: leave them out"
             )
-        found = reading.read_as(x, schema, y=y)
+        found = reading.read_with_schema(x, schema, y=y)
         if schema.condition is not None and found.y is None:
             raise DataError("the teacher was fitted with a condition that these data lack")
         return found
 
-    def starting_from(self, source: Any, like: Schema) -> "Companions":
+    def starting_from(self, source: Any, like: Schema) -> "TeacherAndSource":
         """With a source, whose pictures get the size of those of a schema, if they are a folder's.
 
         Raises:
@@ -69,13 +71,15 @@ class Companions:
         """
         if source is None:
             return self
-        samples = reading.read(source, size=like.size if reading.is_folder(source) else None)
-        chain = transforms.choose(samples.schema, samples.x, discrete=False)
+        samples = reading.read_dataset(
+            source, size=like.size if reading.is_image_folder(source) else None
+        )
+        chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
         place = str(source) if isinstance(source, str | Path) else None
-        return replace(self, source=samples, place=place, origin=Origin(samples.schema, chain))
+        return replace(self, source=samples, place=place, origin=SourceSpace(samples.schema, chain))
 
     def transform(
-        self, model: GenerativeModel, samples: Samples, rows: np.ndarray
+        self, model: GenerativeModel, samples: Dataset, rows: np.ndarray
     ) -> transforms.Chain:
         """The teacher's transform, or one that suits the family, from the rows to train on.
 
@@ -88,8 +92,8 @@ class Companions:
                 raise UsageError("the teacher was fitted without a condition: leave it out")
             return self.teacher.transform
         if model.centred:
-            return transforms.centring(samples.schema)
-        return transforms.choose(
+            return transforms.image_range_chain(samples.schema)
+        return transforms.fit_transforms(
             samples.schema, samples.x, rows, discrete=model.discrete, whiten=model.whitened
         )
 
@@ -102,31 +106,31 @@ class Companions:
         """
         if self.teacher is not None:
             adopt = getattr(model, "adopt", None)
-            learn = adopt or ability(model, "distil", "cannot be distilled from a teacher")
+            learn = adopt or require_method(model, "distil", "cannot be distilled from a teacher")
             learn(self.teacher.model.to(where).eval().requires_grad_(False))
         if self.source is not None and self.origin is not None:
-            start = ability(model, "start_from", "cannot start from data (source)")
+            start = require_method(model, "start_from", "cannot start from data (source)")
             if self.origin.schema.event != model.event_shape:
                 raise DataError(
                     f"a datum of the source has shape {self.origin.schema.event}, one of the data "
                     f"{model.event_shape}; give both the same number of columns"
                 )
-            with seeded(0, where):  # dequantised alike by a resumed run
+            with seeded_rng(0, where):  # dequantised alike by a resumed run
                 z, _ = self.origin.transform.forward(torch.as_tensor(self.source.x))
             start(z.to(where, torch.get_default_dtype()))
 
     def gather(
         self,
         model: GenerativeModel,
-        samples: Samples,
+        samples: Dataset,
         transform: transforms.Chain,
         train: np.ndarray,
         where: torch.device,
     ) -> None:
         """Give the data themselves to a model that couples them with those of a source."""
         if self.source is not None and (gather := getattr(model, "gather", None)):
-            with seeded(0, where):  # dequantised alike by a resumed run
-                gather(*on_device(samples, transform, overview(samples, train), where))
+            with seeded_rng(0, where):  # dequantised alike by a resumed run
+                gather(*rows_on_device(samples, transform, preparation_rows(samples, train), where))
 
     def to_json(self) -> dict[str, Any]:
         """What a run folder remembers of them."""
@@ -135,14 +139,14 @@ class Companions:
             state = self.teacher.model.state_dict().values()
             names = ("family", "event", "options", "teacher")
             like = {name: self.teacher.config.get(name) for name in names}
-            plain["teacher"] = {"place": self.folder, "data": digest(*state), "model": like}
+            plain["teacher"] = {"place": self.folder, "data": tensor_digest(*state), "model": like}
         if self.source is not None and self.origin is not None:
-            facts = {"rows": len(self.source.x), "data": fingerprint(self.source)}
+            facts = {"rows": len(self.source.x), "data": data_fingerprint(self.source)}
             plain["origin"] = self.origin.to_json() | facts | {"place": self.place}
         return plain
 
 
-def taught_by(teacher: Any = None) -> Companions:
+def load_teacher(teacher: Any = None) -> TeacherAndSource:
     """Load a teacher, if any, from its run folder.
 
     Raises:
@@ -153,10 +157,12 @@ def taught_by(teacher: Any = None) -> Companions:
         teacher = load(folder, device="cpu")
     if teacher is not None and not isinstance(teacher, FittedModel):
         raise UsageError("teacher must be a run folder or a fitted model")
-    return Companions(teacher, folder)
+    return TeacherAndSource(teacher, folder)
 
 
-def found_again(config: dict[str, Any], teacher: Any = None, source: Any = None) -> Companions:
+def reload_teacher_and_source(
+    config: dict[str, Any], teacher: Any = None, source: Any = None
+) -> TeacherAndSource:
     """Those of a run that goes on, where they were before unless they are given again.
 
     Raises:
@@ -172,9 +178,9 @@ def found_again(config: dict[str, Any], teacher: Any = None, source: Any = None)
             given[name] = known["place"]
         if known and given[name] is None:
             raise UsageError(f"the run had a {word} in memory: pass the same {word} again")
-    found = taught_by(given["teacher"])
+    found = load_teacher(given["teacher"])
     if origin := config.get("origin"):
-        found = found.starting_from(given["origin"], Origin.from_json(origin).schema)
+        found = found.starting_from(given["origin"], SourceSpace.from_json(origin).schema)
     for name, now in found.to_json().items():
         if now and now["data"] != config[name]["data"]:
             raise DataError(f"the {name} is not the one the run began with; start a new run")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..model import GenerativeModel
-from .optimizer import Player, join, learning
+from .optimizer import PlayerOptimizer, flatten_parameters, trainable_parameters
 
 
-class Average(abc.ABC):
+class Ema(abc.ABC):
     r"""An exponential moving average of a model's weights.
 
     .. math:: \bar\theta_k = \mu_k \bar\theta_{k-1} + (1 - \mu_k) \theta_k, \qquad
@@ -27,7 +27,7 @@ class Average(abc.ABC):
     """
 
     def __init__(
-        self, players: Mapping[str, Player], decay: float, own: dict[str, list[Tensor]]
+        self, players: Mapping[str, PlayerOptimizer], decay: float, own: dict[str, list[Tensor]]
     ) -> None:
         self.players, self.decay, self.own = players, decay, own
 
@@ -47,7 +47,7 @@ class Average(abc.ABC):
         """Continue from the weights of a model, which are whole."""
 
 
-class Copied(Average):
+class EmaModel(Ema):
     """An average that is a model of its own.
 
     Arguments:
@@ -56,9 +56,11 @@ class Copied(Average):
         decay: The largest decay.
     """
 
-    def __init__(self, model: GenerativeModel, players: Mapping[str, Player], decay: float) -> None:
+    def __init__(
+        self, model: GenerativeModel, players: Mapping[str, PlayerOptimizer], decay: float
+    ) -> None:
         self.source, self.kept = model, copy.deepcopy(model).eval()
-        super().__init__(players, decay, {k: [v] for k, v in vectors(self.kept).items()})
+        super().__init__(players, decay, {k: [v] for k, v in flatten_players(self.kept).items()})
 
     @property
     def model(self) -> GenerativeModel:
@@ -75,7 +77,10 @@ class Copied(Average):
         self.kept.load_state_dict(state)
 
 
-def vectors(model: GenerativeModel) -> dict[str, Tensor]:
+def flatten_players(model: GenerativeModel) -> dict[str, Tensor]:
     """The learning parameters of each player as one vector."""
     with torch.no_grad():
-        return {name: join(learning(module)) for name, module in model.players().items()}
+        return {
+            name: flatten_parameters(trainable_parameters(module))
+            for name, module in model.players().items()
+        }

@@ -10,17 +10,17 @@ from typing import Any
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
 from ..data import memmap, reading, text_encoders
-from ..data.reading import Samples
-from ..devices import seeded
+from ..data.reading import Dataset
+from ..devices import seeded_rng
 from ..errors import FolderInUse, UsageError
-from ..files import folder_of
-from ..inference.fitted_model import FittedModel, understood
-from ..options import positive, sensible
-from ..progress import Update, bar
+from ..files import as_folder
+from ..inference.fitted_model import FittedModel, run_folder_errors
+from ..options import check_duration, check_option_value
+from ..progress import Update, terminal_bar
 from . import setup
-from .companions import Companions, found_again, taught_by
-from .idle import place_of
-from .launch import device_of, joined, leads, ranks_of
+from .companions import TeacherAndSource, load_teacher, reload_teacher_and_source
+from .idle import resolve_cache_folder
+from .launch import choose_process_group, is_main_process, open_process_group, process_device
 from .run import EVALUATIONS
 
 DEFAULT = "flow_matching"
@@ -112,38 +112,42 @@ def fit(
         NumericalError: If a loss is not finite; the last good checkpoint is named.
     """
     call = {k: v for k, v in locals().items() if k != "options"} | options
-    started, folder = time.monotonic(), None if out is None else folder_of(out)
-    positive("save_seconds", save_seconds)
-    sensible("watch", watch, None, (int, NoneType), least=0)
+    started, folder = time.monotonic(), None if out is None else as_folder(out)
+    check_duration("save_seconds", save_seconds)
+    check_option_value("watch", watch, None, (int, NoneType), least=0)
     if watch is not None and watch > EVALUATIONS:
         raise UsageError(f"watch is {watch}; a fit is looked at {EVALUATIONS} times at most")
-    bounds, size, text = reading.ends(bounds), reading.sides(size), text_encoders.placed(text)
-    key = None if family is None else families.key(family)
+    bounds, size, text = (
+        reading.normalise_bounds(bounds),
+        reading.parse_image_size(size),
+        text_encoders.text_encoder_name(text),
+    )
+    key = None if family is None else families.family_key(family)
     how = {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
     how |= {"compile": compile, "channels_last": channels_last, "recompute": recompute}
     how |= {"watch": watch, "text": text}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(memmap.kept_in(place_of(cache, x)))
+        stack.enter_context(memmap.use_cache_folder(resolve_cache_folder(cache, x)))
         found = None
         if resume:
-            found = reopened(folder, {"family": key} | how | options, stack)
+            found = reopen_run(folder, {"family": key} | how | options, stack)
             config = found.plain["config"]
             devices = config.get("devices") if devices is None else devices
             shard = config.get("shard") if shard is None else shard
-        ranks = ranks_of(devices, bool(shard))
+        ranks = choose_process_group(devices, bool(shard))
         if call["shard"] and ranks.count == 1:
             raise UsageError("shard divides what several devices keep: give devices=2, or more")
-        where = device_of(device, ranks)
-        stack.enter_context(seeded(seed or 0, where))
+        where = process_device(device, ranks)
+        stack.enter_context(seeded_rng(seed or 0, where))
         if found is not None:
-            company = found_again(config, teacher, source)
-            samples = data_again(x, y, condition, config, company)
-            with understood(folder):
-                run = setup.resumed(samples, found, where, company, ranks)
+            company = reload_teacher_and_source(config, teacher, source)
+            samples = reload_data(x, y, condition, config, company)
+            with run_folder_errors(folder):
+                run = setup.resume_run(samples, found, where, company, ranks)
             run.extend(steps, minutes)
         else:
-            refuse_nothing(x, folder)
-            company = taught_by(teacher)
+            check_inputs(x, folder)
+            company = load_teacher(teacher)
             samples = company.samples(x, y, condition, bounds, size, text)
             company = company.starting_from(source, samples.schema)
             place = str(x) if isinstance(x, str | Path) else None
@@ -153,27 +157,29 @@ def fit(
                 extra[name] = bool(extra[name])
             extra["watch"] = watch or 0
             key = DEFAULT if key is None else key
-            run = setup.fresh(samples, key, options, steps, minutes, where, extra, company, ranks)
+            run = setup.new_run(samples, key, options, steps, minutes, where, extra, company, ranks)
             if folder is not None and ranks.first:  # only now: what was wrong has left no trace
-                stack.enter_context(checkpoint.lock(folder))
+                stack.enter_context(checkpoint.lock_folder(folder))
         run.folder, run.started, run.save_seconds = folder, started - run.seconds, save_seconds
-        stack.enter_context(joined(ranks, call))
+        stack.enter_context(open_process_group(ranks, call))
         run.trainer.align()
         if callable(progress):
             return run.train(progress)
-        with bar(run.fitted.family, show=progress and ranks.first) as update:
+        with terminal_bar(run.fitted.family, show=progress and ranks.first) as update:
             return run.train(update)
 
 
-def refuse_nothing(x: Any, folder: Path | None) -> None:
+def check_inputs(x: Any, folder: Path | None) -> None:
     """Refuse a run without data, or into a folder that holds one."""
     if x is None:
         raise UsageError("there is nothing to fit: pass data, a path, or the name of a data set")
-    if folder is not None and checkpoint.checkpoints(folder):
+    if folder is not None and checkpoint.list_checkpoints(folder):
         raise FolderInUse(f"{folder} holds a run already; resume it or choose another folder")
 
 
-def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitStack) -> Checkpoint:
+def reopen_run(
+    folder: Path | None, given: dict[str, Any], stack: contextlib.ExitStack
+) -> Checkpoint:
     """The last checkpoint of a run, whose folder is held from here on.
 
     Raises:
@@ -181,28 +187,30 @@ def reopened(folder: Path | None, given: dict[str, Any], stack: contextlib.ExitS
     """
     if folder is None:
         raise UsageError("to resume, name the run folder: out=RUN")
-    if checkpoint.checkpoints(folder) and leads():  # without any, `load` says what is wrong
-        stack.enter_context(checkpoint.lock(folder))
-    found = checkpoint.load(folder)
+    if (
+        checkpoint.list_checkpoints(folder) and is_main_process()
+    ):  # without any, `load` says what is wrong
+        stack.enter_context(checkpoint.lock_folder(folder))
+    found = checkpoint.load_checkpoint(folder)
     config = found.plain["config"]
     for name, value in given.items():
-        same = name in KEPT and plain(value) == plain(config.get(name))
+        same = name in KEPT and json_roundtrip(value) == json_roundtrip(config.get(name))
         if value is not None and not same:
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found
 
 
-def plain(value: Any) -> Any:
+def json_roundtrip(value: Any) -> Any:
     """A value as it comes back from JSON."""
     return json.loads(json.dumps(value, default=str))
 
 
-def data_again(
-    x: Any, y: Any, condition: str | None, config: dict[str, Any], company: Companions
-) -> Samples:
+def reload_data(
+    x: Any, y: Any, condition: str | None, config: dict[str, Any], company: TeacherAndSource
+) -> Dataset:
     """The data of a run that goes on."""
     x = config["source"] if x is None else x
     if x is None:
         raise UsageError("the run was fitted to data in memory: pass the same data again")
-    known = (config["bounds"], reading.sides(config["size"]), config.get("text"))
+    known = (config["bounds"], reading.parse_image_size(config["size"]), config.get("text"))
     return company.samples(x, y, condition or config["condition"], *known)

@@ -19,13 +19,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from ..model import GenerativeModel
-from ..networks.backbone import blocks_of, outermost
-from .ema import Average
-from .optimizer import Player, learning
-from .processes import Ranks
+from ..networks.backbone import outermost_backbones, outermost_blocks
+from .ema import Ema
+from .optimizer import PlayerOptimizer, trainable_parameters
+from .processes import ProcessGroup
 
 
-class Gathered(nn.Module):
+class FsdpRoot(nn.Module):
     """A model within a call of which weights are whole where they are needed."""
 
     def __init__(self, model: GenerativeModel) -> None:
@@ -48,48 +48,52 @@ class Gathered(nn.Module):
 
     def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies of tensors by name, from the parts of all processes."""
-        return {name: whole(tensor) for name, tensor in state.items()}
+        return {name: gather_tensor(tensor) for name, tensor in state.items()}
 
 
-def divided(
+def shard_training_state(
     model: GenerativeModel,
     device: torch.device,
-    players: Mapping[str, Player],
-    averages: list[Average],
-) -> tuple[Gathered, Mapping[str, Player], list[Average]]:
+    players: Mapping[str, PlayerOptimizer],
+    averages: list[Ema],
+) -> tuple[FsdpRoot, Mapping[str, PlayerOptimizer], list[Ema]]:
     """A model, its players and their averages, of which this process keeps one part."""
     states = {name: player.state() for name, player in players.items()}
-    root = divide(model, device)
-    parts = {name: Sharded(part, players[name].ranks) for name, part in model.players().items()}
+    root = shard_model(model, device)
+    parts = {
+        name: ShardedOptimizer(part, players[name].ranks) for name, part in model.players().items()
+    }
     for name, state in states.items():
         parts[name].load(state)
-    shards = [Shards(root, parts, a.decay, {k: v[0] for k, v in a.own.items()}) for a in averages]
+    shards = [
+        ShardedEma(root, parts, a.decay, {k: v[0] for k, v in a.own.items()}) for a in averages
+    ]
     return root, parts, list(shards)
 
 
-def divide(model: GenerativeModel, device: torch.device) -> Gathered:
+def shard_model(model: GenerativeModel, device: torch.device) -> FsdpRoot:
     """Leave one part of each weight on this process; numbers without axes stay whole on all."""
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for network in outermost(model):
+    for network in outermost_backbones(model):
         # a slope that is differentiated again needs weights that would have been dropped
-        for block in () if network.penalised else blocks_of(network):
+        for block in () if network.penalised else outermost_blocks(network):
             fully_shard(block, mesh=mesh)
-    root, single = Gathered(model), {part for part in model.parameters() if not part.ndim}
+    root, single = FsdpRoot(model), {part for part in model.parameters() if not part.ndim}
     fully_shard(root, mesh=mesh, ignored_params=single)
     return root
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """What this process keeps of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather_tensor(tensor: Tensor) -> Tensor:
     """A copy of a tensor, from the parts of all processes and in main memory if it is in parts."""
     return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor.detach().clone()
 
 
-def like(part: Tensor, mine: Tensor) -> Tensor:
+def shard_like(part: Tensor, mine: Tensor) -> Tensor:
     """A tensor divided as a parameter is, from what this process keeps of it."""
     if not isinstance(part, DTensor):
         return mine
@@ -98,16 +102,16 @@ def like(part: Tensor, mine: Tensor) -> Tensor:
     )
 
 
-class Sharded(Player):
+class ShardedOptimizer(PlayerOptimizer):
     """A player of whose parameters, gradients and moments each process keeps one part."""
 
-    def __init__(self, module: nn.Module, ranks: Ranks) -> None:
-        self.parts = learning(module)
+    def __init__(self, module: nn.Module, ranks: ProcessGroup) -> None:
+        self.parts = trainable_parameters(module)
         super().__init__(module, ranks)
 
     @property
     def weights(self) -> list[Tensor]:
-        return [local(part.detach()) for part in self.parts]
+        return [local_shard(part.detach()) for part in self.parts]
 
     def inputs(self) -> None:
         return None
@@ -120,7 +124,9 @@ class Sharded(Player):
     def collect(self, total: Tensor) -> None:
         self.slopes = []
         for part in self.parts:
-            slope = torch.zeros_like(local(part)) if part.grad is None else local(part.grad)
+            slope = (
+                torch.zeros_like(local_shard(part)) if part.grad is None else local_shard(part.grad)
+            )
             if not isinstance(part, DTensor):
                 self.ranks.collect(slope)
             self.slopes.append(slope.add_(0 * total))  # a loss that is not finite stops all
@@ -138,7 +144,9 @@ class Sharded(Player):
 
     def whole(self, kept: list[Tensor]) -> Tensor:
         pairs = zip(self.parts, kept, strict=True)
-        return torch.cat([whole(like(part, mine)).cpu().flatten() for part, mine in pairs])
+        return torch.cat(
+            [gather_tensor(shard_like(part, mine)).cpu().flatten() for part, mine in pairs]
+        )
 
     def split(self, vector: Tensor) -> list[Tensor]:
         sizes, found = [part.numel() for part in self.parts], []
@@ -151,7 +159,7 @@ class Sharded(Player):
         return found
 
 
-class Shards(Average):
+class ShardedEma(Ema):
     """An average of which each process keeps one part; the model wears it to be looked at.
 
     Arguments:
@@ -163,8 +171,8 @@ class Shards(Average):
 
     def __init__(
         self,
-        root: Gathered,
-        players: dict[str, Sharded],
+        root: FsdpRoot,
+        players: dict[str, ShardedOptimizer],
         decay: float,
         begun: dict[str, Tensor],
     ) -> None:

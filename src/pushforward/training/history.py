@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 
-class Means:
+class RunningMeans:
     """The means of a loss's terms since the last line of the history; nothing waits for a GPU."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Means:
         return found
 
 
-def noise(history: list[dict[str, Any]]) -> float:
+def validation_noise(history: list[dict[str, Any]]) -> float:
     """The deviation of held-out losses since the best one, whatever their trend.
 
     Second differences of independent noise have six times its variance and none of a straight

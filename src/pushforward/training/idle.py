@@ -8,18 +8,18 @@ from torch import nn
 
 from ..data import reading
 from ..errors import UsageError
-from ..files import folder_of
+from ..files import as_folder
 from ..model import GenerativeModel, Recipe
-from .processes import Ranks
+from .processes import ProcessGroup
 
 BUDGETS = ("steps", "minutes")  # a closed form keeps within any
 
 
-def refuse_idle(
+def check_idle_options(
     model: GenerativeModel,
     options: dict[str, Any],
     extra: dict[str, Any],
-    ranks: Ranks,
+    ranks: ProcessGroup,
     conditional: bool,
 ) -> None:
     """Refuse options that need what this fit has not.
@@ -45,7 +45,7 @@ def refuse_idle(
         )
 
 
-def place_of(cache: str | Path | None, x: Any) -> Path | None:
+def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
     """The folder in which decoded pictures may be kept, if there is one.
 
     Raises:
@@ -53,12 +53,12 @@ def place_of(cache: str | Path | None, x: Any) -> Path | None:
     """
     if cache is None:
         return None
-    if x is not None and not reading.is_folder(x):  # None: a resumed run knows
+    if x is not None and not reading.is_image_folder(x):  # None: a resumed run knows
         raise UsageError("cache keeps the decoded pictures of a folder, and the data are none")
-    return folder_of(cache)
+    return as_folder(cache)
 
 
-def refuse_unhastened(model: nn.Module, config: dict[str, Any]) -> None:
+def check_acceleration(model: nn.Module, config: dict[str, Any]) -> None:
     """Refuse ways to train faster or in less memory that no network of the model has.
 
     Raises:

@@ -26,7 +26,7 @@ from torch import distributed as dist
 from .. import checkpoint
 from ..devices import choose_device
 from ..errors import PushforwardError, Unavailable, UsageError
-from .processes import ALONE, Ranks
+from .processes import ALONE, ProcessGroup
 
 START = "from pushforward.training.launch import follow; follow()"
 PATIENCE = timedelta(minutes=30)  # with which a process waits for the others
@@ -34,7 +34,7 @@ MANY = 1024
 HOME = "127.0.0.1"
 
 
-def ranks_of(devices: Any, shard: bool = False) -> Ranks:
+def choose_process_group(devices: Any, shard: bool = False) -> ProcessGroup:
     """Which process this is, among how many.
 
     Arguments:
@@ -44,7 +44,7 @@ def ranks_of(devices: Any, shard: bool = False) -> Ranks:
     Raises:
         UsageError: If it is no number of devices, or not that of ``torchrun``.
     """
-    known = announced("WORLD_SIZE", 1) if told() else 1
+    known = env_int("WORLD_SIZE", 1) if has_torchrun_env() else 1
     whole = isinstance(devices, int) and not isinstance(devices, bool)
     if devices is not None and not (whole and 1 <= devices <= MANY):
         raise UsageError(f"devices is {str(devices)[:40]}; it must be a whole number from 1")
@@ -59,10 +59,10 @@ def ranks_of(devices: Any, shard: bool = False) -> Ranks:
     count = known if devices is None else devices
     if count == 1:
         return ALONE
-    return Ranks(announced("RANK", 0) if known > 1 else 0, count, shard)
+    return ProcessGroup(env_int("RANK", 0) if known > 1 else 0, count, shard)
 
 
-def announced(name: str, least: int) -> int:
+def env_int(name: str, least: int) -> int:
     """A whole number among the variables of ``torchrun``.
 
     Raises:
@@ -74,17 +74,17 @@ def announced(name: str, least: int) -> int:
     return int(text)
 
 
-def told() -> bool:
+def has_torchrun_env() -> bool:
     """Whether variables say who this process is, as ``torchrun`` sets them."""
     return {"RANK", "WORLD_SIZE"}.issubset(os.environ)
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the first, or the only one."""
-    return not told() or os.environ["RANK"] == "0"
+    return not has_torchrun_env() or os.environ["RANK"] == "0"
 
 
-def device_of(name: Any, ranks: Ranks) -> torch.device:
+def process_device(name: Any, ranks: ProcessGroup) -> torch.device:
     """The device of this process: the GPU of its number, or the CPU.
 
     Raises:
@@ -94,7 +94,7 @@ def device_of(name: Any, ranks: Ranks) -> torch.device:
     where = choose_device(name)
     if where.type != "cuda" or ranks.count == 1:
         return where
-    if ranks.count > torch.cuda.device_count() and not told():
+    if ranks.count > torch.cuda.device_count() and not has_torchrun_env():
         raise Unavailable(f"{ranks.count} GPUs are asked for, {torch.cuda.device_count()} are here")
     if where.index is not None:
         raise UsageError(f"{name} is one device for {ranks.count} processes; use device='cuda'")
@@ -102,7 +102,7 @@ def device_of(name: Any, ranks: Ranks) -> torch.device:
 
 
 @contextlib.contextmanager
-def joined(ranks: Ranks, call: dict[str, Any]) -> Iterator[None]:
+def open_process_group(ranks: ProcessGroup, call: dict[str, Any]) -> Iterator[None]:
     """Within, the processes can speak with one another.
 
     Arguments:
@@ -120,26 +120,26 @@ def joined(ranks: Ranks, call: dict[str, Any]) -> Iterator[None]:
             raise UsageError("this process has a group of another size: use devices=1, or torchrun")
         yield
         return
-    if told():  # the group lasts as long as the process
-        dist.init_process_group(backends(), timeout=PATIENCE)
+    if has_torchrun_env():  # the group lasts as long as the process
+        dist.init_process_group(dist_backends(), timeout=PATIENCE)
         yield
         return
     store = dist.TCPStore(HOME, 0, None, True, PATIENCE, wait_for_workers=False)
-    with shared_threads(ranks.count), followers(ranks.count, store, call):
-        dist.init_process_group(backends(), store=store, rank=0, world_size=ranks.count)
+    with share_threads(ranks.count), worker_processes(ranks.count, store, call):
+        dist.init_process_group(dist_backends(), store=store, rank=0, world_size=ranks.count)
         try:
             yield
         finally:
             dist.destroy_process_group()
 
 
-def backends() -> str:
+def dist_backends() -> str:
     """What carries messages between processes, for each kind of device."""
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
 @contextlib.contextmanager
-def shared_threads(count: int) -> Iterator[None]:
+def share_threads(count: int) -> Iterator[None]:
     """Use this process's part of the machine's cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // count))
@@ -150,13 +150,13 @@ def shared_threads(count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def followers(count: int, store: dist.TCPStore, call: dict[str, Any]) -> Iterator[None]:
+def worker_processes(count: int, store: dist.TCPStore, call: dict[str, Any]) -> Iterator[None]:
     """Start the other processes; within, all are there, and in the end none is left.
 
     Raises:
         Unavailable: If one of them has failed.
     """
-    message = packed(call, store.port)
+    message = pickle_call(call, store.port)
     variables = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     variables |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -174,20 +174,20 @@ def followers(count: int, store: dist.TCPStore, call: dict[str, Any]) -> Iterato
             started.append(process)
         try:
             for process in started:
-                send(process, message)
-            await_all(started, store)
+                send_message(process, message)
+            await_workers(started, store)
             yield
             for process in started:
                 process.wait(60)
         except Unavailable as error:
-            reason = why(started, Path(folder)) or str(error)
-            raise Unavailable(reason + again(call.get("out"))) from error
+            reason = failure_reason(started, Path(folder)) or str(error)
+            raise Unavailable(reason + resume_hint(call.get("out"))) from error
         finally:
             for process in started:
-                end(process)
+                end_worker(process)
 
 
-def await_all(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) -> None:
+def await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) -> None:
     """Wait until all processes have come.
 
     Raises:
@@ -199,7 +199,7 @@ def await_all(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) -> N
         time.sleep(0.05)
 
 
-def packed(call: dict[str, Any], port: int) -> bytes:
+def pickle_call(call: dict[str, Any], port: int) -> bytes:
     """The arguments of a call and where to meet, for a process of our own.
 
     Raises:
@@ -214,14 +214,14 @@ def packed(call: dict[str, Any], port: int) -> bytes:
         ) from error
 
 
-def send(process: subprocess.Popen[bytes], message: bytes) -> None:
+def send_message(process: subprocess.Popen[bytes], message: bytes) -> None:
     """Tell a process what to do, and leave its input open."""
     with contextlib.suppress(BrokenPipeError):  # it has ended; the others will notice
         process.stdin.write(len(message).to_bytes(8, "big") + message)  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end_worker(process: subprocess.Popen[bytes]) -> None:
     """Close a process's input, which ends it; kill it if that fails."""
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()  # type: ignore[union-attr]
@@ -232,29 +232,29 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def why(started: list[subprocess.Popen[bytes]], folder: Path) -> str:
+def failure_reason(started: list[subprocess.Popen[bytes]], folder: Path) -> str:
     """What the first process that failed said last, or nothing."""
     for rank, process in enumerate(started, 1):
         with contextlib.suppress(subprocess.TimeoutExpired):
             if process.wait(2):
                 lines = (folder / str(rank)).read_text(errors="replace").split("\n")
                 last = next((f": {line[:200]}" for line in reversed(lines) if line.strip()), "")
-                return f"process {rank} {ending(process.returncode)}{last}"
+                return f"process {rank} {exit_description(process.returncode)}{last}"
     return ""
 
 
-def again(out: str | Path | None) -> str:
+def resume_hint(out: str | Path | None) -> str:
     """How to go on from the last checkpoint of a run folder, if there is one."""
-    found = out is not None and checkpoint.checkpoints(Path(out))
+    found = out is not None and checkpoint.list_checkpoints(Path(out))
     return f"; go on with: pushforward fit --resume {out}" if found else ""
 
 
-def ending(code: int) -> str:
+def exit_description(code: int) -> str:
     """How a process ended, in words."""
     return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
-def follow() -> NoReturn:
+def worker_main() -> NoReturn:
     """The life of a process that another one has started."""
     from .fit import fit
 
@@ -265,7 +265,7 @@ def follow() -> NoReturn:
         rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         store = dist.TCPStore(HOME, port, None, False, PATIENCE, wait_for_workers=False)
         store.set(str(rank), "here")
-        dist.init_process_group(backends(), store=store, rank=rank, world_size=count)
+        dist.init_process_group(dist_backends(), store=store, rank=rank, world_size=count)
         fit(**call)
     except KeyboardInterrupt as error:
         os._exit(getattr(error, "code", 130))

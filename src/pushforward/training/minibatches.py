@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.reading import Samples
+from ..data.reading import Dataset
 from .trainer import Batch
 
 AHEAD = 4  # batches that wait, or are being read
 
 
-class Stream(Iterator[Batch]):
+class MinibatchStream(Iterator[Batch]):
     """Endless uniform minibatches of rows that stay where they are, drawn with replacement.
 
     Which rows a batch holds follows from the seed and the number of the batch, so that a run that
@@ -30,7 +30,7 @@ class Stream(Iterator[Batch]):
     """
 
     def __init__(
-        self, samples: Samples, rows: np.ndarray, size: int, seed: int, device: torch.device
+        self, samples: Dataset, rows: np.ndarray, size: int, seed: int, device: torch.device
     ) -> None:
         self.samples, self.rows, self.size = samples, rows, size
         self.seed, self.device = seed, device
@@ -54,7 +54,7 @@ class Stream(Iterator[Batch]):
         rng = np.random.default_rng((self.seed, number))
         rows = np.sort(self.rows[rng.integers(len(self.rows), size=self.size)])
         x = torch.from_numpy(self.samples.x[rows])
-        c = encoded(self.samples, rows)
+        c = encode_condition_rows(self.samples, rows)
         if self.device.type == "cuda":  # copies to the GPU then need not be waited for
             x, c = x.pin_memory(), None if c is None else c.pin_memory()
         return x, c
@@ -65,7 +65,7 @@ class Stream(Iterator[Batch]):
         self.ahead.clear()
 
 
-def encoded(samples: Samples, rows: np.ndarray) -> Tensor | None:
+def encode_condition_rows(samples: Dataset, rows: np.ndarray) -> Tensor | None:
     """The condition vectors of some rows, if the data have conditions."""
     if not samples.schema.condition_length:
         return None

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from ..data.reading import Samples
+from ..data.reading import Dataset
 from ..errors import DataError, UsageError
 from ..inference.fitted_model import FittedModel
 from ..metrics import classifier, codecs, extractors, frechet, kernels, pixel_range
-from ..metrics.extractors import Extractor
+from ..metrics.extractors import FeatureExtractor
 from ..model import GenerativeModel
 from ..networks.layout import is_image
 
@@ -29,7 +29,7 @@ TAUGHT = 10_000  # pictures that the classifier is fitted to
 SHOWN = 16  # pictures that are kept to be shown
 
 
-class Watcher:
+class SampleMonitor:
     """Looks at a model in training some times, and keeps what it saw in the run's history.
 
     Arguments:
@@ -41,9 +41,9 @@ class Watcher:
     """
 
     def __init__(
-        self, times: int, samples: Samples, train: np.ndarray, held: np.ndarray, seed: int
+        self, times: int, samples: Dataset, train: np.ndarray, held: np.ndarray, seed: int
     ) -> None:
-        refuse(samples, len(held))
+        check_monitor(samples, len(held))
         rng = np.random.default_rng(seed)
         self.times, self.seed, self.done = times, seed, 0
         self.taught = rng.permutation(train)[:TAUGHT]
@@ -64,7 +64,7 @@ class Watcher:
         y = None if self.samples.y is None else self.samples.y[self.held]
         drawn = replace(fitted, model=model).draw(n, y, seed=self.seed)
         distance = self.distance(drawn)
-        shown = picture(self.seen, drawn[:SHOWN])
+        shown = png_contact_sheet(self.seen, drawn[:SHOWN])
         seconds = round(time.monotonic() - began, 3)
         return {"distance": distance, "pictures": shown, "watching": seconds}
 
@@ -72,7 +72,7 @@ class Watcher:
         """Choose the features, and measure the floor between pictures of training and held out."""
         held, event = self.held, self.samples.schema.event
         taught = self.samples.x[self.taught].astype(np.float64)
-        self.seen = pixel_range.pixels(taught.reshape(len(taught), -1), event)
+        self.seen = pixel_range.fit_pixel_range(taught.reshape(len(taught), -1), event)
         self.extract = self.extractor(taught)
         self.real = self.features(self.samples.x[held].astype(np.float64))
         floor = self.distance(taught[: len(held)])
@@ -84,16 +84,16 @@ class Watcher:
             "floor": floor,
         }
 
-    def extractor(self, x: np.ndarray) -> Extractor:
+    def extractor(self, x: np.ndarray) -> FeatureExtractor:
         """The classifier of the labels where there are classes, else the pixels."""
         samples, rows = self.samples, self.taught
         condition = samples.schema.condition
         if condition is None or len(condition.labels) < 2 or samples.y is None:
-            return extractors.extractor("raw", self.seen)
+            return extractors.feature_extractor("raw", self.seen)
         self.mean, self.scale = x.mean(0), float(x.std()) or 1.0
         code = samples.schema.encode(samples.y[rows], len(rows))[:, 1:].argmax(1)
         network = classifier.fit_classifier((x - self.mean) / self.scale, code, seed=self.seed)
-        found = extractors.of_classifier(network)
+        found = extractors.classifier_extractor(network)
         return found._replace(features=lambda x: found.features((x - self.mean) / self.scale))
 
     def features(self, x: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ class Watcher:
             return frechet.frechet_distance(self.real, made)
 
 
-def refuse(samples: Samples, held: int) -> None:
+def check_monitor(samples: Dataset, held: int) -> None:
     """Refuse to watch what cannot be watched.
 
     Raises:
@@ -123,13 +123,13 @@ def refuse(samples: Samples, held: int) -> None:
         raise DataError("watch needs pictures held out, and with fewer than 40 there are none")
 
 
-def picture(seen: pixel_range.Pixels, x: np.ndarray) -> str:
+def png_contact_sheet(seen: pixel_range.PixelRange, x: np.ndarray) -> str:
     """Pictures side by side as a PNG in base64."""
     from PIL import Image
 
     colours = np.moveaxis(seen.tensor(x).numpy(), 1, -1)
     colours = colours if colours.shape[-1] in (1, 3) else colours[..., :1]
-    sheet = codecs.square(np.round(255 * colours).astype(np.uint8))
+    sheet = codecs.tile_square(np.round(255 * colours).astype(np.uint8))
     file = io.BytesIO()
     Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

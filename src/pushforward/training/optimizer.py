@@ -6,10 +6,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .processes import ALONE, Ranks
+from .processes import ALONE, ProcessGroup
 
 
-def join(parts: list[nn.Parameter]) -> Tensor:
+def flatten_parameters(parts: list[nn.Parameter]) -> Tensor:
     """One vector of which the parameters become views."""
     vector = torch.cat([part.detach().flatten() for part in parts])
     for part, view in zip(parts, vector.split([part.numel() for part in parts]), strict=True):
@@ -17,12 +17,12 @@ def join(parts: list[nn.Parameter]) -> Tensor:
     return vector
 
 
-def learning(module: nn.Module) -> list[nn.Parameter]:
+def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that are trained."""
     return [part for part in module.parameters() if part.requires_grad]
 
 
-class Player(abc.ABC):
+class PlayerOptimizer(abc.ABC):
     """The parameters of a module as tensors of one type and on one device, and their optimizer.
 
     The optimizer is the kernel of PyTorch's fused AdamW (Loshchilov & Hutter, 2019).
@@ -32,8 +32,8 @@ class Player(abc.ABC):
         ranks: The processes that train it.
     """
 
-    def __init__(self, module: nn.Module, ranks: Ranks) -> None:
-        self.parts, self.ranks = learning(module), ranks
+    def __init__(self, module: nn.Module, ranks: ProcessGroup) -> None:
+        self.parts, self.ranks = trainable_parameters(module), ranks
         self.slopes: list[Tensor] = []  # the gradient, once it is collected
         self.first = [torch.zeros_like(weight) for weight in self.weights]
         self.second = [torch.zeros_like(weight) for weight in self.weights]
@@ -108,7 +108,7 @@ class Player(abc.ABC):
         self.moves.copy_(state["moves"])
 
 
-class Joined(Player):
+class FlatOptimizer(PlayerOptimizer):
     """A player whose parameters are views of one vector, and whose gradient is another.
 
     Clipping, the optimizer and the average are then one kernel each, however many layers there
@@ -117,8 +117,8 @@ class Joined(Player):
     when they come again.
     """
 
-    def __init__(self, module: nn.Module, ranks: Ranks = ALONE) -> None:
-        self.value = join(learning(module))
+    def __init__(self, module: nn.Module, ranks: ProcessGroup = ALONE) -> None:
+        self.value = flatten_parameters(trainable_parameters(module))
         super().__init__(module, ranks)
 
     @property

@@ -22,7 +22,7 @@ from ..errors import Unavailable
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """One process among those that train a model; alone, every method leaves things as they are.
 
     Arguments:
@@ -54,13 +54,13 @@ class Ranks:
     def add(self, x: Tensor) -> None:
         """Replace a tensor by the sum over processes."""
         if self.count > 1:
-            with together():
+            with lost_process_errors():
                 dist.all_reduce(x)
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values."""
         if self.count > 1:
-            with together(), torch.no_grad():
+            with lost_process_errors(), torch.no_grad():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
@@ -69,7 +69,7 @@ class Ranks:
         if self.count == 1:
             return [x]
         found = [torch.empty_like(x) for _ in range(self.count)]
-        with together():
+        with lost_process_errors():
             dist.all_gather(found, x)
         return found
 
@@ -78,16 +78,16 @@ class Ranks:
         if self.count == 1:
             return list(values)
         known = torch.tensor(values)
-        with together():
+        with lost_process_errors():
             dist.all_reduce(known, dist.ReduceOp.MAX)
         return known.tolist()
 
 
-ALONE = Ranks()
+ALONE = ProcessGroup()
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def lost_process_errors() -> Iterator[None]:
     """Say so when another process has ended.
 
     Raises:

@@ -14,14 +14,14 @@ from torch import Tensor
 from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..errors import NumericalError, UsageError
-from ..inference.fitted_model import FittedModel, assemble
+from ..inference.fitted_model import FittedModel, build_from_config
 from ..model import GenerativeModel, Recipe
-from ..options import check, positive
-from ..progress import Interrupted, Pace, Update, signals
-from .history import Means, noise
-from .minibatches import Stream
-from .monitor import Watcher
-from .trainer import Trainer, held_out
+from ..options import check_duration, check_options
+from ..progress import EtaEstimator, Interrupted, Update, catch_signals
+from .history import RunningMeans, validation_noise
+from .minibatches import MinibatchStream
+from .monitor import SampleMonitor
+from .trainer import Trainer, evaluate_held_out
 
 EVALUATIONS = 40  # validations in a full run
 EVALUATING = 0.2  # the part of a budget of time that they take at most, but for the last
@@ -31,7 +31,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed
 MARGIN = 0.01  # "clearly": by this part of what training has gained, and four deviations
 
 
-def copied(model: GenerativeModel) -> dict[str, Tensor]:
+def clone_weights(model: GenerativeModel) -> dict[str, Tensor]:
     """The weights of a model, out of reach of further training."""
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
@@ -44,7 +44,7 @@ class Run:
     trainer: Trainer
     data: Iterator[tuple[Tensor, Tensor | None]]
     validation: tuple[Tensor, Tensor | None] | None
-    stream: Stream | None = None
+    stream: MinibatchStream | None = None
     minutes: float | None = None
     folder: Path | None = None
     started: float = 0.0
@@ -57,16 +57,16 @@ class Run:
     evaluations: int = 0
     timed: tuple[float, int] = (0.0, 0)
     evaluating: float = 0.0
-    watcher: Watcher | None = None
-    pace: Pace = field(default_factory=Pace)
+    watcher: SampleMonitor | None = None
+    pace: EtaEstimator = field(default_factory=EtaEstimator)
 
     def train(self, update: Update) -> FittedModel:
         """Go on until the steps, the time or the patience are used up."""
-        trainer, means, saved, shown = self.trainer, Means(), time.monotonic(), 0.0
+        trainer, means, saved, shown = self.trainer, RunningMeans(), time.monotonic(), 0.0
         self.timed, every = (time.monotonic(), trainer.count), max(1, trainer.steps // 400)
         if not trainer.count:
             self.evaluate(0)  # what has been gained is counted from untrained weights
-        with signals() as received:
+        with catch_signals() as received:
             while trainer.count < trainer.steps and not self.finished():
                 terms = self.step()
                 means.add(terms)
@@ -125,7 +125,7 @@ class Run:
         last = trainer.count >= trainer.steps
         return number if number > self.evaluations and (last or self.affordable()) else 0
 
-    def follow(self, means: "Means", every: int) -> None:
+    def follow(self, means: "RunningMeans", every: int) -> None:
         """After a step: the history, and the steps that there is time for."""
         trainer, now, left = self.trainer, time.monotonic(), self.pace.left(self.fraction())
         if trainer.count % every == 0:
@@ -151,9 +151,9 @@ class Run:
             UsageError: If that much is behind it already.
         """
         count = self.trainer.count
-        positive("minutes", minutes)
+        check_duration("minutes", minutes)
         if steps is not None:
-            check(Recipe, {"steps": steps}, "training")
+            check_options(Recipe, {"steps": steps}, "training")
         if not self.trainer.model.players():
             return  # a closed form is complete
         if minutes is not None:
@@ -215,7 +215,9 @@ class Run:
         """What the model says of itself and its loss, NaN for none, if there are data held out."""
         if self.validation is None:
             return None
-        said, loss = (held_out(f, *self.validation) for f in (model.diagnosis, model.validation))
+        said, loss = (
+            evaluate_held_out(f, *self.validation) for f in (model.diagnosis, model.validation)
+        )
         return said, math.nan if loss is None else float(loss)
 
     def judge(self, model: GenerativeModel, said: dict[str, float], value: float) -> None:
@@ -230,10 +232,10 @@ class Run:
         self.worse += 1
         # within the noise of the best, later weights are better: the learning rate has fallen
         if value <= self.best + max(
-            MARGIN * (self.first - self.best), 4 * noise(self.fitted.history)
+            MARGIN * (self.first - self.best), 4 * validation_noise(self.fitted.history)
         ):
             self.worse = 0
-            self.best_weights = copied(model)
+            self.best_weights = clone_weights(model)
 
     def choose_average(self) -> None:
         """Keep another average's weights if they are better on held-out data than the first's."""
@@ -248,7 +250,7 @@ class Run:
                     value = found[1]
                     self.fitted.config["averages"] = seen = [*seen, [average.decay, value]]
                     if i and value < min(best, seen[0][1]):
-                        best, self.best_weights = value, copied(model)
+                        best, self.best_weights = value, clone_weights(model)
 
     def note(self, facts: dict[str, float]) -> None:
         """Add numbers to the last line of the history."""
@@ -268,7 +270,7 @@ class Run:
 
     def last_good(self) -> str:
         """Where the last good checkpoint is, in words."""
-        found = checkpoint.checkpoints(self.folder) if self.folder else []
+        found = checkpoint.list_checkpoints(self.folder) if self.folder else []
         return f"last good checkpoint: {found[0]}" if found else "no checkpoint was written yet"
 
     def save(self, done: bool = False) -> None:
@@ -295,7 +297,9 @@ class Run:
             "done": done,
         }
         if trainer.ranks.first:
-            checkpoint.save(self.folder, Checkpoint(fitted.plain(state), tensors, fitted.history))
+            checkpoint.save_checkpoint(
+                self.folder, Checkpoint(fitted.plain(state), tensors, fitted.history)
+            )
         trainer.ranks.most([0])  # nobody goes on, or ends, before it is written
 
     def result(self) -> FittedModel:
@@ -305,7 +309,7 @@ class Run:
             model = trainer.average.eval()
         else:
             config = json.loads(json.dumps(self.fitted.config))  # as a run folder has it
-            model = assemble(config, self.fitted.schema).model
+            model = build_from_config(config, self.fitted.schema).model
             with trainer.averaged() as worn:
                 model.load_state_dict(trainer.whole(worn.state_dict()))
             model.to(trainer.device)

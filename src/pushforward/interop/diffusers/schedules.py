@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError, UsageError
-from ...options import one_of
-from ...shapes import Condition, Data, Times, expand
+from ...options import choose_option
+from ...shapes import Condition, Data, Times, append_dims
 from ...theory import predictions
-from ...theory.ddpm_schedule import DDPM
+from ...theory.ddpm_schedule import DDPMPath
 from ...theory.denoisers import Denoiser
-from ...theory.paths import Linear
-from ...theory.predictions import Estimate, Prediction
+from ...theory.paths import LinearPath
+from ...theory.predictions import PosteriorMeans, Prediction
 
 SAME_STEPS = {  # the sampler of ours that takes the same steps; Euler's in sigma / alpha are DDIM's
     "DDPMScheduler": "ddpm",
@@ -27,14 +27,14 @@ SAME_STEPS = {  # the sampler of ours that takes the same steps; Euler's in sigm
     "FlowMatchEulerDiscreteScheduler": "euler",
 }
 PREDICTIONS = {
-    "epsilon": predictions.noise,
-    "v_prediction": predictions.v,
-    "sample": predictions.data,
-    "flow_prediction": predictions.velocity,
+    "epsilon": predictions.noise_prediction,
+    "v_prediction": predictions.v_prediction,
+    "sample": predictions.data_prediction,
+    "flow_prediction": predictions.velocity_prediction,
 }
 
 
-class Table(DDPM):
+class SchedulerPath(DDPMPath):
     r"""The path of a table of :math:`\bar\alpha_1, \dots, \bar\alpha_T` as a scheduler holds it.
 
     The last one is 0 in schedules rescaled to end in pure noise, or a number that some schedulers
@@ -52,7 +52,7 @@ class Table(DDPM):
         return ((self.steps * t - 1) * 1000).round() / 1000
 
 
-class Flow(Linear):
+class FlowMatchingPath(LinearPath):
     """The linear path of networks that see :math:`x_t` as it is, and timesteps from 0 to T."""
 
     def __init__(self, steps: int) -> None:
@@ -67,7 +67,7 @@ class Flow(Linear):
         return torch.ones_like(t)
 
 
-class Clipped(Denoiser):
+class ClippedDenoiser(Denoiser):
     """A denoiser whose estimate of the data is held within ``(-bound, bound)``.
 
     Arguments:
@@ -82,16 +82,16 @@ class Clipped(Denoiser):
         self.denoiser, self.path, self.bound = denoiser, denoiser.path, bound
         self.keeps = keeps
 
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         found = self.denoiser(x_t, t, c)
         x = found.x.clamp(-self.bound, self.bound)
         if self.keeps:
-            return Estimate(x, found.eps)
-        alpha, sigma = self.path(expand(t, x_t))
-        return Estimate(x, (x_t - alpha * x) / sigma)
+            return PosteriorMeans(x, found.eps)
+        alpha, sigma = self.path(append_dims(t, x_t))
+        return PosteriorMeans(x, (x_t - alpha * x) / sigma)
 
 
-class Schedule(NamedTuple):
+class NoiseSchedule(NamedTuple):
     """What a scheduler says of a network.
 
     Arguments:
@@ -102,7 +102,7 @@ class Schedule(NamedTuple):
     """
 
     scheduler: Any
-    path: Table | Flow
+    path: SchedulerPath | FlowMatchingPath
     prediction: Prediction
     clip: float | None
 
@@ -115,7 +115,9 @@ class Schedule(NamedTuple):
         """The denoiser with its estimates of data held as the scheduler holds them, if it does."""
         if self.clip is None:
             return denoiser
-        return Clipped(denoiser, self.clip, type(self.scheduler).__name__ == "DDIMScheduler")
+        return ClippedDenoiser(
+            denoiser, self.clip, type(self.scheduler).__name__ == "DDIMScheduler"
+        )
 
     @property
     def variance(self) -> float:
@@ -134,7 +136,7 @@ class Schedule(NamedTuple):
         except (ArithmeticError, ValueError, IndexError) as error:
             raise UsageError(f"{type(scheduler).__name__} cannot take {steps} steps: {error}; give "
                              "others, or times") from error  # fmt: skip
-        if isinstance(self.path, Flow):
+        if isinstance(self.path, FlowMatchingPath):
             return scheduler.sigmas.double().unique_consecutive()
         if hasattr(scheduler, "sigmas"):
             sigma = scheduler.sigmas.double().unique_consecutive()
@@ -146,7 +148,7 @@ class Schedule(NamedTuple):
         return torch.cat([index, index.new_tensor([end])]).unique_consecutive() / self.path.steps
 
 
-def schedule_of(scheduler: Any) -> Schedule:
+def read_scheduler(scheduler: Any) -> NoiseSchedule:
     """What a scheduler says of a network.
 
     Raises:
@@ -156,14 +158,14 @@ def schedule_of(scheduler: Any) -> Schedule:
     steps, kind = config.get("num_train_timesteps", 0), config.get("prediction_type", "epsilon")
     unknown = config.get("thresholding") or config.get("timestep_type") == "continuous"
     if name.startswith("FlowMatch") or config.get("use_flow_sigmas"):
-        path: Table | Flow = Flow(steps)
+        path: SchedulerPath | FlowMatchingPath = FlowMatchingPath(steps)
         kind = "flow_prediction"
     elif hasattr(scheduler, "alphas_cumprod") and not unknown:
-        path = Table(scheduler.alphas_cumprod)
+        path = SchedulerPath(scheduler.alphas_cumprod)
     else:
         raise DataError(
             f"{name} as it is set is no scheduler that is known here: it must have a table of beta "
             "without thresholding and continuous timesteps, or be one of flow matching"
         )
     clip = config.get("clip_sample_range", 1.0) if config.get("clip_sample") else None
-    return Schedule(scheduler, path, one_of("prediction_type", kind, PREDICTIONS), clip)
+    return NoiseSchedule(scheduler, path, choose_option("prediction_type", kind, PREDICTIONS), clip)

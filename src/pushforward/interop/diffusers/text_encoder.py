@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Words(nn.Module):
+class DiffusersTextEncoder(nn.Module):
     """A text encoder with its tokenizer: the last hidden state of each token.
 
     Arguments:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ..claims import Number
 
 
-class Step(NamedTuple):
+class DerivationStep(NamedTuple):
     """A line of a derivation.
 
     Arguments:
@@ -24,7 +24,7 @@ class Step(NamedTuple):
     identity: Callable[[], list[Number]] | None = None
 
 
-class Experiment(NamedTuple):
+class ExperimentResult(NamedTuple):
     """What a run found.
 
     Arguments:
@@ -38,16 +38,16 @@ class Experiment(NamedTuple):
     figures: dict[str, Figure]
 
 
-class Part(NamedTuple):
+class ProblemPart(NamedTuple):
     """One question of a problem, with its derivation, its experiment, or both."""
 
     question: str
-    steps: list[Step]
-    experiment: Callable[[], Experiment] | None = None
+    steps: list[DerivationStep]
+    experiment: Callable[[], ExperimentResult] | None = None
 
 
 class Problem(NamedTuple):
     """A practice problem."""
 
     title: str
-    parts: list[Part]
+    parts: list[ProblemPart]

@@ -12,8 +12,8 @@ from torch.distributions import Normal
 from ...plots import style
 from ...theory.exact import evidence
 from ..claims import Number, double
-from ..sections.vae.cases import bent, same
-from . import Experiment, Part, Problem, Step
+from ..sections.vae.cases import nonlinear_joint, same_values
+from . import DerivationStep, ExperimentResult, Problem, ProblemPart
 
 POINT = 0.8  # the datum of the figure
 MEANS = torch.linspace(-1, 2, 41, dtype=torch.float64)
@@ -21,7 +21,7 @@ DEVIATIONS = torch.logspace(-1, 0.3, 41, dtype=torch.float64)
 
 
 @cache
-def symbols() -> dict[str, Any]:
+def elbo_symbols() -> dict[str, Any]:
     """The joint law z ~ N(0, 1), x | z ~ N(wz, s^2) and q = N(m, v) with SymPy, and E_q of it.
 
     A quadratic polynomial of z has the mean a + b m + c (m^2 + v).
@@ -51,13 +51,13 @@ def symbols() -> dict[str, Any]:
     }
 
 
-def vanishes(difference: Callable[[dict[str, Any]], Any]) -> Callable[[], list[Number]]:
+def symbolic_identity(difference: Callable[[dict[str, Any]], Any]) -> Callable[[], list[Number]]:
     """An identity of the Gaussian model whose simplified difference SymPy finds to be zero."""
 
     def identity() -> list[Number]:
         import sympy as sp
 
-        left = sp.simplify(sp.expand(sp.expand_log(difference(symbols()), force=True)))
+        left = sp.simplify(sp.expand(sp.expand_log(difference(elbo_symbols()), force=True)))
         value = left.subs(dict.fromkeys(left.free_symbols, 1))
         return [
             Number("operations in what SymPy leaves of the difference", float(sp.count_ops(left)),
@@ -68,23 +68,23 @@ def vanishes(difference: Callable[[dict[str, Any]], Any]) -> Callable[[], list[N
     return identity
 
 
-def numeric(
-    what: str, pair: Callable[[evidence.Joint, Tensor], tuple[Tensor, Tensor]]
+def quadrature_identity(
+    what: str, pair: Callable[[evidence.QuadratureJoint, Tensor], tuple[Tensor, Tensor]]
 ) -> Callable[[], list[Number]]:
     """An identity for a decoder that is not linear and a q with two bumps, by quadrature."""
-    return lambda: [same(what, *pair(*bent()))]
+    return lambda: [same_values(what, *pair(*nonlinear_joint()))]
 
 
-def inequality() -> list[Number]:
+def check_jensen_inequality() -> list[Number]:
     """What Jensen's step loses is not negative."""
-    joint, log_q = bent()
+    joint, log_q = nonlinear_joint()
     lost = joint.log_evidence() - joint.elbo_by_jensen(log_q)
     return [Number("smallest loss of Jensen's step, nats", float(lost.min()), 0.0, 0.0, ">=")]
 
 
-def equality() -> list[Number]:
+def check_jensen_equality() -> list[Number]:
     """At the posterior log w does not depend on z; at any other q it does."""
-    joint, log_q = bent()
+    joint, log_q = nonlinear_joint()
     spread = []
     for q in (joint.log_posterior(), log_q):
         log_w = joint.log_likelihood + joint.log_prior - q
@@ -97,118 +97,118 @@ def equality() -> list[Number]:
 
 
 JENSEN = [
-    Step(
+    DerivationStep(
         "The evidence is the marginal of the joint law.",
         "\\log p(x) = \\log \\int p(x, z)\\, dz",
-        vanishes(lambda s: s["likelihood"] + s["prior"] - s["evidence"] - s["posterior"]),
+        symbolic_identity(lambda s: s["likelihood"] + s["prior"] - s["evidence"] - s["posterior"]),
     ),
-    Step(
+    DerivationStep(
         "Multiply and divide by any density $q(z|x)$ that is positive where $p(x, z)$ is; the "
         "integral becomes an expectation.",
         "\\log p(x) = \\log \\mathbb{E}_{q(z|x)} \\left[ \\frac{p(x, z)}{q(z|x)} \\right]",
-        numeric(
+        quadrature_identity(
             "$\\log \\mathbb{E}_q w$ and $\\log p(x)$, nats",
             lambda j, q: (j.mean(q, (j.log_likelihood + j.log_prior - q).exp()).log(),
                           j.log_evidence()),
         ),
     ),
-    Step(
+    DerivationStep(
         "The logarithm is concave: by Jensen's inequality, taking it inside the expectation can "
         "only lower the value.",
         "\\log p(x) \\ge \\mathbb{E}_{q} \\left[ \\log \\frac{p(x, z)}{q(z|x)} \\right] "
         "= \\mathcal{L}(x)",
-        inequality,
+        check_jensen_inequality,
     ),
-    Step(
+    DerivationStep(
         "Factor the joint law, $p(x, z) = p(x|z)\\, p(z)$, and split the logarithm.",
         "\\mathcal{L}(x) = \\mathbb{E}_{q} \\left[ \\log p(x|z) + \\log p(z) - \\log q(z|x) "
         "\\right]",
-        numeric(
+        quadrature_identity(
             "the bound and the mean of the three logarithms, nats",
             lambda j, q: (j.elbo_by_jensen(q), j.mean(q, j.log_likelihood)
                           + j.mean(q, j.log_prior) - j.mean(q, q)),
         ),
     ),
-    Step(
+    DerivationStep(
         "The last two terms are minus the divergence of q from the prior.",
         "\\mathcal{L}(x) = \\mathbb{E}_{q} \\left[ \\log p(x|z) \\right] - "
         "D_{KL}(q(z|x) \\| p(z))",
-        vanishes(lambda s: s["mean"](s["prior"] - s["q"]) + s["kl_prior"]),
+        symbolic_identity(lambda s: s["mean"](s["prior"] - s["q"]) + s["kl_prior"]),
     ),
 ]  # fmt: skip
 
 DIVERGENCE = [
-    Step(
+    DerivationStep(
         "Begin with the divergence of q from the posterior, which is what q should be near to.",
         "D_{KL}(q(z|x) \\| p(z|x)) = \\mathbb{E}_{q} \\left[ \\log q(z|x) - \\log p(z|x) \\right]",
     ),
-    Step(
+    DerivationStep(
         "Replace the posterior by Bayes' rule.",
         "\\log p(z|x) = \\log p(x|z) + \\log p(z) - \\log p(x)",
-        vanishes(lambda s: s["posterior"] - s["likelihood"] - s["prior"] + s["evidence"]),
+        symbolic_identity(lambda s: s["posterior"] - s["likelihood"] - s["prior"] + s["evidence"]),
     ),
-    Step(
+    DerivationStep(
         "The evidence does not depend on z and leaves the expectation.",
         "D_{KL}(q \\| p(z|x)) = \\mathbb{E}_{q} \\left[ \\log q(z|x) - \\log p(x|z) - \\log p(z) "
         "\\right] + \\log p(x)",
-        numeric(
+        quadrature_identity(
             "both sides, nats",
             lambda j, q: (j.gap(q), j.mean(q, q - j.log_likelihood - j.log_prior)
                           + j.log_evidence()),
         ),
     ),
-    Step(
+    DerivationStep(
         "The expectation is minus $\\mathcal{L}(x)$. Solve for the evidence: an identity, for any "
         "q.",
         "\\log p(x) = \\mathcal{L}(x) + D_{KL}(q(z|x) \\| p(z|x))",
-        vanishes(lambda s: s["mean"](s["likelihood"] + s["prior"] - s["q"])
+        symbolic_identity(lambda s: s["mean"](s["likelihood"] + s["prior"] - s["q"])
                  + s["mean"](s["q"] - s["posterior"]) - s["evidence"]),
     ),
-    Step(
+    DerivationStep(
         "A divergence is not negative (Gibbs), so that leaving it out gives a lower bound.",
         "\\log p(x) \\ge \\mathcal{L}(x)",
-        inequality,
+        check_jensen_inequality,
     ),
 ]  # fmt: skip
 
 SAME = [
-    Step(
+    DerivationStep(
         "Write the weight $w(z) = p(x, z) / q(z|x)$ by Bayes' rule. Both methods take "
         "$\\mathbb{E}_q \\log w$ and differ only in where the evidence is taken out.",
         "w(z) = p(x)\\, \\frac{p(z|x)}{q(z|x)}",
-        vanishes(lambda s: s["likelihood"] + s["prior"] - s["evidence"] - s["posterior"]),
+        symbolic_identity(lambda s: s["likelihood"] + s["prior"] - s["evidence"] - s["posterior"]),
     ),
-    Step(
+    DerivationStep(
         "What Jensen's inequality throws away is thus what the second method names: with "
         "$\\mathbb{E}_q w = p(x)$,",
         "\\log \\mathbb{E}_q w - \\mathbb{E}_q \\log w = D_{KL}(q(z|x) \\| p(z|x))",
-        numeric(
+        quadrature_identity(
             "Jensen's gap and the divergence, nats",
             lambda j, q: (j.log_evidence() - j.elbo_by_jensen(q), j.gap(q)),
         ),
     ),
-    Step(
+    DerivationStep(
         "Equality: the logarithm is strictly concave, so that Jensen's step loses nothing if and "
         "only if w is constant where q has mass, that is $q(z|x) = p(z|x)$; the divergence is zero "
         "under the same condition.",
         "\\mathcal{L}(x) = \\log p(x) \\iff q(z|x) = p(z|x)",
-        equality,
+        check_jensen_equality,
     ),
 ]
 
 
-def surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def bound_surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gaussian q of one datum by their means and deviations: both bounds, their gap, log p(x)."""
-    z, log_weight = evidence.grid(24.0, 3001)
+    z, log_weight = evidence.latent_quadrature(24.0, 3001)
     likelihood = Normal(z[:, 0].sin() + z[:, 0].square() / 4, 0.5).log_prob(double(POINT)[:, None])
-    joint = evidence.Joint(likelihood, Normal(0.0, 1.0).log_prob(z[:, 0]), log_weight)
+    joint = evidence.QuadratureJoint(likelihood, Normal(0.0, 1.0).log_prob(z[:, 0]), log_weight)
     mean, deviation = torch.cartesian_prod(MEANS, DEVIATIONS)[:, :, None].unbind(1)
     log_q = Normal(mean, deviation).log_prob(z[:, 0])
     first, second = joint.elbo_by_jensen(log_q), joint.elbo_by_divergence(log_q)
     return first, second, joint.gap(log_q), joint.log_evidence()
 
 
-def landscape(gap: Tensor) -> Figure:
+def draw_bound_gap(gap: Tensor) -> Figure:
     """The divergence of a Gaussian q from the posterior, over its mean and deviation."""
     figure = Figure(figsize=(4.2, 2.6), layout="constrained")
     axes, shape = figure.subplots(), (len(MEANS), len(DEVIATIONS))
@@ -223,15 +223,15 @@ def landscape(gap: Tensor) -> Figure:
                   textcoords="offset points", color=style.SECOND)  # fmt: skip
     axes.set(yscale="log", xlabel="mean of q", ylabel="deviation of q")
     axes.set_yticks([0.1, 0.2, 0.5, 1, 2])
-    axes.yaxis.set_major_formatter(style.whole)
+    axes.yaxis.set_major_formatter(style.format_log_tick)
     axes.yaxis.set_minor_formatter("")
     axes.set_title("nats that the bound lies below log p(x)")
     return figure
 
 
-def experiment() -> Experiment:
+def run_bound_comparison() -> ExperimentResult:
     """Both derivations over a grid of Gaussian q."""
-    first, second, gap, log_p = surface()
+    first, second, gap, log_p = bound_surface()
     apart, least = float((first - second).abs().max()), float(gap.min())
     numbers = [
         Number("largest difference of the derivations over all q, nats", apart, 0.0, 1e-9),
@@ -248,14 +248,14 @@ def experiment() -> Experiment:
         f"{least:.4f} nats: the posterior is no Gaussian, and no amount of training of an encoder "
         "closes that gap. It is the minimum of the figure, not zero.",
     ]
-    return Experiment(text, numbers, {"bound": landscape(gap)})
+    return ExperimentResult(text, numbers, {"bound": draw_bound_gap(gap)})
 
 
 PROBLEM = Problem(
     title="Two derivations of the evidence lower bound",
     parts=[
-        Part("Derive the bound step by step by Jensen's inequality.", JENSEN),
-        Part("Derive it step by step by decomposing the divergence.", DIVERGENCE),
-        Part("Explain why both methods give the same result.", SAME, experiment),
+        ProblemPart("Derive the bound step by step by Jensen's inequality.", JENSEN),
+        ProblemPart("Derive it step by step by decomposing the divergence.", DIVERGENCE),
+        ProblemPart("Explain why both methods give the same result.", SAME, run_bound_comparison),
     ],
 )

@@ -11,54 +11,58 @@ from ...theory import bounds
 from ...theory.exact import evidence, linear_vae
 from ..claims import Number
 from ..sections.vae import figures, fits, heads
-from ..sections.vae.cases import same
-from . import Experiment, Part, Problem, Step
+from ..sections.vae.cases import same_values
+from . import DerivationStep, ExperimentResult, Problem, ProblemPart
 
 FRESH = 4000  # data that no model was trained on
 MODE = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)  # nats that say which mode a datum is from
 
 
-def reconstruction_is_squares() -> list[Number]:
+def check_squared_error() -> list[Number]:
     """A head of fixed scale, with the library's law."""
-    model, z = fits.linear(3, 2), torch.randn(7, 2)
+    model, z = fits.build_linear_vae(3, 2), torch.randn(7, 2)
     x = torch.randn(7, 3)
     law = -model.law.log_prob(model.parameters_of(z), x).sum(1)
     squares = (x - model.decode(z)).square().sum(1) / (2 * fits.NOISE**2)
     constant = 3 / 2 * math.log(2 * math.pi * fits.NOISE**2)
-    return [same("the head's $-\\log p(x|z)$ and the formula, nats", law, squares + constant, 1e-5)]
+    return [
+        same_values(
+            "the head's $-\\log p(x|z)$ and the formula, nats", law, squares + constant, 1e-5
+        )
+    ]
 
 
-def rate_is_divergence() -> list[Number]:
+def check_gaussian_rate() -> list[Number]:
     """The closed form, and torch."""
     q = Normal(torch.randn(7, 2).double(), torch.rand(7, 2).double() + 0.1)
     standard = Normal(torch.zeros(2).double(), 1.0)
-    return [same("the formula and torch's divergence, nats", bounds.rate(q),
+    return [same_values("the formula and torch's divergence, nats", bounds.kl_to_prior(q),
                  kl_divergence(q, standard).sum(1), 1e-12)]  # fmt: skip
 
 
-def bernoulli_is_squares() -> list[Number]:
+def check_bernoulli_curvature() -> list[Number]:
     """The second derivative of BCE(x, sigmoid(h)) in the output at x = output, by autograd."""
     p = torch.tensor([0.1, 0.4, 0.8], dtype=torch.float64, requires_grad=True)
     target = p.detach()
     loss = -(target * p.log() + (1 - target) * (1 - p).log()).sum()
     (slope,) = torch.autograd.grad(loss, p, create_graph=True)
     (curvature,) = torch.autograd.grad(slope.sum(), p)
-    return [same("curvature and $1 / p(1-p)$", curvature, 1 / (target * (1 - target)), 1e-9)]
+    return [same_values("curvature and $1 / p(1-p)$", curvature, 1 / (target * (1 - target)), 1e-9)]
 
 
-def fresh() -> Tensor:
+def fresh_data() -> Tensor:
     """Data of the two modes that no model was trained on."""
-    return fits.rows(11, FRESH)
+    return fits.two_mode_rows(11, FRESH)
 
 
-def five_errors(values: Tensor) -> float:
+def five_standard_errors(values: Tensor) -> float:
     """Five standard errors of a mean."""
     return 5 * float(values.std()) / math.sqrt(len(values))
 
 
-def implemented() -> Experiment:
+def run_vae_fit() -> ExperimentResult:
     """Bounds on fresh data against the exact density, and draws against the exact weights."""
-    model, law, x = fits.gaussian().model, fits.two_modes(), fresh()
+    model, law, x = fits.fit_gaussian_vae().model, fits.two_mode_mixture(), fresh_data()
     with torch.no_grad():
         elbo, tight = (model.log_prob(x, particles=k).double() for k in (1, 64))
         draws = model.sample(FRESH)
@@ -67,11 +71,11 @@ def implemented() -> Experiment:
     left = float(report.frequencies[0])
     numbers = [
         Number("mean $\\log p(x)$ minus the ELBO, nats", float((exact - elbo).mean()), 0.0,
-               five_errors(exact - elbo), ">="),
+               five_standard_errors(exact - elbo), ">="),
         Number("what 64 importance samples add to the bound, nats", float((tight - elbo).mean()),
-               0.0, five_errors(tight - elbo), ">="),
+               0.0, five_standard_errors(tight - elbo), ">="),
         Number("mean $\\log p(x)$ minus the bound with 64, nats", float((exact - tight).mean()),
-               0.0, five_errors(exact - tight), ">="),
+               0.0, five_standard_errors(exact - tight), ">="),
         Number("weight of the left mode among the draws", left, 0.3, 0.06),
     ]  # fmt: skip
     text = [
@@ -82,16 +86,16 @@ def implemented() -> Experiment:
         f"{float((exact - tight).mean()):.3f}.",
         f"Of the draws {left:.3f} lie at the left mode, whose weight is 0.3.",
     ]
-    return Experiment(text, numbers, {})
+    return ExperimentResult(text, numbers, {})
 
 
-def curves() -> Experiment:
+def run_loss_curves() -> ExperimentResult:
     """Both terms as a VAE learns, and the head that cannot learn."""
-    fit, bare = fits.gaussian(), fits.bernoulli()
+    fit, bare = fits.fit_gaussian_vae(), fits.fit_bernoulli_vae()
     last = {name: float(v[-10:].mean()) for name, v in fit.curves.items()}
-    entropy, total = fits.two_modes().entropy(), last["distortion"] + last["rate"]
-    square = fits.unit_square(fresh())
-    worst = heads.instability(square)
+    entropy, total = fits.two_mode_mixture().entropy(), last["distortion"] + last["rate"]
+    square = fits.scale_to_unit(fresh_data())
+    worst = heads.collapse_eigenvalue(square)
     numbers = [
         Number("minus the ELBO over the last 100 steps, and the entropy, nats", total, entropy, 0.0,
                ">="),
@@ -112,17 +116,17 @@ def curves() -> Experiment:
         f"eigenvalue of the covariance in these units is {worst:.2f}, below 1: no latent is worth "
         "its rate. The problem can be solved with a continuous law only.",
     ]
-    return Experiment(text, numbers, {"training_curves": figures.training_curves()})
+    return ExperimentResult(text, numbers, {"training_curves": figures.draw_training_curves()})
 
 
-def latents() -> Experiment:
+def run_latent_space() -> ExperimentResult:
     """How data fill the latent plane, and what lies between the modes."""
-    model, x = fits.gaussian().model, fresh()
-    law = fits.two_modes()
+    model, x = fits.fit_gaussian_vae().model, fresh_data()
+    law = fits.two_mode_mixture()
     with torch.no_grad():
         q = model.posterior(x)
-        used = int(bounds.active(q.mean).sum())
-        on_grid = law.log_prob(figures.decoded_lattice(25).reshape(-1, 2).double())
+        used = int(bounds.active_units(q.mean).sum())
+        on_grid = law.log_prob(figures.decode_lattice(25).reshape(-1, 2).double())
     # the law of z over the data is the mean of the posteriors
     second = (q.mean.square() + q.variance).mean(0)
     between = float((on_grid < law.log_prob(x.double()).quantile(0.01)).double().mean())
@@ -140,30 +144,30 @@ def latents() -> Experiment:
         f"maps what lies at it to the gap between them: {between:.0%} of equally likely latents "
         "decode to points that are less likely than all but one in a hundred data.",
     ]
-    return Experiment(text, numbers, {"latent_space": figures.latent_space()})
+    return ExperimentResult(text, numbers, {"latent_space": figures.draw_latent_space()})
 
 
-def slope_is_beta() -> list[Number]:
+def check_beta_slope() -> list[Number]:
     """Water-filling: the derivative of the error's nats by the rate, by differences in beta."""
     spectrum, sigma = fits.SPECTRUM, fits.NOISE
-    low, high = (linear_vae.optimum(spectrum, 4, sigma, 1.0 * f) for f in (0.999, 1.001))
+    low, high = (linear_vae.linear_vae_optimum(spectrum, 4, sigma, 1.0 * f) for f in (0.999, 1.001))
     slope = float((high.error - low.error) / (high.rate - low.rate)) / (2 * sigma**2)
     return [Number("slope of the optimum at $\\beta = 1$", slope, -1.0, 1e-5)]
 
 
-def swept() -> Experiment:
+def run_beta_sweep() -> ExperimentResult:
     """Rate and error by beta, against water-filling and Shannon's bound."""
-    entropy, numbers, planar = fits.two_modes().entropy(), [], []
+    entropy, numbers, planar = fits.two_mode_mixture().entropy(), [], []
     for beta in fits.BETAS:
-        rate, error = figures.linear_point(beta)
-        best = linear_vae.optimum(fits.SPECTRUM, 4, fits.NOISE, beta)
+        rate, error = figures.linear_rate_error(beta)
+        best = linear_vae.linear_vae_optimum(fits.SPECTRUM, 4, fits.NOISE, beta)
         found, least = (
             float(e) / (2 * fits.NOISE**2) + beta * float(r)
             for e, r in ((error, rate), (best.error, best.rate))
         )
         what = f"objective of a trained linear VAE, and the optimum, $\\beta = {beta:g}$, nats"
         numbers.append(Number(what, found, least, 0.05))
-        planar.append(figures.planar_point(beta))
+        planar.append(figures.planar_rate_error(beta))
     for beta, (rate, error) in zip(fits.BETAS, planar):
         least = float(evidence.shannon_bound(entropy, 2, torch.tensor(error)))
         numbers.append(Number(f"rate on two modes, and Shannon's bound at its error, "
@@ -183,57 +187,65 @@ def swept() -> Experiment:
         "has $\\sigma^2 = \\sum_{i > q} \\lambda_i / (d - \\beta q)$, and none with all latents "
         "in use if $\\beta q \\ge d$. For $\\beta < 1$ the objective bounds nothing (2.4-beta).",
     ]
-    return Experiment(text, numbers, {"beta_sweep": figures.beta_sweep()})
+    return ExperimentResult(text, numbers, {"beta_sweep": figures.draw_beta_sweep()})
 
 
 IMPLEMENT = [
-    Step(
+    DerivationStep(
         "Encoder: a perceptron gives the mean and log-deviation of each latent. Draw by "
         "reparametrisation.",
         "q(z|x) = \\mathcal{N}(\\mu(x), \\operatorname{diag} \\sigma^2(x)), \\quad z = \\mu + "
         "\\sigma \\odot \\varepsilon",
     ),
-    Step(
+    DerivationStep(
         "Decoder: a perceptron gives mean and scale of a Gaussian for each entry. With a fixed "
         "scale the reconstruction term is a squared error.",
         "-\\log p(x|z) = \\frac{\\lVert x - f(z) \\rVert^2}{2\\sigma^2} + \\frac{d}{2} \\log "
         "2\\pi\\sigma^2",
-        reconstruction_is_squares,
+        check_squared_error,
     ),
-    Step(
+    DerivationStep(
         "The divergence from the prior is in closed form.",
         "D_{KL} = \\frac12 \\sum_i (\\mu_i^2 + \\sigma_i^2 - 1 - \\log\\sigma_i^2)",
-        rate_is_divergence,
+        check_gaussian_rate,
     ),
 ]
 WHY = [
-    Step(
+    DerivationStep(
         "Why not the lesson's Bernoulli head: near a constant output $p$ the cross-entropy is "
         "a squared error with the noise $p(1-p)$.",
         "BCE(x, \\lambda) \\approx BCE(x, x) + \\frac{(x - \\lambda)^2}{2p(1-p)}",
-        bernoulli_is_squares,
+        check_bernoulli_curvature,
     ),
-    Step(
+    DerivationStep(
         "A latent is worth its rate only if it explains more variance than the noise "
         "(water-filling with $\\sigma^2 = p(1-p)$), and data in $[0, 1]$ have less.",
         "\\lambda_{\\max}(D^{-1/2} \\Sigma D^{-1/2}) > 1, \\quad D = \\operatorname{diag}(p(1-p))",
     ),
 ]
 WEIGHT = [
-    Step(
+    DerivationStep(
         "Minimise distortion plus $\\beta$ times rate: a Lagrangian of the distortion at a given "
         "rate, so that the curve of optima has the slope $-\\beta$.",
         "\\frac{\\partial D}{\\partial R} = -\\beta",
-        slope_is_beta,
+        check_beta_slope,
     ),
 ]
 
 PROBLEM = Problem(
     title="A VAE on two modes",
     parts=[
-        Part("Implement a VAE with a latent space of two dimensions.", IMPLEMENT, implemented),
-        Part("Plot the curves of the reconstruction and KL losses in training.", WHY, curves),
-        Part("Draw the latent space, and what the decoder makes of a grid.", [], latents),
-        Part("Implement the beta-VAE and analyse the effect of beta.", WEIGHT, swept),
+        ProblemPart(
+            "Implement a VAE with a latent space of two dimensions.", IMPLEMENT, run_vae_fit
+        ),
+        ProblemPart(
+            "Plot the curves of the reconstruction and KL losses in training.", WHY, run_loss_curves
+        ),
+        ProblemPart(
+            "Draw the latent space, and what the decoder makes of a grid.", [], run_latent_space
+        ),
+        ProblemPart(
+            "Implement the beta-VAE and analyse the effect of beta.", WEIGHT, run_beta_sweep
+        ),
     ],
 )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-def auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
+def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
     r"""The area under the ROC curve of a score, for two laws with masses on the same nodes.
 
     .. math:: P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x)), \qquad
@@ -29,7 +29,7 @@ def auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
     return (q * below).sum()
 
 
-class Surprise(NamedTuple):
+class SurpriseMoments(NamedTuple):
     """The law of log p(x) over draws of p itself, in nats.
 
     Arguments:
@@ -43,7 +43,7 @@ class Surprise(NamedTuple):
     deviation: float
 
 
-def surprise(d: int) -> Surprise:
+def gaussian_surprise(d: int) -> SurpriseMoments:
     r"""Of the standard normal law in d dimensions, whose squared norm is chi-squared.
 
     .. math:: \max \log p = -\tfrac d2 \log 2\pi, \qquad
@@ -53,4 +53,4 @@ def surprise(d: int) -> Surprise:
     probable point is an anomaly.
     """
     mode = -d / 2 * math.log(2 * math.pi)
-    return Surprise(mode, mode - d / 2, math.sqrt(d / 2))
+    return SurpriseMoments(mode, mode - d / 2, math.sqrt(d / 2))

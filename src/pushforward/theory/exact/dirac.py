@@ -22,22 +22,22 @@ Pair = tuple[complex, complex]
 Turn = Callable[[Tensor, float, float], Tensor]
 
 
-def descent(state: Tensor, penalty: float = 0.0) -> Tensor:
+def descent_direction(state: Tensor, penalty: float = 0.0) -> Tensor:
     r"""The two players' directions of descent at :math:`(\theta, \psi)`, with R1's weight."""
     theta, psi = state
     push = torch.sigmoid(psi * theta)
     return torch.stack([push * psi, -push * theta - penalty * psi])
 
 
-def simultaneous(state: Tensor, h: float, penalty: float = 0.0) -> Tensor:
+def simultaneous_step(state: Tensor, h: float, penalty: float = 0.0) -> Tensor:
     """One step of size ``h`` of both players at once."""
-    return state + h * descent(state, penalty)
+    return state + h * descent_direction(state, penalty)
 
 
-def alternating(state: Tensor, h: float, penalty: float = 0.0) -> Tensor:
+def alternating_step(state: Tensor, h: float, penalty: float = 0.0) -> Tensor:
     """One step of the critic, then one of the generator, which sees the new critic."""
-    psi = state[1] + h * descent(state, penalty)[1]
-    theta = state[0] + h * descent(torch.stack([state[0], psi]), penalty)[0]
+    psi = state[1] + h * descent_direction(state, penalty)[1]
+    theta = state[0] + h * descent_direction(torch.stack([state[0], psi]), penalty)[0]
     return torch.stack([theta, psi])
 
 
@@ -64,7 +64,7 @@ def alternating_eigenvalues(h: float, penalty: float = 0.0) -> Pair:
     return half + root, half - root
 
 
-def play(turn: Turn, state: Tensor, h: float, steps: int, penalty: float = 0.0) -> Tensor:
+def play_game(turn: Turn, state: Tensor, h: float, steps: int, penalty: float = 0.0) -> Tensor:
     """The states of a game from its start on, ``(steps + 1, 2)``."""
     states = [state]
     for _ in range(steps):
@@ -72,7 +72,7 @@ def play(turn: Turn, state: Tensor, h: float, steps: int, penalty: float = 0.0) 
     return torch.stack(states)
 
 
-def wasserstein(state: Tensor, h: float, penalty: float) -> Tensor:
+def wgan_gp_step(state: Tensor, h: float, penalty: float) -> Tensor:
     r"""One simultaneous step of WGAN-GP between two points, the game's direction being
 
     .. math:: \dot\theta = \psi, \qquad

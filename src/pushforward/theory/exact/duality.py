@@ -8,7 +8,7 @@ Where the cost is a distance one potential is enough (Kantorovich and Rubinstein
 .. math:: W_1(P, Q) = \max_{\lVert f \rVert_L \le 1} \mathbb E_P f - \mathbb E_Q f
 
 Both are solved apart by HiGHS (Huangfu and Hall, 2018, in SciPy), so that each is a test of the
-other: for some hundred points. `transport.w1` and `transport.w2` pair thousands of equal weight.
+other: for some hundred points. `transport.exact_w1` and `transport.exact_w2` pair thousands of equal weight.
 """
 
 from typing import NamedTuple
@@ -21,14 +21,14 @@ from ...errors import NumericalError, UsageError
 Array = NDArray[np.float64]
 
 
-class Plan(NamedTuple):
+class TransportPlan(NamedTuple):
     """What the primal programme found: the least cost, and the masses that reach it, ``(n, m)``."""
 
     value: float
     plan: Array
 
 
-class Potentials(NamedTuple):
+class DualPotentials(NamedTuple):
     """What a dual programme found: its value, and the potentials at both sets of points."""
 
     value: float
@@ -36,7 +36,7 @@ class Potentials(NamedTuple):
     g: Array
 
 
-def solve(objective: Array, **constraints: object) -> Array:
+def solve_linear_programme(objective: Array, **constraints: object) -> Array:
     """The minimiser of a linear programme.
 
     Raises:
@@ -67,7 +67,7 @@ def marginal_sums(n: int, m: int) -> object:
     return vstack([rows, columns], format="csr")
 
 
-def primal(cost: Array, a: Array, b: Array) -> Plan:
+def solve_primal(cost: Array, a: Array, b: Array) -> TransportPlan:
     r"""The cheapest plan from masses ``a`` to masses ``b`` (Kantorovich, 1942).
 
     Arguments:
@@ -81,11 +81,13 @@ def primal(cost: Array, a: Array, b: Array) -> Plan:
     """
     check_marginals(cost, a, b)
     sums = marginal_sums(*cost.shape)
-    x = solve(cost.ravel(), A_eq=sums, b_eq=np.concatenate([a, b]), bounds=(0, None))
-    return Plan(float(x @ cost.ravel()), x.reshape(cost.shape))
+    x = solve_linear_programme(
+        cost.ravel(), A_eq=sums, b_eq=np.concatenate([a, b]), bounds=(0, None)
+    )
+    return TransportPlan(float(x @ cost.ravel()), x.reshape(cost.shape))
 
 
-def dual(cost: Array, a: Array, b: Array) -> Potentials:
+def solve_dual(cost: Array, a: Array, b: Array) -> DualPotentials:
     r"""The best prices :math:`f_i + g_j \le c_{ij}`, with :math:`f_1 = 0`.
 
     Raises:
@@ -96,16 +98,16 @@ def dual(cost: Array, a: Array, b: Array) -> Potentials:
     n, m = cost.shape
     free = [(0, 0), *[(None, None)] * (n + m - 1)]  # a constant moves from f to g without effect
     weights = np.concatenate([a, b])
-    x = solve(-weights, A_ub=marginal_sums(n, m).T, b_ub=cost.ravel(), bounds=free)  # type: ignore[attr-defined]
-    return Potentials(float(weights @ x), x[:n], x[n:])
+    x = solve_linear_programme(-weights, A_ub=marginal_sums(n, m).T, b_ub=cost.ravel(), bounds=free)  # type: ignore[attr-defined]
+    return DualPotentials(float(weights @ x), x[:n], x[n:])
 
 
-def distances(x: Array, y: Array) -> Array:
+def euclidean_distances(x: Array, y: Array) -> Array:
     """Euclidean distances between rows, ``(n, m)``, without cancellation."""
     return np.linalg.norm(x[:, None] - y, axis=-1)
 
 
-def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> Potentials:
+def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> DualPotentials:
     r""":math:`W_1` and a critic that attains it: the best 1-Lipschitz function of the points.
 
     .. math:: \max_f \sum_i a_i f(x_i) - \sum_j b_j f(y_j), \qquad
@@ -117,7 +119,7 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> Potentials
         a: Their masses, ``(n,)``.
         b: And of the second, ``(m,)``.
 
-    It is the largest that the prices of `dual` allow, :math:`f(u) = \min_j \lVert u - y_j \rVert -
+    It is the largest that the prices of `solve_dual` allow, :math:`f(u) = \min_j \lVert u - y_j \rVert -
     g_j`: no less than its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
 
     Returns:
@@ -127,12 +129,12 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> Potentials
         UsageError: If the masses are not of the same sum.
         NumericalError: If the programme is not solved.
     """
-    prices = dual(distances(x, y), a, b)
-    f, h = (extended(y, -prices.g, points) for points in (x, y))
-    return Potentials(float(a @ f - b @ h), f, h)
+    prices = solve_dual(euclidean_distances(x, y), a, b)
+    f, h = (mcshane_extension(y, -prices.g, points) for points in (x, y))
+    return DualPotentials(float(a @ f - b @ h), f, h)
 
 
-def lipschitz(points: Array, f: Array) -> float:
+def lipschitz_constant(points: Array, f: Array) -> float:
     r"""The largest slope :math:`|f(u) - f(v)| / \lVert u - v \rVert` between two of the points.
 
     A lower bound of the Lipschitz constant of a function that is known there alone. Points that
@@ -144,12 +146,12 @@ def lipschitz(points: Array, f: Array) -> float:
     return float((rise / run[run > 0]).max(initial=0.0))
 
 
-def extended(points: Array, f: Array, x: Array) -> Array:
+def mcshane_extension(points: Array, f: Array, x: Array) -> Array:
     r"""The largest 1-Lipschitz function with these values, at other rows (McShane, 1934).
 
     .. math:: f(x) = \min_i f(p_i) + \lVert x - p_i \rVert
     """
-    return (f + distances(x, points)).min(1)
+    return (f + euclidean_distances(x, points)).min(1)
 
 
 def line_critic(grid: Array, p: Array, q: Array) -> Array:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...shapes import PerDatum
 
 
-def grid(reach: float, count: int, dim: int = 1) -> tuple[Tensor, float]:
+def latent_quadrature(reach: float, count: int, dim: int = 1) -> tuple[Tensor, float]:
     r"""Nodes of the trapezoidal rule on :math:`[-r, r]^d`, ``(count ** dim, dim)``, and log-weight.
 
     Of a smooth integrand that vanishes at the ends the error falls geometrically in ``count``, once
@@ -39,7 +39,7 @@ def shannon_bound(entropy: float, d: int, error: Tensor) -> Tensor:
     return entropy - d / 2 * (2 * math.pi * math.e * error / d).log()
 
 
-class Joint:
+class QuadratureJoint:
     r""":math:`p(x, z)` at nodes of z, for each of n data.
 
     Every ``log_q`` is :math:`\log q(z_i \mid x)` at the nodes, ``(n, k)``, minus infinity where q
@@ -48,7 +48,7 @@ class Joint:
     Arguments:
         log_likelihood: :math:`\log p(x \mid z_i)`, ``(n, k)``.
         log_prior: :math:`\log p(z_i)`, ``(k,)``.
-        log_weight: :math:`\log w_i`; 0 for a discrete latent, that of `grid` for a quadrature.
+        log_weight: :math:`\log w_i`; 0 for a discrete latent, that of `latent_quadrature` for a quadrature.
     """
 
     def __init__(self, log_likelihood: Tensor, log_prior: Tensor, log_weight: float = 0.0) -> None:

@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...shapes import Data, PerDatum, Scalar, Times, expand, sum_event
+from ...shapes import Data, PerDatum, Scalar, Times, append_dims, sum_event
 from ..ode import Field
 from ..paths import Path
 from ..targets import GaussianMixture
@@ -39,13 +39,13 @@ def gaussian_velocity(path: Path, mean: Tensor, scale: float, x_t: Data, t: Time
         x_t: Points, ``(batch, *event)``.
         t: Times, 0 at data.
     """
-    (alpha, sigma), (d_alpha, d_sigma) = path(expand(t, x_t)), path.rates(expand(t, x_t))
+    (alpha, sigma), (d_alpha, d_sigma) = path(append_dims(t, x_t)), path.rates(append_dims(t, x_t))
     rate = alpha * d_alpha * scale**2 + sigma * d_sigma
     variance = (alpha * scale).square() + sigma.square()
     return d_alpha * mean + rate / variance * (x_t - alpha * mean)
 
 
-def residual(law: GaussianMixture, path: Path, x_t: Data, t: Times) -> PerDatum:
+def residual_variance(law: GaussianMixture, path: Path, x_t: Data, t: Times) -> PerDatum:
     r"""What the regression cannot know, :math:`\operatorname{tr}\operatorname{Var}[\dot x_t|x_t]`.
 
     .. math:: \Big(\dot\alpha_t - \dot\sigma_t \frac{\alpha_t}{\sigma_t}\Big)^2
@@ -86,12 +86,12 @@ def gaussian_floor(scale: float) -> float:
     return math.pi / 2 * scale
 
 
-def field_error(v: Field, u: Field, x_t: Data, t: Times) -> Scalar:
+def velocity_error(v: Field, u: Field, x_t: Data, t: Times) -> Scalar:
     r"""The excess of the loss over its floor, :math:`\mathbb E\|v(x_t, t) - u_t(x_t)\|^2`."""
     return sum_event((v(x_t, t) - u(x_t, t)).square()).mean()
 
 
-def contraction(path: Path, scale: float, times: Tensor) -> float:
+def ddim_contraction(path: Path, scale: float, times: Tensor) -> float:
     r"""How much DDIM's steps shrink data :math:`\mathcal N(m, v^2 I)`, relative to the exact map.
 
     .. math:: \prod_k \cos(\phi_{k+1} - \phi_k), \qquad \phi_k = \arctan\frac{\sigma_k}{\alpha_k v}

@@ -118,7 +118,7 @@ class LinearVAE:
         return log_likelihood + self.prior.log_prob(z) - q.log_prob(z)
 
 
-class Optimum(NamedTuple):
+class LinearVAEOptimum(NamedTuple):
     """What a linear beta-VAE learns from data of a known covariance.
 
     Arguments:
@@ -134,7 +134,9 @@ class Optimum(NamedTuple):
     error: Tensor
 
 
-def optimum(spectrum: Tensor, latent: int, sigma: float, beta: float = 1.0) -> Optimum:
+def linear_vae_optimum(
+    spectrum: Tensor, latent: int, sigma: float, beta: float = 1.0
+) -> LinearVAEOptimum:
     r"""The optimum of a linear :math:`\beta`-VAE with fixed noise: water-filling at the level
     :math:`\beta\sigma^2`.
 
@@ -155,7 +157,7 @@ def optimum(spectrum: Tensor, latent: int, sigma: float, beta: float = 1.0) -> O
     kept = spectrum[:latent]
     rate = (kept / level).log().clamp(min=0).sum() / 2
     error = kept.clamp(max=level).sum() + spectrum[latent:].sum()
-    return Optimum((kept - level).clamp(min=0).sqrt(), kept > level, rate, error)
+    return LinearVAEOptimum((kept - level).clamp(min=0).sqrt(), kept > level, rate, error)
 
 
 def learned_variance(spectrum: Tensor, latent: int, beta: float = 1.0) -> Tensor:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..ddpm_schedule import DDPM
+from ..ddpm_schedule import DDPMPath
 from ..paths import Path
-from .flow_maps import contraction
+from .flow_maps import ddim_contraction
 
 
 class Moments(NamedTuple):
@@ -22,7 +22,7 @@ class Moments(NamedTuple):
     variance: float
 
 
-def affine(start: Moments, slope: Tensor, shift: Tensor, noise: Tensor) -> Moments:
+def propagate_moments(start: Moments, slope: Tensor, shift: Tensor, noise: Tensor) -> Moments:
     r"""The moments after the steps :math:`x \gets a x + b + \sqrt v z`.
 
     Arguments:
@@ -37,12 +37,12 @@ def affine(start: Moments, slope: Tensor, shift: Tensor, noise: Tensor) -> Momen
     return Moments(mean, variance)
 
 
-def starting(path: Path, times: Tensor) -> Moments:
+def noise_moments(path: Path, times: Tensor) -> Moments:
     """The noise that samplers start with at the first of the times."""
     return Moments(0.0, float(path.scale(times[0].double())) ** 2)
 
 
-def ancestral(
+def ancestral_moments(
     path: Path, times: Tensor, data: Moments, v: float = 0.0, start: Moments | None = None
 ) -> Moments:
     r"""The law of `samplers.ddpm` with exact estimates.
@@ -66,12 +66,12 @@ def ancestral(
     beta = s.square() * (1 - ratio.square())
     on_x, on_x_t = b * beta / s.square(), a / b * (r / s).square()
     noise = beta * (r / s).square() ** (1 - v) * (r > 0)
-    start = starting(path, times) if start is None else start
-    return affine(start, on_x_t + on_x * gain, on_x * (1 - gain * a) * data.mean, noise)
+    start = noise_moments(path, times) if start is None else start
+    return propagate_moments(start, on_x_t + on_x * gain, on_x * (1 - gain * a) * data.mean, noise)
 
 
-def reverse_table(
-    path: DDPM, data: Moments, *, growth: float = 1.0, weight: float = 1.0, noise: float = 1.0
+def reverse_chain_moments(
+    path: DDPMPath, data: Moments, *, growth: float = 1.0, weight: float = 1.0, noise: float = 1.0
 ) -> Moments:
     r"""The law at data of a table's chain run backwards with its score, from noise.
 
@@ -94,7 +94,7 @@ def reverse_table(
     beta, alpha_bar = path.beta(k), path.alpha_bar(k)
     grown = (1 - beta) ** (-growth / 2)
     pull = weight * beta / (alpha_bar * data.variance + 1 - alpha_bar)
-    return affine(
+    return propagate_moments(
         Moments(0.0, 1.0),
         grown * (1 - pull),
         grown * pull * alpha_bar.sqrt() * data.mean,
@@ -113,10 +113,10 @@ def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
     """
     alpha, sigma = path(times.double())
     size = torch.hypot(alpha * deviation, sigma)
-    return float(size[-1] / size[0]) * contraction(path, deviation, times)
+    return float(size[-1] / size[0]) * ddim_contraction(path, deviation, times)
 
 
-def corrected(
+def corrector_moments(
     path: Path, t: Tensor, law: Moments, data: Moments, corrections: int, snr: float
 ) -> Moments:
     r"""The law after Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its exact score.
@@ -128,22 +128,22 @@ def corrected(
     h = 2 * (snr * sigma) ** 2
     pull = h / (alpha**2 * data.variance + sigma**2)
     one = torch.ones(corrections, dtype=torch.float64)
-    return affine(law, (1 - pull) * one, pull * alpha * data.mean * one, 2 * h * one)
+    return propagate_moments(law, (1 - pull) * one, pull * alpha * data.mean * one, 2 * h * one)
 
 
-def annealed_langevin(
+def annealed_langevin_moments(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
     r"""The law of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal N(0, s^2)`.
 
-    The steps of `corrected` at each level; between levels :math:`x/\alpha` is kept, and the last
+    The steps of `corrector_moments` at each level; between levels :math:`x/\alpha` is kept, and the last
     step is the best guess of the data.
     """
     times = times.double()
     alpha, sigma = (z.tolist() for z in path(times))
-    law = starting(path, times)
+    law = noise_moments(path, times)
     for i, t in enumerate(times[:-1]):
-        law = corrected(path, t, law, data, corrections, snr)
+        law = corrector_moments(path, t, law, data, corrections, snr)
         factor, shift = alpha[i + 1] / alpha[i], 0.0
         if sigma[i + 1] == 0:
             factor = alpha[i] * data.variance / (alpha[i] ** 2 * data.variance + sigma[i] ** 2)
@@ -152,17 +152,17 @@ def annealed_langevin(
     return law
 
 
-def predictor_corrector(
+def predictor_corrector_moments(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
     r"""The law of `langevin.predictor_corrector` with exact scores, likewise.
 
-    A step of `ancestral` with v = 0, then those of `corrected` at the new level unless it is data.
+    A step of `ancestral_moments` with v = 0, then those of `corrector_moments` at the new level unless it is data.
     """
     times = times.double()
-    law = starting(path, times)
+    law = noise_moments(path, times)
     for ends in times.unfold(0, 2, 1):
-        law = ancestral(path, ends, data, start=law)
+        law = ancestral_moments(path, ends, data, start=law)
         if path.sigma(ends[1]) > 0:
-            law = corrected(path, ends[1], law, data, corrections, snr)
+            law = corrector_moments(path, ends[1], law, data, corrections, snr)
     return law

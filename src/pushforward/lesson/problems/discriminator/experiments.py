@@ -7,26 +7,26 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ....plots.style import DASHES, DATA, INK, LINES, QUIET, whole
+from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory import adversarial, divergences, targets
 from ...claims import Number
-from .. import Experiment
-from .identities import two_laws
+from .. import ExperimentResult
+from .identities import mixture_and_gaussian
 
 
-def network() -> nn.Module:
+def smooth_discriminator() -> nn.Module:
     """A discriminator with two smooth hidden layers, ending in a logit."""
     return nn.Sequential(
         nn.Linear(1, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)
     )
 
 
-def trained(steps: int = 800, batch: int = 512) -> tuple[Tensor, dict[int, Tensor]]:
+def train_discriminator(steps: int = 800, batch: int = 512) -> tuple[Tensor, dict[int, Tensor]]:
     """Training on the lesson's mixture against N(0.8, 3.778): steps of record, logits on a grid."""
     data = targets.lesson_mixture()
     samples = targets.Gaussian(data.mean, data.covariance)
     x = torch.linspace(-20, 22, 6001, dtype=torch.float64)[:, None]
-    net, kept = network(), {}
+    net, kept = smooth_discriminator(), {}
     mover = torch.optim.Adam(net.parameters(), 1e-2, (0.9, 0.99))
     decay = torch.optim.lr_scheduler.LinearLR(mover, 1, 0.01, steps)
     for step in range(steps + 1):
@@ -43,11 +43,13 @@ def trained(steps: int = 800, batch: int = 512) -> tuple[Tensor, dict[int, Tenso
     return x[:, 0], kept
 
 
-def drawn(x: Tensor, kept: dict[int, Tensor], short: dict[int, float]) -> Figure:
+def draw_trained_discriminator(
+    x: Tensor, kept: dict[int, Tensor], short: dict[int, float]
+) -> Figure:
     """Left: D* and trained discriminators over both densities. Right: their shortfall."""
     figure = Figure(figsize=(6.3, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
-    log_p, log_q, _ = two_laws()
+    log_p, log_q, _ = mixture_and_gaussian()
     best = adversarial.optimal_logit(log_p, log_q).sigmoid()
     left.fill_between(x, log_p.exp(), color=DATA, alpha=0.18, lw=0)
     left.plot(x, log_q.exp(), color=DATA, ls=DASHES[2], lw=0.9)
@@ -65,29 +67,29 @@ def drawn(x: Tensor, kept: dict[int, Tensor], short: dict[int, float]) -> Figure
     right.plot(steps + 1, [short[s] for s in steps], color=LINES[5], marker="o")
     right.set(xscale="log", yscale="log", xlabel="steps + 1", ylabel="V(D*) − V(D), nats")
     for axis in (right.xaxis, right.yaxis):
-        axis.set_major_formatter(whole)
+        axis.set_major_formatter(format_log_tick)
     right.grid(color=QUIET, alpha=0.2, lw=0.5)
     return figure
 
 
-def approach() -> Experiment:
+def run_discriminator_training() -> ExperimentResult:
     """Train a discriminator against a fixed generator, and measure its distance to D*."""
-    x, kept = trained()
-    log_p, log_q, weight = two_laws()
+    x, kept = train_discriminator()
+    log_p, log_q, weight = mixture_and_gaussian()
     best = adversarial.optimal_logit(log_p, log_q)
-    highest = float(adversarial.expected_value(log_p, log_q, best, weight))
+    highest = float(adversarial.expected_game_value(log_p, log_q, best, weight))
     short = {
-        step: float(adversarial.regret(log_p, log_q, f, weight)) for step, f in kept.items()
+        step: float(adversarial.discriminator_regret(log_p, log_q, f, weight)) for step, f in kept.items()
     }  # fmt: skip
     last, m = max(kept), torch.logaddexp(log_p, log_q) - math.log(2)
     error = {
-        step: math.sqrt(float(divergences.expectation(
+        step: math.sqrt(float(divergences.quadrature_mean(
             m, (f.sigmoid() - best.sigmoid()).square(), weight)))
         for step, f in kept.items()
     }  # fmt: skip
     js = float(divergences.jensen_shannon(log_p, log_q, weight))
     shown = float(
-        adversarial.jensen_shannon(adversarial.expected_value(log_p, log_q, kept[last], weight))
+        adversarial.js_from_value(adversarial.expected_game_value(log_p, log_q, kept[last], weight))
     )
     numbers = [
         Number("shortfall after training, nats", short[last], 0.01, 0, "<="),
@@ -110,4 +112,6 @@ def approach() -> Experiment:
         "that is left is that of a noisy gradient and of where neither law has rows; there $D$ is "
         "not determined.",
     ]
-    return Experiment(discussion, numbers, {"trained_discriminator": drawn(x, kept, short)})
+    return ExperimentResult(
+        discussion, numbers, {"trained_discriminator": draw_trained_discriminator(x, kept, short)}
+    )

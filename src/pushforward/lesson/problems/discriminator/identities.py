@@ -11,7 +11,7 @@ from ....theory import adversarial, divergences, targets
 from ...claims import Number
 
 
-def vanishes(what: str, difference: Any) -> Number:
+def prove_vanishing(what: str, difference: Any) -> Number:
     """A number that is 0 if SymPy can show that an expression is, and 1 if it cannot."""
     import sympy
 
@@ -19,89 +19,91 @@ def vanishes(what: str, difference: Any) -> Number:
 
 
 @cache
-def symbols() -> tuple[Any, Any, Any]:
+def density_symbols() -> tuple[Any, Any, Any]:
     """The densities p and q at one point, and D there, all positive."""
     import sympy
 
     return sympy.symbols("p q D", positive=True)
 
 
-def integrand() -> Any:
+def game_integrand() -> Any:
     """The integrand p log D + q log(1 - D)."""
     import sympy
 
-    p, q, D = symbols()
+    p, q, D = density_symbols()
     return p * sympy.log(D) + q * sympy.log(1 - D)
 
 
-def two_laws() -> tuple[Tensor, Tensor, float]:
+def mixture_and_gaussian() -> tuple[Tensor, Tensor, float]:
     """Log-densities of the lesson's mixture and of a normal law of its moments, and the weight."""
     data = targets.lesson_mixture()
     samples = targets.Gaussian(data.mean, data.covariance)
-    x, weight = divergences.box([-20.0], [22.0], 6001)
+    x, weight = divergences.trapezoidal_grid([-20.0], [22.0], 6001)
     return data.log_prob(x), samples.log_prob(x), weight
 
 
-def stationary() -> list[Number]:
+def check_stationary_point() -> list[Number]:
     """The derivative, and its only zero."""
     import sympy
 
-    p, q, D = symbols()
-    slope = sympy.diff(integrand(), D)
+    p, q, D = density_symbols()
+    slope = sympy.diff(game_integrand(), D)
     zeros = sympy.solve(slope, D)
     return [
-        vanishes("derivative", slope - (p / D - q / (1 - D))),
+        prove_vanishing("derivative", slope - (p / D - q / (1 - D))),
         Number("zeros", len(zeros), 1),
-        vanishes("the zero", zeros[0] - p / (p + q)),
+        prove_vanishing("the zero", zeros[0] - p / (p + q)),
     ]
 
 
-def concave() -> list[Number]:
+def check_concavity() -> list[Number]:
     """The second derivative, anywhere and at the zero."""
     import sympy
 
-    p, q, D = symbols()
-    second = sympy.diff(integrand(), D, 2)
+    p, q, D = density_symbols()
+    second = sympy.diff(game_integrand(), D, 2)
     at_zero = second.subs(D, p / (p + q))
     return [
-        vanishes("second derivative", second + p / D**2 + q / (1 - D) ** 2),
-        vanishes("the same at the zero", at_zero + (p + q) ** 3 / (p * q)),
+        prove_vanishing("second derivative", second + p / D**2 + q / (1 - D) ** 2),
+        prove_vanishing("the same at the zero", at_zero + (p + q) ** 3 / (p * q)),
     ]
 
 
-def by_inequality() -> list[Number]:
+def check_bernoulli_kl() -> list[Number]:
     """The loss of another D as the KL of two Bernoulli laws."""
     import sympy
 
-    p, q, D = symbols()
+    p, q, D = density_symbols()
     best, rest = p / (p + q), q / (p + q)
-    lost = p * sympy.log(best) + q * sympy.log(rest) - integrand()
+    lost = p * sympy.log(best) + q * sympy.log(rest) - game_integrand()
     bernoulli = best * sympy.log(best / D) + rest * sympy.log(rest / (1 - D))
-    return [vanishes("the identity", sympy.expand_log(lost - (p + q) * bernoulli, force=True))]
+    return [
+        prove_vanishing("the identity", sympy.expand_log(lost - (p + q) * bernoulli, force=True))
+    ]
 
 
-def regret() -> list[Number]:
+def check_regret() -> list[Number]:
     """The same integrated, for a discriminator that wobbles about the best."""
-    log_p, log_q, weight = two_laws()
+    log_p, log_q, weight = mixture_and_gaussian()
     best = adversarial.optimal_logit(log_p, log_q)
     other = best.clamp(-5, 5) + 0.5
-    lost = adversarial.expected_value(log_p, log_q, best, weight)
-    lost = lost - adversarial.expected_value(log_p, log_q, other, weight)
-    found = adversarial.regret(log_p, log_q, other, weight)
+    lost = adversarial.expected_game_value(log_p, log_q, best, weight)
+    lost = lost - adversarial.expected_game_value(log_p, log_q, other, weight)
+    found = adversarial.discriminator_regret(log_p, log_q, other, weight)
     return [
         Number("$V(D^*) - V(D)$ less the integral, nats", float(lost - found), 0, 1e-10),
         Number("the integral, nats", float(found), 0, 0, ">="),
     ]
 
 
-def empty() -> list[Number]:
+def check_disjoint_supports() -> list[Number]:
     """Two uniform laws with a gap between: points where neither has mass."""
     log_p, log_q = (
         torch.tensor(v, dtype=torch.float64).log() for v in ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
     )
     far = torch.tensor([40.0, 0.0, -40.0], dtype=torch.float64)
     values = [
-        float(adversarial.expected_value(log_p, log_q, far + far.new_tensor([0, f, 0]), 1.0))
+        float(adversarial.expected_game_value(log_p, log_q, far + far.new_tensor([0, f, 0]), 1.0))
         for f in (-5.0, 5.0)
     ]
     return [
@@ -110,24 +112,24 @@ def empty() -> list[Number]:
     ]
 
 
-def value() -> list[Number]:
+def check_value_integrand() -> list[Number]:
     """The integrand at D* against the integrands of both KL divergences."""
     import sympy
 
-    p, q, D = symbols()
+    p, q, D = density_symbols()
     m = (p + q) / 2
     right = p * sympy.log(p / m) + q * sympy.log(q / m) - (p + q) * sympy.log(2)
-    apart = sympy.expand_log(integrand().subs(D, p / (p + q)) - right, force=True)
-    return [vanishes("the integrands", sympy.expand_log(sympy.simplify(apart), force=True))]
+    apart = sympy.expand_log(game_integrand().subs(D, p / (p + q)) - right, force=True)
+    return [prove_vanishing("the integrands", sympy.expand_log(sympy.simplify(apart), force=True))]
 
 
-def integrated() -> list[Number]:
+def check_integrated_value() -> list[Number]:
     """C(G) of two laws that are no closed form of each other."""
-    log_p, log_q, weight = two_laws()
+    log_p, log_q, weight = mixture_and_gaussian()
     best = adversarial.optimal_logit(log_p, log_q)
-    found = float(adversarial.expected_value(log_p, log_q, best, weight))
+    found = float(adversarial.expected_game_value(log_p, log_q, best, weight))
     js = float(divergences.jensen_shannon(log_p, log_q, weight))
-    same = adversarial.expected_value(log_p, log_p, torch.zeros_like(log_p), weight)
+    same = adversarial.expected_game_value(log_p, log_p, torch.zeros_like(log_p), weight)
     return [
         Number("$C(G)$, nats", found, 2 * js - math.log(4), 1e-10),
         Number("$C(G)$ where $q = p$, nats", float(same), -math.log(4), 1e-10),

@@ -7,7 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ....devices import seeded
+from ....devices import seeded_rng
 from ....metrics import frechet, kernels, neighbours
 from ....plots.style import DATA, INK, MODEL
 from ....theory import transport
@@ -15,13 +15,13 @@ from ....theory.targets import Gaussian
 from ...claims import Number
 from ...sections.recent import comparison, figures
 from ...sections.recent.comparison import LAW
-from .. import Experiment
+from .. import ExperimentResult
 
 BEST = {"flow": "flow matching, Heun", "chain": "diffusion, DPM-Solver++(2M)"}
 NAMES = {"flow": "flow matching", "chain": "diffusion"}
 
 
-def contours(axes: Axes) -> None:
+def draw_density_contours(axes: Axes) -> None:
     """The exact density, a line a factor of ten."""
     side = torch.linspace(-2.2, 2.2, 121, dtype=torch.float64)
     log_p = LAW.log_prob(torch.cartesian_prod(side, side)).view(121, 121).mT / np.log(10)
@@ -31,29 +31,29 @@ def contours(axes: Axes) -> None:
     axes.set_axis_off()
 
 
-def samples() -> Figure:
+def draw_model_samples() -> Figure:
     """Samples (dots) over the exact density (contours, a factor of ten each).
 
     From left: data, flow matching by Heun's steps, diffusion by DPM-Solver++(2M), both with the
     trained field and 32 evaluations.
     """
     figure = Figure(figsize=(6.3, 2.3), layout="constrained")
-    real = comparison.data()[0]
-    drawn = {NAMES[m]: comparison.draw(BEST[m], 32, learned=True)[0] for m in BEST}
+    real = comparison.reference_samples()[0]
+    drawn = {NAMES[m]: comparison.sample_with_setup(BEST[m], 32, learned=True)[0] for m in BEST}
     clouds = {"data": (real, DATA)} | {k: (x, MODEL) for k, x in drawn.items()}
     for axes, (title, (x, colour)) in zip(figure.subplots(1, 3), clouds.items()):
         axes.plot(*x[:1500].T, ".", color=colour, markersize=1.2, alpha=0.6)
-        contours(axes)
+        draw_density_contours(axes)
         axes.set_title(title)
     return figure
 
 
-def training() -> Experiment:
+def run_training_comparison() -> ExperimentResult:
     """How far each field is from the exact one, and the divergence of its flow's density."""
-    error = {m: comparison.field_error(m) for m in BEST}
-    kl = {m: comparison.divergence(m) for m in BEST}
+    error = {m: comparison.excess_loss(m) for m in BEST}
+    kl = {m: comparison.data_model_kl(m) for m in BEST}
     steps, batch = comparison.RECIPE.steps, comparison.RECIPE.batch
-    return Experiment(
+    return ExperimentResult(
         [
             f"Both models are the same perceptron, trained on {steps:,} batches of {batch} points "
             "from eight modes of unit variance, with the same learning rate. They differ in two "
@@ -72,14 +72,14 @@ def training() -> Experiment:
             *(Number(f"the same is not negative, {NAMES[m]}", kl[m][0], 0, 5 * kl[m][1], ">=")
               for m in BEST),
         ],
-        {"problem5_samples": samples()},
+        {"problem5_samples": draw_model_samples()},
     )  # fmt: skip
 
 
 Rows = dict[str, dict[int, float]]
 
 
-def table(curve: figures.Curve, ways: Iterable[str], learned: bool) -> Rows:
+def distance_table(curve: figures.Curve, ways: Iterable[str], learned: bool) -> Rows:
     """Distances by way of sampling and by evaluations as asked for."""
     return {
         way: {n: d for n, (_, d) in zip(comparison.EVALUATIONS, curve(way, learned=learned))}
@@ -87,25 +87,30 @@ def table(curve: figures.Curve, ways: Iterable[str], learned: bool) -> Rows:
     }
 
 
-def listed(found: Rows) -> str:
+def format_distances(found: Rows) -> str:
     """A table in words."""
     rows = (f"{way}: {', '.join(f'{d:.3f}' for d in row.values())}" for way, row in found.items())
     return "; ".join(rows)
 
 
-def speed() -> Experiment:
+def run_speed_comparison() -> ExperimentResult:
     """Distance by evaluations, with the exact field and the trained one."""
-    exact, learned = (table(comparison.curve, comparison.WAYS, k) for k in (False, True))
-    sampler, total = (table(comparison.apart, comparison.DETERMINISTIC, k) for k in (False, True))
-    floor, asked = comparison.floor(), ", ".join(map(str, comparison.EVALUATIONS))
+    exact, learned = (
+        distance_table(comparison.sliced_w2_curve, comparison.WAYS, k) for k in (False, True)
+    )
+    sampler, total = (
+        distance_table(comparison.endpoint_errors, comparison.DETERMINISTIC, k)
+        for k in (False, True)
+    )
+    floor, asked = comparison.sliced_w2_floor(), ", ".join(map(str, comparison.EVALUATIONS))
     euler, ddim = "flow matching, Euler", "diffusion, DDIM"
     even, heun, solver = "diffusion, DDIM, equal times", BEST["flow"], BEST["chain"]
-    return Experiment(
+    return ExperimentResult(
         [
             "Speed is counted in evaluations of the network: a step of Heun takes two, so that "
             "equal numbers of steps would compare unequal work.",
             f"With the exact field, where every error is the sampler's, the sliced W2 after "
-            f"{asked} evaluations is, by way of sampling, {listed(exact)}. Two exact samples are "
+            f"{asked} evaluations is, by way of sampling, {format_distances(exact)}. Two exact samples are "
             f"{floor:.3f} apart.",
             f"After 16 evaluations Euler's steps of flow matching are at {exact[euler][16]:.3f} "
             f"and DDIM's at {exact[ddim][16]:.3f} where they divide the angle of the path evenly, "
@@ -114,11 +119,11 @@ def speed() -> Experiment:
             f"is DDIM's. DPM-Solver++(2M) on the first grid is at {exact[solver][16]:.3f}, and "
             f"ancestral sampling, which draws fresh noise, at "
             f"{exact['diffusion, DDPM'][16]:.3f}.",
-            f"With the trained field they are {listed(learned)}.",
+            f"With the trained field they are {format_distances(learned)}.",
             "Two sets of samples cannot tell errors far below the distance of two exact ones. The "
             "same noise can: the mean distance of a sample from where the exact flow carries its "
-            f"noise is, with the exact field, {listed(sampler)}; with the trained field "
-            f"{listed(total)}. The first is the sampler's error, and falls. The second stops at "
+            f"noise is, with the exact field, {format_distances(sampler)}; with the trained field "
+            f"{format_distances(total)}. The first is the sampler's error, and falls. The second stops at "
             f"the error of training, {total[heun][64]:.3f} for flow matching and "
             f"{total[solver][64]:.3f} for diffusion, of which the sampler's is "
             f"{sampler[heun][64]:.3f} and {sampler[solver][64]:.3f}.",
@@ -138,12 +143,12 @@ def speed() -> Experiment:
             *(Number(f"trained over exact field after 64 evaluations, {way}",
                      total[way][64] / sampler[way][64], 1, 0, ">=") for way in (heun, solver)),
         ],
-        {"problem5_evaluations": figures.quality(), "problem5_errors": figures.errors()},
+        {"problem5_evaluations": figures.draw_quality_curves(), "problem5_errors": figures.draw_error_curves()},
     )  # fmt: skip
 
 
 MEASURES: dict[str, Callable[..., float]] = {
-    "sliced W2": transport.sliced_w2,
+    "sliced W2": transport.sliced_w2_distance,
     "MMD (squared)": kernels.mmd,
     "energy distance": kernels.energy_distance,
     "precision": neighbours.precision,
@@ -152,12 +157,12 @@ MEASURES: dict[str, Callable[..., float]] = {
 }
 
 
-@seeded(8)
-def quality() -> Experiment:
+@seeded_rng(8)
+def run_quality_comparison() -> ExperimentResult:
     """Several measures of both models, of another exact sample, and of one Gaussian."""
-    real, other = comparison.data()
+    real, other = comparison.reference_samples()
     blob = Gaussian(LAW.mean, LAW.covariance).sample(comparison.ROWS).double().numpy()
-    clouds = {NAMES[m]: comparison.draw(BEST[m], 32, learned=True)[0] for m in BEST}
+    clouds = {NAMES[m]: comparison.sample_with_setup(BEST[m], 32, learned=True)[0] for m in BEST}
     clouds |= {"another exact sample": other, "one Gaussian": blob}
     half = slice(1500)
     found = {
@@ -171,7 +176,7 @@ def quality() -> Experiment:
     w2 = {name: row["sliced W2"] for name, row in found.items()}
     fid = {name: row["Fréchet distance of coordinates"] for name, row in found.items()}
     models = tuple(NAMES.values())
-    return Experiment(
+    return ExperimentResult(
         [
             "FID and the Inception score are made of a network for photographs; points have none. "
             "On the coordinates themselves the Fréchet distance sees mean and covariance only.",

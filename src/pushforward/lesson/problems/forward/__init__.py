@@ -1,112 +1,112 @@
 """Practice problem 4: the forward process."""
 
-from .. import Part, Problem, Step
+from .. import DerivationStep, Problem, ProblemPart
 from . import experiments, identities
 
 DERIVATION = [
-    Step(
+    DerivationStep(
         "One step of the chain, with $\\alpha_t = 1 - \\beta_t$ and $z_t \\sim \\mathcal N(0, I)$ "
         "independent of everything before. For $t = 1$ it is the claim, since "
         "$\\bar\\alpha_1 = \\alpha_1$.",
         "x_t = \\sqrt{\\alpha_t}\\,x_{t-1} + \\sqrt{1-\\alpha_t}\\,z_t",
-        identities.one_step,
+        identities.check_first_step,
     ),
-    Step(
+    DerivationStep(
         "Suppose that the claim holds for $t - 1$: for some $\\bar\\varepsilon \\sim \\mathcal "
         "N(0, I)$, "
         "independent of $x_0$ and a function of $z_1, \\dots, z_{t-1}$ alone,",
         "x_{t-1} = \\sqrt{\\bar\\alpha_{t-1}}\\,x_0 + "
         "\\sqrt{1-\\bar\\alpha_{t-1}}\\,\\bar\\varepsilon",
     ),
-    Step(
+    DerivationStep(
         "Insert it into the step.",
         "x_t = \\sqrt{\\alpha_t\\bar\\alpha_{t-1}}\\,x_0 + "
         "\\sqrt{\\alpha_t(1-\\bar\\alpha_{t-1})}\\,\\bar\\varepsilon + \\sqrt{1-\\alpha_t}\\,z_t",
     ),
-    Step(
+    DerivationStep(
         "The coefficient of $x_0$ is $\\sqrt{\\bar\\alpha_t}$, by the definition of "
         "$\\bar\\alpha_t = \\alpha_t\\bar\\alpha_{t-1}$.",
         "\\mathbb E[x_t | x_0] = \\sqrt{\\bar\\alpha_t}\\,x_0",
-        identities.mean_step,
+        identities.check_mean_product,
     ),
-    Step(
+    DerivationStep(
         "$\\bar\\varepsilon$ and $z_t$ are independent, because $\\bar\\varepsilon$ depends on "
         "earlier "
         "noise only. A sum of independent Gaussians is Gaussian: characteristic functions "
         "multiply.",
         "e^{i u a m - a^2 s^2 u^2/2}\\;e^{-b^2 u^2/2} = e^{i u a m - (a^2 s^2 + b^2) u^2/2}",
-        identities.characteristic,
+        identities.check_characteristic_function,
     ),
-    Step(
+    DerivationStep(
         "So variances add.",
         "\\alpha_t(1-\\bar\\alpha_{t-1}) + (1-\\alpha_t) = 1 - \\alpha_t\\bar\\alpha_{t-1} "
         "= 1 - \\bar\\alpha_t",
-        identities.variance_step,
+        identities.check_variance_sum,
     ),
-    Step(
+    DerivationStep(
         "That is the claim for $t$, which closes the induction. In each entry the noise is "
         "independent, so the covariance is a multiple of $I$.",
         "q(x_t | x_0) = \\mathcal N(\\sqrt{\\bar\\alpha_t}\\,x_0, (1-\\bar\\alpha_t) I)",
-        identities.whole_table,
+        identities.check_whole_table,
     ),
-    Step(
+    DerivationStep(
         "The same without induction: unrolled, each noise is shrunk by the steps after it, and the "
         "variances telescope.",
         "\\sum_{s=1}^t (1-\\alpha_s)\\prod_{r=s+1}^t \\alpha_r = 1 - \\prod_{s=1}^t \\alpha_s",
-        identities.telescope,
+        identities.check_telescoping_sum,
     ),
 ]
 LIMIT = [
-    Step(
+    DerivationStep(
         "How far the end is from noise, for one datum in one dimension: the divergence between two "
         "Gaussians with the moments of P4.1.",
         "\\mathrm{KL}(q(x_T | x_0) \\| \\mathcal N(0, 1)) = \\tfrac12\\big(\\bar\\alpha_T x_0^2 - "
         "\\bar\\alpha_T - \\log(1-\\bar\\alpha_T)\\big)",
-        identities.divergence,
+        identities.check_gaussian_kl,
     ),
-    Step(
+    DerivationStep(
         "For little signal it is half the signal's energy. It is 0 only at $\\bar\\alpha_T = 0$, "
         "so "
         "it tends to 0 exactly if $\\bar\\alpha_T$ does.",
         "= \\tfrac12\\bar\\alpha_T x_0^2 + \\tfrac14\\bar\\alpha_T^2 + O(\\bar\\alpha_T^3)",
-        identities.small_signal,
+        identities.check_small_signal,
     ),
-    Step(
+    DerivationStep(
         "The divergence is convex, so that the law of all data is at least as close.",
         "\\mathrm{KL}(q(x_T) \\| \\mathcal N) \\le "
         "\\mathbb E_{x_0}\\mathrm{KL}(q(x_T | x_0) \\| \\mathcal N)",
-        identities.convexity,
+        identities.check_kl_convexity,
     ),
-    Step(
+    DerivationStep(
         "When does $\\bar\\alpha_T = \\prod_t(1-\\beta_t)$ tend to 0? Because "
         "$-\\beta/(1-\\beta) \\le \\log(1-\\beta) \\le -\\beta$, exactly if the sum of all "
         "$\\beta_t$ is "
         "infinite (if $\\beta_t \\to 1$ for some of them, all the more).",
         "-\\frac{1}{1-\\max\\beta}\\sum_t\\beta_t \\le \\log\\bar\\alpha_T \\le -\\sum_t\\beta_t",
-        identities.product_bounds,
+        identities.check_product_bounds,
     ),
-    Step(
+    DerivationStep(
         "So $T \\to \\infty$ alone is not enough. With smaller steps of one continuous schedule "
         "the "
         "sum tends to an integral, and $\\bar\\alpha_T$ to a positive number.",
         "\\beta_t = \\frac1T\\,\\beta\\Big(\\frac tT\\Big): \\qquad "
         "\\bar\\alpha_T \\to e^{-\\int_0^1\\beta(s)\\,ds} = e^{-10.05}",
-        identities.riemann,
+        identities.check_riemann_sum,
     ),
-    Step(
+    DerivationStep(
         "A schedule with a finite sum keeps most of the signal for ever.",
         "\\beta_t = \\frac1{4t^2}: \\qquad \\prod_{t=1}^\\infty\\Big(1-\\frac1{4t^2}\\Big) = "
         "\\frac2\\pi",
-        identities.wallis,
+        identities.check_wallis_product,
     ),
-    Step(
+    DerivationStep(
         "Betas may tend to 0, as long as their sum is infinite.",
         "\\beta_t = \\frac1{t+1}: \\qquad \\bar\\alpha_T = \\prod_{t=1}^T\\frac t{t+1} = "
         "\\frac1{T+1} "
         "\\to 0",
-        identities.harmonic_end,
+        identities.check_harmonic_limit,
     ),
-    Step(
+    DerivationStep(
         "The right statement, then: $x_T$ tends to $\\mathcal N(0, I)$ for every datum if and "
         "only if",
         "\\sum_{t=1}^\\infty \\beta_t = \\infty",
@@ -115,14 +115,16 @@ LIMIT = [
 PROBLEM = Problem(
     title="The forward process",
     parts=[
-        Part("Derive $q(x_t | x_0)$ from the recursion.", DERIVATION),
-        Part(
-            "Show the law of $x_t$ for data on the line at several $t$.", [], experiments.visualise
+        ProblemPart("Derive $q(x_t | x_0)$ from the recursion.", DERIVATION),
+        ProblemPart(
+            "Show the law of $x_t$ for data on the line at several $t$.",
+            [],
+            experiments.run_forward_process,
         ),
-        Part(
+        ProblemPart(
             "Show that $x_T$ tends to $\\mathcal N(0, I)$, and when.",
             LIMIT,
-            experiments.end_of_long_chains,
+            experiments.run_long_chains,
         ),
     ],
 )

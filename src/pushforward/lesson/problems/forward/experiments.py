@@ -6,24 +6,24 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, whole
-from ....rng import forked, sow
+from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
+from ....rng import fork_rng, seed_rng
 from ....theory import forward, targets
 from ...claims import Number, double
-from ...sections.diffusion.figures import TIMES, forward_process, panels
-from ...sections.diffusion.forward import PATH, at_the_end, unscaled
-from .. import Experiment
-from .identities import flow, harmonic, square
+from ...sections.diffusion.figures import TIMES, create_panels, draw_forward_process
+from ...sections.diffusion.forward import PATH, mixture_terminal_kl, unscaled_betas
+from .. import ExperimentResult
+from .identities import continuous_betas, harmonic_betas, summable_betas
 
 
-def visualise() -> Experiment:
+def run_forward_process() -> ExperimentResult:
     """Draws of the chain under the densities of P4.1."""
     n, law = 20_000, targets.lesson_mixture()
-    with forked():
-        sow(0)
+    with fork_rng():
+        seed_rng(0)
         x = law.sample(n).double()
-        states = [x, *forward.chain(x, PATH.betas)]
-    means, variances = forward.recursion(PATH.betas, float(law.mean), float(law.covariance))
+        states = [x, *forward.forward_chain(x, PATH.betas)]
+    means, variances = forward.moment_recursion(PATH.betas, float(law.mean), float(law.covariance))
     numbers, from_noise = [], {}
     for k in TIMES:
         noisy = law.diffused(*PATH(double(k / 1000)[0]))
@@ -56,17 +56,20 @@ def visualise() -> Experiment:
         f"The part of the mass left of 0 goes from {left[0]:.3f} to {left[1000]:.3f}: fresh "
         "noise forgets from which mode a datum came.",
     ]
-    figures = {"forward_process": forward_process(), "density_in_time": density_in_time(states)}
-    return Experiment(discussion, numbers, figures)
+    figures = {
+        "forward_process": draw_forward_process(),
+        "density_in_time": draw_density_in_time(states),
+    }
+    return ExperimentResult(discussion, numbers, figures)
 
 
-def density_in_time(states: list[torch.Tensor]) -> Figure:
+def draw_density_in_time(states: list[torch.Tensor]) -> Figure:
     """The density of x_t (shade, each column scaled to its largest value) and eight chains."""
     law, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
     times = torch.linspace(0, 1, 101, dtype=torch.float64)
     columns = [law.diffused(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
     density = torch.stack([c / c.max() for c in columns], dim=1)
-    figure, (axes,) = panels(1, 2.4)
+    figure, (axes,) = create_panels(1, 2.4)
     axes.pcolormesh(1000 * times, grid, density, cmap=DENSITY, rasterized=True, shading="gouraud")
     rows = states[0].flatten().argsort()[torch.linspace(600, 19_400, 8).long()]
     paths = torch.stack([s[rows, 0] for s in states])
@@ -75,16 +78,18 @@ def density_in_time(states: list[torch.Tensor]) -> Figure:
     return figure
 
 
-def end_of_long_chains() -> Experiment:
+def run_long_chains() -> ExperimentResult:
     """Four schedules at five lengths."""
     lengths = (30, 100, 300, 1000, 3000)
     kinds = {
-        "the lesson's, unscaled": unscaled,
-        "β(t/T) / T": flow,
-        "1 / 4t²": square,
-        "1 / (t + 1)": harmonic,
+        "the lesson's, unscaled": unscaled_betas,
+        "β(t/T) / T": continuous_betas,
+        "1 / 4t²": summable_betas,
+        "1 / (t + 1)": harmonic_betas,
     }
-    found = {name: [at_the_end(betas(T)) for T in lengths] for name, betas in kinds.items()}
+    found = {
+        name: [mixture_terminal_kl(betas(T)) for T in lengths] for name, betas in kinds.items()
+    }
     lesson, scaled, finite, slow = found.values()
     one = float(forward.terminal_kl(double(1.0)[:, None], math.exp(-10.05)))
     what = "KL of $q(x_T)$ from noise in nats"
@@ -117,12 +122,12 @@ def end_of_long_chains() -> Experiment:
         f"sum: "
         "$x_T \\to \\mathcal N(0, I)$ exactly if $\\sum_t \\beta_t \\to \\infty$.",
     ]
-    return Experiment(discussion, numbers, {"long_chains": long_chains(lengths, found)})
+    return ExperimentResult(discussion, numbers, {"long_chains": draw_long_chains(lengths, found)})
 
 
-def long_chains(lengths: tuple[int, ...], found: dict[str, list[float]]) -> Figure:
+def draw_long_chains(lengths: tuple[int, ...], found: dict[str, list[float]]) -> Figure:
     """Nats of the law of x_T from noise against the number of steps, for four schedules."""
-    figure, (axes,) = panels(1, 2.4)
+    figure, (axes,) = create_panels(1, 2.4)
     for i, (name, values) in enumerate(found.items()):
         seen = [v if v > 1e-9 else np.nan for v in values]
         axes.plot(lengths, seen, MARKS[i], color=LINES[(0, 5, 2, 6)[i]], ls=DASHES[i], label=name)
@@ -130,7 +135,7 @@ def long_chains(lengths: tuple[int, ...], found: dict[str, list[float]]) -> Figu
     axes.annotate("what our tables allow", (3000, 5e-3), (0, 3), textcoords="offset points",
                   color=QUIET, ha="right")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="steps T", ylabel="nats from noise", ylim=(1e-8, 5))
-    axes.xaxis.set_major_formatter(whole)
-    axes.yaxis.set_major_formatter(whole)
+    axes.xaxis.set_major_formatter(format_log_tick)
+    axes.yaxis.set_major_formatter(format_log_tick)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="betas")
     return figure

@@ -7,21 +7,21 @@ import torch
 
 from ....theory import ddpm_schedule, forward, targets
 from ...claims import Number, double
-from ...sections.diffusion.forward import PATH, unscaled
+from ...sections.diffusion.forward import PATH, unscaled_betas
 
 A, B, M, S, U, X = sp.symbols("alpha_t bar_alpha m s u x_0", positive=True)
 
 
-def zero(what: str, expression: sp.Expr) -> list[Number]:
+def simplify_to_zero(what: str, expression: sp.Expr) -> list[Number]:
     """A difference that SymPy simplifies to 0."""
     left = sp.simplify(expression)
     return [Number(f"{what}, simplified", 0.0 if left == 0 else math.nan, 0, 0)]
 
 
-def one_step() -> list[Number]:
+def check_first_step() -> list[Number]:
     """The first step, in numbers."""
     betas = ddpm_schedule.linear_betas(1000)[:1]
-    means, variances = forward.recursion(betas, 2.0, 0.0)
+    means, variances = forward.moment_recursion(betas, 2.0, 0.0)
     alpha = 1 - float(betas[0])
     return [
         Number("mean of $x_1$ at $x_0 = 2$", float(means[1]), 2 * math.sqrt(alpha), 1e-14),
@@ -29,35 +29,37 @@ def one_step() -> list[Number]:
     ]
 
 
-def mean_step() -> list[Number]:
+def check_mean_product() -> list[Number]:
     """The coefficient of the datum."""
-    return zero("difference of the means", sp.sqrt(A) * sp.sqrt(B) * X - sp.sqrt(A * B) * X)
+    return simplify_to_zero(
+        "difference of the means", sp.sqrt(A) * sp.sqrt(B) * X - sp.sqrt(A * B) * X
+    )
 
 
-def variance_step() -> list[Number]:
+def check_variance_sum() -> list[Number]:
     """The variance of the noise."""
-    return zero("difference of the variances", A * (1 - B) + (1 - A) - (1 - A * B))
+    return simplify_to_zero("difference of the variances", A * (1 - B) + (1 - A) - (1 - A * B))
 
 
-def characteristic() -> list[Number]:
+def check_characteristic_function() -> list[Number]:
     """Of a sum of independent normals: the product of their characteristic functions."""
     a, b = sp.symbols("a b", positive=True)
     first = sp.exp(sp.I * U * a * M - (a * S * U) ** 2 / 2)
     second = sp.exp(-((b * U) ** 2) / 2)
     whole_law = sp.exp(sp.I * U * a * M - (a**2 * S**2 + b**2) * U**2 / 2)
-    return zero("quotient less 1", sp.powsimp(first * second / whole_law) - 1)
+    return simplify_to_zero("quotient less 1", sp.powsimp(first * second / whole_law) - 1)
 
 
-def telescope() -> list[Number]:
+def check_telescoping_sum() -> list[Number]:
     """The variances of five unrolled steps."""
     alphas = sp.symbols("alpha_1:6", positive=True)
     noise = sum((1 - alphas[s]) * sp.Mul(*alphas[s + 1 :]) for s in range(len(alphas)))
-    return zero("difference for five steps", sp.expand(noise - (1 - sp.Mul(*alphas))))
+    return simplify_to_zero("difference for five steps", sp.expand(noise - (1 - sp.Mul(*alphas))))
 
 
-def whole_table() -> list[Number]:
+def check_whole_table() -> list[Number]:
     """All of the lesson's table."""
-    means, variances = forward.recursion(PATH.betas, 2.0, 0.0)
+    means, variances = forward.moment_recursion(PATH.betas, 2.0, 0.0)
     alpha_bar = PATH.alpha_bar(torch.arange(1, 1001))
     gaps = (means[1:] - 2 * alpha_bar.sqrt()).abs(), (variances[1:] + alpha_bar - 1).abs()
     return [
@@ -66,11 +68,11 @@ def whole_table() -> list[Number]:
     ]
 
 
-def divergence() -> list[Number]:
+def check_gaussian_kl() -> list[Number]:
     """The divergence of two Gaussians, by algebra and by an integral."""
     mean, variance = sp.sqrt(B) * X, 1 - B
     general = (variance + mean**2 - 1 - sp.log(variance)) / 2
-    exact = zero("difference", general - (B * X**2 - B - sp.log(1 - B)) / 2)
+    exact = simplify_to_zero("difference", general - (B * X**2 - B - sp.log(1 - B)) / 2)
     x = sp.symbols("x", real=True)
     point = {B: sp.Rational(3, 10), X: sp.Rational(3, 2)}
     m, v = mean.subs(point), variance.subs(point)
@@ -82,16 +84,18 @@ def divergence() -> list[Number]:
                            integral, 1e-9)]  # fmt: skip
 
 
-def small_signal() -> list[Number]:
+def check_small_signal() -> list[Number]:
     """Its series."""
     kl = (B * X**2 - B - sp.log(1 - B)) / 2
     series = sp.series(kl, B, 0, 3).removeO()
-    return zero("difference of the series", sp.expand(series - (B * X**2 / 2 + B**2 / 4)))
+    return simplify_to_zero(
+        "difference of the series", sp.expand(series - (B * X**2 / 2 + B**2 / 4))
+    )
 
 
-def convexity() -> list[Number]:
+def check_kl_convexity() -> list[Number]:
     """One law against the mean over data."""
-    mean, variance = forward.recursion(unscaled(100), 1.0, 0.0)
+    mean, variance = forward.moment_recursion(unscaled_betas(100), 1.0, 0.0)
     law = targets.lesson_mixture()
     marginal = forward.divergence_from_noise(law.diffused(mean[-1], variance[-1].sqrt()))
     alpha_bar = float(mean[-1]) ** 2
@@ -99,12 +103,12 @@ def convexity() -> list[Number]:
     return [Number("KL of $q(x_T)$, lesson's betas, $T = 100$, nats", marginal, each, 0, "<=")]
 
 
-def product_bounds() -> list[Number]:
+def check_product_bounds() -> list[Number]:
     """Both bounds of the logarithm."""
     numbers = []
     for T in (10, 100, 1000):
-        betas = unscaled(T)
-        kept = 2 * math.log(float(forward.recursion(betas, 1.0, 0.0)[0][-1]))
+        betas = unscaled_betas(T)
+        kept = 2 * math.log(float(forward.moment_recursion(betas, 1.0, 0.0)[0][-1]))
         total, most = float(betas.sum()), float(betas.max())
         what = f"$\\log\\bar\\alpha_T$, $T = {T}$"
         numbers += [
@@ -114,53 +118,53 @@ def product_bounds() -> list[Number]:
     return numbers
 
 
-def riemann() -> list[Number]:
+def check_riemann_sum() -> list[Number]:
     """The integral and two of its sums, with the first correction in 1/T."""
     s = sp.symbols("s", positive=True)
     beta = sp.Rational(1, 10) + sp.Rational(199, 10) * s
     integral, squared = (float(sp.integrate(f, (s, 0, 1))) for f in (beta, beta**2))
     numbers = [Number("$\\int_0^1 \\beta(s)\\,ds$", integral, 10.05, 1e-12)]
     for T in (1000, 4000):
-        kept = -2 * math.log(float(forward.recursion(flow(T), 1.0, 0.0)[0][-1]))
+        kept = -2 * math.log(float(forward.moment_recursion(continuous_betas(T), 1.0, 0.0)[0][-1]))
         what = f"$-\\log\\bar\\alpha_T$, $T = {T}$, against $\\int\\beta + \\int\\beta^2/2T$"
         numbers.append(Number(what, kept, integral + squared / (2 * T), 1000 / T**2))
     return numbers
 
 
-def wallis() -> list[Number]:
+def check_wallis_product() -> list[Number]:
     """The infinite product, and 4,000 of its factors."""
     k = sp.symbols("k", integer=True, positive=True)
     exact = sp.product(1 - 1 / (4 * k**2), (k, 1, sp.oo))
     T = 4000
-    kept = float(forward.recursion(square(T), 1.0, 0.0)[0][-1]) ** 2
+    kept = float(forward.moment_recursion(summable_betas(T), 1.0, 0.0)[0][-1]) ** 2
     return [
         Number("the infinite product, $2/\\pi$", float(sp.N(exact)), 2 / math.pi, 1e-12),
         Number("$\\bar\\alpha_T$, $T = 4000$", kept, 2 / math.pi * (1 + 1 / (4 * T)), 1e-6),
     ]
 
 
-def harmonic_end() -> list[Number]:
+def check_harmonic_limit() -> list[Number]:
     """The telescoping product."""
     k, T = sp.symbols("k T", integer=True, positive=True)
     exact = sp.simplify(sp.product(k / (k + 1), (k, 1, T)) - 1 / (T + 1))
-    kept = float(forward.recursion(harmonic(2000), 1.0, 0.0)[0][-1]) ** 2
+    kept = float(forward.moment_recursion(harmonic_betas(2000), 1.0, 0.0)[0][-1]) ** 2
     return [
         Number("the product less $1/(T+1)$", float(exact), 0, 0),
         Number("$\\bar\\alpha_T$, $T = 2000$", kept, 1 / 2001, 1e-12),
     ]
 
 
-def flow(steps: int) -> torch.Tensor:
+def continuous_betas(steps: int) -> torch.Tensor:
     """A continuous schedule in T steps: the sum of beta tends to an integral."""
     k = torch.arange(1, steps + 1, dtype=torch.float64)
     return (0.1 + 19.9 * (k - 0.5) / steps) / steps
 
 
-def square(steps: int) -> torch.Tensor:
+def summable_betas(steps: int) -> torch.Tensor:
     """Betas whose sum converges."""
     return 1 / (4 * torch.arange(1, steps + 1, dtype=torch.float64) ** 2)
 
 
-def harmonic(steps: int) -> torch.Tensor:
+def harmonic_betas(steps: int) -> torch.Tensor:
     """Betas that tend to 0 and whose sum does not converge."""
     return 1 / (torch.arange(1, steps + 1, dtype=torch.float64) + 1)

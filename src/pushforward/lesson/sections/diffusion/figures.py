@@ -8,24 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, whole
-from ....rng import forked, sow
+from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, format_log_tick
+from ....rng import fork_rng, seed_rng
 from ....theory import ddpm_schedule, forward, langevin, ode, paths, predictions, targets
 from ....theory.exact import sampler_moments
 from ...claims import double
 from .forward import PATH
-from .langevin import settled
+from .langevin import ula_variance
 
 TIMES = (0, 250, 500, 750, 1000)
 
 
-def panels(columns: int, height: float = 2.2, **options: Any) -> tuple[Figure, list[Axes]]:
+def create_panels(columns: int, height: float = 2.2, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure of the page's width with axes side by side."""
     figure = Figure(figsize=(6.3, height), layout="constrained")
     return figure, list(figure.subplots(1, columns, squeeze=False, **options)[0])
 
 
-def histogram(axes: Axes, x: Tensor, law: targets.GaussianMixture, half: float = 4.5) -> None:
+def draw_density_histogram(
+    axes: Axes, x: Tensor, law: targets.GaussianMixture, half: float = 4.5
+) -> None:
     """Draws as bars under the exact density."""
     grid = torch.linspace(-half, half, 400, dtype=torch.float64)
     axes.hist(x.flatten().numpy(), bins=60, range=(-half, half), density=True, color=FILL)
@@ -34,19 +36,19 @@ def histogram(axes: Axes, x: Tensor, law: targets.GaussianMixture, half: float =
     axes.spines["left"].set_visible(False)
 
 
-def forward_process() -> Figure:
+def draw_forward_process() -> Figure:
     """The chain on the lesson's mixture: 20,000 draws after t steps (bars), and exact densities.
 
     The dashed curve is standard normal, from which the last is 1.3e-5 nats away.
     """
     law = targets.lesson_mixture()
-    with forked():
-        sow(0)
+    with fork_rng():
+        seed_rng(0)
         x = law.sample(20_000)
-        states = [x, *forward.chain(x, PATH.betas)]
-    figure, row = panels(len(TIMES), 1.7, sharey=True)
+        states = [x, *forward.forward_chain(x, PATH.betas)]
+    figure, row = create_panels(len(TIMES), 1.7, sharey=True)
     for axes, k in zip(row, TIMES):
-        histogram(axes, states[k], law.diffused(*PATH(double(k / 1000)[0])))
+        draw_density_histogram(axes, states[k], law.diffused(*PATH(double(k / 1000)[0])))
         axes.set(title=f"t = {k}", xlabel="x")
     noise = targets.Gaussian(double(0.0), double(1.0)[:, None])
     grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)
@@ -54,7 +56,7 @@ def forward_process() -> Figure:
     return figure
 
 
-def score_field() -> Figure:
+def draw_score_field() -> Figure:
     """Density (shade) and score (arrows, their length the root of its size) of a mixture of three.
 
     From left to right with noise of deviation 0.1, 0.6 and 1.5: near the data the field is strong
@@ -62,7 +64,7 @@ def score_field() -> Figure:
     """
     weights, means = double(0.5, 0.3, 0.2), double(-1.2, -0.6, 1.4, -0.4, 0.1, 1.5).view(3, 2)
     law = targets.GaussianMixture(weights, means, double(0.35, 0.35, 0.35))
-    figure, row = panels(3, 2.45, sharey=True)
+    figure, row = create_panels(3, 2.45, sharey=True)
     side, coarse = (torch.linspace(-3, 3, n, dtype=torch.float64) for n in (150, 15))
     fine, nodes = (torch.cartesian_prod(z, z) for z in (side, coarse))
     for axes, sigma in zip(row, (0.1, 0.6, 1.5)):
@@ -75,21 +77,23 @@ def score_field() -> Figure:
     return figure
 
 
-def ula_bias() -> Figure:
+def draw_ula_bias() -> Figure:
     """Langevin dynamics on a standard normal law, without and with a test of acceptance.
 
     Left: the variance after 100 steps of 20,000 chains (marks) and 1 / (1 - h/2), at which ULA
     settles; MALA keeps to 1. Right: how often MALA accepts, and its closed form.
     """
-    steps, law = (0.05, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), gaussian_law()
-    with forked():
-        sow(0)
+    steps, law = (0.05, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), unit_gaussian()
+    with fork_rng():
+        seed_rng(0)
         start = torch.randn(20_000, 1, dtype=torch.float64)
-        plain = [float(ode.last(langevin.ula(law.score, start, h, 100)).var()) for h in steps]
+        plain = [
+            float(ode.final_state(langevin.ula(law.score, start, h, 100)).var()) for h in steps
+        ]
         runs = [list(langevin.mala(law.log_prob, law.score, start, h, 20)) for h in steps]
-    figure, (left, right) = panels(2)
+    figure, (left, right) = create_panels(2)
     h = np.linspace(0.01, 1.55, 80)
-    left.plot(h, [settled(float(z)) for z in h], color=LINES[0])
+    left.plot(h, [ula_variance(float(z)) for z in h], color=LINES[0])
     left.plot(steps, plain, MARKS[0], color=LINES[0])
     left.axhline(1, color=QUIET, ls=DASHES[1])
     left.plot(steps, [float(run[-1][0].var()) for run in runs], MARKS[1], color=LINES[5])
@@ -103,28 +107,28 @@ def ula_bias() -> Figure:
     return figure
 
 
-def gaussian_law() -> targets.Gaussian:
+def unit_gaussian() -> targets.Gaussian:
     """The standard normal law on the line."""
     return targets.Gaussian(double(0.0), double(1.0)[:, None])
 
 
-def mixing() -> Figure:
+def draw_langevin_mixing() -> Figure:
     """Weights of modes under plain and annealed Langevin dynamics, 8,000 chains.
 
     Left: the weight of the left mode, 0.3 in the law, step by step of h = 0.01 from standard
     normal draws; few chains cross. Middle and right: draws after 500 steps, plain and through 50
     levels of noise, and the exact density.
     """
-    law, n, path = targets.lesson_mixture(), 8000, paths.Geometric(10.0, 0.05)
-    with forked():
-        sow(0)
+    law, n, path = targets.lesson_mixture(), 8000, paths.GeometricPath(10.0, 0.05)
+    with fork_rng():
+        seed_rng(0)
         start = torch.randn(n, 1, dtype=torch.float64)
         plain = list(langevin.ula(law.score, start, 0.01, 500))
         denoiser = targets.ExactDenoiser(law, path)
         annealed = list(langevin.annealed_langevin(denoiser, 10 * start, path.grid(50), snr=0.3))
     weight = [float((x < 0).double().mean()) for x in plain]
     end = float((annealed[-1] < 0).double().mean())
-    figure, (left, *rest) = panels(3, 2.0, width_ratios=[1.4, 1, 1])
+    figure, (left, *rest) = create_panels(3, 2.0, width_ratios=[1.4, 1, 1])
     left.plot(np.arange(1, 501), weight, color=LINES[0])
     left.axhline(0.3, color=QUIET, ls=DASHES[1])
     left.plot([500], [end], MARKS[1], color=LINES[5], clip_on=False)
@@ -133,12 +137,12 @@ def mixing() -> Figure:
     left.annotate("exact", (0, 0.3), (2, -9), textcoords="offset points", color=QUIET)
     left.set(xlabel="steps", ylabel="weight of the left mode", ylim=(0.2, 0.6), xlim=(0, 500))
     for axes, x, name in zip(rest, (plain[-1], annealed[-1]), ("plain", "annealed")):
-        histogram(axes, x, law)
+        draw_density_histogram(axes, x, law)
         axes.set(title=name, xlabel="x")
     return figure
 
 
-def reverse_score() -> Figure:
+def draw_reverse_score() -> Figure:
     """The variance that 1,000 reverse steps reach, against that of the data, both exact.
 
     With the whole score, and with half of it and no noise (the probability flow), they reach the
@@ -151,11 +155,11 @@ def reverse_score() -> Figure:
         ("Langevin alone", {"weight": 0.5, "growth": 0.0}),
     ]
     variances = np.geomspace(0.05, 5, 16)
-    figure, (axes,) = panels(1, 2.6)
+    figure, (axes,) = create_panels(1, 2.6)
     axes.plot(variances, variances, color=QUIET, lw=3, alpha=0.4)
     for i, (name, options) in enumerate(kinds):
         reached = [
-            sampler_moments.reverse_table(
+            sampler_moments.reverse_chain_moments(
                 PATH, sampler_moments.Moments(0.0, float(v)), **options
             ).variance
             for v in variances
@@ -163,13 +167,13 @@ def reverse_score() -> Figure:
         axes.plot(variances, reached, MARKS[i], color=LINES[i if i != 1 else 5], ls=DASHES[i],
                   markevery=3, label=name)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="variance of the data", ylabel="variance reached")
-    axes.xaxis.set_major_formatter(whole)
-    axes.yaxis.set_major_formatter(whole)
+    axes.xaxis.set_major_formatter(format_log_tick)
+    axes.yaxis.set_major_formatter(format_log_tick)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
-def bound_weights() -> Figure:
+def draw_bound_weights() -> Figure:
     """What the bound weighs and what a step hides.
 
     Left: the weight of the noise's error in each of the 1,000 terms of the bound, for both
@@ -177,14 +181,16 @@ def bound_weights() -> Figure:
     mixture is from a Gaussian, and its limit for small steps.
     """
     k = torch.arange(2, 1001)
-    figure, (left, right) = panels(2)
+    figure, (left, right) = create_panels(2)
     for i, (v, name) in enumerate(((1.0, "Σ = β"), (0.0, "Σ = β̃"))):
-        weight = forward.bound_weight(predictions.noise, v)(PATH, k.double() / 1000) / 1000
+        weight = (
+            forward.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000) / 1000
+        )
         left.plot(k, weight, color=LINES[5 * i], ls=DASHES[i], label=name)
     left.axhline(0.01, color=QUIET, ls=DASHES[2])
     left.annotate("L_simple, up to a factor", (330, 0.0115), color=QUIET)
     left.set(yscale="log", xlabel="k", ylabel="weight")
-    left.yaxis.set_major_formatter(whole)
+    left.yaxis.set_major_formatter(format_log_tick)
     left.legend()
     law, beta = targets.lesson_mixture(), np.geomspace(0.005, 0.9, 12)
     limit = forward.reverse_gap_rate(law)
@@ -194,24 +200,26 @@ def bound_weights() -> Figure:
     right.annotate("slope 3", (small[3], limit * small[3] ** 3), (-6, 4),
                    textcoords="offset points", ha="right", color=QUIET)  # fmt: skip
     right.set(xscale="log", yscale="log", xlabel="β", ylabel="nats from a Gaussian")
-    right.xaxis.set_major_formatter(whole)
-    right.yaxis.set_major_formatter(whole)
+    right.xaxis.set_major_formatter(format_log_tick)
+    right.yaxis.set_major_formatter(format_log_tick)
     return figure
 
 
-def schedules() -> Figure:
+def draw_beta_schedules() -> Figure:
     """What is left of the data, the square root of alpha-bar, along tables of 1,000 steps.
 
     The lesson's betas in 50, 100 and 200 steps without rescaling stop far from noise.
     """
-    figure, (axes,) = panels(1)
+    figure, (axes,) = create_panels(1)
     for i, (name, betas) in enumerate(
         (("linear", ddpm_schedule.linear_betas), ("cosine", ddpm_schedule.cosine_betas))
     ):
-        means, _ = forward.recursion(betas(1000), 1.0, 0.0)
+        means, _ = forward.moment_recursion(betas(1000), 1.0, 0.0)
         axes.plot(np.arange(1001) / 1000, means, color=LINES[5 * i], ls=DASHES[i], label=name)
     for T in (50, 100, 200):
-        means, _ = forward.recursion(torch.linspace(1e-4, 0.02, T, dtype=torch.float64), 1.0, 0.0)
+        means, _ = forward.moment_recursion(
+            torch.linspace(1e-4, 0.02, T, dtype=torch.float64), 1.0, 0.0
+        )
         axes.plot(np.arange(T + 1) / T, means, color=QUIET, ls=DASHES[2])
         axes.annotate(f"T = {T}", (1, float(means[-1])), (3, -2), textcoords="offset points",
                       annotation_clip=False)  # fmt: skip
@@ -221,11 +229,11 @@ def schedules() -> Figure:
 
 
 FIGURES = {
-    "forward_process": forward_process,
-    "schedules": schedules,
-    "bound_weights": bound_weights,
-    "score_field": score_field,
-    "ula_bias": ula_bias,
-    "mixing": mixing,
-    "reverse_score": reverse_score,
+    "forward_process": draw_forward_process,
+    "schedules": draw_beta_schedules,
+    "bound_weights": draw_bound_weights,
+    "score_field": draw_score_field,
+    "ula_bias": draw_ula_bias,
+    "mixing": draw_langevin_mixing,
+    "reverse_score": draw_reverse_score,
 }

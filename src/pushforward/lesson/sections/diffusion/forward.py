@@ -6,25 +6,25 @@ from collections.abc import Callable
 import torch
 
 from ....theory import ddpm_schedule, forward, targets, transport
-from ...claims import Claim, Evidence, Number, Verdict, double, fails
+from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 
-PATH = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
+PATH = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
 
 
-def failures(*attempts: Callable[[], object]) -> int:
+def count_failures(*attempts: Callable[[], object]) -> int:
     """How many of some calls raise an error."""
-    return sum(fails(attempt) for attempt in attempts)
+    return sum(raises_error(attempt) for attempt in attempts)
 
 
-def unscaled(steps: int) -> torch.Tensor:
+def unscaled_betas(steps: int) -> torch.Tensor:
     """The lesson's betas: the same ends for any number of steps."""
     return torch.linspace(1e-4, 0.02, steps, dtype=torch.float64)
 
 
-def closed_form() -> Evidence:
+def measure_forward_marginals() -> Evidence:
     """Step by step against the products."""
     k = torch.arange(1, 1001)
-    means, variances = forward.recursion(PATH.betas, 3.0, 0.0)
+    means, variances = forward.moment_recursion(PATH.betas, 3.0, 0.0)
     mean = (means[1:] - 3 * PATH.alpha_bar(k).sqrt()).abs().max()
     variance = (variances[1:] - (1 - PATH.alpha_bar(k))).abs().max()
     return Evidence(
@@ -35,7 +35,7 @@ def closed_form() -> Evidence:
     )
 
 
-def batched() -> Evidence:
+def measure_batched_times() -> Evidence:
     """A vector of times, in NumPy's tables and in ours."""
     k = torch.tensor([1, 250, 1000])
     x, eps = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
@@ -45,12 +45,12 @@ def batched() -> Evidence:
     a, s = (z.view(3, 1, 1, 1) for z in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
     error = (got - (a * x + s * eps)).abs().max()
     return Evidence(
-        [Number("errors raised for a vector of $t$", failures(lambda: table[k - 1] * x), 0)],
+        [Number("errors raised for a vector of $t$", count_failures(lambda: table[k - 1] * x), 0)],
         [Number("largest error of images with a $t$ each", float(error), 0, 1e-5)],
     )
 
 
-def precision() -> Evidence:
+def measure_table_precision() -> Evidence:
     """Tables in float64, in float32, and cast at use."""
     x, k = torch.randn(4, 2), torch.tensor([1, 2, 3, 4])
     naive = PATH.alpha_bar(k).sqrt()[:, None] * x
@@ -73,7 +73,7 @@ def precision() -> Evidence:
     )  # fmt: skip
 
 
-def index() -> Evidence:
+def measure_noise_index() -> Evidence:
     """The noise at the first index, and indices outside."""
     lesson = float((1 - (1 - PATH.betas).cumprod(0)).sqrt()[0])
     zero, one = PATH.sigma(double(0.0, 1 / 1000)).tolist()
@@ -83,17 +83,18 @@ def index() -> Evidence:
         [
             Number("deviation of the noise at $k = 0$, ours", zero, 0, 1e-12),
             Number("deviation at $k = 1$", one, math.sqrt(1e-4), 1e-9),
-            Number("errors raised for $k = 0, -1, 1001$", failures(*wrong), 3),
+            Number("errors raised for $k = 0, -1, 1001$", count_failures(*wrong), 3),
         ],
     )
 
 
-def three_points() -> Evidence:
+def measure_three_points() -> Evidence:
     """Three draws and 20,000 against the law."""
     law = targets.lesson_mixture()
-    exact = PATH.interpolate(law.sample(200_000).double(), *noise_at(200_000, 0.25))
+    exact = PATH.interpolate(law.sample(200_000).double(), *noise_and_time(200_000, 0.25))
     few, many = (
-        PATH.interpolate(law.sample(n).double(), *noise_at(n, 0.25)).numpy() for n in (3, 20_000)
+        PATH.interpolate(law.sample(n).double(), *noise_and_time(n, 0.25)).numpy()
+        for n in (3, 20_000)
     )
     distance = [transport.w1_1d(x, exact.numpy()) for x in (few, many)]
     return Evidence(
@@ -102,30 +103,35 @@ def three_points() -> Evidence:
     )
 
 
-def noise_at(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+def noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise for n numbers, and a time."""
     return torch.randn(n, 1, dtype=torch.float64), torch.tensor(t, dtype=torch.float64)
 
 
-def at_the_end(betas: torch.Tensor) -> float:
+def mixture_terminal_kl(betas: torch.Tensor) -> float:
     """The divergence of the law of x_T from noise for the lesson's mixture."""
-    mean, variance = forward.recursion(betas, 1.0, 0.0)
+    mean, variance = forward.moment_recursion(betas, 1.0, 0.0)
     law = targets.lesson_mixture().diffused(mean[-1], variance[-1].sqrt())
     return forward.divergence_from_noise(law)
 
 
-def terminal() -> Evidence:
+def measure_terminal_kl() -> Evidence:
     """The end of chains of several lengths."""
     bar = "$\\mathrm{KL}(q(x_T) \\| \\mathcal N(0, 1))$ in nats, "
-    left = [Number(f"{bar} $T = {T}$", at_the_end(unscaled(T)), 0, 5e-3) for T in (50, 100, 200)]
-    right = [Number(f"{bar} $T = 1000$", at_the_end(unscaled(1000)), 0, 5e-3)]
+    left = [
+        Number(f"{bar} $T = {T}$", mixture_terminal_kl(unscaled_betas(T)), 0, 5e-3)
+        for T in (50, 100, 200)
+    ]
+    right = [Number(f"{bar} $T = 1000$", mixture_terminal_kl(unscaled_betas(1000)), 0, 5e-3)]
     for name, betas in (
         ("rescaled", ddpm_schedule.linear_betas),
         ("cosine", ddpm_schedule.cosine_betas),
     ):
-        right += [Number(f"{bar} {name}, $T = {T}$", at_the_end(betas(T)), 0, 5e-3)
+        right += [Number(f"{bar} {name}, $T = {T}$", mixture_terminal_kl(betas(T)), 0, 5e-3)
                   for T in (50, 200)]  # fmt: skip
-    refused = failures(*(lambda T=T: ddpm_schedule.DDPM(unscaled(T)) for T in (50, 100, 200)))
+    refused = count_failures(
+        *(lambda T=T: ddpm_schedule.DDPMPath(unscaled_betas(T)) for T in (50, 100, 200))
+    )
     one = float(forward.terminal_kl(double(1.0)[:, None], float(PATH.alpha_bar(1000))))
     right += [
         Number("tables that leave signal and are refused", refused, 3),
@@ -135,13 +141,13 @@ def terminal() -> Evidence:
     return Evidence(left, right)
 
 
-def limit() -> Evidence:
+def measure_continuous_limit() -> Evidence:
     """Three schedules of 4,000 steps."""
     T = 4000
     k = torch.arange(1, T + 1, dtype=torch.float64)
     flow = (0.1 + 19.9 * (k - 0.5) / T) / T  # the continuous schedule, whose integral is 10.05
     kept = {
-        name: float(forward.recursion(betas, 1.0, 0.0)[0][-1]) ** 2
+        name: float(forward.moment_recursion(betas, 1.0, 0.0)[0][-1]) ** 2
         for name, betas in (("flow", flow), ("square", 1 / (4 * k**2)), ("harmonic", 1 / (k + 1)))
     }
     finite = "$\\bar\\alpha_T$ of $\\beta_k = \\beta(k/T)/T$, $T = 4000$"
@@ -165,8 +171,8 @@ CLAIMS = [
         "The chain has the closed form $q(x_t | x_0) = "
         "\\mathcal N(\\sqrt{\\bar\\alpha_t}\\,x_0, (1 - \\bar\\alpha_t) I)$.",
         Verdict.HOLDS,
-        closed_form,
-        "theory.forward.recursion",
+        measure_forward_marginals,
+        "theory.forward.moment_recursion",
         formula="m_k = \\sqrt{1 - \\beta_k}\\,m_{k-1}, \\quad V_k = (1 - \\beta_k) V_{k-1} + "
         "\\beta_k",
         covers="R39",
@@ -175,7 +181,7 @@ CLAIMS = [
         "5.1-terminal",
         "With $\\beta$ from $10^{-4}$ to $0.02$ the chain ends in noise, whatever `timesteps` is.",
         Verdict.ONLY_IF,
-        terminal,
+        measure_terminal_kl,
         "theory.forward.divergence_from_noise",
         right="$T \\approx 1000$. For other lengths $\\beta$ must be multiplied by $1000/T$, or "
         "the "
@@ -186,8 +192,8 @@ CLAIMS = [
         "5.1-limit",
         "$x_T$ tends to $\\mathcal N(0, I)$ as $T \\to \\infty$.",
         Verdict.ONLY_IF,
-        limit,
-        "theory.forward.recursion",
+        measure_continuous_limit,
+        "theory.forward.moment_recursion",
         right="$\\sum_t \\beta_t \\to \\infty$, which is $\\bar\\alpha_T \\to 0$. With "
         "$\\beta_t = \\beta(t/T)/T$ the sum tends to an integral, and signal stays.",
         formula="\\bar\\alpha_T \\to 0 \\iff \\sum_t \\beta_t = \\infty",
@@ -198,7 +204,7 @@ CLAIMS = [
         "`q_sample` adds the noise of step $t$ to data, as training needs it: a $t$ for each "
         "datum.",
         Verdict.ONLY_IF,
-        batched,
+        measure_batched_times,
         "theory.paths.Path.interpolate",
         right="$t$ is one Python integer: NumPy tables cannot be indexed by a tensor and "
         "multiplied "
@@ -209,7 +215,7 @@ CLAIMS = [
         "5.3-precision",
         "Tables computed by NumPy in float64 fit data in float32.",
         Verdict.ONLY_IF,
-        precision,
+        measure_table_precision,
         "theory.tables.DDPM.integral",
         right="they are cast when they are used. As tensors they turn $x_t$ into float64, which a "
         "network in float32 refuses, and computed in float32 they lose four digits near $t = 1$.",
@@ -219,7 +225,7 @@ CLAIMS = [
         "5.3-index",
         "In the code, $t = 0$ is the data, as in the formulas.",
         Verdict.WRONG,
-        index,
+        measure_noise_index,
         "theory.tables.DDPM.integral",
         right="Its index 0 is the formulas' $t = 1$ and has noise of deviation 0.01, and $-1$ is "
         "silently $T$. Ours runs from 1 to $T$, 0 is data, and other indices are refused.",
@@ -229,7 +235,7 @@ CLAIMS = [
         "5.3-three-points",
         "The histogram of three data with 20 bins shows the distribution of $x_t$.",
         Verdict.WRONG,
-        three_points,
+        measure_three_points,
         "theory.transport.w1_1d",
         right="It takes thousands of draws, and the exact density drawn over them.",
         covers="A48",

@@ -7,24 +7,24 @@ import torch
 from ....theory import langevin, ode, paths, targets
 from ....theory.exact import sampler_moments
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .forward import PATH, failures
-from .reverse import gaussian
+from .forward import PATH, count_failures
+from .reverse import gaussian_1d
 
 ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
-def settled(h: float) -> float:
+def ula_variance(h: float) -> float:
     """The variance at which ULA on N(0, 1) settles."""
     return float(langevin.gaussian_ula(ONE, h, 5000, ONE[0], ONE)[1])
 
 
-def transient() -> Evidence:
+def measure_ula_transient() -> Evidence:
     """Five steps, exactly and by chains."""
     n, k, start, numbers = 50_000, 5, 3.0, []
     for h in (0.1, 0.5):
         mean, variance = (1 - h) ** k * start, (1 - (1 - h) ** (2 * k)) / (1 - h / 2)
         exact = langevin.gaussian_ula(ONE, h, k, start * ONE[0], 0 * ONE)
-        x = ode.last(langevin.ula(lambda x: -x, torch.full((n, 1), start).double(), h, k))
+        x = ode.final_state(langevin.ula(lambda x: -x, torch.full((n, 1), start).double(), h, k))
         error = math.sqrt(variance / n), variance * math.sqrt(2 / n)
         numbers += [
             Number(f"mean after 5 steps from 3, $h = {h}$", float(exact[0]), mean, 1e-12),
@@ -35,23 +35,23 @@ def transient() -> Evidence:
     return Evidence(numbers)
 
 
-def bias() -> Evidence:
+def measure_ula_bias() -> Evidence:
     """Where the chain settles."""
     small = langevin.gaussian_bias(ONE, 0.01)
     return Evidence(
-        [Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", settled(h), 1, 1e-3)
+        [Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", ula_variance(h), 1, 1e-3)
          for h in (0.1, 0.5, 1.0)],
         [
-            *(Number(f"variance, $h = {h}$, against $1/(1-h/2)$", settled(h), 1 / (1 - h / 2), 1e-9)
+            *(Number(f"variance, $h = {h}$, against $1/(1-h/2)$", ula_variance(h), 1 / (1 - h / 2), 1e-9)
               for h in (0.1, 0.5, 1.0)),
             Number("nats from the target over $h^2/16$, $h = 0.01$", small * 16e4, 1, 0.01),
         ],
     )  # fmt: skip
 
 
-def acceptance() -> Evidence:
+def measure_mala_acceptance() -> Evidence:
     """The closed form against chains."""
-    law, n = gaussian(0.0, 1.0), 20_000
+    law, n = gaussian_1d(0.0, 1.0), 20_000
     x = torch.randn(n, 1, dtype=torch.float64)
     states = list(langevin.mala(law.log_prob, law.score, x, 1.0, 4))
     chances = torch.stack([chance for _, chance in states])
@@ -68,7 +68,7 @@ def acceptance() -> Evidence:
     )  # fmt: skip
 
 
-def limit() -> Evidence:
+def measure_step_limit() -> Evidence:
     """Steps on both sides of the limit."""
     covariance = double(1.0, 0.3, 0.3, 0.5).view(2, 2)
     law = targets.Gaussian(double(0.0, 0.0), covariance)
@@ -79,7 +79,7 @@ def limit() -> Evidence:
         return float(langevin.gaussian_ula(covariance, h, 1000, start, spread)[0].norm())
 
     x = torch.randn(20, 2, dtype=torch.float64)
-    refused = failures(lambda: langevin.stable_step(law.score, x, 1.01 * bound))
+    refused = count_failures(lambda: langevin.stable_step(law.score, x, 1.01 * bound))
     what = "offset of the mean after 1,000 steps of $h = "
     return Evidence(
         [Number(f"{what}1.02 \\cdot 2/L$", after(1.02 * bound), 0, 1e-3)],
@@ -92,13 +92,13 @@ def limit() -> Evidence:
     )  # fmt: skip
 
 
-def mixing() -> Evidence:
+def measure_mode_mixing() -> Evidence:
     """Plain and annealed chains on two modes."""
     law, n = targets.lesson_mixture(), 4000
     start = torch.randn(n, 1, dtype=torch.float64)
-    plain = ode.last(langevin.ula(law.score, start, 0.01, 500))
-    path = paths.Geometric(10.0, 0.05)
-    annealed = ode.last(
+    plain = ode.final_state(langevin.ula(law.score, start, 0.01, 500))
+    path = paths.GeometricPath(10.0, 0.05)
+    annealed = ode.final_state(
         langevin.annealed_langevin(
             targets.ExactDenoiser(law, path), 10 * start, path.grid(50), snr=0.3
         )
@@ -115,18 +115,18 @@ def mixing() -> Evidence:
     )  # fmt: skip
 
 
-def annealed_law() -> Evidence:
+def measure_annealed_chains() -> Evidence:
     """Chains against the recursions, alone and behind ancestral steps."""
-    path, n, data = paths.Geometric(5.0, 0.1), 20_000, sampler_moments.Moments(0.5, 0.36)
-    times, denoiser = path.grid(8), targets.ExactDenoiser(gaussian(0.5, 0.6), path)
+    path, n, data = paths.GeometricPath(5.0, 0.1), 20_000, sampler_moments.Moments(0.5, 0.36)
+    times, denoiser = path.grid(8), targets.ExactDenoiser(gaussian_1d(0.5, 0.6), path)
     start = float(path.scale(times[0])) * torch.randn(n, 1, dtype=torch.float64)
     numbers = []
     for run, law in (
-        (langevin.annealed_langevin, sampler_moments.annealed_langevin),
-        (langevin.predictor_corrector, sampler_moments.predictor_corrector),
+        (langevin.annealed_langevin, sampler_moments.annealed_langevin_moments),
+        (langevin.predictor_corrector, sampler_moments.predictor_corrector_moments),
     ):
         exact = law(path, times, data, 3, 0.4)
-        x = ode.last(run(denoiser, start, times, corrections=3, snr=0.4))
+        x = ode.final_state(run(denoiser, start, times, corrections=3, snr=0.4))
         name, error = run.__name__, math.sqrt(exact.variance / n)
         deviation = exact.variance * math.sqrt(2 / n)
         numbers += [
@@ -136,16 +136,16 @@ def annealed_law() -> Evidence:
     return Evidence(numbers)
 
 
-def reverse_is_langevin() -> Evidence:
+def measure_reverse_langevin() -> Evidence:
     """The variances that four kinds of steps reach."""
     data = sampler_moments.Moments(0.0, 0.25)
     reached = {
-        "pure": sampler_moments.reverse_table(PATH, data, growth=0.0, weight=0.5),
-        "half": sampler_moments.reverse_table(PATH, data, weight=0.5),
-        "full": sampler_moments.reverse_table(PATH, data),
-        "flow": sampler_moments.reverse_table(PATH, data, weight=0.5, noise=0.0),
+        "pure": sampler_moments.reverse_chain_moments(PATH, data, growth=0.0, weight=0.5),
+        "half": sampler_moments.reverse_chain_moments(PATH, data, weight=0.5),
+        "full": sampler_moments.reverse_chain_moments(PATH, data),
+        "flow": sampler_moments.reverse_chain_moments(PATH, data, weight=0.5, noise=0.0),
     }
-    full = sampler_moments.ancestral(PATH, PATH.chain(), data, 1.0).variance
+    full = sampler_moments.ancestral_moments(PATH, PATH.chain(), data, 1.0).variance
     what = "variance reached for data with 0.25, "
     return Evidence(
         [
@@ -169,7 +169,7 @@ CLAIMS = [
         "The iteration moves a law towards $p$; on $\\mathcal N(0, 1)$ it is known after every "
         "step.",
         Verdict.HOLDS,
-        transient,
+        measure_ula_transient,
         "theory.langevin.gaussian_ula",
         formula="m_k = (1-h)^k m_0, \\qquad V_k = \\frac{1 - (1-h)^{2k}}{1 - h/2}",
         covers="R52",
@@ -178,7 +178,7 @@ CLAIMS = [
         "5.5-bias",
         "Iterating $x \\gets x + h\\,\\nabla\\log p(x) + \\sqrt{2h}\\,z$ draws from $p$.",
         Verdict.ONLY_IF,
-        bias,
+        measure_ula_bias,
         "theory.langevin.gaussian_ula",
         right="$h \\to 0$. At a fixed step it settles at another law, "
         "$\\Sigma_h = \\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance "
@@ -190,7 +190,7 @@ CLAIMS = [
         "5.5-mala",
         "With a test of acceptance the law is $p$ at every step size (not in the lesson).",
         Verdict.HOLDS,
-        acceptance,
+        measure_mala_acceptance,
         "theory.langevin.gaussian_acceptance",
         formula="\\mathbb E\\min(1, r) = 1 - "
         "\\frac2\\pi\\arcsin\\sqrt{\\frac{h^3}{(h+2)(h^2-2h+4)}}",
@@ -200,7 +200,7 @@ CLAIMS = [
         "5.5-limit",
         "The iteration converges for every step size.",
         Verdict.ONLY_IF,
-        limit,
+        measure_step_limit,
         "theory.langevin.stable_step",
         right="$h < 2/L$, $L$ the largest curvature of $-\\log p$; beyond it diverges, and the "
         "step is refused.",
@@ -210,7 +210,7 @@ CLAIMS = [
         "5.5-mixing",
         "Langevin dynamics finds the modes of $p$ with their weights.",
         Verdict.ONLY_IF,
-        mixing,
+        measure_mode_mixing,
         "theory.langevin.annealed_langevin",
         right="chains cross between modes, which takes exponentially long where they are far "
         "apart. "
@@ -222,7 +222,7 @@ CLAIMS = [
         "Over levels of noise, alone or as corrector of ancestral steps, the law that it reaches "
         "follows a recursion.",
         Verdict.HOLDS,
-        annealed_law,
+        measure_annealed_chains,
         "theory.laws.corrected",
         covers="R52",
     ),
@@ -230,7 +230,7 @@ CLAIMS = [
         "5.5-reverse",
         "The reverse process of diffusion models is discretised Langevin dynamics.",
         Verdict.WRONG,
-        reverse_is_langevin,
+        measure_reverse_langevin,
         "theory.laws.reverse_table",
         right="A reverse step is one of the probability flow, with $\\frac\\beta2\\nabla\\log p$, "
         "and "

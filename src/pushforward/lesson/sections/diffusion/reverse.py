@@ -10,22 +10,22 @@ from ....theory.exact import sampler_moments
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH
 
-SHORT = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(100))
+SHORT = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(100))
 EULER = 0.5772156649015329
 
 
-def gaussian(mean: float, deviation: float) -> targets.Gaussian:
+def gaussian_1d(mean: float, deviation: float) -> targets.Gaussian:
     """A law on the line."""
     return targets.Gaussian(double(mean), double(deviation**2)[:, None])
 
 
-def recover() -> Evidence:
+def measure_data_recovery() -> Evidence:
     """What the end of the chain tells of the datum."""
     law = targets.lesson_mixture()
     alpha, sigma = PATH(double(1.0))
-    error = forward.noise_error(law, alpha, sigma) * (sigma / alpha).square()
+    error = forward.expected_noise_error(law, alpha, sigma) * (sigma / alpha).square()
     lost = float(error) / float(law.covariance)
-    reached = sampler_moments.ancestral(
+    reached = sampler_moments.ancestral_moments(
         PATH, PATH.chain(), sampler_moments.Moments(0.8, 3.778), 1.0
     )
     what = "squared error of the best guess of $x_0$ from $x_T$, as a part of its variance"
@@ -40,14 +40,14 @@ def recover() -> Evidence:
     )
 
 
-def gaussian_reverse() -> Evidence:
+def measure_reverse_gap() -> Evidence:
     """The true reverse step against a Gaussian, by its step size."""
     law = targets.lesson_mixture()
     gaps = {beta: forward.reverse_gap(law, beta) for beta in (0.5, 0.02, 0.01, 0.005)}
     what = "$\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N)$ in nats, lesson's mixture, $\\beta$ = "
     order, rate = math.log2(gaps[0.01] / gaps[0.005]), forward.reverse_gap_rate(law)
     extrapolated = 2 * gaps[0.005] / 0.005**3 - gaps[0.01] / 0.01**3
-    exact = forward.reverse_gap(gaussian(0.8, 1.5), 0.9)
+    exact = forward.reverse_gap(gaussian_1d(0.8, 1.5), 0.9)
     return Evidence(
         [Number(f"{what} {beta}", gaps[beta], 0, 1e-7) for beta in (0.5, 0.02)],
         [
@@ -58,10 +58,10 @@ def gaussian_reverse() -> Evidence:
     )
 
 
-def sign() -> Evidence:
+def measure_bound_sign() -> Evidence:
     """The loss of the best model against the entropy."""
     law = targets.lesson_mixture()
-    floor = forward.floors(SHORT, law)
+    floor = forward.noise_error_floors(SHORT, law)
     second = float(law.covariance + law.mean.square())
     variance = forward.best_variance(SHORT, floor, 1)
     loss = float(forward.expected_bound(SHORT, floor, second, 1, variance).sum())
@@ -72,27 +72,32 @@ def sign() -> Evidence:
         [
             Number(f"{what}, an upper bound of $-\\mathbb E \\log p$", loss, entropy, 0, ">="),
             Number(f"{what}, not far above it", loss, entropy + 0.1, 0, "<="),
-            Number("entropy from denoising errors alone", forward.entropy(law), entropy, 1e-7),
+            Number(
+                "entropy from denoising errors alone",
+                forward.entropy_from_denoising(law),
+                entropy,
+                1e-7,
+            ),
         ],
     )
 
 
-def decomposition() -> Evidence:
+def measure_bound_terms() -> Evidence:
     """The ratio of joint laws on paths, both ways."""
     x = targets.lesson_mixture().sample(50).double()
-    states = [x, *forward.chain(x, SHORT.betas)]
+    states = [x, *forward.forward_chain(x, SHORT.betas)]
 
     def wrong(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return 0.9 * x_t + 0.1 * torch.tanh(x_t), SHORT.variance(k, 0.3).expand_as(x_t)
 
     terms = forward.bound_terms(SHORT, states, wrong).sum(0)
-    gap = (terms - forward.log_ratio(SHORT, states, wrong)).abs().max()
+    gap = (terms - forward.path_log_ratio(SHORT, states, wrong)).abs().max()
     return Evidence(
         [Number("largest difference on 50 paths of a wrong model, nats", float(gap), 0, 1e-7)]
     )
 
 
-def posterior() -> Evidence:
+def measure_step_posterior() -> Evidence:
     """Against conditioning of the joint law of two states."""
     x, x_t, worst = double(-1.3), double(0.4), 0.0
     for k in (2, 500, 1000):
@@ -116,28 +121,30 @@ def posterior() -> Evidence:
     )  # fmt: skip
 
 
-def mean_from_noise() -> Evidence:
+def measure_posterior_mean() -> Evidence:
     """The mean by the datum and by the noise."""
     x_t, eps, k = torch.randn(2, 4).double(), torch.randn(2, 4).double(), torch.tensor([2, 700])
     beta, alpha_bar = PATH.beta(k)[:, None], PATH.alpha_bar(k)[:, None]
-    x = predictions.solve(PATH, predictions.noise, x_t, eps, k.double() / 1000).x
+    x = predictions.solve_posterior_means(
+        PATH, predictions.noise_prediction, x_t, eps, k.double() / 1000
+    ).x
     got = PATH.posterior(x, x_t, k)[0]
     exact = (x_t - beta / (1 - alpha_bar).sqrt() * eps) / (1 - beta).sqrt()
     return Evidence([Number("largest difference", float((got - exact).abs().max()), 0, 1e-10)])
 
 
-def variance_cost() -> Evidence:
+def measure_variance_cost() -> Evidence:
     """What each variance loses of the bound."""
 
-    def cost(path: ddpm_schedule.DDPM, deviation: float, v: float | None) -> float:
-        law = gaussian(0.0, deviation)
-        floor, k = forward.floors(path, law), torch.arange(1, path.steps + 1)
+    def cost(path: ddpm_schedule.DDPMPath, deviation: float, v: float | None) -> float:
+        law = gaussian_1d(0.0, deviation)
+        floor, k = forward.noise_error_floors(path, law), torch.arange(1, path.steps + 1)
         variance = forward.best_variance(path, floor, 1) if v is None else path.variance(k, v)
         terms = forward.expected_bound(path, floor, deviation**2, 1, variance)
         return float(terms.sum()) - law.entropy()
 
-    many = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1_000_000))
-    end = gaussian(0.0, 0.5).diffused(*(z[0] for z in PATH(double(1.0))))
+    many = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1_000_000))
+    end = gaussian_1d(0.0, 0.5).diffused(*(z[0] for z in PATH(double(1.0))))
     what = "nats lost by $\\Sigma = "
     left = forward.divergence_from_noise(end)
     return Evidence(
@@ -153,17 +160,17 @@ def variance_cost() -> Evidence:
     )  # fmt: skip
 
 
-def simple() -> Evidence:
+def measure_simple_loss() -> Evidence:
     """The weights that are dropped, and the least loss."""
     k = torch.tensor([1, 2, 500, 1000])
     t = k.double() / 1000
-    large = forward.bound_weight(predictions.noise, 1.0)(PATH, t) / 1000
-    small = forward.bound_weight(predictions.noise, 0.0)(PATH, t[1:]) / 1000
-    data = forward.bound_weight(predictions.data, 0.0)(PATH, t[1:]) / 1000
+    large = forward.bound_weight(predictions.noise_prediction, 1.0)(PATH, t) / 1000
+    small = forward.bound_weight(predictions.noise_prediction, 0.0)(PATH, t[1:]) / 1000
+    data = forward.bound_weight(predictions.data_prediction, 0.0)(PATH, t[1:]) / 1000
     ratio = [PATH.alpha_bar(i) / (1 - PATH.alpha_bar(i)) for i in (k[1:] - 1, k[1:])]
     beta, alpha_bar = PATH.beta(k), PATH.alpha_bar(k)
     exact = beta / (2 * (1 - beta) * (1 - alpha_bar))
-    floor = float(forward.floors(PATH, gaussian(0.0, 1.0)).mean())
+    floor = float(forward.noise_error_floors(PATH, gaussian_1d(0.0, 1.0)).mean())
     snr = "largest relative error of the weight "
     return Evidence(
         [
@@ -185,17 +192,22 @@ def simple() -> Evidence:
     )  # fmt: skip
 
 
-def conversions() -> Evidence:
+def measure_prediction_conversions() -> Evidence:
     """Every prediction into every other."""
-    kinds = (predictions.data, predictions.noise, predictions.v, predictions.score)
+    kinds = (
+        predictions.data_prediction,
+        predictions.noise_prediction,
+        predictions.v_prediction,
+        predictions.score_prediction,
+    )
     x, eps, worst = torch.randn(5, 3).double(), torch.randn(5, 3).double(), 0.0
     t = double(0.1, 0.3, 0.5, 0.7, 0.9)
     x_t = PATH.interpolate(x, eps, t)
     for a in kinds:
-        y = predictions.target(PATH, a, x, eps, t)
+        y = predictions.prediction_target(PATH, a, x, eps, t)
         for b in kinds:
-            got = predictions.convert(PATH, a, b, x_t, y, t)
-            exact = predictions.target(PATH, b, x, eps, t)
+            got = predictions.convert_prediction(PATH, a, b, x_t, y, t)
+            exact = predictions.prediction_target(PATH, b, x, eps, t)
             worst = max(worst, float((got - exact).abs().max()))
     return Evidence([Number("largest error over all pairs of four predictions", worst, 0, 1e-9)])
 
@@ -205,8 +217,8 @@ CLAIMS = [
         "5.2-recover",
         "The reverse process recovers $x_0$ from $x_T$.",
         Verdict.WRONG,
-        recover,
-        "theory.forward.noise_error",
+        measure_data_recovery,
+        "theory.forward.expected_noise_error",
         right="$x_T$ hardly depends on $x_0$. The reverse process draws from $p(x_0 | x_T)$, which "
         "is all but the law of the data.",
         covers="A51",
@@ -215,7 +227,7 @@ CLAIMS = [
         "5.2-gaussian",
         "For small $\\beta_t$ the reverse step is Gaussian too.",
         Verdict.ONLY_IF,
-        gaussian_reverse,
+        measure_reverse_gap,
         "theory.forward.reverse_gap",
         right="$\\beta_t \\to 0$, where the divergence from a Gaussian falls as $\\beta_t^3$, or "
         "the "
@@ -228,7 +240,7 @@ CLAIMS = [
         "5.2-variance",
         "The reverse step has some variance $\\Sigma_\\theta$ (which the lesson leaves open).",
         Verdict.ONLY_IF,
-        variance_cost,
+        measure_variance_cost,
         "theory.forward.expected_bound",
         right="it is chosen well: $\\beta_t$ costs nothing for standard normal data, where "
         "$\\tilde\\beta_t$ costs $\\gamma/2$ nats per dimension however many steps there are. The "
@@ -242,7 +254,7 @@ CLAIMS = [
         "5.3-sign",
         "$\\mathcal L$ is the variational lower bound of $\\log p(x_0)$.",
         Verdict.WRONG,
-        sign,
+        measure_bound_sign,
         "theory.forward.expected_bound",
         right="It is the negative of one: $\\mathcal L = -\\mathrm{ELBO} \\ge -\\log p(x_0)$.",
         covers="A53 R43",
@@ -251,7 +263,7 @@ CLAIMS = [
         "5.3-terms",
         "The bound splits into a divergence at the end, one at each step, and a reconstruction.",
         Verdict.HOLDS,
-        decomposition,
+        measure_bound_terms,
         "theory.forward.bound_terms",
         formula="\\log\\frac{q(x_{1:T} | x_0)}{p(x_{0:T})} = \\log\\frac{q(x_T | x_0)}{p(x_T)} + "
         "\\sum_{t=2}^T \\log\\frac{q(x_{t-1} | x_t, x_0)}{p(x_{t-1} | x_t)} - \\log p(x_0 | x_1)",
@@ -264,7 +276,7 @@ CLAIMS = [
         "lesson "
         "does not define.",
         Verdict.HOLDS,
-        posterior,
+        measure_step_posterior,
         "theory.tables.DDPM.posterior",
         covers="A54 R40",
     ),
@@ -274,7 +286,7 @@ CLAIMS = [
         "\\sqrt{1-\\bar\\alpha_t}\\,\\varepsilon)/\\sqrt{\\bar\\alpha_t}$ "
         "gives the mean of $p_\\theta$ (which the lesson does not write down).",
         Verdict.HOLDS,
-        mean_from_noise,
+        measure_posterior_mean,
         "theory.tables.DDPM.posterior",
         formula="\\mu_\\theta = \\frac1{\\sqrt{\\alpha_t}}\\Big(x_t - "
         "\\frac{\\beta_t}{\\sqrt{1-\\bar\\alpha_t}}\\,\\varepsilon_\\theta\\Big)",
@@ -284,7 +296,7 @@ CLAIMS = [
         "5.3-simple",
         "The bound reduces to $\\mathcal L_{simple}$.",
         Verdict.WRONG,
-        simple,
+        measure_simple_loss,
         "theory.forward.data_gain",
         right="$\\mathcal L_{simple}$ drops the weights of the bound's terms, which differ by a "
         "factor of 90; it is another loss with the same minimum, and that minimum is not zero.",
@@ -296,8 +308,8 @@ CLAIMS = [
         "5.3-conversions",
         "Noise, data, $v$ and score are the same prediction in other coordinates.",
         Verdict.HOLDS,
-        conversions,
-        "theory.predictions.conversion",
+        measure_prediction_conversions,
+        "theory.predictions.conversion_coefficients",
         covers="R42",
     ),
 ]

@@ -6,23 +6,23 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ....devices import seeded
+from ....devices import seeded_rng
 from ....theory import denoisers, ode, paths, samplers, targets, transport
 from ....theory.exact import sampler_moments
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .reverse import SHORT, gaussian
+from .reverse import SHORT, gaussian_1d
 
 
-def ancestral() -> Evidence:
+def measure_ancestral_sampling() -> Evidence:
     """Draws against the recursion, and two invariants."""
     n, data = 20_000, sampler_moments.Moments(0.8, 2.25)
-    denoiser = targets.ExactDenoiser(gaussian(0.8, 1.5), SHORT)
+    denoiser = targets.ExactDenoiser(gaussian_1d(0.8, 1.5), SHORT)
     numbers = []
     for v, name in ((1.0, "\\beta"), (0.0, "\\tilde\\beta")):
         noise = torch.randn(n, 1, dtype=torch.float64)
-        x = ode.last(samplers.ddpm(denoiser, noise, SHORT.chain(), variance=v))
-        exact = sampler_moments.ancestral(SHORT, SHORT.chain(), data, v)
+        x = ode.final_state(samplers.ddpm(denoiser, noise, SHORT.chain(), variance=v))
+        exact = sampler_moments.ancestral_moments(SHORT, SHORT.chain(), data, v)
         what = f"of draws, $T = 100$, $\\Sigma = {name}$"
         numbers += [
             Number(f"mean {what}", float(x.mean()), exact.mean, 5 * math.sqrt(exact.variance / n)),
@@ -31,8 +31,12 @@ def ancestral() -> Evidence:
                 5 * exact.variance * math.sqrt(2 / n),
             ),
         ]  # fmt: skip
-    normal = sampler_moments.ancestral(SHORT, SHORT.chain(), sampler_moments.Moments(0.0, 1.0), 1.0)
-    point = sampler_moments.ancestral(SHORT, SHORT.chain(), sampler_moments.Moments(0.7, 0.0), 0.0)
+    normal = sampler_moments.ancestral_moments(
+        SHORT, SHORT.chain(), sampler_moments.Moments(0.0, 1.0), 1.0
+    )
+    point = sampler_moments.ancestral_moments(
+        SHORT, SHORT.chain(), sampler_moments.Moments(0.7, 0.0), 0.0
+    )
     numbers += [
         Number(
             "variance for $\\mathcal N(0, 1)$ data with $\\beta$: 1 less the noise that the last "
@@ -47,24 +51,24 @@ def ancestral() -> Evidence:
     return Evidence(numbers)
 
 
-def solvers() -> Evidence:
+def measure_solver_orders() -> Evidence:
     """Orders of convergence on Gaussian data."""
-    path, x = paths.VariancePreserving(), torch.randn(50, 1, dtype=torch.float64)
-    denoiser = targets.ExactDenoiser(gaussian(0.5, 0.6), path)
+    path, x = paths.VariancePreservingPath(), torch.randn(50, 1, dtype=torch.float64)
+    denoiser = targets.ExactDenoiser(gaussian_1d(0.5, 0.6), path)
     (a, b), (r, s) = (path(double(t)) for t in (0.95, 0.2))
     size = [torch.hypot(u * 0.6, v) for u, v in ((a, b), (r, s))]
     exact = r * 0.5 + size[1] / size[0] * (x - a * 0.5)
 
     def order(run: samplers.Sampler) -> float:
         coarse, fine = (
-            float((ode.last(run(denoiser, x, grid)) - exact).norm())
+            float((ode.final_state(run(denoiser, x, grid)) - exact).norm())
             for grid in (torch.linspace(0.95, 0.2, n + 1, dtype=torch.float64) for n in (64, 128))
         )
         return math.log2(coarse / fine)
 
     times = path.grid(10)
-    centred = targets.ExactDenoiser(gaussian(0.0, 0.6), path)
-    one = ode.last(samplers.ddim(centred, torch.ones(1, 1, dtype=torch.float64), times))
+    centred = targets.ExactDenoiser(gaussian_1d(0.0, 0.6), path)
+    one = ode.final_state(samplers.ddim(centred, torch.ones(1, 1, dtype=torch.float64), times))
     expected = [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2)]
     return Evidence(
         [
@@ -80,24 +84,24 @@ def solvers() -> Evidence:
     )  # fmt: skip
 
 
-def flow_density() -> Evidence:
+def measure_flow_density() -> Evidence:
     """The density of the flow against that of the law."""
     law = targets.lesson_mixture()
     x = torch.linspace(-4, 4, 17, dtype=torch.float64)[:, None]
-    got = targets.ExactDenoiser(law, paths.Linear()).log_density(x, rtol=1e-9, atol=1e-9).value
+    got = targets.ExactDenoiser(law, paths.LinearPath()).log_density(x, rtol=1e-9, atol=1e-9).value
     gap = float((got - law.log_prob(x)).abs().max())
     return Evidence([Number("largest error of $\\log p$ at 17 points, nats", gap, 0, 1e-6)])
 
 
-def guidance() -> Evidence:
+def measure_guided_score() -> Evidence:
     """The guided score against that of the tilted law."""
-    law, path, scale = targets.lesson_mixture(), paths.VariancePreserving(), 3.0
+    law, path, scale = targets.lesson_mixture(), paths.VariancePreservingPath(), 3.0
     t, x = double(0.3)[0], torch.linspace(-4, 4, 161, dtype=torch.float64)[:, None]
     denoiser = targets.ExactDenoiser(law, path)
     right = double(1.0, 0.0, 1.0).expand(len(x), 3)
-    guided = denoisers.Guided(denoiser, scale).score(x, t, right)
+    guided = denoisers.GuidedDenoiser(denoiser, scale).score(x, t, right)
     free, conditional = denoiser.score(x, t), denoiser.score(x, t, right)
-    tilted = targets.ExactDenoiser(tilted_law(law, scale), path).score(x, t)
+    tilted = targets.ExactDenoiser(tilted_mixture(law, scale), path).score(x, t)
     slope = class_gradient(law.diffused(*path(t)), x)
     return Evidence(
         [
@@ -121,7 +125,7 @@ def guidance() -> Evidence:
     )  # fmt: skip
 
 
-def tilted_law(law: targets.GaussianMixture, power: float) -> targets.GaussianMixture:
+def tilted_mixture(law: targets.GaussianMixture, power: float) -> targets.GaussianMixture:
     """p(x) p(k = 1 | x)^power as narrow components on the nodes of a quadrature."""
     (x, mass, log_p), *_ = law.nodes()
     weight = mass * (power * (law.log_terms(x)[:, 1] - log_p)).exp()
@@ -139,8 +143,8 @@ def class_gradient(law: targets.GaussianMixture, x: Tensor) -> Tensor:
 
 
 @cache
-@seeded(0)
-def trained() -> tuple[Tensor, Tensor]:
+@seeded_rng(0)
+def ddpm_samples() -> tuple[Tensor, Tensor]:
     """Draws of a small DDPM by ancestral sampling, and as many of the law it was fitted to."""
     law = targets.lesson_mixture()
     model = fit(
@@ -150,9 +154,9 @@ def trained() -> tuple[Tensor, Tensor]:
     return torch.as_tensor(model.sample(4000, seed=1)), law.sample(4000)
 
 
-def training() -> Evidence:
+def measure_ddpm_training() -> Evidence:
     """A small model, drawn from."""
-    x, exact = trained()
+    x, exact = ddpm_samples()
     grid = torch.linspace(-6, 7, 2001, dtype=torch.float64)[:, None]
     cdf = targets.lesson_mixture().log_prob(grid).exp().cumsum(0) * (grid[1] - grid[0])
     floor = transport.expected_w1(grid[:, 0].numpy(), cdf.clamp(0, 1).numpy(), 4000)
@@ -176,7 +180,7 @@ CLAIMS = [
         "it "
         "gives on Gaussian data is known at every $T$.",
         Verdict.HOLDS,
-        ancestral,
+        measure_ancestral_sampling,
         "theory.laws.ancestral",
         covers="A55 R41 R46",
     ),
@@ -185,7 +189,7 @@ CLAIMS = [
         "The reverse process has an ordinary differential equation with the same marginals, which "
         "solvers of order 1 and 2 integrate (the lesson has no sampler).",
         Verdict.HOLDS,
-        solvers,
+        measure_solver_orders,
         "theory.samplers.ddim",
         formula="x \\mapsto x\\,\\frac{D_0}{D_T}\\prod_k \\cos(\\varphi_k - \\varphi_{k+1}), "
         "\\quad \\varphi = \\arctan\\frac{\\sigma}{\\alpha s}",
@@ -195,7 +199,7 @@ CLAIMS = [
         "5.2-density",
         "The same equation gives the density of the data exactly, by its divergence.",
         Verdict.HOLDS,
-        flow_density,
+        measure_flow_density,
         "theory.denoisers.Denoiser.log_density",
         formula="\\log p(x_0) = \\log p(x_T) + \\int_0^T \\nabla\\cdot u_t(x_t)\\,dt",
         covers="R48",
@@ -205,8 +209,8 @@ CLAIMS = [
         "Conditional generation (section 1.1) by classifier-free guidance at scale $w$ draws from "
         "$p(x)\\,p(k | x)^w$.",
         Verdict.WRONG,
-        guidance,
-        "theory.denoisers.mixed",
+        measure_guided_score,
+        "theory.denoisers.combine_guidance",
         right="Its score is $\\nabla\\log p_t + w\\,\\nabla\\log p_t(k | x)$ at each $t$, and for "
         "$w \\ne 0, 1$ no law of data has these scores at all levels of noise.",
         covers="R6",
@@ -215,7 +219,7 @@ CLAIMS = [
         "5.3-training",
         "Noise prediction trains a network from which ancestral sampling draws data.",
         Verdict.HOLDS,
-        training,
+        measure_ddpm_training,
         "theory.transport.w1_1d",
         covers="R46",
     ),

@@ -9,7 +9,7 @@ from torch import Tensor
 from ....theory import forward, paths, predictions, targets
 from ....theory import score_matching as sm
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .reverse import gaussian
+from .reverse import gaussian_1d
 
 MODELS = {
     "-x": lambda x: -x,
@@ -18,55 +18,59 @@ MODELS = {
 }
 
 
-def implicit() -> Evidence:
+def measure_implicit_loss() -> Evidence:
     """Both losses for three models, by quadrature."""
     law = targets.lesson_mixture()
     constant = forward.fisher_information(law) / 2
-    plane = targets.ring(3, 1.5, 0.6)
+    plane = targets.gaussian_ring(3, 1.5, 0.6)
     axes = math.sqrt(2) * torch.eye(2, dtype=torch.float64)[:, None]
     numbers = []
     for name, score in MODELS.items():
-        explicit = law.expectation(partial(sm.explicit, score, law.score))
-        gap = explicit - law.expectation(partial(sm.implicit, score))
+        explicit = law.expectation(partial(sm.explicit_score_matching, score, law.score))
+        gap = explicit - law.expectation(partial(sm.implicit_score_matching, score))
         numbers.append(Number(f"explicit less implicit loss, $s = {name}$", gap, constant, 1e-7))
-    exact = plane.expectation(partial(sm.implicit, torch.tanh))
-    sliced = plane.expectation(lambda x: sm.sliced(torch.tanh, x, axes.expand(2, *x.shape)))
+    exact = plane.expectation(partial(sm.implicit_score_matching, torch.tanh))
+    sliced = plane.expectation(
+        lambda x: sm.sliced_score_matching(torch.tanh, x, axes.expand(2, *x.shape))
+    )
     return Evidence([*numbers, Number("sliced less implicit loss in 2-D", sliced - exact, 0, 1e-9)])
 
 
-def denoising() -> Evidence:
+def measure_denoising_loss() -> Evidence:
     """Both losses for three models, by quadrature over data and noise."""
     law, sigma = targets.lesson_mixture(), 0.6
     noisy = law.diffused(double(1.0)[0], double(sigma)[0])
     (x, mass, _), *_ = law.nodes()
-    (eps, chance, _), *_ = gaussian(0.0, 1.0).nodes()
+    (eps, chance, _), *_ = gaussian_1d(0.0, 1.0).nodes()
     pairs, weight = torch.cartesian_prod(x[:, 0], eps[:, 0]), torch.outer(mass, chance).flatten()
     floor = sm.denoising_floor(law, sigma)
     numbers = []
     for name, score in MODELS.items():
-        loss = float(weight @ sm.denoising(score, pairs[:, :1], pairs[:, 1:], sigma))
-        explicit = noisy.expectation(partial(sm.explicit, score, noisy.score))
+        loss = float(weight @ sm.denoising_score_matching(score, pairs[:, :1], pairs[:, 1:], sigma))
+        explicit = noisy.expectation(partial(sm.explicit_score_matching, score, noisy.score))
         numbers.append(Number(f"denoising less explicit loss of the noised law, $s = {name}$",
                               loss - explicit, floor, 1e-7))  # fmt: skip
     return Evidence(numbers)
 
 
-def noised() -> Evidence:
+def measure_noised_score() -> Evidence:
     """The slope that is learnt, and the mean of conditional scores."""
     v, sigma = 1.3, 0.6
-    denoiser = targets.ExactDenoiser(gaussian(0.0, math.sqrt(v)), paths.VarianceExploding(1.0, 1.0))
+    denoiser = targets.ExactDenoiser(
+        gaussian_1d(0.0, math.sqrt(v)), paths.VarianceExplodingPath(1.0, 1.0)
+    )
     slope = float(denoiser.score(double(1.0)[:, None], double(sigma)[0]))
     law = targets.lesson_mixture()
     exact = targets.ExactDenoiser(law, denoiser.path)
     x_t = double(-2.5, -0.4, 0.1, 3.0)[:, None]
-    mean = average_conditional(law, x_t, sigma)
+    mean = mean_conditional_score(law, x_t, sigma)
     gap = float((exact.score(x_t, double(sigma)[0]) - mean).abs().max())
     what = "slope of the score learnt on $\\mathcal N(0, 1.3)$ data, $\\sigma = 0.6$"
     return Evidence(
         [Number(what, slope, -1 / v, 1e-3)],
         [
             Number(what, slope, -1 / (v + sigma**2), 1e-10),
-            Number("the same, fitted by the denoising loss", fitted_slope(v, sigma),
+            Number("the same, fitted by the denoising loss", fit_score_slope(v, sigma),
                    -1 / (v + sigma**2), 1e-9),
             Number("largest error of $\\mathbb E[-\\varepsilon/\\sigma | x_t] = "
                    "\\nabla\\log p_t(x_t)$, the lesson's mixture", gap, 0, 1e-7),
@@ -74,25 +78,27 @@ def noised() -> Evidence:
     )  # fmt: skip
 
 
-def average_conditional(law: targets.GaussianMixture, x_t: Tensor, sigma: float) -> Tensor:
+def mean_conditional_score(law: targets.GaussianMixture, x_t: Tensor, sigma: float) -> Tensor:
     """The mean over x_0 given x_t of the conditional score, by quadrature."""
     (x, mass, _), *_ = law.nodes()
     eps = (x_t - x.T) / sigma
     return ((mass.log() - eps.square() / 2).softmax(1) * -eps / sigma).sum(1, keepdim=True)
 
 
-def fitted_slope(v: float, sigma: float) -> float:
+def fit_score_slope(v: float, sigma: float) -> float:
     """The minimum of the denoising loss over linear scores: Newton's step on a parabola."""
     node, w = double(-math.sqrt(3), 0.0, math.sqrt(3)), double(1.0, 4.0, 1.0) / 6
     x, eps = (math.sqrt(v) * node).repeat_interleave(3)[:, None], node.repeat(3)[:, None]
     slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    loss = torch.outer(w, w).flatten() @ sm.denoising(lambda x: slope * x, x, eps, sigma)
+    loss = torch.outer(w, w).flatten() @ sm.denoising_score_matching(
+        lambda x: slope * x, x, eps, sigma
+    )
     (first,) = torch.autograd.grad(loss, slope, create_graph=True)
     (second,) = torch.autograd.grad(first, slope)
     return float(-first.detach() / second)
 
 
-def blindness() -> Evidence:
+def measure_weight_blindness() -> Evidence:
     """Two laws that differ in weights alone."""
     means, ones = double(-5.0, 5.0)[:, None], double(1.0, 1.0)
     p, q = (targets.GaussianMixture(w, means, ones) for w in (double(0.2, 0.8), double(0.8, 0.2)))
@@ -112,13 +118,13 @@ def blindness() -> Evidence:
     )  # fmt: skip
 
 
-def levels() -> Evidence:
+def measure_level_losses() -> Evidence:
     """The least loss of four levels."""
-    law, path = gaussian(0.0, 1.0), paths.Geometric(10.0, 0.01)
+    law, path = gaussian_1d(0.0, 1.0), paths.GeometricPath(10.0, 0.01)
     numbers = []
     for sigma in (0.01, 0.1, 1.0, 10.0):
         t = double(sigma / 10)
-        weight = float(predictions.noise_error(predictions.score)(path, t))
+        weight = float(predictions.noise_error_weight(predictions.score_prediction)(path, t))
         least = 2 * weight * sm.denoising_floor(law, sigma)
         numbers.append(Number(f"least weighted loss of the level $\\sigma = {sigma}$", least,
                               1 / (1 + sigma**2), 1e-9))  # fmt: skip
@@ -132,8 +138,8 @@ CLAIMS = [
         "stands it needs the score that is sought; up to a constant it is a loss that needs data "
         "alone.)",
         Verdict.HOLDS,
-        implicit,
-        "theory.score_matching.implicit",
+        measure_implicit_loss,
+        "theory.score_matching.implicit_score_matching",
         formula="\\tfrac12\\mathbb E\\lVert s - \\nabla\\log p\\rVert^2 = \\mathbb E\\big["
         "\\operatorname{tr}\\nabla s + \\tfrac12\\lVert s\\rVert^2\\big] + "
         "\\tfrac12\\mathbb E\\lVert\\nabla\\log p\\rVert^2",
@@ -144,8 +150,8 @@ CLAIMS = [
         "Regression on the noise is score matching, of the data with noise, up to a constant "
         "(Vincent's step, which the lesson skips).",
         Verdict.HOLDS,
-        denoising,
-        "theory.score_matching.denoising",
+        measure_denoising_loss,
+        "theory.score_matching.denoising_score_matching",
         covers="A57 A58 R49",
     ),
     Claim(
@@ -154,7 +160,7 @@ CLAIMS = [
         "the "
         "noise is learning the score of the data.",
         Verdict.ONLY_IF,
-        noised,
+        measure_noised_score,
         "theory.denoisers.Denoiser.score",
         right="the score is that of the data *with noise*. The formula is the conditional score; "
         "its mean given $x_t$ is the marginal one, which is what the regression learns.",
@@ -166,7 +172,7 @@ CLAIMS = [
         "5.4-blind",
         "A model whose score is close to that of the data is close to the data.",
         Verdict.WRONG,
-        blindness,
+        measure_weight_blindness,
         "theory.score_matching.mixture_fisher_divergence",
         right="Scores do not see the weights of modes that are far apart. With noise the modes "
         "meet, and weights show: hence many levels of noise.",
@@ -177,7 +183,7 @@ CLAIMS = [
         "With the weight $\\sigma^2$ all levels of noise count alike: the least loss of each lies "
         "between 0 and 1 per dimension (many levels are not in the lesson).",
         Verdict.HOLDS,
-        levels,
+        measure_level_losses,
         "theory.score_matching.denoising_floor",
         covers="R51",
     ),

@@ -9,10 +9,10 @@ from ....families import gan
 from ....model import Event
 from ....theory import adversarial
 from ...claims import Claim, Evidence, Number, Verdict
-from .distributions import LINE, shifted
+from .distributions import LINE, shifted_log_densities
 
 
-def open_interval() -> Evidence:
+def measure_open_interval() -> Evidence:
     """Log D and log(1 - D) at certain discriminators, in float32."""
     f = torch.tensor([-200.0, 0.0, 200.0])
     d = f.sigmoid()
@@ -24,7 +24,7 @@ def open_interval() -> Evidence:
     )
 
 
-def logits() -> Evidence:
+def measure_logit_gradient() -> Evidence:
     """The discriminator's gradient on a sample that it takes for data, in float32."""
     through_d, through_f = torch.full((1,), 20.0), torch.full((1,), 20.0)
     through_d.requires_grad_(), through_f.requires_grad_()
@@ -51,7 +51,7 @@ def logits() -> Evidence:
     )
 
 
-def pull_apart() -> Evidence:
+def measure_player_roles() -> Evidence:
     """Derivatives of the value of the game in the logits of a datum and of a sample."""
     real, fake = (torch.tensor([0.3], requires_grad=True) for _ in range(2))
     up, down = torch.autograd.grad(adversarial.game_value(real, fake), (real, fake))
@@ -64,15 +64,15 @@ def pull_apart() -> Evidence:
     )
 
 
-def share() -> Evidence:
+def measure_optimal_discriminator() -> Evidence:
     """The sigmoid of the best logit against p / (p + q), and the slope of the value there."""
-    log_p, log_q, weight = shifted(1.5)
+    log_p, log_q, weight = shifted_log_densities(1.5)
     logit = adversarial.optimal_logit(log_p, log_q)
     inside = (LINE.points[:, 0] - 0.75).abs() < 10  # beyond, both densities vanish in float64
     p, q = log_p.exp(), log_q.exp()
     apart = float((logit.sigmoid() - p / (p + q))[inside].abs().max())
     at = logit.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(adversarial.expected_value(log_p, log_q, at, weight), at)
+    (slope,) = torch.autograd.grad(adversarial.expected_game_value(log_p, log_q, at, weight), at)
     return Evidence(
         [
             Number("largest $|D^* - p/(p+q)|$", apart, 0, 1e-12),
@@ -86,32 +86,32 @@ def share() -> Evidence:
     )
 
 
-def curvature(p: float, q: float) -> float:
+def value_curvature(p: float, q: float) -> float:
     """The second derivative of p log D + q log(1 - D) in D, at D = p / (p + q)."""
     d = torch.tensor([p / (p + q)], dtype=torch.float64, requires_grad=True)
     log_p, log_q = (torch.tensor([v], dtype=torch.float64).log() for v in (p, q))
-    value = adversarial.expected_value(log_p, log_q, d.logit(), 1.0)
+    value = adversarial.expected_game_value(log_p, log_q, d.logit(), 1.0)
     (first,) = torch.autograd.grad(value, d, create_graph=True)
     return float(torch.autograd.grad(first.sum(), d)[0])
 
 
-def proof() -> Evidence:
+def measure_optimality_proof() -> Evidence:
     """Where the first-order condition decides, and where there is nothing to decide."""
     p, q = 0.3, 0.1
     zero = torch.tensor([-math.inf], dtype=torch.float64)
     undefined = int(adversarial.optimal_logit(zero, zero).isnan().sum())
     free = [
-        float(adversarial.expected_value(zero, zero, torch.tensor([f]).double(), 1.0))
+        float(adversarial.expected_game_value(zero, zero, torch.tensor([f]).double(), 1.0))
         for f in (-3.0, 3.0)
     ]
     best = torch.tensor([math.log(p / q)], dtype=torch.float64)
     log_p, log_q = (torch.tensor([v], dtype=torch.float64).log() for v in (p, q))
-    value = float(adversarial.expected_value(log_p, log_q, best, 1.0))
+    value = float(adversarial.expected_game_value(log_p, log_q, best, 1.0))
     return Evidence(
         [Number("points with $p = q = 0$ at which $D^*$ is undefined", undefined, 0)],
         [
             Number("$\\partial^2/\\partial D^2$ at $D^*$, for $p = 0.3$, $q = 0.1$",
-                   curvature(p, q), -((p + q) ** 3) / (p * q), 1e-9),
+                   value_curvature(p, q), -((p + q) ** 3) / (p * q), 1e-9),
             Number("the maximum there, nats", value,
                    p * math.log(p / (p + q)) + q * math.log(q / (p + q)), 1e-12),
             Number("what another $D$ gains where $p = q = 0$", free[1] - free[0], 0, 1e-12),
@@ -119,7 +119,7 @@ def proof() -> Evidence:
     )  # fmt: skip
 
 
-def affine_fit(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+def fit_affine_logit(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """The logit a x + b that minimises the discriminator's loss, and standard errors of both."""
     weight = torch.zeros(2, dtype=torch.float64)
 
@@ -136,15 +136,15 @@ def affine_fit(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     return weight, (torch.linalg.inv(hessian).diagonal() / len(real)).sqrt()
 
 
-def trained() -> Evidence:
+def measure_trained_discriminator() -> Evidence:
     """A trained affine discriminator of N(0, 1) and N(1.5, 1)."""
     real = torch.randn(50_000, dtype=torch.float64)
     fake = 1.5 + torch.randn(50_000, dtype=torch.float64)
-    (a, b), (of_a, of_b) = affine_fit(real, fake)
+    (a, b), (of_a, of_b) = fit_affine_logit(real, fake)
     loss = float(sum(adversarial.discriminator_loss(a * real + b, a * fake + b).values()))
-    log_p, log_q, weight = shifted(1.5)
+    log_p, log_q, weight = shifted_log_densities(1.5)
     best = adversarial.optimal_logit(log_p, log_q)
-    value = float(adversarial.expected_value(log_p, log_q, best, weight))
+    value = float(adversarial.expected_game_value(log_p, log_q, best, weight))
     spread = sum(
         float(nn.functional.softplus(f).var()) / len(real)
         for f in (-(a * real + b), a * fake + b)
@@ -158,7 +158,7 @@ def trained() -> Evidence:
     )
 
 
-def players_apart() -> Evidence:
+def measure_player_gradients() -> Evidence:
     """Gradients left in the other player, in the lesson's steps and in ours."""
     generator, judge = (
         nn.Linear(2, 1),
@@ -189,7 +189,7 @@ CLAIMS = [
         "3.1-open-interval",
         "The discriminator maps data into $[0, 1]$, and its logarithms enter the objective.",
         Verdict.ONLY_IF,
-        open_interval,
+        measure_open_interval,
         "theory.adversarial.game_value",
         right="$D$ lies in the open interval $(0, 1)$; in float32 it does so only as a logit.",
         formula=r"\log D = -\log(1 + e^{-f}), \qquad \log(1 - D) = -\log(1 + e^{f})",
@@ -199,7 +199,7 @@ CLAIMS = [
         "3.1-roles",
         "$D$ raises its probability on data and lowers it on samples.",
         Verdict.HOLDS,
-        pull_apart,
+        measure_player_roles,
         "theory.adversarial.game_value",
         covers="R21",
     ),
@@ -207,7 +207,7 @@ CLAIMS = [
         "3.1-logits",
         "A sigmoid followed by binary cross-entropy trains the discriminator.",
         Verdict.ONLY_IF,
-        logits,
+        measure_logit_gradient,
         "theory.adversarial.discriminator_loss",
         right="From a logit of 17 on the sigmoid is 1 in float32 and the gradient exactly 0: the "
         "loss must be computed from the logit.",
@@ -217,7 +217,7 @@ CLAIMS = [
         "3.2-optimal",
         "For a fixed generator the best discriminator is the share of the data at each point.",
         Verdict.HOLDS,
-        share,
+        measure_optimal_discriminator,
         "theory.adversarial.optimal_logit",
         formula=r"D^*(x) = \frac{p(x)}{p(x) + q(x)}, \qquad f^* = \log p - \log q",
         covers="R22",
@@ -226,8 +226,8 @@ CLAIMS = [
         "3.2-proof",
         "Setting the derivative of the integrand to zero proves it.",
         Verdict.ONLY_IF,
-        proof,
-        "theory.adversarial.expected_value",
+        measure_optimality_proof,
+        "theory.adversarial.expected_game_value",
         right="It does because the integrand is strictly concave in $D$, each $x$ may be maximised "
         "alone ($D$ is unrestricted), and where $p + q = 0$ any value will do.",
         formula=r"\frac{\partial^2}{\partial D^2}\bigl[p \log D + q \log(1 - D)\bigr]_{D^*} "
@@ -238,7 +238,7 @@ CLAIMS = [
         "3.2-trained",
         "A discriminator that is trained on enough samples becomes $D^*$.",
         Verdict.HOLDS,
-        trained,
+        measure_trained_discriminator,
         "theory.adversarial.discriminator_loss",
         covers="R22",
     ),
@@ -246,8 +246,8 @@ CLAIMS = [
         "3.2-players-apart",
         "The lesson's two steps each touch one player.",
         Verdict.ONLY_IF,
-        players_apart,
-        "families.gan.Adversarial.judge",
+        measure_player_gradients,
+        "families.gan.GAN.judge",
         right="Its step of $G$ leaves gradients in $D$, harmless only because they are zeroed "
         "before they are used; here each loss is differentiated for one player alone.",
         covers="A33 R26",

@@ -7,7 +7,7 @@ from ....theory import adversarial, divergences
 from ....theory.targets import Gaussian
 
 
-def normal(mean: float, scale: float = 1.0) -> Gaussian:
+def normal_1d(mean: float, scale: float = 1.0) -> Gaussian:
     """A normal law on the line."""
     return Gaussian(
         torch.tensor([mean], dtype=torch.float64),
@@ -15,24 +15,26 @@ def normal(mean: float, scale: float = 1.0) -> Gaussian:
     )
 
 
-LINE = divergences.box([-30.0], [50.0], 8001)  # steps of a hundredth of a deviation
-DATA = normal(0.0)
+LINE = divergences.trapezoidal_grid([-30.0], [50.0], 8001)  # steps of a hundredth of a deviation
+DATA = normal_1d(0.0)
 
 
-def shifted(theta: float) -> tuple[Tensor, Tensor, float]:
+def shifted_log_densities(theta: float) -> tuple[Tensor, Tensor, float]:
     """Log-densities of the data and of samples shifted by theta on the line, and the weight."""
-    return DATA.log_prob(LINE.points), normal(theta).log_prob(LINE.points), LINE.weight
+    return DATA.log_prob(LINE.points), normal_1d(theta).log_prob(LINE.points), LINE.weight
 
 
-def slopes(theta: float) -> tuple[float, float]:
+def shift_gradients(theta: float) -> tuple[float, float]:
     """Gradients of the saturating and of the other loss in theta, at the best discriminator."""
-    log_p, log_q, weight = shifted(theta)
-    pull = DATA.score(LINE.points) - normal(theta).score(LINE.points)
+    log_p, log_q, weight = shifted_log_densities(theta)
+    pull = DATA.score(LINE.points) - normal_1d(theta).score(LINE.points)
     found = adversarial.generator_slopes(log_p, log_q, pull, weight)
     return float(found.saturating), float(found.non_saturating)
 
 
-def slope_of_js(theta: float, h: float = 1e-4) -> float:
+def js_gradient(theta: float, h: float = 1e-4) -> float:
     """The derivative of the Jensen-Shannon divergence in theta, by central differences."""
-    above, below = (float(divergences.jensen_shannon(*shifted(t))) for t in (theta + h, theta - h))
+    above, below = (
+        float(divergences.jensen_shannon(*shifted_log_densities(t))) for t in (theta + h, theta - h)
+    )
     return (above - below) / (2 * h)

@@ -7,16 +7,23 @@ import torch
 from ....theory import adversarial, divergences
 from ....theory.exact import dirac
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .distributions import DATA, LINE, normal, shifted, slope_of_js, slopes
+from .distributions import (
+    DATA,
+    LINE,
+    js_gradient,
+    normal_1d,
+    shift_gradients,
+    shifted_log_densities,
+)
 
 
-def value_at_best() -> Evidence:
+def measure_game_value() -> Evidence:
     """V(D*) by quadrature against the divergence by quadrature."""
     numbers = []
     for theta in (0.0, 1.0, 3.0):
-        log_p, log_q, weight = shifted(theta)
+        log_p, log_q, weight = shifted_log_densities(theta)
         best = adversarial.optimal_logit(log_p, log_q)
-        value = float(adversarial.expected_value(log_p, log_q, best, weight))
+        value = float(adversarial.expected_game_value(log_p, log_q, best, weight))
         js = float(divergences.jensen_shannon(log_p, log_q, weight))
         numbers.append(
             Number(f"$V(D^*)$ at $\\theta = {theta:g}$, nats", value, 2 * js - math.log(4), 1e-10)
@@ -24,10 +31,10 @@ def value_at_best() -> Evidence:
     return Evidence(numbers)
 
 
-def limits() -> Evidence:
+def measure_js_range() -> Evidence:
     """The divergence of equal laws, of separate ones, and its symmetry."""
-    near, far = (float(divergences.jensen_shannon(*shifted(t))) for t in (0.0, 20.0))
-    log_p, log_q, weight = shifted(2.0)
+    near, far = (float(divergences.jensen_shannon(*shifted_log_densities(t))) for t in (0.0, 20.0))
+    log_p, log_q, weight = shifted_log_densities(2.0)
     there = float(divergences.jensen_shannon(log_p, log_q, weight))
     back = float(divergences.jensen_shannon(log_q, log_p, weight))
     return Evidence(
@@ -36,31 +43,31 @@ def limits() -> Evidence:
             Number("JS of laws 20 deviations apart, nats", far, math.log(2), 1e-10),
             Number("its asymmetry at $\\theta = 2$", there - back, 0, 1e-12),
             Number("JS at $\\theta = 2$, nats", there, divergences.gaussian_jensen_shannon(
-                DATA, normal(2.0)), 1e-10),
+                DATA, normal_1d(2.0)), 1e-10),
         ]
     )  # fmt: skip
 
 
-def imperfect() -> Evidence:
+def measure_imperfect_discriminator() -> Evidence:
     """The divergence that a worse discriminator shows, and by how much it falls short."""
-    log_p, log_q, weight = shifted(1.0)
+    log_p, log_q, weight = shifted_log_densities(1.0)
     logit = adversarial.optimal_logit(log_p, log_q) + LINE.points[:, 0].sin()
-    value = adversarial.expected_value(log_p, log_q, logit, weight)
-    shown = float(adversarial.jensen_shannon(value))
+    value = adversarial.expected_game_value(log_p, log_q, logit, weight)
+    shown = float(adversarial.js_from_value(value))
     js = float(divergences.jensen_shannon(log_p, log_q, weight))
-    short = float(adversarial.regret(log_p, log_q, logit, weight))
+    short = float(adversarial.discriminator_regret(log_p, log_q, logit, weight))
     return Evidence(
         [Number("JS shown by $f^* + \\sin x$, nats", shown, js, 1e-6)],
         [Number("the same, and half of what $D$ lacks", shown + short / 2, js, 1e-10)],
     )
 
 
-def gradients() -> Evidence:
+def measure_generator_gradients() -> Evidence:
     """Gradients of both losses in the shift, against that of 2 JS."""
     lesson, right = [], []
     for theta in (1.0, 3.0, 6.0):
-        saturating, other = slopes(theta)
-        js = slope_of_js(theta)
+        saturating, other = shift_gradients(theta)
+        js = js_gradient(theta)
         at = f"at $\\theta = {theta:g}$"
         lesson.append(Number(f"gradient of $-\\log D$ {at}", other, 2 * js, 1e-7))
         right.append(Number(f"gradient of $\\log(1 - D)$ {at}", saturating, 2 * js, 1e-7))
@@ -68,14 +75,14 @@ def gradients() -> Evidence:
     return Evidence(lesson, right)
 
 
-def dynamics() -> Evidence:
+def measure_dirac_dynamics() -> Evidence:
     """The game of two points: the distance of the players from their equilibrium."""
     start, h = double(0.12, 0.16), 0.1
-    free = dirac.play(dirac.simultaneous, start, h, 2000)
-    held = dirac.play(dirac.simultaneous, start, h, 2000, 0.5)
-    small = dirac.play(dirac.simultaneous, 1e-5 * start, h, 200)
+    free = dirac.play_game(dirac.simultaneous_step, start, h, 2000)
+    held = dirac.play_game(dirac.simultaneous_step, start, h, 2000, 0.5)
+    small = dirac.play_game(dirac.simultaneous_step, 1e-5 * start, h, 200)
     growth = float(small[-1].norm() / small[0].norm()) ** (1 / 200)
-    turns = dirac.play(dirac.alternating, start, h, 2000).norm(dim=1)
+    turns = dirac.play_game(dirac.alternating_step, start, h, 2000).norm(dim=1)
     return Evidence(
         [Number("radius after 2000 simultaneous steps", float(free[-1].norm()), 0.2, 0, "<=")],
         [
@@ -87,17 +94,17 @@ def dynamics() -> Evidence:
     )  # fmt: skip
 
 
-def from_loss() -> Evidence:
+def measure_js_from_loss() -> Evidence:
     """The divergence from the loss of the best discriminator on samples."""
     n = 100_000
     x, y = torch.randn(n, 1, dtype=torch.float64), 1 + torch.randn(n, 1, dtype=torch.float64)
     real, fake = (
-        adversarial.optimal_logit(DATA.log_prob(v), normal(1.0).log_prob(v)) for v in (x, y)
+        adversarial.optimal_logit(DATA.log_prob(v), normal_1d(1.0).log_prob(v)) for v in (x, y)
     )
     loss = float(sum(adversarial.discriminator_loss(real, fake).values()))
     halves = torch.stack([torch.nn.functional.softplus(f) for f in (-real, fake)])
     error = float((halves.var(1) / n).sum().sqrt()) / 2
-    js = float(divergences.jensen_shannon(*shifted(1.0)))
+    js = float(divergences.jensen_shannon(*shifted_log_densities(1.0)))
     return Evidence([Number("$(\\log 4 - L_D)/2$, nats", (math.log(4) - loss) / 2, js, 5 * error)])
 
 
@@ -107,8 +114,8 @@ CLAIMS = [
         "At the best discriminator the objective is twice the Jensen-Shannon divergence, less "
         "$\\log 4$.",
         Verdict.HOLDS,
-        value_at_best,
-        "theory.adversarial.expected_value",
+        measure_game_value,
+        "theory.adversarial.expected_game_value",
         formula=r"C(G) = -\log 4 + 2\,\mathrm{JS}(p, q)",
         covers="R23",
     ),
@@ -116,7 +123,7 @@ CLAIMS = [
         "3.3-range",
         "The mean KL of both laws to their mixture is symmetric and runs from 0 to $\\log 2$.",
         Verdict.HOLDS,
-        limits,
+        measure_js_range,
         "theory.divergences.jensen_shannon",
         covers="R23",
     ),
@@ -125,7 +132,7 @@ CLAIMS = [
         "The discriminator's printed loss is minus the value of the game, and so tells the "
         "divergence.",
         Verdict.HOLDS,
-        from_loss,
+        measure_js_from_loss,
         "theory.adversarial.discriminator_loss",
         formula=r"\mathrm{JS}(p, q) = \tfrac12(\log 4 - L_D) \text{ at } D^*",
         covers="A32 R23",
@@ -134,8 +141,8 @@ CLAIMS = [
         "3.3-equivalence",
         "The generator of a GAN minimises the Jensen-Shannon divergence.",
         Verdict.ONLY_IF,
-        imperfect,
-        "theory.adversarial.regret",
+        measure_imperfect_discriminator,
+        "theory.adversarial.discriminator_regret",
         right="Only at $D = D^*$; any other $D$ shows a value below it, by the mean KL of its "
         "verdicts.",
         formula=r"V(D^*) - V(D) = 2\,\mathbb{E}_{(p+q)/2}\,\mathrm{KL}"
@@ -146,7 +153,7 @@ CLAIMS = [
         "3.3-gradients",
         "Descending either generator loss at $D^*$ descends the Jensen-Shannon divergence.",
         Verdict.ONLY_IF,
-        gradients,
+        measure_generator_gradients,
         "theory.adversarial.generator_slopes",
         right="Only the saturating loss does; the other descends "
         "$\\mathrm{KL}(q\\|p) - 2\\,\\mathrm{JS}$.",
@@ -158,7 +165,7 @@ CLAIMS = [
         "3.3-dynamics",
         "Training both players by gradient descent brings the divergence to zero.",
         Verdict.ONLY_IF,
-        dynamics,
+        measure_dirac_dynamics,
         "theory.dirac.play",
         right="Between two points simultaneous steps spiral outwards, alternating ones circle, and "
         "only a penalty on the slope of $D$ makes them converge.",

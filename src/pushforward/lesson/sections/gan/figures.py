@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ....plots.style import DASHES, DATA, INK, LINES, QUIET, whole
+from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory import adversarial, divergences
 from ....theory.exact import dirac
-from .discriminator import affine_fit
+from .discriminator import fit_affine_logit
 from .distributions import DATA as LAW
-from .distributions import normal, shifted, slopes
+from .distributions import normal_1d, shift_gradients, shifted_log_densities
 
 
 def draw_optimal_discriminator() -> Figure:
@@ -23,9 +23,9 @@ def draw_optimal_discriminator() -> Figure:
     figure = Figure(figsize=(6.3, 2.4), layout="constrained")
     ax = figure.add_subplot()
     x = torch.linspace(-4, 5.5, 400, dtype=torch.float64)[:, None]
-    log_p, log_q = LAW.log_prob(x), normal(1.5).log_prob(x)
+    log_p, log_q = LAW.log_prob(x), normal_1d(1.5).log_prob(x)
     rows = torch.randn(2, 500, dtype=torch.float64)
-    (a, b), _ = affine_fit(rows[0], rows[1] + 1.5)
+    (a, b), _ = fit_affine_logit(rows[0], rows[1] + 1.5)
     x = x[:, 0]
     ax.fill_between(x, log_p.exp(), color=DATA, alpha=0.18, lw=0)
     ax.plot(x, log_p.exp(), color=DATA)
@@ -54,14 +54,14 @@ def draw_generator_gradients() -> Figure:
     figure = Figure(figsize=(6.3, 2.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     theta = np.linspace(0.02, 10, 120)
-    found = np.abs([slopes(t) for t in theta])
+    found = np.abs([shift_gradients(t) for t in theta])
     left.semilogy(theta, found[:, 1], color=LINES[5], ls=DASHES[1])
     left.semilogy(theta, found[:, 0], color=LINES[0])
     left.text(9.9, 3.2, "non-saturating", color=LINES[5], ha="right", va="top")
     left.text(6.4, 1.5e-4, "saturating", color=LINES[0], ha="right")
     left.set(xlabel="θ", ylabel="|gradient in θ|", ylim=(2e-6, 30), xlim=(0, 10))
-    left.yaxis.set_major_formatter(whole)
-    js = np.array([float(divergences.jensen_shannon(*shifted(t))) for t in theta])
+    left.yaxis.set_major_formatter(format_log_tick)
+    js = np.array([float(divergences.jensen_shannon(*shifted_log_densities(t))) for t in theta])
     right.plot(theta, theta**2 / 2, color=LINES[2], ls=DASHES[3])
     right.plot(theta, theta**2 / 2 - 2 * js, color=LINES[5], ls=DASHES[1])
     right.plot(theta, 2 * js, color=LINES[0])
@@ -84,12 +84,12 @@ def draw_dirac_trajectories() -> Figure:
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
     start = torch.tensor([1.0, 0.0], dtype=torch.float64)
     games = (
-        ("simultaneous", dirac.simultaneous, 0.0),
-        ("alternating", dirac.alternating, 0.0),
-        ("simultaneous with R1", dirac.simultaneous, 0.5),
+        ("simultaneous", dirac.simultaneous_step, 0.0),
+        ("alternating", dirac.alternating_step, 0.0),
+        ("simultaneous with R1", dirac.simultaneous_step, 0.5),
     )
     for ax, (name, step, penalty), ink in zip(panels, games, LINES[:3], strict=True):
-        states = dirac.play(step, start, 0.1, 400, penalty)
+        states = dirac.play_game(step, start, 0.1, 400, penalty)
         ax.axhline(0, color=QUIET, lw=0.5)
         ax.axvline(0, color=QUIET, lw=0.5)
         ax.plot(*states.mT, color=ink, lw=0.9)
@@ -109,14 +109,14 @@ def draw_mode_drop() -> Figure:
     figure = Figure(figsize=(6.3, 2.4), layout="constrained")
     ax = figure.add_subplot()
     mass = np.linspace(0, 1, 201)
-    cost = [adversarial.mode_drop(m) for m in mass]
+    cost = [adversarial.mode_drop_cost(m) for m in mass]
     ax.plot(mass, mass * math.log(2) / 2, color=QUIET, ls=DASHES[1])
     ax.plot(mass, cost, color=LINES[0], lw=1.5)
     ax.axhline(math.log(2), color=QUIET, lw=0.5)
     ax.text(0.01, math.log(2) - 0.01, "log 2: nothing is kept", color=QUIET, va="top")
     ax.text(0.72, 0.225, "m log 2 / 2", color=QUIET, va="top")
     for m, text in ((0.3, "lesson's left mode"), (0.5, "one of two"), (7 / 8, "seven of eight")):
-        value = adversarial.mode_drop(m)
+        value = adversarial.mode_drop_cost(m)
         ax.plot([m], [value], "o", color=INK, ms=4)
         ax.annotate(
             f"{text}: {value:.3f}", (m, value), (-6, 5), textcoords="offset points", ha="right"

@@ -7,82 +7,82 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from ....devices import seeded
+from ....devices import seeded_rng
 from ....families import gan
 from ....metrics import modes
 from ....model import Event
 from ....theory import adversarial, divergences, mode_coverage, targets, transport
-from ....training.trainer import Trainer, batches
-from ...claims import Claim, Evidence, Number, Verdict, fails
-from .distributions import slope_of_js, slopes
+from ....training.trainer import Trainer, random_batches
+from ...claims import Claim, Evidence, Number, Verdict, raises_error
+from .distributions import js_gradient, shift_gradients
 
 BOUND = 0.3  # of W1 for the trained GAN, of a law with standard deviation 1.94
 
 
-def vanishing() -> Evidence:
+def measure_vanishing_gradient() -> Evidence:
     """The saturating loss of samples that are farther and farther away."""
-    gradients = [abs(slopes(theta)[0]) for theta in (2.0, 6.0, 10.0)]
+    gradients = [abs(shift_gradients(theta)[0]) for theta in (2.0, 6.0, 10.0)]
     return Evidence(
         [
             Number("$|\\nabla_\\theta \\mathbb{E} \\log(1 - D^*)|$ at $\\theta = 6$",
                    gradients[1], 0.02, 0, "<="),
             Number("the same at $\\theta = 10$", gradients[2], 1e-5, 0, "<="),
             Number("the same at $\\theta = 2$: $2\\,\\partial\\mathrm{JS}$", gradients[0],
-                   2 * slope_of_js(2.0), 1e-7),
+                   2 * js_gradient(2.0), 1e-7),
         ]
     )  # fmt: skip
 
 
-def code_loss() -> Evidence:
+def measure_code_loss() -> Evidence:
     """The loss of the lesson's code, whose generator wants its samples classified as real."""
     logit = torch.tensor([-50.0], dtype=torch.float64, requires_grad=True)
     nn.BCEWithLogitsLoss()(logit, torch.ones(1, dtype=torch.float64)).backward()
     assert logit.grad is not None
-    saturating, other = slopes(10.0)
+    saturating, other = shift_gradients(10.0)
     return Evidence(
         [Number("gradient of the code's loss at $\\theta = 10$", other, saturating, 1e-3)],
         [
-            Number("the same", other, 10 - 2 * slope_of_js(10.0), 1e-7),
+            Number("the same", other, 10 - 2 * js_gradient(10.0), 1e-7),
             Number("its derivative in the logit, at $-50$", float(logit.grad), -1, 1e-9),
         ],
     )  # fmt: skip
 
 
-def dropped(mass: float) -> float:
+def dropped_mode_js(mass: float) -> float:
     """JS between two modes, 20 deviations apart, and the one of them that is kept."""
-    x, weight = divergences.box([-15.0], [35.0], 4001)
+    x, weight = divergences.trapezoidal_grid([-15.0], [35.0], 4001)
     lost, kept = (Normal(torch.tensor(m).double(), 1.0).log_prob(x[:, 0]) for m in (20.0, 0.0))
     both = torch.logaddexp(lost + math.log(mass), kept + math.log1p(-mass))
     return float(divergences.jensen_shannon(both, kept, weight))
 
 
-def mode_drop() -> Evidence:
+def measure_mode_drop() -> Evidence:
     """What it costs to lose a mode, by its mass."""
     masses = (0.3, 0.5, 7 / 8)
-    costs = [adversarial.mode_drop(m) for m in masses]
+    costs = [adversarial.mode_drop_cost(m) for m in masses]
     lesson = [
         Number(f"JS without a mode of mass {m:g}, of $\\log 2$", cost / math.log(2), 0.1, 0, "<=")
         for m, cost in zip(masses, costs, strict=True)
     ]
     right = [
-        Number(f"the same, nats, by quadrature: mass {m:g}", cost, dropped(m), 1e-9)
+        Number(f"the same, nats, by quadrature: mass {m:g}", cost, dropped_mode_js(m), 1e-9)
         for m, cost in zip(masses, costs, strict=True)
     ]
-    small = adversarial.mode_drop(0.001) / (0.001 * math.log(2) / 2)
+    small = adversarial.mode_drop_cost(0.001) / (0.001 * math.log(2) / 2)
     return Evidence(
         lesson, [*right, Number("a mode of mass 0.001, over $m \\log 2/2$", small, 1, 1e-3)]
     )
 
 
-def visible() -> Evidence:
+def measure_mode_metrics() -> Evidence:
     """What the metrics of modes say of samples of three of eight modes."""
-    ring = targets.ring(8, 4.0, 0.3)
+    ring = targets.gaussian_ring(8, 4.0, 0.3)
     kept = targets.GaussianMixture(
         ring.weights[:3], ring.means[:3], ring.variances[:3, 0].sqrt()
     )  # fmt: skip
     x, y = (law.sample(2000).double().numpy() for law in (ring, kept))
     report = modes.known_modes(y, ring.means.numpy(), 0.3)
-    share = mode_coverage.mode_coverage(x, y)
+    share = mode_coverage.kmeans_coverage(x, y)
     # the share of rows beyond three deviations in the plane is exp(-9/2)
     near = 1 - math.exp(-4.5)
     return Evidence(
@@ -97,17 +97,17 @@ def visible() -> Evidence:
     )  # fmt: skip
 
 
-def lesson_networks() -> tuple[nn.Module, nn.Module]:
+def build_lesson_networks() -> tuple[nn.Module, nn.Module]:
     """Networks of the sizes that the lesson's example has."""
     judge = nn.Sequential(nn.Linear(1, 50), nn.LeakyReLU(0.2), nn.Linear(50, 1), nn.Sigmoid())
     return nn.Sequential(nn.Linear(10, 50), nn.ReLU(), nn.Linear(50, 1)), judge
 
 
 @cache
-@seeded(0)
-def played_as_given() -> Tensor:
+@seeded_rng(0)
+def train_lesson_gan() -> Tensor:
     """Samples after 200 of the lesson's steps, at its batch and rates."""
-    law, (generator, judge), loss = targets.lesson_mixture(), lesson_networks(), nn.BCELoss()
+    law, (generator, judge), loss = targets.lesson_mixture(), build_lesson_networks(), nn.BCELoss()
     movers = [torch.optim.Adam(net.parameters(), 2e-4) for net in (judge, generator)]
     ones, zeros = torch.ones(100, 1), torch.zeros(100, 1)
     for _ in range(200):
@@ -120,24 +120,24 @@ def played_as_given() -> Tensor:
 
 
 @cache
-@seeded(0)
-def played_by_recipe() -> Tensor:
+@seeded_rng(0)
+def train_recipe_gan() -> Tensor:
     """Samples of the library's GAN after 300 rounds."""
     law = targets.lesson_mixture()
     mean, scale = float(law.mean), float(law.covariance.sqrt())
     model = gan.build(Event((1,)), width=32, depth=2)
     trainer = Trainer(model, model.recipe, 300)
-    for _ in trainer.run(batches((law.sample(4000) - mean) / scale, model.recipe.batch)):
+    for _ in trainer.run(random_batches((law.sample(4000) - mean) / scale, model.recipe.batch)):
         pass
     with torch.no_grad():
         return trainer.average.sample(2000) * scale + mean
 
 
-def loop() -> Evidence:
+def measure_training_loop() -> Evidence:
     """W1 to the data after the lesson's example, repeated, and after ours."""
     data = targets.lesson_mixture().sample(2000).double().numpy()
-    given, ours = (f().double().numpy() for f in (played_as_given, played_by_recipe))
-    flat = fails(lambda: lesson_networks()[1](torch.randn(100)))
+    given, ours = (f().double().numpy() for f in (train_lesson_gan, train_recipe_gan))
+    flat = raises_error(lambda: build_lesson_networks()[1](torch.randn(100)))
     return Evidence(
         [
             Number("$W_1$ to the data after 200 of the lesson's steps",
@@ -158,7 +158,7 @@ CLAIMS = [
         "Where samples and data do not overlap and $D$ is perfect, the gradient of "
         "$\\log(1 - D(G(z)))$ vanishes.",
         Verdict.HOLDS,
-        vanishing,
+        measure_vanishing_gradient,
         "theory.adversarial.generator_slopes",
         covers="A26 R24",
     ),
@@ -166,7 +166,7 @@ CLAIMS = [
         "3.4-code-loss",
         "So does that of the loss which the lesson's code trains.",
         Verdict.WRONG,
-        code_loss,
+        measure_code_loss,
         "theory.adversarial.generator_slopes",
         right="The code trains the other loss, $-\\log D(G(z))$: its gradient tends to $\\theta$.",
         covers="A25 R24 R21",
@@ -175,8 +175,8 @@ CLAIMS = [
         "3.4-mode-drop",
         "A generator may leave out modes because the Jensen-Shannon divergence stays small.",
         Verdict.ONLY_IF,
-        mode_drop,
-        "theory.adversarial.mode_drop",
+        measure_mode_drop,
+        "theory.adversarial.mode_drop_cost",
         right="Small only if the lost mass is; half of the mass costs 31 % of $\\log 2$ and seven "
         "of eight modes 72 %. Collapse is a matter of who moves when, not an optimum.",
         formula=r"\mathrm{JS}(m) = \tfrac12\Bigl[m \log 2 + (1 - m)\log\frac{1 - m}{1 - m/2} "
@@ -187,7 +187,7 @@ CLAIMS = [
         "3.4-mode-metrics",
         "Whether samples cover a part of the data only can be measured.",
         Verdict.HOLDS,
-        visible,
+        measure_mode_metrics,
         "metrics.modes.known_modes",
         covers="R25",
     ),
@@ -195,7 +195,7 @@ CLAIMS = [
         "3.4-training",
         "Repeating the lesson's step trains its GAN on its data.",
         Verdict.WRONG,
-        loop,
+        measure_training_loop,
         "theory.transport.w1_1d",
         right="After 200 steps the samples are far from the data; 300 rounds with a penalty on the "
         "slope of $D$, a faster rate and averaged weights come within 0.3 of them.",

@@ -7,10 +7,10 @@ SECTION = Section(
     title="Goals of generative models",
     claims=[*distributions.CLAIMS, *anomalies.CLAIMS, *paradigms.CLAIMS],
     figures={
-        "data_distribution": figures.data_distribution,
-        "typicality": figures.typicality,
-        "detection": figures.detection_curve,
-        "capabilities": figures.capability_table,
+        "data_distribution": figures.draw_data_distribution,
+        "typicality": figures.draw_typicality,
+        "detection": figures.draw_detection_curve,
+        "capabilities": figures.draw_capability_table,
     },
     notes={
         "A01": "Run from top to bottom the lesson stops at its second code block, which raises "

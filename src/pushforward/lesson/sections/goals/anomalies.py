@@ -9,21 +9,21 @@ from torch import Tensor
 
 from ....inference import anomaly
 from ....inference.fitted_model import FittedModel
-from ....rng import forked, sow
+from ....rng import fork_rng, seed_rng
 from ....theory import targets
 from ....theory.exact import detection
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict
-from .distributions import HIGH, LOW, nodes
+from .distributions import HIGH, LOW, anomaly_grid
 
 
-def surprised() -> Evidence:
+def measure_mode_surprise() -> Evidence:
     """Draws of a normal law in 100 dimensions, and its mode."""
     law, n = targets.Gaussian(torch.zeros(100), torch.eye(100)), 4000
     log_p = law.log_prob(law.sample(n).double())
     mode = float(law.log_prob(torch.zeros(1, 100).double()))
     mean, deviation = float(log_p.mean()), float(log_p.std())
-    expected = detection.surprise(100)
+    expected = detection.gaussian_surprise(100)
     above = (mode - mean) / deviation
     # of a mean and, by the delta method, of a deviation of nearly normal values
     error = 5 * math.sqrt((1 + above**2 / 2) / n)
@@ -39,20 +39,20 @@ def surprised() -> Evidence:
     )  # fmt: skip
 
 
-def exact_area() -> float:
+def mixture_auroc() -> float:
     """The AUROC of the example's own density against uniform anomalies, by quadrature."""
-    log_p = targets.lesson_mixture().log_prob(nodes())
-    return float(detection.auroc(-log_p, log_p.exp(), torch.ones_like(log_p)))
+    log_p = targets.lesson_mixture().log_prob(anomaly_grid())
+    return float(detection.quadrature_auroc(-log_p, log_p.exp(), torch.ones_like(log_p)))
 
 
-def area_error(area: float, n: int) -> float:
+def auroc_error(area: float, n: int) -> float:
     """Five standard errors of an AUROC from n data each (Hanley & McNeil, 1982)."""
     one, two = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (n - 1) * (one + two - 2 * area**2)
     return 5 * math.sqrt(variance) / n
 
 
-def low_density() -> Evidence:
+def measure_low_density() -> Evidence:
     """Anomalies where the density is high, and anomalies spread evenly."""
     n, law, wide = (
         2000,
@@ -62,48 +62,48 @@ def low_density() -> Evidence:
     labels = np.repeat([False, True], n)
 
     def area(score: Tensor) -> float:
-        return anomaly.auroc(score.numpy(), labels)
+        return anomaly.roc_auc(score.numpy(), labels)
 
     near = torch.cat([wide.sample(n), wide.sample(n) / 2]).double()
     log_p = wide.log_prob(near)
     spread = torch.cat([law.sample(n), LOW + (HIGH - LOW) * torch.rand(n, 1)]).double()
-    exact, grid = exact_area(), law.log_prob(nodes())
+    exact, grid = mixture_auroc(), law.log_prob(anomaly_grid())
     typical = (grid + law.entropy()).abs()
-    other = detection.auroc(typical, grid.exp(), torch.ones_like(grid))
+    other = detection.quadrature_auroc(typical, grid.exp(), torch.ones_like(grid))
     return Evidence(
         [Number("AUROC of $-\\log p$ in 100 dimensions against draws shrunk by half",
                 area(-log_p), 0.5, 0.0, ">=")],
         [
             Number("AUROC of typicality there",
-                   area((log_p - detection.surprise(100).mean).abs()), 1.0, 1e-3),
+                   area((log_p - detection.gaussian_surprise(100).mean).abs()), 1.0, 1e-3),
             Number("AUROC of $-\\log p$ of the example against uniform anomalies, and its integral",
-                   area(-law.log_prob(spread)), exact, area_error(exact, n)),
+                   area(-law.log_prob(spread)), exact, auroc_error(exact, n)),
             Number("what typicality has there, at most as much", float(other), exact, 0.0, "<="),
         ],
     )  # fmt: skip
 
 
 @cache
-def detector() -> FittedModel:
+def fit_detector() -> FittedModel:
     """A Gaussian mixture fitted to 4,000 draws of the example by EM."""
-    with forked():
-        sow(5)
+    with fork_rng():
+        seed_rng(5)
         x = targets.lesson_mixture().sample(4000).numpy()
     return fit(x, "gaussian_mixture", seed=0, progress=False, components=2)
 
 
-def flagged() -> Evidence:
+def measure_flagged_share() -> Evidence:
     """A mixture fitted by EM, told ordinary data from uniform ones."""
     n, rate, law = 4000, 0.05, targets.lesson_mixture()
     reference, ordinary = (law.sample(n).numpy() for _ in range(2))
     strange = LOW + (HIGH - LOW) * torch.rand(n, 1).numpy()
-    found = detector().flag(np.concatenate([ordinary, strange]), rate=rate, reference=reference)
-    labels, exact = np.repeat([False, True], n), exact_area()
+    found = fit_detector().flag(np.concatenate([ordinary, strange]), rate=rate, reference=reference)
+    labels, exact = np.repeat([False, True], n), mixture_auroc()
     # the threshold is an order statistic of the reference, the share a mean: equal variances
     error = 5 * math.sqrt(2 * rate * (1 - rate) / n)
     return Evidence([
         Number("AUROC of the fitted density, and that of the exact one",
-               anomaly.auroc(found.score, labels), exact, 0.01),
+               anomaly.roc_auc(found.score, labels), exact, 0.01),
         Number("share of ordinary data that is flagged, at the rate 0.05",
                float(found.flagged[:n].mean()), rate, error),
     ])  # fmt: skip
@@ -114,7 +114,7 @@ CLAIMS = [
         "1.1-typical",
         "Density measures how ordinary a datum is.",
         Verdict.WRONG,
-        surprised,
+        measure_mode_surprise,
         "theory.targets.GaussianMixture.log_prob",
         right="In d dimensions the mode of a normal law lies $\\sqrt{d/2}$ standard deviations "
         "above the log-density that draws have: the most probable point is an anomaly.",
@@ -126,7 +126,7 @@ CLAIMS = [
         "1.1-anomaly",
         "Anomalies are detected as data of low density.",
         Verdict.ONLY_IF,
-        low_density,
+        measure_low_density,
         "fitted.anomaly.auroc",
         right="Only against anomalies spread evenly, in few dimensions: there $1/p(x)$ is the "
         "likelihood ratio and no score does better. Otherwise use typicality or a ratio of "
@@ -137,7 +137,7 @@ CLAIMS = [
         "1.1-detector",
         "A fitted density detects anomalies as well as the exact one, at a rate that is chosen.",
         Verdict.HOLDS,
-        flagged,
+        measure_flagged_share,
         "fitted.FittedModel.flag",
         covers="R5",
     ),

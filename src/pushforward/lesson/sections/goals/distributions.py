@@ -9,26 +9,30 @@ from torch import Tensor, nn
 
 from ....data.builtin import densities as known
 from ....inference.fitted_model import FittedModel
-from ....rng import forked, sow
+from ....rng import fork_rng, seed_rng
 from ....theory import paths, targets
 from ....training.fit import fit
-from ...claims import Claim, Evidence, Number, Verdict, double, fails, numpy_generator
-from ..vae.cases import same
+from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator, raises_error
+from ..vae.cases import same_values
 
 LOW, HIGH = -6.0, 6.0  # where anomalies of the example are uniform
 
 
-def nodes(count: int = 4001) -> Tensor:
+def anomaly_grid(count: int = 4001) -> Tensor:
     """Evenly spaced numbers on the line where the example's law and its anomalies are."""
     return torch.linspace(LOW, HIGH, count, dtype=torch.float64)[:, None]
 
 
-def moments() -> Evidence:
+def measure_mixture_moments() -> Evidence:
     """Draws of the lesson's mixture against its moments."""
     law, n = targets.lesson_mixture(), 40_000
     x = law.sample(n).double()[:, 0]
     log_p, squares, left = law.log_prob(x[:, None]), (x - 0.8).square(), (x < 0).double()
-    share = float(law.log_prob(nodes()).exp()[nodes()[:, 0] < 0].sum()) * (HIGH - LOW) / 4000
+    share = (
+        float(law.log_prob(anomaly_grid()).exp()[anomaly_grid()[:, 0] < 0].sum())
+        * (HIGH - LOW)
+        / 4000
+    )
     found = [
         ("mean of 40,000 draws", x, 0.8),
         ("their variance", squares, 3.778),
@@ -42,11 +46,11 @@ def moments() -> Evidence:
     ])  # fmt: skip
 
 
-def precision() -> Evidence:
+def measure_data_precision() -> Evidence:
     """NumPy's random numbers are float64, as the lesson's are."""
     lesson = torch.from_numpy(numpy_generator().standard_normal((4, 1)))
     ours, layer = targets.lesson_mixture().sample(20_000), nn.Linear(1, 1)
-    errors = [fails(partial(layer, x)) for x in (lesson, ours)]
+    errors = [raises_error(partial(layer, x)) for x in (lesson, ours)]
     error = 5 * float(ours.std()) / math.sqrt(len(ours))
     return Evidence(
         [Number("errors of a linear layer on the lesson's data", errors[0], 0)],
@@ -60,7 +64,7 @@ def precision() -> Evidence:
 CELLS = 50
 
 
-def even_cells(law: targets.GaussianMixture) -> Tensor:
+def equal_mass_edges(law: targets.GaussianMixture) -> Tensor:
     """The inner edges of cells that have equal masses."""
     grid = torch.linspace(-7, 8, 60_001, dtype=torch.float64)
     total = torch.cumulative_trapezoid(law.log_prob(grid[:, None]).exp(), grid)
@@ -68,10 +72,10 @@ def even_cells(law: targets.GaussianMixture) -> Tensor:
     return grid[(inner + 1).clamp(max=len(grid) - 1)]
 
 
-def histogram() -> Evidence:
+def measure_histogram_error() -> Evidence:
     """Draws in 50 cells of equal mass; the variance of Pearson's statistic is exact."""
     law, n = targets.lesson_mixture(), 5000
-    edges = even_cells(law)
+    edges = equal_mass_edges(law)
 
     def shares(rows: int) -> Tensor:
         cells = torch.searchsorted(edges, law.sample(rows).double()[:, 0])
@@ -91,7 +95,7 @@ def histogram() -> Evidence:
     )  # fmt: skip
 
 
-def built_in() -> Evidence:
+def measure_builtin_densities() -> Evidence:
     """Each built-in law's draws against its entropy."""
     numbers = []
     for name, make in known.LAWS.items():
@@ -101,23 +105,23 @@ def built_in() -> Evidence:
         error = 5 * float(values.std()) / math.sqrt(len(values))
         what = f"mean of $-\\log p$ on {name}, and its entropy, nats"
         numbers.append(Number(what, float(values.mean()), law.entropy, max(error, 1e-12)))
-    ring = targets.ring8()
+    ring = targets.gaussian_ring8()
     points = ring.sample(200).double().requires_grad_()
     (slope,) = torch.autograd.grad(ring.log_prob(points).sum(), points)
-    found = same("score of eight modes, and autograd's", ring.score(points), slope)
+    found = same_values("score of eight modes, and autograd's", ring.score(points), slope)
     return Evidence([*numbers, found])
 
 
-def tilted() -> targets.GaussianMixture:
+def correlated_mixture() -> targets.GaussianMixture:
     """Two modes in the plane with correlations."""
     covariances = torch.tensor([[[0.5, 0.3], [0.3, 0.6]], [[0.8, -0.5], [-0.5, 0.9]]])
     means = torch.tensor([[-1.5, 0.5], [1.0, -0.5]])
     return targets.GaussianMixture(torch.tensor([0.4, 0.6]), means, covariances)
 
 
-def conditionals() -> Evidence:
+def measure_mixture_conditionals() -> Evidence:
     """The joint's quadrature over one column; a measurement is one more column of the mixture."""
-    law, grid = tilted(), torch.linspace(-9, 9, 3001, dtype=torch.float64)
+    law, grid = correlated_mixture(), torch.linspace(-9, 9, 3001, dtype=torch.float64)
     step, v = float(grid[1] - grid[0]), double(0.4)
     joint = law.log_prob(torch.stack([v.expand(3001), grid], dim=1))
     bayes = joint - (joint.exp().sum() * step).log()
@@ -134,25 +138,25 @@ def conditionals() -> Evidence:
     along = targets.GaussianMixture(law.weights, law.means @ a[:, None], spread.sqrt())
     direct = law.log_prob(point) + weigh - along.log_prob(v[:, None])
     return Evidence([
-        same("log-density of one column given the other, and the normalised slice, nats",
+        same_values("log-density of one column given the other, and the normalised slice, nats",
              inpainted, bayes),
-        same("posterior given a noisy linear measurement, and Bayes' rule, nats", given, direct),
+        same_values("posterior given a noisy linear measurement, and Bayes' rule, nats", given, direct),
     ])  # fmt: skip
 
 
 @cache
-def by_class() -> tuple[FittedModel, np.ndarray, np.ndarray]:
+def fit_class_gaussians() -> tuple[FittedModel, np.ndarray, np.ndarray]:
     """A Gaussian for each class of the example's draws, the draws and their classes."""
-    with forked():
-        sow(6)
+    with fork_rng():
+        seed_rng(6)
         x = targets.lesson_mixture().sample(4000).numpy()
     y = (x[:, 0] > 0).astype(int)
     return fit(x, "gaussian", y, seed=0, progress=False), x, y
 
 
-def classes() -> Evidence:
+def measure_class_scores() -> Evidence:
     """Class k given: the law of component k alone, and its score by Bayes' rule."""
-    law, path = tilted(), paths.Linear()
+    law, path = correlated_mixture(), paths.LinearPath()
     denoiser, t = targets.ExactDenoiser(law, path), double(0.3).squeeze()
     x_t = torch.randn(40, 2).double().requires_grad_()
     c = double(1.0, 0.0, 1.0).expand(40, -1)
@@ -161,13 +165,13 @@ def classes() -> Evidence:
     (slope,) = torch.autograd.grad(log_class.sum(), x_t)
     x_t = x_t.detach()
     alone = targets.Gaussian(law.means[1], law.covariances[1])
-    model, x, y = by_class()
+    model, x, y = fit_class_gaussians()
     draws = model.draw(4000, 1, seed=0)
     error = 5 * float(x[y == 1].std()) / math.sqrt(4000)
     return Evidence([
-        same("score given the class, and that of its component alone",
+        same_values("score given the class, and that of its component alone",
              denoiser.score(x_t, t, c), targets.ExactDenoiser(alone, path).score(x_t, t)),
-        same("score given the class, and score plus $\\nabla \\log p(k|x)$",
+        same_values("score given the class, and score plus $\\nabla \\log p(k|x)$",
              denoiser.score(x_t, t, c), denoiser.score(x_t, t) + slope),
         Number("mean of a fitted model's draws of a class, and of its data",
                float(draws.mean()), float(x[y == 1].mean()), error),
@@ -180,7 +184,7 @@ CLAIMS = [
         "The example is a mixture of two Gaussians with weights 0.3 and 0.7, means -2 and 2 and "
         "deviations 0.5 and 0.7: its mean is 0.8, its variance 3.778.",
         Verdict.HOLDS,
-        moments,
+        measure_mixture_moments,
         "theory.targets.GaussianMixture.sample",
         formula="p(x) = 0.3\\, \\mathcal{N}(x; -2, 0.5^2) + 0.7\\, \\mathcal{N}(x; 2, 0.7^2)",
         covers="R1 R2",
@@ -189,7 +193,7 @@ CLAIMS = [
         "1.1-precision",
         "Data from the lesson's generator can be given to a network.",
         Verdict.WRONG,
-        precision,
+        measure_data_precision,
         "theory.targets.GaussianMixture.sample",
         right="They are in double precision and a network's weights in single: torch refuses to "
         "multiply them. The library draws in torch's default precision.",
@@ -199,7 +203,7 @@ CLAIMS = [
         "1.1-histogram",
         "A histogram of samples shows the true data distribution (the figure's legend).",
         Verdict.WRONG,
-        histogram,
+        measure_histogram_error,
         "theory.targets.GaussianMixture.log_prob",
         right="It shows a sample: with the true cells' masses Pearson's statistic is one less than "
         "the number of cells, on average, whatever their number. It takes a hundred times as many "
@@ -212,7 +216,7 @@ CLAIMS = [
         "Data distributions can be known in full: the built-in ones have a density that agrees "
         "with their draws.",
         Verdict.HOLDS,
-        built_in,
+        measure_builtin_densities,
         "data.laws.mixture_log_prob",
         covers="R4",
     ),
@@ -220,7 +224,7 @@ CLAIMS = [
         "1.1-conditional",
         "A model of the joint law answers conditional questions, $p(y|x)$.",
         Verdict.HOLDS,
-        conditionals,
+        measure_mixture_conditionals,
         "theory.targets.GaussianMixture.log_prob",
         formula="p(x^U | x^K) \\text{ of a Gaussian mixture is one}",
         covers="R6",
@@ -229,7 +233,7 @@ CLAIMS = [
         "1.1-class",
         "Generation given a class samples the law of that class.",
         Verdict.HOLDS,
-        classes,
+        measure_class_scores,
         "theory.denoisers.Denoiser.score",
         formula="\\nabla \\log p_t(x | k) = \\nabla \\log p_t(x) + \\nabla \\log p_t(k | x)",
         covers="R6",

@@ -8,10 +8,10 @@ from ....model import Likelihood
 from ....plots import style
 from ....theory import targets
 from ....theory.exact import detection
-from .paradigms import KINDS, capabilities
+from .paradigms import KINDS, family_capabilities
 
 
-def data_distribution() -> Figure:
+def draw_data_distribution() -> Figure:
     """The lesson's example: 5,000 samples, and the distribution that they are drawn from.
 
     Bars: the samples, which are not the distribution. Line: its exact density. Labels: the weights
@@ -33,7 +33,7 @@ def data_distribution() -> Figure:
     return figure
 
 
-def typicality() -> Figure:
+def draw_typicality() -> Figure:
     """The most probable point of a normal law is ordinary in one dimension only.
 
     The log-density of 4,000 draws in 1, 10 and 100 dimensions, in standard deviations from its
@@ -41,7 +41,7 @@ def typicality() -> Figure:
     """
     figure = Figure(figsize=(6.3, 2.1), layout="constrained")
     for axes, d in zip(figure.subplots(1, 3, sharex=True), (1, 10, 100)):
-        law, exact = targets.Gaussian(torch.zeros(d), torch.eye(d)), detection.surprise(d)
+        law, exact = targets.Gaussian(torch.zeros(d), torch.eye(d)), detection.gaussian_surprise(d)
         log_p = law.log_prob(law.sample(4000).double())
         axes.hist((log_p - exact.mean) / exact.deviation, bins=40, density=True, color=style.FILL)
         mode = (exact.mode - exact.mean) / exact.deviation
@@ -55,7 +55,7 @@ def typicality() -> Figure:
     return figure
 
 
-def detection_curve() -> Figure:
+def draw_detection_curve() -> Figure:
     """How well anomalies spread evenly can be told from the lesson's example, by quadrature.
 
     Left: the exact density; shaded where a threshold on it calls a datum ordinary. Right: the
@@ -80,20 +80,20 @@ def detection_curve() -> Figure:
     }
     for k, (name, score) in enumerate(scores.items()):
         look = {"color": style.LINES[k], "linestyle": style.DASHES[k]}
-        area = float(detection.auroc(score, p, q))
-        right.plot(*roc(score, p, q), label=f"{name}, {area:.3f}", **look)
+        area = float(detection.quadrature_auroc(score, p, q))
+        right.plot(*roc_curve(score, p, q), label=f"{name}, {area:.3f}", **look)
     right.set(xlabel="ordinary data flagged", ylabel="anomalies flagged", ylim=(0, 1.02))
     right.legend(loc="lower right")
     return figure
 
 
-def roc(score: Tensor, p: Tensor, q: Tensor) -> list[Tensor]:
+def roc_curve(score: Tensor, p: Tensor, q: Tensor) -> list[Tensor]:
     """Shares of two laws with masses p and q that score above every threshold."""
     order = score.argsort(descending=True)
     return [(mass[order] / mass.sum()).cumsum(0) for mass in (p, q)]
 
 
-def capability_table() -> Figure:
+def draw_capability_table() -> Figure:
     """What every family of the library can do, asked of its code.
 
     The kind of its log-density; evaluations of its network for one draw with the defaults (an
@@ -101,7 +101,7 @@ def capability_table() -> Figure:
     a dot are regressions on a Gaussian path, the lesson's "diffusion models"; grey ones have no
     density.
     """
-    rows = capabilities()
+    rows = family_capabilities()
     figure = Figure(figsize=(5.6, 0.19 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.2, -1.6))

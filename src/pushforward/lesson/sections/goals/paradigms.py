@@ -12,7 +12,7 @@ from ....diffusion import Diffusion
 from ....errors import NoLikelihood
 from ....families.normalizing_flow import NormalizingFlow
 from ....model import Event, GenerativeModel, Likelihood
-from ....rng import forked, sow
+from ....rng import fork_rng, seed_rng
 from ...claims import Claim, Evidence, Number, Verdict
 
 KINDS = {
@@ -29,7 +29,7 @@ ROWS = {  # of the lesson's table
 }
 
 
-class Capability(NamedTuple):
+class FamilyCapability(NamedTuple):
     """What a family can do.
 
     Arguments:
@@ -47,23 +47,23 @@ class Capability(NamedTuple):
     diffusion: bool
 
 
-def ready(name: str, d: int = 2, **options: object) -> GenerativeModel:
+def build_ready(name: str, d: int = 2, **options: object) -> GenerativeModel:
     """A family's model of d numbers, ready to sample: closed-form fits see normal data."""
-    with forked():
-        sow(0)
+    with fork_rng():
+        seed_rng(0)
         model = families.build(name, Event((d,), size=500), **options).eval()
         if not model.players():
             model.prepare(torch.randn(500, d))
     return model
 
 
-def evaluations(model: GenerativeModel) -> int:
+def count_layer_calls(model: GenerativeModel) -> int:
     """How often a draw calls the layer that it calls most; 1 in closed form."""
     calls: Counter[nn.Module] = Counter()
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
     hooks = [m.register_forward_hook(lambda m, *_: calls.update([m])) for m in layers]
-    with forked(), torch.no_grad():
-        sow(0)
+    with fork_rng(), torch.no_grad():
+        seed_rng(0)
         model.sample(1)
     for hook in hooks:
         hook.remove()
@@ -71,21 +71,21 @@ def evaluations(model: GenerativeModel) -> int:
 
 
 @cache
-def capabilities() -> list[Capability]:
+def family_capabilities() -> list[FamilyCapability]:
     """Of every family, in alphabetical order."""
     found = []
     for name in families.names():
-        model = ready(name)
+        model = build_ready(name)
         found.append(
-            Capability(
-                name, model.likelihood, evaluations(model), len(model.players()),
+            FamilyCapability(
+                name, model.likelihood, count_layer_calls(model), len(model.players()),
                 isinstance(model, Diffusion),
             )
         )  # fmt: skip
     return found
 
 
-def scores(model: GenerativeModel) -> bool:
+def gives_density(model: GenerativeModel) -> bool:
     """Whether the family gives a log-density when asked."""
     try:
         return bool(model.log_prob(torch.zeros(2, 2)).isfinite().all())
@@ -93,7 +93,7 @@ def scores(model: GenerativeModel) -> bool:
         return False
 
 
-def mass(model: GenerativeModel) -> float:
+def square_mass(model: GenerativeModel) -> float:
     r""":math:`\int p(x)\,dx` by the trapezoidal rule over a square, untrained as it is."""
     side = torch.linspace(-9, 9, 181)
     with torch.no_grad():
@@ -101,11 +101,12 @@ def mass(model: GenerativeModel) -> float:
     return float(log_p.exp().sum()) * float(side[1] - side[0]) ** 2
 
 
-def table() -> Evidence:
+def measure_capability_table() -> Evidence:
     """Every family asked for a density, untrained."""
     every = families.names()
     kept = sum(
-        scores(model) == (model.likelihood is not Likelihood.NONE) for model in map(ready, every)
+        gives_density(model) == (model.likelihood is not Likelihood.NONE)
+        for model in map(build_ready, every)
     )
     return Evidence(
         [Number("families of the library outside the four rows",
@@ -113,13 +114,13 @@ def table() -> Evidence:
         [
             Number("families that score data exactly if the table drawn here says so",
                    float(kept), float(len(every)), 0.0),
-            Number("mass of a normalizing flow's exact density", mass(ready("normalizing_flow")),
+            Number("mass of a normalizing flow's exact density", square_mass(build_ready("normalizing_flow")),
                    1.0, 1e-3),
         ],
     )  # fmt: skip
 
 
-def passes(model: GenerativeModel, work: str, x: Tensor) -> float:
+def count_passes(model: GenerativeModel, work: str, x: Tensor) -> float:
     """Evaluations of a flow's first network in a call of the named method."""
     assert isinstance(model, NormalizingFlow)
     calls: list[None] = []
@@ -132,23 +133,25 @@ def passes(model: GenerativeModel, work: str, x: Tensor) -> float:
     return float(len(calls))
 
 
-def speeds() -> Evidence:
+def measure_flow_speeds() -> Evidence:
     """Evaluations counted by hooks."""
     d, x = 6, torch.randn(3, 6)
-    coupling, maf, iaf = (ready("normalizing_flow", d, kind=k) for k in ("realnvp", "maf", "iaf"))
+    coupling, maf, iaf = (
+        build_ready("normalizing_flow", d, kind=k) for k in ("realnvp", "maf", "iaf")
+    )
     with torch.no_grad():
         there_and_back = maf.encode(maf.decode(x))  # type: ignore[operator]
     return Evidence(
         [Number("evaluations of a MAF layer for a draw in six dimensions, and those of a coupling",
-                passes(maf, "decode", x), passes(coupling, "decode", x), 0.0)],
+                count_passes(maf, "decode", x), count_passes(coupling, "decode", x), 0.0)],
         [
-            Number("evaluations of a MAF layer for a draw, and d", passes(maf, "decode", x), d, 0),
-            Number("for a density", passes(maf, "log_prob", x), 1.0, 0.0),
-            Number("of an IAF layer for a draw", passes(iaf, "decode", x), 1.0, 0.0),
+            Number("evaluations of a MAF layer for a draw, and d", count_passes(maf, "decode", x), d, 0),
+            Number("for a density", count_passes(maf, "log_prob", x), 1.0, 0.0),
+            Number("of an IAF layer for a draw", count_passes(iaf, "decode", x), 1.0, 0.0),
             Number("for a density, and d + 1: the inverse, and its derivative",
-                   passes(iaf, "log_prob", x), d + 1, 0.0),
+                   count_passes(iaf, "log_prob", x), d + 1, 0.0),
             Number("of a coupling for a draw, at most 2 whatever d",
-                   passes(coupling, "decode", x), 2.0, 0.0, "<="),
+                   count_passes(coupling, "decode", x), 2.0, 0.0, "<="),
             Number("largest error of drawing and encoding again",
                    float((there_and_back - x).abs().max()), 0.0, 1e-4),
         ],
@@ -160,7 +163,7 @@ CLAIMS = [
         "1.3-table",
         "Four rows hold the training paradigms: VAE, GAN, normalizing flow, diffusion.",
         Verdict.WRONG,
-        table,
+        measure_capability_table,
         "families.normalizing_flow.NormalizingFlow.log_prob",
         right="Autoregressive models (named in 1.2), score matching, continuous flows, flow "
         "matching and consistency models are missing; the figure of capabilities lists every "
@@ -172,7 +175,7 @@ CLAIMS = [
         "1.3-flows",
         "Sampling from a normalizing flow is fast.",
         Verdict.ONLY_IF,
-        speeds,
+        measure_flow_speeds,
         "families.normalizing_flow.NormalizingFlow.decode",
         right="A coupling layer is fast both ways. A masked autoregressive flow scores in one pass "
         "and samples in one per entry, its inverse (IAF) the other way round; a continuous flow "

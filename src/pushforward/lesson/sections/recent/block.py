@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from ....devices import seeded
+from ....devices import seeded_rng
 from ....networks.mlp import TimeMLP, mlp
 from ....theory import ode
 from ....theory.exact import flow_maps
-from ....theory.paths import Linear
-from ....theory.targets import ExactDenoiser, ring
+from ....theory.paths import LinearPath
+from ....theory.targets import ExactDenoiser, gaussian_ring
 from ... import snippets
-from ...claims import Claim, Evidence, Number, Verdict, fails
+from ...claims import Claim, Evidence, Number, Verdict, raises_error
 
-LAW = ring(5, radius=1.3, scale=0.3)  # of about unit variance
+LAW = gaussian_ring(5, radius=1.3, scale=0.3)  # of about unit variance
 
 
-class Raw(nn.Module):
+class ScaledTime(nn.Module):
     """A network that is given a multiple of the number t beside x."""
 
     def __init__(self, activation: type[nn.Module], unit: float = 1.0) -> None:
@@ -33,17 +33,17 @@ class Raw(nn.Module):
         return self.layers(torch.cat([x, time], dim=1))
 
 
-def zero(x: Tensor, t: Tensor) -> Tensor:
+def zero_field(x: Tensor, t: Tensor) -> Tensor:
     """No field."""
     return torch.zeros_like(x)
 
 
-def sums() -> Evidence:
+def measure_loss_sum() -> Evidence:
     """The mean over entries, and the squared norm of the formula."""
     x0, x1 = torch.randn(2, 64, 5, dtype=torch.float64)
     norm = float((x1 - x0).square().sum(1).mean())
-    mean = float(mse_loss(zero(x0, x0), x1 - x0))
-    ours = float(snippets.flow_matching_loss(zero, x0, x1))
+    mean = float(mse_loss(zero_field(x0, x0), x1 - x0))
+    ours = float(snippets.flow_matching_loss(zero_field, x0, x1))
     what = r"loss of a zero field in five dimensions"
     return Evidence(
         [Number(f"{what}, by mse_loss", mean, norm)],
@@ -54,13 +54,13 @@ def sums() -> Evidence:
     )
 
 
-def shapes() -> Evidence:
+def measure_loss_shapes() -> Evidence:
     """One datum against a batch, and images."""
     x0, x1 = torch.randn(32, 2), torch.randn(1, 2)
-    silent = int(not mse_loss(zero(x0, x0), x1 - x0).isfinite())
+    silent = int(not mse_loss(zero_field(x0, x0), x1 - x0).isfinite())
     image, noise = torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)
-    loss = float(snippets.flow_matching_loss(zero, noise, image))
-    refused = fails(lambda: snippets.flow_matching_loss(zero, x0, x1))
+    loss = float(snippets.flow_matching_loss(zero_field, noise, image))
+    refused = raises_error(lambda: snippets.flow_matching_loss(zero_field, x0, x1))
     return Evidence(
         [Number("errors when 32 rows of noise meet one datum, by mse_loss", silent, 1)],
         [
@@ -71,10 +71,10 @@ def shapes() -> Evidence:
     )  # fmt: skip
 
 
-@seeded(3)
-def order(activation: type[nn.Module]) -> float:
+@seeded_rng(3)
+def rk4_order(activation: type[nn.Module]) -> float:
     """The rate at which RK4's error falls when its steps are halved twice, on a random field."""
-    net = Raw(activation).double()
+    net = ScaledTime(activation).double()
     with torch.no_grad():
         for p in net.parameters():
             p.mul_(2)
@@ -82,14 +82,14 @@ def order(activation: type[nn.Module]) -> float:
     with torch.no_grad():
         for n in (8, 32, 256):
             grid = torch.linspace(0, 1, n + 1, dtype=torch.float64)
-            runs.append(ode.last(ode.rk4(net, x, grid)))
+            runs.append(ode.final_state(ode.rk4(net, x, grid)))
     coarse, fine = (float((run - runs[2]).square().mean().sqrt()) for run in runs[:2])
     return math.log2(coarse / fine) / 2
 
 
-def kinks() -> Evidence:
+def measure_activation_kinks() -> Evidence:
     """ReLU against SiLU."""
-    relu, silu = order(nn.ReLU), order(nn.SiLU)
+    relu, silu = rk4_order(nn.ReLU), rk4_order(nn.SiLU)
     return Evidence(
         [Number("order of Runge and Kutta's method of order 4, field with ReLU", relu, 4, 0.35)],
         [
@@ -100,16 +100,16 @@ def kinks() -> Evidence:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "lesson": partial(Raw, nn.ReLU),
-    "index": partial(Raw, nn.ReLU, 1000.0),
-    "smooth": partial(Raw, nn.SiLU),
+    "lesson": partial(ScaledTime, nn.ReLU),
+    "index": partial(ScaledTime, nn.ReLU, 1000.0),
+    "smooth": partial(ScaledTime, nn.SiLU),
     "fourier": partial(TimeMLP, (2,), width=64, depth=2),
 }
 
 
 @cache
-@seeded(0)
-def trained(name: str, steps: int = 500) -> nn.Module:
+@seeded_rng(0)
+def train_time_network(name: str, steps: int = 500) -> nn.Module:
     """A 64-64 network fitted to the lesson's time and path."""
     net = NETWORKS[name]()
     maker = torch.optim.Adam(net.parameters(), lr=3e-3)
@@ -123,17 +123,17 @@ def trained(name: str, steps: int = 500) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def features() -> Evidence:
+def measure_time_features() -> Evidence:
     """The excess of the loss over its floor, by network."""
-    path = Linear()
+    path = LinearPath()
     x, t = LAW.sample(4000), torch.rand(4000) * 0.98 + 0.01
     x_t = path.interpolate(x, torch.randn_like(x), t)
     field = ExactDenoiser(LAW, path).velocity
 
     def excess(net: nn.Module) -> float:
-        return float(flow_maps.field_error(lambda x, t: -net(x, 1 - t), field, x_t, t)) / 2
+        return float(flow_maps.velocity_error(lambda x, t: -net(x, 1 - t), field, x_t, t)) / 2
 
-    found = {name: excess(trained(name)) for name in NETWORKS}
+    found = {name: excess(train_time_network(name)) for name in NETWORKS}
     what = "excess loss an entry"
     index = found["index"] / found["lesson"]
     return Evidence(
@@ -152,7 +152,7 @@ CLAIMS = [
         "6.2-norm",
         r"PyTorch's mse_loss is the squared norm of the formula.",
         Verdict.WRONG,
-        sums,
+        measure_loss_sum,
         "lesson.code.flow_matching_loss",
         right=r"It is the mean over the entries, smaller by their number $D$. A loss is a sum over "
         r"the entries of a datum and a mean over the batch.",
@@ -162,7 +162,7 @@ CLAIMS = [
         "6.2-shapes",
         r"The loss takes noise and data of any shapes that go together.",
         Verdict.WRONG,
-        shapes,
+        measure_loss_shapes,
         "lesson.code.flow_matching_loss",
         right=r"One datum broadcasts against a batch in silence and images raise. Shapes must be "
         r"equal, and may be anything.",
@@ -172,8 +172,8 @@ CLAIMS = [
         "6.2-activation",
         r"A network with ReLU is a field like any other.",
         Verdict.ONLY_IF,
-        kinks,
-        "theory.ode.combine",
+        measure_activation_kinks,
+        "theory.ode.combine_stages",
         right=r"At its kinks a solver of high order falls to order two; SiLU and tanh keep it.",
         covers="A70",
     ),
@@ -181,7 +181,7 @@ CLAIMS = [
         "6.2-features",
         r"The number $t$ beside $x$ tells a network the time.",
         Verdict.ONLY_IF,
-        features,
+        measure_time_features,
         "theory.flow_maps.field_error",
         right=r"It does if its size is that of the data: as an index up to 1000 it serves little "
         r"better than no time. Fourier features of $t$ help the same network further.",

@@ -13,27 +13,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....devices import seeded
+from ....devices import seeded_rng
 from ....diffusion import Diffusion
 from ....model import Recipe
 from ....networks.mlp import TimeMLP
 from ....theory import ddpm_schedule, predictions, samplers, transport
 from ....theory.denoisers import Denoiser
 from ....theory.exact import flow_maps
-from ....theory.paths import Linear
+from ....theory.paths import LinearPath
 from ....theory.sampler_steps import Sampler
-from ....theory.targets import ExactDenoiser, ring
-from ....training.trainer import Trainer, batches
-from .quality import carried
+from ....theory.targets import ExactDenoiser, gaussian_ring
+from ....training.trainer import Trainer, random_batches
+from .quality import sample_and_count
 
-LAW = ring(8, radius=4 / 8.25**0.5, scale=0.5 / 8.25**0.5)  # of unit variance
-CHAIN = ddpm_schedule.DDPM(ddpm_schedule.linear_betas(1000))
+LAW = gaussian_ring(8, radius=4 / 8.25**0.5, scale=0.5 / 8.25**0.5)  # of unit variance
+CHAIN = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
 EVALUATIONS = (4, 8, 16, 32, 64)
 RECIPE = Recipe(steps=1500, batch=512, lr=3e-3, clip=10.0)
 ROWS = 3000
 
 
-class Way(NamedTuple):
+class SamplerSetup(NamedTuple):
     """A model with a sampler.
 
     Arguments:
@@ -49,25 +49,25 @@ class Way(NamedTuple):
     grid: Callable[[int], Tensor] | None = None
 
 
-def even(steps: int) -> Tensor:
+def equal_time_grid(steps: int) -> Tensor:
     """Equal steps in time along the chain, in place of equal steps of the angle."""
     return torch.linspace(CHAIN.t_max, 0, steps + 1, dtype=torch.float64)
 
 
 WAYS = {
-    "flow matching, Euler": Way("flow", samplers.euler),
-    "flow matching, Heun": Way("flow", samplers.heun, cost=2),
-    "diffusion, DDIM, equal times": Way("chain", samplers.ddim, grid=even),
-    "diffusion, DDIM": Way("chain", samplers.ddim),
-    "diffusion, DPM-Solver++(2M)": Way("chain", samplers.dpmpp_2m),
-    "diffusion, DDPM": Way("chain", partial(samplers.ddpm, variance=1.0)),
+    "flow matching, Euler": SamplerSetup("flow", samplers.euler),
+    "flow matching, Heun": SamplerSetup("flow", samplers.heun, cost=2),
+    "diffusion, DDIM, equal times": SamplerSetup("chain", samplers.ddim, grid=equal_time_grid),
+    "diffusion, DDIM": SamplerSetup("chain", samplers.ddim),
+    "diffusion, DPM-Solver++(2M)": SamplerSetup("chain", samplers.dpmpp_2m),
+    "diffusion, DDPM": SamplerSetup("chain", partial(samplers.ddpm, variance=1.0)),
 }
 DETERMINISTIC = tuple(way for way in WAYS if way != "diffusion, DDPM")
 
 
 @cache
-@seeded(0)
-def trained(model: str) -> Denoiser:
+@seeded_rng(0)
+def train_denoiser(model: str) -> Denoiser:
     r"""The same network on the same data for as many steps, on either path.
 
     The chain's loss is L_simple. Its network gives v, from which the noise follows: at the noisy
@@ -75,66 +75,68 @@ def trained(model: str) -> Denoiser:
     """
     net = TimeMLP((2,), width=96, depth=3, waves=32)
     fitted = {
-        "flow": lambda: Diffusion(net, (2,), path=Linear(), prediction=predictions.velocity),
+        "flow": lambda: Diffusion(
+            net, (2,), path=LinearPath(), prediction=predictions.velocity_prediction
+        ),
         "chain": lambda: Diffusion(
             net,
             (2,),
             path=CHAIN,
-            prediction=predictions.v,
-            weight=predictions.noise_error(predictions.v),
+            prediction=predictions.v_prediction,
+            weight=predictions.noise_error_weight(predictions.v_prediction),
             times=CHAIN.chain()[:-1],
         ),
     }[model]()
     trainer = Trainer(fitted, RECIPE, steps=RECIPE.steps)
-    deque(trainer.run(batches(LAW.sample(50_000), RECIPE.batch)), maxlen=0)
+    deque(trainer.run(random_batches(LAW.sample(50_000), RECIPE.batch)), maxlen=0)
     return trainer.average.eval().denoiser.requires_grad_(False)  # type: ignore[return-value]
 
 
-def exact(model: str) -> Denoiser:
+def exact_denoiser(model: str) -> Denoiser:
     """The field without error on the same path."""
-    return ExactDenoiser(LAW, {"flow": Linear(), "chain": CHAIN}[model])
+    return ExactDenoiser(LAW, {"flow": LinearPath(), "chain": CHAIN}[model])
 
 
 @cache
-@seeded(7)
-def data() -> tuple[np.ndarray, np.ndarray]:
+@seeded_rng(7)
+def reference_samples() -> tuple[np.ndarray, np.ndarray]:
     """Two exact samples: one to compare with, one to say how near samples can be."""
     real, other = (LAW.sample(ROWS).double().numpy() for _ in range(2))
     return real, other
 
 
-def floor() -> float:
+def sliced_w2_floor() -> float:
     """Sliced W2 of two exact samples."""
-    return transport.sliced_w2(*data())
+    return transport.sliced_w2_distance(*reference_samples())
 
 
 @cache
-@seeded(3)
-def draw(way: str, nfe: int, *, learned: bool) -> tuple[np.ndarray, int]:
+@seeded_rng(3)
+def sample_with_setup(way: str, nfe: int, *, learned: bool) -> tuple[np.ndarray, int]:
     """Samples, and the evaluations that they took."""
     model, sampler, cost, grid = WAYS[way]
-    denoiser = trained(model) if learned else exact(model)
-    return carried(denoiser, sampler, (grid or denoiser.path.grid)(nfe // cost), ROWS)
+    denoiser = train_denoiser(model) if learned else exact_denoiser(model)
+    return sample_and_count(denoiser, sampler, (grid or denoiser.path.grid)(nfe // cost), ROWS)
 
 
 @cache
-def curve(way: str, *, learned: bool) -> list[tuple[int, float]]:
+def sliced_w2_curve(way: str, *, learned: bool) -> list[tuple[int, float]]:
     """Evaluations and the sliced W2 of what they draw."""
-    real, found = data()[0], []
+    real, found = reference_samples()[0], []
     for nfe in EVALUATIONS:
-        x, calls = draw(way, nfe, learned=learned)
-        found.append((calls, transport.sliced_w2(real, x)))
+        x, calls = sample_with_setup(way, nfe, learned=learned)
+        found.append((calls, transport.sliced_w2_distance(real, x)))
     return found
 
 
 @cache
-def ends(model: str) -> np.ndarray:
-    """Where the exact flow carries the noise that `draw` starts from."""
-    denoiser = exact(model)
-    return carried(denoiser, samplers.heun, denoiser.path.grid(128), ROWS)[0]
+def exact_flow_ends(model: str) -> np.ndarray:
+    """Where the exact flow carries the noise that `sample_with_setup` starts from."""
+    denoiser = exact_denoiser(model)
+    return sample_and_count(denoiser, samplers.heun, denoiser.path.grid(128), ROWS)[0]
 
 
-def apart(way: str, *, learned: bool) -> list[tuple[int, float]]:
+def endpoint_errors(way: str, *, learned: bool) -> list[tuple[int, float]]:
     """Evaluations, and the mean distance of samples from where the exact flow carries their noise.
 
     With the exact field it is the sampler's error alone; with a trained one it falls to the error
@@ -142,32 +144,34 @@ def apart(way: str, *, learned: bool) -> list[tuple[int, float]]:
     """
     found = []
     for nfe in EVALUATIONS:
-        x, calls = draw(way, nfe, learned=learned)
-        distance = np.linalg.norm(x - ends(WAYS[way].model), axis=1)
+        x, calls = sample_with_setup(way, nfe, learned=learned)
+        distance = np.linalg.norm(x - exact_flow_ends(WAYS[way].model), axis=1)
         found.append((calls, float(distance.mean())))
     return found
 
 
-@seeded(5)
-def field_error(model: str, n: int = 20_000) -> float:
+@seeded_rng(5)
+def excess_loss(model: str, n: int = 20_000) -> float:
     r"""The excess of the training loss over its floor, an entry: :math:`E|v-u|^2/2` of the target.
 
     The target is the velocity for the flow and the noise for the chain.
     """
-    path = exact(model).path
+    path = exact_denoiser(model).path
     x, t = LAW.sample(n), path.t_min + (1 - 2 * path.t_min) * torch.rand(n)
     x_t = path.interpolate(x, torch.randn_like(x), t)
 
     def target(denoiser: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
         return denoiser.velocity if model == "flow" else lambda x, t: denoiser(x, t).eps
 
-    learned, right = target(trained(model)), target(exact(model))
-    return float(flow_maps.field_error(learned, right, x_t, t)) / 2
+    learned, right = target(train_denoiser(model)), target(exact_denoiser(model))
+    return float(flow_maps.velocity_error(learned, right, x_t, t)) / 2
 
 
-@seeded(6)
-def divergence(model: str, n: int = 500) -> tuple[float, float]:
+@seeded_rng(6)
+def data_model_kl(model: str, n: int = 500) -> tuple[float, float]:
     """KL(data | model) in nats from exact samples and the model's own flow, and its error."""
     x = LAW.sample(n)
-    gap = LAW.log_prob(x.double()) - trained(model).log_density(x, rtol=1e-3, atol=1e-3).value
+    gap = (
+        LAW.log_prob(x.double()) - train_denoiser(model).log_density(x, rtol=1e-3, atol=1e-3).value
+    )
     return float(gap.mean()), float(gap.std() / n**0.5)

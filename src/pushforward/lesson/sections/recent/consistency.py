@@ -7,34 +7,34 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ....devices import seeded
+from ....devices import seeded_rng
 from ....families import consistency as family
 from ....networks.mlp import TimeMLP
 from ....theory import consistency, ode, paths, samplers, transport
 from ....theory.exact import flow_maps
 from ....theory.targets import ExactDenoiser, Gaussian, lesson_mixture
-from ....training.trainer import Trainer, batches
+from ....training.trainer import Trainer, random_batches
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .matching import DATA, ENDS, LINEAR, MEAN, SCALE, gauss_pairs
+from .matching import DATA, ENDS, LINEAR, MEAN, SCALE, gauss_hermite_pairs
 
-EDM = paths.EDM()
+EDM = paths.EDMPath()
 
 
-def exact(x_t: Tensor, t: Tensor) -> Tensor:
+def exact_consistency(x_t: Tensor, t: Tensor) -> Tensor:
     """The consistency function of Gaussian data on EDM's path."""
-    return consistency.gaussian_map(EDM, double(MEAN), SCALE, x_t, t, t.new_tensor(EDM.t_min))
+    return consistency.gaussian_flow_map(EDM, double(MEAN), SCALE, x_t, t, t.new_tensor(EDM.t_min))
 
 
-def constant() -> Evidence:
+def measure_constant_loss() -> Evidence:
     """The loss of neighbours that share datum and noise, of the exact f and of one that is none."""
-    x, eps, weight = gauss_pairs()
-    grid = consistency.levels(EDM, 17)
-    f = [exact(EDM.interpolate(x, eps, t), t)[:, 0] for t in grid]
+    x, eps, weight = gauss_hermite_pairs()
+    grid = consistency.discretisation_times(EDM, 17)
+    f = [exact_consistency(EDM.interpolate(x, eps, t), t)[:, 0] for t in grid]
     loss = float(sum((weight * (b - a).square()).sum() for a, b in zip(f, f[1:])) / 17)
     sigma = EDM.sigma(grid)
     k = torch.sqrt((SCALE**2 + sigma[0] ** 2) / (SCALE**2 + sigma**2))
     closed = float(((k.diff() * SCALE) ** 2 + (k * sigma).diff() ** 2).mean())
-    skip, out = consistency.boundary(EDM, double(EDM.t_min))
+    skip, out = consistency.boundary_scales(EDM, double(EDM.t_min))
     what = "consistency loss of the exact function, of a constant 0"
     return Evidence(
         [Number(what, loss, 0, 1e-9, "<=")],
@@ -46,7 +46,7 @@ def constant() -> Evidence:
     )
 
 
-def trajectory() -> Evidence:
+def measure_trajectory_loss() -> Evidence:
     """Along one curve of the flow, and along one straight pair of datum and noise."""
     law, t, s, end = lesson_mixture(), *double(0.9, 0.4, 0.0)
     x, eps = law.sample(50).double(), torch.randn(50, 1, dtype=torch.float64)
@@ -57,7 +57,7 @@ def trajectory() -> Evidence:
     later, earlier = (LINEAR.interpolate(x, eps, u) for u in (t, s))
     field = ExactDenoiser(law, LINEAR).velocity
     grid = torch.linspace(0.9, 0.4, 301, dtype=torch.float64)
-    reached = ode.last(ode.rk4(field, later, grid))
+    reached = ode.final_state(ode.rk4(field, later, grid))
     pair = float((f(later, t) - f(earlier, s)).square().mean().sqrt())
     curve = float((f(later, t) - f(reached, s)).abs().max())
     ahead = consistency.quantile_map(law, LINEAR, later, t, s)
@@ -72,21 +72,22 @@ def trajectory() -> Evidence:
     )  # fmt: skip
 
 
-def spread(intervals: int) -> float:
+def student_deviation(intervals: int) -> float:
     """The deviation that a student without loss gives, whose teacher takes Euler steps."""
-    grid = consistency.levels(EDM, intervals).flip(0)
-    ends = ode.last(samplers.ddim(ExactDenoiser(DATA, EDM), ENDS, grid))
+    grid = consistency.discretisation_times(EDM, intervals).flip(0)
+    ends = ode.final_state(samplers.ddim(ExactDenoiser(DATA, EDM), ENDS, grid))
     start = float(torch.hypot(EDM.sigma(grid[0]), double(SCALE)[0]))
     return float(ends[1] - ends[0]) * start
 
 
-def distillation() -> Evidence:
+def measure_distillation_error() -> Evidence:
     """Zero loss makes f the product of the teacher's steps."""
     what = "deviation of one-step samples without any loss, data 1.5,"
     least = float(torch.hypot(EDM.sigma(double(EDM.t_min)), double(SCALE)))
-    found = {n: spread(n) for n in (17, 40, 150)}
+    found = {n: student_deviation(n) for n in (17, 40, 150)}
     product = {
-        n: least * flow_maps.contraction(EDM, SCALE, consistency.levels(EDM, n).flip(0))
+        n: least
+        * flow_maps.ddim_contraction(EDM, SCALE, consistency.discretisation_times(EDM, n).flip(0))
         for n in found
     }
     return Evidence(
@@ -98,15 +99,15 @@ def distillation() -> Evidence:
     )
 
 
-def multistep() -> Evidence:
+def measure_multistep_samples() -> Evidence:
     """One, two and four steps with the exact function, on a hundred thousand draws."""
     n, numbers = 100_000, []
     mean = double(MEAN)
     for steps in (1, 2, 4):
         x = mean + EDM.sigma_max * torch.randn(n, 1, dtype=torch.float64)
         x = x + SCALE * torch.randn_like(x)
-        times = consistency.stops(EDM, steps)
-        z = ode.last(consistency.multistep(exact, EDM, x, times))[:, 0]
+        times = consistency.equal_angle_times(EDM, steps)
+        z = ode.final_state(consistency.sample_multistep(exact_consistency, EDM, x, times))[:, 0]
         bar = 5 * SCALE / (2 * n) ** 0.5
         numbers.append(Number(f"deviation after {steps} steps", float(z.std()), SCALE, bar))
     return Evidence(numbers)
@@ -116,43 +117,43 @@ STEPS, ROWS = 800, 4000
 
 
 @cache
-@seeded(0)
-def student(target: float, *, distilled: bool = False) -> family.Consistency:
+@seeded_rng(0)
+def train_student(target: float, *, distilled: bool = False) -> family.ConsistencyModel:
     """A consistency model of normal data, from scratch or from the exact flow."""
     net, path = TimeMLP((1,), width=32, depth=2, spans=True), family.PATHS["cosine"]
-    model = family.Consistency(net, (1,), path=path, first=4, last=16, target=target)
+    model = family.ConsistencyModel(net, (1,), path=path, first=4, last=16, target=target)
     if distilled:
-        teacher = ExactDenoiser(unit(), paths.Linear(t_min=1e-3, t_max=0.999))
-        model.teacher = consistency.Teacher(teacher, model.path)
+        teacher = ExactDenoiser(student_data(), paths.LinearPath(t_min=1e-3, t_max=0.999))
+        model.teacher = consistency.HeunTeacher(teacher, model.path)
     trainer = Trainer(model, model.recipe._replace(lr=3e-3), steps=STEPS)
-    rows = unit().sample(20_000)
-    deque(trainer.run(batches(rows, 128)), maxlen=0)
-    return cast("family.Consistency", trainer.average.eval())
+    rows = student_data().sample(20_000)
+    deque(trainer.run(random_batches(rows, 128)), maxlen=0)
+    return cast("family.ConsistencyModel", trainer.average.eval())
 
 
-def unit() -> Gaussian:
+def student_data() -> Gaussian:
     """Data of the training runs."""
     return Gaussian(double(0.3), torch.full((1, 1), 0.36, dtype=torch.float64))
 
 
-@seeded(1)
-def drawn(model: family.Consistency, steps: int) -> float:
+@seeded_rng(1)
+def student_w1(model: family.ConsistencyModel, steps: int) -> float:
     """W1 of samples from the law."""
     x = model.sample(ROWS, steps=steps).double().numpy()
-    return transport.w1_1d(x, unit().sample(ROWS).double().numpy())
+    return transport.w1_1d(x, student_data().sample(ROWS).double().numpy())
 
 
-def training() -> Evidence:
+def measure_target_choice() -> Evidence:
     """Targets without and with an average; from scratch and distilled; one step and two."""
-    still, followed = drawn(student(0.0), 1), drawn(student(0.95), 1)
+    still, followed = student_w1(train_student(0.0), 1), student_w1(train_student(0.95), 1)
     what = "W1 of one-step samples from data of deviation 0.6"
     return Evidence(
         [],  # the statement predicts no number; that both choices train says when it is right
         [
             Number(f"{what}, target the weights themselves", still, 0.1, 0, "<="),
             Number(f"{what}, target an average", followed, 0.1, 0, "<="),
-            Number(f"{what}, distilled", drawn(student(0.0, distilled=True), 1), 0.1, 0, "<="),
-            Number("W1 of two-step samples", drawn(student(0.0), 2), 0.1, 0, "<="),
+            Number(f"{what}, distilled", student_w1(train_student(0.0, distilled=True), 1), 0.1, 0, "<="),
+            Number("W1 of two-step samples", student_w1(train_student(0.0), 2), 0.1, 0, "<="),
         ],
     )  # fmt: skip
 
@@ -162,8 +163,8 @@ CLAIMS = [
         "6.3-constant",
         r"The function with the least consistency loss is the consistency function.",
         Verdict.ONLY_IF,
-        constant,
-        "theory.consistency.gaussian_map",
+        measure_constant_loss,
+        "theory.consistency.gaussian_flow_map",
         right=r"A constant has no loss at all, less than the exact function. What excludes it is "
         r"the boundary condition $f(x, \epsilon) = x$, built in by $f = c_{skip} x + c_{out} F$.",
         formula=r"\mathcal L(0) = 0 < \mathcal L(f^*) = \frac1N \sum_n \Bigl[(k_{n+1} - k_n)^2 s^2 "
@@ -175,7 +176,7 @@ CLAIMS = [
         "6.3-trajectory",
         r"$f(x_t, t) = f(x_{t'}, t')$ for all $t, t'$.",
         Verdict.ONLY_IF,
-        trajectory,
+        measure_trajectory_loss,
         "theory.consistency.quantile_map",
         right=r"Both points must lie on one trajectory of the ODE; two noisings of one datum do "
         r"not. On the line $f$ is the map of quantiles, whatever the data.",
@@ -186,7 +187,7 @@ CLAIMS = [
         "6.3-distillation",
         r"Without any loss the one-step sample is exact.",
         Verdict.ONLY_IF,
-        distillation,
+        measure_distillation_error,
         "theory.samplers.ddim",
         right=r"Where $x_{t_n}$ is one step of a teacher's solver, the minimiser is the product of "
         r"those steps, with their error. It vanishes as the grid is refined.",
@@ -197,7 +198,7 @@ CLAIMS = [
         "6.3-target",
         r"$\theta^-$ is an exponential moving average.",
         Verdict.ONLY_IF,
-        training,
+        measure_target_choice,
         "theory.transport.w1_1d",
         right=r"Either: an average as in the first paper, or the weights themselves without a "
         r"gradient as in later ones. The library takes the latter and offers the former.",
@@ -207,8 +208,8 @@ CLAIMS = [
         "6.3-one-step",
         r"Samples can be made in one step.",
         Verdict.HOLDS,
-        multistep,
-        "theory.consistency.multistep",
+        measure_multistep_samples,
+        "theory.consistency.sample_multistep",
         covers="R59",
     ),
 ]

@@ -10,24 +10,24 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 from torch import Tensor
 from torch.distributions import Normal
 
-from ....devices import seeded
+from ....devices import seeded_rng
 from ....plots import drawing
-from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, whole
+from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
 from ....theory import consistency, ode, paths
 from ....theory.targets import ExactDenoiser, lesson_mixture
 from . import comparison, paradigms
 
-LAW, LINEAR = lesson_mixture(), paths.Linear()
+LAW, LINEAR = lesson_mixture(), paths.LinearPath()
 TIMES = torch.linspace(0, 1, 101, dtype=torch.float64)  # the lesson's: noise at 0, data at 1
 
 
-def quantiles(n: int) -> Tensor:
+def noise_quantiles(n: int) -> Tensor:
     """Noise at equal steps of probability."""
     p = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     return Normal(0.0, 1.0).icdf(p)[:, None]
 
 
-def background(axes: Axes, title: str) -> None:
+def draw_density_background(axes: Axes, title: str) -> None:
     """The density of x_t at every time, darker where it is higher."""
     x = torch.linspace(-4.2, 4.2, 241, dtype=torch.float64)[:, None]
     maps = [LAW.diffused(*LINEAR(1 - t)).log_prob(x).exp() for t in TIMES]
@@ -37,8 +37,8 @@ def background(axes: Axes, title: str) -> None:
     axes.set(title=title, xlabel="t", xticks=[0, 0.5, 1], xlim=(0, 1), ylim=(-4.2, 4.2))
 
 
-@seeded(2)
-def trajectories() -> Figure:
+@seeded_rng(2)
+def draw_flow_trajectories() -> Figure:
     """Noise (t = 0) becomes the lesson's mixture (t = 1); shaded, the density of x_t.
 
     Left, independent pairs move straight and cross. Middle, the flow that regression on them
@@ -47,7 +47,7 @@ def trajectories() -> Figure:
     """
     figure = Figure(figsize=(6.3, 2.5), layout="constrained")
     trio = figure.subplots(1, 3, sharey=True)
-    z, t = quantiles(24), TIMES[:, None]
+    z, t = noise_quantiles(24), TIMES[:, None]
     pairs = (1 - t) * z.mT + t * LAW.sample(24).double().mT
     field = ExactDenoiser(LAW, LINEAR).velocity
     states = [z, *ode.rk4(lambda x, s: -field(x, 1 - s), z, TIMES[:-1])]
@@ -56,13 +56,13 @@ def trajectories() -> Figure:
     matched = (1 - t) * z.mT + t * end.mT
     titles = ("pairs", "flow of flow matching", "flow of matched pairs")
     for axes, title, lines in zip(trio, titles, (pairs, flow, matched)):
-        background(axes, title)
+        draw_density_background(axes, title)
         axes.plot(TIMES, lines, color=INK, linewidth=0.6)
     trio[0].set_ylabel("x")
     return figure
 
 
-def consistency_map() -> Figure:
+def draw_consistency_map() -> Figure:
     """The exact consistency function of the lesson's mixture on the linear path.
 
     Left, curves of the flow from data (t = 0) to noise (t = 1): f is constant along each, and the
@@ -73,9 +73,10 @@ def consistency_map() -> Figure:
     left, right = figure.subplots(1, 2)
     times = torch.linspace(0, 1, 61, dtype=torch.float64)
     zero, x = times[0], LAW.diffused(*LINEAR(times[0]))
-    ends = consistency.quantile_map(x, LINEAR, quantiles(15), times[-1], zero)
+    ends = consistency.quantile_map(x, LINEAR, noise_quantiles(15), times[-1], zero)
     curves = torch.cat(
-        [consistency.quantile_map(LAW, LINEAR, quantiles(15), times[-1], s) for s in times], dim=1
+        [consistency.quantile_map(LAW, LINEAR, noise_quantiles(15), times[-1], s) for s in times],
+        dim=1,
     )
     left.plot(times, curves.mT, color=QUIET, linewidth=0.7)
     left.plot(np.zeros(15), ends[:, 0], "o", color=LINES[0], clip_on=False, zorder=3)
@@ -93,12 +94,12 @@ def consistency_map() -> Figure:
 Curve = Callable[..., list[tuple[int, float]]]
 
 
-def both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> Figure:
+def draw_both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> Figure:
     """A distance by evaluations, left with the exact field and right with the trained one."""
     figure = Figure(figsize=(6.3, 3.1), layout="constrained")
     pair = figure.subplots(1, 2, sharey=True)
     for axes, learned in zip(pair, (False, True)):
-        drawing.evaluations(axes, {way: curve(way, learned=learned) for way in ways}, floor)
+        drawing.plot_nfe_curves(axes, {way: curve(way, learned=learned) for way in ways}, floor)
         axes.get_legend().remove()
         axes.set(title="trained field" if learned else "exact field", ylabel="")
         axes.set_xticks(comparison.EVALUATIONS)
@@ -111,35 +112,40 @@ def both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> 
     return figure
 
 
-def quality() -> Figure:
+def draw_quality_curves() -> Figure:
     """Sliced W2 of 3,000 samples from eight modes of unit variance, by evaluations of the field.
 
     Left with the exact field, where the distance is the sampler's error alone; right with the same
     network trained for as many steps on either path, where what remains at many evaluations is the
     error of training. Dashed, the distance of two exact samples.
     """
-    return both_fields(comparison.curve, comparison.WAYS, comparison.floor(), "sliced W2")
+    return draw_both_fields(
+        comparison.sliced_w2_curve, comparison.WAYS, comparison.sliced_w2_floor(), "sliced W2"
+    )
 
 
-def errors() -> Figure:
+def draw_error_curves() -> Figure:
     """Mean distance of 3,000 samples from where the exact flow carries their noise.
 
     Left with the exact field it is the error of the sampler, which falls with the method's order;
     right with trained fields it stops falling at the error of training.
     """
-    return both_fields(
-        comparison.apart, comparison.DETERMINISTIC, float("nan"), "distance from the exact end"
+    return draw_both_fields(
+        comparison.endpoint_errors,
+        comparison.DETERMINISTIC,
+        float("nan"),
+        "distance from the exact end",
     )
 
 
-def paradigm_chart() -> Figure:
+def draw_paradigm_chart() -> Figure:
     """What a draw from a point in the plane costs by family, and what its density is.
 
     Evaluations of the network a draw, on a logarithmic scale, with the processor time of one of a
     thousand draws in microseconds; filled marks have a density that integrates to one, open marks
     only a bound or none. An autoregressive draw is counted as one, though its entries come in turn.
     """
-    found = paradigms.rows()
+    found = paradigms.paradigm_rows()
     figure = Figure(figsize=(6.3, 2.5), layout="constrained")
     axes = figure.add_subplot()
     kinds = list(dict.fromkeys(row.density for row in found))
@@ -152,14 +158,14 @@ def paradigm_chart() -> Figure:
     axes.set(xscale="log", xlim=(0.7, 8000), xlabel="evaluations of the network a draw")
     axes.set(yticks=range(len(found)), yticklabels=[row.family for row in reversed(found)])
     axes.xaxis.set_major_locator(FixedLocator([1, 10, 100, 1000]))
-    axes.xaxis.set_major_formatter(FuncFormatter(whole))
+    axes.xaxis.set_major_formatter(FuncFormatter(format_log_tick))
     return figure
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "flow_trajectories": trajectories,
-    "consistency_map": consistency_map,
-    "quality_by_evaluations": quality,
-    "errors_by_evaluations": errors,
-    "paradigms": paradigm_chart,
+    "flow_trajectories": draw_flow_trajectories,
+    "consistency_map": draw_consistency_map,
+    "quality_by_evaluations": draw_quality_curves,
+    "errors_by_evaluations": draw_error_curves,
+    "paradigms": draw_paradigm_chart,
 }

@@ -11,7 +11,7 @@ from ....theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_
 from ... import snippets
 from ...claims import Claim, Evidence, Number, Verdict, double
 
-LINEAR = paths.Linear()
+LINEAR = paths.LinearPath()
 MEAN, SCALE = 0.8, 1.5  # of the data on the line
 DATA = Gaussian(double(MEAN), torch.full((1, 1), SCALE**2, dtype=torch.float64))
 ENDS = double(0.0, 1.0)[:, None]  # two points tell all of a map that is affine
@@ -19,13 +19,13 @@ PLANE = GaussianMixture(double(0.4, 0.6), torch.tensor([[-1.0, 0.5], [1.5, 0.0]]
                         double(0.5, 0.8))  # fmt: skip
 
 
-def nodes(count: int = 60) -> tuple[Tensor, Tensor]:
+def gauss_legendre(count: int = 60) -> tuple[Tensor, Tensor]:
     """Gauss's rule on [0, 1]."""
     x, w = np.polynomial.legendre.leggauss(count)
     return torch.as_tensor((x + 1) / 2), torch.as_tensor(w / 2)
 
 
-def gauss_pairs() -> tuple[Tensor, Tensor, Tensor]:
+def gauss_hermite_pairs() -> tuple[Tensor, Tensor, Tensor]:
     """Pairs of datum and noise with weights: Gauss and Hermite's rule, exact for polynomials."""
     z, w = np.polynomial.hermite_e.hermegauss(12)
     pairs = torch.as_tensor(np.stack(np.meshgrid(z, z), -1).reshape(-1, 2))
@@ -33,16 +33,16 @@ def gauss_pairs() -> tuple[Tensor, Tensor, Tensor]:
     return MEAN + SCALE * pairs[:, :1], pairs[:, 1:], weight
 
 
-def slope(states: Tensor) -> float:
+def affine_slope(states: Tensor) -> float:
     """Of an affine map of the line, from where it sends 0 and 1."""
     return float(states[1] - states[0])
 
 
-def target() -> Evidence:
+def measure_matching_target() -> Evidence:
     """The least loss by quadrature, and the field by Bayes' rule on a grid."""
-    t, w = nodes()
+    t, w = gauss_legendre()
     zero = torch.zeros(len(t), 1, dtype=torch.float64)
-    least = float((w * flow_maps.residual(DATA, LINEAR, zero, t)).sum())
+    least = float((w * flow_maps.residual_variance(DATA, LINEAR, zero, t)).sum())
     law, grid = lesson_mixture(), torch.linspace(-9, 9, 6001, dtype=torch.float64)[:, None]
     x_t, s = 0.3, double(0.4)  # in the library's time, from data to noise
     weight = (law.log_prob(grid) - (x_t - 0.6 * grid[:, 0]).square() / (2 * 0.4**2)).exp()
@@ -59,7 +59,7 @@ def target() -> Evidence:
     )
 
 
-def floor() -> Evidence:
+def measure_matching_floor() -> Evidence:
     """The lesson's own example: noise to N((2, 0), I), with the exact field and with none."""
     mean, batches = torch.tensor([2.0, 0.0]), 40
     rows = torch.randn(2, batches, 1000, 2)
@@ -86,12 +86,12 @@ def floor() -> Evidence:
     )  # fmt: skip
 
 
-def gradients() -> Evidence:
+def measure_matching_gradients() -> Evidence:
     """A linear field regressed on pairs and on the exact field, by Gauss and Hermite's rule."""
-    x, eps, weight = gauss_pairs()
+    x, eps, weight = gauss_hermite_pairs()
     t = torch.tensor(0.35, dtype=torch.float64)
     x_t = LINEAR.interpolate(x, eps, t)
-    conditional = predictions.target(LINEAR, predictions.velocity, x, eps, t)
+    conditional = predictions.prediction_target(LINEAR, predictions.velocity_prediction, x, eps, t)
     marginal = flow_maps.gaussian_velocity(LINEAR, double(MEAN), SCALE, x_t, t)
     numbers = []
     for name, by in (("the slope", x_t), ("the offset", torch.ones_like(x_t))):
@@ -103,11 +103,12 @@ def gradients() -> Evidence:
     return Evidence(numbers)
 
 
-def straight() -> Evidence:
+def measure_straight_paths() -> Evidence:
     """Independent pairs cross; pairs in order of size do not."""
     law = ExactDenoiser(DATA, LINEAR)
     spread = {
-        steps: slope(ode.last(samplers.euler(law, ENDS, LINEAR.grid(steps)))) for steps in (1, 10)
+        steps: affine_slope(ode.final_state(samplers.euler(law, ENDS, LINEAR.grid(steps))))
+        for steps in (1, 10)
     }
     n = 1000
     normal = Normal(double(0.0), double(1.0)).icdf((torch.arange(n).double() + 0.5) / n)[:, None]
@@ -116,7 +117,7 @@ def straight() -> Evidence:
     )
     moved = float((x - MEAN - SCALE * eps).abs().max())
     what = "deviation of what one Euler step makes of noise, data 1.5"
-    ten = SCALE * flow_maps.contraction(LINEAR, SCALE, LINEAR.grid(10))
+    ten = SCALE * flow_maps.ddim_contraction(LINEAR, SCALE, LINEAR.grid(10))
     return Evidence(
         [Number(what, spread[1], SCALE)],
         [
@@ -128,50 +129,55 @@ def straight() -> Evidence:
     )  # fmt: skip
 
 
-def faster() -> Evidence:
+def measure_sampling_speed() -> Evidence:
     """Ten evaluations on unit data, whose spread every method shrinks."""
     unit = Gaussian(double(MEAN), torch.ones(1, 1, dtype=torch.float64))
-    cosine, vp = paths.Cosine(t_max=1.0), paths.VariancePreserving()
+    cosine, vp = paths.CosinePath(t_max=1.0), paths.VariancePreservingPath()
     times = {"flow": LINEAR.grid(10), "cosine": torch.linspace(1, 0, 11, dtype=torch.float64)}
     flow, ddim = (
-        ode.last(sampler(ExactDenoiser(unit, LINEAR), ENDS, times["flow"]))
+        ode.final_state(sampler(ExactDenoiser(unit, LINEAR), ENDS, times["flow"]))
         for sampler in (samplers.euler, samplers.ddim)
     )
-    best = slope(ode.last(samplers.ddim(ExactDenoiser(unit, cosine), ENDS, times["cosine"])))
-    poor = flow_maps.contraction(vp, 1.0, torch.linspace(1, 0, 11, dtype=torch.float64))
+    best = affine_slope(
+        ode.final_state(samplers.ddim(ExactDenoiser(unit, cosine), ENDS, times["cosine"]))
+    )
+    poor = flow_maps.ddim_contraction(vp, 1.0, torch.linspace(1, 0, 11, dtype=torch.float64))
     ratio = "share of the deviation that ten evaluations keep"
     return Evidence(
-        [Number(f"{ratio}, flow matching over DDIM on the cosine path", slope(flow) / best, 1,
+        [Number(f"{ratio}, flow matching over DDIM on the cosine path", affine_slope(flow) / best, 1,
                 1e-6, ">=")],
         [
             Number("Euler steps of flow matching less DDIM's on the same path",
                    float((flow - ddim).abs().max()), 0, 1e-12),
-            Number(f"{ratio}, flow matching", slope(flow),
-                   flow_maps.contraction(LINEAR, 1.0, times["flow"]), 1e-12),
+            Number(f"{ratio}, flow matching", affine_slope(flow),
+                   flow_maps.ddim_contraction(LINEAR, 1.0, times["flow"]), 1e-12),
             Number(f"{ratio}, DDIM on the cosine path", best, flow_maps.least_contraction(10),
                    1e-12),
             Number(f"{ratio}, flow matching against DDIM on the linear betas in equal times",
-                   slope(flow), poor, 0, ">="),
+                   affine_slope(flow), poor, 0, ">="),
         ],
     )  # fmt: skip
 
 
-def conversions() -> Evidence:
+def measure_velocity_conversions() -> Evidence:
     """Score, data and noise from the field alone, and the likelihood of its flow."""
     denoiser, t = ExactDenoiser(PLANE, LINEAR), torch.tensor(0.35, dtype=torch.float64)
     x_t = torch.randn(40, 2, dtype=torch.float64)
     u = denoiser.velocity(x_t, t)
 
     def of(goal: predictions.Prediction) -> Tensor:
-        return predictions.convert(LINEAR, predictions.velocity, goal, x_t, u, t)
+        return predictions.convert_prediction(
+            LINEAR, predictions.velocity_prediction, goal, x_t, u, t
+        )
 
     lesson = -u  # the lesson's field, whose time 1 - t runs to data
     apart = {
-        r"score, $(t u - x)/(1 - t)$": of(predictions.score) - (0.65 * lesson - x_t) / 0.35,
-        "score, that of the law of $x_t$": of(predictions.score)
+        r"score, $(t u - x)/(1 - t)$": of(predictions.score_prediction)
+        - (0.65 * lesson - x_t) / 0.35,
+        "score, that of the law of $x_t$": of(predictions.score_prediction)
         - PLANE.diffused(*LINEAR(t)).score(x_t),
-        r"data, $x + (1 - t) u$": of(predictions.data) - (x_t + 0.35 * lesson),
-        r"noise, $x - t u$": of(predictions.noise) - (x_t - 0.65 * lesson),
+        r"data, $x + (1 - t) u$": of(predictions.data_prediction) - (x_t + 0.35 * lesson),
+        r"noise, $x - t u$": of(predictions.noise_prediction) - (x_t - 0.65 * lesson),
     }
     x = PLANE.sample(20).double()
     error = denoiser.log_density(x, rtol=1e-8, atol=1e-8).value - PLANE.log_prob(x)
@@ -185,9 +191,9 @@ def conversions() -> Evidence:
     )  # fmt: skip
 
 
-def ends() -> Evidence:
+def measure_path_ends() -> Evidence:
     """The variance at t = 1, on the lesson's path and on that of Lipman et al."""
-    blurred, end = paths.Blurred(LINEAR, 0.1), torch.zeros((), dtype=torch.float64)
+    blurred, end = paths.BlurredPath(LINEAR, 0.1), torch.zeros((), dtype=torch.float64)
     found = [float((a * SCALE).square() + s.square()) for a, s in (LINEAR(end), blurred(end))]
     return Evidence(
         [
@@ -198,13 +204,15 @@ def ends() -> Evidence:
     )  # fmt: skip
 
 
-def time() -> Evidence:
+def measure_time_direction() -> Evidence:
     """The lesson's field integrated in its own time, and with the time of section 5."""
     field = lambda x, s: -flow_maps.gaussian_velocity(LINEAR, double(MEAN), SCALE, x, 1 - s)  # noqa: E731
     grid, x = torch.linspace(0, 1, 201, dtype=torch.float64), double(-1.0)[:, None]
-    right = float(ode.last(ode.rk4(field, x, grid)))
-    wrong = float(ode.last(ode.rk4(lambda x, t: field(x, 1 - t), x, grid)))
-    end = float(consistency.gaussian_map(LINEAR, double(MEAN), SCALE, x, ENDS[1, 0], ENDS[0, 0]))
+    right = float(ode.final_state(ode.rk4(field, x, grid)))
+    wrong = float(ode.final_state(ode.rk4(lambda x, t: field(x, 1 - t), x, grid)))
+    end = float(
+        consistency.gaussian_flow_map(LINEAR, double(MEAN), SCALE, x, ENDS[1, 0], ENDS[0, 0])
+    )
     return Evidence(
         [Number("where the noise -1 ends if the field reads t as section 5 does", wrong, end,
                 1e-3)],
@@ -217,7 +225,7 @@ CLAIMS = [
         "6.2-target",
         r"Flow matching learns the field $u_t$ that equals $dx_t/dt$ along its pairs.",
         Verdict.WRONG,
-        target,
+        measure_matching_target,
         "theory.flow_maps.residual",
         right=r"$dx_t/dt = x_1 - x_0$ is the target of a regression, with $x_0 \sim \mathcal N(0, "
         r"I)$ independent of $x_1$ and $t \sim U[0, 1]$. Its minimiser is a conditional mean, and "
@@ -230,7 +238,7 @@ CLAIMS = [
         "6.2-floor",
         r"The loss is a distance from the right field.",
         Verdict.ONLY_IF,
-        floor,
+        measure_matching_floor,
         "lesson.code.flow_matching_loss",
         right=r"Up to a floor: $s\pi/2$ an entry for data of deviation $s$. In the lesson's "
         r"example a loss of $\pi$ is perfect, and only the excess says how good a field is.",
@@ -242,7 +250,7 @@ CLAIMS = [
         r"Training needs no simulation: regression on $x_1 - x_0$ has the gradient of regression "
         r"on the field itself.",
         Verdict.HOLDS,
-        gradients,
+        measure_matching_gradients,
         "theory.flow_maps.gaussian_velocity",
         formula=r"\nabla_\theta \mathbb E\,\lVert v_\theta - (x_1 - x_0) \rVert^2 "
         r"= \nabla_\theta \mathbb E\,\lVert v_\theta - u_t \rVert^2",
@@ -252,7 +260,7 @@ CLAIMS = [
         "6.2-straight",
         r"Paths $x_t = (1 - t) x_0 + t x_1$ are straight, so that few steps sample.",
         Verdict.ONLY_IF,
-        straight,
+        measure_straight_paths,
         "theory.samplers.euler",
         right=r"The flow of independent pairs is curved, because pairs cross: one Euler step "
         r"returns the mean of the data. It is straight if pairs are matched by optimal transport.",
@@ -263,7 +271,7 @@ CLAIMS = [
         "6.2-faster",
         r"Flow matching samples faster than diffusion.",
         Verdict.WRONG,
-        faster,
+        measure_sampling_speed,
         "theory.samplers.ddim",
         right=r"Its Euler steps are DDIM's on the linear path. Which is faster depends on the "
         r"path, the grid and the solver; the cosine path's DDIM keeps more of the deviation.",
@@ -275,8 +283,8 @@ CLAIMS = [
         "6.2-conversions",
         r"The field $u_t$ is all there is to learn.",
         Verdict.HOLDS,
-        conversions,
-        "theory.predictions.convert",
+        measure_velocity_conversions,
+        "theory.predictions.convert_prediction",
         formula=r"\nabla \log p_t(x) = \frac{t\,u_t(x) - x}{1 - t},\qquad "
         r"\mathbb E[x_1 \mid x_t] = x + (1 - t)\,u_t,\qquad \mathbb E[x_0 \mid x_t] = x - t\,u_t",
         covers="R58",
@@ -285,8 +293,8 @@ CLAIMS = [
         "6.2-ends",
         r"At $t = 1$ the interpolation is the data.",
         Verdict.HOLDS,
-        ends,
-        "theory.paths.Blurred.sigma",
+        measure_path_ends,
+        "theory.paths.BlurredPath.sigma",
         formula=r"\operatorname{Var} x_1 = s^2 + \sigma_{\min}^2",
         covers="R55",
     ),
@@ -294,7 +302,7 @@ CLAIMS = [
         "6.2-time",
         r"$t$ is the time of the process, in section 5 and in section 6.",
         Verdict.ONLY_IF,
-        time,
+        measure_time_direction,
         "theory.ode.rk4",
         right=r"In section 5 it runs from data to noise, in section 6 from noise to data. The "
         r"library has the first everywhere and turns the lesson's around once, $t \to 1 - t$.",

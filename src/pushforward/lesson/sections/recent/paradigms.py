@@ -12,15 +12,15 @@ from typing import NamedTuple
 import torch
 
 from .... import families
-from ....devices import seeded
+from ....devices import seeded_rng
 from ....model import Event, GenerativeModel, Likelihood
-from ...claims import Claim, Evidence, Number, Verdict, fails
+from ...claims import Claim, Evidence, Number, Verdict, raises_error
 
 FAMILIES = ("vae", "gan", "normalizing_flow", "autoregressive", "cnf", "flow_matching", "ddpm",
             "consistency")  # fmt: skip
 
 
-class Row(NamedTuple):
+class ParadigmRow(NamedTuple):
     """One line of the table.
 
     Arguments:
@@ -40,13 +40,13 @@ class Row(NamedTuple):
     mass: float
 
 
-@seeded(0)
-def built(name: str) -> GenerativeModel:
+@seeded_rng(0)
+def build_untrained(name: str) -> GenerativeModel:
     """A family for points in the plane, as it is before training."""
     return families.build(name, Event((2,), size=1000)).eval()
 
 
-def mass(model: GenerativeModel) -> float:
+def plane_mass(model: GenerativeModel) -> float:
     """The integral of the density by the trapezoidal rule, which is exact to many digits here.
 
     A bound is no density, and is not integrated.
@@ -58,47 +58,47 @@ def mass(model: GenerativeModel) -> float:
     return float(log_p.detach().double().exp().sum()) * float(side[1] - side[0]) ** 2
 
 
-def measured() -> Iterator[Row]:
+def generate_paradigm_rows() -> Iterator[ParadigmRow]:
     """The table, a row a family."""
     x = torch.randn(64, 2)
     for name in FAMILIES:
-        model = built(name)
+        model = build_untrained(name)
         _, loss = next(model.objectives())
         began = time.process_time()
         with torch.no_grad():
             model.sample(1000)
         seconds = (time.process_time() - began) / 1000
-        yield Row(name, " + ".join(loss(x, None)), model.nfe, seconds, str(model.likelihood),
-                  mass(model))  # fmt: skip
+        yield ParadigmRow(name, " + ".join(loss(x, None)), model.nfe, seconds, str(model.likelihood),
+                  plane_mass(model))  # fmt: skip
 
 
 @cache
-def rows() -> list[Row]:
+def paradigm_rows() -> list[ParadigmRow]:
     """The table, measured once."""
-    return list(measured())
+    return list(generate_paradigm_rows())
 
 
-def unscored(name: str) -> int:
+def refuses_density(name: str) -> int:
     """Whether a family refuses to give a density."""
-    return fails(lambda: built(name).log_prob(torch.zeros(1, 2)))
+    return raises_error(lambda: build_untrained(name).log_prob(torch.zeros(1, 2)))
 
 
-def table() -> Evidence:
+def measure_paradigm_table() -> Evidence:
     """Costs and masses, of the families whose construction says what they must be."""
     flow, coupled, ordered = (
-        built(k) for k in ("flow_matching", "normalizing_flow", "autoregressive")
+        build_untrained(k) for k in ("flow_matching", "normalizing_flow", "autoregressive")
     )
     what = "integral over the plane of the density of"
     return Evidence(
         [Number("flows and diffusions that refuse to give a density",
-                unscored("flow_matching"), 1)],
+                refuses_density("flow_matching"), 1)],
         [
-            Number(f"{what} a flow matching's network", mass(flow), 1, 5e-3),
-            Number(f"{what} a normalizing flow", mass(coupled), 1, 5e-3),
-            Number(f"{what} an autoregressive network", mass(ordered), 1, 5e-3),
-            Number("adversarial networks without any", unscored("gan"), 1),
-            Number("evaluations a draw, GAN", built("gan").nfe, 1),
-            Number("evaluations a draw, consistency model", built("consistency").nfe, 2, 0, "<="),
+            Number(f"{what} a flow matching's network", plane_mass(flow), 1, 5e-3),
+            Number(f"{what} a normalizing flow", plane_mass(coupled), 1, 5e-3),
+            Number(f"{what} an autoregressive network", plane_mass(ordered), 1, 5e-3),
+            Number("adversarial networks without any", refuses_density("gan"), 1),
+            Number("evaluations a draw, GAN", build_untrained("gan").nfe, 1),
+            Number("evaluations a draw, consistency model", build_untrained("consistency").nfe, 2, 0, "<="),
             Number("evaluations a draw, flow matching", flow.nfe, 10, 0, ">="),
         ],
     )  # fmt: skip
@@ -109,7 +109,7 @@ CLAIMS = [
         "6.3-paradigms",
         r"Paradigms differ in objective, sampling and density; a diffusion's density is implicit.",
         Verdict.WRONG,
-        table,
+        measure_paradigm_table,
         "diffusion.Diffusion.log_prob",
         right=r"A diffusion has the density of its probability flow, which integrates to one for "
         r"any network, and with the exact score is that of the data (claim 5.2-density). What a "

@@ -8,50 +8,50 @@ from ....metrics import classifier, frechet, kernels
 from ....shapes import Condition, Data, Times
 from ....theory import ode, paths, samplers, transport
 from ....theory.denoisers import Denoiser
-from ....theory.predictions import Estimate
+from ....theory.predictions import PosteriorMeans
 from ....theory.sampler_steps import Sampler
-from ....theory.targets import ExactDenoiser, Gaussian, GaussianMixture, ring8
+from ....theory.targets import ExactDenoiser, Gaussian, GaussianMixture, gaussian_ring8
 from ...claims import Claim, Evidence, Number, Verdict, double
 
 ROWS = 4000
 
 
-def rows(law: GaussianMixture, n: int = ROWS) -> np.ndarray:
+def exact_samples(law: GaussianMixture, n: int = ROWS) -> np.ndarray:
     """Exact draws in float64."""
     return law.sample(n).double().numpy()
 
 
-class Counted(Denoiser):
+class CountingDenoiser(Denoiser):
     """A denoiser that counts its evaluations."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser, self.path, self.calls = denoiser, denoiser.path, 0
 
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> Estimate:
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         self.calls += 1
         return self.denoiser(x_t, t, c)
 
 
-def carried(
+def sample_and_count(
     denoiser: Denoiser, sampler: Sampler, times: Tensor, n: int = ROWS
 ) -> tuple[np.ndarray, int]:
     """Samples, and the evaluations that each took."""
-    counted = Counted(denoiser)
+    counted = CountingDenoiser(denoiser)
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
     x = float(denoiser.path.scale(times[0])) * noise
-    return ode.last(sampler(counted, x, times)).double().numpy(), counted.calls
+    return ode.final_state(sampler(counted, x, times)).double().numpy(), counted.calls
 
 
-def hundreds() -> Evidence:
+def measure_needed_evaluations() -> Evidence:
     """DPM-Solver++(2M) with the exact field of eight modes."""
-    law = ring8()
-    denoiser, real = ExactDenoiser(law, paths.VariancePreserving()), rows(law)
-    bar = max(transport.sliced_w2(real, rows(law)) for _ in range(5))
+    law = gaussian_ring8()
+    denoiser, real = ExactDenoiser(law, paths.VariancePreservingPath()), exact_samples(law)
+    bar = max(transport.sliced_w2_distance(real, exact_samples(law)) for _ in range(5))
     needed, distance = 0, np.inf
     for steps in (8, 16, 32, 64):
-        x, needed = carried(denoiser, samplers.dpmpp_2m, denoiser.path.grid(steps))
-        distance = transport.sliced_w2(real, x)
+        x, needed = sample_and_count(denoiser, samplers.dpmpp_2m, denoiser.path.grid(steps))
+        distance = transport.sliced_w2_distance(real, x)
         if distance <= bar:
             break
     what = "evaluations that a diffusion with the exact field needs to look like data"
@@ -66,16 +66,18 @@ def hundreds() -> Evidence:
     )  # fmt: skip
 
 
-def evaluations() -> Evidence:
+def measure_solver_evaluations() -> Evidence:
     """Ten steps of three methods on normal data, whose exact spread is known."""
     law = Gaussian(torch.zeros(2), 4 * torch.eye(2))
-    field = Counted(ExactDenoiser(law, paths.Linear()))
-    ends, grid = double(0.0, 1.0)[:, None].expand(2, 2), paths.Linear().grid(10)
+    field = CountingDenoiser(ExactDenoiser(law, paths.LinearPath()))
+    ends, grid = double(0.0, 1.0)[:, None].expand(2, 2), paths.LinearPath().grid(10)
     calls, error = {}, {}
     for name, solver in (("euler", ode.euler), ("heun", ode.heun), ("rk4", ode.rk4)):
         field.calls = 0
-        x = ode.last(solver(field.velocity, ends, grid[:-1]))
-        exact = torch.hypot(2 * paths.Linear().alpha(grid[-2]), paths.Linear().sigma(grid[-2]))
+        x = ode.final_state(solver(field.velocity, ends, grid[:-1]))
+        exact = torch.hypot(
+            2 * paths.LinearPath().alpha(grid[-2]), paths.LinearPath().sigma(grid[-2])
+        )
         calls[name], error[name] = field.calls, abs(float(x[1, 0] - x[0, 0] - exact))
     return Evidence(
         [
@@ -92,13 +94,13 @@ def evaluations() -> Evidence:
     )  # fmt: skip
 
 
-def inception() -> Evidence:
+def measure_inception_metrics() -> Evidence:
     """Eight modes against the Gaussian of their moments, and against eight single points."""
-    law = ring8()
+    law = gaussian_ring8()
     blob = Gaussian(law.mean, law.covariance)
-    real, same, other = rows(law), rows(law), rows(blob)
-    d, apart = frechet.frechet_distance(real, other), transport.sliced_w2(real, other)
-    least = transport.sliced_w2(real, same)
+    real, same, other = exact_samples(law), exact_samples(law), exact_samples(blob)
+    d, apart = frechet.frechet_distance(real, other), transport.sliced_w2_distance(real, other)
+    least = transport.sliced_w2_distance(real, same)
     scores = {
         name: classifier.classifier_score(law.log_terms(torch.as_tensor(x)).softmax(1).numpy())
         for name, x in (("points", law.means.numpy()), ("data", real))
@@ -121,14 +123,14 @@ def inception() -> Evidence:
     )  # fmt: skip
 
 
-def bias() -> Evidence:
+def measure_frechet_bias() -> Evidence:
     """Two samples of one law, many times over."""
     n, d, repeats = 500, 4, 40
     law = Gaussian(torch.zeros(d), torch.eye(d))
     found = np.array(
         [
             (frechet.frechet_distance(a, b), kernels.kid(a, b))
-            for a, b in ((rows(law, n), rows(law, n)) for _ in range(repeats))
+            for a, b in ((exact_samples(law, n), exact_samples(law, n)) for _ in range(repeats))
         ]
     )
     mean, bar = found.mean(0), 5 * found.std(0, ddof=1) / repeats**0.5
@@ -147,8 +149,8 @@ CLAIMS = [
         "6.3-hundreds",
         r"Diffusion models need hundreds of steps.",
         Verdict.WRONG,
-        hundreds,
-        "theory.transport.sliced_w2",
+        measure_needed_evaluations,
+        "theory.transport.sliced_w2_distance",
         right=r"With a good solver they need ten to fifty: with the exact field, "
         r"DPM-Solver++(2M) is as near to the data as another sample of them.",
         covers="A67",
@@ -157,7 +159,7 @@ CLAIMS = [
         "6.2-evaluations",
         r"Sampling speed is the number of steps (practice problem 5).",
         Verdict.WRONG,
-        evaluations,
+        measure_solver_evaluations,
         "theory.ode.rk4",
         right=r"It is the number of evaluations of the network: one a step for Euler and DDIM, two "
         r"for Heun, four for Runge and Kutta.",
@@ -167,7 +169,7 @@ CLAIMS = [
         "6.2-inception",
         r"FID and the Inception score compare samples of points (practice problem 5).",
         Verdict.WRONG,
-        inception,
+        measure_inception_metrics,
         "metrics.frechet.frechet_distance",
         right=r"There is no Inception network of points. On coordinates FID sees two moments and "
         r"no modes, and the score is highest for eight single points. Sliced W2, MMD, the energy "
@@ -178,7 +180,7 @@ CLAIMS = [
         "6.2-bias",
         r"FID of a perfect model is zero.",
         Verdict.ONLY_IF,
-        bias,
+        measure_frechet_bias,
         "metrics.frechet.frechet_distance",
         right=r"Only in the limit: with $n$ samples it is biased. Distances are read beside that "
         r"of two exact samples of the same size; the kernel distance has no bias.",

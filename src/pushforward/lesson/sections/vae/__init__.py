@@ -7,10 +7,10 @@ SECTION = Section(
     title="The variational autoencoder",
     claims=[*bounds.CLAIMS, *weights.CLAIMS, *draws.CLAIMS, *heads.CLAIMS],
     figures={
-        "training_curves": figures.training_curves,
-        "latent_space": figures.latent_space,
-        "beta_sweep": figures.beta_sweep,
-        "overfitting": figures.overfitting,
+        "training_curves": figures.draw_training_curves,
+        "latent_space": figures.draw_latent_space,
+        "beta_sweep": figures.draw_beta_sweep,
+        "overfitting": figures.draw_vae_overfitting,
     },
     notes={
         "A18": "q = N(mu, sigma^2) with a vector sigma^2 stands for N(mu, diag(sigma^2)); section "

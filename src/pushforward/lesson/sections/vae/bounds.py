@@ -9,36 +9,36 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from ....theory import bounds
 from ....theory.exact import linear_vae
 from ...claims import Claim, Evidence, Number, Verdict
-from .cases import bent, same, solvable
+from .cases import linear_vae_case, nonlinear_joint, same_values
 
 
-def derivations() -> Evidence:
+def measure_bound_derivations() -> Evidence:
     """Three ways to one number, for a decoder that is not linear."""
-    joint, log_q = bent()
+    joint, log_q = nonlinear_joint()
     first = joint.elbo_by_jensen(log_q)
     terms = -joint.distortion(log_q) - joint.rate(log_q)
     return Evidence([
-        same("Jensen's line and reconstruction minus KL, nats", first, terms),
-        same("Jensen's line and $\\log p(x)$ minus KL to the posterior, nats", first,
+        same_values("Jensen's line and reconstruction minus KL, nats", first, terms),
+        same_values("Jensen's line and $\\log p(x)$ minus KL to the posterior, nats", first,
              joint.elbo_by_divergence(log_q)),
     ])  # fmt: skip
 
 
-def gap() -> Evidence:
+def measure_elbo_gap() -> Evidence:
     """What is lost, and that nothing is lost at the posterior."""
-    joint, log_q = bent()
+    joint, log_q = nonlinear_joint()
     lost = joint.log_evidence() - joint.elbo_by_jensen(log_q)
     exact = joint.elbo_by_jensen(joint.log_posterior())
     return Evidence([
-        same("what is lost, and $D_{KL}(q \\| p(z|x))$, nats", lost, joint.gap(log_q)),
+        same_values("what is lost, and $D_{KL}(q \\| p(z|x))$, nats", lost, joint.gap(log_q)),
         Number("smallest gap of the five data, nats", float(lost.min()), 0.0, 0.0, ">="),
-        same("$\\log p(x)$ and the bound at the posterior, nats", exact, joint.log_evidence()),
+        same_values("$\\log p(x)$ and the bound at the posterior, nats", exact, joint.log_evidence()),
     ])  # fmt: skip
 
 
-def likelihood() -> Evidence:
+def measure_likelihood_bound() -> Evidence:
     """Latents that q takes to be independent and that the posterior does not."""
-    model, x = solvable()
+    model, x = linear_vae_case()
     log_p = model.evidence().log_prob(x)
     apart_q, exact_q = model.factorised(x), model.posterior(x)
     P = exact_q.precision_matrix[0]
@@ -48,15 +48,15 @@ def likelihood() -> Evidence:
         [Number("nats by which the maximum over independent latents misses", lost, 0.0)],
         [
             Number("the same, and $\\frac12(\\sum_i \\log P_{ii} - \\log\\det P)$", lost, expected),
-            same("$\\log p(x)$ and the bound at the posterior, nats", log_p,
+            same_values("$\\log p(x)$ and the bound at the posterior, nats", log_p,
                  model.elbo(x, exact_q)),
         ],
     )  # fmt: skip
 
 
-def importance() -> Evidence:
+def measure_importance_bound() -> Evidence:
     r"""A q of N(m + delta, 2 v) beside the posterior N(m, v); E_q w^2 is a Gaussian integral."""
-    model, x = solvable(latent=1, n=1)
+    model, x = linear_vae_case(latent=1, n=1)
     p, log_p, repeats = model.posterior(x), model.evidence().log_prob(x), 5000
     v = float(p.covariance_matrix.squeeze())
     q = MultivariateNormal(p.mean + 0.5 * math.sqrt(v), 2 * p.covariance_matrix)
@@ -82,9 +82,9 @@ def importance() -> Evidence:
     ])  # fmt: skip
 
 
-def reconstruction() -> Evidence:
+def measure_reconstruction_term() -> Evidence:
     """One decoder, two q."""
-    model, x = solvable()
+    model, x = linear_vae_case()
     good, idle = model.posterior(x), model.prior.expand((len(x),))
     noise = 2 * float(model.variance)
     W, constant = model.weight, len(model.bias) / 2 * math.log(math.pi * noise)
@@ -93,17 +93,17 @@ def reconstruction() -> Evidence:
     return Evidence(
         [Number("change of the term, nats, when q changes and the decoder does not",
                 float(change.mean()), 0.0)],
-        [same("the term at q = p(z), and $\\frac{|x - b|^2 + |W|^2}{2\\sigma^2} + c$, nats",
+        [same_values("the term at q = p(z), and $\\frac{|x - b|^2 + |W|^2}{2\\sigma^2} + c$, nats",
               model.distortion(x, idle), expected)],
     )  # fmt: skip
 
 
-def fitted_to_five(data: Tensor, sigma: float) -> tuple[float, float, float]:
+def fit_five_points(data: Tensor, sigma: float) -> tuple[float, float, float]:
     """Mean log p of the first five data, by which it learns, and of others; the mean rate. Nats."""
     x, other = data[:5], data[5:]
     centre = x.mean(0)
     spectrum, axes = torch.linalg.eigh((x - centre).mT @ (x - centre) / 5)
-    best = linear_vae.optimum(spectrum, 4, sigma)
+    best = linear_vae.linear_vae_optimum(spectrum, 4, sigma)
     model = linear_vae.LinearVAE(axes.flip(1)[:, :4] * best.singular, centre, sigma)
     q = model.posterior(x)
     return (
@@ -113,10 +113,10 @@ def fitted_to_five(data: Tensor, sigma: float) -> tuple[float, float, float]:
     )
 
 
-def overfitting() -> Evidence:
+def measure_vae_overfitting() -> Evidence:
     """Five data in ten dimensions, learned by heart."""
     data = torch.randn(2005, 10, dtype=torch.float64)
-    wide, narrow = (fitted_to_five(data, sigma) for sigma in (1e-2, 1e-4))
+    wide, narrow = (fit_five_points(data, sigma) for sigma in (1e-2, 1e-4))
     slope = (narrow[0] - wide[0]) / math.log(1e4)
     return Evidence(
         [
@@ -133,18 +133,18 @@ def overfitting() -> Evidence:
     )  # fmt: skip
 
 
-def kl() -> Evidence:
+def measure_kl_sign() -> Evidence:
     """The closed form, the comment, and torch."""
     q = Normal(torch.randn(5, 3).double(), torch.rand(5, 3).double() + 0.1)
     torchs = kl_divergence(q, Normal(torch.zeros(3).double(), 1.0)).sum(1)
     log_variance = 2 * q.scale.log()
     comment = (1 + log_variance - q.mean.square() - log_variance.exp()).sum(1) / 2
     return Evidence(
-        [same("the closed form, and the comment's $\\frac12\\sum(1 + \\log\\sigma^2 - \\mu^2 - "
-              "\\sigma^2)$, nats", bounds.rate(q), comment)],
+        [same_values("the closed form, and the comment's $\\frac12\\sum(1 + \\log\\sigma^2 - \\mu^2 - "
+              "\\sigma^2)$, nats", bounds.kl_to_prior(q), comment)],
         [
-            same("the closed form, and torch's divergence, nats", bounds.rate(q), torchs),
-            same("the comment with its sign turned, and torch's divergence, nats", -comment,
+            same_values("the closed form, and torch's divergence, nats", bounds.kl_to_prior(q), torchs),
+            same_values("the comment with its sign turned, and torch's divergence, nats", -comment,
                  torchs),
         ],
     )  # fmt: skip
@@ -155,7 +155,7 @@ CLAIMS = [
         "2.1-likelihood",
         "A VAE maximises the likelihood (section 1.2 lists it so).",
         Verdict.ONLY_IF,
-        likelihood,
+        measure_likelihood_bound,
         "theory.linear_vae.LinearVAE.elbo",
         right="It maximises a lower bound. The two agree only if q can be the posterior; with "
         "independent latents and posterior precision $P$ the best q of a linear VAE loses "
@@ -166,7 +166,7 @@ CLAIMS = [
         "2.2-derivations",
         "Jensen's inequality and the decomposition of the divergence give the same bound.",
         Verdict.HOLDS,
-        derivations,
+        measure_bound_derivations,
         "theory.evidence.Joint.elbo_by_jensen",
         formula="\\mathbb{E}_q \\log \\frac{p(x,z)}{q(z|x)} = \\mathbb{E}_q \\log p(x|z) - "
         "D_{KL}(q \\| p(z)) = \\log p(x) - D_{KL}(q \\| p(z|x))",
@@ -177,7 +177,7 @@ CLAIMS = [
         "The bound lies below $\\log p(x)$ by the divergence from q to the posterior; the lesson "
         "leaves the equality case unsaid: $q = p(z|x)$ and nothing else.",
         Verdict.HOLDS,
-        gap,
+        measure_elbo_gap,
         "theory.evidence.Joint.gap",
         formula="\\log p(x) - \\mathcal{L}(x) = D_{KL}(q(z|x) \\| p(z|x))",
         covers="A22",
@@ -187,7 +187,7 @@ CLAIMS = [
         "Averaging K importance weights inside the logarithm tightens the bound towards "
         "$\\log p(x)$ (the lesson does not mention it; it is how $\\log p$ is estimated).",
         Verdict.HOLDS,
-        importance,
+        measure_importance_bound,
         "theory.bounds.importance_bound",
         formula="\\log p(x) - \\mathbb{E} L_K \\approx \\frac{\\operatorname{Var}(w / p(x))}{2K}",
         covers="R18",
@@ -196,7 +196,7 @@ CLAIMS = [
         "2.4-reconstruction",
         "The reconstruction term measures the quality of the decoder.",
         Verdict.WRONG,
-        reconstruction,
+        measure_reconstruction_term,
         "theory.linear_vae.LinearVAE.distortion",
         right="It is a property of the pair: with the decoder fixed it changes with q, and only "
         "the sum with the KL term says how good a model of x is.",
@@ -206,7 +206,7 @@ CLAIMS = [
         "2.4-overfitting",
         "The KL term prevents overfitting.",
         Verdict.WRONG,
-        overfitting,
+        measure_vae_overfitting,
         "theory.linear_vae.optimum",
         right="It pulls q towards the prior and bounds nothing. Of five data in ten dimensions a "
         "linear VAE with four latents and its exact posterior has an ELBO that grows without "
@@ -219,8 +219,8 @@ CLAIMS = [
         "The comment in the code gives the divergence as "
         "$\\frac12\\sum(1 + \\log\\sigma^2 - \\mu^2 - \\sigma^2)$.",
         Verdict.WRONG,
-        kl,
-        "theory.bounds.rate",
+        measure_kl_sign,
+        "theory.bounds.kl_to_prior",
         right="The sign is turned; the line of code under the comment, and section 2.6, have it "
         "right.",
         formula="D_{KL} = \\frac12 \\sum_i (\\sigma_i^2 + \\mu_i^2 - 1 - \\log\\sigma_i^2)",

@@ -10,28 +10,30 @@ from ....theory.exact import evidence, linear_vae
 from ...claims import Number, double
 
 
-def bent() -> tuple[evidence.Joint, Tensor]:
+def nonlinear_joint() -> tuple[evidence.QuadratureJoint, Tensor]:
     """Five data of a decoder that is not linear, and an arbitrary q with two bumps for each."""
-    z, log_weight = evidence.grid(12.0, 2001)
+    z, log_weight = evidence.latent_quadrature(12.0, 2001)
     x = double(-1.5, -0.3, 0.2, 1.0, 2.5)[:, None]
     likelihood = Normal(z[:, 0].sin() + z[:, 0].square() / 4, 0.5).log_prob(x)
-    joint = evidence.Joint(likelihood, Normal(0.0, 1.0).log_prob(z[:, 0]), log_weight)
+    joint = evidence.QuadratureJoint(likelihood, Normal(0.0, 1.0).log_prob(z[:, 0]), log_weight)
     one, two = Normal(x, 0.6).log_prob(z[:, 0]), Normal(-x / 2, 0.3).log_prob(z[:, 0])
     return joint, torch.logaddexp(one + math.log(0.4), two + math.log(0.6))
 
 
-def solvable(d: int = 6, latent: int = 3, n: int = 200) -> tuple[linear_vae.LinearVAE, Tensor]:
+def linear_vae_case(
+    d: int = 6, latent: int = 3, n: int = 200
+) -> tuple[linear_vae.LinearVAE, Tensor]:
     """A linear VAE and data drawn from it."""
     W, b = torch.randn(d, latent).double(), torch.randn(d).double()
     model = linear_vae.LinearVAE(W, b, 0.5)
     return model, model.evidence().sample((n,))
 
 
-def apart(a: Tensor, b: Tensor) -> float:
+def max_difference(a: Tensor, b: Tensor) -> float:
     """The largest difference."""
     return float((a - b).detach().abs().max())
 
 
-def same(what: str, a: Tensor, b: Tensor, tolerance: float = 1e-9) -> Number:
+def same_values(what: str, a: Tensor, b: Tensor, tolerance: float = 1e-9) -> Number:
     """Two ways to the same values, datum by datum: their largest difference is zero."""
-    return Number(f"largest difference: {what}", apart(a, b), 0.0, tolerance)
+    return Number(f"largest difference: {what}", max_difference(a, b), 0.0, tolerance)

@@ -10,24 +10,27 @@ from torch.nn.functional import binary_cross_entropy
 from ....families.vae import VAE
 from ....networks import likelihoods
 from ....networks.mlp import Perceptron
-from ....shapes import standard_normal, sum_event
+from ....shapes import standard_normal_log_prob, sum_event
 from ....theory import bounds
 from ....theory.exact import evidence
 from ...claims import Claim, Evidence, Number, Verdict, double
 from . import fits
-from .cases import same
+from .cases import same_values
 
 
-def still(model: VAE) -> VAE:
+def make_noiseless(model: VAE) -> VAE:
     """A VAE whose decoder ignores z and whose encoder ignores x: a loss without noise."""
     for part in (model.encoder, model.decoder):
-        nn.init.zeros_(fits.last(part).weight)
+        nn.init.zeros_(fits.last_linear(part).weight)
     return model
 
 
-def reparametrised() -> Evidence:
+def measure_reparametrisation() -> Evidence:
     """The latents are rebuilt outside from the same normal numbers."""
-    model, x = fits.planar(likelihoods.Gaussian()).double(), torch.randn(50, 2).double()
+    model, x = (
+        fits.build_planar_vae(likelihoods.GaussianLikelihood()).double(),
+        torch.randn(50, 2).double(),
+    )
     state = torch.get_rng_state()
     terms = model.loss(x)
     torch.set_rng_state(state)
@@ -35,20 +38,24 @@ def reparametrised() -> Evidence:
     z = q.mean + q.scale * torch.randn(50, 2, dtype=torch.float64)
     by_hand = -sum_event(model.law.log_prob(model.parameters_of(z), x)).mean()
     return Evidence([
-        same("the distortion, and that at $\\mu + \\sigma\\varepsilon$ of the same "
+        same_values("the distortion, and that at $\\mu + \\sigma\\varepsilon$ of the same "
              "$\\varepsilon$, nats", terms["distortion"], by_hand, 1e-12),
-        same("the rate, and torch's divergence, nats", terms["rate"],
+        same_values("the rate, and torch's divergence, nats", terms["rate"],
              kl_divergence(q, Normal(torch.zeros(2).double(), 1.0)).sum(1).mean(), 1e-12),
     ])  # fmt: skip
 
 
-def estimators() -> Evidence:
+def measure_gradient_estimators() -> Evidence:
     """Of f = z^2: the derivative in mu of mu^2 + sigma^2 is 2 mu."""
     n, mu, sigma = 200_000, double(1.5), double(0.7)
     eps, numbers, variances = torch.randn(n).double(), [], []
     for name, estimate, expected in (
-        ("pathwise", bounds.pathwise, 4 * 0.7**2),
-        ("score-function", bounds.score_function, 1.5**4 / 0.7**2 + 14 * 1.5**2 + 15 * 0.7**2),
+        ("pathwise", bounds.pathwise_gradient, 4 * 0.7**2),
+        (
+            "score-function",
+            bounds.score_function_gradient,
+            1.5**4 / 0.7**2 + 14 * 1.5**2 + 15 * 0.7**2,
+        ),
     ):
         g = estimate(torch.square, mu, sigma, eps)
         squares = (g - 3).square()
@@ -62,9 +69,12 @@ def estimators() -> Evidence:
     return Evidence([only], [*numbers, *variances])
 
 
-def batch_size() -> Evidence:
+def measure_batch_scaling() -> Evidence:
     """One batch, and the same ten times over."""
-    model, x = still(fits.planar(likelihoods.Bernoulli())), torch.rand(10, 2)
+    model, x = (
+        make_noiseless(fits.build_planar_vae(likelihoods.BernoulliLikelihood())),
+        torch.rand(10, 2),
+    )
     ten, hundred = (
         float(torch.stack(list(model.loss(rows).values())).sum().detach())
         for rows in (x, x.repeat(10, 1))
@@ -74,7 +84,7 @@ def batch_size() -> Evidence:
             for k in (1, 10)]  # fmt: skip
     both = model.posterior(x)
     by_hand = (
-        bounds.rate(both).mean()
+        bounds.kl_to_prior(both).mean()
         - model.law.log_prob(model.parameters_of(both.mean), x).sum(1).mean()
     )
     return Evidence(
@@ -89,11 +99,11 @@ def batch_size() -> Evidence:
     )  # fmt: skip
 
 
-def mean_over_entries() -> Evidence:
+def measure_entry_scaling() -> Evidence:
     """Dividing the reconstruction by d is the objective with beta = d, divided by d."""
-    joint_z, log_weight = evidence.grid(12.0, 2001)
+    joint_z, log_weight = evidence.latent_quadrature(12.0, 2001)
     log_p = Normal(joint_z[:, 0], 0.5).log_prob(double(0.3, 1.4, -2.0)[:, None])
-    joint = evidence.Joint(log_p, standard_normal(joint_z), log_weight)
+    joint = evidence.QuadratureJoint(log_p, standard_normal_log_prob(joint_z), log_weight)
     values, d = torch.linspace(0.2, 1.5, 400).double(), 10.0
 
     def best_width(weight: float) -> float:
@@ -118,18 +128,22 @@ def mean_over_entries() -> Evidence:
     )  # fmt: skip
 
 
-def overflow() -> Evidence:
+def measure_variance_overflow() -> Evidence:
     """A log-variance of 89 in single precision."""
     log_variance = torch.tensor([[89.0]])
     lesson = -0.5 * (1 + log_variance - log_variance.exp()).sum()
     model = VAE(
-        Perceptron(1, 0, 2, []), Perceptron(1, 0, 2, []), likelihoods.Gaussian(), (1,), latent=1
+        Perceptron(1, 0, 2, []),
+        Perceptron(1, 0, 2, []),
+        likelihoods.GaussianLikelihood(),
+        (1,),
+        latent=1,
     )
-    layer = fits.last(model.encoder)
+    layer = fits.last_linear(model.encoder)
     nn.init.zeros_(layer.weight)
     with torch.no_grad():
         layer.bias.copy_(torch.tensor([0.0, 44.5]))
-        ours = float(bounds.rate(model.posterior(torch.zeros(1, 1))))
+        ours = float(bounds.kl_to_prior(model.posterior(torch.zeros(1, 1))))
     return Evidence(
         [Number("KL terms that are finite at $\\log\\sigma^2 = 89$ in single precision",
                 float(lesson.isfinite()), 1.0, 0.0)],
@@ -141,10 +155,10 @@ def overflow() -> Evidence:
     )  # fmt: skip
 
 
-def prior_draws() -> Evidence:
+def measure_prior_samples() -> Evidence:
     """A linear VAE with the library's class draws from N(b, W W' + sigma^2 I)."""
-    model = fits.linear(3, 2)
-    exact, n = fits.solved(model).evidence(), 40_000
+    model = fits.build_linear_vae(3, 2)
+    exact, n = fits.closed_form_vae(model).evidence(), 40_000
     x = model.sample(n).double() - exact.mean
     found, S = x.mT @ x / n, exact.covariance_matrix
     error = ((S.square() + S.diagonal()[:, None] * S.diagonal()) / n).sqrt()
@@ -166,7 +180,7 @@ CLAIMS = [
         "$z = \\mu + \\sigma \\odot \\varepsilon$ makes the bound a function of noise that has no "
         "parameters.",
         Verdict.HOLDS,
-        reparametrised,
+        measure_reparametrisation,
         "families.vae.VAE.loss",
         covers="R8 R9",
     ),
@@ -174,8 +188,8 @@ CLAIMS = [
         "2.5-gradient",
         "Reparametrisation is the answer to how $\\nabla_\\phi \\mathbb{E}_q f(z)$ is computed.",
         Verdict.ONLY_IF,
-        estimators,
-        "theory.bounds.pathwise",
+        measure_gradient_estimators,
+        "theory.bounds.pathwise_gradient",
         right="It needs a differentiable f and a continuous z. The score-function estimator "
         "$f(z) \\nabla_\\phi \\log q(z)$ needs neither and is unbiased as well; for $f = z^2$ its "
         "variance is $\\mu^4/\\sigma^2 + 14\\mu^2 + 15\\sigma^2$ instead of $4\\sigma^2$.",
@@ -185,7 +199,7 @@ CLAIMS = [
         "2.5-batch",
         "The loss sums over everything, batch included.",
         Verdict.WRONG,
-        batch_size,
+        measure_batch_scaling,
         "families.vae.VAE.loss",
         right="As an estimate of the bound it must sum over the entries and average over the "
         "batch; otherwise its size, and the step of an optimizer without normalisation, grows with "
@@ -196,7 +210,7 @@ CLAIMS = [
         "2.5-entries",
         "A mean over entries in the reconstruction would do as well as a sum.",
         Verdict.WRONG,
-        mean_over_entries,
+        measure_entry_scaling,
         "theory.evidence.Joint.distortion",
         right="With a sum in the KL it is a $\\beta$-VAE with $\\beta = d$.",
         covers="A20",
@@ -205,8 +219,8 @@ CLAIMS = [
         "2.5-overflow",
         "An encoder may give any $\\log\\sigma^2$.",
         Verdict.WRONG,
-        overflow,
-        "theory.bounds.rate",
+        measure_variance_overflow,
+        "theory.bounds.kl_to_prior",
         right="$e^{89}$ is infinite in single precision, and the KL term with it. The library "
         "stops $\\log\\sigma$ at -8 and 4.",
         covers="A21",
@@ -215,7 +229,7 @@ CLAIMS = [
         "2.1-generation",
         "To generate: draw z from the prior, then x from the decoder's law.",
         Verdict.HOLDS,
-        prior_draws,
+        measure_prior_samples,
         "families.vae.VAE.sample",
         covers="R19",
     ),

@@ -10,36 +10,36 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 from ....networks import likelihoods
 from ....theory import bounds
 from ....theory.exact import linear_vae
-from ...claims import Claim, Evidence, Number, Verdict, double, fails
+from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 from . import fits
-from .cases import same
+from .cases import same_values
 
 
-def refused() -> Evidence:
+def measure_target_refusal() -> Evidence:
     """The lesson's example, its law and the library's on the same data."""
     x, output = torch.randn(10, 2), torch.rand(10, 2)
-    errors = fails(lambda: binary_cross_entropy(output, x, reduction="sum"))
-    head, h = likelihoods.Gaussian(floor=0.1), torch.randn(10, 2, 2)
+    errors = raises_error(lambda: binary_cross_entropy(output, x, reduction="sum"))
+    head, h = likelihoods.GaussianLikelihood(floor=0.1), torch.randn(10, 2, 2)
     scale = 0.1 + nn.functional.softplus(h[..., 1])
     return Evidence(
         [Number("errors of the lesson's example", errors, 0.0, 0.0)],
         [
             Number("errors of the library's Bernoulli law on the same data",
-                   fails(lambda: likelihoods.Bernoulli().log_prob(h[..., :1], x)), 1.0, 0.0),
-            same("a Gaussian law's log-density, and torch's, nats", head.log_prob(h, x),
+                   raises_error(lambda: likelihoods.BernoulliLikelihood().log_prob(h[..., :1], x)), 1.0, 0.0),
+            same_values("a Gaussian law's log-density, and torch's, nats", head.log_prob(h, x),
                  Normal(h[..., 0], scale).log_prob(x), 1e-5),
         ],
     )  # fmt: skip
 
 
-def unbounded() -> Evidence:
+def measure_unbounded_loss() -> Evidence:
     """A target that is no bit."""
     target = torch.tensor(2.0)
     losses = [
         float(binary_cross_entropy_with_logits(torch.tensor(logit), target))
         for logit in (10.0, 100.0, 1000.0)
     ]
-    head, h = likelihoods.Bernoulli(), torch.tensor([[0.7]])
+    head, h = likelihoods.BernoulliLikelihood(), torch.tensor([[0.7]])
     masses = sum(float(head.log_prob(h, torch.tensor([bit])).exp()) for bit in (0.0, 1.0))
     return Evidence(
         [Number(f"cross-entropy of the target 2 at the logit {logit:g}, nats", loss, 0.0, 0.0, ">=")
@@ -48,16 +48,18 @@ def unbounded() -> Evidence:
             *(Number(f"the same, and minus the logit {logit:g}", loss, -logit, 1e-3)
               for logit, loss in zip((10, 100, 1000), losses)),
             Number("errors of the library's Bernoulli law on the target 2",
-                   fails(lambda: head.log_prob(h, target[None])), 1.0, 0.0),
+                   raises_error(lambda: head.log_prob(h, target[None])), 1.0, 0.0),
             Number("sum of its masses over the bits", masses, 1.0, 1e-6),
         ],
     )  # fmt: skip
 
 
-def normalised() -> Evidence:
+def measure_bce_normalisation() -> Evidence:
     """Gauss-Legendre quadrature of exp(-BCE) over x in [0, 1], where it is an exponential of x."""
-    nodes, weights = (torch.tensor(v, dtype=torch.float64) for v in _gauss(40))  # on [0, 1]
-    head, chances = likelihoods.Bernoulli(), double(0.1, 0.3, 0.7, 0.95)
+    nodes, weights = (
+        torch.tensor(v, dtype=torch.float64) for v in _unit_quadrature(40)
+    )  # on [0, 1]
+    head, chances = likelihoods.BernoulliLikelihood(), double(0.1, 0.3, 0.7, 0.95)
     h = chances.logit()[:, None, None].expand(-1, 40, 1)
     masses = head.log_prob(h, nodes.expand(4, -1)).exp() @ weights
     exact = (2 * chances - 1) / (chances.log() - (1 - chances).log())
@@ -65,13 +67,13 @@ def normalised() -> Evidence:
         [Number(f"$\\int_0^1 e^{{-BCE}} dx$ at $\\lambda = {chance:g}$", float(mass), 1.0, 1e-6)
          for chance, mass in zip(chances, masses)],
         [
-            same("these integrals, and $(2\\lambda - 1)/\\operatorname{logit}\\lambda$", masses,
+            same_values("these integrals, and $(2\\lambda - 1)/\\operatorname{logit}\\lambda$", masses,
                  exact, 1e-9),
         ],
     )  # fmt: skip
 
 
-def _gauss(count: int) -> tuple[list[float], list[float]]:
+def _unit_quadrature(count: int) -> tuple[list[float], list[float]]:
     """Nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
     from numpy.polynomial.legendre import leggauss
 
@@ -79,7 +81,7 @@ def _gauss(count: int) -> tuple[list[float], list[float]]:
     return ((nodes + 1) / 2).tolist(), (weights / 2).tolist()
 
 
-def instability(x: Tensor) -> float:
+def collapse_eigenvalue(x: Tensor) -> float:
     r"""The largest eigenvalue of the covariance with column j divided by the deviation of a bit
     with the mean of x_j: above one, collapse is no minimum of the Bernoulli objective.
 
@@ -92,19 +94,19 @@ def instability(x: Tensor) -> float:
     return float(torch.linalg.eigvalsh(S / noise / noise[:, None])[-1])
 
 
-def collapse() -> Evidence:
+def measure_bernoulli_collapse() -> Evidence:
     """The lesson's head and a Gaussian one on fresh data."""
-    x = fits.rows(9)
-    square = fits.unit_square(x)
-    worst, nats = instability(square), {}
+    x = fits.two_mode_rows(9)
+    square = fits.scale_to_unit(x)
+    worst, nats = collapse_eigenvalue(square), {}
     spectrum = double(worst)
     for name, fit, data in (
-        ("bernoulli", fits.bernoulli(), square),
-        ("gaussian", fits.gaussian(), x),
+        ("bernoulli", fits.fit_bernoulli_vae(), square),
+        ("gaussian", fits.fit_gaussian_vae(), x),
     ):
         with torch.no_grad():
-            nats[name] = float(bounds.rate(fit.model.posterior(data)).mean())
-    active = float(linear_vae.optimum(spectrum, 1, 1.0).active.sum())
+            nats[name] = float(bounds.kl_to_prior(fit.model.posterior(data)).mean())
+    active = float(linear_vae.linear_vae_optimum(spectrum, 1, 1.0).active.sum())
     mass = 0.3 * math.log(1 / 0.3) + 0.7 * math.log(1 / 0.7)
     return Evidence(
         [Number("rate with the lesson's Bernoulli head, nats; the two modes alone take "
@@ -124,7 +126,7 @@ CLAIMS = [
         "2.5-runs",
         "The example computes the loss of normal data.",
         Verdict.WRONG,
-        refused,
+        measure_target_refusal,
         "networks.laws.Gaussian.log_prob",
         right="A cross-entropy takes targets from 0 to 1, and normal numbers are not: the first "
         "code block that uses torch raises, and with it a run of the lesson from top to bottom. "
@@ -135,7 +137,7 @@ CLAIMS = [
         "2.5-logits",
         "A cross-entropy is a loss: no less than zero (the usual repair takes logits).",
         Verdict.ONLY_IF,
-        unbounded,
+        measure_unbounded_loss,
         "networks.laws.Bernoulli.log_prob",
         right="Only for targets in [0, 1]. With logits torch accepts any target, and at the target "
         "2 the loss falls without bound: the data must be checked.",
@@ -145,7 +147,7 @@ CLAIMS = [
         "2.5-bernoulli",
         "$e^{-BCE}$ is a likelihood of real numbers in [0, 1].",
         Verdict.WRONG,
-        normalised,
+        measure_bce_normalisation,
         "networks.laws.Bernoulli.log_prob",
         right="It does not integrate to one, and to how much depends on $\\lambda$, so that nats "
         "of different outputs do not compare.",
@@ -158,8 +160,8 @@ CLAIMS = [
         "With data scaled to [0, 1], the lesson's VAE learns a mixture of two Gaussians (problem "
         "2).",
         Verdict.WRONG,
-        collapse,
-        "theory.bounds.rate",
+        measure_bernoulli_collapse,
+        "theory.bounds.kl_to_prior",
         right="All latents collapse: around a constant output a cross-entropy is a squared error "
         "with the noise $p(1-p)$, wider than the data, so that no latent is worth its rate. The "
         "same network with a Gaussian head and learned scales uses them.",

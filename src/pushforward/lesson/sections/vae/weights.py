@@ -7,12 +7,12 @@ from torch import Tensor
 
 from ....theory.exact import linear_vae
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .cases import same, solvable
+from .cases import linear_vae_case, same_values
 
 
-def weighted() -> Evidence:
+def measure_beta_objective() -> Evidence:
     """The best value of the weighted objective over q, for each of 200 data."""
-    model, x = solvable()
+    model, x = linear_vae_case()
     log_p = model.evidence().log_prob(x)
     excess = {beta: model.best_elbo(x, beta) - log_p for beta in (0.25, 1.0, 4.0)}
     loose = model.elbo(x, model.posterior(x, 0.25), 0.25) - log_p
@@ -20,7 +20,7 @@ def weighted() -> Evidence:
         [Number("most that the best value at $\\beta = 0.25$ exceeds $\\log p(x)$, nats",
                 float(excess[0.25].max()), 0.0, 1e-9, "<=")],
         [
-            same("that value by its closed form and at $q \\propto p(z)p(x|z)^4$, nats",
+            same_values("that value by its closed form and at $q \\propto p(z)p(x|z)^4$, nats",
                  excess[0.25], loose),
             Number("least excess at $\\beta = 0.25$, nats", float(excess[0.25].min()), 0.0, 0.0,
                    ">="),
@@ -31,7 +31,7 @@ def weighted() -> Evidence:
     )  # fmt: skip
 
 
-def water() -> Evidence:
+def measure_water_filling() -> Evidence:
     """LBFGS on the mean bound over ten data whose covariance has the spectrum exactly."""
     spectrum, beta, sigma = double(3.0, 1.4, 0.6, 0.2), 2.0, 0.6
     axes = torch.linalg.qr(torch.randn(4, 4).double())[0]
@@ -49,7 +49,7 @@ def water() -> Evidence:
 
     search.step(step)  # type: ignore[arg-type]
     model = linear_vae.LinearVAE(W.detach(), torch.zeros(4).double(), sigma)
-    q, best = model.posterior(x, beta), linear_vae.optimum(spectrum, 3, sigma, beta)
+    q, best = model.posterior(x, beta), linear_vae.linear_vae_optimum(spectrum, 3, sigma, beta)
     constant = 2 * math.log(2 * math.pi * sigma**2)
     error = 2 * sigma**2 * (float(model.distortion(x, q).mean()) - constant)
     return Evidence([
@@ -68,7 +68,7 @@ CLAIMS = [
         "2.4-beta",
         "With a weight $\\beta$ on the KL term (problem 2.4) the objective is still a lower bound.",
         Verdict.ONLY_IF,
-        weighted,
+        measure_beta_objective,
         "theory.linear_vae.LinearVAE.best_elbo",
         right="Only for $\\beta \\ge 1$. The best value over q is the logarithm of a power mean, "
         "for $\\beta < 1$ above $\\log p(x)$ for every x.",
@@ -81,7 +81,7 @@ CLAIMS = [
         "A $\\beta$-VAE trades rate against distortion (problem 2.4): on linear data it fills the "
         "spectrum with water up to the level $\\beta\\sigma^2$.",
         Verdict.HOLDS,
-        water,
+        measure_water_filling,
         "theory.linear_vae.optimum",
         formula="R = \\frac12 \\sum_{i \\le q} \\log \\frac{\\lambda_i}{\\beta\\sigma^2}, \\quad "
         "\\lambda_i > \\beta\\sigma^2",

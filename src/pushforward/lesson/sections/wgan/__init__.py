@@ -13,7 +13,7 @@ SECTION = Section(
         *measures.CLAIMS,
     ],
     figures={
-        "distances_of_a_shift": figures.draw_distances_of_a_shift,
+        "distances_of_a_shift": figures.draw_shift_distances,
         "optimal_critic": figures.draw_optimal_critic,
         "critic_slopes": figures.draw_critic_slopes,
     },

@@ -13,7 +13,7 @@ from ....theory.exact import dirac
 from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator
 
 
-def output() -> Evidence:
+def measure_critic_output() -> Evidence:
     """The gap between two points at distance 10 that a critic can have, by its last layer."""
     real, fake = double(10.0), double(0.0)
     steepest = max(
@@ -30,7 +30,7 @@ def output() -> Evidence:
     )
 
 
-def gap_of_optimum() -> Evidence:
+def measure_optimal_gap() -> Evidence:
     """The gap of the best critics of two points at distance 10, whose W1 is 10."""
     best = dirac.penalised_optimum(10.0, 10.0)
     strict = dirac.penalised_optimum(10.0, 1e9)
@@ -48,7 +48,7 @@ def gap_of_optimum() -> Evidence:
     )
 
 
-def finite_samples() -> Evidence:
+def measure_finite_samples() -> Evidence:
     """W1 between two samples of one law."""
     rng, rounds = numpy_generator(), 500
     grid = np.linspace(-12, 12, 20_001)
@@ -64,11 +64,11 @@ def finite_samples() -> Evidence:
     return Evidence(lesson, right)
 
 
-def stability() -> Evidence:
+def measure_wgan_stability() -> Evidence:
     """The game of two points with WGAN-GP: how far the sample strays late in the game."""
     start = double(1.0, 0.0)
-    penalised = dirac.play(dirac.wasserstein, start, 0.02, 4000, 10.0)
-    held = dirac.play(dirac.simultaneous, start, 0.1, 4000, 0.5)
+    penalised = dirac.play_game(dirac.wgan_gp_step, start, 0.02, 4000, 10.0)
+    held = dirac.play_game(dirac.simultaneous_step, start, 0.1, 4000, 0.5)
     late = float(penalised[-1000:, 0].abs().max())
     return Evidence(
         [Number("largest distance from the datum late in WGAN-GP", late, 1e-3, 0, "<=")],
@@ -79,7 +79,7 @@ def stability() -> Evidence:
     )
 
 
-def objectives() -> Evidence:
+def measure_wgan_objectives() -> Evidence:
     """The terms that are minimised against the gap and the penalty that 4.3 and 4.4 write."""
     real, fake = torch.randn(2, 64, 3, dtype=torch.float64)
     weight = double(1.0, -2.0, 0.5)
@@ -88,10 +88,10 @@ def objectives() -> Evidence:
         return x @ weight
 
     gap = float(critic(real).mean() - critic(fake).mean())
-    terms = wgan_gp.wasserstein(critic, real, fake, 10.0, False)
+    terms = wgan_gp.wgan_gp_critic_loss(critic, real, fake, 10.0, False)
     excess = 10 * (float(weight.norm()) - 1) ** 2
     at = fake.requires_grad_()
-    (pull,) = torch.autograd.grad(wgan.potential(critic(at)), at)
+    (pull,) = torch.autograd.grad(wgan.wasserstein_generator_loss(critic(at)), at)
     return Evidence(
         [
             Number("4.4's first two terms: minus the gap of 4.3", float(terms["minus_critic_gap"]),
@@ -104,13 +104,13 @@ def objectives() -> Evidence:
     )  # fmt: skip
 
 
-def clipping() -> Evidence:
+def measure_weight_clipping() -> Evidence:
     """Weights after a clipped step, and the gaps of clipped critics at one distance."""
     net = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))
     step = torch.optim.SGD(net.parameters(), 1.0)
     (-adversarial.critic_gap(*(net(v + torch.randn(32, 2))[:, 0] for v in (5, 0)))).backward()
     step.step()
-    wgan.clip(net, 0.01)
+    wgan.clip_weights(net, 0.01)
     largest = max(float(p.detach().abs().max()) for p in net.parameters())
     gaps = [float(dirac.clipped_gap(double(*v), 0.01)) for v in ((3.0, 4.0), (5.0, 0.0))]
     return Evidence(
@@ -128,7 +128,7 @@ CLAIMS = [
         "A critic's output is not a probability; the lesson's example takes its discriminator for "
         "one.",
         Verdict.WRONG,
-        output,
+        measure_critic_output,
         "theory.adversarial.critic_gap",
         right="That discriminator ends in a sigmoid, so no distance above 1 can be seen: the last "
         "layer of a critic is linear.",
@@ -138,7 +138,7 @@ CLAIMS = [
         "4.3-gap",
         "The critic's value approximates the distance.",
         Verdict.ONLY_IF,
-        gap_of_optimum,
+        measure_optimal_gap,
         "theory.dirac.penalised_optimum",
         right="Only as $\\lambda \\to \\infty$: the best penalised critic of two points has slope "
         "$1 + d/2\\lambda$, and a clipped one shows another norm in other units.",
@@ -149,7 +149,7 @@ CLAIMS = [
         "4.3-finite-samples",
         "The value is 0 once samples and data are alike.",
         Verdict.ONLY_IF,
-        finite_samples,
+        measure_finite_samples,
         "theory.transport.wasserstein_1d",
         right="For infinite samples. Two samples of $n$ are apart by the order $n^{-1/2}$ on the "
         "line: compare with that.",
@@ -161,7 +161,7 @@ CLAIMS = [
         "4.3-stability",
         "WGAN improves the stability of training.",
         Verdict.WRONG,
-        stability,
+        measure_wgan_stability,
         "theory.dirac.play",
         right="Not as a theorem: between two points WGAN-GP never comes to rest, whereas a GAN "
         "whose slope at the data is penalised converges.",
@@ -171,8 +171,8 @@ CLAIMS = [
         "4.3-objectives",
         "What 4.4 minimises is minus what 4.3 maximises, plus the penalty.",
         Verdict.HOLDS,
-        objectives,
-        "families.wgan_gp.wasserstein",
+        measure_wgan_objectives,
+        "families.wgan_gp.wgan_gp_critic_loss",
         formula=r"L_f = \mathbb{E} f(\tilde x) - \mathbb{E} f(x) + \lambda P, \qquad "
         r"L_G = -\mathbb{E} f(G(z))",
         covers="A41 R31",
@@ -181,7 +181,7 @@ CLAIMS = [
         "4.4-clipping",
         "Clipping the weights bounds the critic, in a limited way.",
         Verdict.HOLDS,
-        clipping,
+        measure_weight_clipping,
         "theory.dirac.clipped_gap",
         covers="R31 A41",
     ),

@@ -6,13 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import ndtr
 
-from ....plots.style import DASHES, DATA, INK, LINES, QUIET, whole
+from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory import divergences, transport
 from ....theory.exact import dirac, duality
-from ..gan.distributions import normal
+from ..gan.distributions import normal_1d
 
 
-def draw_distances_of_a_shift() -> Figure:
+def draw_shift_distances() -> Figure:
     """Distances of a law and itself shifted by theta: W1 keeps its slope, JS and KL do not.
 
     Left: a point, whose JS is log 2 and whose KL is infinite at every theta but 0. Right: N(0, 1),
@@ -30,7 +30,7 @@ def draw_distances_of_a_shift() -> Figure:
     left.text(3.1, 3.4, "W1", color=LINES[0], ha="right")
     left.text(5.9, math.log(2) + 0.08, "JS = log 2", color=LINES[5], ha="right")
     left.text(0, 4.05, "KL = ∞ for θ ≠ 0", color=LINES[2], ha="center")
-    js = [divergences.gaussian_jensen_shannon(normal(0.0), normal(t)) for t in theta]
+    js = [divergences.gaussian_jensen_shannon(normal_1d(0.0), normal_1d(t)) for t in theta]
     right.plot(theta, theta**2 / 2, color=LINES[2], ls=DASHES[3])
     right.plot(theta, js, color=LINES[5], ls=DASHES[1])
     right.text(4.1, 3.7, "W1", color=LINES[0], ha="left", va="top")
@@ -104,5 +104,5 @@ def draw_critic_slopes() -> Figure:
     right.text(0.06, 0.02, "clipped at 0.01, in two directions", color=LINES[5])
     right.set(xlabel="distance d", ylabel="gap / W1", xlim=(0.05, 25))
     for axis in (right.xaxis, right.yaxis):
-        axis.set_major_formatter(whole)
+        axis.set_major_formatter(format_log_tick)
     return figure

@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from ....theory import adversarial
 from ....theory.exact import dirac
-from ...claims import Claim, Evidence, Number, Verdict, double, fails
+from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 
 Critic = Callable[[Tensor], Tensor]
 
 
-def affine(weight: Tensor) -> Critic:
+def affine_critic(weight: Tensor) -> Critic:
     """The critic of that slope, for data of any shape."""
     return lambda x: (x * weight).flatten(1).sum(1)
 
 
-def by_the_lesson(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+def lesson_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     """The penalty by the lesson's operations: one number a row of a matrix, the plain norm."""
     eps = torch.rand(len(real), 1)
     x = (eps * real + (1 - eps) * fake).requires_grad_()
@@ -26,14 +26,14 @@ def by_the_lesson(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     return (slope.reshape(len(real), -1).norm(2, dim=1) - 1).square().mean()
 
 
-def exact() -> Evidence:
+def measure_affine_penalty() -> Evidence:
     """The penalty and its gradient at affine critics of vectors and of images."""
     numbers = []
     for shape in ((5,), (3, 8, 8)):
         weight = torch.randn(shape, dtype=torch.float64).requires_grad_()
         norm = float(weight.detach().norm())
-        x = adversarial.between(*torch.randn(2, 16, *shape, dtype=torch.float64))
-        value = adversarial.gradient_penalty(affine(weight), x)
+        x = adversarial.sample_interpolates(*torch.randn(2, 16, *shape, dtype=torch.float64))
+        value = adversarial.wgan_gp_penalty(affine_critic(weight), x)
         (slope,) = torch.autograd.grad(value, weight)
         apart = slope - 2 * (norm - 1) * weight.detach() / norm
         kind = f"shape {shape}"
@@ -45,43 +45,47 @@ def exact() -> Evidence:
     return Evidence(numbers)  # fmt: skip
 
 
-def numbers_within(x: Tensor, real: Tensor, fake: Tensor) -> int:
+def count_interpolation_weights(x: Tensor, real: Tensor, fake: Tensor) -> int:
     """How many interpolation weights the first datum has, to three digits."""
     eps = ((x - fake) / (real - fake))[0]
     return len((eps * 1e3).round().unique())
 
 
-def images() -> Evidence:
+def measure_image_weights() -> Evidence:
     """Interpolation weights of images, where the batch is and is not as large as the height."""
     shape = (28, 3, 28, 28)
     real, fake = torch.ones(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
     eps = torch.rand(28, 1, dtype=torch.float64)
-    within = numbers_within(eps * real + (1 - eps) * fake, real, fake)
-    ours = adversarial.between(real, fake)
-    raised = fails(lambda: torch.rand(32, 1) * torch.ones(32, 3, 28, 28))
+    within = count_interpolation_weights(eps * real + (1 - eps) * fake, real, fake)
+    ours = adversarial.sample_interpolates(real, fake)
+    raised = raises_error(lambda: torch.rand(32, 1) * torch.ones(32, 3, 28, 28))
     return Evidence(
         [
             Number("weights within one image, batch 28 of height 28", within, 1),
             Number("errors for a batch of 32", raised, 0),
         ],
         [
-            Number("weights within one image, ours", numbers_within(ours, real, fake), 1),
+            Number(
+                "weights within one image, ours", count_interpolation_weights(ours, real, fake), 1
+            ),
             Number("weights in a batch, ours", len(ours[:, 0, 0, 0].unique()), 28),
             Number("largest weight, ours", float(ours.max()), 1, 0, "<="),
         ],
     )
 
 
-def places() -> Evidence:
+def measure_penalty_device() -> Evidence:
     """The penalty on another device, and where gradients are off."""
     real = torch.ones(4, 2)
-    critic = affine(torch.tensor([3.0, 4.0]))
+    critic = affine_critic(torch.tensor([3.0, 4.0]))
     there, slope = torch.ones(4, 2, device="meta"), torch.ones(2, device="meta")
-    elsewhere = fails(lambda: by_the_lesson(affine(slope), there, there))
+    elsewhere = raises_error(lambda: lesson_penalty(affine_critic(slope), there, there))
     with torch.no_grad():
-        off = fails(lambda: by_the_lesson(critic, real, torch.zeros(4, 2)))
-        ours = float(adversarial.gradient_penalty(critic, adversarial.between(real, 0 * real)))
-    points = adversarial.between(there, there)
+        off = raises_error(lambda: lesson_penalty(critic, real, torch.zeros(4, 2)))
+        ours = float(
+            adversarial.wgan_gp_penalty(critic, adversarial.sample_interpolates(real, 0 * real))
+        )
+    points = adversarial.sample_interpolates(there, there)
     return Evidence(
         [
             Number("errors of the lesson's penalty on another device", elsewhere, 0),
@@ -94,13 +98,13 @@ def places() -> Evidence:
     )
 
 
-def zero_slope() -> Evidence:
+def measure_flat_critic() -> Evidence:
     """The gradient of the penalty where the critic is flat."""
     x = torch.randn(8, 3, dtype=torch.float64)
 
     def slope(size: float) -> float:
         weight = double(size, 0.0, 0.0).requires_grad_()
-        value = adversarial.gradient_penalty(affine(weight), x)
+        value = adversarial.wgan_gp_penalty(affine_critic(weight), x)
         return float(torch.autograd.grad(value, weight)[0][0])
 
     root = torch.zeros(3, dtype=torch.float64, requires_grad=True)
@@ -117,14 +121,16 @@ def zero_slope() -> Evidence:
     )  # fmt: skip
 
 
-def settle(one_sided: bool, start: float, distance: float = 2.0, weight: float = 10.0) -> float:
+def train_affine_slope(
+    one_sided: bool, start: float, distance: float = 2.0, weight: float = 10.0
+) -> float:
     """The slope at which descent of the critic's loss on two points ends."""
     real, fake = (torch.full((8, 1), v, dtype=torch.float64) for v in (distance, 0.0))
     w = double(start).requires_grad_()
     for _ in range(300):
-        critic = affine(w)
-        penalty = adversarial.gradient_penalty(
-            critic, adversarial.between(real, fake), one_sided=one_sided
+        critic = affine_critic(w)
+        penalty = adversarial.wgan_gp_penalty(
+            critic, adversarial.sample_interpolates(real, fake), one_sided=one_sided
         )
         loss = weight * penalty - adversarial.critic_gap(critic(real), critic(fake))
         (slope,) = torch.autograd.grad(loss, w)
@@ -132,10 +138,10 @@ def settle(one_sided: bool, start: float, distance: float = 2.0, weight: float =
     return float(w.detach())
 
 
-def sign() -> Evidence:
+def measure_spurious_slope() -> Evidence:
     """Slopes from a start on the wrong side of zero, for two points at distance 2."""
     best = dirac.penalised_optimum(2.0, 10.0).slope
-    two, one = settle(False, -0.5), settle(True, -0.5)
+    two, one = train_affine_slope(False, -0.5), train_affine_slope(True, -0.5)
     wrong = dirac.spurious_slope(2.0, 10.0)
     assert wrong is not None
     return Evidence(
@@ -143,12 +149,12 @@ def sign() -> Evidence:
         [
             Number("the same: $-1 + d/2\\lambda$", two, wrong, 1e-6),
             Number("one-sided: $1 + d/2\\lambda$", one, best, 1e-6),
-            Number("two-sided, started at 0.5", settle(False, 0.5), best, 1e-6),
+            Number("two-sided, started at 0.5", train_affine_slope(False, 0.5), best, 1e-6),
         ],
     )
 
 
-def pairs() -> Evidence:
+def measure_coupled_pairs() -> Evidence:
     """The penalty of a critic that attains W1, on independent and on optimal pairs."""
     n = 20_000
     rows = torch.randint(0, 2, (2, n))
@@ -158,10 +164,10 @@ def pairs() -> Evidence:
     def critic(x: Tensor) -> Tensor:
         return torch.relu(1 - x[:, 0]) + torch.relu(x[:, 0] - 2)
 
-    apart = adversarial.between(real, fake)
-    independent = float(adversarial.gradient_penalty(critic, apart).detach())
-    paired = adversarial.between(real, ends[1][rows[0]][:, None])
-    optimal = float(adversarial.gradient_penalty(critic, paired).detach())
+    apart = adversarial.sample_interpolates(real, fake)
+    independent = float(adversarial.wgan_gp_penalty(critic, apart).detach())
+    paired = adversarial.sample_interpolates(real, ends[1][rows[0]][:, None])
+    optimal = float(adversarial.wgan_gp_penalty(critic, paired).detach())
     gap = float(adversarial.critic_gap(critic(ends[0][:, None]), critic(ends[1][:, None])))
     error = 5 * math.sqrt(3 / 16 / n)
     return Evidence(
@@ -174,7 +180,7 @@ def pairs() -> Evidence:
     )
 
 
-def normalised() -> Evidence:
+def measure_batch_norm() -> Evidence:
     """The gradient of a summed critic with batch normalisation, and without."""
     x = 3 + torch.randn(64, 2, dtype=torch.float64)
     plain = nn.Linear(2, 1).double()
@@ -196,18 +202,18 @@ def normalised() -> Evidence:
     )
 
 
-def leak() -> Evidence:
+def measure_gradient_leak() -> Evidence:
     """The generator's gradient from the penalty alone."""
     real, shift = torch.randn(32, 2), torch.zeros(2, requires_grad=True)
 
     def critic(x: Tensor) -> Tensor:
         return x.square().sum(1)
 
-    by_the_lesson(critic, real, torch.randn(32, 2) + shift).backward()
+    lesson_penalty(critic, real, torch.randn(32, 2) + shift).backward()
     assert shift.grad is not None
     theirs = int((shift.grad != 0).sum())
-    point = adversarial.between(real, torch.randn(32, 2) + shift)
-    value = adversarial.gradient_penalty(affine(torch.tensor([0.0, 3.0])), point)
+    point = adversarial.sample_interpolates(real, torch.randn(32, 2) + shift)
+    value = adversarial.wgan_gp_penalty(affine_critic(torch.tensor([0.0, 3.0])), point)
     return Evidence(
         [Number("parameters of $G$ that get a gradient from the penalty", theirs, 0)],
         [
@@ -222,8 +228,8 @@ CLAIMS = [
         "4.4-penalty",
         "The penalty of an affine critic is $(\\lVert w \\rVert - 1)^2$, for vectors and images.",
         Verdict.HOLDS,
-        exact,
-        "theory.adversarial.gradient_penalty",
+        measure_affine_penalty,
+        "theory.adversarial.wgan_gp_penalty",
         formula=r"\nabla_w P = 2(\lVert w \rVert - 1)\frac{w}{\lVert w \rVert}",
         covers="R32",
     ),
@@ -231,8 +237,8 @@ CLAIMS = [
         "4.4-images",
         "The lesson's penalty interpolates each datum by a number of its own.",
         Verdict.ONLY_IF,
-        images,
-        "theory.adversarial.between",
+        measure_image_weights,
+        "theory.adversarial.sample_interpolates",
         right="Only vectors: images raise, or, if the batch is as large as the height, each row of "
         "pixels silently gets its own. $\\epsilon$ needs the shape $(n, 1, \\ldots, 1)$.",
         covers="A35 R32",
@@ -241,8 +247,8 @@ CLAIMS = [
         "4.4-places",
         "It works on any device and in evaluation.",
         Verdict.WRONG,
-        places,
-        "theory.adversarial.gradient_penalty",
+        measure_penalty_device,
+        "theory.adversarial.wgan_gp_penalty",
         right="It raises on another device unless told, and where gradients are off; here the "
         "points are made from the data and gradients are turned on. (Batches of unequal size "
         "remain an error.)",
@@ -252,8 +258,8 @@ CLAIMS = [
         "4.4-zero-slope",
         "The penalty drives every slope to one.",
         Verdict.ONLY_IF,
-        zero_slope,
-        "theory.adversarial.gradient_penalty",
+        measure_flat_critic,
+        "theory.adversarial.wgan_gp_penalty",
         right="Not from exactly zero, where the norm's subgradient is 0 and a flat critic stays "
         "flat; the root of a sum of squares would give NaN.",
         covers="A37 R32",
@@ -262,8 +268,8 @@ CLAIMS = [
         "4.4-sign",
         "The penalised critic of two points finds the slope $1 + d/2\\lambda$.",
         Verdict.ONLY_IF,
-        sign,
-        "theory.adversarial.gradient_penalty",
+        measure_spurious_slope,
+        "theory.adversarial.wgan_gp_penalty",
         right="On the line the two-sided penalty has a second stable optimum of the wrong sign, "
         "which the one-sided has not; in more dimensions a critic can turn around it.",
         formula=r"s = -1 + \frac{d}{2\lambda} \quad (d < 2\lambda)",
@@ -273,8 +279,8 @@ CLAIMS = [
         "4.4-pairs",
         "A critic that attains $W_1$ has slope 1 between independent pairs of data and samples.",
         Verdict.ONLY_IF,
-        pairs,
-        "theory.adversarial.gradient_penalty",
+        measure_coupled_pairs,
+        "theory.adversarial.wgan_gp_penalty",
         right="Proved on optimally coupled pairs alone; independent pairs, with "
         "$\\epsilon \\sim U[0, 1]$ and $\\lambda = 10$, are a heuristic.",
         covers="A40",
@@ -283,7 +289,7 @@ CLAIMS = [
         "4.4-batch-norm",
         "The gradient of the summed outputs is the gradient of each datum.",
         Verdict.ONLY_IF,
-        normalised,
+        measure_batch_norm,
         "theory.adversarial.input_gradient",
         right="Only if the critic treats the data of a batch one by one: no batch normalisation.",
         covers="A42",
@@ -292,8 +298,8 @@ CLAIMS = [
         "4.4-detach",
         "The penalty trains the critic alone.",
         Verdict.ONLY_IF,
-        leak,
-        "theory.adversarial.gradient_penalty",
+        measure_gradient_leak,
+        "theory.adversarial.wgan_gp_penalty",
         right="Only if the samples are detached, which the lesson's function does not do.",
         covers="A43",
     ),

@@ -11,22 +11,24 @@ from ....theory.exact import duality
 from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 
 
-def points(n: int, m: int, d: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def weighted_points(
+    n: int, m: int, d: int = 2
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Two sets of weighted points."""
     rng = numpy_generator()
     a, b = rng.random(n) + 0.1, rng.random(m) + 0.1
     return rng.standard_normal((n, d)), rng.standard_normal((m, d)) + 1, a / a.sum(), b / b.sum()
 
 
-def primal() -> Evidence:
+def measure_primal_distance() -> Evidence:
     """One distance in three ways: by a linear programme, by an assignment, by quantiles."""
-    x, y, _, _ = points(12, 12)
+    x, y, _, _ = weighted_points(12, 12)
     even = np.full(12, 1 / 12)
-    plan = duality.primal(duality.distances(x, y), even, even)
-    line = duality.primal(duality.distances(x[:, :1], y[:, :1]), even, even)
+    plan = duality.solve_primal(duality.euclidean_distances(x, y), even, even)
+    line = duality.solve_primal(duality.euclidean_distances(x[:, :1], y[:, :1]), even, even)
     return Evidence(
         [
-            Number("programme less assignment", plan.value - transport.w1(x, y), 0, 1e-8),
+            Number("programme less assignment", plan.value - transport.exact_w1(x, y), 0, 1e-8),
             Number("on the line: programme less quantiles",
                    line.value - transport.w1_1d(x[:, 0], y[:, 0]), 0, 1e-8),
             Number("largest error of the plan's marginals",
@@ -36,16 +38,16 @@ def primal() -> Evidence:
     )  # fmt: skip
 
 
-def to_origin(cdf: object, reach: float) -> float:
+def w1_to_origin(cdf: object, reach: float) -> float:
     """W1 of a symmetric law and the point 0, from 0 to a reach, doubled."""
     grid = np.concatenate([[0.0], np.geomspace(1e-4, reach, 200_001)])
     return 2 * transport.w1_of_laws(grid, cdf(grid), np.ones_like(grid))  # type: ignore[operator]
 
 
-def moments() -> Evidence:
+def measure_mean_existence() -> Evidence:
     """The distance to a point of a law without a mean, and of one with."""
-    cauchy = [to_origin(lambda x: 0.5 + np.arctan(x) / math.pi, r) for r in (1e3, 1e6)]
-    normal = [to_origin(ndtr, r) for r in (1e1, 1e3)]
+    cauchy = [w1_to_origin(lambda x: 0.5 + np.arctan(x) / math.pi, r) for r in (1e3, 1e6)]
+    normal = [w1_to_origin(ndtr, r) for r in (1e1, 1e3)]
     return Evidence(
         [Number("$W_1$ of a Cauchy law and 0: integral to $10^6$ less that to $10^3$",
                 cauchy[1] - cauchy[0], 0, 1e-3)],
@@ -59,7 +61,7 @@ def moments() -> Evidence:
     )  # fmt: skip
 
 
-def gaussians() -> Evidence:
+def measure_gaussian_distances() -> Evidence:
     """W1 and W2 of normal laws against the integral of |F - G| and against quantiles."""
     grid = np.linspace(-25, 25, 100_001)
     numbers = []
@@ -76,30 +78,30 @@ def gaussians() -> Evidence:
     )  # fmt: skip
 
 
-def strong_duality() -> Evidence:
+def measure_strong_duality() -> Evidence:
     """Both dual programmes against the primal, and the slope of the critic that they find."""
-    x, y, a, b = points(14, 11)
-    cost = duality.distances(x, y)
-    least = duality.primal(cost, a, b).value
-    prices, best = duality.dual(cost, a, b), duality.kantorovich_rubinstein(x, y, a, b)
+    x, y, a, b = weighted_points(14, 11)
+    cost = duality.euclidean_distances(x, y)
+    least = duality.solve_primal(cost, a, b).value
+    prices, best = duality.solve_dual(cost, a, b), duality.kantorovich_rubinstein(x, y, a, b)
     every = np.concatenate([x, y])
     critic = np.concatenate([best.f, best.g])
     return Evidence(
         [
             Number("least cost less best prices", least - prices.value, 0, 1e-8),
             Number("least cost less best gap of a 1-Lipschitz critic", least - best.value, 0, 1e-8),
-            Number("steepest slope of that critic", duality.lipschitz(every, critic), 1, 1e-8),
+            Number("steepest slope of that critic", duality.lipschitz_constant(every, critic), 1, 1e-8),
             Number("largest $f_i + g_j - c_{ij}$",
                    float((prices.f[:, None] + prices.g - cost).max()), 0, 1e-8, "<="),
         ]
     )  # fmt: skip
 
 
-def entropic() -> Evidence:
+def measure_entropic_cost() -> Evidence:
     """The cost of entropic plans at falling temperatures."""
-    x, y, _, _ = points(20, 20)
-    cost, even = torch.from_numpy(duality.distances(x, y)), np.full(20, 1 / 20)
-    exact = duality.primal(cost.numpy(), even, even).value
+    x, y, _, _ = weighted_points(20, 20)
+    cost, even = torch.from_numpy(duality.euclidean_distances(x, y)), np.full(20, 1 / 20)
+    exact = duality.solve_primal(cost.numpy(), even, even).value
     paid = [
         float((transport.sinkhorn_plan(cost, e, steps=3000) * cost).sum())
         for e in (0.1, 0.03, 0.01)
@@ -116,7 +118,7 @@ CLAIMS = [
         "4.1-transport",
         "$W_1$ is the least cost of moving one law onto the other.",
         Verdict.HOLDS,
-        primal,
+        measure_primal_distance,
         "theory.duality.primal",
         formula=r"W_1(P, Q) = \min_{\pi \in \Pi(P, Q)} \mathbb{E}_\pi \lVert x - y \rVert",
         covers="R29",
@@ -125,7 +127,7 @@ CLAIMS = [
         "4.1-moments",
         "It is defined for any two distributions.",
         Verdict.ONLY_IF,
-        moments,
+        measure_mean_existence,
         "theory.transport.w1_of_laws",
         right="Both need finite first moments; otherwise it may be infinite.",
         covers="A44",
@@ -135,7 +137,7 @@ CLAIMS = [
         "Between normal laws both distances have closed forms: the mean of a folded normal, and "
         "Bures's formula.",
         Verdict.HOLDS,
-        gaussians,
+        measure_gaussian_distances,
         "theory.transport.gaussian_w1",
         formula=r"W_1 = \mathbb{E}\bigl|\mathcal{N}(m_1 - m_2, (s_1 - s_2)^2)\bigr|",
         covers="R30",
@@ -144,7 +146,7 @@ CLAIMS = [
         "4.1-entropic",
         "Entropic plans, which are cheap to find, cost $W_1$ in the limit of temperature 0.",
         Verdict.HOLDS,
-        entropic,
+        measure_entropic_cost,
         "theory.transport.sinkhorn_plan",
         formula=r"0 \le \langle \pi_\epsilon, c \rangle - W_1 \le \epsilon \log n",
         covers="R36",
@@ -153,7 +155,7 @@ CLAIMS = [
         "4.2-duality",
         "$W_1$ is the largest gap that a 1-Lipschitz function can have between both laws.",
         Verdict.HOLDS,
-        strong_duality,
+        measure_strong_duality,
         "theory.duality.kantorovich_rubinstein",
         formula=r"W_1(P, Q) = \max_{\lVert f \rVert_L \le 1} \mathbb{E}_P f - \mathbb{E}_Q f",
         covers="R29",
