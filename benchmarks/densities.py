@@ -19,7 +19,7 @@ from pushforward import families
 from pushforward.diffusion import Diffusion
 from pushforward.model import Event
 from pushforward.theory import ode
-from pushforward.theory.targets import gaussian_ring8
+from pushforward.theory.exact.targets import gaussian_ring8
 from pushforward.training.trainer import Trainer, random_batches
 
 POINTS, ACCURACY, BAR = 500, 1e-4, 0.5

@@ -375,7 +375,6 @@ def circles(house: House) -> list[list[str]]:
             if len(members) > 1:
                 found.append(sorted(map(str, members)))
 
-    sys.setrecursionlimit(10_000)
     for path in sorted(graph):
         if path not in order:
             visit(path)

@@ -19,7 +19,7 @@ from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 
 from pushforward.data import reading
-from pushforward.theory.targets import gaussian_ring8
+from pushforward.theory.exact.targets import gaussian_ring8
 from pushforward.training.run import Run as Fit
 
 BATCH, RATE = 256, 1e-5  # a rate at which fixed inputs are not learnt by heart meanwhile

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 SPELLED = {k.lower(): k for k in ("VAE", "GAN", "WGAN", "DDPM", "NCSN", "EDM", "CNF", "KDE")} | {
     "wgan_gp": "WGAN-GP",
@@ -77,3 +78,14 @@ def format_percent(fraction: float) -> str:
     """A fraction in per cent, with a space that does not break."""
     share = 100 * float(fraction)
     return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"
+
+
+def printable_text(text: Any, limit: int = 60) -> str:
+    """A name from outside as a message may print it: one line, printable, not too long."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text)[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def join_names(names: Any, limit: int = 100) -> str:
+    """Names separated by commas, cut where a message would grow too long."""
+    return printable_text(", ".join(printable_text(n, 30) for n in names), limit)

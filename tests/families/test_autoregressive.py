@@ -17,7 +17,7 @@ from pushforward.networks.likelihoods import DiscretisedLogistic, GaussianLikeli
 from pushforward.networks.masked import ridge_covariance
 from pushforward.networks.orderings import entry_orderings
 from pushforward.networks.pixelcnn import CausalConvNet
-from pushforward.theory.targets import lesson_mixture
+from pushforward.theory.exact.targets import lesson_mixture
 from pushforward.training.trainer import Trainer, random_batches
 
 

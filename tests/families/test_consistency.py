@@ -18,9 +18,10 @@ from pushforward.families.consistency import (
 )
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Event, Recipe
-from pushforward.theory.consistency import HeunTeacher, discretisation_times, gaussian_flow_map
+from pushforward.theory.consistency import HeunTeacher, discretisation_times
+from pushforward.theory.exact.flow_maps import gaussian_flow_map
+from pushforward.theory.exact.targets import ExactDenoiser, Gaussian
 from pushforward.theory.paths import EDMPath
-from pushforward.theory.targets import ExactDenoiser, Gaussian
 from pushforward.training.fit import fit
 from pushforward.training.trainer import Trainer, random_batches
 

@@ -12,8 +12,8 @@ from pushforward.families.ddpm import DDPM, PREDICTIONS
 from pushforward.model import Event
 from pushforward.shapes import standard_normal_log_prob
 from pushforward.theory import ddpm_schedule, forward, predictions, samplers
+from pushforward.theory.exact.targets import lesson_mixture
 from pushforward.theory.ode import final_state
-from pushforward.theory.targets import lesson_mixture
 
 every_prediction = pytest.mark.parametrize("prediction", PREDICTIONS.values(), ids=PREDICTIONS)
 

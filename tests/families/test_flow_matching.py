@@ -13,8 +13,8 @@ from pushforward.model import Event, GenerativeModel, Likelihood
 from pushforward.theory import ode, paths, samplers
 from pushforward.theory.couplings import exact_coupling
 from pushforward.theory.denoisers import Denoiser
+from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, gaussian_ring8
 from pushforward.theory.predictions import PosteriorMeans
-from pushforward.theory.targets import ExactDenoiser, Gaussian, gaussian_ring8
 from pushforward.training.trainer import Trainer, random_batches
 
 M, S = torch.tensor([1.0, -0.5]), 1.7

@@ -7,7 +7,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from pushforward.families import build
 from pushforward.model import Event, Recipe
-from pushforward.theory.targets import GaussianMixture
+from pushforward.theory.exact.targets import GaussianMixture
 from pushforward.training.trainer import Trainer, random_batches
 
 

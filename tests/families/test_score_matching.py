@@ -10,7 +10,7 @@ from pushforward import families
 from pushforward.errors import UsageError
 from pushforward.families.score_matching import OBJECTIVES, ScoreMatching
 from pushforward.model import Event, Recipe
-from pushforward.theory.targets import Gaussian
+from pushforward.theory.exact.targets import Gaussian
 from pushforward.training.trainer import Trainer, random_batches
 
 COVARIANCE = torch.tensor([[1.0, 0.5], [0.5, 0.6]])

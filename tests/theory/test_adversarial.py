@@ -7,8 +7,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from pushforward.theory import adversarial as adv
-from pushforward.theory import divergences
-from pushforward.theory.targets import Gaussian
+from pushforward.theory.exact import discriminator, divergences
+from pushforward.theory.exact.targets import Gaussian
 
 GRID = torch.linspace(-30, 30, 60_001, dtype=torch.float64)  # step 1e-3; tails below 1e-150
 
@@ -30,7 +30,7 @@ def js(p, q):
 @pytest.mark.parametrize("theta", [0.5, 2.0, 6.0])
 def test_optimal_logit_of_two_gaussians_is_affine(theta):
     """log N(x; 0, 1) - log N(x; theta, 1) = -theta x + theta^2 / 2."""
-    f = adv.optimal_logit(normal(0.0).log_prob(GRID), normal(theta).log_prob(GRID))
+    f = discriminator.optimal_logit(normal(0.0).log_prob(GRID), normal(theta).log_prob(GRID))
     torch.testing.assert_close(f, -theta * GRID + theta**2 / 2, rtol=0, atol=1e-9)
 
 
@@ -39,8 +39,8 @@ def test_value_at_the_optimal_discriminator_is_twice_js_minus_log_4():
     p, q, n = normal(0.0), normal(2.0), 400_000
     x, y = p.sample((n,)), q.sample((n,))
     value = adv.game_value(
-        adv.optimal_logit(p.log_prob(x), q.log_prob(x)),
-        adv.optimal_logit(p.log_prob(y), q.log_prob(y)),
+        discriminator.optimal_logit(p.log_prob(x), q.log_prob(x)),
+        discriminator.optimal_logit(p.log_prob(y), q.log_prob(y)),
     )
     torch.testing.assert_close(adv.js_from_value(value), js(p, q), rtol=0, atol=0.003)
 
@@ -48,7 +48,7 @@ def test_value_at_the_optimal_discriminator_is_twice_js_minus_log_4():
 def test_no_discriminator_beats_the_optimal_one():
     """V(D*) - V(D) = KL to the optimal Bernoulli laws, hence positive for any other logit."""
     p, q = normal(0.0), normal(1.0)
-    best = adv.optimal_logit(p.log_prob(GRID), q.log_prob(GRID))
+    best = discriminator.optimal_logit(p.log_prob(GRID), q.log_prob(GRID))
 
     def value(f):
         log_d, log_1_minus_d = torch.nn.functional.logsigmoid(f), torch.nn.functional.logsigmoid(-f)
@@ -102,7 +102,7 @@ def test_generator_gradients_are_those_of_js_and_of_reverse_kl_minus_js(theta):
 def test_optimal_discriminator_is_the_share_of_the_data():
     """D4: sigmoid(log p - log q) = p / (p + q), also where both underflow as densities."""
     p, q = normal(0.0), normal(1.0)
-    d = adv.optimal_logit(p.log_prob(GRID), q.log_prob(GRID)).sigmoid()
+    d = discriminator.optimal_logit(p.log_prob(GRID), q.log_prob(GRID)).sigmoid()
     inside = GRID.abs() < 20
     share = p.log_prob(GRID).exp() / (p.log_prob(GRID).exp() + q.log_prob(GRID).exp())
     torch.testing.assert_close(d[inside], share[inside], rtol=1e-9, atol=0)
@@ -113,7 +113,7 @@ def test_optimal_discriminator_is_the_share_of_the_data():
 def test_the_optimal_discriminator_is_right_as_often_as_bayes(theta):
     """D4: its accuracy on N(0, 1) against N(theta, 1) is Phi(theta / 2)."""
     p, q = normal(0.0), normal(theta)
-    f = adv.optimal_logit(p.log_prob(GRID), q.log_prob(GRID))
+    f = discriminator.optimal_logit(p.log_prob(GRID), q.log_prob(GRID))
     right = (expect(p, (f > 0) + 0.5 * (f == 0)) + expect(q, (f < 0) + 0.5 * (f == 0))) / 2
     bayes = normal(0.0).cdf(torch.tensor(theta / 2, dtype=torch.float64))
     torch.testing.assert_close(right, bayes, rtol=0, atol=1e-3)  # the grid cuts at theta / 2
@@ -123,7 +123,7 @@ def test_the_value_runs_from_minus_log_4_to_zero():
     """D4: JS runs from 0 for equal laws to log 2 for separate ones, where V(D*) = 0."""
     for theta, expected in [(0.0, 0.0), (20.0, math.log(2))]:
         p, q = normal(0.0), normal(theta)
-        f = adv.optimal_logit(p.log_prob(GRID), q.log_prob(GRID))
+        f = discriminator.optimal_logit(p.log_prob(GRID), q.log_prob(GRID))
         value = expect(p, f.sigmoid().log().clamp_min(-700)) + expect(
             q, (-f).sigmoid().log().clamp_min(-700)
         )
@@ -134,7 +134,7 @@ def test_the_discriminators_loss_gives_the_divergence():
     """D4: JS = (log 4 - loss) / 2 at D*, 0.11142 nats between N(0, 1) and N(1, 1)."""
     p, q, n = normal(0.0), normal(1.0), 400_000
     x, y = p.sample((n,)), q.sample((n,))
-    real, fake = (adv.optimal_logit(p.log_prob(v), q.log_prob(v)) for v in (x, y))
+    real, fake = (discriminator.optimal_logit(p.log_prob(v), q.log_prob(v)) for v in (x, y))
     loss = sum(adv.discriminator_loss(real, fake).values())
     # the two logs have deviation below 0.5: standard error 0.0006, bar 5 of them
     assert (math.log(4) - loss.item()) / 2 == pytest.approx(js(p, q).item(), abs=0.003)
@@ -163,15 +163,15 @@ def test_a_lost_mode_costs_its_share_of_js(mass, cost):
     p, q = torch.tensor([[mass, 1 - mass], [0.0, 1.0]], dtype=torch.float64)
     m = (p + q) / 2
     defined = (torch.special.xlogy(p, p / m) + torch.special.xlogy(q, q / m)).nansum() / 2
-    assert adv.mode_drop_cost(mass) == pytest.approx(defined.item(), abs=1e-12)
-    assert adv.mode_drop_cost(mass) == pytest.approx(cost, abs=6e-4)
-    assert adv.mode_drop_cost(1.0) == pytest.approx(math.log(2))
+    assert discriminator.mode_drop_cost(mass) == pytest.approx(defined.item(), abs=1e-12)
+    assert discriminator.mode_drop_cost(mass) == pytest.approx(cost, abs=6e-4)
+    assert discriminator.mode_drop_cost(1.0) == pytest.approx(math.log(2))
 
 
 def test_the_value_of_known_laws_is_what_samples_show():
     """By quadrature against 400,000 draws of each, for a logit that is not the best one."""
     p, q, n = normal(0.0), normal(1.0, 1.5), 400_000
-    exact = adv.expected_game_value(p.log_prob(GRID), q.log_prob(GRID), GRID.sin(), 1e-3)
+    exact = discriminator.expected_game_value(p.log_prob(GRID), q.log_prob(GRID), GRID.sin(), 1e-3)
     x, y = p.sample((n,)), q.sample((n,))
     parts = torch.nn.functional.logsigmoid(torch.stack([x.sin(), -y.sin()]))
     bar = 5 * (parts.var(1) / n).sum().sqrt().item()
@@ -181,9 +181,11 @@ def test_the_value_of_known_laws_is_what_samples_show():
 @pytest.mark.parametrize("shift", [0.0, 0.5, -3.0])
 def test_regret_is_the_value_that_a_discriminator_lacks(shift):
     log_p, log_q = normal(0.0).log_prob(GRID), normal(1.0).log_prob(GRID)
-    best = adv.optimal_logit(log_p, log_q)
-    values = [adv.expected_game_value(log_p, log_q, f, 1e-3) for f in (best, best + shift)]
-    found = adv.discriminator_regret(log_p, log_q, best + shift, 1e-3)
+    best = discriminator.optimal_logit(log_p, log_q)
+    values = [
+        discriminator.expected_game_value(log_p, log_q, f, 1e-3) for f in (best, best + shift)
+    ]
+    found = discriminator.discriminator_regret(log_p, log_q, best + shift, 1e-3)
     torch.testing.assert_close(found, values[0] - values[1], rtol=0, atol=1e-12)
     assert found >= 0 and bool(found > 1e-3) == (shift != 0)
 
@@ -210,7 +212,7 @@ def test_slopes_of_a_shift_are_those_of_divergences_in_the_plane(theta):
         return divergences.gaussian_kl(q(m), p) - 2 * js(m)
 
     pull = p.score(x) - q(u).score(x)
-    found = adv.generator_slopes(p.log_prob(x), q(u).log_prob(x), pull, weight)
+    found = discriminator.generator_slopes(p.log_prob(x), q(u).log_prob(x), pull, weight)
     for i in range(2):
         torch.testing.assert_close(found.saturating[i], 2 * difference(js, i), rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(

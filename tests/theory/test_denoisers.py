@@ -9,8 +9,13 @@ from torch import nn
 from pushforward.errors import UsageError
 from pushforward.theory import ddpm_schedule, densities, ode, paths, predictions, samplers
 from pushforward.theory.denoisers import GuidedDenoiser, NetworkDenoiser
+from pushforward.theory.exact.targets import (
+    ExactDenoiser,
+    Gaussian,
+    GaussianMixture,
+    lesson_mixture,
+)
 from pushforward.theory.predictions import prediction_target
-from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
 
 PATHS = {
     "linear": paths.LinearPath(),

@@ -8,7 +8,7 @@ import torch
 
 from pushforward.diffusion import Diffusion
 from pushforward.theory import editing, paths, predictions, samplers
-from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture
+from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture
 
 pytestmark = pytest.mark.usefixtures("float64")
 PATHS = [paths.LinearPath(), paths.EDMPath(), paths.VariancePreservingPath(), paths.CosinePath()]

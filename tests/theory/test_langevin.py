@@ -9,18 +9,14 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from pushforward.errors import NumericalError, UsageError
 from pushforward.theory import paths, samplers
-from pushforward.theory.langevin import (
+from pushforward.theory.exact.sampler_moments import (
     gaussian_acceptance,
     gaussian_bias,
     gaussian_ula,
-    langevin_correction,
-    mala,
-    score_curvature,
-    stable_step,
-    ula,
 )
+from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, gaussian_ring, lesson_mixture
+from pushforward.theory.langevin import langevin_correction, mala, score_curvature, stable_step, ula
 from pushforward.theory.ode import final_state
-from pushforward.theory.targets import ExactDenoiser, Gaussian, gaussian_ring, lesson_mixture
 
 COVARIANCE = torch.tensor([[1.0, 0.3], [0.3, 0.5]], dtype=torch.float64)
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from pushforward.errors import UsageError
 from pushforward.theory import ddpm_schedule, ode, paths, predictions, samplers
 from pushforward.theory.denoisers import Denoiser, NetworkDenoiser
-from pushforward.theory.predictions import PosteriorMeans
-from pushforward.theory.targets import (
+from pushforward.theory.exact.targets import (
     ExactDenoiser,
     Gaussian,
     GaussianMixture,
     gaussian_ring8,
     lesson_mixture,
 )
+from pushforward.theory.predictions import PosteriorMeans
 
 # Root mean square distances to the exact flow on ring8, from 80 z in 4,096 draws, at NFE
 # 5, 10 or 11, 20 or 21, 40 or 41, 80 or 81, and 35 for Heun: recomputed by others from the papers.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pushforward.theory import score_matching as sm
-from pushforward.theory.targets import Gaussian, GaussianMixture
+from pushforward.theory.exact.targets import Gaussian, GaussianMixture
 
 COVARIANCE = torch.tensor([[1.0, 0.3], [0.3, 0.5]], dtype=torch.float64)
 

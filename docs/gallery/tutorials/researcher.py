@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from pushforward.plots import style
-from pushforward.theory import ode, paths, predictions, samplers, targets
+from pushforward.theory import ode, paths, predictions, samplers
+from pushforward.theory.exact import targets
 
 plt.rcParams.update(style.RC)
 torch.manual_seed(0)

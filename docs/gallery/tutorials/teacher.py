@@ -14,7 +14,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from pushforward.plots import style
-from pushforward.theory import adversarial, bounds, ddpm_schedule, targets
+from pushforward.theory import adversarial, bounds, ddpm_schedule
+from pushforward.theory.exact import discriminator, targets
 
 plt.rcParams.update(style.RC)
 torch.manual_seed(0)
@@ -66,7 +67,7 @@ axes.legend()
 # see where a discriminator can tell them apart.
 
 fake = targets.Gaussian(law.mean, law.covariance)
-logit = adversarial.optimal_logit(law.log_prob(grid), fake.log_prob(grid))
+logit = discriminator.optimal_logit(law.log_prob(grid), fake.log_prob(grid))
 figure, axes = plt.subplots(figsize=(6.3, 2.6), layout="constrained")
 axes.plot(grid, law.log_prob(grid).exp(), color=style.INK, label="p")
 axes.plot(grid, fake.log_prob(grid).exp(), color=style.MODEL, ls="--", label="q")
@@ -82,8 +83,8 @@ axes.legend()
 
 y = fake.sample(100_000).double()
 value = adversarial.game_value(
-    adversarial.optimal_logit(law.log_prob(x), fake.log_prob(x)),
-    adversarial.optimal_logit(law.log_prob(y), fake.log_prob(y)),
+    discriminator.optimal_logit(law.log_prob(x), fake.log_prob(x)),
+    discriminator.optimal_logit(law.log_prob(y), fake.log_prob(y)),
 )
 divergence = float(adversarial.js_from_value(value))
 print(f"JS(p, q) = {divergence:.4f} of at most {math.log(2):.4f} nats")

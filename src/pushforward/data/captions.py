@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..formatting import printable_text
 from . import text_encoders, vocabulary
-from .columns import printable_text
 
 WORDS, BYTES = "words", "bytes"
 PIECE = 8  # bytes; longer words are cut into several pieces

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..formatting import join_names, printable_text
 from . import captions as texts
 from . import vocabulary
 from .captions import CaptionEncoding
-from .columns import as_condition_array, join_names, printable_text
+from .columns import as_condition_array
 
 Label = str | bool | int
 SEEN = 1000  # conditions that a model remembers

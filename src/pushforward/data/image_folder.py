@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, Unsafe
+from ..formatting import join_names, printable_text
 from . import memmap
-from .columns import Column, Columns, join_names, printable_text
+from .columns import Column, Columns
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 GREY = ("1", "L", "LA", "I;16")

@@ -6,7 +6,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import DataError
-from .columns import printable_text
+from ..formatting import printable_text
 
 
 def parse_typed_json(hint: Any, data: Any, where: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DiskError
-from .columns import printable_text
+from ..formatting import printable_text
 
 MANY = 2**24  # entries beyond which statistics are taken in passes over rows
 LARGE = 2**28  # bytes beyond which an array stays on the disk

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..formatting import join_names, printable_text
 from . import image_folder, vocabulary
 from .captions import BYTES, WORDS, fit_caption_encoding, truncate_captions
 from .columns import (
@@ -17,12 +18,10 @@ from .columns import (
     any_per_row,
     as_condition_array,
     is_missing,
-    join_names,
-    open_source,
-    printable_text,
     restore_names,
 )
 from .conditions import ConditionSchema, class_labels, to_python_scalar
+from .open import open_source
 from .schema import Bound, ColumnSchema, Schema, bounds_issues, is_whole
 from .validation import (
     DataIssue,

@@ -12,20 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, NumericalError, UsageError
-from .columns import (
-    KINDS,
-    TABLES,
-    Column,
-    Columns,
-    any_per_row,
-    build_table,
-    join_names,
-    open_source,
-    restore_names,
-)
+from ..formatting import join_names
+from .columns import KINDS, TABLES, Column, Columns, any_per_row, restore_names
 from .conditions import ConditionSchema
+from .frames import build_table
 from .json_records import parse_typed_json
 from .memmap import map_rows
+from .open import open_source
 from .validation import EXACT, DataIssue, datum_noun, mask_issues, number_issues
 
 Bound = float | None

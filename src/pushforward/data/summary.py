@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..formatting import printable_text
 from . import image_folder, vocabulary
-from .columns import Columns, printable_text
+from .columns import Columns
 from .validation import datum_noun
 
 SHOWN = 20  # classes that are listed

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
+from ..formatting import printable_text
 from ..optional import import_optional, package_folder
 from ..progress import terminal_bar
-from .columns import printable_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, UsageError
+from ..formatting import printable_text
 from ..shapes import Data, PerDatum, sum_event
 from . import memmap
-from .columns import printable_text
 from .json_records import parse_typed_json
 from .schema import Schema
 from .whitening import (

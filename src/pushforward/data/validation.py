@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .columns import TABLES, Column, Columns, any_per_row, printable_text
+from ..formatting import printable_text
+from .columns import TABLES, Column, Columns, any_per_row
 from .memmap import map_rows
 
 FEW_ROWS = 50

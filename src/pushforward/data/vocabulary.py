@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import DataError
-from .columns import join_names, printable_text
+from ..formatting import join_names, printable_text
 
 MOST = 4096  # words that are told apart: the most frequent
 

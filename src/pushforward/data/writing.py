@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import DiskError, FolderInUse, UsageError
-from .columns import join_names, printable_text
+from ..formatting import join_names, printable_text
 from .image_writer import Extra, check_extra_arrays, escape_formula, write_image_folder
 
 ABREAST = 16  # pictures in a row of a sheet

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.columns import join_names, open_source
+from ..data.open import open_source
 from ..data.schema import Schema
 from ..data.transforms import Chain, Whiten
 from ..devices import (
@@ -27,6 +27,7 @@ from ..devices import (
 )
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
+from ..formatting import join_names
 from ..model import Event, Likelihood
 from ..progress import track_progress
 from ..theory import completion

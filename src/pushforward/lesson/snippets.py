@@ -27,9 +27,9 @@ from ..networks.likelihoods import GaussianLikelihood
 from ..networks.mlp import Perceptron, TimeMLP
 from ..shapes import Condition, Data, Scalar, Times, append_dims, sum_event
 from ..theory import adversarial, bounds, ddpm_schedule, predictions
+from ..theory.exact.targets import lesson_mixture
 from ..theory.ode import Field
 from ..theory.paths import LinearPath
-from ..theory.targets import lesson_mixture
 
 
 def generate_data(n_samples: int = 1000, seed: int | None = None) -> np.ndarray:

@@ -17,63 +17,12 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..shapes import Condition, Data, Times, append_dims
+from ..shapes import Condition, Data, append_dims
 from .denoisers import Denoiser
 from .paths import Path
 from .sampler_steps import without_graph
-from .targets import GaussianMixture
 
 Map = Callable[[Tensor, Tensor], Tensor]
-
-
-def gaussian_flow_map(
-    path: Path, mean: Tensor, scale: float, x_t: Data, t: Times, s: Times
-) -> Data:
-    r"""The flow's map for data :math:`\mathcal N(m, v^2 I)`, from t to s.
-
-    .. math:: x_s = \alpha_s m + \frac{D_s}{D_t}(x_t - \alpha_t m), \qquad
-        D_t^2 = \alpha_t^2 v^2 + \sigma_t^2
-    """
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = path(append_dims(t, x_t)), path(append_dims(s, x_t))
-    ratio = torch.hypot(alpha_s * scale, sigma_s) / torch.hypot(alpha_t * scale, sigma_t)
-    return alpha_s * mean + ratio * (x_t - alpha_t * mean)
-
-
-def quantile_map(law: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tensor) -> Data:
-    r"""The flow's map on the line, :math:`F_s^{-1} \circ F_t`, from a scalar t to a scalar s.
-
-    The flow keeps the order of points, and the only increasing map of one law to another is that of
-    their quantiles.
-    """
-    later, earlier = law.diffused(*path(t)), law.diffused(*path(s))
-    side = torch.where(mixture_log_cdf(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
-    goal = mixture_log_cdf(later, x_t, side)
-    reach = (
-        component_z_scores(later, x_t).abs().amax(1, keepdim=True)
-    )  # no component's quantile is more
-    high = earlier.means.abs().max() + earlier.variances.max().sqrt() * reach
-    low = -high
-    for _ in range(70):
-        middle = (low + high) / 2
-        below = mixture_log_cdf(earlier, side * middle, side) < goal
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return (side * high).to(x_t)
-
-
-def component_z_scores(law: GaussianMixture, x: Data) -> Tensor:
-    r""":math:`(x - m_k) / s_k` of each component on the line, ``(n, k)``, in float64."""
-    return (x.double() - law.means.mT) / law.variances.mT.sqrt()
-
-
-def mixture_log_cdf(law: GaussianMixture, x: Data, side: Tensor | float = 1.0) -> Data:
-    r""":math:`\log F(x)` on the line, in float64, and :math:`\log(1 - F(x))` at a side of -1.
-
-    .. math:: \log \sum_k w_k\,\Phi\bigl(\pm(x - m_k) / s_k\bigr)
-
-    Both keep their digits in the tail, where F itself is 0 or 1.
-    """
-    terms = law.weights.log() + torch.special.log_ndtr(side * component_z_scores(law, x))
-    return terms.logsumexp(1, keepdim=True)
 
 
 def boundary_scales(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:

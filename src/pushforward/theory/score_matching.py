@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..shapes import Data, PerDatum, sum_event
 from .densities import exact_divergence, hutchinson_divergence
-from .forward import expected_noise_error
-from .targets import Gaussian, GaussianMixture
+from .exact.diffusion_bound import expected_noise_error
+from .exact.targets import Gaussian, GaussianMixture
 
 Score = Callable[[Data], Data]
 

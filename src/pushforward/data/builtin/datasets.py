@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
-from ..columns import join_names, printable_text
+from ...formatting import join_names, printable_text
 from .densities import LAWS, LogProb
 from .images import PICTURES
 

@@ -5,6 +5,7 @@ step of any sampler is :math:`x \gets a x + b + \sqrt v z`, a Gaussian stays one
 variance at the end are known without a single draw.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -166,3 +167,51 @@ def predictor_corrector_moments(
         if path.sigma(ends[1]) > 0:
             law = corrector_moments(path, ends[1], law, data, corrections, snr)
     return law
+
+
+def gaussian_ula(
+    covariance: Tensor, h: float, steps: int, offset: Tensor, spread: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""The exact law of k steps of ULA towards :math:`\mathcal N(\mu, \Sigma)`.
+
+    .. math:: A = I - h\Sigma^{-1}, \qquad m_k - \mu = A^k(m_0 - \mu), \qquad
+        C_k = \Sigma_h + A^k(C_0 - \Sigma_h)A^k, \qquad \Sigma_h = \Sigma(I - h\Sigma^{-1}/2)^{-1}
+
+    Arguments:
+        covariance: :math:`\Sigma`, with shape ``(d, d)``.
+        h: The step.
+        steps: k.
+        offset: :math:`m_0 - \mu`, with shape ``(d,)``.
+        spread: :math:`C_0`, with shape ``(d, d)``.
+
+    Returns:
+        :math:`m_k - \mu` and :math:`C_k`.
+    """
+    eye, inverse = torch.eye(len(covariance)).to(covariance), torch.linalg.inv(covariance)
+    settled = torch.linalg.solve(eye - h / 2 * inverse, covariance)
+    power = torch.linalg.matrix_power(eye - h * inverse, steps)
+    return power @ offset, settled + power @ (spread - settled) @ power
+
+
+def gaussian_bias(covariance: Tensor, h: float) -> float:
+    r"""What ULA gets wrong in the long run on a Gaussian, in nats, for h below the limit.
+
+    .. math:: \mathrm{KL}(\mathcal N(0, \Sigma_h)\,\|\,\mathcal N(0, \Sigma))
+        = \tfrac12 \sum_i (v_i - 1 - \log v_i), \qquad v_i = \frac{1}{1 - h/2\lambda_i}
+
+    with the eigenvalues :math:`\lambda` of :math:`\Sigma`: :math:`\sum_i h^2/16\lambda_i^2` for
+    small h.
+    """
+    v = 1 / (1 - h / (2 * torch.linalg.eigvalsh(covariance)))
+    return float((v - 1 - v.log()).sum() / 2)
+
+
+def gaussian_acceptance(h: float) -> float:
+    r"""How often MALA accepts on :math:`\mathcal N(0, 1)` once it has settled.
+
+    .. math:: 1 - \frac2\pi \arcsin\sqrt{\frac{h^3}{(h + 2)(h^2 - 2h + 4)}}
+
+    The ratio is :math:`e^{-h(y^2 - x^2)/4}`, and by its symmetry the chance is
+    :math:`2P(y^2 < x^2) = 2P((y - x)(y + x) < 0)`, an orthant of two correlated normal numbers.
+    """
+    return 1 - 2 / math.pi * math.asin(math.sqrt(h**3 / ((h + 2) * (h * h - 2 * h + 4))))

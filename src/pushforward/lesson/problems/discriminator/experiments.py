@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
-from ....theory import adversarial, divergences, targets
+from ....theory import adversarial
+from ....theory.exact import discriminator, divergences, targets
 from ...claims import Number
 from .. import ExperimentResult
 from .identities import mixture_and_gaussian
@@ -50,7 +51,7 @@ def draw_trained_discriminator(
     figure = Figure(figsize=(6.3, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
     log_p, log_q, _ = mixture_and_gaussian()
-    best = adversarial.optimal_logit(log_p, log_q).sigmoid()
+    best = discriminator.optimal_logit(log_p, log_q).sigmoid()
     left.fill_between(x, log_p.exp(), color=DATA, alpha=0.18, lw=0)
     left.plot(x, log_q.exp(), color=DATA, ls=DASHES[2], lw=0.9)
     left.plot(x, best, color=INK, lw=1.6)
@@ -76,10 +77,10 @@ def run_discriminator_training() -> ExperimentResult:
     """Train a discriminator against a fixed generator, and measure its distance to D*."""
     x, kept = train_discriminator()
     log_p, log_q, weight = mixture_and_gaussian()
-    best = adversarial.optimal_logit(log_p, log_q)
-    highest = float(adversarial.expected_game_value(log_p, log_q, best, weight))
+    best = discriminator.optimal_logit(log_p, log_q)
+    highest = float(discriminator.expected_game_value(log_p, log_q, best, weight))
     short = {
-        step: float(adversarial.discriminator_regret(log_p, log_q, f, weight)) for step, f in kept.items()
+        step: float(discriminator.discriminator_regret(log_p, log_q, f, weight)) for step, f in kept.items()
     }  # fmt: skip
     last, m = max(kept), torch.logaddexp(log_p, log_q) - math.log(2)
     error = {
@@ -89,7 +90,9 @@ def run_discriminator_training() -> ExperimentResult:
     }  # fmt: skip
     js = float(divergences.jensen_shannon(log_p, log_q, weight))
     shown = float(
-        adversarial.js_from_value(adversarial.expected_game_value(log_p, log_q, kept[last], weight))
+        adversarial.js_from_value(
+            discriminator.expected_game_value(log_p, log_q, kept[last], weight)
+        )
     )
     numbers = [
         Number("shortfall after training, nats", short[last], 0.01, 0, "<="),

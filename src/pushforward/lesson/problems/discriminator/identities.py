@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....theory import adversarial, divergences, targets
+from ....theory.exact import discriminator, divergences, targets
 from ...claims import Number
 
 
@@ -85,11 +85,11 @@ def check_bernoulli_kl() -> list[Number]:
 def check_regret() -> list[Number]:
     """The same integrated, for a discriminator that wobbles about the best."""
     log_p, log_q, weight = mixture_and_gaussian()
-    best = adversarial.optimal_logit(log_p, log_q)
+    best = discriminator.optimal_logit(log_p, log_q)
     other = best.clamp(-5, 5) + 0.5
-    lost = adversarial.expected_game_value(log_p, log_q, best, weight)
-    lost = lost - adversarial.expected_game_value(log_p, log_q, other, weight)
-    found = adversarial.discriminator_regret(log_p, log_q, other, weight)
+    lost = discriminator.expected_game_value(log_p, log_q, best, weight)
+    lost = lost - discriminator.expected_game_value(log_p, log_q, other, weight)
+    found = discriminator.discriminator_regret(log_p, log_q, other, weight)
     return [
         Number("$V(D^*) - V(D)$ less the integral, nats", float(lost - found), 0, 1e-10),
         Number("the integral, nats", float(found), 0, 0, ">="),
@@ -103,7 +103,7 @@ def check_disjoint_supports() -> list[Number]:
     )
     far = torch.tensor([40.0, 0.0, -40.0], dtype=torch.float64)
     values = [
-        float(adversarial.expected_game_value(log_p, log_q, far + far.new_tensor([0, f, 0]), 1.0))
+        float(discriminator.expected_game_value(log_p, log_q, far + far.new_tensor([0, f, 0]), 1.0))
         for f in (-5.0, 5.0)
     ]
     return [
@@ -126,10 +126,10 @@ def check_value_integrand() -> list[Number]:
 def check_integrated_value() -> list[Number]:
     """C(G) of two laws that are no closed form of each other."""
     log_p, log_q, weight = mixture_and_gaussian()
-    best = adversarial.optimal_logit(log_p, log_q)
-    found = float(adversarial.expected_game_value(log_p, log_q, best, weight))
+    best = discriminator.optimal_logit(log_p, log_q)
+    found = float(discriminator.expected_game_value(log_p, log_q, best, weight))
     js = float(divergences.jensen_shannon(log_p, log_q, weight))
-    same = adversarial.expected_game_value(log_p, log_p, torch.zeros_like(log_p), weight)
+    same = discriminator.expected_game_value(log_p, log_p, torch.zeros_like(log_p), weight)
     return [
         Number("$C(G)$, nats", found, 2 * js - math.log(4), 1e-10),
         Number("$C(G)$ where $q = p$, nats", float(same), -math.log(4), 1e-10),

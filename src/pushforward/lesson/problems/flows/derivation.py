@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ....theory import ddpm_schedule, densities, predictions
 from ....theory.exact import flow_maps
+from ....theory.exact.targets import ExactDenoiser, lesson_mixture
 from ....theory.paths import LinearPath
-from ....theory.targets import ExactDenoiser, lesson_mixture
 from ...claims import Number, double
 from ...sections.recent.matching import MEAN, SCALE, gauss_hermite_pairs
 from .. import DerivationStep

@@ -11,7 +11,7 @@ from ....devices import seeded_rng
 from ....metrics import frechet, kernels, neighbours
 from ....plots.style import DATA, INK, MODEL
 from ....theory import transport
-from ....theory.targets import Gaussian
+from ....theory.exact.targets import Gaussian
 from ...claims import Number
 from ...sections.recent import comparison, figures
 from ...sections.recent.comparison import LAW

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
 from ....rng import fork_rng, seed_rng
-from ....theory import forward, targets
+from ....theory import forward
+from ....theory.exact import diffusion_bound, targets
 from ...claims import Number, double
 from ...sections.diffusion.figures import TIMES, create_panels, draw_forward_process
 from ...sections.diffusion.forward import PATH, mixture_terminal_kl, unscaled_betas
@@ -22,12 +23,14 @@ def run_forward_process() -> ExperimentResult:
     with fork_rng():
         seed_rng(0)
         x = law.sample(n).double()
-        states = [x, *forward.forward_chain(x, PATH.betas)]
-    means, variances = forward.moment_recursion(PATH.betas, float(law.mean), float(law.covariance))
+        states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
+    means, variances = diffusion_bound.moment_recursion(
+        PATH.betas, float(law.mean), float(law.covariance)
+    )
     numbers, from_noise = [], {}
     for k in TIMES:
         noisy = law.diffused(*PATH(double(k / 1000)[0]))
-        from_noise[k] = forward.divergence_from_noise(noisy)
+        from_noise[k] = diffusion_bound.divergence_from_noise(noisy)
         square = (states[k] - means[k]).square()
         numbers += [
             Number(f"mean of the draws, $t = {k}$", float(states[k].mean()), float(means[k]),

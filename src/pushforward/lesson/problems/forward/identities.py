@@ -5,7 +5,8 @@ import math
 import sympy as sp
 import torch
 
-from ....theory import ddpm_schedule, forward, targets
+from ....theory import ddpm_schedule, forward
+from ....theory.exact import diffusion_bound, targets
 from ...claims import Number, double
 from ...sections.diffusion.forward import PATH, unscaled_betas
 
@@ -21,7 +22,7 @@ def simplify_to_zero(what: str, expression: sp.Expr) -> list[Number]:
 def check_first_step() -> list[Number]:
     """The first step, in numbers."""
     betas = ddpm_schedule.linear_betas(1000)[:1]
-    means, variances = forward.moment_recursion(betas, 2.0, 0.0)
+    means, variances = diffusion_bound.moment_recursion(betas, 2.0, 0.0)
     alpha = 1 - float(betas[0])
     return [
         Number("mean of $x_1$ at $x_0 = 2$", float(means[1]), 2 * math.sqrt(alpha), 1e-14),
@@ -59,7 +60,7 @@ def check_telescoping_sum() -> list[Number]:
 
 def check_whole_table() -> list[Number]:
     """All of the lesson's table."""
-    means, variances = forward.moment_recursion(PATH.betas, 2.0, 0.0)
+    means, variances = diffusion_bound.moment_recursion(PATH.betas, 2.0, 0.0)
     alpha_bar = PATH.alpha_bar(torch.arange(1, 1001))
     gaps = (means[1:] - 2 * alpha_bar.sqrt()).abs(), (variances[1:] + alpha_bar - 1).abs()
     return [
@@ -95,9 +96,9 @@ def check_small_signal() -> list[Number]:
 
 def check_kl_convexity() -> list[Number]:
     """One law against the mean over data."""
-    mean, variance = forward.moment_recursion(unscaled_betas(100), 1.0, 0.0)
+    mean, variance = diffusion_bound.moment_recursion(unscaled_betas(100), 1.0, 0.0)
     law = targets.lesson_mixture()
-    marginal = forward.divergence_from_noise(law.diffused(mean[-1], variance[-1].sqrt()))
+    marginal = diffusion_bound.divergence_from_noise(law.diffused(mean[-1], variance[-1].sqrt()))
     alpha_bar = float(mean[-1]) ** 2
     each = law.expectation(lambda x: forward.terminal_kl(x, alpha_bar))
     return [Number("KL of $q(x_T)$, lesson's betas, $T = 100$, nats", marginal, each, 0, "<=")]
@@ -108,7 +109,7 @@ def check_product_bounds() -> list[Number]:
     numbers = []
     for T in (10, 100, 1000):
         betas = unscaled_betas(T)
-        kept = 2 * math.log(float(forward.moment_recursion(betas, 1.0, 0.0)[0][-1]))
+        kept = 2 * math.log(float(diffusion_bound.moment_recursion(betas, 1.0, 0.0)[0][-1]))
         total, most = float(betas.sum()), float(betas.max())
         what = f"$\\log\\bar\\alpha_T$, $T = {T}$"
         numbers += [
@@ -125,7 +126,9 @@ def check_riemann_sum() -> list[Number]:
     integral, squared = (float(sp.integrate(f, (s, 0, 1))) for f in (beta, beta**2))
     numbers = [Number("$\\int_0^1 \\beta(s)\\,ds$", integral, 10.05, 1e-12)]
     for T in (1000, 4000):
-        kept = -2 * math.log(float(forward.moment_recursion(continuous_betas(T), 1.0, 0.0)[0][-1]))
+        kept = -2 * math.log(
+            float(diffusion_bound.moment_recursion(continuous_betas(T), 1.0, 0.0)[0][-1])
+        )
         what = f"$-\\log\\bar\\alpha_T$, $T = {T}$, against $\\int\\beta + \\int\\beta^2/2T$"
         numbers.append(Number(what, kept, integral + squared / (2 * T), 1000 / T**2))
     return numbers
@@ -136,7 +139,7 @@ def check_wallis_product() -> list[Number]:
     k = sp.symbols("k", integer=True, positive=True)
     exact = sp.product(1 - 1 / (4 * k**2), (k, 1, sp.oo))
     T = 4000
-    kept = float(forward.moment_recursion(summable_betas(T), 1.0, 0.0)[0][-1]) ** 2
+    kept = float(diffusion_bound.moment_recursion(summable_betas(T), 1.0, 0.0)[0][-1]) ** 2
     return [
         Number("the infinite product, $2/\\pi$", float(sp.N(exact)), 2 / math.pi, 1e-12),
         Number("$\\bar\\alpha_T$, $T = 4000$", kept, 2 / math.pi * (1 + 1 / (4 * T)), 1e-6),
@@ -147,7 +150,7 @@ def check_harmonic_limit() -> list[Number]:
     """The telescoping product."""
     k, T = sp.symbols("k T", integer=True, positive=True)
     exact = sp.simplify(sp.product(k / (k + 1), (k, 1, T)) - 1 / (T + 1))
-    kept = float(forward.moment_recursion(harmonic_betas(2000), 1.0, 0.0)[0][-1]) ** 2
+    kept = float(diffusion_bound.moment_recursion(harmonic_betas(2000), 1.0, 0.0)[0][-1]) ** 2
     return [
         Number("the product less $1/(T+1)$", float(exact), 0, 0),
         Number("$\\bar\\alpha_T$, $T = 2000$", kept, 1 / 2001, 1e-12),

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, format_log_tick
 from ....rng import fork_rng, seed_rng
-from ....theory import ddpm_schedule, forward, langevin, ode, paths, predictions, targets
-from ....theory.exact import sampler_moments
+from ....theory import ddpm_schedule, forward, langevin, ode, paths, predictions
+from ....theory.exact import diffusion_bound, sampler_moments, targets
 from ...claims import double
 from .forward import PATH
 from .langevin import ula_variance
@@ -45,7 +45,7 @@ def draw_forward_process() -> Figure:
     with fork_rng():
         seed_rng(0)
         x = law.sample(20_000)
-        states = [x, *forward.forward_chain(x, PATH.betas)]
+        states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     figure, row = create_panels(len(TIMES), 1.7, sharey=True)
     for axes, k in zip(row, TIMES):
         draw_density_histogram(axes, states[k], law.diffused(*PATH(double(k / 1000)[0])))
@@ -100,7 +100,7 @@ def draw_ula_bias() -> Figure:
     left.annotate("ULA", (1.25, 2.67), (-6, 2), textcoords="offset points", ha="right")
     left.annotate("MALA", (1.5, 1.0), (0, 6), textcoords="offset points", ha="right")
     left.set(xlabel="step h", ylabel="variance", ylim=(0.5, 4.5))
-    right.plot(h, [langevin.gaussian_acceptance(float(z)) for z in h], color=LINES[5])
+    right.plot(h, [sampler_moments.gaussian_acceptance(float(z)) for z in h], color=LINES[5])
     accepted = [float(torch.stack([chance for _, chance in run]).mean()) for run in runs]
     right.plot(steps, accepted, MARKS[1], color=LINES[5])
     right.set(xlabel="step h", ylabel="proposals that MALA accepts", ylim=(0.5, 1.02))
@@ -193,8 +193,10 @@ def draw_bound_weights() -> Figure:
     left.yaxis.set_major_formatter(format_log_tick)
     left.legend()
     law, beta = targets.lesson_mixture(), np.geomspace(0.005, 0.9, 12)
-    limit = forward.reverse_gap_rate(law)
-    right.plot(beta, [forward.reverse_gap(law, float(b)) for b in beta], MARKS[0], color=LINES[0])
+    limit = diffusion_bound.reverse_gap_rate(law)
+    right.plot(
+        beta, [diffusion_bound.reverse_gap(law, float(b)) for b in beta], MARKS[0], color=LINES[0]
+    )
     small = beta[beta < 0.15]
     right.plot(small, limit * small**3, color=QUIET, ls=DASHES[1])
     right.annotate("slope 3", (small[3], limit * small[3] ** 3), (-6, 4),
@@ -214,10 +216,10 @@ def draw_beta_schedules() -> Figure:
     for i, (name, betas) in enumerate(
         (("linear", ddpm_schedule.linear_betas), ("cosine", ddpm_schedule.cosine_betas))
     ):
-        means, _ = forward.moment_recursion(betas(1000), 1.0, 0.0)
+        means, _ = diffusion_bound.moment_recursion(betas(1000), 1.0, 0.0)
         axes.plot(np.arange(1001) / 1000, means, color=LINES[5 * i], ls=DASHES[i], label=name)
     for T in (50, 100, 200):
-        means, _ = forward.moment_recursion(
+        means, _ = diffusion_bound.moment_recursion(
             torch.linspace(1e-4, 0.02, T, dtype=torch.float64), 1.0, 0.0
         )
         axes.plot(np.arange(T + 1) / T, means, color=QUIET, ls=DASHES[2])

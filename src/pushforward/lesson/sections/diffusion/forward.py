@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from ....theory import ddpm_schedule, forward, targets, transport
+from ....theory import ddpm_schedule, forward, transport
+from ....theory.exact import diffusion_bound, targets
 from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 
 PATH = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
@@ -24,7 +25,7 @@ def unscaled_betas(steps: int) -> torch.Tensor:
 def measure_forward_marginals() -> Evidence:
     """Step by step against the products."""
     k = torch.arange(1, 1001)
-    means, variances = forward.moment_recursion(PATH.betas, 3.0, 0.0)
+    means, variances = diffusion_bound.moment_recursion(PATH.betas, 3.0, 0.0)
     mean = (means[1:] - 3 * PATH.alpha_bar(k).sqrt()).abs().max()
     variance = (variances[1:] - (1 - PATH.alpha_bar(k))).abs().max()
     return Evidence(
@@ -110,9 +111,9 @@ def noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 def mixture_terminal_kl(betas: torch.Tensor) -> float:
     """The divergence of the law of x_T from noise for the lesson's mixture."""
-    mean, variance = forward.moment_recursion(betas, 1.0, 0.0)
+    mean, variance = diffusion_bound.moment_recursion(betas, 1.0, 0.0)
     law = targets.lesson_mixture().diffused(mean[-1], variance[-1].sqrt())
-    return forward.divergence_from_noise(law)
+    return diffusion_bound.divergence_from_noise(law)
 
 
 def measure_terminal_kl() -> Evidence:
@@ -147,7 +148,7 @@ def measure_continuous_limit() -> Evidence:
     k = torch.arange(1, T + 1, dtype=torch.float64)
     flow = (0.1 + 19.9 * (k - 0.5) / T) / T  # the continuous schedule, whose integral is 10.05
     kept = {
-        name: float(forward.moment_recursion(betas, 1.0, 0.0)[0][-1]) ** 2
+        name: float(diffusion_bound.moment_recursion(betas, 1.0, 0.0)[0][-1]) ** 2
         for name, betas in (("flow", flow), ("square", 1 / (4 * k**2)), ("harmonic", 1 / (k + 1)))
     }
     finite = "$\\bar\\alpha_T$ of $\\beta_k = \\beta(k/T)/T$, $T = 4000$"

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from ....theory import langevin, ode, paths, targets
-from ....theory.exact import sampler_moments
+from ....theory import langevin, ode, paths
+from ....theory.exact import sampler_moments, targets
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH, count_failures
 from .reverse import gaussian_1d
@@ -15,7 +15,7 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
 
 def ula_variance(h: float) -> float:
     """The variance at which ULA on N(0, 1) settles."""
-    return float(langevin.gaussian_ula(ONE, h, 5000, ONE[0], ONE)[1])
+    return float(sampler_moments.gaussian_ula(ONE, h, 5000, ONE[0], ONE)[1])
 
 
 def measure_ula_transient() -> Evidence:
@@ -23,7 +23,7 @@ def measure_ula_transient() -> Evidence:
     n, k, start, numbers = 50_000, 5, 3.0, []
     for h in (0.1, 0.5):
         mean, variance = (1 - h) ** k * start, (1 - (1 - h) ** (2 * k)) / (1 - h / 2)
-        exact = langevin.gaussian_ula(ONE, h, k, start * ONE[0], 0 * ONE)
+        exact = sampler_moments.gaussian_ula(ONE, h, k, start * ONE[0], 0 * ONE)
         x = ode.final_state(langevin.ula(lambda x: -x, torch.full((n, 1), start).double(), h, k))
         error = math.sqrt(variance / n), variance * math.sqrt(2 / n)
         numbers += [
@@ -37,7 +37,7 @@ def measure_ula_transient() -> Evidence:
 
 def measure_ula_bias() -> Evidence:
     """Where the chain settles."""
-    small = langevin.gaussian_bias(ONE, 0.01)
+    small = sampler_moments.gaussian_bias(ONE, 0.01)
     return Evidence(
         [Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", ula_variance(h), 1, 1e-3)
          for h in (0.1, 0.5, 1.0)],
@@ -56,7 +56,7 @@ def measure_mala_acceptance() -> Evidence:
     states = list(langevin.mala(law.log_prob, law.score, x, 1.0, 4))
     chances = torch.stack([chance for _, chance in states])
     error = float(chances.std()) / math.sqrt(n)  # as if the four steps were one: an upper bound
-    exact = langevin.gaussian_acceptance(1.0)
+    exact = sampler_moments.gaussian_acceptance(1.0)
     return Evidence(
         [
             Number("acceptance at $h = 1$, $1 - \\frac2\\pi\\arcsin\\frac13$", exact,
@@ -76,7 +76,7 @@ def measure_step_limit() -> Evidence:
     start, spread = double(1.0, 1.0), torch.eye(2, dtype=torch.float64)
 
     def after(h: float) -> float:
-        return float(langevin.gaussian_ula(covariance, h, 1000, start, spread)[0].norm())
+        return float(sampler_moments.gaussian_ula(covariance, h, 1000, start, spread)[0].norm())
 
     x = torch.randn(20, 2, dtype=torch.float64)
     refused = count_failures(lambda: langevin.stable_step(law.score, x, 1.01 * bound))

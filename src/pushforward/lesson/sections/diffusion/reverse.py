@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ....theory import ddpm_schedule, forward, predictions, targets
-from ....theory.exact import sampler_moments
+from ....theory import ddpm_schedule, forward, predictions
+from ....theory.exact import diffusion_bound, sampler_moments, targets
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH
 
@@ -23,7 +23,7 @@ def measure_data_recovery() -> Evidence:
     """What the end of the chain tells of the datum."""
     law = targets.lesson_mixture()
     alpha, sigma = PATH(double(1.0))
-    error = forward.expected_noise_error(law, alpha, sigma) * (sigma / alpha).square()
+    error = diffusion_bound.expected_noise_error(law, alpha, sigma) * (sigma / alpha).square()
     lost = float(error) / float(law.covariance)
     reached = sampler_moments.ancestral_moments(
         PATH, PATH.chain(), sampler_moments.Moments(0.8, 3.778), 1.0
@@ -43,11 +43,11 @@ def measure_data_recovery() -> Evidence:
 def measure_reverse_gap() -> Evidence:
     """The true reverse step against a Gaussian, by its step size."""
     law = targets.lesson_mixture()
-    gaps = {beta: forward.reverse_gap(law, beta) for beta in (0.5, 0.02, 0.01, 0.005)}
+    gaps = {beta: diffusion_bound.reverse_gap(law, beta) for beta in (0.5, 0.02, 0.01, 0.005)}
     what = "$\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N)$ in nats, lesson's mixture, $\\beta$ = "
-    order, rate = math.log2(gaps[0.01] / gaps[0.005]), forward.reverse_gap_rate(law)
+    order, rate = math.log2(gaps[0.01] / gaps[0.005]), diffusion_bound.reverse_gap_rate(law)
     extrapolated = 2 * gaps[0.005] / 0.005**3 - gaps[0.01] / 0.01**3
-    exact = forward.reverse_gap(gaussian_1d(0.8, 1.5), 0.9)
+    exact = diffusion_bound.reverse_gap(gaussian_1d(0.8, 1.5), 0.9)
     return Evidence(
         [Number(f"{what} {beta}", gaps[beta], 0, 1e-7) for beta in (0.5, 0.02)],
         [
@@ -61,10 +61,10 @@ def measure_reverse_gap() -> Evidence:
 def measure_bound_sign() -> Evidence:
     """The loss of the best model against the entropy."""
     law = targets.lesson_mixture()
-    floor = forward.noise_error_floors(SHORT, law)
+    floor = diffusion_bound.noise_error_floors(SHORT, law)
     second = float(law.covariance + law.mean.square())
-    variance = forward.best_variance(SHORT, floor, 1)
-    loss = float(forward.expected_bound(SHORT, floor, second, 1, variance).sum())
+    variance = diffusion_bound.best_variance(SHORT, floor, 1)
+    loss = float(diffusion_bound.expected_bound(SHORT, floor, second, 1, variance).sum())
     what = "$\\mathcal L$ in nats, best model, $T = 100$"
     entropy = law.entropy()
     return Evidence(
@@ -74,7 +74,7 @@ def measure_bound_sign() -> Evidence:
             Number(f"{what}, not far above it", loss, entropy + 0.1, 0, "<="),
             Number(
                 "entropy from denoising errors alone",
-                forward.entropy_from_denoising(law),
+                diffusion_bound.entropy_from_denoising(law),
                 entropy,
                 1e-7,
             ),
@@ -85,13 +85,13 @@ def measure_bound_sign() -> Evidence:
 def measure_bound_terms() -> Evidence:
     """The ratio of joint laws on paths, both ways."""
     x = targets.lesson_mixture().sample(50).double()
-    states = [x, *forward.forward_chain(x, SHORT.betas)]
+    states = [x, *diffusion_bound.forward_chain(x, SHORT.betas)]
 
     def wrong(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return 0.9 * x_t + 0.1 * torch.tanh(x_t), SHORT.variance(k, 0.3).expand_as(x_t)
 
-    terms = forward.bound_terms(SHORT, states, wrong).sum(0)
-    gap = (terms - forward.path_log_ratio(SHORT, states, wrong)).abs().max()
+    terms = diffusion_bound.bound_terms(SHORT, states, wrong).sum(0)
+    gap = (terms - diffusion_bound.path_log_ratio(SHORT, states, wrong)).abs().max()
     return Evidence(
         [Number("largest difference on 50 paths of a wrong model, nats", float(gap), 0, 1e-7)]
     )
@@ -138,15 +138,17 @@ def measure_variance_cost() -> Evidence:
 
     def cost(path: ddpm_schedule.DDPMPath, deviation: float, v: float | None) -> float:
         law = gaussian_1d(0.0, deviation)
-        floor, k = forward.noise_error_floors(path, law), torch.arange(1, path.steps + 1)
-        variance = forward.best_variance(path, floor, 1) if v is None else path.variance(k, v)
-        terms = forward.expected_bound(path, floor, deviation**2, 1, variance)
+        floor, k = diffusion_bound.noise_error_floors(path, law), torch.arange(1, path.steps + 1)
+        variance = (
+            diffusion_bound.best_variance(path, floor, 1) if v is None else path.variance(k, v)
+        )
+        terms = diffusion_bound.expected_bound(path, floor, deviation**2, 1, variance)
         return float(terms.sum()) - law.entropy()
 
     many = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1_000_000))
     end = gaussian_1d(0.0, 0.5).diffused(*(z[0] for z in PATH(double(1.0))))
     what = "nats lost by $\\Sigma = "
-    left = forward.divergence_from_noise(end)
+    left = diffusion_bound.divergence_from_noise(end)
     return Evidence(
         [Number(f"{what}\\tilde\\beta$, data $\\mathcal N(0, 1)$, $T = 1000$",
                 cost(PATH, 1.0, 0.0), 0, 1e-3)],
@@ -170,7 +172,7 @@ def measure_simple_loss() -> Evidence:
     ratio = [PATH.alpha_bar(i) / (1 - PATH.alpha_bar(i)) for i in (k[1:] - 1, k[1:])]
     beta, alpha_bar = PATH.beta(k), PATH.alpha_bar(k)
     exact = beta / (2 * (1 - beta) * (1 - alpha_bar))
-    floor = float(forward.noise_error_floors(PATH, gaussian_1d(0.0, 1.0)).mean())
+    floor = float(diffusion_bound.noise_error_floors(PATH, gaussian_1d(0.0, 1.0)).mean())
     snr = "largest relative error of the weight "
     return Evidence(
         [

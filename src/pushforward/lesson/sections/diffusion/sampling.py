@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ....devices import seeded_rng
-from ....theory import denoisers, ode, paths, samplers, targets, transport
-from ....theory.exact import sampler_moments
+from ....theory import denoisers, ode, paths, samplers, transport
+from ....theory.exact import sampler_moments, targets
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .reverse import SHORT, gaussian_1d

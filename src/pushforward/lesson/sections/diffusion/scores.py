@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ....theory import forward, paths, predictions, targets
+from ....theory import paths, predictions
 from ....theory import score_matching as sm
+from ....theory.exact import diffusion_bound, targets
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .reverse import gaussian_1d
 
@@ -21,7 +22,7 @@ MODELS = {
 def measure_implicit_loss() -> Evidence:
     """Both losses for three models, by quadrature."""
     law = targets.lesson_mixture()
-    constant = forward.fisher_information(law) / 2
+    constant = diffusion_bound.fisher_information(law) / 2
     plane = targets.gaussian_ring(3, 1.5, 0.6)
     axes = math.sqrt(2) * torch.eye(2, dtype=torch.float64)[:, None]
     numbers = []

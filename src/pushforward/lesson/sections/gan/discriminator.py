@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ....families import gan
 from ....model import Event
 from ....theory import adversarial
+from ....theory.exact import discriminator
 from ...claims import Claim, Evidence, Number, Verdict
 from .distributions import LINE, shifted_log_densities
 
@@ -67,12 +68,12 @@ def measure_player_roles() -> Evidence:
 def measure_optimal_discriminator() -> Evidence:
     """The sigmoid of the best logit against p / (p + q), and the slope of the value there."""
     log_p, log_q, weight = shifted_log_densities(1.5)
-    logit = adversarial.optimal_logit(log_p, log_q)
+    logit = discriminator.optimal_logit(log_p, log_q)
     inside = (LINE.points[:, 0] - 0.75).abs() < 10  # beyond, both densities vanish in float64
     p, q = log_p.exp(), log_q.exp()
     apart = float((logit.sigmoid() - p / (p + q))[inside].abs().max())
     at = logit.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(adversarial.expected_game_value(log_p, log_q, at, weight), at)
+    (slope,) = torch.autograd.grad(discriminator.expected_game_value(log_p, log_q, at, weight), at)
     return Evidence(
         [
             Number("largest $|D^* - p/(p+q)|$", apart, 0, 1e-12),
@@ -90,7 +91,7 @@ def value_curvature(p: float, q: float) -> float:
     """The second derivative of p log D + q log(1 - D) in D, at D = p / (p + q)."""
     d = torch.tensor([p / (p + q)], dtype=torch.float64, requires_grad=True)
     log_p, log_q = (torch.tensor([v], dtype=torch.float64).log() for v in (p, q))
-    value = adversarial.expected_game_value(log_p, log_q, d.logit(), 1.0)
+    value = discriminator.expected_game_value(log_p, log_q, d.logit(), 1.0)
     (first,) = torch.autograd.grad(value, d, create_graph=True)
     return float(torch.autograd.grad(first.sum(), d)[0])
 
@@ -99,14 +100,14 @@ def measure_optimality_proof() -> Evidence:
     """Where the first-order condition decides, and where there is nothing to decide."""
     p, q = 0.3, 0.1
     zero = torch.tensor([-math.inf], dtype=torch.float64)
-    undefined = int(adversarial.optimal_logit(zero, zero).isnan().sum())
+    undefined = int(discriminator.optimal_logit(zero, zero).isnan().sum())
     free = [
-        float(adversarial.expected_game_value(zero, zero, torch.tensor([f]).double(), 1.0))
+        float(discriminator.expected_game_value(zero, zero, torch.tensor([f]).double(), 1.0))
         for f in (-3.0, 3.0)
     ]
     best = torch.tensor([math.log(p / q)], dtype=torch.float64)
     log_p, log_q = (torch.tensor([v], dtype=torch.float64).log() for v in (p, q))
-    value = float(adversarial.expected_game_value(log_p, log_q, best, 1.0))
+    value = float(discriminator.expected_game_value(log_p, log_q, best, 1.0))
     return Evidence(
         [Number("points with $p = q = 0$ at which $D^*$ is undefined", undefined, 0)],
         [
@@ -143,8 +144,8 @@ def measure_trained_discriminator() -> Evidence:
     (a, b), (of_a, of_b) = fit_affine_logit(real, fake)
     loss = float(sum(adversarial.discriminator_loss(a * real + b, a * fake + b).values()))
     log_p, log_q, weight = shifted_log_densities(1.5)
-    best = adversarial.optimal_logit(log_p, log_q)
-    value = float(adversarial.expected_game_value(log_p, log_q, best, weight))
+    best = discriminator.optimal_logit(log_p, log_q)
+    value = float(discriminator.expected_game_value(log_p, log_q, best, weight))
     spread = sum(
         float(nn.functional.softplus(f).var()) / len(real)
         for f in (-(a * real + b), a * fake + b)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ....theory import adversarial, divergences
-from ....theory.targets import Gaussian
+from ....theory.exact import discriminator, divergences
+from ....theory.exact.targets import Gaussian
 
 
 def normal_1d(mean: float, scale: float = 1.0) -> Gaussian:
@@ -28,7 +28,7 @@ def shift_gradients(theta: float) -> tuple[float, float]:
     """Gradients of the saturating and of the other loss in theta, at the best discriminator."""
     log_p, log_q, weight = shifted_log_densities(theta)
     pull = DATA.score(LINE.points) - normal_1d(theta).score(LINE.points)
-    found = adversarial.generator_slopes(log_p, log_q, pull, weight)
+    found = discriminator.generator_slopes(log_p, log_q, pull, weight)
     return float(found.saturating), float(found.non_saturating)
 
 

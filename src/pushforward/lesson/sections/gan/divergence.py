@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from ....theory import adversarial, divergences
-from ....theory.exact import dirac
+from ....theory import adversarial
+from ....theory.exact import dirac, discriminator, divergences
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .distributions import (
     DATA,
@@ -22,8 +22,8 @@ def measure_game_value() -> Evidence:
     numbers = []
     for theta in (0.0, 1.0, 3.0):
         log_p, log_q, weight = shifted_log_densities(theta)
-        best = adversarial.optimal_logit(log_p, log_q)
-        value = float(adversarial.expected_game_value(log_p, log_q, best, weight))
+        best = discriminator.optimal_logit(log_p, log_q)
+        value = float(discriminator.expected_game_value(log_p, log_q, best, weight))
         js = float(divergences.jensen_shannon(log_p, log_q, weight))
         numbers.append(
             Number(f"$V(D^*)$ at $\\theta = {theta:g}$, nats", value, 2 * js - math.log(4), 1e-10)
@@ -51,11 +51,11 @@ def measure_js_range() -> Evidence:
 def measure_imperfect_discriminator() -> Evidence:
     """The divergence that a worse discriminator shows, and by how much it falls short."""
     log_p, log_q, weight = shifted_log_densities(1.0)
-    logit = adversarial.optimal_logit(log_p, log_q) + LINE.points[:, 0].sin()
-    value = adversarial.expected_game_value(log_p, log_q, logit, weight)
+    logit = discriminator.optimal_logit(log_p, log_q) + LINE.points[:, 0].sin()
+    value = discriminator.expected_game_value(log_p, log_q, logit, weight)
     shown = float(adversarial.js_from_value(value))
     js = float(divergences.jensen_shannon(log_p, log_q, weight))
-    short = float(adversarial.discriminator_regret(log_p, log_q, logit, weight))
+    short = float(discriminator.discriminator_regret(log_p, log_q, logit, weight))
     return Evidence(
         [Number("JS shown by $f^* + \\sin x$, nats", shown, js, 1e-6)],
         [Number("the same, and half of what $D$ lacks", shown + short / 2, js, 1e-10)],
@@ -99,7 +99,7 @@ def measure_js_from_loss() -> Evidence:
     n = 100_000
     x, y = torch.randn(n, 1, dtype=torch.float64), 1 + torch.randn(n, 1, dtype=torch.float64)
     real, fake = (
-        adversarial.optimal_logit(DATA.log_prob(v), normal_1d(1.0).log_prob(v)) for v in (x, y)
+        discriminator.optimal_logit(DATA.log_prob(v), normal_1d(1.0).log_prob(v)) for v in (x, y)
     )
     loss = float(sum(adversarial.discriminator_loss(real, fake).values()))
     halves = torch.stack([torch.nn.functional.softplus(f) for f in (-real, fake)])
@@ -124,7 +124,7 @@ CLAIMS = [
         "The mean KL of both laws to their mixture is symmetric and runs from 0 to $\\log 2$.",
         Verdict.HOLDS,
         measure_js_range,
-        "theory.divergences.jensen_shannon",
+        "theory.exact.divergences.jensen_shannon",
         covers="R23",
     ),
     Claim(

@@ -7,8 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
-from ....theory import adversarial, divergences
-from ....theory.exact import dirac
+from ....theory.exact import dirac, discriminator, divergences
 from .discriminator import fit_affine_logit
 from .distributions import DATA as LAW
 from .distributions import normal_1d, shift_gradients, shifted_log_densities
@@ -30,7 +29,7 @@ def draw_optimal_discriminator() -> Figure:
     ax.fill_between(x, log_p.exp(), color=DATA, alpha=0.18, lw=0)
     ax.plot(x, log_p.exp(), color=DATA)
     ax.plot(x, log_q.exp(), color=LINES[0], ls=DASHES[2])
-    ax.plot(x, adversarial.optimal_logit(log_p, log_q).sigmoid(), color=INK, lw=1.5)
+    ax.plot(x, discriminator.optimal_logit(log_p, log_q).sigmoid(), color=INK, lw=1.5)
     ax.plot(x, (a * x + b).sigmoid(), color=LINES[5], ls=DASHES[1])
     ax.plot([0.75], [0.5], "o", color=INK, ms=4)
     ax.axhline(0.5, color=QUIET, lw=0.5)
@@ -109,14 +108,14 @@ def draw_mode_drop() -> Figure:
     figure = Figure(figsize=(6.3, 2.4), layout="constrained")
     ax = figure.add_subplot()
     mass = np.linspace(0, 1, 201)
-    cost = [adversarial.mode_drop_cost(m) for m in mass]
+    cost = [discriminator.mode_drop_cost(m) for m in mass]
     ax.plot(mass, mass * math.log(2) / 2, color=QUIET, ls=DASHES[1])
     ax.plot(mass, cost, color=LINES[0], lw=1.5)
     ax.axhline(math.log(2), color=QUIET, lw=0.5)
     ax.text(0.01, math.log(2) - 0.01, "log 2: nothing is kept", color=QUIET, va="top")
     ax.text(0.72, 0.225, "m log 2 / 2", color=QUIET, va="top")
     for m, text in ((0.3, "lesson's left mode"), (0.5, "one of two"), (7 / 8, "seven of eight")):
-        value = adversarial.mode_drop_cost(m)
+        value = discriminator.mode_drop_cost(m)
         ax.plot([m], [value], "o", color=INK, ms=4)
         ax.annotate(
             f"{text}: {value:.3f}", (m, value), (-6, 5), textcoords="offset points", ha="right"

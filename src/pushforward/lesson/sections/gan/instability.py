@@ -11,7 +11,8 @@ from ....devices import seeded_rng
 from ....families import gan
 from ....metrics import modes
 from ....model import Event
-from ....theory import adversarial, divergences, mode_coverage, targets, transport
+from ....theory import mode_coverage, transport
+from ....theory.exact import discriminator, divergences, targets
 from ....training.trainer import Trainer, random_batches
 from ...claims import Claim, Evidence, Number, Verdict, raises_error
 from .distributions import js_gradient, shift_gradients
@@ -59,7 +60,7 @@ def dropped_mode_js(mass: float) -> float:
 def measure_mode_drop() -> Evidence:
     """What it costs to lose a mode, by its mass."""
     masses = (0.3, 0.5, 7 / 8)
-    costs = [adversarial.mode_drop_cost(m) for m in masses]
+    costs = [discriminator.mode_drop_cost(m) for m in masses]
     lesson = [
         Number(f"JS without a mode of mass {m:g}, of $\\log 2$", cost / math.log(2), 0.1, 0, "<=")
         for m, cost in zip(masses, costs, strict=True)
@@ -68,7 +69,7 @@ def measure_mode_drop() -> Evidence:
         Number(f"the same, nats, by quadrature: mass {m:g}", cost, dropped_mode_js(m), 1e-9)
         for m, cost in zip(masses, costs, strict=True)
     ]
-    small = adversarial.mode_drop_cost(0.001) / (0.001 * math.log(2) / 2)
+    small = discriminator.mode_drop_cost(0.001) / (0.001 * math.log(2) / 2)
     return Evidence(
         lesson, [*right, Number("a mode of mass 0.001, over $m \\log 2/2$", small, 1, 1e-3)]
     )

@@ -10,8 +10,7 @@ from torch import Tensor
 from ....inference import anomaly
 from ....inference.fitted_model import FittedModel
 from ....rng import fork_rng, seed_rng
-from ....theory import targets
-from ....theory.exact import detection
+from ....theory.exact import detection, targets
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict
 from .distributions import HIGH, LOW, anomaly_grid
@@ -115,7 +114,7 @@ CLAIMS = [
         "Density measures how ordinary a datum is.",
         Verdict.WRONG,
         measure_mode_surprise,
-        "theory.targets.GaussianMixture.log_prob",
+        "theory.exact.targets.GaussianMixture.log_prob",
         right="In d dimensions the mode of a normal law lies $\\sqrt{d/2}$ standard deviations "
         "above the log-density that draws have: the most probable point is an anomaly.",
         formula="\\log p(0) - \\mathbb{E} \\log p(x) = \\frac{d}{2}, \\quad "

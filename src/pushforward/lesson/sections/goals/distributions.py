@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ....data.builtin import densities as known
 from ....inference.fitted_model import FittedModel
 from ....rng import fork_rng, seed_rng
-from ....theory import paths, targets
+from ....theory import paths
+from ....theory.exact import targets
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator, raises_error
 from ..vae.cases import same_values
@@ -185,7 +186,7 @@ CLAIMS = [
         "deviations 0.5 and 0.7: its mean is 0.8, its variance 3.778.",
         Verdict.HOLDS,
         measure_mixture_moments,
-        "theory.targets.GaussianMixture.sample",
+        "theory.exact.targets.GaussianMixture.sample",
         formula="p(x) = 0.3\\, \\mathcal{N}(x; -2, 0.5^2) + 0.7\\, \\mathcal{N}(x; 2, 0.7^2)",
         covers="R1 R2",
     ),
@@ -194,7 +195,7 @@ CLAIMS = [
         "Data from the lesson's generator can be given to a network.",
         Verdict.WRONG,
         measure_data_precision,
-        "theory.targets.GaussianMixture.sample",
+        "theory.exact.targets.GaussianMixture.sample",
         right="They are in double precision and a network's weights in single: torch refuses to "
         "multiply them. The library draws in torch's default precision.",
         covers="A11",
@@ -204,7 +205,7 @@ CLAIMS = [
         "A histogram of samples shows the true data distribution (the figure's legend).",
         Verdict.WRONG,
         measure_histogram_error,
-        "theory.targets.GaussianMixture.log_prob",
+        "theory.exact.targets.GaussianMixture.log_prob",
         right="It shows a sample: with the true cells' masses Pearson's statistic is one less than "
         "the number of cells, on average, whatever their number. It takes a hundred times as many "
         "draws to bring the histogram within 1 % of the law; the figure here has the exact density "
@@ -225,7 +226,7 @@ CLAIMS = [
         "A model of the joint law answers conditional questions, $p(y|x)$.",
         Verdict.HOLDS,
         measure_mixture_conditionals,
-        "theory.targets.GaussianMixture.log_prob",
+        "theory.exact.targets.GaussianMixture.log_prob",
         formula="p(x^U | x^K) \\text{ of a Gaussian mixture is one}",
         covers="R6",
     ),

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from ....model import Likelihood
 from ....plots import style
-from ....theory import targets
-from ....theory.exact import detection
+from ....theory.exact import detection, targets
 from .paradigms import KINDS, family_capabilities
 
 

@@ -12,8 +12,8 @@ from ....devices import seeded_rng
 from ....networks.mlp import TimeMLP, mlp
 from ....theory import ode
 from ....theory.exact import flow_maps
+from ....theory.exact.targets import ExactDenoiser, gaussian_ring
 from ....theory.paths import LinearPath
-from ....theory.targets import ExactDenoiser, gaussian_ring
 from ... import snippets
 from ...claims import Claim, Evidence, Number, Verdict, raises_error
 

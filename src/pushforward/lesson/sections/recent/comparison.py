@@ -20,9 +20,9 @@ from ....networks.mlp import TimeMLP
 from ....theory import ddpm_schedule, predictions, samplers, transport
 from ....theory.denoisers import Denoiser
 from ....theory.exact import flow_maps
+from ....theory.exact.targets import ExactDenoiser, gaussian_ring
 from ....theory.paths import LinearPath
 from ....theory.sampler_steps import Sampler
-from ....theory.targets import ExactDenoiser, gaussian_ring
 from ....training.trainer import Trainer, random_batches
 from .quality import sample_and_count
 

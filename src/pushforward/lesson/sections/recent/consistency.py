@@ -12,7 +12,7 @@ from ....families import consistency as family
 from ....networks.mlp import TimeMLP
 from ....theory import consistency, ode, paths, samplers, transport
 from ....theory.exact import flow_maps
-from ....theory.targets import ExactDenoiser, Gaussian, lesson_mixture
+from ....theory.exact.targets import ExactDenoiser, Gaussian, lesson_mixture
 from ....training.trainer import Trainer, random_batches
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .matching import DATA, ENDS, LINEAR, MEAN, SCALE, gauss_hermite_pairs
@@ -22,7 +22,7 @@ EDM = paths.EDMPath()
 
 def exact_consistency(x_t: Tensor, t: Tensor) -> Tensor:
     """The consistency function of Gaussian data on EDM's path."""
-    return consistency.gaussian_flow_map(EDM, double(MEAN), SCALE, x_t, t, t.new_tensor(EDM.t_min))
+    return flow_maps.gaussian_flow_map(EDM, double(MEAN), SCALE, x_t, t, t.new_tensor(EDM.t_min))
 
 
 def measure_constant_loss() -> Evidence:
@@ -52,7 +52,7 @@ def measure_trajectory_loss() -> Evidence:
     x, eps = law.sample(50).double(), torch.randn(50, 1, dtype=torch.float64)
 
     def f(x_t: Tensor, t: Tensor) -> Tensor:
-        return consistency.quantile_map(law, LINEAR, x_t, t, end)
+        return flow_maps.quantile_map(law, LINEAR, x_t, t, end)
 
     later, earlier = (LINEAR.interpolate(x, eps, u) for u in (t, s))
     field = ExactDenoiser(law, LINEAR).velocity
@@ -60,7 +60,7 @@ def measure_trajectory_loss() -> Evidence:
     reached = ode.final_state(ode.rk4(field, later, grid))
     pair = float((f(later, t) - f(earlier, s)).square().mean().sqrt())
     curve = float((f(later, t) - f(reached, s)).abs().max())
-    ahead = consistency.quantile_map(law, LINEAR, later, t, s)
+    ahead = flow_maps.quantile_map(law, LINEAR, later, t, s)
     return Evidence(
         [Number("root mean square of the difference of f at two times of one pair", pair, 0,
                 1e-3)],

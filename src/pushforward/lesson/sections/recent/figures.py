@@ -13,8 +13,9 @@ from torch.distributions import Normal
 from ....devices import seeded_rng
 from ....plots import drawing
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
-from ....theory import consistency, ode, paths
-from ....theory.targets import ExactDenoiser, lesson_mixture
+from ....theory import ode, paths
+from ....theory.exact import flow_maps
+from ....theory.exact.targets import ExactDenoiser, lesson_mixture
 from . import comparison, paradigms
 
 LAW, LINEAR = lesson_mixture(), paths.LinearPath()
@@ -51,7 +52,7 @@ def draw_flow_trajectories() -> Figure:
     pairs = (1 - t) * z.mT + t * LAW.sample(24).double().mT
     field = ExactDenoiser(LAW, LINEAR).velocity
     states = [z, *ode.rk4(lambda x, s: -field(x, 1 - s), z, TIMES[:-1])]
-    end = consistency.quantile_map(LAW, LINEAR, z, TIMES[-1], TIMES[0])
+    end = flow_maps.quantile_map(LAW, LINEAR, z, TIMES[-1], TIMES[0])
     flow = torch.cat([*states, end], dim=1).mT
     matched = (1 - t) * z.mT + t * end.mT
     titles = ("pairs", "flow of flow matching", "flow of matched pairs")
@@ -73,9 +74,9 @@ def draw_consistency_map() -> Figure:
     left, right = figure.subplots(1, 2)
     times = torch.linspace(0, 1, 61, dtype=torch.float64)
     zero, x = times[0], LAW.diffused(*LINEAR(times[0]))
-    ends = consistency.quantile_map(x, LINEAR, noise_quantiles(15), times[-1], zero)
+    ends = flow_maps.quantile_map(x, LINEAR, noise_quantiles(15), times[-1], zero)
     curves = torch.cat(
-        [consistency.quantile_map(LAW, LINEAR, noise_quantiles(15), times[-1], s) for s in times],
+        [flow_maps.quantile_map(LAW, LINEAR, noise_quantiles(15), times[-1], s) for s in times],
         dim=1,
     )
     left.plot(times, curves.mT, color=QUIET, linewidth=0.7)
@@ -84,7 +85,7 @@ def draw_consistency_map() -> Figure:
     left.yaxis.label.set_parse_math(True)
     grid = torch.linspace(-3.6, 3.6, 401, dtype=torch.float64)[:, None]
     for t, colour, dash in zip((0.0, 0.4, 0.7, 1.0), LINES, DASHES):
-        f = consistency.quantile_map(LAW, LINEAR, grid, torch.tensor(t).double(), zero)
+        f = flow_maps.quantile_map(LAW, LINEAR, grid, torch.tensor(t).double(), zero)
         right.plot(grid, f, color=colour, linestyle=dash, label=f"t = {t:g}")
     right.set(xlabel="x", ylabel="f(x, t)", xlim=(-3.6, 3.6), ylim=(-4.5, 4.8))
     right.legend(loc="upper left")

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from ....theory import consistency, couplings, ode, paths, predictions, samplers
+from ....theory import couplings, ode, paths, predictions, samplers
 from ....theory.exact import flow_maps
-from ....theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
+from ....theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
 from ... import snippets
 from ...claims import Claim, Evidence, Number, Verdict, double
 
@@ -210,9 +210,7 @@ def measure_time_direction() -> Evidence:
     grid, x = torch.linspace(0, 1, 201, dtype=torch.float64), double(-1.0)[:, None]
     right = float(ode.final_state(ode.rk4(field, x, grid)))
     wrong = float(ode.final_state(ode.rk4(lambda x, t: field(x, 1 - t), x, grid)))
-    end = float(
-        consistency.gaussian_flow_map(LINEAR, double(MEAN), SCALE, x, ENDS[1, 0], ENDS[0, 0])
-    )
+    end = float(flow_maps.gaussian_flow_map(LINEAR, double(MEAN), SCALE, x, ENDS[1, 0], ENDS[0, 0]))
     return Evidence(
         [Number("where the noise -1 ends if the field reads t as section 5 does", wrong, end,
                 1e-3)],

@@ -12,8 +12,7 @@ from ....model import Recipe
 from ....networks import likelihoods
 from ....networks.mlp import Perceptron
 from ....rng import fork_rng, seed_rng
-from ....theory import targets
-from ....theory.exact import linear_vae
+from ....theory.exact import linear_vae, targets
 from ....training.trainer import Trainer, random_batches
 
 ROWS = 4000

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from scipy.special import ndtr
 
 from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
-from ....theory import divergences, transport
-from ....theory.exact import dirac, duality
+from ....theory import transport
+from ....theory.exact import dirac, divergences, duality
 from ..gan.distributions import normal_1d
 
 

@@ -9,7 +9,8 @@ import torch
 from ....devices import seeded_rng
 from ....families import wgan_gp
 from ....model import Event
-from ....theory import adversarial, targets, transport
+from ....theory import adversarial, transport
+from ....theory.exact import targets
 from ....training.trainer import Trainer, random_batches
 from ...claims import Claim, Evidence, Number, Verdict
 

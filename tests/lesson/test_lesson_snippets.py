@@ -26,7 +26,7 @@ from pushforward.lesson.snippets import (
 )
 from pushforward.theory import ode, paths
 from pushforward.theory.exact.flow_maps import gaussian_floor, gaussian_velocity
-from pushforward.theory.targets import lesson_mixture
+from pushforward.theory.exact.targets import lesson_mixture
 
 
 def test_the_six_blocks_run_in_order(tmp_path):

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 
 from pushforward.errors import UsageError
 from pushforward.theory import ddpm_schedule, paths
-from pushforward.theory.targets import (
+from pushforward.theory.exact.targets import (
     ExactDenoiser,
     Gaussian,
     GaussianMixture,

@@ -15,13 +15,11 @@ from pushforward.theory.consistency import (
     boundary_scales,
     discretisation_times,
     equal_angle_times,
-    gaussian_flow_map,
-    mixture_log_cdf,
-    quantile_map,
     sample_multistep,
 )
 from pushforward.theory.energy import conditional_energy_distance
-from pushforward.theory.targets import ExactDenoiser, Gaussian, lesson_mixture
+from pushforward.theory.exact.flow_maps import gaussian_flow_map, mixture_log_cdf, quantile_map
+from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, lesson_mixture
 
 PATHS = {
     "edm": paths.EDMPath(20.0, 0.01),

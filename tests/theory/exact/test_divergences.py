@@ -11,8 +11,8 @@ from scipy.stats import norm
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from pushforward.errors import UsageError
-from pushforward.theory import divergences as div
-from pushforward.theory.targets import Gaussian, GaussianMixture
+from pushforward.theory.exact import divergences as div
+from pushforward.theory.exact.targets import Gaussian, GaussianMixture
 
 
 def gaussian(mean, scale=1.0, d=1):

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, float64
 
-from ..errors import UsageError
-from ..shapes import Condition, Data, PerDatum, Times
-from .denoisers import Denoiser
-from .paths import Path
-from .predictions import PosteriorMeans
+from ...errors import UsageError
+from ...shapes import Condition, Data, PerDatum, Times
+from ..denoisers import Denoiser
+from ..paths import Path
+from ..predictions import PosteriorMeans
 
 
 class GaussianMixture:

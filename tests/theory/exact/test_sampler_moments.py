@@ -8,8 +8,8 @@ import torch
 from pushforward.theory import ddpm_schedule, langevin, paths, samplers
 from pushforward.theory.exact import sampler_moments
 from pushforward.theory.exact.sampler_moments import Moments
+from pushforward.theory.exact.targets import ExactDenoiser, Gaussian
 from pushforward.theory.ode import final_state
-from pushforward.theory.targets import ExactDenoiser, Gaussian
 
 DATA = Moments(0.8, 2.25)
 

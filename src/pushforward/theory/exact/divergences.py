@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
-from ..shapes import PerDatum, Scalar
+from ...errors import UsageError
+from ...shapes import PerDatum, Scalar
 from .targets import Gaussian
 
 Weight = Tensor | float

@@ -10,7 +10,7 @@ from pushforward import families
 from pushforward.data.builtin import datasets
 from pushforward.errors import DataError, UsageError
 from pushforward.model import GenerativeModel, Likelihood
-from pushforward.theory.targets import GaussianMixture
+from pushforward.theory.exact.targets import GaussianMixture
 from pushforward.training.fit import fit
 
 TRAINED = [n for n in families.names() if n not in families.BASELINES]

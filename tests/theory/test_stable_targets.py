@@ -6,8 +6,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pushforward.theory import paths
+from pushforward.theory.exact.targets import ExactDenoiser, GaussianMixture, lesson_mixture
 from pushforward.theory.stable_targets import batch_posterior_means
-from pushforward.theory.targets import ExactDenoiser, GaussianMixture, lesson_mixture
 
 PATHS = {
     "linear": paths.LinearPath(),

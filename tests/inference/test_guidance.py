@@ -17,7 +17,7 @@ from pushforward.inference.latents import SourceSpace
 from pushforward.networks.text_encoder import CaptionedNetwork, EncodedCondition
 from pushforward.theory import paths, predictions
 from pushforward.theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser, PosteriorMeans
-from pushforward.theory.targets import ExactDenoiser, Gaussian
+from pushforward.theory.exact.targets import ExactDenoiser, Gaussian
 
 SIDE = 4
 S = 0.3 * np.eye(SIDE**2) + 0.1

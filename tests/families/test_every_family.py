@@ -10,7 +10,7 @@ import torch
 from pushforward import families
 from pushforward.errors import NoLikelihood, UsageError
 from pushforward.model import Event, Likelihood, Recipe, count_evaluations
-from pushforward.theory.targets import gaussian_ring8
+from pushforward.theory.exact.targets import gaussian_ring8
 from pushforward.training.fit import fit
 from pushforward.training.trainer import Trainer, random_batches
 

@@ -6,7 +6,7 @@ import torch
 
 from pushforward.inference.diagnostics import diagnose_fit
 from pushforward.inference.fitted_model import load
-from pushforward.theory.targets import gaussian_ring
+from pushforward.theory.exact.targets import gaussian_ring
 from pushforward.training.fit import fit
 
 

@@ -8,7 +8,12 @@ from scipy.integrate import quad
 
 from pushforward.theory import ode, paths, samplers
 from pushforward.theory.exact import flow_maps
-from pushforward.theory.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
+from pushforward.theory.exact.targets import (
+    ExactDenoiser,
+    Gaussian,
+    GaussianMixture,
+    lesson_mixture,
+)
 
 PATHS = {
     "linear": paths.LinearPath(),
