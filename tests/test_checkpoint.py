@@ -120,7 +120,7 @@ def test_folders_that_are_no_run_are_named(tmp_path):
 def test_a_second_writer_is_refused_and_a_dead_one_frees_the_folder(tmp_path):
     hold = (
         "import sys, time; from pathlib import Path; from pushforward import checkpoint\n"
-        f"with checkpoint.lock(Path({str(tmp_path)!r})):\n"
+        f"with checkpoint.lock_folder(Path({str(tmp_path)!r})):\n"
         " print('held', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)

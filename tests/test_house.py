@@ -225,7 +225,7 @@ def test_no_family_is_named_outside_the_families(whole):
 
 
 def test_options_know_no_option_of_a_family(whole):
-    known = {option for name in pf.families.names() for option in pf.families.options(name)}
+    known = {option for name in pf.families.names() for option in pf.families.family_options(name)}
     file = next(f for f in whole.files if f.path == Path("options.py"))
     words = {n.value for n in ast.walk(file.tree) if isinstance(n, ast.Constant)}
     refuse("a range stands at its option, not in options.py", words & known)

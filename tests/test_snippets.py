@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pushforward import cli
-from pushforward.comparison.compare import compare
+from pushforward.comparison import compare
 from pushforward.data.builtin import datasets
 from pushforward.lesson import run
 from pushforward.training import setup

@@ -3,14 +3,14 @@ r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choi
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from .model import GenerativeModel, Likelihood, Recipe, count_evaluations, needs_guidance
-from .options import check_options, choose_option
+from .options import FRACTION, check_options, choose_option
 from .progress import track_progress
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, editing, ode, samplers
@@ -100,7 +100,7 @@ class Diffusion(GenerativeModel):
         times: Tensor | None = None,
         sampler: Sampler = samplers.ddpm,
         steps: int = 50,
-        unconditional: float = 0.1,
+        unconditional: Annotated[float, FRACTION] = 0.1,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__()

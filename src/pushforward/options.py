@@ -1,23 +1,43 @@
-"""Options of a function, checked against its annotations before it is called."""
+"""Options of a function, checked against its annotations before it is called.
+
+A range stands at the option it is for: ``anneal: Annotated[float, FRACTION]``. Without one, a count
+is at least 1 where its default is, and no number is negative where its default is not.
+"""
 
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from .errors import UsageError
 
 T = TypeVar("T")
 LARGEST = 10**6  # no count in this library is larger
-# a module for each layer, and steps for each interval, take memory before any number is stored
-CEILINGS = {"depth": 1000, "first": 10_000, "last": 10_000}
 NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
-# parts of a batch, or of training
-PARTS = ("apart", "whole", "growth", "unconditional", "anneal", "stage")
 SEVERAL = "several numbers, such as 0.2,0.8"  # of all other kinds that are no functions
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
+class Range(NamedTuple):
+    """The numbers that an option may be, both ends included; an end of None is the default's."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+FRACTION = Range(0, 1)
+LAYERS = Range(high=1000)  # a module for each takes memory before any number is stored
 
 
 def option_defaults(function: Callable[..., Any]) -> dict[str, Any]:
@@ -36,6 +56,19 @@ def option_types(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     return {
         name: get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         for name, hint in hints.items()
+    }
+
+
+@cache
+def option_ranges(function: Callable[..., Any]) -> dict[str, Range]:
+    """The ranges that annotations give."""
+    hints = get_type_hints(getattr(function, "__func__", function), include_extras=True)
+    return {
+        name: note
+        for name, hint in hints.items()
+        if get_origin(hint) is Annotated
+        for note in hint.__metadata__
+        if isinstance(note, Range)
     }
 
 
@@ -61,7 +94,8 @@ def check_options(
     anything = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
     for name, value in given.items():
         if name in known:
-            check_option_value(name, value, known[name], option_types(function)[name], least)
+            types, limits = option_types(function)[name], option_ranges(function).get(name, Range())
+            check_option_value(name, value, known[name], types, limits, least=least)
         elif name in ("condition", "label", "labels"):
             raise UsageError(f"{owner} has no option {name!r}: the condition is called y")
         elif not anything:
@@ -70,7 +104,13 @@ def check_options(
 
 
 def check_option_value(
-    name: str, value: Any, default: Any, types: tuple[Any, ...], least: int
+    name: str,
+    value: Any,
+    default: Any,
+    types: tuple[Any, ...],
+    limits: Range = Range(),  # noqa: B008 immutable
+    *,
+    least: int = 1,
 ) -> None:
     """Check one option against its annotation and its default.
 
@@ -88,7 +128,7 @@ def check_option_value(
         wanted = " or ".join(PLAIN[t] for t in plain) or SEVERAL
         raise UsageError(f"{name} is {str(value)[:40]!r}; it must be {wanted}")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        check_option_range(name, value, default, least)
+        check_option_range(name, value, default, limits, least)
 
 
 def check_duration(name: str, value: Any) -> None:
@@ -120,15 +160,16 @@ def matches_type(value: Any, plain: list[Any]) -> bool:
     return isinstance(value, tuple(plain)) or (isinstance(value, int) and float in plain)
 
 
-def check_option_range(name: str, value: int | float, default: Any, least: int) -> None:
-    """Check the range of a number."""
+def check_option_range(
+    name: str, value: int | float, default: Any, limits: Range, least: int
+) -> None:
+    """Check that a number is in its range."""
     count = isinstance(value, int) and not isinstance(default, float)
     low: int | float = -math.inf if default is not None and default < 0 else 0
     if count and (default is None or default >= 0):
         low = least if default is None else min(1, default)
-    high = CEILINGS.get(name, LARGEST) if count else 1e12
-    if name in PARTS:
-        low, high = 0, 1
+    low = low if limits.low is None else limits.low
+    high = (LARGEST if count else 1e12) if limits.high is None else limits.high
     if not low <= value <= high or not math.isfinite(value):
         raise UsageError(f"{name} is {value}; it must be from {low} to {high:,.0f}")
 

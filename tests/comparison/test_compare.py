@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pushforward.cli import main
-from pushforward.comparison.compare import compare, likelihood_rows, split_train_test
+from pushforward.comparison import compare
+from pushforward.comparison.compare import likelihood_rows, split_train_test
 from pushforward.comparison.leaderboard import FitResult, pool_seeds
 from pushforward.data import reading
 from pushforward.errors import NumericalError
@@ -41,7 +42,7 @@ def test_training_and_other_rows_are_all_rows_once(divide):
 def test_every_kind_of_likelihood_is_scored_on_the_same_rows(monkeypatch):
     """An exact one too, and a bound, and one of an ODE."""
     samples = reading.read_dataset(np.random.default_rng(0).normal(size=(300, 2)))
-    train, test = (compare.subset(samples, rows) for rows in split_train_test(300))
+    train, test = (compare.subset_rows(samples, rows) for rows in split_train_test(300))
     monkeypatch.setattr(compare, "likelihood_rows", lambda event: 25)
     monkeypatch.setattr(compare.metrics, "evaluate", lambda *_, **__: {})
     seen = {}
@@ -51,7 +52,7 @@ def test_every_kind_of_likelihood_is_scored_on_the_same_rows(monkeypatch):
         monkeypatch.setattr(
             type(model), "log_prob", lambda self, x, *_, **__: seen.setdefault(self.family, x)[:, 0]
         )
-        compare.measure(FitResult(name, 0), model, train, test, None)
+        compare.measure_fit(FitResult(name, 0), model, train, test, None)
         assert np.array_equal(seen[name], test.x[:25])
 
 

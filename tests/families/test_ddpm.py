@@ -58,7 +58,10 @@ def test_a_perfect_network_reaches_the_floor_of_each_loss(prediction, s):
     D, data = alpha_bar * s**2 + 1 - alpha_bar, s**2 * (1 - alpha_bar)
     floors = {"data": data / D, "noise": alpha_bar * s**2 / D, "v": torch.full_like(D, s**2) / D}
     for weight, floor in (
-        (lambda path, t: torch.ones_like(t), floors[prediction.__name__]),
+        (
+            lambda path, t: torch.ones_like(t),
+            floors[prediction.__name__.removesuffix("_prediction")],
+        ),
         (predictions.noise_error_weight(prediction), floors["noise"]),
     ):
         model = gaussian_model(s, prediction, shape=(2,), weight=weight)

@@ -21,9 +21,9 @@ from pushforward.inference.fitted_model import load
 from pushforward.model import Event, Recipe
 from pushforward.networks.autoencoder import RandomFeatureDistance
 from pushforward.networks.likelihoods import GaussianLikelihood
+from pushforward.training import trainer as training
 from pushforward.training.fit import fit
 from pushforward.training.trainer import Trainer, random_batches
-from pushforward.training.trainer import trainer as training
 
 D, Q, S = 5, 2, 0.5
 PICTURES = {"encoder": "conv", "encoder_width": 4, "network": "mlp", "width": 16, "depth": 2}
@@ -122,13 +122,13 @@ def trained(steps=40, event=(2,), x=None, ema=0.9, **options):
 
 
 def test_the_rate_of_learning_rises_and_falls_once_in_each_stage(monkeypatch):
-    rates, move = {}, training.Player.move
+    rates, move = {}, training.PlayerOptimizer.move
 
     def spy(self, lr, *rest):
         rates.setdefault(id(self), []).append(lr)
         move(self, lr, *rest)
 
-    monkeypatch.setattr(training.Player, "move", spy)
+    monkeypatch.setattr(training.PlayerOptimizer, "move", spy)
     _, trainer, data = trained(steps=100)
     for _ in trainer.run(data):
         pass

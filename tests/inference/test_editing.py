@@ -178,7 +178,7 @@ def test_many_draws_are_made_in_parts(digits, monkeypatch):
 
     model = fit(digits[:100], "flow_matching", **SMALL)
     seen, own = [], type(model.model).complete
-    monkeypatch.setattr(imputation, "rows_at_once", lambda shape: 5)
+    monkeypatch.setattr(imputation, "batch_rows", lambda shape: 5)
 
     def counted(self, n, *rest, **options):
         seen.append(n)

@@ -122,7 +122,10 @@ def test_in_python_labels_come_with_the_samples_they_belong_to():
     assert np.array_equal(extra["label"], (drawn[:, 0] > 5).astype(int)) and len(extra) == 1
     assert set(extra["label"]) == {0, 1}
     assert np.array_equal(drawn, model.sample(40, seed=0))
-    assert model.beside(3, 1)["label"].tolist() == [1, 1, 1] and model.beside(3, None) == {}
+    assert (
+        model.preprocessor.label_columns(1, 3)["label"].tolist() == [1, 1, 1]
+        and model.preprocessor.label_columns(None, 3) == {}
+    )
     assert pf.fit(x, "gaussian", progress=False).labelled(3, seed=0)[1] == {}
 
 

@@ -59,7 +59,7 @@ def test_numbers_that_are_unknown_are_averaged_over():
     y = rng.standard_normal(500)
     x = 3 * y[:, None] + rng.standard_normal((500, 1))
     model = fit(x, "gaussian", y, progress=False)
-    rows, _ = model.seen()
+    rows, _ = model.preprocessor.condition_support()
     chosen, weights = subsample_weighted(rows, np.full(len(rows), 1 / len(rows)), 64)
     values = model.schema.condition.decode(chosen)
     each = [np.exp(model.log_prob(x[:20], v)) for v in values]

@@ -9,7 +9,7 @@ import pytest
 from pushforward import lesson
 
 TESTS = Path(__file__).parents[1]
-CODE, FLOWS = "lesson/test_code.py", "lesson/test_flows.py"
+CODE, FLOWS = "lesson/test_lesson_snippets.py", "lesson/test_flows.py"
 SETTLED = {  # by a test of code, where a claim would only repeat it
     "A01": (CODE, "test_the_six_blocks_run_in_order"),
     "A02": (CODE, "test_the_six_blocks_run_in_order"),
@@ -35,7 +35,7 @@ SETTLED = {  # by a test of code, where a claim would only repeat it
     "R63": (FLOWS, "test_the_experiments_find_what_theory_predicts"),
     "R65": (FLOWS, "test_the_experiments_find_what_theory_predicts"),
     "R67": (CODE, "test_the_six_blocks_run_in_order"),
-    "R68": ("lesson/test_settled.py", "test_it_is_settled_somewhere"),
+    "R68": ("lesson/test_coverage_of_the_audit.py", "test_it_is_settled_somewhere"),
     "R69": ("lesson/test_flows.py", "test_the_figures_of_section_6_draw_without_a_screen"),
 }  # fmt: skip
 ITEMS = [f"A{i:02}" for i in range(1, 81)] + [f"R{i}" for i in range(1, 70)]

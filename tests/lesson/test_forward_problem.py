@@ -26,14 +26,19 @@ def test_an_experiment_finds_what_theory_says(part):
 
 def test_a_wrong_step_is_noticed(monkeypatch):
     """A recursion with the whole beta in the mean, the commonest slip."""
-    from pushforward.theory import forward
     from pushforward.theory.exact import diffusion_bound
 
     right = diffusion_bound.moment_recursion
     monkeypatch.setattr(
-        forward,
+        diffusion_bound,
         "moment_recursion",
         lambda betas, mean, variance: right(betas, mean * 1.001, variance),
     )
     noticed = {s.identity.__name__ for s in CHECKED if not all(n.agrees for n in s.identity())}
-    assert {"one_step", "whole_table", "riemann", "wallis", "harmonic_end"} <= noticed
+    assert {
+        "check_first_step",
+        "check_whole_table",
+        "check_riemann_sum",
+        "check_wallis_product",
+        "check_harmonic_limit",
+    } <= noticed

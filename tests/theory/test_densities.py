@@ -193,14 +193,15 @@ BAD = {
 SCRIPT = """
 import math, sys, time, torch
 from pushforward.errors import OdeError
-from pushforward.shapes import standard_normal
+from pushforward.shapes import standard_normal_log_prob
 from pushforward.theory import densities, ode
 torch.manual_seed(0)
 x, times = torch.randn(8, 2), torch.tensor([0.0, 1.0])
 for name, text in eval(sys.stdin.read()).items():
     start = time.monotonic()
     try:
-        value = densities.log_density(eval(text), x, times, standard_normal, max_nfe=1000).value
+        f = eval(text)
+        value = densities.flow_log_density(f, x, times, standard_normal_log_prob, max_nfe=1000).value
         print(name, "finite" if value.isfinite().all() else "SILENT", "")
     except OdeError as e:
         print(name, "error", str(e))

@@ -66,8 +66,10 @@ def inpaint(
     )
     options = parse_negative(model, way) | parse_set_options(set_, model.inpaint)
     with progress_bar("inpaint", show=not quiet):
-        made = model.inpaint(picture, mask, n, model.typed(condition), seed=seed, **options)
-    extra = model.beside(n, model.typed(condition))
+        made = model.inpaint(
+            picture, mask, n, model.preprocessor.parse_condition(condition), seed=seed, **options
+        )
+    extra = model.preprocessor.label_columns(model.preprocessor.parse_condition(condition), n)
     writing.write_samples(out, made.pictures, white=model.white, extra=extra)
     spread = "" if n == 1 else (
         f"\nmean distance between two in the part redrawn: {made.diversity:.3g} "

@@ -27,7 +27,7 @@ def export(
 
     write = choose_option("to", to, {"diffusers": export})
     model = load(run, device="cpu", ema=ema)
-    path = write(model, out, y=model.typed(condition), scheduler=scheduler)
+    path = write(model, out, y=model.preprocessor.parse_condition(condition), scheduler=scheduler)
     print_result(
         {"folder": str(path), "family": model.family, "to": to}, as_json, f"pipeline: {path}"
     )

@@ -46,14 +46,14 @@ def map_data(
     writing.check_writable(out)
     model = load(run, device=device, ema=ema)
     *first, condition, seed, pairs, options = words
-    call, y = getattr(model, method), model.typed(condition)
+    call, y = getattr(model, method), model.preprocessor.parse_condition(condition)
     options = parse_negative(model, options) | parse_set_options(pairs, call)
     with progress_bar(method, show=not quiet):
         made = call(*first, y, seed=seed, **options)
     back = method == "encode" or options.get("reverse")  # to what the condition does not describe
     if y is None and method in ("edit", "reconstruct"):
         y = mapping.conditions_in(model, first[0])
-    extra = {} if back else model.beside(len(made), y)
+    extra = {} if back else model.preprocessor.label_columns(y, len(made))
     writing.write_samples(
         out, made, white=model.white, extra=extra, names=output_names(method, first[0])
     )
@@ -199,5 +199,5 @@ def latent(
     from ..plots.latents import plot_latents
 
     model = load(run, device="cpu", ema=ema)
-    path = plot_latents(model, out, data, model.typed(condition))
+    path = plot_latents(model, out, data, model.preprocessor.parse_condition(condition))
     print_result({"file": str(path), "family": model.family}, as_json, f"figure: {path}")

@@ -106,7 +106,7 @@ def parse_negative(model: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Options with a negative condition that was typed in the kind that a model has."""
     if "negative" not in options:
         return options
-    return options | {"negative": model.typed(options["negative"])}
+    return options | {"negative": model.preprocessor.parse_condition(options["negative"])}
 
 
 def parse_interval(text: str | None) -> tuple[float, ...] | None:

@@ -85,7 +85,11 @@ def sample(
     )
     options = parse_negative(model, way) | parse_set_options(set_, model.sample)
     n, words = assign_conditions(n, read_conditions(condition, conditions))
-    y = model.typed(words[0]) if len(set(words)) == 1 else [model.typed(w) for w in words] or None
+    y = (
+        model.preprocessor.parse_condition(words[0])
+        if len(set(words)) == 1
+        else [model.preprocessor.parse_condition(w) for w in words] or None
+    )
     drawn, extra = model.labelled(n, y, given=parse_given(given), seed=seed, **options)
     writing.write_samples(out, drawn, white=model.white, extra=extra)
     print_result(

@@ -18,6 +18,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ from ..networks.masked import (
 )
 from ..networks.orderings import ALONG_ROWS, entry_orderings
 from ..networks.pixelcnn import CausalConvNet
-from ..options import choose_option
+from ..options import LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
 
@@ -196,7 +197,7 @@ def build(
     orderings: int = 0,
     components: int = 0,
     width: int = 0,
-    depth: int = 0,
+    depth: Annotated[int, LAYERS] = 0,
     waves: int | None = None,
     dropout: float | None = None,
 ) -> Autoregressive:

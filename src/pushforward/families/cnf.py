@@ -20,7 +20,7 @@ as the Gaussian fitted to the data, and learns what is not Gaussian about them.
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from ..errors import OdeError
 from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations
 from ..networks.mlp import TimeMLP, zero_last_layer
 from ..networks.whitening import Whitening
-from ..options import choose_option
+from ..options import LAYERS, choose_option
 from ..rng import fork_rng
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob
 from ..theory import densities, ode
@@ -281,7 +281,7 @@ def build(
     event: Event,
     *,
     width: int = 64,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     waves: int = 0,
     integrator: str = "rk4",
     solver_steps: int = 4,

@@ -19,7 +19,7 @@ in :math:`t - r` alone, so that it takes many intervals, over which errors add u
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from ..diffusion import Diffusion, stratified_indices
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, needs_guidance
 from ..networks.select import adapt_recipe, build_time_network
-from ..options import choose_option
+from ..options import FRACTION, LAYERS, Range, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
 from ..theory import ode, paths, predictions
 from ..theory.consistency import (
@@ -59,6 +59,9 @@ def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
 
 
 VELOCITY = predictions.edm_prediction(1.0)  # minus the rate of x_t along the angle
+
+
+INTERVALS = Range(high=10_000)  # the steps of each take memory before any number is stored
 
 
 class ConsistencyPair(NamedTuple):
@@ -149,12 +152,12 @@ class ConsistencyModel(GenerativeModel):
         point: Point = flow_step,
         first: int = 8,
         last: int = 16,
-        growth: float = 0.5,
+        growth: Annotated[float, FRACTION] = 0.5,
         huber: float = 0.3,
         target: float = 0.0,
         guidance: float = 1.0,
         steps: int = 2,
-        unconditional: float = 0.1,
+        unconditional: Annotated[float, FRACTION] = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path, self.point = net, event_shape, path, point
@@ -289,17 +292,17 @@ def build(
     *,
     network: str = "auto",
     width: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     waves: int | None = None,
     path: str = "cosine",
     point: str | None = None,
-    first: int = 8,
-    last: int | None = None,
-    growth: float = 0.5,
+    first: Annotated[int, INTERVALS] = 8,
+    last: Annotated[int | None, INTERVALS] = None,
+    growth: Annotated[float, FRACTION] = 0.5,
     huber: float = 0.3,
     target: float = 0.0,
     guidance: float = 1.0,
-    unconditional: float = 0.1,
+    unconditional: Annotated[float, FRACTION] = 0.1,
 ) -> ConsistencyModel:
     """Build the model.
 

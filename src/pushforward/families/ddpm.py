@@ -11,7 +11,7 @@ the bound, and `DDPM.log_prob` by default the density of the probability flow of
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..model import Event, Likelihood
 from ..networks.diffusers_unet import DiffusersUNet
 from ..networks.select import adapt_recipe, build_time_network
-from ..options import choose_option
+from ..options import FRACTION, LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory import ddpm_schedule, forward, predictions, samplers
 from ..theory.sampler_steps import Sampler
@@ -164,7 +164,7 @@ def build(
     *,
     network: str = "auto",
     width: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     waves: int | None = None,
     chain: int = 1000,
     schedule: str = "linear",
@@ -173,7 +173,7 @@ def build(
     variance: str = "large",
     sampler: str = "dpmpp_2m",
     sampler_steps: int = 50,
-    unconditional: float = 0.1,
+    unconditional: Annotated[float, FRACTION] = 0.1,
 ) -> DDPM:
     """Build the model.
 

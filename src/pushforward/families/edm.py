@@ -10,12 +10,15 @@ with scales that give input and target unit variance at every level. Under the p
 have the deviation 0.5, ours 1: its :math:`P_{mean} = -1.2` is :math:`-1.2 + \log 2` here.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from ..diffusion import Diffusion, default_width, diffusion_recipe
 from ..model import Event
 from ..networks.select import adapt_recipe, build_time_network
+from ..options import FRACTION, LAYERS
 from ..theory import paths, predictions, samplers
 
 
@@ -39,7 +42,7 @@ def build(
     *,
     network: str = "auto",
     width: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     waves: int | None = None,
     sigma_min: float = 0.002,
     sigma_max: float = 20.0,
@@ -48,7 +51,7 @@ def build(
     rho: float = 7.0,
     sampler: str = "ipndm",
     sampler_steps: int = 40,
-    unconditional: float = 0.1,
+    unconditional: Annotated[float, FRACTION] = 0.1,
 ) -> EDM:
     """Build the model.
 

@@ -13,7 +13,7 @@ what is to stay as it is need not be computed.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from ..memory import require_memory
 from ..model import Event, GenerativeModel, Likelihood
 from ..networks.layout import image_layout, is_image
 from ..networks.select import adapt_recipe, build_time_network, is_deep
-from ..options import choose_option
+from ..options import FRACTION, LAYERS, choose_option
 from ..rng import fork_rng, seed_rng
 from ..shapes import Condition, Data, PerDatum
 from ..theory import samplers
@@ -255,7 +255,7 @@ def build(
     *,
     network: str = "auto",
     width: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     waves: int | None = None,
     path: str = "linear",
     sigma_min: float = 0.0,
@@ -263,7 +263,7 @@ def build(
     together: int | None = None,
     sampler: str = "heun",
     sampler_steps: int | None = None,
-    unconditional: float = 0.1,
+    unconditional: Annotated[float, FRACTION] = 0.1,
 ) -> FlowMatching:
     """Build the model.
 

@@ -12,6 +12,7 @@ with :math:`\zeta` the softplus (Goodfellow et al., 2014; Mescheder et al., 2018
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from ..networks.adversarial import (
 )
 from ..networks.mlp import fourier_count
 from ..networks.select import is_convolutional
-from ..options import choose_option
+from ..options import LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory.adversarial import (
     Critic,
@@ -171,7 +172,7 @@ def build(
     latent: int = 0,
     width: int = 0,
     critic: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     loss: str = "non_saturating",
     penalty: float | None = None,
     r2: bool | None = None,

@@ -21,7 +21,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from ..networks import likelihoods
 from ..networks.autoencoder import PerceptualAdversarialLoss, spatial_decoder, spatial_encoder
 from ..networks.layout import image_layout
 from ..networks.select import is_convolutional
-from ..options import check_options, choose_option
+from ..options import FRACTION, LAYERS, check_options, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory.bounds import importance_bound, kl_to_prior
 from ..theory.densities import choose_probe_count
@@ -74,7 +74,7 @@ class LatentDiffusion(GenerativeModel):
         first: VAE,
         second: Callable[[tuple[int, ...]], Diffusion],
         *,
-        stage: float = 0.4,
+        stage: Annotated[float, FRACTION] = 0.4,
         sharpening: PerceptualAdversarialLoss | None = None,
         recipe: Recipe | None = None,
     ) -> None:
@@ -382,14 +382,14 @@ def build(
     floor: float = 0.003,
     perceptual: float = 0.0,
     adversarial: float = 0.0,
-    stage: float = 0.4,
+    stage: Annotated[float, FRACTION] = 0.4,
     prior: str = "flow_matching",
     network: str = "auto",
     width: int = 0,
-    depth: int = 0,
+    depth: Annotated[int, LAYERS] = 0,
     sampler: str | None = None,
     sampler_steps: int = 50,
-    unconditional: float = 0.1,
+    unconditional: Annotated[float, FRACTION] = 0.1,
 ) -> LatentDiffusion:
     """Build both models.
 

@@ -28,6 +28,7 @@ this is flow matching.
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from torch.func import jvp
 from ..diffusion import default_width, stratified_indices
 from ..model import Event, GenerativeModel, Likelihood, Recipe, needs_guidance
 from ..networks.select import adapt_recipe, build_time_network
-from ..options import choose_option
+from ..options import FRACTION, LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
 from ..theory.energy import conditional_energy_distance
 from ..theory.paths import LinearPath
@@ -105,14 +106,14 @@ class MeanFlow(GenerativeModel):
         net: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        apart: float = 0.5,
-        whole: float = 0.3,
+        apart: Annotated[float, FRACTION] = 0.5,
+        whole: Annotated[float, FRACTION] = 0.3,
         target: Target = interval_target,
         intervals: int = 16,
         power: float = 0.0,
         guidance: float = 1.0,
         steps: int = 1,
-        unconditional: float = 0.1,
+        unconditional: Annotated[float, FRACTION] = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path = net, event_shape, LinearPath()
@@ -226,15 +227,15 @@ def build(
     *,
     network: str = "auto",
     width: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     waves: int | None = None,
-    apart: float = 0.5,
-    whole: float = 0.3,
+    apart: Annotated[float, FRACTION] = 0.5,
+    whole: Annotated[float, FRACTION] = 0.3,
     target: str = "interval",
     intervals: int = 16,
     power: float | None = None,
     guidance: float = 1.0,
-    unconditional: float = 0.1,
+    unconditional: Annotated[float, FRACTION] = 0.1,
 ) -> MeanFlow:
     """Build the model.
 

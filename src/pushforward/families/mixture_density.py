@@ -13,6 +13,7 @@ stretches these coordinates, below it shears them too.
 
 import math
 import warnings
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.mlp import mlp
 from ..networks.whitening import Whitening
+from ..options import LAYERS
 from ..shapes import Condition, Data, PerDatum, Scalar
 from .gaussian import condition_mixture, sample_mixture
 
@@ -173,7 +175,9 @@ def fit_kmeans(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(repeated).to(rows), own
 
 
-def build(event: Event, *, components: int = 0, width: int = 64, depth: int = 2) -> MixtureDensity:
+def build(
+    event: Event, *, components: int = 0, width: int = 64, depth: Annotated[int, LAYERS] = 2
+) -> MixtureDensity:
     """A mixture density network.
 
     Arguments:

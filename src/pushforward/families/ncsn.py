@@ -13,7 +13,7 @@ ladder (Song et al., 2021), so that the probability flow, and its density, are l
 """
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from scipy.optimize import brentq, minimize_scalar
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion
 from ..model import Event, Recipe
 from ..networks.select import adapt_recipe, build_time_network
+from ..options import FRACTION, LAYERS
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
 from ..theory.paths import GeometricPath
@@ -96,7 +97,7 @@ class NCSN(Diffusion):
         sigma_min: float = 0.01,
         levels: int | None = None,
         sampler: Sampler = samplers.annealed_langevin,
-        unconditional: float = 0.1,
+        unconditional: Annotated[float, FRACTION] = 0.1,
         recipe: Recipe | None = None,
     ) -> None:
         super().__init__(
@@ -147,12 +148,12 @@ def build(
     *,
     network: str = "auto",
     width: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     waves: int | None = None,
     sigma_min: float = 0.01,
     levels: int | None = None,
     sampler: str = "annealed_langevin",
-    unconditional: float = 0.1,
+    unconditional: Annotated[float, FRACTION] = 0.1,
 ) -> NCSN:
     """Build the model.
 

@@ -12,7 +12,7 @@ transformations are zuko's.
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.image_flow import MultiScaleTransform, Univariate
 from ..networks.layout import image_layout, is_image
+from ..options import LAYERS
 from ..shapes import Condition, Data, PerDatum, Scalar
 
 
@@ -114,7 +115,7 @@ def build(
     transforms: int = 0,
     bins: int = 0,
     width: int = 0,
-    depth: int = 2,
+    depth: Annotated[int, LAYERS] = 2,
     bound: float = 0.0,
 ) -> NormalizingFlow:
     """A normalizing flow: by default a neural spline flow.

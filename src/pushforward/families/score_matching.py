@@ -18,6 +18,7 @@ dimensions a chain from elsewhere would never meet the shell where the data are.
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations, needs_guidance
 from ..networks.mlp import Perceptron
 from ..networks.whitening import Whitening
-from ..options import choose_option
+from ..options import LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
 from ..theory import score_matching
 from ..theory.langevin import mala, stable_step, ula
@@ -208,7 +209,7 @@ def build(
     event: Event,
     *,
     width: int = 64,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     waves: int = 0,
     objective: str = "denoising",
     noise: float | None = None,

@@ -12,6 +12,7 @@ themselves are in `theory.bounds`, and the case that can be solved in `exact.lin
 
 import math
 import warnings
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from ..networks.convolutional import ConvDecoder, ConvEncoder
 from ..networks.likelihoods import EntryLikelihood
 from ..networks.mlp import Perceptron, fourier_count
 from ..networks.select import is_convolutional
+from ..options import FRACTION, LAYERS
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob, sum_event
 from ..theory.bounds import active_units, importance_bound, kl_to_prior, reparametrise_doubly
 
@@ -65,7 +67,7 @@ class VAE(GenerativeModel):
         *,
         latent: int,
         beta: float = 1.0,
-        anneal: float = 0.0,
+        anneal: Annotated[float, FRACTION] = 0.0,
         particles: int = 1,
         whitened: bool = True,
         prior: nn.Module | None = None,
@@ -330,12 +332,12 @@ def build(
     network: str = "auto",
     latent: int = 0,
     width: int = 0,
-    depth: int = 0,
+    depth: Annotated[int, LAYERS] = 0,
     beta: float = 1.0,
     decoder: str = "auto",
     floor: float = 0.003,
     waves: int | None = None,
-    anneal: float | None = None,
+    anneal: Annotated[float | None, FRACTION] = None,
     particles: int = 1,
     whiten: bool = True,
 ) -> VAE:

@@ -11,6 +11,7 @@ the paper's is over a batch: clipped convolutions alone let its values vanish or
 """
 
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from ..model import Event
 from ..networks.adversarial import build_gan_networks, default_latent_dim
 from ..networks.residual import group_norm
 from ..networks.select import is_convolutional
+from ..options import LAYERS
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, critic_gap
 from .gan import GAN, RECIPE
@@ -53,7 +55,7 @@ def build(
     latent: int = 0,
     width: int = 0,
     critic: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     limit: float = 0.1,
     critic_steps: int = 5,
 ) -> GAN:

@@ -9,10 +9,12 @@ and two finite samples of one distribution already have a positive gap.
 
 import math
 from functools import partial
+from typing import Annotated
 
 from ..model import Event
 from ..networks.adversarial import build_gan_networks, default_latent_dim
 from ..networks.select import is_convolutional
+from ..options import LAYERS
 from ..shapes import Data, Scalar
 from ..theory.adversarial import Critic, critic_gap, sample_interpolates, wgan_gp_penalty
 from .gan import GAN, RECIPE
@@ -34,7 +36,7 @@ def build(
     latent: int = 0,
     width: int = 0,
     critic: int = 0,
-    depth: int = 3,
+    depth: Annotated[int, LAYERS] = 3,
     penalty: float | None = None,
     one_sided: bool | None = None,
     critic_steps: int | None = None,

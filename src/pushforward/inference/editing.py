@@ -17,7 +17,7 @@ from ..errors import DataError, UsageError
 from ..model import Likelihood
 from ..networks.layout import image_layout, is_image
 from ..theory.editing import slerp
-from . import latents, sampling
+from . import latents
 from .guiding import GUIDING
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def sdedit(
         z = latents.to_model_space(fitted, x, fitted.transform)
         options = options | {"strength": float(strength)}
         moved = latents.map_batches(fitted, method, z, c, options)
-        said = sampling.broadcast_captions(fitted, data.y, len(x))
+        said = fitted.preprocessor.caption_rows(data.y, len(x))
         if torch.equal(moved, z.cpu()):  # nothing was done: not even the rounding of a transform
             rows = None if c is None else c.cpu().double().numpy()
             return fitted.schema.restore(x, rows, said)

@@ -10,20 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
 from ..data import transforms
-from ..data.conditions import subsample_weighted
 from ..data.schema import Schema
-from ..devices import cast_like_model, choose_device
+from ..devices import choose_device
 from ..errors import DataError, FolderInUse, UsageError
 from ..files import as_folder
 from ..model import Event, GenerativeModel, Likelihood
 from . import anomaly, editing, flops, likelihood, sampling, traversal
 from . import latents as mapping
 from .diagnostics import diagnose_fit as ringing
+from .preprocessor import Preprocessor
 
 
 @dataclass(repr=False)
@@ -31,8 +30,7 @@ class FittedModel:
     """A trained model with the data's schema around it."""
 
     model: GenerativeModel
-    transform: transforms.Chain
-    schema: Schema
+    preprocessor: Preprocessor
     config: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -43,6 +41,16 @@ class FittedModel:
     def family(self) -> str:
         """The registry key of the family."""
         return self.config["family"]
+
+    @property
+    def schema(self) -> Schema:
+        """The likeness of the data that were fitted."""
+        return self.preprocessor.schema
+
+    @property
+    def transform(self) -> transforms.Chain:
+        """The units of the data to the model's space, and back."""
+        return self.preprocessor.transform
 
     @property
     def likelihood(self) -> Likelihood:
@@ -127,11 +135,6 @@ class FittedModel:
         x, c, said = sampling.draw_samples(self, n, y, given, seed, options)
         return self.schema.restore(x, c, said), self.schema.beside(c, said)
 
-    def beside(self, n: int, y: Any) -> dict[str, np.ndarray]:
-        """What is known of ``n`` data made under a condition, as `labelled` gives it."""
-        c = None if y is None else self.schema.encode(y, n)
-        return self.schema.beside(c, sampling.broadcast_captions(self, y, n))
-
     def draw(
         self,
         n: int,
@@ -143,51 +146,6 @@ class FittedModel:
     ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
         return sampling.draw_samples(self, n, y, given, seed, options)[0]
-
-    def typed(self, word: str | None) -> Any:
-        """A condition for all data as a person types it, in the kind that the schema has."""
-        if word is None or self.schema.condition is None:
-            return word
-        return self.schema.condition.typed(word)
-
-    def conditions(self, y: Any, n: int) -> np.ndarray | None:
-        """The condition vectors of ``n`` data; drawn from those seen in training if unknown."""
-        if not self.schema.condition_length:
-            if y is not None:
-                raise UsageError("the model was fitted without a condition: give none")
-            return None
-        y = self.said(y, n)
-        if y is not None:
-            return self.schema.encode(y, n)
-        rows, weights = self.remembered()
-        return rows[torch.multinomial(torch.as_tensor(weights), n, replacement=True).numpy()]
-
-    @property
-    def captioned(self) -> bool:
-        """Whether the conditions are captions."""
-        return self.schema.condition is not None and self.schema.condition.captioned
-
-    def said(self, y: Any, n: int) -> Any:
-        """The captions of ``n`` data, drawn from those seen in training if they are not given."""
-        if not self.captioned or y is not None:
-            return y
-        texts, weights = self.remembered()
-        return texts[torch.multinomial(torch.as_tensor(weights), n, replacement=True).numpy()]
-
-    def remembered(self) -> tuple[np.ndarray, np.ndarray]:
-        """What was seen in training, captions or condition vectors, and their frequencies."""
-        seen = np.array(self.config["conditions"], object if self.captioned else None)
-        return seen, np.asarray(self.config["frequencies"])
-
-    def seen(self, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The condition vectors seen in training and their frequencies, thinned if so asked."""
-        rows, weights = self.remembered()
-        rows, weights = subsample_weighted(rows, weights, len(rows) if most is None else most)
-        return self.schema.encode(rows) if self.captioned else rows, weights
-
-    def vectors(self, c: np.ndarray) -> Tensor:
-        """Encoded conditions in the precision and on the device of the model."""
-        return cast_like_model(self.model, torch.as_tensor(c))
 
     def log_prob(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
         """Log-likelihood of each datum in nats and in the units of ``x``, of kind `likelihood`.
@@ -395,21 +353,16 @@ class FittedModel:
         return {"config": config, "schema": self.schema.to_json(), "state": state}
 
 
-def event_of_schema(schema: Schema, size: int) -> Event:
-    """What a family must know of so many data of a schema."""
-    event = Event(schema.event, schema.condition_length, schema.levels, size)
-    if schema.condition is None:
-        return event
-    return event._replace(tokens=schema.condition.tokens, spelled=schema.condition.spelled)
-
-
 def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
     """A model with fresh weights as a configuration describes it.
 
     Raises:
         DataError: If it is not that of a model of such data.
     """
-    event, known = event_of_schema(schema, config["event"][3]), list(config["event"])
+    chain = transforms.Chain.from_json(config["transform"])
+    seen = (config.get("conditions") or (), config.get("frequencies") or ())
+    preprocessor = Preprocessor(schema, chain, *seen)
+    event, known = preprocessor.event(config["event"][3]), list(config["event"])
     known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens
     if json.loads(json.dumps(event)) != known:
         raise DataError("the configuration and the schema describe different data")
@@ -418,7 +371,7 @@ def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
         mapping.require_method(model, "start_from", "cannot start from data")(
             torch.zeros(origin["rows"], *model.event_shape)
         )
-    return FittedModel(model, transforms.Chain.from_json(config["transform"]), schema, config)
+    return FittedModel(model, preprocessor, config)
 
 
 def build_fresh_model(config: dict[str, Any], event: Event) -> GenerativeModel:

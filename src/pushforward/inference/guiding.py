@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from ..devices import cast_like_model
 from ..errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def encode_negative(fitted: "FittedModel", options: dict[str, Any], n: int) -> d
         return options
     if fitted.schema.condition is None:
         raise UsageError("the model was fitted without a condition: leave negative out")
-    rows = fitted.vectors(fitted.schema.encode(y))
+    rows = cast_like_model(fitted.model, torch.as_tensor(fitted.schema.encode(y)))
     if len(rows) not in (1, n):
         raise DataError(f"{len(rows)} negative conditions for {n} data; give one, or one for each")
     return options | {"negative": rows.expand(n, -1)}

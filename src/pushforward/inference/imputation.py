@@ -61,8 +61,8 @@ def impute_given(
     options = guiding.encode_negative(fitted, options, n)
     check_method_options(fitted.model.complete, options, fitted.family)
     with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        vectors = fitted.conditions(y, n)
-        c = None if vectors is None else fitted.vectors(vectors)
+        vectors = fitted.preprocessor.condition_vectors(y, n)
+        c = None if vectors is None else cast_like_model(fitted.model, torch.as_tensor(vectors))
         out = np.empty((n, *fitted.schema.event))
         for rows in group_identical(x, known, c, options.get("negative")):
             first, which = rows[0], torch.as_tensor(rows)

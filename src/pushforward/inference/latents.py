@@ -22,7 +22,6 @@ from ..errors import DataError, NumericalError, PushforwardError, UsageError
 from ..model import GenerativeModel
 from ..progress import track_progress
 from . import guiding
-from .sampling import broadcast_captions
 
 if TYPE_CHECKING:
     from .fitted_model import FittedModel
@@ -114,7 +113,7 @@ def decode_rows(
         shape = tuple(rows.shape[1:])
         raise DataError(f"latents of shape {shape} are not those of this model") from error
     return to_data_space(
-        fitted.schema, fitted.transform, x, c, broadcast_captions(fitted, y, len(x))
+        fitted.schema, fitted.transform, x, c, fitted.preprocessor.caption_rows(y, len(x))
     )
 
 
@@ -161,7 +160,7 @@ def translate_data(
             required_conditions(fitted, y, len(given.x)),
         )
         moved = map_batches(fitted, method, z, c, options | {"reverse": reverse})
-        said = None if reverse else broadcast_captions(fitted, y, len(moved))
+        said = None if reverse else fitted.preprocessor.caption_rows(y, len(moved))
         return to_data_space(end.schema, end.transform, moved, None if reverse else c, said)
 
 
@@ -182,14 +181,14 @@ def required_conditions(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
         DataError: If the model needs them and they are not given.
     """
     if fitted.schema.condition is None:
-        fitted.conditions(y, n)  # refuses one
+        fitted.preprocessor.condition_vectors(y, n)  # refuses one
         return None
     if y is None:
         raise DataError(
             f"the model was fitted with a condition, {fitted.schema.condition.asked}: name it "
             "(--condition, in Python y), or give data that come with it"
         )
-    return fitted.vectors(fitted.schema.encode(y, n))
+    return cast_like_model(fitted.model, torch.as_tensor(fitted.schema.encode(y, n)))
 
 
 def to_model_space(fitted: "FittedModel", x: np.ndarray, transform: Chain) -> Tensor:

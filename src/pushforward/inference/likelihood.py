@@ -122,8 +122,13 @@ def weighted_conditions(
     if schema.condition is None:
         yield 0.0, None
     elif y is not None:
-        yield 0.0, fitted.vectors(schema.encode(y, n))
+        yield 0.0, cast_like_model(fitted.model, torch.as_tensor(schema.encode(y, n)))
     else:
-        rows, weights = fitted.seen(None if schema.condition.labels else MOST)
+        rows, weights = fitted.preprocessor.condition_support(
+            None if schema.condition.labels else MOST
+        )
         for row, weight in zip(rows, weights, strict=True):
-            yield float(np.log(weight)), fitted.vectors(row[None]).expand(n, -1)
+            yield (
+                float(np.log(weight)),
+                cast_like_model(fitted.model, torch.as_tensor(row[None])).expand(n, -1),
+            )

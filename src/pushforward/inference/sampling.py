@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..data.columns import as_condition_array
-from ..devices import batch_offsets, batch_rows, check_method_options, model_device, seeded_rng
+from ..devices import (
+    batch_offsets,
+    batch_rows,
+    cast_like_model,
+    check_method_options,
+    model_device,
+    seeded_rng,
+)
 from ..errors import NumericalError, UsageError
 from ..memory import require_memory
 from . import guiding, imputation
@@ -30,31 +36,29 @@ def draw_samples(
     n = int(n)
     if given is not None:
         x = imputation.impute_given(fitted, n, given, y, seed, options)
-        return x, fitted.conditions(y, n), broadcast_captions(fitted, y, n)
+        return (
+            x,
+            fitted.preprocessor.condition_vectors(y, n),
+            fitted.preprocessor.caption_rows(y, n),
+        )
     with seeded_rng(seed, model_device(fitted.model)), torch.inference_mode():
         options = guiding.encode_negative(fitted, options, n)
         check_method_options(fitted.model.sample, options, fitted.family)
-        y = fitted.said(y, n)
-        rows = fitted.conditions(y, n)
+        y = fitted.preprocessor.captions_or_draw(y, n)
+        rows = fitted.preprocessor.condition_vectors(y, n)
         return (
             sample_unconstrained(fitted, n, rows, options),
             rows,
-            broadcast_captions(fitted, y, n),
+            fitted.preprocessor.caption_rows(y, n),
         )
-
-
-def broadcast_captions(fitted: "FittedModel", y: Any, n: int) -> np.ndarray | None:
-    """The caption of each datum, where conditions are captions."""
-    if not fitted.captioned or y is None:
-        return None
-    return np.broadcast_to(np.atleast_1d(as_condition_array(y)).astype(object), n)
 
 
 def sample_unconstrained(
     fitted: "FittedModel", n: int, rows: np.ndarray | None, options: dict[str, Any]
 ) -> np.ndarray:
     """``n`` data of which nothing is given but conditions."""
-    model, c = fitted.model, None if rows is None else fitted.vectors(rows)
+    model = fitted.model
+    c = None if rows is None else cast_like_model(model, torch.as_tensor(rows))
     z = []
     for i, m in batch_offsets(n, batch_rows(model.event_shape)):
         some = slice(i, i + m)

@@ -11,7 +11,7 @@ import torch
 
 from ..data.builtin.datasets import BuiltinDataset
 from ..data.schema import Schema
-from ..devices import model_device, seeded_rng
+from ..devices import cast_like_model, model_device, seeded_rng
 from ..diffusion import Diffusion
 from ..errors import NumericalError, PushforwardError
 from ..inference.fitted_model import FittedModel
@@ -94,8 +94,8 @@ def sampler_trajectories(
 ) -> np.ndarray:
     """The states of a sampler in the units of the data, ``(steps + 1, n, *event)``, noise first."""
     with seeded_rng(seed, model_device(model)), torch.inference_mode():
-        rows = fitted.conditions(None, n)
-        c = None if rows is None else fitted.vectors(rows)
+        rows = fitted.preprocessor.condition_vectors(None, n)
+        c = None if rows is None else cast_like_model(fitted.model, torch.as_tensor(rows))
         state = torch.get_rng_state()
         eps = model.start(n)  # the draw with which the trajectory begins
         torch.set_rng_state(state)

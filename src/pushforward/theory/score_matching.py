@@ -18,8 +18,6 @@ from torch import Tensor
 
 from ..shapes import Data, PerDatum, sum_event
 from .densities import exact_divergence, hutchinson_divergence
-from .exact.diffusion_bound import expected_noise_error
-from .exact.targets import Gaussian, GaussianMixture
 
 Score = Callable[[Data], Data]
 
@@ -74,39 +72,6 @@ def denoising_score_matching(score: Score, x: Data, eps: Data, sigma: float) -> 
     return sum_event((score(x + sigma * eps) + eps / sigma).square()) / 2
 
 
-def denoising_floor(law: GaussianMixture, sigma: float) -> float:
-    r"""The least mean of `denoising_score_matching`, by quadrature in one or two dimensions.
-
-    .. math:: \tfrac12\big(d/\sigma^2 - \mathbb E\,\|\nabla\log p_\sigma\|^2\big)
-
-    It is the constant between `denoising_score_matching` and `explicit_score_matching` on the blurred law: nobody can tell which
-    noise was added. For :math:`\mathcal N(m, v)` it is :math:`\tfrac12(1/\sigma^2 -
-    1/(v + \sigma^2))`.
-    """
-    one = torch.ones(1, dtype=torch.float64)
-    return float(expected_noise_error(law, one, sigma * one)) / (2 * sigma**2)
-
-
-def mixture_fisher_divergence(p: GaussianMixture, q: GaussianMixture) -> float:
-    r""":math:`\mathbb E_p\|\nabla\log p - \nabla\log q\|^2` by quadrature, up to 2-D.
-
-    It compares shapes, not masses: where modes are far apart it does not see their weights.
-    """
-    return 2 * p.expectation(lambda x: explicit_score_matching(q.score, p.score, x))
-
-
 def rademacher_directions(count: int, x: Data) -> Tensor:
     """Rademacher directions for each datum, ``(count, batch, *event)``: the least variance."""
     return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1
-
-
-def fisher_divergence(p: Gaussian, q: Gaussian) -> float:
-    r""":math:`\mathbb E_p\|\nabla\log p - \nabla\log q\|^2` between two Gaussians.
-
-    .. math:: \operatorname{tr}(B\Sigma_p B) + \|\Sigma_q^{-1}(m_p - m_q)\|^2, \qquad
-        B = \Sigma_q^{-1} - \Sigma_p^{-1}
-    """
-    precision = torch.linalg.inv(q.covariance)
-    B = precision - torch.linalg.inv(p.covariance)
-    offset = precision @ (p.mean - q.mean)
-    return float((B @ p.covariance @ B).trace() + offset @ offset)

@@ -14,8 +14,9 @@ from ..data import memmap, transforms
 from ..data.captions import truncate_captions
 from ..data.conditions import condition_frequencies
 from ..data.reading import Dataset
+from ..data.transforms import Chain
 from ..errors import DataError, UsageError
-from ..inference.fitted_model import event_of_schema
+from ..inference.preprocessor import Preprocessor
 from ..memory import require_memory
 from ..model import Event, GenerativeModel, Recipe
 from .minibatches import encode_condition_rows
@@ -28,7 +29,7 @@ AVERAGES = 8  # of weights, each as large as the model
 
 def event_of_dataset(samples: Dataset) -> Event:
     """What a family must know of the data."""
-    return event_of_schema(samples.schema, len(samples.x))
+    return Preprocessor(samples.schema, Chain()).event(len(samples.x))
 
 
 def holdout_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

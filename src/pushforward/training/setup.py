@@ -16,6 +16,7 @@ from ..data.schema import Schema
 from ..devices import choose_device, seeded_rng
 from ..errors import DataError, UsageError
 from ..inference.fitted_model import FittedModel, build_from_config
+from ..inference.preprocessor import Preprocessor
 from ..model import GenerativeModel, Recipe
 from ..networks.select import takes_tokens
 from ..options import check_duration, choose_option
@@ -79,7 +80,8 @@ def new_run(
         "transform": transform.to_json(),
         "data": data_fingerprint(samples),
     } | tally_conditions(samples, train)
-    fitted = FittedModel(model, transform, samples.schema, config)
+    seen = (config["conditions"] or (), config["frequencies"] or ())
+    fitted = FittedModel(model, Preprocessor(samples.schema, transform, *seen), config)
     return build_run(samples, fitted, recipe, device, company, ranks)
 
 

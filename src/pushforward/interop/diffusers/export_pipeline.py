@@ -6,7 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...data.writing import check_writable
+from ...devices import cast_like_model
 from ...errors import DiskError, UsageError
 from ...inference.fitted_model import FittedModel, load
 from ...networks.diffusers_unet import DiffusersUNet
@@ -52,7 +55,11 @@ def export(
     path = check_writable(folder)
     fitted = run if isinstance(run, FittedModel) else load(run, device="cpu")
     net = exportable_network(fitted)
-    c = None if y is None else fitted.vectors(fitted.schema.encode(y, 1))
+    c = (
+        None
+        if y is None
+        else cast_like_model(fitted.model, torch.as_tensor(fitted.schema.encode(y, 1)))
+    )
     diffusers = import_optional("diffusers", "diffusers")
     pipeline = getattr(diffusers, f"{name}Pipeline")(
         unet=net.alone(c).cpu(), scheduler=build_scheduler(fitted.model, diffusers, name)

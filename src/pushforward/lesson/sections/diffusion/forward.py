@@ -173,7 +173,7 @@ CLAIMS = [
         "\\mathcal N(\\sqrt{\\bar\\alpha_t}\\,x_0, (1 - \\bar\\alpha_t) I)$.",
         Verdict.HOLDS,
         measure_forward_marginals,
-        "theory.forward.moment_recursion",
+        "theory.exact.diffusion_bound.moment_recursion",
         formula="m_k = \\sqrt{1 - \\beta_k}\\,m_{k-1}, \\quad V_k = (1 - \\beta_k) V_{k-1} + "
         "\\beta_k",
         covers="R39",
@@ -183,7 +183,7 @@ CLAIMS = [
         "With $\\beta$ from $10^{-4}$ to $0.02$ the chain ends in noise, whatever `timesteps` is.",
         Verdict.ONLY_IF,
         measure_terminal_kl,
-        "theory.forward.divergence_from_noise",
+        "theory.exact.diffusion_bound.divergence_from_noise",
         right="$T \\approx 1000$. For other lengths $\\beta$ must be multiplied by $1000/T$, or "
         "the "
         "cosine schedule taken; a table with $\\bar\\alpha_T > 0.01$ is refused.",
@@ -194,7 +194,7 @@ CLAIMS = [
         "$x_T$ tends to $\\mathcal N(0, I)$ as $T \\to \\infty$.",
         Verdict.ONLY_IF,
         measure_continuous_limit,
-        "theory.forward.moment_recursion",
+        "theory.exact.diffusion_bound.moment_recursion",
         right="$\\sum_t \\beta_t \\to \\infty$, which is $\\bar\\alpha_T \\to 0$. With "
         "$\\beta_t = \\beta(t/T)/T$ the sum tends to an integral, and signal stays.",
         formula="\\bar\\alpha_T \\to 0 \\iff \\sum_t \\beta_t = \\infty",
@@ -217,7 +217,7 @@ CLAIMS = [
         "Tables computed by NumPy in float64 fit data in float32.",
         Verdict.ONLY_IF,
         measure_table_precision,
-        "theory.tables.DDPM.integral",
+        "theory.ddpm_schedule.DDPMPath.integral",
         right="they are cast when they are used. As tensors they turn $x_t$ into float64, which a "
         "network in float32 refuses, and computed in float32 they lose four digits near $t = 1$.",
         covers="A46",
@@ -227,7 +227,7 @@ CLAIMS = [
         "In the code, $t = 0$ is the data, as in the formulas.",
         Verdict.WRONG,
         measure_noise_index,
-        "theory.tables.DDPM.integral",
+        "theory.ddpm_schedule.DDPMPath.integral",
         right="Its index 0 is the formulas' $t = 1$ and has noise of deviation 0.01, and $-1$ is "
         "silently $T$. Ours runs from 1 to $T$, 0 is data, and other indices are refused.",
         covers="A47",

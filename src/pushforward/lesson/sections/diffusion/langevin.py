@@ -170,7 +170,7 @@ CLAIMS = [
         "step.",
         Verdict.HOLDS,
         measure_ula_transient,
-        "theory.langevin.gaussian_ula",
+        "theory.exact.sampler_moments.gaussian_ula",
         formula="m_k = (1-h)^k m_0, \\qquad V_k = \\frac{1 - (1-h)^{2k}}{1 - h/2}",
         covers="R52",
     ),
@@ -179,7 +179,7 @@ CLAIMS = [
         "Iterating $x \\gets x + h\\,\\nabla\\log p(x) + \\sqrt{2h}\\,z$ draws from $p$.",
         Verdict.ONLY_IF,
         measure_ula_bias,
-        "theory.langevin.gaussian_ula",
+        "theory.exact.sampler_moments.gaussian_ula",
         right="$h \\to 0$. At a fixed step it settles at another law, "
         "$\\Sigma_h = \\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance "
         "(MALA) "
@@ -191,7 +191,7 @@ CLAIMS = [
         "With a test of acceptance the law is $p$ at every step size (not in the lesson).",
         Verdict.HOLDS,
         measure_mala_acceptance,
-        "theory.langevin.gaussian_acceptance",
+        "theory.exact.sampler_moments.gaussian_acceptance",
         formula="\\mathbb E\\min(1, r) = 1 - "
         "\\frac2\\pi\\arcsin\\sqrt{\\frac{h^3}{(h+2)(h^2-2h+4)}}",
         covers="A60 R52",
@@ -223,7 +223,7 @@ CLAIMS = [
         "follows a recursion.",
         Verdict.HOLDS,
         measure_annealed_chains,
-        "theory.laws.corrected",
+        "theory.exact.sampler_moments.corrector_moments",
         covers="R52",
     ),
     Claim(
@@ -231,7 +231,7 @@ CLAIMS = [
         "The reverse process of diffusion models is discretised Langevin dynamics.",
         Verdict.WRONG,
         measure_reverse_langevin,
-        "theory.laws.reverse_table",
+        "theory.exact.sampler_moments.reverse_chain_moments",
         right="A reverse step is one of the probability flow, with $\\frac\\beta2\\nabla\\log p$, "
         "and "
         "one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin "

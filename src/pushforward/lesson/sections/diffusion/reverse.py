@@ -220,7 +220,7 @@ CLAIMS = [
         "The reverse process recovers $x_0$ from $x_T$.",
         Verdict.WRONG,
         measure_data_recovery,
-        "theory.forward.expected_noise_error",
+        "theory.exact.diffusion_bound.expected_noise_error",
         right="$x_T$ hardly depends on $x_0$. The reverse process draws from $p(x_0 | x_T)$, which "
         "is all but the law of the data.",
         covers="A51",
@@ -230,7 +230,7 @@ CLAIMS = [
         "For small $\\beta_t$ the reverse step is Gaussian too.",
         Verdict.ONLY_IF,
         measure_reverse_gap,
-        "theory.forward.reverse_gap",
+        "theory.exact.diffusion_bound.reverse_gap",
         right="$\\beta_t \\to 0$, where the divergence from a Gaussian falls as $\\beta_t^3$, or "
         "the "
         "data are Gaussian, and then for every $\\beta_t$.",
@@ -243,7 +243,7 @@ CLAIMS = [
         "The reverse step has some variance $\\Sigma_\\theta$ (which the lesson leaves open).",
         Verdict.ONLY_IF,
         measure_variance_cost,
-        "theory.forward.expected_bound",
+        "theory.exact.diffusion_bound.expected_bound",
         right="it is chosen well: $\\beta_t$ costs nothing for standard normal data, where "
         "$\\tilde\\beta_t$ costs $\\gamma/2$ nats per dimension however many steps there are. The "
         "best is the mean of the true variances, and loses only $\\mathrm{KL}(q(x_T) \\| "
@@ -257,7 +257,7 @@ CLAIMS = [
         "$\\mathcal L$ is the variational lower bound of $\\log p(x_0)$.",
         Verdict.WRONG,
         measure_bound_sign,
-        "theory.forward.expected_bound",
+        "theory.exact.diffusion_bound.expected_bound",
         right="It is the negative of one: $\\mathcal L = -\\mathrm{ELBO} \\ge -\\log p(x_0)$.",
         covers="A53 R43",
     ),
@@ -266,7 +266,7 @@ CLAIMS = [
         "The bound splits into a divergence at the end, one at each step, and a reconstruction.",
         Verdict.HOLDS,
         measure_bound_terms,
-        "theory.forward.bound_terms",
+        "theory.exact.diffusion_bound.bound_terms",
         formula="\\log\\frac{q(x_{1:T} | x_0)}{p(x_{0:T})} = \\log\\frac{q(x_T | x_0)}{p(x_T)} + "
         "\\sum_{t=2}^T \\log\\frac{q(x_{t-1} | x_t, x_0)}{p(x_{t-1} | x_t)} - \\log p(x_0 | x_1)",
         covers="R43",
@@ -279,7 +279,7 @@ CLAIMS = [
         "does not define.",
         Verdict.HOLDS,
         measure_step_posterior,
-        "theory.tables.DDPM.posterior",
+        "theory.ddpm_schedule.DDPMPath.posterior",
         covers="A54 R40",
     ),
     Claim(
@@ -289,7 +289,7 @@ CLAIMS = [
         "gives the mean of $p_\\theta$ (which the lesson does not write down).",
         Verdict.HOLDS,
         measure_posterior_mean,
-        "theory.tables.DDPM.posterior",
+        "theory.ddpm_schedule.DDPMPath.posterior",
         formula="\\mu_\\theta = \\frac1{\\sqrt{\\alpha_t}}\\Big(x_t - "
         "\\frac{\\beta_t}{\\sqrt{1-\\bar\\alpha_t}}\\,\\varepsilon_\\theta\\Big)",
         covers="A55 R41",

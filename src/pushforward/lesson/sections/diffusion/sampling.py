@@ -181,7 +181,7 @@ CLAIMS = [
         "gives on Gaussian data is known at every $T$.",
         Verdict.HOLDS,
         measure_ancestral_sampling,
-        "theory.laws.ancestral",
+        "theory.exact.sampler_moments.ancestral_moments",
         covers="A55 R41 R46",
     ),
     Claim(

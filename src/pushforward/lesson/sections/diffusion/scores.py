@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ....theory import paths, predictions
 from ....theory import score_matching as sm
-from ....theory.exact import diffusion_bound, targets
+from ....theory.exact import diffusion_bound, divergences, targets
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .reverse import gaussian_1d
 
@@ -44,7 +44,7 @@ def measure_denoising_loss() -> Evidence:
     (x, mass, _), *_ = law.nodes()
     (eps, chance, _), *_ = gaussian_1d(0.0, 1.0).nodes()
     pairs, weight = torch.cartesian_prod(x[:, 0], eps[:, 0]), torch.outer(mass, chance).flatten()
-    floor = sm.denoising_floor(law, sigma)
+    floor = divergences.denoising_floor(law, sigma)
     numbers = []
     for name, score in MODELS.items():
         loss = float(weight @ sm.denoising_score_matching(score, pairs[:, :1], pairs[:, 1:], sigma))
@@ -104,8 +104,8 @@ def measure_weight_blindness() -> Evidence:
     means, ones = double(-5.0, 5.0)[:, None], double(1.0, 1.0)
     p, q = (targets.GaussianMixture(w, means, ones) for w in (double(0.2, 0.8), double(0.8, 0.2)))
     kl = p.expectation(lambda x: p.log_prob(x) - q.log_prob(x))
-    plain = sm.mixture_fisher_divergence(p, q)
-    noisy = sm.mixture_fisher_divergence(
+    plain = divergences.mixture_fisher_divergence(p, q)
+    noisy = divergences.mixture_fisher_divergence(
         *(z.diffused(double(1.0)[0], double(5.0)[0]) for z in (p, q))
     )
     return Evidence(
@@ -126,7 +126,7 @@ def measure_level_losses() -> Evidence:
     for sigma in (0.01, 0.1, 1.0, 10.0):
         t = double(sigma / 10)
         weight = float(predictions.noise_error_weight(predictions.score_prediction)(path, t))
-        least = 2 * weight * sm.denoising_floor(law, sigma)
+        least = 2 * weight * divergences.denoising_floor(law, sigma)
         numbers.append(Number(f"least weighted loss of the level $\\sigma = {sigma}$", least,
                               1 / (1 + sigma**2), 1e-9))  # fmt: skip
     return Evidence(numbers)
@@ -174,7 +174,7 @@ CLAIMS = [
         "A model whose score is close to that of the data is close to the data.",
         Verdict.WRONG,
         measure_weight_blindness,
-        "theory.score_matching.mixture_fisher_divergence",
+        "theory.exact.divergences.mixture_fisher_divergence",
         right="Scores do not see the weights of modes that are far apart. With noise the modes "
         "meet, and weights show: hence many levels of noise.",
         covers="A59",
@@ -185,7 +185,7 @@ CLAIMS = [
         "between 0 and 1 per dimension (many levels are not in the lesson).",
         Verdict.HOLDS,
         measure_level_losses,
-        "theory.score_matching.denoising_floor",
+        "theory.exact.divergences.denoising_floor",
         covers="R51",
     ),
 ]

@@ -219,7 +219,7 @@ CLAIMS = [
         "For a fixed generator the best discriminator is the share of the data at each point.",
         Verdict.HOLDS,
         measure_optimal_discriminator,
-        "theory.adversarial.optimal_logit",
+        "theory.exact.discriminator.optimal_logit",
         formula=r"D^*(x) = \frac{p(x)}{p(x) + q(x)}, \qquad f^* = \log p - \log q",
         covers="R22",
     ),
@@ -228,7 +228,7 @@ CLAIMS = [
         "Setting the derivative of the integrand to zero proves it.",
         Verdict.ONLY_IF,
         measure_optimality_proof,
-        "theory.adversarial.expected_game_value",
+        "theory.exact.discriminator.expected_game_value",
         right="It does because the integrand is strictly concave in $D$, each $x$ may be maximised "
         "alone ($D$ is unrestricted), and where $p + q = 0$ any value will do.",
         formula=r"\frac{\partial^2}{\partial D^2}\bigl[p \log D + q \log(1 - D)\bigr]_{D^*} "

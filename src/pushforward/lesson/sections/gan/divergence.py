@@ -115,7 +115,7 @@ CLAIMS = [
         "$\\log 4$.",
         Verdict.HOLDS,
         measure_game_value,
-        "theory.adversarial.expected_game_value",
+        "theory.exact.discriminator.expected_game_value",
         formula=r"C(G) = -\log 4 + 2\,\mathrm{JS}(p, q)",
         covers="R23",
     ),
@@ -142,7 +142,7 @@ CLAIMS = [
         "The generator of a GAN minimises the Jensen-Shannon divergence.",
         Verdict.ONLY_IF,
         measure_imperfect_discriminator,
-        "theory.adversarial.discriminator_regret",
+        "theory.exact.discriminator.discriminator_regret",
         right="Only at $D = D^*$; any other $D$ shows a value below it, by the mean KL of its "
         "verdicts.",
         formula=r"V(D^*) - V(D) = 2\,\mathbb{E}_{(p+q)/2}\,\mathrm{KL}"
@@ -154,7 +154,7 @@ CLAIMS = [
         "Descending either generator loss at $D^*$ descends the Jensen-Shannon divergence.",
         Verdict.ONLY_IF,
         measure_generator_gradients,
-        "theory.adversarial.generator_slopes",
+        "theory.exact.discriminator.generator_slopes",
         right="Only the saturating loss does; the other descends "
         "$\\mathrm{KL}(q\\|p) - 2\\,\\mathrm{JS}$.",
         formula=r"\nabla_\theta\,\mathbb{E}_q[-\log D^*] = \nabla_\theta\bigl[\mathrm{KL}(q\|p) - "
@@ -166,7 +166,7 @@ CLAIMS = [
         "Training both players by gradient descent brings the divergence to zero.",
         Verdict.ONLY_IF,
         measure_dirac_dynamics,
-        "theory.dirac.play",
+        "theory.exact.dirac.play_game",
         right="Between two points simultaneous steps spiral outwards, alternating ones circle, and "
         "only a penalty on the slope of $D$ makes them converge.",
         formula=r"|\lambda| = \sqrt{1 + h^2/4} > 1",

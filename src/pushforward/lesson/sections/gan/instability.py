@@ -160,7 +160,7 @@ CLAIMS = [
         "$\\log(1 - D(G(z)))$ vanishes.",
         Verdict.HOLDS,
         measure_vanishing_gradient,
-        "theory.adversarial.generator_slopes",
+        "theory.exact.discriminator.generator_slopes",
         covers="A26 R24",
     ),
     Claim(
@@ -168,7 +168,7 @@ CLAIMS = [
         "So does that of the loss which the lesson's code trains.",
         Verdict.WRONG,
         measure_code_loss,
-        "theory.adversarial.generator_slopes",
+        "theory.exact.discriminator.generator_slopes",
         right="The code trains the other loss, $-\\log D(G(z))$: its gradient tends to $\\theta$.",
         covers="A25 R24 R21",
     ),
@@ -177,7 +177,7 @@ CLAIMS = [
         "A generator may leave out modes because the Jensen-Shannon divergence stays small.",
         Verdict.ONLY_IF,
         measure_mode_drop,
-        "theory.adversarial.mode_drop_cost",
+        "theory.exact.discriminator.mode_drop_cost",
         right="Small only if the lost mass is; half of the mass costs 31 % of $\\log 2$ and seven "
         "of eight modes 72 %. Collapse is a matter of who moves when, not an optimum.",
         formula=r"\mathrm{JS}(m) = \tfrac12\Bigl[m \log 2 + (1 - m)\log\frac{1 - m}{1 - m/2} "

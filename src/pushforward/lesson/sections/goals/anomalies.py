@@ -126,7 +126,7 @@ CLAIMS = [
         "Anomalies are detected as data of low density.",
         Verdict.ONLY_IF,
         measure_low_density,
-        "fitted.anomaly.auroc",
+        "inference.anomaly.roc_auc",
         right="Only against anomalies spread evenly, in few dimensions: there $1/p(x)$ is the "
         "likelihood ratio and no score does better. Otherwise use typicality or a ratio of "
         "densities.",
@@ -137,7 +137,7 @@ CLAIMS = [
         "A fitted density detects anomalies as well as the exact one, at a rate that is chosen.",
         Verdict.HOLDS,
         measure_flagged_share,
-        "fitted.FittedModel.flag",
+        "inference.fitted_model.FittedModel.flag",
         covers="R5",
     ),
 ]

@@ -218,7 +218,7 @@ CLAIMS = [
         "with their draws.",
         Verdict.HOLDS,
         measure_builtin_densities,
-        "data.laws.mixture_log_prob",
+        "data.builtin.densities.mixture_log_prob",
         covers="R4",
     ),
     Claim(

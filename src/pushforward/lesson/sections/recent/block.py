@@ -153,7 +153,7 @@ CLAIMS = [
         r"PyTorch's mse_loss is the squared norm of the formula.",
         Verdict.WRONG,
         measure_loss_sum,
-        "lesson.code.flow_matching_loss",
+        "lesson.snippets.flow_matching_loss",
         right=r"It is the mean over the entries, smaller by their number $D$. A loss is a sum over "
         r"the entries of a datum and a mean over the batch.",
         covers="A68",
@@ -163,7 +163,7 @@ CLAIMS = [
         r"The loss takes noise and data of any shapes that go together.",
         Verdict.WRONG,
         measure_loss_shapes,
-        "lesson.code.flow_matching_loss",
+        "lesson.snippets.flow_matching_loss",
         right=r"One datum broadcasts against a batch in silence and images raise. Shapes must be "
         r"equal, and may be anything.",
         covers="A69",
@@ -182,7 +182,7 @@ CLAIMS = [
         r"The number $t$ beside $x$ tells a network the time.",
         Verdict.ONLY_IF,
         measure_time_features,
-        "theory.flow_maps.field_error",
+        "theory.exact.flow_maps.velocity_error",
         right=r"It does if its size is that of the data: as an index up to 1000 it serves little "
         r"better than no time. Fourier features of $t$ help the same network further.",
         covers="A71",

@@ -164,7 +164,7 @@ CLAIMS = [
         r"The function with the least consistency loss is the consistency function.",
         Verdict.ONLY_IF,
         measure_constant_loss,
-        "theory.consistency.gaussian_flow_map",
+        "theory.exact.flow_maps.gaussian_flow_map",
         right=r"A constant has no loss at all, less than the exact function. What excludes it is "
         r"the boundary condition $f(x, \epsilon) = x$, built in by $f = c_{skip} x + c_{out} F$.",
         formula=r"\mathcal L(0) = 0 < \mathcal L(f^*) = \frac1N \sum_n \Bigl[(k_{n+1} - k_n)^2 s^2 "
@@ -177,7 +177,7 @@ CLAIMS = [
         r"$f(x_t, t) = f(x_{t'}, t')$ for all $t, t'$.",
         Verdict.ONLY_IF,
         measure_trajectory_loss,
-        "theory.consistency.quantile_map",
+        "theory.exact.flow_maps.quantile_map",
         right=r"Both points must lie on one trajectory of the ODE; two noisings of one datum do "
         r"not. On the line $f$ is the map of quantiles, whatever the data.",
         formula=r"f(x, t) = F_\epsilon^{-1}(F_t(x))",

@@ -224,7 +224,7 @@ CLAIMS = [
         r"Flow matching learns the field $u_t$ that equals $dx_t/dt$ along its pairs.",
         Verdict.WRONG,
         measure_matching_target,
-        "theory.flow_maps.residual",
+        "theory.exact.flow_maps.residual_variance",
         right=r"$dx_t/dt = x_1 - x_0$ is the target of a regression, with $x_0 \sim \mathcal N(0, "
         r"I)$ independent of $x_1$ and $t \sim U[0, 1]$. Its minimiser is a conditional mean, and "
         r"the least loss is not zero.",
@@ -237,7 +237,7 @@ CLAIMS = [
         r"The loss is a distance from the right field.",
         Verdict.ONLY_IF,
         measure_matching_floor,
-        "lesson.code.flow_matching_loss",
+        "lesson.snippets.flow_matching_loss",
         right=r"Up to a floor: $s\pi/2$ an entry for data of deviation $s$. In the lesson's "
         r"example a loss of $\pi$ is perfect, and only the excess says how good a field is.",
         formula=r"\int_0^1 \frac{s^2}{(1-t)^2 + t^2 s^2}\,dt = \frac{\pi}{2} s",
@@ -249,7 +249,7 @@ CLAIMS = [
         r"on the field itself.",
         Verdict.HOLDS,
         measure_matching_gradients,
-        "theory.flow_maps.gaussian_velocity",
+        "theory.exact.flow_maps.gaussian_velocity",
         formula=r"\nabla_\theta \mathbb E\,\lVert v_\theta - (x_1 - x_0) \rVert^2 "
         r"= \nabla_\theta \mathbb E\,\lVert v_\theta - u_t \rVert^2",
         covers="R55",

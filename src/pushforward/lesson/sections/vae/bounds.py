@@ -156,7 +156,7 @@ CLAIMS = [
         "A VAE maximises the likelihood (section 1.2 lists it so).",
         Verdict.ONLY_IF,
         measure_likelihood_bound,
-        "theory.linear_vae.LinearVAE.elbo",
+        "theory.exact.linear_vae.LinearVAE.elbo",
         right="It maximises a lower bound. The two agree only if q can be the posterior; with "
         "independent latents and posterior precision $P$ the best q of a linear VAE loses "
         "$\\frac12(\\sum_i \\log P_{ii} - \\log\\det P)$ on every datum.",
@@ -167,7 +167,7 @@ CLAIMS = [
         "Jensen's inequality and the decomposition of the divergence give the same bound.",
         Verdict.HOLDS,
         measure_bound_derivations,
-        "theory.evidence.Joint.elbo_by_jensen",
+        "theory.exact.evidence.QuadratureJoint.elbo_by_jensen",
         formula="\\mathbb{E}_q \\log \\frac{p(x,z)}{q(z|x)} = \\mathbb{E}_q \\log p(x|z) - "
         "D_{KL}(q \\| p(z)) = \\log p(x) - D_{KL}(q \\| p(z|x))",
         covers="R9 R12",
@@ -178,7 +178,7 @@ CLAIMS = [
         "leaves the equality case unsaid: $q = p(z|x)$ and nothing else.",
         Verdict.HOLDS,
         measure_elbo_gap,
-        "theory.evidence.Joint.gap",
+        "theory.exact.evidence.QuadratureJoint.gap",
         formula="\\log p(x) - \\mathcal{L}(x) = D_{KL}(q(z|x) \\| p(z|x))",
         covers="A22",
     ),
@@ -197,7 +197,7 @@ CLAIMS = [
         "The reconstruction term measures the quality of the decoder.",
         Verdict.WRONG,
         measure_reconstruction_term,
-        "theory.linear_vae.LinearVAE.distortion",
+        "theory.exact.linear_vae.LinearVAE.distortion",
         right="It is a property of the pair: with the decoder fixed it changes with q, and only "
         "the sum with the KL term says how good a model of x is.",
         covers="A17",
@@ -207,7 +207,7 @@ CLAIMS = [
         "The KL term prevents overfitting.",
         Verdict.WRONG,
         measure_vae_overfitting,
-        "theory.linear_vae.optimum",
+        "theory.exact.linear_vae.linear_vae_optimum",
         right="It pulls q towards the prior and bounds nothing. Of five data in ten dimensions a "
         "linear VAE with four latents and its exact posterior has an ELBO that grows without "
         "bound, by $(d - q)/2$ nats for each $\\log 1/\\sigma^2$, while the KL term grows as well "

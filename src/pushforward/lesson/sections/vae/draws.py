@@ -211,7 +211,7 @@ CLAIMS = [
         "A mean over entries in the reconstruction would do as well as a sum.",
         Verdict.WRONG,
         measure_entry_scaling,
-        "theory.evidence.Joint.distortion",
+        "theory.exact.evidence.QuadratureJoint.distortion",
         right="With a sum in the KL it is a $\\beta$-VAE with $\\beta = d$.",
         covers="A20",
     ),

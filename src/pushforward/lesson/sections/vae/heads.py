@@ -127,7 +127,7 @@ CLAIMS = [
         "The example computes the loss of normal data.",
         Verdict.WRONG,
         measure_target_refusal,
-        "networks.laws.Gaussian.log_prob",
+        "networks.likelihoods.GaussianLikelihood.log_prob",
         right="A cross-entropy takes targets from 0 to 1, and normal numbers are not: the first "
         "code block that uses torch raises, and with it a run of the lesson from top to bottom. "
         "Real numbers need a continuous law, such as a Gaussian.",
@@ -138,7 +138,7 @@ CLAIMS = [
         "A cross-entropy is a loss: no less than zero (the usual repair takes logits).",
         Verdict.ONLY_IF,
         measure_unbounded_loss,
-        "networks.laws.Bernoulli.log_prob",
+        "networks.likelihoods.BernoulliLikelihood.log_prob",
         right="Only for targets in [0, 1]. With logits torch accepts any target, and at the target "
         "2 the loss falls without bound: the data must be checked.",
         covers="A12 R14",
@@ -148,7 +148,7 @@ CLAIMS = [
         "$e^{-BCE}$ is a likelihood of real numbers in [0, 1].",
         Verdict.WRONG,
         measure_bce_normalisation,
-        "networks.laws.Bernoulli.log_prob",
+        "networks.likelihoods.BernoulliLikelihood.log_prob",
         right="It does not integrate to one, and to how much depends on $\\lambda$, so that nats "
         "of different outputs do not compare.",
         formula="\\int_0^1 \\lambda^x (1 - \\lambda)^{1 - x} dx = "

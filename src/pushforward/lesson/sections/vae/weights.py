@@ -69,7 +69,7 @@ CLAIMS = [
         "With a weight $\\beta$ on the KL term (problem 2.4) the objective is still a lower bound.",
         Verdict.ONLY_IF,
         measure_beta_objective,
-        "theory.linear_vae.LinearVAE.best_elbo",
+        "theory.exact.linear_vae.LinearVAE.best_elbo",
         right="Only for $\\beta \\ge 1$. The best value over q is the logarithm of a power mean, "
         "for $\\beta < 1$ above $\\log p(x)$ for every x.",
         formula="\\max_q \\mathbb{E}_q \\log p(x|z) - \\beta D_{KL}(q \\| p(z)) = "
@@ -82,7 +82,7 @@ CLAIMS = [
         "spectrum with water up to the level $\\beta\\sigma^2$.",
         Verdict.HOLDS,
         measure_water_filling,
-        "theory.linear_vae.optimum",
+        "theory.exact.linear_vae.linear_vae_optimum",
         formula="R = \\frac12 \\sum_{i \\le q} \\log \\frac{\\lambda_i}{\\beta\\sigma^2}, \\quad "
         "\\lambda_i > \\beta\\sigma^2",
         covers="R17 R20",

@@ -139,7 +139,7 @@ CLAIMS = [
         "The critic's value approximates the distance.",
         Verdict.ONLY_IF,
         measure_optimal_gap,
-        "theory.dirac.penalised_optimum",
+        "theory.exact.dirac.penalised_optimum",
         right="Only as $\\lambda \\to \\infty$: the best penalised critic of two points has slope "
         "$1 + d/2\\lambda$, and a clipped one shows another norm in other units.",
         formula=r"\text{gap} = d + \frac{d^2}{2\lambda}",
@@ -162,7 +162,7 @@ CLAIMS = [
         "WGAN improves the stability of training.",
         Verdict.WRONG,
         measure_wgan_stability,
-        "theory.dirac.play",
+        "theory.exact.dirac.play_game",
         right="Not as a theorem: between two points WGAN-GP never comes to rest, whereas a GAN "
         "whose slope at the data is penalised converges.",
         covers="A39 R28",
@@ -182,7 +182,7 @@ CLAIMS = [
         "Clipping the weights bounds the critic, in a limited way.",
         Verdict.HOLDS,
         measure_weight_clipping,
-        "theory.dirac.clipped_gap",
+        "theory.exact.dirac.clipped_gap",
         covers="R31 A41",
     ),
 ]
