@@ -8,8 +8,8 @@ from pushforward import families
 from pushforward.errors import UsageError
 from pushforward.memory import physical_memory
 from pushforward.model import Event
+from pushforward.networks.allocation_guard import AllocationGuard
 from pushforward.options import check_options, option_defaults
-from pushforward.weights import AllocationGuard
 
 
 def function(

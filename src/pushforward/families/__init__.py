@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import PushforwardError, UsageError
 from ..model import Event, GenerativeModel
+from ..networks.allocation_guard import AllocationGuard
 from ..options import check_options, option_defaults
-from ..weights import AllocationGuard
 
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
 

@@ -180,7 +180,7 @@ CLAIMS = [
         r"A neural network can be trained as the field of an ODE.",
         Verdict.HOLDS,
         measure_adjoint_gradient,
-        "theory.ode.final_state",
+        "theory.adjoint.final_state",
         formula=r"\dot a = -a^\top \partial_x f_\theta,\qquad "
         r"\dot g = -a^\top \partial_\theta f_\theta",
         covers="R54",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .memory import require_memory
+from ..memory import require_memory
 
 TIMES = 20  # bytes a parameter takes in training: itself, its gradient, two moments, the average
 
