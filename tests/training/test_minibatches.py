@@ -15,7 +15,7 @@ from pushforward.data import image_folder, memmap, reading, transforms
 from pushforward.errors import DiskError
 from pushforward.progress import Interrupted
 from pushforward.training.fit import fit
-from pushforward.training.minibatches import MinibatchStream
+from pushforward.training.preparation import MinibatchStream
 
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")
