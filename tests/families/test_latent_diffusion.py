@@ -17,7 +17,7 @@ from pushforward.errors import UsageError
 from pushforward.families import flow_matching
 from pushforward.families.latent_diffusion import LatentDiffusion, build
 from pushforward.families.vae import VAE
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.model import Event, Recipe
 from pushforward.networks.autoencoder import RandomFeatureDistance
 from pushforward.networks.likelihoods import GaussianLikelihood
