@@ -502,7 +502,7 @@ MUTANTS = [
         "masses or averaged",
     ),
     Mutant(
-        "networks/autoregressive_likelihoods.py",
+        "networks/likelihoods.py",
         "(x - h[..., 0]) * (-log_s).exp()) - log_s",
         "(x - h[..., 0]) * (-log_s).exp())",
         "families/test_autoregressive.py",

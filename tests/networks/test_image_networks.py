@@ -8,11 +8,16 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pushforward.errors import UsageError
 from pushforward.model import Event
-from pushforward.networks.attention import Attention, dot_product_attention, head_count
-from pushforward.networks.embedding import TimeConditionEmbedding
+from pushforward.networks.blocks import (
+    Attention,
+    ResidualBlock,
+    TimeConditionEmbedding,
+    dot_product_attention,
+    group_norm,
+    head_count,
+)
 from pushforward.networks.layout import image_layout
 from pushforward.networks.mlp import TimeMLP
-from pushforward.networks.residual import ResidualBlock, group_norm
 from pushforward.networks.select import build_time_network
 from pushforward.networks.transformer import DiT, DiTBlock, sinusoidal_positions
 from pushforward.networks.unet import UNet, UNetBlock

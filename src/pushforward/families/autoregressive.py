@@ -25,23 +25,24 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.autoregressive_likelihoods import (
+from ..networks.causal_transformer import CausalTransformer
+from ..networks.layout import image_layout, is_large_image
+from ..networks.likelihoods import (
     FEW,
+    FEW_LEVELS,
     AutoregressiveLikelihood,
     choose_autoregressive_likelihood,
 )
-from ..networks.causal_transformer import CausalTransformer
-from ..networks.layout import image_layout, is_large_image
-from ..networks.likelihoods import FEW_LEVELS
 from ..networks.masked import (
+    ALONG_ROWS,
     AutoregressiveNetwork,
     EntryFeatures,
     FourierEntryFeatures,
     LinearAutoregression,
     MaskedPerceptron,
     OneHotLevels,
+    entry_orderings,
 )
-from ..networks.orderings import ALONG_ROWS, entry_orderings
 from ..networks.pixelcnn import CausalConvNet
 from ..options import LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar

@@ -14,9 +14,9 @@ from torch.nn.functional import avg_pool2d, normalize, relu
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import discriminator_loss, non_saturating_loss, zero_centred_penalty
 from .backbone import Backbone
+from .blocks import conv3x3, group_norm, identity_norm
 from .convolutional import ConvDecoder, ConvEncoder, scale_sizes
 from .layout import image_layout
-from .residual import conv3x3, group_norm, identity_norm
 
 
 def spatial_encoder(
