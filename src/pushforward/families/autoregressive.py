@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..model import Event, GenerativeModel, Likelihood, Preprocessing, Recipe
 from ..networks.causal_transformer import CausalTransformer
 from ..networks.layout import image_layout, is_large_image
 from ..networks.likelihoods import (
@@ -76,7 +76,9 @@ class Autoregressive(GenerativeModel):
     ) -> None:
         super().__init__()
         self.net, self.law, self.event_shape = net, law, event_shape
-        self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
+        self.recipe = recipe or self.recipe
+        if law.levels:
+            self.preprocessing = Preprocessing.LEVELS
 
     @property
     def nfe(self) -> int:

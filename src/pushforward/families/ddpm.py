@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_indices
 from ..errors import UsageError
-from ..model import Event, Likelihood
+from ..model import Event, Likelihood, Preprocessing
 from ..networks.diffusers_unet import DiffusersUNet
 from ..networks.select import adapt_recipe, build_time_network
 from ..options import FRACTION, LAYERS, choose_option
@@ -237,5 +237,6 @@ def build(
         unconditional=unconditional,
         recipe=recipe,
     )
-    model.centred = network == "diffusers"
+    if network == "diffusers":
+        model.preprocessing = Preprocessing.CENTRE
     return model

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
+from ..model import Event, GenerativeModel, Likelihood, Loss, Preprocessing, Recipe
 from ..networks import likelihoods
 from ..networks.autoencoder import PerceptualAdversarialLoss, spatial_decoder, spatial_encoder
 from ..networks.layout import image_layout
@@ -63,7 +63,7 @@ class LatentDiffusion(GenerativeModel):
     """
 
     likelihood = Likelihood.LOWER_BOUND
-    whitened = True
+    preprocessing = Preprocessing.WHITEN
     mean: Tensor
     variance: Tensor
     rounds: Tensor
@@ -86,7 +86,7 @@ class LatentDiffusion(GenerativeModel):
     def start_from_codes_of(self, first: VAE) -> None:
         """A diffusion that suits an autoencoder's codes, of which nothing is known yet."""
         self.first, like = first, next(first.parameters())
-        self.event_shape, self.discrete = first.event_shape, first.discrete
+        self.event_shape, self.preprocessing = first.event_shape, first.preprocessing
         with torch.no_grad():
             shape = first.encode(torch.zeros(1, *self.event_shape).to(like)).shape[1:]
         self.second = self.make(tuple(shape)).to(like)

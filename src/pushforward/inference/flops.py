@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ..model import GenerativeModel
+from ..model import GenerativeModel, Preprocessing
 from ..rng import fork_rng
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def training_flops(fitted: "FittedModel") -> int:
     device = next(model.parameters()).device
     with fork_rng(device), FlopCounter() as counter:
         x = model.noise(ROWS, *model.event_shape)
-        x, length = x * (not model.discrete), fitted.schema.condition_length
+        x, length = (
+            x * (model.preprocessing is not Preprocessing.LEVELS),
+            fitted.schema.condition_length,
+        )
         c = x.new_zeros(ROWS, length) if length else None
         done = set()
         for player, loss in model.objectives():

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.bijections import Whiten
 from ..data.open import open_source
 from ..data.schema import Schema
-from ..data.transforms import Chain, Whiten
+from ..data.transforms import Chain
 from ..devices import (
     batch_offsets,
     batch_rows,
@@ -28,7 +29,7 @@ from ..devices import (
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..formatting import join_names
-from ..model import Event, Likelihood
+from ..model import Event, Likelihood, Preprocessing
 from ..progress import track_progress
 from ..theory import completion
 from . import guiding
@@ -209,7 +210,8 @@ class UnwhitenedModel:
         self.mixing = tuple(p for p in parts if isinstance(p, Whiten))
         self.own = Chain(tuple(p for p in parts if not isinstance(p, Whiten)))
         self.mix = Chain(self.mixing)
-        self.scored = fitted.model.likelihood is not Likelihood.NONE and not fitted.model.discrete
+        levels = fitted.model.preprocessing is Preprocessing.LEVELS
+        self.scored = fitted.model.likelihood is not Likelihood.NONE and not levels
         self.c, self.device = c, model_device(fitted.model)
         self.dtype = cast_like_model(self.model, torch.empty(0)).dtype
 
