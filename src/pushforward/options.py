@@ -36,6 +36,12 @@ class Range(NamedTuple):
     high: float | None = None
 
 
+class Spelled(NamedTuple):
+    """The names of the options that users write for one value."""
+
+    names: tuple[str, ...]
+
+
 FRACTION = Range(0, 1)
 LAYERS = Range(high=1000)  # a module for each takes memory before any number is stored
 
@@ -60,16 +66,28 @@ def option_types(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
 
 
 @cache
-def option_ranges(function: Callable[..., Any]) -> dict[str, Range]:
-    """The ranges that annotations give."""
+def option_notes(function: Callable[..., Any], kind: type[T]) -> dict[str, T]:
+    """What annotations say beside the type, of a kind: each `Range`, or how it is `Spelled`."""
     hints = get_type_hints(getattr(function, "__func__", function), include_extras=True)
     return {
         name: note
         for name, hint in hints.items()
         if get_origin(hint) is Annotated
         for note in hint.__metadata__
-        if isinstance(note, Range)
+        if isinstance(note, kind)
     }
+
+
+def option_names(function: Callable[..., Any]) -> list[str]:
+    """The options of a function as users write them."""
+    spelled = option_notes(function, Spelled)
+    known = option_defaults(function)
+    return [option for k in known for option in spelled.get(k, Spelled((k,))).names]
+
+
+def takes_any_option(function: Callable[..., Any]) -> bool:
+    """Whether a function hands on options that it does not name."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 
 
 def check_options(
@@ -91,15 +109,15 @@ def check_options(
         UsageError: If an option does not exist or has no sense.
     """
     known = option_defaults(function)
-    anything = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
     for name, value in given.items():
         if name in known:
-            types, limits = option_types(function)[name], option_ranges(function).get(name, Range())
+            types = option_types(function)[name]
+            limits = option_notes(function, Range).get(name, Range())
             check_option_value(name, value, known[name], types, limits, least=least)
         elif name in ("condition", "label", "labels"):
             raise UsageError(f"{owner} has no option {name!r}: the condition is called y")
-        elif not anything:
-            takes = ", ".join(known) or "none"
+        elif not takes_any_option(function):
+            takes = ", ".join(option_names(function)) or "none"
             raise UsageError(f"{owner} cannot honour the option {name!r}; it takes {takes}")
 
 
