@@ -224,14 +224,14 @@ MUTANTS = [
         "velocity_is",
     ),
     Mutant(
-        "theory/denoisers.py",
-        "torch.lerp(free, told, scale)",
-        "torch.lerp(told, free, scale)",
+        "theory/guidance.py",
+        "torch.lerp(negative, positive, w)",
+        "torch.lerp(positive, negative, w)",
         "theory/test_denoisers.py",
         "guidance",
     ),
     Mutant(
-        "theory/denoisers.py",
+        "theory/guidance.py",
         "(low <= level) & (level <= high)",
         "(low <= level)",
         "theory/test_denoisers.py",

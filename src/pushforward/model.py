@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .errors import NoLikelihood, UsageError
+from .errors import NoLikelihood
 from .rng import fork_rng, seed_rng
 from .shapes import Condition, Data, PerDatum, Scalar
 
@@ -202,21 +202,3 @@ def count_evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
     finally:
         hook.remove()
     return len(calls)
-
-
-def needs_guidance(guidance: float, known: bool, **more: Any) -> bool:
-    """Whether a scale of classifier-free guidance changes the law under a known condition.
-
-    Raises:
-        UsageError: If it would, and there is no condition; or if it would not, and ``more`` says
-            how it is to.
-    """
-    for name, value in more.items():
-        if value is not None and guidance == 1:
-            raise UsageError(f"{name} does nothing without guidance: give guidance=2, say, as well")
-    if guidance != 1 and not known:
-        raise UsageError(
-            f"guidance={guidance:g} needs a condition, and there is none: fit the model with one, "
-            "or leave guidance out"
-        )
-    return guidance != 1

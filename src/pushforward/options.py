@@ -2,8 +2,9 @@
 
 A range or a choice stands at the option it is for: ``anneal: Annotated[float, FRACTION]``, ``loss:
 Annotated[str, Choice(LOSSES)]``. Without a range, a count is at least 1 where its default is, and
-no number is negative where its default is not. Options that several functions share are a `TypedDict`
-that each unpacks, ``**network: Unpack[TimeNetworkOptions]``; the default of each is its `Default`.
+no number is negative where its default is not. Options that several functions share are a
+`TypedDict` that each unpacks, ``**network: Unpack[TimeNetworkOptions]``; the default of each is its
+`Default`.
 """
 
 import inspect
@@ -47,6 +48,12 @@ class Choice:
         self.words = tuple(words)
 
 
+class Spelled(NamedTuple):
+    """The names of the options that users write for one value."""
+
+    names: tuple[str, ...]
+
+
 class Default(NamedTuple):
     """The default of an option in a `TypedDict`, which has no other place for it."""
 
@@ -64,6 +71,7 @@ class Option(NamedTuple):
     types: tuple[Any, ...]
     limits: Range = Range()
     choices: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # that users write, where it is not their own
 
 
 def read_option(hint: Any, default: Any = None) -> Option:
@@ -76,6 +84,8 @@ def read_option(hint: Any, default: Any = None) -> Option:
             option = option._replace(limits=note)
         elif isinstance(note, Choice):
             option = option._replace(choices=note.words)
+        elif isinstance(note, Spelled):
+            option = option._replace(names=note.names)
         elif isinstance(note, Default):
             option = option._replace(default=note.value)
     return option
@@ -138,6 +148,18 @@ def option_choices(function: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
     return {name: option.choices for name, option in read_options(function).items()}
 
 
+def option_names(function: Callable[..., Any]) -> list[str]:
+    """The options of a function as users write them."""
+    known = read_options(function).items()
+    return [written for name, option in known for written in option.names or (name,)]
+
+
+def takes_any_option(function: Callable[..., Any]) -> bool:
+    """Whether a function hands on options that it does not name."""
+    rest = [p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
+    return any("Unpack[" not in str(p.annotation) for p in rest)
+
+
 def check_options(
     function: Callable[..., Any], given: dict[str, Any], owner: str, *, least: int = 1
 ) -> None:
@@ -154,18 +176,16 @@ def check_options(
         UsageError: If an option does not exist or has no sense.
     """
     known = read_options(function)
-    rest = [p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
-    anything = any("Unpack[" not in str(p.annotation) for p in rest)
     for name, value in given.items():
         if name in known:
-            default, types, limits, choices = known[name]
+            default, types, limits, choices, _ = known[name]
             check_option_value(name, value, default, types, limits, least=least)
             if choices and isinstance(value, str) and value != default:
                 choose_option(name, value, dict.fromkeys(choices))
         elif name in CONDITION:
             raise UsageError(f"{owner} has no option {name!r}: the condition is called y")
-        elif not anything:
-            takes = ", ".join(known) or "none"
+        elif not takes_any_option(function):
+            takes = ", ".join(option_names(function)) or "none"
             raise UsageError(f"{owner} cannot honour the option {name!r}; it takes {takes}")
 
 

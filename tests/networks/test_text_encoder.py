@@ -8,7 +8,8 @@ from pushforward.model import Event
 from pushforward.networks.select import build_time_network, takes_tokens
 from pushforward.networks.text_encoder import ByteEncoder
 from pushforward.theory import paths, predictions
-from pushforward.theory.denoisers import GuidedDenoiser, NetworkDenoiser
+from pushforward.theory.denoisers import NetworkDenoiser
+from pushforward.theory.guidance import GuidedDenoiser
 
 COUNT, SAID = 6, ["red left of blue", "blue left of red", "one", "a b c d e f"]
 SPELLED = torch.tensor(captions.encode_bytes(SAID, COUNT))

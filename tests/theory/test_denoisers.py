@@ -8,13 +8,14 @@ from torch import nn
 
 from pushforward.errors import UsageError
 from pushforward.theory import ddpm_schedule, densities, ode, paths, predictions, samplers
-from pushforward.theory.denoisers import GuidedDenoiser, NetworkDenoiser
+from pushforward.theory.denoisers import NetworkDenoiser
 from pushforward.theory.exact.targets import (
     ExactDenoiser,
     Gaussian,
     GaussianMixture,
     lesson_mixture,
 )
+from pushforward.theory.guidance import Guidance, GuidedDenoiser
 from pushforward.theory.predictions import prediction_target
 
 PATHS = {
@@ -238,8 +239,8 @@ def test_guidance_in_the_whole_interval_is_guidance_and_in_none_the_condition(pa
         t = torch.tensor(t)
         plain, known = GuidedDenoiser(exact, 3.0)(x, t, c), exact(x, t, c)
         for interval, truth in (((0.0, 1.0), plain), ((0.5, 0.5), known), ((0.0, 0.0), known)):
-            for got in (GuidedDenoiser(exact, 3.0, interval)(x, t, c),
-                        GuidedDenoiser(exact, 3.0, interval).at(t[None], c)[0](x)):  # fmt: skip
+            guided = GuidedDenoiser(exact, Guidance(3.0, interval))
+            for got in (guided(x, t, c), guided.at(t[None], c)[0](x)):
                 torch.testing.assert_close(got.x, truth.x, rtol=0, atol=0)
                 torch.testing.assert_close(got.eps, truth.eps, rtol=0, atol=0)
 
@@ -263,7 +264,7 @@ def test_steps_of_a_sampler_are_guided_where_the_level_is_in_the_interval(interv
         x = x_hat + s / t * (x - x_hat)
     assert guided == {None: 12, (0.0, 1.0): 12, (0.3, 0.7): guided, (0.5, 0.5): 0}[interval]
     assert interval != (0.3, 0.7) or 2 <= guided <= 8
-    denoiser = GuidedDenoiser(ExactDenoiser(law, path), scale, interval, one_hot(0))
+    denoiser = GuidedDenoiser(ExactDenoiser(law, path), Guidance(scale, interval, one_hot(0)))
     got = ode.final_state(samplers.ddim(denoiser, start, times, c))
     torch.testing.assert_close(got, x, rtol=1e-9, atol=1e-9)
 
@@ -276,18 +277,18 @@ def test_a_negative_condition_takes_the_place_of_none():
     scores = [torch.autograd.grad(terms[:, k].sum(), x, retain_graph=True)[0] for k in (0, 1)]
     x = x.detach()
     for w in (0.0, 0.5, 3.0):
-        got = GuidedDenoiser(exact, w, negative=one_hot(0)).score(x, t, one_hot(1))
+        got = GuidedDenoiser(exact, Guidance(w, negative=one_hot(0))).score(x, t, one_hot(1))
         torch.testing.assert_close(got, (1 - w) * scores[0] + w * scores[1])
-    one = GuidedDenoiser(exact, 3.0, negative=one_hot(0)[:1])(x, t, one_hot(1))
+    one = GuidedDenoiser(exact, Guidance(3.0, negative=one_hot(0)[:1]))(x, t, one_hot(1))
     torch.testing.assert_close(
-        one, GuidedDenoiser(exact, 3.0, negative=one_hot(0))(x, t, one_hot(1))
+        one, GuidedDenoiser(exact, Guidance(3.0, negative=one_hot(0)))(x, t, one_hot(1))
     )
 
 
 def test_each_datum_has_its_own_time_in_the_interval():
     exact, t, x = ExactDenoiser(mixture(), paths.LinearPath()), torch.rand(9), torch.randn(9, 2)
-    guided = GuidedDenoiser(exact, 3.0, (0.3, 0.6), one_hot(0)[:1])
-    assert 0 < int(guided.inside(t).sum()) < 9
+    guided = GuidedDenoiser(exact, Guidance(3.0, (0.3, 0.6), one_hot(0)[:1]))
+    assert 0 < int(guided.is_guided(t).sum()) < 9
     both = guided(x, t, one_hot(1))
     for i in range(9):
         one = guided(x[i : i + 1], t[i], one_hot(1)[i : i + 1])
@@ -303,7 +304,7 @@ def test_guidance_costs_twice_the_batch_inside_the_interval_and_once_outside():
             return torch.zeros_like(x)
 
     denoiser = GuidedDenoiser(
-        NetworkDenoiser(Sizes(), path, predictions.v_prediction), 2.0, (0.25, 0.75)
+        NetworkDenoiser(Sizes(), path, predictions.v_prediction), Guidance(2.0, (0.25, 0.75))
     )
     ode.final_state(samplers.ddim(denoiser, torch.randn(5, 2), path.grid(10), torch.ones(5, 3)))
     levels = path.level(path.grid(10))[:-1]
@@ -313,4 +314,4 @@ def test_guidance_costs_twice_the_batch_inside_the_interval_and_once_outside():
 @pytest.mark.parametrize("interval", [(0.8, 0.2), (-0.1, 0.5), (0.1, 1.5), (0.5,)])
 def test_an_interval_without_sense_is_refused(interval):
     with pytest.raises(UsageError, match="guidance_interval"):
-        GuidedDenoiser(ExactDenoiser(mixture(), paths.LinearPath()), 2.0, interval)
+        Guidance(2.0, interval)

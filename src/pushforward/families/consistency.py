@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion, stratified_indices
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, needs_guidance
+from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
 from ..networks.select import adapt_recipe, build_time_network
 from ..options import FRACTION, LAYERS, Range, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
@@ -38,8 +38,9 @@ from ..theory.consistency import (
     equal_angle_times,
     sample_multistep,
 )
-from ..theory.denoisers import GuidedDenoiser, NetworkDenoiser
+from ..theory.denoisers import NetworkDenoiser
 from ..theory.energy import conditional_energy_distance
+from ..theory.guidance import Guidance, GuidedDenoiser
 from ..theory.paths import Path
 from ..theory.stable_targets import batch_posterior_means
 
@@ -264,7 +265,12 @@ class ConsistencyModel(GenerativeModel):
         return conditional_energy_distance(x, self.sample(len(x), c), c)
 
     def sample(
-        self, n: int, c: Condition = None, *, steps: int | None = None, guidance: float = 1.0
+        self,
+        n: int,
+        c: Condition = None,
+        *,
+        steps: int | None = None,
+        guidance: Guidance | float = 1.0,
     ) -> Tensor:
         """Multistep consistency sampling.
 
@@ -274,15 +280,15 @@ class ConsistencyModel(GenerativeModel):
             steps: Evaluations of the network.
             guidance: 0 for unconditional, 1 for conditional; others extrapolate between both ends.
         """
-        guided = needs_guidance(guidance, c is not None)
+        w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         times = equal_angle_times(self.path, self.steps if steps is None else steps)
         eps = self.noise(n, *self.event_shape)
         x = self.path.scale(times[0]).to(eps) * eps
 
         def f(x_t: Data, t: Tensor) -> Data:
-            if c is None or not guided:
+            if c is None or w == 1:
                 return self.f(x_t, t, c)
-            return torch.lerp(self.f(x_t, t, torch.zeros_like(c)), self.f(x_t, t, c), guidance)
+            return torch.lerp(self.f(x_t, t, torch.zeros_like(c)), self.f(x_t, t, c), w)
 
         return ode.final_state(sample_multistep(f, self.path, x, times))
 
@@ -338,7 +344,7 @@ def build(
         raise UsageError(f"target is {target}; a decay is from 0 to 1, 1 excluded")
     if not huber > 0:
         raise UsageError(f"huber is {huber}; it must be positive")
-    needs_guidance(guidance, event.condition > 0)
+    Guidance(guidance).check(known=event.condition > 0)
     units = width or 128  # wider ones learn less in the minute that a comparison gives
     net = build_time_network(
         event, network, width=width, units=units, depth=depth, waves=waves, spans=True

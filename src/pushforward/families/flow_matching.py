@@ -38,6 +38,7 @@ from ..theory.couplings import (
     outline_coupling,
     sinkhorn_coupling,
 )
+from ..theory.guidance import Guided
 from ..theory.paths import BlurredPath, CosinePath, LinearPath, Path, VariancePreservingPath
 from ..theory.predictions import (
     Prediction,
@@ -210,9 +211,7 @@ class FlowMatching(Diffusion):
         c: Condition = None,
         *,
         reverse: bool = False,
-        guidance: float = 1.0,
-        guidance_interval: tuple[float, float] | None = None,
-        negative: Condition = None,
+        guidance: Guided = 1.0,
         tolerance: float = 1e-5,
     ) -> Data:
         """Carry source rows to data along the flow, or data to the source.
@@ -222,19 +221,10 @@ class FlowMatching(Diffusion):
             c: The condition of the data.
             reverse: From data to source; the inverse up to the solver's tolerance.
             guidance: As of `Diffusion.decode`.
-            guidance_interval: The same.
-            negative: The same.
             tolerance: The same.
         """
         carry = self.encode if reverse else self.decode
-        return carry(
-            z,
-            c,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            negative=negative,
-            tolerance=tolerance,
-        )
+        return carry(z, c, guidance=guidance, tolerance=tolerance)
 
     def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
         """The density of the probability flow in nats, from normal noise at the path's end.

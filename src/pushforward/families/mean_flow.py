@@ -35,11 +35,12 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from ..diffusion import default_width, stratified_indices
-from ..model import Event, GenerativeModel, Likelihood, Recipe, needs_guidance
+from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.select import adapt_recipe, build_time_network
 from ..options import FRACTION, LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
 from ..theory.energy import conditional_energy_distance
+from ..theory.guidance import Guidance
 from ..theory.paths import LinearPath
 from ..theory.stable_targets import batch_posterior_means
 
@@ -200,7 +201,12 @@ class MeanFlow(GenerativeModel):
 
     @torch.no_grad()
     def sample(
-        self, n: int, c: Condition = None, *, steps: int | None = None, guidance: float = 1.0
+        self,
+        n: int,
+        c: Condition = None,
+        *,
+        steps: int | None = None,
+        guidance: Guidance | float = 1.0,
     ) -> Tensor:
         """Equal steps of the average velocity from noise to data.
 
@@ -211,13 +217,13 @@ class MeanFlow(GenerativeModel):
             guidance: 0 for unconditional, 1 for conditional; others extrapolate the velocity, which
                 is guidance as usual in many steps and only resembles it in few.
         """
-        guided = needs_guidance(guidance, c is not None)
+        w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         z = self.noise(n, *self.event_shape)
         grid = self.path.grid(self.steps if steps is None else steps).to(z)
         for t, r in zip(grid[:-1], grid[1:]):
             u = self.u(z, r, t, c)
-            if c is not None and guided:
-                u = torch.lerp(self.u(z, r, t, torch.zeros_like(c)), u, guidance)
+            if c is not None and w != 1:
+                u = torch.lerp(self.u(z, r, t, torch.zeros_like(c)), u, w)
             z = z - (t - r) * u
         return z
 
@@ -256,7 +262,7 @@ def build(
         guidance: The scale of classifier-free guidance that is learned; 1 for none.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    needs_guidance(guidance, event.condition > 0)
+    Guidance(guidance).check(known=event.condition > 0)
     units = default_width(event.shape, width)
     net = build_time_network(
         event, network, width=width, units=units, depth=depth, waves=waves, spans=True

@@ -23,12 +23,13 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations, needs_guidance
+from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations
 from ..networks.mlp import Perceptron
 from ..networks.whitening import Whitening
 from ..options import LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
 from ..theory import score_matching
+from ..theory.guidance import Guidance
 from ..theory.langevin import mala, stable_step, ula
 from ..theory.ode import final_state
 
@@ -137,7 +138,7 @@ class ScoreMatching(GenerativeModel):
         sampler: str = "mala",
         steps: int | None = None,
         h: float | None = None,
-        guidance: float = 1.0,
+        guidance: Guidance | float = 1.0,
     ) -> Tensor:
         """Run a chain from the Gaussian fitted to the data for each datum.
 
@@ -153,13 +154,13 @@ class ScoreMatching(GenerativeModel):
         Raises:
             UsageError: If h is beyond the limit of stability, or nothing is known to guide by.
         """
-        needs_guidance(guidance, c is not None)
+        w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         run, count = (
             choose_option("sampler", sampler, CHAINS),
             self.steps if steps is None else steps,
         )
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
-            energy, z = self.guided(guidance), self.noise(n, *self.event_shape)
+            energy, z = self.guided(w), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()
             for part in chain_stages(count):
                 few = None if c is None else c[:MEASURED]

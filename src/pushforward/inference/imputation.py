@@ -32,6 +32,7 @@ from ..formatting import join_names
 from ..model import Event, Likelihood, Preprocessing
 from ..progress import track_progress
 from ..theory import completion
+from ..theory.guidance import Guidance
 from . import guiding
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ def impute_given(
             "(--condition, in Python y) beside given"
         )
     x, known = parse_given_entries(given, fitted.schema, n)
-    options = guiding.encode_negative(fitted, options, n)
+    options = guiding.pack_guidance(fitted, fitted.model.complete, options, n)
     check_method_options(fitted.model.complete, options, fitted.family)
     with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
         vectors = fitted.preprocessor.condition_vectors(y, n)
         c = None if vectors is None else cast_like_model(fitted.model, torch.as_tensor(vectors))
         out = np.empty((n, *fitted.schema.event))
-        for rows in group_identical(x, known, c, options.get("negative")):
+        for rows in group_identical(
+            x, known, c, Guidance.of(options.get("guidance", 1.0)).negative
+        ):
             first, which = rows[0], torch.as_tensor(rows)
             some, own = None if c is None else c[which], guiding.slice_options(options, which)
             out[rows] = impute_group(fitted, len(rows), x[first], known[first], some, own)

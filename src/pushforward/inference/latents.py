@@ -217,7 +217,7 @@ def map_batches(
     """A method of the model on every row, some rows at a time."""
     size, options = (
         batch_rows(fitted.model.event_shape),
-        guiding.encode_negative(fitted, options, len(x)),
+        guiding.pack_guidance(fitted, method, options, len(x)),
     )
     check_method_options(method, options, fitted.family)
 

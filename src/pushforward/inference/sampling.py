@@ -42,7 +42,7 @@ def draw_samples(
             fitted.preprocessor.caption_rows(y, n),
         )
     with seeded_rng(seed, model_device(fitted.model)), torch.inference_mode():
-        options = guiding.encode_negative(fitted, options, n)
+        options = guiding.pack_guidance(fitted, fitted.model.sample, options, n)
         check_method_options(fitted.model.sample, options, fitted.family)
         y = fitted.preprocessor.captions_or_draw(y, n)
         rows = fitted.preprocessor.condition_vectors(y, n)
