@@ -120,7 +120,7 @@ class FlowMatching(Diffusion):
             "conditions", torch.zeros(stored_condition_count(condition), condition)
         )
         self.teachers: tuple[GenerativeModel, ...] = ()
-        self.made: Pairs | None = None
+        self.teacher_pairs: Pairs | None = None
         self.pool: CouplingPool | None = None
 
     def prepare(self, x: Data, c: Condition = None) -> None:
@@ -129,7 +129,7 @@ class FlowMatching(Diffusion):
             rows = torch.linspace(0, len(c) - 1, len(self.conditions)).long()
             self.conditions = c[rows].to(self.conditions)
         if self.teachers:
-            self.made = self.taught()
+            self.teacher_pairs = self.make_teacher_pairs()
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
@@ -149,13 +149,13 @@ class FlowMatching(Diffusion):
     def gather(self, x: Data, c: Condition = None) -> None:
         """Keep the data that are coupled with those of the source before and beside a batch."""
         if self.together and self.coupling is not independent_coupling:
-            self.pool = CouplingPool(partial(self.coupled, x, c), self.together)
+            self.pool = CouplingPool(partial(self.couple_rows, x, c), self.together)
 
-    def coupled(self, x: Data, c: Condition, n: int) -> Pairs:
+    def couple_rows(self, x: Data, c: Condition, n: int) -> Pairs:
         """So many of the data, drawn with replacement, and rows of the source."""
         rows = torch.randint(len(x), (n,), device=x.device)
         c = None if c is None else c[rows]
-        return *self.coupling(x[rows], self.start(n), c), c
+        return *self.coupling(x[rows], self.base_noise(n), c), c
 
     def distil(self, teacher: GenerativeModel) -> None:
         """Learn from pairs that a teacher's flow has joined (reflow).
@@ -168,36 +168,36 @@ class FlowMatching(Diffusion):
                 f"{type(teacher).__name__} is no teacher for a flow: it does not map noise to data "
                 "one to one; take one of flow_matching, ddpm, cnf or normalizing_flow"
             )
-        self.teachers, self.made = (teacher,), None
+        self.teachers, self.teacher_pairs = (teacher,), None
 
-    def start(self, n: int) -> Tensor:
+    def base_noise(self, n: int) -> Tensor:
         """Noise, or rows of the source."""
         if not len(self.source):
-            return super().start(n)
+            return super().base_noise(n)
         rows = torch.randint(len(self.source), (n,), device=self.source.device)
         return self.source[rows]
 
-    def pairs(self, x: Data, c: Condition) -> Pairs:
+    def draw_pairs(self, x: Data, c: Condition) -> Pairs:
         """Data and what they are joined to: coupled in the batch, or any pairs of the teacher.
 
         In training they are those of a pool, if there is one, in place of the batch.
         """
         if self.teachers:
-            self.made = self.made or self.taught()
+            self.teacher_pairs = self.teacher_pairs or self.make_teacher_pairs()
             rows = torch.randint(PAIRS, (len(x),), device=x.device)
-            made, z, c = self.made
+            made, z, c = self.teacher_pairs
             return made[rows], z[rows], None if c is None else c[rows]
         if self.training and self.pool is not None:
             return self.pool.take(len(x), self.pooled)
-        start = self.start(len(x)).to(x) if len(self.source) else torch.randn_like(x)
+        start = self.base_noise(len(x)).to(x) if len(self.source) else torch.randn_like(x)
         return *couple_in_chunks(self.coupling, x, start, c, size=max(self.together, AT_ONCE)), c
 
     @torch.no_grad()
-    def taught(self) -> Pairs:
+    def make_teacher_pairs(self) -> Pairs:
         """Data that the teacher makes of noise, the noise, and the conditions: always the same."""
         with fork_rng(self.table.device):
             seed_rng(0, self.table.device)
-            z, c = self.start(PAIRS), None
+            z, c = self.base_noise(PAIRS), None
             if len(self.conditions):
                 c = self.conditions[torch.randint(len(self.conditions), (PAIRS,))]
             known = c.split(4096) if c is not None else [None] * PAIRS

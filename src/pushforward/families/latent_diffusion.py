@@ -81,9 +81,9 @@ class LatentDiffusion(GenerativeModel):
         super().__init__()
         self.make, self.stage, self.sharpening = second, stage, sharpening
         self.recipe, self.adopted = recipe or self.recipe, False
-        self.start_from_codes_of(first)
+        self.reset_second_stage(first)
 
-    def start_from_codes_of(self, first: VAE) -> None:
+    def reset_second_stage(self, first: VAE) -> None:
         """A diffusion that suits an autoencoder's codes, of which nothing is known yet."""
         self.first, like = first, next(first.parameters())
         self.event_shape, self.preprocessing = first.event_shape, first.preprocessing
@@ -112,7 +112,7 @@ class LatentDiffusion(GenerativeModel):
             raise UsageError(
                 "a fitted first stage stays as it is: leave out perceptual and adversarial"
             )
-        self.start_from_codes_of(copy.deepcopy(first).requires_grad_(False))
+        self.reset_second_stage(copy.deepcopy(first).requires_grad_(False))
         self.adopted = True
         self.settled.fill_(True)
 
@@ -128,12 +128,12 @@ class LatentDiffusion(GenerativeModel):
         self.variance.copy_(channel_mean((z - self.mean).square()))
 
     @property
-    def late(self) -> bool:
+    def in_second_stage(self) -> bool:
         """Whether the autoencoder is done; for good, even where a run is given more steps."""
         return bool(self.settled) or (self.progress >= self.stage and bool(self.rounds))
 
     def stretch(self, count: int, steps: int) -> tuple[int, int]:
-        if not self.late:
+        if not self.in_second_stage:
             return count, max(1, round(self.stage * steps))
         return count - int(self.rounds), steps - int(self.rounds)
 
@@ -150,23 +150,23 @@ class LatentDiffusion(GenerativeModel):
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
         """The autoencoder's round, and then its critic's; later the diffusion's."""
-        if self.late:
+        if self.in_second_stage:
             self.settled.fill_(True)
-            yield "diffusion", self.diffuse
+            yield "diffusion", self.diffusion_objective
             return
-        yield "autoencoder", self.compress
+        yield "autoencoder", self.autoencoder_objective
         if self.critic is not None:
-            yield "critic", self.judge
+            yield "critic", self.critic_objective
         self.rounds += 1
 
-    def compress(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+    def autoencoder_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The autoencoder's bound in nats, with a small weight of the rate, and what sharpens it.
 
         The critic, which learns from the start, is listened to in the second half.
         """
         q = self.first.posterior(x, c)
         z = q.mean + q.scale * self.noise(*q.mean.shape)
-        self.follow(z)
+        self.update_code_statistics(z)
         h = self.first.parameters_of(z, c)
         terms = self.first.terms(q, h, x)
         if self.sharpening is not None:
@@ -176,14 +176,14 @@ class LatentDiffusion(GenerativeModel):
             terms |= self.sharpening.apart(x, made)
         return terms
 
-    def judge(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+    def critic_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The critic's loss on data and on reconstructions."""
         with torch.no_grad():
             made = self.first.decode(self.first.posterior(x, c).sample(), c)
         return self.sharpening.judge(x, made)  # type: ignore[union-attr]
 
     @torch.no_grad()
-    def follow(self, z: Tensor) -> None:
+    def update_code_statistics(self, z: Tensor) -> None:
         """Keep the mean and variance of each channel of codes, over the last tenth or so."""
         weight = max(1 / MEMORY, 10 / (10 + int(self.rounds)))
         z = z.to(self.mean)
@@ -195,7 +195,7 @@ class LatentDiffusion(GenerativeModel):
         """The standard deviation of codes, for each channel."""
         return self.variance.sqrt().clamp(min=1e-4)
 
-    def diffuse(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+    def diffusion_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The loss of the second model on codes."""
         with torch.no_grad():
             u = (self.first.posterior(x, c).sample() - self.mean) / self.scale
@@ -205,7 +205,7 @@ class LatentDiffusion(GenerativeModel):
         """The second model's, once its codes stay as they are."""
         if not self.settled:
             return None
-        return torch.stack(list(self.diffuse(x, c).values())).sum()
+        return torch.stack(list(self.diffusion_objective(x, c).values())).sum()
 
     @torch.no_grad()
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
@@ -284,9 +284,9 @@ class LatentDiffusion(GenerativeModel):
 
     def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
         """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
-        return self.bound(x, c, **options)
+        return self.log_prob_bound(x, c, **options)
 
-    def bound(
+    def log_prob_bound(
         self, x: Data, c: Condition, *, particles: int = 1, probes: int | None = None
     ) -> tuple[PerDatum, PerDatum]:
         """The bound, and the standard error of what it estimates of a trace."""

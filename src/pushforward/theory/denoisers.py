@@ -30,7 +30,7 @@ class Denoiser(nn.Module, abc.ABC):
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         """Both posterior means."""
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
         """The denoiser at each time of a grid, a function of the data alone, as samplers need it.
 
         A subclass may compute here, once for the whole grid, what depends on time only.
@@ -41,7 +41,7 @@ class Denoiser(nn.Module, abc.ABC):
         """The velocity at each time of a grid, likewise."""
         return [lambda x_t, t=t: self.velocity(x_t, t, c) for t in times]  # type: ignore[misc]
 
-    def pieces(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
+    def smooth_intervals(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
         """Parts of the way between two times in which the flow is smooth, with its denoiser there.
 
         A solver that chooses its own steps goes through one after the other.
@@ -58,7 +58,7 @@ class Denoiser(nn.Module, abc.ABC):
         d_alpha, d_sigma = self.path.rates(append_dims(t, x_t))
         return d_alpha * x + d_sigma * eps
 
-    def base(self, x: Data) -> PerDatum:
+    def base_log_prob(self, x: Data) -> PerDatum:
         r""":math:`\log\mathcal N(x \mid 0, s^2 I)`, s the deviation at ``t_max`` for unit data."""
         s = float(self.path.scale(torch.tensor(self.path.t_max, dtype=torch.float64)))
         return -sum_event((x / s).square() / 2 + math.log(s) + math.log(2 * math.pi) / 2)
@@ -90,7 +90,7 @@ class Denoiser(nn.Module, abc.ABC):
         if times is None:
             times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
         return densities.flow_log_density(
-            lambda z, t: self.velocity(z, t, c), x, times, base or self.base, **options
+            lambda z, t: self.velocity(z, t, c), x, times, base or self.base_log_prob, **options
         )
 
     def log_prob(self, x: Data, c: Condition = None, **options: Any) -> PerDatum:
@@ -112,23 +112,23 @@ class NetworkDenoiser(Denoiser):
         super().__init__()
         self.net, self.path, self.prediction = net, path, prediction
 
-    def output(self, x_t: Data, t: Times, c: Condition = None) -> Data:
+    def predict(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The raw prediction; the input is scaled to unit variance for unit-variance data."""
-        return self.net(x_t / append_dims(self.path.scale(t), x_t), self.path.clock(t), c)
+        return self.net(x_t / append_dims(self.path.scale(t), x_t), self.path.network_time(t), c)
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
-        return solve_posterior_means(self.path, self.prediction, x_t, self.output(x_t, t, c), t)
+        return solve_posterior_means(self.path, self.prediction, x_t, self.predict(x_t, t, c), t)
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
         """The same with the scales of the whole grid as Python numbers."""
-        goals = self.prepared(times, c, predictions.data_prediction, predictions.noise_prediction)
+        goals = self.prepare_predictions(times, c, predictions.data_prediction, predictions.noise_prediction)
         return [lambda x_t, f=f: PosteriorMeans(*f(x_t)) for f in goals]  # type: ignore[misc]
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
-        goals = self.prepared(times, c, predictions.velocity_prediction)
+        goals = self.prepare_predictions(times, c, predictions.velocity_prediction)
         return [lambda x_t, f=f: f(x_t)[0] for f in goals]  # type: ignore[misc]
 
-    def prepared(
+    def prepare_predictions(
         self, times: Tensor, c: Condition, *goals: Prediction
     ) -> list[Callable[[Data], list[Data]]]:
         """At each time of a grid, a function from data to the predictions ``goals``."""
@@ -150,11 +150,11 @@ class NetworkDenoiser(Denoiser):
 
             return goals
 
-        return [function(*row) for row in zip(self.path.clock(times), scales, pairs)]
+        return [function(*row) for row in zip(self.path.network_time(times), scales, pairs)]
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same in one conversion: finite wherever the network predicts the velocity."""
-        y = self.output(x_t, t, c)
+        y = self.predict(x_t, t, c)
         return convert_prediction(
             self.path, self.prediction, predictions.velocity_prediction, x_t, y, t
         )
