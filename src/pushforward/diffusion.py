@@ -195,7 +195,9 @@ class Diffusion(GenerativeModel):
         chosen = self.sampler_options(run, times, options)
         return track_progress(run(denoiser, x_t, times, c, **chosen), len(times) - 1)
 
-    def sampler_options(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def sampler_options(
+        self, run: Sampler, times: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """A sampler's options: the user's, and what the model itself knows to choose."""
         return options
 

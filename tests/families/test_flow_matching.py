@@ -259,7 +259,9 @@ def test_a_teacher_makes_data_under_the_conditions_of_the_data():
     again = families.build("flow_matching", Event((2,), 2))
     again.load_state_dict(model.state_dict())
     again.distil(Affine())
-    torch.testing.assert_close(again.make_teacher_pairs()[0], model.teacher_pairs[0])  # a resumed run has the same
+    torch.testing.assert_close(
+        again.make_teacher_pairs()[0], model.teacher_pairs[0]
+    )  # a resumed run has the same
     assert "teachers" not in " ".join(model.state_dict())
     with pytest.raises(UsageError, match="no teacher"):
         model.distil(families.build("gan", Event((2,))))

@@ -261,7 +261,10 @@ def test_the_critic_pulls_at_the_last_layer_as_hard_as_asked():
         for p in model.critic.parameters():
             p.add_(0.1 * torch.randn_like(p))
     model.progress = 0.3
-    terms, last = model.autoencoder_objective(torch.randn(8, 12, 12)), model.first.decoder.leave.weight
+    terms, last = (
+        model.autoencoder_objective(torch.randn(8, 12, 12)),
+        model.first.decoder.leave.weight,
+    )
     ours, its = (
         torch.autograd.grad(terms[name], last, retain_graph=True)[0].norm()
         for name in ("distortion", "fooled")

@@ -116,7 +116,9 @@ def test_the_derivative_is_that_of_finite_differences(float64):
     v = model.u(z, t, t, c)
     ahead, behind = (model.u(z + k * v, r, t + k, c) for k in (h, -h))
     expected = (ahead - behind) / (2 * h)
-    torch.testing.assert_close(model.velocity_and_derivative(z, r, t, c)[1], expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        model.velocity_and_derivative(z, r, t, c)[1], expected, rtol=1e-6, atol=1e-6
+    )
 
 
 def test_at_equal_times_it_is_flow_matching_with_the_same_network(float64):

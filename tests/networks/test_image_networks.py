@@ -4,10 +4,6 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-
-from pushforward.errors import UsageError
-from pushforward.model import Event
 from pushforward.networks.blocks import (
     Attention,
     ResidualBlock,
@@ -16,6 +12,10 @@ from pushforward.networks.blocks import (
     group_norm,
     head_count,
 )
+from torch.nn.functional import scaled_dot_product_attention
+
+from pushforward.errors import UsageError
+from pushforward.model import Event
 from pushforward.networks.layout import image_layout
 from pushforward.networks.mlp import TimeMLP
 from pushforward.networks.select import build_time_network

@@ -83,7 +83,9 @@ class DDPM(Diffusion):
             terms["vlb"] = self.bound_term(x, k, self.hidden(c)).mean()
         return terms
 
-    def sampler_options(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def sampler_options(
+        self, run: Sampler, times: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """Ancestral sampling draws with the model's variance."""
         return {"variance": self.variance} | options if run is samplers.ddpm else options
 

@@ -139,7 +139,9 @@ class MeanFlow(GenerativeModel):
         scaled = z / append_dims(s_t, z)
         return append_dims(gaussian, z) * z - self.net(scaled, t, c, t - r) / append_dims(s_t, z)
 
-    def velocity_and_derivative(self, z: Data, r: Times, t: Times, c: Condition = None) -> tuple[Data, Data]:
+    def velocity_and_derivative(
+        self, z: Data, r: Times, t: Times, c: Condition = None
+    ) -> tuple[Data, Data]:
         r"""The velocity :math:`v = u(z_t, t, t)`, and :math:`du/dt` along its flow."""
         v = self.u(z, t, t, c)
         tangents = v, torch.zeros_like(r), torch.ones_like(t)

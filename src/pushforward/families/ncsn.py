@@ -134,7 +134,9 @@ class NCSN(Diffusion):
     def set_extra_state(self, state: Tensor) -> None:
         self.set_largest_level(float(state))
 
-    def sampler_options(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def sampler_options(
+        self, run: Sampler, times: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """Annealed Langevin takes the step of technique 4 unless it is given one."""
         if run is not samplers.annealed_langevin or "snr" in options or len(times) < 3:
             return options

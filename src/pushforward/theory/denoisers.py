@@ -30,7 +30,9 @@ class Denoiser(nn.Module, abc.ABC):
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         """Both posterior means."""
 
-    def estimates(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(
+        self, times: Tensor, c: Condition = None
+    ) -> list[Callable[[Data], PosteriorMeans]]:
         """The denoiser at each time of a grid, a function of the data alone, as samplers need it.
 
         A subclass may compute here, once for the whole grid, what depends on time only.
@@ -119,9 +121,13 @@ class NetworkDenoiser(Denoiser):
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         return solve_posterior_means(self.path, self.prediction, x_t, self.predict(x_t, t, c), t)
 
-    def estimates(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(
+        self, times: Tensor, c: Condition = None
+    ) -> list[Callable[[Data], PosteriorMeans]]:
         """The same with the scales of the whole grid as Python numbers."""
-        goals = self.prepare_predictions(times, c, predictions.data_prediction, predictions.noise_prediction)
+        goals = self.prepare_predictions(
+            times, c, predictions.data_prediction, predictions.noise_prediction
+        )
         return [lambda x_t, f=f: PosteriorMeans(*f(x_t)) for f in goals]  # type: ignore[misc]
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:

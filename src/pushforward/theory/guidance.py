@@ -137,7 +137,9 @@ class GuidedDenoiser(Denoiser):
         """The same mixture of velocities: finite wherever theirs are."""
         return self.guide(self.denoiser.velocity, x_t, t, c)
 
-    def estimates(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(
+        self, times: Tensor, c: Condition = None
+    ) -> list[Callable[[Data], PosteriorMeans]]:
         """Both estimates in one call of twice the batch; outside of the interval one of one."""
         return self.guide_grid(self.denoiser.estimates, times, c)
 

@@ -60,7 +60,9 @@ class GaussianMixture:
             (self.weights[:, None] * offset).mT @ offset
         )
 
-    def component_offsets(self, x: Data, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def component_offsets(
+        self, x: Data, alpha: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         r"""Offsets from :math:`\alpha m_k` along each component's axes, variances there, log terms.
 
         Shapes ``(batch, k, d)``, ``(batch or 1, k, d)`` and ``(batch, k)``; the last is
