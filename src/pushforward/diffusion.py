@@ -44,9 +44,9 @@ def diffusion_recipe(size: int) -> Recipe:
     return Recipe(steps=7000, batch=1024, lr=3e-3, clip=10.0)
 
 
-def default_width(event_shape: tuple[int, ...], width: int) -> int:
-    """Units of a hidden layer, unless given: many where many entries pass through it."""
-    return width or (384 if math.prod(event_shape) > 32 else 128)
+def default_width(event_shape: tuple[int, ...]) -> int:
+    """Units of a hidden layer: many where many entries pass through it."""
+    return 384 if math.prod(event_shape) > 32 else 128
 
 
 def stratified_indices(n: int, levels: int) -> Tensor:

@@ -111,7 +111,7 @@ def _read_options(function: Callable[..., Any]) -> dict[str, Option]:
         if named and p.default is not p.empty:
             found[p.name] = read_option(hints[p.name], p.default)
         elif p.kind is p.VAR_KEYWORD and get_origin(hints.get(p.name)) is Unpack:
-            found |= group_options(get_args(hints[p.name])[0])
+            found = group_options(get_args(hints[p.name])[0]) | found
     return found
 
 

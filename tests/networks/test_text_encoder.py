@@ -43,7 +43,7 @@ def test_a_hidden_caption_tells_nothing():
 
 @pytest.mark.parametrize(("shape", "network"), [((2,), "mlp"), ((8, 8), "unet"), ((8, 8), "dit")])
 def test_networks_of_a_time_take_spelled_captions_and_read_them_once_a_grid(shape, network):
-    net = build_time_network(event(shape), network, width=8, units=8, depth=1).eval()
+    net = build_time_network(event(shape), network=network, width=8, units=8, depth=1).eval()
     assert takes_tokens(net)
     for parameter in net.parameters():  # last layers begin at zero
         torch.nn.init.normal_(parameter, std=0.2)
@@ -60,6 +60,6 @@ def test_networks_of_a_time_take_spelled_captions_and_read_them_once_a_grid(shap
 
 def test_networks_that_attend_see_the_tokens_of_a_frozen_encoder():
     frozen = Event((8, 8), 4 + 3 * 5, 0, 100, (3, 5))
-    net = build_time_network(frozen, "unet", width=8, units=8, depth=1)
+    net = build_time_network(frozen, network="unet", width=8, units=8, depth=1)
     assert takes_tokens(net) and net.embed.vector == 4
-    assert not takes_tokens(build_time_network(frozen, "mlp", width=8, units=8, depth=1))
+    assert not takes_tokens(build_time_network(frozen, network="mlp", width=8, units=8, depth=1))

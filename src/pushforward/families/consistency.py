@@ -19,7 +19,7 @@ in :math:`t - r` alone, so that it takes many intervals, over which errors add u
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, stratified_indices
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
-from ..networks.select import adapt_recipe, build_time_network
-from ..options import FRACTION, LAYERS, Range, choose_option
+from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
+from ..options import FRACTION, Choice, Range
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
 from ..theory import ode, paths, predictions
 from ..theory.consistency import (
@@ -296,12 +296,8 @@ class ConsistencyModel(GenerativeModel):
 def build(
     event: Event,
     *,
-    network: str = "auto",
-    width: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    waves: int | None = None,
-    path: str = "cosine",
-    point: str | None = None,
+    path: Annotated[str, Choice(PATHS)] = "cosine",
+    point: Annotated[str | None, Choice(POINTS)] = None,
     first: Annotated[int, INTERVALS] = 8,
     last: Annotated[int | None, INTERVALS] = None,
     growth: Annotated[float, FRACTION] = 0.5,
@@ -309,16 +305,12 @@ def build(
     target: float = 0.0,
     guidance: float = 1.0,
     unconditional: Annotated[float, FRACTION] = 0.1,
+    **network: Unpack[TimeNetworkOptions],
 ) -> ConsistencyModel:
     """Build the model.
 
     Arguments:
         event: What the data look like.
-        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
-        width: Units in each hidden layer of an mlp, first channels of a U-Net, numbers per token
-            of a transformer; 0 to choose from the data.
-        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "cosine", "linear" or "edm".
         point: The second point of a curve: a step of the "flow" that is learned beside, by default
             in up to 4 dimensions, or the first point's datum and "noise". With a teacher it is a
@@ -335,7 +327,6 @@ def build(
     """
     few = math.prod(event.shape) <= 4
     point = point or ("flow" if few else "noise")
-    chosen = choose_option("point", point, POINTS)
     if last is None:
         last = max(first, 16 if point == "flow" else 32)
     if last < first:
@@ -345,15 +336,13 @@ def build(
     if not huber > 0:
         raise UsageError(f"huber is {huber}; it must be positive")
     Guidance(guidance).check(known=event.condition > 0)
-    units = width or 128  # wider ones learn less in the minute that a comparison gives
-    net = build_time_network(
-        event, network, width=width, units=units, depth=depth, waves=waves, spans=True
-    )
+    # wider ones learn less in the minute that a comparison gives
+    net = build_time_network(event, units=128, spans=True, **network)
     model = ConsistencyModel(
         net,
         event.shape,
-        path=choose_option("path", path, PATHS),
-        point=chosen,
+        path=PATHS[path],
+        point=POINTS[point],
         first=first,
         last=last,
         growth=growth,

@@ -20,8 +20,8 @@ from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_i
 from ..errors import UsageError
 from ..model import Event, Likelihood, Preprocessing
 from ..networks.diffusers_unet import DiffusersUNet
-from ..networks.select import adapt_recipe, build_time_network
-from ..options import FRACTION, LAYERS, choose_option
+from ..networks.select import TIME_NETWORKS, adapt_recipe, build_time_network
+from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory import ddpm_schedule, forward, predictions, samplers
 from ..theory.sampler_steps import Sampler
@@ -164,15 +164,15 @@ class DDPM(Diffusion):
 def build(
     event: Event,
     *,
-    network: str = "auto",
+    network: Annotated[str, Choice((*TIME_NETWORKS, "diffusers"))] = "auto",
     width: int = 0,
     depth: Annotated[int, LAYERS] = 3,
     waves: int | None = None,
     chain: int = 1000,
-    schedule: str = "linear",
-    prediction: str = "v",
-    weight: str = "simple",
-    variance: str = "large",
+    schedule: Annotated[str, Choice(SCHEDULES)] = "linear",
+    prediction: Annotated[str, Choice(PREDICTIONS)] = "v",
+    weight: Annotated[str, Choice(WEIGHTS)] = "simple",
+    variance: Annotated[str, Choice(VARIANCES)] = "large",
     sampler: str = "dpmpp_2m",
     sampler_steps: int = 50,
     unconditional: Annotated[float, FRACTION] = 0.1,
@@ -199,29 +199,19 @@ def build(
         sampler_steps: Its default number of steps; T of them are the chain as trained.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    betas = choose_option("schedule", schedule, SCHEDULES)
-    target = choose_option("prediction", prediction, PREDICTIONS)
-    weigh, v = (
-        choose_option("weight", weight, WEIGHTS),
-        choose_option("variance", variance, VARIANCES),
-    )
     make: Callable[[], nn.Module] = partial(
         build_time_network,
         event,
-        network,
+        units=default_width(event.shape),
+        network=network,
         width=width,
-        units=default_width(event.shape, width),
         depth=depth,
         waves=waves,
     )
     if network == "diffusers":
+        shape, condition = event.shape, event.condition
         make = partial(
-            DiffusersUNet,
-            event.shape,
-            event.condition,
-            width=width or 32,
-            scales=depth,
-            steps=chain,
+            DiffusersUNet, shape, condition, width=width or 32, scales=depth, steps=chain
         )
     net = make()
     recipe = adapt_recipe(net, diffusion_recipe(event.size))
@@ -230,10 +220,10 @@ def build(
     model = DDPM(
         net,
         event.shape,
-        path=ddpm_schedule.DDPMPath(betas(chain)),
-        variance=make() if variance == "learned" else v,
-        prediction=target,
-        weight=weigh(target, v),
+        path=ddpm_schedule.DDPMPath(SCHEDULES[schedule](chain)),
+        variance=make() if variance == "learned" else VARIANCES[variance],
+        prediction=PREDICTIONS[prediction],
+        weight=WEIGHTS[weight](PREDICTIONS[prediction], VARIANCES[variance]),
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
         unconditional=unconditional,

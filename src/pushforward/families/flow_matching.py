@@ -11,14 +11,14 @@ a teacher has joined (`reflow`), straighten the flow; from other data it transla
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Unpack
 
 from ..diffusion import default_width, diffusion_recipe
 from ..memory import require_memory
 from ..model import Event
 from ..networks.layout import image_layout, is_image
-from ..networks.select import adapt_recipe, build_time_network, is_deep
-from ..options import FRACTION, LAYERS, choose_option
+from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network, is_deep
+from ..options import FRACTION, Choice
 from ..reflow import Reflow
 from ..theory import couplings, paths, samplers
 from ..theory.predictions import edm_prediction
@@ -51,28 +51,19 @@ class FlowMatching(Reflow, TransportFlow):
 def build(
     event: Event,
     *,
-    network: str = "auto",
-    width: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    waves: int | None = None,
-    path: str = "linear",
+    path: Annotated[str, Choice(PATHS)] = "linear",
     sigma_min: float = 0.0,
-    coupling: str = "independent",
+    coupling: Annotated[str, Choice(COUPLINGS)] = "independent",
     together: int | None = None,
     sampler: str = "heun",
     sampler_steps: int | None = None,
     unconditional: Annotated[float, FRACTION] = 0.1,
+    **network: Unpack[TimeNetworkOptions],
 ) -> FlowMatching:
     """Build the model.
 
     Arguments:
         event: What the data look like.
-        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
-            8 x 8 pixels, and otherwise an mlp.
-        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
-            token; 0 to choose from the data.
-        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "linear", "vp" (variance preserving) or "cosine".
         sigma_min: Noise that is left in the data, in their standard deviation.
         coupling: How data are paired with noise, or with those of a source: "independent", "ot"
@@ -86,12 +77,10 @@ def build(
             were not measured to be better.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    scales = choose_option("path", path, PATHS)()
+    scales, joined = PATHS[path](), COUPLINGS[coupling]
     if sampler_steps is None:
         sampler_steps = 20 if is_image(event.shape) else 50
-    units = default_width(event.shape, width)
-    net = build_time_network(event, network, width=width, units=units, depth=depth, waves=waves)
-    joined = choose_option("coupling", coupling, COUPLINGS)
+    net = build_time_network(event, units=default_width(event.shape), **network)
     if joined is couplings.outline_coupling:
         joined = partial(joined, first=image_layout(event.shape).first)
     if together is None:

@@ -28,7 +28,7 @@ this is flow matching.
 
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,8 @@ from torch.func import jvp
 
 from ..diffusion import default_width, stratified_indices
 from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.select import adapt_recipe, build_time_network
-from ..options import FRACTION, LAYERS, choose_option
+from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
+from ..options import FRACTION, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
 from ..theory.energy import conditional_energy_distance
 from ..theory.guidance import Guidance
@@ -233,27 +233,19 @@ class MeanFlow(GenerativeModel):
 def build(
     event: Event,
     *,
-    network: str = "auto",
-    width: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    waves: int | None = None,
     apart: Annotated[float, FRACTION] = 0.5,
     whole: Annotated[float, FRACTION] = 0.3,
-    target: str = "interval",
+    target: Annotated[str, Choice(TARGETS)] = "interval",
     intervals: int = 16,
     power: float | None = None,
     guidance: float = 1.0,
     unconditional: Annotated[float, FRACTION] = 0.1,
+    **network: Unpack[TimeNetworkOptions],
 ) -> MeanFlow:
     """Build the model.
 
     Arguments:
         event: What the data look like.
-        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
-        width: Units in each hidden layer of an mlp, first channels of a U-Net, numbers per token
-            of a transformer; 0 to choose from the data.
-        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         apart: The part of a batch with r < t; the rest is flow matching.
         whole: The part of these with r = 0, the step that samples at once.
         target: What is regressed on where r < t: "interval", a step of the flow and the rest of
@@ -265,16 +257,13 @@ def build(
         unconditional: How often the condition is hidden in training, for guidance.
     """
     Guidance(guidance).check(known=event.condition > 0)
-    units = default_width(event.shape, width)
-    net = build_time_network(
-        event, network, width=width, units=units, depth=depth, waves=waves, spans=True
-    )
+    net = build_time_network(event, units=default_width(event.shape), spans=True, **network)
     model = MeanFlow(
         net,
         event.shape,
         apart=apart,
         whole=whole,
-        target=choose_option("target", target, TARGETS),
+        target=TARGETS[target],
         intervals=intervals,
         power=float(math.prod(event.shape) > 4) if power is None else power,
         guidance=guidance,

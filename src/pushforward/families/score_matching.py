@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations
 from ..networks.mlp import Perceptron
 from ..networks.whitening import Whitening
-from ..options import LAYERS, choose_option
+from ..options import LAYERS, Choice, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
 from ..theory import score_matching
 from ..theory.guidance import Guidance
@@ -212,7 +212,7 @@ def build(
     width: int = 64,
     depth: Annotated[int, LAYERS] = 3,
     waves: int = 0,
-    objective: str = "denoising",
+    objective: Annotated[str, Choice(OBJECTIVES)] = "denoising",
     noise: float | None = None,
     sampler_steps: int = 200,
 ) -> ScoreMatching:
@@ -234,5 +234,5 @@ def build(
     if noise is None:  # blurred by less, few data in many dimensions are islands
         noise = event.size ** (-1 / (d + 4)) if event.size else 0.3
     net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
-    loss = choose_option("objective", objective, OBJECTIVES)
+    loss = OBJECTIVES[objective]
     return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=sampler_steps)
