@@ -32,6 +32,15 @@ class Likelihood(StrEnum):
     NONE = "none"
 
 
+class Preprocessing(StrEnum):
+    """What a family wants done to data before it sees them (`data.transforms.choose_transform`)."""
+
+    STANDARDISE = "standardise"  # zero mean and unit variance; integers are dequantised before
+    WHITEN = "whiten"  # vectors lose their linear correlations as well
+    CENTRE = "centre"  # images from -1 to 1, whatever their mean and variance
+    LEVELS = "levels"  # integers 0, ..., K - 1, of which log_prob is a log-mass
+
+
 class Event(NamedTuple):
     """What a family must know of the data to build a model.
 
@@ -87,11 +96,9 @@ class GenerativeModel(nn.Module, abc.ABC):
     event_shape: tuple[int, ...]
     likelihood: Likelihood
     recipe: Recipe = Recipe()
-    discrete: bool = False  # data arrive as levels 0, ..., K - 1 and log_prob is a log-mass
+    preprocessing: Preprocessing = Preprocessing.STANDARDISE
     progress: float = 1.0  # the part of training that is behind; the trainer keeps it
     unconditional: float = 0.1  # how often training hides the condition
-    whitened: bool = False  # vectors arrive without correlations, not only standardised
-    centred: bool = False  # pictures arrive in [-1, 1], whatever their mean and variance
 
     @property
     def nfe(self) -> int:
@@ -278,21 +285,3 @@ def count_evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
     finally:
         hook.remove()
     return len(calls)
-
-
-def needs_guidance(guidance: float, known: bool, **more: Any) -> bool:
-    """Whether a scale of classifier-free guidance changes the law under a known condition.
-
-    Raises:
-        UsageError: If it would, and there is no condition; or if it would not, and ``more`` says
-            how it is to.
-    """
-    for name, value in more.items():
-        if value is not None and guidance == 1:
-            raise UsageError(f"{name} does nothing without guidance: give guidance=2, say, as well")
-    if guidance != 1 and not known:
-        raise UsageError(
-            f"guidance={guidance:g} needs a condition, and there is none: fit the model with one, "
-            "or leave guidance out"
-        )
-    return guidance != 1

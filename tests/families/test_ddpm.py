@@ -121,12 +121,12 @@ def test_the_weighted_loss_is_the_bound_up_to_what_no_mean_changes(prediction, v
         losses, terms = [], []
         for k in range(1, 21):
             torch.manual_seed(k)
-            terms.append(model.term(x, torch.full((len(x),), k)).mean())
+            terms.append(model.bound_term(x, torch.full((len(x),), k)).mean())
             torch.manual_seed(k)
             eps = torch.randn_like(x)
             t = torch.full((len(x),), k / 20, dtype=torch.float64)
             y = predictions.prediction_target(model.path, prediction, x, eps, t)
-            out = model.denoiser.output(model.path.interpolate(x, eps, t), t)
+            out = model.denoiser.predict(model.path.interpolate(x, eps, t), t)
             losses.append(weight[k - 1] / 20 * (out - y).square().sum(1).mean())
         values.append((torch.stack(losses), torch.stack(terms)))
     (l0, t0), (l1, t1) = values
@@ -153,7 +153,7 @@ def test_the_bound_is_the_ratio_of_joint_laws_on_every_path(v):
         x[T], path.alpha_bar(T).sqrt() * x[0], 1 - path.alpha_bar(T)[None]
     )
     for k in range(1, T + 1):
-        mean, variance = model.reverse(x[k], torch.full((50,), k))
+        mean, variance = model.reverse_moments(x[k], torch.full((50,), k))
         step = normal_log(x[k - 1], mean, variance)
         beta = path.beta(k)[None]
         joint = joint + step - normal_log(x[k], (1 - beta).sqrt() * x[k - 1], beta)
@@ -301,7 +301,7 @@ def test_the_information_in_noisy_data_is_the_entropy_of_the_lesson():
     for g in logs.exp():
         alpha, sigma = torch.ones(()).double(), g.rsqrt()
         wide = side * max(1.0, float(sigma))
-        blurred = law.diffused(alpha, sigma)
+        blurred = law.diffuse(alpha, sigma)
         gain = wide + sigma**2 * blurred.score(wide)  # Tweedie
         second = law.covariance[0, 0] + law.mean[0] ** 2
         p = blurred.log_prob(wide).exp() * (wide[1] - wide[0])

@@ -16,8 +16,9 @@ from pushforward.errors import DataError, UsageError
 from pushforward.inference.preprocessor import Preprocessor
 from pushforward.networks.text_encoder import CaptionedNetwork, EncodedCondition
 from pushforward.theory import paths, predictions
-from pushforward.theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser, PosteriorMeans
+from pushforward.theory.denoisers import Denoiser, NetworkDenoiser, PosteriorMeans
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian
+from pushforward.theory.guidance import Guidance, GuidedDenoiser
 
 SIDE = 4
 S = 0.3 * np.eye(SIDE**2) + 0.1
@@ -193,7 +194,7 @@ def test_velocities_of_a_grid_are_guided_and_read_their_conditions_once(float64,
 
     assert callable(CaptionedNetwork.read)  # what networks of spelled captions do
     denoiser = NetworkDenoiser(Reader(), path, predictions.velocity_prediction)
-    guided, c = GuidedDenoiser(denoiser, scale, interval), torch.ones(5, 1)
+    guided, c = GuidedDenoiser(denoiser, Guidance(scale, interval)), torch.ones(5, 1)
     times, x = path.grid(12)[1:-1], torch.randn(5, 2)
     functions = guided.velocities(times, c)
     for t, function in zip(times, functions):

@@ -34,7 +34,7 @@ def exact(model, value):
     means = table["mean"].double() * scale + torch.tensor(affine.mean)
     covariances = table["covariance"].double() * scale[:, None] * scale
     law = GaussianMixture(table["weight"].double(), means, covariances)
-    return law.conditional([0], torch.tensor([value]).double())
+    return law.condition_on([0], torch.tensor([value]).double())
 
 
 def assert_close(x, law, bias=0.0):

@@ -138,7 +138,7 @@ def test_the_best_variance_loses_what_the_chain_keeps(s):
     floor = diffusion_bound.noise_error_floors(PATH, law)
     best = diffusion_bound.best_variance(PATH, floor, 1)
     lost = diffusion_bound.expected_bound(PATH, floor, s * s, 1, best).sum() - law.entropy()
-    end = law.diffused(PATH.alpha_bar(50).sqrt(), (1 - PATH.alpha_bar(50)).sqrt())
+    end = law.diffuse(PATH.alpha_bar(50).sqrt(), (1 - PATH.alpha_bar(50)).sqrt())
     assert float(lost) == pytest.approx(diffusion_bound.divergence_from_noise(end), abs=1e-11)
     for v in (0.0, 0.5, 1.0):
         other = diffusion_bound.expected_bound(PATH, floor, s * s, 1, PATH.variance(ALL, v)).sum()
@@ -193,7 +193,7 @@ def test_the_noise_error_is_the_error_of_the_best_guess():
     law, n = lesson_mixture(), 200_000
     alpha, sigma = torch.tensor([0.8]), torch.tensor([0.6])
     x, eps = law.sample(n), torch.randn(n, 1)
-    guess = -sigma * law.diffused(alpha[0], sigma[0]).score(alpha * x + sigma * eps)
+    guess = -sigma * law.diffuse(alpha[0], sigma[0]).score(alpha * x + sigma * eps)
     square = (eps - guess).square()
     error = 5 * float(square.std()) / math.sqrt(n)
     assert float(square.mean()) == pytest.approx(

@@ -6,6 +6,7 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ..model import Preprocessing
 from ..rng import fork_rng
 from .preprocessor import ModelPipeline
 
@@ -44,7 +45,8 @@ def training_flops(pipeline: ModelPipeline) -> int:
     model.requires_grad_().train()
     length, done = pipeline.schema.condition_length, set()
     with fork_rng(pipeline.device), FlopCounter() as counter:
-        x = model.noise(ROWS, *model.event_shape) * (not model.discrete)
+        x = model.noise(ROWS, *model.event_shape)
+        x = x * (model.preprocessing is not Preprocessing.LEVELS)
         c = x.new_zeros(ROWS, length) if length else None
         for player, loss in model.objectives():
             if player not in done:

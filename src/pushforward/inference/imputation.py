@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.bijections import Whiten
 from ..data.open import open_source
 from ..data.schema import ColumnSchema, Schema
-from ..data.transforms import Chain, Whiten
+from ..data.transforms import Chain
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..formatting import join_names
-from ..model import Event, Imputes, Likelihood
-from ..options import check_options
+from ..model import Event, Imputes, Likelihood, Preprocessing
 from ..shapes import Condition
 from ..theory import completion
-from .preprocessor import ModelPipeline, guidance_from_options, repeat_options, slice_options
+from ..theory.guidance import Guidance
+from .preprocessor import ModelPipeline, slice_options
 
 PROPOSALS = 4096  # of importance resampling, and draws that the proposal is fitted to
 DRAWS = (20_000, 200_000)  # least and most draws of a model that can be sampled only
@@ -49,14 +50,13 @@ def impute_given(
             "(--condition, in Python y) beside given"
         )
     x, known = parse_given_entries(given, schema, n)
-    options = guidance_from_options(options, pipeline, n)
-    check_options(
-        model.complete if isinstance(model, Imputes) else no_options, options, pipeline.family
-    )
+    method = model.complete if isinstance(model, Imputes) else no_options
+    options = pipeline.method_options(method, options, n)
     with pipeline.seeded(seed):
         c = pipeline.tensor(pipeline.preprocessor.condition_vectors(y, n))
         out = np.empty((n, *schema.event))
-        for rows in group_identical(x, known, c, options.get("negative")):
+        negative = Guidance.of(options.get("guidance", 1.0)).negative
+        for rows in group_identical(x, known, c, negative):
             first = rows[:1]
             view = UnwhitenedModel(
                 pipeline, None if c is None else c[first], slice_options(options, first)
@@ -199,7 +199,8 @@ class UnwhitenedModel:
         self.whitenings = tuple(p for p in parts if isinstance(p, Whiten))
         self.entrywise = Chain(tuple(p for p in parts if not isinstance(p, Whiten)))
         self.whitening = Chain(self.whitenings)
-        self.has_density = self.model.likelihood is not Likelihood.NONE and not self.model.discrete
+        levels = self.model.preprocessing is Preprocessing.LEVELS
+        self.has_density = self.model.likelihood is not Likelihood.NONE and not levels
 
     def to_model(self, x: np.ndarray, known: Tensor, many: int) -> Tensor:
         """One row in this space, so many times, each with its own dequantisation."""
@@ -209,12 +210,15 @@ class UnwhitenedModel:
     def repeat_condition(self, n: int) -> Condition:
         return None if self.c is None else self.c.expand(n, -1)
 
+    def repeat_options(self, n: int) -> dict[str, Any]:
+        return {k: v.repeat(n) if isinstance(v, Guidance) else v for k, v in self.options.items()}
+
     def impute_by_model(self, n: int, x: Tensor, known: Tensor) -> Tensor | None:
         """What the model's own ``complete`` draws, if it has one."""
         if not isinstance(self.model, Imputes):
             return None
         z, made = self.pipeline.tensor(x), []
-        rest = (None, self.repeat_condition(n), repeat_options(self.options, n))
+        rest = (None, self.repeat_condition(n), self.repeat_options(n))
         for part in self.pipeline.track_batches(n, *rest):
             made.append(self.model.complete(part.size, z, known, part.c, **part.options))
         parts = [part for part in made if part is not None]

@@ -27,9 +27,10 @@ from ..data.transforms import Chain
 from ..devices import batch_offsets, batch_rows, cast_like_model, model_device, seeded_rng
 from ..errors import DataError, NumericalError, UsageError
 from ..model import Event, GenerativeModel
-from ..options import check_options
+from ..options import check_options, option_names, takes_any_option
 from ..progress import track_progress
 from ..shapes import Condition
+from ..theory.guidance import Guidance
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,18 @@ class ModelPipeline:
         """The conditions of ``n`` rows, which must be known, as the model takes them."""
         return self.tensor(self.preprocessor.required_vectors(y, n))
 
+    def method_options(
+        self, method: Callable[..., Any], options: dict[str, Any], n: int
+    ) -> dict[str, Any]:
+        """A user's options as a method of the model takes them for ``n`` rows.
+
+        Raises:
+            UsageError: If it cannot honour one of them.
+        """
+        options = guidance_from_options(options, method, self, n)
+        check_options(method, options, self.family)
+        return options
+
     def batches(
         self, n: int, x: Any = None, c: Condition = None, options: dict[str, Any] | None = None
     ) -> Iterator[Batch]:
@@ -253,39 +266,48 @@ class ModelPipeline:
         Raises:
             UsageError: If the method cannot honour an option.
         """
-        options = guidance_from_options(options, self, len(x))
-        check_options(method, options, self.family)
+        options = self.method_options(method, options, len(x))
         parts = self.track_batches(len(x), x, c, options)
         return torch.cat([method(p.x, p.c, **p.options).cpu() for p in parts])
 
 
-GUIDANCE = ("guidance", "guidance_interval", "negative")
+GUIDANCE = ("guidance", "guidance_interval", "negative")  # what users call scale, interval, c_-
+
+
+def make_guidance(
+    guidance: float = 1.0,
+    guidance_interval: tuple[float, float] | None = None,
+    negative: Tensor | None = None,
+) -> Guidance:
+    """The three options as one value."""
+    return Guidance(guidance, guidance_interval, negative)
 
 
 def guidance_from_options(
-    options: dict[str, Any], pipeline: ModelPipeline, n: int
+    options: dict[str, Any], method: Callable[..., Any], pipeline: ModelPipeline, n: int
 ) -> dict[str, Any]:
-    """Options whose negative condition is a vector for each of ``n`` rows.
+    """Options of a method in which those of guidance are one value, ``guidance``, if it takes them.
 
     Raises:
-        UsageError: If the model was fitted without a condition.
-        DataError: If there are as many as there are no rows.
+        UsageError: If one has no sense, or a negative condition is one of no condition.
+        DataError: If there are as many negative conditions as there are no rows.
     """
-    if (y := options.get("negative")) is None:
+    loose = {name: options[name] for name in GUIDANCE if name in options}
+    if (y := loose.get("negative")) is not None:
+        if pipeline.schema.condition is None:
+            raise UsageError("the model was fitted without a condition: leave negative out")
+        rows = pipeline.tensor(pipeline.schema.encode(y))
+        if len(rows) not in (1, n):
+            message = f"{len(rows)} negative conditions for {n} data; give one, or one for each"
+            raise DataError(message)
+        loose["negative"] = rows.expand(n, -1)
+    if not loose or not (takes_any_option(method) or loose.keys() <= {*option_names(method)}):
         return options
-    if pipeline.schema.condition is None:
-        raise UsageError("the model was fitted without a condition: leave negative out")
-    rows = pipeline.tensor(pipeline.schema.encode(y))
-    if len(rows) not in (1, n):
-        raise DataError(f"{len(rows)} negative conditions for {n} data; give one, or one for each")
-    return options | {"negative": rows.expand(n, -1)}
+    check_options(make_guidance, loose, pipeline.family)
+    rest = {name: value for name, value in options.items() if name not in loose}
+    return rest | {"guidance": make_guidance(**loose)}
 
 
 def slice_options(options: dict[str, Any], rows: Any) -> dict[str, Any]:
     """Options of some of the rows: of what there is for each row, theirs."""
-    return {k: v[rows] if isinstance(v, Tensor) else v for k, v in options.items()}
-
-
-def repeat_options(options: dict[str, Any], n: int) -> dict[str, Any]:
-    """Options of one row for so many that share them."""
-    return {k: v.expand(n, -1) if isinstance(v, Tensor) else v for k, v in options.items()}
+    return {k: v.rows(rows) if isinstance(v, Guidance) else v for k, v in options.items()}

@@ -9,9 +9,8 @@ import torch
 from ..devices import seeded_rng
 from ..errors import UsageError
 from ..memory import require_memory
-from ..options import check_options
 from . import imputation
-from .preprocessor import ModelPipeline, guidance_from_options
+from .preprocessor import ModelPipeline
 
 
 class DrawnSamples(NamedTuple):
@@ -37,8 +36,7 @@ def draw_samples(
         x = imputation.impute_given(pipeline, n, given, y, seed, options)
         return DrawnSamples(x, pre.condition_vectors(y, n), pre.caption_rows(y, n))
     with seeded_rng(seed, pipeline.device), torch.inference_mode():
-        options = guidance_from_options(options, pipeline, n)
-        check_options(model.sample, options, pipeline.family)
+        options = pipeline.method_options(model.sample, options, n)
         y = pre.captions_or_draw(y, n)
         rows = pre.condition_vectors(y, n)
         parts = [torch.zeros(0, *model.event_shape, dtype=torch.float64)]

@@ -69,7 +69,7 @@ class DDPMPath(VariancePreservingPath):
         slope = m + u * (2 * (3 * (q - p) - 2 * m - n) + u * 3 * (m + n - 2 * (q - p)))
         return (self.steps * slope).to(t)
 
-    def spaced(self, count: int) -> Tensor:
+    def spaced_times(self, count: int) -> Tensor:
         return continuous_spacing(self, count).clone()
 
     def grid(self, steps: int) -> Tensor:
@@ -150,7 +150,7 @@ def table_on_device(path: DDPMPath, device: torch.device) -> tuple[Tensor, Tenso
 @cache
 def continuous_spacing(path: DDPMPath, count: int) -> Tensor:
     """The grid of the continuous path, whose bisection takes as long as several networks."""
-    return VariancePreservingPath.spaced(path, count)
+    return VariancePreservingPath.spaced_times(path, count)
 
 
 def hermite_cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tensor:

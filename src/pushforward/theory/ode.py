@@ -120,7 +120,7 @@ class DormandPrince:
             "loosen rtol and atol, raise max_nfe, or use a fixed-step solver"
         )
 
-    def size(self, e: Tensor, x: Tensor) -> float:
+    def error_ratio(self, e: Tensor, x: Tensor) -> float:
         """The largest entry of an error in units of the tolerance, over all data of the batch."""
         if not e.numel():
             return 0.0
@@ -129,11 +129,11 @@ class DormandPrince:
 
     def first_step(self, end: float) -> float:
         """Hairer, Nørsett & Wanner (1993), II.4: the step that a low-order method would take."""
-        d0, d1 = self.size(self.x, self.x), self.size(self.k, self.x)
+        d0, d1 = self.error_ratio(self.x, self.x), self.error_ratio(self.k, self.x)
         h = min(0.01 * d0 / d1 if min(d0, d1) > 1e-5 else 1e-6, abs(end - self.t))
         h = math.copysign(h, end - self.t)
         x = torch.add(self.x, self.k, alpha=h)
-        d2 = self.size(self.field(x, self.t + h) - self.k, x) / abs(h)
+        d2 = self.error_ratio(self.field(x, self.t + h) - self.k, x) / abs(h)
         steepest = max(d1, d2)
         grow = (0.01 / steepest) ** 0.2 if steepest > 1e-15 else 1e-3
         return math.copysign(min(100 * abs(h), grow), end - self.t) if math.isfinite(d2) else h
@@ -142,9 +142,11 @@ class DormandPrince:
         """Integrate to ``end`` and return the state there."""
         while self.t != end:
             h = end - self.t if abs(self.h) >= abs(end - self.t) * (1 - 1e-9) else self.h
-            x, k, error = self.trial(h)
-            ratio = self.size(error, x)
-            gain, excess = self.gauss(h, k) if self.trace and ratio <= 1 else (0.0, 0.0)
+            x, k, error = self.trial_step(h)
+            ratio = self.error_ratio(error, x)
+            gain, excess = (
+                self.integrate_trace_step(h, k) if self.trace and ratio <= 1 else (0.0, 0.0)
+            )
             if ratio <= 1 and excess <= 1:
                 self.t, self.x, self.k = end if h == end - self.t else self.t + h, x, k[-1]
                 self.total = self.total + gain
@@ -154,7 +156,7 @@ class DormandPrince:
             self.h = h * min(step_factor(ratio, 5), step_factor(excess, 7))
         return self.x
 
-    def trial(self, h: float) -> tuple[Tensor, list[Tensor], Tensor]:
+    def trial_step(self, h: float) -> tuple[Tensor, list[Tensor], Tensor]:
         """The fifth-order state after a step, the slopes on the way, and the error estimate."""
         k = [self.k]
         for row, c in zip(DOPRI_A, DOPRI_C):
@@ -162,7 +164,7 @@ class DormandPrince:
             k.append(self.field(x, self.t + c * h))
         return x, k, combine_stages(torch.zeros_like(x), h, DOPRI_E, [z.detach() for z in k])
 
-    def gauss(self, h: float, k: list[Tensor]) -> tuple[Tensor, float]:
+    def integrate_trace_step(self, h: float, k: list[Tensor]) -> tuple[Tensor, float]:
         r"""The integral of the trace over a step, and its error in units of the tolerance.
 
         If the second difference D of the integrand is to its size S as the square of the step to

@@ -34,8 +34,8 @@ def without_graph(sampler: Sampler) -> Sampler:
 class SamplerStep(NamedTuple):
     """One step of a grid, from t to s: the denoiser at both ends, and the scales as numbers."""
 
-    now: Callable[[Tensor], PosteriorMeans]
-    ahead: Callable[[Tensor], PosteriorMeans]
+    estimate_at_t: Callable[[Tensor], PosteriorMeans]
+    estimate_at_s: Callable[[Tensor], PosteriorMeans]
     t: float
     s: float
     alpha_t: float
@@ -44,7 +44,7 @@ class SamplerStep(NamedTuple):
     sigma_s: float
 
     @property
-    def limit(self) -> bool:
+    def is_boundary(self) -> bool:
         """Whether the step starts without signal or ends without noise."""
         return self.alpha_t == 0 or self.sigma_s == 0
 
@@ -81,7 +81,7 @@ def plan_steps(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> li
     """The steps of a grid, its times rounded to the precision of the data first."""
     times = times.to(x)
     exact = times.cpu().double()
-    functions = denoiser.at(times, c)
+    functions = denoiser.estimates(times, c)
     columns = [functions, exact.tolist(), *(z.tolist() for z in denoiser.path(exact))]
     ends = [end for column in columns for end in (column[:-1], column[1:])]
     return [SamplerStep(*row) for row in zip(*ends)]

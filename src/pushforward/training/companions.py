@@ -75,7 +75,7 @@ class TeacherAndSource:
         samples = reading.read_dataset(
             source, size=like.size if reading.is_image_folder(source) else None
         )
-        chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
+        chain = transforms.choose_transform(samples.schema, samples.x)
         place = str(source) if isinstance(source, str | Path) else None
         return replace(
             self, source=samples, place=place, origin=Preprocessor(samples.schema, chain)
@@ -94,11 +94,7 @@ class TeacherAndSource:
             if not (alike or isinstance(model, AdoptsTeacher)):
                 raise UsageError("the teacher was fitted without a condition: leave it out")
             return self.teacher.transform
-        if model.centred:
-            return transforms.image_range_chain(samples.schema)
-        return transforms.fit_transforms(
-            samples.schema, samples.x, rows, discrete=model.discrete, whiten=model.whitened
-        )
+        return transforms.choose_transform(samples.schema, samples.x, model.preprocessing, rows)
 
     def meet(self, model: GenerativeModel, where: torch.device) -> None:
         """Let the model see them, before its first step and again when it goes on.

@@ -150,7 +150,7 @@ def test_multistep_sampling_keeps_the_law(float64, path, steps):
     x = law.sample(n) * path.alpha(first) + path.sigma(first) * torch.randn(n, 1)
     f = lambda x, t: quantile_map(law, path, x, t, end)  # noqa: E731
     drawn = ode.final_state(sample_multistep(f, path, x, equal_angle_times(path, steps)))
-    after = law.diffused(torch.tensor(1.0), path.sigma(end))
+    after = law.diffuse(torch.tensor(1.0), path.sigma(end))
     distance = kstest(
         drawn[:, 0].numpy(),
         lambda z: mixture_log_cdf(after, torch.as_tensor(z)[:, None])[:, 0].exp().numpy(),

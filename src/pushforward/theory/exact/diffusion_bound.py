@@ -106,7 +106,7 @@ def expected_noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> 
         return (signal / (signal + sigma.double().square()[:, None])).sum(1)
     errors = []
     for a, s in zip(alpha, sigma):
-        noisy = law.diffused(a, s)
+        noisy = law.diffuse(a, s)
         errors.append(law.dim - float(s) ** 2 * fisher_information(noisy))
     return torch.tensor(errors, dtype=torch.float64)
 
@@ -213,7 +213,7 @@ def reverse_gap(law: GaussianMixture, beta: float) -> float:
         beta: :math:`\beta_k`.
     """
     noise = torch.tensor(beta, dtype=torch.float64)
-    noisy = law.diffused((1 - noise).sqrt(), noise.sqrt())
+    noisy = law.diffuse((1 - noise).sqrt(), noise.sqrt())
 
     def log_variance(x: Data) -> PerDatum:
         _, curvature = exact_divergence(lambda x, _: noisy.score(x), x, noise)

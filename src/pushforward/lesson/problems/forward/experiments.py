@@ -29,7 +29,7 @@ def run_forward_process() -> ExperimentResult:
     )
     numbers, from_noise = [], {}
     for k in TIMES:
-        noisy = law.diffused(*PATH(double(k / 1000)[0]))
+        noisy = law.diffuse(*PATH(double(k / 1000)[0]))
         from_noise[k] = diffusion_bound.divergence_from_noise(noisy)
         square = (states[k] - means[k]).square()
         numbers += [
@@ -70,7 +70,7 @@ def draw_density_in_time(states: list[torch.Tensor]) -> Figure:
     """The density of x_t (shade, each column scaled to its largest value) and eight chains."""
     law, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
     times = torch.linspace(0, 1, 101, dtype=torch.float64)
-    columns = [law.diffused(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
+    columns = [law.diffuse(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
     density = torch.stack([c / c.max() for c in columns], dim=1)
     figure, (axes,) = create_panels(1, 2.4)
     axes.pcolormesh(1000 * times, grid, density, cmap=DENSITY, rasterized=True, shading="gouraud")

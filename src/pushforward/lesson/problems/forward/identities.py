@@ -98,7 +98,7 @@ def check_kl_convexity() -> list[Number]:
     """One law against the mean over data."""
     mean, variance = diffusion_bound.moment_recursion(unscaled_betas(100), 1.0, 0.0)
     law = targets.lesson_mixture()
-    marginal = diffusion_bound.divergence_from_noise(law.diffused(mean[-1], variance[-1].sqrt()))
+    marginal = diffusion_bound.divergence_from_noise(law.diffuse(mean[-1], variance[-1].sqrt()))
     alpha_bar = float(mean[-1]) ** 2
     each = law.expectation(lambda x: forward.terminal_kl(x, alpha_bar))
     return [Number("KL of $q(x_T)$, lesson's betas, $T = 100$, nats", marginal, each, 0, "<=")]

@@ -112,7 +112,7 @@ def noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
 def mixture_terminal_kl(betas: torch.Tensor) -> float:
     """The divergence of the law of x_T from noise for the lesson's mixture."""
     mean, variance = diffusion_bound.moment_recursion(betas, 1.0, 0.0)
-    law = targets.lesson_mixture().diffused(mean[-1], variance[-1].sqrt())
+    law = targets.lesson_mixture().diffuse(mean[-1], variance[-1].sqrt())
     return diffusion_bound.divergence_from_noise(law)
 
 

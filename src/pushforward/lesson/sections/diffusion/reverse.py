@@ -105,7 +105,7 @@ def measure_step_posterior() -> Evidence:
         mean = torch.stack([before.sqrt() * x[0], (a * before).sqrt() * x[0]])
         cross, variance = a.sqrt() * (1 - before), 1 - a * before
         joint = torch.stack([torch.stack([1 - before, cross]), torch.stack([cross, variance])])
-        exact = targets.Gaussian(mean, joint).conditional([1], x_t)
+        exact = targets.Gaussian(mean, joint).condition_on([1], x_t)
         got, spread = PATH.posterior(x[:, None], x_t[:, None], k)
         worst = max(
             worst, float((got - exact.mean).abs()), float((spread - exact.covariance).abs())
@@ -146,7 +146,7 @@ def measure_variance_cost() -> Evidence:
         return float(terms.sum()) - law.entropy()
 
     many = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1_000_000))
-    end = gaussian_1d(0.0, 0.5).diffused(*(z[0] for z in PATH(double(1.0))))
+    end = gaussian_1d(0.0, 0.5).diffuse(*(z[0] for z in PATH(double(1.0))))
     what = "nats lost by $\\Sigma = "
     left = diffusion_bound.divergence_from_noise(end)
     return Evidence(
