@@ -98,13 +98,7 @@ class FittedModel:
         return flops.training_flops(self.pipeline)
 
     def sample(
-        self,
-        n: int,
-        y: Any = None,
-        *,
-        given: Any = None,
-        seed: int | None = None,
-        **options: Any,
+        self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
     ) -> Any:
         """Draw ``n`` samples of the same kind and schema as what was fitted.
 
@@ -126,13 +120,7 @@ class FittedModel:
         )
 
     def labelled(
-        self,
-        n: int,
-        y: Any = None,
-        *,
-        given: Any = None,
-        seed: int | None = None,
-        **options: Any,
+        self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
     ) -> tuple[Any, dict[str, np.ndarray]]:
         """`sample`, and what is known of each sample, as `writing.write_samples` takes it.
 
@@ -143,13 +131,7 @@ class FittedModel:
         return self.schema.restore(x, *known), self.schema.beside(*known)
 
     def draw(
-        self,
-        n: int,
-        y: Any = None,
-        *,
-        given: Any = None,
-        seed: int | None = None,
-        **options: Any,
+        self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
     ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
         return sampling.draw_samples(self.pipeline, n, y, given, seed, options).x

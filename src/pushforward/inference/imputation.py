@@ -57,10 +57,8 @@ def impute_given(
         out = np.empty((n, *schema.event))
         negative = Guidance.of(options.get("guidance", 1.0)).negative
         for rows in group_identical(x, known, c, negative):
-            first = rows[:1]
-            view = UnwhitenedModel(
-                pipeline, None if c is None else c[first], slice_options(options, first)
-            )
+            shared = None if c is None else c[rows[:1]]
+            view = UnwhitenedModel(pipeline, shared, slice_options(options, rows))
             out[rows] = impute_group(view, len(rows), x[rows[0]], known[rows[0]])
     return np.where(known, x, out)
 
@@ -189,7 +187,7 @@ class UnwhitenedModel:
     Arguments:
         pipeline: The model.
         c: The condition of all draws, ``(1, condition)``, or None.
-        options: The options of all draws, of those that the model's ``complete`` takes.
+        options: Those that the model's ``complete`` takes for so many draws.
     """
 
     def __init__(self, pipeline: ModelPipeline, c: Condition, options: dict[str, Any]) -> None:
@@ -207,32 +205,25 @@ class UnwhitenedModel:
         rows = torch.as_tensor(x).expand(many, *x.shape)
         return torch.where(known, self.entrywise.forward(rows)[0].to(known.device), 0.0)
 
-    def repeat_condition(self, n: int) -> Condition:
-        return None if self.c is None else self.c.expand(n, -1)
-
-    def repeat_options(self, n: int) -> dict[str, Any]:
-        return {k: v.repeat(n) if isinstance(v, Guidance) else v for k, v in self.options.items()}
-
     def impute_by_model(self, n: int, x: Tensor, known: Tensor) -> Tensor | None:
         """What the model's own ``complete`` draws, if it has one."""
         if not isinstance(self.model, Imputes):
             return None
         z, made = self.pipeline.tensor(x), []
-        rest = (None, self.repeat_condition(n), self.repeat_options(n))
-        for part in self.pipeline.track_batches(n, *rest):
+        for part in self.pipeline.track_batches(n, None, self.c, self.options):
             made.append(self.model.complete(part.size, z, known, part.c, **part.options))
         parts = [part for part in made if part is not None]
         return torch.cat(parts) if len(parts) == len(made) > 0 else None
 
     def sample(self, n: int) -> Tensor:
-        parts = self.pipeline.batches(n, None, self.repeat_condition(n))
+        parts = self.pipeline.batches(n, None, self.c)
         z = torch.cat([self.model.sample(part.size, part.c) for part in parts])
         return self.whitening.inverse(z.double())
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Their log-density, up to a constant."""
-        rows, n = self.pipeline.tensor(self.whitening.forward(z)[0]), len(z)
-        parts = self.pipeline.batches(n, rows, self.repeat_condition(n))
+        rows = self.pipeline.tensor(self.whitening.forward(z)[0])
+        parts = self.pipeline.batches(len(z), rows, self.c)
         return torch.cat([self.model.log_prob(part.x, part.c) for part in parts])
 
     def resample_by_importance(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:

@@ -193,7 +193,6 @@ def check_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
 def decode_grid(pipeline: ModelPipeline, z: Tensor, like: Tensor, c: Condition) -> np.ndarray:
     """A grid of latents decoded to the units of the data, one condition for all."""
     rows = pipeline.tensor(z.view(-1, *like.shape))
-    known = None if c is None else c.expand(len(rows), -1)
-    made = pipeline.map_batches(require_latents(pipeline.model).decode, rows, known, {})
+    made = pipeline.map_batches(require_latents(pipeline.model).decode, rows, c, {})
     x = pipeline.preprocessor.transform.inverse(made).numpy()
     return x.reshape(*z.shape[:2], *x.shape[1:])

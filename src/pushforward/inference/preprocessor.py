@@ -248,7 +248,8 @@ class ModelPipeline:
     def batches(
         self, n: int, x: Any = None, c: Condition = None, options: dict[str, Any] | None = None
     ) -> Iterator[Batch]:
-        """So many rows in parts that fit into memory, each with its part of everything."""
+        """So many rows in parts that fit into memory; c may be one condition for all of them."""
+        c = c if c is None or len(c) == n else c.expand(n, -1)
         for i, m in batch_offsets(n, batch_rows(self.model.event_shape)):
             rows = slice(i, i + m)
             some, known = (None if v is None else v[rows] for v in (x, c))
