@@ -14,11 +14,10 @@ from .options import FRACTION, check_options, choose_option
 from .progress import track_progress
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, editing, ode, samplers
-from .theory.denoisers import Denoiser, NetworkDenoiser
+from .theory.denoisers import Denoiser, NetworkDenoiser, Sampler
 from .theory.guidance import Guidance, Guided, GuidedDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
-from .theory.sampler_steps import Sampler
 
 FILTERED = 32  # entries of a datum up to which `complete` runs a particle filter
 

@@ -9,8 +9,8 @@ import torch
 
 from pushforward.errors import NumericalError
 from pushforward.theory import completion, paths
+from pushforward.theory.denoisers import plan_steps
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture
-from pushforward.theory.sampler_steps import plan_steps
 
 pytestmark = pytest.mark.usefixtures("float64")
 N = 20_000

@@ -39,10 +39,10 @@ from ..theory.consistency import (
     sample_multistep,
 )
 from ..theory.denoisers import NetworkDenoiser
-from ..theory.energy import conditional_energy_distance
 from ..theory.guidance import Guidance, GuidedDenoiser
 from ..theory.paths import Path
-from ..theory.stable_targets import batch_posterior_means
+from ..theory.predictions import batch_posterior_means
+from ..theory.sample_statistics import conditional_energy_distance
 
 PATHS: dict[str, Path] = {
     "cosine": paths.CosinePath(),

@@ -23,8 +23,8 @@ from ..networks.diffusers_unet import DiffusersUNet
 from ..networks.select import TIME_NETWORKS, adapt_recipe, build_time_network
 from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
-from ..theory import ddpm_schedule, forward, predictions, samplers
-from ..theory.sampler_steps import Sampler
+from ..theory import ddpm_schedule, predictions, samplers
+from ..theory.denoisers import Sampler
 
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
     "linear": ddpm_schedule.linear_betas,
@@ -40,7 +40,7 @@ VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
 
 WEIGHTS = {
     "simple": lambda prediction, v: predictions.noise_error_weight(prediction),
-    "vlb": forward.bound_weight,
+    "vlb": ddpm_schedule.bound_weight,
 }
 
 
@@ -139,7 +139,7 @@ class DDPM(Diffusion):
             k = (low + (high - low) * torch.rand_like(total)).long().clamp(max=self.path.steps - 1)
             total = total + (high - low) * self.bound_term(x, k + 1, c)
         alpha_bar = math.exp(-float(self.path.total[-1]))
-        return -total - forward.terminal_kl(x, alpha_bar)
+        return -total - ddpm_schedule.terminal_kl(x, alpha_bar)
 
     def reverse_moments(self, x_t: Data, k: Tensor, c: Condition = None) -> tuple[Data, Tensor]:
         r"""Mean and variance of :math:`p_\theta(x_{k-1} \mid x_k)`, the mean without a graph."""

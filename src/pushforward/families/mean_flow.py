@@ -39,10 +39,10 @@ from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
 from ..options import FRACTION, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
-from ..theory.energy import conditional_energy_distance
 from ..theory.guidance import Guidance
 from ..theory.paths import LinearPath
-from ..theory.stable_targets import batch_posterior_means
+from ..theory.predictions import batch_posterior_means
+from ..theory.sample_statistics import conditional_energy_distance
 
 LEVELS = 8192  # of time in training
 VALIDATED = 1024  # held-out rows that samples are compared with

@@ -26,8 +26,8 @@ from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_netwo
 from ..options import FRACTION
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
+from ..theory.denoisers import Sampler
 from ..theory.paths import GeometricPath
-from ..theory.sampler_steps import Sampler
 
 WIDEST = 1.2  # the ratio of levels is at most this: in few dimensions all of them overlap
 TARGET = predictions.edm_prediction(1.0)

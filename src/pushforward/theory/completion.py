@@ -15,9 +15,8 @@ from torch import Tensor
 
 from ..errors import NumericalError
 from ..shapes import Condition, Data, PerDatum, append_dims, sum_event
-from .denoisers import Denoiser
+from .denoisers import Denoiser, without_graph
 from .predictions import PosteriorMeans
-from .sampler_steps import without_graph
 from .samplers import SamplerStep, plan_steps
 
 FEW = 10  # effective particles below which a user is told

@@ -17,10 +17,9 @@ from torch import Tensor
 
 from ..errors import NumericalError, UsageError
 from ..shapes import Condition, Data, PerDatum, append_dims, sum_event
-from .denoisers import Denoiser
+from .denoisers import Denoiser, plan_steps, without_graph
 from .ode import final_state
 from .predictions import PosteriorMeans
-from .sampler_steps import plan_steps, without_graph
 
 Score = Callable[[Data], Data]
 

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..shapes import Condition
-from .denoisers import Denoiser
+from .denoisers import Denoiser, Sampler, SamplerStep, plan_steps, without_graph
 from .langevin import annealed_langevin, predictor_corrector
-from .sampler_steps import Sampler, SamplerStep, plan_steps, without_graph
 
 
 @without_graph

@@ -17,9 +17,9 @@ from pushforward.theory.consistency import (
     equal_angle_times,
     sample_multistep,
 )
-from pushforward.theory.energy import conditional_energy_distance
 from pushforward.theory.exact.flow_maps import gaussian_flow_map, mixture_log_cdf, quantile_map
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, lesson_mixture
+from pushforward.theory.sample_statistics import conditional_energy_distance
 
 PATHS = {
     "edm": paths.EDMPath(20.0, 0.01),

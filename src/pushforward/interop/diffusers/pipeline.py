@@ -16,9 +16,8 @@ from ...options import check_options
 from ...progress import Update, terminal_bar
 from ...shapes import Condition, Data
 from ...theory import ode, samplers
-from ...theory.denoisers import Denoiser, NetworkDenoiser
+from ...theory.denoisers import Denoiser, NetworkDenoiser, Sampler
 from ...theory.guidance import Guidance, GuidedDenoiser
-from ...theory.sampler_steps import Sampler
 from .folders import load_parts, read_index
 from .networks import DiffusersAutoencoder, DiffusersNetwork, condition_arguments, denoiser_shape
 from .schedules import NoiseSchedule, read_scheduler

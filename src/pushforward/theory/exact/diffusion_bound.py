@@ -1,16 +1,28 @@
-"""TODO_DOC."""
+r"""The variational bound of a diffusion chain in closed form (the lesson's 5.1 to 5.3).
+
+.. math:: x_k = \sqrt{1-\beta_k}\,x_{k-1} + \sqrt{\beta_k}\,z_k, \qquad k = 1, \dots, T
+
+With the right posterior means the bound depends on the data through one number a step, the error
+of the best guess of the noise,
+
+.. math:: e_k = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_k]\|^2
+    = d - \sigma_k^2\,\mathbb E\,\|\nabla\log p_k(x_k)\|^2 .
+
+All values are in nats.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from ...shapes import Data, PerDatum, sum_event
-from ..ddpm_schedule import DDPMPath
+from ..ddpm_schedule import DDPMPath, data_gain, terminal_kl
 from ..densities import exact_divergence
-from ..forward import Reverse, data_gain, terminal_kl
 from .targets import GaussianMixture
+
+Reverse = Callable[[Data, int], tuple[Data, Tensor]]
 
 
 def forward_chain(x: Data, betas: Tensor) -> Iterator[Data]:

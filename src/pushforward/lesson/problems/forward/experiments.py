@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
 from ....rng import fork_rng, seed_rng
-from ....theory import forward
+from ....theory import ddpm_schedule
 from ....theory.exact import diffusion_bound, targets
 from ...claims import Number, double
 from ...sections.diffusion.figures import TIMES, create_panels, draw_forward_process
@@ -94,7 +94,7 @@ def run_long_chains() -> ExperimentResult:
         name: [mixture_terminal_kl(betas(T)) for T in lengths] for name, betas in kinds.items()
     }
     lesson, scaled, finite, slow = found.values()
-    one = float(forward.terminal_kl(double(1.0)[:, None], math.exp(-10.05)))
+    one = float(ddpm_schedule.terminal_kl(double(1.0)[:, None], math.exp(-10.05)))
     what = "KL of $q(x_T)$ from noise in nats"
     numbers = [
         Number(f"{what}, $\\beta_t = \\beta(t/T)/T$: $T = 3000$ and 1000", scaled[4], scaled[3],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, format_log_tick
 from ....rng import fork_rng, seed_rng
-from ....theory import ddpm_schedule, forward, langevin, ode, paths, predictions
+from ....theory import ddpm_schedule, langevin, ode, paths, predictions
 from ....theory.exact import diffusion_bound, sampler_moments, targets
 from ...claims import double
 from .forward import PATH
@@ -184,7 +184,7 @@ def draw_bound_weights() -> Figure:
     figure, (left, right) = create_panels(2)
     for i, (v, name) in enumerate(((1.0, "Σ = β"), (0.0, "Σ = β̃"))):
         weight = (
-            forward.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000) / 1000
+            ddpm_schedule.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000) / 1000
         )
         left.plot(k, weight, color=LINES[5 * i], ls=DASHES[i], label=name)
     left.axhline(0.01, color=QUIET, ls=DASHES[2])

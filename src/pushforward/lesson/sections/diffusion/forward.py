@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from ....theory import ddpm_schedule, forward, transport
+from ....theory import ddpm_schedule, transport
 from ....theory.exact import diffusion_bound, targets
 from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 
@@ -133,7 +133,7 @@ def measure_terminal_kl() -> Evidence:
     refused = count_failures(
         *(lambda T=T: ddpm_schedule.DDPMPath(unscaled_betas(T)) for T in (50, 100, 200))
     )
-    one = float(forward.terminal_kl(double(1.0)[:, None], float(PATH.alpha_bar(1000))))
+    one = float(ddpm_schedule.terminal_kl(double(1.0)[:, None], float(PATH.alpha_bar(1000))))
     right += [
         Number("tables that leave signal and are refused", refused, 3),
         Number("$\\bar\\alpha_{1000}$", float(PATH.alpha_bar(1000)), 4.0358297e-5, 1e-11),

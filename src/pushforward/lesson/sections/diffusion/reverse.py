@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ....theory import ddpm_schedule, forward, predictions
+from ....theory import ddpm_schedule, predictions
 from ....theory.exact import diffusion_bound, sampler_moments, targets
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH
@@ -166,9 +166,9 @@ def measure_simple_loss() -> Evidence:
     """The weights that are dropped, and the least loss."""
     k = torch.tensor([1, 2, 500, 1000])
     t = k.double() / 1000
-    large = forward.bound_weight(predictions.noise_prediction, 1.0)(PATH, t) / 1000
-    small = forward.bound_weight(predictions.noise_prediction, 0.0)(PATH, t[1:]) / 1000
-    data = forward.bound_weight(predictions.data_prediction, 0.0)(PATH, t[1:]) / 1000
+    large = ddpm_schedule.bound_weight(predictions.noise_prediction, 1.0)(PATH, t) / 1000
+    small = ddpm_schedule.bound_weight(predictions.noise_prediction, 0.0)(PATH, t[1:]) / 1000
+    data = ddpm_schedule.bound_weight(predictions.data_prediction, 0.0)(PATH, t[1:]) / 1000
     ratio = [PATH.alpha_bar(i) / (1 - PATH.alpha_bar(i)) for i in (k[1:] - 1, k[1:])]
     beta, alpha_bar = PATH.beta(k), PATH.alpha_bar(k)
     exact = beta / (2 * (1 - beta) * (1 - alpha_bar))
@@ -299,7 +299,7 @@ CLAIMS = [
         "The bound reduces to $\\mathcal L_{simple}$.",
         Verdict.WRONG,
         measure_simple_loss,
-        "theory.forward.data_gain",
+        "theory.ddpm_schedule.data_gain",
         right="$\\mathcal L_{simple}$ drops the weights of the bound's terms, which differ by a "
         "factor of 90; it is another loss with the same minimum, and that minimum is not zero.",
         formula="L_{t-1} = \\frac{\\beta_t^2}{2\\Sigma_t\\alpha_t(1-\\bar\\alpha_t)}\\,"
