@@ -18,6 +18,7 @@ from ..model import Event, GenerativeModel, Recipe
 from ..options import check_options
 from ..progress import Update
 
+DEFAULT = "flow_matching"
 AVERAGES = 8  # of weights, each as large as the model
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
 VERSION = 1  # of ``config.json``

@@ -19,7 +19,8 @@ from ..data.schema import Schema
 from ..data.transforms import Chain
 from ..devices import seeded_rng
 from ..errors import DataError, UsageError
-from ..inference.fitted_model import FittedModel, build_from_config, run_folder_errors
+from ..inference.fitted_model import FittedModel
+from ..inference.loading import build_from_config, run_folder_errors
 from ..inference.preprocessor import Preprocessor
 from ..model import Event, GenerativeModel, Recipe
 from ..networks.select import takes_tokens
@@ -27,6 +28,7 @@ from ..rng import seed_rng
 from . import preparation
 from .acceleration import accelerate_networks, check_acceleration
 from .config import (
+    DEFAULT,
     PRECISIONS,
     DataSpec,
     FitRequest,
@@ -46,7 +48,6 @@ from .validation import Validation, ValidationState
 if TYPE_CHECKING:
     from .monitor import SampleMonitor
 
-DEFAULT = "flow_matching"
 BUDGETS = ("steps", "minutes")  # a closed form keeps within any
 
 
@@ -222,11 +223,7 @@ def choose_transform(
     """The teacher's transform, or one that suits the family, from the rows to train on."""
     if teacher is not None:
         return teacher.transform_for(model, samples)
-    if model.centred:
-        return transforms.image_range_chain(samples.schema)
-    return transforms.fit_transforms(
-        samples.schema, samples.x, rows, discrete=model.discrete, whiten=model.whitened
-    )
+    return transforms.choose_transform(samples.schema, samples.x, model.preprocessing, rows)
 
 
 def check_idle_options(

@@ -11,8 +11,8 @@ from ..data.reading import Dataset
 from ..data.schema import Schema
 from ..devices import seeded_rng
 from ..errors import DataError, UsageError
-from ..inference.latents import SourceSpace, require_method
-from ..model import GenerativeModel
+from ..inference.preprocessor import Preprocessor
+from ..model import GenerativeModel, Transports, missing_capability
 from .preparation import PreparedData, data_fingerprint
 
 
@@ -25,7 +25,7 @@ class Source:
     """
 
     samples: Dataset
-    space: SourceSpace
+    space: Preprocessor
     place: str | None = None
 
     def attach(self, model: GenerativeModel, device: torch.device) -> None:
@@ -35,7 +35,8 @@ class Source:
             UsageError: If the family starts from noise alone.
             DataError: If their shape is not that of the data.
         """
-        start = require_method(model, "start_from", "cannot start from data (source)")
+        if not isinstance(model, Transports):
+            raise missing_capability(model, "cannot start from data (source)")
         if self.space.schema.event != model.event_shape:
             raise DataError(
                 f"a sample of the source has shape {self.space.schema.event}, one of the data "
@@ -43,13 +44,13 @@ class Source:
             )
         with seeded_rng(0, device):  # dequantised alike by a resumed run
             z, _ = self.space.transform.forward(torch.as_tensor(self.samples.x))
-        start(z.to(device, torch.get_default_dtype()))
+        model.start_from(z.to(device, torch.get_default_dtype()))
 
     def couple(self, model: GenerativeModel, data: PreparedData) -> None:
         """Give the data to a model that couples them with those of the source."""
-        if gather := getattr(model, "gather", None):
+        if isinstance(model, Transports):
             with seeded_rng(0, data.device):  # dequantised alike by a resumed run
-                gather(*data.rows(data.overview()))
+                model.gather(*data.rows(data.overview()))
 
     def to_json(self) -> dict[str, Any]:
         """What a run folder says of them."""
@@ -66,9 +67,9 @@ def read_source(source: Any, like: Schema) -> Source:
     samples = reading.read_dataset(
         source, size=like.size if reading.is_image_folder(source) else None
     )
-    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
+    chain = transforms.choose_transform(samples.schema, samples.x)
     place = str(source) if isinstance(source, str | Path) else None
-    return Source(samples, SourceSpace(samples.schema, chain), place)
+    return Source(samples, Preprocessor(samples.schema, chain), place)
 
 
 def reread_source(known: dict[str, Any] | None, source: Any) -> Source | None:
@@ -80,7 +81,7 @@ def reread_source(known: dict[str, Any] | None, source: Any) -> Source | None:
     place = known_place("source", known, source)
     if known is None:
         return None
-    found = read_source(place, SourceSpace.from_json(known).schema)
+    found = read_source(place, Preprocessor.from_json(known).schema)
     check_unchanged("source", found.to_json(), known)
     return found
 

@@ -11,9 +11,9 @@ from ..data import reading
 from ..data.reading import Dataset
 from ..data.transforms import Chain
 from ..errors import DataError, UsageError
-from ..inference.fitted_model import FittedModel, load
-from ..inference.latents import require_method
-from ..model import GenerativeModel
+from ..inference.fitted_model import FittedModel
+from ..inference.loading import load
+from ..model import AdoptsTeacher, Distils, GenerativeModel, missing_capability
 from .config import DataSpec
 from .source import check_unchanged, known_place
 
@@ -60,7 +60,7 @@ class Teacher:
             UsageError: If the student has conditions that its teacher does not know.
         """
         alike = samples.schema.condition == self.fitted.schema.condition
-        if not (alike or hasattr(model, "adopt")):
+        if not (alike or isinstance(model, AdoptsTeacher)):
             raise UsageError("the teacher was fitted without a condition: remove the condition")
         return self.fitted.transform
 
@@ -70,9 +70,13 @@ class Teacher:
         Raises:
             UsageError: If the family cannot be distilled.
         """
-        adopt = getattr(model, "adopt", None)
-        learn = adopt or require_method(model, "distil", "cannot be distilled from a teacher")
-        learn(self.fitted.model.to(device).eval().requires_grad_(False))
+        teacher = self.fitted.model.to(device).eval().requires_grad_(False)
+        if isinstance(model, AdoptsTeacher):
+            model.adopt(teacher)
+        elif isinstance(model, Distils):
+            model.distil(teacher)
+        else:
+            raise missing_capability(model, "cannot be distilled from a teacher")
 
     def to_json(self) -> dict[str, Any]:
         """What a run folder says of it."""

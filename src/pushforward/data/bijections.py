@@ -1,42 +1,140 @@
-"""Affine maps to zero mean and unit variance, and what every transform shares."""
+r"""The maps that transforms are made of: affine ones, and those of a single column.
+
+All work in float64, because one rounding in float32 would already show in a density. ``forward``
+gives ``(z, log_det)``; ``log_det`` has one value per row in nats. Parameters have shape ``(d,)``
+for vectors of length d, and ``(1,)`` for arrays of higher rank, whose entries share them.
+"""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, final
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from ..shapes import Data, PerDatum
+from ..shapes import Data, PerDatum, sum_event
 
 Numbers = tuple[float, ...]
 FLOOR = 1e-6  # smallest eigenvalue of a correlation matrix; its inverse root still fits float32
 
 
-class JsonSerialisable:
-    """Parameters that travel through JSON; ``kind`` says which transform it is."""
-
-    kind: ClassVar[str]
-    stochastic: ClassVar[bool] = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The parameters, exactly: JSON writes floats so that they read back the same."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {"kind": self.kind} | {k: tuples_to_lists(v) for k, v in values.items()}
-
-
-def tuples_to_lists(value: Any) -> Any:
-    return [tuples_to_lists(v) for v in value] if isinstance(value, tuple) else value
-
-
 def float64_tensor(values: Numbers, like: Tensor) -> Tensor:
-    """Parameters as a float64 tensor on the device of the data."""
     return torch.tensor(values, dtype=torch.float64, device=like.device)
 
 
 @final
 @dataclass(frozen=True)
-class Standardise(JsonSerialisable):
+class Dequantise:
+    r"""Spread each integer over a unit interval: :math:`z = k + u,\ u \sim U[0, 1)`.
+
+    A density of z bounds the mass of k from below:
+    :math:`\log P(k) \ge \mathbb E_u \log p(k + u)` (Theis et al., 2016). The inverse is the floor,
+    within the range observed. Exact for integers below 2^48.
+
+    Arguments:
+        integer: Which columns hold integers; the others pass unchanged.
+        low: The smallest integer of each.
+        high: The largest.
+    """
+
+    kind: ClassVar[str] = "dequantise"
+    stochastic: ClassVar[bool] = True
+    integer: tuple[bool, ...]
+    low: Numbers
+    high: Numbers
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        x = x.double()
+        # keep away from the ends, where later roundings would change the floor
+        margin = (x.abs() * 2.0**-48).clamp(2.0**-48, 0.5)
+        z = x + torch.lerp(margin, 1 - margin, torch.rand_like(x))
+        return torch.where(self._mask(x), z, x), x.new_zeros(len(x))
+
+    def inverse(self, z: Data) -> Data:
+        z = z.double()
+        k = z.floor().clamp(float64_tensor(self.low, z), float64_tensor(self.high, z))
+        return torch.where(self._mask(z), k, z)
+
+    def _mask(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.integer, device=like.device)
+
+
+@final
+@dataclass(frozen=True)
+class Unconstrain:
+    r"""Send an interval to the real line.
+
+    .. math:: z = \log(x - a) - \log(b - x), \qquad z = \log(x - a), \qquad z = -\log(b - x)
+
+    for two bounds, a lower and an upper one; columns without bounds pass unchanged.
+
+    Arguments:
+        low: The lower bound of each column, or None.
+        high: The upper bound of each column, or None.
+    """
+
+    kind: ClassVar[str] = "bounded"
+    stochastic: ClassVar[bool] = False
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        x = x.double()
+        (low, below), (high, above) = bound_tensors(self.low, x), bound_tensors(self.high, x)
+        up = torch.where(below, x - low, 1.0).log()
+        down = torch.where(above, high - x, 1.0).log()
+        width = torch.where(below & above, high - low, 1.0).log()
+        z = torch.where(below | above, up - down, x)
+        return z, sum_event(width - up - down)
+
+    def inverse(self, z: Data) -> Data:
+        z = z.double()
+        (low, below), (high, above) = bound_tensors(self.low, z), bound_tensors(self.high, z)
+        two, width = below & above, high - low
+        # measured from the nearer bound, so that small distances keep their digits
+        rise = torch.where(two, width * z.sigmoid(), z.clamp(max=700.0).exp())
+        fall = torch.where(two, width * (-z).sigmoid(), (-z).clamp(max=700.0).exp())
+        x = torch.where(below & ~(two & (z > 0)), low + rise, high - fall)
+        x = torch.where(below, x.maximum(torch.nextafter(low, low + 1)), x)
+        x = torch.where(above, x.minimum(torch.nextafter(high, high - 1)), x)
+        return torch.where(below | above, x, z)
+
+
+def bound_tensors(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds with 0 where there is none, and where there is one."""
+    bound = float64_tensor(tuple(0.0 if v is None else v for v in values), like)
+    return bound, torch.tensor([v is not None for v in values], device=like.device)
+
+
+@final
+@dataclass(frozen=True)
+class IntegerLevels:
+    """Integers low, ..., low + levels - 1 as 0, ..., levels - 1, for models of discrete data.
+
+    An integer outside has no mass: its log-determinant is minus infinity.
+
+    Arguments:
+        low: The smallest integer.
+        levels: How many there are.
+    """
+
+    kind: ClassVar[str] = "levels"
+    stochastic: ClassVar[bool] = False
+    low: int
+    levels: int
+
+    def forward(self, x: Data) -> tuple[Data, PerDatum]:
+        k = x.double() - self.low
+        z = k.clamp(0, self.levels - 1)
+        return z, sum_event(torch.where(k == z, 0.0, -torch.inf))
+
+    def inverse(self, z: Data) -> Data:
+        return z.double().round().clamp(0, self.levels - 1) + self.low
+
+
+@final
+@dataclass(frozen=True)
+class Standardise:
     r"""Zero mean and unit variance: :math:`z = (x - \mu) / \sigma`.
 
     Arguments:
@@ -45,6 +143,7 @@ class Standardise(JsonSerialisable):
     """
 
     kind: ClassVar[str] = "standardise"
+    stochastic: ClassVar[bool] = False
     mean: Numbers
     scale: Numbers
 
@@ -59,7 +158,7 @@ class Standardise(JsonSerialisable):
 
 @final
 @dataclass(frozen=True)
-class Whiten(JsonSerialisable):
+class Whiten:
     r"""Zero mean and unit covariance: :math:`z = V \Lambda^{-1/2} V^\top D^{-1} (x - \mu)`.
 
     :math:`D` holds the standard deviations and :math:`V \Lambda V^\top` is the correlation matrix,
@@ -75,6 +174,7 @@ class Whiten(JsonSerialisable):
     """
 
     kind: ClassVar[str] = "whiten"
+    stochastic: ClassVar[bool] = False
     mean: Numbers
     scale: Numbers
     vectors: tuple[Numbers, ...]
