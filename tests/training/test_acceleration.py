@@ -193,8 +193,8 @@ def test_counting_operations_leaves_the_model_and_the_generator_as_they_were():
 def test_a_compiled_run_ends_at_the_same_weights():
     """In a process of its own, for the checks of shapes in tests are not what is compiled."""
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_hastening import weights\n"
+        "import sys; sys.path.insert(0, 'tests/training')\n"
+        "from test_acceleration import weights\n"
         "plain, fast = weights(), weights(compile=True)\n"
         "assert float((plain - fast).abs().max()) <= 1e-5 * float(plain.abs().max())"
     )

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pushforward import fit
+from pushforward.data.transforms import Chain
 from pushforward.diffusion import Diffusion
 from pushforward.errors import NumericalError, UsageError
 from pushforward.inference.loading import load as pf_load
@@ -166,7 +167,7 @@ def judged(values):
     """What a run made of held-out losses: the one whose weights it keeps, and its patience."""
     history, kept = [{"step": 0}], None
     trainer = Trainer(Fixed(0.0), PLAIN, 0)
-    config = RunConfig("fixed", {}, PLAIN, Event((1,)), [], "")
+    config = RunConfig("fixed", {}, PLAIN, Event((1,)), Chain(), "")
     validation = Validation(trainer, (torch.zeros(1, 1), None), history, config)
     for i, value in enumerate(values):
         trainer.model = Fixed(value)

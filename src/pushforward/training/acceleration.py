@@ -35,11 +35,7 @@ def accelerate_networks(
 def check_acceleration(
     model: nn.Module, *, compile: bool, channels_last: bool, recompute: bool
 ) -> None:
-    """Refuse ways to train faster or in less memory that no network of the model has.
-
-    Raises:
-        UsageError: If there is nothing to compile, to compute again, or to order otherwise.
-    """
+    """Refuse ways to train faster or in less memory that no network of the model has."""
     networks = outermost_backbones(model)
     convolutions = any(isinstance(m, nn.Conv2d) for m in model.modules())
     blocks = any(outermost_blocks(network) for network in networks)

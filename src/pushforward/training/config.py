@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import __version__
+from ..data.transforms import Chain
 from ..errors import DataError, UsageError
 from ..memory import require_memory
 from ..model import Event, GenerativeModel, Recipe
@@ -112,7 +113,7 @@ class RunConfig:
     options: dict[str, Any]
     recipe: Recipe
     event: Event
-    transform: list[dict[str, Any]]
+    transform: Chain
     data: str
     usual: int | None = None
     minutes: float | None = None
@@ -148,6 +149,7 @@ class RunConfig:
         """``config.json``, and `FittedModel.config`; what is not yet known is left out."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain |= {"recipe": self.recipe._asdict(), "event": list(self.event)}
+        plain["transform"] = self.transform.to_json()
         return {k: v for k, v in plain.items() if v is not None or k not in LATER}
 
     @classmethod
@@ -181,6 +183,7 @@ class RunConfig:
             raise DataError("the run was written by a later version of pushforward: update it")
         known = {f.name: plain[f.name] for f in fields(cls) if f.name in plain}
         known["recipe"] = Recipe(**{k: _as_tuple(v) for k, v in plain["recipe"].items()})
+        known["transform"] = Chain.from_json(plain["transform"])
         known["event"] = Event(*map(_as_tuple, plain["event"]))
         known["size"] = _as_tuple(known.get("size"))
         if bounds := known.get("bounds"):
@@ -194,11 +197,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def resolve_recipe(model: GenerativeModel, request: FitRequest) -> Recipe:
-    """The family's recipe with the user's changes, checked.
-
-    Raises:
-        UsageError: If one has no sense.
-    """
+    """The family's recipe with the user's changes, checked."""
     changes = {k: v for k, v in request.options.items() if k in Recipe._fields}
     changes |= {} if request.budget.steps is None else {"steps": request.budget.steps}
     check_options(Recipe, changes, "training")
@@ -215,16 +214,11 @@ def resolve_recipe(model: GenerativeModel, request: FitRequest) -> Recipe:
 
 
 def is_decay_rate(beta: Any) -> bool:
-    """Whether a decay rate is from 0 to 1, 1 excluded."""
     return isinstance(beta, int | float) and not isinstance(beta, bool) and 0 <= beta < 1
 
 
 def check_ema(ema: Any) -> float | tuple[float, ...]:
-    """The decay of an average of weights, or those of several, checked.
-
-    Raises:
-        UsageError: If they are not numbers from 0 to 1, or too many.
-    """
+    """The decay of an average of weights, or those of several, checked."""
     given = tuple(ema) if isinstance(ema, tuple | list) else (ema,)
     if not 1 <= len(given) <= AVERAGES or not all(is_decay_rate(v) or v == 1 for v in given):
         raise UsageError(f"ema is {ema}; give a number from 0 to 1, or up to {AVERAGES} of them")
@@ -232,11 +226,7 @@ def check_ema(ema: Any) -> float | tuple[float, ...]:
 
 
 def microbatch_size(recipe: Recipe, devices: int) -> int:
-    """Rows that a device takes at once, of a batch that is divided.
-
-    Raises:
-        UsageError: If it cannot be divided evenly.
-    """
+    """Rows that a device takes at once, of a batch that is divided."""
     parts = recipe.accumulate * devices
     size, rest = divmod(recipe.batch, parts)
     if rest:

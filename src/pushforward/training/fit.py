@@ -171,7 +171,6 @@ def run_request(request: FitRequest) -> FittedModel:
 
 
 def check_inputs(request: FitRequest) -> None:
-    """Refuse a new run without data, or into a folder that holds one."""
     folder = request.keeping.out
     if request.data.x is None:
         raise UsageError("there is nothing to fit: pass data, a path, or the name of a data set")
@@ -180,11 +179,7 @@ def check_inputs(request: FitRequest) -> None:
 
 
 def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
-    """The folder in which decoded images may be kept, if there is one.
-
-    Raises:
-        UsageError: If it is no path, or the data are no folder of images.
-    """
+    """The folder in which decoded images may be kept, if there is one."""
     if cache is None:
         return None
     if x is not None and not reading.is_image_folder(x):  # None: a resumed run knows
@@ -193,11 +188,7 @@ def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
 
 
 def reopen_run(request: FitRequest, stack: contextlib.ExitStack) -> Checkpoint:
-    """The last checkpoint of a run, whose folder is locked from here on.
-
-    Raises:
-        UsageError: If something is given that the run has decided otherwise.
-    """
+    """The last checkpoint of a run, whose folder is locked from here on."""
     folder = request.keeping.out
     if folder is None:
         raise UsageError("to resume, name the run folder: out=RUN")
@@ -218,5 +209,4 @@ def reopen_run(request: FitRequest, stack: contextlib.ExitStack) -> Checkpoint:
 
 
 def json_roundtrip(value: Any) -> Any:
-    """A value as it comes back from JSON."""
     return json.loads(json.dumps(value, default=str))

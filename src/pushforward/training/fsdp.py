@@ -32,7 +32,6 @@ class FsdpRoot(nn.Module):
         self.model = model
 
     def forward(self, work: Callable[..., Any], *given: Any) -> Any:
-        """What some work with the model gives."""
         with warnings.catch_warnings():  # of what would happen if blocks' values were overwritten
             warnings.filterwarnings("ignore", "FSDP2-wrapped module")
             return work(*given)
@@ -83,7 +82,6 @@ def shard_model(model: GenerativeModel, device: torch.device) -> FsdpRoot:
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """What this process keeps of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

@@ -73,11 +73,7 @@ def share_threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> Iterator[None]:
-    """Context manager that starts the other processes and ends them.
-
-    Raises:
-        Unavailable: If one of them has failed.
-    """
+    """Context manager that starts the other processes and ends them."""
     message = pickle_request(request, store.port)
     variables = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     variables |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -110,11 +106,7 @@ def worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> I
 
 
 def await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) -> None:
-    """Wait until all processes have come.
-
-    Raises:
-        Unavailable: If one of them has ended.
-    """
+    """Wait until all processes have come."""
     while not store.check([str(rank) for rank in range(1, len(started) + 1)]):
         if any(process.poll() is not None for process in started):
             raise Unavailable("a process has ended before it could begin")
@@ -122,11 +114,7 @@ def await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) 
 
 
 def pickle_request(request: FitRequest, port: int) -> bytes:
-    """What to fit and where to meet, for a process of our own.
-
-    Raises:
-        UsageError: If they cannot be sent.
-    """
+    """What to fit and where to meet, for a process of our own."""
     try:
         quiet = request._replace(keeping=replace(request.keeping, progress=False))
         return pickle.dumps((quiet, port))
@@ -138,7 +126,6 @@ def pickle_request(request: FitRequest, port: int) -> bytes:
 
 
 def send_message(process: subprocess.Popen[bytes], message: bytes) -> None:
-    """Write to a process, and leave its input open."""
     with contextlib.suppress(BrokenPipeError):  # it has ended; the others will notice
         process.stdin.write(len(message).to_bytes(8, "big") + message)  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
@@ -173,5 +160,4 @@ def resume_hint(out: Path | None) -> str:
 
 
 def exit_description(code: int) -> str:
-    """How a process ended, in words."""
     return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"

@@ -114,11 +114,9 @@ class SampleMonitor:
         return found._replace(features=lambda x: found.features((x - self.mean) / self.scale))
 
     def features(self, x: np.ndarray) -> np.ndarray:
-        """Features of images, one row for each."""
         return self.extract.features(x).x
 
     def distance(self, x: np.ndarray) -> float:
-        """How far images are from those held out."""
         made = self.features(x)
         if len(made) <= made.shape[1]:
             return kernels.kid(self.real, made)
@@ -128,7 +126,6 @@ class SampleMonitor:
 
 
 def png_contact_sheet(range_: pixel_range.PixelRange, x: np.ndarray) -> str:
-    """Images side by side as a PNG in base64."""
     from PIL import Image
 
     colours = np.moveaxis(range_.tensor(x).numpy(), 1, -1)

@@ -22,7 +22,6 @@ def flatten_parameters(parts: list[nn.Parameter]) -> Tensor:
 
 
 def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are trained."""
     return [part for part in module.parameters() if part.requires_grad]
 
 
@@ -82,7 +81,6 @@ class PlayerOptimizer(abc.ABC):
 
     @torch.no_grad()
     def step(self, lr: float, betas: tuple[float, float], decay: float) -> None:
-        """One step of AdamW down the gradient."""
         torch._fused_adamw_(
             self.weights,
             self.gradients,

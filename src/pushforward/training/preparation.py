@@ -50,9 +50,6 @@ class PreparedData:
         split: The rows to train on, and those held out (`holdout_split`).
         transform: The units of the data to the model's space.
         device: Where the model is trained.
-
-    Raises:
-        DataError: If the transform makes numbers that are not finite.
     """
 
     def __init__(
@@ -84,7 +81,6 @@ class PreparedData:
         return np.sort(np.random.default_rng(0).permutation(self.train)[:most])
 
     def open_stream(self, size: int, seed: int, position: int) -> "MinibatchStream":
-        """Batches that are read ahead, of data too large for the device."""
         return MinibatchStream(self.samples, self.train, size, seed, self.device, position)
 
     def random_batches(self, size: int, stream: "MinibatchStream | None" = None) -> Iterator[Batch]:
@@ -96,7 +92,6 @@ class PreparedData:
         return transform_batches(batches, self.transform) if self.transform.stochastic else batches
 
     def _all_rows(self) -> Tensor:
-        """Transformed once, or as they are when the transform draws noise."""
         if self.transform.stochastic:
             return torch.tensor(self.samples.x)
         z = transform_rows(self.transform, self.samples.x)
@@ -155,7 +150,6 @@ class MinibatchStream(Iterator[Batch]):
         return x, None if c is None else c.to(self.device, non_blocking=True)
 
     def read(self, number: int) -> Batch:
-        """The batch of a number."""
         rng = np.random.default_rng((self.seed, number))
         rows = np.sort(self.rows[rng.integers(len(self.rows), size=self.size)])
         x = torch.from_numpy(self.samples.x[rows])
@@ -165,7 +159,6 @@ class MinibatchStream(Iterator[Batch]):
         return x, c
 
     def close(self) -> None:
-        """Read no further."""
         self.pool.shutdown(cancel_futures=True)
         self.ahead.clear()
 

@@ -51,13 +51,11 @@ class ProcessGroup:
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def average(self, gradient: Tensor) -> None:
-        """Replace a gradient by the mean over processes."""
         if self.count > 1:
             gradient /= self.count
             self.sum(gradient)
 
     def sum(self, x: Tensor) -> None:
-        """Replace a tensor by the sum over processes."""
         if self.count > 1:
             with lost_process_errors():
                 dist.all_reduce(x)
@@ -93,11 +91,7 @@ ALONE = ProcessGroup()
 
 @contextlib.contextmanager
 def lost_process_errors() -> Iterator[None]:
-    """Say so when another process has ended.
-
-    Raises:
-        Unavailable: In place of what the network reports.
-    """
+    """Say so when another process has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -135,11 +129,7 @@ def choose_process_group(devices: Any, shard: bool = False) -> ProcessGroup:
 
 
 def env_int(name: str, least: int) -> int:
-    """A whole number among the variables of ``torchrun``.
-
-    Raises:
-        UsageError: If it is none.
-    """
+    """A whole number among the variables of ``torchrun``."""
     text = os.environ[name]
     if not text.isdecimal() or int(text) < least:
         raise UsageError(f"the variable {name} is {text[:40]!r}: unset it, or start by torchrun")
@@ -152,7 +142,6 @@ def has_torchrun_env() -> bool:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the first, or the only one."""
     return not has_torchrun_env() or os.environ["RANK"] == "0"
 
 

@@ -34,7 +34,6 @@ class RunningMeans:
         self.count = 0
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Count the terms of one step."""
         self.count += 1
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
@@ -175,7 +174,6 @@ class Run:
                 saved = time.monotonic()
 
     def _step(self) -> dict[str, Tensor]:
-        """One round of the game, and the terms of its losses."""
         try:
             return self.trainer.step(self.batches).terms
         except NumericalError as error:
@@ -220,7 +218,6 @@ class Run:
         return self.validation.next_due() if affordable else 0
 
     def _note_end(self) -> None:
-        """Write down how the run ended."""
         trainer, config = self.trainer, self.config
         config.steps, config.ended = trainer.count, COMPLETE
         if trainer.count < trainer.steps and self.validation.exhausted:
@@ -239,7 +236,6 @@ class Run:
         return FittedModel(model, self.preprocessor, self.config.to_json(), self.history)
 
     def _interrupt(self, number: int) -> Interrupted:
-        """Save; what to raise says how to go on."""
         if self.keeping.out is None:
             return Interrupted(
                 "interrupted; nothing was saved, for no folder was named", 128 + number
@@ -249,6 +245,5 @@ class Run:
         return Interrupted(f"stopped at step {self.trainer.count}; {how}", 128 + number)
 
     def _last_checkpoint(self) -> str:
-        """Where the last good checkpoint is, in words."""
         found = checkpoint.list_checkpoints(self.keeping.out) if self.keeping.out else []
         return f"last good checkpoint: {found[0]}" if found else "no checkpoint was written yet"

@@ -99,7 +99,12 @@ def new_run(request: FitRequest, place: Placement) -> Run:
     check_idle_options(model, request, place.ranks, event.condition > 0)
     recipe = resolve_recipe(model, request)
     split = preparation.holdout_split(len(samples.x), request.keeping.seed or 0)
-    transform = choose_transform(model, samples, split[0], teacher)
+    if teacher is None:
+        transform = transforms.choose_transform(
+            samples.schema, samples.x, model.preprocessing, split[0]
+        )
+    else:
+        transform = teacher.transform_for(model, samples)
     conditions, frequencies = preparation.tally_conditions(samples, split[0])
     config = RunConfig.from_request(
         request,
@@ -108,7 +113,7 @@ def new_run(request: FitRequest, place: Placement) -> Run:
         recipe=recipe,
         usual=model.recipe.steps if model.players() else 0,
         event=event,
-        transform=transform.to_json(),
+        transform=transform,
         data=preparation.data_fingerprint(samples),
         conditions=conditions,
         frequencies=frequencies,
@@ -121,11 +126,7 @@ def new_run(request: FitRequest, place: Placement) -> Run:
 
 
 def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Run:
-    """A run that goes on as if it had never stopped, to the length that is asked for.
-
-    Raises:
-        DataError: If the data, or the run's own files, are not those it began with.
-    """
+    """A run that goes on as if it had never stopped, to the length that is asked for."""
     folder, asked = request.keeping.out, request.data
     with run_folder_errors(folder):
         config = RunConfig.from_json(stopped.plain["config"])
@@ -164,7 +165,6 @@ def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Ru
 
 
 def read_samples(data: DataSpec, teacher: Teacher | None) -> Dataset:
-    """The data that are fitted, in the schema of the teacher if there is one."""
     if teacher is not None:
         return teacher.read_dataset(data)
     if isinstance(data.x, Dataset):
@@ -181,11 +181,6 @@ def read_samples(data: DataSpec, teacher: Teacher | None) -> Dataset:
 
 
 def check_same_data(samples: Dataset, config: RunConfig, stopped: Checkpoint) -> None:
-    """Refuse to resume a run on other data, or one that was saved without its trainer.
-
-    Raises:
-        DataError: If so.
-    """
     if preparation.data_fingerprint(samples) != config.data:
         raise DataError("the data differ from those the run was fitted to; start a new run")
     names = [column["name"] for column in stopped.plain["schema"]["columns"]]
@@ -198,11 +193,7 @@ def check_same_data(samples: Dataset, config: RunConfig, stopped: Checkpoint) ->
 def build_model(
     samples: Dataset, family: str, chosen: dict[str, Any], teacher: Teacher | None
 ) -> tuple[Dataset, GenerativeModel, Event]:
-    """The data with conditions as the model takes them, tokens or none; the model, and its event.
-
-    Raises:
-        UsageError: If there is a teacher that takes tokens, and the model takes none.
-    """
+    """The data with conditions as the model takes them, the model, and its event."""
     event = Preprocessor(samples.schema, Chain()).event(len(samples.x))
     model, condition = families.build(family, event, **chosen), samples.schema.condition
     if not event.tokens[0] or condition is None or takes_tokens(model):
@@ -217,24 +208,10 @@ def build_model(
     return replace(samples, schema=schema), families.build(family, event, **chosen), event
 
 
-def choose_transform(
-    model: GenerativeModel, samples: Dataset, rows: np.ndarray, teacher: Teacher | None
-) -> Chain:
-    """The teacher's transform, or one that suits the family, from the rows to train on."""
-    if teacher is not None:
-        return teacher.transform_for(model, samples)
-    return transforms.choose_transform(samples.schema, samples.x, model.preprocessing, rows)
-
-
 def check_idle_options(
     model: GenerativeModel, request: FitRequest, ranks: ProcessGroup, conditional: bool
 ) -> None:
-    """Refuse options of training that this fit cannot use, or say that they do nothing.
-
-    Raises:
-        UsageError: If conditions are to be dropped and there are none, or several processes are to
-            share what takes no steps.
-    """
+    """Refuse options of training that this fit cannot use, or warn that they do nothing."""
     given = request.options
     if "unconditional" in given and not conditional:
         raise UsageError(
@@ -329,7 +306,6 @@ def prepare_model(model: GenerativeModel, data: PreparedData) -> None:
 
 
 def load_trainer(trainer: Trainer, stopped: Checkpoint) -> None:
-    """Weights, averages, optimizer and random numbers as they were when the run stopped."""
     trainer.model.load_state_dict(stopped.tensors["model"])
     for name, average in trainer.averages_by_name().items():
         average.load(stopped.tensors[name])
@@ -337,11 +313,6 @@ def load_trainer(trainer: Trainer, stopped: Checkpoint) -> None:
 
 
 def make_monitor(parts: RunParts, history: list[dict[str, Any]]) -> "SampleMonitor | None":
-    """What measures samples on the way, if that is asked for.
-
-    Raises:
-        UsageError: If there are no steps between which to measure.
-    """
     config = parts.config
     if not config.watch:
         return None

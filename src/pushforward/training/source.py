@@ -59,11 +59,7 @@ class Source:
 
 
 def read_source(source: Any, like: Schema) -> Source:
-    """The source data; a folder's images get the size of those of a schema.
-
-    Raises:
-        DataError: If they cannot be used.
-    """
+    """The source data; a folder's images get the size of those of a schema."""
     samples = reading.read_dataset(
         source, size=like.size if reading.is_image_folder(source) else None
     )
@@ -73,11 +69,7 @@ def read_source(source: Any, like: Schema) -> Source:
 
 
 def reread_source(known: dict[str, Any] | None, source: Any) -> Source | None:
-    """The source data of a resumed run, from where they were unless they are given again.
-
-    Raises:
-        DataError: If they are not those that the run began with.
-    """
+    """The source data of a resumed run, from where they were unless they are given again."""
     place = known_place("source", known, source)
     if known is None:
         return None
@@ -87,11 +79,7 @@ def reread_source(known: dict[str, Any] | None, source: Any) -> Source | None:
 
 
 def known_place(word: str, known: dict[str, Any] | None, given: Any) -> Any:
-    """Where a resumed run finds its teacher or source: as given, or where it was.
-
-    Raises:
-        UsageError: If the run had none, or had it in memory and it is not given.
-    """
+    """Where a resumed run finds its teacher or source: as given, or where it was."""
     if given is not None and known is None:
         raise UsageError(f"the run was fitted without a {word}: remove {word}")
     place = given if given is not None or known is None else known["place"]
@@ -101,10 +89,6 @@ def known_place(word: str, known: dict[str, Any] | None, given: Any) -> Any:
 
 
 def check_unchanged(word: str, now: dict[str, Any], known: dict[str, Any]) -> None:
-    """Refuse another teacher or source than a run began with.
-
-    Raises:
-        DataError: If the digests of their numbers differ.
-    """
+    """Refuse another teacher or source than a run began with."""
     if now["data"] != known["data"]:
         raise DataError(f"the {word} is not the one the run began with; start a new run")

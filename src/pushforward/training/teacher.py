@@ -54,22 +54,14 @@ class Teacher:
         return found
 
     def transform_for(self, model: GenerativeModel, samples: Dataset) -> Chain:
-        """The teacher's own transform.
-
-        Raises:
-            UsageError: If the student has conditions that its teacher does not know.
-        """
+        """The teacher's own transform."""
         alike = samples.schema.condition == self.fitted.schema.condition
         if not (alike or isinstance(model, AdoptsTeacher)):
             raise UsageError("the teacher was fitted without a condition: remove the condition")
         return self.fitted.transform
 
     def attach(self, model: GenerativeModel, device: torch.device) -> None:
-        """Let the model learn from it, before its first step and again when it is resumed.
-
-        Raises:
-            UsageError: If the family cannot be distilled.
-        """
+        """Let the model learn from it, before its first step and again when it is resumed."""
         teacher = self.fitted.model.to(device).eval().requires_grad_(False)
         if isinstance(model, AdoptsTeacher):
             model.adopt(teacher)
@@ -86,7 +78,6 @@ class Teacher:
 
 
 def weights_digest(model: GenerativeModel) -> str:
-    """SHA-256 of a model's weights."""
     found = hashlib.sha256()
     for tensor in model.state_dict().values():
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -94,11 +85,7 @@ def weights_digest(model: GenerativeModel) -> str:
 
 
 def load_teacher(teacher: Any) -> Teacher:
-    """A teacher from its run folder or as it is.
-
-    Raises:
-        UsageError: If it is nothing that was fitted.
-    """
+    """A teacher from its run folder or as it is."""
     folder = str(Path(teacher).absolute()) if isinstance(teacher, str | Path) else None
     if folder is not None:
         teacher = load(folder, device="cpu")
@@ -108,11 +95,7 @@ def load_teacher(teacher: Any) -> Teacher:
 
 
 def reload_teacher(known: dict[str, Any] | None, teacher: Any) -> Teacher | None:
-    """The teacher of a resumed run, from where it was unless it is given again.
-
-    Raises:
-        DataError: If it is not the one that the run began with.
-    """
+    """The teacher of a resumed run, from where it was unless it is given again."""
     place = known_place("teacher", known, teacher)
     if known is None:
         return None

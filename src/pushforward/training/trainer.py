@@ -176,7 +176,6 @@ class Trainer:
         return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
 
     def precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
-        """Automatic mixed precision, if it is on."""
         return torch.autocast(device, self.autocast) if self.autocast else contextlib.nullcontext()
 
     def describe_failure(self, player: str, parts: dict[str, Tensor], norm: float) -> str:
@@ -196,7 +195,6 @@ class Trainer:
         return tensors, {"count": self.count, "steps": self.steps, "drawn": self.drawn}
 
     def generators(self) -> dict[str, Tensor]:
-        """The states of the generators of random numbers in use."""
         states = {"rng": torch.get_rng_state()}
         if self.device.type == "cuda":
             states["rng.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -219,7 +217,6 @@ class Trainer:
 
 
 def ema_decays(recipe: Recipe) -> tuple[float, ...]:
-    """The decays of the averages of weights, none of them 0."""
     decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
     return tuple(decay for decay in decays if decay)
 

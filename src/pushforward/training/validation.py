@@ -77,7 +77,6 @@ class Validation:
         return self.state.worse >= PATIENCE
 
     def next_due(self) -> int:
-        """The number of the validation that is due, or 0."""
         trainer = self.trainer
         number = trainer.count * EVALUATIONS // max(trainer.steps, 1)
         return number if number > self.state.evaluations else 0
@@ -156,7 +155,6 @@ class Validation:
 
 
 def clone_weights(model: GenerativeModel) -> dict[str, Tensor]:
-    """The weights of a model, out of reach of further training."""
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
