@@ -15,6 +15,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from pushforward.errors import DataError, UsageError
 from pushforward.families.vae import VAE, build
 from pushforward.model import Event, Likelihood, Preprocessing, Recipe
+from pushforward.networks.autoencoder import AutoencoderNetworks
 from pushforward.networks.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -52,7 +53,7 @@ def linear_vae(beta=1.0, shift=0.0):
     head = GaussianLikelihood(floor=0.0, shared=True).double()
     with torch.no_grad():
         head.shared.fill_(math.log(math.expm1(S)))  # softplus of it is S
-    model = VAE(encoder, Linear(w, b), head, (D,), latent=Q, beta=beta)
+    model = VAE(AutoencoderNetworks(encoder, Linear(w, b), head), (D,), latent=Q, beta=beta)
     return model.double().eval(), MultivariateNormal(b, w @ w.T + S**2 * torch.eye(D).double())
 
 
@@ -269,7 +270,7 @@ def test_a_prior_that_follows_the_condition_gives_the_likelihood_of_its_law():
     log_w = model.log_weights(model.posterior(x, c), x, c, 3)
     torch.testing.assert_close(log_w, p.log_prob(x).expand(3, -1))
     torch.testing.assert_close(
-        model.placed(torch.zeros(1, 1).double()), (torch.zeros(1, Q).double(),) * 2
+        model.prior_parameters(torch.zeros(1, 1).double()), (torch.zeros(1, Q).double(),) * 2
     )
 
 
@@ -404,8 +405,9 @@ def test_a_trained_linear_vae_reaches_the_likelihood_of_pca():
     W = torch.as_tensor(np.random.default_rng(0).standard_normal((16, 4)))
     p = MultivariateNormal(torch.zeros(16).double(), W @ W.T + 0.09 * torch.eye(16))
     into, out = torch.randn(8, 16) * 0.1, torch.randn(16, 4) * 0.1
-    networks = Linear(into, torch.zeros(8)), Linear(out, torch.zeros(16))
-    model = VAE(*networks, GaussianLikelihood(shared=True), (16,), latent=4)
+    linear = Linear(into, torch.zeros(8)), Linear(out, torch.zeros(16))
+    networks = AutoencoderNetworks(*linear, GaussianLikelihood(shared=True))
+    model = VAE(networks, (16,), latent=4)
     trainer = Trainer(model, model.recipe._replace(lr=1e-2, batch=256), 5000)
     for _ in trainer.run(random_batches(p.sample((65_536,)).float(), 256)):
         pass

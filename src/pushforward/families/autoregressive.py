@@ -92,23 +92,23 @@ class Autoregressive(GenerativeModel):
 
     @torch.no_grad()
     def prepare(self, x: Data, c: Condition = None) -> None:
-        self.law.check(x)
+        self.law.check_levels(x)
         rows = x.flatten(1)
-        self.net.start(self.law.start(rows), rows, c)
+        self.net.initialise(self.law.initial_parameters(rows), rows, c)
 
-    def columns(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
+    def entry_log_probs(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
         """Log-density of every entry given those before it in order o, ``(n, d)``."""
         return self.law.log_prob(self.net(x, o, c), x.flatten(1))
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
-        self.law.check(x)
-        each = [self.columns(x, o, c).sum(1) for o in range(len(self.orders))]
+        self.law.check_levels(x)
+        each = [self.entry_log_probs(x, o, c).sum(1) for o in range(len(self.orders))]
         return torch.stack(each).logsumexp(0) - math.log(len(each))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The negative log-likelihood of one of the orders, drawn at random."""
         o = int(torch.randint(len(self.orders), ())) if len(self.orders) > 1 else 0
-        return {"nll": -self.columns(x, o, self.hidden(c)).sum(1).mean()}
+        return {"nll": -self.entry_log_probs(x, o, self.hidden(c)).sum(1).mean()}
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         return -self.log_prob(x, c).mean()
@@ -117,7 +117,7 @@ class Autoregressive(GenerativeModel):
         x = self.noise(n, math.prod(self.event_shape))
         known = torch.zeros(x.shape[1], dtype=torch.bool)
         chosen = torch.randint(len(self.orders), (n,))
-        return self.fill(x, known, chosen, c)[0].unflatten(1, self.event_shape)
+        return self.draw_missing(x, known, chosen, c)[0].unflatten(1, self.event_shape)
 
     @torch.no_grad()
     def complete(
@@ -147,16 +147,16 @@ class Autoregressive(GenerativeModel):
         chosen = torch.randint(len(self.orders), (many,))
         if exact:
             one = None if c is None else c[:1]
-            each = [self.columns(rows, o, one)[0, mask].sum() for o in exact]
+            each = [self.entry_log_probs(rows, o, one)[0, mask].sum() for o in exact]
             picked = torch.multinomial(torch.stack(each).softmax(0), n, replacement=True)
             chosen = torch.tensor(exact)[picked.cpu()]
-        made, log_w = self.fill(rows.repeat(many, 1), mask, chosen, c)
+        made, log_w = self.draw_missing(rows.repeat(many, 1), mask, chosen, c)
         if not exact:
             warn_few_particles(completion.effective_sample_size(log_w), many)
             made = completion.systematic_resample(made, log_w, n)
         return made.unflatten(1, self.event_shape)
 
-    def fill(
+    def draw_missing(
         self, x: Tensor, known: Tensor, chosen: Tensor, c: Condition
     ) -> tuple[Tensor, PerDatum]:
         """Draw what is not known in rows ``(n, d)``, each in its chosen order.
@@ -168,7 +168,7 @@ class Autoregressive(GenerativeModel):
         for o in chosen.unique().tolist():
             i = (chosen == o).nonzero()[:, 0].to(x.device)
             rows = x[i]
-            for column, h in self.net.steps(rows, o, None if c is None else c[i]):
+            for column, h in self.net.decode_steps(rows, o, None if c is None else c[i]):
                 if known[column]:
                     log_w[i] += self.law.log_prob(h, rows[:, column])
                 else:
@@ -242,7 +242,7 @@ def build(
         build_entry_features(event.levels, waves, d),
         entry_orderings(event.shape, order, orderings or (several if order == "given" else 1)),
         event.condition,
-        law.size - law.given,
+        law.size - law.prediction_parameters,
         width=width or units,
         depth=depth or layers,
         dropout=hidden if dropout is None else dropout,
@@ -266,7 +266,7 @@ def resolve_network_name(event: Event, network: str) -> str:
     return name
 
 
-def made_config(event: Event) -> Design:
+def made_design(event: Event) -> Design:
     """A masked perceptron: in several orders, which keeps few data from being learned by heart."""
     d, batch = math.prod(event.shape), min(512, event.size or 512)
     if d <= FEW:
@@ -277,22 +277,22 @@ def made_config(event: Event) -> Design:
     return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
 
 
-def transformer_config(event: Event) -> Design:
+def transformer_design(event: Event) -> Design:
     """A causal transformer of entries."""
     recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
     return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
 
 
-def causal_conv_config(event: Event) -> Design:
+def causal_conv_design(event: Event) -> Design:
     """Causal convolutions of pixels."""
     recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
     return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
 
 
 NETWORKS: dict[str, Callable[[Event], Design]] = {
-    "mlp": made_config,
-    "transformer": transformer_config,
-    "conv": causal_conv_config,
+    "mlp": made_design,
+    "transformer": transformer_design,
+    "conv": causal_conv_design,
 }
 
 

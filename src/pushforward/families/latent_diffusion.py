@@ -30,15 +30,21 @@ from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Preprocessing, Recipe
 from ..networks import likelihoods
-from ..networks.autoencoder import PerceptualAdversarialLoss, spatial_decoder, spatial_encoder
+from ..networks.autoencoder import (
+    AutoencoderNetworks,
+    PerceptualAdversarialLoss,
+    build_mlp_autoencoder,
+    spatial_decoder,
+    spatial_encoder,
+)
 from ..networks.layout import image_layout
-from ..networks.select import is_convolutional
-from ..options import FRACTION, LAYERS, check_options, choose_option
+from ..networks.select import TIME_NETWORKS, VECTOR_NETWORKS, is_convolutional
+from ..options import FRACTION, LAYERS, Choice, check_options
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory.bounds import importance_bound, kl_to_prior
 from ..theory.densities import choose_probe_count
 from . import ddpm, edm, flow_matching
-from .vae import VAE, build_mlp_autoencoder
+from .vae import VAE
 
 MEMORY = 100  # batches, at most, that the statistics of codes are a mean over
 ROWS = 1024  # encoded at once
@@ -118,7 +124,7 @@ class LatentDiffusion(GenerativeModel):
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Measure the codes of all data, if the autoencoder is fitted already."""
-        self.first.law.check(x)
+        self.first.law.check_levels(x)
         if not self.adopted:
             return
         parts = [slice(i, i + ROWS) for i in range(0, len(x), ROWS)]
@@ -167,20 +173,20 @@ class LatentDiffusion(GenerativeModel):
         q = self.first.posterior(x, c)
         z = q.mean + q.scale * self.noise(*q.mean.shape)
         self.follow(z)
-        h = self.first.parameters_of(z, c)
-        terms = self.first.terms(q, h, x)
+        h = self.first.likelihood_parameters(z, c)
+        terms = self.first.elbo_terms(q, h, x)
         if self.sharpening is not None:
             made, last = self.first.law.mean(h), self.first.decoder.get_parameter("leave.weight")
             if self.critic is not None and self.progress >= self.stage / 2:
-                terms |= self.sharpening.deceive(made, terms["distortion"], last)
-            terms |= self.sharpening.apart(x, made)
+                terms |= self.sharpening.generator_objective(made, terms["distortion"], last)
+            terms |= self.sharpening.perceptual_loss(x, made)
         return terms
 
     def judge(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The critic's loss on data and on reconstructions."""
         with torch.no_grad():
             made = self.first.decode(self.first.posterior(x, c).sample(), c)
-        return self.sharpening.judge(x, made)  # type: ignore[union-attr]
+        return self.sharpening.critic_objective(x, made)  # type: ignore[union-attr]
 
     @torch.no_grad()
     def follow(self, z: Tensor) -> None:
@@ -238,7 +244,7 @@ class LatentDiffusion(GenerativeModel):
         z = self.mean + self.scale * self.second.sample(n, c, **options)
         grain = len(self.event_shape) == 1 if grain is None else grain
         return (self.first.law.sample if grain else self.first.law.mean)(
-            self.first.parameters_of(z, c)
+            self.first.likelihood_parameters(z, c)
         )
 
     def edit(self, x: Data, c: Condition = None, *, strength: float = 0.5, **options: Any) -> Data:
@@ -292,13 +298,13 @@ class LatentDiffusion(GenerativeModel):
         """The bound, and the standard error of what it estimates of a trace."""
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
-        self.first.law.check(x)
+        self.first.law.check_levels(x)
         if particles > 1 and choose_probe_count(probes, self.second.event_shape):
             raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
         q, found = self.first.posterior(x, c), []
         for _ in range(particles):
             z = q.sample()
-            h = self.first.parameters_of(z, c)
+            h = self.first.likelihood_parameters(z, c)
             u = (z - self.mean) / self.scale
             far = ~(u.abs().flatten(1).amax(1) < FAR)
             near = torch.where(append_dims(far, u), 0.0, u)
@@ -323,15 +329,16 @@ def build_autoencoder(
         if factor > (side := min(image_layout(event.shape).shape[1:])):
             raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
         latent, width, scales = latent or 4, width or 16, scale_count(factor)
-        nets: tuple[nn.Module, nn.Module] = (
+        nets = AutoencoderNetworks(
             spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
             spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
+            law,
         )
     else:
         latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
         # without waves: a code that follows the data smoothly has a simple law
-        nets = build_mlp_autoencoder(event._replace(condition=0), latent, law.size, hidden, 0)
-    return VAE(*nets, law, event.shape, latent=latent, beta=beta)
+        nets = build_mlp_autoencoder(event._replace(condition=0), law, latent=latent, hidden=hidden)
+    return VAE(nets, event.shape, latent=latent, beta=beta)
 
 
 def scale_count(factor: int) -> int:
@@ -353,10 +360,7 @@ def build_latent_prior(
     A code's pixels tell much each: where it is an image, however small, a U-Net learns its law in
     far fewer steps than a perceptron.
     """
-    make, deep = (
-        choose_option("prior", prior, PRIORS),
-        len(shape) == 3 and options["network"] == "auto",
-    )
+    make, deep = PRIORS[prior], len(shape) == 3 and options["network"] == "auto"
     usual = {"network": "unet", "width": 32, "depth": 2} if deep else {"depth": 3}
     options = options | {name: value for name, value in usual.items() if not options[name]}
     options |= {"network": usual.get("network", options["network"])}
@@ -374,7 +378,7 @@ def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
 def build(
     event: Event,
     *,
-    encoder: str = "auto",
+    encoder: Annotated[str, VECTOR_NETWORKS] = "auto",
     latent: int = 0,
     factor: int = 4,
     encoder_width: int = 0,
@@ -383,8 +387,8 @@ def build(
     perceptual: float = 0.0,
     adversarial: float = 0.0,
     stage: Annotated[float, FRACTION] = 0.4,
-    prior: str = "flow_matching",
-    network: str = "auto",
+    prior: Annotated[str, Choice(PRIORS)] = "flow_matching",
+    network: Annotated[str, Choice(TIME_NETWORKS)] = "auto",
     width: int = 0,
     depth: Annotated[int, LAYERS] = 0,
     sampler: str | None = None,

@@ -112,8 +112,8 @@ class MixtureDensity(GenerativeModel):
             inverse = inverse + below
         eye = torch.eye(self.d).to(mean)
         factor = torch.linalg.solve_triangular(inverse, eye, upper=False)
-        mean = self.whitening.mean + self.whitening.scaled(mean)
-        return log_w, mean, self.whitening.scaled(factor.mT).mT
+        mean = self.whitening.mean + self.whitening.scale_differences(mean)
+        return log_w, mean, self.whitening.scale_differences(factor.mT).mT
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         log_w, mean, diagonal, below = self.parts(c)

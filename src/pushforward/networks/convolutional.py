@@ -65,7 +65,7 @@ class ConvEncoder(Backbone):
 
     def features(self, x: Data, c: Condition = None) -> Tensor:
         """What the last scale sees, ``(n, channels, height, width)``."""
-        h = self.enter(self.layout.first(x).to(memory_format=self.memory_format))
+        h = self.enter(self.layout.to_channels_first(x).to(memory_format=self.memory_format))
         told = None if c is None else c.to(h)
         h = self.blocks[0](h, told)
         for smaller, block in zip(self.down, self.blocks[1:]):
@@ -155,5 +155,5 @@ class ConvDecoder(Backbone):
         for side, block in zip(self.sides, self.blocks):
             h = block(h if h.shape[2:] == side else interpolate(h, size=side), told)
         h = self.leave(silu(self.norm(h))).unflatten(1, (-1, self.size)).movedim(2, 0)
-        entries = self.layout.back(h.flatten(0, 1)).unflatten(0, (self.size, len(z)))
+        entries = self.layout.from_channels_first(h.flatten(0, 1)).unflatten(0, (self.size, len(z)))
         return entries.movedim(0, -1).flatten(1)

@@ -13,6 +13,7 @@ where simple models end.
 
 import abc
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import torch
@@ -26,9 +27,10 @@ from torch.nn.functional import (
 )
 
 from ..errors import DataError, UsageError
+from ..options import choose_option
 
 FEW_LEVELS = 32  # up to here a logit for every level; beyond, two numbers an entry
-NAMES = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical", "logistic")
+LIKELIHOODS = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical", "logistic")
 
 
 class EntryLikelihood(nn.Module, abc.ABC):
@@ -56,11 +58,11 @@ class EntryLikelihood(nn.Module, abc.ABC):
     def mean(self, h: Tensor) -> Tensor:
         """The expectation of every entry."""
 
-    def centre(self, x: Tensor) -> Tensor:
+    def to_network_input(self, x: Tensor) -> Tensor:
         """What a network sees of the data: levels are spread over [-1, 1]."""
         return 2 * x / (self.levels - 1) - 1 if self.levels else x
 
-    def check(self, x: Tensor) -> None:
+    def check_levels(self, x: Tensor) -> None:
         """Refuse data that the law gives no probability (a cross-entropy would accept them).
 
         Raises:
@@ -188,27 +190,33 @@ class DiscretisedLogistic(EntryLikelihood):
 
 
 def choose_likelihood(name: str, levels: int, floor: float) -> EntryLikelihood:
-    """The law of one entry, by name or, with "auto", by the data.
+    """The distribution of one entry, by name or, with "auto", by the data.
+
+    Arguments:
+        name: One of `LIKELIHOODS`.
+        levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
+        floor: The smallest scale of a Gaussian, in standard deviations of the data.
 
     Raises:
-        UsageError: If there is no such law, or it does not fit data with so many levels.
+        UsageError: If it does not exist, or does not fit data with so many levels.
     """
+    choose_option("decoder", name, dict.fromkeys(LIKELIHOODS))
     if name == "auto":
         few = "categorical" if levels <= FEW_LEVELS else "logistic"
         name = {0: "gaussian", 1: "gaussian", 2: "bernoulli"}.get(levels, few)
-    if name not in NAMES:
-        raise UsageError(f"no law of an entry is called {name!r}; choose from {', '.join(NAMES)}")
     if name.startswith("gaussian"):
         return GaussianLikelihood(floor, shared=name == "gaussian_shared")
     if levels < 2 or (name == "bernoulli" and levels != 2):
         kind = "bits" if name == "bernoulli" else "integer levels"
-        raise UsageError(f"the law {name!r} needs data of {kind}; these have {levels} levels")
-    laws = {
-        "bernoulli": BernoulliLikelihood,
-        "categorical": CategoricalLikelihood,
-        "logistic": DiscretisedLogistic,
-    }
-    return laws[name](levels)
+        raise UsageError(f"decoder={name!r} needs data of {kind}; these have {levels} levels")
+    return OF_LEVELS[name](levels)
+
+
+OF_LEVELS: dict[str, Callable[[int], EntryLikelihood]] = {
+    "bernoulli": BernoulliLikelihood,
+    "categorical": CategoricalLikelihood,
+    "logistic": DiscretisedLogistic,
+}
 
 
 FEW = 4  # entries up to which laws may be of any shape
@@ -220,17 +228,17 @@ SPREAD = 0.8  # standard deviation of where the components of a mixture begin, o
 class AutoregressiveLikelihood(EntryLikelihood):
     """The law of one entry, with parameters to begin at."""
 
-    given: int = 0  # how many of its parameters do not come from a perceptron
+    prediction_parameters: int = 0  # how many of its parameters do not come from a perceptron
 
     @abc.abstractmethod
-    def start(self, rows: Tensor) -> Tensor:
-        """First parameters of the columns of ``(n, d)`` rows, ``(d, size - given)``."""
+    def initial_parameters(self, rows: Tensor) -> Tensor:
+        """First parameters of the columns of ``(n, d)`` rows, ``(d, size - prediction_parameters)``."""
 
 
 class CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
     """A probability for every level; it begins with the frequencies of each entry's levels."""
 
-    def start(self, rows: Tensor) -> Tensor:
+    def initial_parameters(self, rows: Tensor) -> Tensor:
         """First logits ``(d, levels)``, with one count more than seen in every column."""
         counts = one_hot(rows.long(), self.levels).sum(0) + 1 / self.levels
         return (counts / (len(rows) + 1)).log().to(rows)
@@ -270,7 +278,7 @@ class MixtureLikelihood(AutoregressiveLikelihood):
         logits, parameters = self.split(h)
         return (logits.softmax(-1) * self.law.mean(parameters)).sum(-1)
 
-    def start(self, rows: Tensor) -> Tensor:
+    def initial_parameters(self, rows: Tensor) -> Tensor:
         """Equal weights, and locations and scales that add up to nearly a standard normal."""
         k = self.components
         spread = SPREAD if k > 1 else 0.0
@@ -288,15 +296,15 @@ class LinearResidualLikelihood(AutoregressiveLikelihood):
         law: The law of what the linear prediction leaves.
     """
 
-    given = 2
+    prediction_parameters = 2
 
     def __init__(self, law: AutoregressiveLikelihood) -> None:
         super().__init__()
         self.law, self.size = law, 2 + law.size
 
-    def start(self, rows: Tensor) -> Tensor:
+    def initial_parameters(self, rows: Tensor) -> Tensor:
         """The first law of the residuals."""
-        return self.law.start(rows)
+        return self.law.initial_parameters(rows)
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
         log_s = h[..., 1]

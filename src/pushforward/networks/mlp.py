@@ -64,10 +64,10 @@ class RandomFourierFeatures(nn.Module):
             return rows
         if torch.is_autocast_enabled(rows.device.type):
             with torch.autocast(rows.device.type, enabled=False):
-                return self.beside(rows.to(self.directions))
-        return self.beside(rows)
+                return self.append_features(rows.to(self.directions))
+        return self.append_features(rows)
 
-    def beside(self, rows: Tensor) -> Tensor:
+    def append_features(self, rows: Tensor) -> Tensor:
         """Rows and their waves side by side, ``(batch, width)``."""
         phase = rows @ self.directions
         return torch.cat([rows, phase.sin(), phase.cos()], dim=1)

@@ -129,7 +129,7 @@ class UNet(Backbone):
 
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
         e, tokens = self.embed(t, c, span)
-        h = self.enter(self.layout.first(x).to(memory_format=self.memory_format))
+        h = self.enter(self.layout.to_channels_first(x).to(memory_format=self.memory_format))
         kept = [h]
         for step in self.down:
             h = step(h, e, tokens)
@@ -141,4 +141,4 @@ class UNet(Backbone):
             if h.shape[2:] != beside.shape[2:]:
                 h = interpolate(h, size=beside.shape[2:])
             h = step(torch.cat([h, beside], dim=1), e, tokens)
-        return self.layout.back(self.leave(silu(self.norm(h))))
+        return self.layout.from_channels_first(self.leave(silu(self.norm(h))))
