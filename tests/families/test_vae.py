@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from pushforward import families
 from pushforward.errors import DataError, UsageError
 from pushforward.families.vae import VAE, build
 from pushforward.model import Event, Likelihood, Preprocessing, Recipe
@@ -316,7 +317,7 @@ def test_options_that_would_bound_nothing_are_refused_or_said():
     with pytest.raises(UsageError, match="particles=5 needs beta=1"):
         build(Event((2,)), particles=5, beta=4.0)
     with pytest.raises(UsageError, match="from 0 to 1"):
-        build(Event((2,)), anneal=1.5)
+        families.build("vae", Event((2,)), anneal=1.5)
     with pytest.raises(UsageError, match="at least one"):
         build(Event((2,))).log_prob(torch.randn(3, 2), particles=0)
     with pytest.warns(UserWarning, match="bounds nothing"):

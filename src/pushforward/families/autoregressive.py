@@ -44,7 +44,7 @@ from ..networks.masked import (
     entry_orderings,
 )
 from ..networks.pixelcnn import CausalConvNet
-from ..options import LAYERS, choose_option
+from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
 
@@ -192,10 +192,40 @@ def is_prefix_mask(mask: Tensor) -> bool:
     return not bool((mask[1:] & ~mask[:-1]).any())
 
 
+def made_design(event: Event) -> Design:
+    """A masked perceptron: in several orders, which keeps few data from being learned by heart."""
+    d, batch = math.prod(event.shape), min(512, event.size or 512)
+    if d <= FEW:
+        recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
+        return MaskedPerceptron, (1, 128, 3, 0.0), recipe
+    recipe = Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
+    # in many dimensions orders cost memory
+    return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
+
+
+def transformer_design(event: Event) -> Design:
+    """A causal transformer of entries."""
+    recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
+    return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
+
+
+def causal_conv_design(event: Event) -> Design:
+    """Causal convolutions of pixels."""
+    recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
+    return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
+
+
+NETWORKS: dict[str, Callable[[Event], Design]] = {
+    "mlp": made_design,
+    "transformer": transformer_design,
+    "conv": causal_conv_design,
+}
+
+
 def build(
     event: Event,
     *,
-    network: str = "auto",
+    network: Annotated[str, Choice(("auto", *NETWORKS))] = "auto",
     order: str = "given",
     orderings: int = 0,
     components: int = 0,
@@ -222,7 +252,7 @@ def build(
 
     Raises:
         UsageError: If ``order`` is no order of the entries, or there are too many, or the network
-            is not known or cannot take the data or the order.
+            cannot take the data or the order.
     """
     d = math.prod(event.shape)
     network = resolve_network_name(event, network)
@@ -256,44 +286,14 @@ def resolve_network_name(event: Event, network: str) -> str:
     """The name of a network that suits the data, or the one asked for.
 
     Raises:
-        UsageError: If there is no such network, or it is for images and the data are none.
+        UsageError: If it is for images and the data are none.
     """
-    usual = "transformer" if event.levels and len(event.shape) > 1 else "mlp"
-    names = {"auto": "conv" if is_large_image(event.shape) else usual} | {n: n for n in NETWORKS}
-    name = choose_option("network", network, names)
-    if name == "conv":
+    if network == "auto" and is_large_image(event.shape):
+        return "conv"
+    if network == "conv":
         image_layout(event.shape)
-    return name
-
-
-def made_design(event: Event) -> Design:
-    """A masked perceptron: in several orders, which keeps few data from being learned by heart."""
-    d, batch = math.prod(event.shape), min(512, event.size or 512)
-    if d <= FEW:
-        recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
-        return MaskedPerceptron, (1, 128, 3, 0.0), recipe
-    recipe = Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
-    # in many dimensions orders cost memory
-    return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
-
-
-def transformer_design(event: Event) -> Design:
-    """A causal transformer of entries."""
-    recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
-    return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
-
-
-def causal_conv_design(event: Event) -> Design:
-    """Causal convolutions of pixels."""
-    recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
-    return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
-
-
-NETWORKS: dict[str, Callable[[Event], Design]] = {
-    "mlp": made_design,
-    "transformer": transformer_design,
-    "conv": causal_conv_design,
-}
+    usual = "transformer" if event.levels and len(event.shape) > 1 else "mlp"
+    return usual if network == "auto" else network
 
 
 def build_entry_features(levels: int, waves: int | None, d: int) -> EntryFeatures:
