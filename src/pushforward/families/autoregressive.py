@@ -1,13 +1,13 @@
-r"""Autoregressive: each entry's law given the entries before it, with an exact density or mass.
+r"""Autoregressive: each entry given those before it, with an exact density or mass.
 
 .. math:: p(x \mid c) = \prod_{t=1}^d p(x_{\pi_t} \mid x_{\pi_1}, \dots, x_{\pi_{t-1}}, c)
 
-is the chain rule: any law of one entry in each factor gives a normalised law of the whole, so that
-training minimises the negative log-likelihood itself. Numbers get mixtures of Gaussians around a
-linear prediction; integers get a probability for every level, or a mixture of discretised logistics
-where levels are many. A masked perceptron (MADE; Germain et al., 2015; Uria et al., 2016) or, for
-images of integers, a causal transformer gives all parameters in one pass. One network can learn
-several orders; the model is then the average of their densities,
+is the chain rule: any distribution of one entry in each factor gives a normalised one of the whole,
+so that training minimises the negative log-likelihood itself. Numbers get mixtures of Gaussians
+around a linear prediction; integers get a probability for every level, or a mixture of discretised
+logistics where levels are many. A masked perceptron (MADE; Germain et al., 2015; Uria et al., 2016)
+or, for images of integers, a causal transformer gives all parameters in one pass. One network can
+learn several orders; the model is then the average of their densities,
 
 .. math:: p(x \mid c) = \frac1m \sum_{o=1}^m p_o(x \mid c),
 
@@ -49,7 +49,7 @@ from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
 
 ORDERINGS = 64  # the most orders that are averaged
-ENOUGH = 100  # effective sample size below which a user is told
+ENOUGH = 100  # effective sample size below which a warning says so
 Sizes = tuple[int, int, int, float]  # orders, width, depth, dropout
 Design = tuple[Callable[..., AutoregressiveNetwork], Sizes, Recipe]
 
@@ -59,9 +59,9 @@ class Autoregressive(GenerativeModel):
 
     Arguments:
         net: An autoregressive network (`networks.masked`).
-        law: The law of one entry.
-        event_shape: The shape of one datum.
-        recipe: How this model likes to be trained.
+        law: The distribution of one entry.
+        event_shape: The shape of one sample.
+        recipe: Default training hyperparameters.
     """
 
     likelihood = Likelihood.EXACT
@@ -135,10 +135,10 @@ class Autoregressive(GenerativeModel):
 
         Arguments:
             n: How many.
-            x: A datum, ``(*event,)``; the entries that are not known do not count.
+            x: A sample, ``(*event,)``; the entries that are not known do not count.
             known: Which entries are known, ``(*event,)``.
             c: Conditions, all alike.
-            particles: The least number of weighted draws, of which there are four for each datum.
+            particles: The least number of weighted draws, of which there are four for each sample.
         """
         mask, rows = known.flatten(), x.reshape(1, -1)
         exact = [o for o, order in enumerate(self.orders) if is_prefix_mask(mask[order])]
@@ -193,7 +193,7 @@ def is_prefix_mask(mask: Tensor) -> bool:
 
 
 def made_design(event: Event) -> Design:
-    """A masked perceptron: in several orders, which keeps few data from being learned by heart."""
+    """A masked perceptron: in several orders, so that small data sets are overfit later."""
     d, batch = math.prod(event.shape), min(512, event.size or 512)
     if d <= FEW:
         recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)

@@ -102,7 +102,7 @@ class GaussianMixtureModel(GenerativeModel):
     is the conditional of the joint mixture, with :math:`A_k = \operatorname{Cov}(x, u)\,S_k^{-1}`.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
         fit: Finds weights ``(k,)``, means ``(k, m)`` and covariances ``(k, m, m)`` of ``(n, m)``.
     """

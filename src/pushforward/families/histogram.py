@@ -44,7 +44,7 @@ class Histogram(GenerativeModel):
     """Independent blocks of one or two entries, each with a density that is constant in cells.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
         cells: Cells along each axis, 0 to choose.
     """
@@ -98,7 +98,7 @@ class Histogram(GenerativeModel):
     def locate_cells(
         self, flat: Tensor, fit: dict[str, Tensor], cells: int
     ) -> tuple[Tensor, Tensor]:
-        """The cell in each block, ``(n, blocks)``, and whether the datum is inside the grid."""
+        """The cell in each block, ``(n, blocks)``, and whether the sample is inside the grid."""
         place = (flat - fit["low"]) / (fit["high"] - fit["low"])
         inside = ((place >= 0) & (place < 1)).unflatten(1, (-1, self.axes)).all(2)
         index = (place * cells).long().clamp(0, cells - 1).unflatten(1, (-1, self.axes))

@@ -1,11 +1,11 @@
-r"""Kernel density estimate: a Gaussian around every datum, one bandwidth chosen by leave-one-out.
+r"""Kernel density estimate: a Gaussian around every sample, one bandwidth chosen by leave-one-out.
 
 .. math:: p(x \mid u) = \frac{\sum_i \mathcal N(u \mid u_i, h^2 I)\,\mathcal N(x \mid x_i, h^2 I)}
     {\sum_i \mathcal N(u \mid u_i, h^2 I)}
 
-for numeric conditions :math:`u` (Rosenblatt, 1969); every combination of classes has its own
-points and bandwidth. The bandwidth maximises the likelihood of each datum under the others (Habbema
-et al., 1974), and is at least 0.003 standard deviations: repeated data would drive it to 0.
+for numeric conditions :math:`u` (Rosenblatt, 1969); every combination of classes has its own points
+and bandwidth. The bandwidth maximises the likelihood of each sample under the others (Habbema et
+al., 1974), and is at least 0.003 standard deviations: repeated data would drive it to 0.
 """
 
 import math
@@ -24,10 +24,10 @@ QUERIES = 1000  # data whose leave-one-out likelihood chooses the bandwidth
 
 
 class KDE(GenerativeModel):
-    """A Gaussian kernel around every datum.
+    """A Gaussian kernel around every sample.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
         bandwidth: In standard deviations of the data, 0 to choose it.
         points: The most data to keep in a group; a random subset of more.
@@ -95,7 +95,7 @@ class KDE(GenerativeModel):
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
-        """Exact: a datum is chosen by its distance in the known entries; the rest is a kernel's."""
+        """Exact: a row is chosen by its distance in the known entries; the rest is a kernel's."""
         flat, fixed, out = x.flatten(), known.flatten(), self.noise(n, self.d)
         for g, i, u in self.groups.split(c, n):
             points, numbers, h = self.group_tensors(g)

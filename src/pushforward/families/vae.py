@@ -6,8 +6,8 @@ r"""Variational autoencoder: latent variables fitted by a lower bound on the lik
 holds for every :math:`\beta \ge 1` and not below; at :math:`\beta = 1` the gap is the divergence
 from :math:`q` to the posterior (Kingma & Welling, 2014; Higgins et al., 2017). Several particles
 train the tighter importance-weighted bound instead (Burda et al., 2016). The data decide what
-:math:`p(x \mid z)` is (`networks.likelihoods`). All terms are sums over entries, in nats; the bounds
-themselves are in `theory.bounds`, and the case that can be solved in `exact.linear_vae`.
+:math:`p(x \mid z)` is (`networks.likelihoods`). All terms are sums over entries, in nats; the
+bounds themselves are in `theory.bounds`, and the case that can be solved in `exact.linear_vae`.
 """
 
 import math
@@ -33,8 +33,8 @@ from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob
 from ..theory.bounds import active_units, importance_bound, kl_to_prior, reparametrise_doubly
 from ..theory.gibbs import impute_by_gibbs
 
-ROWS = 65536  # decoded at once when many latents are drawn for every datum
-NUMBERS = 2**24  # that the law needs for them, at most
+ROWS = 65536  # decoded at once when many latents are drawn for every sample
+NUMBERS = 2**24  # that the likelihood needs for them, at most
 DIAGNOSED = 128  # held-out data whose bound is tightened to see what it gains
 
 
@@ -105,10 +105,10 @@ class VAE(GenerativeModel):
         return Normal((mu - m) * (-log_s).exp(), sigma, validate_args=False)
 
     def prior_parameters(self, c: Condition) -> tuple[Tensor, Tensor]:
-        r"""The law :math:`p(u \mid c) = \mathcal N(m_c, s_c^2)` of what the networks see.
+        r"""The distribution :math:`p(u \mid c) = \mathcal N(m_c, s_c^2)` of what the networks see.
 
         A prior that follows the condition (Sohn et al., 2015) lets each class have its own place
-        among the latents, so that its pictures need not overlay all others'. Nothing else has to
+        among the latents, so that its samples need not overlay all others'. Nothing else has to
         know: :math:`z = (u - m_c)/s_c` is standard normal, and the rate the same.
 
         Returns:
@@ -120,7 +120,7 @@ class VAE(GenerativeModel):
         return m, log_s.clamp(-4, 4)
 
     def likelihood_parameters(self, z: Tensor, c: Condition = None) -> Tensor:
-        """What the law needs for every entry, ``(n, *event, size)``."""
+        """What the likelihood needs for every entry, ``(n, *event, size)``."""
         m, log_s = self.prior_parameters(c)
         u = m + log_s.exp() * z
         return self.decoder(u, c).unflatten(1, (*self.event_shape, self.law.size))
@@ -143,8 +143,8 @@ class VAE(GenerativeModel):
         Arguments:
             n: How many.
             c: The condition of each.
-            grain: Draw every entry from :math:`p(x \mid z)`, the law that is scored, or take its
-                mean: pictures without grain, as papers show them.
+            grain: Draw every entry from :math:`p(x \mid z)`, the distribution that is scored, or
+                take its mean: images without observation noise, as papers show them.
         """
         h = self.likelihood_parameters(self.noise(n, self.latent), c)
         return (self.law.sample if grain else self.law.mean)(h)
@@ -160,12 +160,12 @@ class VAE(GenerativeModel):
         return bound(self.posterior(x, c), x, c)
 
     def elbo(self, q: Normal, x: Data, c: Condition) -> dict[str, Scalar]:
-        r"""Distortion + rate + :math:`(\beta_t - 1)` rate, with one latent a datum."""
+        r"""Distortion + rate + :math:`(\beta_t - 1)` rate, with one latent a sample."""
         z = q.mean + q.scale * self.noise(*q.mean.shape)
         return self.elbo_terms(q, self.likelihood_parameters(z, c), x)
 
     def elbo_terms(self, q: Normal, h: Tensor, x: Data) -> dict[str, Scalar]:
-        """The terms of a loss, from what the law needs at one latent a datum."""
+        """The terms of a loss, from what the likelihood needs at one latent a sample."""
         distortion = -sum_event(self.law.log_prob(h, x)).mean()
         terms = {"distortion": distortion, "rate": kl_to_prior(q).mean()}
         if self.anneal or self.beta != 1:
@@ -209,7 +209,7 @@ class VAE(GenerativeModel):
             particles: K.
         """
         if particles < 1:
-            raise UsageError(f"particles is {particles}; draw at least one latent a datum")
+            raise UsageError(f"particles is {particles}; draw at least one latent a sample")
         self.law.check_levels(x)
         return importance_bound(self.log_weights(self.posterior(x, c), x, c, particles))
 

@@ -6,8 +6,8 @@ After each step of the critic all its parameters are put back into :math:`[-c, c
 Lipschitz constant by some :math:`K`, which is not known, and reaches only part of the functions of
 slope :math:`K`: the recorded ``minus_critic_gap`` is at least :math:`-K\,W_1`, in units that belong
 to this network. The paper takes RMSprop; here it is AdamW without momentum or decay, which is
-RMSprop with a correction of the first steps. A critic of images is normalised within each sample, as
-the paper's is over a batch: clipped convolutions alone let its values vanish or explode.
+RMSprop with a correction of the first steps. A critic of images is normalised within each sample,
+as the paper's is over a batch: clipped convolutions alone let its values vanish or explode.
 """
 
 from functools import partial

@@ -28,7 +28,7 @@ class GaussianResidualGenerator(nn.Module):
 
     Arguments:
         net: Maps ``(n, latent)`` and a condition to ``(n, d)``.
-        d: The length of a datum; noise that is shorter leaves the last directions to the net.
+        d: The length of a sample; noise that is shorter leaves the last directions to the net.
     """
 
     def __init__(self, net: nn.Module, d: int) -> None:

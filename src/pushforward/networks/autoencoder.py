@@ -116,11 +116,11 @@ class RandomFeatureDistance(Backbone):
     .. math:: d(x, y) = \frac1L \sum_l \operatorname{mean}_{p}
         \left\| \frac{\phi_l(x)_p}{\|\phi_l(x)_p\|} - \frac{\phi_l(y)_p}{\|\phi_l(y)_p\|} \right\|^2
 
-    over pixels p, as of Zhang et al. (2018) with weights that have seen no picture: a deep network
+    over pixels p, as of Zhang et al. (2018) with weights that have seen no image: a deep network
     of random weights already tells textures and edges apart (He, Wang & Hopcroft, 2016).
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         width: Features of the first scale; each has twice those of the one before.
         scales: How many sizes, each half of the one before.
     """
@@ -144,7 +144,7 @@ class RandomFeatureDistance(Backbone):
         return found
 
     def forward(self, x: Data, y: Data) -> PerDatum:
-        """The distance of each datum from its partner, from 0 to 2."""
+        """The distance of each sample from its partner, from 0 to 2."""
         pairs = zip(self.features(x), self.features(y))
         each = [(a - b).square().sum(1).flatten(1).mean(1) for a, b in pairs]
         return torch.stack(each).mean(0)
@@ -154,7 +154,7 @@ class PerceptualAdversarialLoss(nn.Module):
     r"""What an autoencoder of images may be asked for beside a bound.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         perceptual: The weight of the distance of features, in nats for each entry.
         adversarial: The size of the critic's pull on the decoder's last layer, in that of the
             distortion's (Esser et al., 2021, equation 7).

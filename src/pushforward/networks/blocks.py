@@ -58,7 +58,7 @@ class Attention(nn.Module):
     """What tokens read from each other and from a condition's tokens, under one softmax.
 
     The keys and values of a condition's tokens join those of the data (Nichol et al., 2022), so
-    that a datum without any still has something to look at.
+    that a sample without any still has something to look at.
 
     Arguments:
         width: Numbers per token.
@@ -97,7 +97,7 @@ def downsample_conv(channels: int) -> nn.Conv2d:
 
 
 def group_norm(channels: int) -> nn.Module:
-    """Normalise each datum over its pixels and groups of at least four channels."""
+    """Normalise each sample over its pixels and groups of at least four channels."""
     return nn.GroupNorm(math.gcd(channels, max(1, channels // 4)), channels)
 
 
@@ -107,13 +107,13 @@ def identity_norm(channels: int) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    r"""Two convolutions, shifted and scaled by what the network is told, added to a way past them.
+    r"""Two convolutions, shifted and scaled by an embedding, added to a skip connection.
 
     .. math:: r = (1 + s)\,\mathrm{norm}(\mathrm{conv}(\mathrm{silu}(\mathrm{norm}(h)))) + b,
         \qquad h \leftarrow \mathrm{skip}(h) + \mathrm{conv}(\mathrm{silu}(r)), \qquad (s, b) = W e
 
     (Dhariwal & Nichol, 2021, section 3: adaptive group normalisation). Nothing passes from one
-    datum of a batch to another.
+    sample of a batch to another.
 
     Arguments:
         into: Channels that come in.

@@ -4,7 +4,7 @@ r"""A causal transformer over the entries of an image, drawn one after the other
 
 Token t holds the entry drawn before it and the place of the next; it attends to itself and to
 earlier tokens, and by how far apart in the image their entries lie (Vaswani et al., 2017; the bias
-of Shaw et al., 2018, in two dimensions). Keys and values are kept while drawing, so a datum costs
+of Shaw et al., 2018, in two dimensions). Keys and values are kept while drawing, so a sample costs
 one pass in total.
 """
 
@@ -50,10 +50,10 @@ class CausalBlock(nn.Module):
 
 
 class CausalTransformer(AutoregressiveNetwork):
-    r"""Parameters of every entry's law given the entries before it.
+    r"""Parameters of every entry given the entries before it.
 
     Arguments:
-        shape: The shape of one datum.
+        shape: The shape of one sample.
         features: Turns every entry into ``features.width`` numbers.
         orders: The entries in the order drawn, ``(m, d)``; all orders share all weights.
         condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.

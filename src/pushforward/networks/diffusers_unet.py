@@ -22,7 +22,7 @@ class DiffusersUNet(Backbone):
     begins at zero, as those of our own.
 
     Arguments:
-        event_shape: The shape of one datum, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
         condition: The length of ``c``, 0 for none.
         width: Channels of the first scale, a multiple of 8; each scale has twice those before it,
             up to four times.
@@ -74,8 +74,8 @@ class DiffusersUNet(Backbone):
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
         image = self.layout.to_channels_first(x).contiguous().to(memory_format=self.memory_format)
         timestep = ((self.steps * t - 1) * 1000).round() / 1000  # a whole one is whole
-        told = {} if self.condition is None else {"class_labels": self.embed_condition(c, x)}
-        y = self.unet(image, timestep.expand(len(x)), **told, return_dict=False)[0]
+        known = {} if self.condition is None else {"class_labels": self.embed_condition(c, x)}
+        y = self.unet(image, timestep.expand(len(x)), **known, return_dict=False)[0]
         return self.layout.from_channels_first(y)
 
     def embed_condition(self, c: Condition, x: Data) -> Tensor:
@@ -86,7 +86,7 @@ class DiffusersUNet(Backbone):
 
     @torch.no_grad()
     def unconditioned(self, c: Condition = None) -> Any:
-        """The network of `diffusers` that need not be told a condition, ``(1, condition)``.
+        """The network of `diffusers` for one condition ``(1, condition)``, given once for all.
 
         The condition's vector joins the bias that the embedded time has anyway.
         """

@@ -139,7 +139,7 @@ class MultiScaleTransform(LazyTransform):
     """Couplings at several scales, as a transformation of flattened images.
 
     Arguments:
-        layout: Which axes of a datum are its channels, rows and columns.
+        layout: Which axes of a sample are its channels, rows and columns.
         condition: The length of ``c``, 0 for none.
         univariate: A monotone function of one entry, and the shapes of its parameters.
         width: Channels of the hidden layers.

@@ -19,7 +19,7 @@ class ImageLayout(NamedTuple):
     """Which axes of an event are channels, rows and columns.
 
     Arguments:
-        event: The shape of one datum as the user has it.
+        event: The shape of one sample as the user has it.
         channels: Numbers per pixel.
         height: Rows.
         width: Columns.

@@ -34,7 +34,7 @@ LIKELIHOODS = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical"
 
 
 class EntryLikelihood(nn.Module, abc.ABC):
-    """The law of one entry given ``size`` numbers from a network.
+    """The distribution of one entry given ``size`` numbers from a network.
 
     Arguments:
         levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
@@ -63,7 +63,7 @@ class EntryLikelihood(nn.Module, abc.ABC):
         return 2 * x / (self.levels - 1) - 1 if self.levels else x
 
     def check_levels(self, x: Tensor) -> None:
-        """Refuse data that the law gives no probability (a cross-entropy would accept them).
+        """Refuse data that have no probability (a cross-entropy would accept them).
 
         Raises:
             DataError: If an entry is not one of the levels.
@@ -71,7 +71,7 @@ class EntryLikelihood(nn.Module, abc.ABC):
         if self.levels and not ((x == x.round()) & (x >= 0) & (x < self.levels)).all():
             raise DataError(
                 f"the model takes integers 0 to {self.levels - 1} and the data hold other numbers; "
-                "choose a Gaussian law for real numbers"
+                "choose a Gaussian for real numbers"
             )
 
 
@@ -120,7 +120,9 @@ class BernoulliLikelihood(EntryLikelihood):
                 bound, and nothing else would notice.
         """
         if not ((x >= 0) & (x <= 1)).all():
-            raise DataError("a Bernoulli law takes bits and some values are outside [0, 1]")
+            raise DataError(
+                "a Bernoulli distribution takes bits and some values are outside [0, 1]"
+            )
         return -binary_cross_entropy_with_logits(h[..., 0], x, reduction="none")
 
     def sample(self, h: Tensor) -> Tensor:
@@ -131,7 +133,7 @@ class BernoulliLikelihood(EntryLikelihood):
 
 
 class CategoricalLikelihood(EntryLikelihood):
-    """A few levels, with a logit for each: any shape of law, but ``levels`` numbers an entry."""
+    """A few levels, with a logit for each: any distribution, but ``levels`` numbers an entry."""
 
     def __init__(self, levels: int) -> None:
         super().__init__(levels)
@@ -161,7 +163,7 @@ class DiscretisedLogistic(EntryLikelihood):
     size = 2
 
     def location_and_scale(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """In units of levels; the scale is at least 1/20 of a cell, where the law is a point."""
+        """In units of levels; the scale is at least 1/20 of a cell, where it is a point."""
         half = (self.levels - 1) / 2
         return half * (1 + h[..., 0]), 0.05 + half / 4 * softplus(h[..., 1])
 
@@ -219,20 +221,20 @@ OF_LEVELS: dict[str, Callable[[int], EntryLikelihood]] = {
 }
 
 
-FEW = 4  # entries up to which laws may be of any shape
+FEW = 4  # entries up to which distributions may be of any shape
 
 
 SPREAD = 0.8  # standard deviation of where the components of a mixture begin, of 1 in all
 
 
 class AutoregressiveLikelihood(EntryLikelihood):
-    """The law of one entry, with parameters to begin at."""
+    """The distribution of one entry, with parameters to begin at."""
 
     prediction_parameters: int = 0  # how many of its parameters do not come from a perceptron
 
     @abc.abstractmethod
     def initial_parameters(self, rows: Tensor) -> Tensor:
-        """First parameters of the columns of ``(n, d)`` rows, ``(d, size - prediction_parameters)``."""
+        """First parameters ``(d, size - prediction_parameters)`` of the columns of rows ``(n, d)``."""
 
 
 class CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
@@ -245,12 +247,12 @@ class CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
 
 
 class MixtureLikelihood(AutoregressiveLikelihood):
-    r"""A mixture of laws with a location and a scale.
+    r"""A mixture of distributions with a location and a scale.
 
     .. math:: p(x_i) = \sum_{k=1}^K w_k\,p(x_i \mid \mu_k, s_k)
 
     Arguments:
-        law: The law of a component, of two parameters.
+        law: The distribution of a component, of two parameters.
         components: How many.
     """
 
@@ -289,11 +291,11 @@ class MixtureLikelihood(AutoregressiveLikelihood):
 
 
 class LinearResidualLikelihood(AutoregressiveLikelihood):
-    r"""A law of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
+    r"""That of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
     parameters, as `LinearAutoregression` gives them.
 
     Arguments:
-        law: The law of what the linear prediction leaves.
+        law: The distribution of what the linear prediction leaves.
     """
 
     prediction_parameters = 2
@@ -303,7 +305,7 @@ class LinearResidualLikelihood(AutoregressiveLikelihood):
         self.law, self.size = law, 2 + law.size
 
     def initial_parameters(self, rows: Tensor) -> Tensor:
-        """The first law of the residuals."""
+        """Those of the residuals."""
         return self.law.initial_parameters(rows)
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
@@ -320,12 +322,12 @@ class LinearResidualLikelihood(AutoregressiveLikelihood):
 def choose_autoregressive_likelihood(
     levels: int, components: int, d: int, linear: bool
 ) -> AutoregressiveLikelihood:
-    """The law of one entry: of a real number, of a few levels, of many.
+    """The distribution of one entry: of a real number, of a few levels, of many.
 
     Arguments:
         levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
         components: How many components a mixture has, 0 to choose.
-        d: How many entries a datum has.
+        d: How many entries a sample has.
         linear: Whether a linear prediction comes before the parameters.
     """
     if not levels:

@@ -32,7 +32,7 @@ def initialise_output(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
 
 
 class AutoregressiveNetwork(Backbone, abc.ABC):
-    """Parameters of every entry's law that depend on the condition and on the entries before it.
+    """Parameters of every entry that depend on the condition and on the entries before it.
 
     Attributes:
         orders: The entries in the order drawn, ``(m, d)``, one row for each order learned.
@@ -205,7 +205,7 @@ class LinearAutoregression(AutoregressiveNetwork):
 
     with :math:`(I - A)^{-1}` the unit triangular factor of the covariance (with a small
     ridge), and B a ridge regression. It puts :math:`\hat x_i` and the logarithm of the
-    residual's standard deviation before the parameters of the network: if the rest of the law is a
+    residual's standard deviation before the parameters of the network: if the rest is a
     standard normal, the model is exactly the multivariate normal, in every order.
 
     Arguments:
@@ -228,7 +228,7 @@ class LinearAutoregression(AutoregressiveNetwork):
         self.register_buffer("log_scale", torch.zeros(m, d))
 
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
-        """Learn the predictions from ``(n, d)`` rows; begin at the same law of all residuals."""
+        """Learn the predictions from ``(n, d)`` rows; all residuals begin alike."""
         self.net.initialise(h, rows, c)
         self.mean.copy_(rows.mean(0))
         if c is not None and len(self.effect):

@@ -79,17 +79,17 @@ class GatedLayer(nn.Module):
         """Features after the layer; what is ``gathered`` has the shape of ``h``."""
         update = self.up(self.norm(gathered))
         if self.told is not None and c is not None:
-            told = self.told(c.to(update))
-            update = update + told.view(len(c), *[1] * (h.ndim - 2), -1)
+            modulation = self.told(c.to(update))
+            update = update + modulation.view(len(c), *[1] * (h.ndim - 2), -1)
         a, b = update.chunk(2, dim=-1)
         return h + self.dropout(self.down(a * silu(b)))
 
 
 class CausalConvNet(AutoregressiveNetwork):
-    """Parameters of every entry's law given the entries before it.
+    """Parameters of every entry given the entries before it.
 
     Arguments:
-        shape: The shape of one datum.
+        shape: The shape of one sample.
         features: Turns every entry into ``features.width`` numbers.
         orders: The entries in the order drawn, ``(m, d)``, along the rows, from any corner, all
             channels of a pixel together; all orders share all weights but those of the places.

@@ -65,7 +65,7 @@ class DiT(Backbone):
     """A map of images to images of the same shape.
 
     Arguments:
-        event_shape: The shape of one datum, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
         condition: The length of ``c``, 0 for none.
         width: Numbers per token, a multiple of 4.
         depth: Blocks.

@@ -21,7 +21,7 @@ class Whitening(nn.Module):
     standard normal :math:`z` is then the Gaussian fitted to x. Until `fit` it changes nothing.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
     """
 
     mean: Tensor
