@@ -234,7 +234,7 @@ class AutoregressiveLikelihood(EntryLikelihood):
 
     @abc.abstractmethod
     def initial_parameters(self, rows: Tensor) -> Tensor:
-        """First parameters ``(d, size - prediction_parameters)`` of the columns of rows ``(n, d)``."""
+        """First parameters ``(d, size - prediction_parameters)`` of columns of rows ``(n, d)``."""
 
 
 class CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
