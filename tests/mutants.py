@@ -267,7 +267,7 @@ MUTANTS = [
     ),
     # samplers
     Mutant(
-        "theory/sampler_steps.py",
+        "theory/denoisers.py",
         "(self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2",
         "(self.sigma_s / self.sigma_t) ** 2",
         "theory/test_samplers.py",
@@ -339,7 +339,7 @@ MUTANTS = [
         "variances",
     ),
     Mutant(
-        "theory/forward.py",
+        "theory/ddpm_schedule.py",
         "gain.square() / (2 * path",
         "gain.square() / (path",
         "families/test_ddpm.py",

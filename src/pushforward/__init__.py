@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {  # imported when first used: PyTorch takes two seconds
     "fit": "training.fit",
-    "load": "inference.fitted_model",
+    "load": "inference.loading",
     "FittedModel": "inference.fitted_model",
     "compare": "comparison.compare",
     "Comparison": "comparison.leaderboard",

@@ -14,11 +14,10 @@ from .options import FRACTION, check_options, choose_option
 from .progress import track_progress
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, editing, ode, samplers
-from .theory.denoisers import Denoiser, NetworkDenoiser
+from .theory.denoisers import Denoiser, NetworkDenoiser, Sampler
 from .theory.guidance import Guidance, Guided, GuidedDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
-from .theory.sampler_steps import Sampler
 
 FILTERED = 32  # entries of a datum up to which `complete` runs a particle filter
 
@@ -116,7 +115,7 @@ class Diffusion(GenerativeModel):
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The weighted squared error per datum, at times that are spread evenly over the batch."""
-        x, eps, c = self.pairs(x, c)
+        x, eps, c = self.draw_pairs(x, c)
         k = stratified_indices(len(x), len(self.table)).to(x.device)
         rows = self.table[k].view(len(x), -1, *[1] * (x.ndim - 1))
         signal, noise, a, b, weight, clock = rows.unbind(1)
@@ -124,7 +123,7 @@ class Diffusion(GenerativeModel):
         output = self.denoiser.net(x_t, clock.flatten(), self.hidden(c))
         return {"regression": mse_loss(weight * output, y, reduction="sum") / len(x)}
 
-    def pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:
+    def draw_pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:
         """What to interpolate between, with its condition: data, and noise drawn for each."""
         return x, torch.randn_like(x), c
 
@@ -138,7 +137,7 @@ class Diffusion(GenerativeModel):
         """
         path, weight = self.path, self.weight(self.path, t).sqrt()
         (alpha, sigma), (a, b), s = path(t), self.denoiser.prediction(path, t), path.scale(t)
-        rows = [alpha / s, sigma / s, weight * a, weight * b, weight, path.clock(t)]
+        rows = [alpha / s, sigma / s, weight * a, weight * b, weight, path.network_time(t)]
         return torch.stack(rows, dim=1)
 
     def guided_denoiser(self, guidance: Guidance | float, c: Condition) -> Denoiser:
@@ -171,12 +170,12 @@ class Diffusion(GenerativeModel):
             options: What else the sampler takes.
         """
         times = self.path.grid(steps or self.steps)
-        eps = self.start(n)
+        eps = self.base_noise(n)
         x = self.path.scale(times[0]).to(eps) * eps
         denoiser = self.guided_denoiser(guidance, c)
-        return self.onwards(denoiser, x, times, c, sampler, options)
+        return self.run_sampler(denoiser, x, times, c, sampler, options)
 
-    def onwards(
+    def run_sampler(
         self,
         denoiser: Denoiser,
         x_t: Data,
@@ -192,14 +191,16 @@ class Diffusion(GenerativeModel):
             else sampler or self.sampler
         )
         check_options(run, options, f"the sampler {run.__name__}")
-        chosen = self.chosen(run, times, options)
+        chosen = self.sampler_options(run, times, options)
         return track_progress(run(denoiser, x_t, times, c, **chosen), len(times) - 1)
 
-    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def sampler_options(
+        self, run: Sampler, times: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """A sampler's options: the user's, and what the model itself knows to choose."""
         return options
 
-    def start(self, n: int) -> Tensor:
+    def base_noise(self, n: int) -> Tensor:
         """What samples begin with, ``(n, *event)``, of unit variance."""
         return self.noise(n, *self.event_shape)
 
@@ -214,7 +215,7 @@ class Diffusion(GenerativeModel):
         """The noise, of unit variance, from which `decode` makes data, with the same options."""
         ends = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
         denoiser = self.guided_denoiser(guidance, c)
-        return self.carried(denoiser, x, ends, c, tolerance) / float(self.path.scale(ends)[1])
+        return self.integrate(denoiser, x, ends, c, tolerance) / float(self.path.scale(ends)[1])
 
     def decode(
         self,
@@ -234,14 +235,14 @@ class Diffusion(GenerativeModel):
         """
         ends = torch.tensor([self.path.t_max, self.path.t_min], dtype=torch.float64)
         denoiser = self.guided_denoiser(guidance, c)
-        return self.carried(denoiser, z * float(self.path.scale(ends)[0]), ends, c, tolerance)
+        return self.integrate(denoiser, z * float(self.path.scale(ends)[0]), ends, c, tolerance)
 
     @torch.no_grad()
-    def carried(
+    def integrate(
         self, denoiser: Denoiser, x: Data, times: Tensor, c: Condition, tolerance: float
     ) -> Data:
         """The state at the end of an adaptive integration of the probability flow."""
-        for piece, ends in denoiser.pieces(times):
+        for piece, ends in denoiser.smooth_intervals(times):
             field = partial(piece.velocity, c=c)
             x = ode.final_state(ode.dormand_prince(field, x, ends, rtol=tolerance, atol=tolerance))
         return x
@@ -287,7 +288,7 @@ class Diffusion(GenerativeModel):
         if len(times) < 2:
             return x
         denoiser = self.guided_denoiser(guidance, c)
-        return ode.final_state(self.onwards(denoiser, x_t, times, c, sampler, options))
+        return ode.final_state(self.run_sampler(denoiser, x_t, times, c, sampler, options))
 
     def complete(
         self,

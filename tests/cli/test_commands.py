@@ -16,7 +16,7 @@ import torch
 from pushforward import cli, families
 from pushforward.cli.parsing import parse_set_options
 from pushforward.errors import NumericalError
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.training import run as training_run
 from pushforward.training.fit import fit
 

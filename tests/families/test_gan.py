@@ -21,7 +21,7 @@ from pushforward.model import Event, Recipe
 from pushforward.networks.adversarial import GanNetworks
 from pushforward.networks.mlp import mlp
 from pushforward.theory.adversarial import saturating_loss
-from pushforward.theory.mode_coverage import is_collapsed
+from pushforward.theory.sample_statistics import is_collapsed
 from pushforward.theory.transport import w1_1d
 from pushforward.training.fit import fit
 from pushforward.training.trainer import Trainer, random_batches

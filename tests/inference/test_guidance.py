@@ -13,7 +13,7 @@ import torch
 import pushforward as pf
 from pushforward import cli
 from pushforward.errors import DataError, UsageError
-from pushforward.inference.latents import SourceSpace
+from pushforward.inference.preprocessor import Preprocessor
 from pushforward.networks.text_encoder import CaptionedNetwork, EncodedCondition
 from pushforward.theory import paths, predictions
 from pushforward.theory.denoisers import Denoiser, NetworkDenoiser, PosteriorMeans
@@ -119,7 +119,7 @@ def test_latents_are_carried_by_the_guided_flow_and_back(noisy, model, way):
     ends = noisy.interpolate(made[:1], made[1:2], 3, "a", **way)
     np.testing.assert_allclose(inside(noisy, ends)[[0, 2]], truth[:2], atol=5e-3)
     moved = model.translate(made, "a", **way)
-    start = SourceSpace.from_json(model.config["origin"]).transform
+    start = Preprocessor.from_json(model.config["origin"]).transform
     z = start.forward(torch.as_tensor(np.asarray(made, float)))[0].flatten(1).numpy()
     np.testing.assert_allclose(inside(model, moved), flow(z, 1.0, way), atol=5e-3)
 

@@ -35,7 +35,7 @@ def fitted(diffusers):
 
 def drawn(fitted, sampler, y, seed):
     """The pictures of our sampler on the chain, from noise as a pipeline draws it."""
-    c = None if y is None else fitted.vectors(fitted.schema.encode(y, 4))
+    c = None if y is None else fitted.pipeline.tensor(fitted.schema.encode(y, 4))
     torch.manual_seed(seed)
     z = torch.randn(4, 3, 8, 8)
     options = {"variance": fitted.model.variance} if sampler == "ddpm" else {}

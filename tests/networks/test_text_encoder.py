@@ -53,7 +53,7 @@ def test_networks_of_a_time_take_spelled_captions_and_read_them_once_a_grid(shap
     truth = [denoiser(x, t, c) for t in times]
     assert (truth[0].x[0] - denoiser(x[[0]], times[0], c[[1]]).x[0]).abs().max() > 1e-4
     net.reader.register_forward_hook(lambda *_: calls.append(1))
-    for function, estimate in zip(denoiser.at(times, c), truth, strict=True):
+    for function, estimate in zip(denoiser.estimates(times, c), truth, strict=True):
         torch.testing.assert_close(function(x).x, estimate.x, rtol=1e-4, atol=1e-5)
     assert len(calls) == 1
 

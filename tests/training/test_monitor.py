@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pushforward.errors import DataError, UsageError
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.metrics import frechet_distance
 from pushforward.plots import monitor as watched
 from pushforward.plots.figures import plot_run

@@ -11,7 +11,7 @@ import torch
 
 from pushforward import checkpoint, cli
 from pushforward.errors import DataError, UsageError
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.progress import Interrupted
 from pushforward.training.fit import fit
 

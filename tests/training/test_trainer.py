@@ -14,7 +14,7 @@ from torch import nn
 from pushforward import fit
 from pushforward.diffusion import Diffusion
 from pushforward.errors import NumericalError, UsageError
-from pushforward.inference.fitted_model import load as pf_load
+from pushforward.inference.loading import load as pf_load
 from pushforward.model import GenerativeModel, Likelihood, Recipe
 from pushforward.training.optimizer import FlatOptimizer
 from pushforward.training.processes import ALONE

@@ -32,9 +32,8 @@ from ..networks.whitening import Whitening
 from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob
 from ..theory import densities, ode
-from ..theory.adjoint import adjoint_integrator
 from ..theory.densities import LogDensity
-from ..theory.ode import Field, Integrator
+from ..theory.ode import Field, Integrator, adjoint_integrator
 from ..theory.rnode import FlowIntegrals, integrate_flow
 from ..theory.solver_error import tolerance_error
 

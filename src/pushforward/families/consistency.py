@@ -39,10 +39,10 @@ from ..theory.consistency import (
     sample_multistep,
 )
 from ..theory.denoisers import NetworkDenoiser
-from ..theory.energy import conditional_energy_distance
 from ..theory.guidance import Guidance, GuidedDenoiser
 from ..theory.paths import Path
-from ..theory.stable_targets import batch_posterior_means
+from ..theory.predictions import batch_posterior_means
+from ..theory.sample_statistics import conditional_energy_distance
 
 PATHS: dict[str, Path] = {
     "cosine": paths.CosinePath(),
@@ -142,7 +142,7 @@ class ConsistencyModel(GenerativeModel):
 
     likelihood = Likelihood.NONE
     recipe = Recipe(steps=9000, batch=256, lr=2e-3, clip=10.0)
-    fineness = 16  # levels an interval: the sampler stops anywhere
+    levels_per_interval = 16  # levels an interval: the sampler stops anywhere
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class ConsistencyModel(GenerativeModel):
     def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
         r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary_scales`)."""
         skip, out = (append_dims(z, x_t) for z in boundary_scales(self.path, t))
-        scaled, clock = x_t / append_dims(self.path.scale(t), x_t), self.path.clock(t)
+        scaled, clock = x_t / append_dims(self.path.scale(t), x_t), self.path.network_time(t)
         return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
@@ -201,23 +201,23 @@ class ConsistencyModel(GenerativeModel):
         return min(int(self.first * 2**stage), self.last)
 
     @property
-    def alone(self) -> bool:
+    def learns_flow(self) -> bool:
         """Whether a flow is learned beside f."""
         return self.point is flow_step and self.teacher is None
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The distance of f at two times of a curve; half of the batch is for the flow."""
-        c, n = self.hidden(c), len(x) // 2 if self.alone else len(x)
-        terms = {"consistency": self.apart(x[:n], None if c is None else c[:n])}
-        if self.alone:
-            terms["flow"] = self.flow(x[n:], None if c is None else c[n:])
+        c, n = self.hidden(c), len(x) // 2 if self.learns_flow else len(x)
+        terms = {"consistency": self.consistency_error(x[:n], None if c is None else c[:n])}
+        if self.learns_flow:
+            terms["flow"] = self.flow_matching_error(x[n:], None if c is None else c[n:])
         return {name: term.sum() / max(n, 1) for name, term in terms.items()}
 
-    def apart(self, x: Data, c: Condition) -> PerDatum:
+    def consistency_error(self, x: Data, c: Condition) -> PerDatum:
         """The distance of f at two times, over the time between them."""
-        intervals, eps = self.fineness * self.intervals, torch.randn_like(x)
+        intervals, eps = self.levels_per_interval * self.intervals, torch.randn_like(x)
         k = stratified_indices(len(x), intervals).to(x.device) + 1
-        j = (k - self.fineness).clamp(min=0)
+        j = (k - self.levels_per_interval).clamp(min=0)
         grid = discretisation_times(self.path, intervals).to(x)
         r, t = grid[j], grid[k]
         x_t = self.path.interpolate(x, eps, t)
@@ -227,13 +227,13 @@ class ConsistencyModel(GenerativeModel):
         distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
         return 2 * self.huber * distance / (t - r)
 
-    def flow(self, x: Data, c: Condition) -> PerDatum:
+    def flow_matching_error(self, x: Data, c: Condition) -> PerDatum:
         """The error of flow matching, at times that are even in angle, unlike the levels."""
         even = (stratified_indices(len(x), LEVELS).to(x) + 1) / LEVELS
         t = discretisation_times(self.path, LEVELS).to(x)[(LEVELS * even.sqrt()).long()]
         eps, s = torch.randn_like(x), append_dims(self.path.scale(t), x)
         x_t = self.path.interpolate(x, eps, t)
-        v = ZeroSpanNetwork(self.net)(x_t / s, self.path.clock(t), c)
+        v = ZeroSpanNetwork(self.net)(x_t / s, self.path.network_time(t), c)
         goal = predictions.prediction_target(
             self.path, VELOCITY, *batch_posterior_means(self.path, x, x_t, t, c), t
         )

@@ -39,10 +39,10 @@ from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
 from ..options import FRACTION, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
-from ..theory.energy import conditional_energy_distance
 from ..theory.guidance import Guidance
 from ..theory.paths import LinearPath
-from ..theory.stable_targets import batch_posterior_means
+from ..theory.predictions import batch_posterior_means
+from ..theory.sample_statistics import conditional_energy_distance
 
 LEVELS = 8192  # of time in training
 VALIDATED = 1024  # held-out rows that samples are compared with
@@ -77,7 +77,7 @@ def derivative_target(
     model: "MeanFlow", z: Data, r: Times, s: Times, t: Times, c: Condition
 ) -> Goals:
     r"""The paper's :math:`v - (t - r)\,du/dt`; s does not matter."""
-    v, slope = model.along(z, r, t, c)
+    v, slope = model.velocity_and_derivative(z, r, t, c)
     return v, v - append_dims(t - r, z) * slope, torch.ones_like(t)
 
 
@@ -140,7 +140,9 @@ class MeanFlow(GenerativeModel):
         scaled = z / append_dims(s_t, z)
         return append_dims(gaussian, z) * z - self.net(scaled, t, c, t - r) / append_dims(s_t, z)
 
-    def along(self, z: Data, r: Times, t: Times, c: Condition = None) -> tuple[Data, Data]:
+    def velocity_and_derivative(
+        self, z: Data, r: Times, t: Times, c: Condition = None
+    ) -> tuple[Data, Data]:
         r"""The velocity :math:`v = u(z_t, t, t)`, and :math:`du/dt` along its flow."""
         v = self.u(z, t, t, c)
         tangents = v, torch.zeros_like(r), torch.ones_like(t)
@@ -148,23 +150,23 @@ class MeanFlow(GenerativeModel):
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The error of the identity where r < t, and of flow matching where r = t."""
-        (r, s, t), c, eps = self.times(x), self.hidden(c), torch.randn_like(x)
+        (r, s, t), c, eps = self.draw_times(x), self.hidden(c), torch.randn_like(x)
         z, k = self.path.interpolate(x, eps, t), round(self.apart * len(x))
         u = self.u(z, r, t, c)
         with torch.no_grad():
             known = None if c is None else c[:k]
             v, goal, weight = self.target(self, z[:k], r[:k], s[:k], t[:k], known)
-            weight = weight * self.adaptive(v - goal)
+            weight = weight * self.adaptive_weight(v - goal)
         apart = weight * sum_event((u[:k] - goal).square())
-        flow = u[k:] - self.velocity(x[k:], z[k:], t[k:], None if c is None else c[k:])
+        flow = u[k:] - self.target_velocity(x[k:], z[k:], t[k:], None if c is None else c[k:])
         return {"mean_flow": apart.sum() / len(x), "flow": sum_event(flow.square()).sum() / len(x)}
 
-    def adaptive(self, change: Data) -> PerDatum:
+    def adaptive_weight(self, change: Data) -> PerDatum:
         """The adaptive weight: steep places would otherwise drown the others."""
         d = change[0].numel() if len(change) else 1
         return (1 + sum_event(change.square()) / d) ** -self.power
 
-    def times(self, x: Data) -> tuple[Tensor, Tensor, Tensor]:
+    def draw_times(self, x: Data) -> tuple[Tensor, Tensor, Tensor]:
         r""":math:`r \le s < t` in the first part of the batch, and r = t in the rest.
 
         In the first part the times are uniform in the root of the angle, `at`.
@@ -178,12 +180,12 @@ class MeanFlow(GenerativeModel):
         r, s, t = (torch.cat([time_of_angle(u), even[k:]]).to(x) for u in (earlier, between, later))
         return r, s, t
 
-    def velocity(self, x: Data, z: Data, t: Times, c: Condition) -> Data:
+    def target_velocity(self, x: Data, z: Data, t: Times, c: Condition) -> Data:
         r"""The velocity :math:`\varepsilon - x` to regress on, in the mean over the batch."""
         x, eps = batch_posterior_means(self.path, x, z, t, c)
-        return self.guided(z, t, eps - x, c)
+        return self.guided_velocity(z, t, eps - x, c)
 
-    def guided(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
+    def guided_velocity(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
         r"""The guided velocity :math:`\omega v + (1 - \omega)\,u(z_t, t, t, \varnothing)`.
 
         Where the condition is hidden, and with a scale of 1, it is v itself.

@@ -26,8 +26,8 @@ from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_netwo
 from ..options import FRACTION
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
+from ..theory.denoisers import Sampler
 from ..theory.paths import GeometricPath
-from ..theory.sampler_steps import Sampler
 
 WIDEST = 1.2  # the ratio of levels is at most this: in few dimensions all of them overlap
 TARGET = predictions.edm_prediction(1.0)
@@ -111,13 +111,13 @@ class NCSN(Diffusion):
             recipe=recipe,
         )
         self.levels = levels
-        self.reach(10.0)
+        self.set_largest_level(10.0)
 
-    def reach(self, sigma_max: float) -> None:
+    def set_largest_level(self, sigma_max: float) -> None:
         """Set the largest level, and the ladder below it."""
         low = self.path.sigma_min
         self.path = self.denoiser.path = GeometricPath(max(sigma_max, 2 * low), low)
-        self.table = self.coefficients(self.path.spaced(8192)).to(self.table)
+        self.table = self.coefficients(self.path.spaced_times(8192)).to(self.table)
         rungs = math.log(self.path.sigma_max / low) / math.log(
             level_ratio(math.prod(self.event_shape))
         )
@@ -125,16 +125,18 @@ class NCSN(Diffusion):
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Technique 1: chains at the largest level move between any two data."""
-        self.reach(data_diameter(x))
+        self.set_largest_level(data_diameter(x))
 
     def get_extra_state(self) -> Tensor:
         """The largest level, which a saved model keeps beside its weights."""
         return self.table.new_tensor(self.path.sigma_max)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.reach(float(state))
+        self.set_largest_level(float(state))
 
-    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def sampler_options(
+        self, run: Sampler, times: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """Annealed Langevin takes the step of technique 4 unless it is given one."""
         if run is not samplers.annealed_langevin or "snr" in options or len(times) < 3:
             return options

@@ -103,9 +103,9 @@ class ScoreMatching(GenerativeModel):
 
     def energy(self, x: Data, c: Condition = None) -> PerDatum:
         r""":math:`E = -\log p` up to an unknown constant, in nats."""
-        return self.inner(self.whitening(x), c)
+        return self.whitened_energy(self.whitening(x), c)
 
-    def inner(self, z: Data, c: Condition = None) -> PerDatum:
+    def whitened_energy(self, z: Data, c: Condition = None) -> PerDatum:
         """The energy of whitened data, where one step of a chain serves all directions."""
         return sum_event(z.square()) / 2 - self.net(z, c).squeeze(1)
 
@@ -116,17 +116,17 @@ class ScoreMatching(GenerativeModel):
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """Score matching by the chosen objective."""
         c = self.hidden(c)
-        score = partial(score_from_energy, partial(self.inner, c=c))
+        score = partial(score_from_energy, partial(self.whitened_energy, c=c))
         return {"score": self.objective(score, self.whitening(x), self.noise_level).mean()}
 
-    def guided(self, guidance: float) -> Energy:
+    def guided_energy(self, guidance: float) -> Energy:
         """The energy of whitened data under guidance: 0 is unconditional, 1 conditional."""
         if guidance == 1:
-            return self.inner
+            return self.whitened_energy
 
         def energy(z: Data, c: Condition) -> PerDatum:
-            free = self.inner(z)
-            return torch.lerp(free, self.inner(z, c), guidance)
+            free = self.whitened_energy(z)
+            return torch.lerp(free, self.whitened_energy(z, c), guidance)
 
         return energy
 
@@ -160,7 +160,7 @@ class ScoreMatching(GenerativeModel):
             self.steps if steps is None else steps,
         )
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
-            energy, z = self.guided(w), self.noise(n, *self.event_shape)
+            energy, z = self.guided_energy(w), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()
             for part in chain_stages(count):
                 few = None if c is None else c[:MEASURED]

@@ -1,9 +1,10 @@
-r"""Denoisers: everything that a sampler needs to know about a model."""
+r"""Denoisers: everything that a sampler needs to know about a model, and the steps of its grid."""
 
 import abc
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,9 @@ class Denoiser(nn.Module, abc.ABC):
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         """Both posterior means."""
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(
+        self, times: Tensor, c: Condition = None
+    ) -> list[Callable[[Data], PosteriorMeans]]:
         """The denoiser at each time of a grid, a function of the data alone, as samplers need it.
 
         A subclass may compute here, once for the whole grid, what depends on time only.
@@ -41,7 +44,7 @@ class Denoiser(nn.Module, abc.ABC):
         """The velocity at each time of a grid, likewise."""
         return [lambda x_t, t=t: self.velocity(x_t, t, c) for t in times]  # type: ignore[misc]
 
-    def pieces(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
+    def smooth_intervals(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
         """Parts of the way between two times in which the flow is smooth, with its denoiser there.
 
         A solver that chooses its own steps goes through one after the other.
@@ -58,7 +61,7 @@ class Denoiser(nn.Module, abc.ABC):
         d_alpha, d_sigma = self.path.rates(append_dims(t, x_t))
         return d_alpha * x + d_sigma * eps
 
-    def base(self, x: Data) -> PerDatum:
+    def base_log_prob(self, x: Data) -> PerDatum:
         r""":math:`\log\mathcal N(x \mid 0, s^2 I)`, s the deviation at ``t_max`` for unit data."""
         s = float(self.path.scale(torch.tensor(self.path.t_max, dtype=torch.float64)))
         return -sum_event((x / s).square() / 2 + math.log(s) + math.log(2 * math.pi) / 2)
@@ -90,7 +93,7 @@ class Denoiser(nn.Module, abc.ABC):
         if times is None:
             times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
         return densities.flow_log_density(
-            lambda z, t: self.velocity(z, t, c), x, times, base or self.base, **options
+            lambda z, t: self.velocity(z, t, c), x, times, base or self.base_log_prob, **options
         )
 
     def log_prob(self, x: Data, c: Condition = None, **options: Any) -> PerDatum:
@@ -112,23 +115,27 @@ class NetworkDenoiser(Denoiser):
         super().__init__()
         self.net, self.path, self.prediction = net, path, prediction
 
-    def output(self, x_t: Data, t: Times, c: Condition = None) -> Data:
+    def predict(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The raw prediction; the input is scaled to unit variance for unit-variance data."""
-        return self.net(x_t / append_dims(self.path.scale(t), x_t), self.path.clock(t), c)
+        return self.net(x_t / append_dims(self.path.scale(t), x_t), self.path.network_time(t), c)
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
-        return solve_posterior_means(self.path, self.prediction, x_t, self.output(x_t, t, c), t)
+        return solve_posterior_means(self.path, self.prediction, x_t, self.predict(x_t, t, c), t)
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(
+        self, times: Tensor, c: Condition = None
+    ) -> list[Callable[[Data], PosteriorMeans]]:
         """The same with the scales of the whole grid as Python numbers."""
-        goals = self.prepared(times, c, predictions.data_prediction, predictions.noise_prediction)
+        goals = self.prepare_predictions(
+            times, c, predictions.data_prediction, predictions.noise_prediction
+        )
         return [lambda x_t, f=f: PosteriorMeans(*f(x_t)) for f in goals]  # type: ignore[misc]
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
-        goals = self.prepared(times, c, predictions.velocity_prediction)
+        goals = self.prepare_predictions(times, c, predictions.velocity_prediction)
         return [lambda x_t, f=f: f(x_t)[0] for f in goals]  # type: ignore[misc]
 
-    def prepared(
+    def prepare_predictions(
         self, times: Tensor, c: Condition, *goals: Prediction
     ) -> list[Callable[[Data], list[Data]]]:
         """At each time of a grid, a function from data to the predictions ``goals``."""
@@ -150,11 +157,86 @@ class NetworkDenoiser(Denoiser):
 
             return goals
 
-        return [function(*row) for row in zip(self.path.clock(times), scales, pairs)]
+        return [function(*row) for row in zip(self.path.network_time(times), scales, pairs)]
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same in one conversion: finite wherever the network predicts the velocity."""
-        y = self.output(x_t, t, c)
+        y = self.predict(x_t, t, c)
         return convert_prediction(
             self.path, self.prediction, predictions.velocity_prediction, x_t, y, t
         )
+
+
+Sampler = Callable[..., Iterator[Tensor]]
+
+
+def without_graph(sampler: Sampler) -> Sampler:
+    """Run a sampler without gradients, which stay as they are for whoever takes its states."""
+
+    @wraps(sampler)
+    def run(*args: Any, **options: Any) -> Iterator[Tensor]:
+        states = sampler(*args, **options)
+        while True:
+            with torch.no_grad():
+                state = next(states, None)
+            if state is None:
+                return
+            yield state
+
+    return run
+
+
+class SamplerStep(NamedTuple):
+    """One step of a grid, from t to s: the denoiser at both ends, and the scales as numbers."""
+
+    estimate_at_t: Callable[[Tensor], PosteriorMeans]
+    estimate_at_s: Callable[[Tensor], PosteriorMeans]
+    t: float
+    s: float
+    alpha_t: float
+    alpha_s: float
+    sigma_t: float
+    sigma_s: float
+
+    @property
+    def is_boundary(self) -> bool:
+        """Whether the step starts without signal or ends without noise."""
+        return self.alpha_t == 0 or self.sigma_s == 0
+
+    def ddim(self, estimate: PosteriorMeans, eta: float = 0.0) -> Tensor:
+        r""":math:`\alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z)`.
+
+        The part :math:`\tau = \eta^2(1 - \alpha_t^2\sigma_s^2 / \alpha_s^2\sigma_t^2)` of the noise
+        is drawn anew.
+        """
+        kept = (self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2
+        tau = eta**2 * (1 - kept)
+        scale = self.sigma_s * math.sqrt(1 - tau)
+        x = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=scale)
+        if tau and self.sigma_s:
+            x = torch.add(x, torch.randn_like(x), alpha=self.sigma_s * math.sqrt(tau))
+        return x
+
+    def ancestral(
+        self, estimate: PosteriorMeans, variance: float | Tensor = 0.0
+    ) -> tuple[Tensor, float | Tensor]:
+        r"""The mean :math:`\tilde\mu_s(x_t, \hat x)` of the reverse step, and its deviation.
+
+        The latter is :math:`\beta^{v/2}\tilde\beta^{(1-v)/2}` as in `samplers.ddpm`, v `variance`,
+        and 0 in the step that ends at data.
+        """
+        ratio = self.alpha_t / self.alpha_s * self.sigma_s / self.sigma_t
+        # mu-tilde in terms of both posterior means: alpha_s x + sigma_s ratio eps
+        mean = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=self.sigma_s * ratio)
+        deviation = math.sqrt(max(1 - ratio**2, 0.0)) if self.sigma_s else 0.0
+        return mean, self.sigma_t**variance * self.sigma_s ** (1 - variance) * deviation
+
+
+def plan_steps(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> list[SamplerStep]:
+    """The steps of a grid, its times rounded to the precision of the data first."""
+    times = times.to(x)
+    exact = times.cpu().double()
+    functions = denoiser.estimates(times, c)
+    columns = [functions, exact.tolist(), *(z.tolist() for z in denoiser.path(exact))]
+    ends = [end for column in columns for end in (column[:-1], column[1:])]
+    return [SamplerStep(*row) for row in zip(*ends)]

@@ -137,14 +137,16 @@ class GuidedDenoiser(Denoiser):
         """The same mixture of velocities: finite wherever theirs are."""
         return self.guide(self.denoiser.velocity, x_t, t, c)
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(
+        self, times: Tensor, c: Condition = None
+    ) -> list[Callable[[Data], PosteriorMeans]]:
         """Both estimates in one call of twice the batch; outside of the interval one of one."""
-        return self.guide_grid(self.denoiser.at, times, c)
+        return self.guide_grid(self.denoiser.estimates, times, c)
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
         return self.guide_grid(self.denoiser.velocities, times, c)
 
-    def pieces(self, times: Tensor) -> list[tuple[Denoiser, Tensor]]:
+    def smooth_intervals(self, times: Tensor) -> list[tuple[Denoiser, Tensor]]:
         """Those outside of the interval and in it, where guidance is the same at all times."""
         if self.interval is None:
             return [(self, times)]

@@ -12,9 +12,10 @@ from ..data.reading import Dataset
 from ..data.schema import Schema
 from ..devices import seeded_rng
 from ..errors import DataError, UsageError
-from ..inference.fitted_model import FittedModel, load
-from ..inference.latents import SourceSpace, require_method
-from ..model import GenerativeModel
+from ..inference.fitted_model import FittedModel
+from ..inference.loading import load
+from ..inference.preprocessor import Preprocessor
+from ..model import AdoptsTeacher, Distils, GenerativeModel, Transports, missing_capability
 from .preparation import data_fingerprint, preparation_rows, rows_on_device, tensor_digest
 
 
@@ -34,7 +35,7 @@ class TeacherAndSource:
     folder: str | None = None
     source: Dataset | None = None
     place: str | None = None
-    origin: SourceSpace | None = None
+    origin: Preprocessor | None = None
 
     def samples(
         self, x: Any, y: Any, condition: str | None, bounds: Any, size: Any = None, text: Any = None
@@ -76,7 +77,9 @@ class TeacherAndSource:
         )
         chain = transforms.choose_transform(samples.schema, samples.x)
         place = str(source) if isinstance(source, str | Path) else None
-        return replace(self, source=samples, place=place, origin=SourceSpace(samples.schema, chain))
+        return replace(
+            self, source=samples, place=place, origin=Preprocessor(samples.schema, chain)
+        )
 
     def transform(
         self, model: GenerativeModel, samples: Dataset, rows: np.ndarray
@@ -88,7 +91,7 @@ class TeacherAndSource:
         """
         if self.teacher is not None:
             alike = samples.schema.condition == self.teacher.schema.condition
-            if not (alike or hasattr(model, "adopt")):
+            if not (alike or isinstance(model, AdoptsTeacher)):
                 raise UsageError("the teacher was fitted without a condition: leave it out")
             return self.teacher.transform
         return transforms.choose_transform(samples.schema, samples.x, model.preprocessing, rows)
@@ -101,11 +104,16 @@ class TeacherAndSource:
             DataError: If a datum of the source has another shape than one of the data.
         """
         if self.teacher is not None:
-            adopt = getattr(model, "adopt", None)
-            learn = adopt or require_method(model, "distil", "cannot be distilled from a teacher")
-            learn(self.teacher.model.to(where).eval().requires_grad_(False))
+            teacher = self.teacher.model.to(where).eval().requires_grad_(False)
+            if isinstance(model, AdoptsTeacher):
+                model.adopt(teacher)
+            elif isinstance(model, Distils):
+                model.distil(teacher)
+            else:
+                raise missing_capability(model, "cannot be distilled from a teacher")
         if self.source is not None and self.origin is not None:
-            start = require_method(model, "start_from", "cannot start from data (source)")
+            if not isinstance(model, Transports):
+                raise missing_capability(model, "cannot start from data (source)")
             if self.origin.schema.event != model.event_shape:
                 raise DataError(
                     f"a datum of the source has shape {self.origin.schema.event}, one of the data "
@@ -113,7 +121,7 @@ class TeacherAndSource:
                 )
             with seeded_rng(0, where):  # dequantised alike by a resumed run
                 z, _ = self.origin.transform.forward(torch.as_tensor(self.source.x))
-            start(z.to(where, torch.get_default_dtype()))
+            model.start_from(z.to(where, torch.get_default_dtype()))
 
     def gather(
         self,
@@ -124,9 +132,11 @@ class TeacherAndSource:
         where: torch.device,
     ) -> None:
         """Give the data themselves to a model that couples them with those of a source."""
-        if self.source is not None and (gather := getattr(model, "gather", None)):
+        if self.source is not None and isinstance(model, Transports):
             with seeded_rng(0, where):  # dequantised alike by a resumed run
-                gather(*rows_on_device(samples, transform, preparation_rows(samples, train), where))
+                model.gather(
+                    *rows_on_device(samples, transform, preparation_rows(samples, train), where)
+                )
 
     def to_json(self) -> dict[str, Any]:
         """What a run folder remembers of them."""
@@ -176,7 +186,7 @@ def reload_teacher_and_source(
             raise UsageError(f"the run had a {word} in memory: pass the same {word} again")
     found = load_teacher(given["teacher"])
     if origin := config.get("origin"):
-        found = found.starting_from(given["origin"], SourceSpace.from_json(origin).schema)
+        found = found.starting_from(given["origin"], Preprocessor.from_json(origin).schema)
     for name, now in found.to_json().items():
         if now and now["data"] != config[name]["data"]:
             raise DataError(f"the {name} is not the one the run began with; start a new run")

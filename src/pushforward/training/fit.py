@@ -14,7 +14,8 @@ from ..data.reading import Dataset
 from ..devices import seeded_rng
 from ..errors import FolderInUse, UsageError
 from ..files import as_folder
-from ..inference.fitted_model import FittedModel, run_folder_errors
+from ..inference.fitted_model import FittedModel
+from ..inference.loading import run_folder_errors
 from ..options import check_duration, check_option_value
 from ..progress import Update, terminal_bar
 from . import setup

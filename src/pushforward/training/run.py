@@ -14,7 +14,8 @@ from torch import Tensor
 from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..errors import NumericalError, UsageError
-from ..inference.fitted_model import FittedModel, build_from_config
+from ..inference.fitted_model import FittedModel
+from ..inference.loading import build_from_config
 from ..model import GenerativeModel, Recipe
 from ..options import check_duration, check_options
 from ..progress import EtaEstimator, Interrupted, Update, catch_signals

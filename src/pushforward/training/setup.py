@@ -15,7 +15,8 @@ from ..data.reading import Dataset
 from ..data.schema import Schema
 from ..devices import choose_device, seeded_rng
 from ..errors import DataError, UsageError
-from ..inference.fitted_model import FittedModel, build_from_config
+from ..inference.fitted_model import FittedModel
+from ..inference.loading import build_from_config
 from ..inference.preprocessor import Preprocessor
 from ..model import GenerativeModel, Recipe
 from ..networks.select import takes_tokens

@@ -102,7 +102,7 @@ def measure_guided_score() -> Evidence:
     guided = guidance.GuidedDenoiser(denoiser, scale).score(x, t, right)
     free, conditional = denoiser.score(x, t), denoiser.score(x, t, right)
     tilted = targets.ExactDenoiser(tilted_mixture(law, scale), path).score(x, t)
-    slope = class_gradient(law.diffused(*path(t)), x)
+    slope = class_gradient(law.diffuse(*path(t)), x)
     return Evidence(
         [
             Number(
