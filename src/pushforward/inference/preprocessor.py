@@ -276,6 +276,7 @@ GUIDANCE = ("guidance", "guidance_interval", "negative")  # what users call scal
 
 
 def make_guidance(
+    *,
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
     negative: Tensor | None = None,
