@@ -265,7 +265,7 @@ class Diffusion(GenerativeModel):
     ) -> Data:
         """Data noised to a level and carried back (SDEdit; Meng et al., 2022).
 
-        If x has the law of the model, so has what comes back, at any strength.
+        If x has the distribution of the model, so has what comes back, at any strength.
 
         Arguments:
             x: Data, not necessarily like those fitted.

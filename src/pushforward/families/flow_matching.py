@@ -5,8 +5,9 @@ r"""Flow matching (Lipman et al., 2023): learn the velocity of a path, then inte
     \dot x_t = \dot\alpha_t x + \dot\sigma_t\varepsilon
 
 Its minimum is :math:`v = \mathbb E[\dot x_t \mid x_t]`, whose flow carries noise to data; the
-loss there is not zero. Couplings of data and noise within a batch (`transport_flow`), and pairs that
-a teacher has joined (`reflow`), straighten the flow; from other data it translates between the two.
+loss there is not zero. Couplings of data and noise within a batch (`transport_flow`), and pairs
+that a teacher has joined (`reflow`), straighten the flow; from other data it translates between the
+two.
 """
 
 from collections.abc import Callable

@@ -333,7 +333,7 @@ def build(
         encoder_width: The autoencoder's channels at its largest scale, or units of a hidden layer;
             0 to choose from the data.
         beta: The weight of the rate in the autoencoder's loss.
-        floor: The smallest scale of the decoder's law, in standard deviations of the data.
+        floor: The smallest scale of the decoder's distribution, in standard deviations of the data.
         perceptual: The weight of a distance of random features in the autoencoder's loss, in nats
             for each entry of an image.
         adversarial: How strongly a critic of patches pulls at the decoder, in units of the pull of

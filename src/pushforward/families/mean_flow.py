@@ -63,7 +63,8 @@ def interval_target(
 ) -> Goals:
     r"""One Heun step of the flow from t to s, and u over the rest.
 
-    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to t.
+    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to
+    t.
     """
     v, h = model.u(z, t, t, c), append_dims(t - s, z)
     v = (v + model.u(z - h * v, s, s, c)) / 2

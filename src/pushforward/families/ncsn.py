@@ -56,7 +56,8 @@ def level_ratio(d: int) -> float:
 
 
 def balanced_snr(ratio: float, corrections: int) -> float:
-    r"""The step with which a level's chain ends nearest its law (Song & Ermon, 2020, technique 4).
+    r"""The step with which a level's chain ends nearest its distribution (Song & Ermon, 2020,
+    technique 4).
 
     Noise comes from the level above with :math:`\gamma^2` of this level's variance; k steps of
     :math:`h = \eta\sigma^2,\ \eta = 2r^2`, leave

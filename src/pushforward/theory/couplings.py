@@ -80,7 +80,7 @@ def image_outlines(x: Data) -> Tensor:
 def sinkhorn_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]:
     r"""Pair each ``x`` with a noise drawn from its row of the entropic plan of the batch.
 
-    The law of ``x`` is kept exactly; that of ``eps`` in expectation.
+    The distribution of ``x`` is kept exactly; that of ``eps`` in expectation.
     """
     return x, eps[match_within_conditions(sample_plan_rows, x, eps, c)]
 
@@ -98,7 +98,7 @@ class CouplingPool:
     """Pairs that are coupled many at once, and used a few at a time.
 
     The partners that a small batch offers are far: the more rows are coupled at once, the nearer
-    are the pairs to those of the plan between the two laws.
+    are the pairs to those of the plan between the two distributions.
 
     Arguments:
         couple: Draws so many rows of both sides and couples them.

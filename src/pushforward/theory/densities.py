@@ -20,7 +20,7 @@ EXACT_TRACE = 64  # dimensions up to which the divergence is exact unless probes
 
 
 def unit_vectors(x: Data) -> Tensor:
-    """The unit vectors of a datum as probes, ``(d, 1, *event)``."""
+    """As probes, ``(d, 1, *event)``."""
     d = x[0].numel()
     return torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
 
@@ -53,7 +53,6 @@ def vector_jacobian_products(
 
 
 def enable_input_grad(x: Data) -> Data:
-    """``x`` itself if it has a gradient to collect, otherwise a copy that has."""
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
@@ -88,16 +87,10 @@ def hutchinson_divergence(
 
 
 class LogDensity(NamedTuple):
-    """A log-density along a flow.
-
-    Arguments:
-        value: Nats, with shape ``(batch,)``.
-        standard_error: Of the trace estimate in nats, with shape ``(batch,)``; 0 if it was exact.
-        nfe: Evaluations of the field.
-    """
+    """A log-density along a flow in nats, ``(batch,)``, and what it took."""
 
     value: Tensor
-    standard_error: Tensor
+    standard_error: Tensor  # of the trace estimate, ``(batch,)``; 0 if it was exact
     nfe: int
 
 

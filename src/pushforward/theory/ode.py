@@ -54,11 +54,8 @@ def runge_kutta(
 euler = partial(runge_kutta, a=[[]], b=[1.0])
 midpoint = partial(runge_kutta, a=[[], [1 / 2]], b=[0.0, 1.0])
 heun = partial(runge_kutta, a=[[], [1.0]], b=[1 / 2, 1 / 2])
-rk4 = partial(
-    runge_kutta,
-    a=[[], [1 / 2], [0.0, 1 / 2], [0.0, 0.0, 1.0]],
-    b=[1 / 6, 1 / 3, 1 / 3, 1 / 6],
-)
+RK4_A = [[], [1 / 2], [0.0, 1 / 2], [0.0, 0.0, 1.0]]
+rk4 = partial(runge_kutta, a=RK4_A, b=[1 / 6, 1 / 3, 1 / 3, 1 / 6])
 
 # Dormand & Prince (1980): the last row of A is the fifth-order solution, E its embedded error.
 DOPRI_A = [
@@ -88,15 +85,8 @@ INSIDE = [[sum(p * u ** (j + 1) for j, p in enumerate(row)) for row in DOPRI_P] 
 class DormandPrince:
     """One adaptive integration: where it is, its slope, its next step, and a running integral.
 
-    Arguments:
-        v: The field.
-        x: The state at ``t``.
-        t: Where to start.
-        end: Where it goes, for the size of the first step.
-        rtol: Tolerance relative to each entry.
-        atol: Absolute tolerance.
-        max_nfe: The most evaluations.
-        trace: What to integrate along the trajectory, a function of state and time.
+    ``end``, where it goes, says how large the first step may be; ``trace`` is what to integrate
+    along the trajectory, a function of state and time.
     """
 
     def __init__(
@@ -197,7 +187,6 @@ class DormandPrince:
 
 
 def step_factor(ratio: float, order: int) -> float:
-    """The factor for the next step after an error in units of the tolerance."""
     if not math.isfinite(ratio):
         return 0.1
     return min(max(0.9 * ratio ** (-1 / order), 0.2), 5.0) if ratio > 0 else 5.0
@@ -226,16 +215,13 @@ def dormand_prince(
 
 
 def final_state(states: Iterator[Tensor]) -> Tensor:
-    """The final state of a trajectory."""
     return deque(states, maxlen=1).pop()
 
 
 def adjoint_integrator(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
-    """The same integrator with gradients by the adjoint method.
+    """The same integrator, of fixed or adaptive steps, with gradients by the adjoint method.
 
-    Arguments:
-        integrator: Of fixed or of adaptive steps; it also integrates backwards.
-        weights: Everything besides the state that the field depends on and that learns.
+    ``weights`` is everything besides the state that the field depends on and that learns.
     """
     learning = tuple(w for w in weights if w.requires_grad)
 
@@ -252,7 +238,6 @@ class AdjointFunction(torch.autograd.Function):
     def forward(
         ctx: Any, v: Field, integrator: Integrator, times: Tensor, x: Tensor, *weights: Tensor
     ) -> Tensor:
-        """Integrate, and keep the states."""
         states = torch.stack([x, *integrator(v, x, times)])
         ctx.v, ctx.integrator = v, integrator
         ctx.save_for_backward(times, states, *weights)
@@ -261,7 +246,6 @@ class AdjointFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """Integrate the adjoint backwards from stop to stop."""
         times, states, *weights = ctx.saved_tensors
         sizes = [w.numel() for w in weights]
         back = adjoint_field(ctx.v, states[0], weights)

@@ -8,7 +8,8 @@ Where the cost is a distance one potential is enough (Kantorovich and Rubinstein
 .. math:: W_1(P, Q) = \max_{\lVert f \rVert_L \le 1} \mathbb E_P f - \mathbb E_Q f
 
 Both are solved apart by HiGHS (Huangfu and Hall, 2018, in SciPy), so that each is a test of the
-other: for some hundred points. `transport.exact_w1` and `transport.exact_w2` pair thousands of equal weight.
+other: for some hundred points. `transport.exact_w1` and `transport.exact_w2` pair thousands of
+    equal weight.
 """
 
 from typing import NamedTuple
@@ -155,7 +156,7 @@ def mcshane_extension(points: Array, f: Array, x: Array) -> Array:
 
 
 def line_critic(grid: Array, p: Array, q: Array) -> Array:
-    r"""The optimal critic of two laws on the line, zero at the first point of the grid.
+    r"""The optimal critic of two distributions on the line, zero at the first point of the grid.
 
     .. math:: f^*(x) = \int^x \operatorname{sign}\bigl(G(u) - F(u)\bigr)\,du, \qquad
         \mathbb E_P f^* - \mathbb E_Q f^* = \int |F - G| = W_1
