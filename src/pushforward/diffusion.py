@@ -205,12 +205,7 @@ class Diffusion(GenerativeModel):
         return self.noise(n, *self.event_shape)
 
     def encode(
-        self,
-        x: Data,
-        c: Condition = None,
-        *,
-        guidance: Guided = 1.0,
-        tolerance: float = 1e-5,
+        self, x: Data, c: Condition = None, *, guidance: Guided = 1.0, tolerance: float = 1e-5
     ) -> Data:
         """The noise, of unit variance, from which `decode` makes data, with the same options."""
         ends = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
@@ -218,12 +213,7 @@ class Diffusion(GenerativeModel):
         return self.integrate(denoiser, x, ends, c, tolerance) / float(self.path.scale(ends)[1])
 
     def decode(
-        self,
-        z: Data,
-        c: Condition = None,
-        *,
-        guidance: Guided = 1.0,
-        tolerance: float = 1e-5,
+        self, z: Data, c: Condition = None, *, guidance: Guided = 1.0, tolerance: float = 1e-5
     ) -> Data:
         """The data that the probability flow makes of noise, the inverse of `encode`.
 

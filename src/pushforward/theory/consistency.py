@@ -99,14 +99,7 @@ class HeunTeacher:
         alpha, sigma = self.path(append_dims(t, x_t))
         return x, (x_t - alpha * x) / sigma
 
-    def step(
-        self,
-        x_t: Data,
-        k: Tensor,
-        j: Tensor,
-        count: int,
-        c: Condition = None,
-    ) -> Data:
+    def step(self, x_t: Data, k: Tensor, j: Tensor, count: int, c: Condition = None) -> Data:
         """From level k to level j < k of ``count``, one of each for each datum."""
         grid = discretisation_times(self.path, count).to(x_t)
         r, t = append_dims(grid[j], x_t), append_dims(grid[k], x_t)

@@ -28,7 +28,7 @@ class Denoiser(nn.Module, abc.ABC):
     path: Path
 
     @abc.abstractmethod
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans: ...
 
     def estimates(
         self, times: Tensor, c: Condition = None
