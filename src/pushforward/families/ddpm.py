@@ -226,9 +226,8 @@ def build(
         weight=WEIGHTS[weight](PREDICTIONS[prediction], VARIANCES[variance]),
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
-        unconditional=unconditional,
-        recipe=recipe,
     )
+    model.unconditional, model.recipe = unconditional, recipe
     if network == "diffusers":
         model.preprocessing = Preprocessing.CENTRE
     return model

@@ -67,7 +67,7 @@ def build(
     """
     path = paths.EDMPath(sigma_max, sigma_min, rho)
     net = build_time_network(event, units=default_width(event.shape), **network)
-    return EDM(
+    model = EDM(
         net,
         event.shape,
         path=path,
@@ -75,6 +75,7 @@ def build(
         times=lognormal_times(path, p_mean, p_std),
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
-        unconditional=unconditional,
-        recipe=adapt_recipe(net, diffusion_recipe(event.size)),
     )
+    model.unconditional = unconditional
+    model.recipe = adapt_recipe(net, diffusion_recipe(event.size))
+    return model

@@ -87,7 +87,7 @@ def build(
     if together is None:
         together = POOL if is_deep(net) else 0
     require_memory(8 * together**2, f"together={together}", "lower it")
-    return FlowMatching(
+    model = FlowMatching(
         net,
         event.shape,
         path=paths.BlurredPath(scales, sigma_min) if sigma_min else scales,
@@ -98,6 +98,7 @@ def build(
         condition=event.condition,
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
-        unconditional=unconditional,
-        recipe=adapt_recipe(net, diffusion_recipe(event.size)),
     )
+    model.unconditional = unconditional
+    model.recipe = adapt_recipe(net, diffusion_recipe(event.size))
+    return model

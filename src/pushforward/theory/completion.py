@@ -35,7 +35,14 @@ def forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
 
 @torch.no_grad()
 def particle_filter(
-    denoiser: Denoiser, n: int, x: Tensor, known: Tensor, times: Tensor, c: Condition = None
+    denoiser: Denoiser,
+    n: int,
+    x: Tensor,
+    known: Tensor,
+    times: Tensor,
+    c: Condition = None,
+    *,
+    particles: int = 0,
 ) -> Tensor:
     r"""``n`` draws of the unknown entries by a particle filter (Trippe et al., 2023).
 
@@ -49,16 +56,18 @@ def particle_filter(
 
     Arguments:
         denoiser: Of the joint distribution.
-        n: The number of particles, all of which are returned, equally weighted.
+        n: How many draws.
         x: A datum whose known entries count, ``(*event,)``.
         known: Which entries are known, ``(*event,)``.
         times: Decreasing times.
-        c: Conditions of the particles; all alike.
+        c: Their condition, of which the first row counts.
+        particles: The least number of particles; n of them are returned, equally weighted.
 
     Raises:
         NumericalError: If no particle has a weight.
     """
-    x = torch.where(known, x, 0.0)
+    x, draws, n = torch.where(known, x, 0.0), n, max(n, particles)
+    c = None if c is None else c[:1].expand(n, -1)
     steps = plan_steps(denoiser, x[None], times, c)
     paths = [*forward_trajectory(x[None], steps), x[None]]
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
@@ -83,7 +92,7 @@ def particle_filter(
             "rough, or draw with more particles and steps",
             stacklevel=2,
         )
-    return x_t
+    return x_t[:draws]
 
 
 @without_graph

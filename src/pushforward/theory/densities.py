@@ -109,16 +109,14 @@ def integrate_with_divergence(
     integrator: Integrator | None = None,
     probes: int | None = None,
     create_graph: bool = False,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 10_000,
+    **limits: Any,
 ) -> tuple[Data, LogDensity]:
     r"""Carry ``x`` along the flow, and :math:`\int \nabla\cdot v(x_t, t)\,dt` with it.
 
     By default the trajectory takes adaptive steps without derivatives, and the divergence, which
     costs most, is integrated by Gauss's rule with three nodes inside each step. With an
     ``integrator`` it is one more variable of the state; only then is ``create_graph`` possible,
-    so that asking for the graph alone takes `rk4`.
+    so that asking for the graph alone takes `rk4`. ``limits`` are those of `DormandPrince`.
     """
     nfe, shape, d = 0, x.shape, math.prod(x.shape[1:])
     k = choose_probe_count(probes, shape[1:])
@@ -142,7 +140,6 @@ def integrate_with_divergence(
 
     integrator = rk4 if create_graph and integrator is None else integrator
     if integrator is None:
-        limits = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
         z, total = integrate_trace(counted, x, times, lambda z, t: both(z, t)[1].detach(), **limits)
         trace = total.expand(len(x), max(k, 1))
     else:

@@ -96,9 +96,9 @@ class DormandPrince:
         t: float,
         end: float,
         *,
-        rtol: float,
-        atol: float,
-        max_nfe: int,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_nfe: int = 10_000,
         trace: Field | None = None,
     ) -> None:
         self.v, self.rtol, self.atol, self.max_nfe, self.nfe = v, rtol, atol, max_nfe, 0
@@ -192,16 +192,10 @@ def step_factor(ratio: float, order: int) -> float:
     return min(max(0.9 * ratio ** (-1 / order), 0.2), 5.0) if ratio > 0 else 5.0
 
 
-def dormand_prince(
-    v: Field,
-    x: Tensor,
-    times: Tensor,
-    *,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 10_000,
-) -> Iterator[Tensor]:
+def dormand_prince(v: Field, x: Tensor, times: Tensor, **limits: Any) -> Iterator[Tensor]:
     """Dormand & Prince's 5(4) pair; every entry of every datum meets the tolerance at each step.
+
+    Limits are ``rtol``, ``atol`` and ``max_nfe``, by default 1e-5, 1e-5 and 10,000 evaluations.
 
     Raises:
         OdeError: If a value is not finite, the step underflows, or ``max_nfe`` evaluations are
@@ -209,7 +203,7 @@ def dormand_prince(
     """
     start, *ends = times.tolist()
     if ends:
-        solver = DormandPrince(v, x, start, ends[-1], rtol=rtol, atol=atol, max_nfe=max_nfe)
+        solver = DormandPrince(v, x, start, ends[-1], **limits)
         for end in ends:
             yield solver.advance(end)
 

@@ -28,7 +28,7 @@ def wasserstein_1d(x: Array, y: Array, p: int) -> Array:
     Both quantile functions are steps; the breakpoints :math:`i/n` and :math:`j/m` are compared as
     the integers :math:`im` and :math:`jn`, so unequal sizes cost no rounding.
 
-    Samples are ``(n, k)`` and ``(m, k)``; the values ``(k,)`` are in the data's unit to the power p.
+    Samples are ``(n, k)`` and ``(m, k)``, the values ``(k,)``, in the unit of data to the power p.
     """
     n, m = len(x), len(y)
     x, y = np.sort(x, axis=0), np.sort(y, axis=0)
@@ -179,7 +179,7 @@ def anneal_potentials(
 
 
 def near_optimal_duals(cost: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Potentials that nearly maximise :math:`\sum f + \sum g` under :math:`f_i + g_j \le c_{ij}`."""
+    r"""Nearly the largest :math:`\sum f + \sum g` under :math:`f_i + g_j \le c_{ij}`."""
     spread = cost.std(correction=0).item()
     temperatures = [spread / 5 / 4**k for k in range(3 if spread > 0 else 0)]
     return anneal_potentials(cost, temperatures, sweeps=5)
