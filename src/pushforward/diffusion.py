@@ -299,8 +299,8 @@ class Diffusion(GenerativeModel):
                 32 entries.
             steps: Steps of the reverse process: 100 for a filter, 50 for moments.
             guidance: As of `trajectory`, one for all.
-            options: Of a filter ``particles``, their least number, 256 by default, of which ``n``
-                are returned; of moments ``rounds``, products with the Jacobian a step, 3 by default.
+            options: Of a filter ``particles``, the least number of them, 256 by default; of moments
+                ``rounds``, the products with the Jacobian in a step, 3 by default.
         """
         few = math.prod(self.event_shape) <= FILTERED
         filtered = choose_option("method", method, {"filter": True, "moments": False, "auto": few})

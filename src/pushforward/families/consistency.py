@@ -66,24 +66,14 @@ INTERVALS = Range(high=10_000)  # the steps of each take memory before any numbe
 
 
 class ConsistencyPair(NamedTuple):
-    """The first points of a batch of curves, and where to look for the second ones.
-
-    Arguments:
-        x: Data.
-        eps: Noise.
-        x_t: The points that they make.
-        k: The levels of these points.
-        j: The levels of the second points, before them.
-        intervals: How many there are.
-        c: Conditions.
-    """
+    """The first points of a batch of curves, and where to look for the second ones."""
 
     x: Data
     eps: Data
-    x_t: Data
-    k: Tensor
-    j: Tensor
-    intervals: int
+    x_t: Data  # the points that they make
+    k: Tensor  # the levels of these points
+    j: Tensor  # the levels of the second points, before them
+    intervals: int  # how many levels there are
     c: Condition
 
 
@@ -107,11 +97,7 @@ POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise_step}
 
 
 class ZeroSpanNetwork(nn.Module):
-    """A network of two times over no span.
-
-    Arguments:
-        net: Maps ``x, t, c, span`` to the shape of ``x``.
-    """
+    """A network ``x, t, c, span`` of two times over no span."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -188,11 +174,7 @@ class ConsistencyModel(GenerativeModel):
         return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
-        """Learn from the flow of a diffusion instead of from pairs of data and noise.
-
-        Raises:
-            UsageError: If the teacher has no flow.
-        """
+        """Learn from the flow of a diffusion instead of from pairs of data and noise."""
         if not isinstance(teacher, Diffusion):
             raise UsageError(
                 "a consistency model is distilled from a diffusion or a flow on a Gaussian path: "
@@ -203,7 +185,6 @@ class ConsistencyModel(GenerativeModel):
 
     @property
     def intervals(self) -> int:
-        """Intervals from data to noise at this point of training."""
         return self.curriculum.intervals(self.progress)
 
     @property
@@ -246,11 +227,7 @@ class ConsistencyModel(GenerativeModel):
         return sum_event((v - goal).square())
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """See that a scale of guidance has a teacher to guide.
-
-        Raises:
-            UsageError: If it has none.
-        """
+        """See that a scale of guidance has a teacher to guide."""
         if self.guidance != 1 and self.teacher is None:
             raise UsageError(
                 f"guidance={self.guidance:g} in training is that of a teacher, and there is none: "
@@ -258,7 +235,6 @@ class ConsistencyModel(GenerativeModel):
             )
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
-        """The loss; then the target follows."""
         yield "model", self.loss
         if self.average is not None:
             with torch.no_grad():

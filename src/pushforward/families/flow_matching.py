@@ -69,7 +69,7 @@ def build(
         sigma_min: Noise that is left in the data, in their standard deviation.
         coupling: How data are paired with noise, or with those of a source: "independent", "ot"
             (at the least total squared distance), "outlines" (the same of the outlines and hues of
-            pictures, whatever their brightness) or "sinkhorn" (entropic).
+            images, whatever their brightness) or "sinkhorn" (entropic).
         together: How many rows a coupling pairs with those of a source at once, of which batches
             are then taken; by default 2048 for a U-Net or a transformer, otherwise those of a
             batch.

@@ -88,11 +88,7 @@ class LatentDiffusion(TwoStage):
         self.reset_codes(tuple(shape), like)
 
     def adopt(self, teacher: GenerativeModel) -> None:
-        """Take a fitted autoencoder as the first stage, as it is; all of training is the second.
-
-        Raises:
-            UsageError: If it is none.
-        """
+        """Take a fitted autoencoder as the first stage, as it is; all of training is the second."""
         first = teacher.first if isinstance(teacher, LatentDiffusion) else teacher
         if not isinstance(first, VAE):
             raise UsageError(

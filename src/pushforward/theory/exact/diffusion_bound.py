@@ -130,7 +130,7 @@ def fisher_information(mixture: GaussianMixture) -> float:
 
 
 def noise_error_floors(path: DDPMPath, mixture: GaussianMixture) -> Tensor:
-    r"""`expected_noise_error` at :math:`k = 1, \dots, T`, ``(T,)``; the mean is the least L_simple."""
+    """`expected_noise_error` at k = 1, ..., T, ``(T,)``; the mean is the least L_simple."""
     return expected_noise_error(mixture, *path(path.chain()[:-1].flip(0)))
 
 

@@ -114,14 +114,9 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> DualPotent
     .. math:: \max_f \sum_i a_i f(x_i) - \sum_j b_j f(y_j), \qquad
         |f(u) - f(v)| \le \lVert u - v \rVert \text{ for all points } u, v
 
-    Arguments:
-        x: First points, ``(n, d)``.
-        y: Second points, ``(m, d)``.
-        a: Their masses, ``(n,)``.
-        b: And of the second, ``(m,)``.
-
-    It is the largest that the prices of `solve_dual` allow, :math:`f(u) = \min_j \lVert u - y_j \rVert -
-    g_j`: no less than its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
+    Points are ``(n, d)`` and ``(m, d)``, masses ``(n,)`` and ``(m,)``. The critic is the largest
+    that prices of `solve_dual` allow, :math:`f(u) = \min_j \lVert u - y_j \rVert - g_j`: no less than
+    its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
 
     Returns:
         The value in the unit of the data, and f at both sets of points.
