@@ -83,7 +83,7 @@ def build(
         sampler_steps = 20 if is_image(event.shape) else 50
     net = build_time_network(event, units=default_width(event.shape), **network)
     if joined is couplings.outline_coupling:
-        joined = partial(joined, first=image_layout(event.shape).first)
+        joined = partial(joined, first=image_layout(event.shape).to_channels_first)
     if together is None:
         together = POOL if is_deep(net) else 0
     require_memory(8 * together**2, f"together={together}", "lower it")

@@ -30,15 +30,20 @@ from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Preprocessing, Recipe
 from ..networks import likelihoods
-from ..networks.autoencoder import PerceptualAdversarialLoss, scale_count, spatial_autoencoder
-from ..networks.select import is_convolutional
-from ..options import FRACTION, LAYERS, check_options, choose_option
+from ..networks.autoencoder import (
+    PerceptualAdversarialLoss,
+    build_mlp_autoencoder,
+    build_spatial_autoencoder,
+    scale_count,
+)
+from ..networks.select import TIME_NETWORKS, VECTOR_NETWORKS, is_convolutional
+from ..options import FRACTION, LAYERS, Choice, check_options
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory.bounds import importance_bound, kl_to_prior
 from ..theory.densities import choose_probe_count
 from ..two_stage import TwoStage
 from . import ddpm, edm, flow_matching
-from .vae import VAE, build_mlp_autoencoder
+from .vae import VAE
 
 ROWS = 1024  # encoded at once
 FAR = 1e4  # deviations of a code beyond which no solver is asked, and the bound is -inf
@@ -105,7 +110,7 @@ class LatentDiffusion(TwoStage):
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Measure the codes of all data, if the autoencoder is fitted already."""
-        self.first.law.check(x)
+        self.first.law.check_levels(x)
         if not self.adopted:
             return
         parts = [slice(i, i + ROWS) for i in range(0, len(x), ROWS)]
@@ -141,19 +146,19 @@ class LatentDiffusion(TwoStage):
         q = self.first.posterior(x, c)
         z = q.mean + q.scale * self.noise(*q.mean.shape)
         self.update_code_statistics(z)
-        h = self.first.parameters_of(z, c)
-        terms = self.first.terms(q, h, x)
+        h = self.first.likelihood_parameters(z, c)
+        terms = self.first.elbo_terms(q, h, x)
         if self.sharpening is not None:
             made, last = self.first.law.mean(h), self.first.decoder.get_parameter("leave.weight")
             if self.critic is not None and self.progress >= self.stage / 2:
-                terms |= self.sharpening.deceive(made, terms["distortion"], last)
-            terms |= self.sharpening.apart(x, made)
+                terms |= self.sharpening.generator_objective(made, terms["distortion"], last)
+            terms |= self.sharpening.perceptual_loss(x, made)
         return terms
 
     def critic_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         with torch.no_grad():
             made = self.first.decode(self.first.posterior(x, c).sample(), c)
-        return self.sharpening.judge(x, made)  # type: ignore[union-attr]
+        return self.sharpening.critic_objective(x, made)  # type: ignore[union-attr]
 
     def diffusion_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         with torch.no_grad():
@@ -190,7 +195,7 @@ class LatentDiffusion(TwoStage):
         are its means; by default images are means. Options are as of `edit`.
         """
         z = self.restore_codes(self.second.sample(n, c, **options))
-        h = self.first.parameters_of(z, c)
+        h = self.first.likelihood_parameters(z, c)
         grain = len(self.event_shape) == 1 if grain is None else grain
         return self.first.law.sample(h) if grain else self.first.law.mean(h)
 
@@ -242,13 +247,13 @@ class LatentDiffusion(TwoStage):
         """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
-        self.first.law.check(x)
+        self.first.law.check_levels(x)
         if particles > 1 and choose_probe_count(probes, self.second.event_shape):
             raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
         q, log_w = self.first.posterior(x, c), []
         for _ in range(particles):
             z = q.sample()
-            h, u = self.first.parameters_of(z, c), self.standardise(z)
+            h, u = self.first.likelihood_parameters(z, c), self.standardise(z)
             far = ~(u.abs().flatten(1).amax(1) < FAR)
             near = torch.where(append_dims(far, u), 0.0, u)
             prior, error = self.second.estimated(near, c, probes=probes)
@@ -263,15 +268,14 @@ def build_autoencoder(
 ) -> VAE:
     """Of two convolutional networks with codes that are images, or of two perceptrons."""
     law = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
-    nets: tuple[nn.Module, nn.Module]
     if is_convolutional(event, network):
-        latent = latent or 4
-        nets = spatial_autoencoder(event.shape, latent, law.size, width=width or 16, factor=factor)
+        latent, size = latent or 4, {"width": width or 16, "factor": factor}
+        nets = build_spatial_autoencoder(event, law, latent=latent, **size)
     else:
         latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
         # no Fourier features: a code that is smooth in the data has a simple distribution
-        nets = build_mlp_autoencoder(event._replace(condition=0), latent, law.size, hidden, 0)
-    return VAE(*nets, law, event.shape, latent=latent, beta=beta)
+        nets = build_mlp_autoencoder(event._replace(condition=0), law, latent=latent, hidden=hidden)
+    return VAE(nets, event.shape, latent=latent, beta=beta)
 
 
 def build_latent_prior(
@@ -287,7 +291,7 @@ def build_latent_prior(
         usual = {"width": 32, "depth": 2}
         options = options | {"network": "unet"}
     options = options | {name: value for name, value in usual.items() if not options[name]}
-    return choose_option("prior", prior, PRIORS)(event._replace(shape=shape, levels=0), **options)
+    return PRIORS[prior](event._replace(shape=shape, levels=0), **options)
 
 
 def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
@@ -301,7 +305,7 @@ def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
 def build(
     event: Event,
     *,
-    encoder: str = "auto",
+    encoder: Annotated[str, VECTOR_NETWORKS] = "auto",
     latent: int = 0,
     factor: int = 4,
     encoder_width: int = 0,
@@ -310,8 +314,8 @@ def build(
     perceptual: float = 0.0,
     adversarial: float = 0.0,
     stage: Annotated[float, FRACTION] = 0.4,
-    prior: str = "flow_matching",
-    network: str = "auto",
+    prior: Annotated[str, Choice(PRIORS)] = "flow_matching",
+    network: Annotated[str, Choice(TIME_NETWORKS)] = "auto",
     width: int = 0,
     depth: Annotated[int, LAYERS] = 0,
     sampler: str | None = None,

@@ -62,7 +62,7 @@ def export(
     )
     diffusers = import_optional("diffusers", "diffusers")
     pipeline = getattr(diffusers, f"{name}Pipeline")(
-        unet=net.alone(c).cpu(), scheduler=build_scheduler(fitted.model, diffusers, name)
+        unet=net.unconditioned(c).cpu(), scheduler=build_scheduler(fitted.model, diffusers, name)
     )
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
