@@ -447,7 +447,7 @@ MUTANTS = [
     # transport and metrics
     # the trainer, conditions, completion
     Mutant(
-        "training/ema.py",
+        "training/optimizer.py",
         "mean.lerp_(weight, 1 - decay)",
         "mean.lerp_(weight, decay)",
         "training/test_trainer.py",
