@@ -107,6 +107,7 @@ def fit(
         NumericalError: If a loss is not finite; the last good checkpoint is named.
     """
     check_duration("save_seconds", save_seconds)
+    check_duration("minutes", minutes)
     check_option_value("watch", watch, None, (int, NoneType), least=0)
     if watch is not None and watch > EVALUATIONS:
         raise UsageError(f"watch is {watch}; samples are measured {EVALUATIONS} times at most")

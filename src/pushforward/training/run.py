@@ -14,7 +14,8 @@ from ..errors import NumericalError, UsageError
 from ..inference.fitted_model import FittedModel
 from ..inference.loading import build_from_config
 from ..inference.preprocessor import Preprocessor
-from ..model import GenerativeModel
+from ..model import GenerativeModel, Recipe
+from ..options import check_options
 from ..progress import EtaEstimator, Interrupted, Update, catch_signals
 from .config import Budget, Keeping, RunConfig
 from .preparation import MinibatchStream
@@ -96,6 +97,8 @@ class Run:
             UsageError: If that much is behind it already.
         """
         trainer, steps, minutes = self.trainer, budget.steps, budget.minutes
+        if steps is not None:
+            check_options(Recipe, {"steps": steps}, "training")
         if not trainer.model.players():
             return  # a closed form is complete
         if minutes is not None:

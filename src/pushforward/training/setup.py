@@ -92,7 +92,6 @@ def new_run(request: FitRequest, place: Placement) -> Run:
     teacher = None if data.teacher is None else load_teacher(data.teacher)
     samples = read_samples(data, teacher)
     source = None if data.source is None else read_source(data.source, samples.schema)
-    options.check_duration("minutes", request.budget.minutes)
     options.choose_option("precision", request.hardware.precision or "float32", PRECISIONS)
     of_family = {k: v for k, v in request.options.items() if k not in Recipe._fields}
     samples, model, event = build_model(samples, family, of_family, teacher)
