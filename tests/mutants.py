@@ -417,7 +417,7 @@ MUTANTS = [
     ),
     Mutant(
         "families/edm.py",
-        "law.icdf(torch.lerp(low, high, u)).exp()",
+        "normal.icdf(torch.lerp(low, high, u)).exp()",
         "torch.lerp(law.icdf(low), law.icdf(high), u).exp()",
         "families/test_edm.py",
         "lognormal",
@@ -447,7 +447,7 @@ MUTANTS = [
     # transport and metrics
     # the trainer, conditions, completion
     Mutant(
-        "training/ema.py",
+        "training/optimizer.py",
         "mean.lerp_(weight, 1 - decay)",
         "mean.lerp_(weight, decay)",
         "training/test_trainer.py",

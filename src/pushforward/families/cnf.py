@@ -33,9 +33,8 @@ from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob
 from ..theory import densities, ode
 from ..theory.densities import LogDensity
-from ..theory.ode import Field, Integrator, adjoint_integrator
+from ..theory.ode import Field, Integrator, adjoint_integrator, tolerance_error
 from ..theory.rnode import FlowIntegrals, integrate_flow
-from ..theory.solver_error import tolerance_error
 
 INTEGRATORS: dict[str, Integrator] = {
     "rk4": ode.rk4,

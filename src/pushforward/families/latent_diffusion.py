@@ -29,14 +29,8 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Preprocessing, Recipe
-from ..networks import likelihoods
-from ..networks.autoencoder import (
-    AutoencoderNetworks,
-    PerceptualAdversarialLoss,
-    build_mlp_autoencoder,
-    scale_count,
-    spatial_autoencoder,
-)
+from ..networks import autoencoder, likelihoods
+from ..networks.autoencoder import PerceptualAdversarialLoss
 from ..networks.select import TIME_NETWORKS, VECTOR_NETWORKS, is_convolutional
 from ..options import FRACTION, LAYERS, Choice, check_options
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
@@ -57,14 +51,13 @@ PRIORS: dict[str, Callable[..., Diffusion]] = {
 
 
 class LatentDiffusion(TwoStage):
-    r"""An autoencoder, and a diffusion of its codes.
+    """An autoencoder, and a diffusion of its codes.
 
     Arguments:
         first: The autoencoder.
         second: Makes a diffusion of codes of a shape.
         stage: The part of training that the autoencoder gets.
-        sharpening: What the autoencoder minimises beside its bound, or None.
-        recipe: How this model likes to be trained.
+        sharpening: What the autoencoder minimises beside its bound.
     """
 
     likelihood = Likelihood.LOWER_BOUND
@@ -77,11 +70,9 @@ class LatentDiffusion(TwoStage):
         *,
         stage: Annotated[float, FRACTION] = 0.4,
         sharpening: PerceptualAdversarialLoss | None = None,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__(stage)
-        self.make, self.sharpening = second, sharpening
-        self.recipe, self.adopted = recipe or self.recipe, False
+        self.make, self.sharpening, self.adopted = second, sharpening, False
         self.reset_second_stage(first)
 
     def reset_second_stage(self, first: VAE) -> None:
@@ -94,11 +85,7 @@ class LatentDiffusion(TwoStage):
         self.reset_codes(tuple(shape), like)
 
     def adopt(self, teacher: GenerativeModel) -> None:
-        """Take a fitted autoencoder as the first stage, as it is; all of training is the second.
-
-        Raises:
-            UsageError: If it is none.
-        """
+        """Take a fitted autoencoder as the first stage, as it is; all of training is the second."""
         first = teacher.first if isinstance(teacher, LatentDiffusion) else teacher
         if not isinstance(first, VAE):
             raise UsageError(
@@ -133,7 +120,6 @@ class LatentDiffusion(TwoStage):
         return found if self.critic is None else {**found, "critic": self.critic}
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
-        """The autoencoder's round, and then its critic's; later the diffusion's."""
         if self.in_second_stage:
             self.settled.fill_(True)
             yield "diffusion", self.diffusion_objective
@@ -226,13 +212,7 @@ class LatentDiffusion(TwoStage):
             \qquad z_i \sim q(z \mid x), \quad u_i = (z_i - m)/s
 
         It bounds the density of ``sample(grain=True)``, up to the tolerance of the flow's solver.
-
-        Arguments:
-            x: Data.
-            c: Conditions.
-            particles: K; several need the exact trace.
-            probes: Of Hutchinson's estimate of the flow's trace, 0 for the exact one; exact up to
-                64 numbers a code when None.
+        ``particles`` is K; ``probes`` are those of the flow's trace, as of `Diffusion.log_prob`.
 
         Raises:
             UsageError: If several particles meet an estimated trace: the exponential of an
@@ -241,19 +221,13 @@ class LatentDiffusion(TwoStage):
         return self.estimated(x, c, particles=particles, probes=probes)[0]
 
     def estimated(
-        self,
-        x: Data,
-        c: Condition = None,
-        *,
-        particles: int = 1,
-        probes: int | None = None,
-        **options: Any,
+        self, x: Data, c: Condition = None, *, particles: int = 1, **options: Any
     ) -> tuple[PerDatum, PerDatum]:
         """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
         self.first.law.check_levels(x)
-        if particles > 1 and choose_probe_count(probes, self.second.event_shape):
+        if particles > 1 and choose_probe_count(options.get("probes"), self.second.event_shape):
             raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
         q, log_w = self.first.posterior(x, c), []
         for _ in range(particles):
@@ -261,7 +235,7 @@ class LatentDiffusion(TwoStage):
             h, u = self.first.likelihood_parameters(z, c), self.standardise(z)
             far = ~(u.abs().flatten(1).amax(1) < FAR)
             near = torch.where(append_dims(far, u), 0.0, u)
-            prior, error = self.second.estimated(near, c, probes=probes)
+            prior, error = self.second.estimated(near, c, **options)
             ratio = prior - sum_event(q.log_prob(z) + self.scale.log())
             value = sum_event(self.first.law.log_prob(h, x)) + ratio
             log_w.append(torch.where(far, -torch.inf, value))
@@ -274,13 +248,14 @@ def build_autoencoder(
     """Of two convolutional networks with codes that are images, or of two perceptrons."""
     law = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
     if is_convolutional(event, network):
-        latent = latent or 4
-        pair = spatial_autoencoder(event.shape, latent, law.size, width=width or 16, factor=factor)
-        nets = AutoencoderNetworks(*pair, law)
+        latent, size = latent or 4, {"width": width or 16, "factor": factor}
+        nets = autoencoder.build_spatial_autoencoder(event, law, latent=latent, **size)
     else:
         latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
         # no Fourier features: a code that is smooth in the data has a simple distribution
-        nets = build_mlp_autoencoder(event._replace(condition=0), law, latent=latent, hidden=hidden)
+        nets = autoencoder.build_mlp_autoencoder(
+            event._replace(condition=0), law, latent=latent, hidden=hidden
+        )
     return VAE(nets, event.shape, latent=latent, beta=beta)
 
 
@@ -301,7 +276,6 @@ def build_latent_prior(
 
 
 def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
-    """How to train both: gently where there are convolutions, and briefly on few data."""
     if is_convolutional(event, encoder):
         return Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0)
     steps = 4000 if 0 < event.size < 5000 else 8000
@@ -339,7 +313,7 @@ def build(
         encoder_width: The autoencoder's channels at its largest scale, or units of a hidden layer;
             0 to choose from the data.
         beta: The weight of the rate in the autoencoder's loss.
-        floor: The smallest scale of the decoder's law, in standard deviations of the data.
+        floor: The smallest scale of the decoder's distribution, in standard deviations of the data.
         perceptual: The weight of a distance of random features in the autoencoder's loss, in nats
             for each entry of an image.
         adversarial: How strongly a critic of patches pulls at the decoder, in units of the pull of
@@ -366,13 +340,10 @@ def build(
             raise UsageError(
                 "perceptual and adversarial losses are for convolutions (encoder=conv)"
             )
-        size = {"width": encoder_width or 16, "scales": scale_count(factor)}
+        size = {"width": encoder_width or 16, "scales": autoencoder.scale_count(factor)}
         pulls = {"perceptual": perceptual, "adversarial": adversarial}
         sharpening = PerceptualAdversarialLoss(event.shape, **pulls, **size)  # type: ignore[arg-type]
-    return LatentDiffusion(
-        first,
-        partial(build_latent_prior, event, prior, options),
-        stage=stage,
-        sharpening=sharpening,
-        recipe=latent_diffusion_recipe(event, encoder),
-    )
+    second = partial(build_latent_prior, event, prior, options)
+    model = LatentDiffusion(first, second, stage=stage, sharpening=sharpening)
+    model.recipe = latent_diffusion_recipe(event, encoder)
+    return model

@@ -104,20 +104,21 @@ def spatial_decoder(
     return net
 
 
-def spatial_autoencoder(
-    event_shape: tuple[int, ...], channels: int, size: int, *, width: int, factor: int
-) -> tuple[ConvEncoder, ConvDecoder]:
-    """Both, for codes whose sides are shorter by a factor and whose posterior is a diagonal normal.
+def build_spatial_autoencoder(
+    event: Event, law: EntryLikelihood, *, latent: int, width: int, factor: int
+) -> AutoencoderNetworks:
+    """Two convolutional networks whose codes are images with sides shorter by a factor.
 
     Raises:
         UsageError: If an image cannot be made smaller by that factor.
     """
-    if factor > (side := min(image_layout(event_shape).shape[1:])):
+    if factor > (side := min(image_layout(event.shape).shape[1:])):
         raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
     scales = scale_count(factor)
-    return (
-        spatial_encoder(event_shape, 2 * channels, width=width, scales=scales),
-        spatial_decoder(event_shape, channels, size, width=width, scales=scales),
+    return AutoencoderNetworks(
+        spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
+        spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
+        law,
     )
 
 
