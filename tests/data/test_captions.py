@@ -118,7 +118,7 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
     known = condition(SAID, str(tmp_path))
     assert text_encoders.text_encoder_name(tmp_path) == known.text.encoder == str(tmp_path)
     encoder, said = text_encoders.load_text_encoder(str(tmp_path)), list(SAID[:5])
-    vectors, states = encoder.read(said)
+    vectors, states = encoder.encode(said)
     rows = known.encode(said)
     own = Bert(load_file(tmp_path / "model.safetensors"), 3, model.config.layer_norm_eps)
     for caption, vector, its, row in zip(said, vectors, states, rows):

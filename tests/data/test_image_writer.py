@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pushforward.data import image_writer, reading, summary, vocabulary, writing
+from pushforward.data import captions, reading, summary, writing
 from pushforward.data.builtin import datasets
 from pushforward.errors import DataError, FolderInUse, UsageError
 
@@ -96,7 +96,7 @@ def test_names_are_kept_and_what_would_be_one_file_stays_two(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(X[0]).save(tmp_path / name)
     kept = ["a/b/two.png", "a/one.jpg.png", "a/one.png.png", "three.png"]
-    assert image_writer.png_names(tmp_path) == kept
+    assert writing.png_names(tmp_path) == kept
 
 
 def test_an_empty_folder_is_filled_and_others_are_left_alone(tmp_path):
@@ -130,7 +130,9 @@ def test_captions_are_a_caption_of_any_name(tmp_path):
     x = np.resize(X, (100, 5, 6))
     schema = reading.read_dataset(x, y=said).schema
     assert schema.condition.captioned and schema.condition.column == "y"
-    writing.write_samples(tmp_path / "new", x, extra=schema.beside(schema.encode(said), said))
+    writing.write_samples(
+        tmp_path / "new", x, extra=schema.condition_columns(schema.encode(said), said)
+    )
     assert reading.read_with_schema(tmp_path / "new", schema).y.tolist() == said.tolist()
 
 
@@ -167,7 +169,7 @@ def test_a_caption_of_signs_alone_is_named_and_emoji_are_words(tmp_path):
     folder = save(tmp_path / "new", "caption", ["a cat", "?!", *["a dog"] * 5, "..."])
     with pytest.raises(DataError, match=r"2 texts without a letter.*\(pictures 2, 8\)"):
         reading.read_dataset(folder, condition="caption", text="words")
-    assert vocabulary.split_words("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
+    assert captions.split_words("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
     found = reading.read_dataset(
         save(tmp_path / "e", "caption", "😀🚀" * 4), condition="caption", text="words"
     )
@@ -211,7 +213,7 @@ def test_problems_of_pictures_speak_of_pictures():
 def test_names_that_are_kept_stay_apart(tmp_path):
     for name in ("a.png", "a.jpg", "a.png.png", "b.png"):
         Image.new("L", (4, 4)).save(tmp_path / name)
-    names = image_writer.png_names(tmp_path)
+    names = writing.png_names(tmp_path)
     assert len({name.lower() for name in names}) == 4
 
 

@@ -55,7 +55,7 @@ def check(
     from ..errors import DataError
 
     source = reading.open_resized(data, parse_size(size))
-    found, columns = reading.find_issues(source, condition), reading.list_columns(source)
+    found, columns = reading.find_issues(source, condition), summary.list_columns(source)
     fatal = [p for p in found if p.fatal]
     seen = summary.summarise_images(data, source)
     lines = [] if seen is None else summary.summary_lines(seen)

@@ -1,4 +1,4 @@
-"""Any source of data as plain NumPy columns with their names.
+"""Any source of data as plain NumPy columns with their names, and what is known of a column.
 
 A table, and an array with at most two axes, becomes one `Column` for each column. An array with
 more axes, an image say, becomes a single `Column` whose values keep their axes.
@@ -13,8 +13,13 @@ import numpy as np
 from ..errors import DataError
 from . import memmap
 
+Bound = float | None
 TABLES = ("pandas", "polars", "table")
 KINDS = ("numpy", "torch", *TABLES)
+PRECISION = {
+    "float16": "f2", "Float16": "f2", "halffloat": "f2",
+    "float32": "f4", "Float32": "f4", "float": "f4",
+}  # fmt: skip
 
 
 class Column(NamedTuple):
@@ -34,13 +39,46 @@ class Column(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ColumnSchema:
+    """One column, or all entries of an array of higher rank.
+
+    Arguments:
+        name: Its name, or its position.
+        dtype: Its type as its own library spells it.
+        integer: Whether all its values are whole.
+        low: The smallest value observed.
+        high: The largest value observed.
+        bounds: The open interval that the user declared, closed for integers.
+    """
+
+    name: str | int
+    dtype: str
+    integer: bool
+    low: float
+    high: float
+    bounds: tuple[Bound, Bound] = (None, None)
+
+    def clip_and_round(self, values: np.ndarray) -> np.ndarray:
+        """Whole numbers within the observed range, or numbers within the bounds and the type."""
+        if self.integer:
+            return np.clip(np.rint(values), self.low, self.high)
+        precision = np.dtype(PRECISION.get(self.dtype, "f8")).type
+        low, high = np.finfo(precision).min, np.finfo(precision).max
+        if self.bounds[0] is not None:
+            low = np.nextafter(precision(self.bounds[0]), high)
+        if self.bounds[1] is not None:
+            high = np.nextafter(precision(self.bounds[1]), low)
+        return np.clip(values, low, high).astype(precision).clip(low, high)
+
+
+@dataclass(frozen=True)
 class Columns:
     """A source as columns.
 
     Arguments:
         kind: One of `KINDS`: what to give back.
         name: How messages call the source.
-        shape: The shape of one datum as the user has it; () for a one-dimensional array.
+        shape: The shape of one row as the user has it; () for a one-dimensional array.
         cells: The columns, or one entry for an array of higher rank.
         dtype: The type of an array, "" for tables.
         extra: Arrays beside the data that can serve as the condition, by name.
@@ -57,8 +95,11 @@ class Columns:
 
     @property
     def rows(self) -> int:
-        """The number of data."""
         return len(self.cells[0].values) if self.cells else 0
+
+    @property
+    def names(self) -> list[str]:
+        return [str(c.name) for c in self.cells]
 
     def stack(self) -> np.ndarray:
         """The numbers as float64 with shape ``(n, *event)``."""
@@ -66,17 +107,14 @@ class Columns:
             return self.cells[0].values.astype(np.float64)
         return np.stack([c.values.astype(np.float64) for c in self.cells], axis=1)
 
-    def lean(self) -> np.ndarray:
+    def stack_compact(self) -> np.ndarray:
         """`stack` in a type that takes less memory and stands for the same numbers, if it can be.
 
         What is large stays on the disk.
         """
         if len(self.shape) > 1:
-            return (
-                self.cells[0].values
-                if memmap.is_lossless_dtype(self.cells[0].values)
-                else self.stack()
-            )
+            values = self.cells[0].values
+            return values if memmap.is_lossless_dtype(values) else self.stack()
         if self.array is not None:
             return self.array
         if sum(c.values.nbytes for c in self.cells) > memmap.LARGE:
@@ -116,7 +154,7 @@ def as_condition_array(y: Any) -> np.ndarray:
     try:
         return np.asarray(y)
     except (TypeError, ValueError) as error:
-        raise DataError("the conditions differ in length; give one for each datum") from error
+        raise DataError("the conditions differ in length; give one for each row") from error
 
 
 def has_mixed_types(values: Sequence[Any]) -> bool:

@@ -17,9 +17,8 @@ import numpy as np
 from ..errors import DataError, MissingFile, Unsafe, UsageError
 from ..formatting import join_names, printable_text
 from . import memmap
-from .arrays import COLUMNS, columns_from_array
 from .columns import Column, Columns
-from .frames import columns_from_arrow
+from .containers import COLUMNS, columns_from_array, columns_from_arrow
 
 LIMIT = 4 * 2**30  # bytes of one array
 ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive

@@ -133,7 +133,7 @@ class FittedModel:
         "label" for classes, or "caption". Of a model without a condition nothing is known.
         """
         x, c, said = sampling.draw_samples(self, n, y, given, seed, options)
-        return self.schema.restore(x, c, said), self.schema.beside(c, said)
+        return self.schema.restore(x, c, said), self.schema.condition_columns(c, said)
 
     def draw(
         self,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.bijections import Whiten
-from ..data.open import open_source
+from ..data.reading import open_source
 from ..data.schema import Schema
 from ..data.transforms import Chain
 from ..devices import (
@@ -55,7 +55,7 @@ def impute_given(
     """
     if fitted.schema.condition is not None and y is None:
         raise UsageError(
-            f"the model was fitted with a condition, {fitted.schema.condition.asked}: name it "
+            f"the model was fitted with a condition, {fitted.schema.condition.expected_form}: name it "
             "(--condition, in Python y) beside given"
         )
     x, known = parse_given_entries(given, fitted.schema, n)

@@ -130,7 +130,12 @@ def reconstruct_data(
 def rms_difference(schema: Schema, x: Any, made: Any) -> float:
     """Root mean square difference between two sets of data of a schema, in their units."""
     return float(
-        np.sqrt(np.square(reading.read_with_schema(x, schema).x - schema.validate(made)).mean())
+        np.sqrt(
+            np.square(
+                reading.read_with_schema(x, schema).x
+                - schema.align_columns(reading.open_source(made))
+            ).mean()
+        )
     )
 
 
@@ -185,7 +190,7 @@ def required_conditions(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
         return None
     if y is None:
         raise DataError(
-            f"the model was fitted with a condition, {fitted.schema.condition.asked}: name it "
+            f"the model was fitted with a condition, {fitted.schema.condition.expected_form}: name it "
             "(--condition, in Python y), or give data that come with it"
         )
     return cast_like_model(fitted.model, torch.as_tensor(fitted.schema.encode(y, n)))

@@ -120,13 +120,13 @@ class Preprocessor:
     def label_columns(self, y: Any, n: int) -> dict[str, np.ndarray]:
         """The conditions of ``n`` data by the name that files keep them by."""
         c = None if y is None else self.schema.encode(y, n)
-        return self.schema.beside(c, self.caption_rows(y, n))
+        return self.schema.condition_columns(c, self.caption_rows(y, n))
 
     def parse_condition(self, word: str | None) -> Any:
         """A condition as a person types it, in the kind that the schema has."""
         if word is None or self.schema.condition is None:
             return word
-        return self.schema.condition.typed(word)
+        return self.schema.condition.parse(word)
 
     def _seen(self) -> tuple[np.ndarray, np.ndarray]:
         kind = object if self.captioned else None
