@@ -1,4 +1,4 @@
-"""What is known of pictures is written beside them and read back: classes, captions, numbers."""
+"""What is known of images is written beside them and read back: classes, captions, numbers."""
 
 import csv
 
@@ -15,8 +15,8 @@ SAID = np.array(["red, small", 'a "quoted" one', "two\nlines", "=1+1", "'plain",
 
 
 def by_first_pixels(x, values):
-    """What stands beside each picture, whatever the order."""
-    return {picture.tobytes(): value for picture, value in zip(x, values, strict=True)}
+    """What stands beside each image, whatever the order."""
+    return {image.tobytes(): value for image, value in zip(x, values, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_captions_are_a_caption_of_any_name(tmp_path):
 
 def save(folder, header, cells):
     folder.mkdir()
-    for i, picture in enumerate(X):
-        Image.fromarray(picture).save(folder / f"{i}.png")
+    for i, image in enumerate(X):
+        Image.fromarray(image).save(folder / f"{i}.png")
     lines = [f'{i}.png,"{cell}"' for i, cell in enumerate(cells)]
     (folder / "captions.csv").write_text("\n".join([f"file,{header}", *lines]) + "\n")
     return folder
@@ -157,7 +157,7 @@ def test_a_cell_beyond_the_limit_of_csv_is_said_with_its_line(tmp_path):
 def test_a_table_without_a_caption_tells_its_columns(tmp_path):
     found = reading.read_dataset(save(tmp_path / "new", "kind", "aabbaabb"), condition="kind")
     assert found.y.tolist() == list("aabbaabb")
-    with pytest.raises(DataError, match=r"'kind' has 1 missing value \(picture 3\)"):
+    with pytest.raises(DataError, match=r"'kind' has 1 missing value \(image 3\)"):
         reading.read_dataset(
             save(tmp_path / "gap", "kind", ["a", "a", "", *"aabbb"]), condition="kind"
         )
@@ -167,7 +167,7 @@ def test_a_table_without_a_caption_tells_its_columns(tmp_path):
 
 def test_a_caption_of_signs_alone_is_named_and_emoji_are_words(tmp_path):
     folder = save(tmp_path / "new", "caption", ["a cat", "?!", *["a dog"] * 5, "..."])
-    with pytest.raises(DataError, match=r"2 texts without a letter.*\(pictures 2, 8\)"):
+    with pytest.raises(DataError, match=r"2 texts without a letter.*\(images 2, 8\)"):
         reading.read_dataset(folder, condition="caption", text="words")
     assert captions.split_words("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
     found = reading.read_dataset(
@@ -181,11 +181,11 @@ def test_a_caption_of_signs_alone_is_named_and_emoji_are_words(tmp_path):
 
 
 def test_a_survey_counts_what_is_there(tmp_path):
-    said = [f"picture {i}" for i in range(7)] + ["?!"]
+    said = [f"image {i}" for i in range(7)] + ["?!"]
     folder = save(tmp_path / "new", "caption", said)
     Image.fromarray(np.zeros((10, 9), np.uint8)).save(folder / "0.png")
     facts = summary.summarise_images(folder, reading.open_resized(folder, (4, 4)))
-    known = {"captions": 8, "different": 8, "longest": 9, "without_letters": 1}
+    known = {"captions": 8, "different": 8, "longest": 7, "without_letters": 1}
     assert facts == {"pictures": 8, "size": [4, 4], "channels": 1, "sizes": [[5, 6], [10, 9]],
                      "conditions": {"caption": known}}  # fmt: skip
     text = "\n".join(summary.summary_lines(facts))
@@ -201,12 +201,12 @@ def test_a_survey_counts_what_is_there(tmp_path):
     assert summary.summarise_images("moons", reading.open_resized("moons", None)) is None
 
 
-def test_problems_of_pictures_speak_of_pictures():
+def test_problems_of_images_speak_of_images():
     x = X.astype(float)
     x[2] = np.nan
-    with pytest.raises(DataError, match=r"1 missing value \(picture 3\)"):
+    with pytest.raises(DataError, match=r"1 missing value \(image 3\)"):
         reading.read_dataset(x)
-    assert "only 8 pictures" in str(reading.find_issues(X)[-1])
+    assert "only 8 images" in str(reading.find_issues(X)[-1])
     assert "only 8 rows" in str(reading.find_issues(X.reshape(8, -1)[:, :3])[-1])
 
 

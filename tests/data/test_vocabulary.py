@@ -53,7 +53,7 @@ def test_the_most_frequent_words_are_kept(monkeypatch):
 
 
 def test_a_model_given_captions_draws_what_they_say(tmp_path):
-    """The mean colour of a picture follows the word for it, in a combination never seen."""
+    """The mean colour of an image follows the word for it, in a combination never seen."""
     rng = np.random.default_rng(0)
     tones, grounds = np.array(["dark", "mid", "light"]), np.array([f"g{i}" for i in range(30)])
     i, j = rng.integers(0, 3, 4000), rng.integers(0, 30, 4000)

@@ -1,4 +1,4 @@
-"""Features of pictures: which network sees what, in which units, and what is refused."""
+"""Features of images: which network sees what, in which units, and what is refused."""
 
 import json
 import pickle
@@ -25,7 +25,7 @@ def rng():
 
 
 class Net(nn.Module):
-    """Four numbers of a picture: its first pixel, mean and extremes."""
+    """Four numbers of an image: its first pixel, mean and extremes."""
 
     def forward(self, x):
         rows = x.flatten(1)
@@ -44,7 +44,7 @@ class Colours(nn.Module):
 
 
 def bars(rng, n, side=16):
-    """Noisy pictures of a bright row or column, in 0..255, and which it is."""
+    """Noisy images of a bright row or column, in 0..255, and which it is."""
     x, y = 40 * rng.random((n, side, side)), rng.integers(0, 2, n)
     at = rng.integers(2, side - 2, n)
     for i, (k, a) in enumerate(zip(y, at)):
@@ -195,10 +195,10 @@ def test_an_exported_file_whose_weights_are_a_pickle_is_refused(tmp_path):
         ({"features": "raw"}, DataError, "more than 36 rows on each side and has 25.*kid"),
         ({"features": "raw", "metrics": ["label_accuracy"]}, UsageError, "features=classifier"),
         ({"features": "raw", "metrics": ["classifier_score"]}, UsageError, "labels="),
-        ({"features": nn.Conv2d(2, 1, 1)}, UsageError, "takes 2 channels and the pictures have 1"),
+        ({"features": nn.Conv2d(2, 1, 1)}, UsageError, "takes 2 channels and the images have 1"),
         ({"features": nn.Conv2d(3, 1, 9)}, DataError, "cannot take"),
         ({"real": np.zeros((50, 6)), "generated": np.ones((50, 6)), "features": "raw"},
-         UsageError, "of pictures"),
+         UsageError, "of images"),
     ],
 )  # fmt: skip
 def test_refusals_of_features_are_one_line_with_the_remedy(rng, change, error, words):
@@ -216,7 +216,7 @@ def test_pixels_themselves_are_features_for_kid_at_any_size(rng):
     assert found["kid"].name == "KID-raw" and found["coverage"].name == "coverage-raw"
 
 
-def test_convolutions_learn_pictures_and_are_the_same_for_the_same_seed(rng, monkeypatch):
+def test_convolutions_learn_images_and_are_the_same_for_the_same_seed(rng, monkeypatch):
     """Rows against columns anywhere: no pixel tells them, a filter does."""
     monkeypatch.setattr(convolutional, "STEPS", 60)
     x, y = bars(rng, 600, side=10)
@@ -231,7 +231,7 @@ def test_convolutions_learn_pictures_and_are_the_same_for_the_same_seed(rng, mon
     assert not np.array_equal(other.features(z), network.features(z))
 
 
-def test_the_same_pictures_labels_and_seed_are_judged_by_the_same_classifier(rng, monkeypatch):
+def test_the_same_images_labels_and_seed_are_judged_by_the_same_classifier(rng, monkeypatch):
     """And others by another: what is kept never answers for different data."""
     monkeypatch.setattr(convolutional, "STEPS", 3)
     x, y = bars(rng, 60, side=10)
@@ -244,7 +244,7 @@ def test_the_same_pictures_labels_and_seed_are_judged_by_the_same_classifier(rng
         np.testing.assert_array_equal(again.features(x), fresh.features(x))
 
 
-def test_larger_pictures_are_seen_at_32_pixels(rng):
+def test_larger_images_are_seen_at_32_pixels(rng):
     network = convolutional.ConvolutionalClassifier((3, 80, 40), np.arange(2), 8)
     assert network.size == [32, 16]
     flat = np.ones((2, 3, 80, 40)) * np.array([1.0, 2.0])[:, None, None, None]
@@ -277,9 +277,9 @@ class TestEfficientNetLite0:
         from pushforward.metrics import efflite0
 
         net = efflite0.load_efflite0()
-        for picture, classes in zip(load_sample_images().images, ({698, 832, 663}, {985})):
-            h, w = picture.shape[:2]
-            x = torch.as_tensor(picture[:, (w - h) // 2 : (w + h) // 2].copy())
+        for image, classes in zip(load_sample_images().images, ({698, 832, 663}, {985})):
+            h, w = image.shape[:2]
+            x = torch.as_tensor(image[:, (w - h) // 2 : (w + h) // 2].copy())
             with torch.no_grad():
                 logits = net(x.permute(2, 0, 1)[None].float() / 255)[1][0]
             assert classes & set(logits.topk(3).indices.tolist())
@@ -296,7 +296,7 @@ class TestEfficientNetLite0:
         assert found["kid"].name == "KID-EffLite0"
         assert "64 x 64" in found["kid"].features and "pixels 0 to 16" in found["kid"].features
 
-    def test_fewer_pictures_than_features_are_refused_before_the_network_runs(self, rng):
+    def test_fewer_images_than_features_are_refused_before_the_network_runs(self, rng):
         x = rng.random((100, 8, 8))
         with pytest.raises(DataError, match="1280 rows on each side and has 50: .*kid"):
             metrics.evaluate(x, x, features="efflite0")
@@ -361,8 +361,8 @@ def test_the_command_line_names_the_network_what_it_saw_and_how_many(rng, tmp_pa
     assert code == 66 and "module:attribute" in err
 
 
-def test_scores_of_pictures_are_told_beside_those_of_codecs(rng, tmp_path, capsys):
-    """In bits an entry of the same pictures: nats over d log 2, and the codecs' files."""
+def test_scores_of_images_are_told_beside_those_of_codecs(rng, tmp_path, capsys):
+    """In bits an entry of the same images: nats over d log 2, and the codecs' files."""
     from pushforward.training.fit import fit
 
     x = rng.integers(0, 17, (80, 5, 4))
@@ -389,8 +389,8 @@ def test_a_comparison_tells_the_codecs_beside_the_densities(rng, tmp_path):
     assert not compare(x / 16, ["gaussian"], progress=False).codecs
 
 
-def test_bright_generated_pictures_are_not_cut_off():
-    """Real pictures of 0 and 80: were 80 white, pictures of 0 and 255 would look the same."""
+def test_bright_generated_images_are_not_cut_off():
+    """Real images of 0 and 80: were 80 white, images of 0 and 255 would look the same."""
     rng = np.random.default_rng(0)
     real, alike, bright = ((rng.random((300, 4, 4)) < 0.5) * np.uint8(v) for v in (80, 80, 255))
     found = [
@@ -400,7 +400,7 @@ def test_bright_generated_pictures_are_not_cut_off():
     assert abs(found[0]) < 0.02 and found[1] > 0.1
 
 
-def test_nearly_black_pictures_can_be_compared_with_bright_ones():
+def test_nearly_black_images_can_be_compared_with_bright_ones():
     real = np.random.default_rng(0).integers(0, 256, (60, 4, 4)).astype(np.uint8)
     found = metrics.evaluate(real, real % 2, features="raw", metrics=["kid"])
     assert found["kid"].value > 0

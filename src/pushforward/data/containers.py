@@ -28,7 +28,7 @@ def columns_from_array(
     if x.ndim == 0:
         raise DataError(f"{name}: a single value is not a set of data; give an array of n data")
     if x.ndim == 2 and x.shape[1] > COLUMNS:
-        raise DataError(f"{name}: has more than {COLUMNS} columns; give each datum two axes")
+        raise DataError(f"{name}: has more than {COLUMNS} columns; give each row two axes")
     mask = np.ma.getmaskarray(source) if isinstance(source, np.ma.MaskedArray) else None
     spelled, table = dtype or str(x.dtype), x[:, None] if x.ndim == 1 else x
     array = None

@@ -23,7 +23,7 @@ folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("folder", d
 
 @contextlib.contextmanager
 def use_cache_folder(place: Path | None) -> Iterator[None]:
-    """Within, decoded pictures are kept in a folder, and found there again."""
+    """Within, decoded images are kept in a folder, and found there again."""
     token = folder.set(place)
     try:
         yield

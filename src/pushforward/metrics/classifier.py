@@ -141,11 +141,11 @@ def fit_classifier(
 ) -> FeatureClassifier:
     """Fit a small network to labelled data, the same one for the same data and seed.
 
-    Pictures ``(n, *event)`` of more than 8 pixels a side get convolutions, other data a perceptron.
+    Images ``(n, *event)`` of more than 8 pixels a side get convolutions, other data a perceptron.
     Both want data whose deviation is about 1.
 
     Raises:
-        DataError: If there is not one label for each datum, or only one class.
+        DataError: If there is not one label for each row, or only one class.
     """
     rows, labels = sample_set(x), np.asarray(labels).ravel()
     if len(labels) != len(rows):
@@ -159,8 +159,8 @@ def fit_classifier(
     if is_large_image(event):
         from . import convolutional
 
-        pictures = rows.reshape(-1, *event)
-        return convolutional.fit_convolutional(pictures, code, classes, width=width, seed=seed)
+        images = rows.reshape(-1, *event)
+        return convolutional.fit_convolutional(images, code, classes, width=width, seed=seed)
     return fit_perceptron(rows, code, classes, width, seed)
 
 

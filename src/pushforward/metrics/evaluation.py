@@ -48,7 +48,7 @@ def evaluate(
     With ``features``, the metrics are taken in features of the data in their place, by default the
     Fréchet distance, KID, precision, recall, density, coverage and, if the network tells classes,
     the Inception score's formula. Each estimate then has the network in its name, and in words with
-    what was done to the pictures before.
+    what was done to the images before.
 
     Arguments:
         real: Held-out real data, ``(n, *event)``; numbers alone are one column.
@@ -58,7 +58,7 @@ def evaluate(
         labels: Classes of the real rows, for the classifier metrics.
         generated_labels: The classes asked of the generated rows.
         features: "classifier" (one fitted to the labels), "efflite0" (of ImageNet, from the extra
-            ``features``), "raw" (the pixels), a ``torch.nn.Module`` of pictures from 0 to 1, or the
+            ``features``), "raw" (the pixels), a ``torch.nn.Module`` of images from 0 to 1, or the
             place of one: a file of TorchScript or ``torch.export``, or "module:attribute".
         seed: Of every random choice.
         max_n: Most rows of each set.
@@ -92,13 +92,13 @@ def evaluate(
 
 
 class Standardiser(NamedTuple):
-    """How rows are standardised, and how the pixels of pictures are seen.
+    """How rows are standardised, and how the pixels of images are seen.
 
     Arguments:
-        event: The shape of one datum.
+        event: The shape of one row.
         mean: Of the real rows.
         scale: Of each column, or of all pixels.
-        seen: What pixels are black and white, for pictures.
+        seen: What pixels are black and white, for images.
     """
 
     event: tuple[int, ...]
@@ -220,7 +220,7 @@ def resolve_extractor(
     if isinstance(features, str) and features == "classifier":
         raise UsageError("features of a classifier need classes: give labels=, or --condition")
     if scale.seen is None:
-        raise UsageError(f"features {str(features)[:60]} are of pictures, and the data are none")
+        raise UsageError(f"features {str(features)[:60]} are of images, and the data are none")
     found = extractors.feature_extractor(features, scale.seen)
     return found._replace(features=lambda rows: found.features(scale.raw(rows)))
 

@@ -1,7 +1,7 @@
-"""Features of pictures in which distances are taken, and what each does to a picture before.
+"""Features of images in which distances are taken, and what each does to an image before.
 
 A distance of features is a statement about the features: which network, what it was trained on, how
-pictures were scaled for it. Every estimate carries that in words, and metrics of different features
+images were scaled for it. Every estimate carries that in words, and metrics of different features
 are never compared. The name FID is kept for the network of its authors (Heusel et al., 2017), which
 is not shipped; a Fréchet distance in other features is called FD with their name.
 """
@@ -21,18 +21,18 @@ BATCH = 128
 
 
 class ExtractedFeatures(NamedTuple):
-    """Features of some pictures, ``(n, d)``, and class probabilities where the network has any."""
+    """Features of some images, ``(n, d)``, and class probabilities where the network has any."""
 
     x: Array
     p: Array | None = None
 
 
 class FeatureExtractor(NamedTuple):
-    """A way to see pictures.
+    """A way to see images.
 
     Arguments:
         name: What metrics are named after.
-        words: The network, its features, and what is done to a picture before.
+        words: The network, its features, and what is done to an image before.
         features: Of rows ``(n, entries)``.
         d: How many features, where that is known before.
         scored: Whether it tells classes.
@@ -50,7 +50,7 @@ def feature_extractor(features: Any, seen: PixelRange) -> FeatureExtractor:
 
     Arguments:
         features: "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``.
-        seen: How pictures become pixels from 0 to 1.
+        seen: How images become pixels from 0 to 1.
 
     Raises:
         UsageError: If there is none of that name, or it is no network.
@@ -104,7 +104,7 @@ def efflite0_extractor(seen: PixelRange) -> FeatureExtractor:
 def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtractor:
     """A network of the user's own.
 
-    It takes pictures ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
+    It takes images ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
     features and logits. Inception networks that were made for these scores have an argument
     ``return_features`` and take 0 to 255.
     """
@@ -127,7 +127,7 @@ def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtr
 
 
 def match_channels(wanted: int | None, seen: PixelRange) -> tuple[Callable[[Any], Any], str]:
-    """What gives pictures the channels that a network takes, and how one says it.
+    """What gives images the channels that a network takes, and how one says it.
 
     Raises:
         UsageError: If they are others, and not three for grey.
@@ -137,7 +137,7 @@ def match_channels(wanted: int | None, seen: PixelRange) -> tuple[Callable[[Any]
         return lambda x: x, ""
     if (have, wanted) == (1, 3):
         return lambda x: x.expand(-1, 3, -1, -1), "grey repeated in 3 channels, "
-    raise UsageError(f"the network takes {wanted} channels and the pictures have {have}")
+    raise UsageError(f"the network takes {wanted} channels and the images have {have}")
 
 
 def input_channels(net: Any) -> int | None:
@@ -160,7 +160,7 @@ def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[A
     """What a network gives for rows, some at a time, as float64 rows.
 
     Raises:
-        DataError: If the network cannot take the pictures, or gives no finite row for each.
+        DataError: If the network cannot take the images, or gives no finite row for each.
     """
     import torch
 
@@ -176,7 +176,7 @@ def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[A
                 why = (
                     str(error).strip().splitlines()[-1][:160] if str(error).strip() else "no reason"
                 )
-                raise DataError(f"{name} cannot take the pictures: {why}") from error
+                raise DataError(f"{name} cannot take the images: {why}") from error
             update((i + len(rows)) / len(x), "")
     found = [np.concatenate(part) for part in zip(*parts, strict=True)]
     if not all(np.isfinite(part).all() for part in found):

@@ -31,7 +31,7 @@ class MetricRows(NamedTuple):
     """Rows, and what else is known of each.
 
     Arguments:
-        x: One row a datum: the datum itself, or features of it.
+        x: The data themselves, or features of them.
         classes: What a real row is, or what a generated row was asked to be.
         p: What the network that gave the features holds each class to be likely.
     """

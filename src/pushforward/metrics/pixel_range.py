@@ -1,4 +1,4 @@
-"""Pictures as numbers: the range of their pixels, and the tensors that networks take."""
+"""Images as numbers: the range of their pixels, and the tensors that networks take."""
 
 from typing import Any, NamedTuple
 
@@ -34,10 +34,10 @@ def detect_pixel_range(x: Array) -> str:
 
 
 class PixelRange(NamedTuple):
-    """How the numbers of pictures become pixels from 0 to 1.
+    """How the numbers of images become pixels from 0 to 1.
 
     Arguments:
-        event: The shape of one picture.
+        event: The shape of one image.
         low: The number that is black.
         high: The number that is white.
     """
@@ -56,7 +56,7 @@ class PixelRange(NamedTuple):
         return ((x.reshape(len(x), -1) - self.low) / (self.high - self.low)).clip(0, 1)
 
     def tensor(self, x: Array) -> Any:
-        """Pictures from 0 to 1, a float32 tensor ``(n, channels, height, width)``."""
+        """Images from 0 to 1, a float32 tensor ``(n, channels, height, width)``."""
         import torch
 
         from ..networks.layout import image_layout
@@ -68,7 +68,7 @@ class PixelRange(NamedTuple):
 def fit_pixel_range(
     real: Array, event: tuple[int, ...], generated: Array | None = None
 ) -> PixelRange:
-    """How to see pictures, as the real ones say; none of the generated ones is cut off.
+    """How to see images, as the real ones say; none of the generated ones is cut off.
 
     Whole numbers run to 255, or to the largest of them where none is above 127; other numbers from
     0 or -1 to 1, or else from the smallest to the largest.

@@ -1,4 +1,4 @@
-"""Built-in data: distributions known in closed form, small real data sets, and pictures.
+"""Built-in data: distributions known in closed form, small real data sets, and images.
 
 A synthetic set can be drawn again with another seed, and knows its density and entropy.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import UsageError
 from ...formatting import join_names, printable_text
 from .densities import LAWS, LogProb
-from .images import PICTURES
+from .images import IMAGE_SETS
 
 SIZE = 50_000
 Sample = Callable[[int, int], np.ndarray]
@@ -34,8 +34,8 @@ class BuiltinDataset:
         entropy: In nats, where it is known.
         modes: The centres of separate modes, shape (k, d).
         mode_scale: The standard deviation of each mode.
-        extra: More that is known of each datum, by name: captions, factors.
-        white: The level that a picture shows as white.
+        extra: More that is known of each row, by name: captions, factors.
+        white: The level that an image shows as white.
     """
 
     name: str
@@ -54,8 +54,8 @@ class BuiltinDataset:
 
 
 def names() -> list[str]:
-    """All built-in data sets: the synthetic ones first, pictures last."""
-    return [*LAWS, *REAL, *PICTURES]
+    """All built-in data sets: the synthetic ones first, images last."""
+    return [*LAWS, *REAL, *IMAGE_SETS]
 
 
 def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
@@ -77,7 +77,7 @@ def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
         return load_toy_density(name, n or SIZE, seed)
     return (
         load_builtin_images(name, n, seed)
-        if name in PICTURES
+        if name in IMAGE_SETS
         else load_sklearn_dataset(name, n, seed)
     )
 
@@ -90,7 +90,7 @@ def describe_dataset(name: str) -> str:
     """
     if name in LAWS:
         return LAWS[name]().description
-    return PICTURES[name].description if name in PICTURES else REAL[check_dataset_name(name)][0]
+    return IMAGE_SETS[name].description if name in IMAGE_SETS else REAL[check_dataset_name(name)][0]
 
 
 def dataset_columns(data: BuiltinDataset) -> Any:
@@ -178,8 +178,8 @@ def load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset:
 def load_builtin_images(name: str, n: int | None, seed: int) -> BuiltinDataset:
     from ...memory import require_memory
 
-    source = PICTURES[name]
-    require_memory((n or 0) * 32 * 32 * 3, f"{n} pictures of {name}", "ask for fewer")
+    source = IMAGE_SETS[name]
+    require_memory((n or 0) * 32 * 32 * 3, f"{n} images of {name}", "ask for fewer")
     found = source.load(n or source.n, seed)
     if n is not None and n > len(found.x):
         raise UsageError(f"{name} holds {len(found.x)} data, fewer than {n}")
