@@ -90,7 +90,6 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def nearest_existing_folder(path: Path) -> Path:
-    """The nearest folder above that exists."""
     return next(p for p in (path, *path.absolute().parents) if p.is_dir())
 
 
@@ -103,7 +102,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """The files of a checkpoint."""
     files = {
         f"{name}.json": json.dumps(value, indent=1, allow_nan=False).encode()
         for name, value in checkpoint.plain.items()
@@ -116,7 +114,6 @@ def checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def write_and_fsync(path: Path, data: bytes) -> None:
-    """Write one file and flush it to the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
@@ -125,7 +122,6 @@ def write_and_fsync(path: Path, data: bytes) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -244,7 +240,6 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def checkpoint_from_files(files: dict[str, bytes], path: Path) -> Checkpoint:
-    """A checkpoint from its files."""
     plain, tensors = {}, {}
     for name, data in files.items():
         stem, _, ending = name.partition(".")

@@ -56,18 +56,15 @@ def batch_rows(event_shape: tuple[int, ...]) -> int:
 
 
 def model_device(model: GenerativeModel) -> torch.device:
-    """Where a model's tensors are."""
     return next(chain(model.parameters(), model.buffers())).device
 
 
 def cast_like_model(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
-    """Numbers on the device and in the precision of a model."""
     floats = (v for v in chain(model.parameters(), model.buffers()) if v.is_floating_point())
     return x.to(next(floats))
 
 
 def batch_offsets(n: int, size: int) -> Iterator[tuple[int, int]]:
-    """Starts and lengths of the chunks of ``n`` rows."""
     return ((i, min(size, n - i)) for i in range(0, n, size))
 
 

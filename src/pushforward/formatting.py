@@ -23,7 +23,6 @@ def display_name(key: str) -> str:
 
 
 def capitalise_first(text: str) -> str:
-    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 

@@ -6,7 +6,6 @@ from .errors import UsageError
 
 
 def physical_memory() -> int:
-    """Bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

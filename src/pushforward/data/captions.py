@@ -105,7 +105,6 @@ def fit_frozen_encoding(texts: list[str], name: str) -> CaptionEncoding:
 
 
 def vector_length(words: Sequence[str], text: CaptionEncoding | None) -> int:
-    """Numbers of a caption's vector."""
     return len(words) or len(text.mean if text else ())
 
 

@@ -48,7 +48,6 @@ def missing_rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
 
 
 def columns_from_tensor(x: Any) -> Columns:
-    """A torch tensor, on any device."""
     dtype = str(x.dtype).removeprefix("torch.")
     if str(x.layout) != "torch.strided" or x.is_quantized:
         raise DataError("the tensor is sparse or quantised; give a dense one")
@@ -85,7 +84,6 @@ def _pandas_numbers(column: Any, missing: np.ndarray) -> np.ndarray:
 
 
 def columns_from_polars(frame: Any) -> Columns:
-    """A polars frame, by way of Arrow."""
     decimals = {d: str(d) for d in frame.dtypes}
     dtypes = ["Float64" if "Decimal" in decimals[d] else decimals[d] for d in frame.dtypes]
     table = columns_from_arrow(frame.to_arrow(), "the frame")

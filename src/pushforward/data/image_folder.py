@@ -1,7 +1,7 @@
 """Folders of images: any size, grey or in colour, classes by subfolder, the rest by a table.
 
-Images of one size are taken as they are. Of several sizes, the user says which they are to have:
-the shorter side is scaled to it and the middle is cut out. Transparent pixels lie on white.
+Images of one size are taken as they are. Of several sizes, the user chooses one: the shorter side
+is scaled to it and the middle is cut out. Transparent pixels lie on white.
 """
 
 import csv
@@ -118,22 +118,23 @@ def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
     """
     with open_image(path) as image:
         if image.width * image.height > PIXELS:
-            raise Unsafe(
-                f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels"
-            )
+            raise too_many_pixels(path)
         if image.mode in DEEP or (image.mode.startswith("I;") and image.mode not in GREY):
-            raise DataError(
-                f"{printable_text(path.name)}: has {image.mode} pixels; save it with 8 bits"
-            )
+            name = printable_text(path.name)
+            raise DataError(f"{name}: has {image.mode} pixels; save it with 8 bits")
         turned = exif_orientation(image) in TURNED
         return image.mode, image.size[::-1] if turned else image.size
+
+
+def too_many_pixels(path: Path) -> Unsafe:
+    return Unsafe(f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels")
 
 
 def exif_orientation(image: Any) -> int:
     """How the camera was held, 1 if upright or unknown."""
     try:
         return image.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError):  # broken remarks on a good image
+    except (OSError, SyntaxError, ValueError):  # broken metadata of a good image
         return 1
 
 
@@ -148,9 +149,7 @@ def open_image(path: Path) -> Any:
     try:
         return Image.open(path)
     except Image.DecompressionBombError as error:
-        raise Unsafe(
-            f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels"
-        ) from error
+        raise too_many_pixels(path) from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DataError(f"{printable_text(path.name)}: is not an image, or is broken") from error
 

@@ -178,7 +178,6 @@ def columns_from_dataset(data: datasets.BuiltinDataset) -> Columns:
 
 
 def is_image_file(source: Any) -> bool:
-    """Whether a source is the path of one image."""
     path = isinstance(source, str | os.PathLike)
     return path and os.fspath(source).lower().endswith(image_folder.ENDINGS)
 

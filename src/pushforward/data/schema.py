@@ -48,7 +48,6 @@ class Schema:
 
     @property
     def event(self) -> tuple[int, ...]:
-        """The shape of one row as a model sees it."""
         return self.shape or (1,)
 
     @property
@@ -80,7 +79,6 @@ class Schema:
 
     @property
     def known_names(self) -> set[str]:
-        """The names of the columns and of the condition."""
         return {*self.names, str(self.condition and self.condition.column)}
 
     def encode(self, y: Any, n: int | None = None) -> np.ndarray:
@@ -194,7 +192,6 @@ class Schema:
         return tuple(have[n] for n in self.names)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, numbers and text."""
         return to_plain_json(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What a source holds: its columns, and of a set of images how many, how large, of which classes."""
+"""What a source holds: its columns, or of images how many, how large and of which classes."""
 
 import os
 from collections import Counter
@@ -71,7 +71,6 @@ def summarise_condition(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def summary_lines(facts: dict[str, Any]) -> list[str]:
-    """The facts of `summarise_images` as lines of text."""
     height, width = facts["size"]
     channels = {1: "grey", 3: "in colour"}.get(facts["channels"], f"{facts['channels']} channels")
     text = f"{facts['pictures']} images, {height} x {width} pixels (height x width), {channels}"

@@ -69,7 +69,6 @@ class FrozenTextEncoder:
         return np.stack([vector for vector, _ in found]), [states for _, states in found]
 
     def cache_text(self, text: str, encoded: EncodedText) -> None:
-        """Remember the encoding of a text, while there is room."""
         if (size := encoded[1].nbytes) <= self.cache_room:
             self.cache_room -= size
             self.cache[text] = encoded
@@ -118,8 +117,8 @@ def load_text_encoder(name: str) -> FrozenTextEncoder:
         if os.sep in name or os.path.isabs(name):
             raise MissingFile(f"{printable_text(name)}: there is no such folder of a text encoder")
         raise UsageError(
-            f"text is {printable_text(name, 40)!r}; choose from words, bytes, {MINILM}, or give the "
-            "folder of an encoder"
+            f"text is {printable_text(name, 40)!r}; choose from words, bytes, {MINILM}, or give "
+            "the folder of an encoder"
         )
     return load_transformers_encoder(os.path.abspath(name))
 
@@ -157,8 +156,8 @@ def load_transformers_encoder(place: str) -> FrozenTextEncoder:
     files = sorted(Path(place).glob("*.safetensors"))
     if not files:
         raise Unsafe(
-            f"{printable_text(place)}: holds no *.safetensors; other weights could run code and are "
-            "not read"
+            f"{printable_text(place)}: holds no *.safetensors; other weights could run code and "
+            "are not read"
         )
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:

@@ -124,7 +124,6 @@ def dataset_issues(data: Columns) -> Iterator[DataIssue]:
 
 
 def number_issues(cells: Column) -> Iterator[DataIssue]:
-    """Why the values of a column cannot be used as numbers, if so."""
     kind, values = cells.values.dtype.kind, cells.values
     if kind in "OUS":
         yield from text_issues(cells)
@@ -145,7 +144,6 @@ def number_issues(cells: Column) -> Iterator[DataIssue]:
 
 
 def text_issues(cells: Column) -> Iterator[DataIssue]:
-    """Which cells of a column of objects are no numbers."""
     if cells.values.ndim > 1:
         yield DataIssue(None, "objects", len(cells.values), (), "give an array of numbers")
         return
@@ -161,7 +159,6 @@ def text_issues(cells: Column) -> Iterator[DataIssue]:
 
 
 def constant_issues(cells: Column) -> Iterator[DataIssue]:
-    """Whether every value of a column of finite numbers is the same."""
     values = cells.values
     numeric = values.dtype.kind in "biuf" and len(values) > 1 and values.size > 0
     if numeric and not cells.missing.any() and values.min() == values.max():
@@ -184,7 +181,6 @@ def positivity_issues(data: Columns) -> Iterator[DataIssue]:
 
 
 def nan_rows(values: np.ndarray) -> np.ndarray:
-    """Rows with a value that is not a number."""
     if values.dtype.kind != "f":
         return np.zeros(len(values), bool)
     return map_rows(values, lambda v: any_per_row(np.isnan(v)))

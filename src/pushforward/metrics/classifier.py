@@ -110,29 +110,24 @@ class PerceptronClassifier(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many features it has."""
         return len(self.weights[-1])
 
     @property
     def words(self) -> str:
-        """What it is and what it sees."""
         return f"a perceptron of the real labels, {self.width} features of the standardised rows"
 
     def features(self, x: np.ndarray) -> Array:
-        """The penultimate layer, ``(n, width)``, without unit."""
         h = sample_set(x)
         for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = (h @ w + b).clip(0)
         return h
 
     def probabilities(self, x: np.ndarray) -> Array:
-        """The probability of each class, ``(n, classes)``."""
         from scipy.special import softmax
 
         return softmax(self.features(x) @ self.weights[-1] + self.biases[-1], axis=1)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """The most probable class of each row."""
         return self.classes[self.probabilities(x).argmax(1)]
 
 

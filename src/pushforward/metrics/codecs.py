@@ -55,7 +55,6 @@ def image_codec_bits(x: np.ndarray, levels: int) -> dict[str, float]:
 
 
 def format_codec_bits(bits: dict[str, float]) -> str:
-    """The bits of the codecs as one says them."""
     return ", ".join(
         f"{name} {bits[key]:.3f} ({bits[f'{key}_tiled']:.3f} tiled)" for key, name in NAMES.items()
     )
@@ -81,7 +80,6 @@ def to_byte_images(images: np.ndarray) -> np.ndarray:
 
 
 def file_bytes(image: np.ndarray, options: dict[str, object]) -> int:
-    """Bytes of an image's file."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -57,7 +57,6 @@ class ConvolutionalClassifier:
 
     @property
     def words(self) -> str:
-        """What it is and what it sees."""
         h, w = self.size
         return (
             f"a convolutional network of the real labels, {self.width} features; pixels "
@@ -74,20 +73,17 @@ class ConvolutionalClassifier:
 
     @torch.no_grad()
     def features(self, x: np.ndarray) -> Array:
-        """The layer before the last, ``(n, width)``, without unit."""
         rows = [x[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
         found = [self.body(self.images(some)).double() for some in rows]
         return torch.cat(found).numpy()
 
     @torch.no_grad()
     def probabilities(self, x: np.ndarray) -> Array:
-        """The probability of each class, ``(n, classes)``."""
         features = torch.as_tensor(self.features(x))
         logits = features @ self.head.weight.double().T + self.head.bias.double()
         return logits.softmax(1).numpy()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """The most probable class of each row."""
         return self.classes[self.probabilities(x).argmax(1)]
 
 

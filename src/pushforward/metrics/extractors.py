@@ -15,9 +15,85 @@ from ..errors import DataError, UsageError
 from ..progress import terminal_bar
 from .classifier import FeatureClassifier
 from .distances import Array
-from .pixel_range import PixelRange
 
 BATCH = 128
+BYTES, UNIT, SIGNED = "0..255", "[0, 1]", "[-1, 1]"
+
+
+def check_same_range(real: Array, generated: Array) -> None:
+    """Refuse images of which one set has values in another customary range than the other.
+
+    Raises:
+        DataError: If one of them is in 0..255, [0, 1] or [-1, 1] and the other in another of these.
+    """
+    ours, theirs = detect_pixel_range(real), detect_pixel_range(generated)
+    if ours == BYTES and theirs == UNIT and not (generated % 1).any():
+        return  # nearly black
+    if ours and theirs and ours != theirs:
+        raise DataError(
+            f"real pixels are in {ours} and generated pixels in {theirs}: bring both to one range"
+        )
+
+
+def detect_pixel_range(x: Array) -> str:
+    """The customary range that the values are in, or nothing."""
+    low, high = x.min(), x.max()
+    if low >= 0 and 1 < high <= 255 and not (x % 1).any():
+        return BYTES
+    if high <= 1 and low >= -1:
+        return UNIT if low >= 0 else SIGNED if low < -0.1 else ""
+    return ""
+
+
+class PixelRange(NamedTuple):
+    """How the numbers of images become pixels from 0 to 1.
+
+    Arguments:
+        event: The shape of one image.
+        low: The number that is black.
+        high: The number that is white.
+    """
+
+    event: tuple[int, ...]
+    low: float
+    high: float
+
+    @property
+    def words(self) -> str:
+        """The change of range as one says it."""
+        return f"pixels {self.low:g} to {self.high:g} as 0 to 1"
+
+    def unit(self, x: Array) -> Array:
+        """Rows of numbers from 0 to 1; what lies outside is cut off."""
+        return ((x.reshape(len(x), -1) - self.low) / (self.high - self.low)).clip(0, 1)
+
+    def tensor(self, x: Array) -> Any:
+        """Images from 0 to 1, a float32 tensor ``(n, channels, height, width)``."""
+        import torch
+
+        from ..networks.layout import image_layout
+
+        rows = torch.as_tensor(self.unit(x), dtype=torch.float32)
+        return image_layout(self.event).first(rows.reshape(-1, *self.event)).contiguous()
+
+
+def fit_pixel_range(
+    real: Array, event: tuple[int, ...], generated: Array | None = None
+) -> PixelRange:
+    """The pixel range of the real images, widened so that no generated one is cut off.
+
+    Whole numbers run to 255, or to the largest of them where none is above 127; other numbers from
+    0 or -1 to 1, or else from the smallest to the largest.
+    """
+    sets = (real,) if generated is None else (real, generated)
+    kind, high = detect_pixel_range(real), max(float(x.max()) for x in sets)
+    ends = {
+        BYTES: (0.0, 255.0 if high > 127 else high),
+        UNIT: (0.0, 1.0),
+        SIGNED: (-1.0, 1.0),
+    }
+    low, high = ends.get(kind, (min(float(x.min()) for x in sets), high))
+    return PixelRange(event, low, high if high > low else low + 1.0)
 
 
 class ExtractedFeatures(NamedTuple):
@@ -35,7 +111,7 @@ class FeatureExtractor(NamedTuple):
         words: The network, its features, and what is done to an image before.
         features: Of rows ``(n, entries)``.
         d: How many features, where that is known before.
-        scored: Whether it tells classes.
+        scored: Whether it gives class probabilities.
     """
 
     name: str
@@ -58,18 +134,17 @@ def feature_extractor(features: Any, seen: PixelRange) -> FeatureExtractor:
         Unsafe: If the file may hold a pickle.
         Unavailable: If a package is not installed.
     """
-    from . import user_networks
+    from . import feature_networks
 
     if not isinstance(features, str):
-        return user_network_extractor(
-            user_networks.check_network(features, "features"), type(features).__name__, seen
-        )
+        net = feature_networks.check_network(features, "features")
+        return user_network_extractor(net, type(features).__name__, seen)
     if features == "raw":
         d = int(np.prod(seen.event))
         return FeatureExtractor("raw", seen.words, lambda x: ExtractedFeatures(seen.unit(x)), d)
     if features == "efflite0":
         return efflite0_extractor(seen)
-    return user_network_extractor(*user_networks.load_network(features), seen)
+    return user_network_extractor(*feature_networks.load_network(features), seen)
 
 
 def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
@@ -83,14 +158,14 @@ def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
 
 def efflite0_extractor(seen: PixelRange) -> FeatureExtractor:
     """EfficientNet-Lite0's features of ImageNet, from the extra ``features``."""
-    from . import efflite0 as network
+    from . import feature_networks
 
-    net = network.load_efflite0()
-    colours, told = match_channels(3, seen)
+    net = feature_networks.load_efflite0()
+    colours, changed = match_channels(3, seen)
     height, width = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[2:]
-    n = network.input_side(height, width)
+    n = feature_networks.input_side(height, width)
     words = (
-        f"EfficientNet-Lite0 trained on ImageNet, {network.FEATURES} features; {seen.words}, {told}"
+        f"EfficientNet-Lite0 trained on ImageNet, {feature_networks.FEATURES} features; {seen.words}, {changed}"
         f"scaled to {n} x {n} (bilinear, antialiased)"
     )
 
@@ -98,7 +173,7 @@ def efflite0_extractor(seen: PixelRange) -> FeatureExtractor:
         found = extract_batches(lambda rows: net(colours(seen.tensor(rows))), x, "EffLite0")
         return ExtractedFeatures(found[0], softmax(found[1]))
 
-    return FeatureExtractor("EffLite0", words, features, network.FEATURES, scored=True)
+    return FeatureExtractor("EffLite0", words, features, feature_networks.FEATURES, scored=True)
 
 
 def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtractor:
@@ -108,7 +183,7 @@ def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtr
     features and logits. Inception networks that were made for these scores have an argument
     ``return_features`` and take 0 to 255.
     """
-    colours, told = match_channels(input_channels(net), seen)
+    colours, changed = match_channels(input_channels(net), seen)
     inception = accepts_argument(net, "return_features")
     scale = "as 8-bit numbers, " if inception else ""
 
@@ -123,7 +198,7 @@ def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtr
         return ExtractedFeatures(found[0], softmax(found[1]) if len(found) > 1 else None)
 
     size = "of their own size, whatever the network does to it"
-    return FeatureExtractor(name, f"{name}; {seen.words}, {told}{scale}{size}", features)
+    return FeatureExtractor(name, f"{name}; {seen.words}, {changed}{scale}{size}", features)
 
 
 def match_channels(wanted: int | None, seen: PixelRange) -> tuple[Callable[[Any], Any], str]:
@@ -147,7 +222,6 @@ def input_channels(net: Any) -> int | None:
 
 
 def accepts_argument(net: Any, argument: str) -> bool:
-    """Whether a network's ``forward`` has an argument of that name."""
     import inspect
 
     schema = getattr(net.forward, "schema", None)
@@ -173,10 +247,8 @@ def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[A
                 given = given if isinstance(given, tuple | list) else (given,)
                 parts.append([t.double().reshape(len(rows), -1).cpu().numpy() for t in given[:2]])
             except Exception as error:
-                why = (
-                    str(error).strip().splitlines()[-1][:160] if str(error).strip() else "no reason"
-                )
-                raise DataError(f"{name} cannot take the images: {why}") from error
+                lines = str(error).strip().splitlines() or ["no reason"]
+                raise DataError(f"{name} cannot take the images: {lines[-1][:160]}") from error
             update((i + len(rows)) / len(x), "")
     found = [np.concatenate(part) for part in zip(*parts, strict=True)]
     if not all(np.isfinite(part).all() for part in found):
@@ -185,7 +257,6 @@ def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[A
 
 
 def softmax(logits: Array) -> Array:
-    """Probabilities from logits."""
     from scipy.special import softmax as exponentials
 
     return exponentials(logits, axis=1)

@@ -19,7 +19,7 @@ import numpy as np
 from ..data.reading import Dataset
 from ..errors import DataError, UsageError
 from ..inference.fitted_model import FittedModel
-from ..metrics import classifier, codecs, extractors, frechet, kernels, pixel_range
+from ..metrics import classifier, codecs, extractors, kernels, wasserstein
 from ..metrics.extractors import FeatureExtractor
 from ..model import GenerativeModel
 from ..networks.layout import is_image
@@ -72,7 +72,7 @@ class SampleMonitor:
         """Choose the features, and measure the floor between pictures of training and held out."""
         held, event = self.held, self.samples.schema.event
         taught = self.samples.x[self.taught].astype(np.float64)
-        self.seen = pixel_range.fit_pixel_range(taught.reshape(len(taught), -1), event)
+        self.seen = extractors.fit_pixel_range(taught.reshape(len(taught), -1), event)
         self.extract = self.extractor(taught)
         self.real = self.features(self.samples.x[held].astype(np.float64))
         floor = self.distance(taught[: len(held)])
@@ -107,7 +107,7 @@ class SampleMonitor:
             return kernels.kid(self.real, made)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its bias shows in the floor beside it
-            return frechet.frechet_distance(self.real, made)
+            return wasserstein.frechet_distance(self.real, made)
 
 
 def check_monitor(samples: Dataset, held: int) -> None:
@@ -123,7 +123,7 @@ def check_monitor(samples: Dataset, held: int) -> None:
         raise DataError("watch needs pictures held out, and with fewer than 40 there are none")
 
 
-def png_contact_sheet(seen: pixel_range.PixelRange, x: np.ndarray) -> str:
+def png_contact_sheet(seen: extractors.PixelRange, x: np.ndarray) -> str:
     """Pictures side by side as a PNG in base64."""
     from PIL import Image
 

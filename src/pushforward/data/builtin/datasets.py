@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ...formatting import join_names, printable_text
-from .densities import LAWS, LogProb
+from .densities import TOY_DENSITIES, LogProb
 from .images import IMAGE_SETS
 
 SIZE = 50_000
@@ -55,7 +55,7 @@ class BuiltinDataset:
 
 def names() -> list[str]:
     """All built-in data sets: the synthetic ones first, images last."""
-    return [*LAWS, *REAL, *IMAGE_SETS]
+    return [*TOY_DENSITIES, *REAL, *IMAGE_SETS]
 
 
 def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
@@ -73,13 +73,11 @@ def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
     check_dataset_name(name)
     if n is not None and n < 1:
         raise UsageError(f"n = {n}: ask for at least one")
-    if name in LAWS:
+    if name in TOY_DENSITIES:
         return load_toy_density(name, n or SIZE, seed)
-    return (
-        load_builtin_images(name, n, seed)
-        if name in IMAGE_SETS
-        else load_sklearn_dataset(name, n, seed)
-    )
+    if name in IMAGE_SETS:
+        return load_builtin_images(name, n, seed)
+    return load_sklearn_dataset(name, n, seed)
 
 
 def describe_dataset(name: str) -> str:
@@ -88,13 +86,13 @@ def describe_dataset(name: str) -> str:
     Raises:
         UsageError: If there is no such set.
     """
-    if name in LAWS:
-        return LAWS[name]().description
+    if name in TOY_DENSITIES:
+        return TOY_DENSITIES[name]().description
     return IMAGE_SETS[name].description if name in IMAGE_SETS else REAL[check_dataset_name(name)][0]
 
 
 def dataset_columns(data: BuiltinDataset) -> Any:
-    """A data set as `writing.write_samples` takes it: named columns with the labels last, or an array."""
+    """A data set for `writing.write_samples`: named columns with the labels last, or an array."""
     if data.columns is None:
         return data.x
     columns = dict(zip(data.columns, data.x.T, strict=True))
@@ -114,35 +112,25 @@ def check_dataset_name(name: str) -> str:
         UsageError: If there is no such set.
     """
     if name not in names():
-        raise UsageError(
-            f"no data set is called {printable_text(name)!r}; choose from {join_names(names(), 180)}"
-        )
+        known = join_names(names(), 180)
+        raise UsageError(f"no data set is called {printable_text(name)!r}; choose from {known}")
     return name
 
 
 def load_toy_density(name: str, n: int, seed: int) -> BuiltinDataset:
     from ...memory import require_memory
 
-    law = LAWS[name]()
+    density = TOY_DENSITIES[name]()
     require_memory(8 * n, f"{n} data of {name}", "ask for fewer")
 
     def sample(n: int, seed: int) -> np.ndarray:
-        return law.draw(np.random.default_rng(seed), n)[0]
+        return density.draw(np.random.default_rng(seed), n)[0]
 
-    x, y = law.draw(np.random.default_rng(seed), n)
+    x, y = density.draw(np.random.default_rng(seed), n)
     label = None if y is None else "component"
-    return BuiltinDataset(
-        name,
-        law.description,
-        x,
-        y,
-        label,
-        sample=sample,
-        log_prob=law.log_prob,
-        entropy=law.entropy,
-        modes=law.modes,
-        mode_scale=law.mode_scale,
-    )
+    facts = density._asdict()
+    del facts["draw"]
+    return BuiltinDataset(name, x=x, y=y, label=label, sample=sample, **facts)
 
 
 REAL = {

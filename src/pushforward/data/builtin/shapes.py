@@ -54,7 +54,6 @@ class ShapeFactors(NamedTuple):
     radius: np.ndarray
 
     def words(self, factor: str) -> np.ndarray:
-        """The words of a factor."""
         return np.array(FACTORS[factor])[getattr(self, factor)]
 
     def captions(self) -> np.ndarray:
@@ -68,7 +67,6 @@ class ShapeFactors(NamedTuple):
 
 
 def describe_position(row: str, column: str) -> str:
-    """A place in words."""
     if row == "middle" and column == "centre":
         return "in the centre"
     return f"at the {' '.join(w for w in (row, column) if w not in ('middle', 'centre'))}"
@@ -119,7 +117,6 @@ def render_shapes(scene: ShapeFactors, side: int = 32) -> np.ndarray:
 
 
 def render_shape_batch(scene: ShapeFactors, side: int) -> np.ndarray:
-    """The images of one batch."""
     colour, ground = (colour_array(p)[i] for p, i in
                       ((COLOURS, scene.colour), (BACKGROUNDS, scene.background)))  # fmt: skip
     share = pixel_coverage(scene, side)[..., None]
@@ -128,12 +125,10 @@ def render_shape_batch(scene: ShapeFactors, side: int) -> np.ndarray:
 
 
 def colour_array(colours: dict[str, tuple[int, int, int]]) -> np.ndarray:
-    """Colours as rows."""
     return np.array(list(colours.values()), np.float64)
 
 
 def nearest_colour(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
-    """The index of the nearest known colour."""
     return ((colours[:, None] - colour_array(known)) ** 2).sum(-1).argmin(1)
 
 
