@@ -35,7 +35,7 @@ class EtaEstimator:
         self.fractions: list[float] = []
         self.times: list[float] = []
 
-    def left(self, fraction: float) -> float | None:
+    def seconds_left(self, fraction: float) -> float | None:
         """Seconds until all is done, or None where nothing can be said yet."""
         now = self.clock()
         if not self.fractions or fraction - self.fractions[-1] >= FINEST:
@@ -97,7 +97,7 @@ def terminal_bar(title: str, *, show: bool = True) -> Iterator[Update]:
             EtaEstimator(),
         )
         yield lambda fraction, text: shown.update(
-            task, completed=fraction, text=text, left=clock_time(pace.left(fraction))
+            task, completed=fraction, text=text, left=clock_time(pace.seconds_left(fraction))
         )
 
 

@@ -72,13 +72,13 @@ def test_pixels_are_brought_to_zero_to_one_by_their_customary_range(values, low,
     x = np.resize(np.array(values, dtype=float), (2, 6))
     seen = extractors.fit_pixel_range(x, (2, 3))
     assert (seen.low, seen.high) == (low, high)
-    np.testing.assert_allclose(seen.unit(x), (x - low) / (high - low))
-    assert seen.tensor(x).shape == (2, 1, 2, 3)
+    np.testing.assert_allclose(seen.to_unit(x), (x - low) / (high - low))
+    assert seen.to_tensor(x).shape == (2, 1, 2, 3)
 
 
 def test_colours_come_first_whatever_the_order_of_the_axes(rng):
     x = np.round(255 * rng.random((4, 5, 6, 3)))
-    seen = extractors.fit_pixel_range(x.reshape(4, -1), (5, 6, 3)).tensor(x)
+    seen = extractors.fit_pixel_range(x.reshape(4, -1), (5, 6, 3)).to_tensor(x)
     np.testing.assert_allclose(seen.numpy(), np.moveaxis(x, 3, 1) / 255, rtol=1e-6)
 
 
@@ -115,7 +115,7 @@ def test_files_of_torchscript_and_of_export_give_the_features_of_their_network(r
         batch = {0: torch.export.Dim("batch")}
         program = torch.export.export(Net(), (torch.rand(3, 1, 5, 6),), dynamic_shapes=(batch,))
         torch.export.save(program, tmp_path / "net.pt2")
-        truth = Net()(seen.tensor(x)).numpy()
+        truth = Net()(seen.to_tensor(x)).numpy()
         for name in ("net.pt", "net.pt2"):
             extract = extractors.feature_extractor(str(tmp_path / name), seen)
             assert extract.name == "net"
@@ -136,7 +136,7 @@ def test_an_inception_network_made_for_scores_takes_bytes(tmp_path):
         str(tmp_path / "inception.pt"), extractors.fit_pixel_range(x, (2, 3))
     )
     np.testing.assert_array_equal(extract.features(x).x, x)
-    assert "8-bit" in extract.words
+    assert "8-bit" in extract.description
 
 
 def test_a_network_is_found_by_its_name_in_a_module_of_the_working_folder(tmp_path, monkeypatch):

@@ -88,7 +88,7 @@ class FeatureClassifier(Protocol):
         """How many features it has."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What it is and what it sees."""
 
     def features(self, x: np.ndarray) -> Array:
@@ -113,7 +113,7 @@ class PerceptronClassifier(NamedTuple):
         return len(self.weights[-1])
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"a perceptron of the real labels, {self.width} features of the standardised rows"
 
     def features(self, x: np.ndarray) -> Array:

@@ -56,7 +56,7 @@ class ConvolutionalClassifier:
         self.head = nn.Linear(width, len(classes))
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         h, w = self.size
         return (
             f"a convolutional network of the real labels, {self.width} features; pixels "

@@ -68,11 +68,11 @@ def evaluate(
     image = len(event) > 1
     if image:
         extractors.check_same_range(x, y)
-    seen = extractors.fit_pixel_range(x, event, y) if image else None
-    scale = Standardiser(event, x.mean(0), column_scales(x, image), seen)
-    rows = MetricRows(scale.rows(x), check_labels(labels, len(x), "real"))
-    made = MetricRows(scale.rows(y), check_labels(generated_labels, len(y), "generated"))
-    t = None if train is None else scale.rows(sample_pair(real, train)[1])
+    pixels = extractors.fit_pixel_range(x, event, y) if image else None
+    scale = Standardiser(event, x.mean(0), column_scales(x, image), pixels)
+    rows = MetricRows(scale.standardise(x), check_labels(labels, len(x), "real"))
+    made = MetricRows(scale.standardise(y), check_labels(generated_labels, len(y), "generated"))
+    t = None if train is None else scale.standardise(sample_pair(real, train)[1])
     samples = split_samples(rows, made, t, np.random.default_rng(seed), max_n)
     asked = generated_labels is not None
     if features is not None:
@@ -84,26 +84,26 @@ def evaluate(
 
 
 class Standardiser(NamedTuple):
-    """How rows are standardised, and how the pixels of images are seen.
+    """How rows are standardised, and the pixel range of images.
 
     Arguments:
         event: The shape of one row.
         mean: Of the real rows.
         scale: Of each column, or of all pixels.
-        seen: What pixels are black and white, for images.
+        pixels: What pixels are black and white, for images.
     """
 
     event: tuple[int, ...]
     mean: Array
     scale: Array
-    seen: PixelRange | None
+    pixels: PixelRange | None
 
-    def rows(self, x: Array) -> Array:
+    def standardise(self, x: Array) -> Array:
         """Rows in real standard deviations."""
         return (x - self.mean) / self.scale
 
-    def raw(self, rows: Array) -> Array:
-        """The inverse of `rows`."""
+    def restore(self, rows: Array) -> Array:
+        """The inverse of `standardise`."""
         return rows * self.scale + self.mean
 
 
@@ -210,10 +210,10 @@ def resolve_extractor(
         return extractors.classifier_extractor(network)
     if isinstance(features, str) and features == "classifier":
         raise UsageError("features of a classifier need classes: give labels=, or --condition")
-    if scale.seen is None:
+    if scale.pixels is None:
         raise UsageError(f"features {str(features)[:60]} are of images, and the data are none")
-    found = extractors.feature_extractor(features, scale.seen)
-    return found._replace(features=lambda rows: found.features(scale.raw(rows)))
+    found = extractors.feature_extractor(features, scale.pixels)
+    return found._replace(features=lambda rows: found.features(scale.restore(rows)))
 
 
 def check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: int) -> None:
@@ -281,8 +281,8 @@ def label_estimate(
         return e._replace(
             name=catalogue.feature_metric_name(e.name, extract.name),
             unit=unit,
-            features=extract.words,
+            features=extract.description,
         )
     if context.network is not None and m.view in catalogue.OF_CLASSIFIER:
-        return e._replace(features=context.network.words)
+        return e._replace(features=context.network.description)
     return e

@@ -59,21 +59,21 @@ class PixelRange(NamedTuple):
     high: float
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The change of range as one says it."""
         return f"pixels {self.low:g} to {self.high:g} as 0 to 1"
 
-    def unit(self, x: Array) -> Array:
+    def to_unit(self, x: Array) -> Array:
         """Rows of numbers from 0 to 1; what lies outside is cut off."""
         return ((x.reshape(len(x), -1) - self.low) / (self.high - self.low)).clip(0, 1)
 
-    def tensor(self, x: Array) -> Any:
+    def to_tensor(self, x: Array) -> Any:
         """Images from 0 to 1, a float32 tensor ``(n, channels, height, width)``."""
         import torch
 
         from ..networks.layout import image_layout
 
-        rows = torch.as_tensor(self.unit(x), dtype=torch.float32)
+        rows = torch.as_tensor(self.to_unit(x), dtype=torch.float32)
         return image_layout(self.event).first(rows.reshape(-1, *self.event)).contiguous()
 
 
@@ -108,25 +108,25 @@ class FeatureExtractor(NamedTuple):
 
     Arguments:
         name: What metrics are named after.
-        words: The network, its features, and what is done to an image before.
+        description: The network, its features, and what is done to an image before.
         features: Of rows ``(n, entries)``.
         d: How many features, where that is known before.
         scored: Whether it gives class probabilities.
     """
 
     name: str
-    words: str
+    description: str
     features: Callable[[Array], ExtractedFeatures]
     d: int | None = None
     scored: bool = False
 
 
-def feature_extractor(features: Any, seen: PixelRange) -> FeatureExtractor:
+def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
     """The extractor of that name, in that file, or of that network.
 
     Arguments:
         features: "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``.
-        seen: How images become pixels from 0 to 1.
+        pixels: How images become pixels from 0 to 1.
 
     Raises:
         UsageError: If there is none of that name, or it is no network.
@@ -138,13 +138,13 @@ def feature_extractor(features: Any, seen: PixelRange) -> FeatureExtractor:
 
     if not isinstance(features, str):
         net = feature_networks.check_network(features, "features")
-        return user_network_extractor(net, type(features).__name__, seen)
+        return user_network_extractor(net, type(features).__name__, pixels)
     if features == "raw":
-        d = int(np.prod(seen.event))
-        return FeatureExtractor("raw", seen.words, lambda x: ExtractedFeatures(seen.unit(x)), d)
+        d = int(np.prod(pixels.event))
+        return FeatureExtractor("raw", pixels.description, lambda x: ExtractedFeatures(pixels.to_unit(x)), d)
     if features == "efflite0":
-        return efflite0_extractor(seen)
-    return user_network_extractor(*feature_networks.load_network(features), seen)
+        return efflite0_extractor(pixels)
+    return user_network_extractor(*feature_networks.load_network(features), pixels)
 
 
 def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
@@ -153,44 +153,44 @@ def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
     def features(x: Array) -> ExtractedFeatures:
         return ExtractedFeatures(network.features(x), network.probabilities(x))
 
-    return FeatureExtractor("classifier", network.words, features, network.width, scored=True)
+    return FeatureExtractor("classifier", network.description, features, network.width, scored=True)
 
 
-def efflite0_extractor(seen: PixelRange) -> FeatureExtractor:
+def efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
     """EfficientNet-Lite0's features of ImageNet, from the extra ``features``."""
     from . import feature_networks
 
     net = feature_networks.load_efflite0()
-    colours, changed = match_channels(3, seen)
-    height, width = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[2:]
+    colours, changed = match_channels(3, pixels)
+    height, width = pixels.to_tensor(np.zeros((1, int(np.prod(pixels.event))))).shape[2:]
     n = feature_networks.input_side(height, width)
     words = (
-        f"EfficientNet-Lite0 trained on ImageNet, {feature_networks.FEATURES} features; {seen.words}, {changed}"
-        f"scaled to {n} x {n} (bilinear, antialiased)"
+        f"EfficientNet-Lite0 trained on ImageNet, {feature_networks.FEATURES} features; "
+        f"{pixels.description}, {changed}scaled to {n} x {n} (bilinear, antialiased)"
     )
 
     def features(x: Array) -> ExtractedFeatures:
-        found = extract_batches(lambda rows: net(colours(seen.tensor(rows))), x, "EffLite0")
+        found = extract_batches(lambda rows: net(colours(pixels.to_tensor(rows))), x, "EffLite0")
         return ExtractedFeatures(found[0], softmax(found[1]))
 
     return FeatureExtractor("EffLite0", words, features, feature_networks.FEATURES, scored=True)
 
 
-def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtractor:
+def user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureExtractor:
     """A network of the user's own.
 
     It takes images ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
     features and logits. Inception networks that were made for these scores have an argument
     ``return_features`` and take 0 to 255.
     """
-    colours, changed = match_channels(input_channels(net), seen)
+    colours, changed = match_channels(input_channels(net), pixels)
     inception = accepts_argument(net, "return_features")
     scale = "as 8-bit numbers, " if inception else ""
 
     where = next((p.device for p in net.parameters()), "cpu")
 
     def call(rows: Array) -> Any:
-        x = colours(seen.tensor(rows)).to(where)
+        x = colours(pixels.to_tensor(rows)).to(where)
         return net((255 * x).round().byte(), return_features=True) if inception else net(x)
 
     def features(x: Array) -> ExtractedFeatures:
@@ -198,16 +198,16 @@ def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtr
         return ExtractedFeatures(found[0], softmax(found[1]) if len(found) > 1 else None)
 
     size = "of their own size, whatever the network does to it"
-    return FeatureExtractor(name, f"{name}; {seen.words}, {changed}{scale}{size}", features)
+    return FeatureExtractor(name, f"{name}; {pixels.description}, {changed}{scale}{size}", features)
 
 
-def match_channels(wanted: int | None, seen: PixelRange) -> tuple[Callable[[Any], Any], str]:
+def match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[Any], Any], str]:
     """What gives images the channels that a network takes, and how one says it.
 
     Raises:
         UsageError: If they are others, and not three for grey.
     """
-    have = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[1]
+    have = pixels.to_tensor(np.zeros((1, int(np.prod(pixels.event))))).shape[1]
     if wanted in (None, have):
         return lambda x: x, ""
     if (have, wanted) == (1, 3):

@@ -79,7 +79,7 @@ class SampleMonitor:
         enough = len(held) > self.real.shape[1]
         self.facts = {
             "metric": f"{'FD' if enough else 'KID'}-{self.extract.name}",
-            "features": self.extract.words,
+            "features": self.extract.description,
             "rows": len(held),
             "floor": floor,
         }
@@ -127,7 +127,7 @@ def png_contact_sheet(seen: extractors.PixelRange, x: np.ndarray) -> str:
     """Pictures side by side as a PNG in base64."""
     from PIL import Image
 
-    colours = np.moveaxis(seen.tensor(x).numpy(), 1, -1)
+    colours = np.moveaxis(seen.to_tensor(x).numpy(), 1, -1)
     colours = colours if colours.shape[-1] in (1, 3) else colours[..., :1]
     sheet = codecs.tile_square(np.round(255 * colours).astype(np.uint8))
     file = io.BytesIO()

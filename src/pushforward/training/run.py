@@ -127,7 +127,7 @@ class Run:
 
     def follow(self, means: "RunningMeans", every: int) -> None:
         """After a step: the history, and the steps that there is time for."""
-        trainer, now, left = self.trainer, time.monotonic(), self.pace.left(self.fraction())
+        trainer, now, left = self.trainer, time.monotonic(), self.pace.seconds_left(self.fraction())
         if trainer.count % every == 0:
             line = {"step": trainer.count, "seconds": round(now - self.started, 3)}
             line |= {} if left is None else {"left": round(left, 3)}

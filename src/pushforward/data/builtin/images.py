@@ -50,7 +50,7 @@ class ImageSource(NamedTuple):
 def load_shapes(n: int, seed: int) -> ImageSet:
     """Shapes, with every factor and a caption."""
     scene = shapes.draw_factors(n, seed)
-    extra = {name: scene.words(name) for name in shapes.FACTORS}
+    extra = {name: scene.factor_words(name) for name in shapes.FACTORS}
     return ImageSet(
         shapes.render_shapes(scene), "shape", extra["shape"], extra | {"caption": scene.captions()}
     )

@@ -53,13 +53,13 @@ class ShapeFactors(NamedTuple):
     y: np.ndarray
     radius: np.ndarray
 
-    def words(self, factor: str) -> np.ndarray:
+    def factor_words(self, factor: str) -> np.ndarray:
         return np.array(FACTORS[factor])[getattr(self, factor)]
 
     def captions(self) -> np.ndarray:
         """``a small red circle at the top left on grey``."""
-        read = [self.words(name) for name in ("size", "colour", "shape", "background")]
-        places = [describe_position(r, c) for r, c in zip(self.words("row"), self.words("column"))]
+        read = [self.factor_words(name) for name in ("size", "colour", "shape", "background")]
+        places = [describe_position(r, c) for r, c in zip(self.factor_words("row"), self.factor_words("column"))]
         return np.array([
             f"a {size} {colour} {shape} {where} on {ground}"
             for size, colour, shape, ground, where in zip(*read, places)
