@@ -1,4 +1,4 @@
-"""Where a public call runs, with which random numbers, and how many rows at once."""
+"""The device of a public call, its random numbers, and how many rows it takes at once."""
 
 import contextlib
 import os
@@ -17,10 +17,7 @@ from .rng import fork_rng, seed_rng
 
 @contextlib.contextmanager
 def seeded_rng(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
-    """Fork torch's generators at the door: the CPU's, and that of the device that is used.
-
-    The caller's are as they were afterwards, and no other device is touched.
-    """
+    """Seed forked generators: the CPU's and that of the device; the caller's stay as they are."""
     if seed is not None:
         options.check_seed(seed)
     with fork_rng(device):
@@ -44,9 +41,8 @@ def choose_device(name: str | torch.device) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise Unavailable(
-            f"device {str(name)[:40]!r} is not available here; use device='cpu'"
-        ) from error
+        what = f"device {str(name)[:40]!r} is not available here; use device='cpu'"
+        raise Unavailable(what) from error
     return torch.device(name)
 
 

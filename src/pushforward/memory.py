@@ -1,4 +1,4 @@
-"""What fits into this machine's memory, asked before it is taken."""
+"""Whether something fits into this machine's memory, checked before it is allocated."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Any source of data as plain NumPy columns with their names, and what is known of a column.
+"""Any source of data as plain NumPy columns with their names; one of them can be the condition.
 
 A table, and an array with at most two axes, becomes one `Column` for each column. An array with
 more axes, an image say, becomes a single `Column` whose values keep their axes.
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
+from ..formatting import join_names, printable_text
 from . import memmap
 
 Bound = float | None
@@ -169,3 +170,52 @@ def is_missing(value: Any) -> bool:
         return value is None or bool(value != value)
     except TypeError:  # pandas.NA is neither
         return True
+
+
+def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Columns, Column | None]:
+    """Data without their condition, and the condition: ``y``, or the column of that name.
+
+    Raises:
+        UsageError: If both are given, or there is no such column.
+        DataError: If there is not one condition for each row.
+    """
+    if y is not None and condition is not None:
+        raise UsageError("give either y or condition, not both")
+    if y is not None:
+        return data, make_condition_column(data, "y", as_condition_array(y))
+    if condition is None:
+        return data, None
+    if not isinstance(condition, str):
+        name = printable_text(condition)
+        raise UsageError(f"condition is {name}; give the name of a column as text")
+    for cells in data.cells:
+        if str(cells.name) == condition and len(data.shape) == 1:
+            rest = tuple(c for c in data.cells if str(c.name) != condition)
+            return replace(data, cells=rest, shape=(len(rest),), array=None), cells
+    if condition in data.extra:
+        values = data.extra[condition]  # "label" and "target" stand for the last name of the same
+        name = [k for k, v in data.extra.items() if v is values][-1]
+        return data, make_condition_column(data, name, np.asarray(values))
+    known = [*dict.fromkeys(data.extra), *(c.name for c in data.cells if len(data.shape) == 1)]
+    raise UsageError(
+        f"{data.name}: no column is called {printable_text(condition)!r}; "
+        + (f"choose from {join_names(known, 120)}" if known else "it has none")
+    )
+
+
+def make_condition_column(data: Columns, name: str, y: np.ndarray) -> Column:
+    if y.ndim == 0 or len(y) != data.rows or y.ndim > 2 or 0 in y.shape[1:]:
+        raise DataError(
+            f"{data.name}: {data.rows} rows but conditions of shape {y.shape}; give one for each"
+        )
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    none = [is_missing(v) for v in y.flat] if y.dtype.kind == "O" else False
+    missing = np.broadcast_to(np.asarray(none).reshape(y.shape if none else ()), y.shape)
+    return Column(name, str(y.dtype), y, any_per_row(missing))
+
+
+def condition_position(data: Columns, condition: str | None) -> int:
+    """Where a table's samples carry the condition; -1 if they do not."""
+    if condition is None or data.kind not in TABLES:
+        return -1
+    return data.names.index(condition) if condition in data.names else len(data.names)

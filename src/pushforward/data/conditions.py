@@ -14,7 +14,7 @@ from ..errors import DataError, UsageError
 from ..formatting import join_names, printable_text
 from . import captions
 from .captions import CaptionEncoding
-from .columns import TABLES, Column, Columns, any_per_row, as_condition_array, is_missing
+from .columns import Column, Columns, as_condition_array
 from .validation import DataIssue, is_whole, mask_issues, number_issues
 
 Label = str | bool | int
@@ -196,48 +196,6 @@ def class_labels(distinct: list[Any], column: str) -> tuple[Label, ...]:
     return tuple(sorted(labels, key=lambda v: (str(type(v)), v)))
 
 
-def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Columns, Column | None]:
-    """Data without their condition, and the condition: ``y``, or the column of that name.
-
-    Raises:
-        UsageError: If both are given, or there is no such column.
-        DataError: If there is not one condition for each row.
-    """
-    if y is not None and condition is not None:
-        raise UsageError("give either y or condition, not both")
-    if y is not None:
-        return data, make_condition_column(data, "y", as_condition_array(y))
-    if condition is None:
-        return data, None
-    if not isinstance(condition, str):
-        name = printable_text(condition)
-        raise UsageError(f"condition is {name}; give the name of a column as text")
-    for cells in data.cells:
-        if str(cells.name) == condition and len(data.shape) == 1:
-            rest = tuple(c for c in data.cells if str(c.name) != condition)
-            return replace(data, cells=rest, shape=(len(rest),), array=None), cells
-    if condition in data.extra:
-        values = data.extra[condition]  # "label" and "target" stand for the last name of the same
-        name = [k for k, v in data.extra.items() if v is values][-1]
-        return data, make_condition_column(data, name, np.asarray(values))
-    known = [*dict.fromkeys(data.extra), *(c.name for c in data.cells if len(data.shape) == 1)]
-    raise UsageError(
-        f"{data.name}: no column is called {printable_text(condition)!r}; "
-        + (f"choose from {join_names(known, 120)}" if known else "it has none")
-    )
-
-
-def make_condition_column(data: Columns, name: str, y: np.ndarray) -> Column:
-    if y.ndim == 0 or len(y) != data.rows or y.ndim > 2 or 0 in y.shape[1:]:
-        raise DataError(
-            f"{data.name}: {data.rows} rows but conditions of shape {y.shape}; give one for each"
-        )
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    none = [is_missing(v) for v in y.flat] if y.dtype.kind == "O" else False
-    missing = np.broadcast_to(np.asarray(none).reshape(y.shape if none else ()), y.shape)
-    return Column(name, str(y.dtype), y, any_per_row(missing))
-
-
 def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
     """What is wrong with a condition, which may be text, read by an encoder or as it looks."""
     if given.values.dtype.kind not in "OUS" or given.values.ndim > 1:
@@ -257,13 +215,6 @@ def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
         remedy = "group them, or read them as captions with --text bytes (text='bytes')"
         return [DataIssue(str(given.name), "classes", count, (), remedy)]
     return missing
-
-
-def condition_position(data: Columns, condition: str | None) -> int:
-    """Where a table's samples carry the condition; -1 if they do not."""
-    if condition is None or data.kind not in TABLES:
-        return -1
-    return data.names.index(condition) if condition in data.names else len(data.names)
 
 
 def describe_condition(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import DataError, MissingFile, UsageError
 from ..formatting import join_names, printable_text
-from . import conditions, containers, image_folder, table_files, validation
+from . import columns, conditions, containers, image_folder, table_files, validation
 from .builtin import datasets
 from .columns import Bound, Column, Columns, as_condition_array, restore_names
 from .schema import Schema, describe_columns
@@ -70,12 +70,12 @@ def read_dataset(
         Unsafe: If reading the file could run code or exhaust the memory.
     """
     opened = open_resized(source, size)
-    data, given = conditions.split_condition(opened, y, condition)
+    data, given = columns.split_condition(opened, y, condition)
     validation.raise_fatal_issues(data, collect_issues(data, given, text))
     schema = describe_columns(data, bounds or {})
     for column, values in zip(schema.columns, data.cells, strict=True):
         validation.raise_fatal_issues(data, list(validation.bounds_issues(column, values)))
-    place = conditions.condition_position(opened, condition)
+    place = columns.condition_position(opened, condition)
     schema = replace(schema, condition=conditions.describe_condition(given, text, place))
     x = data.stack_compact() if lean else data.stack()
     return Dataset(x, None if given is None else given.values, schema)
@@ -173,8 +173,8 @@ def columns_from_dataset(data: datasets.BuiltinDataset) -> Columns:
         return containers.columns_from_array(data.x, data.name, extra=extra)
     from pyarrow import table
 
-    columns = dict(zip(data.columns, data.x.T, strict=True))
-    return containers.columns_from_arrow(table(columns), data.name, extra=extra)
+    named = dict(zip(data.columns, data.x.T, strict=True))
+    return containers.columns_from_arrow(table(named), data.name, extra=extra)
 
 
 def is_image_file(source: Any) -> bool:
@@ -251,7 +251,7 @@ def find_issues(source: Any, condition: str | None = None) -> list[DataIssue]:
     Raises:
         DataError, MissingFile, UsageError, Unsafe: If the source cannot be read at all.
     """
-    data, given = conditions.split_condition(open_source(source), None, condition)
+    data, given = columns.split_condition(open_source(source), None, condition)
     found = [*collect_issues(data, given), *validation.positivity_issues(data)]
     return sorted(found, key=lambda issue: not issue.fatal)
 
@@ -262,7 +262,7 @@ def split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray | 
     Raises:
         DataError: If the column cannot be used.
     """
-    data, given = conditions.split_condition(data, None, name)
+    data, given = columns.split_condition(data, None, name)
     if given is None:
         return data, None
     validation.raise_fatal_issues(data, conditions.condition_issues(given))

@@ -141,7 +141,9 @@ def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
         return user_network_extractor(net, type(features).__name__, pixels)
     if features == "raw":
         d = int(np.prod(pixels.event))
-        return FeatureExtractor("raw", pixels.description, lambda x: ExtractedFeatures(pixels.to_unit(x)), d)
+        return FeatureExtractor(
+            "raw", pixels.description, lambda x: ExtractedFeatures(pixels.to_unit(x)), d
+        )
     if features == "efflite0":
         return efflite0_extractor(pixels)
     return user_network_extractor(*feature_networks.load_network(features), pixels)

@@ -59,7 +59,10 @@ class ShapeFactors(NamedTuple):
     def captions(self) -> np.ndarray:
         """``a small red circle at the top left on grey``."""
         read = [self.factor_words(name) for name in ("size", "colour", "shape", "background")]
-        places = [describe_position(r, c) for r, c in zip(self.factor_words("row"), self.factor_words("column"))]
+        places = [
+            describe_position(r, c)
+            for r, c in zip(self.factor_words("row"), self.factor_words("column"))
+        ]
         return np.array([
             f"a {size} {colour} {shape} {where} on {ground}"
             for size, colour, shape, ground, where in zip(*read, places)
