@@ -15,8 +15,8 @@ def rng():
 
 
 def test_a_perfect_generator_scores_its_floor(rng):
-    """Every interval of a sample from the true distribution reaches the floor, give or take the floor's own
-    scatter, which is as wide."""
+    """Every interval of a sample from the true distribution reaches the floor, give or take the
+    floor's own scatter, which is as wide."""
     found = metrics.evaluate(*rng.standard_normal((2, 600, 2)))
     assert {"energy", "mmd", "sliced_w2", "w1", "c2st", "precision", "frechet"} <= set(found)
     for name, e in found.items():

@@ -23,7 +23,7 @@ def rbf_moment(d, variance, shift, h=1.0):
 
 
 def test_energy_distance_on_the_line_is_twice_the_integral_of_the_squared_gap(rng):
-    """2 int (F - G)^2 for the two empirical distributions, which is what the biased estimate measures."""
+    """2 int (F - G)^2 of the two empirical distributions, which the biased estimate measures."""
     x, y = rng.standard_normal(60), rng.exponential(size=90)
     grid = np.sort(np.concatenate([x, y]))
     f, g = (np.searchsorted(np.sort(s), grid, side="right") / len(s) for s in (x, y))
