@@ -16,7 +16,7 @@ from pushforward.errors import DiskError
 from pushforward.model import Preprocessing
 from pushforward.progress import Interrupted
 from pushforward.training.fit import fit
-from pushforward.training.minibatches import MinibatchStream
+from pushforward.training.preparation import MinibatchStream
 
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")

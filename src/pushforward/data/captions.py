@@ -1,7 +1,7 @@
 r"""Captions as numbers: their words, the bytes that spell them, or what a frozen encoder says.
 
 A caption's condition is a vector, and behind it tokens for networks that attend to them
-(`networks.embedding`). There are three ways to make them:
+(`networks.blocks`). There are three ways to make them:
 
 - words: a vector of zeros and ones, of which words of the training captions it holds; no tokens.
   The first layer of a network that reads it is a table of word vectors, learned with the rest,

@@ -4,7 +4,7 @@ r"""Metrics: functions of two sample sets, each with an interval and a real-vers
 return plain numbers in the data's own units; they are in the module of their group.
 """
 
-from ..theory.mode_coverage import is_collapsed
+from ..theory.sample_statistics import is_collapsed
 from .catalogue import better_direction, metric_meaning, metric_names
 from .classifier import c2st, classifier_score, fit_classifier
 from .codecs import codec_bits

@@ -66,7 +66,7 @@ class ConvolutionalClassifier:
     def images(self, x: np.ndarray) -> Tensor:
         """Rows as the network takes them."""
         rows = torch.as_tensor(sample_set(x), dtype=torch.float32)
-        images = self.layout.first(rows.reshape(-1, *self.layout.event))
+        images = self.layout.to_channels_first(rows.reshape(-1, *self.layout.event))
         if list(images.shape[2:]) == self.size:
             return images
         return interpolate(images, self.size, mode="bilinear", antialias=True)
