@@ -29,7 +29,7 @@ def data(
     if name is None and out is not None:
         raise UsageError(f"name the data set to write to {out}")
     if name is None:
-        sets = {key: datasets.describe_dataset(key) for key in datasets.names()}
+        sets = {key: datasets.describe(key) for key in datasets.names()}
         print_result(sets, as_json, "\n".join(f"{key:16} {text}" for key, text in sets.items()))
         return
     chosen = datasets.load(name, n, seed)

@@ -6,7 +6,7 @@ is scaled to it and the middle is cut out. Transparent pixels lie on white.
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,11 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
             f"{name}: sizes differ, from {low[0]} x {low[1]} to {high[0]} x {high[1]}; say which "
             "they are to have: --size 32 (in Python size=32)"
         )
-    height, width = (size or sizes[0][::-1])[:2]
-    grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
-    shape = (height, width) if grey else (height, width, 3)
+    shape = image_shape(size, modes, sizes[0])
 
     def decode(x: np.ndarray) -> None:
         for i, path in enumerate(paths):
-            x[i] = decode_image(path, grey, height, width)
+            x[i] = decode_image(path, shape)
 
     x = memmap.cache_array(image_cache_key(paths, shape), (len(paths), *shape), decode)
     return columns_from_pixels(x, name, folder_conditions(folder, paths))
@@ -68,11 +66,17 @@ def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
         Unsafe: If it would not fit in memory.
     """
     mode, sides = read_image_header(path)
+    x = decode_image(path, image_shape(size, [mode], sides))
+    return columns_from_pixels(x[None], printable_text(path.name), {})
+
+
+def image_shape(
+    size: tuple[int, ...] | None, modes: Iterable[str], sides: tuple[int, int]
+) -> tuple[int, ...]:
+    """The shape that images get: of ``size`` where it is given, or their own (width, height)."""
     height, width = (size or sides[::-1])[:2]
-    grey = size[2:] == (1,) if size and size[2:] else mode in GREY
-    return columns_from_pixels(
-        decode_image(path, grey, height, width)[None], printable_text(path.name), {}
-    )
+    grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
+    return (height, width) if grey else (height, width, 3)
 
 
 def columns_from_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Columns:
@@ -154,7 +158,7 @@ def open_image(path: Path) -> Any:
         raise DataError(f"{printable_text(path.name)}: is not an image, or is broken") from error
 
 
-def decode_image(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
+def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """One image as numbers from 0 to 255.
 
     Raises:
@@ -170,9 +174,9 @@ def decode_image(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
                 image = Image.alpha_composite(ground, image.convert("RGBA"))
             if image.mode == "I;16":
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            image = image.convert("L" if grey else "RGB")
-            if image.size != (width, height):
-                image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+            image = image.convert("L" if len(shape) == 2 else "RGB")
+            if image.size != (shape[1], shape[0]):
+                image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, DataError):

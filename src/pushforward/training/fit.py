@@ -63,7 +63,7 @@ def fit(
         y: A condition for each datum: classes, numbers, or vectors of numbers.
         condition: The column of ``x`` that is the condition, instead of ``y``.
         bounds: Limits of columns, ``{"age": (0, None)}``; samples respect them.
-        size: Pixels that the pictures of a folder get along a side, or their height and width: the
+        size: Pixels that the images of a folder get along a side, or their height and width: the
             shorter side is scaled to it, and the middle is cut out.
         text: How captions are read: "words" (which ones they hold; the default), "bytes" (spelled,
             in order, by an encoder that learns with the model, if the family's networks take a
@@ -183,7 +183,7 @@ def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
     if cache is None:
         return None
     if x is not None and not reading.is_image_folder(x):  # None: a resumed run knows
-        raise UsageError("cache keeps the decoded pictures of a folder, and the data are none")
+        raise UsageError("cache keeps the decoded images of a folder, and the data are none")
     return as_folder(cache)
 
 

@@ -164,7 +164,7 @@ def test_sets_that_do_not_exist_are_refused(call):
 
 def test_every_set_is_described_in_one_line():
     for name in datasets.names():
-        assert 10 < len(datasets.describe_dataset(name)) < 80
+        assert 10 < len(datasets.describe(name)) < 80
 
 
 @pytest.mark.parametrize("name", ["shapes", "moons"])

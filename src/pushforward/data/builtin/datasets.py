@@ -80,7 +80,7 @@ def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
     return load_sklearn_dataset(name, n, seed)
 
 
-def describe_dataset(name: str) -> str:
+def describe(name: str) -> str:
     """What a built-in data set is, in one line.
 
     Raises:
