@@ -52,7 +52,7 @@ def kept(before: shapes.ShapeFactors, x: np.ndarray, task: str) -> Row:
     same = {k: getattr(found, k) == getattr(before, k) for k in shapes.FACTORS}
     other = {"shape": "background", "background": "shape"}[task]
     hits = [
-        found.words(task) == TASKS[task][1],
+        found.factor_words(task) == TASKS[task][1],
         same["row"] & same["column"] & same["size"],
         same["colour"],
         same[other],

@@ -29,9 +29,8 @@ from pushforward.data.text_encoders import load_minilm
 from pushforward.inference.fitted_model import FittedModel
 from pushforward.metrics.classifier import fit_classifier
 from pushforward.metrics.codecs import codec_bits
-from pushforward.metrics.extractors import feature_extractor
-from pushforward.metrics.frechet import gaussian_fit_distance
-from pushforward.metrics.pixel_range import fit_pixel_range
+from pushforward.metrics.extractors import feature_extractor, fit_pixel_range
+from pushforward.metrics.wasserstein import gaussian_fit_distance
 from pushforward.model import Likelihood
 
 PATHS = ["flow_matching", "ddpm", "edm"]

@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 
 from pushforward.data.builtin import datasets
 from pushforward.families.vae import VAE
-from pushforward.metrics.modes import known_modes
+from pushforward.metrics.neighbours import known_modes
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Likelihood
 from pushforward.networks.autoencoder import AutoencoderNetworks

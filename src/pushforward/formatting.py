@@ -18,12 +18,11 @@ SPELLED = {k.lower(): k for k in ("VAE", "GAN", "WGAN", "DDPM", "NCSN", "EDM", "
 
 
 def display_name(key: str) -> str:
-    """The key of a family or a metric as one writes it."""
+    """The key of a family or a metric as the literature spells it."""
     return SPELLED.get(key) or " ".join(SPELLED.get(w, w) for w in key.split("_"))
 
 
 def capitalise_first(text: str) -> str:
-    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
@@ -64,7 +63,6 @@ def format_number(value: float | None, digits: int | None = None) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """A time as one says it."""
     if seconds is None or not math.isfinite(seconds):
         return "\u2013"
     if seconds < 1:

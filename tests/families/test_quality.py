@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.model_selection import StratifiedKFold
 
 from pushforward.data.builtin import datasets
-from pushforward.metrics.modes import known_modes
+from pushforward.metrics.neighbours import known_modes
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Likelihood
 from pushforward.training.fit import fit

@@ -91,7 +91,7 @@ def test_the_images_come_back_from_the_run_folder_and_are_drawn(images, tmp_path
     sheet = plotted.decode_sheet(plotted.monitored_steps(model.history)[-1]["pictures"])
     assert sheet.shape == (16, 16)  # sixteen images of 4 x 4
     seen = monitor.png_contact_sheet(
-        monitor.pixel_range.fit_pixel_range(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
+        monitor.extractors.fit_pixel_range(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
     )
     np.testing.assert_array_equal(plotted.decode_sheet(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
     assert plot_run(model, tmp_path / "run.png").stat().st_size > 10_000

@@ -61,10 +61,10 @@ def map_data(
 
 def output_names(method: str, data: str) -> list[str] | None:
     """The names of a folder's pictures, where a method makes one of each."""
-    from ..data import image_writer, reading
+    from ..data import reading, writing
 
     each = method in ("edit", "reconstruct", "translate") and reading.is_image_folder(data)
-    return image_writer.png_names(Path(data)) if each else None
+    return writing.png_names(Path(data)) if each else None
 
 
 def map_and_report(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ...metrics import modes
+from ...metrics import neighbours
 from ...theory import bounds
 from ...theory.exact import evidence, linear_vae
 from ..claims import Number
@@ -67,7 +67,7 @@ def run_vae_fit() -> ExperimentResult:
         elbo, tight = (model.log_prob(x, particles=k).double() for k in (1, 64))
         draws = model.sample(FRESH)
     exact = law.log_prob(x.double())
-    report = modes.known_modes(draws.numpy(), law.means.numpy(), 1.0)
+    report = neighbours.known_modes(draws.numpy(), law.means.numpy(), 1.0)
     left = float(report.frequencies[0])
     numbers = [
         Number("mean $\\log p(x)$ minus the ELBO, nats", float((exact - elbo).mean()), 0.0,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ....devices import seeded_rng
-from ....metrics import frechet, kernels, neighbours
+from ....metrics import kernels, neighbours, wasserstein
 from ....plots.style import DATA, INK, MODEL
 from ....theory import transport
 from ....theory.exact.targets import Gaussian
@@ -153,7 +153,7 @@ MEASURES: dict[str, Callable[..., float]] = {
     "energy distance": kernels.energy_distance,
     "precision": neighbours.precision,
     "recall": neighbours.recall,
-    "Fréchet distance of coordinates": frechet.frechet_distance,
+    "Fréchet distance of coordinates": wasserstein.frechet_distance,
 }
 
 

@@ -184,7 +184,8 @@ def draw_bound_weights() -> Figure:
     figure, (left, right) = create_panels(2)
     for i, (v, name) in enumerate(((1.0, "Σ = β"), (0.0, "Σ = β̃"))):
         weight = (
-            ddpm_schedule.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000) / 1000
+            ddpm_schedule.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000)
+            / 1000
         )
         left.plot(k, weight, color=LINES[5 * i], ls=DASHES[i], label=name)
     left.axhline(0.01, color=QUIET, ls=DASHES[2])

@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from ....devices import seeded_rng
 from ....families import gan
-from ....metrics import modes
+from ....metrics import neighbours
 from ....model import Event
 from ....theory import sample_statistics, transport
 from ....theory.exact import discriminator, divergences, targets
@@ -82,7 +82,7 @@ def measure_mode_metrics() -> Evidence:
         ring.weights[:3], ring.means[:3], ring.variances[:3, 0].sqrt()
     )  # fmt: skip
     x, y = (law.sample(2000).double().numpy() for law in (ring, kept))
-    report = modes.known_modes(y, ring.means.numpy(), 0.3)
+    report = neighbours.known_modes(y, ring.means.numpy(), 0.3)
     share = sample_statistics.kmeans_coverage(x, y)
     # the share of rows beyond three deviations in the plane is exp(-9/2)
     near = 1 - math.exp(-4.5)
@@ -189,7 +189,7 @@ CLAIMS = [
         "Whether samples cover a part of the data only can be measured.",
         Verdict.HOLDS,
         measure_mode_metrics,
-        "metrics.modes.known_modes",
+        "metrics.neighbours.known_modes",
         covers="R25",
     ),
     Claim(

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....metrics import classifier, frechet, kernels
+from ....metrics import classifier, kernels, wasserstein
 from ....shapes import Condition, Data, Times
 from ....theory import ode, paths, samplers, transport
 from ....theory.denoisers import Denoiser, Sampler
@@ -98,7 +98,7 @@ def measure_inception_metrics() -> Evidence:
     law = gaussian_ring8()
     blob = Gaussian(law.mean, law.covariance)
     real, same, other = exact_samples(law), exact_samples(law), exact_samples(blob)
-    d, apart = frechet.frechet_distance(real, other), transport.sliced_w2_distance(real, other)
+    d, apart = wasserstein.frechet_distance(real, other), transport.sliced_w2_distance(real, other)
     least = transport.sliced_w2_distance(real, same)
     scores = {
         name: classifier.classifier_score(law.log_terms(torch.as_tensor(x)).softmax(1).numpy())
@@ -128,7 +128,7 @@ def measure_frechet_bias() -> Evidence:
     law = Gaussian(torch.zeros(d), torch.eye(d))
     found = np.array(
         [
-            (frechet.frechet_distance(a, b), kernels.kid(a, b))
+            (wasserstein.frechet_distance(a, b), kernels.kid(a, b))
             for a, b in ((exact_samples(law, n), exact_samples(law, n)) for _ in range(repeats))
         ]
     )
@@ -169,7 +169,7 @@ CLAIMS = [
         r"FID and the Inception score compare samples of points (practice problem 5).",
         Verdict.WRONG,
         measure_inception_metrics,
-        "metrics.frechet.frechet_distance",
+        "metrics.wasserstein.frechet_distance",
         right=r"There is no Inception network of points. On coordinates FID sees two moments and "
         r"no modes, and the score is highest for eight single points. Sliced W2, MMD, the energy "
         r"distance and likelihood see the difference.",
@@ -180,7 +180,7 @@ CLAIMS = [
         r"FID of a perfect model is zero.",
         Verdict.ONLY_IF,
         measure_frechet_bias,
-        "metrics.frechet.frechet_distance",
+        "metrics.wasserstein.frechet_distance",
         right=r"Only in the limit: with $n$ samples it is biased. Distances are read beside that "
         r"of two exact samples of the same size; the kernel distance has no bias.",
         formula=r"\mathbb E\,\mathrm{FID} \approx \frac{2d + d(d+1)/2}{n}",

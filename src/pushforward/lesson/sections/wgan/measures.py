@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ....metrics import classifier, evaluation, frechet, kernels, neighbours, wasserstein
+from ....metrics import classifier, evaluation, kernels, neighbours, wasserstein
 from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 
 
@@ -36,7 +36,7 @@ def measure_metric_values() -> Evidence:
             Number("$W_2$ of the same", wasserstein.w2(x, x + shift), 3, 1e-9),
             Number("sliced $W_2$ of the same, squared", wasserstein.sliced_w2(
                 x, x + shift, projections=129) ** 2, 3, 1e-9),
-            Number("Fréchet distance of the same", frechet.frechet_distance(x, x + shift), 9, 1e-9),
+            Number("Fréchet distance of the same", wasserstein.frechet_distance(x, x + shift), 9, 1e-9),
             Number("precision and recall of separate sets", float(precision + recall), 0, 1e-12),
             Number("accuracy of telling laws 2 deviations apart: $\\Phi(1)$",
                    accuracy, 0.8413 + 5 * math.sqrt(0.8413 * 0.1587 / 1000), 0, "<="),
