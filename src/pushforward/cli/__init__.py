@@ -8,20 +8,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import PushforwardError
-from . import anomalies, data, editing, fit, interop, latents, lesson, sample
+from . import compare, data, editing, evaluate, fit, latents, lesson, sample, score
 from .options import app, print_err
 
 __all__ = [
-    "anomalies",
     "app",
+    "compare",
     "data",
     "editing",
+    "evaluate",
     "fit",
-    "interop",
     "latents",
     "lesson",
     "main",
     "sample",
+    "score",
 ]
 
 

@@ -6,10 +6,13 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, MissingFile, UsageError
 from ..options import option_types
+
+if TYPE_CHECKING:
+    from ..inference.fitted_model import FittedModel
 
 
 def parse_value(text: str) -> Any:
@@ -95,18 +98,14 @@ def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
 
 
 def guidance_options(
-    guidance: float | None, guidance_interval: str | None, negative: str | None
+    model: "FittedModel", guidance: float | None, interval: str | None, negative: str | None
 ) -> dict[str, Any]:
-    """The options that say how draws are guided, as far as they were given."""
-    within = parse_interval(guidance_interval)
-    return without_none(guidance=guidance, guidance_interval=within, negative=negative)
-
-
-def parse_negative(model: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Options with a negative condition that was typed in the kind that a model has."""
-    if "negative" not in options:
-        return options
-    return options | {"negative": model.preprocessor.parse_condition(options["negative"])}
+    """The keywords that say how draws are guided, as far as they were given."""
+    return without_none(
+        guidance=guidance,
+        guidance_interval=parse_interval(interval),
+        negative=negative and model.preprocessor.parse_condition(negative),
+    )
 
 
 def parse_interval(text: str | None) -> tuple[float, ...] | None:
