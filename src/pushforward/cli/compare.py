@@ -3,29 +3,26 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
-
 from . import options, parsing
-from .options import app, expand_groups
+from .options import app, expand_groups, flag, option
 
 
 @app.command()
 @expand_groups
 def compare(
     data: options.Source,
-    out: Annotated[str, Option("--out", "-o", metavar="FOLDER", help="Folder of the report.")],
+    out: Annotated[str, option("Folder of the report.", "FOLDER", "--out", "-o")],
     families: Annotated[
-        str | None,
-        Option(metavar="NAMES", help="Families, separated by commas.", show_default="all"),
+        str | None, option("Families, separated by commas.", "NAMES", show_default="all")
     ] = None,
-    minutes: Annotated[float | None, Option(help="Training time per family and seed.")] = None,
-    total_minutes: Annotated[float | None, Option(help="Training time in total.")] = None,
+    minutes: Annotated[float | None, option("Time per family and seed.", "MINUTES")] = None,
+    total_minutes: Annotated[float | None, option("Time in total.", "MINUTES")] = None,
     steps: options.TrainingSteps = None,
-    seeds: Annotated[int, Option(min=1, metavar="N", help="Number of seeds.")] = 1,
+    seeds: Annotated[int, option("Number of seeds.", "N", min=1)] = 1,
     *,
     columns: options.DataOptions,
     device: options.Device = "auto",
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing report.")] = False,
+    overwrite: Annotated[bool, flag("Replace an existing report.", "--overwrite")] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:

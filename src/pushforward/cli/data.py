@@ -3,22 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
-
 from ..errors import UsageError
 from . import options, parsing
-from .options import app, print_result
+from .options import app, argument, option, print_result
 
 
 @app.command()
 def data(
-    name: Annotated[str | None, Argument(metavar="[NAME]", help="Dataset name.")] = None,
+    name: Annotated[str | None, argument("Dataset name.", "[NAME]")] = None,
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="FILE", help="Output: a data file or a folder.")
+        Path | None, option("Output: a data file or a folder.", "FILE", "--out", "-o")
     ] = None,
     n: Annotated[
-        int | None,
-        Option("-n", "--number", min=1, metavar="N", help="Rows of a synthetic dataset."),
+        int | None, option("Rows of a synthetic dataset.", "N", "-n", "--number", min=1)
     ] = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -76,8 +73,7 @@ def check(
 
 @app.command()
 def families(
-    name: Annotated[str | None, Argument(metavar="[NAME]", help="Family.")] = None,
-    as_json: options.Json = False,
+    name: Annotated[str | None, argument("Family.", "[NAME]")] = None, as_json: options.Json = False
 ) -> None:
     """List the families, or describe one: what it is, its likelihood, what its options mean."""
     from .. import families as registry

@@ -3,15 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
-
 from . import options
 from .latents import print_mapped, write_mapped
-from .options import app, expand_groups
+from .options import app, argument, expand_groups, option
 
 ImageFile = Annotated[
-    Path,
-    Option("--out", "-o", metavar="FILE", help="Output: a folder, .png for one strip, .npy .npz."),
+    Path, option("Output: a folder, .png for one strip, .npy .npz.", "FILE", "--out", "-o")
 ]
 
 
@@ -19,17 +16,13 @@ ImageFile = Annotated[
 @expand_groups
 def inpaint(
     run: options.RunFolder,
-    image: Annotated[str, Argument(metavar="IMAGE", help="Image file, or .npy of one.")],
-    mask: Annotated[
-        str, Option(metavar="MASK", help="Image of the same size: white is inpainted.")
-    ],
+    image: Annotated[str, argument("Image file, or .npy of one.", "IMAGE")],
+    mask: Annotated[str, option("Image of the same size: white is inpainted.", "MASK")],
     out: ImageFile,
-    n: Annotated[int, Option("-n", "--number", min=1, metavar="N", help="Number of samples.")] = 8,
+    n: Annotated[int, option("Number of samples.", "N", "-n", "--number", min=1)] = 8,
     method: Annotated[
         str | None,
-        Option(
-            metavar="NAME", help="Diffusion and flow models: moments, filter.", show_default="auto"
-        ),
+        option("Diffusion and flow models: moments, filter.", "NAME", show_default="auto"),
     ] = None,
     steps: options.SamplerSteps = None,
     *,
@@ -59,12 +52,11 @@ def inpaint(
 @expand_groups
 def interpolate(
     run: options.RunFolder,
-    first: Annotated[str, Argument(metavar="A", help="Image or data file.")],
-    last: Annotated[str, Argument(metavar="B", help="Another, with as many rows.")],
+    first: Annotated[str, argument("Image or data file.", "A")],
+    last: Annotated[str, argument("Another, with as many rows.", "B")],
     out: ImageFile,
     n: Annotated[
-        int,
-        Option("-n", "--number", min=2, metavar="N", help="Number of points, both ends included."),
+        int, option("Number of points, both ends included.", "N", "-n", "--number", min=2)
     ] = 8,
     *,
     common: options.MapOptions,
@@ -85,7 +77,7 @@ def edit(
     data: options.Source,
     out: ImageFile,
     strength: Annotated[
-        float, Option(help="0 changes nothing, 1 ignores the image.", min=0, max=1)
+        float, option("0 changes nothing, 1 ignores the image.", "X", min=0, max=1)
     ] = 0.5,
     sampler: options.Sampler = None,
     steps: options.SamplerSteps = None,

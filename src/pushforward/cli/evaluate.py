@@ -2,32 +2,24 @@
 
 from typing import Annotated
 
-from typer import Argument, Option
-
 from . import options, parsing
-from .options import app
+from .options import app, argument, option
 
 
 @app.command()
 def evaluate(
     real: options.Source,
-    generated: Annotated[str, Argument(metavar="GENERATED", help="Samples.")],
-    metrics: Annotated[
-        str | None, Option(metavar="NAMES", help="Metrics, separated by commas.")
-    ] = None,
-    condition: Annotated[
-        str | None, Option(metavar="COLUMN", help="Column of classes or numbers.")
-    ] = None,
+    generated: Annotated[str, argument("Samples.", "GENERATED")],
+    metrics: Annotated[str | None, option("Metrics, separated by commas.", "NAMES")] = None,
+    condition: Annotated[str | None, option("Column of classes or numbers.", "COLUMN")] = None,
     features: Annotated[
         str | None,
-        Option(
-            metavar="NETWORK",
-            help="Compare images in features: classifier, efflite0, raw, a FILE, module:attribute.",
+        option(
+            "Compare images in features: classifier, efflite0, raw, a FILE, module:attribute.",
+            "NETWORK",
         ),
     ] = None,
-    train: Annotated[
-        str | None, Option(metavar="DATA", help="Training data, for the floor and copies.")
-    ] = None,
+    train: Annotated[str | None, option("Training data, for the floor and copies.", "DATA")] = None,
     size: options.Size = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,

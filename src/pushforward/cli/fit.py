@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
-
 from ..errors import UsageError
 from . import options, parsing
-from .options import app, expand_groups
+from .options import app, expand_groups, flag, option
 
 if TYPE_CHECKING:
     from ..inference.fitted_model import FittedModel
@@ -21,29 +19,21 @@ class HardwareOptions:
     device: options.Device = "auto"
     devices: Annotated[
         int | None,
-        Option(
-            min=1,
-            metavar="N",
-            help="Number of GPUs or CPU processes (data parallel).",
-            show_default="1",
-        ),
+        option("Number of GPUs or CPU processes (data parallel).", "N", min=1, show_default="1"),
     ] = None
     shard: Annotated[
-        bool, Option("--shard", help="Shard parameters, gradients and optimizer state (FSDP).")
+        bool, flag("Shard parameters, gradients and optimizer state (FSDP).", "--shard")
     ] = False
     precision: Annotated[
         str | None,
-        Option(
-            metavar="TYPE", help="float32, or bfloat16 (mixed precision).", show_default="float32"
-        ),
+        option("float32, or bfloat16 (mixed precision).", "TYPE", show_default="float32"),
     ] = None
-    compile_: Annotated[bool, Option("--compile", help="Use torch.compile.")] = False
+    compile_: Annotated[bool, flag("Use torch.compile.", "--compile")] = False
     channels_last: Annotated[
-        bool, Option("--channels-last", help="channels_last memory format of images.")
+        bool, flag("channels_last memory format of images.", "--channels-last")
     ] = False
     recompute: Annotated[
-        bool,
-        Option("--recompute", help="Activation checkpointing: less memory, about a third slower."),
+        bool, flag("Activation checkpointing: less memory, about a third slower.", "--recompute")
     ] = False
 
 
@@ -53,30 +43,22 @@ def fit(
     data: options.OptionalSource = None,
     family: Annotated[
         str | None,
-        Option(
-            "--family", "-f", metavar="NAME", help="See `families`.", show_default="flow_matching"
-        ),
+        option("See `families`.", "NAME", "--family", "-f", show_default="flow_matching"),
     ] = None,
-    out: Annotated[str | None, Option("--out", "-o", metavar="RUN", help="New run folder.")] = None,
-    resume: Annotated[Path | None, Option(metavar="RUN", help="Resume a run.")] = None,
+    out: Annotated[str | None, option("New run folder.", "RUN", "--out", "-o")] = None,
+    resume: Annotated[Path | None, option("Resume a run.", "RUN")] = None,
     steps: options.TrainingSteps = None,
-    minutes: Annotated[float | None, Option(help="Training time, instead of --steps.")] = None,
-    teacher: Annotated[
-        Path | None, Option(metavar="RUN", help="Run to distil into a faster model.")
-    ] = None,
+    minutes: Annotated[float | None, option("Time to train, not --steps.", "MINUTES")] = None,
+    teacher: Annotated[Path | None, option("Run to distil into a faster model.", "RUN")] = None,
     source: Annotated[
-        str | None, Option(metavar="DATA", help="Source dataset for data-to-data transport.")
+        str | None, option("Source dataset for data-to-data transport.", "DATA")
     ] = None,
     watch: Annotated[
         int | None,
-        Option(
-            min=0,
-            metavar="N",
-            help="Evaluate sample quality this many times during training (at most 40).",
-        ),
+        option("Evaluate sample quality this many times during training (at most 40).", "N", min=0),
     ] = None,
     set_: options.Settings = None,
-    seed: Annotated[int | None, Option(min=0, help="Random seed.", show_default="0")] = None,
+    seed: Annotated[int | None, option("Random seed.", "N", min=0, show_default="0")] = None,
     *,
     columns: options.DataOptions,
     hardware: HardwareOptions,

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
-
 from . import options
-from .options import app, expand_groups
+from .options import app, argument, expand_groups, flag
 
 if TYPE_CHECKING:
     from ..inference.fitted_model import FittedModel
@@ -63,7 +61,7 @@ def encode(
 @expand_groups
 def decode(
     run: options.RunFolder,
-    latents: Annotated[str, Argument(metavar="LATENTS", help="File written by `encode`.")],
+    latents: Annotated[str, argument("File written by `encode`.", "LATENTS")],
     out: options.DataFile,
     *,
     common: options.MapOptions,
@@ -105,7 +103,7 @@ def translate(
     run: options.RunFolder,
     data: options.Source,
     out: options.DataFile,
-    reverse: Annotated[bool, Option("--reverse", help="Map target data to source data.")] = False,
+    reverse: Annotated[bool, flag("Map target data to source data.", "--reverse")] = False,
     *,
     common: options.MapOptions,
 ) -> None:

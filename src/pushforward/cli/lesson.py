@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
-
 from . import options
-from .options import app, print_err, print_result
+from .options import app, argument, option, print_err, print_result
 
 if TYPE_CHECKING:
     from ..lesson.claims import Number, Outcome
@@ -17,13 +15,10 @@ if TYPE_CHECKING:
 def lesson(
     sections: Annotated[
         list[str] | None,
-        Argument(
-            metavar="[SECTION]", help="Sections 1 to 6 and problems p1 to p5.", show_default="all"
-        ),
+        argument("Sections 1 to 6 and problems p1 to p5.", "[SECTION]", show_default="all"),
     ] = None,
     out: Annotated[
-        Path | None,
-        Option("--out", "-o", metavar="FOLDER", help="Folder for lesson.html, .json, figures/."),
+        Path | None, option("Folder for lesson.html, .json, figures/.", "FOLDER", "--out", "-o")
     ] = None,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 import typer.core
-from typer import Argument, Option
 
 from .. import __version__
 from ..errors import PushforwardError
@@ -50,49 +49,54 @@ app = typer.Typer(
     help="Fit, sample, score and compare deep generative models on your own data.",
 )
 
+
+def option(text: str, metavar: str | None = None, *names: str, **more: Any) -> Any:
+    """An option of a command: its help, a word for its value, and spellings besides its keyword."""
+    return typer.Option(*names, help=text, metavar=metavar, **more)
+
+
+def flag(text: str, *names: str) -> Any:
+    """An option without a value."""
+    return typer.Option(*names, help=text)
+
+
+def argument(text: str, metavar: str, **more: Any) -> Any:
+    return typer.Argument(help=text, metavar=metavar, **more)
+
+
 DATA = "Dataset name, data file (.csv .parquet .npy .npz) or image folder."
-Source = Annotated[str, Argument(metavar="DATA", help=DATA)]
-OptionalSource = Annotated[str | None, Argument(metavar="[DATA]", help=DATA)]
-RunFolder = Annotated[Path, Argument(metavar="RUN", help="Run folder written by `fit`.")]
+Source = Annotated[str, argument(DATA, "DATA")]
+OptionalSource = Annotated[str | None, argument(DATA, "[DATA]")]
+RunFolder = Annotated[Path, argument("Run folder written by `fit`.", "RUN")]
 DataFile = Annotated[
-    Path,
-    Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz, or a folder of images."),
+    Path, option(".csv .parquet .npy .npz, or a folder of images.", "FILE", "--out", "-o")
 ]
-FIGURE = Option("--out", "-o", metavar="FILE", help=".png .svg .pdf.")
+FIGURE = option(".png .svg .pdf.", "FILE", "--out", "-o")
 FigureFile = Annotated[Path, FIGURE]
 OptionalFigureFile = Annotated[Path | None, FIGURE]
-ScoresFile = Annotated[
-    Path | None, Option("--out", "-o", metavar="FILE", help="Output: one row per input row.")
-]
-Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
-Seed = Annotated[int, Option(min=0, help="Random seed.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Hide the progress bar.")]
-ConditionColumn = Annotated[str | None, Option(metavar="COLUMN", help="Learn p(rest | COLUMN).")]
-ConditionValue = Annotated[
-    str | None, Option(metavar="VALUE", help="Class, number or caption of all rows.")
-]
+ScoresFile = Annotated[Path | None, option("Output: one row per input row.", "FILE", "--out", "-o")]
+Json = Annotated[bool, flag("Print one JSON object.", "--json")]
+Seed = Annotated[int, option("Random seed.", "N", min=0)]
+Quiet = Annotated[bool, flag("Hide the progress bar.", "--quiet", "-q")]
+ConditionColumn = Annotated[str | None, option("Learn p(rest | COLUMN).", "COLUMN")]
+ConditionValue = Annotated[str | None, option("Class, number or caption of all rows.", "VALUE")]
 Size = Annotated[
-    str | None,
-    Option(metavar="PIXELS", help="Resize the images of a folder: 32, or 32x48 (height x width)."),
+    str | None, option("Resize the images of a folder: 32, or 32x48 (height x width).", "PIXELS")
 ]
 Settings = Annotated[
     list[str] | None,
-    Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Option of the family (see `families`), or of its training.",
-    ),
+    option("Option of the family (see `families`), or of its training.", "KEY=VALUE", "--set"),
 ]
-Ema = Annotated[float | None, Option(metavar="DECAY", help="Use the EMA weights with this decay.")]
-Device = Annotated[str, Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1.")]
-Guidance = Annotated[float | None, Option(metavar="SCALE", help="Classifier-free guidance scale.")]
+Ema = Annotated[float | None, option("Use the EMA weights with this decay.", "DECAY")]
+Device = Annotated[str, option("auto, cpu, cuda, cuda:1.", "DEVICE")]
+Guidance = Annotated[float | None, option("Classifier-free guidance scale.", "SCALE")]
 GuidanceInterval = Annotated[
-    str | None, Option(metavar="LOW,HIGH", help="Noise levels to guide at: 0 is data, 1 noise.")
+    str | None, option("Noise levels to guide at: 0 is data, 1 noise.", "LOW,HIGH")
 ]
-Negative = Annotated[str | None, Option(metavar="VALUE", help="Negative condition (prompt).")]
-Sampler = Annotated[str | None, Option(metavar="NAME", help="Sampler (see `families`).")]
-SamplerSteps = Annotated[int | None, Option(min=1, help="Sampler steps.")]
-TrainingSteps = Annotated[int | None, Option(min=1, help="Training steps.")]
+Negative = Annotated[str | None, option("Negative condition (prompt).", "VALUE")]
+Sampler = Annotated[str | None, option("Sampler (see `families`).", "NAME")]
+SamplerSteps = Annotated[int | None, option("Sampler steps.", "N", min=1)]
+TrainingSteps = Annotated[int | None, option("Training steps.", "N", min=1)]
 
 
 @dataclass(frozen=True)
@@ -101,19 +105,14 @@ class DataOptions:
 
     condition: ConditionColumn = None
     bounds: Annotated[
-        list[str] | None, Option(metavar="COLUMN=LOW:HIGH", help="Bounds that samples respect.")
+        list[str] | None, option("Bounds that samples respect.", "COLUMN=LOW:HIGH")
     ] = None
     size: Size = None
     text: Annotated[
         str | None,
-        Option(
-            metavar="ENCODER",
-            help="Caption encoder: words, bytes, minilm, or the folder of an encoder.",
-        ),
+        option("Caption encoder: words, bytes, minilm, or the folder of an encoder.", "ENCODER"),
     ] = None
-    cache: Annotated[
-        Path | None, Option(metavar="FOLDER", help="Cache folder for decoded images.")
-    ] = None
+    cache: Annotated[Path | None, option("Cache folder for decoded images.", "FOLDER")] = None
 
 
 @dataclass(frozen=True)
@@ -221,9 +220,9 @@ def print_version(value: bool) -> bool:
 
 @app.callback()
 def global_options(
-    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, flag("Show the traceback of an error.", "--debug")] = False,
     version: Annotated[
-        bool, Option("--version", callback=print_version, is_eager=True, help="Show the version.")
+        bool, option("Show the version.", None, "--version", callback=print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options of every command."""

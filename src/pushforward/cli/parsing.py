@@ -61,7 +61,7 @@ def parse_set_options(
 
 
 def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
-    """The conditions to draw: as typed, or the lines of a file.
+    """The conditions to sample: as typed, or the lines of a file.
 
     Raises:
         UsageError: If there are both, or the file holds none.
@@ -84,7 +84,7 @@ def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
 
 
 def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
-    """How many data to draw, and the condition of each where there are several.
+    """How many samples to draw, and the condition of each where there are several.
 
     Raises:
         UsageError: If so many cannot be shared out evenly.
@@ -93,35 +93,28 @@ def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
         return 1000 if n is None else n, words
     n = len(words) if n is None else n
     if n % len(words):
-        raise UsageError(f"-n {n} is no multiple of the {len(words)} conditions: leave it out")
+        raise UsageError(f"-n {n} is no multiple of the {len(words)} conditions: remove -n")
     return n, [word for word in words for _ in range(n // len(words))]
 
 
 def guidance_options(
     model: "FittedModel", guidance: float | None, interval: str | None, negative: str | None
 ) -> dict[str, Any]:
-    """The keywords that say how draws are guided, as far as they were given."""
-    return without_none(
-        guidance=guidance,
-        guidance_interval=parse_interval(interval),
-        negative=negative and model.preprocessor.parse_condition(negative),
-    )
-
-
-def parse_interval(text: str | None) -> tuple[float, ...] | None:
-    """Two noise levels from ``0.2,0.8``.
+    """The keywords that say how samples are guided, as far as they were given.
 
     Raises:
-        UsageError: If they are no numbers.
+        UsageError: If the interval is not LOW,HIGH.
     """
     try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
+        levels = None if interval is None else tuple(map(float, interval.split(",")))
     except ValueError as error:
-        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {text!r}"[:100]) from error
+        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {interval!r}"[:100]) from error
+    y = None if negative is None else model.preprocessor.parse_condition(negative)
+    return without_none(guidance=guidance, guidance_interval=levels, negative=y)
 
 
 def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
-    """What is given: ``column=value`` words, or the name of a file."""
+    """Observed values: ``column=value`` words, or the name of a file."""
     if words and len(words) == 1 and words[0].endswith(".npy"):
         return words[0]
     pairs = [word.rpartition("=") for word in words or []]
@@ -133,7 +126,6 @@ def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
 
 
 def check_unique(option: str, names: list[str]) -> None:
-    """Refuse an option that names the same column twice."""
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{option} gives {name[:60]} twice")

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
-
 from . import options, parsing
-from .options import app, expand_groups
+from .options import app, expand_groups, option
 
 
 @app.command()
@@ -16,28 +14,24 @@ def sample(
     out: options.DataFile,
     n: Annotated[
         int | None,
-        Option(
+        option(
+            "Number of samples.",
+            "N",
             "-n",
             "--number",
             min=1,
-            metavar="N",
-            help="Number of samples.",
-            show_default="1000, or one a condition",
+            show_default="1000, or one per condition",
         ),
     ] = None,
     condition: Annotated[
-        list[str] | None,
-        Option(metavar="VALUE", help="Class, number or caption to sample; repeatable."),
+        list[str] | None, option("Class, number or caption to sample; repeatable.", "VALUE")
     ] = None,
     conditions: Annotated[
-        Path | None, Option(metavar="FILE", help="Text file with one condition on each line.")
+        Path | None, option("Text file with one condition on each line.", "FILE")
     ] = None,
     given: Annotated[
         list[str] | None,
-        Option(
-            metavar="COLUMN=VALUE",
-            help="Observed values to condition on (or FILE.npy, NaN where unknown).",
-        ),
+        option("Observed values to condition on (or FILE.npy, NaN where unknown).", "COLUMN=VALUE"),
     ] = None,
     sampler: options.Sampler = None,
     steps: options.SamplerSteps = None,
@@ -46,7 +40,7 @@ def sample(
     guidance_interval: options.GuidanceInterval = None,
     negative: options.Negative = None,
     set_: options.Settings = None,
-    seed: Annotated[int | None, Option(min=0, help="Random seed.")] = None,
+    seed: Annotated[int | None, option("Random seed.", "N", min=0)] = None,
     weights: options.ModelOptions,
     as_json: options.Json = False,
 ) -> None:
@@ -76,9 +70,7 @@ def sample(
 def plot(
     run: options.RunFolder,
     out: options.OptionalFigureFile = None,
-    data: Annotated[
-        str | None, Option(metavar="DATA", help="Data to show in grey with the samples.")
-    ] = None,
+    data: Annotated[str | None, option("Data to show in grey with the samples.", "DATA")] = None,
     seed: options.Seed = 0,
     ema: options.Ema = None,
     as_json: options.Json = False,
@@ -95,10 +87,10 @@ def plot(
 @app.command()
 def export(
     run: options.RunFolder,
-    out: Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="New folder.")],
-    to: Annotated[str, Option(metavar="LIBRARY", help="Library: diffusers.")] = "diffusers",
+    out: Annotated[Path, option("New folder.", "FOLDER", "--out", "-o")],
+    to: Annotated[str, option("Library: diffusers.", "LIBRARY")] = "diffusers",
     condition: options.ConditionValue = None,
-    scheduler: Annotated[str, Option(metavar="NAME", help="Scheduler: ddim or ddpm.")] = "ddim",
+    scheduler: Annotated[str, option("Scheduler: ddim or ddpm.", "NAME")] = "ddim",
     ema: options.Ema = None,
     as_json: options.Json = False,
 ) -> None:

@@ -3,10 +3,8 @@
 import math
 from typing import Annotated, Any
 
-from typer import Option
-
 from . import options, parsing
-from .options import app, expand_groups
+from .options import app, expand_groups, flag, option
 
 
 @app.command()
@@ -15,7 +13,7 @@ def score(
     run: options.RunFolder,
     data: options.Source,
     out: options.ScoresFile = None,
-    bound: Annotated[bool, Option("--bound", help="DDPM: the variational bound.")] = False,
+    bound: Annotated[bool, flag("DDPM: the variational bound.", "--bound")] = False,
     set_: options.Settings = None,
     seed: options.Seed = 0,
     *,
@@ -81,20 +79,19 @@ def anomalies(
     data: options.Source,
     out: options.ScoresFile = None,
     method: Annotated[
-        str, Option(metavar="NAME", help="density, typicality (many columns) or ratio.")
+        str, option("density, typicality (many columns) or ratio.", "NAME")
     ] = "density",
-    rate: Annotated[float, Option(help="False-positive rate.")] = 0.01,
+    rate: Annotated[float, option("False-positive rate.", "RATE")] = 0.01,
     reference: Annotated[
-        str | None,
-        Option(metavar="DATA", help="Normal data not used in training, for the threshold."),
+        str | None, option("Normal data not used in training, for the threshold.", "DATA")
     ] = None,
     labels: Annotated[
-        str | None, Option(metavar="COLUMN", help="True labels: 1 is an anomaly, 0 is none.")
+        str | None, option("True labels: 1 is an anomaly, 0 is none.", "COLUMN")
     ] = None,
     seed: options.Seed = 0,
     *,
     weights: options.ModelOptions,
-    flag: Annotated[float | None, Option(hidden=True)] = None,
+    flag: Annotated[float | None, option("", hidden=True)] = None,
     as_json: options.Json = False,
 ) -> None:
     """Anomaly scores, and flags at a calibrated false-positive rate."""

@@ -28,6 +28,13 @@ STEPS = 50
 BATCH = 8  # drawn at once
 
 
+class TextConditions:
+    """What a pipeline has for the `Preprocessor` of a run: conditions stay as they are typed."""
+
+    def parse_condition(self, word: str | None) -> str | None:
+        return word
+
+
 class Pipeline(nn.Module):
     """A network of `diffusers` with its path, and what turns its output into pictures.
 
@@ -242,10 +249,7 @@ class Pipeline(nn.Module):
         return levels.movedim(1, -1).squeeze(-1).numpy()
 
     white = 255  # its pictures have 8 bits
-
-    def typed(self, word: str | None) -> Any:
-        """A condition as a person types it."""
-        return word
+    preprocessor = TextConditions()
 
 
 def track_states(
