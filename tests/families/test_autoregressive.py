@@ -12,10 +12,12 @@ from torch.nn.functional import one_hot
 from pushforward.errors import DataError, UsageError
 from pushforward.families.autoregressive import build
 from pushforward.model import Event, Recipe
-from pushforward.networks.autoregressive_likelihoods import MixtureLikelihood
-from pushforward.networks.likelihoods import DiscretisedLogistic, GaussianLikelihood
-from pushforward.networks.masked import ridge_covariance
-from pushforward.networks.orderings import entry_orderings
+from pushforward.networks.likelihoods import (
+    DiscretisedLogistic,
+    GaussianLikelihood,
+    MixtureLikelihood,
+)
+from pushforward.networks.masked import entry_orderings, ridge_covariance
 from pushforward.networks.pixelcnn import CausalConvNet
 from pushforward.theory.exact.targets import lesson_mixture
 from pushforward.training.trainer import Trainer, random_batches

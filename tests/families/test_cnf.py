@@ -13,7 +13,7 @@ from pushforward.families.cnf import CNF
 from pushforward.model import Event
 from pushforward.shapes import standard_normal_log_prob
 from pushforward.theory import ode
-from pushforward.theory.adjoint import adjoint_integrator
+from pushforward.theory.ode import adjoint_integrator
 from pushforward.training.trainer import Trainer, random_batches
 
 

@@ -13,7 +13,7 @@ from pushforward.families.gan import GAN, build, jensen_shannon_bound, penalised
 from pushforward.model import Event, Recipe
 from pushforward.networks.mlp import mlp
 from pushforward.theory.adversarial import saturating_loss
-from pushforward.theory.mode_coverage import is_collapsed
+from pushforward.theory.sample_statistics import is_collapsed
 from pushforward.theory.transport import w1_1d
 from pushforward.training.fit import fit
 from pushforward.training.trainer import Trainer, random_batches

@@ -17,7 +17,7 @@ from pushforward.errors import UsageError
 from pushforward.families import flow_matching
 from pushforward.families.latent_diffusion import LatentDiffusion, build
 from pushforward.families.vae import VAE
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.model import Event, Recipe
 from pushforward.networks.autoencoder import RandomFeatureDistance
 from pushforward.networks.likelihoods import GaussianLikelihood
@@ -261,14 +261,17 @@ def test_the_critic_pulls_at_the_last_layer_as_hard_as_asked():
         for p in model.critic.parameters():
             p.add_(0.1 * torch.randn_like(p))
     model.progress = 0.3
-    terms, last = model.compress(torch.randn(8, 12, 12)), model.first.decoder.leave.weight
+    terms, last = (
+        model.autoencoder_objective(torch.randn(8, 12, 12)),
+        model.first.decoder.leave.weight,
+    )
     ours, its = (
         torch.autograd.grad(terms[name], last, retain_graph=True)[0].norm()
         for name in ("distortion", "fooled")
     )
     torch.testing.assert_close(its / ours, torch.tensor(0.5), rtol=1e-4, atol=0)
     model.progress = 0.1
-    assert "fooled" not in model.compress(torch.randn(8, 12, 12))
+    assert "fooled" not in model.autoencoder_objective(torch.randn(8, 12, 12))
 
 
 def test_a_game_with_a_critic_is_played_in_the_first_stage_alone():

@@ -14,7 +14,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from pushforward.errors import DataError, UsageError
 from pushforward.families.vae import VAE, build
-from pushforward.model import Event, Likelihood, Recipe
+from pushforward.model import Event, Likelihood, Preprocessing, Recipe
 from pushforward.networks.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -320,7 +320,9 @@ def test_options_that_would_bound_nothing_are_refused_or_said():
         build(Event((2,))).log_prob(torch.randn(3, 2), particles=0)
     with pytest.warns(UserWarning, match="bounds nothing"):
         build(Event((2,)), beta=0.5).prepare(torch.randn(3, 2))
-    assert build(Event((2,))).whitened and not build(Event((2,)), whiten=False).whitened
+    assert build(Event((2,))).preprocessing is Preprocessing.WHITEN
+    plain = build(Event((2,)), whiten=False)
+    assert plain.preprocessing is Preprocessing.STANDARDISE
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,9 @@ def test_options_that_would_bound_nothing_are_refused_or_said():
 )
 def test_the_data_choose_the_law(levels, kind):
     model = build(Event((4,), levels=levels), width=8)
-    assert isinstance(model.law, kind) and model.discrete == (levels > 0)
+    assert isinstance(model.law, kind) and (model.preprocessing is Preprocessing.LEVELS) == (
+        levels > 0
+    )
     assert model.likelihood is Likelihood.LOWER_BOUND
     drawn = model.sample(50)
     assert not levels or ((drawn == drawn.round()) & (drawn >= 0) & (drawn < levels)).all()

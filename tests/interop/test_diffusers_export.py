@@ -9,9 +9,10 @@ import torch
 import pushforward as pf
 from pushforward import cli
 from pushforward.data import reading
-from pushforward.data.transforms import image_range_chain
+from pushforward.data.transforms import choose_transform
 from pushforward.errors import DataError, FolderInUse, UsageError
 from pushforward.interop.diffusers import export, load
+from pushforward.model import Preprocessing
 from pushforward.networks.diffusers_unet import DiffusersUNet
 from pushforward.theory import ode, samplers
 
@@ -97,7 +98,7 @@ def test_pictures_fill_the_range_that_diffusers_shows(kind):
         "floats": (rng.permutation(np.linspace(0, 2.5, 1920)).reshape(30, 8, 8), 2.5),
     }[kind]
     samples = reading.read_dataset(x)
-    chain = image_range_chain(samples.schema)
+    chain = choose_transform(samples.schema, samples.x, Preprocessing.CENTRE)
     z, _ = chain.forward(torch.as_tensor(samples.x))
     share = (z / 2 + 0.5).clamp(0, 1).numpy()
     width = 0.5 if kind != "floats" else 1e-9  # integers are spread over one unit

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from pushforward.networks.autoregressive_likelihoods import (
+from pushforward.networks.causal_transformer import CausalTransformer, relative_position_index
+from pushforward.networks.likelihoods import (
+    GaussianLikelihood,
     LinearResidualLikelihood,
     MixtureLikelihood,
 )
-from pushforward.networks.causal_transformer import CausalTransformer, relative_position_index
-from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.networks.masked import (
     FourierEntryFeatures,
     LinearAutoregression,

@@ -98,9 +98,10 @@ def print_family(key: str, as_json: bool) -> None:
 
     kind = registry.build(key, Event((2,))).likelihood.value
     summary, meanings = registry.family_summary(key), registry.option_descriptions(key)
+    choices = registry.family_choices(key)
     rows = [
-        {"name": option, "default": default, "meaning": meanings[option]}
-        for option, default in registry.family_options(key).items()
+        {"name": name, "default": value, "meaning": meanings[name], "choices": [*choices[name]]}
+        for name, value in registry.family_options(key).items()
     ]
     lines = [summary, f"likelihood: {kind}", ""]
     lines += [f"{row['name']}={row['default']}: {row['meaning']}" for row in rows]

@@ -85,11 +85,11 @@ def edit(
     common: options.MapOptions,
 ) -> None:
     """Noise and denoise images (SDEdit)."""
-    from ..inference.latents import conditions_in
-
     model = common.open(run, out)
     y, keywords = common.keywords(model, model.edit, {"sampler": sampler, "steps": steps})
     with common.progress("edit"):
         made = model.edit(data, y=y, strength=strength, seed=common.seed, **keywords)
-    write_mapped(model, out, made, conditions_in(model, data) if y is None else y, like=data)
+    write_mapped(
+        model, out, made, model.preprocessor.read_conditions(data) if y is None else y, like=data
+    )
     print_mapped(model, out, len(made), common.as_json, strength=strength)

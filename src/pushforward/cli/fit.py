@@ -75,9 +75,9 @@ def fit(
     if data is None and resume is None:
         raise UsageError("there is nothing to fit: name a data set or a file")
     from ..families import family_builder
-    from ..training.fit import DEFAULT
+    from ..training.config import DEFAULT
     from ..training.fit import fit as run
-    from ..training.launch import is_main_process
+    from ..training.processes import is_main_process
 
     builder = family_builder(DEFAULT if family is None else family)
     model = run(

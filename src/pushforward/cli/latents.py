@@ -85,13 +85,15 @@ def reconstruct(
     common: options.MapOptions,
 ) -> None:
     """Encode and decode data, and report the RMSE."""
-    from ..inference.latents import conditions_in, rms_difference
+    from ..inference.latents import rms_difference
 
     model = common.open(run, out)
     y, keywords = common.keywords(model, model.reconstruct)
     with common.progress("reconstruct"):
         made = model.reconstruct(data, y=y, seed=common.seed, **keywords)
-    write_mapped(model, out, made, conditions_in(model, data) if y is None else y, like=data)
+    write_mapped(
+        model, out, made, model.preprocessor.read_conditions(data) if y is None else y, like=data
+    )
     error = rms_difference(model.schema, data, made)
     text = f"\nroot mean square difference from the data: {error:.3g}"
     print_mapped(model, out, len(made), common.as_json, text, error=error)
@@ -126,7 +128,7 @@ def latent(
     as_json: options.Json = False,
 ) -> None:
     """Plot the latent space, with encoded data, and samples decoded from it."""
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
     from ..plots.latents import plot_latents
 
     model = load(run, device="cpu", ema=ema)

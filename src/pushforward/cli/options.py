@@ -123,7 +123,7 @@ class ModelOptions:
     device: Device = "auto"
 
     def load(self, run: Path) -> "FittedModel":
-        from ..inference.fitted_model import load
+        from ..inference.loading import load
 
         return load(run, device=self.device, ema=self.ema)
 

@@ -76,7 +76,7 @@ def plot(
     as_json: options.Json = False,
 ) -> None:
     """Plot the training curves and samples of a run."""
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
     from ..plots.figures import plot_run
 
     model = load(run, device="cpu", ema=ema)
@@ -95,7 +95,7 @@ def export(
     as_json: options.Json = False,
 ) -> None:
     """Export an image model as a `diffusers` pipeline, which does not need this library."""
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
     from ..interop.diffusers import export as export_pipeline
     from ..options import choose_option
 

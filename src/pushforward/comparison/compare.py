@@ -24,8 +24,7 @@ from ..files import as_folder
 from ..inference.fitted_model import FittedModel
 from ..model import Likelihood
 from ..progress import Interrupted, Update, terminal_bar
-from ..training.fit import fit
-from ..training.idle import resolve_cache_folder
+from ..training.fit import fit, resolve_cache_folder
 from .budgets import BudgetClock, check_budgets, describe_budget
 from .leaderboard import PRIMARY, Comparison, FitResult
 

@@ -24,24 +24,25 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.autoregressive_likelihoods import (
+from ..model import Event, GenerativeModel, Likelihood, Preprocessing, Recipe
+from ..networks.causal_transformer import CausalTransformer
+from ..networks.layout import image_layout, is_large_image
+from ..networks.likelihoods import (
     FEW,
+    FEW_LEVELS,
     AutoregressiveLikelihood,
     choose_autoregressive_likelihood,
 )
-from ..networks.causal_transformer import CausalTransformer
-from ..networks.layout import image_layout, is_large_image
-from ..networks.likelihoods import FEW_LEVELS
 from ..networks.masked import (
+    ALONG_ROWS,
     AutoregressiveNetwork,
     EntryFeatures,
     FourierEntryFeatures,
     LinearAutoregression,
     MaskedPerceptron,
     OneHotLevels,
+    entry_orderings,
 )
-from ..networks.orderings import ALONG_ROWS, entry_orderings
 from ..networks.pixelcnn import CausalConvNet
 from ..options import LAYERS, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar
@@ -75,7 +76,9 @@ class Autoregressive(GenerativeModel):
     ) -> None:
         super().__init__()
         self.net, self.law, self.event_shape = net, law, event_shape
-        self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
+        self.recipe = recipe or self.recipe
+        if law.levels:
+            self.preprocessing = Preprocessing.LEVELS
 
     @property
     def nfe(self) -> int:

@@ -33,9 +33,8 @@ from ..options import LAYERS, choose_option
 from ..rng import fork_rng
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob
 from ..theory import densities, ode
-from ..theory.adjoint import adjoint_integrator
 from ..theory.densities import LogDensity
-from ..theory.ode import Field, Integrator
+from ..theory.ode import Field, Integrator, adjoint_integrator
 from ..theory.rnode import integrate_flow
 
 INTEGRATORS: dict[str, Integrator] = {

@@ -37,7 +37,7 @@ from ..theory.adversarial import (
     saturating_loss,
     zero_centred_penalty,
 )
-from ..theory.mode_coverage import coverage_cells, kmeans_coverage
+from ..theory.sample_statistics import coverage_cells, kmeans_coverage
 
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
 GeneratorLoss = Callable[[Tensor], Tensor]
@@ -128,7 +128,7 @@ class GAN(GenerativeModel):
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
         """What held-out data say of the game: the critic's verdict, and which modes samples reach.
 
-        A ``mode_coverage`` of 0.8 or less is mode collapse (`theory.mode_coverage.is_collapsed`); it is
+        A ``mode_coverage`` of 0.8 or less is mode collapse (`theory.sample_statistics.is_collapsed`); it is
         left out where the data are too few to tell.
         """
         fake = self.sample(len(x), c)

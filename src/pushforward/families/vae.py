@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..model import Event, GenerativeModel, Likelihood, Preprocessing, Recipe
 from ..networks import likelihoods
 from ..networks.convolutional import ConvDecoder, ConvEncoder
 from ..networks.likelihoods import EntryLikelihood
@@ -56,7 +56,7 @@ class VAE(GenerativeModel):
     """
 
     likelihood = Likelihood.LOWER_BOUND
-    whitened = True
+    preprocessing = Preprocessing.WHITEN
 
     def __init__(
         self,
@@ -80,8 +80,11 @@ class VAE(GenerativeModel):
             raise UsageError(f"anneal is {anneal:g}; it is a part of training, from 0 to 1")
         self.encoder, self.decoder, self.law, self.prior = encoder, decoder, law, prior
         self.event_shape, self.latent, self.particles = event_shape, latent, particles
-        self.beta, self.anneal, self.whitened = beta, anneal, whitened
-        self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
+        self.beta, self.anneal, self.recipe = beta, anneal, recipe or self.recipe
+        if law.levels:
+            self.preprocessing = Preprocessing.LEVELS
+        elif not whitened:
+            self.preprocessing = Preprocessing.STANDARDISE
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         self.law.check(x)
@@ -249,7 +252,7 @@ class VAE(GenerativeModel):
             c: Conditions.
             sweeps: Of each chain.
         """
-        if not self.discrete and len(self.event_shape) == 1:
+        if self.preprocessing is not Preprocessing.LEVELS and len(self.event_shape) == 1:
             return None
         rows = torch.where(known, x, self.sample(n, c))
         z = self.posterior(rows, c).sample()

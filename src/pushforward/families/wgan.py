@@ -18,7 +18,7 @@ from torch import nn
 
 from ..model import Event
 from ..networks.adversarial import build_gan_networks, default_latent_dim
-from ..networks.residual import group_norm
+from ..networks.blocks import group_norm
 from ..networks.select import is_convolutional
 from ..options import LAYERS
 from ..shapes import Data, PerDatum, Scalar

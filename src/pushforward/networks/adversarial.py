@@ -12,9 +12,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ..model import Event
 from ..shapes import Condition
+from .blocks import identity_norm
 from .convolutional import ConvCritic, ConvDecoder
 from .mlp import Perceptron, fourier_count, zero_last_layer
-from .residual import identity_norm
 from .select import is_convolutional
 from .whitening import Whitening
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, autograd, nn
 from torch.nn.functional import avg_pool2d, normalize, relu
 
+from ..errors import UsageError
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import discriminator_loss, non_saturating_loss, zero_centred_penalty
 from .backbone import Backbone
+from .blocks import conv3x3, group_norm, identity_norm
 from .convolutional import ConvDecoder, ConvEncoder, scale_sizes
 from .layout import image_layout
-from .residual import conv3x3, group_norm, identity_norm
 
 
 def spatial_encoder(
@@ -41,6 +42,30 @@ def spatial_decoder(
     net = ConvDecoder(event_shape, 0, 1, size, width=width, scales=scales)
     net.register_module("enter", nn.Sequential(conv3x3(channels, net.first[0]), nn.Flatten()))
     return net
+
+
+def spatial_autoencoder(
+    event_shape: tuple[int, ...], channels: int, size: int, *, width: int, factor: int
+) -> tuple[ConvEncoder, ConvDecoder]:
+    """Both, for codes whose sides are shorter by a factor and whose posterior is a diagonal normal.
+
+    Raises:
+        UsageError: If an image cannot be made smaller by that factor.
+    """
+    if factor > (side := min(image_layout(event_shape).shape[1:])):
+        raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
+    scales = scale_count(factor)
+    return (
+        spatial_encoder(event_shape, 2 * channels, width=width, scales=scales),
+        spatial_decoder(event_shape, channels, size, width=width, scales=scales),
+    )
+
+
+def scale_count(factor: int) -> int:
+    """How many sizes there are from an image to one that much smaller."""
+    if factor & (factor - 1):
+        raise UsageError(f"factor is {factor}; an image is halved, so give 1, 2, 4, 8 or 16")
+    return factor.bit_length()
 
 
 class RandomFeatureDistance(Backbone):

@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data
 from .backbone import Backbone
+from .blocks import ResidualBlock, conv3x3, downsample_conv, group_norm, identity_norm
 from .layout import ImageLayout, image_layout
-from .residual import ResidualBlock, conv3x3, downsample_conv, group_norm, identity_norm
 
 
 def scale_sizes(layout: ImageLayout, scales: int, first: int = 1) -> list[tuple[int, int]]:

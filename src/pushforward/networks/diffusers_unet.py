@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..optional import import_optional
 from ..shapes import Condition, Data, Times
-from .attention import zero_module
 from .backbone import Backbone
+from .blocks import zero_module
 from .layout import ImageLayout, image_layout
 
 GROUPS = 8

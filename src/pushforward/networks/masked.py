@@ -1,22 +1,25 @@
-r"""Masked perceptrons: parameters of every entry's law given the entries before it, in one pass.
+r"""Masked perceptrons: parameters of every entry given the entries before it, in one pass.
 
 .. math:: p(x \mid c) = \prod_{t=1}^d p(x_{\pi_t} \mid x_{\pi_1}, \dots, x_{\pi_{t-1}}, c)
 
 Entry i stands at position :math:`t - 1` when :math:`\pi_t = i`. A hidden unit of degree m sees the
 entries at positions below m, and the output at position p sees the units of degree at most p
 (Germain et al., 2015). Hidden degrees are sorted, so that one entry after another can be computed
-from what is stored of those before it: drawing a whole datum costs one pass, not d.
+from what is stored of those before it: drawing a whole sample costs one pass, not d.
 """
 
 import abc
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, silu
 
+from ..errors import UsageError
 from ..shapes import Condition, Data
 from .backbone import Backbone
+from .layout import image_layout, is_image
 
 Steps = Iterator[tuple[int, Tensor]]
 
@@ -269,3 +272,41 @@ def ridge_covariance(rows: Tensor) -> Tensor:
     n, d = rows.shape
     ridge = 1e-3 + 0.1 * d / n
     return rows.double().T @ rows.double() / n + ridge * torch.eye(d).to(rows.device).double()
+
+
+ALONG_ROWS = 4  # scans of an image that go along its rows, one from each corner
+
+
+def entry_orderings(shape: tuple[int, ...], order: str, m: int) -> Tensor:
+    """The first m orders: that given, its reverse, and others.
+
+    An image is read along its rows or columns from any corner, all channels of a pixel together;
+    after these eight, and for vectors after two, orders are random.
+
+    Raises:
+        UsageError: If ``order`` is no order of the entries.
+    """
+    d = math.prod(shape)
+    first = torch.arange(d) if order == "given" else parse_ordering(order, d)
+    orders = [first, first.flip(0)]
+    if is_image(shape) and order == "given":
+        image = image_layout(shape).first(first.view(1, *shape).double())[0]
+        places = image.permute(1, 2, 0).long()
+        both = [places, places.flip(0, 1), places.flip(1), places.flip(0)]
+        orders = [p.flatten() for p in both] + [p.transpose(0, 1).flatten() for p in both]
+    while len(orders) < m:
+        orders.append(torch.randperm(d))
+    return torch.stack(orders[:m])
+
+
+def parse_ordering(order: str, d: int) -> Tensor:
+    """An order as a user writes it: column numbers from 0, with commas, or "reversed"."""
+    if order == "reversed":
+        return torch.arange(d).flip(0)
+    numbers = [int(i) if i.strip().isdigit() else -1 for i in order.split(",")]
+    if sorted(numbers) != list(range(d)):
+        raise UsageError(
+            f"order is {order[:40]!r}; write given, reversed, or the numbers 0 to {d - 1} in the "
+            "order wanted, with commas between"
+        )
+    return torch.tensor(numbers)

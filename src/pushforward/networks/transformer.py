@@ -11,9 +11,8 @@ from torch.nn.functional import gelu, layer_norm, pad, pixel_shuffle
 
 from ..errors import UsageError
 from ..shapes import Condition, Data, Times
-from .attention import Attention, zero_module
 from .backbone import Backbone
-from .embedding import TimeConditionEmbedding
+from .blocks import Attention, TimeConditionEmbedding, zero_module
 from .layout import ImageLayout, image_layout
 
 
@@ -72,7 +71,7 @@ class DiT(Backbone):
         depth: Blocks.
         patch: The side of a patch; images are padded with zeros to whole patches, and cut back.
         dropout: The share of each update that is hidden in training.
-        tokens: How many tokens end ``c``, and their width (`networks.embedding`).
+        tokens: How many tokens end ``c``, and their width (`networks.blocks`).
         spans: Whether there is a second time.
     """
 

@@ -11,11 +11,17 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data, Times
-from .attention import Attention, zero_module
 from .backbone import Backbone
-from .embedding import TimeConditionEmbedding
+from .blocks import (
+    Attention,
+    ResidualBlock,
+    TimeConditionEmbedding,
+    conv3x3,
+    downsample_conv,
+    group_norm,
+    zero_module,
+)
 from .layout import ImageLayout, image_layout
-from .residual import ResidualBlock, conv3x3, downsample_conv, group_norm
 
 WIDEST = 4  # the channels of a scale are at most so many times those of the first
 
@@ -74,7 +80,7 @@ class UNet(Backbone):
         attention: Pixels attend to each other where no side has more of them than this, and at
             the bottom.
         dropout: The share of each block's update that is hidden in training.
-        tokens: How many tokens end ``c``, and their width (`networks.embedding`).
+        tokens: How many tokens end ``c``, and their width (`networks.blocks`).
         spans: Whether there is a second time.
     """
 

@@ -16,7 +16,7 @@ from ..data import conditions, reading
 from ..data.builtin import datasets
 from ..errors import UsageError
 from ..inference.fitted_model import FittedModel
-from ..inference.traversal import decode_quantile_lattice
+from ..inference.latents import decode_quantile_lattice
 from ..theory.bounds import ACTIVE
 from . import drawing, grids, style
 
@@ -155,7 +155,7 @@ def decoding_plots(fitted: FittedModel, found: EncodedData) -> Sequence[Draw]:
 
 def plot_image_lattice(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> None:
     """Images at the quantiles of two latents, the others at 0."""
-    x = decode_quantile_lattice(fitted, y, units=units, side=SIDE)
+    x = decode_quantile_lattice(fitted.pipeline, y, units=units, side=SIDE)
     column = fitted.schema.columns[0]
     drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
     axes.set_title(f"decoded quantiles of latents {units[0]} \u2192 and {units[1]} \u2191")
@@ -181,7 +181,7 @@ def plot_latent_net(axes: Axes, fitted: FittedModel, found: EncodedData, y: Any)
     if found.z.shape[1] == 1:
         lines = fitted.traverse(y=y, values=FINE)
     else:
-        x = decode_quantile_lattice(fitted, y, units=found.order[:2], side=2 * SIDE)
+        x = decode_quantile_lattice(fitted.pipeline, y, units=found.order[:2], side=2 * SIDE)
         lines = np.concatenate([x, x.swapaxes(0, 1)])
     for line in lines:
         axes.plot(*line.T, color=style.MODEL, linewidth=0.5)

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from ..errors import NumericalError
 from ..shapes import Condition, Data, PerDatum, append_dims, sum_event
-from .denoisers import Denoiser
+from .denoisers import Denoiser, without_graph
 from .predictions import PosteriorMeans
-from .sampler_steps import without_graph
 from .samplers import SamplerStep, plan_steps
 
 FEW = 10  # effective particles below which a user is told
@@ -67,7 +66,7 @@ def particle_filter(
     x_t, log_w = torch.where(known, paths[0], x_t), x.new_zeros(n)
     least = float(n)
     for step, x_s in zip(steps, paths[1:]):
-        mean, size = step.ancestral(step.now(x_t), BETWEEN)
+        mean, size = step.ancestral(step.estimate_at_t(x_t), BETWEEN)
         if size:
             log_w = log_w - sum_event(torch.where(known, x_s - mean, 0.0).square()) / (2 * size**2)
         x_t = torch.where(known, x_s, mean + size * torch.randn_like(mean))
@@ -135,7 +134,7 @@ def estimate_given_known(
     """Both posterior means at the start of a step, given the known entries of the datum as well."""
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
-        guess = step.now(x_t).x
+        guess = step.estimate_at_t(x_t).x
     mean, told = guess.detach(), x_t.detach()
     if step.alpha_t:
         scale = step.sigma_t**2 / step.alpha_t

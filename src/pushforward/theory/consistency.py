@@ -18,9 +18,8 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..shapes import Condition, Data, append_dims
-from .denoisers import Denoiser
+from .denoisers import Denoiser, without_graph
 from .paths import Path
-from .sampler_steps import without_graph
 
 Map = Callable[[Tensor, Tensor], Tensor]
 

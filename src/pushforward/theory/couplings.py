@@ -108,7 +108,7 @@ class CouplingPool:
     def __init__(self, couple: Callable[[int], Pairs], size: int) -> None:
         self.couple, self.size = couple, size
         self.seed = 0
-        self.held: Pairs | None = None
+        self.pairs: Pairs | None = None
 
     def take(self, n: int, state: Tensor) -> Pairs:
         """The next ``n`` pairs, of a new pool where too few are left.
@@ -121,12 +121,12 @@ class CouplingPool:
         seed, used = state.tolist()
         if not seed or used + n > self.size:
             seed, used = int(torch.randint(1, 2**62, ())), 0
-        if self.held is None or self.seed != seed:
+        if self.pairs is None or self.seed != seed:
             with fork_rng(state.device):
                 seed_rng(seed, state.device)
-                self.seed, self.held = seed, self.couple(max(self.size, n))
+                self.seed, self.pairs = seed, self.couple(max(self.size, n))
         state.copy_(torch.tensor([seed, used + n]))
-        x, eps, c = self.held
+        x, eps, c = self.pairs
         rows = slice(used, used + n)
         return x[rows], eps[rows], None if c is None else c[rows]
 

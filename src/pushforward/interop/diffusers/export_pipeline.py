@@ -11,7 +11,8 @@ import torch
 from ...data.writing import check_writable
 from ...devices import cast_like_model
 from ...errors import DiskError, UsageError
-from ...inference.fitted_model import FittedModel, load
+from ...inference.fitted_model import FittedModel
+from ...inference.loading import load
 from ...networks.diffusers_unet import DiffusersUNet
 from ...optional import import_optional
 from ...options import choose_option

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from ...devices import batch_offsets, choose_device, seeded_rng
 from ...errors import DataError, NumericalError, UsageError
 from ...files import as_folder
-from ...model import needs_guidance
 from ...optional import import_optional
 from ...options import check_options
 from ...progress import Update, terminal_bar
 from ...shapes import Condition, Data
 from ...theory import ode, samplers
-from ...theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser
-from ...theory.sampler_steps import Sampler
+from ...theory.denoisers import Denoiser, NetworkDenoiser, Sampler
+from ...theory.guidance import Guidance, GuidedDenoiser
 from .folders import load_parts, read_index
 from .networks import DiffusersAutoencoder, DiffusersNetwork, condition_arguments, denoiser_shape
 from .schedules import NoiseSchedule, read_scheduler
@@ -102,12 +101,12 @@ class Pipeline(nn.Module):
         """
         if negative and self.words is None:
             raise UsageError("the network is not told texts: leave negative out")
-        more = {"guidance_interval": guidance_interval, "negative": negative or None}
         free = None if self.words is None else self.words([negative])[0]
+        guide = Guidance(guidance, guidance_interval, free if negative else None)
         net = DiffusersNetwork(self.network, condition_arguments(self.network, free))
         denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
-        if needs_guidance(guidance, c is not None, **more):
-            denoiser = GuidedDenoiser(denoiser, guidance, guidance_interval)
+        if guide.check(known=c is not None).active:
+            denoiser = GuidedDenoiser(denoiser, Guidance(guidance, guidance_interval))
         return self.schedule.clipped(denoiser)
 
     def conditions(self, y: Any, n: int) -> Condition:

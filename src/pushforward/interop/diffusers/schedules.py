@@ -47,7 +47,7 @@ class SchedulerPath(DDPMPath):
             kept[-1] = kept[-2] * 2.0**-24
         super().__init__(1 - kept / torch.cat([kept.new_ones(1), kept[:-1]]))
 
-    def clock(self, t: Tensor) -> Tensor:
+    def network_time(self, t: Tensor) -> Tensor:
         """The timestep to a thousandth, so that whole ones are whole in any precision."""
         return ((self.steps * t - 1) * 1000).round() / 1000
 
@@ -59,7 +59,7 @@ class FlowMatchingPath(LinearPath):
         super().__init__()
         self.steps = steps
 
-    def clock(self, t: Tensor) -> Tensor:
+    def network_time(self, t: Tensor) -> Tensor:
         return self.steps * t
 
     def scale(self, t: Tensor) -> Tensor:

@@ -1,16 +1,28 @@
-"""TODO_DOC."""
+r"""The variational bound of a diffusion chain in closed form (the lesson's 5.1 to 5.3).
+
+.. math:: x_k = \sqrt{1-\beta_k}\,x_{k-1} + \sqrt{\beta_k}\,z_k, \qquad k = 1, \dots, T
+
+With the right posterior means the bound depends on the data through one number a step, the error
+of the best guess of the noise,
+
+.. math:: e_k = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_k]\|^2
+    = d - \sigma_k^2\,\mathbb E\,\|\nabla\log p_k(x_k)\|^2 .
+
+All values are in nats.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from ...shapes import Data, PerDatum, sum_event
-from ..ddpm_schedule import DDPMPath
+from ..ddpm_schedule import DDPMPath, data_gain, terminal_kl
 from ..densities import exact_divergence
-from ..forward import Reverse, data_gain, terminal_kl
 from .targets import GaussianMixture
+
+Reverse = Callable[[Data, int], tuple[Data, Tensor]]
 
 
 def forward_chain(x: Data, betas: Tensor) -> Iterator[Data]:
@@ -106,7 +118,7 @@ def expected_noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> 
         return (signal / (signal + sigma.double().square()[:, None])).sum(1)
     errors = []
     for a, s in zip(alpha, sigma):
-        noisy = law.diffused(a, s)
+        noisy = law.diffuse(a, s)
         errors.append(law.dim - float(s) ** 2 * fisher_information(noisy))
     return torch.tensor(errors, dtype=torch.float64)
 
@@ -213,7 +225,7 @@ def reverse_gap(law: GaussianMixture, beta: float) -> float:
         beta: :math:`\beta_k`.
     """
     noise = torch.tensor(beta, dtype=torch.float64)
-    noisy = law.diffused((1 - noise).sqrt(), noise.sqrt())
+    noisy = law.diffuse((1 - noise).sqrt(), noise.sqrt())
 
     def log_variance(x: Data) -> PerDatum:
         _, curvature = exact_divergence(lambda x, _: noisy.score(x), x, noise)

@@ -1,4 +1,4 @@
-"""TODO_DOC."""
+r"""The discriminator's game between two known distributions, by quadrature (lesson 3.2 to 3.4)."""
 
 import math
 from typing import NamedTuple

@@ -55,7 +55,7 @@ class QuadratureJoint:
         self.log_likelihood, self.log_prior = log_likelihood, log_prior
         self.log_weight = log_weight
 
-    def mean(self, log_q: Tensor, values: Tensor) -> PerDatum:
+    def expectation(self, log_q: Tensor, values: Tensor) -> PerDatum:
         r""":math:`\mathbb E_q f`, with :math:`0 \cdot \infty = 0` where q has no mass."""
         mass = (log_q + self.log_weight).exp()
         return torch.where(mass > 0, mass * values, 0.0).sum(-1)
@@ -70,25 +70,25 @@ class QuadratureJoint:
 
     def elbo_by_jensen(self, log_q: Tensor) -> PerDatum:
         r""":math:`\mathbb E_q \log \frac{p(x, z)}{q(z \mid x)}`: the logarithm taken inside."""
-        return self.mean(log_q, self.log_likelihood + self.log_prior - log_q)
+        return self.expectation(log_q, self.log_likelihood + self.log_prior - log_q)
 
     def distortion(self, log_q: Tensor) -> PerDatum:
         r""":math:`-\mathbb E_q \log p(x \mid z)`."""
-        return -self.mean(log_q, self.log_likelihood)
+        return -self.expectation(log_q, self.log_likelihood)
 
     def rate(self, log_q: Tensor) -> PerDatum:
         r""":math:`\mathrm{KL}(q \,\|\, p(z))`."""
-        return self.mean(log_q, log_q - self.log_prior)
+        return self.expectation(log_q, log_q - self.log_prior)
 
     def gap(self, log_q: Tensor) -> PerDatum:
         r""":math:`\mathrm{KL}(q \,\|\, p(z \mid x))`; zero if and only if q is the posterior."""
-        return self.mean(log_q, log_q - self.log_posterior())
+        return self.expectation(log_q, log_q - self.log_posterior())
 
     def elbo_by_divergence(self, log_q: Tensor) -> PerDatum:
         r""":math:`\log p(x) - \mathrm{KL}(q \,\|\, p(z \mid x))`: the gap taken off."""
         return self.log_evidence() - self.gap(log_q)
 
-    def best(self, beta: float) -> PerDatum:
+    def best_bound(self, beta: float) -> PerDatum:
         r"""The largest :math:`\mathbb E_q \log p(x \mid z) - \beta\,\mathrm{KL}(q \,\|\, p(z))`.
 
         .. math:: \beta \log \mathbb E_{p(z)}\, p(x \mid z)^{1 / \beta}, \qquad

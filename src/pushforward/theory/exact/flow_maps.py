@@ -63,7 +63,7 @@ def residual_variance(law: GaussianMixture, path: Path, x_t: Data, t: Times) -> 
         t: Times, where sigma is not 0.
     """
     (alpha, sigma), (d_alpha, d_sigma) = path(t), path.rates(t)
-    offset, variance, terms = law.blurred(x_t, alpha, sigma)
+    offset, variance, terms = law.component_offsets(x_t, alpha, sigma)
     a, s = alpha.reshape(-1, 1, 1), sigma.reshape(-1, 1, 1)
     spread = law.variances.to(x_t)
     # posterior means less the components' own, along the axes of each
@@ -136,7 +136,7 @@ def quantile_map(law: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tens
     The flow keeps the order of points, and the only increasing map of one law to another is that of
     their quantiles.
     """
-    later, earlier = law.diffused(*path(t)), law.diffused(*path(s))
+    later, earlier = law.diffuse(*path(t)), law.diffuse(*path(s))
     side = torch.where(mixture_log_cdf(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
     goal = mixture_log_cdf(later, x_t, side)
     reach = (
