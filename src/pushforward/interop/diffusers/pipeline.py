@@ -100,7 +100,7 @@ class Pipeline(nn.Module):
             UsageError: If there is nothing to guide by, or no guidance to say more of.
         """
         if negative and self.words is None:
-            raise UsageError("the network is not told texts: leave negative out")
+            raise UsageError("the network takes no text: remove negative")
         free = None if self.words is None else self.words([negative])[0]
         guide = Guidance(guidance, guidance_interval, free if negative else None)
         net = DiffusersNetwork(self.network, condition_arguments(self.network, free))
@@ -133,7 +133,7 @@ class Pipeline(nn.Module):
         config = self.network.config
         count = config.get("num_class_embeds") or config.get("num_embeds_ada_norm")
         if not count:
-            raise UsageError("the network is told no classes: give embeddings (a tensor of three "
+            raise UsageError("the network takes no classes: give embeddings (a tensor of three "
                              "axes), or no condition")  # fmt: skip
         words = [y] if np.ndim(y) == 0 else list(y)
         known = [self.labels.get(str(k), k) for k in words]
