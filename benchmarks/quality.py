@@ -23,6 +23,7 @@ from pushforward.families.vae import VAE
 from pushforward.metrics.modes import known_modes
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Likelihood
+from pushforward.networks.autoencoder import AutoencoderNetworks
 from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.networks.mlp import Perceptron
 from pushforward.theory.bounds import importance_bound
@@ -101,7 +102,8 @@ def bounds(families: list[str], seeds: range) -> Iterator[Row]:
         torch.manual_seed(seed)
         law = true.evidence()
         linear = Perceptron(16, 0, 8, []), Perceptron(4, 0, 16, [])
-        model = VAE(*linear, GaussianLikelihood(shared=True), (16,), latent=4)
+        networks = AutoencoderNetworks(*linear, GaussianLikelihood(shared=True))
+        model = VAE(networks, (16,), latent=4)
         trainer = Trainer(model, model.recipe._replace(lr=2e-2, batch=256, clip=100.0), 5000)
         for _ in trainer.run(random_batches(law.sample((65_536,)).float(), 256)):
             pass

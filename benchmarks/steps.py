@@ -161,7 +161,7 @@ def bare_wgan(fit: Fit) -> Run:
         return critic(fake).mean() - critic(x).mean() + 0.1 * penalty
 
     def round_of_game() -> None:
-        for _ in range(model.critic_steps):
+        for _ in range(model.game.critic_steps):
             theirs.zero_grad()
             critic_loss().backward(inputs=list(critic.parameters()))
             theirs.step()

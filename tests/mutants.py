@@ -417,7 +417,7 @@ MUTANTS = [
     ),
     Mutant(
         "families/edm.py",
-        "law.icdf(torch.lerp(low, high, u)).exp()",
+        "normal.icdf(torch.lerp(low, high, u)).exp()",
         "torch.lerp(law.icdf(low), law.icdf(high), u).exp()",
         "families/test_edm.py",
         "lognormal",

@@ -3,14 +3,14 @@ r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choi
 import math
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from .model import GenerativeModel, Likelihood, Recipe, count_evaluations
-from .options import FRACTION, check_options, choose_option
+from .options import check_options, choose_option
 from .progress import track_progress
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, editing, ode, samplers
@@ -29,12 +29,11 @@ def midpoint_times(path: Path, count: int = 8192) -> Tensor:
 
 
 def unit_weight(path: Path, t: Tensor) -> Tensor:
-    """No weight."""
     return torch.ones_like(t)
 
 
 def diffusion_recipe(size: int) -> Recipe:
-    """How to regress on a path of ``size`` data; few are learned by heart long before 7,000 steps.
+    """How to regress on a path of ``size`` data; small data sets overfit long before 7,000 steps.
 
     A tight clip would weigh down batches of large targets, and so bias the mean.
     """
@@ -82,8 +81,6 @@ class Diffusion(GenerativeModel):
             evenly over the path.
         sampler: The default sampler.
         steps: Its default number of steps.
-        unconditional: How often the condition is hidden in training, for guidance.
-        recipe: How this model likes to be trained.
     """
 
     likelihood = Likelihood.ODE
@@ -100,18 +97,14 @@ class Diffusion(GenerativeModel):
         times: Tensor | None = None,
         sampler: Sampler = samplers.ddpm,
         steps: int = 50,
-        unconditional: Annotated[float, FRACTION] = 0.1,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = NetworkDenoiser(net, path, prediction)
-        self.event_shape, self.path = event_shape, path
-        self.weight = weight
+        self.event_shape, self.path, self.weight = event_shape, path, weight
         table = self.coefficients(midpoint_times(path) if times is None else times)
         table = table.to(torch.get_default_dtype())
         self.register_buffer("table", table, persistent=False)
-        self.sampler, self.steps, self.unconditional = sampler, steps, unconditional
-        self.recipe = recipe or self.recipe
+        self.sampler, self.steps = sampler, steps
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The weighted squared error per datum, at times that are spread evenly over the batch."""
@@ -205,12 +198,7 @@ class Diffusion(GenerativeModel):
         return self.noise(n, *self.event_shape)
 
     def encode(
-        self,
-        x: Data,
-        c: Condition = None,
-        *,
-        guidance: Guided = 1.0,
-        tolerance: float = 1e-5,
+        self, x: Data, c: Condition = None, *, guidance: Guided = 1.0, tolerance: float = 1e-5
     ) -> Data:
         """The noise, of unit variance, from which `decode` makes data, with the same options."""
         ends = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
@@ -218,12 +206,7 @@ class Diffusion(GenerativeModel):
         return self.integrate(denoiser, x, ends, c, tolerance) / float(self.path.scale(ends)[1])
 
     def decode(
-        self,
-        z: Data,
-        c: Condition = None,
-        *,
-        guidance: Guided = 1.0,
-        tolerance: float = 1e-5,
+        self, z: Data, c: Condition = None, *, guidance: Guided = 1.0, tolerance: float = 1e-5
     ) -> Data:
         """The data that the probability flow makes of noise, the inverse of `encode`.
 
@@ -265,7 +248,7 @@ class Diffusion(GenerativeModel):
     ) -> Data:
         """Data noised to a level and carried back (SDEdit; Meng et al., 2022).
 
-        If x has the law of the model, so has what comes back, at any strength.
+        If x has the distribution of the model, so has what comes back, at any strength.
 
         Arguments:
             x: Data, not necessarily like those fitted.
@@ -299,9 +282,8 @@ class Diffusion(GenerativeModel):
         *,
         method: str = "auto",
         steps: int | None = None,
-        particles: int = 256,
-        rounds: int = 3,
         guidance: Guided = 1.0,
+        **options: Any,
     ) -> Tensor:
         """By `completion.particle_filter`, or `completion.moment_matching` where entries are many.
 
@@ -316,20 +298,20 @@ class Diffusion(GenerativeModel):
                 distinct ways to go on differently from the model; or "auto", the filter for up to
                 32 entries.
             steps: Steps of the reverse process: 100 for a filter, 50 for moments.
-            particles: The least number of particles; ``n`` of them are returned.
-            rounds: Products with the Jacobian that a step's solution takes, for moments.
-            guidance: As of `trajectory`.
+            guidance: As of `trajectory`, one for all.
+            options: Of a filter ``particles``, the least number of them, 256 by default; of moments
+                ``rounds``, the products with the Jacobian in a step, 3 by default.
         """
-        many = math.prod(self.event_shape) > FILTERED
-        ways = {"filter": False, "moments": True, "auto": many}
-        if not choose_option("method", method, ways):
-            count, grid = max(n, particles), self.path.grid(steps or 100)
-            c = None if c is None else c[:1].expand(count, -1)
-            denoiser = self.guided_denoiser(Guidance.of(guidance).repeat(count), c)
-            return completion.particle_filter(denoiser, count, x, known, grid, c)[:n]
-        grid = self.path.grid(steps or 50)
-        denoiser = self.guided_denoiser(guidance, c)
-        states = completion.moment_matching(denoiser, n, x, known, grid, c, rounds=rounds)
+        few = math.prod(self.event_shape) <= FILTERED
+        filtered = choose_option("method", method, {"filter": True, "moments": False, "auto": few})
+        run = completion.particle_filter if filtered else completion.moment_matching
+        check_options(run, options, f"the method {method}")
+        grid = self.path.grid(steps or (100 if filtered else 50))
+        denoiser = self.guided_denoiser(Guidance.of(guidance).repeat(1), c)
+        if filtered:
+            options = {"particles": 256} | options
+            return completion.particle_filter(denoiser, n, x, known, grid, c, **options)
+        states = completion.moment_matching(denoiser, n, x, known, grid, c, **options)
         return ode.final_state(track_progress(states, len(grid) - 1))
 
     @property
@@ -340,11 +322,8 @@ class Diffusion(GenerativeModel):
     def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
         """The density of the probability flow in nats (`Denoiser.log_density`).
 
-        Arguments:
-            x: Data.
-            c: Conditions.
-            probes: Of Hutchinson's estimate of the divergence, 0 for the exact one; exact up to 64
-                dimensions when None.
+        ``probes`` are those of Hutchinson's estimate of the divergence, 0 for the exact one; by
+        default it is exact up to 64 dimensions.
         """
         return self.estimated(x, c, probes=probes)[0]
 

@@ -12,6 +12,7 @@ from pushforward.families.consistency import (
     PATHS,
     VELOCITY,
     ConsistencyModel,
+    Curriculum,
     flow_step,
     pseudo_huber,
     shared_noise_step,
@@ -34,7 +35,8 @@ class Given(ConsistencyModel):
     levels_per_interval = 1
 
     def __init__(self, given, path, **options):
-        super().__init__(Exact(path), (1,), path=path, first=COUNT, last=COUNT, **options)
+        curriculum = Curriculum(COUNT, COUNT)
+        super().__init__(Exact(path), (1,), path=path, curriculum=curriculum, **options)
         self.given = given
 
     def f(self, x_t, t, c=None, net=None):

@@ -117,7 +117,9 @@ def test_the_weighted_loss_is_the_bound_up_to_what_no_mean_changes(prediction, v
     for factor in (1.0, 1.2):
         model = gaussian_model(0.7, prediction, T=20, factor=factor, variance=v)
         model.table = model.coefficients(model.path.chain()[:-1].flip(0))
-        weight = ddpm_schedule.bound_weight(prediction, v)(model.path, torch.arange(1, 21).double() / 20)
+        weight = ddpm_schedule.bound_weight(prediction, v)(
+            model.path, torch.arange(1, 21).double() / 20
+        )
         losses, terms = [], []
         for k in range(1, 21):
             torch.manual_seed(k)

@@ -19,7 +19,7 @@ from pushforward.families.latent_diffusion import LatentDiffusion, build
 from pushforward.families.vae import VAE
 from pushforward.inference.loading import load
 from pushforward.model import Event, Recipe
-from pushforward.networks.autoencoder import RandomFeatureDistance
+from pushforward.networks.autoencoder import AutoencoderNetworks, RandomFeatureDistance
 from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.training import trainer as training
 from pushforward.training.fit import fit
@@ -55,7 +55,7 @@ def linear(shift=0.0):
     law = GaussianLikelihood(floor=0.0, shared=True).double()
     with torch.no_grad():
         law.shared.fill_(math.log(math.expm1(S)))
-    first = VAE(encoder, Linear(w, b), law, (D,), latent=Q)
+    first = VAE(AutoencoderNetworks(encoder, Linear(w, b), law), (D,), latent=Q)
     make = lambda shape: flow_matching.build(Event(shape), width=8, depth=1)  # noqa: E731
     model = LatentDiffusion(first, make).double().eval()
     last = [p for p in model.second.denoiser.net.parameters()][-2:]

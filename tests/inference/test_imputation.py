@@ -188,9 +188,9 @@ def test_a_given_integer_is_spread_over_its_cell():
     # the law of the model is put in by hand: z = (k + u, k + u + noise)
     z = torch.tensor(affine.scale)
     cov = torch.tensor([[1.0, 1.0], [1.0, 1.0]]) * 7.0 + torch.diag(torch.tensor([0.0, 1e-4]))
-    table.fill(covariance=(cov.double() / (z[:, None] * z))[None])
+    table.store(covariance=(cov.double() / (z[:, None] * z))[None])
     means = torch.tensor([[4.5, 4.5]]).double()
-    table.fill(mean=(means - torch.tensor(affine.mean)) / z)
+    table.store(mean=(means - torch.tensor(affine.mean)) / z)
     b = model.sample(4000, given={"k": 3}, seed=0)["b"].to_numpy()
     assert ((b > 2.9) & (b < 4.1)).all()
     # 16 values of u: the mean of so many has the deviation 1 / sqrt(12 * 16) = 0.07

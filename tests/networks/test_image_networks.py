@@ -273,9 +273,9 @@ def test_networks_are_chosen_by_the_kind_of_data():
 )
 def test_channels_are_found_and_put_back_where_they_were(event, shape):
     layout, x = image_layout(event), torch.randn(2, *event)
-    h = layout.first(x)
+    h = layout.to_channels_first(x)
     assert layout.shape == shape and h.shape == (2, *shape)
-    assert torch.equal(layout.back(h), x) and h.data_ptr() == x.data_ptr()
+    assert torch.equal(layout.from_channels_first(h), x) and h.data_ptr() == x.data_ptr()
     last = len(event) == 3 and event[:2] == shape[1:]
     assert h[1, -1, 1, 0] == (x[1, 1, 0, -1] if last else x[1].view(shape)[-1, 1, 0])
     if last:

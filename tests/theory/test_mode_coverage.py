@@ -58,5 +58,7 @@ def test_mass_in_lost_cells_is_counted_by_the_data():
     """Cells of 5, 3 and 2 rows; one sample of 40 in the first is less than a tenth of a half."""
     real = np.repeat([0, 1, 2], [5, 3, 2])
     assert sample_statistics.covered_mass(real, np.repeat([1, 2], [20, 20])) == pytest.approx(0.5)
-    assert sample_statistics.covered_mass(real, np.repeat([0, 1, 2], [1, 20, 19])) == pytest.approx(0.5)
+    assert sample_statistics.covered_mass(real, np.repeat([0, 1, 2], [1, 20, 19])) == pytest.approx(
+        0.5
+    )
     assert sample_statistics.covered_mass(real, np.repeat([0, 1, 2], [2, 20, 18])) == 1

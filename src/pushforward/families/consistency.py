@@ -66,24 +66,14 @@ INTERVALS = Range(high=10_000)  # the steps of each take memory before any numbe
 
 
 class ConsistencyPair(NamedTuple):
-    """The first points of a batch of curves, and where to look for the second ones.
-
-    Arguments:
-        x: Data.
-        eps: Noise.
-        x_t: The points that they make.
-        k: The levels of these points.
-        j: The levels of the second points, before them.
-        intervals: How many there are.
-        c: Conditions.
-    """
+    """The first points of a batch of curves, and where to look for the second ones."""
 
     x: Data
     eps: Data
-    x_t: Data
-    k: Tensor
-    j: Tensor
-    intervals: int
+    x_t: Data  # the points that they make
+    k: Tensor  # the levels of these points
+    j: Tensor  # the levels of the second points, before them
+    intervals: int  # how many levels there are
     c: Condition
 
 
@@ -107,11 +97,7 @@ POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise_step}
 
 
 class ZeroSpanNetwork(nn.Module):
-    """A network of two times over no span.
-
-    Arguments:
-        net: Maps ``x, t, c, span`` to the shape of ``x``.
-    """
+    """A network ``x, t, c, span`` of two times over no span."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -119,6 +105,23 @@ class ZeroSpanNetwork(nn.Module):
 
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
         return self.net(x, t, c, torch.zeros_like(t))
+
+
+class Curriculum(NamedTuple):
+    """Intervals from data to noise: ``first`` of them, which double until ``last``.
+
+    They grow in the part ``growth`` of training.
+    """
+
+    first: int = 8
+    last: int = 16
+    growth: float = 0.5
+
+    def intervals(self, progress: float) -> int:
+        """How many there are when that part of training is done."""
+        stages = math.log2(self.last / self.first) + 1
+        stage = int(min(progress / self.growth, 1.0) * stages) if self.growth else stages
+        return min(int(self.first * 2**stage), self.last)
 
 
 class ConsistencyModel(GenerativeModel):
@@ -129,20 +132,17 @@ class ConsistencyModel(GenerativeModel):
         event_shape: The shape of one datum.
         path: The scales.
         point: Where the second point of a curve comes from.
-        first: Intervals from data to noise when training begins; they double until ``last``.
-        last: Intervals at the end.
-        growth: The part of training in which they grow.
+        curriculum: How many intervals there are from data to noise, at each point of training.
         huber: The constant c of the pseudo-Huber distance, in units of :math:`\sqrt d`.
         target: The decay of the average that is the target :math:`\theta^-`; 0 for the weights
             themselves.
         guidance: The scale of guidance of the teacher.
-        steps: Steps of the sampler by default.
-        unconditional: How often the condition is hidden in training.
     """
 
     likelihood = Likelihood.NONE
     recipe = Recipe(steps=9000, batch=256, lr=2e-3, clip=10.0)
-    levels_per_interval = 16  # levels an interval: the sampler stops anywhere
+    levels_per_interval = 16  # the sampler stops anywhere
+    steps = 2  # of the sampler
 
     def __init__(
         self,
@@ -151,21 +151,15 @@ class ConsistencyModel(GenerativeModel):
         *,
         path: Path,
         point: Point = flow_step,
-        first: int = 8,
-        last: int = 16,
-        growth: Annotated[float, FRACTION] = 0.5,
+        curriculum: Curriculum = Curriculum(),  # noqa: B008 immutable
         huber: float = 0.3,
         target: float = 0.0,
         guidance: float = 1.0,
-        steps: int = 2,
-        unconditional: Annotated[float, FRACTION] = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path, self.point = net, event_shape, path, point
-        self.first, self.last, self.growth = first, last, growth
-        self.huber = huber * math.prod(event_shape) ** 0.5
+        self.curriculum, self.huber = curriculum, huber * math.prod(event_shape) ** 0.5
         self.target, self.guidance = target, guidance
-        self.steps, self.unconditional = steps, unconditional
         self.average = copy.deepcopy(net).requires_grad_(False) if target else None
         self.teacher: HeunTeacher | None = None
 
@@ -180,11 +174,7 @@ class ConsistencyModel(GenerativeModel):
         return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
-        """Learn from the flow of a diffusion instead of from pairs of data and noise.
-
-        Raises:
-            UsageError: If the teacher has no flow.
-        """
+        """Learn from the flow of a diffusion instead of from pairs of data and noise."""
         if not isinstance(teacher, Diffusion):
             raise UsageError(
                 "a consistency model is distilled from a diffusion or a flow on a Gaussian path: "
@@ -195,10 +185,7 @@ class ConsistencyModel(GenerativeModel):
 
     @property
     def intervals(self) -> int:
-        """Intervals from data to noise at this point of training."""
-        stages = math.log2(self.last / self.first) + 1
-        stage = int(min(self.progress / self.growth, 1.0) * stages) if self.growth else stages
-        return min(int(self.first * 2**stage), self.last)
+        return self.curriculum.intervals(self.progress)
 
     @property
     def learns_flow(self) -> bool:
@@ -240,11 +227,7 @@ class ConsistencyModel(GenerativeModel):
         return sum_event((v - goal).square())
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """See that a scale of guidance has a teacher to guide.
-
-        Raises:
-            UsageError: If it has none.
-        """
+        """See that a scale of guidance has a teacher to guide."""
         if self.guidance != 1 and self.teacher is None:
             raise UsageError(
                 f"guidance={self.guidance:g} in training is that of a teacher, and there is none: "
@@ -252,7 +235,6 @@ class ConsistencyModel(GenerativeModel):
             )
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
-        """The loss; then the target follows."""
         yield "model", self.loss
         if self.average is not None:
             with torch.no_grad():
@@ -343,14 +325,11 @@ def build(
         event.shape,
         path=PATHS[path],
         point=POINTS[point],
-        first=first,
-        last=last,
-        growth=growth,
+        curriculum=Curriculum(first, last, growth),
         huber=huber,
         target=target,
         guidance=guidance,
-        steps=2 if few else 1,  # a second is worse beyond
-        unconditional=unconditional,
     )
-    model.recipe = adapt_recipe(net, model.recipe)
+    model.steps = 2 if few else 1  # a second is worse beyond
+    model.unconditional, model.recipe = unconditional, adapt_recipe(net, model.recipe)
     return model

@@ -183,7 +183,7 @@ def build(
         event: What the data look like.
         network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
             8 x 8 pixels, and otherwise an mlp. "diffusers" is a U-Net that `export` writes as it
-            is: it learns pictures in [-1, 1].
+            is: it learns images in [-1, 1].
         width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
             token; 0 to choose from the data.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
@@ -226,9 +226,8 @@ def build(
         weight=WEIGHTS[weight](PREDICTIONS[prediction], VARIANCES[variance]),
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
-        unconditional=unconditional,
-        recipe=recipe,
     )
+    model.unconditional, model.recipe = unconditional, recipe
     if network == "diffusers":
         model.preprocessing = Preprocessing.CENTRE
     return model

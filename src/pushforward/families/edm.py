@@ -1,4 +1,4 @@
-r"""EDM (Karras et al., 2022): a denoiser trained over a lognormal law of noise levels.
+r"""EDM (Karras et al., 2022): a denoiser trained over a lognormal distribution of noise levels.
 
 Data are blurred without shrinking, :math:`x_t = x + \sigma\varepsilon`, and the denoiser is
 
@@ -25,12 +25,14 @@ from ..theory import paths, predictions, samplers
 def lognormal_times(
     path: paths.EDMPath, mean: float, deviation: float, count: int = 8192
 ) -> Tensor:
-    r"""Times at the quantiles of a normal law of :math:`\log\sigma` within the path's levels."""
-    law = torch.distributions.Normal(*torch.tensor([mean, deviation], dtype=torch.float64))
+    r"""Times at the quantiles of a normal distribution of :math:`\log\sigma` within the path's
+    levels.
+    """
+    normal = torch.distributions.Normal(*torch.tensor([mean, deviation], dtype=torch.float64))
     ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
-    low, high = law.cdf((path.sigma_max * ends).log())
+    low, high = normal.cdf((path.sigma_max * ends).log())
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    return law.icdf(torch.lerp(low, high, u)).exp() / path.sigma_max
+    return normal.icdf(torch.lerp(low, high, u)).exp() / path.sigma_max
 
 
 class EDM(Diffusion):
@@ -65,7 +67,7 @@ def build(
     """
     path = paths.EDMPath(sigma_max, sigma_min, rho)
     net = build_time_network(event, units=default_width(event.shape), **network)
-    return EDM(
+    model = EDM(
         net,
         event.shape,
         path=path,
@@ -73,6 +75,7 @@ def build(
         times=lognormal_times(path, p_mean, p_std),
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
-        unconditional=unconditional,
-        recipe=adapt_recipe(net, diffusion_recipe(event.size)),
     )
+    model.unconditional = unconditional
+    model.recipe = adapt_recipe(net, diffusion_recipe(event.size))
+    return model

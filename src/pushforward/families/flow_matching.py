@@ -5,8 +5,9 @@ r"""Flow matching (Lipman et al., 2023): learn the velocity of a path, then inte
     \dot x_t = \dot\alpha_t x + \dot\sigma_t\varepsilon
 
 Its minimum is :math:`v = \mathbb E[\dot x_t \mid x_t]`, whose flow carries noise to data; the
-loss there is not zero. Couplings of data and noise within a batch (`transport_flow`), and pairs that
-a teacher has joined (`reflow`), straighten the flow; from other data it translates between the two.
+loss there is not zero. Couplings of data and noise within a batch (`transport_flow`), and pairs
+that a teacher has joined (`reflow`), straighten the flow; from other data it translates between the
+two.
 """
 
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def build(
         sigma_min: Noise that is left in the data, in their standard deviation.
         coupling: How data are paired with noise, or with those of a source: "independent", "ot"
             (at the least total squared distance), "outlines" (the same of the outlines and hues of
-            pictures, whatever their brightness) or "sinkhorn" (entropic).
+            images, whatever their brightness) or "sinkhorn" (entropic).
         together: How many rows a coupling pairs with those of a source at once, of which batches
             are then taken; by default 2048 for a U-Net or a transformer, otherwise those of a
             batch.
@@ -82,11 +83,11 @@ def build(
         sampler_steps = 20 if is_image(event.shape) else 50
     net = build_time_network(event, units=default_width(event.shape), **network)
     if joined is couplings.outline_coupling:
-        joined = partial(joined, first=image_layout(event.shape).first)
+        joined = partial(joined, first=image_layout(event.shape).to_channels_first)
     if together is None:
         together = POOL if is_deep(net) else 0
     require_memory(8 * together**2, f"together={together}", "lower it")
-    return FlowMatching(
+    model = FlowMatching(
         net,
         event.shape,
         path=paths.BlurredPath(scales, sigma_min) if sigma_min else scales,
@@ -97,6 +98,7 @@ def build(
         condition=event.condition,
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
-        unconditional=unconditional,
-        recipe=adapt_recipe(net, diffusion_recipe(event.size)),
     )
+    model.unconditional = unconditional
+    model.recipe = adapt_recipe(net, diffusion_recipe(event.size))
+    return model

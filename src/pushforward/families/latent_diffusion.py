@@ -29,16 +29,16 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Loss, Preprocessing, Recipe
-from ..networks import likelihoods
-from ..networks.autoencoder import PerceptualAdversarialLoss, scale_count, spatial_autoencoder
-from ..networks.select import is_convolutional
-from ..options import FRACTION, LAYERS, check_options, choose_option
+from ..networks import autoencoder, likelihoods
+from ..networks.autoencoder import PerceptualAdversarialLoss
+from ..networks.select import TIME_NETWORKS, VECTOR_NETWORKS, is_convolutional
+from ..options import FRACTION, LAYERS, Choice, check_options
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory.bounds import importance_bound, kl_to_prior
 from ..theory.densities import choose_probe_count
 from ..two_stage import TwoStage
 from . import ddpm, edm, flow_matching
-from .vae import VAE, build_mlp_autoencoder
+from .vae import VAE
 
 ROWS = 1024  # encoded at once
 FAR = 1e4  # deviations of a code beyond which no solver is asked, and the bound is -inf
@@ -51,14 +51,13 @@ PRIORS: dict[str, Callable[..., Diffusion]] = {
 
 
 class LatentDiffusion(TwoStage):
-    r"""An autoencoder, and a diffusion of its codes.
+    """An autoencoder, and a diffusion of its codes.
 
     Arguments:
         first: The autoencoder.
         second: Makes a diffusion of codes of a shape.
         stage: The part of training that the autoencoder gets.
-        sharpening: What the autoencoder minimises beside its bound, or None.
-        recipe: How this model likes to be trained.
+        sharpening: What the autoencoder minimises beside its bound.
     """
 
     likelihood = Likelihood.LOWER_BOUND
@@ -71,11 +70,9 @@ class LatentDiffusion(TwoStage):
         *,
         stage: Annotated[float, FRACTION] = 0.4,
         sharpening: PerceptualAdversarialLoss | None = None,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__(stage)
-        self.make, self.sharpening = second, sharpening
-        self.recipe, self.adopted = recipe or self.recipe, False
+        self.make, self.sharpening, self.adopted = second, sharpening, False
         self.reset_second_stage(first)
 
     def reset_second_stage(self, first: VAE) -> None:
@@ -88,11 +85,7 @@ class LatentDiffusion(TwoStage):
         self.reset_codes(tuple(shape), like)
 
     def adopt(self, teacher: GenerativeModel) -> None:
-        """Take a fitted autoencoder as the first stage, as it is; all of training is the second.
-
-        Raises:
-            UsageError: If it is none.
-        """
+        """Take a fitted autoencoder as the first stage, as it is; all of training is the second."""
         first = teacher.first if isinstance(teacher, LatentDiffusion) else teacher
         if not isinstance(first, VAE):
             raise UsageError(
@@ -109,7 +102,7 @@ class LatentDiffusion(TwoStage):
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Measure the codes of all data, if the autoencoder is fitted already."""
-        self.first.law.check(x)
+        self.first.law.check_levels(x)
         if not self.adopted:
             return
         parts = [slice(i, i + ROWS) for i in range(0, len(x), ROWS)]
@@ -127,7 +120,6 @@ class LatentDiffusion(TwoStage):
         return found if self.critic is None else {**found, "critic": self.critic}
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
-        """The autoencoder's round, and then its critic's; later the diffusion's."""
         if self.in_second_stage:
             self.settled.fill_(True)
             yield "diffusion", self.diffusion_objective
@@ -145,19 +137,19 @@ class LatentDiffusion(TwoStage):
         q = self.first.posterior(x, c)
         z = q.mean + q.scale * self.noise(*q.mean.shape)
         self.update_code_statistics(z)
-        h = self.first.parameters_of(z, c)
-        terms = self.first.terms(q, h, x)
+        h = self.first.likelihood_parameters(z, c)
+        terms = self.first.elbo_terms(q, h, x)
         if self.sharpening is not None:
             made, last = self.first.law.mean(h), self.first.decoder.get_parameter("leave.weight")
             if self.critic is not None and self.progress >= self.stage / 2:
-                terms |= self.sharpening.deceive(made, terms["distortion"], last)
-            terms |= self.sharpening.apart(x, made)
+                terms |= self.sharpening.generator_objective(made, terms["distortion"], last)
+            terms |= self.sharpening.perceptual_loss(x, made)
         return terms
 
     def critic_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         with torch.no_grad():
             made = self.first.decode(self.first.posterior(x, c).sample(), c)
-        return self.sharpening.judge(x, made)  # type: ignore[union-attr]
+        return self.sharpening.critic_objective(x, made)  # type: ignore[union-attr]
 
     def diffusion_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         with torch.no_grad():
@@ -194,7 +186,7 @@ class LatentDiffusion(TwoStage):
         are its means; by default images are means. Options are as of `edit`.
         """
         z = self.restore_codes(self.second.sample(n, c, **options))
-        h = self.first.parameters_of(z, c)
+        h = self.first.likelihood_parameters(z, c)
         grain = len(self.event_shape) == 1 if grain is None else grain
         return self.first.law.sample(h) if grain else self.first.law.mean(h)
 
@@ -220,13 +212,7 @@ class LatentDiffusion(TwoStage):
             \qquad z_i \sim q(z \mid x), \quad u_i = (z_i - m)/s
 
         It bounds the density of ``sample(grain=True)``, up to the tolerance of the flow's solver.
-
-        Arguments:
-            x: Data.
-            c: Conditions.
-            particles: K; several need the exact trace.
-            probes: Of Hutchinson's estimate of the flow's trace, 0 for the exact one; exact up to
-                64 numbers a code when None.
+        ``particles`` is K; ``probes`` are those of the flow's trace, as of `Diffusion.log_prob`.
 
         Raises:
             UsageError: If several particles meet an estimated trace: the exponential of an
@@ -235,27 +221,21 @@ class LatentDiffusion(TwoStage):
         return self.estimated(x, c, particles=particles, probes=probes)[0]
 
     def estimated(
-        self,
-        x: Data,
-        c: Condition = None,
-        *,
-        particles: int = 1,
-        probes: int | None = None,
-        **options: Any,
+        self, x: Data, c: Condition = None, *, particles: int = 1, **options: Any
     ) -> tuple[PerDatum, PerDatum]:
         """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
-        self.first.law.check(x)
-        if particles > 1 and choose_probe_count(probes, self.second.event_shape):
+        self.first.law.check_levels(x)
+        if particles > 1 and choose_probe_count(options.get("probes"), self.second.event_shape):
             raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
         q, log_w = self.first.posterior(x, c), []
         for _ in range(particles):
             z = q.sample()
-            h, u = self.first.parameters_of(z, c), self.standardise(z)
+            h, u = self.first.likelihood_parameters(z, c), self.standardise(z)
             far = ~(u.abs().flatten(1).amax(1) < FAR)
             near = torch.where(append_dims(far, u), 0.0, u)
-            prior, error = self.second.estimated(near, c, probes=probes)
+            prior, error = self.second.estimated(near, c, **options)
             ratio = prior - sum_event(q.log_prob(z) + self.scale.log())
             value = sum_event(self.first.law.log_prob(h, x)) + ratio
             log_w.append(torch.where(far, -torch.inf, value))
@@ -267,15 +247,16 @@ def build_autoencoder(
 ) -> VAE:
     """Of two convolutional networks with codes that are images, or of two perceptrons."""
     law = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
-    nets: tuple[nn.Module, nn.Module]
     if is_convolutional(event, network):
-        latent = latent or 4
-        nets = spatial_autoencoder(event.shape, latent, law.size, width=width or 16, factor=factor)
+        latent, size = latent or 4, {"width": width or 16, "factor": factor}
+        nets = autoencoder.build_spatial_autoencoder(event, law, latent=latent, **size)
     else:
         latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
         # no Fourier features: a code that is smooth in the data has a simple distribution
-        nets = build_mlp_autoencoder(event._replace(condition=0), latent, law.size, hidden, 0)
-    return VAE(*nets, law, event.shape, latent=latent, beta=beta)
+        nets = autoencoder.build_mlp_autoencoder(
+            event._replace(condition=0), law, latent=latent, hidden=hidden
+        )
+    return VAE(nets, event.shape, latent=latent, beta=beta)
 
 
 def build_latent_prior(
@@ -291,11 +272,10 @@ def build_latent_prior(
         usual = {"width": 32, "depth": 2}
         options = options | {"network": "unet"}
     options = options | {name: value for name, value in usual.items() if not options[name]}
-    return choose_option("prior", prior, PRIORS)(event._replace(shape=shape, levels=0), **options)
+    return PRIORS[prior](event._replace(shape=shape, levels=0), **options)
 
 
 def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
-    """How to train both: gently where there are convolutions, and briefly on few data."""
     if is_convolutional(event, encoder):
         return Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0)
     steps = 4000 if 0 < event.size < 5000 else 8000
@@ -305,7 +285,7 @@ def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
 def build(
     event: Event,
     *,
-    encoder: str = "auto",
+    encoder: Annotated[str, VECTOR_NETWORKS] = "auto",
     latent: int = 0,
     factor: int = 4,
     encoder_width: int = 0,
@@ -314,8 +294,8 @@ def build(
     perceptual: float = 0.0,
     adversarial: float = 0.0,
     stage: Annotated[float, FRACTION] = 0.4,
-    prior: str = "flow_matching",
-    network: str = "auto",
+    prior: Annotated[str, Choice(PRIORS)] = "flow_matching",
+    network: Annotated[str, Choice(TIME_NETWORKS)] = "auto",
     width: int = 0,
     depth: Annotated[int, LAYERS] = 0,
     sampler: str | None = None,
@@ -333,7 +313,7 @@ def build(
         encoder_width: The autoencoder's channels at its largest scale, or units of a hidden layer;
             0 to choose from the data.
         beta: The weight of the rate in the autoencoder's loss.
-        floor: The smallest scale of the decoder's law, in standard deviations of the data.
+        floor: The smallest scale of the decoder's distribution, in standard deviations of the data.
         perceptual: The weight of a distance of random features in the autoencoder's loss, in nats
             for each entry of an image.
         adversarial: How strongly a critic of patches pulls at the decoder, in units of the pull of
@@ -360,13 +340,10 @@ def build(
             raise UsageError(
                 "perceptual and adversarial losses are for convolutions (encoder=conv)"
             )
-        size = {"width": encoder_width or 16, "scales": scale_count(factor)}
+        size = {"width": encoder_width or 16, "scales": autoencoder.scale_count(factor)}
         pulls = {"perceptual": perceptual, "adversarial": adversarial}
         sharpening = PerceptualAdversarialLoss(event.shape, **pulls, **size)  # type: ignore[arg-type]
-    return LatentDiffusion(
-        first,
-        partial(build_latent_prior, event, prior, options),
-        stage=stage,
-        sharpening=sharpening,
-        recipe=latent_diffusion_recipe(event, encoder),
-    )
+    second = partial(build_latent_prior, event, prior, options)
+    model = LatentDiffusion(first, second, stage=stage, sharpening=sharpening)
+    model.recipe = latent_diffusion_recipe(event, encoder)
+    return model

@@ -63,7 +63,8 @@ def interval_target(
 ) -> Goals:
     r"""One Heun step of the flow from t to s, and u over the rest.
 
-    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to t.
+    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to
+    t.
     """
     v, h = model.u(z, t, t, c), append_dims(t - s, z)
     v = (v + model.u(z - h * v, s, s, c)) / 2
@@ -95,12 +96,11 @@ class MeanFlow(GenerativeModel):
         intervals: Of equal steps in the root of the angle, the number from data to noise.
         power: The power p of the adaptive weight :math:`(1 + \|v - u'\|^2 / d)^{-p}`.
         guidance: The scale of classifier-free guidance that is learned.
-        steps: Steps of the sampler by default.
-        unconditional: How often the condition is hidden in training.
     """
 
     likelihood = Likelihood.NONE
     recipe = Recipe(steps=9000, batch=256, lr=2e-3, clip=10.0)
+    steps = 1  # of the sampler
 
     def __init__(
         self,
@@ -113,14 +113,11 @@ class MeanFlow(GenerativeModel):
         intervals: int = 16,
         power: float = 0.0,
         guidance: float = 1.0,
-        steps: int = 1,
-        unconditional: Annotated[float, FRACTION] = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path = net, event_shape, LinearPath()
         self.apart, self.whole, self.intervals = apart, whole, intervals
         self.target, self.power, self.guidance = target, power, guidance
-        self.steps, self.unconditional = steps, unconditional
 
     @property
     def nfe(self) -> int:
@@ -267,7 +264,6 @@ def build(
         intervals=intervals,
         power=float(math.prod(event.shape) > 4) if power is None else power,
         guidance=guidance,
-        unconditional=unconditional,
     )
-    model.recipe = adapt_recipe(net, model.recipe)
+    model.unconditional, model.recipe = unconditional, adapt_recipe(net, model.recipe)
     return model

@@ -56,7 +56,8 @@ def level_ratio(d: int) -> float:
 
 
 def balanced_snr(ratio: float, corrections: int) -> float:
-    r"""The step with which a level's chain ends nearest its law (Song & Ermon, 2020, technique 4).
+    r"""The step with which a level's chain ends nearest its distribution (Song & Ermon, 2020,
+    technique 4).
 
     Noise comes from the level above with :math:`\gamma^2` of this level's variance; k steps of
     :math:`h = \eta\sigma^2,\ \eta = 2r^2`, leave
@@ -82,8 +83,6 @@ class NCSN(Diffusion):
         sigma_min: The least level.
         levels: How many levels; by default as many as overlap.
         sampler: The default sampler.
-        unconditional: How often the condition is hidden in training.
-        recipe: How this model likes to be trained.
     """
 
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
@@ -97,8 +96,6 @@ class NCSN(Diffusion):
         sigma_min: float = 0.01,
         levels: int | None = None,
         sampler: Sampler = samplers.annealed_langevin,
-        unconditional: Annotated[float, FRACTION] = 0.1,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__(
             net,
@@ -107,8 +104,6 @@ class NCSN(Diffusion):
             prediction=TARGET,
             weight=predictions.noise_error_weight(TARGET),
             sampler=sampler,
-            unconditional=unconditional,
-            recipe=recipe,
         )
         self.levels = levels
         self.set_largest_level(10.0)
@@ -165,12 +160,12 @@ def build(
         unconditional: How often the condition is hidden in training, for guidance.
     """
     net = build_time_network(event, units=128, **network)
-    return NCSN(
+    model = NCSN(
         net,
         event.shape,
         sigma_min=sigma_min,
         levels=levels,
         sampler=samplers.sampler_by_name(sampler),
-        unconditional=unconditional,
-        recipe=adapt_recipe(net, NCSN.recipe),
     )
+    model.unconditional, model.recipe = unconditional, adapt_recipe(net, NCSN.recipe)
+    return model

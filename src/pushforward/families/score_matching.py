@@ -145,7 +145,8 @@ class ScoreMatching(GenerativeModel):
         Arguments:
             n: How many.
             c: The condition of each.
-            sampler: "mala", whose law is the model's, or "ula", which is faster and biased.
+            sampler: "mala", whose distribution is the model's, or "ula", which is faster and
+                biased.
             steps: Steps of the chain.
             h: The step, of whitened data; by default half of the limit of stability, where the
                 chains are.

@@ -93,12 +93,7 @@ SCORES: dict[str, Callable[[ModelPipeline, Any, int], Scorer]] = {
 
 
 def anomaly_scorer(pipeline: ModelPipeline, y: Any, method: str, seed: int) -> Scorer:
-    """The anomaly score by the method's name, for data under the conditions ``y``.
-
-    Raises:
-        UsageError: If there is no such method.
-        NoLikelihood: If the family has no density.
-    """
+    """The anomaly score by the method's name, for data under the conditions ``y``."""
     if not isinstance(method, str) or method not in SCORES:
         raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
     return SCORES[method](pipeline, y, seed)
@@ -141,11 +136,7 @@ def flag_anomalies(
 def reference_data(
     pipeline: ModelPipeline, y: Any, reference: Reference, seed: int
 ) -> tuple[np.ndarray, Any]:
-    """What sets the threshold for data under the conditions ``y``, and its own conditions.
-
-    Raises:
-        UsageError: If those of the data are known and those of the reference are not.
-    """
+    """What sets the threshold for data under the conditions ``y``, and its own conditions."""
     if reference.x is None:
         return model_samples(pipeline, y, seed)
     known = pipeline.preprocessor.read(reference.x, reference.y)

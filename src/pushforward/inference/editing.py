@@ -43,13 +43,7 @@ class Inpainting(NamedTuple):
 
 
 def inpaint_image(
-    pipeline: ModelPipeline,
-    x: Any,
-    mask: Any,
-    n: int,
-    y: Any,
-    seed: int | None,
-    options: dict[str, Any],
+    pipeline: ModelPipeline, x: Any, mask: Any, n: int, y: Any, seed: Any, options: dict[str, Any]
 ) -> Inpainting:
     """`FittedModel.inpaint`."""
     schema = pipeline.schema
@@ -70,11 +64,7 @@ def pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
 
 
 def single_row(x: Any, schema: Schema) -> np.ndarray:
-    """A single row, from a file or an array with or without a batch axis, ``(*event,)``.
-
-    Raises:
-        DataError: If there are several, or it does not fit the schema.
-    """
+    """A single row, from a file or an array with or without a batch axis, ``(*event,)``."""
     rows = reading.read_with_schema(add_batch_axis(x, schema), schema).x
     if len(rows) > 1:
         raise DataError(f"there are {len(rows)} images: give one")
@@ -138,11 +128,6 @@ def mask_array(mask: Any, schema: Schema) -> np.ndarray:
 
 
 def as_boolean_mask(mask: Any) -> np.ndarray:
-    """A mask as truth values.
-
-    Raises:
-        DataError: If it cannot be read as one.
-    """
     if isinstance(mask, str | os.PathLike):
         data = reading.open_source(mask).stack()
         data = data[0] if os.fspath(mask).lower().endswith(reading.PICTURES) else data
@@ -183,11 +168,7 @@ def interpolate_latents(
 
 
 def check_same_caption(schema: Schema, a: Condition, b: Condition) -> None:
-    """Refuse what cannot be mixed: the letters of two captions.
-
-    Raises:
-        UsageError: If conditions that are spelled differ.
-    """
+    """Refuse to mix conditions that are spelled: the letters of two captions."""
     spelled = schema.condition is not None and schema.condition.spelled
     if spelled and a is not None and b is not None and not torch.equal(a, b):
         raise UsageError(
@@ -199,9 +180,8 @@ def check_same_caption(schema: Schema, a: Condition, b: Condition) -> None:
 def has_gaussian_latents(pipeline: ModelPipeline) -> bool:
     """Whether latents of data are normal, so that great circles keep to where data are.
 
-    So they are where the map to data is invertible, which a density tells. A VAE's, which are
-    few, are posterior means, shorter than samples of the prior: its decoder knows what lies
-    between.
+    So they are where the map to data is invertible, which a density tells. A VAE's are posterior
+    means, shorter than samples of the prior: its decoder knows what lies between.
     """
     return pipeline.model.likelihood in (Likelihood.EXACT, Likelihood.ODE)
 

@@ -37,12 +37,7 @@ SHARES = 16  # of at least ten draws, each with its own u, where integers are gi
 def impute_given(
     pipeline: ModelPipeline, n: int, given: Any, y: Any, seed: int | None, options: dict[str, Any]
 ) -> np.ndarray:
-    """``n`` rows whose entries are the given ones where these are known, ``(n, *event)``.
-
-    Raises:
-        UsageError: If the model has a condition and ``y`` is not named, or an option is unknown.
-        DataError: If the given entries do not fit the schema.
-    """
+    """``n`` rows whose entries are the given ones where these are known, ``(n, *event)``."""
     schema, model = pipeline.schema, pipeline.model
     if schema.condition is not None and y is None:
         raise UsageError(
@@ -70,11 +65,8 @@ def no_options() -> None:
 def parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The given entries, and which they are, both ``(n, *event)``.
 
-    Arguments:
-        given: Columns by name; or data with missing values (NaN) where they are to be drawn: one
-            row, or ``n`` of them.
-        schema: What was fitted.
-        n: How many rows will be drawn.
+    They are given by the names of columns; or as data with missing values (NaN) where they are to
+    be drawn, one row or ``n``.
     """
     x = np.full((n, *schema.event), np.nan)
     if isinstance(given, Mapping):
@@ -167,9 +159,8 @@ def impute_group(view: "UnwhitenedModel", n: int, x: np.ndarray, known: np.ndarr
     made = [] if view.whitenings else [view.impute_by_model(m, z, mask) for m, z in shares]
     parts = [part for part in made if part is not None]
     if len(parts) < len(shares):
-        parts = (view.resample_by_importance if view.has_density else view.select_nearest)(
-            n, shares, mask
-        )
+        draw = view.resample_by_importance if view.has_density else view.select_nearest
+        parts = draw(n, shares, mask)
     out = torch.cat(parts)
     if not out.isfinite().all():
         raise NumericalError(f"{pipeline.family} drew values that are not finite; train longer")
@@ -210,7 +201,7 @@ class UnwhitenedModel:
         if not isinstance(self.model, Imputes):
             return None
         z, made = self.pipeline.tensor(x), []
-        for part in self.pipeline.track_batches(n, None, self.c, self.options):
+        for part in self.pipeline.batches(n, None, self.c, self.options):
             made.append(self.model.complete(part.size, z, known, part.c, **part.options))
         parts = [part for part in made if part is not None]
         return torch.cat(parts) if len(parts) == len(made) > 0 else None

@@ -26,11 +26,7 @@ REACH = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 def require_latents(
     model: GenerativeModel, lack: str = "has no latents to encode data in"
 ) -> Encodes:
-    """The model as one that encodes.
-
-    Raises:
-        UsageError: If it has no latents; ``lack`` says so after its name.
-    """
+    """The model as one that encodes; the error says what it lacks otherwise."""
     if not isinstance(model, Encodes):
         raise missing_capability(model, lack)
     return model
@@ -79,9 +75,8 @@ def reconstruct_data(
 
 def rms_difference(schema: Schema, x: Any, made: Any) -> float:
     """Root mean square difference between two sets of data of a schema, in their units."""
-    return float(
-        np.sqrt(np.square(reading.read_with_schema(x, schema).x - schema.validate(made)).mean())
-    )
+    difference = reading.read_with_schema(x, schema).x - schema.validate(made)
+    return float(np.sqrt(np.square(difference).mean()))
 
 
 def translate_data(
@@ -90,8 +85,7 @@ def translate_data(
     """`FittedModel.translate`."""
     model, target = pipeline.model, pipeline.preprocessor
     if not isinstance(model, Transports):
-        lack = "cannot translate data; fit flow_matching with source=DATA"
-        raise missing_capability(model, lack)
+        raise missing_capability(model, "cannot translate data; fit flow_matching with source=DATA")
     if pipeline.source is None:
         raise UsageError("the model was fitted without a source: fit it with source=DATA")
     start = target if reverse else pipeline.source
@@ -179,11 +173,6 @@ def start_latent(pipeline: ModelPipeline, x: Any, y: Any) -> tuple[Tensor, Condi
 
 
 def check_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
-    """Latents that exist.
-
-    Raises:
-        UsageError: If one of them does not.
-    """
     for unit in units:
         if not 0 <= unit < count:
             raise UsageError(f"there is no latent {unit}; they are numbered 0 to {count - 1}")

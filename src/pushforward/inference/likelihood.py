@@ -64,11 +64,8 @@ def log_prob_with_error(
     check_options(pipeline.model.log_prob, options, pipeline.family, least=0)
     data = pipeline.preprocessor.read(x, y)
     with pipeline.seeded(seed):
-        known, support = None, None
-        if data.y is None:
-            support = unknown_conditions(pipeline)
-        else:
-            known = pipeline.conditions(data.y, len(data.x))
+        known = None if data.y is None else pipeline.conditions(data.y, len(data.x))
+        support = unknown_conditions(pipeline) if data.y is None else None
         parts = [
             marginal_log_prob(pipeline, batch, support)
             for batch in pipeline.batches(len(data.x), data.x, known, options)

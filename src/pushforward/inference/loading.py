@@ -53,11 +53,7 @@ def build_fresh_model(config: dict[str, Any], event: Event) -> GenerativeModel:
 
 @contextlib.contextmanager
 def run_folder_errors(folder: Path | None) -> Iterator[None]:
-    """Say of a run folder that it cannot be used, whatever in it has been changed.
-
-    Raises:
-        DataError: In place of what a malformed file has led to.
-    """
+    """A DataError about the run folder in place of what a malformed file has led to."""
     try:
         yield
     except DataError:
@@ -68,11 +64,7 @@ def run_folder_errors(folder: Path | None) -> Iterator[None]:
 
 
 def ema_name(known: Any, ema: float) -> str:
-    """What a checkpoint calls the average with a decay.
-
-    Raises:
-        UsageError: If there is none.
-    """
+    """What a checkpoint calls the average with a decay."""
     decays = [v for v in (known if isinstance(known, list) else [known]) if v]
     if ema not in decays:
         raise UsageError(f"no average has the decay ema={ema}; choose from {decays or 'none'}")

@@ -60,7 +60,6 @@ class Preprocessor:
 
     @property
     def captioned(self) -> bool:
-        """Whether the conditions are captions."""
         return self.schema.condition is not None and self.schema.condition.captioned
 
     def event(self, size: int) -> Event:
@@ -110,11 +109,7 @@ class Preprocessor:
         return self.transform.inverse(z.cpu().double()).numpy()
 
     def to_user(self, z: Tensor, c: Tensor | None = None, captions: Any = None) -> Any:
-        """What a model gives, as the kind of data that was fitted.
-
-        Raises:
-            NumericalError: If it is not finite.
-        """
+        """What a model gives, as the kind of data that was fitted."""
         rows = None if c is None else c.cpu().double().numpy()
         return self.schema.restore(self.to_numbers(z), rows, captions)
 
@@ -236,11 +231,7 @@ class ModelPipeline:
     def method_options(
         self, method: Callable[..., Any], options: dict[str, Any], n: int
     ) -> dict[str, Any]:
-        """A user's options as a method of the model takes them for ``n`` rows.
-
-        Raises:
-            UsageError: If it cannot honour one of them.
-        """
+        """A user's options as a method of the model takes them for ``n`` rows, checked."""
         options = guidance_from_options(options, method, self, n)
         check_options(method, options, self.family)
         return options
@@ -250,25 +241,18 @@ class ModelPipeline:
     ) -> Iterator[Batch]:
         """So many rows in parts that fit into memory; c may be one condition for all of them."""
         c = c if c is None or len(c) == n else c.expand(n, -1)
-        for i, m in batch_offsets(n, batch_rows(self.model.event_shape)):
+        size = batch_rows(self.model.event_shape)
+        for i, m in track_progress(batch_offsets(n, size), -(-n // size)):
             rows = slice(i, i + m)
             some, known = (None if v is None else v[rows] for v in (x, c))
             yield Batch(m, some, known, slice_options(options or {}, rows))
 
-    def track_batches(self, n: int, *rest: Any) -> Iterator[Batch]:
-        """`batches`, with their progress shown."""
-        return track_progress(self.batches(n, *rest), -(-n // batch_rows(self.model.event_shape)))
-
     def map_batches(
         self, method: Callable[..., Tensor], x: Tensor, c: Condition, options: dict[str, Any]
     ) -> Tensor:
-        """A method of the model on every row of x, on the CPU.
-
-        Raises:
-            UsageError: If the method cannot honour an option.
-        """
+        """A method of the model on every row of x, on the CPU."""
         options = self.method_options(method, options, len(x))
-        parts = self.track_batches(len(x), x, c, options)
+        parts = self.batches(len(x), x, c, options)
         return torch.cat([method(p.x, p.c, **p.options).cpu() for p in parts])
 
 
@@ -276,6 +260,7 @@ GUIDANCE = ("guidance", "guidance_interval", "negative")  # what users call scal
 
 
 def make_guidance(
+    *,
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
     negative: Tensor | None = None,

@@ -17,7 +17,7 @@ class Backbone(nn.Module):
     """A network that is compiled as a whole.
 
     Attributes:
-        memory_format: The order of memory of the pictures inside, where there are any.
+        memory_format: The memory format of the images inside, where there are any.
         penalised: Whether losses hold its slope, so that they are differentiated twice.
     """
 
@@ -33,7 +33,7 @@ def outermost_backbones(model: nn.Module) -> list[Backbone]:
 
 
 def use_channels_last(network: nn.Module) -> None:
-    """Keep the pictures inside a network in the order of memory that PyTorch calls so."""
+    """Keep the images inside a network in this memory format."""
     for module in network.modules():
         if isinstance(module, Backbone):
             module.memory_format = torch.channels_last

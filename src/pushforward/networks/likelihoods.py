@@ -13,6 +13,7 @@ where simple models end.
 
 import abc
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import torch
@@ -26,13 +27,14 @@ from torch.nn.functional import (
 )
 
 from ..errors import DataError, UsageError
+from ..options import choose_option
 
 FEW_LEVELS = 32  # up to here a logit for every level; beyond, two numbers an entry
-NAMES = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical", "logistic")
+LIKELIHOODS = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical", "logistic")
 
 
 class EntryLikelihood(nn.Module, abc.ABC):
-    """The law of one entry given ``size`` numbers from a network.
+    """The distribution of one entry given ``size`` numbers from a network.
 
     Arguments:
         levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
@@ -56,12 +58,12 @@ class EntryLikelihood(nn.Module, abc.ABC):
     def mean(self, h: Tensor) -> Tensor:
         """The expectation of every entry."""
 
-    def centre(self, x: Tensor) -> Tensor:
+    def to_network_input(self, x: Tensor) -> Tensor:
         """What a network sees of the data: levels are spread over [-1, 1]."""
         return 2 * x / (self.levels - 1) - 1 if self.levels else x
 
-    def check(self, x: Tensor) -> None:
-        """Refuse data that the law gives no probability (a cross-entropy would accept them).
+    def check_levels(self, x: Tensor) -> None:
+        """Refuse data that have no probability (a cross-entropy would accept them).
 
         Raises:
             DataError: If an entry is not one of the levels.
@@ -69,7 +71,7 @@ class EntryLikelihood(nn.Module, abc.ABC):
         if self.levels and not ((x == x.round()) & (x >= 0) & (x < self.levels)).all():
             raise DataError(
                 f"the model takes integers 0 to {self.levels - 1} and the data hold other numbers; "
-                "choose a Gaussian law for real numbers"
+                "choose a Gaussian for real numbers"
             )
 
 
@@ -118,7 +120,9 @@ class BernoulliLikelihood(EntryLikelihood):
                 bound, and nothing else would notice.
         """
         if not ((x >= 0) & (x <= 1)).all():
-            raise DataError("a Bernoulli law takes bits and some values are outside [0, 1]")
+            raise DataError(
+                "a Bernoulli distribution takes bits and some values are outside [0, 1]"
+            )
         return -binary_cross_entropy_with_logits(h[..., 0], x, reduction="none")
 
     def sample(self, h: Tensor) -> Tensor:
@@ -129,7 +133,7 @@ class BernoulliLikelihood(EntryLikelihood):
 
 
 class CategoricalLikelihood(EntryLikelihood):
-    """A few levels, with a logit for each: any shape of law, but ``levels`` numbers an entry."""
+    """A few levels, with a logit for each: any distribution, but ``levels`` numbers an entry."""
 
     def __init__(self, levels: int) -> None:
         super().__init__(levels)
@@ -159,7 +163,7 @@ class DiscretisedLogistic(EntryLikelihood):
     size = 2
 
     def location_and_scale(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """In units of levels; the scale is at least 1/20 of a cell, where the law is a point."""
+        """In units of levels; the scale is at least 1/20 of a cell, where it is a point."""
         half = (self.levels - 1) / 2
         return half * (1 + h[..., 0]), 0.05 + half / 4 * softplus(h[..., 1])
 
@@ -188,61 +192,67 @@ class DiscretisedLogistic(EntryLikelihood):
 
 
 def choose_likelihood(name: str, levels: int, floor: float) -> EntryLikelihood:
-    """The law of one entry, by name or, with "auto", by the data.
+    """The distribution of one entry, by name or, with "auto", by the data.
+
+    Arguments:
+        name: One of `LIKELIHOODS`.
+        levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
+        floor: The smallest scale of a Gaussian, in standard deviations of the data.
 
     Raises:
-        UsageError: If there is no such law, or it does not fit data with so many levels.
+        UsageError: If it does not exist, or does not fit data with so many levels.
     """
+    choose_option("decoder", name, dict.fromkeys(LIKELIHOODS))
     if name == "auto":
         few = "categorical" if levels <= FEW_LEVELS else "logistic"
         name = {0: "gaussian", 1: "gaussian", 2: "bernoulli"}.get(levels, few)
-    if name not in NAMES:
-        raise UsageError(f"no law of an entry is called {name!r}; choose from {', '.join(NAMES)}")
     if name.startswith("gaussian"):
         return GaussianLikelihood(floor, shared=name == "gaussian_shared")
     if levels < 2 or (name == "bernoulli" and levels != 2):
         kind = "bits" if name == "bernoulli" else "integer levels"
-        raise UsageError(f"the law {name!r} needs data of {kind}; these have {levels} levels")
-    laws = {
-        "bernoulli": BernoulliLikelihood,
-        "categorical": CategoricalLikelihood,
-        "logistic": DiscretisedLogistic,
-    }
-    return laws[name](levels)
+        raise UsageError(f"decoder={name!r} needs data of {kind}; these have {levels} levels")
+    return OF_LEVELS[name](levels)
 
 
-FEW = 4  # entries up to which laws may be of any shape
+OF_LEVELS: dict[str, Callable[[int], EntryLikelihood]] = {
+    "bernoulli": BernoulliLikelihood,
+    "categorical": CategoricalLikelihood,
+    "logistic": DiscretisedLogistic,
+}
+
+
+FEW = 4  # entries up to which distributions may be of any shape
 
 
 SPREAD = 0.8  # standard deviation of where the components of a mixture begin, of 1 in all
 
 
 class AutoregressiveLikelihood(EntryLikelihood):
-    """The law of one entry, with parameters to begin at."""
+    """The distribution of one entry, with parameters to begin at."""
 
-    given: int = 0  # how many of its parameters do not come from a perceptron
+    prediction_parameters: int = 0  # how many of its parameters do not come from a perceptron
 
     @abc.abstractmethod
-    def start(self, rows: Tensor) -> Tensor:
-        """First parameters of the columns of ``(n, d)`` rows, ``(d, size - given)``."""
+    def initial_parameters(self, rows: Tensor) -> Tensor:
+        """First parameters ``(d, size - prediction_parameters)`` of columns of rows ``(n, d)``."""
 
 
 class CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
     """A probability for every level; it begins with the frequencies of each entry's levels."""
 
-    def start(self, rows: Tensor) -> Tensor:
+    def initial_parameters(self, rows: Tensor) -> Tensor:
         """First logits ``(d, levels)``, with one count more than seen in every column."""
         counts = one_hot(rows.long(), self.levels).sum(0) + 1 / self.levels
         return (counts / (len(rows) + 1)).log().to(rows)
 
 
 class MixtureLikelihood(AutoregressiveLikelihood):
-    r"""A mixture of laws with a location and a scale.
+    r"""A mixture of distributions with a location and a scale.
 
     .. math:: p(x_i) = \sum_{k=1}^K w_k\,p(x_i \mid \mu_k, s_k)
 
     Arguments:
-        law: The law of a component, of two parameters.
+        law: The distribution of a component, of two parameters.
         components: How many.
     """
 
@@ -270,7 +280,7 @@ class MixtureLikelihood(AutoregressiveLikelihood):
         logits, parameters = self.split(h)
         return (logits.softmax(-1) * self.law.mean(parameters)).sum(-1)
 
-    def start(self, rows: Tensor) -> Tensor:
+    def initial_parameters(self, rows: Tensor) -> Tensor:
         """Equal weights, and locations and scales that add up to nearly a standard normal."""
         k = self.components
         spread = SPREAD if k > 1 else 0.0
@@ -281,22 +291,22 @@ class MixtureLikelihood(AutoregressiveLikelihood):
 
 
 class LinearResidualLikelihood(AutoregressiveLikelihood):
-    r"""A law of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
+    r"""That of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
     parameters, as `LinearAutoregression` gives them.
 
     Arguments:
-        law: The law of what the linear prediction leaves.
+        law: The distribution of what the linear prediction leaves.
     """
 
-    given = 2
+    prediction_parameters = 2
 
     def __init__(self, law: AutoregressiveLikelihood) -> None:
         super().__init__()
         self.law, self.size = law, 2 + law.size
 
-    def start(self, rows: Tensor) -> Tensor:
-        """The first law of the residuals."""
-        return self.law.start(rows)
+    def initial_parameters(self, rows: Tensor) -> Tensor:
+        """Those of the residuals."""
+        return self.law.initial_parameters(rows)
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
         log_s = h[..., 1]
@@ -312,12 +322,12 @@ class LinearResidualLikelihood(AutoregressiveLikelihood):
 def choose_autoregressive_likelihood(
     levels: int, components: int, d: int, linear: bool
 ) -> AutoregressiveLikelihood:
-    """The law of one entry: of a real number, of a few levels, of many.
+    """The distribution of one entry: of a real number, of a few levels, of many.
 
     Arguments:
         levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
         components: How many components a mixture has, 0 to choose.
-        d: How many entries a datum has.
+        d: How many entries a sample has.
         linear: Whether a linear prediction comes before the parameters.
     """
     if not levels:

@@ -117,8 +117,8 @@ class CaptionedNetwork(nn.Module):
         c: Tensor | EncodedCondition | None = None,
         span: Times | None = None,
     ) -> Data:
-        told = c if isinstance(c, EncodedCondition) else self.read(c)
-        return self.net(x, t, None if told is None else told.c, span)
+        known = c if isinstance(c, EncodedCondition) else self.read(c)
+        return self.net(x, t, None if known is None else known.c, span)
 
 
 class Bert:

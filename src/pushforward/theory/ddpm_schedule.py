@@ -117,13 +117,9 @@ class DDPMPath(VariancePreservingPath):
     def variance(self, k: Tensor | int, v: float | Tensor) -> Tensor:
         r""":math:`\beta_k^v\,\tilde\beta_k^{1-v}` (Nichol & Dhariwal, 2021, eq. 15), in float64.
 
-        The model's variance of :math:`x_{k-1}` given :math:`x_k`: 1 is right for standard normal
-        data, 0 for a single point. The last step, whose :math:`\tilde\beta_1` is 0, has
-        :math:`\beta_1`.
-
-        Arguments:
-            k: Indices, ``()`` or ``(batch,)``.
-            v: A number, or one for each entry of each datum, ``(batch, *event)``.
+        The model's variance of :math:`x_{k-1}` given :math:`x_k`: v = 1 is right for standard
+        normal data, 0 for a single point; v may differ by entry, ``(batch, *event)``. The last
+        step, whose :math:`\tilde\beta_1` is 0, has :math:`\beta_1`.
         """
         k, beta = self.index(k), self.beta(k)
         ratio = torch.expm1(-self.total[k - 1]) / torch.expm1(-self.total[k])
@@ -133,11 +129,6 @@ class DDPMPath(VariancePreservingPath):
         return beta * ratio ** (1 - v)
 
     def index(self, k: Tensor | int) -> Tensor:
-        """``k`` as an index of the table.
-
-        Raises:
-            UsageError: If an entry is not one of 1, ..., T.
-        """
         k = torch.as_tensor(k).cpu()
         if k.is_floating_point() or bool((k < 1).any() or (k > self.steps).any()):
             raise UsageError(f"k must be an integer from 1 to {self.steps}, not {k.tolist()}")
@@ -194,11 +185,7 @@ def terminal_kl(x: Data, alpha_bar: float) -> PerDatum:
     r"""How far the chain's end is from noise, for each datum (lesson 5.3, first term).
 
     .. math:: \mathrm{KL}(q(x_T \mid x_0)\,\|\,\mathcal N(0, I))
-        = \tfrac12\big(\bar\alpha\,\|x_0\|^2 - d\,(\bar\alpha + \log(1-\bar\alpha))\big)
-
-    Arguments:
-        x: Data.
-        alpha_bar: :math:`\bar\alpha_T`.
+        = \tfrac12\big(\bar\alpha_T\,\|x_0\|^2 - d\,(\bar\alpha_T + \log(1-\bar\alpha_T))\big)
     """
     d = x[0].numel()
     return (alpha_bar * sum_event(x.square()) - d * (alpha_bar + math.log1p(-alpha_bar))) / 2

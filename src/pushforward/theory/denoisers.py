@@ -3,7 +3,7 @@ r"""Denoisers: everything that a sampler needs to know about a model, and the st
 import abc
 import math
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -28,8 +28,7 @@ class Denoiser(nn.Module, abc.ABC):
     path: Path
 
     @abc.abstractmethod
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
-        """Both posterior means."""
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans: ...
 
     def estimates(
         self, times: Tensor, c: Condition = None
@@ -85,7 +84,7 @@ class Denoiser(nn.Module, abc.ABC):
             c: Conditions.
             base: Log-density at ``t_max``; by default normal with the variance of unit data.
             times: Increasing times to stop at; ``(t_min, t_max)`` by default.
-            options: Of `densities.log_density`: tolerances, integrator, probes.
+            options: Of `densities.flow_log_density`: tolerances, integrator, probes.
 
         Raises:
             OdeError: If the integral is not finite or does not reach its tolerance.
@@ -97,7 +96,6 @@ class Denoiser(nn.Module, abc.ABC):
         )
 
     def log_prob(self, x: Data, c: Condition = None, **options: Any) -> PerDatum:
-        """The values of `log_density` alone, in nats."""
         return self.log_density(x, c, **options).value
 
 
@@ -148,16 +146,12 @@ class NetworkDenoiser(Denoiser):
         ]
         pairs = zip(*(zip(p.tolist(), q.tolist()) for p, q in columns))
 
-        def function(
-            clock: Tensor, s: float, pairs: tuple[tuple[float, float], ...]
-        ) -> Callable[[Data], list[Data]]:
-            def goals(x_t: Data) -> list[Data]:
-                y = self.net(x_t if s == 1 else x_t / s, clock, c)
-                return [torch.add(p * x_t, y, alpha=q) for p, q in pairs]
+        def predict(clock: Tensor, s: float, pairs: Any, x_t: Data) -> list[Data]:
+            y = self.net(x_t if s == 1 else x_t / s, clock, c)
+            return [torch.add(p * x_t, y, alpha=q) for p, q in pairs]
 
-            return goals
-
-        return [function(*row) for row in zip(self.path.network_time(times), scales, pairs)]
+        rows = zip(self.path.network_time(times), scales, pairs)
+        return [partial(predict, *row) for row in rows]
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same in one conversion: finite wherever the network predicts the velocity."""

@@ -62,17 +62,20 @@ class Guidance:
         """Whether it changes the conditional model at all."""
         return self.scale != 1
 
+    @property
+    def details(self) -> list[str]:
+        """What is given beside the scale, by the names that users know."""
+        given = {"guidance_interval": self.interval, "negative": self.negative}
+        return [name for name, value in given.items() if value is not None]
+
     def check(self, known: bool) -> "Guidance":
         """Itself, if it has sense where a condition is known or not.
 
         Raises:
             UsageError: If there is no condition to be guided by, or nothing to guide.
         """
-        for name, value in (("guidance_interval", self.interval), ("negative", self.negative)):
-            if value is not None and not self.active:
-                raise UsageError(
-                    f"{name} does nothing without guidance: give guidance=2, say, as well"
-                )
+        for name in () if self.active else self.details:
+            raise UsageError(f"{name} does nothing without guidance: give guidance=2, say, as well")
         if self.active and not known:
             raise UsageError(
                 f"guidance={self.scale:g} needs a condition, and there is none: fit the model with "
@@ -86,11 +89,10 @@ class Guidance:
         Raises:
             UsageError: If more than a scale is given, or `check` refuses it.
         """
-        for name, value in (("guidance_interval", self.interval), ("negative", self.negative)):
-            if value is not None:
-                raise UsageError(
-                    f"{owner} cannot honour the option {name!r}; it takes guidance, a scale, alone"
-                )
+        for name in self.details:
+            raise UsageError(
+                f"{owner} cannot honour the option {name!r}; it takes guidance, a scale, alone"
+            )
         return self.check(known).scale
 
     def rows(self, selection: Any) -> "Guidance":
@@ -99,9 +101,8 @@ class Guidance:
 
     def repeat(self, n: int) -> "Guidance":
         """That of the first sample, for n."""
-        if self.negative is None:
-            return self
-        return replace(self, negative=self.negative[:1].expand(n, -1))
+        negative = None if self.negative is None else self.negative[:1].expand(n, -1)
+        return replace(self, negative=negative)
 
 
 # how a method that takes all of it annotates it: users write three options

@@ -2,10 +2,10 @@ r"""Langevin dynamics: sampling with nothing but a score.
 
 .. math:: x \gets x + h\,\nabla\log p(x) + \sqrt{2h}\,z, \qquad z \sim \mathcal N(0, I)
 
-Without a test of acceptance (ULA) the law that the chain settles at is not p but one that differs
-by O(h), and from :math:`h = 2/L` on, L the largest curvature of :math:`-\log p`, the chain
-diverges. With the test (MALA) the law is right. Either mixes slowly between separate modes;
-annealing the level of noise is the remedy (Song & Ermon, 2019).
+Without a test of acceptance (ULA) the distribution that the chain settles at is not p but one that
+differs by O(h), and from :math:`h = 2/L` on, L the largest curvature of :math:`-\log p`, the chain
+diverges. With the test (MALA) the distribution is right. Either mixes slowly between separate
+modes; annealing the level of noise is the remedy (Song & Ermon, 2019).
 """
 
 import math

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..errors import OdeError
+from ..rng import fork_rng
 
 Field = Callable[[Tensor, Tensor], Tensor]
 Integrator = Callable[[Field, Tensor, Tensor], Iterator[Tensor]]
@@ -54,11 +55,8 @@ def runge_kutta(
 euler = partial(runge_kutta, a=[[]], b=[1.0])
 midpoint = partial(runge_kutta, a=[[], [1 / 2]], b=[0.0, 1.0])
 heun = partial(runge_kutta, a=[[], [1.0]], b=[1 / 2, 1 / 2])
-rk4 = partial(
-    runge_kutta,
-    a=[[], [1 / 2], [0.0, 1 / 2], [0.0, 0.0, 1.0]],
-    b=[1 / 6, 1 / 3, 1 / 3, 1 / 6],
-)
+RK4_A = [[], [1 / 2], [0.0, 1 / 2], [0.0, 0.0, 1.0]]
+rk4 = partial(runge_kutta, a=RK4_A, b=[1 / 6, 1 / 3, 1 / 3, 1 / 6])
 
 # Dormand & Prince (1980): the last row of A is the fifth-order solution, E its embedded error.
 DOPRI_A = [
@@ -88,15 +86,8 @@ INSIDE = [[sum(p * u ** (j + 1) for j, p in enumerate(row)) for row in DOPRI_P] 
 class DormandPrince:
     """One adaptive integration: where it is, its slope, its next step, and a running integral.
 
-    Arguments:
-        v: The field.
-        x: The state at ``t``.
-        t: Where to start.
-        end: Where it goes, for the size of the first step.
-        rtol: Tolerance relative to each entry.
-        atol: Absolute tolerance.
-        max_nfe: The most evaluations.
-        trace: What to integrate along the trajectory, a function of state and time.
+    ``end``, where it goes, says how large the first step may be; ``trace`` is what to integrate
+    along the trajectory, a function of state and time.
     """
 
     def __init__(
@@ -106,9 +97,9 @@ class DormandPrince:
         t: float,
         end: float,
         *,
-        rtol: float,
-        atol: float,
-        max_nfe: int,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_nfe: int = 10_000,
         trace: Field | None = None,
     ) -> None:
         self.v, self.rtol, self.atol, self.max_nfe, self.nfe = v, rtol, atol, max_nfe, 0
@@ -197,22 +188,15 @@ class DormandPrince:
 
 
 def step_factor(ratio: float, order: int) -> float:
-    """The factor for the next step after an error in units of the tolerance."""
     if not math.isfinite(ratio):
         return 0.1
     return min(max(0.9 * ratio ** (-1 / order), 0.2), 5.0) if ratio > 0 else 5.0
 
 
-def dormand_prince(
-    v: Field,
-    x: Tensor,
-    times: Tensor,
-    *,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 10_000,
-) -> Iterator[Tensor]:
+def dormand_prince(v: Field, x: Tensor, times: Tensor, **limits: Any) -> Iterator[Tensor]:
     """Dormand & Prince's 5(4) pair; every entry of every datum meets the tolerance at each step.
+
+    Limits are ``rtol``, ``atol`` and ``max_nfe``, by default 1e-5, 1e-5 and 10,000 evaluations.
 
     Raises:
         OdeError: If a value is not finite, the step underflows, or ``max_nfe`` evaluations are
@@ -220,22 +204,19 @@ def dormand_prince(
     """
     start, *ends = times.tolist()
     if ends:
-        solver = DormandPrince(v, x, start, ends[-1], rtol=rtol, atol=atol, max_nfe=max_nfe)
+        solver = DormandPrince(v, x, start, ends[-1], **limits)
         for end in ends:
             yield solver.advance(end)
 
 
 def final_state(states: Iterator[Tensor]) -> Tensor:
-    """The final state of a trajectory."""
     return deque(states, maxlen=1).pop()
 
 
 def adjoint_integrator(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
-    """The same integrator with gradients by the adjoint method.
+    """The same integrator, of fixed or adaptive steps, with gradients by the adjoint method.
 
-    Arguments:
-        integrator: Of fixed or of adaptive steps; it also integrates backwards.
-        weights: Everything besides the state that the field depends on and that learns.
+    ``weights`` is everything besides the state that the field depends on and that learns.
     """
     learning = tuple(w for w in weights if w.requires_grad)
 
@@ -252,7 +233,6 @@ class AdjointFunction(torch.autograd.Function):
     def forward(
         ctx: Any, v: Field, integrator: Integrator, times: Tensor, x: Tensor, *weights: Tensor
     ) -> Tensor:
-        """Integrate, and keep the states."""
         states = torch.stack([x, *integrator(v, x, times)])
         ctx.v, ctx.integrator = v, integrator
         ctx.save_for_backward(times, states, *weights)
@@ -261,7 +241,6 @@ class AdjointFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """Integrate the adjoint backwards from stop to stop."""
         times, states, *weights = ctx.saved_tensors
         sizes = [w.numel() for w in weights]
         back = adjoint_field(ctx.v, states[0], weights)
@@ -288,3 +267,27 @@ def adjoint_field(v: Field, like: Tensor, weights: list[Tensor]) -> Field:
         return torch.cat([z.flatten() for z in (y.detach(), *rates)])
 
     return field
+
+
+PARTS = 16  # of the time, at which the second solver stops in any case
+
+
+def tolerance_error(
+    solve: Callable[[Tensor, float], Tensor], like: Tensor, tolerance: float
+) -> float:
+    """The most by which values change at a tenth of the tolerance.
+
+    The second solver also stops at equal parts of the time, so that it sees what the first may have
+    stepped over. Both draw the same random numbers.
+
+    Arguments:
+        solve: Values, given the times at which it stops in any case and a tolerance.
+        like: A tensor on the device, and in the precision, of the solver.
+        tolerance: Of the first solver.
+    """
+    fine = max(tolerance / 10, 8 * torch.finfo(like.dtype).eps)
+    values = []
+    for limit, parts in ((tolerance, 1), (fine, PARTS)):
+        with fork_rng(like.device):
+            values.append(solve(torch.linspace(0, 1, parts + 1), limit))
+    return float((values[0] - values[1]).abs().max())

@@ -146,12 +146,7 @@ def batch_posterior_means(
     itself, and by Rao and Blackwell of no larger variance (compare Xu et al., 2023, who draw other
     data for it). In few dimensions the variance is much smaller, in many the same.
 
-    Arguments:
-        path: The scales.
-        x: Data, of which the i-th made the i-th :math:`x_t`.
-        x_t: Noisy data.
-        t: Their times, with noise and data in them.
-        c: Conditions.
+    The i-th datum made the i-th :math:`x_t`; at the times t there is noise and data in them.
     """
     alpha, sigma = path(t[:, None])
     gap = torch.cdist(

@@ -22,10 +22,10 @@ def conditional_energy_distance(x: Data, y: Data, c: Condition = None) -> Scalar
     .. math:: 2\,\mathbb E\|x - y\| - \mathbb E\|x - x'\| - \mathbb E\|y - y'\|
 
     With conditions it is that of the joint distributions of :math:`(x, c)`, which vanishes only if
-    those given each condition agree; conditions that vary more than the data, as tokens of text do, are
-    scaled down to vary as much, or they would hide the data. All pairs count, those of a datum with
-    itself as well: the noise is of the order 1/n where the model is right, and that of independent pairs
-    is :math:`n^{-1/2}`.
+    those given each condition agree; conditions that vary more than the data, as tokens of text do,
+    are scaled down to vary as much, or they would hide the data. All pairs count, those of a datum
+    with itself as well: the noise is of the order 1/n where the model is right, and that of
+    independent pairs is :math:`n^{-1/2}`.
     """
     if c is not None:
         most, spread = (z.flatten(1).var(0, correction=0).sum() for z in (x, c))

@@ -1,7 +1,7 @@
 r"""The evidence lower bound of any latent-variable model, by every derivation (lesson 2.2, 2.3).
 
-A joint law :math:`p(x \mid z)\,p(z)` is given by its values at nodes :math:`z_i` with weights
-:math:`w_i`: all values of a discrete latent, where the weights are one, or the nodes of a
+A joint distribution :math:`p(x \mid z)\,p(z)` is given by its values at nodes :math:`z_i` with
+weights :math:`w_i`: all values of a discrete latent, where the weights are one, or the nodes of a
 quadrature. Expectations are then sums, and nothing is left to chance:
 
 .. math:: \mathbb E_q f = \sum_i w_i\,q(z_i)\,f(z_i), \qquad
@@ -34,7 +34,8 @@ def shannon_bound(entropy: float, d: int, error: Tensor) -> Tensor:
 
     .. math:: R(D) \ge h(x) - \tfrac d2 \log \frac{2 \pi e D}{d}
 
-    (Shannon, 1959). A Gaussian law meets it while :math:`D / d` is below its smallest eigenvalue.
+    (Shannon, 1959). A Gaussian distribution meets it while :math:`D / d` is below its smallest
+    eigenvalue.
     """
     return entropy - d / 2 * (2 * math.pi * math.e * error / d).log()
 
@@ -48,7 +49,8 @@ class QuadratureJoint:
     Arguments:
         log_likelihood: :math:`\log p(x \mid z_i)`, ``(n, k)``.
         log_prior: :math:`\log p(z_i)`, ``(k,)``.
-        log_weight: :math:`\log w_i`; 0 for a discrete latent, that of `latent_quadrature` for a quadrature.
+        log_weight: :math:`\log w_i`; 0 for a discrete latent, that of `latent_quadrature` for a
+            quadrature.
     """
 
     def __init__(self, log_likelihood: Tensor, log_prior: Tensor, log_weight: float = 0.0) -> None:

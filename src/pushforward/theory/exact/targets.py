@@ -134,14 +134,14 @@ class GaussianMixture:
         return -sum(float(mass @ log_p) for _, mass, log_p in self.nodes())
 
     def diffuse(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
-        r"""The law of :math:`\alpha x + \sigma \varepsilon`, for scalars."""
+        r"""The distribution of :math:`\alpha x + \sigma \varepsilon`, for scalars."""
         alpha, sigma = alpha.double(), sigma.double()
         eye = torch.eye(self.dim, dtype=torch.float64)
         covariances = alpha.square() * self.covariances + sigma.square() * eye
         return GaussianMixture(self.weights, alpha * self.means, covariances)
 
     def condition_on(self, index: Sequence[int], values: Tensor) -> "GaussianMixture":
-        r"""The law of the other coordinates given :math:`x_{\mathrm{index}} = v`.
+        r"""The distribution of the other coordinates given :math:`x_{\mathrm{index}} = v`.
 
         .. math:: w_k' \propto w_k\,\mathcal N(v \mid m_k^B, S_k^{BB}), \quad
             m_k' = m_k^A + S_k^{AB} (S_k^{BB})^{-1} (v - m_k^B), \quad
@@ -175,21 +175,21 @@ class ExactDenoiser(Denoiser):
     the zero vector, or a 1 alone, says nothing.
     """
 
-    def __init__(self, law: GaussianMixture, path: Path) -> None:
+    def __init__(self, mixture: GaussianMixture, path: Path) -> None:
         super().__init__()
-        self.law, self.path = law, path
+        self.mixture, self.path = mixture, path
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         alpha, sigma = self.path(t)
-        offset, variance, terms = self.law.component_offsets(x_t, alpha, sigma)
+        offset, variance, terms = self.mixture.component_offsets(x_t, alpha, sigma)
         if c is not None:
             known = c[:, 1:]
             terms = torch.where((known == 0) & known.any(1, keepdim=True), -math.inf, terms)
-        r, axes = terms.softmax(1)[..., None], self.law.axes.to(x_t)
+        r, axes = terms.softmax(1)[..., None], self.mixture.axes.to(x_t)
         alpha, sigma = alpha.reshape(-1, 1, 1), sigma.reshape(-1, 1, 1)
         innovation = r * offset / variance
-        shift = alpha * self.law.variances.to(x_t) * innovation
-        x = (r * self.law.means.to(x_t)).sum(1) + torch.einsum("kij,nkj->ni", axes, shift)
+        shift = alpha * self.mixture.variances.to(x_t) * innovation
+        x = (r * self.mixture.means.to(x_t)).sum(1) + torch.einsum("kij,nkj->ni", axes, shift)
         return PosteriorMeans(x=x, eps=torch.einsum("kij,nkj->ni", axes, sigma * innovation))
 
 
