@@ -75,8 +75,8 @@ def fitted(name: str, x: np.ndarray, plan: Options, **options: Any) -> tuple[Fit
 
 
 def translation(plan: Options) -> Iterator[Row]:
-    """Captioned shapes carried from set to set: held-out pictures, read back."""
-    yield [*TASK, "colour %", "the rest %", "off clean pictures", "ms a picture"]
+    """Captioned shapes carried from set to set: held-out images, read back."""
+    yield [*TASK, "colour %", "the rest %", "off clean images", "ms an image"]
     side = plan.side
     for task in plan.tasks:
         _, x0 = pictures(task, False, plan.rows, 0, side)
@@ -103,7 +103,7 @@ def translation(plan: Options) -> Iterator[Row]:
 
 def noising(plan: Options) -> Iterator[Row]:
     """Captioned shapes noised, and denoised under the other condition: held-out, read back."""
-    yield [*TASK, "colour %", "the rest %", "off clean pictures"]
+    yield [*TASK, "colour %", "the rest %", "off clean images"]
     for task in plan.tasks:
         sides = [pictures(task, after, plan.rows, after, plan.side)[1] for after in (False, True)]
         first, last, _ = TASKS[task]
@@ -126,7 +126,7 @@ def noising(plan: Options) -> Iterator[Row]:
 
 def inpainting(plan: Options) -> Iterator[Row]:
     """The lower half of held-out MNIST digits redrawn, 8 times each, by the flow of classes."""
-    yield ["given", "way", "seconds a fill", "known pixels off", "true class seen %", "diversity",
+    yield ["given", "way", "seconds a sample", "known pixels off", "true class seen %", "diversity",
            "of free draws"]  # fmt: skip
     data = datasets.load("mnist")
     train, test, asked, true = train_test_split(

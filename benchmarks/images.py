@@ -185,11 +185,11 @@ def classes(name: str, *beside: str) -> Callable[[list[str], range, Plan], Itera
         distances = [f"{d} / floor" for d in ("FD", *judge.names)]
         yield ["family", "steps", "minutes", "as asked %", *distances, "bits/dim"]
         yield [
-            "held-out pictures",
+            "held-out images",
             "-",
             "-",
             f"{100 * judge.accuracy(test, true):.1f}",
-            *(f"1 (FD {floor:.3g}, {n} pictures)" for floor in judge.floors),
+            *(f"1 (FD {floor:.3g}, {n} images)" for floor in judge.floors),
             ", ".join(
                 f"{codecs[f'{name.lower()}_tiled']:.3f} ({name})" for name in ("PNG", "WebP")
             ),
@@ -273,8 +273,8 @@ def emoji(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
         "family",
         "captions",
         "minutes",
-        "own picture, pixels %",
-        "own picture, EffLite0 %",
+        "own image, pixels %",
+        "own image, EffLite0 %",
         "nearest caption's, EffLite0 %",
     ]
     data = datasets.load("emoji")
@@ -293,7 +293,7 @@ def emoji(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
         features = nearest(views[1](x), views[1](train), like[: len(x)])
         return [name, captions, minutes, pixels_own, features_own, features]
 
-    yield row("held-out pictures", "their own", "-", test[: plan.draws])
+    yield row("held-out images", "their own", "-", test[: plan.draws])
     for family in families:
         model, minutes = fitted("emoji", family, train, said, plan, text="minilm")
         n = min(plan.draws, len(test))
@@ -317,7 +317,7 @@ SECTIONS = {
     "fashion": section(
         classes("fashion_mnist", "efflite0"),
         CLASSED,
-        "Fashion-MNIST, 60,000 pictures of 28 x 28 pixels.",
+        "Fashion-MNIST, 60,000 images of 28 x 28 pixels.",
     ),
     "shapes": section(
         captioned,
@@ -329,7 +329,7 @@ SECTIONS = {
         emoji,
         ["flow_matching"],
         "Emoji of 32 x 32 pixels, by held-out captions, which a frozen sentence encoder reads: "
-        "is the picture of the caption, or that of the nearest known caption, nearest among ten?",
+        "is the image of the caption, or that of the nearest known caption, nearest among ten?",
     ),
 }
 

@@ -146,7 +146,7 @@ def digits(families: list[str], seeds: range) -> Iterator[Row]:
 
 
 def steps(families: list[str], seeds: range) -> Iterator[Row]:
-    """Sliced W2 over that of two samples of the law, by evaluations of the network."""
+    """Sliced W2 over that of two samples of the distribution, by evaluations of the network."""
     counts = [1, 2, 4, 16, 100]
     yield ["data", "family", *[f"NFE {k}" for k in counts]]
     for name in ("8gaussians", "checkerboard"):

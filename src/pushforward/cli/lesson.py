@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from .options import Json, Quiet, Seed, app, print_err, print_result
+from . import options
+from .options import app, argument, option, print_err, print_result
 
 if TYPE_CHECKING:
     from ..lesson.claims import Number, Outcome
@@ -16,17 +15,16 @@ if TYPE_CHECKING:
 def lesson(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SECTION]", help="1 to 6, problems p1 to p5; all if none."),
+        argument("Sections 1 to 6 and problems p1 to p5.", "[SECTION]", show_default="all"),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Write lesson.html, .json, figures/."),
+        Path | None, option("Folder for lesson.html, .json, figures/.", "FOLDER", "--out", "-o")
     ] = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> int:
-    """Check every claim of the lesson by running it; exit code 1 if one comes out different."""
+    """Check every claim of the lesson by running it; exit code 1 if any verdict changes."""
     from .. import progress
     from ..checkpoint import disk_errors
     from ..lesson import html, run
@@ -89,5 +87,5 @@ def number_line(n: "Number") -> str:
     from ..lesson.formulas import text_to_unicode
     from ..lesson.html import format_measured, format_predicted
 
-    mark = "=" if n.agrees else "\u2260"
-    return f"      {mark} {text_to_unicode(n.what)}: {format_measured(n)} (predicted {format_predicted(n)})"
+    text = f"{text_to_unicode(n.what)}: {format_measured(n)} (predicted {format_predicted(n)})"
+    return f"      {'=' if n.agrees else '≠'} {text}"
