@@ -13,16 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from race import Plan, Row, Run, absent, race, repeat
+from race import Plan, Row, Run, absent, main, race, repeat
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 
 from pushforward.data import reading
 from pushforward.theory.exact.targets import gaussian_ring8
+from pushforward.training import setup
 from pushforward.training.run import Run as Fit
 
-BATCH, RATE = 256, 1e-5  # a rate at which fixed inputs are not learnt by heart meanwhile
+BATCH, RATE = 256, 1e-5  # so low that the networks hardly change while fixed inputs are timed
 SIZES = {"3x64": {"width": 64, "depth": 3}, "4x256": {"width": 256, "depth": 4}}
 BAR = 1.15
 
@@ -37,7 +38,8 @@ def fitting(family: str, **options: Any) -> Fit:
     samples = reading.read_dataset(data().numpy())
     extra = {"source": None, "condition": None, "bounds": None, "seed": 0, "precision": "float32"}
     options = {"batch": BATCH, "lr": RATE} | options
-    fit = Fit.fresh(samples, family, options, 6000, None, "cpu", extra)
+    extra |= dict.fromkeys(("compile", "channels_last", "recompute"), False) | {"watch": 0}
+    fit = setup.new_run(samples, family, options, 6000, None, "cpu", extra)
     fit.validation, fit.trainer.count = None, 6000
     return fit
 
@@ -238,11 +240,15 @@ def rows(plan: Plan, quick: bool) -> list[Row]:
     found = []
     for size, shape in list(SIZES.items())[: 1 if quick else None]:
         for family in BARE:
-            waves = {"waves": 0} if BARE[family] is bare_regression else {}
-            found += step_rows(family, plan, shape | waves, size)
+            plain = {"waves": 0} if BARE[family] is bare_regression else {}
+            found += step_rows(family, plan, shape | plain, size)
         found += coupled_rows(plan, shape | {"waves": 0}, size)
     if not quick:
         for family in BARE:
             found += step_rows(family, plan, {}, "defaults")
         found += coupled_rows(plan, {}, "defaults")
     return found
+
+
+if __name__ == "__main__":
+    main({"steps": rows}, __doc__)

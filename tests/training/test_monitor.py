@@ -10,7 +10,7 @@ import torch
 from pushforward.errors import DataError, UsageError
 from pushforward.inference.fitted_model import load
 from pushforward.metrics import frechet_distance
-from pushforward.plots import monitor as watched
+from pushforward.plots import figures as watched
 from pushforward.plots.figures import plot_run
 from pushforward.training import monitor
 from pushforward.training.fit import fit

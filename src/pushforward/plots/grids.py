@@ -1,4 +1,4 @@
-"""What is computed to be drawn: densities on grids, ways from noise to data, quality by cost."""
+"""Numbers behind the plots: densities on grids, sampler trajectories, quality by cost."""
 
 import contextlib
 import time
@@ -22,8 +22,9 @@ from ..networks.layout import image_layout, is_image
 from ..theory import ode
 from .drawing import AxesLimits
 
+DEPTH = 8.0  # nats below the highest density that a map shows
 GRID = 36  # points along a side of a likelihood map
-MAP = 2e-3  # tolerance of a log-density that is only looked at: off by 0.1 nats at most
+MAP = 2e-3  # tolerance of a log-density that is only plotted: off by 0.1 nats at most
 SECONDS = 4.0  # spent on a family's curve of quality against cost
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -64,7 +65,7 @@ def grid_log_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
 
 
 def flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
-    """The log-density of a probability flow, as accurately as an eye can see."""
+    """The log-density of a probability flow, as accurate as a colour of the map."""
     rough = partial(ode.dormand_prince, rtol=MAP, atol=MAP)
     with torch.no_grad():
         z, log_det = fitted.transform.forward(torch.as_tensor(x))

@@ -1,7 +1,7 @@
-"""How every figure looks: one face, few inks, readable in black and white.
+"""How every figure looks: one typeface, few colours, readable in black and white.
 
 Figures are `matplotlib.figure.Figure` objects that nobody registers, so they vanish when dropped.
-In a report they are SVG with the text left as text, so that it is set in the face of the page.
+In a report they are SVG with the text left as text, so that it is set in the typeface of the page.
 """
 
 import base64
@@ -10,6 +10,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -17,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from .. import files
 
 INK = "#1b1b1b"  # exact curves and text
 QUIET = "#8c8c8c"  # frames, floors, remarks
@@ -28,6 +31,7 @@ SECOND = "#c2410c"  # a model's own density, validation losses
 # after Okabe and Ito (2008); neighbours differ in lightness and in dashes, for print
 LINES = ("#0b62a8", "#e69f00", "#00785a", "#cc79a7", "#56b4e9", "#a23b00", "#1b1b1b", "#8c8c8c")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), "-", (0, (5, 1.5)), (0, (1, 1)), "-")
+FLOOR = (0, (4, 2))  # dashes of a floor
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DENSITY = LinearSegmentedColormap.from_list(  # lightness falls evenly, so it survives printing
     "density", ["#ffffff", "#d6e4f0", "#8fb8d8", "#3f82b8", "#0b4f8a", "#06213f"]
@@ -74,6 +78,11 @@ RC: Any = {
 }
 
 
+def line_look(i: int) -> dict[str, Any]:
+    """Colour and dashes of the i-th of several lines."""
+    return {"color": LINES[i % len(LINES)], "linestyle": DASHES[i % len(DASHES)]}
+
+
 @contextlib.contextmanager
 def plot_style() -> Iterator[None]:
     """Draw and save in this style; the caller's settings are as they were afterwards."""
@@ -88,6 +97,15 @@ def figure_bytes(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
     nothing = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=nothing.get(kind))
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def written_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure of so many inches to draw on, written to a file at the end of the block."""
+    with plot_style():
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+        yield figure
+        files.atomic_write(path, figure_bytes(figure, path.suffix.lower()[1:], dpi=200))
 
 
 def axes_svg_uri(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
@@ -111,7 +129,7 @@ def figure_svg_uri(figure: Figure) -> str:
 
 
 def svg_data_uri(svg: bytes) -> str:
-    """An SVG file as the address of an image whose text is set in the face of the page."""
+    """An SVG file as the address of an image whose text is set in the typeface of the page."""
     text = svg.decode()
     text = text.replace("'DejaVu Sans', sans-serif", FACE).replace("'DejaVu Sans'", FACE)
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
