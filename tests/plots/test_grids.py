@@ -41,7 +41,7 @@ def test_data_of_every_shape_have_a_kind():
 
 @pytest.mark.parametrize("shape", [(3,), (4, 4), (2, 4, 4)])
 def test_its_distance_is_the_sliced_w2_of_the_table(shape):
-    """Columns of a table in their own deviations, pixels of pictures all in one."""
+    """Columns of a table in their own deviations, pixels of images all in one."""
     rng = np.random.default_rng(0)
     spread = np.exp(rng.normal(size=shape))
     real, made, train = (spread * rng.normal(size=(200, *shape)) for _ in range(3))

@@ -21,7 +21,7 @@ Draw = Callable[[Axes], None]
 
 
 class PlottedRun(NamedTuple):
-    """A family's run in the figures: its title, its model, and as many samples as test rows."""
+    """A family in the figures: its title, its model, and as many samples as test rows."""
 
     name: str
     model: FittedModel
@@ -29,33 +29,20 @@ class PlottedRun(NamedTuple):
 
 
 class FigurePanel(NamedTuple):
-    """One image with a line of text.
-
-    Arguments:
-        label: What it shows, e.g. a family.
-        image: The address of an inline SVG.
-        note: A remark in smaller type.
-    """
+    """One image, the address of an inline SVG, with a line of text."""
 
     label: str
     image: str
-    note: str = ""
+    note: str = ""  # in smaller type
 
 
 class ReportFigure(NamedTuple):
-    """A numbered figure: panels that share one caption.
-
-    Arguments:
-        title: What the figure is.
-        caption: What is seen, and how it was made.
-        panels: The images.
-        layout: "small", "medium", "wide" or "full": how much of the page a panel takes.
-    """
+    """A numbered figure: panels that share one caption."""
 
     title: str
-    caption: str
+    caption: str  # what is seen, and how it was made
     panels: list[FigurePanel]
-    layout: str = "small"
+    layout: str = "small"  # how much of the page a panel takes; or "medium", "wide", "full"
 
 
 def report_figures(board: Leaderboard) -> list[ReportFigure]:
@@ -226,7 +213,7 @@ SAMPLE_FIGURES: dict[str, Callable[[Leaderboard, list[PlottedRun]], list[ReportF
 
 def leaderboard_figure(board: Leaderboard) -> ReportFigure:
     """Energy distances with their intervals, and the floor."""
-    rows = [r for r in board.table if r[PRIMARY]]
+    rows = board.ranked
 
     def draw(axes: Axes) -> None:
         drawing.plot_intervals(axes, [r[PRIMARY][:4] for r in rows], [r["rank"] == 1 for r in rows])

@@ -1,7 +1,7 @@
 """What the numbers of a comparison support, in words. Nothing is said that they do not."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..formatting import (
@@ -49,28 +49,21 @@ def data_entropy(board: Leaderboard) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def data_dimension(board: Leaderboard) -> int:
-    return math.prod(board.schema.event)
-
-
 def describe_protocol(board: Leaderboard) -> str:
     """One sentence: what was done to get these numbers."""
     shape = board.schema.event
     kind = count_noun(shape[0], "column") if len(shape) == 1 else " \u00d7 ".join(map(str, shape))
     families = {e.family for e in board.entries}
+    names = join_words([display_name(family) for family in board.missing])
+    missing = f" The comparison was interrupted: {names} were not fitted."
     return (
         f"{count_noun(len(families), 'family', 'families')} fitted to "
         f"{count_noun(len(board.train), 'row')} of {quote_source(board.source)} "
         f"({kind}; budget: {board.budget}) and measured on "
         f"{count_noun(len(board.test), 'other row')} that none of them saw in training."
-        + describe_missing(board.missing)
+        + missing
+        * bool(board.missing)
     )
-
-
-def describe_missing(families: Iterable[str]) -> str:
-    """What an interruption has left out."""
-    names = join_words([display_name(family) for family in families])
-    return f" The comparison was interrupted: {names} were not fitted." if names else ""
 
 
 def quote_source(source: str) -> str:
@@ -80,8 +73,7 @@ def quote_source(source: str) -> str:
 
 def summarise_findings(board: Leaderboard) -> list[str]:
     """The findings, one sentence each."""
-    table = board.table
-    rows = [r for r in table if r[PRIMARY]]
+    rows = board.ranked
     if not rows:
         return ["No family could be fitted, so nothing was measured."]
     found = [describe_leaders(rows), compare_with_reference(rows), describe_floor(rows)]
@@ -89,7 +81,7 @@ def summarise_findings(board: Leaderboard) -> list[str]:
         names = join_words([f"{display_name(f)} ({format_percent(p)})" for f, p in short.items()])
         found.append(f"Too few of their usual steps fitted into the budget to judge {names}.")
     found += [compare_likelihoods(rows, data_entropy(board)), describe_fastest(rows)]
-    if failed := family_names([r for r in table if r["error"]]):
+    if failed := family_names([r for r in board.table if r["error"]]):
         names = capitalise_first(join_words(failed))
         found.append(f"{names} failed; the reason is under the table.")
     return [sentence for sentence in found if sentence]

@@ -85,6 +85,11 @@ class Leaderboard:
             row["rank"] = 1 + sum(o[PRIMARY].high < row[PRIMARY].low for o in ranked)
         return rows
 
+    @property
+    def ranked(self) -> list[dict[str, Any]]:
+        """The rows of the table that were measured."""
+        return [row for row in self.table if row[PRIMARY]]
+
     def row(self, family: str) -> dict[str, Any]:
         """One family's line of the leaderboard."""
         mine = [e for e in self.entries if e.family == family and not e.error]

@@ -1,5 +1,6 @@
 """The report of a comparison: one HTML file that needs no network and runs no script."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -50,18 +51,17 @@ def write_report(board: Leaderboard, folder: Path) -> Path:
 
 def render_report(board: Leaderboard) -> str:
     """The report as text."""
-    table = board.table
     return load_template(__package__, "template.html").render(
         title=f"Generative models of {findings.quote_source(board.source)}",
         measured=findings.describe_protocol(board),
         summary=findings.summarise_findings(board),
         warnings=[(display_name(f), text) for f, text in warnings.comparison_warnings(board)],
         board=leaderboard_table(board),
-        failed=[(display_name(r["family"]), r["error"]) for r in table if r["error"]],
+        failed=[(display_name(r["family"]), r["error"]) for r in board.table if r["error"]],
         entropy=findings.data_entropy(board),
         codecs=codecs.format_codec_bits(board.codecs) if board.codecs else "",
         others=list(metric_rows(board)),
-        names=findings.family_names([r for r in table if r[PRIMARY]]),
+        names=findings.family_names(board.ranked),
         columns=summarise_columns(board),
         classes=summarise_classes(board),
         figures=figures.report_figures(board),
@@ -84,38 +84,31 @@ def load_template(package: str, name: str, **filters: Callable[..., Any]) -> jin
 
 def leaderboard_table(board: Leaderboard) -> dict[str, Any]:
     """The leaderboard: its heads and its rows of cells."""
-    exact, d = findings.data_entropy(board), findings.data_dimension(board)
+    exact, d = findings.data_entropy(board), math.prod(board.schema.event)
     heads = ["Rank", "Family", "Energy distance", "Floor", "NLL, nats", "Kind"]
     heads += ["Bits per dim"] * (d > 1) + ["Gap, nats"] * (exact is not None)
     heads += ["Training time", "Time per 1,000", "NFE", "Parameters"]
-    rows = [r for r in board.table if r[PRIMARY]]
+    rows = board.ranked
     ranks, digits = [r["rank"] for r in rows], max_decimals([r[PRIMARY] for r in rows])
     found = []
     for row in rows:
+        e = row[PRIMARY]
         cells = [
-            TableCell(
-                findings.format_estimate(row[PRIMARY]), findings.format_interval(row[PRIMARY])
-            ),
-            TableCell(format_number(row[PRIMARY].floor, digits)),
+            TableCell(findings.format_estimate(e), findings.format_interval(e)),
+            TableCell(format_number(e.floor, digits)),
             *likelihood_cells(row["nll"], row["likelihood"], exact, d),
             TableCell(duration_text(row["seconds"])),
             TableCell(duration_text(row["seconds_per_1000"])),
             TableCell(format_number(row["nfe"], 0)),
             TableCell(format_number(row["parameters"], 0)),
         ]
-        found.append(leaderboard_row(row, cells, shared=ranks.count(row["rank"]) > 1))
+        rank, family = row["rank"], row["family"]
+        found.append(
+            {"rank": f"{rank}{'=' if ranks.count(rank) > 1 else ''}", "first": rank == 1}
+            | {"key": family, "family": display_name(family), "cells": cells}
+            | {"baseline": family in families.BASELINES}
+        )
     return {"heads": heads, "rows": found}
-
-
-def leaderboard_row(row: dict[str, Any], cells: list[TableCell], *, shared: bool) -> dict[str, Any]:
-    return {
-        "rank": f"{row['rank']}{'=' if shared else ''}",
-        "first": row["rank"] == 1,
-        "key": row["family"],
-        "family": display_name(row["family"]),
-        "baseline": row["family"] in families.BASELINES,
-        "cells": cells,
-    }
 
 
 def max_decimals(estimates: Sequence[MetricEstimate]) -> int | None:
@@ -134,7 +127,7 @@ def likelihood_cells(
     value = bound + findings.format_estimate(nll)
     cells = [TableCell(value, findings.format_interval(nll)), TableCell(kind)]
     if d > 1:
-        bits = nll._replace(**{k: getattr(nll, k) / (d * np.log(2)) for k in BOUNDS})
+        bits = nll._replace(**{k: getattr(nll, k) / (d * math.log(2)) for k in BOUNDS})
         cells.append(TableCell(bound + findings.format_estimate(bits)))
     if exact is not None:
         cells.append(TableCell(bound + findings.format_estimate(nll, nll.value - exact)))
@@ -143,7 +136,7 @@ def likelihood_cells(
 
 def metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
     """Every other metric: its meaning, its direction, its floor, and a cell for each family."""
-    rows = [r for r in board.table if r[PRIMARY]]
+    rows = board.ranked
     names = dict.fromkeys(k for r in rows for k, v in r.items() if isinstance(v, MetricEstimate))
     for name in names:
         if name in (PRIMARY, "nll"):

@@ -1,5 +1,6 @@
 """What a reader must know before trusting a number or using a sample."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -44,7 +45,7 @@ def memorisation_warning(board: Leaderboard, e: FitResult) -> str:
     """Memorisation: exact copies of training rows, or samples too close to them."""
     copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
     integers = any(c.integer for c in board.schema.columns)
-    chance = integers or findings.data_dimension(board) == 1  # rows may be equal by chance
+    chance = integers or math.prod(board.schema.event) == 1  # rows may be equal by chance
     advice = "do not share them if the data are private."
     if copies is not None and (copies.low > copies.floor if chance else copies.value > 0):
         share = format_percent(copies.value)

@@ -150,13 +150,9 @@ def plot_density_curve(axes: Axes, grid: np.ndarray, log_p: np.ndarray, exact: b
 
 
 def image_mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
-    """The first ``side`` squared images in a square, ``(height, width)`` or with three colours.
+    """The first images in a square, ``side`` along a side, ``(height, width)`` or ``(..., 3)``.
 
-    Arguments:
-        x: Images, ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)``.
-        side: Images along a side.
-        low: What is shown as black.
-        high: What is shown as white.
+    Images are ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)``, black at low and white at high.
     """
     x = x[..., None] if x.ndim == 3 else np.moveaxis(x, image_layout(x.shape[1:]).axis, -1)
     x = x[..., :3] if x.shape[-1] >= 3 else x[..., :1]
@@ -231,10 +227,7 @@ def plot_intervals(
 ) -> None:
     """Values with intervals from above to below, and the floor of the first as a dashed line.
 
-    Arguments:
-        axes: Where to draw.
-        estimates: Value, low, high and floor of each.
-        filled: Which marks are filled and coloured.
+    Estimates are (value, low, high, floor); the marks of some are filled and coloured.
     """
     for i, ((value, low, high, _), full) in enumerate(zip(estimates, filled)):
         colour = style.MODEL if full else style.QUIET

@@ -151,13 +151,7 @@ def decode_sheet(sheet: str) -> np.ndarray:
 
 
 def plot_monitor(part: Part, history: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """The distance over the steps with its floor, and the samples of some steps below.
-
-    Arguments:
-        part: Where to draw.
-        history: Of a fit that monitored its samples.
-        facts: What the distance is, as the fit's configuration says it.
-    """
+    """The distance over the steps with its floor, and the samples of some steps below."""
     lines = monitored_steps(history)
     shown = np.unique(np.linspace(0, len(lines) - 1, SHOWN).round().astype(int))
     grid = part.add_gridspec(2, len(shown), height_ratios=(1.3, 1))

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from ..errors import NumericalError, PushforwardError
 from ..inference.fitted_model import FittedModel
 from ..metrics.evaluation import column_scales
 from ..metrics.wasserstein import sliced_w2
-from ..model import Likelihood
+from ..model import Likelihood, count_evaluations
 from ..networks.layout import image_layout, is_image
 from ..theory import ode
 from .drawing import AxesLimits
@@ -105,21 +104,6 @@ def sampler_trajectories(
         return np.stack([fitted.transform.inverse(z.double().cpu()).numpy() for z in states])
 
 
-@contextlib.contextmanager
-def count_network_calls(model: Diffusion) -> Iterator[list[int]]:
-    """Count the calls of the network of a diffusion in the first entry of a list."""
-    count = [0]
-
-    def tick(*_: Any) -> None:
-        count[0] += 1
-
-    handle = model.denoiser.net.register_forward_hook(tick)
-    try:
-        yield count
-    finally:
-        handle.remove()
-
-
 def standardised_distance(real: np.ndarray, x: np.ndarray) -> float:
     """Sliced W2 between two sets of rows, in the units of the table (`metrics.evaluate`)."""
     image = real.ndim > 2
@@ -132,13 +116,18 @@ def quality_by_steps(
     fitted: FittedModel, model: Diffusion, real: np.ndarray
 ) -> Iterator[tuple[int, float]]:
     """Evaluations and distance for growing numbers of steps, as far as time allows."""
+    samples: list[np.ndarray] = []
+
+    def draw(steps: int) -> None:
+        samples.append(fitted.draw(len(real), steps=steps, seed=0))
+
     began = time.process_time()
     for steps in STEPS:
         if time.process_time() - began > SECONDS / 2:  # the next steps take as long as all before
             return
-        with count_network_calls(model) as count, contextlib.suppress(PushforwardError):
-            x = fitted.draw(len(real), steps=steps, seed=0)
-            yield count[0], standardised_distance(real, x)
+        with contextlib.suppress(PushforwardError):
+            nfe = count_evaluations(model.denoiser.net, partial(draw, steps))
+            yield nfe, standardised_distance(real, samples.pop())
 
 
 def peak_log_density(maps: list[np.ndarray]) -> float | None:

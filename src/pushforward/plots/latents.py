@@ -26,21 +26,13 @@ Draw = Callable[[Axes], None]
 
 
 class EncodedData(NamedTuple):
-    """Rows of the data and their latents.
+    """Rows of the data and their latents."""
 
-    Arguments:
-        x: The rows as numbers, ``(n, *event)``.
-        y: Their conditions, or None.
-        labels: Their classes, or None: the conditions, or those that a built-in data set knows.
-        z: Their latents, ``(n, latent)``.
-        order: The latents from the one whose encoding varies most to the one that varies least.
-    """
-
-    x: np.ndarray
-    y: np.ndarray | None
-    labels: np.ndarray | None
-    z: np.ndarray
-    order: np.ndarray
+    x: np.ndarray  # as numbers, (n, *event)
+    y: np.ndarray | None  # conditions
+    labels: np.ndarray | None  # classes: the conditions, or those of a built-in data set
+    z: np.ndarray  # latents, (n, latent)
+    order: np.ndarray  # of latents, from the one whose encoding varies most to the least
 
     @property
     def active(self) -> int:
@@ -127,15 +119,13 @@ def class_groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any]
     classes = [] if labels is None or labels.ndim > 1 else list(np.unique(labels))
     if not 1 < len(classes) <= 10:
         return [({"color": style.MODEL, "s": 4}, np.ones(n, bool))]
-    k = len(style.LINES)
-    return [
-        (
-            {"color": style.LINES[i % k], "marker": style.MARKS[i // k], "s": 4}
-            | {"label": style.clean_label(conditions.to_python_scalar(name), 12)},
-            labels == name,
-        )
-        for i, name in enumerate(classes)
-    ]
+    found = []
+    for i, name in enumerate(classes):
+        round_, colour = divmod(i, len(style.LINES))
+        label = style.clean_label(conditions.to_python_scalar(name), 12)
+        look = {"color": style.LINES[colour], "marker": style.MARKS[round_], "s": 4, "label": label}
+        found.append((look, labels == name))
+    return found
 
 
 def decoding_plots(fitted: FittedModel, found: EncodedData) -> Sequence[Draw]:

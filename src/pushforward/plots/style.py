@@ -37,14 +37,14 @@ DENSITY = LinearSegmentedColormap.from_list(  # lightness falls evenly, so it su
     "density", ["#ffffff", "#d6e4f0", "#8fb8d8", "#3f82b8", "#0b4f8a", "#06213f"]
 )
 FACE = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
-RC: Any = {
+TICKS = {"labelsize": 7, "color": QUIET, "labelcolor": INK}
+TICKS |= {"major.width": 0.6, "major.size": 2.5, "minor.size": 0}
+RC: Any = {f"{axis}tick.{name}": value for axis in "xy" for name, value in TICKS.items()} | {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
     "legend.fontsize": 7,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -54,16 +54,6 @@ RC: Any = {
     "axes.spines.right": False,
     "axes.unicode_minus": True,
     "axes.axisbelow": True,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
     "lines.linewidth": 1.1,
     "lines.markersize": 3.5,
     "legend.frameon": False,
@@ -109,12 +99,7 @@ def written_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
 
 
 def axes_svg_uri(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
-    """A figure of one axes as the address of an inline SVG image.
-
-    Arguments:
-        draw: Draws on the axes.
-        size: Width and height in inches; 1 inch is 96 pixels of the page.
-    """
+    """A figure of one axes, so many inches of 96 pixels, as the address of an inline SVG image."""
     with plot_style():
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         draw(figure.add_subplot())
