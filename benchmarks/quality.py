@@ -24,6 +24,7 @@ from pushforward.families.vae import VAE
 from pushforward.metrics.modes import known_modes
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Likelihood
+from pushforward.networks.autoencoder import AutoencoderNetworks
 from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.networks.mlp import Perceptron
 from pushforward.theory.bounds import importance_bound
@@ -119,7 +120,8 @@ def bounds(families: list[str], effort: Effort) -> Iterator[Row]:
         torch.manual_seed(seed)
         evidence = true.evidence()
         linear = Perceptron(16, 0, 8, []), Perceptron(4, 0, 16, [])
-        model = VAE(*linear, GaussianLikelihood(shared=True), (16,), latent=4)
+        networks = AutoencoderNetworks(*linear, GaussianLikelihood(shared=True))
+        model = VAE(networks, (16,), latent=4)
         recipe = model.recipe._replace(lr=2e-2, batch=256, clip=100.0)
         trainer = Trainer(model, recipe, effort.steps or 5000)
         for _ in trainer.run(random_batches(evidence.sample((65_536,)).float(), 256)):
@@ -156,7 +158,7 @@ def digits(families: list[str], effort: Effort) -> Iterator[Row]:
         for seed in range(effort.seeds):
             model = fit(train, family, steps=effort.steps, seed=seed, progress=False)
             nats = -model.log_prob(test, seed=seed).mean()
-            discrete = model.model.discrete
+            discrete = model.model.preprocessing == "levels"
             bits.append(float(nats) / (64 * math.log(2)))
         kind = "levels" if discrete else "dequantised, a bound of levels"
         yield [family, kind, spread(bits, 3), f"{(time.monotonic() - began) / effort.seeds:.0f}"]

@@ -9,6 +9,7 @@ neither clipping nor average, as in their published loops.
 """
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 
-from pushforward.data import reading
 from pushforward.theory.exact.targets import gaussian_ring8
 from pushforward.training import setup
+from pushforward.training.config import Budget, DataSpec, FitRequest, Hardware, Keeping
 from pushforward.training.run import Run as Fit
 
 BATCH, RATE = 256, 1e-5  # so low that the networks hardly change while fixed inputs are timed
@@ -35,12 +36,11 @@ def data() -> Tensor:
 
 def fitting(family: str, **options: Any) -> Fit:
     """A fit in progress, as `fit` makes it."""
-    samples = reading.read_dataset(data().numpy())
-    extra = {"source": None, "condition": None, "bounds": None, "seed": 0, "precision": "float32"}
+    spec, budget = DataSpec(data().numpy()), Budget(steps=6000)
     options = {"batch": BATCH, "lr": RATE} | options
-    extra |= dict.fromkeys(("compile", "channels_last", "recompute"), False) | {"watch": 0}
-    fit = setup.new_run(samples, family, options, 6000, None, "cpu", extra)
-    fit.validation, fit.trainer.count = None, 6000
+    request = FitRequest(family, spec, budget, Hardware("cpu"), Keeping(seed=0), options)
+    fit = setup.new_run(request, setup.Placement(torch.device("cpu"), began=time.monotonic()))
+    fit.validation.held, fit.trainer.count = None, 6000
     return fit
 
 
@@ -49,7 +49,7 @@ def ours(fit: Fit) -> Run:
 
     def run(count: int) -> None:
         fit.trainer.steps = fit.trainer.count + count
-        fit.fitted.history.clear()
+        fit.history.clear()
         fit.train(lambda fraction, text: None)
 
     return run
@@ -163,7 +163,7 @@ def bare_wgan(fit: Fit) -> Run:
         return critic(fake).mean() - critic(x).mean() + 0.1 * penalty
 
     def round_of_game() -> None:
-        for _ in range(model.critic_steps):
+        for _ in range(model.game.critic_steps):
             theirs.zero_grad()
             critic_loss().backward(inputs=list(critic.parameters()))
             theirs.step()

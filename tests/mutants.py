@@ -224,14 +224,14 @@ MUTANTS = [
         "velocity_is",
     ),
     Mutant(
-        "theory/denoisers.py",
-        "torch.lerp(free, told, scale)",
-        "torch.lerp(told, free, scale)",
+        "theory/guidance.py",
+        "torch.lerp(negative, positive, w)",
+        "torch.lerp(positive, negative, w)",
         "theory/test_denoisers.py",
         "guidance",
     ),
     Mutant(
-        "theory/denoisers.py",
+        "theory/guidance.py",
         "(low <= level) & (level <= high)",
         "(low <= level)",
         "theory/test_denoisers.py",
@@ -267,7 +267,7 @@ MUTANTS = [
     ),
     # samplers
     Mutant(
-        "theory/sampler_steps.py",
+        "theory/denoisers.py",
         "(self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2",
         "(self.sigma_s / self.sigma_t) ** 2",
         "theory/test_samplers.py",
@@ -339,7 +339,7 @@ MUTANTS = [
         "variances",
     ),
     Mutant(
-        "theory/forward.py",
+        "theory/ddpm_schedule.py",
         "gain.square() / (2 * path",
         "gain.square() / (path",
         "families/test_ddpm.py",
@@ -395,7 +395,7 @@ MUTANTS = [
         "slices",
     ),
     Mutant(
-        "theory/score_matching.py",
+        "theory/exact/divergences.py",
         "(B @ p.covariance @ B)",
         "(B @ q.covariance @ B)",
         "theory/test_score_losses.py",
@@ -417,7 +417,7 @@ MUTANTS = [
     ),
     Mutant(
         "families/edm.py",
-        "law.icdf(torch.lerp(low, high, u)).exp()",
+        "normal.icdf(torch.lerp(low, high, u)).exp()",
         "torch.lerp(law.icdf(low), law.icdf(high), u).exp()",
         "families/test_edm.py",
         "lognormal",
@@ -447,7 +447,7 @@ MUTANTS = [
     # transport and metrics
     # the trainer, conditions, completion
     Mutant(
-        "training/ema.py",
+        "training/optimizer.py",
         "mean.lerp_(weight, 1 - decay)",
         "mean.lerp_(weight, decay)",
         "training/test_trainer.py",
@@ -460,7 +460,7 @@ MUTANTS = [
         "joined_batch",
     ),
     Mutant(
-        "data/whitening.py",
+        "data/bijections.py",
         "scatter = scatter + own + between * (n * m / (n + m))",
         "scatter = scatter + own",
         "training/test_minibatches.py",
@@ -502,7 +502,7 @@ MUTANTS = [
         "masses or averaged",
     ),
     Mutant(
-        "networks/autoregressive_likelihoods.py",
+        "networks/likelihoods.py",
         "(x - h[..., 0]) * (-log_s).exp()) - log_s",
         "(x - h[..., 0]) * (-log_s).exp())",
         "families/test_autoregressive.py",
@@ -510,13 +510,13 @@ MUTANTS = [
     ),
     # transforms between data and the model's space
     Mutant(
-        "data/transforms.py",
+        "data/bijections.py",
         "return z, sum_event(width - up - down)",
         "return z, sum_event(width + up + down)",
         "data/test_transforms.py",
     ),
     Mutant(
-        "data/whitening.py",
+        "data/bijections.py",
         "log_det = -scale.log().expand(x.shape[1:]).sum()",
         "log_det = scale.log().expand(x.shape[1:]).sum()",
         "data/test_transforms.py",

@@ -14,7 +14,7 @@ import torch
 from pushforward import checkpoint
 from pushforward.checkpoint import Checkpoint
 from pushforward.errors import DataError, DiskError, FolderInUse, MissingFile, Unsafe
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.training.fit import fit
 
 

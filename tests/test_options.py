@@ -8,7 +8,7 @@ from pushforward import families
 from pushforward.errors import UsageError
 from pushforward.memory import physical_memory
 from pushforward.model import Event
-from pushforward.networks.allocation_guard import AllocationGuard
+from pushforward.networks.backbone import AllocationGuard
 from pushforward.options import check_options, option_defaults
 
 

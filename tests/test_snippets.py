@@ -15,6 +15,7 @@ from pushforward.comparison import compare
 from pushforward.data.builtin import datasets
 from pushforward.lesson import run
 from pushforward.training import setup
+from pushforward.training.config import Budget
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,9 +58,11 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fits of a few steps on few rows, in a folder with the files that the README speaks of."""
     fresh = setup.new_run
 
-    def short(samples, family, options, steps, minutes, *rest):
-        options = {"batch": 32} | options
-        return fresh(samples, family, options, min(steps or STEPS, STEPS), None, *rest)
+    def short(request, place):
+        budget = Budget(min(request.budget.steps or STEPS, STEPS))
+        return fresh(
+            request._replace(options={"batch": 32} | request.options, budget=budget), place
+        )
 
     monkeypatch.setattr(setup, "new_run", short)
     monkeypatch.setattr(datasets, "SIZE", ROWS)

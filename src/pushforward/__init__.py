@@ -8,11 +8,13 @@
 from importlib import import_module
 from typing import Any
 
+from .families import Registry
+
 __version__ = "0.1.0"
 
 _PUBLIC = {  # imported when first used: PyTorch takes two seconds
     "fit": "training.fit",
-    "load": "inference.fitted_model",
+    "load": "inference.loading",
     "FittedModel": "inference.fitted_model",
     "compare": "comparison.compare",
     "Comparison": "comparison.compare",
@@ -21,8 +23,9 @@ _PUBLIC = {  # imported when first used: PyTorch takes two seconds
     "Event": "model",
     "Recipe": "model",
 }
-_MODULES = {"datasets": "data.builtin.datasets", "families": "families"}
-__all__ = [*_PUBLIC, *_MODULES]
+_MODULES = {"datasets": "data.builtin.datasets"}
+families = Registry()  # lists them when called; the folder of that name is loaded by the line above
+__all__ = [*_PUBLIC, *_MODULES, "families"]
 
 
 def __getattr__(name: str) -> Any:

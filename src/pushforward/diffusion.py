@@ -1,23 +1,23 @@
 r"""Learning a Gaussian path by regression. DDPM, EDM and flow matching are choices of arguments."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from .model import GenerativeModel, Likelihood, Recipe, count_evaluations, needs_guidance
-from .options import FRACTION, check_options, choose_option
+from .model import GenerativeModel, Likelihood, Recipe, count_evaluations
+from .options import check_options, choose_option
 from .progress import track_progress
 from .shapes import Condition, Data, PerDatum, Scalar, Times
 from .theory import completion, editing, ode, samplers
-from .theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser
+from .theory.denoisers import Denoiser, NetworkDenoiser, Sampler
+from .theory.guidance import Guidance, Guided, GuidedDenoiser
 from .theory.paths import Path
 from .theory.predictions import Prediction
-from .theory.sampler_steps import Sampler
 
 FILTERED = 32  # entries of a datum up to which `complete` runs a particle filter
 
@@ -29,12 +29,11 @@ def midpoint_times(path: Path, count: int = 8192) -> Tensor:
 
 
 def unit_weight(path: Path, t: Tensor) -> Tensor:
-    """No weight."""
     return torch.ones_like(t)
 
 
 def diffusion_recipe(size: int) -> Recipe:
-    """How to regress on a path of ``size`` data; few are learned by heart long before 7,000 steps.
+    """How to regress on a path of ``size`` data; small data sets overfit long before 7,000 steps.
 
     A tight clip would weigh down batches of large targets, and so bias the mean.
     """
@@ -43,9 +42,9 @@ def diffusion_recipe(size: int) -> Recipe:
     return Recipe(steps=7000, batch=1024, lr=3e-3, clip=10.0)
 
 
-def default_width(event_shape: tuple[int, ...], width: int) -> int:
-    """Units of a hidden layer, unless given: many where many entries pass through it."""
-    return width or (384 if math.prod(event_shape) > 32 else 128)
+def default_width(event_shape: tuple[int, ...]) -> int:
+    """Units of a hidden layer: many where many entries pass through it."""
+    return 384 if math.prod(event_shape) > 32 else 128
 
 
 def stratified_indices(n: int, levels: int) -> Tensor:
@@ -82,8 +81,6 @@ class Diffusion(GenerativeModel):
             evenly over the path.
         sampler: The default sampler.
         steps: Its default number of steps.
-        unconditional: How often the condition is hidden in training, for guidance.
-        recipe: How this model likes to be trained.
     """
 
     likelihood = Likelihood.ODE
@@ -100,22 +97,18 @@ class Diffusion(GenerativeModel):
         times: Tensor | None = None,
         sampler: Sampler = samplers.ddpm,
         steps: int = 50,
-        unconditional: Annotated[float, FRACTION] = 0.1,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = NetworkDenoiser(net, path, prediction)
-        self.event_shape, self.path = event_shape, path
-        self.weight = weight
+        self.event_shape, self.path, self.weight = event_shape, path, weight
         table = self.coefficients(midpoint_times(path) if times is None else times)
         table = table.to(torch.get_default_dtype())
         self.register_buffer("table", table, persistent=False)
-        self.sampler, self.steps, self.unconditional = sampler, steps, unconditional
-        self.recipe = recipe or self.recipe
+        self.sampler, self.steps = sampler, steps
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The weighted squared error per datum, at times that are spread evenly over the batch."""
-        x, eps, c = self.pairs(x, c)
+        x, eps, c = self.draw_pairs(x, c)
         k = stratified_indices(len(x), len(self.table)).to(x.device)
         rows = self.table[k].view(len(x), -1, *[1] * (x.ndim - 1))
         signal, noise, a, b, weight, clock = rows.unbind(1)
@@ -123,7 +116,7 @@ class Diffusion(GenerativeModel):
         output = self.denoiser.net(x_t, clock.flatten(), self.hidden(c))
         return {"regression": mse_loss(weight * output, y, reduction="sum") / len(x)}
 
-    def pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:
+    def draw_pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:
         """What to interpolate between, with its condition: data, and noise drawn for each."""
         return x, torch.randn_like(x), c
 
@@ -137,25 +130,17 @@ class Diffusion(GenerativeModel):
         """
         path, weight = self.path, self.weight(self.path, t).sqrt()
         (alpha, sigma), (a, b), s = path(t), self.denoiser.prediction(path, t), path.scale(t)
-        rows = [alpha / s, sigma / s, weight * a, weight * b, weight, path.clock(t)]
+        rows = [alpha / s, sigma / s, weight * a, weight * b, weight, path.network_time(t)]
         return torch.stack(rows, dim=1)
 
-    def guided(
-        self,
-        guidance: float,
-        c: Condition,
-        interval: Sequence[float] | None = None,
-        negative: Condition = None,
-    ) -> Denoiser:
-        """The denoiser under classifier-free guidance: 0 is unconditional, 1 conditional.
+    def guided_denoiser(self, guidance: Guidance | float, c: Condition) -> Denoiser:
+        """The denoiser under guidance.
 
         Raises:
             UsageError: If there is no condition to be guided by, or nothing to guide.
         """
-        more = {"guidance_interval": interval, "negative": negative}
-        if needs_guidance(guidance, c is not None, **more):
-            return GuidedDenoiser(self.denoiser, guidance, interval, negative)
-        return self.denoiser
+        guidance = Guidance.of(guidance).check(known=c is not None)
+        return GuidedDenoiser(self.denoiser, guidance) if guidance.active else self.denoiser
 
     def trajectory(
         self,
@@ -164,9 +149,7 @@ class Diffusion(GenerativeModel):
         *,
         sampler: str | Sampler | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
-        guidance_interval: tuple[float, float] | None = None,
-        negative: Condition = None,
+        guidance: Guided = 1.0,
         **options: Any,
     ) -> Iterator[Tensor]:
         """The states from noise to data, one a step.
@@ -176,19 +159,16 @@ class Diffusion(GenerativeModel):
             c: The condition of each.
             sampler: A sampler or its name.
             steps: Steps of the sampler.
-            guidance: The scale of classifier-free guidance.
-            guidance_interval: The noise levels (`Path.level`, 0 for data and 1 for noise) to guide
-                at; elsewhere the condition alone counts.
-            negative: A condition for each datum that guidance moves away from, in place of none.
+            guidance: The scale of classifier-free guidance, or all that there is to say of it.
             options: What else the sampler takes.
         """
         times = self.path.grid(steps or self.steps)
-        eps = self.start(n)
+        eps = self.base_noise(n)
         x = self.path.scale(times[0]).to(eps) * eps
-        denoiser = self.guided(guidance, c, guidance_interval, negative)
-        return self.onwards(denoiser, x, times, c, sampler, options)
+        denoiser = self.guided_denoiser(guidance, c)
+        return self.run_sampler(denoiser, x, times, c, sampler, options)
 
-    def onwards(
+    def run_sampler(
         self,
         denoiser: Denoiser,
         x_t: Data,
@@ -204,62 +184,48 @@ class Diffusion(GenerativeModel):
             else sampler or self.sampler
         )
         check_options(run, options, f"the sampler {run.__name__}")
-        chosen = self.chosen(run, times, options)
+        chosen = self.sampler_options(run, times, options)
         return track_progress(run(denoiser, x_t, times, c, **chosen), len(times) - 1)
 
-    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def sampler_options(
+        self, run: Sampler, times: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """A sampler's options: the user's, and what the model itself knows to choose."""
         return options
 
-    def start(self, n: int) -> Tensor:
+    def base_noise(self, n: int) -> Tensor:
         """What samples begin with, ``(n, *event)``, of unit variance."""
         return self.noise(n, *self.event_shape)
 
     def encode(
-        self,
-        x: Data,
-        c: Condition = None,
-        *,
-        guidance: float = 1.0,
-        guidance_interval: tuple[float, float] | None = None,
-        negative: Condition = None,
-        tolerance: float = 1e-5,
+        self, x: Data, c: Condition = None, *, guidance: Guided = 1.0, tolerance: float = 1e-5
     ) -> Data:
         """The noise, of unit variance, from which `decode` makes data, with the same options."""
         ends = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
-        denoiser = self.guided(guidance, c, guidance_interval, negative)
-        return self.carried(denoiser, x, ends, c, tolerance) / float(self.path.scale(ends)[1])
+        denoiser = self.guided_denoiser(guidance, c)
+        return self.integrate(denoiser, x, ends, c, tolerance) / float(self.path.scale(ends)[1])
 
     def decode(
-        self,
-        z: Data,
-        c: Condition = None,
-        *,
-        guidance: float = 1.0,
-        guidance_interval: tuple[float, float] | None = None,
-        negative: Condition = None,
-        tolerance: float = 1e-5,
+        self, z: Data, c: Condition = None, *, guidance: Guided = 1.0, tolerance: float = 1e-5
     ) -> Data:
         """The data that the probability flow makes of noise, the inverse of `encode`.
 
         Arguments:
             z: Noise of unit variance.
             c: Conditions.
-            guidance: The scale of classifier-free guidance.
-            guidance_interval: As of `trajectory`.
-            negative: The same.
+            guidance: As of `trajectory`.
             tolerance: Of the adaptive solver, relative and absolute.
         """
         ends = torch.tensor([self.path.t_max, self.path.t_min], dtype=torch.float64)
-        denoiser = self.guided(guidance, c, guidance_interval, negative)
-        return self.carried(denoiser, z * float(self.path.scale(ends)[0]), ends, c, tolerance)
+        denoiser = self.guided_denoiser(guidance, c)
+        return self.integrate(denoiser, z * float(self.path.scale(ends)[0]), ends, c, tolerance)
 
     @torch.no_grad()
-    def carried(
+    def integrate(
         self, denoiser: Denoiser, x: Data, times: Tensor, c: Condition, tolerance: float
     ) -> Data:
         """The state at the end of an adaptive integration of the probability flow."""
-        for piece, ends in denoiser.pieces(times):
+        for piece, ends in denoiser.smooth_intervals(times):
             field = partial(piece.velocity, c=c)
             x = ode.final_state(ode.dormand_prince(field, x, ends, rtol=tolerance, atol=tolerance))
         return x
@@ -277,14 +243,12 @@ class Diffusion(GenerativeModel):
         strength: float = 0.5,
         sampler: str | Sampler | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
-        guidance_interval: tuple[float, float] | None = None,
-        negative: Condition = None,
+        guidance: Guided = 1.0,
         **options: Any,
     ) -> Data:
         """Data noised to a level and carried back (SDEdit; Meng et al., 2022).
 
-        If x has the law of the model, so has what comes back, at any strength.
+        If x has the distribution of the model, so has what comes back, at any strength.
 
         Arguments:
             x: Data, not necessarily like those fitted.
@@ -293,9 +257,7 @@ class Diffusion(GenerativeModel):
                 (`editing.level`); 0.5 adds noise of the variance of standardised data.
             sampler: A sampler or its name.
             steps: Steps of the sampler from pure noise; a weaker edit takes the last of them.
-            guidance: The scale of classifier-free guidance.
-            guidance_interval: As of `trajectory`.
-            negative: The same.
+            guidance: As of `trajectory`.
             options: What else the sampler takes.
         """
         times = editing.times_from_strength(
@@ -308,8 +270,8 @@ class Diffusion(GenerativeModel):
             x_t = self.path.interpolate(x, eps, times[0].to(x))
         if len(times) < 2:
             return x
-        denoiser = self.guided(guidance, c, guidance_interval, negative)
-        return ode.final_state(self.onwards(denoiser, x_t, times, c, sampler, options))
+        denoiser = self.guided_denoiser(guidance, c)
+        return ode.final_state(self.run_sampler(denoiser, x_t, times, c, sampler, options))
 
     def complete(
         self,
@@ -320,11 +282,8 @@ class Diffusion(GenerativeModel):
         *,
         method: str = "auto",
         steps: int | None = None,
-        particles: int = 256,
-        rounds: int = 3,
-        guidance: float = 1.0,
-        guidance_interval: tuple[float, float] | None = None,
-        negative: Condition = None,
+        guidance: Guided = 1.0,
+        **options: Any,
     ) -> Tensor:
         """By `completion.particle_filter`, or `completion.moment_matching` where entries are many.
 
@@ -339,22 +298,20 @@ class Diffusion(GenerativeModel):
                 distinct ways to go on differently from the model; or "auto", the filter for up to
                 32 entries.
             steps: Steps of the reverse process: 100 for a filter, 50 for moments.
-            particles: The least number of particles; ``n`` of them are returned.
-            rounds: Products with the Jacobian that a step's solution takes, for moments.
-            guidance: The scale of classifier-free guidance.
-            guidance_interval: As of `trajectory`.
-            negative: The same, one for all.
+            guidance: As of `trajectory`, one for all.
+            options: Of a filter ``particles``, the least number of them, 256 by default; of moments
+                ``rounds``, the products with the Jacobian in a step, 3 by default.
         """
-        many = math.prod(self.event_shape) > FILTERED
-        ways = {"filter": False, "moments": True, "auto": many}
-        if not choose_option("method", method, ways):
-            count, grid = max(n, particles), self.path.grid(steps or 100)
-            c, negative = (None if v is None else v[:1].expand(count, -1) for v in (c, negative))
-            denoiser = self.guided(guidance, c, guidance_interval, negative)
-            return completion.particle_filter(denoiser, count, x, known, grid, c)[:n]
-        grid = self.path.grid(steps or 50)
-        denoiser = self.guided(guidance, c, guidance_interval, negative)
-        states = completion.moment_matching(denoiser, n, x, known, grid, c, rounds=rounds)
+        few = math.prod(self.event_shape) <= FILTERED
+        filtered = choose_option("method", method, {"filter": True, "moments": False, "auto": few})
+        run = completion.particle_filter if filtered else completion.moment_matching
+        check_options(run, options, f"the method {method}")
+        grid = self.path.grid(steps or (100 if filtered else 50))
+        denoiser = self.guided_denoiser(Guidance.of(guidance).repeat(1), c)
+        if filtered:
+            options = {"particles": 256} | options
+            return completion.particle_filter(denoiser, n, x, known, grid, c, **options)
+        states = completion.moment_matching(denoiser, n, x, known, grid, c, **options)
         return ode.final_state(track_progress(states, len(grid) - 1))
 
     @property
@@ -365,11 +322,8 @@ class Diffusion(GenerativeModel):
     def log_prob(self, x: Data, c: Condition = None, *, probes: int | None = None) -> PerDatum:
         """The density of the probability flow in nats (`Denoiser.log_density`).
 
-        Arguments:
-            x: Data.
-            c: Conditions.
-            probes: Of Hutchinson's estimate of the divergence, 0 for the exact one; exact up to 64
-                dimensions when None.
+        ``probes`` are those of Hutchinson's estimate of the divergence, 0 for the exact one; by
+        default it is exact up to 64 dimensions.
         """
         return self.estimated(x, c, probes=probes)[0]
 

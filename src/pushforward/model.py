@@ -11,7 +11,7 @@ Classes follow as one-hot entries and numbers as standardised entries (`data.sch
 import abc
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,15 @@ class Likelihood(StrEnum):
     ODE = "ode"  # integrates to one up to the solver's tolerance
     LOWER_BOUND = "lower bound"  # ELBO, importance-weighted ELBO, diffusion VLB, dequantisation
     NONE = "none"
+
+
+class Preprocessing(StrEnum):
+    """What a family wants done to data before it sees them (`data.transforms.choose_transform`)."""
+
+    STANDARDISE = "standardise"  # zero mean and unit variance; integers are dequantised before
+    WHITEN = "whiten"  # vectors lose their linear correlations as well
+    CENTRE = "centre"  # images from -1 to 1, whatever their mean and variance
+    LEVELS = "levels"  # integers 0, ..., K - 1, of which log_prob is a log-mass
 
 
 class Event(NamedTuple):
@@ -87,11 +96,9 @@ class GenerativeModel(nn.Module, abc.ABC):
     event_shape: tuple[int, ...]
     likelihood: Likelihood
     recipe: Recipe = Recipe()
-    discrete: bool = False  # data arrive as levels 0, ..., K - 1 and log_prob is a log-mass
+    preprocessing: Preprocessing = Preprocessing.STANDARDISE
     progress: float = 1.0  # the part of training that is behind; the trainer keeps it
     unconditional: float = 0.1  # how often training hides the condition
-    whitened: bool = False  # vectors arrive without correlations, not only standardised
-    centred: bool = False  # pictures arrive in [-1, 1], whatever their mean and variance
 
     @property
     def nfe(self) -> int:
@@ -120,19 +127,6 @@ class GenerativeModel(nn.Module, abc.ABC):
     def kind(self, **options: Any) -> Likelihood:
         """What kind of number ``log_prob`` returns with these options."""
         return self.likelihood
-
-    def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
-        """Draw ``n`` data whose entries are those of one datum where they are known.
-
-        None says that the family knows no better way than importance resampling by its density.
-
-        Arguments:
-            n: How many.
-            x: A datum, ``(*event,)``; the entries that are not known do not count.
-            known: Which entries are known, ``(*event,)``.
-            c: Conditions, all alike, ``(n, condition)``.
-        """
-        return None
 
     def hidden(self, c: Condition) -> Condition:
         """Hide some conditions in training: the law of an unknown one is learned as well."""
@@ -183,6 +177,102 @@ class GenerativeModel(nn.Module, abc.ABC):
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
 
 
+# what some families can do beside sampling and scoring; further keywords are a family's own options
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    r"""A model with latents z of data x under a condition c.
+
+    Through a flow :math:`x = T_c(z)` with :math:`z \sim \mathcal N(0, I)` both are exact inverses,
+    and z has the shape of x. Of a VAE z is the posterior mean of :math:`q(z \mid x, c)`, and
+    decoding gives the mean of :math:`p(x \mid z, c)`: what is lost in between is its distortion.
+    """
+
+    def encode(self, x: Data, c: Condition = None) -> Tensor:
+        """The latents of data, one row each."""
+
+    def decode(self, z: Tensor, c: Condition = None) -> Tensor:
+        """The data that latents stand for, ``(n, *event_shape)``."""
+
+
+@runtime_checkable
+class Edits(Protocol):
+    r"""A model that noises data to some level and denoises them (SDEdit; Meng et al., 2022).
+
+    .. math:: x_t = \alpha_t x + \sigma_t \epsilon, \qquad \sigma_t / \alpha_t = \tan(\pi s / 2)
+
+    with the strength s in [0, 1]; the reverse process then runs from t down to data under c.
+    """
+
+    def edit(self, x: Data, c: Condition = None, *, strength: float = 0.5) -> Data:
+        """What comes back: the data themselves at strength 0, a fresh sample at 1."""
+
+
+@runtime_checkable
+class Imputes(Protocol):
+    r"""A model that samples unknown entries of a row given the others, :math:`p(x_U | x_K, c)`."""
+
+    def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
+        """Draw ``n`` rows whose entries are those of one row where they are known.
+
+        None says that this model, as it is set, knows no better way than importance resampling by
+        its density.
+
+        Arguments:
+            n: How many.
+            x: A row, ``(*event,)``; the entries that are not known do not count.
+            known: Which entries are known, ``(*event,)``.
+            c: Conditions, all alike, ``(n, condition)``.
+        """
+
+
+@runtime_checkable
+class Transports(Protocol):
+    r"""A flow from the distribution of a source to that of the data, in place of one from noise.
+
+    .. math:: x = T_c(z), \qquad z \sim p_{\text{source}}, \qquad T_c \text{ invertible}
+    """
+
+    def start_from(self, z: Data) -> None:
+        """Keep rows of the source, which stand in for noise from here on."""
+
+    def gather(self, x: Data, c: Condition = None) -> None:
+        """See all data at once, before the first step: a coupling pairs them with the source."""
+
+    def translate(self, z: Data, c: Condition = None, *, reverse: bool = False) -> Data:
+        """:math:`T_c(z)`, or :math:`T_c^{-1}` of data if ``reverse``."""
+
+
+@runtime_checkable
+class Distils(Protocol):
+    """A student that learns from what a teacher maps noise to, in place of the data alone."""
+
+    def distil(self, teacher: "GenerativeModel") -> None:
+        """Learn from this teacher, whose weights stay as they are.
+
+        Raises:
+            UsageError: If the teacher has not what is needed, such as a flow.
+        """
+
+
+@runtime_checkable
+class AdoptsTeacher(Protocol):
+    """A model of which a part is a teacher, such as an autoencoder; no gradient reaches it."""
+
+    def adopt(self, teacher: "GenerativeModel") -> None:
+        """Take the teacher in, with its weights.
+
+        Raises:
+            UsageError: If it is of another kind.
+        """
+
+
+def missing_capability(model: GenerativeModel, lack: str) -> UsageError:
+    """The error that says what a family cannot do: its name, and ``lack``."""
+    return UsageError(f"{type(model).__module__.rsplit('.', 1)[-1]} {lack}")
+
+
 def count_evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
     """How often a network is called while something is drawn; random numbers go on as before."""
     calls: list[None] = []
@@ -195,21 +285,3 @@ def count_evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
     finally:
         hook.remove()
     return len(calls)
-
-
-def needs_guidance(guidance: float, known: bool, **more: Any) -> bool:
-    """Whether a scale of classifier-free guidance changes the law under a known condition.
-
-    Raises:
-        UsageError: If it would, and there is no condition; or if it would not, and ``more`` says
-            how it is to.
-    """
-    for name, value in more.items():
-        if value is not None and guidance == 1:
-            raise UsageError(f"{name} does nothing without guidance: give guidance=2, say, as well")
-    if guidance != 1 and not known:
-        raise UsageError(
-            f"guidance={guidance:g} needs a condition, and there is none: fit the model with one, "
-            "or leave guidance out"
-        )
-    return guidance != 1

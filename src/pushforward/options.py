@@ -1,12 +1,15 @@
 """Options of a function, checked against its annotations before it is called.
 
-A range stands at the option it is for: ``anneal: Annotated[float, FRACTION]``. Without one, a count
-is at least 1 where its default is, and no number is negative where its default is not.
+A range or a choice stands at the option it is for: ``anneal: Annotated[float, FRACTION]``, ``loss:
+Annotated[str, Choice(LOSSES)]``. Without a range, a count is at least 1 where its default is, and
+no number is negative where its default is not. Options that several functions share are a
+`TypedDict` that each unpacks, ``**network: Unpack[TimeNetworkOptions]``; the default of each is its
+`Default`.
 """
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
@@ -15,6 +18,8 @@ from typing import (
     NamedTuple,
     TypeVar,
     Union,
+    Unpack,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -24,7 +29,7 @@ from .errors import UsageError
 
 T = TypeVar("T")
 LARGEST = 10**6  # no count in this library is larger
-NOT_OPTIONS = ("self", "n", "x", "z", "c", "event")
+CONDITION = ("condition", "label", "labels")  # what users call y, which no function takes by these
 SEVERAL = "several numbers, such as 0.2,0.8"  # of all other kinds that are no functions
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
@@ -36,49 +41,129 @@ class Range(NamedTuple):
     high: float | None = None
 
 
+class Choice:
+    """The words that an option may be, such as the keys of a table."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = tuple(words)
+
+
+class Spelled(NamedTuple):
+    """The names of the options that users write for one value."""
+
+    names: tuple[str, ...]
+
+
+class Default(NamedTuple):
+    """The default of an option in a `TypedDict`, which has no other place for it."""
+
+    value: Any
+
+
 FRACTION = Range(0, 1)
 LAYERS = Range(high=1000)  # a module for each takes memory before any number is stored
 
 
+class Option(NamedTuple):
+    """What the signature says of an option."""
+
+    default: Any
+    types: tuple[Any, ...]
+    limits: Range = Range()
+    choices: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # that users write, where it is not their own
+
+
+def read_option(hint: Any, default: Any = None) -> Option:
+    """What an annotation says."""
+    notes = hint.__metadata__ if get_origin(hint) is Annotated else ()
+    hint = get_args(hint)[0] if notes else hint
+    option = Option(default, get_args(hint) if is_union(hint) else (hint,))
+    for note in notes:
+        if isinstance(note, Range):
+            option = option._replace(limits=note)
+        elif isinstance(note, Choice):
+            option = option._replace(choices=note.words)
+        elif isinstance(note, Spelled):
+            option = option._replace(names=note.names)
+        elif isinstance(note, Default):
+            option = option._replace(default=note.value)
+    return option
+
+
+def is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType)
+
+
+def read_options(function: Callable[..., Any]) -> dict[str, Option]:
+    """The options that a function takes: what has a default and can only be given by name.
+
+    All fields of a record that have a default are options.
+    """
+    return _read_options(getattr(function, "__func__", function))  # a method would keep its model
+
+
+@cache
+def _read_options(function: Callable[..., Any]) -> dict[str, Option]:
+    hints, found = get_type_hints(function, include_extras=True), {}
+    for p in inspect.signature(function).parameters.values():
+        named = p.kind is p.KEYWORD_ONLY or isinstance(function, type)
+        if named and p.default is not p.empty:
+            found[p.name] = read_option(hints[p.name], p.default)
+        elif p.kind is p.VAR_KEYWORD and get_origin(hints.get(p.name)) is Unpack:
+            found = group_options(get_args(hints[p.name])[0]) | found
+    return found
+
+
+def group_options(group: type) -> dict[str, Option]:
+    """The options in a `TypedDict`."""
+    hints = get_type_hints(group, include_extras=True)
+    return {name: read_option(hint) for name, hint in hints.items()}
+
+
+def option_groups(function: Callable[..., Any]) -> list[type]:
+    """The `TypedDict` that a function unpacks, if any."""
+    hints = get_type_hints(function, include_extras=True).values()
+    return [get_args(hint)[0] for hint in hints if get_origin(hint) is Unpack]
+
+
+def with_defaults(group: type[T], given: T) -> T:
+    """The options of a `TypedDict`, those that were not given by their defaults."""
+    defaults = {name: option.default for name, option in group_options(group).items()}
+    return cast(T, defaults | cast(dict[str, Any], given))
+
+
 def option_defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """The options that a function takes, with their defaults."""
-    return {
-        p.name: p.default
-        for p in inspect.signature(function).parameters.values()
-        if p.default is not p.empty and p.name not in NOT_OPTIONS
-    }
+    return {name: option.default for name, option in read_options(function).items()}
 
 
-@cache
 def option_types(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     """The types that each option may have."""
-    hints = get_type_hints(getattr(function, "__func__", function))
-    return {
-        name: get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        for name, hint in hints.items()
-    }
+    return {name: option.types for name, option in read_options(function).items()}
 
 
-@cache
-def option_ranges(function: Callable[..., Any]) -> dict[str, Range]:
-    """The ranges that annotations give."""
-    hints = get_type_hints(getattr(function, "__func__", function), include_extras=True)
-    return {
-        name: note
-        for name, hint in hints.items()
-        if get_origin(hint) is Annotated
-        for note in hint.__metadata__
-        if isinstance(note, Range)
-    }
+def option_choices(function: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
+    """The words that each option may be; none where it may be anything."""
+    return {name: option.choices for name, option in read_options(function).items()}
+
+
+def option_names(function: Callable[..., Any]) -> list[str]:
+    """The options of a function as users write them."""
+    known = read_options(function).items()
+    return [written for name, option in known for written in option.names or (name,)]
+
+
+def takes_any_option(function: Callable[..., Any]) -> bool:
+    """Whether a function hands on options that it does not name."""
+    rest = [p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
+    return any("Unpack[" not in str(p.annotation) for p in rest)
 
 
 def check_options(
     function: Callable[..., Any], given: dict[str, Any], owner: str, *, least: int = 1
 ) -> None:
     """Refuse an option that does not exist or has no sense, instead of failing later.
-
-    A count is at least 1 where its default is, and no other number is negative where its default
-    is not.
 
     Arguments:
         function: What will be called with the options; further ones are let through if it takes
@@ -90,16 +175,17 @@ def check_options(
     Raises:
         UsageError: If an option does not exist or has no sense.
     """
-    known = option_defaults(function)
-    anything = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+    known = read_options(function)
     for name, value in given.items():
         if name in known:
-            types, limits = option_types(function)[name], option_ranges(function).get(name, Range())
-            check_option_value(name, value, known[name], types, limits, least=least)
-        elif name in ("condition", "label", "labels"):
+            default, types, limits, choices, _ = known[name]
+            check_option_value(name, value, default, types, limits, least=least)
+            if choices and isinstance(value, str) and value != default:
+                choose_option(name, value, dict.fromkeys(choices))
+        elif name in CONDITION:
             raise UsageError(f"{owner} has no option {name!r}: the condition is called y")
-        elif not anything:
-            takes = ", ".join(known) or "none"
+        elif not takes_any_option(function):
+            takes = ", ".join(option_names(function)) or "none"
             raise UsageError(f"{owner} cannot honour the option {name!r}; it takes {takes}")
 
 

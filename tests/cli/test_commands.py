@@ -16,8 +16,8 @@ import torch
 from pushforward import cli, families
 from pushforward.cli.parsing import parse_set_options
 from pushforward.errors import NumericalError
-from pushforward.inference.fitted_model import load
-from pushforward.training import run as training_run
+from pushforward.inference.loading import load
+from pushforward.training import validation
 from pushforward.training.fit import fit
 
 QUICK = ["--steps", "3", "--set", "width=8", "--set", "batch=32"]
@@ -247,7 +247,7 @@ def test_an_ascii_terminal_gets_an_answer(tmp_path):
 
 
 def test_a_run_that_stops_early_says_so(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training_run, "PATIENCE", 1)
+    monkeypatch.setattr(validation, "PATIENCE", 1)
     data = tmp_path / "x.npy"
     np.save(data, np.random.default_rng(0).standard_normal((60, 2)))
     words = ["fit", data, "-f", "normalizing_flow", "-o", tmp_path / "r", "--steps", 400]

@@ -112,7 +112,7 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file
 
-    from pushforward.networks.bert import Bert
+    from pushforward.networks.text_encoder import Bert
 
     model = tiny_bert(tmp_path)
     known = condition(SAID, str(tmp_path))

@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from pushforward.data import reading, transforms
-from pushforward.data.transforms import (
-    Chain,
+from pushforward.data.bijections import (
     Dequantise,
     IntegerLevels,
     Standardise,
     Unconstrain,
     Whiten,
+    fit_standardisation,
+    fit_whitening,
 )
-from pushforward.data.whitening import fit_standardisation, fit_whitening
+from pushforward.data.transforms import Chain
 from pushforward.errors import DataError, UsageError
+from pushforward.model import Preprocessing
 
 RNG = np.random.default_rng(0)
 MIX = torch.tensor([[2.0, 0.3, 0.0], [0.0, 0.1, 5.0], [1.0, 0.0, 30.0]], dtype=torch.float64)
@@ -133,7 +135,7 @@ def test_integers_come_back_exactly(dtype):
     high = 2 if dtype is bool else 17
     x = RNG.integers(0, high, (2000, 3)).astype(dtype)
     samples = reading.read_dataset(x)
-    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
+    chain = transforms.choose_transform(samples.schema, samples.x)
     z, _ = chain.forward(torch.from_numpy(samples.x))
     restored = samples.schema.restore(chain.inverse(z).numpy())
     np.testing.assert_array_equal(restored, x, strict=True)
@@ -143,7 +145,7 @@ def test_integers_come_back_exactly(dtype):
 def test_large_integers_survive_the_whole_chain(size):
     x = RNG.integers(-size, size, (20000, 1), endpoint=True)
     samples = reading.read_dataset(x)
-    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
+    chain = transforms.choose_transform(samples.schema, samples.x)
     z, _ = chain.forward(torch.from_numpy(samples.x))
     np.testing.assert_array_equal(chain.inverse(z).numpy(), x)
 
@@ -174,9 +176,9 @@ def test_what_a_model_draws_is_clipped_to_the_range_observed():
 
 
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("preprocessing", [Preprocessing.STANDARDISE, Preprocessing.WHITEN])
 @pytest.mark.parametrize("bounds", [(None, None), (0.0, None), (None, 0.0), (-1.0, 1.0)], ids=str)
-def test_the_density_integrates_to_one_in_data_units(size, whiten, bounds):
+def test_the_density_integrates_to_one_in_data_units(size, preprocessing, bounds):
     """A standard normal in the model's space, by the trapezoidal rule over points of the data.
 
     Twenty thousand intervals within 8.5 standard deviations leave an error of order 1e-6.
@@ -185,7 +187,7 @@ def test_the_density_integrates_to_one_in_data_units(size, whiten, bounds):
     x = RNG.uniform(-0.9, 0.9, (400, 1)) * size
     x = np.abs(x) if bounds == (0.0, None) else -np.abs(x) if bounds == (None, 0.0) else x
     samples = reading.read_dataset(x, bounds={"0": (low, high)})
-    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False, whiten=whiten)
+    chain = transforms.choose_transform(samples.schema, samples.x, preprocessing)
     nodes = chain.inverse(torch.linspace(-8.5, 8.5, 20001, dtype=torch.float64)[:, None])
     nodes = nodes.sort(0).values
     z, log_det = chain.forward(nodes)
@@ -214,7 +216,7 @@ def test_bounded_integers_fill_the_closed_range():
     """Counts 0..5 dequantised fill (0, 6), both ends of the range included."""
     frame = pd.DataFrame({"n": [0, 5, 2, 3] * 20})
     samples = reading.read_dataset(frame, bounds={"n": (0, 5)})
-    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=False)
+    chain = transforms.choose_transform(samples.schema, samples.x)
     assert chain.parts[1] == Unconstrain((0.0,), (6.0,))
     z, log_det = chain.forward(torch.from_numpy(samples.x))
     assert z.isfinite().all() and log_det.isfinite().all()
@@ -223,7 +225,7 @@ def test_bounded_integers_fill_the_closed_range():
 
 def test_levels_number_the_integers_from_zero():
     samples = reading.read_dataset(RNG.integers(3, 9, (60, 2, 2)))
-    chain = transforms.fit_transforms(samples.schema, samples.x, discrete=True)
+    chain = transforms.choose_transform(samples.schema, samples.x, Preprocessing.LEVELS)
     assert chain == Chain((IntegerLevels(3, 6),))
     z, log_det = chain.forward(torch.from_numpy(samples.x))
     assert z.min() == 0 and z.max() == 5 and (log_det == 0).all()
@@ -238,13 +240,13 @@ def test_an_integer_outside_the_levels_has_no_mass():
 def test_discrete_models_refuse_other_data():
     samples = reading.read_dataset(RNG.standard_normal((60, 2)))
     with pytest.raises(UsageError, match="whole numbers"):
-        transforms.fit_transforms(samples.schema, samples.x, discrete=True)
+        transforms.choose_transform(samples.schema, samples.x, Preprocessing.LEVELS)
 
 
 def test_arrays_share_one_scale_and_vectors_have_their_own():
     images = reading.read_dataset(RNG.random((60, 4, 4)))
-    chain = transforms.fit_transforms(images.schema, images.x, discrete=False, whiten=True)
+    chain = transforms.choose_transform(images.schema, images.x, Preprocessing.WHITEN)
     assert len(chain.parts[-1].mean) == 1
     points = reading.read_dataset(RNG.random((60, 4)))
-    chain = transforms.fit_transforms(points.schema, points.x, discrete=False, whiten=True)
+    chain = transforms.choose_transform(points.schema, points.x, Preprocessing.WHITEN)
     assert isinstance(chain.parts[-1], Whiten) and len(chain.parts[-1].mean) == 4

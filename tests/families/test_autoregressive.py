@@ -12,10 +12,12 @@ from torch.nn.functional import one_hot
 from pushforward.errors import DataError, UsageError
 from pushforward.families.autoregressive import build
 from pushforward.model import Event, Recipe
-from pushforward.networks.autoregressive_likelihoods import MixtureLikelihood
-from pushforward.networks.likelihoods import DiscretisedLogistic, GaussianLikelihood
-from pushforward.networks.masked import ridge_covariance
-from pushforward.networks.orderings import entry_orderings
+from pushforward.networks.likelihoods import (
+    DiscretisedLogistic,
+    GaussianLikelihood,
+    MixtureLikelihood,
+)
+from pushforward.networks.masked import entry_orderings, ridge_covariance
 from pushforward.networks.pixelcnn import CausalConvNet
 from pushforward.theory.exact.targets import lesson_mixture
 from pushforward.training.trainer import Trainer, random_batches
@@ -89,16 +91,18 @@ def test_the_density_is_the_sum_of_the_conditionals_that_drew(shape, levels):
     made, c = model(Event(shape, 2, levels), orderings=2), torch.randn(9, 2).double()
     x, total = torch.zeros(9, math.prod(shape)).double(), torch.zeros(9).double()
     assert isinstance(made.net, CausalConvNet) == (shape[0] == 9)
-    for i, h in made.net.steps(x, 1, c):
+    for i, h in made.net.decode_steps(x, 1, c):
         x[:, i] = made.law.sample(h)
         total += made.law.log_prob(h, x[:, i])
     data = x.view(9, *shape)
-    torch.testing.assert_close(made.columns(data, 1, c).sum(1), total, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        made.entry_log_probs(data, 1, c).sum(1), total, rtol=1e-10, atol=1e-10
+    )
 
 
 def test_several_orders_are_averaged_as_densities():
     made, x = model(Event((3,)), orderings=3), torch.randn(6, 3).double()
-    each = torch.stack([made.columns(x, o).sum(1).exp() for o in range(3)])
+    each = torch.stack([made.entry_log_probs(x, o).sum(1).exp() for o in range(3)])
     torch.testing.assert_close(made.log_prob(x).exp(), each.mean(0))
     assert (made.log_prob(x) >= each.log().mean(0)).all()
 
@@ -117,7 +121,7 @@ def test_a_mixture_of_discretised_logistics_sums_to_one_and_draws_its_law(levels
 def test_the_first_law_of_a_mixture_is_nearly_standard_normal():
     """Relative entropy below 0.01 nats, by quadrature, so that training starts at the Gaussian."""
     law, x = MixtureLikelihood(GaussianLikelihood(), 32), torch.linspace(-10, 10, 4001).double()
-    h = law.start(torch.zeros(1, 1).double()).expand(len(x), -1)
+    h = law.initial_parameters(torch.zeros(1, 1).double()).expand(len(x), -1)
     normal = -(x**2 + math.log(2 * math.pi)) / 2
     assert float((normal.exp() * (normal - law.log_prob(h, x))).sum() * 0.005) < 0.01
 

@@ -1,4 +1,4 @@
-"""The continuous flow: closed forms, gradients, and a solver that does not let itself be fooled."""
+"""The continuous flow: closed forms, gradients, and an accurate solver for scores."""
 
 import math
 import warnings
@@ -9,11 +9,11 @@ from torch import nn
 
 from pushforward import families
 from pushforward.errors import UsageError
-from pushforward.families.cnf import CNF
+from pushforward.families.cnf import CNF, INTEGRATORS, TrainingSolver
 from pushforward.model import Event
 from pushforward.shapes import standard_normal_log_prob
 from pushforward.theory import ode
-from pushforward.theory.adjoint import adjoint_integrator
+from pushforward.theory.ode import adjoint_integrator
 from pushforward.training.trainer import Trainer, random_batches
 
 
@@ -100,13 +100,13 @@ def test_adjoint_direct_and_finite_difference_gradients_of_the_loss_agree(
 ):
     """D9 to 1e-6, on the same random times."""
     monkeypatch.setitem(
-        families.cnf.INTEGRATORS,
+        INTEGRATORS,
         "adaptive",
         lambda v, x, times: ode.dormand_prince(v, x, times, rtol=1e-10, atol=1e-10),
     )
     x, options = torch.randn(6, 2), {"integrator": integrator, "solver_steps": steps}
     direct, by_adjoint = small(**options), small(**options, gradient="adjoint")
-    assert by_adjoint.gradient is adjoint_integrator
+    assert by_adjoint.solver.gradient is adjoint_integrator
     found, _ = gradient(by_adjoint, x)
     for a, b in zip(gradient(direct, x)[0], found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
@@ -145,8 +145,8 @@ def test_gains_from_a_coarse_solver_are_caught(float64):
     """
     x = torch.randn(4000, 2) / 16
     entropy = math.log(2 * math.pi * math.e) - 2 * math.log(16)
-    model = CNF(Field(bunched), (2,), integrator=ode.euler, steps=4)
-    coarse = model.solved(x, None, torch.linspace(0, 1, 5), integrator=ode.euler)
+    model = CNF(Field(bunched), (2,), solver=TrainingSolver(ode.euler, steps=4))
+    coarse = model.solve_log_density(x, None, torch.linspace(0, 1, 5), integrator=ode.euler)
     assert float(-coarse.value.mean()) < entropy - 2
     error = 4 / 4000**0.5
     assert float(-model.score(x).value.mean()) > entropy - error
@@ -158,9 +158,9 @@ def test_gains_from_a_coarse_solver_are_caught(float64):
 def test_steps_too_coarse_for_the_field_are_diagnosed(float64):
     """x' = 3x by two Euler steps swells by (5/2)^2, the flow by e^3: the base density of 0.1 N
     differs by 0.01 (e^6 - (5/2)^4) nats in two dimensions, and the log-determinant does not."""
-    model = CNF(Field(lambda x, t: 3 * x), (2,), integrator=ode.euler, steps=2)
+    model = CNF(Field(lambda x, t: 3 * x), (2,), solver=TrainingSolver(ode.euler, steps=2))
     x = 0.1 * torch.randn(64, 2)
-    model.times = lambda x: torch.linspace(0, 1, 3)
+    model.draw_times = lambda x: torch.linspace(0, 1, 3)
     exact = float(x.square().sum(1).mean()) / 2 * (math.e**6 - 2.5**4)
     assert model.diagnosis(x)["solver_error"] == pytest.approx(exact, rel=1e-3)
     assert abs(small(solver_steps=16).diagnosis(x)["solver_error"]) < 0.05

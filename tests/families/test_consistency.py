@@ -12,6 +12,7 @@ from pushforward.families.consistency import (
     PATHS,
     VELOCITY,
     ConsistencyModel,
+    Curriculum,
     flow_step,
     pseudo_huber,
     shared_noise_step,
@@ -31,10 +32,11 @@ S, COUNT = 0.5, 12  # the deviation of the data N(0, S^2), intervals of the grid
 class Given(ConsistencyModel):
     """A consistency model whose f is given, and whose velocity is that of N(0, S^2)."""
 
-    fineness = 1
+    levels_per_interval = 1
 
     def __init__(self, given, path, **options):
-        super().__init__(Exact(path), (1,), path=path, first=COUNT, last=COUNT, **options)
+        curriculum = Curriculum(COUNT, COUNT)
+        super().__init__(Exact(path), (1,), path=path, curriculum=curriculum, **options)
         self.given = given
 
     def f(self, x_t, t, c=None, net=None):
@@ -233,9 +235,13 @@ def test_the_loss_of_the_exact_velocity_has_its_floor(float64):
     mean over a batch is below that floor.
     """
     model, c = Given(lambda x, t: x, PATHS["cosine"]), torch.arange(1.0, 401)[:, None]
-    terms = torch.stack([model.flow(S * torch.randn(400, 1), c).mean() for _ in range(100)])
+    terms = torch.stack(
+        [model.flow_matching_error(S * torch.randn(400, 1), c).mean() for _ in range(100)]
+    )
     assert float(terms.mean()) == pytest.approx(S, abs=5 * float(terms.std()) / 100**0.5)
-    pooled = torch.stack([model.flow(S * torch.randn(400, 1), None).mean() for _ in range(20)])
+    pooled = torch.stack(
+        [model.flow_matching_error(S * torch.randn(400, 1), None).mean() for _ in range(20)]
+    )
     assert float(pooled.mean()) < 0.2 * S
 
 

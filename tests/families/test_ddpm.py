@@ -11,7 +11,7 @@ from pushforward.errors import UsageError
 from pushforward.families.ddpm import DDPM, PREDICTIONS
 from pushforward.model import Event
 from pushforward.shapes import standard_normal_log_prob
-from pushforward.theory import ddpm_schedule, forward, predictions, samplers
+from pushforward.theory import ddpm_schedule, predictions, samplers
 from pushforward.theory.exact.targets import lesson_mixture
 from pushforward.theory.ode import final_state
 
@@ -95,13 +95,13 @@ def test_weights_of_the_bound():
     k = torch.arange(2, 1001)
     t, snr = k.double() / 1000, (lambda a: a / (1 - a))(path.alpha_bar(torch.arange(1, 1001)))
     data, noise = (
-        forward.bound_weight(p, 0.0)(path, t) / 1000
+        ddpm_schedule.bound_weight(p, 0.0)(path, t) / 1000
         for p in (predictions.data_prediction, predictions.noise_prediction)
     )
     torch.testing.assert_close(data, (snr[:-1] - snr[1:]) / 2, rtol=1e-8, atol=0)
     torch.testing.assert_close(noise, (snr[:-1] / snr[1:] - 1) / 2, rtol=1e-8, atol=0)
     # A56, beta: beta^2 / (2 sigma^2 alpha (1 - alpha-bar))
-    large = forward.bound_weight(predictions.noise_prediction, 1.0)(
+    large = ddpm_schedule.bound_weight(predictions.noise_prediction, 1.0)(
         path, torch.tensor([1, 2, 500, 1000]) / 1000.0
     )
     published = torch.tensor([0.500, 0.273, 0.0055, 0.0102])
@@ -117,16 +117,18 @@ def test_the_weighted_loss_is_the_bound_up_to_what_no_mean_changes(prediction, v
     for factor in (1.0, 1.2):
         model = gaussian_model(0.7, prediction, T=20, factor=factor, variance=v)
         model.table = model.coefficients(model.path.chain()[:-1].flip(0))
-        weight = forward.bound_weight(prediction, v)(model.path, torch.arange(1, 21).double() / 20)
+        weight = ddpm_schedule.bound_weight(prediction, v)(
+            model.path, torch.arange(1, 21).double() / 20
+        )
         losses, terms = [], []
         for k in range(1, 21):
             torch.manual_seed(k)
-            terms.append(model.term(x, torch.full((len(x),), k)).mean())
+            terms.append(model.bound_term(x, torch.full((len(x),), k)).mean())
             torch.manual_seed(k)
             eps = torch.randn_like(x)
             t = torch.full((len(x),), k / 20, dtype=torch.float64)
             y = predictions.prediction_target(model.path, prediction, x, eps, t)
-            out = model.denoiser.output(model.path.interpolate(x, eps, t), t)
+            out = model.denoiser.predict(model.path.interpolate(x, eps, t), t)
             losses.append(weight[k - 1] / 20 * (out - y).square().sum(1).mean())
         values.append((torch.stack(losses), torch.stack(terms)))
     (l0, t0), (l1, t1) = values
@@ -153,7 +155,7 @@ def test_the_bound_is_the_ratio_of_joint_laws_on_every_path(v):
         x[T], path.alpha_bar(T).sqrt() * x[0], 1 - path.alpha_bar(T)[None]
     )
     for k in range(1, T + 1):
-        mean, variance = model.reverse(x[k], torch.full((50,), k))
+        mean, variance = model.reverse_moments(x[k], torch.full((50,), k))
         step = normal_log(x[k - 1], mean, variance)
         beta = path.beta(k)[None]
         joint = joint + step - normal_log(x[k], (1 - beta).sqrt() * x[k - 1], beta)
@@ -301,7 +303,7 @@ def test_the_information_in_noisy_data_is_the_entropy_of_the_lesson():
     for g in logs.exp():
         alpha, sigma = torch.ones(()).double(), g.rsqrt()
         wide = side * max(1.0, float(sigma))
-        blurred = law.diffused(alpha, sigma)
+        blurred = law.diffuse(alpha, sigma)
         gain = wide + sigma**2 * blurred.score(wide)  # Tweedie
         second = law.covariance[0, 0] + law.mean[0] ** 2
         p = blurred.log_prob(wide).exp() * (wide[1] - wide[0])

@@ -252,14 +252,16 @@ def test_a_teacher_makes_data_under_the_conditions_of_the_data():
     c[:, 1] = torch.arange(100) % 10
     model.prepare(torch.zeros(100, 2), c)
     model.distil(Affine())
-    x, z, kept = model.pairs(torch.zeros(3000, 2), None)
+    x, z, kept = model.draw_pairs(torch.zeros(3000, 2), None)
     torch.testing.assert_close(x, Affine().decode(z, kept))
     counts = torch.bincount(kept[:, 1].long(), minlength=10)
     assert len(counts) == 10 and (counts - 300).abs().max() < 5 * 300**0.5
     again = families.build("flow_matching", Event((2,), 2))
     again.load_state_dict(model.state_dict())
     again.distil(Affine())
-    torch.testing.assert_close(again.taught()[0], model.made[0])  # a resumed run has the same
+    torch.testing.assert_close(
+        again.make_teacher_pairs()[0], model.teacher_pairs[0]
+    )  # a resumed run has the same
     assert "teachers" not in " ".join(model.state_dict())
     with pytest.raises(UsageError, match="no teacher"):
         model.distil(families.build("gan", Event((2,))))
@@ -315,11 +317,11 @@ def test_pairs_of_a_pool_are_of_the_data_and_the_source():
     model = families.build("flow_matching", Event((2,)), width=8, coupling="ot", together=512)
     model.start_from(z)
     model.gather(x)
-    a, b, _ = model.train().pairs(torch.zeros(64, 2), None)
+    a, b, _ = model.train().draw_pairs(torch.zeros(64, 2), None)
     assert {tuple(r) for r in a.tolist()} <= {tuple(r) for r in x.tolist()}
     assert {tuple(r) for r in b.tolist()} <= {tuple(r) for r in z.tolist()}
     assert float((a[:, 0] * b[:, 0] > 0).float().mean()) > 0.8
-    assert torch.equal(model.eval().pairs(x[:8], None)[0], x[:8])
+    assert torch.equal(model.eval().draw_pairs(x[:8], None)[0], x[:8])
     with pytest.raises(UsageError, match="together"):
         families.build("flow_matching", Event((2,)), together=10**6)
     with pytest.raises(UsageError, match="no images"):
@@ -330,7 +332,7 @@ def test_samples_start_at_rows_of_the_source():
     model = families.build("flow_matching", Event((2,)), width=8).eval()
     rows = torch.tensor([[5.0, 5.0], [-5.0, 5.0]])
     model.start_from(rows)
-    first = model.start(100)
+    first = model.base_noise(100)
     assert {tuple(r) for r in first.tolist()} == {tuple(r) for r in rows.tolist()}
     other = families.build("flow_matching", Event((2,)), width=8)
     other.start_from(torch.zeros(2, 2))

@@ -7,13 +7,21 @@ import pytest
 import torch
 from torch import nn
 
+from pushforward import families
 from pushforward.data.builtin import datasets
 from pushforward.errors import NoLikelihood, UsageError
-from pushforward.families.gan import GAN, build, jensen_shannon_bound, penalised_critic_loss
+from pushforward.families.gan import (
+    GAN,
+    Game,
+    build,
+    jensen_shannon_bound,
+    penalised_critic_loss,
+)
 from pushforward.model import Event, Recipe
+from pushforward.networks.adversarial import GanNetworks
 from pushforward.networks.mlp import mlp
 from pushforward.theory.adversarial import saturating_loss
-from pushforward.theory.mode_coverage import is_collapsed
+from pushforward.theory.sample_statistics import is_collapsed
 from pushforward.theory.transport import w1_1d
 from pushforward.training.fit import fit
 from pushforward.training.trainer import Trainer, random_batches
@@ -51,7 +59,7 @@ def test_each_player_moves_alone_and_in_turn():
 
 def test_the_critics_objective_gives_the_generator_no_gradient():
     model = build(Event((2,)), **SMALL)
-    sum(model.judge(torch.randn(16, 2)).values()).backward()
+    sum(model.critic_objective(torch.randn(16, 2)).values()).backward()
     assert gradients(model.critic) and not gradients(model.generator)
 
 
@@ -62,11 +70,11 @@ def test_losses_of_an_undecided_critic_are_log_2_a_half(loss):
     nn.init.zeros_(model.critic.layers[-1].weight)
     nn.init.zeros_(model.critic.layers[-1].bias)
     x = torch.randn(16, 2)
-    terms = model.judge(x)
+    terms = model.critic_objective(x)
     assert [terms[k].item() for k in ("real", "fake")] == pytest.approx([math.log(2)] * 2)
     assert [terms[k].item() for k in ("r1", "r2")] == [0, 0]
     sign = 1 if loss == "non_saturating" else -1
-    assert model.deceive(x)["generator"].item() == pytest.approx(sign * math.log(2))
+    assert model.generator_objective(x)["generator"].item() == pytest.approx(sign * math.log(2))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +84,7 @@ def test_only_the_saturating_loss_dies_when_the_critic_is_sure(loss, lower, uppe
     """At logit -20 the derivative with respect to the logit is -2e-9, or -1."""
     model = build(Event((1,)), loss=loss, **SMALL)
     f = torch.full((4,), -20.0, requires_grad=True)
-    model.generator_loss(f).backward()
+    model.game.generator_loss(f).backward()
     assert lower <= -f.grad.sum().item() * 1.0001 <= upper
 
 
@@ -110,17 +118,9 @@ def test_only_the_penalty_makes_the_dirac_game_converge(penalty, converges):
     weight 1/2 on data and on samples the field is critically damped at rate 1/2: e^-10 times a
     polynomial after time 20.
     """
-    model = GAN(
-        Point(),
-        Slope(),
-        (1,),
-        1,
-        critic_loss=partial(penalised_critic_loss, penalty=penalty),
-        generator_loss=saturating_loss,
-        verdict=jensen_shannon_bound,
-        critic_steps=1,
-        recipe=Recipe(),
-    )
+    critic_loss = partial(penalised_critic_loss, penalty=penalty)
+    game = Game(critic_loss, saturating_loss, jensen_shannon_bound)
+    model = GAN(GanNetworks(Point(), Slope(), 1), (1,), game, Recipe())
     for _ in range(100):
         play_one_round(model, torch.zeros(1, 1), lr=0.2)
     radius = math.hypot(model.generator.theta.item(), model.critic.psi.item())
@@ -155,7 +155,7 @@ def test_a_gan_has_no_density_and_no_validation_loss():
 
 def test_an_unknown_loss_is_refused_with_the_choices():
     with pytest.raises(UsageError, match="non_saturating, saturating"):
-        build(Event((2,)), loss="hinge")
+        families.build("gan", Event((2,)), loss="hinge")
 
 
 class Law(nn.Module):
@@ -195,7 +195,7 @@ def test_a_trained_discriminator_is_p_over_p_plus_q():
     descent = torch.optim.Adam(critic.parameters(), 5e-3, (0.0, 0.99))
     schedule = torch.optim.lr_scheduler.LinearLR(descent, 1, 0.01, 400)
     for _ in range(400):
-        loss = sum(model.judge(torch.randn(512, 1)).values())
+        loss = sum(model.critic_objective(torch.randn(512, 1)).values())
         descent.zero_grad()
         loss.backward()
         descent.step()
@@ -246,7 +246,7 @@ def test_too_few_data_get_no_diagnosis_of_modes():
     ids=str,
 )
 def test_penalties_are_on_data_and_on_samples_as_asked(options, terms):
-    assert set(build(Event((2,)), **SMALL, **options).judge(torch.randn(8, 2))) == {
+    assert set(build(Event((2,)), **SMALL, **options).critic_objective(torch.randn(8, 2))) == {
         "real",
         "fake",
         *terms.split(),
@@ -297,7 +297,7 @@ def test_r1_of_convolutions_is_the_mean_squared_slope_at_the_data():
     slopes = [
         torch.autograd.functional.jacobian(lambda v: model.score(v)[0], x[[i]]) for i in range(3)
     ]
-    terms = model.judge(x)
+    terms = model.critic_objective(x)
     expected = sum(s.square().sum() for s in slopes) / 3 / 2
     assert terms["r1"].item() == pytest.approx(expected.item(), rel=1e-9) and "r2" not in terms
 

@@ -17,9 +17,9 @@ from pushforward.errors import UsageError
 from pushforward.families import flow_matching
 from pushforward.families.latent_diffusion import LatentDiffusion, build
 from pushforward.families.vae import VAE
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.model import Event, Recipe
-from pushforward.networks.autoencoder import RandomFeatureDistance
+from pushforward.networks.autoencoder import AutoencoderNetworks, RandomFeatureDistance
 from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.training import trainer as training
 from pushforward.training.fit import fit
@@ -55,7 +55,7 @@ def linear(shift=0.0):
     law = GaussianLikelihood(floor=0.0, shared=True).double()
     with torch.no_grad():
         law.shared.fill_(math.log(math.expm1(S)))
-    first = VAE(encoder, Linear(w, b), law, (D,), latent=Q)
+    first = VAE(AutoencoderNetworks(encoder, Linear(w, b), law), (D,), latent=Q)
     make = lambda shape: flow_matching.build(Event(shape), width=8, depth=1)  # noqa: E731
     model = LatentDiffusion(first, make).double().eval()
     last = [p for p in model.second.denoiser.net.parameters()][-2:]
@@ -261,14 +261,17 @@ def test_the_critic_pulls_at_the_last_layer_as_hard_as_asked():
         for p in model.critic.parameters():
             p.add_(0.1 * torch.randn_like(p))
     model.progress = 0.3
-    terms, last = model.compress(torch.randn(8, 12, 12)), model.first.decoder.leave.weight
+    terms, last = (
+        model.autoencoder_objective(torch.randn(8, 12, 12)),
+        model.first.decoder.leave.weight,
+    )
     ours, its = (
         torch.autograd.grad(terms[name], last, retain_graph=True)[0].norm()
         for name in ("distortion", "fooled")
     )
     torch.testing.assert_close(its / ours, torch.tensor(0.5), rtol=1e-4, atol=0)
     model.progress = 0.1
-    assert "fooled" not in model.compress(torch.randn(8, 12, 12))
+    assert "fooled" not in model.autoencoder_objective(torch.randn(8, 12, 12))
 
 
 def test_a_game_with_a_critic_is_played_in_the_first_stage_alone():

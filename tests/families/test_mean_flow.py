@@ -65,7 +65,7 @@ def test_the_average_velocity_is_the_mean_of_the_velocity_along_the_flow(float64
 def test_the_exact_field_satisfies_the_identity(float64):
     """The model's own derivative: u + (t - r) du/dt is the exact velocity, for every r."""
     model, (z, r, t) = Given(), states()
-    v, slope = model.along(z, r, t)
+    v, slope = model.velocity_and_derivative(z, r, t)
     torch.testing.assert_close(v, EXACT.velocity(z, t), rtol=0, atol=1e-9)
     implied = model.u(z, r, t) + (t - r)[:, None] * slope
     torch.testing.assert_close(implied, v, rtol=0, atol=1e-9)
@@ -116,7 +116,9 @@ def test_the_derivative_is_that_of_finite_differences(float64):
     v = model.u(z, t, t, c)
     ahead, behind = (model.u(z + k * v, r, t + k, c) for k in (h, -h))
     expected = (ahead - behind) / (2 * h)
-    torch.testing.assert_close(model.along(z, r, t, c)[1], expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        model.velocity_and_derivative(z, r, t, c)[1], expected, rtol=1e-6, atol=1e-6
+    )
 
 
 def test_at_equal_times_it_is_flow_matching_with_the_same_network(float64):
@@ -158,7 +160,7 @@ def test_learned_guidance_aims_at_the_extrapolated_velocity(float64):
     model = families.build("mean_flow", Event((2,), 3), width=8, guidance=3.0)
     (z, _, t), v = states(), torch.randn(30, 2)
     c = torch.cat([torch.zeros(15, 3), torch.rand(15, 3)])
-    got = model.guided(z, t, v, c)
+    got = model.guided_velocity(z, t, v, c)
     free = model.u(z, t, t)
     torch.testing.assert_close(got[:15], v[:15])
     torch.testing.assert_close(got[15:], (3 * v - 2 * free)[15:])
@@ -167,13 +169,13 @@ def test_learned_guidance_aims_at_the_extrapolated_velocity(float64):
 def test_the_adaptive_weight_is_one_where_the_velocity_is_constant_and_falls_with_its_change():
     model = families.build("mean_flow", Event((2,)), width=8, power=0.5)
     change = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    torch.testing.assert_close(model.adaptive(change), torch.tensor([1.0, 13.5**-0.5]))
+    torch.testing.assert_close(model.adaptive_weight(change), torch.tensor([1.0, 13.5**-0.5]))
 
 
 def test_times_are_ordered_and_apart_and_whole_as_often_as_asked():
     options = {"width": 8, "apart": 0.25, "whole": 0.5}
     model, x = families.build("mean_flow", Event((2,)), **options), torch.zeros(4000, 2)
-    r, s, t = model.times(x)
+    r, s, t = model.draw_times(x)
     assert (r <= s).all() and (s < t)[:1000].all() and torch.equal(r[1000:], t[1000:])
     assert float(r.min()) >= 0 and float(t.max()) <= 1
     whole = float((r[:1000] == 0).float().mean())

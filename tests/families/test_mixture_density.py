@@ -73,7 +73,7 @@ def test_what_is_given_leaves_the_exact_conditional():
         log_w, mean, factor = model.mixture(None)
         drawn = model.complete(40_000, x, known)[:, 1:].double()
     law = GaussianMixture(log_w[0].exp(), mean[0], factor[0] @ factor[0].mT)
-    exact = law.conditional([0], x[:1])
+    exact = law.condition_on([0], x[:1])
     error = (drawn.mean(0) - exact.mean).abs()
     assert (error < 5 * drawn.std(0) / math.sqrt(len(drawn))).all()
     torch.testing.assert_close(drawn.T.cov(), exact.covariance, rtol=0.05, atol=0.02)

@@ -82,7 +82,7 @@ def test_training_spreads_evenly_over_the_logarithm_of_the_noise():
 def test_the_loss_is_denoising_score_matching_weighted_by_the_variance():
     """sigma^2 |s + eps / sigma|^2 = |eps-hat - eps|^2, with the floor s^2 / (s^2 + sigma^2)."""
     s, model = 0.6, model_of(0.6)
-    sigma = model.path.sigma(model.path.spaced(8192))
+    sigma = model.path.sigma(model.path.spaced_times(8192))
     floor = 2 * float((s**2 / (s**2 + sigma**2)).mean())
     losses = torch.stack(
         [model.loss(s * torch.randn(1000, 2).double())["regression"] for _ in range(30)]
@@ -116,11 +116,11 @@ def test_the_step_leaves_each_level_nearest_its_law(gamma, corrections):
 def test_the_step_reaches_the_sampler_and_can_be_chosen():
     model = families.build("ncsn", Event((2,)), width=16).eval()
     times = model.path.grid(12)
-    chosen = model.chosen(samplers.annealed_langevin, times, {"corrections": 4})
+    chosen = model.sampler_options(samplers.annealed_langevin, times, {"corrections": 4})
     gamma = float(model.path.sigma(times[0]) / model.path.sigma(times[1]))
     assert chosen == {"corrections": 4, "snr": balanced_snr(gamma, 4)}
-    assert model.chosen(samplers.annealed_langevin, times, {"snr": 0.1}) == {"snr": 0.1}
-    assert model.chosen(samplers.heun, times, {}) == {}
+    assert model.sampler_options(samplers.annealed_langevin, times, {"snr": 0.1}) == {"snr": 0.1}
+    assert model.sampler_options(samplers.heun, times, {}) == {}
 
 
 def test_levels_are_saved_with_the_weights():

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pushforward import families
 from pushforward.errors import UsageError
 from pushforward.families.normalizing_flow import KINDS, build
 from pushforward.model import Event
@@ -130,7 +131,7 @@ def test_conditional_samples_follow_each_class():
 
 def test_an_unknown_kind_is_refused_with_the_choices():
     with pytest.raises(UsageError, match="coupling, autoregressive"):
-        build(Event((2,)), kind="glow")
+        families.build("normalizing_flow", Event((2,)), kind="glow")
 
 
 @pytest.mark.parametrize("kind", ["realnvp", "maf", "iaf"])

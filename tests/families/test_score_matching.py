@@ -110,7 +110,7 @@ def test_guidance_mixes_energies():
     free, known = model.energy(x), model.energy(x, c)
     assert not torch.allclose(free, known)
     for w in (0.0, 1.0, 2.5):
-        torch.testing.assert_close(model.guided(w)(x, c), free + w * (known - free))
+        torch.testing.assert_close(model.guided_energy(w)(x, c), free + w * (known - free))
 
 
 def test_the_score_is_the_gradient_of_the_energy():

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from pushforward import families
 from pushforward.errors import DataError, UsageError
 from pushforward.families.vae import VAE, build
-from pushforward.model import Event, Likelihood, Recipe
+from pushforward.model import Event, Likelihood, Preprocessing, Recipe
+from pushforward.networks.autoencoder import AutoencoderNetworks
 from pushforward.networks.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -52,7 +54,7 @@ def linear_vae(beta=1.0, shift=0.0):
     head = GaussianLikelihood(floor=0.0, shared=True).double()
     with torch.no_grad():
         head.shared.fill_(math.log(math.expm1(S)))  # softplus of it is S
-    model = VAE(encoder, Linear(w, b), head, (D,), latent=Q, beta=beta)
+    model = VAE(AutoencoderNetworks(encoder, Linear(w, b), head), (D,), latent=Q, beta=beta)
     return model.double().eval(), MultivariateNormal(b, w @ w.T + S**2 * torch.eye(D).double())
 
 
@@ -269,7 +271,7 @@ def test_a_prior_that_follows_the_condition_gives_the_likelihood_of_its_law():
     log_w = model.log_weights(model.posterior(x, c), x, c, 3)
     torch.testing.assert_close(log_w, p.log_prob(x).expand(3, -1))
     torch.testing.assert_close(
-        model.placed(torch.zeros(1, 1).double()), (torch.zeros(1, Q).double(),) * 2
+        model.prior_parameters(torch.zeros(1, 1).double()), (torch.zeros(1, Q).double(),) * 2
     )
 
 
@@ -315,12 +317,14 @@ def test_options_that_would_bound_nothing_are_refused_or_said():
     with pytest.raises(UsageError, match="particles=5 needs beta=1"):
         build(Event((2,)), particles=5, beta=4.0)
     with pytest.raises(UsageError, match="from 0 to 1"):
-        build(Event((2,)), anneal=1.5)
+        families.build("vae", Event((2,)), anneal=1.5)
     with pytest.raises(UsageError, match="at least one"):
         build(Event((2,))).log_prob(torch.randn(3, 2), particles=0)
     with pytest.warns(UserWarning, match="bounds nothing"):
         build(Event((2,)), beta=0.5).prepare(torch.randn(3, 2))
-    assert build(Event((2,))).whitened and not build(Event((2,)), whiten=False).whitened
+    assert build(Event((2,))).preprocessing is Preprocessing.WHITEN
+    plain = build(Event((2,)), whiten=False)
+    assert plain.preprocessing is Preprocessing.STANDARDISE
 
 
 @pytest.mark.parametrize(
@@ -334,7 +338,9 @@ def test_options_that_would_bound_nothing_are_refused_or_said():
 )
 def test_the_data_choose_the_law(levels, kind):
     model = build(Event((4,), levels=levels), width=8)
-    assert isinstance(model.law, kind) and model.discrete == (levels > 0)
+    assert isinstance(model.law, kind) and (model.preprocessing is Preprocessing.LEVELS) == (
+        levels > 0
+    )
     assert model.likelihood is Likelihood.LOWER_BOUND
     drawn = model.sample(50)
     assert not levels or ((drawn == drawn.round()) & (drawn >= 0) & (drawn < levels)).all()
@@ -400,8 +406,9 @@ def test_a_trained_linear_vae_reaches_the_likelihood_of_pca():
     W = torch.as_tensor(np.random.default_rng(0).standard_normal((16, 4)))
     p = MultivariateNormal(torch.zeros(16).double(), W @ W.T + 0.09 * torch.eye(16))
     into, out = torch.randn(8, 16) * 0.1, torch.randn(16, 4) * 0.1
-    networks = Linear(into, torch.zeros(8)), Linear(out, torch.zeros(16))
-    model = VAE(*networks, GaussianLikelihood(shared=True), (16,), latent=4)
+    linear = Linear(into, torch.zeros(8)), Linear(out, torch.zeros(16))
+    networks = AutoencoderNetworks(*linear, GaussianLikelihood(shared=True))
+    model = VAE(networks, (16,), latent=4)
     trainer = Trainer(model, model.recipe._replace(lr=1e-2, batch=256), 5000)
     for _ in trainer.run(random_batches(p.sample((65_536,)).float(), 256)):
         pass

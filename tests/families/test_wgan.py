@@ -77,4 +77,4 @@ def test_a_round_is_five_steps_of_the_critic_and_one_of_the_generator():
     model = build(Event((2,)), **SMALL)
     assert [player for player, _ in model.objectives()] == [*["critic"] * 5, "generator"]
     assert model.likelihood is Likelihood.NONE and model.validation(torch.zeros(1, 2)) is None
-    assert set(model.judge(torch.randn(8, 2))) == {"minus_critic_gap"}
+    assert set(model.critic_objective(torch.randn(8, 2))) == {"minus_critic_gap"}

@@ -84,7 +84,7 @@ def test_the_penalty_is_one_sided_in_one_dimension_only(shape, one_sided):
     model = build(Event(shape), penalty=3.0, **SMALL)
     for p in model.critic.parameters():
         nn.init.zeros_(p)
-    value = model.judge(torch.randn(8, *shape))["penalty"].item()
+    value = model.critic_objective(torch.randn(8, *shape))["penalty"].item()
     assert value == pytest.approx(0.0 if one_sided else 3.0)
 
 

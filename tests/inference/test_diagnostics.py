@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pushforward.inference.diagnostics import diagnose_fit
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.theory.exact.targets import gaussian_ring
 from pushforward.training.fit import fit
 

@@ -13,7 +13,7 @@ from pushforward import cli, progress
 from pushforward.data.builtin import datasets, shapes
 from pushforward.errors import DataError, UsageError
 from pushforward.inference import editing
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.training.fit import fit
 
 SMALL = {"steps": 2, "batch": 16, "width": 8, "progress": False}
@@ -141,8 +141,8 @@ def test_a_mask_goes_for_all_channels(event):
     [
         (np.ones((8, 8), bool), "all white"),
         (np.zeros((8, 8), np.uint8), "all black"),
-        (lower((6, 6)), "of size 6 x 6 and the pictures are of 8 x 8"),
-        ([["a", "b"]], "a mask is a picture"),
+        (lower((6, 6)), "of size 6 x 6 and the images are of 8 x 8"),
+        ([["a", "b"]], "a mask is an image"),
     ],
 )
 def test_what_is_no_mask_is_refused(normal, digits, mask, message):
@@ -158,7 +158,7 @@ def test_a_mask_of_numbers_that_are_none_is_refused(normal, digits):
 
 
 def test_inpainting_refuses_what_is_not_one_picture(normal, digits):
-    with pytest.raises(DataError, match="3 pictures: give one"):
+    with pytest.raises(DataError, match="3 images: give one"):
         normal.inpaint(digits[:3], lower(), 2)
     with pytest.raises(DataError, match=r"\(6, 6\)"):
         normal.inpaint(digits[0][:6, :6], lower(), 2)
@@ -174,11 +174,11 @@ def test_an_unknown_method_is_refused(flow, digits):
 
 
 def test_many_draws_are_made_in_parts(digits, monkeypatch):
-    from pushforward.inference import imputation
+    from pushforward.inference import preprocessor
 
     model = fit(digits[:100], "flow_matching", **SMALL)
     seen, own = [], type(model.model).complete
-    monkeypatch.setattr(imputation, "batch_rows", lambda shape: 5)
+    monkeypatch.setattr(preprocessor, "batch_rows", lambda shape: 5)
 
     def counted(self, n, *rest, **options):
         seen.append(n)
@@ -240,7 +240,7 @@ def test_a_way_needs_two_ends_of_the_right_kind(flow, normal, digits):
         normal.interpolate(digits[0], digits[1])
     with pytest.raises(UsageError, match="at least its 2 ends"):
         flow.interpolate(digits[0], digits[1], 1)
-    with pytest.raises(DataError, match="2 data at one end and 1"):
+    with pytest.raises(DataError, match="2 rows at one end and 1"):
         flow.interpolate(digits[:2], digits[1])
     with pytest.raises(UsageError, match="cannot honour"):
         flow.interpolate(digits[0], digits[1], colour=3)

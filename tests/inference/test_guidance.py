@@ -13,11 +13,12 @@ import torch
 import pushforward as pf
 from pushforward import cli
 from pushforward.errors import DataError, UsageError
-from pushforward.inference.latents import SourceSpace
+from pushforward.inference.preprocessor import Preprocessor
 from pushforward.networks.text_encoder import CaptionedNetwork, EncodedCondition
 from pushforward.theory import paths, predictions
-from pushforward.theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser, PosteriorMeans
+from pushforward.theory.denoisers import Denoiser, NetworkDenoiser, PosteriorMeans
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian
+from pushforward.theory.guidance import Guidance, GuidedDenoiser
 
 SIDE = 4
 S = 0.3 * np.eye(SIDE**2) + 0.1
@@ -118,7 +119,7 @@ def test_latents_are_carried_by_the_guided_flow_and_back(noisy, model, way):
     ends = noisy.interpolate(made[:1], made[1:2], 3, "a", **way)
     np.testing.assert_allclose(inside(noisy, ends)[[0, 2]], truth[:2], atol=5e-3)
     moved = model.translate(made, "a", **way)
-    start = SourceSpace.from_json(model.config["origin"]).transform
+    start = Preprocessor.from_json(model.config["origin"]).transform
     z = start.forward(torch.as_tensor(np.asarray(made, float)))[0].flatten(1).numpy()
     np.testing.assert_allclose(inside(model, moved), flow(z, 1.0, way), atol=5e-3)
 
@@ -193,7 +194,7 @@ def test_velocities_of_a_grid_are_guided_and_read_their_conditions_once(float64,
 
     assert callable(CaptionedNetwork.read)  # what networks of spelled captions do
     denoiser = NetworkDenoiser(Reader(), path, predictions.velocity_prediction)
-    guided, c = GuidedDenoiser(denoiser, scale, interval), torch.ones(5, 1)
+    guided, c = GuidedDenoiser(denoiser, Guidance(scale, interval)), torch.ones(5, 1)
     times, x = path.grid(12)[1:-1], torch.randn(5, 2)
     functions = guided.velocities(times, c)
     for t, function in zip(times, functions):

@@ -5,7 +5,7 @@ import pytest
 
 from pushforward.cli import main
 from pushforward.errors import DataError, UsageError
-from pushforward.inference.traversal import decode_quantile_lattice
+from pushforward.inference.latents import decode_quantile_lattice
 from pushforward.plots.latents import encode_for_plot, plot_latents
 from pushforward.training.fit import fit
 
@@ -39,7 +39,7 @@ def test_traversals_and_lattices_start_at_the_middle_of_the_prior(model):
     middle = model.decode(np.zeros((1, 3)))[0]
     every = model.traverse(values=[-2.0, 0.0])
     np.testing.assert_allclose(every[:, 1], np.stack([middle] * 3), rtol=1e-5, atol=1e-6)
-    grid = decode_quantile_lattice(model, units=(0, 2), side=5)
+    grid = decode_quantile_lattice(model.pipeline, units=(0, 2), side=5)
     np.testing.assert_allclose(grid[2, 2], middle, rtol=1e-5, atol=1e-6)
 
 
@@ -48,7 +48,7 @@ def test_a_lattice_lies_at_quantiles_of_the_prior_rightwards_and_upwards(model):
     z = np.zeros((4, 3))
     z[:, 2], z[:, 0] = [-1, 1, -1, 1], [1, 1, -1, -1]
     expected = model.decode(0.6744897501960817 * z).reshape(2, 2, *model.schema.event)
-    found = decode_quantile_lattice(model, units=(2, 0), side=2)
+    found = decode_quantile_lattice(model.pipeline, units=(2, 0), side=2)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -9,9 +9,10 @@ import torch
 import pushforward as pf
 from pushforward import cli
 from pushforward.data import reading
-from pushforward.data.transforms import image_range_chain
+from pushforward.data.transforms import choose_transform
 from pushforward.errors import DataError, FolderInUse, UsageError
 from pushforward.interop.diffusers import export, load
+from pushforward.model import Preprocessing
 from pushforward.networks.diffusers_unet import DiffusersUNet
 from pushforward.theory import ode, samplers
 
@@ -34,7 +35,7 @@ def fitted(diffusers):
 
 def drawn(fitted, sampler, y, seed):
     """The pictures of our sampler on the chain, from noise as a pipeline draws it."""
-    c = None if y is None else fitted.vectors(fitted.schema.encode(y, 4))
+    c = None if y is None else fitted.pipeline.tensor(fitted.schema.encode(y, 4))
     torch.manual_seed(seed)
     z = torch.randn(4, 3, 8, 8)
     options = {"variance": fitted.model.variance} if sampler == "ddpm" else {}
@@ -81,8 +82,8 @@ def test_a_condition_in_the_bias_is_the_condition_as_it_was_told(diffusers, even
     torch.nn.init.normal_(net.unet.conv_out.weight)
     x, c = torch.randn(2, *event), torch.randn(1, 3)
     told = net(x, torch.tensor(0.37), c.expand(2, -1))
-    alone = net.alone(c)(net.layout.first(x).contiguous(), torch.tensor(36.0)).sample
-    torch.testing.assert_close(net.layout.back(alone), told, rtol=1e-4, atol=1e-5)
+    alone = net.unconditioned(c)(net.layout.to_channels_first(x).contiguous(), torch.tensor(36.0)).sample
+    torch.testing.assert_close(net.layout.from_channels_first(alone), told, rtol=1e-4, atol=1e-5)
     hidden, zero = (net(x, torch.tensor(0.37), k) for k in (None, torch.zeros(2, 3)))
     torch.testing.assert_close(hidden, zero)
 
@@ -97,7 +98,7 @@ def test_pictures_fill_the_range_that_diffusers_shows(kind):
         "floats": (rng.permutation(np.linspace(0, 2.5, 1920)).reshape(30, 8, 8), 2.5),
     }[kind]
     samples = reading.read_dataset(x)
-    chain = image_range_chain(samples.schema)
+    chain = choose_transform(samples.schema, samples.x, Preprocessing.CENTRE)
     z, _ = chain.forward(torch.as_tensor(samples.x))
     share = (z / 2 + 0.5).clamp(0, 1).numpy()
     width = 0.5 if kind != "floats" else 1e-9  # integers are spread over one unit

@@ -91,7 +91,7 @@ def test_the_autoencoder_is_that_of_diffusers_with_latents_scaled(model, whole):
 
 
 def test_embeddings_are_conditions_too(model):
-    embedded = model.words(["a red circle"])
+    embedded = model.text_encoder(["a red circle"])
     a = model.sample(1, embedded, seed=0, steps=2, guidance=2.0)
     assert np.array_equal(a, model.sample(1, "a red circle", seed=0, steps=2, guidance=2.0))
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pushforward.errors import DataError, UsageError
-from pushforward.interop.diffusers.networks import DiffusersNetwork, no_condition
+from pushforward.interop.diffusers.conditions import no_condition
+from pushforward.interop.diffusers.networks import DiffusersNetwork
 from pushforward.interop.diffusers.schedules import ClippedDenoiser, SchedulerPath, read_scheduler
 from pushforward.theory import ddpm_schedule, samplers
 from pushforward.theory.denoisers import NetworkDenoiser
@@ -118,7 +119,7 @@ def test_the_path_is_that_of_the_papers_tables(diffusers, name, settings, betas)
     nodes = exact.chain()[:-1]
     torch.testing.assert_close(path.alpha(nodes), exact.alpha(nodes), rtol=6e-5, atol=1e-9)
     torch.testing.assert_close(path.sigma(nodes), exact.sigma(nodes), rtol=1e-3, atol=0.0)
-    assert path.clock(nodes.float()).tolist() == list(range(999, -1, -1))
+    assert path.network_time(nodes.float()).tolist() == list(range(999, -1, -1))
 
 
 def test_a_path_that_ends_in_pure_noise_falls_all_the_way():
@@ -169,5 +170,5 @@ def test_flow_matching_is_the_linear_path_and_its_velocity(diffusers):
     t = torch.tensor(0.3)
     assert [float(z) for z in schedule.path(t)] == pytest.approx([0.7, 0.3])
     assert [float(z) for z in schedule.prediction(schedule.path, t)] == [-1.0, 1.0]
-    assert float(schedule.path.clock(t)) == pytest.approx(300)
+    assert float(schedule.path.network_time(t)) == pytest.approx(300)
     assert math.isclose(float(schedule.grid(10)[0]), 1.0)

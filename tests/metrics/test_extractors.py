@@ -151,7 +151,7 @@ def test_files_that_may_be_pickles_are_refused_without_being_read(tmp_path, kind
         def __reduce__(self):
             return (tmp_path.joinpath("ran").write_text, ("x",))
 
-    path = tmp_path / "networks.allocation_guard.pth"
+    path = tmp_path / "weights.pth"
     if kind == "pickle":
         path.write_bytes(pickle.dumps(Bad()))
     elif kind == "state":

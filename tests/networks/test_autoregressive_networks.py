@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from pushforward.networks.autoregressive_likelihoods import (
+from pushforward.networks.causal_transformer import CausalTransformer, relative_position_index
+from pushforward.networks.likelihoods import (
+    GaussianLikelihood,
     LinearResidualLikelihood,
     MixtureLikelihood,
 )
-from pushforward.networks.causal_transformer import CausalTransformer, relative_position_index
-from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.networks.masked import (
     FourierEntryFeatures,
     LinearAutoregression,
@@ -44,7 +44,9 @@ def net(kind, condition=2):
         made = LinearAutoregression(made, condition)
         rows = torch.randn(50, 6) @ torch.randn(6, 6)
         with torch.no_grad():
-            made.start(torch.zeros(6, 4), rows, torch.randn(50, condition) if condition else None)
+            made.initialise(
+                torch.zeros(6, 4), rows, torch.randn(50, condition) if condition else None
+            )
     with torch.no_grad():
         for p in made.parameters():
             p.add_(0.5 * torch.randn_like(p))
@@ -78,7 +80,7 @@ def test_drawing_with_a_kept_state_gives_the_parameters_of_one_pass(kind, o, con
     model, x = net(kind, condition), torch.randn(7, 6).double()
     c = torch.randn(7, condition).double() if condition else None
     expected, drawn = model(x, o, c), torch.full_like(x, math.inf)
-    for i, h in model.steps(drawn, o, c):
+    for i, h in model.decode_steps(drawn, o, c):
         torch.testing.assert_close(h, expected[:, i], rtol=1e-11, atol=1e-11)
         drawn[:, i] = x[:, i]
     assert torch.equal(drawn, x)
@@ -109,9 +111,9 @@ def test_the_linear_network_is_the_multivariate_normal_in_every_order(condition)
     rows = (torch.randn(200, d) @ torch.randn(d, d)).double() + 3
     c = torch.randn(200, condition).double() if condition else None
     with torch.no_grad():
-        model.start(law.start(rows), rows, c)
+        model.initialise(law.initial_parameters(rows), rows, c)
         model.net.out.weight.zero_()
-        mean = model.centre(c, len(rows))
+        mean = model.prior_mean(c, len(rows))
         normal = MultivariateNormal(mean, ridge_covariance(rows - mean))
         for o in range(len(ORDERS)):
             value = law.log_prob(model(rows, o, c), rows).sum(1)
@@ -125,7 +127,7 @@ def test_a_first_order_autoregression_has_a_toeplitz_covariance():
     r"""x_i = rho x_{i-1} + noise, stationary: :math:`\Sigma_{ij} = \rho^{|i - j|}`."""
     rho, (model, law, d) = 0.7, linear_gaussian(0, torch.arange(6)[None])
     with torch.no_grad():
-        model.net.start(law.law.start(torch.zeros(1, d)), torch.zeros(1, d))
+        model.net.initialise(law.law.initial_parameters(torch.zeros(1, d)), torch.zeros(1, d))
         model.net.out.weight.zero_()
         model.before[0] = rho * torch.eye(d).roll(1, 0).tril(-1)
         model.log_scale[0, 1:] = math.log(math.sqrt(1 - rho**2))
@@ -148,8 +150,10 @@ def test_offsets_number_the_differences_of_places():
     assert len(set.union(*found.values())) == len(found) == 3 * 5 * 7
 
 
-def test_images_taken_in_parts_have_the_parameters_of_all_at_once():
+def test_images_taken_in_parts_have_the_parameters_of_all_forward_all():
     model, x, c = net("conv"), torch.randn(70, 6).double(), torch.randn(70, 2).double()
     with torch.no_grad():
-        torch.testing.assert_close(model(x, 1, c), model.at_once(x, 1, c), rtol=1e-11, atol=1e-11)
-        torch.testing.assert_close(model(x), model.at_once(x, 0, None), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(
+            model(x, 1, c), model.forward_all(x, 1, c), rtol=1e-11, atol=1e-11
+        )
+        torch.testing.assert_close(model(x), model.forward_all(x, 0, None), rtol=1e-11, atol=1e-11)

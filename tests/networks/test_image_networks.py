@@ -8,11 +8,16 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pushforward.errors import UsageError
 from pushforward.model import Event
-from pushforward.networks.attention import Attention, dot_product_attention, head_count
-from pushforward.networks.embedding import TimeConditionEmbedding
+from pushforward.networks.blocks import (
+    Attention,
+    ResidualBlock,
+    TimeConditionEmbedding,
+    dot_product_attention,
+    group_norm,
+    head_count,
+)
 from pushforward.networks.layout import image_layout
 from pushforward.networks.mlp import TimeMLP
-from pushforward.networks.residual import ResidualBlock, group_norm
 from pushforward.networks.select import build_time_network
 from pushforward.networks.transformer import DiT, DiTBlock, sinusoidal_positions
 from pushforward.networks.unet import UNet, UNetBlock
@@ -244,14 +249,14 @@ def test_parameters_are_those_that_one_counts_by_hand():
 def test_networks_are_chosen_by_the_kind_of_data():
     options = {"width": 0, "units": 16, "depth": 3}
     for shape, kind in [((5,), TimeMLP), ((8, 8), TimeMLP), ((12, 12, 3), UNet)]:
-        assert type(build_time_network(Event(shape), "auto", **options)) is kind
-    assert type(build_time_network(Event((1, 8, 8)), "dit", **options)) is DiT
-    digits = build_time_network(Event((28, 28)), "auto", **options)
+        assert type(build_time_network(Event(shape), **options)) is kind
+    assert type(build_time_network(Event((1, 8, 8)), network="dit", **options)) is DiT
+    digits = build_time_network(Event((28, 28)), **options)
     assert 0.5e6 < sum(p.numel() for p in digits.parameters()) < 1e6
     with pytest.raises(UsageError, match="no images"):
-        build_time_network(Event((5,)), "unet", **options)
+        build_time_network(Event((5,)), network="unet", **options)
     with pytest.raises(UsageError, match="network is 'cnn'"):
-        build_time_network(Event((5,)), "cnn", **options)
+        build_time_network(Event((5,)), network="cnn", **options)
 
 
 @pytest.mark.parametrize(
@@ -268,9 +273,9 @@ def test_networks_are_chosen_by_the_kind_of_data():
 )
 def test_channels_are_found_and_put_back_where_they_were(event, shape):
     layout, x = image_layout(event), torch.randn(2, *event)
-    h = layout.first(x)
+    h = layout.to_channels_first(x)
     assert layout.shape == shape and h.shape == (2, *shape)
-    assert torch.equal(layout.back(h), x) and h.data_ptr() == x.data_ptr()
+    assert torch.equal(layout.from_channels_first(h), x) and h.data_ptr() == x.data_ptr()
     last = len(event) == 3 and event[:2] == shape[1:]
     assert h[1, -1, 1, 0] == (x[1, 1, 0, -1] if last else x[1].view(shape)[-1, 1, 0])
     if last:

@@ -73,7 +73,7 @@ def test_the_gaussian_floor_bounds_the_density():
 def test_a_law_that_does_not_fit_the_data_is_refused(name, levels):
     with pytest.raises(UsageError, match="needs data of"):
         choose_likelihood(name, levels, 0.01)
-    with pytest.raises(UsageError, match="no law of an entry is called"):
+    with pytest.raises(UsageError, match="choose from auto, gaussian"):
         choose_likelihood("poisson", levels, 0.01)
 
 

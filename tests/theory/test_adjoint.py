@@ -8,7 +8,7 @@ from torch import nn
 
 from pushforward.shapes import standard_normal_log_prob
 from pushforward.theory import densities, ode
-from pushforward.theory.adjoint import adjoint_integrator
+from pushforward.theory.ode import adjoint_integrator
 from pushforward.theory.rnode import integrate_flow
 
 TIGHT = partial(ode.dormand_prince, rtol=1e-9, atol=1e-9)

@@ -9,8 +9,8 @@ import torch
 
 from pushforward.errors import NumericalError
 from pushforward.theory import completion, paths
+from pushforward.theory.denoisers import plan_steps
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture
-from pushforward.theory.sampler_steps import plan_steps
 
 pytestmark = pytest.mark.usefixtures("float64")
 N = 20_000
@@ -31,7 +31,7 @@ def law() -> GaussianMixture:
 
 def assert_conditional(x, *, bias=0.0):
     """Means and second moments within five standard errors, and ``bias`` where a method has one."""
-    exact = law().conditional([0], VALUE[:1])
+    exact = law().condition_on([0], VALUE[:1])
     assert (x[:, 0] == VALUE[0]).all()
     y = x[:, 1:]
     error = (y.mean(0) - exact.mean).abs()
@@ -59,14 +59,14 @@ def test_the_particle_filter_follows_a_condition():
         ExactDenoiser(law(), path), 4000, VALUE, KNOWN, path.grid(100), c
     )
     own = GaussianMixture(torch.ones(1), law().means[1:], law().covariances[1:])
-    exact = own.conditional([0], VALUE[:1])
+    exact = own.condition_on([0], VALUE[:1])
     error = (x[:, 1:].mean(0) - exact.mean).abs()
     assert (error < 5 * x[:, 1:].std(0) / 4000**0.5 + 0.02).all(), error
 
 
 def test_importance_resampling_draws_the_conditional():
     proposal = GaussianMixture(torch.ones(1), torch.zeros(1, 3), torch.eye(3)[None])
-    free = proposal.conditional([0], VALUE[:1]).sample(20 * N)
+    free = proposal.condition_on([0], VALUE[:1]).sample(20 * N)
     rows = torch.cat([VALUE[0].expand(len(free), 1), free], dim=1)
     x, size = completion.importance_resample(rows, law().log_prob, proposal.log_prob, N)
     assert size > 2 * N
@@ -153,7 +153,7 @@ def test_matching_moments_draws_the_conditional_of_normal_pictures(path):
         ExactDenoiser(law, path), n, x, known, path.grid(100), rounds=8
     )
     *_, got = states
-    exact = law.conditional(known.nonzero()[:, 0].tolist(), x[known])
+    exact = law.condition_on(known.nonzero()[:, 0].tolist(), x[known])
     assert (got[:, known] == x[known]).all()
     y, deviation = got[:, ~known], exact.covariance.diagonal().sqrt()
     error = (y.mean(0) - exact.mean).abs()

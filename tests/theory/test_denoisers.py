@@ -8,13 +8,14 @@ from torch import nn
 
 from pushforward.errors import UsageError
 from pushforward.theory import ddpm_schedule, densities, ode, paths, predictions, samplers
-from pushforward.theory.denoisers import GuidedDenoiser, NetworkDenoiser
+from pushforward.theory.denoisers import NetworkDenoiser
 from pushforward.theory.exact.targets import (
     ExactDenoiser,
     Gaussian,
     GaussianMixture,
     lesson_mixture,
 )
+from pushforward.theory.guidance import Guidance, GuidedDenoiser
 from pushforward.theory.predictions import prediction_target
 
 PATHS = {
@@ -86,7 +87,7 @@ def test_a_denoiser_prepared_for_a_grid_is_the_denoiser(path, scale):
     network = Conditional(mixture(), path, predictions.v_prediction)
     denoiser = GuidedDenoiser(NetworkDenoiser(network, path, predictions.v_prediction), scale)
     x, c, times = torch.randn(9, 2), torch.rand(9, 3), torch.tensor([0.8, 0.5, 0.1])
-    for t, function in zip(times, denoiser.at(times, c), strict=True):
+    for t, function in zip(times, denoiser.estimates(times, c), strict=True):
         for got, truth in zip(function(x), denoiser(x, t, c), strict=True):
             torch.testing.assert_close(got, truth, rtol=1e-9, atol=1e-9)
     for t, function in zip(times, denoiser.velocities(times, c), strict=True):
@@ -109,7 +110,7 @@ def test_flow_density_is_the_density(path):
     foresees: there it stops.
     """
     law, denoiser = mixture(), ExactDenoiser(mixture(), path)
-    start, end = (law.diffused(*path(torch.tensor(t))) for t in (path.t_min, path.t_max))
+    start, end = (law.diffuse(*path(torch.tensor(t))) for t in (path.t_min, path.t_max))
     x, times = start.sample(20), None
     if isinstance(path, ddpm_schedule.DDPMPath):
         nodes = path.chain().flip(0)[1:]
@@ -132,7 +133,7 @@ def test_default_density_is_normalised_and_near(path):
     x = torch.linspace(-4, 4, 401)[:, None]
     log_p = ExactDenoiser(law, path).log_prob(x, rtol=1e-6, atol=1e-6)
     assert float(log_p.exp().sum() * 0.02) == pytest.approx(1, abs=1e-3)
-    start = law.diffused(*path(torch.tensor(path.t_min)))
+    start = law.diffuse(*path(torch.tensor(path.t_min)))
     signal = float(path.alpha(torch.tensor(path.t_max)) / path.sigma(torch.tensor(path.t_max)))
     gap = float(((log_p - start.log_prob(x)).abs() * start.log_prob(x).exp()).sum() * 0.02)
     assert gap < 1e-4 + signal
@@ -152,7 +153,7 @@ def test_base_is_the_normal_law_of_unit_data():
         alpha, sigma = (float(z) for z in path(torch.tensor(path.t_max)))
         law = torch.distributions.Normal(0.0, math.hypot(alpha, sigma))
         x = torch.randn(5, 3) * 10
-        got = ExactDenoiser(mixture(), path).base(x)
+        got = ExactDenoiser(mixture(), path).base_log_prob(x)
         torch.testing.assert_close(got, law.log_prob(x).sum(1))
 
 
@@ -165,7 +166,7 @@ def test_guidance_adds_a_multiple_of_the_classifier_gradient(scale):
     """D13: score_w = score + w grad log p(k | x_t); w = 0 unconditional, 1 conditional."""
     law, path, t = mixture(), paths.CosinePath(), torch.tensor(0.4)
     exact, x = ExactDenoiser(law, path), torch.randn(9, 2, requires_grad=True)
-    terms = law.diffused(*path(t)).log_terms(x)
+    terms = law.diffuse(*path(t)).log_terms(x)
     (gradient,) = torch.autograd.grad((terms[:, 1] - terms.logsumexp(1)).sum(), x)
     x = x.detach()
     guided = GuidedDenoiser(exact, scale)
@@ -238,8 +239,8 @@ def test_guidance_in_the_whole_interval_is_guidance_and_in_none_the_condition(pa
         t = torch.tensor(t)
         plain, known = GuidedDenoiser(exact, 3.0)(x, t, c), exact(x, t, c)
         for interval, truth in (((0.0, 1.0), plain), ((0.5, 0.5), known), ((0.0, 0.0), known)):
-            for got in (GuidedDenoiser(exact, 3.0, interval)(x, t, c),
-                        GuidedDenoiser(exact, 3.0, interval).at(t[None], c)[0](x)):  # fmt: skip
+            guided = GuidedDenoiser(exact, Guidance(3.0, interval))
+            for got in (guided(x, t, c), guided.estimates(t[None], c)[0](x)):
                 torch.testing.assert_close(got.x, truth.x, rtol=0, atol=0)
                 torch.testing.assert_close(got.eps, truth.eps, rtol=0, atol=0)
 
@@ -263,7 +264,7 @@ def test_steps_of_a_sampler_are_guided_where_the_level_is_in_the_interval(interv
         x = x_hat + s / t * (x - x_hat)
     assert guided == {None: 12, (0.0, 1.0): 12, (0.3, 0.7): guided, (0.5, 0.5): 0}[interval]
     assert interval != (0.3, 0.7) or 2 <= guided <= 8
-    denoiser = GuidedDenoiser(ExactDenoiser(law, path), scale, interval, one_hot(0))
+    denoiser = GuidedDenoiser(ExactDenoiser(law, path), Guidance(scale, interval, one_hot(0)))
     got = ode.final_state(samplers.ddim(denoiser, start, times, c))
     torch.testing.assert_close(got, x, rtol=1e-9, atol=1e-9)
 
@@ -272,22 +273,22 @@ def test_a_negative_condition_takes_the_place_of_none():
     """s_w = (1 - w) grad log p_t(x | k') + w grad log p_t(x | k), by autograd of the densities."""
     law, path, t = mixture(), paths.LinearPath(), torch.tensor(0.4)
     exact, x = ExactDenoiser(law, path), torch.randn(9, 2, requires_grad=True)
-    terms = law.diffused(*path(t)).log_terms(x)
+    terms = law.diffuse(*path(t)).log_terms(x)
     scores = [torch.autograd.grad(terms[:, k].sum(), x, retain_graph=True)[0] for k in (0, 1)]
     x = x.detach()
     for w in (0.0, 0.5, 3.0):
-        got = GuidedDenoiser(exact, w, negative=one_hot(0)).score(x, t, one_hot(1))
+        got = GuidedDenoiser(exact, Guidance(w, negative=one_hot(0))).score(x, t, one_hot(1))
         torch.testing.assert_close(got, (1 - w) * scores[0] + w * scores[1])
-    one = GuidedDenoiser(exact, 3.0, negative=one_hot(0)[:1])(x, t, one_hot(1))
+    one = GuidedDenoiser(exact, Guidance(3.0, negative=one_hot(0)[:1]))(x, t, one_hot(1))
     torch.testing.assert_close(
-        one, GuidedDenoiser(exact, 3.0, negative=one_hot(0))(x, t, one_hot(1))
+        one, GuidedDenoiser(exact, Guidance(3.0, negative=one_hot(0)))(x, t, one_hot(1))
     )
 
 
 def test_each_datum_has_its_own_time_in_the_interval():
     exact, t, x = ExactDenoiser(mixture(), paths.LinearPath()), torch.rand(9), torch.randn(9, 2)
-    guided = GuidedDenoiser(exact, 3.0, (0.3, 0.6), one_hot(0)[:1])
-    assert 0 < int(guided.inside(t).sum()) < 9
+    guided = GuidedDenoiser(exact, Guidance(3.0, (0.3, 0.6), one_hot(0)[:1]))
+    assert 0 < int(guided.is_guided(t).sum()) < 9
     both = guided(x, t, one_hot(1))
     for i in range(9):
         one = guided(x[i : i + 1], t[i], one_hot(1)[i : i + 1])
@@ -303,7 +304,7 @@ def test_guidance_costs_twice_the_batch_inside_the_interval_and_once_outside():
             return torch.zeros_like(x)
 
     denoiser = GuidedDenoiser(
-        NetworkDenoiser(Sizes(), path, predictions.v_prediction), 2.0, (0.25, 0.75)
+        NetworkDenoiser(Sizes(), path, predictions.v_prediction), Guidance(2.0, (0.25, 0.75))
     )
     ode.final_state(samplers.ddim(denoiser, torch.randn(5, 2), path.grid(10), torch.ones(5, 3)))
     levels = path.level(path.grid(10))[:-1]
@@ -313,4 +314,4 @@ def test_guidance_costs_twice_the_batch_inside_the_interval_and_once_outside():
 @pytest.mark.parametrize("interval", [(0.8, 0.2), (-0.1, 0.5), (0.1, 1.5), (0.5,)])
 def test_an_interval_without_sense_is_refused(interval):
     with pytest.raises(UsageError, match="guidance_interval"):
-        GuidedDenoiser(ExactDenoiser(mixture(), paths.LinearPath()), 2.0, interval)
+        Guidance(2.0, interval)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pushforward.metrics import kernels
-from pushforward.theory.energy import conditional_energy_distance
+from pushforward.theory.sample_statistics import conditional_energy_distance
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 30.0, 3000.0])

@@ -8,7 +8,7 @@ import torch
 from scipy import integrate
 from torch.distributions import Normal, kl_divergence
 
-from pushforward.theory import forward, predictions
+from pushforward.theory import ddpm_schedule, predictions
 from pushforward.theory.ddpm_schedule import DDPMPath, cosine_betas, linear_betas
 from pushforward.theory.exact import diffusion_bound
 from pushforward.theory.exact.targets import Gaussian, GaussianMixture, lesson_mixture
@@ -53,7 +53,7 @@ def test_chains_have_the_moments_of_the_recursion():
 def test_terminal_divergence(x, published):
     """KL(q(x_T | x_0) || N(0, 1)) with alpha-bar_1000 = 4.0358e-5, in nats."""
     alpha_bar = float(DDPMPath(linear_betas(1000)).alpha_bar(1000))
-    got = float(forward.terminal_kl(torch.tensor([[x]]), alpha_bar))
+    got = float(ddpm_schedule.terminal_kl(torch.tensor([[x]]), alpha_bar))
     assert got == pytest.approx(published, rel=1e-3)
 
 
@@ -61,7 +61,7 @@ def test_terminal_divergence_of_an_image_is_torchs():
     x, alpha_bar = torch.randn(3, 2, 4), 0.3
     q = Normal(math.sqrt(alpha_bar) * x, math.sqrt(1 - alpha_bar))
     exact = kl_divergence(q, Normal(torch.zeros(()), torch.ones(()))).flatten(1).sum(1)
-    torch.testing.assert_close(forward.terminal_kl(x, alpha_bar), exact)
+    torch.testing.assert_close(ddpm_schedule.terminal_kl(x, alpha_bar), exact)
 
 
 def test_divergence_of_a_mixture_from_noise():
@@ -138,7 +138,7 @@ def test_the_best_variance_loses_what_the_chain_keeps(s):
     floor = diffusion_bound.noise_error_floors(PATH, law)
     best = diffusion_bound.best_variance(PATH, floor, 1)
     lost = diffusion_bound.expected_bound(PATH, floor, s * s, 1, best).sum() - law.entropy()
-    end = law.diffused(PATH.alpha_bar(50).sqrt(), (1 - PATH.alpha_bar(50)).sqrt())
+    end = law.diffuse(PATH.alpha_bar(50).sqrt(), (1 - PATH.alpha_bar(50)).sqrt())
     assert float(lost) == pytest.approx(diffusion_bound.divergence_from_noise(end), abs=1e-11)
     for v in (0.0, 0.5, 1.0):
         other = diffusion_bound.expected_bound(PATH, floor, s * s, 1, PATH.variance(ALL, v)).sum()
@@ -193,7 +193,7 @@ def test_the_noise_error_is_the_error_of_the_best_guess():
     law, n = lesson_mixture(), 200_000
     alpha, sigma = torch.tensor([0.8]), torch.tensor([0.6])
     x, eps = law.sample(n), torch.randn(n, 1)
-    guess = -sigma * law.diffused(alpha[0], sigma[0]).score(alpha * x + sigma * eps)
+    guess = -sigma * law.diffuse(alpha[0], sigma[0]).score(alpha * x + sigma * eps)
     square = (eps - guess).square()
     error = 5 * float(square.std()) / math.sqrt(n)
     assert float(square.mean()) == pytest.approx(
@@ -222,7 +222,7 @@ def test_weights_are_differences_of_signal_to_noise():
     k = torch.arange(2, 51)
     snr = (lambda a: a / (1 - a))(PATH.alpha_bar(ALL))
     data, noise = (
-        forward.bound_weight(p, 0.0)(PATH, k / 50) / 50
+        ddpm_schedule.bound_weight(p, 0.0)(PATH, k / 50) / 50
         for p in (predictions.data_prediction, predictions.noise_prediction)
     )
     torch.testing.assert_close(data, (snr[:-1] - snr[1:]) / 2, rtol=1e-9, atol=0)

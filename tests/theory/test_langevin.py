@@ -170,7 +170,7 @@ def test_the_corrector_settles_at_the_variance_of_its_step():
     path, t, n = paths.VarianceExplodingPath(), torch.tensor(0.5), 50_000
     sigma, snr = float(path.sigma(t)), 0.5
     D2, h = 0.36 + sigma**2, 2 * (snr * sigma) ** 2
-    (now,) = ExactDenoiser(normal(0.36 * torch.eye(1)), path).at(t[None])
+    (now,) = ExactDenoiser(normal(0.36 * torch.eye(1)), path).estimates(t[None])
     x = langevin_correction(now, torch.randn(n, 1) * math.sqrt(D2), sigma, 20, snr)
     assert float(x.var()) == pytest.approx(D2 / (1 - h / (2 * D2)), rel=5 * math.sqrt(2 / n))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pushforward.theory import mode_coverage
+from pushforward.theory import sample_statistics
 
 ANGLE = np.arange(8) * np.pi / 4
 RING = np.stack([np.cos(ANGLE), np.sin(ANGLE)], 1)
@@ -27,7 +27,7 @@ def test_the_alarm_rings_at_six_modes_or_fewer_and_not_at_eight(radius, scale, f
         rng = np.random.default_rng(seed)
         modes = rng.permutation(8)[:kept]
         x, y = (ring(rng, m, 1000, radius, scale) for m in (8, modes))
-        return mode_coverage.is_collapsed(mode_coverage.kmeans_coverage(x, y))
+        return sample_statistics.is_collapsed(sample_statistics.kmeans_coverage(x, y))
 
     assert all(alarm(kept, seed) for kept in few for seed in range(20))
     assert sum(alarm(8, seed) for seed in range(20)) <= 1
@@ -44,19 +44,21 @@ def test_equal_laws_never_alarm(law):
             "line": lambda rng: rng.standard_normal((400, 1)),
             "heavy": lambda rng: rng.standard_t(2, (400, 3)),
         }[law]
-        assert mode_coverage.kmeans_coverage(draw(rng), draw(rng)) > 0.9
+        assert sample_statistics.kmeans_coverage(draw(rng), draw(rng)) > 0.9
 
 
 def test_blurred_samples_are_not_collapsed():
     """Noise of half a standard deviation on samples moves none of the mass between cells."""
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((1000, 64)) + 4 * rng.integers(0, 2, (1000, 64)) for _ in range(2))
-    assert mode_coverage.kmeans_coverage(x, y + 0.5 * rng.standard_normal(y.shape)) > 0.9
+    assert sample_statistics.kmeans_coverage(x, y + 0.5 * rng.standard_normal(y.shape)) > 0.9
 
 
 def test_mass_in_lost_cells_is_counted_by_the_data():
     """Cells of 5, 3 and 2 rows; one sample of 40 in the first is less than a tenth of a half."""
     real = np.repeat([0, 1, 2], [5, 3, 2])
-    assert mode_coverage.covered_mass(real, np.repeat([1, 2], [20, 20])) == pytest.approx(0.5)
-    assert mode_coverage.covered_mass(real, np.repeat([0, 1, 2], [1, 20, 19])) == pytest.approx(0.5)
-    assert mode_coverage.covered_mass(real, np.repeat([0, 1, 2], [2, 20, 18])) == 1
+    assert sample_statistics.covered_mass(real, np.repeat([1, 2], [20, 20])) == pytest.approx(0.5)
+    assert sample_statistics.covered_mass(real, np.repeat([0, 1, 2], [1, 20, 19])) == pytest.approx(
+        0.5
+    )
+    assert sample_statistics.covered_mass(real, np.repeat([0, 1, 2], [2, 20, 18])) == 1

@@ -86,7 +86,7 @@ def test_denoising_is_explicit_on_the_blurred_law_up_to_a_constant():
 def test_denoising_differs_by_the_same_constant_for_all_models_of_a_mixture():
     """The constant is that of the models' difference: -E[s . (score_sigma + eps / sigma)] = 0."""
     law, sigma = mixture(), 0.5
-    blurred = law.diffused(torch.tensor(1.0), torch.tensor(sigma))
+    blurred = law.diffuse(torch.tensor(1.0), torch.tensor(sigma))
     nodes, w = (torch.tensor(z) for z in hermite(12))
     eps = torch.cartesian_prod(nodes, nodes)
     noise = torch.outer(w, w).flatten()
@@ -194,7 +194,7 @@ def test_the_floor_of_denoising_is_its_constant():
     exact = (1 / sigma**2 - 1 / (1.3 + sigma**2)) / 2
     assert divergences.denoising_floor(law, sigma) == pytest.approx(exact, rel=1e-12)
     law = mixture()
-    right = law.diffused(torch.tensor(1.0), torch.tensor(sigma)).score
+    right = law.diffuse(torch.tensor(1.0), torch.tensor(sigma)).score
     loss = sm.denoising_score_matching(right, law.sample(n), torch.randn(n, 2), sigma)
     error = 5 * float(loss.std()) / math.sqrt(n)
     assert divergences.denoising_floor(law, sigma) == pytest.approx(float(loss.mean()), abs=error)

@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_leaves
 
 from pushforward.theory import paths
 from pushforward.theory.exact.targets import ExactDenoiser, GaussianMixture, lesson_mixture
-from pushforward.theory.stable_targets import batch_posterior_means
+from pushforward.theory.predictions import batch_posterior_means
 
 PATHS = {
     "linear": paths.LinearPath(),

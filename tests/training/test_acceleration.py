@@ -110,7 +110,7 @@ def test_every_deep_network_is_tried():
 def test_values_and_gradients_are_the_same_however_a_network_is_hastened(kind, how):
     net, given = made(kind)
     before = measured(net, given)
-    accelerate_networks(net, {how: True})
+    accelerate_networks(net, **{how: True})
     largest = float(before.abs().max())
     torch.testing.assert_close(measured(net, given), before, rtol=1e-4, atol=1e-5 * largest)
 
@@ -122,7 +122,7 @@ def test_channels_last_is_another_order_of_memory(kind):
     first = next(m for m in net.modules() if isinstance(m, nn.Conv2d))
     first.register_forward_hook(lambda m, x, y: seen.append(x[0]))
     net(*given)
-    accelerate_networks(net, {"channels_last": True})
+    accelerate_networks(net, channels_last=True)
     net(*given)
     orders = [seen[i].is_contiguous(memory_format=torch.channels_last) for i in (0, -1)]
     assert orders == [False, True]
@@ -131,7 +131,7 @@ def test_channels_last_is_another_order_of_memory(kind):
 @pytest.mark.parametrize("kind", ["unet", "dit", "diffusers", "transformer", "convolutions"])
 def test_blocks_are_computed_once_more_on_the_way_back(kind):
     net, given = made(kind)
-    accelerate_networks(net, {"recompute": True})
+    accelerate_networks(net, recompute=True)
     count = []
     for block in outermost_blocks(net):
         for leaf in block.modules():
@@ -193,8 +193,8 @@ def test_counting_operations_leaves_the_model_and_the_generator_as_they_were():
 def test_a_compiled_run_ends_at_the_same_weights():
     """In a process of its own, for the checks of shapes in tests are not what is compiled."""
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_hastening import weights\n"
+        "import sys; sys.path.insert(0, 'tests/training')\n"
+        "from test_acceleration import weights\n"
         "plain, fast = weights(), weights(compile=True)\n"
         "assert float((plain - fast).abs().max()) <= 1e-5 * float(plain.abs().max())"
     )

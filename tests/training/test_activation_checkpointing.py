@@ -37,7 +37,7 @@ def test_gradients_are_the_same_and_the_peak_of_memory_is_lower(name):
         for p in network.parameters():
             p.add_(0.05 * torch.randn_like(p))
     twice = copy.deepcopy(network)
-    accelerate_networks(nn.ModuleList([twice]), {"recompute": True})
+    accelerate_networks(nn.ModuleList([twice]), recompute=True)
     x, t, c = torch.randn(8, 3, 16, 16), torch.rand(8), torch.randn(8, 3)
     gradients, peaks = [], []
     for net in (network, twice):

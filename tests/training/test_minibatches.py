@@ -13,9 +13,10 @@ from pyarrow import parquet
 from pushforward import checkpoint
 from pushforward.data import image_folder, memmap, reading, transforms
 from pushforward.errors import DiskError
+from pushforward.model import Preprocessing
 from pushforward.progress import Interrupted
 from pushforward.training.fit import fit
-from pushforward.training.minibatches import MinibatchStream
+from pushforward.training.preparation import MinibatchStream
 
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")
@@ -39,12 +40,12 @@ def test_statistics_in_passes_are_those_of_all_rows(monkeypatch):
     """Means, deviations and the whitening matrix, to ten digits; the offset hides the variance."""
     x = RNG.normal(1e4, [1, 2, 3], (500, 3)) @ RNG.normal(size=(3, 3))
     schema, rows = reading.read_dataset(x).schema, np.sort(RNG.permutation(500)[:300])
-    for whiten in (False, True):
-        whole = transforms.fit_transforms(schema, x, rows, discrete=False, whiten=whiten)
+    for wanted in (Preprocessing.STANDARDISE, Preprocessing.WHITEN):
+        whole = transforms.choose_transform(schema, x, wanted, rows)
         with monkeypatch.context() as patch:
             patch.setattr(memmap, "MANY", 100)
             patch.setattr(memmap, "PASS", 100)
-            passed = transforms.fit_transforms(schema, x, rows, discrete=False, whiten=whiten)
+            passed = transforms.choose_transform(schema, x, wanted, rows)
         z, w = (chain.forward(torch.tensor(x)) for chain in (whole, passed))
         torch.testing.assert_close(z[0], w[0], rtol=0, atol=1e-8)
         torch.testing.assert_close(z[1], w[1], rtol=1e-10, atol=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pushforward.errors import DataError, UsageError
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.metrics import frechet_distance
 from pushforward.plots import figures as watched
 from pushforward.plots.figures import plot_run
@@ -113,7 +113,7 @@ def test_the_command_line_watches_and_prints_no_pictures(pictures, tmp_path, cap
 @pytest.mark.parametrize(
     ("x", "family", "watch", "error", "words"),
     [
-        (ROWS, "flow_matching", 2, UsageError, "for pictures"),
+        (ROWS, "flow_matching", 2, UsageError, "for images"),
         (PICTURES[:30], "flow_matching", 2, DataError, "held out"),
         (PICTURES, "flow_matching", -1, UsageError, "watch is -1"),
         (PICTURES, "flow_matching", 41, UsageError, "watch is 41; .* 40 times at most"),

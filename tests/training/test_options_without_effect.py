@@ -19,7 +19,7 @@ IDLE = [
     (X, "flow_matching", {"text": "bytes"}, "there is no condition"),
     (X, "flow_matching", {"cache": "c"}, "cache keeps the decoded pictures of a folder"),
     (X, "flow_matching", {"size": 8}, "size is for the pictures of a folder"),
-    (X, "flow_matching", {"watch": 2}, "watch is for pictures"),
+    (X, "flow_matching", {"watch": 2}, "watch is for images"),
     (X, "vae", {"teacher": "flow"}, "cannot be distilled from a teacher"),
     (X, "vae", {"source": X}, "cannot start from data"),
     (PICTURES, "flow_matching", {"waves": 8}, "waves are inputs of an mlp"),

@@ -19,8 +19,7 @@ from pushforward.errors import Unavailable, UsageError
 from pushforward.model import GenerativeModel, Likelihood, Recipe
 from pushforward.progress import Interrupted
 from pushforward.training.fit import fit
-from pushforward.training.launch import choose_process_group
-from pushforward.training.processes import ALONE, ProcessGroup
+from pushforward.training.processes import ALONE, ProcessGroup, choose_process_group
 from pushforward.training.trainer import Trainer
 
 # some gradients are longer than the clip, and some are not: those show a mean that is a sum
@@ -56,7 +55,7 @@ class Duel(GenerativeModel):
 def duel(ranks, split=lambda x: [x]):
     """What training on fixed batches leads to; ``split`` chooses this process's part."""
     trainer = Trainer(Duel(), RECIPE, 6, ranks=ranks)
-    trainer.align()
+    trainer.synchronise()
     generator = torch.Generator().manual_seed(2)
     data = (
         (part, None)
@@ -65,15 +64,15 @@ def duel(ranks, split=lambda x: [x]):
     )
     trainer.step(data)
     players = trainer.players
-    first = {f"gradient.{k}": p.whole(p.slopes).clone() for k, p in players.items()}
+    first = {f"gradient.{k}": p.whole(p.gradients).clone() for k, p in players.items()}
     for _ in range(5):
         trainer.step(data)
-    found = trainer.whole({f"model.{k}": v for k, v in trainer.model.state_dict().items()}) | first
-    for name, average in trainer.named_averages().items():
-        with average.worn() as model:
+    found = trainer.gather({f"model.{k}": v for k, v in trainer.model.state_dict().items()}) | first
+    for name, average in trainer.averages_by_name().items():
+        with average.swapped_in() as model:
             state = {f"{name}.{k}": v for k, v in model.state_dict().items()}
-            found |= trainer.whole(state)
-    own = [v for p in players.values() for v in (*p.weights, *p.slopes, *p.first, *p.second)]
+            found |= trainer.gather(state)
+    own = [v for p in players.values() for v in (*p.weights, *p.gradients, *p.first, *p.second)]
     own += [v for average in trainer.averages for vs in average.own.values() for v in vs]
     kept = sum(v.numel() for v in own)
     found |= {k: v for k, v in trainer.state()[0].items() if "rng" not in k}

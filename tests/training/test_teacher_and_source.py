@@ -3,14 +3,15 @@
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from pushforward import checkpoint, cli, families
+from pushforward import checkpoint, cli
 from pushforward.errors import DataError, UsageError
-from pushforward.inference.fitted_model import load
+from pushforward.inference.loading import load
 from pushforward.progress import Interrupted
 from pushforward.training.fit import fit
 
@@ -54,10 +55,9 @@ def toy(tmp_path, monkeypatch):
     """A registered family that has every optional ability."""
     (tmp_path / "families").mkdir()
     (tmp_path / "families/toy.py").write_text(TOY)
-    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path / "families")])
+    package = sys.modules["pushforward.families"]
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "families")])
     yield "toy"
-    import sys
-
     sys.modules.pop("pushforward.families.toy", None)
 
 

@@ -2,9 +2,6 @@
 
 import copy
 import time
-from contextlib import nullcontext
-from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +9,15 @@ import torch
 from torch import nn
 
 from pushforward import fit
+from pushforward.data.transforms import Chain
 from pushforward.diffusion import Diffusion
 from pushforward.errors import NumericalError, UsageError
-from pushforward.inference.fitted_model import load as pf_load
-from pushforward.model import GenerativeModel, Likelihood, Recipe
+from pushforward.inference.loading import load as pf_load
+from pushforward.model import Event, GenerativeModel, Likelihood, Recipe
+from pushforward.training.config import RunConfig
 from pushforward.training.optimizer import FlatOptimizer
-from pushforward.training.processes import ALONE
-from pushforward.training.run import Run
 from pushforward.training.trainer import Trainer, evaluate_held_out, learning_rate, random_batches
+from pushforward.training.validation import Validation
 
 PLAIN = Recipe(steps=10, batch=16, lr=1e-2, warmup=0, ema=0.0, clip=1e9)
 
@@ -78,16 +76,16 @@ def test_gradients_are_clipped_to_the_given_norm():
         player = Trainer(model, PLAIN, 10).players["model"]
         loss = model.loss(torch.full((8, 2), 100.0))["square"]
         loss.backward()
-        player.collect(loss)
+        player.collect_gradient(loss)
         assert player.clip(most) == pytest.approx(200 * 2**0.5)  # 2 (x - 0), twice
         expected = torch.full((2,), -200.0) * min(1.0, most / (200 * 2**0.5))
-        torch.testing.assert_close(player.slopes[0], expected)
+        torch.testing.assert_close(player.gradients[0], expected)
 
 
 def test_a_step_clips_to_the_norm_of_the_recipe():
     trainer = Trainer(Mean(), PLAIN._replace(clip=0.5), 10)
     trainer.step(iter([(torch.full((8, 2), 100.0), None)]))
-    assert trainer.players["model"].slopes[0].norm() == pytest.approx(0.5, rel=1e-4)
+    assert trainer.players["model"].gradients[0].norm() == pytest.approx(0.5, rel=1e-4)
 
 
 def test_a_step_is_that_of_adamw_on_every_parameter():
@@ -96,15 +94,15 @@ def test_a_step_is_that_of_adamw_on_every_parameter():
     adamw = torch.optim.AdamW(other.parameters(), 1e-2, (0.8, 0.9), weight_decay=0.1)
     for k in range(1, 21):
         x = torch.randn(16, 3)
-        player.clear()
+        player.zero_grad()
         adamw.zero_grad()
         for module in (network, other):
             loss = (k * module(x)).square().mean()
             loss.backward()
-        player.collect(loss)
+        player.collect_gradient(loss)
         norms = [player.clip(1.0), float(nn.utils.clip_grad_norm_(other.parameters(), 1.0))]
         assert norms[0] == pytest.approx(norms[1], rel=1e-5)
-        player.move(1e-2, (0.8, 0.9), 0.1)
+        player.step(1e-2, (0.8, 0.9), 0.1)
         adamw.step()
     for a, b in zip(network.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b)
@@ -167,20 +165,16 @@ def test_slow_validations_take_a_fifth_of_the_minutes_and_the_last_is_made(monke
 
 def judged(values):
     """What a run made of held-out losses: the one whose weights it keeps, and its patience."""
-    run = Run.__new__(Run)
-    run.fitted = SimpleNamespace(history=[{"step": 0}], config={}, model=None)
-    run.first = run.best = run.best_weights = None
-    run.worse, run.evaluating, run.evaluations = 0, 0.0, 0
-    run.validation = torch.zeros(1, 1), None
-    kept = None
+    history, kept = [{"step": 0}], None
+    trainer = Trainer(Fixed(0.0), PLAIN, 0)
+    config = RunConfig("fixed", {}, PLAIN, Event((1,)), Chain(), "")
+    validation = Validation(trainer, (torch.zeros(1, 1), None), history, config)
     for i, value in enumerate(values):
-        model = Fixed(value)
-        worn = partial(nullcontext, model)
-        run.trainer = SimpleNamespace(averaged=worn, ranks=ALONE, within=lambda work: work())
-        run.fitted.history.append({"step": i})
-        run.evaluate(i)
-        kept = float(run.best_weights["value"])
-    return kept, run.worse
+        trainer.model = Fixed(value)
+        history.append({"step": i})
+        validation.evaluate(i)
+        kept = float(validation.best_weights["value"])
+    return kept, validation.state.worse
 
 
 class Fixed(GenerativeModel):
@@ -192,6 +186,9 @@ class Fixed(GenerativeModel):
 
     def sample(self, n, c=None):
         raise NotImplementedError
+
+    def players(self):
+        return {}
 
     def validation(self, x, c=None):
         return self.value

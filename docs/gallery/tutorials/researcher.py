@@ -54,7 +54,7 @@ def panel(axes, k):
     alpha, sigma = path(t)
     side = torch.linspace(-reach, reach, 121, dtype=torch.float64)
     grid = torch.cartesian_prod(side, side)
-    log_p = mixture.diffused(alpha, sigma).log_prob(grid).reshape(121, 121).T
+    log_p = mixture.diffuse(alpha, sigma).log_prob(grid).reshape(121, 121).T
     extent = (-reach, reach, -reach, reach)
     axes.imshow(log_p.exp(), origin="lower", extent=extent, cmap=style.DENSITY)
     axes.plot(*states[k].T, ".", ms=2.6, color=style.SECOND, mew=0)

@@ -49,7 +49,7 @@ grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)[:, None]
 figure, axes = plt.subplots(figsize=(6.3, 2.6), layout="constrained")
 for i, k in enumerate((0, 100, 200, 400, 1000)):
     alpha, sigma = path(torch.tensor(k / 1000, dtype=torch.float64))
-    density = mixture.diffused(alpha, sigma).log_prob(grid).exp()
+    density = mixture.diffuse(alpha, sigma).log_prob(grid).exp()
     axes.plot(
         grid, density, color=style.LINES[i], ls=style.DASHES[i], label=f"k = {k}"
     )

@@ -37,7 +37,7 @@ def anomalies(
     """Score how strange each datum is, and flag the strangest at a calibrated rate."""
     from ..data import reading, writing
     from ..inference.anomaly import roc_auc
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
 
     if out is not None:
         writing.check_writable(out)

@@ -134,7 +134,11 @@ def families(
         kind = registry.build(key, Event((2,))).likelihood.value
         facts = {"name": key, "summary": registry.family_summary(key), "likelihood": kind}
         options, meanings = registry.family_options(key), registry.option_descriptions(key)
-        rows = [{"name": k, "default": v, "meaning": meanings[k]} for k, v in options.items()]
+        choices = registry.family_choices(key)
+        rows = [
+            {"name": k, "default": v, "meaning": meanings[k], "choices": [*choices[k]]}
+            for k, v in options.items()
+        ]
         lines = [facts["summary"], f"likelihood: {kind}", ""]
         lines += [f"{k}={v}: {meanings[k]}" for k, v in options.items()]
         print_result(facts | {"options": rows}, as_json, "\n".join(lines))

@@ -56,7 +56,7 @@ def inpaint(
 ) -> None:
     """Redraw what is white in a mask, several times, and keep the rest of a picture."""
     from ..data import writing
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
     from ..progress import progress_bar
 
     writing.check_writable(out)

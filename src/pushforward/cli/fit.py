@@ -93,10 +93,10 @@ def fit(
         raise UsageError("--out names no folder")
     if data is None and resume is None:
         raise UsageError("there is nothing to fit: name a data set or a file")
-    from ..families import family_builder
-    from ..training.fit import DEFAULT
+    from .. import families
+    from ..training.config import DEFAULT
     from ..training.fit import fit as run
-    from ..training.launch import is_main_process
+    from ..training.processes import is_main_process
     from ..training.run import COMPLETE
 
     model = run(
@@ -123,7 +123,9 @@ def fit(
         cache=cache,
         resume=resume is not None,
         progress=not quiet,
-        **parse_set_options(set_, run, family_builder(DEFAULT if family is None else family)),
+        **parse_set_options(
+            set_, run, families.family_builder(DEFAULT if family is None else family)
+        ),
     )
     if not is_main_process():
         return

@@ -21,7 +21,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a run of pictures as a pipeline of `diffusers`, which needs nothing of ours."""
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
     from ..interop.diffusers import export
     from ..options import choose_option
 

@@ -39,8 +39,7 @@ def map_data(
     The words are what the method takes first, a condition, a seed, ``--set``, and its options.
     """
     from ..data import writing
-    from ..inference import latents as mapping
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
     from ..progress import progress_bar
 
     writing.check_writable(out)
@@ -52,7 +51,7 @@ def map_data(
         made = call(*first, y, seed=seed, **options)
     back = method == "encode" or options.get("reverse")  # to what the condition does not describe
     if y is None and method in ("edit", "reconstruct"):
-        y = mapping.conditions_in(model, first[0])
+        y = model.preprocessor.read_conditions(first[0])
     extra = {} if back else model.preprocessor.label_columns(y, len(made))
     writing.write_samples(
         out, made, white=model.white, extra=extra, names=output_names(method, first[0])
@@ -195,7 +194,7 @@ def latent(
     as_json: Json = False,
 ) -> None:
     """Draw encoded data over the latents, and what the latents decode to."""
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
     from ..plots.latents import plot_latents
 
     model = load(run, device="cpu", ema=ema)

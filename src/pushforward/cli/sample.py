@@ -118,8 +118,8 @@ def score(
     import numpy as np
 
     from ..data import reading, writing
-    from ..inference.fitted_model import load
     from ..inference.likelihood import rms_error
+    from ..inference.loading import load
     from ..metrics import codecs
 
     if out is not None:
@@ -178,7 +178,7 @@ def plot(
     as_json: Json = False,
 ) -> None:
     """Draw the training curves and the samples of a run."""
-    from ..inference.fitted_model import load
+    from ..inference.loading import load
     from ..plots.figures import plot_run
 
     model = load(run, device="cpu", ema=ema)

@@ -11,7 +11,7 @@ REPORT = 20.0  # seconds kept for the report
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
 
 
-class Budget(NamedTuple):
+class ComparisonBudget(NamedTuple):
     """What each fit of a comparison may take: one of three, or none; `compare` documents them."""
 
     minutes: float | None
@@ -46,7 +46,7 @@ class Budget(NamedTuple):
 class BudgetClock:
     """Shares a total budget: what is left, less the time to measure, over the fits to come."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: ComparisonBudget) -> None:
         self.started, self.budget = time.monotonic(), budget
         self.measuring: list[float] = []
 

@@ -24,10 +24,9 @@ from ..files import as_folder
 from ..inference.fitted_model import FittedModel
 from ..model import Likelihood
 from ..progress import Interrupted, Update, terminal_bar
-from ..training.fit import fit
-from ..training.idle import resolve_cache_folder
+from ..training.fit import fit, resolve_cache_folder
 from . import report
-from .budgets import Budget, BudgetClock
+from .budgets import BudgetClock, ComparisonBudget
 from .leaderboard import PRIMARY, FitResult, Leaderboard
 
 MEASURED = 5000  # test rows that samples are compared with
@@ -130,7 +129,7 @@ def compare(
         DataError: If the data cannot be used.
         UsageError: If a family does not exist or budgets contradict each other.
     """
-    budget = Budget(minutes, total_minutes, steps, tuple(seeds))
+    budget = ComparisonBudget(minutes, total_minutes, steps, tuple(seeds))
     budget.check()
     check_report_folder(out, overwrite)
     choose_device(device)
@@ -188,7 +187,7 @@ def check_report_folder(out: str | Path | None, overwrite: bool) -> None:
 
 
 def start_comparison(
-    samples: Dataset, source: str | None, budget: Budget
+    samples: Dataset, source: str | None, budget: ComparisonBudget
 ) -> tuple[Comparison, Split]:
     """A comparison without entries, and the data that its fits get."""
     if len(samples.x) < FEWEST:

@@ -1,7 +1,7 @@
 r"""Captions as numbers: their words, the bytes that spell them, or what a frozen encoder says.
 
 A caption's condition is a vector, and behind it tokens for networks that attend to them
-(`networks.embedding`). There are three ways to make them:
+(`networks.blocks`). There are three ways to make them:
 
 - words: which words of the training captions it holds (`vocabulary`), in no order; no tokens.
 - bytes: the same vector, and every word in its place, spelled, in pieces of `PIECE` bytes. The

@@ -1,12 +1,21 @@
-"""Reading dataclasses from JSON: every key must be known, present and of its declared type."""
+"""Dataclasses as JSON and back: every key must be known, present and of its declared type."""
 
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import DataError
 from ..formatting import printable_text
+
+
+def to_plain_json(value: Any) -> Any:
+    """A dataclass as JSON holds it: tuples become lists, floats are written exactly."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {k: to_plain_json(v) for k, v in value.items()}
+    return [to_plain_json(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def parse_typed_json(hint: Any, data: Any, where: str) -> Any:

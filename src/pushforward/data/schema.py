@@ -6,7 +6,7 @@ JSON on disk.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..formatting import join_names
 from .columns import KINDS, TABLES, Column, Columns, any_per_row, restore_names
 from .conditions import ConditionSchema
 from .frames import build_table
-from .json_records import parse_typed_json
+from .json_records import parse_typed_json, to_plain_json
 from .memmap import map_rows
 from .open import open_source
 from .validation import EXACT, DataIssue, datum_noun, mask_issues, number_issues
@@ -235,7 +235,7 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, numbers and text."""
-        return _plain_json(asdict(self))
+        return to_plain_json(self)
 
     @classmethod
     def from_json(cls, data: Any) -> "Schema":
@@ -252,12 +252,6 @@ class Schema:
         if len(schema.columns) != (1 if len(schema.shape) > 1 else schema.event[0]):
             raise DataError("schema: the columns do not match the shape")
         return schema
-
-
-def _plain_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain_json(v) for k, v in value.items()}
-    return [_plain_json(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def is_whole(values: np.ndarray) -> bool:

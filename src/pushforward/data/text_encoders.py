@@ -135,7 +135,7 @@ def load_minilm() -> FrozenTextEncoder:
         raise Unavailable(f"text=minilm takes a package of its own: {how}") from error
     from safetensors.torch import load
 
-    from ..networks.bert import Bert
+    from ..networks.text_encoder import Bert
 
     weights = (place / "model.safetensors").read_bytes()
     config = json.loads((place / "config.json").read_text())

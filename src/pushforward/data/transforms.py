@@ -1,143 +1,40 @@
-r"""Reversible transforms between data and the model's space, each with its log-determinant.
+r"""From data to the model's space and back, with the log-determinant.
 
 .. math:: \log p_X(x) = \log p_Z(f(x)) + \log\left|\det \frac{\partial f}{\partial x}\right|
 
-All work in float64, because one rounding in float32 would already show in a density. ``forward``
-gives ``(z, log_det)``; ``log_det`` has one value per datum in nats. Parameters have shape ``(d,)``
-for vectors of length d, and ``(1,)`` for arrays of higher rank, whose entries share them.
+A chain first maps each column by itself, as its schema asks (integers are dequantised, bounds are
+sent to infinity), and then all of them to the scale that networks are made for. Which of these a
+family wants is its `model.Preprocessing`. The maps are in `bijections`.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import DataError, UsageError
 from ..formatting import printable_text
-from ..shapes import Data, PerDatum, sum_event
-from . import memmap
-from .json_records import parse_typed_json
+from ..model import Preprocessing
+from ..shapes import Data, PerDatum
+from . import bijections, memmap
+from .bijections import Dequantise, IntegerLevels, Standardise, Unconstrain, Whiten
+from .json_records import parse_typed_json, to_plain_json
 from .schema import Schema
-from .whitening import (
-    JsonSerialisable,
-    Numbers,
-    Standardise,
-    Whiten,
-    fit_affine_streaming,
-    fit_standardisation,
-    fit_whitening,
-    float64_tensor,
-)
 
 
-@final
-@dataclass(frozen=True)
-class Dequantise(JsonSerialisable):
-    r"""Spread each integer over a unit interval: :math:`z = k + u,\ u \sim U[0, 1)`.
+@runtime_checkable
+class Transform(Protocol):
+    """A frozen dataclass of plain numbers; ``kind`` is its name in JSON."""
 
-    A density of z bounds the mass of k from below:
-    :math:`\log P(k) \ge \mathbb E_u \log p(k + u)` (Theis et al., 2016). The inverse is the floor,
-    within the range observed. Exact for integers below 2^48.
-
-    Arguments:
-        integer: Which columns hold integers; the others pass unchanged.
-        low: The smallest integer of each.
-        high: The largest.
-    """
-
-    kind: ClassVar[str] = "dequantise"
-    stochastic: ClassVar[bool] = True
-    integer: tuple[bool, ...]
-    low: Numbers
-    high: Numbers
+    kind: ClassVar[str]
+    stochastic: ClassVar[bool]
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        x = x.double()
-        # keep away from the ends, where later roundings would change the floor
-        margin = (x.abs() * 2.0**-48).clamp(2.0**-48, 0.5)
-        z = x + torch.lerp(margin, 1 - margin, torch.rand_like(x))
-        return torch.where(self._mask(x), z, x), x.new_zeros(len(x))
+        """To the model's space, and the log-determinant in nats."""
 
     def inverse(self, z: Data) -> Data:
-        z = z.double()
-        k = z.floor().clamp(float64_tensor(self.low, z), float64_tensor(self.high, z))
-        return torch.where(self._mask(z), k, z)
-
-    def _mask(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.integer, device=like.device)
-
-
-@final
-@dataclass(frozen=True)
-class Unconstrain(JsonSerialisable):
-    r"""Send an interval to the real line.
-
-    .. math:: z = \log(x - a) - \log(b - x), \qquad z = \log(x - a), \qquad z = -\log(b - x)
-
-    for two bounds, a lower and an upper one; columns without bounds pass unchanged.
-
-    Arguments:
-        low: The lower bound of each column, or None.
-        high: The upper bound of each column, or None.
-    """
-
-    kind: ClassVar[str] = "bounded"
-    low: tuple[float | None, ...]
-    high: tuple[float | None, ...]
-
-    def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        x = x.double()
-        (low, below), (high, above) = bound_tensors(self.low, x), bound_tensors(self.high, x)
-        up = torch.where(below, x - low, 1.0).log()
-        down = torch.where(above, high - x, 1.0).log()
-        width = torch.where(below & above, high - low, 1.0).log()
-        z = torch.where(below | above, up - down, x)
-        return z, sum_event(width - up - down)
-
-    def inverse(self, z: Data) -> Data:
-        z = z.double()
-        (low, below), (high, above) = bound_tensors(self.low, z), bound_tensors(self.high, z)
-        two, width = below & above, high - low
-        # measured from the nearer bound, so that small distances keep their digits
-        rise = torch.where(two, width * z.sigmoid(), z.clamp(max=700.0).exp())
-        fall = torch.where(two, width * (-z).sigmoid(), (-z).clamp(max=700.0).exp())
-        x = torch.where(below & ~(two & (z > 0)), low + rise, high - fall)
-        x = torch.where(below, x.maximum(torch.nextafter(low, low + 1)), x)
-        x = torch.where(above, x.minimum(torch.nextafter(high, high - 1)), x)
-        return torch.where(below | above, x, z)
-
-
-def bound_tensors(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds with 0 where there is none, and where there is one."""
-    bound = float64_tensor(tuple(0.0 if v is None else v for v in values), like)
-    return bound, torch.tensor([v is not None for v in values], device=like.device)
-
-
-@final
-@dataclass(frozen=True)
-class IntegerLevels(JsonSerialisable):
-    """Integers low, ..., low + levels - 1 as 0, ..., levels - 1, for models of discrete data.
-
-    An integer outside has no mass: its log-determinant is minus infinity.
-
-    Arguments:
-        low: The smallest integer.
-        levels: How many there are.
-    """
-
-    kind: ClassVar[str] = "levels"
-    low: int
-    levels: int
-
-    def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        k = x.double() - self.low
-        z = k.clamp(0, self.levels - 1)
-        return z, sum_event(torch.where(k == z, 0.0, -torch.inf))
-
-    def inverse(self, z: Data) -> Data:
-        return z.double().round().clamp(0, self.levels - 1) + self.low
+        """Back to the units of the data."""
 
 
 @final
@@ -149,7 +46,7 @@ class Chain:
         parts: The transforms, from the data towards the model.
     """
 
-    parts: tuple[Any, ...] = ()
+    parts: tuple[Transform, ...] = ()
 
     @property
     def stochastic(self) -> bool:
@@ -169,8 +66,8 @@ class Chain:
         return z.double()
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One object for each transform."""
-        return [p.to_json() for p in self.parts]
+        """One object for each transform, its numbers exactly."""
+        return [{"kind": p.kind} | to_plain_json(p) for p in self.parts]
 
     @classmethod
     def from_json(cls, data: Any) -> "Chain":
@@ -187,68 +84,69 @@ class Chain:
 KINDS = {c.kind: c for c in (Standardise, Whiten, Dequantise, Unconstrain, IntegerLevels)}
 
 
-def transform_from_json(data: Any) -> Any:
-    """A single transform from what its ``to_json`` gave.
-
-    Raises:
-        DataError: If it describes none.
-    """
+def transform_from_json(data: Any) -> Transform:
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(f"transforms: no transform is called {printable_text(kind)!r}")
-    transform = parse_typed_json(
-        KINDS[kind], {k: v for k, v in data.items() if k != "kind"}, f"transforms.{kind}"
-    )
+    values = {k: v for k, v in data.items() if k != "kind"}
+    transform = parse_typed_json(KINDS[kind], values, f"transforms.{kind}")
     scales = getattr(transform, "scale", ()) + getattr(transform, "roots", ())
     if min(scales, default=1.0) <= 0:
         raise DataError(f"transforms.{kind}: a scale is not positive")
     return transform
 
 
-def fit_transforms(
+def choose_transform(
     schema: Schema,
     x: np.ndarray,
+    preprocessing: Preprocessing = Preprocessing.STANDARDISE,
     rows: np.ndarray | None = None,
-    *,
-    discrete: bool,
-    whiten: bool = False,
 ) -> Chain:
-    """The transforms that a model needs for data of a schema.
+    """The transform that a family wants of data of a schema.
+
+    Correlations are removed only where the rows are many enough to estimate them: at least five
+    for each of 2 to 128 columns.
 
     Arguments:
         schema: Which columns hold integers, and which are bounded.
-        x: The data to fit the transforms on, shape (n, *event).
-        rows: The numbers of the rows to take; all by default. Of many, a part is read at a time.
-        discrete: Whether the model takes integers 0, ..., levels - 1.
-        whiten: Whether to remove correlations of vectors too, where the data are many enough to
-            tell them: at least five for each of 2 to 128 columns.
+        x: The data to fit the transform on, shape (n, *event).
+        preprocessing: What the family wants.
+        rows: The numbers of the rows to use; all by default. Of many, a part is read at a time.
 
     Raises:
-        UsageError: If the model takes integers and the data are others.
+        UsageError: If the family models integers and the data are others.
     """
-    if discrete:
-        return Chain((schema_levels(schema),))
-    parts: list[Any] = []
-    columns = schema.columns
+    if preprocessing is Preprocessing.LEVELS:
+        return Chain((integer_levels(schema),))
+    if preprocessing is Preprocessing.CENTRE:
+        return image_range_chain(schema)
+    rows = np.arange(len(x)) if rows is None else rows
+    whiten = preprocessing is Preprocessing.WHITEN and x.ndim == 2
+    whiten = whiten and 2 <= x.shape[1] <= min(128, len(rows) // 5)
+    columns = Chain(column_transforms(schema))
+    if x.size > memmap.MANY:
+        slices = memmap.row_slices((len(rows), *x.shape[1:]))
+        parts = (columns.forward(torch.from_numpy(x[rows[i]]).double())[0] for i in slices)
+        return Chain((*columns.parts, bijections.fit_affine_streaming(parts, whiten)))
+    z, _ = columns.forward(torch.from_numpy(x[rows]).double())
+    fit = bijections.fit_whitening if whiten else bijections.fit_standardisation
+    return Chain((*columns.parts, fit(z)))
+
+
+def column_transforms(schema: Schema) -> tuple[Transform, ...]:
+    """What is done to each column by itself, whatever the others are."""
+    columns, parts = schema.columns, list[Transform]()
     if any(c.integer for c in columns):
         low, high = tuple(c.low for c in columns), tuple(c.high for c in columns)
         parts.append(Dequantise(tuple(c.integer for c in columns), low, high))
     if any(c.bounds != (None, None) for c in columns):
-        # an integer k fills [k, k + 1), so its upper bound moves up by one
+        # an integer k becomes [k, k + 1), so its upper bound moves up by one
         upper = tuple(None if c.bounds[1] is None else c.bounds[1] + c.integer for c in columns)
         parts.append(Unconstrain(tuple(c.bounds[0] for c in columns), upper))
-    chain, rows = Chain(tuple(parts)), np.arange(len(x)) if rows is None else rows
-    known = x.ndim == 2 and 2 <= x.shape[1] <= min(128, len(rows) // 5)
-    if x.size > memmap.MANY:
-        part = memmap.row_slices((len(rows), *x.shape[1:]))
-        seen = (chain.forward(torch.from_numpy(x[rows[i]]).double())[0] for i in part)
-        return Chain((*parts, fit_affine_streaming(seen, whiten and known)))
-    z, _ = chain.forward(torch.from_numpy(x[rows]).double())
-    last = fit_whitening if whiten and known else fit_standardisation
-    return Chain((*parts, last(z)))
+    return tuple(parts)
 
 
-def schema_levels(schema: Schema) -> IntegerLevels:
+def integer_levels(schema: Schema) -> IntegerLevels:
     if not schema.levels:
         raise UsageError(
             "this family models whole numbers within one range of at most 256 values; "
@@ -258,7 +156,7 @@ def schema_levels(schema: Schema) -> IntegerLevels:
 
 
 def image_range_chain(schema: Schema) -> Chain:
-    r"""Send the range of pictures to [-1, 1], as Ho et al. (2020) and `diffusers` do.
+    r"""Send the range of images to [-1, 1], as Ho et al. (2020) and `diffusers` do.
 
     .. math:: z = 2\,\frac{x - a}{b - a} - 1
 

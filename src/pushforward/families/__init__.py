@@ -6,17 +6,16 @@ that have defaults, and begins with a one-line docstring, which the command line
 
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import options
 from ..errors import PushforwardError, UsageError
-from ..model import Event, GenerativeModel
-from ..networks.allocation_guard import AllocationGuard
-from ..options import check_options, option_defaults
+
+if TYPE_CHECKING:  # listing families imports none of them, nor PyTorch
+    from ..model import Event, GenerativeModel
 
 BASELINES = ("gaussian", "gaussian_mixture", "kde", "histogram")
 
@@ -34,18 +33,19 @@ def family_key(name: str) -> str:
     """
     known = name.replace("-", "_").lower() if isinstance(name, str) else None
     if known is None or known not in names():
-        raise UsageError(f"no family is called {name!r}; choose from {', '.join(names())}")
+        listed = ", ".join(names())
+        raise UsageError(f"no family is called {name!r}; choose from {listed}")
     return known
 
 
-def family_builder(name: str) -> Callable[..., GenerativeModel]:
+def family_builder(name: str) -> "Callable[..., GenerativeModel]":
     """The function of a family's module that makes a model."""
     return import_module(f"{__name__}.{family_key(name)}").build
 
 
 def family_options(name: str) -> dict[str, Any]:
     """The options that a family's ``build`` takes, with their defaults."""
-    return option_defaults(family_builder(name))
+    return options.option_defaults(family_builder(name))
 
 
 def family_summary(name: str) -> str:
@@ -55,24 +55,36 @@ def family_summary(name: str) -> str:
 
 
 def option_descriptions(name: str) -> dict[str, str]:
-    """What each option of a family means, from the docstring of its ``build``."""
-    text = inspect.getdoc(family_builder(name)) or ""
-    arguments = text.partition("Arguments:")[2].partition("Raises:")[0]
-    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", arguments, flags=re.M)
-    return {key: " ".join(value.split()) for key, value in found}
+    """What each option of a family means, from the docstrings of its ``build`` and groups."""
+    function = family_builder(name)
+    described: dict[str, str] = {}
+    for owner in (function, *options.option_groups(function)):
+        text = inspect.getdoc(owner) or ""
+        arguments = text.partition("Arguments:")[2].partition("Raises:")[0]
+        found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", arguments, flags=re.M)
+        described |= {key: " ".join(value.split()) for key, value in found}
+    return described
 
 
-def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
+def family_choices(name: str) -> dict[str, tuple[str, ...]]:
+    """The words that each option of a family may be; none where it may be anything."""
+    return options.option_choices(family_builder(name))
+
+
+def build(name: str, event: "Event", **chosen: Any) -> "GenerativeModel":
     """Build a family's model for data of the given kind.
 
     Raises:
         UsageError: If the family does not exist or does not take an option.
     """
-    check_options(family_builder(name), chosen, name, least=0)
+    from ..networks.backbone import AllocationGuard
+
+    function = family_builder(name)
+    options.check_options(function, chosen, name, least=0)
     given = ", ".join(f"{k}={v}" for k, v in chosen.items())
     try:
         with AllocationGuard(f"{name} with {given}"[:100], "lower it"):
-            return family_builder(name)(event, **chosen)
+            return function(event, **chosen)
     except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
         if not chosen or isinstance(error, PushforwardError):
             raise
@@ -80,11 +92,14 @@ def build(name: str, event: Event, **chosen: Any) -> GenerativeModel:
         raise UsageError(f"{name} cannot be built with {given[:100]}: {why}") from error
 
 
-class _Registry(ModuleType):
-    """Lets ``pf.families()`` list the families, although the package has the same name."""
+class Registry:
+    """The families as ``pf.families``: a call lists them, and the functions above are there."""
+
+    BASELINES = BASELINES
+    names, build, family_key = staticmethod(names), staticmethod(build), staticmethod(family_key)
+    family_builder, family_options = staticmethod(family_builder), staticmethod(family_options)
+    family_summary, family_choices = staticmethod(family_summary), staticmethod(family_choices)
+    option_descriptions = staticmethod(option_descriptions)
 
     def __call__(self) -> list[str]:
         return names()
-
-
-sys.modules[__name__].__class__ = _Registry

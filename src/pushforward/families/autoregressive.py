@@ -1,13 +1,13 @@
-r"""Autoregressive: each entry's law given the entries before it, with an exact density or mass.
+r"""Autoregressive: each entry given those before it, with an exact density or mass.
 
 .. math:: p(x \mid c) = \prod_{t=1}^d p(x_{\pi_t} \mid x_{\pi_1}, \dots, x_{\pi_{t-1}}, c)
 
-is the chain rule: any law of one entry in each factor gives a normalised law of the whole, so that
-training minimises the negative log-likelihood itself. Numbers get mixtures of Gaussians around a
-linear prediction; integers get a probability for every level, or a mixture of discretised logistics
-where levels are many. A masked perceptron (MADE; Germain et al., 2015; Uria et al., 2016) or, for
-images of integers, a causal transformer gives all parameters in one pass. One network can learn
-several orders; the model is then the average of their densities,
+is the chain rule: any distribution of one entry in each factor gives a normalised one of the whole,
+so that training minimises the negative log-likelihood itself. Numbers get mixtures of Gaussians
+around a linear prediction; integers get a probability for every level, or a mixture of discretised
+logistics where levels are many. A masked perceptron (MADE; Germain et al., 2015; Uria et al., 2016)
+or, for images of integers, a causal transformer gives all parameters in one pass. One network can
+learn several orders; the model is then the average of their densities,
 
 .. math:: p(x \mid c) = \frac1m \sum_{o=1}^m p_o(x \mid c),
 
@@ -24,31 +24,32 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Recipe
-from ..networks.autoregressive_likelihoods import (
+from ..model import Event, GenerativeModel, Likelihood, Preprocessing, Recipe
+from ..networks.causal_transformer import CausalTransformer
+from ..networks.layout import image_layout, is_large_image
+from ..networks.likelihoods import (
     FEW,
+    FEW_LEVELS,
     AutoregressiveLikelihood,
     choose_autoregressive_likelihood,
 )
-from ..networks.causal_transformer import CausalTransformer
-from ..networks.layout import image_layout, is_large_image
-from ..networks.likelihoods import FEW_LEVELS
 from ..networks.masked import (
+    ALONG_ROWS,
     AutoregressiveNetwork,
     EntryFeatures,
     FourierEntryFeatures,
     LinearAutoregression,
     MaskedPerceptron,
     OneHotLevels,
+    entry_orderings,
 )
-from ..networks.orderings import ALONG_ROWS, entry_orderings
 from ..networks.pixelcnn import CausalConvNet
-from ..options import LAYERS, choose_option
+from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
 
 ORDERINGS = 64  # the most orders that are averaged
-ENOUGH = 100  # effective sample size below which a user is told
+ENOUGH = 100  # effective sample size below which a warning says so
 Sizes = tuple[int, int, int, float]  # orders, width, depth, dropout
 Design = tuple[Callable[..., AutoregressiveNetwork], Sizes, Recipe]
 
@@ -58,9 +59,9 @@ class Autoregressive(GenerativeModel):
 
     Arguments:
         net: An autoregressive network (`networks.masked`).
-        law: The law of one entry.
-        event_shape: The shape of one datum.
-        recipe: How this model likes to be trained.
+        law: The distribution of one entry.
+        event_shape: The shape of one sample.
+        recipe: Default training hyperparameters.
     """
 
     likelihood = Likelihood.EXACT
@@ -75,7 +76,9 @@ class Autoregressive(GenerativeModel):
     ) -> None:
         super().__init__()
         self.net, self.law, self.event_shape = net, law, event_shape
-        self.discrete, self.recipe = law.levels > 0, recipe or self.recipe
+        self.recipe = recipe or self.recipe
+        if law.levels:
+            self.preprocessing = Preprocessing.LEVELS
 
     @property
     def nfe(self) -> int:
@@ -89,23 +92,23 @@ class Autoregressive(GenerativeModel):
 
     @torch.no_grad()
     def prepare(self, x: Data, c: Condition = None) -> None:
-        self.law.check(x)
+        self.law.check_levels(x)
         rows = x.flatten(1)
-        self.net.start(self.law.start(rows), rows, c)
+        self.net.initialise(self.law.initial_parameters(rows), rows, c)
 
-    def columns(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
+    def entry_log_probs(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
         """Log-density of every entry given those before it in order o, ``(n, d)``."""
         return self.law.log_prob(self.net(x, o, c), x.flatten(1))
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
-        self.law.check(x)
-        each = [self.columns(x, o, c).sum(1) for o in range(len(self.orders))]
+        self.law.check_levels(x)
+        each = [self.entry_log_probs(x, o, c).sum(1) for o in range(len(self.orders))]
         return torch.stack(each).logsumexp(0) - math.log(len(each))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The negative log-likelihood of one of the orders, drawn at random."""
         o = int(torch.randint(len(self.orders), ())) if len(self.orders) > 1 else 0
-        return {"nll": -self.columns(x, o, self.hidden(c)).sum(1).mean()}
+        return {"nll": -self.entry_log_probs(x, o, self.hidden(c)).sum(1).mean()}
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         return -self.log_prob(x, c).mean()
@@ -114,7 +117,7 @@ class Autoregressive(GenerativeModel):
         x = self.noise(n, math.prod(self.event_shape))
         known = torch.zeros(x.shape[1], dtype=torch.bool)
         chosen = torch.randint(len(self.orders), (n,))
-        return self.fill(x, known, chosen, c)[0].unflatten(1, self.event_shape)
+        return self.draw_missing(x, known, chosen, c)[0].unflatten(1, self.event_shape)
 
     @torch.no_grad()
     def complete(
@@ -132,10 +135,10 @@ class Autoregressive(GenerativeModel):
 
         Arguments:
             n: How many.
-            x: A datum, ``(*event,)``; the entries that are not known do not count.
+            x: A sample, ``(*event,)``; the entries that are not known do not count.
             known: Which entries are known, ``(*event,)``.
             c: Conditions, all alike.
-            particles: The least number of weighted draws, of which there are four for each datum.
+            particles: The least number of weighted draws, of which there are four for each sample.
         """
         mask, rows = known.flatten(), x.reshape(1, -1)
         exact = [o for o, order in enumerate(self.orders) if is_prefix_mask(mask[order])]
@@ -144,16 +147,16 @@ class Autoregressive(GenerativeModel):
         chosen = torch.randint(len(self.orders), (many,))
         if exact:
             one = None if c is None else c[:1]
-            each = [self.columns(rows, o, one)[0, mask].sum() for o in exact]
+            each = [self.entry_log_probs(rows, o, one)[0, mask].sum() for o in exact]
             picked = torch.multinomial(torch.stack(each).softmax(0), n, replacement=True)
             chosen = torch.tensor(exact)[picked.cpu()]
-        made, log_w = self.fill(rows.repeat(many, 1), mask, chosen, c)
+        made, log_w = self.draw_missing(rows.repeat(many, 1), mask, chosen, c)
         if not exact:
             warn_few_particles(completion.effective_sample_size(log_w), many)
             made = completion.systematic_resample(made, log_w, n)
         return made.unflatten(1, self.event_shape)
 
-    def fill(
+    def draw_missing(
         self, x: Tensor, known: Tensor, chosen: Tensor, c: Condition
     ) -> tuple[Tensor, PerDatum]:
         """Draw what is not known in rows ``(n, d)``, each in its chosen order.
@@ -165,7 +168,7 @@ class Autoregressive(GenerativeModel):
         for o in chosen.unique().tolist():
             i = (chosen == o).nonzero()[:, 0].to(x.device)
             rows = x[i]
-            for column, h in self.net.steps(rows, o, None if c is None else c[i]):
+            for column, h in self.net.decode_steps(rows, o, None if c is None else c[i]):
                 if known[column]:
                     log_w[i] += self.law.log_prob(h, rows[:, column])
                 else:
@@ -189,10 +192,40 @@ def is_prefix_mask(mask: Tensor) -> bool:
     return not bool((mask[1:] & ~mask[:-1]).any())
 
 
+def made_design(event: Event) -> Design:
+    """A masked perceptron: in several orders, so that small data sets are overfit later."""
+    d, batch = math.prod(event.shape), min(512, event.size or 512)
+    if d <= FEW:
+        recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
+        return MaskedPerceptron, (1, 128, 3, 0.0), recipe
+    recipe = Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
+    # in many dimensions orders cost memory
+    return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
+
+
+def transformer_design(event: Event) -> Design:
+    """A causal transformer of entries."""
+    recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
+    return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
+
+
+def causal_conv_design(event: Event) -> Design:
+    """Causal convolutions of pixels."""
+    recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
+    return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
+
+
+NETWORKS: dict[str, Callable[[Event], Design]] = {
+    "mlp": made_design,
+    "transformer": transformer_design,
+    "conv": causal_conv_design,
+}
+
+
 def build(
     event: Event,
     *,
-    network: str = "auto",
+    network: Annotated[str, Choice(("auto", *NETWORKS))] = "auto",
     order: str = "given",
     orderings: int = 0,
     components: int = 0,
@@ -219,7 +252,7 @@ def build(
 
     Raises:
         UsageError: If ``order`` is no order of the entries, or there are too many, or the network
-            is not known or cannot take the data or the order.
+            cannot take the data or the order.
     """
     d = math.prod(event.shape)
     network = resolve_network_name(event, network)
@@ -239,7 +272,7 @@ def build(
         build_entry_features(event.levels, waves, d),
         entry_orderings(event.shape, order, orderings or (several if order == "given" else 1)),
         event.condition,
-        law.size - law.given,
+        law.size - law.prediction_parameters,
         width=width or units,
         depth=depth or layers,
         dropout=hidden if dropout is None else dropout,
@@ -253,44 +286,14 @@ def resolve_network_name(event: Event, network: str) -> str:
     """The name of a network that suits the data, or the one asked for.
 
     Raises:
-        UsageError: If there is no such network, or it is for images and the data are none.
+        UsageError: If it is for images and the data are none.
     """
-    usual = "transformer" if event.levels and len(event.shape) > 1 else "mlp"
-    names = {"auto": "conv" if is_large_image(event.shape) else usual} | {n: n for n in NETWORKS}
-    name = choose_option("network", network, names)
-    if name == "conv":
+    if network == "auto" and is_large_image(event.shape):
+        return "conv"
+    if network == "conv":
         image_layout(event.shape)
-    return name
-
-
-def made_config(event: Event) -> Design:
-    """A masked perceptron: in several orders, which keeps few data from being learned by heart."""
-    d, batch = math.prod(event.shape), min(512, event.size or 512)
-    if d <= FEW:
-        recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
-        return MaskedPerceptron, (1, 128, 3, 0.0), recipe
-    recipe = Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
-    # in many dimensions orders cost memory
-    return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
-
-
-def transformer_config(event: Event) -> Design:
-    """A causal transformer of entries."""
-    recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
-    return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
-
-
-def causal_conv_config(event: Event) -> Design:
-    """Causal convolutions of pixels."""
-    recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
-    return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
-
-
-NETWORKS: dict[str, Callable[[Event], Design]] = {
-    "mlp": made_config,
-    "transformer": transformer_config,
-    "conv": causal_conv_config,
-}
+    usual = "transformer" if event.levels and len(event.shape) > 1 else "mlp"
+    return usual if network == "auto" else network
 
 
 def build_entry_features(levels: int, waves: int | None, d: int) -> EntryFeatures:

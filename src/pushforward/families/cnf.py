@@ -3,15 +3,15 @@ r"""Continuous normalizing flow (Chen et al., 2018): an ODE fitted by its exact 
 .. math:: \dot x = v_\theta(x, t, c), \qquad
     \log p(x_0 \mid c) = \log\mathcal N(x_1) + \int_0^1 \nabla\cdot v_\theta(x_t, t, c)\,dt
 
-Training solves the ODE in a few steps and charges for speed and bending, so that few are enough
+Training solves the ODE in a few steps and penalises speed and bending, so that few are enough
 (RNODE, Finlay et al., 2020):
 
 .. math:: L = \mathbb E\Big[-\log p(x) + \int_0^1 \lambda_K \|v\|^2
     + \lambda_J \|\nabla v\|_F^2\,dt\Big]
 
 Scores come from an adaptive solver, never from the steps of training, on whose errors a network can
-learn to gain. By how many nats the steps of training flatter the model is noted at each validation
-as ``solver_error``.
+learn to gain. By how many nats the steps of training are too high is noted at each validation as
+``solver_error``.
 
 The data are whitened first (`networks.whitening`), and the network starts at zero: the flow begins
 as the Gaussian fitted to the data, and learns what is not Gaussian about them.
@@ -29,14 +29,12 @@ from ..errors import OdeError
 from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations
 from ..networks.mlp import TimeMLP, zero_last_layer
 from ..networks.whitening import Whitening
-from ..options import LAYERS, choose_option
-from ..rng import fork_rng
+from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob
 from ..theory import densities, ode
-from ..theory.adjoint import adjoint_integrator
 from ..theory.densities import LogDensity
-from ..theory.ode import Field, Integrator
-from ..theory.rnode import integrate_flow
+from ..theory.ode import Field, Integrator, adjoint_integrator, tolerance_error
+from ..theory.rnode import FlowIntegrals, integrate_flow
 
 INTEGRATORS: dict[str, Integrator] = {
     "rk4": ode.rk4,
@@ -45,7 +43,6 @@ INTEGRATORS: dict[str, Integrator] = {
     "euler": ode.euler,
     "adaptive": ode.dormand_prince,
 }
-PARTS = 16  # of the time, at which the second solver stops in any case
 BAR = 0.01  # nats by which two solvers may differ before a density is called uncertain
 
 
@@ -76,19 +73,33 @@ class ScoredDensity(NamedTuple):
     nfe: int
 
 
+class TrainingSolver(NamedTuple):
+    """How training solves the ODE and differentiates the solution.
+
+    Arguments:
+        integrator: Of the ODE.
+        steps: Its steps.
+        gradient: How it is differentiated.
+        nodes: Random times at which the divergence of a sample is taken.
+        probes: Of Hutchinson's estimate; 0 is exact.
+    """
+
+    integrator: Integrator = ode.rk4
+    steps: int = 4
+    gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = backprop_through_steps
+    nodes: int = 2
+    probes: int = 0
+
+
 class CNF(GenerativeModel):
     """A flow in continuous time, from whitened data at t = 0 to standard normal noise at t = 1.
 
     Arguments:
         net: The velocity; maps ``(batch, *event), (), (batch, condition)`` to ``(batch, *event)``.
-        event_shape: The shape of one datum.
-        integrator: That of training.
-        steps: Its steps.
-        gradient: How training differentiates it.
-        kinetic: The charge for the squared speed.
-        jacobian: The charge for the squared Frobenius norm of the Jacobian.
-        nodes: Random times at which a datum's divergence is taken in training.
-        probes: Of Hutchinson's estimate in training; 0 is exact.
+        event_shape: The shape of one sample.
+        solver: That of training.
+        kinetic: The weight of the squared speed.
+        jacobian: The weight of the squared Frobenius norm of the Jacobian.
     """
 
     likelihood = Likelihood.ODE
@@ -99,19 +110,13 @@ class CNF(GenerativeModel):
         net: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        integrator: Integrator = ode.rk4,
-        steps: int = 4,
-        gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = backprop_through_steps,
+        solver: TrainingSolver = TrainingSolver(),  # noqa: B008 immutable
         kinetic: float = 0.01,
         jacobian: float = 0.01,
-        nodes: int = 2,
-        probes: int = 0,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.whitening = net, event_shape, Whitening(event_shape)
-        self.nodes, self.probes = nodes, probes
-        self.integrator, self.steps, self.gradient = integrator, steps, gradient
-        self.kinetic, self.jacobian = kinetic, jacobian
+        self.solver, self.kinetic, self.jacobian = solver, kinetic, jacobian
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         self.whitening.fit(x)
@@ -121,61 +126,65 @@ class CNF(GenerativeModel):
         return lambda x, t: self.net(x, t, c if c is None else c.repeat(len(x) // len(c), 1))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """Minus the likelihood along the steps of training, and both charges."""
+        """Minus the likelihood along the steps of training, and both regularisers."""
         c = self.hidden(c)
-        run = self.gradient(self.integrator, self.net.parameters())
-        options = {"nodes": self.nodes, "probes": self.probes}
+        run = self.solver.gradient(self.solver.integrator, self.net.parameters())
         z = integrate_flow(
-            self.field(c), self.whitening(x), self.times(x), integrator=run, **options
+            self.field(c),
+            self.whitening(x),
+            self.draw_times(x),
+            integrator=run,
+            nodes=self.solver.nodes,
+            probes=self.solver.probes,
         )
         return {
-            "nll": -(standard_normal_log_prob(z.x) + z.trace + self.whitening.log_det).mean(),
+            "nll": -self.log_density(z).mean(),
             "kinetic": self.kinetic * z.kinetic.mean(),
             "jacobian": self.jacobian * z.jacobian.mean(),
         }
 
-    def times(self, x: Data) -> Tensor:
+    def draw_times(self, x: Data) -> Tensor:
         """Where the steps of training end: equal ones, shifted together by up to half a step."""
-        shift = torch.rand((), device=x.device) - 0.5
-        inner = (torch.arange(1, self.steps, device=x.device) + shift) / self.steps
+        steps, shift = self.solver.steps, torch.rand((), device=x.device) - 0.5
+        inner = (torch.arange(1, steps, device=x.device) + shift) / steps
         return torch.cat([inner.new_zeros(1), inner, inner.new_ones(1)])
 
+    def log_density(self, z: FlowIntegrals) -> PerDatum:
+        """Of data, from where the flow carries them and what it integrates."""
+        return standard_normal_log_prob(z.x) + z.trace + self.whitening.log_det
+
     @torch.no_grad()
-    def flattery(self, x: Data, c: Condition = None) -> Scalar:
+    def solver_bias(self, x: Data, c: Condition = None) -> Scalar:
         """By how many nats the steps of training raise the mean log-density of some data.
 
         Above zero, a model may have learned to gain by the errors of its solver.
         """
-        z = integrate_flow(
-            self.field(c), self.whitening(x), self.times(x), integrator=self.integrator, nodes=16
-        )
-        good = self.solved(x, c, torch.linspace(0, 1, 5), rtol=1e-3, atol=1e-3)
-        return (
-            standard_normal_log_prob(z.x) + z.trace + self.whitening.log_det - good.value
-        ).mean()
+        times, run = self.draw_times(x), self.solver.integrator
+        z = integrate_flow(self.field(c), self.whitening(x), times, integrator=run, nodes=16)
+        good = self.solve_log_density(x, c, torch.linspace(0, 1, 5), rtol=1e-3, atol=1e-3)
+        return (self.log_density(z) - good.value).mean()
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
-        """Minus the mean log-likelihood of a few hundred data by a solver that is not fooled."""
+        """Minus the mean log-likelihood of a few hundred samples by an accurate solver."""
         x, c = x[:512], first_conditions(c, 512)
         probes = None if x[0].numel() <= 8 else 8
         try:
-            found = self.solved(x, c, torch.linspace(0, 1, 3), rtol=1e-3, atol=1e-3, probes=probes)
+            found = self.solve_log_density(
+                x, c, torch.linspace(0, 1, 3), rtol=1e-3, atol=1e-3, probes=probes
+            )
         except OdeError:
             return x.new_tensor(math.inf)
         return -found.value.mean()
 
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
-        """The `flattery` of a few held-out data, under the name of what it is: a solver's error."""
+        """The `solver_bias` of a few held-out samples."""
+        n = audit_rows(x)
         try:
-            return {
-                "solver_error": float(
-                    self.flattery(x[: audit_rows(x)], first_conditions(c, audit_rows(x)))
-                )
-            }
+            return {"solver_error": float(self.solver_bias(x[:n], first_conditions(c, n)))}
         except OdeError:
             return {"solver_error": math.inf}
 
-    def solved(self, x: Data, c: Condition, times: Tensor, **options: Any) -> LogDensity:
+    def solve_log_density(self, x: Data, c: Condition, times: Tensor, **options: Any) -> LogDensity:
         """The log-density by a solver."""
         z = self.whitening(x)
         found = densities.flow_log_density(
@@ -198,29 +207,24 @@ class CNF(GenerativeModel):
             OdeError: If the solver cannot reach its tolerance.
         """
         limits = {"rtol": tolerance, "atol": tolerance, "probes": probes}
-        found = self.solved(x, c, torch.linspace(0, 1, 2), **limits)
-        error = self.uncertainty(x, c, tolerance, probes)
+        found = self.solve_log_density(x, c, torch.linspace(0, 1, 2), **limits)
+        error = self.solver_error(x, c, tolerance, probes)
         return ScoredDensity(found.value, found.standard_error, error, found.nfe)
 
-    def uncertainty(
+    def solver_error(
         self, x: Data, c: Condition, tolerance: float, probes: int | None = None
     ) -> float:
-        """The most by which a few log-densities change at a tenth of the tolerance, in nats.
-
-        The second solver also stops at equal parts of the time, so that it sees what the first may
-        have stepped over. Both use the same probes.
-        """
+        """The most by which a few log-densities change at a tenth of the tolerance, in nats."""
         if not len(x):
             return 0.0
         i = torch.linspace(0, len(x) - 1, min(len(x), audit_rows(x)), device=x.device).long()
-        fine = max(tolerance / 10, 8 * torch.finfo(x.dtype).eps)
-        values = []
-        for limit, parts in ((tolerance, 1), (fine, PARTS)):
-            with fork_rng(x.device):
-                options = {"rtol": limit, "atol": limit, "probes": probes}
-                times = torch.linspace(0, 1, parts + 1)
-                values.append(self.solved(x[i], None if c is None else c[i], times, **options))
-        return float((values[0].value - values[1].value).abs().max())
+        rows, few = x[i], None if c is None else c[i]
+
+        def solve(times: Tensor, limit: float) -> Tensor:
+            options = {"rtol": limit, "atol": limit, "probes": probes}
+            return self.solve_log_density(rows, few, times, **options).value
+
+        return tolerance_error(solve, rows, tolerance)
 
     def log_prob(
         self, x: Data, c: Condition = None, *, tolerance: float = 1e-5, probes: int | None = None
@@ -242,14 +246,14 @@ class CNF(GenerativeModel):
     @torch.no_grad()
     def encode(self, x: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
         """The noise at t = 1 that the flow joins to data."""
-        return self.carried(self.whitening(x), c, torch.tensor([0.0, 1.0]), tolerance)
+        return self.integrate(self.whitening(x), c, torch.tensor([0.0, 1.0]), tolerance)
 
     @torch.no_grad()
     def decode(self, z: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
         """The data at t = 0 that the flow joins to noise; the inverse of `encode`."""
-        return self.whitening.inverse(self.carried(z, c, torch.tensor([1.0, 0.0]), tolerance))
+        return self.whitening.inverse(self.integrate(z, c, torch.tensor([1.0, 0.0]), tolerance))
 
-    def carried(self, x: Data, c: Condition, times: Tensor, tolerance: float) -> Data:
+    def integrate(self, x: Data, c: Condition, times: Tensor, tolerance: float) -> Data:
         """The state at the end of an adaptive integration."""
         return ode.final_state(
             ode.dormand_prince(self.field(c), x, times, rtol=tolerance, atol=tolerance)
@@ -283,10 +287,10 @@ def build(
     width: int = 64,
     depth: Annotated[int, LAYERS] = 3,
     waves: int = 0,
-    integrator: str = "rk4",
+    integrator: Annotated[str, Choice(INTEGRATORS)] = "rk4",
     solver_steps: int = 4,
     nodes: int = 2,
-    gradient: str = "direct",
+    gradient: Annotated[str, Choice(GRADIENTS)] = "direct",
     kinetic: float = 0.01,
     jacobian: float = 0.01,
     probes: int | None = None,
@@ -297,30 +301,28 @@ def build(
         event: What the data look like.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random waves of the data as inputs; they sharpen the field and slow the solver.
+        waves: Random Fourier features of the data as inputs; they sharpen the field and slow the
+            solver.
         integrator: Of training: "rk4", "heun", "midpoint", "euler" or "adaptive".
         solver_steps: Its steps; "adaptive" chooses more in between.
-        nodes: Random times at which a datum's divergence is taken.
+        nodes: Random times at which the divergence of a sample is taken.
         gradient: "direct" differentiates the steps; "adjoint" solves a second ODE, in the memory of
             one state a step.
-        kinetic: The charge for the squared speed.
-        jacobian: The charge for the squared Frobenius norm of the Jacobian.
+        kinetic: The weight of the squared speed.
+        jacobian: The weight of the squared Frobenius norm of the Jacobian.
         probes: Random signs for the traces in training; by default exact up to 8 dimensions, one
-            per datum above.
+            per sample above.
     """
     net = TimeMLP(
         event.shape, event.condition, width=width, depth=depth, waves=waves, frequencies=2
     )
+    if probes is None:
+        probes = 0 if math.prod(event.shape) <= 8 else 1
+    solver = TrainingSolver(
+        INTEGRATORS[integrator], solver_steps, GRADIENTS[gradient], nodes, probes
+    )
     model = CNF(
-        zero_last_layer(net),
-        event.shape,
-        integrator=choose_option("integrator", integrator, INTEGRATORS),
-        steps=solver_steps,
-        nodes=nodes,
-        gradient=choose_option("gradient", gradient, GRADIENTS),
-        kinetic=kinetic,
-        jacobian=jacobian,
-        probes=(0 if math.prod(event.shape) <= 8 else 1) if probes is None else probes,
+        zero_last_layer(net), event.shape, solver=solver, kinetic=kinetic, jacobian=jacobian
     )
     model.recipe = model.recipe._replace(batch=min(model.recipe.batch, event.size or 512))
     return model

@@ -19,16 +19,16 @@ in :math:`t - r` alone, so that it takes many intervals, over which errors add u
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from ..diffusion import Diffusion, stratified_indices
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe, needs_guidance
-from ..networks.select import adapt_recipe, build_time_network
-from ..options import FRACTION, LAYERS, Range, choose_option
+from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
+from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
+from ..options import FRACTION, Choice, Range
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
 from ..theory import ode, paths, predictions
 from ..theory.consistency import (
@@ -38,10 +38,11 @@ from ..theory.consistency import (
     equal_angle_times,
     sample_multistep,
 )
-from ..theory.denoisers import GuidedDenoiser, NetworkDenoiser
-from ..theory.energy import conditional_energy_distance
+from ..theory.denoisers import NetworkDenoiser
+from ..theory.guidance import Guidance, GuidedDenoiser
 from ..theory.paths import Path
-from ..theory.stable_targets import batch_posterior_means
+from ..theory.predictions import batch_posterior_means
+from ..theory.sample_statistics import conditional_energy_distance
 
 PATHS: dict[str, Path] = {
     "cosine": paths.CosinePath(),
@@ -65,24 +66,14 @@ INTERVALS = Range(high=10_000)  # the steps of each take memory before any numbe
 
 
 class ConsistencyPair(NamedTuple):
-    """The first points of a batch of curves, and where to look for the second ones.
-
-    Arguments:
-        x: Data.
-        eps: Noise.
-        x_t: The points that they make.
-        k: The levels of these points.
-        j: The levels of the second points, before them.
-        intervals: How many there are.
-        c: Conditions.
-    """
+    """The first points of a batch of curves, and where to look for the second ones."""
 
     x: Data
     eps: Data
-    x_t: Data
-    k: Tensor
-    j: Tensor
-    intervals: int
+    x_t: Data  # the points that they make
+    k: Tensor  # the levels of these points
+    j: Tensor  # the levels of the second points, before them
+    intervals: int  # how many levels there are
     c: Condition
 
 
@@ -106,11 +97,7 @@ POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise_step}
 
 
 class ZeroSpanNetwork(nn.Module):
-    """A network of two times over no span.
-
-    Arguments:
-        net: Maps ``x, t, c, span`` to the shape of ``x``.
-    """
+    """A network ``x, t, c, span`` of two times over no span."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -118,6 +105,23 @@ class ZeroSpanNetwork(nn.Module):
 
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
         return self.net(x, t, c, torch.zeros_like(t))
+
+
+class Curriculum(NamedTuple):
+    """Intervals from data to noise: ``first`` of them, which double until ``last``.
+
+    They grow in the part ``growth`` of training.
+    """
+
+    first: int = 8
+    last: int = 16
+    growth: float = 0.5
+
+    def intervals(self, progress: float) -> int:
+        """How many there are when that part of training is done."""
+        stages = math.log2(self.last / self.first) + 1
+        stage = int(min(progress / self.growth, 1.0) * stages) if self.growth else stages
+        return min(int(self.first * 2**stage), self.last)
 
 
 class ConsistencyModel(GenerativeModel):
@@ -128,20 +132,17 @@ class ConsistencyModel(GenerativeModel):
         event_shape: The shape of one datum.
         path: The scales.
         point: Where the second point of a curve comes from.
-        first: Intervals from data to noise when training begins; they double until ``last``.
-        last: Intervals at the end.
-        growth: The part of training in which they grow.
+        curriculum: How many intervals there are from data to noise, at each point of training.
         huber: The constant c of the pseudo-Huber distance, in units of :math:`\sqrt d`.
         target: The decay of the average that is the target :math:`\theta^-`; 0 for the weights
             themselves.
         guidance: The scale of guidance of the teacher.
-        steps: Steps of the sampler by default.
-        unconditional: How often the condition is hidden in training.
     """
 
     likelihood = Likelihood.NONE
     recipe = Recipe(steps=9000, batch=256, lr=2e-3, clip=10.0)
-    fineness = 16  # levels an interval: the sampler stops anywhere
+    levels_per_interval = 16  # the sampler stops anywhere
+    steps = 2  # of the sampler
 
     def __init__(
         self,
@@ -150,21 +151,15 @@ class ConsistencyModel(GenerativeModel):
         *,
         path: Path,
         point: Point = flow_step,
-        first: int = 8,
-        last: int = 16,
-        growth: Annotated[float, FRACTION] = 0.5,
+        curriculum: Curriculum = Curriculum(),  # noqa: B008 immutable
         huber: float = 0.3,
         target: float = 0.0,
         guidance: float = 1.0,
-        steps: int = 2,
-        unconditional: Annotated[float, FRACTION] = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path, self.point = net, event_shape, path, point
-        self.first, self.last, self.growth = first, last, growth
-        self.huber = huber * math.prod(event_shape) ** 0.5
+        self.curriculum, self.huber = curriculum, huber * math.prod(event_shape) ** 0.5
         self.target, self.guidance = target, guidance
-        self.steps, self.unconditional = steps, unconditional
         self.average = copy.deepcopy(net).requires_grad_(False) if target else None
         self.teacher: HeunTeacher | None = None
 
@@ -175,15 +170,11 @@ class ConsistencyModel(GenerativeModel):
     def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
         r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary_scales`)."""
         skip, out = (append_dims(z, x_t) for z in boundary_scales(self.path, t))
-        scaled, clock = x_t / append_dims(self.path.scale(t), x_t), self.path.clock(t)
+        scaled, clock = x_t / append_dims(self.path.scale(t), x_t), self.path.network_time(t)
         return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
-        """Learn from the flow of a diffusion instead of from pairs of data and noise.
-
-        Raises:
-            UsageError: If the teacher has no flow.
-        """
+        """Learn from the flow of a diffusion instead of from pairs of data and noise."""
         if not isinstance(teacher, Diffusion):
             raise UsageError(
                 "a consistency model is distilled from a diffusion or a flow on a Gaussian path: "
@@ -194,29 +185,26 @@ class ConsistencyModel(GenerativeModel):
 
     @property
     def intervals(self) -> int:
-        """Intervals from data to noise at this point of training."""
-        stages = math.log2(self.last / self.first) + 1
-        stage = int(min(self.progress / self.growth, 1.0) * stages) if self.growth else stages
-        return min(int(self.first * 2**stage), self.last)
+        return self.curriculum.intervals(self.progress)
 
     @property
-    def alone(self) -> bool:
+    def learns_flow(self) -> bool:
         """Whether a flow is learned beside f."""
         return self.point is flow_step and self.teacher is None
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The distance of f at two times of a curve; half of the batch is for the flow."""
-        c, n = self.hidden(c), len(x) // 2 if self.alone else len(x)
-        terms = {"consistency": self.apart(x[:n], None if c is None else c[:n])}
-        if self.alone:
-            terms["flow"] = self.flow(x[n:], None if c is None else c[n:])
+        c, n = self.hidden(c), len(x) // 2 if self.learns_flow else len(x)
+        terms = {"consistency": self.consistency_error(x[:n], None if c is None else c[:n])}
+        if self.learns_flow:
+            terms["flow"] = self.flow_matching_error(x[n:], None if c is None else c[n:])
         return {name: term.sum() / max(n, 1) for name, term in terms.items()}
 
-    def apart(self, x: Data, c: Condition) -> PerDatum:
+    def consistency_error(self, x: Data, c: Condition) -> PerDatum:
         """The distance of f at two times, over the time between them."""
-        intervals, eps = self.fineness * self.intervals, torch.randn_like(x)
+        intervals, eps = self.levels_per_interval * self.intervals, torch.randn_like(x)
         k = stratified_indices(len(x), intervals).to(x.device) + 1
-        j = (k - self.fineness).clamp(min=0)
+        j = (k - self.levels_per_interval).clamp(min=0)
         grid = discretisation_times(self.path, intervals).to(x)
         r, t = grid[j], grid[k]
         x_t = self.path.interpolate(x, eps, t)
@@ -226,24 +214,20 @@ class ConsistencyModel(GenerativeModel):
         distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
         return 2 * self.huber * distance / (t - r)
 
-    def flow(self, x: Data, c: Condition) -> PerDatum:
+    def flow_matching_error(self, x: Data, c: Condition) -> PerDatum:
         """The error of flow matching, at times that are even in angle, unlike the levels."""
         even = (stratified_indices(len(x), LEVELS).to(x) + 1) / LEVELS
         t = discretisation_times(self.path, LEVELS).to(x)[(LEVELS * even.sqrt()).long()]
         eps, s = torch.randn_like(x), append_dims(self.path.scale(t), x)
         x_t = self.path.interpolate(x, eps, t)
-        v = ZeroSpanNetwork(self.net)(x_t / s, self.path.clock(t), c)
+        v = ZeroSpanNetwork(self.net)(x_t / s, self.path.network_time(t), c)
         goal = predictions.prediction_target(
             self.path, VELOCITY, *batch_posterior_means(self.path, x, x_t, t, c), t
         )
         return sum_event((v - goal).square())
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """See that a scale of guidance has a teacher to guide.
-
-        Raises:
-            UsageError: If it has none.
-        """
+        """See that a scale of guidance has a teacher to guide."""
         if self.guidance != 1 and self.teacher is None:
             raise UsageError(
                 f"guidance={self.guidance:g} in training is that of a teacher, and there is none: "
@@ -251,7 +235,6 @@ class ConsistencyModel(GenerativeModel):
             )
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
-        """The loss; then the target follows."""
         yield "model", self.loss
         if self.average is not None:
             with torch.no_grad():
@@ -264,7 +247,12 @@ class ConsistencyModel(GenerativeModel):
         return conditional_energy_distance(x, self.sample(len(x), c), c)
 
     def sample(
-        self, n: int, c: Condition = None, *, steps: int | None = None, guidance: float = 1.0
+        self,
+        n: int,
+        c: Condition = None,
+        *,
+        steps: int | None = None,
+        guidance: Guidance | float = 1.0,
     ) -> Tensor:
         """Multistep consistency sampling.
 
@@ -274,15 +262,15 @@ class ConsistencyModel(GenerativeModel):
             steps: Evaluations of the network.
             guidance: 0 for unconditional, 1 for conditional; others extrapolate between both ends.
         """
-        guided = needs_guidance(guidance, c is not None)
+        w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         times = equal_angle_times(self.path, self.steps if steps is None else steps)
         eps = self.noise(n, *self.event_shape)
         x = self.path.scale(times[0]).to(eps) * eps
 
         def f(x_t: Data, t: Tensor) -> Data:
-            if c is None or not guided:
+            if c is None or w == 1:
                 return self.f(x_t, t, c)
-            return torch.lerp(self.f(x_t, t, torch.zeros_like(c)), self.f(x_t, t, c), guidance)
+            return torch.lerp(self.f(x_t, t, torch.zeros_like(c)), self.f(x_t, t, c), w)
 
         return ode.final_state(sample_multistep(f, self.path, x, times))
 
@@ -290,12 +278,8 @@ class ConsistencyModel(GenerativeModel):
 def build(
     event: Event,
     *,
-    network: str = "auto",
-    width: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    waves: int | None = None,
-    path: str = "cosine",
-    point: str | None = None,
+    path: Annotated[str, Choice(PATHS)] = "cosine",
+    point: Annotated[str | None, Choice(POINTS)] = None,
     first: Annotated[int, INTERVALS] = 8,
     last: Annotated[int | None, INTERVALS] = None,
     growth: Annotated[float, FRACTION] = 0.5,
@@ -303,16 +287,12 @@ def build(
     target: float = 0.0,
     guidance: float = 1.0,
     unconditional: Annotated[float, FRACTION] = 0.1,
+    **network: Unpack[TimeNetworkOptions],
 ) -> ConsistencyModel:
     """Build the model.
 
     Arguments:
         event: What the data look like.
-        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
-        width: Units in each hidden layer of an mlp, first channels of a U-Net, numbers per token
-            of a transformer; 0 to choose from the data.
-        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         path: "cosine", "linear" or "edm".
         point: The second point of a curve: a step of the "flow" that is learned beside, by default
             in up to 4 dimensions, or the first point's datum and "noise". With a teacher it is a
@@ -329,7 +309,6 @@ def build(
     """
     few = math.prod(event.shape) <= 4
     point = point or ("flow" if few else "noise")
-    chosen = choose_option("point", point, POINTS)
     if last is None:
         last = max(first, 16 if point == "flow" else 32)
     if last < first:
@@ -338,24 +317,19 @@ def build(
         raise UsageError(f"target is {target}; a decay is from 0 to 1, 1 excluded")
     if not huber > 0:
         raise UsageError(f"huber is {huber}; it must be positive")
-    needs_guidance(guidance, event.condition > 0)
-    units = width or 128  # wider ones learn less in the minute that a comparison gives
-    net = build_time_network(
-        event, network, width=width, units=units, depth=depth, waves=waves, spans=True
-    )
+    Guidance(guidance).check(known=event.condition > 0)
+    # wider ones learn less in the minute that a comparison gives
+    net = build_time_network(event, units=128, spans=True, **network)
     model = ConsistencyModel(
         net,
         event.shape,
-        path=choose_option("path", path, PATHS),
-        point=chosen,
-        first=first,
-        last=last,
-        growth=growth,
+        path=PATHS[path],
+        point=POINTS[point],
+        curriculum=Curriculum(first, last, growth),
         huber=huber,
         target=target,
         guidance=guidance,
-        steps=2 if few else 1,  # a second is worse beyond
-        unconditional=unconditional,
     )
-    model.recipe = adapt_recipe(net, model.recipe)
+    model.steps = 2 if few else 1  # a second is worse beyond
+    model.unconditional, model.recipe = unconditional, adapt_recipe(net, model.recipe)
     return model

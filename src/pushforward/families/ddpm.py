@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_indices
 from ..errors import UsageError
-from ..model import Event, Likelihood
+from ..model import Event, Likelihood, Preprocessing
 from ..networks.diffusers_unet import DiffusersUNet
-from ..networks.select import adapt_recipe, build_time_network
-from ..options import FRACTION, LAYERS, choose_option
+from ..networks.select import TIME_NETWORKS, adapt_recipe, build_time_network
+from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
-from ..theory import ddpm_schedule, forward, predictions, samplers
-from ..theory.sampler_steps import Sampler
+from ..theory import ddpm_schedule, predictions, samplers
+from ..theory.denoisers import Sampler
 
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {
     "linear": ddpm_schedule.linear_betas,
@@ -40,7 +40,7 @@ VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
 
 WEIGHTS = {
     "simple": lambda prediction, v: predictions.noise_error_weight(prediction),
-    "vlb": forward.bound_weight,
+    "vlb": ddpm_schedule.bound_weight,
 }
 
 
@@ -80,10 +80,12 @@ class DDPM(Diffusion):
         terms = super().loss(x, c)
         if isinstance(self.variance, nn.Module):
             k = stratified_indices(len(x), self.path.steps) + 1
-            terms["vlb"] = self.term(x, k, self.hidden(c)).mean()
+            terms["vlb"] = self.bound_term(x, k, self.hidden(c)).mean()
         return terms
 
-    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def sampler_options(
+        self, run: Sampler, times: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """Ancestral sampling draws with the model's variance."""
         return {"variance": self.variance} | options if run is samplers.ddpm else options
 
@@ -135,11 +137,11 @@ class DDPM(Diffusion):
         total = x.new_zeros(len(x))
         for low, high in zip(edges[:-1], edges[1:]):
             k = (low + (high - low) * torch.rand_like(total)).long().clamp(max=self.path.steps - 1)
-            total = total + (high - low) * self.term(x, k + 1, c)
+            total = total + (high - low) * self.bound_term(x, k + 1, c)
         alpha_bar = math.exp(-float(self.path.total[-1]))
-        return -total - forward.terminal_kl(x, alpha_bar)
+        return -total - ddpm_schedule.terminal_kl(x, alpha_bar)
 
-    def reverse(self, x_t: Data, k: Tensor, c: Condition = None) -> tuple[Data, Tensor]:
+    def reverse_moments(self, x_t: Data, k: Tensor, c: Condition = None) -> tuple[Data, Tensor]:
         r"""Mean and variance of :math:`p_\theta(x_{k-1} \mid x_k)`, the mean without a graph."""
         t = (k.double() / self.path.steps).to(x_t)
         with torch.no_grad():
@@ -148,10 +150,10 @@ class DDPM(Diffusion):
             return mean, self.path.variance(k, self.variance(x_t, t, c).to(x_t))
         return mean, append_dims(self.path.variance(k, self.variance).to(x_t), x_t)
 
-    def term(self, x: Data, k: Tensor, c: Condition = None) -> PerDatum:
+    def bound_term(self, x: Data, k: Tensor, c: Condition = None) -> PerDatum:
         r"""The bound's term at each datum's k: a KL for :math:`k \ge 2`, else :math:`-\log p`."""
         x_t = self.path.interpolate(x, torch.randn_like(x), (k.double() / self.path.steps).to(x))
-        guess, variance = self.reverse(x_t, k, c)
+        guess, variance = self.reverse_moments(x_t, k, c)
         mean, true = self.path.posterior(x, x_t, k)  # at k = 1 this is x, with variance 0
         first = append_dims((k == 1).to(x.device), x)
         constant = torch.where(first, math.log(2 * math.pi), -1 - true.log())
@@ -162,15 +164,15 @@ class DDPM(Diffusion):
 def build(
     event: Event,
     *,
-    network: str = "auto",
+    network: Annotated[str, Choice((*TIME_NETWORKS, "diffusers"))] = "auto",
     width: int = 0,
     depth: Annotated[int, LAYERS] = 3,
     waves: int | None = None,
     chain: int = 1000,
-    schedule: str = "linear",
-    prediction: str = "v",
-    weight: str = "simple",
-    variance: str = "large",
+    schedule: Annotated[str, Choice(SCHEDULES)] = "linear",
+    prediction: Annotated[str, Choice(PREDICTIONS)] = "v",
+    weight: Annotated[str, Choice(WEIGHTS)] = "simple",
+    variance: Annotated[str, Choice(VARIANCES)] = "large",
     sampler: str = "dpmpp_2m",
     sampler_steps: int = 50,
     unconditional: Annotated[float, FRACTION] = 0.1,
@@ -181,7 +183,7 @@ def build(
         event: What the data look like.
         network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
             8 x 8 pixels, and otherwise an mlp. "diffusers" is a U-Net that `export` writes as it
-            is: it learns pictures in [-1, 1].
+            is: it learns images in [-1, 1].
         width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
             token; 0 to choose from the data.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
@@ -197,29 +199,19 @@ def build(
         sampler_steps: Its default number of steps; T of them are the chain as trained.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    betas = choose_option("schedule", schedule, SCHEDULES)
-    target = choose_option("prediction", prediction, PREDICTIONS)
-    weigh, v = (
-        choose_option("weight", weight, WEIGHTS),
-        choose_option("variance", variance, VARIANCES),
-    )
     make: Callable[[], nn.Module] = partial(
         build_time_network,
         event,
-        network,
+        units=default_width(event.shape),
+        network=network,
         width=width,
-        units=default_width(event.shape, width),
         depth=depth,
         waves=waves,
     )
     if network == "diffusers":
+        shape, condition = event.shape, event.condition
         make = partial(
-            DiffusersUNet,
-            event.shape,
-            event.condition,
-            width=width or 32,
-            scales=depth,
-            steps=chain,
+            DiffusersUNet, shape, condition, width=width or 32, scales=depth, steps=chain
         )
     net = make()
     recipe = adapt_recipe(net, diffusion_recipe(event.size))
@@ -228,14 +220,14 @@ def build(
     model = DDPM(
         net,
         event.shape,
-        path=ddpm_schedule.DDPMPath(betas(chain)),
-        variance=make() if variance == "learned" else v,
-        prediction=target,
-        weight=weigh(target, v),
+        path=ddpm_schedule.DDPMPath(SCHEDULES[schedule](chain)),
+        variance=make() if variance == "learned" else VARIANCES[variance],
+        prediction=PREDICTIONS[prediction],
+        weight=WEIGHTS[weight](PREDICTIONS[prediction], VARIANCES[variance]),
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
-        unconditional=unconditional,
-        recipe=recipe,
     )
-    model.centred = network == "diffusers"
+    model.unconditional, model.recipe = unconditional, recipe
+    if network == "diffusers":
+        model.preprocessing = Preprocessing.CENTRE
     return model

@@ -1,4 +1,4 @@
-r"""EDM (Karras et al., 2022): a denoiser trained over a lognormal law of noise levels.
+r"""EDM (Karras et al., 2022): a denoiser trained over a lognormal distribution of noise levels.
 
 Data are blurred without shrinking, :math:`x_t = x + \sigma\varepsilon`, and the denoiser is
 
@@ -10,27 +10,29 @@ with scales that give input and target unit variance at every level. Under the p
 have the deviation 0.5, ours 1: its :math:`P_{mean} = -1.2` is :math:`-1.2 + \log 2` here.
 """
 
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import torch
 from torch import Tensor
 
 from ..diffusion import Diffusion, default_width, diffusion_recipe
 from ..model import Event
-from ..networks.select import adapt_recipe, build_time_network
-from ..options import FRACTION, LAYERS
+from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
+from ..options import FRACTION
 from ..theory import paths, predictions, samplers
 
 
 def lognormal_times(
     path: paths.EDMPath, mean: float, deviation: float, count: int = 8192
 ) -> Tensor:
-    r"""Times at the quantiles of a normal law of :math:`\log\sigma` within the path's levels."""
-    law = torch.distributions.Normal(*torch.tensor([mean, deviation], dtype=torch.float64))
+    r"""Times at the quantiles of a normal distribution of :math:`\log\sigma` within the path's
+    levels.
+    """
+    normal = torch.distributions.Normal(*torch.tensor([mean, deviation], dtype=torch.float64))
     ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
-    low, high = law.cdf((path.sigma_max * ends).log())
+    low, high = normal.cdf((path.sigma_max * ends).log())
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    return law.icdf(torch.lerp(low, high, u)).exp() / path.sigma_max
+    return normal.icdf(torch.lerp(low, high, u)).exp() / path.sigma_max
 
 
 class EDM(Diffusion):
@@ -40,10 +42,6 @@ class EDM(Diffusion):
 def build(
     event: Event,
     *,
-    network: str = "auto",
-    width: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    waves: int | None = None,
     sigma_min: float = 0.002,
     sigma_max: float = 20.0,
     p_mean: float = -0.5,
@@ -52,17 +50,12 @@ def build(
     sampler: str = "ipndm",
     sampler_steps: int = 40,
     unconditional: Annotated[float, FRACTION] = 0.1,
+    **network: Unpack[TimeNetworkOptions],
 ) -> EDM:
     """Build the model.
 
     Arguments:
         event: What the data look like.
-        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
-            8 x 8 pixels, and otherwise an mlp.
-        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
-            token; 0 to choose from the data.
-        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         sigma_min: The least noise, in standard deviations of the data.
         sigma_max: The most.
         p_mean: The mean of log sigma in training.
@@ -73,9 +66,8 @@ def build(
         unconditional: How often the condition is hidden in training, for guidance.
     """
     path = paths.EDMPath(sigma_max, sigma_min, rho)
-    units = default_width(event.shape, width)
-    net = build_time_network(event, network, width=width, units=units, depth=depth, waves=waves)
-    return EDM(
+    net = build_time_network(event, units=default_width(event.shape), **network)
+    model = EDM(
         net,
         event.shape,
         path=path,
@@ -83,6 +75,7 @@ def build(
         times=lognormal_times(path, p_mean, p_std),
         sampler=samplers.sampler_by_name(sampler),
         steps=sampler_steps,
-        unconditional=unconditional,
-        recipe=adapt_recipe(net, diffusion_recipe(event.size)),
     )
+    model.unconditional = unconditional
+    model.recipe = adapt_recipe(net, diffusion_recipe(event.size))
+    return model

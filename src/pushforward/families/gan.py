@@ -12,21 +12,21 @@ with :math:`\zeta` the softplus (Goodfellow et al., 2014; Mescheder et al., 2018
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
 from ..networks.adversarial import (
+    GanNetworks,
+    GanOptions,
     GaussianResidualGenerator,
     apply_spectral_norm,
     build_gan_networks,
-    default_latent_dim,
 )
 from ..networks.mlp import fourier_count
-from ..networks.select import is_convolutional
-from ..options import LAYERS, choose_option
+from ..options import Choice
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory.adversarial import (
     Critic,
@@ -37,11 +37,11 @@ from ..theory.adversarial import (
     saturating_loss,
     zero_centred_penalty,
 )
-from ..theory.mode_coverage import coverage_cells, kmeans_coverage
+from ..theory.sample_statistics import coverage_cells, kmeans_coverage
 
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
 GeneratorLoss = Callable[[Tensor], Tensor]
-Verdict = Callable[[Tensor, Tensor], dict[str, Tensor]]
+CriticMetrics = Callable[[Tensor, Tensor], dict[str, Tensor]]
 CHANNELS = 8  # of the largest scale: as few as show digits after a hundred seconds of one core
 ROWS = 1000  # held-out data whose modes are looked for
 
@@ -50,43 +50,42 @@ def no_constraint(critic: nn.Module) -> None:
     """What is done to a critic whose weights are free: nothing."""
 
 
+class Game(NamedTuple):
+    """What the players of an adversarial game minimise, and how often they move.
+
+    Arguments:
+        critic_loss: Of the critic, given itself, data and samples.
+        generator_loss: Of the generator, given the critic's values on samples.
+        critic_metrics: What the critic's values on data and on samples say, by name.
+        critic_steps: Steps of the critic for each of the generator.
+        constrain: What is done in place to the critic after each of its steps.
+    """
+
+    critic_loss: CriticLoss
+    generator_loss: GeneratorLoss
+    critic_metrics: CriticMetrics
+    critic_steps: int = 1
+    constrain: Callable[[nn.Module], None] = no_constraint
+
+
 class GAN(GenerativeModel):
     """A generator and a critic that play against each other.
 
     Arguments:
-        generator: Maps ``(n, latent)`` and a condition to ``(n, d)``.
-        critic: Maps data and a condition to one number each, ``(n, 1)``.
-        event_shape: The shape of one datum.
-        latent: The length of the noise vector.
-        critic_loss: What the critic minimises, given itself, data and samples.
-        generator_loss: What the generator minimises, given the critic's values on samples.
-        verdict: What the critic's values on data and on samples say, by name.
-        critic_steps: Steps of the critic for each of the generator.
-        recipe: How this game likes to be trained.
-        constrain: What is done in place to the critic after each of its steps.
+        networks: Both, and the length of the noise vector.
+        event_shape: The shape of one sample.
+        game: Their losses and moves.
+        recipe: Default training hyperparameters.
     """
 
     likelihood = Likelihood.NONE
 
     def __init__(
-        self,
-        generator: nn.Module,
-        critic: nn.Module,
-        event_shape: tuple[int, ...],
-        latent: int,
-        *,
-        critic_loss: CriticLoss,
-        generator_loss: GeneratorLoss,
-        verdict: Verdict,
-        critic_steps: int,
-        recipe: Recipe,
-        constrain: Callable[[nn.Module], None] = no_constraint,
+        self, networks: GanNetworks, event_shape: tuple[int, ...], game: Game, recipe: Recipe
     ) -> None:
         super().__init__()
-        self.generator, self.critic = generator, critic
-        self.event_shape, self.latent = event_shape, latent
-        self.game, self.generator_loss, self.verdict = critic_loss, generator_loss, verdict
-        self.critic_steps, self.recipe, self.constrain = critic_steps, recipe, constrain
+        self.generator, self.critic, self.latent, _ = networks
+        self.event_shape, self.game, self.recipe = event_shape, game, recipe
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         if isinstance(self.generator, GaussianResidualGenerator):
@@ -96,22 +95,22 @@ class GAN(GenerativeModel):
         return {"critic": self.critic, "generator": self.generator}
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
-        for _ in range(self.critic_steps):
-            yield "critic", self.judge
-            self.constrain(self.critic)
-        yield "generator", self.deceive
+        for _ in range(self.game.critic_steps):
+            yield "critic", self.critic_objective
+            self.game.constrain(self.critic)
+        yield "generator", self.generator_objective
 
-    def judge(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+    def critic_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The critic's objective; the generator gets no gradient."""
         c = self.hidden(c)
         with torch.no_grad():
             fake = self.sample(len(x), c)
-        return self.game(lambda x: self.score(x, c), x, fake)
+        return self.game.critic_loss(lambda x: self.score(x, c), x, fake)
 
-    def deceive(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+    def generator_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The generator's objective, on the conditions of a batch of data."""
         c = self.hidden(c)
-        return {"generator": self.generator_loss(self.score(self.sample(len(x), c), c))}
+        return {"generator": self.game.generator_loss(self.score(self.sample(len(x), c), c))}
 
     def score(self, x: Data, c: Condition = None) -> PerDatum:
         """The critic's value: a logit for a GAN, a potential for a Wasserstein GAN."""
@@ -126,14 +125,14 @@ class GAN(GenerativeModel):
 
     @torch.no_grad()
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
-        """What held-out data say of the game: the critic's verdict, and which modes samples reach.
+        """What held-out data say of the game: the critic's metrics, and which modes samples reach.
 
-        A ``mode_coverage`` of 0.8 or less is mode collapse (`theory.mode_coverage.is_collapsed`); it is
+        A ``mode_coverage`` of 0.8 or less is mode collapse (`sample_statistics.is_collapsed`); it is
         left out where the data are too few to tell.
         """
         fake = self.sample(len(x), c)
-        verdict = self.verdict(self.score(x, c), self.score(fake, c))
-        found = {name: float(value) for name, value in verdict.items()}
+        metrics = self.game.critic_metrics(self.score(x, c), self.score(fake, c))
+        found = {name: float(value) for name, value in metrics.items()}
         distinct = len(x.flatten(1).unique(dim=0))  # few data come several times over
         if coverage_cells(distinct) > 1:
             real, drawn = (v.flatten(1).double().cpu().numpy() for v in (x[:distinct][:ROWS], fake))
@@ -160,35 +159,23 @@ LOSSES: dict[str, GeneratorLoss] = {
     "non_saturating": non_saturating_loss,
     "saturating": saturating_loss,
 }
-
-
 RECIPE = Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0)
 
 
 def build(
     event: Event,
     *,
-    network: str = "auto",
-    latent: int = 0,
-    width: int = 0,
-    critic: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    loss: str = "non_saturating",
+    loss: Annotated[str, Choice(LOSSES)] = "non_saturating",
     penalty: float | None = None,
     r2: bool | None = None,
     spectral: bool = False,
     critic_steps: int = 1,
+    **networks: Unpack[GanOptions],
 ) -> GAN:
     """A GAN of two perceptrons, or of two convolutional networks.
 
     Arguments:
         event: The kind of data.
-        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
-        latent: The length of the noise, 0 to choose it from the data.
-        width: Units in each hidden layer of the generator, or channels of its largest scale; 0 to
-            choose from the data.
-        critic: The same of the critic.
-        depth: Hidden layers of the generator, or scales of both.
         loss: What the generator minimises: "non_saturating", or "saturating" as in the theory.
         penalty: The weight of R1 and R2, 0 for none; by default 1, or 0.1 in few dimensions, where
             modes may be narrow.
@@ -196,26 +183,14 @@ def build(
             convolutions, where a penalty costs as much as all else.
         spectral: Whether each layer of the critic is divided by its largest singular value.
         critic_steps: Steps of the critic for each of the generator.
-
-    Raises:
-        UsageError: If the loss or the network is not known.
     """
-    latent = default_latent_dim(event, latent)
+    made = build_gan_networks(event, channels=CHANNELS, **networks)
+    if spectral:
+        apply_spectral_norm(made.critic)
     if penalty is None:
         penalty = 0.1 if fourier_count(event.shape, None) else 1.0
-    deep = is_convolutional(event, network)
-    width = width or (CHANNELS if deep else 0)
-    generator, judge = build_gan_networks(event, network, latent, width, critic, depth)
-    return GAN(
-        generator,
-        apply_spectral_norm(judge) if spectral else judge,
-        event.shape,
-        latent,
-        critic_loss=partial(
-            penalised_critic_loss, penalty=penalty, r2=not deep if r2 is None else r2
-        ),
-        generator_loss=choose_option("loss", loss, LOSSES),
-        verdict=jensen_shannon_bound,
-        critic_steps=critic_steps,
-        recipe=RECIPE._replace(batch=32, lr=2e-3) if deep else RECIPE,
-    )
+    r2 = not made.deep if r2 is None else r2
+    critic_loss = partial(penalised_critic_loss, penalty=penalty, r2=r2)
+    game = Game(critic_loss, LOSSES[loss], jensen_shannon_bound, critic_steps)
+    recipe = RECIPE._replace(batch=32, lr=2e-3) if made.deep else RECIPE
+    return GAN(made, event.shape, game, recipe)

@@ -35,7 +35,7 @@ class FittedTensors(nn.Module):
     def __getitem__(self, name: str) -> Tensor:
         return self.get_buffer(name)
 
-    def fill(self, **tensors: Tensor) -> None:
+    def store(self, **tensors: Tensor) -> None:
         """Store new values on the device and in the precision of the old ones."""
         for name, value in tensors.items():
             setattr(self, name, value.to(self[name]).contiguous())
@@ -76,7 +76,7 @@ class ClassGroups(nn.Module):
                 "treated as unknown: their draws and scores are those of all data",
                 stacklevel=3,
             )
-        self.table.fill(numeric=numeric.float(), patterns=known)
+        self.table.store(numeric=numeric.float(), patterns=known)
         rows = [torch.arange(n, device=c.device)]
         rows += [(c[:, ~numeric] == pattern).all(1).nonzero()[:, 0] for pattern in known]
         return [(i, c[i][:, numeric]) for i in rows]
@@ -102,7 +102,7 @@ class GaussianMixtureModel(GenerativeModel):
     is the conditional of the joint mixture, with :math:`A_k = \operatorname{Cov}(x, u)\,S_k^{-1}`.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
         fit: Finds weights ``(k,)``, means ``(k, m)`` and covariances ``(k, m, m)`` of ``(n, m)``.
     """
@@ -125,18 +125,18 @@ class GaussianMixtureModel(GenerativeModel):
             weight, mean, covariance = map(torch.as_tensor, self.fit(rows.double().cpu().numpy()))
             parts.append((torch.full_like(weight, g), weight, mean, covariance))
         group, weight, mean, covariance = (torch.cat(p) for p in zip(*parts, strict=True))
-        self.table.fill(group=group, weight=weight, mean=mean, covariance=covariance)
+        self.table.store(group=group, weight=weight, mean=mean, covariance=covariance)
 
     def conditional(self, g: int, u: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights ``(n or 1, k)``, means ``(n or 1, k, d)`` and Cholesky factors of group g."""
         own, d = self.table["group"] == g, int(np.prod(self.event_shape))
-        log_w, mean, s = self.table["weight"][own].log()[None], *self.parts(own)
+        log_w, mean, s = self.table["weight"][own].log()[None], *self.component_moments(own)
         if u is None or u.shape[1] == 0:
             return log_w, mean[None, :, :d], torch.linalg.cholesky(s[:, :d, :d])
         fixed = torch.arange(mean.shape[1], device=s.device) >= d
         return condition_mixture(log_w, mean[None], s, fixed, u)
 
-    def parts(self, own: Tensor) -> tuple[Tensor, Tensor]:
+    def component_moments(self, own: Tensor) -> tuple[Tensor, Tensor]:
         """Means and covariances of some components."""
         return self.table["mean"][own], self.table["covariance"][own]
 

@@ -31,7 +31,7 @@ class QuartileEncoder(nn.Module):
         """Learn the quartiles; classes never exceed theirs."""
         edges = torch.quantile(c[: 10**6], c.new_tensor([0.25, 0.5, 0.75]), dim=0)
         edges[:, ((c == 0) | (c == 1)).all(0)] = math.inf
-        self.table.fill(edges=edges)
+        self.table.store(edges=edges)
 
     def forward(self, c: Tensor) -> Tensor:
         edges = self.table["edges"]
@@ -44,7 +44,7 @@ class Histogram(GenerativeModel):
     """Independent blocks of one or two entries, each with a density that is constant in cells.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
         cells: Cells along each axis, 0 to choose.
     """
@@ -69,33 +69,36 @@ class Histogram(GenerativeModel):
             self.quartiles.fit(c)
             c = self.quartiles(c)
         flat = x.flatten(1)
-        cells = self.cells or self.choose(flat)
-        fits = [self.count(flat[i], cells) for i, _ in self.groups.fit(c, len(x))]
-        self.table.fill(**{name: torch.stack([fit[name] for fit in fits]) for name in fits[0]})
+        cells = self.cells or self.choose_cell_count(flat)
+        fits = [self.fit_counts(flat[i], cells) for i, _ in self.groups.fit(c, len(x))]
+        self.table.store(**{name: torch.stack([fit[name] for fit in fits]) for name in fits[0]})
 
-    def choose(self, flat: Tensor) -> int:
+    def choose_cell_count(self, flat: Tensor) -> int:
         """The cells along an axis, a power of the square root of 2, by a held-out fifth."""
         order = torch.randperm(len(flat), device=flat.device)
         held_out, rest = flat[order[: len(flat) // 5]], flat[order[len(flat) // 5 :]]
         candidates = [round(2 ** (i / 2)) for i in range(2, 19 if self.axes == 1 else 17)]
         return max(
-            candidates, key=lambda m: float(self.density(held_out, self.count(rest, m)).mean())
+            candidates,
+            key=lambda m: float(self.log_density(held_out, self.fit_counts(rest, m)).mean()),
         )
 
-    def count(self, flat: Tensor, cells: int) -> dict[str, Tensor]:
+    def fit_counts(self, flat: Tensor, cells: int) -> dict[str, Tensor]:
         """A grid over the data, the share of them in each cell, and the Gaussian background."""
         low, high = flat.amin(0), flat.amax(0)
         slack = 1e-3 * (high - low) + 1e-3
         fit = {"low": low - slack, "high": high + slack, "mean": flat.mean(0)}
         fit["scale"] = 2 * flat.std(0, correction=0) + 1e-3  # a constant entry has scale 0
-        index, _ = self.cell(flat, fit, cells)
+        index, _ = self.locate_cells(flat, fit, cells)
         counts = flat.new_zeros(index.shape[1], cells**self.axes)
         counts.scatter_add_(1, index.T, torch.ones_like(index.T, dtype=counts.dtype))
         singles = (counts == 1).sum(1).clamp(min=1)
         return fit | {"mass": counts / len(flat), "background": singles / (len(flat) + 1)}
 
-    def cell(self, flat: Tensor, fit: dict[str, Tensor], cells: int) -> tuple[Tensor, Tensor]:
-        """The cell in each block, ``(n, blocks)``, and whether the datum is inside the grid."""
+    def locate_cells(
+        self, flat: Tensor, fit: dict[str, Tensor], cells: int
+    ) -> tuple[Tensor, Tensor]:
+        """The cell in each block, ``(n, blocks)``, and whether the sample is inside the grid."""
         place = (flat - fit["low"]) / (fit["high"] - fit["low"])
         inside = ((place >= 0) & (place < 1)).unflatten(1, (-1, self.axes)).all(2)
         index = (place * cells).long().clamp(0, cells - 1).unflatten(1, (-1, self.axes))
@@ -105,14 +108,14 @@ class Histogram(GenerativeModel):
         """How far apart neighbours along each axis are in the flat list of cells."""
         return cells ** torch.arange(self.axes, device=self.table["mass"].device)
 
-    def side(self, fit: dict[str, Tensor]) -> int:
+    def cells_per_axis(self, fit: dict[str, Tensor]) -> int:
         """Cells along each axis."""
         return round(fit["mass"].shape[1] ** (1 / self.axes))
 
-    def density(self, flat: Tensor, fit: dict[str, Tensor]) -> PerDatum:
+    def log_density(self, flat: Tensor, fit: dict[str, Tensor]) -> PerDatum:
         """Log-density of rows, given the table of one group."""
-        cells, weight = self.side(fit), fit["background"]
-        index, inside = self.cell(flat, fit, cells)
+        cells, weight = self.cells_per_axis(fit), fit["background"]
+        index, inside = self.locate_cells(flat, fit, cells)
         volume = ((fit["high"] - fit["low"]) / cells).unflatten(0, (-1, self.axes)).prod(1)
         constant = fit["mass"].gather(1, index.T).T / volume * inside
         z = (flat - fit["mean"]) / fit["scale"]
@@ -120,30 +123,30 @@ class Histogram(GenerativeModel):
         log_wide = log_wide.unflatten(1, (-1, self.axes)).sum(2) + weight.log()
         return torch.logaddexp(torch.log1p(-weight) + constant.log(), log_wide).sum(1)
 
-    def of_group(self, g: int) -> dict[str, Tensor]:
+    def group_tensors(self, g: int) -> dict[str, Tensor]:
         """The table of one group."""
         return {name: values[g] for name, values in self.table.named_buffers()}
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         flat, out = x.flatten(1), x.new_empty(len(x))
-        for g, i, _ in self.groups.split(self.classes(c), len(x)):
+        for g, i, _ in self.groups.split(self.discretise_condition(c), len(x)):
             for j in i.split(65536):
-                out[j] = self.density(flat[j], self.of_group(g))
+                out[j] = self.log_density(flat[j], self.group_tensors(g))
         return out
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
         x = self.noise(n, math.prod(self.event_shape))
-        for g, i, _ in self.groups.split(self.classes(c), n):
-            x[i] = self.draw(x[i], self.of_group(g))
+        for g, i, _ in self.groups.split(self.discretise_condition(c), n):
+            x[i] = self.sample_group(x[i], self.group_tensors(g))
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
         """Exact where entries are independent, which they are but in two dimensions."""
         return torch.where(known, x, self.sample(n, c)) if self.axes == 1 else None
 
-    def draw(self, z: Tensor, fit: dict[str, Tensor]) -> Tensor:
+    def sample_group(self, z: Tensor, fit: dict[str, Tensor]) -> Tensor:
         """Data of one group: a uniform point of a random cell, or the background's."""
-        cells = self.side(fit)
+        cells = self.cells_per_axis(fit)
         index = torch.multinomial(fit["mass"], len(z), replacement=True).T  # (n, blocks)
         corner = (index[..., None] // self.strides(cells) % cells).flatten(1)
         inside = fit["low"] + (fit["high"] - fit["low"]) * (corner + torch.rand_like(z)) / cells
@@ -152,7 +155,7 @@ class Histogram(GenerativeModel):
             wide.repeat_interleave(self.axes, 1), fit["mean"] + fit["scale"] * z, inside
         )
 
-    def classes(self, c: Condition) -> Tensor | None:
+    def discretise_condition(self, c: Condition) -> Tensor | None:
         """Conditions with numbers replaced by quartiles."""
         return None if c is None or not self.groups.condition else self.quartiles(c)
 

@@ -1,11 +1,11 @@
-r"""Kernel density estimate: a Gaussian around every datum, one bandwidth chosen by leave-one-out.
+r"""Kernel density estimate: a Gaussian around every sample, one bandwidth chosen by leave-one-out.
 
 .. math:: p(x \mid u) = \frac{\sum_i \mathcal N(u \mid u_i, h^2 I)\,\mathcal N(x \mid x_i, h^2 I)}
     {\sum_i \mathcal N(u \mid u_i, h^2 I)}
 
-for numeric conditions :math:`u` (Rosenblatt, 1969); every combination of classes has its own
-points and bandwidth. The bandwidth maximises the likelihood of each datum under the others (Habbema
-et al., 1974), and is at least 0.003 standard deviations: repeated data would drive it to 0.
+for numeric conditions :math:`u` (Rosenblatt, 1969); every combination of classes has its own points
+and bandwidth. The bandwidth maximises the likelihood of each sample under the others (Habbema et
+al., 1974), and is at least 0.003 standard deviations: repeated data would drive it to 0.
 """
 
 import math
@@ -24,10 +24,10 @@ QUERIES = 1000  # data whose leave-one-out likelihood chooses the bandwidth
 
 
 class KDE(GenerativeModel):
-    """A Gaussian kernel around every datum.
+    """A Gaussian kernel around every sample.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
         bandwidth: In standard deviations of the data, 0 to choose it.
         points: The most data to keep in a group; a random subset of more.
@@ -57,11 +57,11 @@ class KDE(GenerativeModel):
             rows.append(torch.cat([x[i[keep]].flatten(1), u[keep].to(x)], dim=1))
             group.append(torch.full((len(keep),), float(g)))
             bandwidths.append(self.bandwidth or choose_bandwidth(rows[-1], self.d))
-        self.table.fill(
+        self.table.store(
             points=torch.cat(rows), group=torch.cat(group), bandwidth=torch.tensor(bandwidths)
         )
 
-    def of_group(self, g: int) -> tuple[Tensor, Tensor, Tensor]:
+    def group_tensors(self, g: int) -> tuple[Tensor, Tensor, Tensor]:
         """The points of a group, their numbers and its bandwidth."""
         rows = self.table["points"][self.table["group"] == g]
         return rows[:, : self.d], rows[:, self.d :], self.table["bandwidth"][g]
@@ -69,7 +69,7 @@ class KDE(GenerativeModel):
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         flat, out = x.flatten(1), x.new_empty(len(x))
         for g, i, u in self.groups.split(c, len(x)):
-            points, numbers, h = self.of_group(g)
+            points, numbers, h = self.group_tensors(g)
             size = max(1, BLOCK // len(points))
             for block in range(0, len(i), size):
                 j = slice(block, block + size)
@@ -83,7 +83,7 @@ class KDE(GenerativeModel):
     def sample(self, n: int, c: Condition = None) -> Tensor:
         x = self.noise(n, self.d)
         for g, i, u in self.groups.split(c, n):
-            points, numbers, h = self.of_group(g)
+            points, numbers, h = self.group_tensors(g)
             if u is None or not u.shape[1]:
                 k = torch.randint(len(points), (len(i),), device=x.device)
             else:  # Gumbel's trick in blocks: multinomial would need all weights at once
@@ -95,10 +95,10 @@ class KDE(GenerativeModel):
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
-        """Exact: a datum is chosen by its distance in the known entries; the rest is a kernel's."""
+        """Exact: a row is chosen by its distance in the known entries; the rest is a kernel's."""
         flat, fixed, out = x.flatten(), known.flatten(), self.noise(n, self.d)
         for g, i, u in self.groups.split(c, n):
-            points, numbers, h = self.of_group(g)
+            points, numbers, h = self.group_tensors(g)
             near = -squared_distance_matrix(flat[None, fixed], points[:, fixed]) / (2 * h**2)
             size = max(1, BLOCK // len(points))
             log_w = [

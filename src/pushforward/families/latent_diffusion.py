@@ -28,19 +28,18 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..errors import UsageError
-from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
-from ..networks import likelihoods
-from ..networks.autoencoder import PerceptualAdversarialLoss, spatial_decoder, spatial_encoder
-from ..networks.layout import image_layout
-from ..networks.select import is_convolutional
-from ..options import FRACTION, LAYERS, check_options, choose_option
+from ..model import Event, GenerativeModel, Likelihood, Loss, Preprocessing, Recipe
+from ..networks import autoencoder, likelihoods
+from ..networks.autoencoder import PerceptualAdversarialLoss
+from ..networks.select import TIME_NETWORKS, VECTOR_NETWORKS, is_convolutional
+from ..options import FRACTION, LAYERS, Choice, check_options
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory.bounds import importance_bound, kl_to_prior
 from ..theory.densities import choose_probe_count
+from ..two_stage import TwoStage
 from . import ddpm, edm, flow_matching
-from .vae import VAE, build_mlp_autoencoder
+from .vae import VAE
 
-MEMORY = 100  # batches, at most, that the statistics of codes are a mean over
 ROWS = 1024  # encoded at once
 FAR = 1e4  # deviations of a code beyond which no solver is asked, and the bound is -inf
 DIAGNOSED = 256  # held-out data that are reconstructed at each validation
@@ -51,23 +50,18 @@ PRIORS: dict[str, Callable[..., Diffusion]] = {
 }
 
 
-class LatentDiffusion(GenerativeModel):
-    r"""An autoencoder, and a diffusion of its codes.
+class LatentDiffusion(TwoStage):
+    """An autoencoder, and a diffusion of its codes.
 
     Arguments:
         first: The autoencoder.
         second: Makes a diffusion of codes of a shape.
         stage: The part of training that the autoencoder gets.
-        sharpening: What the autoencoder minimises beside its bound, or None.
-        recipe: How this model likes to be trained.
+        sharpening: What the autoencoder minimises beside its bound.
     """
 
     likelihood = Likelihood.LOWER_BOUND
-    whitened = True
-    mean: Tensor
-    variance: Tensor
-    rounds: Tensor
-    settled: Tensor
+    preprocessing = Preprocessing.WHITEN
 
     def __init__(
         self,
@@ -76,32 +70,22 @@ class LatentDiffusion(GenerativeModel):
         *,
         stage: Annotated[float, FRACTION] = 0.4,
         sharpening: PerceptualAdversarialLoss | None = None,
-        recipe: Recipe | None = None,
     ) -> None:
-        super().__init__()
-        self.make, self.stage, self.sharpening = second, stage, sharpening
-        self.recipe, self.adopted = recipe or self.recipe, False
-        self.start_from_codes_of(first)
+        super().__init__(stage)
+        self.make, self.sharpening, self.adopted = second, sharpening, False
+        self.reset_second_stage(first)
 
-    def start_from_codes_of(self, first: VAE) -> None:
+    def reset_second_stage(self, first: VAE) -> None:
         """A diffusion that suits an autoencoder's codes, of which nothing is known yet."""
         self.first, like = first, next(first.parameters())
-        self.event_shape, self.discrete = first.event_shape, first.discrete
+        self.event_shape, self.preprocessing = first.event_shape, first.preprocessing
         with torch.no_grad():
             shape = first.encode(torch.zeros(1, *self.event_shape).to(like)).shape[1:]
         self.second = self.make(tuple(shape)).to(like)
-        ones = torch.ones(shape[0], *[1] * (len(shape) - 1)).to(like)
-        self.register_buffer("mean", torch.zeros_like(ones))
-        self.register_buffer("variance", ones)
-        self.register_buffer("rounds", torch.zeros((), dtype=torch.int64, device=like.device))
-        self.register_buffer("settled", torch.zeros((), dtype=torch.bool, device=like.device))
+        self.reset_codes(tuple(shape), like)
 
     def adopt(self, teacher: GenerativeModel) -> None:
-        """Take a fitted autoencoder as the first stage, as it is; all of training is the second.
-
-        Raises:
-            UsageError: If it is none.
-        """
+        """Take a fitted autoencoder as the first stage, as it is; all of training is the second."""
         first = teacher.first if isinstance(teacher, LatentDiffusion) else teacher
         if not isinstance(first, VAE):
             raise UsageError(
@@ -112,34 +96,21 @@ class LatentDiffusion(GenerativeModel):
             raise UsageError(
                 "a fitted first stage stays as it is: leave out perceptual and adversarial"
             )
-        self.start_from_codes_of(copy.deepcopy(first).requires_grad_(False))
+        self.reset_second_stage(copy.deepcopy(first).requires_grad_(False))
         self.adopted = True
         self.settled.fill_(True)
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Measure the codes of all data, if the autoencoder is fitted already."""
-        self.first.law.check(x)
+        self.first.law.check_levels(x)
         if not self.adopted:
             return
         parts = [slice(i, i + ROWS) for i in range(0, len(x), ROWS)]
         draws = [self.first.posterior(x[i], None if c is None else c[i]).sample() for i in parts]
-        z = torch.cat(draws)
-        self.mean.copy_(channel_mean(z))
-        self.variance.copy_(channel_mean((z - self.mean).square()))
-
-    @property
-    def late(self) -> bool:
-        """Whether the autoencoder is done; for good, even where a run is given more steps."""
-        return bool(self.settled) or (self.progress >= self.stage and bool(self.rounds))
-
-    def stretch(self, count: int, steps: int) -> tuple[int, int]:
-        if not self.late:
-            return count, max(1, round(self.stage * steps))
-        return count - int(self.rounds), steps - int(self.rounds)
+        self.measure_codes(torch.cat(draws))
 
     @property
     def critic(self) -> nn.Module | None:
-        """Of patches, if there is one."""
         return None if self.sharpening is None else self.sharpening.critic
 
     def players(self) -> dict[str, nn.Module]:
@@ -149,63 +120,46 @@ class LatentDiffusion(GenerativeModel):
         return found if self.critic is None else {**found, "critic": self.critic}
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
-        """The autoencoder's round, and then its critic's; later the diffusion's."""
-        if self.late:
+        if self.in_second_stage:
             self.settled.fill_(True)
-            yield "diffusion", self.diffuse
+            yield "diffusion", self.diffusion_objective
             return
-        yield "autoencoder", self.compress
+        yield "autoencoder", self.autoencoder_objective
         if self.critic is not None:
-            yield "critic", self.judge
+            yield "critic", self.critic_objective
         self.rounds += 1
 
-    def compress(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
+    def autoencoder_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The autoencoder's bound in nats, with a small weight of the rate, and what sharpens it.
 
         The critic, which learns from the start, is listened to in the second half.
         """
         q = self.first.posterior(x, c)
         z = q.mean + q.scale * self.noise(*q.mean.shape)
-        self.follow(z)
-        h = self.first.parameters_of(z, c)
-        terms = self.first.terms(q, h, x)
+        self.update_code_statistics(z)
+        h = self.first.likelihood_parameters(z, c)
+        terms = self.first.elbo_terms(q, h, x)
         if self.sharpening is not None:
             made, last = self.first.law.mean(h), self.first.decoder.get_parameter("leave.weight")
             if self.critic is not None and self.progress >= self.stage / 2:
-                terms |= self.sharpening.deceive(made, terms["distortion"], last)
-            terms |= self.sharpening.apart(x, made)
+                terms |= self.sharpening.generator_objective(made, terms["distortion"], last)
+            terms |= self.sharpening.perceptual_loss(x, made)
         return terms
 
-    def judge(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The critic's loss on data and on reconstructions."""
+    def critic_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         with torch.no_grad():
             made = self.first.decode(self.first.posterior(x, c).sample(), c)
-        return self.sharpening.judge(x, made)  # type: ignore[union-attr]
+        return self.sharpening.critic_objective(x, made)  # type: ignore[union-attr]
 
-    @torch.no_grad()
-    def follow(self, z: Tensor) -> None:
-        """Keep the mean and variance of each channel of codes, over the last tenth or so."""
-        weight = max(1 / MEMORY, 10 / (10 + int(self.rounds)))
-        z = z.to(self.mean)
-        self.mean.lerp_(channel_mean(z), weight)
-        self.variance.lerp_(channel_mean((z - self.mean).square()), weight)
-
-    @property
-    def scale(self) -> Tensor:
-        """The standard deviation of codes, for each channel."""
-        return self.variance.sqrt().clamp(min=1e-4)
-
-    def diffuse(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The loss of the second model on codes."""
+    def diffusion_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         with torch.no_grad():
-            u = (self.first.posterior(x, c).sample() - self.mean) / self.scale
+            u = self.standardise(self.first.posterior(x, c).sample())
         return self.second.loss(u.to(self.mean), c)
 
     def validation(self, x: Data, c: Condition = None) -> Scalar | None:
-        """The second model's, once its codes stay as they are."""
-        if not self.settled:
+        if not self.settled:  # the codes still move
             return None
-        return torch.stack(list(self.diffuse(x, c).values())).sum()
+        return torch.stack(list(self.diffusion_objective(x, c).values())).sum()
 
     @torch.no_grad()
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
@@ -217,45 +171,36 @@ class LatentDiffusion(GenerativeModel):
 
     def encode(self, x: Data, c: Condition = None) -> Tensor:
         """The mean codes, standardised; nothing is drawn."""
-        return (self.first.encode(x, c) - self.mean) / self.scale
+        return self.standardise(self.first.encode(x, c))
 
     def decode(self, z: Tensor, c: Condition = None) -> Tensor:
         """The expected data; nothing is drawn."""
-        return self.first.decode(self.mean + self.scale * z, c)
+        return self.first.decode(self.restore_codes(z), c)
 
     def sample(
         self, n: int, c: Condition = None, *, grain: bool | None = None, **options: Any
     ) -> Tensor:
-        """Draw codes and decode them.
+        """Draw codes, with the options of the second model, and decode them.
 
-        Arguments:
-            n: How many.
-            c: The condition of each.
-            grain: Draw from :math:`p(x | z)`, the law that is scored, or take its mean; by default
-                images are means.
-            options: Those of the second model: ``sampler``, ``steps``, ``guidance``, ...
+        With ``grain`` they come from :math:`p(x | z)`, whose density is scored, and without it they
+        are its means; by default images are means. Options are as of `edit`.
         """
-        z = self.mean + self.scale * self.second.sample(n, c, **options)
+        z = self.restore_codes(self.second.sample(n, c, **options))
+        h = self.first.likelihood_parameters(z, c)
         grain = len(self.event_shape) == 1 if grain is None else grain
-        return (self.first.law.sample if grain else self.first.law.mean)(
-            self.first.parameters_of(z, c)
-        )
+        return self.first.law.sample(h) if grain else self.first.law.mean(h)
 
     def edit(self, x: Data, c: Condition = None, *, strength: float = 0.5, **options: Any) -> Data:
-        """Codes noised to a level and carried back, then decoded (`Diffusion.edit`).
+        """Codes noised to a level and denoised (`Diffusion.edit`), then decoded.
 
-        Arguments:
-            x: Data, not necessarily like those fitted.
-            c: Conditions to carry them back under.
-            strength: From 0, which gives their reconstruction, to 1, a fresh sample.
-            options: Those of the second model: ``sampler``, ``steps``, ``guidance``, ...
+        A strength of 0 gives the reconstruction, and 1 a fresh sample. Options are those of the
+        second model: ``sampler``, ``steps``, ``guidance``, ...
         """
         check_options(self.second.edit, options, type(self).__name__)
         return self.decode(self.second.edit(self.encode(x, c), c, strength=strength, **options), c)
 
     @property
     def nfe(self) -> int:
-        """Those of the second model, and the decoder's."""
         return self.second.nfe + 1
 
     def log_prob(
@@ -266,15 +211,8 @@ class LatentDiffusion(GenerativeModel):
         .. math:: \log \frac1K \sum_i \frac{p(x \mid z_i)\,p_{flow}(u_i) / \prod s}{q(z_i \mid x)},
             \qquad z_i \sim q(z \mid x), \quad u_i = (z_i - m)/s
 
-        It bounds the law that ``sample(grain=True)`` draws, up to the tolerance of the flow's
-        solver.
-
-        Arguments:
-            x: Data.
-            c: Conditions.
-            particles: K; several need the exact trace.
-            probes: Of Hutchinson's estimate of the flow's trace, 0 for the exact one; exact up to
-                64 numbers a code when None.
+        It bounds the density of ``sample(grain=True)``, up to the tolerance of the flow's solver.
+        ``particles`` is K; ``probes`` are those of the flow's trace, as of `Diffusion.log_prob`.
 
         Raises:
             UsageError: If several particles meet an estimated trace: the exponential of an
@@ -282,36 +220,26 @@ class LatentDiffusion(GenerativeModel):
         """
         return self.estimated(x, c, particles=particles, probes=probes)[0]
 
-    def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
-        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
-        return self.bound(x, c, **options)
-
-    def bound(
-        self, x: Data, c: Condition, *, particles: int = 1, probes: int | None = None
+    def estimated(
+        self, x: Data, c: Condition = None, *, particles: int = 1, **options: Any
     ) -> tuple[PerDatum, PerDatum]:
-        """The bound, and the standard error of what it estimates of a trace."""
+        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
-        self.first.law.check(x)
-        if particles > 1 and choose_probe_count(probes, self.second.event_shape):
+        self.first.law.check_levels(x)
+        if particles > 1 and choose_probe_count(options.get("probes"), self.second.event_shape):
             raise UsageError(f"particles={particles} needs the exact trace: pass probes=0")
-        q, found = self.first.posterior(x, c), []
+        q, log_w = self.first.posterior(x, c), []
         for _ in range(particles):
             z = q.sample()
-            h = self.first.parameters_of(z, c)
-            u = (z - self.mean) / self.scale
+            h, u = self.first.likelihood_parameters(z, c), self.standardise(z)
             far = ~(u.abs().flatten(1).amax(1) < FAR)
             near = torch.where(append_dims(far, u), 0.0, u)
-            prior, error = self.second.estimated(near, c, probes=probes)
+            prior, error = self.second.estimated(near, c, **options)
             ratio = prior - sum_event(q.log_prob(z) + self.scale.log())
             value = sum_event(self.first.law.log_prob(h, x)) + ratio
-            found.append(torch.where(far, -torch.inf, value))
-        return importance_bound(torch.stack(found)), error
-
-
-def channel_mean(z: Tensor) -> Tensor:
-    """The mean over data, and for maps over places, of each channel."""
-    return z.mean([0, *range(2, z.ndim)])[(...,) + (None,) * (z.ndim - 2)]
+            log_w.append(torch.where(far, -torch.inf, value))
+        return importance_bound(torch.stack(log_w)), error
 
 
 def build_autoencoder(
@@ -320,29 +248,15 @@ def build_autoencoder(
     """Of two convolutional networks with codes that are images, or of two perceptrons."""
     law = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
     if is_convolutional(event, network):
-        if factor > (side := min(image_layout(event.shape).shape[1:])):
-            raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
-        latent, width, scales = latent or 4, width or 16, scale_count(factor)
-        nets: tuple[nn.Module, nn.Module] = (
-            spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
-            spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
-        )
+        latent, size = latent or 4, {"width": width or 16, "factor": factor}
+        nets = autoencoder.build_spatial_autoencoder(event, law, latent=latent, **size)
     else:
         latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
-        # without waves: a code that follows the data smoothly has a simple law
-        nets = build_mlp_autoencoder(event._replace(condition=0), latent, law.size, hidden, 0)
-    return VAE(*nets, law, event.shape, latent=latent, beta=beta)
-
-
-def scale_count(factor: int) -> int:
-    """How many sizes there are from an image to one that much smaller.
-
-    Raises:
-        UsageError: If no number of halvings leads there.
-    """
-    if factor & (factor - 1):
-        raise UsageError(f"factor is {factor}; an image is halved, so give 1, 2, 4, 8 or 16")
-    return factor.bit_length()
+        # no Fourier features: a code that is smooth in the data has a simple distribution
+        nets = autoencoder.build_mlp_autoencoder(
+            event._replace(condition=0), law, latent=latent, hidden=hidden
+        )
+    return VAE(nets, event.shape, latent=latent, beta=beta)
 
 
 def build_latent_prior(
@@ -350,21 +264,18 @@ def build_latent_prior(
 ) -> Diffusion:
     """A model of codes of a shape, under the conditions of the data.
 
-    A code's pixels tell much each: where it is an image, however small, a U-Net learns its law in
-    far fewer steps than a perceptron.
+    Each pixel of a code tells much: where the code is an image, however small, a U-Net learns the
+    distribution in far fewer steps than a perceptron.
     """
-    make, deep = (
-        choose_option("prior", prior, PRIORS),
-        len(shape) == 3 and options["network"] == "auto",
-    )
-    usual = {"network": "unet", "width": 32, "depth": 2} if deep else {"depth": 3}
+    usual: dict[str, Any] = {"depth": 3}
+    if len(shape) == 3 and options["network"] == "auto":
+        usual = {"width": 32, "depth": 2}
+        options = options | {"network": "unet"}
     options = options | {name: value for name, value in usual.items() if not options[name]}
-    options |= {"network": usual.get("network", options["network"])}
-    return make(event._replace(shape=shape, levels=0), **options)
+    return PRIORS[prior](event._replace(shape=shape, levels=0), **options)
 
 
 def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
-    """How to train both: gently where there are convolutions, and briefly on few data."""
     if is_convolutional(event, encoder):
         return Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0)
     steps = 4000 if 0 < event.size < 5000 else 8000
@@ -374,7 +285,7 @@ def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
 def build(
     event: Event,
     *,
-    encoder: str = "auto",
+    encoder: Annotated[str, VECTOR_NETWORKS] = "auto",
     latent: int = 0,
     factor: int = 4,
     encoder_width: int = 0,
@@ -383,8 +294,8 @@ def build(
     perceptual: float = 0.0,
     adversarial: float = 0.0,
     stage: Annotated[float, FRACTION] = 0.4,
-    prior: str = "flow_matching",
-    network: str = "auto",
+    prior: Annotated[str, Choice(PRIORS)] = "flow_matching",
+    network: Annotated[str, Choice(TIME_NETWORKS)] = "auto",
     width: int = 0,
     depth: Annotated[int, LAYERS] = 0,
     sampler: str | None = None,
@@ -402,7 +313,7 @@ def build(
         encoder_width: The autoencoder's channels at its largest scale, or units of a hidden layer;
             0 to choose from the data.
         beta: The weight of the rate in the autoencoder's loss.
-        floor: The smallest scale of the decoder's law, in standard deviations of the data.
+        floor: The smallest scale of the decoder's distribution, in standard deviations of the data.
         perceptual: The weight of a distance of random features in the autoencoder's loss, in nats
             for each entry of an image.
         adversarial: How strongly a critic of patches pulls at the decoder, in units of the pull of
@@ -429,17 +340,10 @@ def build(
             raise UsageError(
                 "perceptual and adversarial losses are for convolutions (encoder=conv)"
             )
-        sharpening = PerceptualAdversarialLoss(
-            event.shape,
-            perceptual=perceptual,
-            adversarial=adversarial,
-            width=encoder_width or 16,
-            scales=scale_count(factor),
-        )
-    return LatentDiffusion(
-        first,
-        partial(build_latent_prior, event, prior, options),
-        stage=stage,
-        sharpening=sharpening,
-        recipe=latent_diffusion_recipe(event, encoder),
-    )
+        size = {"width": encoder_width or 16, "scales": autoencoder.scale_count(factor)}
+        pulls = {"perceptual": perceptual, "adversarial": adversarial}
+        sharpening = PerceptualAdversarialLoss(event.shape, **pulls, **size)  # type: ignore[arg-type]
+    second = partial(build_latent_prior, event, prior, options)
+    model = LatentDiffusion(first, second, stage=stage, sharpening=sharpening)
+    model.recipe = latent_diffusion_recipe(event, encoder)
+    return model

@@ -28,20 +28,21 @@ this is flow matching.
 
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
 from ..diffusion import default_width, stratified_indices
-from ..model import Event, GenerativeModel, Likelihood, Recipe, needs_guidance
-from ..networks.select import adapt_recipe, build_time_network
-from ..options import FRACTION, LAYERS, choose_option
+from ..model import Event, GenerativeModel, Likelihood, Recipe
+from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
+from ..options import FRACTION, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
-from ..theory.energy import conditional_energy_distance
+from ..theory.guidance import Guidance
 from ..theory.paths import LinearPath
-from ..theory.stable_targets import batch_posterior_means
+from ..theory.predictions import batch_posterior_means
+from ..theory.sample_statistics import conditional_energy_distance
 
 LEVELS = 8192  # of time in training
 VALIDATED = 1024  # held-out rows that samples are compared with
@@ -62,7 +63,8 @@ def interval_target(
 ) -> Goals:
     r"""One Heun step of the flow from t to s, and u over the rest.
 
-    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to t.
+    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to
+    t.
     """
     v, h = model.u(z, t, t, c), append_dims(t - s, z)
     v = (v + model.u(z - h * v, s, s, c)) / 2
@@ -75,7 +77,7 @@ def derivative_target(
     model: "MeanFlow", z: Data, r: Times, s: Times, t: Times, c: Condition
 ) -> Goals:
     r"""The paper's :math:`v - (t - r)\,du/dt`; s does not matter."""
-    v, slope = model.along(z, r, t, c)
+    v, slope = model.velocity_and_derivative(z, r, t, c)
     return v, v - append_dims(t - r, z) * slope, torch.ones_like(t)
 
 
@@ -94,12 +96,11 @@ class MeanFlow(GenerativeModel):
         intervals: Of equal steps in the root of the angle, the number from data to noise.
         power: The power p of the adaptive weight :math:`(1 + \|v - u'\|^2 / d)^{-p}`.
         guidance: The scale of classifier-free guidance that is learned.
-        steps: Steps of the sampler by default.
-        unconditional: How often the condition is hidden in training.
     """
 
     likelihood = Likelihood.NONE
     recipe = Recipe(steps=9000, batch=256, lr=2e-3, clip=10.0)
+    steps = 1  # of the sampler
 
     def __init__(
         self,
@@ -112,14 +113,11 @@ class MeanFlow(GenerativeModel):
         intervals: int = 16,
         power: float = 0.0,
         guidance: float = 1.0,
-        steps: int = 1,
-        unconditional: Annotated[float, FRACTION] = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.event_shape, self.path = net, event_shape, LinearPath()
         self.apart, self.whole, self.intervals = apart, whole, intervals
         self.target, self.power, self.guidance = target, power, guidance
-        self.steps, self.unconditional = steps, unconditional
 
     @property
     def nfe(self) -> int:
@@ -138,7 +136,9 @@ class MeanFlow(GenerativeModel):
         scaled = z / append_dims(s_t, z)
         return append_dims(gaussian, z) * z - self.net(scaled, t, c, t - r) / append_dims(s_t, z)
 
-    def along(self, z: Data, r: Times, t: Times, c: Condition = None) -> tuple[Data, Data]:
+    def velocity_and_derivative(
+        self, z: Data, r: Times, t: Times, c: Condition = None
+    ) -> tuple[Data, Data]:
         r"""The velocity :math:`v = u(z_t, t, t)`, and :math:`du/dt` along its flow."""
         v = self.u(z, t, t, c)
         tangents = v, torch.zeros_like(r), torch.ones_like(t)
@@ -146,23 +146,23 @@ class MeanFlow(GenerativeModel):
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The error of the identity where r < t, and of flow matching where r = t."""
-        (r, s, t), c, eps = self.times(x), self.hidden(c), torch.randn_like(x)
+        (r, s, t), c, eps = self.draw_times(x), self.hidden(c), torch.randn_like(x)
         z, k = self.path.interpolate(x, eps, t), round(self.apart * len(x))
         u = self.u(z, r, t, c)
         with torch.no_grad():
             known = None if c is None else c[:k]
             v, goal, weight = self.target(self, z[:k], r[:k], s[:k], t[:k], known)
-            weight = weight * self.adaptive(v - goal)
+            weight = weight * self.adaptive_weight(v - goal)
         apart = weight * sum_event((u[:k] - goal).square())
-        flow = u[k:] - self.velocity(x[k:], z[k:], t[k:], None if c is None else c[k:])
+        flow = u[k:] - self.target_velocity(x[k:], z[k:], t[k:], None if c is None else c[k:])
         return {"mean_flow": apart.sum() / len(x), "flow": sum_event(flow.square()).sum() / len(x)}
 
-    def adaptive(self, change: Data) -> PerDatum:
+    def adaptive_weight(self, change: Data) -> PerDatum:
         """The adaptive weight: steep places would otherwise drown the others."""
         d = change[0].numel() if len(change) else 1
         return (1 + sum_event(change.square()) / d) ** -self.power
 
-    def times(self, x: Data) -> tuple[Tensor, Tensor, Tensor]:
+    def draw_times(self, x: Data) -> tuple[Tensor, Tensor, Tensor]:
         r""":math:`r \le s < t` in the first part of the batch, and r = t in the rest.
 
         In the first part the times are uniform in the root of the angle, `at`.
@@ -176,12 +176,12 @@ class MeanFlow(GenerativeModel):
         r, s, t = (torch.cat([time_of_angle(u), even[k:]]).to(x) for u in (earlier, between, later))
         return r, s, t
 
-    def velocity(self, x: Data, z: Data, t: Times, c: Condition) -> Data:
+    def target_velocity(self, x: Data, z: Data, t: Times, c: Condition) -> Data:
         r"""The velocity :math:`\varepsilon - x` to regress on, in the mean over the batch."""
         x, eps = batch_posterior_means(self.path, x, z, t, c)
-        return self.guided(z, t, eps - x, c)
+        return self.guided_velocity(z, t, eps - x, c)
 
-    def guided(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
+    def guided_velocity(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
         r"""The guided velocity :math:`\omega v + (1 - \omega)\,u(z_t, t, t, \varnothing)`.
 
         Where the condition is hidden, and with a scale of 1, it is v itself.
@@ -200,7 +200,12 @@ class MeanFlow(GenerativeModel):
 
     @torch.no_grad()
     def sample(
-        self, n: int, c: Condition = None, *, steps: int | None = None, guidance: float = 1.0
+        self,
+        n: int,
+        c: Condition = None,
+        *,
+        steps: int | None = None,
+        guidance: Guidance | float = 1.0,
     ) -> Tensor:
         """Equal steps of the average velocity from noise to data.
 
@@ -211,13 +216,13 @@ class MeanFlow(GenerativeModel):
             guidance: 0 for unconditional, 1 for conditional; others extrapolate the velocity, which
                 is guidance as usual in many steps and only resembles it in few.
         """
-        guided = needs_guidance(guidance, c is not None)
+        w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         z = self.noise(n, *self.event_shape)
         grid = self.path.grid(self.steps if steps is None else steps).to(z)
         for t, r in zip(grid[:-1], grid[1:]):
             u = self.u(z, r, t, c)
-            if c is not None and guided:
-                u = torch.lerp(self.u(z, r, t, torch.zeros_like(c)), u, guidance)
+            if c is not None and w != 1:
+                u = torch.lerp(self.u(z, r, t, torch.zeros_like(c)), u, w)
             z = z - (t - r) * u
         return z
 
@@ -225,27 +230,19 @@ class MeanFlow(GenerativeModel):
 def build(
     event: Event,
     *,
-    network: str = "auto",
-    width: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    waves: int | None = None,
     apart: Annotated[float, FRACTION] = 0.5,
     whole: Annotated[float, FRACTION] = 0.3,
-    target: str = "interval",
+    target: Annotated[str, Choice(TARGETS)] = "interval",
     intervals: int = 16,
     power: float | None = None,
     guidance: float = 1.0,
     unconditional: Annotated[float, FRACTION] = 0.1,
+    **network: Unpack[TimeNetworkOptions],
 ) -> MeanFlow:
     """Build the model.
 
     Arguments:
         event: What the data look like.
-        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
-        width: Units in each hidden layer of an mlp, first channels of a U-Net, numbers per token
-            of a transformer; 0 to choose from the data.
-        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         apart: The part of a batch with r < t; the rest is flow matching.
         whole: The part of these with r = 0, the step that samples at once.
         target: What is regressed on where r < t: "interval", a step of the flow and the rest of
@@ -256,21 +253,17 @@ def build(
         guidance: The scale of classifier-free guidance that is learned; 1 for none.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    needs_guidance(guidance, event.condition > 0)
-    units = default_width(event.shape, width)
-    net = build_time_network(
-        event, network, width=width, units=units, depth=depth, waves=waves, spans=True
-    )
+    Guidance(guidance).check(known=event.condition > 0)
+    net = build_time_network(event, units=default_width(event.shape), spans=True, **network)
     model = MeanFlow(
         net,
         event.shape,
         apart=apart,
         whole=whole,
-        target=choose_option("target", target, TARGETS),
+        target=TARGETS[target],
         intervals=intervals,
         power=float(math.prod(event.shape) > 4) if power is None else power,
         guidance=guidance,
-        unconditional=unconditional,
     )
-    model.recipe = adapt_recipe(net, model.recipe)
+    model.unconditional, model.recipe = unconditional, adapt_recipe(net, model.recipe)
     return model

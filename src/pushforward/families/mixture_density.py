@@ -36,11 +36,11 @@ class MixtureDensity(GenerativeModel):
     r"""A Gaussian mixture for every condition.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
         components: Gaussians.
         hidden: The widths of the hidden layers.
-        recipe: How this model likes to be trained.
+        recipe: Default training hyperparameters.
     """
 
     likelihood = Likelihood.EXACT
@@ -86,7 +86,7 @@ class MixtureDensity(GenerativeModel):
     def parts(self, c: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         r"""The mixture in the network's coordinates, one for each condition or one for all.
 
-        Component k is the law of :math:`\mu + U^{-1}\varepsilon` with U lower triangular.
+        Component k is the distribution of :math:`\mu + U^{-1}\varepsilon` with U lower triangular.
 
         Returns:
             Log-weights ``(n, K)``, means and log-diagonals of U ``(n, K, d)``, and the rest of U,
@@ -112,8 +112,8 @@ class MixtureDensity(GenerativeModel):
             inverse = inverse + below
         eye = torch.eye(self.d).to(mean)
         factor = torch.linalg.solve_triangular(inverse, eye, upper=False)
-        mean = self.whitening.mean + self.whitening.scaled(mean)
-        return log_w, mean, self.whitening.scaled(factor.mT).mT
+        mean = self.whitening.mean + self.whitening.scale_differences(mean)
+        return log_w, mean, self.whitening.scale_differences(factor.mT).mT
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         log_w, mean, diagonal, below = self.parts(c)

@@ -13,7 +13,7 @@ ladder (Song et al., 2021), so that the probability flow, and its density, are l
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import torch
 from scipy.optimize import brentq, minimize_scalar
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..model import Event, Recipe
-from ..networks.select import adapt_recipe, build_time_network
-from ..options import FRACTION, LAYERS
+from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
+from ..options import FRACTION
 from ..shapes import Condition, Data
 from ..theory import predictions, samplers
+from ..theory.denoisers import Sampler
 from ..theory.paths import GeometricPath
-from ..theory.sampler_steps import Sampler
 
 WIDEST = 1.2  # the ratio of levels is at most this: in few dimensions all of them overlap
 TARGET = predictions.edm_prediction(1.0)
@@ -56,7 +56,8 @@ def level_ratio(d: int) -> float:
 
 
 def balanced_snr(ratio: float, corrections: int) -> float:
-    r"""The step with which a level's chain ends nearest its law (Song & Ermon, 2020, technique 4).
+    r"""The step with which a level's chain ends nearest its distribution (Song & Ermon, 2020,
+    technique 4).
 
     Noise comes from the level above with :math:`\gamma^2` of this level's variance; k steps of
     :math:`h = \eta\sigma^2,\ \eta = 2r^2`, leave
@@ -82,8 +83,6 @@ class NCSN(Diffusion):
         sigma_min: The least level.
         levels: How many levels; by default as many as overlap.
         sampler: The default sampler.
-        unconditional: How often the condition is hidden in training.
-        recipe: How this model likes to be trained.
     """
 
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
@@ -97,8 +96,6 @@ class NCSN(Diffusion):
         sigma_min: float = 0.01,
         levels: int | None = None,
         sampler: Sampler = samplers.annealed_langevin,
-        unconditional: Annotated[float, FRACTION] = 0.1,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__(
             net,
@@ -107,17 +104,15 @@ class NCSN(Diffusion):
             prediction=TARGET,
             weight=predictions.noise_error_weight(TARGET),
             sampler=sampler,
-            unconditional=unconditional,
-            recipe=recipe,
         )
         self.levels = levels
-        self.reach(10.0)
+        self.set_largest_level(10.0)
 
-    def reach(self, sigma_max: float) -> None:
+    def set_largest_level(self, sigma_max: float) -> None:
         """Set the largest level, and the ladder below it."""
         low = self.path.sigma_min
         self.path = self.denoiser.path = GeometricPath(max(sigma_max, 2 * low), low)
-        self.table = self.coefficients(self.path.spaced(8192)).to(self.table)
+        self.table = self.coefficients(self.path.spaced_times(8192)).to(self.table)
         rungs = math.log(self.path.sigma_max / low) / math.log(
             level_ratio(math.prod(self.event_shape))
         )
@@ -125,16 +120,18 @@ class NCSN(Diffusion):
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         """Technique 1: chains at the largest level move between any two data."""
-        self.reach(data_diameter(x))
+        self.set_largest_level(data_diameter(x))
 
     def get_extra_state(self) -> Tensor:
         """The largest level, which a saved model keeps beside its weights."""
         return self.table.new_tensor(self.path.sigma_max)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.reach(float(state))
+        self.set_largest_level(float(state))
 
-    def chosen(self, run: Sampler, times: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def sampler_options(
+        self, run: Sampler, times: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """Annealed Langevin takes the step of technique 4 unless it is given one."""
         if run is not samplers.annealed_langevin or "snr" in options or len(times) < 3:
             return options
@@ -146,38 +143,29 @@ class NCSN(Diffusion):
 def build(
     event: Event,
     *,
-    network: str = "auto",
-    width: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    waves: int | None = None,
     sigma_min: float = 0.01,
     levels: int | None = None,
     sampler: str = "annealed_langevin",
     unconditional: Annotated[float, FRACTION] = 0.1,
+    **network: Unpack[TimeNetworkOptions],
 ) -> NCSN:
     """Build the model.
 
     Arguments:
         event: What the data look like.
-        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
-            8 x 8 pixels, and otherwise an mlp.
-        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
-            token; 0 to choose from the data.
-        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
         sigma_min: The least level of noise, in standard deviations of the data.
         levels: The number of levels, which is that of the sampler's steps; by default as many as
             it takes for neighbours to overlap.
         sampler: The default sampler.
         unconditional: How often the condition is hidden in training, for guidance.
     """
-    net = build_time_network(event, network, width=width, units=128, depth=depth, waves=waves)
-    return NCSN(
+    net = build_time_network(event, units=128, **network)
+    model = NCSN(
         net,
         event.shape,
         sigma_min=sigma_min,
         levels=levels,
         sampler=samplers.sampler_by_name(sampler),
-        unconditional=unconditional,
-        recipe=adapt_recipe(net, NCSN.recipe),
     )
+    model.unconditional, model.recipe = unconditional, adapt_recipe(net, NCSN.recipe)
+    return model

@@ -25,7 +25,7 @@ from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Recipe
 from ..networks.image_flow import MultiScaleTransform, Univariate
 from ..networks.layout import image_layout, is_image
-from ..options import LAYERS
+from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar
 
 
@@ -34,9 +34,9 @@ class NormalizingFlow(GenerativeModel):
 
     Arguments:
         flow: Makes a distribution of flattened data from a condition.
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
-        recipe: How this flow likes to be trained.
+        recipe: Default training hyperparameters.
         passes: How often each of its networks is evaluated for a sample.
     """
 
@@ -111,7 +111,7 @@ KINDS = {
 def build(
     event: Event,
     *,
-    kind: str = "coupling",
+    kind: Annotated[str, Choice(KINDS)] = "coupling",
     transforms: int = 0,
     bins: int = 0,
     width: int = 0,
@@ -136,46 +136,44 @@ def build(
             data, 0 to choose from the data.
 
     Raises:
-        UsageError: If the kind is not known, is affine and the data are numbers on a line, or is
-            multiscale and they are no images.
+        UsageError: If the kind is affine and the data are numbers on a line, or is multiscale and
+            they are no images.
     """
     d = math.prod(event.shape)
     check_flow_kind(kind, event.shape)
+    flow_kind, recipe = KINDS[kind], normalizing_flow_recipe(d, event.size, event.levels)
     # few layers of many bins where there is little to condition on, more layers where there is much
     layers, pieces, units, box = {1: (1, 32, 64, 6.0), 2: (2, 32, 128, 6.0)}.get(d, (4, 8, 64, 8.0))
     if d > 2 and event.levels:  # all are near, and each level is a narrow step of the density
         pieces, units, box = 16, 128, 3.0
     univariate, shapes = spline_univariate(bins or pieces, bound or box)
-    if KINDS[kind].affine:
-        (univariate, shapes), layers = AFFINE, 8
     if kind == "multiscale":
         flow = build_image_flow(event, (univariate, shapes), width or 32, transforms or 2)
-        return NormalizingFlow(
-            flow, event.shape, event.condition, normalizing_flow_recipe(d, event.size, event.levels)
-        )
+        return NormalizingFlow(flow, event.shape, event.condition, recipe)
+    if flow_kind.affine:
+        (univariate, shapes), layers = AFFINE, 8
+        if d <= 2:  # unbounded maps: they diverge at the rate of splines
+            recipe = recipe._replace(lr=2e-3)
     flow = MAF(
         d,
         event.condition,
         transforms=transforms or layers,
         randperm=d > 2,
-        passes=KINDS[kind].passes,
+        passes=flow_kind.passes,
         univariate=univariate,
         shapes=shapes,
         hidden_features=[width or units] * depth,
         activation=nn.SiLU,
     )
     initialise_identity(flow)
-    if KINDS[kind].inverted:
-        flow = Flow([t.inv for t in flow.transform.transforms], flow.base)
-    recipe = normalizing_flow_recipe(d, event.size, event.levels)
-    if KINDS[kind].affine and d <= 2:  # unbounded maps: they diverge at the rate of splines
-        recipe = recipe._replace(lr=2e-3)
-    passes = 1 if KINDS[kind].inverted else KINDS[kind].passes or d
+    passes = flow_kind.passes or d
+    if flow_kind.inverted:
+        flow, passes = Flow([t.inv for t in flow.transform.transforms], flow.base), 1
     return NormalizingFlow(flow, event.shape, event.condition, recipe, passes)
 
 
 def normalizing_flow_recipe(d: int, size: int, levels: int) -> Recipe:
-    """For ``size`` data of length d; few of narrow levels are soon learned by heart."""
+    """For ``size`` samples of length d; on few of narrow levels it soon overfits."""
     if d <= 2:
         return Recipe(steps=3000, batch=512, lr=1e-2, ema=0.99)
     if 0 < size < 5000 and levels:
@@ -210,13 +208,11 @@ def build_image_flow(event: Event, univariate: Univariate, width: int, couplings
 
 
 def check_flow_kind(kind: str, shape: tuple[int, ...]) -> None:
-    """Refuse kinds that do not exist, and those that do not suit the data.
+    """Refuse kinds that do not suit the data.
 
     Raises:
         UsageError: Saying which to choose.
     """
-    if kind not in KINDS:
-        raise UsageError(f"normalizing_flow has no kind {kind!r}; choose from {', '.join(KINDS)}")
     if kind == "multiscale" and not is_image(shape):
         raise UsageError(f"kind='multiscale' is for images, and the data have shape {shape}")
     if KINDS[kind].affine and math.prod(shape) == 1:

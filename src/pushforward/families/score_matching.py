@@ -23,12 +23,13 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations, needs_guidance
+from ..model import Event, GenerativeModel, Likelihood, Recipe, count_evaluations
 from ..networks.mlp import Perceptron
 from ..networks.whitening import Whitening
-from ..options import LAYERS, choose_option
+from ..options import LAYERS, Choice, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
 from ..theory import score_matching
+from ..theory.guidance import Guidance
 from ..theory.langevin import mala, stable_step, ula
 from ..theory.ode import final_state
 
@@ -102,9 +103,9 @@ class ScoreMatching(GenerativeModel):
 
     def energy(self, x: Data, c: Condition = None) -> PerDatum:
         r""":math:`E = -\log p` up to an unknown constant, in nats."""
-        return self.inner(self.whitening(x), c)
+        return self.whitened_energy(self.whitening(x), c)
 
-    def inner(self, z: Data, c: Condition = None) -> PerDatum:
+    def whitened_energy(self, z: Data, c: Condition = None) -> PerDatum:
         """The energy of whitened data, where one step of a chain serves all directions."""
         return sum_event(z.square()) / 2 - self.net(z, c).squeeze(1)
 
@@ -115,17 +116,17 @@ class ScoreMatching(GenerativeModel):
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """Score matching by the chosen objective."""
         c = self.hidden(c)
-        score = partial(score_from_energy, partial(self.inner, c=c))
+        score = partial(score_from_energy, partial(self.whitened_energy, c=c))
         return {"score": self.objective(score, self.whitening(x), self.noise_level).mean()}
 
-    def guided(self, guidance: float) -> Energy:
+    def guided_energy(self, guidance: float) -> Energy:
         """The energy of whitened data under guidance: 0 is unconditional, 1 conditional."""
         if guidance == 1:
-            return self.inner
+            return self.whitened_energy
 
         def energy(z: Data, c: Condition) -> PerDatum:
-            free = self.inner(z)
-            return torch.lerp(free, self.inner(z, c), guidance)
+            free = self.whitened_energy(z)
+            return torch.lerp(free, self.whitened_energy(z, c), guidance)
 
         return energy
 
@@ -137,14 +138,15 @@ class ScoreMatching(GenerativeModel):
         sampler: str = "mala",
         steps: int | None = None,
         h: float | None = None,
-        guidance: float = 1.0,
+        guidance: Guidance | float = 1.0,
     ) -> Tensor:
         """Run a chain from the Gaussian fitted to the data for each datum.
 
         Arguments:
             n: How many.
             c: The condition of each.
-            sampler: "mala", whose law is the model's, or "ula", which is faster and biased.
+            sampler: "mala", whose distribution is the model's, or "ula", which is faster and
+                biased.
             steps: Steps of the chain.
             h: The step, of whitened data; by default half of the limit of stability, where the
                 chains are.
@@ -153,13 +155,13 @@ class ScoreMatching(GenerativeModel):
         Raises:
             UsageError: If h is beyond the limit of stability, or nothing is known to guide by.
         """
-        needs_guidance(guidance, c is not None)
+        w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         run, count = (
             choose_option("sampler", sampler, CHAINS),
             self.steps if steps is None else steps,
         )
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
-            energy, z = self.guided(guidance), self.noise(n, *self.event_shape)
+            energy, z = self.guided_energy(w), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()
             for part in chain_stages(count):
                 few = None if c is None else c[:MEASURED]
@@ -211,7 +213,7 @@ def build(
     width: int = 64,
     depth: Annotated[int, LAYERS] = 3,
     waves: int = 0,
-    objective: str = "denoising",
+    objective: Annotated[str, Choice(OBJECTIVES)] = "denoising",
     noise: float | None = None,
     sampler_steps: int = 200,
 ) -> ScoreMatching:
@@ -233,5 +235,5 @@ def build(
     if noise is None:  # blurred by less, few data in many dimensions are islands
         noise = event.size ** (-1 / (d + 4)) if event.size else 0.3
     net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
-    loss = choose_option("objective", objective, OBJECTIVES)
+    loss = OBJECTIVES[objective]
     return ScoreMatching(net, event.shape, objective=loss, noise=noise, steps=sampler_steps)

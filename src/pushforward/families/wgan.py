@@ -6,24 +6,22 @@ After each step of the critic all its parameters are put back into :math:`[-c, c
 Lipschitz constant by some :math:`K`, which is not known, and reaches only part of the functions of
 slope :math:`K`: the recorded ``minus_critic_gap`` is at least :math:`-K\,W_1`, in units that belong
 to this network. The paper takes RMSprop; here it is AdamW without momentum or decay, which is
-RMSprop with a correction of the first steps. A critic of images is normalised within each datum, as
-the paper's is over a batch: clipped convolutions alone let its values vanish or explode.
+RMSprop with a correction of the first steps. A critic of images is normalised within each sample,
+as the paper's is over a batch: clipped convolutions alone let its values vanish or explode.
 """
 
 from functools import partial
-from typing import Annotated
+from typing import Unpack
 
 import torch
 from torch import nn
 
 from ..model import Event
-from ..networks.adversarial import build_gan_networks, default_latent_dim
-from ..networks.residual import group_norm
-from ..networks.select import is_convolutional
-from ..options import LAYERS
+from ..networks.adversarial import GanOptions, build_gan_networks
+from ..networks.blocks import group_norm
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import Critic, critic_gap
-from .gan import GAN, RECIPE
+from .gan import GAN, RECIPE, Game
 
 
 def wasserstein_critic_loss(critic: Critic, real: Data, fake: Data) -> dict[str, Scalar]:
@@ -49,40 +47,21 @@ def clip_weights(critic: nn.Module, limit: float) -> None:
 
 
 def build(
-    event: Event,
-    *,
-    network: str = "auto",
-    latent: int = 0,
-    width: int = 0,
-    critic: int = 0,
-    depth: Annotated[int, LAYERS] = 3,
-    limit: float = 0.1,
-    critic_steps: int = 5,
+    event: Event, *, limit: float = 0.1, critic_steps: int = 5, **networks: Unpack[GanOptions]
 ) -> GAN:
     """A Wasserstein GAN whose critic has clipped weights: two perceptrons, or convolutions.
 
     Arguments:
         event: The kind of data.
-        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
-        latent: The length of the noise, 0 to choose it from the data.
-        width: Units in each hidden layer of the generator, or channels of its largest scale; 0 to
-            choose from the data.
-        critic: The same of the critic.
-        depth: Hidden layers of the generator, or scales of both.
         limit: The largest absolute value of the critic's weights, the paper's c.
         critic_steps: Steps of the critic for each of the generator.
     """
-    latent, deep = default_latent_dim(event, latent), is_convolutional(event, network)
-    return GAN(
-        *build_gan_networks(
-            event, network, latent, width, critic, depth, critic_waves=0, norm=group_norm
-        ),
-        event.shape,
-        latent,
-        critic_loss=wasserstein_critic_loss,
-        generator_loss=wasserstein_generator_loss,
-        verdict=held_out_gap,
-        critic_steps=critic_steps,
-        recipe=RECIPE._replace(batch=32, lr=5e-4) if deep else RECIPE,
+    made = build_gan_networks(event, critic_waves=0, norm=group_norm, **networks)
+    game = Game(
+        wasserstein_critic_loss,
+        wasserstein_generator_loss,
+        held_out_gap,
+        critic_steps,
         constrain=partial(clip_weights, limit=limit),
     )
+    return GAN(made, event.shape, game, RECIPE._replace(batch=32, lr=5e-4) if made.deep else RECIPE)

@@ -1,12 +1,12 @@
 r"""Anomaly scores from a fitted density: larger is stranger.
 
 The density alone misleads in many dimensions: at the mode of :math:`\mathcal N(0, I_{100})` the
-log-density is 7 standard deviations above that of a typical draw, and flows give smooth images a
+log-density is 7 standard deviations above that of a typical sample, and flows give smooth images a
 higher density than the images they were trained on (Nalisnick et al., 2019). Three scores:
 
 - *density*, :math:`-\log p(x)`: right against alternatives spread evenly, in few dimensions.
-- *typicality*, :math:`|-\log p(x) - H|` with H the mean of :math:`-\log p` over draws of the
-  model: what is too likely is strange too.
+- *typicality*, :math:`|-\log p(x) - H|` with H the mean of :math:`-\log p` over samples of
+  the model: what is too likely is strange too.
 - *ratio*, :math:`\log g(x) - \log p(x)` with a Gaussian g of the model's own mean and covariance:
   what the model has learnt beyond them decides (Ren et al., 2019).
 """
@@ -14,29 +14,26 @@ higher density than the images they were trained on (Nalisnick et al., 2019). Th
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from ..data import reading
-from ..devices import cast_like_model
 from ..errors import UsageError
 from ..families import gaussian
 from ..model import Event
-
-if TYPE_CHECKING:
-    from .fitted_model import FittedModel
+from .likelihood import log_prob
+from .preprocessor import ModelPipeline
+from .sampling import draw_samples
 
 DRAWS = 2000  # of the model, where it serves as its own reference
-Measure = Callable[[Any, Any], np.ndarray]  # scores of data, given their conditions or None
+Scorer = Callable[[Any, Any], np.ndarray]  # scores of data, given their conditions or None
 
 
 class AnomalyFlags(NamedTuple):
-    """Which data are anomalies.
+    """Which rows are anomalies.
 
     Arguments:
-        score: The anomaly score of each datum.
+        score: The anomaly score of each row.
         flagged: Whether it is above the threshold.
         threshold: The score that the stated part of the reference exceeds.
     """
@@ -46,116 +43,103 @@ class AnomalyFlags(NamedTuple):
     threshold: float
 
 
-def density_score(fitted: "FittedModel", y: Any, seed: int) -> Measure:
+class Reference(NamedTuple):
+    """What sets the threshold of flags.
+
+    Arguments:
+        rate: The part of ordinary data that may be flagged by mistake.
+        x: Ordinary data that the model was not fitted to; without them the model's own samples
+            stand in, and the rate is right only as far as the model is.
+        y: Their conditions.
+    """
+
+    rate: float = 0.01
+    x: Any = None
+    y: Any = None
+
+
+def density_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
     r""":math:`-\log p(x)` in nats."""
-    return lambda x, y: -fitted.log_prob(x, y, seed=seed)
+    return lambda x, y: -log_prob(pipeline, x, y, seed)
 
 
-def typicality_score(fitted: "FittedModel", y: Any, seed: int) -> Measure:
-    r""":math:`|-\log p(x) - H|` in nats, H estimated from draws of the model."""
-    plain = density_score(fitted, y, seed)
-    entropy = plain(*model_samples(fitted, y, seed)).mean()
+def typicality_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
+    r""":math:`|-\log p(x) - H|` in nats, H estimated from samples of the model."""
+    plain = density_score(pipeline, y, seed)
+    entropy = plain(*model_samples(pipeline, y, seed)).mean()
     return lambda x, y: np.abs(plain(x, y) - entropy)
 
 
-def likelihood_ratio_score(fitted: "FittedModel", y: Any, seed: int) -> Measure:
-    r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to draws of the model."""
-    z, _ = fitted.transform.forward(torch.as_tensor(model_samples(fitted, y, seed)[0]))
-    z = cast_like_model(fitted.model, z)
-    law = gaussian.build(Event(fitted.schema.event)).to(z)
-    law.prepare(z)
-    plain = replace(fitted, model=law)
+def likelihood_ratio_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
+    r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to samples of the model."""
+    z = pipeline.tensor(pipeline.preprocessor.to_model(model_samples(pipeline, y, seed)[0])[0])
+    normal = gaussian.build(Event(pipeline.schema.event)).to(z)
+    normal.prepare(z)
+    plain = replace(pipeline, model=normal)
 
     def measure(x: Any, y: Any) -> np.ndarray:
-        log_p = fitted.log_prob(x, y, seed=seed)
+        log_p = log_prob(pipeline, x, y, seed)
         impossible = np.isneginf(log_p)  # whatever g says
-        return np.where(impossible, 0.0, plain.log_prob(x, y, seed=seed)) - log_p
+        return np.where(impossible, 0.0, log_prob(plain, x, y, seed)) - log_p
 
     return measure
 
 
-SCORES: dict[str, Callable[["FittedModel", Any, int], Measure]] = {
+SCORES: dict[str, Callable[[ModelPipeline, Any, int], Scorer]] = {
     "density": density_score,
     "typicality": typicality_score,
     "ratio": likelihood_ratio_score,
 }
 
 
-def anomaly_scorer(fitted: "FittedModel", y: Any, method: str, seed: int) -> Measure:
-    """The anomaly score by the method's name, for data under the conditions ``y``.
-
-    Raises:
-        UsageError: If there is no such method.
-        NoLikelihood: If the family has no density.
-    """
+def anomaly_scorer(pipeline: ModelPipeline, y: Any, method: str, seed: int) -> Scorer:
+    """The anomaly score by the method's name, for data under the conditions ``y``."""
     if not isinstance(method, str) or method not in SCORES:
         raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
-    return SCORES[method](fitted, y, seed)
+    return SCORES[method](pipeline, y, seed)
 
 
-def score_anomalies(fitted: "FittedModel", x: Any, y: Any, method: str, seed: int) -> np.ndarray:
+def score_anomalies(pipeline: ModelPipeline, x: Any, y: Any, method: str, seed: int) -> np.ndarray:
     """The anomaly scores of data, given their conditions where these are known."""
-    data = reading.read_with_schema(x, fitted.schema, y=y)
-    return anomaly_scorer(fitted, data.y, method, seed)(data.x, data.y)
+    data = pipeline.preprocessor.read(x, y)
+    return anomaly_scorer(pipeline, data.y, method, seed)(data.x, data.y)
 
 
 def flag_anomalies(
-    fitted: "FittedModel",
-    x: Any,
-    y: Any,
-    *,
-    rate: float,
-    reference: Any,
-    reference_y: Any,
-    method: str,
-    seed: int,
+    pipeline: ModelPipeline, x: Any, y: Any, reference: Reference, method: str, seed: int
 ) -> AnomalyFlags:
-    """Flag what scores higher than all but the part ``rate`` of the reference.
+    r"""Flag what scores higher than all but the part ``rate`` of the reference.
 
     The reference is scored as the data are: given the conditions if theirs are known, by ``y`` or
-    by their column, and otherwise by the law without.
-
-    Arguments:
-        fitted: The model.
-        x: Data.
-        y: Their conditions.
-        rate: The part of ordinary data that may be flagged by mistake.
-        reference: Ordinary data that the model was not fitted to; without them the model's own
-            draws stand in, and the rate is right only as far as the model is.
-        reference_y: Their conditions.
-        method: One of `SCORES`.
-        seed: Of what is random.
+    by their column, and otherwise by the marginal likelihood. Of n reference scores the threshold
+    is the k-th largest with :math:`k = \mathrm{rate}\,(n + 1)`, so that a new one exceeds it so
+    often.
     """
+    rate = reference.rate
     if not isinstance(rate, int | float | np.number) or not 0 < rate < 1:
         raise UsageError(f"the rate of flags is {rate}; it lies between 0 and 1, for instance 0.01")
-    data = reading.read_with_schema(x, fitted.schema, y=y)
-    scores = anomaly_scorer(fitted, data.y, method, seed)
-    usual = scores(*reference_data(fitted, data.y, reference, reference_y, seed + 1))
+    data = pipeline.preprocessor.read(x, y)
+    scores = anomaly_scorer(pipeline, data.y, method, seed)
+    usual = scores(*reference_data(pipeline, data.y, reference, seed + 1))
     found = scores(data.x, data.y)
     if rate < (least := 1 / (len(usual) + 1)):
         warnings.warn(
-            f"{len(usual)} ordinary data set no rate of flags below {least:.2g}, and {rate:g} is "
+            f"{len(usual)} reference rows set no rate of flags below {least:.2g}, and {rate:g} is "
             "asked for: give a larger reference",
             stacklevel=3,
         )
-    # of n scores the k-th largest with k = rate (n + 1), so that a new one exceeds it so often
-    # an infinite score, of what is impossible, exceeds any threshold
-    usual = np.nan_to_num(usual)
+    usual = np.nan_to_num(usual)  # an infinite score, of what is impossible, exceeds any threshold
     threshold = float(np.quantile(usual, 1 - rate, method="weibull"))
     return AnomalyFlags(found, found > threshold, threshold)
 
 
 def reference_data(
-    fitted: "FittedModel", y: Any, reference: Any, reference_y: Any, seed: int
+    pipeline: ModelPipeline, y: Any, reference: Reference, seed: int
 ) -> tuple[np.ndarray, Any]:
-    """What sets the threshold for data under the conditions ``y``, and its own conditions.
-
-    Raises:
-        UsageError: If those of the data are known and those of the reference are not.
-    """
-    if reference is None:
-        return model_samples(fitted, y, seed)
-    known = reading.read_with_schema(reference, fitted.schema, y=reference_y)
+    """What sets the threshold for data under the conditions ``y``, and its own conditions."""
+    if reference.x is None:
+        return model_samples(pipeline, y, seed)
+    known = pipeline.preprocessor.read(reference.x, reference.y)
     if y is not None and known.y is None:
         raise UsageError(
             "the data are scored given their condition, and that of the reference is not known: "
@@ -164,12 +148,12 @@ def reference_data(
     return known.x, None if y is None else known.y
 
 
-def model_samples(fitted: "FittedModel", y: Any, seed: int) -> tuple[np.ndarray, Any]:
-    """Draws of the model, for the given conditions in turn, and these."""
-    many = 1 if y is None else len(fitted.schema.encode(y))
+def model_samples(pipeline: ModelPipeline, y: Any, seed: int) -> tuple[np.ndarray, Any]:
+    """Samples of the model, for the given conditions in turn, and these."""
+    many = 1 if y is None else len(pipeline.schema.encode(y))
     if many > 1:
         y = np.asarray(y)[np.arange(DRAWS) % many]
-    return fitted.draw(DRAWS, y, seed=seed), y
+    return draw_samples(pipeline, DRAWS, y, seed=seed).x, y
 
 
 def roc_auc(scores: np.ndarray, anomalous: np.ndarray) -> float:

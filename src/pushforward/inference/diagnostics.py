@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..theory.mode_coverage import is_collapsed
+from ..theory.sample_statistics import is_collapsed
 
 ENOUGH = 0.25  # of the usual steps, below which a model is not judged
 IDLE = 0.8  # of the latents

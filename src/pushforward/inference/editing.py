@@ -1,9 +1,10 @@
-"""Pictures changed by a model: parts redrawn, ways between two, noise added and taken away."""
+"""Images changed by a model: inpainting, interpolation, noise added and taken away (SDEdit)."""
 
 import contextlib
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,29 +13,28 @@ from torch import Tensor
 
 from ..data import reading
 from ..data.schema import Schema
-from ..devices import cast_like_model, model_device, seeded_rng
 from ..errors import DataError, UsageError
-from ..model import Likelihood
+from ..model import Edits, Likelihood, missing_capability
 from ..networks.layout import image_layout, is_image
+from ..shapes import Condition
 from ..theory.editing import slerp
-from . import latents
-from .guiding import GUIDING
+from .latents import require_latents
+from .preprocessor import GUIDANCE, ModelPipeline
+from .sampling import draw_samples
 
-if TYPE_CHECKING:
-    from .fitted_model import FittedModel
-
-FREE = 16  # draws of which nothing is given, at most, to compare the diversity with
+FREE = 16  # samples of which nothing is given, at most, to compare the diversity with
+LACK = "cannot add noise and take it away; ddpm, edm, ncsn, flow_matching and latent_diffusion can"
 WHITE = 128  # the level from which a pixel of a mask is white
 
 
 class Inpainting(NamedTuple):
-    """Pictures of which a part was redrawn, and how much they vary there.
+    """Images of which a part was inpainted, and how much they vary there.
 
     Arguments:
-        pictures: In the schema of what was fitted.
+        pictures: The images, in the schema of what was fitted.
         diversity: The mean distance between two of them in the part, root mean square in the units
             of the data; NaN for a single one.
-        unconditional: The same between draws of which nothing is given, as many but at most 16.
+        unconditional: The same between samples of which nothing is given, as many but at most 16.
     """
 
     pictures: Any
@@ -43,26 +43,18 @@ class Inpainting(NamedTuple):
 
 
 def inpaint_image(
-    fitted: "FittedModel",
-    x: Any,
-    mask: Any,
-    n: int,
-    y: Any,
-    seed: int | None,
-    options: dict[str, Any],
+    pipeline: ModelPipeline, x: Any, mask: Any, n: int, y: Any, seed: Any, options: dict[str, Any]
 ) -> Inpainting:
     """`FittedModel.inpaint`."""
-    redrawn = mask_array(mask, fitted.schema)
-    given = np.where(redrawn, np.nan, clip_to_range(single_datum(x, fitted.schema), fitted.schema))
-    made = fitted.draw(n, y, given=given, seed=seed, **options)
-    guided = {k: v for k, v in options.items() if k in GUIDING}
+    schema = pipeline.schema
+    unknown = mask_array(mask, schema)
+    given = np.where(unknown, np.nan, clip_to_range(single_row(x, schema), schema))
+    made = draw_samples(pipeline, n, y, given, seed, options).x
+    guided = {k: v for k, v in options.items() if k in GUIDANCE}
     each = any(np.ndim(v) for v in (y, guided.get("negative")) if v is not None)
-    free = fitted.draw(n if each else min(n, FREE), y, seed=seed, **guided)
-    rows = None if y is None else fitted.schema.encode(y, n)
-    pictures = fitted.schema.restore(made, rows)
-    return Inpainting(
-        pictures, pairwise_diversity(made, redrawn), pairwise_diversity(free, redrawn)
-    )
+    free = draw_samples(pipeline, n if each else min(n, FREE), y, None, seed, guided).x
+    images = schema.restore(made, None if y is None else schema.encode(y, n))
+    return Inpainting(images, pairwise_diversity(made, unknown), pairwise_diversity(free, unknown))
 
 
 def pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
@@ -71,20 +63,16 @@ def pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
     return float(pdist(rows).mean() / np.sqrt(rows.shape[1])) if len(x) > 1 else float("nan")
 
 
-def single_datum(x: Any, schema: Schema) -> np.ndarray:
-    """A single datum, from a file or an array with or without an axis of data, ``(*event,)``.
-
-    Raises:
-        DataError: If there are several, or it is no such datum.
-    """
+def single_row(x: Any, schema: Schema) -> np.ndarray:
+    """A single row, from a file or an array with or without a batch axis, ``(*event,)``."""
     rows = reading.read_with_schema(add_batch_axis(x, schema), schema).x
     if len(rows) > 1:
-        raise DataError(f"there are {len(rows)} pictures: give one")
+        raise DataError(f"there are {len(rows)} images: give one")
     return rows[0]
 
 
 def add_batch_axis(x: Any, schema: Schema) -> Any:
-    """An array of one datum with an axis of data before its own; anything else as it is."""
+    """An array of one row with a batch axis before its own; anything else as it is."""
     if isinstance(x, str | os.PathLike) and os.fspath(x).lower().endswith(".npy"):
         with contextlib.suppress(OSError, ValueError, EOFError):  # the reader says what is wrong
             x = np.load(x, mmap_mode="r", allow_pickle=False)
@@ -93,7 +81,7 @@ def add_batch_axis(x: Any, schema: Schema) -> Any:
 
 
 def clip_to_range(x: np.ndarray, schema: Schema) -> np.ndarray:
-    """Pictures of whole numbers within the range that was fitted, which is all a model knows."""
+    """Images of whole numbers within the range that was fitted, which is all a model knows."""
     column = schema.columns[0]
     if len(schema.shape) < 2 or not column.integer:
         return x
@@ -108,19 +96,19 @@ def clip_to_range(x: np.ndarray, schema: Schema) -> np.ndarray:
 
 
 def mask_array(mask: Any, schema: Schema) -> np.ndarray:
-    """Which entries a mask wants redrawn, ``(*event,)``: those that are white, or true.
+    """Which entries are to be inpainted, ``(*event,)``: those that are white in a mask, or true.
 
     Arguments:
-        mask: A picture's file, a .npy file, or an array, of which white begins at 128 where numbers
+        mask: An image file, a .npy file, or an array, of which white begins at 128 where numbers
             are not just 0 and 1; of the height and width of the data, or of their shape.
         schema: What was fitted.
 
     Raises:
-        UsageError: If the data are no pictures.
+        UsageError: If the data are no images.
         DataError: If the mask is no mask, of another size, or of one colour.
     """
     if not is_image(schema.event):
-        raise UsageError("a mask is for pictures, and the model was fitted to none: use given")
+        raise UsageError("a mask is for images, and the model was fitted to none: use given")
     layout = image_layout(schema.event)
     sides = (layout.height, layout.width)
     marks = as_boolean_mask(mask)
@@ -130,21 +118,16 @@ def mask_array(mask: Any, schema: Schema) -> np.ndarray:
         whole = np.broadcast_to(np.expand_dims(marks, layout.axis - 1), schema.event)
     else:
         raise DataError(
-            f"the mask is of size {' x '.join(map(str, marks.shape))} and the pictures are of "
+            f"the mask is of size {' x '.join(map(str, marks.shape))} and the images are of "
             f"{' x '.join(map(str, sides))} pixels; give a mask of their size"
         )
     if whole.all() or not whole.any():
-        remedy = "nothing is kept: use sample" if whole.all() else "nothing is redrawn"
+        remedy = "nothing is kept: use sample" if whole.all() else "nothing is inpainted"
         raise DataError(f"the mask is all {'white' if whole.all() else 'black'}, so that {remedy}")
     return whole
 
 
 def as_boolean_mask(mask: Any) -> np.ndarray:
-    """A mask as truth values.
-
-    Raises:
-        DataError: If it cannot be read as one.
-    """
     if isinstance(mask, str | os.PathLike):
         data = reading.open_source(mask).stack()
         data = data[0] if os.fspath(mask).lower().endswith(reading.PICTURES) else data
@@ -152,45 +135,40 @@ def as_boolean_mask(mask: Any) -> np.ndarray:
     try:
         values = np.asarray(mask).astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError("a mask is a picture, or an array of numbers or truth values") from error
+        raise DataError("a mask is an image, or an array of numbers or truth values") from error
     if not np.isfinite(values).all() or np.iscomplexobj(mask):
         raise DataError("the mask holds values that are not finite; give zeros and ones")
     return values >= (WHITE if values.max(initial=0) > 1 else 0.5)
 
 
 def interpolate_latents(
-    fitted: "FittedModel", a: Any, b: Any, n: int, y: Any, seed: int, options: dict[str, Any]
+    pipeline: ModelPipeline, a: Any, b: Any, n: int, y: Any, seed: int, options: dict[str, Any]
 ) -> Any:
     """`FittedModel.interpolate`."""
-    there, back = latents.encoder_decoder(fitted.model)
+    model = require_latents(pipeline.model)
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 2:
         raise UsageError(f"n is {n}; a way between two has at least its 2 ends")
     y = y if isinstance(y, tuple | list) and len(y) == 2 else (y, y)
     ends = [
-        reading.read_with_schema(add_batch_axis(x, fitted.schema), fitted.schema, y=of)
+        pipeline.preprocessor.read(add_batch_axis(x, pipeline.schema), of)
         for x, of in zip((a, b), y, strict=True)
     ]
     if len(ends[0].x) != len(ends[1].x):
-        raise DataError(f"{len(ends[0].x)} data at one end and {len(ends[1].x)} at the other")
-    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        weights, way = np.linspace(0, 1, n), slerp if has_gaussian_latents(fitted) else torch.lerp
-        c = [latents.required_conditions(fitted, e.y, len(e.x)) for e in ends]
-        check_same_caption(fitted.schema, *c)
-        z = interpolate_pairs(
-            [latents.encode_rows(fitted, there, e, options) for e in ends], weights, way
-        )
-        ends_of = [v for v in c if v is not None]
-        told = interpolate_pairs(ends_of, weights, torch.lerp) if ends_of else None
-        made = latents.map_batches(fitted, back, cast_like_model(fitted.model, z), told, options)
-        return latents.to_data_space(fitted.schema, fitted.transform, made, told)
+        raise DataError(f"{len(ends[0].x)} rows at one end and {len(ends[1].x)} at the other")
+    with pipeline.seeded(seed):
+        weights, way = np.linspace(0, 1, n), slerp if has_gaussian_latents(pipeline) else torch.lerp
+        c = [pipeline.conditions(end.y, len(end.x)) for end in ends]
+        check_same_caption(pipeline.schema, *c)
+        z = [pipeline.map_batches(model.encode, *pipeline.to_model(e), options) for e in ends]
+        z_mixed = pipeline.tensor(interpolate_pairs(z, weights, way))
+        known = [v for v in c if v is not None]
+        c_mixed = interpolate_pairs(known, weights, torch.lerp) if known else None
+        made = pipeline.map_batches(model.decode, z_mixed, c_mixed, options)
+        return pipeline.preprocessor.to_user(made, c_mixed)
 
 
-def check_same_caption(schema: Schema, a: Tensor | None, b: Tensor | None) -> None:
-    """Refuse what cannot be mixed: the letters of two captions.
-
-    Raises:
-        UsageError: If conditions that are spelled differ.
-    """
+def check_same_caption(schema: Schema, a: Condition, b: Condition) -> None:
+    """Refuse to mix conditions that are spelled: the letters of two captions."""
     spelled = schema.condition is not None and schema.condition.spelled
     if spelled and a is not None and b is not None and not torch.equal(a, b):
         raise UsageError(
@@ -199,13 +177,13 @@ def check_same_caption(schema: Schema, a: Tensor | None, b: Tensor | None) -> No
         )
 
 
-def has_gaussian_latents(fitted: "FittedModel") -> bool:
+def has_gaussian_latents(pipeline: ModelPipeline) -> bool:
     """Whether latents of data are normal, so that great circles keep to where data are.
 
-    So they are where the map to data is invertible, which a density tells. A VAE's, which are
-    few, are posterior means, shorter than draws of the prior: its decoder knows what lies between.
+    So they are where the map to data is invertible, which a density tells. A VAE's are posterior
+    means, shorter than samples of the prior: its decoder knows what lies between.
     """
-    return fitted.model.likelihood in (Likelihood.EXACT, Likelihood.ODE)
+    return pipeline.model.likelihood in (Likelihood.EXACT, Likelihood.ODE)
 
 
 def interpolate_pairs(ends: list[Tensor], weights: np.ndarray, way: Any) -> Tensor:
@@ -214,27 +192,29 @@ def interpolate_pairs(ends: list[Tensor], weights: np.ndarray, way: Any) -> Tens
 
 
 def sdedit(
-    fitted: "FittedModel", x: Any, y: Any, strength: int | float, seed: int, options: dict[str, Any]
+    pipeline: ModelPipeline,
+    x: Any,
+    y: Any,
+    strength: int | float,
+    seed: int,
+    options: dict[str, Any],
 ) -> Any:
     """`FittedModel.edit`."""
-    lack = (
-        "cannot add noise and take it away; ddpm, edm, ncsn, flow_matching and latent_diffusion can"
-    )
-    method = latents.require_method(fitted.model, "edit", lack)
-    if fitted.config.get("origin"):
+    model, pre = pipeline.model, pipeline.preprocessor
+    if not isinstance(model, Edits):
+        raise missing_capability(model, LACK)
+    if pipeline.source is not None:
         raise UsageError("the model starts from other data, not from noise: use translate")
     number = isinstance(strength, int | float) and not isinstance(strength, bool)
     if not number or not 0 <= strength <= 1:
         raise UsageError(f"strength is {str(strength)[:40]}; it must be from 0 to 1")
-    data = reading.read_with_schema(x, fitted.schema, y=y)
-    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        c = latents.required_conditions(fitted, data.y, len(data.x))
-        x = clip_to_range(data.x, fitted.schema)
-        z = latents.to_model_space(fitted, x, fitted.transform)
-        options = options | {"strength": float(strength)}
-        moved = latents.map_batches(fitted, method, z, c, options)
-        said = fitted.preprocessor.caption_rows(data.y, len(x))
+    data = pre.read(x, y)
+    with pipeline.seeded(seed):
+        data = replace(data, x=clip_to_range(data.x, pipeline.schema))
+        z, c = pipeline.to_model(data)
+        moved = pipeline.map_batches(model.edit, z, c, options | {"strength": float(strength)})
+        captions = pre.caption_rows(data.y, len(z))
         if torch.equal(moved, z.cpu()):  # nothing was done: not even the rounding of a transform
             rows = None if c is None else c.cpu().double().numpy()
-            return fitted.schema.restore(x, rows, said)
-        return latents.to_data_space(fitted.schema, fitted.transform, moved, c, said)
+            return pipeline.schema.restore(data.x, rows, captions)
+        return pre.to_user(moved, c, captions)

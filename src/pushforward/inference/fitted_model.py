@@ -1,33 +1,33 @@
-"""Raw data in, raw data out: fit a family, keep it in a run folder, sample it and score with it."""
+"""A trained model for its user: data in, data out. Each method is one operation of this folder."""
 
-import contextlib
 import copy
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from .. import checkpoint, families
+from .. import checkpoint
 from ..checkpoint import Checkpoint
-from ..data import transforms
 from ..data.schema import Schema
-from ..devices import choose_device
-from ..errors import DataError, FolderInUse, UsageError
+from ..data.transforms import Chain
+from ..errors import FolderInUse, UsageError
 from ..files import as_folder
-from ..model import Event, GenerativeModel, Likelihood
-from . import anomaly, editing, flops, likelihood, sampling, traversal
-from . import latents as mapping
-from .diagnostics import diagnose_fit as ringing
-from .preprocessor import Preprocessor
+from ..model import GenerativeModel, Likelihood
+from . import anomaly, diagnostics, editing, flops, latents, likelihood, sampling
+from .preprocessor import ModelPipeline, Preprocessor
 
 
 @dataclass(repr=False)
 class FittedModel:
-    """A trained model with the data's schema around it."""
+    """A trained model with the preprocessor of its data.
+
+    Arguments:
+        model: In its own standardised space.
+        preprocessor: Data to that space and back.
+        config: Of the fit, as the run folder has it.
+        history: Of the fit, a row for each line of the training curves.
+    """
 
     model: GenerativeModel
     preprocessor: Preprocessor
@@ -43,12 +43,19 @@ class FittedModel:
         return self.config["family"]
 
     @property
+    def pipeline(self) -> ModelPipeline:
+        """What the operations take."""
+        origin = self.config.get("origin")
+        source = Preprocessor.from_json(origin) if origin else None
+        return ModelPipeline(self.model, self.preprocessor, self.family, source)
+
+    @property
     def schema(self) -> Schema:
-        """The likeness of the data that were fitted."""
+        """What the data that were fitted look like."""
         return self.preprocessor.schema
 
     @property
-    def transform(self) -> transforms.Chain:
+    def transform(self) -> Chain:
         """The units of the data to the model's space, and back."""
         return self.preprocessor.transform
 
@@ -62,14 +69,12 @@ class FittedModel:
 
         A density of dequantised integers bounds their log-mass from below, by Jensen's inequality.
         """
-        kind = self.model.kind(**options)
-        dequantised = self.transform.stochastic and kind is not Likelihood.NONE
-        return Likelihood.LOWER_BOUND if dequantised else kind
+        return likelihood.likelihood_kind(self.pipeline, options)
 
     @property
     def alarms(self) -> list[str]:
         """What the family's own diagnosis says against using the fit; empty where nothing does."""
-        return list(ringing(self.history, self.config))
+        return list(diagnostics.diagnose_fit(self.history, self.config))
 
     @property
     def parameters(self) -> int:
@@ -79,35 +84,29 @@ class FittedModel:
 
     @property
     def white(self) -> int:
-        """The level that pictures show as white."""
+        """The level that images show as white."""
         return self.schema.white
 
     @property
     def noun(self) -> str:
-        """What messages call a datum."""
+        """What messages call a row of data."""
         return self.schema.noun
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one datum in the losses of training (`flops.training_flops`)."""
-        return flops.training_flops(self)
+        """Floating-point operations of one row in the losses of training (`training_flops`)."""
+        return flops.training_flops(self.pipeline)
 
     def sample(
-        self,
-        n: int,
-        y: Any = None,
-        *,
-        given: Any = None,
-        seed: int | None = None,
-        **options: Any,
+        self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
     ) -> Any:
-        """Draw ``n`` data of the same kind and schema as what was fitted.
+        """Draw ``n`` samples of the same kind and schema as what was fitted.
 
         Arguments:
             n: How many.
             y: A condition for all of them, or one for each; None draws from those seen in training.
             given: Entries to keep fixed while the rest is drawn: ``{"age": 40}``, or data with NaN
-                where entries are to be drawn, one datum or ``n``.
+                where entries are to be drawn, one row or ``n``.
             seed: Makes the draw repeatable.
             options: What the family's sampler takes, e.g. ``steps=20, sampler="ddim"``; with
                 ``given``, what its ``complete`` takes. ``negative``, where there is guidance, is a
@@ -116,85 +115,89 @@ class FittedModel:
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.labelled(n, y, given=given, seed=seed, **options)[0]
+        return self.schema.restore(
+            *sampling.draw_samples(self.pipeline, n, y, given, seed, options)
+        )
 
     def labelled(
-        self,
-        n: int,
-        y: Any = None,
-        *,
-        given: Any = None,
-        seed: int | None = None,
-        **options: Any,
+        self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
     ) -> tuple[Any, dict[str, np.ndarray]]:
-        """`sample`, and what is known of each datum, as `writing.write_samples` takes it in ``extra``.
+        """`sample`, and what is known of each sample, as `writing.write_samples` takes it.
 
-        That is the condition it was drawn for, by the name that a folder of pictures keeps it by:
+        That is the condition it was drawn for, by the name that a folder of images keeps it by:
         "label" for classes, or "caption". Of a model without a condition nothing is known.
         """
-        x, c, said = sampling.draw_samples(self, n, y, given, seed, options)
-        return self.schema.restore(x, c, said), self.schema.beside(c, said)
+        x, *known = sampling.draw_samples(self.pipeline, n, y, given, seed, options)
+        return self.schema.restore(x, *known), self.schema.beside(*known)
 
     def draw(
-        self,
-        n: int,
-        y: Any = None,
-        *,
-        given: Any = None,
-        seed: int | None = None,
-        **options: Any,
+        self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
     ) -> np.ndarray:
         """`sample` as a float64 array with shape ``(n, *event)``, in the units of the data."""
-        return sampling.draw_samples(self, n, y, given, seed, options)[0]
+        return sampling.draw_samples(self.pipeline, n, y, given, seed, options).x
 
     def log_prob(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
-        """Log-likelihood of each datum in nats and in the units of ``x``, of kind `likelihood`.
+        """Log-likelihood of each row in nats and in the units of ``x``, of kind `likelihood`.
 
         A density for continuous data, a mass for integers. Where the model was fitted with a
-        condition and none is known, neither ``y`` nor its column, this is the law that samples
-        without a condition have: the sum over the classes seen in training with their frequencies,
-        or the mean over at most 64 of the numbers seen.
+        condition and none is known, neither ``y`` nor its column, this is the distribution of
+        samples without a condition: the sum over the classes seen in training with their
+        frequencies, or the mean over at most 64 of the numbers seen.
 
         Raises:
             NoLikelihood: If the family has none.
             DataError: If ``x`` does not fit the schema.
         """
-        return likelihood.log_prob(self, x, y, seed, options)
+        return likelihood.log_prob(self.pipeline, x, y, seed, options)
 
     def estimated(
         self, x: Any, y: Any = None, *, seed: int = 0, **options: Any
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`log_prob`, and for each datum the standard error in nats of its estimate of a trace.
+        """`log_prob`, and for each row the standard error in nats of its estimate of a trace.
 
         It is 0 where the trace is exact: up to 64 dimensions, or with ``probes=0``.
         """
-        return likelihood.log_prob_with_error(self, x, y, seed, options)
+        return likelihood.log_prob_with_error(self.pipeline, x, y, seed, options)
 
     def encode(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> np.ndarray:
-        """The latents of data, one row a datum, for families that have them.
+        """The latents of data, one row each, for families that have them.
 
         Raises:
             UsageError: If the family has no latents.
             DataError: If ``x`` does not fit the schema, or a condition is needed and not known.
         """
-        return mapping.encode_data(self, x, y, seed, options)
+        return latents.encode_data(self.pipeline, x, y, seed, options)
 
     def decode(self, z: Any, y: Any = None, *, seed: int = 0, **options: Any) -> Any:
         """The data that latents stand for, in the schema of what was fitted."""
-        return mapping.decode_data(self, z, y, seed, options)
+        return latents.decode_data(self.pipeline, z, y, seed, options)
 
     def reconstruct(self, x: Any, y: Any = None, *, seed: int = 0, **options: Any) -> Any:
         """`encode` and then `decode`: what the latents keep of the data."""
-        return mapping.reconstruct_data(self, x, y, seed, options)
+        return latents.reconstruct_data(self.pipeline, x, y, seed, options)
 
     def traverse(self, x: Any = None, y: Any = None, **options: Any) -> np.ndarray:
-        """Move one latent at a time and decode; `latents.traverse` states the options."""
-        return traversal.traverse_latents(self, x, y, **options)
+        """Move one latent at a time and decode.
+
+        Arguments:
+            x: Data of which the first row gives the other latents; None puts them at 0.
+            y: The condition, if the model was fitted with one.
+            options: ``units``, which latents to move, all by default; ``values``, where to, from
+                -3 to 3; ``seed``, of what is random.
+
+        Returns:
+            Shape ``(units, values, *event)``, in the units of the data.
+
+        Raises:
+            UsageError: If the family has no latents, or not these.
+            DataError: If the condition is needed and not known.
+        """
+        return latents.traverse_latents(self.pipeline, x, y, **options)
 
     def translate(
         self, x: Any, y: Any = None, *, reverse: bool = False, seed: int = 0, **options: Any
     ) -> Any:
-        """Carry data of the source to data like those fitted, or back.
+        """Map data of the source to data like those fitted, or back.
 
         Arguments:
             x: Data like the ``source`` that `fit` was given; like its data if ``reverse``.
@@ -206,7 +209,7 @@ class FittedModel:
         Raises:
             UsageError: If the model was fitted without a source.
         """
-        return mapping.translate_data(self, x, y, reverse, seed, options)
+        return latents.translate_data(self.pipeline, x, y, reverse, seed, options)
 
     def inpaint(
         self,
@@ -218,36 +221,37 @@ class FittedModel:
         seed: int | None = None,
         **options: Any,
     ) -> editing.Inpainting:
-        """Redraw a part of a picture ``n`` times, and say how much the draws vary there.
+        """Inpaint a part of an image ``n`` times, and say how much the samples vary there.
 
-        It is `sample` with ``given`` the rest of the picture, which is kept as it is.
+        It is `sample` with ``given`` the rest of the image, which is kept as it is.
 
         Arguments:
-            x: One picture: a file, or an array.
-            mask: White, or true, where it is to be redrawn (`editing.region`); of the same size.
+            x: One image: a file, or an array.
+            mask: White, or true, where it is to be inpainted; of the same size. An image file, a
+                .npy file, or an array, in which white begins at 128 unless all are 0 and 1.
             n: How many.
             y: Their condition, if the model was fitted with one.
-            seed: Makes the draws repeatable.
+            seed: Makes the samples repeatable.
             options: What the family's ``complete`` takes: ``guidance``, ``method``, ``steps``.
 
         Raises:
             DataError: If the mask has another size, or is all of one colour.
-            UsageError: If the model was not fitted to pictures.
+            UsageError: If the model was not fitted to images.
         """
-        return editing.inpaint_image(self, x, mask, n, y, seed, options)
+        return editing.inpaint_image(self.pipeline, x, mask, n, y, seed, options)
 
     def interpolate(
         self, a: Any, b: Any, n: int = 8, y: Any = None, *, seed: int = 0, **options: Any
     ) -> Any:
-        """Data on the way from one datum to another through the latents, both ends included.
+        """Data on the way from one row to another through the latents, both ends included.
 
         The way is a great circle where latents are normal noise, as of flows and paths, and a line
         where they are others, as of a VAE. The ends are reconstructions.
 
         Arguments:
-            a: Where to begin: one datum, or several.
+            a: Where to begin: one row, or several.
             b: Where to end, as many.
-            n: How many data on each way.
+            n: How many rows on each way.
             y: Their condition, or a pair of them for the ends, which are mixed in between.
             seed: Of what is random.
             options: What the family's ``encode`` and ``decode`` take, such as ``tolerance``.
@@ -255,7 +259,7 @@ class FittedModel:
         Raises:
             UsageError: If the family has no latents.
         """
-        return editing.interpolate_latents(self, a, b, n, y, seed, options)
+        return editing.interpolate_latents(self.pipeline, a, b, n, y, seed, options)
 
     def edit(
         self, x: Any, y: Any = None, *, strength: int | float = 0.5, seed: int = 0, **options: Any
@@ -273,12 +277,12 @@ class FittedModel:
         Raises:
             UsageError: If the family has no path from noise to data.
         """
-        return editing.sdedit(self, x, y, strength, seed, options)
+        return editing.sdedit(self.pipeline, x, y, strength, seed, options)
 
     def anomaly_score(
         self, x: Any, y: Any = None, *, method: str = "density", seed: int = 0
     ) -> np.ndarray:
-        """How strange each datum is, in nats; larger is stranger.
+        """How strange each row is, in nats; larger is stranger.
 
         Arguments:
             x: Data.
@@ -286,7 +290,7 @@ class FittedModel:
             method: "density", "typicality" or "ratio" (`anomaly` says when to use which).
             seed: Of what is random.
         """
-        return anomaly.score_anomalies(self, x, y, method, seed)
+        return anomaly.score_anomalies(self.pipeline, x, y, method, seed)
 
     def flag(
         self,
@@ -299,28 +303,20 @@ class FittedModel:
         method: str = "density",
         seed: int = 0,
     ) -> anomaly.AnomalyFlags:
-        """Anomalies among data: scores, which are flagged, and the threshold (`anomaly.flag_anomalies`).
+        """Anomalies among data: scores, which rows are flagged, and the threshold.
 
         Arguments:
             x: Data.
             y: Their conditions.
             rate: The part of ordinary data that may be flagged by mistake.
             reference: Ordinary data the model was not fitted to, to set the threshold; without
-                them the model's own draws do.
+                them the model's own samples do.
             reference_y: Their conditions; needed where those of the data are known.
             method: As in `anomaly_score`.
             seed: Of what is random.
         """
-        return anomaly.flag_anomalies(
-            self,
-            x,
-            y,
-            rate=rate,
-            reference=reference,
-            reference_y=reference_y,
-            method=method,
-            seed=seed,
-        )
+        ordinary = anomaly.Reference(rate, reference, reference_y)
+        return anomaly.flag_anomalies(self.pipeline, x, y, ordinary, method, seed)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise UsageError(
@@ -348,102 +344,6 @@ class FittedModel:
         return folder
 
     def plain(self, state: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The JSON files of a checkpoint."""
+        """The JSON files of a checkpoint: configuration, schema, and the trainer's state."""
         config = self.config | {"transform": self.transform.to_json()}
         return {"config": config, "schema": self.schema.to_json(), "state": state}
-
-
-def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
-    """A model with fresh weights as a configuration describes it.
-
-    Raises:
-        DataError: If it is not that of a model of such data.
-    """
-    chain = transforms.Chain.from_json(config["transform"])
-    seen = (config.get("conditions") or (), config.get("frequencies") or ())
-    preprocessor = Preprocessor(schema, chain, *seen)
-    event, known = preprocessor.event(config["event"][3]), list(config["event"])
-    known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens
-    if json.loads(json.dumps(event)) != known:
-        raise DataError("the configuration and the schema describe different data")
-    model = build_fresh_model(config, event)
-    if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
-        mapping.require_method(model, "start_from", "cannot start from data")(
-            torch.zeros(origin["rows"], *model.event_shape)
-        )
-    return FittedModel(model, preprocessor, config)
-
-
-def build_fresh_model(config: dict[str, Any], event: Event) -> GenerativeModel:
-    """A model with fresh weights, and a part like its teacher if the family takes one in."""
-    model = families.build(config["family"], event, **config["options"]).eval()
-    teacher = (config.get("teacher") or {}).get("model")
-    if teacher and (adopt := getattr(model, "adopt", None)):
-        parts: list[Any] = [tuple(v) if isinstance(v, list) else v for v in teacher["event"]]
-        adopt(build_fresh_model(teacher, Event(*parts)))
-    return model
-
-
-@contextlib.contextmanager
-def run_folder_errors(folder: Path | None) -> Iterator[None]:
-    """Say of a run folder that it cannot be used, whatever in it has been changed.
-
-    Raises:
-        DataError: In place of what a malformed file has led to.
-    """
-    try:
-        yield
-    except DataError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(f"{folder} does not describe a model of this version: {why}") from error
-
-
-def ema_name(known: Any, ema: float) -> str:
-    """What a checkpoint calls the average with a decay.
-
-    Raises:
-        UsageError: If there is none.
-    """
-    decays = [v for v in (known if isinstance(known, list) else [known]) if v]
-    if ema not in decays:
-        raise UsageError(f"no average has the decay ema={ema}; choose from {decays or 'none'}")
-    number = decays.index(ema)
-    return f"ema-{number}" if number else "ema"
-
-
-def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) -> FittedModel:
-    """The model of a run folder, with the weights that were best on held-out data.
-
-    Arguments:
-        folder: Made by `fit`.
-        device: Where it is to run.
-        ema: Take the last weights averaged with this decay instead, one of those that it was
-            fitted with.
-
-    Raises:
-        MissingFile: If the folder does not exist.
-        UsageError: If there is no such average.
-        DataError: If no checkpoint in it is whole.
-    """
-    folder = as_folder(folder)
-    plain, tensors, history = checkpoint.load_checkpoint(folder)
-    chosen = () if ema is None else (ema_name(plain["config"]["recipe"]["ema"], ema),)
-    if chosen and not tensors.get(chosen[0]):
-        raise UsageError(f"{folder} keeps no averages of weights: leave out ema")
-    with run_folder_errors(folder):
-        schema = Schema.from_json(plain["schema"])
-        schema.restore(np.zeros((0, *schema.event)), np.zeros((0, schema.condition_length)))
-        fitted = build_from_config(plain["config"], schema)
-        names = chosen or ("best", "ema", "model")
-        best = next(tensors[name] for name in names if tensors.get(name))
-        if any(v.isnan().any() for v in best.values()):
-            raise DataError(f"{folder} holds weights that are not numbers; fit again")
-        try:
-            fitted.model.load_state_dict(best)
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
-    fitted.history = history
-    fitted.model.to(choose_device(device))
-    return fitted

@@ -1,16 +1,14 @@
-"""What a model costs: operations per datum."""
+"""What a model costs: operations for a row of data."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ..model import GenerativeModel
+from ..model import Preprocessing
 from ..rng import fork_rng
-
-if TYPE_CHECKING:
-    from .fitted_model import FittedModel
+from .preprocessor import ModelPipeline
 
 ROWS = 4  # enough for losses that pair data
 
@@ -19,7 +17,7 @@ class FlopCounter(TorchDispatchMode):
     """Counts operations by PyTorch's own formulas.
 
     PyTorch's `FlopCounterMode` also follows modules, by hooks that fail where a loss holds a
-    gradient of its own, as a penalty of slopes does.
+    gradient of its own, as a gradient penalty does.
     """
 
     def __init__(self) -> None:
@@ -35,22 +33,21 @@ class FlopCounter(TorchDispatchMode):
         return out
 
 
-def training_flops(fitted: "FittedModel") -> int:
-    """Floating-point operations of a datum in all players' losses, before these are differentiated.
+def training_flops(pipeline: ModelPipeline) -> int:
+    """Floating-point operations of a row in all players' losses, before these are differentiated.
 
     Products of matrices and convolutions count, an addition and a multiplication each; of what is
     fused, such as attention, only that for which PyTorch has a formula. 0 for closed forms.
     """
-    model: GenerativeModel = copy.deepcopy(fitted.model)
+    model = copy.deepcopy(pipeline.model)
     if not model.players():
         return 0
     model.requires_grad_().train()
-    device = next(model.parameters()).device
-    with fork_rng(device), FlopCounter() as counter:
+    length, done = pipeline.schema.condition_length, set()
+    with fork_rng(pipeline.device), FlopCounter() as counter:
         x = model.noise(ROWS, *model.event_shape)
-        x, length = x * (not model.discrete), fitted.schema.condition_length
+        x = x * (model.preprocessing is not Preprocessing.LEVELS)
         c = x.new_zeros(ROWS, length) if length else None
-        done = set()
         for player, loss in model.objectives():
             if player not in done:
                 loss(x, c)

@@ -1,6 +1,6 @@
 r"""Fix some columns or pixels and draw the rest: `FittedModel.sample` with ``given``.
 
-A family of densities has learned integers as :math:`z = k + u`. A given integer k tells nothing of
+A density of dequantised integers has learned :math:`z = k + u`. A given integer k says nothing of
 u, so that the draws are shared out among several :math:`u \sim U[0, 1)`, as in training:
 
 .. math:: p(x^U \mid k) \approx \tfrac1m \sum_{i=1}^m p(x^U \mid k + u_i)
@@ -8,77 +8,65 @@ u, so that the draws are shared out among several :math:`u \sim U[0, 1)`, as in 
 
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.bijections import Whiten
 from ..data.open import open_source
-from ..data.schema import Schema
-from ..data.transforms import Chain, Whiten
-from ..devices import (
-    batch_offsets,
-    batch_rows,
-    cast_like_model,
-    check_method_options,
-    model_device,
-    seeded_rng,
-)
+from ..data.schema import ColumnSchema, Schema
+from ..data.transforms import Chain
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..formatting import join_names
-from ..model import Event, Likelihood
-from ..progress import track_progress
+from ..model import Event, Imputes, Likelihood, Preprocessing
+from ..shapes import Condition
 from ..theory import completion
-from . import guiding
-
-if TYPE_CHECKING:
-    from .fitted_model import FittedModel
+from ..theory.guidance import Guidance
+from .preprocessor import ModelPipeline, slice_options
 
 PROPOSALS = 4096  # of importance resampling, and draws that the proposal is fitted to
 DRAWS = (20_000, 200_000)  # least and most draws of a model that can be sampled only
 REACH = 100  # ranges of a column beyond which no model can say what goes with a value
-ENOUGH = 100  # effective sample size below which a user is told
+ENOUGH = 100  # effective sample size below which a user is warned
 SHARES = 16  # of at least ten draws, each with its own u, where integers are given
 
 
 def impute_given(
-    fitted: "FittedModel", n: int, given: Any, y: Any, seed: int | None, options: dict[str, Any]
+    pipeline: ModelPipeline, n: int, given: Any, y: Any, seed: int | None, options: dict[str, Any]
 ) -> np.ndarray:
-    """``n`` data whose entries are the given ones where these are known, ``(n, *event)``.
-
-    Raises:
-        UsageError: If the model has a condition and ``y`` is not named, or an option is unknown.
-        DataError: If the given entries do not fit the schema.
-    """
-    if fitted.schema.condition is not None and y is None:
+    """``n`` rows whose entries are the given ones where these are known, ``(n, *event)``."""
+    schema, model = pipeline.schema, pipeline.model
+    if schema.condition is not None and y is None:
         raise UsageError(
-            f"the model was fitted with a condition, {fitted.schema.condition.asked}: name it "
+            f"the model was fitted with a condition, {schema.condition.asked}: name it "
             "(--condition, in Python y) beside given"
         )
-    x, known = parse_given_entries(given, fitted.schema, n)
-    options = guiding.encode_negative(fitted, options, n)
-    check_method_options(fitted.model.complete, options, fitted.family)
-    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        vectors = fitted.preprocessor.condition_vectors(y, n)
-        c = None if vectors is None else cast_like_model(fitted.model, torch.as_tensor(vectors))
-        out = np.empty((n, *fitted.schema.event))
-        for rows in group_identical(x, known, c, options.get("negative")):
-            first, which = rows[0], torch.as_tensor(rows)
-            some, own = None if c is None else c[which], guiding.slice_options(options, which)
-            out[rows] = impute_group(fitted, len(rows), x[first], known[first], some, own)
+    x, known = parse_given_entries(given, schema, n)
+    method = model.complete if isinstance(model, Imputes) else no_options
+    options = pipeline.method_options(method, options, n)
+    with pipeline.seeded(seed):
+        c = pipeline.tensor(pipeline.preprocessor.condition_vectors(y, n))
+        out = np.empty((n, *schema.event))
+        negative = Guidance.of(options.get("guidance", 1.0)).negative
+        for rows in group_identical(x, known, c, negative):
+            shared = None if c is None else c[rows[:1]]
+            view = UnwhitenedModel(pipeline, shared, slice_options(options, rows))
+            out[rows] = impute_group(view, len(rows), x[rows[0]], known[rows[0]])
     return np.where(known, x, out)
+
+
+def no_options() -> None:
+    """What takes no options, as importance resampling."""
 
 
 def parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The given entries, and which they are, both ``(n, *event)``.
 
-    Arguments:
-        given: Columns by name; or data with missing values (NaN) where they are to be drawn: one
-            datum, or ``n`` of them.
-        schema: What was fitted.
-        n: How many data will be drawn.
+    They are given by the names of columns; or as data with missing values (NaN) where they are to
+    be drawn, one row or ``n``.
     """
     x = np.full((n, *schema.event), np.nan)
     if isinstance(given, Mapping):
@@ -99,7 +87,11 @@ def parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray,
             x[:, schema.names.index(name)] = value.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise DataError(f"given: {name} must be a number, or {n} of them") from error
-    check_given(x, schema)
+    if np.isnan(x).all():
+        raise DataError("given: nothing is given; name at least one column or entry")
+    for j, column in enumerate(schema.columns):
+        values = x if len(schema.shape) > 1 else x[:, j]
+        check_given(values[~np.isnan(values)], column)
     known = ~np.isnan(x)
     return np.where(known, x, column_midpoints(schema)), known
 
@@ -111,7 +103,7 @@ def column_midpoints(schema: Schema) -> np.ndarray:
 
 
 def broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
-    """An array of one datum, or of ``n``, with NaN where entries are to be drawn."""
+    """An array of one row, or of ``n``, with NaN where entries are to be drawn."""
     try:
         x = np.load(given) if isinstance(given, str) else np.asarray(given)
         return np.broadcast_to(x.astype(np.float64), (n, *schema.event))
@@ -122,32 +114,27 @@ def broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
         ) from error
 
 
-def check_given(x: np.ndarray, schema: Schema) -> None:
-    """Refuse entries that no datum of the schema has."""
-    if np.isnan(x).all():
-        raise DataError("given: nothing is given; name at least one column or entry")
-    for j, column in enumerate(schema.columns):
-        values = x if len(schema.shape) > 1 else x[:, j]
-        values = values[~np.isnan(values)]
-        low, high = (column.low, column.high) if column.integer else column.bounds
-        wide = REACH * (column.high - column.low)
-        if not np.isfinite(values).all():
-            raise DataError(f"given: {column.name} is not finite")
-        if column.integer and (values != np.rint(values)).any():
-            raise DataError(f"given: {column.name} is a whole number, not {values[0]}")
-        beyond = np.less if column.integer else np.less_equal  # bounds of numbers are open
-        outside = (low is not None and beyond(values, low)) | (
-            high is not None and beyond(-values, -high)
+def check_given(values: np.ndarray, column: ColumnSchema) -> None:
+    """Refuse values that no row has in a column."""
+    low, high = (column.low, column.high) if column.integer else column.bounds
+    wide = REACH * (column.high - column.low)
+    if not np.isfinite(values).all():
+        raise DataError(f"given: {column.name} is not finite")
+    if column.integer and (values != np.rint(values)).any():
+        raise DataError(f"given: {column.name} is a whole number, not {values[0]}")
+    beyond = np.less if column.integer else np.less_equal  # bounds of numbers are open
+    outside = (low is not None and beyond(values, low)) | (
+        high is not None and beyond(-values, -high)
+    )
+    if np.any(outside):
+        worst, shown = values[np.argmax(outside)], "[{}, {}]" if column.integer else "({}, {})"
+        raise DataError(f"given: {column.name} is {worst:g}, outside {shown.format(low, high)}")
+    far = (values < column.low - wide) | (values > column.high + wide)
+    if np.any(far):
+        raise DataError(
+            f"given: {column.name} is {values[np.argmax(far)]:g}, too far from the data, which "
+            f"lie in [{column.low:g}, {column.high:g}]; give a value nearer to them"
         )
-        if np.any(outside):
-            worst, shown = values[np.argmax(outside)], "[{}, {}]" if column.integer else "({}, {})"
-            raise DataError(f"given: {column.name} is {worst:g}, outside {shown.format(low, high)}")
-        far = (values < column.low - wide) | (values > column.high + wide)
-        if np.any(far):
-            raise DataError(
-                f"given: {column.name} is {values[np.argmax(far)]:g}, too far from the data, which "
-                f"lie in [{column.low:g}, {column.high:g}]; give a value nearer to them"
-            )
 
 
 def group_identical(
@@ -161,110 +148,86 @@ def group_identical(
         yield np.flatnonzero(group == k)
 
 
-def impute_group(
-    fitted: "FittedModel",
-    n: int,
-    x: np.ndarray,
-    known: np.ndarray,
-    c: Tensor | None,
-    options: dict[str, Any],
-) -> np.ndarray:
-    """``n`` draws given the entries of one datum, in the units of the data."""
-    view, mask = UnwhitenedModel(fitted, c), torch.as_tensor(known).to(model_device(fitted.model))
-    integer = np.array([column.integer for column in fitted.schema.columns])
-    several = fitted.transform.stochastic and (known & integer).any()
+def impute_group(view: "UnwhitenedModel", n: int, x: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """``n`` draws given the entries of one row, in the units of the data."""
+    mask, pipeline = torch.as_tensor(known).to(view.pipeline.device), view.pipeline
+    integer = np.array([column.integer for column in pipeline.schema.columns])
+    several = pipeline.preprocessor.transform.stochastic and (known & integer).any()
     many = min(SHARES, max(1, n // 10)) if several else 1
-    shares = list(zip(split_evenly(n, many), view.inward(x, mask, many)))
-    parts = [] if view.mixing else [view.own_way(m, z, mask, options) for m, z in shares]
-    made = [part for part in parts if part is not None]
-    if len(made) < len(shares):
-        made = (view.importance if view.scored else view.nearest)(n, shares, mask)
-    out = torch.cat(made)
+    counts = [n // many + (i < n % many) for i in range(many)]
+    shares = list(zip(counts, view.to_model(x, mask, many)))
+    made = [] if view.whitenings else [view.impute_by_model(m, z, mask) for m, z in shares]
+    parts = [part for part in made if part is not None]
+    if len(parts) < len(shares):
+        draw = view.resample_by_importance if view.has_density else view.select_nearest
+        parts = draw(n, shares, mask)
+    out = torch.cat(parts)
     if not out.isfinite().all():
-        raise NumericalError(f"{fitted.family} drew values that are not finite; train longer")
-    return view.outward(out)
+        raise NumericalError(f"{pipeline.family} drew values that are not finite; train longer")
+    return view.entrywise.inverse(out.cpu().double()).numpy()
 
 
-def split_evenly(n: int, many: int) -> list[int]:
-    """N in so many parts that are as equal as can be."""
-    return [n // many + (i < n % many) for i in range(many)]
-
-
-Shares = list[tuple[int, Tensor]]  # how many to draw, and the datum whose known entries count
+Shares = list[tuple[int, Tensor]]  # how many to draw, and the row whose known entries count
 
 
 class UnwhitenedModel:
-    """A fitted model in a space whose entries are those of the data, each transformed alone.
+    """A model in a space whose entries are those of the data, each transformed alone.
 
     A whitening mixes entries, so that what is given is no entry of the model's own space.
 
     Arguments:
-        fitted: The model.
-        c: Conditions, all alike, or None.
+        pipeline: The model.
+        c: The condition of all draws, ``(1, condition)``, or None.
+        options: Those that the model's ``complete`` takes for so many draws.
     """
 
-    def __init__(self, fitted: "FittedModel", c: Tensor | None) -> None:
-        self.model, self.family = fitted.model, fitted.family
-        parts = fitted.transform.parts
-        self.mixing = tuple(p for p in parts if isinstance(p, Whiten))
-        self.own = Chain(tuple(p for p in parts if not isinstance(p, Whiten)))
-        self.mix = Chain(self.mixing)
-        self.scored = fitted.model.likelihood is not Likelihood.NONE and not fitted.model.discrete
-        self.c, self.device = c, model_device(fitted.model)
-        self.dtype = cast_like_model(self.model, torch.empty(0)).dtype
+    def __init__(self, pipeline: ModelPipeline, c: Condition, options: dict[str, Any]) -> None:
+        self.pipeline, self.c, self.options = pipeline, c, options
+        self.model, self.family = pipeline.model, pipeline.family
+        parts = pipeline.preprocessor.transform.parts
+        self.whitenings = tuple(p for p in parts if isinstance(p, Whiten))
+        self.entrywise = Chain(tuple(p for p in parts if not isinstance(p, Whiten)))
+        self.whitening = Chain(self.whitenings)
+        levels = self.model.preprocessing is Preprocessing.LEVELS
+        self.has_density = self.model.likelihood is not Likelihood.NONE and not levels
 
-    def inward(self, x: np.ndarray, known: Tensor, many: int) -> Tensor:
-        """One datum in this space, so many times, each with its own dequantisation."""
+    def to_model(self, x: np.ndarray, known: Tensor, many: int) -> Tensor:
+        """One row in this space, so many times, each with its own dequantisation."""
         rows = torch.as_tensor(x).expand(many, *x.shape)
-        return torch.where(known, self.own.forward(rows)[0].to(self.device), 0.0)
+        return torch.where(known, self.entrywise.forward(rows)[0].to(known.device), 0.0)
 
-    def outward(self, z: Tensor) -> np.ndarray:
-        """Data in the units of the user."""
-        return self.own.inverse(z.cpu().double()).numpy()
-
-    def conditions(self, n: int) -> Tensor | None:
-        """The shared condition, ``n`` times."""
-        return None if self.c is None else self.c[:1].expand(n, -1)
-
-    def own_way(self, n: int, x: Tensor, known: Tensor, options: dict[str, Any]) -> Tensor | None:
+    def impute_by_model(self, n: int, x: Tensor, known: Tensor) -> Tensor | None:
         """What the model's own ``complete`` draws, if it has one."""
-        size = batch_rows(self.model.event_shape)
-        z = x.to(self.dtype)
-        made = [
-            self.model.complete(m, z, known, self.conditions(m), **guiding.repeat_first(options, m))
-            for _, m in track_progress(batch_offsets(n, size), -(-n // size))
-        ]
+        if not isinstance(self.model, Imputes):
+            return None
+        z, made = self.pipeline.tensor(x), []
+        for part in self.pipeline.batches(n, None, self.c, self.options):
+            made.append(self.model.complete(part.size, z, known, part.c, **part.options))
         parts = [part for part in made if part is not None]
         return torch.cat(parts) if len(parts) == len(made) > 0 else None
 
     def sample(self, n: int) -> Tensor:
-        """Draws of the model."""
-        parts = [
-            self.model.sample(m, self.conditions(m))
-            for _, m in batch_offsets(n, batch_rows(self.model.event_shape))
-        ]
-        return self.mix.inverse(torch.cat(parts).double())
+        parts = self.pipeline.batches(n, None, self.c)
+        z = torch.cat([self.model.sample(part.size, part.c) for part in parts])
+        return self.whitening.inverse(z.double())
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Their log-density, up to a constant."""
-        return torch.cat(
-            [
-                self.model.log_prob(part.to(self.dtype), self.conditions(len(part)))
-                for part in self.mix.forward(z)[0].split(batch_rows(self.model.event_shape))
-            ]
-        )
+        rows = self.pipeline.tensor(self.whitening.forward(z)[0])
+        parts = self.pipeline.batches(len(z), rows, self.c)
+        return torch.cat([self.model.log_prob(part.x, part.c) for part in parts])
 
-    def importance(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:
+    def resample_by_importance(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:
         """Importance resampling from the conditional of a Gaussian mixture fitted to draws."""
-        draws, shape = self.sample(PROPOSALS), self.model.event_shape
+        draws, cast = self.sample(PROPOSALS), self.pipeline.tensor
         mean, scale = draws.mean(0), draws.std(0).clamp(min=1e-12)
-        proposal = gaussian_mixture.build(Event(shape), components=8)
-        proposal = proposal.to(self.device, self.dtype)
-        proposal.prepare(((draws - mean) / scale).to(self.dtype))
+        proposal = gaussian_mixture.build(Event(self.model.event_shape), components=8)
+        proposal = proposal.to(cast(draws[:0]))
+        proposal.prepare(cast((draws - mean) / scale))
         parts: list[Tensor] = []
         size, many = 0.0, max(PROPOSALS // len(shares), 4 * -(-n // len(shares)))
         for m, x in shares:
-            unit = proposal.complete(many, ((x - mean) / scale).to(self.dtype), known)
+            unit = proposal.complete(many, cast((x - mean) / scale), known)
             made, counted = completion.importance_resample(
                 unit, lambda u: self.log_prob(u * scale + mean), proposal.log_prob, m
             )
@@ -277,7 +240,7 @@ class UnwhitenedModel:
             )
         return parts
 
-    def nearest(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:
+    def select_nearest(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:
         """The draws that lie nearest in the known entries, for a model without a density."""
         many = min(max(DRAWS[0], 50 * n), DRAWS[1])
         draws, least = self.sample(many), min(float(n), many / 20)

@@ -1,167 +1,104 @@
-"""Data to latents and back, and data to other data: the maps that some models offer."""
+r"""Data to latents and back, data to other data, and moving through a latent space.
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+The prior of every latent is :math:`\mathcal N(0, 1)`, so a traversal from -3 to 3 passes nearly all
+of its mass, and the quantiles of evenly spaced probabilities are lattice points of equal mass.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch import Tensor
 
 from ..data import reading
 from ..data.schema import Schema
-from ..data.transforms import Chain
-from ..devices import (
-    batch_offsets,
-    batch_rows,
-    cast_like_model,
-    check_method_options,
-    model_device,
-    seeded_rng,
-)
-from ..errors import DataError, NumericalError, PushforwardError, UsageError
-from ..model import GenerativeModel
-from ..progress import track_progress
-from . import guiding
+from ..errors import DataError, PushforwardError, UsageError
+from ..model import Encodes, GenerativeModel, Transports, missing_capability
+from ..shapes import Condition
+from . import sampling
+from .preprocessor import ModelPipeline
 
-if TYPE_CHECKING:
-    from .fitted_model import FittedModel
+REACH = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 
-Method = Callable[..., Any]
-
-
-class SourceSpace(NamedTuple):
-    """How the data that a transport starts from are read and transformed."""
-
-    schema: Schema
-    transform: Chain
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists, numbers and text."""
-        return {"schema": self.schema.to_json(), "transform": self.transform.to_json()}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "SourceSpace":
-        """The inverse of `to_json`, which may hold more."""
-        return cls(Schema.from_json(data["schema"]), Chain.from_json(data["transform"]))
-
-
-def require_method(model: GenerativeModel, name: str, lack: str) -> Method:
-    """A method that not every family has.
-
-    Raises:
-        UsageError: If this one does not; ``lack`` says so after its name.
-    """
-    method = getattr(model, name, None)
-    if not callable(method):
-        family = type(model).__module__.rsplit(".", 1)[-1]
-        raise UsageError(f"{family} {lack}")
-    return method
-
-
-def encoder_decoder(model: GenerativeModel) -> tuple[Method, Method]:
-    """Data to latents, and latents to data.
-
-    Raises:
-        UsageError: If the family has no latents.
-    """
-    return (
-        require_method(model, "encode", "has no latents to encode data in"),
-        require_method(model, "decode", "has no latents to decode"),
-    )
+def require_latents(
+    model: GenerativeModel, lack: str = "has no latents to encode data in"
+) -> Encodes:
+    """The model as one that encodes; the error says what it lacks otherwise."""
+    if not isinstance(model, Encodes):
+        raise missing_capability(model, lack)
+    return model
 
 
 def encode_data(
-    fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
+    pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> np.ndarray:
     """`FittedModel.encode`."""
-    method = require_method(fitted.model, "encode", "has no latents to encode data in")
-    data = reading.read_with_schema(x, fitted.schema, y=y)
-    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        return encode_rows(fitted, method, data, options).numpy()
+    encode = require_latents(pipeline.model).encode
+    data = pipeline.preprocessor.read(x, y)
+    with pipeline.seeded(seed):
+        return pipeline.map_batches(encode, *pipeline.to_model(data), options).numpy()
 
 
-def encode_rows(
-    fitted: "FittedModel", method: Method, data: reading.Dataset, options: dict[str, Any]
-) -> Tensor:
-    """The latents of data."""
-    z, c = (
-        to_model_space(fitted, data.x, fitted.transform),
-        required_conditions(fitted, data.y, len(data.x)),
-    )
-    return map_batches(fitted, method, z, c, options)
-
-
-def decode_data(fitted: "FittedModel", z: Any, y: Any, seed: int, options: dict[str, Any]) -> Any:
+def decode_data(pipeline: ModelPipeline, z: Any, y: Any, seed: int, options: dict[str, Any]) -> Any:
     """`FittedModel.decode`."""
-    method = require_method(fitted.model, "decode", "has no latents to decode")
-    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        return decode_rows(fitted, method, read_latents(z), y, options)
+    require_latents(pipeline.model, "has no latents to decode")
+    with pipeline.seeded(seed):
+        return decode_rows(pipeline, read_latents(z), y, options)
 
 
-def decode_rows(
-    fitted: "FittedModel", method: Method, z: Tensor, y: Any, options: dict[str, Any]
-) -> Any:
+def decode_rows(pipeline: ModelPipeline, z: Tensor, y: Any, options: dict[str, Any]) -> Any:
     """The data that latents stand for."""
-    rows = cast_like_model(fitted.model, z)
-    c = required_conditions(fitted, y, len(rows))
+    rows, c = pipeline.tensor(z), pipeline.conditions(y, len(z))
     try:
-        x = map_batches(fitted, method, rows, c, options)
+        x = pipeline.map_batches(require_latents(pipeline.model).decode, rows, c, options)
     except PushforwardError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         shape = tuple(rows.shape[1:])
         raise DataError(f"latents of shape {shape} are not those of this model") from error
-    return to_data_space(
-        fitted.schema, fitted.transform, x, c, fitted.preprocessor.caption_rows(y, len(x))
-    )
+    return pipeline.preprocessor.to_user(x, c, pipeline.preprocessor.caption_rows(y, len(x)))
 
 
 def reconstruct_data(
-    fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
+    pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> Any:
     """`FittedModel.reconstruct`."""
-    there, back = encoder_decoder(fitted.model)
-    data = reading.read_with_schema(x, fitted.schema, y=y)
-    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        return decode_rows(fitted, back, encode_rows(fitted, there, data, options), data.y, options)
+    encode = require_latents(pipeline.model).encode
+    data = pipeline.preprocessor.read(x, y)
+    with pipeline.seeded(seed):
+        z = pipeline.map_batches(encode, *pipeline.to_model(data), options)
+        return decode_rows(pipeline, z, data.y, options)
 
 
 def rms_difference(schema: Schema, x: Any, made: Any) -> float:
     """Root mean square difference between two sets of data of a schema, in their units."""
-    return float(
-        np.sqrt(np.square(reading.read_with_schema(x, schema).x - schema.validate(made)).mean())
-    )
-
-
-def conditions_in(fitted: "FittedModel", x: Any) -> Any:
-    """The conditions that data come with, each in its kind, or None."""
-    return None if fitted.schema.condition is None else reading.read_with_schema(x, fitted.schema).y
+    difference = reading.read_with_schema(x, schema).x - schema.validate(made)
+    return float(np.sqrt(np.square(difference).mean()))
 
 
 def translate_data(
-    fitted: "FittedModel", x: Any, y: Any, reverse: bool, seed: int, options: dict[str, Any]
+    pipeline: ModelPipeline, x: Any, y: Any, reverse: bool, seed: int, options: dict[str, Any]
 ) -> Any:
     """`FittedModel.translate`."""
-    lack = "cannot translate data; fit flow_matching with source=DATA"
-    method = require_method(fitted.model, "translate", lack)
-    if not fitted.config.get("origin"):
+    model, target = pipeline.model, pipeline.preprocessor
+    if not isinstance(model, Transports):
+        raise missing_capability(model, "cannot translate data; fit flow_matching with source=DATA")
+    if pipeline.source is None:
         raise UsageError("the model was fitted without a source: fit it with source=DATA")
-    ends = [
-        SourceSpace.from_json(fitted.config["origin"]),
-        SourceSpace(fitted.schema, fitted.transform),
-    ]
-    start, end = reversed(ends) if reverse else ends
-    given = reading.read_with_schema(x, start.schema, y=y if reverse else None)
-    y = given.y if y is None else y
-    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        z, c = (
-            to_model_space(fitted, given.x, start.transform),
-            required_conditions(fitted, y, len(given.x)),
-        )
-        moved = map_batches(fitted, method, z, c, options | {"reverse": reverse})
-        said = None if reverse else fitted.preprocessor.caption_rows(y, len(moved))
-        return to_data_space(end.schema, end.transform, moved, None if reverse else c, said)
+    start = target if reverse else pipeline.source
+    data = start.read(x, y if reverse else None)
+    y = data.y if y is None else y
+    with pipeline.seeded(seed):
+        z = start.to_model(data.x)[0]
+        c = pipeline.conditions(y, len(z))
+        options = options | {"reverse": reverse}
+        moved = pipeline.map_batches(model.translate, pipeline.tensor(z), c, options)
+        if reverse:
+            return pipeline.source.to_user(moved)
+        return target.to_user(moved, c, target.caption_rows(y, len(moved)))
 
 
 def read_latents(z: Any) -> Tensor:
@@ -170,60 +107,81 @@ def read_latents(z: Any) -> Tensor:
         z = reading.open_source(z).stack()
     rows = torch.as_tensor(np.asarray(z, dtype=np.float64))
     if rows.ndim < 2 or not rows.isfinite().all():
-        raise DataError("latents are finite numbers with one row a datum")
+        raise DataError("latents are finite numbers, one row for each row of data")
     return rows
 
 
-def required_conditions(fitted: "FittedModel", y: Any, n: int) -> Tensor | None:
-    """The condition vectors of ``n`` data whose conditions must be known, or None.
+def traverse_latents(
+    pipeline: ModelPipeline,
+    x: Any = None,
+    y: Any = None,
+    *,
+    units: Sequence[int] | np.ndarray | None = None,
+    values: Sequence[float] | np.ndarray = REACH,
+    seed: int = 0,
+) -> np.ndarray:
+    """`FittedModel.traverse`."""
+    with pipeline.seeded(seed):
+        start, c = start_latent(pipeline, x, y)
+        chosen = range(start.numel()) if units is None else check_units(units, start.numel())
+        z = start.flatten().repeat(len(chosen), len(values), 1)
+        for row, unit in enumerate(chosen):
+            z[row, :, unit] = torch.as_tensor(np.asarray(values, dtype=float))
+        return decode_grid(pipeline, z, start, c)
+
+
+def decode_quantile_lattice(
+    pipeline: ModelPipeline,
+    y: Any = None,
+    *,
+    units: Sequence[int] | np.ndarray = (0, 1),
+    side: int = 12,
+) -> np.ndarray:
+    r"""Data decoded at the quantiles :math:`\Phi^{-1}((i + 1/2) / m)` of two latents.
+
+    Arguments:
+        pipeline: A fitted model's.
+        y: The condition of all, if the model has one.
+        units: Two latents, growing to the right and upwards; the others are 0.
+        side: m, the points along a side.
+
+    Returns:
+        Shape ``(side, side, *event)``, in the units of the data, the rows from the top down.
 
     Raises:
-        DataError: If the model needs them and they are not given.
+        UsageError: If the family has no latents, or not these two.
     """
-    if fitted.schema.condition is None:
-        fitted.preprocessor.condition_vectors(y, n)  # refuses one
-        return None
-    if y is None:
-        raise DataError(
-            f"the model was fitted with a condition, {fitted.schema.condition.asked}: name it "
-            "(--condition, in Python y), or give data that come with it"
-        )
-    return cast_like_model(fitted.model, torch.as_tensor(fitted.schema.encode(y, n)))
+    with pipeline.seeded(0):
+        start, c = start_latent(pipeline, None, y)
+        first, second = check_units(units, start.numel())
+        points = torch.as_tensor(ndtri((np.arange(side) + 0.5) / side))
+        z = start.flatten().repeat(side, side, 1)
+        z[..., first], z[..., second] = points, -points[:, None]
+        return decode_grid(pipeline, z, start, c)
 
 
-def to_model_space(fitted: "FittedModel", x: np.ndarray, transform: Chain) -> Tensor:
-    """Numbers in the units of the data as the model sees them."""
-    z, _ = transform.forward(torch.as_tensor(x))
-    return cast_like_model(fitted.model, z)
+def start_latent(pipeline: ModelPipeline, x: Any, y: Any) -> tuple[Tensor, Condition]:
+    """The latent of the first row, or the middle of the prior, and the condition's vector."""
+    encode, schema = require_latents(pipeline.model).encode, pipeline.schema
+    given = schema.restore(sampling.draw_samples(pipeline, 1, y, seed=0).x) if x is None else x
+    data = pipeline.preprocessor.read(given, y)
+    c = pipeline.conditions(data.y, len(data.x))
+    c = None if c is None else c[:1]
+    z = pipeline.tensor(pipeline.preprocessor.to_model(data.x[:1])[0])
+    first = pipeline.map_batches(encode, z, c, {})[0].double()
+    return (first * 0 if x is None else first), c
 
 
-def to_data_space(
-    schema: Schema, transform: Chain, z: Tensor, c: Tensor | None, said: Any = None
-) -> Any:
-    """What the model gives as data of a schema, with their condition vectors or captions."""
-    if not z.isfinite().all():
-        raise NumericalError("the model gave values that are not finite; train longer")
-    rows = None if c is None else c.cpu().double().numpy()
-    return schema.restore(transform.inverse(z.cpu().double()).numpy(), rows, said)
+def check_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
+    for unit in units:
+        if not 0 <= unit < count:
+            raise UsageError(f"there is no latent {unit}; they are numbered 0 to {count - 1}")
+    return [int(unit) for unit in units]
 
 
-def map_batches(
-    fitted: "FittedModel",
-    method: Callable[..., Tensor],
-    x: Tensor,
-    c: Tensor | None,
-    options: dict[str, Any],
-) -> Tensor:
-    """A method of the model on every row, some rows at a time."""
-    size, options = (
-        batch_rows(fitted.model.event_shape),
-        guiding.encode_negative(fitted, options, len(x)),
-    )
-    check_method_options(method, options, fitted.family)
-
-    def some(rows: slice) -> Tensor:
-        known = [] if c is None else [c[rows]]
-        return method(x[rows], *known, **guiding.slice_options(options, rows)).cpu()
-
-    parts = track_progress(batch_offsets(len(x), size), -(-len(x) // size))
-    return torch.cat([some(slice(i, i + m)) for i, m in parts])
+def decode_grid(pipeline: ModelPipeline, z: Tensor, like: Tensor, c: Condition) -> np.ndarray:
+    """A grid of latents decoded to the units of the data, one condition for all."""
+    rows = pipeline.tensor(z.view(-1, *like.shape))
+    made = pipeline.map_batches(require_latents(pipeline.model).decode, rows, c, {})
+    x = pipeline.preprocessor.transform.inverse(made).numpy()
+    return x.reshape(*z.shape[:2], *x.shape[1:])

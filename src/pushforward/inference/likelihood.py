@@ -2,47 +2,46 @@ r"""Log-likelihoods in the units of the data, marginal over conditions that are 
 
 .. math:: \log p(x) = \log \sum_c p(c)\,p(x \mid c)
 
-is the law that samples without a condition have. The unknown condition of a model (the zero vector)
-is another law, which guidance uses.
+is the distribution of samples without a condition. The unknown condition of a model (the zero
+vector) is another one, which guidance uses.
 """
 
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import reading
-from ..devices import (
-    batch_offsets,
-    batch_rows,
-    cast_like_model,
-    check_method_options,
-    model_device,
-    seeded_rng,
-)
 from ..errors import NoLikelihood, NumericalError
 from ..model import Likelihood
+from ..options import check_options
 from ..shapes import append_dims
-
-if TYPE_CHECKING:
-    from .fitted_model import FittedModel
+from .preprocessor import Batch, ModelPipeline
 
 MOST = 64  # numbers that a marginal likelihood sums over
 FAR = 1e4  # standard deviations beyond which no solver is asked, and a failure is no one's fault
 FARTHEST = 1e12  # beyond which the squares of float32 soon overflow
 
 
+def likelihood_kind(pipeline: ModelPipeline, options: dict[str, Any]) -> Likelihood:
+    """What kind of number `log_prob` gives with these options.
+
+    A density of dequantised integers bounds their log-mass from below, by Jensen's inequality.
+    """
+    kind = pipeline.model.kind(**options)
+    dequantised = pipeline.preprocessor.transform.stochastic and kind is not Likelihood.NONE
+    return Likelihood.LOWER_BOUND if dequantised else kind
+
+
 def log_prob(
-    fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
+    pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any] | None = None
 ) -> np.ndarray:
     """`FittedModel.log_prob`."""
-    values, errors = log_prob_with_error(fitted, x, y, seed, options)
+    values, errors = log_prob_with_error(pipeline, x, y, seed, options or {})
     if errors.any():
         warnings.warn(
-            f"the trace was estimated: standard error {rms_error(errors):.2g} nats a datum; probes=0 "
+            f"the trace was estimated: standard error {rms_error(errors):.2g} nats a row; probes=0 "
             "makes it exact",
             stacklevel=3,
         )
@@ -55,80 +54,69 @@ def rms_error(errors: np.ndarray) -> float:
 
 
 def log_prob_with_error(
-    fitted: "FittedModel", x: Any, y: Any, seed: int, options: dict[str, Any]
+    pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """`FittedModel.estimated`."""
-    if fitted.likelihood is Likelihood.NONE:
+    if likelihood_kind(pipeline, {}) is Likelihood.NONE:
         raise NoLikelihood(
-            f"{fitted.family} has no likelihood; for densities fit e.g. normalizing_flow"
+            f"{pipeline.family} has no likelihood; for densities fit e.g. normalizing_flow"
         )
-    check_method_options(fitted.model.log_prob, options, fitted.family, least=0)
-    data = reading.read_with_schema(x, fitted.schema, y=y)
-    with seeded_rng(seed, model_device(fitted.model)), torch.no_grad():
-        laws = list(weighted_conditions(fitted, data.y, len(data.x)))
+    check_options(pipeline.model.log_prob, options, pipeline.family, least=0)
+    data = pipeline.preprocessor.read(x, y)
+    with pipeline.seeded(seed):
+        known = None if data.y is None else pipeline.conditions(data.y, len(data.x))
+        support = unknown_conditions(pipeline) if data.y is None else None
         parts = [
-            marginal_log_prob(fitted, data.x[i : i + m], [(w, c if c is None else c[i : i + m])
-                     for w, c in laws], options)
-            for i, m in batch_offsets(len(data.x), batch_rows(fitted.model.event_shape))
-        ]  # fmt: skip
-    if not parts:
-        return np.zeros(0), np.zeros(0)
-    values, errors = (torch.cat(part).numpy() for part in zip(*(p[:2] for p in parts), strict=True))
-    if far := sum(skipped for *_, skipped in parts):
+            marginal_log_prob(pipeline, batch, support)
+            for batch in pipeline.batches(len(data.x), data.x, known, options)
+        ]
+    values, errors, skipped = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    if skipped.any():
         warnings.warn(
-            f"{far} of {len(values)} rows lie farther from the data than any model can tell: "
-            "their log-likelihood is given as -inf",
+            f"{skipped.sum()} of {len(values)} rows lie farther from the data than any model can "
+            "tell: their log-likelihood is given as -inf",
             stacklevel=3,
         )
     if np.isnan(values).any():
-        raise NumericalError(f"{fitted.family} returned a log-likelihood that is not a number")
+        raise NumericalError(f"{pipeline.family} returned a log-likelihood that is not a number")
     return values, errors
 
 
+WeightedConditions = list[tuple[float, Tensor]]  # log-weights, and vectors (1, condition)
+
+
+def unknown_conditions(pipeline: ModelPipeline) -> WeightedConditions | None:
+    """The conditions of training with their log-weights; None for a model without."""
+    if (condition := pipeline.schema.condition) is None:
+        return None
+    rows, weights = pipeline.preprocessor.condition_support(None if condition.labels else MOST)
+    return [(float(np.log(w)), pipeline.tensor(c[None])) for c, w in zip(rows, weights)]
+
+
 def marginal_log_prob(
-    fitted: "FittedModel",
-    x: np.ndarray,
-    laws: list[tuple[float, Tensor | None]],
-    options: dict[str, Any],
-) -> tuple[Tensor, Tensor, int]:
-    """The log-likelihood of some rows under a mixture of conditions with log-weights.
+    pipeline: ModelPipeline, batch: Batch, support: WeightedConditions | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The log-likelihoods of some rows under a mixture of conditions, or under their own.
 
     Rows beyond all reach get minus infinity, so that one of them does not cost the others theirs.
 
     Returns:
         The log-likelihoods; their standard errors, those of the parts weighted by what each gives
-        to the sum; and how many rows were beyond reach.
+        to the sum; and which rows were beyond reach.
     """
-    model = fitted.model
-    z, log_det = fitted.transform.forward(torch.as_tensor(x))
+    model = pipeline.model
+    z, _, log_det = pipeline.preprocessor.to_model(batch.x)
     size = z.abs().flatten(1).amax(1)
-    out = ~(size <= (FAR if model.kind(**options) is Likelihood.ODE else FARTHEST))
-    z = cast_like_model(model, torch.where(append_dims(out, z), 0.0, z))
-    parts = [(w, *model.estimated(z, c, **options)) for w, c in laws]
+    out = ~(size <= (FAR if model.kind(**batch.options) is Likelihood.ODE else FARTHEST))
+    z = pipeline.tensor(torch.where(append_dims(out, z), 0.0, z))
+    mixture = [(0.0, batch.c)]
+    if support is not None:
+        mixture = [(w, c.expand(batch.size, -1)) for w, c in support]
+    parts = [(w, *model.estimated(z, c, **batch.options)) for w, c in mixture]
     values = torch.stack([w + value.cpu().double() for w, value, _ in parts])
     errors = torch.stack([error.cpu().double() for _, _, error in parts])
-    shares = values.softmax(0).nan_to_num()  # a datum without any density has none
+    shares = values.softmax(0).nan_to_num()  # a row without any density has none
     found = values.logsumexp(0) + log_det
     out |= found.isnan() & (size > FAR)
     error = (shares * errors).square().sum(0).sqrt()
-    return torch.where(out, -torch.inf, found), error, int(out.sum())
-
-
-def weighted_conditions(
-    fitted: "FittedModel", y: Any, n: int
-) -> Iterator[tuple[float, Tensor | None]]:
-    """The conditions of ``n`` rows with their log-weights: one if they are known."""
-    schema = fitted.schema
-    if schema.condition is None:
-        yield 0.0, None
-    elif y is not None:
-        yield 0.0, cast_like_model(fitted.model, torch.as_tensor(schema.encode(y, n)))
-    else:
-        rows, weights = fitted.preprocessor.condition_support(
-            None if schema.condition.labels else MOST
-        )
-        for row, weight in zip(rows, weights, strict=True):
-            yield (
-                float(np.log(weight)),
-                cast_like_model(fitted.model, torch.as_tensor(row[None])).expand(n, -1),
-            )
+    return torch.where(out, -torch.inf, found), error, out

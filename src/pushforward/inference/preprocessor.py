@@ -1,13 +1,19 @@
-"""Between a user's data and a model's space: x and z, y and c.
+r"""Between a user's data and a model's space: x and z, y and c.
 
 A schema says what raw data look like, a chain of transforms takes them to the model's standardised
-space with its log-determinant, and conditions become vectors whose first entry is 1. Those seen in
-training and their frequencies stand in where a condition is needed and none is given.
+space with its log-determinant,
+
+.. math:: \log p(x) = \log p_z(z) + \log\lvert\det \partial z / \partial x\rvert,
+
+and conditions become vectors whose first entry is 1. Those seen in training and their frequencies
+stand in where a condition is needed and none is given. Every operation of this folder is a function
+of a `ModelPipeline`: a model behind the preprocessor of its data.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +24,13 @@ from ..data.columns import as_condition_array
 from ..data.conditions import subsample_weighted
 from ..data.schema import Schema
 from ..data.transforms import Chain
-from ..errors import NumericalError, UsageError
-from ..model import Event
+from ..devices import batch_offsets, batch_rows, cast_like_model, model_device, seeded_rng
+from ..errors import DataError, NumericalError, UsageError
+from ..model import Event, GenerativeModel
+from ..options import check_options, option_names, takes_any_option
+from ..progress import track_progress
+from ..shapes import Condition
+from ..theory.guidance import Guidance
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class Preprocessor:
     """How data of a schema are read for a model, and given back.
 
     Arguments:
-        schema: The likeness of the data that were fitted.
+        schema: What the data that were fitted look like.
         transform: Numbers in the units of the data to the model's space, and back.
         conditions: The distinct conditions of training, vectors or captions; empty without any.
         frequencies: How often each of them was seen; they sum to 1.
@@ -38,13 +49,21 @@ class Preprocessor:
     conditions: Sequence[Any] = ()
     frequencies: Sequence[float] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Schema and transform as plain lists, numbers and text."""
+        return {"schema": self.schema.to_json(), "transform": self.transform.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Preprocessor":
+        """The inverse of `to_json`, which may hold more."""
+        return cls(Schema.from_json(data["schema"]), Chain.from_json(data["transform"]))
+
     @property
     def captioned(self) -> bool:
-        """Whether the conditions are captions."""
         return self.schema.condition is not None and self.schema.condition.captioned
 
     def event(self, size: int) -> Event:
-        """What a family must know of so many data of the schema."""
+        """What a family must know of so many rows of the schema."""
         schema = self.schema
         event = Event(schema.event, schema.condition_length, schema.levels, size)
         if schema.condition is None:
@@ -59,10 +78,12 @@ class Preprocessor:
         """
         return reading.read_with_schema(x, self.schema, y=y)
 
-    def to_model(self, x: np.ndarray, y: Any = None) -> tuple[Tensor, Tensor | None, Tensor]:
-        r"""Rows of data in the model's space.
+    def read_conditions(self, x: Any) -> Any:
+        """The conditions that data come with, or None."""
+        return None if self.schema.condition is None else self.read(x).y
 
-        .. math:: \log p(x) = \log p_z(z) + \log\lvert\det \partial z / \partial x\rvert
+    def to_model(self, x: np.ndarray, y: Any = None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Rows of data in the model's space.
 
         Arguments:
             x: Numbers in the units of the data, ``(n, *event)``.
@@ -77,19 +98,23 @@ class Preprocessor:
             return z, None, log_det
         return z, torch.as_tensor(self.schema.encode(y, len(x))), log_det
 
-    def to_user(self, z: Tensor, c: Tensor | None = None, captions: Any = None) -> Any:
-        """What a model gives, as the kind of data that was fitted.
+    def to_numbers(self, z: Tensor, who: str = "the model", remedy: str = "train longer") -> Any:
+        """What a model gives in the units of the data, ``(n, *event)``, in float64.
 
         Raises:
-            NumericalError: If it is not finite.
+            NumericalError: If it is not finite; the message names ``who`` and the ``remedy``.
         """
         if not z.isfinite().all():
-            raise NumericalError("the model gave values that are not finite; train longer")
+            raise NumericalError(f"{who} gave values that are not finite; {remedy}")
+        return self.transform.inverse(z.cpu().double()).numpy()
+
+    def to_user(self, z: Tensor, c: Tensor | None = None, captions: Any = None) -> Any:
+        """What a model gives, as the kind of data that was fitted."""
         rows = None if c is None else c.cpu().double().numpy()
-        return self.schema.restore(self.transform.inverse(z.cpu().double()).numpy(), rows, captions)
+        return self.schema.restore(self.to_numbers(z), rows, captions)
 
     def condition_vectors(self, y: Any, n: int) -> np.ndarray | None:
-        """The condition vectors of ``n`` data; drawn from those of training if not given.
+        """The condition vectors of ``n`` rows; drawn from those of training if not given.
 
         Raises:
             UsageError: If one is given and the model was fitted without.
@@ -101,12 +126,26 @@ class Preprocessor:
         y = self.captions_or_draw(y, n)
         return self._draw(n) if y is None else self.schema.encode(y, n)
 
+    def required_vectors(self, y: Any, n: int) -> np.ndarray | None:
+        """The condition vectors of ``n`` rows whose conditions must be known.
+
+        Raises:
+            DataError: If the model needs them and they are not given.
+            UsageError: If they are given and the model was fitted without.
+        """
+        if self.schema.condition is not None and y is None:
+            raise DataError(
+                f"the model was fitted with a condition, {self.schema.condition.asked}: name it "
+                "(--condition, in Python y), or give data that come with it"
+            )
+        return self.condition_vectors(y, n)
+
     def captions_or_draw(self, y: Any, n: int) -> Any:
         """Conditions as they are given; captions that are not given are drawn from training's."""
         return self._draw(n) if self.captioned and y is None else y
 
     def caption_rows(self, y: Any, n: int) -> np.ndarray | None:
-        """The caption of each of ``n`` data, where conditions are captions and given."""
+        """The caption of each of ``n`` rows, where conditions are captions and given."""
         if not self.captioned or y is None:
             return None
         return np.broadcast_to(np.atleast_1d(as_condition_array(y)).astype(object), n)
@@ -118,7 +157,7 @@ class Preprocessor:
         return self.schema.encode(rows) if self.captioned else rows, weights
 
     def label_columns(self, y: Any, n: int) -> dict[str, np.ndarray]:
-        """The conditions of ``n`` data by the name that files keep them by."""
+        """The conditions of ``n`` rows by the name that files keep them by."""
         c = None if y is None else self.schema.encode(y, n)
         return self.schema.beside(c, self.caption_rows(y, n))
 
@@ -135,3 +174,126 @@ class Preprocessor:
     def _draw(self, n: int) -> np.ndarray:
         rows, weights = self._seen()
         return rows[torch.multinomial(torch.as_tensor(weights), n, replacement=True).numpy()]
+
+
+class Batch(NamedTuple):
+    """Some rows of many: how many, what there is of each, and the options that they take."""
+
+    size: int
+    x: Any
+    c: Condition
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelPipeline:
+    """A model behind the preprocessor of its data.
+
+    Arguments:
+        model: It.
+        preprocessor: User's data to the model's space, and back.
+        family: What messages call the model.
+        source: The same of the data that a transport starts from, if it does not start from noise.
+    """
+
+    model: GenerativeModel
+    preprocessor: Preprocessor
+    family: str
+    source: Preprocessor | None = None
+
+    @property
+    def schema(self) -> Schema:
+        return self.preprocessor.schema
+
+    @property
+    def device(self) -> torch.device:
+        return model_device(self.model)
+
+    @contextlib.contextmanager
+    def seeded(self, seed: int | None) -> Iterator[None]:
+        """Random numbers of their own, and no gradients."""
+        with seeded_rng(seed, self.device), torch.no_grad():
+            yield
+
+    def tensor(self, rows: Tensor | np.ndarray | None) -> Any:
+        """Numbers on the device and in the precision of the model; None stays."""
+        return None if rows is None else cast_like_model(self.model, torch.as_tensor(rows))
+
+    def to_model(self, data: reading.Dataset) -> tuple[Tensor, Condition]:
+        """Rows as the model takes them, and their conditions, which must be known."""
+        z, c = self.preprocessor.to_model(data.x)[0], self.conditions(data.y, len(data.x))
+        return self.tensor(z), c
+
+    def conditions(self, y: Any, n: int) -> Condition:
+        """The conditions of ``n`` rows, which must be known, as the model takes them."""
+        return self.tensor(self.preprocessor.required_vectors(y, n))
+
+    def method_options(
+        self, method: Callable[..., Any], options: dict[str, Any], n: int
+    ) -> dict[str, Any]:
+        """A user's options as a method of the model takes them for ``n`` rows, checked."""
+        options = guidance_from_options(options, method, self, n)
+        check_options(method, options, self.family)
+        return options
+
+    def batches(
+        self, n: int, x: Any = None, c: Condition = None, options: dict[str, Any] | None = None
+    ) -> Iterator[Batch]:
+        """So many rows in parts that fit into memory; c may be one condition for all of them."""
+        c = c if c is None or len(c) == n else c.expand(n, -1)
+        size = batch_rows(self.model.event_shape)
+        for i, m in track_progress(batch_offsets(n, size), -(-n // size)):
+            rows = slice(i, i + m)
+            some, known = (None if v is None else v[rows] for v in (x, c))
+            yield Batch(m, some, known, slice_options(options or {}, rows))
+
+    def map_batches(
+        self, method: Callable[..., Tensor], x: Tensor, c: Condition, options: dict[str, Any]
+    ) -> Tensor:
+        """A method of the model on every row of x, on the CPU."""
+        options = self.method_options(method, options, len(x))
+        parts = self.batches(len(x), x, c, options)
+        return torch.cat([method(p.x, p.c, **p.options).cpu() for p in parts])
+
+
+GUIDANCE = ("guidance", "guidance_interval", "negative")  # what users call scale, interval, c_-
+
+
+def make_guidance(
+    *,
+    guidance: float = 1.0,
+    guidance_interval: tuple[float, float] | None = None,
+    negative: Tensor | None = None,
+) -> Guidance:
+    """The three options as one value."""
+    return Guidance(guidance, guidance_interval, negative)
+
+
+def guidance_from_options(
+    options: dict[str, Any], method: Callable[..., Any], pipeline: ModelPipeline, n: int
+) -> dict[str, Any]:
+    """Options of a method in which those of guidance are one value, ``guidance``, if it takes them.
+
+    Raises:
+        UsageError: If one has no sense, or a negative condition is one of no condition.
+        DataError: If there are as many negative conditions as there are no rows.
+    """
+    loose = {name: options[name] for name in GUIDANCE if name in options}
+    if (y := loose.get("negative")) is not None:
+        if pipeline.schema.condition is None:
+            raise UsageError("the model was fitted without a condition: leave negative out")
+        rows = pipeline.tensor(pipeline.schema.encode(y))
+        if len(rows) not in (1, n):
+            message = f"{len(rows)} negative conditions for {n} data; give one, or one for each"
+            raise DataError(message)
+        loose["negative"] = rows.expand(n, -1)
+    if not loose or not (takes_any_option(method) or loose.keys() <= {*option_names(method)}):
+        return options
+    check_options(make_guidance, loose, pipeline.family)
+    rest = {name: value for name, value in options.items() if name not in loose}
+    return rest | {"guidance": make_guidance(**loose)}
+
+
+def slice_options(options: dict[str, Any], rows: Any) -> dict[str, Any]:
+    """Options of some of the rows: of what there is for each row, theirs."""
+    return {k: v.rows(rows) if isinstance(v, Guidance) else v for k, v in options.items()}

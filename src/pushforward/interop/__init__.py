@@ -20,6 +20,6 @@ def load_run_or_pipeline(
         if ema is not None:
             raise UsageError("a pipeline of diffusers keeps no averages of weights: leave out ema")
         return load_pipeline(folder, device=device)
-    from ..inference.fitted_model import load as load_run
+    from ..inference.loading import load as load_run
 
     return load_run(folder, device=device, ema=ema)

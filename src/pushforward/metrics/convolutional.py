@@ -67,7 +67,7 @@ class ConvolutionalClassifier:
     def pictures(self, x: np.ndarray) -> Tensor:
         """Rows as the network takes them."""
         rows = torch.as_tensor(sample_set(x), dtype=torch.float32)
-        pictures = self.layout.first(rows.reshape(-1, *self.layout.event))
+        pictures = self.layout.to_channels_first(rows.reshape(-1, *self.layout.event))
         if list(pictures.shape[2:]) == self.size:
             return pictures
         return interpolate(pictures, self.size, mode="bilinear", antialias=True)

@@ -6,7 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..theory.mode_coverage import SHARE, cluster_rows, coverage_cells, covered_mass, is_collapsed
+from ..theory.sample_statistics import (
+    SHARE,
+    cluster_rows,
+    coverage_cells,
+    covered_mass,
+    is_collapsed,
+)
 from .distances import Array, sample_pair, sample_set, squared_distances
 
 

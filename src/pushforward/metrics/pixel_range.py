@@ -62,7 +62,7 @@ class PixelRange(NamedTuple):
         from ..networks.layout import image_layout
 
         rows = torch.as_tensor(self.unit(x), dtype=torch.float32)
-        return image_layout(self.event).first(rows.reshape(-1, *self.event)).contiguous()
+        return image_layout(self.event).to_channels_first(rows.reshape(-1, *self.event)).contiguous()
 
 
 def fit_pixel_range(

@@ -6,19 +6,20 @@ penalised it has no normalisation, which would divide that away.
 
 import math
 from collections.abc import Callable
+from typing import Annotated, NamedTuple, TypedDict, Unpack
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..model import Event
+from ..options import LAYERS, Default, with_defaults
 from ..shapes import Condition
+from .blocks import identity_norm
 from .convolutional import ConvCritic, ConvDecoder
 from .mlp import Perceptron, fourier_count, zero_last_layer
-from .residual import identity_norm
-from .select import is_convolutional
+from .select import VECTOR_NETWORKS, is_convolutional
 from .whitening import Whitening
 
-Players = tuple[nn.Module, nn.Module]
 Norm = Callable[[int], nn.Module]
 
 
@@ -27,7 +28,7 @@ class GaussianResidualGenerator(nn.Module):
 
     Arguments:
         net: Maps ``(n, latent)`` and a condition to ``(n, d)``.
-        d: The length of a datum; noise that is shorter leaves the last directions to the net.
+        d: The length of a sample; noise that is shorter leaves the last directions to the net.
     """
 
     def __init__(self, net: nn.Module, d: int) -> None:
@@ -39,87 +40,106 @@ class GaussianResidualGenerator(nn.Module):
         return self.whitening.inverse(known + self.net(z, c))
 
 
-def default_latent_dim(event: Event, latent: int) -> int:
-    """The length of the noise: as the data, but at least 2, or 8 where there are no waves."""
-    least = 2 if fourier_count(event.shape, None) else 8
-    return latent or min(max(math.prod(event.shape), least), 64)
+class GanOptions(TypedDict, total=False):
+    """The networks of an adversarial family.
 
-
-def build_mlp_gan(
-    event: Event,
-    latent: int,
-    width: int,
-    critic: int,
-    depth: int,
-    *,
-    critic_waves: int | None = None,
-) -> Players:
-    """A smooth generator and a critic of two hidden layers, whose gradients are cheap to penalise.
-
-    In few dimensions both see waves: without them, a thousand rounds leave a 5 x 5 grid of narrow
-    modes blurred.
+    Arguments:
+        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
+        latent: The length of the noise, 0 to choose it from the data.
+        width: Units in each hidden layer of the generator, or channels of its largest scale; 0 to
+            choose from the data.
+        critic: The same of the critic.
+        depth: Hidden layers of the generator, or scales of both.
     """
-    d, waves = math.prod(event.shape), fourier_count(event.shape, None)
-    width = width or 128
-    critic = critic or (64 if waves else width)
-    generator = Perceptron(latent, event.condition, d, [width] * depth, waves=waves, sharpest=4.0)
-    return (
-        generator if waves else GaussianResidualGenerator(generator, d),
-        Perceptron(
-            d,
-            event.condition,
-            1,
-            [critic] * 2,
-            activation=nn.LeakyReLU,
-            waves=fourier_count(event.shape, critic_waves),
-            sharpest=32.0,
-        ),
-    )
+
+    network: Annotated[str, VECTOR_NETWORKS, Default("auto")]
+    latent: Annotated[int, Default(0)]
+    width: Annotated[int, Default(0)]
+    critic: Annotated[int, Default(0)]
+    depth: Annotated[int, LAYERS, Default(3)]
 
 
-def build_conv_gan(
-    event: Event,
-    latent: int,
-    width: int,
-    critic: int,
-    scales: int,
-    norm: Norm = identity_norm,
-) -> Players:
-    """A generator and a critic of images, whose smallest sizes are the same."""
-    shape, k, width = event.shape, event.condition, width or 16
-    seen = max(scales - 1, 1)
-    return (
-        ConvDecoder(shape, k, latent, width=width, scales=scales),
-        ConvCritic(shape, k, width=critic or 2 * width, scales=seen, norm=norm),
-    )
+class GanNetworks(NamedTuple):
+    """The players of an adversarial game.
+
+    Arguments:
+        generator: Maps ``(n, latent)`` and a condition to ``(n, d)``.
+        critic: Maps data and a condition to one number each, ``(n, 1)``.
+        latent: The length of the noise vector.
+        deep: Whether both are convolutional.
+    """
+
+    generator: nn.Module
+    critic: nn.Module
+    latent: int
+    deep: bool = False
+
+
+def default_latent_dim(event: Event) -> int:
+    """The length of the noise: as the data, but at least 2, or 8 without Fourier features."""
+    least = 2 if fourier_count(event.shape, None) else 8
+    return min(max(math.prod(event.shape), least), 64)
 
 
 def build_gan_networks(
     event: Event,
-    network: str,
-    latent: int,
-    width: int,
-    critic: int,
-    depth: int,
     *,
+    channels: int = 16,
     critic_waves: int | None = None,
     norm: Norm = identity_norm,
-) -> Players:
+    **given: Unpack[GanOptions],
+) -> GanNetworks:
     """A generator and a critic for the data.
 
     Arguments:
         event: The kind of data.
-        network: "mlp", "conv", or "auto" (`networks.select.is_convolutional`).
-        latent: The length of the noise.
-        width: Units of the generator's layers, or channels of its largest scale; 0 to choose.
-        critic: The same of the critic.
-        depth: Hidden layers of the generator, or scales of both.
-        critic_waves: Waves that a critic of vectors sees, None to choose.
+        channels: Of a generator of images where no width is given.
+        critic_waves: Fourier features that a critic of vectors sees, None to choose.
         norm: Makes the normalisation in a critic of images.
+        given: The options of the networks.
     """
-    if is_convolutional(event, network):
-        return build_conv_gan(event, latent, width, critic, depth, norm)
-    return build_mlp_gan(event, latent, width, critic, depth, critic_waves=critic_waves)
+    options = with_defaults(GanOptions, given)
+    options["latent"] = options["latent"] or default_latent_dim(event)
+    if is_convolutional(event, options["network"]):
+        options["width"] = options["width"] or channels
+        return build_conv_gan(event, options, norm)
+    return build_mlp_gan(event, options, critic_waves)
+
+
+def build_mlp_gan(event: Event, options: GanOptions, critic_waves: int | None) -> GanNetworks:
+    """A smooth generator and a critic of two hidden layers, whose gradients are cheap to penalise.
+
+    In few dimensions both see Fourier features: without them, a thousand rounds leave a 5 x 5 grid
+    of narrow modes blurred.
+    """
+    d, k, waves = math.prod(event.shape), event.condition, fourier_count(event.shape, None)
+    latent, width = options["latent"], options["width"] or 128
+    hidden = [width] * options["depth"]
+    generator = Perceptron(latent, k, d, hidden, waves=waves, sharpest=4.0)
+    critic = Perceptron(
+        d,
+        k,
+        1,
+        [options["critic"] or (64 if waves else width)] * 2,
+        activation=nn.LeakyReLU,
+        waves=fourier_count(event.shape, critic_waves),
+        sharpest=32.0,
+    )
+    return GanNetworks(
+        generator if waves else GaussianResidualGenerator(generator, d), critic, latent
+    )
+
+
+def build_conv_gan(event: Event, options: GanOptions, norm: Norm) -> GanNetworks:
+    """A generator and a critic of images, whose smallest sizes are the same."""
+    shape, k, width, scales = event.shape, event.condition, options["width"], options["depth"]
+    critic, seen = options["critic"] or 2 * width, max(scales - 1, 1)
+    return GanNetworks(
+        ConvDecoder(shape, k, options["latent"], width=width, scales=scales),
+        ConvCritic(shape, k, width=critic, scales=seen, norm=norm),
+        options["latent"],
+        deep=True,
+    )
 
 
 def apply_spectral_norm(critic: nn.Module) -> nn.Module:

@@ -1,22 +1,90 @@
-r"""Networks of an autoencoder whose codes are small images, and what judges its reconstructions.
+r"""Networks of autoencoders, and what judges their reconstructions.
 
-The encoder and the decoder are those of `convolutional` with a convolution where these have a dense
-layer between an image and a vector, so that a code keeps places: numbers of a pixel of it tell of
-the pixels around there alone.
+Where codes are small images, the encoder and the decoder are those of `convolutional` with a
+convolution where these have a dense layer between an image and a vector, so that a code keeps
+places: numbers of a pixel of it tell of the pixels around there alone.
 """
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, autograd, nn
 from torch.nn.functional import avg_pool2d, normalize, relu
 
+from ..errors import UsageError
+from ..model import Event
 from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import discriminator_loss, non_saturating_loss, zero_centred_penalty
 from .backbone import Backbone
+from .blocks import conv3x3, group_norm, identity_norm
 from .convolutional import ConvDecoder, ConvEncoder, scale_sizes
 from .layout import image_layout
-from .residual import conv3x3, group_norm, identity_norm
+from .likelihoods import EntryLikelihood
+from .mlp import Perceptron
+
+
+class AutoencoderNetworks(NamedTuple):
+    r"""A Gaussian posterior :math:`q(z \mid x, c)` and a distribution :math:`p(x \mid z, c)`.
+
+    Arguments:
+        encoder: Maps data and a condition to ``(n, 2 * latent)``: means and log-scales.
+        decoder: Maps ``(n, latent)`` and a condition to ``(n, d * law.size)``.
+        law: The distribution of one entry.
+        prior: Maps a condition to ``(n, 2 * latent)``: where its latents lie.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    law: EntryLikelihood
+    prior: nn.Module | None = None
+
+
+class ConditionalPrior(nn.Module):
+    """Where the latents of each condition lie; it begins at the origin, as where nothing is known.
+
+    Arguments:
+        condition: The length of ``c``.
+        latent: The length of z.
+    """
+
+    learning_rate_scale = 10.0  # an optimizer moves weights by its rate, and means lie units apart
+
+    def __init__(self, condition: int, latent: int) -> None:
+        super().__init__()
+        self.places = nn.Linear(condition, 2 * latent, bias=False)
+        nn.init.zeros_(self.places.weight)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Means and logarithms of scales, ``(n, 2 * latent)``."""
+        return self.learning_rate_scale * self.places(c)
+
+
+def build_mlp_autoencoder(
+    event: Event, law: EntryLikelihood, *, latent: int, hidden: list[int], waves: int = 0
+) -> AutoencoderNetworks:
+    """Two perceptrons, for vectors."""
+    d, k = math.prod(event.shape), event.condition
+    return AutoencoderNetworks(
+        Perceptron(d, k, 2 * latent, hidden, waves=waves, sharpest=16.0),
+        Perceptron(latent, k, d * law.size, hidden, waves=waves, sharpest=4.0),
+        law,
+        ConditionalPrior(k, latent) if k else None,
+    )
+
+
+def build_conv_autoencoder(
+    event: Event, law: EntryLikelihood, *, latent: int, width: int, scales: int
+) -> AutoencoderNetworks:
+    """Two convolutional networks, for images."""
+    shape, k = event.shape, event.condition
+    return AutoencoderNetworks(
+        ConvEncoder(shape, k, 2 * latent, width=width, scales=scales),
+        ConvDecoder(shape, k, latent, law.size, width=width, scales=scales),
+        law,
+        ConditionalPrior(k, latent) if k else None,
+    )
 
 
 def spatial_encoder(
@@ -43,17 +111,42 @@ def spatial_decoder(
     return net
 
 
+def build_spatial_autoencoder(
+    event: Event, law: EntryLikelihood, *, latent: int, width: int, factor: int
+) -> AutoencoderNetworks:
+    """Two convolutional networks whose codes are images with sides shorter by a factor.
+
+    Raises:
+        UsageError: If an image cannot be made smaller by that factor.
+    """
+    if factor > (side := min(image_layout(event.shape).shape[1:])):
+        raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
+    scales = scale_count(factor)
+    return AutoencoderNetworks(
+        spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
+        spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
+        law,
+    )
+
+
+def scale_count(factor: int) -> int:
+    """How many sizes there are from an image to one that much smaller."""
+    if factor & (factor - 1):
+        raise UsageError(f"factor is {factor}; an image is halved, so give 1, 2, 4, 8 or 16")
+    return factor.bit_length()
+
+
 class RandomFeatureDistance(Backbone):
     r"""Features of a convolutional network with fixed random weights, at several scales.
 
     .. math:: d(x, y) = \frac1L \sum_l \operatorname{mean}_{p}
         \left\| \frac{\phi_l(x)_p}{\|\phi_l(x)_p\|} - \frac{\phi_l(y)_p}{\|\phi_l(y)_p\|} \right\|^2
 
-    over pixels p, as of Zhang et al. (2018) with weights that have seen no picture: a deep network
+    over pixels p, as of Zhang et al. (2018) with weights that have seen no image: a deep network
     of random weights already tells textures and edges apart (He, Wang & Hopcroft, 2016).
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         width: Features of the first scale; each has twice those of the one before.
         scales: How many sizes, each half of the one before.
     """
@@ -70,14 +163,14 @@ class RandomFeatureDistance(Backbone):
 
     def features(self, x: Data) -> list[Tensor]:
         """Features of unit length for each pixel of each scale."""
-        h, found = self.layout.first(x).to(memory_format=self.memory_format), []
+        h, found = self.layout.to_channels_first(x).to(memory_format=self.memory_format), []
         for i, layer in enumerate(self.layers):
             h = relu(layer(avg_pool2d(h, 2, ceil_mode=True) if i else h))
             found.append(normalize(h, dim=1, eps=1e-4))
         return found
 
     def forward(self, x: Data, y: Data) -> PerDatum:
-        """The distance of each datum from its partner, from 0 to 2."""
+        """The distance of each sample from its partner, from 0 to 2."""
         pairs = zip(self.features(x), self.features(y))
         each = [(a - b).square().sum(1).flatten(1).mean(1) for a, b in pairs]
         return torch.stack(each).mean(0)
@@ -87,7 +180,7 @@ class PerceptualAdversarialLoss(nn.Module):
     r"""What an autoencoder of images may be asked for beside a bound.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         perceptual: The weight of the distance of features, in nats for each entry.
         adversarial: The size of the critic's pull on the decoder's last layer, in that of the
             distortion's (Esser et al., 2021, equation 7).
@@ -112,7 +205,7 @@ class PerceptualAdversarialLoss(nn.Module):
             size = {"width": width, "scales": scales}
             self.critic = spatial_encoder(event_shape, 1, **size, norm=identity_norm)
 
-    def judge(self, real: Data, fake: Data) -> dict[str, Scalar]:
+    def critic_objective(self, real: Data, fake: Data) -> dict[str, Scalar]:
         """What the critic minimises: its loss on patches of both, and its slope at data."""
         slope = zero_centred_penalty(self.score, real)
         return {**discriminator_loss(self.score(real), self.score(fake)), "slope": slope}
@@ -121,13 +214,15 @@ class PerceptualAdversarialLoss(nn.Module):
         """The critic's logits of all patches of all data, in one row."""
         return torch.flatten(self.critic(x))  # type: ignore[misc]
 
-    def apart(self, x: Data, made: Data) -> dict[str, Scalar]:
+    def perceptual_loss(self, x: Data, made: Data) -> dict[str, Scalar]:
         """The distance of features of data and their reconstructions, weighted."""
         if self.features is None:
             return {}
         return {"features": self.perceptual * x[0].numel() * self.features(x, made).mean()}
 
-    def deceive(self, made: Data, distortion: Scalar, last: Tensor) -> dict[str, Scalar]:
+    def generator_objective(
+        self, made: Data, distortion: Scalar, last: Tensor
+    ) -> dict[str, Scalar]:
         """The generator's loss, as strong at the decoder's last layer as asked."""
         fooled = non_saturating_loss(self.score(made))
         pulls = [autograd.grad(part, last, retain_graph=True)[0] for part in (distortion, fooled)]

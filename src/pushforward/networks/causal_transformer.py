@@ -4,7 +4,7 @@ r"""A causal transformer over the entries of an image, drawn one after the other
 
 Token t holds the entry drawn before it and the place of the next; it attends to itself and to
 earlier tokens, and by how far apart in the image their entries lie (Vaswani et al., 2017; the bias
-of Shaw et al., 2018, in two dimensions). Keys and values are kept while drawing, so a datum costs
+of Shaw et al., 2018, in two dimensions). Keys and values are kept while drawing, so a sample costs
 one pass in total.
 """
 
@@ -50,10 +50,10 @@ class CausalBlock(nn.Module):
 
 
 class CausalTransformer(AutoregressiveNetwork):
-    r"""Parameters of every entry's law given the entries before it.
+    r"""Parameters of every entry given the entries before it.
 
     Arguments:
-        shape: The shape of one datum.
+        shape: The shape of one sample.
         features: Turns every entry into ``features.width`` numbers.
         orders: The entries in the order drawn, ``(m, d)``; all orders share all weights.
         condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
@@ -95,17 +95,17 @@ class CausalTransformer(AutoregressiveNetwork):
         for embedding in (self.place, self.target):
             nn.init.normal_(embedding.weight, std=0.1)
 
-    def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
+    def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at the same parameters ``(d, size)`` for all data."""
         initialise_output(h, self.out, self.bias)
 
-    def given(self, c: Condition, like: Tensor) -> Tensor:
+    def condition_shift(self, c: Condition, like: Tensor) -> Tensor:
         """What the condition adds to every token, ``(n or 1, 1, width)``."""
         if self.condition is None or c is None:
             return torch.zeros_like(self.begin)[None, None]
         return self.condition(c.to(like))[:, None]
 
-    def nearness(self, order: Tensor) -> Tensor:
+    def attention_bias(self, order: Tensor) -> Tensor:
         """The bias of attention between tokens, ``(depth, heads, d, d)``; later ones are hidden."""
         d = len(order)
         index = torch.full((d, d), self.near.shape[2] - 1, device=order.device)
@@ -118,17 +118,21 @@ class CausalTransformer(AutoregressiveNetwork):
         before = order[:-1]
         known = self.value(self.features(x.flatten(1)[:, before])) + self.place.weight[before]
         begin = self.begin.expand(len(x), 1, -1)
-        h = torch.cat([begin, known], dim=1) + self.target.weight[order] + self.given(c, begin)
-        h, near = self.dropout(h), self.nearness(order)
+        h = (
+            torch.cat([begin, known], dim=1)
+            + self.target.weight[order]
+            + self.condition_shift(c, begin)
+        )
+        h, near = self.dropout(h), self.attention_bias(order)
         for block, bias in zip(self.blocks, near, strict=True):
             h, _ = block(h, bias)
         h = self.out(self.norm(h)) + self.bias[order]
         return h[:, order.argsort()]
 
-    def steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
+    def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
         """Parameters ``(n, size)`` of one entry after another; keys and values are kept."""
         order = self.orders[o]
-        near, given = self.nearness(order), self.given(c, self.begin)
+        near, given = self.attention_bias(order), self.condition_shift(c, self.begin)
         known, past = self.begin.expand(len(x), 1, -1), [None] * len(self.blocks)
         for t, i in enumerate(order.tolist()):
             h = known + self.target.weight[i] + given

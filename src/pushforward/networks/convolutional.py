@@ -2,7 +2,7 @@ r"""Networks between images and vectors: encoders and decoders, critics and gene
 
 An encoder halves the image and doubles its channels from scale to scale, a decoder does the reverse
 through the same sizes, odd ones rounded up. Conditions shift and scale every block. Normalisation
-is within a datum, never over a batch: the slope of a critic at a datum would otherwise depend on
+is within a sample, never over a batch: the slope of a critic at a sample would otherwise depend on
 the others, and its penalty would punish nothing (Gulrajani et al., 2017, section 4).
 """
 
@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data
 from .backbone import Backbone
+from .blocks import ResidualBlock, conv3x3, downsample_conv, group_norm, identity_norm
 from .layout import ImageLayout, image_layout
-from .residual import ResidualBlock, conv3x3, downsample_conv, group_norm, identity_norm
 
 
 def scale_sizes(layout: ImageLayout, scales: int, first: int = 1) -> list[tuple[int, int]]:
@@ -28,7 +28,7 @@ class ConvEncoder(Backbone):
     """Images and conditions to vectors.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
         out: The length of the vector.
         width: Channels of the first scale; each has twice those of the one before.
@@ -65,11 +65,11 @@ class ConvEncoder(Backbone):
 
     def features(self, x: Data, c: Condition = None) -> Tensor:
         """What the last scale sees, ``(n, channels, height, width)``."""
-        h = self.enter(self.layout.first(x).to(memory_format=self.memory_format))
-        told = None if c is None else c.to(h)
-        h = self.blocks[0](h, told)
+        h = self.enter(self.layout.to_channels_first(x).to(memory_format=self.memory_format))
+        known = None if c is None else c.to(h)
+        h = self.blocks[0](h, known)
         for smaller, block in zip(self.down, self.blocks[1:]):
-            h = block(smaller(h), told)
+            h = block(smaller(h), known)
         return silu(self.norm(h))
 
     def forward(self, x: Data, c: Condition = None) -> Tensor:
@@ -81,13 +81,13 @@ class ConvCritic(ConvEncoder):
 
     .. math:: f(x, c) = w^\top \phi(x) + \langle V c, \phi_\Sigma(x) \rangle
 
-    with :math:`\phi_\Sigma` the sum over pixels (Miyato & Koyama, 2018): where the law of the
-    condition given the image is a softmax of features, so is the part of the optimal critic that
-    knows the condition. It sees the image from half its size on, which halves the cost of a penalty
-    on its slope.
+    with :math:`\phi_\Sigma` the sum over pixels (Miyato & Koyama, 2018): where the distribution of
+    the condition given the image is a softmax of features, so is the part of the optimal critic
+    that knows the condition. It sees the image from half its size on, which halves the cost of a
+    penalty on its slope.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none.
         width: Channels of the first scale; each has twice those of the one before.
         scales: How many sizes, each half of the one before.
@@ -119,7 +119,7 @@ class ConvDecoder(Backbone):
     """Vectors and conditions to numbers for every entry of an image; with one number, a generator.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
         condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
         latent: The length of the vector.
         size: Numbers for each entry.
@@ -151,9 +151,9 @@ class ConvDecoder(Backbone):
     def forward(self, z: Tensor, c: Condition = None) -> Tensor:
         """Numbers ``(batch, entries * size)``, those of an entry side by side."""
         h = self.enter(z).unflatten(1, self.first).to(memory_format=self.memory_format)
-        told = None if c is None else c.to(h)
+        known = None if c is None else c.to(h)
         for side, block in zip(self.sides, self.blocks):
-            h = block(h if h.shape[2:] == side else interpolate(h, size=side), told)
+            h = block(h if h.shape[2:] == side else interpolate(h, size=side), known)
         h = self.leave(silu(self.norm(h))).unflatten(1, (-1, self.size)).movedim(2, 0)
-        entries = self.layout.back(h.flatten(0, 1)).unflatten(0, (self.size, len(z)))
+        entries = self.layout.from_channels_first(h.flatten(0, 1)).unflatten(0, (self.size, len(z)))
         return entries.movedim(0, -1).flatten(1)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..optional import import_optional
 from ..shapes import Condition, Data, Times
-from .attention import zero_module
 from .backbone import Backbone
+from .blocks import zero_module
 from .layout import ImageLayout, image_layout
 
 GROUPS = 8
@@ -22,7 +22,7 @@ class DiffusersUNet(Backbone):
     begins at zero, as those of our own.
 
     Arguments:
-        event_shape: The shape of one datum, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
         condition: The length of ``c``, 0 for none.
         width: Channels of the first scale, a multiple of 8; each scale has twice those before it,
             up to four times.
@@ -72,21 +72,21 @@ class DiffusersUNet(Backbone):
         self.condition = nn.Linear(condition, 4 * width, bias=False) if condition else None
 
     def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
-        image = self.layout.first(x).contiguous().to(memory_format=self.memory_format)
+        image = self.layout.to_channels_first(x).contiguous().to(memory_format=self.memory_format)
         timestep = ((self.steps * t - 1) * 1000).round() / 1000  # a whole one is whole
-        told = {} if self.condition is None else {"class_labels": self.embedded(c, x)}
-        y = self.unet(image, timestep.expand(len(x)), **told, return_dict=False)[0]
-        return self.layout.back(y)
+        known = {} if self.condition is None else {"class_labels": self.embed_condition(c, x)}
+        y = self.unet(image, timestep.expand(len(x)), **known, return_dict=False)[0]
+        return self.layout.from_channels_first(y)
 
-    def embedded(self, c: Condition, x: Data) -> Tensor:
+    def embed_condition(self, c: Condition, x: Data) -> Tensor:
         """The vector of each condition."""
         if c is None or self.condition is None:
             return x.new_zeros(len(x), self.unet.time_embedding.linear_2.out_features)
         return self.condition(c)
 
     @torch.no_grad()
-    def alone(self, c: Condition = None) -> Any:
-        """The network of `diffusers` that need not be told a condition, ``(1, condition)``.
+    def unconditioned(self, c: Condition = None) -> Any:
+        """The network of `diffusers` for one condition ``(1, condition)``, given once for all.
 
         The condition's vector joins the bias that the embedded time has anyway.
         """

@@ -50,7 +50,7 @@ class ConvCoupling(nn.Module):
         self.bias = nn.Parameter(torch.zeros(sum(self.sizes), *mask.shape))  # of every pixel
         nn.init.zeros_(self.last.weight)
 
-    def function(self, x: Tensor, c: Condition) -> Any:
+    def elementwise_transform(self, x: Tensor, c: Condition) -> Any:
         """What the entries that move are sent through; those that stay tell it."""
         stays = self.mask.to(x).expand_as(x)
         h = self.first(torch.cat([x * stays, stays], dim=1))
@@ -65,7 +65,7 @@ class ConvCoupling(nn.Module):
 
     def forward(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         """The image and the log-determinant."""
-        y, log_slope = self.function(x, c).call_and_ladj(x)
+        y, log_slope = self.elementwise_transform(x, c).call_and_ladj(x)
         zero = torch.zeros_like(x)
         return torch.where(self.mask, x, y), torch.where(self.mask, zero, log_slope).flatten(1).sum(
             1
@@ -73,7 +73,7 @@ class ConvCoupling(nn.Module):
 
     def inverse(self, y: Tensor, c: Condition = None) -> Tensor:
         """The image that gives y: what stays is the same in both."""
-        return torch.where(self.mask, y, self.function(y, c).inv(y))
+        return torch.where(self.mask, y, self.elementwise_transform(y, c).inv(y))
 
 
 class CouplingLevel(nn.Module):
@@ -139,7 +139,7 @@ class MultiScaleTransform(LazyTransform):
     """Couplings at several scales, as a transformation of flattened images.
 
     Arguments:
-        layout: Which axes of a datum are its channels, rows and columns.
+        layout: Which axes of a sample are its channels, rows and columns.
         condition: The length of ``c``, 0 for none.
         univariate: A monotone function of one entry, and the shapes of its parameters.
         width: Channels of the hidden layers.
@@ -169,10 +169,10 @@ class MultiScaleTransform(LazyTransform):
     def forward(self, c: Condition = None) -> "ConditionedMultiScale":
         return ConditionedMultiScale(self, c)
 
-    def there(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
+    def to_noise(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
         """Noise ``(n, d)`` and log-determinants of images ``(n, d)``."""
         done, total = [], x.new_zeros(len(x))
-        x = self.layout.first(x.unflatten(1, self.layout.event))
+        x = self.layout.to_channels_first(x.unflatten(1, self.layout.event))
         for scale in self.scales:
             x, log_det = scale(x, c)
             total = total + log_det
@@ -181,7 +181,7 @@ class MultiScaleTransform(LazyTransform):
             x = x[:, :kept]
         return torch.cat(done, dim=1), total
 
-    def back(self, z: Tensor, c: Condition) -> Tensor:
+    def to_images(self, z: Tensor, c: Condition) -> Tensor:
         """Images ``(n, d)`` of noise ``(n, d)``."""
         shapes = [scale.shape for scale in self.scales]
         out = [s[0] - s[0] // 2 for s in shapes[:-1]] + [shapes[-1][0]]
@@ -190,7 +190,7 @@ class MultiScaleTransform(LazyTransform):
         for scale, done in zip(reversed(self.scales), reversed(z.split(sizes, dim=1)), strict=True):
             x = torch.cat([x, done.unflatten(1, (-1, *scale.shape[1:]))], dim=1)
             x = scale.inverse(x, c)
-        return self.layout.back(x).flatten(1)
+        return self.layout.from_channels_first(x).flatten(1)
 
 
 class ConditionedMultiScale(Transform):
@@ -210,17 +210,17 @@ class ConditionedMultiScale(Transform):
         self.flow, self.c = flow, c
 
     def _call(self, x: Tensor) -> Tensor:
-        return self.flow.there(x, self.c)[0]
+        return self.flow.to_noise(x, self.c)[0]
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return self.flow.back(y, self.c)
+        return self.flow.to_images(y, self.c)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.flow.there(x, self.c)[1]
+        return self.flow.to_noise(x, self.c)[1]
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Noise and log-determinants in one pass."""
-        return self.flow.there(x, self.c)
+        return self.flow.to_noise(x, self.c)
 
 
 def checkerboard_mask(shape: Shape, k: int) -> Tensor:

@@ -19,7 +19,7 @@ class ImageLayout(NamedTuple):
     """Which axes of an event are channels, rows and columns.
 
     Arguments:
-        event: The shape of one datum as the user has it.
+        event: The shape of one sample as the user has it.
         channels: Numbers per pixel.
         height: Rows.
         width: Columns.
@@ -37,12 +37,12 @@ class ImageLayout(NamedTuple):
         """Channels, height and width."""
         return self.channels, self.height, self.width
 
-    def first(self, x: Data) -> Tensor:
+    def to_channels_first(self, x: Data) -> Tensor:
         """A batch as ``(batch, channels, height, width)``."""
         return (x if x.ndim == 4 else x.unsqueeze(1)).movedim(self.axis, 1)
 
-    def back(self, h: Tensor) -> Data:
-        """The inverse of `first`."""
+    def from_channels_first(self, h: Tensor) -> Data:
+        """The inverse of `to_channels_first`."""
         return h.movedim(1, self.axis).reshape(len(h), *self.event)
 
 

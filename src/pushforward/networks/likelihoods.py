@@ -1,27 +1,40 @@
-r"""Laws of one entry of a datum, given numbers from a network.
+r"""The distribution of one entry of a sample, given numbers from a network.
 
-A decoder, or an autoregressive network, ends in ``size`` numbers for each entry; a law turns them
-into a log-density or log-mass, draws and means. Entries are independent given these numbers, and
-every value is that of one entry, in nats: sum them for a datum. The data decide which law fits:
+A decoder, or an autoregressive network, ends in ``size`` numbers for each entry; a likelihood turns
+them into a log-density or log-mass, draws and means. Entries are independent given these numbers,
+and every value is that of one entry, in nats: sum them for a sample. The data decide which fits:
 Gaussian for real numbers, Bernoulli for bits, categorical for a few levels, discretised logistic
-for many. Another law is another subclass of `EntryLikelihood`.
+for many. Another one is another subclass of `EntryLikelihood`.
+
+Those of autoregressive networks also know from which parameters to begin: a mixture near the
+standard normal, around a linear prediction; levels with their frequencies. Training then starts
+where simple models end.
 """
 
 import abc
+import math
+from collections.abc import Callable
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    one_hot,
+    softplus,
+)
 
 from ..errors import DataError, UsageError
+from ..options import choose_option
 
 FEW_LEVELS = 32  # up to here a logit for every level; beyond, two numbers an entry
-NAMES = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical", "logistic")
+LIKELIHOODS = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical", "logistic")
 
 
 class EntryLikelihood(nn.Module, abc.ABC):
-    """The law of one entry given ``size`` numbers from a network.
+    """The distribution of one entry given ``size`` numbers from a network.
 
     Arguments:
         levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
@@ -45,12 +58,12 @@ class EntryLikelihood(nn.Module, abc.ABC):
     def mean(self, h: Tensor) -> Tensor:
         """The expectation of every entry."""
 
-    def centre(self, x: Tensor) -> Tensor:
+    def to_network_input(self, x: Tensor) -> Tensor:
         """What a network sees of the data: levels are spread over [-1, 1]."""
         return 2 * x / (self.levels - 1) - 1 if self.levels else x
 
-    def check(self, x: Tensor) -> None:
-        """Refuse data that the law gives no probability (a cross-entropy would accept them).
+    def check_levels(self, x: Tensor) -> None:
+        """Refuse data that have no probability (a cross-entropy would accept them).
 
         Raises:
             DataError: If an entry is not one of the levels.
@@ -58,7 +71,7 @@ class EntryLikelihood(nn.Module, abc.ABC):
         if self.levels and not ((x == x.round()) & (x >= 0) & (x < self.levels)).all():
             raise DataError(
                 f"the model takes integers 0 to {self.levels - 1} and the data hold other numbers; "
-                "choose a Gaussian law for real numbers"
+                "choose a Gaussian for real numbers"
             )
 
 
@@ -107,7 +120,9 @@ class BernoulliLikelihood(EntryLikelihood):
                 bound, and nothing else would notice.
         """
         if not ((x >= 0) & (x <= 1)).all():
-            raise DataError("a Bernoulli law takes bits and some values are outside [0, 1]")
+            raise DataError(
+                "a Bernoulli distribution takes bits and some values are outside [0, 1]"
+            )
         return -binary_cross_entropy_with_logits(h[..., 0], x, reduction="none")
 
     def sample(self, h: Tensor) -> Tensor:
@@ -118,7 +133,7 @@ class BernoulliLikelihood(EntryLikelihood):
 
 
 class CategoricalLikelihood(EntryLikelihood):
-    """A few levels, with a logit for each: any shape of law, but ``levels`` numbers an entry."""
+    """A few levels, with a logit for each: any distribution, but ``levels`` numbers an entry."""
 
     def __init__(self, levels: int) -> None:
         super().__init__(levels)
@@ -148,7 +163,7 @@ class DiscretisedLogistic(EntryLikelihood):
     size = 2
 
     def location_and_scale(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """In units of levels; the scale is at least 1/20 of a cell, where the law is a point."""
+        """In units of levels; the scale is at least 1/20 of a cell, where it is a point."""
         half = (self.levels - 1) / 2
         return half * (1 + h[..., 0]), 0.05 + half / 4 * softplus(h[..., 1])
 
@@ -177,24 +192,147 @@ class DiscretisedLogistic(EntryLikelihood):
 
 
 def choose_likelihood(name: str, levels: int, floor: float) -> EntryLikelihood:
-    """The law of one entry, by name or, with "auto", by the data.
+    """The distribution of one entry, by name or, with "auto", by the data.
+
+    Arguments:
+        name: One of `LIKELIHOODS`.
+        levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
+        floor: The smallest scale of a Gaussian, in standard deviations of the data.
 
     Raises:
-        UsageError: If there is no such law, or it does not fit data with so many levels.
+        UsageError: If it does not exist, or does not fit data with so many levels.
     """
+    choose_option("decoder", name, dict.fromkeys(LIKELIHOODS))
     if name == "auto":
         few = "categorical" if levels <= FEW_LEVELS else "logistic"
         name = {0: "gaussian", 1: "gaussian", 2: "bernoulli"}.get(levels, few)
-    if name not in NAMES:
-        raise UsageError(f"no law of an entry is called {name!r}; choose from {', '.join(NAMES)}")
     if name.startswith("gaussian"):
         return GaussianLikelihood(floor, shared=name == "gaussian_shared")
     if levels < 2 or (name == "bernoulli" and levels != 2):
         kind = "bits" if name == "bernoulli" else "integer levels"
-        raise UsageError(f"the law {name!r} needs data of {kind}; these have {levels} levels")
-    laws = {
-        "bernoulli": BernoulliLikelihood,
-        "categorical": CategoricalLikelihood,
-        "logistic": DiscretisedLogistic,
-    }
-    return laws[name](levels)
+        raise UsageError(f"decoder={name!r} needs data of {kind}; these have {levels} levels")
+    return OF_LEVELS[name](levels)
+
+
+OF_LEVELS: dict[str, Callable[[int], EntryLikelihood]] = {
+    "bernoulli": BernoulliLikelihood,
+    "categorical": CategoricalLikelihood,
+    "logistic": DiscretisedLogistic,
+}
+
+
+FEW = 4  # entries up to which distributions may be of any shape
+
+
+SPREAD = 0.8  # standard deviation of where the components of a mixture begin, of 1 in all
+
+
+class AutoregressiveLikelihood(EntryLikelihood):
+    """The distribution of one entry, with parameters to begin at."""
+
+    prediction_parameters: int = 0  # how many of its parameters do not come from a perceptron
+
+    @abc.abstractmethod
+    def initial_parameters(self, rows: Tensor) -> Tensor:
+        """First parameters ``(d, size - prediction_parameters)`` of columns of rows ``(n, d)``."""
+
+
+class CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
+    """A probability for every level; it begins with the frequencies of each entry's levels."""
+
+    def initial_parameters(self, rows: Tensor) -> Tensor:
+        """First logits ``(d, levels)``, with one count more than seen in every column."""
+        counts = one_hot(rows.long(), self.levels).sum(0) + 1 / self.levels
+        return (counts / (len(rows) + 1)).log().to(rows)
+
+
+class MixtureLikelihood(AutoregressiveLikelihood):
+    r"""A mixture of distributions with a location and a scale.
+
+    .. math:: p(x_i) = \sum_{k=1}^K w_k\,p(x_i \mid \mu_k, s_k)
+
+    Arguments:
+        law: The distribution of a component, of two parameters.
+        components: How many.
+    """
+
+    def __init__(self, law: EntryLikelihood, components: int) -> None:
+        super().__init__(law.levels)
+        self.law, self.components, self.size = law, components, components * (1 + law.size)
+
+    def split(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``(..., K)`` and the parameters of the components ``(..., K, 2)``."""
+        logits, parameters = h.split([self.components, self.components * self.law.size], dim=-1)
+        return logits, parameters.unflatten(-1, (self.components, self.law.size))
+
+    def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
+        logits, parameters = self.split(h)
+        each = self.law.log_prob(parameters, x[..., None].expand_as(logits))
+        return (logits.log_softmax(-1) + each).logsumexp(-1)
+
+    def sample(self, h: Tensor) -> Tensor:
+        logits, parameters = self.split(h)
+        gumbel = -torch.empty_like(logits).exponential_().log()
+        k = (logits + gumbel).argmax(-1)[..., None, None].expand(*h.shape[:-1], 1, self.law.size)
+        return self.law.sample(parameters.gather(-2, k)[..., 0, :])
+
+    def mean(self, h: Tensor) -> Tensor:
+        logits, parameters = self.split(h)
+        return (logits.softmax(-1) * self.law.mean(parameters)).sum(-1)
+
+    def initial_parameters(self, rows: Tensor) -> Tensor:
+        """Equal weights, and locations and scales that add up to nearly a standard normal."""
+        k = self.components
+        spread = SPREAD if k > 1 else 0.0
+        at = [spread * NormalDist().inv_cdf((i + 0.5) / k) for i in range(k)]
+        raw = math.log(math.expm1(math.sqrt(1 - spread**2)))
+        h = torch.tensor([0.0] * k + [v for mu in at for v in (mu, raw)])
+        return h.to(rows).expand(rows.shape[1], -1)
+
+
+class LinearResidualLikelihood(AutoregressiveLikelihood):
+    r"""That of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
+    parameters, as `LinearAutoregression` gives them.
+
+    Arguments:
+        law: The distribution of what the linear prediction leaves.
+    """
+
+    prediction_parameters = 2
+
+    def __init__(self, law: AutoregressiveLikelihood) -> None:
+        super().__init__()
+        self.law, self.size = law, 2 + law.size
+
+    def initial_parameters(self, rows: Tensor) -> Tensor:
+        """Those of the residuals."""
+        return self.law.initial_parameters(rows)
+
+    def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
+        log_s = h[..., 1]
+        return self.law.log_prob(h[..., 2:], (x - h[..., 0]) * (-log_s).exp()) - log_s
+
+    def sample(self, h: Tensor) -> Tensor:
+        return h[..., 0] + h[..., 1].exp() * self.law.sample(h[..., 2:])
+
+    def mean(self, h: Tensor) -> Tensor:
+        return h[..., 0] + h[..., 1].exp() * self.law.mean(h[..., 2:])
+
+
+def choose_autoregressive_likelihood(
+    levels: int, components: int, d: int, linear: bool
+) -> AutoregressiveLikelihood:
+    """The distribution of one entry: of a real number, of a few levels, of many.
+
+    Arguments:
+        levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
+        components: How many components a mixture has, 0 to choose.
+        d: How many entries a sample has.
+        linear: Whether a linear prediction comes before the parameters.
+    """
+    if not levels:
+        law = MixtureLikelihood(GaussianLikelihood(), components or (48 if d <= FEW else 8))
+        return LinearResidualLikelihood(law) if linear else law
+    if levels <= FEW_LEVELS:
+        return CategoricalFromCounts(levels)
+    return MixtureLikelihood(DiscretisedLogistic(levels), components or 8)

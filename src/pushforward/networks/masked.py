@@ -1,22 +1,25 @@
-r"""Masked perceptrons: parameters of every entry's law given the entries before it, in one pass.
+r"""Masked perceptrons: parameters of every entry given the entries before it, in one pass.
 
 .. math:: p(x \mid c) = \prod_{t=1}^d p(x_{\pi_t} \mid x_{\pi_1}, \dots, x_{\pi_{t-1}}, c)
 
 Entry i stands at position :math:`t - 1` when :math:`\pi_t = i`. A hidden unit of degree m sees the
 entries at positions below m, and the output at position p sees the units of degree at most p
 (Germain et al., 2015). Hidden degrees are sorted, so that one entry after another can be computed
-from what is stored of those before it: drawing a whole datum costs one pass, not d.
+from what is stored of those before it: drawing a whole sample costs one pass, not d.
 """
 
 import abc
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, silu
 
+from ..errors import UsageError
 from ..shapes import Condition, Data
 from .backbone import Backbone
+from .layout import image_layout, is_image
 
 Steps = Iterator[tuple[int, Tensor]]
 
@@ -29,7 +32,7 @@ def initialise_output(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
 
 
 class AutoregressiveNetwork(Backbone, abc.ABC):
-    """Parameters of every entry's law that depend on the condition and on the entries before it.
+    """Parameters of every entry that depend on the condition and on the entries before it.
 
     Attributes:
         orders: The entries in the order drawn, ``(m, d)``, one row for each order learned.
@@ -38,7 +41,7 @@ class AutoregressiveNetwork(Backbone, abc.ABC):
     orders: Tensor
 
     @abc.abstractmethod
-    def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
+    def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at parameters ``(d, size)`` that suit all of the ``(n, d)`` rows of data."""
 
     @abc.abstractmethod
@@ -46,7 +49,7 @@ class AutoregressiveNetwork(Backbone, abc.ABC):
         """Parameters ``(n, d, size)`` of all entries in order o."""
 
     @abc.abstractmethod
-    def steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
+    def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
         """The number i of the next entry, and its parameters ``(n, size)``, d times.
 
         Whoever draws writes entry i into the rows ``x`` before asking for the next.
@@ -146,12 +149,12 @@ class MaskedPerceptron(AutoregressiveNetwork):
         self.out = nn.Linear(width, d * size)
         self.dropout = nn.Dropout(dropout)
 
-    def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
+    def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at the same parameters ``(d, size)`` for all data."""
         nn.init.normal_(self.out.weight, std=0.01)
         self.out.bias.copy_(h.flatten())
 
-    def weights(self, o: int) -> tuple[Tensor, Tensor, Tensor]:
+    def masked_weights(self, o: int) -> tuple[Tensor, Tensor, Tensor]:
         """The masked weights of order o: of the entries, of the hidden layers, of the output."""
         position, degree = self.orders[o].argsort(), self.degree
         sees = (degree[:, None] > position).repeat_interleave(self.features.width, 1)
@@ -159,26 +162,26 @@ class MaskedPerceptron(AutoregressiveNetwork):
         gives = (position[:, None] >= degree).repeat_interleave(self.size, 0)
         return self.entries.weight * sees, self.hidden * passes, self.out.weight * gives
 
-    def given(self, o: int, c: Condition) -> Tensor:
+    def condition_shift(self, o: int, c: Condition) -> Tensor:
         """What the first layer adds to the entries, ``(n or 1, width)``."""
         shift = (self.entries.bias + self.shift[o])[None]
         return shift if self.condition is None or c is None else shift + self.condition(c.to(shift))
 
     def forward(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
-        first, hidden, last = self.weights(o)
-        h = linear(self.features(x.flatten(1)).flatten(1), first) + self.given(o, c)
+        first, hidden, last = self.masked_weights(o)
+        h = linear(self.features(x.flatten(1)).flatten(1), first) + self.condition_shift(o, c)
         for weight, bias in zip(hidden, self.bias, strict=True):
             h = h + linear(self.dropout(silu(h)), weight, bias)
         h = linear(self.dropout(silu(h)), last, self.out.bias)
         return h.unflatten(1, (-1, self.size))
 
-    def steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
+    def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
         """Parameters ``(n, size)`` of one entry after another; the units of each are kept."""
-        first, hidden, last = self.weights(o)
-        seen = self.given(o, c).expand(len(x), -1)
+        first, hidden, last = self.masked_weights(o)
+        seen = self.condition_shift(o, c).expand(len(x), -1)
         active = [torch.zeros_like(seen) for _ in range(len(hidden) + 1)]
         last, bias = last.unflatten(0, (-1, self.size)), self.out.bias.view(-1, self.size)
-        first, stops = first.unflatten(1, (-1, self.features.width)), self.stops()
+        first, stops = first.unflatten(1, (-1, self.features.width)), self.unit_ranges()
         for (a, b), i in zip(stops, self.orders[o].tolist(), strict=True):
             h = seen[:, a:b]
             for weight, shift, known in zip(hidden, self.bias, active, strict=False):
@@ -188,7 +191,7 @@ class MaskedPerceptron(AutoregressiveNetwork):
             yield i, linear(active[-1][:, :b], last[i, :, :b], bias[i])
             seen = seen + linear(self.features(x[:, i]), first[:, i])
 
-    def stops(self) -> list[tuple[int, int]]:
+    def unit_ranges(self) -> list[tuple[int, int]]:
         """Where the units of each degree from 0 to d - 1 begin and end."""
         edges = torch.arange(self.orders.shape[1] + 1, device=self.degree.device)
         ends = torch.searchsorted(self.degree, edges).tolist()
@@ -202,7 +205,7 @@ class LinearAutoregression(AutoregressiveNetwork):
 
     with :math:`(I - A)^{-1}` the unit triangular factor of the covariance (with a small
     ridge), and B a ridge regression. It puts :math:`\hat x_i` and the logarithm of the
-    residual's standard deviation before the parameters of the network: if the rest of the law is a
+    residual's standard deviation before the parameters of the network: if the rest is a
     standard normal, the model is exactly the multivariate normal, in every order.
 
     Arguments:
@@ -224,14 +227,14 @@ class LinearAutoregression(AutoregressiveNetwork):
         self.register_buffer("before", torch.zeros(m, d, d))
         self.register_buffer("log_scale", torch.zeros(m, d))
 
-    def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
-        """Learn the predictions from ``(n, d)`` rows; begin at the same law of all residuals."""
-        self.net.start(h, rows, c)
+    def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
+        """Learn the predictions from ``(n, d)`` rows; all residuals begin alike."""
+        self.net.initialise(h, rows, c)
         self.mean.copy_(rows.mean(0))
         if c is not None and len(self.effect):
             gram = c.T @ c + torch.eye(c.shape[1]).to(c)
             self.effect.copy_(torch.linalg.solve(gram, c.T @ (rows - self.mean)))
-        covariance = ridge_covariance(rows - self.centre(c, len(rows)))
+        covariance = ridge_covariance(rows - self.prior_mean(c, len(rows)))
         for o, order in enumerate(self.orders):
             root = torch.linalg.cholesky(covariance[order][:, order])
             scale = root.diagonal()
@@ -241,23 +244,23 @@ class LinearAutoregression(AutoregressiveNetwork):
             )
             self.log_scale[o, order] = scale.log().to(self.log_scale)
 
-    def centre(self, c: Condition, n: int) -> Tensor:
+    def prior_mean(self, c: Condition, n: int) -> Tensor:
         """What is expected before any entry is seen, ``(n, d)``."""
         if c is None or not len(self.effect):
             return self.mean.expand(n, -1)
         return self.mean + c.to(self.mean) @ self.effect
 
     def forward(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
-        centre, rows = self.centre(c, len(x)), x.flatten(1)
+        centre, rows = self.prior_mean(c, len(x)), x.flatten(1)
         mean = centre + (rows - centre) @ self.before[o].T
         moments = torch.stack([mean, self.log_scale[o].expand_as(mean)], dim=-1)
         return torch.cat([moments, self.net(x, o, c)], dim=-1)
 
-    def steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
+    def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
         """Parameters of one entry after another."""
-        centre, before = self.centre(c, len(x)), self.before[o]
+        centre, before = self.prior_mean(c, len(x)), self.before[o]
         away = torch.zeros_like(x)
-        for i, h in self.net.steps(x, o, c):
+        for i, h in self.net.decode_steps(x, o, c):
             mean = centre[:, i] + away @ before[i]
             moments = torch.stack([mean, self.log_scale[o, i].expand_as(mean)], dim=-1)
             yield i, torch.cat([moments, h], dim=-1)
@@ -269,3 +272,41 @@ def ridge_covariance(rows: Tensor) -> Tensor:
     n, d = rows.shape
     ridge = 1e-3 + 0.1 * d / n
     return rows.double().T @ rows.double() / n + ridge * torch.eye(d).to(rows.device).double()
+
+
+ALONG_ROWS = 4  # scans of an image that go along its rows, one from each corner
+
+
+def entry_orderings(shape: tuple[int, ...], order: str, m: int) -> Tensor:
+    """The first m orders: that given, its reverse, and others.
+
+    An image is read along its rows or columns from any corner, all channels of a pixel together;
+    after these eight, and for vectors after two, orders are random.
+
+    Raises:
+        UsageError: If ``order`` is no order of the entries.
+    """
+    d = math.prod(shape)
+    first = torch.arange(d) if order == "given" else parse_ordering(order, d)
+    orders = [first, first.flip(0)]
+    if is_image(shape) and order == "given":
+        image = image_layout(shape).to_channels_first(first.view(1, *shape).double())[0]
+        places = image.permute(1, 2, 0).long()
+        both = [places, places.flip(0, 1), places.flip(1), places.flip(0)]
+        orders = [p.flatten() for p in both] + [p.transpose(0, 1).flatten() for p in both]
+    while len(orders) < m:
+        orders.append(torch.randperm(d))
+    return torch.stack(orders[:m])
+
+
+def parse_ordering(order: str, d: int) -> Tensor:
+    """An order as a user writes it: column numbers from 0, with commas, or "reversed"."""
+    if order == "reversed":
+        return torch.arange(d).flip(0)
+    numbers = [int(i) if i.strip().isdigit() else -1 for i in order.split(",")]
+    if sorted(numbers) != list(range(d)):
+        raise UsageError(
+            f"order is {order[:40]!r}; write given, reversed, or the numbers 0 to {d - 1} in the "
+            "order wanted, with commas between"
+        )
+    return torch.tensor(numbers)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..shapes import Condition, Data, Times
 from .backbone import Backbone
 
-SHARPEST = 8.0  # largest angular frequency of the waves, in inverse standard deviations
+SHARPEST = 8.0  # largest angular frequency of Fourier features, in inverse standard deviations
 
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
@@ -27,7 +27,7 @@ def zero_last_layer(net: nn.Module) -> nn.Module:
 
 
 def fourier_count(event_shape: tuple[int, ...], waves: int | None) -> int:
-    """How many waves to use: in many dimensions random ones are only noise."""
+    """How many Fourier features to use: in many dimensions random ones are only noise."""
     return (64 if math.prod(event_shape) <= 4 else 0) if waves is None else waves
 
 
@@ -38,16 +38,16 @@ def fourier_embedding(t: Times, omega: Tensor) -> Tensor:
 
 
 class RandomFourierFeatures(nn.Module):
-    r"""Rows of :math:`x` followed by random waves :math:`\sin Bx, \cos Bx` (Tancik et al., 2020).
+    r"""Rows of :math:`x` beside random features :math:`\sin Bx, \cos Bx` (Tancik et al., 2020).
 
-    Perceptrons are slow to learn functions that vary fast. In few dimensions waves of lengths from
+    Perceptrons are slow to learn functions that vary fast. In few dimensions wavelengths from
     several standard deviations down to a fraction of one take that from them. Under mixed precision
     they are computed in single: half precision would shift the sharpest by a tenth of a radian.
 
     Arguments:
         d: The length of x.
-        count: How many waves, 0 for x alone.
-        sharpest: The standard deviation of the fastest wave's angular frequency.
+        count: How many frequencies, 0 for x alone.
+        sharpest: The standard deviation of the highest angular frequency.
     """
 
     directions: Tensor
@@ -64,19 +64,19 @@ class RandomFourierFeatures(nn.Module):
             return rows
         if torch.is_autocast_enabled(rows.device.type):
             with torch.autocast(rows.device.type, enabled=False):
-                return self.beside(rows.to(self.directions))
-        return self.beside(rows)
+                return self.append_features(rows.to(self.directions))
+        return self.append_features(rows)
 
-    def beside(self, rows: Tensor) -> Tensor:
-        """Rows and their waves side by side, ``(batch, width)``."""
+    def append_features(self, rows: Tensor) -> Tensor:
+        """Rows and their features side by side, ``(batch, width)``."""
         phase = rows @ self.directions
         return torch.cat([rows, phase.sin(), phase.cos()], dim=1)
 
 
 class Perceptron(Backbone):
-    r"""A perceptron of :math:`(x, c)`, and of random waves of x if asked.
+    r"""A perceptron of :math:`(x, c)`, and of random Fourier features of x if asked.
 
-    Waves let a critic see modes much narrower than the data, and a generator move quickly from one
+    These let a critic see modes much narrower than the data, and a generator move quickly from one
     mode to the next.
 
     Arguments:
@@ -84,8 +84,8 @@ class Perceptron(Backbone):
         condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
         out: The length of the output.
         hidden: The widths of the hidden layers.
-        waves: How many waves.
-        sharpest: The standard deviation of the fastest wave's angular frequency.
+        waves: How many Fourier features.
+        sharpest: The standard deviation of the highest angular frequency.
     """
 
     def __init__(
@@ -123,11 +123,11 @@ class TimeMLP(Backbone):
     second time, embedded likewise.
 
     Arguments:
-        event_shape: The shape of one datum; it is flattened inside.
+        event_shape: The shape of one sample; it is flattened inside.
         condition: The length of ``c``, 0 for none.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random waves of the data, 0 for none, None to choose (`fourier_count`).
+        waves: Random Fourier features of the data, 0 for none, None to choose (`fourier_count`).
         frequencies: Fourier features of time.
         spans: Whether there is a second time.
     """

@@ -48,7 +48,7 @@ class CausalConv(nn.Module):
         kernel = (self.kernel * self.seen)[:, None]
         return conv2d(before, kernel, groups=len(kernel)).movedim(1, -1)
 
-    def at(self, window: Tensor) -> Tensor:
+    def at_pixel(self, window: Tensor) -> Tensor:
         """The sum at one pixel, from what its kernel covers, ``(n, rows, columns, width)``."""
         return torch.einsum("nijw,wij->nw", window, self.kernel * self.seen)
 
@@ -73,23 +73,23 @@ class GatedLayer(nn.Module):
 
     def forward(self, h: Tensor, c: Condition) -> Tensor:
         """Features ``(n, rows, columns, width)`` of all pixels after the layer."""
-        return self.past(h, self.gather(h), c)
+        return self.update(h, self.gather(h), c)
 
-    def past(self, h: Tensor, gathered: Tensor, c: Condition) -> Tensor:
+    def update(self, h: Tensor, gathered: Tensor, c: Condition) -> Tensor:
         """Features after the layer; what is ``gathered`` has the shape of ``h``."""
         update = self.up(self.norm(gathered))
         if self.told is not None and c is not None:
-            told = self.told(c.to(update))
-            update = update + told.view(len(c), *[1] * (h.ndim - 2), -1)
+            modulation = self.told(c.to(update))
+            update = update + modulation.view(len(c), *[1] * (h.ndim - 2), -1)
         a, b = update.chunk(2, dim=-1)
         return h + self.dropout(self.down(a * silu(b)))
 
 
 class CausalConvNet(AutoregressiveNetwork):
-    """Parameters of every entry's law given the entries before it.
+    """Parameters of every entry given the entries before it.
 
     Arguments:
-        shape: The shape of one datum.
+        shape: The shape of one sample.
         features: Turns every entry into ``features.width`` numbers.
         orders: The entries in the order drawn, ``(m, d)``, along the rows, from any corner, all
             channels of a pixel together; all orders share all weights but those of the places.
@@ -131,32 +131,32 @@ class CausalConvNet(AutoregressiveNetwork):
         self.out, self.bias = nn.Linear(width, size), nn.Parameter(torch.zeros(d, size))
 
     @property
-    def stack(self) -> list[GatedLayer]:
+    def layer_list(self) -> list[GatedLayer]:
         """The layers from the first to the last."""
         return cast(list[GatedLayer], list(self.layers))
 
-    def start(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
+    def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         """Begin at the same parameters ``(d, size)`` for all data."""
         initialise_output(h, self.out, self.bias)
 
     def forward(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
         if torch.is_grad_enabled() or len(x) <= ROWS:
-            return self.at_once(x, o, c)
+            return self.forward_all(x, o, c)
         parts = [None] * len(x) if c is None else c.split(ROWS)
-        return torch.cat([self.at_once(v, o, w) for v, w in zip(x.split(ROWS), parts)])
+        return torch.cat([self.forward_all(v, o, w) for v, w in zip(x.split(ROWS), parts)])
 
-    def at_once(self, x: Data, o: int, c: Condition) -> Tensor:
+    def forward_all(self, x: Data, o: int, c: Condition) -> Tensor:
         """Parameters ``(n, d, size)``; features of all pixels are in memory together."""
         order = self.orders[o]
         pixels = self.features(x.flatten(1)[:, order].unflatten(1, self.grid)).flatten(-2)
         h = self.first(self.enter(pixels)) + self.place[o]
-        for layer in self.stack:
+        for layer in self.layer_list:
             h = layer(h, c)
         h = self.above(self.norm(h)) + linear(pixels, self.beside.weight * self.later)
         h = self.out(silu(h).unflatten(-1, (self.channels, -1))).flatten(1, 3) + self.bias[order]
         return h[:, order.argsort()]
 
-    def steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
+    def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
         """Parameters ``(n, size)`` of one entry after another; features of the rows that kernels
         cover are kept.
         """
@@ -169,10 +169,10 @@ class CausalConvNet(AutoregressiveNetwork):
             kept = [pad(known[:, 1:], (0, 0, 0, 0, 0, 1)) for known in kept]
             for j in range(columns):
                 covered, here = slice(j, j + 2 * REACH + 1), (slice(None), -1, j + REACH)
-                h = self.first.at(kept[0][:, :, covered]) + self.place[o, row, j]
-                for layer, known in zip(self.stack, kept[1:], strict=True):
+                h = self.first.at_pixel(kept[0][:, :, covered]) + self.place[o, row, j]
+                for layer, known in zip(self.layer_list, kept[1:], strict=True):
                     known[here] = h
-                    h = layer.past(h, layer.gather.at(known[:, :, covered]), c)
+                    h = layer.update(h, layer.gather.at_pixel(known[:, :, covered]), c)
                 hidden, pixel = self.above(self.norm(h)), []
                 for k in range(channels):
                     i = next(order)

@@ -6,12 +6,13 @@ The sizes of deep networks are such that 28 x 28 pixels can be learned on a lapt
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated, TypedDict, Unpack
 
 from torch import nn
 
 from ..errors import UsageError
 from ..model import Event, Recipe
-from ..options import choose_option
+from ..options import LAYERS, Choice, Default, choose_option, with_defaults
 from .layout import image_layout, is_image, is_large_image
 from .mlp import TimeMLP
 from .text_encoder import ByteEncoder, CaptionedNetwork
@@ -24,41 +25,56 @@ def default_patch_size(event: tuple[int, ...]) -> int:
     return max(2, -(-max(image_layout(event).shape[1:]) // 8)) if is_image(event) else 1
 
 
+TIME_NETWORKS = ("auto", "mlp", "unet", "dit")
+VECTOR_NETWORKS = Choice(("auto", "mlp", "conv"))
+
+
+class TimeNetworkOptions(TypedDict, total=False):
+    """The network of a family whose samples follow a path: a function of data, time and condition.
+
+    Arguments:
+        network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
+            8 x 8 pixels, and otherwise an mlp.
+        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
+            token; 0 to choose from the data.
+        depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
+        waves: Random Fourier features of the data as inputs of an mlp; by default 64 in up to 4
+            dimensions.
+    """
+
+    network: Annotated[str, Choice(TIME_NETWORKS), Default("auto")]
+    width: Annotated[int, Default(0)]
+    depth: Annotated[int, LAYERS, Default(3)]
+    waves: Annotated[int | None, Default(None)]
+
+
 def build_time_network(
-    event: Event,
-    network: str,
-    *,
-    width: int,
-    units: int,
-    depth: int,
-    waves: int | None = None,
-    spans: bool = False,
+    event: Event, *, units: int, spans: bool = False, **given: Unpack[TimeNetworkOptions]
 ) -> nn.Module:
     """A network ``net(x, t, c)`` that gives something of the shape of ``x``.
 
     Arguments:
         event: The kind of data.
-        network: "mlp", "unet", "dit", or "auto": a U-Net for images of more than 8 x 8 pixels.
-        width: Units of an mlp's layers, a U-Net's first channels, a transformer's numbers per
-            token; 0 to choose.
-        units: What to choose for an mlp.
-        depth: An mlp's hidden layers, a U-Net's scales, a transformer's blocks.
-        waves: Random waves of the data as inputs of an mlp.
+        units: Units of an mlp's layers where no width is given.
         spans: Whether there is a second time.
+        given: The options of the network.
 
     Raises:
         UsageError: If there is no such network, or it is for images and the data are none.
     """
+    options = with_defaults(TimeNetworkOptions, given)
+    width, depth, waves = options["width"], options["depth"], options["waves"]
     makers: dict[str, Callable[..., nn.Module]] = {
         "mlp": partial(TimeMLP, width=width or units, depth=depth, waves=waves),
         "unet": partial(UNet, width=width or 16, scales=depth),
         "dit": partial(DiT, width=width or 128, depth=depth, patch=default_patch_size(event.shape)),
     }
     usual = "unet" if is_large_image(event.shape) else "mlp"
-    make = choose_option("network", network, {"auto": makers[usual], **makers})
-    make, attends = partial(make, event.shape, spans=spans), make.func is not TimeMLP  # type: ignore[attr-defined]
+    make = choose_option("network", options["network"], {"auto": makers[usual], **makers})
+    attends = make is not makers["mlp"]
     if waves is not None and attends:
         raise UsageError("waves are inputs of an mlp, and this network is none: leave waves out")
+    make = partial(make, event.shape, spans=spans)
     if event.spelled:
         return build_captioned_network(event, make, attends)
     return make(event.condition, tokens=event.tokens) if attends else make(event.condition)

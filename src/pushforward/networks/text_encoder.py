@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding, embedding_bag, gelu, layer_norm, linear
 
 from ..shapes import Data, Times
-from .attention import dot_product_attention, head_count
 from .backbone import Backbone
+from .blocks import dot_product_attention, head_count
 from .mlp import mlp
 
 VALUES = 257  # of a byte, and one for none
@@ -117,5 +117,54 @@ class CaptionedNetwork(nn.Module):
         c: Tensor | EncodedCondition | None = None,
         span: Times | None = None,
     ) -> Data:
-        told = c if isinstance(c, EncodedCondition) else self.read(c)
-        return self.net(x, t, None if told is None else told.c, span)
+        known = c if isinstance(c, EncodedCondition) else self.read(c)
+        return self.net(x, t, None if known is None else known.c, span)
+
+
+class Bert:
+    """A frozen BERT: token numbers to states.
+
+    Arguments:
+        weights: By their published names, with or without ``bert.`` before them.
+        heads: Of the attention.
+        eps: Of the normalisations.
+    """
+
+    def __init__(self, weights: dict[str, Tensor], heads: int, eps: float) -> None:
+        self.weights = {name.removeprefix("bert."): value for name, value in weights.items()}
+        self.heads, self.eps = heads, eps
+        numbers = {name.split(".")[2] for name in self.weights if name.startswith("encoder.layer.")}
+        self.depth = len(numbers)
+
+    def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """States of tokens, ``(batch, tokens, d)``; those outside the mask are not attended to."""
+        word, place, kind = (
+            self.weights[f"embeddings.{name}_embeddings.weight"]
+            for name in ("word", "position", "token_type")
+        )
+        h = embedding(ids, word) + place[: ids.shape[1]] + kind[0]
+        h = self.normalised(h, "embeddings.LayerNorm")
+        for i in range(self.depth):
+            h = self.layer(h, mask[:, None, None], f"encoder.layer.{i}.")
+        return h
+
+    def layer(self, h: Tensor, mask: Tensor, at: str) -> Tensor:
+        """Attention, then a perceptron, each added and normalised."""
+        q, k, v = (
+            self.linear(h, f"{at}attention.self.{name}").unflatten(-1, (self.heads, -1))
+            for name in ("query", "key", "value")
+        )
+        read = dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask)
+        read = self.linear(read.transpose(1, 2).flatten(2), f"{at}attention.output.dense")
+        h = self.normalised(h + read, f"{at}attention.output.LayerNorm")
+        more = gelu(self.linear(h, f"{at}intermediate.dense"))
+        return self.normalised(h + self.linear(more, f"{at}output.dense"), f"{at}output.LayerNorm")
+
+    def linear(self, h: Tensor, name: str) -> Tensor:
+        """A linear layer by its name."""
+        return linear(h, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+
+    def normalised(self, h: Tensor, name: str) -> Tensor:
+        """A normalisation of layers by its name."""
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return layer_norm(h, h.shape[-1:], weight, bias, self.eps)

@@ -11,9 +11,8 @@ from torch.nn.functional import gelu, layer_norm, pad, pixel_shuffle
 
 from ..errors import UsageError
 from ..shapes import Condition, Data, Times
-from .attention import Attention, zero_module
 from .backbone import Backbone
-from .embedding import TimeConditionEmbedding
+from .blocks import Attention, TimeConditionEmbedding, zero_module
 from .layout import ImageLayout, image_layout
 
 
@@ -66,13 +65,13 @@ class DiT(Backbone):
     """A map of images to images of the same shape.
 
     Arguments:
-        event_shape: The shape of one datum, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
         condition: The length of ``c``, 0 for none.
         width: Numbers per token, a multiple of 4.
         depth: Blocks.
         patch: The side of a patch; images are padded with zeros to whole patches, and cut back.
         dropout: The share of each update that is hidden in training.
-        tokens: How many tokens end ``c``, and their width (`networks.embedding`).
+        tokens: How many tokens end ``c``, and their width (`networks.blocks`).
         spans: Whether there is a second time.
     """
 
@@ -107,7 +106,7 @@ class DiT(Backbone):
 
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
         e, tokens = self.embed(t, c, span)
-        image = self.layout.first(x).to(memory_format=self.memory_format)
+        image = self.layout.to_channels_first(x).to(memory_format=self.memory_format)
         height, width = image.shape[2:]
         below, beside = (n * self.patch - side for n, side in zip(self.grid, (height, width)))
         h = self.enter(pad(image, (0, beside, 0, below))).flatten(2).transpose(1, 2) + self.places
@@ -117,4 +116,6 @@ class DiT(Backbone):
         patches = (
             self.leave(modulate_tokens(h, scale, shift)).transpose(1, 2).unflatten(2, self.grid)
         )
-        return self.layout.back(pixel_shuffle(patches, self.patch)[..., :height, :width])
+        return self.layout.from_channels_first(
+            pixel_shuffle(patches, self.patch)[..., :height, :width]
+        )

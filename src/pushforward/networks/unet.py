@@ -11,11 +11,17 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..shapes import Condition, Data, Times
-from .attention import Attention, zero_module
 from .backbone import Backbone
-from .embedding import TimeConditionEmbedding
+from .blocks import (
+    Attention,
+    ResidualBlock,
+    TimeConditionEmbedding,
+    conv3x3,
+    downsample_conv,
+    group_norm,
+    zero_module,
+)
 from .layout import ImageLayout, image_layout
-from .residual import ResidualBlock, conv3x3, downsample_conv, group_norm
 
 WIDEST = 4  # the channels of a scale are at most so many times those of the first
 
@@ -66,7 +72,7 @@ class UNet(Backbone):
     """A map of images to images of the same shape.
 
     Arguments:
-        event_shape: The shape of one datum, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
         condition: The length of ``c``, 0 for none.
         width: Channels of the first scale; each scale has twice those before it, up to four times.
         scales: How many sizes, each half of the one before.
@@ -74,7 +80,7 @@ class UNet(Backbone):
         attention: Pixels attend to each other where no side has more of them than this, and at
             the bottom.
         dropout: The share of each block's update that is hidden in training.
-        tokens: How many tokens end ``c``, and their width (`networks.embedding`).
+        tokens: How many tokens end ``c``, and their width (`networks.blocks`).
         spans: Whether there is a second time.
     """
 
@@ -95,12 +101,12 @@ class UNet(Backbone):
         self.layout: ImageLayout = image_layout(event_shape)
         channels, *sides = self.layout.shape
         widths = [width * min(2**i, WIDEST) for i in range(scales)]
-        told = 4 * width
-        self.embed = TimeConditionEmbedding(condition, told, tokens=tokens, spans=spans)
+        embedded = 4 * width
+        self.embed = TimeConditionEmbedding(condition, embedded, tokens=tokens, spans=spans)
 
         def block(into: int, i: int, attends: bool = False) -> UNetBlock:
             small = -(-max(sides) // 2**i) <= attention
-            return UNetBlock(into, widths[i], told, attends or small, tokens[1], dropout)
+            return UNetBlock(into, widths[i], embedded, attends or small, tokens[1], dropout)
 
         self.enter, kept = conv3x3(channels, width), [width]
         down: list[nn.Module] = []
@@ -123,7 +129,7 @@ class UNet(Backbone):
 
     def forward(self, x: Data, t: Times, c: Condition = None, span: Times | None = None) -> Data:
         e, tokens = self.embed(t, c, span)
-        h = self.enter(self.layout.first(x).to(memory_format=self.memory_format))
+        h = self.enter(self.layout.to_channels_first(x).to(memory_format=self.memory_format))
         kept = [h]
         for step in self.down:
             h = step(h, e, tokens)
@@ -135,4 +141,4 @@ class UNet(Backbone):
             if h.shape[2:] != beside.shape[2:]:
                 h = interpolate(h, size=beside.shape[2:])
             h = step(torch.cat([h, beside], dim=1), e, tokens)
-        return self.layout.back(self.leave(silu(self.norm(h))))
+        return self.layout.from_channels_first(self.leave(silu(self.norm(h))))

@@ -21,7 +21,7 @@ class Whitening(nn.Module):
     standard normal :math:`z` is then the Gaussian fitted to x. Until `fit` it changes nothing.
 
     Arguments:
-        event_shape: The shape of one datum.
+        event_shape: The shape of one sample.
     """
 
     mean: Tensor
@@ -53,9 +53,9 @@ class Whitening(nn.Module):
 
     def inverse(self, z: Data) -> Data:
         """Data of which ``z`` is the image."""
-        return (self.mean + self.scaled(z.flatten(1))).view_as(z)
+        return (self.mean + self.scale_differences(z.flatten(1))).view_as(z)
 
-    def scaled(self, rows: Tensor) -> Tensor:
+    def scale_differences(self, rows: Tensor) -> Tensor:
         r"""Rows times :math:`(DL)^\top`: what `inverse` does to differences, ``(..., d)``."""
         return (rows @ self.root.mT if len(self.root) else rows) * self.scale
 

@@ -97,7 +97,7 @@ def sampler_trajectories(
         rows = fitted.preprocessor.condition_vectors(None, n)
         c = None if rows is None else cast_like_model(fitted.model, torch.as_tensor(rows))
         state = torch.get_rng_state()
-        eps = model.start(n)  # the draw with which the trajectory begins
+        eps = model.base_noise(n)  # the draw with which the trajectory begins
         torch.set_rng_state(state)
         first = model.path.sigma(model.path.grid(model.steps)[0]).to(eps) * eps
         states = [first, *model.trajectory(n, c)]

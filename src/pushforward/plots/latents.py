@@ -14,7 +14,7 @@ from ..data import conditions, reading
 from ..data.builtin import datasets
 from ..errors import UsageError
 from ..inference.fitted_model import FittedModel
-from ..inference.traversal import decode_quantile_lattice
+from ..inference.latents import decode_quantile_lattice
 from ..theory.bounds import ACTIVE
 from . import drawing, grids, style
 
@@ -150,7 +150,7 @@ def plot_decoded_images(axes: Axes, fitted: FittedModel, x: np.ndarray) -> None:
 def plot_image_lattice(axes: Axes, fitted: FittedModel, found: EncodedData) -> None:
     """Images at the quantiles of two latents, the others at 0."""
     units = found.order[:2].tolist()
-    x = decode_quantile_lattice(fitted, found.condition, units=units, side=SIDE)
+    x = decode_quantile_lattice(fitted.pipeline, found.condition, units=units, side=SIDE)
     plot_decoded_images(axes, fitted, x)
     axes.set_title(f"decoded quantiles of latents {units[0]} \u2192 and {units[1]} \u2191")
 
@@ -177,7 +177,7 @@ def plot_latent_net(axes: Axes, fitted: FittedModel, found: EncodedData) -> None
         lines = fitted.traverse(y=found.condition, values=FINE)
     else:
         units = found.order[:2]
-        x = decode_quantile_lattice(fitted, found.condition, units=units, side=2 * SIDE)
+        x = decode_quantile_lattice(fitted.pipeline, found.condition, units=units, side=2 * SIDE)
         lines = np.concatenate([x, x.swapaxes(0, 1)])
     for line in lines:
         axes.plot(*line.T, color=style.MODEL, linewidth=0.5)

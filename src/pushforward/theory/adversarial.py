@@ -1,6 +1,7 @@
 r"""Adversarial games: losses on logits, optimal discriminators, game values, gradient penalties.
 
-A discriminator :math:`D = \operatorname{sigmoid} f` and a generator with law :math:`q` play
+A discriminator :math:`D = \operatorname{sigmoid} f` and a generator with distribution :math:`q`
+play
 
 .. math:: \min_q \max_f V, \qquad V = \mathbb E_p \log D(x) + \mathbb E_q \log(1 - D(x))
     \le 2\,\mathrm{JS}(p, q) - \log 4

@@ -1,9 +1,8 @@
 r"""Drawing some entries of a datum given the others, :math:`x^U \sim p(x^U \mid x^K)`.
 
-A model of the joint law answers every such question, each family in its own way: mixtures in closed
-form (`families.gaussian`), a path by a particle filter along its reverse process or, where entries
-are many, by matching moments, any other density by importance resampling, and a model that can only
-be sampled by a kernel on the known entries.
+A model of the joint distribution answers every such question: mixtures in closed form, a path by a
+particle filter along its reverse process or, where entries are many, by matching moments, any other
+density by importance resampling, and a model that can only be sampled by a kernel on known entries.
 """
 
 import math
@@ -15,17 +14,16 @@ from torch import Tensor
 
 from ..errors import NumericalError
 from ..shapes import Condition, Data, PerDatum, append_dims, sum_event
-from .denoisers import Denoiser
+from .denoisers import Denoiser, without_graph
 from .predictions import PosteriorMeans
-from .sampler_steps import without_graph
 from .samplers import SamplerStep, plan_steps
 
-FEW = 10  # effective particles below which a user is told
+FEW = 10  # effective particles below which a user is warned
 BETWEEN = 0.5  # the variance of a reverse step, halfway between its two limits
 
 
 def forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
-    """One trajectory of the forward process from data, its states at the start of each step."""
+    """One draw of the forward process from data, its states at the start of each step."""
     states = []
     for step in reversed(steps):
         kept = step.alpha_t / step.alpha_s
@@ -37,7 +35,14 @@ def forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
 
 @torch.no_grad()
 def particle_filter(
-    denoiser: Denoiser, n: int, x: Tensor, known: Tensor, times: Tensor, c: Condition = None
+    denoiser: Denoiser,
+    n: int,
+    x: Tensor,
+    known: Tensor,
+    times: Tensor,
+    c: Condition = None,
+    *,
+    particles: int = 0,
 ) -> Tensor:
     r"""``n`` draws of the unknown entries by a particle filter (Trippe et al., 2023).
 
@@ -50,24 +55,26 @@ def particle_filter(
     particles and the steps grow; NFE is 1 a step.
 
     Arguments:
-        denoiser: Of the joint law.
-        n: The number of particles, all of which are returned, equally weighted.
+        denoiser: Of the joint distribution.
+        n: How many draws.
         x: A datum whose known entries count, ``(*event,)``.
         known: Which entries are known, ``(*event,)``.
         times: Decreasing times.
-        c: Conditions of the particles; all alike.
+        c: Their condition, of which the first row counts.
+        particles: The least number of particles; n of them are returned, equally weighted.
 
     Raises:
         NumericalError: If no particle has a weight.
     """
-    x = torch.where(known, x, 0.0)
+    x, draws, n = torch.where(known, x, 0.0), n, max(n, particles)
+    c = None if c is None else c[:1].expand(n, -1)
     steps = plan_steps(denoiser, x[None], times, c)
     paths = [*forward_trajectory(x[None], steps), x[None]]
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
     x_t, log_w = torch.where(known, paths[0], x_t), x.new_zeros(n)
     least = float(n)
     for step, x_s in zip(steps, paths[1:]):
-        mean, size = step.ancestral(step.now(x_t), BETWEEN)
+        mean, size = step.ancestral(step.estimate_at_t(x_t), BETWEEN)
         if size:
             log_w = log_w - sum_event(torch.where(known, x_s - mean, 0.0).square()) / (2 * size**2)
         x_t = torch.where(known, x_s, mean + size * torch.randn_like(mean))
@@ -85,7 +92,7 @@ def particle_filter(
             "rough, or draw with more particles and steps",
             stacklevel=2,
         )
-    return x_t
+    return x_t[:draws]
 
 
 @without_graph
@@ -99,7 +106,7 @@ def moment_matching(
     *,
     rounds: int = 3,
 ) -> Iterator[Tensor]:
-    r"""The states of ``n`` reverse processes, each told the known entries (Rozet et al., 2024).
+    r"""The states of ``n`` reverse processes, each given the known entries (Rozet et al., 2024).
 
     A step takes its posterior mean given :math:`x^K` as well, as if x given :math:`x_t` were normal
     with the moments that a denoiser knows, its mean and its covariance
@@ -107,13 +114,13 @@ def moment_matching(
 
     .. math:: \mathbb E[x^U \mid x_t, x^K] \approx \hat x^U + C^{UK} (C^{KK})^{-1} (x^K - \hat x^K)
 
-    The inverse is applied by `conjugate_residuals`. Exact for normal data, as rounds and steps grow;
-    for others the last steps are nearly so, since x is then nearly normal given :math:`x_t`, but
-    the first may choose among modes in other proportions. NFE is 1 a step, and ``rounds + 1``
+    The inverse is applied by `conjugate_residuals`. Exact for normal data, as rounds and steps
+    grow; for others the last steps are nearly so, since x is then nearly normal given :math:`x_t`,
+    but the first may choose among modes in other proportions. NFE is 1 a step, and ``rounds + 1``
     products with the Jacobian, each about as dear. The draws are independent.
 
     Arguments:
-        denoiser: Of the joint law.
+        denoiser: Of the joint distribution.
         n: How many.
         x: A datum whose known entries count, ``(*event,)``.
         known: Which entries are known, ``(*event,)``.
@@ -132,22 +139,21 @@ def moment_matching(
 def estimate_given_known(
     step: SamplerStep, x_t: Data, x: Tensor, known: Tensor, rounds: int
 ) -> PosteriorMeans:
-    """Both posterior means at the start of a step, given the known entries of the datum as well."""
     with torch.enable_grad():
-        x_t = x_t.detach().requires_grad_()
-        guess = step.now(x_t).x
-    mean, told = guess.detach(), x_t.detach()
+        noisy = x_t.detach().requires_grad_()
+        guess = step.estimate_at_t(noisy).x
+    mean = guess.detach()
     if step.alpha_t:
         scale = step.sigma_t**2 / step.alpha_t
 
         def covariance(w: Data) -> Data:
-            return scale * torch.autograd.grad(guess, x_t, w, retain_graph=True)[0]
+            return scale * torch.autograd.grad(guess, noisy, w, retain_graph=True)[0]
 
         gap = torch.where(known, x - mean, 0.0)
         w = conjugate_residuals(lambda w: torch.where(known, covariance(w), 0.0), gap, rounds)
         mean = mean + covariance(w)
     mean = torch.where(known, x, mean)
-    return PosteriorMeans(mean, (told - step.alpha_t * mean) / step.sigma_t)
+    return PosteriorMeans(mean, (x_t.detach() - step.alpha_t * mean) / step.sigma_t)
 
 
 def conjugate_residuals(a: Callable[[Data], Data], b: Data, rounds: int) -> Data:
@@ -223,8 +229,5 @@ def kernel_resample(
         enough = effective_sample_size(-distance / (2 * math.exp(2 * middle))) >= least
         low, high = (low, middle) if enough else (middle, high)
     log_w = -distance / (2 * math.exp(2 * high))
-    return (
-        torch.where(known, x, systematic_resample(draws, log_w, n)),
-        math.exp(high),
-        effective_sample_size(log_w),
-    )
+    found = torch.where(known, x, systematic_resample(draws, log_w, n))
+    return found, math.exp(high), effective_sample_size(log_w)

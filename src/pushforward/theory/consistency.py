@@ -1,8 +1,8 @@
 r"""Consistency functions: where the probability flow through :math:`(x_t, t)` ends.
 
 The flow carries :math:`p_t` to :math:`p_s`. Its maps :math:`x_t \mapsto x_s` are known for Gaussian
-data and, on the line, for all data, where they are the monotone maps of one law to the other. A
-consistency function is the map to :math:`s = t_{\min}`,
+data and, on the line, for all data, where they are the monotone maps of one distribution to the
+other. A consistency function is the map to :math:`s = t_{\min}`,
 
 .. math:: f(x_t, t) = x_{t_\min} / \alpha_{t_\min}, \qquad f(x, t_\min) = x / \alpha_{t_\min},
 
@@ -18,9 +18,8 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..shapes import Condition, Data, append_dims
-from .denoisers import Denoiser
+from .denoisers import Denoiser, without_graph
 from .paths import Path
-from .sampler_steps import without_graph
 
 Map = Callable[[Tensor, Tensor], Tensor]
 
@@ -61,7 +60,8 @@ def discretisation_times(path: Path, count: int) -> Tensor:
 
 @cache
 def match_times(path: Path, other: Path, count: int) -> Tensor:
-    r"""The times of another path with the :math:`\sigma/\alpha` of `discretisation_times`, in float64.
+    r"""The times of another path with the :math:`\sigma/\alpha` of `discretisation_times`, in
+    float64.
 
     Where the other path does not reach it is its nearest end.
     """
@@ -99,14 +99,7 @@ class HeunTeacher:
         alpha, sigma = self.path(append_dims(t, x_t))
         return x, (x_t - alpha * x) / sigma
 
-    def step(
-        self,
-        x_t: Data,
-        k: Tensor,
-        j: Tensor,
-        count: int,
-        c: Condition = None,
-    ) -> Data:
+    def step(self, x_t: Data, k: Tensor, j: Tensor, count: int, c: Condition = None) -> Data:
         """From level k to level j < k of ``count``, one of each for each datum."""
         grid = discretisation_times(self.path, count).to(x_t)
         r, t = append_dims(grid[j], x_t), append_dims(grid[k], x_t)
@@ -121,7 +114,9 @@ class HeunTeacher:
 
 
 def renoise_data(path: Path, x: Data, t: Tensor) -> Data:
-    r""":math:`\alpha_t x + \sqrt{\sigma_t^2 - \alpha_t^2\epsilon^2}\,z`, with the law of x_t."""
+    r""":math:`\alpha_t x + \sqrt{\sigma_t^2 - \alpha_t^2\epsilon^2}\,z`, with the distribution of
+    x_t.
+    """
     (alpha, sigma), (first, least) = path(t), path(t.new_tensor(path.t_min))
     rest = (sigma.square() - (alpha * least / first).square()).clamp(min=0)
     return alpha * x + rest.sqrt() * torch.randn_like(x)
@@ -145,7 +140,8 @@ def equal_angle_times(path: Path, steps: int) -> Tensor:
 def sample_multistep(f: Map, path: Path, x: Tensor, times: Tensor) -> Iterator[Tensor]:
     """Multistep consistency sampling, NFE 1 a step (Song et al., 2023, algorithm 1).
 
-    Map to data, add the noise of the next time, map again. The exact f keeps the law at every step.
+    Map to data, add the noise of the next time, map again. The exact f keeps the distribution at
+    every step.
     """
     for i, t in enumerate(times.to(x)):
         x = f(renoise_data(path, x, t) if i else x, t)

@@ -40,13 +40,13 @@ def exact_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]
 def outline_coupling(
     x: Data, eps: Data, c: Condition = None, *, first: Callable[[Data], Tensor] = torch.as_tensor
 ) -> tuple[Data, Data]:
-    """`exact_coupling` of pictures by their `image_outlines`.
+    """`exact_coupling` of images by their `image_outlines`.
 
     Arguments:
-        x: Pictures.
+        x: Images.
         eps: As many others.
         c: Conditions.
-        first: Gives pictures as ``(n, channels, height, width)``, where they are not.
+        first: Gives images as ``(n, channels, height, width)``, where they are not.
     """
     return x, eps[
         match_within_conditions(
@@ -56,7 +56,7 @@ def outline_coupling(
 
 
 def image_outlines(x: Data) -> Tensor:
-    r"""What the brightness of pictures does not change: how steep they are, and their colour.
+    r"""What the brightness of images does not change: how steep they are, and their colour.
 
     .. math:: \phi(x) = (\|\nabla x\|,\ x_k - \bar x), \qquad
         \|\nabla x\|^2 = \sum_k (\partial_1 x_k)^2 + (\partial_2 x_k)^2, \quad
@@ -67,7 +67,7 @@ def image_outlines(x: Data) -> Tensor:
     that the squared distance knows of a pair, are negative: pixels keep such things apart.
 
     Arguments:
-        x: Pictures, ``(n, channels, height, width)``, of at least 2 x 2 pixels.
+        x: Images, ``(n, channels, height, width)``, of at least 2 x 2 pixels.
 
     Returns:
         ``(n, channels + 1, height, width)``.
@@ -80,7 +80,7 @@ def image_outlines(x: Data) -> Tensor:
 def sinkhorn_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]:
     r"""Pair each ``x`` with a noise drawn from its row of the entropic plan of the batch.
 
-    The law of ``x`` is kept exactly; that of ``eps`` in expectation.
+    The distribution of ``x`` is kept exactly; that of ``eps`` in expectation.
     """
     return x, eps[match_within_conditions(sample_plan_rows, x, eps, c)]
 
@@ -98,7 +98,7 @@ class CouplingPool:
     """Pairs that are coupled many at once, and used a few at a time.
 
     The partners that a small batch offers are far: the more rows are coupled at once, the nearer
-    are the pairs to those of the plan between the two laws.
+    are the pairs to those of the plan between the two distributions.
 
     Arguments:
         couple: Draws so many rows of both sides and couples them.
@@ -108,7 +108,7 @@ class CouplingPool:
     def __init__(self, couple: Callable[[int], Pairs], size: int) -> None:
         self.couple, self.size = couple, size
         self.seed = 0
-        self.held: Pairs | None = None
+        self.pairs: Pairs | None = None
 
     def take(self, n: int, state: Tensor) -> Pairs:
         """The next ``n`` pairs, of a new pool where too few are left.
@@ -121,12 +121,12 @@ class CouplingPool:
         seed, used = state.tolist()
         if not seed or used + n > self.size:
             seed, used = int(torch.randint(1, 2**62, ())), 0
-        if self.held is None or self.seed != seed:
+        if self.pairs is None or self.seed != seed:
             with fork_rng(state.device):
                 seed_rng(seed, state.device)
-                self.seed, self.held = seed, self.couple(max(self.size, n))
+                self.seed, self.pairs = seed, self.couple(max(self.size, n))
         state.copy_(torch.tensor([seed, used + n]))
-        x, eps, c = self.held
+        x, eps, c = self.pairs
         rows = slice(used, used + n)
         return x[rows], eps[rows], None if c is None else c[rows]
 

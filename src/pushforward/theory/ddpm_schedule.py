@@ -3,18 +3,22 @@ r"""The tables of Ho et al. (2020) as paths: a chain of T steps, of which T may 
 .. math:: q(x_k \mid x_{k-1}) = \mathcal N(\sqrt{1-\beta_k}\,x_{k-1}, \beta_k I), \qquad
     q(x_k \mid x_0) = \mathcal N(\sqrt{\bar\alpha_k}\,x_0, (1-\bar\alpha_k) I)
 
-An index k runs from 1 to T, and 0 is data, as in the paper; its time is k / T.
+An index k runs from 1 to T, and 0 is data, as in the paper; its time is k / T. Here are also the
+terms of the variational bound, in nats, that training and `families.ddpm` evaluate; its mean over
+data in closed form is in `exact.diffusion_bound`.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..shapes import Data, append_dims
+from ..shapes import Data, PerDatum, append_dims, sum_event
 from .paths import VariancePreservingPath
+from .predictions import Prediction
 
 
 class DDPMPath(VariancePreservingPath):
@@ -69,7 +73,7 @@ class DDPMPath(VariancePreservingPath):
         slope = m + u * (2 * (3 * (q - p) - 2 * m - n) + u * 3 * (m + n - 2 * (q - p)))
         return (self.steps * slope).to(t)
 
-    def spaced(self, count: int) -> Tensor:
+    def spaced_times(self, count: int) -> Tensor:
         return continuous_spacing(self, count).clone()
 
     def grid(self, steps: int) -> Tensor:
@@ -113,13 +117,9 @@ class DDPMPath(VariancePreservingPath):
     def variance(self, k: Tensor | int, v: float | Tensor) -> Tensor:
         r""":math:`\beta_k^v\,\tilde\beta_k^{1-v}` (Nichol & Dhariwal, 2021, eq. 15), in float64.
 
-        The model's variance of :math:`x_{k-1}` given :math:`x_k`: 1 is right for standard normal
-        data, 0 for a single point. The last step, whose :math:`\tilde\beta_1` is 0, has
-        :math:`\beta_1`.
-
-        Arguments:
-            k: Indices, ``()`` or ``(batch,)``.
-            v: A number, or one for each entry of each datum, ``(batch, *event)``.
+        The model's variance of :math:`x_{k-1}` given :math:`x_k`: v = 1 is right for standard
+        normal data, 0 for a single point; v may differ by entry, ``(batch, *event)``. The last
+        step, whose :math:`\tilde\beta_1` is 0, has :math:`\beta_1`.
         """
         k, beta = self.index(k), self.beta(k)
         ratio = torch.expm1(-self.total[k - 1]) / torch.expm1(-self.total[k])
@@ -129,11 +129,6 @@ class DDPMPath(VariancePreservingPath):
         return beta * ratio ** (1 - v)
 
     def index(self, k: Tensor | int) -> Tensor:
-        """``k`` as an index of the table.
-
-        Raises:
-            UsageError: If an entry is not one of 1, ..., T.
-        """
         k = torch.as_tensor(k).cpu()
         if k.is_floating_point() or bool((k < 1).any() or (k > self.steps).any()):
             raise UsageError(f"k must be an integer from 1 to {self.steps}, not {k.tolist()}")
@@ -150,7 +145,7 @@ def table_on_device(path: DDPMPath, device: torch.device) -> tuple[Tensor, Tenso
 @cache
 def continuous_spacing(path: DDPMPath, count: int) -> Tensor:
     """The grid of the continuous path, whose bisection takes as long as several networks."""
-    return VariancePreservingPath.spaced(path, count)
+    return VariancePreservingPath.spaced_times(path, count)
 
 
 def hermite_cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tensor:
@@ -184,3 +179,43 @@ def cosine_betas(steps: int) -> Tensor:
     k = torch.arange(steps + 1, dtype=torch.float64)
     alpha_bar = torch.cos(math.pi / 2 * (k / steps + 0.008) / 1.008).square()
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+
+
+def terminal_kl(x: Data, alpha_bar: float) -> PerDatum:
+    r"""How far the chain's end is from noise, for each datum (lesson 5.3, first term).
+
+    .. math:: \mathrm{KL}(q(x_T \mid x_0)\,\|\,\mathcal N(0, I))
+        = \tfrac12\big(\bar\alpha_T\,\|x_0\|^2 - d\,(\bar\alpha_T + \log(1-\bar\alpha_T))\big)
+    """
+    d = x[0].numel()
+    return (alpha_bar * sum_event(x.square()) - d * (alpha_bar + math.log1p(-alpha_bar))) / 2
+
+
+def bound_weight(prediction: Prediction, v: float) -> Callable[[DDPMPath, Tensor], Tensor]:
+    r"""The weight that makes the loss the terms of the bound that depend on the mean, in nats.
+
+    .. math:: w_k = \frac{T}{2\Sigma_k}\Big(
+        \frac{\sqrt{\bar\alpha_{k-1}}\beta_k}{1 - \bar\alpha_k}
+        \frac{\sigma_k}{\alpha_k b_k - \sigma_k a_k}\Big)^2
+
+    With :math:`\Sigma = \tilde\beta` it is :math:`\tfrac T2(\mathrm{SNR}_{k-1} - \mathrm{SNR}_k)`
+    for data and :math:`\tfrac T2(\mathrm{SNR}_{k-1}/\mathrm{SNR}_k - 1)` for noise. The mean over
+    k of the weighted loss is the sum of the terms.
+    """
+
+    def weight(path: DDPMPath, t: Tensor) -> Tensor:
+        (alpha, sigma), (a, b) = path(t), prediction(path, t)
+        k = (t * path.steps).round().long()
+        gain = data_gain(path, k).to(t) * sigma / (alpha * b - sigma * a)
+        return path.steps * gain.square() / (2 * path.variance(k, v))
+
+    return weight
+
+
+def data_gain(path: DDPMPath, k: Tensor) -> Tensor:
+    r"""How much of :math:`x_0` is in :math:`\tilde\mu_k`, for each index of ``(n,)``.
+
+    .. math:: \frac{\sqrt{\bar\alpha_{k-1}}\,\beta_k}{1 - \bar\alpha_k}
+    """
+    one = torch.ones(len(k), 1, dtype=torch.float64)
+    return path.posterior(one, 0 * one, k)[0].squeeze(1)

@@ -1,15 +1,14 @@
-r"""Denoisers: everything that a sampler needs to know about a model."""
+r"""Denoisers: everything that a sampler needs to know about a model, and the steps of its grid."""
 
 import abc
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
 from ..shapes import Condition, Data, PerDatum, Times, append_dims, sum_event
 from . import densities, predictions
 from .densities import LogDensity
@@ -29,10 +28,11 @@ class Denoiser(nn.Module, abc.ABC):
     path: Path
 
     @abc.abstractmethod
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
-        """Both posterior means."""
+    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans: ...
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(
+        self, times: Tensor, c: Condition = None
+    ) -> list[Callable[[Data], PosteriorMeans]]:
         """The denoiser at each time of a grid, a function of the data alone, as samplers need it.
 
         A subclass may compute here, once for the whole grid, what depends on time only.
@@ -43,7 +43,7 @@ class Denoiser(nn.Module, abc.ABC):
         """The velocity at each time of a grid, likewise."""
         return [lambda x_t, t=t: self.velocity(x_t, t, c) for t in times]  # type: ignore[misc]
 
-    def pieces(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
+    def smooth_intervals(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
         """Parts of the way between two times in which the flow is smooth, with its denoiser there.
 
         A solver that chooses its own steps goes through one after the other.
@@ -60,7 +60,7 @@ class Denoiser(nn.Module, abc.ABC):
         d_alpha, d_sigma = self.path.rates(append_dims(t, x_t))
         return d_alpha * x + d_sigma * eps
 
-    def base(self, x: Data) -> PerDatum:
+    def base_log_prob(self, x: Data) -> PerDatum:
         r""":math:`\log\mathcal N(x \mid 0, s^2 I)`, s the deviation at ``t_max`` for unit data."""
         s = float(self.path.scale(torch.tensor(self.path.t_max, dtype=torch.float64)))
         return -sum_event((x / s).square() / 2 + math.log(s) + math.log(2 * math.pi) / 2)
@@ -84,7 +84,7 @@ class Denoiser(nn.Module, abc.ABC):
             c: Conditions.
             base: Log-density at ``t_max``; by default normal with the variance of unit data.
             times: Increasing times to stop at; ``(t_min, t_max)`` by default.
-            options: Of `densities.log_density`: tolerances, integrator, probes.
+            options: Of `densities.flow_log_density`: tolerances, integrator, probes.
 
         Raises:
             OdeError: If the integral is not finite or does not reach its tolerance.
@@ -92,11 +92,10 @@ class Denoiser(nn.Module, abc.ABC):
         if times is None:
             times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
         return densities.flow_log_density(
-            lambda z, t: self.velocity(z, t, c), x, times, base or self.base, **options
+            lambda z, t: self.velocity(z, t, c), x, times, base or self.base_log_prob, **options
         )
 
     def log_prob(self, x: Data, c: Condition = None, **options: Any) -> PerDatum:
-        """The values of `log_density` alone, in nats."""
         return self.log_density(x, c, **options).value
 
 
@@ -114,23 +113,27 @@ class NetworkDenoiser(Denoiser):
         super().__init__()
         self.net, self.path, self.prediction = net, path, prediction
 
-    def output(self, x_t: Data, t: Times, c: Condition = None) -> Data:
+    def predict(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The raw prediction; the input is scaled to unit variance for unit-variance data."""
-        return self.net(x_t / append_dims(self.path.scale(t), x_t), self.path.clock(t), c)
+        return self.net(x_t / append_dims(self.path.scale(t), x_t), self.path.network_time(t), c)
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
-        return solve_posterior_means(self.path, self.prediction, x_t, self.output(x_t, t, c), t)
+        return solve_posterior_means(self.path, self.prediction, x_t, self.predict(x_t, t, c), t)
 
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(
+        self, times: Tensor, c: Condition = None
+    ) -> list[Callable[[Data], PosteriorMeans]]:
         """The same with the scales of the whole grid as Python numbers."""
-        goals = self.prepared(times, c, predictions.data_prediction, predictions.noise_prediction)
+        goals = self.prepare_predictions(
+            times, c, predictions.data_prediction, predictions.noise_prediction
+        )
         return [lambda x_t, f=f: PosteriorMeans(*f(x_t)) for f in goals]  # type: ignore[misc]
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
-        goals = self.prepared(times, c, predictions.velocity_prediction)
+        goals = self.prepare_predictions(times, c, predictions.velocity_prediction)
         return [lambda x_t, f=f: f(x_t)[0] for f in goals]  # type: ignore[misc]
 
-    def prepared(
+    def prepare_predictions(
         self, times: Tensor, c: Condition, *goals: Prediction
     ) -> list[Callable[[Data], list[Data]]]:
         """At each time of a grid, a function from data to the predictions ``goals``."""
@@ -143,168 +146,91 @@ class NetworkDenoiser(Denoiser):
         ]
         pairs = zip(*(zip(p.tolist(), q.tolist()) for p, q in columns))
 
-        def function(
-            clock: Tensor, s: float, pairs: tuple[tuple[float, float], ...]
-        ) -> Callable[[Data], list[Data]]:
-            def goals(x_t: Data) -> list[Data]:
-                y = self.net(x_t if s == 1 else x_t / s, clock, c)
-                return [torch.add(p * x_t, y, alpha=q) for p, q in pairs]
+        def predict(clock: Tensor, s: float, pairs: Any, x_t: Data) -> list[Data]:
+            y = self.net(x_t if s == 1 else x_t / s, clock, c)
+            return [torch.add(p * x_t, y, alpha=q) for p, q in pairs]
 
-            return goals
-
-        return [function(*row) for row in zip(self.path.clock(times), scales, pairs)]
+        rows = zip(self.path.network_time(times), scales, pairs)
+        return [partial(predict, *row) for row in rows]
 
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same in one conversion: finite wherever the network predicts the velocity."""
-        y = self.output(x_t, t, c)
+        y = self.predict(x_t, t, c)
         return convert_prediction(
             self.path, self.prediction, predictions.velocity_prediction, x_t, y, t
         )
 
 
-class GuidedDenoiser(Denoiser):
-    r"""Classifier-free guidance (Ho & Salimans, 2022), at some or all levels of noise.
-
-    .. math:: \hat x = (1 - w_t)\,\hat x(x_t, c_-) + w_t\,\hat x(x_t, c)
-
-    :math:`w_t` is the scale w where the noise level (`Path.level`) is in the interval, and 1, the
-    conditional law itself, elsewhere (Kynkaanniemi et al., 2024). ``scale`` 0 gives the law under
-    :math:`c_-`, 1 that under c, and above 1 extrapolates; :math:`c_-` is the unknown condition, or
-    a negative one. The law it samples for :math:`w \ne 0, 1` is not :math:`p(x)\,p(c \mid x)^w`.
-
-    Arguments:
-        denoiser: What is guided.
-        scale: w.
-        interval: The least and the largest noise level to guide at; all when None, and none if
-            both are alike.
-        negative: :math:`c_-`, for each datum.
-
-    Raises:
-        UsageError: If the interval is not within [0, 1].
-    """
-
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        scale: float,
-        interval: Sequence[float] | None = None,
-        negative: Condition = None,
-    ) -> None:
-        super().__init__()
-        self.denoiser, self.path, self.scale = denoiser, denoiser.path, scale
-        self.interval, self.negative = check_guidance_interval(interval), negative
-
-    def inside(self, t: Tensor) -> Tensor:
-        """Whether a time is one to guide at."""
-        if self.interval is None:
-            return torch.ones_like(t, dtype=torch.bool)
-        low, high = self.interval
-        level = self.path.level(t.double())
-        return (low <= level) & (level <= high) & (low < high)
-
-    def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
-        return self.led(self.denoiser, x_t, t, c)
-
-    def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
-        """The same mixture of velocities: finite wherever theirs are."""
-        return self.led(self.denoiser.velocity, x_t, t, c)
-
-    def at(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], PosteriorMeans]]:
-        """Both estimates in one call of twice the batch; outside of the interval one of one."""
-        return self.along(self.denoiser.at, times, c)
-
-    def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
-        """The velocities, likewise."""
-        return self.along(self.denoiser.velocities, times, c)
-
-    def pieces(self, times: Tensor) -> list[tuple[Denoiser, Tensor]]:
-        """Those outside of the interval and in it, where guidance is the same at all times."""
-        if self.interval is None:
-            return [(self, times)]
-        everywhere, (start, end) = (
-            GuidedDenoiser(self.denoiser, self.scale, None, self.negative),
-            times,
-        )
-        ratios = torch.tan(torch.tensor(self.interval, dtype=torch.float64) * math.pi / 2)
-        cuts = self.path.inverse(ratios).to(times)
-        cuts = cuts[(cuts > times.min()) & (cuts < times.max())].sort(descending=bool(start > end))[
-            0
-        ]
-        stops = torch.cat([start[None], cuts, end[None]])
-        return [
-            (everywhere if self.inside((a + b) / 2) else self.denoiser, torch.stack([a, b]))
-            for a, b in pairwise(stops)
-        ]
-
-    def led(self, function: Callable[..., Any], x_t: Data, t: Times, c: Condition) -> Any:
-        """A function of ``(x_t, t, c)``, linear in the estimates, under guidance."""
-        if c is None or self.scale == 1:
-            return function(x_t, t, c)
-        if self.interval is None and self.scale == 0:
-            return function(x_t, t, self.away(c))
-        inside = self.inside(t)
-        if self.interval is not None and not inside.any():
-            return function(x_t, t, c)
-        both = function(  # one call of twice the batch
-            torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, self.pair(c)
-        )
-        if self.interval is None:
-            return combine_guidance(both, self.scale)
-        return combine_guidance(
-            both, append_dims(torch.where(inside, self.scale, 1.0).to(x_t), x_t)
-        )
-
-    def along(
-        self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Condition
-    ) -> list[Any]:
-        """What ``make`` gives for each time of a grid, under guidance."""
-        if c is None or self.scale == 1:
-            return make(times, c)
-        inside = self.inside(times)
-        alone = iter([] if inside.all() else make(times[~inside], c))
-        guided = iter(self.extrapolated(make, times[inside], c) if inside.any() else [])
-        return [next(guided if within else alone) for within in inside.tolist()]
-
-    def extrapolated(
-        self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Tensor
-    ) -> list[Any]:
-        """The same at times that are all in the interval."""
-        if self.scale == 0:
-            return make(times, self.away(c))
-        functions = make(times, self.pair(c))
-        return [
-            lambda x, f=f: combine_guidance(f(torch.cat([x, x])), self.scale) for f in functions
-        ]  # type: ignore[misc]
-
-    def away(self, c: Tensor) -> Tensor:
-        """What guidance moves away from, of the shape of the condition."""
-        return torch.zeros_like(c) if self.negative is None else self.negative.to(c).expand_as(c)
-
-    def pair(self, c: Tensor) -> Tensor:
-        """What guidance moves away from, then the condition."""
-        return torch.cat([self.away(c), c])
+Sampler = Callable[..., Iterator[Tensor]]
 
 
-def combine_guidance(both: Any, scale: float | Tensor) -> Any:
-    """From the first half of a batch to the second and beyond: of data, or of an estimate."""
-    if isinstance(both, PosteriorMeans):
-        return PosteriorMeans(combine_guidance(both.x, scale), combine_guidance(both.eps, scale))
-    free, told = both.chunk(2)
-    return torch.lerp(free, told, scale)
+def without_graph(sampler: Sampler) -> Sampler:
+    """Run a sampler without gradients, which stay as they are for whoever takes its states."""
+
+    @wraps(sampler)
+    def run(*args: Any, **options: Any) -> Iterator[Tensor]:
+        states = sampler(*args, **options)
+        while True:
+            with torch.no_grad():
+                state = next(states, None)
+            if state is None:
+                return
+            yield state
+
+    return run
 
 
-def check_guidance_interval(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    """The ends of an interval of noise levels.
+class SamplerStep(NamedTuple):
+    """One step of a grid, from t to s: the denoiser at both ends, and the scales as numbers."""
 
-    Raises:
-        UsageError: If they are not two numbers from 0 to 1 in order.
-    """
-    if interval is None:
-        return None
-    numbers = [v for v in interval if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(interval) != 2 or len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] <= 1:
-        raise UsageError(
-            f"guidance_interval is {str(interval)[:40]}; give two noise levels in order, from 0 "
-            "(data) to 1 (noise), such as 0.2,0.8"
-        )
-    return float(numbers[0]), float(numbers[1])
+    estimate_at_t: Callable[[Tensor], PosteriorMeans]
+    estimate_at_s: Callable[[Tensor], PosteriorMeans]
+    t: float
+    s: float
+    alpha_t: float
+    alpha_s: float
+    sigma_t: float
+    sigma_s: float
+
+    @property
+    def is_boundary(self) -> bool:
+        """Whether the step starts without signal or ends without noise."""
+        return self.alpha_t == 0 or self.sigma_s == 0
+
+    def ddim(self, estimate: PosteriorMeans, eta: float = 0.0) -> Tensor:
+        r""":math:`\alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z)`.
+
+        The part :math:`\tau = \eta^2(1 - \alpha_t^2\sigma_s^2 / \alpha_s^2\sigma_t^2)` of the noise
+        is drawn anew.
+        """
+        kept = (self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2
+        tau = eta**2 * (1 - kept)
+        scale = self.sigma_s * math.sqrt(1 - tau)
+        x = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=scale)
+        if tau and self.sigma_s:
+            x = torch.add(x, torch.randn_like(x), alpha=self.sigma_s * math.sqrt(tau))
+        return x
+
+    def ancestral(
+        self, estimate: PosteriorMeans, variance: float | Tensor = 0.0
+    ) -> tuple[Tensor, float | Tensor]:
+        r"""The mean :math:`\tilde\mu_s(x_t, \hat x)` of the reverse step, and its deviation.
+
+        The latter is :math:`\beta^{v/2}\tilde\beta^{(1-v)/2}` as in `samplers.ddpm`, v `variance`,
+        and 0 in the step that ends at data.
+        """
+        ratio = self.alpha_t / self.alpha_s * self.sigma_s / self.sigma_t
+        # mu-tilde in terms of both posterior means: alpha_s x + sigma_s ratio eps
+        mean = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=self.sigma_s * ratio)
+        deviation = math.sqrt(max(1 - ratio**2, 0.0)) if self.sigma_s else 0.0
+        return mean, self.sigma_t**variance * self.sigma_s ** (1 - variance) * deviation
+
+
+def plan_steps(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition) -> list[SamplerStep]:
+    """The steps of a grid, its times rounded to the precision of the data first."""
+    times = times.to(x)
+    exact = times.cpu().double()
+    functions = denoiser.estimates(times, c)
+    columns = [functions, exact.tolist(), *(z.tolist() for z in denoiser.path(exact))]
+    ends = [end for column in columns for end in (column[:-1], column[1:])]
+    return [SamplerStep(*row) for row in zip(*ends)]

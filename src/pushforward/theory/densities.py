@@ -20,7 +20,7 @@ EXACT_TRACE = 64  # dimensions up to which the divergence is exact unless probes
 
 
 def unit_vectors(x: Data) -> Tensor:
-    """The unit vectors of a datum as probes, ``(d, 1, *event)``."""
+    """As probes, ``(d, 1, *event)``."""
     d = x[0].numel()
     return torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
 
@@ -53,7 +53,6 @@ def vector_jacobian_products(
 
 
 def enable_input_grad(x: Data) -> Data:
-    """``x`` itself if it has a gradient to collect, otherwise a copy that has."""
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
@@ -88,16 +87,10 @@ def hutchinson_divergence(
 
 
 class LogDensity(NamedTuple):
-    """A log-density along a flow.
-
-    Arguments:
-        value: Nats, with shape ``(batch,)``.
-        standard_error: Of the trace estimate in nats, with shape ``(batch,)``; 0 if it was exact.
-        nfe: Evaluations of the field.
-    """
+    """A log-density along a flow in nats, ``(batch,)``, and what it took."""
 
     value: Tensor
-    standard_error: Tensor
+    standard_error: Tensor  # of the trace estimate, ``(batch,)``; 0 if it was exact
     nfe: int
 
 
@@ -116,16 +109,14 @@ def integrate_with_divergence(
     integrator: Integrator | None = None,
     probes: int | None = None,
     create_graph: bool = False,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 10_000,
+    **limits: Any,
 ) -> tuple[Data, LogDensity]:
     r"""Carry ``x`` along the flow, and :math:`\int \nabla\cdot v(x_t, t)\,dt` with it.
 
     By default the trajectory takes adaptive steps without derivatives, and the divergence, which
     costs most, is integrated by Gauss's rule with three nodes inside each step. With an
     ``integrator`` it is one more variable of the state; only then is ``create_graph`` possible,
-    so that asking for the graph alone takes `rk4`.
+    so that asking for the graph alone takes `rk4`. ``limits`` are those of `DormandPrince`.
     """
     nfe, shape, d = 0, x.shape, math.prod(x.shape[1:])
     k = choose_probe_count(probes, shape[1:])
@@ -149,7 +140,6 @@ def integrate_with_divergence(
 
     integrator = rk4 if create_graph and integrator is None else integrator
     if integrator is None:
-        limits = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
         z, total = integrate_trace(counted, x, times, lambda z, t: both(z, t)[1].detach(), **limits)
         trace = total.expand(len(x), max(k, 1))
     else:

@@ -2,10 +2,10 @@ r"""Langevin dynamics: sampling with nothing but a score.
 
 .. math:: x \gets x + h\,\nabla\log p(x) + \sqrt{2h}\,z, \qquad z \sim \mathcal N(0, I)
 
-Without a test of acceptance (ULA) the law that the chain settles at is not p but one that differs
-by O(h), and from :math:`h = 2/L` on, L the largest curvature of :math:`-\log p`, the chain
-diverges. With the test (MALA) the law is right. Either mixes slowly between separate modes;
-annealing the level of noise is the remedy (Song & Ermon, 2019).
+Without a test of acceptance (ULA) the distribution that the chain settles at is not p but one that
+differs by O(h), and from :math:`h = 2/L` on, L the largest curvature of :math:`-\log p`, the chain
+diverges. With the test (MALA) the distribution is right. Either mixes slowly between separate
+modes; annealing the level of noise is the remedy (Song & Ermon, 2019).
 """
 
 import math
@@ -17,10 +17,9 @@ from torch import Tensor
 
 from ..errors import NumericalError, UsageError
 from ..shapes import Condition, Data, PerDatum, append_dims, sum_event
-from .denoisers import Denoiser
+from .denoisers import Denoiser, plan_steps, without_graph
 from .ode import final_state
 from .predictions import PosteriorMeans
-from .sampler_steps import plan_steps, without_graph
 
 Score = Callable[[Data], Data]
 
@@ -136,9 +135,9 @@ def predictor_corrector(
 ) -> Iterator[Tensor]:
     """An ancestral step, then Langevin steps there, NFE 1 + corrections (Song et al., 2021)."""
     for step in plan_steps(denoiser, x, times, c):
-        x = step.ddim(step.now(x), eta=1.0)
+        x = step.ddim(step.estimate_at_t(x), eta=1.0)
         if step.sigma_s:
-            x = langevin_correction(step.ahead, x, step.sigma_s, corrections, snr)
+            x = langevin_correction(step.estimate_at_s, x, step.sigma_s, corrections, snr)
         yield x
 
 
@@ -158,9 +157,9 @@ def annealed_langevin(
     ``corrections`` a step, and 1 more at the end.
     """
     for step in plan_steps(denoiser, x, times, c):
-        x = langevin_correction(step.now, x, step.sigma_t, corrections, snr)
+        x = langevin_correction(step.estimate_at_t, x, step.sigma_t, corrections, snr)
         if step.sigma_s == 0:
-            x = step.ddim(step.now(x))
+            x = step.ddim(step.estimate_at_t(x))
         elif step.alpha_t:
             x = step.alpha_s / step.alpha_t * x
         yield x

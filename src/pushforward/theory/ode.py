@@ -1,19 +1,31 @@
 r"""Ordinary differential equations :math:`\dot x = v(x, t)`.
 
 An integrator is a function ``integrator(v, x, times)`` that yields the state at each of
-``times[1:]``. Fixed steps follow a Butcher tableau; `dormand_prince` chooses its own steps in between.
+``times[1:]``. Fixed steps follow a Butcher tableau; `dormand_prince` chooses its own in between.
+
+The adjoint method (Chen et al., 2018) gives the gradient of a solution by an ODE: for a loss L of
+the states, :math:`a = \partial L/\partial x_t` and the gradient :math:`g` of the weights obey
+
+.. math:: \dot a = -a^\top \partial_x v, \qquad \dot g = -a^\top \partial_\theta v
+
+and are integrated backwards beside the state, which starts again from the stored one at each time.
+Memory holds one state a time instead of the graph of every evaluation. The gradient is that of the
+exact flow: it differs from the derivative of the discrete steps by the error of the integrator.
 """
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..errors import OdeError
+from ..rng import fork_rng
 
 Field = Callable[[Tensor, Tensor], Tensor]
 Integrator = Callable[[Field, Tensor, Tensor], Iterator[Tensor]]
@@ -43,11 +55,8 @@ def runge_kutta(
 euler = partial(runge_kutta, a=[[]], b=[1.0])
 midpoint = partial(runge_kutta, a=[[], [1 / 2]], b=[0.0, 1.0])
 heun = partial(runge_kutta, a=[[], [1.0]], b=[1 / 2, 1 / 2])
-rk4 = partial(
-    runge_kutta,
-    a=[[], [1 / 2], [0.0, 1 / 2], [0.0, 0.0, 1.0]],
-    b=[1 / 6, 1 / 3, 1 / 3, 1 / 6],
-)
+RK4_A = [[], [1 / 2], [0.0, 1 / 2], [0.0, 0.0, 1.0]]
+rk4 = partial(runge_kutta, a=RK4_A, b=[1 / 6, 1 / 3, 1 / 3, 1 / 6])
 
 # Dormand & Prince (1980): the last row of A is the fifth-order solution, E its embedded error.
 DOPRI_A = [
@@ -77,15 +86,8 @@ INSIDE = [[sum(p * u ** (j + 1) for j, p in enumerate(row)) for row in DOPRI_P] 
 class DormandPrince:
     """One adaptive integration: where it is, its slope, its next step, and a running integral.
 
-    Arguments:
-        v: The field.
-        x: The state at ``t``.
-        t: Where to start.
-        end: Where it goes, for the size of the first step.
-        rtol: Tolerance relative to each entry.
-        atol: Absolute tolerance.
-        max_nfe: The most evaluations.
-        trace: What to integrate along the trajectory, a function of state and time.
+    ``end``, where it goes, says how large the first step may be; ``trace`` is what to integrate
+    along the trajectory, a function of state and time.
     """
 
     def __init__(
@@ -95,9 +97,9 @@ class DormandPrince:
         t: float,
         end: float,
         *,
-        rtol: float,
-        atol: float,
-        max_nfe: int,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_nfe: int = 10_000,
         trace: Field | None = None,
     ) -> None:
         self.v, self.rtol, self.atol, self.max_nfe, self.nfe = v, rtol, atol, max_nfe, 0
@@ -120,7 +122,7 @@ class DormandPrince:
             "loosen rtol and atol, raise max_nfe, or use a fixed-step solver"
         )
 
-    def size(self, e: Tensor, x: Tensor) -> float:
+    def error_ratio(self, e: Tensor, x: Tensor) -> float:
         """The largest entry of an error in units of the tolerance, over all data of the batch."""
         if not e.numel():
             return 0.0
@@ -129,11 +131,11 @@ class DormandPrince:
 
     def first_step(self, end: float) -> float:
         """Hairer, Nørsett & Wanner (1993), II.4: the step that a low-order method would take."""
-        d0, d1 = self.size(self.x, self.x), self.size(self.k, self.x)
+        d0, d1 = self.error_ratio(self.x, self.x), self.error_ratio(self.k, self.x)
         h = min(0.01 * d0 / d1 if min(d0, d1) > 1e-5 else 1e-6, abs(end - self.t))
         h = math.copysign(h, end - self.t)
         x = torch.add(self.x, self.k, alpha=h)
-        d2 = self.size(self.field(x, self.t + h) - self.k, x) / abs(h)
+        d2 = self.error_ratio(self.field(x, self.t + h) - self.k, x) / abs(h)
         steepest = max(d1, d2)
         grow = (0.01 / steepest) ** 0.2 if steepest > 1e-15 else 1e-3
         return math.copysign(min(100 * abs(h), grow), end - self.t) if math.isfinite(d2) else h
@@ -142,9 +144,11 @@ class DormandPrince:
         """Integrate to ``end`` and return the state there."""
         while self.t != end:
             h = end - self.t if abs(self.h) >= abs(end - self.t) * (1 - 1e-9) else self.h
-            x, k, error = self.trial(h)
-            ratio = self.size(error, x)
-            gain, excess = self.gauss(h, k) if self.trace and ratio <= 1 else (0.0, 0.0)
+            x, k, error = self.trial_step(h)
+            ratio = self.error_ratio(error, x)
+            gain, excess = (
+                self.integrate_trace_step(h, k) if self.trace and ratio <= 1 else (0.0, 0.0)
+            )
             if ratio <= 1 and excess <= 1:
                 self.t, self.x, self.k = end if h == end - self.t else self.t + h, x, k[-1]
                 self.total = self.total + gain
@@ -154,7 +158,7 @@ class DormandPrince:
             self.h = h * min(step_factor(ratio, 5), step_factor(excess, 7))
         return self.x
 
-    def trial(self, h: float) -> tuple[Tensor, list[Tensor], Tensor]:
+    def trial_step(self, h: float) -> tuple[Tensor, list[Tensor], Tensor]:
         """The fifth-order state after a step, the slopes on the way, and the error estimate."""
         k = [self.k]
         for row, c in zip(DOPRI_A, DOPRI_C):
@@ -162,7 +166,7 @@ class DormandPrince:
             k.append(self.field(x, self.t + c * h))
         return x, k, combine_stages(torch.zeros_like(x), h, DOPRI_E, [z.detach() for z in k])
 
-    def gauss(self, h: float, k: list[Tensor]) -> tuple[Tensor, float]:
+    def integrate_trace_step(self, h: float, k: list[Tensor]) -> tuple[Tensor, float]:
         r"""The integral of the trace over a step, and its error in units of the tolerance.
 
         If the second difference D of the integrand is to its size S as the square of the step to
@@ -184,22 +188,15 @@ class DormandPrince:
 
 
 def step_factor(ratio: float, order: int) -> float:
-    """The factor for the next step after an error in units of the tolerance."""
     if not math.isfinite(ratio):
         return 0.1
     return min(max(0.9 * ratio ** (-1 / order), 0.2), 5.0) if ratio > 0 else 5.0
 
 
-def dormand_prince(
-    v: Field,
-    x: Tensor,
-    times: Tensor,
-    *,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 10_000,
-) -> Iterator[Tensor]:
+def dormand_prince(v: Field, x: Tensor, times: Tensor, **limits: Any) -> Iterator[Tensor]:
     """Dormand & Prince's 5(4) pair; every entry of every datum meets the tolerance at each step.
+
+    Limits are ``rtol``, ``atol`` and ``max_nfe``, by default 1e-5, 1e-5 and 10,000 evaluations.
 
     Raises:
         OdeError: If a value is not finite, the step underflows, or ``max_nfe`` evaluations are
@@ -207,11 +204,90 @@ def dormand_prince(
     """
     start, *ends = times.tolist()
     if ends:
-        solver = DormandPrince(v, x, start, ends[-1], rtol=rtol, atol=atol, max_nfe=max_nfe)
+        solver = DormandPrince(v, x, start, ends[-1], **limits)
         for end in ends:
             yield solver.advance(end)
 
 
 def final_state(states: Iterator[Tensor]) -> Tensor:
-    """The final state of a trajectory."""
     return deque(states, maxlen=1).pop()
+
+
+def adjoint_integrator(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
+    """The same integrator, of fixed or adaptive steps, with gradients by the adjoint method.
+
+    ``weights`` is everything besides the state that the field depends on and that learns.
+    """
+    learning = tuple(w for w in weights if w.requires_grad)
+
+    def integrate(v: Field, x: Tensor, times: Tensor) -> Iterator[Tensor]:
+        yield from AdjointFunction.apply(v, integrator, times, x, *learning)
+
+    return integrate
+
+
+class AdjointFunction(torch.autograd.Function):
+    """The states at ``times[1:]``, ``(len(times) - 1, *x.shape)``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, v: Field, integrator: Integrator, times: Tensor, x: Tensor, *weights: Tensor
+    ) -> Tensor:
+        states = torch.stack([x, *integrator(v, x, times)])
+        ctx.v, ctx.integrator = v, integrator
+        ctx.save_for_backward(times, states, *weights)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        times, states, *weights = ctx.saved_tensors
+        sizes = [w.numel() for w in weights]
+        back = adjoint_field(ctx.v, states[0], weights)
+        a, g = torch.zeros_like(states[0]).flatten(), states.new_zeros(sum(sizes))
+        for i in reversed(range(len(slopes))):
+            a = a + slopes[i].flatten()
+            state = torch.cat([states[i + 1].flatten(), a, g])
+            state = final_state(ctx.integrator(back, state, times[[i + 1, i]]))
+            _, a, g = state.split([len(a), len(a), len(g)])
+        parts = [part.view_as(w) for part, w in zip(g.split(sizes), weights, strict=True)]
+        return None, None, None, a.view_as(states[0]), *parts
+
+
+def adjoint_field(v: Field, like: Tensor, weights: list[Tensor]) -> Field:
+    """The field of state, adjoint and gradient in one vector; a state has the shape of ``like``."""
+    size = like.numel()
+
+    def field(state: Tensor, t: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = state[:size].view_as(like).detach().requires_grad_()
+            y = v(x, t)
+            a = state[size : 2 * size].view_as(like)
+            rates = torch.autograd.grad(y, [x, *weights], -a, materialize_grads=True)
+        return torch.cat([z.flatten() for z in (y.detach(), *rates)])
+
+    return field
+
+
+PARTS = 16  # of the time, at which the second solver stops in any case
+
+
+def tolerance_error(
+    solve: Callable[[Tensor, float], Tensor], like: Tensor, tolerance: float
+) -> float:
+    """The most by which values change at a tenth of the tolerance.
+
+    The second solver also stops at equal parts of the time, so that it sees what the first may have
+    stepped over. Both draw the same random numbers.
+
+    Arguments:
+        solve: Values, given the times at which it stops in any case and a tolerance.
+        like: A tensor on the device, and in the precision, of the solver.
+        tolerance: Of the first solver.
+    """
+    fine = max(tolerance / 10, 8 * torch.finfo(like.dtype).eps)
+    values = []
+    for limit, parts in ((tolerance, 1), (fine, PARTS)):
+        with fork_rng(like.device):
+            values.append(solve(torch.linspace(0, 1, parts + 1), limit))
+    return float((values[0] - values[1]).abs().max())

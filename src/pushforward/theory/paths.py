@@ -77,7 +77,7 @@ class Path(abc.ABC):
         alpha, sigma = self(append_dims(t, x))
         return alpha * x + sigma * eps
 
-    def clock(self, t: Tensor) -> Tensor:
+    def network_time(self, t: Tensor) -> Tensor:
         """The time that a network sees: in [0, 1], spread evenly over the levels of noise."""
         return t
 
@@ -102,10 +102,10 @@ class Path(abc.ABC):
         """
         if steps < 1:
             raise UsageError(f"steps must be at least 1, not {steps}")
-        times = self.spaced(steps if self.t_min else steps + 1)
+        times = self.spaced_times(steps if self.t_min else steps + 1)
         return torch.cat([times, times.new_zeros(1)]) if self.t_min else times
 
-    def spaced(self, count: int) -> Tensor:
+    def spaced_times(self, count: int) -> Tensor:
         """``count`` times from t_max to t_min."""
         return torch.linspace(self.t_max, self.t_min, count, dtype=torch.float64)
 
@@ -148,11 +148,11 @@ class BlurredPath(Path):
         d_alpha, d_sigma = self.path.rates(t)
         return d_alpha, d_sigma + self.sigma_min * d_alpha
 
-    def clock(self, t: Tensor) -> Tensor:
-        return self.path.clock(t)
+    def network_time(self, t: Tensor) -> Tensor:
+        return self.path.network_time(t)
 
-    def spaced(self, count: int) -> Tensor:
-        return self.path.spaced(count)
+    def spaced_times(self, count: int) -> Tensor:
+        return self.path.spaced_times(count)
 
 
 class CosinePath(Path):
@@ -223,10 +223,10 @@ class EDMPath(Path):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(t), torch.full_like(t, self.sigma_max)
 
-    def clock(self, t: Tensor) -> Tensor:
+    def network_time(self, t: Tensor) -> Tensor:
         return t ** (1 / self.rho)
 
-    def spaced(self, count: int) -> Tensor:
+    def spaced_times(self, count: int) -> Tensor:
         end = self.t_min ** (1 / self.rho)
         return torch.linspace(1.0, end, count, dtype=torch.float64) ** self.rho
 
@@ -241,10 +241,10 @@ class GeometricPath(EDMPath):
     def __init__(self, sigma_max: float, sigma_min: float) -> None:
         super().__init__(sigma_max, sigma_min)
 
-    def clock(self, t: Tensor) -> Tensor:
+    def network_time(self, t: Tensor) -> Tensor:
         return 1 - t.clamp(min=self.t_min).log() / math.log(self.t_min)
 
-    def spaced(self, count: int) -> Tensor:
+    def spaced_times(self, count: int) -> Tensor:
         u = torch.linspace(0, 1, count, dtype=torch.float64)
         return self.t_min**u
 
@@ -275,7 +275,7 @@ class VariancePreservingPath(Path):
         r""":math:`\beta_t`."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
-    def spaced(self, count: int) -> Tensor:
+    def spaced_times(self, count: int) -> Tensor:
         ends = torch.tensor([self.t_max, self.t_min], dtype=torch.float64)
         first, final = torch.atan2(self.sigma(ends), self.alpha(ends)).tolist()
         times = self.inverse(torch.linspace(first, final, count, dtype=torch.float64).tan())

@@ -1,7 +1,7 @@
 r"""Flows fitted by likelihood, and kept easy to integrate (RNODE, Finlay et al., 2020).
 
-The likelihood alone does not choose among the flows that carry one law to another. Two charges
-choose a straight and even one, which few steps follow:
+The likelihood alone does not choose among the flows that carry one distribution to another. Two
+charges choose a straight and even one, which few steps follow:
 
 .. math:: K = \int_0^1 \|v(x_t, t)\|^2\,dt, \qquad J = \int_0^1 \|\nabla v(x_t, t)\|_F^2\,dt
 

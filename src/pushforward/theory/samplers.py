@@ -19,9 +19,8 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..shapes import Condition
-from .denoisers import Denoiser
+from .denoisers import Denoiser, Sampler, SamplerStep, plan_steps, without_graph
 from .langevin import annealed_langevin, predictor_corrector
-from .sampler_steps import Sampler, SamplerStep, plan_steps, without_graph
 
 
 @without_graph
@@ -36,7 +35,7 @@ def ddim(
     if not 0 <= eta <= 1:
         raise UsageError(f"eta is {eta}; it must lie between 0 (no noise) and 1 (DDPM)")
     for step in plan_steps(denoiser, x, times, c):
-        x = step.ddim(step.now(x), eta)
+        x = step.ddim(step.estimate_at_t(x), eta)
         yield x
 
 
@@ -60,7 +59,7 @@ def ddpm(
     No noise is added in the step that ends at data.
     """
     for step in plan_steps(denoiser, x, times, c):
-        estimate = step.now(x)
+        estimate = step.estimate_at_t(x)
         v = variance(x, x.new_tensor(step.t), c) if callable(variance) else variance
         x, size = step.ancestral(estimate, v)
         if step.sigma_s:
@@ -84,10 +83,10 @@ def euler(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> 
 def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> Iterator[Tensor]:
     """Second-order steps, NFE 2 and 1 for the last one (Karras et al., 2022, algorithm 1)."""
     for step in plan_steps(denoiser, x, times, c):
-        estimate = step.now(x)
+        estimate = step.estimate_at_t(x)
         x = step.ddim(estimate)
-        if not step.limit:
-            ahead = step.ahead(x).eps
+        if not step.is_boundary:
+            ahead = step.estimate_at_s(x).eps
             h = step.sigma_s - step.alpha_s * step.sigma_t / step.alpha_t
             x = torch.add(x, ahead - estimate.eps, alpha=h / 2)
         yield x
@@ -119,9 +118,9 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
     """
     before, h_before = None, 0.0
     for step in plan_steps(denoiser, x, times, c):
-        now = step.now(x).x
+        now = step.estimate_at_t(x).x
         h = log_snr(step.alpha_s, step.sigma_s) - log_snr(step.alpha_t, step.sigma_t)
-        if before is None or step.limit or math.isinf(h_before):
+        if before is None or step.is_boundary or math.isinf(h_before):
             x = exponential_step(step, x, now)
         else:
             x = exponential_step(step, x, torch.lerp(now, before, -h / (2 * h_before)))
@@ -138,9 +137,9 @@ def dpmpp_2s(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
     middles = torch.stack([times[:-1], path.inverse((ratio[1:] * ratio[:-1]).sqrt()).to(x)], dim=1)
     halves = plan_steps(denoiser, x, torch.cat([middles.flatten(), times[-1:]]), c)[::2]
     for step, half in zip(plan_steps(denoiser, x, times, c), halves):
-        now = step.now(x).x
-        if not step.limit:
-            now = half.ahead(exponential_step(half, x, now)).x
+        now = step.estimate_at_t(x).x
+        if not step.is_boundary:
+            now = half.estimate_at_s(exponential_step(half, x, now)).x
         x = exponential_step(step, x, now)
         yield x
 
@@ -168,7 +167,7 @@ def ipndm(
         raise UsageError(f"the order of ipndm is 1, 2, 3 or 4, not {order}")
     past: deque[Tensor] = deque(maxlen=order)
     for step in plan_steps(denoiser, x, times, c):
-        estimate = step.now(x)
+        estimate = step.estimate_at_t(x)
         if step.alpha_t == 0:  # x / alpha is infinite
             x = step.ddim(estimate)
         else:
@@ -193,8 +192,8 @@ def euler_maruyama(
     """
     path = denoiser.path
     for step in plan_steps(denoiser, x, times, c):
-        estimate = step.now(x)
-        if step.limit:
+        estimate = step.estimate_at_t(x)
+        if step.is_boundary:
             x = step.ddim(estimate)
         else:
             t, h = torch.tensor(step.t, dtype=torch.float64), step.s - step.t

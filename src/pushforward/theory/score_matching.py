@@ -7,8 +7,8 @@ r"""Score matching: regression on :math:`\nabla\log p` of which nobody knows the
 
 by Stein's identity :math:`\mathbb E_p[s\cdot\nabla\log p + \nabla\cdot s] = 0`: the implicit loss
 needs data alone. Directions estimate the trace, and noise replaces it: the denoising loss is the
-explicit one of the *blurred* law and a constant. Losses are halves of squared errors summed over
-the entries of a datum, one value per datum, and can be differentiated.
+explicit one of the *blurred* distribution and a constant. Losses are halves of squared errors
+summed over the entries of a datum, one value per datum, and can be differentiated.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,8 @@ def implicit_score_matching(score: Score, x: Data) -> PerDatum:
 def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
     r""":math:`v^\top\nabla s(x)\,v + \tfrac12(v^\top s(x))^2`, the mean over v (Song et al., 2019).
 
-    Its mean is that of `implicit_score_matching` for directions with :math:`\mathbb E\,vv^\top = I`.
+    Its mean is that of `implicit_score_matching` for directions with :math:`\mathbb E\,vv^\top =
+    I`.
 
     Arguments:
         score: The model.
@@ -54,7 +55,8 @@ def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum
 
 
 def reduced_sliced_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
-    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`, `sliced_score_matching` with less variance.
+    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`, `sliced_score_matching` with less
+    variance.
 
     It is `implicit_score_matching` with Hutchinson's estimate of the trace.
     """

@@ -28,13 +28,7 @@ def wasserstein_1d(x: Array, y: Array, p: int) -> Array:
     Both quantile functions are steps; the breakpoints :math:`i/n` and :math:`j/m` are compared as
     the integers :math:`im` and :math:`jn`, so unequal sizes cost no rounding.
 
-    Arguments:
-        x: Samples, ``(n, k)``.
-        y: Samples, ``(m, k)``.
-        p: The power of the cost.
-
-    Returns:
-        One value for each column, ``(k,)``, in the data's unit to the power ``p``.
+    Samples are ``(n, k)`` and ``(m, k)``, the values ``(k,)``, in the unit of data to the power p.
     """
     n, m = len(x), len(y)
     x, y = np.sort(x, axis=0), np.sort(y, axis=0)
@@ -55,10 +49,11 @@ def w2_1d(x: Array, y: Array) -> float:
     return float(wasserstein_1d(x.reshape(-1, 1), y.reshape(-1, 1), 2)[0] ** 0.5)
 
 
-def w1_of_laws(grid: Array, p: Array, q: Array) -> float:
-    r""":math:`W_1 = \int |F - G|` from the distribution functions of two laws on the line.
+def w1_of_cdfs(grid: Array, p: Array, q: Array) -> float:
+    r""":math:`W_1 = \int |F - G|` from the distribution functions of two distributions on the line.
 
-    By the trapezoidal rule on increasing points; both laws need a finite mean (lesson 4.1).
+    By the trapezoidal rule on increasing points; both distributions need a finite mean (lesson
+    4.1).
     """
     return float(np.trapezoid(np.abs(p - q), grid))
 
@@ -80,18 +75,16 @@ def gaussian_w1(mean_1: float, scale_1: float, mean_2: float, scale_2: float) ->
 
 
 def expected_w1(grid: Array, cdf: Array, n: int) -> float:
-    r"""What :math:`W_1` is between two independent samples of size ``n`` of one law on the line.
+    r"""What :math:`W_1` is between two independent samples of size ``n`` of one distribution on the
+    line.
 
     .. math:: \mathbb E\,W_1(P_n, P_n') \approx \frac{2}{\sqrt{\pi n}} \int \sqrt{F (1 - F)}\,dx
 
     At each point :math:`F_n - F_n'` is normal with variance :math:`2F(1-F)/n` for large ``n``
-    (del Barrio, Giné and Matrán, 1999); for a normal law and 64 rows it is 5 % too much, for 256
-    rows 2.5 %. No model can be seen to be better than this.
+    (del Barrio, Giné and Matrán, 1999); for a normal distribution and 64 rows it is 5 % too much,
+    for 256 rows 2.5 %. No model can be seen to be better than this.
 
-    Arguments:
-        grid: Increasing points that cover the law.
-        cdf: :math:`F` there.
-        n: The size of each sample.
+    ``cdf`` is :math:`F` at the increasing points ``grid``, which cover the distribution.
     """
     return float(2 / np.sqrt(np.pi * n) * np.trapezoid(np.sqrt(cdf * (1 - cdf)), grid))
 
@@ -130,7 +123,7 @@ def sliced_w2_distance(
         x: Samples ``(n, d)``.
         y: Samples ``(m, d)``.
         projections: How many directions to draw.
-        rng: Where they come from; seed 0 by default, so that models are compared on the same ones.
+        rng: Seeded with 0 by default, so that models are compared on the same directions.
         along: Unit columns ``(d, k)`` to use in place of fresh ones.
     """
     if along is None:
@@ -186,14 +179,10 @@ def anneal_potentials(
 
 
 def near_optimal_duals(cost: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Potentials that nearly maximise :math:`\sum f + \sum g` under :math:`f_i + g_j \le c_{ij}`.
-
-    A start for an exact solver.
-    """
+    r"""Nearly the largest :math:`\sum f + \sum g` under :math:`f_i + g_j \le c_{ij}`."""
     spread = cost.std(correction=0).item()
-    return anneal_potentials(
-        cost, [spread / 5 / 4**k for k in range(3 if spread > 0 else 0)], sweeps=5
-    )
+    temperatures = [spread / 5 / 4**k for k in range(3 if spread > 0 else 0)]
+    return anneal_potentials(cost, temperatures, sweeps=5)
 
 
 def optimal_assignment(cost: Tensor) -> Tensor:
@@ -212,7 +201,6 @@ def optimal_assignment(cost: Tensor) -> Tensor:
 
 
 def _matched_distances(x: Array, y: Array, cost: Callable[[Tensor], Tensor]) -> Array:
-    """Distances between the rows that the best assignment pairs."""
     exact = "donot_use_mm_for_euclid_dist"
     distance = torch.cdist(torch.from_numpy(x), torch.from_numpy(y), compute_mode=exact)
     return np.linalg.norm(x - y[optimal_assignment(cost(distance)).numpy()], axis=1)

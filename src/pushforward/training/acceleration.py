@@ -8,25 +8,44 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import UsageError
 from ..networks.backbone import outermost_backbones, outermost_blocks, use_channels_last
 
 
-def accelerate_networks(model: nn.Module, config: dict[str, Any]) -> None:
+def accelerate_networks(
+    model: nn.Module,
+    *,
+    compile: bool = False,
+    channels_last: bool = False,
+    recompute: bool = False,
+) -> None:
     """Compile the networks of a model in training, change their memory order, or save activations.
 
     The copy of the model with averaged weights, which is kept and sampled, runs as it did.
-
-    Arguments:
-        model: The model whose losses are differentiated.
-        config: That of the run, with "compile", "channels_last" and "recompute".
     """
     for network in outermost_backbones(model):
-        if config.get("channels_last"):
+        if channels_last:
             use_channels_last(network)
-        if config.get("recompute"):
+        if recompute:
             checkpoint_blocks(network)
-        if config.get("compile"):
+        if compile:
             network.compile()
+
+
+def check_acceleration(
+    model: nn.Module, *, compile: bool, channels_last: bool, recompute: bool
+) -> None:
+    """Refuse ways to train faster or in less memory that no network of the model has."""
+    networks = outermost_backbones(model)
+    convolutions = any(isinstance(m, nn.Conv2d) for m in model.modules())
+    blocks = any(outermost_blocks(network) for network in networks)
+    for name, wanted, what, there in (
+        ("channels_last", channels_last, "convolutions", convolutions),
+        ("recompute", recompute, "blocks", blocks),
+        ("compile", compile, "networks", bool(networks)),
+    ):
+        if wanted and not there:
+            raise UsageError(f"{name} is for {what}, and this model has none: leave {name} out")
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
@@ -40,7 +59,7 @@ def checkpoint_blocks(network: nn.Module) -> None:
 
 
 def recompute_forward(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """A block's value, computed again on the way back if there is one."""
+    """A block's value, computed again in the backward pass if there is one."""
     if not torch.is_grad_enabled():
         return forward(*given, **named)
     return checkpoint(forward, *given, use_reentrant=False, **named)

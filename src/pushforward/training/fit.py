@@ -1,4 +1,9 @@
-"""Fitting: data and a family in, a trained model out, with checkpoints on the way."""
+"""Fitting: data and a family in, a trained model out, with checkpoints on the way.
+
+`fit` is a door: it checks its keywords, puts them into one `FitRequest`, and goes one way. The data
+are opened, validated, described by a schema, split and transformed (`setup`), and a `Run` trains
+on batches of them until its budget is spent.
+"""
 
 import contextlib
 import json
@@ -10,23 +15,15 @@ from typing import Any
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
 from ..data import memmap, reading, text_encoders
-from ..data.reading import Dataset
 from ..devices import seeded_rng
 from ..errors import FolderInUse, UsageError
 from ..files import as_folder
-from ..inference.fitted_model import FittedModel, run_folder_errors
+from ..inference.fitted_model import FittedModel
 from ..options import check_duration, check_option_value
 from ..progress import Update, terminal_bar
-from . import setup
-from .companions import TeacherAndSource, load_teacher, reload_teacher_and_source
-from .idle import resolve_cache_folder
-from .launch import choose_process_group, is_main_process, open_process_group, process_device
-from .run import EVALUATIONS
-
-DEFAULT = "flow_matching"
-# what a resumed run may be told again, if it is the same
-KEPT = {"family", "seed", "bounds", "size", "text", "precision", "watch"}
-KEPT |= {"compile", "channels_last", "recompute"}
+from . import processes, setup
+from .config import Budget, DataSpec, FitRequest, Hardware, Keeping
+from .validation import EVALUATIONS
 
 
 def fit(
@@ -111,106 +108,105 @@ def fit(
         UsageError: If an option does not exist or has no sense.
         NumericalError: If a loss is not finite; the last good checkpoint is named.
     """
-    call = {k: v for k, v in locals().items() if k != "options"} | options
-    started, folder = time.monotonic(), None if out is None else as_folder(out)
     check_duration("save_seconds", save_seconds)
     check_option_value("watch", watch, None, (int, NoneType), least=0)
     if watch is not None and watch > EVALUATIONS:
         raise UsageError(f"watch is {watch}; a fit is looked at {EVALUATIONS} times at most")
-    bounds, size, text = (
-        reading.normalise_bounds(bounds),
-        reading.parse_image_size(size),
-        text_encoders.text_encoder_name(text),
+    data = DataSpec(
+        x=x,
+        y=y,
+        condition=condition,
+        bounds=reading.normalise_bounds(bounds),
+        size=reading.parse_image_size(size),
+        text=None if text is None else text_encoders.text_encoder_name(text),
+        teacher=teacher,
+        source=source,
+        cache=resolve_cache_folder(cache, x),
     )
-    key = None if family is None else families.family_key(family)
-    how = {"seed": seed, "bounds": bounds, "size": size, "precision": precision}
-    how |= {"compile": compile, "channels_last": channels_last, "recompute": recompute}
-    how |= {"watch": watch, "text": text}
+    folder = None if out is None else as_folder(out)
+    request = FitRequest(
+        None if family is None else families.family_key(family),
+        data,
+        Budget(steps, minutes),
+        Hardware(device, devices, shard, precision, compile, channels_last, recompute),
+        Keeping(folder, resume, seed, watch, save_seconds, progress),
+        options,
+    )
+    return run_request(request)
+
+
+def run_request(request: FitRequest) -> FittedModel:
+    """What `fit` does, once all that it was called with is checked and in one record."""
+    began, keeping, hardware = time.monotonic(), request.keeping, request.hardware
     with contextlib.ExitStack() as stack:
-        stack.enter_context(memmap.use_cache_folder(resolve_cache_folder(cache, x)))
-        found = None
-        if resume:
-            found = reopen_run(folder, {"family": key} | how | options, stack)
-            config = found.plain["config"]
+        if request.data.cache is not None:
+            stack.enter_context(memmap.use_cache_folder(request.data.cache))
+        stopped = reopen_run(request, stack) if keeping.resume else None
+        devices, shard = hardware.devices, hardware.shard
+        if stopped is not None:
+            config = stopped.plain["config"]
             devices = config.get("devices") if devices is None else devices
             shard = config.get("shard") if shard is None else shard
-        ranks = choose_process_group(devices, bool(shard))
-        if call["shard"] and ranks.count == 1:
+        ranks = processes.choose_process_group(devices, bool(shard))
+        if hardware.shard and ranks.count == 1:
             raise UsageError("shard divides what several devices keep: give devices=2, or more")
-        where = process_device(device, ranks)
-        stack.enter_context(seeded_rng(seed or 0, where))
-        if found is not None:
-            company = reload_teacher_and_source(config, teacher, source)
-            samples = reload_data(x, y, condition, config, company)
-            with run_folder_errors(folder):
-                run = setup.resume_run(samples, found, where, company, ranks)
-            run.extend(steps, minutes)
+        place = setup.Placement(processes.process_device(hardware.device, ranks), ranks, began)
+        stack.enter_context(seeded_rng(keeping.seed or 0, place.device))
+        if stopped is not None:
+            run = setup.resume_run(request, stopped, place)
         else:
-            check_inputs(x, folder)
-            company = load_teacher(teacher)
-            samples = company.samples(x, y, condition, bounds, size, text)
-            company = company.starting_from(source, samples.schema)
-            place = str(x) if isinstance(x, str | Path) else None
-            extra: dict[str, Any] = {"source": place, "condition": condition} | how
-            extra |= {"seed": seed or 0, "precision": precision or "float32"}
-            for name in ("compile", "channels_last", "recompute"):
-                extra[name] = bool(extra[name])
-            extra["watch"] = watch or 0
-            key = DEFAULT if key is None else key
-            run = setup.new_run(samples, key, options, steps, minutes, where, extra, company, ranks)
-            if folder is not None and ranks.first:  # only now: what was wrong has left no trace
-                stack.enter_context(checkpoint.lock_folder(folder))
-        run.folder, run.started, run.save_seconds = folder, started - run.seconds, save_seconds
-        stack.enter_context(open_process_group(ranks, call))
-        run.trainer.align()
-        if callable(progress):
-            return run.train(progress)
-        with terminal_bar(run.fitted.family, show=progress and ranks.first) as update:
+            check_inputs(request)
+            run = setup.new_run(request, place)
+            if keeping.out is not None and ranks.first:  # only now: what was wrong left no trace
+                stack.enter_context(checkpoint.lock_folder(keeping.out))
+        if ranks.count > 1:
+            from .launch import open_process_group
+
+            stack.enter_context(open_process_group(ranks, request))
+        run.trainer.synchronise()
+        if callable(keeping.progress):
+            return run.train(keeping.progress)
+        with terminal_bar(run.config.family, show=keeping.progress and ranks.first) as update:
             return run.train(update)
 
 
-def check_inputs(x: Any, folder: Path | None) -> None:
-    """Refuse a run without data, or into a folder that holds one."""
-    if x is None:
+def check_inputs(request: FitRequest) -> None:
+    folder = request.keeping.out
+    if request.data.x is None:
         raise UsageError("there is nothing to fit: pass data, a path, or the name of a data set")
     if folder is not None and checkpoint.list_checkpoints(folder):
         raise FolderInUse(f"{folder} holds a run already; resume it or choose another folder")
 
 
-def reopen_run(
-    folder: Path | None, given: dict[str, Any], stack: contextlib.ExitStack
-) -> Checkpoint:
-    """The last checkpoint of a run, whose folder is held from here on.
+def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
+    """The folder in which decoded images may be kept, if there is one."""
+    if cache is None:
+        return None
+    if x is not None and not reading.is_image_folder(x):  # None: a resumed run knows
+        raise UsageError("cache keeps the decoded pictures of a folder, and the data are none")
+    return as_folder(cache)
 
-    Raises:
-        UsageError: If something is given that the run has decided otherwise.
-    """
+
+def reopen_run(request: FitRequest, stack: contextlib.ExitStack) -> Checkpoint:
+    """The last checkpoint of a run, whose folder is locked from here on."""
+    folder = request.keeping.out
     if folder is None:
         raise UsageError("to resume, name the run folder: out=RUN")
-    if (
-        checkpoint.list_checkpoints(folder) and is_main_process()
-    ):  # without any, `load` says what is wrong
+    # without any checkpoint, loading says what is wrong
+    if checkpoint.list_checkpoints(folder) and processes.is_main_process():
         stack.enter_context(checkpoint.lock_folder(folder))
     found = checkpoint.load_checkpoint(folder)
-    config = found.plain["config"]
-    for name, value in given.items():
-        same = name in KEPT and json_roundtrip(value) == json_roundtrip(config.get(name))
-        if value is not None and not same:
+    data, hardware, keeping = request.data, request.hardware, request.keeping
+    again = {"family": request.family, "seed": keeping.seed, "watch": keeping.watch}
+    again |= {name: getattr(data, name) for name in ("bounds", "size", "text")}
+    for name in ("precision", "compile", "channels_last", "recompute"):
+        again[name] = getattr(hardware, name)
+    for name, value in (again | request.options).items():
+        known = json_roundtrip(found.plain["config"].get(name))
+        if value is not None and (name not in again or json_roundtrip(value) != known):
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found
 
 
 def json_roundtrip(value: Any) -> Any:
-    """A value as it comes back from JSON."""
     return json.loads(json.dumps(value, default=str))
-
-
-def reload_data(
-    x: Any, y: Any, condition: str | None, config: dict[str, Any], company: TeacherAndSource
-) -> Dataset:
-    """The data of a run that goes on."""
-    x = config["source"] if x is None else x
-    if x is None:
-        raise UsageError("the run was fitted to data in memory: pass the same data again")
-    known = (config["bounds"], reading.parse_image_size(config["size"]), config.get("text"))
-    return company.samples(x, y, condition or config["condition"], *known)

@@ -20,8 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from ..model import GenerativeModel
 from ..networks.backbone import outermost_backbones, outermost_blocks
-from .ema import Ema
-from .optimizer import PlayerOptimizer, trainable_parameters
+from .optimizer import Ema, PlayerOptimizer, trainable_parameters
 from .processes import ProcessGroup
 
 
@@ -33,12 +32,11 @@ class FsdpRoot(nn.Module):
         self.model = model
 
     def forward(self, work: Callable[..., Any], *given: Any) -> Any:
-        """What some work with the model gives."""
         with warnings.catch_warnings():  # of what would happen if blocks' values were overwritten
             warnings.filterwarnings("ignore", "FSDP2-wrapped module")
             return work(*given)
 
-    def alone(self, work: Callable[[], Any]) -> Any:
+    def run_alone(self, work: Callable[[], Any]) -> Any:
         """What work without gradients gives; afterwards weights are in parts again."""
         try:
             with torch.no_grad():
@@ -46,7 +44,7 @@ class FsdpRoot(nn.Module):
         finally:
             cast(FSDPModule, self).reshard()
 
-    def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies of tensors by name, from the parts of all processes."""
         return {name: gather_tensor(tensor) for name, tensor in state.items()}
 
@@ -75,7 +73,7 @@ def shard_model(model: GenerativeModel, device: torch.device) -> FsdpRoot:
     """Leave one part of each weight on this process; numbers without axes stay whole on all."""
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for network in outermost_backbones(model):
-        # a slope that is differentiated again needs weights that would have been dropped
+        # a gradient that is differentiated again needs weights that would have been dropped
         for block in () if network.penalised else outermost_blocks(network):
             fully_shard(block, mesh=mesh)
     root, single = FsdpRoot(model), {part for part in model.parameters() if not part.ndim}
@@ -84,7 +82,6 @@ def shard_model(model: GenerativeModel, device: torch.device) -> FsdpRoot:
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """What this process keeps of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
@@ -116,30 +113,30 @@ class ShardedOptimizer(PlayerOptimizer):
     def inputs(self) -> None:
         return None
 
-    def clear(self) -> None:
-        self.slopes = []
+    def zero_grad(self) -> None:
+        self.gradients = []
         for part in self.parts:
             part.grad = None
 
-    def collect(self, total: Tensor) -> None:
-        self.slopes = []
+    def collect_gradient(self, total: Tensor) -> None:
+        self.gradients = []
         for part in self.parts:
-            slope = (
+            gradient = (
                 torch.zeros_like(local_shard(part)) if part.grad is None else local_shard(part.grad)
             )
             if not isinstance(part, DTensor):
-                self.ranks.collect(slope)
-            self.slopes.append(slope.add_(0 * total))  # a loss that is not finite stops all
+                self.ranks.average(gradient)
+            self.gradients.append(gradient.add_(0 * total))  # a loss that is not finite stops all
             part.grad = None  # another player's loss may leave one there
 
     def norm(self) -> float:
         mine = [
-            slope
-            for part, slope in zip(self.parts, self.slopes, strict=True)
+            gradient
+            for part, gradient in zip(self.parts, self.gradients, strict=True)
             if isinstance(part, DTensor) or self.ranks.first
         ]
-        square = sum((slope.square().sum() for slope in mine), self.moves.new_zeros(()))
-        self.ranks.add(square)
+        square = sum((gradient.square().sum() for gradient in mine), self.moves.new_zeros(()))
+        self.ranks.sum(square)
         return float(square.sqrt())
 
     def whole(self, kept: list[Tensor]) -> Tensor:
@@ -181,7 +178,7 @@ class ShardedEma(Ema):
         super().__init__(players, decay, own)
 
     @contextlib.contextmanager
-    def worn(self) -> Iterator[GenerativeModel]:
+    def swapped_in(self) -> Iterator[GenerativeModel]:
         self.exchange()
         try:
             yield self.root.model.eval()

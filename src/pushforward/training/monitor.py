@@ -1,10 +1,10 @@
-"""What a fit of pictures draws on its way, and how far that is from pictures held out.
+"""Samples of a fit to images on its way, and their distance to images held out.
 
-At evenly spaced moments the averaged weights draw as many pictures as are held out, under the same
+At evenly spaced moments the averaged weights draw as many images as are held out, under the same
 conditions. Their features are those of a classifier of the labels where the condition is a class,
-and the pixels themselves otherwise; the distance is Fréchet's where there are more pictures than
+and the pixels themselves otherwise; the distance is Fréchet's where there are more images than
 features, and KID, which is unbiased at any size, where there are not. All noise comes from forked
-generators: the weights are those of a run that nobody watches.
+generators: the weights are those of a run without a monitor.
 """
 
 import base64
@@ -24,29 +24,43 @@ from ..metrics.extractors import FeatureExtractor
 from ..model import GenerativeModel
 from ..networks.layout import is_image
 
-ROWS = 500  # pictures that are drawn, and as many held out
-TAUGHT = 10_000  # pictures that the classifier is fitted to
-SHOWN = 16  # pictures that are kept to be shown
+ROWS = 500  # images that are drawn, and as many held out
+FITTED = 10_000  # images that the classifier is fitted to
+SHOWN = 16  # images that are kept to be shown
 
 
 class SampleMonitor:
-    """Looks at a model in training some times, and keeps what it saw in the run's history.
+    """Measures samples of a model in training some times.
 
     Arguments:
         times: How often in a full run.
+        fitted: The model before its first step.
         samples: All data.
-        train: Rows that are trained on.
-        held: Rows that are not.
-        seed: Of the classifier and of what is drawn.
+        split: Rows that are trained on, and rows held out.
+        seed: Of the classifier and of the samples.
+        done: How often that was before the run was resumed.
+
+    Raises:
+        UsageError: If the data are no images.
+        DataError: If none are held out.
     """
 
     def __init__(
-        self, times: int, samples: Dataset, train: np.ndarray, held: np.ndarray, seed: int
+        self,
+        times: int,
+        fitted: FittedModel,
+        samples: Dataset,
+        split: tuple[np.ndarray, np.ndarray],
+        seed: int,
+        done: int = 0,
     ) -> None:
-        check_monitor(samples, len(held))
-        rng = np.random.default_rng(seed)
-        self.times, self.seed, self.done = times, seed, 0
-        self.taught = rng.permutation(train)[:TAUGHT]
+        train, held = split
+        if not is_image(samples.schema.event):
+            raise UsageError("watch is for images, and the data are none: leave it out")
+        if not len(held):
+            raise DataError("watch needs images held out, and with fewer than 40 there are none")
+        self.times, self.fitted, self.seed, self.done = times, fitted, seed, done
+        self.train = np.random.default_rng(seed).permutation(train)[:FITTED]
         self.held, self.samples = held[:ROWS], samples
         self.facts: dict[str, Any] = {}  # what the distance is; known from the first look on
 
@@ -54,28 +68,31 @@ class SampleMonitor:
         """Whether the next look is due after so many of the steps."""
         return count * self.times // max(steps, 1) > self.done
 
-    def look(self, fitted: FittedModel, model: GenerativeModel) -> dict[str, Any]:
-        """What the history is told: the distance, the pictures, and the seconds it took."""
+    def reschedule(self, count: int, steps: int) -> None:
+        """Count looks by another number of steps."""
+        self.done = count * self.times // steps
+
+    def look(self, model: GenerativeModel) -> dict[str, Any]:
+        """For the history: the distance, some images, and the seconds it took."""
         began = time.monotonic()
         if not self.facts:
             self.prepare()
         self.done += 1
         n = len(self.held)
         y = None if self.samples.y is None else self.samples.y[self.held]
-        drawn = replace(fitted, model=model).draw(n, y, seed=self.seed)
-        distance = self.distance(drawn)
-        shown = png_contact_sheet(self.seen, drawn[:SHOWN])
+        images = replace(self.fitted, model=model).draw(n, y, seed=self.seed)
+        distance, shown = self.distance(images), png_contact_sheet(self.range, images[:SHOWN])
         seconds = round(time.monotonic() - began, 3)
         return {"distance": distance, "pictures": shown, "watching": seconds}
 
     def prepare(self) -> None:
         """Choose the features, and measure the floor between pictures of training and held out."""
         held, event = self.held, self.samples.schema.event
-        taught = self.samples.x[self.taught].astype(np.float64)
-        self.seen = pixel_range.fit_pixel_range(taught.reshape(len(taught), -1), event)
-        self.extract = self.extractor(taught)
+        train = self.samples.x[self.train].astype(np.float64)
+        self.range = pixel_range.fit_pixel_range(train.reshape(len(train), -1), event)
+        self.extract = self.extractor(train)
         self.real = self.features(self.samples.x[held].astype(np.float64))
-        floor = self.distance(taught[: len(held)])
+        floor = self.distance(train[: len(held)])
         enough = len(held) > self.real.shape[1]
         self.facts = {
             "metric": f"{'FD' if enough else 'KID'}-{self.extract.name}",
@@ -86,10 +103,10 @@ class SampleMonitor:
 
     def extractor(self, x: np.ndarray) -> FeatureExtractor:
         """The classifier of the labels where there are classes, else the pixels."""
-        samples, rows = self.samples, self.taught
+        samples, rows = self.samples, self.train
         condition = samples.schema.condition
         if condition is None or len(condition.labels) < 2 or samples.y is None:
-            return extractors.feature_extractor("raw", self.seen)
+            return extractors.feature_extractor("raw", self.range)
         self.mean, self.scale = x.mean(0), float(x.std()) or 1.0
         code = samples.schema.encode(samples.y[rows], len(rows))[:, 1:].argmax(1)
         network = classifier.fit_classifier((x - self.mean) / self.scale, code, seed=self.seed)
@@ -97,11 +114,9 @@ class SampleMonitor:
         return found._replace(features=lambda x: found.features((x - self.mean) / self.scale))
 
     def features(self, x: np.ndarray) -> np.ndarray:
-        """Features of pictures, one row for each."""
         return self.extract.features(x).x
 
     def distance(self, x: np.ndarray) -> float:
-        """How far pictures are from those held out."""
         made = self.features(x)
         if len(made) <= made.shape[1]:
             return kernels.kid(self.real, made)
@@ -110,24 +125,10 @@ class SampleMonitor:
             return frechet.frechet_distance(self.real, made)
 
 
-def check_monitor(samples: Dataset, held: int) -> None:
-    """Refuse to watch what cannot be watched.
-
-    Raises:
-        UsageError: If the data are no pictures.
-        DataError: If none are held out.
-    """
-    if not is_image(samples.schema.event):
-        raise UsageError("watch is for pictures, and the data are none: leave it out")
-    if not held:
-        raise DataError("watch needs pictures held out, and with fewer than 40 there are none")
-
-
-def png_contact_sheet(seen: pixel_range.PixelRange, x: np.ndarray) -> str:
-    """Pictures side by side as a PNG in base64."""
+def png_contact_sheet(range_: pixel_range.PixelRange, x: np.ndarray) -> str:
     from PIL import Image
 
-    colours = np.moveaxis(seen.tensor(x).numpy(), 1, -1)
+    colours = np.moveaxis(range_.tensor(x).numpy(), 1, -1)
     colours = colours if colours.shape[-1] in (1, 3) else colours[..., :1]
     sheet = codecs.tile_square(np.round(255 * colours).astype(np.uint8))
     file = io.BytesIO()

@@ -1,11 +1,15 @@
-"""The players of a game: their parameters in a form that is quick to train, and their optimizer."""
+"""The players of a game: parameters in a form quick to train, their optimizer and averages."""
 
 import abc
+import contextlib
+import copy
 import math
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from ..model import GenerativeModel
 from .processes import ALONE, ProcessGroup
 
 
@@ -18,7 +22,6 @@ def flatten_parameters(parts: list[nn.Parameter]) -> Tensor:
 
 
 def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are trained."""
     return [part for part in module.parameters() if part.requires_grad]
 
 
@@ -34,7 +37,7 @@ class PlayerOptimizer(abc.ABC):
 
     def __init__(self, module: nn.Module, ranks: ProcessGroup) -> None:
         self.parts, self.ranks = trainable_parameters(module), ranks
-        self.slopes: list[Tensor] = []  # the gradient, once it is collected
+        self.gradients: list[Tensor] = []  # the gradient, once it is collected
         self.first = [torch.zeros_like(weight) for weight in self.weights]
         self.second = [torch.zeros_like(weight) for weight in self.weights]
         self.moves = torch.zeros((), device=self.first[0].device)
@@ -49,12 +52,12 @@ class PlayerOptimizer(abc.ABC):
         """What alone is to get a gradient, or None if all may get one."""
 
     @abc.abstractmethod
-    def clear(self) -> None:
+    def zero_grad(self) -> None:
         """Begin a new gradient."""
 
     @abc.abstractmethod
-    def collect(self, total: Tensor) -> None:
-        """After all pieces: the mean gradient over processes, of a loss ``total``, as `slopes`."""
+    def collect_gradient(self, total: Tensor) -> None:
+        """After all pieces: the mean over processes, of a loss ``total``, as `gradients`."""
 
     @abc.abstractmethod
     def norm(self) -> float:
@@ -72,16 +75,15 @@ class PlayerOptimizer(abc.ABC):
         """Shorten the gradient to a norm of at most ``most``; the norm that it had."""
         norm = self.norm()
         if most < norm < math.inf:
-            for slope in self.slopes:
-                slope.mul_(most / norm)
+            for gradient in self.gradients:
+                gradient.mul_(most / norm)
         return norm
 
     @torch.no_grad()
-    def move(self, lr: float, betas: tuple[float, float], decay: float) -> None:
-        """One step of AdamW down the gradient."""
+    def step(self, lr: float, betas: tuple[float, float], decay: float) -> None:
         torch._fused_adamw_(
             self.weights,
-            self.slopes,
+            self.gradients,
             self.first,
             self.second,
             [],
@@ -128,25 +130,99 @@ class FlatOptimizer(PlayerOptimizer):
     def inputs(self) -> list[nn.Parameter]:
         return self.parts
 
-    def clear(self) -> None:
-        self.slopes = []
+    def zero_grad(self) -> None:
+        self.gradients = []
         for part in self.parts:
             part.grad = None
 
-    def collect(self, total: Tensor) -> None:
+    def collect_gradient(self, total: Tensor) -> None:
         found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
         gradient = torch.cat([part.flatten() for part in found])
-        self.clear()
-        self.slopes = [gradient]
+        self.zero_grad()
+        self.gradients = [gradient]
         if self.ranks.count > 1:
             gradient += 0 * total  # a loss that is not finite stops all
-            self.ranks.collect(gradient)
+            self.ranks.average(gradient)
 
     def norm(self) -> float:
-        return float(torch.linalg.vector_norm(self.slopes[0]))
+        return float(torch.linalg.vector_norm(self.gradients[0]))
 
     def whole(self, kept: list[Tensor]) -> Tensor:
         return kept[0]
 
     def split(self, vector: Tensor) -> list[Tensor]:
         return [vector]
+
+
+class Ema(abc.ABC):
+    r"""An exponential moving average of a model's weights.
+
+    .. math:: \bar\theta_k = \mu_k \bar\theta_{k-1} + (1 - \mu_k) \theta_k, \qquad
+        \mu_k = \min\!\left(\mu, \frac{k}{k + 9}\right)
+
+    Early weights are poor: the window grows with the run.
+
+    Arguments:
+        players: The players of the model in training.
+        decay: The largest decay :math:`\mu`.
+        own: What this process keeps of it, as the players' `weights`.
+    """
+
+    def __init__(
+        self, players: Mapping[str, PlayerOptimizer], decay: float, own: dict[str, list[Tensor]]
+    ) -> None:
+        self.players, self.decay, self.own = players, decay, own
+
+    def update(self, count: int) -> None:
+        """Take the weights after so many steps into account."""
+        decay = min(self.decay, count / (count + 9))
+        for name, kept in self.own.items():
+            for mean, weight in zip(kept, self.players[name].weights, strict=True):
+                mean.lerp_(weight, 1 - decay)
+
+    @abc.abstractmethod
+    def swapped_in(self) -> contextlib.AbstractContextManager[GenerativeModel]:
+        """Within, a model with averaged weights and the buffers of now, not to be trained."""
+
+    @abc.abstractmethod
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from the weights of a model, which are whole."""
+
+
+class EmaModel(Ema):
+    """An average that is a model of its own.
+
+    Arguments:
+        model: The model in training.
+        players: Its players.
+        decay: The largest decay.
+    """
+
+    def __init__(
+        self, model: GenerativeModel, players: Mapping[str, PlayerOptimizer], decay: float
+    ) -> None:
+        self.source, self.kept = model, copy.deepcopy(model).eval()
+        super().__init__(players, decay, {k: [v] for k, v in flatten_players(self.kept).items()})
+
+    @property
+    def model(self) -> GenerativeModel:
+        """The model with averaged weights; its buffers are those of the model now."""
+        for a, b in zip(self.kept.buffers(), self.source.buffers(), strict=True):
+            a.copy_(b)
+        return self.kept
+
+    @contextlib.contextmanager
+    def swapped_in(self) -> Iterator[GenerativeModel]:
+        yield self.model.eval()
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.kept.load_state_dict(state)
+
+
+def flatten_players(model: GenerativeModel) -> dict[str, Tensor]:
+    """The learning parameters of each player as one vector."""
+    with torch.no_grad():
+        return {
+            name: flatten_parameters(trainable_parameters(module))
+            for name, module in model.players().items()
+        }

@@ -1,35 +1,34 @@
-"""What a fit needs before its first step: the recipe, the split, the data on the device."""
+"""The data of a fit as its model sees them: split, transformed, on the device, batch by batch.
+
+Data of moderate size are transformed once and kept on the device. Larger ones stay where they are:
+a thread reads the batches ahead, and each is transformed when it comes. So is every batch of
+dequantised integers, of which no particular noise is to be learned.
+"""
 
 import hashlib
 import math
+import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .. import options
-from ..data import memmap, transforms
+from ..data import memmap
 from ..data.captions import truncate_captions
 from ..data.conditions import condition_frequencies
 from ..data.reading import Dataset
 from ..data.transforms import Chain
-from ..errors import DataError, UsageError
-from ..inference.preprocessor import Preprocessor
+from ..errors import DataError
 from ..memory import require_memory
-from ..model import Event, GenerativeModel, Recipe
-from .minibatches import encode_condition_rows
-from .trainer import Batch
+from .trainer import Batch, random_batches
 
 OVERVIEW = 2**26  # entries that a model sees before its first step
-SURVEYED = 2**17  # conditions of which the law of samples without one is made
-AVERAGES = 8  # of weights, each as large as the model
-
-
-def event_of_dataset(samples: Dataset) -> Event:
-    """What a family must know of the data."""
-    return Preprocessor(samples.schema, Chain()).event(len(samples.x))
+SURVEYED = 2**17  # conditions of which the distribution of samples without one is made
+AHEAD = 4  # batches that wait, or are being read
 
 
 def holdout_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,95 +42,137 @@ def holdout_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[held:]), order[:held]
 
 
-def resolve_recipe(
-    model: GenerativeModel, changes: dict[str, Any], steps: int | None
-) -> tuple[Recipe, dict[str, Any]]:
-    """The family's recipe with the user's changes, checked.
+class PreparedData:
+    """The data of a fit, split, and in the space of the model.
 
-    Raises:
-        UsageError: If one has no sense.
+    Arguments:
+        samples: All data.
+        split: The rows to train on, and those held out (`holdout_split`).
+        transform: The units of the data to the model's space.
+        device: Where the model is trained.
     """
-    options.check_options(Recipe, changes | ({} if steps is None else {"steps": steps}), "training")
-    recipe = model.recipe._replace(**changes)
-    if steps is not None:
-        recipe = recipe._replace(steps=steps)
-    betas = recipe.betas
-    if not (isinstance(betas, tuple | list) and len(betas) == 2 and all(map(is_decay_rate, betas))):
-        raise UsageError(f"betas is {betas!r}; give two numbers from 0 to 1, such as 0.9,0.99")
-    recipe = recipe._replace(betas=(betas[0], betas[1]))
-    recipe = recipe._replace(ema=check_ema(recipe.ema))
-    if not recipe.clip:
-        raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
-    require_memory(
-        8 * recipe.batch * math.prod(model.event_shape), f"batch={recipe.batch}", "lower it"
-    )
-    return recipe, recipe._asdict()
 
+    def __init__(
+        self,
+        samples: Dataset,
+        split: tuple[np.ndarray, np.ndarray],
+        transform: Chain,
+        device: torch.device,
+    ) -> None:
+        self.samples, self.transform, self.device = samples, transform, device
+        self.train, self.held = split
+        self.large = samples.x.nbytes > memmap.LARGE
+        self._x = torch.empty(0) if self.large else self._all_rows().to(device)
+        self._c = None if self.large else self._all_conditions()
 
-def is_decay_rate(beta: Any) -> bool:
-    """Whether a decay rate is from 0 to 1, 1 excluded."""
-    return isinstance(beta, int | float) and not isinstance(beta, bool) and 0 <= beta < 1
+    def rows(self, rows: np.ndarray) -> Batch:
+        """Some rows as the model sees them, and their conditions."""
+        z = transform_rows(self.transform, self.samples.x[rows]).to(self.device)
+        if not self.large:
+            return z, None if self._c is None else self._c[rows]
+        c = encode_condition_rows(self.samples, rows)
+        return z, None if c is None else c.to(self.device)
 
+    def overview(self) -> np.ndarray:
+        """The rows that a model sees before its first step: all, unless they are too many."""
+        most = max(OVERVIEW // math.prod(self.samples.x.shape[1:]), 1)
+        if len(self.train) <= most:
+            return self.train
+        return np.sort(np.random.default_rng(0).permutation(self.train)[:most])
 
-def check_ema(ema: Any) -> float | tuple[float, ...]:
-    """The decay of an average of weights, or those of several, checked.
+    def open_stream(self, size: int, seed: int, position: int) -> "MinibatchStream":
+        return MinibatchStream(self.samples, self.train, size, seed, self.device, position)
 
-    Raises:
-        UsageError: If they are not numbers from 0 to 1, or too many.
-    """
-    given = tuple(ema) if isinstance(ema, tuple | list) else (ema,)
-    if not 1 <= len(given) <= AVERAGES or not all(is_decay_rate(v) or v == 1 for v in given):
-        raise UsageError(f"ema is {ema}; give a number from 0 to 1, or up to {AVERAGES} of them")
-    return given if len(given) > 1 else given[0]
+    def random_batches(self, size: int, stream: "MinibatchStream | None" = None) -> Iterator[Batch]:
+        """Endless batches in the space of the model, of a stream if the data are large."""
+        if stream is not None:
+            return transform_batches(stream, self.transform)
+        c = None if self._c is None else self._c[self.train]
+        batches = random_batches(self._x[self.train], size, c)
+        return transform_batches(batches, self.transform) if self.transform.stochastic else batches
 
-
-def recipe_from_json(plain: dict[str, Any]) -> Recipe:
-    """A recipe that was written as JSON, which knows no tuples."""
-    return Recipe(**plain | {"betas": tuple(plain["betas"]), "ema": check_ema(plain["ema"])})
-
-
-def microbatch_size(recipe: Recipe, devices: int) -> int:
-    """How many data a device takes at once, of a batch that is divided.
-
-    Raises:
-        UsageError: If it cannot be divided evenly.
-    """
-    parts = recipe.accumulate * devices
-    size, rest = divmod(recipe.batch, parts)
-    if rest:
-        raise UsageError(
-            f"batch={recipe.batch} is not divided evenly into {parts} parts "
-            f"(accumulate={recipe.accumulate}, devices={devices}); "
-            f"give batch={max(size, 1) * parts}"
-        )
-    return size
-
-
-def select_rows(c: Tensor | None, rows: np.ndarray) -> Tensor | None:
-    """Some rows of the conditions."""
-    return None if c is None else c[rows]
-
-
-def tensors_on_device(
-    samples: Dataset, transform: transforms.Chain, where: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    """All data on the device: transformed once, or raw when the transform draws noise."""
-    if transform.stochastic:
-        x = torch.tensor(samples.x)
-    else:
-        x = transform_rows(transform, samples.x)
-        if not x.isfinite().all():
+    def _all_rows(self) -> Tensor:
+        if self.transform.stochastic:
+            return torch.tensor(self.samples.x)
+        z = transform_rows(self.transform, self.samples.x)
+        if not z.isfinite().all():
             raise DataError("a column varies too little or too much to be standardised; rescale it")
-    length = samples.schema.condition_length
-    require_memory(
-        8 * len(samples.x) * length, "the conditions", "tell less of them, as text=words does"
-    )
-    c = encode_condition_rows(samples, np.arange(len(samples.x)))
-    return x.to(where), None if c is None else c.to(where)
+        return z
+
+    def _all_conditions(self) -> Tensor | None:
+        n, length = len(self.samples.x), self.samples.schema.condition_length
+        if not length:
+            return None
+        require_memory(8 * n * length, "the conditions", "shorten them, as text=words does")
+        c = encode_condition_rows(self.samples, np.arange(n))
+        return None if c is None else c.to(self.device)
 
 
-def transform_rows(transform: transforms.Chain, x: np.ndarray) -> Tensor:
-    """Data as a model sees them, in the precision of models; of many, a part at a time."""
+class MinibatchStream(Iterator[Batch]):
+    """Endless uniform minibatches of rows that stay on the disk, drawn with replacement.
+
+    Which rows a batch holds follows from the seed and the number of the batch, so that a run that
+    is resumed goes on with the batch that would have come.
+
+    Arguments:
+        samples: Their ``x`` is an array on the disk.
+        rows: The numbers of the rows to draw from.
+        size: Rows per batch.
+        seed: Chooses the rows.
+        device: Where the batches go; ``x`` keeps its type.
+        position: Batches that were drawn before.
+    """
+
+    def __init__(
+        self,
+        samples: Dataset,
+        rows: np.ndarray,
+        size: int,
+        seed: int,
+        device: torch.device,
+        position: int = 0,
+    ) -> None:
+        self.samples, self.rows, self.size = samples, rows, size
+        self.seed, self.device = seed, device
+        self.position, self.waited = position, 0.0
+        self.ahead: deque[Future[Batch]] = deque()
+        self.pool = ThreadPoolExecutor(1, "reader")
+
+    def __next__(self) -> Batch:
+        """The next batch; how long it was waited for is counted in ``waited``, in seconds."""
+        while len(self.ahead) < AHEAD:
+            self.ahead.append(self.pool.submit(self.read, self.position + len(self.ahead)))
+        began = time.perf_counter()
+        x, c = self.ahead.popleft().result()
+        self.waited += time.perf_counter() - began
+        self.position += 1
+        x = x.to(self.device, non_blocking=True)
+        return x, None if c is None else c.to(self.device, non_blocking=True)
+
+    def read(self, number: int) -> Batch:
+        rng = np.random.default_rng((self.seed, number))
+        rows = np.sort(self.rows[rng.integers(len(self.rows), size=self.size)])
+        x = torch.from_numpy(self.samples.x[rows])
+        c = encode_condition_rows(self.samples, rows)
+        if self.device.type == "cuda":  # copies to the GPU then need not be waited for
+            x, c = x.pin_memory(), None if c is None else c.pin_memory()
+        return x, c
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        self.ahead.clear()
+
+
+def encode_condition_rows(samples: Dataset, rows: np.ndarray) -> Tensor | None:
+    """The condition vectors of some rows, if the data have conditions."""
+    if not samples.schema.condition_length:
+        return None
+    y = None if samples.y is None else samples.y[rows]
+    return torch.as_tensor(samples.schema.encode(y, len(rows)), dtype=torch.get_default_dtype())
+
+
+def transform_rows(transform: Chain, x: np.ndarray) -> Tensor:
+    """Data in the model's space and in the precision of models; of many, a part at a time."""
     if x.size <= memmap.MANY:
         return transform.forward(torch.tensor(x, dtype=torch.float64))[0].to(
             torch.get_default_dtype()
@@ -142,37 +183,18 @@ def transform_rows(transform: transforms.Chain, x: np.ndarray) -> Tensor:
     return z
 
 
-def rows_on_device(
-    samples: Dataset,
-    transform: transforms.Chain,
-    rows: np.ndarray,
-    where: torch.device,
-    told: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Some rows as a model sees them, and their conditions, of all of them where these are told."""
-    c = encode_condition_rows(samples, rows) if told is None else told[rows]
-    z = transform_rows(transform, samples.x[rows]).to(where)
-    return z, None if c is None else c.to(where)
-
-
-def preparation_rows(samples: Dataset, rows: np.ndarray) -> np.ndarray:
-    """The rows that a model sees before its first step: all, unless they would fill the memory."""
-    most = max(OVERVIEW // math.prod(samples.x.shape[1:]), 1)
-    if len(rows) <= most:
-        return rows
-    return np.sort(np.random.default_rng(0).permutation(rows)[:most])
-
-
-def dequantise_stream(data: Iterator[Batch], transform: transforms.Chain) -> Iterator[Batch]:
-    """Transform every batch when it comes: dequantised, no particular noise is learned."""
-    for x, c in data:
+def transform_batches(batches: Iterator[Batch], transform: Chain) -> Iterator[Batch]:
+    """Transform every batch when it comes."""
+    for x, c in batches:
         yield transform.forward(x.double())[0].to(torch.get_default_dtype()), c
 
 
-def tally_conditions(samples: Dataset, rows: np.ndarray) -> dict[str, list[Any] | None]:
-    """The conditions to train on and their frequencies: the law of samples without ``y``."""
+def tally_conditions(
+    samples: Dataset, rows: np.ndarray
+) -> tuple[list[Any] | None, list[float] | None]:
+    """The distinct conditions of some rows, vectors or captions, and how often each is seen."""
     if samples.y is None:
-        return {"conditions": None, "frequencies": None}
+        return None, None
     condition = samples.schema.condition
     if len(rows) > SURVEYED:
         rows = np.random.default_rng(0).choice(rows, SURVEYED, replace=False)
@@ -181,7 +203,7 @@ def tally_conditions(samples: Dataset, rows: np.ndarray) -> dict[str, list[Any] 
         seen, weights = condition_frequencies(given)
     else:
         seen, weights = condition_frequencies(samples.schema.encode(samples.y[rows], len(rows)))
-    return {"conditions": seen.tolist(), "frequencies": weights.tolist()}
+    return seen.tolist(), weights.tolist()
 
 
 def data_fingerprint(samples: Dataset) -> str:
@@ -192,11 +214,3 @@ def data_fingerprint(samples: Dataset) -> str:
     if samples.y is not None:
         digest.update(repr(samples.y.tolist()).encode())
     return digest.hexdigest()
-
-
-def tensor_digest(*tensors: Tensor) -> str:
-    """SHA-256 of some tensors, such as the weights of a teacher."""
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()

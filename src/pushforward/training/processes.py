@@ -10,15 +10,20 @@ part of the weights and of all that goes with them, and they meet for every bloc
 """
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from ..errors import Unavailable
+from ..devices import choose_device
+from ..errors import Unavailable, UsageError
+
+MANY = 1024
 
 
 @dataclass(frozen=True)
@@ -45,26 +50,24 @@ class ProcessGroup:
         sequence = np.random.SeedSequence((seed, self.rank))
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
-    def collect(self, gradient: Tensor) -> None:
-        """Replace a gradient by the mean over processes."""
+    def average(self, gradient: Tensor) -> None:
         if self.count > 1:
             gradient /= self.count
-            self.add(gradient)
+            self.sum(gradient)
 
-    def add(self, x: Tensor) -> None:
-        """Replace a tensor by the sum over processes."""
+    def sum(self, x: Tensor) -> None:
         if self.count > 1:
             with lost_process_errors():
                 dist.all_reduce(x)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values."""
         if self.count > 1:
             with lost_process_errors(), torch.no_grad():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
-    def all(self, x: Tensor) -> list[Tensor]:
+    def gather(self, x: Tensor) -> list[Tensor]:
         """The values that each process has."""
         if self.count == 1:
             return [x]
@@ -73,7 +76,7 @@ class ProcessGroup:
             dist.all_gather(found, x)
         return found
 
-    def most(self, values: Sequence[int]) -> list[int]:
+    def largest(self, values: Sequence[int]) -> list[int]:
         """The largest of each of some whole numbers over all processes."""
         if self.count == 1:
             return list(values)
@@ -88,14 +91,77 @@ ALONE = ProcessGroup()
 
 @contextlib.contextmanager
 def lost_process_errors() -> Iterator[None]:
-    """Say so when another process has ended.
-
-    Raises:
-        Unavailable: In place of what the network reports.
-    """
+    """Say so when another process has ended."""
     try:
         yield
     except RuntimeError as error:
         raise Unavailable(
             "another process of this fit has ended; what it said last says why"
         ) from error
+
+
+def choose_process_group(devices: Any, shard: bool = False) -> ProcessGroup:
+    """Which process this is, among how many.
+
+    Arguments:
+        devices: How many the user asks for; None takes those of ``torchrun``, or one.
+        shard: Whether each is to keep a part of the weights and of what goes with them.
+
+    Raises:
+        UsageError: If it is no number of devices, or not that of ``torchrun``.
+    """
+    known = env_int("WORLD_SIZE", 1) if has_torchrun_env() else 1
+    whole = isinstance(devices, int) and not isinstance(devices, bool)
+    if devices is not None and not (whole and 1 <= devices <= MANY):
+        raise UsageError(f"devices is {str(devices)[:40]}; it must be a whole number from 1")
+    absent = sorted({"MASTER_ADDR", "MASTER_PORT"} - os.environ.keys())
+    if known > 1 and devices != 1 and absent and not dist.is_initialized():
+        raise UsageError(
+            f"WORLD_SIZE is {known}, but {absent[0]} is not set: start by torchrun, or unset RANK "
+            "and WORLD_SIZE"
+        )
+    if known > 1 and devices not in (None, 1, known):
+        raise UsageError(f"devices is {devices}, but torchrun started {known}: leave it out")
+    count = known if devices is None else devices
+    if count == 1:
+        return ALONE
+    return ProcessGroup(env_int("RANK", 0) if known > 1 else 0, count, shard)
+
+
+def env_int(name: str, least: int) -> int:
+    """A whole number among the variables of ``torchrun``."""
+    text = os.environ[name]
+    if not text.isdecimal() or int(text) < least:
+        raise UsageError(f"the variable {name} is {text[:40]!r}: unset it, or start by torchrun")
+    return int(text)
+
+
+def has_torchrun_env() -> bool:
+    """Whether variables say who this process is, as ``torchrun`` sets them."""
+    return {"RANK", "WORLD_SIZE"}.issubset(os.environ)
+
+
+def is_main_process() -> bool:
+    return not has_torchrun_env() or os.environ["RANK"] == "0"
+
+
+def process_device(name: Any, ranks: ProcessGroup) -> torch.device:
+    """The device of this process: the GPU of its number, or the CPU.
+
+    Raises:
+        UsageError: If one GPU is named for several processes.
+        Unavailable: If there are fewer GPUs.
+    """
+    where = choose_device(name)
+    if where.type != "cuda" or ranks.count == 1:
+        return where
+    if ranks.count > torch.cuda.device_count() and not has_torchrun_env():
+        raise Unavailable(f"{ranks.count} GPUs are asked for, {torch.cuda.device_count()} are here")
+    if where.index is not None:
+        raise UsageError(f"{name} is one device for {ranks.count} processes; use device='cuda'")
+    return choose_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+
+
+def dist_backends() -> str:
+    """What carries messages between processes, for each kind of device."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

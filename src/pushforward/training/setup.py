@@ -1,221 +1,328 @@
-"""Where runs come from: untrained weights, or the last checkpoint of a run that stopped."""
+"""A run from a request: open, validate, schema, split, transform, batches, trainer; one pass each.
+
+A new run starts from untrained weights, a resumed one from its last checkpoint. Random numbers are
+drawn in the same order by both, so that a resumed run ends as if it had never been stopped.
+"""
 
 import warnings
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from .. import __version__, families
+from .. import families, options
 from ..checkpoint import Checkpoint
-from ..data import memmap, transforms
+from ..data import memmap, reading, transforms
 from ..data.reading import Dataset
 from ..data.schema import Schema
-from ..devices import choose_device, seeded_rng
+from ..data.transforms import Chain
+from ..devices import seeded_rng
 from ..errors import DataError, UsageError
-from ..inference.fitted_model import FittedModel, build_from_config
+from ..inference.fitted_model import FittedModel
+from ..inference.loading import build_from_config, run_folder_errors
 from ..inference.preprocessor import Preprocessor
-from ..model import GenerativeModel, Recipe
+from ..model import Event, GenerativeModel, Recipe
 from ..networks.select import takes_tokens
-from ..options import check_duration, choose_option
 from ..rng import seed_rng
-from .acceleration import accelerate_networks
-from .companions import TeacherAndSource
-from .idle import check_acceleration, check_idle_options
-from .minibatches import MinibatchStream
-from .monitor import SampleMonitor
-from .preparation import (
-    data_fingerprint,
-    dequantise_stream,
-    event_of_dataset,
-    holdout_split,
+from . import preparation
+from .acceleration import accelerate_networks, check_acceleration
+from .config import (
+    DEFAULT,
+    PRECISIONS,
+    DataSpec,
+    FitRequest,
+    Keeping,
+    RunConfig,
     microbatch_size,
-    preparation_rows,
-    recipe_from_json,
     resolve_recipe,
-    rows_on_device,
-    select_rows,
-    tally_conditions,
-    tensors_on_device,
 )
+from .preparation import PreparedData
 from .processes import ALONE, ProcessGroup
-from .run import PRECISIONS, Run
-from .trainer import Trainer, random_batches
+from .run import Run
+from .source import Source, read_source, reread_source
+from .teacher import Teacher, load_teacher, reload_teacher
+from .trainer import Trainer
+from .validation import Validation, ValidationState
+
+if TYPE_CHECKING:
+    from .monitor import SampleMonitor
+
+BUDGETS = ("steps", "minutes")  # a closed form keeps within any
 
 
-def new_run(
-    samples: Dataset,
-    family: str,
-    options: dict[str, Any],
-    steps: int | None,
-    minutes: float | None,
-    device: str | torch.device,
-    extra: dict[str, Any],
-    company: TeacherAndSource | None = None,
-    ranks: ProcessGroup = ALONE,
-) -> Run:
-    """A run that starts from untrained weights."""
-    company = company or TeacherAndSource()
-    check_duration("minutes", minutes)
-    choose_option("precision", extra["precision"], PRECISIONS)
-    of_recipe = {k: v for k, v in options.items() if k in Recipe._fields}
-    of_family = {k: v for k, v in options.items() if k not in Recipe._fields}
-    samples, model = match_tokens(samples, family, of_family, company)
-    event = event_of_dataset(samples)
-    check_idle_options(model, options, extra, ranks, event.condition > 0)
-    recipe, fields = resolve_recipe(model, of_recipe, steps)
-    train, _ = holdout_split(len(samples.x), extra["seed"])
-    transform = company.transform(model, samples, train)
-    config = extra | company.to_json()
-    config |= {
-        "pushforward": __version__,
-        "family": family,
-        "options": of_family,
-        "recipe": fields,
-        "usual": model.recipe.steps if model.players() else 0,
-        "minutes": minutes,
-        "event": list(event),
-        "transform": transform.to_json(),
-        "data": data_fingerprint(samples),
-    } | tally_conditions(samples, train)
-    seen = (config["conditions"] or (), config["frequencies"] or ())
-    fitted = FittedModel(model, Preprocessor(samples.schema, transform, *seen), config)
-    return build_run(samples, fitted, recipe, device, company, ranks)
+@dataclass(frozen=True)
+class Placement:
+    """Where and when a run is made.
 
-
-def match_tokens(
-    samples: Dataset, family: str, options: dict[str, Any], company: TeacherAndSource
-) -> tuple[Dataset, GenerativeModel]:
-    """A model of the data, and the data with conditions as it takes them, tokens or none.
-
-    Raises:
-        UsageError: If there is a teacher that takes tokens, and the model takes none.
+    Arguments:
+        device: That of this process.
+        ranks: The processes that train together.
+        began: `time.monotonic` at the call of `fit`.
     """
-    event = event_of_dataset(samples)
-    model = families.build(family, event, **options)
-    condition = samples.schema.condition
+
+    device: torch.device
+    ranks: ProcessGroup = ALONE
+    began: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What a run is built of.
+
+    Arguments:
+        split: The rows to train on, and those held out.
+        stopped: The checkpoint that a resumed run goes on from.
+    """
+
+    model: GenerativeModel
+    samples: Dataset
+    split: tuple[np.ndarray, np.ndarray]
+    preprocessor: Preprocessor
+    config: RunConfig
+    keeping: Keeping
+    teacher: Teacher | None = None
+    source: Source | None = None
+    stopped: Checkpoint | None = None
+
+
+def new_run(request: FitRequest, place: Placement) -> Run:
+    """A run that starts from untrained weights."""
+    data, family = request.data, request.family or DEFAULT
+    teacher = None if data.teacher is None else load_teacher(data.teacher)
+    samples = read_samples(data, teacher)
+    source = None if data.source is None else read_source(data.source, samples.schema)
+    options.check_duration("minutes", request.budget.minutes)
+    options.choose_option("precision", request.hardware.precision or "float32", PRECISIONS)
+    of_family = {k: v for k, v in request.options.items() if k not in Recipe._fields}
+    samples, model, event = build_model(samples, family, of_family, teacher)
+    check_idle_options(model, request, place.ranks, event.condition > 0)
+    recipe = resolve_recipe(model, request)
+    split = preparation.holdout_split(len(samples.x), request.keeping.seed or 0)
+    if teacher is None:
+        transform = transforms.choose_transform(
+            samples.schema, samples.x, model.preprocessing, split[0]
+        )
+    else:
+        transform = teacher.transform_for(model, samples)
+    conditions, frequencies = preparation.tally_conditions(samples, split[0])
+    config = RunConfig.from_request(
+        request,
+        family=family,
+        options=of_family,
+        recipe=recipe,
+        usual=model.recipe.steps if model.players() else 0,
+        event=event,
+        transform=transform,
+        data=preparation.data_fingerprint(samples),
+        conditions=conditions,
+        frequencies=frequencies,
+        teacher=None if teacher is None else teacher.to_json(),
+        origin=None if source is None else source.to_json(),
+    )
+    preprocessor = Preprocessor(samples.schema, transform, conditions or (), frequencies or ())
+    parts = RunParts(model, samples, split, preprocessor, config, request.keeping, teacher, source)
+    return build_run(parts, place)
+
+
+def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Run:
+    """A run that goes on as if it had never stopped, to the length that is asked for."""
+    folder, asked = request.keeping.out, request.data
+    with run_folder_errors(folder):
+        config = RunConfig.from_json(stopped.plain["config"])
+    teacher = reload_teacher(config.teacher, asked.teacher)
+    data = replace(
+        asked,
+        x=config.source if asked.x is None else asked.x,
+        condition=asked.condition or config.condition,
+        bounds=config.bounds,
+        size=config.size,
+        text=config.text,
+    )
+    if data.x is None:
+        raise UsageError("the run was fitted to data in memory: pass the same data again")
+    source = reread_source(config.origin, asked.source)
+    samples = read_samples(data, teacher)
+    with run_folder_errors(folder):
+        check_same_data(samples, config, stopped)
+        known = Schema.from_json(stopped.plain["schema"]).condition
+        samples = replace(samples, schema=replace(samples.schema, condition=known))
+        fitted = build_from_config(stopped.plain["config"], samples.schema)
+        parts = RunParts(
+            model=fitted.model,
+            samples=samples,
+            split=preparation.holdout_split(len(samples.x), config.seed),
+            preprocessor=fitted.preprocessor,
+            config=config,
+            keeping=request.keeping,
+            teacher=teacher,
+            source=source,
+            stopped=stopped,
+        )
+        run = build_run(parts, place)
+    run.extend(request.budget, stopped.plain["state"]["seconds"])
+    return run
+
+
+def read_samples(data: DataSpec, teacher: Teacher | None) -> Dataset:
+    if teacher is not None:
+        return teacher.read_dataset(data)
+    if isinstance(data.x, Dataset):
+        return data.x
+    return reading.read_dataset(
+        data.x,
+        y=data.y,
+        condition=data.condition,
+        bounds=data.bounds,
+        size=data.size,
+        text=data.text,
+        lean=True,
+    )
+
+
+def check_same_data(samples: Dataset, config: RunConfig, stopped: Checkpoint) -> None:
+    if preparation.data_fingerprint(samples) != config.data:
+        raise DataError("the data differ from those the run was fitted to; start a new run")
+    names = [column["name"] for column in stopped.plain["schema"]["columns"]]
+    if [column.name for column in samples.schema.columns] != names:
+        raise DataError("the columns are named otherwise than those the run was fitted to")
+    if not {"model", "trainer"} <= stopped.tensors.keys():
+        raise DataError("this run was saved without its trainer: it can be used, not resumed")
+
+
+def build_model(
+    samples: Dataset, family: str, chosen: dict[str, Any], teacher: Teacher | None
+) -> tuple[Dataset, GenerativeModel, Event]:
+    """The data with conditions as the model takes them, the model, and its event."""
+    event = Preprocessor(samples.schema, Chain()).event(len(samples.x))
+    model, condition = families.build(family, event, **chosen), samples.schema.condition
     if not event.tokens[0] or condition is None or takes_tokens(model):
-        return samples, model
-    if company.teacher is not None and company.teacher.schema.condition is not None:
+        return samples, model, event
+    if teacher is not None and teacher.fitted.schema.condition is not None:
         raise UsageError(
             "the teacher reads captions token by token, and this network does not: take a network "
             "that does, such as the teacher's"
         )
     schema = replace(samples.schema, condition=condition.without_tokens())
-    samples = replace(samples, schema=schema)
-    return samples, families.build(family, event_of_dataset(samples), **options)
+    event = Preprocessor(schema, Chain()).event(len(samples.x))
+    return replace(samples, schema=schema), families.build(family, event, **chosen), event
 
 
-def resume_run(
-    samples: Dataset,
-    found: Checkpoint,
-    device: str | torch.device,
-    company: TeacherAndSource,
-    ranks: ProcessGroup = ALONE,
-) -> Run:
-    """A run that goes on as if it had never stopped."""
-    config = found.plain["config"]
-    if data_fingerprint(samples) != config["data"]:
-        raise DataError("the data differ from those the run was fitted to; start a new run")
-    names = [column["name"] for column in found.plain["schema"]["columns"]]
-    if [column.name for column in samples.schema.columns] != names:
-        raise DataError("the columns are named otherwise than those the run was fitted to")
-    if not {"model", "trainer"} <= found.tensors.keys():
-        raise DataError("this run was saved without its trainer: it can be used, not resumed")
-    known = Schema.from_json(found.plain["schema"]).condition
-    samples = replace(samples, schema=replace(samples.schema, condition=known))
-    fitted = build_from_config(config, samples.schema)
-    recipe = recipe_from_json(config["recipe"])
-    run = build_run(samples, fitted, recipe, device, company, ranks, prepared=True)
-    fitted.history = found.history
-    if run.watcher is not None:
-        run.watcher.done = sum("pictures" in line for line in found.history)
-    state = dict(found.plain["state"])
-    fitted.model.load_state_dict(found.tensors["model"])
-    for name, average in run.trainer.named_averages().items():
-        average.load(found.tensors[name])
-    run.trainer.load(found.tensors["trainer"], state)
-    if run.stream is not None:
-        run.stream.position = run.trainer.drawn
-    run.seconds, run.first, run.best = state["seconds"], state["first"], state["best"]
-    run.worse = state["worse"]
-    run.evaluations, run.best_weights = state["evaluations"], found.tensors.get("best")
-    return run
+def check_idle_options(
+    model: GenerativeModel, request: FitRequest, ranks: ProcessGroup, conditional: bool
+) -> None:
+    """Refuse options of training that this fit cannot use, or warn that they do nothing."""
+    given = request.options
+    if "unconditional" in given and not conditional:
+        raise UsageError(
+            "unconditional is how often the condition is dropped, and there is none: leave it out"
+        )
+    if model.players():
+        return
+    if ranks.count > 1:
+        raise UsageError("devices share steps, and this family takes none: leave devices out")
+    idle = [name for name in given if name in Recipe._fields and name not in BUDGETS]
+    idle += ["precision"] * (request.hardware.precision not in (None, "float32"))
+    if idle:
+        warnings.warn(
+            f"{', '.join(idle)}: without effect, since this family is fitted in closed form",
+            stacklevel=2,
+        )
 
 
-def build_run(
-    samples: Dataset,
-    fitted: FittedModel,
-    recipe: Recipe,
-    device: str | torch.device,
-    company: TeacherAndSource,
-    ranks: ProcessGroup = ALONE,
-    prepared: bool = False,
-) -> Run:
-    """Put the data and the model on the device."""
-    where, config = choose_device(device), fitted.config
-    config |= {"devices": ranks.count, "shard": ranks.sharded}
-    size = microbatch_size(recipe, ranks.count)
-    train, held = holdout_split(len(samples.x), config["seed"])
-    transform, stream, told = fitted.transform, None, None
-    if samples.x.nbytes > memmap.LARGE:
-        stream = MinibatchStream(samples, train, size, ranks.seed(config["seed"]), where)
-        data = dequantise_stream(stream, transform)
-    else:
-        x, told = tensors_on_device(samples, transform, where)
-        data = random_batches(x[train], size, select_rows(told, train))
-        data = dequantise_stream(data, transform) if transform.stochastic else data
-    model = fitted.model.to(where)
-    company.meet(model, where)
-    if not prepared:
-        prepare_model(model, samples, transform, train, where, told)
+def build_run(parts: RunParts, place: Placement) -> Run:
+    """Bring data and model to the device and put the run together; a stopped one goes on."""
+    model, config, stopped, ranks = parts.model, parts.config, parts.stopped, place.ranks
+    config.devices, config.shard = ranks.count, ranks.sharded
+    size, seed = microbatch_size(config.recipe, ranks.count), ranks.seed(config.seed)
+    state = {} if stopped is None else stopped.plain["state"]
+    data = PreparedData(parts.samples, parts.split, parts.preprocessor.transform, place.device)
+    stream = data.open_stream(size, seed, state.get("drawn", 0)) if data.large else None
+    trainer = make_trainer(parts, data, place)
+    held = None
+    if len(data.held) and model.players():
+        with seeded_rng(config.seed, place.device):  # dequantised alike by a resumed run
+            held = data.rows(data.held)
+    if not ranks.first:  # noise of its own
+        seed_rng(seed, place.device)
+    history, best = [], None
+    if stopped is not None:
+        load_trainer(trainer, stopped)
+        history, best = stopped.history, stopped.tensors.get("best")
+    monitor = make_monitor(parts, history)
+    progress = ValidationState(**{f.name: state[f.name] for f in fields(ValidationState) if state})
+    return Run(
+        trainer=trainer,
+        batches=data.random_batches(size, stream),
+        validation=Validation(trainer, held, history, config, monitor, progress, best),
+        preprocessor=parts.preprocessor,
+        config=config,
+        keeping=parts.keeping,
+        started=place.began - state.get("seconds", 0.0),
+        stream=stream,
+        history=history,
+    )
+
+
+def make_trainer(parts: RunParts, data: PreparedData, place: Placement) -> Trainer:
+    """The trainer of a model that has seen its teacher, its source and its data."""
+    config, ranks, model = parts.config, place.ranks, parts.model.to(place.device)
+    if parts.teacher is not None:
+        parts.teacher.attach(model, place.device)
+    if parts.source is not None:
+        parts.source.attach(model, place.device)
+    if parts.stopped is None:
+        prepare_model(model, data)
     trainer = Trainer(
         model.cpu() if ranks.sharded else model,  # until it is divided: the device may be too small
-        recipe,
-        recipe.steps if model.players() else 0,
-        autocast=PRECISIONS[config["precision"]],
+        config.recipe,
+        config.recipe.steps if model.players() else 0,
+        autocast=PRECISIONS[config.precision],
         ranks=ranks,
-        device=where,
+        device=place.device,
     )
-    company.gather(model, samples, transform, train, where)
-    accelerate_networks(model, config)
-    check_acceleration(model, config)
-    validation = None
-    if len(held) and model.players():
-        with seeded_rng(config["seed"], where):  # dequantised alike by a resumed run
-            validation = rows_on_device(samples, transform, held, where, told)
-    if not ranks.first:  # noise of its own
-        seed_rng(ranks.seed(config["seed"]), where)
-    run = Run(fitted, trainer, data, validation, stream, minutes=config["minutes"])
-    if times := config.get("watch"):
-        if not model.players():
-            raise UsageError(
-                "watch looks at training, and this family has none, being fitted in one pass: "
-                "leave it out"
-            )
-        run.watcher = SampleMonitor(times, samples, train, held, config["seed"])
-    return run
+    if parts.source is not None:
+        parts.source.couple(model, data)
+    ways = {name: getattr(config, name) for name in ("compile", "channels_last", "recompute")}
+    if any(ways.values()):
+        check_acceleration(model, **ways)
+        accelerate_networks(model, **ways)
+    return trainer
 
 
-def prepare_model(
-    model: GenerativeModel,
-    samples: Dataset,
-    transform: transforms.Chain,
-    train: np.ndarray,
-    where: torch.device,
-    told: Tensor | None = None,
-) -> None:
+def prepare_model(model: GenerativeModel, data: PreparedData) -> None:
     """Let the model see the data before its first step; of very many, a part."""
-    if type(model).prepare is GenerativeModel.prepare and samples.x.size > memmap.MANY:
+    if type(model).prepare is GenerativeModel.prepare and data.samples.x.size > memmap.MANY:
         return
-    rows = preparation_rows(samples, train)
-    if len(rows) < len(train) and not model.players():
+    rows = data.overview()
+    if len(rows) < len(data.train) and not model.players():
         warnings.warn(
             f"the data are too many to be seen at once: fitted to {len(rows):,} of "
-            f"{len(train):,}, drawn at random",
+            f"{len(data.train):,}, drawn at random",
             stacklevel=2,
         )
     with torch.no_grad():
-        model.prepare(*rows_on_device(samples, transform, rows, where, told))
+        model.prepare(*data.rows(rows))
+
+
+def load_trainer(trainer: Trainer, stopped: Checkpoint) -> None:
+    trainer.model.load_state_dict(stopped.tensors["model"])
+    for name, average in trainer.averages_by_name().items():
+        average.load(stopped.tensors[name])
+    trainer.load(stopped.tensors["trainer"], stopped.plain["state"])
+
+
+def make_monitor(parts: RunParts, history: list[dict[str, Any]]) -> "SampleMonitor | None":
+    config = parts.config
+    if not config.watch:
+        return None
+    if not parts.model.players():
+        raise UsageError(
+            "watch looks at training, and this family has none, being fitted in one pass: "
+            "leave it out"
+        )
+    from .monitor import SampleMonitor  # it measures: metrics are imported for it alone
+
+    fitted = FittedModel(parts.model, parts.preprocessor, config.to_json())
+    done = sum("pictures" in line for line in history)
+    return SampleMonitor(config.watch, fitted, parts.samples, parts.split, config.seed, done)

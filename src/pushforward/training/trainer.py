@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from ..errors import NumericalError
 from ..model import GenerativeModel, Loss, Recipe
 from ..rng import fork_rng, seed_rng
-from .ema import Ema, EmaModel
-from .optimizer import FlatOptimizer, PlayerOptimizer
+from .optimizer import Ema, EmaModel, FlatOptimizer, PlayerOptimizer
 from .processes import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
@@ -85,9 +84,9 @@ class Trainer:
         self.averages: list[Ema] = [EmaModel(model, self.players, decay) for decay in decays]
         self.root: FsdpRoot | None = None
 
-    def align(self) -> None:
-        """Begin with the weights of the first process; sharded, each keeps its part of them."""
-        self.ranks.share(self.model.state_dict().values())
+    def synchronise(self) -> None:
+        """Start from the weights of the first process; sharded, each keeps its part of them."""
+        self.ranks.broadcast(self.model.state_dict().values())
         for average in self.averages if self.ranks.count > 1 and not self.count else ():
             average.load(self.model.state_dict())
         if self.ranks.sharded and self.players:
@@ -97,10 +96,10 @@ class Trainer:
                 self.model, self.device, self.players, self.averages
             )
 
-    def within(self, work: Callable[[], Any]) -> Any:
+    def on_main_process(self, work: Callable[[], Any]) -> Any:
         """What work without gradients gives, by all processes if the weights are in parts."""
         if self.root is not None:
-            return self.root.alone(work)
+            return self.root.run_alone(work)
         return work() if self.ranks.first else None
 
     def run(self, data: Iterator[Batch]) -> Iterator[StepResult]:
@@ -120,28 +119,28 @@ class Trainer:
         terms: dict[str, Tensor] = {}
         begun, length = self.model.stretch(self.count, self.steps)
         if not begun:  # what each process has measured on its own batches
-            self.ranks.share(self.model.buffers())
+            self.ranks.broadcast(self.model.buffers())
         rate = learning_rate(self.recipe, begun, length)
         for name, loss in self.model.objectives():
             player = self.players[name]
             # one player's gradient and nobody else's
             inputs = player.inputs() if len(self.players) > 1 else None
-            player.clear()
-            pieces = [self.differentiate(loss, data, inputs) for _ in range(self.recipe.accumulate)]
+            player.zero_grad()
+            pieces = [self.backward(loss, data, inputs) for _ in range(self.recipe.accumulate)]
             parts = {k: reduce(add, (piece[k] for piece in pieces)) for k in pieces[0]}
             total = reduce(add, parts.values())
-            player.collect(total)
+            player.collect_gradient(total)
             norm = player.clip(self.recipe.clip)
             if not math.isfinite(float(total) + norm):
-                raise NumericalError(self.diagnosis(name, parts, norm))
+                raise NumericalError(self.describe_failure(name, parts, norm))
             terms |= parts
-            player.move(rate, self.recipe.betas, self.recipe.decay)
+            player.step(rate, self.recipe.betas, self.recipe.decay)
         self.count += 1
         for average in self.averages:
-            average.follow(begun + 1)
+            average.update(begun + 1)
         return StepResult(self.count, terms)
 
-    def differentiate(
+    def backward(
         self, loss: Loss, data: Iterator[Batch], inputs: list[nn.Parameter] | None
     ) -> dict[str, Tensor]:
         """Add one piece's part of the gradient of a batch; its part of the terms of the loss."""
@@ -161,24 +160,25 @@ class Trainer:
             return model
 
     def averaged(self) -> contextlib.AbstractContextManager[GenerativeModel]:
-        """Within, the model with averaged weights and the buffers of now, not to be trained."""
+        """Context manager: the model with averaged weights and the buffers of now."""
         return (
-            self.averages[0].worn() if self.averages else contextlib.nullcontext(self.model.eval())
+            self.averages[0].swapped_in()
+            if self.averages
+            else contextlib.nullcontext(self.model.eval())
         )
 
-    def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by name, from the parts of all processes if they are in parts."""
-        return state if self.root is None else self.root.whole(state)
+        return state if self.root is None else self.root.gather(state)
 
-    def named_averages(self) -> dict[str, Ema]:
+    def averages_by_name(self) -> dict[str, Ema]:
         """The averages by the names that a checkpoint has for them."""
         return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
 
     def precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
-        """Automatic mixed precision, if it is on."""
         return torch.autocast(device, self.autocast) if self.autocast else contextlib.nullcontext()
 
-    def diagnosis(self, player: str, parts: dict[str, Tensor], norm: float) -> str:
+    def describe_failure(self, player: str, parts: dict[str, Tensor], norm: float) -> str:
         """Which number was not finite, in one line."""
         bad = [f"{name} = {float(v.detach())}" for name, v in parts.items() if not v.isfinite()]
         what = ", ".join(bad) or f"gradient norm = {norm}"
@@ -188,14 +188,13 @@ class Trainer:
         """What the next step depends on besides the weights: tensors, and plain values."""
         tensors = {}
         for name, own in self.generators().items():
-            for rank, state in enumerate(self.ranks.all(own)):
+            for rank, state in enumerate(self.ranks.gather(own)):
                 tensors[rank_key(name, rank)] = state
         for name, player in self.players.items():
             tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
         return tensors, {"count": self.count, "steps": self.steps, "drawn": self.drawn}
 
     def generators(self) -> dict[str, Tensor]:
-        """The states of the generators of random numbers in use."""
         states = {"rng": torch.get_rng_state()}
         if self.device.type == "cuda":
             states["rng.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -218,7 +217,6 @@ class Trainer:
 
 
 def ema_decays(recipe: Recipe) -> tuple[float, ...]:
-    """The decays of the averages of weights, none of them 0."""
     decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
     return tuple(decay for decay in decays if decay)
 

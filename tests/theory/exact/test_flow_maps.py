@@ -17,9 +17,9 @@ from pushforward.theory.consistency import (
     equal_angle_times,
     sample_multistep,
 )
-from pushforward.theory.energy import conditional_energy_distance
 from pushforward.theory.exact.flow_maps import gaussian_flow_map, mixture_log_cdf, quantile_map
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, lesson_mixture
+from pushforward.theory.sample_statistics import conditional_energy_distance
 
 PATHS = {
     "edm": paths.EDMPath(20.0, 0.01),
@@ -150,7 +150,7 @@ def test_multistep_sampling_keeps_the_law(float64, path, steps):
     x = law.sample(n) * path.alpha(first) + path.sigma(first) * torch.randn(n, 1)
     f = lambda x, t: quantile_map(law, path, x, t, end)  # noqa: E731
     drawn = ode.final_state(sample_multistep(f, path, x, equal_angle_times(path, steps)))
-    after = law.diffused(torch.tensor(1.0), path.sigma(end))
+    after = law.diffuse(torch.tensor(1.0), path.sigma(end))
     distance = kstest(
         drawn[:, 0].numpy(),
         lambda z: mixture_log_cdf(after, torch.as_tensor(z)[:, None])[:, 0].exp().numpy(),

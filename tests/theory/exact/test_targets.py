@@ -86,7 +86,7 @@ def test_samples_have_the_moments_of_the_law():
 def test_exact_denoiser_gives_the_score_of_the_diffused_law(path):
     law, t = skewed(), torch.tensor(0.4, dtype=torch.float64)
     denoiser, x = ExactDenoiser(law, path), points(law).requires_grad_()
-    (score,) = torch.autograd.grad(law.diffused(*path(t)).log_prob(x).sum(), x)
+    (score,) = torch.autograd.grad(law.diffuse(*path(t)).log_prob(x).sum(), x)
     torch.testing.assert_close(denoiser.score(x.detach(), t), score, rtol=1e-9, atol=1e-9)
     estimate = denoiser(x.detach(), t)
     torch.testing.assert_close(path.interpolate(estimate.x, estimate.eps, t), x.detach())
@@ -110,7 +110,7 @@ def test_continuity_equation(path):
     """D1: the density at a fixed point changes by -div u - u . score."""
     law, x = skewed(), points(skewed(), 10)
     denoiser, t, h = ExactDenoiser(law, path), torch.tensor(0.4321, dtype=torch.float64), 1e-5
-    before, after = (law.diffused(*path(t + s)).log_prob(x) for s in (-h, h))
+    before, after = (law.diffuse(*path(t + s)).log_prob(x) for s in (-h, h))
     jacobian = torch.func.vmap(torch.func.jacrev(lambda z: denoiser.velocity(z[None], t)[0]))(x)
     flow = jacobian.diagonal(dim1=1, dim2=2).sum(1)
     flow = flow + (denoiser.velocity(x, t) * denoiser.score(x, t)).sum(1)
@@ -146,7 +146,7 @@ def test_conditional_law_is_joint_over_marginal():
     value, rest = torch.tensor([0.4]).double(), torch.randn(8, 2).double()
     joint = torch.stack([rest[:, 0], value.expand(8), rest[:, 1]], dim=1)
     truth = law.log_prob(joint) - marginal.log_prob(value[None])
-    torch.testing.assert_close(law.conditional([1], value).log_prob(rest), truth)
+    torch.testing.assert_close(law.condition_on([1], value).log_prob(rest), truth)
 
 
 def test_improper_mixtures_are_refused():

@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...data.writing import check_writable
-from ...devices import cast_like_model
+from ...diffusion import Diffusion
 from ...errors import DiskError, UsageError
-from ...inference.fitted_model import FittedModel, load
+from ...inference.fitted_model import FittedModel
+from ...inference.loading import load
 from ...networks.diffusers_unet import DiffusersUNet
 from ...optional import import_optional
 from ...options import choose_option
@@ -33,15 +32,15 @@ def export(
     y: Any = None,
     scheduler: str = "ddim",
 ) -> Path:
-    """Write a run of `ddpm` with ``network="diffusers"`` as a pipeline of pictures.
+    """Write a run of `ddpm` with ``network="diffusers"`` as a pipeline of images.
 
     ``DiffusionPipeline.from_pretrained(folder)`` loads it. Nothing is approximated: the network,
-    the table and the range of the pictures are those that were learned.
+    the table and the range of the images are those that were learned.
 
     Arguments:
         run: A fitted model, or its folder.
         folder: A new folder.
-        y: The condition that all its pictures are to have; None leaves it open, as training does
+        y: The condition that all its images are to have; None leaves it open, as training does
             where it hides the condition.
         scheduler: "ddim", whose pipeline takes 50 steps by itself, or "ddpm".
 
@@ -55,14 +54,10 @@ def export(
     path = check_writable(folder)
     fitted = run if isinstance(run, FittedModel) else load(run, device="cpu")
     net = exportable_network(fitted)
-    c = (
-        None
-        if y is None
-        else cast_like_model(fitted.model, torch.as_tensor(fitted.schema.encode(y, 1)))
-    )
+    c = None if y is None else fitted.pipeline.tensor(fitted.schema.encode(y, 1))
     diffusers = import_optional("diffusers", "diffusers")
     pipeline = getattr(diffusers, f"{name}Pipeline")(
-        unet=net.alone(c).cpu(), scheduler=build_scheduler(fitted.model, diffusers, name)
+        unet=net.unconditioned(c).cpu(), scheduler=build_scheduler(fitted.model, diffusers, name)
     )
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -81,13 +76,13 @@ def exportable_network(fitted: FittedModel) -> DiffusersUNet:
     Raises:
         UsageError: If it has another.
     """
-    net = getattr(getattr(fitted.model, "denoiser", None), "net", None)
-    if not isinstance(net, DiffusersUNet):
-        raise UsageError(
-            f"diffusers has no network like that of this {fitted.family} run: fit with family ddpm "
-            "and network=diffusers to export it"
-        )
-    return net
+    model = fitted.model
+    if isinstance(model, Diffusion) and isinstance(model.denoiser.net, DiffusersUNet):
+        return model.denoiser.net
+    raise UsageError(
+        f"diffusers has no network like that of this {fitted.family} run: fit with family ddpm and "
+        "network=diffusers to export it"
+    )
 
 
 def build_scheduler(model: Any, diffusers: Any, name: str) -> Any:

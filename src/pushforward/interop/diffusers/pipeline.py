@@ -1,4 +1,4 @@
-"""A folder of `diffusers` as a model: its network, told what is asked for, under our samplers."""
+"""A folder of `diffusers` as a model: its network with our samplers, and what reads and shows."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,33 +11,35 @@ from torch import Tensor, nn
 from ...devices import batch_offsets, choose_device, seeded_rng
 from ...errors import DataError, NumericalError, UsageError
 from ...files import as_folder
-from ...model import needs_guidance
+from ...inference.preprocessor import GUIDANCE, make_guidance
 from ...optional import import_optional
 from ...options import check_options
 from ...progress import Update, terminal_bar
 from ...shapes import Condition, Data
 from ...theory import ode, samplers
-from ...theory.denoisers import Denoiser, GuidedDenoiser, NetworkDenoiser
-from ...theory.sampler_steps import Sampler
+from ...theory.denoisers import Denoiser, NetworkDenoiser, Sampler
+from ...theory.guidance import Guidance, GuidedDenoiser
+from .conditions import DiffusersTextEncoder, PipelineConditions, condition_arguments
 from .folders import load_parts, read_index
-from .networks import DiffusersAutoencoder, DiffusersNetwork, condition_arguments, denoiser_shape
+from .networks import DiffusersAutoencoder, DiffusersNetwork, denoiser_shape
 from .schedules import NoiseSchedule, read_scheduler
-from .text_encoder import DiffusersTextEncoder
 
 STEPS = 50
 BATCH = 8  # drawn at once
 
 
 class Pipeline(nn.Module):
-    """A network of `diffusers` with its path, and what turns its output into pictures.
+    """A network of `diffusers` with its path, and what turns its output into images.
 
     Arguments:
         network: The network as `diffusers` has it.
         schedule: What its scheduler says.
-        autoencoder: The pictures of its latents, if it works on latents.
-        words: The text encoder, if it is told texts.
+        autoencoder: The images of its latents, if it works on latents.
+        text_encoder: Where its conditions are texts.
         labels: The names of its classes, if they have names.
     """
+
+    white = 255  # its images have 8 bits
 
     def __init__(
         self,
@@ -45,16 +47,14 @@ class Pipeline(nn.Module):
         schedule: NoiseSchedule,
         *,
         autoencoder: DiffusersAutoencoder | None = None,
-        words: DiffusersTextEncoder | None = None,
+        text_encoder: DiffusersTextEncoder | None = None,
         labels: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.autoencoder, self.words = network, autoencoder, words
+        self.network, self.autoencoder, self.text_encoder = network, autoencoder, text_encoder
         self.schedule, self.path = schedule, schedule.path
-        self.labels = {
-            name.strip(): int(k) for k, names in (labels or {}).items() for name in names.split(",")
-        }
         config = network.config
+        self.preprocessor = PipelineConditions(config, text_encoder, labels)
         self.event_shape = denoiser_shape(config.get("sample_size"), config["in_channels"])
         condition_arguments(network)  # refuses what is not known
 
@@ -67,9 +67,14 @@ class Pipeline(nn.Module):
         return type(self.network).__name__
 
     @property
-    def like(self) -> Tensor:
+    def reference_tensor(self) -> Tensor:
         """A weight of the network: where it is, and in which precision."""
         return next(self.network.parameters())
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        """The precision of states, never less than that of float32."""
+        return torch.promote_types(self.reference_tensor.dtype, torch.float32)
 
     def grid(self, steps: int) -> Tensor:
         """The times at which the folder's own scheduler would stop, in float64."""
@@ -93,55 +98,26 @@ class Pipeline(nn.Module):
         Raises:
             UsageError: If there is nothing to guide by, or no guidance to say more of.
         """
-        if negative and self.words is None:
-            raise UsageError("the network is not told texts: leave negative out")
-        more = {"guidance_interval": guidance_interval, "negative": negative or None}
-        free = None if self.words is None else self.words([negative])[0]
-        net = DiffusersNetwork(self.network, condition_arguments(self.network, free))
+        if negative and self.text_encoder is None:
+            raise UsageError("the network takes no texts: leave negative out")
+        unknown = None if self.text_encoder is None else self.text_encoder([negative])[0]
+        check_options(make_guidance, {"guidance": guidance, "guidance_interval": guidance_interval},
+                      self.family)  # fmt: skip
+        guide = Guidance(guidance, guidance_interval, unknown if negative else None)
+        net = DiffusersNetwork(self.network, condition_arguments(self.network, unknown))
         denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
-        if needs_guidance(guidance, c is not None, **more):
-            denoiser = GuidedDenoiser(denoiser, guidance, guidance_interval)
-        return self.schedule.clipped(denoiser)
+        if guide.check(known=c is not None).active:
+            denoiser = GuidedDenoiser(denoiser, Guidance(guidance, guidance_interval))
+        return self.schedule.clip_denoiser(denoiser)
 
     def conditions(self, y: Any, n: int) -> Condition:
-        """The condition vectors of ``n`` data: a 1, then a text's tokens or a class as one-hot.
+        """The condition vectors of ``n`` images: a 1, then a text's tokens or a class as one-hot.
 
         Raises:
-            UsageError: If the network is not told such conditions.
+            UsageError: If the network takes no such conditions.
         """
-        if y is None:
-            return None
-        if isinstance(y, Tensor) and y.ndim == 3:
-            told = y.flatten(1)
-        elif self.words is not None:
-            told = self.words([y] if isinstance(y, str) else [str(text) for text in y]).flatten(1)
-        else:
-            told = self.one_hot(y)
-        if len(told) not in (1, n):
-            raise DataError(f"{len(told)} conditions for {n} data; give one for each, or one")
-        told = told.expand(n, -1).to(self.like.device, self.state_dtype)
-        return torch.cat([told.new_ones(n, 1), told], dim=1)
-
-    def one_hot(self, y: Any) -> Tensor:
-        """Classes by number or by name as one-hot rows."""
-        config = self.network.config
-        count = config.get("num_class_embeds") or config.get("num_embeds_ada_norm")
-        if not count:
-            raise UsageError("the network is told no classes: give embeddings (a tensor of three "
-                             "axes), or no condition")  # fmt: skip
-        words = [y] if np.ndim(y) == 0 else list(y)
-        known = [self.labels.get(str(k), k) for k in words]
-        try:
-            return torch.eye(count)[[range(count)[int(k)] for k in known]]
-        except (IndexError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"class {', '.join(map(str, words))[:40]} is not known; there are {count}"
-            ) from error
-
-    @property
-    def state_dtype(self) -> torch.dtype:
-        """The precision of states, never less than that of float32."""
-        return torch.promote_types(self.like.dtype, torch.float32)
+        c = self.preprocessor.condition_vectors(y, n)
+        return None if c is None else c.to(self.reference_tensor.device, self.state_dtype)
 
     def trajectory(
         self,
@@ -151,9 +127,6 @@ class Pipeline(nn.Module):
         sampler: str | Sampler | None = None,
         steps: int = STEPS,
         times: Tensor | None = None,
-        guidance: float = 1.0,
-        guidance_interval: tuple[float, float] | None = None,
-        negative: str = "",
         start: Tensor | None = None,
         **options: Any,
     ) -> Iterator[Tensor]:
@@ -165,34 +138,27 @@ class Pipeline(nn.Module):
             sampler: A sampler or its name; by default the one with the steps of the scheduler.
             steps: Steps of the scheduler's own grid.
             times: Another grid, decreasing, such as ``pipeline.path.grid(20)``.
-            guidance: The scale of classifier-free guidance.
-            guidance_interval: The noise levels to guide at: 0 for data, 1 for noise.
-            negative: A text that guidance leads away from.
             start: Noise of unit variance to begin with.
-            options: What else the sampler takes.
+            options: ``guidance``, ``guidance_interval`` and ``negative`` as in `denoiser`, and
+                what else the sampler takes.
         """
+        guided = {name: options.pop(name) for name in GUIDANCE if name in options}
         sampler = sampler or self.schedule.sampler
         run = samplers.sampler_by_name(sampler) if isinstance(sampler, str) else sampler
         check_options(run, options, f"the sampler {run.__name__}")
         if run is samplers.ddpm:
             options = {"variance": self.schedule.variance} | options
-        like, times = self.like, self.grid(steps) if times is None else times
+        times = self.grid(steps) if times is None else times
         if start is None:
-            start = torch.randn(n, *self.event_shape, device=like.device, dtype=self.state_dtype)
+            where = self.reference_tensor.device
+            start = torch.randn(n, *self.event_shape, device=where, dtype=self.state_dtype)
         x = self.path.scale(times[0]).to(start) * start
-        denoiser = self.denoiser(c, guidance, guidance_interval, negative)
-        return run(denoiser, x, times, c, **options)
+        return run(self.denoiser(c, **guided), x, times, c, **options)
 
     def sample(
-        self,
-        n: int,
-        y: Any = None,
-        *,
-        given: Any = None,
-        seed: int | None = None,
-        **options: Any,
+        self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
     ) -> np.ndarray:
-        """Draw ``n`` pictures of 8 bits, ``(n, height, width)`` in grey or ``(n, h, w, 3)``.
+        """Draw ``n`` images of 8 bits, ``(n, height, width)`` in grey or ``(n, h, w, 3)``.
 
         Arguments:
             n: How many.
@@ -203,7 +169,7 @@ class Pipeline(nn.Module):
 
         Raises:
             UsageError: If the network or the sampler cannot honour an option.
-            NumericalError: If a picture is not finite.
+            NumericalError: If an image is not finite.
         """
         if given is not None:
             raise UsageError("given is not possible with a network of diffusers: leave it out")
@@ -212,40 +178,29 @@ class Pipeline(nn.Module):
         times, start = options.pop("times", None), options.pop("start", None)
         check_options(self.trajectory, options, self.family)
         times = self.grid(options.pop("steps", STEPS)) if times is None else times
-        c, drawn = self.conditions(y, n), []
-        with seeded_rng(seed, self.like.device), terminal_bar("sampling") as update:
+        c, parts = self.conditions(y, n), []
+        where = self.reference_tensor.device
+        with seeded_rng(seed, where), terminal_bar("sampling") as update:
             for i, m in batch_offsets(n, BATCH):
                 known, z = (None if rows is None else rows[i : i + m] for rows in (c, start))
                 states = self.trajectory(m, known, times=times, start=z, **options)
-                drawn.append(
-                    self.pictures(
-                        ode.final_state(track_states(states, update, i / n, m / n, times))
-                    )
-                )
-        return np.concatenate(drawn)
+                states = track_states(states, update, i / n, m / n, times)
+                parts.append(self.pictures(ode.final_state(states)))
+        return np.concatenate(parts)
 
     def labelled(
         self, n: int, y: Any = None, **options: Any
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """`sample`, and the text or class of each picture, as `writing.write_samples` takes it."""
-        x, name = self.sample(n, y, **options), "label" if self.words is None else "caption"
-        if y is None or isinstance(y, Tensor):
-            return x, {}
-        return x, {name: np.broadcast_to(np.atleast_1d(np.asarray(y, object)), n)}
+        """`sample`, and the text or class of each image, as `writing.write_samples` takes it."""
+        return self.sample(n, y, **options), self.preprocessor.label_columns(y, n)
 
     def pictures(self, x: Data) -> np.ndarray:
-        """States at data as pictures of 8 bits."""
+        """States at data as images of 8 bits."""
         x = x if self.autoencoder is None else self.autoencoder.decode(x)
         if not x.isfinite().all():
             raise NumericalError(f"{self.family} drew values that are not finite; use more steps")
         levels = ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
         return levels.movedim(1, -1).squeeze(-1).numpy()
-
-    white = 255  # its pictures have 8 bits
-
-    def typed(self, word: str | None) -> Any:
-        """A condition as a person types it."""
-        return word
 
 
 def track_states(
@@ -290,7 +245,7 @@ def load(
         network,
         read_scheduler(found["scheduler"]),
         autoencoder=autoencoder,
-        words=DiffusersTextEncoder(found["tokenizer"], encoder) if known else None,
+        text_encoder=DiffusersTextEncoder(found["tokenizer"], encoder) if known else None,
         labels=read_index(as_folder(folder)).get("id2label"),
     )
     return model.to(where).eval()

@@ -47,7 +47,7 @@ class SchedulerPath(DDPMPath):
             kept[-1] = kept[-2] * 2.0**-24
         super().__init__(1 - kept / torch.cat([kept.new_ones(1), kept[:-1]]))
 
-    def clock(self, t: Tensor) -> Tensor:
+    def network_time(self, t: Tensor) -> Tensor:
         """The timestep to a thousandth, so that whole ones are whole in any precision."""
         return ((self.steps * t - 1) * 1000).round() / 1000
 
@@ -59,7 +59,7 @@ class FlowMatchingPath(LinearPath):
         super().__init__()
         self.steps = steps
 
-    def clock(self, t: Tensor) -> Tensor:
+    def network_time(self, t: Tensor) -> Tensor:
         return self.steps * t
 
     def scale(self, t: Tensor) -> Tensor:
@@ -73,19 +73,19 @@ class ClippedDenoiser(Denoiser):
     Arguments:
         denoiser: It.
         bound: The largest size of an estimate.
-        keeps: Whether the estimate of the noise stays as it was, as in DDIMScheduler's steps;
+        keeps_noise: Whether the estimate of the noise stays as it was, as in DDIMScheduler's steps;
             otherwise it is what the estimate of the data leaves.
     """
 
-    def __init__(self, denoiser: Denoiser, bound: float, keeps: bool = False) -> None:
+    def __init__(self, denoiser: Denoiser, bound: float, keeps_noise: bool = False) -> None:
         super().__init__()
         self.denoiser, self.path, self.bound = denoiser, denoiser.path, bound
-        self.keeps = keeps
+        self.keeps_noise = keeps_noise
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         found = self.denoiser(x_t, t, c)
         x = found.x.clamp(-self.bound, self.bound)
-        if self.keeps:
+        if self.keeps_noise:
             return PosteriorMeans(x, found.eps)
         alpha, sigma = self.path(append_dims(t, x_t))
         return PosteriorMeans(x, (x_t - alpha * x) / sigma)
@@ -111,7 +111,7 @@ class NoiseSchedule(NamedTuple):
         """Our sampler with the same steps, or a good one where there is none."""
         return SAME_STEPS.get(type(self.scheduler).__name__, "dpmpp_2m")
 
-    def clipped(self, denoiser: Denoiser) -> Denoiser:
+    def clip_denoiser(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser with its estimates of data held as the scheduler holds them, if it does."""
         if self.clip is None:
             return denoiser

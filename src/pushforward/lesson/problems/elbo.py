@@ -88,7 +88,7 @@ def check_jensen_equality() -> list[Number]:
     spread = []
     for q in (joint.log_posterior(), log_q):
         log_w = joint.log_likelihood + joint.log_prior - q
-        spread.append(joint.mean(q, (log_w - joint.mean(q, log_w)[:, None]).square()))
+        spread.append(joint.expectation(q, (log_w - joint.expectation(q, log_w)[:, None]).square()))
     return [
         Number("largest variance of $\\log w$ under the posterior", float(spread[0].max()), 0.0),
         Number("smallest variance of $\\log w$ under the other q", float(spread[1].min()), 0.1, 0.0,
@@ -108,7 +108,7 @@ JENSEN = [
         "\\log p(x) = \\log \\mathbb{E}_{q(z|x)} \\left[ \\frac{p(x, z)}{q(z|x)} \\right]",
         quadrature_identity(
             "$\\log \\mathbb{E}_q w$ and $\\log p(x)$, nats",
-            lambda j, q: (j.mean(q, (j.log_likelihood + j.log_prior - q).exp()).log(),
+            lambda j, q: (j.expectation(q, (j.log_likelihood + j.log_prior - q).exp()).log(),
                           j.log_evidence()),
         ),
     ),
@@ -125,8 +125,8 @@ JENSEN = [
         "\\right]",
         quadrature_identity(
             "the bound and the mean of the three logarithms, nats",
-            lambda j, q: (j.elbo_by_jensen(q), j.mean(q, j.log_likelihood)
-                          + j.mean(q, j.log_prior) - j.mean(q, q)),
+            lambda j, q: (j.elbo_by_jensen(q), j.expectation(q, j.log_likelihood)
+                          + j.expectation(q, j.log_prior) - j.expectation(q, q)),
         ),
     ),
     DerivationStep(
@@ -153,7 +153,7 @@ DIVERGENCE = [
         "\\right] + \\log p(x)",
         quadrature_identity(
             "both sides, nats",
-            lambda j, q: (j.gap(q), j.mean(q, q - j.log_likelihood - j.log_prior)
+            lambda j, q: (j.gap(q), j.expectation(q, q - j.log_likelihood - j.log_prior)
                           + j.log_evidence()),
         ),
     ),

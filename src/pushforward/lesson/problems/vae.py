@@ -22,7 +22,7 @@ def check_squared_error() -> list[Number]:
     """A head of fixed scale, with the library's law."""
     model, z = fits.build_linear_vae(3, 2), torch.randn(7, 2)
     x = torch.randn(7, 3)
-    law = -model.law.log_prob(model.parameters_of(z), x).sum(1)
+    law = -model.law.log_prob(model.likelihood_parameters(z), x).sum(1)
     squares = (x - model.decode(z)).square().sum(1) / (2 * fits.NOISE**2)
     constant = 3 / 2 * math.log(2 * math.pi * fits.NOISE**2)
     return [

@@ -7,19 +7,20 @@ from torch import Tensor
 
 
 def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
-    r"""The area under the ROC curve of a score, for two laws with masses on the same nodes.
+    r"""The area under the ROC curve of a score, for two distributions with masses on the same
+    nodes.
 
     .. math:: P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x)), \qquad
         x \sim \text{ordinary},\ x' \sim \text{anomalous}
 
     No score has more than the likelihood ratio (Neyman & Pearson, 1933). Where anomalies are
     uniform, that is :math:`1/p(x)`, up to a factor. On a grid with spacing h the error is
-    :math:`O(h^2)` for smooth laws.
+    :math:`O(h^2)` for smooth distributions.
 
     Arguments:
         score: At the nodes, ``(k,)``; larger is stranger.
-        ordinary: The masses of the ordinary law at the nodes; they are normalised.
-        anomalous: The masses of the other law.
+        ordinary: The masses of the ordinary distribution at the nodes; they are normalised.
+        anomalous: The masses of the other distribution.
     """
     values, place = score.unique(return_inverse=True)  # equal scores are one node
     p, q = (
@@ -30,7 +31,7 @@ def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tens
 
 
 class SurpriseMoments(NamedTuple):
-    """The law of log p(x) over draws of p itself, in nats.
+    """The distribution of log p(x) over draws of p itself, in nats.
 
     Arguments:
         mode: Its largest value, at the mode of p.
@@ -44,7 +45,7 @@ class SurpriseMoments(NamedTuple):
 
 
 def gaussian_surprise(d: int) -> SurpriseMoments:
-    r"""Of the standard normal law in d dimensions, whose squared norm is chi-squared.
+    r"""Of the standard normal distribution in d dimensions, whose squared norm is chi-squared.
 
     .. math:: \max \log p = -\tfrac d2 \log 2\pi, \qquad
         \mathbb E \log p = -\tfrac d2 (1 + \log 2\pi), \qquad \operatorname{sd} = \sqrt{d/2}

@@ -1,16 +1,28 @@
-"""TODO_DOC."""
+r"""The variational bound of a diffusion chain in closed form (the lesson's 5.1 to 5.3).
+
+.. math:: x_k = \sqrt{1-\beta_k}\,x_{k-1} + \sqrt{\beta_k}\,z_k, \qquad k = 1, \dots, T
+
+With the right posterior means the bound depends on the data through one number a step, the error
+of the best guess of the noise,
+
+.. math:: e_k = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_k]\|^2
+    = d - \sigma_k^2\,\mathbb E\,\|\nabla\log p_k(x_k)\|^2 .
+
+All values are in nats.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from ...shapes import Data, PerDatum, sum_event
-from ..ddpm_schedule import DDPMPath
+from ..ddpm_schedule import DDPMPath, data_gain, terminal_kl
 from ..densities import exact_divergence
-from ..forward import Reverse, data_gain, terminal_kl
 from .targets import GaussianMixture
+
+Reverse = Callable[[Data, int], tuple[Data, Tensor]]
 
 
 def forward_chain(x: Data, betas: Tensor) -> Iterator[Data]:
@@ -40,10 +52,10 @@ def moment_recursion(betas: Tensor, mean: float, variance: float) -> tuple[Tenso
     return torch.tensor(means, dtype=torch.float64), torch.tensor(variances, dtype=torch.float64)
 
 
-def divergence_from_noise(law: GaussianMixture) -> float:
+def divergence_from_noise(mixture: GaussianMixture) -> float:
     r""":math:`\mathrm{KL}(p \,\|\, \mathcal N(0, I))` by quadrature, in one or two dimensions."""
-    energy = law.expectation(lambda x: sum_event(x.square() + math.log(2 * math.pi)) / 2)
-    return energy - law.entropy()
+    energy = mixture.expectation(lambda x: sum_event(x.square() + math.log(2 * math.pi)) / 2)
+    return energy - mixture.entropy()
 
 
 def normal_log_density(x: Data, mean: Data, variance: Tensor) -> PerDatum:
@@ -92,8 +104,9 @@ def bound_terms(path: DDPMPath, states: list[Data], reverse: Reverse) -> Tensor:
     return torch.stack([*terms, -normal_log_density(x, *reverse(states[1], 1))])
 
 
-def expected_noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
-    r""":math:`e = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` of a law.
+def expected_noise_error(mixture: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
+    r""":math:`e = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` of a
+    distribution.
 
     The least value that the noise prediction's loss can have at each pair of scales, ``(n,)``:
     closed for one component, by quadrature up to 2-D. For :math:`\mathcal N(m, s^2)` it is
@@ -101,24 +114,24 @@ def expected_noise_error(law: GaussianMixture, alpha: Tensor, sigma: Tensor) -> 
     :math:`\sigma^2 e / \alpha^2`, of v it is :math:`e / \alpha^2` where
     :math:`\alpha^2 + \sigma^2 = 1`.
     """
-    if len(law.weights) == 1:
-        signal = alpha.double().square()[:, None] * law.variances
+    if len(mixture.weights) == 1:
+        signal = alpha.double().square()[:, None] * mixture.variances
         return (signal / (signal + sigma.double().square()[:, None])).sum(1)
     errors = []
     for a, s in zip(alpha, sigma):
-        noisy = law.diffused(a, s)
-        errors.append(law.dim - float(s) ** 2 * fisher_information(noisy))
+        noisy = mixture.diffuse(a, s)
+        errors.append(mixture.dim - float(s) ** 2 * fisher_information(noisy))
     return torch.tensor(errors, dtype=torch.float64)
 
 
-def fisher_information(law: GaussianMixture) -> float:
+def fisher_information(mixture: GaussianMixture) -> float:
     r""":math:`\mathbb E\,\|\nabla\log p(x)\|^2` by quadrature, in one or two dimensions."""
-    return law.expectation(lambda x: sum_event(law.score(x).square()))
+    return mixture.expectation(lambda x: sum_event(mixture.score(x).square()))
 
 
-def noise_error_floors(path: DDPMPath, law: GaussianMixture) -> Tensor:
-    r"""`expected_noise_error` at :math:`k = 1, \dots, T`, ``(T,)``; the mean is the least L_simple."""
-    return expected_noise_error(law, *path(path.chain()[:-1].flip(0)))
+def noise_error_floors(path: DDPMPath, mixture: GaussianMixture) -> Tensor:
+    """`expected_noise_error` at k = 1, ..., T, ``(T,)``; the mean is the least L_simple."""
+    return expected_noise_error(mixture, *path(path.chain()[:-1].flip(0)))
 
 
 def best_variance(path: DDPMPath, floor: Tensor, d: int) -> Tensor:
@@ -177,7 +190,9 @@ def expected_bound(
     return torch.cat([ends, kl.flip(0), first[None]])
 
 
-def entropy_from_denoising(law: GaussianMixture, reach: float = 36.0, step: float = 0.5) -> float:
+def entropy_from_denoising(
+    mixture: GaussianMixture, reach: float = 36.0, step: float = 0.5
+) -> float:
     r"""Differential entropy from denoising errors alone, in one or two dimensions.
 
     .. math:: h(x) = \tfrac d2\log 2\pi e + \tfrac12\int_{-\infty}^{\infty}
@@ -188,19 +203,20 @@ def entropy_from_denoising(law: GaussianMixture, reach: float = 36.0, step: floa
     tight, and its weight of the noise's error is one half for each unit of :math:`\lambda`.
 
     Arguments:
-        law: The law.
+        mixture: The distribution.
         reach: The largest :math:`|\lambda|`; beyond it the integrand is below :math:`e^{-reach}`.
         step: Of the trapezoidal rule.
     """
     levels = torch.arange(-reach, reach + step / 2, step, dtype=torch.float64)
     signal = levels.sigmoid()
-    errors = expected_noise_error(law, signal.sqrt(), (-levels).sigmoid().sqrt())
-    excess = float((errors - law.dim * signal).sum()) * step
-    return (law.dim * math.log(2 * math.pi * math.e) + excess) / 2
+    errors = expected_noise_error(mixture, signal.sqrt(), (-levels).sigmoid().sqrt())
+    excess = float((errors - mixture.dim * signal).sum()) * step
+    return (mixture.dim * math.log(2 * math.pi * math.e) + excess) / 2
 
 
-def reverse_gap(law: GaussianMixture, beta: float) -> float:
-    r"""How far the true reverse step is from a Gaussian, on average, for a law on the line.
+def reverse_gap(mixture: GaussianMixture, beta: float) -> float:
+    r"""How far the true reverse step is from a Gaussian, on average, for a distribution on the
+    line.
 
     .. math:: \mathbb E\,\mathrm{KL}\big(q(x_{k-1} \mid x_k)\,\|\,\mathcal N(m, V)\big)
         = \tfrac12\,\mathbb E\log V + h(x_k) - h(x_{k-1}) - \tfrac12\log\beta
@@ -209,22 +225,23 @@ def reverse_gap(law: GaussianMixture, beta: float) -> float:
     `reverse_gap_rate`, and is 0 for Gaussians.
 
     Arguments:
-        law: Of :math:`x_{k-1}`.
+        mixture: Of :math:`x_{k-1}`.
         beta: :math:`\beta_k`.
     """
     noise = torch.tensor(beta, dtype=torch.float64)
-    noisy = law.diffused((1 - noise).sqrt(), noise.sqrt())
+    noisy = mixture.diffuse((1 - noise).sqrt(), noise.sqrt())
 
     def log_variance(x: Data) -> PerDatum:
         _, curvature = exact_divergence(lambda x, _: noisy.score(x), x, noise)
         return (beta / (1 - beta) * (1 + beta * curvature)).log()
 
     spread = noisy.expectation(log_variance)
-    return (spread - math.log(beta)) / 2 + noisy.entropy() - law.entropy()
+    return (spread - math.log(beta)) / 2 + noisy.entropy() - mixture.entropy()
 
 
-def reverse_gap_rate(law: GaussianMixture) -> float:
-    r"""The limit of `reverse_gap` over :math:`\beta^3` for small steps, for a law on the line.
+def reverse_gap_rate(mixture: GaussianMixture) -> float:
+    r"""The limit of `reverse_gap` over :math:`\beta^3` for small steps, for a distribution on the
+    line.
 
     .. math:: \tfrac1{12}\,\mathbb E\big[((\log p)'''(x))^2\big]
 
@@ -234,9 +251,9 @@ def reverse_gap_rate(law: GaussianMixture) -> float:
 
     def jerk(x: Data) -> PerDatum:
         x = x.detach().requires_grad_()
-        slope = law.score(x)
+        slope = mixture.score(x)
         for _ in range(2):
             (slope,) = torch.autograd.grad(slope.sum(), x, create_graph=True)
         return slope.detach().square().flatten()
 
-    return law.expectation(jerk) / 12
+    return mixture.expectation(jerk) / 12

@@ -1,4 +1,4 @@
-"""TODO_DOC."""
+r"""The discriminator's game between two known distributions, by quadrature (lesson 3.2 to 3.4)."""
 
 import math
 from typing import NamedTuple
@@ -24,7 +24,8 @@ def optimal_logit(log_p: PerDatum, log_q: PerDatum) -> PerDatum:
 def expected_game_value(
     log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | float
 ) -> Scalar:
-    r"""The value of the game of two known laws at any discriminator, by quadrature, in nats.
+    r"""The value of the game of two known distributions at any discriminator, by quadrature, in
+    nats.
 
     .. math:: V(D) = \int p \log D + q \log(1 - D)
 
@@ -32,7 +33,8 @@ def expected_game_value(
         log_p: Log-density of the data at points, ``(n,)``.
         log_q: Of the samples.
         logit: The discriminator's there.
-        weight: The volume of each point, as in `divergences.trapezoidal_grid`; 1 for discrete laws.
+        weight: The volume of each point, as in `divergences.trapezoidal_grid`; 1 for discrete
+            distributions.
     """
     data = quadrature_mean(log_p, logsigmoid(logit), weight)
     return data + quadrature_mean(log_q, logsigmoid(-logit), weight)

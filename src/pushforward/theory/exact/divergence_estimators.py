@@ -2,7 +2,7 @@ r"""Divergences from samples: by nearest neighbours, and by a classifier's logit
 
 The logit of the best classifier is :math:`f^* = \log p - \log q` (lesson 3.2), so that means of a
 trained :math:`f` estimate divergences. Every one of these has a bias that no sample size of one's
-own removes: read it beside the same estimate between two samples of one law.
+own removes: read it beside the same estimate between two samples of one distribution.
 """
 
 import math
@@ -25,8 +25,8 @@ def neighbour_kl(x: Array, y: Array, k: int = 5) -> float:
     with :math:`\rho_k` the distance to the k-th other row of x and :math:`\nu_k` to the k-th of y
     (Wang, Kulkarni and Verdú, 2009; Pérez-Cruz, 2008). The bias of both logarithms
     cancels at points where the densities are flat across a neighbourhood. What is left vanishes
-    like :math:`n^{-1/d}` or so, pulls far laws (whose nearest rows of y are in a tail) towards
-    zero, and the estimate may be negative.
+    like :math:`n^{-1/d}` or so, pulls far distributions (whose nearest rows of y are in a tail)
+    towards zero, and the estimate may be negative.
 
     Arguments:
         x: Rows of p, ``(n, d)``.
@@ -43,7 +43,9 @@ def neighbour_kl(x: Array, y: Array, k: int = 5) -> float:
     rho = cKDTree(x).query(x, [k + 1])[0]
     nu = cKDTree(y).query(x, [k])[0]
     if (rho == 0).any() or (nu == 0).any():
-        raise DataError("rows coincide, so the laws have atoms and no density: use frequencies")
+        raise DataError(
+            "rows coincide, so the distributions have atoms and no density: use frequencies"
+        )
     return float(x.shape[1] * np.log(nu / rho).mean() + math.log(len(y) / (len(x) - 1)))
 
 
@@ -56,8 +58,8 @@ def quadratic_features(x: Array) -> Array:
 def fit_ratio_logit(x: Array, y: Array, *, folds: int = 2, seed: int = 0) -> tuple[Array, Array]:
     r"""The log of the density ratio p/q at rows of both, by logistic regression on quadratics.
 
-    Exact in the limit for Gaussians, whose log-ratio is a quadratic; for other laws the best
-    quadratic. Each row is judged by a fit that has not seen it, without which the divergences
+    Exact in the limit for Gaussians, whose log-ratio is a quadratic; for other distributions the
+    best quadratic. Each row is judged by a fit that has not seen it, without which the divergences
     would be too large. Rows of unequal numbers are accounted for.
 
     Arguments:
@@ -96,7 +98,7 @@ def donsker_varadhan(real: PerDatum, fake: PerDatum) -> Scalar:
     .. math:: \mathbb E_p f - \log \mathbb E_q e^f \le \mathrm{KL}(p \| q)
 
     Its estimate is biased upwards, by half the relative variance of the mean of :math:`e^f`, which
-    for far laws is all of it: at most the log of the number of samples can be seen at all.
+    for far distributions is all of it: at most the log of the number of samples can be seen at all.
     """
     return real.mean() - (torch.logsumexp(fake, 0) - math.log(len(fake)))
 

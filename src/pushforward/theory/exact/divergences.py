@@ -1,8 +1,10 @@
-r"""Divergences between two laws: sums over discrete laws, quadrature, closed forms of Gaussians.
+r"""Divergences between two distributions: sums over discrete distributions, quadrature, closed
+forms of Gaussians.
 
-Each takes the log-densities of both laws at the same points and the weight of each point. With
-weight 1 it is the sum over a discrete law; at the points of a `trapezoidal_grid` it is the integral in one or
-two dimensions (lesson 3.3). Values are in nats where they are logarithms of anything.
+Each takes the log-densities of both distributions at the same points and the weight of each point.
+With weight 1 it is the sum over a discrete distribution; at the points of a `trapezoidal_grid` it
+is the integral in one or two dimensions (lesson 3.3). Values are in nats where they are logarithms
+of anything.
 
 .. math:: \mathrm{KL}(p \| q) = \int p \log \frac pq, \qquad
     \mathrm{JS}(p, q) = \tfrac12 \mathrm{KL}\Bigl(p \,\Big\|\, \frac{p + q}2\Bigr)
@@ -58,7 +60,9 @@ def trapezoidal_grid(
 
 
 def check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
-    """Raise UsageError where a law does not sum to one over the points: they miss part of it."""
+    """Raise UsageError where a distribution does not sum to one over the points: they miss part of
+    it.
+    """
     mass = float((weight * log_p.detach().exp()).sum())
     if not abs(mass - 1) < 1e-4:
         raise UsageError(f"{name} has mass {mass:.6g} on these points, not 1: widen or refine them")
@@ -78,11 +82,11 @@ def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sca
 
     Arguments:
         log_p: At the points, ``(n,)``; minus infinity where the density is zero.
-        log_q: The same of the other law.
-        weight: Of each point; 1 for a discrete law, ``Box.weight`` for a density.
+        log_q: The same of the other distribution.
+        weight: Of each point; 1 for a discrete distribution, ``Box.weight`` for a density.
 
     Raises:
-        UsageError: If a law does not sum to one over the points.
+        UsageError: If a distribution does not sum to one over the points.
     """
     check_mass(log_p, weight, "p")
     check_mass(log_q, weight, "q")
@@ -90,13 +94,14 @@ def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sca
 
 
 def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
-    r"""The mean KL of both laws to their mixture, from 0 to log 2 nats (Lin, 1991; lesson 3.3).
+    r"""The mean KL of both distributions to their mixture, from 0 to log 2 nats (Lin, 1991; lesson
+    3.3).
 
     .. math:: \mathrm{JS}(p, q) = \log 2 - \tfrac12 \int p \log\bigl(1 + q/p\bigr)
         - \tfrac12 \int q \log\bigl(1 + p/q\bigr)
 
     Raises:
-        UsageError: If a law does not sum to one over the points.
+        UsageError: If a distribution does not sum to one over the points.
     """
     least = torch.finfo(log_p.dtype).min  # at two minus infinities the gradient is nan
     log_m = torch.logaddexp(log_p.clamp(min=least), log_q.clamp(min=least)) - math.log(2)
@@ -106,8 +111,8 @@ def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sc
 def total_variation(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\tfrac12 \int |p - q|`, from 0 to 1: twice the accuracy of the best test, less 1.
 
-    The integrand has kinks where the densities cross, so a `trapezoidal_grid` gives as many digits as its step
-    squared.
+    The integrand has kinks where the densities cross, so a `trapezoidal_grid` gives as many digits
+    as its step squared.
     """
     check_mass(log_p, weight, "p")
     check_mass(log_q, weight, "q")
@@ -129,7 +134,8 @@ def renyi_divergence(
     It grows with the order and is KL in the limit 1.
 
     Raises:
-        UsageError: If the order is 1, where it is `kl`, or not above 0, or a law lacks mass.
+        UsageError: If the order is 1, where it is `kl`, or not above 0, or a distribution lacks
+            mass.
     """
     check_mass(log_p, weight, "p")
     check_mass(log_q, weight, "q")
@@ -226,17 +232,17 @@ def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
     return float(jensen_shannon(log_p, log_q, weight))
 
 
-def denoising_floor(law: GaussianMixture, sigma: float) -> float:
+def denoising_floor(mixture: GaussianMixture, sigma: float) -> float:
     r"""The least mean of `denoising_score_matching`, by quadrature in one or two dimensions.
 
     .. math:: \tfrac12\big(d/\sigma^2 - \mathbb E\,\|\nabla\log p_\sigma\|^2\big)
 
-    It is the constant between `denoising_score_matching` and `explicit_score_matching` on the blurred law: nobody can tell which
-    noise was added. For :math:`\mathcal N(m, v)` it is :math:`\tfrac12(1/\sigma^2 -
-    1/(v + \sigma^2))`.
+    It is the constant between `denoising_score_matching` and `explicit_score_matching` on the
+    blurred distribution: nobody can tell which noise was added. For :math:`\mathcal N(m, v)` it is
+    :math:`\tfrac12(1/\sigma^2 - 1/(v + \sigma^2))`.
     """
     one = torch.ones(1, dtype=torch.float64)
-    return float(expected_noise_error(law, one, sigma * one)) / (2 * sigma**2)
+    return float(expected_noise_error(mixture, one, sigma * one)) / (2 * sigma**2)
 
 
 def mixture_fisher_divergence(p: GaussianMixture, q: GaussianMixture) -> float:

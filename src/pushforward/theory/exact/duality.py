@@ -8,7 +8,8 @@ Where the cost is a distance one potential is enough (Kantorovich and Rubinstein
 .. math:: W_1(P, Q) = \max_{\lVert f \rVert_L \le 1} \mathbb E_P f - \mathbb E_Q f
 
 Both are solved apart by HiGHS (Huangfu and Hall, 2018, in SciPy), so that each is a test of the
-other: for some hundred points. `transport.exact_w1` and `transport.exact_w2` pair thousands of equal weight.
+other: for some hundred points. `transport.exact_w1` and `transport.exact_w2` pair thousands of
+    equal weight.
 """
 
 from typing import NamedTuple
@@ -113,14 +114,9 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> DualPotent
     .. math:: \max_f \sum_i a_i f(x_i) - \sum_j b_j f(y_j), \qquad
         |f(u) - f(v)| \le \lVert u - v \rVert \text{ for all points } u, v
 
-    Arguments:
-        x: First points, ``(n, d)``.
-        y: Second points, ``(m, d)``.
-        a: Their masses, ``(n,)``.
-        b: And of the second, ``(m,)``.
-
-    It is the largest that the prices of `solve_dual` allow, :math:`f(u) = \min_j \lVert u - y_j \rVert -
-    g_j`: no less than its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
+    Points are ``(n, d)`` and ``(m, d)``, masses ``(n,)`` and ``(m,)``. The critic is the largest
+    that prices of `solve_dual` allow, :math:`f(u) = \min_j \lVert u - y_j \rVert - g_j`: no less than
+    its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
 
     Returns:
         The value in the unit of the data, and f at both sets of points.
@@ -155,7 +151,7 @@ def mcshane_extension(points: Array, f: Array, x: Array) -> Array:
 
 
 def line_critic(grid: Array, p: Array, q: Array) -> Array:
-    r"""The optimal critic of two laws on the line, zero at the first point of the grid.
+    r"""The optimal critic of two distributions on the line, zero at the first point of the grid.
 
     .. math:: f^*(x) = \int^x \operatorname{sign}\bigl(G(u) - F(u)\bigr)\,du, \qquad
         \mathbb E_P f^* - \mathbb E_Q f^* = \int |F - G| = W_1

@@ -1,7 +1,7 @@
 r"""The evidence lower bound of any latent-variable model, by every derivation (lesson 2.2, 2.3).
 
-A joint law :math:`p(x \mid z)\,p(z)` is given by its values at nodes :math:`z_i` with weights
-:math:`w_i`: all values of a discrete latent, where the weights are one, or the nodes of a
+A joint distribution :math:`p(x \mid z)\,p(z)` is given by its values at nodes :math:`z_i` with
+weights :math:`w_i`: all values of a discrete latent, where the weights are one, or the nodes of a
 quadrature. Expectations are then sums, and nothing is left to chance:
 
 .. math:: \mathbb E_q f = \sum_i w_i\,q(z_i)\,f(z_i), \qquad
@@ -34,7 +34,8 @@ def shannon_bound(entropy: float, d: int, error: Tensor) -> Tensor:
 
     .. math:: R(D) \ge h(x) - \tfrac d2 \log \frac{2 \pi e D}{d}
 
-    (Shannon, 1959). A Gaussian law meets it while :math:`D / d` is below its smallest eigenvalue.
+    (Shannon, 1959). A Gaussian distribution meets it while :math:`D / d` is below its smallest
+    eigenvalue.
     """
     return entropy - d / 2 * (2 * math.pi * math.e * error / d).log()
 
@@ -48,14 +49,15 @@ class QuadratureJoint:
     Arguments:
         log_likelihood: :math:`\log p(x \mid z_i)`, ``(n, k)``.
         log_prior: :math:`\log p(z_i)`, ``(k,)``.
-        log_weight: :math:`\log w_i`; 0 for a discrete latent, that of `latent_quadrature` for a quadrature.
+        log_weight: :math:`\log w_i`; 0 for a discrete latent, that of `latent_quadrature` for a
+            quadrature.
     """
 
     def __init__(self, log_likelihood: Tensor, log_prior: Tensor, log_weight: float = 0.0) -> None:
         self.log_likelihood, self.log_prior = log_likelihood, log_prior
         self.log_weight = log_weight
 
-    def mean(self, log_q: Tensor, values: Tensor) -> PerDatum:
+    def expectation(self, log_q: Tensor, values: Tensor) -> PerDatum:
         r""":math:`\mathbb E_q f`, with :math:`0 \cdot \infty = 0` where q has no mass."""
         mass = (log_q + self.log_weight).exp()
         return torch.where(mass > 0, mass * values, 0.0).sum(-1)
@@ -70,25 +72,25 @@ class QuadratureJoint:
 
     def elbo_by_jensen(self, log_q: Tensor) -> PerDatum:
         r""":math:`\mathbb E_q \log \frac{p(x, z)}{q(z \mid x)}`: the logarithm taken inside."""
-        return self.mean(log_q, self.log_likelihood + self.log_prior - log_q)
+        return self.expectation(log_q, self.log_likelihood + self.log_prior - log_q)
 
     def distortion(self, log_q: Tensor) -> PerDatum:
         r""":math:`-\mathbb E_q \log p(x \mid z)`."""
-        return -self.mean(log_q, self.log_likelihood)
+        return -self.expectation(log_q, self.log_likelihood)
 
     def rate(self, log_q: Tensor) -> PerDatum:
         r""":math:`\mathrm{KL}(q \,\|\, p(z))`."""
-        return self.mean(log_q, log_q - self.log_prior)
+        return self.expectation(log_q, log_q - self.log_prior)
 
     def gap(self, log_q: Tensor) -> PerDatum:
         r""":math:`\mathrm{KL}(q \,\|\, p(z \mid x))`; zero if and only if q is the posterior."""
-        return self.mean(log_q, log_q - self.log_posterior())
+        return self.expectation(log_q, log_q - self.log_posterior())
 
     def elbo_by_divergence(self, log_q: Tensor) -> PerDatum:
         r""":math:`\log p(x) - \mathrm{KL}(q \,\|\, p(z \mid x))`: the gap taken off."""
         return self.log_evidence() - self.gap(log_q)
 
-    def best(self, beta: float) -> PerDatum:
+    def best_bound(self, beta: float) -> PerDatum:
         r"""The largest :math:`\mathbb E_q \log p(x \mid z) - \beta\,\mathrm{KL}(q \,\|\, p(z))`.
 
         .. math:: \beta \log \mathbb E_{p(z)}\, p(x \mid z)^{1 / \beta}, \qquad

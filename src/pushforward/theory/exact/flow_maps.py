@@ -45,7 +45,7 @@ def gaussian_velocity(path: Path, mean: Tensor, scale: float, x_t: Data, t: Time
     return d_alpha * mean + rate / variance * (x_t - alpha * mean)
 
 
-def residual_variance(law: GaussianMixture, path: Path, x_t: Data, t: Times) -> PerDatum:
+def residual_variance(mixture: GaussianMixture, path: Path, x_t: Data, t: Times) -> PerDatum:
     r"""What the regression cannot know, :math:`\operatorname{tr}\operatorname{Var}[\dot x_t|x_t]`.
 
     .. math:: \Big(\dot\alpha_t - \dot\sigma_t \frac{\alpha_t}{\sigma_t}\Big)^2
@@ -57,18 +57,18 @@ def residual_variance(law: GaussianMixture, path: Path, x_t: Data, t: Times) -> 
     path's is `gaussian_floor` an entry.
 
     Arguments:
-        law: The law of the data.
+        mixture: The distribution of the data.
         path: The scales.
         x_t: Points, ``(batch, d)``.
         t: Times, where sigma is not 0.
     """
     (alpha, sigma), (d_alpha, d_sigma) = path(t), path.rates(t)
-    offset, variance, terms = law.blurred(x_t, alpha, sigma)
+    offset, variance, terms = mixture.component_offsets(x_t, alpha, sigma)
     a, s = alpha.reshape(-1, 1, 1), sigma.reshape(-1, 1, 1)
-    spread = law.variances.to(x_t)
+    spread = mixture.variances.to(x_t)
     # posterior means less the components' own, along the axes of each
-    shift = torch.einsum("kij,nkj->nki", law.axes.to(x_t), a * spread * offset / variance)
-    means = law.means.to(x_t) + shift
+    shift = torch.einsum("kij,nkj->nki", mixture.axes.to(x_t), a * spread * offset / variance)
+    means = mixture.means.to(x_t) + shift
     square = means.square().sum(2) + (s.square() * spread / variance).sum(2)
     r = terms.softmax(1)
     mean = (r[..., None] * means).sum(1)
@@ -130,13 +130,13 @@ def gaussian_flow_map(
     return alpha_s * mean + ratio * (x_t - alpha_t * mean)
 
 
-def quantile_map(law: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tensor) -> Data:
+def quantile_map(mixture: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tensor) -> Data:
     r"""The flow's map on the line, :math:`F_s^{-1} \circ F_t`, from a scalar t to a scalar s.
 
-    The flow keeps the order of points, and the only increasing map of one law to another is that of
-    their quantiles.
+    The flow keeps the order of points, and the only increasing map of one distribution to another
+    is that of their quantiles.
     """
-    later, earlier = law.diffused(*path(t)), law.diffused(*path(s))
+    later, earlier = mixture.diffuse(*path(t)), mixture.diffuse(*path(s))
     side = torch.where(mixture_log_cdf(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
     goal = mixture_log_cdf(later, x_t, side)
     reach = (
@@ -151,17 +151,17 @@ def quantile_map(law: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tens
     return (side * high).to(x_t)
 
 
-def component_z_scores(law: GaussianMixture, x: Data) -> Tensor:
+def component_z_scores(mixture: GaussianMixture, x: Data) -> Tensor:
     r""":math:`(x - m_k) / s_k` of each component on the line, ``(n, k)``, in float64."""
-    return (x.double() - law.means.mT) / law.variances.mT.sqrt()
+    return (x.double() - mixture.means.mT) / mixture.variances.mT.sqrt()
 
 
-def mixture_log_cdf(law: GaussianMixture, x: Data, side: Tensor | float = 1.0) -> Data:
+def mixture_log_cdf(mixture: GaussianMixture, x: Data, side: Tensor | float = 1.0) -> Data:
     r""":math:`\log F(x)` on the line, in float64, and :math:`\log(1 - F(x))` at a side of -1.
 
     .. math:: \log \sum_k w_k\,\Phi\bigl(\pm(x - m_k) / s_k\bigr)
 
     Both keep their digits in the tail, where F itself is 0 or 1.
     """
-    terms = law.weights.log() + torch.special.log_ndtr(side * component_z_scores(law, x))
+    terms = mixture.weights.log() + torch.special.log_ndtr(side * component_z_scores(mixture, x))
     return terms.logsumexp(1, keepdim=True)

@@ -1,4 +1,4 @@
-r"""The exact laws that samplers reach on Gaussian data, by recursions of two moments.
+r"""The exact distributions that samplers reach on Gaussian data, by recursions of two moments.
 
 For data :math:`\mathcal N(m, s^2)` in each entry the best guesses are affine in :math:`x_t`, so a
 step of any sampler is :math:`x \gets a x + b + \sqrt v z`, a Gaussian stays one, and its mean and
@@ -46,7 +46,7 @@ def noise_moments(path: Path, times: Tensor) -> Moments:
 def ancestral_moments(
     path: Path, times: Tensor, data: Moments, v: float = 0.0, start: Moments | None = None
 ) -> Moments:
-    r"""The law of `samplers.ddpm` with exact estimates.
+    r"""The distribution of `samplers.ddpm` with exact estimates.
 
     .. math:: x_s = \tilde\mu_s(x_t, \mathbb E[x \mid x_t]) + \beta^{v/2}\tilde\beta^{(1-v)/2} z
 
@@ -56,9 +56,9 @@ def ancestral_moments(
     Arguments:
         path: The scales.
         times: Decreasing, ``(steps + 1,)``.
-        data: The data's law.
+        data: The data's distribution.
         v: The exponent of the variance.
-        start: The law at the first time, by default noise.
+        start: The distribution at the first time, by default noise.
     """
     alpha, sigma = path(times.double())
     a, s, b, r = alpha[:-1], sigma[:-1], alpha[1:], sigma[1:]
@@ -74,19 +74,19 @@ def ancestral_moments(
 def reverse_chain_moments(
     path: DDPMPath, data: Moments, *, growth: float = 1.0, weight: float = 1.0, noise: float = 1.0
 ) -> Moments:
-    r"""The law at data of a table's chain run backwards with its score, from noise.
+    r"""The distribution at data of a table's chain run backwards with its score, from noise.
 
     .. math:: x_{k-1} = (1-\beta_k)^{-g/2}\big(x_k + w\,\beta_k\nabla\log p_k(x_k)\big)
         + \sqrt{n\,\beta_k}\,z
 
     The marginals are kept, as T grows, exactly if g = 1 and w = (1 + n) / 2: DDPM is n = 1, and
-    n = 0 the probability flow. Langevin dynamics, which leaves a law where it is, has g = 0 and
-    w = n / 2: half the score for the same noise. A reverse step is the sum of both,
-    :math:`1 = \tfrac12 + \tfrac12` (Song et al., 2021, section 4). No noise in the last step.
+    n = 0 the probability flow. Langevin dynamics, which leaves a distribution where it is, has g =
+    0 and w = n / 2: half the score for the same noise. A reverse step is the sum of both, :math:`1
+    = \tfrac12 + \tfrac12` (Song et al., 2021, section 4). No noise in the last step.
 
     Arguments:
         path: The table.
-        data: The data's law.
+        data: The data's distribution.
         growth: g, whether the shrinking of the forward step is undone.
         weight: w, of the score.
         noise: n.
@@ -118,9 +118,10 @@ def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
 
 
 def corrector_moments(
-    path: Path, t: Tensor, law: Moments, data: Moments, corrections: int, snr: float
+    path: Path, t: Tensor, moments: Moments, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    r"""The law after Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its exact score.
+    r"""The distribution after Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its
+    exact score.
 
     Each contracts offsets by :math:`1 - h/D^2`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, and adds
     :math:`2h` of variance.
@@ -129,50 +130,52 @@ def corrector_moments(
     h = 2 * (snr * sigma) ** 2
     pull = h / (alpha**2 * data.variance + sigma**2)
     one = torch.ones(corrections, dtype=torch.float64)
-    return propagate_moments(law, (1 - pull) * one, pull * alpha * data.mean * one, 2 * h * one)
+    return propagate_moments(moments, (1 - pull) * one, pull * alpha * data.mean * one, 2 * h * one)
 
 
 def annealed_langevin_moments(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    r"""The law of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal N(0, s^2)`.
+    r"""The distribution of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal
+    N(0, s^2)`.
 
-    The steps of `corrector_moments` at each level; between levels :math:`x/\alpha` is kept, and the last
-    step is the best guess of the data.
+    The steps of `corrector_moments` at each level; between levels :math:`x/\alpha` is kept, and the
+    last step is the best guess of the data.
     """
     times = times.double()
     alpha, sigma = (z.tolist() for z in path(times))
-    law = noise_moments(path, times)
+    moments = noise_moments(path, times)
     for i, t in enumerate(times[:-1]):
-        law = corrector_moments(path, t, law, data, corrections, snr)
+        moments = corrector_moments(path, t, moments, data, corrections, snr)
         factor, shift = alpha[i + 1] / alpha[i], 0.0
         if sigma[i + 1] == 0:
             factor = alpha[i] * data.variance / (alpha[i] ** 2 * data.variance + sigma[i] ** 2)
             shift = (1 - factor * alpha[i]) * data.mean
-        law = Moments(factor * law.mean + shift, factor**2 * law.variance)
-    return law
+        moments = Moments(factor * moments.mean + shift, factor**2 * moments.variance)
+    return moments
 
 
 def predictor_corrector_moments(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    r"""The law of `langevin.predictor_corrector` with exact scores, likewise.
+    r"""The distribution of `langevin.predictor_corrector` with exact scores, likewise.
 
-    A step of `ancestral_moments` with v = 0, then those of `corrector_moments` at the new level unless it is data.
+    A step of `ancestral_moments` with v = 0, then those of `corrector_moments` at the new level
+    unless it is data.
     """
     times = times.double()
-    law = noise_moments(path, times)
+    moments = noise_moments(path, times)
     for ends in times.unfold(0, 2, 1):
-        law = ancestral_moments(path, ends, data, start=law)
+        moments = ancestral_moments(path, ends, data, start=moments)
         if path.sigma(ends[1]) > 0:
-            law = corrector_moments(path, ends[1], law, data, corrections, snr)
-    return law
+            moments = corrector_moments(path, ends[1], moments, data, corrections, snr)
+    return moments
 
 
 def gaussian_ula(
     covariance: Tensor, h: float, steps: int, offset: Tensor, spread: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""The exact law of k steps of ULA towards :math:`\mathcal N(\mu, \Sigma)`.
+    r"""The exact distribution of k steps of ULA towards :math:`\mathcal N(\mu, \Sigma)`.
 
     .. math:: A = I - h\Sigma^{-1}, \qquad m_k - \mu = A^k(m_0 - \mu), \qquad
         C_k = \Sigma_h + A^k(C_0 - \Sigma_h)A^k, \qquad \Sigma_h = \Sigma(I - h\Sigma^{-1}/2)^{-1}

@@ -60,7 +60,9 @@ class GaussianMixture:
             (self.weights[:, None] * offset).mT @ offset
         )
 
-    def blurred(self, x: Data, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def component_offsets(
+        self, x: Data, alpha: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         r"""Offsets from :math:`\alpha m_k` along each component's axes, variances there, log terms.
 
         Shapes ``(batch, k, d)``, ``(batch or 1, k, d)`` and ``(batch, k)``; the last is
@@ -75,7 +77,7 @@ class GaussianMixture:
 
     def log_terms(self, x: Data) -> Tensor:
         r""":math:`\log w_k\,\mathcal N(x \mid m_k, S_k)`, with shape ``(batch, k)``."""
-        return self.blurred(x, x.new_ones(()), x.new_zeros(()))[2]
+        return self.component_offsets(x, x.new_ones(()), x.new_zeros(()))[2]
 
     def log_prob(self, x: Data) -> PerDatum:
         """Log-density in nats."""
@@ -83,7 +85,7 @@ class GaussianMixture:
 
     def score(self, x: Data) -> Data:
         r""":math:`\nabla \log p(x) = -\sum_k r_k(x) S_k^{-1}(x - m_k)`."""
-        offset, variance, terms = self.blurred(x, x.new_ones(()), x.new_zeros(()))
+        offset, variance, terms = self.component_offsets(x, x.new_ones(()), x.new_zeros(()))
         weighted = terms.softmax(1)[..., None] * offset / variance
         return -torch.einsum("kij,nkj->ni", self.axes.to(x), weighted)
 
@@ -131,15 +133,15 @@ class GaussianMixture:
             return float((self.variances.log() + math.log(2 * math.pi) + 1).sum() / 2)
         return -sum(float(mass @ log_p) for _, mass, log_p in self.nodes())
 
-    def diffused(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
-        r"""The law of :math:`\alpha x + \sigma \varepsilon`, for scalars."""
+    def diffuse(self, alpha: Tensor, sigma: Tensor) -> "GaussianMixture":
+        r"""The distribution of :math:`\alpha x + \sigma \varepsilon`, for scalars."""
         alpha, sigma = alpha.double(), sigma.double()
         eye = torch.eye(self.dim, dtype=torch.float64)
         covariances = alpha.square() * self.covariances + sigma.square() * eye
         return GaussianMixture(self.weights, alpha * self.means, covariances)
 
-    def conditional(self, index: Sequence[int], values: Tensor) -> "GaussianMixture":
-        r"""The law of the other coordinates given :math:`x_{\mathrm{index}} = v`.
+    def condition_on(self, index: Sequence[int], values: Tensor) -> "GaussianMixture":
+        r"""The distribution of the other coordinates given :math:`x_{\mathrm{index}} = v`.
 
         .. math:: w_k' \propto w_k\,\mathcal N(v \mid m_k^B, S_k^{BB}), \quad
             m_k' = m_k^A + S_k^{AB} (S_k^{BB})^{-1} (v - m_k^B), \quad
@@ -173,21 +175,21 @@ class ExactDenoiser(Denoiser):
     the zero vector, or a 1 alone, says nothing.
     """
 
-    def __init__(self, law: GaussianMixture, path: Path) -> None:
+    def __init__(self, mixture: GaussianMixture, path: Path) -> None:
         super().__init__()
-        self.law, self.path = law, path
+        self.mixture, self.path = mixture, path
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
         alpha, sigma = self.path(t)
-        offset, variance, terms = self.law.blurred(x_t, alpha, sigma)
+        offset, variance, terms = self.mixture.component_offsets(x_t, alpha, sigma)
         if c is not None:
             known = c[:, 1:]
             terms = torch.where((known == 0) & known.any(1, keepdim=True), -math.inf, terms)
-        r, axes = terms.softmax(1)[..., None], self.law.axes.to(x_t)
+        r, axes = terms.softmax(1)[..., None], self.mixture.axes.to(x_t)
         alpha, sigma = alpha.reshape(-1, 1, 1), sigma.reshape(-1, 1, 1)
         innovation = r * offset / variance
-        shift = alpha * self.law.variances.to(x_t) * innovation
-        x = (r * self.law.means.to(x_t)).sum(1) + torch.einsum("kij,nkj->ni", axes, shift)
+        shift = alpha * self.mixture.variances.to(x_t) * innovation
+        x = (r * self.mixture.means.to(x_t)).sum(1) + torch.einsum("kij,nkj->ni", axes, shift)
         return PosteriorMeans(x=x, eps=torch.einsum("kij,nkj->ni", axes, sigma * innovation))
 
 

@@ -66,8 +66,8 @@ def check_continuity_equation() -> list[Number]:
     t, h = torch.tensor(0.4, dtype=torch.float64), 1e-5
     field = ExactDenoiser(LAW, LINEAR).velocity
     u, divergence = densities.exact_divergence(field, x, t)
-    later, earlier = (LAW.diffused(*LINEAR(t + e)).log_prob(x) for e in (h, -h))
-    score = LAW.diffused(*LINEAR(t)).score(x)
+    later, earlier = (LAW.diffuse(*LINEAR(t + e)).log_prob(x) for e in (h, -h))
+    score = LAW.diffuse(*LINEAR(t)).score(x)
     left = (later - earlier) / (2 * h) + divergence + (u * score).sum(1)
     return [Number("largest residual on 25 points", float(left.detach().abs().max()), 0, 1e-7)]
 

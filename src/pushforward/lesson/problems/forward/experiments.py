@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
 from ....rng import fork_rng, seed_rng
-from ....theory import forward
+from ....theory import ddpm_schedule
 from ....theory.exact import diffusion_bound, targets
 from ...claims import Number, double
 from ...sections.diffusion.figures import TIMES, create_panels, draw_forward_process
@@ -29,7 +29,7 @@ def run_forward_process() -> ExperimentResult:
     )
     numbers, from_noise = [], {}
     for k in TIMES:
-        noisy = law.diffused(*PATH(double(k / 1000)[0]))
+        noisy = law.diffuse(*PATH(double(k / 1000)[0]))
         from_noise[k] = diffusion_bound.divergence_from_noise(noisy)
         square = (states[k] - means[k]).square()
         numbers += [
@@ -70,7 +70,7 @@ def draw_density_in_time(states: list[torch.Tensor]) -> Figure:
     """The density of x_t (shade, each column scaled to its largest value) and eight chains."""
     law, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
     times = torch.linspace(0, 1, 101, dtype=torch.float64)
-    columns = [law.diffused(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
+    columns = [law.diffuse(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
     density = torch.stack([c / c.max() for c in columns], dim=1)
     figure, (axes,) = create_panels(1, 2.4)
     axes.pcolormesh(1000 * times, grid, density, cmap=DENSITY, rasterized=True, shading="gouraud")
@@ -94,7 +94,7 @@ def run_long_chains() -> ExperimentResult:
         name: [mixture_terminal_kl(betas(T)) for T in lengths] for name, betas in kinds.items()
     }
     lesson, scaled, finite, slow = found.values()
-    one = float(forward.terminal_kl(double(1.0)[:, None], math.exp(-10.05)))
+    one = float(ddpm_schedule.terminal_kl(double(1.0)[:, None], math.exp(-10.05)))
     what = "KL of $q(x_T)$ from noise in nats"
     numbers = [
         Number(f"{what}, $\\beta_t = \\beta(t/T)/T$: $T = 3000$ and 1000", scaled[4], scaled[3],

@@ -5,7 +5,7 @@ import math
 import sympy as sp
 import torch
 
-from ....theory import ddpm_schedule, forward
+from ....theory import ddpm_schedule
 from ....theory.exact import diffusion_bound, targets
 from ...claims import Number, double
 from ...sections.diffusion.forward import PATH, unscaled_betas
@@ -80,7 +80,7 @@ def check_gaussian_kl() -> list[Number]:
     density = sp.exp(-((x - m) ** 2) / (2 * v)) / sp.sqrt(2 * sp.pi * v)
     ratio = (x**2 - (x - m) ** 2 / v - sp.log(v)) / 2
     integral = float(sp.Integral(density * ratio, (x, -12, 12)).evalf())
-    got = forward.terminal_kl(double(1.5)[:, None], 0.3)
+    got = ddpm_schedule.terminal_kl(double(1.5)[:, None], 0.3)
     return [*exact, Number("an integral at $\\bar\\alpha = 0.3$, $x_0 = 1.5$", float(got),
                            integral, 1e-9)]  # fmt: skip
 
@@ -98,9 +98,9 @@ def check_kl_convexity() -> list[Number]:
     """One law against the mean over data."""
     mean, variance = diffusion_bound.moment_recursion(unscaled_betas(100), 1.0, 0.0)
     law = targets.lesson_mixture()
-    marginal = diffusion_bound.divergence_from_noise(law.diffused(mean[-1], variance[-1].sqrt()))
+    marginal = diffusion_bound.divergence_from_noise(law.diffuse(mean[-1], variance[-1].sqrt()))
     alpha_bar = float(mean[-1]) ** 2
-    each = law.expectation(lambda x: forward.terminal_kl(x, alpha_bar))
+    each = law.expectation(lambda x: ddpm_schedule.terminal_kl(x, alpha_bar))
     return [Number("KL of $q(x_T)$, lesson's betas, $T = 100$, nats", marginal, each, 0, "<=")]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, format_log_tick
 from ....rng import fork_rng, seed_rng
-from ....theory import ddpm_schedule, forward, langevin, ode, paths, predictions
+from ....theory import ddpm_schedule, langevin, ode, paths, predictions
 from ....theory.exact import diffusion_bound, sampler_moments, targets
 from ...claims import double
 from .forward import PATH
@@ -48,7 +48,7 @@ def draw_forward_process() -> Figure:
         states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     figure, row = create_panels(len(TIMES), 1.7, sharey=True)
     for axes, k in zip(row, TIMES):
-        draw_density_histogram(axes, states[k], law.diffused(*PATH(double(k / 1000)[0])))
+        draw_density_histogram(axes, states[k], law.diffuse(*PATH(double(k / 1000)[0])))
         axes.set(title=f"t = {k}", xlabel="x")
     noise = targets.Gaussian(double(0.0), double(1.0)[:, None])
     grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)
@@ -68,7 +68,7 @@ def draw_score_field() -> Figure:
     side, coarse = (torch.linspace(-3, 3, n, dtype=torch.float64) for n in (150, 15))
     fine, nodes = (torch.cartesian_prod(z, z) for z in (side, coarse))
     for axes, sigma in zip(row, (0.1, 0.6, 1.5)):
-        noisy = law.diffused(double(1.0)[0], double(sigma)[0])
+        noisy = law.diffuse(double(1.0)[0], double(sigma)[0])
         density, score = noisy.log_prob(fine).exp().view(150, 150).T, noisy.score(nodes)
         axes.pcolormesh(side, side, density, cmap=DENSITY, rasterized=True, shading="gouraud")
         arrows = score / score.norm(dim=1, keepdim=True).sqrt()
@@ -184,7 +184,7 @@ def draw_bound_weights() -> Figure:
     figure, (left, right) = create_panels(2)
     for i, (v, name) in enumerate(((1.0, "Σ = β"), (0.0, "Σ = β̃"))):
         weight = (
-            forward.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000) / 1000
+            ddpm_schedule.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000) / 1000
         )
         left.plot(k, weight, color=LINES[5 * i], ls=DASHES[i], label=name)
     left.axhline(0.01, color=QUIET, ls=DASHES[2])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from ....theory import ddpm_schedule, forward, transport
+from ....theory import ddpm_schedule, transport
 from ....theory.exact import diffusion_bound, targets
 from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 
@@ -112,7 +112,7 @@ def noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
 def mixture_terminal_kl(betas: torch.Tensor) -> float:
     """The divergence of the law of x_T from noise for the lesson's mixture."""
     mean, variance = diffusion_bound.moment_recursion(betas, 1.0, 0.0)
-    law = targets.lesson_mixture().diffused(mean[-1], variance[-1].sqrt())
+    law = targets.lesson_mixture().diffuse(mean[-1], variance[-1].sqrt())
     return diffusion_bound.divergence_from_noise(law)
 
 
@@ -133,7 +133,7 @@ def measure_terminal_kl() -> Evidence:
     refused = count_failures(
         *(lambda T=T: ddpm_schedule.DDPMPath(unscaled_betas(T)) for T in (50, 100, 200))
     )
-    one = float(forward.terminal_kl(double(1.0)[:, None], float(PATH.alpha_bar(1000))))
+    one = float(ddpm_schedule.terminal_kl(double(1.0)[:, None], float(PATH.alpha_bar(1000))))
     right += [
         Number("tables that leave signal and are refused", refused, 3),
         Number("$\\bar\\alpha_{1000}$", float(PATH.alpha_bar(1000)), 4.0358297e-5, 1e-11),

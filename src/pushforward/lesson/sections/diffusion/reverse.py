@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ....theory import ddpm_schedule, forward, predictions
+from ....theory import ddpm_schedule, predictions
 from ....theory.exact import diffusion_bound, sampler_moments, targets
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH
@@ -105,7 +105,7 @@ def measure_step_posterior() -> Evidence:
         mean = torch.stack([before.sqrt() * x[0], (a * before).sqrt() * x[0]])
         cross, variance = a.sqrt() * (1 - before), 1 - a * before
         joint = torch.stack([torch.stack([1 - before, cross]), torch.stack([cross, variance])])
-        exact = targets.Gaussian(mean, joint).conditional([1], x_t)
+        exact = targets.Gaussian(mean, joint).condition_on([1], x_t)
         got, spread = PATH.posterior(x[:, None], x_t[:, None], k)
         worst = max(
             worst, float((got - exact.mean).abs()), float((spread - exact.covariance).abs())
@@ -146,7 +146,7 @@ def measure_variance_cost() -> Evidence:
         return float(terms.sum()) - law.entropy()
 
     many = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1_000_000))
-    end = gaussian_1d(0.0, 0.5).diffused(*(z[0] for z in PATH(double(1.0))))
+    end = gaussian_1d(0.0, 0.5).diffuse(*(z[0] for z in PATH(double(1.0))))
     what = "nats lost by $\\Sigma = "
     left = diffusion_bound.divergence_from_noise(end)
     return Evidence(
@@ -166,9 +166,9 @@ def measure_simple_loss() -> Evidence:
     """The weights that are dropped, and the least loss."""
     k = torch.tensor([1, 2, 500, 1000])
     t = k.double() / 1000
-    large = forward.bound_weight(predictions.noise_prediction, 1.0)(PATH, t) / 1000
-    small = forward.bound_weight(predictions.noise_prediction, 0.0)(PATH, t[1:]) / 1000
-    data = forward.bound_weight(predictions.data_prediction, 0.0)(PATH, t[1:]) / 1000
+    large = ddpm_schedule.bound_weight(predictions.noise_prediction, 1.0)(PATH, t) / 1000
+    small = ddpm_schedule.bound_weight(predictions.noise_prediction, 0.0)(PATH, t[1:]) / 1000
+    data = ddpm_schedule.bound_weight(predictions.data_prediction, 0.0)(PATH, t[1:]) / 1000
     ratio = [PATH.alpha_bar(i) / (1 - PATH.alpha_bar(i)) for i in (k[1:] - 1, k[1:])]
     beta, alpha_bar = PATH.beta(k), PATH.alpha_bar(k)
     exact = beta / (2 * (1 - beta) * (1 - alpha_bar))
@@ -299,7 +299,7 @@ CLAIMS = [
         "The bound reduces to $\\mathcal L_{simple}$.",
         Verdict.WRONG,
         measure_simple_loss,
-        "theory.forward.data_gain",
+        "theory.ddpm_schedule.data_gain",
         right="$\\mathcal L_{simple}$ drops the weights of the bound's terms, which differ by a "
         "factor of 90; it is another loss with the same minimum, and that minimum is not zero.",
         formula="L_{t-1} = \\frac{\\beta_t^2}{2\\Sigma_t\\alpha_t(1-\\bar\\alpha_t)}\\,"

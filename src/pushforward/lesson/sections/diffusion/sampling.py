@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ....devices import seeded_rng
-from ....theory import denoisers, ode, paths, samplers, transport
+from ....theory import guidance, ode, paths, samplers, transport
 from ....theory.exact import sampler_moments, targets
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict, double
@@ -99,10 +99,10 @@ def measure_guided_score() -> Evidence:
     t, x = double(0.3)[0], torch.linspace(-4, 4, 161, dtype=torch.float64)[:, None]
     denoiser = targets.ExactDenoiser(law, path)
     right = double(1.0, 0.0, 1.0).expand(len(x), 3)
-    guided = denoisers.GuidedDenoiser(denoiser, scale).score(x, t, right)
+    guided = guidance.GuidedDenoiser(denoiser, scale).score(x, t, right)
     free, conditional = denoiser.score(x, t), denoiser.score(x, t, right)
     tilted = targets.ExactDenoiser(tilted_mixture(law, scale), path).score(x, t)
-    slope = class_gradient(law.diffused(*path(t)), x)
+    slope = class_gradient(law.diffuse(*path(t)), x)
     return Evidence(
         [
             Number(
@@ -210,7 +210,7 @@ CLAIMS = [
         "$p(x)\\,p(k | x)^w$.",
         Verdict.WRONG,
         measure_guided_score,
-        "theory.denoisers.combine_guidance",
+        "theory.guidance.combine_guidance",
         right="Its score is $\\nabla\\log p_t + w\\,\\nabla\\log p_t(k | x)$ at each $t$, and for "
         "$w \\ne 0, 1$ no law of data has these scores at all levels of noise.",
         covers="R6",

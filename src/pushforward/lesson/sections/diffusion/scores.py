@@ -40,7 +40,7 @@ def measure_implicit_loss() -> Evidence:
 def measure_denoising_loss() -> Evidence:
     """Both losses for three models, by quadrature over data and noise."""
     law, sigma = targets.lesson_mixture(), 0.6
-    noisy = law.diffused(double(1.0)[0], double(sigma)[0])
+    noisy = law.diffuse(double(1.0)[0], double(sigma)[0])
     (x, mass, _), *_ = law.nodes()
     (eps, chance, _), *_ = gaussian_1d(0.0, 1.0).nodes()
     pairs, weight = torch.cartesian_prod(x[:, 0], eps[:, 0]), torch.outer(mass, chance).flatten()
@@ -106,7 +106,7 @@ def measure_weight_blindness() -> Evidence:
     kl = p.expectation(lambda x: p.log_prob(x) - q.log_prob(x))
     plain = divergences.mixture_fisher_divergence(p, q)
     noisy = divergences.mixture_fisher_divergence(
-        *(z.diffused(double(1.0)[0], double(5.0)[0]) for z in (p, q))
+        *(z.diffuse(double(1.0)[0], double(5.0)[0]) for z in (p, q))
     )
     return Evidence(
         [Number("KL in nats of weights 0.2, 0.8 from 0.8, 0.2 at $\\pm5$", kl, 0, 0.01)],

@@ -171,7 +171,7 @@ def measure_player_gradients() -> Evidence:
     for layer in model.critic.modules():
         if isinstance(layer, nn.Linear):
             nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
-    terms = model.judge(x)
+    terms = model.critic_objective(x)
     torch.stack(list(terms.values())).sum().backward()
     undecided = (terms["real"] + terms["fake"]).detach()
     moved = sum(p.grad is not None for p in model.generator.parameters())
@@ -248,7 +248,7 @@ CLAIMS = [
         "The lesson's two steps each touch one player.",
         Verdict.ONLY_IF,
         measure_player_gradients,
-        "families.gan.GAN.judge",
+        "families.gan.GAN.critic_objective",
         right="Its step of $G$ leaves gradients in $D$, harmless only because they are zeroed "
         "before they are used; here each loss is differentiated for one player alone.",
         covers="A33 R26",

@@ -11,7 +11,7 @@ from ....devices import seeded_rng
 from ....families import gan
 from ....metrics import modes
 from ....model import Event
-from ....theory import mode_coverage, transport
+from ....theory import sample_statistics, transport
 from ....theory.exact import discriminator, divergences, targets
 from ....training.trainer import Trainer, random_batches
 from ...claims import Claim, Evidence, Number, Verdict, raises_error
@@ -83,7 +83,7 @@ def measure_mode_metrics() -> Evidence:
     )  # fmt: skip
     x, y = (law.sample(2000).double().numpy() for law in (ring, kept))
     report = modes.known_modes(y, ring.means.numpy(), 0.3)
-    share = mode_coverage.kmeans_coverage(x, y)
+    share = sample_statistics.kmeans_coverage(x, y)
     # the share of rows beyond three deviations in the plane is exp(-9/2)
     near = 1 - math.exp(-4.5)
     return Evidence(
@@ -93,7 +93,7 @@ def measure_mode_metrics() -> Evidence:
                    math.log(8 / 3), 5 / 2000),
             Number("rows near a mode", report.high_quality, near,
                    5 * math.sqrt(near * (1 - near) / 2000)),
-            Number("data in cells that samples reach", share, mode_coverage.COLLAPSE, 0, "<="),
+            Number("data in cells that samples reach", share, sample_statistics.COLLAPSE, 0, "<="),
         ]
     )  # fmt: skip
 

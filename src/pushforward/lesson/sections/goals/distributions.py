@@ -126,14 +126,14 @@ def measure_mixture_conditionals() -> Evidence:
     step, v = float(grid[1] - grid[0]), double(0.4)
     joint = law.log_prob(torch.stack([v.expand(3001), grid], dim=1))
     bayes = joint - (joint.exp().sum() * step).log()
-    inpainted = law.conditional([0], v).log_prob(grid[:, None])
+    inpainted = law.condition_on([0], v).log_prob(grid[:, None])
     a, noise = double(0.8, -0.6), 0.4
     wide = torch.cat([torch.eye(2).double(), a[None]])
     S = wide @ law.covariances @ wide.mT
     S[:, 2, 2] += noise**2
     measured = targets.GaussianMixture(law.weights, law.means @ wide.mT, S)
     point = law.sample(50).double()
-    given = measured.conditional([2], v).log_prob(point)
+    given = measured.condition_on([2], v).log_prob(point)
     weigh = -(v - point @ a).square() / (2 * noise**2) - math.log(noise * math.sqrt(2 * math.pi))
     spread = torch.einsum("i,kij,j->k", a, law.covariances, a) + noise**2
     along = targets.GaussianMixture(law.weights, law.means @ a[:, None], spread.sqrt())
@@ -161,7 +161,7 @@ def measure_class_scores() -> Evidence:
     denoiser, t = targets.ExactDenoiser(law, path), double(0.3).squeeze()
     x_t = torch.randn(40, 2).double().requires_grad_()
     c = double(1.0, 0.0, 1.0).expand(40, -1)
-    noised = law.diffused(*path(t))
+    noised = law.diffuse(*path(t))
     log_class = noised.log_terms(x_t)[:, 1] - noised.log_prob(x_t)
     (slope,) = torch.autograd.grad(log_class.sum(), x_t)
     x_t = x_t.detach()

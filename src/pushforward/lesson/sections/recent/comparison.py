@@ -18,11 +18,10 @@ from ....diffusion import Diffusion
 from ....model import Recipe
 from ....networks.mlp import TimeMLP
 from ....theory import ddpm_schedule, predictions, samplers, transport
-from ....theory.denoisers import Denoiser
+from ....theory.denoisers import Denoiser, Sampler
 from ....theory.exact import flow_maps
 from ....theory.exact.targets import ExactDenoiser, gaussian_ring
 from ....theory.paths import LinearPath
-from ....theory.sampler_steps import Sampler
 from ....training.trainer import Trainer, random_batches
 from .quality import sample_and_count
 

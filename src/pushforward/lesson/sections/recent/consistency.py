@@ -121,7 +121,9 @@ STEPS, ROWS = 800, 4000
 def train_student(target: float, *, distilled: bool = False) -> family.ConsistencyModel:
     """A consistency model of normal data, from scratch or from the exact flow."""
     net, path = TimeMLP((1,), width=32, depth=2, spans=True), family.PATHS["cosine"]
-    model = family.ConsistencyModel(net, (1,), path=path, first=4, last=16, target=target)
+    model = family.ConsistencyModel(
+        net, (1,), path=path, curriculum=family.Curriculum(4, 16), target=target
+    )
     if distilled:
         teacher = ExactDenoiser(student_data(), paths.LinearPath(t_min=1e-3, t_max=0.999))
         model.teacher = consistency.HeunTeacher(teacher, model.path)

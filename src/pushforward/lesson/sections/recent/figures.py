@@ -31,7 +31,7 @@ def noise_quantiles(n: int) -> Tensor:
 def draw_density_background(axes: Axes, title: str) -> None:
     """The density of x_t at every time, darker where it is higher."""
     x = torch.linspace(-4.2, 4.2, 241, dtype=torch.float64)[:, None]
-    maps = [LAW.diffused(*LINEAR(1 - t)).log_prob(x).exp() for t in TIMES]
+    maps = [LAW.diffuse(*LINEAR(1 - t)).log_prob(x).exp() for t in TIMES]
     values = torch.stack(maps, dim=1).sqrt().numpy()
     axes.imshow(values, origin="lower", extent=(0, 1, -4.2, 4.2), aspect="auto", cmap=DENSITY,
                 alpha=0.55, interpolation="bilinear")  # fmt: skip
@@ -73,7 +73,7 @@ def draw_consistency_map() -> Figure:
     figure = Figure(figsize=(6.3, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     times = torch.linspace(0, 1, 61, dtype=torch.float64)
-    zero, x = times[0], LAW.diffused(*LINEAR(times[0]))
+    zero, x = times[0], LAW.diffuse(*LINEAR(times[0]))
     ends = flow_maps.quantile_map(x, LINEAR, noise_quantiles(15), times[-1], zero)
     curves = torch.cat(
         [flow_maps.quantile_map(LAW, LINEAR, noise_quantiles(15), times[-1], s) for s in times],

@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal
 
 from ....errors import OdeError
 from ....shapes import standard_normal_log_prob
-from ....theory import adjoint, densities, ode
+from ....theory import densities, ode
 from ...claims import Claim, Evidence, Number, Verdict, double
 
 UNIT = double(0.0, 1.0)
@@ -115,7 +115,7 @@ def measure_adjoint_gradient() -> Evidence:
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).double()
     weights = list(net.parameters())
     _, direct = flow_loss_gradient(net, ode.rk4)
-    _, found = flow_loss_gradient(net, adjoint.adjoint_integrator(ode.rk4, weights))
+    _, found = flow_loss_gradient(net, ode.adjoint_integrator(ode.rk4, weights))
     apart = max(float((a - b).abs().max()) for a, b in zip(direct, found))
     losses = []
     for h in (1e-5, -2e-5):
@@ -180,7 +180,7 @@ CLAIMS = [
         r"A neural network can be trained as the field of an ODE.",
         Verdict.HOLDS,
         measure_adjoint_gradient,
-        "theory.adjoint.final_state",
+        "theory.ode.final_state",
         formula=r"\dot a = -a^\top \partial_x f_\theta,\qquad "
         r"\dot g = -a^\top \partial_\theta f_\theta",
         covers="R54",

@@ -175,7 +175,7 @@ def measure_velocity_conversions() -> Evidence:
         r"score, $(t u - x)/(1 - t)$": of(predictions.score_prediction)
         - (0.65 * lesson - x_t) / 0.35,
         "score, that of the law of $x_t$": of(predictions.score_prediction)
-        - PLANE.diffused(*LINEAR(t)).score(x_t),
+        - PLANE.diffuse(*LINEAR(t)).score(x_t),
         r"data, $x + (1 - t) u$": of(predictions.data_prediction) - (x_t + 0.35 * lesson),
         r"noise, $x - t u$": of(predictions.noise_prediction) - (x_t - 0.65 * lesson),
     }

@@ -7,10 +7,9 @@ from torch import Tensor
 from ....metrics import classifier, frechet, kernels
 from ....shapes import Condition, Data, Times
 from ....theory import ode, paths, samplers, transport
-from ....theory.denoisers import Denoiser
+from ....theory.denoisers import Denoiser, Sampler
 from ....theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture, gaussian_ring8
 from ....theory.predictions import PosteriorMeans
-from ....theory.sampler_steps import Sampler
 from ...claims import Claim, Evidence, Number, Verdict, double
 
 ROWS = 4000

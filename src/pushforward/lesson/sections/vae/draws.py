@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy
 
 from ....families.vae import VAE
 from ....networks import likelihoods
+from ....networks.autoencoder import AutoencoderNetworks
 from ....networks.mlp import Perceptron
 from ....shapes import standard_normal_log_prob, sum_event
 from ....theory import bounds
@@ -36,7 +37,7 @@ def measure_reparametrisation() -> Evidence:
     torch.set_rng_state(state)
     q = model.posterior(x)
     z = q.mean + q.scale * torch.randn(50, 2, dtype=torch.float64)
-    by_hand = -sum_event(model.law.log_prob(model.parameters_of(z), x)).mean()
+    by_hand = -sum_event(model.law.log_prob(model.likelihood_parameters(z), x)).mean()
     return Evidence([
         same_values("the distortion, and that at $\\mu + \\sigma\\varepsilon$ of the same "
              "$\\varepsilon$, nats", terms["distortion"], by_hand, 1e-12),
@@ -85,7 +86,7 @@ def measure_batch_scaling() -> Evidence:
     both = model.posterior(x)
     by_hand = (
         bounds.kl_to_prior(both).mean()
-        - model.law.log_prob(model.parameters_of(both.mean), x).sum(1).mean()
+        - model.law.log_prob(model.likelihood_parameters(both.mean), x).sum(1).mean()
     )
     return Evidence(
         [Number("the lesson's loss of the same data ten times over, as a multiple",
@@ -132,13 +133,9 @@ def measure_variance_overflow() -> Evidence:
     """A log-variance of 89 in single precision."""
     log_variance = torch.tensor([[89.0]])
     lesson = -0.5 * (1 + log_variance - log_variance.exp()).sum()
-    model = VAE(
-        Perceptron(1, 0, 2, []),
-        Perceptron(1, 0, 2, []),
-        likelihoods.GaussianLikelihood(),
-        (1,),
-        latent=1,
-    )
+    perceptrons = Perceptron(1, 0, 2, []), Perceptron(1, 0, 2, [])
+    networks = AutoencoderNetworks(*perceptrons, likelihoods.GaussianLikelihood())
+    model = VAE(networks, (1,), latent=1)
     layer = fits.last_linear(model.encoder)
     nn.init.zeros_(layer.weight)
     with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ....families.vae import VAE
 from ....model import Recipe
 from ....networks import likelihoods
+from ....networks.autoencoder import AutoencoderNetworks
 from ....networks.mlp import Perceptron
 from ....rng import fork_rng, seed_rng
 from ....theory.exact import linear_vae, targets
@@ -68,7 +69,7 @@ def train_vae(model: VAE, x: Tensor, steps: int, lr: float = 5e-3) -> TrainedVAE
 def build_planar_vae(law: likelihoods.EntryLikelihood, beta: float = 1.0) -> VAE:
     """A VAE of points in the plane with two latents; the weight of the rate grows half the time."""
     encoder, decoder = Perceptron(2, 0, 4, [64, 64]), Perceptron(2, 0, 2 * law.size, [64, 64])
-    return VAE(encoder, decoder, law, (2,), latent=2, beta=beta, anneal=0.5, whitened=False)
+    return VAE(AutoencoderNetworks(encoder, decoder, law), (2,), latent=2, beta=beta, anneal=0.5, whitened=False)
 
 
 @cache
@@ -111,7 +112,7 @@ def build_linear_vae(d: int, latent: int, beta: float = 1.0, scale: float = NOIS
     """A VAE whose encoder and decoder are affine: probabilistic PCA."""
     encoder, decoder = Perceptron(d, 0, 2 * latent, []), Perceptron(latent, 0, d, [])
     law = fixed_scale_gaussian(scale)
-    return VAE(encoder, decoder, law, (d,), latent=latent, beta=beta, whitened=False)
+    return VAE(AutoencoderNetworks(encoder, decoder, law), (d,), latent=latent, beta=beta, whitened=False)
 
 
 def spectrum_data(n: int = 2000) -> Tensor:

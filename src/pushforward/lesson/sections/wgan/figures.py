@@ -66,7 +66,7 @@ def draw_optimal_critic() -> Figure:
     top.text(-4.3, 0.05, "samples", color=LINES[0])
     top.set(ylabel="density", ylim=(0, None))
     bottom.plot(x, f, color=INK, lw=1.4)
-    distance = transport.w1_of_laws(x, F, G)
+    distance = transport.w1_of_cdfs(x, F, G)
     bottom.text(-4.9, f.max(), f"W1 = {distance:.3f}", va="top")
     bottom.set(xlabel="x", ylabel="critic", xlim=(-5, 6.5))
     return figure

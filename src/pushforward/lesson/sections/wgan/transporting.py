@@ -41,7 +41,7 @@ def measure_primal_distance() -> Evidence:
 def w1_to_origin(cdf: object, reach: float) -> float:
     """W1 of a symmetric law and the point 0, from 0 to a reach, doubled."""
     grid = np.concatenate([[0.0], np.geomspace(1e-4, reach, 200_001)])
-    return 2 * transport.w1_of_laws(grid, cdf(grid), np.ones_like(grid))  # type: ignore[operator]
+    return 2 * transport.w1_of_cdfs(grid, cdf(grid), np.ones_like(grid))  # type: ignore[operator]
 
 
 def measure_mean_existence() -> Evidence:
@@ -66,7 +66,7 @@ def measure_gaussian_distances() -> Evidence:
     grid = np.linspace(-25, 25, 100_001)
     numbers = []
     for m, s in ((0.0, 2.0), (1.0, 1.0), (3.0, 0.5)):
-        area = transport.w1_of_laws(grid, ndtr(grid), ndtr((grid - m) / s))
+        area = transport.w1_of_cdfs(grid, ndtr(grid), ndtr((grid - m) / s))
         found = transport.gaussian_w1(0.0, 1.0, m, s)
         what = f"$W_1$ of $\\mathcal{{N}}(0, 1)$ and $\\mathcal{{N}}({m:g}, {s:g}^2)$"
         numbers.append(Number(what, found, area, 1e-6))
@@ -128,7 +128,7 @@ CLAIMS = [
         "It is defined for any two distributions.",
         Verdict.ONLY_IF,
         measure_mean_existence,
-        "theory.transport.w1_of_laws",
+        "theory.transport.w1_of_cdfs",
         right="Both need finite first moments; otherwise it may be infinite.",
         covers="A44",
     ),

@@ -1,0 +1,137 @@
+r"""A flow whose ends are coupled: data and noise, or the rows of two data sets.
+
+Noise that is chosen near its datum makes paths that cross less (`theory.couplings`). Where noise
+is replaced by other data, the source, the flow translates between the two; the network then gives
+the velocity itself, so that what is alike on both sides need not be computed.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .diffusion import Diffusion, midpoint_times
+from .errors import NoLikelihood
+from .model import Likelihood
+from .shapes import Condition, Data, PerDatum
+from .theory import couplings, predictions
+from .theory.couplings import Coupling, CouplingPool, Pairs
+from .theory.guidance import Guided
+from .theory.paths import Path
+from .theory.predictions import Prediction
+
+AT_ONCE = 256  # rows of a batch that are coupled: an assignment takes the cube of their number
+
+
+def velocity_weight(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
+    r"""The weight that makes the loss of a prediction that of the velocity.
+
+    With :math:`s^2 = \alpha^2 + \sigma^2` an error e of EDM's unit-variance target is an error
+    :math:`(\sigma\dot\alpha - \alpha\dot\sigma)\,e/s` of the velocity: :math:`-e/s` if linear.
+    """
+
+    def weight(path: Path, t: Tensor) -> Tensor:
+        goal = predictions.velocity_prediction
+        return predictions.conversion_coefficients(path, prediction, goal, t)[1].square()
+
+    return weight
+
+
+class TransportFlow(Diffusion):
+    """A flow from noise, or from the rows of a source, to data.
+
+    Arguments:
+        coupling: Pairs the data of a batch with noise, or with rows of the source.
+        together: How many rows of the source are coupled at once, 0 for those of a batch.
+        options: Those of `Diffusion`.
+    """
+
+    source: Tensor
+    pooled: Tensor
+
+    def __init__(
+        self,
+        *args: Any,
+        coupling: Coupling = couplings.independent_coupling,
+        together: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self.coupling, self.together = coupling, together
+        self.register_buffer("source", torch.zeros(0, *self.event_shape))
+        self.pool: CouplingPool | None = None
+
+    @property
+    def likelihood(self) -> Likelihood:  # type: ignore[override]
+        """That of the probability flow; none from other data, whose density is unknown."""
+        return Likelihood.NONE if len(self.source) else Likelihood.ODE
+
+    def start_from(self, z: Data) -> None:
+        """Start the flow at rows of other data, standardised, in place of noise."""
+        goal = predictions.unit_velocity_prediction
+        self.source, self.denoiser.prediction = z.to(self.source), goal
+        self.weight = velocity_weight(goal)
+        self.table = self.coefficients(midpoint_times(self.path)).to(self.table)
+        self.register_buffer("pooled", torch.zeros(2, dtype=torch.int64, device=z.device))
+
+    def gather(self, x: Data, c: Condition = None) -> None:
+        """Keep the data that are coupled with those of the source before and beside a batch."""
+        if self.together and self.coupling is not couplings.independent_coupling:
+            self.pool = CouplingPool(partial(self.couple_rows, x, c), self.together)
+
+    def couple_rows(self, x: Data, c: Condition, n: int) -> Pairs:
+        """So many of the data, drawn with replacement, and rows of the source."""
+        rows = torch.randint(len(x), (n,), device=x.device)
+        c = None if c is None else c[rows]
+        return *self.coupling(x[rows], self.base_noise(n), c), c
+
+    def base_noise(self, n: int) -> Tensor:
+        """Noise, or rows of the source."""
+        if not len(self.source):
+            return super().base_noise(n)
+        rows = torch.randint(len(self.source), (n,), device=self.source.device)
+        return self.source[rows]
+
+    def draw_pairs(self, x: Data, c: Condition) -> Pairs:
+        """Data and what they are coupled with in the batch, or in training pairs of the pool."""
+        if self.training and self.pool is not None:
+            return self.pool.take(len(x), self.pooled)
+        start = self.base_noise(len(x)).to(x) if len(self.source) else torch.randn_like(x)
+        size = max(self.together, AT_ONCE)
+        return *couplings.couple_in_chunks(self.coupling, x, start, c, size=size), c
+
+    def translate(
+        self,
+        z: Data,
+        c: Condition = None,
+        *,
+        reverse: bool = False,
+        guidance: Guided = 1.0,
+        tolerance: float = 1e-5,
+    ) -> Data:
+        """Carry source rows to data along the flow, or data to the source.
+
+        Arguments:
+            z: Rows of the source, or data if ``reverse``.
+            c: The condition of the data.
+            reverse: From data to source; the inverse up to the solver's tolerance.
+            guidance: As of `Diffusion.decode`.
+            tolerance: The same.
+        """
+        carry = self.encode if reverse else self.decode
+        return carry(z, c, guidance=guidance, tolerance=tolerance)
+
+    def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
+        """The density of the probability flow in nats, from normal noise at the path's end.
+
+        That is N(0, 1) on the linear path, exactly; on the others the noise there still holds 1/160
+        of the data, and the base is normal with the variance that unit data would give it.
+
+        Raises:
+            NoLikelihood: If the flow starts from other data.
+        """
+        if len(self.source):
+            raise NoLikelihood("a flow from other data can be sampled but not scored")
+        return super().estimated(x, c, **options)
