@@ -12,7 +12,7 @@ import torch
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SHORT = ["--quick", "--blocks", "1", "--seconds", "0.001"]
 QUICK = {
-    "steps": [*SHORT, "--group", "vae 3x64"],
+    "steps": [*SHORT, "--group", "3x64"],
     "draws": [*SHORT, "--group", "256 samples, ddpm 3x64"],
     "densities": [*SHORT, "--group", "d = 2,"],
     "frechet": SHORT,

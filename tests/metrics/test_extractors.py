@@ -377,7 +377,7 @@ def test_scores_of_pictures_are_told_beside_those_of_codecs(rng, tmp_path, capsy
 
 
 def test_a_comparison_tells_the_codecs_beside_the_densities(rng, tmp_path):
-    from pushforward.comparison import compare
+    from pushforward.comparison.compare import compare
 
     x = rng.integers(0, 17, (100, 5, 4))
     result = compare(x, ["gaussian", "kde"], progress=False)
