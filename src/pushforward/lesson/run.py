@@ -63,9 +63,7 @@ def run_chapters(
         yield (solve_problem if key in PROBLEMS else run_section)(key, seed, draw, report)
 
 
-def run_section(
-    key: str, seed: int, draw: bool, report: Callable[[str], None]
-) -> NotebookChapter:
+def run_section(key: str, seed: int, draw: bool, report: Callable[[str], None]) -> NotebookChapter:
     """Run the claims of a section and draw its figures."""
     start, found = time.monotonic(), section(key)
     outcomes, figures = [], {}

@@ -131,8 +131,7 @@ JENSEN = [
     ),
     DerivationStep(
         "The last two terms are minus the divergence of q from the prior.",
-        "\\mathcal{L}(x) = \\mathbb{E}_{q} \\left[ \\log p(x|z) \\right] - "
-        "D_{KL}(q(z|x) \\| p(z))",
+        "\\mathcal{L}(x) = \\mathbb{E}_{q} \\left[ \\log p(x|z) \\right] - D_{KL}(q(z|x) \\| p(z))",
         symbolic_identity(lambda s: s["mean"](s["prior"] - s["q"]) + s["kl_prior"]),
     ),
 ]  # fmt: skip

@@ -229,7 +229,7 @@ WEIGHT = [
         "rate, so that the curve of optima has the slope $-\\beta$.",
         "\\frac{\\partial D}{\\partial R} = -\\beta",
         check_beta_slope,
-    ),
+    )
 ]
 
 PROBLEM = Problem(

@@ -43,19 +43,17 @@ def run_forward_process() -> ExperimentResult:
     kept = {k: float(means[k] / means[0]) for k in TIMES}
     discussion = [
         f"We draw {n:,} data from the lesson's mixture, take 1,000 steps of the chain one after "
-        f"the "
-        "other, and draw over the histograms the density that P4.1 predicts: that of "
+        "the other, and draw over the histograms the density that P4.1 predicts: that of "
         "$\\sum_i w_i\\,\\mathcal N(\\sqrt{\\bar\\alpha_t}\\,m_i, \\bar\\alpha_t s_i^2 + 1 - "
         "\\bar\\alpha_t)$, with no fit. Means and variances agree within five standard errors at "
         "each of the five times.",
         f"Half-way through, at $t = 500$, {kept[500]:.2f} of the signal is left: the two modes "
-        f"have "
-        f"merged (at $t = 250$, with {kept[250]:.2f}, they had not), and the law is "
+        f"have merged (at $t = 250$, with {kept[250]:.2f}, they had not), and the law is "
         f"{from_noise[500]:.4f} nats from noise, against {from_noise[0]:.3f} at the start and "
         f"{from_noise[250]:.3f} at $t = 250$. At $t = 750$ it is {from_noise[750]:.1e}, at $t = "
-        f"1000$ "
-        f"{from_noise[1000]:.1e}. The last quarter of the steps does little: the linear schedule "
-        "spends it on what is noise already, which is why the cosine schedule was proposed.",
+        f"1000$ {from_noise[1000]:.1e}. The last quarter of the steps does little: the linear "
+        "schedule spends it on what is noise already, which is why the cosine schedule was "
+        "proposed.",
         f"The part of the mass left of 0 goes from {left[0]:.3f} to {left[1000]:.3f}: fresh "
         "noise forgets from which mode a datum came.",
     ]
@@ -106,24 +104,21 @@ def run_long_chains() -> ExperimentResult:
     ]  # fmt: skip
     discussion = [
         "The divergence of $q(x_T)$ from noise, for the lesson's mixture, against the length of "
-        "the "
-        "chain and for four schedules.",
+        "the chain and for four schedules.",
         f"The lesson's betas, the same ends for every $T$: $\\sum_t \\beta_t \\approx T/100$ grows "
         f"without bound, and the divergence falls from {lesson[1]:.3f} nats at $T = 100$ to "
         f"{lesson[3]:.1e} at $T = 1000$ (and below what quadrature resolves at 3,000). But short "
         f"chains with these betas do not end in noise at all: {lesson[0]:.2f} nats at $T = 30$.",
         "A continuous schedule in ever smaller steps, which is what $T \\to \\infty$ means for a "
-        f"diffusion: the sum tends to $\\int\\beta = 10.05$, and the divergence to a constant, "
+        "diffusion: the sum tends to $\\int\\beta = 10.05$, and the divergence to a constant, "
         f"{scaled[4]:.2e} nats ({scaled[3]:.2e} at $T = 1000$), with {one:.2e} for a datum at 1. "
-        f"It "
-        "is small because 10.05 is large, and no number of steps makes it smaller.",
+        "It is small because 10.05 is large, and no number of steps makes it smaller.",
         f"A summable schedule, $1/4t^2$: the divergence stays at {finite[4]:.2f} nats, because "
         "$2/\\pi$ of the variance of the signal never goes. The statement of the problem is false "
         "here.",
         f"A schedule that tends to 0 but cannot be summed, $1/(t+1)$: {slow[1]:.1e}, {slow[3]:.1e} "
         f"and {slow[4]:.1e} nats at $T = 100$, 1,000 and 3,000. So the hypothesis is about the "
-        f"sum: "
-        "$x_T \\to \\mathcal N(0, I)$ exactly if $\\sum_t \\beta_t \\to \\infty$.",
+        "sum: $x_T \\to \\mathcal N(0, I)$ exactly if $\\sum_t \\beta_t \\to \\infty$.",
     ]
     return ExperimentResult(discussion, numbers, {"long_chains": draw_long_chains(lengths, found)})
 

@@ -185,8 +185,7 @@ CLAIMS = [
         measure_terminal_kl,
         "theory.exact.diffusion_bound.divergence_from_noise",
         right="$T \\approx 1000$. For other lengths $\\beta$ must be multiplied by $1000/T$, or "
-        "the "
-        "cosine schedule taken; a table with $\\bar\\alpha_T > 0.01$ is refused.",
+        "the cosine schedule taken; a table with $\\bar\\alpha_T > 0.01$ is refused.",
         covers="A49 R37 R44",
     ),
     Claim(
@@ -208,8 +207,7 @@ CLAIMS = [
         measure_batched_times,
         "theory.paths.Path.interpolate",
         right="$t$ is one Python integer: NumPy tables cannot be indexed by a tensor and "
-        "multiplied "
-        "with one. Ours take a time for each datum, of any shape.",
+        "multiplied with one. Ours take a time for each datum, of any shape.",
         covers="A45 R38",
     ),
     Claim(

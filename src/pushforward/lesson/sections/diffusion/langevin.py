@@ -180,10 +180,8 @@ CLAIMS = [
         Verdict.ONLY_IF,
         measure_ula_bias,
         "theory.exact.sampler_moments.gaussian_ula",
-        right="$h \\to 0$. At a fixed step it settles at another law, "
-        "$\\Sigma_h = \\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance "
-        "(MALA) "
-        "removes the bias.",
+        right="$h \\to 0$. At a fixed step it settles at another law, $\\Sigma_h = \\Sigma(I - "
+        "h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance (MALA) removes the bias.",
         covers="A60 R52",
     ),
     Claim(
@@ -213,8 +211,7 @@ CLAIMS = [
         measure_mode_mixing,
         "theory.langevin.annealed_langevin",
         right="chains cross between modes, which takes exponentially long where they are far "
-        "apart. "
-        "Levels of noise, from large to small, let them cross first.",
+        "apart. Levels of noise, from large to small, let them cross first.",
         covers="A61 R52",
     ),
     Claim(
@@ -233,13 +230,10 @@ CLAIMS = [
         measure_reverse_langevin,
         "theory.exact.sampler_moments.reverse_chain_moments",
         right="A reverse step is one of the probability flow, with $\\frac\\beta2\\nabla\\log p$, "
-        "and "
-        "one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin "
-        "alone "
-        "leaves a law where it is: it is the corrector.",
-        formula="\\beta_t\\nabla\\log p_t = \\underbrace{\\tfrac12\\beta_t\\nabla\\log "
-        "p_t}_{flow} + "
-        "\\underbrace{\\tfrac12\\beta_t\\nabla\\log p_t}_{Langevin}",
+        "and one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin "
+        "alone leaves a law where it is: it is the corrector.",
+        formula="\\beta_t\\nabla\\log p_t = \\underbrace{\\tfrac12\\beta_t\\nabla\\log p_t}_{flow} "
+        "+ \\underbrace{\\tfrac12\\beta_t\\nabla\\log p_t}_{Langevin}",
         covers="A62",
     ),
 ]

@@ -232,8 +232,7 @@ CLAIMS = [
         measure_reverse_gap,
         "theory.exact.diffusion_bound.reverse_gap",
         right="$\\beta_t \\to 0$, where the divergence from a Gaussian falls as $\\beta_t^3$, or "
-        "the "
-        "data are Gaussian, and then for every $\\beta_t$.",
+        "the data are Gaussian, and then for every $\\beta_t$.",
         formula="\\mathbb E\\,\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N) \\approx "
         "\\frac{\\beta_t^3}{12}\\,\\mathbb E\\big[((\\log p)''')^2\\big]",
         covers="A52",
@@ -275,8 +274,7 @@ CLAIMS = [
         "5.3-posterior",
         "$q(x_{t-1} | x_t, x_0)$ is Gaussian with the mean $\\tilde\\mu_t$ that is given, and "
         "$\\tilde\\beta_t = \\frac{1-\\bar\\alpha_{t-1}}{1-\\bar\\alpha_t}\\beta_t$, which the "
-        "lesson "
-        "does not define.",
+        "lesson does not define.",
         Verdict.HOLDS,
         measure_step_posterior,
         "theory.ddpm_schedule.DDPMPath.posterior",

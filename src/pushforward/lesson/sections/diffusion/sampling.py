@@ -112,13 +112,11 @@ def measure_guided_score() -> Evidence:
         ],
         [
             Number(
-                "largest error of $\\nabla\\log p_t(x | k) = \\nabla\\log p_t + "
-                "\\nabla\\log p_t(k | "
-                "x)$", float((conditional - free - slope).abs().max()), 0, 1e-9,
+                "largest error of $\\nabla\\log p_t(x | k) = \\nabla\\log p_t + \\nabla\\log p_t(k "
+                "| x)$", float((conditional - free - slope).abs().max()), 0, 1e-9,
             ),
             Number(
-                "largest error of the guided score as $\\nabla\\log p_t + "
-                "3\\,\\nabla\\log p_t(k | "
+                "largest error of the guided score as $\\nabla\\log p_t + 3\\,\\nabla\\log p_t(k | "
                 "x)$", float((guided - free - 3 * slope).abs().max()), 0, 1e-9,
             ),
         ],
@@ -177,8 +175,7 @@ CLAIMS = [
     Claim(
         "5.2-ancestral",
         "Drawing $x_{t-1}$ from $p_\\theta(x_{t-1} | x_t)$ step by step gives data. The law that "
-        "it "
-        "gives on Gaussian data is known at every $T$.",
+        "it gives on Gaussian data is known at every $T$.",
         Verdict.HOLDS,
         measure_ancestral_sampling,
         "theory.exact.sampler_moments.ancestral_moments",

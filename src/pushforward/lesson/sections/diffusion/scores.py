@@ -12,11 +12,7 @@ from ....theory.exact import diffusion_bound, divergences, targets
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .reverse import gaussian_1d
 
-MODELS = {
-    "-x": lambda x: -x,
-    "0.5 - x^3/10": lambda x: 0.5 - x**3 / 10,
-    "\\tanh x": torch.tanh,
-}
+MODELS = {"-x": lambda x: -x, "0.5 - x^3/10": lambda x: 0.5 - x**3 / 10, "\\tanh x": torch.tanh}
 
 
 def measure_implicit_loss() -> Evidence:
@@ -158,8 +154,7 @@ CLAIMS = [
     Claim(
         "5.4-noised",
         "Because $\\nabla\\log q(x_t | x_0) = -\\varepsilon/\\sqrt{1-\\bar\\alpha_t}$, learning "
-        "the "
-        "noise is learning the score of the data.",
+        "the noise is learning the score of the data.",
         Verdict.ONLY_IF,
         measure_noised_score,
         "theory.denoisers.Denoiser.score",

@@ -115,5 +115,5 @@ CLAIMS = [
         r"any network, and with the exact score is that of the data (claim 5.2-density). What a "
         r"draw costs is counted in evaluations of the network.",
         covers="R66 A10c",
-    ),
+    )
 ]

@@ -58,5 +58,5 @@ CLAIMS = [
         measure_ring_wgan,
         "theory.transport.sliced_w2_distance",
         covers="R35",
-    ),
+    )
 ]
