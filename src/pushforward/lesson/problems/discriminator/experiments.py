@@ -28,8 +28,8 @@ def train_discriminator(steps: int = 800, batch: int = 512) -> tuple[Tensor, dic
     samples = targets.Gaussian(data.mean, data.covariance)
     x = torch.linspace(-20, 22, 6001, dtype=torch.float64)[:, None]
     net, kept = smooth_discriminator(), {}
-    mover = torch.optim.Adam(net.parameters(), 1e-2, (0.9, 0.99))
-    decay = torch.optim.lr_scheduler.LinearLR(mover, 1, 0.01, steps)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2, (0.9, 0.99))
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.01, steps)
     for step in range(steps + 1):
         if step in (0, 10, 25, 50, 100, 200, 400, steps):
             with torch.no_grad():
@@ -37,9 +37,9 @@ def train_discriminator(steps: int = 800, batch: int = 512) -> tuple[Tensor, dic
         losses = adversarial.discriminator_loss(
             net(data.sample(batch))[:, 0], net(samples.sample(batch))[:, 0]
         )
-        mover.zero_grad()
+        optimizer.zero_grad()
         (losses["real"] + losses["fake"]).backward()
-        mover.step()
+        optimizer.step()
         decay.step()
     return x[:, 0], kept
 
@@ -80,8 +80,9 @@ def run_discriminator_training() -> ExperimentResult:
     best = discriminator.optimal_logit(log_p, log_q)
     highest = float(discriminator.expected_game_value(log_p, log_q, best, weight))
     short = {
-        step: float(discriminator.discriminator_regret(log_p, log_q, f, weight)) for step, f in kept.items()
-    }  # fmt: skip
+        step: float(discriminator.discriminator_regret(log_p, log_q, f, weight))
+        for step, f in kept.items()
+    }
     last, m = max(kept), torch.logaddexp(log_p, log_q) - math.log(2)
     error = {
         step: math.sqrt(float(divergences.quadrature_mean(
@@ -102,18 +103,18 @@ def run_discriminator_training() -> ExperimentResult:
         Number("shortfall before training, nats", short[0], highest + math.log(4), 0.2),
     ]
     discussion = [
-        "The generator is fixed at the normal law with the mean 0.8 and the variance 3.778 of the "
+        "The generator is fixed at the Gaussian with the mean 0.8 and the variance 3.778 of the "
         "lesson's mixture, so that $D^*$ has two humps and a valley, which no affine logit has. A "
         f"network of two hidden layers is trained for {last} steps on 512 fresh rows of each.",
         f"$V(D^*) = {highest:.4f}$ nats. What the network falls short of it, by quadrature, "
         f"is {short[0]:.4f} nats before the first step, {short[100]:.4f} after 100 and "
         f"{short[last]:.5f} after {last}; the root mean square of $D - D^*$ under $(p + q)/2$ "
         f"falls from {error[0]:.3f} to {error[last]:.4f}.",
-        f"Before training $D$ is close to 1/2 everywhere and $V$ close to $-\\log 4$: it sees no "
+        "Before training $D$ is close to 1/2 everywhere and $V$ close to $-\\log 4$: it sees no "
         f"difference. After it the value implies a divergence of {shown:.4f} nats, where the exact "
         f"one is {js:.4f}: a bound from below at every step, by half of the shortfall. The error "
-        "that is left is that of a noisy gradient and of where neither law has rows; there $D$ is "
-        "not determined.",
+        "that is left is that of a noisy gradient and of where neither distribution has rows; "
+        "there $D$ is not determined.",
     ]
     return ExperimentResult(
         discussion, numbers, {"trained_discriminator": draw_trained_discriminator(x, kept, short)}

@@ -14,7 +14,7 @@ from ....theory import transport
 from ....theory.exact.targets import Gaussian
 from ...claims import Number
 from ...sections.recent import comparison, figures
-from ...sections.recent.comparison import LAW
+from ...sections.recent.comparison import TARGET
 from .. import ExperimentResult
 
 BEST = {"flow": "flow matching, Heun", "chain": "diffusion, DPM-Solver++(2M)"}
@@ -24,7 +24,7 @@ NAMES = {"flow": "flow matching", "chain": "diffusion"}
 def draw_density_contours(axes: Axes) -> None:
     """The exact density, a line a factor of ten."""
     side = torch.linspace(-2.2, 2.2, 121, dtype=torch.float64)
-    log_p = LAW.log_prob(torch.cartesian_prod(side, side)).view(121, 121).mT / np.log(10)
+    log_p = TARGET.log_prob(torch.cartesian_prod(side, side)).view(121, 121).mT / np.log(10)
     axes.contour(side, side, log_p, levels=[-3, -2, -1], colors=INK, linewidths=0.4,
                  linestyles="solid")  # fmt: skip
     axes.set(aspect="equal", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
@@ -109,9 +109,9 @@ def run_speed_comparison() -> ExperimentResult:
         [
             "Speed is counted in evaluations of the network: a step of Heun takes two, so that "
             "equal numbers of steps would compare unequal work.",
-            f"With the exact field, where every error is the sampler's, the sliced W2 after "
-            f"{asked} evaluations is, by way of sampling, {format_distances(exact)}. Two exact samples are "
-            f"{floor:.3f} apart.",
+            "With the exact field, where every error is the sampler's, the sliced W2 after "
+            f"{asked} evaluations is, by way of sampling, {format_distances(exact)}. Two exact "
+            f"samples are {floor:.3f} apart.",
             f"After 16 evaluations Euler's steps of flow matching are at {exact[euler][16]:.3f} "
             f"and DDIM's at {exact[ddim][16]:.3f} where they divide the angle of the path evenly, "
             f"but at {exact[even][16]:.3f} where they divide the times of the chain. So it is the "
@@ -120,11 +120,11 @@ def run_speed_comparison() -> ExperimentResult:
             f"ancestral sampling, which draws fresh noise, at "
             f"{exact['diffusion, DDPM'][16]:.3f}.",
             f"With the trained field they are {format_distances(learned)}.",
-            "Two sets of samples cannot tell errors far below the distance of two exact ones. The "
-            "same noise can: the mean distance of a sample from where the exact flow carries its "
-            f"noise is, with the exact field, {format_distances(sampler)}; with the trained field "
-            f"{format_distances(total)}. The first is the sampler's error, and falls. The second stops at "
-            f"the error of training, {total[heun][64]:.3f} for flow matching and "
+            "Two sets of samples cannot resolve errors far below the distance of two exact ones. "
+            "The same noise can: the mean distance of a sample from where the exact flow carries "
+            f"its noise is, with the exact field, {format_distances(sampler)}; with the trained "
+            f"field {format_distances(total)}. The first is the sampler's error, and falls. The "
+            f"second stops at the error of training, {total[heun][64]:.3f} for flow matching and "
             f"{total[solver][64]:.3f} for diffusion, of which the sampler's is "
             f"{sampler[heun][64]:.3f} and {sampler[solver][64]:.3f}.",
         ],
@@ -143,7 +143,8 @@ def run_speed_comparison() -> ExperimentResult:
             *(Number(f"trained over exact field after 64 evaluations, {way}",
                      total[way][64] / sampler[way][64], 1, 0, ">=") for way in (heun, solver)),
         ],
-        {"problem5_evaluations": figures.draw_quality_curves(), "problem5_errors": figures.draw_error_curves()},
+        {"problem5_evaluations": figures.draw_quality_curves(),
+         "problem5_errors": figures.draw_error_curves()},
     )  # fmt: skip
 
 
@@ -161,7 +162,7 @@ MEASURES: dict[str, Callable[..., float]] = {
 def run_quality_comparison() -> ExperimentResult:
     """Several measures of both models, of another exact sample, and of one Gaussian."""
     real, other = comparison.reference_samples()
-    blob = Gaussian(LAW.mean, LAW.covariance).sample(comparison.ROWS).double().numpy()
+    blob = Gaussian(TARGET.mean, TARGET.covariance).sample(comparison.ROWS).double().numpy()
     clouds = {NAMES[m]: comparison.sample_with_setup(BEST[m], 32, learned=True)[0] for m in BEST}
     clouds |= {"another exact sample": other, "one Gaussian": blob}
     half = slice(1500)

@@ -56,8 +56,8 @@ DERIVATION = [
 ]
 LIMIT = [
     DerivationStep(
-        "How far the end is from noise, for one datum in one dimension: the divergence between two "
-        "Gaussians with the moments of P4.1.",
+        "How far the end is from noise, for one data point in one dimension: the divergence "
+        "between two Gaussians with the moments of P4.1.",
         "\\mathrm{KL}(q(x_T | x_0) \\| \\mathcal N(0, 1)) = \\tfrac12\\big(\\bar\\alpha_T x_0^2 - "
         "\\bar\\alpha_T - \\log(1-\\bar\\alpha_T)\\big)",
         identities.check_gaussian_kl,
@@ -69,7 +69,7 @@ LIMIT = [
         identities.check_small_signal,
     ),
     DerivationStep(
-        "The divergence is convex, so that the law of all data is at least as close.",
+        "The divergence is convex, so that the distribution of all data is at least as close.",
         "\\mathrm{KL}(q(x_T) \\| \\mathcal N) \\le "
         "\\mathbb E_{x_0}\\mathrm{KL}(q(x_T | x_0) \\| \\mathcal N)",
         identities.check_kl_convexity,
@@ -101,7 +101,7 @@ LIMIT = [
         identities.check_harmonic_limit,
     ),
     DerivationStep(
-        "The right statement, then: $x_T$ tends to $\\mathcal N(0, I)$ for every datum if and "
+        "The right statement, then: $x_T$ tends to $\\mathcal N(0, I)$ for every data point if and "
         "only if",
         "\\sum_{t=1}^\\infty \\beta_t = \\infty",
     ),
@@ -111,7 +111,7 @@ PROBLEM = Problem(
     parts=[
         ProblemPart("Derive $q(x_t | x_0)$ from the recursion.", DERIVATION),
         ProblemPart(
-            "Show the law of $x_t$ for data on the line at several $t$.",
+            "Show the distribution of $x_t$ for data on the line at several $t$.",
             [],
             experiments.run_forward_process,
         ),

@@ -19,17 +19,17 @@ from .identities import continuous_betas, harmonic_betas, summable_betas
 
 def run_forward_process() -> ExperimentResult:
     """Draws of the chain under the densities of P4.1."""
-    n, law = 20_000, targets.lesson_mixture()
+    n, target = 20_000, targets.lesson_mixture()
     with fork_rng():
         seed_rng(0)
-        x = law.sample(n).double()
+        x = target.sample(n).double()
         states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     means, variances = diffusion_bound.moment_recursion(
-        PATH.betas, float(law.mean), float(law.covariance)
+        PATH.betas, float(target.mean), float(target.covariance)
     )
     numbers, from_noise = [], {}
     for k in TIMES:
-        noisy = law.diffused(*PATH(double(k / 1000)[0]))
+        noisy = target.diffused(*PATH(double(k / 1000)[0]))
         from_noise[k] = diffusion_bound.divergence_from_noise(noisy)
         square = (states[k] - means[k]).square()
         numbers += [
@@ -48,14 +48,14 @@ def run_forward_process() -> ExperimentResult:
         "\\bar\\alpha_t)$, with no fit. Means and variances agree within five standard errors at "
         "each of the five times.",
         f"Half-way through, at $t = 500$, {kept[500]:.2f} of the signal is left: the two modes "
-        f"have merged (at $t = 250$, with {kept[250]:.2f}, they had not), and the law is "
+        f"have merged (at $t = 250$, with {kept[250]:.2f}, they had not), and the distribution is "
         f"{from_noise[500]:.4f} nats from noise, against {from_noise[0]:.3f} at the start and "
         f"{from_noise[250]:.3f} at $t = 250$. At $t = 750$ it is {from_noise[750]:.1e}, at $t = "
         f"1000$ {from_noise[1000]:.1e}. The last quarter of the steps does little: the linear "
         "schedule spends it on what is noise already, which is why the cosine schedule was "
         "proposed.",
         f"The part of the mass left of 0 goes from {left[0]:.3f} to {left[1000]:.3f}: fresh "
-        "noise forgets from which mode a datum came.",
+        "noise forgets from which mode a data point came.",
     ]
     figures = {
         "forward_process": draw_forward_process(),
@@ -66,9 +66,9 @@ def run_forward_process() -> ExperimentResult:
 
 def draw_density_in_time(states: list[torch.Tensor]) -> Figure:
     """The density of x_t (shade, each column scaled to its largest value) and eight chains."""
-    law, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
+    target, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
     times = torch.linspace(0, 1, 101, dtype=torch.float64)
-    columns = [law.diffused(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
+    columns = [target.diffused(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
     density = torch.stack([c / c.max() for c in columns], dim=1)
     figure, (axes,) = create_panels(1, 2.4)
     axes.pcolormesh(1000 * times, grid, density, cmap=DENSITY, rasterized=True, shading="gouraud")
@@ -111,8 +111,8 @@ def run_long_chains() -> ExperimentResult:
         f"chains with these betas do not end in noise at all: {lesson[0]:.2f} nats at $T = 30$.",
         "A continuous schedule in ever smaller steps, which is what $T \\to \\infty$ means for a "
         "diffusion: the sum tends to $\\int\\beta = 10.05$, and the divergence to a constant, "
-        f"{scaled[4]:.2e} nats ({scaled[3]:.2e} at $T = 1000$), with {one:.2e} for a datum at 1. "
-        "It is small because 10.05 is large, and no number of steps makes it smaller.",
+        f"{scaled[4]:.2e} nats ({scaled[3]:.2e} at $T = 1000$), with {one:.2e} for a data point at "
+        "1. It is small because 10.05 is large, and no number of steps makes it smaller.",
         f"A summable schedule, $1/4t^2$: the divergence stays at {finite[4]:.2f} nats, because "
         "$2/\\pi$ of the variance of the signal never goes. The statement of the problem is false "
         "here.",
@@ -124,11 +124,11 @@ def run_long_chains() -> ExperimentResult:
 
 
 def draw_long_chains(lengths: tuple[int, ...], found: dict[str, list[float]]) -> Figure:
-    """Nats of the law of x_T from noise against the number of steps, for four schedules."""
+    """Nats of x_T from noise against the number of steps, for four schedules."""
     figure, (axes,) = create_panels(1, 2.4)
     for i, (name, values) in enumerate(found.items()):
-        seen = [v if v > 1e-9 else np.nan for v in values]
-        axes.plot(lengths, seen, MARKS[i], color=LINES[(0, 5, 2, 6)[i]], ls=DASHES[i], label=name)
+        shown = [v if v > 1e-9 else np.nan for v in values]
+        axes.plot(lengths, shown, MARKS[i], color=LINES[(0, 5, 2, 6)[i]], ls=DASHES[i], label=name)
     axes.axhline(5e-3, color=QUIET, lw=0.6)
     axes.annotate("what our tables allow", (3000, 5e-3), (0, 3), textcoords="offset points",
                   color=QUIET, ha="right")  # fmt: skip

@@ -31,7 +31,7 @@ def check_first_step() -> list[Number]:
 
 
 def check_mean_product() -> list[Number]:
-    """The coefficient of the datum."""
+    """The coefficient of the data point."""
     return simplify_to_zero(
         "difference of the means", sp.sqrt(A) * sp.sqrt(B) * X - sp.sqrt(A * B) * X
     )
@@ -47,8 +47,8 @@ def check_characteristic_function() -> list[Number]:
     a, b = sp.symbols("a b", positive=True)
     first = sp.exp(sp.I * U * a * M - (a * S * U) ** 2 / 2)
     second = sp.exp(-((b * U) ** 2) / 2)
-    whole_law = sp.exp(sp.I * U * a * M - (a**2 * S**2 + b**2) * U**2 / 2)
-    return simplify_to_zero("quotient less 1", sp.powsimp(first * second / whole_law) - 1)
+    whole = sp.exp(sp.I * U * a * M - (a**2 * S**2 + b**2) * U**2 / 2)
+    return simplify_to_zero("quotient less 1", sp.powsimp(first * second / whole) - 1)
 
 
 def check_telescoping_sum() -> list[Number]:
@@ -81,8 +81,8 @@ def check_gaussian_kl() -> list[Number]:
     ratio = (x**2 - (x - m) ** 2 / v - sp.log(v)) / 2
     integral = float(sp.Integral(density * ratio, (x, -12, 12)).evalf())
     got = forward.terminal_kl(double(1.5)[:, None], 0.3)
-    return [*exact, Number("an integral at $\\bar\\alpha = 0.3$, $x_0 = 1.5$", float(got),
-                           integral, 1e-9)]  # fmt: skip
+    return [*exact, Number("an integral at $\\bar\\alpha = 0.3$, $x_0 = 1.5$", float(got), integral,
+                           1e-9)]  # fmt: skip
 
 
 def check_small_signal() -> list[Number]:
@@ -95,12 +95,12 @@ def check_small_signal() -> list[Number]:
 
 
 def check_kl_convexity() -> list[Number]:
-    """One law against the mean over data."""
+    """One mixture against the mean over data."""
     mean, variance = diffusion_bound.moment_recursion(unscaled_betas(100), 1.0, 0.0)
-    law = targets.lesson_mixture()
-    marginal = diffusion_bound.divergence_from_noise(law.diffused(mean[-1], variance[-1].sqrt()))
+    target = targets.lesson_mixture()
+    marginal = diffusion_bound.divergence_from_noise(target.diffused(mean[-1], variance[-1].sqrt()))
     alpha_bar = float(mean[-1]) ** 2
-    each = law.expectation(lambda x: forward.terminal_kl(x, alpha_bar))
+    each = target.expectation(lambda x: forward.terminal_kl(x, alpha_bar))
     return [Number("KL of $q(x_T)$, lesson's betas, $T = 100$, nats", marginal, each, 0, "<=")]
 
 

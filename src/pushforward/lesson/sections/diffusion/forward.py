@@ -62,10 +62,8 @@ def measure_table_precision() -> Evidence:
     return Evidence(
         [
             Number("bytes of an entry of $x_t$ for float32 data", naive.element_size(), 4),
-            Number(
-                "relative error of $1 - \\bar\\alpha_1$ from float32 tables",
-                abs(float(rounded[0]) / truth - 1), 0, 1e-6,
-            ),
+            Number("relative error of $1 - \\bar\\alpha_1$ from float32 tables",
+                   abs(float(rounded[0]) / truth - 1), 0, 1e-6),
         ],
         [
             Number("bytes of an entry, cast at use", size, 4),
@@ -90,16 +88,16 @@ def measure_noise_index() -> Evidence:
 
 
 def measure_three_points() -> Evidence:
-    """Three draws and 20,000 against the law."""
-    law = targets.lesson_mixture()
-    exact = PATH.interpolate(law.sample(200_000).double(), *noise_and_time(200_000, 0.25))
+    """Three draws and 20,000 against the exact distribution."""
+    target = targets.lesson_mixture()
+    exact = PATH.interpolate(target.sample(200_000).double(), *noise_and_time(200_000, 0.25))
     few, many = (
-        PATH.interpolate(law.sample(n).double(), *noise_and_time(n, 0.25)).numpy()
+        PATH.interpolate(target.sample(n).double(), *noise_and_time(n, 0.25)).numpy()
         for n in (3, 20_000)
     )
     distance = [transport.w1_1d(x, exact.numpy()) for x in (few, many)]
     return Evidence(
-        [Number("$W_1$ of three points to the law of $x_{250}$", distance[0], 0, 0.06)],
+        [Number("$W_1$ of three points to the distribution of $x_{250}$", distance[0], 0, 0.06)],
         [Number("$W_1$ of 20,000 points", distance[1], 0, 0.06)],
     )
 
@@ -110,10 +108,10 @@ def noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def mixture_terminal_kl(betas: torch.Tensor) -> float:
-    """The divergence of the law of x_T from noise for the lesson's mixture."""
+    """The divergence of the distribution of x_T from noise for the lesson's mixture."""
     mean, variance = diffusion_bound.moment_recursion(betas, 1.0, 0.0)
-    law = targets.lesson_mixture().diffused(mean[-1], variance[-1].sqrt())
-    return diffusion_bound.divergence_from_noise(law)
+    terminal = targets.lesson_mixture().diffused(mean[-1], variance[-1].sqrt())
+    return diffusion_bound.divergence_from_noise(terminal)
 
 
 def measure_terminal_kl() -> Evidence:
@@ -202,12 +200,12 @@ CLAIMS = [
     Claim(
         "5.3-batch",
         "`q_sample` adds the noise of step $t$ to data, as training needs it: a $t$ for each "
-        "datum.",
+        "data point.",
         Verdict.ONLY_IF,
         measure_batched_times,
         "theory.paths.Path.interpolate",
         right="$t$ is one Python integer: NumPy tables cannot be indexed by a tensor and "
-        "multiplied with one. Ours take a time for each datum, of any shape.",
+        "multiplied with one. Ours take a time for each data point, of any shape.",
         covers="A45 R38",
     ),
     Claim(

@@ -1,4 +1,4 @@
-"""What the claims and figures of the section measure on: two normal laws, and their integrals."""
+"""What the claims and figures of the section measure on: two Gaussians, and their integrals."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from ....theory.exact.targets import Gaussian
 
 
 def normal_1d(mean: float, scale: float = 1.0) -> Gaussian:
-    """A normal law on the line."""
+    """A Gaussian on the line."""
     return Gaussian(
         torch.tensor([mean], dtype=torch.float64), torch.tensor([[scale**2]], dtype=torch.float64)
     )

@@ -32,18 +32,18 @@ def measure_game_value() -> Evidence:
 
 
 def measure_js_range() -> Evidence:
-    """The divergence of equal laws, of separate ones, and its symmetry."""
+    """The divergence of equal distributions, of separate ones, and its symmetry."""
     near, far = (float(divergences.jensen_shannon(*shifted_log_densities(t))) for t in (0.0, 20.0))
     log_p, log_q, weight = shifted_log_densities(2.0)
     there = float(divergences.jensen_shannon(log_p, log_q, weight))
     back = float(divergences.jensen_shannon(log_q, log_p, weight))
     return Evidence(
         [
-            Number("JS of equal laws, nats", near, 0, 1e-12),
-            Number("JS of laws 20 deviations apart, nats", far, math.log(2), 1e-10),
+            Number("JS of equal distributions, nats", near, 0, 1e-12),
+            Number("JS of distributions 20 deviations apart, nats", far, math.log(2), 1e-10),
             Number("its asymmetry at $\\theta = 2$", there - back, 0, 1e-12),
-            Number("JS at $\\theta = 2$, nats", there, divergences.gaussian_jensen_shannon(
-                DATA, normal_1d(2.0)), 1e-10),
+            Number("JS at $\\theta = 2$, nats", there,
+                   divergences.gaussian_jensen_shannon(DATA, normal_1d(2.0)), 1e-10),
         ]
     )  # fmt: skip
 
@@ -121,7 +121,8 @@ CLAIMS = [
     ),
     Claim(
         "3.3-range",
-        "The mean KL of both laws to their mixture is symmetric and runs from 0 to $\\log 2$.",
+        "The mean KL of both distributions to their mixture is symmetric and runs from 0 to "
+        "$\\log 2$.",
         Verdict.HOLDS,
         measure_js_range,
         "theory.exact.divergences.jensen_shannon",

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory.exact import dirac, discriminator, divergences
+from . import distributions
 from .discriminator import fit_affine_logit
-from .distributions import DATA as LAW
 from .distributions import normal_1d, shift_gradients, shifted_log_densities
 
 
@@ -22,7 +22,7 @@ def draw_optimal_discriminator() -> Figure:
     figure = Figure(figsize=(6.3, 2.4), layout="constrained")
     ax = figure.add_subplot()
     x = torch.linspace(-4, 5.5, 400, dtype=torch.float64)[:, None]
-    log_p, log_q = LAW.log_prob(x), normal_1d(1.5).log_prob(x)
+    log_p, log_q = distributions.DATA.log_prob(x), normal_1d(1.5).log_prob(x)
     rows = torch.randn(2, 500, dtype=torch.float64)
     (a, b), _ = fit_affine_logit(rows[0], rows[1] + 1.5)
     x = x[:, 0]

@@ -16,16 +16,16 @@ def draw_data_distribution() -> Figure:
     Bars: the samples, which are not the distribution. Line: its exact density. Labels: the weights
     of the two components.
     """
-    law = targets.lesson_mixture()
-    x = law.sample(5000)[:, 0].numpy()
+    target = targets.lesson_mixture()
+    x = target.sample(5000)[:, 0].numpy()
     figure = Figure(figsize=(5.2, 2.4), layout="constrained")
     axes = figure.subplots()
     axes.hist(x, bins=60, density=True, color=style.FILL, label="5,000 samples")
     grid = torch.linspace(-4.5, 5, 600).double()
-    density = law.log_prob(grid[:, None]).exp()
+    density = target.log_prob(grid[:, None]).exp()
     axes.plot(grid, density, color=style.INK, label="exact density")
-    for weight, mean in zip(law.weights.tolist(), law.means[:, 0].tolist()):
-        top = float(law.log_prob(torch.tensor([[mean]]).double()).exp())
+    for weight, mean in zip(target.weights.tolist(), target.means[:, 0].tolist()):
+        top = float(target.log_prob(torch.tensor([[mean]]).double()).exp())
         axes.text(mean, top + 0.01, f"{weight:g}", ha="center", va="bottom")
     axes.set(xlabel="x", ylabel="density", xlim=(-4.5, 5), ylim=(0, 0.48))
     axes.legend(loc="upper left")
@@ -33,15 +33,16 @@ def draw_data_distribution() -> Figure:
 
 
 def draw_typicality() -> Figure:
-    """The most probable point of a normal law is ordinary in one dimension only.
+    """The most probable point of a normal distribution is ordinary in one dimension only.
 
     The log-density of 4,000 draws in 1, 10 and 100 dimensions, in standard deviations from its
-    mean, and that of the law's mode (mark), the square root of d/2 above it.
+    mean, and that of the mode (mark), the square root of d/2 above it.
     """
     figure = Figure(figsize=(6.3, 2.1), layout="constrained")
     for axes, d in zip(figure.subplots(1, 3, sharex=True), (1, 10, 100)):
-        law, exact = targets.Gaussian(torch.zeros(d), torch.eye(d)), detection.gaussian_surprise(d)
-        log_p = law.log_prob(law.sample(4000).double())
+        target = targets.Gaussian(torch.zeros(d), torch.eye(d))
+        exact = detection.gaussian_surprise(d)
+        log_p = target.log_prob(target.sample(4000).double())
         axes.hist((log_p - exact.mean) / exact.deviation, bins=40, density=True, color=style.FILL)
         mode = (exact.mode - exact.mean) / exact.deviation
         where = {"transform": axes.get_xaxis_transform(), "color": style.SECOND}
@@ -55,16 +56,16 @@ def draw_typicality() -> Figure:
 
 
 def draw_detection_curve() -> Figure:
-    """How well anomalies spread evenly can be told from the lesson's example, by quadrature.
+    """How well anomalies spread evenly can be detected beside the lesson's example, by quadrature.
 
-    Left: the exact density; shaded where a threshold on it calls a datum ordinary. Right: the
+    Left: the exact density; shaded where a threshold on it calls a data point ordinary. Right: the
     receiver operating characteristic of three scores, with the areas under them. No score has more
     than the density, which here is the likelihood ratio.
     """
     figure = Figure(figsize=(6.3, 2.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    grid, law = torch.linspace(-6, 6, 4001, dtype=torch.float64), targets.lesson_mixture()
-    log_p = law.log_prob(grid[:, None])
+    grid, target = torch.linspace(-6, 6, 4001, dtype=torch.float64), targets.lesson_mixture()
+    log_p = target.log_prob(grid[:, None])
     p, q = log_p.exp(), torch.ones_like(log_p)
     left.plot(grid, p, color=style.INK)
     level = float(torch.quantile(log_p, 0.6).exp())
@@ -74,8 +75,8 @@ def draw_detection_curve() -> Figure:
     left.set(xlabel="x", ylabel="density", ylim=(0, None))
     scores = {
         "low density": -log_p,
-        "typicality": (log_p + law.entropy()).abs(),
-        "distance from the mean": (grid - law.mean).abs(),
+        "typicality": (log_p + target.entropy()).abs(),
+        "distance from the mean": (grid - target.mean).abs(),
     }
     for k, (name, score) in enumerate(scores.items()):
         look = {"color": style.LINES[k], "linestyle": style.DASHES[k]}
@@ -87,7 +88,7 @@ def draw_detection_curve() -> Figure:
 
 
 def roc_curve(score: Tensor, p: Tensor, q: Tensor) -> list[Tensor]:
-    """Shares of two laws with masses p and q that score above every threshold."""
+    """Shares of two distributions with masses p and q that score above every threshold."""
     order = score.argsort(descending=True)
     return [(mass[order] / mass.sum()).cumsum(0) for mass in (p, q)]
 

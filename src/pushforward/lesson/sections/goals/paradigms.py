@@ -109,13 +109,13 @@ def measure_capability_table() -> Evidence:
         for model in map(build_ready, every)
     )
     return Evidence(
-        [Number("families of the library outside the four rows",
-                float(len(set(every) - set(ROWS))), 0.0, 0.0)],
+        [Number("families of the library outside the four rows", float(len(set(every) - set(ROWS))),
+                0.0, 0.0)],
         [
-            Number("families that score data exactly if the table drawn here says so",
-                   float(kept), float(len(every)), 0.0),
-            Number("mass of a normalizing flow's exact density", square_mass(build_ready("normalizing_flow")),
-                   1.0, 1e-3),
+            Number("families that score data exactly if the table drawn here says so", float(kept),
+                   float(len(every)), 0.0),
+            Number("mass of a normalizing flow's exact density",
+                   square_mass(build_ready("normalizing_flow")), 1.0, 1e-3),
         ],
     )  # fmt: skip
 
@@ -145,7 +145,8 @@ def measure_flow_speeds() -> Evidence:
         [Number("evaluations of a MAF layer for a draw in six dimensions, and those of a coupling",
                 count_passes(maf, "decode", x), count_passes(coupling, "decode", x), 0.0)],
         [
-            Number("evaluations of a MAF layer for a draw, and d", count_passes(maf, "decode", x), d, 0),
+            Number("evaluations of a MAF layer for a draw, and d", count_passes(maf, "decode", x),
+                   d, 0),
             Number("for a density", count_passes(maf, "log_prob", x), 1.0, 0.0),
             Number("of an IAF layer for a draw", count_passes(iaf, "decode", x), 1.0, 0.0),
             Number("for a density, and d + 1: the inverse, and its derivative",

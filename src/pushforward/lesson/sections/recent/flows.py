@@ -18,7 +18,7 @@ TURN = torch.tensor([[0.3, -0.5], [0.4, 0.1]], dtype=torch.float64)  # x' = x A
 
 
 def measure_linear_flow() -> Evidence:
-    """A linear flow, which carries a normal law to a normal law."""
+    """A linear flow, which carries a normal distribution to another."""
     x = torch.randn(5, 2, dtype=torch.float64)
     found = densities.flow_log_density(
         lambda x, t: x @ TURN, x, UNIT, standard_normal_log_prob, **TIGHT
@@ -116,7 +116,7 @@ def measure_adjoint_gradient() -> Evidence:
     weights = list(net.parameters())
     _, direct = flow_loss_gradient(net, ode.rk4)
     _, found = flow_loss_gradient(net, adjoint.adjoint_integrator(ode.rk4, weights))
-    apart = max(float((a - b).abs().max()) for a, b in zip(direct, found))
+    difference = max(float((a - b).abs().max()) for a, b in zip(direct, found))
     losses = []
     for h in (1e-5, -2e-5):
         with torch.no_grad():
@@ -125,7 +125,7 @@ def measure_adjoint_gradient() -> Evidence:
     slope = (losses[0] - losses[1]) / 2e-5
     return Evidence(
         [
-            Number("largest difference of adjoint and direct gradients", apart, 0, 1e-6),
+            Number("largest difference of adjoint and direct gradients", difference, 0, 1e-6),
             Number("adjoint gradient of one weight less a difference quotient",
                    float(found[0][2, 1]) - slope, 0, 1e-6),
         ]

@@ -68,8 +68,8 @@ def generate_paradigm_rows() -> Iterator[ParadigmRow]:
         with torch.no_grad():
             model.sample(1000)
         seconds = (time.process_time() - began) / 1000
-        yield ParadigmRow(name, " + ".join(loss(x, None)), model.nfe, seconds, str(model.likelihood),
-                  plane_mass(model))  # fmt: skip
+        terms, density = " + ".join(loss(x, None)), str(model.likelihood)
+        yield ParadigmRow(name, terms, model.nfe, seconds, density, plane_mass(model))
 
 
 @cache
@@ -98,7 +98,8 @@ def measure_paradigm_table() -> Evidence:
             Number(f"{what} an autoregressive network", plane_mass(ordered), 1, 5e-3),
             Number("adversarial networks without any", refuses_density("gan"), 1),
             Number("evaluations a draw, GAN", build_untrained("gan").nfe, 1),
-            Number("evaluations a draw, consistency model", build_untrained("consistency").nfe, 2, 0, "<="),
+            Number("evaluations a draw, consistency model", build_untrained("consistency").nfe, 2,
+                   0, "<="),
             Number("evaluations a draw, flow matching", flow.nfe, 10, 0, ">="),
         ],
     )  # fmt: skip

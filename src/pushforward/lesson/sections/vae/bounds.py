@@ -20,7 +20,7 @@ def measure_bound_derivations() -> Evidence:
     return Evidence([
         same_values("Jensen's line and reconstruction minus KL, nats", first, terms),
         same_values("Jensen's line and $\\log p(x)$ minus KL to the posterior, nats", first,
-             joint.elbo_by_divergence(log_q)),
+                    joint.elbo_by_divergence(log_q)),
     ])  # fmt: skip
 
 
@@ -32,7 +32,8 @@ def measure_elbo_gap() -> Evidence:
     return Evidence([
         same_values("what is lost, and $D_{KL}(q \\| p(z|x))$, nats", lost, joint.gap(log_q)),
         Number("smallest gap of the five data, nats", float(lost.min()), 0.0, 0.0, ">="),
-        same_values("$\\log p(x)$ and the bound at the posterior, nats", exact, joint.log_evidence()),
+        same_values("$\\log p(x)$ and the bound at the posterior, nats", exact,
+                    joint.log_evidence()),
     ])  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def measure_likelihood_bound() -> Evidence:
         [
             Number("the same, and $\\frac12(\\sum_i \\log P_{ii} - \\log\\det P)$", lost, expected),
             same_values("$\\log p(x)$ and the bound at the posterior, nats", log_p,
-                 model.elbo(x, exact_q)),
+                        model.elbo(x, exact_q)),
         ],
     )  # fmt: skip
 
@@ -94,7 +95,7 @@ def measure_reconstruction_term() -> Evidence:
         [Number("change of the term, nats, when q changes and the decoder does not",
                 float(change.mean()), 0.0)],
         [same_values("the term at q = p(z), and $\\frac{|x - b|^2 + |W|^2}{2\\sigma^2} + c$, nats",
-              model.distortion(x, idle), expected)],
+                     model.distortion(x, idle), expected)],
     )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def fit_five_points(data: Tensor, sigma: float) -> tuple[float, float, float]:
 
 
 def measure_vae_overfitting() -> Evidence:
-    """Five data in ten dimensions, learned by heart."""
+    """Five data in ten dimensions, memorised."""
     data = torch.randn(2005, 10, dtype=torch.float64)
     wide, narrow = (fit_five_points(data, sigma) for sigma in (1e-2, 1e-4))
     slope = (narrow[0] - wide[0]) / math.log(1e4)
@@ -140,12 +141,13 @@ def measure_kl_sign() -> Evidence:
     log_variance = 2 * q.scale.log()
     comment = (1 + log_variance - q.mean.square() - log_variance.exp()).sum(1) / 2
     return Evidence(
-        [same_values("the closed form, and the comment's $\\frac12\\sum(1 + \\log\\sigma^2 - \\mu^2 - "
-              "\\sigma^2)$, nats", bounds.kl_to_prior(q), comment)],
+        [same_values("the closed form, and the comment's $\\frac12\\sum(1 + \\log\\sigma^2 - "
+              "\\mu^2 - \\sigma^2)$, nats", bounds.kl_to_prior(q), comment)],
         [
-            same_values("the closed form, and torch's divergence, nats", bounds.kl_to_prior(q), torchs),
+            same_values("the closed form, and torch's divergence, nats", bounds.kl_to_prior(q),
+                        torchs),
             same_values("the comment with its sign turned, and torch's divergence, nats", -comment,
-                 torchs),
+                        torchs),
         ],
     )  # fmt: skip
 
@@ -159,7 +161,7 @@ CLAIMS = [
         "theory.exact.linear_vae.LinearVAE.elbo",
         right="It maximises a lower bound. The two agree only if q can be the posterior; with "
         "independent latents and posterior precision $P$ the best q of a linear VAE loses "
-        "$\\frac12(\\sum_i \\log P_{ii} - \\log\\det P)$ on every datum.",
+        "$\\frac12(\\sum_i \\log P_{ii} - \\log\\det P)$ on every data point.",
         covers="A10a R11",
     ),
     Claim(

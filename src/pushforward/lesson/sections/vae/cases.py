@@ -35,5 +35,5 @@ def max_difference(a: Tensor, b: Tensor) -> float:
 
 
 def same_values(what: str, a: Tensor, b: Tensor, tolerance: float = 1e-9) -> Number:
-    """Two ways to the same values, datum by datum: their largest difference is zero."""
+    """Two ways to the same values, row by row: their largest difference is zero."""
     return Number(f"largest difference: {what}", max_difference(a, b), 0.0, tolerance)

@@ -39,9 +39,9 @@ def measure_reparametrisation() -> Evidence:
     by_hand = -sum_event(model.law.log_prob(model.parameters_of(z), x)).mean()
     return Evidence([
         same_values("the distortion, and that at $\\mu + \\sigma\\varepsilon$ of the same "
-             "$\\varepsilon$, nats", terms["distortion"], by_hand, 1e-12),
+                    "$\\varepsilon$, nats", terms["distortion"], by_hand, 1e-12),
         same_values("the rate, and torch's divergence, nats", terms["rate"],
-             kl_divergence(q, Normal(torch.zeros(2).double(), 1.0)).sum(1).mean(), 1e-12),
+                    kl_divergence(q, Normal(torch.zeros(2).double(), 1.0)).sum(1).mean(), 1e-12),
     ])  # fmt: skip
 
 
@@ -93,8 +93,8 @@ def measure_batch_scaling() -> Evidence:
         [
             Number("the same", sums[1] / sums[0], 10.0, 1e-4),
             Number("the library's, as a multiple", hundred / ten, 1.0, 1e-5),
-            Number("the library's, and sums over entries averaged over data, nats",
-                   ten, float(by_hand.detach()), 1e-5),
+            Number("the library's, and sums over entries averaged over data, nats", ten,
+                   float(by_hand.detach()), 1e-5),
         ],
     )  # fmt: skip
 
@@ -227,7 +227,7 @@ CLAIMS = [
     ),
     Claim(
         "2.1-generation",
-        "To generate: draw z from the prior, then x from the decoder's law.",
+        "To generate: draw z from the prior, then x from the decoder's distribution.",
         Verdict.HOLDS,
         measure_prior_samples,
         "families.vae.VAE.sample",

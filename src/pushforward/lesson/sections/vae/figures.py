@@ -64,11 +64,11 @@ def decode_lattice(side: int = 13) -> Tensor:
 
 def draw_latent_clouds(axes: list[Axes]) -> None:
     """Data, and the means of their posteriors, by mode."""
-    x, law = (
+    x, target = (
         torch.from_numpy(drawing.evenly_spaced_rows(fits.two_mode_rows().numpy(), 1000)),
         fits.two_mode_mixture(),
     )
-    left = (law.log_terms(x.double()).argmax(1) == 0).numpy()
+    left = (target.log_terms(x.double()).argmax(1) == 0).numpy()
     with torch.no_grad():
         z = fits.fit_gaussian_vae().model.encode(x).numpy()
     for ax, cloud in zip(axes, (x.numpy(), z)):
@@ -91,9 +91,9 @@ def draw_latent_space() -> Figure:
     """
     figure, axes = create_panel_row(3, (6.3, 2.3))
     draw_latent_clouds(axes)
-    law, where = fits.two_mode_mixture(), drawing.data_limits(fits.two_mode_rows().numpy())
+    target, where = fits.two_mode_mixture(), drawing.data_limits(fits.two_mode_rows().numpy())
     sides = [torch.linspace(float(a), float(b), 120) for a, b in zip(where.low, where.high)]
-    log_p = law.log_prob(torch.cartesian_prod(*sides).double())
+    log_p = target.log_prob(torch.cartesian_prod(*sides).double())
     density = log_p.exp().view(120, 120).mT.numpy()
     levels = np.linspace(0.02, 1, 8) * density.max()
     axes[2].contourf(*sides, density, levels=levels, cmap=style.DENSITY)
@@ -131,7 +131,7 @@ def draw_beta_sweep() -> Figure:
 
     Left: linear ones (marks) on Gaussian data with the eigenvalues 4, 2, 1 and 0.5, on the curve of
     reverse water-filling. Right: perceptrons on two modes, above Shannon's bound, below which no
-    code of these data lies. The larger the weight, the fewer nats the latents tell of a datum.
+    code of these data lies. The larger the weight, the fewer nats the latents carry.
     """
     figure, (left, right) = create_panel_row(2)
     filled = [linear_vae.linear_vae_optimum(fits.SPECTRUM, 4, fits.NOISE, b) for b in LINE_BETAS]
@@ -141,9 +141,9 @@ def draw_beta_sweep() -> Figure:
     right.plot(rates[rates > 0], errors[rates > 0], color=style.INK)
     for axes, point in ((left, linear_rate_error), (right, planar_rate_error)):
         for beta in fits.BETAS:
-            rate, lost = point(beta)
-            axes.plot(rate, lost, style.MARKS[0], color=style.MODEL)
-            axes.annotate(f"{beta:g}", (rate, lost), (4, 4), textcoords="offset points")
+            rate, error = point(beta)
+            axes.plot(rate, error, style.MARKS[0], color=style.MODEL)
+            axes.annotate(f"{beta:g}", (rate, error), (4, 4), textcoords="offset points")
         axes.set(xlabel="rate, nats", ylabel="squared error")
     right.set_ylim(0, 1.6)
     left.set_title("linear data, by \u03b2: water-filling")
@@ -152,7 +152,7 @@ def draw_beta_sweep() -> Figure:
 
 
 def draw_vae_overfitting() -> Figure:
-    """What the KL term does not prevent: five data in ten dimensions learned by heart.
+    """What the KL term does not prevent: five data in ten dimensions memorised.
 
     A linear VAE with four latents, its exact posterior and the best decoder, as its noise shrinks.
     The bound on the training data grows by three nats for each unit of log 1/sigma, times two, the

@@ -27,7 +27,7 @@ class TrainedVAE(NamedTuple):
 
     Arguments:
         model: In the state for use.
-        curves: The mean of every term over ten steps, by name; nats a datum.
+        curves: The mean of every term over ten steps, by name; nats a data point.
     """
 
     model: VAE
@@ -65,10 +65,11 @@ def train_vae(model: VAE, x: Tensor, steps: int, lr: float = 5e-3) -> TrainedVAE
     return TrainedVAE(model.eval(), curves)
 
 
-def build_planar_vae(law: likelihoods.EntryLikelihood, beta: float = 1.0) -> VAE:
+def build_planar_vae(likelihood: likelihoods.EntryLikelihood, beta: float = 1.0) -> VAE:
     """A VAE of points in the plane with two latents; the weight of the rate grows half the time."""
-    encoder, decoder = Perceptron(2, 0, 4, [64, 64]), Perceptron(2, 0, 2 * law.size, [64, 64])
-    return VAE(encoder, decoder, law, (2,), latent=2, beta=beta, anneal=0.5, whitened=False)
+    encoder = Perceptron(2, 0, 4, [64, 64])
+    decoder = Perceptron(2, 0, 2 * likelihood.size, [64, 64])
+    return VAE(encoder, decoder, likelihood, (2,), latent=2, beta=beta, anneal=0.5, whitened=False)
 
 
 @cache
@@ -83,7 +84,7 @@ def fit_gaussian_vae() -> TrainedVAE:
 
 @cache
 def fit_beta_vae(beta: float) -> TrainedVAE:
-    """With a Gaussian head of fixed scale, where beta sets how much is told of a datum."""
+    """With a Gaussian head of fixed scale, where beta sets how many nats describe a data point."""
     with fork_rng():
         seed_rng(4)
         return train_vae(build_planar_vae(fixed_scale_gaussian(SCALE), beta), two_mode_rows(), 600)
@@ -91,7 +92,7 @@ def fit_beta_vae(beta: float) -> TrainedVAE:
 
 @cache
 def fit_bernoulli_vae() -> TrainedVAE:
-    """With the lesson's head, a Bernoulli law, on the same data scaled to [0, 1]."""
+    """With the lesson's head, a Bernoulli, on the same data scaled to [0, 1]."""
     with fork_rng():
         seed_rng(1)
         return train_vae(
@@ -100,18 +101,18 @@ def fit_bernoulli_vae() -> TrainedVAE:
 
 
 def fixed_scale_gaussian(scale: float) -> likelihoods.GaussianLikelihood:
-    """A Gaussian law whose scale is given and not learned."""
-    law = likelihoods.GaussianLikelihood(floor=0.0, shared=True)
+    """A Gaussian likelihood whose scale is given and not learned."""
+    likelihood = likelihoods.GaussianLikelihood(floor=0.0, shared=True)
     raw = torch.tensor(math.log(math.expm1(scale)))  # softplus of it is the scale
-    law.shared = nn.Parameter(raw, requires_grad=False)
-    return law
+    likelihood.shared = nn.Parameter(raw, requires_grad=False)
+    return likelihood
 
 
 def build_linear_vae(d: int, latent: int, beta: float = 1.0, scale: float = NOISE) -> VAE:
     """A VAE whose encoder and decoder are affine: probabilistic PCA."""
     encoder, decoder = Perceptron(d, 0, 2 * latent, []), Perceptron(latent, 0, d, [])
-    law = fixed_scale_gaussian(scale)
-    return VAE(encoder, decoder, law, (d,), latent=latent, beta=beta, whitened=False)
+    likelihood = fixed_scale_gaussian(scale)
+    return VAE(encoder, decoder, likelihood, (d,), latent=latent, beta=beta, whitened=False)
 
 
 def spectrum_data(n: int = 2000) -> Tensor:

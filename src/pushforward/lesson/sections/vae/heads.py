@@ -1,4 +1,4 @@
-"""Claims on the decoder's law in the code of lesson 2."""
+"""Claims on the decoder's likelihood in the code of lesson 2."""
 
 import math
 
@@ -16,18 +16,19 @@ from .cases import same_values
 
 
 def measure_target_refusal() -> Evidence:
-    """The lesson's example, its law and the library's on the same data."""
+    """The lesson's example, its likelihood and the library's on the same data."""
     x, output = torch.randn(10, 2), torch.rand(10, 2)
     errors = raises_error(lambda: binary_cross_entropy(output, x, reduction="sum"))
-    head, h = likelihoods.GaussianLikelihood(floor=0.1), torch.randn(10, 2, 2)
+    bernoulli, h = likelihoods.BernoulliLikelihood(), torch.randn(10, 2, 2)
+    head = likelihoods.GaussianLikelihood(floor=0.1)
     scale = 0.1 + nn.functional.softplus(h[..., 1])
     return Evidence(
         [Number("errors of the lesson's example", errors, 0.0, 0.0)],
         [
-            Number("errors of the library's Bernoulli law on the same data",
-                   raises_error(lambda: likelihoods.BernoulliLikelihood().log_prob(h[..., :1], x)), 1.0, 0.0),
-            same_values("a Gaussian law's log-density, and torch's, nats", head.log_prob(h, x),
-                 Normal(h[..., 0], scale).log_prob(x), 1e-5),
+            Number("errors of the library's Bernoulli likelihood on the same data",
+                   raises_error(lambda: bernoulli.log_prob(h[..., :1], x)), 1.0, 0.0),
+            same_values("a Gaussian likelihood's log-density, and torch's, nats",
+                        head.log_prob(h, x), Normal(h[..., 0], scale).log_prob(x), 1e-5),
         ],
     )  # fmt: skip
 
@@ -47,7 +48,7 @@ def measure_unbounded_loss() -> Evidence:
         [
             *(Number(f"the same, and minus the logit {logit:g}", loss, -logit, 1e-3)
               for logit, loss in zip((10, 100, 1000), losses)),
-            Number("errors of the library's Bernoulli law on the target 2",
+            Number("errors of the library's Bernoulli likelihood on the target 2",
                    raises_error(lambda: head.log_prob(h, target[None])), 1.0, 0.0),
             Number("sum of its masses over the bits", masses, 1.0, 1e-6),
         ],
@@ -67,8 +68,8 @@ def measure_bce_normalisation() -> Evidence:
         [Number(f"$\\int_0^1 e^{{-BCE}} dx$ at $\\lambda = {chance:g}$", float(mass), 1.0, 1e-6)
          for chance, mass in zip(chances, masses)],
         [
-            same_values("these integrals, and $(2\\lambda - 1)/\\operatorname{logit}\\lambda$", masses,
-                 exact, 1e-9),
+            same_values("these integrals, and $(2\\lambda - 1)/\\operatorname{logit}\\lambda$",
+                        masses, exact, 1e-9),
         ],
     )  # fmt: skip
 
@@ -130,7 +131,7 @@ CLAIMS = [
         "networks.likelihoods.GaussianLikelihood.log_prob",
         right="A cross-entropy takes targets from 0 to 1, and normal numbers are not: the first "
         "code block that uses torch raises, and with it a run of the lesson from top to bottom. "
-        "Real numbers need a continuous law, such as a Gaussian.",
+        "Real numbers need a continuous distribution, such as a Gaussian.",
         covers="A10 A01 R14",
     ),
     Claim(

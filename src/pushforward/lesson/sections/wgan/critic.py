@@ -49,18 +49,18 @@ def measure_optimal_gap() -> Evidence:
 
 
 def measure_finite_samples() -> Evidence:
-    """W1 between two samples of one law."""
+    """W1 between two samples of one distribution."""
     rng, rounds = numpy_generator(), 500
     grid = np.linspace(-12, 12, 20_001)
     lesson, right = [], []
     for n in (256, 1024):
         x, y = rng.standard_normal((2, n, rounds))
-        seen = transport.wasserstein_1d(x, y, 1)
-        error = float(seen.std() / math.sqrt(rounds))
+        distances = transport.wasserstein_1d(x, y, 1)
+        error = float(distances.std() / math.sqrt(rounds))
         what = f"mean $W_1$ of two samples of {n} of $\\mathcal{{N}}(0, 1)$"
-        lesson.append(Number(what, float(seen.mean()), 0, 5 * error))
+        lesson.append(Number(what, float(distances.mean()), 0, 5 * error))
         expected = transport.expected_w1(grid, ndtr(grid), n)
-        right.append(Number(what, float(seen.mean()), expected, 5 * error))
+        right.append(Number(what, float(distances.mean()), expected, 5 * error))
     return Evidence(lesson, right)
 
 
@@ -71,7 +71,7 @@ def measure_wgan_stability() -> Evidence:
     held = dirac.play_game(dirac.simultaneous_step, start, 0.1, 4000, 0.5)
     late = float(penalised[-1000:, 0].abs().max())
     return Evidence(
-        [Number("largest distance from the datum late in WGAN-GP", late, 1e-3, 0, "<=")],
+        [Number("largest distance from the data point late in WGAN-GP", late, 1e-3, 0, "<=")],
         [
             Number("the same", late, 0.01, 0, ">="),
             Number("the same of a GAN with R1", float(held[-1000:, 0].abs().max()), 0, 1e-9),

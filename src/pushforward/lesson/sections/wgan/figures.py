@@ -13,7 +13,7 @@ from ..gan.distributions import normal_1d
 
 
 def draw_shift_distances() -> Figure:
-    """Distances of a law and itself shifted by theta: W1 keeps its slope, JS and KL do not.
+    """Distances of a density and itself shifted by theta: W1 keeps its slope, JS and KL do not.
 
     Left: a point, whose JS is log 2 and whose KL is infinite at every theta but 0. Right: N(0, 1),
     whose JS flattens from theta = 4 on and whose KL is theta^2 / 2.
@@ -42,7 +42,7 @@ def draw_shift_distances() -> Figure:
 
 
 def draw_optimal_critic() -> Figure:
-    """The critic that attains W1 between two laws: slope one, with the sign of G - F.
+    """The critic that attains W1 between two distributions: slope one, with the sign of G - F.
 
     Top: densities of the data 0.3 N(-2, 0.5^2) + 0.7 N(2, 0.7^2) and of samples N(0.8, 1.94^2), the
     Gaussian of the same moments. Bottom: its critic; W1 is the difference of its means.

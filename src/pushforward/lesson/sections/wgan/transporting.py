@@ -39,30 +39,30 @@ def measure_primal_distance() -> Evidence:
 
 
 def w1_to_origin(cdf: object, reach: float) -> float:
-    """W1 of a symmetric law and the point 0, from 0 to a reach, doubled."""
+    """W1 of a symmetric distribution and the point 0, from 0 to a reach, doubled."""
     grid = np.concatenate([[0.0], np.geomspace(1e-4, reach, 200_001)])
     return 2 * transport.w1_of_laws(grid, cdf(grid), np.ones_like(grid))  # type: ignore[operator]
 
 
 def measure_mean_existence() -> Evidence:
-    """The distance to a point of a law without a mean, and of one with."""
+    """The distance to a point of a distribution without a mean, and of one with."""
     cauchy = [w1_to_origin(lambda x: 0.5 + np.arctan(x) / math.pi, r) for r in (1e3, 1e6)]
     normal = [w1_to_origin(ndtr, r) for r in (1e1, 1e3)]
     return Evidence(
-        [Number("$W_1$ of a Cauchy law and 0: integral to $10^6$ less that to $10^3$",
+        [Number("$W_1$ of a Cauchy distribution and 0: integral to $10^6$ less that to $10^3$",
                 cauchy[1] - cauchy[0], 0, 1e-3)],
         [
             Number("it grows by $\\frac 2\\pi \\log 10^3$", cauchy[1] - cauchy[0],
                    2 / math.pi * math.log(1e3), 1e-4),
-            Number("the same for a normal law, to $10^3$ less that to 10", normal[1] - normal[0],
-                   0, 1e-6),
+            Number("the same for a normal distribution, to $10^3$ less that to 10",
+                   normal[1] - normal[0], 0, 1e-6),
             Number("which is $\\mathbb{E}|x|$", normal[1], math.sqrt(2 / math.pi), 1e-6),
         ],
     )  # fmt: skip
 
 
 def measure_gaussian_distances() -> Evidence:
-    """W1 and W2 of normal laws against the integral of |F - G| and against quantiles."""
+    """W1 and W2 of normal distributions against the integral of |F - G| and against quantiles."""
     grid = np.linspace(-25, 25, 100_001)
     numbers = []
     for m, s in ((0.0, 2.0), (1.0, 1.0), (3.0, 0.5)):
@@ -90,7 +90,8 @@ def measure_strong_duality() -> Evidence:
         [
             Number("least cost less best prices", least - prices.value, 0, 1e-8),
             Number("least cost less best gap of a 1-Lipschitz critic", least - best.value, 0, 1e-8),
-            Number("steepest slope of that critic", duality.lipschitz_constant(every, critic), 1, 1e-8),
+            Number("steepest slope of that critic", duality.lipschitz_constant(every, critic), 1,
+                   1e-8),
             Number("largest $f_i + g_j - c_{ij}$",
                    float((prices.f[:, None] + prices.g - cost).max()), 0, 1e-8, "<="),
         ]
@@ -116,7 +117,7 @@ def measure_entropic_cost() -> Evidence:
 CLAIMS = [
     Claim(
         "4.1-transport",
-        "$W_1$ is the least cost of moving one law onto the other.",
+        "$W_1$ is the least cost of moving one distribution onto the other.",
         Verdict.HOLDS,
         measure_primal_distance,
         "theory.exact.duality.solve_primal",
@@ -134,8 +135,8 @@ CLAIMS = [
     ),
     Claim(
         "4.1-gaussians",
-        "Between normal laws both distances have closed forms: the mean of a folded normal, and "
-        "Bures's formula.",
+        "Between normal distributions both distances have closed forms: the mean of a folded "
+        "normal, and Bures's formula.",
         Verdict.HOLDS,
         measure_gaussian_distances,
         "theory.transport.gaussian_w1",
@@ -153,7 +154,7 @@ CLAIMS = [
     ),
     Claim(
         "4.2-duality",
-        "$W_1$ is the largest gap that a 1-Lipschitz function can have between both laws.",
+        "$W_1$ is the largest gap that a 1-Lipschitz function can have between both distributions.",
         Verdict.HOLDS,
         measure_strong_duality,
         "theory.exact.duality.kantorovich_rubinstein",
