@@ -30,7 +30,8 @@ def tiny(monkeypatch):
     """A lesson of one section and one problem; returns what decides whether they come out."""
     state = {"claim": TRUE, "step": TRUE}
     claim = Claim("1.1-square", "Two $\\cdot$ two is four.", Verdict.HOLDS,
-                  lambda: Evidence([state["claim"]]), "theory.exact.discriminator.mode_drop_cost")  # fmt: skip
+                  lambda: Evidence([state["claim"]]),
+                  "theory.exact.discriminator.mode_drop_cost")  # fmt: skip
     step = DerivationStep("by counting", r"\frac{4}{2} = 2", lambda: [state["step"]])
     part = ProblemPart(
         "1.1 Why?", [step], lambda: ExperimentResult(["It is 4."], [TRUE], {"bar": drawing()})

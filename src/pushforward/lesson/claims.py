@@ -106,7 +106,6 @@ class Outcome(NamedTuple):
 
     @property
     def in_order(self) -> bool:
-        """Whether the verdict is the one on record."""
         return self.verdict is self.claim.verdict
 
     def to_dict(self) -> dict[str, Any]:

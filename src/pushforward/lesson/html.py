@@ -67,7 +67,6 @@ def lesson_context(chapters: Sequence[ChapterResult]) -> dict[str, Any]:
 
 
 def summarise_verdicts(chapters: Sequence[ChapterResult]) -> str:
-    """How many claims hold, and how many do not, in words."""
     phrases = {
         Verdict.HOLDS: "hold as they stand",
         Verdict.ONLY_IF: "hold under a condition that is not said",
@@ -88,7 +87,6 @@ def format_measured(number: Number) -> str:
 
 
 def format_predicted(number: Number) -> str:
-    """What a statement predicts, with its tolerance."""
     text = SENSES[number.sense] + format_to_tolerance(
         float(number.predicted), float(number.tolerance)
     )

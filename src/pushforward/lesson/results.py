@@ -6,15 +6,11 @@ from .claims import Number, Outcome, Verdict
 
 
 class FigureFiles(NamedTuple):
-    """A figure as files, by their ending, with its caption."""
-
     caption: str
     files: dict[str, bytes]
 
 
 class DerivationLine(NamedTuple):
-    """A line of a derivation, with the numbers that check it."""
-
     why: str
     formula: str
     numbers: list[Number]
@@ -30,7 +26,6 @@ class Answer(NamedTuple):
 
     @property
     def all_numbers(self) -> list[Number]:
-        """The numbers of its derivation and those of its experiment."""
         return [n for line in self.lines for n in line.numbers] + self.numbers
 
     def to_dict(self) -> dict[str, Any]:

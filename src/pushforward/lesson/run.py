@@ -64,7 +64,6 @@ def run_chapters(
 
 
 def run_section(key: str, seed: int, draw: bool, report: Callable[[str], None]) -> NotebookChapter:
-    """Run the claims of a section and draw its figures."""
     start, found = time.monotonic(), section(key)
     outcomes, figures = [], {}
     for claim in found.claims:
@@ -80,7 +79,6 @@ def run_section(key: str, seed: int, draw: bool, report: Callable[[str], None]) 
 def solve_problem(
     key: str, seed: int, draw: bool, report: Callable[[str], None]
 ) -> NotebookChapter:
-    """Check the derivations of a practice problem and run its experiments."""
     start, found = time.monotonic(), problem(key)
     answers: list[Answer] = []
     figures: dict[str, FigureFiles] = {}

@@ -78,7 +78,6 @@ class VAE(nn.Module):
         return mu + torch.exp(logvar / 2) * torch.randn_like(mu) if self.training else mu
 
     def decode(self, z: Tensor) -> Data:
-        """The expected data."""
         return self.model.decode(z)
 
     def forward(self, x: Data) -> tuple[Data, Tensor, Tensor]:

@@ -76,7 +76,6 @@ def quadrature_identity(
 
 
 def check_jensen_inequality() -> list[Number]:
-    """What Jensen's step loses is not negative."""
     joint, log_q = nonlinear_joint()
     lost = joint.log_evidence() - joint.elbo_by_jensen(log_q)
     return [Number("smallest loss of Jensen's step, nats", float(lost.min()), 0.0, 0.0, ">=")]
@@ -229,7 +228,6 @@ def draw_bound_gap(gap: Tensor) -> Figure:
 
 
 def run_bound_comparison() -> ExperimentResult:
-    """Both derivations over a grid of Gaussian q."""
     first, second, gap, log_p = bound_surface()
     difference, least = float((first - second).abs().max()), float(gap.min())
     numbers = [

@@ -19,7 +19,6 @@ MODE = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)  # nats that say which mode a 
 
 
 def check_squared_error() -> list[Number]:
-    """A head of fixed scale, with the library's likelihood."""
     model, z = fits.build_linear_vae(3, 2), torch.randn(7, 2)
     x = torch.randn(7, 3)
     distortion = -model.law.log_prob(model.parameters_of(z), x).sum(1)
@@ -33,7 +32,6 @@ def check_squared_error() -> list[Number]:
 
 
 def check_gaussian_rate() -> list[Number]:
-    """The closed form, and torch."""
     q = Normal(torch.randn(7, 2).double(), torch.rand(7, 2).double() + 0.1)
     standard = Normal(torch.zeros(2).double(), 1.0)
     return [same_values("the formula and torch's divergence, nats", bounds.kl_to_prior(q),
@@ -56,7 +54,6 @@ def fresh_data() -> Tensor:
 
 
 def five_standard_errors(values: Tensor) -> float:
-    """Five standard errors of a mean."""
     return 5 * float(values.std()) / math.sqrt(len(values))
 
 

@@ -16,7 +16,6 @@ from .identities import mixture_and_gaussian
 
 
 def smooth_discriminator() -> nn.Module:
-    """A discriminator with two smooth hidden layers, ending in a logit."""
     return nn.Sequential(
         nn.Linear(1, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)
     )
@@ -74,11 +73,13 @@ def draw_trained_discriminator(
 
 
 def run_discriminator_training() -> ExperimentResult:
-    """Train a discriminator against a fixed generator, and measure its distance to D*."""
     x, kept = train_discriminator()
     log_p, log_q, weight = mixture_and_gaussian()
     best = discriminator.optimal_logit(log_p, log_q)
-    highest = float(discriminator.expected_game_value(log_p, log_q, best, weight))
+
+    def game_value(logit: Tensor) -> Tensor:
+        return discriminator.expected_game_value(log_p, log_q, logit, weight)
+
     short = {
         step: float(discriminator.discriminator_regret(log_p, log_q, f, weight))
         for step, f in kept.items()
@@ -90,11 +91,8 @@ def run_discriminator_training() -> ExperimentResult:
         for step, f in kept.items()
     }  # fmt: skip
     js = float(divergences.jensen_shannon(log_p, log_q, weight))
-    shown = float(
-        adversarial.js_from_value(
-            discriminator.expected_game_value(log_p, log_q, kept[last], weight)
-        )
-    )
+    highest = float(game_value(best))
+    shown = float(adversarial.js_from_value(game_value(kept[last])))
     numbers = [
         Number("shortfall after training, nats", short[last], 0.01, 0, "<="),
         Number("root mean square of $D - D^*$ after training", error[last], 0.06, 0, "<="),
@@ -102,7 +100,17 @@ def run_discriminator_training() -> ExperimentResult:
         Number("shown JS and half of the shortfall", shown + short[last] / 2, js, 1e-9),
         Number("shortfall before training, nats", short[0], highest + math.log(4), 0.2),
     ]
-    discussion = [
+    discussion = describe_training(short, error, highest, shown, js)
+    return ExperimentResult(
+        discussion, numbers, {"trained_discriminator": draw_trained_discriminator(x, kept, short)}
+    )
+
+
+def describe_training(
+    short: dict[int, float], error: dict[int, float], highest: float, shown: float, js: float
+) -> list[str]:
+    last = max(short)
+    return [
         "The generator is fixed at the Gaussian with the mean 0.8 and the variance 3.778 of the "
         "lesson's mixture, so that $D^*$ has two humps and a valley, which no affine logit has. A "
         f"network of two hidden layers is trained for {last} steps on 512 fresh rows of each.",
@@ -116,6 +124,3 @@ def run_discriminator_training() -> ExperimentResult:
         "that is left is that of a noisy gradient and of where neither distribution has rows; "
         "there $D$ is not determined.",
     ]
-    return ExperimentResult(
-        discussion, numbers, {"trained_discriminator": draw_trained_discriminator(x, kept, short)}
-    )

@@ -27,7 +27,6 @@ def density_symbols() -> tuple[Any, Any, Any]:
 
 
 def game_integrand() -> Any:
-    """The integrand p log D + q log(1 - D)."""
     import sympy
 
     p, q, D = density_symbols()
@@ -70,7 +69,6 @@ def check_concavity() -> list[Number]:
 
 
 def check_bernoulli_kl() -> list[Number]:
-    """The loss of another D as the KL of two Bernoulli distributions."""
     import sympy
 
     p, q, D = density_symbols()

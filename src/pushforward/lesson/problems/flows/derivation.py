@@ -86,7 +86,6 @@ def check_loss_floor() -> list[Number]:
 
 
 def check_data_and_noise() -> list[Number]:
-    """Data point and noise from the point and the rate."""
     x0, x1 = sympy.symbols("x_0 x_1")
     x_t, rate = (1 - T) * x0 + T * x1, x1 - x0
     return [

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
 from ....rng import fork_rng, seed_rng
@@ -17,12 +18,24 @@ from .. import ExperimentResult
 from .identities import continuous_betas, harmonic_betas, summable_betas
 
 
+DRAWS = 20_000
+
+
+def compare_moments(k: int, x: Tensor, mean: float, variance: float) -> list[Number]:
+    square = (x - mean).square()
+    return [
+        Number(f"mean of the draws, $t = {k}$", float(x.mean()), mean,
+               5 * math.sqrt(variance / len(x))),
+        Number(f"variance of the draws, $t = {k}$", float(square.mean()), variance,
+               5 * float(square.std()) / math.sqrt(len(x))),
+    ]  # fmt: skip
+
+
 def run_forward_process() -> ExperimentResult:
-    """Draws of the chain under the densities of P4.1."""
-    n, target = 20_000, targets.lesson_mixture()
+    target = targets.lesson_mixture()
     with fork_rng():
         seed_rng(0)
-        x = target.sample(n).double()
+        x = target.sample(DRAWS).double()
         states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     means, variances = diffusion_bound.moment_recursion(
         PATH.betas, float(target.mean), float(target.covariance)
@@ -31,18 +44,11 @@ def run_forward_process() -> ExperimentResult:
     for k in TIMES:
         noisy = target.diffused(*PATH(double(k / 1000)[0]))
         from_noise[k] = diffusion_bound.divergence_from_noise(noisy)
-        square = (states[k] - means[k]).square()
-        numbers += [
-            Number(f"mean of the draws, $t = {k}$", float(states[k].mean()), float(means[k]),
-                   5 * math.sqrt(float(variances[k]) / n)),
-            Number(f"variance of the draws, $t = {k}$", float(square.mean()), float(variances[k]),
-                   5 * float(square.std()) / math.sqrt(n)),
-        ]  # fmt: skip
-    halves = {k: states[k] for k in TIMES}
-    left = {k: float((halves[k] < 0).double().mean()) for k in TIMES}
+        numbers += compare_moments(k, states[k], float(means[k]), float(variances[k]))
+    left = {k: float((states[k] < 0).double().mean()) for k in TIMES}
     kept = {k: float(means[k] / means[0]) for k in TIMES}
     discussion = [
-        f"We draw {n:,} data from the lesson's mixture, take 1,000 steps of the chain one after "
+        f"We draw {DRAWS:,} data from the lesson's mixture, take 1,000 steps of the chain one after "
         "the other, and draw over the histograms the density that P4.1 predicts: that of "
         "$\\sum_i w_i\\,\\mathcal N(\\sqrt{\\bar\\alpha_t}\\,m_i, \\bar\\alpha_t s_i^2 + 1 - "
         "\\bar\\alpha_t)$, with no fit. Means and variances agree within five standard errors at "
@@ -64,7 +70,7 @@ def run_forward_process() -> ExperimentResult:
     return ExperimentResult(discussion, numbers, figures)
 
 
-def draw_density_in_time(states: list[torch.Tensor]) -> Figure:
+def draw_density_in_time(states: list[Tensor]) -> Figure:
     """The density of x_t (shade, each column scaled to its largest value) and eight chains."""
     target, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
     times = torch.linspace(0, 1, 101, dtype=torch.float64)
@@ -80,7 +86,6 @@ def draw_density_in_time(states: list[torch.Tensor]) -> Figure:
 
 
 def run_long_chains() -> ExperimentResult:
-    """Four schedules at five lengths."""
     lengths = (30, 100, 300, 1000, 3000)
     kinds = {
         "the lesson's, unscaled": unscaled_betas,
@@ -91,7 +96,7 @@ def run_long_chains() -> ExperimentResult:
     found = {
         name: [mixture_terminal_kl(betas(T)) for T in lengths] for name, betas in kinds.items()
     }
-    lesson, scaled, finite, slow = found.values()
+    _, scaled, finite, slow = found.values()
     one = float(forward.terminal_kl(double(1.0)[:, None], math.exp(-10.05)))
     what = "KL of $q(x_T)$ from noise in nats"
     numbers = [
@@ -102,7 +107,13 @@ def run_long_chains() -> ExperimentResult:
         Number(f"{what}, $\\beta_t = 1/(t+1)$, $T = 3000$ against 1000: it keeps falling", slow[4],
                0.5 * slow[3], 0, "<="),
     ]  # fmt: skip
-    discussion = [
+    discussion = describe_long_chains(found, one)
+    return ExperimentResult(discussion, numbers, {"long_chains": draw_long_chains(lengths, found)})
+
+
+def describe_long_chains(found: dict[str, list[float]], one: float) -> list[str]:
+    lesson, scaled, finite, slow = found.values()
+    return [
         "The divergence of $q(x_T)$ from noise, for the lesson's mixture, against the length of "
         "the chain and for four schedules.",
         f"The lesson's betas, the same ends for every $T$: $\\sum_t \\beta_t \\approx T/100$ grows "
@@ -120,7 +131,6 @@ def run_long_chains() -> ExperimentResult:
         f"and {slow[4]:.1e} nats at $T = 100$, 1,000 and 3,000. So the hypothesis is about the "
         "sum: $x_T \\to \\mathcal N(0, I)$ exactly if $\\sum_t \\beta_t \\to \\infty$.",
     ]
-    return ExperimentResult(discussion, numbers, {"long_chains": draw_long_chains(lengths, found)})
 
 
 def draw_long_chains(lengths: tuple[int, ...], found: dict[str, list[float]]) -> Figure:

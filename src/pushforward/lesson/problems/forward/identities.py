@@ -14,13 +14,11 @@ A, B, M, S, U, X = sp.symbols("alpha_t bar_alpha m s u x_0", positive=True)
 
 
 def simplify_to_zero(what: str, expression: sp.Expr) -> list[Number]:
-    """A difference that SymPy simplifies to 0."""
     left = sp.simplify(expression)
     return [Number(f"{what}, simplified", 0.0 if left == 0 else math.nan, 0, 0)]
 
 
 def check_first_step() -> list[Number]:
-    """The first step, in numbers."""
     betas = ddpm_schedule.linear_betas(1000)[:1]
     means, variances = diffusion_bound.moment_recursion(betas, 2.0, 0.0)
     alpha = 1 - float(betas[0])
@@ -31,14 +29,12 @@ def check_first_step() -> list[Number]:
 
 
 def check_mean_product() -> list[Number]:
-    """The coefficient of the data point."""
     return simplify_to_zero(
         "difference of the means", sp.sqrt(A) * sp.sqrt(B) * X - sp.sqrt(A * B) * X
     )
 
 
 def check_variance_sum() -> list[Number]:
-    """The variance of the noise."""
     return simplify_to_zero("difference of the variances", A * (1 - B) + (1 - A) - (1 - A * B))
 
 
@@ -52,14 +48,12 @@ def check_characteristic_function() -> list[Number]:
 
 
 def check_telescoping_sum() -> list[Number]:
-    """The variances of five unrolled steps."""
     alphas = sp.symbols("alpha_1:6", positive=True)
     noise = sum((1 - alphas[s]) * sp.Mul(*alphas[s + 1 :]) for s in range(len(alphas)))
     return simplify_to_zero("difference for five steps", sp.expand(noise - (1 - sp.Mul(*alphas))))
 
 
 def check_whole_table() -> list[Number]:
-    """All of the lesson's table."""
     means, variances = diffusion_bound.moment_recursion(PATH.betas, 2.0, 0.0)
     alpha_bar = PATH.alpha_bar(torch.arange(1, 1001))
     gaps = (means[1:] - 2 * alpha_bar.sqrt()).abs(), (variances[1:] + alpha_bar - 1).abs()
@@ -86,7 +80,6 @@ def check_gaussian_kl() -> list[Number]:
 
 
 def check_small_signal() -> list[Number]:
-    """Its series."""
     kl = (B * X**2 - B - sp.log(1 - B)) / 2
     series = sp.series(kl, B, 0, 3).removeO()
     return simplify_to_zero(
@@ -105,7 +98,6 @@ def check_kl_convexity() -> list[Number]:
 
 
 def check_product_bounds() -> list[Number]:
-    """Both bounds of the logarithm."""
     numbers = []
     for T in (10, 100, 1000):
         betas = unscaled_betas(T)
@@ -147,7 +139,6 @@ def check_wallis_product() -> list[Number]:
 
 
 def check_harmonic_limit() -> list[Number]:
-    """The telescoping product."""
     k, T = sp.symbols("k T", integer=True, positive=True)
     exact = sp.simplify(sp.product(k / (k + 1), (k, 1, T)) - 1 / (T + 1))
     kept = float(diffusion_bound.moment_recursion(harmonic_betas(2000), 1.0, 0.0)[0][-1]) ** 2

@@ -28,7 +28,6 @@ def create_panels(columns: int, height: float = 2.2, **options: Any) -> tuple[Fi
 def draw_density_histogram(
     axes: Axes, x: Tensor, target: targets.GaussianMixture, half: float = 4.5
 ) -> None:
-    """Draws as bars under the exact density."""
     grid = torch.linspace(-half, half, 400, dtype=torch.float64)
     axes.hist(x.flatten().numpy(), bins=60, range=(-half, half), density=True, color=FILL)
     axes.plot(grid, target.log_prob(grid[:, None]).exp(), color=INK)
@@ -108,7 +107,6 @@ def draw_ula_bias() -> Figure:
 
 
 def unit_gaussian() -> targets.Gaussian:
-    """The standard normal distribution on the line."""
     return targets.Gaussian(double(0.0), double(1.0)[:, None])
 
 

@@ -13,7 +13,6 @@ PATH = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
 
 
 def count_failures(*attempts: Callable[[], object]) -> int:
-    """How many of some calls raise an error."""
     return sum(raises_error(attempt) for attempt in attempts)
 
 
@@ -23,7 +22,6 @@ def unscaled_betas(steps: int) -> torch.Tensor:
 
 
 def measure_forward_marginals() -> Evidence:
-    """Step by step against the products."""
     k = torch.arange(1, 1001)
     means, variances = diffusion_bound.moment_recursion(PATH.betas, 3.0, 0.0)
     mean = (means[1:] - 3 * PATH.alpha_bar(k).sqrt()).abs().max()
@@ -37,7 +35,6 @@ def measure_forward_marginals() -> Evidence:
 
 
 def measure_batched_times() -> Evidence:
-    """A vector of times, in NumPy's tables and in ours."""
     k = torch.tensor([1, 250, 1000])
     x, eps = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
     table = PATH.alpha_bar(torch.arange(1, 1001)).sqrt().numpy()
@@ -52,7 +49,6 @@ def measure_batched_times() -> Evidence:
 
 
 def measure_table_precision() -> Evidence:
-    """Tables in float64, in float32, and cast at use."""
     x, k = torch.randn(4, 2), torch.tensor([1, 2, 3, 4])
     naive = PATH.alpha_bar(k).sqrt()[:, None] * x
     rounded = 1 - (1 - PATH.betas.float()).cumprod(0)
@@ -73,7 +69,6 @@ def measure_table_precision() -> Evidence:
 
 
 def measure_noise_index() -> Evidence:
-    """The noise at the first index, and indices outside."""
     lesson = float((1 - (1 - PATH.betas).cumprod(0)).sqrt()[0])
     zero, one = PATH.sigma(double(0.0, 1 / 1000)).tolist()
     wrong = [lambda k=k: PATH.alpha_bar(k) for k in (0, -1, 1001)]
@@ -88,7 +83,6 @@ def measure_noise_index() -> Evidence:
 
 
 def measure_three_points() -> Evidence:
-    """Three draws and 20,000 against the exact distribution."""
     target = targets.lesson_mixture()
     exact = PATH.interpolate(target.sample(200_000).double(), *noise_and_time(200_000, 0.25))
     few, many = (
@@ -103,19 +97,16 @@ def measure_three_points() -> Evidence:
 
 
 def noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise for n numbers, and a time."""
     return torch.randn(n, 1, dtype=torch.float64), torch.tensor(t, dtype=torch.float64)
 
 
 def mixture_terminal_kl(betas: torch.Tensor) -> float:
-    """The divergence of the distribution of x_T from noise for the lesson's mixture."""
     mean, variance = diffusion_bound.moment_recursion(betas, 1.0, 0.0)
     terminal = targets.lesson_mixture().diffused(mean[-1], variance[-1].sqrt())
     return diffusion_bound.divergence_from_noise(terminal)
 
 
 def measure_terminal_kl() -> Evidence:
-    """The end of chains of several lengths."""
     bar = "$\\mathrm{KL}(q(x_T) \\| \\mathcal N(0, 1))$ in nats, "
     left = [
         Number(f"{bar} $T = {T}$", mixture_terminal_kl(unscaled_betas(T)), 0, 5e-3)
@@ -141,7 +132,6 @@ def measure_terminal_kl() -> Evidence:
 
 
 def measure_continuous_limit() -> Evidence:
-    """Three schedules of 4,000 steps."""
     T = 4000
     k = torch.arange(1, T + 1, dtype=torch.float64)
     flow = (0.1 + 19.9 * (k - 0.5) / T) / T  # the continuous schedule, whose integral is 10.05

@@ -14,12 +14,10 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
 def ula_variance(h: float) -> float:
-    """The variance at which ULA on N(0, 1) settles."""
     return float(sampler_moments.gaussian_ula(ONE, h, 5000, ONE[0], ONE)[1])
 
 
 def measure_ula_transient() -> Evidence:
-    """Five steps, exactly and by chains."""
     n, k, start, numbers = 50_000, 5, 3.0, []
     for h in (0.1, 0.5):
         mean, variance = (1 - h) ** k * start, (1 - (1 - h) ** (2 * k)) / (1 - h / 2)
@@ -36,7 +34,6 @@ def measure_ula_transient() -> Evidence:
 
 
 def measure_ula_bias() -> Evidence:
-    """Where the chain settles."""
     small = sampler_moments.gaussian_bias(ONE, 0.01)
     return Evidence(
         [Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", ula_variance(h), 1, 1e-3)
@@ -50,7 +47,6 @@ def measure_ula_bias() -> Evidence:
 
 
 def measure_mala_acceptance() -> Evidence:
-    """The closed form against chains."""
     target, n = gaussian_1d(0.0, 1.0), 20_000
     x = torch.randn(n, 1, dtype=torch.float64)
     states = list(langevin.mala(target.log_prob, target.score, x, 1.0, 4))
@@ -69,7 +65,6 @@ def measure_mala_acceptance() -> Evidence:
 
 
 def measure_step_limit() -> Evidence:
-    """Steps on both sides of the limit."""
     covariance = double(1.0, 0.3, 0.3, 0.5).view(2, 2)
     target = targets.Gaussian(double(0.0, 0.0), covariance)
     bound = 2 * float(torch.linalg.eigvalsh(covariance).min())
@@ -93,7 +88,6 @@ def measure_step_limit() -> Evidence:
 
 
 def measure_mode_mixing() -> Evidence:
-    """Plain and annealed chains on two modes."""
     target, n = targets.lesson_mixture(), 4000
     start = torch.randn(n, 1, dtype=torch.float64)
     plain = ode.final_state(langevin.ula(target.score, start, 0.01, 500))
@@ -137,7 +131,6 @@ def measure_annealed_chains() -> Evidence:
 
 
 def measure_reverse_langevin() -> Evidence:
-    """The variances that four kinds of steps reach."""
     data = sampler_moments.Moments(0.0, 0.25)
     reached = {
         "pure": sampler_moments.reverse_chain_moments(PATH, data, growth=0.0, weight=0.5),

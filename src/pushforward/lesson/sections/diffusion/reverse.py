@@ -15,12 +15,10 @@ EULER = 0.5772156649015329
 
 
 def gaussian_1d(mean: float, deviation: float) -> targets.Gaussian:
-    """A Gaussian on the line."""
     return targets.Gaussian(double(mean), double(deviation**2)[:, None])
 
 
 def measure_data_recovery() -> Evidence:
-    """What the end of the chain says of the data point."""
     target = targets.lesson_mixture()
     alpha, sigma = PATH(double(1.0))
     error = diffusion_bound.expected_noise_error(target, alpha, sigma) * (sigma / alpha).square()
@@ -41,7 +39,6 @@ def measure_data_recovery() -> Evidence:
 
 
 def measure_reverse_gap() -> Evidence:
-    """The true reverse step against a Gaussian, by its step size."""
     target = targets.lesson_mixture()
     gaps = {beta: diffusion_bound.reverse_gap(target, beta) for beta in (0.5, 0.02, 0.01, 0.005)}
     what = "$\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N)$ in nats, lesson's mixture, $\\beta$ = "
@@ -59,7 +56,6 @@ def measure_reverse_gap() -> Evidence:
 
 
 def measure_bound_sign() -> Evidence:
-    """The loss of the best model against the entropy."""
     target = targets.lesson_mixture()
     floor = diffusion_bound.noise_error_floors(SHORT, target)
     second = float(target.covariance + target.mean.square())
@@ -83,7 +79,6 @@ def measure_bound_sign() -> Evidence:
 
 
 def measure_bound_terms() -> Evidence:
-    """The ratio of joint distributions on paths, both ways."""
     x = targets.lesson_mixture().sample(50).double()
     states = [x, *diffusion_bound.forward_chain(x, SHORT.betas)]
 
@@ -98,7 +93,6 @@ def measure_bound_terms() -> Evidence:
 
 
 def measure_step_posterior() -> Evidence:
-    """Against conditioning of the joint distribution of two states."""
     x, x_t, worst = double(-1.3), double(0.4), 0.0
     for k in (2, 500, 1000):
         a, before = 1 - PATH.beta(k), PATH.alpha_bar(k - 1)
@@ -120,7 +114,6 @@ def measure_step_posterior() -> Evidence:
 
 
 def measure_posterior_mean() -> Evidence:
-    """The mean by the data and by the noise."""
     x_t, eps, k = torch.randn(2, 4).double(), torch.randn(2, 4).double(), torch.tensor([2, 700])
     beta, alpha_bar = PATH.beta(k)[:, None], PATH.alpha_bar(k)[:, None]
     x = predictions.solve_posterior_means(
@@ -132,8 +125,6 @@ def measure_posterior_mean() -> Evidence:
 
 
 def measure_variance_cost() -> Evidence:
-    """What each variance loses of the bound."""
-
     def cost(path: ddpm_schedule.DDPMPath, deviation: float, v: float | None) -> float:
         target = gaussian_1d(0.0, deviation)
         floor, k = diffusion_bound.noise_error_floors(path, target), torch.arange(1, path.steps + 1)
@@ -161,7 +152,6 @@ def measure_variance_cost() -> Evidence:
 
 
 def measure_simple_loss() -> Evidence:
-    """The weights that are dropped, and the least loss."""
     k = torch.tensor([1, 2, 500, 1000])
     t = k.double() / 1000
     large = forward.bound_weight(predictions.noise_prediction, 1.0)(PATH, t) / 1000
@@ -193,7 +183,6 @@ def measure_simple_loss() -> Evidence:
 
 
 def measure_prediction_conversions() -> Evidence:
-    """Every prediction into every other."""
     kinds = (
         predictions.data_prediction,
         predictions.noise_prediction,

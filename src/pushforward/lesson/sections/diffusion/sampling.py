@@ -15,7 +15,6 @@ from .reverse import SHORT, gaussian_1d
 
 
 def measure_ancestral_sampling() -> Evidence:
-    """Draws against the recursion, and two invariants."""
     n, data = 20_000, sampler_moments.Moments(0.8, 2.25)
     denoiser = targets.ExactDenoiser(gaussian_1d(0.8, 1.5), SHORT)
     numbers = []
@@ -50,7 +49,6 @@ def measure_ancestral_sampling() -> Evidence:
 
 
 def measure_solver_orders() -> Evidence:
-    """Orders of convergence on Gaussian data."""
     path, x = paths.VariancePreservingPath(), torch.randn(50, 1, dtype=torch.float64)
     denoiser = targets.ExactDenoiser(gaussian_1d(0.5, 0.6), path)
     (a, b), (r, s) = (path(double(t)) for t in (0.95, 0.2))
@@ -81,7 +79,6 @@ def measure_solver_orders() -> Evidence:
 
 
 def measure_flow_density() -> Evidence:
-    """The density of the flow against the exact one."""
     target = targets.lesson_mixture()
     x = torch.linspace(-4, 4, 17, dtype=torch.float64)[:, None]
     denoiser = targets.ExactDenoiser(target, paths.LinearPath())
@@ -91,7 +88,6 @@ def measure_flow_density() -> Evidence:
 
 
 def measure_guided_score() -> Evidence:
-    """The guided score against that of the tilted mixture."""
     target, path, scale = targets.lesson_mixture(), paths.VariancePreservingPath(), 3.0
     t, x = double(0.3)[0], torch.linspace(-4, 4, 161, dtype=torch.float64)[:, None]
     denoiser = targets.ExactDenoiser(target, path)
@@ -131,7 +127,6 @@ def tilted_mixture(target: targets.GaussianMixture, power: float) -> targets.Gau
 
 
 def class_gradient(target: targets.GaussianMixture, x: Tensor) -> Tensor:
-    """The gradient of log p(k = 1 | x), by autograd."""
     x = x.clone().requires_grad_()
     chance = target.log_terms(x).log_softmax(1)[:, 1]
     return torch.autograd.grad(chance.sum(), x)[0]
@@ -150,7 +145,6 @@ def ddpm_samples() -> tuple[Tensor, Tensor]:
 
 
 def measure_ddpm_training() -> Evidence:
-    """A small model, drawn from."""
     x, exact = ddpm_samples()
     grid = torch.linspace(-6, 7, 2001, dtype=torch.float64)[:, None]
     cdf = targets.lesson_mixture().log_prob(grid).exp().cumsum(0) * (grid[1] - grid[0])

@@ -16,7 +16,6 @@ MODELS = {"-x": lambda x: -x, "0.5 - x^3/10": lambda x: 0.5 - x**3 / 10, "\\tanh
 
 
 def measure_implicit_loss() -> Evidence:
-    """Both losses for three models, by quadrature."""
     target = targets.lesson_mixture()
     constant = diffusion_bound.fisher_information(target) / 2
     plane = targets.gaussian_ring(3, 1.5, 0.6)
@@ -34,7 +33,6 @@ def measure_implicit_loss() -> Evidence:
 
 
 def measure_denoising_loss() -> Evidence:
-    """Both losses for three models, by quadrature over data and noise."""
     target, sigma = targets.lesson_mixture(), 0.6
     noisy = target.diffused(double(1.0)[0], double(sigma)[0])
     (x, mass, _), *_ = target.nodes()
@@ -51,7 +49,6 @@ def measure_denoising_loss() -> Evidence:
 
 
 def measure_noised_score() -> Evidence:
-    """The slope that is learnt, and the mean of conditional scores."""
     v, sigma = 1.3, 0.6
     denoiser = targets.ExactDenoiser(
         gaussian_1d(0.0, math.sqrt(v)), paths.VarianceExplodingPath(1.0, 1.0)
@@ -96,7 +93,6 @@ def fit_score_slope(v: float, sigma: float) -> float:
 
 
 def measure_weight_blindness() -> Evidence:
-    """Two distributions that differ in weights alone."""
     means, ones = double(-5.0, 5.0)[:, None], double(1.0, 1.0)
     p, q = (targets.GaussianMixture(w, means, ones) for w in (double(0.2, 0.8), double(0.8, 0.2)))
     kl = p.expectation(lambda x: p.log_prob(x) - q.log_prob(x))
@@ -116,7 +112,6 @@ def measure_weight_blindness() -> Evidence:
 
 
 def measure_level_losses() -> Evidence:
-    """The least loss of four levels."""
     target, path = gaussian_1d(0.0, 1.0), paths.GeometricPath(10.0, 0.01)
     numbers = []
     for sigma in (0.01, 0.1, 1.0, 10.0):

@@ -53,7 +53,6 @@ def measure_logit_gradient() -> Evidence:
 
 
 def measure_player_roles() -> Evidence:
-    """Derivatives of the value of the game in the logits of a data point and of a sample."""
     real, fake = (torch.tensor([0.3], requires_grad=True) for _ in range(2))
     up, down = torch.autograd.grad(adversarial.game_value(real, fake), (real, fake))
     d = 1 / (1 + math.exp(-0.3))
@@ -138,7 +137,6 @@ def fit_affine_logit(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def measure_trained_discriminator() -> Evidence:
-    """A trained affine discriminator of N(0, 1) and N(1.5, 1)."""
     real = torch.randn(50_000, dtype=torch.float64)
     fake = 1.5 + torch.randn(50_000, dtype=torch.float64)
     (a, b), (error_a, error_b) = fit_affine_logit(real, fake)

@@ -8,7 +8,6 @@ from ....theory.exact.targets import Gaussian
 
 
 def normal_1d(mean: float, scale: float = 1.0) -> Gaussian:
-    """A Gaussian on the line."""
     return Gaussian(
         torch.tensor([mean], dtype=torch.float64), torch.tensor([[scale**2]], dtype=torch.float64)
     )

@@ -18,7 +18,6 @@ from .distributions import (
 
 
 def measure_game_value() -> Evidence:
-    """V(D*) by quadrature against the divergence by quadrature."""
     numbers = []
     for theta in (0.0, 1.0, 3.0):
         log_p, log_q, weight = shifted_log_densities(theta)
@@ -32,7 +31,6 @@ def measure_game_value() -> Evidence:
 
 
 def measure_js_range() -> Evidence:
-    """The divergence of equal distributions, of separate ones, and its symmetry."""
     near, far = (float(divergences.jensen_shannon(*shifted_log_densities(t))) for t in (0.0, 20.0))
     log_p, log_q, weight = shifted_log_densities(2.0)
     there = float(divergences.jensen_shannon(log_p, log_q, weight))

@@ -21,7 +21,6 @@ BOUND = 0.3  # of W1 for the trained GAN, of a distribution with standard deviat
 
 
 def measure_vanishing_gradient() -> Evidence:
-    """The saturating loss of samples that are farther and farther away."""
     gradients = [abs(shift_gradients(theta)[0]) for theta in (2.0, 6.0, 10.0)]
     return Evidence(
         [
@@ -58,7 +57,6 @@ def dropped_mode_js(mass: float) -> float:
 
 
 def measure_mode_drop() -> Evidence:
-    """What it costs to lose a mode, by its mass."""
     masses = (0.3, 0.5, 7 / 8)
     costs = [discriminator.mode_drop_cost(m) for m in masses]
     lesson = [
@@ -76,7 +74,6 @@ def measure_mode_drop() -> Evidence:
 
 
 def measure_mode_metrics() -> Evidence:
-    """What the metrics of modes say of samples of three of eight modes."""
     ring = targets.gaussian_ring(8, 4.0, 0.3)
     kept = targets.GaussianMixture(
         ring.weights[:3], ring.means[:3], ring.variances[:3, 0].sqrt()

@@ -17,7 +17,6 @@ from .distributions import HIGH, LOW, anomaly_grid
 
 
 def measure_mode_surprise() -> Evidence:
-    """Draws of a normal distribution in 100 dimensions, and its mode."""
     target, n = targets.Gaussian(torch.zeros(100), torch.eye(100)), 4000
     log_p = target.log_prob(target.sample(n).double())
     mode = float(target.log_prob(torch.zeros(1, 100).double()))
@@ -52,7 +51,6 @@ def auroc_error(area: float, n: int) -> float:
 
 
 def measure_low_density() -> Evidence:
-    """Anomalies where the density is high, and anomalies spread evenly."""
     n, target, wide = (
         2000,
         targets.lesson_mixture(),

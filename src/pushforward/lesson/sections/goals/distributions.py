@@ -25,7 +25,6 @@ def anomaly_grid(count: int = 4001) -> Tensor:
 
 
 def measure_mixture_moments() -> Evidence:
-    """Draws of the lesson's mixture against its moments."""
     target, n = targets.lesson_mixture(), 40_000
     x = target.sample(n).double()[:, 0]
     log_p, squares, left = target.log_prob(x[:, None]), (x - 0.8).square(), (x < 0).double()
@@ -97,7 +96,6 @@ def measure_histogram_error() -> Evidence:
 
 
 def measure_builtin_densities() -> Evidence:
-    """Each built-in density's draws against its entropy."""
     numbers = []
     for name, make in known.LAWS.items():
         density = make()
@@ -114,7 +112,6 @@ def measure_builtin_densities() -> Evidence:
 
 
 def correlated_mixture() -> targets.GaussianMixture:
-    """Two modes in the plane with correlations."""
     covariances = torch.tensor([[[0.5, 0.3], [0.3, 0.6]], [[0.8, -0.5], [-0.5, 0.9]]])
     means = torch.tensor([[-1.5, 0.5], [1.0, -0.5]])
     return targets.GaussianMixture(torch.tensor([0.4, 0.6]), means, covariances)

@@ -86,7 +86,6 @@ def family_capabilities() -> list[FamilyCapability]:
 
 
 def gives_density(model: GenerativeModel) -> bool:
-    """Whether the family gives a log-density when asked."""
     try:
         return bool(model.log_prob(torch.zeros(2, 2)).isfinite().all())
     except NoLikelihood:
@@ -102,7 +101,6 @@ def square_mass(model: GenerativeModel) -> float:
 
 
 def measure_capability_table() -> Evidence:
-    """Every family asked for a density, untrained."""
     every = families.names()
     kept = sum(
         gives_density(model) == (model.likelihood is not Likelihood.NONE)
@@ -134,7 +132,6 @@ def count_passes(model: GenerativeModel, work: str, x: Tensor) -> float:
 
 
 def measure_flow_speeds() -> Evidence:
-    """Evaluations counted by hooks."""
     d, x = 6, torch.randn(3, 6)
     coupling, maf, iaf = (
         build_ready("normalizing_flow", d, kind=k) for k in ("realnvp", "maf", "iaf")

@@ -34,12 +34,10 @@ class ScaledTime(nn.Module):
 
 
 def zero_field(x: Tensor, t: Tensor) -> Tensor:
-    """No field."""
     return torch.zeros_like(x)
 
 
 def measure_loss_sum() -> Evidence:
-    """The mean over entries, and the squared norm of the formula."""
     x0, x1 = torch.randn(2, 64, 5, dtype=torch.float64)
     norm = float((x1 - x0).square().sum(1).mean())
     mean = float(mse_loss(zero_field(x0, x0), x1 - x0))
@@ -55,7 +53,6 @@ def measure_loss_sum() -> Evidence:
 
 
 def measure_loss_shapes() -> Evidence:
-    """One data point against a batch, and images."""
     x0, x1 = torch.randn(32, 2), torch.randn(1, 2)
     silent = int(not mse_loss(zero_field(x0, x0), x1 - x0).isfinite())
     image, noise = torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)
@@ -88,7 +85,6 @@ def rk4_order(activation: type[nn.Module]) -> float:
 
 
 def measure_activation_kinks() -> Evidence:
-    """ReLU against SiLU."""
     relu, silu = rk4_order(nn.ReLU), rk4_order(nn.SiLU)
     return Evidence(
         [Number("order of Runge and Kutta's method of order 4, field with ReLU", relu, 4, 0.35)],
@@ -124,7 +120,6 @@ def train_time_network(name: str, steps: int = 500) -> nn.Module:
 
 
 def measure_time_features() -> Evidence:
-    """The excess of the loss over its floor, by network."""
     path = LinearPath()
     x, t = TARGET.sample(4000), torch.rand(4000) * 0.98 + 0.01
     x_t = path.interpolate(x, torch.randn_like(x), t)

@@ -106,7 +106,6 @@ def reference_samples() -> tuple[np.ndarray, np.ndarray]:
 
 
 def sliced_w2_floor() -> float:
-    """Sliced W2 of two exact samples."""
     return transport.sliced_w2_distance(*reference_samples())
 
 

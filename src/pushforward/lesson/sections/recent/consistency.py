@@ -47,7 +47,6 @@ def measure_constant_loss() -> Evidence:
 
 
 def measure_trajectory_loss() -> Evidence:
-    """Along one curve of the flow, and along one straight pair of data point and noise."""
     target, t, s, end = lesson_mixture(), *double(0.9, 0.4, 0.0)
     x, eps = target.sample(50).double(), torch.randn(50, 1, dtype=torch.float64)
 
@@ -131,13 +130,11 @@ def train_student(target: float, *, distilled: bool = False) -> family.Consisten
 
 
 def student_data() -> Gaussian:
-    """Data of the training runs."""
     return Gaussian(double(0.3), torch.full((1, 1), 0.36, dtype=torch.float64))
 
 
 @seeded_rng(1)
 def student_w1(model: family.ConsistencyModel, steps: int) -> float:
-    """W1 of samples from the target."""
     x = model.sample(ROWS, steps=steps).double().numpy()
     return transport.w1_1d(x, student_data().sample(ROWS).double().numpy())
 

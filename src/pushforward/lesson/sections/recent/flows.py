@@ -18,7 +18,6 @@ TURN = torch.tensor([[0.3, -0.5], [0.4, 0.1]], dtype=torch.float64)  # x' = x A
 
 
 def measure_linear_flow() -> Evidence:
-    """A linear flow, which carries a normal distribution to another."""
     x = torch.randn(5, 2, dtype=torch.float64)
     found = densities.flow_log_density(
         lambda x, t: x @ TURN, x, UNIT, standard_normal_log_prob, **TIGHT
@@ -40,7 +39,6 @@ def measure_linear_flow() -> Evidence:
 
 
 def measure_cubic_flow() -> Evidence:
-    """A flow that is not linear, there and back."""
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     field = lambda x, t: x - x**3  # noqa: E731
     z, (trace, _, _) = densities.integrate_with_divergence(field, x, UNIT, **TIGHT)

@@ -59,7 +59,6 @@ def plane_mass(model: GenerativeModel) -> float:
 
 
 def generate_paradigm_rows() -> Iterator[ParadigmRow]:
-    """The table, a row a family."""
     x = torch.randn(64, 2)
     for name in FAMILIES:
         model = build_untrained(name)
@@ -74,12 +73,10 @@ def generate_paradigm_rows() -> Iterator[ParadigmRow]:
 
 @cache
 def paradigm_rows() -> list[ParadigmRow]:
-    """The table, measured once."""
     return list(generate_paradigm_rows())
 
 
 def refuses_density(name: str) -> int:
-    """Whether a family refuses to give a density."""
     return raises_error(lambda: build_untrained(name).log_prob(torch.zeros(1, 2)))
 
 

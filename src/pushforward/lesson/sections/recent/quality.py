@@ -17,13 +17,10 @@ ROWS = 4000
 
 
 def exact_samples(target: GaussianMixture, n: int = ROWS) -> np.ndarray:
-    """Exact draws in float64."""
     return target.sample(n).double().numpy()
 
 
 class CountingDenoiser(Denoiser):
-    """A denoiser that counts its evaluations."""
-
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser, self.path, self.calls = denoiser, denoiser.path, 0
@@ -44,7 +41,6 @@ def sample_and_count(
 
 
 def measure_needed_evaluations() -> Evidence:
-    """DPM-Solver++(2M) with the exact field of eight modes."""
     target = gaussian_ring8()
     denoiser, real = ExactDenoiser(target, paths.VariancePreservingPath()), exact_samples(target)
     bar = max(transport.sliced_w2_distance(real, exact_samples(target)) for _ in range(5))
@@ -124,7 +120,6 @@ def measure_inception_metrics() -> Evidence:
 
 
 def measure_frechet_bias() -> Evidence:
-    """Two samples of one distribution, many times over."""
     n, d, repeats = 500, 4, 40
     target = Gaussian(torch.zeros(d), torch.eye(d))
     found = np.array(

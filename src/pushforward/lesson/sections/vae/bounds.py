@@ -25,7 +25,6 @@ def measure_bound_derivations() -> Evidence:
 
 
 def measure_elbo_gap() -> Evidence:
-    """What is lost, and that nothing is lost at the posterior."""
     joint, log_q = nonlinear_joint()
     lost = joint.log_evidence() - joint.elbo_by_jensen(log_q)
     exact = joint.elbo_by_jensen(joint.log_posterior())
@@ -84,7 +83,6 @@ def measure_importance_bound() -> Evidence:
 
 
 def measure_reconstruction_term() -> Evidence:
-    """One decoder, two q."""
     model, x = linear_vae_case()
     good, idle = model.posterior(x), model.prior.expand((len(x),))
     noise = 2 * float(model.variance)
@@ -115,7 +113,6 @@ def fit_five_points(data: Tensor, sigma: float) -> tuple[float, float, float]:
 
 
 def measure_vae_overfitting() -> Evidence:
-    """Five data in ten dimensions, memorised."""
     data = torch.randn(2005, 10, dtype=torch.float64)
     wide, narrow = (fit_five_points(data, sigma) for sigma in (1e-2, 1e-4))
     slope = (narrow[0] - wide[0]) / math.log(1e4)
@@ -135,7 +132,6 @@ def measure_vae_overfitting() -> Evidence:
 
 
 def measure_kl_sign() -> Evidence:
-    """The closed form, the comment, and torch."""
     q = Normal(torch.randn(5, 3).double(), torch.rand(5, 3).double() + 0.1)
     torchs = kl_divergence(q, Normal(torch.zeros(3).double(), 1.0)).sum(1)
     log_variance = 2 * q.scale.log()

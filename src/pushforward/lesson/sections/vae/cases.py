@@ -23,14 +23,12 @@ def nonlinear_joint() -> tuple[evidence.QuadratureJoint, Tensor]:
 def linear_vae_case(
     d: int = 6, latent: int = 3, n: int = 200
 ) -> tuple[linear_vae.LinearVAE, Tensor]:
-    """A linear VAE and data drawn from it."""
     W, b = torch.randn(d, latent).double(), torch.randn(d).double()
     model = linear_vae.LinearVAE(W, b, 0.5)
     return model, model.evidence().sample((n,))
 
 
 def max_difference(a: Tensor, b: Tensor) -> float:
-    """The largest difference."""
     return float((a - b).detach().abs().max())
 
 

@@ -70,7 +70,6 @@ def measure_gradient_estimators() -> Evidence:
 
 
 def measure_batch_scaling() -> Evidence:
-    """One batch, and the same ten times over."""
     model, x = (
         make_noiseless(fits.build_planar_vae(likelihoods.BernoulliLikelihood())),
         torch.rand(10, 2),
@@ -129,7 +128,6 @@ def measure_entry_scaling() -> Evidence:
 
 
 def measure_variance_overflow() -> Evidence:
-    """A log-variance of 89 in single precision."""
     log_variance = torch.tensor([[89.0]])
     lesson = -0.5 * (1 + log_variance - log_variance.exp()).sum()
     model = VAE(

@@ -18,7 +18,6 @@ WIDE = (6.3, 2.4)
 
 
 def create_panel_row(count: int, size: tuple[float, float] = WIDE) -> tuple[Figure, list[Axes]]:
-    """A figure of panels side by side."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, list(np.atleast_1d(figure.subplots(1, count)))
 

@@ -136,7 +136,6 @@ def fit_linear_vae(beta: float) -> TrainedVAE:
 
 
 def last_linear(network: nn.Module) -> nn.Linear:
-    """The last layer of a network, the only one of an affine map."""
     return [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
 
 

@@ -16,7 +16,6 @@ from .cases import same_values
 
 
 def measure_target_refusal() -> Evidence:
-    """The lesson's example, its likelihood and the library's on the same data."""
     x, output = torch.randn(10, 2), torch.rand(10, 2)
     errors = raises_error(lambda: binary_cross_entropy(output, x, reduction="sum"))
     bernoulli, h = likelihoods.BernoulliLikelihood(), torch.randn(10, 2, 2)
@@ -34,7 +33,6 @@ def measure_target_refusal() -> Evidence:
 
 
 def measure_unbounded_loss() -> Evidence:
-    """A target that is no bit."""
     target = torch.tensor(2.0)
     losses = [
         float(binary_cross_entropy_with_logits(torch.tensor(logit), target))
@@ -96,7 +94,6 @@ def collapse_eigenvalue(x: Tensor) -> float:
 
 
 def measure_bernoulli_collapse() -> Evidence:
-    """The lesson's head and a Gaussian one on fresh data."""
     x = fits.two_mode_rows(9)
     square = fits.scale_to_unit(x)
     worst, nats = collapse_eigenvalue(square), {}

@@ -49,7 +49,6 @@ def measure_optimal_gap() -> Evidence:
 
 
 def measure_finite_samples() -> Evidence:
-    """W1 between two samples of one distribution."""
     rng, rounds = numpy_generator(), 500
     grid = np.linspace(-12, 12, 20_001)
     lesson, right = [], []

@@ -9,12 +9,10 @@ from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 
 
 def mean_with_error(values: list[float]) -> tuple[float, float]:
-    """The mean of independent values and five standard errors."""
     return float(np.mean(values)), 5 * float(np.std(values)) / math.sqrt(len(values))
 
 
 def measure_metric_values() -> Evidence:
-    """Metrics of samples of distributions for which their value is known."""
     rng, rounds, n = numpy_generator(), 30, 400
     pairs = [(rng.standard_normal((n, 2)), 1 + rng.standard_normal((n, 2))) for _ in range(rounds)]
     rbf, e_rbf = mean_with_error([kernels.mmd(x, y, width=1.0) for x, y in pairs])

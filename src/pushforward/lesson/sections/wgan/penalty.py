@@ -14,7 +14,6 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def affine_critic(weight: Tensor) -> Critic:
-    """The critic of that slope, for data of any shape."""
     return lambda x: (x * weight).flatten(1).sum(1)
 
 
@@ -75,7 +74,6 @@ def measure_image_weights() -> Evidence:
 
 
 def measure_penalty_device() -> Evidence:
-    """The penalty on another device, and where gradients are off."""
     real = torch.ones(4, 2)
     critic = affine_critic(torch.tensor([3.0, 4.0]))
     there, slope = torch.ones(4, 2, device="meta"), torch.ones(2, device="meta")
@@ -99,7 +97,6 @@ def measure_penalty_device() -> Evidence:
 
 
 def measure_flat_critic() -> Evidence:
-    """The gradient of the penalty where the critic is flat."""
     x = torch.randn(8, 3, dtype=torch.float64)
 
     def slope(size: float) -> float:
@@ -203,7 +200,6 @@ def measure_batch_norm() -> Evidence:
 
 
 def measure_gradient_leak() -> Evidence:
-    """The generator's gradient from the penalty alone."""
     real, shift = torch.randn(32, 2), torch.zeros(2, requires_grad=True)
 
     def critic(x: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ def train_ring_wgan() -> tuple[Any, list[float]]:
 
 
 def measure_ring_wgan() -> Evidence:
-    """Sliced W2 of samples, the recorded gap early and late, and the gap on fresh rows."""
     model, gaps = train_ring_wgan()
     target = targets.gaussian_ring(5, 4.0, 0.5)
     real, fresh = target.sample(2000), target.sample(2000)

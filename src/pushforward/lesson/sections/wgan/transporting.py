@@ -14,7 +14,6 @@ from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 def weighted_points(
     n: int, m: int, d: int = 2
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Two sets of weighted points."""
     rng = numpy_generator()
     a, b = rng.random(n) + 0.1, rng.random(m) + 0.1
     return rng.standard_normal((n, d)), rng.standard_normal((m, d)) + 1, a / a.sum(), b / b.sum()
@@ -99,7 +98,6 @@ def measure_strong_duality() -> Evidence:
 
 
 def measure_entropic_cost() -> Evidence:
-    """The cost of entropic plans at falling temperatures."""
     x, y, _, _ = weighted_points(20, 20)
     cost, even = torch.from_numpy(duality.euclidean_distances(x, y)), np.full(20, 1 / 20)
     exact = duality.solve_primal(cost.numpy(), even, even).value
