@@ -11,8 +11,9 @@ from torch.distributions import Normal
 
 from ...plots import style
 from ...theory.exact import evidence
+from ..cases import nonlinear_joint, same_values
 from ..claims import Number, double
-from ..sections.vae.cases import nonlinear_joint, same_values
+from ..panels import create_panels
 from . import DerivationStep, ExperimentResult, Problem, ProblemPart
 
 POINT = 0.8  # the data point of the figure
@@ -208,8 +209,8 @@ def bound_surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def draw_bound_gap(gap: Tensor) -> Figure:
     """The divergence of a Gaussian q from the posterior, over its mean and deviation."""
-    figure = Figure(figsize=(4.2, 2.6), layout="constrained")
-    axes, shape = figure.subplots(), (len(MEANS), len(DEVIATIONS))
+    figure, (axes,) = create_panels(1, 2.6, width=4.2)
+    shape = (len(MEANS), len(DEVIATIONS))
     levels = [0.1, 0.2, 0.5, 1, 2, 5, 10]
     values = gap.view(shape).mT
     contours = axes.contour(MEANS, DEVIATIONS, values, levels=levels, colors=style.INK,

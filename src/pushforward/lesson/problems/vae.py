@@ -9,9 +9,9 @@ from torch.distributions import Normal, kl_divergence
 from ...metrics import modes
 from ...theory import bounds
 from ...theory.exact import evidence, linear_vae
+from ..cases import same_values
 from ..claims import Number
 from ..sections.vae import figures, fits, heads
-from ..sections.vae.cases import same_values
 from . import DerivationStep, ExperimentResult, Problem, ProblemPart
 
 FRESH = 4000  # data that no model was trained on

@@ -11,6 +11,7 @@ from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory import adversarial
 from ....theory.exact import discriminator, divergences, targets
 from ...claims import Number
+from ...panels import create_panels
 from .. import ExperimentResult
 from .identities import mixture_and_gaussian
 
@@ -47,8 +48,7 @@ def draw_trained_discriminator(
     x: Tensor, kept: dict[int, Tensor], short: dict[int, float]
 ) -> Figure:
     """Left: D* and trained discriminators over both densities. Right: their shortfall."""
-    figure = Figure(figsize=(6.3, 2.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
+    figure, (left, right) = create_panels(2, 2.6, width_ratios=[1.7, 1])
     log_p, log_q, _ = mixture_and_gaussian()
     best = discriminator.optimal_logit(log_p, log_q).sigmoid()
     left.fill_between(x, log_p.exp(), color=DATA, alpha=0.18, lw=0)

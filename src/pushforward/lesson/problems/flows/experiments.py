@@ -14,6 +14,7 @@ from ....plots.style import DATA, INK, MODEL
 from ....theory import transport
 from ....theory.exact.targets import Gaussian
 from ...claims import Number
+from ...panels import create_panels
 from ...sections.recent import comparison, figures
 from ...sections.recent.comparison import TARGET
 from .. import ExperimentResult
@@ -38,11 +39,11 @@ def draw_model_samples() -> Figure:
     From left: data, flow matching by Heun's steps, diffusion by DPM-Solver++(2M), both with the
     trained field and 32 evaluations.
     """
-    figure = Figure(figsize=(6.3, 2.3), layout="constrained")
+    figure, row = create_panels(3, 2.3)
     real = comparison.reference_samples()[0]
     drawn = {NAMES[m]: comparison.sample_with_setup(BEST[m], 32, learned=True)[0] for m in BEST}
     clouds = {"data": (real, DATA)} | {k: (x, MODEL) for k, x in drawn.items()}
-    for axes, (title, (x, colour)) in zip(figure.subplots(1, 3), clouds.items()):
+    for axes, (title, (x, colour)) in zip(row, clouds.items()):
         axes.plot(*x[:1500].T, ".", color=colour, markersize=1.2, alpha=0.6)
         draw_density_contours(axes)
         axes.set_title(title)
@@ -107,14 +108,12 @@ EULER, DDIM, EVEN = "flow matching, Euler", "diffusion, DDIM", "diffusion, DDIM,
 
 def run_speed_comparison() -> ExperimentResult:
     """Distance by evaluations, with the exact field and the trained one."""
-    tables = SpeedTables(*(
-        distance_table(curve, ways, learned)
-        for curve, ways in (
-            (comparison.sliced_w2_curve, comparison.WAYS),
-            (comparison.endpoint_errors, comparison.DETERMINISTIC),
-        )
-        for learned in (False, True)
-    ))  # fmt: skip
+    curve, ways = comparison.sliced_w2_curve, comparison.WAYS
+    errors, flows = comparison.endpoint_errors, comparison.DETERMINISTIC
+    tables = SpeedTables(
+        *(distance_table(curve, ways, learned) for learned in (False, True)),
+        *(distance_table(errors, flows, learned) for learned in (False, True)),
+    )
     floor = comparison.sliced_w2_floor()
     drawn = {
         "problem5_evaluations": figures.draw_quality_curves(),
@@ -190,10 +189,7 @@ def run_quality_comparison() -> ExperimentResult:
         name: {k: float(f(real[half], x[half])) for k, f in MEASURES.items()}
         for name, x in clouds.items()
     }
-    lines = [
-        f"{name}: " + ", ".join(f"{k} {value:.4f}" for k, value in row.items())
-        for name, row in found.items()
-    ]
+    lines = [f"{m}: {', '.join(f'{k} {v:.4f}' for k, v in r.items())}" for m, r in found.items()]
     w2 = {name: row["sliced W2"] for name, row in found.items()}
     fid = {name: row["Fréchet distance of coordinates"] for name, row in found.items()}
     models = tuple(NAMES.values())

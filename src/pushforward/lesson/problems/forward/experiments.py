@@ -7,16 +7,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ....devices import seeded_rng
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
-from ....rng import fork_rng, seed_rng
 from ....theory import forward
 from ....theory.exact import diffusion_bound, targets
 from ...claims import Number, double
-from ...sections.diffusion.figures import TIMES, create_panels, draw_forward_process
+from ...panels import create_panels
+from ...sections.diffusion.figures import TIMES, draw_forward_process
 from ...sections.diffusion.forward import PATH, mixture_terminal_kl, unscaled_betas
 from .. import ExperimentResult
 from .identities import continuous_betas, harmonic_betas, summable_betas
-
 
 DRAWS = 20_000
 
@@ -33,8 +33,7 @@ def compare_moments(k: int, x: Tensor, mean: float, variance: float) -> list[Num
 
 def run_forward_process() -> ExperimentResult:
     target = targets.lesson_mixture()
-    with fork_rng():
-        seed_rng(0)
+    with seeded_rng(0):
         x = target.sample(DRAWS).double()
         states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     means, variances = diffusion_bound.moment_recursion(
@@ -48,8 +47,8 @@ def run_forward_process() -> ExperimentResult:
     left = {k: float((states[k] < 0).double().mean()) for k in TIMES}
     kept = {k: float(means[k] / means[0]) for k in TIMES}
     discussion = [
-        f"We draw {DRAWS:,} data from the lesson's mixture, take 1,000 steps of the chain one after "
-        "the other, and draw over the histograms the density that P4.1 predicts: that of "
+        f"We draw {DRAWS:,} data from the lesson's mixture, take 1,000 steps of the chain one "
+        "after the other, and draw over the histograms the density that P4.1 predicts: that of "
         "$\\sum_i w_i\\,\\mathcal N(\\sqrt{\\bar\\alpha_t}\\,m_i, \\bar\\alpha_t s_i^2 + 1 - "
         "\\bar\\alpha_t)$, with no fit. Means and variances agree within five standard errors at "
         "each of the five times.",

@@ -1,28 +1,22 @@
 """Figures of section 5."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ....devices import seeded_rng
 from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, format_log_tick
-from ....rng import fork_rng, seed_rng
 from ....theory import ddpm_schedule, forward, langevin, ode, paths, predictions
 from ....theory.exact import diffusion_bound, sampler_moments, targets
+from ...cases import gaussian_1d
 from ...claims import double
+from ...panels import create_panels
 from .forward import PATH
 from .langevin import ula_variance
 
 TIMES = (0, 250, 500, 750, 1000)
-
-
-def create_panels(columns: int, height: float = 2.2, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of the page's width with axes side by side."""
-    figure = Figure(figsize=(6.3, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False, **options)[0])
 
 
 def draw_density_histogram(
@@ -41,15 +35,14 @@ def draw_forward_process() -> Figure:
     The dashed curve is standard normal, from which the last is 1.3e-5 nats away.
     """
     target = targets.lesson_mixture()
-    with fork_rng():
-        seed_rng(0)
+    with seeded_rng(0):
         x = target.sample(20_000)
         states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     figure, row = create_panels(len(TIMES), 1.7, sharey=True)
     for axes, k in zip(row, TIMES):
         draw_density_histogram(axes, states[k], target.diffused(*PATH(double(k / 1000)[0])))
         axes.set(title=f"t = {k}", xlabel="x")
-    noise = targets.Gaussian(double(0.0), double(1.0)[:, None])
+    noise = gaussian_1d()
     grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)
     row[-1].plot(grid, noise.log_prob(grid[:, None]).exp(), color=LINES[1], ls=DASHES[1])
     return figure
@@ -82,9 +75,8 @@ def draw_ula_bias() -> Figure:
     Left: the variance after 100 steps of 20,000 chains (marks) and 1 / (1 - h/2), at which ULA
     settles; MALA keeps to 1. Right: how often MALA accepts, and its closed form.
     """
-    steps, target = (0.05, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), unit_gaussian()
-    with fork_rng():
-        seed_rng(0)
+    steps, target = (0.05, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), gaussian_1d()
+    with seeded_rng(0):
         start = torch.randn(20_000, 1, dtype=torch.float64)
         plain = [
             float(ode.final_state(langevin.ula(target.score, start, h, 100)).var()) for h in steps
@@ -106,10 +98,6 @@ def draw_ula_bias() -> Figure:
     return figure
 
 
-def unit_gaussian() -> targets.Gaussian:
-    return targets.Gaussian(double(0.0), double(1.0)[:, None])
-
-
 def draw_langevin_mixing() -> Figure:
     """Weights of modes under plain and annealed Langevin dynamics, 8,000 chains.
 
@@ -118,8 +106,7 @@ def draw_langevin_mixing() -> Figure:
     levels of noise, and the exact density.
     """
     target, n, path = targets.lesson_mixture(), 8000, paths.GeometricPath(10.0, 0.05)
-    with fork_rng():
-        seed_rng(0)
+    with seeded_rng(0):
         start = torch.randn(n, 1, dtype=torch.float64)
         plain = list(langevin.ula(target.score, start, 0.01, 500))
         denoiser = targets.ExactDenoiser(target, path)

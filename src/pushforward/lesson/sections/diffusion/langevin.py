@@ -6,9 +6,9 @@ import torch
 
 from ....theory import langevin, ode, paths
 from ....theory.exact import sampler_moments, targets
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH, count_failures
-from .reverse import gaussian_1d
 
 ONE = torch.ones(1, 1, dtype=torch.float64)
 

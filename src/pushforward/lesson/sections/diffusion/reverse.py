@@ -7,15 +7,12 @@ from torch import Tensor
 
 from ....theory import ddpm_schedule, forward, predictions
 from ....theory.exact import diffusion_bound, sampler_moments, targets
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH
 
 SHORT = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(100))
 EULER = 0.5772156649015329
-
-
-def gaussian_1d(mean: float, deviation: float) -> targets.Gaussian:
-    return targets.Gaussian(double(mean), double(deviation**2)[:, None])
 
 
 def measure_data_recovery() -> Evidence:
@@ -68,14 +65,10 @@ def measure_bound_sign() -> Evidence:
         [
             Number(f"{what}, an upper bound of $-\\mathbb E \\log p$", loss, entropy, 0, ">="),
             Number(f"{what}, not far above it", loss, entropy + 0.1, 0, "<="),
-            Number(
-                "entropy from denoising errors alone",
-                diffusion_bound.entropy_from_denoising(target),
-                entropy,
-                1e-7,
-            ),
+            Number("entropy from denoising errors alone",
+                   diffusion_bound.entropy_from_denoising(target), entropy, 1e-7),
         ],
-    )
+    )  # fmt: skip
 
 
 def measure_bound_terms() -> Evidence:

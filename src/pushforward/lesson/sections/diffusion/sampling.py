@@ -10,8 +10,9 @@ from ....devices import seeded_rng
 from ....theory import denoisers, ode, paths, samplers, transport
 from ....theory.exact import sampler_moments, targets
 from ....training.fit import fit
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .reverse import SHORT, gaussian_1d
+from .reverse import SHORT
 
 
 def measure_ancestral_sampling() -> Evidence:

@@ -9,8 +9,8 @@ from torch import Tensor
 from ....theory import paths, predictions
 from ....theory import score_matching as sm
 from ....theory.exact import diffusion_bound, divergences, targets
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .reverse import gaussian_1d
 
 MODELS = {"-x": lambda x: -x, "0.5 - x^3/10": lambda x: 0.5 - x**3 / 10, "\\tanh x": torch.tanh}
 

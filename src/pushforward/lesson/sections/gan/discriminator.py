@@ -36,20 +36,15 @@ def measure_logit_gradient() -> Evidence:
     true = 1 / (1 + math.exp(-20))
     return Evidence(
         [
-            Number(
-                "gradient of BCELoss after a sigmoid, at logit 20",
-                float(through_d.grad),
-                true,
-                1e-6,
-            )
+            Number("gradient of BCELoss after a sigmoid, at logit 20", float(through_d.grad), true,
+                   1e-6)
         ],
         [
             Number("gradient of the loss on logits", float(through_f.grad), true, 1e-6),
-            Number(
-                "the loss on logits, nats", float(ours.detach()), math.log1p(math.exp(20)), 1e-4
-            ),
+            Number("the loss on logits, nats", float(ours.detach()), math.log1p(math.exp(20)),
+                   1e-4),
         ],
-    )
+    )  # fmt: skip
 
 
 def measure_player_roles() -> Evidence:
@@ -76,14 +71,10 @@ def measure_optimal_discriminator() -> Evidence:
     return Evidence(
         [
             Number("largest $|D^* - p/(p+q)|$", difference, 0, 1e-12),
-            Number(
-                "largest $|\\partial V/\\partial f(x)|$ at $D^*$",
-                float(slope.abs().max()),
-                0,
-                1e-12,
-            ),
+            Number("largest $|\\partial V/\\partial f(x)|$ at $D^*$", float(slope.abs().max()), 0,
+                   1e-12),
         ]
-    )
+    )  # fmt: skip
 
 
 def value_curvature(p: float, q: float) -> float:

@@ -6,12 +6,12 @@ import torch
 
 from ....theory import adversarial
 from ....theory.exact import dirac, discriminator, divergences
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .distributions import (
     DATA,
     LINE,
     js_gradient,
-    normal_1d,
     shift_gradients,
     shifted_log_densities,
 )
@@ -41,7 +41,7 @@ def measure_js_range() -> Evidence:
             Number("JS of distributions 20 deviations apart, nats", far, math.log(2), 1e-10),
             Number("its asymmetry at $\\theta = 2$", there - back, 0, 1e-12),
             Number("JS at $\\theta = 2$, nats", there,
-                   divergences.gaussian_jensen_shannon(DATA, normal_1d(2.0)), 1e-10),
+                   divergences.gaussian_jensen_shannon(DATA, gaussian_1d(2.0)), 1e-10),
         ]
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def measure_js_from_loss() -> Evidence:
     n = 100_000
     x, y = torch.randn(n, 1, dtype=torch.float64), 1 + torch.randn(n, 1, dtype=torch.float64)
     real, fake = (
-        discriminator.optimal_logit(DATA.log_prob(v), normal_1d(1.0).log_prob(v)) for v in (x, y)
+        discriminator.optimal_logit(DATA.log_prob(v), gaussian_1d(1.0).log_prob(v)) for v in (x, y)
     )
     loss = float(sum(adversarial.discriminator_loss(real, fake).values()))
     halves = torch.stack([torch.nn.functional.softplus(f) for f in (-real, fake)])

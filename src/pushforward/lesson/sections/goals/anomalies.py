@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....devices import seeded_rng
 from ....inference import anomaly
 from ....inference.fitted_model import FittedModel
-from ....rng import fork_rng, seed_rng
 from ....theory.exact import detection, targets
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict
@@ -83,8 +83,7 @@ def measure_low_density() -> Evidence:
 @cache
 def fit_detector() -> FittedModel:
     """A Gaussian mixture fitted to 4,000 draws of the example by EM."""
-    with fork_rng():
-        seed_rng(5)
+    with seeded_rng(5):
         x = targets.lesson_mixture().sample(4000).numpy()
     return fit(x, "gaussian_mixture", seed=0, progress=False, components=2)
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ....data.builtin import densities as known
+from ....devices import seeded_rng
 from ....inference.fitted_model import FittedModel
-from ....rng import fork_rng, seed_rng
 from ....theory import paths
 from ....theory.exact import targets
 from ....training.fit import fit
+from ...cases import same_values
 from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator, raises_error
-from ..vae.cases import same_values
 
 LOW, HIGH = -6.0, 6.0  # where anomalies of the example are uniform
 
@@ -146,8 +146,7 @@ def measure_mixture_conditionals() -> Evidence:
 @cache
 def fit_class_gaussians() -> tuple[FittedModel, np.ndarray, np.ndarray]:
     """A Gaussian for each class of the example's draws, the draws and their classes."""
-    with fork_rng():
-        seed_rng(6)
+    with seeded_rng(6):
         x = targets.lesson_mixture().sample(4000).numpy()
     y = (x[:, 0] > 0).astype(int)
     return fit(x, "gaussian", y, seed=0, progress=False), x, y

@@ -1,5 +1,7 @@
 """Figures of lesson 1: the captions are the docstrings."""
 
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from ....model import Likelihood
 from ....plots import style
 from ....theory.exact import detection, targets
+from ...panels import create_panels
 from .paradigms import KINDS, family_capabilities
 
 
@@ -18,8 +21,7 @@ def draw_data_distribution() -> Figure:
     """
     target = targets.lesson_mixture()
     x = target.sample(5000)[:, 0].numpy()
-    figure = Figure(figsize=(5.2, 2.4), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = create_panels(1, 2.4, width=5.2)
     axes.hist(x, bins=60, density=True, color=style.FILL, label="5,000 samples")
     grid = torch.linspace(-4.5, 5, 600).double()
     density = target.log_prob(grid[:, None]).exp()
@@ -38,14 +40,14 @@ def draw_typicality() -> Figure:
     The log-density of 4,000 draws in 1, 10 and 100 dimensions, in standard deviations from its
     mean, and that of the mode (mark), the square root of d/2 above it.
     """
-    figure = Figure(figsize=(6.3, 2.1), layout="constrained")
-    for axes, d in zip(figure.subplots(1, 3, sharex=True), (1, 10, 100)):
+    figure, row = create_panels(3, 2.1, sharex=True)
+    for axes, d in zip(row, (1, 10, 100)):
         target = targets.Gaussian(torch.zeros(d), torch.eye(d))
         exact = detection.gaussian_surprise(d)
         log_p = target.log_prob(target.sample(4000).double())
         axes.hist((log_p - exact.mean) / exact.deviation, bins=40, density=True, color=style.FILL)
         mode = (exact.mode - exact.mean) / exact.deviation
-        where = {"transform": axes.get_xaxis_transform(), "color": style.SECOND}
+        where: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": style.SECOND}
         axes.plot(mode, 0.03, "v", clip_on=False, **where)
         axes.text(mode + 0.5, 0.07, "mode", ha="left" if d < 100 else "right", **where)
         axes.set(title=f"{d} dimension{'s' if d > 1 else ''}", yticks=[], xlim=(-5, 8.5))
@@ -62,8 +64,7 @@ def draw_detection_curve() -> Figure:
     receiver operating characteristic of three scores, with the areas under them. No score has more
     than the density, which here is the likelihood ratio.
     """
-    figure = Figure(figsize=(6.3, 2.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = create_panels(2, 2.4)
     grid, target = torch.linspace(-6, 6, 4001, dtype=torch.float64), targets.lesson_mixture()
     log_p = target.log_prob(grid[:, None])
     p, q = log_p.exp(), torch.ones_like(log_p)
@@ -79,9 +80,9 @@ def draw_detection_curve() -> Figure:
         "distance from the mean": (grid - target.mean).abs(),
     }
     for k, (name, score) in enumerate(scores.items()):
-        look = {"color": style.LINES[k], "linestyle": style.DASHES[k]}
         area = float(detection.quadrature_auroc(score, p, q))
-        right.plot(*roc_curve(score, p, q), label=f"{name}, {area:.3f}", **look)
+        right.plot(*roc_curve(score, p, q), color=style.LINES[k], linestyle=style.DASHES[k],
+                   label=f"{name}, {area:.3f}")  # fmt: skip
     right.set(xlabel="ordinary data flagged", ylabel="anomalies flagged", ylim=(0, 1.02))
     right.legend(loc="lower right")
     return figure
@@ -102,8 +103,7 @@ def draw_capability_table() -> Figure:
     density.
     """
     rows = family_capabilities()
-    figure = Figure(figsize=(5.6, 0.19 * len(rows) + 0.4), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = create_panels(1, 0.19 * len(rows) + 0.4, width=5.6)
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.2, -1.6))
     axes.set_axis_off()
     columns = dict(

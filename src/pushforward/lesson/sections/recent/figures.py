@@ -16,6 +16,7 @@ from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_lo
 from ....theory import ode, paths
 from ....theory.exact import flow_maps
 from ....theory.exact.targets import ExactDenoiser, lesson_mixture
+from ...panels import create_panels
 from . import comparison, paradigms
 
 TARGET, LINEAR = lesson_mixture(), paths.LinearPath()
@@ -46,8 +47,7 @@ def draw_flow_trajectories() -> Figure:
     finds: curves that never cross. Right, the straight flow of the pairs that optimal transport
     matches, which one Euler step follows; a CNF penalised for its kinetic energy learns it.
     """
-    figure = Figure(figsize=(6.3, 2.5), layout="constrained")
-    trio = figure.subplots(1, 3, sharey=True)
+    figure, trio = create_panels(3, 2.5, sharey=True)
     z, t = noise_quantiles(24), TIMES[:, None]
     pairs = (1 - t) * z.mT + t * TARGET.sample(24).double().mT
     field = ExactDenoiser(TARGET, LINEAR).velocity
@@ -70,8 +70,7 @@ def draw_consistency_map() -> Figure:
     dots are its value. Right, f at four times: the map of quantiles, the identity at t = 0 and
     steeper between the modes the more noise there is.
     """
-    figure = Figure(figsize=(6.3, 2.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = create_panels(2, 2.6)
     times = torch.linspace(0, 1, 61, dtype=torch.float64)
     zero, x = times[0], TARGET.diffused(*LINEAR(times[0]))
     ends = flow_maps.quantile_map(x, LINEAR, noise_quantiles(15), times[-1], zero)
@@ -97,11 +96,10 @@ Curve = Callable[..., list[tuple[int, float]]]
 
 def draw_both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> Figure:
     """A distance by evaluations, left with the exact field and right with the trained one."""
-    figure = Figure(figsize=(6.3, 3.1), layout="constrained")
-    pair = figure.subplots(1, 2, sharey=True)
+    figure, pair = create_panels(2, 3.1, sharey=True)
     for axes, learned in zip(pair, (False, True)):
         drawing.plot_nfe_curves(axes, {way: curve(way, learned=learned) for way in ways}, floor)
-        axes.get_legend().remove()
+        axes.get_legend().remove()  # type: ignore[union-attr]
         axes.set(title="trained field" if learned else "exact field", ylabel="")
         axes.set_xticks(comparison.EVALUATIONS)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
@@ -147,8 +145,7 @@ def draw_paradigm_chart() -> Figure:
     only a bound or none. An autoregressive draw is counted as one, though its entries come in turn.
     """
     found = paradigms.paradigm_rows()
-    figure = Figure(figsize=(6.3, 2.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = create_panels(1, 2.5)
     kinds = list(dict.fromkeys(row.density for row in found))
     for y, row in enumerate(reversed(found)):
         i = kinds.index(row.density)

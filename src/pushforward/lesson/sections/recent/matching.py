@@ -9,6 +9,7 @@ from ....theory import couplings, ode, paths, predictions, samplers
 from ....theory.exact import flow_maps
 from ....theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
 from ... import snippets
+from ...cases import gauss_legendre
 from ...claims import Claim, Evidence, Number, Verdict, double
 
 LINEAR = paths.LinearPath()
@@ -17,12 +18,6 @@ DATA = Gaussian(double(MEAN), torch.full((1, 1), SCALE**2, dtype=torch.float64))
 ENDS = double(0.0, 1.0)[:, None]  # two points determine an affine map
 PLANE = GaussianMixture(double(0.4, 0.6), torch.tensor([[-1.0, 0.5], [1.5, 0.0]]),
                         double(0.5, 0.8))  # fmt: skip
-
-
-def gauss_legendre(count: int = 60) -> tuple[Tensor, Tensor]:
-    """Gauss's rule on [0, 1]."""
-    x, w = np.polynomial.legendre.leggauss(count)
-    return torch.as_tensor((x + 1) / 2), torch.as_tensor(w / 2)
 
 
 def gauss_hermite_pairs() -> tuple[Tensor, Tensor, Tensor]:
@@ -40,7 +35,7 @@ def affine_slope(states: Tensor) -> float:
 
 def measure_matching_target() -> Evidence:
     """The least loss by quadrature, and the field by Bayes' rule on a grid."""
-    t, w = gauss_legendre()
+    t, w = gauss_legendre(60)
     zero = torch.zeros(len(t), 1, dtype=torch.float64)
     least = float((w * flow_maps.residual_variance(DATA, LINEAR, zero, t)).sum())
     target, grid = lesson_mixture(), torch.linspace(-9, 9, 6001, dtype=torch.float64)[:, None]

@@ -8,8 +8,8 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from ....theory import bounds
 from ....theory.exact import linear_vae
+from ...cases import linear_vae_case, nonlinear_joint, same_values
 from ...claims import Claim, Evidence, Number, Verdict
-from .cases import linear_vae_case, nonlinear_joint, same_values
 
 
 def measure_bound_derivations() -> Evidence:

@@ -13,9 +13,9 @@ from ....networks.mlp import Perceptron
 from ....shapes import standard_normal_log_prob, sum_event
 from ....theory import bounds
 from ....theory.exact import evidence
+from ...cases import same_values
 from ...claims import Claim, Evidence, Number, Verdict, double
 from . import fits
-from .cases import same_values
 
 
 def make_noiseless(model: VAE) -> VAE:

@@ -10,16 +10,11 @@ from torch import Tensor
 from ....plots import drawing, style
 from ....theory import bounds
 from ....theory.exact import evidence, linear_vae
+from ...panels import create_panels
 from . import fits
 from .bounds import fit_five_points
 
 LINE_BETAS = np.geomspace(0.2, 12, 60)
-WIDE = (6.3, 2.4)
-
-
-def create_panel_row(count: int, size: tuple[float, float] = WIDE) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
 def draw_training_curves() -> Figure:
@@ -30,7 +25,7 @@ def draw_training_curves() -> Figure:
     again, and that of the same network with the lesson's Bernoulli head on the same data scaled to
     the unit square, where every latent collapses.
     """
-    figure, (left, right) = create_panel_row(2)
+    figure, (left, right) = create_panels(2, 2.4)
     curves, bare = fits.fit_gaussian_vae().curves, fits.fit_bernoulli_vae().curves
     steps, entropy = np.arange(1, len(curves["rate"]) + 1) * 10, fits.two_mode_mixture().entropy()
     total = curves["distortion"] + curves["rate"]
@@ -88,7 +83,7 @@ def draw_latent_space() -> Figure:
     deviations of the prior. Right: what a grid of equally likely latents decodes to, over the exact
     density of the data. A continuous decoder must draw the lines that join the modes.
     """
-    figure, axes = create_panel_row(3, (6.3, 2.3))
+    figure, axes = create_panels(3, 2.3)
     draw_latent_clouds(axes)
     target, where = fits.two_mode_mixture(), drawing.data_limits(fits.two_mode_rows().numpy())
     sides = [torch.linspace(float(a), float(b), 120) for a, b in zip(where.low, where.high)]
@@ -132,7 +127,7 @@ def draw_beta_sweep() -> Figure:
     reverse water-filling. Right: perceptrons on two modes, above Shannon's bound, below which no
     code of these data lies. The larger the weight, the fewer nats the latents carry.
     """
-    figure, (left, right) = create_panel_row(2)
+    figure, (left, right) = create_panels(2, 2.4)
     filled = [linear_vae.linear_vae_optimum(fits.SPECTRUM, 4, fits.NOISE, b) for b in LINE_BETAS]
     left.plot([float(o.rate) for o in filled], [float(o.error) for o in filled], color=style.INK)
     errors = torch.logspace(-1.3, 0.6, 60, dtype=torch.float64)
@@ -157,15 +152,15 @@ def draw_vae_overfitting() -> Figure:
     The bound on the training data grows by three nats for each unit of log 1/sigma, times two, the
     KL term grows with it, and held-out data become impossible.
     """
-    figure, axes = create_panel_row(1, (4.2, 2.4))
+    figure, (axes,) = create_panels(1, 2.4, width=4.2)
     scales = np.geomspace(0.03, 1, 30)
     data = torch.randn(2005, 10, dtype=torch.float64)
     found = np.array([fit_five_points(data, float(s)) for s in scales])
     for k, name in enumerate(("training ELBO", "held-out log p", "KL")):
-        axes[0].plot(scales, found[:, k], color=style.LINES[k], linestyle=style.DASHES[k],
+        axes.plot(scales, found[:, k], color=style.LINES[k], linestyle=style.DASHES[k],
                      label=name)  # fmt: skip
-    axes[0].set(xscale="log", ylim=(-80, 30), xlabel="deviation of the decoder", ylabel="nats")
-    axes[0].xaxis.set_major_formatter(style.format_log_tick)
-    axes[0].invert_xaxis()
-    axes[0].legend(loc="lower left")
+    axes.set(xscale="log", ylim=(-80, 30), xlabel="deviation of the decoder", ylabel="nats")
+    axes.xaxis.set_major_formatter(style.format_log_tick)
+    axes.invert_xaxis()
+    axes.legend(loc="lower left")
     return figure

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ....devices import seeded_rng
 from ....families.vae import VAE
 from ....model import Recipe
 from ....networks import likelihoods
 from ....networks.mlp import Perceptron
-from ....rng import fork_rng, seed_rng
 from ....theory.exact import linear_vae, targets
 from ....training.trainer import Trainer, random_batches
 
@@ -43,8 +43,7 @@ def two_mode_mixture() -> targets.GaussianMixture:
 
 def two_mode_rows(seed: int = 0, n: int = ROWS) -> Tensor:
     """Data of `two_mode_mixture`, ``(n, 2)``."""
-    with fork_rng():
-        seed_rng(seed)
+    with seeded_rng(seed):
         return two_mode_mixture().sample(n)
 
 
@@ -73,31 +72,28 @@ def build_planar_vae(likelihood: likelihoods.EntryLikelihood, beta: float = 1.0)
 
 
 @cache
+@seeded_rng(1)
 def fit_gaussian_vae() -> TrainedVAE:
     """With a Gaussian head whose scales are learned, on `two_mode_rows`."""
-    with fork_rng():
-        seed_rng(1)
-        return train_vae(
-            build_planar_vae(likelihoods.GaussianLikelihood(floor=0.05)), two_mode_rows(), 1000
-        )
+    return train_vae(
+        build_planar_vae(likelihoods.GaussianLikelihood(floor=0.05)), two_mode_rows(), 1000
+    )
 
 
 @cache
+@seeded_rng(4)
 def fit_beta_vae(beta: float) -> TrainedVAE:
     """With a Gaussian head of fixed scale, where beta sets how many nats describe a data point."""
-    with fork_rng():
-        seed_rng(4)
-        return train_vae(build_planar_vae(fixed_scale_gaussian(SCALE), beta), two_mode_rows(), 600)
+    return train_vae(build_planar_vae(fixed_scale_gaussian(SCALE), beta), two_mode_rows(), 600)
 
 
 @cache
+@seeded_rng(1)
 def fit_bernoulli_vae() -> TrainedVAE:
     """With the lesson's head, a Bernoulli, on the same data scaled to [0, 1]."""
-    with fork_rng():
-        seed_rng(1)
-        return train_vae(
-            build_planar_vae(likelihoods.BernoulliLikelihood()), scale_to_unit(two_mode_rows()), 500
-        )
+    return train_vae(
+        build_planar_vae(likelihoods.BernoulliLikelihood()), scale_to_unit(two_mode_rows()), 500
+    )
 
 
 def fixed_scale_gaussian(scale: float) -> likelihoods.GaussianLikelihood:
@@ -117,8 +113,7 @@ def build_linear_vae(d: int, latent: int, beta: float = 1.0, scale: float = NOIS
 
 def spectrum_data(n: int = 2000) -> Tensor:
     """Gaussian data whose sample covariance has the eigenvalues `SPECTRUM` exactly."""
-    with fork_rng():
-        seed_rng(2)
+    with seeded_rng(2):
         x = torch.randn(n, len(SPECTRUM), dtype=torch.float64)
     x = x - x.mean(0)
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(x.mT @ x / n), x.mT, upper=False)
@@ -126,13 +121,12 @@ def spectrum_data(n: int = 2000) -> Tensor:
 
 
 @cache
+@seeded_rng(3)
 def fit_linear_vae(beta: float) -> TrainedVAE:
     """A linear VAE with fixed noise, trained on `spectrum_data`."""
-    with fork_rng():
-        seed_rng(3)
-        return train_vae(
-            build_linear_vae(len(SPECTRUM), len(SPECTRUM), beta), spectrum_data(), 600, lr=2e-2
-        )
+    return train_vae(
+        build_linear_vae(len(SPECTRUM), len(SPECTRUM), beta), spectrum_data(), 600, lr=2e-2
+    )
 
 
 def last_linear(network: nn.Module) -> nn.Linear:

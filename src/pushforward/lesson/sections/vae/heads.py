@@ -10,9 +10,9 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 from ....networks import likelihoods
 from ....theory import bounds
 from ....theory.exact import linear_vae
+from ...cases import gauss_legendre, same_values
 from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 from . import fits
-from .cases import same_values
 
 
 def measure_target_refusal() -> Evidence:
@@ -55,9 +55,7 @@ def measure_unbounded_loss() -> Evidence:
 
 def measure_bce_normalisation() -> Evidence:
     """Gauss-Legendre quadrature of exp(-BCE) over x in [0, 1], where it is an exponential of x."""
-    nodes, weights = (
-        torch.tensor(v, dtype=torch.float64) for v in _unit_quadrature(40)
-    )  # on [0, 1]
+    nodes, weights = gauss_legendre(40)
     head, chances = likelihoods.BernoulliLikelihood(), double(0.1, 0.3, 0.7, 0.95)
     h = chances.logit()[:, None, None].expand(-1, 40, 1)
     masses = head.log_prob(h, nodes.expand(4, -1)).exp() @ weights
@@ -70,14 +68,6 @@ def measure_bce_normalisation() -> Evidence:
                         masses, exact, 1e-9),
         ],
     )  # fmt: skip
-
-
-def _unit_quadrature(count: int) -> tuple[list[float], list[float]]:
-    """Nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
-    from numpy.polynomial.legendre import leggauss
-
-    nodes, weights = leggauss(count)
-    return ((nodes + 1) / 2).tolist(), (weights / 2).tolist()
 
 
 def collapse_eigenvalue(x: Tensor) -> float:

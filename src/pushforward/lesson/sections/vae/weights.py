@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ....theory.exact import linear_vae
+from ...cases import linear_vae_case, same_values
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .cases import linear_vae_case, same_values
 
 
 def measure_beta_objective() -> Evidence:

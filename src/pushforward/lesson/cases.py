@@ -1,13 +1,16 @@
-"""Models of lesson 2 whose bounds are known, and how two ways to one value are compared."""
+"""What sections share: models whose bounds are known, quadratures, two ways to one value."""
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from ....theory.exact import evidence, linear_vae
-from ...claims import Number, double
+from ..model import GenerativeModel
+from ..theory.exact import evidence, linear_vae
+from ..theory.exact.targets import Gaussian
+from .claims import Number, double
 
 
 def nonlinear_joint() -> tuple[evidence.QuadratureJoint, Tensor]:
@@ -28,10 +31,24 @@ def linear_vae_case(
     return model, model.evidence().sample((n,))
 
 
-def max_difference(a: Tensor, b: Tensor) -> float:
-    return float((a - b).detach().abs().max())
+def gaussian_1d(mean: float = 0.0, deviation: float = 1.0) -> Gaussian:
+    return Gaussian(double(mean), double(deviation**2)[:, None])
+
+
+def gauss_legendre(count: int) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of Gauss's rule on [0, 1]."""
+    x, w = np.polynomial.legendre.leggauss(count)
+    return torch.as_tensor((x + 1) / 2), torch.as_tensor(w / 2)
+
+
+def integrate_density(model: GenerativeModel, reach: float, points: int) -> float:
+    r""":math:`\int p(x)\,dx` by the trapezoidal rule over a square, exact to many digits here."""
+    side = torch.linspace(-reach, reach, points)
+    log_p = model.log_prob(torch.cartesian_prod(side, side)).detach().double()
+    return float(log_p.exp().sum()) * float(side[1] - side[0]) ** 2
 
 
 def same_values(what: str, a: Tensor, b: Tensor, tolerance: float = 1e-9) -> Number:
     """Two ways to the same values, row by row: their largest difference is zero."""
-    return Number(f"largest difference: {what}", max_difference(a, b), 0.0, tolerance)
+    difference = float((a - b).detach().abs().max())
+    return Number(f"largest difference: {what}", difference, 0.0, tolerance)
