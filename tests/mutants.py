@@ -395,7 +395,7 @@ MUTANTS = [
         "slices",
     ),
     Mutant(
-        "theory/score_matching.py",
+        "theory/exact/divergences.py",
         "(B @ p.covariance @ B)",
         "(B @ q.covariance @ B)",
         "theory/test_score_losses.py",
