@@ -10,7 +10,6 @@ from .sections import Section
 
 SECTIONS = {"1": "goals", "2": "vae", "3": "gan", "4": "wgan", "5": "diffusion", "6": "recent"}
 PROBLEMS = {"p1": "elbo", "p2": "vae", "p3": "discriminator", "p4": "forward", "p5": "flows"}
-_FORMER_NAMES = {"code": "snippets", "running": "run"}
 
 
 def section(key: str) -> Section:
@@ -40,7 +39,6 @@ def require_section_key(key: str, keys: Iterable[str]) -> str:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Modules by the names that they had: `code` and `running`."""
-    if name not in _FORMER_NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module(f".{_FORMER_NAMES[name]}", __name__)
+    if name == "code":  # what `snippets` was called
+        return import_module(".snippets", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
