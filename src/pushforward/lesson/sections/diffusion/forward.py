@@ -26,12 +26,10 @@ def measure_forward_marginals() -> Evidence:
     means, variances = diffusion_bound.moment_recursion(PATH.betas, 3.0, 0.0)
     mean = (means[1:] - 3 * PATH.alpha_bar(k).sqrt()).abs().max()
     variance = (variances[1:] - (1 - PATH.alpha_bar(k))).abs().max()
-    return Evidence(
-        [
-            Number("largest error of the mean of $x_t$ at $x_0 = 3$", float(mean), 0, 1e-12),
-            Number("largest error of the variance", float(variance), 0, 1e-12),
-        ]
-    )
+    return Evidence([
+        Number("largest error of the mean of $x_t$ at $x_0 = 3$", float(mean), 0, 1e-12),
+        Number("largest error of the variance", float(variance), 0, 1e-12),
+    ])  # fmt: skip
 
 
 def measure_batched_times() -> Evidence:

@@ -53,15 +53,13 @@ def measure_mala_acceptance() -> Evidence:
     chances = torch.stack([chance for _, chance in states])
     error = float(chances.std()) / math.sqrt(n)  # as if the four steps were one: an upper bound
     exact = sampler_moments.gaussian_acceptance(1.0)
-    return Evidence(
-        [
-            Number("acceptance at $h = 1$, $1 - \\frac2\\pi\\arcsin\\frac13$", exact,
-                   1 - 2 / math.pi * math.asin(1 / 3), 1e-12),
-            Number("acceptance in 80,000 steps", float(chances.mean()), exact, 5 * error),
-            Number("variance of the chains, where ULA has 2", float(states[-1][0].var()), 1,
-                   5 * math.sqrt(2 / n)),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("acceptance at $h = 1$, $1 - \\frac2\\pi\\arcsin\\frac13$", exact,
+               1 - 2 / math.pi * math.asin(1 / 3), 1e-12),
+        Number("acceptance in 80,000 steps", float(chances.mean()), exact, 5 * error),
+        Number("variance of the chains, where ULA has 2", float(states[-1][0].var()), 1,
+               5 * math.sqrt(2 / n)),
+    ])  # fmt: skip
 
 
 def measure_step_limit() -> Evidence:

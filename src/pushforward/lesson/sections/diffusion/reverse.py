@@ -97,13 +97,11 @@ def measure_step_posterior() -> Evidence:
         worst = max(
             worst, float((got - exact.mean).abs()), float((spread - exact.covariance).abs())
         )
-    return Evidence(
-        [
-            Number("largest error against conditioning of the joint distribution", worst, 0, 1e-9),
-            Number("$\\tilde\\beta_1$, whose logarithm is not finite",
-                   float(PATH.posterior(x, x_t, 1)[1]), 0, 1e-15),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("largest error against conditioning of the joint distribution", worst, 0, 1e-9),
+        Number("$\\tilde\\beta_1$, whose logarithm is not finite",
+               float(PATH.posterior(x, x_t, 1)[1]), 0, 1e-15),
+    ])  # fmt: skip
 
 
 def measure_posterior_mean() -> Evidence:

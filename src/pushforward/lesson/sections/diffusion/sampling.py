@@ -67,16 +67,14 @@ def measure_solver_orders() -> Evidence:
     centred = targets.ExactDenoiser(gaussian_1d(0.0, 0.6), path)
     one = ode.final_state(samplers.ddim(centred, torch.ones(1, 1, dtype=torch.float64), times))
     expected = [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2)]
-    return Evidence(
-        [
-            Number("factor of DDIM in 10 steps on $\\mathcal N(0, 0.36)$, against its product of "
-                   "cosines", float(one), sampler_moments.ddim_factor(path, times, 0.6), 1e-9),
-            *(
-                Number(f"order of {name}", order(getattr(samplers, name)), p, 0.25)
-                for name, p in expected
-            ),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("factor of DDIM in 10 steps on $\\mathcal N(0, 0.36)$, against its product of "
+               "cosines", float(one), sampler_moments.ddim_factor(path, times, 0.6), 1e-9),
+        *(
+            Number(f"order of {name}", order(getattr(samplers, name)), p, 0.25)
+            for name, p in expected
+        ),
+    ])  # fmt: skip
 
 
 def measure_flow_density() -> Evidence:
@@ -152,13 +150,11 @@ def measure_ddpm_training() -> Evidence:
     floor = transport.expected_w1(grid[:, 0].numpy(), cdf.clamp(0, 1).numpy(), 4000)
     distance = transport.w1_1d(x.double().numpy(), exact.double().numpy())
     left = float((x < 0).double().mean())
-    return Evidence(
-        [
-            Number("$W_1$ of 4,000 draws to 4,000 exact ones, whose own distance is "
-                   f"{floor:.3f}", distance, 0.2, 0, "<="),
-            Number("weight of the left mode", left, 0.3, 0.06),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("$W_1$ of 4,000 draws to 4,000 exact ones, whose own distance is " f"{floor:.3f}",
+               distance, 0.2, 0, "<="),
+        Number("weight of the left mode", left, 0.3, 0.06),
+    ])  # fmt: skip
 
 
 CLAIMS = [

@@ -51,12 +51,10 @@ def measure_player_roles() -> Evidence:
     real, fake = (torch.tensor([0.3], requires_grad=True) for _ in range(2))
     up, down = torch.autograd.grad(adversarial.game_value(real, fake), (real, fake))
     d = 1 / (1 + math.exp(-0.3))
-    return Evidence(
-        [
-            Number("$\\partial V/\\partial f$ at a data point: $1 - D$", float(up), 1 - d, 1e-6),
-            Number("$\\partial V/\\partial f$ at a sample: $-D$", float(down), -d, 1e-6),
-        ]
-    )
+    return Evidence([
+        Number("$\\partial V/\\partial f$ at a data point: $1 - D$", float(up), 1 - d, 1e-6),
+        Number("$\\partial V/\\partial f$ at a sample: $-D$", float(down), -d, 1e-6),
+    ])  # fmt: skip
 
 
 def measure_optimal_discriminator() -> Evidence:
@@ -68,13 +66,11 @@ def measure_optimal_discriminator() -> Evidence:
     difference = float((logit.sigmoid() - p / (p + q))[inside].abs().max())
     at = logit.detach().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator.expected_game_value(log_p, log_q, at, weight), at)
-    return Evidence(
-        [
-            Number("largest $|D^* - p/(p+q)|$", difference, 0, 1e-12),
-            Number("largest $|\\partial V/\\partial f(x)|$ at $D^*$", float(slope.abs().max()), 0,
-                   1e-12),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("largest $|D^* - p/(p+q)|$", difference, 0, 1e-12),
+        Number("largest $|\\partial V/\\partial f(x)|$ at $D^*$", float(slope.abs().max()), 0,
+               1e-12),
+    ])  # fmt: skip
 
 
 def value_curvature(p: float, q: float) -> float:
@@ -139,13 +135,11 @@ def measure_trained_discriminator() -> Evidence:
         float(nn.functional.softplus(f).var()) / len(real)
         for f in (-(a * real + b), a * fake + b)
     ) ** 0.5  # fmt: skip
-    return Evidence(
-        [
-            Number("slope of the trained logit: $-\\theta$", float(a), -1.5, 5 * float(error_a)),
-            Number("its value at 0: $\\theta^2/2$", float(b), 1.125, 5 * float(error_b)),
-            Number("its loss, nats: $-V(D^*)$", loss, -value, 5 * spread),
-        ]
-    )
+    return Evidence([
+        Number("slope of the trained logit: $-\\theta$", float(a), -1.5, 5 * float(error_a)),
+        Number("its value at 0: $\\theta^2/2$", float(b), 1.125, 5 * float(error_b)),
+        Number("its loss, nats: $-V(D^*)$", loss, -value, 5 * spread),
+    ])  # fmt: skip
 
 
 def measure_player_gradients() -> Evidence:

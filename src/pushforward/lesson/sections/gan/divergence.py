@@ -35,15 +35,13 @@ def measure_js_range() -> Evidence:
     log_p, log_q, weight = shifted_log_densities(2.0)
     there = float(divergences.jensen_shannon(log_p, log_q, weight))
     back = float(divergences.jensen_shannon(log_q, log_p, weight))
-    return Evidence(
-        [
-            Number("JS of equal distributions, nats", near, 0, 1e-12),
-            Number("JS of distributions 20 deviations apart, nats", far, math.log(2), 1e-10),
-            Number("its asymmetry at $\\theta = 2$", there - back, 0, 1e-12),
-            Number("JS at $\\theta = 2$, nats", there,
-                   divergences.gaussian_jensen_shannon(DATA, gaussian_1d(2.0)), 1e-10),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("JS of equal distributions, nats", near, 0, 1e-12),
+        Number("JS of distributions 20 deviations apart, nats", far, math.log(2), 1e-10),
+        Number("its asymmetry at $\\theta = 2$", there - back, 0, 1e-12),
+        Number("JS at $\\theta = 2$, nats", there,
+               divergences.gaussian_jensen_shannon(DATA, gaussian_1d(2.0)), 1e-10),
+    ])  # fmt: skip
 
 
 def measure_imperfect_discriminator() -> Evidence:

@@ -22,15 +22,13 @@ BOUND = 0.3  # of W1 for the trained GAN, of a distribution with standard deviat
 
 def measure_vanishing_gradient() -> Evidence:
     gradients = [abs(shift_gradients(theta)[0]) for theta in (2.0, 6.0, 10.0)]
-    return Evidence(
-        [
-            Number("$|\\nabla_\\theta \\mathbb{E} \\log(1 - D^*)|$ at $\\theta = 6$", gradients[1],
-                   0.02, 0, "<="),
-            Number("the same at $\\theta = 10$", gradients[2], 1e-5, 0, "<="),
-            Number("the same at $\\theta = 2$: $2\\,\\partial\\mathrm{JS}$", gradients[0],
-                   2 * js_gradient(2.0), 1e-7),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("$|\\nabla_\\theta \\mathbb{E} \\log(1 - D^*)|$ at $\\theta = 6$", gradients[1],
+               0.02, 0, "<="),
+        Number("the same at $\\theta = 10$", gradients[2], 1e-5, 0, "<="),
+        Number("the same at $\\theta = 2$: $2\\,\\partial\\mathrm{JS}$", gradients[0],
+               2 * js_gradient(2.0), 1e-7),
+    ])  # fmt: skip
 
 
 def measure_code_loss() -> Evidence:
@@ -83,16 +81,14 @@ def measure_mode_metrics() -> Evidence:
     share = mode_coverage.kmeans_coverage(x, y)
     # the share of rows beyond three deviations in the plane is exp(-9/2)
     near = 1 - math.exp(-4.5)
-    return Evidence(
-        [
-            Number("modes kept, of 8", 8 * report.kept, 3, 1e-9),
-            Number("KL of the modes' frequencies to uniform, nats", report.reverse_kl,
-                   math.log(8 / 3), 5 / 2000),
-            Number("rows near a mode", report.high_quality, near,
-                   5 * math.sqrt(near * (1 - near) / 2000)),
-            Number("data in cells that samples reach", share, mode_coverage.COLLAPSE, 0, "<="),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("modes kept, of 8", 8 * report.kept, 3, 1e-9),
+        Number("KL of the modes' frequencies to uniform, nats", report.reverse_kl, math.log(8 / 3),
+               5 / 2000),
+        Number("rows near a mode", report.high_quality, near,
+               5 * math.sqrt(near * (1 - near) / 2000)),
+        Number("data in cells that samples reach", share, mode_coverage.COLLAPSE, 0, "<="),
+    ])  # fmt: skip
 
 
 def build_lesson_networks() -> tuple[nn.Module, nn.Module]:

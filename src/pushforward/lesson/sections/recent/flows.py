@@ -48,13 +48,11 @@ def measure_cubic_flow() -> Evidence:
     state = float((z - end).abs().max())
     volume = float((trace - 1 + 1.5 * q.log()).abs().max())
     back = float((again - x).abs().max() + (trace + undone).abs().max())
-    return Evidence(
-        [
-            Number(r"error of the state of $\dot x = x - x^3$ at t = 1", state, 0, 1e-7),
-            Number("error of its log-determinant (nats)", volume, 0, 1e-7),
-            Number("error of state and log-determinant there and back", back, 0, 1e-7),
-        ]
-    )
+    return Evidence([
+        Number(r"error of the state of $\dot x = x - x^3$ at t = 1", state, 0, 1e-7),
+        Number("error of its log-determinant (nats)", volume, 0, 1e-7),
+        Number("error of state and log-determinant there and back", back, 0, 1e-7),
+    ])  # fmt: skip
 
 
 def measure_blow_up() -> Evidence:
@@ -121,13 +119,11 @@ def measure_adjoint_gradient() -> Evidence:
             weights[0][2, 1] += h
         losses.append(flow_loss_gradient(net, ode.rk4)[0])
     slope = (losses[0] - losses[1]) / 2e-5
-    return Evidence(
-        [
-            Number("largest difference of adjoint and direct gradients", difference, 0, 1e-6),
-            Number("adjoint gradient of one weight less a difference quotient",
-                   float(found[0][2, 1]) - slope, 0, 1e-6),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("largest difference of adjoint and direct gradients", difference, 0, 1e-6),
+        Number("adjoint gradient of one weight less a difference quotient",
+               float(found[0][2, 1]) - slope, 0, 1e-6),
+    ])  # fmt: skip
 
 
 CLAIMS = [

@@ -176,27 +176,22 @@ def measure_velocity_conversions() -> Evidence:
     }
     x = PLANE.sample(20).double()
     error = denoiser.log_density(x, rtol=1e-8, atol=1e-8).value - PLANE.log_prob(x)
-    return Evidence(
-        [
-            *(Number(f"largest error of the {k}", float(e.abs().max()), 0, 1e-10)
-              for k, e in errors.items()),
-            Number("largest error of the log-likelihood of its flow (nats)",
-                   float(error.abs().max()), 0, 1e-5),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        *(Number(f"largest error of the {k}", float(e.abs().max()), 0, 1e-10)
+          for k, e in errors.items()),
+        Number("largest error of the log-likelihood of its flow (nats)", float(error.abs().max()),
+               0, 1e-5),
+    ])  # fmt: skip
 
 
 def measure_path_ends() -> Evidence:
     """The variance at t = 1, on the lesson's path and on that of Lipman et al."""
     blurred, end = paths.BlurredPath(LINEAR, 0.1), torch.zeros((), dtype=torch.float64)
     found = [float((a * SCALE).square() + s.square()) for a, s in (LINEAR(end), blurred(end))]
-    return Evidence(
-        [
-            Number(r"variance of $x_1$ on the linear path", found[0], SCALE**2, 1e-12),
-            Number(r"variance of $x_1$ with $\sigma_{\min} = 0.1$", found[1], SCALE**2 + 0.01,
-                   1e-12),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number(r"variance of $x_1$ on the linear path", found[0], SCALE**2, 1e-12),
+        Number(r"variance of $x_1$ with $\sigma_{\min} = 0.1$", found[1], SCALE**2 + 0.01, 1e-12),
+    ])  # fmt: skip
 
 
 def measure_time_direction() -> Evidence:

@@ -138,7 +138,7 @@ def measure_kl_sign() -> Evidence:
     comment = (1 + log_variance - q.mean.square() - log_variance.exp()).sum(1) / 2
     return Evidence(
         [same_values("the closed form, and the comment's $\\frac12\\sum(1 + \\log\\sigma^2 - "
-              "\\mu^2 - \\sigma^2)$, nats", bounds.kl_to_prior(q), comment)],
+                     "\\mu^2 - \\sigma^2)$, nats", bounds.kl_to_prior(q), comment)],
         [
             same_values("the closed form, and torch's divergence, nats", bounds.kl_to_prior(q),
                         torchs),

@@ -91,16 +91,14 @@ def measure_wgan_objectives() -> Evidence:
     excess = 10 * (float(weight.norm()) - 1) ** 2
     at = fake.requires_grad_()
     (pull,) = torch.autograd.grad(wgan.wasserstein_generator_loss(critic(at)), at)
-    return Evidence(
-        [
-            Number("4.4's first two terms: minus the gap of 4.3", float(terms["minus_critic_gap"]),
-                   -gap, 1e-12),
-            Number("its penalty: $\\lambda(\\lVert w \\rVert - 1)^2$", float(terms["penalty"]),
-                   excess, 1e-9),
-            Number("descent of the generator moves samples by $\\nabla f/n$: cosine",
-                   float(nn.functional.cosine_similarity(-pull[0], weight, dim=0)), 1, 1e-9),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("4.4's first two terms: minus the gap of 4.3", float(terms["minus_critic_gap"]),
+               -gap, 1e-12),
+        Number("its penalty: $\\lambda(\\lVert w \\rVert - 1)^2$", float(terms["penalty"]), excess,
+               1e-9),
+        Number("descent of the generator moves samples by $\\nabla f/n$: cosine",
+               float(nn.functional.cosine_similarity(-pull[0], weight, dim=0)), 1, 1e-9),
+    ])  # fmt: skip
 
 
 def measure_weight_clipping() -> Evidence:
@@ -112,13 +110,11 @@ def measure_weight_clipping() -> Evidence:
     wgan.clip_weights(net, 0.01)
     largest = max(float(p.detach().abs().max()) for p in net.parameters())
     gaps = [float(dirac.clipped_gap(double(*v), 0.01)) for v in ((3.0, 4.0), (5.0, 0.0))]
-    return Evidence(
-        [
-            Number("largest weight after a step", largest, 0.01, 1e-9, "<="),
-            Number("gap at $\\Delta = (3, 4)$", gaps[0], 0.07, 1e-9),
-            Number("gap at $\\Delta = (5, 0)$, which is as far", gaps[1], 0.05, 1e-9),
-        ]
-    )
+    return Evidence([
+        Number("largest weight after a step", largest, 0.01, 1e-9, "<="),
+        Number("gap at $\\Delta = (3, 4)$", gaps[0], 0.07, 1e-9),
+        Number("gap at $\\Delta = (5, 0)$, which is as far", gaps[1], 0.05, 1e-9),
+    ])  # fmt: skip
 
 
 CLAIMS = [

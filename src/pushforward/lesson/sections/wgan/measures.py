@@ -25,21 +25,19 @@ def measure_metric_values() -> Evidence:
     shift = np.array([1.0, -2.0, 2.0])
     precision, recall = neighbours.prdc(x, x + 100)[:2]
     accuracy, _ = classifier.c2st(x[:500, :1], x[500:, :1] + 2)
-    return Evidence(
-        [
-            Number("squared MMD of a shift by $(1, 1)$", rbf, mmd, e_rbf),
-            Number("energy distance of a shift by 1", line, 2 * distance - 4 / math.sqrt(math.pi),
-                   e_line),
-            Number("$W_1$ of rows and themselves, 3 away", wasserstein.w1(x, x + shift), 3, 1e-9),
-            Number("$W_2$ of the same", wasserstein.w2(x, x + shift), 3, 1e-9),
-            Number("sliced $W_2$ of the same, squared",
-                   wasserstein.sliced_w2(x, x + shift, projections=129) ** 2, 3, 1e-9),
-            Number("Fréchet distance of the same", frechet.frechet_distance(x, x + shift), 9, 1e-9),
-            Number("precision and recall of separate sets", float(precision + recall), 0, 1e-12),
-            Number("accuracy of telling Gaussians 2 deviations apart: $\\Phi(1)$", accuracy,
-                   0.8413 + 5 * math.sqrt(0.8413 * 0.1587 / 1000), 0, "<="),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("squared MMD of a shift by $(1, 1)$", rbf, mmd, e_rbf),
+        Number("energy distance of a shift by 1", line, 2 * distance - 4 / math.sqrt(math.pi),
+               e_line),
+        Number("$W_1$ of rows and themselves, 3 away", wasserstein.w1(x, x + shift), 3, 1e-9),
+        Number("$W_2$ of the same", wasserstein.w2(x, x + shift), 3, 1e-9),
+        Number("sliced $W_2$ of the same, squared",
+               wasserstein.sliced_w2(x, x + shift, projections=129) ** 2, 3, 1e-9),
+        Number("Fréchet distance of the same", frechet.frechet_distance(x, x + shift), 9, 1e-9),
+        Number("precision and recall of separate sets", float(precision + recall), 0, 1e-12),
+        Number("accuracy of telling Gaussians 2 deviations apart: $\\Phi(1)$", accuracy,
+               0.8413 + 5 * math.sqrt(0.8413 * 0.1587 / 1000), 0, "<="),
+    ])  # fmt: skip
 
 
 def measure_metric_floor() -> Evidence:

@@ -38,15 +38,13 @@ def measure_ring_wgan() -> Evidence:
         gap = float(adversarial.critic_gap(model.score(real / 2.9), model.score(fake)))
     x, y, z = (v.double().numpy() for v in (real, fake * 2.9, fresh))
     reached = transport.sliced_w2_distance(x, y)
-    return Evidence(
-        [
-            Number("sliced $W_2$ of samples to the ring", reached, BOUND, 0, "<="),
-            Number("of two samples of the ring", transport.sliced_w2_distance(x, z), 0.3, 0, "<="),
-            Number("recorded gap, last 50 rounds over the largest",
-                   float(np.mean(gaps[-50:]) / max(gaps)), 0.5, 0, "<="),
-            Number("gap on fresh data, over the largest", gap / max(gaps), 0.5, 0, "<="),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("sliced $W_2$ of samples to the ring", reached, BOUND, 0, "<="),
+        Number("of two samples of the ring", transport.sliced_w2_distance(x, z), 0.3, 0, "<="),
+        Number("recorded gap, last 50 rounds over the largest",
+               float(np.mean(gaps[-50:]) / max(gaps)), 0.5, 0, "<="),
+        Number("gap on fresh data, over the largest", gap / max(gaps), 0.5, 0, "<="),
+    ])  # fmt: skip
 
 
 CLAIMS = [

@@ -25,16 +25,14 @@ def measure_primal_distance() -> Evidence:
     even = np.full(12, 1 / 12)
     plan = duality.solve_primal(duality.euclidean_distances(x, y), even, even)
     line = duality.solve_primal(duality.euclidean_distances(x[:, :1], y[:, :1]), even, even)
-    return Evidence(
-        [
-            Number("programme less assignment", plan.value - transport.exact_w1(x, y), 0, 1e-8),
-            Number("on the line: programme less quantiles",
-                   line.value - transport.w1_1d(x[:, 0], y[:, 0]), 0, 1e-8),
-            Number("largest error of the plan's marginals",
-                   float(np.abs(plan.plan.sum(1) - even).max()), 0, 1e-9),
-            Number("least mass that is moved", float(plan.plan.min()), 0, 1e-12, ">="),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("programme less assignment", plan.value - transport.exact_w1(x, y), 0, 1e-8),
+        Number("on the line: programme less quantiles",
+               line.value - transport.w1_1d(x[:, 0], y[:, 0]), 0, 1e-8),
+        Number("largest error of the plan's marginals",
+               float(np.abs(plan.plan.sum(1) - even).max()), 0, 1e-9),
+        Number("least mass that is moved", float(plan.plan.min()), 0, 1e-12, ">="),
+    ])  # fmt: skip
 
 
 def w1_to_origin(cdf: object, reach: float) -> float:
@@ -85,16 +83,13 @@ def measure_strong_duality() -> Evidence:
     prices, best = duality.solve_dual(cost, a, b), duality.kantorovich_rubinstein(x, y, a, b)
     every = np.concatenate([x, y])
     critic = np.concatenate([best.f, best.g])
-    return Evidence(
-        [
-            Number("least cost less best prices", least - prices.value, 0, 1e-8),
-            Number("least cost less best gap of a 1-Lipschitz critic", least - best.value, 0, 1e-8),
-            Number("steepest slope of that critic", duality.lipschitz_constant(every, critic), 1,
-                   1e-8),
-            Number("largest $f_i + g_j - c_{ij}$",
-                   float((prices.f[:, None] + prices.g - cost).max()), 0, 1e-8, "<="),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("least cost less best prices", least - prices.value, 0, 1e-8),
+        Number("least cost less best gap of a 1-Lipschitz critic", least - best.value, 0, 1e-8),
+        Number("steepest slope of that critic", duality.lipschitz_constant(every, critic), 1, 1e-8),
+        Number("largest $f_i + g_j - c_{ij}$", float((prices.f[:, None] + prices.g - cost).max()),
+               0, 1e-8, "<="),
+    ])  # fmt: skip
 
 
 def measure_entropic_cost() -> Evidence:
