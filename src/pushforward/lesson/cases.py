@@ -1,6 +1,7 @@
 """What sections share: models whose bounds are known, quadratures, two ways to one value."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -46,6 +47,14 @@ def integrate_density(model: GenerativeModel, reach: float, points: int) -> floa
     side = torch.linspace(-reach, reach, points)
     log_p = model.log_prob(torch.cartesian_prod(side, side)).detach().double()
     return float(log_p.exp().sum()) * float(side[1] - side[0]) ** 2
+
+
+def sample_mean(
+    what: str, values: Tensor, predicted: float, sense: Literal["=", "<=", ">="] = "="
+) -> Number:
+    """A mean over rows within five of its standard errors of what is predicted."""
+    error = 5 * float(values.std()) / math.sqrt(len(values))
+    return Number(what, float(values.mean()), predicted, error, sense)
 
 
 def same_values(what: str, a: Tensor, b: Tensor, tolerance: float = 1e-9) -> Number:

@@ -9,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 from ...metrics import modes
 from ...theory import bounds
 from ...theory.exact import evidence, linear_vae
-from ..cases import same_values
+from ..cases import same_values, sample_mean
 from ..claims import Number
 from ..sections.vae import figures, fits, heads
 from . import DerivationStep, ExperimentResult, Problem, ProblemPart
@@ -53,10 +53,6 @@ def fresh_data() -> Tensor:
     return fits.two_mode_rows(11, FRESH)
 
 
-def five_standard_errors(values: Tensor) -> float:
-    return 5 * float(values.std()) / math.sqrt(len(values))
-
-
 def run_vae_fit() -> ExperimentResult:
     """Bounds on fresh data against the exact density, and draws against the exact weights."""
     model, target, x = fits.fit_gaussian_vae().model, fits.two_mode_mixture(), fresh_data()
@@ -67,14 +63,11 @@ def run_vae_fit() -> ExperimentResult:
     report = modes.known_modes(draws.numpy(), target.means.numpy(), 1.0)
     left = float(report.frequencies[0])
     numbers = [
-        Number("mean $\\log p(x)$ minus the ELBO, nats", float((exact - elbo).mean()), 0.0,
-               five_standard_errors(exact - elbo), ">="),
-        Number("what 64 importance samples add to the bound, nats", float((tight - elbo).mean()),
-               0.0, five_standard_errors(tight - elbo), ">="),
-        Number("mean $\\log p(x)$ minus the bound with 64, nats", float((exact - tight).mean()),
-               0.0, five_standard_errors(exact - tight), ">="),
+        sample_mean("mean $\\log p(x)$ minus the ELBO, nats", exact - elbo, 0.0, ">="),
+        sample_mean("what 64 importance samples add to the bound, nats", tight - elbo, 0.0, ">="),
+        sample_mean("mean $\\log p(x)$ minus the bound with 64, nats", exact - tight, 0.0, ">="),
         Number("weight of the left mode among the draws", left, 0.3, 0.06),
-    ]  # fmt: skip
+    ]
     text = [
         f"On {FRESH:,} fresh data the ELBO is {float(elbo.mean()):.3f} nats, 64 importance samples "
         f"raise the bound to {float(tight.mean()):.3f}, and the exact mean of $\\log p$ is "

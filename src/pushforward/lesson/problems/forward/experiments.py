@@ -11,6 +11,7 @@ from ....devices import seeded_rng
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
 from ....theory import forward
 from ....theory.exact import diffusion_bound, targets
+from ...cases import sample_mean
 from ...claims import Number, double
 from ...panels import create_panels
 from ...sections.diffusion.figures import TIMES, draw_forward_process
@@ -22,12 +23,10 @@ DRAWS = 20_000
 
 
 def compare_moments(k: int, x: Tensor, mean: float, variance: float) -> list[Number]:
-    square = (x - mean).square()
     return [
         Number(f"mean of the draws, $t = {k}$", float(x.mean()), mean,
                5 * math.sqrt(variance / len(x))),
-        Number(f"variance of the draws, $t = {k}$", float(square.mean()), variance,
-               5 * float(square.std()) / math.sqrt(len(x))),
+        sample_mean(f"variance of the draws, $t = {k}$", (x - mean).square(), variance),
     ]  # fmt: skip
 
 

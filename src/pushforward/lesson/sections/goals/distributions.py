@@ -13,7 +13,7 @@ from ....inference.fitted_model import FittedModel
 from ....theory import paths
 from ....theory.exact import targets
 from ....training.fit import fit
-from ...cases import same_values
+from ...cases import same_values, sample_mean
 from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator, raises_error
 
 LOW, HIGH = -6.0, 6.0  # where anomalies of the example are uniform
@@ -25,14 +25,11 @@ def anomaly_grid(count: int = 4001) -> Tensor:
 
 
 def measure_mixture_moments() -> Evidence:
-    target, n = targets.lesson_mixture(), 40_000
-    x = target.sample(n).double()[:, 0]
+    target = targets.lesson_mixture()
+    x = target.sample(40_000).double()[:, 0]
     log_p, squares, left = target.log_prob(x[:, None]), (x - 0.8).square(), (x < 0).double()
-    share = (
-        float(target.log_prob(anomaly_grid()).exp()[anomaly_grid()[:, 0] < 0].sum())
-        * (HIGH - LOW)
-        / 4000
-    )
+    grid = anomaly_grid()
+    share = float(target.log_prob(grid).exp()[grid[:, 0] < 0].sum()) * (HIGH - LOW) / 4000
     found = [
         ("mean of 40,000 draws", x, 0.8),
         ("their variance", squares, 3.778),
@@ -40,8 +37,7 @@ def measure_mixture_moments() -> Evidence:
         ("mean of $-\\log p$, and the entropy by quadrature, nats", -log_p, target.entropy()),
     ]
     return Evidence([
-        *(Number(what, float(v.mean()), exact, 5 * float(v.std()) / math.sqrt(n))
-          for what, v, exact in found),
+        *(sample_mean(what, values, exact) for what, values, exact in found),
         Number("the entropy by quadrature, nats", target.entropy(), 1.5709637, 1e-7),
     ])  # fmt: skip
 
@@ -51,12 +47,11 @@ def measure_data_precision() -> Evidence:
     lesson = torch.from_numpy(numpy_generator().standard_normal((4, 1)))
     ours, layer = targets.lesson_mixture().sample(20_000), nn.Linear(1, 1)
     errors = [raises_error(partial(layer, x)) for x in (lesson, ours)]
-    error = 5 * float(ours.std()) / math.sqrt(len(ours))
     return Evidence(
         [Number("errors of a linear layer on the lesson's data", errors[0], 0)],
         [
             Number("errors on the library's draws", errors[1], 0),
-            Number("the mean of these", float(ours.mean()), 0.8, error),
+            sample_mean("the mean of these", ours, 0.8),
         ],
     )  # fmt: skip
 

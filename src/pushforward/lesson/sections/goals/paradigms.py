@@ -104,7 +104,7 @@ def measure_capability_table() -> Evidence:
             Number("families that score data exactly if the table drawn here says so", float(kept),
                    float(len(every)), 0.0),
             Number("mass of a normalizing flow's exact density",
-                   integrate_density(build_ready("normalizing_flow"), 9, 181), 1.0, 1e-3),
+                   integrate_density(build_ready("normalizing_flow"), 9.0, 181), 1.0, 1e-3),
         ],
     )  # fmt: skip
 

@@ -51,7 +51,7 @@ def density_mass(model: GenerativeModel) -> float:
     """The integral of the density over the plane; a bound is no density, and is not integrated."""
     if model.likelihood not in (Likelihood.EXACT, Likelihood.ODE):
         return float("nan")
-    return integrate_density(model, 8, 61)
+    return integrate_density(model, 8.0, 61)
 
 
 def generate_paradigm_rows() -> Iterator[ParadigmRow]:

@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from ....theory import bounds
 from ....theory.exact import linear_vae
-from ...cases import linear_vae_case, nonlinear_joint, same_values
+from ...cases import linear_vae_case, nonlinear_joint, same_values, sample_mean
 from ...claims import Claim, Evidence, Number, Verdict
 
 
@@ -66,17 +66,11 @@ def measure_importance_bound() -> Evidence:
     # w / p(x) - 1 has mean zero and takes most of the noise
     lost = log_w.exp().mean(0) - 1 - found[-1]
     error = 5 * float(lost.std()) / math.sqrt(repeats)
-    rises = [
-        Number(f"$E L_{{{4 * k}}} - E L_{{{k}}}$, nats", float((b - a).mean()), 0.0,
-               5 * float((b - a).std()) / math.sqrt(repeats), ">=")
-        for k, a, b in zip((1, 4, 16), found, found[1:])
-    ]  # fmt: skip
-    elbo, noise = float((model.elbo(x, q) - log_p).mean()), float(found[0].std())
-    half = variance / 128
+    elbo, half = float((model.elbo(x, q) - log_p).mean()), variance / 128
     return Evidence([
-        Number("$E L_1 - \\log p(x)$, and that of the ELBO, nats", float(found[0].mean()), elbo,
-               5 * noise / math.sqrt(repeats)),
-        *rises,
+        sample_mean("$E L_1 - \\log p(x)$, and that of the ELBO, nats", found[0], elbo),
+        *(sample_mean(f"$E L_{{{4 * k}}} - E L_{{{k}}}$, nats", b - a, 0.0, ">=")
+          for k, a, b in zip((1, 4, 16), found, found[1:])),
         Number("$\\log p(x) - E L_{64}$, and $\\mathrm{Var}(w/p) / 128$, nats; the next order is "
                "a 1/16 of it", float(lost.mean()), half, error + half / 16),
     ])  # fmt: skip

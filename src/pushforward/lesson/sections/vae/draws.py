@@ -13,7 +13,7 @@ from ....networks.mlp import Perceptron
 from ....shapes import standard_normal_log_prob, sum_event
 from ....theory import bounds
 from ....theory.exact import evidence
-from ...cases import same_values
+from ...cases import same_values, sample_mean
 from ...claims import Claim, Evidence, Number, Verdict, double
 from . import fits
 
@@ -47,8 +47,8 @@ def measure_reparametrisation() -> Evidence:
 
 def measure_gradient_estimators() -> Evidence:
     """Of f = z^2: the derivative in mu of mu^2 + sigma^2 is 2 mu."""
-    n, mu, sigma = 200_000, double(1.5), double(0.7)
-    eps, numbers, variances = torch.randn(n).double(), [], []
+    mu, sigma = double(1.5), double(0.7)
+    eps, numbers, variances = torch.randn(200_000).double(), [], []
     for name, estimate, expected in (
         ("pathwise", bounds.pathwise_gradient, 4 * 0.7**2),
         (
@@ -58,14 +58,11 @@ def measure_gradient_estimators() -> Evidence:
         ),
     ):
         g = estimate(torch.square, mu, sigma, eps)
-        squares = (g - 3).square()
-        numbers.append(Number(f"mean of the {name} draws, and $2\\mu$", float(g.mean()), 3.0,
-                              5 * float(g.std()) / math.sqrt(n)))  # fmt: skip
-        variances.append(Number(f"variance of the {name} draws, and its closed form",
-                                float(squares.mean()), expected,
-                                5 * float(squares.std()) / math.sqrt(n)))  # fmt: skip
-    only = Number("unbiased estimators among the two",
-                  float(sum(number.agrees for number in numbers)), 1.0, 0.0)  # fmt: skip
+        numbers.append(sample_mean(f"mean of the {name} draws, and $2\\mu$", g, 3.0))
+        what = f"variance of the {name} draws, and its closed form"
+        variances.append(sample_mean(what, (g - 3).square(), expected))
+    unbiased = float(sum(number.agrees for number in numbers))
+    only = Number("unbiased estimators among the two", unbiased, 1.0, 0.0)
     return Evidence([only], [*numbers, *variances])
 
 
@@ -167,8 +164,7 @@ def measure_prior_samples() -> Evidence:
     return Evidence([
         Number("largest error of a covariance of draws, in standard errors",
                float(((found - S) / error).abs().max()), 0.0, 5.0),
-        Number("mean of $\\log p(x)$ minus the bound with 64 particles, nats", float(slack.mean()),
-               0.0, 5 * float(slack.std()) / math.sqrt(500), ">="),
+        sample_mean("mean of $\\log p(x)$ minus the bound with 64 particles, nats", slack, 0.0, ">="),
     ])  # fmt: skip
 
 
