@@ -164,7 +164,8 @@ def measure_prior_samples() -> Evidence:
     return Evidence([
         Number("largest error of a covariance of draws, in standard errors",
                float(((found - S) / error).abs().max()), 0.0, 5.0),
-        sample_mean("mean of $\\log p(x)$ minus the bound with 64 particles, nats", slack, 0.0, ">="),
+        sample_mean("mean of $\\log p(x)$ minus the bound with 64 particles, nats", slack, 0.0,
+                    ">="),
     ])  # fmt: skip
 
 
