@@ -24,5 +24,5 @@ def test_a_known_bug_can_be_injected(mutant):
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.test}: {m.k}")
 def test_the_test_that_must_notice_it_exists(mutant):
     text = (TESTS / mutant.test).read_text()
-    words = mutant.k.replace(" or ", " ").replace(" and ", " ").split()
-    assert "def test_" in text and all(word in text for word in words)
+    words = mutant.k.split(" or ")
+    assert "def test_" in text and any(word in text for word in words)
