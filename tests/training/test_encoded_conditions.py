@@ -41,16 +41,16 @@ def test_a_fit_of_more_captions_than_are_kept_reads_them_for_their_spread_and_fo
     monkeypatch, read
 ):
     encoder = text_encoders.load_text_encoder("letters")
-    encoder.room = 0
+    encoder.cache_room = 0
     pf.fit(X, "flow_matching", y=SAID, text="letters", **SMALL)
     assert sorted(read) == sorted(2 * SAID)
 
 
 def test_as_many_captions_are_kept_as_there_is_room_for(read):
     encoder = text_encoders.load_text_encoder("letters")
-    encoder.room = 10 * (2 * 3 * 4)  # bytes of two tokens of three numbers
-    first = encoder.read(SAID)
-    again = encoder.read(SAID)
+    encoder.cache_room = 10 * (2 * 3 * 4)  # bytes of two tokens of three numbers
+    first = encoder.encode(SAID)
+    again = encoder.encode(SAID)
     assert read == SAID + SAID[10:]
     assert all(np.array_equal(a, b) for a, b in zip(first[1], again[1]))
     assert np.array_equal(first[0], again[0])

@@ -10,7 +10,7 @@ import torch
 from pushforward.errors import DataError, UsageError
 from pushforward.inference.loading import load
 from pushforward.metrics import frechet_distance
-from pushforward.plots import monitor as plotted
+from pushforward.plots import figures as watched
 from pushforward.plots.figures import plot_run
 from pushforward.training import monitor
 from pushforward.training.fit import fit
@@ -46,7 +46,7 @@ def test_the_weights_are_bit_for_bit_those_of_a_run_without_a_monitor(images, fa
     seen = fit(x, family, **QUICK, **options, watch=3)
     assert torch.equal(weights(alone), weights(seen))
     assert torch.equal(state, torch.get_rng_state())
-    assert len(plotted.monitored_steps(seen.history)) == 3 and not plotted.monitored_steps(
+    assert len(watched.monitored_steps(seen.history)) == 3 and not watched.monitored_steps(
         alone.history
     )
 
@@ -55,7 +55,7 @@ def test_the_distance_is_that_of_the_drawn_images_to_those_held_out(images):
     """Of pixels from 0 to 1, by hand, from the weights that the run ends with."""
     x, _ = images
     model = fit(x, "wgan_gp", **QUICK, watch=1)
-    (line,) = plotted.monitored_steps(model.history)
+    (line,) = watched.monitored_steps(model.history)
     held = x[np.random.default_rng(0).permutation(200)[:20]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -70,16 +70,16 @@ def test_classes_are_judged_by_a_classifier_with_its_floor(images):
     facts = model.config["watched"]
     assert facts["metric"] == "KID-classifier"  # 20 images in 64 features
     assert facts["rows"] == 20 and "perceptron" in facts["features"]
-    first, last = plotted.monitored_steps(model.history)
+    first, last = watched.monitored_steps(model.history)
     assert abs(facts["floor"]) < first["distance"]
 
 
 def test_a_resumed_run_is_monitored_on_at_the_moments_of_its_new_length(images, tmp_path):
     x, _ = images
     first = fit(x, "flow_matching", **QUICK | {"steps": 2}, watch=3, out=tmp_path / "part")
-    assert [line["step"] for line in plotted.monitored_steps(first.history)] == [1, 2]
+    assert [line["step"] for line in watched.monitored_steps(first.history)] == [1, 2]
     part = fit(x, out=tmp_path / "part", resume=True, steps=6, progress=False)
-    assert [line["step"] for line in plotted.monitored_steps(part.history)] == [1, 2, 4, 6]
+    assert [line["step"] for line in watched.monitored_steps(part.history)] == [1, 2, 4, 6]
     with pytest.raises(UsageError, match="keeps its watch"):
         fit(x, out=tmp_path / "part", resume=True, watch=5, progress=False)
 
@@ -88,12 +88,12 @@ def test_the_images_come_back_from_the_run_folder_and_are_drawn(images, tmp_path
     x, _ = images
     fit(x, "flow_matching", **QUICK, watch=2, out=tmp_path / "run")
     model = load(tmp_path / "run")
-    sheet = plotted.decode_sheet(plotted.monitored_steps(model.history)[-1]["pictures"])
+    sheet = watched.decode_sheet(watched.monitored_steps(model.history)[-1]["pictures"])
     assert sheet.shape == (16, 16)  # sixteen images of 4 x 4
     seen = monitor.png_contact_sheet(
-        monitor.pixel_range.fit_pixel_range(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
+        monitor.extractors.fit_pixel_range(x.reshape(200, -1) * 1.0, (4, 4)), x[:16] * 1.0
     )
-    np.testing.assert_array_equal(plotted.decode_sheet(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
+    np.testing.assert_array_equal(watched.decode_sheet(seen)[:4, 4:8], np.round(x[1] / 16 * 255))
     assert plot_run(model, tmp_path / "run.png").stat().st_size > 10_000
 
 

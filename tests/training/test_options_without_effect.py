@@ -18,7 +18,7 @@ IDLE = [
     (X, "flow_matching", {"unconditional": 0.2}, "there is none: leave it out"),
     (X, "flow_matching", {"text": "bytes"}, "there is no condition"),
     (X, "flow_matching", {"cache": "c"}, "cache keeps the decoded images of a folder"),
-    (X, "flow_matching", {"size": 8}, "size is for the pictures of a folder"),
+    (X, "flow_matching", {"size": 8}, "size is for the images of a folder"),
     (X, "flow_matching", {"watch": 2}, "watch is for images"),
     (X, "vae", {"teacher": "flow"}, "cannot be distilled from a teacher"),
     (X, "vae", {"source": X}, "cannot start from data"),
