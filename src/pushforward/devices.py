@@ -2,9 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,10 +61,3 @@ def cast_like_model(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
 
 def batch_offsets(n: int, size: int) -> Iterator[tuple[int, int]]:
     return ((i, min(size, n - i)) for i in range(0, n, size))
-
-
-def check_method_options(
-    function: Callable[..., Any], given: dict[str, Any], family: str, *, least: int = 1
-) -> None:
-    """Refuse an option that a model's method cannot honour, instead of ignoring it."""
-    options.check_options(function, given, family, least=least)
