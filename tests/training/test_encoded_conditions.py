@@ -60,9 +60,11 @@ def test_a_comparison_reads_captions_as_it_is_told():
     """Each family that can has tokens; the others have the words of the same captions."""
     found = pf.compare(X, ["gaussian", "flow_matching"], y=SAID, text="bytes", steps=1,
                        progress=False)  # fmt: skip
-    told = {e.family: e.model.schema.condition for e in found.entries if not e.error}
-    assert told["flow_matching"].text.encoder == "bytes" and told["flow_matching"].tokens[0] > 0
-    assert told["gaussian"].text is None and told["gaussian"].words == told["flow_matching"].words
+    known = {e.family: e.model.schema.condition for e in found.entries if not e.error}
+    assert known["flow_matching"].text.encoder == "bytes" and known["flow_matching"].tokens[0] > 0
+    assert (
+        known["gaussian"].text is None and known["gaussian"].words == known["flow_matching"].words
+    )
 
 
 def test_the_command_line_passes_text_and_cache_to_a_comparison(tmp_path, capsys):
@@ -72,7 +74,7 @@ def test_the_command_line_passes_text_and_cache_to_a_comparison(tmp_path, capsys
     words = ["compare", tmp_path / "t.csv", "--families", "gaussian", "--condition", "said"]
     for more, message in (
         (["--text", "tongues"], "choose from words, bytes, minilm"),
-        (["--cache", tmp_path], "cache keeps the decoded pictures of a folder"),
+        (["--cache", tmp_path], "cache keeps the decoded images of a folder"),
     ):
         with pytest.raises(SystemExit) as stop:
             cli.main([str(w) for w in [*words, *more, "-o", tmp_path / "c"]])

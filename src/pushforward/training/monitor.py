@@ -86,7 +86,7 @@ class SampleMonitor:
         return {"distance": distance, "pictures": shown, "watching": seconds}
 
     def prepare(self) -> None:
-        """Choose the features, and measure the floor between pictures of training and held out."""
+        """Choose the features, and measure the floor: images of training against those held out."""
         held, event = self.held, self.samples.schema.event
         train = self.samples.x[self.train].astype(np.float64)
         self.range = extractors.fit_pixel_range(train.reshape(len(train), -1), event)
