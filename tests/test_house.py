@@ -48,7 +48,6 @@ ALLOWED = {  # where a banned word is meant literally, or names something that s
     r"(?:conservation|power) laws?|laws? of (?:large numbers|total \w+)": "terms of the field",
     r"\b(?:sine|square) waves?": "a signal",
     r"\b(?:free of|in) charge": "idioms",
-    r"pictures/[\w-]+\.(?:png|svg|gif)": "the folder of the figures of the documentation",
     r"\.pictures\b|[`\"']pictures[`\"']": "a public attribute, and a field of the history's JSON",
     r"`(?:waves|grain)`|(?:--)?\b(?:waves|grain)=\w+": "options of families, spelled as such",
 }

@@ -1,10 +1,12 @@
 """The command line: what a user can do, and one line with the right code for what goes wrong."""
 
 import hashlib
+import inspect
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from pushforward import cli, families
+from pushforward.cli.options import expand_groups
 from pushforward.cli.parsing import parse_set_options
 from pushforward.errors import NumericalError
 from pushforward.inference.loading import load
@@ -603,3 +606,30 @@ def test_rows_of_density_zero_are_counted(tmp_path, capsys):
     np.save(tmp_path / "far.npy", np.concatenate([x, [[1e200, 0.0]]]))
     code, out, err = run("score", tmp_path / "run", tmp_path / "far.npy", capsys=capsys)
     assert code == 0 and "1 have density 0" in out and "±" not in out and "numpy" not in err
+
+
+def test_the_rate_of_anomalies_may_still_be_called_flag(tmp_path, capsys):
+    x = np.random.default_rng(0).standard_normal((80, 2))
+    fit(x, "gaussian", out=tmp_path / "run", progress=False)
+    np.save(tmp_path / "x.npy", x)
+    words = ["anomalies", tmp_path / "run", tmp_path / "x.npy", "--json"]
+    said = [run(*words, name, 0.1, capsys=capsys)[1] for name in ("--rate", "--flag")]
+    assert said[0] == said[1] and json.loads(said[0])["rate"] == 0.1
+    assert "--flag" not in run("anomalies", "--help", capsys=capsys)[1]
+
+
+def test_a_group_of_options_is_its_fields_to_the_parser():
+    @dataclass(frozen=True)
+    class Pair:
+        first: int
+        second: str = "b"
+
+    @expand_groups
+    def command(run: str, *, pair: Pair, quiet: bool = False) -> tuple[str, Pair, bool]:
+        return run, pair, quiet
+
+    names = ["run", "first", "second", "quiet"]
+    assert list(inspect.signature(command).parameters) == names
+    assert inspect.signature(command).parameters["second"].default == "b"
+    made = command(run="r", first=1, second="c", quiet=True)
+    assert made == ("r", Pair(1, "c"), True)

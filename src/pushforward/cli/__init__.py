@@ -8,27 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import PushforwardError
-from . import anomalies, data, editing, fit, interop, latents, lesson, sample
+from . import compare, data, editing, evaluate, fit, latents, lesson, sample, score  # noqa: F401
 from .options import app, print_err
 
-__all__ = [
-    "anomalies",
-    "app",
-    "data",
-    "editing",
-    "fit",
-    "interop",
-    "latents",
-    "lesson",
-    "main",
-    "sample",
-]
+__all__ = ["app", "main"]
+
+NO_MEMORY = "not enough memory; use fewer rows or a smaller model"
 
 
 def report_error(code: int, message: str) -> int:
     """One line on stderr, at most 300 characters."""
-    line = " ".join(message.split())
-    print_err(f"pushforward: error: {line}"[:300])
+    print_err(f"pushforward: error: {' '.join(message.split())}"[:300])
     return code
 
 
@@ -38,29 +28,29 @@ def exit_codes(debug: bool) -> Iterator[list[int]]:
     code = [0]
     try:
         yield code
-    except PushforwardError as error:
-        if debug:
-            raise
-        code[0] = report_error(error.code, str(error))
     except KeyboardInterrupt:
         code[0] = report_error(130, "interrupted")
     except MemoryError:
-        code[0] = report_error(69, "not enough memory; use fewer rows or a smaller model")
+        code[0] = report_error(69, NO_MEMORY)
     except BrokenPipeError:
         code[0] = 141
         sys.stderr.close()
-    except OSError as error:
-        if debug:
-            raise
-        code[0] = report_error(74, f"{error.filename or 'a file'}: {error.strerror or error}")
     except Exception as error:
         if debug:
             raise
-        if "allocate memory" in str(error) or "out of memory" in str(error):  # of a device
-            code[0] = report_error(69, "not enough memory; use fewer rows or a smaller model")
-            return
-        where = f"{type(error).__name__}: {error}"
-        code[0] = report_error(70, f"this is a bug, please report it ({where}); --debug shows more")
+        code[0] = report_error(*describe_error(error))
+
+
+def describe_error(error: Exception) -> tuple[int, str]:
+    """The exit code of an error, and what is said of it."""
+    if isinstance(error, PushforwardError):
+        return error.code, str(error)
+    if isinstance(error, OSError):
+        return 74, f"{error.filename or 'a file'}: {error.strerror or error}"
+    if "allocate memory" in str(error) or "out of memory" in str(error):  # of a device
+        return 69, NO_MEMORY
+    where = f"{type(error).__name__}: {error}"
+    return 70, f"this is a bug, please report it ({where}); --debug shows more"
 
 
 def show_warning(message: Warning | str, *_: Any) -> None:
@@ -75,7 +65,6 @@ noted: set[str] = set()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The program."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every character
             stream.reconfigure(errors="replace")

@@ -1,35 +1,33 @@
-"""``data``, ``check``, ``evaluate`` and ``families``: the commands that need no model."""
+"""``data``, ``check`` and ``families``: what can be fitted, and by what."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from ..errors import UsageError
-from .options import ConditionColumn, Json, Seed, Size, Source, app, print_result
-from .parsing import parse_size
+from . import options, parsing
+from .options import app, argument, option, print_result
 
 
 @app.command()
 def data(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A data set.")] = None,
+    name: Annotated[str | None, argument("Dataset name.", "[NAME]")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it.")
+        Path | None, option("Output: a data file or a folder.", "FILE", "--out", "-o")
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", "--number", min=1, help="Rows of a synthetic set.")
+        int | None, option("Rows of a synthetic dataset.", "N", "-n", "--number", min=1)
     ] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
 ) -> None:
-    """List the built-in data sets, describe one, or write it to a file."""
+    """List the built-in datasets, describe one, or write it to a file."""
     from ..data import writing
     from ..data.builtin import datasets
 
     if name is None and out is not None:
         raise UsageError(f"name the data set to write to {out}")
     if name is None:
-        sets = {key: datasets.describe_dataset(key) for key in datasets.names()}
+        sets = {key: datasets.describe(key) for key in datasets.names()}
         print_result(sets, as_json, "\n".join(f"{key:16} {text}" for key, text in sets.items()))
         return
     chosen = datasets.load(name, n, seed)
@@ -48,14 +46,17 @@ def data(
 
 @app.command()
 def check(
-    data: Source, condition: ConditionColumn = None, size: Size = None, as_json: Json = False
+    data: options.Source,
+    condition: options.ConditionColumn = None,
+    size: options.Size = None,
+    as_json: options.Json = False,
 ) -> None:
-    """List everything in a data file that stands in the way of a fit, all at once."""
+    """Validate a data file: list all that would stop a fit."""
     from ..data import reading, summary
     from ..errors import DataError
 
-    source = reading.open_resized(data, parse_size(size))
-    found, columns = reading.find_issues(source, condition), reading.list_columns(source)
+    source = reading.open_resized(data, parsing.parse_size(size))
+    found, columns = reading.find_issues(source, condition), summary.list_columns(source)
     fatal = [p for p in found if p.fatal]
     seen = summary.summarise_images(data, source)
     lines = [] if seen is None else summary.summary_lines(seen)
@@ -71,84 +72,38 @@ def check(
 
 
 @app.command()
-def evaluate(
-    real: Source,
-    generated: Annotated[str, typer.Argument(metavar="GENERATED", help="Samples, in a file.")],
-    metrics: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
-    condition: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="A column of classes, or of numbers.")
-    ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT",
-            help="Measure in features: classifier, efflite0, raw, a FILE, module:attribute.",
-        ),
-    ] = None,
-    train: Annotated[
-        str | None, typer.Option(metavar="DATA", help="What was fitted: for the floor, and copies.")
-    ] = None,
-    size: Size = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Compare two sets of samples; each metric with an interval and its real-vs-real floor."""
-    from ..comparison.evaluate_sources import evaluate_sources
-
-    names = None if metrics is None else metrics.split(",")
-    estimates = evaluate_sources(
-        real,
-        generated,
-        names,
-        seed,
-        condition,
-        features=features,
-        train=train,
-        size=parse_size(size),
-    )
-    rows = {name: e._asdict() for name, e in estimates.items()}
-    lines = [f"{'metric':28} {'value':>10} {'95 % interval':>23} {'floor':>10} {'rows':>7}"]
-    lines += [
-        f"{e.name:28} {e.value:>10.4g} {f'[{e.low:.4g}, {e.high:.4g}]':>23} "
-        f"{e.floor:>10.4g} {e.n:>7}"
-        for e in estimates.values()
-    ]
-    seen = dict.fromkeys(e.features for e in estimates.values() if e.features)
-    for words in seen:
-        named = ", ".join(e.name for e in estimates.values() if e.features == words)
-        lines.append(f"{named}: in features of {words}")
-    print_result(rows, as_json, "\n".join(lines))
-
-
-@app.command()
 def families(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A family.")] = None,
-    as_json: Json = False,
+    name: Annotated[str | None, argument("Family.", "[NAME]")] = None, as_json: options.Json = False
 ) -> None:
     """List the families, or describe one: what it is, its likelihood, what its options mean."""
     from .. import families as registry
-    from ..model import Event
 
     if name is not None:
-        key = registry.family_key(name)
-        kind = registry.build(key, Event((2,))).likelihood.value
-        facts = {"name": key, "summary": registry.family_summary(key), "likelihood": kind}
-        options, meanings = registry.family_options(key), registry.option_descriptions(key)
-        choices = registry.family_choices(key)
-        rows = [
-            {"name": k, "default": v, "meaning": meanings[k], "choices": [*choices[k]]}
-            for k, v in options.items()
-        ]
-        lines = [facts["summary"], f"likelihood: {kind}", ""]
-        lines += [f"{k}={v}: {meanings[k]}" for k, v in options.items()]
-        print_result(facts | {"options": rows}, as_json, "\n".join(lines))
+        print_family(registry.family_key(name), as_json)
         return
     listed: dict[str, dict[str, Any]] = {
-        name: {"summary": registry.family_summary(name), "options": registry.family_options(name)}
-        for name in registry.names()
+        key: {"summary": registry.family_summary(key), "options": registry.family_options(key)}
+        for key in registry.names()
     }
     lines = []
     for key, entry in listed.items():
         taken = ", ".join(f"{k}={v}" for k, v in entry["options"].items())
         lines += [f"{key:18} {entry['summary']}", f"{'':18} {taken or 'no options'}"]
     print_result(listed, as_json, "\n".join(lines))
+
+
+def print_family(key: str, as_json: bool) -> None:
+    from .. import families as registry
+    from ..model import Event
+
+    kind = registry.build(key, Event((2,))).likelihood.value
+    summary, meanings = registry.family_summary(key), registry.option_descriptions(key)
+    choices = registry.family_choices(key)
+    rows = [
+        {"name": name, "default": value, "meaning": meanings[name], "choices": [*choices[name]]}
+        for name, value in registry.family_options(key).items()
+    ]
+    lines = [summary, f"likelihood: {kind}", ""]
+    lines += [f"{row['name']}={row['default']}: {row['meaning']}" for row in rows]
+    facts = {"name": key, "summary": summary, "likelihood": kind, "options": rows}
+    print_result(facts, as_json, "\n".join(lines))

@@ -1,137 +1,95 @@
-"""``inpaint``, ``interpolate`` and ``edit``: pictures changed by a fitted model."""
+"""``inpaint``, ``interpolate`` and ``edit``: images changed by a fitted model."""
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from . import options
+from .latents import print_mapped, write_mapped
+from .options import app, argument, expand_groups, option
 
-from .latents import Given, map_and_report
-from .options import (
-    Average,
-    Device,
-    Guidance,
-    Interval,
-    Json,
-    Negative,
-    Quiet,
-    RunFolder,
-    Seed,
-    Settings,
-    Source,
-    app,
-    print_result,
-)
-from .parsing import guidance_options, parse_negative, parse_set_options, without_none
-
-Out = Annotated[
-    Path,
-    typer.Option("--out", "-o", metavar="FILE", help="A folder, .png for one strip, .npy .npz."),
+ImageFile = Annotated[
+    Path, option("Output: a folder, .png for one strip, .npy .npz.", "FILE", "--out", "-o")
 ]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the sampler.")]
 
 
 @app.command()
+@expand_groups
 def inpaint(
-    run: RunFolder,
-    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A picture, or .npy of one.")],
-    mask: Annotated[
-        str, typer.Option(metavar="MASK", help="A picture of the same size: white is redrawn.")
-    ],
-    out: Out,
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 8,
-    condition: Given = None,
+    run: options.RunFolder,
+    image: Annotated[str, argument("Image file, or .npy of one.", "IMAGE")],
+    mask: Annotated[str, option("Image of the same size: white is inpainted.", "MASK")],
+    out: ImageFile,
+    n: Annotated[int, option("Number of samples.", "N", "-n", "--number", min=1)] = 8,
     method: Annotated[
-        str | None, typer.Option(help="Of a path: moments, filter.", show_default="auto")
+        str | None,
+        option("Diffusion and flow models: moments, filter.", "NAME", show_default="auto"),
     ] = None,
-    guidance: Guidance = None,
-    guidance_interval: Interval = None,
-    negative: Negative = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    ema: Average = None,
-    device: Device = "auto",
-    set_: Settings = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    steps: options.SamplerSteps = None,
+    *,
+    common: options.MapOptions,
 ) -> None:
-    """Redraw what is white in a mask, several times, and keep the rest of a picture."""
-    from ..data import writing
-    from ..inference.loading import load
-    from ..progress import progress_bar
-
-    writing.check_writable(out)
-    model = load(run, device=device, ema=ema)
-    way = without_none(method=method, steps=steps) | guidance_options(
-        guidance, guidance_interval, negative
-    )
-    options = parse_negative(model, way) | parse_set_options(set_, model.inpaint)
-    with progress_bar("inpaint", show=not quiet):
-        made = model.inpaint(
-            picture, mask, n, model.preprocessor.parse_condition(condition), seed=seed, **options
-        )
-    extra = model.preprocessor.label_columns(model.preprocessor.parse_condition(condition), n)
-    writing.write_samples(out, made.pictures, white=model.white, extra=extra)
+    """Inpaint the white region of a mask, several times, and keep the rest of an image."""
+    model = common.open(run, out)
+    y, keywords = common.keywords(model, model.inpaint, {"method": method, "steps": steps})
+    with common.progress("inpaint"):
+        made = model.inpaint(image, mask, n=n, y=y, seed=common.seed, **keywords)
+    write_mapped(model, out, made.pictures, y)
     spread = "" if n == 1 else (
-        f"\nmean distance between two in the part redrawn: {made.diversity:.3g} "
-        f"(of free draws there: {made.unconditional:.3g})"
+        f"\nmean distance between two samples in the inpainted region: {made.diversity:.3g} "
+        f"(unconditional samples: {made.unconditional:.3g})"
     )  # fmt: skip
-    facts = {"diversity": made.diversity, "unconditional_diversity": made.unconditional}
-    print_result(
-        {"samples": n, "file": str(out), "family": model.family} | facts,
-        as_json,
-        f"{n} pictures: {out}{spread}",
-    )
+    facts = {
+        "samples": n,
+        "file": str(out),
+        "family": model.family,
+        "diversity": made.diversity,
+        "unconditional_diversity": made.unconditional,
+    }
+    options.print_result(facts, common.as_json, f"{n} images: {out}{spread}")
 
 
 @app.command()
+@expand_groups
 def interpolate(
-    run: RunFolder,
-    first: Annotated[str, typer.Argument(metavar="A", help="A picture, or a file of data.")],
-    last: Annotated[str, typer.Argument(metavar="B", help="Another, or as many.")],
-    out: Out,
+    run: options.RunFolder,
+    first: Annotated[str, argument("Image or data file.", "A")],
+    last: Annotated[str, argument("Another, with as many rows.", "B")],
+    out: ImageFile,
     n: Annotated[
-        int, typer.Option("-n", "--number", min=2, help="How many on the way, ends included.")
+        int, option("Number of points, both ends included.", "N", "-n", "--number", min=2)
     ] = 8,
-    condition: Given = None,
-    guidance: Guidance = None,
-    guidance_interval: Interval = None,
-    negative: Negative = None,
-    seed: Seed = 0,
-    ema: Average = None,
-    device: Device = "auto",
-    set_: Settings = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    *,
+    common: options.MapOptions,
 ) -> None:
-    """Go from one picture to another through the latents of a model."""
-    way = guidance_options(guidance, guidance_interval, negative)
-    words = (first, last, n, condition, seed, set_, way)
-    map_and_report(run, out, device, ema, quiet, as_json, "interpolate", *words)
+    """Interpolate between two images through the latents of a model."""
+    model = common.open(run, out)
+    y, keywords = common.keywords(model, model.interpolate)
+    with common.progress("interpolate"):
+        made = model.interpolate(first, last, n=n, y=y, seed=common.seed, **keywords)
+    write_mapped(model, out, made, y)
+    print_mapped(model, out, len(made), common.as_json)
 
 
 @app.command()
+@expand_groups
 def edit(
-    run: RunFolder,
-    data: Source,
-    out: Out,
+    run: options.RunFolder,
+    data: options.Source,
+    out: ImageFile,
     strength: Annotated[
-        float, typer.Option(help="0 changes nothing, 1 draws afresh.", min=0, max=1)
+        float, option("0 changes nothing, 1 ignores the image.", "X", min=0, max=1)
     ] = 0.5,
-    condition: Given = None,
-    guidance: Guidance = None,
-    guidance_interval: Interval = None,
-    negative: Negative = None,
-    sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    ema: Average = None,
-    device: Device = "auto",
-    set_: Settings = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    sampler: options.Sampler = None,
+    steps: options.SamplerSteps = None,
+    *,
+    common: options.MapOptions,
 ) -> None:
-    """Add noise to pictures, so much as STRENGTH says, and take it away under the model."""
-    options = without_none(sampler=sampler, steps=steps) | {"strength": strength}
-    options |= guidance_options(guidance, guidance_interval, negative)
-    words = (data, condition, seed, set_, options)
-    map_and_report(run, out, device, ema, quiet, as_json, "edit", *words, strength=strength)
+    """Noise and denoise images (SDEdit)."""
+    model = common.open(run, out)
+    y, keywords = common.keywords(model, model.edit, {"sampler": sampler, "steps": steps})
+    with common.progress("edit"):
+        made = model.edit(data, y=y, strength=strength, seed=common.seed, **keywords)
+    write_mapped(
+        model, out, made, model.preprocessor.read_conditions(data) if y is None else y, like=data
+    )
+    print_mapped(model, out, len(made), common.as_json, strength=strength)

@@ -3,30 +3,28 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from .options import Json, Quiet, Seed, app, print_err, print_result
+from . import options
+from .options import app, argument, option, print_err, print_result
 
 if TYPE_CHECKING:
     from ..lesson.claims import Number, Outcome
-    from ..lesson.run import ChapterResult
+    from ..lesson.results import ChapterResult
 
 
 @app.command()
 def lesson(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SECTION]", help="1 to 6, problems p1 to p5; all if none."),
+        argument("Sections 1 to 6 and problems p1 to p5.", "[SECTION]", show_default="all"),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Write lesson.html, .json, figures/."),
+        Path | None, option("Folder for lesson.html, .json, figures/.", "FOLDER", "--out", "-o")
     ] = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> int:
-    """Check every claim of the lesson by running it; exit code 1 if one comes out different."""
+    """Check every claim of the lesson by running it; exit code 1 if any verdict changes."""
     from .. import progress
     from ..checkpoint import disk_errors
     from ..lesson import html, run
@@ -46,7 +44,7 @@ def lesson(
                 print(chapter_text(chapter), flush=True)
     broken = [name for chapter in chapters for name in chapter.broken]
     written = html.write_lesson(chapters, out) if out is not None else None
-    facts = {"chapters": [c.facts() for c in chapters], "broken": broken}
+    facts = {"chapters": [c.to_dict() for c in chapters], "broken": broken}
     total = sum(len(c.outcomes) for c in chapters)
     ending = f"{total} claims, {len(broken)} different from the record"
     print_result(facts, as_json, ending + (f"\npage: {written}" if written else ""))
@@ -62,12 +60,12 @@ def chapter_text(chapter: "ChapterResult") -> str:
     lines = [f"\n{chapter.heading}. {chapter.title}"]
     for outcome in chapter.outcomes:
         lines += claim_lines(outcome)
-    for solved in chapter.solved:
-        checked = sum(bool(line.numbers) for line in solved.lines)
-        steps = f" ({len(solved.lines)} steps, {checked} checked)" if solved.lines else ""
-        lines.append(f"\n  {text_to_unicode(solved.question)}{steps}")
-        lines += [f"    {text_to_unicode(paragraph)}" for paragraph in solved.discussion]
-        lines += [number_line(n) for n in solved.numbers]
+    for answer in chapter.answers:
+        checked = sum(bool(line.numbers) for line in answer.lines)
+        steps = f" ({len(answer.lines)} steps, {checked} checked)" if answer.lines else ""
+        lines.append(f"\n  {text_to_unicode(answer.question)}{steps}")
+        lines += [f"    {text_to_unicode(paragraph)}" for paragraph in answer.discussion]
+        lines += [number_line(n) for n in answer.numbers]
     return "\n".join(lines)
 
 
@@ -89,5 +87,5 @@ def number_line(n: "Number") -> str:
     from ..lesson.formulas import text_to_unicode
     from ..lesson.html import format_measured, format_predicted
 
-    mark = "=" if n.agrees else "\u2260"
-    return f"      {mark} {text_to_unicode(n.what)}: {format_measured(n)} (predicted {format_predicted(n)})"
+    text = f"{text_to_unicode(n.what)}: {format_measured(n)} (predicted {format_predicted(n)})"
+    return f"      {'=' if n.agrees else '≠'} {text}"

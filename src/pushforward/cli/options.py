@@ -1,23 +1,36 @@
-"""The application, the options that commands share, and what commands print."""
+"""The application, the options that several commands share, and what commands print.
 
+An option is declared once, with its help: as an ``Annotated`` alias, and where several belong
+together as a field of a group, a frozen dataclass whose methods say what the options do. A command
+under `expand_groups` takes the group as one parameter; its parser sees the fields.
+"""
+
+import functools
+import inspect
 import json
 import math
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 import typer.core
 
 from .. import __version__
 from ..errors import PushforwardError
+from . import parsing
+
+if TYPE_CHECKING:
+    from ..inference.fitted_model import FittedModel
 
 
 class CommandGroup(typer.core.TyperGroup):
     """The commands; the parser would swallow an interruption together with its message."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -36,47 +49,147 @@ app = typer.Typer(
     help="Fit, sample, score and compare deep generative models on your own data.",
 )
 
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="A built-in name, a .csv .parquet .npy .npz file, a folder of pictures.",
-    ),
+
+def option(text: str, metavar: str | None = None, *names: str, **more: Any) -> Any:
+    """An option of a command: its help, a word for its value, and spellings besides its keyword."""
+    return typer.Option(*names, help=text, metavar=metavar, **more)
+
+
+def flag(text: str, *names: str) -> Any:
+    """An option without a value."""
+    return typer.Option(*names, help=text)
+
+
+def argument(text: str, metavar: str, **more: Any) -> Any:
+    return typer.Argument(help=text, metavar=metavar, **more)
+
+
+DATA = "Dataset name, data file (.csv .parquet .npy .npz) or image folder."
+Source = Annotated[str, argument(DATA, "DATA")]
+OptionalSource = Annotated[str | None, argument(DATA, "[DATA]")]
+RunFolder = Annotated[Path, argument("Run folder written by `fit`.", "RUN")]
+DataFile = Annotated[
+    Path, option(".csv .parquet .npy .npz, or a folder of images.", "FILE", "--out", "-o")
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by `fit`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Makes the result repeatable.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
-ConditionColumn = Annotated[
-    str | None, typer.Option("--condition", metavar="COLUMN", help="Learn p(rest | COLUMN).")
-]
+FIGURE = option(".png .svg .pdf.", "FILE", "--out", "-o")
+FigureFile = Annotated[Path, FIGURE]
+OptionalFigureFile = Annotated[Path | None, FIGURE]
+ScoresFile = Annotated[Path | None, option("Output: one row per input row.", "FILE", "--out", "-o")]
+Json = Annotated[bool, flag("Print one JSON object.", "--json")]
+Seed = Annotated[int, option("Random seed.", "N", min=0)]
+Quiet = Annotated[bool, flag("Hide the progress bar.", "--quiet", "-q")]
+ConditionColumn = Annotated[str | None, option("Learn p(rest | COLUMN).", "COLUMN")]
+ConditionValue = Annotated[str | None, option("Class, number or caption of all rows.", "VALUE")]
 Size = Annotated[
-    str | None,
-    typer.Option("--size", metavar="PIXELS", help="Of a folder's pictures: 32, or 32x48 (h x w)."),
+    str | None, option("Resize the images of a folder: 32, or 32x48 (height x width).", "PIXELS")
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="An option of the family or of its training."),
+    option("Option of the family (see `families`), or of its training.", "KEY=VALUE", "--set"),
 ]
-Average = Annotated[
-    float | None,
-    typer.Option(
-        "--ema", metavar="DECAY", help="Of several averages of weights that a fit kept, this one."
-    ),
+Ema = Annotated[float | None, option("Use the EMA weights with this decay.", "DECAY")]
+Device = Annotated[str, option("auto, cpu, cuda, cuda:1.", "DEVICE")]
+Guidance = Annotated[float | None, option("Classifier-free guidance scale.", "SCALE")]
+GuidanceInterval = Annotated[
+    str | None, option("Noise levels to guide at: 0 is data, 1 noise.", "LOW,HIGH")
 ]
-Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")]
-Interval = Annotated[
-    str | None,
-    typer.Option(
-        "--guidance-interval",
-        metavar="LOW,HIGH",
-        help="Noise levels to guide at: 0 is data, 1 noise.",
-    ),
-]
-Negative = Annotated[
-    str | None, typer.Option(metavar="VALUE", help="A condition to be guided away from.")
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
+Negative = Annotated[str | None, option("Negative condition (prompt).", "VALUE")]
+Sampler = Annotated[str | None, option("Sampler (see `families`).", "NAME")]
+SamplerSteps = Annotated[int | None, option("Sampler steps.", "N", min=1)]
+TrainingSteps = Annotated[int | None, option("Training steps.", "N", min=1)]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How the data of a fit are read."""
+
+    condition: ConditionColumn = None
+    bounds: Annotated[
+        list[str] | None, option("Bounds that samples respect.", "COLUMN=LOW:HIGH")
+    ] = None
+    size: Size = None
+    text: Annotated[
+        str | None,
+        option("Caption encoder: words, bytes, minilm, or the folder of an encoder.", "ENCODER"),
+    ] = None
+    cache: Annotated[Path | None, option("Cache folder for decoded images.", "FOLDER")] = None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which weights of a run are used, and where."""
+
+    ema: Ema = None
+    device: Device = "auto"
+
+    def load(self, run: Path) -> "FittedModel":
+        from ..inference.loading import load
+
+        return load(run, device=self.device, ema=self.ema)
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What all commands share that map data or latents through a fitted model."""
+
+    condition: ConditionValue = None
+    guidance: Guidance = None
+    guidance_interval: GuidanceInterval = None
+    negative: Negative = None
+    set_: Settings = None
+    seed: Seed = 0
+    ema: Ema = None
+    device: Device = "auto"
+    quiet: Quiet = False
+    as_json: Json = False
+
+    def open(self, run: Path, out: Path) -> "FittedModel":
+        """The model, once it is sure that its results can be written."""
+        from ..data import writing
+
+        writing.check_writable(out)
+        return ModelOptions(self.ema, self.device).load(run)
+
+    def keywords(
+        self, model: "FittedModel", method: Callable[..., Any], own: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """The condition, and the other options of a method of the model that were given."""
+        guided = parsing.guidance_options(
+            model, self.guidance, self.guidance_interval, self.negative
+        )
+        given = parsing.without_none(**(own or {})) | guided
+        given |= parsing.parse_set_options(self.set_, method)
+        return model.preprocessor.parse_condition(self.condition), given
+
+    def progress(self, title: str) -> AbstractContextManager[None]:
+        from ..progress import progress_bar
+
+        return progress_bar(title, show=not self.quiet)
+
+
+def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that takes groups of options, with a keyword for each option instead.
+
+    Where a parameter is annotated with a dataclass, the fields of the dataclass take its place in
+    the signature, which is what the parser reads, and the command gets an instance made of them.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    keywords: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        group = groups.get(parameter.name)
+        keywords += inspect.signature(group).parameters.values() if group else [parameter]
+
+    @functools.wraps(command)
+    def expanded(**values: Any) -> Any:
+        for name, group in groups.items():
+            values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
+        return command(**values)
+
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in keywords]
+    expanded.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {p.name: p.annotation for p in keywords}
+    return expanded
 
 
 def print_err(text: str) -> None:
@@ -85,7 +198,6 @@ def print_err(text: str) -> None:
 
 
 def print_result(value: dict[str, Any], as_json: bool, text: str = "") -> None:
-    """The result: one JSON object, or text."""
     print(json.dumps(json_safe(value), default=str, allow_nan=False) if as_json else text)
 
 
@@ -108,10 +220,9 @@ def print_version(value: bool) -> bool:
 
 @app.callback()
 def global_options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, flag("Show the traceback of an error.", "--debug")] = False,
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version."),
+        bool, option("Show the version.", None, "--version", callback=print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options of every command."""

@@ -6,10 +6,13 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, MissingFile, UsageError
 from ..options import option_types
+
+if TYPE_CHECKING:
+    from ..inference.fitted_model import FittedModel
 
 
 def parse_value(text: str) -> Any:
@@ -58,7 +61,7 @@ def parse_set_options(
 
 
 def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
-    """The conditions to draw: as typed, or the lines of a file.
+    """The conditions to sample: as typed, or the lines of a file.
 
     Raises:
         UsageError: If there are both, or the file holds none.
@@ -81,7 +84,7 @@ def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
 
 
 def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
-    """How many data to draw, and the condition of each where there are several.
+    """How many samples to draw, and the condition of each where there are several.
 
     Raises:
         UsageError: If so many cannot be shared out evenly.
@@ -90,39 +93,28 @@ def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
         return 1000 if n is None else n, words
     n = len(words) if n is None else n
     if n % len(words):
-        raise UsageError(f"-n {n} is no multiple of the {len(words)} conditions: leave it out")
+        raise UsageError(f"-n {n} is no multiple of the {len(words)} conditions: remove -n")
     return n, [word for word in words for _ in range(n // len(words))]
 
 
 def guidance_options(
-    guidance: float | None, guidance_interval: str | None, negative: str | None
+    model: "FittedModel", guidance: float | None, interval: str | None, negative: str | None
 ) -> dict[str, Any]:
-    """The options that say how draws are guided, as far as they were given."""
-    within = parse_interval(guidance_interval)
-    return without_none(guidance=guidance, guidance_interval=within, negative=negative)
-
-
-def parse_negative(model: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Options with a negative condition that was typed in the kind that a model has."""
-    if "negative" not in options:
-        return options
-    return options | {"negative": model.preprocessor.parse_condition(options["negative"])}
-
-
-def parse_interval(text: str | None) -> tuple[float, ...] | None:
-    """Two noise levels from ``0.2,0.8``.
+    """The keywords that say how samples are guided, as far as they were given.
 
     Raises:
-        UsageError: If they are no numbers.
+        UsageError: If the interval is not LOW,HIGH.
     """
     try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
+        levels = None if interval is None else tuple(map(float, interval.split(",")))
     except ValueError as error:
-        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {text!r}"[:100]) from error
+        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {interval!r}"[:100]) from error
+    y = None if negative is None else model.preprocessor.parse_condition(negative)
+    return without_none(guidance=guidance, guidance_interval=levels, negative=y)
 
 
 def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
-    """What is given: ``column=value`` words, or the name of a file."""
+    """Observed values: ``column=value`` words, or the name of a file."""
     if words and len(words) == 1 and words[0].endswith(".npy"):
         return words[0]
     pairs = [word.rpartition("=") for word in words or []]
@@ -134,7 +126,6 @@ def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
 
 
 def check_unique(option: str, names: list[str]) -> None:
-    """Refuse an option that names the same column twice."""
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{option} gives {name[:60]} twice")

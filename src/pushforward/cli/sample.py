@@ -1,186 +1,106 @@
-"""``sample``, ``score`` and ``plot``: the commands that use a fitted model."""
+"""``sample``, ``plot`` and ``export``: what is made of a fitted model."""
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from .options import (
-    Average,
-    Device,
-    Guidance,
-    Interval,
-    Json,
-    Negative,
-    RunFolder,
-    Seed,
-    Settings,
-    Source,
-    app,
-    print_result,
-)
-from .parsing import (
-    assign_conditions,
-    guidance_options,
-    parse_given,
-    parse_negative,
-    parse_set_options,
-    read_conditions,
-    without_none,
-)
+from . import options, parsing
+from .options import app, expand_groups, option
 
 
 @app.command()
+@expand_groups
 def sample(
-    run: RunFolder,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help=".csv .parquet .npy .npz, a folder")
-    ],
+    run: options.RunFolder,
+    out: options.DataFile,
     n: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Number of samples.",
+            "N",
             "-n",
             "--number",
             min=1,
-            help="How many.",
-            show_default="1000, or one a condition",
+            show_default="1000, or one per condition",
         ),
     ] = None,
     condition: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--condition", metavar="VALUE", help="The class, number or caption to draw; or several."
-        ),
+        list[str] | None, option("Class, number or caption to sample; repeatable.", "VALUE")
     ] = None,
     conditions: Annotated[
-        Path | None,
-        typer.Option("--conditions", metavar="FILE", help="A text file with one on each line."),
+        Path | None, option("Text file with one condition on each line.", "FILE")
     ] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Keep this fixed (or FILE.npy with NaN)."),
+        option("Observed values to condition on (or FILE.npy, NaN where unknown).", "COLUMN=VALUE"),
     ] = None,
-    guidance: Guidance = None,
-    guidance_interval: Interval = None,
-    negative: Negative = None,
-    sampler: Annotated[str | None, typer.Option(help="A sampler's name.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Makes the draw repeatable.")] = None,
-    ema: Average = None,
-    device: Device = "auto",
-    set_: Settings = None,
-    as_json: Json = False,
+    sampler: options.Sampler = None,
+    steps: options.SamplerSteps = None,
+    *,
+    guidance: options.Guidance = None,
+    guidance_interval: options.GuidanceInterval = None,
+    negative: options.Negative = None,
+    set_: options.Settings = None,
+    seed: Annotated[int | None, option("Random seed.", "N", min=0)] = None,
+    weights: options.ModelOptions,
+    as_json: options.Json = False,
 ) -> None:
-    """Draw samples in the schema of the data that were fitted.
+    """Draw samples in the schema of the training data.
 
-    RUN may also be a pipeline's folder of diffusers, whose samples are pictures.
+    RUN may also be the folder of a diffusers pipeline, whose samples are images.
     """
     from ..data import writing
     from ..interop import load_run_or_pipeline
 
     writing.check_writable(out)
-    model = load_run_or_pipeline(run, device=device, ema=ema)
-    way = without_none(sampler=sampler, steps=steps) | guidance_options(
-        guidance, guidance_interval, negative
-    )
-    options = parse_negative(model, way) | parse_set_options(set_, model.sample)
-    n, words = assign_conditions(n, read_conditions(condition, conditions))
-    y = (
-        model.preprocessor.parse_condition(words[0])
-        if len(set(words)) == 1
-        else [model.preprocessor.parse_condition(w) for w in words] or None
-    )
-    drawn, extra = model.labelled(n, y, given=parse_given(given), seed=seed, **options)
+    model = load_run_or_pipeline(run, device=weights.device, ema=weights.ema)
+    keywords = parsing.without_none(sampler=sampler, steps=steps)
+    keywords |= parsing.guidance_options(model, guidance, guidance_interval, negative)
+    keywords |= parsing.parse_set_options(set_, model.sample)
+    n, words = parsing.assign_conditions(n, parsing.read_conditions(condition, conditions))
+    parse = model.preprocessor.parse_condition
+    y = parse(words[0]) if len(set(words)) == 1 else [parse(word) for word in words] or None
+    observed = parsing.parse_given(given)
+    drawn, extra = model.labelled(n, y=y, given=observed, seed=seed, **keywords)
     writing.write_samples(out, drawn, white=model.white, extra=extra)
-    print_result(
-        {"samples": n, "file": str(out), "family": model.family}, as_json, f"{n} samples: {out}"
-    )
-
-
-@app.command()
-def score(
-    run: RunFolder,
-    data: Source,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="A row a datum, in order."),
-    ] = None,
-    bound: Annotated[bool, typer.Option("--bound", help="DDPM: the variational bound.")] = False,
-    seed: Seed = 0,
-    ema: Average = None,
-    device: Device = "auto",
-    set_: Settings = None,
-    as_json: Json = False,
-) -> None:
-    """Log-likelihood of each datum, in nats and in the units of the data, with its kind."""
-    import math
-
-    import numpy as np
-
-    from ..data import reading, writing
-    from ..inference.likelihood import rms_error
-    from ..inference.loading import load
-    from ..metrics import codecs
-
-    if out is not None:
-        writing.check_writable(out)
-    model = load(run, device=device, ema=ema)
-    options = parse_set_options(set_, model.log_prob) | ({"bound": True} if bound else {})
-    values, errors = model.estimated(data, seed=seed, **options)
-    trace = rms_error(errors)
-    kind = model.kind(**options).value
-    if out is not None:
-        writing.write_samples(out, {"log_prob": values})
-    none = int(np.isneginf(values).sum())  # rows of density 0, which leave no spread
-    spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
-    result = {"rows": len(values), "mean": float(values.mean()), "standard_error": spread}
-    margin = "" if spread is None else f" ± {spread:.3f}"
-    bits = -float(values.mean()) / (math.prod(model.schema.event) * math.log(2))
-    pictures = codecs.image_codec_bits(
-        reading.read_with_schema(data, model.schema).x, model.schema.levels
-    )
-    impossible = f", of which {none} have density 0" if none else ""
-    print_result(
-        result
-        | {
-            "density_zero": none,
-            "bits_per_dim": bits,
-            "codecs": pictures or None,
-            "trace_standard_error": trace,
-            "kind": kind,
-            "unit": "nats",
-            "file": str(out) if out else None,
-        },
-        as_json,
-        f"mean log-likelihood {result['mean']:.4f}{margin} nats a datum ({kind}) over "
-        f"{len(values)} {model.noun}s{impossible}"
-        + (f"\ntrace estimated, standard error {trace:.2g} nats a datum" if trace else "")
-        + (
-            f"\nbits an entry {bits:.3f}; of {codecs.format_codec_bits(pictures)}"
-            if pictures
-            else ""
-        )
-        + (f"\nscores: {out}" if out else ""),
-    )
+    facts = {"samples": n, "file": str(out), "family": model.family}
+    options.print_result(facts, as_json, f"{n} samples: {out}")
 
 
 @app.command()
 def plot(
-    run: RunFolder,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help=".png .svg .pdf")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="DATA", help="Drawn in grey with the samples.")
-    ] = None,
-    seed: Seed = 0,
-    ema: Average = None,
-    as_json: Json = False,
+    run: options.RunFolder,
+    out: options.OptionalFigureFile = None,
+    data: Annotated[str | None, option("Data to show in grey with the samples.", "DATA")] = None,
+    seed: options.Seed = 0,
+    ema: options.Ema = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Draw the training curves and the samples of a run."""
+    """Plot the training curves and samples of a run."""
     from ..inference.loading import load
     from ..plots.figures import plot_run
 
     model = load(run, device="cpu", ema=ema)
     path = plot_run(model, out or run / "plot.png", data=data, seed=seed)
-    print_result({"file": str(path)}, as_json, f"figure: {path}")
+    options.print_result({"file": str(path)}, as_json, f"figure: {path}")
+
+
+@app.command()
+def export(
+    run: options.RunFolder,
+    out: Annotated[Path, option("New folder.", "FOLDER", "--out", "-o")],
+    to: Annotated[str, option("Library: diffusers.", "LIBRARY")] = "diffusers",
+    condition: options.ConditionValue = None,
+    scheduler: Annotated[str, option("Scheduler: ddim or ddpm.", "NAME")] = "ddim",
+    ema: options.Ema = None,
+    as_json: options.Json = False,
+) -> None:
+    """Export an image model as a `diffusers` pipeline, which does not need this library."""
+    from ..inference.loading import load
+    from ..interop.diffusers import export as export_pipeline
+    from ..options import choose_option
+
+    write = choose_option("to", to, {"diffusers": export_pipeline})
+    model = load(run, device="cpu", ema=ema)
+    path = write(model, out, y=model.preprocessor.parse_condition(condition), scheduler=scheduler)
+    facts = {"folder": str(path), "family": model.family, "to": to}
+    options.print_result(facts, as_json, f"pipeline: {path}")
