@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .diffusion import Diffusion
 from .errors import UsageError
-from .model import GenerativeModel
+from .model import Encodes, GenerativeModel
 from .rng import fork_rng, seed_rng
 from .shapes import Condition, Data
 from .theory.couplings import Pairs
@@ -39,7 +39,7 @@ class Reflow(Diffusion):
         super().__init__(*args, **options)
         kept = torch.zeros(stored_condition_count(condition), condition)
         self.register_buffer("conditions", kept)
-        self.teachers: tuple[GenerativeModel, ...] = ()  # in a tuple it is no part of the state
+        self.teachers: tuple[Encodes, ...] = ()  # in a tuple it is no part of the state
         self.teacher_pairs: Pairs | None = None
 
     def prepare(self, x: Data, c: Condition = None) -> None:
@@ -56,7 +56,7 @@ class Reflow(Diffusion):
         Raises:
             UsageError: If the teacher does not map noise to data.
         """
-        if not callable(getattr(teacher, "decode", None)):
+        if not isinstance(teacher, Encodes):
             raise UsageError(
                 f"{type(teacher).__name__} is no teacher for a flow: it does not map noise to data "
                 "one to one; take one of flow_matching, ddpm, cnf or normalizing_flow"
@@ -82,5 +82,5 @@ class Reflow(Diffusion):
                 c = self.conditions[torch.randint(len(self.conditions), (PAIRS,))]
             known = c.split(4096) if c is not None else [None] * PAIRS
             decode = self.teachers[0].decode
-            made = [decode(part, of) for part, of in zip(z.split(4096), known)]  # type: ignore[operator]
+            made = [decode(part, of) for part, of in zip(z.split(4096), known)]
         return torch.cat(made), z, c

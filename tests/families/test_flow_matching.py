@@ -229,6 +229,9 @@ class Affine(GenerativeModel):
     def decode(self, z, c=None):
         return 0.3 * (1 if c is None else c[:, 1:]) + 0.6 * z
 
+    def encode(self, x, c=None):
+        return (x - self.decode(torch.zeros_like(x), c)) / 0.6
+
     def sample(self, n, c=None):
         return self.decode(torch.randn(n, 2), c)
 

@@ -143,7 +143,7 @@ def test_pushed_samples_of_the_flow_have_their_density():
     path, law = paths.LinearPath(), mixture()
     denoiser, z = ExactDenoiser(law, path), torch.randn(30, 2)
     x, density = densities.push_samples(
-        denoiser.velocity, z, torch.tensor([1.0, 0.0]), denoiser.base, rtol=1e-9, atol=1e-9
+        denoiser.velocity, z, torch.tensor([1.0, 0.0]), denoiser.base_log_prob, rtol=1e-9, atol=1e-9
     )
     torch.testing.assert_close(density.value, law.log_prob(x), rtol=0, atol=1e-6)
 

@@ -16,10 +16,6 @@ def time_at_strength(path: Path, strength: float) -> Tensor:
 
     On every path the same strength s leaves the same signal beside the same noise, as time t = s of
     the cosine path does; s = 1/2 leaves equal variances. s = 1 is the end of the path.
-
-    Arguments:
-        path: The scales.
-        strength: From 0 to 1.
     """
     end = torch.tensor(path.t_max, dtype=torch.float64)
     if strength == 1:
@@ -48,11 +44,6 @@ def slerp(a: Data, b: Data, w: float) -> Data:
     Points of one length stay at that length, which is about :math:`\sqrt d` for normal noise,
     while the middle of the line has :math:`\sqrt{d/2}`. Where the points lie on one line with 0, as
     they always do in one dimension, there is no great circle between them and the line is taken.
-
-    Arguments:
-        a: Points, ``(n, *event)``.
-        b: As many.
-        w: From 0, which is a, to 1.
     """
     one, other = (z / append_dims(event_norm(z).clamp(min=1e-12), z) for z in (a, b))
     # accurate at both ends, where an inverse cosine is not

@@ -75,11 +75,7 @@ def generator_slopes(
 
     for :math:`q_\theta(x) = q(x - \theta)` at :math:`\theta = 0` (Arjovsky and Bottou, 2017).
 
-    Arguments:
-        log_p: Log-density of the data at points, ``(n,)``.
-        log_q: Of the samples.
-        pull: :math:`\nabla f^* = \nabla \log p - \nabla \log q` there, ``(n, d)``.
-        weight: The volume of each point.
+    ``pull`` is :math:`\nabla f^* = \nabla \log p - \nabla \log q` at the points, ``(n, d)``.
     """
     f = optimal_logit(log_p, log_q)
     return GeneratorSlopes(

@@ -109,7 +109,7 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> DualPotent
         |f(u) - f(v)| \le \lVert u - v \rVert \text{ for all points } u, v
 
     Points are ``(n, d)`` and ``(m, d)``, masses ``(n,)`` and ``(m,)``. The critic is the largest
-    that prices of `solve_dual` allow, :math:`f(u) = \min_j \lVert u - y_j \rVert - g_j`: no less than
+    that `solve_dual` allows, :math:`f(u) = \min_j \lVert u - y_j \rVert - g_j`: no less than
     its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
 
     Returns:

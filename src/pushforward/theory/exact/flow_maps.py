@@ -32,12 +32,7 @@ def gaussian_velocity(path: Path, mean: Tensor, scale: float, x_t: Data, t: Time
     On the linear path, in the lesson's time :math:`s = 1 - t` and with its sign, it is
     :math:`m + \frac{s v^2 - (1-s)}{(1-s)^2 + s^2 v^2}(x - s m)`.
 
-    Arguments:
-        path: The scales.
-        mean: m, ``(*event,)``.
-        scale: v.
-        x_t: Points, ``(batch, *event)``.
-        t: Times, 0 at data.
+    ``scale`` is v.
     """
     (alpha, sigma), (d_alpha, d_sigma) = path(append_dims(t, x_t)), path.rates(append_dims(t, x_t))
     rate = alpha * d_alpha * scale**2 + sigma * d_sigma
@@ -56,11 +51,7 @@ def residual_variance(mixture: GaussianMixture, path: Path, x_t: Data, t: Times)
     mean over :math:`x_t` and t is the least loss, summed over entries; for Gaussian data the linear
     path's is `gaussian_floor` an entry.
 
-    Arguments:
-        mixture: The distribution of the data.
-        path: The scales.
-        x_t: Points, ``(batch, d)``.
-        t: Times, where sigma is not 0.
+    Sigma must not be 0 at t.
     """
     (alpha, sigma), (d_alpha, d_sigma) = path(t), path.rates(t)
     offset, variance, terms = mixture.component_offsets(x_t, alpha, sigma)
@@ -100,10 +91,7 @@ def ddim_contraction(path: Path, scale: float, times: Tensor) -> float:
     Euler's method of flow matching. The same product is the fixed point of consistency distillation
     whose teacher takes these steps.
 
-    Arguments:
-        path: The scales.
-        scale: v.
-        times: The grid.
+    ``scale`` is v.
     """
     alpha, sigma = path(times.double())
     return float(torch.atan2(sigma, alpha * scale).diff().cos().prod())
@@ -139,9 +127,8 @@ def quantile_map(mixture: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: 
     later, earlier = mixture.diffuse(*path(t)), mixture.diffuse(*path(s))
     side = torch.where(mixture_log_cdf(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
     goal = mixture_log_cdf(later, x_t, side)
-    reach = (
-        component_z_scores(later, x_t).abs().amax(1, keepdim=True)
-    )  # no component's quantile is more
+    # no component's quantile is more
+    reach = component_z_scores(later, x_t).abs().amax(1, keepdim=True)
     high = earlier.means.abs().max() + earlier.variances.max().sqrt() * reach
     low = -high
     for _ in range(70):

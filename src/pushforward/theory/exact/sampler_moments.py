@@ -17,21 +17,14 @@ from .flow_maps import ddim_contraction
 
 
 class Moments(NamedTuple):
-    """The mean and the variance of a number."""
+    """Of a number."""
 
     mean: float
     variance: float
 
 
 def propagate_moments(start: Moments, slope: Tensor, shift: Tensor, noise: Tensor) -> Moments:
-    r"""The moments after the steps :math:`x \gets a x + b + \sqrt v z`.
-
-    Arguments:
-        start: Before the first step.
-        slope: a of each step, ``(steps,)``.
-        shift: b, likewise.
-        noise: v, likewise.
-    """
+    r"""After steps :math:`x \gets a x + b + \sqrt v z` of slopes a, shifts b and noises v."""
     mean, variance = start
     for a, b, v in zip(slope.tolist(), shift.tolist(), noise.tolist()):
         mean, variance = a * mean + b, a * a * variance + v
@@ -53,12 +46,7 @@ def ancestral_moments(
     With v = 1 standard normal data keep their variance at every step; with v = 0 a single point
     is reached exactly. In between the chain is a bit too narrow or too wide at finite T.
 
-    Arguments:
-        path: The scales.
-        times: Decreasing, ``(steps + 1,)``.
-        data: The data's distribution.
-        v: The exponent of the variance.
-        start: The distribution at the first time, by default noise.
+    Times decrease, and ``start`` is the distribution at the first of them, by default noise.
     """
     alpha, sigma = path(times.double())
     a, s, b, r = alpha[:-1], sigma[:-1], alpha[1:], sigma[1:]

@@ -39,22 +39,20 @@ class GaussianMixture:
 
     @property
     def dim(self) -> int:
-        """The dimension of a datum."""
         return self.means.shape[1]
 
     @property
     def mean(self) -> Tensor:
-        """The mean, with shape ``(d,)``."""
         return self.weights @ self.means
 
     @property
     def covariances(self) -> Tensor:
-        """The components' covariances, with shape ``(k, d, d)``."""
+        """Of the components, ``(k, d, d)``."""
         return (self.axes * self.variances[:, None]) @ self.axes.mT
 
     @property
     def covariance(self) -> Tensor:
-        """The covariance, with shape ``(d, d)``: within plus between components."""
+        """``(d, d)``: within plus between components."""
         offset = self.means - self.mean
         return torch.einsum("k,kij->ij", self.weights, self.covariances) + (
             (self.weights[:, None] * offset).mT @ offset
@@ -80,7 +78,6 @@ class GaussianMixture:
         return self.component_offsets(x, x.new_ones(()), x.new_zeros(()))[2]
 
     def log_prob(self, x: Data) -> PerDatum:
-        """Log-density in nats."""
         return self.log_terms(x).logsumexp(1)
 
     def score(self, x: Data) -> Data:
