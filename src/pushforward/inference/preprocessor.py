@@ -133,9 +133,9 @@ class Preprocessor:
             DataError: If the model needs them and they are not given.
             UsageError: If they are given and the model was fitted without.
         """
-        if self.schema.condition is not None and y is None:
+        if (condition := self.schema.condition) is not None and y is None:
             raise DataError(
-                f"the model was fitted with a condition, {self.schema.condition.expected_form}: name it "
+                f"the model was fitted with a condition, {condition.expected_form}: name it "
                 "(--condition, in Python y), or give data that come with it"
             )
         return self.condition_vectors(y, n)
