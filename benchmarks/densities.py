@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from race import Plan, Row, absent, race, repeat
+from race import Plan, Row, absent, main, race, repeat
 from torch import Tensor
 
 from pushforward import families
@@ -41,7 +41,7 @@ def data(d: int) -> Tensor:
 
 
 def trained(d: int, steps: int) -> tuple[Diffusion, Tensor]:
-    """A 3x64 flow that has learnt something, so that its field is as curved as those of users."""
+    """A 3x64 flow after some training, so that its field is as curved as those of users."""
     torch.manual_seed(0)
     x = data(d)
     model = families.build("flow_matching", Event((d,)), width=64, depth=3)
@@ -135,5 +135,10 @@ def density_rows(d: int, plan: Plan, steps: int) -> list[Row]:
 
 def rows(plan: Plan, quick: bool) -> list[Row]:
     """The plane and, unless it must be quick, 64 dimensions."""
-    found = density_rows(2, plan._replace(blocks=7), 500 if quick else 2000)
-    return found if quick else found + density_rows(64, plan._replace(blocks=7), 2000)
+    plan = plan._replace(blocks=min(plan.blocks, 7))
+    found = density_rows(2, plan, 500 if quick else 2000)
+    return found if quick else found + density_rows(64, plan, 2000)
+
+
+if __name__ == "__main__":
+    main({"densities": rows}, __doc__)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from race import Plan, Row, Run, absent, race, repeat
+from race import Plan, Row, Run, absent, main, race, repeat
 from steps import SIZES
 from torch import Tensor
 
@@ -105,9 +105,13 @@ def draw_rows(family: str, n: int, plan: Plan, options: dict[str, Any], size: st
 def rows(plan: Plan, quick: bool) -> list[Row]:
     """The small network, and unless it must be quick the large one and the families' own."""
     shapes = {size: net | {"waves": 0} for size, net in SIZES.items()} | {"defaults": {}}
-    found = []
+    found, plan = [], plan._replace(blocks=min(plan.blocks, 9))
     for size, options in list(shapes.items())[: 1 if quick else None]:
         for n in (10_000, 256):
             for family in PEERS:
-                found += draw_rows(family, n, plan._replace(blocks=9), options, size)
+                found += draw_rows(family, n, plan, options, size)
     return found
+
+
+if __name__ == "__main__":
+    main({"draws": rows}, __doc__)

@@ -1,11 +1,12 @@
 """What editing keeps, and changes: ``python benchmarks/editing.py SECTION ... --out FOLDER``.
 
 Sections: translation (two sets of captioned shapes, not paired: circles to squares, white
-backgrounds to black ones), noising (noise added and taken away under the other condition), both
-read back without learning; inpainting (the lower half of digits redrawn by the run of
-``benchmarks/images.py mnist`` in the same folder). Rows go into docs/numbers.md, pictures and runs
+backgrounds to black ones), noising (noise added, and removed under the other condition), both read
+back without learning; inpainting (the lower half of digits inpainted by the run of
+``benchmarks/images.py mnist`` in the same folder). Rows go into docs/numbers.md, images and runs
 into the folder; a run that is there is measured again instead of fitted again. Minutes are the
-processor's, on one thread.
+processor's, on one thread. ``--quick`` trains for two steps to see that all of it works, and leaves
+docs/numbers.md as it is.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from images import Judge, grid
-from quality import Row, Section, record
+from quality import Row, Section, print_rows
 from sklearn.model_selection import train_test_split
 
 import pushforward as pf
@@ -31,13 +32,13 @@ TASKS = {
     "background": ("white", "black", {}),
 }
 COUPLINGS = {"shape": ["independent", "ot"], "background": ["ot", "outlines"]}
-HELD_OUT, SHOWN = 500, 12
+SHOWN = 12
 TASK = ["task", "pixels", "method", "steps", "minutes", "became %", "place and size %"]
 Options = argparse.Namespace
 
 
-def pictures(task: str, after: bool, n: int, seed: int, side: int) -> tuple[Any, np.ndarray]:
-    """Scenes of one side of a task, and their pictures."""
+def draw_images(task: str, after: int, n: int, seed: int, side: int) -> tuple[Any, np.ndarray]:
+    """Factors of shapes on one side of a task, and their images."""
     *words, fixed = TASKS[task]
     scene = shapes.draw_factors(n, seed, **{task: words[after]}, **fixed)
     return scene, shapes.render_shapes(scene, side)
@@ -52,7 +53,7 @@ def kept(before: shapes.ShapeFactors, x: np.ndarray, task: str) -> Row:
     same = {k: getattr(found, k) == getattr(before, k) for k in shapes.FACTORS}
     other = {"shape": "background", "background": "shape"}[task]
     hits = [
-        found.words(task) == TASKS[task][1],
+        found.factor_words(task) == TASKS[task][1],
         same["row"] & same["column"] & same["size"],
         same["colour"],
         same[other],
@@ -75,13 +76,13 @@ def fitted(name: str, x: np.ndarray, plan: Options, **options: Any) -> tuple[Fit
 
 
 def translation(plan: Options) -> Iterator[Row]:
-    """Captioned shapes carried from set to set: held-out images, read back."""
+    """Captioned shapes translated from set to set: held-out images, read back."""
     yield [*TASK, "colour %", "the rest %", "off clean images", "ms an image"]
     side = plan.side
     for task in plan.tasks:
-        _, x0 = pictures(task, False, plan.rows, 0, side)
-        _, x1 = pictures(task, True, plan.rows, 1, side)
-        held, x = pictures(task, False, HELD_OUT, 2, side)
+        _, x0 = draw_images(task, False, plan.rows, 0, side)
+        _, x1 = draw_images(task, True, plan.rows, 1, side)
+        held, x = draw_images(task, False, plan.held_out, 2, side)
         for coupling in plan.couplings or COUPLINGS[task]:
             name = f"{task}-{side}-{coupling}"
             model, minutes = fitted(name, x1, plan, source=x0, coupling=coupling)
@@ -105,9 +106,9 @@ def noising(plan: Options) -> Iterator[Row]:
     """Captioned shapes noised, and denoised under the other condition: held-out, read back."""
     yield [*TASK, "colour %", "the rest %", "off clean images"]
     for task in plan.tasks:
-        sides = [pictures(task, after, plan.rows, after, plan.side)[1] for after in (False, True)]
+        sides = [draw_images(task, after, plan.rows, after, plan.side)[1] for after in (0, 1)]
         first, last, _ = TASKS[task]
-        held, x = pictures(task, False, HELD_OUT, 2, plan.side)
+        held, x = draw_images(task, False, plan.held_out, 2, plan.side)
         y = np.repeat([first, last], plan.rows)
         model, minutes = fitted(f"{task}-{plan.side}-both", np.concatenate(sides), plan, y=y)
         for strength in plan.strengths:
@@ -125,7 +126,7 @@ def noising(plan: Options) -> Iterator[Row]:
 
 
 def inpainting(plan: Options) -> Iterator[Row]:
-    """The lower half of held-out MNIST digits redrawn, 8 times each, by the flow of classes."""
+    """The lower half of held-out MNIST digits inpainted, 8 times each, by the flow of classes."""
     yield ["given", "way", "seconds a sample", "known pixels off", "true class seen %", "diversity",
            "of free draws"]  # fmt: skip
     data = datasets.load("mnist")
@@ -153,7 +154,9 @@ def inpainting(plan: Options) -> Iterator[Row]:
             spread = [
                 np.mean([getattr(m, k) for m in made]) for k in ("diversity", "unconditional")
             ]
-            shown(test[rows], mask, x, plan.out / f"inpainting-{given.split()[-1]}-{words}.png")
+            save_inpainted(
+                test[rows], mask, x, plan.out / f"inpainting-{given.split()[-1]}-{words}.png"
+            )
             yield [given, words, f"{seconds:.2f}", f"{off:g}", f"{100 * seen:.1f}",
                    *(f"{s:.0f}" for s in spread)]  # fmt: skip
 
@@ -165,10 +168,10 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def shown(x: np.ndarray, mask: np.ndarray, fills: np.ndarray, path: Path) -> None:
-    """Rows of an original, what was kept of it, and six fills."""
+def save_inpainted(x: np.ndarray, mask: np.ndarray, samples: np.ndarray, path: Path) -> None:
+    """Rows of an original, what was kept of it, and six inpainted samples."""
     hidden = np.where(mask, 128, x)
-    rows = [np.stack([a, b, *f[:6]]) for a, b, f in zip(x, hidden, fills)]
+    rows = [np.stack([a, b, *f[:6]]) for a, b, f in zip(x, hidden, samples)]
     grid(np.concatenate(rows), 255, path, 8)
 
 
@@ -199,17 +202,16 @@ def main() -> None:
     parser.add_argument("--strengths", type=words(float), default=[0.3, 0.5, 0.7])
     parser.add_argument("--guidance", type=words(float), default=[1.0, 3.0])
     parser.add_argument("--digits", type=int, default=2, help="of each class")
+    parser.add_argument("--held-out", type=int, default=500, help="images to edit")
+    parser.add_argument("--quick", action="store_true", help="two steps; numbers.md stays as it is")
     plan = parser.parse_args()
+    if plan.quick:
+        plan.steps, plan.rows, plan.side, plan.held_out, plan.digits = 2, 40, 16, 12, 1
     torch.set_num_threads(1)
     plan.out.mkdir(parents=True, exist_ok=True)
     for name in plan.sections:
         measure, key = SECTIONS[name]
-        found = measure(plan)
-        head = next(found)
-        print(" | ".join(head), flush=True)
-        for row in found:
-            print(" | ".join(row), flush=True)
-            record(name, Section(measure, [], key), head, row)
+        print_rows(name, Section(measure, [], key), measure(plan), keep=not plan.quick)
 
 
 if __name__ == "__main__":

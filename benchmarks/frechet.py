@@ -6,7 +6,7 @@ features of Inception.
 """
 
 import numpy as np
-from race import Plan, Row, clocked, repeat
+from race import Plan, Row, clocked, main, repeat
 from scipy.linalg import sqrtm
 
 from pushforward.theory.transport import squared_bures_distance
@@ -39,3 +39,7 @@ def rows(plan: Plan, quick: bool) -> list[Row]:
     apart = abs(found["ours"] / found["sqrtm"] - 1)
     note = f"one turn; sqrtm {1e6 * seconds['sqrtm']:,.0f} us; values differ by {apart:.0e} of them"
     return [Row(group, "ours", "sqrtm", ratio, ratio, ratio, BAR, 1e6 * seconds["ours"], note)]
+
+
+if __name__ == "__main__":
+    main({"frechet": rows}, __doc__)

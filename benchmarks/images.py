@@ -1,12 +1,13 @@
-"""How good pictures are: ``python benchmarks/images.py SECTION ... --out FOLDER``.
+"""How good images are: ``python benchmarks/images.py SECTION ... --out FOLDER``.
 
 Sections: digits, mnist, fashion (classes), shapes (captions, read back without learning), emoji
-(captions). Each fits its families to four fifths of the pictures with their own recipes, and prints
-and writes into docs/numbers.md what samples of asked conditions are like: whether a classifier of
-the training pictures sees what was asked, and the Fréchet distance of its features to those of the
-other fifth beside that of as many training pictures; bits an entry of held-out pictures where there
-is a density, beside a lossless codec. ``--out`` keeps the runs, which are measured again instead of
-fitted again, and a grid of samples of each. Minutes are the processor's, on one thread.
+(captions). Each fits its families to four fifths of the images with their own recipes, and prints
+and writes into docs/numbers.md what samples of given conditions are like: whether a classifier of
+the training images recognises the condition, and the Fréchet distance of its features to those of
+the other fifth beside that of as many training images; bits per dimension of held-out images where
+there is a density, beside a lossless codec. ``--out`` keeps the runs, which are measured again
+instead of fitted again, and a grid of samples of each. Minutes are the processor's, on one thread.
+``--quick`` trains for two steps to see that all of it works, and writes nothing but ``--out``.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from quality import Row, Section, record
+from quality import Row, Section, print_rows
 from sklearn.model_selection import train_test_split
 
 import pushforward as pf
@@ -29,9 +30,8 @@ from pushforward.data.text_encoders import load_minilm
 from pushforward.inference.fitted_model import FittedModel
 from pushforward.metrics.classifier import fit_classifier
 from pushforward.metrics.codecs import codec_bits
-from pushforward.metrics.extractors import feature_extractor
-from pushforward.metrics.frechet import gaussian_fit_distance
-from pushforward.metrics.pixel_range import fit_pixel_range
+from pushforward.metrics.extractors import feature_extractor, fit_pixel_range
+from pushforward.metrics.wasserstein import gaussian_fit_distance
 from pushforward.model import Likelihood
 
 PATHS = ["flow_matching", "ddpm", "edm"]
@@ -41,7 +41,7 @@ FEW: dict[str, list[dict[str, Any]]] = {
     "consistency": [{"steps": 1}, {"steps": 2}],
     "mean_flow": [{"steps": 1}, {"steps": 50}],
 }
-SHOWN = ("shape", "colour", "row", "column")  # what a picture of a caption must show
+SHOWN = ("shape", "colour", "row", "column")  # what an image of a caption must show
 PLACES = 11  # of the 108 shapes, colours and places, left out of training
 
 
@@ -54,8 +54,9 @@ class Plan(NamedTuple):
         precision: Of the fit; bfloat16 doubles the pace of processors that have it.
         guidance: The scales to draw with.
         steps: Of the samplers; the families' own if None.
-        draws: Pictures to draw for each row of a table.
-        scored: Held-out pictures to score.
+        draws: Images to sample for each row of a table.
+        scored: Held-out images to score.
+        fit_steps: Of each fit instead of minutes.
     """
 
     out: Path
@@ -65,16 +66,17 @@ class Plan(NamedTuple):
     steps: int | None
     draws: int
     scored: int
+    fit_steps: int | None = None
 
 
 class Judge:
-    """A classifier of the training pictures, and the held-out ones in its features.
+    """A classifier of the training images, and the held-out ones in its features.
 
     Arguments:
-        train: Pictures to learn from.
+        train: Images to learn from.
         labels: What they show.
-        test: The held-out pictures.
-        n: Of how many training pictures the floors are.
+        test: The held-out images.
+        n: Of how many training images the floors are.
         beside: Other features to measure in, by the name that ``evaluate --features`` takes.
     """
 
@@ -98,7 +100,7 @@ class Judge:
         self.floors = self.measured(some)
 
     def seen(self, x: np.ndarray) -> np.ndarray:
-        """Pictures as the classifier takes them, their deviation about 1."""
+        """Images as the classifier takes them, their deviation about 1."""
         return (np.asarray(x, np.float64) - self.mean) / self.scale
 
     def accuracy(self, x: np.ndarray, labels: np.ndarray) -> float:
@@ -106,7 +108,7 @@ class Judge:
         return float((self.net.predict(self.seen(x)) == labels).mean())
 
     def measured(self, x: np.ndarray) -> np.ndarray:
-        """The Fréchet distances to the held-out pictures, in the features of each network."""
+        """The Fréchet distances to the held-out images, in the features of each network."""
         pairs = zip(self.views, self.test, strict=True)
         return np.array([gaussian_fit_distance(test, view(x)) for view, test in pairs])
 
@@ -118,8 +120,8 @@ class Judge:
 def fitted(
     name: str, family: str, x: np.ndarray, y: np.ndarray, plan: Plan, **options: Any
 ) -> tuple[Any, float]:
-    """A model of pictures, and the processor's minutes it took: that of a run, if there is one."""
-    options |= {"minutes": plan.minutes, "precision": plan.precision}
+    """A model of images, and the processor's minutes it took: that of a run, if there is one."""
+    options |= {"minutes": plan.minutes, "steps": plan.fit_steps, "precision": plan.precision}
     folder = plan.out / f"{name}-{family}"
     note = folder.with_suffix(".json")
     if note.exists():
@@ -132,12 +134,12 @@ def fitted(
 
 
 def drawn(model: FittedModel, y: np.ndarray, top: int, **options: Any) -> np.ndarray:
-    """Pictures of conditions, in whole levels."""
+    """Images of conditions, in whole levels."""
     return np.clip(np.rint(model.draw(len(y), y=y, seed=0, **options)), 0, top)
 
 
 def grid(x: np.ndarray, top: int, path: Path, columns: int = 10) -> None:
-    """Pictures in rows, a pixel apart, enlarged to some 600 pixels."""
+    """Images in rows, a pixel apart, enlarged to some 600 pixels."""
     x = (np.asarray(x)[: len(x) // columns * columns] * (255 / top)).astype(np.uint8)
     around = [(0, 0), (1, 0), (1, 0), (0, 0)][: x.ndim]
     x = np.pad(x, around, constant_values=128)
@@ -149,7 +151,7 @@ def grid(x: np.ndarray, top: int, path: Path, columns: int = 10) -> None:
 
 
 def bits(model: FittedModel, x: np.ndarray, y: np.ndarray) -> str:
-    """Bits an entry of pictures, by the model's density."""
+    """Bits per dimension of images, by the model's density."""
     if model.likelihood is Likelihood.NONE:
         return "-"
     nats = -float(model.log_prob(x, y=y, seed=0).mean())
@@ -170,10 +172,10 @@ def ways(model: FittedModel, family: str, plan: Plan) -> Iterator[tuple[str, dic
             yield f"{steps}, guidance {guidance:g}", options | {"guidance": guidance}
 
 
-def classes(name: str, *beside: str) -> Callable[[list[str], range, Plan], Iterator[Row]]:
+def classes(name: str, *beside: str) -> Callable[[list[str], Plan], Iterator[Row]]:
     """What measures a data set with classes, in its classifier's features and in others."""
 
-    def measure(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
+    def measure(families: list[str], plan: Plan) -> Iterator[Row]:
         data = datasets.load(name)
         top = int(data.x.max())
         train, test, asked, true = train_test_split(
@@ -224,8 +226,8 @@ def code(scene: shapes.ShapeFactors) -> np.ndarray:
     return scene.shape + 3 * (scene.colour + 4 * (scene.row + 3 * scene.column))
 
 
-def captioned(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
-    """Captioned shapes: how often pictures of captions show what they say."""
+def captioned(families: list[str], plan: Plan) -> Iterator[Row]:
+    """Captioned shapes: how often images of captions show what they say."""
     yield ["family", "captions", "minutes", "as asked %", *(f"{word} %" for word in SHOWN)]
     scene, asked = shapes.draw_factors(20_000, 0), shapes.draw_factors(20_000, 99)
     held = np.random.default_rng(7).permutation(108)[:PLACES]
@@ -252,23 +254,23 @@ def captioned(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
                 ]
 
 
-def nearest(x: np.ndarray, pictures: np.ndarray, own: np.ndarray) -> str:
-    """How often ``pictures[own]`` is the nearest of ten, nine of which are drawn at random.
+def nearest(x: np.ndarray, images: np.ndarray, own: np.ndarray) -> str:
+    """How often ``images[own]`` is the nearest of ten, nine of which are drawn at random.
 
     Arguments:
         x: Features of what was drawn, ``(n, d)``.
-        pictures: Features of the candidates.
+        images: Features of the candidates.
         own: Which candidate each is to find.
     """
     rng = np.random.default_rng(5)
-    others = np.stack([rng.choice(np.delete(np.arange(len(pictures)), k), 9, False) for k in own])
+    others = np.stack([rng.choice(np.delete(np.arange(len(images)), k), 9, False) for k in own])
     rows = np.concatenate([own[:, None], others], axis=1)
-    away = np.square(x[:, None] - pictures[rows]).sum(-1)
+    away = np.square(x[:, None] - images[rows]).sum(-1)
     hits = away.argmin(1) == 0
     return f"{100 * hits.mean():.1f} ± {100 * hits.std() / len(hits) ** 0.5:.1f}"
 
 
-def emoji(families: list[str], seeds: range, plan: Plan) -> Iterator[Row]:
+def emoji(families: list[str], plan: Plan) -> Iterator[Row]:
     """Emoji from held-out captions: is what they ask for nearest among ten?"""
     yield [
         "family",
@@ -349,25 +351,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--scored", type=int, default=100)
-    said = parser.parse_args()
-    plan = Plan(
-        said.out,
-        said.minutes,
-        said.precision,
-        said.guidance,
-        said.steps,
-        said.draws,
-        said.scored,
-    )
+    parser.add_argument("--quick", action="store_true", help="two steps; numbers.md stays as it is")
+    chosen = vars(parser.parse_args())
+    sections, families, quick = (chosen.pop(k) for k in ("sections", "families", "quick"))
+    plan = Plan(**chosen)
+    if quick:
+        plan = plan._replace(guidance=[1.0], steps=2, draws=20, scored=2, fit_steps=2)
     torch.set_num_threads(1)
-    for name in said.sections:
+    for name in sections:
         part = SECTIONS[name]
-        found = part.measure([f for f in said.families or part.families], range(1), plan)
-        head = next(found)
-        print(" | ".join(head), flush=True)
-        for row in found:
-            print(" | ".join(row), flush=True)
-            record(f"{name}_images", part, head, row)
+        found = part.measure(families or part.families, plan)
+        print_rows(f"{name}_images", part, found, keep=not quick)
 
 
 if __name__ == "__main__":

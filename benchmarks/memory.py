@@ -6,7 +6,7 @@ of `Trainer` (with batch, noise, target, clipping, average) and `sample` of the 
 peak counts every allocation of PyTorch's, on a GPU it is the allocator's own; weights, gradients,
 moments and, in ours, the average are part of it. Time is the processor's, in turn (`race.py`).
 
-Then the fit of pictures from a file: how much memory it takes beside the pictures, and the share of
+Then the fit of images from a file: how much memory it takes beside the images, and the share of
 the training time that waits for data where they stay on the disk.
 
 Usage:
@@ -99,7 +99,7 @@ def rows(quick: bool, device: torch.device, batch: int) -> list[dict]:
     plan = Plan(3, 0.1) if quick else Plan(11, 1.0)
     if device.type == "cuda":
         plan = plan._replace(clock=time.perf_counter)
-    for family in FAMILIES:
+    for family in FAMILIES[: 1 if quick else None]:
         works = contestants(family, SHAPE, batch, device)
         for kind, ((ours, mine), (bare, its)) in works.items():
             for work in (ours, bare):
@@ -123,7 +123,7 @@ def anonymous() -> int:
 
 
 def fitted(x: np.ndarray, steps: int) -> dict:
-    """A fit of pictures in a file: memory beyond the start, and the share of time that waits."""
+    """A fit of images in a file: memory beyond the start, and the share of time that waits."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/x.npy", x)
         shape, size = x.shape, x.nbytes
@@ -151,8 +151,8 @@ def fitted(x: np.ndarray, steps: int) -> dict:
     }
 
 
-def pictures(n: int, side: int) -> np.ndarray:
-    """Random pictures of bytes."""
+def images(n: int, side: int) -> np.ndarray:
+    """Random images of bytes."""
     return np.random.default_rng(0).integers(0, 256, (n, side, side), np.uint8)
 
 
@@ -166,17 +166,20 @@ def table(lines: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="short blocks, few steps")
+    parser.add_argument("--quick", action="store_true", help="one family, short, few images")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=64, help="pictures of a step")
+    parser.add_argument("--batch", type=int, default=64, help="images of a step")
     parser.add_argument("--stream", action="store_true", help="only fits from files")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     found = [] if chosen.stream else rows(chosen.quick, torch.device(chosen.device), chosen.batch)
-    steps, enough = 8 if chosen.quick else 40, memmap.LARGE // 32**2 + 1000
-    streamed = [fitted(pictures(*size), steps) for size in ((60_000, 28), (enough, 32))]
+    steps, enough = 40, memmap.LARGE // 32**2 + 1000  # rows that stay on the disk
+    sizes = [(60_000, 28), (enough, 32)]
+    if chosen.quick:
+        steps, sizes = 8, [(1000, 28)]
+    streamed = [fitted(images(*size), steps) for size in sizes]
     if chosen.json:
         print(json.dumps({"torch": torch.__version__, "work": found, "fits": streamed}, indent=1))
         return

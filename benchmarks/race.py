@@ -6,12 +6,18 @@ clock counts the processor time of this process, which does not run while the sy
 somebody else; on one idle core it is the time on the wall.
 """
 
+import argparse
+import json
+import platform
 import time
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
+
+import torch
 
 Run = Callable[[int], object]  # does the work that many times
 Clock = Callable[[], float]
@@ -116,6 +122,39 @@ def absent(*packages: str) -> list[str]:
         except Exception:  # noqa: BLE001  (a broken torchvision raises RuntimeError)
             missing.append(name)
     return missing
+
+
+Part = Callable[[Plan, bool], list[Row]]  # of a table: its plan, and whether it must be quick
+
+
+def main(parts: dict[str, Part], about: str) -> None:
+    """The command line of a benchmark: its parts in turn, as a table or as JSON."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small networks, short blocks")
+    parser.add_argument("--only", choices=parts, help="one part of the table")
+    parser.add_argument("--group", default="", help="comparisons with this in their title")
+    parser.add_argument("--blocks", type=int, help="turns that count; 25, or 11 if quick")
+    parser.add_argument("--seconds", type=float, help="of a turn; 0.2, or 0.1 if quick")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--wall", action="store_true", help="time on the wall, for an idle machine")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    blocks, seconds = (11, 0.1) if chosen.quick else (25, 0.2)
+    clock = time.perf_counter if chosen.wall else time.process_time
+    plan = Plan(chosen.blocks or blocks, chosen.seconds or seconds, clock, chosen.group)
+    rows: list[Row] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of peers
+        for name, part in parts.items():
+            if chosen.only in (None, name):
+                rows += part(plan, chosen.quick)
+    where = f"torch {torch.__version__}, one thread, {platform.processor() or platform.machine()}"
+    if chosen.json:
+        lines = [row._asdict() | {"missed": row.missed} for row in rows]
+        print(json.dumps({"machine": where, "rows": lines}, indent=1))
+    else:
+        print(f"{where}; ratios are medians of {plan.blocks} blocks\n{table(rows)}")
 
 
 def table(rows: list[Row]) -> str:

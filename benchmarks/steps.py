@@ -9,20 +9,22 @@ neither clipping nor average, as in their published loops.
 """
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from race import Plan, Row, Run, absent, race, repeat
+from race import Plan, Row, Run, absent, main, race, repeat
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 
-from pushforward.data import reading
 from pushforward.theory.exact.targets import gaussian_ring8
+from pushforward.training import setup
+from pushforward.training.config import Budget, DataSpec, FitRequest, Hardware, Keeping
 from pushforward.training.run import Run as Fit
 
-BATCH, RATE = 256, 1e-5  # a rate at which fixed inputs are not learnt by heart meanwhile
+BATCH, RATE = 256, 1e-5  # so low that the networks hardly change while fixed inputs are timed
 SIZES = {"3x64": {"width": 64, "depth": 3}, "4x256": {"width": 256, "depth": 4}}
 BAR = 1.15
 
@@ -34,11 +36,11 @@ def data() -> Tensor:
 
 def fitting(family: str, **options: Any) -> Fit:
     """A fit in progress, as `fit` makes it."""
-    samples = reading.read_dataset(data().numpy())
-    extra = {"source": None, "condition": None, "bounds": None, "seed": 0, "precision": "float32"}
+    spec, budget = DataSpec(data().numpy()), Budget(steps=6000)
     options = {"batch": BATCH, "lr": RATE} | options
-    fit = Fit.fresh(samples, family, options, 6000, None, "cpu", extra)
-    fit.validation, fit.trainer.count = None, 6000
+    request = FitRequest(family, spec, budget, Hardware("cpu"), Keeping(seed=0), options)
+    fit = setup.new_run(request, setup.Placement(torch.device("cpu"), began=time.monotonic()))
+    fit.validation.held, fit.trainer.count = None, 6000
     return fit
 
 
@@ -47,7 +49,7 @@ def ours(fit: Fit) -> Run:
 
     def run(count: int) -> None:
         fit.trainer.steps = fit.trainer.count + count
-        fit.fitted.history.clear()
+        fit.history.clear()
         fit.train(lambda fraction, text: None)
 
     return run
@@ -238,11 +240,15 @@ def rows(plan: Plan, quick: bool) -> list[Row]:
     found = []
     for size, shape in list(SIZES.items())[: 1 if quick else None]:
         for family in BARE:
-            waves = {"waves": 0} if BARE[family] is bare_regression else {}
-            found += step_rows(family, plan, shape | waves, size)
+            plain = {"waves": 0} if BARE[family] is bare_regression else {}
+            found += step_rows(family, plan, shape | plain, size)
         found += coupled_rows(plan, shape | {"waves": 0}, size)
     if not quick:
         for family in BARE:
             found += step_rows(family, plan, {}, "defaults")
         found += coupled_rows(plan, {}, "defaults")
     return found
+
+
+if __name__ == "__main__":
+    main({"steps": rows}, __doc__)

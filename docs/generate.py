@@ -4,15 +4,13 @@
 fits families (all by default) to eight Gaussians, on at most 2.6 million draws, and draws them.
 """
 
-import inspect
 import re
 import sys
-from importlib import import_module
 from pathlib import Path
 
 from pushforward import families
 from pushforward.diffusion import Diffusion
-from pushforward.model import Event, GenerativeModel, Likelihood
+from pushforward.model import Encodes, Event, GenerativeModel, Imputes, Likelihood
 from pushforward.theory import samplers
 
 PAGES = Path(__file__).parent / "families"
@@ -33,9 +31,9 @@ def model_of(name: str) -> GenerativeModel:
 
 def abilities(model: GenerativeModel) -> list[str]:
     """What a model can do beside sampling."""
-    own = type(model).complete is not GenerativeModel.complete
+    own = isinstance(model, Imputes)
     listed = [f"likelihood: {KINDS[model.likelihood]}", "conditions: classes, numbers, vectors"]
-    if callable(getattr(model, "encode", None)):
+    if isinstance(model, Encodes):
         listed.append("latents: `encode`, `decode`, `reconstruct`")
     if isinstance(getattr(model, "second", model), Diffusion):
         listed.append(f"samplers: {', '.join(f'`{s}`' for s in samplers.NAMES)}")
@@ -51,15 +49,11 @@ def abilities(model: GenerativeModel) -> list[str]:
 
 
 def options(name: str) -> list[str]:
-    """A table of a family's options, from the docstring of its ``build``."""
+    """A table of a family's options, from the docstrings of its ``build`` and shared groups."""
     taken = families.family_options(name)
     if not taken:
         return []
-    build = import_module(f"pushforward.families.{name}").build
-    text = inspect.getdoc(build) or ""
-    arguments = text.partition("Arguments:")[2].partition("Raises:")[0]
-    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", arguments, flags=re.M)
-    meaning = {key: " ".join(value.split()) for key, value in found}
+    meaning = families.option_descriptions(name)
     rows = [f"| `{k}` | `{v!r}` | {meaning[k].replace('|', '/')} |" for k, v in taken.items()]
     return ["", "| option | default | meaning |", "|---|---|---|", *rows]
 

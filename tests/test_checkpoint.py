@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_where(tmp_path, monkeyp
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    for after in range(12):  # the disk fills at the first, second, ... flush
+    for after in range(12):  # the disk is full at the first, second, ... flush
         calls = iter([os.fsync] * after + [full] * 100)
         with monkeypatch.context() as patch:
             patch.setattr(

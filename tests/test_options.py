@@ -1,5 +1,7 @@
 """Options are checked against annotations and defaults before a function sees them."""
 
+from typing import Annotated, TypedDict, Unpack
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,14 @@ from pushforward.errors import UsageError
 from pushforward.memory import physical_memory
 from pushforward.model import Event
 from pushforward.networks.backbone import AllocationGuard
-from pushforward.options import check_options, option_defaults
+from pushforward.options import (
+    FRACTION,
+    Choice,
+    Default,
+    check_options,
+    option_defaults,
+    with_defaults,
+)
 
 
 def function(
@@ -86,6 +95,34 @@ def test_only_arguments_with_defaults_are_options():
 def test_every_default_of_every_family_is_annotated_and_passes(family):
     event = Event((2,), 0, 0, 100)
     assert families.build(family, event, **families.family_options(family)) is not None
+
+
+@pytest.mark.parametrize("family", families.names())
+def test_every_choice_of_every_family_is_described_and_others_are_refused(family):
+    meanings = families.option_descriptions(family)
+    for option, words in families.family_choices(family).items():
+        assert all(f'"{word}"' in meanings[option] for word in words), option
+        if words:
+            with pytest.raises(UsageError, match=f"{option} is 'other'; choose from {words[0]}"):
+                families.build(family, Event((2,)), **{option: "other"})
+
+
+class Shared(TypedDict, total=False):
+    """Options of several functions."""
+
+    loss: Annotated[str, Choice(("l1", "l2")), Default("l2")]
+    part: Annotated[float, FRACTION, Default(0.5)]
+
+
+def test_options_of_a_group_are_those_of_the_functions_that_unpack_it():
+    def build(x, *, width: int = 3, **shared: Unpack[Shared]):
+        return with_defaults(Shared, shared)
+
+    assert option_defaults(build) == {"loss": "l2", "part": 0.5, "width": 3}
+    assert build(0, loss="l1") == {"loss": "l1", "part": 0.5}
+    for wrong in ({"loss": "l3"}, {"part": 1.5}, {"width": 0}, {"other": 1}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            check_options(build, wrong, "f")
 
 
 def test_a_model_that_cannot_fit_is_never_allocated():

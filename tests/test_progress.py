@@ -10,7 +10,7 @@ def said(times, at):
     """What is said when parts ``at`` of all steps are done, and what then happens."""
     clock = iter(times)
     pace, n = EtaEstimator(lambda: next(clock)), len(times)
-    lefts = [pace.left((i + 1) / n) for i in range(n)]
+    lefts = [pace.seconds_left((i + 1) / n) for i in range(n)]
     return [(lefts[int(p * n) - 1], times[-1] - times[int(p * n) - 1]) for p in at]
 
 
@@ -40,11 +40,11 @@ def test_a_machine_that_became_three_times_slower_long_ago_is_followed():
 def test_a_run_that_goes_on_is_timed_from_where_it_went_on():
     pace, clock = EtaEstimator(lambda: clock[0]), [0.0]
     for fraction in np.linspace(0.6, 0.8, 50):
-        left = pace.left(float(fraction))
+        left = pace.seconds_left(float(fraction))
         clock[0] += 1.0
     assert left == pytest.approx(49.0)
 
 
 def test_nothing_is_said_before_anything_is_known():
-    assert EtaEstimator(lambda: 0.0).left(0.0) is None
+    assert EtaEstimator(lambda: 0.0).seconds_left(0.0) is None
     assert clock_time(None) == "-:--:--" and clock_time(3725.4) == "1:02:05"

@@ -7,8 +7,8 @@ from typing import Any
 def scrape(block: Any, variables: dict[str, Any], configuration: dict[str, Any]) -> str:
     """Save it once; the chapter shows all its figures itself."""
     chapter, paths = variables["example_globals"].get("chapter"), variables["image_path_iterator"]
-    if chapter is not None and chapter.plates and not len(paths):
-        first = next(iter(chapter.plates.values()))
+    if chapter is not None and chapter.figures and not len(paths):
+        first = next(iter(chapter.figures.values()))
         Path(next(paths)).write_bytes(first.files["png"])
     return ""
 

@@ -17,7 +17,7 @@ _PUBLIC = {  # imported when first used: PyTorch takes two seconds
     "load": "inference.loading",
     "FittedModel": "inference.fitted_model",
     "compare": "comparison.compare",
-    "Comparison": "comparison.leaderboard",
+    "Comparison": "comparison.compare",
     "evaluate": "metrics",
     "Likelihood": "model",
     "Event": "model",

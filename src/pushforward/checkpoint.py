@@ -57,9 +57,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         owner = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
         os.close(handle)
-        raise FolderInUse(
-            f"{folder} is in use by process {owner}; wait or choose another folder"
-        ) from error
+        what = f"{folder} is in use by process {owner}; wait or choose another folder"
+        raise FolderInUse(what) from error
     try:
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
@@ -79,7 +78,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say which path could not be written, and why."""
+    """Turn an OSError into one that names the path, the reason and the free space."""
     try:
         yield
     except OSError as error:
@@ -90,12 +89,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def nearest_existing_folder(path: Path) -> Path:
-    """The nearest folder above that exists."""
     return next(p for p in (path, *path.absolute().parents) if p.is_dir())
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run folder, newest first."""
+    """Those of a run folder, newest first."""
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if NAME.fullmatch(p.name) and not p.is_symlink()]
@@ -103,7 +101,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """The files of a checkpoint."""
     files = {
         f"{name}.json": json.dumps(value, indent=1, allow_nan=False).encode()
         for name, value in checkpoint.plain.items()
@@ -116,7 +113,6 @@ def checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def write_and_fsync(path: Path, data: bytes) -> None:
-    """Write one file and flush it to the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
@@ -125,7 +121,6 @@ def write_and_fsync(path: Path, data: bytes) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -140,13 +135,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         DiskError: If it cannot be written; earlier checkpoints are untouched.
     """
     files = checkpoint_to_files(checkpoint)
-    manifest = {
-        "format": FORMAT,
-        "files": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in files.items()
-        },
-    }
+    manifest = {"format": FORMAT, "files": {k: file_facts(data) for k, data in files.items()}}
     old = list_checkpoints(folder)
     number = int(old[0].name.split("-")[1]) + 1 if old else 1
     final, temporary = folder / f"checkpoint-{number:06d}", folder / f".checkpoint-{number:06d}.tmp"
@@ -173,6 +162,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return final
 
 
+def file_facts(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
 def verify_checkpoint(path: Path) -> dict[str, bytes]:
     """Read every file of a checkpoint and compare it with the manifest.
 
@@ -192,14 +185,14 @@ def verify_checkpoint(path: Path) -> dict[str, bytes]:
         if not FILE.fullmatch(name):
             raise Unsafe(f"{path}: the manifest names a file {name[:40]!r}")
         data = read_plain_file(path / name)
-        if entry != {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}:
+        if entry != file_facts(data):
             raise DataError(f"{path / name} is damaged: it differs from the manifest")
         files[name] = data
     return files
 
 
 def read_plain_file(path: Path) -> bytes:
-    """The bytes of a plain file of moderate size."""
+    """The bytes of a file that is no link, and of at most `LARGEST` bytes."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise Unsafe(f"{path} is not a plain file")
     if not path.exists():
@@ -244,7 +237,6 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def checkpoint_from_files(files: dict[str, bytes], path: Path) -> Checkpoint:
-    """A checkpoint from its files."""
     plain, tensors = {}, {}
     for name, data in files.items():
         stem, _, ending = name.partition(".")
@@ -256,6 +248,5 @@ def checkpoint_from_files(files: dict[str, bytes], path: Path) -> Checkpoint:
             except Exception as error:
                 raise DataError(f"{path / name} is not a safetensors file") from error
     rows = files.get("history.jsonl", b"").splitlines()
-    return Checkpoint(
-        plain, tensors, [parse_json_object(row, path / "history.jsonl") for row in rows]
-    )
+    history = [parse_json_object(row, path / "history.jsonl") for row in rows]
+    return Checkpoint(plain, tensors, history)

@@ -1,10 +1,9 @@
-"""Where a public call runs, with which random numbers, and how many rows at once."""
+"""The device of a public call, its random numbers, and how many rows it takes at once."""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,7 @@ from .rng import fork_rng, seed_rng
 
 @contextlib.contextmanager
 def seeded_rng(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
-    """Fork torch's generators at the door: the CPU's, and that of the device that is used.
-
-    The caller's are as they were afterwards, and no other device is touched.
-    """
+    """Seed forked generators: the CPU's and that of the device; the caller's stay as they are."""
     if seed is not None:
         options.check_seed(seed)
     with fork_rng(device):
@@ -44,9 +40,8 @@ def choose_device(name: str | torch.device) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise Unavailable(
-            f"device {str(name)[:40]!r} is not available here; use device='cpu'"
-        ) from error
+        what = f"device {str(name)[:40]!r} is not available here; use device='cpu'"
+        raise Unavailable(what) from error
     return torch.device(name)
 
 
@@ -56,23 +51,13 @@ def batch_rows(event_shape: tuple[int, ...]) -> int:
 
 
 def model_device(model: GenerativeModel) -> torch.device:
-    """Where a model's tensors are."""
     return next(chain(model.parameters(), model.buffers())).device
 
 
 def cast_like_model(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
-    """Numbers on the device and in the precision of a model."""
     floats = (v for v in chain(model.parameters(), model.buffers()) if v.is_floating_point())
     return x.to(next(floats))
 
 
 def batch_offsets(n: int, size: int) -> Iterator[tuple[int, int]]:
-    """Starts and lengths of the chunks of ``n`` rows."""
     return ((i, min(size, n - i)) for i in range(0, n, size))
-
-
-def check_method_options(
-    function: Callable[..., Any], given: dict[str, Any], family: str, *, least: int = 1
-) -> None:
-    """Refuse an option that a model's method cannot honour, instead of ignoring it."""
-    options.check_options(function, given, family, least=least)

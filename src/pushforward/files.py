@@ -12,7 +12,7 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def check_figure_path(path: str | Path) -> Path:
-    """Where a figure can be written, checked before it is drawn.
+    """A path that a figure can be written to, checked before it is drawn.
 
     Raises:
         UsageError: If the format is none of those known.
@@ -20,9 +20,8 @@ def check_figure_path(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"{path.name} names no figure; end it in {formatting.join_words(FORMATS, 'or')}"
-        )
+        known = formatting.join_words(FORMATS, "or")
+        raise UsageError(f"{path.name} names no figure; end it in {known}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise DiskError(f"cannot write {path}: its folder must exist and be writable")
     return path

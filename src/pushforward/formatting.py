@@ -4,13 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-SPELLED = {k.lower(): k for k in ("VAE", "GAN", "WGAN", "DDPM", "NCSN", "EDM", "CNF", "KDE")} | {
-    "wgan_gp": "WGAN-GP",
-    "gaussian": "Gaussian",
-    "mmd": "MMD",
-    "kid": "KID",
-    "c2st": "C2ST",
-    "auroc": "AUROC",
+ACRONYMS = {"VAE", "GAN", "WGAN", "GP", "DDPM", "NCSN", "EDM", "CNF", "KDE"}  # of models
+ACRONYMS |= {"MMD", "KID", "C2ST", "AUROC"}  # of metrics
+WRITTEN = {word.lower(): word for word in (*ACRONYMS, "Gaussian")} | {
     "w1": "W\u2081",
     "w2": "W\u2082",
     "frechet": "Fr\u00e9chet",
@@ -18,12 +14,12 @@ SPELLED = {k.lower(): k for k in ("VAE", "GAN", "WGAN", "DDPM", "NCSN", "EDM", "
 
 
 def display_name(key: str) -> str:
-    """The key of a family or a metric as one writes it."""
-    return SPELLED.get(key) or " ".join(SPELLED.get(w, w) for w in key.split("_"))
+    """The key of a family or a metric as one writes it; acronyms are joined by a hyphen."""
+    words = [WRITTEN.get(word, word) for word in key.split("_")]
+    return ("-" if all(word in ACRONYMS for word in words) else " ").join(words)
 
 
 def capitalise_first(text: str) -> str:
-    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
@@ -64,7 +60,6 @@ def format_number(value: float | None, digits: int | None = None) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """A time as one says it."""
     if seconds is None or not math.isfinite(seconds):
         return "\u2013"
     if seconds < 1:

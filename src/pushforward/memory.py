@@ -1,4 +1,4 @@
-"""What fits into this machine's memory, asked before it is taken."""
+"""Whether something fits into this machine's memory, checked before it is allocated."""
 
 import os
 
@@ -6,7 +6,6 @@ from .errors import UsageError
 
 
 def physical_memory() -> int:
-    """Bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

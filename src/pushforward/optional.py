@@ -21,6 +21,5 @@ def package_folder(name: str, extra: str) -> Path:
 
 
 def import_optional(name: str, extra: str) -> Any:
-    """An installed package, imported."""
     package_folder(name, extra)
     return import_module(name)

@@ -157,7 +157,7 @@ def option_names(function: Callable[..., Any]) -> list[str]:
 def takes_any_option(function: Callable[..., Any]) -> bool:
     """Whether a function hands on options that it does not name."""
     rest = [p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
-    return any("Unpack[" not in str(p.annotation) for p in rest)
+    return any(get_origin(p.annotation) is not Unpack for p in rest)
 
 
 def check_options(

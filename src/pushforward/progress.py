@@ -12,8 +12,8 @@ from types import FrameType
 from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
-FINEST = 1 / 1000  # of all that is to be done
-SEEN = 5  # observations without which nothing is said
+FINEST = 1 / 1000  # the smallest fraction that counts as progress
+SEEN = 5  # observations without which no estimate is given
 Update = Callable[[float, str], None]  # (fraction done, what is happening)
 
 
@@ -23,8 +23,7 @@ class EtaEstimator:
     .. math:: \text{left} = (1 - f) \frac{t(f) - t(h)}{f - h}, \qquad h = \frac{f_0 + f}{2}
 
     for a fraction :math:`f` done that began at :math:`f_0`. What is done once, at the start, is
-    soon left behind; what comes again and again, such as a validation, is counted at its rate;
-    and a machine that gets busier is followed.
+    soon left behind; what recurs, such as a validation, is counted at its rate.
 
     Arguments:
         clock: Seconds, from anywhere.
@@ -35,7 +34,7 @@ class EtaEstimator:
         self.fractions: list[float] = []
         self.times: list[float] = []
 
-    def left(self, fraction: float) -> float | None:
+    def seconds_left(self, fraction: float) -> float | None:
         """Seconds until all is done, or None where nothing can be said yet."""
         now = self.clock()
         if not self.fractions or fraction - self.fractions[-1] >= FINEST:
@@ -49,7 +48,6 @@ class EtaEstimator:
 
 
 def clock_time(seconds: float | None) -> str:
-    """Hours, minutes and seconds, or dashes if they are not known."""
     if seconds is None:
         return "-:--:--"
     minutes, rest = divmod(round(seconds), 60)
@@ -57,7 +55,7 @@ def clock_time(seconds: float | None) -> str:
 
 
 class ProgressSpan(NamedTuple):
-    """The part of a bar that the work at hand fills."""
+    """The part of a bar that the present loop moves through."""
 
     update: Update
     low: float = 0.0
@@ -73,31 +71,21 @@ def terminal_bar(title: str, *, show: bool = True) -> Iterator[Update]:
     if not show or not sys.stderr.isatty():
         yield lambda fraction, text: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich import console, progress
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("{task.fields[text]}"),
+        "{task.description}",
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        "left {task.fields[left]}",
+        "{task.fields[text]}",
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task, pace = (
-            shown.add_task(title, total=1.0, text="", left=clock_time(None)),
-            EtaEstimator(),
-        )
+    stderr, pace = console.Console(stderr=True), EtaEstimator()
+    with progress.Progress(*columns, console=stderr, transient=True) as shown:
+        task = shown.add_task(title, total=1.0, text="", left=clock_time(None))
         yield lambda fraction, text: shown.update(
-            task, completed=fraction, text=text, left=clock_time(pace.left(fraction))
+            task, completed=fraction, text=text, left=clock_time(pace.seconds_left(fraction))
         )
 
 
@@ -113,7 +101,7 @@ def progress_bar(title: str, *, show: bool = True) -> Iterator[None]:
 
 
 def track_progress(items: Iterable[T], count: int) -> Iterator[T]:
-    """What a loop goes through, moving the bar that is `progress_bar`, if any; loops may be nested."""
+    """The items of a loop, moving the bar of `progress_bar`, if any; loops may be nested."""
     span = BAR.get()
     if span is None:
         yield from items
@@ -141,7 +129,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of being torn out of a step; a second one acts at once."""
+    """Collect SIGINT and SIGTERM until a safe moment; a second one acts at once."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may set handlers

@@ -6,7 +6,7 @@ import torch
 
 
 def fork_rng(device: torch.device | None = None) -> contextlib.AbstractContextManager[None]:
-    """Within, random numbers are drawn as anywhere; afterwards the generators are as before.
+    """Context manager that restores the generators at its end.
 
     Torch by itself would fork the generators of all GPUs, and so occupy each of them.
     """

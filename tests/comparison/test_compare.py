@@ -1,4 +1,4 @@
-"""What a comparison measures: the law of the data whatever their order, and alike for all."""
+"""What a comparison measures: the data whatever their order, and alike for all families."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_every_kind_of_likelihood_is_scored_on_the_same_rows(monkeypatch):
         monkeypatch.setattr(
             type(model), "log_prob", lambda self, x, *_, **__: seen.setdefault(self.family, x)[:, 0]
         )
-        compare.measure_fit(FitResult(name, 0), model, train, test, None)
+        compare.measure_fit(FitResult(name, 0), model, compare.Split(train, test))
         assert np.array_equal(seen[name], test.x[:25])
 
 
@@ -61,7 +61,7 @@ def test_long_data_are_scored_on_fewer_rows():
 
 
 def test_the_interval_over_three_seeds_holds_the_truth_as_often_as_it_says():
-    """95 % of 4,000 times, standard error 0.34 %; a normal law's quantile would hold 81 %."""
+    """95 % of 4,000 times, standard error 0.34 %; a normal quantile would hold 81 %."""
     rng, held = np.random.default_rng(0), 0
     for values in rng.normal(size=(4000, 3)):
         found = pool_seeds([MetricEstimate(v, v, v, 0.0) for v in values])

@@ -9,26 +9,22 @@ from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from PIL import Image
 
 import pushforward as pf
 from pushforward import formatting
 from pushforward.comparison import findings, report, warnings
-from pushforward.comparison.leaderboard import PRIMARY, Comparison, FitResult
-from pushforward.data.builtin import datasets
-from pushforward.errors import DataError, DiskError, UsageError
+from pushforward.comparison.compare import Comparison
+from pushforward.comparison.leaderboard import PRIMARY, FitResult
+from pushforward.errors import DiskError
 from pushforward.metrics.estimate import MetricEstimate
-from pushforward.plots import drawing as panels
-from pushforward.plots import figures, grids, style
+from pushforward.plots import style
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>')
-TINY = {"width": 16, "depth": 1, "steps": 12}
 rng = np.random.default_rng(0)
 
 
@@ -60,27 +56,6 @@ class Page(HTMLParser):
 
     def values(self, name):
         return [value for key, value in self.attributes if key == name]
-
-
-@pytest.fixture(scope="module")
-def fits():
-    """Models of each kind of data: a closed form, and a flow that has hardly been trained."""
-    torch.manual_seed(0)
-    blobs, numbers = datasets.load("8gaussians", 400), datasets.load("lesson", 400)
-    hostile = pd.DataFrame(rng.normal(size=(200, 4)), columns=[*HOSTILE, "$x_1$", "price"])
-    data = {
-        "line": (numbers.x, numbers),
-        "plane": (blobs.x, blobs),
-        "table": (hostile, None),
-        "images": (rng.normal(size=(120, 8, 8)), None),
-    }
-
-    def models(x):
-        flow = pf.fit(x, "flow_matching", progress=False, **TINY)
-        flow.config["usual"] = TINY["steps"]  # judged as if that were enough
-        return {"gaussian": pf.fit(x, "gaussian", progress=False), "flow_matching": flow}
-
-    return {kind: (x, models(x), known) for kind, (x, known) in data.items()}
 
 
 @pytest.fixture(scope="module")
@@ -361,82 +336,3 @@ def test_a_family_that_gains_nothing_over_one_gaussian_is_named(compare):
     assert "not shown to be better" in alarmed(comparison)["flow_matching"]
     comparison.entries[1].metrics[PRIMARY] = estimate(0.5)
     assert "worse than that of a single Gaussian" in alarmed(comparison)["flow_matching"]
-
-
-# --- what is computed to be drawn ---
-
-
-def test_the_quick_map_agrees_with_the_likelihood(fits):
-    _, models, _ = fits["plane"]
-    flow, points = models["flow_matching"], rng.normal(size=(50, 2))
-    quick = grids.grid_log_density(flow, points)
-    assert np.abs(quick - flow.log_prob(points)).max() < 0.1  # what the eye cannot see
-
-
-def test_trajectories_end_in_the_samples_of_the_same_seed(fits):
-    flow = fits["plane"][1]["flow_matching"]
-    ways = grids.sampler_trajectories(flow, flow.model, n=16, seed=3)
-    assert len(ways) == flow.model.steps + 1
-    np.testing.assert_allclose(ways[-1], flow.draw(16, seed=3), atol=1e-5)  # float32 sums
-    spread = ways[0].std(0) / np.asarray(fits["plane"][0]).std(0)
-    assert (np.abs(spread - 1) < 4 / np.sqrt(2 * 16)).all()  # noise has the scale of the data
-
-
-def test_evaluations_are_those_of_heuns_method(fits):
-    """Two a step; one in the first, which starts from pure noise, and in the last."""
-    flow = fits["plane"][1]["flow_matching"]
-    counts = [nfe for nfe, _ in grids.quality_by_steps(flow, flow.model, fits["plane"][2].x[:50])]
-    expected = [1, *(2 * k - 2 for k in grids.STEPS[1:])]
-    assert counts == expected[: len(counts)] and len(counts) > 2
-
-
-def test_a_mosaic_holds_each_image_whole_in_any_layout():
-    x = rng.uniform(size=(4, 3, 5, 6))
-    first = panels.image_mosaic(x, 2, 0.0, 1.0)
-    np.testing.assert_array_equal(first, panels.image_mosaic(np.moveaxis(x, 1, -1), 2, 0.0, 1.0))
-    np.testing.assert_array_equal(first[6:, 7:], np.moveaxis(x[3], 0, -1))
-
-
-def test_data_of_every_shape_have_a_kind():
-    kinds = {(1,): "line", (2,): "plane", (7,): "table", (8, 8): "images", (3, 8, 8): "images"}
-    kinds |= {(8, 8, 1): "images", (5, 8, 8): "table", (2, 2, 2, 2): "table"}
-    assert {shape: grids.plot_kind(shape) for shape in kinds} == kinds
-
-
-# --- the figure of a run ---
-
-
-@pytest.mark.parametrize("kind", ["line", "plane", "table", "images"])
-def test_a_run_is_drawn_for_every_kind_of_data(fits, kind, tmp_path):
-    path = figures.plot_run(fits[kind][1]["flow_matching"], tmp_path / "run.png")
-    with Image.open(path) as image:
-        assert image.width > image.height > 400
-    assert [p.name for p in tmp_path.iterdir()] == ["run.png"]
-
-
-@pytest.mark.parametrize("kind", ["line", "plane", "table", "images"])
-def test_data_are_drawn_with_the_samples_of_a_run(fits, kind, tmp_path):
-    x, models, _ = fits[kind]
-    alone = figures.plot_run(models["gaussian"], tmp_path / "alone.png")
-    both = figures.plot_run(models["gaussian"], tmp_path / "both.png", data=x)
-    with Image.open(alone) as a, Image.open(both) as b:
-        assert a.size != b.size or np.abs(np.subtract(a, b, dtype=float)).mean() > 0.1
-
-
-def test_data_of_another_kind_cannot_be_drawn_with_a_run(fits, tmp_path):
-    with pytest.raises(DataError):
-        figures.plot_run(fits["plane"][1]["gaussian"], tmp_path / "x.png", data=np.ones((9, 3)))
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_is_drawn_in_every_format(fits, tmp_path):
-    model = fits["plane"][1]["gaussian"]
-    svg, pdf = (figures.plot_run(model, tmp_path / f"run.{kind}") for kind in ("svg", "PDF"))
-    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
-    assert pdf.read_bytes().startswith(b"%PDF")
-
-
-def test_an_unknown_format_is_refused(fits, tmp_path):
-    with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
-        figures.plot_run(fits["line"][1]["gaussian"], tmp_path / "run.jpg")
-    assert not list(tmp_path.iterdir())

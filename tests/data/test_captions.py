@@ -39,7 +39,7 @@ def test_spelled_captions_can_be_read_back():
     assert (256 * rows == np.rint(256 * rows)).all() and rows.max() <= 1
 
 
-def test_a_tail_that_is_not_told_and_a_text_too_long_to_read_are_said():
+def test_a_tail_that_is_not_tokens_and_a_text_too_long_to_read_are_said():
     known = condition(SAID, "bytes")
     with pytest.warns(UserWarning, match="longer than 10 tokens"):
         known.encode([SAID[0] + " a a a"])
@@ -118,7 +118,7 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
     known = condition(SAID, str(tmp_path))
     assert text_encoders.text_encoder_name(tmp_path) == known.text.encoder == str(tmp_path)
     encoder, said = text_encoders.load_text_encoder(str(tmp_path)), list(SAID[:5])
-    vectors, states = encoder.read(said)
+    vectors, states = encoder.encode(said)
     rows = known.encode(said)
     own = Bert(load_file(tmp_path / "model.safetensors"), 3, model.config.layer_norm_eps)
     for caption, vector, its, row in zip(said, vectors, states, rows):
@@ -128,9 +128,9 @@ def test_an_encoder_of_a_folder_is_read_and_remembered_by_its_weights(tmp_path):
         there = torch.ones_like(ids, dtype=torch.bool)
         torch.testing.assert_close(own(ids, there)[0], truth, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(vector, truth.mean(0), atol=1e-5)
-        told = row[12:].reshape(known.text.tokens, 13)
-        assert (told[:, 0] == (np.arange(known.text.tokens) < len(truth))).all()
-        back = told[: len(truth), 1:] * known.text.token_scale + np.array(known.text.token_mean)
+        tokens = row[12:].reshape(known.text.tokens, 13)
+        assert (tokens[:, 0] == (np.arange(known.text.tokens) < len(truth))).all()
+        back = tokens[: len(truth), 1:] * known.text.token_scale + np.array(known.text.token_mean)
         np.testing.assert_allclose(back, truth, atol=1e-4)
     (tmp_path / "model.safetensors").unlink()
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""Folders of pictures: any size and mode, classes, captions, and refusals of what is broken."""
+"""Folders of images: any size and mode, classes, captions, and refusals of what is broken."""
 
 from types import SimpleNamespace
 
@@ -22,14 +22,14 @@ def save(path, x, mode=None):
 
 @pytest.fixture
 def grey(tmp_path):
-    """Twelve grey pictures of 8 x 10 pixels in two classes, and the pixels."""
+    """Twelve grey images of 8 x 10 pixels in two classes, and the pixels."""
     x = rng.integers(0, 256, (12, 8, 10), dtype=np.uint8)
-    for i, picture in enumerate(x):
-        save(tmp_path / "zoo" / ("cat" if i < 5 else "dog") / f"{i:02d}.png", picture)
+    for i, image in enumerate(x):
+        save(tmp_path / "zoo" / ("cat" if i < 5 else "dog") / f"{i:02d}.png", image)
     return tmp_path / "zoo", x
 
 
-def test_pictures_of_one_size_come_as_they_are_with_their_classes(grey):
+def test_images_of_one_size_come_as_they_are_with_their_classes(grey):
     folder, x = grey
     found = reading.read_dataset(folder, condition="label")
     assert np.array_equal(found.x, x) and found.schema.dtype == "uint8"
@@ -50,7 +50,7 @@ def test_linked_folders_are_classes_and_links_that_lead_back_end(grey, tmp_path)
     assert np.array_equal(found.x, x) and found.y.tolist() == ["cat"] * 5 + ["dog"] * 7
 
 
-def test_pictures_of_few_levels_are_written_from_black_to_white(tmp_path):
+def test_images_of_few_levels_are_written_from_black_to_white(tmp_path):
     """0 ... 16 become 0 ... 255; what has 256 levels stays; numbers above the last level are it."""
     x = np.arange(17, dtype=np.uint8).repeat(16).reshape(17, 4, 4)
     schema = reading.read_dataset(x).schema
@@ -62,7 +62,7 @@ def test_pictures_of_few_levels_are_written_from_black_to_white(tmp_path):
     assert bits.white == 1 and photographs.white == 255
 
 
-def test_a_check_and_an_evaluation_of_pictures_take_a_size(tmp_path):
+def test_a_check_and_an_evaluation_of_images_take_a_size(tmp_path):
     from pushforward.cli import main
 
     for i in range(48):
@@ -80,7 +80,7 @@ def test_a_check_and_an_evaluation_of_pictures_take_a_size(tmp_path):
         assert code(command, *["moons"] * len(given), "--size", "6") == 2
 
 
-def test_pictures_of_several_sizes_are_scaled_and_cut_in_the_middle(tmp_path):
+def test_images_of_several_sizes_are_scaled_and_cut_in_the_middle(tmp_path):
     left, right = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
     left[:, :10], right[:, 20:40] = 255, 255  # only what lies in the middle survives
     save(tmp_path / "a.png", left)
@@ -125,10 +125,10 @@ def test_a_scored_folder_is_brought_to_the_size_that_was_fitted(grey, tmp_path):
 
 def test_captions_are_found_by_file_and_missing_ones_are_named(grey):
     folder, _ = grey
-    lines = [f"{'cat' if i < 5 else 'dog'}/{i:02d}.png,picture {i}" for i in range(12)]
+    lines = [f"{'cat' if i < 5 else 'dog'}/{i:02d}.png,image {i}" for i in range(12)]
     (folder / "captions.csv").write_text("\n".join(["file,caption", *reversed(lines)]) + "\n")
     found = reading.read_dataset(folder, condition="caption")
-    assert found.y.tolist() == [f"picture {i}" for i in range(12)]
+    assert found.y.tolist() == [f"image {i}" for i in range(12)]
     (folder / "captions.csv").write_text("file,caption\ncat/00.png,one\n")
     with pytest.raises(DataError, match=r"no caption for cat/01.png and 10 more"):
         reading.read_dataset(folder)
@@ -150,7 +150,7 @@ def test_an_empty_caption_is_none(grey):
         reading.read_dataset(folder)
 
 
-def test_pictures_are_turned_upright(tmp_path):
+def test_images_are_turned_upright(tmp_path):
     x, exif = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8), Image.Exif()
     exif[0x0112] = 6  # the camera was held on its side
     for i in range(2):
@@ -176,10 +176,10 @@ def test_hidden_folders_inside_are_left_out_but_not_the_folder_itself(tmp_path):
 def test_what_is_broken_hidden_or_too_large_is_refused_or_left_out(grey, monkeypatch):
     folder, x = grey
     save(folder / "cat" / ".hidden.png", x[0])
-    (folder / "cat" / "notes.txt").write_text("no picture")
+    (folder / "cat" / "notes.txt").write_text("no image")
     assert len(reading.read_dataset(folder).x) == 12
     (folder / "cat" / "z.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with pytest.raises(DataError, match=r"z.png: is not a picture"):
+    with pytest.raises(DataError, match=r"z.png: is not an image"):
         reading.read_dataset(folder)
     whole = (folder / "cat" / "00.png").read_bytes()
     (folder / "cat" / "z.png").write_bytes(whole[: len(whole) * 3 // 4])
@@ -196,8 +196,8 @@ def test_what_is_broken_hidden_or_too_large_is_refused_or_left_out(grey, monkeyp
         reading.read_dataset(folder)
 
 
-def test_a_folder_without_pictures_says_what_it_wants(tmp_path):
-    with pytest.raises(DataError, match=r"holds 0 pictures; give .png"):
+def test_a_folder_without_images_says_what_it_wants(tmp_path):
+    with pytest.raises(DataError, match=r"holds 0 images; give .png"):
         reading.read_dataset(tmp_path)
 
 
@@ -208,14 +208,14 @@ def test_a_size_without_sense_is_refused(size):
     assert reading.parse_image_size(8) == (8, 8) and reading.parse_image_size((8, 9)) == (8, 9)
 
 
-def test_samples_are_written_as_a_folder_of_pictures_and_read_back(tmp_path):
+def test_samples_are_written_as_a_folder_of_images_and_read_back(tmp_path):
     x = shapes.render_shapes(shapes.draw_factors(11))
     writing.write_samples(tmp_path / "new", x)
     assert sorted(p.name for p in (tmp_path / "new").iterdir())[::10] == ["00.png", "10.png"]
     assert np.array_equal(reading.read_dataset(tmp_path / "new").x, x)
     with pytest.raises(FolderInUse, match="folder already"):
         writing.write_samples(tmp_path / "new", x)
-    with pytest.raises(UsageError, match="no pictures of 8 bits"):
+    with pytest.raises(UsageError, match="no images of 8 bits"):
         writing.write_samples(tmp_path / "other", x.astype(float))
     assert [p.name for p in tmp_path.iterdir()] == ["new"]
 
@@ -245,11 +245,11 @@ def test_captions_are_text_whatever_they_look_like(grey):
 
 
 def test_a_size_is_refused_where_there_is_no_folder():
-    with pytest.raises(UsageError, match="pictures of a folder"):
+    with pytest.raises(UsageError, match="images of a folder"):
         reading.read_dataset("moons", size=(8, 8))
 
 
-def test_flat_pictures_in_colour_keep_their_axes(tmp_path):
+def test_flat_images_in_colour_keep_their_axes(tmp_path):
     x = rng.integers(0, 256, (4, 3, 5, 3), dtype=np.uint8)
     writing.write_samples(tmp_path / "flat", x)
     assert np.array_equal(reading.read_dataset(tmp_path / "flat").x, x)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pushforward.data import reading
 from pushforward.data.builtin import datasets
+from pushforward.data.reading import open_source
 from pushforward.data.schema import Schema
 from pushforward.errors import DataError, NumericalError, UsageError
 
@@ -212,7 +213,7 @@ def test_rounding_to_float32_stays_within_open_bounds():
     schema = reading.read_dataset(x, bounds={"0": (0, 1)}).schema
     restored = schema.restore(np.array([[1 - 1e-12], [1e-60]]))
     assert restored.dtype == np.float32 and (restored > 0).all() and (restored < 1).all()
-    schema.validate(restored)
+    schema.align_columns(open_source(restored))
 
 
 def test_samples_that_are_not_finite_are_not_given_back():
@@ -231,7 +232,7 @@ def test_columns_are_matched_by_name():
     schema = SCHEMAS["table"]
     expected = TABLE.to_numpy(dtype=float)
     for same in (TABLE, TABLE[["p", "age"]], pl.DataFrame(dict(TABLE))[["p", "age"]], expected):
-        np.testing.assert_array_equal(schema.validate(same), expected)
+        np.testing.assert_array_equal(schema.align_columns(open_source(same)), expected)
 
 
 @pytest.mark.parametrize(
@@ -252,14 +253,14 @@ def test_columns_are_matched_by_name():
 )
 def test_data_of_another_kind_are_not_scored(source, word):
     with pytest.raises(DataError, match=word) as caught:
-        SCHEMAS["table"].validate(source)
+        SCHEMAS["table"].align_columns(open_source(source))
     assert "\n" not in str(caught.value) and len(str(caught.value)) <= 300
 
 
 def test_one_datum_can_be_scored():
-    assert SCHEMAS["table"].validate(TABLE.iloc[:1]).shape == (1, 2)
+    assert SCHEMAS["table"].align_columns(open_source(TABLE.iloc[:1])).shape == (1, 2)
     for same in (X[:1, 0], X[:1, :1]):
-        np.testing.assert_array_equal(SCHEMAS["line"].validate(same), X[:1, :1])
+        np.testing.assert_array_equal(SCHEMAS["line"].align_columns(open_source(same)), X[:1, :1])
 
 
 @pytest.mark.parametrize(

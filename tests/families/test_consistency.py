@@ -247,8 +247,8 @@ def test_the_loss_of_the_exact_velocity_has_its_floor(float64):
 
 def test_a_flow_is_learned_beside_f_in_the_plane_and_not_beyond_nor_with_a_teacher():
     plane, digits = (families.build("consistency", Event((d,)), width=8) for d in (2, 64))
-    assert (plane.point, plane.last) == (flow_step, 16)
-    assert (digits.point, digits.last) == (shared_noise_step, 32)
+    assert (plane.point, plane.curriculum.last) == (flow_step, 16)
+    assert (digits.point, digits.curriculum.last) == (shared_noise_step, 32)
     assert plane.loss(torch.randn(8, 2)).keys() == {"consistency", "flow"}
     digits.distil(families.build("flow_matching", Event((64,)), width=8))
     plane.distil(families.build("flow_matching", Event((2,)), width=8))

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.model_selection import StratifiedKFold
 
 from pushforward.data.builtin import datasets
-from pushforward.metrics.modes import known_modes
+from pushforward.metrics.neighbours import known_modes
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Likelihood
 from pushforward.training.fit import fit
@@ -32,16 +32,16 @@ def fitted(name, family):
 
 @cache
 def floor(name):
-    """Sliced W2 between two samples of the law, the mean of eight pairs."""
+    """Sliced W2 between two samples of the data, the mean of eight pairs."""
     sample = datasets.load(name).sample
     return np.mean([sliced_w2(sample(N, 2 * k), sample(N, 2 * k + 1)) for k in range(1, 9)])
 
 
 def gap(name, family, rows):
     """The mean and standard error of log p - log q on fresh data, KL(p || q) in nats."""
-    law, model = datasets.load(name), fitted(name, family)
-    x = law.sample(rows, 123)
-    difference = law.log_prob(x) - model.log_prob(x)
+    dataset, model = datasets.load(name), fitted(name, family)
+    x = dataset.sample(rows, 123)
+    difference = dataset.log_prob(x) - model.log_prob(x)
     return difference.mean(), difference.std() / rows**0.5
 
 
@@ -49,7 +49,7 @@ def gap(name, family, rows):
 @pytest.mark.parametrize("family", ["flow_matching", "ddpm"])
 def test_samples_are_nearly_as_close_to_data_as_data_are(name, family):
     model, sample = fitted(name, family), datasets.load(name).sample
-    # one pair says little: between two samples of the law it varies by half
+    # one pair says little: between two samples of the data it varies by half
     pairs = [(sample(N, 90 + k), model.draw(N, seed=k)) for k in range(8)]
     assert np.mean([sliced_w2(*pair) for pair in pairs]) <= 1.5 * floor(name)
 
@@ -71,10 +71,10 @@ def test_no_likelihood_beats_the_entropy(name, family):
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("name", ["8gaussians", "ring"])
 def test_wgan_gp_covers_all_eight_modes(name, seed):
-    law, started = datasets.load(name), time.monotonic()
+    dataset, started = datasets.load(name), time.monotonic()
     model = fit(name, "wgan_gp", seed=seed, progress=False)
     assert time.monotonic() - started < 60
-    assert known_modes(model.draw(N, seed=seed), law.modes, law.mode_scale).covered == 8
+    assert known_modes(model.draw(N, seed=seed), dataset.modes, dataset.mode_scale).covered == 8
 
 
 @cache

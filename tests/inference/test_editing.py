@@ -395,7 +395,7 @@ def test_a_sheet_has_sixteen_pictures_in_a_row_and_white_behind_the_last(tmp_pat
     assert Image.open(tmp_path / "one.png").size == (3, 2)
     assert (sheet[:2, 45:] == 15).all() and (sheet[2:, :3] == 16).all()
     assert (sheet[2:, 6:] == 255).all()
-    with pytest.raises(UsageError, match="no pictures of 8 bits"):
+    with pytest.raises(UsageError, match="no images of 8 bits"):
         write_samples(tmp_path / "table.png", np.zeros((3, 2)))
 
 

@@ -79,7 +79,7 @@ def test_edited_folders_keep_names_and_say_what_they_became(tmp_path, capsys):
     run(*fit, capsys=capsys)
     edit = ["edit", tmp_path / "r", tmp_path / "zoo", "--steps", 2]
     told, _ = run(*edit, "--strength", 0, "-o", tmp_path / "same", capsys=capsys)
-    assert told.startswith("6 pictures: ")
+    assert told.startswith("6 images: ")
     assert all((pixels(tmp_path / "same" / n) == picture).all() for n, picture in zip(names, x))
     assert not (tmp_path / "same" / "captions.csv").exists()  # the subfolders say it all
     run(*edit, "--condition", "dog", "-o", tmp_path / "dogs", capsys=capsys)

@@ -82,7 +82,9 @@ def test_a_condition_in_the_bias_is_the_condition_as_it_was_told(diffusers, even
     torch.nn.init.normal_(net.unet.conv_out.weight)
     x, c = torch.randn(2, *event), torch.randn(1, 3)
     told = net(x, torch.tensor(0.37), c.expand(2, -1))
-    alone = net.unconditioned(c)(net.layout.to_channels_first(x).contiguous(), torch.tensor(36.0)).sample
+    alone = net.unconditioned(c)(
+        net.layout.to_channels_first(x).contiguous(), torch.tensor(36.0)
+    ).sample
     torch.testing.assert_close(net.layout.from_channels_first(alone), told, rtol=1e-4, atol=1e-5)
     hidden, zero = (net(x, torch.tensor(0.37), k) for k in (None, torch.zeros(2, 3)))
     torch.testing.assert_close(hidden, zero)

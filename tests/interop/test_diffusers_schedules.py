@@ -64,7 +64,7 @@ def agree(scheduler, net, x, steps=20):
     denoiser = NetworkDenoiser(
         DiffusersNetwork(net, no_condition), schedule.path, schedule.prediction
     )
-    denoiser = schedule.clipped(denoiser)
+    denoiser = schedule.clip_denoiser(denoiser)
     run, times = samplers.sampler_by_name(schedule.sampler), schedule.grid(steps)
     options = {"variance": schedule.variance} if run is samplers.ddpm else {}
     torch.manual_seed(1)

@@ -63,10 +63,10 @@ def test_the_six_blocks_run_in_order(tmp_path):
 
 
 def test_data_have_the_mixtures_moments_within_five_standard_errors():
-    law, x = lesson_mixture(), torch.as_tensor(generate_data(200_000, seed=1)).double()
+    target, x = lesson_mixture(), torch.as_tensor(generate_data(200_000, seed=1)).double()
     assert abs(x.mean() - 0.8) < 5 * x.std() / len(x) ** 0.5
     spread = (x - 0.8).square()
-    assert abs(spread.mean() - float(law.covariance)) < 5 * spread.std() / len(x) ** 0.5
+    assert abs(spread.mean() - float(target.covariance)) < 5 * spread.std() / len(x) ** 0.5
     assert abs((x < 0).double().mean() - 0.3) < 5 * 0.46 / len(x) ** 0.5 + 2e-3  # tails past 0
 
 
@@ -85,11 +85,11 @@ def test_one_seed_settles_the_data_whether_given_or_set_for_torch():
 # block 1: the VAE
 
 
-def test_the_loss_takes_real_data_and_is_the_negative_log_density_per_datum():
+def test_the_loss_takes_real_data_and_is_the_negative_log_density_per_row():
     x, recon, mu, logvar = torch.randn(7, 3), *torch.randn(3, 7, 3)
     total, distortion, kl = vae_loss(x, recon, mu, logvar, scale=0.4)
-    law = torch.distributions.MultivariateNormal(recon, 0.16 * torch.eye(3))
-    torch.testing.assert_close(distortion, -law.log_prob(x).mean())
+    target = torch.distributions.MultivariateNormal(recon, 0.16 * torch.eye(3))
+    torch.testing.assert_close(distortion, -target.log_prob(x).mean())
     q = torch.distributions.Normal(mu, torch.exp(logvar / 2))
     prior = torch.distributions.Normal(torch.zeros(()), torch.ones(()))
     torch.testing.assert_close(kl, torch.distributions.kl_divergence(q, prior).sum(1).mean())
@@ -135,7 +135,7 @@ def test_the_learned_scale_can_learn_and_samples_have_it():
 # block 2: the GAN
 
 
-def test_a_step_is_the_game_at_the_optimum_where_nothing_is_to_be_told_apart():
+def test_a_step_is_the_game_at_the_optimum_where_samples_are_like_data():
     """Logits of 0: log 4 for D, log 2 for G, whatever the data."""
     G, D = Generator(4, 2), Discriminator(2)
     for p in D.parameters():
@@ -215,8 +215,8 @@ def test_the_penalty_of_an_affine_critic_is_known_for_vectors_and_images(shape):
     torch.testing.assert_close(slope, 2 * (1 - 1 / critic.w.norm()) * critic.w)
 
 
-def test_every_datum_has_its_own_place_on_its_segment():
-    """From zeros to ones, entries of a datum are equal and no two data are (B = H = 8)."""
+def test_every_row_is_interpolated_by_a_number_of_its_own():
+    """From zeros to ones, entries of a row are equal and no two data are (B = H = 8)."""
     seen = []
 
     class Watching(nn.Module):
@@ -275,7 +275,7 @@ def test_a_thousand_steps_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (2, 4, 4)])
-def test_a_step_for_each_datum_is_the_chain_run_step_by_step(shape):
+def test_a_step_for_each_row_is_the_chain_run_step_by_step(shape):
     """In variance and signal: t = 0, 1, 2 and T, with beta_1 at t = 1."""
     params, t = get_diffusion_parameters(100), torch.tensor([0, 1, 2, 100])
     ones, zeros = torch.ones(4, *shape), torch.zeros(4, *shape)

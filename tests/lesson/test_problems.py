@@ -52,10 +52,10 @@ def test_the_data_of_the_sweep_have_the_spectrum_asked_for():
 
 
 def test_a_fixed_scale_is_that_scale_and_not_learned():
-    law, x = fits.fixed_scale_gaussian(0.4), torch.zeros(3, 1)
+    likelihood, x = fits.fixed_scale_gaussian(0.4), torch.zeros(3, 1)
     expected = torch.distributions.Normal(0.0, 0.4).log_prob(x)
-    torch.testing.assert_close(law.log_prob(torch.zeros(3, 1, 1), x), expected)
-    assert not [p for p in law.parameters() if p.requires_grad]
+    torch.testing.assert_close(likelihood.log_prob(torch.zeros(3, 1, 1), x), expected)
+    assert not [p for p in likelihood.parameters() if p.requires_grad]
 
 
 def test_collapse_is_unstable_where_the_data_are_bits():

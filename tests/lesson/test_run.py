@@ -30,7 +30,8 @@ def tiny(monkeypatch):
     """A lesson of one section and one problem; returns what decides whether they come out."""
     state = {"claim": TRUE, "step": TRUE}
     claim = Claim("1.1-square", "Two $\\cdot$ two is four.", Verdict.HOLDS,
-                  lambda: Evidence([state["claim"]]), "theory.exact.discriminator.mode_drop_cost")  # fmt: skip
+                  lambda: Evidence([state["claim"]]),
+                  "theory.exact.discriminator.mode_drop_cost")  # fmt: skip
     step = DerivationStep("by counting", r"\frac{4}{2} = 2", lambda: [state["step"]])
     part = ProblemPart(
         "1.1 Why?", [step], lambda: ExperimentResult(["It is 4."], [TRUE], {"bar": drawing()})
@@ -128,13 +129,13 @@ def test_a_notebook_shows_a_chapter_as_the_page_does(tiny):
 
 def test_no_figure_is_encoded_where_none_is_wanted(tiny, monkeypatch):
     monkeypatch.setattr(run, "encode_formats", lambda figure: pytest.fail("encoded"))
-    assert [c.plates for c in run.run_chapters(draw=False)] == [{}, {}]
+    assert [c.figures for c in run.run_chapters(draw=False)] == [{}, {}]
 
 
 def test_json_keeps_the_right_statement_beside_the_numbers_of_both_sides():
     evidence = Evidence([FALSE], [TRUE])
     claim = Claim("1.1-x", "", Verdict.WRONG, lambda: evidence, "", right="It is four.")
-    facts = check_claim(claim).facts()
+    facts = check_claim(claim).to_dict()
     assert facts["right"] == "It is four." and facts["verdict"] == Verdict.WRONG
     assert facts["numbers"]["lesson"] == [{**FALSE._asdict(), "agrees": False}]
     assert facts["numbers"]["right"] == [{**TRUE._asdict(), "agrees": True}]

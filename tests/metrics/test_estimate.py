@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pushforward.metrics import estimate, frechet, kernels, likelihood, neighbours, wasserstein
+from pushforward.metrics import estimate, kernels, neighbours, wasserstein
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_intervals_cover_a_difference_that_is_there(rng):
     [
         lambda x, y: wasserstein.sliced_w2(x, y, projections=8),
         lambda x, y: neighbours.precision(x, y),
-        frechet.gaussian_fit_distance,
+        wasserstein.gaussian_fit_distance,
     ],
 )
 def test_intervals_cover_the_mean_at_their_sample_size(rng, statistic):
@@ -72,7 +72,7 @@ def test_an_estimate_prints_its_floor():
 def test_held_out_likelihood_of_the_true_density_is_the_entropy(rng):
     x = rng.standard_normal(4000)
     entropy = 0.5 * math.log(2 * math.pi * math.e)
-    found = likelihood.nll(-(x**2) / 2 - math.log(2 * math.pi) / 2, entropy=entropy)
+    found = estimate.nll(-(x**2) / 2 - math.log(2 * math.pi) / 2, entropy=entropy)
     se = math.sqrt(0.5 / 4000)  # Var x^2/2 = 1/2
     assert abs(found.value - entropy) < 5 * se
     assert found.high - found.low == pytest.approx(2 * 1.96 * se, rel=0.15)
@@ -80,6 +80,6 @@ def test_held_out_likelihood_of_the_true_density_is_the_entropy(rng):
 
 
 def test_uniform_bytes_cost_eight_bits_an_entry():
-    found = likelihood.bits_per_dim(np.full(50, -12 * math.log(256)), 12)
+    found = estimate.bits_per_dim(np.full(50, -12 * math.log(256)), 12)
     assert found[:3] == pytest.approx((8, 8, 8), rel=1e-12)
     assert (found.unit, found.n) == ("bits/dim", 50)

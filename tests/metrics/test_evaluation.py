@@ -15,8 +15,8 @@ def rng():
 
 
 def test_a_perfect_generator_scores_its_floor(rng):
-    """Every interval of a sample from the true law reaches the floor, give or take the floor's own
-    scatter, which is as wide."""
+    """Every interval of a sample from the true distribution reaches the floor, give or take the
+    floor's own scatter, which is as wide."""
     found = metrics.evaluate(*rng.standard_normal((2, 600, 2)))
     assert {"energy", "mmd", "sliced_w2", "w1", "c2st", "precision", "frechet"} <= set(found)
     for name, e in found.items():
@@ -80,7 +80,7 @@ def test_labels_add_what_a_classifier_sees(rng):
 
 
 def test_images_are_flattened_and_scaled_by_one_number(rng):
-    """A pixel that is nearly constant must not outweigh the picture."""
+    """A pixel that is nearly constant must not outweigh the image."""
     x, y = rng.random((2, 100, 4, 4))
     x[:, 0, 0], y[:, 0, 0] = 0.5 + 1e-9 * x[:, 0, 0], 0.51
     assert metrics.evaluate(x, y, metrics=["w1"])["w1"].value < 10

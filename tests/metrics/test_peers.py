@@ -12,7 +12,7 @@ N = 90
 
 
 class Features(nn.Module):
-    """Twelve random features of pictures in colour from 0 to 1."""
+    """Twelve random features of images in colour from 0 to 1."""
 
     num_features = 12
 
@@ -26,7 +26,7 @@ class Features(nn.Module):
 
 
 class OfBytes(Features):
-    """The same of 8-bit pictures, as torchmetrics hands them over."""
+    """The same of 8-bit images, as torchmetrics hands them over."""
 
     def forward(self, x):
         return super().forward(x.double() / 255)
@@ -34,7 +34,7 @@ class OfBytes(Features):
 
 @pytest.fixture(scope="module")
 def sets():
-    """Real, generated and training pictures, ``(3, 90, 3, 6, 6)``, 8 bits."""
+    """Real, generated and training images, ``(3, 90, 3, 6, 6)``, 8 bits."""
     rng = np.random.default_rng(0)
     x = rng.random((3, N, 3, 6, 6)) ** np.array([1, 1.3, 1])[:, None, None, None, None]
     return np.round(255 * x).astype(np.uint8)

@@ -30,7 +30,7 @@ def net(kind, condition=2):
     """A network of six entries with large random weights, in float64."""
     if kind == "transformer":
         made = CausalTransformer(
-            (2, 3), FourierEntryFeatures(2), ORDERS, condition, 4, width=16, depth=2, heads=2
+            (2, 3), FourierEntryFeatures(2), ORDERS, condition, 4, width=16, depth=2
         )
     elif kind in ("conv", "colour"):
         shape = (2, 3) if kind == "conv" else (3, 1, 2)

@@ -38,7 +38,7 @@ SHAPE, T = (3, 8, 12), torch.rand(2)
 
 
 def autoregressive(kind):
-    """A network over the entries of a picture, in one order."""
+    """A network over the entries of an image, in one order."""
     shape = () if kind is MaskedPerceptron else (SHAPE,)
     order = torch.arange(math.prod(SHAPE))[None]
     return kind(*shape, FourierEntryFeatures(0), order, 3, 2, width=8, depth=2)
@@ -68,7 +68,7 @@ DEEP = {
     "transformer": (lambda: autoregressive(CausalTransformer), "x o c"),
     "convolutions": (lambda: autoregressive(CausalConvNet), "x o c"),
 }
-PICTURES = ("unet", "dit", "diffusers", "encoder", "decoder", "spatial encoder", "features")
+IMAGES = ("unet", "dit", "diffusers", "encoder", "decoder", "spatial encoder", "features")
 
 
 def made(kind):
@@ -107,7 +107,7 @@ def test_every_deep_network_is_tried():
 
 @pytest.mark.parametrize("how", ["channels_last", "recompute"])
 @pytest.mark.parametrize("kind", DEEP)
-def test_values_and_gradients_are_the_same_however_a_network_is_hastened(kind, how):
+def test_values_and_gradients_are_the_same_however_a_network_is_accelerated(kind, how):
     net, given = made(kind)
     before = measured(net, given)
     accelerate_networks(net, **{how: True})
@@ -115,7 +115,7 @@ def test_values_and_gradients_are_the_same_however_a_network_is_hastened(kind, h
     torch.testing.assert_close(measured(net, given), before, rtol=1e-4, atol=1e-5 * largest)
 
 
-@pytest.mark.parametrize("kind", PICTURES)
+@pytest.mark.parametrize("kind", IMAGES)
 def test_channels_last_is_another_order_of_memory(kind):
     net, given = made(kind)
     seen = []
@@ -149,7 +149,7 @@ def test_training_in_channels_last_ends_at_the_same_weights():
     torch.testing.assert_close(last, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
 
 
-def test_a_resumed_run_keeps_how_it_was_hastened(tmp_path):
+def test_a_resumed_run_keeps_how_it_was_accelerated(tmp_path):
     pf.fit(X, "flow_matching", **OPTIONS | {"channels_last": True}, out=tmp_path)
     with pytest.raises(UsageError, match="keeps its channels_last"):
         pf.fit(X, out=tmp_path, resume=True, channels_last=False, progress=False)
@@ -172,12 +172,12 @@ def test_operations_of_convolutions_are_those_of_every_pixel():
     attention = net.bottom[0].attention
     tokens = 4 * attention.mix.in_features * attention.mix.in_features * pixels
     tokens += 2 * pixels**2 * attention.mix.in_features
-    told = sum(
+    embedding = sum(
         m.weight.numel()
         for name, m in net.named_modules()
         if isinstance(m, nn.Linear) and "attention" not in name
     )
-    assert model.flops == 2 * (weights * pixels + tokens + told)
+    assert model.flops == 2 * (weights * pixels + tokens + embedding)
 
 
 def test_counting_operations_leaves_the_model_and_the_generator_as_they_were():

@@ -41,16 +41,16 @@ def test_a_fit_of_more_captions_than_are_kept_reads_them_for_their_spread_and_fo
     monkeypatch, read
 ):
     encoder = text_encoders.load_text_encoder("letters")
-    encoder.room = 0
+    encoder.cache_room = 0
     pf.fit(X, "flow_matching", y=SAID, text="letters", **SMALL)
     assert sorted(read) == sorted(2 * SAID)
 
 
 def test_as_many_captions_are_kept_as_there_is_room_for(read):
     encoder = text_encoders.load_text_encoder("letters")
-    encoder.room = 10 * (2 * 3 * 4)  # bytes of two tokens of three numbers
-    first = encoder.read(SAID)
-    again = encoder.read(SAID)
+    encoder.cache_room = 10 * (2 * 3 * 4)  # bytes of two tokens of three numbers
+    first = encoder.encode(SAID)
+    again = encoder.encode(SAID)
     assert read == SAID + SAID[10:]
     assert all(np.array_equal(a, b) for a, b in zip(first[1], again[1]))
     assert np.array_equal(first[0], again[0])
@@ -60,9 +60,11 @@ def test_a_comparison_reads_captions_as_it_is_told():
     """Each family that can has tokens; the others have the words of the same captions."""
     found = pf.compare(X, ["gaussian", "flow_matching"], y=SAID, text="bytes", steps=1,
                        progress=False)  # fmt: skip
-    told = {e.family: e.model.schema.condition for e in found.entries if not e.error}
-    assert told["flow_matching"].text.encoder == "bytes" and told["flow_matching"].tokens[0] > 0
-    assert told["gaussian"].text is None and told["gaussian"].words == told["flow_matching"].words
+    known = {e.family: e.model.schema.condition for e in found.entries if not e.error}
+    assert known["flow_matching"].text.encoder == "bytes" and known["flow_matching"].tokens[0] > 0
+    assert (
+        known["gaussian"].text is None and known["gaussian"].words == known["flow_matching"].words
+    )
 
 
 def test_the_command_line_passes_text_and_cache_to_a_comparison(tmp_path, capsys):
@@ -72,7 +74,7 @@ def test_the_command_line_passes_text_and_cache_to_a_comparison(tmp_path, capsys
     words = ["compare", tmp_path / "t.csv", "--families", "gaussian", "--condition", "said"]
     for more, message in (
         (["--text", "tongues"], "choose from words, bytes, minilm"),
-        (["--cache", tmp_path], "cache keeps the decoded pictures of a folder"),
+        (["--cache", tmp_path], "cache keeps the decoded images of a folder"),
     ):
         with pytest.raises(SystemExit) as stop:
             cli.main([str(w) for w in [*words, *more, "-o", tmp_path / "c"]])

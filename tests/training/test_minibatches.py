@@ -80,12 +80,12 @@ def test_a_large_table_with_holes_is_refused_as_a_small_one(tmp_path, tiny):
         reading.read_dataset(tmp_path / "t.parquet", lean=True)
 
 
-def test_pictures_are_decoded_once_and_found_again_unless_they_change(tmp_path, tiny, monkeypatch):
-    folder, cache = tmp_path / "pictures", tmp_path / "cache"
+def test_images_are_decoded_once_and_found_again_unless_they_change(tmp_path, tiny, monkeypatch):
+    folder, cache = tmp_path / "images", tmp_path / "cache"
     folder.mkdir()
     x = RNG.integers(0, 256, (9, 16, 16, 3)).astype(np.uint8)
-    for i, picture in enumerate(x):
-        Image.fromarray(picture).save(folder / f"{i}.png")
+    for i, image in enumerate(x):
+        Image.fromarray(image).save(folder / f"{i}.png")
     decoded, decode = [], image_folder.decode_image
     monkeypatch.setattr(image_folder, "decode_image", lambda *a: decoded.append(a) or decode(*a))
     for _ in range(2):
@@ -141,7 +141,7 @@ def test_a_run_over_data_on_the_disk_ends_alike_if_it_is_stopped_and_resumed(tmp
     assert again.config["waited"] >= 0 and again.sample(2).dtype == np.uint8
 
 
-def test_pictures_in_memory_are_trained_on_as_numbers_of_any_type_are():
+def test_images_in_memory_are_trained_on_as_numbers_of_any_type_are():
     """Bytes stay bytes; the batches, the noise and so the weights are those of float64."""
     x = RNG.integers(0, 256, (60, 4, 4)).astype(np.uint8)
     a, b = (fit(data, **OPTIONS, progress=False) for data in (x, x.astype(np.float64)))

@@ -9,7 +9,7 @@ from pushforward import cli
 from pushforward.errors import UsageError
 
 X = np.random.default_rng(0).standard_normal((48, 2))
-PICTURES = np.random.default_rng(0).standard_normal((48, 9, 9))
+IMAGES = np.random.default_rng(0).standard_normal((48, 9, 9))
 SMALL = {"steps": 1, "batch": 8, "width": 8, "progress": False}
 IDLE = [
     (X, "flow_matching", {"shard": True}, "shard divides what several devices keep"),
@@ -17,12 +17,12 @@ IDLE = [
     (X, "flow_matching", {"recompute": True}, "recompute is for blocks"),
     (X, "flow_matching", {"unconditional": 0.2}, "there is none: leave it out"),
     (X, "flow_matching", {"text": "bytes"}, "there is no condition"),
-    (X, "flow_matching", {"cache": "c"}, "cache keeps the decoded pictures of a folder"),
-    (X, "flow_matching", {"size": 8}, "size is for the pictures of a folder"),
+    (X, "flow_matching", {"cache": "c"}, "cache keeps the decoded images of a folder"),
+    (X, "flow_matching", {"size": 8}, "size is for the images of a folder"),
     (X, "flow_matching", {"watch": 2}, "watch is for images"),
     (X, "vae", {"teacher": "flow"}, "cannot be distilled from a teacher"),
     (X, "vae", {"source": X}, "cannot start from data"),
-    (PICTURES, "flow_matching", {"waves": 8}, "waves are inputs of an mlp"),
+    (IMAGES, "flow_matching", {"waves": 8}, "waves are inputs of an mlp"),
 ]
 
 
@@ -62,8 +62,8 @@ def test_guidance_in_training_is_that_of_a_teacher(flow):
     y = np.arange(48) % 2
     with pytest.raises(UsageError, match="that of a teacher, and there is none"):
         pf.fit(X, "consistency", y=y, guidance=2.0, **SMALL)
-    told = pf.fit(X, "flow_matching", y=y, **SMALL)
-    student = pf.fit(X, "consistency", y=y, teacher=told, guidance=2.0, **SMALL)
+    teacher = pf.fit(X, "flow_matching", y=y, **SMALL)
+    student = pf.fit(X, "consistency", y=y, teacher=teacher, guidance=2.0, **SMALL)
     assert student.sample(2, y=1, seed=0).shape == (2, 2)
 
 
@@ -86,7 +86,7 @@ def test_a_wrong_kind_of_option_is_told_the_right_one(flow):
 
 def test_particles_that_need_an_exact_trace_are_refused_before_any_work(monkeypatch):
     """No code is drawn, and no integral is solved, to find out that it was for nothing."""
-    model = pf.fit(np.zeros((48, 12, 12)) + PICTURES[:, :1, :1], "latent_diffusion", steps=2,
+    model = pf.fit(np.zeros((48, 12, 12)) + IMAGES[:, :1, :1], "latent_diffusion", steps=2,
                    batch=8, width=8, encoder_width=4, latent=8, factor=1, depth=1,
                    progress=False)  # fmt: skip
     assert model.model.second.event_shape == (8, 12, 12)
@@ -96,7 +96,7 @@ def test_particles_that_need_an_exact_trace_are_refused_before_any_work(monkeypa
 
     monkeypatch.setattr(model.model.second, "estimated", never)
     with pytest.raises(UsageError, match="needs the exact trace"):
-        model.log_prob(PICTURES[:1, :1, :1] + np.zeros((1, 12, 12)), particles=2)
+        model.log_prob(IMAGES[:1, :1, :1] + np.zeros((1, 12, 12)), particles=2)
 
 
 def test_an_unconditional_first_stage_leaves_captions_to_the_second():

@@ -42,7 +42,9 @@ class Toy(GenerativeModel):
         self.taught = [float(teacher.w.sum())]
     def start_from(self, z):
         self.register_buffer("rows", z[:10].clone())
-    def translate(self, z, reverse: bool = False):
+    def gather(self, x, c=None):
+        self.seen = len(x)
+    def translate(self, z, c=None, *, reverse: bool = False):
         return z - 1 if reverse else z + 1
 
 def build(event, *, width: int = 8):

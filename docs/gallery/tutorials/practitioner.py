@@ -29,7 +29,7 @@ print(*csv.read_text().splitlines()[:3], sep="\n")
 # -----------
 #
 # Everything that stands in the way of a fit is listed at once: missing cells,
-# constant columns, text. Text can be a condition, but no column to be learnt, and
+# constant columns, text. Text can be a condition, but no column to be learned, and
 # so the name of the cultivar is one.
 
 for condition in (None, "cultivar"):
@@ -88,7 +88,7 @@ for axes in row:
 # Complete rows
 # -------------
 #
-# Fix some columns and draw the others: the law of proline in a wine of 13 %
+# Fix some columns and draw the others: how proline is distributed in a wine of 13 %
 # alcohol, of each cultivar.
 
 for name in np.unique(data.y):

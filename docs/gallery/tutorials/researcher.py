@@ -29,8 +29,8 @@ torch.manual_seed(0)
 # conditionals, and what it becomes when it is blurred: :math:`\alpha x +
 # \sigma\varepsilon` is a mixture again.
 
-law = targets.gaussian_ring8()
-print(f"entropy {law.entropy():.4f} nats")
+mixture = targets.gaussian_ring8()
+print(f"entropy {mixture.entropy():.4f} nats")
 
 # %%
 # A path
@@ -42,7 +42,7 @@ print(f"entropy {law.entropy():.4f} nats")
 # exact density of :math:`x_t`, the points one set of particles on their way.
 
 path = paths.LinearPath()
-denoiser = targets.ExactDenoiser(law, path)
+denoiser = targets.ExactDenoiser(mixture, path)
 times = path.grid(200)
 start = path.scale(times[0]) * torch.randn(400, 2)
 states = [start, *samplers.heun(denoiser, start.to(times), times)]
@@ -54,7 +54,7 @@ def panel(axes, k):
     alpha, sigma = path(t)
     side = torch.linspace(-reach, reach, 121, dtype=torch.float64)
     grid = torch.cartesian_prod(side, side)
-    log_p = law.diffuse(alpha, sigma).log_prob(grid).reshape(121, 121).T
+    log_p = mixture.diffuse(alpha, sigma).log_prob(grid).reshape(121, 121).T
     extent = (-reach, reach, -reach, reach)
     axes.imshow(log_p.exp(), origin="lower", extent=extent, cmap=style.DENSITY)
     axes.plot(*states[k].T, ".", ms=2.6, color=style.SECOND, mew=0)
@@ -81,7 +81,7 @@ for axes, k in zip(row, (0, 60, 110, 150, 200)):
 # on EDM's path.
 
 edm = paths.EDMPath()
-exact = targets.ExactDenoiser(law, edm)
+exact = targets.ExactDenoiser(mixture, edm)
 noise = edm.sigma_max * torch.randn(500, 2, dtype=torch.float64)
 truth = ode.final_state(samplers.heun(exact, noise, edm.grid(1000)))
 
@@ -129,7 +129,7 @@ axes.minorticks_off()
 # compared with the velocity itself:
 
 t = torch.rand(64, dtype=torch.float64)
-x, eps = law.sample(64).double(), torch.randn(64, 2, dtype=torch.float64)
+x, eps = mixture.sample(64).double(), torch.randn(64, 2, dtype=torch.float64)
 x_t = path.interpolate(x, eps, t)
 converted = predictions.convert_prediction(
     path, predictions.noise_prediction, predictions.velocity_prediction, x_t, eps, t
@@ -157,11 +157,11 @@ model = Diffusion(
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 for _ in range(1000):
     optimizer.zero_grad()
-    sum(model.loss(law.sample(512)).values()).backward()
+    sum(model.loss(mixture.sample(512)).values()).backward()
     optimizer.step()
 model.eval()
 
-x, t = law.sample(4096), torch.rand(4096)
+x, t = mixture.sample(4096), torch.rand(4096)
 x_t = path.interpolate(x, torch.randn_like(x), t)
 with torch.no_grad():
     gap = (
@@ -181,9 +181,9 @@ print(f"mean squared distance to the exact velocity: {float(gap):.3f}")
 # :math:`\mathrm{KL}(p\,\|\,\text{model})`, the distance to the truth in nats, here
 # with its standard error.
 
-x = law.sample(1000)
+x = mixture.sample(1000)
 with torch.no_grad():
-    difference = law.log_prob(x) - model.log_prob(x)
+    difference = mixture.log_prob(x) - model.log_prob(x)
 kl, error = float(difference.mean()), float(difference.std()) / math.sqrt(len(x))
 print(f"{model.likelihood} likelihood; KL to the model {kl:.3f} ± {error:.3f} nats")
 

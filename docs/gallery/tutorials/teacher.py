@@ -4,8 +4,8 @@ Teaching with the library
 
 For teachers and students: every formula is one readable function, every claim of
 the lesson is a run, every figure a command. This page goes through one hour of a
-class: a law that everybody can compute, what noise makes of it, the best
-discriminator between two laws, and a claim that is put to the test.
+class: a distribution that everybody can compute, what noise makes of it, the best
+discriminator between two distributions, and a claim that is put to the test.
 """
 
 import math
@@ -21,17 +21,17 @@ plt.rcParams.update(style.RC)
 torch.manual_seed(0)
 
 # %%
-# A law one can compute by hand
-# -----------------------------
+# A mixture one can compute by hand
+# ---------------------------------
 #
 # Two bumps on a line. Ask the class for the mean and the variance before running
 # the cell: :math:`0.3 \cdot (-2) + 0.7 \cdot 2`, and within plus between.
 
-law = targets.lesson_mixture()
-print(f"mean {float(law.mean):.3f}, variance {float(law.covariance):.3f}")
-print(f"entropy {law.entropy():.4f} nats by quadrature")
-x = law.sample(100_000).double()
-sampled = -law.log_prob(x)
+mixture = targets.lesson_mixture()
+print(f"mean {float(mixture.mean):.3f}, variance {float(mixture.covariance):.3f}")
+print(f"entropy {mixture.entropy():.4f} nats by quadrature")
+x = mixture.sample(100_000).double()
+sampled = -mixture.log_prob(x)
 error = float(sampled.std()) / len(x) ** 0.5
 print(f"entropy {float(sampled.mean()):.4f} ± {error:.4f} nats by sampling")
 
@@ -49,7 +49,7 @@ grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)[:, None]
 figure, axes = plt.subplots(figsize=(6.3, 2.6), layout="constrained")
 for i, k in enumerate((0, 100, 200, 400, 1000)):
     alpha, sigma = path(torch.tensor(k / 1000, dtype=torch.float64))
-    density = law.diffuse(alpha, sigma).log_prob(grid).exp()
+    density = mixture.diffuse(alpha, sigma).log_prob(grid).exp()
     axes.plot(
         grid, density, color=style.LINES[i], ls=style.DASHES[i], label=f"k = {k}"
     )
@@ -66,10 +66,10 @@ axes.legend()
 # divergence. Take for q a single Gaussian with the mean and the variance of p, and
 # see where a discriminator can tell them apart.
 
-fake = targets.Gaussian(law.mean, law.covariance)
-logit = discriminator.optimal_logit(law.log_prob(grid), fake.log_prob(grid))
+fake = targets.Gaussian(mixture.mean, mixture.covariance)
+logit = discriminator.optimal_logit(mixture.log_prob(grid), fake.log_prob(grid))
 figure, axes = plt.subplots(figsize=(6.3, 2.6), layout="constrained")
-axes.plot(grid, law.log_prob(grid).exp(), color=style.INK, label="p")
+axes.plot(grid, mixture.log_prob(grid).exp(), color=style.INK, label="p")
 axes.plot(grid, fake.log_prob(grid).exp(), color=style.MODEL, ls="--", label="q")
 axes.plot(
     grid,
@@ -83,8 +83,8 @@ axes.legend()
 
 y = fake.sample(100_000).double()
 value = adversarial.game_value(
-    discriminator.optimal_logit(law.log_prob(x), fake.log_prob(x)),
-    discriminator.optimal_logit(law.log_prob(y), fake.log_prob(y)),
+    discriminator.optimal_logit(mixture.log_prob(x), fake.log_prob(x)),
+    discriminator.optimal_logit(mixture.log_prob(y), fake.log_prob(y)),
 )
 divergence = float(adversarial.js_from_value(value))
 print(f"JS(p, q) = {divergence:.4f} of at most {math.log(2):.4f} nats")
@@ -93,7 +93,7 @@ print(f"JS(p, q) = {divergence:.4f} of at most {math.log(2):.4f} nats")
 # A claim, put to the test
 # ------------------------
 #
-# *The KL divergence of a diagonal Gaussian to the standard normal law has a closed
+# *The KL divergence of a diagonal Gaussian to the standard normal has a closed
 # form.* The library's function, beside a mean over samples with its standard error:
 
 q = torch.distributions.Normal(

@@ -27,7 +27,7 @@ def data(
     if name is None and out is not None:
         raise UsageError(f"name the data set to write to {out}")
     if name is None:
-        sets = {key: datasets.describe_dataset(key) for key in datasets.names()}
+        sets = {key: datasets.describe(key) for key in datasets.names()}
         print_result(sets, as_json, "\n".join(f"{key:16} {text}" for key, text in sets.items()))
         return
     chosen = datasets.load(name, n, seed)
@@ -56,7 +56,7 @@ def check(
     from ..errors import DataError
 
     source = reading.open_resized(data, parsing.parse_size(size))
-    found, columns = reading.find_issues(source, condition), reading.list_columns(source)
+    found, columns = reading.find_issues(source, condition), summary.list_columns(source)
     fatal = [p for p in found if p.fatal]
     seen = summary.summarise_images(data, source)
     lines = [] if seen is None else summary.summary_lines(seen)

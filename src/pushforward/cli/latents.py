@@ -22,10 +22,10 @@ def write_mapped(
         y: The condition of all, or of each; None if it describes none of them.
         like: The data that it was made of one by one; a folder's images keep their names.
     """
-    from ..data import image_writer, reading, writing
+    from ..data import reading, writing
 
     folder = like is not None and reading.is_image_folder(like)
-    names = image_writer.png_names(Path(str(like))) if folder else None
+    names = writing.png_names(Path(str(like))) if folder else None
     extra = model.preprocessor.label_columns(y, len(made))
     writing.write_samples(out, made, white=model.white, extra=extra, names=names)
 

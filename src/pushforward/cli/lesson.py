@@ -8,7 +8,7 @@ from .options import app, argument, option, print_err, print_result
 
 if TYPE_CHECKING:
     from ..lesson.claims import Number, Outcome
-    from ..lesson.run import ChapterResult
+    from ..lesson.results import ChapterResult
 
 
 @app.command()
@@ -44,7 +44,7 @@ def lesson(
                 print(chapter_text(chapter), flush=True)
     broken = [name for chapter in chapters for name in chapter.broken]
     written = html.write_lesson(chapters, out) if out is not None else None
-    facts = {"chapters": [c.facts() for c in chapters], "broken": broken}
+    facts = {"chapters": [c.to_dict() for c in chapters], "broken": broken}
     total = sum(len(c.outcomes) for c in chapters)
     ending = f"{total} claims, {len(broken)} different from the record"
     print_result(facts, as_json, ending + (f"\npage: {written}" if written else ""))
@@ -60,12 +60,12 @@ def chapter_text(chapter: "ChapterResult") -> str:
     lines = [f"\n{chapter.heading}. {chapter.title}"]
     for outcome in chapter.outcomes:
         lines += claim_lines(outcome)
-    for solved in chapter.solved:
-        checked = sum(bool(line.numbers) for line in solved.lines)
-        steps = f" ({len(solved.lines)} steps, {checked} checked)" if solved.lines else ""
-        lines.append(f"\n  {text_to_unicode(solved.question)}{steps}")
-        lines += [f"    {text_to_unicode(paragraph)}" for paragraph in solved.discussion]
-        lines += [number_line(n) for n in solved.numbers]
+    for answer in chapter.answers:
+        checked = sum(bool(line.numbers) for line in answer.lines)
+        steps = f" ({len(answer.lines)} steps, {checked} checked)" if answer.lines else ""
+        lines.append(f"\n  {text_to_unicode(answer.question)}{steps}")
+        lines += [f"    {text_to_unicode(paragraph)}" for paragraph in answer.discussion]
+        lines += [number_line(n) for n in answer.numbers]
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,16 +25,48 @@ from ..inference.fitted_model import FittedModel
 from ..model import Likelihood
 from ..progress import Interrupted, Update, terminal_bar
 from ..training.fit import fit, resolve_cache_folder
-from .budgets import BudgetClock, check_budgets, describe_budget
-from .leaderboard import PRIMARY, Comparison, FitResult
+from . import report
+from .budgets import BudgetClock, ComparisonBudget
+from .leaderboard import PRIMARY, FitResult, Leaderboard
 
 MEASURED = 5000  # test rows that samples are compared with
 SCORED = 2000  # of these, rows whose likelihood is evaluated, the same for all; fewer if long
 FEWEST = 50  # rows: twenty to test on, and some to train on
 
 
+class Comparison(Leaderboard):
+    """What `compare` found: the fields and methods of a `Leaderboard`, and its report."""
+
+    def save_report(self, folder: str | Path) -> Path:
+        """Write ``report.html``, one file that needs no network, into a folder."""
+        return report.write_report(self, Path(folder))
+
+
+class Task(NamedTuple):
+    """One fit of a comparison, apart from the data. All fields are those of `fit`."""
+
+    family: str
+    seed: int
+    steps: int | None = None
+    minutes: float | None = None
+    device: str = "auto"
+
+
+class Split(NamedTuple):
+    """The data of a comparison, divided once for all families.
+
+    Arguments:
+        train: Rows to fit.
+        test: Rows to measure on.
+        labels: Classes of the test rows of a built-in data set, for the metrics that take them.
+    """
+
+    train: Dataset
+    test: Dataset
+    labels: np.ndarray | None = None
+
+
 def subset_rows(samples: Dataset, rows: np.ndarray) -> Dataset:
-    """Some rows of the data."""
     y = None if samples.y is None else samples.y[rows]
     return replace(samples, x=samples.x[rows], y=y)
 
@@ -82,7 +114,7 @@ def compare(
         condition: As in `fit`.
         bounds: As in `fit`.
         size: As in `fit`.
-        text: As in `fit`, for every family that is told a condition.
+        text: As in `fit`, for every family that takes a condition.
         cache: As in `fit`.
         minutes: Wall time per family and seed, set-up included.
         total_minutes: Wall time of everything instead.
@@ -97,7 +129,8 @@ def compare(
         DataError: If the data cannot be used.
         UsageError: If a family does not exist or budgets contradict each other.
     """
-    check_budgets(minutes, total_minutes, steps, seeds)
+    budget = ComparisonBudget(minutes, total_minutes, steps, tuple(seeds))
+    budget.check()
     check_report_folder(out, overwrite)
     choose_device(device)
     chosen = baselines_first() if families is None else [registry.family_key(f) for f in families]
@@ -112,89 +145,29 @@ def compare(
         samples = reading.read_dataset(
             x, y=y, condition=condition, bounds=limits, size=sides, text=encoder
         )
-    if len(samples.x) < FEWEST:
-        raise DataError(
-            f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"
-        )
-    train, test = split_train_test(len(samples.x))
-    known = datasets.load(x) if isinstance(x, str) and x in datasets.names() else None
-    result = Comparison(
-        [],
-        samples.x[train],
-        samples.x[test],
-        samples.schema,
-        describe_budget(minutes, total_minutes, steps, seeds),
-        x if isinstance(x, str) else "the data passed",
-        known,
-    )
-    rows = result.test[: likelihood_rows(samples.schema.event)]
-    result.codecs = metrics.codecs.image_codec_bits(rows, samples.schema.levels)
-    clock, work = BudgetClock(total_minutes, minutes), [(f, s) for s in seeds for f in chosen]
-    with terminal_bar("compare", show=progress is True) as shown:
+    tasks = [Task(f, s, steps, device=device) for s in seeds for f in chosen]
+    result, split = start_comparison(samples, x if isinstance(x, str) else None, budget)
+    clock, show = BudgetClock(budget), progress is True
+    with terminal_bar("compare", show=show) as shown:
         update = progress if callable(progress) else shown
         try:
-            for entry in fit_families(
-                work, samples, train, test, known, clock, steps, device, update
-            ):
+            for entry in fit_families(tasks, split, clock, update):
                 result.entries.append(entry)
-                print_fit_result(entry, len(result.entries), len(work), shown=progress is True)
+                if show:
+                    print_fit_result(entry, len(result.entries), len(tasks))
         except KeyboardInterrupt as stop:
+            result.seconds = time.monotonic() - clock.started
             code = getattr(stop, "code", 130)
-            raise interruption_error(result, work, clock, out, code) from None
+            raise interruption_error(result, tasks, out, code) from None
     result.seconds = time.monotonic() - clock.started
     if out is not None:
         result.save_report(out)
     return result
 
 
-def fit_families(
-    work: Sequence[tuple[str, int]],
-    samples: Dataset,
-    train: np.ndarray,
-    test: np.ndarray,
-    known: datasets.BuiltinDataset | None,
-    clock: BudgetClock,
-    steps: int | None,
-    device: str,
-    update: Update,
-) -> Iterator[FitResult]:
-    """Fit and measure each family of ``work`` with its seed, one after the other."""
-    labels = None if known is None or known.y is None else known.y[test]
-    for i, (family, seed) in enumerate(work):
-        timed = sum(f not in registry.BASELINES for f, _ in work[i:])
-        share = clock.share(timed)
-        entry = fit_and_measure(
-            family,
-            seed,
-            subset_rows(samples, train),
-            subset_rows(samples, test),
-            labels=labels,
-            minutes=share if family not in registry.BASELINES else None,
-            steps=steps,
-            device=device,
-            update=scale_progress(update, i, len(work), family),
-        )
-        clock.measuring.append(entry.seconds_measuring)
-        yield entry
-
-
-def interruption_error(
-    result: Comparison,
-    work: Sequence[tuple[str, int]],
-    clock: BudgetClock,
-    out: str | Path | None,
-    code: int,
-) -> Interrupted:
-    """What an interruption says; a report keeps the fits that there are."""
-    count = len(result.entries)
-    if out is None or not count:
-        message = f"interrupted after {count} of {len(work)} fits; there is no report"
-        return Interrupted(message, code)
-    result.seconds = time.monotonic() - clock.started
-    done = {e.family for e in result.entries}
-    result.missing = tuple(dict.fromkeys(f for f, _ in work if f not in done))
-    path = result.save_report(out)
-    return Interrupted(f"interrupted after {count} of {len(work)} fits; report: {path}", code)
+def baselines_first() -> list[str]:
+    """All families, the baselines, which are quick, at the front."""
+    return sorted(registry.names(), key=lambda name: name not in registry.BASELINES)
 
 
 def check_report_folder(out: str | Path | None, overwrite: bool) -> None:
@@ -213,90 +186,102 @@ def check_report_folder(out: str | Path | None, overwrite: bool) -> None:
         raise FolderInUse(f"{out} holds a report already; use --overwrite or another folder")
 
 
+def start_comparison(
+    samples: Dataset, source: str | None, budget: ComparisonBudget
+) -> tuple[Comparison, Split]:
+    """A comparison without entries, and the data that its fits get."""
+    if len(samples.x) < FEWEST:
+        raise DataError(
+            f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"
+        )
+    known = datasets.load(source) if source in datasets.names() else None
+    train, test = split_train_test(len(samples.x))
+    labels = None if known is None or known.y is None else known.y[test]
+    split = Split(subset_rows(samples, train), subset_rows(samples, test), labels)
+    schema, held_out = samples.schema, split.test.x
+    scored = held_out[: likelihood_rows(schema.event)]
+    place = "the data passed" if source is None else source
+    result = Comparison([], split.train.x, held_out, schema, str(budget), place, known)
+    result.codecs = metrics.codecs.image_codec_bits(scored, schema.levels)
+    return result, split
+
+
+def fit_families(
+    tasks: Sequence[Task], split: Split, clock: BudgetClock, update: Update
+) -> Iterator[FitResult]:
+    """The tasks done one after the other, each with its share of the time."""
+    for i, task in enumerate(tasks):
+        if task.family not in registry.BASELINES:
+            timed = sum(t.family not in registry.BASELINES for t in tasks[i:])
+            task = task._replace(minutes=clock.share(timed))
+        entry = fit_and_measure(task, split, scale_progress(update, i, len(tasks), task.family))
+        clock.measuring.append(entry.seconds_measuring)
+        yield entry
+
+
 def scale_progress(update: Update, i: int, n: int, family: str) -> Update:
     """The progress of one fit as that of the whole."""
     return lambda fraction, text: update((i + fraction) / n, f"{family} {text}")
 
 
-def baselines_first() -> list[str]:
-    """The baselines first, which are quick, then the other families."""
-    names = registry.names()
-    return [n for n in names if n in registry.BASELINES] + [
-        n for n in names if n not in registry.BASELINES
-    ]
-
-
-def fit_and_measure(
-    family: str,
-    seed: int,
-    train: Dataset,
-    test: Dataset,
-    *,
-    labels: np.ndarray | None,
-    minutes: float | None,
-    steps: int | None,
-    device: str,
-    update: Update,
-) -> FitResult:
-    """Fit and measure one family with one seed; a failure is an entry, not the end."""
-    entry, began = FitResult(family, seed), time.monotonic()
+def fit_and_measure(task: Task, split: Split, update: Update) -> FitResult:
+    """Fit and measure one family with one seed; a failure is a result, not the end."""
+    result, began = FitResult(task.family, task.seed), time.monotonic()
     try:
-        model = fit(
-            train,
-            family,
-            minutes=minutes,
-            steps=None if minutes else steps,
-            seed=seed,
-            device=device,
-            progress=update,
-        )
-        entry.seconds, measured = time.monotonic() - began, time.monotonic()
+        model = fit(split.train, **task._asdict(), progress=update)
+        result.seconds, measured = time.monotonic() - began, time.monotonic()
         update(1.0, "sampling and measuring")
-        measure_fit(entry, model, train, test, labels)
-        entry.seconds_measuring = time.monotonic() - measured
+        measure_fit(result, model, split)
+        result.seconds_measuring = time.monotonic() - measured
     except PushforwardError as error:
-        entry.error, entry.code = str(error), error.code
+        result.error, result.code = str(error), error.code
     except Exception as error:  # one family's bug must not cost the others' hours
-        entry.code = 70
-        entry.error = f"a bug, please report it ({type(error).__name__}: {str(error)[:120]})"
-    return entry
+        result.code = 70
+        result.error = f"a bug, please report it ({type(error).__name__}: {str(error)[:120]})"
+    return result
 
 
-def measure_fit(
-    entry: FitResult,
-    model: FittedModel,
-    train: Dataset,
-    test: Dataset,
-    labels: np.ndarray | None,
-) -> None:
+def measure_fit(result: FitResult, model: FittedModel, split: Split) -> None:
     """Everything the leaderboard and the report say of a fitted model."""
-    n = min(len(test.x), MEASURED)
-    test = subset_rows(test, np.arange(n))
-    entry.model, entry.parameters, entry.nfe = model, model.parameters, model.model.nfe
-    entry.likelihood = model.likelihood
+    n, labels = min(len(split.test.x), MEASURED), split.labels
+    test = subset_rows(split.test, np.arange(n))
+    result.model, result.parameters, result.nfe = model, model.parameters, model.model.nfe
+    result.likelihood = model.likelihood
     model.draw(min(n, 8), test.y if test.y is None else test.y[: min(n, 8)], seed=0)  # warm up
     began = time.monotonic()
-    entry.generated = model.draw(n, test.y, seed=entry.seed)
-    entry.seconds_per_1000 = (time.monotonic() - began) / n * 1000
-    entry.metrics = metrics.evaluate(
+    result.generated = model.draw(n, test.y, seed=result.seed)
+    result.seconds_per_1000 = (time.monotonic() - began) / n * 1000
+    result.metrics = metrics.evaluate(
         test.x,
-        entry.generated,
-        train=train.x,
+        result.generated,
+        train=split.train.x,
         labels=None if labels is None else labels[:n],
-        seed=entry.seed,
+        seed=result.seed,
         max_n=MEASURED,
     )
     if model.likelihood is not Likelihood.NONE:
         rows = slice(likelihood_rows(test.schema.event))
         y = None if test.y is None else test.y[rows]
-        values = model.log_prob(test.schema.restore(test.x[rows]), y, seed=entry.seed)
-        entry.nll = metrics.nll(values, seed=entry.seed)
+        values = model.log_prob(test.schema.restore(test.x[rows]), y, seed=result.seed)
+        result.nll = metrics.nll(values, seed=result.seed)
 
 
-def print_fit_result(entry: FitResult, done: int, all_: int, *, shown: bool) -> None:
+def print_fit_result(result: FitResult, done: int, all_: int) -> None:
     """One line for a finished fit."""
-    if shown:
-        e = entry.metrics.get(PRIMARY)
-        found = entry.error[:120] if e is None else f"energy distance {e.value:.4f}"
-        text = f"[{done}/{all_}] {entry.family} (seed {entry.seed}) {entry.seconds:.1f} s, {found}"
-        print(text, file=sys.stderr, flush=True)
+    e = result.metrics.get(PRIMARY)
+    found = result.error[:120] if e is None else f"energy distance {e.value:.4f}"
+    fitted = f"{result.family} (seed {result.seed}) {result.seconds:.1f} s"
+    print(f"[{done}/{all_}] {fitted}, {found}", file=sys.stderr, flush=True)
+
+
+def interruption_error(
+    result: Comparison, tasks: Sequence[Task], out: str | Path | None, code: int
+) -> Interrupted:
+    """What an interruption says; a report keeps the fits that there are."""
+    count = len(result.entries)
+    message = f"interrupted after {count} of {len(tasks)} fits"
+    if out is None or not count:
+        return Interrupted(f"{message}; there is no report", code)
+    done = {e.family for e in result.entries}
+    result.missing = tuple(dict.fromkeys(t.family for t in tasks if t.family not in done))
+    return Interrupted(f"{message}; report: {result.save_report(out)}", code)

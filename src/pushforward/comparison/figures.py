@@ -1,42 +1,223 @@
-"""The figures of a comparison, and the captions that say what is seen and how it was made."""
+"""The figures of a report, and the captions that say what is seen and how it was made."""
 
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from .. import formatting
 from ..diffusion import Diffusion
-from ..plots import drawing, grids
-from . import sample_figures
-from .figure import PlottedRun, ReportFigure, render_panel, runs_to_plot, seed_note
-from .leaderboard import PRIMARY, Comparison
+from ..formatting import display_name, format_percent
+from ..inference.fitted_model import FittedModel
+from ..model import Likelihood
+from ..plots import drawing, grids, style
+from .leaderboard import PRIMARY, Leaderboard
 
-DEPTH = 8.0  # nats below the highest density that a map shows
 ROWS = 500  # samples for each point of quality against evaluations
+SQUARE, SCALE, MEDIUM, WIDE = (2.3, 2.3), (2.3, 0.75), (3.3, 2.0), (5.3, 2.6)  # inches
+Draw = Callable[[Axes], None]
 
 
-def report_figures(comparison: Comparison) -> list[ReportFigure]:
+class PlottedRun(NamedTuple):
+    """A family in the figures: its title, its model, and as many samples as test rows."""
+
+    name: str
+    model: FittedModel
+    x: np.ndarray
+
+
+class FigurePanel(NamedTuple):
+    """One image, the address of an inline SVG, with a line of text."""
+
+    label: str
+    image: str
+    note: str = ""  # in smaller type
+
+
+class ReportFigure(NamedTuple):
+    """A numbered figure: panels that share one caption."""
+
+    title: str
+    caption: str  # what is seen, and how it was made
+    panels: list[FigurePanel]
+    layout: str = "small"  # how much of the page a panel takes; or "medium", "wide", "full"
+
+
+def report_figures(board: Leaderboard) -> list[ReportFigure]:
     """Every figure that the data and the families have."""
-    runs = runs_to_plot(comparison)
+    runs = runs_to_plot(board)
     if not runs:
         return []
-    kind = grids.plot_kind(comparison.schema.event)
-    made = [leaderboard_figure(comparison), *sample_figures.KINDS[kind](comparison, runs)]
+    kind = grids.plot_kind(board.schema.event)
+    found = [leaderboard_figure(board), *SAMPLE_FIGURES[kind](board, runs)]
     if kind == "plane":
-        made += [likelihood_figure(comparison, runs), trajectory_figure(comparison, runs)]
-    made += [nfe_figure(comparison, runs), loss_figure(runs)]
-    return [plate for plate in made if plate.panels]
+        found += [likelihood_figure(board, runs), trajectory_figure(board, runs)]
+    found += [nfe_figure(board, runs), loss_figure(runs)]
+    return [figure for figure in found if figure.panels]
 
 
-def leaderboard_figure(comparison: Comparison) -> ReportFigure:
+def runs_to_plot(board: Leaderboard) -> list[PlottedRun]:
+    """The first run of each family that succeeded, in the order of the leaderboard."""
+    first: dict[str, PlottedRun] = {}
+    for e in board.entries:
+        if e.model is not None and e.generated is not None and not e.error:
+            first.setdefault(e.family, PlottedRun(display_name(e.family), e.model, e.generated))
+    return [first[r["family"]] for r in board.table if r["family"] in first]
+
+
+def render_panel(
+    label: str, draw: Draw, size: tuple[float, float] = SQUARE, note: str = ""
+) -> FigurePanel:
+    return FigurePanel(label, style.axes_svg_uri(draw, size), note)
+
+
+def seed_note(board: Leaderboard) -> str:
+    """Which run is drawn when there are several."""
+    several = len({e.seed for e in board.entries}) > 1
+    return f" Drawn for seed {board.entries[0].seed}." if several else ""
+
+
+def likelihood_note(model: FittedModel) -> str:
+    """What a reader must know of the density that a model states."""
+    return "lower bound" if model.likelihood is Likelihood.LOWER_BOUND else ""
+
+
+def flatten_rows(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), -1)
+
+
+def diffusions(runs: Iterable[PlottedRun]) -> list[tuple[PlottedRun, Diffusion]]:
+    """The runs whose sampler takes steps that can be chosen, with their models."""
+    return [(r, r.model.model) for r in runs if isinstance(r.model.model, Diffusion)]
+
+
+# samples beside data, by the kind of data
+
+
+def line_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigure]:
+    """One column: histograms with densities."""
+    data, column = board.test[:, 0], board.schema.columns[0]
+    bins = drawing.histogram_edges(data, column.integer, drawing.data_limits(board.test))
+    grid = np.linspace(bins[0], bins[-1], 301)
+    exact = None if column.integer else grids.known_log_density(board.dataset, grid[:, None])
+
+    def draw(axes: Axes, run: PlottedRun) -> None:
+        drawing.plot_histogram(axes, data, run.x[:, 0], bins)
+        if exact is not None:
+            drawing.plot_density_curve(axes, grid, exact, exact=True)
+        axes.set_ylim(0, 1.15 * axes.get_ylim()[1])  # set by the data: a spike is cut off
+        own = grids.grid_log_density(run.model, grid[:, None])
+        if own is not None:
+            drawing.plot_density_curve(axes, grid, own, exact=False)
+        axes.set_xlabel(drawing.axis_name(column.name))
+
+    known = "" if exact is None else "; dashed black line: the exact density of the data"
+    caption = (
+        f"Grey bars: {len(data):,} test rows. Blue steps: as many samples. Orange line: the "
+        f"density that the model itself states, where it has one{known}.{seed_note(board)}"
+    )
+    panels = [
+        render_panel(r.name, partial(draw, run=r), MEDIUM, likelihood_note(r.model)) for r in runs
+    ]
+    return [ReportFigure("Samples beside data", caption, panels, "medium")]
+
+
+def plane_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigure]:
+    """Two columns: scatter plots."""
+    caption = (
+        f"Test rows (grey) and samples of each family (blue), {drawing.POINTS:,} points or fewer "
+        f"each, on the same axes; the share of samples outside them is named.{seed_note(board)}"
+    )
+    first, second = board.schema.names
+    panels = scatter_panels(board.test, [(r.name, r.x) for r in runs], (first, second))
+    return [ReportFigure("Samples beside data", caption, panels)]
+
+
+def scatter_panels(
+    data: np.ndarray, samples: list[tuple[str, np.ndarray]], names: tuple[str, str] | None = None
+) -> list[FigurePanel]:
+    """Scatter plots of the data and of every family on the same axes."""
+    where = drawing.data_limits(data)
+    dots = partial(drawing.plot_scatter, where=where, names=names)
+    panels = [render_panel("test data", partial(dots, x=data, colour=style.DATA))]
+    for name, x in samples:
+        outside = where.count_outside(x) / len(x)
+        note = f"{format_percent(outside)} outside" if outside else ""
+        panels.append(render_panel(name, partial(dots, x=x, colour=style.MODEL), note=note))
+    return panels
+
+
+def table_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigure]:
+    """More columns: marginal histograms, and the two main directions of the data."""
+    data, columns = flatten_rows(board.test), board.schema.columns
+    wide = data.shape[1] > drawing.COLUMNS
+    some = f" The first {drawing.COLUMNS} of {data.shape[1]} columns." * wide
+    caption = (
+        f"Grey bars: {len(data):,} test rows. Blue steps: as many samples.{some}{seed_note(board)}"
+    )
+    panels = []
+    for run in runs:
+        with style.plot_style():
+            figure = Figure(figsize=WIDE, layout="constrained")
+            drawing.plot_marginals(figure, data, flatten_rows(run.x), columns)
+            panels.append(FigurePanel(run.name, style.figure_svg_uri(figure)))
+    marginals = ReportFigure("Marginals", caption, panels, "wide")
+    return [marginals, principal_axes_figure(board, runs)]
+
+
+def principal_axes_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
+    """Projections on the two main directions of the standardised training rows."""
+    rows = drawing.evenly_spaced_rows(flatten_rows(board.train), 5000)
+    mean, scale = rows.mean(0), rows.std(0)
+    scale = np.where(scale > 0, scale, 1.0)
+    _, s, axes = np.linalg.svd((rows - mean) / scale, full_matrices=False)
+    share = (s**2 / (s**2).sum())[:2].sum()
+
+    def project(x: np.ndarray) -> np.ndarray:
+        return (flatten_rows(x) - mean) / scale @ axes[:2].T
+
+    caption = (
+        "Test rows (grey) and samples (blue) along the two directions in which the standardised "
+        f"training rows vary most; they hold {format_percent(share)} of the variance. The share "
+        f"of samples outside the axes is named.{seed_note(board)}"
+    )
+    panels = scatter_panels(project(board.test), [(r.name, project(r.x)) for r in runs])
+    return ReportFigure("Main directions", caption, panels)
+
+
+def image_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigure]:
+    """Images: squares of real and of generated ones."""
+    low, high = float(board.train.min()), float(board.train.max())
+    side = 6 if max(board.schema.event) <= 16 else 4
+    draw = partial(drawing.plot_image_grid, side=side, low=low, high=high)
+    panels = [render_panel("test data", partial(draw, x=board.test))]
+    panels += [render_panel(r.name, partial(draw, x=r.x)) for r in runs]
+    caption = (
+        f"The first {side**2} test images, and the first {side**2} images that each family drew: "
+        f"not chosen. Black is {low:g}, white is {high:g}.{seed_note(board)}"
+    )
+    return [ReportFigure("Samples beside data", caption, panels)]
+
+
+SAMPLE_FIGURES: dict[str, Callable[[Leaderboard, list[PlottedRun]], list[ReportFigure]]] = {
+    "line": line_figures,
+    "plane": plane_figures,
+    "table": table_figures,
+    "images": image_figures,
+}
+
+# the other figures
+
+
+def leaderboard_figure(board: Leaderboard) -> ReportFigure:
     """Energy distances with their intervals, and the floor."""
-    rows = [r for r in comparison.table if r[PRIMARY]]
-    estimates = [r[PRIMARY] for r in rows]
+    rows = board.ranked
 
     def draw(axes: Axes) -> None:
-        first = [r["rank"] == 1 for r in rows]
-        drawing.plot_intervals(axes, [e[:4] for e in estimates], first)
-        axes.set_yticks(range(len(rows)), [formatting.display_name(r["family"]) for r in rows])
+        drawing.plot_intervals(axes, [r[PRIMARY][:4] for r in rows], [r["rank"] == 1 for r in rows])
+        axes.set_yticks(range(len(rows)), [display_name(r["family"]) for r in rows])
         axes.set_xlabel("energy distance")
 
     caption = (
@@ -49,96 +230,83 @@ def leaderboard_figure(comparison: Comparison) -> ReportFigure:
     return ReportFigure("Leaderboard", caption, [render_panel("", draw, size)], "full")
 
 
-def likelihood_figure(comparison: Comparison, runs: list[PlottedRun]) -> ReportFigure:
+def likelihood_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
     """Maps of the log-density over the plane, beside the exact one where it is known."""
-    where = drawing.data_limits(comparison.test)
+    where = drawing.data_limits(board.test)
     points = grids.grid_points(where)
-    exact = grids.known_log_density(comparison.dataset, points)
-    maps = [
-        (r.name, grids.grid_log_density(r.model, points), sample_figures.likelihood_note(r.model))
+    exact = grids.known_log_density(board.dataset, points)
+    own = [
+        (r.name, log_p, likelihood_note(r.model))
         for r in runs
+        if (log_p := grids.grid_log_density(r.model, points)) is not None
     ]
-    own = [(name, log_p, note) for name, log_p, note in maps if log_p is not None]
     top = grids.peak_log_density([log_p for _, log_p, _ in own] if exact is None else [exact])
     caption = (
         f"Log-density in nats at {grids.GRID} \u00d7 {grids.GRID} points, in the units of the "
-        f"data. All panels have one colour scale; white is {DEPTH:g} nats or more below its top. "
-        f"Flows are integrated to a tolerance of {grids.MAP:g}. Families without a density are "
-        "left out." + seed_note(comparison)
+        f"data. All panels have one colour scale; white is {grids.DEPTH:g} nats or more below its "
+        f"top. Flows are integrated to a tolerance of {grids.MAP:g}. Families without a density "
+        f"are left out.{seed_note(board)}"
     )
     if top is None or not own:
         return ReportFigure("Log-density", caption, [])
-    shown = own if exact is None else [("exact density", exact, ""), *own]
-    limits = (top - DEPTH, top)
+    maps = own if exact is None else [("exact density", exact, ""), *own]
+    limits = (top - grids.DEPTH, top)
     draw = partial(drawing.plot_density_map, where=where, limits=limits)
-    made = [
-        render_panel(name, partial(draw, log_p=log_p), note=note) for name, log_p, note in shown
+    panels = [
+        render_panel(name, partial(draw, log_p=log_p), note=note) for name, log_p, note in maps
     ]
-    made.append(
-        render_panel("scale", partial(drawing.plot_colour_scale, limits=limits), (2.3, 0.75))
-    )
-    return ReportFigure("Log-density", caption, made)
+    panels.append(render_panel("scale", partial(drawing.plot_colour_scale, limits=limits), SCALE))
+    return ReportFigure("Log-density", caption, panels)
 
 
-def trajectory_figure(comparison: Comparison, runs: list[PlottedRun]) -> ReportFigure:
-    """The ways of points from noise to data, in the plane."""
-    where = drawing.data_limits(comparison.test, margin=0.25)
-    made = []
-    for run in runs:
-        if isinstance(run.model.model, Diffusion):
-            states = grids.sampler_trajectories(run.model, run.model.model)
-            draw = partial(drawing.plot_trajectories, states=states, where=where)
-            made.append(render_panel(run.name, draw, note=f"{len(states) - 1} steps"))
+def trajectory_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
+    """The trajectories of points from noise to data, in the plane."""
+    where = drawing.data_limits(board.test, margin=0.25)
+    panels = []
+    for run, model in diffusions(runs):
+        states = grids.sampler_trajectories(run.model, model)
+        draw = partial(drawing.plot_trajectories, states=states, where=where)
+        panels.append(render_panel(run.name, draw, note=f"{len(states) - 1} steps"))
     caption = (
         "Forty points on their way from noise (open circles) to data (black dots) under each "
         "family\u2019s own sampler, in the units of the data. Noise of large scale starts outside "
-        "the frame." + seed_note(comparison)
+        f"the frame.{seed_note(board)}"
     )
-    return ReportFigure("From noise to data", caption, made)
+    return ReportFigure("From noise to data", caption, panels)
 
 
-def nfe_figure(comparison: Comparison, runs: list[PlottedRun]) -> ReportFigure:
+def nfe_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
     """Quality against the cost of sampling, for families whose steps can be chosen."""
-    real = drawing.evenly_spaced_rows(comparison.test, ROWS)
+    real = drawing.evenly_spaced_rows(board.test, ROWS)
     curves = {
-        r.name: list(grids.quality_by_steps(r.model, r.model.model, real))
-        for r in runs
-        if isinstance(r.model.model, Diffusion)
+        run.name: points
+        for run, model in diffusions(runs)
+        if (points := list(grids.quality_by_steps(run.model, model, real)))
     }
-    curves = {name: points for name, points in curves.items() if points}
-    floor = grids.standardised_distance(
-        real, drawing.evenly_spaced_rows(comparison.train, len(real))
-    )
+    floor = grids.standardised_distance(real, drawing.evenly_spaced_rows(board.train, len(real)))
     caption = (
         f"Sliced Wasserstein distance W\u2082 of the table, between {len(real):,} samples and as "
         "many test rows, against the evaluations of the network that one sample took; each "
         "family\u2019s own sampler with 1 to 64 steps, fewer where that is slow. Dashed: training "
         "rows in place of samples. Curves are single draws; near the floor their order is noise."
-        + seed_note(comparison)
+        f"{seed_note(board)}"
     )
     draw = partial(drawing.plot_nfe_curves, curves=curves, floor=floor)
-    made = [render_panel("", draw, (7.4, 3.0))] if curves else []
-    return ReportFigure("Quality against cost", caption, made, "full")
+    panels = [render_panel("", draw, (7.4, 3.0))] if curves else []
+    return ReportFigure("Quality against cost", caption, panels, "full")
 
 
 def loss_figure(runs: list[PlottedRun]) -> ReportFigure:
     """Every named term of every loss."""
-    made = [
-        render_panel(
-            r.name,
-            partial(
-                drawing.plot_losses,
-                history=r.model.history,
-                diagnoses=r.model.config.get("diagnoses") or (),
-            ),
-            (3.4, 2.2),
-        )
-        for r in runs
-        if r.model.history
-    ]
+    panels = []
+    for run in runs:
+        if history := run.model.history:
+            diagnoses = run.model.config.get("diagnoses") or ()
+            draw = partial(drawing.plot_losses, history=history, diagnoses=diagnoses)
+            panels.append(render_panel(run.name, draw, (3.4, 2.2)))
     caption = (
         "Every term of each loss against the training step, as the mean over a short window; "
         "orange dots are the loss on rows held out of training, on the same noise each time. "
         "Losses of different families are different quantities and cannot be compared."
     )
-    return ReportFigure("Training", caption, made, "medium")
+    return ReportFigure("Training", caption, panels, "medium")

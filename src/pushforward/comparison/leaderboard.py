@@ -1,9 +1,8 @@
-"""What a comparison found: its entries, the table that ranks them, and how to print them."""
+"""What a comparison measured, as plain data: its results and the table that ranks them."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,12 @@ from ..metrics.estimate import MetricEstimate
 from ..model import Likelihood
 
 PRIMARY = "energy"
+MEANS = ("seconds", "seconds_per_1000", "nfe", "parameters")  # of a row, over the seeds
 
 
 @dataclass
 class FitResult:
-    """One family fitted with one seed: what it cost, what it drew, what was measured."""
+    """One family fitted with one seed: what it cost, its samples, what was measured."""
 
     family: str
     seed: int
@@ -33,7 +33,7 @@ class FitResult:
     nfe: int = 0
     seconds_per_1000: float = math.nan
     likelihood: Likelihood = Likelihood.NONE
-    nll: MetricEstimate | None = None  # nats a datum on test data
+    nll: MetricEstimate | None = None  # nats per test row
     metrics: dict[str, MetricEstimate] = field(default_factory=dict)
     error: str = ""
     model: FittedModel = None  # type: ignore[assignment]  # absent only beside an error
@@ -42,13 +42,13 @@ class FitResult:
 
     @property
     def trained(self) -> float:
-        """The part of the family's usual steps that the budget allowed."""
+        """The fraction of the family's usual steps that the budget allowed."""
         return 1.0 if self.model is None else trained_fraction(self.model.config)
 
 
 @dataclass
-class Comparison:
-    """What `compare` found.
+class Leaderboard:
+    """The results of a comparison and the table that ranks them.
 
     Arguments:
         entries: One for each family and seed.
@@ -58,9 +58,9 @@ class Comparison:
         budget: What each family was given, in words.
         source: What the data are, in words.
         dataset: The built-in data set, where its exact density may be known.
-        seconds: What it took.
+        seconds: What the comparison took.
         missing: The families that an interruption has left out.
-        codecs: Bits an entry of lossless codecs on the scored pictures (`metrics.codec_bits`).
+        codecs: Bits per dimension of lossless codecs on the scored images (`metrics.codec_bits`).
     """
 
     entries: list[FitResult]
@@ -85,6 +85,11 @@ class Comparison:
             row["rank"] = 1 + sum(o[PRIMARY].high < row[PRIMARY].low for o in ranked)
         return rows
 
+    @property
+    def ranked(self) -> list[dict[str, Any]]:
+        """The rows of the table that were measured."""
+        return [row for row in self.table if row[PRIMARY]]
+
     def row(self, family: str) -> dict[str, Any]:
         """One family's line of the leaderboard."""
         mine = [e for e in self.entries if e.family == family and not e.error]
@@ -96,7 +101,7 @@ class Comparison:
             row[name] = pool_seeds([e.metrics[name] for e in mine if name in e.metrics])
         scored = [e.nll for e in mine if e.nll]
         row["nll"] = pool_seeds(scored) if scored else None
-        for name in ("seconds", "seconds_per_1000", "nfe", "parameters"):
+        for name in MEANS:
             row[name] = float(np.mean([getattr(e, name) for e in mine])) if mine else None
         return row
 
@@ -105,7 +110,7 @@ class Comparison:
         return [r["family"] for r in self.table if r["rank"] == 1]
 
     def untrained(self) -> dict[str, float]:
-        """The families whose budget allowed too few steps to judge them, with the part of them."""
+        """Families with too few steps in the budget to judge them, with the fraction they had."""
         parts = {e.family: e.trained for e in self.entries if not e.error}
         return {family: part for family, part in parts.items() if part < ENOUGH}
 
@@ -137,8 +142,8 @@ class Comparison:
                 f"{r['parameters']:>9,.0f}"
             )
         ties = self.best()
-        tied = f"{', '.join(ties)} are not separated by these data." if len(ties) > 1 else ""
-        lines.append(f"{tied} nats: negative log-likelihood of a test datum, of the kind named.")
+        tied = f"{', '.join(ties)} are not separated by these data. " if len(ties) > 1 else ""
+        lines.append(f"{tied}nats: negative log-likelihood per test row, of the kind named.")
         if self.codecs:
             lines.append(self.bits())
         if short := self.untrained():
@@ -147,11 +152,11 @@ class Comparison:
         return "\n".join(lines)
 
     def bits(self) -> str:
-        """Bits an entry of every density, beside those of the codecs."""
+        """Bits per dimension of every density, beside those of the codecs."""
         nats = math.log(2) * math.prod(self.schema.event)
         scored = sorted((r["nll"].value / nats, r["family"]) for r in self.table if r["nll"])
-        told = [f"{name} {value:.3f}" for value, name in scored]
-        return f"bits an entry: {', '.join([*told, codecs.format_codec_bits(self.codecs)])}."
+        densities = [f"{name} {value:.3f}" for value, name in scored]
+        return f"bits per dim: {', '.join([*densities, codecs.format_codec_bits(self.codecs)])}."
 
     def to_json(self) -> dict[str, Any]:
         """Everything measured, for machines."""
@@ -164,18 +169,13 @@ class Comparison:
         facts = {"source": self.source, "budget": self.budget, **sizes, "table": rows}
         return facts | ({"codecs": self.codecs} if self.codecs else {})
 
-    def save_report(self, folder: str | Path) -> Path:
-        """Write ``report.html``, one file that needs no network, into a folder."""
-        from . import report
-
-        return report.write_report(self, Path(folder))
-
 
 def pool_seeds(estimates: Sequence[MetricEstimate]) -> MetricEstimate:
     """The mean over seeds; its interval holds the spread between seeds and that within each.
 
     The spread of k seeds is known from k numbers only: its quantile is that of Student's t with
-    k - 1 degrees of freedom, 12.7 for two seeds and 4.3 for three where a normal law has 1.96.
+    k - 1 degrees of freedom, 12.7 for two seeds and 4.3 for three where a normal distribution
+    has 1.96.
     """
     values = np.array([e.value for e in estimates])
     if not np.isfinite(values).all():

@@ -1,6 +1,7 @@
 """The report of a comparison: one HTML file that needs no network and runs no script."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +9,22 @@ from typing import Any, NamedTuple
 import jinja2
 import numpy as np
 
-from .. import __version__, families, files, formatting, metrics
+from .. import __version__, families, files, metrics
 from ..checkpoint import disk_errors
+from ..formatting import (
+    count_noun,
+    display_name,
+    duration_text,
+    format_number,
+    supported_decimals,
+)
 from ..metrics import codecs
 from ..metrics.estimate import MetricEstimate
+from ..model import Likelihood
 from . import figures, findings, warnings
-from .leaderboard import PRIMARY, Comparison
+from .leaderboard import PRIMARY, Leaderboard
+
+LISTED = 24  # columns or classes that are named
 
 
 class TableCell(NamedTuple):
@@ -23,48 +34,45 @@ class TableCell(NamedTuple):
     more: str = ""
 
 
-def write_report(comparison: Comparison, folder: Path) -> Path:
+BLANK = TableCell("\u2013")
+BOUNDS = ("value", "low", "high")  # of an estimate
+
+
+def write_report(board: Leaderboard, folder: Path) -> Path:
     """Write ``report.html`` into a folder.
 
     Raises:
         DiskError: If it cannot be written; an old report is then untouched.
     """
-    folder = Path(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return files.atomic_write(folder / "report.html", render_report(comparison).encode())
+    return files.atomic_write(folder / "report.html", render_report(board).encode())
 
 
-def render_report(comparison: Comparison) -> str:
+def render_report(board: Leaderboard) -> str:
     """The report as text."""
     return load_template(__package__, "template.html").render(
-        title=f"Generative models of {findings.quote_source(comparison.source)}",
-        measured=findings.describe_protocol(comparison),
-        summary=findings.summarise_findings(comparison),
-        warnings=[
-            (formatting.display_name(f), t) for f, t in warnings.comparison_warnings(comparison)
-        ],
-        board=leaderboard_table(comparison),
-        failed=[
-            (formatting.display_name(r["family"]), r["error"])
-            for r in comparison.table
-            if r["error"]
-        ],
-        entropy=findings.data_entropy(comparison),
-        codecs=codecs.format_codec_bits(comparison.codecs) if comparison.codecs else "",
-        others=list(metric_rows(comparison)),
-        names=[formatting.display_name(r["family"]) for r in comparison.table if r[PRIMARY]],
-        columns=summarise_columns(comparison),
-        classes=summarise_classes(comparison),
-        plates=figures.report_figures(comparison),
-        seconds=formatting.duration_text(comparison.seconds),
+        title=f"Generative models of {findings.quote_source(board.source)}",
+        measured=findings.describe_protocol(board),
+        summary=findings.summarise_findings(board),
+        warnings=[(display_name(f), text) for f, text in warnings.comparison_warnings(board)],
+        board=leaderboard_table(board),
+        failed=[(display_name(r["family"]), r["error"]) for r in board.table if r["error"]],
+        entropy=findings.data_entropy(board),
+        codecs=codecs.format_codec_bits(board.codecs) if board.codecs else "",
+        others=list(metric_rows(board)),
+        names=findings.family_names(board.ranked),
+        columns=summarise_columns(board),
+        classes=summarise_classes(board),
+        figures=figures.report_figures(board),
+        seconds=duration_text(board.seconds),
         version=__version__,
-        number=formatting.format_number,
+        number=format_number,
     )
 
 
 def load_template(package: str, name: str, **filters: Callable[..., Any]) -> jinja2.Template:
-    """A page of a package to be filled in; whatever is put into it is escaped."""
+    """A page of a package as a template; whatever is put into it is escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -74,129 +82,102 @@ def load_template(package: str, name: str, **filters: Callable[..., Any]) -> jin
     )
 
 
-def leaderboard_table(comparison: Comparison) -> dict[str, Any]:
+def leaderboard_table(board: Leaderboard) -> dict[str, Any]:
     """The leaderboard: its heads and its rows of cells."""
-    exact, d = findings.data_entropy(comparison), findings.data_dimension(comparison)
+    exact, d = findings.data_entropy(board), math.prod(board.schema.event)
     heads = ["Rank", "Family", "Energy distance", "Floor", "NLL, nats", "Kind"]
     heads += ["Bits per dim"] * (d > 1) + ["Gap, nats"] * (exact is not None)
     heads += ["Training time", "Time per 1,000", "NFE", "Parameters"]
-    rows = [r for r in comparison.table if r[PRIMARY]]
-    ties = [r["rank"] for r in rows]
-    digits = max_decimals([r[PRIMARY] for r in rows])
-    return {"heads": heads, "rows": [leaderboard_row(r, ties, exact, d, digits) for r in rows]}
-
-
-def max_decimals(estimates: list[MetricEstimate]) -> int | None:
-    """Digits after the point that the shortest of some intervals supports."""
-    found = [formatting.supported_decimals(e.low, e.high) for e in estimates]
-    return max((d for d in found if d is not None), default=None)
-
-
-def leaderboard_row(
-    row: dict[str, Any], ties: list[int], exact: float | None, d: int, digits: int | None
-) -> dict[str, Any]:
-    """One family's cells."""
-    e, nll = row[PRIMARY], row["nll"]
-    cells = [
-        TableCell(
-            formatting.format_number(e.value, formatting.supported_decimals(e.low, e.high)),
-            findings.format_interval(e),
+    rows = board.ranked
+    ranks, digits = [r["rank"] for r in rows], max_decimals([r[PRIMARY] for r in rows])
+    found = []
+    for row in rows:
+        e = row[PRIMARY]
+        cells = [
+            TableCell(findings.format_estimate(e), findings.format_interval(e)),
+            TableCell(format_number(e.floor, digits)),
+            *likelihood_cells(row["nll"], row["likelihood"], exact, d),
+            TableCell(duration_text(row["seconds"])),
+            TableCell(duration_text(row["seconds_per_1000"])),
+            TableCell(format_number(row["nfe"], 0)),
+            TableCell(format_number(row["parameters"], 0)),
+        ]
+        rank, family = row["rank"], row["family"]
+        found.append(
+            {"rank": f"{rank}{'=' if ranks.count(rank) > 1 else ''}", "first": rank == 1}
+            | {"key": family, "family": display_name(family), "cells": cells}
+            | {"baseline": family in families.BASELINES}
         )
-    ]
-    cells.append(TableCell(formatting.format_number(e.floor, digits)))
-    cells += likelihood_cells(nll, row["likelihood"], exact, d)
-    cells += [
-        TableCell(formatting.duration_text(row["seconds"])),
-        TableCell(formatting.duration_text(row["seconds_per_1000"])),
-        TableCell(formatting.format_number(row["nfe"], 0)),
-        TableCell(formatting.format_number(row["parameters"], 0)),
-    ]
-    shared = ties.count(row["rank"]) > 1
-    return {
-        "rank": f"{row['rank']}{'=' if shared else ''}",
-        "first": row["rank"] == 1,
-        "key": row["family"],
-        "family": formatting.display_name(row["family"]),
-        "baseline": row["family"] in families.BASELINES,
-        "cells": cells,
-    }
+    return {"heads": heads, "rows": found}
+
+
+def max_decimals(estimates: Sequence[MetricEstimate]) -> int | None:
+    """Digits after the point that the shortest of some intervals supports."""
+    found = [supported_decimals(e.low, e.high) for e in estimates]
+    return max((d for d in found if d is not None), default=None)
 
 
 def likelihood_cells(
     nll: MetricEstimate | None, kind: str, exact: float | None, d: int
 ) -> list[TableCell]:
-    """The likelihood's cells: value, kind, bits per dimension, gap to the entropy."""
-    bound = "\u2264 " if kind == "lower bound" else ""
-    blank = TableCell("\u2013")
+    """The likelihood's cells: value in nats, kind, bits per dimension, gap to the entropy."""
+    bound = "\u2264 " if kind == Likelihood.LOWER_BOUND.value else ""
     if nll is None:
-        return [blank, TableCell(kind), *[blank] * (d > 1), *[blank] * (exact is not None)]
-    digits = formatting.supported_decimals(nll.low, nll.high)
-    cells = [
-        TableCell(
-            bound + formatting.format_number(nll.value, digits), findings.format_interval(nll)
-        ),
-        TableCell(kind),
-    ]
+        return [BLANK, TableCell(kind), *[BLANK] * (d > 1), *[BLANK] * (exact is not None)]
+    value = bound + findings.format_estimate(nll)
+    cells = [TableCell(value, findings.format_interval(nll)), TableCell(kind)]
     if d > 1:
-        low, high, value = (findings.to_bits_per_dim(v, d) for v in (nll.low, nll.high, nll.value))
-        cells.append(
-            TableCell(
-                bound + formatting.format_number(value, formatting.supported_decimals(low, high))
-            )
-        )
+        bits = nll._replace(**{k: getattr(nll, k) / (d * math.log(2)) for k in BOUNDS})
+        cells.append(TableCell(bound + findings.format_estimate(bits)))
     if exact is not None:
-        cells.append(TableCell(bound + formatting.format_number(nll.value - exact, digits)))
+        cells.append(TableCell(bound + findings.format_estimate(nll, nll.value - exact)))
     return cells
 
 
-def metric_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
+def metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
     """Every other metric: its meaning, its direction, its floor, and a cell for each family."""
-    rows = [r for r in comparison.table if r[PRIMARY]]
+    rows = board.ranked
     names = dict.fromkeys(k for r in rows for k, v in r.items() if isinstance(v, MetricEstimate))
     for name in names:
         if name in (PRIMARY, "nll"):
             continue
-        found = [r.get(name) for r in rows]
-        some = next(e for e in found if e is not None)
-        digits = max_decimals([e for e in found if e is not None])
+        cells = [r.get(name) for r in rows]
+        known = [e for e in cells if e is not None]
         yield {
-            "name": formatting.display_name(name),
+            "name": display_name(name),
             "meaning": metrics.metric_meaning(name),
-            "better": some.better,
-            "unit": some.unit,
-            "floor": formatting.format_number(some.floor, digits),
-            "cells": [estimate_cell(e) for e in found],
+            "better": known[0].better,
+            "unit": known[0].unit,
+            "floor": format_number(known[0].floor, max_decimals(known)),
+            "cells": [BLANK if e is None else estimate_cell(e) for e in cells],
         }
 
 
-def estimate_cell(e: MetricEstimate | None) -> TableCell:
+def estimate_cell(e: MetricEstimate) -> TableCell:
     """A metric with half of its interval."""
-    if e is None:
-        return TableCell("\u2013")
-    digits = formatting.supported_decimals(e.low, e.high)
     half = max(e.high - e.value, e.value - e.low)
-    margin = f"\u00b1 {formatting.format_number(half, digits)}" if np.isfinite(half) else ""
-    return TableCell(formatting.format_number(e.value, digits), margin)
+    margin = f"\u00b1 {findings.format_estimate(e, half)}" if np.isfinite(half) else ""
+    return TableCell(findings.format_estimate(e), margin)
 
 
-def summarise_columns(comparison: Comparison) -> str:
+def summarise_columns(board: Leaderboard) -> str:
     """The columns by name, the first few of many; empty for arrays without names."""
-    names = comparison.schema.names
-    if len(names) < 2 or all(n.isdigit() for n in names):
-        return ""
-    rest = len(names) - 24
-    return ", ".join(names[:24]) + (f" and {rest:,} more" if rest > 0 else "")
+    names = board.schema.names
+    return "" if len(names) < 2 or all(n.isdigit() for n in names) else list_some(names)
 
 
-def summarise_classes(comparison: Comparison) -> str:
+def summarise_classes(board: Leaderboard) -> str:
     """The classes on which samples were conditioned, the first few of many."""
-    condition = comparison.schema.condition
+    condition = board.schema.condition
     if condition is None:
         return ""
     if condition.text is not None:
         return f"captions, read by {condition.text.encoder}"
-    if not condition.labels:
-        return formatting.count_noun(condition.length, "word" if condition.words else "number")
-    rest = len(condition.labels) - 24
-    named = ", ".join(map(str, condition.labels[:24]))
-    return named + (f" and {rest:,} more" if rest > 0 else "")
+    if condition.labels:
+        return list_some([*map(str, condition.labels)])
+    return count_noun(condition.length, "word" if condition.words else "number")
+
+
+def list_some(names: Sequence[str]) -> str:
+    rest = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {rest:,} more" if rest > 0 else "")

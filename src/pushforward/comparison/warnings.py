@@ -1,32 +1,34 @@
 """What a reader must know before trusting a number or using a sample."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from .. import families, formatting, metrics
+from .. import families, metrics
+from ..formatting import format_number, format_percent
 from ..inference.diagnostics import ENOUGH
 from . import findings
-from .leaderboard import PRIMARY, Comparison, FitResult
+from .leaderboard import PRIMARY, FitResult, Leaderboard
 
 NEAR = 0.5  # of the distance that real rows keep from the training rows
-Alarm = Callable[[Comparison, FitResult], str]
+Check = Callable[[Leaderboard, FitResult], str]
 
 
-def comparison_warnings(comparison: Comparison) -> Iterator[tuple[str, str]]:
+def comparison_warnings(board: Leaderboard) -> Iterator[tuple[str, str]]:
     """Families with what is wrong with them, in the order of the leaderboard."""
-    for row in comparison.table:
-        runs = [e for e in comparison.entries if e.family == row["family"] and not e.error]
-        for alarm in ALARMS:
-            texts = [t for t in (alarm(comparison, e) for e in runs) if t]
+    for row in board.table:
+        runs = [e for e in board.entries if e.family == row["family"] and not e.error]
+        for check in CHECKS:
+            texts = [t for t in (check(board, e) for e in runs) if t]
             if texts:
                 share = f" ({len(texts)} of {len(runs)} seeds)" if len(runs) > 1 else ""
                 yield row["family"], f"{texts[0].rstrip('.')}{share}."
 
 
-def mode_collapse_warning(comparison: Comparison, e: FitResult) -> str:
+def mode_collapse_warning(board: Leaderboard, e: FitResult) -> str:
     """Mode collapse: at known modes, or in the cells of a partition of the data."""
-    known = comparison.dataset
+    known = board.dataset
     if known is not None and known.modes is not None and e.generated is not None:
         modes = metrics.known_modes(e.generated, known.modes, known.mode_scale or 0.0)
         kept = round(modes.kept * len(known.modes))
@@ -35,47 +37,45 @@ def mode_collapse_warning(comparison: Comparison, e: FitResult) -> str:
     cells = e.metrics.get("mode_coverage")
     if cells is None or not metrics.is_collapsed(cells.value):
         return ""
-    share = formatting.format_percent(1 - cells.value)
+    share = format_percent(1 - cells.value)
     return f"mode collapse: {share} of the cells of the data hold next to no samples."
 
 
-def memorisation_warning(comparison: Comparison, e: FitResult) -> str:
+def memorisation_warning(board: Leaderboard, e: FitResult) -> str:
     """Memorisation: exact copies of training rows, or samples too close to them."""
     copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
-    chance = findings.data_dimension(comparison) == 1 or any(
-        c.integer for c in comparison.schema.columns
-    )
+    integers = any(c.integer for c in board.schema.columns)
+    chance = integers or math.prod(board.schema.event) == 1  # rows may be equal by chance
+    advice = "do not share them if the data are private."
     if copies is not None and (copies.low > copies.floor if chance else copies.value > 0):
-        return (
-            f"memorisation: {formatting.format_percent(copies.value)} of the samples equal a training row "
-            "exactly; do not share them if the data are private."
-        )
+        share = format_percent(copies.value)
+        return f"memorisation: {share} of the samples equal a training row exactly; {advice}"
     if near is not None and np.isfinite(near.high) and near.high < NEAR:
         return (
-            f"memorisation: samples lie {formatting.format_number(near.value)} times as far from the nearest "
-            "training row as test rows do; do not share them if the data are private."
+            f"memorisation: samples lie {format_number(near.value)} times as far from the nearest "
+            f"training row as test rows do; {advice}"
         )
     return ""
 
 
-def impossible_likelihood_warning(comparison: Comparison, e: FitResult) -> str:
+def impossible_likelihood_warning(board: Leaderboard, e: FitResult) -> str:
     """A likelihood better than the entropy allows."""
-    exact = findings.data_entropy(comparison)
+    exact = findings.data_entropy(board)
     if exact is None or e.nll is None or not findings.is_below_entropy(e.nll, exact):
         return ""
-    gap = formatting.format_number(exact - e.nll.value)
     return (
-        f"its negative log-likelihood is {gap} nats below the entropy of the data, more than "
-        f"{findings.BELOW:g} standard errors: the likelihood cannot be right."
+        f"its negative log-likelihood is {format_number(exact - e.nll.value)} nats below the "
+        f"entropy of the data, more than {findings.BELOW:g} standard errors: the likelihood "
+        "cannot be right."
     )
 
 
-def no_gain_warning(comparison: Comparison, e: FitResult) -> str:
+def no_gain_warning(board: Leaderboard, e: FitResult) -> str:
     """Samples no better than those of one Gaussian, though there is something to gain."""
     if e.family in families.BASELINES or e.trained < ENOUGH:
         return ""
-    bars = [b.metrics[PRIMARY] for b in comparison.entries
-            if b.family == findings.REFERENCE and PRIMARY in b.metrics]  # fmt: skip
+    references = [b for b in board.entries if b.family == findings.REFERENCE]
+    bars = [b.metrics[PRIMARY] for b in references if PRIMARY in b.metrics]
     mine = e.metrics.get(PRIMARY)
     if not bars or mine is None or mine.low <= mine.floor or mine.high < bars[0].low:
         return ""
@@ -84,13 +84,13 @@ def no_gain_warning(comparison: Comparison, e: FitResult) -> str:
     return "its energy distance is not shown to be better than that of a single Gaussian."
 
 
-def diagnosis_warning(comparison: Comparison, e: FitResult) -> str:
+def diagnosis_warning(board: Leaderboard, e: FitResult) -> str:
     """What the family itself found on held-out data; mode collapse is measured on test data."""
     texts = [] if e.model is None else e.model.alarms
     return "; ".join(text for text in texts if not text.startswith("mode collapse"))
 
 
-ALARMS: tuple[Alarm, ...] = (
+CHECKS: tuple[Check, ...] = (
     mode_collapse_warning,
     diagnosis_warning,
     memorisation_warning,

@@ -190,7 +190,6 @@ class Whiten:
         return y * float64_tensor(self.scale, z) + float64_tensor(self.mean, z)
 
     def _scale(self, y: Data, factors: Tensor) -> Data:
-        """Scale along the principal axes."""
         rotation = torch.tensor(self.vectors, dtype=torch.float64, device=y.device)
         return y @ rotation * factors @ rotation.T
 
@@ -233,14 +232,12 @@ def fit_affine_streaming(parts: Iterable[Data], whiten: bool) -> Standardise | W
 
 
 def fit_whitening(x: Data) -> Whiten:
-    """Fit `Whiten` to vectors."""
     mean, scale = column_moments(x.double())
     y = (x.double() - mean) / scale
     return whiten_from_correlations(mean, scale, y.T @ y / len(y))
 
 
 def whiten_from_correlations(mean: Tensor, scale: Tensor, correlations: Tensor) -> Whiten:
-    """`Whiten` from means, standard deviations and correlations."""
     values, vectors = torch.linalg.eigh(correlations)
     roots = values.clamp(min=FLOOR).sqrt()
     return Whiten(

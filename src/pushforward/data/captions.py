@@ -3,29 +3,40 @@ r"""Captions as numbers: their words, the bytes that spell them, or what a froze
 A caption's condition is a vector, and behind it tokens for networks that attend to them
 (`networks.blocks`). There are three ways to make them:
 
-- words: which words of the training captions it holds (`vocabulary`), in no order; no tokens.
+- words: a vector of zeros and ones, of which words of the training captions it holds; no tokens.
+  The first layer of a network that reads it is a table of word vectors, learned with the rest,
+  whose rows are added: the order of the words is not seen, and unseen combinations of known words
+  have a meaning.
 - bytes: the same vector, and every word in its place, spelled, in pieces of `PIECE` bytes. The
   networks of families that take a time learn to read these (`networks.text_encoder`).
-- a frozen encoder (`text_encoders`): the mean of its tokens' states as the vector, and the states. Both
-  are centred and scaled by what they are on the training captions, which are much alike.
+- a frozen encoder (`text_encoders`): the mean of its tokens' states as the vector, and the states.
+  Both are centred and scaled by what they are on the training captions, which are much alike.
 """
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
-from ..formatting import printable_text
-from . import text_encoders, vocabulary
+from ..formatting import join_names, printable_text
+from . import text_encoders
 
 WORDS, BYTES = "words", "bytes"
 PIECE = 8  # bytes; longer words are cut into several pieces
-MOST = 32  # tokens of a caption that are told, the first
+MOST = 32  # tokens of a caption that are encoded, the first
+VOCABULARY = 4096  # words that are distinguished: the most frequent
 MEASURED = 4096  # captions that say how a frozen encoder's numbers are spread
 LONGEST = 2000  # characters of a caption that are read
+
+WORD = re.compile(
+    r"\w+(?:['\u2019-]\w+)*"
+    "|[\u2190-\u2bff\U0001f000-\U0001faff]"  # arrows, signs and emoji are a word each
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class CaptionEncoding:
     """How captions become a vector and tokens; plain JSON on disk.
 
     Arguments:
-        encoder: "bytes", or the name or the folder of a frozen encoder (`text_encoders.load_text_encoder`).
+        encoder: "bytes", or the name or the folder of a frozen encoder (`text_encoders`).
         tokens: How many tokens a caption has at most.
         width: Numbers of a token, of which a frozen encoder's first says that it is there.
         mean: Of a frozen encoder's vector on the training captions; empty for bytes.
@@ -61,9 +72,10 @@ def fit_caption_encoding(
     Raises:
         DataError: If there is no word in them.
     """
+    texts = truncate_captions(texts)
     if encoder not in (WORDS, BYTES):
         return (), fit_frozen_encoding(list(dict.fromkeys(texts)), encoder)
-    words = vocabulary.build_vocabulary(texts)
+    words = build_vocabulary(texts)
     if not words:
         raise DataError("the captions hold no words: no letter, digit or emoji")
     if encoder == WORDS:
@@ -73,10 +85,10 @@ def fit_caption_encoding(
 
 
 def fit_frozen_encoding(texts: list[str], name: str) -> CaptionEncoding:
-    """A frozen encoder with the mean and the spread of what it says of captions."""
+    """A frozen encoder with the mean and the spread of its encodings of captions."""
     encoder = text_encoders.load_text_encoder(name)
     some = texts[:: -(-len(texts) // MEASURED)]
-    vectors, states = encoder.read(some)
+    vectors, states = encoder.encode(some)
     rows = np.concatenate(states)
     mean, token_mean = vectors.mean(0), rows.mean(0)
     scale, token_scale = (max(float(z.std(0).mean()), 1e-6) for z in (vectors, rows))
@@ -93,7 +105,6 @@ def fit_frozen_encoding(texts: list[str], name: str) -> CaptionEncoding:
 
 
 def vector_length(words: Sequence[str], text: CaptionEncoding | None) -> int:
-    """Numbers of a caption's vector."""
     return len(words) or len(text.mean if text else ())
 
 
@@ -107,7 +118,7 @@ def encode_captions(
     """
     texts = truncate_captions(texts)
     if text is None or text.encoder == BYTES:
-        held = vocabulary.encode_words(texts, words, spelled=text is not None).astype(np.float32)
+        held = encode_words(texts, words, spelled=text is not None).astype(np.float32)
         if text is None or not text.tokens:
             return held
         return np.concatenate([held, encode_bytes(texts, text.tokens)], axis=1)
@@ -115,31 +126,94 @@ def encode_captions(
 
 
 def encode_frozen(texts: Sequence[str], text: CaptionEncoding) -> np.ndarray:
-    """What a frozen encoder says of captions, each of which it reads once."""
+    """The vectors and tokens of a frozen encoder, which reads each caption once."""
     encoder = text_encoders.load_text_encoder(text.encoder)
     if encoder.seal != text.seal:
         raise DataError(
-            f"the text encoder {printable_text(text.encoder)} is not the one that the model was fitted with: "
-            "its weights differ"
+            f"the text encoder {printable_text(text.encoder)} is not the one that the model was "
+            "fitted with: its weights differ"
         )
     distinct = list(dict.fromkeys(texts))
-    vectors, states = encoder.read(distinct)
-    told = np.zeros((len(distinct), text.tokens, text.width), np.float32)
-    for row, its in zip(told, states):
+    vectors, states = encoder.encode(distinct)
+    tokens = np.zeros((len(distinct), text.tokens, text.width), np.float32)
+    for row, its in zip(tokens, states):
         count = min(len(its), text.tokens)
         row[:count, 0] = 1
         if count:
             row[:count, 1:] = (its[:count] - np.array(text.token_mean)) / text.token_scale
     warn_truncated(sum(len(its) > text.tokens > 0 for its in states), text.tokens)
     vectors = (vectors - np.array(text.mean)) / text.scale
-    rows = np.concatenate([vectors, told.reshape(len(told), -1)], axis=1).astype(np.float32)
+    rows = np.concatenate([vectors, tokens.reshape(len(tokens), -1)], axis=1).astype(np.float32)
     place = {caption: i for i, caption in enumerate(distinct)}
     return rows[[place[caption] for caption in texts]]
 
 
+def split_words(text: object) -> list[str]:
+    """The words of a text in lower case."""
+    return WORD.findall(str(text).lower())
+
+
+def build_vocabulary(texts: Iterable[object]) -> tuple[str, ...]:
+    """The words of some texts, in the order in which captions tend to use them.
+
+    That is by the mean of their places, each from 0 at the beginning to 1 at the end, so that words
+    in this order read much like a caption again.
+    """
+    count: Counter[str] = Counter()
+    places: defaultdict[str, float] = defaultdict(float)
+    for text in truncate_captions(list(texts)):
+        words = split_words(text)
+        for place, word in enumerate(words):
+            count[word] += 1
+            places[word] += place / max(len(words) - 1, 1)
+    kept = [word for word, _ in count.most_common(VOCABULARY)]
+    return tuple(sorted(kept, key=lambda word: (places[word] / count[word], word)))
+
+
+def encode_words(
+    texts: Sequence[object], words: Sequence[str], *, spelled: bool = False
+) -> np.ndarray:
+    """Which of the words each text holds, ``(n, len(words))``.
+
+    A text of rare words alone, of a vocabulary that is full, holds none; one of words that were
+    never seen is refused, unless they are ``spelled`` to the network as well.
+
+    Raises:
+        DataError: If a text holds none of the words.
+    """
+    index, full = {word: i for i, word in enumerate(words)}, len(words) >= VOCABULARY
+    held, unknown = np.zeros((len(texts), len(words)), np.float32), set()
+    for i, text in enumerate(texts):
+        found = split_words(text)
+        if not found:
+            raise DataError(
+                f"{printable_text(text, 60)!r} has no letter, digit or emoji: say it in words"
+            )
+        known = [index[word] for word in found if word in index]
+        unknown |= set(found) - index.keys()
+        if not known and not (full or spelled):
+            raise DataError(
+                f"{printable_text(text, 60)!r} holds no word that was seen in training, such as "
+                f"{join_names(sorted(words, key=len)[-12:])}"
+            )
+        held[i, known] = 1
+    if unknown:
+        what = "are known by their letters alone" if spelled else "do nothing"
+        warnings.warn(
+            f"words that were not seen in training {what}: {join_names(sorted(unknown))}",
+            stacklevel=2,
+        )
+    return held
+
+
+def decode_words(held: np.ndarray, words: Sequence[str]) -> np.ndarray:
+    """The words that are held, in the order of the vocabulary."""
+    return np.array([" ".join(np.array(words)[row > 0.5]) for row in held])
+
+
 def byte_pieces(text: str) -> list[bytes]:
     """The words of a text as bytes, long ones in several pieces."""
-    spelt = (word.encode() for word in vocabulary.split_words(text))
+    spelt = (word.encode() for word in split_words(text))
     return [word[i : i + PIECE] for word in spelt for i in range(0, len(word), PIECE)]
 
 
@@ -157,7 +231,7 @@ def encode_bytes(texts: Sequence[str], count: int) -> np.ndarray:
 
 
 def warn_truncated(cut: int, count: int) -> None:
-    """Say that the ends of some captions are not told."""
+    """Warn that only the words of the ends of some captions are encoded."""
     if cut:
         warnings.warn(
             f"{cut} caption{'s' if cut > 1 else ''} longer than {count} tokens: of the rest, the "
@@ -168,11 +242,11 @@ def warn_truncated(cut: int, count: int) -> None:
 
 def truncate_captions(texts: Sequence[Any]) -> list[str]:
     """Captions of at most `LONGEST` characters; more are cut off with a warning."""
-    said = [str(text) for text in texts]
-    if cut := sum(len(text) > LONGEST for text in said):
+    whole = [str(text) for text in texts]
+    if cut := sum(len(text) > LONGEST for text in whole):
         warnings.warn(
             f"{cut} caption{'s' if cut > 1 else ''} longer than {LONGEST} characters: the rest is "
             "not read",
             stacklevel=2,
         )
-    return [text[:LONGEST] for text in said]
+    return [text[:LONGEST] for text in whole]

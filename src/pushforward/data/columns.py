@@ -1,4 +1,4 @@
-"""Any source of data as plain NumPy columns with their names.
+"""Any source of data as plain NumPy columns with their names; one of them can be the condition.
 
 A table, and an array with at most two axes, becomes one `Column` for each column. An array with
 more axes, an image say, becomes a single `Column` whose values keep their axes.
@@ -10,11 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
+from ..formatting import join_names, printable_text
 from . import memmap
 
+Bound = float | None
 TABLES = ("pandas", "polars", "table")
 KINDS = ("numpy", "torch", *TABLES)
+PRECISION = {
+    "float16": "f2", "Float16": "f2", "halffloat": "f2",
+    "float32": "f4", "Float32": "f4", "float": "f4",
+}  # fmt: skip
 
 
 class Column(NamedTuple):
@@ -34,13 +40,46 @@ class Column(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ColumnSchema:
+    """One column, or all entries of an array of higher rank.
+
+    Arguments:
+        name: Its name, or its position.
+        dtype: Its type as its own library spells it.
+        integer: Whether all its values are whole.
+        low: The smallest value observed.
+        high: The largest value observed.
+        bounds: The open interval that the user declared, closed for integers.
+    """
+
+    name: str | int
+    dtype: str
+    integer: bool
+    low: float
+    high: float
+    bounds: tuple[Bound, Bound] = (None, None)
+
+    def clip_and_round(self, values: np.ndarray) -> np.ndarray:
+        """Whole numbers within the observed range, or numbers within the bounds and the type."""
+        if self.integer:
+            return np.clip(np.rint(values), self.low, self.high)
+        precision = np.dtype(PRECISION.get(self.dtype, "f8")).type
+        low, high = np.finfo(precision).min, np.finfo(precision).max
+        if self.bounds[0] is not None:
+            low = np.nextafter(precision(self.bounds[0]), high)
+        if self.bounds[1] is not None:
+            high = np.nextafter(precision(self.bounds[1]), low)
+        return np.clip(values, low, high).astype(precision).clip(low, high)
+
+
+@dataclass(frozen=True)
 class Columns:
     """A source as columns.
 
     Arguments:
         kind: One of `KINDS`: what to give back.
         name: How messages call the source.
-        shape: The shape of one datum as the user has it; () for a one-dimensional array.
+        shape: The shape of one row as the user has it; () for a one-dimensional array.
         cells: The columns, or one entry for an array of higher rank.
         dtype: The type of an array, "" for tables.
         extra: Arrays beside the data that can serve as the condition, by name.
@@ -57,8 +96,11 @@ class Columns:
 
     @property
     def rows(self) -> int:
-        """The number of data."""
         return len(self.cells[0].values) if self.cells else 0
+
+    @property
+    def names(self) -> list[str]:
+        return [str(c.name) for c in self.cells]
 
     def stack(self) -> np.ndarray:
         """The numbers as float64 with shape ``(n, *event)``."""
@@ -66,17 +108,14 @@ class Columns:
             return self.cells[0].values.astype(np.float64)
         return np.stack([c.values.astype(np.float64) for c in self.cells], axis=1)
 
-    def lean(self) -> np.ndarray:
+    def stack_compact(self) -> np.ndarray:
         """`stack` in a type that takes less memory and stands for the same numbers, if it can be.
 
         What is large stays on the disk.
         """
         if len(self.shape) > 1:
-            return (
-                self.cells[0].values
-                if memmap.is_lossless_dtype(self.cells[0].values)
-                else self.stack()
-            )
+            values = self.cells[0].values
+            return values if memmap.is_lossless_dtype(values) else self.stack()
         if self.array is not None:
             return self.array
         if sum(c.values.nbytes for c in self.cells) > memmap.LARGE:
@@ -116,7 +155,7 @@ def as_condition_array(y: Any) -> np.ndarray:
     try:
         return np.asarray(y)
     except (TypeError, ValueError) as error:
-        raise DataError("the conditions differ in length; give one for each datum") from error
+        raise DataError("the conditions differ in length; give one for each row") from error
 
 
 def has_mixed_types(values: Sequence[Any]) -> bool:
@@ -131,3 +170,52 @@ def is_missing(value: Any) -> bool:
         return value is None or bool(value != value)
     except TypeError:  # pandas.NA is neither
         return True
+
+
+def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Columns, Column | None]:
+    """Data without their condition, and the condition: ``y``, or the column of that name.
+
+    Raises:
+        UsageError: If both are given, or there is no such column.
+        DataError: If there is not one condition for each row.
+    """
+    if y is not None and condition is not None:
+        raise UsageError("give either y or condition, not both")
+    if y is not None:
+        return data, make_condition_column(data, "y", as_condition_array(y))
+    if condition is None:
+        return data, None
+    if not isinstance(condition, str):
+        name = printable_text(condition)
+        raise UsageError(f"condition is {name}; give the name of a column as text")
+    for cells in data.cells:
+        if str(cells.name) == condition and len(data.shape) == 1:
+            rest = tuple(c for c in data.cells if str(c.name) != condition)
+            return replace(data, cells=rest, shape=(len(rest),), array=None), cells
+    if condition in data.extra:
+        values = data.extra[condition]  # "label" and "target" stand for the last name of the same
+        name = [k for k, v in data.extra.items() if v is values][-1]
+        return data, make_condition_column(data, name, np.asarray(values))
+    known = [*dict.fromkeys(data.extra), *(c.name for c in data.cells if len(data.shape) == 1)]
+    raise UsageError(
+        f"{data.name}: no column is called {printable_text(condition)!r}; "
+        + (f"choose from {join_names(known, 120)}" if known else "it has none")
+    )
+
+
+def make_condition_column(data: Columns, name: str, y: np.ndarray) -> Column:
+    if y.ndim == 0 or len(y) != data.rows or y.ndim > 2 or 0 in y.shape[1:]:
+        raise DataError(
+            f"{data.name}: {data.rows} rows but conditions of shape {y.shape}; give one for each"
+        )
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    none = [is_missing(v) for v in y.flat] if y.dtype.kind == "O" else False
+    missing = np.broadcast_to(np.asarray(none).reshape(y.shape if none else ()), y.shape)
+    return Column(name, str(y.dtype), y, any_per_row(missing))
+
+
+def condition_position(data: Columns, condition: str | None) -> int:
+    """Where a table's samples carry the condition; -1 if they do not."""
+    if condition is None or data.kind not in TABLES:
+        return -1
+    return data.names.index(condition) if condition in data.names else len(data.names)

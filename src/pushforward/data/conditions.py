@@ -1,35 +1,42 @@
-"""Conditions: raw ones as vectors and back, and the law of those seen in training."""
+"""Conditions: found in a source, described by a schema, as vectors and back.
 
+The vector of a condition is one-hot for classes, standardised for numbers, and for captions what
+`captions` makes of them. Its first entry, which `schema.Schema.encode` puts before, is 1.
+"""
+
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..formatting import join_names, printable_text
-from . import captions as texts
-from . import vocabulary
+from . import captions
 from .captions import CaptionEncoding
-from .columns import as_condition_array
+from .columns import Column, Columns, as_condition_array
+from .validation import DataIssue, is_whole, mask_issues, number_issues
 
 Label = str | bool | int
+FEW_CLASSES = 50  # whole numbers with more values than this are numbers, texts are captions
+MANY_CLASSES = 1000
 SEEN = 1000  # conditions that a model remembers
 UNNAMED = (None, "y", "x", "file")
 
 
 @dataclass(frozen=True)
 class ConditionSchema:
-    """How ``y`` becomes a vector: one-hot classes, captions (`data.captions`), standardised numbers.
+    """How ``y`` becomes a vector.
 
     Arguments:
         column: The column that it was taken from, or None.
-        labels: The classes; empty for the others.
-        mean: The mean of each number; empty for the others.
+        labels: The classes, one-hot in the vector; empty for the others.
+        mean: The mean of each number, by which it is standardised; empty for the others.
         scale: The standard deviation of each number.
         dtype: The type of the column as its own library spells it.
         place: Where it stood among the columns of a table; -1 if samples do not carry it.
-        words: The words of captions (`vocabulary.build_vocabulary`); empty for the others.
-        text: How captions are told beside their words, or in place of them.
+        words: The words of captions (`captions.build_vocabulary`); empty for the others.
+        text: How captions are encoded beside their words, or in place of them.
     """
 
     column: str | None = None
@@ -47,7 +54,7 @@ class ConditionSchema:
         return bool(self.words) or self.text is not None
 
     @property
-    def kept_as(self) -> str:
+    def storage_name(self) -> str:
         """What it is called beside data that are no table: classes are ``label``."""
         if self.labels:
             return "caption" if self.column == "caption" else "label"
@@ -55,8 +62,8 @@ class ConditionSchema:
         return usual if self.column in UNNAMED else str(self.column)
 
     @property
-    def asked(self) -> str:
-        """What it is, in words, to ask for one."""
+    def expected_form(self) -> str:
+        """What it is, in words, to ask the user for one."""
         if self.labels:
             kind = f"one of {join_names(self.labels, 60)}"
         else:
@@ -64,7 +71,14 @@ class ConditionSchema:
             kind = "a caption" if self.captioned else numbers
         return f"{printable_text(self.column or 'y', 40)!r}, {kind}"
 
-    def takes(self, values: np.ndarray) -> bool:
+    def column_in(self, data: Columns) -> str | None:
+        """What data call the condition, or None if they do not hold it."""
+        if self.column in (*data.extra, *data.names):
+            return self.column
+        stored = data.extra.get(self.storage_name)
+        return self.storage_name if stored is not None and self.accepts(stored) else None
+
+    def accepts(self, values: np.ndarray) -> bool:
         """Whether all values are of its kind: known classes, texts, or numbers."""
         if self.labels:
             return {str(to_python_scalar(v)) for v in values.flat} <= set(map(str, self.labels))
@@ -73,7 +87,7 @@ class ConditionSchema:
     @property
     def length(self) -> int:
         """Entries of the vector beside the first, those of tokens included."""
-        vector = len(self.labels) or len(self.mean) or texts.vector_length(self.words, self.text)
+        vector = len(self.labels) or len(self.mean) or captions.vector_length(self.words, self.text)
         return vector + self.tokens[0] * self.tokens[1]
 
     @property
@@ -84,7 +98,7 @@ class ConditionSchema:
     @property
     def spelled(self) -> bool:
         """Whether its tokens are pieces of words as bytes."""
-        return self.text is not None and self.text.encoder == texts.BYTES
+        return self.text is not None and self.text.encoder == captions.BYTES
 
     def without_tokens(self) -> "ConditionSchema":
         """The same for a model that takes a vector alone."""
@@ -92,8 +106,8 @@ class ConditionSchema:
             return replace(self, text=None)
         return replace(self, text=replace(self.text, tokens=0))
 
-    def typed(self, word: str) -> Any:
-        """A condition that was typed: classes and captions stay text, numbers become numbers.
+    def parse(self, word: str) -> Any:
+        """A condition as a person types it: classes and captions stay text, or else numbers.
 
         Raises:
             DataError: If it must be a number and is not.
@@ -103,16 +117,14 @@ class ConditionSchema:
         try:
             return [float(part) for part in word.split(",")]
         except ValueError as error:
-            raise DataError(
-                f"the condition must be numbers, not {printable_text(word, 40)!r}"
-            ) from error
+            raise not_numbers(word) from error
 
     def encode(self, y: Any) -> np.ndarray:
         """The entries after the first, shape (n, length); a single condition gives one row."""
         if self.captioned:
-            said = np.atleast_1d(as_condition_array(y)).ravel().tolist()
-            return texts.encode_captions(said, self.words, self.text)
-        return self._one_hot(y) if self.labels else self._standardise(y)
+            texts = np.atleast_1d(as_condition_array(y)).ravel().tolist()
+            return captions.encode_captions(texts, self.words, self.text)
+        return self._encode_classes(y) if self.labels else self._encode_numbers(y)
 
     def decode(self, c: np.ndarray) -> np.ndarray:
         """The inverse of `encode` for rows with their first entry; the words alone of captions."""
@@ -121,7 +133,7 @@ class ConditionSchema:
             values[:] = [self.labels[i] for i in c[:, 1:].argmax(1)]
             return np.array(values.tolist()) if len({type(v) for v in self.labels}) == 1 else values
         if self.words:
-            return vocabulary.decode_words(c[:, 1 : 1 + len(self.words)], self.words)
+            return captions.decode_words(c[:, 1 : 1 + len(self.words)], self.words)
         if self.text is not None:
             return np.full(len(c), "", object)  # who asked for a caption keeps it
         values = c[:, 1:] * self.scale + self.mean
@@ -129,7 +141,11 @@ class ConditionSchema:
         values = np.round(values, max(int(digits), 0))
         return values[:, 0] if len(self.mean) == 1 else values
 
-    def _one_hot(self, y: Any) -> np.ndarray:
+    def restore(self, c: np.ndarray, texts: Any = None) -> np.ndarray:
+        """`decode`, or the captions themselves where they are known: vectors cannot spell them."""
+        return self.decode(c) if texts is None else np.asarray(texts, object)
+
+    def _encode_classes(self, y: Any) -> np.ndarray:
         index = {f"'{label}": i for i, label in enumerate(self.labels)}  # inert in a CSV file
         index |= {str(b).lower(): i for i, b in enumerate(self.labels) if isinstance(b, bool)}
         index |= {str(label): i for i, label in enumerate(self.labels)}  # goes before the others
@@ -137,23 +153,26 @@ class ConditionSchema:
         unknown = sorted({k for k in keys if k not in index})
         if unknown:
             raise DataError(
-                f"no class is called {printable_text(unknown[0], 40)!r}; choose from {join_names(self.labels)}"
+                f"no class is called {printable_text(unknown[0], 40)!r}; "
+                f"choose from {join_names(self.labels)}"
             )
         return np.eye(len(self.labels))[[index[k] for k in keys]]
 
-    def _standardise(self, y: Any) -> np.ndarray:
+    def _encode_numbers(self, y: Any) -> np.ndarray:
         try:
             values = np.asarray(as_condition_array(y), dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise DataError(
-                f"the condition must be numbers, not {printable_text(y, 40)!r}"
-            ) from error
+            raise not_numbers(y) from error
         k = len(self.mean)
         if values.size % k or (values.ndim > 1 and values.shape[-1] != k):
             raise DataError(f"a condition has {k} numbers; got an array of shape {values.shape}")
         if not np.isfinite(values).all():
             raise DataError("the condition holds values that are not finite; remove them")
         return (values.reshape(-1, k) - self.mean) / self.scale
+
+
+def not_numbers(y: Any) -> DataError:
+    return DataError(f"the condition must be numbers, not {printable_text(y, 40)!r}")
 
 
 def to_python_scalar(value: Any) -> Any:
@@ -175,6 +194,90 @@ def class_labels(distinct: list[Any], column: str) -> tuple[Label, ...]:
             f"{printable_text(column)}: holds the same class as {kinds}; make all of one kind"
         )
     return tuple(sorted(labels, key=lambda v: (str(type(v)), v)))
+
+
+def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
+    """What is wrong with a condition, which may be text, read by an encoder or as it looks."""
+    if given.values.dtype.kind not in "OUS" or given.values.ndim > 1:
+        return list(number_issues(given))
+    missing = list(mask_issues(given, "missing", given.missing, "remove or impute them"))
+    if not all(isinstance(v, Hashable) for v in given.values.flat):
+        remedy = "give one class or number for each row"
+        return [*missing, DataIssue(str(given.name), "objects", len(given.values), (), remedy)]
+    count = len({str(v) for v in given.values})
+    captioned = text in (captions.WORDS, captions.BYTES) or (
+        text is None and bool(caption_vocabulary(given.values))
+    )
+    if not missing and captioned:
+        wordless = np.array([not captions.split_words(v) for v in given.values], bool)
+        return list(mask_issues(given, "wordless", wordless, "describe the image in words"))
+    if not missing and not text and count > MANY_CLASSES:
+        remedy = "group them, or read them as captions with --text bytes (text='bytes')"
+        return [DataIssue(str(given.name), "classes", count, (), remedy)]
+    return missing
+
+
+def describe_condition(
+    given: Column | None, text: str | None = None, place: int = -1
+) -> ConditionSchema | None:
+    """How a condition without issues is encoded.
+
+    Arguments:
+        given: Its values, or None without a condition.
+        text: How captions are read (`captions`); by default values are read as they look.
+        place: Where samples carry it (`condition_position`).
+
+    Raises:
+        UsageError: If ``text`` is given and the condition is no text.
+    """
+    if given is None:
+        if text is not None:
+            raise UsageError(
+                f"text={printable_text(text)} says how captions are read, and there is no condition"
+            )
+        return None
+    found = infer_condition(given) if text is None else infer_captions(given, text)
+    return replace(found, dtype=given.dtype, place=place)
+
+
+def infer_condition(given: Column) -> ConditionSchema:
+    """Text, truth values and few whole numbers are classes; the rest are captions or numbers."""
+    values, column = given.values, str(given.name)
+    if values.ndim == 1 and values.dtype.kind in "OUS" and (words := caption_vocabulary(values)):
+        return ConditionSchema(column, words=words)
+    if values.ndim == 1 and (values.dtype.kind in "OUSb" or is_whole(values)):
+        distinct = set(zip(map(type, kept := [to_python_scalar(v) for v in values.tolist()]), kept))
+        if values.dtype.kind in "OUSb" or len(distinct) <= FEW_CLASSES:
+            return ConditionSchema(column, class_labels([v for _, v in distinct], column))
+    numbers = values.reshape(len(values), -1).astype(np.float64)
+    scale = numbers.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    return ConditionSchema(column, (), tuple(numbers.mean(axis=0).tolist()), tuple(scale.tolist()))
+
+
+def infer_captions(given: Column, encoder: str) -> ConditionSchema:
+    """Captions as an encoder reads them.
+
+    Raises:
+        UsageError: If they are no text, or there is no such encoder.
+    """
+    values, column = given.values, str(given.name)
+    if values.ndim > 1 or not all(isinstance(v, str) for v in values.tolist()):
+        raise UsageError(
+            f"text={printable_text(encoder)} is for captions, and the condition "
+            f"{printable_text(column)!r} holds others"
+        )
+    words, text = captions.fit_caption_encoding(values.tolist(), encoder)
+    return ConditionSchema(column, words=words, text=text)
+
+
+def caption_vocabulary(values: np.ndarray) -> tuple[str, ...]:
+    """The words of captions: of many different texts that share their words; else none."""
+    distinct = {v for v in values.tolist() if isinstance(v, str)}
+    if len(distinct) <= FEW_CLASSES:
+        return ()
+    words = captions.build_vocabulary(values.tolist())
+    return words if len(words) < len(distinct) else ()
 
 
 def condition_frequencies(c: np.ndarray, most: int = SEEN) -> tuple[np.ndarray, np.ndarray]:

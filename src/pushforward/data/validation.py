@@ -1,4 +1,4 @@
-"""What can be wrong with data, found all at once and said with its rows and its remedy."""
+"""What can be wrong with data, found all at once and reported with its rows and its remedy."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import DataError
 from ..formatting import printable_text
-from .columns import TABLES, Column, Columns, any_per_row
+from .columns import TABLES, Column, Columns, ColumnSchema, any_per_row
 from .memmap import map_rows
 
 FEW_ROWS = 50
@@ -29,7 +30,14 @@ PHRASES = {
     "fraction": "{count} value{s} that {are} not whole, unlike the data the model was fitted on",
     "positive": "{count} column{s} of positive numbers, which samples may leave",
     "classes": "{count} different values, too many for classes",
-    "wordless": "{count} text{s} without a letter, a digit or an emoji, which say{verb} nothing",
+    "wordless": "{count} text{s} without a letter, a digit or an emoji",
+}
+
+
+NOT_NUMBERS = {  # by NumPy's kind of type: which issue that is, and what to do
+    "c": ("complex", "split real and imaginary parts"),
+    "m": ("dates", "turn them into numbers, or drop it"),
+    "M": ("dates", "turn them into numbers, or drop it"),
 }
 
 
@@ -43,7 +51,7 @@ class DataIssue(NamedTuple):
         rows: The first few affected rows, counted from 1 without the header.
         remedy: What to do.
         fatal: Whether it keeps a model from being fitted.
-        noun: What a datum is called.
+        noun: What a row is called.
     """
 
     column: str | None
@@ -56,26 +64,39 @@ class DataIssue(NamedTuple):
 
     def __str__(self) -> str:
         """One line without the name of the source."""
-        where = (
-            "the data have"
-            if self.column is None
-            else f"column '{printable_text(self.column)}' has"
-        )
-        s, are, verb = ("", "is", "s") if self.count == 1 else ("s", "are", "")
-        words = {"s": s, "are": are, "verb": verb, "noun": self.noun}
-        what = PHRASES[self.kind].format(count=self.count, **words)
+        column = None if self.column is None else printable_text(self.column)
+        where = "the data have" if column is None else f"column '{column}' has"
+        s, are = ("", "is") if self.count == 1 else ("s", "are")
+        what = PHRASES[self.kind].format(count=self.count, s=s, are=are, noun=self.noun)
         listed = ", ".join(map(str, self.rows)) + (", ..." if self.count > len(self.rows) else "")
         rows = f" ({self.noun}{'s' if self.count > 1 else ''} {listed})" if self.rows else ""
         return f"{where} {what}{rows}; {self.remedy}"
 
 
 def datum_noun(shape: tuple[int, ...]) -> str:
-    """What messages call a datum of a shape."""
-    return "picture" if len(shape) in (2, 3) else "row"
+    """What messages call one of the data, by its shape."""
+    return "image" if len(shape) in (2, 3) else "row"
+
+
+def data_issues(data: Columns) -> list[DataIssue]:
+    """Everything that keeps columns from being fitted, but their condition."""
+    found = list(dataset_issues(data))
+    for cells in data.cells:
+        found += list(number_issues(cells)) or list(constant_issues(cells))
+    return found
+
+
+def raise_fatal_issues(data: Columns, found: list[DataIssue]) -> None:
+    """Raise the first fatal issue and say how many more there are."""
+    fatal = [issue for issue in found if issue.fatal]
+    if fatal:
+        s = "" if len(fatal) == 2 else "s"
+        more = f" (and {len(fatal) - 1} more problem{s})" if len(fatal) > 1 else ""
+        raise DataError(f"{data.name}: {fatal[0]}{more}")
 
 
 def mask_issues(cells: Column, kind: str, mask: np.ndarray, remedy: str) -> Iterator[DataIssue]:
-    """One problem if any row of a mask is marked."""
+    """One issue if any row of a mask is marked."""
     rows = np.flatnonzero(any_per_row(mask))
     if len(rows):
         first = tuple(int(r) + 1 for r in rows[:5])
@@ -87,15 +108,15 @@ def column_title(cells: Column) -> str | None:
     return None if cells.values.ndim > 1 else str(cells.name)
 
 
-def dataset_issues(raw: Columns) -> Iterator[DataIssue]:
+def dataset_issues(data: Columns) -> Iterator[DataIssue]:
     """Problems of the data as a whole, and of the names of its columns."""
-    if not raw.cells or 0 in raw.shape:
+    if not data.cells or 0 in data.shape:
         yield DataIssue(None, "empty", 0, (), "give at least one column of numbers")
-    elif raw.rows < FEW_ROWS:
-        fatal = raw.rows < 2
+    elif data.rows < FEW_ROWS:
+        fatal = data.rows < 2
         remedy = "give at least two" if fatal else f"expect little of fewer than {FEW_ROWS}"
-        yield DataIssue(None, "rows", raw.rows, (), remedy, fatal)
-    for name, count in Counter(str(c.name) for c in raw.cells).items():
+        yield DataIssue(None, "rows", data.rows, (), remedy, fatal)
+    for name, count in Counter(str(c.name) for c in data.cells).items():
         if not name.strip():
             yield DataIssue(name, "unnamed", count, (), "name it in the header")
         elif count > 1:
@@ -103,55 +124,41 @@ def dataset_issues(raw: Columns) -> Iterator[DataIssue]:
 
 
 def number_issues(cells: Column) -> Iterator[DataIssue]:
-    """Why the values of a column cannot be used as numbers, if so."""
     kind, values = cells.values.dtype.kind, cells.values
     if kind in "OUS":
         yield from text_issues(cells)
-    elif kind == "c":
-        yield DataIssue(
-            column_title(cells), "complex", len(values), (), "split real and imaginary parts"
-        )
-    elif kind in "mM":
-        yield DataIssue(
-            column_title(cells), "dates", len(values), (), "turn them into numbers, or drop it"
-        )
-    elif kind not in "biuf":
-        yield DataIssue(column_title(cells), "objects", len(values), (), "give an array of numbers")
-    else:
-        yield from mask_issues(
-            cells, "missing", nan_rows(values) | cells.missing, "remove or fill them"
-        )
-        if kind == "f":
-            infinite = map_rows(values, lambda v: any_per_row(np.isinf(v)))
-            yield from mask_issues(cells, "infinite", infinite, "remove or replace them")
-        if kind in "iu" and values.dtype.itemsize == 8:
-            beyond = map_rows(
-                values, lambda v: any_per_row((v > EXACT) | ((v < -EXACT) & (kind == "i")))
-            )
-            yield from mask_issues(cells, "large", beyond, "subtract an offset, or drop it")
+        return
+    if kind not in "biuf":
+        name, remedy = NOT_NUMBERS.get(kind, ("objects", "give an array of numbers"))
+        yield DataIssue(column_title(cells), name, len(values), (), remedy)
+        return
+    missing = nan_rows(values) | cells.missing
+    yield from mask_issues(cells, "missing", missing, "remove or impute them")
+    if kind == "f":
+        infinite = map_rows(values, lambda v: any_per_row(np.isinf(v)))
+        yield from mask_issues(cells, "infinite", infinite, "remove or replace them")
+    if kind in "iu" and values.dtype.itemsize == 8:
+        low = -EXACT if kind == "i" else 0
+        beyond = map_rows(values, lambda v: any_per_row((v > EXACT) | (v < low)))
+        yield from mask_issues(cells, "large", beyond, "subtract an offset, or drop it")
 
 
 def text_issues(cells: Column) -> Iterator[DataIssue]:
-    """Which cells of a column of objects are no numbers."""
     if cells.values.ndim > 1:
-        yield DataIssue(
-            column_title(cells), "objects", len(cells.values), (), "give an array of numbers"
-        )
+        yield DataIssue(None, "objects", len(cells.values), (), "give an array of numbers")
         return
-    yield from mask_issues(cells, "missing", cells.missing, "remove or fill them")
+    yield from mask_issues(cells, "missing", cells.missing, "remove or impute them")
     mask = np.array([not parses_as_number(v) for v in cells.values], bool) & ~cells.missing
-    remedy = f"drop it, encode it, or learn the rest given it: --condition {printable_text(cells.name)!r}"
+    name = printable_text(cells.name)
+    remedy = f"drop it, encode it, or learn the rest given it: --condition {name!r}"
     if mask.any() and all(parses_as_number(str(v).replace(",", ".")) for v in cells.values[mask]):
         remedy = "write decimal points instead of commas"
     yield from mask_issues(cells, "text", mask, remedy)
     if not mask.any() and not cells.missing.all():
-        yield DataIssue(
-            column_title(cells), "objects", len(mask), (), "convert the column to numbers"
-        )
+        yield DataIssue(str(cells.name), "objects", len(mask), (), "convert the column to numbers")
 
 
 def constant_issues(cells: Column) -> Iterator[DataIssue]:
-    """Whether every value of a column of finite numbers is the same."""
     values = cells.values
     numeric = values.dtype.kind in "biuf" and len(values) > 1 and values.size > 0
     if numeric and not cells.missing.any() and values.min() == values.max():
@@ -159,14 +166,14 @@ def constant_issues(cells: Column) -> Iterator[DataIssue]:
         yield DataIssue(column_title(cells), "constant", len(values), (), remedy)
 
 
-def positivity_issues(raw: Columns) -> Iterator[DataIssue]:
+def positivity_issues(data: Columns) -> Iterator[DataIssue]:
     """Columns of a table that look as if they could not be negative."""
     named = [
-        printable_text(c.name) for c in raw.cells
+        printable_text(c.name) for c in data.cells
         if c.values.ndim == 1 and c.values.dtype.kind == "f" and len(c.values)
         and not c.missing.any() and c.values.min() > 0
     ]  # fmt: skip
-    if named and len(raw.shape) == 1 and raw.kind in TABLES:
+    if named and len(data.shape) == 1 and data.kind in TABLES:
         few = " ".join(f"--bounds '{name}=0:'" for name in named[:2])
         more = " ..." if len(named) > 2 else ""
         remedy = f"to keep them positive fit with {few}{more}"
@@ -174,7 +181,6 @@ def positivity_issues(raw: Columns) -> Iterator[DataIssue]:
 
 
 def nan_rows(values: np.ndarray) -> np.ndarray:
-    """Rows with a value that is not a number."""
     if values.dtype.kind != "f":
         return np.zeros(len(values), bool)
     return map_rows(values, lambda v: any_per_row(np.isnan(v)))
@@ -186,3 +192,35 @@ def parses_as_number(value: object) -> bool:
     except (TypeError, ValueError, OverflowError):
         return False
     return True
+
+
+def is_whole(values: np.ndarray) -> bool:
+    """Whether all values are whole numbers small enough to be meant as such."""
+    if values.dtype.kind != "f":
+        return True
+    return not map_rows(
+        values, lambda v: any_per_row((v != np.rint(v)) | (np.abs(v) >= np.float64(EXACT)))
+    ).any()
+
+
+def value_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
+    """Why values cannot belong to a column, if so."""
+    found = list(number_issues(cells))
+    yield from found
+    if found:
+        return
+    if column.integer and cells.values.dtype.kind == "f":
+        values = cells.values
+        yield from mask_issues(cells, "fraction", values != np.rint(values), "round or remove them")
+    yield from bounds_issues(column, cells)
+
+
+def bounds_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
+    """Values beyond the declared bounds; a bound itself is allowed for integers only."""
+    low, high = column.bounds
+    outside = np.zeros(cells.values.shape, bool)
+    if low is not None:
+        outside |= cells.values < low if column.integer else cells.values <= low
+    if high is not None:
+        outside |= cells.values > high if column.integer else cells.values >= high
+    yield from mask_issues(cells, "bounds", outside, "widen the bounds, or remove them")

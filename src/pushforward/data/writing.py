@@ -1,9 +1,16 @@
-"""Writing samples: a file appears whole or not at all, and no cell is a spreadsheet formula."""
+"""Writing samples: a file appears whole or not at all, and no cell is a spreadsheet formula.
 
+Images go to a folder as `image_folder` reads it: a subfolder a class, and a table of what else is
+known. A class that cannot be the name of a folder everywhere stands in the table instead.
+"""
+
+import contextlib
+import csv
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,14 +19,20 @@ import numpy as np
 
 from ..errors import DiskError, FolderInUse, UsageError
 from ..formatting import join_names, printable_text
-from .image_writer import Extra, check_extra_arrays, escape_formula, write_image_folder
+from .image_folder import CAPTIONS, FORMULAS, list_images
 
-ABREAST = 16  # pictures in a row of a sheet
-VISIBLE = 600  # pixels that a sheet of small pictures is enlarged to, at most
+Extra = Mapping[str, Any]
+Write = Callable[[BinaryIO], object]
+Writer = Callable[[Any], Write]
+ABREAST = 16  # images in a row of a sheet
+VISIBLE = 600  # pixels that a sheet of small images is enlarged to, at most
+DATA = ("x", "file")  # what .npz files and tables call the data themselves
+RESERVED = set('<>:"/\\|?*')  # not in the names of files, on one system or another
+LONGEST = 255  # bytes of a file's name
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """A path that `write_samples` can write to, checked before the work that is to be written begins.
+    """A path that `write_samples` can write to, checked before the work begins.
 
     Raises:
         UsageError: If the extension is not one of .csv, .parquet, .npy, .npz, .png, or none.
@@ -28,20 +41,15 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     if path.suffix and path.suffix.lower() not in WRITERS:
-        known = f"{join_names(WRITERS)}, or a new folder for pictures"
+        known = f"{join_names(WRITERS)}, or a new folder for images"
         raise UsageError(f"cannot write {printable_text(path.name)!r}; name a file {known}")
+    where = f"cannot write {printable_text(path, 120)}"
     if path.is_dir() and (path.suffix or any(path.iterdir())):
-        raise FolderInUse(
-            f"cannot write {printable_text(path, 120)}: it is a folder already; name another"
-        )
+        raise FolderInUse(f"{where}: it is a folder already; name another")
     if path.exists() and not (path.suffix or path.is_dir()):
-        raise FolderInUse(
-            f"cannot write {printable_text(path, 120)}: it is a file already; name another"
-        )
+        raise FolderInUse(f"{where}: it is a file already; name another")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise DiskError(
-            f"cannot write {printable_text(path, 120)}: its folder must exist and be writable"
-        )
+        raise DiskError(f"{where}: its folder must exist and be writable")
     return path
 
 
@@ -59,15 +67,15 @@ def write_samples(
 
     Arguments:
         path: A .csv or .parquet file for tables, a .npy or .npz file for arrays, or a new folder
-            for pictures, which gets a .png file for each; a .png file for all beside each other,
+            for images, which gets a .png file for each; a .png file for all beside each other,
             several of them enlarged by a whole factor to at most 600 pixels across.
         restored: An array, a tensor, a frame, an Arrow table or a dictionary of columns.
-        white: The level that pictures show as white (`Schema.white`).
-        extra: What is known of each datum, by name, its condition first; "label" is its class. A
+        white: The level that images show as white (`Schema.white`).
+        extra: What is known of each row, by name, its condition first; "label" is its class. A
             folder gets a subfolder for each class, and the rest as columns of ``captions.csv``; a
             .npz file gets the first as ``y``, and each by its name. Other files hold the data
             alone, of which tables have the column of their condition.
-        names: Where the pictures belong in a folder, by default their numbers.
+        names: Where the images belong in a folder, by default their numbers.
 
     Raises:
         UsageError: If the format cannot hold the data, or ``extra`` is of other data.
@@ -78,46 +86,48 @@ def write_samples(
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     if not path.suffix:
         x = as_pixel_array(restored, white)
-        return write_images(path, temporary, x, check_extra_arrays(known, len(x)), names)
-    told: dict[str, Writer] = {
+        known = check_extra_arrays(known, len(x))
+        with moved_when_whole(temporary, path):
+            temporary.mkdir()
+            write_image_folder(temporary, x, known, names)
+        return
+    informed: dict[str, Writer] = {
         ".png": partial(_write_png, white=white),
         ".npz": partial(_write_npz, extra=known),
     }
-    ready = (WRITERS | told)[path.suffix.lower()](restored)
-    try:
-        with temporary.open("xb") as file:
-            ready(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = printable_text(error.strerror or error, 100)
-        raise DiskError(f"cannot write {printable_text(path, 120)}: {reason}") from error
-    finally:
-        discard_file(temporary)
+    write = (WRITERS | informed)[path.suffix.lower()](restored)
+    with moved_when_whole(temporary, path), temporary.open("xb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def write_images(
-    path: Path, temporary: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None
-) -> None:
+@contextlib.contextmanager
+def moved_when_whole(temporary: Path, path: Path) -> Iterator[None]:
+    """Move a file or folder to its place once it is written; leave nothing behind otherwise.
+
+    Raises:
+        DiskError: If the disk refuses.
+    """
     try:
-        temporary.mkdir()
-        write_image_folder(temporary, x, extra, names)
+        yield
         os.replace(temporary, path)
     except OSError as error:
         reason = printable_text(error.strerror or error, 100)
         raise DiskError(f"cannot write {printable_text(path, 120)}: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it was moved, or its folder does not exist either
+            temporary.unlink()
 
 
 def as_pixel_array(restored: Any, white: int) -> np.ndarray:
-    """Pictures as Pillow takes them, ``(n, height, width)`` or with 3 colours behind."""
+    """Images as Pillow takes them, ``(n, height, width)`` or ``(n, height, width, 3)``."""
     x = as_numpy_array(restored)
     x = np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1] == 3 != x.shape[-1] else x
     if x.dtype != np.uint8 or not (x.ndim == 3 or x.ndim == 4 and x.shape[-1] == 3):
         raise UsageError(
-            f"data of shape {x.shape[1:]} and type {x.dtype} are no pictures of 8 bits; write "
+            f"data of shape {x.shape[1:]} and type {x.dtype} are no images of 8 bits; write "
             f"{join_names(w for w in WRITERS if w != '.png')}"
         )
     if white < 255:
@@ -125,15 +135,98 @@ def as_pixel_array(restored: Any, white: int) -> np.ndarray:
     return x
 
 
-def discard_file(temporary: Path) -> None:
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:  # its folder does not exist either
-        return
+def write_image_folder(
+    folder: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None
+) -> None:
+    """Write images, and the table where more is known than the names of subfolders hold.
+
+    Arguments:
+        folder: An empty one.
+        x: Images as Pillow takes them.
+        extra: What is known of each by name, "label" being its class.
+        names: Where each belongs in the folder; by default their numbers, a subfolder a class.
+    """
+    from PIL import Image
+
+    placed = default_filenames(len(x), extra.get("label")) if names is None else list(names)
+    for name, image in zip(placed, x, strict=True):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    if columns := table_columns(placed, extra):
+        with (folder / CAPTIONS).open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["file", *map(escape_formula, columns)])
+            table.writerows(zip(map(escape_formula, placed), *columns.values(), strict=True))
 
 
-Write = Callable[[BinaryIO], object]
-Writer = Callable[[Any], Write]
+def default_filenames(n: int, labels: Any) -> list[str]:
+    """Names of so many images, below folders of their classes where these can be folders."""
+    numbers = [f"{i:0{len(str(n))}d}.png" for i in range(n)]
+    classes = [] if labels is None else [str(label) for label in labels]
+    distinct = set(classes)
+    if not all(map(is_folder_name, distinct)) or len({c.lower() for c in distinct}) < len(distinct):
+        return numbers
+    return [f"{c}/{number}" for c, number in zip(classes, numbers)] if classes else numbers
+
+
+def is_folder_name(text: str) -> bool:
+    """Whether a text can be the name of a folder on any system, and is not one that is skipped."""
+    plain = text.isprintable() and not RESERVED & set(text) and text == text.strip(" ")
+    hidden = text.startswith(".") or text.endswith(".") or text == CAPTIONS
+    return bool(text) and plain and not hidden and len(text.encode()) <= LONGEST
+
+
+def table_columns(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
+    """The columns of the table: what is known beside the classes of the subfolders."""
+    columns: dict[str, list[Any]] = {}
+    for key, values in extra.items():
+        cells = np.asarray(values).tolist()
+        implied = key == "label" and all(
+            "/" in name and name.split("/")[0] == str(cell) for name, cell in zip(names, cells)
+        )
+        if not implied and np.ndim(values) > 1:
+            columns |= {f"{key}{j}": list(c) for j, c in enumerate(zip(*cells))}
+        elif not implied:
+            columns[key] = [escape_formula(cell) for cell in cells]
+    return columns
+
+
+def escape_formula(cell: Any) -> Any:
+    """A cell that a spreadsheet shows instead of running it."""
+    return f"'{cell}" if isinstance(cell, str) and cell and cell[0] in FORMULAS else cell
+
+
+def png_names(folder: Path) -> list[str]:
+    """Where the images of a folder are in it, as PNG files of the same names.
+
+    Of two that differ in their endings alone, both keep these as well; all do where that would be
+    the name of a third.
+    """
+    paths = [path.relative_to(folder) for path in list_images(folder)]
+    bare = [path.with_suffix("").as_posix().lower() for path in paths]
+    count = Counter(bare)
+    whole = [f"{path.as_posix()}.png" for path in paths]
+    names = [
+        path.with_suffix(".png").as_posix() if count[one] == 1 else name
+        for path, one, name in zip(paths, bare, whole)
+    ]
+    return names if len({name.lower() for name in names}) == len(names) else whole
+
+
+def check_extra_arrays(extra: Extra, n: int) -> dict[str, np.ndarray]:
+    """What is known of so many rows, as arrays.
+
+    Raises:
+        UsageError: If it is of another number of rows, or called as these are.
+    """
+    known = {str(name): np.asarray(values) for name, values in extra.items()}
+    for name, values in known.items():
+        if name in DATA:
+            raise UsageError(f"what is known of data cannot be called {name!r}: name it otherwise")
+        if values.shape[:1] != (n,):
+            raise UsageError(f"{name} is of shape {values.shape} for {n} rows: give one for each")
+    return known
 
 
 def _write_csv(restored: Any) -> Write:
@@ -183,7 +276,7 @@ def without_objects(values: np.ndarray) -> np.ndarray:
 
 
 def _write_png(restored: Any, white: int) -> Write:
-    """Pictures beside each other, up to `ABREAST` in a row, small ones enlarged."""
+    """Images beside each other, up to `ABREAST` in a row, small ones enlarged."""
     from PIL import Image
 
     x = as_pixel_array(restored, white)

@@ -127,7 +127,7 @@ class GAN(GenerativeModel):
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
         """What held-out data say of the game: the critic's metrics, and which modes samples reach.
 
-        A ``mode_coverage`` of 0.8 or less is mode collapse (`sample_statistics.is_collapsed`); it is
+        A ``mode_coverage`` of 0.8 or less is mode collapse (`is_collapsed`); it is
         left out where the data are too few to tell.
         """
         fake = self.sample(len(x), c)

@@ -31,7 +31,7 @@ from ..networks.select import VECTOR_NETWORKS, is_convolutional
 from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob, sum_event
 from ..theory.bounds import active_units, importance_bound, kl_to_prior, reparametrise_doubly
-from ..theory.gibbs import impute_by_gibbs
+from ..theory.completion import impute_by_gibbs
 
 ROWS = 65536  # decoded at once when many latents are drawn for every sample
 NUMBERS = 2**24  # that the likelihood needs for them, at most
@@ -232,7 +232,7 @@ class VAE(GenerativeModel):
     def complete(
         self, n: int, x: Tensor, known: Tensor, c: Condition = None, *, sweeps: int = 200
     ) -> Tensor | None:
-        """Metropolis within Gibbs (`theory.gibbs`), a chain for each sample.
+        """Metropolis within Gibbs (`theory.completion`), a chain for each sample.
 
         Of vectors of real numbers, which are narrow given z, importance resampling draws better:
         None.

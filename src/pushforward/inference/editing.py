@@ -130,7 +130,7 @@ def mask_array(mask: Any, schema: Schema) -> np.ndarray:
 def as_boolean_mask(mask: Any) -> np.ndarray:
     if isinstance(mask, str | os.PathLike):
         data = reading.open_source(mask).stack()
-        data = data[0] if os.fspath(mask).lower().endswith(reading.PICTURES) else data
+        data = data[0] if reading.is_image_file(mask) else data
         mask = data.mean(-1) if data.ndim == 3 and data.shape[-1] == 3 else data
     try:
         values = np.asarray(mask).astype(np.float64)

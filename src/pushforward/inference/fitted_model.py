@@ -128,7 +128,7 @@ class FittedModel:
         "label" for classes, or "caption". Of a model without a condition nothing is known.
         """
         x, *known = sampling.draw_samples(self.pipeline, n, y, given, seed, options)
-        return self.schema.restore(x, *known), self.schema.beside(*known)
+        return self.schema.restore(x, *known), self.schema.condition_columns(*known)
 
     def draw(
         self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.bijections import Whiten
-from ..data.open import open_source
+from ..data.reading import open_source
 from ..data.schema import ColumnSchema, Schema
 from ..data.transforms import Chain
 from ..errors import DataError, NumericalError, UsageError
@@ -41,7 +41,7 @@ def impute_given(
     schema, model = pipeline.schema, pipeline.model
     if schema.condition is not None and y is None:
         raise UsageError(
-            f"the model was fitted with a condition, {schema.condition.asked}: name it "
+            f"the model was fitted with a condition, {schema.condition.expected_form}: name it "
             "(--condition, in Python y) beside given"
         )
     x, known = parse_given_entries(given, schema, n)

@@ -75,7 +75,9 @@ def reconstruct_data(
 
 def rms_difference(schema: Schema, x: Any, made: Any) -> float:
     """Root mean square difference between two sets of data of a schema, in their units."""
-    difference = reading.read_with_schema(x, schema).x - schema.validate(made)
+    difference = reading.read_with_schema(x, schema).x - schema.align_columns(
+        reading.open_source(made)
+    )
     return float(np.sqrt(np.square(difference).mean()))
 
 

@@ -135,7 +135,7 @@ class Preprocessor:
         """
         if self.schema.condition is not None and y is None:
             raise DataError(
-                f"the model was fitted with a condition, {self.schema.condition.asked}: name it "
+                f"the model was fitted with a condition, {self.schema.condition.expected_form}: name it "
                 "(--condition, in Python y), or give data that come with it"
             )
         return self.condition_vectors(y, n)
@@ -159,13 +159,13 @@ class Preprocessor:
     def label_columns(self, y: Any, n: int) -> dict[str, np.ndarray]:
         """The conditions of ``n`` rows by the name that files keep them by."""
         c = None if y is None else self.schema.encode(y, n)
-        return self.schema.beside(c, self.caption_rows(y, n))
+        return self.schema.condition_columns(c, self.caption_rows(y, n))
 
     def parse_condition(self, word: str | None) -> Any:
         """A condition as a person types it, in the kind that the schema has."""
         if word is None or self.schema.condition is None:
             return word
-        return self.schema.condition.typed(word)
+        return self.schema.condition.parse(word)
 
     def _seen(self) -> tuple[np.ndarray, np.ndarray]:
         kind = object if self.captioned else None

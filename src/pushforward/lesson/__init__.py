@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from importlib import import_module
+from types import ModuleType
 
 from ..errors import UsageError
 from .problems import Problem
@@ -17,9 +18,8 @@ def section(key: str) -> Section:
     Raises:
         UsageError: If there is none.
     """
-    return import_module(
-        f".sections.{SECTIONS[require_section_key(key, SECTIONS)]}", __name__
-    ).SECTION
+    name = SECTIONS[require_section_key(key, SECTIONS)]
+    return import_module(f".sections.{name}", __name__).SECTION
 
 
 def problem(key: str) -> Problem:
@@ -28,17 +28,17 @@ def problem(key: str) -> Problem:
     Raises:
         UsageError: If there is none.
     """
-    return import_module(
-        f".problems.{PROBLEMS[require_section_key(key, PROBLEMS)]}", __name__
-    ).PROBLEM
+    name = PROBLEMS[require_section_key(key, PROBLEMS)]
+    return import_module(f".problems.{name}", __name__).PROBLEM
 
 
 def require_section_key(key: str, keys: Iterable[str]) -> str:
-    """A key that is one of several.
-
-    Raises:
-        UsageError: If it is none.
-    """
     if key not in keys:
         raise UsageError(f"there is no section {key}; choose from {', '.join(keys)}")
     return key
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "code":  # what `snippets` was called
+        return import_module(".snippets", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -54,8 +54,7 @@ class Number(NamedTuple):
         distance = {"=": abs(over), "<=": over, ">=": -over}[self.sense]
         return distance <= self.tolerance
 
-    def facts(self) -> dict[str, Any]:
-        """It as plain values."""
+    def to_dict(self) -> dict[str, Any]:
         return self._asdict() | {"agrees": self.agrees}
 
 
@@ -107,16 +106,17 @@ class Outcome(NamedTuple):
 
     @property
     def in_order(self) -> bool:
-        """Whether the verdict is the one on record."""
         return self.verdict is self.claim.verdict
 
-    def facts(self) -> dict[str, Any]:
-        """Everything a machine may want to know."""
-        said = {k: v for k, v in vars(self.claim).items() if k != "measure"}
+    def to_dict(self) -> dict[str, Any]:
+        claim = {k: v for k, v in vars(self.claim).items() if k != "measure"}
         sides = self.evidence._asdict().items()
-        numbers = {side: [n.facts() for n in found] for side, found in sides}
-        found = {"numbers": numbers, "recorded": self.claim.verdict, "verdict": self.verdict}
-        return said | found | {"in_order": self.in_order}
+        return claim | {
+            "numbers": {side: [n.to_dict() for n in numbers] for side, numbers in sides},
+            "recorded": self.claim.verdict,
+            "verdict": self.verdict,
+            "in_order": self.in_order,
+        }
 
 
 def judge_claim(claim: Claim, evidence: Evidence) -> Verdict:
@@ -135,10 +135,10 @@ def judge_claim(claim: Claim, evidence: Evidence) -> Verdict:
 
 def check_claim(claim: Claim, seed: int = 0) -> Outcome:
     """Run one claim. The caller's random numbers are as they were afterwards."""
-    began = time.monotonic()
+    start = time.monotonic()
     with seeded_rng(seed):
         evidence = claim.measure()
-    return Outcome(claim, evidence, judge_claim(claim, evidence), time.monotonic() - began)
+    return Outcome(claim, evidence, judge_claim(claim, evidence), time.monotonic() - start)
 
 
 def raises_error(call: Callable[[], object]) -> int:

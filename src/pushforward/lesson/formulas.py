@@ -21,10 +21,10 @@ def convert_formulas(text: str, math: Callable[[str], str], plain: Callable[[str
 
 def formula_to_mathml(latex: str, display: str = "inline") -> str:
     r"""A formula as MathML; the converter leaves some fences after ``\Big`` as they are."""
-    made = convert(latex, display=display)
+    mathml = convert(latex, display=display)
     for name, sign in FENCES.items():
-        made = made.replace(f">{name}<", f">{sign}<")
-    return made
+        mathml = mathml.replace(f">{name}<", f">{sign}<")
+    return mathml
 
 
 def escape_plain(text: str) -> str:

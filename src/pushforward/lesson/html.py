@@ -13,7 +13,7 @@ from ..comparison import report
 from ..plots import style
 from . import formulas
 from .claims import Number, Verdict
-from .run import ChapterResult, FigureFiles
+from .results import ChapterResult, FigureFiles
 
 SENSES = {"=": "", "<=": "\u2264 ", ">=": "\u2265 "}
 
@@ -28,16 +28,15 @@ def write_lesson(chapters: Sequence[ChapterResult], folder: Path) -> Path:
     with disk_errors(folder):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     for chapter in chapters:
-        for name, plate in chapter.plates.items():
-            for kind, data in plate.files.items():
+        for name, figure in chapter.figures.items():
+            for kind, data in figure.files.items():
                 files.atomic_write(folder / "figures" / f"{name}.{kind}", data)
-    numbers = json.dumps([c.facts() for c in chapters], indent=1, default=str)
+    numbers = json.dumps([c.to_dict() for c in chapters], indent=1, default=str)
     files.atomic_write(folder / "lesson.json", numbers.encode())
     return files.atomic_write(folder / "lesson.html", render_lesson(chapters).encode())
 
 
 def render_lesson(chapters: Sequence[ChapterResult]) -> str:
-    """The page as text."""
     return lesson_template().render(lesson_context(chapters))
 
 
@@ -48,14 +47,12 @@ def render_chapters(chapters: Sequence[ChapterResult]) -> str:
 
 
 def lesson_template() -> jinja2.Template:
-    """The page to be filled in."""
     return report.load_template(
         __package__, "page.html", words=formulas.text_to_html, formula=formulas.display_formula
     )
 
 
 def lesson_context(chapters: Sequence[ChapterResult]) -> dict[str, Any]:
-    """What the page is filled with."""
     return {
         "chapters": chapters,
         "summary": summarise_verdicts(chapters),
@@ -70,20 +67,18 @@ def lesson_context(chapters: Sequence[ChapterResult]) -> dict[str, Any]:
 
 
 def summarise_verdicts(chapters: Sequence[ChapterResult]) -> str:
-    """How many claims hold, and how many do not, in words."""
-    said = {
+    phrases = {
         Verdict.HOLDS: "hold as they stand",
         Verdict.ONLY_IF: "hold under a condition that is not said",
         Verdict.WRONG: "are wrong",
         Verdict.UNEXPLAINED: "came out as nobody expected",
     }
-    counts = {v: sum(c.count(v) for c in chapters) for v in said}
-    return formatting.join_words([f"{n} {said[v]}" for v, n in counts.items() if n]) + "."
+    counts = {v: sum(c.count_verdicts(v) for c in chapters) for v in phrases}
+    return formatting.join_words([f"{n} {phrases[v]}" for v, n in counts.items() if n]) + "."
 
 
-def figure_uri(plate: FigureFiles) -> str:
-    """A figure as the address of an inline SVG image, in the face of the page."""
-    return style.svg_data_uri(plate.files["svg"])
+def figure_uri(figure: FigureFiles) -> str:
+    return style.svg_data_uri(figure.files["svg"])
 
 
 def format_measured(number: Number) -> str:
@@ -92,7 +87,6 @@ def format_measured(number: Number) -> str:
 
 
 def format_predicted(number: Number) -> str:
-    """What a statement predicts, with its tolerance."""
     text = SENSES[number.sense] + format_to_tolerance(
         float(number.predicted), float(number.tolerance)
     )

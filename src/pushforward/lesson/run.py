@@ -3,99 +3,26 @@
 import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from ..devices import seeded_rng
 from ..plots import style
-from . import PROBLEMS, SECTIONS, problem, require_section_key, section
-from .claims import Number, Outcome, Verdict, check_claim
+from . import PROBLEMS, SECTIONS, html, problem, require_section_key, section
+from .claims import check_claim
 from .problems import ProblemPart
+from .results import Answer, ChapterResult, DerivationLine, FigureFiles
 
 FORMATS = ("svg", "pdf", "png")
 
 
-class FigureFiles(NamedTuple):
-    """A figure as files, by their ending, with its caption."""
+class NotebookChapter(ChapterResult):
+    """A chapter that a notebook shows as the page does."""
 
-    caption: str
-    files: dict[str, bytes]
-
-
-class DerivationLine(NamedTuple):
-    """A line of a derivation, with the numbers that check it."""
-
-    why: str
-    formula: str
-    numbers: list[Number]
-
-
-class Answer(NamedTuple):
-    """A question of a practice problem, answered."""
-
-    question: str
-    lines: list[DerivationLine]
-    discussion: list[str]
-    numbers: list[Number]
-
-    @property
-    def every(self) -> list[Number]:
-        """The numbers of its derivation and those of its experiment."""
-        return [n for line in self.lines for n in line.numbers] + self.numbers
-
-
-class ChapterResult(NamedTuple):
-    """A section or a practice problem that was run."""
-
-    key: str
-    title: str
-    outcomes: list[Outcome]
-    solved: list[Answer]
-    plates: dict[str, FigureFiles]
-    notes: dict[str, str]
-    seconds: float
-
-    @property
-    def heading(self) -> str:
-        """What it is called: a section or a problem, with its number."""
-        return f"{'Problem' if self.key in PROBLEMS else 'Section'} {self.key.lstrip('p')}"
-
-    @property
-    def broken(self) -> list[str]:
-        """What came out different from the record: claims, and numbers of problems."""
-        numbers = [n for s in self.solved for n in s.every]
-        return [o.claim.id for o in self.outcomes if not o.in_order] + [
-            n.what for n in numbers if not n.agrees
-        ]
+    __slots__ = ()
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from .html import render_chapters
-
-        return render_chapters([self])
-
-    def count(self, verdict: Verdict) -> int:
-        """How many claims came out so."""
-        return sum(o.verdict is verdict for o in self.outcomes)
-
-    def facts(self) -> dict[str, Any]:
-        """Everything measured, for machines; times are left out, so that two runs are equal."""
-        return {
-            "key": self.key,
-            "title": self.title,
-            "claims": [o.facts() for o in self.outcomes],
-            "parts": [answer_to_dict(s) for s in self.solved],
-            "figures": {name: plate.caption for name, plate in self.plates.items()},
-            "notes": self.notes,
-            "broken": self.broken,
-        }
-
-
-def answer_to_dict(solved: Answer) -> dict[str, Any]:
-    """A solved question as plain values."""
-    lines = [{**i._asdict(), "numbers": [n.facts() for n in i.numbers]} for i in solved.lines]
-    return {**solved._asdict(), "lines": lines, "numbers": [n.facts() for n in solved.numbers]}
+        return html.render_chapters([self])
 
 
 def select_chapters(keys: Iterable[str]) -> list[str]:
@@ -115,14 +42,14 @@ def run_chapters(
     seed: int = 0,
     draw: bool = True,
     update: Callable[[float, str], None] = lambda fraction, text: None,
-) -> Iterator[ChapterResult]:
+) -> Iterator[NotebookChapter]:
     """Run sections and problems, one after the other.
 
     Arguments:
         keys: ``"1"`` to ``"6"`` and ``"p1"`` to ``"p5"``; all where none is named.
         seed: Of the random measurements.
         draw: Whether to draw the figures of sections and keep those of experiments.
-        update: Told the fraction done, and what is being done.
+        update: Called with the fraction done, and what is being done.
 
     Raises:
         UsageError: If there is no such section or problem.
@@ -130,66 +57,61 @@ def run_chapters(
     order = select_chapters(keys)
     for i, key in enumerate(order):
 
-        def tell(name: str, at: float = i / len(order)) -> None:
-            update(at, name)
+        def report(name: str, done: float = i / len(order)) -> None:
+            update(done, name)
 
-        yield (solve_problem if key in PROBLEMS else run_section)(key, seed, draw, tell)
+        yield (solve_problem if key in PROBLEMS else run_section)(key, seed, draw, report)
 
 
-def run_section(key: str, seed: int, draw: bool, tell: Callable[[str], None]) -> ChapterResult:
-    """Run the claims of a section and draw its figures."""
-    began, found = time.monotonic(), section(key)
-    outcomes: list[Outcome] = []
-    plates: dict[str, FigureFiles] = {}
+def run_section(key: str, seed: int, draw: bool, report: Callable[[str], None]) -> NotebookChapter:
+    start, found = time.monotonic(), section(key)
+    outcomes, figures = [], {}
     for claim in found.claims:
-        tell(claim.id)
+        report(claim.id)
         outcomes.append(check_claim(claim, seed))
     for name, figure in found.figures.items() if draw else ():
-        tell(name)
-        plates[name] = draw_section_figure(figure, seed)
-    return ChapterResult(
-        key, found.title, outcomes, [], plates, found.notes, time.monotonic() - began
-    )
+        report(name)
+        figures[name] = draw_section_figure(figure, seed)
+    seconds = time.monotonic() - start
+    return NotebookChapter(key, found.title, outcomes, [], figures, found.notes, seconds)
 
 
-def solve_problem(key: str, seed: int, draw: bool, tell: Callable[[str], None]) -> ChapterResult:
-    """Check the derivations of a practice problem and run its experiments."""
-    began, found = time.monotonic(), problem(key)
-    solved: list[Answer] = []
-    plates: dict[str, FigureFiles] = {}
+def solve_problem(
+    key: str, seed: int, draw: bool, report: Callable[[str], None]
+) -> NotebookChapter:
+    start, found = time.monotonic(), problem(key)
+    answers: list[Answer] = []
+    figures: dict[str, FigureFiles] = {}
     for question in found.parts:
-        tell(question.question)
-        answer, figures = answer_question(question, seed, draw)
-        solved.append(answer)
-        plates |= figures
-    return ChapterResult(key, found.title, [], solved, plates, {}, time.monotonic() - began)
+        report(question.question)
+        answer, drawn = answer_question(question, seed, draw)
+        answers.append(answer)
+        figures |= drawn
+    return NotebookChapter(key, found.title, [], answers, figures, {}, time.monotonic() - start)
 
 
 def answer_question(
-    question: ProblemPart, seed: int, draw: bool
+    part: ProblemPart, seed: int, draw: bool
 ) -> tuple[Answer, dict[str, FigureFiles]]:
     """A question with its derivation checked and its experiment run, and its figures if wanted."""
     with seeded_rng(seed), style.plot_style():
         lines = [
-            DerivationLine(s.why, s.formula, s.identity() if s.identity else [])
-            for s in question.steps
+            DerivationLine(s.why, s.formula, s.identity() if s.identity else []) for s in part.steps
         ]
-        if question.experiment is None:
-            return Answer(question.question, lines, [], []), {}
-        result = question.experiment()
+        if part.experiment is None:
+            return Answer(part.question, lines, [], []), {}
+        result = part.experiment()
         figures = result.figures if draw else {}
-        plates = {name: FigureFiles("", encode_formats(figure)) for name, figure in figures.items()}
-    return Answer(question.question, lines, result.discussion, result.numbers), plates
+        files = {name: FigureFiles("", encode_formats(f)) for name, f in figures.items()}
+    return Answer(part.question, lines, result.discussion, result.numbers), files
 
 
 def draw_section_figure(figure: Callable[[], Figure], seed: int) -> FigureFiles:
     """A figure of a section, its docstring the caption."""
+    caption = " ".join((inspect.getdoc(figure) or "").split())
     with seeded_rng(seed), style.plot_style():
-        return FigureFiles(
-            " ".join((inspect.getdoc(figure) or "").split()), encode_formats(figure())
-        )
+        return FigureFiles(caption, encode_formats(figure()))
 
 
 def encode_formats(figure: Figure) -> dict[str, bytes]:
-    """A figure in every format."""
     return {kind: style.figure_bytes(figure, kind, dpi=200) for kind in FORMATS}

@@ -2,8 +2,8 @@ r"""The lesson's functions under their own names, with its calls and corrected b
 
 Everything here is the library's real thing behind a name and a signature. What differs from the
 lesson's code is what was wrong in it: the decoder of real data is Gaussian, discriminators give
-logits, losses are sums over the entries of a datum and means over the batch, interpolations are
-drawn for each datum, and shapes that would broadcast by accident are refused.
+logits, losses are sums over the entries of a data point and means over the batch, every data point
+has an interpolation of its own, and shapes that would broadcast by accident are refused.
 
 Two conventions stay the lesson's: steps of a chain are t = 1, ..., T, where 0 is the data
 themselves, and the time of flow matching runs from noise, 0, to data, 1.
@@ -44,7 +44,7 @@ def generate_data(n_samples: int = 1000, seed: int | None = None) -> np.ndarray:
 
 
 class VAE(nn.Module):
-    """A VAE of real data: a Gaussian law with one learned scale around the decoder's output.
+    """A VAE of real data: a Gaussian with one learned scale around the decoder's output.
 
     The fields of the lesson (`encode`, `reparameterize`, `decode`) in front of the family ``vae``,
     which is ``self.model``: ``self.model.loss(x)`` trains it, ``self.model.log_prob(x)`` bounds the
@@ -78,7 +78,6 @@ class VAE(nn.Module):
         return mu + torch.exp(logvar / 2) * torch.randn_like(mu) if self.training else mu
 
     def decode(self, z: Tensor) -> Data:
-        """The expected data."""
         return self.model.decode(z)
 
     def forward(self, x: Data) -> tuple[Data, Tensor, Tensor]:
@@ -93,7 +92,7 @@ class VAE(nn.Module):
 def vae_loss(
     x: Data, x_recon: Tensor, mu: Tensor, logvar: Tensor, scale: float | Tensor = 1.0
 ) -> tuple[Scalar, Scalar, Scalar]:
-    r"""Minus the ELBO and its two terms, in nats per datum.
+    r"""Minus the ELBO and its two terms, in nats per data point.
 
     .. math:: -\log\mathcal N(x \mid \hat x, \sigma^2 I) + \mathrm{KL}(q \,\|\, \mathcal N(0, I))
 
@@ -121,7 +120,7 @@ class Generator(Perceptron):
 
 
 class Discriminator(Perceptron):
-    """The *logit* of a datum's being real, ``(n, 1)``; unbounded, so that it is a critic too."""
+    """The *logit* that data are real, ``(n, 1)``; unbounded, so that it is a critic too."""
 
     def __init__(self, input_dim: int = 1) -> None:
         super().__init__(input_dim, 0, 1, [50])
@@ -172,14 +171,14 @@ def gradient_penalty(
     device: str | None = None,
     one_sided: bool = False,
 ) -> Scalar:
-    """The penalty of WGAN-GP between each datum and its sample; the factor lambda is not in it.
+    """The penalty of WGAN-GP between pairs of data and samples, without the factor lambda.
 
     Arguments:
         D: A critic that treats data one by one.
         real_data: Any event shape.
         fake_data: As many, of the same shape; the penalty does not reach the generator.
         device: Where to compute; by default where the data are.
-        one_sided: Charge slopes above one only, which has no spurious optimum on the line.
+        one_sided: Penalise slopes above one only, which has no spurious optimum on the line.
 
     Raises:
         UsageError: If the shapes differ, or the critic normalises over the batch.
@@ -229,7 +228,7 @@ def q_sample(
 
     Arguments:
         x_0: Data of any event shape.
-        t: One step for all, or one for each datum ``(n,)``: 1, ..., T; 0 is the data themselves.
+        t: One step for all, or one for each row ``(n,)``: 1, ..., T; 0 is the data themselves.
         params: Of `get_diffusion_parameters`.
         noise: Drawn if None.
 
@@ -255,8 +254,8 @@ class FlowMatchingModel(TimeMLP):
     """The field of flow matching: 64-64 as the lesson's, smooth, with Fourier features of time.
 
     Arguments:
-        dim: Entries of a datum, which may be an image of as many pixels. Up to four of them get
-            waves as inputs too.
+        dim: Entries of a data point, which may be an image of as many pixels; for up to four of
+            them Fourier features are inputs too.
     """
 
     def __init__(self, dim: int = 2) -> None:

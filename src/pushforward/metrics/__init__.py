@@ -4,17 +4,24 @@ r"""Metrics: functions of two sample sets, each with an interval and a real-vers
 return plain numbers in the data's own units; they are in the module of their group.
 """
 
+from ..theory.sample_statistics import is_collapsed
 from .catalogue import better_direction, metric_meaning, metric_names
 from .classifier import c2st, classifier_score, fit_classifier
 from .codecs import codec_bits
-from .estimate import MetricEstimate
+from .estimate import MetricEstimate, bits_per_dim, nll
 from .evaluation import evaluate
-from .frechet import frechet_distance
 from .kernels import energy_distance, kid, mmd
-from .likelihood import bits_per_dim, nll
-from .modes import is_collapsed, known_modes, mode_coverage
-from .neighbours import coverage, density, exact_duplicates, nearest_distance, precision, recall
-from .wasserstein import sliced_w2, w1, w2
+from .neighbours import (
+    coverage,
+    density,
+    exact_duplicates,
+    known_modes,
+    mode_coverage,
+    nearest_distance,
+    precision,
+    recall,
+)
+from .wasserstein import frechet_distance, sliced_w2, w1, w2
 
 __all__ = [
     "MetricEstimate",

@@ -88,7 +88,7 @@ class FeatureClassifier(Protocol):
         """How many features it has."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What it is and what it sees."""
 
     def features(self, x: np.ndarray) -> Array:
@@ -110,29 +110,24 @@ class PerceptronClassifier(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many features it has."""
         return len(self.weights[-1])
 
     @property
-    def words(self) -> str:
-        """What it is and what it sees."""
+    def description(self) -> str:
         return f"a perceptron of the real labels, {self.width} features of the standardised rows"
 
     def features(self, x: np.ndarray) -> Array:
-        """The penultimate layer, ``(n, width)``, without unit."""
         h = sample_set(x)
         for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = (h @ w + b).clip(0)
         return h
 
     def probabilities(self, x: np.ndarray) -> Array:
-        """The probability of each class, ``(n, classes)``."""
         from scipy.special import softmax
 
         return softmax(self.features(x) @ self.weights[-1] + self.biases[-1], axis=1)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """The most probable class of each row."""
         return self.classes[self.probabilities(x).argmax(1)]
 
 
@@ -141,11 +136,11 @@ def fit_classifier(
 ) -> FeatureClassifier:
     """Fit a small network to labelled data, the same one for the same data and seed.
 
-    Pictures ``(n, *event)`` of more than 8 pixels a side get convolutions, other data a perceptron.
+    Images ``(n, *event)`` of more than 8 pixels a side get convolutions, other data a perceptron.
     Both want data whose deviation is about 1.
 
     Raises:
-        DataError: If there is not one label for each datum, or only one class.
+        DataError: If there is not one label for each row, or only one class.
     """
     rows, labels = sample_set(x), np.asarray(labels).ravel()
     if len(labels) != len(rows):
@@ -159,8 +154,8 @@ def fit_classifier(
     if is_large_image(event):
         from . import convolutional
 
-        pictures = rows.reshape(-1, *event)
-        return convolutional.fit_convolutional(pictures, code, classes, width=width, seed=seed)
+        images = rows.reshape(-1, *event)
+        return convolutional.fit_convolutional(images, code, classes, width=width, seed=seed)
     return fit_perceptron(rows, code, classes, width, seed)
 
 

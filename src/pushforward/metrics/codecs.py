@@ -1,9 +1,9 @@
-r"""Bits an entry that lossless codecs spend on pictures, beside which bits per dimension are read.
+r"""Bits an entry that lossless codecs spend on images, beside which bits per dimension are read.
 
 A density of whole-number pixels, dequantised or not, bounds the length of the best code from it
-(Theis et al., 2016): a model that knows such pictures should need fewer bits than PNG and WebP,
-which know none. A file has a header of some dozens of bytes, which is most of a small picture's
-file, so one large picture tiled of all of them is encoded as well; there the pictures help each
+(Theis et al., 2016): a model that knows such images should need fewer bits than PNG and WebP,
+which know none. A file has a header of some dozens of bytes, which is most of a small image's
+file, so one large image tiled of all of them is encoded as well; there the images help each
 other, which flatters the codec.
 """
 
@@ -19,28 +19,28 @@ CODECS = {
     "webp": {"format": "WEBP", "lossless": True, "quality": 100, "method": 4},
 }
 NAMES = {"png": "PNG", "webp": "WebP"}
-SIDE = 8192  # pixels along a side of a tiled picture at most; WebP takes no more than 16,383
+SIDE = 8192  # pixels along a side of a tiled image at most; WebP takes no more than 16,383
 
 
 def codec_bits(images: np.ndarray) -> dict[str, float]:
-    """Bits an entry of PNG and lossless WebP: in files of one picture, and tiled in one.
+    """Bits an entry of PNG and lossless WebP: in files of one image, and tiled in one.
 
     Arguments:
         images: Whole numbers that span at most 256 levels, ``(n, h, w)``, ``(n, c, h, w)`` or
-            ``(n, h, w, c)``. Three channels are colours; of others, each is a grey picture.
+            ``(n, h, w, c)``. Three channels are colours; of others, each is a grey image.
 
     Returns:
-        ``png`` and ``webp`` of one file a picture, headers included, ``png_tiled`` and
-        ``webp_tiled`` of one picture of all of them.
+        ``png`` and ``webp`` of one file an image, headers included, ``png_tiled`` and
+        ``webp_tiled`` of one image of all of them.
 
     Raises:
-        DataError: If these are no such pictures.
+        DataError: If these are no such images.
     """
     bytes_ = to_byte_images(np.asarray(images))
     entries = bytes_.size
     found = {}
     for name, options in CODECS.items():
-        found[name] = 8 * sum(file_bytes(picture, options) for picture in bytes_) / entries
+        found[name] = 8 * sum(file_bytes(image, options) for image in bytes_) / entries
     sheets = tile_sheets(bytes_)
     for name, options in CODECS.items():
         found[f"{name}_tiled"] = 8 * sum(file_bytes(sheet, options) for sheet in sheets) / entries
@@ -48,29 +48,28 @@ def codec_bits(images: np.ndarray) -> dict[str, float]:
 
 
 def image_codec_bits(x: np.ndarray, levels: int) -> dict[str, float]:
-    """`codec_bits` of pictures of whole-number levels; nothing for other data."""
+    """`codec_bits` of images of whole-number levels; nothing for other data."""
     from ..networks.layout import is_image
 
     return codec_bits(x) if levels and is_image(x.shape[1:]) else {}
 
 
 def format_codec_bits(bits: dict[str, float]) -> str:
-    """The bits of the codecs as one says them."""
     return ", ".join(
         f"{name} {bits[key]:.3f} ({bits[f'{key}_tiled']:.3f} tiled)" for key, name in NAMES.items()
     )
 
 
 def to_byte_images(images: np.ndarray) -> np.ndarray:
-    """Pictures ``(n, h, w)`` in grey or ``(n, h, w, 3)`` in colour, the lowest level as zero."""
+    """Images ``(n, h, w)`` in grey or ``(n, h, w, 3)`` in colour, the lowest level as zero."""
     from ..networks.layout import image_layout, is_image
 
     if not is_image(images.shape[1:]) or not len(images):
-        raise DataError(f"data of shape {images.shape[1:]} are no pictures: codecs take no others")
+        raise DataError(f"data of shape {images.shape[1:]} are no images: codecs take no others")
     low, high = images.min(), images.max()
     if high - low > 255 or (images % 1).any():
         raise DataError("codecs take whole numbers of at most 256 levels")
-    # a range within 0 to 255 is that of the pictures: what is black stays 0
+    # a range within 0 to 255 is that of the images: what is black stays 0
     shifted = (images - (low if low < 0 or high > 255 else 0)).astype(np.uint8)
     if shifted.ndim == 3:
         return shifted
@@ -80,29 +79,26 @@ def to_byte_images(images: np.ndarray) -> np.ndarray:
     return np.moveaxis(last, -1, 1).reshape(-1, *last.shape[1:3])
 
 
-def file_bytes(picture: np.ndarray, options: dict[str, object]) -> int:
-    """Bytes of a picture's file."""
+def file_bytes(image: np.ndarray, options: dict[str, object]) -> int:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, **options)  # type: ignore[arg-type]
+    Image.fromarray(np.ascontiguousarray(image)).save(file, **options)  # type: ignore[arg-type]
     return file.tell()
 
 
-def tile_sheets(pictures: np.ndarray) -> list[np.ndarray]:
-    """All pictures side by side in a square, or in several where that is too large."""
-    n, h, w = pictures.shape[:3]
+def tile_sheets(images: np.ndarray) -> list[np.ndarray]:
+    """All images side by side in a square, or in several where that is too large."""
+    n, h, w = images.shape[:3]
     most = max(1, SIDE // h) * max(1, SIDE // w)
-    return [tile_square(pictures[i : i + most]) for i in range(0, n, most)]
+    return [tile_square(images[i : i + most]) for i in range(0, n, most)]
 
 
-def tile_square(pictures: np.ndarray) -> np.ndarray:
-    """Pictures side by side, row after row, with black ones at the end of the last row."""
-    n, h, w = pictures.shape[:3]
+def tile_square(images: np.ndarray) -> np.ndarray:
+    """Images side by side, row after row, with black ones at the end of the last row."""
+    n, h, w = images.shape[:3]
     columns = min(n, math.ceil(math.sqrt(n * h / w)), max(1, SIDE // w))
     rows = math.ceil(n / columns)
-    black = np.zeros((rows * columns - n, *pictures.shape[1:]), pictures.dtype)
-    grid = (
-        np.concatenate([pictures, black]).reshape(rows, columns, *pictures.shape[1:]).swapaxes(1, 2)
-    )
-    return grid.reshape(rows * h, columns * w, *pictures.shape[3:])
+    black = np.zeros((rows * columns - n, *images.shape[1:]), images.dtype)
+    grid = np.concatenate([images, black]).reshape(rows, columns, *images.shape[1:]).swapaxes(1, 2)
+    return grid.reshape(rows * h, columns * w, *images.shape[3:])

@@ -1,7 +1,7 @@
-"""A small convolutional network that tells the classes of pictures, for their features.
+"""A small convolutional network that tells the classes of images, for their features.
 
-It sees pictures of at most 32 pixels a side, in training moved by up to a pixel at random. There
-are as many steps for few pictures as for many: about twenty seconds of one thread at 28 x 28.
+It sees images of at most 32 pixels a side, in training moved by up to a pixel at random. There
+are as many steps for few images as for many: about twenty seconds of one thread at 28 x 28.
 """
 
 import math
@@ -42,7 +42,7 @@ class ConvolutionalClassifier:
     """A fitted network; the layer before the last gives features.
 
     Arguments:
-        event: The shape of one picture.
+        event: The shape of one image.
         classes: What the labels are, in the order of the network's outputs.
         width: How many features.
     """
@@ -56,38 +56,34 @@ class ConvolutionalClassifier:
         self.head = nn.Linear(width, len(classes))
 
     @property
-    def words(self) -> str:
-        """What it is and what it sees."""
+    def description(self) -> str:
         h, w = self.size
         return (
             f"a convolutional network of the real labels, {self.width} features; pixels "
-            f"less their mean picture, over one deviation, at {h} x {w}"
+            f"less their mean image, over one deviation, at {h} x {w}"
         )
 
-    def pictures(self, x: np.ndarray) -> Tensor:
+    def images(self, x: np.ndarray) -> Tensor:
         """Rows as the network takes them."""
         rows = torch.as_tensor(sample_set(x), dtype=torch.float32)
-        pictures = self.layout.to_channels_first(rows.reshape(-1, *self.layout.event))
-        if list(pictures.shape[2:]) == self.size:
-            return pictures
-        return interpolate(pictures, self.size, mode="bilinear", antialias=True)
+        images = self.layout.to_channels_first(rows.reshape(-1, *self.layout.event))
+        if list(images.shape[2:]) == self.size:
+            return images
+        return interpolate(images, self.size, mode="bilinear", antialias=True)
 
     @torch.no_grad()
     def features(self, x: np.ndarray) -> Array:
-        """The layer before the last, ``(n, width)``, without unit."""
         rows = [x[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
-        found = [self.body(self.pictures(some)).double() for some in rows]
+        found = [self.body(self.images(some)).double() for some in rows]
         return torch.cat(found).numpy()
 
     @torch.no_grad()
     def probabilities(self, x: np.ndarray) -> Array:
-        """The probability of each class, ``(n, classes)``."""
         features = torch.as_tensor(self.features(x))
         logits = features @ self.head.weight.double().T + self.head.bias.double()
         return logits.softmax(1).numpy()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """The most probable class of each row."""
         return self.classes[self.probabilities(x).argmax(1)]
 
 
@@ -99,12 +95,12 @@ def fit_convolutional(
     width: int,
     seed: int,
 ) -> ConvolutionalClassifier:
-    """Fit the network to pictures ``(n, *event)`` whose classes have the numbers ``code``."""
+    """Fit the network to images ``(n, *event)`` whose classes have the numbers ``code``."""
     with fork_rng():
         seed_rng(seed)
         fitted = ConvolutionalClassifier(x.shape[1:], classes, width)
         net = nn.Sequential(fitted.body, fitted.head)
-        train_classifier(net, fitted.pictures(x), torch.as_tensor(code), STEPS)
+        train_classifier(net, fitted.images(x), torch.as_tensor(code), STEPS)
     net.requires_grad_(False)
     return fitted
 
@@ -124,7 +120,7 @@ def train_classifier(net: nn.Module, x: Tensor, code: Tensor, steps: int) -> Non
 
 
 def random_shift(x: Tensor) -> Tensor:
-    """Pictures moved together by at most a pixel in each direction."""
+    """Images moved together by at most a pixel in each direction."""
     top, left = torch.randint(3, (2,)).tolist()
     height, width = x.shape[2:]
     return pad(x, [1] * 4, mode="replicate")[..., top : top + height, left : left + width]

@@ -12,7 +12,7 @@ BLOCK = 256  # 256 x 256 float64 numbers, 512 KiB, stay in a second-level cache
 
 
 def sample_set(x: object, name: str = "sample") -> Array:
-    """One row per datum in float64, events flattened, numbers alone are a column.
+    """Rows in float64, ``(n, d)``: events are flattened, numbers alone are a column.
 
     Raises:
         DataError: If the entries are not finite numbers, or there are none.

@@ -17,13 +17,14 @@ An interval covers the mean of the estimate *at this sample size*, bias included
 floor, the same metric between two sets of real rows, is computed at the same size.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from .distances import Array, sample_set
+
 Better = Literal["lower", "higher"]
 GROUPS = 10
 
@@ -95,3 +96,38 @@ def bootstrap_mean_interval(x: Array, *, draws: int = 2000, seed: int = 0) -> tu
     means = [x[rng.integers(0, len(x), len(x))].mean() for _ in range(draws)]
     low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")  # some may be infinite
     return float(low), float(high)
+
+
+def nll(log_prob: np.ndarray, *, entropy: float = math.nan, seed: int = 0) -> MetricEstimate:
+    r"""Mean negative log-likelihood of held-out rows, in nats, with a bootstrap interval.
+
+    Arguments:
+        log_prob: One value a row, in nats.
+        entropy: The entropy of the distribution, where it is known: no density can do better.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: If a value is not a number, or plus infinity. A row that the model holds to be
+            impossible, at minus infinity, makes the mean infinite.
+    """
+    x = -np.asarray(log_prob, dtype=np.float64).ravel()
+    sample_set(x[x < math.inf] if (x == math.inf).any() else x, "log_prob")
+    low, high = bootstrap_mean_interval(x, seed=seed)
+    return MetricEstimate(float(x.mean()), low, high, entropy, "nll", "nats", "lower", len(x))
+
+
+def bits_per_dim(
+    log_prob: np.ndarray, d: int, *, entropy: float = math.nan, seed: int = 0
+) -> MetricEstimate:
+    r"""Negative log-likelihood in bits per entry, :math:`-\log p(x) / (d \ln 2)`.
+
+    Arguments:
+        log_prob: One value a row, in nats: log-mass of discrete rows, or log-density in whichever
+            unit is stated beside the number.
+        d: The number of entries of a row.
+        entropy: The entropy of the distribution in nats, where it is known.
+        seed: Of the bootstrap.
+    """
+    nats = nll(log_prob, entropy=entropy, seed=seed)
+    value, low, high, floor = (v / (d * math.log(2)) for v in nats[:4])
+    return MetricEstimate(value, low, high, floor, "bits_per_dim", "bits/dim", "lower", nats.n)

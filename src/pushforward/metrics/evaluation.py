@@ -7,20 +7,12 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from ..options import check_seed
-from . import classifier, extractors, frechet, inputs, modes
-from .catalogue import (
-    Metric,
-    default_feature_metrics,
-    default_metrics,
-    feature_metric_name,
-    get_metric,
-)
+from . import catalogue, classifier, extractors, neighbours, wasserstein
+from .catalogue import Metric, MetricContext, MetricRows, get_metric
 from .classifier import FeatureClassifier
 from .distances import Array, sample_pair
 from .estimate import GROUPS, MetricEstimate, jackknife_interval
-from .extractors import FeatureExtractor
-from .inputs import MetricContext, MetricRows, floor_pair
-from .pixel_range import PixelRange, check_same_range, fit_pixel_range
+from .extractors import FeatureExtractor, PixelRange
 
 MIN_ROWS = 2 * GROUPS
 
@@ -48,17 +40,17 @@ def evaluate(
     With ``features``, the metrics are taken in features of the data in their place, by default the
     Fréchet distance, KID, precision, recall, density, coverage and, if the network tells classes,
     the Inception score's formula. Each estimate then has the network in its name, and in words with
-    what was done to the pictures before.
+    what was done to the images before.
 
     Arguments:
         real: Held-out real data, ``(n, *event)``; numbers alone are one column.
         generated: Generated data of the same event shape.
-        metrics: Names from ``names()``; by default those that suit the data.
+        metrics: Names from ``metric_names()``; by default those that suit the data.
         train: Rows the model was fitted to, for memorisation and the floor.
         labels: Classes of the real rows, for the classifier metrics.
         generated_labels: The classes asked of the generated rows.
         features: "classifier" (one fitted to the labels), "efflite0" (of ImageNet, from the extra
-            ``features``), "raw" (the pixels), a ``torch.nn.Module`` of pictures from 0 to 1, or the
+            ``features``), "raw" (the pixels), a ``torch.nn.Module`` of images from 0 to 1, or the
             place of one: a file of TorchScript or ``torch.export``, or "module:attribute".
         seed: Of every random choice.
         max_n: Most rows of each set.
@@ -75,66 +67,65 @@ def evaluate(
     event = np.shape(real)[1:]  # type: ignore[call-overload]
     image = len(event) > 1
     if image:
-        check_same_range(x, y)
-    seen = fit_pixel_range(x, event, y) if image else None
-    scale = Standardiser(event, x.mean(0), column_scales(x, image), seen)
-    rows = MetricRows(scale.rows(x), check_labels(labels, len(x), "real"))
-    made = MetricRows(scale.rows(y), check_labels(generated_labels, len(y), "generated"))
-    t = None if train is None else scale.rows(sample_pair(real, train)[1])
-    trio = split_samples(rows, made, t, np.random.default_rng(seed), max_n)
+        extractors.check_same_range(x, y)
+    pixels = extractors.fit_pixel_range(x, event, y) if image else None
+    scale = Standardiser(event, x.mean(0), column_scales(x, image), pixels)
+    rows = MetricRows(scale.standardise(x), check_labels(labels, len(x), "real"))
+    made = MetricRows(scale.standardise(y), check_labels(generated_labels, len(y), "generated"))
+    t = None if train is None else scale.standardise(sample_pair(real, train)[1])
+    samples = split_samples(rows, made, t, np.random.default_rng(seed), max_n)
     asked = generated_labels is not None
     if features is not None:
-        return evaluate_in_features(features, metrics, trio, t, scale, asked, seed)
+        return evaluate_in_features(features, metrics, samples, t, scale, asked, seed)
     known = {"train": t is not None, "labels": labels is not None}
-    chosen = metrics or default_metrics(*trio.real.x.shape, **known, asked=asked)
-    network = label_classifier(chosen, trio.real, event, seed)
-    return estimate_metrics(chosen, trio, view_context(chosen, trio.real, t, network, seed))
+    chosen = metrics or catalogue.default_metrics(*samples.real.x.shape, **known, asked=asked)
+    network = label_classifier(chosen, samples.real, event, seed)
+    return estimate_metrics(chosen, samples, view_context(chosen, samples.real, t, network, seed))
 
 
 class Standardiser(NamedTuple):
-    """How rows are standardised, and how the pixels of pictures are seen.
+    """How rows are standardised, and the pixel range of images.
 
     Arguments:
-        event: The shape of one datum.
+        event: The shape of one row.
         mean: Of the real rows.
         scale: Of each column, or of all pixels.
-        seen: What pixels are black and white, for pictures.
+        pixels: What pixels are black and white, for images.
     """
 
     event: tuple[int, ...]
     mean: Array
     scale: Array
-    seen: PixelRange | None
+    pixels: PixelRange | None
 
-    def rows(self, x: Array) -> Array:
+    def standardise(self, x: Array) -> Array:
         """Rows in real standard deviations."""
         return (x - self.mean) / self.scale
 
-    def raw(self, rows: Array) -> Array:
-        """The inverse of `rows`."""
+    def restore(self, rows: Array) -> Array:
+        """The inverse of `standardise`."""
         return rows * self.scale + self.mean
 
 
 def evaluate_in_features(
     features: Any,
     metrics: Sequence[str] | None,
-    trio: "MetricSamples",
+    samples: "MetricSamples",
     train: Array | None,
     scale: Standardiser,
     asked: bool,
     seed: int,
 ) -> dict[str, MetricEstimate]:
-    """Metrics of features of the rows in their place."""
     own = isinstance(features, str) and features == "classifier"
-    network = label_classifier(["classifier"], trio.real, scale.event, seed) if own else None
+    network = label_classifier(["classifier"], samples.real, scale.event, seed) if own else None
     extract = resolve_extractor(features, network, scale)
-    chosen = metrics or default_feature_metrics(extract.scored, asked and own)
-    check_feature_metrics(chosen, extract, len(trio.real.x))
-    trio = MetricSamples(*(extract_rows(part, extract) for part in trio))
+    chosen = metrics or catalogue.default_feature_metrics(extract.scored, asked and own)
+    check_feature_metrics(chosen, extract, len(samples.real.x))
+    samples = MetricSamples(*(extract_rows(part, extract) for part in samples))
     if train is not None and {"nearest_train", "copies"} & set(chosen):
         train = extract.features(train).x
     return estimate_metrics(
-        chosen, trio, view_context(chosen, trio.real, train, network, seed), extract
+        chosen, samples, view_context(chosen, samples.real, train, network, seed), extract
     )
 
 
@@ -219,10 +210,10 @@ def resolve_extractor(
         return extractors.classifier_extractor(network)
     if isinstance(features, str) and features == "classifier":
         raise UsageError("features of a classifier need classes: give labels=, or --condition")
-    if scale.seen is None:
-        raise UsageError(f"features {str(features)[:60]} are of pictures, and the data are none")
-    found = extractors.feature_extractor(features, scale.seen)
-    return found._replace(features=lambda rows: found.features(scale.raw(rows)))
+    if scale.pixels is None:
+        raise UsageError(f"features {str(features)[:60]} are of images, and the data are none")
+    found = extractors.feature_extractor(features, scale.pixels)
+    return found._replace(features=lambda rows: found.features(scale.restore(rows)))
 
 
 def check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: int) -> None:
@@ -230,7 +221,7 @@ def check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: i
     if "label_accuracy" in chosen and extract.name != "classifier":
         raise UsageError("label_accuracy is of a classifier of the labels: features=classifier")
     if "frechet" in chosen and extract.d:
-        frechet.check_covariance_rows(n, extract.d)
+        wasserstein.check_covariance_rows(n, extract.d)
 
 
 def extract_rows(rows: MetricRows, extract: FeatureExtractor) -> MetricRows:
@@ -246,21 +237,23 @@ def view_context(
     seed: int,
 ) -> MetricContext:
     """What the chosen metrics' views need; cells are of the first set of rows alone."""
-    centres = modes.kmeans_centres(real.x, seed=seed) if "mode_coverage" in chosen else real.x[:1]
+    centres = (
+        neighbours.kmeans_centres(real.x, seed=seed) if "mode_coverage" in chosen else real.x[:1]
+    )
     return MetricContext(train, network, centres, seed)
 
 
-def measure_metric(m: Metric, trio: MetricSamples, context: MetricContext) -> Measured:
-    a, b = m.view(trio.real, trio.generated, context)
+def measure_metric(m: Metric, samples: MetricSamples, context: MetricContext) -> Measured:
+    a, b = m.view(samples.real, samples.generated, context)
     value, left = m.replicate(a, b, GROUPS)
-    pair = floor_pair(m.view, trio.real, trio.reference)
+    pair = catalogue.floor_pair(m.view, samples.real, samples.reference)
     floor = m.replicate(*m.view(*pair, context), 0)[0] if pair else np.full_like(value, np.nan)
     return value, *jackknife_interval(value, left), floor, len(b)
 
 
 def estimate_metrics(
     chosen: Sequence[str],
-    trio: MetricSamples,
+    samples: MetricSamples,
     context: MetricContext,
     extract: FeatureExtractor | None = None,
 ) -> dict[str, MetricEstimate]:
@@ -271,7 +264,7 @@ def estimate_metrics(
         m = get_metric(name)
         key = m.view, m.replicate
         if key not in shared:
-            shared[key] = measure_metric(m, trio, context)
+            shared[key] = measure_metric(m, samples, context)
         value, low, high, floor = (float(v[m.entry]) for v in shared[key][:4])
         if m.unit == "fraction":
             low, high = max(low, 0.0), min(high, 1.0)
@@ -283,12 +276,13 @@ def estimate_metrics(
 def label_estimate(
     e: MetricEstimate, m: Metric, context: MetricContext, extract: FeatureExtractor | None
 ) -> MetricEstimate:
-    """The estimate, with the features that it was taken in."""
     if extract is not None:
         unit = "" if e.unit.startswith("real ") else e.unit
         return e._replace(
-            name=feature_metric_name(e.name, extract.name), unit=unit, features=extract.words
+            name=catalogue.feature_metric_name(e.name, extract.name),
+            unit=unit,
+            features=extract.description,
         )
-    if context.network is not None and m.view in inputs.OF_CLASSIFIER:
-        return e._replace(features=context.network.words)
+    if context.network is not None and m.view in catalogue.OF_CLASSIFIER:
+        return e._replace(features=context.network.description)
     return e

@@ -1,7 +1,7 @@
-"""Features of pictures in which distances are taken, and what each does to a picture before.
+"""Features of images in which distances are taken, and what each does to an image before.
 
 A distance of features is a statement about the features: which network, what it was trained on, how
-pictures were scaled for it. Every estimate carries that in words, and metrics of different features
+images were scaled for it. Every estimate carries that in words, and metrics of different features
 are never compared. The name FID is kept for the network of its authors (Heusel et al., 2017), which
 is not shipped; a Fréchet distance in other features is called FD with their name.
 """
@@ -15,42 +15,120 @@ from ..errors import DataError, UsageError
 from ..progress import terminal_bar
 from .classifier import FeatureClassifier
 from .distances import Array
-from .pixel_range import PixelRange
 
 BATCH = 128
+BYTES, UNIT, SIGNED = "0..255", "[0, 1]", "[-1, 1]"
+
+
+def check_same_range(real: Array, generated: Array) -> None:
+    """Refuse images of which one set has values in another customary range than the other.
+
+    Raises:
+        DataError: If one of them is in 0..255, [0, 1] or [-1, 1] and the other in another of these.
+    """
+    ours, theirs = detect_pixel_range(real), detect_pixel_range(generated)
+    if ours == BYTES and theirs == UNIT and not (generated % 1).any():
+        return  # nearly black
+    if ours and theirs and ours != theirs:
+        raise DataError(
+            f"real pixels are in {ours} and generated pixels in {theirs}: bring both to one range"
+        )
+
+
+def detect_pixel_range(x: Array) -> str:
+    """The customary range that the values are in, or nothing."""
+    low, high = x.min(), x.max()
+    if low >= 0 and 1 < high <= 255 and not (x % 1).any():
+        return BYTES
+    if high <= 1 and low >= -1:
+        return UNIT if low >= 0 else SIGNED if low < -0.1 else ""
+    return ""
+
+
+class PixelRange(NamedTuple):
+    """How the numbers of images become pixels from 0 to 1.
+
+    Arguments:
+        event: The shape of one image.
+        low: The number that is black.
+        high: The number that is white.
+    """
+
+    event: tuple[int, ...]
+    low: float
+    high: float
+
+    @property
+    def description(self) -> str:
+        """The change of range as one says it."""
+        return f"pixels {self.low:g} to {self.high:g} as 0 to 1"
+
+    def to_unit(self, x: Array) -> Array:
+        """Rows of numbers from 0 to 1; what lies outside is cut off."""
+        return ((x.reshape(len(x), -1) - self.low) / (self.high - self.low)).clip(0, 1)
+
+    def to_tensor(self, x: Array) -> Any:
+        """Images from 0 to 1, a float32 tensor ``(n, channels, height, width)``."""
+        import torch
+
+        from ..networks.layout import image_layout
+
+        rows = torch.as_tensor(self.to_unit(x), dtype=torch.float32)
+        return (
+            image_layout(self.event).to_channels_first(rows.reshape(-1, *self.event)).contiguous()
+        )
+
+
+def fit_pixel_range(
+    real: Array, event: tuple[int, ...], generated: Array | None = None
+) -> PixelRange:
+    """The pixel range of the real images, widened so that no generated one is cut off.
+
+    Whole numbers run to 255, or to the largest of them where none is above 127; other numbers from
+    0 or -1 to 1, or else from the smallest to the largest.
+    """
+    sets = (real,) if generated is None else (real, generated)
+    kind, high = detect_pixel_range(real), max(float(x.max()) for x in sets)
+    ends = {
+        BYTES: (0.0, 255.0 if high > 127 else high),
+        UNIT: (0.0, 1.0),
+        SIGNED: (-1.0, 1.0),
+    }
+    low, high = ends.get(kind, (min(float(x.min()) for x in sets), high))
+    return PixelRange(event, low, high if high > low else low + 1.0)
 
 
 class ExtractedFeatures(NamedTuple):
-    """Features of some pictures, ``(n, d)``, and class probabilities where the network has any."""
+    """Features of some images, ``(n, d)``, and class probabilities where the network has any."""
 
     x: Array
     p: Array | None = None
 
 
 class FeatureExtractor(NamedTuple):
-    """A way to see pictures.
+    """A way to see images.
 
     Arguments:
         name: What metrics are named after.
-        words: The network, its features, and what is done to a picture before.
+        description: The network, its features, and what is done to an image before.
         features: Of rows ``(n, entries)``.
         d: How many features, where that is known before.
-        scored: Whether it tells classes.
+        scored: Whether it gives class probabilities.
     """
 
     name: str
-    words: str
+    description: str
     features: Callable[[Array], ExtractedFeatures]
     d: int | None = None
     scored: bool = False
 
 
-def feature_extractor(features: Any, seen: PixelRange) -> FeatureExtractor:
+def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
     """The extractor of that name, in that file, or of that network.
 
     Arguments:
         features: "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``.
-        seen: How pictures become pixels from 0 to 1.
+        pixels: How images become pixels from 0 to 1.
 
     Raises:
         UsageError: If there is none of that name, or it is no network.
@@ -58,18 +136,19 @@ def feature_extractor(features: Any, seen: PixelRange) -> FeatureExtractor:
         Unsafe: If the file may hold a pickle.
         Unavailable: If a package is not installed.
     """
-    from . import user_networks
+    from . import feature_networks
 
     if not isinstance(features, str):
-        return user_network_extractor(
-            user_networks.check_network(features, "features"), type(features).__name__, seen
-        )
+        net = feature_networks.check_network(features, "features")
+        return user_network_extractor(net, type(features).__name__, pixels)
     if features == "raw":
-        d = int(np.prod(seen.event))
-        return FeatureExtractor("raw", seen.words, lambda x: ExtractedFeatures(seen.unit(x)), d)
+        d = int(np.prod(pixels.event))
+        return FeatureExtractor(
+            "raw", pixels.description, lambda x: ExtractedFeatures(pixels.to_unit(x)), d
+        )
     if features == "efflite0":
-        return efflite0_extractor(seen)
-    return user_network_extractor(*user_networks.load_network(features), seen)
+        return efflite0_extractor(pixels)
+    return user_network_extractor(*feature_networks.load_network(features), pixels)
 
 
 def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
@@ -78,44 +157,44 @@ def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
     def features(x: Array) -> ExtractedFeatures:
         return ExtractedFeatures(network.features(x), network.probabilities(x))
 
-    return FeatureExtractor("classifier", network.words, features, network.width, scored=True)
+    return FeatureExtractor("classifier", network.description, features, network.width, scored=True)
 
 
-def efflite0_extractor(seen: PixelRange) -> FeatureExtractor:
+def efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
     """EfficientNet-Lite0's features of ImageNet, from the extra ``features``."""
-    from . import efflite0 as network
+    from . import feature_networks
 
-    net = network.load_efflite0()
-    colours, told = match_channels(3, seen)
-    height, width = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[2:]
-    n = network.input_side(height, width)
+    net = feature_networks.load_efflite0()
+    colours, changed = match_channels(3, pixels)
+    height, width = pixels.to_tensor(np.zeros((1, int(np.prod(pixels.event))))).shape[2:]
+    n = feature_networks.input_side(height, width)
     words = (
-        f"EfficientNet-Lite0 trained on ImageNet, {network.FEATURES} features; {seen.words}, {told}"
-        f"scaled to {n} x {n} (bilinear, antialiased)"
+        f"EfficientNet-Lite0 trained on ImageNet, {feature_networks.FEATURES} features; "
+        f"{pixels.description}, {changed}scaled to {n} x {n} (bilinear, antialiased)"
     )
 
     def features(x: Array) -> ExtractedFeatures:
-        found = extract_batches(lambda rows: net(colours(seen.tensor(rows))), x, "EffLite0")
+        found = extract_batches(lambda rows: net(colours(pixels.to_tensor(rows))), x, "EffLite0")
         return ExtractedFeatures(found[0], softmax(found[1]))
 
-    return FeatureExtractor("EffLite0", words, features, network.FEATURES, scored=True)
+    return FeatureExtractor("EffLite0", words, features, feature_networks.FEATURES, scored=True)
 
 
-def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtractor:
+def user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureExtractor:
     """A network of the user's own.
 
-    It takes pictures ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
+    It takes images ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
     features and logits. Inception networks that were made for these scores have an argument
     ``return_features`` and take 0 to 255.
     """
-    colours, told = match_channels(input_channels(net), seen)
+    colours, changed = match_channels(input_channels(net), pixels)
     inception = accepts_argument(net, "return_features")
     scale = "as 8-bit numbers, " if inception else ""
 
     where = next((p.device for p in net.parameters()), "cpu")
 
     def call(rows: Array) -> Any:
-        x = colours(seen.tensor(rows)).to(where)
+        x = colours(pixels.to_tensor(rows)).to(where)
         return net((255 * x).round().byte(), return_features=True) if inception else net(x)
 
     def features(x: Array) -> ExtractedFeatures:
@@ -123,21 +202,21 @@ def user_network_extractor(net: Any, name: str, seen: PixelRange) -> FeatureExtr
         return ExtractedFeatures(found[0], softmax(found[1]) if len(found) > 1 else None)
 
     size = "of their own size, whatever the network does to it"
-    return FeatureExtractor(name, f"{name}; {seen.words}, {told}{scale}{size}", features)
+    return FeatureExtractor(name, f"{name}; {pixels.description}, {changed}{scale}{size}", features)
 
 
-def match_channels(wanted: int | None, seen: PixelRange) -> tuple[Callable[[Any], Any], str]:
-    """What gives pictures the channels that a network takes, and how one says it.
+def match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[Any], Any], str]:
+    """What gives images the channels that a network takes, and how one says it.
 
     Raises:
         UsageError: If they are others, and not three for grey.
     """
-    have = seen.tensor(np.zeros((1, int(np.prod(seen.event))))).shape[1]
+    have = pixels.to_tensor(np.zeros((1, int(np.prod(pixels.event))))).shape[1]
     if wanted in (None, have):
         return lambda x: x, ""
     if (have, wanted) == (1, 3):
         return lambda x: x.expand(-1, 3, -1, -1), "grey repeated in 3 channels, "
-    raise UsageError(f"the network takes {wanted} channels and the pictures have {have}")
+    raise UsageError(f"the network takes {wanted} channels and the images have {have}")
 
 
 def input_channels(net: Any) -> int | None:
@@ -147,7 +226,6 @@ def input_channels(net: Any) -> int | None:
 
 
 def accepts_argument(net: Any, argument: str) -> bool:
-    """Whether a network's ``forward`` has an argument of that name."""
     import inspect
 
     schema = getattr(net.forward, "schema", None)
@@ -160,7 +238,7 @@ def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[A
     """What a network gives for rows, some at a time, as float64 rows.
 
     Raises:
-        DataError: If the network cannot take the pictures, or gives no finite row for each.
+        DataError: If the network cannot take the images, or gives no finite row for each.
     """
     import torch
 
@@ -173,10 +251,8 @@ def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[A
                 given = given if isinstance(given, tuple | list) else (given,)
                 parts.append([t.double().reshape(len(rows), -1).cpu().numpy() for t in given[:2]])
             except Exception as error:
-                why = (
-                    str(error).strip().splitlines()[-1][:160] if str(error).strip() else "no reason"
-                )
-                raise DataError(f"{name} cannot take the pictures: {why}") from error
+                lines = str(error).strip().splitlines() or ["no reason"]
+                raise DataError(f"{name} cannot take the images: {lines[-1][:160]}") from error
             update((i + len(rows)) / len(x), "")
     found = [np.concatenate(part) for part in zip(*parts, strict=True)]
     if not all(np.isfinite(part).all() for part in found):
@@ -185,7 +261,6 @@ def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[A
 
 
 def softmax(logits: Array) -> Array:
-    """Probabilities from logits."""
     from scipy.special import softmax as exponentials
 
     return exponentials(logits, axis=1)

@@ -2,10 +2,10 @@ r"""Energy distance, maximum mean discrepancy and KID: means of a kernel over pa
 
 .. math:: \mathbb E\,k(x, x') + \mathbb E\,k(y, y') - 2\,\mathbb E\,k(x, y)
 
-The unbiased estimate leaves the pairs :math:`i = i` out, has mean zero when both laws agree and may
-be negative; the biased one keeps them and is a squared distance of the two empirical laws. Sums are
-accumulated over blocks, so two sets of 50,000 rows never meet in memory, and are kept apart by
-group of rows, so the jackknife's replicates cost nothing more.
+The unbiased estimate leaves the pairs :math:`i = i` out, has mean zero when both distributions
+agree and may be negative; the biased one keeps them and is a squared distance of the two empirical
+distributions. Sums are accumulated over blocks, so two sets of 50,000 rows never meet in memory,
+and are kept apart by group of rows, so the jackknife's replicates cost nothing more.
 """
 
 from collections.abc import Callable
@@ -101,13 +101,11 @@ class PairSums(NamedTuple):
 
 
 def kernel_sum(kernel: Kernel, x: Array, y: Array, block: int) -> float:
-    """The sum of the kernel over all pairs, a block at a time."""
     xs, ys = block_slices(len(x), block), list(block_slices(len(y), block))
     return float(sum(kernel(x[i], y[j]).sum() for i in xs for j in ys))
 
 
 def diagonal_sum(kernel: Kernel, x: Array) -> float:
-    r""":math:`\sum_i k(x_i, x_i)`."""
     return float(sum(np.trace(kernel(x[i], x[i])) for i in block_slices(len(x), 64)))
 
 
@@ -164,7 +162,7 @@ def energy_distance(
     .. math:: 2\,\mathbb E\lVert x - y\rVert - \mathbb E\lVert x - x'\rVert
         - \mathbb E\lVert y - y'\rVert, \qquad \text{on the line } 2\int (F - G)^2
 
-    Zero exactly when the laws agree. The unbiased estimate may be negative.
+    Zero exactly when the distributions agree. The unbiased estimate may be negative.
 
     Raises:
         DataError: If the rows are not finite, of different widths, or fewer than two.

@@ -1,15 +1,34 @@
-"""Nearest neighbours: fidelity, coverage and memorisation.
+"""Nearest neighbours and modes: fidelity, coverage and memorisation.
 
 A row's ball reaches to its ``k``-th nearest neighbour in its own set. Precision asks whether
 generated rows lie in balls of real rows, recall the reverse (Kynkäänniemi et al., 2019); density
 and coverage bear outliers better (Naeem et al., 2020). Duplicates make balls of radius zero, which
-hold exact copies alone.
+hold exact copies alone. Mode coverage asks which parts of a distribution a generator reaches, by
+the nearest of its modes or of the centres of k-means.
 """
 
-import numpy as np
+from typing import NamedTuple
 
-from ..errors import DataError
-from .distances import BLOCK, Array, block_slices, centre_pair, sample_pair, squared_distances
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, UsageError
+from ..theory.sample_statistics import (
+    SHARE,
+    cluster_rows,
+    coverage_cells,
+    covered_mass,
+    is_collapsed,
+)
+from .distances import (
+    BLOCK,
+    Array,
+    block_slices,
+    centre_pair,
+    sample_pair,
+    sample_set,
+    squared_distances,
+)
 
 K = 5
 
@@ -56,7 +75,7 @@ def recall(real: np.ndarray, generated: np.ndarray, *, k: int = K) -> float:
 
 
 def density(real: np.ndarray, generated: np.ndarray, *, k: int = K) -> float:
-    """Real balls around a generated row, on average and over ``k``; about 1 for equal laws."""
+    """Real balls around a generated row, on average and over ``k``; about 1 if equal."""
     return float(prdc(real, generated, k=k)[2])
 
 
@@ -88,9 +107,9 @@ def memorisation_scores(real: Array, generated: Array) -> Array:
         {\operatorname{median} d(\text{held out}, \text{train})}, \qquad
         \text{fraction of } d(\text{generated}, \text{train}) = 0
 
-    About 1 for a model that has learned the law, towards 0 for one that repeats its training rows,
-    above 1 for one that strays (after Meehan et al., 2020). Infinite or NaN if most held-out rows
-    are themselves copies of training rows.
+    About 1 for a model that has learned the distribution, towards 0 for one that repeats its
+    training rows, above 1 for one that strays (after Meehan et al., 2020). Infinite or NaN if most
+    held-out rows are themselves copies of training rows.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.median(generated) / np.median(real)
@@ -102,3 +121,83 @@ def exact_duplicates(generated: np.ndarray, train: np.ndarray) -> int:
     t, x = sample_pair(train, generated)
     known = {row.tobytes() for row in t + 0.0}  # adding 0.0 makes -0.0 and 0.0 the same bytes
     return sum(row.tobytes() in known for row in x + 0.0)
+
+
+class ModeReport(NamedTuple):
+    """What a sample shows of known modes.
+
+    Arguments:
+        covered: Modes with at least one high-quality row.
+        high_quality: Fraction of rows within ``radius`` scales of a mode.
+        reverse_kl: KL of the modes' frequencies to uniform, in nats.
+        frequencies: Fraction of the high-quality rows at each mode.
+        kept: Fraction of the modes that have at least a tenth of their fair share.
+    """
+
+    covered: int
+    high_quality: float
+    reverse_kl: float
+    frequencies: Array
+    kept: float
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether no more than four fifths of the modes are kept."""
+        return is_collapsed(self.kept)
+
+
+def known_modes(
+    generated: np.ndarray, modes: np.ndarray, scale: float, *, radius: float = 3.0
+) -> ModeReport:
+    r"""Coverage of modes at known places (Srivastava et al., 2017; Lin et al., 2018).
+
+    .. math:: \mathrm{KL}(f \,\|\, \text{uniform}) = \sum_k f_k \log (K f_k)
+
+    Arguments:
+        generated: Rows ``(n, d)``.
+        modes: Their centres ``(K, d)``.
+        scale: The standard deviation at a mode, in the unit of the data.
+        radius: How many scales away a row is still of high quality.
+    """
+    from scipy.special import rel_entr
+
+    centres, rows = sample_pair(modes, generated)
+    if scale <= 0:
+        raise UsageError(f"the scale of a mode is its standard deviation, above zero, not {scale}")
+    d2 = squared_distances(rows, centres)
+    nearest = d2.argmin(1)
+    good = d2.min(1) <= (radius * scale) ** 2
+    k = len(centres)
+    counts = np.bincount(nearest[good], minlength=k)
+    f = counts / max(int(good.sum()), 1)
+    kl = float(rel_entr(f, 1 / k).sum()) if good.any() else float(np.log(k))
+    kept = float((counts >= SHARE * len(rows) / k).mean())
+    return ModeReport(int((counts > 0).sum()), float(good.mean()), kl, f, kept)
+
+
+def kmeans_centres(real: np.ndarray, *, k: int | None = None, seed: int = 0) -> Array:
+    """Centres of a k-means partition of real rows, where modes are not known, ``(k, d)``.
+
+    Cells of too few rows are no evidence, so ``k`` is at most a twentieth of the rows.
+    """
+    x = sample_set(real, "real")
+    k = k or coverage_cells(len(x))
+    if not 1 <= k <= len(x):
+        raise UsageError(f"{len(x)} real rows cannot fill {k} cells: give more rows or a smaller k")
+    return cluster_rows(x, k, seed=seed).cluster_centers_.astype(np.float64)
+
+
+def nearest_centre(rows: np.ndarray, centres: np.ndarray) -> NDArray[np.int64]:
+    c, x = sample_pair(centres, rows)
+    return squared_distances(x, c).argmin(1)
+
+
+def mode_coverage(
+    real: np.ndarray, generated: np.ndarray, *, k: int | None = None, seed: int = 0
+) -> float:
+    """Fraction of real rows in those k-means cells that generated rows keep; 1 is perfect."""
+    centres = kmeans_centres(real, k=k, seed=seed)
+    return covered_mass(
+        nearest_centre(real, centres).astype(float),
+        nearest_centre(generated, centres).astype(float),
+    )

@@ -65,7 +65,6 @@ class GanNetworks(NamedTuple):
     Arguments:
         generator: Maps ``(n, latent)`` and a condition to ``(n, d)``.
         critic: Maps data and a condition to one number each, ``(n, 1)``.
-        latent: The length of the noise vector.
         deep: Whether both are convolutional.
     """
 

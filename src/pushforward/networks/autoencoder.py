@@ -42,12 +42,7 @@ class AutoencoderNetworks(NamedTuple):
 
 
 class ConditionalPrior(nn.Module):
-    """Where the latents of each condition lie; it begins at the origin, as where nothing is known.
-
-    Arguments:
-        condition: The length of ``c``.
-        latent: The length of z.
-    """
+    """Where the latents of each condition lie; it begins at the origin, as if unknown."""
 
     learning_rate_scale = 10.0  # an optimizer moves weights by its rate, and means lie units apart
 
@@ -64,7 +59,6 @@ class ConditionalPrior(nn.Module):
 def build_mlp_autoencoder(
     event: Event, law: EntryLikelihood, *, latent: int, hidden: list[int], waves: int = 0
 ) -> AutoencoderNetworks:
-    """Two perceptrons, for vectors."""
     d, k = math.prod(event.shape), event.condition
     return AutoencoderNetworks(
         Perceptron(d, k, 2 * latent, hidden, waves=waves, sharpest=16.0),
@@ -77,7 +71,6 @@ def build_mlp_autoencoder(
 def build_conv_autoencoder(
     event: Event, law: EntryLikelihood, *, latent: int, width: int, scales: int
 ) -> AutoencoderNetworks:
-    """Two convolutional networks, for images."""
     shape, k = event.shape, event.condition
     return AutoencoderNetworks(
         ConvEncoder(shape, k, 2 * latent, width=width, scales=scales),
@@ -146,9 +139,7 @@ class RandomFeatureDistance(Backbone):
     of random weights already tells textures and edges apart (He, Wang & Hopcroft, 2016).
 
     Arguments:
-        event_shape: The shape of one sample.
         width: Features of the first scale; each has twice those of the one before.
-        scales: How many sizes, each half of the one before.
     """
 
     def __init__(self, event_shape: tuple[int, ...], *, width: int = 32, scales: int = 3) -> None:
@@ -180,7 +171,6 @@ class PerceptualAdversarialLoss(nn.Module):
     r"""What an autoencoder of images may be asked for beside a bound.
 
     Arguments:
-        event_shape: The shape of one sample.
         perceptual: The weight of the distance of features, in nats for each entry.
         adversarial: The size of the critic's pull on the decoder's last layer, in that of the
             distortion's (Esser et al., 2021, equation 7).

@@ -61,7 +61,6 @@ class Attention(nn.Module):
     that a sample without any still has something to look at.
 
     Arguments:
-        width: Numbers per token.
         context: Numbers per token of a condition, 0 for none; the first says whether it is there.
     """
 
@@ -87,7 +86,6 @@ class Attention(nn.Module):
 
 
 def conv3x3(into: int, out: int) -> nn.Conv2d:
-    """A 3 x 3 convolution that keeps the size."""
     return nn.Conv2d(into, out, 3, padding=1)
 
 
@@ -116,11 +114,7 @@ class ResidualBlock(nn.Module):
     sample of a batch to another.
 
     Arguments:
-        into: Channels that come in.
-        out: Channels that go out.
         embedded: The length of ``e``, 0 for none; the zero vector and None change nothing.
-        norm: Makes the normalisation of so many channels.
-        dropout: The share of the update that is hidden in training.
     """
 
     def __init__(
@@ -158,8 +152,6 @@ class TimeConditionEmbedding(nn.Module):
         condition: The length of ``c`` with its tokens, 0 for none.
         width: The length of e.
         tokens: How many tokens end ``c``, and their width.
-        frequencies: Fourier features of time.
-        spans: Whether there is a second time.
     """
 
     omega: Tensor

@@ -17,15 +17,11 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 from ..shapes import Condition, Data
 from .masked import AutoregressiveNetwork, EntryFeatures, Steps, initialise_output
 
+HEADS = 4  # of the attention
+
 
 class CausalBlock(nn.Module):
-    """Attention with a bias, and a perceptron, each on a normalised residual stream.
-
-    Arguments:
-        width: Numbers per token.
-        heads: Attention heads.
-        dropout: The share of each update that is hidden in training.
-    """
+    """Attention with a bias, and a perceptron, each on a normalised residual stream."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -53,15 +49,8 @@ class CausalTransformer(AutoregressiveNetwork):
     r"""Parameters of every entry given the entries before it.
 
     Arguments:
-        shape: The shape of one sample.
-        features: Turns every entry into ``features.width`` numbers.
         orders: The entries in the order drawn, ``(m, d)``; all orders share all weights.
-        condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
-        size: Parameters per entry.
-        width: Numbers per token, a multiple of heads.
-        depth: Blocks.
-        heads: Attention heads.
-        dropout: The share of each update that is hidden in training.
+        width: Numbers per token, a multiple of `HEADS`.
     """
 
     offset: Tensor
@@ -76,7 +65,6 @@ class CausalTransformer(AutoregressiveNetwork):
         *,
         width: int,
         depth: int,
-        heads: int = 4,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -87,8 +75,8 @@ class CausalTransformer(AutoregressiveNetwork):
         self.place, self.target = nn.Embedding(d, width), nn.Embedding(d, width)
         self.begin = nn.Parameter(torch.zeros(width))
         self.condition = nn.Linear(condition, width, bias=False) if condition else None
-        self.blocks = nn.ModuleList(CausalBlock(width, heads, dropout) for _ in range(depth))
-        self.near = nn.Parameter(torch.zeros(depth, heads, int(self.offset.max()) + 2))
+        self.blocks = nn.ModuleList(CausalBlock(width, HEADS, dropout) for _ in range(depth))
+        self.near = nn.Parameter(torch.zeros(depth, HEADS, int(self.offset.max()) + 2))
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, size)
         self.bias = nn.Parameter(torch.zeros(d, size))
         self.dropout = nn.Dropout(dropout)
@@ -96,7 +84,6 @@ class CausalTransformer(AutoregressiveNetwork):
             nn.init.normal_(embedding.weight, std=0.1)
 
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
-        """Begin at the same parameters ``(d, size)`` for all data."""
         initialise_output(h, self.out, self.bias)
 
     def condition_shift(self, c: Condition, like: Tensor) -> Tensor:

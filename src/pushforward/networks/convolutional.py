@@ -28,12 +28,7 @@ class ConvEncoder(Backbone):
     """Images and conditions to vectors.
 
     Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
-        out: The length of the vector.
         width: Channels of the first scale; each has twice those of the one before.
-        scales: How many sizes, each half of the one before.
-        norm: Makes the normalisation of so many channels.
         stride: Of the first convolution; the first scale is so many times smaller than the image.
     """
 
@@ -87,11 +82,7 @@ class ConvCritic(ConvEncoder):
     penalty on its slope.
 
     Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
         width: Channels of the first scale; each has twice those of the one before.
-        scales: How many sizes, each half of the one before.
-        norm: Makes the normalisation of so many channels.
     """
 
     def __init__(
@@ -119,10 +110,6 @@ class ConvDecoder(Backbone):
     """Vectors and conditions to numbers for every entry of an image; with one number, a generator.
 
     Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
-        latent: The length of the vector.
-        size: Numbers for each entry.
         width: Channels of the last scale; each has half those of the one before.
         scales: How many sizes, each twice the one before.
     """

@@ -23,10 +23,8 @@ class DiffusersUNet(Backbone):
 
     Arguments:
         event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
-        condition: The length of ``c``, 0 for none.
         width: Channels of the first scale, a multiple of 8; each scale has twice those before it,
             up to four times.
-        scales: How many sizes, each half of the one before.
         steps: The length T of the chain; time t is the timestep T t - 1.
         attention: Pixels attend to each other where no side has more of them than this.
 
@@ -79,7 +77,6 @@ class DiffusersUNet(Backbone):
         return self.layout.from_channels_first(y)
 
     def embed_condition(self, c: Condition, x: Data) -> Tensor:
-        """The vector of each condition."""
         if c is None or self.condition is None:
             return x.new_zeros(len(x), self.unet.time_embedding.linear_2.out_features)
         return self.condition(c)

@@ -31,9 +31,7 @@ class ConvCoupling(nn.Module):
 
     Arguments:
         mask: Which entries stay, ``(channels, height, width)``.
-        condition: The length of ``c``, 0 for none.
         univariate: A monotone function of one entry, and the shapes of its parameters.
-        width: Channels of the hidden layers.
     """
 
     mask: Tensor
@@ -82,9 +80,7 @@ class CouplingLevel(nn.Module):
     Arguments:
         shape: Of the images that come in, ``(channels, height, width)``.
         square: The sides of the squares, each 1 or 2.
-        condition: The length of ``c``, 0 for none.
         univariate: A monotone function of one entry, and the shapes of its parameters.
-        width: Channels of the hidden layers.
         couplings: Couplings with each kind of mask.
     """
 
@@ -131,7 +127,6 @@ class CouplingLevel(nn.Module):
 
 
 def build_couplings(masks: list[Tensor], condition: int, univariate: Univariate, width: int) -> Any:
-    """A coupling for each mask, as a list that is a module."""
     return nn.ModuleList(ConvCoupling(mask, condition, univariate, width) for mask in masks)
 
 
@@ -140,9 +135,7 @@ class MultiScaleTransform(LazyTransform):
 
     Arguments:
         layout: Which axes of a sample are its channels, rows and columns.
-        condition: The length of ``c``, 0 for none.
         univariate: A monotone function of one entry, and the shapes of its parameters.
-        width: Channels of the hidden layers.
         couplings: Couplings with each kind of mask at each scale.
     """
 
@@ -198,7 +191,6 @@ class ConditionedMultiScale(Transform):
 
     Arguments:
         flow: The couplings.
-        c: The condition.
     """
 
     domain = constraints.real_vector
@@ -219,7 +211,6 @@ class ConditionedMultiScale(Transform):
         return self.flow.to_noise(x, self.c)[1]
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise and log-determinants in one pass."""
         return self.flow.to_noise(x, self.c)
 
 
@@ -243,6 +234,5 @@ def space_to_depth(x: Tensor, square: tuple[int, int]) -> Tensor:
 
 
 def depth_to_space(x: Tensor, square: tuple[int, int]) -> Tensor:
-    """The inverse of `space_to_depth`."""
     a, b = square
     return x.unflatten(1, (-1, a, b)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)

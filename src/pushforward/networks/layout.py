@@ -34,7 +34,6 @@ class ImageLayout(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
         return self.channels, self.height, self.width
 
     def to_channels_first(self, x: Data) -> Tensor:
@@ -42,12 +41,10 @@ class ImageLayout(NamedTuple):
         return (x if x.ndim == 4 else x.unsqueeze(1)).movedim(self.axis, 1)
 
     def from_channels_first(self, h: Tensor) -> Data:
-        """The inverse of `to_channels_first`."""
         return h.movedim(1, self.axis).reshape(len(h), *self.event)
 
 
 def is_image(event: tuple[int, ...]) -> bool:
-    """Whether data of a shape are images."""
     return len(event) in (2, 3)
 
 

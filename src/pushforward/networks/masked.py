@@ -92,11 +92,7 @@ class FourierEntryFeatures(EntryFeatures):
 
 
 class OneHotLevels(EntryFeatures):
-    """Each level as a unit vector.
-
-    Arguments:
-        levels: How many there are.
-    """
+    """Each level as a unit vector."""
 
     like: Tensor
 
@@ -113,12 +109,7 @@ class MaskedPerceptron(AutoregressiveNetwork):
     r"""Parameters :math:`h_i(x_{\text{before } i}, c)` from a residual perceptron (MADE).
 
     Arguments:
-        features: Turns every entry into ``features.width`` numbers.
         orders: The entries in the order drawn, ``(m, d)``; the weights are shared, the masks not.
-        condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
-        size: Parameters per entry.
-        width: Hidden units.
-        depth: Hidden layers.
         dropout: The share of hidden units that a layer does not see in training.
     """
 
@@ -210,7 +201,6 @@ class LinearAutoregression(AutoregressiveNetwork):
 
     Arguments:
         net: Any autoregressive network.
-        condition: The length of ``c``, 0 for none.
     """
 
     mean: Tensor
@@ -257,7 +247,6 @@ class LinearAutoregression(AutoregressiveNetwork):
         return torch.cat([moments, self.net(x, o, c)], dim=-1)
 
     def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
-        """Parameters of one entry after another."""
         centre, before = self.prior_mean(c, len(x)), self.before[o]
         away = torch.zeros_like(x)
         for i, h in self.net.decode_steps(x, o, c):

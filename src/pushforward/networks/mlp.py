@@ -45,7 +45,6 @@ class RandomFourierFeatures(nn.Module):
     they are computed in single: half precision would shift the sharpest by a tenth of a radian.
 
     Arguments:
-        d: The length of x.
         count: How many frequencies, 0 for x alone.
         sharpest: The standard deviation of the highest angular frequency.
     """
@@ -68,7 +67,6 @@ class RandomFourierFeatures(nn.Module):
         return self.append_features(rows)
 
     def append_features(self, rows: Tensor) -> Tensor:
-        """Rows and their features side by side, ``(batch, width)``."""
         phase = rows @ self.directions
         return torch.cat([rows, phase.sin(), phase.cos()], dim=1)
 
@@ -80,11 +78,6 @@ class Perceptron(Backbone):
     mode to the next.
 
     Arguments:
-        d: The length of x.
-        condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
-        out: The length of the output.
-        hidden: The widths of the hidden layers.
-        waves: How many Fourier features.
         sharpest: The standard deviation of the highest angular frequency.
     """
 
@@ -124,12 +117,8 @@ class TimeMLP(Backbone):
 
     Arguments:
         event_shape: The shape of one sample; it is flattened inside.
-        condition: The length of ``c``, 0 for none.
         width: Units in each hidden layer.
-        depth: Hidden layers.
         waves: Random Fourier features of the data, 0 for none, None to choose (`fourier_count`).
-        frequencies: Fourier features of time.
-        spans: Whether there is a second time.
     """
 
     omega: Tensor

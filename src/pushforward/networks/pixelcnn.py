@@ -29,7 +29,6 @@ class CausalConv(nn.Module):
     """A weighted sum of the pixels before each one, feature by feature.
 
     Arguments:
-        width: Features of a pixel.
         itself: 1 if the pixel belongs to the sum, 0 if not.
     """
 
@@ -57,11 +56,6 @@ class GatedLayer(nn.Module):
     r"""What is gathered, through a gated perceptron, added to what was known.
 
     .. math:: (a, b) = U\,\mathrm{norm}(g) + V c, \qquad h \leftarrow h + W (a\,\mathrm{silu}(b))
-
-    Arguments:
-        width: Features of a pixel.
-        condition: The length of ``c``, 0 for none.
-        dropout: The share of the update that is hidden in training.
     """
 
     def __init__(self, width: int, condition: int, dropout: float) -> None:
@@ -89,15 +83,8 @@ class CausalConvNet(AutoregressiveNetwork):
     """Parameters of every entry given the entries before it.
 
     Arguments:
-        shape: The shape of one sample.
-        features: Turns every entry into ``features.width`` numbers.
         orders: The entries in the order drawn, ``(m, d)``, along the rows, from any corner, all
             channels of a pixel together; all orders share all weights but those of the places.
-        condition: The length of ``c``, 0 for none; an unknown condition is the zero vector.
-        size: Parameters per entry.
-        width: Features of a pixel.
-        depth: Layers.
-        dropout: The share of each update that is hidden in training.
     """
 
     later: Tensor
@@ -132,11 +119,9 @@ class CausalConvNet(AutoregressiveNetwork):
 
     @property
     def layer_list(self) -> list[GatedLayer]:
-        """The layers from the first to the last."""
         return cast(list[GatedLayer], list(self.layers))
 
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
-        """Begin at the same parameters ``(d, size)`` for all data."""
         initialise_output(h, self.out, self.bias)
 
     def forward(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:

@@ -161,10 +161,8 @@ class Bert:
         return self.normalised(h + self.linear(more, f"{at}output.dense"), f"{at}output.LayerNorm")
 
     def linear(self, h: Tensor, name: str) -> Tensor:
-        """A linear layer by its name."""
         return linear(h, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
 
     def normalised(self, h: Tensor, name: str) -> Tensor:
-        """A normalisation of layers by its name."""
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
         return layer_norm(h, h.shape[-1:], weight, bias, self.eps)

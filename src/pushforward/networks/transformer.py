@@ -32,7 +32,6 @@ def sinusoidal_positions(height: int, width: int, length: int) -> Tensor:
 
 
 def modulate_tokens(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Tokens normalised, scaled and shifted."""
     h = layer_norm(h, h.shape[-1:], eps=1e-6)
     return torch.addcmul(h + shift, h, scale)
 
@@ -41,9 +40,7 @@ class DiTBlock(nn.Module):
     """Attention and a perceptron, each adaptively normalised before and weighed after.
 
     Arguments:
-        width: Numbers per token.
         context: Numbers per token of a condition, 0 for none.
-        dropout: The share of each update that is hidden in training.
     """
 
     def __init__(self, width: int, context: int, dropout: float) -> None:
@@ -66,13 +63,9 @@ class DiT(Backbone):
 
     Arguments:
         event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
-        condition: The length of ``c``, 0 for none.
         width: Numbers per token, a multiple of 4.
-        depth: Blocks.
         patch: The side of a patch; images are padded with zeros to whole patches, and cut back.
-        dropout: The share of each update that is hidden in training.
         tokens: How many tokens end ``c``, and their width (`networks.blocks`).
-        spans: Whether there is a second time.
     """
 
     places: Tensor

@@ -30,12 +30,9 @@ class UNetBlock(nn.Module):
     """A residual block, and attention after it where asked.
 
     Arguments:
-        into: Channels that come in.
-        out: Channels that go out.
         embedded: The length of the embedded time and condition.
         attends: Whether pixels attend to each other.
         context: Numbers per token of a condition, for those that attend.
-        dropout: The share of the update that is hidden in training.
     """
 
     def __init__(
@@ -69,19 +66,15 @@ class Downsample(nn.Module):
 
 
 class UNet(Backbone):
-    """A map of images to images of the same shape.
+    """A map of images to images, with a residual block at each scale down and two up.
 
     Arguments:
         event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
-        condition: The length of ``c``, 0 for none.
         width: Channels of the first scale; each scale has twice those before it, up to four times.
-        scales: How many sizes, each half of the one before.
-        blocks: Residual blocks at each scale on the way down, and one more on the way up.
         attention: Pixels attend to each other where no side has more of them than this, and at
             the bottom.
         dropout: The share of each block's update that is hidden in training.
         tokens: How many tokens end ``c``, and their width (`networks.blocks`).
-        spans: Whether there is a second time.
     """
 
     def __init__(
@@ -91,7 +84,6 @@ class UNet(Backbone):
         *,
         width: int = 32,
         scales: int = 3,
-        blocks: int = 1,
         attention: int = 8,
         dropout: float = 0.0,
         tokens: tuple[int, int] = (0, 0),
@@ -111,9 +103,8 @@ class UNet(Backbone):
         self.enter, kept = conv3x3(channels, width), [width]
         down: list[nn.Module] = []
         for i, wide in enumerate(widths):
-            for _ in range(blocks):
-                down.append(block(kept[-1], i))
-                kept.append(wide)
+            down.append(block(kept[-1], i))
+            kept.append(wide)
             if i < scales - 1:
                 down.append(Downsample(wide))
                 kept.append(wide)
@@ -121,7 +112,7 @@ class UNet(Backbone):
         self.bottom = nn.ModuleList([block(widths[-1], bottom, True), block(widths[-1], bottom)])
         up, into = [], widths[-1]
         for i in reversed(range(scales)):
-            for _ in range(blocks + 1):
+            for _ in range(2):
                 up.append(block(into + kept.pop(), i))
                 into = widths[i]
         self.up = nn.ModuleList(up)

@@ -19,9 +19,6 @@ class Whitening(nn.Module):
     :math:`D` holds the deviations and :math:`L L^\top` is the correlation matrix, shrunk towards
     the identity (Ledoit & Wolf, 2004), so that it has an inverse with fewer data than dimensions. A
     standard normal :math:`z` is then the Gaussian fitted to x. Until `fit` it changes nothing.
-
-    Arguments:
-        event_shape: The shape of one sample.
     """
 
     mean: Tensor
@@ -37,7 +34,6 @@ class Whitening(nn.Module):
         self.register_buffer("root", torch.eye(d if d <= FULL else 0))
 
     def fit(self, x: Data) -> None:
-        """Take the mean, deviations and correlations of some data."""
         rows = x[:: -(-len(x) // ROWS)].flatten(1).double()
         mean, scale = rows.mean(0), rows.std(0, correction=0).clamp(min=LEAST)
         self.mean.copy_(mean)
@@ -66,7 +62,6 @@ class Whitening(nn.Module):
 
 
 def correlation_cholesky(rows: np.ndarray) -> Tensor:
-    """Cholesky's factor of the shrunk correlation matrix of standardised rows."""
     from sklearn.covariance import ledoit_wolf
 
     correlation = torch.as_tensor(np.atleast_2d(ledoit_wolf(rows, assume_centered=True)[0]))

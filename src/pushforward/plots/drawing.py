@@ -1,4 +1,4 @@
-"""What is drawn on one axes, for every kind of data. Nothing here knows a family by name."""
+"""Plots on one axes, for every kind of data."""
 
 import math
 from collections.abc import Sequence
@@ -20,19 +20,18 @@ MOST_INTEGERS = 40  # up to so many values a histogram has one bar each
 
 
 class AxesLimits(NamedTuple):
-    """A rectangle in the units of the data."""
+    """A rectangle in the units of the data: its lower left and its upper right corner."""
 
     low: np.ndarray
     high: np.ndarray
 
     def count_outside(self, x: np.ndarray) -> int:
-        """How many points do not lie in it."""
         return int(((x < self.low) | (x > self.high)).any(1).sum())
 
 
 def data_limits(x: np.ndarray, tail: float = 0.002, margin: float = 0.12) -> AxesLimits:
-    """Where the data are, outliers aside."""
-    low, high = np.quantile(x, [tail, 1 - tail], axis=0)
+    """Where the data are, outliers aside: of rows of any shape, column by column."""
+    low, high = np.quantile(x.reshape(len(x), -1), [tail, 1 - tail], axis=0)
     wide = np.where(high > low, high - low, 1.0)
     return AxesLimits(low - margin * wide, high + margin * wide)
 
@@ -49,8 +48,7 @@ def frame_axes(axes: Axes, where: AxesLimits, names: tuple[str, str] | None = No
     axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.yaxis.set_major_locator(MaxNLocator(3))
     if names:
-        axes.set_xlabel(axis_name(names[0]))
-        axes.set_ylabel(axis_name(names[1]))
+        axes.set(xlabel=axis_name(names[0]), ylabel=axis_name(names[1]))
 
 
 def axis_name(column: str | int) -> str:
@@ -62,11 +60,9 @@ def plot_scatter(
     axes: Axes, x: np.ndarray, where: AxesLimits, colour: str, names: Any = None
 ) -> None:
     """Points of two columns."""
-    shown = evenly_spaced_rows(x)
-    size = 3.2 if len(shown) > 400 else 9
-    axes.scatter(
-        shown[:, 0], shown[:, 1], s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True
-    )
+    x = evenly_spaced_rows(x)
+    size = 3.2 if len(x) > 400 else 9
+    axes.scatter(x[:, 0], x[:, 1], s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True)
     frame_axes(axes, where, names)
 
 
@@ -132,21 +128,18 @@ def plot_marginals(
 ) -> None:
     """Histograms of the first columns of a table, at most eight, four in a row."""
     d = min(x.shape[1], COLUMNS)
+    several = len(columns) > 1  # an array of higher rank has one column for all entries
     grid = figure.subplots(-(-d // 4), min(d, 4), squeeze=False)
     for j, axes in enumerate(grid.flat):
         if j >= d:
             axes.set_axis_off()
             continue
-        several = len(columns) > 1  # an array of higher rank has one column for all entries
-        column = columns[j if several else 0]
+        column, name = (columns[j], columns[j].name) if several else (columns[0], f"entry {j + 1}")
         real = None if data is None else data[:, j]
         base = x[:, j] if real is None else real
-        plot_histogram(
-            axes, real, x[:, j], histogram_edges(base, column.integer, data_limits(base[:, None]))
-        )
-        axes.set_title(
-            style.clean_label(column.name if several else f"entry {j + 1}", 18), fontsize=7
-        )
+        bins = histogram_edges(base, column.integer, data_limits(base))
+        plot_histogram(axes, real, x[:, j], bins)
+        axes.set_title(style.clean_label(name, 18), fontsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(2))
 
 
@@ -157,13 +150,9 @@ def plot_density_curve(axes: Axes, grid: np.ndarray, log_p: np.ndarray, exact: b
 
 
 def image_mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
-    """The first ``side`` squared images in a square, ``(height, width)`` or with three colours.
+    """The first images in a square, ``side`` along a side, ``(height, width)`` or ``(..., 3)``.
 
-    Arguments:
-        x: Images, ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)``.
-        side: Images along a side.
-        low: What is shown as black.
-        high: What is shown as white.
+    Images are ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)``, black at low and white at high.
     """
     x = x[..., None] if x.ndim == 3 else np.moveaxis(x, image_layout(x.shape[1:]).axis, -1)
     x = x[..., :3] if x.shape[-1] >= 3 else x[..., :1]
@@ -177,35 +166,25 @@ def image_mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarra
 
 
 def plot_image_grid(axes: Axes, x: np.ndarray, side: int, low: float, high: float) -> None:
-    """A square of images."""
-    axes.imshow(
-        image_mosaic(x, side, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-    )
+    sheet = image_mosaic(x, side, low, high)
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
 
 
 def plot_losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] = ()) -> None:
     """Every named term of a loss and the held-out loss over the steps; diagnoses below the axis."""
-    said = {k: row[k] for row in history for k in diagnoses if k in row}
-    every = dict.fromkeys(k for row in history for k in row)
-    names = [k for k in every if k not in said and k not in NO_LOSS]
-    for name in names:
+    latest = {k: row[k] for row in history for k in diagnoses if k in row}
+    names = list(dict.fromkeys(k for row in history for k in row))
+    names = [k for k in names if k not in latest and k not in NO_LOSS]
+    for i, name in enumerate(names):
         rows = [r for r in history if name in r]
-        if not rows:
-            continue
-        held_out = name == "validation"
-        i = (len(axes.lines)) % len(style.LINES)
-        axes.plot(
-            [r["step"] for r in rows],
-            [r[name] for r in rows],
-            color=style.SECOND if held_out else style.LINES[i],
-            linestyle="none" if held_out else style.DASHES[i],
-            marker="o" if held_out else None,
-            markersize=2.2,
-            linewidth=0.9,
-            label=style.clean_label(name.replace("_", " "), 22),
-        )
-    ends = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(said.items())[:3]]
+        look = style.line_look(i)
+        if name == "validation":
+            look = {"color": style.SECOND, "linestyle": "none", "marker": "o", "markersize": 2.2}
+        label = style.clean_label(name.replace("_", " "), 22)
+        steps, values = [r["step"] for r in rows], [r[name] for r in rows]
+        axes.plot(steps, values, linewidth=0.9, label=label, **look)
+    ends = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(latest.items())[:3]]
     axes.set(xlabel="; ".join(["step", *ends]), ylim=robust_limits(history, names))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -215,8 +194,7 @@ def plot_losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[s
 def robust_limits(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
     """Limits that the first steps, which are large, do not spoil."""
     late = history[len(history) // 20 :]
-    values = [r[k] for r in late for k in names if k in r]
-    values = [v for v in values if np.isfinite(v)]
+    values = [r[k] for r in late for k in names if k in r and np.isfinite(r[k])]
     if not values:
         return None
     low, high = np.quantile(values, [0.002, 0.998])
@@ -225,25 +203,18 @@ def robust_limits(history: list[dict[str, Any]], names: list[str]) -> tuple[floa
 
 
 def plot_trajectories(axes: Axes, states: np.ndarray, where: AxesLimits) -> None:
-    """Ways from noise (open circles) to data (dots), ``(steps, n, 2)``."""
-    for k in range(states.shape[1]):
-        axes.plot(*states[:, k].T, color=style.MODEL, linewidth=0.6, alpha=0.55)
-    axes.scatter(
-        states[0, :, 0],
-        states[0, :, 1],
-        s=7,
-        facecolors="white",
-        edgecolors=style.QUIET,
-        linewidths=0.6,
-    )
-    axes.scatter(states[-1, :, 0], states[-1, :, 1], s=7, c=style.INK, linewidths=0, zorder=3)
+    """Trajectories from noise (open circles) to data (dots), ``(steps, n, 2)``."""
+    axes.plot(*np.moveaxis(states, -1, 0), color=style.MODEL, linewidth=0.6, alpha=0.55)
+    noise: dict[str, Any] = {"facecolors": "white", "edgecolors": style.QUIET, "linewidths": 0.6}
+    for (x, y), look in ((states[0].T, noise), (states[-1].T, {"c": style.INK, "zorder": 3})):
+        axes.scatter(x, y, s=7, **{"linewidths": 0} | look)
     frame_axes(axes, where)
 
 
 def set_log_axis(axes: Axes, which: str) -> None:
     """A logarithmic axis whose ticks are plain numbers."""
     axes.set(**{f"{which}scale": "log"})
-    axis = getattr(axes, f"{which}axis")
+    axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
     narrow = low > 0 and high / low < 30
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=8))
@@ -256,10 +227,7 @@ def plot_intervals(
 ) -> None:
     """Values with intervals from above to below, and the floor of the first as a dashed line.
 
-    Arguments:
-        axes: Where to draw.
-        estimates: Value, low, high and floor of each.
-        filled: Which marks are filled and coloured.
+    Estimates are (value, low, high, floor); the marks of some are filled and coloured.
     """
     for i, ((value, low, high, _), full) in enumerate(zip(estimates, filled)):
         colour = style.MODEL if full else style.QUIET
@@ -268,7 +236,7 @@ def plot_intervals(
         axes.plot(value, i, "o", color=colour, markerfacecolor=face, markersize=4.5)
     floor = estimates[0][3]
     if np.isfinite(floor):
-        axes.axvline(floor, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)))
+        axes.axvline(floor, color=style.INK, linewidth=0.8, linestyle=style.FLOOR)
     set_symlog_axis(axes, np.array([e[1] for e in estimates]), np.array([e[2] for e in estimates]))
     axes.set_ylim(len(estimates) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -281,14 +249,13 @@ def plot_nfe_curves(axes: Axes, curves: dict[str, list[tuple[int, float]]], floo
     for i, (name, points) in enumerate(curves.items()):
         axes.plot(
             *np.array(points).T,
-            color=style.LINES[i % len(style.LINES)],
-            linestyle=style.DASHES[i % len(style.DASHES)],
+            **style.line_look(i),
             marker=style.MARKS[i % len(style.MARKS)],
             markeredgecolor="white",
             markeredgewidth=0.4,
             label=name,
         )
-    axes.axhline(floor, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), label="floor")
+    axes.axhline(floor, color=style.INK, linewidth=0.8, linestyle=style.FLOOR, label="floor")
     set_log_axis(axes, "x")
     set_log_axis(axes, "y")
     axes.set(xlabel="network evaluations for one sample", ylabel="sliced W\u2082")

@@ -1,10 +1,9 @@
-"""What is computed to be drawn: densities on grids, ways from noise to data, quality by cost."""
+"""Numbers behind the plots: densities on grids, sampler trajectories, quality by cost."""
 
 import contextlib
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +16,14 @@ from ..errors import NumericalError, PushforwardError
 from ..inference.fitted_model import FittedModel
 from ..metrics.evaluation import column_scales
 from ..metrics.wasserstein import sliced_w2
-from ..model import Likelihood
+from ..model import Likelihood, count_evaluations
 from ..networks.layout import image_layout, is_image
 from ..theory import ode
 from .drawing import AxesLimits
 
+DEPTH = 8.0  # nats below the highest density that a map shows
 GRID = 36  # points along a side of a likelihood map
-MAP = 2e-3  # tolerance of a log-density that is only looked at: off by 0.1 nats at most
+MAP = 2e-3  # tolerance of a log-density that is only plotted: off by 0.1 nats at most
 SECONDS = 4.0  # spent on a family's curve of quality against cost
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -64,7 +64,7 @@ def grid_log_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
 
 
 def flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
-    """The log-density of a probability flow, as accurately as an eye can see."""
+    """The log-density of a probability flow, as accurate as a colour of the map."""
     rough = partial(ode.dormand_prince, rtol=MAP, atol=MAP)
     with torch.no_grad():
         z, log_det = fitted.transform.forward(torch.as_tensor(x))
@@ -104,21 +104,6 @@ def sampler_trajectories(
         return np.stack([fitted.transform.inverse(z.double().cpu()).numpy() for z in states])
 
 
-@contextlib.contextmanager
-def count_network_calls(model: Diffusion) -> Iterator[list[int]]:
-    """Count the calls of the network of a diffusion in the first entry of a list."""
-    count = [0]
-
-    def tick(*_: Any) -> None:
-        count[0] += 1
-
-    handle = model.denoiser.net.register_forward_hook(tick)
-    try:
-        yield count
-    finally:
-        handle.remove()
-
-
 def standardised_distance(real: np.ndarray, x: np.ndarray) -> float:
     """Sliced W2 between two sets of rows, in the units of the table (`metrics.evaluate`)."""
     image = real.ndim > 2
@@ -131,13 +116,18 @@ def quality_by_steps(
     fitted: FittedModel, model: Diffusion, real: np.ndarray
 ) -> Iterator[tuple[int, float]]:
     """Evaluations and distance for growing numbers of steps, as far as time allows."""
+    samples: list[np.ndarray] = []
+
+    def draw(steps: int) -> None:
+        samples.append(fitted.draw(len(real), steps=steps, seed=0))
+
     began = time.process_time()
     for steps in STEPS:
         if time.process_time() - began > SECONDS / 2:  # the next steps take as long as all before
             return
-        with count_network_calls(model) as count, contextlib.suppress(PushforwardError):
-            x = fitted.draw(len(real), steps=steps, seed=0)
-            yield count[0], standardised_distance(real, x)
+        with contextlib.suppress(PushforwardError):
+            nfe = count_evaluations(model.denoiser.net, partial(draw, steps))
+            yield nfe, standardised_distance(real, samples.pop())
 
 
 def peak_log_density(maps: list[np.ndarray]) -> float | None:

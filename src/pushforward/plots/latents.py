@@ -1,4 +1,4 @@
-"""The figure of a latent space: encoded data over it, and what its latents decode to."""
+"""The figure of a latent space: encoded data in it, and what its latents decode to."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle
 
 from .. import files, formatting
@@ -20,7 +18,7 @@ from ..inference.latents import decode_quantile_lattice
 from ..theory.bounds import ACTIVE
 from . import drawing, grids, style
 
-ROWS = 4000  # data that are encoded
+ROWS = 4000  # rows that are encoded
 SIDE = 12  # images along a side of the lattice
 SHOWN = 6  # columns that are drawn while a latent moves
 FINE = np.linspace(-3, 3, 61)
@@ -28,26 +26,23 @@ Draw = Callable[[Axes], None]
 
 
 class EncodedData(NamedTuple):
-    """Data and their latents.
+    """Rows of the data and their latents."""
 
-    Arguments:
-        x: Data as numbers, ``(n, *event)``.
-        y: Their conditions, or None.
-        labels: Their classes, or None: the conditions, or those that a built-in data set knows.
-        z: Their latents, ``(n, latent)``.
-        order: The latents from the one whose encoding varies most to the one that varies least.
-    """
-
-    x: np.ndarray
-    y: np.ndarray | None
-    labels: np.ndarray | None
-    z: np.ndarray
-    order: np.ndarray
+    x: np.ndarray  # as numbers, (n, *event)
+    y: np.ndarray | None  # conditions
+    labels: np.ndarray | None  # classes: the conditions, or those of a built-in data set
+    z: np.ndarray  # latents, (n, latent)
+    order: np.ndarray  # of latents, from the one whose encoding varies most to the least
 
     @property
     def active(self) -> int:
-        """How many latents tell of the data (`theory.bounds.active_units`)."""
+        """How many latents depend on the data (`theory.bounds.active_units`)."""
         return int((self.z.var(0) > ACTIVE).sum())
+
+    @property
+    def condition(self) -> np.ndarray | None:
+        """The condition of the first row, under which latents are decoded."""
+        return None if self.y is None else self.y[:1]
 
 
 def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = None) -> Path:
@@ -58,7 +53,7 @@ def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = Non
         path: Where to; ``.png``, ``.svg`` or ``.pdf``.
         data: Data to encode; by default those of the run, if it knows where they are.
         y: Their conditions, where the data have no column of them. Decoded are latents under the
-            condition of the first datum.
+            condition of the first row.
 
     Raises:
         UsageError: If the format is none of these, the family has no latents, or there are no data.
@@ -67,14 +62,10 @@ def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = Non
     path = files.check_figure_path(path)
     found = encode_for_plot(fitted, data, y)
     parts: list[Draw] = [partial(plot_latent_scatter, found=found), *decoding_plots(fitted, found)]
-    with style.plot_style():
-        engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-        figure = Figure(figsize=(3.3 * len(parts), 3.4), layout=engine)
+    with style.written_figure(path, (3.3 * len(parts), 3.4)) as figure:
         for axes, draw in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts):
             draw(axes)
-        return files.atomic_write(
-            path, style.figure_bytes(figure, path.suffix.lower()[1:], dpi=200)
-        )
+    return path
 
 
 def encode_for_plot(fitted: FittedModel, data: Any, y: Any) -> EncodedData:
@@ -89,7 +80,7 @@ def encode_for_plot(fitted: FittedModel, data: Any, y: Any) -> EncodedData:
         found = reading.read_with_schema(data, fitted.schema, y=y)
     rows = np.linspace(0, len(found.x) - 1, min(len(found.x), ROWS)).astype(int)
     known = found.y
-    if known is not None:  # one for each datum, or one for all
+    if known is not None:  # one for each row, or one for all
         known = known[rows] if len(known) == len(found.x) else known.repeat(len(rows), axis=0)
     z = fitted.encode(fitted.schema.restore(found.x[rows]), known)
     z = z.reshape(len(z), -1)
@@ -119,7 +110,6 @@ def plot_latent_scatter(axes: Axes, found: EncodedData) -> None:
         axes.add_patch(Circle((0, 0), radius, fill=False, color=style.INK, linewidth=0.6))
     names = [f"latent {k}" for k in found.order[:2]]
     drawing.frame_axes(axes, where, (names[0], names[1]))
-    axes.set(xlabel=names[0], ylabel=names[1])
     if len(classes) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2, handletextpad=0)
 
@@ -129,43 +119,48 @@ def class_groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any]
     classes = [] if labels is None or labels.ndim > 1 else list(np.unique(labels))
     if not 1 < len(classes) <= 10:
         return [({"color": style.MODEL, "s": 4}, np.ones(n, bool))]
-    k = len(style.LINES)
-    return [
-        (
-            {"color": style.LINES[i % k], "marker": style.MARKS[i // k], "s": 4}
-            | {"label": style.clean_label(conditions.to_python_scalar(name), 12)},
-            labels == name,
-        )
-        for i, name in enumerate(classes)
-    ]
+    found = []
+    for i, name in enumerate(classes):
+        round_, colour = divmod(i, len(style.LINES))
+        label = style.clean_label(conditions.to_python_scalar(name), 12)
+        look = {"color": style.LINES[colour], "marker": style.MARKS[round_], "s": 4, "label": label}
+        found.append((look, labels == name))
+    return found
 
 
 def decoding_plots(fitted: FittedModel, found: EncodedData) -> Sequence[Draw]:
     """What the latents decode to, drawn as the data are."""
-    y = None if found.y is None else found.y[:1]
-    kind, order = grids.plot_kind(fitted.schema.event), found.order.tolist()
+    kind = grids.plot_kind(fitted.schema.event)
     if kind == "images":
-        square = partial(plot_image_lattice, fitted=fitted, y=y, units=order[:2])
-        rows = partial(plot_image_traversals, fitted=fitted, y=y, units=order[:SIDE])
-        return {1: [rows], 2: [square]}.get(len(order), [square, rows])
+        square = partial(plot_image_lattice, fitted=fitted, found=found)
+        rows = partial(plot_image_traversals, fitted=fitted, found=found)
+        return {1: [rows], 2: [square]}.get(len(found.order), [square, rows])
     if kind == "plane":
-        return [partial(plot_latent_net, fitted=fitted, found=found, y=y)]
-    return [partial(plot_latent_curves, fitted=fitted, found=found, y=y, unit=k) for k in order[:2]]
+        return [partial(plot_latent_net, fitted=fitted, found=found)]
+    curves = partial(plot_latent_curves, fitted=fitted, found=found)
+    return [partial(curves, unit=k) for k in found.order[:2].tolist()]
 
 
-def plot_image_lattice(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> None:
-    """Images at the quantiles of two latents, the others at 0."""
-    x = decode_quantile_lattice(fitted.pipeline, y, units=units, side=SIDE)
+def plot_decoded_images(axes: Axes, fitted: FittedModel, x: np.ndarray) -> None:
+    """Images in rows of SIDE, ``(rows, SIDE, *event)``."""
     column = fitted.schema.columns[0]
     drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
+
+
+def plot_image_lattice(axes: Axes, fitted: FittedModel, found: EncodedData) -> None:
+    """Images at the quantiles of two latents, the others at 0."""
+    units = found.order[:2].tolist()
+    x = decode_quantile_lattice(fitted.pipeline, found.condition, units=units, side=SIDE)
+    plot_decoded_images(axes, fitted, x)
     axes.set_title(f"decoded quantiles of latents {units[0]} \u2192 and {units[1]} \u2191")
 
 
-def plot_image_traversals(axes: Axes, fitted: FittedModel, y: Any, units: list[int]) -> None:
+def plot_image_traversals(axes: Axes, fitted: FittedModel, found: EncodedData) -> None:
     """A row of images for each latent, which moves from -3 to 3 while the others are 0."""
-    x = fitted.traverse(y=y, units=units, values=np.linspace(-3, 3, SIDE))
-    column = fitted.schema.columns[0]
-    drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
+    units, values = found.order[:SIDE].tolist(), np.linspace(-3, 3, SIDE)
+    plot_decoded_images(
+        axes, fitted, fitted.traverse(y=found.condition, units=units, values=values)
+    )
     height = (axes.images[0].get_size()[0] + 1) / SIDE  # of an image with the line under it
     axes.set_ylim(len(units) * height - 1.5, -0.5)
     for row, unit in enumerate(units):
@@ -173,33 +168,30 @@ def plot_image_traversals(axes: Axes, fitted: FittedModel, y: Any, units: list[i
     axes.set_title("each row: one latent from \u22123 to 3")
 
 
-def plot_latent_net(axes: Axes, fitted: FittedModel, found: EncodedData, y: Any) -> None:
-    """The latent plane as a net over the data: lines of equal mass, decoded."""
+def plot_latent_net(axes: Axes, fitted: FittedModel, found: EncodedData) -> None:
+    """The decoded latent plane as a net over the data; equal mass lies between its lines."""
     names = fitted.schema.names
     where = drawing.data_limits(found.x, tail=0.01)
     drawing.plot_scatter(axes, found.x, where, style.DATA, (names[0], names[1]))
     if found.z.shape[1] == 1:
-        lines = fitted.traverse(y=y, values=FINE)
+        lines = fitted.traverse(y=found.condition, values=FINE)
     else:
-        x = decode_quantile_lattice(fitted.pipeline, y, units=found.order[:2], side=2 * SIDE)
+        units = found.order[:2]
+        x = decode_quantile_lattice(fitted.pipeline, found.condition, units=units, side=2 * SIDE)
         lines = np.concatenate([x, x.swapaxes(0, 1)])
     for line in lines:
         axes.plot(*line.T, color=style.MODEL, linewidth=0.5)
     axes.set_title("decoded quantiles of two latents" if len(lines) > 1 else "decoded latent")
 
 
-def plot_latent_curves(
-    axes: Axes, fitted: FittedModel, found: EncodedData, y: Any, unit: int
-) -> None:
+def plot_latent_curves(axes: Axes, fitted: FittedModel, found: EncodedData, unit: int) -> None:
     """The columns that follow one latent most, in standard deviations of the data."""
-    x = fitted.traverse(y=y, units=[unit], values=FINE)[0].reshape(len(FINE), -1)
+    x = fitted.traverse(y=found.condition, units=[unit], values=FINE)[0].reshape(len(FINE), -1)
     rows = found.x.reshape(len(found.x), -1)
-    scale = rows.std(0)
+    scale, names = rows.std(0), fitted.schema.names
     moved = (x - rows.mean(0)) / np.where(scale > 0, scale, 1.0)
     for i, j in enumerate(np.argsort(-np.ptp(moved, axis=0), kind="stable")[:SHOWN]):
-        name = style.clean_label(
-            fitted.schema.names[j] if len(fitted.schema.names) > 1 else f"entry {j}"
-        )
-        axes.plot(FINE, moved[:, j], color=style.LINES[i], linestyle=style.DASHES[i], label=name)
+        name = names[j] if len(names) > 1 else f"entry {j}"
+        axes.plot(FINE, moved[:, j], label=style.clean_label(name), **style.line_look(i))
     axes.set(xlabel=f"latent {unit}", ylabel="decoded, in standard deviations")
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.2)

@@ -1,7 +1,7 @@
-"""How every figure looks: one face, few inks, readable in black and white.
+"""How every figure looks: one typeface, few colours, readable in black and white.
 
 Figures are `matplotlib.figure.Figure` objects that nobody registers, so they vanish when dropped.
-In a report they are SVG with the text left as text, so that it is set in the face of the page.
+In a report they are SVG with the text left as text, so that it is set in the typeface of the page.
 """
 
 import base64
@@ -10,6 +10,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -17,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from .. import files
 
 INK = "#1b1b1b"  # exact curves and text
 QUIET = "#8c8c8c"  # frames, floors, remarks
@@ -28,19 +31,20 @@ SECOND = "#c2410c"  # a model's own density, validation losses
 # after Okabe and Ito (2008); neighbours differ in lightness and in dashes, for print
 LINES = ("#0b62a8", "#e69f00", "#00785a", "#cc79a7", "#56b4e9", "#a23b00", "#1b1b1b", "#8c8c8c")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), "-", (0, (5, 1.5)), (0, (1, 1)), "-")
+FLOOR = (0, (4, 2))  # dashes of a floor
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DENSITY = LinearSegmentedColormap.from_list(  # lightness falls evenly, so it survives printing
     "density", ["#ffffff", "#d6e4f0", "#8fb8d8", "#3f82b8", "#0b4f8a", "#06213f"]
 )
 FACE = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
-RC: Any = {
+TICKS = {"labelsize": 7, "color": QUIET, "labelcolor": INK}
+TICKS |= {"major.width": 0.6, "major.size": 2.5, "minor.size": 0}
+RC: Any = {f"{axis}tick.{name}": value for axis in "xy" for name, value in TICKS.items()} | {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
     "legend.fontsize": 7,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -50,16 +54,6 @@ RC: Any = {
     "axes.spines.right": False,
     "axes.unicode_minus": True,
     "axes.axisbelow": True,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
     "lines.linewidth": 1.1,
     "lines.markersize": 3.5,
     "legend.frameon": False,
@@ -72,6 +66,11 @@ RC: Any = {
     "pdf.fonttype": 42,
     "text.parse_math": False,  # a column may be called "$x"
 }
+
+
+def line_look(i: int) -> dict[str, Any]:
+    """Colour and dashes of the i-th of several lines."""
+    return {"color": LINES[i % len(LINES)], "linestyle": DASHES[i % len(DASHES)]}
 
 
 @contextlib.contextmanager
@@ -90,13 +89,17 @@ def figure_bytes(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def axes_svg_uri(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
-    """A figure of one axes as the address of an inline SVG image.
+@contextlib.contextmanager
+def written_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure of so many inches to draw on, written to a file at the end of the block."""
+    with plot_style():
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+        yield figure
+        files.atomic_write(path, figure_bytes(figure, path.suffix.lower()[1:], dpi=200))
 
-    Arguments:
-        draw: Draws on the axes.
-        size: Width and height in inches; 1 inch is 96 pixels of the page.
-    """
+
+def axes_svg_uri(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
+    """A figure of one axes, so many inches of 96 pixels, as the address of an inline SVG image."""
     with plot_style():
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         draw(figure.add_subplot())
@@ -111,7 +114,7 @@ def figure_svg_uri(figure: Figure) -> str:
 
 
 def svg_data_uri(svg: bytes) -> str:
-    """An SVG file as the address of an image whose text is set in the face of the page."""
+    """An SVG file as the address of an image whose text is set in the typeface of the page."""
     text = svg.decode()
     text = text.replace("'DejaVu Sans', sans-serif", FACE).replace("'DejaVu Sans'", FACE)
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()

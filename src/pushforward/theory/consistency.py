@@ -60,8 +60,7 @@ def discretisation_times(path: Path, count: int) -> Tensor:
 
 @cache
 def match_times(path: Path, other: Path, count: int) -> Tensor:
-    r"""The times of another path with the :math:`\sigma/\alpha` of `discretisation_times`, in
-    float64.
+    r"""Times of another path with the :math:`\sigma/\alpha` of `discretisation_times`, in float64.
 
     Where the other path does not reach it is its nearest end.
     """
@@ -114,20 +113,14 @@ class HeunTeacher:
 
 
 def renoise_data(path: Path, x: Data, t: Tensor) -> Data:
-    r""":math:`\alpha_t x + \sqrt{\sigma_t^2 - \alpha_t^2\epsilon^2}\,z`, with the distribution of
-    x_t.
-    """
+    r""":math:`\alpha_t x + \sqrt{\sigma_t^2 - \alpha_t^2\epsilon^2}\,z`, distributed as x_t."""
     (alpha, sigma), (first, least) = path(t), path(t.new_tensor(path.t_min))
     rest = (sigma.square() - (alpha * least / first).square()).clamp(min=0)
     return alpha * x + rest.sqrt() * torch.randn_like(x)
 
 
 def equal_angle_times(path: Path, steps: int) -> Tensor:
-    r"""``steps`` times at equal parts of the angle :math:`\arctan(\sigma/\alpha)`, from t_max.
-
-    Raises:
-        UsageError: If there are no steps.
-    """
+    r"""``steps`` times at equal parts of the angle :math:`\arctan(\sigma/\alpha)`, from t_max."""
     if steps < 1:
         raise UsageError(f"steps must be at least 1, not {steps}")
     angle = math.pi / 2 * torch.arange(steps, 0, -1, dtype=torch.float64) / steps
@@ -140,8 +133,7 @@ def equal_angle_times(path: Path, steps: int) -> Tensor:
 def sample_multistep(f: Map, path: Path, x: Tensor, times: Tensor) -> Iterator[Tensor]:
     """Multistep consistency sampling, NFE 1 a step (Song et al., 2023, algorithm 1).
 
-    Map to data, add the noise of the next time, map again. The exact f keeps the distribution at
-    every step.
+    Map to data, add the noise of the next time, map again. The exact f keeps the distribution.
     """
     for i, t in enumerate(times.to(x)):
         x = f(renoise_data(path, x, t) if i else x, t)

@@ -1,7 +1,7 @@
 r"""Flows fitted by likelihood, and kept easy to integrate (RNODE, Finlay et al., 2020).
 
 The likelihood alone does not choose among the flows that carry one distribution to another. Two
-charges choose a straight and even one, which few steps follow:
+regularisers choose a straight and even one, which few steps follow:
 
 .. math:: K = \int_0^1 \|v(x_t, t)\|^2\,dt, \qquad J = \int_0^1 \|\nabla v(x_t, t)\|_F^2\,dt
 
@@ -31,19 +31,12 @@ from .ode import Field, Integrator, rk4
 
 
 class FlowIntegrals(NamedTuple):
-    """Where data arrive, and estimates of the integrals on the way, one of each per datum.
+    """Where data arrive, and estimates of the integrals on the way, one of each per datum."""
 
-    Arguments:
-        x: The states at the last time.
-        trace: Of the divergence, in nats.
-        kinetic: Of the squared speed.
-        jacobian: Of the squared Frobenius norm of the Jacobian.
-    """
-
-    x: Data
-    trace: PerDatum
-    kinetic: PerDatum
-    jacobian: PerDatum
+    x: Data  # the states at the last time
+    trace: PerDatum  # of the divergence, in nats
+    kinetic: PerDatum  # of the squared speed
+    jacobian: PerDatum  # of the squared Frobenius norm of the Jacobian
 
 
 def regulariser_rates(

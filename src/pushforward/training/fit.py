@@ -60,14 +60,14 @@ def fit(
     Arguments:
         x: An array, a tensor, a data frame, a path, or the name of a built-in data set.
         family: A key of `families.names()`; flow matching by default.
-        y: A condition for each datum: classes, numbers, or vectors of numbers.
+        y: A condition for each row: classes, numbers, or vectors of numbers.
         condition: The column of ``x`` that is the condition, instead of ``y``.
         bounds: Limits of columns, ``{"age": (0, None)}``; samples respect them.
-        size: Pixels that the pictures of a folder get along a side, or their height and width: the
-            shorter side is scaled to it, and the middle is cut out.
-        text: How captions are read: "words" (which ones they hold; the default), "bytes" (spelled,
-            in order, by an encoder that learns with the model, if the family's networks take a
-            time, and otherwise as words), "minilm" (a frozen sentence encoder, of the extra
+        size: Pixels along a side of the images of a folder, or their height and width: the shorter
+            side is scaled to it, and the middle is cut out.
+        text: How captions are encoded: "words" (which ones they hold; the default), "bytes"
+            (spelled, in order, by an encoder that learns with the model, if the family's networks
+            take a time, and otherwise as words), "minilm" (a frozen sentence encoder, of the extra
             ``text``), or the folder of an encoder of Hugging Face's.
         teacher: A run folder or a fitted model to distil, for families that can be; the data must
             be of the kind that it was fitted to.
@@ -80,24 +80,22 @@ def fit(
         devices: How many GPUs, or processes of this machine, train together; the batch is divided
             among them. Under ``torchrun``, as many as it started.
         shard: Several devices keep weights, gradients, the optimizer's moments and the averages of
-            weights in parts, one each, instead of all of them on each.
-        precision: "float32" (by default), or "bfloat16" for automatic mixed precision, which gains
-            speed in large networks on a GPU and rounds what small noise and gradients of gradients
-            are made of.
+            weights in parts, one each, instead of all of them on each (FSDP).
+        precision: "float32" (by default), or "bfloat16" for automatic mixed precision, which is
+            faster for large networks on a GPU and rounds small noise and gradients of gradients.
         compile: Train through ``torch.compile``, which needs a compiler, takes a minute to begin,
             and has no second derivatives: it is for long runs of large networks. The weights agree
             up to rounding.
-        channels_last: Train networks of images in the memory order that PyTorch calls channels
-            last, which gains speed on some GPUs. The weights agree up to rounding.
-        watch: Of pictures, how often in the run, at most 40 times and once a step, to draw some and
-            to measure how far they are from those held out, in features of a classifier where
-            there are classes: ``distance`` and ``pictures`` of the history. The weights are those
-            of a run that is not watched.
-        recompute: Compute the blocks of networks of images a second time for their gradients, and
-            keep only what goes into them: less memory for about a third more time.
+        channels_last: Train networks of images in PyTorch's channels_last memory format, which is
+            faster on some GPUs. The weights agree up to rounding.
+        watch: How often in the run, at most 40 times and once a step, to sample images and measure
+            their distance to images held out, in features of a classifier where there are classes:
+            ``distance`` and ``pictures`` of the history. It does not change the weights.
+        recompute: Activation checkpointing of the blocks of deep networks: less memory for about a
+            third more time.
         out: A run folder to write, so that the run can be resumed.
-        cache: A folder to keep decoded pictures in that are too many for memory, to be found there
-            by the next fit; a file that ends with the process otherwise.
+        cache: A folder for decoded images that are too many for memory, to be found there by the
+            next fit; a file that ends with the process otherwise.
         resume: Continue the run in ``out``, with its own family, options and seed.
         progress: Show a bar on a terminal, or a function of the fraction done and a text.
         save_seconds: Wall time between checkpoints.
@@ -111,7 +109,7 @@ def fit(
     check_duration("save_seconds", save_seconds)
     check_option_value("watch", watch, None, (int, NoneType), least=0)
     if watch is not None and watch > EVALUATIONS:
-        raise UsageError(f"watch is {watch}; a fit is looked at {EVALUATIONS} times at most")
+        raise UsageError(f"watch is {watch}; samples are measured {EVALUATIONS} times at most")
     data = DataSpec(
         x=x,
         y=y,
@@ -183,7 +181,7 @@ def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
     if cache is None:
         return None
     if x is not None and not reading.is_image_folder(x):  # None: a resumed run knows
-        raise UsageError("cache keeps the decoded pictures of a folder, and the data are none")
+        raise UsageError("cache keeps the decoded images of a folder, and the data are none")
     return as_folder(cache)
 
 

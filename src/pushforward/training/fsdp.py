@@ -113,11 +113,6 @@ class ShardedOptimizer(PlayerOptimizer):
     def inputs(self) -> None:
         return None
 
-    def zero_grad(self) -> None:
-        self.gradients = []
-        for part in self.parts:
-            part.grad = None
-
     def collect_gradient(self, total: Tensor) -> None:
         self.gradients = []
         for part in self.parts:
@@ -157,12 +152,9 @@ class ShardedOptimizer(PlayerOptimizer):
 
 
 class ShardedEma(Ema):
-    """An average of which each process keeps one part; the model wears it to be looked at.
+    """An average of which each process keeps one part; it changes places with the model's weights.
 
     Arguments:
-        root: The model, divided.
-        players: Its players.
-        decay: The largest decay.
         begun: The average so far, a vector for each player.
     """
 

@@ -19,7 +19,7 @@ import numpy as np
 from ..data.reading import Dataset
 from ..errors import DataError, UsageError
 from ..inference.fitted_model import FittedModel
-from ..metrics import classifier, codecs, extractors, frechet, kernels, pixel_range
+from ..metrics import classifier, codecs, extractors, kernels, wasserstein
 from ..metrics.extractors import FeatureExtractor
 from ..model import GenerativeModel
 from ..networks.layout import is_image
@@ -86,17 +86,17 @@ class SampleMonitor:
         return {"distance": distance, "pictures": shown, "watching": seconds}
 
     def prepare(self) -> None:
-        """Choose the features, and measure the floor between pictures of training and held out."""
+        """Choose the features, and measure the floor: images of training against those held out."""
         held, event = self.held, self.samples.schema.event
         train = self.samples.x[self.train].astype(np.float64)
-        self.range = pixel_range.fit_pixel_range(train.reshape(len(train), -1), event)
+        self.range = extractors.fit_pixel_range(train.reshape(len(train), -1), event)
         self.extract = self.extractor(train)
         self.real = self.features(self.samples.x[held].astype(np.float64))
         floor = self.distance(train[: len(held)])
         enough = len(held) > self.real.shape[1]
         self.facts = {
             "metric": f"{'FD' if enough else 'KID'}-{self.extract.name}",
-            "features": self.extract.words,
+            "features": self.extract.description,
             "rows": len(held),
             "floor": floor,
         }
@@ -122,13 +122,13 @@ class SampleMonitor:
             return kernels.kid(self.real, made)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its bias shows in the floor beside it
-            return frechet.frechet_distance(self.real, made)
+            return wasserstein.frechet_distance(self.real, made)
 
 
-def png_contact_sheet(range_: pixel_range.PixelRange, x: np.ndarray) -> str:
+def png_contact_sheet(range_: extractors.PixelRange, x: np.ndarray) -> str:
     from PIL import Image
 
-    colours = np.moveaxis(range_.tensor(x).numpy(), 1, -1)
+    colours = np.moveaxis(range_.to_tensor(x).numpy(), 1, -1)
     colours = colours if colours.shape[-1] in (1, 3) else colours[..., :1]
     sheet = codecs.tile_square(np.round(255 * colours).astype(np.uint8))
     file = io.BytesIO()

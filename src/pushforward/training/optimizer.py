@@ -51,9 +51,10 @@ class PlayerOptimizer(abc.ABC):
     def inputs(self) -> list[nn.Parameter] | None:
         """What alone is to get a gradient, or None if all may get one."""
 
-    @abc.abstractmethod
     def zero_grad(self) -> None:
-        """Begin a new gradient."""
+        self.gradients = []
+        for part in self.parts:
+            part.grad = None
 
     @abc.abstractmethod
     def collect_gradient(self, total: Tensor) -> None:
@@ -130,11 +131,6 @@ class FlatOptimizer(PlayerOptimizer):
     def inputs(self) -> list[nn.Parameter]:
         return self.parts
 
-    def zero_grad(self) -> None:
-        self.gradients = []
-        for part in self.parts:
-            part.grad = None
-
     def collect_gradient(self, total: Tensor) -> None:
         found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
         gradient = torch.cat([part.flatten() for part in found])
@@ -182,7 +178,7 @@ class Ema(abc.ABC):
 
     @abc.abstractmethod
     def swapped_in(self) -> contextlib.AbstractContextManager[GenerativeModel]:
-        """Within, a model with averaged weights and the buffers of now, not to be trained."""
+        """Context manager: a model with averaged weights and the buffers of now."""
 
     @abc.abstractmethod
     def load(self, state: dict[str, Tensor]) -> None:
@@ -190,13 +186,7 @@ class Ema(abc.ABC):
 
 
 class EmaModel(Ema):
-    """An average that is a model of its own.
-
-    Arguments:
-        model: The model in training.
-        players: Its players.
-        decay: The largest decay.
-    """
+    """An average that is a model of its own, a copy of that in training."""
 
     def __init__(
         self, model: GenerativeModel, players: Mapping[str, PlayerOptimizer], decay: float

@@ -182,7 +182,7 @@ class Run:
     def _record(self, terms: dict[str, Tensor], every: int) -> None:
         """Count a step in the means; after ``every`` steps they are a line of the history."""
         self._means.add(terms)
-        left = self._eta.left(self.fraction())
+        left = self._eta.seconds_left(self.fraction())
         if self.trainer.count % every == 0:
             line = {"step": self.trainer.count, "seconds": round(self._seconds(), 3)}
             line |= {} if left is None else {"left": round(left, 3)}

@@ -1,4 +1,4 @@
-"""Built-in pictures are what they say, and say what is missing where they are not installed."""
+"""Built-in images are what they say, and say what is missing where they are not installed."""
 
 import gzip
 from importlib.util import find_spec
@@ -39,7 +39,7 @@ def test_what_is_known_of_a_shape_can_be_the_condition(condition):
         (s := datasets.load("shapes", 300)).x,
         reading.read_dataset("shapes", condition=condition).y,
     )
-    assert len(x) == 300 and len(y) == images.PICTURES["shapes"].n
+    assert len(x) == 300 and len(y) == images.IMAGE_SETS["shapes"].n
     scene, _ = shapes.recognise_shapes(x)
     known = scene.captions() if condition == "caption" else None
     if known is not None:
@@ -65,7 +65,7 @@ def test_fashion_mnist_is_read_from_the_users_copy(monkeypatch, tmp_path):
             file.write(bytes(header) + rows.tobytes())
     monkeypatch.setenv(images.FOLDER, str(tmp_path))
     found = datasets.load("fashion_mnist", 20, seed=1)
-    rows = {r.tobytes(): images.GARMENTS[k] for r, k in zip(x, y)}
+    rows = {r.tobytes(): images.CLOTHES[k] for r, k in zip(x, y)}
     assert [rows[r.tobytes()] for r in found.x] == found.y.tolist()
     with pytest.raises(UsageError, match="holds 30 data, fewer than 31"):
         datasets.load("fashion_mnist", 31)

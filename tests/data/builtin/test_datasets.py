@@ -69,7 +69,7 @@ def test_entropies_agree_with_the_published_ones(name, published):
     assert round(datasets.load(name, 10).entropy, digits) == published
 
 
-@pytest.mark.parametrize("name", datasets.LAWS)
+@pytest.mark.parametrize("name", datasets.TOY_DENSITIES)
 def test_samples_follow_their_density(name):
     """The mean of -log p over 40,000 samples is the entropy within 4.5 standard errors."""
     data = datasets.load(name, 10)
@@ -87,7 +87,7 @@ def test_samples_fill_the_cells_of_their_density(name):
     expected = n * mass.reshape(12, 20, 12, 20).sum((1, 3))
     edges = np.linspace(low, high, 13)
     counts = np.histogram2d(*data.sample(n, 2).T, bins=[edges, edges])[0]
-    used = expected > 5  # where the statistic has its chi-squared law
+    used = expected > 5  # where the statistic has its chi-squared distribution
     statistic = ((counts - expected)[used] ** 2 / expected[used]).sum()
     assert statistic < stats.chi2(used.sum()).ppf(1 - 1e-5)
 
@@ -113,7 +113,7 @@ def test_the_checkerboard_is_half_of_its_board():
     assert (data.log_prob(data.sample(10_000, 3)) == -math.log(32)).all()
 
 
-@pytest.mark.parametrize("name", datasets.LAWS)
+@pytest.mark.parametrize("name", datasets.TOY_DENSITIES)
 def test_a_seed_repeats_a_draw_and_another_does_not(name):
     data = datasets.load(name, 100)
     np.testing.assert_array_equal(data.x, datasets.load(name, 100, seed=0).x)
@@ -164,7 +164,7 @@ def test_sets_that_do_not_exist_are_refused(call):
 
 def test_every_set_is_described_in_one_line():
     for name in datasets.names():
-        assert 10 < len(datasets.describe_dataset(name)) < 80
+        assert 10 < len(datasets.describe(name)) < 80
 
 
 @pytest.mark.parametrize("name", ["shapes", "moons"])

@@ -1,4 +1,4 @@
-"""Pictures of shapes show what their captions say, and the reader reads it back."""
+"""Images of shapes show what their captions say, and the reader reads it back."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from pushforward.data.builtin import shapes
 
 
 @pytest.mark.parametrize("side", [32, 48, 64])
-def test_the_reader_reads_every_factor_of_every_picture(side):
+def test_the_reader_reads_every_factor_of_every_image(side):
     scene = shapes.draw_factors(2000, seed=1)
     found, misfit = shapes.recognise_shapes(shapes.render_shapes(scene, side))
     for factor in shapes.FACTORS:
@@ -16,7 +16,7 @@ def test_the_reader_reads_every_factor_of_every_picture(side):
     assert misfit.max() < 8
 
 
-def test_the_reader_survives_noise_and_a_picture_of_nothing_is_a_misfit():
+def test_the_reader_survives_noise_and_an_image_of_nothing_is_a_misfit():
     scene, rng = shapes.draw_factors(500, seed=2), np.random.default_rng(0)
     clean = shapes.render_shapes(scene)
     noisy = np.clip(clean + 6 * rng.standard_normal(clean.shape), 0, 255)
@@ -54,7 +54,7 @@ def test_no_shape_touches_the_border_and_factors_are_independent():
         assert abs(r) < 5 / np.sqrt(20_000)
 
 
-def test_pictures_drawn_in_batches_are_those_drawn_alone():
+def test_images_drawn_in_batches_are_those_drawn_alone():
     scene = shapes.draw_factors(130, 3)
     alone = [
         shapes.render_shapes(shapes.ShapeFactors(*(part[[i]] for part in scene)), 8)[0]

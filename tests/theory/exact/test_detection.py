@@ -12,7 +12,7 @@ from pushforward.theory.exact import detection
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
-def test_the_area_of_two_gaussians_is_the_normal_law_at_their_distance(shift):
+def test_the_area_of_two_gaussians_is_the_normal_cdf_at_their_distance(shift):
     r"""P(x' > x) = Phi(shift / sqrt 2) for N(0, 1) and N(shift, 1), with an error of order h^2."""
     exact, errors = norm.cdf(shift / math.sqrt(2)), []
     for count in (501, 1001):
@@ -44,7 +44,7 @@ def test_equal_scores_count_half():
 
 
 def test_no_score_has_a_larger_area_than_the_likelihood_ratio():
-    """Against 50 random scores of two random laws on 30 points."""
+    """Against 50 random scores of two random distributions on 30 points."""
     torch.manual_seed(0)
     p, q = torch.rand(30).double(), torch.rand(30).double()
     best = detection.quadrature_auroc(q / p, p, q)
@@ -54,7 +54,7 @@ def test_no_score_has_a_larger_area_than_the_likelihood_ratio():
 @pytest.mark.parametrize("d", [1, 4, 100])
 def test_surprise_has_the_moments_of_half_a_chi_squared(d):
     """log p = log p(0) - |x|^2 / 2, |x|^2 chi-squared with d degrees of freedom."""
-    found, law = detection.gaussian_surprise(d), chi2(d)
+    found, chi_squared = detection.gaussian_surprise(d), chi2(d)
     assert found.mode == pytest.approx(multivariate_normal(np.zeros(d)).logpdf(np.zeros(d)))
-    assert found.mean == pytest.approx(found.mode - law.mean() / 2)
-    assert found.deviation == pytest.approx(law.std() / 2)
+    assert found.mean == pytest.approx(found.mode - chi_squared.mean() / 2)
+    assert found.deviation == pytest.approx(chi_squared.std() / 2)

@@ -1,4 +1,4 @@
-"""Estimates of divergences from samples of laws whose divergence is known."""
+"""Estimates of divergences from samples of distributions whose divergence is known."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_neighbours_estimate_kl_of_near_gaussians(d, shift):
     assert abs(seen.mean() - d * shift**2 / 2) < bar
 
 
-def test_neighbours_see_far_laws_too_near():
+def test_neighbours_see_far_distributions_too_near():
     """KL = 18 between N(0, 1) and N(6, 1): few of y lie where x does, so the estimate is low."""
     assert 0 < est.neighbour_kl(*pair(1000, 1, 6.0, 0)) < 17
 
@@ -79,7 +79,7 @@ def test_at_the_optimal_logit_all_bounds_are_the_divergence():
 
 @pytest.mark.parametrize("factor", [0.5, 1.5])
 def test_at_another_logit_the_bounds_are_lower_and_the_plug_in_is_none(factor):
-    """f = factor times the optimum, in closed form for normal laws at theta = 1."""
+    """f = factor times the optimum, in closed form for Gaussians at theta = 1."""
     real, fake = (factor * f for f in logits(1.0, 400_000))
     assert est.donsker_varadhan(real, fake) < 0.5
     assert est.variational_kl(real, fake) < 0.5

@@ -36,7 +36,7 @@ def discrete(n=6):
     return torch.rand(2, n, dtype=torch.float64).log().log_softmax(1)
 
 
-def test_sums_over_discrete_laws_agree_with_scipy():
+def test_sums_over_discrete_distributions_agree_with_scipy():
     log_p, log_q = discrete()
     p, q = log_p.exp().numpy(), log_q.exp().numpy()
     assert div.kl_divergence(log_p, log_q).item() == pytest.approx(rel_entr(p, q).sum(), rel=1e-12)
@@ -49,7 +49,7 @@ def test_sums_over_discrete_laws_agree_with_scipy():
     assert div.renyi_divergence(log_p, log_q, 0.5).item() == pytest.approx(half, rel=1e-12)
 
 
-def test_laws_without_common_support_are_as_far_as_possible():
+def test_distributions_without_common_support_are_as_far_as_possible():
     log_p, log_q = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64).log()
     assert div.jensen_shannon(log_p, log_q).item() == pytest.approx(math.log(2), rel=1e-12)
     assert div.total_variation(log_p, log_q).item() == pytest.approx(1)
@@ -59,7 +59,7 @@ def test_laws_without_common_support_are_as_far_as_possible():
         assert div.renyi_divergence(log_p, log_q, order) == math.inf
 
 
-def test_a_law_that_forgets_a_part_is_punished_in_one_direction_only():
+def test_a_lost_mode_costs_in_one_direction_only():
     """Half of the mass is lost: KL(p || q) is infinite, the reverse log 2."""
     log_p, log_q = torch.tensor([[0.5, 0.5], [1.0, 0.0]], dtype=torch.float64).log()
     assert div.kl_divergence(log_p, log_q) == math.inf
@@ -80,7 +80,7 @@ def test_divergences_are_ordered_by_their_inequalities(seed):
     assert orders[2] < kl < orders[3]
 
 
-def test_quadrature_of_two_normal_laws_agrees_with_scipy():
+def test_quadrature_of_two_gaussians_agrees_with_scipy():
     p, q = gaussian(0.0), gaussian(1.0, 1.5)
     log_p, log_q, weight = on_line(p, q)
     kl = quad(lambda x: norm.pdf(x) * (norm.logpdf(x) - norm.logpdf(x, 1, 1.5)), -12, 12)[0]
@@ -106,7 +106,7 @@ def test_closed_forms_of_gaussians_agree_with_quadrature(d):
 def test_kl_of_gaussians_is_that_of_torch(d):
     p, q = general(d, 3), general(d, 4)
     theirs = kl_divergence(
-        *(MultivariateNormal(law.mean, covariance_matrix=law.covariance) for law in (p, q))
+        *(MultivariateNormal(target.mean, covariance_matrix=target.covariance) for target in (p, q))
     )
     assert div.gaussian_kl(p, q) == pytest.approx(theirs.item(), rel=1e-10)
     assert div.gaussian_kl(p, p) == pytest.approx(0, abs=1e-10)
@@ -142,11 +142,13 @@ def test_js_of_mixtures_in_the_plane_adds_over_an_independent_coordinate():
     line = [GaussianMixture(torch.ones(2), torch.tensor([[-2.0], [m]]), torch.ones(2) * 0.7)
             for m in (1.0, 2.5)]  # fmt: skip
     plane = [
-        GaussianMixture(law.weights, torch.cat([law.means, 0 * law.means], 1), torch.ones(2) * 0.7)
-        for law in line
+        GaussianMixture(
+            target.weights, torch.cat([target.means, 0 * target.means], 1), torch.ones(2) * 0.7
+        )
+        for target in line
     ]
     x, weight = div.trapezoidal_grid([-7, -6], [8, 6], 201)
-    there = div.jensen_shannon(*(law.log_prob(x) for law in plane), weight).item()
+    there = div.jensen_shannon(*(target.log_prob(x) for target in plane), weight).item()
     assert there == pytest.approx(div.jensen_shannon(*on_line(*line)).item(), abs=1e-7)
 
 
@@ -162,8 +164,8 @@ def test_divergences_are_differentiable():
 @pytest.mark.parametrize(
     "divergence", [div.kl_divergence, div.jensen_shannon, div.total_variation, div.chi_square]
 )
-def test_where_neither_law_has_mass_the_gradient_is_zero(divergence):
-    """Of the logits of both laws, masked at a point: as if the point were not there."""
+def test_where_neither_distribution_has_mass_the_gradient_is_zero(divergence):
+    """Of the logits of both distributions, masked at a point: as if the point were not there."""
     given = torch.randn(2, 4, dtype=torch.float64)
     given[:, 1] = -math.inf
     slopes = []
@@ -175,7 +177,7 @@ def test_where_neither_law_has_mass_the_gradient_is_zero(divergence):
     torch.testing.assert_close(slopes[0][:, [0, 2, 3]], slopes[1])
 
 
-def test_where_one_law_has_no_mass_the_gradient_is_that_on_its_support():
+def test_where_one_distribution_has_no_mass_the_gradient_is_that_on_its_support():
     r""":math:`\partial_{l_i} KL = p_i (\log(p_i/q_i) - KL)`, and 0 where p_i is."""
     given = torch.tensor([0.3, -math.inf, -math.inf], dtype=torch.float64, requires_grad=True)
     log_p, log_q = given.log_softmax(0), torch.tensor([0.5, 0.25, 0.25]).double().log()

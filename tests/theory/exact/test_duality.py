@@ -73,7 +73,7 @@ def test_slopes_are_those_of_a_known_function():
     assert duality.lipschitz_constant(points[:1], np.zeros(1)) == 0
 
 
-def test_the_critic_of_two_laws_on_the_line_attains_their_distance():
+def test_the_critic_of_two_distributions_on_the_line_attains_their_distance():
     """E_P f - E_Q f = W1 by quadrature, for N(0, 1) and N(1, 2^2)."""
     grid = np.linspace(-15, 17, 64_001)
     F, G = ndtr(grid), ndtr((grid - 1) / 2)

@@ -16,7 +16,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def problem(d=5, latent=3, sigma=0.4, n=20):
-    """A model, data from it, and an arbitrary posterior with correlations for each datum."""
+    """A model, data from it, and an arbitrary posterior with correlations for each row."""
     torch.manual_seed(0)
     model = LinearVAE(torch.randn(d, latent).double(), torch.randn(d).double(), sigma)
     root = torch.randn(n, latent, latent).double() / 2
@@ -44,7 +44,7 @@ def test_the_elbo_at_the_posterior_is_the_evidence():
     torch.testing.assert_close(model.elbo(x, q), model.evidence().log_prob(x), **EXACT)
 
 
-def test_the_posterior_is_the_joint_law_conditioned():
+def test_the_posterior_is_the_joint_conditioned():
     """x and z are jointly Gaussian: mean C' S^-1 (x - b), covariance I - C' S^-1 C, C = W."""
     model, x, _ = problem()
     gain = torch.linalg.solve(model.evidence().covariance_matrix, model.weight).mT
@@ -71,7 +71,7 @@ def test_the_gap_is_the_divergence_from_the_posterior():
 
 
 def test_independent_latents_lose_half_the_log_determinant_of_their_correlations():
-    """Gap of the best factorised q: (sum log P_ii - log det P) / 2, the same for every datum."""
+    """Gap of the best factorised q: (sum log P_ii - log det P) / 2, the same for every row."""
     model, x, _ = problem()
     P = torch.eye(3) + model.weight.mT @ model.weight / model.variance
     expected = (P.diagonal().log().sum() - P.logdet()) / 2

@@ -1,4 +1,4 @@
-"""Exact laws of samplers on Gaussian data against the samplers themselves (D2, D8)."""
+"""Exact moments of samplers on Gaussian data against the samplers themselves (D2, D8)."""
 
 import math
 
@@ -16,12 +16,12 @@ DATA = Moments(0.8, 2.25)
 
 @pytest.fixture(autouse=True)
 def double(float64):
-    """All laws are checked in float64."""
+    """All moments are checked in float64."""
 
 
 def denoiser(path, data=DATA):
-    law = Gaussian(torch.tensor([data.mean]), torch.tensor([[data.variance]]))
-    return ExactDenoiser(law, path)
+    target = Gaussian(torch.tensor([data.mean]), torch.tensor([[data.variance]]))
+    return ExactDenoiser(target, path)
 
 
 def agree(x, exact):
@@ -58,7 +58,7 @@ def test_ancestral_sampling_on_another_path_and_in_few_steps():
     agree(final_state(x), sampler_moments.ancestral_moments(path, times, DATA, 0.3))
 
 
-def test_noise_keeps_its_law_and_a_point_is_reached():
+def test_noise_keeps_its_distribution_and_a_point_is_reached():
     """The last step adds no noise: beta_1 is missing from the variance of standard normal data."""
     path = ddpm_schedule.DDPMPath(ddpm_schedule.cosine_betas(40))
     grid = path.chain()
@@ -115,12 +115,12 @@ def test_equal_angles_shrink_least():
 
 
 @pytest.mark.parametrize("path", [paths.GeometricPath(5.0, 0.1), paths.VariancePreservingPath()])
-def test_langevin_steps_at_levels_of_noise_have_the_laws_of_their_recursions(path):
+def test_langevin_steps_at_levels_of_noise_have_the_moments_of_their_recursions(path):
     times = path.grid(8)
     start = float(path.scale(times[0])) * torch.randn(50_000, 1)
-    for run, law in (
+    for run, moments in (
         (langevin.annealed_langevin, sampler_moments.annealed_langevin_moments),
         (langevin.predictor_corrector, sampler_moments.predictor_corrector_moments),
     ):
         states = run(denoiser(path), start, times, corrections=3, snr=0.4)
-        agree(final_state(states), law(path, times, DATA, 3, 0.4))
+        agree(final_state(states), moments(path, times, DATA, 3, 0.4))

@@ -1,4 +1,4 @@
-"""Built-in data: distributions known in closed form, small real data sets, and pictures.
+"""Built-in data: distributions known in closed form, small real data sets, and images.
 
 A synthetic set can be drawn again with another seed, and knows its density and entropy.
 """
@@ -11,8 +11,8 @@ import numpy as np
 
 from ...errors import UsageError
 from ...formatting import join_names, printable_text
-from .densities import LAWS, LogProb
-from .images import PICTURES
+from .densities import TOY_DENSITIES, LogProb
+from .images import IMAGE_SETS
 
 SIZE = 50_000
 Sample = Callable[[int, int], np.ndarray]
@@ -34,8 +34,8 @@ class BuiltinDataset:
         entropy: In nats, where it is known.
         modes: The centres of separate modes, shape (k, d).
         mode_scale: The standard deviation of each mode.
-        extra: More that is known of each datum, by name: captions, factors.
-        white: The level that a picture shows as white.
+        extra: More that is known of each row, by name: captions, factors.
+        white: The level that an image shows as white.
     """
 
     name: str
@@ -54,8 +54,8 @@ class BuiltinDataset:
 
 
 def names() -> list[str]:
-    """All built-in data sets: the synthetic ones first, pictures last."""
-    return [*LAWS, *REAL, *PICTURES]
+    """All built-in data sets: the synthetic ones first, images last."""
+    return [*TOY_DENSITIES, *REAL, *IMAGE_SETS]
 
 
 def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
@@ -73,28 +73,26 @@ def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
     check_dataset_name(name)
     if n is not None and n < 1:
         raise UsageError(f"n = {n}: ask for at least one")
-    if name in LAWS:
+    if name in TOY_DENSITIES:
         return load_toy_density(name, n or SIZE, seed)
-    return (
-        load_builtin_images(name, n, seed)
-        if name in PICTURES
-        else load_sklearn_dataset(name, n, seed)
-    )
+    if name in IMAGE_SETS:
+        return load_builtin_images(name, n, seed)
+    return load_sklearn_dataset(name, n, seed)
 
 
-def describe_dataset(name: str) -> str:
+def describe(name: str) -> str:
     """What a built-in data set is, in one line.
 
     Raises:
         UsageError: If there is no such set.
     """
-    if name in LAWS:
-        return LAWS[name]().description
-    return PICTURES[name].description if name in PICTURES else REAL[check_dataset_name(name)][0]
+    if name in TOY_DENSITIES:
+        return TOY_DENSITIES[name]().description
+    return IMAGE_SETS[name].description if name in IMAGE_SETS else REAL[check_dataset_name(name)][0]
 
 
 def dataset_columns(data: BuiltinDataset) -> Any:
-    """A data set as `writing.write_samples` takes it: named columns with the labels last, or an array."""
+    """A data set for `writing.write_samples`: named columns with the labels last, or an array."""
     if data.columns is None:
         return data.x
     columns = dict(zip(data.columns, data.x.T, strict=True))
@@ -114,35 +112,25 @@ def check_dataset_name(name: str) -> str:
         UsageError: If there is no such set.
     """
     if name not in names():
-        raise UsageError(
-            f"no data set is called {printable_text(name)!r}; choose from {join_names(names(), 180)}"
-        )
+        known = join_names(names(), 180)
+        raise UsageError(f"no data set is called {printable_text(name)!r}; choose from {known}")
     return name
 
 
 def load_toy_density(name: str, n: int, seed: int) -> BuiltinDataset:
     from ...memory import require_memory
 
-    law = LAWS[name]()
+    density = TOY_DENSITIES[name]()
     require_memory(8 * n, f"{n} data of {name}", "ask for fewer")
 
     def sample(n: int, seed: int) -> np.ndarray:
-        return law.draw(np.random.default_rng(seed), n)[0]
+        return density.draw(np.random.default_rng(seed), n)[0]
 
-    x, y = law.draw(np.random.default_rng(seed), n)
+    x, y = density.draw(np.random.default_rng(seed), n)
     label = None if y is None else "component"
-    return BuiltinDataset(
-        name,
-        law.description,
-        x,
-        y,
-        label,
-        sample=sample,
-        log_prob=law.log_prob,
-        entropy=law.entropy,
-        modes=law.modes,
-        mode_scale=law.mode_scale,
-    )
+    facts = density._asdict()
+    del facts["draw"]
+    return BuiltinDataset(name, x=x, y=y, label=label, sample=sample, **facts)
 
 
 REAL = {
@@ -178,8 +166,8 @@ def load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset:
 def load_builtin_images(name: str, n: int | None, seed: int) -> BuiltinDataset:
     from ...memory import require_memory
 
-    source = PICTURES[name]
-    require_memory((n or 0) * 32 * 32 * 3, f"{n} pictures of {name}", "ask for fewer")
+    source = IMAGE_SETS[name]
+    require_memory((n or 0) * 32 * 32 * 3, f"{n} images of {name}", "ask for fewer")
     found = source.load(n or source.n, seed)
     if n is not None and n > len(found.x):
         raise UsageError(f"{name} holds {len(found.x)} data, fewer than {n}")

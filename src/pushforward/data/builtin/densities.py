@@ -119,7 +119,6 @@ def circle_points(k: int, radius: float) -> np.ndarray:
 
 
 def unit_circle_points(angle: np.ndarray) -> np.ndarray:
-    """Points of the unit circle."""
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
@@ -234,7 +233,7 @@ ENTROPY = {  # nats, by quadrature on a grid fine enough for all digits given
     "pinwheel": 2.3205884851,
 }
 
-LAWS: dict[str, Callable[[], ToyDensity]] = {
+TOY_DENSITIES: dict[str, Callable[[], ToyDensity]] = {
     "lesson": lesson_density,
     "moons": moons_density,
     "8gaussians": lambda: mixture_density(

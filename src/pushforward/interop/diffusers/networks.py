@@ -44,11 +44,6 @@ class DiffusersAutoencoder(nn.Module):
         self.scale = module.config.get("scaling_factor") or 1.0
         self.shift = module.config.get("shift_factor") or 0.0
 
-    @property
-    def reduction(self) -> int:
-        """Pixels of an image on each side of a latent."""
-        return 2 ** (len(self.module.config["block_out_channels"]) - 1)
-
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """The mean latents of images in [-1, 1], ``(n, channels, height, width)``."""

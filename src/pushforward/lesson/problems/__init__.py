@@ -47,7 +47,5 @@ class ProblemPart(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A practice problem."""
-
     title: str
     parts: list[ProblemPart]

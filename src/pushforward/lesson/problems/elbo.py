@@ -11,18 +11,19 @@ from torch.distributions import Normal
 
 from ...plots import style
 from ...theory.exact import evidence
+from ..cases import nonlinear_joint, same_values
 from ..claims import Number, double
-from ..sections.vae.cases import nonlinear_joint, same_values
+from ..panels import create_panels
 from . import DerivationStep, ExperimentResult, Problem, ProblemPart
 
-POINT = 0.8  # the datum of the figure
+POINT = 0.8  # the data point of the figure
 MEANS = torch.linspace(-1, 2, 41, dtype=torch.float64)
 DEVIATIONS = torch.logspace(-1, 0.3, 41, dtype=torch.float64)
 
 
 @cache
 def elbo_symbols() -> dict[str, Any]:
-    """The joint law z ~ N(0, 1), x | z ~ N(wz, s^2) and q = N(m, v) with SymPy, and E_q of it.
+    """The joint z ~ N(0, 1), x | z ~ N(wz, s^2) and q = N(m, v) with SymPy, and E_q of it.
 
     A quadratic polynomial of z has the mean a + b m + c (m^2 + v).
     """
@@ -76,7 +77,6 @@ def quadrature_identity(
 
 
 def check_jensen_inequality() -> list[Number]:
-    """What Jensen's step loses is not negative."""
     joint, log_q = nonlinear_joint()
     lost = joint.log_evidence() - joint.elbo_by_jensen(log_q)
     return [Number("smallest loss of Jensen's step, nats", float(lost.min()), 0.0, 0.0, ">=")]
@@ -98,7 +98,7 @@ def check_jensen_equality() -> list[Number]:
 
 JENSEN = [
     DerivationStep(
-        "The evidence is the marginal of the joint law.",
+        "The evidence is the marginal of the joint distribution.",
         "\\log p(x) = \\log \\int p(x, z)\\, dz",
         symbolic_identity(lambda s: s["likelihood"] + s["prior"] - s["evidence"] - s["posterior"]),
     ),
@@ -120,7 +120,7 @@ JENSEN = [
         check_jensen_inequality,
     ),
     DerivationStep(
-        "Factor the joint law, $p(x, z) = p(x|z)\\, p(z)$, and split the logarithm.",
+        "Factor the joint distribution, $p(x, z) = p(x|z)\\, p(z)$, and split the logarithm.",
         "\\mathcal{L}(x) = \\mathbb{E}_{q} \\left[ \\log p(x|z) + \\log p(z) - \\log q(z|x) "
         "\\right]",
         quadrature_identity(
@@ -131,8 +131,7 @@ JENSEN = [
     ),
     DerivationStep(
         "The last two terms are minus the divergence of q from the prior.",
-        "\\mathcal{L}(x) = \\mathbb{E}_{q} \\left[ \\log p(x|z) \\right] - "
-        "D_{KL}(q(z|x) \\| p(z))",
+        "\\mathcal{L}(x) = \\mathbb{E}_{q} \\left[ \\log p(x|z) \\right] - D_{KL}(q(z|x) \\| p(z))",
         symbolic_identity(lambda s: s["mean"](s["prior"] - s["q"]) + s["kl_prior"]),
     ),
 ]  # fmt: skip
@@ -198,7 +197,7 @@ SAME = [
 
 
 def bound_surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gaussian q of one datum by their means and deviations: both bounds, their gap, log p(x)."""
+    """Gaussian q by their means and deviations: both bounds, their gap, log p(x)."""
     z, log_weight = evidence.latent_quadrature(24.0, 3001)
     likelihood = Normal(z[:, 0].sin() + z[:, 0].square() / 4, 0.5).log_prob(double(POINT)[:, None])
     joint = evidence.QuadratureJoint(likelihood, Normal(0.0, 1.0).log_prob(z[:, 0]), log_weight)
@@ -210,13 +209,13 @@ def bound_surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def draw_bound_gap(gap: Tensor) -> Figure:
     """The divergence of a Gaussian q from the posterior, over its mean and deviation."""
-    figure = Figure(figsize=(4.2, 2.6), layout="constrained")
-    axes, shape = figure.subplots(), (len(MEANS), len(DEVIATIONS))
+    figure, (axes,) = create_panels(1, 2.6, width=4.2)
+    shape = (len(MEANS), len(DEVIATIONS))
     levels = [0.1, 0.2, 0.5, 1, 2, 5, 10]
     values = gap.view(shape).mT
-    drawn = axes.contour(MEANS, DEVIATIONS, values, levels=levels, colors=style.INK,
+    contours = axes.contour(MEANS, DEVIATIONS, values, levels=levels, colors=style.INK,
                          linewidths=0.7)  # fmt: skip
-    axes.clabel(drawn, fmt="%g", fontsize=6)
+    axes.clabel(contours, fmt="%g", fontsize=6)
     best = divmod(int(gap.argmin()), shape[1])
     axes.plot(MEANS[best[0]], DEVIATIONS[best[1]], "o", color=style.SECOND)
     axes.annotate(f"{float(gap.min()):.3f}", (MEANS[best[0]], DEVIATIONS[best[1]]), (14, 14),
@@ -230,20 +229,20 @@ def draw_bound_gap(gap: Tensor) -> Figure:
 
 
 def run_bound_comparison() -> ExperimentResult:
-    """Both derivations over a grid of Gaussian q."""
     first, second, gap, log_p = bound_surface()
-    apart, least = float((first - second).abs().max()), float(gap.min())
+    difference, least = float((first - second).abs().max()), float(gap.min())
     numbers = [
-        Number("largest difference of the derivations over all q, nats", apart, 0.0, 1e-9),
+        Number("largest difference of the derivations over all q, nats", difference, 0.0, 1e-9),
         Number("largest difference of $\\log p(x) - \\mathcal{L}$ and the divergence, nats",
                float((log_p - first - gap).abs().max()), 0.0, 1e-9),
         Number("smallest divergence, nats", least, 0.0, 0.0, ">="),
     ]  # fmt: skip
     best, worst = float(first.max()), float(first.min())
     text = [
-        f"For the datum $x = {POINT:g}$ of the decoder $N(\\sin z + z^2/4, 0.5^2)$, "
-        f"{len(first):,} Gaussian q were tried. The two derivations differ by at most {apart:.0e} "
-        f"nats over all of them, while the bound itself runs from {worst:.1f} to {best:.4f}.",
+        f"For the data point $x = {POINT:g}$ of the decoder $N(\\sin z + z^2/4, 0.5^2)$, "
+        f"{len(first):,} Gaussian q were tried. The two derivations differ by at most "
+        f"{difference:.0e} nats over all of them, while the bound itself runs from {worst:.1f} to "
+        f"{best:.4f}.",
         f"The evidence is $\\log p(x) = {float(log_p):.4f}$, so that the best Gaussian still loses "
         f"{least:.4f} nats: the posterior is no Gaussian, and no amount of training of an encoder "
         "closes that gap. It is the minimum of the figure, not zero.",

@@ -6,38 +6,36 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ...metrics import modes
+from ...metrics import neighbours
 from ...theory import bounds
 from ...theory.exact import evidence, linear_vae
+from ..cases import same_values, sample_mean
 from ..claims import Number
 from ..sections.vae import figures, fits, heads
-from ..sections.vae.cases import same_values
 from . import DerivationStep, ExperimentResult, Problem, ProblemPart
 
 FRESH = 4000  # data that no model was trained on
-MODE = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)  # nats that say which mode a datum is from
+MODE = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)  # nats that say which mode a data point is from
 
 
 def check_squared_error() -> list[Number]:
-    """A head of fixed scale, with the library's law."""
     model, z = fits.build_linear_vae(3, 2), torch.randn(7, 2)
     x = torch.randn(7, 3)
-    law = -model.law.log_prob(model.likelihood_parameters(z), x).sum(1)
+    distortion = -model.law.log_prob(model.likelihood_parameters(z), x).sum(1)
     squares = (x - model.decode(z)).square().sum(1) / (2 * fits.NOISE**2)
     constant = 3 / 2 * math.log(2 * math.pi * fits.NOISE**2)
     return [
         same_values(
-            "the head's $-\\log p(x|z)$ and the formula, nats", law, squares + constant, 1e-5
+            "the head's $-\\log p(x|z)$ and the formula, nats", distortion, squares + constant, 1e-5
         )
     ]
 
 
 def check_gaussian_rate() -> list[Number]:
-    """The closed form, and torch."""
     q = Normal(torch.randn(7, 2).double(), torch.rand(7, 2).double() + 0.1)
     standard = Normal(torch.zeros(2).double(), 1.0)
     return [same_values("the formula and torch's divergence, nats", bounds.kl_to_prior(q),
-                 kl_divergence(q, standard).sum(1), 1e-12)]  # fmt: skip
+                        kl_divergence(q, standard).sum(1), 1e-12)]  # fmt: skip
 
 
 def check_bernoulli_curvature() -> list[Number]:
@@ -55,29 +53,21 @@ def fresh_data() -> Tensor:
     return fits.two_mode_rows(11, FRESH)
 
 
-def five_standard_errors(values: Tensor) -> float:
-    """Five standard errors of a mean."""
-    return 5 * float(values.std()) / math.sqrt(len(values))
-
-
 def run_vae_fit() -> ExperimentResult:
     """Bounds on fresh data against the exact density, and draws against the exact weights."""
-    model, law, x = fits.fit_gaussian_vae().model, fits.two_mode_mixture(), fresh_data()
+    model, target, x = fits.fit_gaussian_vae().model, fits.two_mode_mixture(), fresh_data()
     with torch.no_grad():
         elbo, tight = (model.log_prob(x, particles=k).double() for k in (1, 64))
         draws = model.sample(FRESH)
-    exact = law.log_prob(x.double())
-    report = modes.known_modes(draws.numpy(), law.means.numpy(), 1.0)
+    exact = target.log_prob(x.double())
+    report = neighbours.known_modes(draws.numpy(), target.means.numpy(), 1.0)
     left = float(report.frequencies[0])
     numbers = [
-        Number("mean $\\log p(x)$ minus the ELBO, nats", float((exact - elbo).mean()), 0.0,
-               five_standard_errors(exact - elbo), ">="),
-        Number("what 64 importance samples add to the bound, nats", float((tight - elbo).mean()),
-               0.0, five_standard_errors(tight - elbo), ">="),
-        Number("mean $\\log p(x)$ minus the bound with 64, nats", float((exact - tight).mean()),
-               0.0, five_standard_errors(exact - tight), ">="),
+        sample_mean("mean $\\log p(x)$ minus the ELBO, nats", exact - elbo, 0.0, ">="),
+        sample_mean("what 64 importance samples add to the bound, nats", tight - elbo, 0.0, ">="),
+        sample_mean("mean $\\log p(x)$ minus the bound with 64, nats", exact - tight, 0.0, ">="),
         Number("weight of the left mode among the draws", left, 0.3, 0.06),
-    ]  # fmt: skip
+    ]
     text = [
         f"On {FRESH:,} fresh data the ELBO is {float(elbo.mean()):.3f} nats, 64 importance samples "
         f"raise the bound to {float(tight.mean()):.3f}, and the exact mean of $\\log p$ is "
@@ -109,27 +99,27 @@ def run_loss_curves() -> ExperimentResult:
         f"KL term {last['rate']:.3f} nats; their sum, {total:.3f}, is {total - entropy:.3f} above "
         f"the entropy of the data, {entropy:.3f}, below which no model can bring its mean.",
         "The weight of the KL term grows from 0 to 1 over the first half of training, so that the "
-        "latents are in use before their rate is charged in full.",
+        "latents are in use before their rate counts in full.",
         "With the lesson's Bernoulli head and the data scaled to the unit square the KL term falls "
         f"to {float(bare.curves['rate'][-1]):.1e} nats: every latent collapses. Around a constant "
         "output the cross-entropy is a squared error with the noise $p(1-p)$, and the largest "
         f"eigenvalue of the covariance in these units is {worst:.2f}, below 1: no latent is worth "
-        "its rate. The problem can be solved with a continuous law only.",
+        "its rate. The problem can be solved with a continuous distribution only.",
     ]
     return ExperimentResult(text, numbers, {"training_curves": figures.draw_training_curves()})
 
 
 def run_latent_space() -> ExperimentResult:
-    """How data fill the latent plane, and what lies between the modes."""
+    """How data cover the latent plane, and what lies between the modes."""
     model, x = fits.fit_gaussian_vae().model, fresh_data()
-    law = fits.two_mode_mixture()
+    target = fits.two_mode_mixture()
     with torch.no_grad():
         q = model.posterior(x)
         used = int(bounds.active_units(q.mean).sum())
-        on_grid = law.log_prob(figures.decode_lattice(25).reshape(-1, 2).double())
-    # the law of z over the data is the mean of the posteriors
+        on_grid = target.log_prob(figures.decode_lattice(25).reshape(-1, 2).double())
+    # the distribution of z over the data is the mean of the posteriors
     second = (q.mean.square() + q.variance).mean(0)
-    between = float((on_grid < law.log_prob(x.double()).quantile(0.01)).double().mean())
+    between = float((on_grid < target.log_prob(x.double()).quantile(0.01)).double().mean())
     numbers = [
         Number("active latents, of two", float(used), 2.0, 0.0),
         Number("mean square of z over data and posteriors, first latent", float(second[0]), 1.0,
@@ -137,7 +127,7 @@ def run_latent_space() -> ExperimentResult:
         Number("the same, second latent", float(second[1]), 1.0, 0.2),
     ]  # fmt: skip
     text = [
-        f"Both latents are used ({used} of 2 active). Averaged over the data, the posteriors fill "
+        f"Both latents are used ({used} of 2 active). Averaged over the data, the posteriors cover "
         f"the prior: the mean squares of the latents are {float(second[0]):.3f} and "
         f"{float(second[1]):.3f}, next to 1.",
         "The modes share the latent plane along a boundary, and the decoder, which is continuous, "
@@ -180,9 +170,9 @@ def run_beta_sweep() -> ExperimentResult:
         "On linear data the trained models lie on the curve of reverse water-filling: the decoder "
         "keeps the directions whose variance exceeds $\\beta\\sigma^2$ and reconstructs them to "
         "that error. The slope of the optimum is $-\\beta$.",
-        f"On two modes, rate and squared error are {rows}. The larger $\\beta$, the less is told "
-        f"of a datum: at the largest {planar[-1][0]:.2f} nats, next to the {MODE:.2f} that it "
-        "takes to say which mode it is. Shannon's bound lies below every point.",
+        f"On two modes, rate and squared error are {rows}. The larger $\\beta$, the fewer nats "
+        f"describe a data point: at the largest {planar[-1][0]:.2f} nats, next to the {MODE:.2f} "
+        "that it takes to say which mode it is. Shannon's bound lies below every point.",
         "The scale of the decoder is fixed here. If it is learned, the optimum of a linear model "
         "has $\\sigma^2 = \\sum_{i > q} \\lambda_i / (d - \\beta q)$, and none with all latents "
         "in use if $\\beta q \\ge d$. For $\\beta < 1$ the objective bounds nothing (2.4-beta).",
@@ -229,7 +219,7 @@ WEIGHT = [
         "rate, so that the curve of optima has the slope $-\\beta$.",
         "\\frac{\\partial D}{\\partial R} = -\\beta",
         check_beta_slope,
-    ),
+    )
 ]
 
 PROBLEM = Problem(

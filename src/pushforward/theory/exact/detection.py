@@ -7,8 +7,7 @@ from torch import Tensor
 
 
 def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
-    r"""The area under the ROC curve of a score, for two distributions with masses on the same
-    nodes.
+    r"""The area under the ROC curve of a score, for two distributions on the same nodes.
 
     .. math:: P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x)), \qquad
         x \sim \text{ordinary},\ x' \sim \text{anomalous}
@@ -31,16 +30,10 @@ def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tens
 
 
 class SurpriseMoments(NamedTuple):
-    """The distribution of log p(x) over draws of p itself, in nats.
+    """The distribution of log p(x) over draws of p itself, in nats."""
 
-    Arguments:
-        mode: Its largest value, at the mode of p.
-        mean: Minus the entropy.
-        deviation: Its standard deviation.
-    """
-
-    mode: float
-    mean: float
+    mode: float  # its largest value, at the mode of p
+    mean: float  # minus the entropy
     deviation: float
 
 

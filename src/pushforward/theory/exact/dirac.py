@@ -87,17 +87,11 @@ def wgan_gp_step(state: Tensor, h: float, penalty: float) -> Tensor:
 
 
 class CriticOptimum(NamedTuple):
-    """The best penalised critic of two points.
+    """The best penalised critic of two points."""
 
-    Arguments:
-        slope: Along the segment from the sample to the datum.
-        gap: The critic's gap, more than the distance W1.
-        value: What the critic maximises, the gap minus the penalty.
-    """
-
-    slope: float
-    gap: float
-    value: float
+    slope: float  # along the segment from the sample to the datum
+    gap: float  # the critic's gap, more than the distance W1
+    value: float  # what the critic maximises, the gap minus the penalty
 
 
 def penalised_optimum(distance: float, penalty: float) -> CriticOptimum:

@@ -30,12 +30,7 @@ Weight = Tensor | float
 
 
 class QuadratureGrid(NamedTuple):
-    """Points of a quadrature rule.
-
-    Arguments:
-        points: With shape ``(n, d)``.
-        weight: The volume that each stands for; what lies outside the box counts as nothing.
-    """
+    """Points of a quadrature rule, ``(n, d)``, and the volume that each stands for."""
 
     points: Tensor
     weight: float
@@ -146,13 +141,11 @@ def renyi_divergence(
 
 
 def check_renyi_order(order: float) -> None:
-    """Raise UsageError for an order that Rényi's divergence has not."""
     if order <= 0 or order == 1:
         raise UsageError(f"Renyi's order is above 0 and not 1, where it is kl; here {order}")
 
 
 def squared_mahalanobis(p: Gaussian, q: Gaussian, covariance: Tensor) -> Tensor:
-    """The squared length of the difference of means, in the metric of a covariance."""
     offset = p.mean - q.mean
     return offset @ torch.linalg.solve(covariance, offset)
 

@@ -38,11 +38,6 @@ class DualPotentials(NamedTuple):
 
 
 def solve_linear_programme(objective: Array, **constraints: object) -> Array:
-    """The minimiser of a linear programme.
-
-    Raises:
-        NumericalError: If HiGHS does not find one.
-    """
     from scipy.optimize import linprog
 
     found = linprog(objective, method="highs", **constraints)
@@ -52,7 +47,6 @@ def solve_linear_programme(objective: Array, **constraints: object) -> Array:
 
 
 def check_marginals(cost: Array, a: Array, b: Array) -> None:
-    """Raise UsageError for masses that are negative, unequal in sum or of the wrong number."""
     if cost.shape != (len(a), len(b)):
         raise UsageError(f"a cost of {len(a)} by {len(b)} points has not shape {cost.shape}")
     if min(a.min(), b.min()) < 0 or not np.isclose(a.sum(), b.sum(), rtol=1e-9):
@@ -104,7 +98,7 @@ def solve_dual(cost: Array, a: Array, b: Array) -> DualPotentials:
 
 
 def euclidean_distances(x: Array, y: Array) -> Array:
-    """Euclidean distances between rows, ``(n, m)``, without cancellation."""
+    """Between rows, ``(n, m)``, without cancellation."""
     return np.linalg.norm(x[:, None] - y, axis=-1)
 
 

@@ -119,19 +119,12 @@ class LinearVAE:
 
 
 class LinearVAEOptimum(NamedTuple):
-    """What a linear beta-VAE learns from data of a known covariance.
+    """What a linear beta-VAE learns from data of a known covariance."""
 
-    Arguments:
-        singular: The singular values of W, falling.
-        active: Whether each latent is used.
-        rate: The mean rate, in nats.
-        error: The mean squared error of a reconstruction, summed over entries.
-    """
-
-    singular: Tensor
-    active: Tensor
-    rate: Tensor
-    error: Tensor
+    singular: Tensor  # the singular values of W, falling
+    active: Tensor  # whether each latent is used
+    rate: Tensor  # the mean rate, in nats
+    error: Tensor  # the mean squared error of a reconstruction, summed over entries
 
 
 def linear_vae_optimum(

@@ -15,7 +15,7 @@ from .identities import (
 PROOF = [
     DerivationStep(
         "Write both expectations as one integral. The samples have density $q = p_g$; for a "
-        "generator whose law has none, densities are taken with respect to "
+        "generator whose distribution has none, densities are taken with respect to "
         "$\\mu = P_{\\mathrm{data}} + P_g$, which always exist.",
         r"V(D) = \int \bigl[p(x) \log D(x) + q(x) \log(1 - D(x))\bigr]\,dx",
     ),
@@ -38,8 +38,8 @@ PROOF = [
         check_concavity,
     ),
     DerivationStep(
-        "The same without calculus: what another $D$ loses is a KL divergence of Bernoulli laws, "
-        "which is zero for equal laws alone (Gibbs).",
+        "The same without calculus: what another $D$ loses is a KL divergence of Bernoulli "
+        "distributions, which is zero for equal distributions alone (Gibbs).",
         r"p \log\frac{D^*}{D} + q \log\frac{1 - D^*}{1 - D} = (p + q)\,\mathrm{KL}\bigl("
         r"\operatorname{Bern} D^* \,\|\, \operatorname{Bern} D\bigr) \ge 0",
         check_bernoulli_kl,
@@ -81,9 +81,9 @@ VALUE = [
         check_integrated_value,
     ),
     DerivationStep(
-        "As $\\mathrm{JS} \\ge 0$ with equality for equal laws alone, the generator's least value "
-        "is $-\\log 4$, and it is reached where $q = p$. That says what is optimal, not that "
-        "alternating gradient steps arrive there.",
+        "As $\\mathrm{JS} \\ge 0$ with equality for equal distributions alone, the generator's "
+        "least value is $-\\log 4$, and it is reached where $q = p$. That says what is optimal, "
+        "not that alternating gradient steps arrive there.",
         r"\min_G C(G) = -\log 4 \iff p_g = p_{\mathrm{data}}",
     ),
 ]

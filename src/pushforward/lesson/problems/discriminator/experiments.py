@@ -11,12 +11,12 @@ from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory import adversarial
 from ....theory.exact import discriminator, divergences, targets
 from ...claims import Number
+from ...panels import create_panels
 from .. import ExperimentResult
 from .identities import mixture_and_gaussian
 
 
 def smooth_discriminator() -> nn.Module:
-    """A discriminator with two smooth hidden layers, ending in a logit."""
     return nn.Sequential(
         nn.Linear(1, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)
     )
@@ -28,8 +28,8 @@ def train_discriminator(steps: int = 800, batch: int = 512) -> tuple[Tensor, dic
     samples = targets.Gaussian(data.mean, data.covariance)
     x = torch.linspace(-20, 22, 6001, dtype=torch.float64)[:, None]
     net, kept = smooth_discriminator(), {}
-    mover = torch.optim.Adam(net.parameters(), 1e-2, (0.9, 0.99))
-    decay = torch.optim.lr_scheduler.LinearLR(mover, 1, 0.01, steps)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2, (0.9, 0.99))
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.01, steps)
     for step in range(steps + 1):
         if step in (0, 10, 25, 50, 100, 200, 400, steps):
             with torch.no_grad():
@@ -37,9 +37,9 @@ def train_discriminator(steps: int = 800, batch: int = 512) -> tuple[Tensor, dic
         losses = adversarial.discriminator_loss(
             net(data.sample(batch))[:, 0], net(samples.sample(batch))[:, 0]
         )
-        mover.zero_grad()
+        optimizer.zero_grad()
         (losses["real"] + losses["fake"]).backward()
-        mover.step()
+        optimizer.step()
         decay.step()
     return x[:, 0], kept
 
@@ -48,8 +48,7 @@ def draw_trained_discriminator(
     x: Tensor, kept: dict[int, Tensor], short: dict[int, float]
 ) -> Figure:
     """Left: D* and trained discriminators over both densities. Right: their shortfall."""
-    figure = Figure(figsize=(6.3, 2.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
+    figure, (left, right) = create_panels(2, 2.6, width_ratios=[1.7, 1])
     log_p, log_q, _ = mixture_and_gaussian()
     best = discriminator.optimal_logit(log_p, log_q).sigmoid()
     left.fill_between(x, log_p.exp(), color=DATA, alpha=0.18, lw=0)
@@ -74,14 +73,17 @@ def draw_trained_discriminator(
 
 
 def run_discriminator_training() -> ExperimentResult:
-    """Train a discriminator against a fixed generator, and measure its distance to D*."""
     x, kept = train_discriminator()
     log_p, log_q, weight = mixture_and_gaussian()
     best = discriminator.optimal_logit(log_p, log_q)
-    highest = float(discriminator.expected_game_value(log_p, log_q, best, weight))
+
+    def game_value(logit: Tensor) -> Tensor:
+        return discriminator.expected_game_value(log_p, log_q, logit, weight)
+
     short = {
-        step: float(discriminator.discriminator_regret(log_p, log_q, f, weight)) for step, f in kept.items()
-    }  # fmt: skip
+        step: float(discriminator.discriminator_regret(log_p, log_q, f, weight))
+        for step, f in kept.items()
+    }
     last, m = max(kept), torch.logaddexp(log_p, log_q) - math.log(2)
     error = {
         step: math.sqrt(float(divergences.quadrature_mean(
@@ -89,11 +91,8 @@ def run_discriminator_training() -> ExperimentResult:
         for step, f in kept.items()
     }  # fmt: skip
     js = float(divergences.jensen_shannon(log_p, log_q, weight))
-    shown = float(
-        adversarial.js_from_value(
-            discriminator.expected_game_value(log_p, log_q, kept[last], weight)
-        )
-    )
+    highest = float(game_value(best))
+    shown = float(adversarial.js_from_value(game_value(kept[last])))
     numbers = [
         Number("shortfall after training, nats", short[last], 0.01, 0, "<="),
         Number("root mean square of $D - D^*$ after training", error[last], 0.06, 0, "<="),
@@ -101,20 +100,27 @@ def run_discriminator_training() -> ExperimentResult:
         Number("shown JS and half of the shortfall", shown + short[last] / 2, js, 1e-9),
         Number("shortfall before training, nats", short[0], highest + math.log(4), 0.2),
     ]
-    discussion = [
-        "The generator is fixed at the normal law with the mean 0.8 and the variance 3.778 of the "
+    discussion = describe_training(short, error, highest, shown, js)
+    return ExperimentResult(
+        discussion, numbers, {"trained_discriminator": draw_trained_discriminator(x, kept, short)}
+    )
+
+
+def describe_training(
+    short: dict[int, float], error: dict[int, float], highest: float, shown: float, js: float
+) -> list[str]:
+    last = max(short)
+    return [
+        "The generator is fixed at the Gaussian with the mean 0.8 and the variance 3.778 of the "
         "lesson's mixture, so that $D^*$ has two humps and a valley, which no affine logit has. A "
         f"network of two hidden layers is trained for {last} steps on 512 fresh rows of each.",
         f"$V(D^*) = {highest:.4f}$ nats. What the network falls short of it, by quadrature, "
         f"is {short[0]:.4f} nats before the first step, {short[100]:.4f} after 100 and "
         f"{short[last]:.5f} after {last}; the root mean square of $D - D^*$ under $(p + q)/2$ "
         f"falls from {error[0]:.3f} to {error[last]:.4f}.",
-        f"Before training $D$ is close to 1/2 everywhere and $V$ close to $-\\log 4$: it sees no "
+        "Before training $D$ is close to 1/2 everywhere and $V$ close to $-\\log 4$: it sees no "
         f"difference. After it the value implies a divergence of {shown:.4f} nats, where the exact "
         f"one is {js:.4f}: a bound from below at every step, by half of the shortfall. The error "
-        "that is left is that of a noisy gradient and of where neither law has rows; there $D$ is "
-        "not determined.",
+        "that is left is that of a noisy gradient and of where neither distribution has rows; "
+        "there $D$ is not determined.",
     ]
-    return ExperimentResult(
-        discussion, numbers, {"trained_discriminator": draw_trained_discriminator(x, kept, short)}
-    )

@@ -27,7 +27,6 @@ def density_symbols() -> tuple[Any, Any, Any]:
 
 
 def game_integrand() -> Any:
-    """The integrand p log D + q log(1 - D)."""
     import sympy
 
     p, q, D = density_symbols()
@@ -35,7 +34,7 @@ def game_integrand() -> Any:
 
 
 def mixture_and_gaussian() -> tuple[Tensor, Tensor, float]:
-    """Log-densities of the lesson's mixture and of a normal law of its moments, and the weight."""
+    """Log-densities of the lesson's mixture and of the Gaussian of its moments, and the weight."""
     data = targets.lesson_mixture()
     samples = targets.Gaussian(data.mean, data.covariance)
     x, weight = divergences.trapezoidal_grid([-20.0], [22.0], 6001)
@@ -70,7 +69,6 @@ def check_concavity() -> list[Number]:
 
 
 def check_bernoulli_kl() -> list[Number]:
-    """The loss of another D as the KL of two Bernoulli laws."""
     import sympy
 
     p, q, D = density_symbols()
@@ -97,7 +95,7 @@ def check_regret() -> list[Number]:
 
 
 def check_disjoint_supports() -> list[Number]:
-    """Two uniform laws with a gap between: points where neither has mass."""
+    """Two uniform distributions with a gap between: points where neither has mass."""
     log_p, log_q = (
         torch.tensor(v, dtype=torch.float64).log() for v in ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
     )
@@ -107,8 +105,8 @@ def check_disjoint_supports() -> list[Number]:
         for f in (-5.0, 5.0)
     ]
     return [
-        Number("change of $V$ with $D$ between the laws", values[1] - values[0], 0, 1e-15),
-        Number("$V$ as $D \\to 1$ and $0$ on the laws: its supremum", values[0], 0, 1e-15),
+        Number("change of $V$ with $D$ between the distributions", values[1] - values[0], 0, 1e-15),
+        Number("$V$ as $D \\to 1$ and $0$ on the distributions: its supremum", values[0], 0, 1e-15),
     ]
 
 
@@ -119,12 +117,13 @@ def check_value_integrand() -> list[Number]:
     p, q, D = density_symbols()
     m = (p + q) / 2
     right = p * sympy.log(p / m) + q * sympy.log(q / m) - (p + q) * sympy.log(2)
-    apart = sympy.expand_log(game_integrand().subs(D, p / (p + q)) - right, force=True)
-    return [prove_vanishing("the integrands", sympy.expand_log(sympy.simplify(apart), force=True))]
+    difference = sympy.expand_log(game_integrand().subs(D, p / (p + q)) - right, force=True)
+    left = sympy.expand_log(sympy.simplify(difference), force=True)
+    return [prove_vanishing("the integrands", left)]
 
 
 def check_integrated_value() -> list[Number]:
-    """C(G) of two laws that are no closed form of each other."""
+    """C(G) of two densities, neither a closed form of the other."""
     log_p, log_q, weight = mixture_and_gaussian()
     best = discriminator.optimal_logit(log_p, log_q)
     found = float(discriminator.expected_game_value(log_p, log_q, best, weight))
@@ -133,5 +132,5 @@ def check_integrated_value() -> list[Number]:
     return [
         Number("$C(G)$, nats", found, 2 * js - math.log(4), 1e-10),
         Number("$C(G)$ where $q = p$, nats", float(same), -math.log(4), 1e-10),
-        Number("JS of the lesson's mixture and a normal law of its moments, nats", js, 0, 0, ">="),
+        Number("JS of the lesson's mixture and the Gaussian of its moments, nats", js, 0, 0, ">="),
     ]

@@ -17,7 +17,7 @@ from ...claims import Number, double
 from ...sections.recent.matching import MEAN, SCALE, gauss_hermite_pairs
 from .. import DerivationStep
 
-LAW, LINEAR = lesson_mixture(), LinearPath()
+TARGET, LINEAR = lesson_mixture(), LinearPath()
 T, S, M = sympy.symbols("t s m", positive=True)
 
 
@@ -64,10 +64,10 @@ def check_continuity_equation() -> list[Number]:
     r""":math:`\partial_t \log p_t + \nabla\cdot u + u\cdot\nabla\log p_t = 0` of the mixture."""
     x = torch.linspace(-3, 3, 25, dtype=torch.float64)[:, None]
     t, h = torch.tensor(0.4, dtype=torch.float64), 1e-5
-    field = ExactDenoiser(LAW, LINEAR).velocity
+    field = ExactDenoiser(TARGET, LINEAR).velocity
     u, divergence = densities.exact_divergence(field, x, t)
-    later, earlier = (LAW.diffuse(*LINEAR(t + e)).log_prob(x) for e in (h, -h))
-    score = LAW.diffuse(*LINEAR(t)).score(x)
+    later, earlier = (TARGET.diffuse(*LINEAR(t + e)).log_prob(x) for e in (h, -h))
+    score = TARGET.diffuse(*LINEAR(t)).score(x)
     left = (later - earlier) / (2 * h) + divergence + (u * score).sum(1)
     return [Number("largest residual on 25 points", float(left.detach().abs().max()), 0, 1e-7)]
 
@@ -79,18 +79,17 @@ def check_loss_floor() -> list[Number]:
     ends = (inside.subs(T, 1) - inside.subs(T, 0)).subs(S, sympy.Rational(3, 2))
     return [
         simplified_value("derivative of the antiderivative, less the residual",
-             sympy.diff(inside, T) - residual),
+                         sympy.diff(inside, T) - residual),
         Number("its ends less the floor, s = 3/2", float(ends), flow_maps.gaussian_floor(1.5),
                1e-12),
     ]  # fmt: skip
 
 
 def check_data_and_noise() -> list[Number]:
-    """Datum and noise from the point and the rate."""
     x0, x1 = sympy.symbols("x_0 x_1")
     x_t, rate = (1 - T) * x0 + T * x1, x1 - x0
     return [
-        simplified_value("datum", x_t + (1 - T) * rate - x1),
+        simplified_value("data point", x_t + (1 - T) * rate - x1),
         simplified_value("noise", x_t - T * rate - x0),
     ]
 
@@ -117,7 +116,7 @@ def check_ddpm_marginal() -> list[Number]:
 
 FIELD = [
     DerivationStep(
-        r"Draw noise $x_0 \sim \mathcal N(0, I)$, a datum $x_1$ and a time $t \sim U[0, 1]$ "
+        r"Draw noise $x_0 \sim \mathcal N(0, I)$, a data point $x_1$ and a time $t \sim U[0, 1]$ "
         r"independently. The pair moves on a line at a constant rate, which a network regresses.",
         r"x_t = (1 - t) x_0 + t x_1,\qquad L(v) = \mathbb E\,"
         r"\lVert v(x_t, t) - (x_1 - x_0) \rVert^2",
@@ -136,10 +135,10 @@ FIELD = [
         check_gaussian_regression,
     ),
     DerivationStep(
-        r"For any smooth $\varphi$, $\frac{d}{dt} \mathbb E \varphi(x_t) = \mathbb E\,\nabla"
-        r"\varphi(x_t) \cdot (x_1 - x_0) = \mathbb E\,\nabla\varphi(x_t) \cdot u_t(x_t)$ by the "
-        r"tower rule. That is the continuity equation: the flow of $u$ has the law of $x_t$ at "
-        r"every $t$, and carries noise to data, although it follows no pair.",
+        r"For any smooth $\varphi$, $\frac{d}{dt} \mathbb E \varphi(x_t) = \mathbb "
+        r"E\,\nabla\varphi(x_t) \cdot (x_1 - x_0) = \mathbb E\,\nabla\varphi(x_t) \cdot u_t(x_t)$ "
+        r"by the tower rule. That is the continuity equation: the flow of $u$ has the distribution "
+        r"of $x_t$ at every $t$, and carries noise to data, although it follows no pair.",
         r"\partial_t p_t + \nabla \cdot (p_t u_t) = 0",
         check_continuity_equation,
     ),
@@ -159,7 +158,8 @@ DIFFUSION = [
     ),
     DerivationStep(
         r"Its loss regresses the noise in place of the rate, so that by the same argument it finds "
-        r"$\mathbb E[\epsilon \mid x_k]$. Given $x_t$, rate, datum and noise determine each other.",
+        r"$\mathbb E[\epsilon \mid x_k]$. Given $x_t$, rate, data point and noise determine each "
+        r"other.",
         r"x_1 = x_t + (1 - t)(x_1 - x_0),\qquad x_0 = x_t - t (x_1 - x_0)",
         check_data_and_noise,
     ),

@@ -1,6 +1,7 @@
 """Both models trained on eight modes: what training cost, what sampling costs, what comes out."""
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,13 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ....devices import seeded_rng
-from ....metrics import frechet, kernels, neighbours
+from ....metrics import kernels, neighbours, wasserstein
 from ....plots.style import DATA, INK, MODEL
 from ....theory import transport
 from ....theory.exact.targets import Gaussian
 from ...claims import Number
+from ...panels import create_panels
 from ...sections.recent import comparison, figures
-from ...sections.recent.comparison import LAW
+from ...sections.recent.comparison import TARGET
 from .. import ExperimentResult
 
 BEST = {"flow": "flow matching, Heun", "chain": "diffusion, DPM-Solver++(2M)"}
@@ -24,7 +26,7 @@ NAMES = {"flow": "flow matching", "chain": "diffusion"}
 def draw_density_contours(axes: Axes) -> None:
     """The exact density, a line a factor of ten."""
     side = torch.linspace(-2.2, 2.2, 121, dtype=torch.float64)
-    log_p = LAW.log_prob(torch.cartesian_prod(side, side)).view(121, 121).mT / np.log(10)
+    log_p = TARGET.log_prob(torch.cartesian_prod(side, side)).view(121, 121).mT / np.log(10)
     axes.contour(side, side, log_p, levels=[-3, -2, -1], colors=INK, linewidths=0.4,
                  linestyles="solid")  # fmt: skip
     axes.set(aspect="equal", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
@@ -37,11 +39,11 @@ def draw_model_samples() -> Figure:
     From left: data, flow matching by Heun's steps, diffusion by DPM-Solver++(2M), both with the
     trained field and 32 evaluations.
     """
-    figure = Figure(figsize=(6.3, 2.3), layout="constrained")
+    figure, row = create_panels(3, 2.3)
     real = comparison.reference_samples()[0]
     drawn = {NAMES[m]: comparison.sample_with_setup(BEST[m], 32, learned=True)[0] for m in BEST}
     clouds = {"data": (real, DATA)} | {k: (x, MODEL) for k, x in drawn.items()}
-    for axes, (title, (x, colour)) in zip(figure.subplots(1, 3), clouds.items()):
+    for axes, (title, (x, colour)) in zip(row, clouds.items()):
         axes.plot(*x[:1500].T, ".", color=colour, markersize=1.2, alpha=0.6)
         draw_density_contours(axes)
         axes.set_title(title)
@@ -88,63 +90,81 @@ def distance_table(curve: figures.Curve, ways: Iterable[str], learned: bool) -> 
 
 
 def format_distances(found: Rows) -> str:
-    """A table in words."""
     rows = (f"{way}: {', '.join(f'{d:.3f}' for d in row.values())}" for way, row in found.items())
     return "; ".join(rows)
 
 
+class SpeedTables(NamedTuple):
+    """Distances to the data with either field, and to the exact ends of the same noise."""
+
+    exact: Rows
+    learned: Rows
+    sampler: Rows
+    total: Rows
+
+
+EULER, DDIM, EVEN = "flow matching, Euler", "diffusion, DDIM", "diffusion, DDIM, equal times"
+
+
 def run_speed_comparison() -> ExperimentResult:
     """Distance by evaluations, with the exact field and the trained one."""
-    exact, learned = (
-        distance_table(comparison.sliced_w2_curve, comparison.WAYS, k) for k in (False, True)
+    curve, ways = comparison.sliced_w2_curve, comparison.WAYS
+    errors, flows = comparison.endpoint_errors, comparison.DETERMINISTIC
+    tables = SpeedTables(
+        *(distance_table(curve, ways, learned) for learned in (False, True)),
+        *(distance_table(errors, flows, learned) for learned in (False, True)),
     )
-    sampler, total = (
-        distance_table(comparison.endpoint_errors, comparison.DETERMINISTIC, k)
-        for k in (False, True)
-    )
-    floor, asked = comparison.sliced_w2_floor(), ", ".join(map(str, comparison.EVALUATIONS))
-    euler, ddim = "flow matching, Euler", "diffusion, DDIM"
-    even, heun, solver = "diffusion, DDIM, equal times", BEST["flow"], BEST["chain"]
-    return ExperimentResult(
-        [
-            "Speed is counted in evaluations of the network: a step of Heun takes two, so that "
-            "equal numbers of steps would compare unequal work.",
-            f"With the exact field, where every error is the sampler's, the sliced W2 after "
-            f"{asked} evaluations is, by way of sampling, {format_distances(exact)}. Two exact samples are "
-            f"{floor:.3f} apart.",
-            f"After 16 evaluations Euler's steps of flow matching are at {exact[euler][16]:.3f} "
-            f"and DDIM's at {exact[ddim][16]:.3f} where they divide the angle of the path evenly, "
-            f"but at {exact[even][16]:.3f} where they divide the times of the chain. So it is the "
-            "grid that makes a diffusion slow, not what it learns: Euler's step on the linear path "
-            f"is DDIM's. DPM-Solver++(2M) on the first grid is at {exact[solver][16]:.3f}, and "
-            f"ancestral sampling, which draws fresh noise, at "
-            f"{exact['diffusion, DDPM'][16]:.3f}.",
-            f"With the trained field they are {format_distances(learned)}.",
-            "Two sets of samples cannot tell errors far below the distance of two exact ones. The "
-            "same noise can: the mean distance of a sample from where the exact flow carries its "
-            f"noise is, with the exact field, {format_distances(sampler)}; with the trained field "
-            f"{format_distances(total)}. The first is the sampler's error, and falls. The second stops at "
-            f"the error of training, {total[heun][64]:.3f} for flow matching and "
-            f"{total[solver][64]:.3f} for diffusion, of which the sampler's is "
-            f"{sampler[heun][64]:.3f} and {sampler[solver][64]:.3f}.",
-        ],
-        [
-            Number("exact field, 16 evaluations: Euler over DDIM at equal angles",
-                   exact[euler][16] / exact[ddim][16], 1, 0.1),
-            Number("exact field, 16 evaluations: Euler over DDIM at equal times",
-                   exact[euler][16] / exact[even][16], 1, 0, "<="),
-            Number("exact field, 64 evaluations: Heun, against twice the floor", exact[heun][64],
-                   2 * floor, 0, "<="),
-            Number("trained field, 64 evaluations: flow matching", learned[heun][64], 0.15, 0,
-                   "<="),
-            Number("trained field, 64 evaluations: diffusion", learned[solver][64], 0.15, 0, "<="),
-            Number("error of Euler's 32 steps over that of 64, order one",
-                   sampler[euler][32] / sampler[euler][64], 2, 0.5),
-            *(Number(f"trained over exact field after 64 evaluations, {way}",
-                     total[way][64] / sampler[way][64], 1, 0, ">=") for way in (heun, solver)),
-        ],
-        {"problem5_evaluations": figures.draw_quality_curves(), "problem5_errors": figures.draw_error_curves()},
-    )  # fmt: skip
+    floor = comparison.sliced_w2_floor()
+    drawn = {
+        "problem5_evaluations": figures.draw_quality_curves(),
+        "problem5_errors": figures.draw_error_curves(),
+    }
+    return ExperimentResult(describe_speed(tables, floor), speed_numbers(tables, floor), drawn)
+
+
+def describe_speed(tables: SpeedTables, floor: float) -> list[str]:
+    exact, learned, sampler, total = tables
+    heun, solver, asked = *BEST.values(), ", ".join(map(str, comparison.EVALUATIONS))
+    return [
+        "Speed is counted in evaluations of the network: a step of Heun takes two, so that "
+        "equal numbers of steps would compare unequal work.",
+        "With the exact field, where every error is the sampler's, the sliced W2 after "
+        f"{asked} evaluations is, by way of sampling, {format_distances(exact)}. Two exact "
+        f"samples are {floor:.3f} apart.",
+        f"After 16 evaluations Euler's steps of flow matching are at {exact[EULER][16]:.3f} and "
+        f"DDIM's at {exact[DDIM][16]:.3f} where they divide the angle of the path evenly, but at "
+        f"{exact[EVEN][16]:.3f} where they divide the times of the chain. So it is the grid that "
+        "makes a diffusion slow, not what it learns: Euler's step on the linear path is DDIM's. "
+        f"DPM-Solver++(2M) on the first grid is at {exact[solver][16]:.3f}, and ancestral "
+        f"sampling, which draws fresh noise, at {exact['diffusion, DDPM'][16]:.3f}.",
+        f"With the trained field they are {format_distances(learned)}.",
+        "Two sets of samples cannot resolve errors far below the distance of two exact ones. "
+        "The same noise can: the mean distance of a sample from where the exact flow carries "
+        f"its noise is, with the exact field, {format_distances(sampler)}; with the trained "
+        f"field {format_distances(total)}. The first is the sampler's error, and falls. The "
+        f"second stops at the error of training, {total[heun][64]:.3f} for flow matching and "
+        f"{total[solver][64]:.3f} for diffusion, of which the sampler's is "
+        f"{sampler[heun][64]:.3f} and {sampler[solver][64]:.3f}.",
+    ]
+
+
+def speed_numbers(tables: SpeedTables, floor: float) -> list[Number]:
+    exact, learned, sampler, total = tables
+    heun, solver = BEST.values()
+    return [
+        Number("exact field, 16 evaluations: Euler over DDIM at equal angles",
+               exact[EULER][16] / exact[DDIM][16], 1, 0.1),
+        Number("exact field, 16 evaluations: Euler over DDIM at equal times",
+               exact[EULER][16] / exact[EVEN][16], 1, 0, "<="),
+        Number("exact field, 64 evaluations: Heun, against twice the floor", exact[heun][64],
+               2 * floor, 0, "<="),
+        Number("trained field, 64 evaluations: flow matching", learned[heun][64], 0.15, 0, "<="),
+        Number("trained field, 64 evaluations: diffusion", learned[solver][64], 0.15, 0, "<="),
+        Number("error of Euler's 32 steps over that of 64, order one",
+               sampler[EULER][32] / sampler[EULER][64], 2, 0.5),
+        *(Number(f"trained over exact field after 64 evaluations, {way}",
+                 total[way][64] / sampler[way][64], 1, 0, ">=") for way in (heun, solver)),
+    ]  # fmt: skip
 
 
 MEASURES: dict[str, Callable[..., float]] = {
@@ -153,7 +173,7 @@ MEASURES: dict[str, Callable[..., float]] = {
     "energy distance": kernels.energy_distance,
     "precision": neighbours.precision,
     "recall": neighbours.recall,
-    "Fréchet distance of coordinates": frechet.frechet_distance,
+    "Fréchet distance of coordinates": wasserstein.frechet_distance,
 }
 
 
@@ -161,7 +181,7 @@ MEASURES: dict[str, Callable[..., float]] = {
 def run_quality_comparison() -> ExperimentResult:
     """Several measures of both models, of another exact sample, and of one Gaussian."""
     real, other = comparison.reference_samples()
-    blob = Gaussian(LAW.mean, LAW.covariance).sample(comparison.ROWS).double().numpy()
+    blob = Gaussian(TARGET.mean, TARGET.covariance).sample(comparison.ROWS).double().numpy()
     clouds = {NAMES[m]: comparison.sample_with_setup(BEST[m], 32, learned=True)[0] for m in BEST}
     clouds |= {"another exact sample": other, "one Gaussian": blob}
     half = slice(1500)
@@ -169,10 +189,7 @@ def run_quality_comparison() -> ExperimentResult:
         name: {k: float(f(real[half], x[half])) for k, f in MEASURES.items()}
         for name, x in clouds.items()
     }
-    lines = [
-        f"{name}: " + ", ".join(f"{k} {value:.4f}" for k, value in row.items())
-        for name, row in found.items()
-    ]
+    lines = [f"{m}: {', '.join(f'{k} {v:.4f}' for k, v in r.items())}" for m, r in found.items()]
     w2 = {name: row["sliced W2"] for name, row in found.items()}
     fid = {name: row["Fréchet distance of coordinates"] for name, row in found.items()}
     models = tuple(NAMES.values())

@@ -5,59 +5,61 @@ import math
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
+from ....devices import seeded_rng
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
-from ....rng import fork_rng, seed_rng
 from ....theory import ddpm_schedule
 from ....theory.exact import diffusion_bound, targets
+from ...cases import sample_mean
 from ...claims import Number, double
-from ...sections.diffusion.figures import TIMES, create_panels, draw_forward_process
+from ...panels import create_panels
+from ...sections.diffusion.figures import TIMES, draw_forward_process
 from ...sections.diffusion.forward import PATH, mixture_terminal_kl, unscaled_betas
 from .. import ExperimentResult
 from .identities import continuous_betas, harmonic_betas, summable_betas
 
+DRAWS = 20_000
+
+
+def compare_moments(k: int, x: Tensor, mean: float, variance: float) -> list[Number]:
+    return [
+        Number(f"mean of the draws, $t = {k}$", float(x.mean()), mean,
+               5 * math.sqrt(variance / len(x))),
+        sample_mean(f"variance of the draws, $t = {k}$", (x - mean).square(), variance),
+    ]  # fmt: skip
+
 
 def run_forward_process() -> ExperimentResult:
-    """Draws of the chain under the densities of P4.1."""
-    n, law = 20_000, targets.lesson_mixture()
-    with fork_rng():
-        seed_rng(0)
-        x = law.sample(n).double()
+    target = targets.lesson_mixture()
+    with seeded_rng(0):
+        x = target.sample(DRAWS).double()
         states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     means, variances = diffusion_bound.moment_recursion(
-        PATH.betas, float(law.mean), float(law.covariance)
+        PATH.betas, float(target.mean), float(target.covariance)
     )
     numbers, from_noise = [], {}
     for k in TIMES:
-        noisy = law.diffuse(*PATH(double(k / 1000)[0]))
+        noisy = target.diffuse(*PATH(double(k / 1000)[0]))
         from_noise[k] = diffusion_bound.divergence_from_noise(noisy)
-        square = (states[k] - means[k]).square()
-        numbers += [
-            Number(f"mean of the draws, $t = {k}$", float(states[k].mean()), float(means[k]),
-                   5 * math.sqrt(float(variances[k]) / n)),
-            Number(f"variance of the draws, $t = {k}$", float(square.mean()), float(variances[k]),
-                   5 * float(square.std()) / math.sqrt(n)),
-        ]  # fmt: skip
-    halves = {k: states[k] for k in TIMES}
-    left = {k: float((halves[k] < 0).double().mean()) for k in TIMES}
+        numbers += compare_moments(k, states[k], float(means[k]), float(variances[k]))
+    left = {k: float((states[k] < 0).double().mean()) for k in TIMES}
     kept = {k: float(means[k] / means[0]) for k in TIMES}
     discussion = [
-        f"We draw {n:,} data from the lesson's mixture, take 1,000 steps of the chain one after "
-        f"the "
-        "other, and draw over the histograms the density that P4.1 predicts: that of "
+        f"We draw {DRAWS:,} data from the lesson's mixture, take 1,000 steps of the chain one "
+        "after the other, and draw over the histograms the density that P4.1 predicts: that of "
         "$\\sum_i w_i\\,\\mathcal N(\\sqrt{\\bar\\alpha_t}\\,m_i, \\bar\\alpha_t s_i^2 + 1 - "
         "\\bar\\alpha_t)$, with no fit. Means and variances agree within five standard errors at "
         "each of the five times.",
         f"Half-way through, at $t = 500$, {kept[500]:.2f} of the signal is left: the two modes "
-        f"have "
-        f"merged (at $t = 250$, with {kept[250]:.2f}, they had not), and the law is "
+        f"have merged (at $t = 250$, with {kept[250]:.2f}, they had not), and the distribution is "
         f"{from_noise[500]:.4f} nats from noise, against {from_noise[0]:.3f} at the start and "
         f"{from_noise[250]:.3f} at $t = 250$. At $t = 750$ it is {from_noise[750]:.1e}, at $t = "
-        f"1000$ "
-        f"{from_noise[1000]:.1e}. The last quarter of the steps does little: the linear schedule "
-        "spends it on what is noise already, which is why the cosine schedule was proposed.",
+        f"1000$ {from_noise[1000]:.1e}. The last quarter of the steps does little: the linear "
+        "schedule spends it on what is noise already, which is why the cosine schedule was "
+        "proposed.",
         f"The part of the mass left of 0 goes from {left[0]:.3f} to {left[1000]:.3f}: fresh "
-        "noise forgets from which mode a datum came.",
+        "noise forgets from which mode a data point came.",
     ]
     figures = {
         "forward_process": draw_forward_process(),
@@ -66,11 +68,11 @@ def run_forward_process() -> ExperimentResult:
     return ExperimentResult(discussion, numbers, figures)
 
 
-def draw_density_in_time(states: list[torch.Tensor]) -> Figure:
+def draw_density_in_time(states: list[Tensor]) -> Figure:
     """The density of x_t (shade, each column scaled to its largest value) and eight chains."""
-    law, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
+    target, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
     times = torch.linspace(0, 1, 101, dtype=torch.float64)
-    columns = [law.diffuse(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
+    columns = [target.diffuse(*PATH(t)).log_prob(grid[:, None]).exp() for t in times]
     density = torch.stack([c / c.max() for c in columns], dim=1)
     figure, (axes,) = create_panels(1, 2.4)
     axes.pcolormesh(1000 * times, grid, density, cmap=DENSITY, rasterized=True, shading="gouraud")
@@ -82,7 +84,6 @@ def draw_density_in_time(states: list[torch.Tensor]) -> Figure:
 
 
 def run_long_chains() -> ExperimentResult:
-    """Four schedules at five lengths."""
     lengths = (30, 100, 300, 1000, 3000)
     kinds = {
         "the lesson's, unscaled": unscaled_betas,
@@ -93,7 +94,7 @@ def run_long_chains() -> ExperimentResult:
     found = {
         name: [mixture_terminal_kl(betas(T)) for T in lengths] for name, betas in kinds.items()
     }
-    lesson, scaled, finite, slow = found.values()
+    _, scaled, finite, slow = found.values()
     one = float(ddpm_schedule.terminal_kl(double(1.0)[:, None], math.exp(-10.05)))
     what = "KL of $q(x_T)$ from noise in nats"
     numbers = [
@@ -104,36 +105,38 @@ def run_long_chains() -> ExperimentResult:
         Number(f"{what}, $\\beta_t = 1/(t+1)$, $T = 3000$ against 1000: it keeps falling", slow[4],
                0.5 * slow[3], 0, "<="),
     ]  # fmt: skip
-    discussion = [
+    discussion = describe_long_chains(found, one)
+    return ExperimentResult(discussion, numbers, {"long_chains": draw_long_chains(lengths, found)})
+
+
+def describe_long_chains(found: dict[str, list[float]], one: float) -> list[str]:
+    lesson, scaled, finite, slow = found.values()
+    return [
         "The divergence of $q(x_T)$ from noise, for the lesson's mixture, against the length of "
-        "the "
-        "chain and for four schedules.",
+        "the chain and for four schedules.",
         f"The lesson's betas, the same ends for every $T$: $\\sum_t \\beta_t \\approx T/100$ grows "
         f"without bound, and the divergence falls from {lesson[1]:.3f} nats at $T = 100$ to "
         f"{lesson[3]:.1e} at $T = 1000$ (and below what quadrature resolves at 3,000). But short "
         f"chains with these betas do not end in noise at all: {lesson[0]:.2f} nats at $T = 30$.",
         "A continuous schedule in ever smaller steps, which is what $T \\to \\infty$ means for a "
-        f"diffusion: the sum tends to $\\int\\beta = 10.05$, and the divergence to a constant, "
-        f"{scaled[4]:.2e} nats ({scaled[3]:.2e} at $T = 1000$), with {one:.2e} for a datum at 1. "
-        f"It "
-        "is small because 10.05 is large, and no number of steps makes it smaller.",
+        "diffusion: the sum tends to $\\int\\beta = 10.05$, and the divergence to a constant, "
+        f"{scaled[4]:.2e} nats ({scaled[3]:.2e} at $T = 1000$), with {one:.2e} for a data point at "
+        "1. It is small because 10.05 is large, and no number of steps makes it smaller.",
         f"A summable schedule, $1/4t^2$: the divergence stays at {finite[4]:.2f} nats, because "
         "$2/\\pi$ of the variance of the signal never goes. The statement of the problem is false "
         "here.",
         f"A schedule that tends to 0 but cannot be summed, $1/(t+1)$: {slow[1]:.1e}, {slow[3]:.1e} "
         f"and {slow[4]:.1e} nats at $T = 100$, 1,000 and 3,000. So the hypothesis is about the "
-        f"sum: "
-        "$x_T \\to \\mathcal N(0, I)$ exactly if $\\sum_t \\beta_t \\to \\infty$.",
+        "sum: $x_T \\to \\mathcal N(0, I)$ exactly if $\\sum_t \\beta_t \\to \\infty$.",
     ]
-    return ExperimentResult(discussion, numbers, {"long_chains": draw_long_chains(lengths, found)})
 
 
 def draw_long_chains(lengths: tuple[int, ...], found: dict[str, list[float]]) -> Figure:
-    """Nats of the law of x_T from noise against the number of steps, for four schedules."""
+    """Nats of x_T from noise against the number of steps, for four schedules."""
     figure, (axes,) = create_panels(1, 2.4)
     for i, (name, values) in enumerate(found.items()):
-        seen = [v if v > 1e-9 else np.nan for v in values]
-        axes.plot(lengths, seen, MARKS[i], color=LINES[(0, 5, 2, 6)[i]], ls=DASHES[i], label=name)
+        shown = [v if v > 1e-9 else np.nan for v in values]
+        axes.plot(lengths, shown, MARKS[i], color=LINES[(0, 5, 2, 6)[i]], ls=DASHES[i], label=name)
     axes.axhline(5e-3, color=QUIET, lw=0.6)
     axes.annotate("what our tables allow", (3000, 5e-3), (0, 3), textcoords="offset points",
                   color=QUIET, ha="right")  # fmt: skip

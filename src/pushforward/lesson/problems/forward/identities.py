@@ -14,13 +14,11 @@ A, B, M, S, U, X = sp.symbols("alpha_t bar_alpha m s u x_0", positive=True)
 
 
 def simplify_to_zero(what: str, expression: sp.Expr) -> list[Number]:
-    """A difference that SymPy simplifies to 0."""
     left = sp.simplify(expression)
     return [Number(f"{what}, simplified", 0.0 if left == 0 else math.nan, 0, 0)]
 
 
 def check_first_step() -> list[Number]:
-    """The first step, in numbers."""
     betas = ddpm_schedule.linear_betas(1000)[:1]
     means, variances = diffusion_bound.moment_recursion(betas, 2.0, 0.0)
     alpha = 1 - float(betas[0])
@@ -31,14 +29,12 @@ def check_first_step() -> list[Number]:
 
 
 def check_mean_product() -> list[Number]:
-    """The coefficient of the datum."""
     return simplify_to_zero(
         "difference of the means", sp.sqrt(A) * sp.sqrt(B) * X - sp.sqrt(A * B) * X
     )
 
 
 def check_variance_sum() -> list[Number]:
-    """The variance of the noise."""
     return simplify_to_zero("difference of the variances", A * (1 - B) + (1 - A) - (1 - A * B))
 
 
@@ -47,19 +43,17 @@ def check_characteristic_function() -> list[Number]:
     a, b = sp.symbols("a b", positive=True)
     first = sp.exp(sp.I * U * a * M - (a * S * U) ** 2 / 2)
     second = sp.exp(-((b * U) ** 2) / 2)
-    whole_law = sp.exp(sp.I * U * a * M - (a**2 * S**2 + b**2) * U**2 / 2)
-    return simplify_to_zero("quotient less 1", sp.powsimp(first * second / whole_law) - 1)
+    whole = sp.exp(sp.I * U * a * M - (a**2 * S**2 + b**2) * U**2 / 2)
+    return simplify_to_zero("quotient less 1", sp.powsimp(first * second / whole) - 1)
 
 
 def check_telescoping_sum() -> list[Number]:
-    """The variances of five unrolled steps."""
     alphas = sp.symbols("alpha_1:6", positive=True)
     noise = sum((1 - alphas[s]) * sp.Mul(*alphas[s + 1 :]) for s in range(len(alphas)))
     return simplify_to_zero("difference for five steps", sp.expand(noise - (1 - sp.Mul(*alphas))))
 
 
 def check_whole_table() -> list[Number]:
-    """All of the lesson's table."""
     means, variances = diffusion_bound.moment_recursion(PATH.betas, 2.0, 0.0)
     alpha_bar = PATH.alpha_bar(torch.arange(1, 1001))
     gaps = (means[1:] - 2 * alpha_bar.sqrt()).abs(), (variances[1:] + alpha_bar - 1).abs()
@@ -81,12 +75,11 @@ def check_gaussian_kl() -> list[Number]:
     ratio = (x**2 - (x - m) ** 2 / v - sp.log(v)) / 2
     integral = float(sp.Integral(density * ratio, (x, -12, 12)).evalf())
     got = ddpm_schedule.terminal_kl(double(1.5)[:, None], 0.3)
-    return [*exact, Number("an integral at $\\bar\\alpha = 0.3$, $x_0 = 1.5$", float(got),
-                           integral, 1e-9)]  # fmt: skip
+    return [*exact, Number("an integral at $\\bar\\alpha = 0.3$, $x_0 = 1.5$", float(got), integral,
+                           1e-9)]  # fmt: skip
 
 
 def check_small_signal() -> list[Number]:
-    """Its series."""
     kl = (B * X**2 - B - sp.log(1 - B)) / 2
     series = sp.series(kl, B, 0, 3).removeO()
     return simplify_to_zero(
@@ -95,17 +88,16 @@ def check_small_signal() -> list[Number]:
 
 
 def check_kl_convexity() -> list[Number]:
-    """One law against the mean over data."""
+    """One mixture against the mean over data."""
     mean, variance = diffusion_bound.moment_recursion(unscaled_betas(100), 1.0, 0.0)
-    law = targets.lesson_mixture()
-    marginal = diffusion_bound.divergence_from_noise(law.diffuse(mean[-1], variance[-1].sqrt()))
+    target = targets.lesson_mixture()
+    marginal = diffusion_bound.divergence_from_noise(target.diffuse(mean[-1], variance[-1].sqrt()))
     alpha_bar = float(mean[-1]) ** 2
-    each = law.expectation(lambda x: ddpm_schedule.terminal_kl(x, alpha_bar))
+    each = target.expectation(lambda x: ddpm_schedule.terminal_kl(x, alpha_bar))
     return [Number("KL of $q(x_T)$, lesson's betas, $T = 100$, nats", marginal, each, 0, "<=")]
 
 
 def check_product_bounds() -> list[Number]:
-    """Both bounds of the logarithm."""
     numbers = []
     for T in (10, 100, 1000):
         betas = unscaled_betas(T)
@@ -147,7 +139,6 @@ def check_wallis_product() -> list[Number]:
 
 
 def check_harmonic_limit() -> list[Number]:
-    """The telescoping product."""
     k, T = sp.symbols("k T", integer=True, positive=True)
     exact = sp.simplify(sp.product(k / (k + 1), (k, 1, T)) - 1 / (T + 1))
     kept = float(diffusion_bound.moment_recursion(harmonic_betas(2000), 1.0, 0.0)[0][-1]) ** 2

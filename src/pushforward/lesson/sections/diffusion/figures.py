@@ -1,37 +1,30 @@
 """Figures of section 5."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ....devices import seeded_rng
 from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, format_log_tick
-from ....rng import fork_rng, seed_rng
 from ....theory import ddpm_schedule, langevin, ode, paths, predictions
 from ....theory.exact import diffusion_bound, sampler_moments, targets
+from ...cases import gaussian_1d
 from ...claims import double
+from ...panels import create_panels
 from .forward import PATH
 from .langevin import ula_variance
 
 TIMES = (0, 250, 500, 750, 1000)
 
 
-def create_panels(columns: int, height: float = 2.2, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of the page's width with axes side by side."""
-    figure = Figure(figsize=(6.3, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False, **options)[0])
-
-
 def draw_density_histogram(
-    axes: Axes, x: Tensor, law: targets.GaussianMixture, half: float = 4.5
+    axes: Axes, x: Tensor, target: targets.GaussianMixture, half: float = 4.5
 ) -> None:
-    """Draws as bars under the exact density."""
     grid = torch.linspace(-half, half, 400, dtype=torch.float64)
     axes.hist(x.flatten().numpy(), bins=60, range=(-half, half), density=True, color=FILL)
-    axes.plot(grid, law.log_prob(grid[:, None]).exp(), color=INK)
+    axes.plot(grid, target.log_prob(grid[:, None]).exp(), color=INK)
     axes.set(xlim=(-half, half), yticks=[], xticks=[-3, 0, 3])
     axes.spines["left"].set_visible(False)
 
@@ -41,16 +34,15 @@ def draw_forward_process() -> Figure:
 
     The dashed curve is standard normal, from which the last is 1.3e-5 nats away.
     """
-    law = targets.lesson_mixture()
-    with fork_rng():
-        seed_rng(0)
-        x = law.sample(20_000)
+    target = targets.lesson_mixture()
+    with seeded_rng(0):
+        x = target.sample(20_000)
         states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     figure, row = create_panels(len(TIMES), 1.7, sharey=True)
     for axes, k in zip(row, TIMES):
-        draw_density_histogram(axes, states[k], law.diffuse(*PATH(double(k / 1000)[0])))
+        draw_density_histogram(axes, states[k], target.diffuse(*PATH(double(k / 1000)[0])))
         axes.set(title=f"t = {k}", xlabel="x")
-    noise = targets.Gaussian(double(0.0), double(1.0)[:, None])
+    noise = gaussian_1d()
     grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)
     row[-1].plot(grid, noise.log_prob(grid[:, None]).exp(), color=LINES[1], ls=DASHES[1])
     return figure
@@ -63,12 +55,12 @@ def draw_score_field() -> Figure:
     and blind between the modes; with noise it points to all of them from everywhere.
     """
     weights, means = double(0.5, 0.3, 0.2), double(-1.2, -0.6, 1.4, -0.4, 0.1, 1.5).view(3, 2)
-    law = targets.GaussianMixture(weights, means, double(0.35, 0.35, 0.35))
+    target = targets.GaussianMixture(weights, means, double(0.35, 0.35, 0.35))
     figure, row = create_panels(3, 2.45, sharey=True)
     side, coarse = (torch.linspace(-3, 3, n, dtype=torch.float64) for n in (150, 15))
     fine, nodes = (torch.cartesian_prod(z, z) for z in (side, coarse))
     for axes, sigma in zip(row, (0.1, 0.6, 1.5)):
-        noisy = law.diffuse(double(1.0)[0], double(sigma)[0])
+        noisy = target.diffuse(double(1.0)[0], double(sigma)[0])
         density, score = noisy.log_prob(fine).exp().view(150, 150).T, noisy.score(nodes)
         axes.pcolormesh(side, side, density, cmap=DENSITY, rasterized=True, shading="gouraud")
         arrows = score / score.norm(dim=1, keepdim=True).sqrt()
@@ -78,19 +70,18 @@ def draw_score_field() -> Figure:
 
 
 def draw_ula_bias() -> Figure:
-    """Langevin dynamics on a standard normal law, without and with a test of acceptance.
+    """Langevin dynamics on a standard normal distribution, without and with a test of acceptance.
 
     Left: the variance after 100 steps of 20,000 chains (marks) and 1 / (1 - h/2), at which ULA
     settles; MALA keeps to 1. Right: how often MALA accepts, and its closed form.
     """
-    steps, law = (0.05, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), unit_gaussian()
-    with fork_rng():
-        seed_rng(0)
+    steps, target = (0.05, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), gaussian_1d()
+    with seeded_rng(0):
         start = torch.randn(20_000, 1, dtype=torch.float64)
         plain = [
-            float(ode.final_state(langevin.ula(law.score, start, h, 100)).var()) for h in steps
+            float(ode.final_state(langevin.ula(target.score, start, h, 100)).var()) for h in steps
         ]
-        runs = [list(langevin.mala(law.log_prob, law.score, start, h, 20)) for h in steps]
+        runs = [list(langevin.mala(target.log_prob, target.score, start, h, 20)) for h in steps]
     figure, (left, right) = create_panels(2)
     h = np.linspace(0.01, 1.55, 80)
     left.plot(h, [ula_variance(float(z)) for z in h], color=LINES[0])
@@ -107,24 +98,18 @@ def draw_ula_bias() -> Figure:
     return figure
 
 
-def unit_gaussian() -> targets.Gaussian:
-    """The standard normal law on the line."""
-    return targets.Gaussian(double(0.0), double(1.0)[:, None])
-
-
 def draw_langevin_mixing() -> Figure:
     """Weights of modes under plain and annealed Langevin dynamics, 8,000 chains.
 
-    Left: the weight of the left mode, 0.3 in the law, step by step of h = 0.01 from standard
+    Left: the weight of the left mode, 0.3 in the target, step by step of h = 0.01 from standard
     normal draws; few chains cross. Middle and right: draws after 500 steps, plain and through 50
     levels of noise, and the exact density.
     """
-    law, n, path = targets.lesson_mixture(), 8000, paths.GeometricPath(10.0, 0.05)
-    with fork_rng():
-        seed_rng(0)
+    target, n, path = targets.lesson_mixture(), 8000, paths.GeometricPath(10.0, 0.05)
+    with seeded_rng(0):
         start = torch.randn(n, 1, dtype=torch.float64)
-        plain = list(langevin.ula(law.score, start, 0.01, 500))
-        denoiser = targets.ExactDenoiser(law, path)
+        plain = list(langevin.ula(target.score, start, 0.01, 500))
+        denoiser = targets.ExactDenoiser(target, path)
         annealed = list(langevin.annealed_langevin(denoiser, 10 * start, path.grid(50), snr=0.3))
     weight = [float((x < 0).double().mean()) for x in plain]
     end = float((annealed[-1] < 0).double().mean())
@@ -137,7 +122,7 @@ def draw_langevin_mixing() -> Figure:
     left.annotate("exact", (0, 0.3), (2, -9), textcoords="offset points", color=QUIET)
     left.set(xlabel="steps", ylabel="weight of the left mode", ylim=(0.2, 0.6), xlim=(0, 500))
     for axes, x, name in zip(rest, (plain[-1], annealed[-1]), ("plain", "annealed")):
-        draw_density_histogram(axes, x, law)
+        draw_density_histogram(axes, x, target)
         axes.set(title=name, xlabel="x")
     return figure
 
@@ -184,7 +169,8 @@ def draw_bound_weights() -> Figure:
     figure, (left, right) = create_panels(2)
     for i, (v, name) in enumerate(((1.0, "Σ = β"), (0.0, "Σ = β̃"))):
         weight = (
-            ddpm_schedule.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000) / 1000
+            ddpm_schedule.bound_weight(predictions.noise_prediction, v)(PATH, k.double() / 1000)
+            / 1000
         )
         left.plot(k, weight, color=LINES[5 * i], ls=DASHES[i], label=name)
     left.axhline(0.01, color=QUIET, ls=DASHES[2])
@@ -192,11 +178,10 @@ def draw_bound_weights() -> Figure:
     left.set(yscale="log", xlabel="k", ylabel="weight")
     left.yaxis.set_major_formatter(format_log_tick)
     left.legend()
-    law, beta = targets.lesson_mixture(), np.geomspace(0.005, 0.9, 12)
-    limit = diffusion_bound.reverse_gap_rate(law)
-    right.plot(
-        beta, [diffusion_bound.reverse_gap(law, float(b)) for b in beta], MARKS[0], color=LINES[0]
-    )
+    target, beta = targets.lesson_mixture(), np.geomspace(0.005, 0.9, 12)
+    limit = diffusion_bound.reverse_gap_rate(target)
+    gaps = [diffusion_bound.reverse_gap(target, float(b)) for b in beta]
+    right.plot(beta, gaps, MARKS[0], color=LINES[0])
     small = beta[beta < 0.15]
     right.plot(small, limit * small**3, color=QUIET, ls=DASHES[1])
     right.annotate("slope 3", (small[3], limit * small[3] ** 3), (-6, 4),

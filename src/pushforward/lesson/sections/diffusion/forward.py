@@ -13,7 +13,6 @@ PATH = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
 
 
 def count_failures(*attempts: Callable[[], object]) -> int:
-    """How many of some calls raise an error."""
     return sum(raises_error(attempt) for attempt in attempts)
 
 
@@ -23,21 +22,17 @@ def unscaled_betas(steps: int) -> torch.Tensor:
 
 
 def measure_forward_marginals() -> Evidence:
-    """Step by step against the products."""
     k = torch.arange(1, 1001)
     means, variances = diffusion_bound.moment_recursion(PATH.betas, 3.0, 0.0)
     mean = (means[1:] - 3 * PATH.alpha_bar(k).sqrt()).abs().max()
     variance = (variances[1:] - (1 - PATH.alpha_bar(k))).abs().max()
-    return Evidence(
-        [
-            Number("largest error of the mean of $x_t$ at $x_0 = 3$", float(mean), 0, 1e-12),
-            Number("largest error of the variance", float(variance), 0, 1e-12),
-        ]
-    )
+    return Evidence([
+        Number("largest error of the mean of $x_t$ at $x_0 = 3$", float(mean), 0, 1e-12),
+        Number("largest error of the variance", float(variance), 0, 1e-12),
+    ])  # fmt: skip
 
 
 def measure_batched_times() -> Evidence:
-    """A vector of times, in NumPy's tables and in ours."""
     k = torch.tensor([1, 250, 1000])
     x, eps = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
     table = PATH.alpha_bar(torch.arange(1, 1001)).sqrt().numpy()
@@ -52,7 +47,6 @@ def measure_batched_times() -> Evidence:
 
 
 def measure_table_precision() -> Evidence:
-    """Tables in float64, in float32, and cast at use."""
     x, k = torch.randn(4, 2), torch.tensor([1, 2, 3, 4])
     naive = PATH.alpha_bar(k).sqrt()[:, None] * x
     rounded = 1 - (1 - PATH.betas.float()).cumprod(0)
@@ -62,10 +56,8 @@ def measure_table_precision() -> Evidence:
     return Evidence(
         [
             Number("bytes of an entry of $x_t$ for float32 data", naive.element_size(), 4),
-            Number(
-                "relative error of $1 - \\bar\\alpha_1$ from float32 tables",
-                abs(float(rounded[0]) / truth - 1), 0, 1e-6,
-            ),
+            Number("relative error of $1 - \\bar\\alpha_1$ from float32 tables",
+                   abs(float(rounded[0]) / truth - 1), 0, 1e-6),
         ],
         [
             Number("bytes of an entry, cast at use", size, 4),
@@ -75,7 +67,6 @@ def measure_table_precision() -> Evidence:
 
 
 def measure_noise_index() -> Evidence:
-    """The noise at the first index, and indices outside."""
     lesson = float((1 - (1 - PATH.betas).cumprod(0)).sqrt()[0])
     zero, one = PATH.sigma(double(0.0, 1 / 1000)).tolist()
     wrong = [lambda k=k: PATH.alpha_bar(k) for k in (0, -1, 1001)]
@@ -90,34 +81,30 @@ def measure_noise_index() -> Evidence:
 
 
 def measure_three_points() -> Evidence:
-    """Three draws and 20,000 against the law."""
-    law = targets.lesson_mixture()
-    exact = PATH.interpolate(law.sample(200_000).double(), *noise_and_time(200_000, 0.25))
+    target = targets.lesson_mixture()
+    exact = PATH.interpolate(target.sample(200_000).double(), *noise_and_time(200_000, 0.25))
     few, many = (
-        PATH.interpolate(law.sample(n).double(), *noise_and_time(n, 0.25)).numpy()
+        PATH.interpolate(target.sample(n).double(), *noise_and_time(n, 0.25)).numpy()
         for n in (3, 20_000)
     )
     distance = [transport.w1_1d(x, exact.numpy()) for x in (few, many)]
     return Evidence(
-        [Number("$W_1$ of three points to the law of $x_{250}$", distance[0], 0, 0.06)],
+        [Number("$W_1$ of three points to the distribution of $x_{250}$", distance[0], 0, 0.06)],
         [Number("$W_1$ of 20,000 points", distance[1], 0, 0.06)],
     )
 
 
 def noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise for n numbers, and a time."""
     return torch.randn(n, 1, dtype=torch.float64), torch.tensor(t, dtype=torch.float64)
 
 
 def mixture_terminal_kl(betas: torch.Tensor) -> float:
-    """The divergence of the law of x_T from noise for the lesson's mixture."""
     mean, variance = diffusion_bound.moment_recursion(betas, 1.0, 0.0)
-    law = targets.lesson_mixture().diffuse(mean[-1], variance[-1].sqrt())
-    return diffusion_bound.divergence_from_noise(law)
+    terminal = targets.lesson_mixture().diffuse(mean[-1], variance[-1].sqrt())
+    return diffusion_bound.divergence_from_noise(terminal)
 
 
 def measure_terminal_kl() -> Evidence:
-    """The end of chains of several lengths."""
     bar = "$\\mathrm{KL}(q(x_T) \\| \\mathcal N(0, 1))$ in nats, "
     left = [
         Number(f"{bar} $T = {T}$", mixture_terminal_kl(unscaled_betas(T)), 0, 5e-3)
@@ -143,7 +130,6 @@ def measure_terminal_kl() -> Evidence:
 
 
 def measure_continuous_limit() -> Evidence:
-    """Three schedules of 4,000 steps."""
     T = 4000
     k = torch.arange(1, T + 1, dtype=torch.float64)
     flow = (0.1 + 19.9 * (k - 0.5) / T) / T  # the continuous schedule, whose integral is 10.05
@@ -185,8 +171,7 @@ CLAIMS = [
         measure_terminal_kl,
         "theory.exact.diffusion_bound.divergence_from_noise",
         right="$T \\approx 1000$. For other lengths $\\beta$ must be multiplied by $1000/T$, or "
-        "the "
-        "cosine schedule taken; a table with $\\bar\\alpha_T > 0.01$ is refused.",
+        "the cosine schedule taken; a table with $\\bar\\alpha_T > 0.01$ is refused.",
         covers="A49 R37 R44",
     ),
     Claim(
@@ -203,13 +188,12 @@ CLAIMS = [
     Claim(
         "5.3-batch",
         "`q_sample` adds the noise of step $t$ to data, as training needs it: a $t$ for each "
-        "datum.",
+        "data point.",
         Verdict.ONLY_IF,
         measure_batched_times,
         "theory.paths.Path.interpolate",
         right="$t$ is one Python integer: NumPy tables cannot be indexed by a tensor and "
-        "multiplied "
-        "with one. Ours take a time for each datum, of any shape.",
+        "multiplied with one. Ours take a time for each data point, of any shape.",
         covers="A45 R38",
     ),
     Claim(

@@ -6,20 +6,18 @@ import torch
 
 from ....theory import langevin, ode, paths
 from ....theory.exact import sampler_moments, targets
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH, count_failures
-from .reverse import gaussian_1d
 
 ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
 def ula_variance(h: float) -> float:
-    """The variance at which ULA on N(0, 1) settles."""
     return float(sampler_moments.gaussian_ula(ONE, h, 5000, ONE[0], ONE)[1])
 
 
 def measure_ula_transient() -> Evidence:
-    """Five steps, exactly and by chains."""
     n, k, start, numbers = 50_000, 5, 3.0, []
     for h in (0.1, 0.5):
         mean, variance = (1 - h) ** k * start, (1 - (1 - h) ** (2 * k)) / (1 - h / 2)
@@ -36,56 +34,51 @@ def measure_ula_transient() -> Evidence:
 
 
 def measure_ula_bias() -> Evidence:
-    """Where the chain settles."""
     small = sampler_moments.gaussian_bias(ONE, 0.01)
     return Evidence(
         [Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", ula_variance(h), 1, 1e-3)
          for h in (0.1, 0.5, 1.0)],
         [
-            *(Number(f"variance, $h = {h}$, against $1/(1-h/2)$", ula_variance(h), 1 / (1 - h / 2), 1e-9)
-              for h in (0.1, 0.5, 1.0)),
+            *(Number(f"variance, $h = {h}$, against $1/(1-h/2)$", ula_variance(h), 1 / (1 - h / 2),
+                     1e-9) for h in (0.1, 0.5, 1.0)),
             Number("nats from the target over $h^2/16$, $h = 0.01$", small * 16e4, 1, 0.01),
         ],
     )  # fmt: skip
 
 
 def measure_mala_acceptance() -> Evidence:
-    """The closed form against chains."""
-    law, n = gaussian_1d(0.0, 1.0), 20_000
+    target, n = gaussian_1d(0.0, 1.0), 20_000
     x = torch.randn(n, 1, dtype=torch.float64)
-    states = list(langevin.mala(law.log_prob, law.score, x, 1.0, 4))
+    states = list(langevin.mala(target.log_prob, target.score, x, 1.0, 4))
     chances = torch.stack([chance for _, chance in states])
     error = float(chances.std()) / math.sqrt(n)  # as if the four steps were one: an upper bound
     exact = sampler_moments.gaussian_acceptance(1.0)
-    return Evidence(
-        [
-            Number("acceptance at $h = 1$, $1 - \\frac2\\pi\\arcsin\\frac13$", exact,
-                   1 - 2 / math.pi * math.asin(1 / 3), 1e-12),
-            Number("acceptance in 80,000 steps", float(chances.mean()), exact, 5 * error),
-            Number("variance of the chains, where ULA has 2", float(states[-1][0].var()), 1,
-                   5 * math.sqrt(2 / n)),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("acceptance at $h = 1$, $1 - \\frac2\\pi\\arcsin\\frac13$", exact,
+               1 - 2 / math.pi * math.asin(1 / 3), 1e-12),
+        Number("acceptance in 80,000 steps", float(chances.mean()), exact, 5 * error),
+        Number("variance of the chains, where ULA has 2", float(states[-1][0].var()), 1,
+               5 * math.sqrt(2 / n)),
+    ])  # fmt: skip
 
 
 def measure_step_limit() -> Evidence:
-    """Steps on both sides of the limit."""
     covariance = double(1.0, 0.3, 0.3, 0.5).view(2, 2)
-    law = targets.Gaussian(double(0.0, 0.0), covariance)
+    target = targets.Gaussian(double(0.0, 0.0), covariance)
     bound = 2 * float(torch.linalg.eigvalsh(covariance).min())
     start, spread = double(1.0, 1.0), torch.eye(2, dtype=torch.float64)
 
-    def after(h: float) -> float:
+    def final_offset(h: float) -> float:
         return float(sampler_moments.gaussian_ula(covariance, h, 1000, start, spread)[0].norm())
 
     x = torch.randn(20, 2, dtype=torch.float64)
-    refused = count_failures(lambda: langevin.stable_step(law.score, x, 1.01 * bound))
+    refused = count_failures(lambda: langevin.stable_step(target.score, x, 1.01 * bound))
     what = "offset of the mean after 1,000 steps of $h = "
     return Evidence(
-        [Number(f"{what}1.02 \\cdot 2/L$", after(1.02 * bound), 0, 1e-3)],
+        [Number(f"{what}1.02 \\cdot 2/L$", final_offset(1.02 * bound), 0, 1e-3)],
         [
-            Number(f"{what}0.98 \\cdot 2/L$", after(0.98 * bound), 0, 1e-3),
-            Number("the step that is chosen, half the limit", langevin.stable_step(law.score, x),
+            Number(f"{what}0.98 \\cdot 2/L$", final_offset(0.98 * bound), 0, 1e-3),
+            Number("the step that is chosen, half the limit", langevin.stable_step(target.score, x),
                    bound / 2, 1e-3),
             Number("steps beyond the limit that are refused", refused, 1),
         ],
@@ -93,14 +86,13 @@ def measure_step_limit() -> Evidence:
 
 
 def measure_mode_mixing() -> Evidence:
-    """Plain and annealed chains on two modes."""
-    law, n = targets.lesson_mixture(), 4000
+    target, n = targets.lesson_mixture(), 4000
     start = torch.randn(n, 1, dtype=torch.float64)
-    plain = ode.final_state(langevin.ula(law.score, start, 0.01, 500))
+    plain = ode.final_state(langevin.ula(target.score, start, 0.01, 500))
     path = paths.GeometricPath(10.0, 0.05)
     annealed = ode.final_state(
         langevin.annealed_langevin(
-            targets.ExactDenoiser(law, path), 10 * start, path.grid(50), snr=0.3
+            targets.ExactDenoiser(target, path), 10 * start, path.grid(50), snr=0.3
         )
     )
     left = [float((x < 0).double().mean()) for x in (plain, annealed)]
@@ -121,11 +113,11 @@ def measure_annealed_chains() -> Evidence:
     times, denoiser = path.grid(8), targets.ExactDenoiser(gaussian_1d(0.5, 0.6), path)
     start = float(path.scale(times[0])) * torch.randn(n, 1, dtype=torch.float64)
     numbers = []
-    for run, law in (
+    for run, moments in (
         (langevin.annealed_langevin, sampler_moments.annealed_langevin_moments),
         (langevin.predictor_corrector, sampler_moments.predictor_corrector_moments),
     ):
-        exact = law(path, times, data, 3, 0.4)
+        exact = moments(path, times, data, 3, 0.4)
         x = ode.final_state(run(denoiser, start, times, corrections=3, snr=0.4))
         name, error = run.__name__, math.sqrt(exact.variance / n)
         deviation = exact.variance * math.sqrt(2 / n)
@@ -137,7 +129,6 @@ def measure_annealed_chains() -> Evidence:
 
 
 def measure_reverse_langevin() -> Evidence:
-    """The variances that four kinds of steps reach."""
     data = sampler_moments.Moments(0.0, 0.25)
     reached = {
         "pure": sampler_moments.reverse_chain_moments(PATH, data, growth=0.0, weight=0.5),
@@ -166,8 +157,8 @@ def measure_reverse_langevin() -> Evidence:
 CLAIMS = [
     Claim(
         "5.5-transient",
-        "The iteration moves a law towards $p$; on $\\mathcal N(0, 1)$ it is known after every "
-        "step.",
+        "The iteration moves a distribution towards $p$; on $\\mathcal N(0, 1)$ it is known after "
+        "every step.",
         Verdict.HOLDS,
         measure_ula_transient,
         "theory.exact.sampler_moments.gaussian_ula",
@@ -180,15 +171,14 @@ CLAIMS = [
         Verdict.ONLY_IF,
         measure_ula_bias,
         "theory.exact.sampler_moments.gaussian_ula",
-        right="$h \\to 0$. At a fixed step it settles at another law, "
-        "$\\Sigma_h = \\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance "
-        "(MALA) "
-        "removes the bias.",
+        right="$h \\to 0$. At a fixed step it settles at another distribution, $\\Sigma_h = "
+        "\\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance (MALA) removes the "
+        "bias.",
         covers="A60 R52",
     ),
     Claim(
         "5.5-mala",
-        "With a test of acceptance the law is $p$ at every step size (not in the lesson).",
+        "With a test of acceptance the distribution is $p$ at every step size (not in the lesson).",
         Verdict.HOLDS,
         measure_mala_acceptance,
         "theory.exact.sampler_moments.gaussian_acceptance",
@@ -213,14 +203,13 @@ CLAIMS = [
         measure_mode_mixing,
         "theory.langevin.annealed_langevin",
         right="chains cross between modes, which takes exponentially long where they are far "
-        "apart. "
-        "Levels of noise, from large to small, let them cross first.",
+        "apart. Levels of noise, from large to small, let them cross first.",
         covers="A61 R52",
     ),
     Claim(
         "5.5-annealed",
-        "Over levels of noise, alone or as corrector of ancestral steps, the law that it reaches "
-        "follows a recursion.",
+        "Over levels of noise, alone or as corrector of ancestral steps, the distribution that it "
+        "reaches follows a recursion.",
         Verdict.HOLDS,
         measure_annealed_chains,
         "theory.exact.sampler_moments.corrector_moments",
@@ -233,13 +222,10 @@ CLAIMS = [
         measure_reverse_langevin,
         "theory.exact.sampler_moments.reverse_chain_moments",
         right="A reverse step is one of the probability flow, with $\\frac\\beta2\\nabla\\log p$, "
-        "and "
-        "one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin "
-        "alone "
-        "leaves a law where it is: it is the corrector.",
-        formula="\\beta_t\\nabla\\log p_t = \\underbrace{\\tfrac12\\beta_t\\nabla\\log "
-        "p_t}_{flow} + "
-        "\\underbrace{\\tfrac12\\beta_t\\nabla\\log p_t}_{Langevin}",
+        "and one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin "
+        "alone leaves a distribution where it is: it is the corrector.",
+        formula="\\beta_t\\nabla\\log p_t = \\underbrace{\\tfrac12\\beta_t\\nabla\\log p_t}_{flow} "
+        "+ \\underbrace{\\tfrac12\\beta_t\\nabla\\log p_t}_{Langevin}",
         covers="A62",
     ),
 ]

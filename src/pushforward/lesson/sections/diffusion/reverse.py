@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ....theory import ddpm_schedule, predictions
 from ....theory.exact import diffusion_bound, sampler_moments, targets
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH
 
@@ -14,17 +15,11 @@ SHORT = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(100))
 EULER = 0.5772156649015329
 
 
-def gaussian_1d(mean: float, deviation: float) -> targets.Gaussian:
-    """A law on the line."""
-    return targets.Gaussian(double(mean), double(deviation**2)[:, None])
-
-
 def measure_data_recovery() -> Evidence:
-    """What the end of the chain tells of the datum."""
-    law = targets.lesson_mixture()
+    target = targets.lesson_mixture()
     alpha, sigma = PATH(double(1.0))
-    error = diffusion_bound.expected_noise_error(law, alpha, sigma) * (sigma / alpha).square()
-    lost = float(error) / float(law.covariance)
+    error = diffusion_bound.expected_noise_error(target, alpha, sigma) * (sigma / alpha).square()
+    lost = float(error) / float(target.covariance)
     reached = sampler_moments.ancestral_moments(
         PATH, PATH.chain(), sampler_moments.Moments(0.8, 3.778), 1.0
     )
@@ -41,11 +36,10 @@ def measure_data_recovery() -> Evidence:
 
 
 def measure_reverse_gap() -> Evidence:
-    """The true reverse step against a Gaussian, by its step size."""
-    law = targets.lesson_mixture()
-    gaps = {beta: diffusion_bound.reverse_gap(law, beta) for beta in (0.5, 0.02, 0.01, 0.005)}
+    target = targets.lesson_mixture()
+    gaps = {beta: diffusion_bound.reverse_gap(target, beta) for beta in (0.5, 0.02, 0.01, 0.005)}
     what = "$\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N)$ in nats, lesson's mixture, $\\beta$ = "
-    order, rate = math.log2(gaps[0.01] / gaps[0.005]), diffusion_bound.reverse_gap_rate(law)
+    order, rate = math.log2(gaps[0.01] / gaps[0.005]), diffusion_bound.reverse_gap_rate(target)
     extrapolated = 2 * gaps[0.005] / 0.005**3 - gaps[0.01] / 0.01**3
     exact = diffusion_bound.reverse_gap(gaussian_1d(0.8, 1.5), 0.9)
     return Evidence(
@@ -59,46 +53,39 @@ def measure_reverse_gap() -> Evidence:
 
 
 def measure_bound_sign() -> Evidence:
-    """The loss of the best model against the entropy."""
-    law = targets.lesson_mixture()
-    floor = diffusion_bound.noise_error_floors(SHORT, law)
-    second = float(law.covariance + law.mean.square())
+    target = targets.lesson_mixture()
+    floor = diffusion_bound.noise_error_floors(SHORT, target)
+    second = float(target.covariance + target.mean.square())
     variance = diffusion_bound.best_variance(SHORT, floor, 1)
     loss = float(diffusion_bound.expected_bound(SHORT, floor, second, 1, variance).sum())
     what = "$\\mathcal L$ in nats, best model, $T = 100$"
-    entropy = law.entropy()
+    entropy = target.entropy()
     return Evidence(
         [Number(f"{what}, a lower bound of $\\mathbb E \\log p$", loss, -entropy, 0, "<=")],
         [
             Number(f"{what}, an upper bound of $-\\mathbb E \\log p$", loss, entropy, 0, ">="),
             Number(f"{what}, not far above it", loss, entropy + 0.1, 0, "<="),
-            Number(
-                "entropy from denoising errors alone",
-                diffusion_bound.entropy_from_denoising(law),
-                entropy,
-                1e-7,
-            ),
+            Number("entropy from denoising errors alone",
+                   diffusion_bound.entropy_from_denoising(target), entropy, 1e-7),
         ],
-    )
+    )  # fmt: skip
 
 
 def measure_bound_terms() -> Evidence:
-    """The ratio of joint laws on paths, both ways."""
     x = targets.lesson_mixture().sample(50).double()
     states = [x, *diffusion_bound.forward_chain(x, SHORT.betas)]
 
-    def wrong(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def wrong_model(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return 0.9 * x_t + 0.1 * torch.tanh(x_t), SHORT.variance(k, 0.3).expand_as(x_t)
 
-    terms = diffusion_bound.bound_terms(SHORT, states, wrong).sum(0)
-    gap = (terms - diffusion_bound.path_log_ratio(SHORT, states, wrong)).abs().max()
+    terms = diffusion_bound.bound_terms(SHORT, states, wrong_model).sum(0)
+    gap = (terms - diffusion_bound.path_log_ratio(SHORT, states, wrong_model)).abs().max()
     return Evidence(
         [Number("largest difference on 50 paths of a wrong model, nats", float(gap), 0, 1e-7)]
     )
 
 
 def measure_step_posterior() -> Evidence:
-    """Against conditioning of the joint law of two states."""
     x, x_t, worst = double(-1.3), double(0.4), 0.0
     for k in (2, 500, 1000):
         a, before = 1 - PATH.beta(k), PATH.alpha_bar(k - 1)
@@ -110,19 +97,14 @@ def measure_step_posterior() -> Evidence:
         worst = max(
             worst, float((got - exact.mean).abs()), float((spread - exact.covariance).abs())
         )
-    return Evidence(
-        [
-            Number("largest error against conditioning of the joint law", worst, 0, 1e-9),
-            Number(
-                "$\\tilde\\beta_1$, whose logarithm is not finite",
-                float(PATH.posterior(x, x_t, 1)[1]), 0, 1e-15,
-            ),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("largest error against conditioning of the joint distribution", worst, 0, 1e-9),
+        Number("$\\tilde\\beta_1$, whose logarithm is not finite",
+               float(PATH.posterior(x, x_t, 1)[1]), 0, 1e-15),
+    ])  # fmt: skip
 
 
 def measure_posterior_mean() -> Evidence:
-    """The mean by the datum and by the noise."""
     x_t, eps, k = torch.randn(2, 4).double(), torch.randn(2, 4).double(), torch.tensor([2, 700])
     beta, alpha_bar = PATH.beta(k)[:, None], PATH.alpha_bar(k)[:, None]
     x = predictions.solve_posterior_means(
@@ -134,27 +116,25 @@ def measure_posterior_mean() -> Evidence:
 
 
 def measure_variance_cost() -> Evidence:
-    """What each variance loses of the bound."""
-
     def cost(path: ddpm_schedule.DDPMPath, deviation: float, v: float | None) -> float:
-        law = gaussian_1d(0.0, deviation)
-        floor, k = diffusion_bound.noise_error_floors(path, law), torch.arange(1, path.steps + 1)
+        target = gaussian_1d(0.0, deviation)
+        floor, k = diffusion_bound.noise_error_floors(path, target), torch.arange(1, path.steps + 1)
         variance = (
             diffusion_bound.best_variance(path, floor, 1) if v is None else path.variance(k, v)
         )
         terms = diffusion_bound.expected_bound(path, floor, deviation**2, 1, variance)
-        return float(terms.sum()) - law.entropy()
+        return float(terms.sum()) - target.entropy()
 
     many = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1_000_000))
     end = gaussian_1d(0.0, 0.5).diffuse(*(z[0] for z in PATH(double(1.0))))
     what = "nats lost by $\\Sigma = "
     left = diffusion_bound.divergence_from_noise(end)
     return Evidence(
-        [Number(f"{what}\\tilde\\beta$, data $\\mathcal N(0, 1)$, $T = 1000$",
-                cost(PATH, 1.0, 0.0), 0, 1e-3)],
+        [Number(f"{what}\\tilde\\beta$, data $\\mathcal N(0, 1)$, $T = 1000$", cost(PATH, 1.0, 0.0),
+                0, 1e-3)],
         [
-            Number(f"{what}\\tilde\\beta$ at $T = 10^6$, against $\\gamma/2$",
-                   cost(many, 1.0, 0.0), EULER / 2, 1e-3),
+            Number(f"{what}\\tilde\\beta$ at $T = 10^6$, against $\\gamma/2$", cost(many, 1.0, 0.0),
+                   EULER / 2, 1e-3),
             Number(f"{what}\\beta$, $T = 1000$", cost(PATH, 1.0, 1.0), 0, 1e-9),
             Number("nats lost by the best $\\Sigma$, data $\\mathcal N(0, 0.25)$: "
                    "$\\mathrm{KL}(q(x_T) \\| \\mathcal N)$", cost(PATH, 0.5, None), left, 1e-11),
@@ -163,7 +143,6 @@ def measure_variance_cost() -> Evidence:
 
 
 def measure_simple_loss() -> Evidence:
-    """The weights that are dropped, and the least loss."""
     k = torch.tensor([1, 2, 500, 1000])
     t = k.double() / 1000
     large = ddpm_schedule.bound_weight(predictions.noise_prediction, 1.0)(PATH, t) / 1000
@@ -195,7 +174,6 @@ def measure_simple_loss() -> Evidence:
 
 
 def measure_prediction_conversions() -> Evidence:
-    """Every prediction into every other."""
     kinds = (
         predictions.data_prediction,
         predictions.noise_prediction,
@@ -222,7 +200,7 @@ CLAIMS = [
         measure_data_recovery,
         "theory.exact.diffusion_bound.expected_noise_error",
         right="$x_T$ hardly depends on $x_0$. The reverse process draws from $p(x_0 | x_T)$, which "
-        "is all but the law of the data.",
+        "is all but the distribution of the data.",
         covers="A51",
     ),
     Claim(
@@ -232,8 +210,7 @@ CLAIMS = [
         measure_reverse_gap,
         "theory.exact.diffusion_bound.reverse_gap",
         right="$\\beta_t \\to 0$, where the divergence from a Gaussian falls as $\\beta_t^3$, or "
-        "the "
-        "data are Gaussian, and then for every $\\beta_t$.",
+        "the data are Gaussian, and then for every $\\beta_t$.",
         formula="\\mathbb E\\,\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N) \\approx "
         "\\frac{\\beta_t^3}{12}\\,\\mathbb E\\big[((\\log p)''')^2\\big]",
         covers="A52",
@@ -275,8 +252,7 @@ CLAIMS = [
         "5.3-posterior",
         "$q(x_{t-1} | x_t, x_0)$ is Gaussian with the mean $\\tilde\\mu_t$ that is given, and "
         "$\\tilde\\beta_t = \\frac{1-\\bar\\alpha_{t-1}}{1-\\bar\\alpha_t}\\beta_t$, which the "
-        "lesson "
-        "does not define.",
+        "lesson does not define.",
         Verdict.HOLDS,
         measure_step_posterior,
         "theory.ddpm_schedule.DDPMPath.posterior",

@@ -10,12 +10,12 @@ from ....devices import seeded_rng
 from ....theory import guidance, ode, paths, samplers, transport
 from ....theory.exact import sampler_moments, targets
 from ....training.fit import fit
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .reverse import SHORT, gaussian_1d
+from .reverse import SHORT
 
 
 def measure_ancestral_sampling() -> Evidence:
-    """Draws against the recursion, and two invariants."""
     n, data = 20_000, sampler_moments.Moments(0.8, 2.25)
     denoiser = targets.ExactDenoiser(gaussian_1d(0.8, 1.5), SHORT)
     numbers = []
@@ -26,10 +26,8 @@ def measure_ancestral_sampling() -> Evidence:
         what = f"of draws, $T = 100$, $\\Sigma = {name}$"
         numbers += [
             Number(f"mean {what}", float(x.mean()), exact.mean, 5 * math.sqrt(exact.variance / n)),
-            Number(
-                f"variance {what}", float(x.var()), exact.variance,
-                5 * exact.variance * math.sqrt(2 / n),
-            ),
+            Number(f"variance {what}", float(x.var()), exact.variance,
+                   5 * exact.variance * math.sqrt(2 / n)),
         ]  # fmt: skip
     normal = sampler_moments.ancestral_moments(
         SHORT, SHORT.chain(), sampler_moments.Moments(0.0, 1.0), 1.0
@@ -52,7 +50,6 @@ def measure_ancestral_sampling() -> Evidence:
 
 
 def measure_solver_orders() -> Evidence:
-    """Orders of convergence on Gaussian data."""
     path, x = paths.VariancePreservingPath(), torch.randn(50, 1, dtype=torch.float64)
     denoiser = targets.ExactDenoiser(gaussian_1d(0.5, 0.6), path)
     (a, b), (r, s) = (path(double(t)) for t in (0.95, 0.2))
@@ -70,39 +67,34 @@ def measure_solver_orders() -> Evidence:
     centred = targets.ExactDenoiser(gaussian_1d(0.0, 0.6), path)
     one = ode.final_state(samplers.ddim(centred, torch.ones(1, 1, dtype=torch.float64), times))
     expected = [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2)]
-    return Evidence(
-        [
-            Number(
-                "factor of DDIM in 10 steps on $\\mathcal N(0, 0.36)$, against its product of "
-                "cosines", float(one), sampler_moments.ddim_factor(path, times, 0.6), 1e-9,
-            ),
-            *(
-                Number(f"order of {name}", order(getattr(samplers, name)), p, 0.25)
-                for name, p in expected
-            ),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("factor of DDIM in 10 steps on $\\mathcal N(0, 0.36)$, against its product of "
+               "cosines", float(one), sampler_moments.ddim_factor(path, times, 0.6), 1e-9),
+        *(
+            Number(f"order of {name}", order(getattr(samplers, name)), p, 0.25)
+            for name, p in expected
+        ),
+    ])  # fmt: skip
 
 
 def measure_flow_density() -> Evidence:
-    """The density of the flow against that of the law."""
-    law = targets.lesson_mixture()
+    target = targets.lesson_mixture()
     x = torch.linspace(-4, 4, 17, dtype=torch.float64)[:, None]
-    got = targets.ExactDenoiser(law, paths.LinearPath()).log_density(x, rtol=1e-9, atol=1e-9).value
-    gap = float((got - law.log_prob(x)).abs().max())
+    denoiser = targets.ExactDenoiser(target, paths.LinearPath())
+    got = denoiser.log_density(x, rtol=1e-9, atol=1e-9).value
+    gap = float((got - target.log_prob(x)).abs().max())
     return Evidence([Number("largest error of $\\log p$ at 17 points, nats", gap, 0, 1e-6)])
 
 
 def measure_guided_score() -> Evidence:
-    """The guided score against that of the tilted law."""
-    law, path, scale = targets.lesson_mixture(), paths.VariancePreservingPath(), 3.0
+    target, path, scale = targets.lesson_mixture(), paths.VariancePreservingPath(), 3.0
     t, x = double(0.3)[0], torch.linspace(-4, 4, 161, dtype=torch.float64)[:, None]
-    denoiser = targets.ExactDenoiser(law, path)
+    denoiser = targets.ExactDenoiser(target, path)
     right = double(1.0, 0.0, 1.0).expand(len(x), 3)
     guided = guidance.GuidedDenoiser(denoiser, scale).score(x, t, right)
     free, conditional = denoiser.score(x, t), denoiser.score(x, t, right)
-    tilted = targets.ExactDenoiser(tilted_mixture(law, scale), path).score(x, t)
-    slope = class_gradient(law.diffuse(*path(t)), x)
+    tilted = targets.ExactDenoiser(tilted_mixture(target, scale), path).score(x, t)
+    slope = class_gradient(target.diffuse(*path(t)), x)
     return Evidence(
         [
             Number(
@@ -112,73 +104,64 @@ def measure_guided_score() -> Evidence:
         ],
         [
             Number(
-                "largest error of $\\nabla\\log p_t(x | k) = \\nabla\\log p_t + "
-                "\\nabla\\log p_t(k | "
-                "x)$", float((conditional - free - slope).abs().max()), 0, 1e-9,
+                "largest error of $\\nabla\\log p_t(x | k) = \\nabla\\log p_t + \\nabla\\log p_t(k "
+                "| x)$", float((conditional - free - slope).abs().max()), 0, 1e-9,
             ),
             Number(
-                "largest error of the guided score as $\\nabla\\log p_t + "
-                "3\\,\\nabla\\log p_t(k | "
+                "largest error of the guided score as $\\nabla\\log p_t + 3\\,\\nabla\\log p_t(k | "
                 "x)$", float((guided - free - 3 * slope).abs().max()), 0, 1e-9,
             ),
         ],
     )  # fmt: skip
 
 
-def tilted_mixture(law: targets.GaussianMixture, power: float) -> targets.GaussianMixture:
+def tilted_mixture(target: targets.GaussianMixture, power: float) -> targets.GaussianMixture:
     """p(x) p(k = 1 | x)^power as narrow components on the nodes of a quadrature."""
-    (x, mass, log_p), *_ = law.nodes()
-    weight = mass * (power * (law.log_terms(x)[:, 1] - log_p)).exp()
+    (x, mass, log_p), *_ = target.nodes()
+    weight = mass * (power * (target.log_terms(x)[:, 1] - log_p)).exp()
     kept = weight > 1e-300
     return targets.GaussianMixture(
         weight[kept], x[kept], torch.full((int(kept.sum()),), 1e-6, dtype=torch.float64)
     )
 
 
-def class_gradient(law: targets.GaussianMixture, x: Tensor) -> Tensor:
-    """The gradient of log p(k = 1 | x), by autograd."""
+def class_gradient(target: targets.GaussianMixture, x: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
-    chance = law.log_terms(x).log_softmax(1)[:, 1]
+    chance = target.log_terms(x).log_softmax(1)[:, 1]
     return torch.autograd.grad(chance.sum(), x)[0]
 
 
 @cache
 @seeded_rng(0)
 def ddpm_samples() -> tuple[Tensor, Tensor]:
-    """Draws of a small DDPM by ancestral sampling, and as many of the law it was fitted to."""
-    law = targets.lesson_mixture()
+    """Draws of a small DDPM by ancestral sampling, and as many of the mixture it was fitted to."""
+    target = targets.lesson_mixture()
     model = fit(
-        law.sample(4000).numpy(), "ddpm", steps=500, seed=0, progress=False, width=64, chain=100,
+        target.sample(4000).numpy(), "ddpm", steps=500, seed=0, progress=False, width=64, chain=100,
         sampler="ddpm", sampler_steps=100,
     )  # fmt: skip
-    return torch.as_tensor(model.sample(4000, seed=1)), law.sample(4000)
+    return torch.as_tensor(model.sample(4000, seed=1)), target.sample(4000)
 
 
 def measure_ddpm_training() -> Evidence:
-    """A small model, drawn from."""
     x, exact = ddpm_samples()
     grid = torch.linspace(-6, 7, 2001, dtype=torch.float64)[:, None]
     cdf = targets.lesson_mixture().log_prob(grid).exp().cumsum(0) * (grid[1] - grid[0])
     floor = transport.expected_w1(grid[:, 0].numpy(), cdf.clamp(0, 1).numpy(), 4000)
     distance = transport.w1_1d(x.double().numpy(), exact.double().numpy())
     left = float((x < 0).double().mean())
-    return Evidence(
-        [
-            Number(
-                "$W_1$ of 4,000 draws to 4,000 exact ones, whose own distance is "
-                f"{floor:.3f}", distance, 0.2, 0, "<=",
-            ),
-            Number("weight of the left mode", left, 0.3, 0.06),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("$W_1$ of 4,000 draws to 4,000 exact ones, whose own distance is " f"{floor:.3f}",
+               distance, 0.2, 0, "<="),
+        Number("weight of the left mode", left, 0.3, 0.06),
+    ])  # fmt: skip
 
 
 CLAIMS = [
     Claim(
         "5.2-ancestral",
-        "Drawing $x_{t-1}$ from $p_\\theta(x_{t-1} | x_t)$ step by step gives data. The law that "
-        "it "
-        "gives on Gaussian data is known at every $T$.",
+        "Drawing $x_{t-1}$ from $p_\\theta(x_{t-1} | x_t)$ step by step gives data. The "
+        "distribution that it gives on Gaussian data is known at every $T$.",
         Verdict.HOLDS,
         measure_ancestral_sampling,
         "theory.exact.sampler_moments.ancestral_moments",
@@ -212,7 +195,7 @@ CLAIMS = [
         measure_guided_score,
         "theory.guidance.combine_guidance",
         right="Its score is $\\nabla\\log p_t + w\\,\\nabla\\log p_t(k | x)$ at each $t$, and for "
-        "$w \\ne 0, 1$ no law of data has these scores at all levels of noise.",
+        "$w \\ne 0, 1$ no distribution of data has these scores at all levels of noise.",
         covers="R6",
     ),
     Claim(

@@ -9,26 +9,21 @@ from torch import Tensor
 from ....theory import paths, predictions
 from ....theory import score_matching as sm
 from ....theory.exact import diffusion_bound, divergences, targets
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .reverse import gaussian_1d
 
-MODELS = {
-    "-x": lambda x: -x,
-    "0.5 - x^3/10": lambda x: 0.5 - x**3 / 10,
-    "\\tanh x": torch.tanh,
-}
+MODELS = {"-x": lambda x: -x, "0.5 - x^3/10": lambda x: 0.5 - x**3 / 10, "\\tanh x": torch.tanh}
 
 
 def measure_implicit_loss() -> Evidence:
-    """Both losses for three models, by quadrature."""
-    law = targets.lesson_mixture()
-    constant = diffusion_bound.fisher_information(law) / 2
+    target = targets.lesson_mixture()
+    constant = diffusion_bound.fisher_information(target) / 2
     plane = targets.gaussian_ring(3, 1.5, 0.6)
     axes = math.sqrt(2) * torch.eye(2, dtype=torch.float64)[:, None]
     numbers = []
     for name, score in MODELS.items():
-        explicit = law.expectation(partial(sm.explicit_score_matching, score, law.score))
-        gap = explicit - law.expectation(partial(sm.implicit_score_matching, score))
+        explicit = target.expectation(partial(sm.explicit_score_matching, score, target.score))
+        gap = explicit - target.expectation(partial(sm.implicit_score_matching, score))
         numbers.append(Number(f"explicit less implicit loss, $s = {name}$", gap, constant, 1e-7))
     exact = plane.expectation(partial(sm.implicit_score_matching, torch.tanh))
     sliced = plane.expectation(
@@ -38,33 +33,31 @@ def measure_implicit_loss() -> Evidence:
 
 
 def measure_denoising_loss() -> Evidence:
-    """Both losses for three models, by quadrature over data and noise."""
-    law, sigma = targets.lesson_mixture(), 0.6
-    noisy = law.diffuse(double(1.0)[0], double(sigma)[0])
-    (x, mass, _), *_ = law.nodes()
+    target, sigma = targets.lesson_mixture(), 0.6
+    noisy = target.diffuse(double(1.0)[0], double(sigma)[0])
+    (x, mass, _), *_ = target.nodes()
     (eps, chance, _), *_ = gaussian_1d(0.0, 1.0).nodes()
     pairs, weight = torch.cartesian_prod(x[:, 0], eps[:, 0]), torch.outer(mass, chance).flatten()
-    floor = divergences.denoising_floor(law, sigma)
+    floor = divergences.denoising_floor(target, sigma)
     numbers = []
     for name, score in MODELS.items():
         loss = float(weight @ sm.denoising_score_matching(score, pairs[:, :1], pairs[:, 1:], sigma))
         explicit = noisy.expectation(partial(sm.explicit_score_matching, score, noisy.score))
-        numbers.append(Number(f"denoising less explicit loss of the noised law, $s = {name}$",
+        numbers.append(Number(f"denoising less explicit loss of noised data, $s = {name}$",
                               loss - explicit, floor, 1e-7))  # fmt: skip
     return Evidence(numbers)
 
 
 def measure_noised_score() -> Evidence:
-    """The slope that is learnt, and the mean of conditional scores."""
     v, sigma = 1.3, 0.6
     denoiser = targets.ExactDenoiser(
         gaussian_1d(0.0, math.sqrt(v)), paths.VarianceExplodingPath(1.0, 1.0)
     )
     slope = float(denoiser.score(double(1.0)[:, None], double(sigma)[0]))
-    law = targets.lesson_mixture()
-    exact = targets.ExactDenoiser(law, denoiser.path)
+    target = targets.lesson_mixture()
+    exact = targets.ExactDenoiser(target, denoiser.path)
     x_t = double(-2.5, -0.4, 0.1, 3.0)[:, None]
-    mean = mean_conditional_score(law, x_t, sigma)
+    mean = mean_conditional_score(target, x_t, sigma)
     gap = float((exact.score(x_t, double(sigma)[0]) - mean).abs().max())
     what = "slope of the score learnt on $\\mathcal N(0, 1.3)$ data, $\\sigma = 0.6$"
     return Evidence(
@@ -79,9 +72,9 @@ def measure_noised_score() -> Evidence:
     )  # fmt: skip
 
 
-def mean_conditional_score(law: targets.GaussianMixture, x_t: Tensor, sigma: float) -> Tensor:
+def mean_conditional_score(target: targets.GaussianMixture, x_t: Tensor, sigma: float) -> Tensor:
     """The mean over x_0 given x_t of the conditional score, by quadrature."""
-    (x, mass, _), *_ = law.nodes()
+    (x, mass, _), *_ = target.nodes()
     eps = (x_t - x.T) / sigma
     return ((mass.log() - eps.square() / 2).softmax(1) * -eps / sigma).sum(1, keepdim=True)
 
@@ -100,7 +93,6 @@ def fit_score_slope(v: float, sigma: float) -> float:
 
 
 def measure_weight_blindness() -> Evidence:
-    """Two laws that differ in weights alone."""
     means, ones = double(-5.0, 5.0)[:, None], double(1.0, 1.0)
     p, q = (targets.GaussianMixture(w, means, ones) for w in (double(0.2, 0.8), double(0.8, 0.2)))
     kl = p.expectation(lambda x: p.log_prob(x) - q.log_prob(x))
@@ -113,20 +105,19 @@ def measure_weight_blindness() -> Evidence:
         [
             Number("their Fisher divergence, all that score matching sees", plain, 0, 1e-4),
             Number("the KL, $0.6 \\log 4$", kl, 0.6 * math.log(4), 1e-3),
-            Number("Fisher divergence at noise $\\sigma = 5$, larger by a factor",
-                   noisy / plain, 100, 0, ">="),
+            Number("Fisher divergence at noise $\\sigma = 5$, larger by a factor", noisy / plain,
+                   100, 0, ">="),
         ],
     )  # fmt: skip
 
 
 def measure_level_losses() -> Evidence:
-    """The least loss of four levels."""
-    law, path = gaussian_1d(0.0, 1.0), paths.GeometricPath(10.0, 0.01)
+    target, path = gaussian_1d(0.0, 1.0), paths.GeometricPath(10.0, 0.01)
     numbers = []
     for sigma in (0.01, 0.1, 1.0, 10.0):
         t = double(sigma / 10)
         weight = float(predictions.noise_error_weight(predictions.score_prediction)(path, t))
-        least = 2 * weight * divergences.denoising_floor(law, sigma)
+        least = 2 * weight * divergences.denoising_floor(target, sigma)
         numbers.append(Number(f"least weighted loss of the level $\\sigma = {sigma}$", least,
                               1 / (1 + sigma**2), 1e-9))  # fmt: skip
     return Evidence(numbers)
@@ -158,8 +149,7 @@ CLAIMS = [
     Claim(
         "5.4-noised",
         "Because $\\nabla\\log q(x_t | x_0) = -\\varepsilon/\\sqrt{1-\\bar\\alpha_t}$, learning "
-        "the "
-        "noise is learning the score of the data.",
+        "the noise is learning the score of the data.",
         Verdict.ONLY_IF,
         measure_noised_score,
         "theory.denoisers.Denoiser.score",

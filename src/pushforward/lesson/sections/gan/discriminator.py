@@ -36,33 +36,25 @@ def measure_logit_gradient() -> Evidence:
     true = 1 / (1 + math.exp(-20))
     return Evidence(
         [
-            Number(
-                "gradient of BCELoss after a sigmoid, at logit 20",
-                float(through_d.grad),
-                true,
-                1e-6,
-            )
+            Number("gradient of BCELoss after a sigmoid, at logit 20", float(through_d.grad), true,
+                   1e-6)
         ],
         [
             Number("gradient of the loss on logits", float(through_f.grad), true, 1e-6),
-            Number(
-                "the loss on logits, nats", float(ours.detach()), math.log1p(math.exp(20)), 1e-4
-            ),
+            Number("the loss on logits, nats", float(ours.detach()), math.log1p(math.exp(20)),
+                   1e-4),
         ],
-    )
+    )  # fmt: skip
 
 
 def measure_player_roles() -> Evidence:
-    """Derivatives of the value of the game in the logits of a datum and of a sample."""
     real, fake = (torch.tensor([0.3], requires_grad=True) for _ in range(2))
     up, down = torch.autograd.grad(adversarial.game_value(real, fake), (real, fake))
     d = 1 / (1 + math.exp(-0.3))
-    return Evidence(
-        [
-            Number("$\\partial V/\\partial f$ at a datum: $1 - D$", float(up), 1 - d, 1e-6),
-            Number("$\\partial V/\\partial f$ at a sample: $-D$", float(down), -d, 1e-6),
-        ]
-    )
+    return Evidence([
+        Number("$\\partial V/\\partial f$ at a data point: $1 - D$", float(up), 1 - d, 1e-6),
+        Number("$\\partial V/\\partial f$ at a sample: $-D$", float(down), -d, 1e-6),
+    ])  # fmt: skip
 
 
 def measure_optimal_discriminator() -> Evidence:
@@ -71,20 +63,14 @@ def measure_optimal_discriminator() -> Evidence:
     logit = discriminator.optimal_logit(log_p, log_q)
     inside = (LINE.points[:, 0] - 0.75).abs() < 10  # beyond, both densities vanish in float64
     p, q = log_p.exp(), log_q.exp()
-    apart = float((logit.sigmoid() - p / (p + q))[inside].abs().max())
+    difference = float((logit.sigmoid() - p / (p + q))[inside].abs().max())
     at = logit.detach().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator.expected_game_value(log_p, log_q, at, weight), at)
-    return Evidence(
-        [
-            Number("largest $|D^* - p/(p+q)|$", apart, 0, 1e-12),
-            Number(
-                "largest $|\\partial V/\\partial f(x)|$ at $D^*$",
-                float(slope.abs().max()),
-                0,
-                1e-12,
-            ),
-        ]
-    )
+    return Evidence([
+        Number("largest $|D^* - p/(p+q)|$", difference, 0, 1e-12),
+        Number("largest $|\\partial V/\\partial f(x)|$ at $D^*$", float(slope.abs().max()), 0,
+               1e-12),
+    ])  # fmt: skip
 
 
 def value_curvature(p: float, q: float) -> float:
@@ -138,10 +124,9 @@ def fit_affine_logit(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def measure_trained_discriminator() -> Evidence:
-    """A trained affine discriminator of N(0, 1) and N(1.5, 1)."""
     real = torch.randn(50_000, dtype=torch.float64)
     fake = 1.5 + torch.randn(50_000, dtype=torch.float64)
-    (a, b), (of_a, of_b) = fit_affine_logit(real, fake)
+    (a, b), (error_a, error_b) = fit_affine_logit(real, fake)
     loss = float(sum(adversarial.discriminator_loss(a * real + b, a * fake + b).values()))
     log_p, log_q, weight = shifted_log_densities(1.5)
     best = discriminator.optimal_logit(log_p, log_q)
@@ -150,13 +135,11 @@ def measure_trained_discriminator() -> Evidence:
         float(nn.functional.softplus(f).var()) / len(real)
         for f in (-(a * real + b), a * fake + b)
     ) ** 0.5  # fmt: skip
-    return Evidence(
-        [
-            Number("slope of the trained logit: $-\\theta$", float(a), -1.5, 5 * float(of_a)),
-            Number("its value at 0: $\\theta^2/2$", float(b), 1.125, 5 * float(of_b)),
-            Number("its loss, nats: $-V(D^*)$", loss, -value, 5 * spread),
-        ]
-    )
+    return Evidence([
+        Number("slope of the trained logit: $-\\theta$", float(a), -1.5, 5 * float(error_a)),
+        Number("its value at 0: $\\theta^2/2$", float(b), 1.125, 5 * float(error_b)),
+        Number("its loss, nats: $-V(D^*)$", loss, -value, 5 * spread),
+    ])  # fmt: skip
 
 
 def measure_player_gradients() -> Evidence:
@@ -179,8 +162,7 @@ def measure_player_gradients() -> Evidence:
         [Number("parameters of $D$ with a gradient after the lesson's step of $G$", left, 0)],
         [
             Number("parameters of $G$ with a gradient after our step of $D$", moved, 0),
-            Number("loss of an undecided $D$, nats", float(undecided),
-                   math.log(4), 1e-6),
+            Number("loss of an undecided $D$, nats", float(undecided), math.log(4), 1e-6),
         ],
     )  # fmt: skip
 

@@ -1,33 +1,23 @@
-"""What the claims and figures of the section measure on: two normal laws, and their integrals."""
+"""What the claims and figures of the section measure on: two Gaussians, and their integrals."""
 
-import torch
 from torch import Tensor
 
 from ....theory.exact import discriminator, divergences
-from ....theory.exact.targets import Gaussian
-
-
-def normal_1d(mean: float, scale: float = 1.0) -> Gaussian:
-    """A normal law on the line."""
-    return Gaussian(
-        torch.tensor([mean], dtype=torch.float64),
-        torch.tensor([[scale**2]], dtype=torch.float64),
-    )
-
+from ...cases import gaussian_1d
 
 LINE = divergences.trapezoidal_grid([-30.0], [50.0], 8001)  # steps of a hundredth of a deviation
-DATA = normal_1d(0.0)
+DATA = gaussian_1d()
 
 
 def shifted_log_densities(theta: float) -> tuple[Tensor, Tensor, float]:
     """Log-densities of the data and of samples shifted by theta on the line, and the weight."""
-    return DATA.log_prob(LINE.points), normal_1d(theta).log_prob(LINE.points), LINE.weight
+    return DATA.log_prob(LINE.points), gaussian_1d(theta).log_prob(LINE.points), LINE.weight
 
 
 def shift_gradients(theta: float) -> tuple[float, float]:
     """Gradients of the saturating and of the other loss in theta, at the best discriminator."""
     log_p, log_q, weight = shifted_log_densities(theta)
-    pull = DATA.score(LINE.points) - normal_1d(theta).score(LINE.points)
+    pull = DATA.score(LINE.points) - gaussian_1d(theta).score(LINE.points)
     found = discriminator.generator_slopes(log_p, log_q, pull, weight)
     return float(found.saturating), float(found.non_saturating)
 

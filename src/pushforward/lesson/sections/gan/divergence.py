@@ -6,19 +6,18 @@ import torch
 
 from ....theory import adversarial
 from ....theory.exact import dirac, discriminator, divergences
+from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .distributions import (
     DATA,
     LINE,
     js_gradient,
-    normal_1d,
     shift_gradients,
     shifted_log_densities,
 )
 
 
 def measure_game_value() -> Evidence:
-    """V(D*) by quadrature against the divergence by quadrature."""
     numbers = []
     for theta in (0.0, 1.0, 3.0):
         log_p, log_q, weight = shifted_log_densities(theta)
@@ -32,20 +31,17 @@ def measure_game_value() -> Evidence:
 
 
 def measure_js_range() -> Evidence:
-    """The divergence of equal laws, of separate ones, and its symmetry."""
     near, far = (float(divergences.jensen_shannon(*shifted_log_densities(t))) for t in (0.0, 20.0))
     log_p, log_q, weight = shifted_log_densities(2.0)
     there = float(divergences.jensen_shannon(log_p, log_q, weight))
     back = float(divergences.jensen_shannon(log_q, log_p, weight))
-    return Evidence(
-        [
-            Number("JS of equal laws, nats", near, 0, 1e-12),
-            Number("JS of laws 20 deviations apart, nats", far, math.log(2), 1e-10),
-            Number("its asymmetry at $\\theta = 2$", there - back, 0, 1e-12),
-            Number("JS at $\\theta = 2$, nats", there, divergences.gaussian_jensen_shannon(
-                DATA, normal_1d(2.0)), 1e-10),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("JS of equal distributions, nats", near, 0, 1e-12),
+        Number("JS of distributions 20 deviations apart, nats", far, math.log(2), 1e-10),
+        Number("its asymmetry at $\\theta = 2$", there - back, 0, 1e-12),
+        Number("JS at $\\theta = 2$, nats", there,
+               divergences.gaussian_jensen_shannon(DATA, gaussian_1d(2.0)), 1e-10),
+    ])  # fmt: skip
 
 
 def measure_imperfect_discriminator() -> Evidence:
@@ -99,7 +95,7 @@ def measure_js_from_loss() -> Evidence:
     n = 100_000
     x, y = torch.randn(n, 1, dtype=torch.float64), 1 + torch.randn(n, 1, dtype=torch.float64)
     real, fake = (
-        discriminator.optimal_logit(DATA.log_prob(v), normal_1d(1.0).log_prob(v)) for v in (x, y)
+        discriminator.optimal_logit(DATA.log_prob(v), gaussian_1d(1.0).log_prob(v)) for v in (x, y)
     )
     loss = float(sum(adversarial.discriminator_loss(real, fake).values()))
     halves = torch.stack([torch.nn.functional.softplus(f) for f in (-real, fake)])
@@ -121,7 +117,8 @@ CLAIMS = [
     ),
     Claim(
         "3.3-range",
-        "The mean KL of both laws to their mixture is symmetric and runs from 0 to $\\log 2$.",
+        "The mean KL of both distributions to their mixture is symmetric and runs from 0 to "
+        "$\\log 2$.",
         Verdict.HOLDS,
         measure_js_range,
         "theory.exact.divergences.jensen_shannon",

@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 
 from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory.exact import dirac, discriminator, divergences
+from ...cases import gaussian_1d
+from ...panels import create_panels
+from . import distributions
 from .discriminator import fit_affine_logit
-from .distributions import DATA as LAW
-from .distributions import normal_1d, shift_gradients, shifted_log_densities
+from .distributions import shift_gradients, shifted_log_densities
 
 
 def draw_optimal_discriminator() -> Figure:
@@ -19,10 +21,9 @@ def draw_optimal_discriminator() -> Figure:
     The dashed curve is the logistic discriminator trained on 500 rows of each; dots mark the
     point of indifference at 0.75, where the densities cross.
     """
-    figure = Figure(figsize=(6.3, 2.4), layout="constrained")
-    ax = figure.add_subplot()
+    figure, (ax,) = create_panels(1, 2.4)
     x = torch.linspace(-4, 5.5, 400, dtype=torch.float64)[:, None]
-    log_p, log_q = LAW.log_prob(x), normal_1d(1.5).log_prob(x)
+    log_p, log_q = distributions.DATA.log_prob(x), gaussian_1d(1.5).log_prob(x)
     rows = torch.randn(2, 500, dtype=torch.float64)
     (a, b), _ = fit_affine_logit(rows[0], rows[1] + 1.5)
     x = x[:, 0]
@@ -50,8 +51,7 @@ def draw_generator_gradients() -> Figure:
     Left on a logarithmic scale, at the best discriminator: the saturating loss falls below 1e-5 at
     theta = 10 where the other is 10. Right: the divergences that they descend, in nats.
     """
-    figure = Figure(figsize=(6.3, 2.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = create_panels(2, 2.5)
     theta = np.linspace(0.02, 10, 120)
     found = np.abs([shift_gradients(t) for t in theta])
     left.semilogy(theta, found[:, 1], color=LINES[5], ls=DASHES[1])
@@ -79,8 +79,7 @@ def draw_dirac_trajectories() -> Figure:
     Simultaneous steps spiral outwards, alternating ones circle, and with R1 of weight 0.5
     simultaneous steps come to rest at the equilibrium. Dots: start; crosses: end.
     """
-    figure = Figure(figsize=(6.3, 2.6), layout="constrained")
-    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    figure, panels = create_panels(3, 2.6, sharex=True, sharey=True)
     start = torch.tensor([1.0, 0.0], dtype=torch.float64)
     games = (
         ("simultaneous", dirac.simultaneous_step, 0.0),
@@ -105,8 +104,7 @@ def draw_mode_drop() -> Figure:
     Marked: the lesson's left mode (0.117 nats), half of the mass (0.216), seven of eight modes
     (0.497); the straight line is its slope at nothing, m log 2 / 2.
     """
-    figure = Figure(figsize=(6.3, 2.4), layout="constrained")
-    ax = figure.add_subplot()
+    figure, (ax,) = create_panels(1, 2.4)
     mass = np.linspace(0, 1, 201)
     cost = [discriminator.mode_drop_cost(m) for m in mass]
     ax.plot(mass, mass * math.log(2) / 2, color=QUIET, ls=DASHES[1])

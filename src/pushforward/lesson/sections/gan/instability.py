@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from ....devices import seeded_rng
 from ....families import gan
-from ....metrics import modes
+from ....metrics import neighbours
 from ....model import Event
 from ....theory import sample_statistics, transport
 from ....theory.exact import discriminator, divergences, targets
@@ -17,21 +17,18 @@ from ....training.trainer import Trainer, random_batches
 from ...claims import Claim, Evidence, Number, Verdict, raises_error
 from .distributions import js_gradient, shift_gradients
 
-BOUND = 0.3  # of W1 for the trained GAN, of a law with standard deviation 1.94
+BOUND = 0.3  # of W1 for the trained GAN, of a distribution with standard deviation 1.94
 
 
 def measure_vanishing_gradient() -> Evidence:
-    """The saturating loss of samples that are farther and farther away."""
     gradients = [abs(shift_gradients(theta)[0]) for theta in (2.0, 6.0, 10.0)]
-    return Evidence(
-        [
-            Number("$|\\nabla_\\theta \\mathbb{E} \\log(1 - D^*)|$ at $\\theta = 6$",
-                   gradients[1], 0.02, 0, "<="),
-            Number("the same at $\\theta = 10$", gradients[2], 1e-5, 0, "<="),
-            Number("the same at $\\theta = 2$: $2\\,\\partial\\mathrm{JS}$", gradients[0],
-                   2 * js_gradient(2.0), 1e-7),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("$|\\nabla_\\theta \\mathbb{E} \\log(1 - D^*)|$ at $\\theta = 6$", gradients[1],
+               0.02, 0, "<="),
+        Number("the same at $\\theta = 10$", gradients[2], 1e-5, 0, "<="),
+        Number("the same at $\\theta = 2$: $2\\,\\partial\\mathrm{JS}$", gradients[0],
+               2 * js_gradient(2.0), 1e-7),
+    ])  # fmt: skip
 
 
 def measure_code_loss() -> Evidence:
@@ -58,7 +55,6 @@ def dropped_mode_js(mass: float) -> float:
 
 
 def measure_mode_drop() -> Evidence:
-    """What it costs to lose a mode, by its mass."""
     masses = (0.3, 0.5, 7 / 8)
     costs = [discriminator.mode_drop_cost(m) for m in masses]
     lesson = [
@@ -76,26 +72,23 @@ def measure_mode_drop() -> Evidence:
 
 
 def measure_mode_metrics() -> Evidence:
-    """What the metrics of modes say of samples of three of eight modes."""
     ring = targets.gaussian_ring(8, 4.0, 0.3)
     kept = targets.GaussianMixture(
         ring.weights[:3], ring.means[:3], ring.variances[:3, 0].sqrt()
     )  # fmt: skip
-    x, y = (law.sample(2000).double().numpy() for law in (ring, kept))
-    report = modes.known_modes(y, ring.means.numpy(), 0.3)
+    x, y = (mixture.sample(2000).double().numpy() for mixture in (ring, kept))
+    report = neighbours.known_modes(y, ring.means.numpy(), 0.3)
     share = sample_statistics.kmeans_coverage(x, y)
     # the share of rows beyond three deviations in the plane is exp(-9/2)
     near = 1 - math.exp(-4.5)
-    return Evidence(
-        [
-            Number("modes kept, of 8", 8 * report.kept, 3, 1e-9),
-            Number("KL of the modes' frequencies to uniform, nats", report.reverse_kl,
-                   math.log(8 / 3), 5 / 2000),
-            Number("rows near a mode", report.high_quality, near,
-                   5 * math.sqrt(near * (1 - near) / 2000)),
-            Number("data in cells that samples reach", share, sample_statistics.COLLAPSE, 0, "<="),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("modes kept, of 8", 8 * report.kept, 3, 1e-9),
+        Number("KL of the modes' frequencies to uniform, nats", report.reverse_kl, math.log(8 / 3),
+               5 / 2000),
+        Number("rows near a mode", report.high_quality, near,
+               5 * math.sqrt(near * (1 - near) / 2000)),
+        Number("data in cells that samples reach", share, sample_statistics.COLLAPSE, 0, "<="),
+    ])  # fmt: skip
 
 
 def build_lesson_networks() -> tuple[nn.Module, nn.Module]:
@@ -108,15 +101,16 @@ def build_lesson_networks() -> tuple[nn.Module, nn.Module]:
 @seeded_rng(0)
 def train_lesson_gan() -> Tensor:
     """Samples after 200 of the lesson's steps, at its batch and rates."""
-    law, (generator, judge), loss = targets.lesson_mixture(), build_lesson_networks(), nn.BCELoss()
-    movers = [torch.optim.Adam(net.parameters(), 2e-4) for net in (judge, generator)]
+    target, loss = targets.lesson_mixture(), nn.BCELoss()
+    generator, judge = build_lesson_networks()
+    optimizers = [torch.optim.Adam(net.parameters(), 2e-4) for net in (judge, generator)]
     ones, zeros = torch.ones(100, 1), torch.zeros(100, 1)
     for _ in range(200):
         fake = generator(torch.randn(100, 10))
-        total = loss(judge(law.sample(100)), ones) + loss(judge(fake.detach()), zeros)
-        movers[0].zero_grad(), total.backward(), movers[0].step()
+        total = loss(judge(target.sample(100)), ones) + loss(judge(fake.detach()), zeros)
+        optimizers[0].zero_grad(), total.backward(), optimizers[0].step()
         deceit = loss(judge(generator(torch.randn(100, 10))), ones)
-        movers[1].zero_grad(), deceit.backward(), movers[1].step()
+        optimizers[1].zero_grad(), deceit.backward(), optimizers[1].step()
     return generator(torch.randn(2000, 10)).detach()
 
 
@@ -124,11 +118,11 @@ def train_lesson_gan() -> Tensor:
 @seeded_rng(0)
 def train_recipe_gan() -> Tensor:
     """Samples of the library's GAN after 300 rounds."""
-    law = targets.lesson_mixture()
-    mean, scale = float(law.mean), float(law.covariance.sqrt())
+    target = targets.lesson_mixture()
+    mean, scale = float(target.mean), float(target.covariance.sqrt())
     model = gan.build(Event((1,)), width=32, depth=2)
     trainer = Trainer(model, model.recipe, 300)
-    for _ in trainer.run(random_batches((law.sample(4000) - mean) / scale, model.recipe.batch)):
+    for _ in trainer.run(random_batches((target.sample(4000) - mean) / scale, model.recipe.batch)):
         pass
     with torch.no_grad():
         return trainer.average.sample(2000) * scale + mean
@@ -189,7 +183,7 @@ CLAIMS = [
         "Whether samples cover a part of the data only can be measured.",
         Verdict.HOLDS,
         measure_mode_metrics,
-        "metrics.modes.known_modes",
+        "metrics.neighbours.known_modes",
         covers="R25",
     ),
     Claim(

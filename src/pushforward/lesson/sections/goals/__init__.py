@@ -32,8 +32,7 @@ SECTION = Section(
         "weighted bounds (Burda et al., 2016), neural ODEs (Chen et al., 2018), FFJORD (Grathwohl "
         "et al., 2019), score matching (Hyvarinen, 2005; Vincent, 2011), score-based SDEs (Song et "
         "al., 2021), DDIM (Song et al., 2021), MALA (Besag, 1994), RealNVP (Dinh et al., 2017), "
-        "MAF (Papamakarios et al., 2017), FID (Heusel et al., 2017). The docstrings cite "
-        "them.",
+        "MAF (Papamakarios et al., 2017), FID (Heusel et al., 2017). The docstrings cite them.",
         "A10c": "A diffusion model's density can be evaluated: claims 5.2-density and "
         "6.3-paradigms.",
         "A10d": "Noise prediction is one of several linear reparametrisations of one regression; "

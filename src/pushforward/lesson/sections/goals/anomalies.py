@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....devices import seeded_rng
 from ....inference import anomaly
 from ....inference.fitted_model import FittedModel
-from ....rng import fork_rng, seed_rng
 from ....theory.exact import detection, targets
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict
@@ -17,10 +17,9 @@ from .distributions import HIGH, LOW, anomaly_grid
 
 
 def measure_mode_surprise() -> Evidence:
-    """Draws of a normal law in 100 dimensions, and its mode."""
-    law, n = targets.Gaussian(torch.zeros(100), torch.eye(100)), 4000
-    log_p = law.log_prob(law.sample(n).double())
-    mode = float(law.log_prob(torch.zeros(1, 100).double()))
+    target, n = targets.Gaussian(torch.zeros(100), torch.eye(100)), 4000
+    log_p = target.log_prob(target.sample(n).double())
+    mode = float(target.log_prob(torch.zeros(1, 100).double()))
     mean, deviation = float(log_p.mean()), float(log_p.std())
     expected = detection.gaussian_surprise(100)
     above = (mode - mean) / deviation
@@ -52,8 +51,7 @@ def auroc_error(area: float, n: int) -> float:
 
 
 def measure_low_density() -> Evidence:
-    """Anomalies where the density is high, and anomalies spread evenly."""
-    n, law, wide = (
+    n, target, wide = (
         2000,
         targets.lesson_mixture(),
         targets.Gaussian(torch.zeros(100), torch.eye(100)),
@@ -65,18 +63,18 @@ def measure_low_density() -> Evidence:
 
     near = torch.cat([wide.sample(n), wide.sample(n) / 2]).double()
     log_p = wide.log_prob(near)
-    spread = torch.cat([law.sample(n), LOW + (HIGH - LOW) * torch.rand(n, 1)]).double()
-    exact, grid = mixture_auroc(), law.log_prob(anomaly_grid())
-    typical = (grid + law.entropy()).abs()
+    spread = torch.cat([target.sample(n), LOW + (HIGH - LOW) * torch.rand(n, 1)]).double()
+    exact, grid = mixture_auroc(), target.log_prob(anomaly_grid())
+    typical = (grid + target.entropy()).abs()
     other = detection.quadrature_auroc(typical, grid.exp(), torch.ones_like(grid))
     return Evidence(
-        [Number("AUROC of $-\\log p$ in 100 dimensions against draws shrunk by half",
-                area(-log_p), 0.5, 0.0, ">=")],
+        [Number("AUROC of $-\\log p$ in 100 dimensions against draws shrunk by half", area(-log_p),
+                0.5, 0.0, ">=")],
         [
             Number("AUROC of typicality there",
                    area((log_p - detection.gaussian_surprise(100).mean).abs()), 1.0, 1e-3),
             Number("AUROC of $-\\log p$ of the example against uniform anomalies, and its integral",
-                   area(-law.log_prob(spread)), exact, auroc_error(exact, n)),
+                   area(-target.log_prob(spread)), exact, auroc_error(exact, n)),
             Number("what typicality has there, at most as much", float(other), exact, 0.0, "<="),
         ],
     )  # fmt: skip
@@ -85,16 +83,15 @@ def measure_low_density() -> Evidence:
 @cache
 def fit_detector() -> FittedModel:
     """A Gaussian mixture fitted to 4,000 draws of the example by EM."""
-    with fork_rng():
-        seed_rng(5)
+    with seeded_rng(5):
         x = targets.lesson_mixture().sample(4000).numpy()
     return fit(x, "gaussian_mixture", seed=0, progress=False, components=2)
 
 
 def measure_flagged_share() -> Evidence:
-    """A mixture fitted by EM, told ordinary data from uniform ones."""
-    n, rate, law = 4000, 0.05, targets.lesson_mixture()
-    reference, ordinary = (law.sample(n).numpy() for _ in range(2))
+    """A mixture fitted by EM, which flags uniform data among ordinary ones."""
+    n, rate, target = 4000, 0.05, targets.lesson_mixture()
+    reference, ordinary = (target.sample(n).numpy() for _ in range(2))
     strange = LOW + (HIGH - LOW) * torch.rand(n, 1).numpy()
     found = fit_detector().flag(np.concatenate([ordinary, strange]), rate=rate, reference=reference)
     labels, exact = np.repeat([False, True], n), mixture_auroc()
@@ -111,12 +108,12 @@ def measure_flagged_share() -> Evidence:
 CLAIMS = [
     Claim(
         "1.1-typical",
-        "Density measures how ordinary a datum is.",
+        "Density measures how ordinary a data point is.",
         Verdict.WRONG,
         measure_mode_surprise,
         "theory.exact.targets.GaussianMixture.log_prob",
-        right="In d dimensions the mode of a normal law lies $\\sqrt{d/2}$ standard deviations "
-        "above the log-density that draws have: the most probable point is an anomaly.",
+        right="In d dimensions the mode of a normal distribution lies $\\sqrt{d/2}$ standard "
+        "deviations above the log-density that draws have: the most probable point is an anomaly.",
         formula="\\log p(0) - \\mathbb{E} \\log p(x) = \\frac{d}{2}, \\quad "
         "\\operatorname{sd} \\log p(x) = \\sqrt{d/2}",
         covers="A09",

@@ -1,5 +1,7 @@
 """Figures of lesson 1: the captions are the docstrings."""
 
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from ....model import Likelihood
 from ....plots import style
 from ....theory.exact import detection, targets
+from ...panels import create_panels
 from .paradigms import KINDS, family_capabilities
 
 
@@ -16,16 +19,15 @@ def draw_data_distribution() -> Figure:
     Bars: the samples, which are not the distribution. Line: its exact density. Labels: the weights
     of the two components.
     """
-    law = targets.lesson_mixture()
-    x = law.sample(5000)[:, 0].numpy()
-    figure = Figure(figsize=(5.2, 2.4), layout="constrained")
-    axes = figure.subplots()
+    target = targets.lesson_mixture()
+    x = target.sample(5000)[:, 0].numpy()
+    figure, (axes,) = create_panels(1, 2.4, width=5.2)
     axes.hist(x, bins=60, density=True, color=style.FILL, label="5,000 samples")
     grid = torch.linspace(-4.5, 5, 600).double()
-    density = law.log_prob(grid[:, None]).exp()
+    density = target.log_prob(grid[:, None]).exp()
     axes.plot(grid, density, color=style.INK, label="exact density")
-    for weight, mean in zip(law.weights.tolist(), law.means[:, 0].tolist()):
-        top = float(law.log_prob(torch.tensor([[mean]]).double()).exp())
+    for weight, mean in zip(target.weights.tolist(), target.means[:, 0].tolist()):
+        top = float(target.log_prob(torch.tensor([[mean]]).double()).exp())
         axes.text(mean, top + 0.01, f"{weight:g}", ha="center", va="bottom")
     axes.set(xlabel="x", ylabel="density", xlim=(-4.5, 5), ylim=(0, 0.48))
     axes.legend(loc="upper left")
@@ -33,18 +35,19 @@ def draw_data_distribution() -> Figure:
 
 
 def draw_typicality() -> Figure:
-    """The most probable point of a normal law is ordinary in one dimension only.
+    """The most probable point of a normal distribution is ordinary in one dimension only.
 
     The log-density of 4,000 draws in 1, 10 and 100 dimensions, in standard deviations from its
-    mean, and that of the law's mode (mark), the square root of d/2 above it.
+    mean, and that of the mode (mark), the square root of d/2 above it.
     """
-    figure = Figure(figsize=(6.3, 2.1), layout="constrained")
-    for axes, d in zip(figure.subplots(1, 3, sharex=True), (1, 10, 100)):
-        law, exact = targets.Gaussian(torch.zeros(d), torch.eye(d)), detection.gaussian_surprise(d)
-        log_p = law.log_prob(law.sample(4000).double())
+    figure, row = create_panels(3, 2.1, sharex=True)
+    for axes, d in zip(row, (1, 10, 100)):
+        target = targets.Gaussian(torch.zeros(d), torch.eye(d))
+        exact = detection.gaussian_surprise(d)
+        log_p = target.log_prob(target.sample(4000).double())
         axes.hist((log_p - exact.mean) / exact.deviation, bins=40, density=True, color=style.FILL)
         mode = (exact.mode - exact.mean) / exact.deviation
-        where = {"transform": axes.get_xaxis_transform(), "color": style.SECOND}
+        where: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": style.SECOND}
         axes.plot(mode, 0.03, "v", clip_on=False, **where)
         axes.text(mode + 0.5, 0.07, "mode", ha="left" if d < 100 else "right", **where)
         axes.set(title=f"{d} dimension{'s' if d > 1 else ''}", yticks=[], xlim=(-5, 8.5))
@@ -55,16 +58,15 @@ def draw_typicality() -> Figure:
 
 
 def draw_detection_curve() -> Figure:
-    """How well anomalies spread evenly can be told from the lesson's example, by quadrature.
+    """How well anomalies spread evenly can be detected beside the lesson's example, by quadrature.
 
-    Left: the exact density; shaded where a threshold on it calls a datum ordinary. Right: the
+    Left: the exact density; shaded where a threshold on it calls a data point ordinary. Right: the
     receiver operating characteristic of three scores, with the areas under them. No score has more
     than the density, which here is the likelihood ratio.
     """
-    figure = Figure(figsize=(6.3, 2.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    grid, law = torch.linspace(-6, 6, 4001, dtype=torch.float64), targets.lesson_mixture()
-    log_p = law.log_prob(grid[:, None])
+    figure, (left, right) = create_panels(2, 2.4)
+    grid, target = torch.linspace(-6, 6, 4001, dtype=torch.float64), targets.lesson_mixture()
+    log_p = target.log_prob(grid[:, None])
     p, q = log_p.exp(), torch.ones_like(log_p)
     left.plot(grid, p, color=style.INK)
     level = float(torch.quantile(log_p, 0.6).exp())
@@ -74,20 +76,20 @@ def draw_detection_curve() -> Figure:
     left.set(xlabel="x", ylabel="density", ylim=(0, None))
     scores = {
         "low density": -log_p,
-        "typicality": (log_p + law.entropy()).abs(),
-        "distance from the mean": (grid - law.mean).abs(),
+        "typicality": (log_p + target.entropy()).abs(),
+        "distance from the mean": (grid - target.mean).abs(),
     }
     for k, (name, score) in enumerate(scores.items()):
-        look = {"color": style.LINES[k], "linestyle": style.DASHES[k]}
         area = float(detection.quadrature_auroc(score, p, q))
-        right.plot(*roc_curve(score, p, q), label=f"{name}, {area:.3f}", **look)
+        right.plot(*roc_curve(score, p, q), color=style.LINES[k], linestyle=style.DASHES[k],
+                   label=f"{name}, {area:.3f}")  # fmt: skip
     right.set(xlabel="ordinary data flagged", ylabel="anomalies flagged", ylim=(0, 1.02))
     right.legend(loc="lower right")
     return figure
 
 
 def roc_curve(score: Tensor, p: Tensor, q: Tensor) -> list[Tensor]:
-    """Shares of two laws with masses p and q that score above every threshold."""
+    """Shares of two distributions with masses p and q that score above every threshold."""
     order = score.argsort(descending=True)
     return [(mass[order] / mass.sum()).cumsum(0) for mass in (p, q)]
 
@@ -101,8 +103,7 @@ def draw_capability_table() -> Figure:
     density.
     """
     rows = family_capabilities()
-    figure = Figure(figsize=(5.6, 0.19 * len(rows) + 0.4), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = create_panels(1, 0.19 * len(rows) + 0.4, width=5.6)
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.2, -1.6))
     axes.set_axis_off()
     columns = dict(

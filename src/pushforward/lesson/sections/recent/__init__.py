@@ -16,7 +16,5 @@ SECTION = Section(
     title="Continuous flows, flow matching and consistency",
     claims=sorted(EVERY, key=lambda claim: claim.id.partition("-")[0]),
     figures=FIGURES,
-    notes={
-        "R69": "the figures of this section draw without a screen, on one core, seeded",
-    },
+    notes={"R69": "the figures of this section draw without a screen, on one core, seeded"},
 )

@@ -17,7 +17,7 @@ from ....theory.paths import LinearPath
 from ... import snippets
 from ...claims import Claim, Evidence, Number, Verdict, raises_error
 
-LAW = gaussian_ring(5, radius=1.3, scale=0.3)  # of about unit variance
+TARGET = gaussian_ring(5, radius=1.3, scale=0.3)  # of about unit variance
 
 
 class ScaledTime(nn.Module):
@@ -34,12 +34,10 @@ class ScaledTime(nn.Module):
 
 
 def zero_field(x: Tensor, t: Tensor) -> Tensor:
-    """No field."""
     return torch.zeros_like(x)
 
 
 def measure_loss_sum() -> Evidence:
-    """The mean over entries, and the squared norm of the formula."""
     x0, x1 = torch.randn(2, 64, 5, dtype=torch.float64)
     norm = float((x1 - x0).square().sum(1).mean())
     mean = float(mse_loss(zero_field(x0, x0), x1 - x0))
@@ -55,14 +53,13 @@ def measure_loss_sum() -> Evidence:
 
 
 def measure_loss_shapes() -> Evidence:
-    """One datum against a batch, and images."""
     x0, x1 = torch.randn(32, 2), torch.randn(1, 2)
     silent = int(not mse_loss(zero_field(x0, x0), x1 - x0).isfinite())
     image, noise = torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)
     loss = float(snippets.flow_matching_loss(zero_field, noise, image))
     refused = raises_error(lambda: snippets.flow_matching_loss(zero_field, x0, x1))
     return Evidence(
-        [Number("errors when 32 rows of noise meet one datum, by mse_loss", silent, 1)],
+        [Number("errors when 32 rows of noise meet one data point, by mse_loss", silent, 1)],
         [
             Number("errors when they meet in the library's loss", refused, 1),
             Number("loss of a zero field from black to white images of 192 entries", loss, 192,
@@ -88,7 +85,6 @@ def rk4_order(activation: type[nn.Module]) -> float:
 
 
 def measure_activation_kinks() -> Evidence:
-    """ReLU against SiLU."""
     relu, silu = rk4_order(nn.ReLU), rk4_order(nn.SiLU)
     return Evidence(
         [Number("order of Runge and Kutta's method of order 4, field with ReLU", relu, 4, 0.35)],
@@ -112,23 +108,22 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def train_time_network(name: str, steps: int = 500) -> nn.Module:
     """A 64-64 network fitted to the lesson's time and path."""
     net = NETWORKS[name]()
-    maker = torch.optim.Adam(net.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(maker, steps)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
-        x1 = LAW.sample(256)
-        maker.zero_grad()
+        x1 = TARGET.sample(256)
+        optimizer.zero_grad()
         snippets.flow_matching_loss(net, torch.randn_like(x1), x1).backward()
-        maker.step()
+        optimizer.step()
         schedule.step()
     return net.requires_grad_(False)
 
 
 def measure_time_features() -> Evidence:
-    """The excess of the loss over its floor, by network."""
     path = LinearPath()
-    x, t = LAW.sample(4000), torch.rand(4000) * 0.98 + 0.01
+    x, t = TARGET.sample(4000), torch.rand(4000) * 0.98 + 0.01
     x_t = path.interpolate(x, torch.randn_like(x), t)
-    field = ExactDenoiser(LAW, path).velocity
+    field = ExactDenoiser(TARGET, path).velocity
 
     def excess(net: nn.Module) -> float:
         return float(flow_maps.velocity_error(lambda x, t: -net(x, 1 - t), field, x_t, t)) / 2
@@ -155,7 +150,7 @@ CLAIMS = [
         measure_loss_sum,
         "lesson.snippets.flow_matching_loss",
         right=r"It is the mean over the entries, smaller by their number $D$. A loss is a sum over "
-        r"the entries of a datum and a mean over the batch.",
+        r"the entries of a data point and a mean over the batch.",
         covers="A68",
     ),
     Claim(
@@ -164,8 +159,8 @@ CLAIMS = [
         Verdict.WRONG,
         measure_loss_shapes,
         "lesson.snippets.flow_matching_loss",
-        right=r"One datum broadcasts against a batch in silence and images raise. Shapes must be "
-        r"equal, and may be anything.",
+        right=r"One data point broadcasts against a batch in silence and images raise. Shapes must "
+        r"be equal, and may be anything.",
         covers="A69",
     ),
     Claim(

@@ -1,7 +1,7 @@
 """Flow matching and diffusion on eight modes in the plane: one network, one budget, two paths.
 
 Beside every trained field stands the exact one, so that the error of training and that of the
-sampler can be told apart.
+sampler are separate.
 """
 
 from collections import deque
@@ -25,7 +25,7 @@ from ....theory.paths import LinearPath
 from ....training.trainer import Trainer, random_batches
 from .quality import sample_and_count
 
-LAW = gaussian_ring(8, radius=4 / 8.25**0.5, scale=0.5 / 8.25**0.5)  # of unit variance
+TARGET = gaussian_ring(8, radius=4 / 8.25**0.5, scale=0.5 / 8.25**0.5)  # of unit variance
 CHAIN = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(1000))
 EVALUATIONS = (4, 8, 16, 32, 64)
 RECIPE = Recipe(steps=1500, batch=512, lr=3e-3, clip=10.0)
@@ -87,25 +87,24 @@ def train_denoiser(model: str) -> Denoiser:
         ),
     }[model]()
     trainer = Trainer(fitted, RECIPE, steps=RECIPE.steps)
-    deque(trainer.run(random_batches(LAW.sample(50_000), RECIPE.batch)), maxlen=0)
+    deque(trainer.run(random_batches(TARGET.sample(50_000), RECIPE.batch)), maxlen=0)
     return trainer.average.eval().denoiser.requires_grad_(False)  # type: ignore[return-value]
 
 
 def exact_denoiser(model: str) -> Denoiser:
     """The field without error on the same path."""
-    return ExactDenoiser(LAW, {"flow": LinearPath(), "chain": CHAIN}[model])
+    return ExactDenoiser(TARGET, {"flow": LinearPath(), "chain": CHAIN}[model])
 
 
 @cache
 @seeded_rng(7)
 def reference_samples() -> tuple[np.ndarray, np.ndarray]:
     """Two exact samples: one to compare with, one to say how near samples can be."""
-    real, other = (LAW.sample(ROWS).double().numpy() for _ in range(2))
+    real, other = (TARGET.sample(ROWS).double().numpy() for _ in range(2))
     return real, other
 
 
 def sliced_w2_floor() -> float:
-    """Sliced W2 of two exact samples."""
     return transport.sliced_w2_distance(*reference_samples())
 
 
@@ -156,7 +155,7 @@ def excess_loss(model: str, n: int = 20_000) -> float:
     The target is the velocity for the flow and the noise for the chain.
     """
     path = exact_denoiser(model).path
-    x, t = LAW.sample(n), path.t_min + (1 - 2 * path.t_min) * torch.rand(n)
+    x, t = TARGET.sample(n), path.t_min + (1 - 2 * path.t_min) * torch.rand(n)
     x_t = path.interpolate(x, torch.randn_like(x), t)
 
     def target(denoiser: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
@@ -169,8 +168,7 @@ def excess_loss(model: str, n: int = 20_000) -> float:
 @seeded_rng(6)
 def data_model_kl(model: str, n: int = 500) -> tuple[float, float]:
     """KL(data | model) in nats from exact samples and the model's own flow, and its error."""
-    x = LAW.sample(n)
-    gap = (
-        LAW.log_prob(x.double()) - train_denoiser(model).log_density(x, rtol=1e-3, atol=1e-3).value
-    )
+    x = TARGET.sample(n)
+    log_q = train_denoiser(model).log_density(x, rtol=1e-3, atol=1e-3).value
+    gap = TARGET.log_prob(x.double()) - log_q
     return float(gap.mean()), float(gap.std() / n**0.5)

@@ -26,7 +26,7 @@ def exact_consistency(x_t: Tensor, t: Tensor) -> Tensor:
 
 
 def measure_constant_loss() -> Evidence:
-    """The loss of neighbours that share datum and noise, of the exact f and of one that is none."""
+    """The loss of neighbours that share data and noise, of the exact f and of one that is none."""
     x, eps, weight = gauss_hermite_pairs()
     grid = consistency.discretisation_times(EDM, 17)
     f = [exact_consistency(EDM.interpolate(x, eps, t), t)[:, 0] for t in grid]
@@ -47,23 +47,21 @@ def measure_constant_loss() -> Evidence:
 
 
 def measure_trajectory_loss() -> Evidence:
-    """Along one curve of the flow, and along one straight pair of datum and noise."""
-    law, t, s, end = lesson_mixture(), *double(0.9, 0.4, 0.0)
-    x, eps = law.sample(50).double(), torch.randn(50, 1, dtype=torch.float64)
+    target, t, s, end = lesson_mixture(), *double(0.9, 0.4, 0.0)
+    x, eps = target.sample(50).double(), torch.randn(50, 1, dtype=torch.float64)
 
     def f(x_t: Tensor, t: Tensor) -> Tensor:
-        return flow_maps.quantile_map(law, LINEAR, x_t, t, end)
+        return flow_maps.quantile_map(target, LINEAR, x_t, t, end)
 
     later, earlier = (LINEAR.interpolate(x, eps, u) for u in (t, s))
-    field = ExactDenoiser(law, LINEAR).velocity
+    field = ExactDenoiser(target, LINEAR).velocity
     grid = torch.linspace(0.9, 0.4, 301, dtype=torch.float64)
     reached = ode.final_state(ode.rk4(field, later, grid))
     pair = float((f(later, t) - f(earlier, s)).square().mean().sqrt())
     curve = float((f(later, t) - f(reached, s)).abs().max())
-    ahead = flow_maps.quantile_map(law, LINEAR, later, t, s)
+    ahead = flow_maps.quantile_map(target, LINEAR, later, t, s)
     return Evidence(
-        [Number("root mean square of the difference of f at two times of one pair", pair, 0,
-                1e-3)],
+        [Number("root mean square of the difference of f at two times of one pair", pair, 0, 1e-3)],
         [
             Number("largest difference of f at two times of one curve", curve, 0, 1e-6),
             Number("distance of the flow from the map of quantiles",
@@ -134,13 +132,11 @@ def train_student(target: float, *, distilled: bool = False) -> family.Consisten
 
 
 def student_data() -> Gaussian:
-    """Data of the training runs."""
     return Gaussian(double(0.3), torch.full((1, 1), 0.36, dtype=torch.float64))
 
 
 @seeded_rng(1)
 def student_w1(model: family.ConsistencyModel, steps: int) -> float:
-    """W1 of samples from the law."""
     x = model.sample(ROWS, steps=steps).double().numpy()
     return transport.w1_1d(x, student_data().sample(ROWS).double().numpy())
 
@@ -154,7 +150,8 @@ def measure_target_choice() -> Evidence:
         [
             Number(f"{what}, target the weights themselves", still, 0.1, 0, "<="),
             Number(f"{what}, target an average", followed, 0.1, 0, "<="),
-            Number(f"{what}, distilled", student_w1(train_student(0.0, distilled=True), 1), 0.1, 0, "<="),
+            Number(f"{what}, distilled", student_w1(train_student(0.0, distilled=True), 1), 0.1, 0,
+                   "<="),
             Number("W1 of two-step samples", student_w1(train_student(0.0), 2), 0.1, 0, "<="),
         ],
     )  # fmt: skip
@@ -180,8 +177,8 @@ CLAIMS = [
         Verdict.ONLY_IF,
         measure_trajectory_loss,
         "theory.exact.flow_maps.quantile_map",
-        right=r"Both points must lie on one trajectory of the ODE; two noisings of one datum do "
-        r"not. On the line $f$ is the map of quantiles, whatever the data.",
+        right=r"Both points must lie on one trajectory of the ODE; two noisings of one data point "
+        r"do not. On the line $f$ is the map of quantiles, whatever the data.",
         formula=r"f(x, t) = F_\epsilon^{-1}(F_t(x))",
         covers="A72 R59 R60",
     ),

@@ -16,9 +16,10 @@ from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_lo
 from ....theory import ode, paths
 from ....theory.exact import flow_maps
 from ....theory.exact.targets import ExactDenoiser, lesson_mixture
+from ...panels import create_panels
 from . import comparison, paradigms
 
-LAW, LINEAR = lesson_mixture(), paths.LinearPath()
+TARGET, LINEAR = lesson_mixture(), paths.LinearPath()
 TIMES = torch.linspace(0, 1, 101, dtype=torch.float64)  # the lesson's: noise at 0, data at 1
 
 
@@ -31,7 +32,7 @@ def noise_quantiles(n: int) -> Tensor:
 def draw_density_background(axes: Axes, title: str) -> None:
     """The density of x_t at every time, darker where it is higher."""
     x = torch.linspace(-4.2, 4.2, 241, dtype=torch.float64)[:, None]
-    maps = [LAW.diffuse(*LINEAR(1 - t)).log_prob(x).exp() for t in TIMES]
+    maps = [TARGET.diffuse(*LINEAR(1 - t)).log_prob(x).exp() for t in TIMES]
     values = torch.stack(maps, dim=1).sqrt().numpy()
     axes.imshow(values, origin="lower", extent=(0, 1, -4.2, 4.2), aspect="auto", cmap=DENSITY,
                 alpha=0.55, interpolation="bilinear")  # fmt: skip
@@ -44,15 +45,14 @@ def draw_flow_trajectories() -> Figure:
 
     Left, independent pairs move straight and cross. Middle, the flow that regression on them
     finds: curves that never cross. Right, the straight flow of the pairs that optimal transport
-    matches, which one Euler step follows; a CNF charged for its kinetic energy learns it.
+    matches, which one Euler step follows; a CNF penalised for its kinetic energy learns it.
     """
-    figure = Figure(figsize=(6.3, 2.5), layout="constrained")
-    trio = figure.subplots(1, 3, sharey=True)
+    figure, trio = create_panels(3, 2.5, sharey=True)
     z, t = noise_quantiles(24), TIMES[:, None]
-    pairs = (1 - t) * z.mT + t * LAW.sample(24).double().mT
-    field = ExactDenoiser(LAW, LINEAR).velocity
+    pairs = (1 - t) * z.mT + t * TARGET.sample(24).double().mT
+    field = ExactDenoiser(TARGET, LINEAR).velocity
     states = [z, *ode.rk4(lambda x, s: -field(x, 1 - s), z, TIMES[:-1])]
-    end = flow_maps.quantile_map(LAW, LINEAR, z, TIMES[-1], TIMES[0])
+    end = flow_maps.quantile_map(TARGET, LINEAR, z, TIMES[-1], TIMES[0])
     flow = torch.cat([*states, end], dim=1).mT
     matched = (1 - t) * z.mT + t * end.mT
     titles = ("pairs", "flow of flow matching", "flow of matched pairs")
@@ -70,13 +70,12 @@ def draw_consistency_map() -> Figure:
     dots are its value. Right, f at four times: the map of quantiles, the identity at t = 0 and
     steeper between the modes the more noise there is.
     """
-    figure = Figure(figsize=(6.3, 2.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = create_panels(2, 2.6)
     times = torch.linspace(0, 1, 61, dtype=torch.float64)
-    zero, x = times[0], LAW.diffuse(*LINEAR(times[0]))
+    zero, x = times[0], TARGET.diffuse(*LINEAR(times[0]))
     ends = flow_maps.quantile_map(x, LINEAR, noise_quantiles(15), times[-1], zero)
     curves = torch.cat(
-        [flow_maps.quantile_map(LAW, LINEAR, noise_quantiles(15), times[-1], s) for s in times],
+        [flow_maps.quantile_map(TARGET, LINEAR, noise_quantiles(15), times[-1], s) for s in times],
         dim=1,
     )
     left.plot(times, curves.mT, color=QUIET, linewidth=0.7)
@@ -85,7 +84,7 @@ def draw_consistency_map() -> Figure:
     left.yaxis.label.set_parse_math(True)
     grid = torch.linspace(-3.6, 3.6, 401, dtype=torch.float64)[:, None]
     for t, colour, dash in zip((0.0, 0.4, 0.7, 1.0), LINES, DASHES):
-        f = flow_maps.quantile_map(LAW, LINEAR, grid, torch.tensor(t).double(), zero)
+        f = flow_maps.quantile_map(TARGET, LINEAR, grid, torch.tensor(t).double(), zero)
         right.plot(grid, f, color=colour, linestyle=dash, label=f"t = {t:g}")
     right.set(xlabel="x", ylabel="f(x, t)", xlim=(-3.6, 3.6), ylim=(-4.5, 4.8))
     right.legend(loc="upper left")
@@ -97,11 +96,10 @@ Curve = Callable[..., list[tuple[int, float]]]
 
 def draw_both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> Figure:
     """A distance by evaluations, left with the exact field and right with the trained one."""
-    figure = Figure(figsize=(6.3, 3.1), layout="constrained")
-    pair = figure.subplots(1, 2, sharey=True)
+    figure, pair = create_panels(2, 3.1, sharey=True)
     for axes, learned in zip(pair, (False, True)):
         drawing.plot_nfe_curves(axes, {way: curve(way, learned=learned) for way in ways}, floor)
-        axes.get_legend().remove()
+        axes.get_legend().remove()  # type: ignore[union-attr]
         axes.set(title="trained field" if learned else "exact field", ylabel="")
         axes.set_xticks(comparison.EVALUATIONS)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
@@ -147,8 +145,7 @@ def draw_paradigm_chart() -> Figure:
     only a bound or none. An autoregressive draw is counted as one, though its entries come in turn.
     """
     found = paradigms.paradigm_rows()
-    figure = Figure(figsize=(6.3, 2.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = create_panels(1, 2.5)
     kinds = list(dict.fromkeys(row.density for row in found))
     for y, row in enumerate(reversed(found)):
         i = kinds.index(row.density)

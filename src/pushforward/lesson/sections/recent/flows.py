@@ -18,7 +18,6 @@ TURN = torch.tensor([[0.3, -0.5], [0.4, 0.1]], dtype=torch.float64)  # x' = x A
 
 
 def measure_linear_flow() -> Evidence:
-    """A linear flow, which carries a normal law to a normal law."""
     x = torch.randn(5, 2, dtype=torch.float64)
     found = densities.flow_log_density(
         lambda x, t: x @ TURN, x, UNIT, standard_normal_log_prob, **TIGHT
@@ -40,7 +39,6 @@ def measure_linear_flow() -> Evidence:
 
 
 def measure_cubic_flow() -> Evidence:
-    """A flow that is not linear, there and back."""
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     field = lambda x, t: x - x**3  # noqa: E731
     z, (trace, _, _) = densities.integrate_with_divergence(field, x, UNIT, **TIGHT)
@@ -50,13 +48,11 @@ def measure_cubic_flow() -> Evidence:
     state = float((z - end).abs().max())
     volume = float((trace - 1 + 1.5 * q.log()).abs().max())
     back = float((again - x).abs().max() + (trace + undone).abs().max())
-    return Evidence(
-        [
-            Number(r"error of the state of $\dot x = x - x^3$ at t = 1", state, 0, 1e-7),
-            Number("error of its log-determinant (nats)", volume, 0, 1e-7),
-            Number("error of state and log-determinant there and back", back, 0, 1e-7),
-        ]
-    )
+    return Evidence([
+        Number(r"error of the state of $\dot x = x - x^3$ at t = 1", state, 0, 1e-7),
+        Number("error of its log-determinant (nats)", volume, 0, 1e-7),
+        Number("error of state and log-determinant there and back", back, 0, 1e-7),
+    ])  # fmt: skip
 
 
 def measure_blow_up() -> Evidence:
@@ -116,20 +112,18 @@ def measure_adjoint_gradient() -> Evidence:
     weights = list(net.parameters())
     _, direct = flow_loss_gradient(net, ode.rk4)
     _, found = flow_loss_gradient(net, ode.adjoint_integrator(ode.rk4, weights))
-    apart = max(float((a - b).abs().max()) for a, b in zip(direct, found))
+    difference = max(float((a - b).abs().max()) for a, b in zip(direct, found))
     losses = []
     for h in (1e-5, -2e-5):
         with torch.no_grad():
             weights[0][2, 1] += h
         losses.append(flow_loss_gradient(net, ode.rk4)[0])
     slope = (losses[0] - losses[1]) / 2e-5
-    return Evidence(
-        [
-            Number("largest difference of adjoint and direct gradients", apart, 0, 1e-6),
-            Number("adjoint gradient of one weight less a difference quotient",
-                   float(found[0][2, 1]) - slope, 0, 1e-6),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("largest difference of adjoint and direct gradients", difference, 0, 1e-6),
+        Number("adjoint gradient of one weight less a difference quotient",
+               float(found[0][2, 1]) - slope, 0, 1e-6),
+    ])  # fmt: skip
 
 
 CLAIMS = [

@@ -9,24 +9,19 @@ from ....theory import couplings, ode, paths, predictions, samplers
 from ....theory.exact import flow_maps
 from ....theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
 from ... import snippets
+from ...cases import gauss_legendre
 from ...claims import Claim, Evidence, Number, Verdict, double
 
 LINEAR = paths.LinearPath()
 MEAN, SCALE = 0.8, 1.5  # of the data on the line
 DATA = Gaussian(double(MEAN), torch.full((1, 1), SCALE**2, dtype=torch.float64))
-ENDS = double(0.0, 1.0)[:, None]  # two points tell all of a map that is affine
+ENDS = double(0.0, 1.0)[:, None]  # two points determine an affine map
 PLANE = GaussianMixture(double(0.4, 0.6), torch.tensor([[-1.0, 0.5], [1.5, 0.0]]),
                         double(0.5, 0.8))  # fmt: skip
 
 
-def gauss_legendre(count: int = 60) -> tuple[Tensor, Tensor]:
-    """Gauss's rule on [0, 1]."""
-    x, w = np.polynomial.legendre.leggauss(count)
-    return torch.as_tensor((x + 1) / 2), torch.as_tensor(w / 2)
-
-
 def gauss_hermite_pairs() -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs of datum and noise with weights: Gauss and Hermite's rule, exact for polynomials."""
+    """Pairs of data and noise with weights: Gauss and Hermite's rule, exact for polynomials."""
     z, w = np.polynomial.hermite_e.hermegauss(12)
     pairs = torch.as_tensor(np.stack(np.meshgrid(z, z), -1).reshape(-1, 2))
     weight = torch.as_tensor(np.outer(w, w).ravel() / w.sum() ** 2)
@@ -40,15 +35,15 @@ def affine_slope(states: Tensor) -> float:
 
 def measure_matching_target() -> Evidence:
     """The least loss by quadrature, and the field by Bayes' rule on a grid."""
-    t, w = gauss_legendre()
+    t, w = gauss_legendre(60)
     zero = torch.zeros(len(t), 1, dtype=torch.float64)
     least = float((w * flow_maps.residual_variance(DATA, LINEAR, zero, t)).sum())
-    law, grid = lesson_mixture(), torch.linspace(-9, 9, 6001, dtype=torch.float64)[:, None]
+    target, grid = lesson_mixture(), torch.linspace(-9, 9, 6001, dtype=torch.float64)[:, None]
     x_t, s = 0.3, double(0.4)  # in the library's time, from data to noise
-    weight = (law.log_prob(grid) - (x_t - 0.6 * grid[:, 0]).square() / (2 * 0.4**2)).exp()
+    weight = (target.log_prob(grid) - (x_t - 0.6 * grid[:, 0]).square() / (2 * 0.4**2)).exp()
     rate = (x_t - grid[:, 0]) / 0.4  # of a pair that passes through x_t
     mean = float((weight * rate).sum() / weight.sum())
-    field = float(ExactDenoiser(law, LINEAR).velocity(double(x_t)[:, None], s))
+    field = float(ExactDenoiser(target, LINEAR).velocity(double(x_t)[:, None], s))
     what = r"least loss for data $\mathcal N(m, 1.5^2)$"
     return Evidence(
         [Number(what, least, 0)],
@@ -105,9 +100,9 @@ def measure_matching_gradients() -> Evidence:
 
 def measure_straight_paths() -> Evidence:
     """Independent pairs cross; pairs in order of size do not."""
-    law = ExactDenoiser(DATA, LINEAR)
+    target = ExactDenoiser(DATA, LINEAR)
     spread = {
-        steps: affine_slope(ode.final_state(samplers.euler(law, ENDS, LINEAR.grid(steps))))
+        steps: affine_slope(ode.final_state(samplers.euler(target, ENDS, LINEAR.grid(steps))))
         for steps in (1, 10)
     }
     n = 1000
@@ -123,7 +118,7 @@ def measure_straight_paths() -> Evidence:
         [
             Number(what + ": all of it falls on the mean", spread[1], 0, 1e-12),
             Number(r"after ten steps: $s\prod_k \cos\Delta\phi_k$", spread[10], ten, 1e-12),
-            Number("with pairs that are matched first, distance of each datum from the straight "
+            Number("with pairs that are matched first, distance of each from the straight "
                    "flow of its noise", moved, 0, 1e-12),
         ],
     )  # fmt: skip
@@ -144,8 +139,8 @@ def measure_sampling_speed() -> Evidence:
     poor = flow_maps.ddim_contraction(vp, 1.0, torch.linspace(1, 0, 11, dtype=torch.float64))
     ratio = "share of the deviation that ten evaluations keep"
     return Evidence(
-        [Number(f"{ratio}, flow matching over DDIM on the cosine path", affine_slope(flow) / best, 1,
-                1e-6, ">=")],
+        [Number(f"{ratio}, flow matching over DDIM on the cosine path", affine_slope(flow) / best,
+                1, 1e-6, ">=")],
         [
             Number("Euler steps of flow matching less DDIM's on the same path",
                    float((flow - ddim).abs().max()), 0, 1e-12),
@@ -165,43 +160,38 @@ def measure_velocity_conversions() -> Evidence:
     x_t = torch.randn(40, 2, dtype=torch.float64)
     u = denoiser.velocity(x_t, t)
 
-    def of(goal: predictions.Prediction) -> Tensor:
+    def convert(goal: predictions.Prediction) -> Tensor:
         return predictions.convert_prediction(
             LINEAR, predictions.velocity_prediction, goal, x_t, u, t
         )
 
     lesson = -u  # the lesson's field, whose time 1 - t runs to data
-    apart = {
-        r"score, $(t u - x)/(1 - t)$": of(predictions.score_prediction)
+    errors = {
+        r"score, $(t u - x)/(1 - t)$": convert(predictions.score_prediction)
         - (0.65 * lesson - x_t) / 0.35,
-        "score, that of the law of $x_t$": of(predictions.score_prediction)
+        "score, that of the distribution of $x_t$": convert(predictions.score_prediction)
         - PLANE.diffuse(*LINEAR(t)).score(x_t),
-        r"data, $x + (1 - t) u$": of(predictions.data_prediction) - (x_t + 0.35 * lesson),
-        r"noise, $x - t u$": of(predictions.noise_prediction) - (x_t - 0.65 * lesson),
+        r"data, $x + (1 - t) u$": convert(predictions.data_prediction) - (x_t + 0.35 * lesson),
+        r"noise, $x - t u$": convert(predictions.noise_prediction) - (x_t - 0.65 * lesson),
     }
     x = PLANE.sample(20).double()
     error = denoiser.log_density(x, rtol=1e-8, atol=1e-8).value - PLANE.log_prob(x)
-    return Evidence(
-        [
-            *(Number(f"largest error of the {k}", float(e.abs().max()), 0, 1e-10)
-              for k, e in apart.items()),
-            Number("largest error of the log-likelihood of its flow (nats)",
-                   float(error.abs().max()), 0, 1e-5),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        *(Number(f"largest error of the {k}", float(e.abs().max()), 0, 1e-10)
+          for k, e in errors.items()),
+        Number("largest error of the log-likelihood of its flow (nats)", float(error.abs().max()),
+               0, 1e-5),
+    ])  # fmt: skip
 
 
 def measure_path_ends() -> Evidence:
     """The variance at t = 1, on the lesson's path and on that of Lipman et al."""
     blurred, end = paths.BlurredPath(LINEAR, 0.1), torch.zeros((), dtype=torch.float64)
     found = [float((a * SCALE).square() + s.square()) for a, s in (LINEAR(end), blurred(end))]
-    return Evidence(
-        [
-            Number(r"variance of $x_1$ on the linear path", found[0], SCALE**2, 1e-12),
-            Number(r"variance of $x_1$ with $\sigma_{\min} = 0.1$", found[1], SCALE**2 + 0.01,
-                   1e-12),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number(r"variance of $x_1$ on the linear path", found[0], SCALE**2, 1e-12),
+        Number(r"variance of $x_1$ with $\sigma_{\min} = 0.1$", found[1], SCALE**2 + 0.01, 1e-12),
+    ])  # fmt: skip
 
 
 def measure_time_direction() -> Evidence:

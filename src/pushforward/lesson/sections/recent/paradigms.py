@@ -14,6 +14,7 @@ import torch
 from .... import families
 from ....devices import seeded_rng
 from ....model import Event, GenerativeModel, Likelihood
+from ...cases import integrate_density
 from ...claims import Claim, Evidence, Number, Verdict, raises_error
 
 FAMILIES = ("vae", "gan", "normalizing_flow", "autoregressive", "cnf", "flow_matching", "ddpm",
@@ -46,20 +47,14 @@ def build_untrained(name: str) -> GenerativeModel:
     return families.build(name, Event((2,), size=1000)).eval()
 
 
-def plane_mass(model: GenerativeModel) -> float:
-    """The integral of the density by the trapezoidal rule, which is exact to many digits here.
-
-    A bound is no density, and is not integrated.
-    """
-    side = torch.linspace(-8, 8, 61)
+def density_mass(model: GenerativeModel) -> float:
+    """The integral of the density over the plane; a bound is no density, and is not integrated."""
     if model.likelihood not in (Likelihood.EXACT, Likelihood.ODE):
         return float("nan")
-    log_p = model.log_prob(torch.cartesian_prod(side, side))
-    return float(log_p.detach().double().exp().sum()) * float(side[1] - side[0]) ** 2
+    return integrate_density(model, 8.0, 61)
 
 
 def generate_paradigm_rows() -> Iterator[ParadigmRow]:
-    """The table, a row a family."""
     x = torch.randn(64, 2)
     for name in FAMILIES:
         model = build_untrained(name)
@@ -68,18 +63,16 @@ def generate_paradigm_rows() -> Iterator[ParadigmRow]:
         with torch.no_grad():
             model.sample(1000)
         seconds = (time.process_time() - began) / 1000
-        yield ParadigmRow(name, " + ".join(loss(x, None)), model.nfe, seconds, str(model.likelihood),
-                  plane_mass(model))  # fmt: skip
+        terms, density = " + ".join(loss(x, None)), str(model.likelihood)
+        yield ParadigmRow(name, terms, model.nfe, seconds, density, density_mass(model))
 
 
 @cache
 def paradigm_rows() -> list[ParadigmRow]:
-    """The table, measured once."""
     return list(generate_paradigm_rows())
 
 
 def refuses_density(name: str) -> int:
-    """Whether a family refuses to give a density."""
     return raises_error(lambda: build_untrained(name).log_prob(torch.zeros(1, 2)))
 
 
@@ -93,12 +86,13 @@ def measure_paradigm_table() -> Evidence:
         [Number("flows and diffusions that refuse to give a density",
                 refuses_density("flow_matching"), 1)],
         [
-            Number(f"{what} a flow matching's network", plane_mass(flow), 1, 5e-3),
-            Number(f"{what} a normalizing flow", plane_mass(coupled), 1, 5e-3),
-            Number(f"{what} an autoregressive network", plane_mass(ordered), 1, 5e-3),
+            Number(f"{what} a flow matching's network", density_mass(flow), 1, 5e-3),
+            Number(f"{what} a normalizing flow", density_mass(coupled), 1, 5e-3),
+            Number(f"{what} an autoregressive network", density_mass(ordered), 1, 5e-3),
             Number("adversarial networks without any", refuses_density("gan"), 1),
             Number("evaluations a draw, GAN", build_untrained("gan").nfe, 1),
-            Number("evaluations a draw, consistency model", build_untrained("consistency").nfe, 2, 0, "<="),
+            Number("evaluations a draw, consistency model", build_untrained("consistency").nfe, 2,
+                   0, "<="),
             Number("evaluations a draw, flow matching", flow.nfe, 10, 0, ">="),
         ],
     )  # fmt: skip
@@ -115,5 +109,5 @@ CLAIMS = [
         r"any network, and with the exact score is that of the data (claim 5.2-density). What a "
         r"draw costs is counted in evaluations of the network.",
         covers="R66 A10c",
-    ),
+    )
 ]

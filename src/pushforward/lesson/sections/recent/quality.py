@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....metrics import classifier, frechet, kernels
+from ....metrics import classifier, kernels, wasserstein
 from ....shapes import Condition, Data, Times
 from ....theory import ode, paths, samplers, transport
 from ....theory.denoisers import Denoiser, Sampler
@@ -15,14 +15,11 @@ from ...claims import Claim, Evidence, Number, Verdict, double
 ROWS = 4000
 
 
-def exact_samples(law: GaussianMixture, n: int = ROWS) -> np.ndarray:
-    """Exact draws in float64."""
-    return law.sample(n).double().numpy()
+def exact_samples(target: GaussianMixture, n: int = ROWS) -> np.ndarray:
+    return target.sample(n).double().numpy()
 
 
 class CountingDenoiser(Denoiser):
-    """A denoiser that counts its evaluations."""
-
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser, self.path, self.calls = denoiser, denoiser.path, 0
@@ -43,10 +40,9 @@ def sample_and_count(
 
 
 def measure_needed_evaluations() -> Evidence:
-    """DPM-Solver++(2M) with the exact field of eight modes."""
-    law = gaussian_ring8()
-    denoiser, real = ExactDenoiser(law, paths.VariancePreservingPath()), exact_samples(law)
-    bar = max(transport.sliced_w2_distance(real, exact_samples(law)) for _ in range(5))
+    target = gaussian_ring8()
+    denoiser, real = ExactDenoiser(target, paths.VariancePreservingPath()), exact_samples(target)
+    bar = max(transport.sliced_w2_distance(real, exact_samples(target)) for _ in range(5))
     needed, distance = 0, np.inf
     for steps in (8, 16, 32, 64):
         x, needed = sample_and_count(denoiser, samplers.dpmpp_2m, denoiser.path.grid(steps))
@@ -67,8 +63,8 @@ def measure_needed_evaluations() -> Evidence:
 
 def measure_solver_evaluations() -> Evidence:
     """Ten steps of three methods on normal data, whose exact spread is known."""
-    law = Gaussian(torch.zeros(2), 4 * torch.eye(2))
-    field = CountingDenoiser(ExactDenoiser(law, paths.LinearPath()))
+    target = Gaussian(torch.zeros(2), 4 * torch.eye(2))
+    field = CountingDenoiser(ExactDenoiser(target, paths.LinearPath()))
     ends, grid = double(0.0, 1.0)[:, None].expand(2, 2), paths.LinearPath().grid(10)
     calls, error = {}, {}
     for name, solver in (("euler", ode.euler), ("heun", ode.heun), ("rk4", ode.rk4)):
@@ -95,16 +91,16 @@ def measure_solver_evaluations() -> Evidence:
 
 def measure_inception_metrics() -> Evidence:
     """Eight modes against the Gaussian of their moments, and against eight single points."""
-    law = gaussian_ring8()
-    blob = Gaussian(law.mean, law.covariance)
-    real, same, other = exact_samples(law), exact_samples(law), exact_samples(blob)
-    d, apart = frechet.frechet_distance(real, other), transport.sliced_w2_distance(real, other)
+    target = gaussian_ring8()
+    blob = Gaussian(target.mean, target.covariance)
+    real, same, other = exact_samples(target), exact_samples(target), exact_samples(blob)
+    d, sliced = wasserstein.frechet_distance(real, other), transport.sliced_w2_distance(real, other)
     least = transport.sliced_w2_distance(real, same)
     scores = {
-        name: classifier.classifier_score(law.log_terms(torch.as_tensor(x)).softmax(1).numpy())
-        for name, x in (("points", law.means.numpy()), ("data", real))
+        name: classifier.classifier_score(target.log_terms(torch.as_tensor(x)).softmax(1).numpy())
+        for name, x in (("points", target.means.numpy()), ("data", real))
     }
-    bar = 10 * 7 / ROWS * float(law.covariance[0, 0])  # ten times the mean at equal laws
+    bar = 10 * 7 / ROWS * float(target.covariance[0, 0])  # ten times the mean under the null
     what = "Fréchet distance of coordinates, one Gaussian in place of eight modes"
     return Evidence(
         [
@@ -114,7 +110,7 @@ def measure_inception_metrics() -> Evidence:
         ],
         [
             Number(what, d, bar, 0, "<="),
-            Number("sliced W2 of the two, over that of two exact samples", apart / least, 5, 0,
+            Number("sliced W2 of the two, over that of two exact samples", sliced / least, 5, 0,
                    ">="),
             Number("Inception score of eight single points, of at most 8", scores["points"], 8,
                    1e-3),
@@ -123,13 +119,14 @@ def measure_inception_metrics() -> Evidence:
 
 
 def measure_frechet_bias() -> Evidence:
-    """Two samples of one law, many times over."""
     n, d, repeats = 500, 4, 40
-    law = Gaussian(torch.zeros(d), torch.eye(d))
+    target = Gaussian(torch.zeros(d), torch.eye(d))
     found = np.array(
         [
-            (frechet.frechet_distance(a, b), kernels.kid(a, b))
-            for a, b in ((exact_samples(law, n), exact_samples(law, n)) for _ in range(repeats))
+            (wasserstein.frechet_distance(a, b), kernels.kid(a, b))
+            for a, b in (
+                (exact_samples(target, n), exact_samples(target, n)) for _ in range(repeats)
+            )
         ]
     )
     mean, bar = found.mean(0), 5 * found.std(0, ddof=1) / repeats**0.5
@@ -169,7 +166,7 @@ CLAIMS = [
         r"FID and the Inception score compare samples of points (practice problem 5).",
         Verdict.WRONG,
         measure_inception_metrics,
-        "metrics.frechet.frechet_distance",
+        "metrics.wasserstein.frechet_distance",
         right=r"There is no Inception network of points. On coordinates FID sees two moments and "
         r"no modes, and the score is highest for eight single points. Sliced W2, MMD, the energy "
         r"distance and likelihood see the difference.",
@@ -180,7 +177,7 @@ CLAIMS = [
         r"FID of a perfect model is zero.",
         Verdict.ONLY_IF,
         measure_frechet_bias,
-        "metrics.frechet.frechet_distance",
+        "metrics.wasserstein.frechet_distance",
         right=r"Only in the limit: with $n$ samples it is biased. Distances are read beside that "
         r"of two exact samples of the same size; the kernel distance has no bias.",
         formula=r"\mathbb E\,\mathrm{FID} \approx \frac{2d + d(d+1)/2}{n}",

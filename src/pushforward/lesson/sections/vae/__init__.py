@@ -16,7 +16,7 @@ SECTION = Section(
         "A18": "q = N(mu, sigma^2) with a vector sigma^2 stands for N(mu, diag(sigma^2)); section "
         "2.6 writes it so, and so do we.",
         "A20": "Claims 2.5-batch and 2.5-entries. Every loss of the library sums over the entries "
-        "of a datum and averages over the batch.",
+        "of a data point and averages over the batch.",
         "A21": "Claim 2.5-overflow. The library's VAE returns its terms by name, encodes and "
         "reconstructs without drawing anything, samples from the prior, scores by the importance-"
         "weighted bound and takes beta as an option. The lesson's docstring names one result "

@@ -14,9 +14,9 @@ from ....networks.mlp import Perceptron
 from ....shapes import standard_normal_log_prob, sum_event
 from ....theory import bounds
 from ....theory.exact import evidence
+from ...cases import same_values, sample_mean
 from ...claims import Claim, Evidence, Number, Verdict, double
 from . import fits
-from .cases import same_values
 
 
 def make_noiseless(model: VAE) -> VAE:
@@ -40,16 +40,16 @@ def measure_reparametrisation() -> Evidence:
     by_hand = -sum_event(model.law.log_prob(model.likelihood_parameters(z), x)).mean()
     return Evidence([
         same_values("the distortion, and that at $\\mu + \\sigma\\varepsilon$ of the same "
-             "$\\varepsilon$, nats", terms["distortion"], by_hand, 1e-12),
+                    "$\\varepsilon$, nats", terms["distortion"], by_hand, 1e-12),
         same_values("the rate, and torch's divergence, nats", terms["rate"],
-             kl_divergence(q, Normal(torch.zeros(2).double(), 1.0)).sum(1).mean(), 1e-12),
+                    kl_divergence(q, Normal(torch.zeros(2).double(), 1.0)).sum(1).mean(), 1e-12),
     ])  # fmt: skip
 
 
 def measure_gradient_estimators() -> Evidence:
     """Of f = z^2: the derivative in mu of mu^2 + sigma^2 is 2 mu."""
-    n, mu, sigma = 200_000, double(1.5), double(0.7)
-    eps, numbers, variances = torch.randn(n).double(), [], []
+    mu, sigma = double(1.5), double(0.7)
+    eps, numbers, variances = torch.randn(200_000).double(), [], []
     for name, estimate, expected in (
         ("pathwise", bounds.pathwise_gradient, 4 * 0.7**2),
         (
@@ -59,19 +59,15 @@ def measure_gradient_estimators() -> Evidence:
         ),
     ):
         g = estimate(torch.square, mu, sigma, eps)
-        squares = (g - 3).square()
-        numbers.append(Number(f"mean of the {name} draws, and $2\\mu$", float(g.mean()), 3.0,
-                              5 * float(g.std()) / math.sqrt(n)))  # fmt: skip
-        variances.append(Number(f"variance of the {name} draws, and its closed form",
-                                float(squares.mean()), expected,
-                                5 * float(squares.std()) / math.sqrt(n)))  # fmt: skip
-    only = Number("unbiased estimators among the two",
-                  float(sum(number.agrees for number in numbers)), 1.0, 0.0)  # fmt: skip
+        numbers.append(sample_mean(f"mean of the {name} draws, and $2\\mu$", g, 3.0))
+        what = f"variance of the {name} draws, and its closed form"
+        variances.append(sample_mean(what, (g - 3).square(), expected))
+    unbiased = float(sum(number.agrees for number in numbers))
+    only = Number("unbiased estimators among the two", unbiased, 1.0, 0.0)
     return Evidence([only], [*numbers, *variances])
 
 
 def measure_batch_scaling() -> Evidence:
-    """One batch, and the same ten times over."""
     model, x = (
         make_noiseless(fits.build_planar_vae(likelihoods.BernoulliLikelihood())),
         torch.rand(10, 2),
@@ -94,8 +90,8 @@ def measure_batch_scaling() -> Evidence:
         [
             Number("the same", sums[1] / sums[0], 10.0, 1e-4),
             Number("the library's, as a multiple", hundred / ten, 1.0, 1e-5),
-            Number("the library's, and sums over entries averaged over data, nats",
-                   ten, float(by_hand.detach()), 1e-5),
+            Number("the library's, and sums over entries averaged over data, nats", ten,
+                   float(by_hand.detach()), 1e-5),
         ],
     )  # fmt: skip
 
@@ -130,7 +126,6 @@ def measure_entry_scaling() -> Evidence:
 
 
 def measure_variance_overflow() -> Evidence:
-    """A log-variance of 89 in single precision."""
     log_variance = torch.tensor([[89.0]])
     lesson = -0.5 * (1 + log_variance - log_variance.exp()).sum()
     perceptrons = Perceptron(1, 0, 2, []), Perceptron(1, 0, 2, [])
@@ -166,8 +161,8 @@ def measure_prior_samples() -> Evidence:
     return Evidence([
         Number("largest error of a covariance of draws, in standard errors",
                float(((found - S) / error).abs().max()), 0.0, 5.0),
-        Number("mean of $\\log p(x)$ minus the bound with 64 particles, nats", float(slack.mean()),
-               0.0, 5 * float(slack.std()) / math.sqrt(500), ">="),
+        sample_mean("mean of $\\log p(x)$ minus the bound with 64 particles, nats", slack, 0.0,
+                    ">="),
     ])  # fmt: skip
 
 
@@ -224,7 +219,7 @@ CLAIMS = [
     ),
     Claim(
         "2.1-generation",
-        "To generate: draw z from the prior, then x from the decoder's law.",
+        "To generate: draw z from the prior, then x from the decoder's distribution.",
         Verdict.HOLDS,
         measure_prior_samples,
         "families.vae.VAE.sample",

@@ -10,17 +10,11 @@ from torch import Tensor
 from ....plots import drawing, style
 from ....theory import bounds
 from ....theory.exact import evidence, linear_vae
+from ...panels import create_panels
 from . import fits
 from .bounds import fit_five_points
 
 LINE_BETAS = np.geomspace(0.2, 12, 60)
-WIDE = (6.3, 2.4)
-
-
-def create_panel_row(count: int, size: tuple[float, float] = WIDE) -> tuple[Figure, list[Axes]]:
-    """A figure of panels side by side."""
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
 def draw_training_curves() -> Figure:
@@ -31,7 +25,7 @@ def draw_training_curves() -> Figure:
     again, and that of the same network with the lesson's Bernoulli head on the same data scaled to
     the unit square, where every latent collapses.
     """
-    figure, (left, right) = create_panel_row(2)
+    figure, (left, right) = create_panels(2, 2.4)
     curves, bare = fits.fit_gaussian_vae().curves, fits.fit_bernoulli_vae().curves
     steps, entropy = np.arange(1, len(curves["rate"]) + 1) * 10, fits.two_mode_mixture().entropy()
     total = curves["distortion"] + curves["rate"]
@@ -64,11 +58,11 @@ def decode_lattice(side: int = 13) -> Tensor:
 
 def draw_latent_clouds(axes: list[Axes]) -> None:
     """Data, and the means of their posteriors, by mode."""
-    x, law = (
+    x, target = (
         torch.from_numpy(drawing.evenly_spaced_rows(fits.two_mode_rows().numpy(), 1000)),
         fits.two_mode_mixture(),
     )
-    left = (law.log_terms(x.double()).argmax(1) == 0).numpy()
+    left = (target.log_terms(x.double()).argmax(1) == 0).numpy()
     with torch.no_grad():
         z = fits.fit_gaussian_vae().model.encode(x).numpy()
     for ax, cloud in zip(axes, (x.numpy(), z)):
@@ -89,11 +83,11 @@ def draw_latent_space() -> Figure:
     deviations of the prior. Right: what a grid of equally likely latents decodes to, over the exact
     density of the data. A continuous decoder must draw the lines that join the modes.
     """
-    figure, axes = create_panel_row(3, (6.3, 2.3))
+    figure, axes = create_panels(3, 2.3)
     draw_latent_clouds(axes)
-    law, where = fits.two_mode_mixture(), drawing.data_limits(fits.two_mode_rows().numpy())
+    target, where = fits.two_mode_mixture(), drawing.data_limits(fits.two_mode_rows().numpy())
     sides = [torch.linspace(float(a), float(b), 120) for a, b in zip(where.low, where.high)]
-    log_p = law.log_prob(torch.cartesian_prod(*sides).double())
+    log_p = target.log_prob(torch.cartesian_prod(*sides).double())
     density = log_p.exp().view(120, 120).mT.numpy()
     levels = np.linspace(0.02, 1, 8) * density.max()
     axes[2].contourf(*sides, density, levels=levels, cmap=style.DENSITY)
@@ -131,9 +125,9 @@ def draw_beta_sweep() -> Figure:
 
     Left: linear ones (marks) on Gaussian data with the eigenvalues 4, 2, 1 and 0.5, on the curve of
     reverse water-filling. Right: perceptrons on two modes, above Shannon's bound, below which no
-    code of these data lies. The larger the weight, the fewer nats the latents tell of a datum.
+    code of these data lies. The larger the weight, the fewer nats the latents carry.
     """
-    figure, (left, right) = create_panel_row(2)
+    figure, (left, right) = create_panels(2, 2.4)
     filled = [linear_vae.linear_vae_optimum(fits.SPECTRUM, 4, fits.NOISE, b) for b in LINE_BETAS]
     left.plot([float(o.rate) for o in filled], [float(o.error) for o in filled], color=style.INK)
     errors = torch.logspace(-1.3, 0.6, 60, dtype=torch.float64)
@@ -141,9 +135,9 @@ def draw_beta_sweep() -> Figure:
     right.plot(rates[rates > 0], errors[rates > 0], color=style.INK)
     for axes, point in ((left, linear_rate_error), (right, planar_rate_error)):
         for beta in fits.BETAS:
-            rate, lost = point(beta)
-            axes.plot(rate, lost, style.MARKS[0], color=style.MODEL)
-            axes.annotate(f"{beta:g}", (rate, lost), (4, 4), textcoords="offset points")
+            rate, error = point(beta)
+            axes.plot(rate, error, style.MARKS[0], color=style.MODEL)
+            axes.annotate(f"{beta:g}", (rate, error), (4, 4), textcoords="offset points")
         axes.set(xlabel="rate, nats", ylabel="squared error")
     right.set_ylim(0, 1.6)
     left.set_title("linear data, by \u03b2: water-filling")
@@ -152,21 +146,21 @@ def draw_beta_sweep() -> Figure:
 
 
 def draw_vae_overfitting() -> Figure:
-    """What the KL term does not prevent: five data in ten dimensions learned by heart.
+    """What the KL term does not prevent: five data in ten dimensions memorised.
 
     A linear VAE with four latents, its exact posterior and the best decoder, as its noise shrinks.
     The bound on the training data grows by three nats for each unit of log 1/sigma, times two, the
     KL term grows with it, and held-out data become impossible.
     """
-    figure, axes = create_panel_row(1, (4.2, 2.4))
+    figure, (axes,) = create_panels(1, 2.4, width=4.2)
     scales = np.geomspace(0.03, 1, 30)
     data = torch.randn(2005, 10, dtype=torch.float64)
     found = np.array([fit_five_points(data, float(s)) for s in scales])
     for k, name in enumerate(("training ELBO", "held-out log p", "KL")):
-        axes[0].plot(scales, found[:, k], color=style.LINES[k], linestyle=style.DASHES[k],
+        axes.plot(scales, found[:, k], color=style.LINES[k], linestyle=style.DASHES[k],
                      label=name)  # fmt: skip
-    axes[0].set(xscale="log", ylim=(-80, 30), xlabel="deviation of the decoder", ylabel="nats")
-    axes[0].xaxis.set_major_formatter(style.format_log_tick)
-    axes[0].invert_xaxis()
-    axes[0].legend(loc="lower left")
+    axes.set(xscale="log", ylim=(-80, 30), xlabel="deviation of the decoder", ylabel="nats")
+    axes.xaxis.set_major_formatter(style.format_log_tick)
+    axes.invert_xaxis()
+    axes.legend(loc="lower left")
     return figure

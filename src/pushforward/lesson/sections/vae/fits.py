@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ....devices import seeded_rng
 from ....families.vae import VAE
 from ....model import Recipe
 from ....networks import likelihoods
 from ....networks.autoencoder import AutoencoderNetworks
 from ....networks.mlp import Perceptron
-from ....rng import fork_rng, seed_rng
 from ....theory.exact import linear_vae, targets
 from ....training.trainer import Trainer, random_batches
 
@@ -28,7 +28,7 @@ class TrainedVAE(NamedTuple):
 
     Arguments:
         model: In the state for use.
-        curves: The mean of every term over ten steps, by name; nats a datum.
+        curves: The mean of every term over ten steps, by name; nats a data point.
     """
 
     model: VAE
@@ -44,8 +44,7 @@ def two_mode_mixture() -> targets.GaussianMixture:
 
 def two_mode_rows(seed: int = 0, n: int = ROWS) -> Tensor:
     """Data of `two_mode_mixture`, ``(n, 2)``."""
-    with fork_rng():
-        seed_rng(seed)
+    with seeded_rng(seed):
         return two_mode_mixture().sample(n)
 
 
@@ -66,59 +65,69 @@ def train_vae(model: VAE, x: Tensor, steps: int, lr: float = 5e-3) -> TrainedVAE
     return TrainedVAE(model.eval(), curves)
 
 
-def build_planar_vae(law: likelihoods.EntryLikelihood, beta: float = 1.0) -> VAE:
+def build_planar_vae(likelihood: likelihoods.EntryLikelihood, beta: float = 1.0) -> VAE:
     """A VAE of points in the plane with two latents; the weight of the rate grows half the time."""
-    encoder, decoder = Perceptron(2, 0, 4, [64, 64]), Perceptron(2, 0, 2 * law.size, [64, 64])
-    return VAE(AutoencoderNetworks(encoder, decoder, law), (2,), latent=2, beta=beta, anneal=0.5, whitened=False)
+    encoder = Perceptron(2, 0, 4, [64, 64])
+    decoder = Perceptron(2, 0, 2 * likelihood.size, [64, 64])
+    return VAE(
+        AutoencoderNetworks(encoder, decoder, likelihood),
+        (2,),
+        latent=2,
+        beta=beta,
+        anneal=0.5,
+        whitened=False,
+    )
 
 
 @cache
+@seeded_rng(1)
 def fit_gaussian_vae() -> TrainedVAE:
     """With a Gaussian head whose scales are learned, on `two_mode_rows`."""
-    with fork_rng():
-        seed_rng(1)
-        return train_vae(
-            build_planar_vae(likelihoods.GaussianLikelihood(floor=0.05)), two_mode_rows(), 1000
-        )
+    return train_vae(
+        build_planar_vae(likelihoods.GaussianLikelihood(floor=0.05)), two_mode_rows(), 1000
+    )
 
 
 @cache
+@seeded_rng(4)
 def fit_beta_vae(beta: float) -> TrainedVAE:
-    """With a Gaussian head of fixed scale, where beta sets how much is told of a datum."""
-    with fork_rng():
-        seed_rng(4)
-        return train_vae(build_planar_vae(fixed_scale_gaussian(SCALE), beta), two_mode_rows(), 600)
+    """With a Gaussian head of fixed scale, where beta sets how many nats describe a data point."""
+    return train_vae(build_planar_vae(fixed_scale_gaussian(SCALE), beta), two_mode_rows(), 600)
 
 
 @cache
+@seeded_rng(1)
 def fit_bernoulli_vae() -> TrainedVAE:
-    """With the lesson's head, a Bernoulli law, on the same data scaled to [0, 1]."""
-    with fork_rng():
-        seed_rng(1)
-        return train_vae(
-            build_planar_vae(likelihoods.BernoulliLikelihood()), scale_to_unit(two_mode_rows()), 500
-        )
+    """With the lesson's head, a Bernoulli, on the same data scaled to [0, 1]."""
+    return train_vae(
+        build_planar_vae(likelihoods.BernoulliLikelihood()), scale_to_unit(two_mode_rows()), 500
+    )
 
 
 def fixed_scale_gaussian(scale: float) -> likelihoods.GaussianLikelihood:
-    """A Gaussian law whose scale is given and not learned."""
-    law = likelihoods.GaussianLikelihood(floor=0.0, shared=True)
+    """A Gaussian likelihood whose scale is given and not learned."""
+    likelihood = likelihoods.GaussianLikelihood(floor=0.0, shared=True)
     raw = torch.tensor(math.log(math.expm1(scale)))  # softplus of it is the scale
-    law.shared = nn.Parameter(raw, requires_grad=False)
-    return law
+    likelihood.shared = nn.Parameter(raw, requires_grad=False)
+    return likelihood
 
 
 def build_linear_vae(d: int, latent: int, beta: float = 1.0, scale: float = NOISE) -> VAE:
     """A VAE whose encoder and decoder are affine: probabilistic PCA."""
     encoder, decoder = Perceptron(d, 0, 2 * latent, []), Perceptron(latent, 0, d, [])
-    law = fixed_scale_gaussian(scale)
-    return VAE(AutoencoderNetworks(encoder, decoder, law), (d,), latent=latent, beta=beta, whitened=False)
+    likelihood = fixed_scale_gaussian(scale)
+    return VAE(
+        AutoencoderNetworks(encoder, decoder, likelihood),
+        (d,),
+        latent=latent,
+        beta=beta,
+        whitened=False,
+    )
 
 
 def spectrum_data(n: int = 2000) -> Tensor:
     """Gaussian data whose sample covariance has the eigenvalues `SPECTRUM` exactly."""
-    with fork_rng():
-        seed_rng(2)
+    with seeded_rng(2):
         x = torch.randn(n, len(SPECTRUM), dtype=torch.float64)
     x = x - x.mean(0)
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(x.mT @ x / n), x.mT, upper=False)
@@ -126,17 +135,15 @@ def spectrum_data(n: int = 2000) -> Tensor:
 
 
 @cache
+@seeded_rng(3)
 def fit_linear_vae(beta: float) -> TrainedVAE:
     """A linear VAE with fixed noise, trained on `spectrum_data`."""
-    with fork_rng():
-        seed_rng(3)
-        return train_vae(
-            build_linear_vae(len(SPECTRUM), len(SPECTRUM), beta), spectrum_data(), 600, lr=2e-2
-        )
+    return train_vae(
+        build_linear_vae(len(SPECTRUM), len(SPECTRUM), beta), spectrum_data(), 600, lr=2e-2
+    )
 
 
 def last_linear(network: nn.Module) -> nn.Linear:
-    """The last layer of a network, the only one of an affine map."""
     return [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
 
 

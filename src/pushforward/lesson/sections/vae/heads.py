@@ -1,4 +1,4 @@
-"""Claims on the decoder's law in the code of lesson 2."""
+"""Claims on the decoder's likelihood in the code of lesson 2."""
 
 import math
 
@@ -10,30 +10,29 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 from ....networks import likelihoods
 from ....theory import bounds
 from ....theory.exact import linear_vae
+from ...cases import gauss_legendre, same_values
 from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 from . import fits
-from .cases import same_values
 
 
 def measure_target_refusal() -> Evidence:
-    """The lesson's example, its law and the library's on the same data."""
     x, output = torch.randn(10, 2), torch.rand(10, 2)
     errors = raises_error(lambda: binary_cross_entropy(output, x, reduction="sum"))
-    head, h = likelihoods.GaussianLikelihood(floor=0.1), torch.randn(10, 2, 2)
+    bernoulli, h = likelihoods.BernoulliLikelihood(), torch.randn(10, 2, 2)
+    head = likelihoods.GaussianLikelihood(floor=0.1)
     scale = 0.1 + nn.functional.softplus(h[..., 1])
     return Evidence(
         [Number("errors of the lesson's example", errors, 0.0, 0.0)],
         [
-            Number("errors of the library's Bernoulli law on the same data",
-                   raises_error(lambda: likelihoods.BernoulliLikelihood().log_prob(h[..., :1], x)), 1.0, 0.0),
-            same_values("a Gaussian law's log-density, and torch's, nats", head.log_prob(h, x),
-                 Normal(h[..., 0], scale).log_prob(x), 1e-5),
+            Number("errors of the library's Bernoulli likelihood on the same data",
+                   raises_error(lambda: bernoulli.log_prob(h[..., :1], x)), 1.0, 0.0),
+            same_values("a Gaussian likelihood's log-density, and torch's, nats",
+                        head.log_prob(h, x), Normal(h[..., 0], scale).log_prob(x), 1e-5),
         ],
     )  # fmt: skip
 
 
 def measure_unbounded_loss() -> Evidence:
-    """A target that is no bit."""
     target = torch.tensor(2.0)
     losses = [
         float(binary_cross_entropy_with_logits(torch.tensor(logit), target))
@@ -47,7 +46,7 @@ def measure_unbounded_loss() -> Evidence:
         [
             *(Number(f"the same, and minus the logit {logit:g}", loss, -logit, 1e-3)
               for logit, loss in zip((10, 100, 1000), losses)),
-            Number("errors of the library's Bernoulli law on the target 2",
+            Number("errors of the library's Bernoulli likelihood on the target 2",
                    raises_error(lambda: head.log_prob(h, target[None])), 1.0, 0.0),
             Number("sum of its masses over the bits", masses, 1.0, 1e-6),
         ],
@@ -56,9 +55,7 @@ def measure_unbounded_loss() -> Evidence:
 
 def measure_bce_normalisation() -> Evidence:
     """Gauss-Legendre quadrature of exp(-BCE) over x in [0, 1], where it is an exponential of x."""
-    nodes, weights = (
-        torch.tensor(v, dtype=torch.float64) for v in _unit_quadrature(40)
-    )  # on [0, 1]
+    nodes, weights = gauss_legendre(40)
     head, chances = likelihoods.BernoulliLikelihood(), double(0.1, 0.3, 0.7, 0.95)
     h = chances.logit()[:, None, None].expand(-1, 40, 1)
     masses = head.log_prob(h, nodes.expand(4, -1)).exp() @ weights
@@ -67,18 +64,10 @@ def measure_bce_normalisation() -> Evidence:
         [Number(f"$\\int_0^1 e^{{-BCE}} dx$ at $\\lambda = {chance:g}$", float(mass), 1.0, 1e-6)
          for chance, mass in zip(chances, masses)],
         [
-            same_values("these integrals, and $(2\\lambda - 1)/\\operatorname{logit}\\lambda$", masses,
-                 exact, 1e-9),
+            same_values("these integrals, and $(2\\lambda - 1)/\\operatorname{logit}\\lambda$",
+                        masses, exact, 1e-9),
         ],
     )  # fmt: skip
-
-
-def _unit_quadrature(count: int) -> tuple[list[float], list[float]]:
-    """Nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
-    from numpy.polynomial.legendre import leggauss
-
-    nodes, weights = leggauss(count)
-    return ((nodes + 1) / 2).tolist(), (weights / 2).tolist()
 
 
 def collapse_eigenvalue(x: Tensor) -> float:
@@ -95,7 +84,6 @@ def collapse_eigenvalue(x: Tensor) -> float:
 
 
 def measure_bernoulli_collapse() -> Evidence:
-    """The lesson's head and a Gaussian one on fresh data."""
     x = fits.two_mode_rows(9)
     square = fits.scale_to_unit(x)
     worst, nats = collapse_eigenvalue(square), {}
@@ -130,7 +118,7 @@ CLAIMS = [
         "networks.likelihoods.GaussianLikelihood.log_prob",
         right="A cross-entropy takes targets from 0 to 1, and normal numbers are not: the first "
         "code block that uses torch raises, and with it a run of the lesson from top to bottom. "
-        "Real numbers need a continuous law, such as a Gaussian.",
+        "Real numbers need a continuous distribution, such as a Gaussian.",
         covers="A10 A01 R14",
     ),
     Claim(

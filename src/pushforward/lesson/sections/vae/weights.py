@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ....theory.exact import linear_vae
+from ...cases import linear_vae_case, same_values
 from ...claims import Claim, Evidence, Number, Verdict, double
-from .cases import linear_vae_case, same_values
 
 
 def measure_beta_objective() -> Evidence:
@@ -21,7 +21,7 @@ def measure_beta_objective() -> Evidence:
                 float(excess[0.25].max()), 0.0, 1e-9, "<=")],
         [
             same_values("that value by its closed form and at $q \\propto p(z)p(x|z)^4$, nats",
-                 excess[0.25], loose),
+                        excess[0.25], loose),
             Number("least excess at $\\beta = 0.25$, nats", float(excess[0.25].min()), 0.0, 0.0,
                    ">="),
             Number("largest excess at $\\beta = 1$, nats", float(excess[1.0].max()), 0.0),
@@ -58,8 +58,8 @@ def measure_water_filling() -> Evidence:
         Number("squared error, and $\\sum_{i \\le q}\\min(\\lambda_i, \\beta\\sigma^2) + "
                "\\sum_{i > q}\\lambda_i$", error, float(best.error), 1e-5),
         Number("singular values of W that are not zero, and $\\lambda_i > \\beta\\sigma^2$",
-               float((torch.linalg.svdvals(model.weight) > 1e-2).sum()),
-               float(best.active.sum()), 0.0),
+               float((torch.linalg.svdvals(model.weight) > 1e-2).sum()), float(best.active.sum()),
+               0.0),
     ])  # fmt: skip
 
 

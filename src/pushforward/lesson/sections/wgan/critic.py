@@ -49,18 +49,17 @@ def measure_optimal_gap() -> Evidence:
 
 
 def measure_finite_samples() -> Evidence:
-    """W1 between two samples of one law."""
     rng, rounds = numpy_generator(), 500
     grid = np.linspace(-12, 12, 20_001)
     lesson, right = [], []
     for n in (256, 1024):
         x, y = rng.standard_normal((2, n, rounds))
-        seen = transport.wasserstein_1d(x, y, 1)
-        error = float(seen.std() / math.sqrt(rounds))
+        distances = transport.wasserstein_1d(x, y, 1)
+        error = float(distances.std() / math.sqrt(rounds))
         what = f"mean $W_1$ of two samples of {n} of $\\mathcal{{N}}(0, 1)$"
-        lesson.append(Number(what, float(seen.mean()), 0, 5 * error))
+        lesson.append(Number(what, float(distances.mean()), 0, 5 * error))
         expected = transport.expected_w1(grid, ndtr(grid), n)
-        right.append(Number(what, float(seen.mean()), expected, 5 * error))
+        right.append(Number(what, float(distances.mean()), expected, 5 * error))
     return Evidence(lesson, right)
 
 
@@ -71,7 +70,7 @@ def measure_wgan_stability() -> Evidence:
     held = dirac.play_game(dirac.simultaneous_step, start, 0.1, 4000, 0.5)
     late = float(penalised[-1000:, 0].abs().max())
     return Evidence(
-        [Number("largest distance from the datum late in WGAN-GP", late, 1e-3, 0, "<=")],
+        [Number("largest distance from the data point late in WGAN-GP", late, 1e-3, 0, "<=")],
         [
             Number("the same", late, 0.01, 0, ">="),
             Number("the same of a GAN with R1", float(held[-1000:, 0].abs().max()), 0, 1e-9),
@@ -92,16 +91,14 @@ def measure_wgan_objectives() -> Evidence:
     excess = 10 * (float(weight.norm()) - 1) ** 2
     at = fake.requires_grad_()
     (pull,) = torch.autograd.grad(wgan.wasserstein_generator_loss(critic(at)), at)
-    return Evidence(
-        [
-            Number("4.4's first two terms: minus the gap of 4.3", float(terms["minus_critic_gap"]),
-                   -gap, 1e-12),
-            Number("its penalty: $\\lambda(\\lVert w \\rVert - 1)^2$", float(terms["penalty"]),
-                   excess, 1e-9),
-            Number("descent of the generator moves samples by $\\nabla f/n$: cosine",
-                   float(nn.functional.cosine_similarity(-pull[0], weight, dim=0)), 1, 1e-9),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("4.4's first two terms: minus the gap of 4.3", float(terms["minus_critic_gap"]),
+               -gap, 1e-12),
+        Number("its penalty: $\\lambda(\\lVert w \\rVert - 1)^2$", float(terms["penalty"]), excess,
+               1e-9),
+        Number("descent of the generator moves samples by $\\nabla f/n$: cosine",
+               float(nn.functional.cosine_similarity(-pull[0], weight, dim=0)), 1, 1e-9),
+    ])  # fmt: skip
 
 
 def measure_weight_clipping() -> Evidence:
@@ -113,13 +110,11 @@ def measure_weight_clipping() -> Evidence:
     wgan.clip_weights(net, 0.01)
     largest = max(float(p.detach().abs().max()) for p in net.parameters())
     gaps = [float(dirac.clipped_gap(double(*v), 0.01)) for v in ((3.0, 4.0), (5.0, 0.0))]
-    return Evidence(
-        [
-            Number("largest weight after a step", largest, 0.01, 1e-9, "<="),
-            Number("gap at $\\Delta = (3, 4)$", gaps[0], 0.07, 1e-9),
-            Number("gap at $\\Delta = (5, 0)$, which is as far", gaps[1], 0.05, 1e-9),
-        ]
-    )
+    return Evidence([
+        Number("largest weight after a step", largest, 0.01, 1e-9, "<="),
+        Number("gap at $\\Delta = (3, 4)$", gaps[0], 0.07, 1e-9),
+        Number("gap at $\\Delta = (5, 0)$, which is as far", gaps[1], 0.05, 1e-9),
+    ])  # fmt: skip
 
 
 CLAIMS = [

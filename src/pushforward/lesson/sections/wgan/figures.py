@@ -9,17 +9,17 @@ from scipy.special import ndtr
 from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory import transport
 from ....theory.exact import dirac, divergences, duality
-from ..gan.distributions import normal_1d
+from ...cases import gaussian_1d
+from ...panels import create_panels
 
 
 def draw_shift_distances() -> Figure:
-    """Distances of a law and itself shifted by theta: W1 keeps its slope, JS and KL do not.
+    """Distances of a density and itself shifted by theta: W1 keeps its slope, JS and KL do not.
 
     Left: a point, whose JS is log 2 and whose KL is infinite at every theta but 0. Right: N(0, 1),
     whose JS flattens from theta = 4 on and whose KL is theta^2 / 2.
     """
-    figure = Figure(figsize=(6.3, 2.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure, (left, right) = create_panels(2, 2.4, sharey=True)
     theta = np.linspace(-6, 6, 97)
     for ax in (left, right):
         ax.plot(theta, np.abs(theta), color=LINES[0], lw=1.4)
@@ -30,7 +30,7 @@ def draw_shift_distances() -> Figure:
     left.text(3.1, 3.4, "W1", color=LINES[0], ha="right")
     left.text(5.9, math.log(2) + 0.08, "JS = log 2", color=LINES[5], ha="right")
     left.text(0, 4.05, "KL = ∞ for θ ≠ 0", color=LINES[2], ha="center")
-    js = [divergences.gaussian_jensen_shannon(normal_1d(0.0), normal_1d(t)) for t in theta]
+    js = [divergences.gaussian_jensen_shannon(gaussian_1d(), gaussian_1d(t)) for t in theta]
     right.plot(theta, theta**2 / 2, color=LINES[2], ls=DASHES[3])
     right.plot(theta, js, color=LINES[5], ls=DASHES[1])
     right.text(4.1, 3.7, "W1", color=LINES[0], ha="left", va="top")
@@ -42,7 +42,7 @@ def draw_shift_distances() -> Figure:
 
 
 def draw_optimal_critic() -> Figure:
-    """The critic that attains W1 between two laws: slope one, with the sign of G - F.
+    """The critic that attains W1 between two distributions: slope one, with the sign of G - F.
 
     Top: densities of the data 0.3 N(-2, 0.5^2) + 0.7 N(2, 0.7^2) and of samples N(0.8, 1.94^2), the
     Gaussian of the same moments. Bottom: its critic; W1 is the difference of its means.
@@ -79,8 +79,7 @@ def draw_critic_slopes() -> Figure:
     to d = 20. Right: the gap over the distance; clipping at 0.01 shows 0.01 or 0.014 of it,
     depending on the direction in the plane.
     """
-    figure = Figure(figsize=(6.3, 2.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = create_panels(2, 2.4)
     d = np.linspace(0.05, 25, 100)
     best = [dirac.penalised_optimum(v, 10.0) for v in d]
     wrong = [dirac.spurious_slope(v, 10.0) for v in d]

@@ -14,7 +14,6 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def affine_critic(weight: Tensor) -> Critic:
-    """The critic of that slope, for data of any shape."""
     return lambda x: (x * weight).flatten(1).sum(1)
 
 
@@ -35,18 +34,18 @@ def measure_affine_penalty() -> Evidence:
         x = adversarial.sample_interpolates(*torch.randn(2, 16, *shape, dtype=torch.float64))
         value = adversarial.wgan_gp_penalty(affine_critic(weight), x)
         (slope,) = torch.autograd.grad(value, weight)
-        apart = slope - 2 * (norm - 1) * weight.detach() / norm
+        difference = slope - 2 * (norm - 1) * weight.detach() / norm
         kind = f"shape {shape}"
         what = f"penalty, {kind}: $(\\lVert w \\rVert - 1)^2$"
         numbers += [
             Number(what, float(value.detach()), (norm - 1) ** 2, 1e-9),
-            Number(f"error of its gradient, {kind}", float(apart.abs().max()), 0, 1e-9),
+            Number(f"error of its gradient, {kind}", float(difference.abs().max()), 0, 1e-9),
         ]
     return Evidence(numbers)  # fmt: skip
 
 
 def count_interpolation_weights(x: Tensor, real: Tensor, fake: Tensor) -> int:
-    """How many interpolation weights the first datum has, to three digits."""
+    """How many interpolation weights the first data point has, to three digits."""
     eps = ((x - fake) / (real - fake))[0]
     return len((eps * 1e3).round().unique())
 
@@ -56,12 +55,12 @@ def measure_image_weights() -> Evidence:
     shape = (28, 3, 28, 28)
     real, fake = torch.ones(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
     eps = torch.rand(28, 1, dtype=torch.float64)
-    within = count_interpolation_weights(eps * real + (1 - eps) * fake, real, fake)
+    per_image = count_interpolation_weights(eps * real + (1 - eps) * fake, real, fake)
     ours = adversarial.sample_interpolates(real, fake)
     raised = raises_error(lambda: torch.rand(32, 1) * torch.ones(32, 3, 28, 28))
     return Evidence(
         [
-            Number("weights within one image, batch 28 of height 28", within, 1),
+            Number("weights within one image, batch 28 of height 28", per_image, 1),
             Number("errors for a batch of 32", raised, 0),
         ],
         [
@@ -75,7 +74,6 @@ def measure_image_weights() -> Evidence:
 
 
 def measure_penalty_device() -> Evidence:
-    """The penalty on another device, and where gradients are off."""
     real = torch.ones(4, 2)
     critic = affine_critic(torch.tensor([3.0, 4.0]))
     there, slope = torch.ones(4, 2, device="meta"), torch.ones(2, device="meta")
@@ -99,7 +97,6 @@ def measure_penalty_device() -> Evidence:
 
 
 def measure_flat_critic() -> Evidence:
-    """The gradient of the penalty where the critic is flat."""
     x = torch.randn(8, 3, dtype=torch.float64)
 
     def slope(size: float) -> float:
@@ -164,8 +161,8 @@ def measure_coupled_pairs() -> Evidence:
     def critic(x: Tensor) -> Tensor:
         return torch.relu(1 - x[:, 0]) + torch.relu(x[:, 0] - 2)
 
-    apart = adversarial.sample_interpolates(real, fake)
-    independent = float(adversarial.wgan_gp_penalty(critic, apart).detach())
+    points = adversarial.sample_interpolates(real, fake)
+    independent = float(adversarial.wgan_gp_penalty(critic, points).detach())
     paired = adversarial.sample_interpolates(real, ends[1][rows[0]][:, None])
     optimal = float(adversarial.wgan_gp_penalty(critic, paired).detach())
     gap = float(adversarial.critic_gap(critic(ends[0][:, None]), critic(ends[1][:, None])))
@@ -203,7 +200,6 @@ def measure_batch_norm() -> Evidence:
 
 
 def measure_gradient_leak() -> Evidence:
-    """The generator's gradient from the penalty alone."""
     real, shift = torch.randn(32, 2), torch.zeros(2, requires_grad=True)
 
     def critic(x: Tensor) -> Tensor:
@@ -235,7 +231,7 @@ CLAIMS = [
     ),
     Claim(
         "4.4-images",
-        "The lesson's penalty interpolates each datum by a number of its own.",
+        "The lesson's penalty interpolates each data point by a number of its own.",
         Verdict.ONLY_IF,
         measure_image_weights,
         "theory.adversarial.sample_interpolates",
@@ -249,8 +245,8 @@ CLAIMS = [
         Verdict.WRONG,
         measure_penalty_device,
         "theory.adversarial.wgan_gp_penalty",
-        right="It raises on another device unless told, and where gradients are off; here the "
-        "points are made from the data and gradients are turned on. (Batches of unequal size "
+        right="It raises on another device unless one is named, and where gradients are off; here "
+        "the points are made from the data and gradients are turned on. (Batches of unequal size "
         "remain an error.)",
         covers="A36",
     ),
@@ -287,7 +283,7 @@ CLAIMS = [
     ),
     Claim(
         "4.4-batch-norm",
-        "The gradient of the summed outputs is the gradient of each datum.",
+        "The gradient of the summed outputs is the gradient of each data point.",
         Verdict.ONLY_IF,
         measure_batch_norm,
         "theory.adversarial.input_gradient",

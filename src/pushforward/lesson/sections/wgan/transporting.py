@@ -14,7 +14,6 @@ from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 def weighted_points(
     n: int, m: int, d: int = 2
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Two sets of weighted points."""
     rng = numpy_generator()
     a, b = rng.random(n) + 0.1, rng.random(m) + 0.1
     return rng.standard_normal((n, d)), rng.standard_normal((m, d)) + 1, a / a.sum(), b / b.sum()
@@ -26,43 +25,41 @@ def measure_primal_distance() -> Evidence:
     even = np.full(12, 1 / 12)
     plan = duality.solve_primal(duality.euclidean_distances(x, y), even, even)
     line = duality.solve_primal(duality.euclidean_distances(x[:, :1], y[:, :1]), even, even)
-    return Evidence(
-        [
-            Number("programme less assignment", plan.value - transport.exact_w1(x, y), 0, 1e-8),
-            Number("on the line: programme less quantiles",
-                   line.value - transport.w1_1d(x[:, 0], y[:, 0]), 0, 1e-8),
-            Number("largest error of the plan's marginals",
-                   float(np.abs(plan.plan.sum(1) - even).max()), 0, 1e-9),
-            Number("least mass that is moved", float(plan.plan.min()), 0, 1e-12, ">="),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("programme less assignment", plan.value - transport.exact_w1(x, y), 0, 1e-8),
+        Number("on the line: programme less quantiles",
+               line.value - transport.w1_1d(x[:, 0], y[:, 0]), 0, 1e-8),
+        Number("largest error of the plan's marginals",
+               float(np.abs(plan.plan.sum(1) - even).max()), 0, 1e-9),
+        Number("least mass that is moved", float(plan.plan.min()), 0, 1e-12, ">="),
+    ])  # fmt: skip
 
 
 def w1_to_origin(cdf: object, reach: float) -> float:
-    """W1 of a symmetric law and the point 0, from 0 to a reach, doubled."""
+    """W1 of a symmetric distribution and the point 0, from 0 to a reach, doubled."""
     grid = np.concatenate([[0.0], np.geomspace(1e-4, reach, 200_001)])
     return 2 * transport.w1_of_cdfs(grid, cdf(grid), np.ones_like(grid))  # type: ignore[operator]
 
 
 def measure_mean_existence() -> Evidence:
-    """The distance to a point of a law without a mean, and of one with."""
+    """The distance to a point of a distribution without a mean, and of one with."""
     cauchy = [w1_to_origin(lambda x: 0.5 + np.arctan(x) / math.pi, r) for r in (1e3, 1e6)]
     normal = [w1_to_origin(ndtr, r) for r in (1e1, 1e3)]
     return Evidence(
-        [Number("$W_1$ of a Cauchy law and 0: integral to $10^6$ less that to $10^3$",
+        [Number("$W_1$ of a Cauchy distribution and 0: integral to $10^6$ less that to $10^3$",
                 cauchy[1] - cauchy[0], 0, 1e-3)],
         [
             Number("it grows by $\\frac 2\\pi \\log 10^3$", cauchy[1] - cauchy[0],
                    2 / math.pi * math.log(1e3), 1e-4),
-            Number("the same for a normal law, to $10^3$ less that to 10", normal[1] - normal[0],
-                   0, 1e-6),
+            Number("the same for a normal distribution, to $10^3$ less that to 10",
+                   normal[1] - normal[0], 0, 1e-6),
             Number("which is $\\mathbb{E}|x|$", normal[1], math.sqrt(2 / math.pi), 1e-6),
         ],
     )  # fmt: skip
 
 
 def measure_gaussian_distances() -> Evidence:
-    """W1 and W2 of normal laws against the integral of |F - G| and against quantiles."""
+    """W1 and W2 of normal distributions against the integral of |F - G| and against quantiles."""
     grid = np.linspace(-25, 25, 100_001)
     numbers = []
     for m, s in ((0.0, 2.0), (1.0, 1.0), (3.0, 0.5)):
@@ -86,19 +83,16 @@ def measure_strong_duality() -> Evidence:
     prices, best = duality.solve_dual(cost, a, b), duality.kantorovich_rubinstein(x, y, a, b)
     every = np.concatenate([x, y])
     critic = np.concatenate([best.f, best.g])
-    return Evidence(
-        [
-            Number("least cost less best prices", least - prices.value, 0, 1e-8),
-            Number("least cost less best gap of a 1-Lipschitz critic", least - best.value, 0, 1e-8),
-            Number("steepest slope of that critic", duality.lipschitz_constant(every, critic), 1, 1e-8),
-            Number("largest $f_i + g_j - c_{ij}$",
-                   float((prices.f[:, None] + prices.g - cost).max()), 0, 1e-8, "<="),
-        ]
-    )  # fmt: skip
+    return Evidence([
+        Number("least cost less best prices", least - prices.value, 0, 1e-8),
+        Number("least cost less best gap of a 1-Lipschitz critic", least - best.value, 0, 1e-8),
+        Number("steepest slope of that critic", duality.lipschitz_constant(every, critic), 1, 1e-8),
+        Number("largest $f_i + g_j - c_{ij}$", float((prices.f[:, None] + prices.g - cost).max()),
+               0, 1e-8, "<="),
+    ])  # fmt: skip
 
 
 def measure_entropic_cost() -> Evidence:
-    """The cost of entropic plans at falling temperatures."""
     x, y, _, _ = weighted_points(20, 20)
     cost, even = torch.from_numpy(duality.euclidean_distances(x, y)), np.full(20, 1 / 20)
     exact = duality.solve_primal(cost.numpy(), even, even).value
@@ -116,7 +110,7 @@ def measure_entropic_cost() -> Evidence:
 CLAIMS = [
     Claim(
         "4.1-transport",
-        "$W_1$ is the least cost of moving one law onto the other.",
+        "$W_1$ is the least cost of moving one distribution onto the other.",
         Verdict.HOLDS,
         measure_primal_distance,
         "theory.exact.duality.solve_primal",
@@ -134,8 +128,8 @@ CLAIMS = [
     ),
     Claim(
         "4.1-gaussians",
-        "Between normal laws both distances have closed forms: the mean of a folded normal, and "
-        "Bures's formula.",
+        "Between normal distributions both distances have closed forms: the mean of a folded "
+        "normal, and Bures's formula.",
         Verdict.HOLDS,
         measure_gaussian_distances,
         "theory.transport.gaussian_w1",
@@ -153,7 +147,7 @@ CLAIMS = [
     ),
     Claim(
         "4.2-duality",
-        "$W_1$ is the largest gap that a 1-Lipschitz function can have between both laws.",
+        "$W_1$ is the largest gap that a 1-Lipschitz function can have between both distributions.",
         Verdict.HOLDS,
         measure_strong_duality,
         "theory.exact.duality.kantorovich_rubinstein",

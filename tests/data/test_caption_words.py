@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
-from pushforward.data import reading, vocabulary
+from pushforward.data import captions, reading
 from pushforward.data.builtin import shapes
 from pushforward.errors import DataError
 
@@ -23,8 +23,8 @@ def test_captions_are_told_from_classes_by_their_number_and_their_shared_words()
 
 
 def test_a_caption_is_the_set_of_its_words_and_every_factor_can_be_told():
-    words = vocabulary.build_vocabulary(SAID)
-    held = vocabulary.encode_words(list(SAID), words)
+    words = captions.build_vocabulary(SAID)
+    held = captions.encode_words(list(SAID), words)
     for text, row in zip(SAID[:50], held):
         assert {words[i] for i in np.flatnonzero(row)} == set(text.split())
     scenes = {tuple(getattr(SCENE, f)[i] for f in shapes.FACTORS) for i in range(3000)}
@@ -32,28 +32,28 @@ def test_a_caption_is_the_set_of_its_words_and_every_factor_can_be_told():
 
 
 def test_words_in_their_usual_order_read_like_the_caption():
-    words = vocabulary.build_vocabulary(SAID)
-    back = vocabulary.decode_words(vocabulary.encode_words(list(SAID[:200]), words), words)
+    words = captions.build_vocabulary(SAID)
+    back = captions.decode_words(captions.encode_words(list(SAID[:200]), words), words)
     assert all(sorted(a.split()) == sorted(b.split()) for a, b in zip(back, SAID))
     assert np.mean(back == SAID[:200]) > 0.9
 
 
 def test_unknown_words_are_said_and_a_text_of_only_such_is_refused():
-    words = vocabulary.build_vocabulary(SAID)
+    words = captions.build_vocabulary(SAID)
     with pytest.warns(UserWarning, match="do nothing: purple"):
-        held = vocabulary.encode_words(["A Small, purple circle!"], words)
+        held = captions.encode_words(["A Small, purple circle!"], words)
     assert {words[i] for i in np.flatnonzero(held[0])} == {"a", "small", "circle"}
     with pytest.raises(DataError, match="holds no word that was seen"):
-        vocabulary.encode_words(["nothing known"], words)
+        captions.encode_words(["nothing known"], words)
 
 
 def test_the_most_frequent_words_are_kept(monkeypatch):
-    monkeypatch.setattr(vocabulary, "MOST", 2)
-    assert set(vocabulary.build_vocabulary(["a b", "a b", "c a", "d"])) == {"a", "b"}
+    monkeypatch.setattr(captions, "VOCABULARY", 2)
+    assert set(captions.build_vocabulary(["a b", "a b", "c a", "d"])) == {"a", "b"}
 
 
 def test_a_model_given_captions_draws_what_they_say(tmp_path):
-    """The mean colour of a picture follows the word for it, in a combination never seen."""
+    """The mean colour of an image follows the word for it, in a combination never seen."""
     rng = np.random.default_rng(0)
     tones, grounds = np.array(["dark", "mid", "light"]), np.array([f"g{i}" for i in range(30)])
     i, j = rng.integers(0, 3, 4000), rng.integers(0, 30, 4000)
@@ -68,8 +68,8 @@ def test_a_model_given_captions_draws_what_they_say(tmp_path):
 
 
 def test_a_caption_of_rare_words_alone_stops_nothing(monkeypatch):
-    monkeypatch.setattr(vocabulary, "MOST", 2)
+    monkeypatch.setattr(captions, "VOCABULARY", 2)
     with pytest.warns(UserWarning, match="do nothing: d"):
-        assert vocabulary.encode_words(["a b", "d"], ("a", "b")).tolist() == [[1, 1], [0, 0]]
+        assert captions.encode_words(["a b", "d"], ("a", "b")).tolist() == [[1, 1], [0, 0]]
     with pytest.raises(DataError):
-        vocabulary.encode_words(["???"], ("a", "b"))
+        captions.encode_words(["???"], ("a", "b"))

@@ -1,4 +1,4 @@
-"""What is known of pictures is written beside them and read back: classes, captions, numbers."""
+"""What is known of images is written beside them and read back: classes, captions, numbers."""
 
 import csv
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pushforward.data import image_writer, reading, summary, vocabulary, writing
+from pushforward.data import captions, reading, summary, writing
 from pushforward.data.builtin import datasets
 from pushforward.errors import DataError, FolderInUse, UsageError
 
@@ -15,8 +15,8 @@ SAID = np.array(["red, small", 'a "quoted" one', "two\nlines", "=1+1", "'plain",
 
 
 def by_first_pixels(x, values):
-    """What stands beside each picture, whatever the order."""
-    return {picture.tobytes(): value for picture, value in zip(x, values, strict=True)}
+    """What stands beside each image, whatever the order."""
+    return {image.tobytes(): value for image, value in zip(x, values, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_captions_numbers_and_classes_come_back_together(tmp_path):
     writing.write_samples(tmp_path / "new", X, extra={"label": y, "caption": SAID, "age": age})
     for name, values in (("caption", SAID), ("age", age), ("label", y.astype(str))):
         found = reading.read_dataset(tmp_path / "new", condition=name)
-        told = by_first_pixels(found.x.astype(np.uint8), found.y)
-        assert told == by_first_pixels(X, values.tolist()), name
+        values_by_image = by_first_pixels(found.x.astype(np.uint8), found.y)
+        assert values_by_image == by_first_pixels(X, values.tolist()), name
     with (tmp_path / "new" / "captions.csv").open(newline="") as file:
         assert next(csv.reader(file)) == ["file", "caption", "age"]
 
@@ -96,7 +96,7 @@ def test_names_are_kept_and_what_would_be_one_file_stays_two(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(X[0]).save(tmp_path / name)
     kept = ["a/b/two.png", "a/one.jpg.png", "a/one.png.png", "three.png"]
-    assert image_writer.png_names(tmp_path) == kept
+    assert writing.png_names(tmp_path) == kept
 
 
 def test_an_empty_folder_is_filled_and_others_are_left_alone(tmp_path):
@@ -130,7 +130,9 @@ def test_captions_are_a_caption_of_any_name(tmp_path):
     x = np.resize(X, (100, 5, 6))
     schema = reading.read_dataset(x, y=said).schema
     assert schema.condition.captioned and schema.condition.column == "y"
-    writing.write_samples(tmp_path / "new", x, extra=schema.beside(schema.encode(said), said))
+    writing.write_samples(
+        tmp_path / "new", x, extra=schema.condition_columns(schema.encode(said), said)
+    )
     assert reading.read_with_schema(tmp_path / "new", schema).y.tolist() == said.tolist()
 
 
@@ -139,8 +141,8 @@ def test_captions_are_a_caption_of_any_name(tmp_path):
 
 def save(folder, header, cells):
     folder.mkdir()
-    for i, picture in enumerate(X):
-        Image.fromarray(picture).save(folder / f"{i}.png")
+    for i, image in enumerate(X):
+        Image.fromarray(image).save(folder / f"{i}.png")
     lines = [f'{i}.png,"{cell}"' for i, cell in enumerate(cells)]
     (folder / "captions.csv").write_text("\n".join([f"file,{header}", *lines]) + "\n")
     return folder
@@ -155,7 +157,7 @@ def test_a_cell_beyond_the_limit_of_csv_is_said_with_its_line(tmp_path):
 def test_a_table_without_a_caption_tells_its_columns(tmp_path):
     found = reading.read_dataset(save(tmp_path / "new", "kind", "aabbaabb"), condition="kind")
     assert found.y.tolist() == list("aabbaabb")
-    with pytest.raises(DataError, match=r"'kind' has 1 missing value \(picture 3\)"):
+    with pytest.raises(DataError, match=r"'kind' has 1 missing value \(image 3\)"):
         reading.read_dataset(
             save(tmp_path / "gap", "kind", ["a", "a", "", *"aabbb"]), condition="kind"
         )
@@ -165,9 +167,9 @@ def test_a_table_without_a_caption_tells_its_columns(tmp_path):
 
 def test_a_caption_of_signs_alone_is_named_and_emoji_are_words(tmp_path):
     folder = save(tmp_path / "new", "caption", ["a cat", "?!", *["a dog"] * 5, "..."])
-    with pytest.raises(DataError, match=r"2 texts without a letter.*\(pictures 2, 8\)"):
+    with pytest.raises(DataError, match=r"2 texts without a letter.*\(images 2, 8\)"):
         reading.read_dataset(folder, condition="caption", text="words")
-    assert vocabulary.split_words("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
+    assert captions.split_words("A 😀🚀 → b!") == ["a", "😀", "🚀", "→", "b"]
     found = reading.read_dataset(
         save(tmp_path / "e", "caption", "😀🚀" * 4), condition="caption", text="words"
     )
@@ -179,11 +181,11 @@ def test_a_caption_of_signs_alone_is_named_and_emoji_are_words(tmp_path):
 
 
 def test_a_survey_counts_what_is_there(tmp_path):
-    said = [f"picture {i}" for i in range(7)] + ["?!"]
+    said = [f"image {i}" for i in range(7)] + ["?!"]
     folder = save(tmp_path / "new", "caption", said)
     Image.fromarray(np.zeros((10, 9), np.uint8)).save(folder / "0.png")
     facts = summary.summarise_images(folder, reading.open_resized(folder, (4, 4)))
-    known = {"captions": 8, "different": 8, "longest": 9, "without_letters": 1}
+    known = {"captions": 8, "different": 8, "longest": 7, "without_letters": 1}
     assert facts == {"pictures": 8, "size": [4, 4], "channels": 1, "sizes": [[5, 6], [10, 9]],
                      "conditions": {"caption": known}}  # fmt: skip
     text = "\n".join(summary.summary_lines(facts))
@@ -199,19 +201,19 @@ def test_a_survey_counts_what_is_there(tmp_path):
     assert summary.summarise_images("moons", reading.open_resized("moons", None)) is None
 
 
-def test_problems_of_pictures_speak_of_pictures():
+def test_problems_of_images_speak_of_images():
     x = X.astype(float)
     x[2] = np.nan
-    with pytest.raises(DataError, match=r"1 missing value \(picture 3\)"):
+    with pytest.raises(DataError, match=r"1 missing value \(image 3\)"):
         reading.read_dataset(x)
-    assert "only 8 pictures" in str(reading.find_issues(X)[-1])
+    assert "only 8 images" in str(reading.find_issues(X)[-1])
     assert "only 8 rows" in str(reading.find_issues(X.reshape(8, -1)[:, :3])[-1])
 
 
 def test_names_that_are_kept_stay_apart(tmp_path):
     for name in ("a.png", "a.jpg", "a.png.png", "b.png"):
         Image.new("L", (4, 4)).save(tmp_path / name)
-    names = image_writer.png_names(tmp_path)
+    names = writing.png_names(tmp_path)
     assert len({name.lower() for name in names}) == 4
 
 
