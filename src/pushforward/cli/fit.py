@@ -37,6 +37,15 @@ class HardwareOptions:
     ] = False
 
 
+def check_run_folder(data: str | None, out: str | None, resume: Path | None) -> None:
+    if (out is None) == (resume is None):
+        raise UsageError("name a new run folder with --out RUN, or an old one with --resume RUN")
+    if out == "":
+        raise UsageError("--out names no folder")
+    if data is None and resume is None:
+        raise UsageError("there is nothing to fit: name a data set or a file")
+
+
 @app.command()
 @expand_groups
 def fit(
@@ -66,14 +75,9 @@ def fit(
     as_json: options.Json = False,
 ) -> None:
     """Fit a family to data and save it as a run folder."""
-    if (out is None) == (resume is None):
-        raise UsageError("name a new run folder with --out RUN, or an old one with --resume RUN")
     if steps is not None and minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
-    if out == "":
-        raise UsageError("--out names no folder")
-    if data is None and resume is None:
-        raise UsageError("there is nothing to fit: name a data set or a file")
+    check_run_folder(data, out, resume)
     from ..families import family_builder
     from ..training.config import DEFAULT
     from ..training.fit import fit as run
