@@ -178,7 +178,7 @@ def main() -> None:
     steps, enough = 40, memmap.LARGE // 32**2 + 1000  # rows that stay on the disk
     sizes = [(60_000, 28), (enough, 32)]
     if chosen.quick:
-        steps, sizes = 8, [(1000, 28)]
+        steps, sizes = 4, [(60, 8)]
     streamed = [fitted(images(*size), steps) for size in sizes]
     if chosen.json:
         print(json.dumps({"torch": torch.__version__, "work": found, "fits": streamed}, indent=1))

@@ -36,7 +36,9 @@ def call(monkeypatch, capsys, name, options):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "densities" else n for n in QUICK]
+)
 def test_a_quick_form_prints_a_table(name, monkeypatch, capsys, tmp_path):
     out = ["--out", str(tmp_path)] if name in ("images", "editing") else []
     before, threads = PAGE.read_text("utf-8"), torch.get_num_threads()
