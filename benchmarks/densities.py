@@ -73,7 +73,9 @@ def theirs(model: Diffusion) -> Iterator[tuple[str, Score]]:
 
     # their path runs from noise to data
     solver = ODESolver(lambda x, t: -model.denoiser.velocity(x, 1 - t))
-    score = partial(solver.compute_likelihood, log_p0=model.denoiser.base_log_prob, exact_divergence=True)
+    score = partial(
+        solver.compute_likelihood, log_p0=model.denoiser.base_log_prob, exact_divergence=True
+    )
     for tolerance in TOLERANCES:
         options = {"method": "dopri5", "step_size": None, "atol": tolerance, "rtol": tolerance}
         yield f"dopri5 {tolerance:g}", lambda x, o=options: score(x.clone(), **o)[1]
