@@ -488,8 +488,8 @@ MUTANTS = [
     ),
     Mutant(
         "families/gaussian.py",
-        "log_w = (log_w + component_log_densities(away, root)).log_softmax(1)",
-        "log_w = log_w + 0 * component_log_densities(away, root)",
+        "log_w = (log_w + _component_log_densities(away, root)).log_softmax(1)",
+        "log_w = log_w + 0 * _component_log_densities(away, root)",
         "families/test_baselines.py",
         "number",
     ),

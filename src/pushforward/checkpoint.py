@@ -100,7 +100,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True)
 
 
-def checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
+def _checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     files = {
         f"{name}.json": json.dumps(value, indent=1, allow_nan=False).encode()
         for name, value in checkpoint.plain.items()
@@ -112,7 +112,7 @@ def checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     return files | {"history.jsonl": rows.encode()}
 
 
-def write_and_fsync(path: Path, data: bytes) -> None:
+def _write_and_fsync(path: Path, data: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
@@ -120,7 +120,7 @@ def write_and_fsync(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def fsync_folder(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -134,8 +134,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         DiskError: If it cannot be written; earlier checkpoints are untouched.
     """
-    files = checkpoint_to_files(checkpoint)
-    manifest = {"format": FORMAT, "files": {k: file_facts(data) for k, data in files.items()}}
+    files = _checkpoint_to_files(checkpoint)
+    manifest = {"format": FORMAT, "files": {k: _file_facts(data) for k, data in files.items()}}
     old = list_checkpoints(folder)
     number = int(old[0].name.split("-")[1]) + 1 if old else 1
     final, temporary = folder / f"checkpoint-{number:06d}", folder / f".checkpoint-{number:06d}.tmp"
@@ -145,14 +145,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         temporary.mkdir()
         try:
             for name, data in files.items():
-                write_and_fsync(temporary / name, data)
-            write_and_fsync(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
-            fsync_folder(temporary)
+                _write_and_fsync(temporary / name, data)
+            _write_and_fsync(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+            _fsync_folder(temporary)
             temporary.rename(final)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        fsync_folder(folder)
+        _fsync_folder(folder)
     verify_checkpoint(final)
     for path in old[KEPT - 1 :]:
         # renamed first, so that a kill in between never leaves half of a checkpoint under its name
@@ -162,7 +162,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return final
 
 
-def file_facts(data: bytes) -> dict[str, Any]:
+def _file_facts(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
@@ -173,7 +173,7 @@ def verify_checkpoint(path: Path) -> dict[str, bytes]:
         DataError: If a file is missing, damaged or unknown.
         Unsafe: If a name, a size or a link could do harm.
     """
-    manifest = parse_json_object(read_plain_file(path / "manifest.json"), path / "manifest.json")
+    manifest = parse_json_object(_read_plain_file(path / "manifest.json"), path / "manifest.json")
     if set(manifest) != {"format", "files"} or not isinstance(manifest["files"], dict):
         raise DataError(f"{path / 'manifest.json'} is not a manifest")
     if manifest["format"] != FORMAT:
@@ -184,14 +184,14 @@ def verify_checkpoint(path: Path) -> dict[str, bytes]:
     for name, entry in manifest["files"].items():
         if not FILE.fullmatch(name):
             raise Unsafe(f"{path}: the manifest names a file {name[:40]!r}")
-        data = read_plain_file(path / name)
-        if entry != file_facts(data):
+        data = _read_plain_file(path / name)
+        if entry != _file_facts(data):
             raise DataError(f"{path / name} is damaged: it differs from the manifest")
         files[name] = data
     return files
 
 
-def read_plain_file(path: Path) -> bytes:
+def _read_plain_file(path: Path) -> bytes:
     """The bytes of a file that is no link, and of at most `LARGEST` bytes."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise Unsafe(f"{path} is not a plain file")
@@ -229,14 +229,14 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     problem: Exception = DataError(f"{folder} holds no checkpoint; is it a run folder?")
     for path in list_checkpoints(folder):
         try:
-            return checkpoint_from_files(verify_checkpoint(path), path)
+            return _checkpoint_from_files(verify_checkpoint(path), path)
         except DataError as error:
             warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
             problem = error
     raise problem
 
 
-def checkpoint_from_files(files: dict[str, bytes], path: Path) -> Checkpoint:
+def _checkpoint_from_files(files: dict[str, bytes], path: Path) -> Checkpoint:
     plain, tensors = {}, {}
     for name, data in files.items():
         stem, _, ending = name.partition(".")

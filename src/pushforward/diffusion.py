@@ -28,7 +28,7 @@ def midpoint_times(path: Path, count: int = 8192) -> Tensor:
     return path.t_min + (path.t_max - path.t_min) * u
 
 
-def unit_weight(path: Path, t: Tensor) -> Tensor:
+def _unit_weight(path: Path, t: Tensor) -> Tensor:
     return torch.ones_like(t)
 
 
@@ -53,11 +53,11 @@ def stratified_indices(n: int, levels: int) -> Tensor:
     Each is uniform and together they are spread evenly: the mean of a function of them has a much
     smaller variance than that of independent numbers (Kingma et al., 2021, appendix I).
     """
-    return (stratum_starts(n, levels) + torch.randint(levels, (1,))) % levels
+    return (_stratum_starts(n, levels) + torch.randint(levels, (1,))) % levels
 
 
 @cache
-def stratum_starts(n: int, levels: int) -> Tensor:
+def _stratum_starts(n: int, levels: int) -> Tensor:
     r""":math:`\lfloor i L / n \rfloor` for i = 0, ..., n - 1."""
     return torch.arange(n) * levels // n
 
@@ -93,7 +93,7 @@ class Diffusion(GenerativeModel):
         *,
         path: Path,
         prediction: Prediction,
-        weight: Callable[[Path, Tensor], Tensor] = unit_weight,
+        weight: Callable[[Path, Tensor], Tensor] = _unit_weight,
         times: Tensor | None = None,
         sampler: Sampler = samplers.ddpm,
         steps: int = 50,

@@ -74,11 +74,11 @@ class Option(NamedTuple):
     names: tuple[str, ...] = ()  # that users write, where it is not their own
 
 
-def read_option(hint: Any, default: Any = None) -> Option:
+def _read_option(hint: Any, default: Any = None) -> Option:
     """What an annotation says."""
     notes = hint.__metadata__ if get_origin(hint) is Annotated else ()
     hint = get_args(hint)[0] if notes else hint
-    option = Option(default, get_args(hint) if is_union(hint) else (hint,))
+    option = Option(default, get_args(hint) if _is_union(hint) else (hint,))
     for note in notes:
         if isinstance(note, Range):
             option = option._replace(limits=note)
@@ -91,34 +91,34 @@ def read_option(hint: Any, default: Any = None) -> Option:
     return option
 
 
-def is_union(hint: Any) -> bool:
+def _is_union(hint: Any) -> bool:
     return get_origin(hint) in (Union, UnionType)
 
 
-def read_options(function: Callable[..., Any]) -> dict[str, Option]:
+def _read_options(function: Callable[..., Any]) -> dict[str, Option]:
     """The options that a function takes: what has a default and can only be given by name.
 
     All fields of a record that have a default are options.
     """
-    return _read_options(getattr(function, "__func__", function))  # a method would keep its model
+    return _read_signature(getattr(function, "__func__", function))  # a method keeps its model
 
 
 @cache
-def _read_options(function: Callable[..., Any]) -> dict[str, Option]:
+def _read_signature(function: Callable[..., Any]) -> dict[str, Option]:
     hints, found = get_type_hints(function, include_extras=True), {}
     for p in inspect.signature(function).parameters.values():
         named = p.kind is p.KEYWORD_ONLY or isinstance(function, type)
         if named and p.default is not p.empty:
-            found[p.name] = read_option(hints[p.name], p.default)
+            found[p.name] = _read_option(hints[p.name], p.default)
         elif p.kind is p.VAR_KEYWORD and get_origin(hints.get(p.name)) is Unpack:
-            found = group_options(get_args(hints[p.name])[0]) | found
+            found = _group_options(get_args(hints[p.name])[0]) | found
     return found
 
 
-def group_options(group: type) -> dict[str, Option]:
+def _group_options(group: type) -> dict[str, Option]:
     """The options in a `TypedDict`."""
     hints = get_type_hints(group, include_extras=True)
-    return {name: read_option(hint) for name, hint in hints.items()}
+    return {name: _read_option(hint) for name, hint in hints.items()}
 
 
 def option_groups(function: Callable[..., Any]) -> list[type]:
@@ -129,28 +129,28 @@ def option_groups(function: Callable[..., Any]) -> list[type]:
 
 def with_defaults(group: type[T], given: T) -> T:
     """The options of a `TypedDict`, those that were not given by their defaults."""
-    defaults = {name: option.default for name, option in group_options(group).items()}
+    defaults = {name: option.default for name, option in _group_options(group).items()}
     return cast(T, defaults | cast(dict[str, Any], given))
 
 
 def option_defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """The options that a function takes, with their defaults."""
-    return {name: option.default for name, option in read_options(function).items()}
+    return {name: option.default for name, option in _read_options(function).items()}
 
 
 def option_types(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     """The types that each option may have."""
-    return {name: option.types for name, option in read_options(function).items()}
+    return {name: option.types for name, option in _read_options(function).items()}
 
 
 def option_choices(function: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
     """The words that each option may be; none where it may be anything."""
-    return {name: option.choices for name, option in read_options(function).items()}
+    return {name: option.choices for name, option in _read_options(function).items()}
 
 
 def option_names(function: Callable[..., Any]) -> list[str]:
     """The options of a function as users write them."""
-    known = read_options(function).items()
+    known = _read_options(function).items()
     return [written for name, option in known for written in option.names or (name,)]
 
 
@@ -175,7 +175,7 @@ def check_options(
     Raises:
         UsageError: If an option does not exist or has no sense.
     """
-    known = read_options(function)
+    known = _read_options(function)
     for name, value in given.items():
         if name in known:
             default, types, limits, choices, _ = known[name]
@@ -210,11 +210,11 @@ def check_option_value(
     plain = [t for t in types if t in PLAIN]
     if any(isinstance(value, t) for t in types if isinstance(t, type) and t not in PLAIN):
         return
-    if not matches_type(value, plain) and not (callable(value) and len(plain) < len(types)):
+    if not _matches_type(value, plain) and not (callable(value) and len(plain) < len(types)):
         wanted = " or ".join(PLAIN[t] for t in plain) or SEVERAL
         raise UsageError(f"{name} is {str(value)[:40]!r}; it must be {wanted}")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        check_option_range(name, value, default, limits, least)
+        _check_option_range(name, value, default, limits, least)
 
 
 def check_duration(name: str, value: Any) -> None:
@@ -239,14 +239,14 @@ def check_seed(value: Any) -> None:
         raise UsageError(f"seed is {str(value)[:40]}; it is a whole number from 0 to 2^63 - 1")
 
 
-def matches_type(value: Any, plain: list[Any]) -> bool:
+def _matches_type(value: Any, plain: list[Any]) -> bool:
     """Whether a value is of one of these types; a whole number is also a number."""
     if isinstance(value, bool):
         return bool in plain
     return isinstance(value, tuple(plain)) or (isinstance(value, int) and float in plain)
 
 
-def check_option_range(
+def _check_option_range(
     name: str, value: int | float, default: Any, limits: Range, least: int
 ) -> None:
     """Check that a number is in its range."""

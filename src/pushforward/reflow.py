@@ -20,7 +20,7 @@ CONDITIONS = 1024  # of the data that are kept, for a teacher to draw from
 NUMBERS = 2**20  # that these have together, at most
 
 
-def stored_condition_count(condition: int) -> int:
+def _stored_condition_count(condition: int) -> int:
     """How many conditions of a length are kept: fewer where tokens of text make them long."""
     return min(CONDITIONS, max(16, NUMBERS // condition)) if condition else 0
 
@@ -37,7 +37,7 @@ class Reflow(Diffusion):
 
     def __init__(self, *args: Any, condition: int = 0, **options: Any) -> None:
         super().__init__(*args, **options)
-        kept = torch.zeros(stored_condition_count(condition), condition)
+        kept = torch.zeros(_stored_condition_count(condition), condition)
         self.register_buffer("conditions", kept)
         self.teachers: tuple[Encodes, ...] = ()  # in a tuple it is no part of the state
         self.teacher_pairs: Pairs | None = None

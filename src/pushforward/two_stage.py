@@ -12,7 +12,7 @@ from .model import GenerativeModel
 MEMORY = 100  # batches, at most, that the statistics of codes are a mean over
 
 
-def channel_mean(z: Tensor) -> Tensor:
+def _channel_mean(z: Tensor) -> Tensor:
     """The mean over the rows, and for maps over places, of each channel."""
     return z.mean([0, *range(2, z.ndim)])[(...,) + (None,) * (z.ndim - 2)]
 
@@ -53,16 +53,16 @@ class TwoStage(GenerativeModel):
 
     def measure_codes(self, z: Tensor) -> None:
         """Take the statistics of all codes at once."""
-        self.mean.copy_(channel_mean(z))
-        self.variance.copy_(channel_mean((z - self.mean).square()))
+        self.mean.copy_(_channel_mean(z))
+        self.variance.copy_(_channel_mean((z - self.mean).square()))
 
     @torch.no_grad()
     def update_code_statistics(self, z: Tensor) -> None:
         """Keep the mean and variance of each channel of codes, over the last tenth or so."""
         weight = max(1 / MEMORY, 10 / (10 + int(self.rounds)))
         z = z.to(self.mean)
-        self.mean.lerp_(channel_mean(z), weight)
-        self.variance.lerp_(channel_mean((z - self.mean).square()), weight)
+        self.mean.lerp_(_channel_mean(z), weight)
+        self.variance.lerp_(_channel_mean((z - self.mean).square()), weight)
 
     @property
     def scale(self) -> Tensor:

@@ -16,32 +16,32 @@ __all__ = ["app", "main"]
 NO_MEMORY = "not enough memory; use fewer rows or a smaller model"
 
 
-def report_error(code: int, message: str) -> int:
+def _report_error(code: int, message: str) -> int:
     """One line on stderr, at most 300 characters."""
     print_err(f"pushforward: error: {' '.join(message.split())}"[:300])
     return code
 
 
 @contextlib.contextmanager
-def exit_codes(debug: bool) -> Iterator[list[int]]:
+def _exit_codes(debug: bool) -> Iterator[list[int]]:
     """Turn errors into one line and an exit code."""
     code = [0]
     try:
         yield code
     except KeyboardInterrupt:
-        code[0] = report_error(130, "interrupted")
+        code[0] = _report_error(130, "interrupted")
     except MemoryError:
-        code[0] = report_error(69, NO_MEMORY)
+        code[0] = _report_error(69, NO_MEMORY)
     except BrokenPipeError:
         code[0] = 141
         sys.stderr.close()
     except Exception as error:
         if debug:
             raise
-        code[0] = report_error(*describe_error(error))
+        code[0] = _report_error(*_describe_error(error))
 
 
-def describe_error(error: Exception) -> tuple[int, str]:
+def _describe_error(error: Exception) -> tuple[int, str]:
     """The exit code of an error, and what is said of it."""
     if isinstance(error, PushforwardError):
         return error.code, str(error)
@@ -53,7 +53,7 @@ def describe_error(error: Exception) -> tuple[int, str]:
     return 70, f"this is a bug, please report it ({where}); --debug shows more"
 
 
-def show_warning(message: Warning | str, *_: Any) -> None:
+def _show_warning(message: Warning | str, *_: Any) -> None:
     """A warning as one line, once."""
     line = f"pushforward: note: {' '.join(str(message).split())}"[:300]
     if line not in noted:
@@ -68,9 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every character
             stream.reconfigure(errors="replace")
-    warnings.showwarning = show_warning  # type: ignore[assignment]  # any callable will do
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # any callable will do
     words = sys.argv[1:] if arguments is None else arguments
-    with exit_codes("--debug" in words) as code:
+    with _exit_codes("--debug" in words) as code:
         try:
             returned = app(words, standalone_mode=False, prog_name="pushforward")
             code[0] = returned if isinstance(returned, int) else 0
@@ -78,5 +78,5 @@ def main(arguments: list[str] | None = None) -> None:
             if not hasattr(error, "format_message"):  # not one of the parser's own
                 raise
             message = error.format_message()
-            code[0] = report_error(2, message) if message else 2  # the help was shown instead
+            code[0] = _report_error(2, message) if message else 2  # the help was shown instead
     sys.exit(code[0])

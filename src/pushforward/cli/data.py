@@ -79,7 +79,7 @@ def families(
     from .. import families as registry
 
     if name is not None:
-        print_family(registry.family_key(name), as_json)
+        _print_family(registry.family_key(name), as_json)
         return
     listed: dict[str, dict[str, Any]] = {
         key: {"summary": registry.family_summary(key), "options": registry.family_options(key)}
@@ -92,7 +92,7 @@ def families(
     print_result(listed, as_json, "\n".join(lines))
 
 
-def print_family(key: str, as_json: bool) -> None:
+def _print_family(key: str, as_json: bool) -> None:
     from .. import families as registry
     from ..model import Event
 

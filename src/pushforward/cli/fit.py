@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HardwareOptions:
+class _HardwareOptions:
     """What trains, and how it computes."""
 
     device: options.Device = "auto"
@@ -37,7 +37,7 @@ class HardwareOptions:
     ] = False
 
 
-def check_run_folder(data: str | None, out: str | None, resume: Path | None) -> None:
+def _check_run_folder(data: str | None, out: str | None, resume: Path | None) -> None:
     if (out is None) == (resume is None):
         raise UsageError("name a new run folder with --out RUN, or an old one with --resume RUN")
     if out == "":
@@ -70,14 +70,14 @@ def fit(
     seed: Annotated[int | None, option("Random seed.", "N", min=0, show_default="0")] = None,
     *,
     columns: options.DataOptions,
-    hardware: HardwareOptions,
+    hardware: _HardwareOptions,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Fit a family to data and save it as a run folder."""
     if steps is not None and minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
-    check_run_folder(data, out, resume)
+    _check_run_folder(data, out, resume)
     from ..families import family_builder
     from ..training.config import DEFAULT
     from ..training.fit import fit as run
@@ -111,10 +111,10 @@ def fit(
         **parsing.parse_set_options(set_, run, builder),
     )
     if is_main_process():
-        print_fit(model, str(out or resume), as_json)
+        _print_fit(model, str(out or resume), as_json)
 
 
-def print_fit(model: "FittedModel", folder: str, as_json: bool) -> None:
+def _print_fit(model: "FittedModel", folder: str, as_json: bool) -> None:
     from ..training.run import COMPLETE
 
     config, flops, alarms = model.config, model.flops, model.alarms

@@ -41,7 +41,7 @@ def lesson(
         ):
             chapters.append(chapter)
             if not as_json:
-                print(chapter_text(chapter), flush=True)
+                print(_chapter_text(chapter), flush=True)
     broken = [name for chapter in chapters for name in chapter.broken]
     written = html.write_lesson(chapters, out) if out is not None else None
     facts = {"chapters": [c.to_dict() for c in chapters], "broken": broken}
@@ -53,36 +53,36 @@ def lesson(
     return int(bool(broken))
 
 
-def chapter_text(chapter: "ChapterResult") -> str:
+def _chapter_text(chapter: "ChapterResult") -> str:
     """A chapter as text: claims with their numbers, and answers with theirs."""
     from ..lesson.formulas import text_to_unicode
 
     lines = [f"\n{chapter.heading}. {chapter.title}"]
     for outcome in chapter.outcomes:
-        lines += claim_lines(outcome)
+        lines += _claim_lines(outcome)
     for answer in chapter.answers:
         checked = sum(bool(line.numbers) for line in answer.lines)
         steps = f" ({len(answer.lines)} steps, {checked} checked)" if answer.lines else ""
         lines.append(f"\n  {text_to_unicode(answer.question)}{steps}")
         lines += [f"    {text_to_unicode(paragraph)}" for paragraph in answer.discussion]
-        lines += [number_line(n) for n in answer.numbers]
+        lines += [_number_line(n) for n in answer.numbers]
     return "\n".join(lines)
 
 
-def claim_lines(outcome: "Outcome") -> list[str]:
+def _claim_lines(outcome: "Outcome") -> list[str]:
     """A claim: its verdict, what it says, what is right, and both sides' numbers."""
     from ..lesson.formulas import text_to_unicode
 
     said, evidence = outcome.claim, outcome.evidence
     record = "" if outcome.in_order else f" (on record: {said.verdict})"
     lines = [f"\n  {said.id}: {outcome.verdict}{record}", f"    {text_to_unicode(said.statement)}"]
-    lines += [number_line(n) for n in evidence.lesson]
+    lines += [_number_line(n) for n in evidence.lesson]
     if said.right:
         lines.append(f"    Right: {text_to_unicode(said.right)}")
-    return lines + [number_line(n) for n in evidence.right]
+    return lines + [_number_line(n) for n in evidence.right]
 
 
-def number_line(n: "Number") -> str:
+def _number_line(n: "Number") -> str:
     """A measured number beside the predicted one."""
     from ..lesson.formulas import text_to_unicode
     from ..lesson.html import format_measured, format_predicted

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..inference.fitted_model import FittedModel
 
 
-class CommandGroup(typer.core.TyperGroup):
+class _CommandGroup(typer.core.TyperGroup):
     """The commands; the parser would swallow an interruption together with its message."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -40,7 +40,7 @@ class CommandGroup(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=CommandGroup,
+    cls=_CommandGroup,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -198,19 +198,19 @@ def print_err(text: str) -> None:
 
 
 def print_result(value: dict[str, Any], as_json: bool, text: str = "") -> None:
-    print(json.dumps(json_safe(value), default=str, allow_nan=False) if as_json else text)
+    print(json.dumps(_json_safe(value), default=str, allow_nan=False) if as_json else text)
 
 
-def json_safe(value: Any) -> Any:
+def _json_safe(value: Any) -> Any:
     """The value with None for numbers that JSON cannot hold: NaN and the infinities."""
     if isinstance(value, dict):
-        return {str(k): json_safe(v) for k, v in value.items()}
+        return {str(k): _json_safe(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [json_safe(v) for v in value]
+        return [_json_safe(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_version(value: bool) -> bool:
+def _print_version(value: bool) -> bool:
     """Print the version and stop."""
     if value:
         print(f"pushforward {__version__}")
@@ -222,7 +222,7 @@ def print_version(value: bool) -> bool:
 def global_options(
     debug: Annotated[bool, flag("Show the traceback of an error.", "--debug")] = False,
     version: Annotated[
-        bool, option("Show the version.", None, "--version", callback=print_version, is_eager=True)
+        bool, option("Show the version.", None, "--version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options of every command."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..inference.fitted_model import FittedModel
 
 
-def parse_value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     """A value as a person types it: a number or several, true, false, none, or a word."""
     low = text.strip().lower()
     if low in ("true", "false", "none", "null"):
@@ -55,7 +55,7 @@ def parse_set_options(
             raise UsageError(f"--set gives {name} twice")
         if name in taken and taken[name].kind is not inspect.Parameter.VAR_KEYWORD:
             raise UsageError(f"--set {name} is no option of the family; is there a --{name}?")
-        types, typed = hints.get(name, ()), parse_value(value)
+        types, typed = hints.get(name, ()), _parse_value(value)
         options[name] = value if str in types and type(typed) not in types else typed
     return options
 
@@ -121,11 +121,11 @@ def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
     for name, equals, value in pairs:
         if not (name and equals and value):
             raise UsageError(f"--given takes COLUMN=VALUE or FILE.npy, not {(name + value)[:60]!r}")
-    check_unique("--given", [name for name, _, _ in pairs])
+    _check_unique("--given", [name for name, _, _ in pairs])
     return {name: value for name, _, value in pairs} or None
 
 
-def check_unique(option: str, names: list[str]) -> None:
+def _check_unique(option: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{option} gives {name[:60]} twice")
@@ -134,12 +134,12 @@ def check_unique(option: str, names: list[str]) -> None:
 def parse_bounds(pairs: list[str] | None) -> dict[str, tuple[float | None, float | None]] | None:
     """Bounds from ``column=low:high`` words; either side may be left out."""
     bounds = {}
-    check_unique("--bounds", [pair.rpartition("=")[0] for pair in pairs or []])
+    _check_unique("--bounds", [pair.rpartition("=")[0] for pair in pairs or []])
     for pair in pairs or []:
         name, _, value = pair.rpartition("=")
         low, colon, high = value.partition(":")
         try:
-            bounds[name] = (parse_bound(low), parse_bound(high))
+            bounds[name] = (_parse_bound(low), _parse_bound(high))
         except ValueError:
             colon = ""
         if not colon or not name:
@@ -157,7 +157,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2] or found[1])
 
 
-def parse_bound(text: str) -> float | None:
+def _parse_bound(text: str) -> float | None:
     """One end of an interval; None where it has none."""
     value = float(text) if text.strip() else None
     return None if value is not None and math.isinf(value) else value

@@ -49,10 +49,10 @@ def score(
         "unit": "nats",
         "file": str(out) if out else None,
     }
-    options.print_result(facts, as_json, score_text(facts, model.noun))
+    options.print_result(facts, as_json, _score_text(facts, model.noun))
 
 
-def score_text(facts: dict[str, Any], noun: str) -> str:
+def _score_text(facts: dict[str, Any], noun: str) -> str:
     """What `score` found, in words."""
     from ..metrics.codecs import format_codec_bits
 

@@ -42,7 +42,7 @@ class Comparison(Leaderboard):
         return report.write_report(self, Path(folder))
 
 
-class Task(NamedTuple):
+class _Task(NamedTuple):
     """One fit of a comparison, apart from the data. All fields are those of `fit`."""
 
     family: str
@@ -131,7 +131,7 @@ def compare(
     """
     budget = ComparisonBudget(minutes, total_minutes, steps, tuple(seeds))
     budget.check()
-    check_report_folder(out, overwrite)
+    _check_report_folder(out, overwrite)
     choose_device(device)
     chosen = baselines_first() if families is None else [registry.family_key(f) for f in families]
     if len(set(chosen)) < len(chosen):
@@ -145,20 +145,20 @@ def compare(
         samples = reading.read_dataset(
             x, y=y, condition=condition, bounds=limits, size=sides, text=encoder
         )
-    tasks = [Task(f, s, steps, device=device) for s in seeds for f in chosen]
-    result, split = start_comparison(samples, x if isinstance(x, str) else None, budget)
+    tasks = [_Task(f, s, steps, device=device) for s in seeds for f in chosen]
+    result, split = _start_comparison(samples, x if isinstance(x, str) else None, budget)
     clock, show = BudgetClock(budget), progress is True
     with terminal_bar("compare", show=show) as shown:
         update = progress if callable(progress) else shown
         try:
-            for entry in fit_families(tasks, split, clock, update):
+            for entry in _fit_families(tasks, split, clock, update):
                 result.entries.append(entry)
                 if show:
-                    print_fit_result(entry, len(result.entries), len(tasks))
+                    _print_fit_result(entry, len(result.entries), len(tasks))
         except KeyboardInterrupt as stop:
             result.seconds = time.monotonic() - clock.started
             code = getattr(stop, "code", 130)
-            raise interruption_error(result, tasks, out, code) from None
+            raise _interruption_error(result, tasks, out, code) from None
     result.seconds = time.monotonic() - clock.started
     if out is not None:
         result.save_report(out)
@@ -170,7 +170,7 @@ def baselines_first() -> list[str]:
     return sorted(registry.names(), key=lambda name: name not in registry.BASELINES)
 
 
-def check_report_folder(out: str | Path | None, overwrite: bool) -> None:
+def _check_report_folder(out: str | Path | None, overwrite: bool) -> None:
     """Refuse a place where no report can be written."""
     if out is None:
         return
@@ -186,7 +186,7 @@ def check_report_folder(out: str | Path | None, overwrite: bool) -> None:
         raise FolderInUse(f"{out} holds a report already; use --overwrite or another folder")
 
 
-def start_comparison(
+def _start_comparison(
     samples: Dataset, source: str | None, budget: ComparisonBudget
 ) -> tuple[Comparison, Split]:
     """A comparison without entries, and the data that its fits get."""
@@ -206,25 +206,25 @@ def start_comparison(
     return result, split
 
 
-def fit_families(
-    tasks: Sequence[Task], split: Split, clock: BudgetClock, update: Update
+def _fit_families(
+    tasks: Sequence[_Task], split: Split, clock: BudgetClock, update: Update
 ) -> Iterator[FitResult]:
     """The tasks done one after the other, each with its share of the time."""
     for i, task in enumerate(tasks):
         if task.family not in registry.BASELINES:
             timed = sum(t.family not in registry.BASELINES for t in tasks[i:])
             task = task._replace(minutes=clock.share(timed))
-        entry = fit_and_measure(task, split, scale_progress(update, i, len(tasks), task.family))
+        entry = fit_and_measure(task, split, _scale_progress(update, i, len(tasks), task.family))
         clock.measuring.append(entry.seconds_measuring)
         yield entry
 
 
-def scale_progress(update: Update, i: int, n: int, family: str) -> Update:
+def _scale_progress(update: Update, i: int, n: int, family: str) -> Update:
     """The progress of one fit as that of the whole."""
     return lambda fraction, text: update((i + fraction) / n, f"{family} {text}")
 
 
-def fit_and_measure(task: Task, split: Split, update: Update) -> FitResult:
+def fit_and_measure(task: _Task, split: Split, update: Update) -> FitResult:
     """Fit and measure one family with one seed; a failure is a result, not the end."""
     result, began = FitResult(task.family, task.seed), time.monotonic()
     try:
@@ -266,7 +266,7 @@ def measure_fit(result: FitResult, model: FittedModel, split: Split) -> None:
         result.nll = metrics.nll(values, seed=result.seed)
 
 
-def print_fit_result(result: FitResult, done: int, all_: int) -> None:
+def _print_fit_result(result: FitResult, done: int, all_: int) -> None:
     """One line for a finished fit."""
     e = result.metrics.get(PRIMARY)
     found = result.error[:120] if e is None else f"energy distance {e.value:.4f}"
@@ -274,8 +274,8 @@ def print_fit_result(result: FitResult, done: int, all_: int) -> None:
     print(f"[{done}/{all_}] {fitted}, {found}", file=sys.stderr, flush=True)
 
 
-def interruption_error(
-    result: Comparison, tasks: Sequence[Task], out: str | Path | None, code: int
+def _interruption_error(
+    result: Comparison, tasks: Sequence[_Task], out: str | Path | None, code: int
 ) -> Interrupted:
     """What an interruption says; a report keeps the fits that there are."""
     count = len(result.entries)

@@ -38,23 +38,23 @@ def evaluate_sources(
         if theirs.y is None:
             raise DataError(f"the generated data lack {condition!r}: sample them from a fit")
         if ours.schema.condition and ours.schema.condition.labels:
-            options["labels"] = encode_conditions(ours).argmax(1)
-            options["generated_labels"] = encode_conditions(theirs).argmax(1)
+            options["labels"] = _encode_conditions(ours).argmax(1)
+            options["generated_labels"] = _encode_conditions(theirs).argmax(1)
         elif features is not None:
             raise UsageError(
                 "features are of images with classes or without a condition, not numbers"
             )
         else:
             sources = (ours, theirs, fitted)
-            rows = [None if s is None else append_condition_columns(s) for s in sources]
+            rows = [None if s is None else _append_condition_columns(s) for s in sources]
     return metrics.evaluate(rows[0], rows[1], train=rows[2], **options)
 
 
-def encode_conditions(samples: Dataset) -> np.ndarray:
+def _encode_conditions(samples: Dataset) -> np.ndarray:
     """Conditions as numbers, classes as one-hot vectors, without the column that marks them."""
     return samples.schema.encode(samples.y, len(samples.x))[:, 1:]
 
 
-def append_condition_columns(samples: Dataset) -> np.ndarray:
+def _append_condition_columns(samples: Dataset) -> np.ndarray:
     """Rows with their conditions, which are numbers, as further columns."""
-    return np.hstack([samples.x.reshape(len(samples.x), -1), encode_conditions(samples)])
+    return np.hstack([samples.x.reshape(len(samples.x), -1), _encode_conditions(samples)])

@@ -20,7 +20,7 @@ SQUARE, SCALE, MEDIUM, WIDE = (2.3, 2.3), (2.3, 0.75), (3.3, 2.0), (5.3, 2.6)  #
 Draw = Callable[[Axes], None]
 
 
-class PlottedRun(NamedTuple):
+class _PlottedRun(NamedTuple):
     """A family in the figures: its title, its model, and as many samples as test rows."""
 
     name: str
@@ -28,7 +28,7 @@ class PlottedRun(NamedTuple):
     x: np.ndarray
 
 
-class FigurePanel(NamedTuple):
+class _FigurePanel(NamedTuple):
     """One image, the address of an inline SVG, with a line of text."""
 
     label: str
@@ -36,59 +36,59 @@ class FigurePanel(NamedTuple):
     note: str = ""  # in smaller type
 
 
-class ReportFigure(NamedTuple):
+class _ReportFigure(NamedTuple):
     """A numbered figure: panels that share one caption."""
 
     title: str
     caption: str  # what is seen, and how it was made
-    panels: list[FigurePanel]
+    panels: list[_FigurePanel]
     layout: str = "small"  # how much of the page a panel takes; or "medium", "wide", "full"
 
 
-def report_figures(board: Leaderboard) -> list[ReportFigure]:
+def report_figures(board: Leaderboard) -> list[_ReportFigure]:
     """Every figure that the data and the families have."""
-    runs = runs_to_plot(board)
+    runs = _runs_to_plot(board)
     if not runs:
         return []
     kind = grids.plot_kind(board.schema.event)
-    found = [leaderboard_figure(board), *SAMPLE_FIGURES[kind](board, runs)]
+    found = [_leaderboard_figure(board), *SAMPLE_FIGURES[kind](board, runs)]
     if kind == "plane":
-        found += [likelihood_figure(board, runs), trajectory_figure(board, runs)]
-    found += [nfe_figure(board, runs), loss_figure(runs)]
+        found += [_likelihood_figure(board, runs), _trajectory_figure(board, runs)]
+    found += [_nfe_figure(board, runs), _loss_figure(runs)]
     return [figure for figure in found if figure.panels]
 
 
-def runs_to_plot(board: Leaderboard) -> list[PlottedRun]:
+def _runs_to_plot(board: Leaderboard) -> list[_PlottedRun]:
     """The first run of each family that succeeded, in the order of the leaderboard."""
-    first: dict[str, PlottedRun] = {}
+    first: dict[str, _PlottedRun] = {}
     for e in board.entries:
         if e.model is not None and e.generated is not None and not e.error:
-            first.setdefault(e.family, PlottedRun(display_name(e.family), e.model, e.generated))
+            first.setdefault(e.family, _PlottedRun(display_name(e.family), e.model, e.generated))
     return [first[r["family"]] for r in board.table if r["family"] in first]
 
 
-def render_panel(
+def _render_panel(
     label: str, draw: Draw, size: tuple[float, float] = SQUARE, note: str = ""
-) -> FigurePanel:
-    return FigurePanel(label, style.axes_svg_uri(draw, size), note)
+) -> _FigurePanel:
+    return _FigurePanel(label, style.axes_svg_uri(draw, size), note)
 
 
-def seed_note(board: Leaderboard) -> str:
+def _seed_note(board: Leaderboard) -> str:
     """Which run is drawn when there are several."""
     several = len({e.seed for e in board.entries}) > 1
     return f" Drawn for seed {board.entries[0].seed}." if several else ""
 
 
-def likelihood_note(model: FittedModel) -> str:
+def _likelihood_note(model: FittedModel) -> str:
     """What a reader must know of the density that a model states."""
     return "lower bound" if model.likelihood is Likelihood.LOWER_BOUND else ""
 
 
-def flatten_rows(x: np.ndarray) -> np.ndarray:
+def _flatten_rows(x: np.ndarray) -> np.ndarray:
     return x.reshape(len(x), -1)
 
 
-def diffusions(runs: Iterable[PlottedRun]) -> list[tuple[PlottedRun, Diffusion]]:
+def _diffusions(runs: Iterable[_PlottedRun]) -> list[tuple[_PlottedRun, Diffusion]]:
     """The runs whose sampler takes steps that can be chosen, with their models."""
     return [(r, r.model.model) for r in runs if isinstance(r.model.model, Diffusion)]
 
@@ -96,14 +96,14 @@ def diffusions(runs: Iterable[PlottedRun]) -> list[tuple[PlottedRun, Diffusion]]
 # samples beside data, by the kind of data
 
 
-def line_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigure]:
+def _line_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFigure]:
     """One column: histograms with densities."""
     data, column = board.test[:, 0], board.schema.columns[0]
     bins = drawing.histogram_edges(data, column.integer, drawing.data_limits(board.test))
     grid = np.linspace(bins[0], bins[-1], 301)
     exact = None if column.integer else grids.known_log_density(board.dataset, grid[:, None])
 
-    def draw(axes: Axes, run: PlottedRun) -> None:
+    def draw(axes: Axes, run: _PlottedRun) -> None:
         drawing.plot_histogram(axes, data, run.x[:, 0], bins)
         if exact is not None:
             drawing.plot_density_curve(axes, grid, exact, exact=True)
@@ -116,102 +116,102 @@ def line_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigur
     known = "" if exact is None else "; dashed black line: the exact density of the data"
     caption = (
         f"Grey bars: {len(data):,} test rows. Blue steps: as many samples. Orange line: the "
-        f"density that the model itself states, where it has one{known}.{seed_note(board)}"
+        f"density that the model itself states, where it has one{known}.{_seed_note(board)}"
     )
     panels = [
-        render_panel(r.name, partial(draw, run=r), MEDIUM, likelihood_note(r.model)) for r in runs
+        _render_panel(r.name, partial(draw, run=r), MEDIUM, _likelihood_note(r.model)) for r in runs
     ]
-    return [ReportFigure("Samples beside data", caption, panels, "medium")]
+    return [_ReportFigure("Samples beside data", caption, panels, "medium")]
 
 
-def plane_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigure]:
+def _plane_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFigure]:
     """Two columns: scatter plots."""
     caption = (
         f"Test rows (grey) and samples of each family (blue), {drawing.POINTS:,} points or fewer "
-        f"each, on the same axes; the share of samples outside them is named.{seed_note(board)}"
+        f"each, on the same axes; the share of samples outside them is named.{_seed_note(board)}"
     )
     first, second = board.schema.names
-    panels = scatter_panels(board.test, [(r.name, r.x) for r in runs], (first, second))
-    return [ReportFigure("Samples beside data", caption, panels)]
+    panels = _scatter_panels(board.test, [(r.name, r.x) for r in runs], (first, second))
+    return [_ReportFigure("Samples beside data", caption, panels)]
 
 
-def scatter_panels(
+def _scatter_panels(
     data: np.ndarray, samples: list[tuple[str, np.ndarray]], names: tuple[str, str] | None = None
-) -> list[FigurePanel]:
+) -> list[_FigurePanel]:
     """Scatter plots of the data and of every family on the same axes."""
     where = drawing.data_limits(data)
     dots = partial(drawing.plot_scatter, where=where, names=names)
-    panels = [render_panel("test data", partial(dots, x=data, colour=style.DATA))]
+    panels = [_render_panel("test data", partial(dots, x=data, colour=style.DATA))]
     for name, x in samples:
         outside = where.count_outside(x) / len(x)
         note = f"{format_percent(outside)} outside" if outside else ""
-        panels.append(render_panel(name, partial(dots, x=x, colour=style.MODEL), note=note))
+        panels.append(_render_panel(name, partial(dots, x=x, colour=style.MODEL), note=note))
     return panels
 
 
-def table_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigure]:
+def _table_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFigure]:
     """More columns: marginal histograms, and the two main directions of the data."""
-    data, columns = flatten_rows(board.test), board.schema.columns
+    data, columns = _flatten_rows(board.test), board.schema.columns
     wide = data.shape[1] > drawing.COLUMNS
     some = f" The first {drawing.COLUMNS} of {data.shape[1]} columns." * wide
     caption = (
-        f"Grey bars: {len(data):,} test rows. Blue steps: as many samples.{some}{seed_note(board)}"
+        f"Grey bars: {len(data):,} test rows. Blue steps: as many samples.{some}{_seed_note(board)}"
     )
     panels = []
     for run in runs:
         with style.plot_style():
             figure = Figure(figsize=WIDE, layout="constrained")
-            drawing.plot_marginals(figure, data, flatten_rows(run.x), columns)
-            panels.append(FigurePanel(run.name, style.figure_svg_uri(figure)))
-    marginals = ReportFigure("Marginals", caption, panels, "wide")
-    return [marginals, principal_axes_figure(board, runs)]
+            drawing.plot_marginals(figure, data, _flatten_rows(run.x), columns)
+            panels.append(_FigurePanel(run.name, style.figure_svg_uri(figure)))
+    marginals = _ReportFigure("Marginals", caption, panels, "wide")
+    return [marginals, _principal_axes_figure(board, runs)]
 
 
-def principal_axes_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
+def _principal_axes_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
     """Projections on the two main directions of the standardised training rows."""
-    rows = drawing.evenly_spaced_rows(flatten_rows(board.train), 5000)
+    rows = drawing.evenly_spaced_rows(_flatten_rows(board.train), 5000)
     mean, scale = rows.mean(0), rows.std(0)
     scale = np.where(scale > 0, scale, 1.0)
     _, s, axes = np.linalg.svd((rows - mean) / scale, full_matrices=False)
     share = (s**2 / (s**2).sum())[:2].sum()
 
     def project(x: np.ndarray) -> np.ndarray:
-        return (flatten_rows(x) - mean) / scale @ axes[:2].T
+        return (_flatten_rows(x) - mean) / scale @ axes[:2].T
 
     caption = (
         "Test rows (grey) and samples (blue) along the two directions in which the standardised "
         f"training rows vary most; they hold {format_percent(share)} of the variance. The share "
-        f"of samples outside the axes is named.{seed_note(board)}"
+        f"of samples outside the axes is named.{_seed_note(board)}"
     )
-    panels = scatter_panels(project(board.test), [(r.name, project(r.x)) for r in runs])
-    return ReportFigure("Main directions", caption, panels)
+    panels = _scatter_panels(project(board.test), [(r.name, project(r.x)) for r in runs])
+    return _ReportFigure("Main directions", caption, panels)
 
 
-def image_figures(board: Leaderboard, runs: list[PlottedRun]) -> list[ReportFigure]:
+def _image_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFigure]:
     """Images: squares of real and of generated ones."""
     low, high = float(board.train.min()), float(board.train.max())
     side = 6 if max(board.schema.event) <= 16 else 4
     draw = partial(drawing.plot_image_grid, side=side, low=low, high=high)
-    panels = [render_panel("test data", partial(draw, x=board.test))]
-    panels += [render_panel(r.name, partial(draw, x=r.x)) for r in runs]
+    panels = [_render_panel("test data", partial(draw, x=board.test))]
+    panels += [_render_panel(r.name, partial(draw, x=r.x)) for r in runs]
     caption = (
         f"The first {side**2} test images, and the first {side**2} images that each family drew: "
-        f"not chosen. Black is {low:g}, white is {high:g}.{seed_note(board)}"
+        f"not chosen. Black is {low:g}, white is {high:g}.{_seed_note(board)}"
     )
-    return [ReportFigure("Samples beside data", caption, panels)]
+    return [_ReportFigure("Samples beside data", caption, panels)]
 
 
-SAMPLE_FIGURES: dict[str, Callable[[Leaderboard, list[PlottedRun]], list[ReportFigure]]] = {
-    "line": line_figures,
-    "plane": plane_figures,
-    "table": table_figures,
-    "images": image_figures,
+SAMPLE_FIGURES: dict[str, Callable[[Leaderboard, list[_PlottedRun]], list[_ReportFigure]]] = {
+    "line": _line_figures,
+    "plane": _plane_figures,
+    "table": _table_figures,
+    "images": _image_figures,
 }
 
 # the other figures
 
 
-def leaderboard_figure(board: Leaderboard) -> ReportFigure:
+def _leaderboard_figure(board: Leaderboard) -> _ReportFigure:
     """Energy distances with their intervals, and the floor."""
     rows = board.ranked
 
@@ -227,16 +227,16 @@ def leaderboard_figure(board: Leaderboard) -> ReportFigure:
         "Where the axis is logarithmic, it is linear near zero."
     )
     size = (7.4, 0.62 + 0.24 * len(rows))
-    return ReportFigure("Leaderboard", caption, [render_panel("", draw, size)], "full")
+    return _ReportFigure("Leaderboard", caption, [_render_panel("", draw, size)], "full")
 
 
-def likelihood_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
+def _likelihood_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
     """Maps of the log-density over the plane, beside the exact one where it is known."""
     where = drawing.data_limits(board.test)
     points = grids.grid_points(where)
     exact = grids.known_log_density(board.dataset, points)
     own = [
-        (r.name, log_p, likelihood_note(r.model))
+        (r.name, log_p, _likelihood_note(r.model))
         for r in runs
         if (log_p := grids.grid_log_density(r.model, points)) is not None
     ]
@@ -245,42 +245,42 @@ def likelihood_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigur
         f"Log-density in nats at {grids.GRID} \u00d7 {grids.GRID} points, in the units of the "
         f"data. All panels have one colour scale; white is {grids.DEPTH:g} nats or more below its "
         f"top. Flows are integrated to a tolerance of {grids.MAP:g}. Families without a density "
-        f"are left out.{seed_note(board)}"
+        f"are left out.{_seed_note(board)}"
     )
     if top is None or not own:
-        return ReportFigure("Log-density", caption, [])
+        return _ReportFigure("Log-density", caption, [])
     maps = own if exact is None else [("exact density", exact, ""), *own]
     limits = (top - grids.DEPTH, top)
     draw = partial(drawing.plot_density_map, where=where, limits=limits)
     panels = [
-        render_panel(name, partial(draw, log_p=log_p), note=note) for name, log_p, note in maps
+        _render_panel(name, partial(draw, log_p=log_p), note=note) for name, log_p, note in maps
     ]
-    panels.append(render_panel("scale", partial(drawing.plot_colour_scale, limits=limits), SCALE))
-    return ReportFigure("Log-density", caption, panels)
+    panels.append(_render_panel("scale", partial(drawing.plot_colour_scale, limits=limits), SCALE))
+    return _ReportFigure("Log-density", caption, panels)
 
 
-def trajectory_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
+def _trajectory_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
     """The trajectories of points from noise to data, in the plane."""
     where = drawing.data_limits(board.test, margin=0.25)
     panels = []
-    for run, model in diffusions(runs):
+    for run, model in _diffusions(runs):
         states = grids.sampler_trajectories(run.model, model)
         draw = partial(drawing.plot_trajectories, states=states, where=where)
-        panels.append(render_panel(run.name, draw, note=f"{len(states) - 1} steps"))
+        panels.append(_render_panel(run.name, draw, note=f"{len(states) - 1} steps"))
     caption = (
         "Forty points on their way from noise (open circles) to data (black dots) under each "
         "family\u2019s own sampler, in the units of the data. Noise of large scale starts outside "
-        f"the frame.{seed_note(board)}"
+        f"the frame.{_seed_note(board)}"
     )
-    return ReportFigure("From noise to data", caption, panels)
+    return _ReportFigure("From noise to data", caption, panels)
 
 
-def nfe_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
+def _nfe_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
     """Quality against the cost of sampling, for families whose steps can be chosen."""
     real = drawing.evenly_spaced_rows(board.test, ROWS)
     curves = {
         run.name: points
-        for run, model in diffusions(runs)
+        for run, model in _diffusions(runs)
         if (points := list(grids.quality_by_steps(run.model, model, real)))
     }
     floor = grids.standardised_distance(real, drawing.evenly_spaced_rows(board.train, len(real)))
@@ -289,24 +289,24 @@ def nfe_figure(board: Leaderboard, runs: list[PlottedRun]) -> ReportFigure:
         "many test rows, against the evaluations of the network that one sample took; each "
         "family\u2019s own sampler with 1 to 64 steps, fewer where that is slow. Dashed: training "
         "rows in place of samples. Curves are single draws; near the floor their order is noise."
-        f"{seed_note(board)}"
+        f"{_seed_note(board)}"
     )
     draw = partial(drawing.plot_nfe_curves, curves=curves, floor=floor)
-    panels = [render_panel("", draw, (7.4, 3.0))] if curves else []
-    return ReportFigure("Quality against cost", caption, panels, "full")
+    panels = [_render_panel("", draw, (7.4, 3.0))] if curves else []
+    return _ReportFigure("Quality against cost", caption, panels, "full")
 
 
-def loss_figure(runs: list[PlottedRun]) -> ReportFigure:
+def _loss_figure(runs: list[_PlottedRun]) -> _ReportFigure:
     """Every named term of every loss."""
     panels = []
     for run in runs:
         if history := run.model.history:
             diagnoses = run.model.config.get("diagnoses") or ()
             draw = partial(drawing.plot_losses, history=history, diagnoses=diagnoses)
-            panels.append(render_panel(run.name, draw, (3.4, 2.2)))
+            panels.append(_render_panel(run.name, draw, (3.4, 2.2)))
     caption = (
         "Every term of each loss against the training step, as the mean over a short window; "
         "orange dots are the loss on rows held out of training, on the same noise each time. "
         "Losses of different families are different quantities and cannot be compared."
     )
-    return ReportFigure("Training", caption, panels, "medium")
+    return _ReportFigure("Training", caption, panels, "medium")

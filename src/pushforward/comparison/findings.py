@@ -38,7 +38,7 @@ def family_names(rows: Rows) -> list[str]:
     return [display_name(r["family"]) for r in rows]
 
 
-def with_verb(names: Sequence[str], one: str, many: str) -> str:
+def _with_verb(names: Sequence[str], one: str, many: str) -> str:
     """``a and b are``, ``a is``."""
     return f"{join_words(names)} {one if len(names) == 1 else many}"
 
@@ -80,7 +80,7 @@ def summarise_findings(board: Leaderboard) -> list[str]:
     if short := board.untrained():
         names = join_words([f"{display_name(f)} ({format_percent(p)})" for f, p in short.items()])
         found.append(f"Too few of their usual steps fitted into the budget to judge {names}.")
-    found += [compare_likelihoods(rows, data_entropy(board)), describe_fastest(rows)]
+    found += [compare_likelihoods(rows, data_entropy(board)), _describe_fastest(rows)]
     if failed := family_names([r for r in board.table if r["error"]]):
         names = capitalise_first(join_words(failed))
         found.append(f"{names} failed; the reason is under the table.")
@@ -118,12 +118,12 @@ def compare_with_reference(rows: Rows) -> str:
         return "All the others beat the single Gaussian."
     found = ["no family beats the single Gaussian by more than the noise"]
     if better:
-        found = [f"{with_verb(better, 'beats', 'beat')} the single Gaussian"]
+        found = [f"{_with_verb(better, 'beats', 'beat')} the single Gaussian"]
     if worse:
-        found.append(f"{with_verb(worse, 'is', 'are')} worse than it")
+        found.append(f"{_with_verb(worse, 'is', 'are')} worse than it")
     unclear = [name for name in family_names(others) if name not in better + worse]
     if better and unclear:
-        found.append(f"{with_verb(unclear, 'is', 'are')} not separated from it")
+        found.append(f"{_with_verb(unclear, 'is', 'are')} not separated from it")
     return capitalise_first("; ".join(found)) + "."
 
 
@@ -138,7 +138,7 @@ def describe_floor(rows: Rows) -> str:
     if not reached:
         return f"No family reaches the floor, the distance between two sets of real rows{value}."
     return (
-        f"{capitalise_first(with_verb(reached, 'reaches', 'reach'))} the floor{value}: by this "
+        f"{capitalise_first(_with_verb(reached, 'reaches', 'reach'))} the floor{value}: by this "
         "distance, on so many rows, the samples cannot be distinguished from real ones."
     )
 
@@ -147,11 +147,11 @@ def compare_likelihoods(rows: Rows, exact: float | None) -> str:
     """Who gives test data the most probability, among numbers that can be compared."""
     fair = [r for r in rows if r["nll"] and r["likelihood"] in COMPARABLE]
     if not fair:
-        return compare_bounds([r for r in rows if r["nll"]])
+        return _compare_bounds([r for r in rows if r["nll"]])
     best = min(fair, key=lambda r: r["nll"].value)
     tied = family_names([r for r in fair if r["nll"].low <= best["nll"].high])
     (name,), value = family_names([best]), format_estimate(best["nll"])
-    gap = "" if exact is None else f", {compare_with_entropy(best['nll'], exact)}"
+    gap = "" if exact is None else f", {_compare_with_entropy(best['nll'], exact)}"
     if len(tied) > 1:
         return (
             f"By likelihood {join_words(tied)} are not separated; the smallest is {value} nats a "
@@ -164,7 +164,7 @@ def compare_likelihoods(rows: Rows, exact: float | None) -> str:
     )
 
 
-def compare_bounds(rows: Rows) -> str:
+def _compare_bounds(rows: Rows) -> str:
     """What lower bounds of the likelihood guarantee."""
     if not rows:
         return ""
@@ -177,14 +177,14 @@ def compare_bounds(rows: Rows) -> str:
     )
 
 
-def compare_with_entropy(e: MetricEstimate, exact: float) -> str:
+def _compare_with_entropy(e: MetricEstimate, exact: float) -> str:
     if e.low <= exact <= e.high:
         return "which agrees with the entropy of the data"
     side = "above" if e.value >= exact else "below"
     return f"{format_number(abs(e.value - exact))} {side} the entropy of the data"
 
 
-def describe_fastest(rows: Rows) -> str:
+def _describe_fastest(rows: Rows) -> str:
     """Which of the leaders samples fastest, when one does by a factor of two."""
     first = sorted((r for r in rows if r["rank"] == 1), key=lambda r: r["seconds_per_1000"])
     if len(first) < 2 or not first[1]["seconds_per_1000"] > 2 * first[0]["seconds_per_1000"]:

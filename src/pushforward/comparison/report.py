@@ -27,14 +27,14 @@ from .leaderboard import PRIMARY, Leaderboard
 LISTED = 24  # columns or classes that are named
 
 
-class TableCell(NamedTuple):
+class _TableCell(NamedTuple):
     """One entry of a table: the number, and its uncertainty in smaller type."""
 
     text: str
     more: str = ""
 
 
-BLANK = TableCell("\u2013")
+BLANK = _TableCell("\u2013")
 BOUNDS = ("value", "low", "high")  # of an estimate
 
 
@@ -60,10 +60,10 @@ def render_report(board: Leaderboard) -> str:
         failed=[(display_name(r["family"]), r["error"]) for r in board.table if r["error"]],
         entropy=findings.data_entropy(board),
         codecs=codecs.format_codec_bits(board.codecs) if board.codecs else "",
-        others=list(metric_rows(board)),
+        others=list(_metric_rows(board)),
         names=findings.family_names(board.ranked),
-        columns=summarise_columns(board),
-        classes=summarise_classes(board),
+        columns=_summarise_columns(board),
+        classes=_summarise_classes(board),
         figures=figures.report_figures(board),
         seconds=duration_text(board.seconds),
         version=__version__,
@@ -89,18 +89,18 @@ def leaderboard_table(board: Leaderboard) -> dict[str, Any]:
     heads += ["Bits per dim"] * (d > 1) + ["Gap, nats"] * (exact is not None)
     heads += ["Training time", "Time per 1,000", "NFE", "Parameters"]
     rows = board.ranked
-    ranks, digits = [r["rank"] for r in rows], max_decimals([r[PRIMARY] for r in rows])
+    ranks, digits = [r["rank"] for r in rows], _max_decimals([r[PRIMARY] for r in rows])
     found = []
     for row in rows:
         e = row[PRIMARY]
         cells = [
-            TableCell(findings.format_estimate(e), findings.format_interval(e)),
-            TableCell(format_number(e.floor, digits)),
+            _TableCell(findings.format_estimate(e), findings.format_interval(e)),
+            _TableCell(format_number(e.floor, digits)),
             *likelihood_cells(row["nll"], row["likelihood"], exact, d),
-            TableCell(duration_text(row["seconds"])),
-            TableCell(duration_text(row["seconds_per_1000"])),
-            TableCell(format_number(row["nfe"], 0)),
-            TableCell(format_number(row["parameters"], 0)),
+            _TableCell(duration_text(row["seconds"])),
+            _TableCell(duration_text(row["seconds_per_1000"])),
+            _TableCell(format_number(row["nfe"], 0)),
+            _TableCell(format_number(row["parameters"], 0)),
         ]
         rank, family = row["rank"], row["family"]
         found.append(
@@ -111,7 +111,7 @@ def leaderboard_table(board: Leaderboard) -> dict[str, Any]:
     return {"heads": heads, "rows": found}
 
 
-def max_decimals(estimates: Sequence[MetricEstimate]) -> int | None:
+def _max_decimals(estimates: Sequence[MetricEstimate]) -> int | None:
     """Digits after the point that the shortest of some intervals supports."""
     found = [supported_decimals(e.low, e.high) for e in estimates]
     return max((d for d in found if d is not None), default=None)
@@ -119,22 +119,22 @@ def max_decimals(estimates: Sequence[MetricEstimate]) -> int | None:
 
 def likelihood_cells(
     nll: MetricEstimate | None, kind: str, exact: float | None, d: int
-) -> list[TableCell]:
+) -> list[_TableCell]:
     """The likelihood's cells: value in nats, kind, bits per dimension, gap to the entropy."""
     bound = "\u2264 " if kind == Likelihood.LOWER_BOUND.value else ""
     if nll is None:
-        return [BLANK, TableCell(kind), *[BLANK] * (d > 1), *[BLANK] * (exact is not None)]
+        return [BLANK, _TableCell(kind), *[BLANK] * (d > 1), *[BLANK] * (exact is not None)]
     value = bound + findings.format_estimate(nll)
-    cells = [TableCell(value, findings.format_interval(nll)), TableCell(kind)]
+    cells = [_TableCell(value, findings.format_interval(nll)), _TableCell(kind)]
     if d > 1:
         bits = nll._replace(**{k: getattr(nll, k) / (d * math.log(2)) for k in BOUNDS})
-        cells.append(TableCell(bound + findings.format_estimate(bits)))
+        cells.append(_TableCell(bound + findings.format_estimate(bits)))
     if exact is not None:
-        cells.append(TableCell(bound + findings.format_estimate(nll, nll.value - exact)))
+        cells.append(_TableCell(bound + findings.format_estimate(nll, nll.value - exact)))
     return cells
 
 
-def metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
+def _metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
     """Every other metric: its meaning, its direction, its floor, and a cell for each family."""
     rows = board.ranked
     names = dict.fromkeys(k for r in rows for k, v in r.items() if isinstance(v, MetricEstimate))
@@ -148,25 +148,25 @@ def metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
             "meaning": metrics.metric_meaning(name),
             "better": known[0].better,
             "unit": known[0].unit,
-            "floor": format_number(known[0].floor, max_decimals(known)),
-            "cells": [BLANK if e is None else estimate_cell(e) for e in cells],
+            "floor": format_number(known[0].floor, _max_decimals(known)),
+            "cells": [BLANK if e is None else _estimate_cell(e) for e in cells],
         }
 
 
-def estimate_cell(e: MetricEstimate) -> TableCell:
+def _estimate_cell(e: MetricEstimate) -> _TableCell:
     """A metric with half of its interval."""
     half = max(e.high - e.value, e.value - e.low)
     margin = f"\u00b1 {findings.format_estimate(e, half)}" if np.isfinite(half) else ""
-    return TableCell(findings.format_estimate(e), margin)
+    return _TableCell(findings.format_estimate(e), margin)
 
 
-def summarise_columns(board: Leaderboard) -> str:
+def _summarise_columns(board: Leaderboard) -> str:
     """The columns by name, the first few of many; empty for arrays without names."""
     names = board.schema.names
-    return "" if len(names) < 2 or all(n.isdigit() for n in names) else list_some(names)
+    return "" if len(names) < 2 or all(n.isdigit() for n in names) else _list_some(names)
 
 
-def summarise_classes(board: Leaderboard) -> str:
+def _summarise_classes(board: Leaderboard) -> str:
     """The classes on which samples were conditioned, the first few of many."""
     condition = board.schema.condition
     if condition is None:
@@ -174,10 +174,10 @@ def summarise_classes(board: Leaderboard) -> str:
     if condition.text is not None:
         return f"captions, read by {condition.text.encoder}"
     if condition.labels:
-        return list_some([*map(str, condition.labels)])
+        return _list_some([*map(str, condition.labels)])
     return count_noun(condition.length, "word" if condition.words else "number")
 
 
-def list_some(names: Sequence[str]) -> str:
+def _list_some(names: Sequence[str]) -> str:
     rest = len(names) - LISTED
     return ", ".join(names[:LISTED]) + (f" and {rest:,} more" if rest > 0 else "")

@@ -26,7 +26,7 @@ def comparison_warnings(board: Leaderboard) -> Iterator[tuple[str, str]]:
                 yield row["family"], f"{texts[0].rstrip('.')}{share}."
 
 
-def mode_collapse_warning(board: Leaderboard, e: FitResult) -> str:
+def _mode_collapse_warning(board: Leaderboard, e: FitResult) -> str:
     """Mode collapse: at known modes, or in the cells of a partition of the data."""
     known = board.dataset
     if known is not None and known.modes is not None and e.generated is not None:
@@ -41,7 +41,7 @@ def mode_collapse_warning(board: Leaderboard, e: FitResult) -> str:
     return f"mode collapse: {share} of the cells of the data hold next to no samples."
 
 
-def memorisation_warning(board: Leaderboard, e: FitResult) -> str:
+def _memorisation_warning(board: Leaderboard, e: FitResult) -> str:
     """Memorisation: exact copies of training rows, or samples too close to them."""
     copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
     integers = any(c.integer for c in board.schema.columns)
@@ -58,7 +58,7 @@ def memorisation_warning(board: Leaderboard, e: FitResult) -> str:
     return ""
 
 
-def impossible_likelihood_warning(board: Leaderboard, e: FitResult) -> str:
+def _impossible_likelihood_warning(board: Leaderboard, e: FitResult) -> str:
     """A likelihood better than the entropy allows."""
     exact = findings.data_entropy(board)
     if exact is None or e.nll is None or not findings.is_below_entropy(e.nll, exact):
@@ -70,7 +70,7 @@ def impossible_likelihood_warning(board: Leaderboard, e: FitResult) -> str:
     )
 
 
-def no_gain_warning(board: Leaderboard, e: FitResult) -> str:
+def _no_gain_warning(board: Leaderboard, e: FitResult) -> str:
     """Samples no better than those of one Gaussian, though there is something to gain."""
     if e.family in families.BASELINES or e.trained < ENOUGH:
         return ""
@@ -84,16 +84,16 @@ def no_gain_warning(board: Leaderboard, e: FitResult) -> str:
     return "its energy distance is not shown to be better than that of a single Gaussian."
 
 
-def diagnosis_warning(board: Leaderboard, e: FitResult) -> str:
+def _diagnosis_warning(board: Leaderboard, e: FitResult) -> str:
     """What the family itself found on held-out data; mode collapse is measured on test data."""
     texts = [] if e.model is None else e.model.alarms
     return "; ".join(text for text in texts if not text.startswith("mode collapse"))
 
 
 CHECKS: tuple[Check, ...] = (
-    mode_collapse_warning,
-    diagnosis_warning,
-    memorisation_warning,
-    impossible_likelihood_warning,
-    no_gain_warning,
+    _mode_collapse_warning,
+    _diagnosis_warning,
+    _memorisation_warning,
+    _impossible_likelihood_warning,
+    _no_gain_warning,
 )

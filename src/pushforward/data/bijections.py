@@ -18,7 +18,7 @@ Numbers = tuple[float, ...]
 FLOOR = 1e-6  # smallest eigenvalue of a correlation matrix; its inverse root still fits float32
 
 
-def float64_tensor(values: Numbers, like: Tensor) -> Tensor:
+def _float64_tensor(values: Numbers, like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=like.device)
 
 
@@ -52,7 +52,7 @@ class Dequantise:
 
     def inverse(self, z: Data) -> Data:
         z = z.double()
-        k = z.floor().clamp(float64_tensor(self.low, z), float64_tensor(self.high, z))
+        k = z.floor().clamp(_float64_tensor(self.low, z), _float64_tensor(self.high, z))
         return torch.where(self._mask(z), k, z)
 
     def _mask(self, like: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Unconstrain:
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
         x = x.double()
-        (low, below), (high, above) = bound_tensors(self.low, x), bound_tensors(self.high, x)
+        (low, below), (high, above) = _bound_tensors(self.low, x), _bound_tensors(self.high, x)
         up = torch.where(below, x - low, 1.0).log()
         down = torch.where(above, high - x, 1.0).log()
         width = torch.where(below & above, high - low, 1.0).log()
@@ -89,7 +89,7 @@ class Unconstrain:
 
     def inverse(self, z: Data) -> Data:
         z = z.double()
-        (low, below), (high, above) = bound_tensors(self.low, z), bound_tensors(self.high, z)
+        (low, below), (high, above) = _bound_tensors(self.low, z), _bound_tensors(self.high, z)
         two, width = below & above, high - low
         # measured from the nearer bound, so that small distances keep their digits
         rise = torch.where(two, width * z.sigmoid(), z.clamp(max=700.0).exp())
@@ -100,9 +100,9 @@ class Unconstrain:
         return torch.where(below | above, x, z)
 
 
-def bound_tensors(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+def _bound_tensors(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
     """Bounds with 0 where there is none, and where there is one."""
-    bound = float64_tensor(tuple(0.0 if v is None else v for v in values), like)
+    bound = _float64_tensor(tuple(0.0 if v is None else v for v in values), like)
     return bound, torch.tensor([v is not None for v in values], device=like.device)
 
 
@@ -148,12 +148,12 @@ class Standardise:
     scale: Numbers
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        scale = float64_tensor(self.scale, x)
+        scale = _float64_tensor(self.scale, x)
         log_det = -scale.log().expand(x.shape[1:]).sum()
-        return (x.double() - float64_tensor(self.mean, x)) / scale, log_det.expand(len(x))
+        return (x.double() - _float64_tensor(self.mean, x)) / scale, log_det.expand(len(x))
 
     def inverse(self, z: Data) -> Data:
-        return z.double() * float64_tensor(self.scale, z) + float64_tensor(self.mean, z)
+        return z.double() * _float64_tensor(self.scale, z) + _float64_tensor(self.mean, z)
 
 
 @final
@@ -181,13 +181,13 @@ class Whiten:
     roots: Numbers
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        scale, roots = float64_tensor(self.scale, x), float64_tensor(self.roots, x)
-        y = (x.double() - float64_tensor(self.mean, x)) / scale
+        scale, roots = _float64_tensor(self.scale, x), _float64_tensor(self.roots, x)
+        y = (x.double() - _float64_tensor(self.mean, x)) / scale
         return self._scale(y, 1 / roots), -(scale.log().sum() + roots.log().sum()).expand(len(x))
 
     def inverse(self, z: Data) -> Data:
-        y = self._scale(z.double(), float64_tensor(self.roots, z))
-        return y * float64_tensor(self.scale, z) + float64_tensor(self.mean, z)
+        y = self._scale(z.double(), _float64_tensor(self.roots, z))
+        return y * _float64_tensor(self.scale, z) + _float64_tensor(self.mean, z)
 
     def _scale(self, y: Data, factors: Tensor) -> Data:
         rotation = torch.tensor(self.vectors, dtype=torch.float64, device=y.device)
@@ -197,11 +197,11 @@ class Whiten:
 def fit_standardisation(x: Data) -> Standardise:
     """Fit `Standardise`: per column for vectors, shared by all entries of larger arrays."""
     columns = x.double() if x.ndim == 2 else x.double().reshape(-1, 1)
-    mean, scale = column_moments(columns)
+    mean, scale = _column_moments(columns)
     return Standardise(tuple(mean.tolist()), tuple(scale.tolist()))
 
 
-def column_moments(columns: Tensor) -> tuple[Tensor, Tensor]:
+def _column_moments(columns: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column, without overflow for any finite data."""
     unit = columns.abs().amax(0)
     unit = torch.where(unit > 0, unit, 1.0)
@@ -228,16 +228,16 @@ def fit_affine_streaming(parts: Iterable[Data], whiten: bool) -> Standardise | W
     scale = torch.where(variance > 0, variance.sqrt(), 1.0)
     if not whiten:
         return Standardise(tuple(mean.tolist()), tuple(scale.tolist()))
-    return whiten_from_correlations(mean, scale, scatter / n / (scale[:, None] * scale))
+    return _whiten_from_correlations(mean, scale, scatter / n / (scale[:, None] * scale))
 
 
 def fit_whitening(x: Data) -> Whiten:
-    mean, scale = column_moments(x.double())
+    mean, scale = _column_moments(x.double())
     y = (x.double() - mean) / scale
-    return whiten_from_correlations(mean, scale, y.T @ y / len(y))
+    return _whiten_from_correlations(mean, scale, y.T @ y / len(y))
 
 
-def whiten_from_correlations(mean: Tensor, scale: Tensor, correlations: Tensor) -> Whiten:
+def _whiten_from_correlations(mean: Tensor, scale: Tensor, correlations: Tensor) -> Whiten:
     values, vectors = torch.linalg.eigh(correlations)
     roots = values.clamp(min=FLOOR).sqrt()
     return Whiten(

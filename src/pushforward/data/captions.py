@@ -74,17 +74,17 @@ def fit_caption_encoding(
     """
     texts = truncate_captions(texts)
     if encoder not in (WORDS, BYTES):
-        return (), fit_frozen_encoding(list(dict.fromkeys(texts)), encoder)
+        return (), _fit_frozen_encoding(list(dict.fromkeys(texts)), encoder)
     words = build_vocabulary(texts)
     if not words:
         raise DataError("the captions hold no words: no letter, digit or emoji")
     if encoder == WORDS:
         return words, None
-    longest = max(len(byte_pieces(text)) for text in texts)
+    longest = max(len(_byte_pieces(text)) for text in texts)
     return words, CaptionEncoding(BYTES, min(longest, MOST), PIECE)
 
 
-def fit_frozen_encoding(texts: list[str], name: str) -> CaptionEncoding:
+def _fit_frozen_encoding(texts: list[str], name: str) -> CaptionEncoding:
     """A frozen encoder with the mean and the spread of its encodings of captions."""
     encoder = text_encoders.load_text_encoder(name)
     some = texts[:: -(-len(texts) // MEASURED)]
@@ -122,10 +122,10 @@ def encode_captions(
         if text is None or not text.tokens:
             return held
         return np.concatenate([held, encode_bytes(texts, text.tokens)], axis=1)
-    return encode_frozen(texts, text)
+    return _encode_frozen(texts, text)
 
 
-def encode_frozen(texts: Sequence[str], text: CaptionEncoding) -> np.ndarray:
+def _encode_frozen(texts: Sequence[str], text: CaptionEncoding) -> np.ndarray:
     """The vectors and tokens of a frozen encoder, which reads each caption once."""
     encoder = text_encoders.load_text_encoder(text.encoder)
     if encoder.seal != text.seal:
@@ -141,7 +141,7 @@ def encode_frozen(texts: Sequence[str], text: CaptionEncoding) -> np.ndarray:
         row[:count, 0] = 1
         if count:
             row[:count, 1:] = (its[:count] - np.array(text.token_mean)) / text.token_scale
-    warn_truncated(sum(len(its) > text.tokens > 0 for its in states), text.tokens)
+    _warn_truncated(sum(len(its) > text.tokens > 0 for its in states), text.tokens)
     vectors = (vectors - np.array(text.mean)) / text.scale
     rows = np.concatenate([vectors, tokens.reshape(len(tokens), -1)], axis=1).astype(np.float32)
     place = {caption: i for i, caption in enumerate(distinct)}
@@ -211,7 +211,7 @@ def decode_words(held: np.ndarray, words: Sequence[str]) -> np.ndarray:
     return np.array([" ".join(np.array(words)[row > 0.5]) for row in held])
 
 
-def byte_pieces(text: str) -> list[bytes]:
+def _byte_pieces(text: str) -> list[bytes]:
     """The words of a text as bytes, long ones in several pieces."""
     spelt = (word.encode() for word in split_words(text))
     return [word[i : i + PIECE] for word in spelt for i in range(0, len(word), PIECE)]
@@ -222,15 +222,15 @@ def encode_bytes(texts: Sequence[str], count: int) -> np.ndarray:
     out = np.zeros((len(texts), count, PIECE), np.float32)
     cut = 0
     for row, text in zip(out, texts):
-        found = byte_pieces(text)
+        found = _byte_pieces(text)
         cut += len(found) > count
         for place, piece in zip(row, found):
             place[: len(piece)] = (np.frombuffer(piece, np.uint8) + 1.0) / 256
-    warn_truncated(cut, count)
+    _warn_truncated(cut, count)
     return out.reshape(len(texts), -1)
 
 
-def warn_truncated(cut: int, count: int) -> None:
+def _warn_truncated(cut: int, count: int) -> None:
     """Warn that only the words of the ends of some captions are encoded."""
     if cut:
         warnings.warn(

@@ -150,7 +150,7 @@ def as_condition_array(y: Any) -> np.ndarray:
         if missing.any():
             y = y.astype(object)
             y[missing] = None
-    if isinstance(y, list | tuple) and (has_mixed_types(y) or any(isinstance(v, str) for v in y)):
+    if isinstance(y, list | tuple) and (_has_mixed_types(y) or any(isinstance(v, str) for v in y)):
         return np.fromiter(y, object, len(y))  # an array makes mixed ones alike, texts as long
     try:
         return np.asarray(y)
@@ -158,13 +158,13 @@ def as_condition_array(y: Any) -> np.ndarray:
         raise DataError("the conditions differ in length; give one for each row") from error
 
 
-def has_mixed_types(values: Sequence[Any]) -> bool:
+def _has_mixed_types(values: Sequence[Any]) -> bool:
     """Whether text or truth values stand beside values of another type."""
     kinds = set(map(type, values))
     return len(kinds) > 1 and not kinds.isdisjoint({str, bool}) and not any(map(np.ndim, values))
 
 
-def is_missing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     """Whether a Python object stands for nothing: None, NaN, or a library's own."""
     try:
         return value is None or bool(value != value)
@@ -182,7 +182,7 @@ def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Colum
     if y is not None and condition is not None:
         raise UsageError("give either y or condition, not both")
     if y is not None:
-        return data, make_condition_column(data, "y", as_condition_array(y))
+        return data, _make_condition_column(data, "y", as_condition_array(y))
     if condition is None:
         return data, None
     if not isinstance(condition, str):
@@ -195,7 +195,7 @@ def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Colum
     if condition in data.extra:
         values = data.extra[condition]  # "label" and "target" stand for the last name of the same
         name = [k for k, v in data.extra.items() if v is values][-1]
-        return data, make_condition_column(data, name, np.asarray(values))
+        return data, _make_condition_column(data, name, np.asarray(values))
     known = [*dict.fromkeys(data.extra), *(c.name for c in data.cells if len(data.shape) == 1)]
     raise UsageError(
         f"{data.name}: no column is called {printable_text(condition)!r}; "
@@ -203,13 +203,13 @@ def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Colum
     )
 
 
-def make_condition_column(data: Columns, name: str, y: np.ndarray) -> Column:
+def _make_condition_column(data: Columns, name: str, y: np.ndarray) -> Column:
     if y.ndim == 0 or len(y) != data.rows or y.ndim > 2 or 0 in y.shape[1:]:
         raise DataError(
             f"{data.name}: {data.rows} rows but conditions of shape {y.shape}; give one for each"
         )
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    none = [is_missing(v) for v in y.flat] if y.dtype.kind == "O" else False
+    none = [_is_missing(v) for v in y.flat] if y.dtype.kind == "O" else False
     missing = np.broadcast_to(np.asarray(none).reshape(y.shape if none else ()), y.shape)
     return Column(name, str(y.dtype), y, any_per_row(missing))
 

@@ -117,7 +117,7 @@ class ConditionSchema:
         try:
             return [float(part) for part in word.split(",")]
         except ValueError as error:
-            raise not_numbers(word) from error
+            raise _not_numbers(word) from error
 
     def encode(self, y: Any) -> np.ndarray:
         """The entries after the first, shape (n, length); a single condition gives one row."""
@@ -162,7 +162,7 @@ class ConditionSchema:
         try:
             values = np.asarray(as_condition_array(y), dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise not_numbers(y) from error
+            raise _not_numbers(y) from error
         k = len(self.mean)
         if values.size % k or (values.ndim > 1 and values.shape[-1] != k):
             raise DataError(f"a condition has {k} numbers; got an array of shape {values.shape}")
@@ -171,7 +171,7 @@ class ConditionSchema:
         return (values.reshape(-1, k) - self.mean) / self.scale
 
 
-def not_numbers(y: Any) -> DataError:
+def _not_numbers(y: Any) -> DataError:
     return DataError(f"the condition must be numbers, not {printable_text(y, 40)!r}")
 
 
@@ -181,7 +181,7 @@ def to_python_scalar(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def class_labels(distinct: list[Any], column: str) -> tuple[Label, ...]:
+def _class_labels(distinct: list[Any], column: str) -> tuple[Label, ...]:
     """The labels of a condition in order.
 
     Raises:
@@ -206,7 +206,7 @@ def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
         return [*missing, DataIssue(str(given.name), "objects", len(given.values), (), remedy)]
     count = len({str(v) for v in given.values})
     captioned = text in (captions.WORDS, captions.BYTES) or (
-        text is None and bool(caption_vocabulary(given.values))
+        text is None and bool(_caption_vocabulary(given.values))
     )
     if not missing and captioned:
         wordless = np.array([not captions.split_words(v) for v in given.values], bool)
@@ -236,26 +236,26 @@ def describe_condition(
                 f"text={printable_text(text)} says how captions are read, and there is no condition"
             )
         return None
-    found = infer_condition(given) if text is None else infer_captions(given, text)
+    found = _infer_condition(given) if text is None else _infer_captions(given, text)
     return replace(found, dtype=given.dtype, place=place)
 
 
-def infer_condition(given: Column) -> ConditionSchema:
+def _infer_condition(given: Column) -> ConditionSchema:
     """Text, truth values and few whole numbers are classes; the rest are captions or numbers."""
     values, column = given.values, str(given.name)
-    if values.ndim == 1 and values.dtype.kind in "OUS" and (words := caption_vocabulary(values)):
+    if values.ndim == 1 and values.dtype.kind in "OUS" and (words := _caption_vocabulary(values)):
         return ConditionSchema(column, words=words)
     if values.ndim == 1 and (values.dtype.kind in "OUSb" or is_whole(values)):
         distinct = set(zip(map(type, kept := [to_python_scalar(v) for v in values.tolist()]), kept))
         if values.dtype.kind in "OUSb" or len(distinct) <= FEW_CLASSES:
-            return ConditionSchema(column, class_labels([v for _, v in distinct], column))
+            return ConditionSchema(column, _class_labels([v for _, v in distinct], column))
     numbers = values.reshape(len(values), -1).astype(np.float64)
     scale = numbers.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     return ConditionSchema(column, (), tuple(numbers.mean(axis=0).tolist()), tuple(scale.tolist()))
 
 
-def infer_captions(given: Column, encoder: str) -> ConditionSchema:
+def _infer_captions(given: Column, encoder: str) -> ConditionSchema:
     """Captions as an encoder reads them.
 
     Raises:
@@ -271,7 +271,7 @@ def infer_captions(given: Column, encoder: str) -> ConditionSchema:
     return ConditionSchema(column, words=words, text=text)
 
 
-def caption_vocabulary(values: np.ndarray) -> tuple[str, ...]:
+def _caption_vocabulary(values: np.ndarray) -> tuple[str, ...]:
     """The words of captions: of many different texts that share their words; else none."""
     distinct = {v for v in values.tolist() if isinstance(v, str)}
     if len(distinct) <= FEW_CLASSES:

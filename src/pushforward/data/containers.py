@@ -33,7 +33,7 @@ def columns_from_array(
     spelled, table = dtype or str(x.dtype), x[:, None] if x.ndim == 1 else x
     array = None
     if x.ndim > 2:
-        cells: tuple[Column, ...] = (Column("value", spelled, x, missing_rows(mask, x)),)
+        cells: tuple[Column, ...] = (Column("value", spelled, x, _missing_rows(mask, x)),)
     else:
         masks = np.broadcast_to(False, table.shape) if mask is None else mask.reshape(table.shape)
         columns = table.T
@@ -43,7 +43,7 @@ def columns_from_array(
     return Columns(kind, name, x.shape[1:], cells, spelled, extra or {}, array)
 
 
-def missing_rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
+def _missing_rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
     return np.zeros(len(x), bool) if mask is None else any_per_row(mask)
 
 
@@ -96,13 +96,13 @@ def columns_from_arrow(
 ) -> Columns:
     """An Arrow table, which is also what CSV and Parquet files are read into."""
     cells = tuple(
-        arrow_column(column, header)
+        _arrow_column(column, header)
         for header, column in zip(table.column_names, table.columns, strict=True)
     )
     return Columns("table", name, (len(cells),), cells, extra=extra or {})
 
 
-def arrow_column(column: Any, name: str) -> Column:
+def _arrow_column(column: Any, name: str) -> Column:
     import pyarrow as pa
     from pyarrow import types
 

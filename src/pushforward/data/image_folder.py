@@ -48,14 +48,14 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
             f"{name}: sizes differ, from {low[0]} x {low[1]} to {high[0]} x {high[1]}; say which "
             "they are to have: --size 32 (in Python size=32)"
         )
-    shape = image_shape(size, modes, sizes[0])
+    shape = _image_shape(size, modes, sizes[0])
 
     def decode(x: np.ndarray) -> None:
         for i, path in enumerate(paths):
             x[i] = decode_image(path, shape)
 
-    x = memmap.cache_array(image_cache_key(paths, shape), (len(paths), *shape), decode)
-    return columns_from_pixels(x, name, folder_conditions(folder, paths))
+    x = memmap.cache_array(_image_cache_key(paths, shape), (len(paths), *shape), decode)
+    return _columns_from_pixels(x, name, _folder_conditions(folder, paths))
 
 
 def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
@@ -66,11 +66,11 @@ def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
         Unsafe: If it would not fit in memory.
     """
     mode, sides = read_image_header(path)
-    x = decode_image(path, image_shape(size, [mode], sides))
-    return columns_from_pixels(x[None], printable_text(path.name), {})
+    x = decode_image(path, _image_shape(size, [mode], sides))
+    return _columns_from_pixels(x[None], printable_text(path.name), {})
 
 
-def image_shape(
+def _image_shape(
     size: tuple[int, ...] | None, modes: Iterable[str], sides: tuple[int, int]
 ) -> tuple[int, ...]:
     """The shape that images get: of ``size`` where it is given, or their own (width, height)."""
@@ -79,13 +79,13 @@ def image_shape(
     return (height, width) if grey else (height, width, 3)
 
 
-def columns_from_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Columns:
+def _columns_from_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Columns:
     """Images of 8 bits, and what can serve as their condition."""
     cells = Column("value", "uint8", x, np.zeros(len(x), bool))
     return Columns("numpy", name, x.shape[1:], (cells,), "uint8", extra)
 
 
-def image_cache_key(paths: list[Path], shape: tuple[int, ...]) -> str:
+def _image_cache_key(paths: list[Path], shape: tuple[int, ...]) -> str:
     """A name for the images as they are now, and as they are to become."""
     facts = [(p.resolve(), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ino) for p in paths]
     return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
@@ -97,7 +97,7 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         DataError: If there are fewer than two.
     """
-    found = sorted(p for p in walk_files(folder) if p.suffix.lower() in ENDINGS and p.is_file())
+    found = sorted(p for p in _walk_files(folder) if p.suffix.lower() in ENDINGS and p.is_file())
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
         raise DataError(
@@ -106,11 +106,11 @@ def list_images(folder: Path) -> list[Path]:
     return found
 
 
-def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def _walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """All files, those in linked folders too; a link to a folder ``above`` leads nowhere."""
     here = folder.resolve()
     for path in folder.iterdir() if here not in above else ():
-        yield from walk_files(path, (*above, here)) if path.is_dir() else (path,)
+        yield from _walk_files(path, (*above, here)) if path.is_dir() else (path,)
 
 
 def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
@@ -120,21 +120,21 @@ def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
         DataError: If its numbers have no range that is known.
         Unsafe: If it would unpack to a huge one.
     """
-    with open_image(path) as image:
+    with _open_image(path) as image:
         if image.width * image.height > PIXELS:
-            raise too_many_pixels(path)
+            raise _too_many_pixels(path)
         if image.mode in DEEP or (image.mode.startswith("I;") and image.mode not in GREY):
             name = printable_text(path.name)
             raise DataError(f"{name}: has {image.mode} pixels; save it with 8 bits")
-        turned = exif_orientation(image) in TURNED
+        turned = _exif_orientation(image) in TURNED
         return image.mode, image.size[::-1] if turned else image.size
 
 
-def too_many_pixels(path: Path) -> Unsafe:
+def _too_many_pixels(path: Path) -> Unsafe:
     return Unsafe(f"{printable_text(path.name)}: is refused: it has more than {PIXELS} pixels")
 
 
-def exif_orientation(image: Any) -> int:
+def _exif_orientation(image: Any) -> int:
     """How the camera was held, 1 if upright or unknown."""
     try:
         return image.getexif().get(0x0112, 1)
@@ -142,7 +142,7 @@ def exif_orientation(image: Any) -> int:
         return 1
 
 
-def open_image(path: Path) -> Any:
+def _open_image(path: Path) -> Any:
     """An image that is not unpacked yet.
 
     Raises:
@@ -153,7 +153,7 @@ def open_image(path: Path) -> Any:
     try:
         return Image.open(path)
     except Image.DecompressionBombError as error:
-        raise too_many_pixels(path) from error
+        raise _too_many_pixels(path) from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DataError(f"{printable_text(path.name)}: is not an image, or is broken") from error
 
@@ -167,8 +167,8 @@ def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with open_image(path) as image:
-            image = ImageOps.exif_transpose(image) if exif_orientation(image) > 1 else image
+        with _open_image(path) as image:
+            image = ImageOps.exif_transpose(image) if _exif_orientation(image) > 1 else image
             if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
                 ground = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(ground, image.convert("RGBA"))
@@ -184,47 +184,48 @@ def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise DataError(f"{printable_text(path.name)}: is broken") from error
 
 
-def folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+def _folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
     """What can serve as a condition: the subfolders' names, and the columns of the table."""
     extra = {}
     if all(p.parent != folder for p in paths):
         labels = np.array([p.relative_to(folder).parts[0] for p in paths], object)
         extra = {"target": labels, "label": labels}
     if (folder / CAPTIONS).is_file():
-        columns = read_captions(folder, paths)
+        columns = _read_captions(folder, paths)
         extra |= {"target": columns["label"], **columns} if "label" in columns else columns
     return extra
 
 
-def read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+def _read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
     """The columns of ``captions.csv``, one row for each image.
 
     Raises:
         DataError: If the table lacks what it needs, or an image has no caption.
     """
-    header, rows = read_captions_table(folder / CAPTIONS)
+    header, rows = _read_captions_table(folder / CAPTIONS)
     columns = [name for name in header if name.strip() and name != "file"]
     if not rows or "file" not in header or not columns:
         raise DataError(
             f"{CAPTIONS}: needs the columns file and caption, and a line for each image"
         )
-    of_file = {unescape_formula(row["file"] or ""): row for row in rows}
+    of_file = {_unescape_formula(row["file"] or ""): row for row in rows}
     if len(of_file) < len(rows):
         raise DataError(f"{CAPTIONS}: names a file twice; keep one line of each")
     names = [p.relative_to(folder).as_posix() for p in paths]
     found = {
-        key: [unescape_formula(of_file.get(n, {}).get(key) or "") for n in names] for key in columns
+        key: [_unescape_formula(of_file.get(n, {}).get(key) or "") for n in names]
+        for key in columns
     }
     if missing := [n for n, text in zip(names, found.get("caption", names)) if not text.strip()]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{CAPTIONS}: has no caption for {printable_text(missing[0])}{more}")
     return {
-        key: (parse_text_cells if key in ("caption", "label") else parse_typed_cells)(cells)
+        key: (_parse_text_cells if key in ("caption", "label") else _parse_typed_cells)(cells)
         for key, cells in found.items()
     }
 
 
-def read_captions_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _read_captions_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The header and the rows of a table.
 
     Raises:
@@ -246,19 +247,19 @@ def read_captions_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), rows
 
 
-def unescape_formula(cell: str) -> str:
+def _unescape_formula(cell: str) -> str:
     """A cell without the apostrophe that makes it inert in a spreadsheet."""
     return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULAS else cell
 
 
-def parse_text_cells(cells: list[str]) -> np.ndarray:
+def _parse_text_cells(cells: list[str]) -> np.ndarray:
     """Text, None for nothing: "01" is not 1, as of subfolders."""
     return np.array([cell if cell.strip() else None for cell in cells], object)
 
 
-def parse_typed_cells(cells: list[str]) -> np.ndarray:
+def _parse_typed_cells(cells: list[str]) -> np.ndarray:
     """Numbers, if all that is there is one; else text."""
     try:
         return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
     except ValueError:
-        return parse_text_cells(cells)
+        return _parse_text_cells(cells)

@@ -30,11 +30,11 @@ def parse_typed_json(hint: Any, data: Any, where: str) -> Any:
         DataError: If the data are not of that type.
     """
     if is_dataclass(hint):
-        return parse_dataclass(hint, data, where)
+        return _parse_dataclass(hint, data, where)
     if get_origin(hint) in (Union, UnionType):
-        return parse_union(get_args(hint), data, where)
+        return _parse_union(get_args(hint), data, where)
     if get_origin(hint) is tuple:
-        return parse_tuple(get_args(hint), data, where)
+        return _parse_tuple(get_args(hint), data, where)
     if hint is float and type(data) in (int, float) and math.isfinite(data):
         return float(data)
     if hint is not float and type(data) is hint:
@@ -44,7 +44,7 @@ def parse_typed_json(hint: Any, data: Any, where: str) -> Any:
     )
 
 
-def parse_dataclass(hint: Any, data: Any, where: str) -> Any:
+def _parse_dataclass(hint: Any, data: Any, where: str) -> Any:
     names = [f.name for f in fields(hint)]
     if not isinstance(data, dict):
         raise DataError(f"{where}: expected an object with {printable_text(', '.join(names), 150)}")
@@ -57,7 +57,7 @@ def parse_dataclass(hint: Any, data: Any, where: str) -> Any:
     return hint(**{n: parse_typed_json(hints[n], data[n], f"{where}.{n}") for n in names})
 
 
-def parse_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
+def _parse_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
     if data is None and NoneType in options:
         return None
     rest = [o for o in options if o is not NoneType]
@@ -65,7 +65,7 @@ def parse_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
     return parse_typed_json((exact or rest)[0], data, where)
 
 
-def parse_tuple(items: tuple[Any, ...], data: Any, where: str) -> Any:
+def _parse_tuple(items: tuple[Any, ...], data: Any, where: str) -> Any:
     if not isinstance(data, list):
         raise DataError(f"{where}: expected a list, got {printable_text(data, 40)!r}")
     if items[-1] is Ellipsis:

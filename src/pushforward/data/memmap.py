@@ -57,12 +57,12 @@ def empty_or_memmap(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
     if size <= LARGE:
         return np.empty(shape, dtype)
-    require_disk_space(Path(tempfile.gettempdir()), size)
+    _require_disk_space(Path(tempfile.gettempdir()), size)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def require_disk_space(place: Path, size: int) -> None:
+def _require_disk_space(place: Path, size: int) -> None:
     """Refuse what a disk cannot hold.
 
     Raises:
@@ -100,7 +100,7 @@ def stack_columns(columns: list[np.ndarray]) -> np.ndarray:
     return x
 
 
-def is_intact_npy(path: Path, shape: tuple[int, ...]) -> bool:
+def _is_intact_npy(path: Path, shape: tuple[int, ...]) -> bool:
     try:
         x = load_memmap(path)
     except (OSError, ValueError, EOFError):
@@ -127,10 +127,10 @@ def cache_array(
         write(x)
         return x
     path, draft = place / f"{name}.npy", None
-    if not is_intact_npy(path, shape):
+    if not _is_intact_npy(path, shape):
         try:
             place.mkdir(parents=True, exist_ok=True)
-            require_disk_space(place, int(np.prod(shape, dtype=object)))
+            _require_disk_space(place, int(np.prod(shape, dtype=object)))
             with tempfile.NamedTemporaryFile(dir=place, suffix=".part", delete=False) as file:
                 draft = Path(file.name)
             x = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)

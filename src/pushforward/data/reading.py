@@ -71,7 +71,7 @@ def read_dataset(
     """
     opened = open_resized(source, size)
     data, given = columns.split_condition(opened, y, condition)
-    validation.raise_fatal_issues(data, collect_issues(data, given, text))
+    validation.raise_fatal_issues(data, _collect_issues(data, given, text))
     schema = describe_columns(data, bounds or {})
     for column, values in zip(schema.columns, data.cells, strict=True):
         validation.raise_fatal_issues(data, list(validation.bounds_issues(column, values)))
@@ -94,13 +94,13 @@ def read_with_schema(source: Any, schema: Schema, *, y: Any = None) -> Dataset:
     """
     data = restore_names(open_source(source, schema.size), schema.known_names)
     if is_image_folder(source) or is_image_file(source):
-        data = rescale_levels(data, schema)
+        data = _rescale_levels(data, schema)
     name = None if schema.condition is None else schema.condition.column_in(data)
     if y is not None:
         y = as_condition_array(y)
         schema.encode(y, data.rows)  # refuses conditions that do not fit
     elif name is not None and name not in schema.names:
-        data, y = split_valid_column(data, name)
+        data, y = _split_valid_column(data, name)
     return Dataset(schema.align_columns(data), y, schema)
 
 
@@ -117,7 +117,7 @@ def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
     if isinstance(source, Columns):
         return source
     if isinstance(source, str | os.PathLike):
-        return open_path(os.fspath(source), size)
+        return _open_path(os.fspath(source), size)
     origin = {base.__module__.split(".")[0] for base in type(source).__mro__}
     kind = type(source).__name__
     if "torch" in origin:
@@ -136,10 +136,10 @@ def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
     )
 
 
-def open_path(text: str, size: tuple[int, ...] | None = None) -> Columns:
+def _open_path(text: str, size: tuple[int, ...] | None = None) -> Columns:
     """A built-in data set by its name, or a file or a folder of images by its path."""
     if text in datasets.names():
-        return columns_from_dataset(datasets.load(text))
+        return _columns_from_dataset(datasets.load(text))
     path = Path(text)
     if not path.suffix and not os.path.lexists(text):
         raise MissingFile(
@@ -164,7 +164,7 @@ def open_resized(source: Any, size: tuple[int, ...] | None) -> Columns:
     return open_source(source, size)
 
 
-def columns_from_dataset(data: datasets.BuiltinDataset) -> Columns:
+def _columns_from_dataset(data: datasets.BuiltinDataset) -> Columns:
     """A built-in data set; its labels go by "label", "target" and their own name."""
     names = ("label", "target", str(data.label))
     extra = {} if data.y is None else dict.fromkeys(names, data.y)
@@ -217,19 +217,19 @@ def normalise_bounds(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | 
         return None
     try:
         return {
-            str(k): (bound_or_none(low), bound_or_none(high)) for k, (low, high) in bounds.items()
+            str(k): (_bound_or_none(low), _bound_or_none(high)) for k, (low, high) in bounds.items()
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise UsageError('bounds are pairs of numbers by column, {"age": (0, None)}') from error
 
 
-def bound_or_none(value: Any) -> Bound:
+def _bound_or_none(value: Any) -> Bound:
     """One end of an interval as a number; an infinite one is none."""
     value = None if value is None else float(value)
     return None if value is not None and np.isinf(value) else value
 
 
-def rescale_levels(data: Columns, schema: Schema) -> Columns:
+def _rescale_levels(data: Columns, schema: Schema) -> Columns:
     """Images that were written with `Schema.white` as white, in the levels that were fitted."""
     x = data.cells[0].values
     if schema.white == 255 or x.dtype != np.uint8 or x.max(initial=0) <= schema.white:
@@ -238,7 +238,9 @@ def rescale_levels(data: Columns, schema: Schema) -> Columns:
     return replace(data, cells=(data.cells[0]._replace(values=levels),))
 
 
-def collect_issues(data: Columns, given: Column | None, text: str | None = None) -> list[DataIssue]:
+def _collect_issues(
+    data: Columns, given: Column | None, text: str | None = None
+) -> list[DataIssue]:
     """What is wrong with data and their condition."""
     found = validation.data_issues(data)
     found += [] if given is None else conditions.condition_issues(given, text)
@@ -252,11 +254,11 @@ def find_issues(source: Any, condition: str | None = None) -> list[DataIssue]:
         DataError, MissingFile, UsageError, Unsafe: If the source cannot be read at all.
     """
     data, given = columns.split_condition(open_source(source), None, condition)
-    found = [*collect_issues(data, given), *validation.positivity_issues(data)]
+    found = [*_collect_issues(data, given), *validation.positivity_issues(data)]
     return sorted(found, key=lambda issue: not issue.fatal)
 
 
-def split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray | None]:
+def _split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray | None]:
     """Data without the column of a condition, and its values.
 
     Raises:
@@ -278,7 +280,7 @@ def split_label_column(source: Any, labels: str | None) -> tuple[Any, np.ndarray
     """
     if labels is None:
         return source, None
-    data, values = split_valid_column(open_source(source), labels)
+    data, values = _split_valid_column(open_source(source), labels)
     if values is None or not set(values.ravel().tolist()) <= {0, 1}:
         raise UsageError(f"{labels}: labels are 0 for ordinary data and 1 for anomalies")
     return data, values.astype(bool)

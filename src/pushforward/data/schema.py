@@ -228,18 +228,18 @@ def describe_columns(data: Columns, bounds: Mapping[str, Sequence[int | Bound]])
             raise UsageError(
                 f"the bounds of {printable_text(name)!r} must be (low, high) with low < high"
             )
-    columns = tuple(describe_column(c, bounds.get(str(c.name), (None, None))) for c in data.cells)
-    levels, low = infer_levels(columns, pooled=data.kind not in TABLES)
+    columns = tuple(_describe_column(c, bounds.get(str(c.name), (None, None))) for c in data.cells)
+    levels, low = _infer_levels(columns, pooled=data.kind not in TABLES)
     return Schema(data.kind, data.dtype, data.shape, columns, levels, low)
 
 
-def describe_column(cells: Column, bounds: Sequence[int | Bound]) -> ColumnSchema:
+def _describe_column(cells: Column, bounds: Sequence[int | Bound]) -> ColumnSchema:
     lower, upper = (None if b is None or np.isinf(b) else float(b) for b in bounds)
     low, high = float(cells.values.min()), float(cells.values.max())
     return ColumnSchema(cells.name, cells.dtype, is_whole(cells.values), low, high, (lower, upper))
 
 
-def infer_levels(columns: tuple[ColumnSchema, ...], *, pooled: bool) -> tuple[int, int]:
+def _infer_levels(columns: tuple[ColumnSchema, ...], *, pooled: bool) -> tuple[int, int]:
     """How many values all entries can take, and the smallest; 0 where they share no range.
 
     The entries of an array are of one kind; the columns of a table must begin at the same value.

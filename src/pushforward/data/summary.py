@@ -37,18 +37,18 @@ def summarise_images(source: Any, data: Columns) -> dict[str, Any] | None:
     """
     if datum_noun(data.shape) == "row":
         return None
-    height, width, channels = image_dimensions(data.shape)
+    height, width, channels = _image_dimensions(data.shape)
     facts = {"pictures": data.rows, "size": [height, width], "channels": channels}
     if isinstance(source, str | os.PathLike) and os.path.isdir(source):
         paths = image_folder.list_images(Path(source))
         sizes = [image_folder.read_image_header(path)[1][::-1] for path in paths]
         facts["sizes"] = [list(min(sizes)), list(max(sizes))]
     distinct = {id(values): (name, values) for name, values in data.extra.items()}
-    found = {name: summarise_condition(name, v) for name, v in distinct.values() if v.ndim == 1}
+    found = {name: _summarise_condition(name, v) for name, v in distinct.values() if v.ndim == 1}
     return facts | {"conditions": {name: known for name, known in found.items() if known}}
 
 
-def image_dimensions(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _image_dimensions(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and channels of an image, whose channels are its last axis or its first."""
     if len(shape) == 2:
         return shape[0], shape[1], 1
@@ -56,7 +56,7 @@ def image_dimensions(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (first, middle, last) if last < min(first, middle) else (middle, last, first)
 
 
-def summarise_condition(name: str, values: np.ndarray) -> dict[str, Any]:
+def _summarise_condition(name: str, values: np.ndarray) -> dict[str, Any]:
     """The classes among some values with their counts, or what captions are like."""
     texts = [str(v) for v in values.tolist() if v is not None]
     count = Counter(texts)
@@ -78,10 +78,10 @@ def summary_lines(facts: dict[str, Any]) -> list[str]:
     if low != high or low != facts["size"]:
         between = f"{low[0]} x {low[1]}" + (f" to {high[0]} x {high[1]}" if low != high else "")
         text += f"; scaled and cut in the middle from {between}"
-    return [text, *(condition_line(name, known) for name, known in facts["conditions"].items())]
+    return [text, *(_condition_line(name, known) for name, known in facts["conditions"].items())]
 
 
-def condition_line(name: str, known: dict[str, Any]) -> str:
+def _condition_line(name: str, known: dict[str, Any]) -> str:
     if "classes" in known:
         counts = [f"{printable_text(key, 40)} ({n})" for key, n in known["classes"].items()]
         more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""

@@ -72,8 +72,8 @@ def read_csv(path: Path, name: str) -> Columns:
     """A table of text in UTF-8; the header decides between comma, semicolon and tab."""
     from pyarrow import ArrowException, csv
 
-    check_file_size(path.stat().st_size, LIMIT, name)
-    delimiter = sniff_delimiter(path, name)
+    _check_file_size(path.stat().st_size, LIMIT, name)
+    delimiter = _sniff_delimiter(path, name)
     try:
         table = csv.read_csv(
             path,
@@ -89,11 +89,11 @@ def read_csv(path: Path, name: str) -> Columns:
                 f"{name}: line {line} has {got} cells where the header has {expected}; mend it"
             ) from error
         raise DataError(f"{name}: is not a table in CSV: {printable_text(error, 120)}") from error
-    check_arrow_table(table, name)
+    _check_arrow_table(table, name)
     return columns_from_arrow(table, name)
 
 
-def sniff_delimiter(path: Path, name: str) -> str:
+def _sniff_delimiter(path: Path, name: str) -> str:
     """Look at the start of a CSV file: its encoding, its header, its delimiter."""
     with path.open("rb") as file:
         head = file.read(2**20)
@@ -113,11 +113,11 @@ def sniff_delimiter(path: Path, name: str) -> str:
     delimiter = max(",;\t", key=header.count)
     if header.count(delimiter) >= COLUMNS:
         raise DataError(f"{name}: has more than {COLUMNS} columns; save it as .npy")
-    check_csv_header(header.split(delimiter), name)
+    _check_csv_header(header.split(delimiter), name)
     return delimiter
 
 
-def check_csv_header(header: list[str], name: str) -> None:
+def _check_csv_header(header: list[str], name: str) -> None:
     """A first line of numbers is data, unless it counts the columns as other tools do."""
     try:
         numbers = [float(cell.strip('"')) for cell in header]
@@ -127,7 +127,7 @@ def check_csv_header(header: list[str], name: str) -> None:
         raise DataError(f"{name}: the first line holds numbers; add a line of column names")
 
 
-def check_arrow_table(table: Any, name: str) -> None:
+def _check_arrow_table(table: Any, name: str) -> None:
     """Refuse what no schema could describe."""
     from pyarrow import types
 
@@ -141,7 +141,7 @@ def check_arrow_table(table: Any, name: str) -> None:
             )
 
 
-def read_parquet(path: Path, name: str) -> Columns:
+def _read_parquet(path: Path, name: str) -> Columns:
     """A Parquet table, refused if its columns would not fit."""
     from pyarrow import ArrowException, parquet
 
@@ -152,9 +152,9 @@ def read_parquet(path: Path, name: str) -> Columns:
                 raise DataError(f"{name}: has more than {COLUMNS} columns; save it as .npy")
             stored = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
             wanted = max(stored, 8 * meta.num_rows * meta.num_columns)
-            check_file_size(wanted, max(LIMIT, HONEST * path.stat().st_size), name)
+            _check_file_size(wanted, max(LIMIT, HONEST * path.stat().st_size), name)
             if wanted > memmap.LARGE:
-                return read_row_groups(file, name)
+                return _read_row_groups(file, name)
             table = file.read()
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, DataError):
@@ -165,7 +165,7 @@ def read_parquet(path: Path, name: str) -> Columns:
     return columns_from_arrow(table, name)
 
 
-def read_row_groups(file: Any, name: str) -> Columns:
+def _read_row_groups(file: Any, name: str) -> Columns:
     """A large Parquet table, its numbers moved to files group by group; text is kept in memory."""
     rows = file.metadata.num_rows
     groups = (
@@ -176,7 +176,7 @@ def read_row_groups(file: Any, name: str) -> Columns:
     start = 0
     for cells in groups:
         if not columns:
-            columns = [allocate_column(c, rows) for c in cells]
+            columns = [_allocate_column(c, rows) for c in cells]
         end = start + len(cells[0].values)
         for column, part in zip(columns, cells, strict=True):
             column.values[start:end], column.missing[start:end] = part.values, part.missing
@@ -184,28 +184,28 @@ def read_row_groups(file: Any, name: str) -> Columns:
     return Columns("table", name, (len(columns),), tuple(columns))
 
 
-def allocate_column(cells: Column, rows: int) -> Column:
+def _allocate_column(cells: Column, rows: int) -> Column:
     """An uninitialised column of the same name and type, of another length."""
     numbers = cells.values.dtype.kind in "biufM"
     make = memmap.empty_or_memmap if numbers else np.empty
     return cells._replace(values=make((rows,), cells.values.dtype), missing=np.empty(rows, bool))
 
 
-def read_npy(path: Path, name: str) -> Columns:
+def _read_npy(path: Path, name: str) -> Columns:
     """One NumPy array, which stays on the disk if it is large."""
     with path.open("rb") as file:
         size = path.stat().st_size
         if size <= memmap.LARGE:
-            return columns_from_array(read_npy_array(file, size, name), name)
-        check_npy_header(file, size, name)
+            return columns_from_array(_read_npy_array(file, size, name), name)
+        _check_npy_header(file, size, name)
     return columns_from_array(memmap.load_memmap(path), name)
 
 
-def read_npz(path: Path, name: str) -> Columns:
+def _read_npz(path: Path, name: str) -> Columns:
     """An archive of NumPy arrays: the data are the array ``x``, or the only one beside ``y``."""
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = read_npz_members(archive, name)
+            arrays = _read_npz_members(archive, name)
     except BROKEN as error:
         if isinstance(error, DataError):
             raise
@@ -219,11 +219,11 @@ def read_npz(path: Path, name: str) -> Columns:
     return columns_from_array(arrays.pop(key), name, extra=arrays)
 
 
-def read_npz_members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:
+def _read_npz_members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:
     """All arrays of an archive whose declared sizes are believable."""
     entries = archive.infolist()
     total = sum(e.file_size for e in entries)
-    check_file_size(total, ZIP_LIMIT, name)
+    _check_file_size(total, ZIP_LIMIT, name)
     stored = sum(e.compress_size for e in entries)
     if total > 2**26 and total > ZIP_RATIO * stored:
         raise Unsafe(f"{name}: is refused: {stored} bytes would unpack to {total}")
@@ -231,12 +231,12 @@ def read_npz_members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarra
     for entry in entries:
         with archive.open(entry) as member:
             key, label = entry.filename.removesuffix(".npy"), printable_text(entry.filename)
-            arrays[key] = read_npy_array(member, entry.file_size, f"{name}: {label}")
+            arrays[key] = _read_npy_array(member, entry.file_size, f"{name}: {label}")
     return arrays
 
 
-def read_npy_array(file: Any, size: int, name: str) -> np.ndarray:
-    check_npy_header(file, size, name)
+def _read_npy_array(file: Any, size: int, name: str) -> np.ndarray:
+    _check_npy_header(file, size, name)
     file.seek(0)
     try:
         return np.lib.format.read_array(file, allow_pickle=False)
@@ -244,7 +244,7 @@ def read_npy_array(file: Any, size: int, name: str) -> np.ndarray:
         raise DataError(f"{name}: is broken; save it again with numpy.save") from error
 
 
-def check_npy_header(file: Any, size: int, name: str) -> None:
+def _check_npy_header(file: Any, size: int, name: str) -> None:
     try:
         version = np.lib.format.read_magic(file)
         readers = {(1, 0): np.lib.format.read_array_header_1_0,
@@ -258,14 +258,14 @@ def check_npy_header(file: Any, size: int, name: str) -> None:
     if dtype.hasobject:
         raise Unsafe(f"{name}: is refused: it holds Python objects; save it as numbers")
     wanted = dtype.itemsize * int(np.prod([int(s) for s in shape], dtype=object))
-    check_file_size(wanted, max(LIMIT, size), name)
+    _check_file_size(wanted, max(LIMIT, size), name)
     if min(shape, default=0) < 0 or wanted > size - file.tell():
         raise DataError(f"{name}: is cut short: its header promises {wanted} bytes")
 
 
-def check_file_size(size: int, limit: int, name: str) -> None:
+def _check_file_size(size: int, limit: int, name: str) -> None:
     if size > limit:
         raise Unsafe(f"{name}: is refused: it would take {size} bytes, more than {limit}")
 
 
-READERS = {".csv": read_csv, ".parquet": read_parquet, ".npy": read_npy, ".npz": read_npz}
+READERS = {".csv": read_csv, ".parquet": _read_parquet, ".npy": _read_npy, ".npz": _read_npz}

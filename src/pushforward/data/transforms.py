@@ -78,13 +78,13 @@ class Chain:
         """
         if not isinstance(data, list):
             raise DataError("transforms: expected a list")
-        return cls(tuple(transform_from_json(d) for d in data))
+        return cls(tuple(_transform_from_json(d) for d in data))
 
 
 KINDS = {c.kind: c for c in (Standardise, Whiten, Dequantise, Unconstrain, IntegerLevels)}
 
 
-def transform_from_json(data: Any) -> Transform:
+def _transform_from_json(data: Any) -> Transform:
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(f"transforms: no transform is called {printable_text(kind)!r}")
@@ -117,13 +117,13 @@ def choose_transform(
         UsageError: If the family models integers and the data are others.
     """
     if preprocessing is Preprocessing.LEVELS:
-        return Chain((integer_levels(schema),))
+        return Chain((_integer_levels(schema),))
     if preprocessing is Preprocessing.CENTRE:
-        return image_range_chain(schema)
+        return _image_range_chain(schema)
     rows = np.arange(len(x)) if rows is None else rows
     whiten = preprocessing is Preprocessing.WHITEN and x.ndim == 2
     whiten = whiten and 2 <= x.shape[1] <= min(128, len(rows) // 5)
-    columns = Chain(column_transforms(schema))
+    columns = Chain(_column_transforms(schema))
     if x.size > memmap.MANY:
         slices = memmap.row_slices((len(rows), *x.shape[1:]))
         parts = (columns.forward(torch.from_numpy(x[rows[i]]).double())[0] for i in slices)
@@ -133,7 +133,7 @@ def choose_transform(
     return Chain((*columns.parts, fit(z)))
 
 
-def column_transforms(schema: Schema) -> tuple[Transform, ...]:
+def _column_transforms(schema: Schema) -> tuple[Transform, ...]:
     """What is done to each column by itself, whatever the others are."""
     columns, parts = schema.columns, list[Transform]()
     if any(c.integer for c in columns):
@@ -146,7 +146,7 @@ def column_transforms(schema: Schema) -> tuple[Transform, ...]:
     return tuple(parts)
 
 
-def integer_levels(schema: Schema) -> IntegerLevels:
+def _integer_levels(schema: Schema) -> IntegerLevels:
     if not schema.levels:
         raise UsageError(
             "this family models whole numbers within one range of at most 256 values; "
@@ -155,7 +155,7 @@ def integer_levels(schema: Schema) -> IntegerLevels:
     return IntegerLevels(schema.low, schema.levels)
 
 
-def image_range_chain(schema: Schema) -> Chain:
+def _image_range_chain(schema: Schema) -> Chain:
     r"""Send the range of images to [-1, 1], as Ho et al. (2020) and `diffusers` do.
 
     .. math:: z = 2\,\frac{x - a}{b - a} - 1

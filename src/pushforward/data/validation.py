@@ -80,9 +80,9 @@ def datum_noun(shape: tuple[int, ...]) -> str:
 
 def data_issues(data: Columns) -> list[DataIssue]:
     """Everything that keeps columns from being fitted, but their condition."""
-    found = list(dataset_issues(data))
+    found = list(_dataset_issues(data))
     for cells in data.cells:
-        found += list(number_issues(cells)) or list(constant_issues(cells))
+        found += list(number_issues(cells)) or list(_constant_issues(cells))
     return found
 
 
@@ -100,15 +100,15 @@ def mask_issues(cells: Column, kind: str, mask: np.ndarray, remedy: str) -> Iter
     rows = np.flatnonzero(any_per_row(mask))
     if len(rows):
         first = tuple(int(r) + 1 for r in rows[:5])
-        yield DataIssue(column_title(cells), kind, len(rows), first, remedy)
+        yield DataIssue(_column_title(cells), kind, len(rows), first, remedy)
 
 
-def column_title(cells: Column) -> str | None:
+def _column_title(cells: Column) -> str | None:
     """The name of a column for a message; an array of higher rank has none."""
     return None if cells.values.ndim > 1 else str(cells.name)
 
 
-def dataset_issues(data: Columns) -> Iterator[DataIssue]:
+def _dataset_issues(data: Columns) -> Iterator[DataIssue]:
     """Problems of the data as a whole, and of the names of its columns."""
     if not data.cells or 0 in data.shape:
         yield DataIssue(None, "empty", 0, (), "give at least one column of numbers")
@@ -126,13 +126,13 @@ def dataset_issues(data: Columns) -> Iterator[DataIssue]:
 def number_issues(cells: Column) -> Iterator[DataIssue]:
     kind, values = cells.values.dtype.kind, cells.values
     if kind in "OUS":
-        yield from text_issues(cells)
+        yield from _text_issues(cells)
         return
     if kind not in "biuf":
         name, remedy = NOT_NUMBERS.get(kind, ("objects", "give an array of numbers"))
-        yield DataIssue(column_title(cells), name, len(values), (), remedy)
+        yield DataIssue(_column_title(cells), name, len(values), (), remedy)
         return
-    missing = nan_rows(values) | cells.missing
+    missing = _nan_rows(values) | cells.missing
     yield from mask_issues(cells, "missing", missing, "remove or impute them")
     if kind == "f":
         infinite = map_rows(values, lambda v: any_per_row(np.isinf(v)))
@@ -143,27 +143,27 @@ def number_issues(cells: Column) -> Iterator[DataIssue]:
         yield from mask_issues(cells, "large", beyond, "subtract an offset, or drop it")
 
 
-def text_issues(cells: Column) -> Iterator[DataIssue]:
+def _text_issues(cells: Column) -> Iterator[DataIssue]:
     if cells.values.ndim > 1:
         yield DataIssue(None, "objects", len(cells.values), (), "give an array of numbers")
         return
     yield from mask_issues(cells, "missing", cells.missing, "remove or impute them")
-    mask = np.array([not parses_as_number(v) for v in cells.values], bool) & ~cells.missing
+    mask = np.array([not _parses_as_number(v) for v in cells.values], bool) & ~cells.missing
     name = printable_text(cells.name)
     remedy = f"drop it, encode it, or learn the rest given it: --condition {name!r}"
-    if mask.any() and all(parses_as_number(str(v).replace(",", ".")) for v in cells.values[mask]):
+    if mask.any() and all(_parses_as_number(str(v).replace(",", ".")) for v in cells.values[mask]):
         remedy = "write decimal points instead of commas"
     yield from mask_issues(cells, "text", mask, remedy)
     if not mask.any() and not cells.missing.all():
         yield DataIssue(str(cells.name), "objects", len(mask), (), "convert the column to numbers")
 
 
-def constant_issues(cells: Column) -> Iterator[DataIssue]:
+def _constant_issues(cells: Column) -> Iterator[DataIssue]:
     values = cells.values
     numeric = values.dtype.kind in "biuf" and len(values) > 1 and values.size > 0
     if numeric and not cells.missing.any() and values.min() == values.max():
         remedy = "drop it" if values.ndim == 1 else "give data that vary"
-        yield DataIssue(column_title(cells), "constant", len(values), (), remedy)
+        yield DataIssue(_column_title(cells), "constant", len(values), (), remedy)
 
 
 def positivity_issues(data: Columns) -> Iterator[DataIssue]:
@@ -180,13 +180,13 @@ def positivity_issues(data: Columns) -> Iterator[DataIssue]:
         yield DataIssue(None, "positive", len(named), (), remedy, fatal=False)
 
 
-def nan_rows(values: np.ndarray) -> np.ndarray:
+def _nan_rows(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind != "f":
         return np.zeros(len(values), bool)
     return map_rows(values, lambda v: any_per_row(np.isnan(v)))
 
 
-def parses_as_number(value: object) -> bool:
+def _parses_as_number(value: object) -> bool:
     try:
         float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -85,25 +85,25 @@ def write_samples(
     path, known = check_writable(path), extra or {}
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     if not path.suffix:
-        x = as_pixel_array(restored, white)
-        known = check_extra_arrays(known, len(x))
-        with moved_when_whole(temporary, path):
+        x = _as_pixel_array(restored, white)
+        known = _check_extra_arrays(known, len(x))
+        with _moved_when_whole(temporary, path):
             temporary.mkdir()
-            write_image_folder(temporary, x, known, names)
+            _write_image_folder(temporary, x, known, names)
         return
     informed: dict[str, Writer] = {
         ".png": partial(_write_png, white=white),
         ".npz": partial(_write_npz, extra=known),
     }
     write = (WRITERS | informed)[path.suffix.lower()](restored)
-    with moved_when_whole(temporary, path), temporary.open("xb") as file:
+    with _moved_when_whole(temporary, path), temporary.open("xb") as file:
         write(file)
         file.flush()
         os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
-def moved_when_whole(temporary: Path, path: Path) -> Iterator[None]:
+def _moved_when_whole(temporary: Path, path: Path) -> Iterator[None]:
     """Move a file or folder to its place once it is written; leave nothing behind otherwise.
 
     Raises:
@@ -121,9 +121,9 @@ def moved_when_whole(temporary: Path, path: Path) -> Iterator[None]:
             temporary.unlink()
 
 
-def as_pixel_array(restored: Any, white: int) -> np.ndarray:
+def _as_pixel_array(restored: Any, white: int) -> np.ndarray:
     """Images as Pillow takes them, ``(n, height, width)`` or ``(n, height, width, 3)``."""
-    x = as_numpy_array(restored)
+    x = _as_numpy_array(restored)
     x = np.moveaxis(x, 1, -1) if x.ndim == 4 and x.shape[1] == 3 != x.shape[-1] else x
     if x.dtype != np.uint8 or not (x.ndim == 3 or x.ndim == 4 and x.shape[-1] == 3):
         raise UsageError(
@@ -135,7 +135,7 @@ def as_pixel_array(restored: Any, white: int) -> np.ndarray:
     return x
 
 
-def write_image_folder(
+def _write_image_folder(
     folder: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None
 ) -> None:
     """Write images, and the table where more is known than the names of subfolders hold.
@@ -148,36 +148,38 @@ def write_image_folder(
     """
     from PIL import Image
 
-    placed = default_filenames(len(x), extra.get("label")) if names is None else list(names)
+    placed = _default_filenames(len(x), extra.get("label")) if names is None else list(names)
     for name, image in zip(placed, x, strict=True):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    if columns := table_columns(placed, extra):
+    if columns := _table_columns(placed, extra):
         with (folder / CAPTIONS).open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(["file", *map(escape_formula, columns)])
-            table.writerows(zip(map(escape_formula, placed), *columns.values(), strict=True))
+            table.writerow(["file", *map(_escape_formula, columns)])
+            table.writerows(zip(map(_escape_formula, placed), *columns.values(), strict=True))
 
 
-def default_filenames(n: int, labels: Any) -> list[str]:
+def _default_filenames(n: int, labels: Any) -> list[str]:
     """Names of so many images, below folders of their classes where these can be folders."""
     numbers = [f"{i:0{len(str(n))}d}.png" for i in range(n)]
     classes = [] if labels is None else [str(label) for label in labels]
     distinct = set(classes)
-    if not all(map(is_folder_name, distinct)) or len({c.lower() for c in distinct}) < len(distinct):
+    if not all(map(_is_folder_name, distinct)) or len({c.lower() for c in distinct}) < len(
+        distinct
+    ):
         return numbers
     return [f"{c}/{number}" for c, number in zip(classes, numbers)] if classes else numbers
 
 
-def is_folder_name(text: str) -> bool:
+def _is_folder_name(text: str) -> bool:
     """Whether a text can be the name of a folder on any system, and is not one that is skipped."""
     plain = text.isprintable() and not RESERVED & set(text) and text == text.strip(" ")
     hidden = text.startswith(".") or text.endswith(".") or text == CAPTIONS
     return bool(text) and plain and not hidden and len(text.encode()) <= LONGEST
 
 
-def table_columns(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
+def _table_columns(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
     """The columns of the table: what is known beside the classes of the subfolders."""
     columns: dict[str, list[Any]] = {}
     for key, values in extra.items():
@@ -188,11 +190,11 @@ def table_columns(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
         if not implied and np.ndim(values) > 1:
             columns |= {f"{key}{j}": list(c) for j, c in enumerate(zip(*cells))}
         elif not implied:
-            columns[key] = [escape_formula(cell) for cell in cells]
+            columns[key] = [_escape_formula(cell) for cell in cells]
     return columns
 
 
-def escape_formula(cell: Any) -> Any:
+def _escape_formula(cell: Any) -> Any:
     """A cell that a spreadsheet shows instead of running it."""
     return f"'{cell}" if isinstance(cell, str) and cell and cell[0] in FORMULAS else cell
 
@@ -214,7 +216,7 @@ def png_names(folder: Path) -> list[str]:
     return names if len({name.lower() for name in names}) == len(names) else whole
 
 
-def check_extra_arrays(extra: Extra, n: int) -> dict[str, np.ndarray]:
+def _check_extra_arrays(extra: Extra, n: int) -> dict[str, np.ndarray]:
     """What is known of so many rows, as arrays.
 
     Raises:
@@ -233,41 +235,42 @@ def _write_csv(restored: Any) -> Write:
     import pyarrow as pa
     from pyarrow import csv
 
-    table = as_arrow_table(restored)
+    table = _as_arrow_table(restored)
     for j, column in enumerate(table.columns):
         if pa.types.is_float16(column.type):
             table = table.set_column(j, table.column_names[j], column.cast(pa.float32()))
         elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            text = pa.array([escape_formula(v) for v in column.to_pylist()], pa.string())
+            text = pa.array([_escape_formula(v) for v in column.to_pylist()], pa.string())
             table = table.set_column(j, table.column_names[j], text)
-    table = table.rename_columns([escape_formula(name) for name in table.column_names])
+    table = table.rename_columns([_escape_formula(name) for name in table.column_names])
     return lambda file: csv.write_csv(table, file)
 
 
 def _write_parquet(restored: Any) -> Write:
     from pyarrow import parquet
 
-    table = as_arrow_table(restored)
+    table = _as_arrow_table(restored)
     return lambda file: parquet.write_table(table, file)
 
 
 def _write_npy(restored: Any) -> Write:
-    x = as_numpy_array(restored)
+    x = _as_numpy_array(restored)
     return lambda file: np.save(file, x, allow_pickle=False)
 
 
 def _write_npz(restored: Any, extra: Extra) -> Write:
     """The data as ``x``, what is known of them first as ``y``, and all of it by name."""
-    x = as_numpy_array(restored)
+    x = _as_numpy_array(restored)
     known = {
-        name: without_objects(values) for name, values in check_extra_arrays(extra, len(x)).items()
+        name: _without_objects(values)
+        for name, values in _check_extra_arrays(extra, len(x)).items()
     }
     first = {"y": next(iter(known.values()))} if known else {}
     arrays: dict[str, Any] = {"x": x} | first | {k: v for k, v in known.items() if k != "y"}
     return lambda file: np.savez(file, **arrays)
 
 
-def without_objects(values: np.ndarray) -> np.ndarray:
+def _without_objects(values: np.ndarray) -> np.ndarray:
     """Objects as numbers, if all are of one kind, or else as text."""
     if values.dtype != object:
         return values
@@ -279,7 +282,7 @@ def _write_png(restored: Any, white: int) -> Write:
     """Images beside each other, up to `ABREAST` in a row, small ones enlarged."""
     from PIL import Image
 
-    x = as_pixel_array(restored, white)
+    x = _as_pixel_array(restored, white)
     if len(x) > 1:  # a single one stays as it is, to be worked on
         times = max(1, VISIBLE // (min(len(x), ABREAST) * x.shape[2]))
         x = x.repeat(times, 1).repeat(times, 2)
@@ -290,7 +293,7 @@ def _write_png(restored: Any, white: int) -> Write:
     return lambda file: Image.fromarray(np.concatenate(lines)).save(file, "PNG")
 
 
-def as_arrow_table(restored: Any) -> Any:
+def _as_arrow_table(restored: Any) -> Any:
     """Columns of any kind as an Arrow table; an array's are called x0, x1, ...
 
     Raises:
@@ -313,7 +316,7 @@ def as_arrow_table(restored: Any) -> Any:
     return pa.table({f"x{j}": np.ascontiguousarray(c) for j, c in enumerate(columns)})
 
 
-def as_numpy_array(restored: Any) -> np.ndarray:
+def _as_numpy_array(restored: Any) -> np.ndarray:
     if hasattr(restored, "detach"):
         restored = restored.detach().cpu()
         restored = restored.float() if str(restored.dtype) == "torch.bfloat16" else restored

@@ -141,7 +141,7 @@ class Autoregressive(GenerativeModel):
             particles: The least number of weighted draws, of which there are four for each sample.
         """
         mask, rows = known.flatten(), x.reshape(1, -1)
-        exact = [o for o, order in enumerate(self.orders) if is_prefix_mask(mask[order])]
+        exact = [o for o, order in enumerate(self.orders) if _is_prefix_mask(mask[order])]
         many = n if exact else max(4 * n, particles)
         c = None if c is None else c[:1].expand(many, -1)
         chosen = torch.randint(len(self.orders), (many,))
@@ -152,7 +152,7 @@ class Autoregressive(GenerativeModel):
             chosen = torch.tensor(exact)[picked.cpu()]
         made, log_w = self.draw_missing(rows.repeat(many, 1), mask, chosen, c)
         if not exact:
-            warn_few_particles(completion.effective_sample_size(log_w), many)
+            _warn_few_particles(completion.effective_sample_size(log_w), many)
             made = completion.systematic_resample(made, log_w, n)
         return made.unflatten(1, self.event_shape)
 
@@ -177,7 +177,7 @@ class Autoregressive(GenerativeModel):
         return x, log_w
 
 
-def warn_few_particles(size: float, many: int) -> None:
+def _warn_few_particles(size: float, many: int) -> None:
     """Warn of a draw that rests on few particles."""
     if size < ENOUGH:
         warnings.warn(
@@ -187,12 +187,12 @@ def warn_few_particles(size: float, many: int) -> None:
         )
 
 
-def is_prefix_mask(mask: Tensor) -> bool:
+def _is_prefix_mask(mask: Tensor) -> bool:
     """Whether no entry is known after one that is not."""
     return not bool((mask[1:] & ~mask[:-1]).any())
 
 
-def made_design(event: Event) -> Design:
+def _made_design(event: Event) -> Design:
     """A masked perceptron: in several orders, so that small data sets are overfit later."""
     d, batch = math.prod(event.shape), min(512, event.size or 512)
     if d <= FEW:
@@ -203,22 +203,22 @@ def made_design(event: Event) -> Design:
     return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
 
 
-def transformer_design(event: Event) -> Design:
+def _transformer_design(event: Event) -> Design:
     """A causal transformer of entries."""
     recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
     return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
 
 
-def causal_conv_design(event: Event) -> Design:
+def _causal_conv_design(event: Event) -> Design:
     """Causal convolutions of pixels."""
     recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
     return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
 
 
 NETWORKS: dict[str, Callable[[Event], Design]] = {
-    "mlp": made_design,
-    "transformer": transformer_design,
-    "conv": causal_conv_design,
+    "mlp": _made_design,
+    "transformer": _transformer_design,
+    "conv": _causal_conv_design,
 }
 
 
@@ -255,7 +255,7 @@ def build(
             cannot take the data or the order.
     """
     d = math.prod(event.shape)
-    network = resolve_network_name(event, network)
+    network = _resolve_network_name(event, network)
     scanning = network == "conv"
     if orderings > ORDERINGS:
         raise UsageError(f"orderings is {orderings}; each costs a pass: at most {ORDERINGS}")
@@ -269,7 +269,7 @@ def build(
     linear = not event.levels and not scanning
     law = choose_autoregressive_likelihood(event.levels, components, d, linear)
     net = make(
-        build_entry_features(event.levels, waves, d),
+        _build_entry_features(event.levels, waves, d),
         entry_orderings(event.shape, order, orderings or (several if order == "given" else 1)),
         event.condition,
         law.size - law.prediction_parameters,
@@ -282,7 +282,7 @@ def build(
     return Autoregressive(net, law, event.shape, recipe=recipe)
 
 
-def resolve_network_name(event: Event, network: str) -> str:
+def _resolve_network_name(event: Event, network: str) -> str:
     """The name of a network that suits the data, or the one asked for.
 
     Raises:
@@ -296,7 +296,7 @@ def resolve_network_name(event: Event, network: str) -> str:
     return usual if network == "auto" else network
 
 
-def build_entry_features(levels: int, waves: int | None, d: int) -> EntryFeatures:
+def _build_entry_features(levels: int, waves: int | None, d: int) -> EntryFeatures:
     """How an entry is shown to those after it."""
     if not levels:
         return FourierEntryFeatures((16 if d <= FEW else 0) if waves is None else waves)

@@ -46,18 +46,18 @@ INTEGRATORS: dict[str, Integrator] = {
 BAR = 0.01  # nats by which two solvers may differ before a density is called uncertain
 
 
-def backprop_through_steps(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
+def _backprop_through_steps(integrator: Integrator, weights: Iterable[Tensor]) -> Integrator:
     """Differentiate the steps themselves, which keeps the graph of all of them."""
     return integrator
 
 
 GRADIENTS: dict[str, Callable[[Integrator, Iterable[Tensor]], Integrator]] = {
-    "direct": backprop_through_steps,
+    "direct": _backprop_through_steps,
     "adjoint": adjoint_integrator,
 }
 
 
-class ScoredDensity(NamedTuple):
+class _ScoredDensity(NamedTuple):
     """Log-densities and how far they can be trusted.
 
     Arguments:
@@ -86,7 +86,7 @@ class TrainingSolver(NamedTuple):
 
     integrator: Integrator = ode.rk4
     steps: int = 4
-    gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = backprop_through_steps
+    gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = _backprop_through_steps
     nodes: int = 2
     probes: int = 0
 
@@ -166,7 +166,7 @@ class CNF(GenerativeModel):
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         """Minus the mean log-likelihood of a few hundred samples by an accurate solver."""
-        x, c = x[:512], first_conditions(c, 512)
+        x, c = x[:512], _first_conditions(c, 512)
         probes = None if x[0].numel() <= 8 else 8
         try:
             found = self.solve_log_density(
@@ -178,9 +178,9 @@ class CNF(GenerativeModel):
 
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
         """The `solver_bias` of a few held-out samples."""
-        n = audit_rows(x)
+        n = _audit_rows(x)
         try:
-            return {"solver_error": float(self.solver_bias(x[:n], first_conditions(c, n)))}
+            return {"solver_error": float(self.solver_bias(x[:n], _first_conditions(c, n)))}
         except OdeError:
             return {"solver_error": math.inf}
 
@@ -194,7 +194,7 @@ class CNF(GenerativeModel):
 
     def score(
         self, x: Data, c: Condition = None, *, tolerance: float = 1e-5, probes: int | None = None
-    ) -> ScoredDensity:
+    ) -> _ScoredDensity:
         """Log-densities with their errors.
 
         Arguments:
@@ -209,7 +209,7 @@ class CNF(GenerativeModel):
         limits = {"rtol": tolerance, "atol": tolerance, "probes": probes}
         found = self.solve_log_density(x, c, torch.linspace(0, 1, 2), **limits)
         error = self.solver_error(x, c, tolerance, probes)
-        return ScoredDensity(found.value, found.standard_error, error, found.nfe)
+        return _ScoredDensity(found.value, found.standard_error, error, found.nfe)
 
     def solver_error(
         self, x: Data, c: Condition, tolerance: float, probes: int | None = None
@@ -217,7 +217,7 @@ class CNF(GenerativeModel):
         """The most by which a few log-densities change at a tenth of the tolerance, in nats."""
         if not len(x):
             return 0.0
-        i = torch.linspace(0, len(x) - 1, min(len(x), audit_rows(x)), device=x.device).long()
+        i = torch.linspace(0, len(x) - 1, min(len(x), _audit_rows(x)), device=x.device).long()
         rows, few = x[i], None if c is None else c[i]
 
         def solve(times: Tensor, limit: float) -> Tensor:
@@ -271,12 +271,12 @@ class CNF(GenerativeModel):
         return count_evaluations(self.net, lambda: self.sample(64))
 
 
-def audit_rows(x: Data) -> int:
+def _audit_rows(x: Data) -> int:
     """On how many rows to solve twice: the exact divergence costs as much as there are entries."""
     return max(8, min(64, 512 // max(x[0].numel(), 1)))
 
 
-def first_conditions(c: Condition, n: int) -> Condition:
+def _first_conditions(c: Condition, n: int) -> Condition:
     """The first few conditions."""
     return None if c is None else c[:n]
 

@@ -65,7 +65,7 @@ VELOCITY = predictions.edm_prediction(1.0)  # minus the rate of x_t along the an
 INTERVALS = Range(high=10_000)  # the steps of each take memory before any number is stored
 
 
-class ConsistencyPair(NamedTuple):
+class _ConsistencyPair(NamedTuple):
     """The first points of a batch of curves, and where to look for the second ones."""
 
     x: Data
@@ -77,26 +77,26 @@ class ConsistencyPair(NamedTuple):
     c: Condition
 
 
-def flow_step(model: "ConsistencyModel", at: ConsistencyPair) -> Data:
+def flow_step(model: "ConsistencyModel", at: _ConsistencyPair) -> Data:
     """A Heun step of the teacher's flow, or of the one that is learned beside f."""
     flow = model.teacher or HeunTeacher(
-        NetworkDenoiser(ZeroSpanNetwork(model.net), model.path, VELOCITY), model.path
+        NetworkDenoiser(_ZeroSpanNetwork(model.net), model.path, VELOCITY), model.path
     )
     return flow.step(at.x_t, at.k, at.j, at.intervals, at.c)
 
 
-def shared_noise_step(model: "ConsistencyModel", at: ConsistencyPair) -> Data:
+def shared_noise_step(model: "ConsistencyModel", at: _ConsistencyPair) -> Data:
     """The same datum and noise at the earlier time (Song et al., 2023, algorithm 3)."""
     return model.path.interpolate(
         at.x, at.eps, discretisation_times(model.path, at.intervals).to(at.x)[at.j]
     )
 
 
-Point = Callable[["ConsistencyModel", ConsistencyPair], Data]
+Point = Callable[["ConsistencyModel", _ConsistencyPair], Data]
 POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise_step}
 
 
-class ZeroSpanNetwork(nn.Module):
+class _ZeroSpanNetwork(nn.Module):
     """A network ``x, t, c, span`` of two times over no span."""
 
     def __init__(self, net: nn.Module) -> None:
@@ -209,7 +209,7 @@ class ConsistencyModel(GenerativeModel):
         r, t = grid[j], grid[k]
         x_t = self.path.interpolate(x, eps, t)
         with torch.no_grad():
-            x_r = self.point(self, ConsistencyPair(x, eps, x_t, k, j, intervals, c))
+            x_r = self.point(self, _ConsistencyPair(x, eps, x_t, k, j, intervals, c))
             end = self.f(x_r, r, c, self.average)
         distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
         return 2 * self.huber * distance / (t - r)
@@ -220,7 +220,7 @@ class ConsistencyModel(GenerativeModel):
         t = discretisation_times(self.path, LEVELS).to(x)[(LEVELS * even.sqrt()).long()]
         eps, s = torch.randn_like(x), append_dims(self.path.scale(t), x)
         x_t = self.path.interpolate(x, eps, t)
-        v = ZeroSpanNetwork(self.net)(x_t / s, self.path.network_time(t), c)
+        v = _ZeroSpanNetwork(self.net)(x_t / s, self.path.network_time(t), c)
         goal = predictions.prediction_target(
             self.path, VELOCITY, *batch_posterior_means(self.path, x, x_t, t, c), t
         )

@@ -46,7 +46,7 @@ CHANNELS = 8  # of the largest scale: as few as show digits after a hundred seco
 ROWS = 1000  # held-out data whose modes are looked for
 
 
-def no_constraint(critic: nn.Module) -> None:
+def _no_constraint(critic: nn.Module) -> None:
     """What is done to a critic whose weights are free: nothing."""
 
 
@@ -65,7 +65,7 @@ class Game(NamedTuple):
     generator_loss: GeneratorLoss
     critic_metrics: CriticMetrics
     critic_steps: int = 1
-    constrain: Callable[[nn.Module], None] = no_constraint
+    constrain: Callable[[nn.Module], None] = _no_constraint
 
 
 class GAN(GenerativeModel):

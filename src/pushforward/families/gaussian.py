@@ -147,7 +147,7 @@ class GaussianMixtureModel(GenerativeModel):
                 j = slice(block, block + 4096)
                 log_w, mean, root = self.conditional(g, None if u is None else u[j])
                 out[i[j]] = (
-                    log_w + component_log_densities(flat[i[j], None] - mean, root)
+                    log_w + _component_log_densities(flat[i[j], None] - mean, root)
                 ).logsumexp(1)
         return out
 
@@ -185,7 +185,7 @@ def condition_mixture(
     across = s[:, fixed][:, :, ~fixed]
     gain = torch.cholesky_solve(across, root).mT
     away = value[:, None] - mean[..., fixed]
-    log_w = (log_w + component_log_densities(away, root)).log_softmax(1)
+    log_w = (log_w + _component_log_densities(away, root)).log_softmax(1)
     rest = s[:, ~fixed][:, :, ~fixed] - gain @ across
     shifted = mean[..., ~fixed] + (gain @ away[..., None])[..., 0]
     return log_w, shifted, torch.linalg.cholesky((rest + rest.mT) / 2)
@@ -198,7 +198,7 @@ def sample_mixture(log_w: Tensor, mean: Tensor, root: Tensor, z: Tensor) -> Tens
     return mean[own, k] + (root[k] @ z[..., None])[..., 0]
 
 
-def component_log_densities(away: Tensor, root: Tensor) -> Tensor:
+def _component_log_densities(away: Tensor, root: Tensor) -> Tensor:
     r""":math:`\log \mathcal N` of distances ``(n, k, m)`` from the means, with Cholesky factors."""
     whitened = torch.linalg.solve_triangular(root, away.movedim(0, 2), upper=False)
     log_det = root.diagonal(dim1=1, dim2=2).log().sum(1)

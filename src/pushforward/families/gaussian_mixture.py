@@ -25,7 +25,7 @@ ROWS = 5  # a component, at least
 MOST_ROWS = 20_000  # EM sees a random subset of more data than this
 
 
-def fit_gaussian_mixture(x: np.ndarray, components: int, largest: int) -> Components:
+def _fit_gaussian_mixture(x: np.ndarray, components: int, largest: int) -> Components:
     """Fit a mixture; ``components = 0`` chooses their number on held-out data.
 
     Raises:
@@ -33,21 +33,21 @@ def fit_gaussian_mixture(x: np.ndarray, components: int, largest: int) -> Compon
     """
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     x = rng.permutation(x)[:MOST_ROWS]
-    k = components or choose_component_count(x, largest, rng)
+    k = components or _choose_component_count(x, largest, rng)
     if k > max(1, len(x) // ROWS):
         raise UsageError(
             f"components={k} is too many for {len(x)} rows: {ROWS} a component are the fewest"
         )
     if k == 1:
         return fit_shrunk_gaussian(x)
-    model = fit_em(x, k, rng)
+    model = _fit_em(x, k, rng)
     covariance = model.covariances_
     if model.covariance_type == "diag":
         covariance = covariance[:, :, None] * np.eye(x.shape[1])
     return model.weights_, model.means_, covariance
 
 
-def fit_em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture":
+def _fit_em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture":
     """The better of two runs of EM from k-means."""
     from sklearn.mixture import GaussianMixture
 
@@ -56,12 +56,12 @@ def fit_em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture"
     return GaussianMixture(k, covariance_type=kind, n_init=2, random_state=seed).fit(x)
 
 
-def choose_component_count(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
+def _choose_component_count(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
     """The number of components, a power of two, with the largest held-out likelihood."""
     held_out, rest = np.split(x, [len(x) // 5])
     scores: dict[int, float] = {1: -np.inf}
     for k in (2**i for i in range(largest.bit_length()) if 2**i <= min(largest, len(rest) // ROWS)):
-        scores[k] = fit_em(rest, k, rng).score(held_out) if len(held_out) else -np.inf
+        scores[k] = _fit_em(rest, k, rng).score(held_out) if len(held_out) else -np.inf
         last = list(scores.values())[-3:]
         if k > 4 and last == sorted(last, reverse=True):
             break
@@ -77,5 +77,5 @@ def build(event: Event, *, components: int = 0, largest: int = 32) -> GaussianMi
             held-out data.
         largest: The most components to try.
     """
-    fit = partial(fit_gaussian_mixture, components=components, largest=largest)
+    fit = partial(_fit_gaussian_mixture, components=components, largest=largest)
     return GaussianMixtureModel(event.shape, event.condition, fit)

@@ -20,7 +20,7 @@ from ..shapes import Condition, Data, PerDatum
 from .gaussian import ClassGroups, FittedTensors
 
 
-class QuartileEncoder(nn.Module):
+class _QuartileEncoder(nn.Module):
     """Conditions as zeros and ones: classes as they are, numbers by the quartiles they exceed."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Histogram(GenerativeModel):
         d = math.prod(event_shape)
         self.axes = d if d <= 2 else 1
         self.table = FittedTensors("mass", "background", "low", "high", "mean", "scale")
-        self.quartiles, self.groups = QuartileEncoder(), ClassGroups(condition)
+        self.quartiles, self.groups = _QuartileEncoder(), ClassGroups(condition)
 
     def players(self) -> dict[str, nn.Module]:
         return {}

@@ -56,7 +56,7 @@ class KDE(GenerativeModel):
             keep = torch.randperm(len(i), device=x.device)[: self.points]
             rows.append(torch.cat([x[i[keep]].flatten(1), u[keep].to(x)], dim=1))
             group.append(torch.full((len(keep),), float(g)))
-            bandwidths.append(self.bandwidth or choose_bandwidth(rows[-1], self.d))
+            bandwidths.append(self.bandwidth or _choose_bandwidth(rows[-1], self.d))
         self.table.store(
             points=torch.cat(rows), group=torch.cat(group), bandwidth=torch.tensor(bandwidths)
         )
@@ -73,9 +73,9 @@ class KDE(GenerativeModel):
             size = max(1, BLOCK // len(points))
             for block in range(0, len(i), size):
                 j = slice(block, block + size)
-                log_w = kernel_log_weights(numbers, None if u is None else u[j], h)
-                log_kernel = -squared_distance_matrix(flat[i[j]], points) / (2 * h**2)
-                out[i[j]] = fast_logsumexp(log_w + log_kernel) - self.d * (
+                log_w = _kernel_log_weights(numbers, None if u is None else u[j], h)
+                log_kernel = -_squared_distance_matrix(flat[i[j]], points) / (2 * h**2)
+                out[i[j]] = _fast_logsumexp(log_w + log_kernel) - self.d * (
                     h.log() + math.log(2 * math.pi) / 2
                 )
         return out
@@ -89,7 +89,7 @@ class KDE(GenerativeModel):
             else:  # Gumbel's trick in blocks: multinomial would need all weights at once
                 size = max(1, BLOCK // len(points))
                 k = torch.cat(
-                    [sample_indices(kernel_log_weights(numbers, v, h)) for v in u.split(size)]
+                    [_sample_indices(_kernel_log_weights(numbers, v, h)) for v in u.split(size)]
                 )
             x[i] = points[k] + h * x[i]
         return x.unflatten(1, self.event_shape)
@@ -99,32 +99,32 @@ class KDE(GenerativeModel):
         flat, fixed, out = x.flatten(), known.flatten(), self.noise(n, self.d)
         for g, i, u in self.groups.split(c, n):
             points, numbers, h = self.group_tensors(g)
-            near = -squared_distance_matrix(flat[None, fixed], points[:, fixed]) / (2 * h**2)
+            near = -_squared_distance_matrix(flat[None, fixed], points[:, fixed]) / (2 * h**2)
             size = max(1, BLOCK // len(points))
             log_w = [
-                (kernel_log_weights(numbers, None if u is None else u[j], h) + near).expand(
+                (_kernel_log_weights(numbers, None if u is None else u[j], h) + near).expand(
                     len(j), -1
                 )
                 for j in torch.arange(len(i), device=i.device).split(size)
             ]
-            k = torch.cat([sample_indices(w) for w in log_w])
+            k = torch.cat([_sample_indices(w) for w in log_w])
             out[i] = torch.where(fixed, flat, points[k] + h * out[i])
         return out.unflatten(1, self.event_shape)
 
 
-def kernel_log_weights(numbers: Tensor, u: Tensor | None, h: Tensor) -> Tensor:
+def _kernel_log_weights(numbers: Tensor, u: Tensor | None, h: Tensor) -> Tensor:
     """The logarithm of each point's weight, ``(n, points)`` or ``(1, points)``; they sum to one."""
     if u is None or not u.shape[1]:
         return numbers.new_full((1, len(numbers)), -math.log(len(numbers)))
-    return (-squared_distance_matrix(u, numbers) / (2 * h**2)).log_softmax(1)
+    return (-_squared_distance_matrix(u, numbers) / (2 * h**2)).log_softmax(1)
 
 
-def sample_indices(log_w: Tensor) -> Tensor:
+def _sample_indices(log_w: Tensor) -> Tensor:
     """One index for each row of log-weights."""
     return (log_w - torch.empty_like(log_w).exponential_().log()).argmax(1)
 
 
-def fast_logsumexp(a: Tensor) -> Tensor:
+def _fast_logsumexp(a: Tensor) -> Tensor:
     """The logarithm of the sum of exponentials of each row, ten times faster than PyTorch's.
 
     Terms below e^-80 of the largest are raised to it: they do not show in the sum, and their
@@ -134,7 +134,7 @@ def fast_logsumexp(a: Tensor) -> Tensor:
     return (a - top).clamp(min=-80).exp().sum(1).log() + top[:, 0]
 
 
-def squared_distance_matrix(x: Tensor, y: Tensor) -> Tensor:
+def _squared_distance_matrix(x: Tensor, y: Tensor) -> Tensor:
     """All squared distances; by differences in few dimensions, where bandwidths are small.
 
     Through a matrix product they are exact to 1e-6 a dimension, of no account for the bandwidths
@@ -148,7 +148,7 @@ def squared_distance_matrix(x: Tensor, y: Tensor) -> Tensor:
     return out
 
 
-def choose_bandwidth(rows: Tensor, d: int) -> float:
+def _choose_bandwidth(rows: Tensor, d: int) -> float:
     """The bandwidth with the largest leave-one-out likelihood, on a grid refined once.
 
     Arguments:
@@ -156,15 +156,15 @@ def choose_bandwidth(rows: Tensor, d: int) -> float:
         d: How many columns are data; the likelihood is that of data given numbers.
     """
     some = rows[:QUERIES]
-    numbers = squared_distance_matrix(some[:, d:], rows[:, d:]).fill_diagonal_(
+    numbers = _squared_distance_matrix(some[:, d:], rows[:, d:]).fill_diagonal_(
         math.inf
     )  # leave one out
-    pairs = squared_distance_matrix(some[:, :d], rows[:, :d]) + numbers
+    pairs = _squared_distance_matrix(some[:, :d], rows[:, :d]) + numbers
 
     def likelihood(log_h: float) -> float:
         scale = -2 * math.exp(log_h) ** 2
-        given = fast_logsumexp(numbers / scale).mean() if rows.shape[1] > d else 0.0
-        return float(fast_logsumexp(pairs / scale).mean() - given) - d * log_h
+        given = _fast_logsumexp(numbers / scale).mean() if rows.shape[1] > d else 0.0
+        return float(_fast_logsumexp(pairs / scale).mean() - given) - d * log_h
 
     grid = torch.linspace(math.log(SMALLEST), math.log(3), 11).tolist()
     best, step = max(grid, key=likelihood), (grid[1] - grid[0]) / 4

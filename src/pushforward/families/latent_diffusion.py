@@ -242,7 +242,7 @@ class LatentDiffusion(TwoStage):
         return importance_bound(torch.stack(log_w)), error
 
 
-def build_autoencoder(
+def _build_autoencoder(
     event: Event, network: str, latent: int, width: int, factor: int, beta: float, floor: float
 ) -> VAE:
     """Of two convolutional networks with codes that are images, or of two perceptrons."""
@@ -259,7 +259,7 @@ def build_autoencoder(
     return VAE(nets, event.shape, latent=latent, beta=beta)
 
 
-def build_latent_prior(
+def _build_latent_prior(
     event: Event, prior: str, options: dict[str, Any], shape: tuple[int, ...]
 ) -> Diffusion:
     """A model of codes of a shape, under the conditions of the data.
@@ -275,7 +275,7 @@ def build_latent_prior(
     return PRIORS[prior](event._replace(shape=shape, levels=0), **options)
 
 
-def latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
+def _latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
     if is_convolutional(event, encoder):
         return Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0)
     steps = 4000 if 0 < event.size < 5000 else 8000
@@ -330,7 +330,7 @@ def build(
     """
     if not 0 < stage < 1:
         raise UsageError(f"stage is {stage:g}; both stages need a part of training")
-    first = build_autoencoder(event, encoder, latent, encoder_width, factor, beta, floor)
+    first = _build_autoencoder(event, encoder, latent, encoder_width, factor, beta, floor)
     options: dict[str, Any] = {"network": network, "width": width, "depth": depth}
     options |= {"sampler_steps": sampler_steps, "unconditional": unconditional}
     options |= {} if sampler is None else {"sampler": sampler}
@@ -343,7 +343,7 @@ def build(
         size = {"width": encoder_width or 16, "scales": autoencoder.scale_count(factor)}
         pulls = {"perceptual": perceptual, "adversarial": adversarial}
         sharpening = PerceptualAdversarialLoss(event.shape, **pulls, **size)  # type: ignore[arg-type]
-    second = partial(build_latent_prior, event, prior, options)
+    second = partial(_build_latent_prior, event, prior, options)
     model = LatentDiffusion(first, second, stage=stage, sharpening=sharpening)
-    model.recipe = latent_diffusion_recipe(event, encoder)
+    model.recipe = _latent_diffusion_recipe(event, encoder)
     return model

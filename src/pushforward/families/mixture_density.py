@@ -68,7 +68,7 @@ class MixtureDensity(GenerativeModel):
         last = self.net[-1]
         if not isinstance(last, nn.Linear):
             raise TypeError("the network ends in a linear layer")
-        centres, own = fit_kmeans(x.flatten(1), self.components)
+        centres, own = _fit_kmeans(x.flatten(1), self.components)
         self.whitening.fit(x - centres[own].view_as(x))
         with torch.no_grad():
             last.weight.mul_(0.1)
@@ -130,7 +130,7 @@ class MixtureDensity(GenerativeModel):
     def sample(self, n: int, c: Condition = None) -> Tensor:
         z = self.noise(n, self.d)
         if c is None:
-            return sample_mixture(*single_mixture(self.mixture(None)), z).unflatten(
+            return sample_mixture(*_single_mixture(self.mixture(None)), z).unflatten(
                 1, self.event_shape
             )
         log_w, mean, factor = self.mixture(c)
@@ -143,7 +143,7 @@ class MixtureDensity(GenerativeModel):
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
         """Exact: the conditional of a mixture is a mixture."""
         fixed, flat = known.flatten(), x.flatten()
-        log_w, mean, factor = single_mixture(self.mixture(None if c is None else c[:1]))
+        log_w, mean, factor = _single_mixture(self.mixture(None if c is None else c[:1]))
         value = flat[None, fixed]
         parts = condition_mixture(log_w, mean, factor @ factor.mT, fixed, value)
         out = flat.repeat(n, 1)
@@ -151,13 +151,13 @@ class MixtureDensity(GenerativeModel):
         return out.unflatten(1, self.event_shape)
 
 
-def single_mixture(mixture: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _single_mixture(mixture: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """A mixture for all data: its factors are ``(K, d, d)``, as `sample_mixture` takes them."""
     log_w, mean, factor = mixture
     return log_w, mean, factor[0]
 
 
-def fit_kmeans(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _fit_kmeans(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Centres of k-means, ``(count, d)``, and the number of each row's.
 
     Where there are fewer distinct rows, several centres are the same.

@@ -84,7 +84,7 @@ class NormalizingFlow(GenerativeModel):
         return x.new_zeros(len(x), self.condition) if c is None else c.to(x)
 
 
-class FlowKind(NamedTuple):
+class _FlowKind(NamedTuple):
     """How a flow conditions one entry on others.
 
     Arguments:
@@ -99,12 +99,12 @@ class FlowKind(NamedTuple):
 
 
 KINDS = {
-    "coupling": FlowKind(affine=False, passes=2),
-    "autoregressive": FlowKind(affine=False, passes=None),
-    "realnvp": FlowKind(affine=True, passes=2),
-    "maf": FlowKind(affine=True, passes=None),
-    "iaf": FlowKind(affine=True, passes=None, inverted=True),
-    "multiscale": FlowKind(affine=False, passes=2),
+    "coupling": _FlowKind(affine=False, passes=2),
+    "autoregressive": _FlowKind(affine=False, passes=None),
+    "realnvp": _FlowKind(affine=True, passes=2),
+    "maf": _FlowKind(affine=True, passes=None),
+    "iaf": _FlowKind(affine=True, passes=None, inverted=True),
+    "multiscale": _FlowKind(affine=False, passes=2),
 }
 
 
@@ -140,15 +140,15 @@ def build(
             they are no images.
     """
     d = math.prod(event.shape)
-    check_flow_kind(kind, event.shape)
-    flow_kind, recipe = KINDS[kind], normalizing_flow_recipe(d, event.size, event.levels)
+    _check_flow_kind(kind, event.shape)
+    flow_kind, recipe = KINDS[kind], _normalizing_flow_recipe(d, event.size, event.levels)
     # few layers of many bins where there is little to condition on, more layers where there is much
     layers, pieces, units, box = {1: (1, 32, 64, 6.0), 2: (2, 32, 128, 6.0)}.get(d, (4, 8, 64, 8.0))
     if d > 2 and event.levels:  # all are near, and each level is a narrow step of the density
         pieces, units, box = 16, 128, 3.0
-    univariate, shapes = spline_univariate(bins or pieces, bound or box)
+    univariate, shapes = _spline_univariate(bins or pieces, bound or box)
     if kind == "multiscale":
-        flow = build_image_flow(event, (univariate, shapes), width or 32, transforms or 2)
+        flow = _build_image_flow(event, (univariate, shapes), width or 32, transforms or 2)
         return NormalizingFlow(flow, event.shape, event.condition, recipe)
     if flow_kind.affine:
         (univariate, shapes), layers = AFFINE, 8
@@ -165,14 +165,14 @@ def build(
         hidden_features=[width or units] * depth,
         activation=nn.SiLU,
     )
-    initialise_identity(flow)
+    _initialise_identity(flow)
     passes = flow_kind.passes or d
     if flow_kind.inverted:
         flow, passes = Flow([t.inv for t in flow.transform.transforms], flow.base), 1
     return NormalizingFlow(flow, event.shape, event.condition, recipe, passes)
 
 
-def normalizing_flow_recipe(d: int, size: int, levels: int) -> Recipe:
+def _normalizing_flow_recipe(d: int, size: int, levels: int) -> Recipe:
     """For ``size`` samples of length d; on few of narrow levels it soon overfits."""
     if d <= 2:
         return Recipe(steps=3000, batch=512, lr=1e-2, ema=0.99)
@@ -182,7 +182,7 @@ def normalizing_flow_recipe(d: int, size: int, levels: int) -> Recipe:
 
 
 @torch.no_grad()
-def initialise_identity(flow: Flow) -> None:
+def _initialise_identity(flow: Flow) -> None:
     """Let the last layer of every network give zeros, for which a spline is the identity."""
     for transform in flow.transform.transforms:
         if isinstance(transform, MaskedAutoregressiveTransform):
@@ -193,12 +193,12 @@ def initialise_identity(flow: Flow) -> None:
 AFFINE: Univariate = (MonotonicAffineTransform, [(), ()])
 
 
-def spline_univariate(bins: int, bound: float) -> Univariate:
+def _spline_univariate(bins: int, bound: float) -> Univariate:
     """A spline of one entry, and its free parameters: widths, heights and inner slopes."""
     return partial(MonotonicRQSTransform, bound=bound), [(bins,), (bins,), (bins - 1,)]
 
 
-def build_image_flow(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
+def _build_image_flow(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
     """A multi-scale flow of images, in any order of their axes."""
     images = MultiScaleTransform(
         image_layout(event.shape), event.condition, univariate, width=width, couplings=couplings
@@ -207,7 +207,7 @@ def build_image_flow(event: Event, univariate: Univariate, width: int, couplings
     return Flow([images], UnconditionalDistribution(DiagNormal, zeros, zeros + 1, buffer=True))
 
 
-def check_flow_kind(kind: str, shape: tuple[int, ...]) -> None:
+def _check_flow_kind(kind: str, shape: tuple[int, ...]) -> None:
     """Refuse kinds that do not suit the data.
 
     Raises:

@@ -39,19 +39,19 @@ STAGES = 4  # of a chain: the curvature, and so the step, is measured where each
 MEASURED = 256  # chains at which it is measured
 
 
-def sliced_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+def _sliced_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
     """Sliced score matching with reduced variance, one direction of signs."""
     return score_matching.reduced_sliced_matching(
         score, x, score_matching.rademacher_directions(1, x)
     )
 
 
-def implicit_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+def _implicit_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
     """The exact trace."""
     return score_matching.implicit_score_matching(score, x)
 
 
-def denoising_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
+def _denoising_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
     r"""On :math:`(x + \sigma\varepsilon) / \sqrt{1 + \sigma^2}`, which is white if x is.
 
     The loss is multiplied by the variance of the noise, which gives it a scale.
@@ -64,9 +64,9 @@ def denoising_objective(score: score_matching.Score, x: Data, noise: float) -> P
 
 
 OBJECTIVES = {
-    "sliced": sliced_objective,
-    "implicit": implicit_objective,
-    "denoising": denoising_objective,
+    "sliced": _sliced_objective,
+    "implicit": _implicit_objective,
+    "denoising": _denoising_objective,
 }
 
 
@@ -89,7 +89,7 @@ class ScoreMatching(GenerativeModel):
         net: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        objective: Callable[[score_matching.Score, Data, float], PerDatum] = sliced_objective,
+        objective: Callable[[score_matching.Score, Data, float], PerDatum] = _sliced_objective,
         noise: float = 0.1,
         steps: int = 200,
     ) -> None:
@@ -111,12 +111,12 @@ class ScoreMatching(GenerativeModel):
 
     def score(self, x: Data, c: Condition = None) -> Data:
         r""":math:`-\nabla E`, with a graph if gradients are on."""
-        return score_from_energy(partial(self.energy, c=c), x)
+        return _score_from_energy(partial(self.energy, c=c), x)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """Score matching by the chosen objective."""
         c = self.hidden(c)
-        score = partial(score_from_energy, partial(self.whitened_energy, c=c))
+        score = partial(_score_from_energy, partial(self.whitened_energy, c=c))
         return {"score": self.objective(score, self.whitening(x), self.noise_level).mean()}
 
     def guided_energy(self, guidance: float) -> Energy:
@@ -163,10 +163,10 @@ class ScoreMatching(GenerativeModel):
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
             energy, z = self.guided_energy(w), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()
-            for part in chain_stages(count):
+            for part in _chain_stages(count):
                 few = None if c is None else c[:MEASURED]
                 step = stable_step(
-                    partial(score_from_energy, partial(energy, c=few)), z[:MEASURED], h
+                    partial(_score_from_energy, partial(energy, c=few)), z[:MEASURED], h
                 )
                 z = final_state(run(partial(energy, c=c), z, step, part))
             return self.whitening.inverse(z)
@@ -177,7 +177,7 @@ class ScoreMatching(GenerativeModel):
         return count_evaluations(self.net, lambda: self.sample(1))
 
 
-def score_from_energy(energy: Callable[[Data], PerDatum], x: Data) -> Data:
+def _score_from_energy(energy: Callable[[Data], PerDatum], x: Data) -> Data:
     r""":math:`-\nabla E`, with a graph if gradients are on."""
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -185,26 +185,28 @@ def score_from_energy(energy: Callable[[Data], PerDatum], x: Data) -> Data:
         return torch.autograd.grad(-energy(x).sum(), x, create_graph=graph)[0]
 
 
-def chain_stages(steps: int) -> list[int]:
+def _chain_stages(steps: int) -> list[int]:
     """The steps of each part of a chain: at most four parts, none empty."""
     edges = torch.linspace(0, steps, min(steps, STAGES) + 1).long()
     return edges.diff().tolist()
 
 
-def mala_states(
+def _mala_states(
     energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
 ) -> Iterator[Data]:
     """MALA's states."""
-    states = mala(lambda x: -energy(x), partial(score_from_energy, energy), x, h, steps)
+    states = mala(lambda x: -energy(x), partial(_score_from_energy, energy), x, h, steps)
     return (x for x, _ in states)
 
 
-def ula_states(energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int) -> Iterator[Data]:
+def _ula_states(
+    energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
+) -> Iterator[Data]:
     """ULA's states."""
-    return ula(partial(score_from_energy, energy), x, h, steps)
+    return ula(partial(_score_from_energy, energy), x, h, steps)
 
 
-CHAINS = {"mala": mala_states, "ula": ula_states}
+CHAINS = {"mala": _mala_states, "ula": _ula_states}
 
 
 def build(

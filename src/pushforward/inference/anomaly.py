@@ -58,21 +58,21 @@ class Reference(NamedTuple):
     y: Any = None
 
 
-def density_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
+def _density_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
     r""":math:`-\log p(x)` in nats."""
     return lambda x, y: -log_prob(pipeline, x, y, seed)
 
 
-def typicality_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
+def _typicality_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
     r""":math:`|-\log p(x) - H|` in nats, H estimated from samples of the model."""
-    plain = density_score(pipeline, y, seed)
-    entropy = plain(*model_samples(pipeline, y, seed)).mean()
+    plain = _density_score(pipeline, y, seed)
+    entropy = plain(*_model_samples(pipeline, y, seed)).mean()
     return lambda x, y: np.abs(plain(x, y) - entropy)
 
 
-def likelihood_ratio_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
+def _likelihood_ratio_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
     r""":math:`\log g(x) - \log p(x)` in nats, g a Gaussian fitted to samples of the model."""
-    z = pipeline.tensor(pipeline.preprocessor.to_model(model_samples(pipeline, y, seed)[0])[0])
+    z = pipeline.tensor(pipeline.preprocessor.to_model(_model_samples(pipeline, y, seed)[0])[0])
     normal = gaussian.build(Event(pipeline.schema.event)).to(z)
     normal.prepare(z)
     plain = replace(pipeline, model=normal)
@@ -86,13 +86,13 @@ def likelihood_ratio_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer
 
 
 SCORES: dict[str, Callable[[ModelPipeline, Any, int], Scorer]] = {
-    "density": density_score,
-    "typicality": typicality_score,
-    "ratio": likelihood_ratio_score,
+    "density": _density_score,
+    "typicality": _typicality_score,
+    "ratio": _likelihood_ratio_score,
 }
 
 
-def anomaly_scorer(pipeline: ModelPipeline, y: Any, method: str, seed: int) -> Scorer:
+def _anomaly_scorer(pipeline: ModelPipeline, y: Any, method: str, seed: int) -> Scorer:
     """The anomaly score by the method's name, for data under the conditions ``y``."""
     if not isinstance(method, str) or method not in SCORES:
         raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
@@ -102,7 +102,7 @@ def anomaly_scorer(pipeline: ModelPipeline, y: Any, method: str, seed: int) -> S
 def score_anomalies(pipeline: ModelPipeline, x: Any, y: Any, method: str, seed: int) -> np.ndarray:
     """The anomaly scores of data, given their conditions where these are known."""
     data = pipeline.preprocessor.read(x, y)
-    return anomaly_scorer(pipeline, data.y, method, seed)(data.x, data.y)
+    return _anomaly_scorer(pipeline, data.y, method, seed)(data.x, data.y)
 
 
 def flag_anomalies(
@@ -119,8 +119,8 @@ def flag_anomalies(
     if not isinstance(rate, int | float | np.number) or not 0 < rate < 1:
         raise UsageError(f"the rate of flags is {rate}; it lies between 0 and 1, for instance 0.01")
     data = pipeline.preprocessor.read(x, y)
-    scores = anomaly_scorer(pipeline, data.y, method, seed)
-    usual = scores(*reference_data(pipeline, data.y, reference, seed + 1))
+    scores = _anomaly_scorer(pipeline, data.y, method, seed)
+    usual = scores(*_reference_data(pipeline, data.y, reference, seed + 1))
     found = scores(data.x, data.y)
     if rate < (least := 1 / (len(usual) + 1)):
         warnings.warn(
@@ -133,12 +133,12 @@ def flag_anomalies(
     return AnomalyFlags(found, found > threshold, threshold)
 
 
-def reference_data(
+def _reference_data(
     pipeline: ModelPipeline, y: Any, reference: Reference, seed: int
 ) -> tuple[np.ndarray, Any]:
     """What sets the threshold for data under the conditions ``y``, and its own conditions."""
     if reference.x is None:
-        return model_samples(pipeline, y, seed)
+        return _model_samples(pipeline, y, seed)
     known = pipeline.preprocessor.read(reference.x, reference.y)
     if y is not None and known.y is None:
         raise UsageError(
@@ -148,7 +148,7 @@ def reference_data(
     return known.x, None if y is None else known.y
 
 
-def model_samples(pipeline: ModelPipeline, y: Any, seed: int) -> tuple[np.ndarray, Any]:
+def _model_samples(pipeline: ModelPipeline, y: Any, seed: int) -> tuple[np.ndarray, Any]:
     """Samples of the model, for the given conditions in turn, and these."""
     many = 1 if y is None else len(pipeline.schema.encode(y))
     if many > 1:

@@ -10,12 +10,12 @@ IDLE = 0.8  # of the latents
 SOLVER = 0.01  # nats by which a coarse solver may flatter a model unnoticed
 
 
-def latest_value(history: list[dict[str, Any]], name: str) -> float | None:
+def _latest_value(history: list[dict[str, Any]], name: str) -> float | None:
     """The newest value of a diagnosis."""
     return next((row[name] for row in reversed(history) if row.get(name) is not None), None)
 
 
-def default_steps(config: dict[str, Any]) -> int:
+def _default_steps(config: dict[str, Any]) -> int:
     """The family's own number of steps, 0 where it is not known."""
     known = config.get("usual")  # not in runs from before it was noted
     if known is None and config.get("minutes"):
@@ -27,8 +27,8 @@ def trained_fraction(config: dict[str, Any]) -> float:
     """The part of the family's usual steps that a fit took; 1 where it is done or not known."""
     done, stopped = config.get("steps"), str(config.get("ended", "")).startswith("stopped early")
     return (
-        min(done / default_steps(config), 1.0)
-        if done and default_steps(config) and not stopped
+        min(done / _default_steps(config), 1.0)
+        if done and _default_steps(config) and not stopped
         else 1.0
     )
 
@@ -40,8 +40,8 @@ def diagnose_fit(history: list[dict[str, Any]], config: dict[str, Any]) -> Itera
         history: Of a fit; each validation adds what the family found on held-out data.
         config: Of the fit.
     """
-    kept, gain = latest_value(history, "mode_coverage"), latest_value(history, "solver_error")
-    active, idle = latest_value(history, "active_units"), latest_value(history, "collapsed_units")
+    kept, gain = _latest_value(history, "mode_coverage"), _latest_value(history, "solver_error")
+    active, idle = _latest_value(history, "active_units"), _latest_value(history, "collapsed_units")
     if kept is not None and is_collapsed(kept):
         yield f"mode collapse: samples reach {kept:.0%} of the mass of held-out data"
     if active is not None and idle is not None and idle >= IDLE * (active + idle):
@@ -54,6 +54,6 @@ def diagnose_fit(history: list[dict[str, Any]], config: dict[str, Any]) -> Itera
     if trained_fraction(config) < ENOUGH:
         done, budget = config["steps"], "minutes" if config.get("minutes") else "steps"
         yield (
-            f"far from trained: {done:,} of the usual {default_steps(config):,} steps; "
+            f"far from trained: {done:,} of the usual {_default_steps(config):,} steps; "
             f"give it more {budget}"
         )

@@ -48,30 +48,32 @@ def inpaint_image(
     """`FittedModel.inpaint`."""
     schema = pipeline.schema
     unknown = mask_array(mask, schema)
-    given = np.where(unknown, np.nan, clip_to_range(single_row(x, schema), schema))
+    given = np.where(unknown, np.nan, _clip_to_range(_single_row(x, schema), schema))
     made = draw_samples(pipeline, n, y, given, seed, options).x
     guided = {k: v for k, v in options.items() if k in GUIDANCE}
     each = any(np.ndim(v) for v in (y, guided.get("negative")) if v is not None)
     free = draw_samples(pipeline, n if each else min(n, FREE), y, None, seed, guided).x
     images = schema.restore(made, None if y is None else schema.encode(y, n))
-    return Inpainting(images, pairwise_diversity(made, unknown), pairwise_diversity(free, unknown))
+    return Inpainting(
+        images, _pairwise_diversity(made, unknown), _pairwise_diversity(free, unknown)
+    )
 
 
-def pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
+def _pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
     r"""The mean over pairs of :math:`\sqrt{\tfrac1d\sum_{j \in \mathrm{part}} (x_j - x'_j)^2}`."""
     rows = x[:, part]
     return float(pdist(rows).mean() / np.sqrt(rows.shape[1])) if len(x) > 1 else float("nan")
 
 
-def single_row(x: Any, schema: Schema) -> np.ndarray:
+def _single_row(x: Any, schema: Schema) -> np.ndarray:
     """A single row, from a file or an array with or without a batch axis, ``(*event,)``."""
-    rows = reading.read_with_schema(add_batch_axis(x, schema), schema).x
+    rows = reading.read_with_schema(_add_batch_axis(x, schema), schema).x
     if len(rows) > 1:
         raise DataError(f"there are {len(rows)} images: give one")
     return rows[0]
 
 
-def add_batch_axis(x: Any, schema: Schema) -> Any:
+def _add_batch_axis(x: Any, schema: Schema) -> Any:
     """An array of one row with a batch axis before its own; anything else as it is."""
     if isinstance(x, str | os.PathLike) and os.fspath(x).lower().endswith(".npy"):
         with contextlib.suppress(OSError, ValueError, EOFError):  # the reader says what is wrong
@@ -80,7 +82,7 @@ def add_batch_axis(x: Any, schema: Schema) -> Any:
     return x[None] if single else x
 
 
-def clip_to_range(x: np.ndarray, schema: Schema) -> np.ndarray:
+def _clip_to_range(x: np.ndarray, schema: Schema) -> np.ndarray:
     """Images of whole numbers within the range that was fitted, which is all a model knows."""
     column = schema.columns[0]
     if len(schema.shape) < 2 or not column.integer:
@@ -111,7 +113,7 @@ def mask_array(mask: Any, schema: Schema) -> np.ndarray:
         raise UsageError("a mask is for images, and the model was fitted to none: use given")
     layout = image_layout(schema.event)
     sides = (layout.height, layout.width)
-    marks = as_boolean_mask(mask)
+    marks = _as_boolean_mask(mask)
     if marks.shape == schema.event:
         whole = marks
     elif marks.shape == sides:  # the same for all channels
@@ -127,7 +129,7 @@ def mask_array(mask: Any, schema: Schema) -> np.ndarray:
     return whole
 
 
-def as_boolean_mask(mask: Any) -> np.ndarray:
+def _as_boolean_mask(mask: Any) -> np.ndarray:
     if isinstance(mask, str | os.PathLike):
         data = reading.open_source(mask).stack()
         data = data[0] if reading.is_image_file(mask) else data
@@ -150,24 +152,27 @@ def interpolate_latents(
         raise UsageError(f"n is {n}; a way between two has at least its 2 ends")
     y = y if isinstance(y, tuple | list) and len(y) == 2 else (y, y)
     ends = [
-        pipeline.preprocessor.read(add_batch_axis(x, pipeline.schema), of)
+        pipeline.preprocessor.read(_add_batch_axis(x, pipeline.schema), of)
         for x, of in zip((a, b), y, strict=True)
     ]
     if len(ends[0].x) != len(ends[1].x):
         raise DataError(f"{len(ends[0].x)} rows at one end and {len(ends[1].x)} at the other")
     with pipeline.seeded(seed):
-        weights, way = np.linspace(0, 1, n), slerp if has_gaussian_latents(pipeline) else torch.lerp
+        weights, way = (
+            np.linspace(0, 1, n),
+            slerp if _has_gaussian_latents(pipeline) else torch.lerp,
+        )
         c = [pipeline.conditions(end.y, len(end.x)) for end in ends]
-        check_same_caption(pipeline.schema, *c)
+        _check_same_caption(pipeline.schema, *c)
         z = [pipeline.map_batches(model.encode, *pipeline.to_model(e), options) for e in ends]
-        z_mixed = pipeline.tensor(interpolate_pairs(z, weights, way))
+        z_mixed = pipeline.tensor(_interpolate_pairs(z, weights, way))
         known = [v for v in c if v is not None]
-        c_mixed = interpolate_pairs(known, weights, torch.lerp) if known else None
+        c_mixed = _interpolate_pairs(known, weights, torch.lerp) if known else None
         made = pipeline.map_batches(model.decode, z_mixed, c_mixed, options)
         return pipeline.preprocessor.to_user(made, c_mixed)
 
 
-def check_same_caption(schema: Schema, a: Condition, b: Condition) -> None:
+def _check_same_caption(schema: Schema, a: Condition, b: Condition) -> None:
     """Refuse to mix conditions that are spelled: the letters of two captions."""
     spelled = schema.condition is not None and schema.condition.spelled
     if spelled and a is not None and b is not None and not torch.equal(a, b):
@@ -177,7 +182,7 @@ def check_same_caption(schema: Schema, a: Condition, b: Condition) -> None:
         )
 
 
-def has_gaussian_latents(pipeline: ModelPipeline) -> bool:
+def _has_gaussian_latents(pipeline: ModelPipeline) -> bool:
     """Whether latents of data are normal, so that great circles keep to where data are.
 
     So they are where the map to data is invertible, which a density tells. A VAE's are posterior
@@ -186,7 +191,7 @@ def has_gaussian_latents(pipeline: ModelPipeline) -> bool:
     return pipeline.model.likelihood in (Likelihood.EXACT, Likelihood.ODE)
 
 
-def interpolate_pairs(ends: list[Tensor], weights: np.ndarray, way: Any) -> Tensor:
+def _interpolate_pairs(ends: list[Tensor], weights: np.ndarray, way: Any) -> Tensor:
     """Points on the ways from rows to rows, the way of the first pair before the second's."""
     return torch.stack([way(*ends, float(w)) for w in weights], dim=1).flatten(0, 1)
 
@@ -210,7 +215,7 @@ def sdedit(
         raise UsageError(f"strength is {str(strength)[:40]}; it must be from 0 to 1")
     data = pre.read(x, y)
     with pipeline.seeded(seed):
-        data = replace(data, x=clip_to_range(data.x, pipeline.schema))
+        data = replace(data, x=_clip_to_range(data.x, pipeline.schema))
         z, c = pipeline.to_model(data)
         moved = pipeline.map_batches(model.edit, z, c, options | {"strength": float(strength)})
         captions = pre.caption_rows(data.y, len(z))

@@ -13,7 +13,7 @@ from .preprocessor import ModelPipeline
 ROWS = 4  # enough for losses that pair data
 
 
-class FlopCounter(TorchDispatchMode):
+class _FlopCounter(TorchDispatchMode):
     """Counts operations by PyTorch's own formulas.
 
     PyTorch's `FlopCounterMode` also follows modules, by hooks that fail where a loss holds a
@@ -44,7 +44,7 @@ def training_flops(pipeline: ModelPipeline) -> int:
         return 0
     model.requires_grad_().train()
     length, done = pipeline.schema.condition_length, set()
-    with fork_rng(pipeline.device), FlopCounter() as counter:
+    with fork_rng(pipeline.device), _FlopCounter() as counter:
         x = model.noise(ROWS, *model.event_shape)
         x = x * (model.preprocessing is not Preprocessing.LEVELS)
         c = x.new_zeros(ROWS, length) if length else None

@@ -44,25 +44,25 @@ def impute_given(
             f"the model was fitted with a condition, {schema.condition.expected_form}: name it "
             "(--condition, in Python y) beside given"
         )
-    x, known = parse_given_entries(given, schema, n)
-    method = model.complete if isinstance(model, Imputes) else no_options
+    x, known = _parse_given_entries(given, schema, n)
+    method = model.complete if isinstance(model, Imputes) else _no_options
     options = pipeline.method_options(method, options, n)
     with pipeline.seeded(seed):
         c = pipeline.tensor(pipeline.preprocessor.condition_vectors(y, n))
         out = np.empty((n, *schema.event))
         negative = Guidance.of(options.get("guidance", 1.0)).negative
-        for rows in group_identical(x, known, c, negative):
+        for rows in _group_identical(x, known, c, negative):
             shared = None if c is None else c[rows[:1]]
-            view = UnwhitenedModel(pipeline, shared, slice_options(options, rows))
-            out[rows] = impute_group(view, len(rows), x[rows[0]], known[rows[0]])
+            view = _UnwhitenedModel(pipeline, shared, slice_options(options, rows))
+            out[rows] = _impute_group(view, len(rows), x[rows[0]], known[rows[0]])
     return np.where(known, x, out)
 
 
-def no_options() -> None:
+def _no_options() -> None:
     """What takes no options, as importance resampling."""
 
 
-def parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The given entries, and which they are, both ``(n, *event)``.
 
     They are given by the names of columns; or as data with missing values (NaN) where they are to
@@ -72,7 +72,7 @@ def parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray,
     if isinstance(given, Mapping):
         columns = {str(name): np.asarray(value, dtype=object) for name, value in given.items()}
     elif len(schema.shape) > 1 or not hasattr(given, "columns"):
-        x[:] = broadcast_given(given, schema, n)
+        x[:] = _broadcast_given(given, schema, n)
         columns = {}
     else:
         cells = open_source(given).cells
@@ -91,18 +91,18 @@ def parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray,
         raise DataError("given: nothing is given; name at least one column or entry")
     for j, column in enumerate(schema.columns):
         values = x if len(schema.shape) > 1 else x[:, j]
-        check_given(values[~np.isnan(values)], column)
+        _check_given(values[~np.isnan(values)], column)
     known = ~np.isnan(x)
-    return np.where(known, x, column_midpoints(schema)), known
+    return np.where(known, x, _column_midpoints(schema)), known
 
 
-def column_midpoints(schema: Schema) -> np.ndarray:
+def _column_midpoints(schema: Schema) -> np.ndarray:
     """The middle of what was observed in each column: a value that every transform takes."""
     ends = [c.low / 2 + c.high / 2 for c in schema.columns]
     return np.array([np.rint(m) if c.integer else m for m, c in zip(ends, schema.columns)])
 
 
-def broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
+def _broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
     """An array of one row, or of ``n``, with NaN where entries are to be drawn."""
     try:
         x = np.load(given) if isinstance(given, str) else np.asarray(given)
@@ -114,7 +114,7 @@ def broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
         ) from error
 
 
-def check_given(values: np.ndarray, column: ColumnSchema) -> None:
+def _check_given(values: np.ndarray, column: ColumnSchema) -> None:
     """Refuse values that no row has in a column."""
     low, high = (column.low, column.high) if column.integer else column.bounds
     wide = REACH * (column.high - column.low)
@@ -137,7 +137,7 @@ def check_given(values: np.ndarray, column: ColumnSchema) -> None:
         )
 
 
-def group_identical(
+def _group_identical(
     x: np.ndarray, known: np.ndarray, *conditions: Tensor | None
 ) -> Iterator[np.ndarray]:
     """Rows that share what is given, so that they can be drawn together."""
@@ -148,7 +148,7 @@ def group_identical(
         yield np.flatnonzero(group == k)
 
 
-def impute_group(view: "UnwhitenedModel", n: int, x: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _impute_group(view: "_UnwhitenedModel", n: int, x: np.ndarray, known: np.ndarray) -> np.ndarray:
     """``n`` draws given the entries of one row, in the units of the data."""
     mask, pipeline = torch.as_tensor(known).to(view.pipeline.device), view.pipeline
     integer = np.array([column.integer for column in pipeline.schema.columns])
@@ -170,7 +170,7 @@ def impute_group(view: "UnwhitenedModel", n: int, x: np.ndarray, known: np.ndarr
 Shares = list[tuple[int, Tensor]]  # how many to draw, and the row whose known entries count
 
 
-class UnwhitenedModel:
+class _UnwhitenedModel:
     """A model in a space whose entries are those of the data, each transformed alone.
 
     A whitening mixes entries, so that what is given is no entry of the model's own space.

@@ -46,10 +46,10 @@ def decode_data(pipeline: ModelPipeline, z: Any, y: Any, seed: int, options: dic
     """`FittedModel.decode`."""
     require_latents(pipeline.model, "has no latents to decode")
     with pipeline.seeded(seed):
-        return decode_rows(pipeline, read_latents(z), y, options)
+        return _decode_rows(pipeline, _read_latents(z), y, options)
 
 
-def decode_rows(pipeline: ModelPipeline, z: Tensor, y: Any, options: dict[str, Any]) -> Any:
+def _decode_rows(pipeline: ModelPipeline, z: Tensor, y: Any, options: dict[str, Any]) -> Any:
     """The data that latents stand for."""
     rows, c = pipeline.tensor(z), pipeline.conditions(y, len(z))
     try:
@@ -70,7 +70,7 @@ def reconstruct_data(
     data = pipeline.preprocessor.read(x, y)
     with pipeline.seeded(seed):
         z = pipeline.map_batches(encode, *pipeline.to_model(data), options)
-        return decode_rows(pipeline, z, data.y, options)
+        return _decode_rows(pipeline, z, data.y, options)
 
 
 def rms_difference(schema: Schema, x: Any, made: Any) -> float:
@@ -103,7 +103,7 @@ def translate_data(
         return target.to_user(moved, c, target.caption_rows(y, len(moved)))
 
 
-def read_latents(z: Any) -> Tensor:
+def _read_latents(z: Any) -> Tensor:
     """Latents from a file or an array, ``(n, ...)``."""
     if isinstance(z, str):
         z = reading.open_source(z).stack()
@@ -124,12 +124,12 @@ def traverse_latents(
 ) -> np.ndarray:
     """`FittedModel.traverse`."""
     with pipeline.seeded(seed):
-        start, c = start_latent(pipeline, x, y)
-        chosen = range(start.numel()) if units is None else check_units(units, start.numel())
+        start, c = _start_latent(pipeline, x, y)
+        chosen = range(start.numel()) if units is None else _check_units(units, start.numel())
         z = start.flatten().repeat(len(chosen), len(values), 1)
         for row, unit in enumerate(chosen):
             z[row, :, unit] = torch.as_tensor(np.asarray(values, dtype=float))
-        return decode_grid(pipeline, z, start, c)
+        return _decode_grid(pipeline, z, start, c)
 
 
 def decode_quantile_lattice(
@@ -154,15 +154,15 @@ def decode_quantile_lattice(
         UsageError: If the family has no latents, or not these two.
     """
     with pipeline.seeded(0):
-        start, c = start_latent(pipeline, None, y)
-        first, second = check_units(units, start.numel())
+        start, c = _start_latent(pipeline, None, y)
+        first, second = _check_units(units, start.numel())
         points = torch.as_tensor(ndtri((np.arange(side) + 0.5) / side))
         z = start.flatten().repeat(side, side, 1)
         z[..., first], z[..., second] = points, -points[:, None]
-        return decode_grid(pipeline, z, start, c)
+        return _decode_grid(pipeline, z, start, c)
 
 
-def start_latent(pipeline: ModelPipeline, x: Any, y: Any) -> tuple[Tensor, Condition]:
+def _start_latent(pipeline: ModelPipeline, x: Any, y: Any) -> tuple[Tensor, Condition]:
     """The latent of the first row, or the middle of the prior, and the condition's vector."""
     encode, schema = require_latents(pipeline.model).encode, pipeline.schema
     given = schema.restore(sampling.draw_samples(pipeline, 1, y, seed=0).x) if x is None else x
@@ -174,14 +174,14 @@ def start_latent(pipeline: ModelPipeline, x: Any, y: Any) -> tuple[Tensor, Condi
     return (first * 0 if x is None else first), c
 
 
-def check_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
+def _check_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
     for unit in units:
         if not 0 <= unit < count:
             raise UsageError(f"there is no latent {unit}; they are numbered 0 to {count - 1}")
     return [int(unit) for unit in units]
 
 
-def decode_grid(pipeline: ModelPipeline, z: Tensor, like: Tensor, c: Condition) -> np.ndarray:
+def _decode_grid(pipeline: ModelPipeline, z: Tensor, like: Tensor, c: Condition) -> np.ndarray:
     """A grid of latents decoded to the units of the data, one condition for all."""
     rows = pipeline.tensor(z.view(-1, *like.shape))
     made = pipeline.map_batches(require_latents(pipeline.model).decode, rows, c, {})

@@ -65,9 +65,9 @@ def log_prob_with_error(
     data = pipeline.preprocessor.read(x, y)
     with pipeline.seeded(seed):
         known = None if data.y is None else pipeline.conditions(data.y, len(data.x))
-        support = unknown_conditions(pipeline) if data.y is None else None
+        support = _unknown_conditions(pipeline) if data.y is None else None
         parts = [
-            marginal_log_prob(pipeline, batch, support)
+            _marginal_log_prob(pipeline, batch, support)
             for batch in pipeline.batches(len(data.x), data.x, known, options)
         ]
     values, errors, skipped = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
@@ -85,7 +85,7 @@ def log_prob_with_error(
 WeightedConditions = list[tuple[float, Tensor]]  # log-weights, and vectors (1, condition)
 
 
-def unknown_conditions(pipeline: ModelPipeline) -> WeightedConditions | None:
+def _unknown_conditions(pipeline: ModelPipeline) -> WeightedConditions | None:
     """The conditions of training with their log-weights; None for a model without."""
     if (condition := pipeline.schema.condition) is None:
         return None
@@ -93,7 +93,7 @@ def unknown_conditions(pipeline: ModelPipeline) -> WeightedConditions | None:
     return [(float(np.log(w)), pipeline.tensor(c[None])) for c, w in zip(rows, weights)]
 
 
-def marginal_log_prob(
+def _marginal_log_prob(
     pipeline: ModelPipeline, batch: Batch, support: WeightedConditions | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The log-likelihoods of some rows under a mixture of conditions, or under their own.

@@ -33,7 +33,7 @@ def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
     known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens
     if json.loads(json.dumps(event)) != known:
         raise DataError("the configuration and the schema describe different data")
-    model = build_fresh_model(config, event)
+    model = _build_fresh_model(config, event)
     if origin := config.get("origin"):  # the rows themselves are among the weights, if it keeps any
         if not isinstance(model, Transports):
             raise missing_capability(model, "cannot start from data")
@@ -41,13 +41,13 @@ def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
     return FittedModel(model, preprocessor, config)
 
 
-def build_fresh_model(config: dict[str, Any], event: Event) -> GenerativeModel:
+def _build_fresh_model(config: dict[str, Any], event: Event) -> GenerativeModel:
     """A model with fresh weights, and a part like its teacher if the family takes one in."""
     model = families.build(config["family"], event, **config["options"]).eval()
     teacher = (config.get("teacher") or {}).get("model")
     if teacher and isinstance(model, AdoptsTeacher):
         parts: list[Any] = [tuple(v) if isinstance(v, list) else v for v in teacher["event"]]
-        model.adopt(build_fresh_model(teacher, Event(*parts)))
+        model.adopt(_build_fresh_model(teacher, Event(*parts)))
     return model
 
 
@@ -63,7 +63,7 @@ def run_folder_errors(folder: Path | None) -> Iterator[None]:
         raise DataError(f"{folder} does not describe a model of this version: {why}") from error
 
 
-def ema_name(known: Any, ema: float) -> str:
+def _ema_name(known: Any, ema: float) -> str:
     """What a checkpoint calls the average with a decay."""
     decays = [v for v in (known if isinstance(known, list) else [known]) if v]
     if ema not in decays:
@@ -88,7 +88,7 @@ def load(folder: str | Path, *, device: str = "auto", ema: float | None = None) 
     """
     folder = as_folder(folder)
     plain, tensors, history = checkpoint.load_checkpoint(folder)
-    chosen = () if ema is None else (ema_name(plain["config"]["recipe"]["ema"], ema),)
+    chosen = () if ema is None else (_ema_name(plain["config"]["recipe"]["ema"], ema),)
     if chosen and not tensors.get(chosen[0]):
         raise UsageError(f"{folder} keeps no averages of weights: leave out ema")
     with run_folder_errors(folder):

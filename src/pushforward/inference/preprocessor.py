@@ -232,7 +232,7 @@ class ModelPipeline:
         self, method: Callable[..., Any], options: dict[str, Any], n: int
     ) -> dict[str, Any]:
         """A user's options as a method of the model takes them for ``n`` rows, checked."""
-        options = guidance_from_options(options, method, self, n)
+        options = _guidance_from_options(options, method, self, n)
         check_options(method, options, self.family)
         return options
 
@@ -269,7 +269,7 @@ def make_guidance(
     return Guidance(guidance, guidance_interval, negative)
 
 
-def guidance_from_options(
+def _guidance_from_options(
     options: dict[str, Any], method: Callable[..., Any], pipeline: ModelPipeline, n: int
 ) -> dict[str, Any]:
     """Options of a method in which those of guidance are one value, ``guidance``, if it takes them.

@@ -13,7 +13,7 @@ from . import imputation
 from .preprocessor import ModelPipeline
 
 
-class DrawnSamples(NamedTuple):
+class _DrawnSamples(NamedTuple):
     """Samples as numbers, ``(n, *event)``, their condition vectors and their captions, if any."""
 
     x: np.ndarray
@@ -28,13 +28,13 @@ def draw_samples(
     given: Any = None,
     seed: int | None = None,
     options: dict[str, Any] | None = None,
-) -> DrawnSamples:
+) -> _DrawnSamples:
     """`FittedModel.sample`, before its schema gives them back."""
-    n, options = check_count(pipeline, n), options or {}
+    n, options = _check_count(pipeline, n), options or {}
     model, pre = pipeline.model, pipeline.preprocessor
     if given is not None:
         x = imputation.impute_given(pipeline, n, given, y, seed, options)
-        return DrawnSamples(x, pre.condition_vectors(y, n), pre.caption_rows(y, n))
+        return _DrawnSamples(x, pre.condition_vectors(y, n), pre.caption_rows(y, n))
     with seeded_rng(seed, pipeline.device), torch.inference_mode():
         options = pipeline.method_options(model.sample, options, n)
         y = pre.captions_or_draw(y, n)
@@ -43,10 +43,10 @@ def draw_samples(
         for part in pipeline.batches(n, None, pipeline.tensor(rows), options):
             parts.append(model.sample(part.size, part.c, **part.options).cpu().double())
         x = pre.to_numbers(torch.cat(parts), pipeline.family, "use more sampler steps")
-    return DrawnSamples(x, rows, pre.caption_rows(y, n))
+    return _DrawnSamples(x, rows, pre.caption_rows(y, n))
 
 
-def check_count(pipeline: ModelPipeline, n: Any) -> int:
+def _check_count(pipeline: ModelPipeline, n: Any) -> int:
     """How many to draw: a whole number of samples for which there is memory."""
     number = isinstance(n, int | float | np.number) and not isinstance(n, bool)
     if not number or not 0 <= n < math.inf or n % 1:

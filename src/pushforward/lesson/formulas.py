@@ -13,7 +13,7 @@ CODE = re.compile(r"`([^`]+)`")
 FENCES = {r"\|": "\u2016", r"\lVert": "\u2016", r"\rVert": "\u2016", r"\{": "{", r"\}": "}"}
 
 
-def convert_formulas(text: str, math: Callable[[str], str], plain: Callable[[str], str]) -> str:
+def _convert_formulas(text: str, math: Callable[[str], str], plain: Callable[[str], str]) -> str:
     """The text with each formula between dollars, and what is between formulas, converted."""
     pieces = MATH.split(text)
     return "".join(math(p) if i % 2 else plain(p) for i, p in enumerate(pieces))
@@ -27,14 +27,14 @@ def formula_to_mathml(latex: str, display: str = "inline") -> str:
     return mathml
 
 
-def escape_plain(text: str) -> str:
+def _escape_plain(text: str) -> str:
     """What is between formulas, as HTML: names in backticks as code."""
     return CODE.sub(r"<code>\1</code>", html.escape(text))
 
 
 def text_to_html(text: str) -> Markup:
     """For HTML: formulas as MathML, which browsers set themselves."""
-    return Markup(convert_formulas(text, formula_to_mathml, escape_plain))  # noqa: S704  # both parts are escaped
+    return Markup(_convert_formulas(text, formula_to_mathml, _escape_plain))  # noqa: S704  # both parts are escaped
 
 
 def display_formula(latex: str) -> Markup:
@@ -45,4 +45,4 @@ def display_formula(latex: str) -> Markup:
 def text_to_unicode(text: str) -> str:
     """For a terminal: formulas in Unicode as far as that goes."""
     unicode = LatexNodes2Text(math_mode="text").latex_to_text
-    return " ".join(convert_formulas(text, unicode, str).split())
+    return " ".join(_convert_formulas(text, unicode, str).split())

@@ -37,36 +37,36 @@ def write_lesson(chapters: Sequence[ChapterResult], folder: Path) -> Path:
 
 
 def render_lesson(chapters: Sequence[ChapterResult]) -> str:
-    return lesson_template().render(lesson_context(chapters))
+    return _lesson_template().render(_lesson_context(chapters))
 
 
 def render_chapters(chapters: Sequence[ChapterResult]) -> str:
     """The chapters alone, to be put into another page."""
-    page = lesson_template()
-    return "".join(page.blocks["chapters"](page.new_context(lesson_context(chapters))))
+    page = _lesson_template()
+    return "".join(page.blocks["chapters"](page.new_context(_lesson_context(chapters))))
 
 
-def lesson_template() -> jinja2.Template:
+def _lesson_template() -> jinja2.Template:
     return report.load_template(
         __package__, "page.html", words=formulas.text_to_html, formula=formulas.display_formula
     )
 
 
-def lesson_context(chapters: Sequence[ChapterResult]) -> dict[str, Any]:
+def _lesson_context(chapters: Sequence[ChapterResult]) -> dict[str, Any]:
     return {
         "chapters": chapters,
-        "summary": summarise_verdicts(chapters),
+        "summary": _summarise_verdicts(chapters),
         "total": sum(len(c.outcomes) for c in chapters),
         "broken": [name for c in chapters for name in c.broken],
         "seconds": formatting.duration_text(sum(c.seconds for c in chapters)),
-        "image": figure_uri,
+        "image": _figure_uri,
         "measured": format_measured,
         "predicted": format_predicted,
         "version": __version__,
     }
 
 
-def summarise_verdicts(chapters: Sequence[ChapterResult]) -> str:
+def _summarise_verdicts(chapters: Sequence[ChapterResult]) -> str:
     phrases = {
         Verdict.HOLDS: "hold as they stand",
         Verdict.ONLY_IF: "hold under a condition that is not said",
@@ -77,7 +77,7 @@ def summarise_verdicts(chapters: Sequence[ChapterResult]) -> str:
     return formatting.join_words([f"{n} {phrases[v]}" for v, n in counts.items() if n]) + "."
 
 
-def figure_uri(figure: FigureFiles) -> str:
+def _figure_uri(figure: FigureFiles) -> str:
     return style.svg_data_uri(figure.files["svg"])
 
 

@@ -29,8 +29,8 @@ class Answer(NamedTuple):
         return [n for line in self.lines for n in line.numbers] + self.numbers
 
     def to_dict(self) -> dict[str, Any]:
-        lines = [line._asdict() | {"numbers": as_dicts(line.numbers)} for line in self.lines]
-        return self._asdict() | {"lines": lines, "numbers": as_dicts(self.numbers)}
+        lines = [line._asdict() | {"numbers": _as_dicts(line.numbers)} for line in self.lines]
+        return self._asdict() | {"lines": lines, "numbers": _as_dicts(self.numbers)}
 
 
 class ChapterResult(NamedTuple):
@@ -72,5 +72,5 @@ class ChapterResult(NamedTuple):
         }
 
 
-def as_dicts(numbers: list[Number]) -> list[dict[str, Any]]:
+def _as_dicts(numbers: list[Number]) -> list[dict[str, Any]]:
     return [number.to_dict() for number in numbers]

@@ -16,7 +16,7 @@ from .results import Answer, ChapterResult, DerivationLine, FigureFiles
 FORMATS = ("svg", "pdf", "png")
 
 
-class NotebookChapter(ChapterResult):
+class _NotebookChapter(ChapterResult):
     """A chapter that a notebook shows as the page does."""
 
     __slots__ = ()
@@ -42,7 +42,7 @@ def run_chapters(
     seed: int = 0,
     draw: bool = True,
     update: Callable[[float, str], None] = lambda fraction, text: None,
-) -> Iterator[NotebookChapter]:
+) -> Iterator[_NotebookChapter]:
     """Run sections and problems, one after the other.
 
     Arguments:
@@ -60,10 +60,12 @@ def run_chapters(
         def report(name: str, done: float = i / len(order)) -> None:
             update(done, name)
 
-        yield (solve_problem if key in PROBLEMS else run_section)(key, seed, draw, report)
+        yield (_solve_problem if key in PROBLEMS else _run_section)(key, seed, draw, report)
 
 
-def run_section(key: str, seed: int, draw: bool, report: Callable[[str], None]) -> NotebookChapter:
+def _run_section(
+    key: str, seed: int, draw: bool, report: Callable[[str], None]
+) -> _NotebookChapter:
     start, found = time.monotonic(), section(key)
     outcomes, figures = [], {}
     for claim in found.claims:
@@ -71,26 +73,26 @@ def run_section(key: str, seed: int, draw: bool, report: Callable[[str], None]) 
         outcomes.append(check_claim(claim, seed))
     for name, figure in found.figures.items() if draw else ():
         report(name)
-        figures[name] = draw_section_figure(figure, seed)
+        figures[name] = _draw_section_figure(figure, seed)
     seconds = time.monotonic() - start
-    return NotebookChapter(key, found.title, outcomes, [], figures, found.notes, seconds)
+    return _NotebookChapter(key, found.title, outcomes, [], figures, found.notes, seconds)
 
 
-def solve_problem(
+def _solve_problem(
     key: str, seed: int, draw: bool, report: Callable[[str], None]
-) -> NotebookChapter:
+) -> _NotebookChapter:
     start, found = time.monotonic(), problem(key)
     answers: list[Answer] = []
     figures: dict[str, FigureFiles] = {}
     for question in found.parts:
         report(question.question)
-        answer, drawn = answer_question(question, seed, draw)
+        answer, drawn = _answer_question(question, seed, draw)
         answers.append(answer)
         figures |= drawn
-    return NotebookChapter(key, found.title, [], answers, figures, {}, time.monotonic() - start)
+    return _NotebookChapter(key, found.title, [], answers, figures, {}, time.monotonic() - start)
 
 
-def answer_question(
+def _answer_question(
     part: ProblemPart, seed: int, draw: bool
 ) -> tuple[Answer, dict[str, FigureFiles]]:
     """A question with its derivation checked and its experiment run, and its figures if wanted."""
@@ -106,7 +108,7 @@ def answer_question(
     return Answer(part.question, lines, result.discussion, result.numbers), files
 
 
-def draw_section_figure(figure: Callable[[], Figure], seed: int) -> FigureFiles:
+def _draw_section_figure(figure: Callable[[], Figure], seed: int) -> FigureFiles:
     """A figure of a section, its docstring the caption."""
     caption = " ".join((inspect.getdoc(figure) or "").split())
     with seeded_rng(seed), style.plot_style():

@@ -106,7 +106,7 @@ def vae_loss(
     Returns:
         The total, the reconstruction term and the divergence, means over the batch.
     """
-    require_same_shape(x, x_recon, "x", "x_recon")
+    _require_same_shape(x, x_recon, "x", "x_recon")
     reconstruction = -sum_event(Normal(x_recon, scale).log_prob(x)).mean()
     kl = bounds.kl_to_prior(Normal(mu, torch.exp(logvar / 2))).mean()
     return reconstruction + kl, reconstruction, kl
@@ -183,7 +183,7 @@ def gradient_penalty(
     Raises:
         UsageError: If the shapes differ, or the critic normalises over the batch.
     """
-    require_same_shape(real_data, fake_data, "real_data", "fake_data")
+    _require_same_shape(real_data, fake_data, "real_data", "fake_data")
     if any(isinstance(m, _BatchNorm) for m in D.modules()):
         raise UsageError("batch normalisation mixes the data of a batch: use another normalisation")
     real, fake = (z.to(device or real_data.device) for z in (real_data, fake_data))
@@ -239,7 +239,7 @@ def q_sample(
     if k.is_floating_point() or bool((k < 0).any() or (k > steps).any()):
         raise UsageError(f"t must be integers from 0 (data) to {steps}, not {t}")
     noise = torch.randn_like(x_0) if noise is None else noise
-    require_same_shape(x_0, noise, "x_0", "noise")
+    _require_same_shape(x_0, noise, "x_0", "noise")
     names = {"sqrt_alphas_cumprod": 1.0, "sqrt_one_minus_alphas_cumprod": 0.0}
     signal, spread = (
         append_dims(
@@ -279,7 +279,7 @@ def flow_matching_loss(model: Field, x0: Data, x1: Tensor) -> Scalar:
     Raises:
         UsageError: If the shapes differ; (1, d) would broadcast silently.
     """
-    require_same_shape(x0, x1, "x0", "x1")
+    _require_same_shape(x0, x1, "x0", "x1")
     path, t = LinearPath(), torch.rand_like(x0.flatten(1)[:, 0])
     x_t = path.interpolate(x1, x0, 1 - t)
     rate = -predictions.prediction_target(
@@ -288,7 +288,7 @@ def flow_matching_loss(model: Field, x0: Data, x1: Tensor) -> Scalar:
     return sum_event((model(x_t, t) - rate).square()).mean()
 
 
-def require_same_shape(a: Tensor, b: Tensor, first: str, second: str) -> None:
+def _require_same_shape(a: Tensor, b: Tensor, first: str, second: str) -> None:
     """Raise UsageError where two tensors would broadcast instead of going row by row."""
     if a.shape != b.shape:
         raise UsageError(

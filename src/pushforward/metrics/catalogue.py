@@ -52,27 +52,27 @@ class MetricRows(NamedTuple):
 View = Callable[[MetricRows, MetricRows, MetricContext], tuple[Array, Array]]
 
 
-def first_5000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _first_5000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     """For sums over pairs."""
     return a.x[:5000], b.x[:5000]
 
 
-def all_rows(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _all_rows(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     return a.x, b.x
 
 
-def first_2000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _first_2000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     """For nearest neighbours."""
     return a.x[:2000], b.x[:2000]
 
 
-def first_500(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _first_500(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     """For exact assignment; on the line all rows."""
     n = 500 if a.x.shape[1] > 1 else None
     return a.x[:n], b.x[:n]
 
 
-def rows_with_covariance(
+def _rows_with_covariance(
     a: MetricRows, b: MetricRows, context: MetricContext
 ) -> tuple[Array, Array]:
     """All, if there are enough of them for a covariance."""
@@ -80,75 +80,75 @@ def rows_with_covariance(
     return a.x, b.x
 
 
-def two_sample_scores(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _two_sample_scores(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     """How generated the first 2,000 rows look to a classifier that was not fitted on them."""
     p, q = classifier.out_of_fold_scores(a.x[:2000], b.x[:2000], seed=context.seed)
     rng = np.random.default_rng(context.seed)
     return rng.permutation(p), rng.permutation(q)
 
 
-def cell_numbers(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _cell_numbers(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     x, y = (
         neighbours.nearest_centre(rows.x, context.centres).astype(np.float64) for rows in (a, b)
     )
     return x, y
 
 
-def train_distances(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _train_distances(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     if context.train is None:
         raise UsageError("nearest_train and copies compare with training rows, and none are given")
     x, y = (neighbours.nearest_distance(rows.x[:2000], context.train) for rows in (a, b))
     return x, y
 
 
-def require_classifier(context: MetricContext) -> FeatureClassifier:
+def _require_classifier(context: MetricContext) -> FeatureClassifier:
     if context.network is None:
         raise UsageError("classifier metrics need the classes of the real rows: give labels=")
     return context.network
 
 
-def classifier_features(
+def _classifier_features(
     a: MetricRows, b: MetricRows, context: MetricContext
 ) -> tuple[Array, Array]:
     if a.p is not None:
         raise UsageError("with features=, the Fréchet distance is called frechet: ask for it")
-    x, y = (require_classifier(context).features(rows.x) for rows in (a, b))
+    x, y = (_require_classifier(context).features(rows.x) for rows in (a, b))
     wasserstein.check_covariance_rows(min(len(x), len(y)), x.shape[1])
     return x, y
 
 
-def class_probabilities(
+def _class_probabilities(
     a: MetricRows, b: MetricRows, context: MetricContext
 ) -> tuple[Array, Array]:
     """The probability of each class by the classifier of the real labels."""
-    x, y = (row_probabilities(rows, context) for rows in (a, b))
+    x, y = (_row_probabilities(rows, context) for rows in (a, b))
     return x, y
 
 
-def row_probabilities(rows: MetricRows, context: MetricContext) -> Array:
-    return require_classifier(context).probabilities(rows.x) if rows.p is None else rows.p
+def _row_probabilities(rows: MetricRows, context: MetricContext) -> Array:
+    return _require_classifier(context).probabilities(rows.x) if rows.p is None else rows.p
 
 
-def label_agreement(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _label_agreement(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     """Whether the classifier sees the class that was asked for, as zeros and ones."""
-    network = require_classifier(context)
+    network = _require_classifier(context)
     if b.classes is None:
         raise UsageError("label_accuracy needs the class asked of each row: give generated_labels=")
-    x, y = (network.classes[row_probabilities(r, context).argmax(1)] == r.classes for r in (a, b))
+    x, y = (network.classes[_row_probabilities(r, context).argmax(1)] == r.classes for r in (a, b))
     return x.astype(np.float64), y.astype(np.float64)
 
 
-OF_CLASSIFIER = (classifier_features, class_probabilities, label_agreement)
+OF_CLASSIFIER = (_classifier_features, _class_probabilities, _label_agreement)
 
 
 def floor_pair(
     view: View, real: MetricRows, reference: MetricRows
 ) -> tuple[MetricRows, MetricRows] | None:
     """The two sets of real rows between which a view's floor is measured, if there are any."""
-    if view is train_distances:  # training rows are at distance zero from themselves
+    if view is _train_distances:  # training rows are at distance zero from themselves
         half = np.arange(len(real.x)) % 2 == 0
         return real.take(half), real.take(~half)
-    if view is label_agreement and reference.classes is None:
+    if view is _label_agreement and reference.classes is None:
         return None
     return real, reference
 
@@ -176,43 +176,43 @@ _accuracy = jackknife_replicates(lambda a, b: float(b.mean()))
 _frechet = jackknife_replicates(wasserstein.gaussian_fit_distance)
 
 METRICS: dict[str, Metric] = {
-    "energy": Metric(first_5000, kernels.energy_replicates, 0, "lower", SD,
+    "energy": Metric(_first_5000, kernels.energy_replicates, 0, "lower", SD,
         "energy distance: 0 only for equal distributions; unbiased, so it can fall below 0"),
-    "mmd": Metric(first_5000, kernels.mmd_replicates, 0, "lower", "",
+    "mmd": Metric(_first_5000, kernels.mmd_replicates, 0, "lower", "",
         "squared kernel distance over five widths: 0 only for equal distributions; unbiased"),
-    "kid": Metric(first_5000, kernels.kid_replicates, 0, "lower", "",
+    "kid": Metric(_first_5000, kernels.kid_replicates, 0, "lower", "",
         "kernel distance of moments up to the third of the standardised rows; unbiased"),
-    "sliced_w2": Metric(all_rows, _sliced_w2, 0, "lower", SD,
+    "sliced_w2": Metric(_all_rows, _sliced_w2, 0, "lower", SD,
         "how far mass must move along an average direction, root mean square"),
-    "w1": Metric(first_500, _w1, 0, "lower", SD,
+    "w1": Metric(_first_500, _w1, 0, "lower", SD,
         "how far mass must move on average, at best (exact on up to 500 rows; all rows in 1-D)"),
-    "w2": Metric(first_500, _w2, 0, "lower", SD,
+    "w2": Metric(_first_500, _w2, 0, "lower", SD,
         "how far mass must move, root mean square (exact on up to 500 rows; all rows in 1-D)"),
-    "frechet": Metric(rows_with_covariance, _frechet, 0, "lower", "real variances",
+    "frechet": Metric(_rows_with_covariance, _frechet, 0, "lower", "real variances",
         "Fréchet distance of the standardised rows: sees means and covariances alone"),
-    "c2st": Metric(two_sample_scores, _separation, 0, "lower", "fraction",
+    "c2st": Metric(_two_sample_scores, _separation, 0, "lower", "fraction",
         "accuracy of boosted trees that tell real from generated: 0.5 is perfect, 1 is obvious"),
-    "c2st_auroc": Metric(two_sample_scores, _separation, 1, "lower", "fraction",
+    "c2st_auroc": Metric(_two_sample_scores, _separation, 1, "lower", "fraction",
         "how often a generated row looks more generated than a real one: 0.5 is perfect"),
-    "precision": Metric(first_2000, _neighbours, 0, "higher", "fraction",
+    "precision": Metric(_first_2000, _neighbours, 0, "higher", "fraction",
         "generated rows that lie among real rows: are samples plausible?"),
-    "recall": Metric(first_2000, _neighbours, 1, "higher", "fraction",
+    "recall": Metric(_first_2000, _neighbours, 1, "higher", "fraction",
         "real rows that lie among generated rows: is anything missing?"),
-    "density": Metric(first_2000, _neighbours, 2, "higher", "",
+    "density": Metric(_first_2000, _neighbours, 2, "higher", "",
         "how many real rows surround a generated row: about 1 for the true distribution"),
-    "coverage": Metric(first_2000, _neighbours, 3, "higher", "fraction",
+    "coverage": Metric(_first_2000, _neighbours, 3, "higher", "fraction",
         "real rows with a generated row nearby: is anything missing? bears outliers well"),
-    "mode_coverage": Metric(cell_numbers, _covered, 0, "higher", "fraction",
+    "mode_coverage": Metric(_cell_numbers, _covered, 0, "higher", "fraction",
         "real rows in the k-means cells that generated rows reach: 0.8 or less is mode collapse"),
-    "nearest_train": Metric(train_distances, _memorisation, 0, "higher", "ratio",
+    "nearest_train": Metric(_train_distances, _memorisation, 0, "higher", "ratio",
         "distance to the nearest training row over that of held-out rows: near 0 is memorisation"),
-    "copies": Metric(train_distances, _memorisation, 1, "lower", "fraction",
+    "copies": Metric(_train_distances, _memorisation, 1, "lower", "fraction",
         "generated rows that equal a training row exactly"),
-    "classifier_frechet": Metric(classifier_features, _frechet, 0, "lower", "",
+    "classifier_frechet": Metric(_classifier_features, _frechet, 0, "lower", "",
         "Fréchet distance in the 64 features of a classifier of the real labels"),
-    "classifier_score": Metric(class_probabilities, _score, 0, "higher", "classes",
+    "classifier_score": Metric(_class_probabilities, _score, 0, "higher", "classes",
         "how sure and how varied the classes of generated rows are: 1 to the number of classes"),
-    "label_accuracy": Metric(label_agreement, _accuracy, 0, "higher", "fraction",
+    "label_accuracy": Metric(_label_agreement, _accuracy, 0, "higher", "fraction",
         "generated rows in which a classifier sees the class that was asked for"),
 }  # fmt: skip
 

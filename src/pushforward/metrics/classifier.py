@@ -101,7 +101,7 @@ class FeatureClassifier(Protocol):
         """The most probable class of each row."""
 
 
-class PerceptronClassifier(NamedTuple):
+class _PerceptronClassifier(NamedTuple):
     """A fitted perceptron, as its matrices; the last hidden layer gives features."""
 
     weights: list[Array]
@@ -156,7 +156,7 @@ def fit_classifier(
 
         images = rows.reshape(-1, *event)
         return convolutional.fit_convolutional(images, code, classes, width=width, seed=seed)
-    return fit_perceptron(rows, code, classes, width, seed)
+    return _fit_perceptron(rows, code, classes, width, seed)
 
 
 _KEPT: dict[str, FeatureClassifier] = {}
@@ -177,9 +177,9 @@ def cached_classifier(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Fe
     return _KEPT[key]
 
 
-def fit_perceptron(
+def _fit_perceptron(
     rows: Array, code: np.ndarray, classes: np.ndarray, width: int, seed: int
-) -> PerceptronClassifier:
+) -> _PerceptronClassifier:
     """A perceptron of two hidden layers, fitted to rows whose classes have the numbers ``code``."""
     from sklearn.neural_network import MLPClassifier
 
@@ -192,7 +192,7 @@ def fit_perceptron(
     *biases, b = net.intercepts_
     if len(classes) == 2:  # one logit z for two classes is the softmax of (0, z)
         w, b = np.pad(w, ((0, 0), (1, 0))), np.pad(b, (1, 0))
-    return PerceptronClassifier([*weights, w], [*biases, b], classes)
+    return _PerceptronClassifier([*weights, w], [*biases, b], classes)
 
 
 def classifier_score(probabilities: np.ndarray) -> float:

@@ -40,10 +40,10 @@ def codec_bits(images: np.ndarray) -> dict[str, float]:
     entries = bytes_.size
     found = {}
     for name, options in CODECS.items():
-        found[name] = 8 * sum(file_bytes(image, options) for image in bytes_) / entries
+        found[name] = 8 * sum(_file_bytes(image, options) for image in bytes_) / entries
     sheets = tile_sheets(bytes_)
     for name, options in CODECS.items():
-        found[f"{name}_tiled"] = 8 * sum(file_bytes(sheet, options) for sheet in sheets) / entries
+        found[f"{name}_tiled"] = 8 * sum(_file_bytes(sheet, options) for sheet in sheets) / entries
     return found
 
 
@@ -79,7 +79,7 @@ def to_byte_images(images: np.ndarray) -> np.ndarray:
     return np.moveaxis(last, -1, 1).reshape(-1, *last.shape[1:3])
 
 
-def file_bytes(image: np.ndarray, options: dict[str, object]) -> int:
+def _file_bytes(image: np.ndarray, options: dict[str, object]) -> int:
     from PIL import Image
 
     file = io.BytesIO()

@@ -20,20 +20,20 @@ STEPS, BATCH, RATE, DECAY, SMOOTHING = 1200, 64, 3e-3, 0.05, 0.05
 CHUNK = 512
 
 
-def convolutional_body(channels: int, height: int, width: int, features: int) -> nn.Sequential:
+def _convolutional_body(channels: int, height: int, width: int, features: int) -> nn.Sequential:
     """Three convolutions, each followed by a halving, and a layer of features."""
     pool = [-(-side // 8) for side in (height, width)]
     return nn.Sequential(
-        *conv_pool_block(channels, 16),
-        *conv_pool_block(16, 32),
-        *conv_pool_block(32, 32),
+        *_conv_pool_block(channels, 16),
+        *_conv_pool_block(16, 32),
+        *_conv_pool_block(32, 32),
         nn.Flatten(),
         nn.Linear(32 * math.prod(pool), features),
         nn.ReLU(),
     )
 
 
-def conv_pool_block(into: int, out: int) -> list[nn.Module]:
+def _conv_pool_block(into: int, out: int) -> list[nn.Module]:
     """A convolution, and the largest of every four pixels."""
     return [nn.Conv2d(into, out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
 
@@ -52,7 +52,7 @@ class ConvolutionalClassifier:
         most = max(self.layout.height, self.layout.width)
         scale = min(1.0, LARGEST / most)
         self.size = [max(1, round(scale * s)) for s in (self.layout.height, self.layout.width)]
-        self.body = convolutional_body(self.layout.channels, self.size[0], self.size[1], width)
+        self.body = _convolutional_body(self.layout.channels, self.size[0], self.size[1], width)
         self.head = nn.Linear(width, len(classes))
 
     @property
@@ -100,12 +100,12 @@ def fit_convolutional(
         seed_rng(seed)
         fitted = ConvolutionalClassifier(x.shape[1:], classes, width)
         net = nn.Sequential(fitted.body, fitted.head)
-        train_classifier(net, fitted.images(x), torch.as_tensor(code), STEPS)
+        _train_classifier(net, fitted.images(x), torch.as_tensor(code), STEPS)
     net.requires_grad_(False)
     return fitted
 
 
-def train_classifier(net: nn.Module, x: Tensor, code: Tensor, steps: int) -> None:
+def _train_classifier(net: nn.Module, x: Tensor, code: Tensor, steps: int) -> None:
     """AdamW with a short warm-up and half a cosine; smoothed labels keep the features moderate."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     for step in range(steps):
@@ -115,11 +115,11 @@ def train_classifier(net: nn.Module, x: Tensor, code: Tensor, steps: int) -> Non
             )
         i = torch.randint(len(x), (BATCH,))
         optimizer.zero_grad()
-        cross_entropy(net(random_shift(x[i])), code[i], label_smoothing=SMOOTHING).backward()
+        cross_entropy(net(_random_shift(x[i])), code[i], label_smoothing=SMOOTHING).backward()
         optimizer.step()
 
 
-def random_shift(x: Tensor) -> Tensor:
+def _random_shift(x: Tensor) -> Tensor:
     """Images moved together by at most a pixel in each direction."""
     top, left = torch.randint(3, (2,)).tolist()
     height, width = x.shape[2:]

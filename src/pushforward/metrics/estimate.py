@@ -87,7 +87,7 @@ def jackknife_interval(value: Array, replicates: Array) -> tuple[Array, Array]:
     return value - half, value + half
 
 
-def bootstrap_mean_interval(x: Array, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+def _bootstrap_mean_interval(x: Array, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of a mean of independent rows.
 
     Here the plain bootstrap is right (Efron, 1979): a mean compares no row with another.
@@ -112,7 +112,7 @@ def nll(log_prob: np.ndarray, *, entropy: float = math.nan, seed: int = 0) -> Me
     """
     x = -np.asarray(log_prob, dtype=np.float64).ravel()
     sample_set(x[x < math.inf] if (x == math.inf).any() else x, "log_prob")
-    low, high = bootstrap_mean_interval(x, seed=seed)
+    low, high = _bootstrap_mean_interval(x, seed=seed)
     return MetricEstimate(float(x.mean()), low, high, entropy, "nll", "nats", "lower", len(x))
 
 

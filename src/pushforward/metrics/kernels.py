@@ -73,12 +73,12 @@ def multiscale_rbf(width: float) -> Kernel:
     return kernel
 
 
-def polynomial_kernel(x: Array, y: Array) -> Array:
+def _polynomial_kernel(x: Array, y: Array) -> Array:
     r""":math:`k(x, y) = (x^\top y / d + 1)^3`, the kernel of KID (Bińkowski et al., 2018)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-class PairSums(NamedTuple):
+class _PairSums(NamedTuple):
     """Sums of a kernel over pairs of rows, kept apart by group, and the rows in each group."""
 
     xx: Array  # (groups, groups), as are yy and xy
@@ -100,16 +100,16 @@ class PairSums(NamedTuple):
         return float(xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m))
 
 
-def kernel_sum(kernel: Kernel, x: Array, y: Array, block: int) -> float:
+def _kernel_sum(kernel: Kernel, x: Array, y: Array, block: int) -> float:
     xs, ys = block_slices(len(x), block), list(block_slices(len(y), block))
     return float(sum(kernel(x[i], y[j]).sum() for i in xs for j in ys))
 
 
-def diagonal_sum(kernel: Kernel, x: Array) -> float:
+def _diagonal_sum(kernel: Kernel, x: Array) -> float:
     return float(sum(np.trace(kernel(x[i], x[i])) for i in block_slices(len(x), 64)))
 
 
-def pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLOCK) -> PairSums:
+def _pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLOCK) -> _PairSums:
     """All sums of a symmetric kernel over pairs of ``groups`` consecutive groups of rows."""
     xs, ys = np.array_split(x, groups), np.array_split(y, groups)
 
@@ -117,21 +117,21 @@ def pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLOC
         sums = np.zeros((groups, groups))
         for a in range(groups):
             for b in range(a, groups):
-                sums[a, b] = sums[b, a] = kernel_sum(kernel, parts[a], parts[b], block)
+                sums[a, b] = sums[b, a] = _kernel_sum(kernel, parts[a], parts[b], block)
         return sums
 
-    return PairSums(
+    return _PairSums(
         within(xs),
         within(ys),
-        np.array([[kernel_sum(kernel, a, b, block) for b in ys] for a in xs]),
-        np.array([diagonal_sum(kernel, a) for a in xs]),
-        np.array([diagonal_sum(kernel, b) for b in ys]),
+        np.array([[_kernel_sum(kernel, a, b, block) for b in ys] for a in xs]),
+        np.array([_diagonal_sum(kernel, a) for a in xs]),
+        np.array([_diagonal_sum(kernel, b) for b in ys]),
         np.array([len(a) for a in xs]),
         np.array([len(b) for b in ys]),
     )
 
 
-def kernel_replicates(kernel_of: Callable[[Array], Kernel]) -> Replicate:
+def _kernel_replicates(kernel_of: Callable[[Array], Kernel]) -> Replicate:
     """The unbiased discrepancy and its jackknife replicates, from one pass over all pairs.
 
     Arguments:
@@ -139,7 +139,7 @@ def kernel_replicates(kernel_of: Callable[[Array], Kernel]) -> Replicate:
     """
 
     def replicates(x: Array, y: Array, groups: int) -> tuple[Array, Array]:
-        sums = pair_sums(kernel_of(x), x, y, groups or 1)
+        sums = _pair_sums(kernel_of(x), x, y, groups or 1)
         which = np.arange(groups or 1)
         left = [sums.discrepancy(which != a) for a in range(groups)]
         return np.array([sums.discrepancy(which >= 0)]), np.reshape(left, (groups, 1))
@@ -150,7 +150,7 @@ def kernel_replicates(kernel_of: Callable[[Array], Kernel]) -> Replicate:
 def kernel_discrepancy(kernel: Kernel, x: Array, y: Array, unbiased: bool, block: int) -> float:
     if min(len(x), len(y)) < 2:
         raise DataError("a discrepancy needs two rows on each side: give more rows")
-    sums = pair_sums(kernel, x, y, 1, block)
+    sums = _pair_sums(kernel, x, y, 1, block)
     return sums.discrepancy(np.ones(1, dtype=bool), unbiased=unbiased)
 
 
@@ -208,9 +208,9 @@ def kid(
     (Bińkowski et al., 2018). The kernel has an origin and a scale: standardise both sets alike.
     """
     x, y = sample_pair(real, generated)
-    return kernel_discrepancy(polynomial_kernel, x, y, unbiased, block)
+    return kernel_discrepancy(_polynomial_kernel, x, y, unbiased, block)
 
 
-energy_replicates = kernel_replicates(lambda x: negative_distance)
-mmd_replicates = kernel_replicates(lambda x: multiscale_rbf(median_distance(x)))
-kid_replicates = kernel_replicates(lambda x: polynomial_kernel)
+energy_replicates = _kernel_replicates(lambda x: negative_distance)
+mmd_replicates = _kernel_replicates(lambda x: multiscale_rbf(median_distance(x)))
+kid_replicates = _kernel_replicates(lambda x: _polynomial_kernel)

@@ -33,7 +33,7 @@ from .distances import (
 K = 5
 
 
-def squared_radii(x: Array, k: int, block: int = BLOCK) -> Array:
+def _squared_radii(x: Array, k: int, block: int = BLOCK) -> Array:
     """Squared distance from each row to its ``k``-th nearest other row, a block at a time."""
     return np.concatenate(
         [
@@ -52,7 +52,7 @@ def prdc(real: np.ndarray, generated: np.ndarray, *, k: int = K, block: int = BL
     x, y = centre_pair(*sample_pair(real, generated))
     if min(len(x), len(y)) <= k:
         raise DataError(f"neighbours number {k} need more than {k} rows on each side: give more")
-    r_x, r_y = squared_radii(x, k, block), squared_radii(y, k, block)
+    r_x, r_y = _squared_radii(x, k, block), _squared_radii(y, k, block)
     balls = np.zeros(len(y))  # real balls around each generated row
     recalled, covered = np.zeros(len(x), dtype=bool), np.zeros(len(x), dtype=bool)
     for i in block_slices(len(x), block):
@@ -123,7 +123,7 @@ def exact_duplicates(generated: np.ndarray, train: np.ndarray) -> int:
     return sum(row.tobytes() in known for row in x + 0.0)
 
 
-class ModeReport(NamedTuple):
+class _ModeReport(NamedTuple):
     """What a sample shows of known modes.
 
     Arguments:
@@ -148,7 +148,7 @@ class ModeReport(NamedTuple):
 
 def known_modes(
     generated: np.ndarray, modes: np.ndarray, scale: float, *, radius: float = 3.0
-) -> ModeReport:
+) -> _ModeReport:
     r"""Coverage of modes at known places (Srivastava et al., 2017; Lin et al., 2018).
 
     .. math:: \mathrm{KL}(f \,\|\, \text{uniform}) = \sum_k f_k \log (K f_k)
@@ -172,7 +172,7 @@ def known_modes(
     f = counts / max(int(good.sum()), 1)
     kl = float(rel_entr(f, 1 / k).sum()) if good.any() else float(np.log(k))
     kept = float((counts >= SHARE * len(rows) / k).mean())
-    return ModeReport(int((counts > 0).sum()), float(good.mean()), kl, f, kept)
+    return _ModeReport(int((counts > 0).sum()), float(good.mean()), kl, f, kept)
 
 
 def kmeans_centres(real: np.ndarray, *, k: int | None = None, seed: int = 0) -> Array:

@@ -38,7 +38,7 @@ def sliced_w2(
     return transport.sliced_w2_distance(x, y, projections=projections, rng=rng)
 
 
-def equal_samples(x: Array, y: Array, cap: int, seed: int) -> tuple[Array, Array]:
+def _equal_samples(x: Array, y: Array, cap: int, seed: int) -> tuple[Array, Array]:
     """The same number of rows of both, at most ``cap``, drawn without replacement."""
     n = min(len(x), len(y), cap)
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def w1(real: np.ndarray, generated: np.ndarray, *, cap: int = CAP, seed: int = 0
     x, y = sample_pair(real, generated)
     if x.shape[1] == 1:
         return transport.w1_1d(x[:, 0], y[:, 0])
-    return transport.exact_w1(*equal_samples(x, y, cap, seed))
+    return transport.exact_w1(*_equal_samples(x, y, cap, seed))
 
 
 def w2(real: np.ndarray, generated: np.ndarray, *, cap: int = CAP, seed: int = 0) -> float:
@@ -62,7 +62,7 @@ def w2(real: np.ndarray, generated: np.ndarray, *, cap: int = CAP, seed: int = 0
     x, y = sample_pair(real, generated)
     if x.shape[1] == 1:
         return transport.w2_1d(x[:, 0], y[:, 0])
-    return transport.exact_w2(*equal_samples(x, y, cap, seed))
+    return transport.exact_w2(*_equal_samples(x, y, cap, seed))
 
 
 def gaussian_fit_distance(x: Array, y: Array) -> float:

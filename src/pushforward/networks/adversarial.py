@@ -74,7 +74,7 @@ class GanNetworks(NamedTuple):
     deep: bool = False
 
 
-def default_latent_dim(event: Event) -> int:
+def _default_latent_dim(event: Event) -> int:
     """The length of the noise: as the data, but at least 2, or 8 without Fourier features."""
     least = 2 if fourier_count(event.shape, None) else 8
     return min(max(math.prod(event.shape), least), 64)
@@ -98,14 +98,14 @@ def build_gan_networks(
         given: The options of the networks.
     """
     options = with_defaults(GanOptions, given)
-    options["latent"] = options["latent"] or default_latent_dim(event)
+    options["latent"] = options["latent"] or _default_latent_dim(event)
     if is_convolutional(event, options["network"]):
         options["width"] = options["width"] or channels
-        return build_conv_gan(event, options, norm)
-    return build_mlp_gan(event, options, critic_waves)
+        return _build_conv_gan(event, options, norm)
+    return _build_mlp_gan(event, options, critic_waves)
 
 
-def build_mlp_gan(event: Event, options: GanOptions, critic_waves: int | None) -> GanNetworks:
+def _build_mlp_gan(event: Event, options: GanOptions, critic_waves: int | None) -> GanNetworks:
     """A smooth generator and a critic of two hidden layers, whose gradients are cheap to penalise.
 
     In few dimensions both see Fourier features: without them, a thousand rounds leave a 5 x 5 grid
@@ -129,7 +129,7 @@ def build_mlp_gan(event: Event, options: GanOptions, critic_waves: int | None) -
     )
 
 
-def build_conv_gan(event: Event, options: GanOptions, norm: Norm) -> GanNetworks:
+def _build_conv_gan(event: Event, options: GanOptions, norm: Norm) -> GanNetworks:
     """A generator and a critic of images, whose smallest sizes are the same."""
     shape, k, width, scales = event.shape, event.condition, options["width"], options["depth"]
     critic, seen = options["critic"] or 2 * width, max(scales - 1, 1)

@@ -41,7 +41,7 @@ class AutoencoderNetworks(NamedTuple):
     prior: nn.Module | None = None
 
 
-class ConditionalPrior(nn.Module):
+class _ConditionalPrior(nn.Module):
     """Where the latents of each condition lie; it begins at the origin, as if unknown."""
 
     learning_rate_scale = 10.0  # an optimizer moves weights by its rate, and means lie units apart
@@ -64,7 +64,7 @@ def build_mlp_autoencoder(
         Perceptron(d, k, 2 * latent, hidden, waves=waves, sharpest=16.0),
         Perceptron(latent, k, d * law.size, hidden, waves=waves, sharpest=4.0),
         law,
-        ConditionalPrior(k, latent) if k else None,
+        _ConditionalPrior(k, latent) if k else None,
     )
 
 
@@ -76,7 +76,7 @@ def build_conv_autoencoder(
         ConvEncoder(shape, k, 2 * latent, width=width, scales=scales),
         ConvDecoder(shape, k, latent, law.size, width=width, scales=scales),
         law,
-        ConditionalPrior(k, latent) if k else None,
+        _ConditionalPrior(k, latent) if k else None,
     )
 
 
@@ -95,7 +95,7 @@ def spatial_encoder(
     return net
 
 
-def spatial_decoder(
+def _spatial_decoder(
     event_shape: tuple[int, ...], channels: int, size: int, *, width: int, scales: int
 ) -> ConvDecoder:
     """Codes ``(n, channels, h, w)`` to ``size`` numbers for every entry of an image."""
@@ -117,7 +117,7 @@ def build_spatial_autoencoder(
     scales = scale_count(factor)
     return AutoencoderNetworks(
         spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
-        spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
+        _spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
         law,
     )
 

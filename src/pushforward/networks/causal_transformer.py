@@ -20,7 +20,7 @@ from .masked import AutoregressiveNetwork, EntryFeatures, Steps, initialise_outp
 HEADS = 4  # of the attention
 
 
-class CausalBlock(nn.Module):
+class _CausalBlock(nn.Module):
     """Attention with a bias, and a perceptron, each on a normalised residual stream."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -75,7 +75,7 @@ class CausalTransformer(AutoregressiveNetwork):
         self.place, self.target = nn.Embedding(d, width), nn.Embedding(d, width)
         self.begin = nn.Parameter(torch.zeros(width))
         self.condition = nn.Linear(condition, width, bias=False) if condition else None
-        self.blocks = nn.ModuleList(CausalBlock(width, HEADS, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(_CausalBlock(width, HEADS, dropout) for _ in range(depth))
         self.near = nn.Parameter(torch.zeros(depth, HEADS, int(self.offset.max()) + 2))
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, size)
         self.bias = nn.Parameter(torch.zeros(d, size))

@@ -26,7 +26,7 @@ Shape = tuple[int, int, int]
 Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
 
 
-class ConvCoupling(nn.Module):
+class _ConvCoupling(nn.Module):
     """Pixels that are masked stay, and tell how the others move; it begins at the identity.
 
     Arguments:
@@ -74,7 +74,7 @@ class ConvCoupling(nn.Module):
         return torch.where(self.mask, y, self.elementwise_transform(y, c).inv(y))
 
 
-class CouplingLevel(nn.Module):
+class _CouplingLevel(nn.Module):
     """Couplings by checkerboards, squares that become channels, and couplings by channels.
 
     Arguments:
@@ -97,11 +97,11 @@ class CouplingLevel(nn.Module):
         (a, b), (channels, height, across) = square, shape
         self.square, self.shape = square, (channels * a * b, height // a, across // b)
         halves = couplings if self.shape[0] > 1 else 0
-        self.board = build_couplings(
-            [checkerboard_mask(shape, k) for k in range(couplings)], condition, univariate, width
+        self.board = _build_couplings(
+            [_checkerboard_mask(shape, k) for k in range(couplings)], condition, univariate, width
         )
-        self.halves = build_couplings(
-            [channel_mask(self.shape, k) for k in range(halves)], condition, univariate, width
+        self.halves = _build_couplings(
+            [_channel_mask(self.shape, k) for k in range(halves)], condition, univariate, width
         )
 
     def forward(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
@@ -126,8 +126,10 @@ class CouplingLevel(nn.Module):
         return y
 
 
-def build_couplings(masks: list[Tensor], condition: int, univariate: Univariate, width: int) -> Any:
-    return nn.ModuleList(ConvCoupling(mask, condition, univariate, width) for mask in masks)
+def _build_couplings(
+    masks: list[Tensor], condition: int, univariate: Univariate, width: int
+) -> Any:
+    return nn.ModuleList(_ConvCoupling(mask, condition, univariate, width) for mask in masks)
 
 
 class MultiScaleTransform(LazyTransform):
@@ -152,15 +154,15 @@ class MultiScaleTransform(LazyTransform):
         self.layout, shape, scales = layout, layout.shape, []
         while True:
             square = (2 - shape[1] % 2, 2 - shape[2] % 2) if min(shape[1:]) > 2 else (1, 1)
-            scales.append(CouplingLevel(shape, square, condition, univariate, width, couplings))
+            scales.append(_CouplingLevel(shape, square, condition, univariate, width, couplings))
             if square == (1, 1):
                 break
             channels, *sides = scales[-1].shape
             shape = (channels // 2, sides[0], sides[1])
-        self.scales = cast("list[CouplingLevel]", nn.ModuleList(scales))
+        self.scales = cast("list[_CouplingLevel]", nn.ModuleList(scales))
 
-    def forward(self, c: Condition = None) -> "ConditionedMultiScale":
-        return ConditionedMultiScale(self, c)
+    def forward(self, c: Condition = None) -> "_ConditionedMultiScale":
+        return _ConditionedMultiScale(self, c)
 
     def to_noise(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
         """Noise ``(n, d)`` and log-determinants of images ``(n, d)``."""
@@ -186,7 +188,7 @@ class MultiScaleTransform(LazyTransform):
         return self.layout.from_channels_first(x).flatten(1)
 
 
-class ConditionedMultiScale(Transform):
+class _ConditionedMultiScale(Transform):
     """A `MultiScaleTransform` for one condition.
 
     Arguments:
@@ -214,13 +216,13 @@ class ConditionedMultiScale(Transform):
         return self.flow.to_noise(x, self.c)
 
 
-def checkerboard_mask(shape: Shape, k: int) -> Tensor:
+def _checkerboard_mask(shape: Shape, k: int) -> Tensor:
     """Every other pixel: the one colour for even k, the other for odd k."""
     row, column = torch.arange(shape[1])[:, None], torch.arange(shape[2])
     return ((row + column + k) % 2 == 0).expand(shape)
 
 
-def channel_mask(shape: Shape, k: int) -> Tensor:
+def _channel_mask(shape: Shape, k: int) -> Tensor:
     """The first half of the channels for even k, the second for odd k."""
     first = 2 * torch.arange(shape[0]) < shape[0]
     return (first ^ bool(k % 2))[:, None, None].expand(shape)

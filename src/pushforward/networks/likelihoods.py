@@ -237,7 +237,7 @@ class AutoregressiveLikelihood(EntryLikelihood):
         """First parameters ``(d, size - prediction_parameters)`` of columns of rows ``(n, d)``."""
 
 
-class CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
+class _CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
     """A probability for every level; it begins with the frequencies of each entry's levels."""
 
     def initial_parameters(self, rows: Tensor) -> Tensor:
@@ -334,5 +334,5 @@ def choose_autoregressive_likelihood(
         law = MixtureLikelihood(GaussianLikelihood(), components or (48 if d <= FEW else 8))
         return LinearResidualLikelihood(law) if linear else law
     if levels <= FEW_LEVELS:
-        return CategoricalFromCounts(levels)
+        return _CategoricalFromCounts(levels)
     return MixtureLikelihood(DiscretisedLogistic(levels), components or 8)

@@ -276,7 +276,7 @@ def entry_orderings(shape: tuple[int, ...], order: str, m: int) -> Tensor:
         UsageError: If ``order`` is no order of the entries.
     """
     d = math.prod(shape)
-    first = torch.arange(d) if order == "given" else parse_ordering(order, d)
+    first = torch.arange(d) if order == "given" else _parse_ordering(order, d)
     orders = [first, first.flip(0)]
     if is_image(shape) and order == "given":
         image = image_layout(shape).to_channels_first(first.view(1, *shape).double())[0]
@@ -288,7 +288,7 @@ def entry_orderings(shape: tuple[int, ...], order: str, m: int) -> Tensor:
     return torch.stack(orders[:m])
 
 
-def parse_ordering(order: str, d: int) -> Tensor:
+def _parse_ordering(order: str, d: int) -> Tensor:
     """An order as a user writes it: column numbers from 0, with commas, or "reversed"."""
     if order == "reversed":
         return torch.arange(d).flip(0)

@@ -25,7 +25,7 @@ ROWS = 64  # images whose features are in memory together where nothing is learn
 REACH = 3  # rows above, and columns to either side, that a kernel sees
 
 
-class CausalConv(nn.Module):
+class _CausalConv(nn.Module):
     """A weighted sum of the pixels before each one, feature by feature.
 
     Arguments:
@@ -52,7 +52,7 @@ class CausalConv(nn.Module):
         return torch.einsum("nijw,wij->nw", window, self.kernel * self.seen)
 
 
-class GatedLayer(nn.Module):
+class _GatedLayer(nn.Module):
     r"""What is gathered, through a gated perceptron, added to what was known.
 
     .. math:: (a, b) = U\,\mathrm{norm}(g) + V c, \qquad h \leftarrow h + W (a\,\mathrm{silu}(b))
@@ -60,7 +60,7 @@ class GatedLayer(nn.Module):
 
     def __init__(self, width: int, condition: int, dropout: float) -> None:
         super().__init__()
-        self.gather = CausalConv(width, itself=1)
+        self.gather = _CausalConv(width, itself=1)
         self.norm, self.up = nn.LayerNorm(width), nn.Linear(width, 2 * width)
         self.told = nn.Linear(condition, 2 * width, bias=False) if condition else None
         self.down, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
@@ -107,9 +107,9 @@ class CausalConvNet(AutoregressiveNetwork):
         (m, d), self.features = orders.shape, features
         self.register_buffer("orders", orders)
         self.enter = nn.Linear(channels * features.width, width)
-        self.first = CausalConv(width, itself=0)
+        self.first = _CausalConv(width, itself=0)
         self.place = nn.Parameter(0.1 * torch.randn(m, height, columns, width))
-        self.layers = nn.ModuleList(GatedLayer(width, condition, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(_GatedLayer(width, condition, dropout) for _ in range(depth))
         self.norm, self.above = nn.LayerNorm(width), nn.Linear(width, channels * width)
         self.beside = nn.Linear(channels * features.width, channels * width, bias=False)
         k = torch.arange(channels)
@@ -118,8 +118,8 @@ class CausalConvNet(AutoregressiveNetwork):
         self.out, self.bias = nn.Linear(width, size), nn.Parameter(torch.zeros(d, size))
 
     @property
-    def layer_list(self) -> list[GatedLayer]:
-        return cast(list[GatedLayer], list(self.layers))
+    def layer_list(self) -> list[_GatedLayer]:
+        return cast(list[_GatedLayer], list(self.layers))
 
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
         initialise_output(h, self.out, self.bias)

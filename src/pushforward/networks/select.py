@@ -20,7 +20,7 @@ from .transformer import DiT
 from .unet import UNet
 
 
-def default_patch_size(event: tuple[int, ...]) -> int:
+def _default_patch_size(event: tuple[int, ...]) -> int:
     """The side of a transformer's patches: at most 8 x 8 of them, and none of a single pixel."""
     return max(2, -(-max(image_layout(event).shape[1:]) // 8)) if is_image(event) else 1
 
@@ -67,7 +67,9 @@ def build_time_network(
     makers: dict[str, Callable[..., nn.Module]] = {
         "mlp": partial(TimeMLP, width=width or units, depth=depth, waves=waves),
         "unet": partial(UNet, width=width or 16, scales=depth),
-        "dit": partial(DiT, width=width or 128, depth=depth, patch=default_patch_size(event.shape)),
+        "dit": partial(
+            DiT, width=width or 128, depth=depth, patch=_default_patch_size(event.shape)
+        ),
     }
     usual = "unet" if is_large_image(event.shape) else "mlp"
     make = choose_option("network", options["network"], {"auto": makers[usual], **makers})
@@ -76,11 +78,11 @@ def build_time_network(
         raise UsageError("waves are inputs of an mlp, and this network is none: leave waves out")
     make = partial(make, event.shape, spans=spans)
     if event.spelled:
-        return build_captioned_network(event, make, attends)
+        return _build_captioned_network(event, make, attends)
     return make(event.condition, tokens=event.tokens) if attends else make(event.condition)
 
 
-def build_captioned_network(
+def _build_captioned_network(
     event: Event, make: Callable[..., nn.Module], attends: bool
 ) -> CaptionedNetwork:
     """A network that reads the spelled caption at the end of its condition."""

@@ -20,7 +20,7 @@ from .mlp import mlp
 VALUES = 257  # of a byte, and one for none
 
 
-class CaptionLayer(nn.Module):
+class _CaptionLayer(nn.Module):
     """Pieces attend to those that are there, and each passes a perceptron."""
 
     def __init__(self, width: int) -> None:
@@ -58,7 +58,7 @@ class ByteEncoder(Backbone):
         self.letters = nn.Parameter(torch.randn(VALUES * size, width) / size**0.5)
         self.places = nn.Parameter(torch.randn(count, width))
         self.word = mlp(width, 2 * width, width)
-        self.layers = nn.ModuleList(CaptionLayer(width) for _ in range(depth))
+        self.layers = nn.ModuleList(_CaptionLayer(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, spelled: Tensor) -> tuple[Tensor, Tensor]:

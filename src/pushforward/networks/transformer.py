@@ -31,7 +31,7 @@ def sinusoidal_positions(height: int, width: int, length: int) -> Tensor:
     return torch.cat([row, column], dim=2).flatten(0, 1)
 
 
-def modulate_tokens(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _modulate_tokens(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     h = layer_norm(h, h.shape[-1:], eps=1e-6)
     return torch.addcmul(h + shift, h, scale)
 
@@ -52,9 +52,9 @@ class DiTBlock(nn.Module):
 
     def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
         scale, shift, gate, scale2, shift2, gate2 = self.told(e)[:, None].chunk(6, dim=-1)
-        h = h + gate * self.dropout(self.attention(modulate_tokens(h, scale, shift), tokens))
+        h = h + gate * self.dropout(self.attention(_modulate_tokens(h, scale, shift), tokens))
         return h + gate2 * self.dropout(
-            self.down(gelu(self.up(modulate_tokens(h, scale2, shift2))))
+            self.down(gelu(self.up(_modulate_tokens(h, scale2, shift2))))
         )
 
 
@@ -107,7 +107,7 @@ class DiT(Backbone):
             h = block(h, e, tokens)
         scale, shift = self.told(e)[:, None].chunk(2, dim=-1)
         patches = (
-            self.leave(modulate_tokens(h, scale, shift)).transpose(1, 2).unflatten(2, self.grid)
+            self.leave(_modulate_tokens(h, scale, shift)).transpose(1, 2).unflatten(2, self.grid)
         )
         return self.layout.from_channels_first(
             pixel_shuffle(patches, self.patch)[..., :height, :width]

@@ -54,7 +54,7 @@ class UNetBlock(nn.Module):
         return h + self.attention(pixels, tokens).transpose(1, 2).view_as(h)
 
 
-class Downsample(nn.Module):
+class _Downsample(nn.Module):
     """To half the size."""
 
     def __init__(self, channels: int) -> None:
@@ -106,7 +106,7 @@ class UNet(Backbone):
             down.append(block(kept[-1], i))
             kept.append(wide)
             if i < scales - 1:
-                down.append(Downsample(wide))
+                down.append(_Downsample(wide))
                 kept.append(wide)
         self.down, bottom = nn.ModuleList(down), scales - 1
         self.bottom = nn.ModuleList([block(widths[-1], bottom, True), block(widths[-1], bottom)])

@@ -39,7 +39,7 @@ class Whitening(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(scale)
         if len(self.root):
-            self.root.copy_(correlation_cholesky(((rows - mean) / scale).cpu().numpy()))
+            self.root.copy_(_correlation_cholesky(((rows - mean) / scale).cpu().numpy()))
 
     def forward(self, x: Data) -> Data:
         z = (x.flatten(1) - self.mean) / self.scale
@@ -61,7 +61,7 @@ class Whitening(nn.Module):
         return -self.scale.log().sum() - self.root.diagonal().log().sum()
 
 
-def correlation_cholesky(rows: np.ndarray) -> Tensor:
+def _correlation_cholesky(rows: np.ndarray) -> Tensor:
     from sklearn.covariance import ledoit_wolf
 
     correlation = torch.as_tensor(np.atleast_2d(ledoit_wolf(rows, assume_centered=True)[0]))

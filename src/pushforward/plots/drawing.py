@@ -185,13 +185,13 @@ def plot_losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[s
         steps, values = [r["step"] for r in rows], [r[name] for r in rows]
         axes.plot(steps, values, linewidth=0.9, label=label, **look)
     ends = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(latest.items())[:3]]
-    axes.set(xlabel="; ".join(["step", *ends]), ylim=robust_limits(history, names))
+    axes.set(xlabel="; ".join(["step", *ends]), ylim=_robust_limits(history, names))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0.2)
 
 
-def robust_limits(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
+def _robust_limits(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
     """Limits that the first steps, which are large, do not spoil."""
     late = history[len(history) // 20 :]
     values = [r[k] for r in late for k in names if k in r and np.isfinite(r[k])]
@@ -211,7 +211,7 @@ def plot_trajectories(axes: Axes, states: np.ndarray, where: AxesLimits) -> None
     frame_axes(axes, where)
 
 
-def set_log_axis(axes: Axes, which: str) -> None:
+def _set_log_axis(axes: Axes, which: str) -> None:
     """A logarithmic axis whose ticks are plain numbers."""
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -237,7 +237,7 @@ def plot_intervals(
     floor = estimates[0][3]
     if np.isfinite(floor):
         axes.axvline(floor, color=style.INK, linewidth=0.8, linestyle=style.FLOOR)
-    set_symlog_axis(axes, np.array([e[1] for e in estimates]), np.array([e[2] for e in estimates]))
+    _set_symlog_axis(axes, np.array([e[1] for e in estimates]), np.array([e[2] for e in estimates]))
     axes.set_ylim(len(estimates) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -256,14 +256,14 @@ def plot_nfe_curves(axes: Axes, curves: dict[str, list[tuple[int, float]]], floo
             label=name,
         )
     axes.axhline(floor, color=style.INK, linewidth=0.8, linestyle=style.FLOOR, label="floor")
-    set_log_axis(axes, "x")
-    set_log_axis(axes, "y")
+    _set_log_axis(axes, "x")
+    _set_log_axis(axes, "y")
     axes.set(xlabel="network evaluations for one sample", ylabel="sliced W\u2082")
     axes.grid(color=style.RULE, linewidth=0.6)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
-def set_symlog_axis(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
+def _set_symlog_axis(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
     """A horizontal axis for intervals of very different sizes: linear near zero, then logarithmic.
 
     It is linear within the half-width of the shortest interval, which is the noise.

@@ -40,17 +40,17 @@ def plot_run(fitted: FittedModel, path: Path, *, data: Any = None, seed: int = 0
     """
     path = files.check_figure_path(path)
     real = None if data is None else reading.read_with_schema(data, fitted.schema).x
-    panels = [*training_panels(fitted), *sample_panels(fitted, real, seed)]
+    panels = [*_training_panels(fitted), *_sample_panels(fitted, real, seed)]
     widths = [width for width, _ in panels]
     with style.written_figure(path, (sum(widths), 3.2)) as figure:
-        figure.suptitle(run_heading(fitted), fontsize=8.5)
+        figure.suptitle(_run_heading(fitted), fontsize=8.5)
         parts = figure.subfigures(1, len(panels), width_ratios=widths, squeeze=False)[0]
         for part, (_, draw) in zip(parts, panels):
             draw(part)
     return path
 
 
-def run_heading(fitted: FittedModel) -> str:
+def _run_heading(fitted: FittedModel) -> str:
     """The run in one line."""
     facts = [display_name(fitted.family), count_noun(fitted.parameters, "parameter")]
     if fitted.history:
@@ -60,7 +60,7 @@ def run_heading(fitted: FittedModel) -> str:
     return "  \u00b7  ".join(facts)
 
 
-def training_panels(fitted: FittedModel) -> list[Panel]:
+def _training_panels(fitted: FittedModel) -> list[Panel]:
     """The losses, and what was monitored."""
     history, panels = fitted.history, list[Panel]()
     if history:
@@ -68,11 +68,11 @@ def training_panels(fitted: FittedModel) -> list[Panel]:
         panels.append((4.0, lambda p: drawing.plot_losses(p.add_subplot(), history, diagnoses)))
     if monitored_steps(history):
         facts = fitted.config["watched"]
-        panels.append((4.0, lambda part: plot_monitor(part, history, facts)))
+        panels.append((4.0, lambda part: _plot_monitor(part, history, facts)))
     return panels
 
 
-def sample_panels(fitted: FittedModel, real: Real, seed: int) -> list[Panel]:
+def _sample_panels(fitted: FittedModel, real: Real, seed: int) -> list[Panel]:
     """Samples with the data, as data of that kind are drawn, and a density over the plane."""
     kind = grids.plot_kind(fitted.schema.event)
     x = fitted.draw(64 if kind == "images" else ROWS, seed=seed)
@@ -82,25 +82,25 @@ def sample_panels(fitted: FittedModel, real: Real, seed: int) -> list[Panel]:
         draw = partial(drawing.plot_marginals, data=data, x=rows, columns=columns)
         return [(5.6, draw)]
     if kind == "images":
-        draw = partial(plot_run_images, fitted=fitted)
+        draw = partial(_plot_run_images, fitted=fitted)
         panels = [] if real is None else [(3.2, partial(draw, x=real[:64], title="data"))]
         return [*panels, (3.2, partial(draw, x=x, title="samples"))]
     if kind == "line":
-        return [(3.2, partial(plot_run_histogram, fitted=fitted, x=x, real=real))]
+        return [(3.2, partial(_plot_run_histogram, fitted=fitted, x=x, real=real))]
     where = drawing.data_limits(*((x, 0.01) if real is None else (real, 0.002)))
-    draw = partial(plot_run_scatter, x=x, real=real, where=where, names=fitted.schema.names)
+    draw = partial(_plot_run_scatter, x=x, real=real, where=where, names=fitted.schema.names)
     density = grids.grid_log_density(fitted, grids.grid_points(where))
     top = None if density is None else grids.peak_log_density([density])
     if density is None or top is None:
         return [(3.2, draw)]
-    return [(3.2, draw), (3.2, partial(plot_run_density, log_p=density, where=where, top=top))]
+    return [(3.2, draw), (3.2, partial(_plot_run_density, log_p=density, where=where, top=top))]
 
 
-def panel_title(title: str, real: Real) -> str:
+def _panel_title(title: str, real: Real) -> str:
     return title if real is None else f"{title}, data in grey"
 
 
-def plot_run_histogram(part: Part, fitted: FittedModel, x: np.ndarray, real: Real) -> None:
+def _plot_run_histogram(part: Part, fitted: FittedModel, x: np.ndarray, real: Real) -> None:
     """Samples of one column as a histogram, with the density that the model states."""
     axes, column = part.add_subplot(), fitted.schema.columns[0]
     limits = drawing.data_limits(x if real is None else real)
@@ -112,10 +112,10 @@ def plot_run_histogram(part: Part, fitted: FittedModel, x: np.ndarray, real: Rea
         drawing.plot_density_curve(axes, grid, own, exact=False)
         title += " and the model\u2019s density"
     axes.set_xlabel(drawing.axis_name(column.name))
-    axes.set_title(panel_title(title, real))
+    axes.set_title(_panel_title(title, real))
 
 
-def plot_run_scatter(
+def _plot_run_scatter(
     part: Part, x: np.ndarray, real: Real, where: drawing.AxesLimits, names: list[str]
 ) -> None:
     """Samples of two columns as points, over those of the data."""
@@ -123,16 +123,16 @@ def plot_run_scatter(
     if real is not None:
         drawing.plot_scatter(axes, real, where, style.QUIET)
     drawing.plot_scatter(axes, x, where, style.MODEL, (names[0], names[1]))
-    axes.set_title(panel_title(f"{min(len(x), drawing.POINTS):,} samples", real))
+    axes.set_title(_panel_title(f"{min(len(x), drawing.POINTS):,} samples", real))
 
 
-def plot_run_images(part: Part, fitted: FittedModel, x: np.ndarray, title: str) -> None:
+def _plot_run_images(part: Part, fitted: FittedModel, x: np.ndarray, title: str) -> None:
     axes, column = part.add_subplot(), fitted.schema.columns[0]
     drawing.plot_image_grid(axes, x, 8, column.low, column.high)
     axes.set_title(f"{len(x)} {title}")
 
 
-def plot_run_density(part: Part, log_p: np.ndarray, where: drawing.AxesLimits, top: float) -> None:
+def _plot_run_density(part: Part, log_p: np.ndarray, where: drawing.AxesLimits, top: float) -> None:
     axes = part.add_subplot()
     drawing.plot_density_map(axes, log_p, where, (top - grids.DEPTH, top))
     axes.set_title(f"log-density, white {grids.DEPTH:g} nats below the top")
@@ -150,7 +150,7 @@ def decode_sheet(sheet: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet))))
 
 
-def plot_monitor(part: Part, history: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+def _plot_monitor(part: Part, history: list[dict[str, Any]], facts: dict[str, Any]) -> None:
     """The distance over the steps with its floor, and the samples of some steps below."""
     lines = monitored_steps(history)
     shown = np.unique(np.linspace(0, len(lines) - 1, SHOWN).round().astype(int))

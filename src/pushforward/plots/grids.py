@@ -55,15 +55,15 @@ def grid_log_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
     inner = model.model
     try:
         if isinstance(inner, Diffusion):
-            values = flow_grid_density(model, inner, x)
+            values = _flow_grid_density(model, inner, x)
         else:
             values = model.log_prob(model.schema.restore(x))
     except NumericalError:
         return None
-    return np.where(within_bounds(model.schema, x), values, -np.inf)
+    return np.where(_within_bounds(model.schema, x), values, -np.inf)
 
 
-def flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
+def _flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
     """The log-density of a probability flow, as accurate as a colour of the map."""
     rough = partial(ode.dormand_prince, rtol=MAP, atol=MAP)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> n
     return (value.cpu().double() + log_det).numpy()
 
 
-def within_bounds(schema: Schema, x: np.ndarray) -> np.ndarray:
+def _within_bounds(schema: Schema, x: np.ndarray) -> np.ndarray:
     """Which rows respect the bounds that the user declared."""
     inside = np.ones(len(x), bool)
     for j, column in enumerate(schema.columns):

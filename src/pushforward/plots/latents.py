@@ -25,7 +25,7 @@ FINE = np.linspace(-3, 3, 61)
 Draw = Callable[[Axes], None]
 
 
-class EncodedData(NamedTuple):
+class _EncodedData(NamedTuple):
     """Rows of the data and their latents."""
 
     x: np.ndarray  # as numbers, (n, *event)
@@ -61,14 +61,17 @@ def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = Non
     """
     path = files.check_figure_path(path)
     found = encode_for_plot(fitted, data, y)
-    parts: list[Draw] = [partial(plot_latent_scatter, found=found), *decoding_plots(fitted, found)]
+    parts: list[Draw] = [
+        partial(_plot_latent_scatter, found=found),
+        *_decoding_plots(fitted, found),
+    ]
     with style.written_figure(path, (3.3 * len(parts), 3.4)) as figure:
         for axes, draw in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts):
             draw(axes)
     return path
 
 
-def encode_for_plot(fitted: FittedModel, data: Any, y: Any) -> EncodedData:
+def encode_for_plot(fitted: FittedModel, data: Any, y: Any) -> _EncodedData:
     """Evenly spaced rows of the data with their latents."""
     config = fitted.config
     data = config.get("source") if data is None else data
@@ -88,10 +91,10 @@ def encode_for_plot(fitted: FittedModel, data: Any, y: Any) -> EncodedData:
     if known is None and isinstance(data, str) and data in datasets.names():
         every = datasets.load(data).y
         labels = None if every is None else every[rows]
-    return EncodedData(found.x[rows], known, labels, z, np.argsort(-z.var(0), kind="stable"))
+    return _EncodedData(found.x[rows], known, labels, z, np.argsort(-z.var(0), kind="stable"))
 
 
-def plot_latent_scatter(axes: Axes, found: EncodedData) -> None:
+def _plot_latent_scatter(axes: Axes, found: _EncodedData) -> None:
     """Encoded data over the two most active latents, with one and two deviations of the prior."""
     axes.set_title(f"{found.active} of {formatting.count_noun(found.z.shape[1], 'latent')} active")
     if found.z.shape[1] == 1:
@@ -103,7 +106,7 @@ def plot_latent_scatter(axes: Axes, found: EncodedData) -> None:
     pair = found.z[:, found.order[:2]]
     reach = max(3.2, float(np.quantile(np.abs(pair), 0.998)))
     where = drawing.AxesLimits(np.full(2, -reach), np.full(2, reach))
-    classes = class_groups(found.labels, len(pair))
+    classes = _class_groups(found.labels, len(pair))
     for look, rows in classes:
         axes.scatter(pair[rows, 0], pair[rows, 1], alpha=0.6, linewidths=0, rasterized=True, **look)
     for radius in (1, 2):
@@ -114,7 +117,7 @@ def plot_latent_scatter(axes: Axes, found: EncodedData) -> None:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2, handletextpad=0)
 
 
-def class_groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+def _class_groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any], np.ndarray]]:
     """How each of up to ten classes looks and its rows; all data as one if there are none."""
     classes = [] if labels is None or labels.ndim > 1 else list(np.unique(labels))
     if not 1 < len(classes) <= 10:
@@ -128,37 +131,37 @@ def class_groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any]
     return found
 
 
-def decoding_plots(fitted: FittedModel, found: EncodedData) -> Sequence[Draw]:
+def _decoding_plots(fitted: FittedModel, found: _EncodedData) -> Sequence[Draw]:
     """What the latents decode to, drawn as the data are."""
     kind = grids.plot_kind(fitted.schema.event)
     if kind == "images":
-        square = partial(plot_image_lattice, fitted=fitted, found=found)
-        rows = partial(plot_image_traversals, fitted=fitted, found=found)
+        square = partial(_plot_image_lattice, fitted=fitted, found=found)
+        rows = partial(_plot_image_traversals, fitted=fitted, found=found)
         return {1: [rows], 2: [square]}.get(len(found.order), [square, rows])
     if kind == "plane":
-        return [partial(plot_latent_net, fitted=fitted, found=found)]
-    curves = partial(plot_latent_curves, fitted=fitted, found=found)
+        return [partial(_plot_latent_net, fitted=fitted, found=found)]
+    curves = partial(_plot_latent_curves, fitted=fitted, found=found)
     return [partial(curves, unit=k) for k in found.order[:2].tolist()]
 
 
-def plot_decoded_images(axes: Axes, fitted: FittedModel, x: np.ndarray) -> None:
+def _plot_decoded_images(axes: Axes, fitted: FittedModel, x: np.ndarray) -> None:
     """Images in rows of SIDE, ``(rows, SIDE, *event)``."""
     column = fitted.schema.columns[0]
     drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
 
 
-def plot_image_lattice(axes: Axes, fitted: FittedModel, found: EncodedData) -> None:
+def _plot_image_lattice(axes: Axes, fitted: FittedModel, found: _EncodedData) -> None:
     """Images at the quantiles of two latents, the others at 0."""
     units = found.order[:2].tolist()
     x = decode_quantile_lattice(fitted.pipeline, found.condition, units=units, side=SIDE)
-    plot_decoded_images(axes, fitted, x)
+    _plot_decoded_images(axes, fitted, x)
     axes.set_title(f"decoded quantiles of latents {units[0]} \u2192 and {units[1]} \u2191")
 
 
-def plot_image_traversals(axes: Axes, fitted: FittedModel, found: EncodedData) -> None:
+def _plot_image_traversals(axes: Axes, fitted: FittedModel, found: _EncodedData) -> None:
     """A row of images for each latent, which moves from -3 to 3 while the others are 0."""
     units, values = found.order[:SIDE].tolist(), np.linspace(-3, 3, SIDE)
-    plot_decoded_images(
+    _plot_decoded_images(
         axes, fitted, fitted.traverse(y=found.condition, units=units, values=values)
     )
     height = (axes.images[0].get_size()[0] + 1) / SIDE  # of an image with the line under it
@@ -168,7 +171,7 @@ def plot_image_traversals(axes: Axes, fitted: FittedModel, found: EncodedData) -
     axes.set_title("each row: one latent from \u22123 to 3")
 
 
-def plot_latent_net(axes: Axes, fitted: FittedModel, found: EncodedData) -> None:
+def _plot_latent_net(axes: Axes, fitted: FittedModel, found: _EncodedData) -> None:
     """The decoded latent plane as a net over the data; equal mass lies between its lines."""
     names = fitted.schema.names
     where = drawing.data_limits(found.x, tail=0.01)
@@ -184,7 +187,7 @@ def plot_latent_net(axes: Axes, fitted: FittedModel, found: EncodedData) -> None
     axes.set_title("decoded quantiles of two latents" if len(lines) > 1 else "decoded latent")
 
 
-def plot_latent_curves(axes: Axes, fitted: FittedModel, found: EncodedData, unit: int) -> None:
+def _plot_latent_curves(axes: Axes, fitted: FittedModel, found: _EncodedData, unit: int) -> None:
     """The columns that follow one latent most, in standard deviations of the data."""
     x = fitted.traverse(y=found.condition, units=[unit], values=FINE)[0].reshape(len(FINE), -1)
     rows = found.x.reshape(len(found.x), -1)

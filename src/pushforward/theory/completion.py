@@ -23,7 +23,7 @@ FEW = 10  # effective particles below which a user is warned
 BETWEEN = 0.5  # the variance of a reverse step, halfway between its two limits
 
 
-def forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
+def _forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
     """One draw of the forward process from data, its states at the start of each step."""
     states = []
     for step in reversed(steps):
@@ -70,7 +70,7 @@ def particle_filter(
     x, draws, n = torch.where(known, x, 0.0), n, max(n, particles)
     c = None if c is None else c[:1].expand(n, -1)
     steps = plan_steps(denoiser, x[None], times, c)
-    paths = [*forward_trajectory(x[None], steps), x[None]]
+    paths = [*_forward_trajectory(x[None], steps), x[None]]
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
     x_t, log_w = torch.where(known, paths[0], x_t), x.new_zeros(n)
     least = float(n)
@@ -168,15 +168,15 @@ def conjugate_residuals(a: Callable[[Data], Data], b: Data, rounds: int) -> Data
     for _ in range(rounds):
         p, image = r, a(r)
         for q, there in past:
-            w = projection_coefficient(image, there)
+            w = _projection_coefficient(image, there)
             p, image = p - w * q, image - w * there
         past.append((p, image))
-        w = projection_coefficient(r, image)
+        w = _projection_coefficient(r, image)
         v, r = v + w * p, r - w * image
     return v
 
 
-def projection_coefficient(x: Data, of: Data) -> Tensor:
+def _projection_coefficient(x: Data, of: Data) -> Tensor:
     r""":math:`x^\top y / y^\top y` of each datum, ready to multiply data; 0 where y is 0."""
     norm = sum_event(of.square()).clamp(min=torch.finfo(of.dtype).tiny)
     return append_dims(sum_event(x * of) / norm, x)

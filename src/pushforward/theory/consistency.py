@@ -59,7 +59,7 @@ def discretisation_times(path: Path, count: int) -> Tensor:
 
 
 @cache
-def match_times(path: Path, other: Path, count: int) -> Tensor:
+def _match_times(path: Path, other: Path, count: int) -> Tensor:
     r"""Times of another path with the :math:`\sigma/\alpha` of `discretisation_times`, in float64.
 
     Where the other path does not reach it is its nearest end.
@@ -92,7 +92,7 @@ class HeunTeacher:
         units of the deviation there; the noise follows from the data.
         """
         other = self.denoiser.path
-        s = match_times(self.path, other, count).to(x_t)[k]
+        s = _match_times(self.path, other, count).to(x_t)[k]
         t = discretisation_times(self.path, count).to(x_t)[k]
         x = self.denoiser(x_t * append_dims(other.scale(s) / self.path.scale(t), x_t), s, c).x
         alpha, sigma = self.path(append_dims(t, x_t))
@@ -112,7 +112,7 @@ class HeunTeacher:
         return torch.where(sigma > 0, heun, euler)
 
 
-def renoise_data(path: Path, x: Data, t: Tensor) -> Data:
+def _renoise_data(path: Path, x: Data, t: Tensor) -> Data:
     r""":math:`\alpha_t x + \sqrt{\sigma_t^2 - \alpha_t^2\epsilon^2}\,z`, distributed as x_t."""
     (alpha, sigma), (first, least) = path(t), path(t.new_tensor(path.t_min))
     rest = (sigma.square() - (alpha * least / first).square()).clamp(min=0)
@@ -136,5 +136,5 @@ def sample_multistep(f: Map, path: Path, x: Tensor, times: Tensor) -> Iterator[T
     Map to data, add the noise of the next time, map again. The exact f keeps the distribution.
     """
     for i, t in enumerate(times.to(x)):
-        x = f(renoise_data(path, x, t) if i else x, t)
+        x = f(_renoise_data(path, x, t) if i else x, t)
         yield x

@@ -34,7 +34,7 @@ def exact_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]
 
     Every row is used once, so that both marginals are kept exactly, and those given the class too.
     """
-    return x, eps[match_within_conditions(optimal_permutation, x, eps, c)]
+    return x, eps[_match_within_conditions(_optimal_permutation, x, eps, c)]
 
 
 def outline_coupling(
@@ -49,8 +49,8 @@ def outline_coupling(
         first: Gives images as ``(n, channels, height, width)``, where they are not.
     """
     return x, eps[
-        match_within_conditions(
-            optimal_permutation, image_outlines(first(x)), image_outlines(first(eps)), c
+        _match_within_conditions(
+            _optimal_permutation, image_outlines(first(x)), image_outlines(first(eps)), c
         )
     ]
 
@@ -82,7 +82,7 @@ def sinkhorn_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Da
 
     The distribution of ``x`` is kept exactly; that of ``eps`` in expectation.
     """
-    return x, eps[match_within_conditions(sample_plan_rows, x, eps, c)]
+    return x, eps[_match_within_conditions(_sample_plan_rows, x, eps, c)]
 
 
 def couple_in_chunks(
@@ -131,7 +131,7 @@ class CouplingPool:
         return x[rows], eps[rows], None if c is None else c[rows]
 
 
-def match_within_conditions(partner: Partner, x: Data, eps: Data, c: Condition) -> Tensor:
+def _match_within_conditions(partner: Partner, x: Data, eps: Data, c: Condition) -> Tensor:
     r"""The row of noise for each datum, chosen only among rows with the same condition.
 
     The noise of row i has the condition of row i, of which it is independent. Where conditions are
@@ -156,7 +156,7 @@ def pairing_cost(x: Data, eps: Data, c: Condition) -> Tensor:
     return cost if c is None else cost + CONDITION * torch.cdist(c.float(), c.float()).square_()
 
 
-def optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
+def _optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
     """The permutation of least total cost; on the line it sorts both."""
     if c is not None or x[0].numel() > 1:
         return optimal_assignment(pairing_cost(x, eps, c))
@@ -165,7 +165,7 @@ def optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
     return order
 
 
-def sample_plan_rows(x: Data, eps: Data, c: Condition) -> Tensor:
+def _sample_plan_rows(x: Data, eps: Data, c: Condition) -> Tensor:
     """A draw from each row of the entropic plan, at a temperature relative to the mean cost."""
     cost = pairing_cost(x, eps, c)
     final = max(TEMPERATURE * float(pairing_cost(x, eps, None).mean()), 1e-6)

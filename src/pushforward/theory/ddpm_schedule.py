@@ -51,7 +51,7 @@ class DDPMPath(VariancePreservingPath):
                 f"after {self.steps} steps alpha-bar is {end:.3g}: the path does not end in "
                 "noise; rescale beta by 1000 / steps (linear_betas does) or take more steps"
             )
-        self.total, self.slopes = total, monotone_slopes(total)
+        self.total, self.slopes = total, _monotone_slopes(total)
         self.t_max = float(self.inverse(total.new_tensor(160.0)))
 
     def integral(self, t: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class DDPMPath(VariancePreservingPath):
         return (self.steps * slope).to(t)
 
     def spaced_times(self, count: int) -> Tensor:
-        return continuous_spacing(self, count).clone()
+        return _continuous_spacing(self, count).clone()
 
     def grid(self, steps: int) -> Tensor:
         """As `Path.grid`; T steps are the chain itself."""
@@ -86,7 +86,7 @@ class DDPMPath(VariancePreservingPath):
 
     def locate(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Where ``t`` lies in its interval, and the values and the slopes at both ends."""
-        total, slopes = table_on_device(self, t.device)
+        total, slopes = _table_on_device(self, t.device)
         k = t.to(total) * self.steps
         node = k.round()  # t = k / T lands on a node whatever the precision of t
         k = torch.where((k - node).abs() <= torch.finfo(t.dtype).eps * node, node, k)
@@ -136,14 +136,14 @@ class DDPMPath(VariancePreservingPath):
 
 
 @cache
-def table_on_device(path: DDPMPath, device: torch.device) -> tuple[Tensor, Tensor]:
+def _table_on_device(path: DDPMPath, device: torch.device) -> tuple[Tensor, Tensor]:
     """The nodes on a device, in the best precision that it has, copied there once."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return path.total.to(device, dtype), path.slopes.to(device, dtype)
 
 
 @cache
-def continuous_spacing(path: DDPMPath, count: int) -> Tensor:
+def _continuous_spacing(path: DDPMPath, count: int) -> Tensor:
     """The grid of the continuous path, whose bisection takes as long as several networks."""
     return VariancePreservingPath.spaced_times(path, count)
 
@@ -153,7 +153,7 @@ def hermite_cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tens
     return p + u * (m + u * (3 * (q - p) - 2 * m - n + u * (m + n - 2 * (q - p))))
 
 
-def monotone_slopes(y: Tensor) -> Tensor:
+def _monotone_slopes(y: Tensor) -> Tensor:
     """Slopes of a parabola at equally spaced nodes, limited to keep the cubic monotone."""
     d = y.diff()
     if len(d) == 1:

@@ -140,18 +140,20 @@ def integrate_with_divergence(
 
     integrator = rk4 if create_graph and integrator is None else integrator
     if integrator is None:
-        z, total = integrate_trace(counted, x, times, lambda z, t: both(z, t)[1].detach(), **limits)
+        z, total = _integrate_trace(
+            counted, x, times, lambda z, t: both(z, t)[1].detach(), **limits
+        )
         trace = total.expand(len(x), max(k, 1))
     else:
         state = torch.cat([x.flatten(1), x.new_zeros(len(x), max(k, 1))], dim=1)
         state = final_state(integrator(augmented, state, times))
         z, trace = state[:, :d].reshape(shape), state[:, d:]
     check_flow_finite(z, trace, times, nfe)
-    return z, LogDensity(trace.mean(1), trace_standard_error(trace, k), nfe)
+    return z, LogDensity(trace.mean(1), _trace_standard_error(trace, k), nfe)
 
 
 @torch.no_grad()
-def integrate_trace(
+def _integrate_trace(
     v: Field, x: Tensor, times: Tensor, trace: Field, **limits: Any
 ) -> tuple[Tensor, Tensor]:
     """The state at the last time, and the integral of ``trace`` along the way."""
@@ -171,7 +173,7 @@ def check_flow_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None
         )
 
 
-def trace_standard_error(trace: Tensor, probes: int) -> Tensor:
+def _trace_standard_error(trace: Tensor, probes: int) -> Tensor:
     """Of the mean over probes: 0 for an exact trace, unknown (NaN) from a single probe."""
     if probes > 1:
         return trace.std(1) / math.sqrt(probes)

@@ -176,9 +176,9 @@ class GuidedDenoiser(Denoiser):
             torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, self.paired_conditions(c)
         )
         if self.interval is None:
-            return combine_guidance(both, self.scale)
+            return _combine_guidance(both, self.scale)
         w = append_dims(torch.where(inside, self.scale, 1.0).to(x_t), x_t)
-        return combine_guidance(both, w)
+        return _combine_guidance(both, w)
 
     def guide_grid(
         self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Condition
@@ -199,7 +199,7 @@ class GuidedDenoiser(Denoiser):
             return make(times, self.negative_condition(c))
         functions = make(times, self.paired_conditions(c))
         return [
-            lambda x, f=f: combine_guidance(f(torch.cat([x, x])), self.scale) for f in functions
+            lambda x, f=f: _combine_guidance(f(torch.cat([x, x])), self.scale) for f in functions
         ]  # type: ignore[misc]
 
     def negative_condition(self, c: Tensor) -> Tensor:
@@ -212,9 +212,9 @@ class GuidedDenoiser(Denoiser):
         return torch.cat([self.negative_condition(c), c])
 
 
-def combine_guidance(both: Any, w: float | Tensor) -> Any:
+def _combine_guidance(both: Any, w: float | Tensor) -> Any:
     r""":math:`(1 - w)\,\hat x(c_-) + w\,\hat x(c)` of a batch of both halves, or of estimates."""
     if isinstance(both, PosteriorMeans):
-        return PosteriorMeans(combine_guidance(both.x, w), combine_guidance(both.eps, w))
+        return PosteriorMeans(_combine_guidance(both.x, w), _combine_guidance(both.eps, w))
     negative, positive = both.chunk(2)
     return torch.lerp(negative, positive, w)

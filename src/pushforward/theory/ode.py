@@ -31,7 +31,7 @@ Field = Callable[[Tensor, Tensor], Tensor]
 Integrator = Callable[[Field, Tensor, Tensor], Iterator[Tensor]]
 
 
-def combine_stages(x: Tensor, h: float, weights: list[float], k: list[Tensor]) -> Tensor:
+def _combine_stages(x: Tensor, h: float, weights: list[float], k: list[Tensor]) -> Tensor:
     r""":math:`x + h \sum_j w_j k_j`."""
     for w, k_j in zip(weights, k, strict=True):
         if w:
@@ -39,7 +39,7 @@ def combine_stages(x: Tensor, h: float, weights: list[float], k: list[Tensor]) -
     return x
 
 
-def runge_kutta(
+def _runge_kutta(
     v: Field, x: Tensor, times: Tensor, *, a: list[list[float]], b: list[float]
 ) -> Iterator[Tensor]:
     """The explicit method with Butcher tableau (a, b); yields one state per time step."""
@@ -47,16 +47,16 @@ def runge_kutta(
     for (t, s), stages in zip(pairwise(times.tolist()), nodes.to(x)):
         k: list[Tensor] = []
         for row, node in zip(a, stages):
-            k.append(v(combine_stages(x, s - t, row, k), node))
-        x = combine_stages(x, s - t, b, k)
+            k.append(v(_combine_stages(x, s - t, row, k), node))
+        x = _combine_stages(x, s - t, b, k)
         yield x
 
 
-euler = partial(runge_kutta, a=[[]], b=[1.0])
-midpoint = partial(runge_kutta, a=[[], [1 / 2]], b=[0.0, 1.0])
-heun = partial(runge_kutta, a=[[], [1.0]], b=[1 / 2, 1 / 2])
+euler = partial(_runge_kutta, a=[[]], b=[1.0])
+midpoint = partial(_runge_kutta, a=[[], [1 / 2]], b=[0.0, 1.0])
+heun = partial(_runge_kutta, a=[[], [1.0]], b=[1 / 2, 1 / 2])
 RK4_A = [[], [1 / 2], [0.0, 1 / 2], [0.0, 0.0, 1.0]]
-rk4 = partial(runge_kutta, a=RK4_A, b=[1 / 6, 1 / 3, 1 / 3, 1 / 6])
+rk4 = partial(_runge_kutta, a=RK4_A, b=[1 / 6, 1 / 3, 1 / 3, 1 / 6])
 
 # Dormand & Prince (1980): the last row of A is the fifth-order solution, E its embedded error.
 DOPRI_A = [
@@ -155,16 +155,16 @@ class DormandPrince:
             elif self.t + 1e-2 * h == self.t or abs(h) < 1e-14:
                 self.h = h
                 raise self.error("the step became too small (a singular or discontinuous field?)")
-            self.h = h * min(step_factor(ratio, 5), step_factor(excess, 7))
+            self.h = h * min(_step_factor(ratio, 5), _step_factor(excess, 7))
         return self.x
 
     def trial_step(self, h: float) -> tuple[Tensor, list[Tensor], Tensor]:
         """The fifth-order state after a step, the slopes on the way, and the error estimate."""
         k = [self.k]
         for row, c in zip(DOPRI_A, DOPRI_C):
-            x = combine_stages(self.x, h, row, k)
+            x = _combine_stages(self.x, h, row, k)
             k.append(self.field(x, self.t + c * h))
-        return x, k, combine_stages(torch.zeros_like(x), h, DOPRI_E, [z.detach() for z in k])
+        return x, k, _combine_stages(torch.zeros_like(x), h, DOPRI_E, [z.detach() for z in k])
 
     def integrate_trace_step(self, h: float, k: list[Tensor]) -> tuple[Tensor, float]:
         r"""The integral of the trace over a step, and its error in units of the tolerance.
@@ -174,7 +174,7 @@ class DormandPrince:
         the hard part of a density from small noise, this is right within a factor 2.5 to r = 6.
         """
         a, b, c = (
-            self.trace(combine_stages(self.x, h, w, k), self.x.new_tensor(self.t + u * h))  # type: ignore[misc]
+            self.trace(_combine_stages(self.x, h, w, k), self.x.new_tensor(self.t + u * h))  # type: ignore[misc]
             for u, w in zip(GAUSS, INSIDE)
         )
         self.nfe += len(GAUSS)
@@ -187,7 +187,7 @@ class DormandPrince:
         return value, float((error / scale).max()) if error.numel() else 0.0
 
 
-def step_factor(ratio: float, order: int) -> float:
+def _step_factor(ratio: float, order: int) -> float:
     if not math.isfinite(ratio):
         return 0.1
     return min(max(0.9 * ratio ** (-1 / order), 0.2), 5.0) if ratio > 0 else 5.0
@@ -221,12 +221,12 @@ def adjoint_integrator(integrator: Integrator, weights: Iterable[Tensor]) -> Int
     learning = tuple(w for w in weights if w.requires_grad)
 
     def integrate(v: Field, x: Tensor, times: Tensor) -> Iterator[Tensor]:
-        yield from AdjointFunction.apply(v, integrator, times, x, *learning)
+        yield from _AdjointFunction.apply(v, integrator, times, x, *learning)
 
     return integrate
 
 
-class AdjointFunction(torch.autograd.Function):
+class _AdjointFunction(torch.autograd.Function):
     """The states at ``times[1:]``, ``(len(times) - 1, *x.shape)``."""
 
     @staticmethod
@@ -243,7 +243,7 @@ class AdjointFunction(torch.autograd.Function):
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         times, states, *weights = ctx.saved_tensors
         sizes = [w.numel() for w in weights]
-        back = adjoint_field(ctx.v, states[0], weights)
+        back = _adjoint_field(ctx.v, states[0], weights)
         a, g = torch.zeros_like(states[0]).flatten(), states.new_zeros(sum(sizes))
         for i in reversed(range(len(slopes))):
             a = a + slopes[i].flatten()
@@ -254,7 +254,7 @@ class AdjointFunction(torch.autograd.Function):
         return None, None, None, a.view_as(states[0]), *parts
 
 
-def adjoint_field(v: Field, like: Tensor, weights: list[Tensor]) -> Field:
+def _adjoint_field(v: Field, like: Tensor, weights: list[Tensor]) -> Field:
     """The field of state, adjoint and gradient in one vector; a state has the shape of ``like``."""
     size = like.numel()
 

@@ -39,7 +39,7 @@ class FlowIntegrals(NamedTuple):
     jacobian: PerDatum  # of the squared Frobenius norm of the Jacobian
 
 
-def regulariser_rates(
+def _regulariser_rates(
     v: Field, x: Data, t: Tensor, *, probes: int = 0
 ) -> tuple[PerDatum, PerDatum, PerDatum]:
     r""":math:`\nabla\cdot v, \|v\|^2` and :math:`\|\nabla v\|_F^2`, with their graph.
@@ -60,7 +60,7 @@ def regulariser_rates(
         return trace, sum_event(y.square()), jacobian
 
 
-def hermite_states(v: Field, states: Tensor, times: Tensor, t: Tensor) -> Data:
+def _hermite_states(v: Field, states: Tensor, times: Tensor, t: Tensor) -> Data:
     r"""Hermite's cubic through states and their slopes, of order 4 like `rk4`.
 
     Arguments:
@@ -109,7 +109,7 @@ def integrate_flow(
     states = torch.stack([x, *integrator(v, x, times)])
     part = torch.arange(nodes, device=x.device)[:, None]
     t = start + span * (part + x.new_empty(nodes, n).uniform_()) / nodes
-    found = regulariser_rates(v, hermite_states(v, states, times, t), t.flatten(), probes=probes)
+    found = _regulariser_rates(v, _hermite_states(v, states, times, t), t.flatten(), probes=probes)
     trace, kinetic, jacobian = (span * z.view(nodes, n).mean(0) for z in found)
     check_flow_finite(states[-1], trace, times, len(times) - 1)
     return FlowIntegrals(states[-1], trace, kinetic, jacobian)

@@ -30,11 +30,11 @@ def conditional_energy_distance(x: Data, y: Data, c: Condition = None) -> Scalar
     if c is not None:
         most, spread = (z.flatten(1).var(0, correction=0).sum() for z in (x, c))
         c = c * (most / spread.clamp(min=1e-12)).sqrt().clamp(max=1)
-    a, b = append_conditions(x, c), append_conditions(y, c)
+    a, b = _append_conditions(x, c), _append_conditions(y, c)
     return 2 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean()
 
 
-def append_conditions(x: Data, c: Condition) -> Tensor:
+def _append_conditions(x: Data, c: Condition) -> Tensor:
     rows = x.flatten(1)
     return rows if c is None else cat([rows, c], dim=1)
 

@@ -92,7 +92,7 @@ def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> I
         yield x
 
 
-def exponential_step(step: SamplerStep, x_t: Tensor, x: Tensor) -> Tensor:
+def _exponential_step(step: SamplerStep, x_t: Tensor, x: Tensor) -> Tensor:
     r"""The exact step if the data estimate stays constant:
 
     .. math:: x_s = \frac{\sigma_s}{\sigma_t} x_t
@@ -102,7 +102,7 @@ def exponential_step(step: SamplerStep, x_t: Tensor, x: Tensor) -> Tensor:
     return shrink * x_t + (step.alpha_s - step.alpha_t * shrink) * x
 
 
-def log_snr(alpha: float, sigma: float) -> float:
+def _log_snr(alpha: float, sigma: float) -> float:
     r""":math:`\lambda = \log(\alpha / \sigma)`, which may be infinite."""
     if alpha == 0:
         return -math.inf
@@ -119,11 +119,11 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
     before, h_before = None, 0.0
     for step in plan_steps(denoiser, x, times, c):
         now = step.estimate_at_t(x).x
-        h = log_snr(step.alpha_s, step.sigma_s) - log_snr(step.alpha_t, step.sigma_t)
+        h = _log_snr(step.alpha_s, step.sigma_s) - _log_snr(step.alpha_t, step.sigma_t)
         if before is None or step.is_boundary or math.isinf(h_before):
-            x = exponential_step(step, x, now)
+            x = _exponential_step(step, x, now)
         else:
-            x = exponential_step(step, x, torch.lerp(now, before, -h / (2 * h_before)))
+            x = _exponential_step(step, x, torch.lerp(now, before, -h / (2 * h_before)))
         before, h_before = now, h
         yield x
 
@@ -139,8 +139,8 @@ def dpmpp_2s(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) 
     for step, half in zip(plan_steps(denoiser, x, times, c), halves):
         now = step.estimate_at_t(x).x
         if not step.is_boundary:
-            now = half.estimate_at_s(exponential_step(half, x, now)).x
-        x = exponential_step(step, x, now)
+            now = half.estimate_at_s(_exponential_step(half, x, now)).x
+        x = _exponential_step(step, x, now)
         yield x
 
 

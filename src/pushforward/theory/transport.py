@@ -178,7 +178,7 @@ def anneal_potentials(
     return f, g
 
 
-def near_optimal_duals(cost: Tensor) -> tuple[Tensor, Tensor]:
+def _near_optimal_duals(cost: Tensor) -> tuple[Tensor, Tensor]:
     r"""Nearly the largest :math:`\sum f + \sum g` under :math:`f_i + g_j \le c_{ij}`."""
     spread = cost.std(correction=0).item()
     temperatures = [spread / 5 / 4**k for k in range(3 if spread > 0 else 0)]
@@ -194,7 +194,7 @@ def optimal_assignment(cost: Tensor) -> Tensor:
     """
     from scipy.optimize import linear_sum_assignment
 
-    f, g = near_optimal_duals(cost.float())
+    f, g = _near_optimal_duals(cost.float())
     reduced = cost - (f[:, None] + g)
     reduced = reduced if reduced.isfinite().all() else cost
     return torch.from_numpy(linear_sum_assignment(reduced.cpu().numpy())[1]).to(cost.device)

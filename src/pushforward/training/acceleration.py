@@ -27,7 +27,7 @@ def accelerate_networks(
         if channels_last:
             use_channels_last(network)
         if recompute:
-            checkpoint_blocks(network)
+            _checkpoint_blocks(network)
         if compile:
             network.compile()
 
@@ -48,17 +48,17 @@ def check_acceleration(
             raise UsageError(f"{name} is for {what}, and this model has none: leave {name} out")
 
 
-def checkpoint_blocks(network: nn.Module) -> None:
+def _checkpoint_blocks(network: nn.Module) -> None:
     """Keep what goes into a network's blocks, not what is inside them (Chen et al., 2016).
 
     Each block is computed a second time when its gradient is due. Blocks are the modules in the
     network's lists.
     """
     for block in outermost_blocks(network):
-        block.forward = partial(recompute_forward, block.forward)  # type: ignore[method-assign]
+        block.forward = partial(_recompute_forward, block.forward)  # type: ignore[method-assign]
 
 
-def recompute_forward(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+def _recompute_forward(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """A block's value, computed again in the backward pass if there is one."""
     if not torch.is_grad_enabled():
         return forward(*given, **named)

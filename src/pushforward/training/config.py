@@ -203,24 +203,26 @@ def resolve_recipe(model: GenerativeModel, request: FitRequest) -> Recipe:
     check_options(Recipe, changes, "training")
     recipe = model.recipe._replace(**changes)
     betas = recipe.betas
-    if not (isinstance(betas, tuple | list) and len(betas) == 2 and all(map(is_decay_rate, betas))):
+    if not (
+        isinstance(betas, tuple | list) and len(betas) == 2 and all(map(_is_decay_rate, betas))
+    ):
         raise UsageError(f"betas is {betas!r}; give two numbers from 0 to 1, such as 0.9,0.99")
     if not recipe.clip:
         raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
-    recipe = recipe._replace(betas=(betas[0], betas[1]), ema=check_ema(recipe.ema))
+    recipe = recipe._replace(betas=(betas[0], betas[1]), ema=_check_ema(recipe.ema))
     size = 8 * recipe.batch * math.prod(model.event_shape)
     require_memory(size, f"batch={recipe.batch}", "lower it")
     return recipe
 
 
-def is_decay_rate(beta: Any) -> bool:
+def _is_decay_rate(beta: Any) -> bool:
     return isinstance(beta, int | float) and not isinstance(beta, bool) and 0 <= beta < 1
 
 
-def check_ema(ema: Any) -> float | tuple[float, ...]:
+def _check_ema(ema: Any) -> float | tuple[float, ...]:
     """The decay of an average of weights, or those of several, checked."""
     given = tuple(ema) if isinstance(ema, tuple | list) else (ema,)
-    if not 1 <= len(given) <= AVERAGES or not all(is_decay_rate(v) or v == 1 for v in given):
+    if not 1 <= len(given) <= AVERAGES or not all(_is_decay_rate(v) or v == 1 for v in given):
         raise UsageError(f"ema is {ema}; give a number from 0 to 1, or up to {AVERAGES} of them")
     return given if len(given) > 1 else given[0]
 

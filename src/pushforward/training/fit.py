@@ -140,7 +140,7 @@ def run_request(request: FitRequest) -> FittedModel:
     with contextlib.ExitStack() as stack:
         if request.data.cache is not None:
             stack.enter_context(memmap.use_cache_folder(request.data.cache))
-        stopped = reopen_run(request, stack) if keeping.resume else None
+        stopped = _reopen_run(request, stack) if keeping.resume else None
         devices, shard = hardware.devices, hardware.shard
         if stopped is not None:
             config = stopped.plain["config"]
@@ -154,7 +154,7 @@ def run_request(request: FitRequest) -> FittedModel:
         if stopped is not None:
             run = setup.resume_run(request, stopped, place)
         else:
-            check_inputs(request)
+            _check_inputs(request)
             run = setup.new_run(request, place)
             if keeping.out is not None and ranks.first:  # only now: what was wrong left no trace
                 stack.enter_context(checkpoint.lock_folder(keeping.out))
@@ -169,7 +169,7 @@ def run_request(request: FitRequest) -> FittedModel:
             return run.train(update)
 
 
-def check_inputs(request: FitRequest) -> None:
+def _check_inputs(request: FitRequest) -> None:
     folder = request.keeping.out
     if request.data.x is None:
         raise UsageError("there is nothing to fit: pass data, a path, or the name of a data set")
@@ -186,7 +186,7 @@ def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
     return as_folder(cache)
 
 
-def reopen_run(request: FitRequest, stack: contextlib.ExitStack) -> Checkpoint:
+def _reopen_run(request: FitRequest, stack: contextlib.ExitStack) -> Checkpoint:
     """The last checkpoint of a run, whose folder is locked from here on."""
     folder = request.keeping.out
     if folder is None:
@@ -201,11 +201,11 @@ def reopen_run(request: FitRequest, stack: contextlib.ExitStack) -> Checkpoint:
     for name in ("precision", "compile", "channels_last", "recompute"):
         again[name] = getattr(hardware, name)
     for name, value in (again | request.options).items():
-        known = json_roundtrip(found.plain["config"].get(name))
-        if value is not None and (name not in again or json_roundtrip(value) != known):
+        known = _json_roundtrip(found.plain["config"].get(name))
+        if value is not None and (name not in again or _json_roundtrip(value) != known):
             raise UsageError(f"a resumed run keeps its {name}; leave out {name}={value}")
     return found
 
 
-def json_roundtrip(value: Any) -> Any:
+def _json_roundtrip(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))

@@ -46,7 +46,7 @@ class FsdpRoot(nn.Module):
 
     def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies of tensors by name, from the parts of all processes."""
-        return {name: gather_tensor(tensor) for name, tensor in state.items()}
+        return {name: _gather_tensor(tensor) for name, tensor in state.items()}
 
 
 def shard_training_state(
@@ -57,19 +57,19 @@ def shard_training_state(
 ) -> tuple[FsdpRoot, Mapping[str, PlayerOptimizer], list[Ema]]:
     """A model, its players and their averages, of which this process keeps one part."""
     states = {name: player.state() for name, player in players.items()}
-    root = shard_model(model, device)
+    root = _shard_model(model, device)
     parts = {
-        name: ShardedOptimizer(part, players[name].ranks) for name, part in model.players().items()
+        name: _ShardedOptimizer(part, players[name].ranks) for name, part in model.players().items()
     }
     for name, state in states.items():
         parts[name].load(state)
     shards = [
-        ShardedEma(root, parts, a.decay, {k: v[0] for k, v in a.own.items()}) for a in averages
+        _ShardedEma(root, parts, a.decay, {k: v[0] for k, v in a.own.items()}) for a in averages
     ]
     return root, parts, list(shards)
 
 
-def shard_model(model: GenerativeModel, device: torch.device) -> FsdpRoot:
+def _shard_model(model: GenerativeModel, device: torch.device) -> FsdpRoot:
     """Leave one part of each weight on this process; numbers without axes stay whole on all."""
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for network in outermost_backbones(model):
@@ -81,16 +81,16 @@ def shard_model(model: GenerativeModel, device: torch.device) -> FsdpRoot:
     return root
 
 
-def local_shard(tensor: Tensor) -> Tensor:
+def _local_shard(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def gather_tensor(tensor: Tensor) -> Tensor:
+def _gather_tensor(tensor: Tensor) -> Tensor:
     """A copy of a tensor, from the parts of all processes and in main memory if it is in parts."""
     return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor.detach().clone()
 
 
-def shard_like(part: Tensor, mine: Tensor) -> Tensor:
+def _shard_like(part: Tensor, mine: Tensor) -> Tensor:
     """A tensor divided as a parameter is, from what this process keeps of it."""
     if not isinstance(part, DTensor):
         return mine
@@ -99,7 +99,7 @@ def shard_like(part: Tensor, mine: Tensor) -> Tensor:
     )
 
 
-class ShardedOptimizer(PlayerOptimizer):
+class _ShardedOptimizer(PlayerOptimizer):
     """A player of whose parameters, gradients and moments each process keeps one part."""
 
     def __init__(self, module: nn.Module, ranks: ProcessGroup) -> None:
@@ -108,7 +108,7 @@ class ShardedOptimizer(PlayerOptimizer):
 
     @property
     def weights(self) -> list[Tensor]:
-        return [local_shard(part.detach()) for part in self.parts]
+        return [_local_shard(part.detach()) for part in self.parts]
 
     def inputs(self) -> None:
         return None
@@ -117,7 +117,9 @@ class ShardedOptimizer(PlayerOptimizer):
         self.gradients = []
         for part in self.parts:
             gradient = (
-                torch.zeros_like(local_shard(part)) if part.grad is None else local_shard(part.grad)
+                torch.zeros_like(_local_shard(part))
+                if part.grad is None
+                else _local_shard(part.grad)
             )
             if not isinstance(part, DTensor):
                 self.ranks.average(gradient)
@@ -137,7 +139,7 @@ class ShardedOptimizer(PlayerOptimizer):
     def whole(self, kept: list[Tensor]) -> Tensor:
         pairs = zip(self.parts, kept, strict=True)
         return torch.cat(
-            [gather_tensor(shard_like(part, mine)).cpu().flatten() for part, mine in pairs]
+            [_gather_tensor(_shard_like(part, mine)).cpu().flatten() for part, mine in pairs]
         )
 
     def split(self, vector: Tensor) -> list[Tensor]:
@@ -151,7 +153,7 @@ class ShardedOptimizer(PlayerOptimizer):
         return found
 
 
-class ShardedEma(Ema):
+class _ShardedEma(Ema):
     """An average of which each process keeps one part; it changes places with the model's weights.
 
     Arguments:
@@ -161,7 +163,7 @@ class ShardedEma(Ema):
     def __init__(
         self,
         root: FsdpRoot,
-        players: dict[str, ShardedOptimizer],
+        players: dict[str, _ShardedOptimizer],
         decay: float,
         begun: dict[str, Tensor],
     ) -> None:

@@ -52,7 +52,7 @@ def open_process_group(ranks: ProcessGroup, request: FitRequest) -> Iterator[Non
         yield
         return
     store = dist.TCPStore(HOME, 0, None, True, PATIENCE, wait_for_workers=False)
-    with share_threads(ranks.count), worker_processes(ranks.count, store, request):
+    with _share_threads(ranks.count), _worker_processes(ranks.count, store, request):
         dist.init_process_group(dist_backends(), store=store, rank=0, world_size=ranks.count)
         try:
             yield
@@ -61,7 +61,7 @@ def open_process_group(ranks: ProcessGroup, request: FitRequest) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def share_threads(count: int) -> Iterator[None]:
+def _share_threads(count: int) -> Iterator[None]:
     """Context manager in which this process uses its part of the machine's cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // count))
@@ -72,9 +72,9 @@ def share_threads(count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> Iterator[None]:
+def _worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> Iterator[None]:
     """Context manager that starts the other processes and ends them."""
-    message = pickle_request(request, store.port)
+    message = _pickle_request(request, store.port)
     variables = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     variables |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -92,20 +92,20 @@ def worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> I
             started.append(process)
         try:
             for process in started:
-                send_message(process, message)
-            await_workers(started, store)
+                _send_message(process, message)
+            _await_workers(started, store)
             yield
             for process in started:
                 process.wait(60)
         except Unavailable as error:
-            reason = failure_reason(started, Path(folder)) or str(error)
-            raise Unavailable(reason + resume_hint(request.keeping.out)) from error
+            reason = _failure_reason(started, Path(folder)) or str(error)
+            raise Unavailable(reason + _resume_hint(request.keeping.out)) from error
         finally:
             for process in started:
-                end_worker(process)
+                _end_worker(process)
 
 
-def await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) -> None:
+def _await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) -> None:
     """Wait until all processes have come."""
     while not store.check([str(rank) for rank in range(1, len(started) + 1)]):
         if any(process.poll() is not None for process in started):
@@ -113,7 +113,7 @@ def await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) 
         time.sleep(0.05)
 
 
-def pickle_request(request: FitRequest, port: int) -> bytes:
+def _pickle_request(request: FitRequest, port: int) -> bytes:
     """What to fit and where to meet, for a process of our own."""
     try:
         quiet = request._replace(keeping=replace(request.keeping, progress=False))
@@ -125,13 +125,13 @@ def pickle_request(request: FitRequest, port: int) -> bytes:
         ) from error
 
 
-def send_message(process: subprocess.Popen[bytes], message: bytes) -> None:
+def _send_message(process: subprocess.Popen[bytes], message: bytes) -> None:
     with contextlib.suppress(BrokenPipeError):  # it has ended; the others will notice
         process.stdin.write(len(message).to_bytes(8, "big") + message)  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
 
 
-def end_worker(process: subprocess.Popen[bytes]) -> None:
+def _end_worker(process: subprocess.Popen[bytes]) -> None:
     """Close a process's input, which ends it; kill it if that fails."""
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()  # type: ignore[union-attr]
@@ -142,22 +142,22 @@ def end_worker(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def failure_reason(started: list[subprocess.Popen[bytes]], folder: Path) -> str:
+def _failure_reason(started: list[subprocess.Popen[bytes]], folder: Path) -> str:
     """What the first process that failed said last, or nothing."""
     for rank, process in enumerate(started, 1):
         with contextlib.suppress(subprocess.TimeoutExpired):
             if process.wait(2):
                 lines = (folder / str(rank)).read_text(errors="replace").split("\n")
                 last = next((f": {line[:200]}" for line in reversed(lines) if line.strip()), "")
-                return f"process {rank} {exit_description(process.returncode)}{last}"
+                return f"process {rank} {_exit_description(process.returncode)}{last}"
     return ""
 
 
-def resume_hint(out: Path | None) -> str:
+def _resume_hint(out: Path | None) -> str:
     """How to go on from the last checkpoint of a run folder, if there is one."""
     found = out is not None and checkpoint.list_checkpoints(out)
     return f"; go on with: pushforward fit --resume {out}" if found else ""
 
 
-def exit_description(code: int) -> str:
+def _exit_description(code: int) -> str:
     return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"

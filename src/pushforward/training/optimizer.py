@@ -13,7 +13,7 @@ from ..model import GenerativeModel
 from .processes import ALONE, ProcessGroup
 
 
-def flatten_parameters(parts: list[nn.Parameter]) -> Tensor:
+def _flatten_parameters(parts: list[nn.Parameter]) -> Tensor:
     """One vector of which the parameters become views."""
     vector = torch.cat([part.detach().flatten() for part in parts])
     for part, view in zip(parts, vector.split([part.numel() for part in parts]), strict=True):
@@ -121,7 +121,7 @@ class FlatOptimizer(PlayerOptimizer):
     """
 
     def __init__(self, module: nn.Module, ranks: ProcessGroup = ALONE) -> None:
-        self.value = flatten_parameters(trainable_parameters(module))
+        self.value = _flatten_parameters(trainable_parameters(module))
         super().__init__(module, ranks)
 
     @property
@@ -192,7 +192,7 @@ class EmaModel(Ema):
         self, model: GenerativeModel, players: Mapping[str, PlayerOptimizer], decay: float
     ) -> None:
         self.source, self.kept = model, copy.deepcopy(model).eval()
-        super().__init__(players, decay, {k: [v] for k, v in flatten_players(self.kept).items()})
+        super().__init__(players, decay, {k: [v] for k, v in _flatten_players(self.kept).items()})
 
     @property
     def model(self) -> GenerativeModel:
@@ -209,10 +209,10 @@ class EmaModel(Ema):
         self.kept.load_state_dict(state)
 
 
-def flatten_players(model: GenerativeModel) -> dict[str, Tensor]:
+def _flatten_players(model: GenerativeModel) -> dict[str, Tensor]:
     """The learning parameters of each player as one vector."""
     with torch.no_grad():
         return {
-            name: flatten_parameters(trainable_parameters(module))
+            name: _flatten_parameters(trainable_parameters(module))
             for name, module in model.players().items()
         }

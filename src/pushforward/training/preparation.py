@@ -67,10 +67,10 @@ class PreparedData:
 
     def rows(self, rows: np.ndarray) -> Batch:
         """Some rows as the model sees them, and their conditions."""
-        z = transform_rows(self.transform, self.samples.x[rows]).to(self.device)
+        z = _transform_rows(self.transform, self.samples.x[rows]).to(self.device)
         if not self.large:
             return z, None if self._c is None else self._c[rows]
-        c = encode_condition_rows(self.samples, rows)
+        c = _encode_condition_rows(self.samples, rows)
         return z, None if c is None else c.to(self.device)
 
     def overview(self) -> np.ndarray:
@@ -86,15 +86,15 @@ class PreparedData:
     def random_batches(self, size: int, stream: "MinibatchStream | None" = None) -> Iterator[Batch]:
         """Endless batches in the space of the model, of a stream if the data are large."""
         if stream is not None:
-            return transform_batches(stream, self.transform)
+            return _transform_batches(stream, self.transform)
         c = None if self._c is None else self._c[self.train]
         batches = random_batches(self._x[self.train], size, c)
-        return transform_batches(batches, self.transform) if self.transform.stochastic else batches
+        return _transform_batches(batches, self.transform) if self.transform.stochastic else batches
 
     def _all_rows(self) -> Tensor:
         if self.transform.stochastic:
             return torch.tensor(self.samples.x)
-        z = transform_rows(self.transform, self.samples.x)
+        z = _transform_rows(self.transform, self.samples.x)
         if not z.isfinite().all():
             raise DataError("a column varies too little or too much to be standardised; rescale it")
         return z
@@ -104,7 +104,7 @@ class PreparedData:
         if not length:
             return None
         require_memory(8 * n * length, "the conditions", "shorten them, as text=words does")
-        c = encode_condition_rows(self.samples, np.arange(n))
+        c = _encode_condition_rows(self.samples, np.arange(n))
         return None if c is None else c.to(self.device)
 
 
@@ -153,7 +153,7 @@ class MinibatchStream(Iterator[Batch]):
         rng = np.random.default_rng((self.seed, number))
         rows = np.sort(self.rows[rng.integers(len(self.rows), size=self.size)])
         x = torch.from_numpy(self.samples.x[rows])
-        c = encode_condition_rows(self.samples, rows)
+        c = _encode_condition_rows(self.samples, rows)
         if self.device.type == "cuda":  # copies to the GPU then need not be waited for
             x, c = x.pin_memory(), None if c is None else c.pin_memory()
         return x, c
@@ -163,7 +163,7 @@ class MinibatchStream(Iterator[Batch]):
         self.ahead.clear()
 
 
-def encode_condition_rows(samples: Dataset, rows: np.ndarray) -> Tensor | None:
+def _encode_condition_rows(samples: Dataset, rows: np.ndarray) -> Tensor | None:
     """The condition vectors of some rows, if the data have conditions."""
     if not samples.schema.condition_length:
         return None
@@ -171,7 +171,7 @@ def encode_condition_rows(samples: Dataset, rows: np.ndarray) -> Tensor | None:
     return torch.as_tensor(samples.schema.encode(y, len(rows)), dtype=torch.get_default_dtype())
 
 
-def transform_rows(transform: Chain, x: np.ndarray) -> Tensor:
+def _transform_rows(transform: Chain, x: np.ndarray) -> Tensor:
     """Data in the model's space and in the precision of models; of many, a part at a time."""
     if x.size <= memmap.MANY:
         return transform.forward(torch.tensor(x, dtype=torch.float64))[0].to(
@@ -183,7 +183,7 @@ def transform_rows(transform: Chain, x: np.ndarray) -> Tensor:
     return z
 
 
-def transform_batches(batches: Iterator[Batch], transform: Chain) -> Iterator[Batch]:
+def _transform_batches(batches: Iterator[Batch], transform: Chain) -> Iterator[Batch]:
     """Transform every batch when it comes."""
     for x, c in batches:
         yield transform.forward(x.double())[0].to(torch.get_default_dtype()), c

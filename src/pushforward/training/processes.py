@@ -57,13 +57,13 @@ class ProcessGroup:
 
     def sum(self, x: Tensor) -> None:
         if self.count > 1:
-            with lost_process_errors():
+            with _lost_process_errors():
                 dist.all_reduce(x)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values."""
         if self.count > 1:
-            with lost_process_errors(), torch.no_grad():
+            with _lost_process_errors(), torch.no_grad():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
@@ -72,7 +72,7 @@ class ProcessGroup:
         if self.count == 1:
             return [x]
         found = [torch.empty_like(x) for _ in range(self.count)]
-        with lost_process_errors():
+        with _lost_process_errors():
             dist.all_gather(found, x)
         return found
 
@@ -81,7 +81,7 @@ class ProcessGroup:
         if self.count == 1:
             return list(values)
         known = torch.tensor(values)
-        with lost_process_errors():
+        with _lost_process_errors():
             dist.all_reduce(known, dist.ReduceOp.MAX)
         return known.tolist()
 
@@ -90,7 +90,7 @@ ALONE = ProcessGroup()
 
 
 @contextlib.contextmanager
-def lost_process_errors() -> Iterator[None]:
+def _lost_process_errors() -> Iterator[None]:
     """Say so when another process has ended."""
     try:
         yield
@@ -110,7 +110,7 @@ def choose_process_group(devices: Any, shard: bool = False) -> ProcessGroup:
     Raises:
         UsageError: If it is no number of devices, or not that of ``torchrun``.
     """
-    known = env_int("WORLD_SIZE", 1) if has_torchrun_env() else 1
+    known = _env_int("WORLD_SIZE", 1) if has_torchrun_env() else 1
     whole = isinstance(devices, int) and not isinstance(devices, bool)
     if devices is not None and not (whole and 1 <= devices <= MANY):
         raise UsageError(f"devices is {str(devices)[:40]}; it must be a whole number from 1")
@@ -125,10 +125,10 @@ def choose_process_group(devices: Any, shard: bool = False) -> ProcessGroup:
     count = known if devices is None else devices
     if count == 1:
         return ALONE
-    return ProcessGroup(env_int("RANK", 0) if known > 1 else 0, count, shard)
+    return ProcessGroup(_env_int("RANK", 0) if known > 1 else 0, count, shard)
 
 
-def env_int(name: str, least: int) -> int:
+def _env_int(name: str, least: int) -> int:
     """A whole number among the variables of ``torchrun``."""
     text = os.environ[name]
     if not text.isdecimal() or int(text) < least:

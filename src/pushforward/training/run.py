@@ -27,7 +27,7 @@ LINES = 400  # of the history of a full run
 COMPLETE = "complete"
 
 
-class RunningMeans:
+class _RunningMeans:
     """The means of a loss's terms since the last line of the history; nothing waits for a GPU."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Run:
     started: float
     stream: MinibatchStream | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
-    _means: RunningMeans = field(default_factory=RunningMeans, init=False)
+    _means: _RunningMeans = field(default_factory=_RunningMeans, init=False)
     _eta: EtaEstimator = field(default_factory=EtaEstimator, init=False)
 
     def train(self, update: Update) -> FittedModel:

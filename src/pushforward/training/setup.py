@@ -67,7 +67,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class RunParts:
+class _RunParts:
     """What a run is built of.
 
     Arguments:
@@ -90,12 +90,12 @@ def new_run(request: FitRequest, place: Placement) -> Run:
     """A run that starts from untrained weights."""
     data, family = request.data, request.family or DEFAULT
     teacher = None if data.teacher is None else load_teacher(data.teacher)
-    samples = read_samples(data, teacher)
+    samples = _read_samples(data, teacher)
     source = None if data.source is None else read_source(data.source, samples.schema)
     options.choose_option("precision", request.hardware.precision or "float32", PRECISIONS)
     of_family = {k: v for k, v in request.options.items() if k not in Recipe._fields}
-    samples, model, event = build_model(samples, family, of_family, teacher)
-    check_idle_options(model, request, place.ranks, event.condition > 0)
+    samples, model, event = _build_model(samples, family, of_family, teacher)
+    _check_idle_options(model, request, place.ranks, event.condition > 0)
     recipe = resolve_recipe(model, request)
     split = preparation.holdout_split(len(samples.x), request.keeping.seed or 0)
     if teacher is None:
@@ -120,8 +120,8 @@ def new_run(request: FitRequest, place: Placement) -> Run:
         origin=None if source is None else source.to_json(),
     )
     preprocessor = Preprocessor(samples.schema, transform, conditions or (), frequencies or ())
-    parts = RunParts(model, samples, split, preprocessor, config, request.keeping, teacher, source)
-    return build_run(parts, place)
+    parts = _RunParts(model, samples, split, preprocessor, config, request.keeping, teacher, source)
+    return _build_run(parts, place)
 
 
 def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Run:
@@ -141,13 +141,13 @@ def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Ru
     if data.x is None:
         raise UsageError("the run was fitted to data in memory: pass the same data again")
     source = reread_source(config.origin, asked.source)
-    samples = read_samples(data, teacher)
+    samples = _read_samples(data, teacher)
     with run_folder_errors(folder):
-        check_same_data(samples, config, stopped)
+        _check_same_data(samples, config, stopped)
         known = Schema.from_json(stopped.plain["schema"]).condition
         samples = replace(samples, schema=replace(samples.schema, condition=known))
         fitted = build_from_config(stopped.plain["config"], samples.schema)
-        parts = RunParts(
+        parts = _RunParts(
             model=fitted.model,
             samples=samples,
             split=preparation.holdout_split(len(samples.x), config.seed),
@@ -158,12 +158,12 @@ def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Ru
             source=source,
             stopped=stopped,
         )
-        run = build_run(parts, place)
+        run = _build_run(parts, place)
     run.extend(request.budget, stopped.plain["state"]["seconds"])
     return run
 
 
-def read_samples(data: DataSpec, teacher: Teacher | None) -> Dataset:
+def _read_samples(data: DataSpec, teacher: Teacher | None) -> Dataset:
     if teacher is not None:
         return teacher.read_dataset(data)
     if isinstance(data.x, Dataset):
@@ -179,7 +179,7 @@ def read_samples(data: DataSpec, teacher: Teacher | None) -> Dataset:
     )
 
 
-def check_same_data(samples: Dataset, config: RunConfig, stopped: Checkpoint) -> None:
+def _check_same_data(samples: Dataset, config: RunConfig, stopped: Checkpoint) -> None:
     if preparation.data_fingerprint(samples) != config.data:
         raise DataError("the data differ from those the run was fitted to; start a new run")
     names = [column["name"] for column in stopped.plain["schema"]["columns"]]
@@ -189,7 +189,7 @@ def check_same_data(samples: Dataset, config: RunConfig, stopped: Checkpoint) ->
         raise DataError("this run was saved without its trainer: it can be used, not resumed")
 
 
-def build_model(
+def _build_model(
     samples: Dataset, family: str, chosen: dict[str, Any], teacher: Teacher | None
 ) -> tuple[Dataset, GenerativeModel, Event]:
     """The data with conditions as the model takes them, the model, and its event."""
@@ -207,7 +207,7 @@ def build_model(
     return replace(samples, schema=schema), families.build(family, event, **chosen), event
 
 
-def check_idle_options(
+def _check_idle_options(
     model: GenerativeModel, request: FitRequest, ranks: ProcessGroup, conditional: bool
 ) -> None:
     """Refuse options of training that this fit cannot use, or warn that they do nothing."""
@@ -229,7 +229,7 @@ def check_idle_options(
         )
 
 
-def build_run(parts: RunParts, place: Placement) -> Run:
+def _build_run(parts: _RunParts, place: Placement) -> Run:
     """Bring data and model to the device and put the run together; a stopped one goes on."""
     model, config, stopped, ranks = parts.model, parts.config, parts.stopped, place.ranks
     config.devices, config.shard = ranks.count, ranks.sharded
@@ -237,7 +237,7 @@ def build_run(parts: RunParts, place: Placement) -> Run:
     state = {} if stopped is None else stopped.plain["state"]
     data = PreparedData(parts.samples, parts.split, parts.preprocessor.transform, place.device)
     stream = data.open_stream(size, seed, state.get("drawn", 0)) if data.large else None
-    trainer = make_trainer(parts, data, place)
+    trainer = _make_trainer(parts, data, place)
     held = None
     if len(data.held) and model.players():
         with seeded_rng(config.seed, place.device):  # dequantised alike by a resumed run
@@ -246,9 +246,9 @@ def build_run(parts: RunParts, place: Placement) -> Run:
         seed_rng(seed, place.device)
     history, best = [], None
     if stopped is not None:
-        load_trainer(trainer, stopped)
+        _load_trainer(trainer, stopped)
         history, best = stopped.history, stopped.tensors.get("best")
-    monitor = make_monitor(parts, history)
+    monitor = _make_monitor(parts, history)
     progress = ValidationState(**{f.name: state[f.name] for f in fields(ValidationState) if state})
     return Run(
         trainer=trainer,
@@ -263,7 +263,7 @@ def build_run(parts: RunParts, place: Placement) -> Run:
     )
 
 
-def make_trainer(parts: RunParts, data: PreparedData, place: Placement) -> Trainer:
+def _make_trainer(parts: _RunParts, data: PreparedData, place: Placement) -> Trainer:
     """The trainer of a model that has seen its teacher, its source and its data."""
     config, ranks, model = parts.config, place.ranks, parts.model.to(place.device)
     if parts.teacher is not None:
@@ -271,7 +271,7 @@ def make_trainer(parts: RunParts, data: PreparedData, place: Placement) -> Train
     if parts.source is not None:
         parts.source.attach(model, place.device)
     if parts.stopped is None:
-        prepare_model(model, data)
+        _prepare_model(model, data)
     trainer = Trainer(
         model.cpu() if ranks.sharded else model,  # until it is divided: the device may be too small
         config.recipe,
@@ -289,7 +289,7 @@ def make_trainer(parts: RunParts, data: PreparedData, place: Placement) -> Train
     return trainer
 
 
-def prepare_model(model: GenerativeModel, data: PreparedData) -> None:
+def _prepare_model(model: GenerativeModel, data: PreparedData) -> None:
     """Let the model see the data before its first step; of very many, a part."""
     if type(model).prepare is GenerativeModel.prepare and data.samples.x.size > memmap.MANY:
         return
@@ -304,14 +304,14 @@ def prepare_model(model: GenerativeModel, data: PreparedData) -> None:
         model.prepare(*data.rows(rows))
 
 
-def load_trainer(trainer: Trainer, stopped: Checkpoint) -> None:
+def _load_trainer(trainer: Trainer, stopped: Checkpoint) -> None:
     trainer.model.load_state_dict(stopped.tensors["model"])
     for name, average in trainer.averages_by_name().items():
         average.load(stopped.tensors[name])
     trainer.load(stopped.tensors["trainer"], stopped.plain["state"])
 
 
-def make_monitor(parts: RunParts, history: list[dict[str, Any]]) -> "SampleMonitor | None":
+def _make_monitor(parts: _RunParts, history: list[dict[str, Any]]) -> "SampleMonitor | None":
     config = parts.config
     if not config.watch:
         return None

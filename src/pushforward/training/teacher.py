@@ -74,10 +74,10 @@ class Teacher:
         """What a run folder says of it."""
         config = self.fitted.config
         like = {name: config.get(name) for name in ("family", "event", "options", "teacher")}
-        return {"place": self.folder, "data": weights_digest(self.fitted.model), "model": like}
+        return {"place": self.folder, "data": _weights_digest(self.fitted.model), "model": like}
 
 
-def weights_digest(model: GenerativeModel) -> str:
+def _weights_digest(model: GenerativeModel) -> str:
     found = hashlib.sha256()
     for tensor in model.state_dict().values():
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())

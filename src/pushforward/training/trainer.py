@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Batch = tuple[Tensor, Tensor | None]
 
 
-class StepResult(NamedTuple):
+class _StepResult(NamedTuple):
     """What happened in one round. Scalars stay on the device until someone reads them."""
 
     step: int
@@ -80,7 +80,7 @@ class Trainer:
         self.players: Mapping[str, PlayerOptimizer] = {
             name: FlatOptimizer(part, ranks) for name, part in model.players().items()
         }
-        decays = ema_decays(recipe) if self.players else ()
+        decays = _ema_decays(recipe) if self.players else ()
         self.averages: list[Ema] = [EmaModel(model, self.players, decay) for decay in decays]
         self.root: FsdpRoot | None = None
 
@@ -102,12 +102,12 @@ class Trainer:
             return self.root.run_alone(work)
         return work() if self.ranks.first else None
 
-    def run(self, data: Iterator[Batch]) -> Iterator[StepResult]:
+    def run(self, data: Iterator[Batch]) -> Iterator[_StepResult]:
         """Train until the steps are done, handing back control after each."""
         while self.count < self.steps:
             yield self.step(data)
 
-    def step(self, data: Iterator[Batch]) -> StepResult:
+    def step(self, data: Iterator[Batch]) -> _StepResult:
         """One round: every objective in turn, one optimizer step each.
 
         Raises:
@@ -138,7 +138,7 @@ class Trainer:
         self.count += 1
         for average in self.averages:
             average.update(begun + 1)
-        return StepResult(self.count, terms)
+        return _StepResult(self.count, terms)
 
     def backward(
         self, loss: Loss, data: Iterator[Batch], inputs: list[nn.Parameter] | None
@@ -189,7 +189,7 @@ class Trainer:
         tensors = {}
         for name, own in self.generators().items():
             for rank, state in enumerate(self.ranks.gather(own)):
-                tensors[rank_key(name, rank)] = state
+                tensors[_rank_key(name, rank)] = state
         for name, player in self.players.items():
             tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
         return tensors, {"count": self.count, "steps": self.steps, "drawn": self.drawn}
@@ -209,19 +209,19 @@ class Trainer:
         self.drawn = plain.get("drawn", 0)
         for name, player in self.players.items():
             player.load({slot: tensors[f"{name}.{slot}"] for slot in ("first", "second", "moves")})
-        cpu, cuda = (rank_key(name, self.ranks.rank) for name in ("rng", "rng.cuda"))
+        cpu, cuda = (_rank_key(name, self.ranks.rank) for name in ("rng", "rng.cuda"))
         if cpu in tensors:
             torch.set_rng_state(tensors[cpu])
         if cuda in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors[cuda], self.device)
 
 
-def ema_decays(recipe: Recipe) -> tuple[float, ...]:
+def _ema_decays(recipe: Recipe) -> tuple[float, ...]:
     decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
     return tuple(decay for decay in decays if decay)
 
 
-def rank_key(name: str, rank: int) -> str:
+def _rank_key(name: str, rank: int) -> str:
     """What the state of a process's generator is called; the first one's has no number."""
     return f"{name}.{rank}" if rank else name
 

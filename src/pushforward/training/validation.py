@@ -115,7 +115,7 @@ class Validation:
                     loss = found[1]
                     losses.append([average.decay, loss])
                     if i and loss < min(best, losses[0][1]):
-                        best, self.best_weights = loss, clone_weights(model)
+                        best, self.best_weights = loss, _clone_weights(model)
         if losses:
             self.config.averages = losses
 
@@ -137,9 +137,9 @@ class Validation:
         state.best = loss if state.best is None else min(state.best, loss)
         gained = MARGIN * (state.first - state.best)
         state.worse += 1
-        if loss <= state.best + max(gained, 4 * validation_noise(self.history)):
+        if loss <= state.best + max(gained, 4 * _validation_noise(self.history)):
             state.worse = 0
-            self.best_weights = clone_weights(model)
+            self.best_weights = _clone_weights(model)
 
     def _monitor_samples(self, model: GenerativeModel) -> None:
         monitor, trainer = self.monitor, self.trainer
@@ -154,11 +154,11 @@ class Validation:
             self.history[-1] |= {k: float(v) for k, v in facts.items() if np.isfinite(v)}
 
 
-def clone_weights(model: GenerativeModel) -> dict[str, Tensor]:
+def _clone_weights(model: GenerativeModel) -> dict[str, Tensor]:
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
-def validation_noise(history: list[dict[str, Any]]) -> float:
+def _validation_noise(history: list[dict[str, Any]]) -> float:
     """The deviation of held-out losses since the best one, whatever their trend.
 
     Second differences of independent noise have six times its variance and none of a straight

@@ -15,7 +15,7 @@ from .launch import HOME, PATIENCE
 from .processes import dist_backends
 
 
-def run_worker() -> NoReturn:
+def _run_worker() -> NoReturn:
     """Read the request from the standard input, fit, and end with the input or a code of exit."""
     pipe = sys.stdin.buffer
     request, port = pickle.loads(  # noqa: S301 our own
@@ -40,4 +40,4 @@ def run_worker() -> NoReturn:
 
 
 if __name__ == "__main__":
-    run_worker()
+    _run_worker()

@@ -70,14 +70,14 @@ def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
         UsageError: If there is no such set, it holds fewer than n data, or these fit no memory.
         Unavailable: If the package that ships it is not installed.
     """
-    check_dataset_name(name)
+    _check_dataset_name(name)
     if n is not None and n < 1:
         raise UsageError(f"n = {n}: ask for at least one")
     if name in TOY_DENSITIES:
-        return load_toy_density(name, n or SIZE, seed)
+        return _load_toy_density(name, n or SIZE, seed)
     if name in IMAGE_SETS:
-        return load_builtin_images(name, n, seed)
-    return load_sklearn_dataset(name, n, seed)
+        return _load_builtin_images(name, n, seed)
+    return _load_sklearn_dataset(name, n, seed)
 
 
 def describe(name: str) -> str:
@@ -88,7 +88,9 @@ def describe(name: str) -> str:
     """
     if name in TOY_DENSITIES:
         return TOY_DENSITIES[name]().description
-    return IMAGE_SETS[name].description if name in IMAGE_SETS else REAL[check_dataset_name(name)][0]
+    return (
+        IMAGE_SETS[name].description if name in IMAGE_SETS else REAL[_check_dataset_name(name)][0]
+    )
 
 
 def dataset_columns(data: BuiltinDataset) -> Any:
@@ -105,7 +107,7 @@ def dataset_conditions(data: BuiltinDataset) -> dict[str, np.ndarray]:
     return ({} if data.y is None else {name: data.y}) | dict(data.extra)
 
 
-def check_dataset_name(name: str) -> str:
+def _check_dataset_name(name: str) -> str:
     """The name of a data set that exists.
 
     Raises:
@@ -117,7 +119,7 @@ def check_dataset_name(name: str) -> str:
     return name
 
 
-def load_toy_density(name: str, n: int, seed: int) -> BuiltinDataset:
+def _load_toy_density(name: str, n: int, seed: int) -> BuiltinDataset:
     from ...memory import require_memory
 
     density = TOY_DENSITIES[name]()
@@ -142,7 +144,7 @@ REAL = {
 }
 
 
-def load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset:
+def _load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset:
     from sklearn import datasets as sets
 
     options: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
@@ -163,7 +165,7 @@ def load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset:
     return BuiltinDataset(name, description, x, y, label, columns, white=white)
 
 
-def load_builtin_images(name: str, n: int | None, seed: int) -> BuiltinDataset:
+def _load_builtin_images(name: str, n: int | None, seed: int) -> BuiltinDataset:
     from ...memory import require_memory
 
     source = IMAGE_SETS[name]

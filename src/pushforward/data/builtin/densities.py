@@ -14,7 +14,7 @@ Rng = np.random.Generator
 LogProb = Callable[[np.ndarray], np.ndarray]
 
 
-class ToyDensity(NamedTuple):
+class _ToyDensity(NamedTuple):
     """A distribution: how to draw ``n`` data with their labels, and what is known of it."""
 
     description: str
@@ -25,7 +25,7 @@ class ToyDensity(NamedTuple):
     mode_scale: float | None = None
 
 
-def mixture_log_prob(
+def _mixture_log_prob(
     x: np.ndarray, means: np.ndarray, weights: np.ndarray, scale: np.ndarray | float
 ) -> np.ndarray:
     r""":math:`\log \sum_k w_k \mathcal N(x \mid \mu_k, \sigma_k^2 I)` in nats, shape (n,).
@@ -58,7 +58,7 @@ def mixture_density(
     scale: np.ndarray | float,
     entropy: float,
     weights: np.ndarray | None = None,
-) -> ToyDensity:
+) -> _ToyDensity:
     """A mixture of isotropic Gaussians, labelled by component."""
     k, d = means.shape
     weights = np.full(k, 1 / k) if weights is None else weights
@@ -69,19 +69,19 @@ def mixture_density(
         return (x[:, 0] if d == 1 else x), y
 
     def log_prob(x: np.ndarray) -> np.ndarray:
-        return mixture_log_prob(x, means, weights, scale)
+        return _mixture_log_prob(x, means, weights, scale)
 
     common = float(scale) if np.ndim(scale) == 0 else float(np.max(scale))
-    return ToyDensity(description, draw, log_prob, entropy, means, common)
+    return _ToyDensity(description, draw, log_prob, entropy, means, common)
 
 
-def curves_density(
+def _curves_density(
     description: str,
     curves: Callable[[np.ndarray], list[np.ndarray]],
     scale: float,
     entropy: float,
     nodes: int,
-) -> ToyDensity:
+) -> _ToyDensity:
     r"""Curves with Gaussian noise: :math:`x = \gamma_y(u) + \sigma \epsilon,\ u \sim U[0, 1]`.
 
     .. math:: p(x) = \frac1m \sum_y \int_0^1 \mathcal N(x \mid \gamma_y(u), \sigma^2 I)\, du
@@ -107,22 +107,22 @@ def curves_density(
         return points + scale * rng.standard_normal((n, 2)), y if m > 1 else None
 
     def log_prob(x: np.ndarray) -> np.ndarray:
-        return mixture_log_prob(x, means, masses, scale)
+        return _mixture_log_prob(x, means, masses, scale)
 
-    return ToyDensity(description, draw, log_prob, entropy)
+    return _ToyDensity(description, draw, log_prob, entropy)
 
 
-def circle_points(k: int, radius: float) -> np.ndarray:
+def _circle_points(k: int, radius: float) -> np.ndarray:
     """Equally spaced points, shape (k, 2)."""
     angle = 2 * np.pi * np.arange(k) / k
-    return radius * unit_circle_points(angle)
+    return radius * _unit_circle_points(angle)
 
 
-def unit_circle_points(angle: np.ndarray) -> np.ndarray:
+def _unit_circle_points(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
-def lesson_density() -> ToyDensity:
+def _lesson_density() -> _ToyDensity:
     """The lesson's mixture on the line."""
     return mixture_density(
         "0.3 N(-2, 0.5^2) + 0.7 N(2, 0.7^2), the lesson's example",
@@ -133,50 +133,50 @@ def lesson_density() -> ToyDensity:
     )
 
 
-def moons_density() -> ToyDensity:
+def _moons_density() -> _ToyDensity:
     """Two moons as in scikit-learn, with a uniform angle."""
 
     def curves(u: np.ndarray) -> list[np.ndarray]:
-        arc = unit_circle_points(np.pi * u)
+        arc = _unit_circle_points(np.pi * u)
         return [arc, np.array([1.0, 0.5]) - arc]
 
-    return curves_density("two moons, noise 0.1", curves, 0.1, ENTROPY["moons"], 256)
+    return _curves_density("two moons, noise 0.1", curves, 0.1, ENTROPY["moons"], 256)
 
 
-def circles_density() -> ToyDensity:
+def _circles_density() -> _ToyDensity:
     """Two rings of radius 3 and 1.5."""
 
     def curves(u: np.ndarray) -> list[np.ndarray]:
-        ring = unit_circle_points(2 * np.pi * u)
+        ring = _unit_circle_points(2 * np.pi * u)
         return [3 * ring, 1.5 * ring]
 
-    return curves_density("two circles, noise 0.24", curves, 0.24, ENTROPY["circles"], 256)
+    return _curves_density("two circles, noise 0.24", curves, 0.24, ENTROPY["circles"], 256)
 
 
-def spirals_density() -> ToyDensity:
+def _spirals_density() -> _ToyDensity:
     """Two arms that turn one and a half times, with a uniform density of points by area."""
 
     def curves(u: np.ndarray) -> list[np.ndarray]:
         angle = 3 * np.pi * np.sqrt(u)
-        arm = angle[:, None] / 3 * unit_circle_points(angle)
+        arm = angle[:, None] / 3 * _unit_circle_points(angle)
         return [arm, -arm]
 
-    return curves_density("two spirals, noise 0.1", curves, 0.1, ENTROPY["2spirals"], 512)
+    return _curves_density("two spirals, noise 0.1", curves, 0.1, ENTROPY["2spirals"], 512)
 
 
-def swissroll_density() -> ToyDensity:
+def _swissroll_density() -> _ToyDensity:
     """One long spiral: the swiss roll seen from the side."""
 
     def curves(u: np.ndarray) -> list[np.ndarray]:
         angle = 1.5 * np.pi * (1 + 2 * u)
-        return [angle[:, None] / 5 * unit_circle_points(angle)]
+        return [angle[:, None] / 5 * _unit_circle_points(angle)]
 
-    return curves_density(
+    return _curves_density(
         "a swiss roll from the side, noise 0.2", curves, 0.2, ENTROPY["swissroll"], 512
     )
 
 
-def pinwheel_density() -> ToyDensity:
+def _pinwheel_density() -> _ToyDensity:
     r"""Five Gaussian arms, twisted by an angle that depends on the radius alone.
 
     .. math:: x = 2 R(\theta_k + \rho / 2)\,a, \quad a \sim \mathcal N((1, 0),
@@ -201,10 +201,10 @@ def pinwheel_density() -> ToyDensity:
         terms = np.stack([-(b**2).sum(1) / 2 for b in back])
         return np.logaddexp.reduce(terms) - math.log(20 * 2 * math.pi * scale.prod())
 
-    return ToyDensity("a pinwheel with five arms", draw, log_prob, ENTROPY["pinwheel"])
+    return _ToyDensity("a pinwheel with five arms", draw, log_prob, ENTROPY["pinwheel"])
 
 
-def checkerboard_density() -> ToyDensity:
+def _checkerboard_density() -> _ToyDensity:
     """Uniform on the dark squares, side 2, of a board from -4 to 4: an area of 32."""
 
     def draw(rng: Rng, n: int) -> tuple[np.ndarray, None]:
@@ -217,7 +217,7 @@ def checkerboard_density() -> ToyDensity:
         dark = (cell.sum(1) % 2 == 0) & (cell >= 0).all(1) & (cell < 4).all(1)
         return np.where(dark, -math.log(32), -np.inf)
 
-    return ToyDensity("a checkerboard of area 32", draw, log_prob, math.log(32))
+    return _ToyDensity("a checkerboard of area 32", draw, log_prob, math.log(32))
 
 
 ENTROPY = {  # nats, by quadrature on a grid fine enough for all digits given
@@ -233,27 +233,27 @@ ENTROPY = {  # nats, by quadrature on a grid fine enough for all digits given
     "pinwheel": 2.3205884851,
 }
 
-TOY_DENSITIES: dict[str, Callable[[], ToyDensity]] = {
-    "lesson": lesson_density,
-    "moons": moons_density,
+TOY_DENSITIES: dict[str, Callable[[], _ToyDensity]] = {
+    "lesson": _lesson_density,
+    "moons": _moons_density,
     "8gaussians": lambda: mixture_density(
         "eight Gaussians on a circle of radius 4 / 1.414",
-        circle_points(8, 4 / 1.414), 0.5 / 1.414, ENTROPY["8gaussians"],
+        _circle_points(8, 4 / 1.414), 0.5 / 1.414, ENTROPY["8gaussians"],
     ),
     "ring": lambda: mixture_density(
-        "eight narrow Gaussians on the unit circle", circle_points(8, 1.0), 0.01, ENTROPY["ring"]
+        "eight narrow Gaussians on the unit circle", _circle_points(8, 1.0), 0.01, ENTROPY["ring"]
     ),
     "ring8": lambda: mixture_density(
-        "eight Gaussians on a circle of radius 4", circle_points(8, 4.0), 0.5, ENTROPY["ring8"]
+        "eight Gaussians on a circle of radius 4", _circle_points(8, 4.0), 0.5, ENTROPY["ring8"]
     ),
     "grid": lambda: mixture_density(
         "25 narrow Gaussians on a grid",
         np.stack(np.meshgrid(*[np.arange(-4.0, 5, 2)] * 2), axis=-1).reshape(-1, 2),
         0.05, ENTROPY["grid"],
     ),
-    "checkerboard": checkerboard_density,
-    "2spirals": spirals_density,
-    "pinwheel": pinwheel_density,
-    "circles": circles_density,
-    "swissroll": swissroll_density,
+    "checkerboard": _checkerboard_density,
+    "2spirals": _spirals_density,
+    "pinwheel": _pinwheel_density,
+    "circles": _circles_density,
+    "swissroll": _swissroll_density,
 }  # fmt: skip

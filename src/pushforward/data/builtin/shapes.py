@@ -60,7 +60,7 @@ class ShapeFactors(NamedTuple):
         """``a small red circle at the top left on grey``."""
         read = [self.factor_words(name) for name in ("size", "colour", "shape", "background")]
         places = [
-            describe_position(r, c)
+            _describe_position(r, c)
             for r, c in zip(self.factor_words("row"), self.factor_words("column"))
         ]
         return np.array([
@@ -69,7 +69,7 @@ class ShapeFactors(NamedTuple):
         ])  # fmt: skip
 
 
-def describe_position(row: str, column: str) -> str:
+def _describe_position(row: str, column: str) -> str:
     if row == "middle" and column == "centre":
         return "in the centre"
     return f"at the {' '.join(w for w in (row, column) if w not in ('middle', 'centre'))}"
@@ -113,26 +113,26 @@ def render_shapes(scene: ShapeFactors, side: int = 32) -> np.ndarray:
     """The images, ``(n, side, side, 3)``, 8 bits a channel; a few at a time stay in the cache."""
     x = np.empty((len(scene.x), side, side, 3), np.uint8)
     for i in range(0, len(x), FEW):
-        x[i : i + FEW] = render_shape_batch(
+        x[i : i + FEW] = _render_shape_batch(
             ShapeFactors(*(part[i : i + FEW] for part in scene)), side
         )
     return x
 
 
-def render_shape_batch(scene: ShapeFactors, side: int) -> np.ndarray:
-    colour, ground = (colour_array(p)[i] for p, i in
+def _render_shape_batch(scene: ShapeFactors, side: int) -> np.ndarray:
+    colour, ground = (_colour_array(p)[i] for p, i in
                       ((COLOURS, scene.colour), (BACKGROUNDS, scene.background)))  # fmt: skip
     share = pixel_coverage(scene, side)[..., None]
     mixed = share * colour[:, None, None] + (1 - share) * ground[:, None, None]
     return np.rint(mixed).astype(np.uint8)
 
 
-def colour_array(colours: dict[str, tuple[int, int, int]]) -> np.ndarray:
+def _colour_array(colours: dict[str, tuple[int, int, int]]) -> np.ndarray:
     return np.array(list(colours.values()), np.float64)
 
 
-def nearest_colour(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
-    return ((colours[:, None] - colour_array(known)) ** 2).sum(-1).argmin(1)
+def _nearest_colour(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
+    return ((colours[:, None] - _colour_array(known)) ** 2).sum(-1).argmin(1)
 
 
 def recognise_shapes(images: np.ndarray) -> tuple[ShapeFactors, np.ndarray]:
@@ -151,12 +151,12 @@ def recognise_shapes(images: np.ndarray) -> tuple[ShapeFactors, np.ndarray]:
     x = np.asarray(images, np.float64)
     n, side = len(x), x.shape[1]
     rim = np.concatenate([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], axis=1)
-    background = nearest_colour(np.median(rim, axis=1), BACKGROUNDS)
-    ground = colour_array(BACKGROUNDS)[background]
+    background = _nearest_colour(np.median(rim, axis=1), BACKGROUNDS)
+    ground = _colour_array(BACKGROUNDS)[background]
     away = ((x - ground[:, None, None]) ** 2).sum(-1)
     core = away >= np.quantile(away.reshape(n, -1), 0.99, axis=1)[:, None, None]
-    colour = nearest_colour((x * core[..., None]).sum((1, 2)) / core.sum((1, 2))[:, None], COLOURS)
-    line = colour_array(COLOURS)[colour] - ground
+    colour = _nearest_colour((x * core[..., None]).sum((1, 2)) / core.sum((1, 2))[:, None], COLOURS)
+    line = _colour_array(COLOURS)[colour] - ground
     share = ((x - ground[:, None, None]) * line[:, None, None]).sum(-1)
     share = np.clip(share / (line**2).sum(-1)[:, None, None], 0, 1)
     share = np.where(share > 0.15, share, 0.0)

@@ -109,7 +109,7 @@ def no_condition(c: Condition, n: int) -> dict[str, Tensor]:
     return {}
 
 
-def class_arguments(count: int, hidden: int | None) -> ConditionArguments:
+def _class_arguments(count: int, hidden: int | None) -> ConditionArguments:
     """A class each; that of an unknown one is ``hidden``, if the network has such a class."""
 
     def arguments(c: Condition, n: int) -> dict[str, Tensor]:
@@ -125,7 +125,7 @@ def class_arguments(count: int, hidden: int | None) -> ConditionArguments:
     return arguments
 
 
-def token_arguments(width: int, unknown: Tensor | None) -> ConditionArguments:
+def _token_arguments(width: int, unknown: Tensor | None) -> ConditionArguments:
     """Tokens of some width each; ``unknown``, ``(count, width)``, where no condition is known."""
     hidden = torch.zeros(1, width) if unknown is None else unknown
 
@@ -155,12 +155,12 @@ def condition_arguments(module: Any, unknown: Tensor | None = None) -> Condition
     odd = [k for k in ("addition_embed_type", "class_embed_type") if config.get(k)]
     if name == "UNet2DModel" and not odd:
         count = config.get("num_class_embeds")
-        return class_arguments(count, None) if count else no_condition
+        return _class_arguments(count, None) if count else no_condition
     if name == "UNet2DConditionModel" and not odd and not config.get("num_class_embeds"):
-        return token_arguments(config["cross_attention_dim"], unknown)
+        return _token_arguments(config["cross_attention_dim"], unknown)
     if name == "DiTTransformer2DModel":
         count = config["num_embeds_ada_norm"]
-        return class_arguments(count, count)
+        return _class_arguments(count, count)
     why = f" with {odd[0]} {config[odd[0]]!r}" if odd else ""
     raise DataError(
         f"{name}{why} is not known here: take UNet2DModel, UNet2DConditionModel with tokens alone, "

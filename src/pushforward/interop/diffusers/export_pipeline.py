@@ -53,11 +53,11 @@ def export(
     name = choose_option("scheduler", scheduler, PIPELINES)
     path = check_writable(folder)
     fitted = run if isinstance(run, FittedModel) else load(run, device="cpu")
-    net = exportable_network(fitted)
+    net = _exportable_network(fitted)
     c = None if y is None else fitted.pipeline.tensor(fitted.schema.encode(y, 1))
     diffusers = import_optional("diffusers", "diffusers")
     pipeline = getattr(diffusers, f"{name}Pipeline")(
-        unet=net.unconditioned(c).cpu(), scheduler=build_scheduler(fitted.model, diffusers, name)
+        unet=net.unconditioned(c).cpu(), scheduler=_build_scheduler(fitted.model, diffusers, name)
     )
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -70,7 +70,7 @@ def export(
     return path
 
 
-def exportable_network(fitted: FittedModel) -> DiffusersUNet:
+def _exportable_network(fitted: FittedModel) -> DiffusersUNet:
     """The network of a run that can be exported.
 
     Raises:
@@ -85,7 +85,7 @@ def exportable_network(fitted: FittedModel) -> DiffusersUNet:
     )
 
 
-def build_scheduler(model: Any, diffusers: Any, name: str) -> Any:
+def _build_scheduler(model: Any, diffusers: Any, name: str) -> Any:
     """The scheduler of a model's table."""
     path: DDPMPath = model.path
     if name == "DDPM" and not isinstance(model.variance, float):

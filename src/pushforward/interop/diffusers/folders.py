@@ -43,11 +43,11 @@ def load_parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[
     found = {name: index[name] for name in PARTS if index.get(name) not in absent}
     if scheduler is not None:
         found.pop("scheduler", None)
-    made = {name: load_part(folder, name, entry) for name, entry in found.items()}
+    made = {name: _load_part(folder, name, entry) for name, entry in found.items()}
     beside = scheduler or folder
     if "scheduler" not in made and (Path(beside) / SCHEDULER).is_file():
-        kind = read_config(Path(beside), SCHEDULER).get("_class_name")
-        made["scheduler"] = load_part(Path(beside), "scheduler", ["diffusers", kind])
+        kind = _read_config(Path(beside), SCHEDULER).get("_class_name")
+        made["scheduler"] = _load_part(Path(beside), "scheduler", ["diffusers", kind])
     if "scheduler" not in made and {"unet", "transformer"} & {*made}:
         raise DataError(f"{folder} names no scheduler: give the folder of one as scheduler")
     return made
@@ -56,12 +56,12 @@ def load_parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[
 def read_index(folder: Path) -> dict[str, Any]:
     """What a folder holds: the index of a pipeline, or one for a single model."""
     if (folder / INDEX).is_file() or not (folder / "config.json").is_file():
-        return read_config(folder, INDEX)
-    kind = read_config(folder, "config.json").get("_class_name")
+        return _read_config(folder, INDEX)
+    kind = _read_config(folder, "config.json").get("_class_name")
     return {"vae" if kind == "AutoencoderKL" else "unet": ["diffusers", kind]}
 
 
-def read_config(folder: Path, name: str) -> dict[str, Any]:
+def _read_config(folder: Path, name: str) -> dict[str, Any]:
     """A configuration of a folder.
 
     Raises:
@@ -73,7 +73,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     return parse_json_object(file.read_bytes(), file)
 
 
-def load_part(folder: Path, name: str, entry: Any) -> Any:
+def _load_part(folder: Path, name: str, entry: Any) -> Any:
     """One part of a pipeline, by its entry in the index: a library, and the name of a class."""
     if not (isinstance(entry, list) and len(entry) == 2 and all(type(e) is str for e in entry)):
         raise DataError(f"{folder / 'model_index.json'}: {name} is {json.dumps(entry)[:60]}")
@@ -81,10 +81,12 @@ def load_part(folder: Path, name: str, entry: Any) -> Any:
     if library not in LIBRARIES:
         raise Unsafe(f"{folder}: {name} asks for code of {library!r}, which is not run")
     place = folder / name if (folder / name).is_dir() else folder
-    return load_pretrained(place, resolve_class(library, kind, place, name), name not in UNWEIGHED)
+    return _load_pretrained(
+        place, _resolve_class(library, kind, place, name), name not in UNWEIGHED
+    )
 
 
-def resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
+def _resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
     """A class of models, schedulers or tokenizers, as the part of this name has to be.
 
     Raises:
@@ -101,13 +103,13 @@ def resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
     return found
 
 
-def load_pretrained(place: Path, kind: Any, weights: bool) -> Any:
+def _load_pretrained(place: Path, kind: Any, weights: bool) -> Any:
     """What a folder holds as an object of a class; a model in inference mode."""
     options: dict[str, Any] = {"local_files_only": True}
     if kind.__module__.startswith("transformers"):
         options["trust_remote_code"] = False  # else it asks whether to run what the folder names
     if weights:
-        files = safetensors_files(place)
+        files = _safetensors_files(place)
         variant = "fp16" if all(".fp16." in name for name in files) else None
         options |= {"use_safetensors": True, "variant": variant, "output_loading_info": True}
         if kind.__module__.startswith("diffusers"):
@@ -126,7 +128,7 @@ def load_pretrained(place: Path, kind: Any, weights: bool) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def safetensors_files(place: Path) -> list[str]:
+def _safetensors_files(place: Path) -> list[str]:
     """The names of a folder's files of weights.
 
     Raises:

@@ -184,7 +184,7 @@ class Pipeline(nn.Module):
             for i, m in batch_offsets(n, BATCH):
                 known, z = (None if rows is None else rows[i : i + m] for rows in (c, start))
                 states = self.trajectory(m, known, times=times, start=z, **options)
-                states = track_states(states, update, i / n, m / n, times)
+                states = _track_states(states, update, i / n, m / n, times)
                 parts.append(self.pictures(ode.final_state(states)))
         return np.concatenate(parts)
 
@@ -203,7 +203,7 @@ class Pipeline(nn.Module):
         return levels.movedim(1, -1).squeeze(-1).numpy()
 
 
-def track_states(
+def _track_states(
     states: Iterator[Tensor], update: Update, done: float, share: float, times: Tensor
 ) -> Iterator[Tensor]:
     """States as they come, each of them a part of some share of all work."""

@@ -52,7 +52,7 @@ class SchedulerPath(DDPMPath):
         return ((self.steps * t - 1) * 1000).round() / 1000
 
 
-class FlowMatchingPath(LinearPath):
+class _FlowMatchingPath(LinearPath):
     """The linear path of networks that see :math:`x_t` as it is, and timesteps from 0 to T."""
 
     def __init__(self, steps: int) -> None:
@@ -102,7 +102,7 @@ class NoiseSchedule(NamedTuple):
     """
 
     scheduler: Any
-    path: SchedulerPath | FlowMatchingPath
+    path: SchedulerPath | _FlowMatchingPath
     prediction: Prediction
     clip: float | None
 
@@ -136,7 +136,7 @@ class NoiseSchedule(NamedTuple):
         except (ArithmeticError, ValueError, IndexError) as error:
             raise UsageError(f"{type(scheduler).__name__} cannot take {steps} steps: {error}; give "
                              "others, or times") from error  # fmt: skip
-        if isinstance(self.path, FlowMatchingPath):
+        if isinstance(self.path, _FlowMatchingPath):
             return scheduler.sigmas.double().unique_consecutive()
         if hasattr(scheduler, "sigmas"):
             sigma = scheduler.sigmas.double().unique_consecutive()
@@ -158,7 +158,7 @@ def read_scheduler(scheduler: Any) -> NoiseSchedule:
     steps, kind = config.get("num_train_timesteps", 0), config.get("prediction_type", "epsilon")
     unknown = config.get("thresholding") or config.get("timestep_type") == "continuous"
     if name.startswith("FlowMatch") or config.get("use_flow_sigmas"):
-        path: SchedulerPath | FlowMatchingPath = FlowMatchingPath(steps)
+        path: SchedulerPath | _FlowMatchingPath = _FlowMatchingPath(steps)
         kind = "flow_prediction"
     elif hasattr(scheduler, "alphas_cumprod") and not unknown:
         path = SchedulerPath(scheduler.alphas_cumprod)

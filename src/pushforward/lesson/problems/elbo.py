@@ -22,7 +22,7 @@ DEVIATIONS = torch.logspace(-1, 0.3, 41, dtype=torch.float64)
 
 
 @cache
-def elbo_symbols() -> dict[str, Any]:
+def _elbo_symbols() -> dict[str, Any]:
     """The joint z ~ N(0, 1), x | z ~ N(wz, s^2) and q = N(m, v) with SymPy, and E_q of it.
 
     A quadratic polynomial of z has the mean a + b m + c (m^2 + v).
@@ -58,7 +58,7 @@ def symbolic_identity(difference: Callable[[dict[str, Any]], Any]) -> Callable[[
     def identity() -> list[Number]:
         import sympy as sp
 
-        left = sp.simplify(sp.expand(sp.expand_log(difference(elbo_symbols()), force=True)))
+        left = sp.simplify(sp.expand(sp.expand_log(difference(_elbo_symbols()), force=True)))
         value = left.subs(dict.fromkeys(left.free_symbols, 1))
         return [
             Number("operations in what SymPy leaves of the difference", float(sp.count_ops(left)),
@@ -69,20 +69,20 @@ def symbolic_identity(difference: Callable[[dict[str, Any]], Any]) -> Callable[[
     return identity
 
 
-def quadrature_identity(
+def _quadrature_identity(
     what: str, pair: Callable[[evidence.QuadratureJoint, Tensor], tuple[Tensor, Tensor]]
 ) -> Callable[[], list[Number]]:
     """An identity for a decoder that is not linear and a q with two bumps, by quadrature."""
     return lambda: [same_values(what, *pair(*nonlinear_joint()))]
 
 
-def check_jensen_inequality() -> list[Number]:
+def _check_jensen_inequality() -> list[Number]:
     joint, log_q = nonlinear_joint()
     lost = joint.log_evidence() - joint.elbo_by_jensen(log_q)
     return [Number("smallest loss of Jensen's step, nats", float(lost.min()), 0.0, 0.0, ">=")]
 
 
-def check_jensen_equality() -> list[Number]:
+def _check_jensen_equality() -> list[Number]:
     """At the posterior log w does not depend on z; at any other q it does."""
     joint, log_q = nonlinear_joint()
     spread = []
@@ -106,7 +106,7 @@ JENSEN = [
         "Multiply and divide by any density $q(z|x)$ that is positive where $p(x, z)$ is; the "
         "integral becomes an expectation.",
         "\\log p(x) = \\log \\mathbb{E}_{q(z|x)} \\left[ \\frac{p(x, z)}{q(z|x)} \\right]",
-        quadrature_identity(
+        _quadrature_identity(
             "$\\log \\mathbb{E}_q w$ and $\\log p(x)$, nats",
             lambda j, q: (j.expectation(q, (j.log_likelihood + j.log_prior - q).exp()).log(),
                           j.log_evidence()),
@@ -117,13 +117,13 @@ JENSEN = [
         "only lower the value.",
         "\\log p(x) \\ge \\mathbb{E}_{q} \\left[ \\log \\frac{p(x, z)}{q(z|x)} \\right] "
         "= \\mathcal{L}(x)",
-        check_jensen_inequality,
+        _check_jensen_inequality,
     ),
     DerivationStep(
         "Factor the joint distribution, $p(x, z) = p(x|z)\\, p(z)$, and split the logarithm.",
         "\\mathcal{L}(x) = \\mathbb{E}_{q} \\left[ \\log p(x|z) + \\log p(z) - \\log q(z|x) "
         "\\right]",
-        quadrature_identity(
+        _quadrature_identity(
             "the bound and the mean of the three logarithms, nats",
             lambda j, q: (j.elbo_by_jensen(q), j.expectation(q, j.log_likelihood)
                           + j.expectation(q, j.log_prior) - j.expectation(q, q)),
@@ -150,7 +150,7 @@ DIVERGENCE = [
         "The evidence does not depend on z and leaves the expectation.",
         "D_{KL}(q \\| p(z|x)) = \\mathbb{E}_{q} \\left[ \\log q(z|x) - \\log p(x|z) - \\log p(z) "
         "\\right] + \\log p(x)",
-        quadrature_identity(
+        _quadrature_identity(
             "both sides, nats",
             lambda j, q: (j.gap(q), j.expectation(q, q - j.log_likelihood - j.log_prior)
                           + j.log_evidence()),
@@ -166,7 +166,7 @@ DIVERGENCE = [
     DerivationStep(
         "A divergence is not negative (Gibbs), so that leaving it out gives a lower bound.",
         "\\log p(x) \\ge \\mathcal{L}(x)",
-        check_jensen_inequality,
+        _check_jensen_inequality,
     ),
 ]  # fmt: skip
 
@@ -181,7 +181,7 @@ SAME = [
         "What Jensen's inequality throws away is thus what the second method names: with "
         "$\\mathbb{E}_q w = p(x)$,",
         "\\log \\mathbb{E}_q w - \\mathbb{E}_q \\log w = D_{KL}(q(z|x) \\| p(z|x))",
-        quadrature_identity(
+        _quadrature_identity(
             "Jensen's gap and the divergence, nats",
             lambda j, q: (j.log_evidence() - j.elbo_by_jensen(q), j.gap(q)),
         ),
@@ -191,12 +191,12 @@ SAME = [
         "only if w is constant where q has mass, that is $q(z|x) = p(z|x)$; the divergence is zero "
         "under the same condition.",
         "\\mathcal{L}(x) = \\log p(x) \\iff q(z|x) = p(z|x)",
-        check_jensen_equality,
+        _check_jensen_equality,
     ),
 ]
 
 
-def bound_surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _bound_surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gaussian q by their means and deviations: both bounds, their gap, log p(x)."""
     z, log_weight = evidence.latent_quadrature(24.0, 3001)
     likelihood = Normal(z[:, 0].sin() + z[:, 0].square() / 4, 0.5).log_prob(double(POINT)[:, None])
@@ -207,7 +207,7 @@ def bound_surface() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return first, second, joint.gap(log_q), joint.log_evidence()
 
 
-def draw_bound_gap(gap: Tensor) -> Figure:
+def _draw_bound_gap(gap: Tensor) -> Figure:
     """The divergence of a Gaussian q from the posterior, over its mean and deviation."""
     figure, (axes,) = create_panels(1, 2.6, width=4.2)
     shape = (len(MEANS), len(DEVIATIONS))
@@ -228,8 +228,8 @@ def draw_bound_gap(gap: Tensor) -> Figure:
     return figure
 
 
-def run_bound_comparison() -> ExperimentResult:
-    first, second, gap, log_p = bound_surface()
+def _run_bound_comparison() -> ExperimentResult:
+    first, second, gap, log_p = _bound_surface()
     difference, least = float((first - second).abs().max()), float(gap.min())
     numbers = [
         Number("largest difference of the derivations over all q, nats", difference, 0.0, 1e-9),
@@ -247,7 +247,7 @@ def run_bound_comparison() -> ExperimentResult:
         f"{least:.4f} nats: the posterior is no Gaussian, and no amount of training of an encoder "
         "closes that gap. It is the minimum of the figure, not zero.",
     ]
-    return ExperimentResult(text, numbers, {"bound": draw_bound_gap(gap)})
+    return ExperimentResult(text, numbers, {"bound": _draw_bound_gap(gap)})
 
 
 PROBLEM = Problem(
@@ -255,6 +255,6 @@ PROBLEM = Problem(
     parts=[
         ProblemPart("Derive the bound step by step by Jensen's inequality.", JENSEN),
         ProblemPart("Derive it step by step by decomposing the divergence.", DIVERGENCE),
-        ProblemPart("Explain why both methods give the same result.", SAME, run_bound_comparison),
+        ProblemPart("Explain why both methods give the same result.", SAME, _run_bound_comparison),
     ],
 )

@@ -18,7 +18,7 @@ FRESH = 4000  # data that no model was trained on
 MODE = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)  # nats that say which mode a data point is from
 
 
-def check_squared_error() -> list[Number]:
+def _check_squared_error() -> list[Number]:
     model, z = fits.build_linear_vae(3, 2), torch.randn(7, 2)
     x = torch.randn(7, 3)
     distortion = -model.law.log_prob(model.likelihood_parameters(z), x).sum(1)
@@ -31,14 +31,14 @@ def check_squared_error() -> list[Number]:
     ]
 
 
-def check_gaussian_rate() -> list[Number]:
+def _check_gaussian_rate() -> list[Number]:
     q = Normal(torch.randn(7, 2).double(), torch.rand(7, 2).double() + 0.1)
     standard = Normal(torch.zeros(2).double(), 1.0)
     return [same_values("the formula and torch's divergence, nats", bounds.kl_to_prior(q),
                         kl_divergence(q, standard).sum(1), 1e-12)]  # fmt: skip
 
 
-def check_bernoulli_curvature() -> list[Number]:
+def _check_bernoulli_curvature() -> list[Number]:
     """The second derivative of BCE(x, sigmoid(h)) in the output at x = output, by autograd."""
     p = torch.tensor([0.1, 0.4, 0.8], dtype=torch.float64, requires_grad=True)
     target = p.detach()
@@ -48,14 +48,14 @@ def check_bernoulli_curvature() -> list[Number]:
     return [same_values("curvature and $1 / p(1-p)$", curvature, 1 / (target * (1 - target)), 1e-9)]
 
 
-def fresh_data() -> Tensor:
+def _fresh_data() -> Tensor:
     """Data of the two modes that no model was trained on."""
     return fits.two_mode_rows(11, FRESH)
 
 
-def run_vae_fit() -> ExperimentResult:
+def _run_vae_fit() -> ExperimentResult:
     """Bounds on fresh data against the exact density, and draws against the exact weights."""
-    model, target, x = fits.fit_gaussian_vae().model, fits.two_mode_mixture(), fresh_data()
+    model, target, x = fits.fit_gaussian_vae().model, fits.two_mode_mixture(), _fresh_data()
     with torch.no_grad():
         elbo, tight = (model.log_prob(x, particles=k).double() for k in (1, 64))
         draws = model.sample(FRESH)
@@ -79,12 +79,12 @@ def run_vae_fit() -> ExperimentResult:
     return ExperimentResult(text, numbers, {})
 
 
-def run_loss_curves() -> ExperimentResult:
+def _run_loss_curves() -> ExperimentResult:
     """Both terms as a VAE learns, and the head that cannot learn."""
     fit, bare = fits.fit_gaussian_vae(), fits.fit_bernoulli_vae()
     last = {name: float(v[-10:].mean()) for name, v in fit.curves.items()}
     entropy, total = fits.two_mode_mixture().entropy(), last["distortion"] + last["rate"]
-    square = fits.scale_to_unit(fresh_data())
+    square = fits.scale_to_unit(_fresh_data())
     worst = heads.collapse_eigenvalue(square)
     numbers = [
         Number("minus the ELBO over the last 100 steps, and the entropy, nats", total, entropy, 0.0,
@@ -109,9 +109,9 @@ def run_loss_curves() -> ExperimentResult:
     return ExperimentResult(text, numbers, {"training_curves": figures.draw_training_curves()})
 
 
-def run_latent_space() -> ExperimentResult:
+def _run_latent_space() -> ExperimentResult:
     """How data cover the latent plane, and what lies between the modes."""
-    model, x = fits.fit_gaussian_vae().model, fresh_data()
+    model, x = fits.fit_gaussian_vae().model, _fresh_data()
     target = fits.two_mode_mixture()
     with torch.no_grad():
         q = model.posterior(x)
@@ -137,7 +137,7 @@ def run_latent_space() -> ExperimentResult:
     return ExperimentResult(text, numbers, {"latent_space": figures.draw_latent_space()})
 
 
-def check_beta_slope() -> list[Number]:
+def _check_beta_slope() -> list[Number]:
     """Water-filling: the derivative of the error's nats by the rate, by differences in beta."""
     spectrum, sigma = fits.SPECTRUM, fits.NOISE
     low, high = (linear_vae.linear_vae_optimum(spectrum, 4, sigma, 1.0 * f) for f in (0.999, 1.001))
@@ -145,7 +145,7 @@ def check_beta_slope() -> list[Number]:
     return [Number("slope of the optimum at $\\beta = 1$", slope, -1.0, 1e-5)]
 
 
-def run_beta_sweep() -> ExperimentResult:
+def _run_beta_sweep() -> ExperimentResult:
     """Rate and error by beta, against water-filling and Shannon's bound."""
     entropy, numbers, planar = fits.two_mode_mixture().entropy(), [], []
     for beta in fits.BETAS:
@@ -192,12 +192,12 @@ IMPLEMENT = [
         "scale the reconstruction term is a squared error.",
         "-\\log p(x|z) = \\frac{\\lVert x - f(z) \\rVert^2}{2\\sigma^2} + \\frac{d}{2} \\log "
         "2\\pi\\sigma^2",
-        check_squared_error,
+        _check_squared_error,
     ),
     DerivationStep(
         "The divergence from the prior is in closed form.",
         "D_{KL} = \\frac12 \\sum_i (\\mu_i^2 + \\sigma_i^2 - 1 - \\log\\sigma_i^2)",
-        check_gaussian_rate,
+        _check_gaussian_rate,
     ),
 ]
 WHY = [
@@ -205,7 +205,7 @@ WHY = [
         "Why not the lesson's Bernoulli head: near a constant output $p$ the cross-entropy is "
         "a squared error with the noise $p(1-p)$.",
         "BCE(x, \\lambda) \\approx BCE(x, x) + \\frac{(x - \\lambda)^2}{2p(1-p)}",
-        check_bernoulli_curvature,
+        _check_bernoulli_curvature,
     ),
     DerivationStep(
         "A latent is worth its rate only if it explains more variance than the noise "
@@ -218,7 +218,7 @@ WEIGHT = [
         "Minimise distortion plus $\\beta$ times rate: a Lagrangian of the distortion at a given "
         "rate, so that the curve of optima has the slope $-\\beta$.",
         "\\frac{\\partial D}{\\partial R} = -\\beta",
-        check_beta_slope,
+        _check_beta_slope,
     )
 ]
 
@@ -226,16 +226,18 @@ PROBLEM = Problem(
     title="A VAE on two modes",
     parts=[
         ProblemPart(
-            "Implement a VAE with a latent space of two dimensions.", IMPLEMENT, run_vae_fit
+            "Implement a VAE with a latent space of two dimensions.", IMPLEMENT, _run_vae_fit
         ),
         ProblemPart(
-            "Plot the curves of the reconstruction and KL losses in training.", WHY, run_loss_curves
+            "Plot the curves of the reconstruction and KL losses in training.",
+            WHY,
+            _run_loss_curves,
         ),
         ProblemPart(
-            "Draw the latent space, and what the decoder makes of a grid.", [], run_latent_space
+            "Draw the latent space, and what the decoder makes of a grid.", [], _run_latent_space
         ),
         ProblemPart(
-            "Implement the beta-VAE and analyse the effect of beta.", WEIGHT, run_beta_sweep
+            "Implement the beta-VAE and analyse the effect of beta.", WEIGHT, _run_beta_sweep
         ),
     ],
 )

@@ -29,7 +29,7 @@ def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tens
     return (q * below).sum()
 
 
-class SurpriseMoments(NamedTuple):
+class _SurpriseMoments(NamedTuple):
     """The distribution of log p(x) over draws of p itself, in nats."""
 
     mode: float  # its largest value, at the mode of p
@@ -37,7 +37,7 @@ class SurpriseMoments(NamedTuple):
     deviation: float
 
 
-def gaussian_surprise(d: int) -> SurpriseMoments:
+def gaussian_surprise(d: int) -> _SurpriseMoments:
     r"""Of the standard normal distribution in d dimensions, whose squared norm is chi-squared.
 
     .. math:: \max \log p = -\tfrac d2 \log 2\pi, \qquad
@@ -47,4 +47,4 @@ def gaussian_surprise(d: int) -> SurpriseMoments:
     probable point is an anomaly.
     """
     mode = -d / 2 * math.log(2 * math.pi)
-    return SurpriseMoments(mode, mode - d / 2, math.sqrt(d / 2))
+    return _SurpriseMoments(mode, mode - d / 2, math.sqrt(d / 2))

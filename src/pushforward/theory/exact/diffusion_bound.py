@@ -58,7 +58,7 @@ def divergence_from_noise(mixture: GaussianMixture) -> float:
     return energy - mixture.entropy()
 
 
-def normal_log_density(x: Data, mean: Data, variance: Tensor) -> PerDatum:
+def _normal_log_density(x: Data, mean: Data, variance: Tensor) -> PerDatum:
     r""":math:`\log\mathcal N(x \mid \mu, \operatorname{diag} v)` of each datum."""
     return -sum_event((x - mean).square() / variance + (2 * math.pi * variance).log()) / 2
 
@@ -75,11 +75,11 @@ def path_log_ratio(path: DDPMPath, states: list[Data], reverse: Reverse) -> PerD
         reverse: Mean and variance of :math:`p(x_{k-1} \mid x_k)`, from :math:`x_k` and k.
     """
     end = states[-1]
-    total = -normal_log_density(end, 0 * end, torch.ones_like(end))
+    total = -_normal_log_density(end, 0 * end, torch.ones_like(end))
     for k in range(1, path.steps + 1):
         x_s, x_t, beta = states[k - 1], states[k], path.beta(k).to(end)
-        total = total + normal_log_density(x_t, (1 - beta).sqrt() * x_s, beta.expand_as(x_t))
-        total = total - normal_log_density(x_s, *reverse(x_t, k))
+        total = total + _normal_log_density(x_t, (1 - beta).sqrt() * x_s, beta.expand_as(x_t))
+        total = total - _normal_log_density(x_s, *reverse(x_t, k))
     return total
 
 
@@ -95,13 +95,13 @@ def bound_terms(path: DDPMPath, states: list[Data], reverse: Reverse) -> Tensor:
     """
     x, end = states[0], states[-1]
     alpha_bar = path.alpha_bar(path.steps).to(x)
-    first = normal_log_density(end, alpha_bar.sqrt() * x, (1 - alpha_bar).expand_as(end))
-    terms = [first - normal_log_density(end, 0 * end, torch.ones_like(end))]
+    first = _normal_log_density(end, alpha_bar.sqrt() * x, (1 - alpha_bar).expand_as(end))
+    terms = [first - _normal_log_density(end, 0 * end, torch.ones_like(end))]
     for k in range(path.steps, 1, -1):
         mean, variance = path.posterior(x, states[k], k)
-        truth = normal_log_density(states[k - 1], mean, variance.expand_as(mean))
-        terms.append(truth - normal_log_density(states[k - 1], *reverse(states[k], k)))
-    return torch.stack([*terms, -normal_log_density(x, *reverse(states[1], 1))])
+        truth = _normal_log_density(states[k - 1], mean, variance.expand_as(mean))
+        terms.append(truth - _normal_log_density(states[k - 1], *reverse(states[k], k)))
+    return torch.stack([*terms, -_normal_log_density(x, *reverse(states[1], 1))])
 
 
 def expected_noise_error(mixture: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -143,17 +143,17 @@ def best_variance(path: DDPMPath, floor: Tensor, d: int) -> Tensor:
     (Bao et al., 2022, theorem 1). For standard normal data it is :math:`\beta_k`, for a single
     point :math:`\tilde\beta_k`.
     """
-    return path.posterior(*variance_arguments(path))[1] + reverse_mean_error(path, floor) / d
+    return path.posterior(*_variance_arguments(path))[1] + _reverse_mean_error(path, floor) / d
 
 
-def reverse_mean_error(path: DDPMPath, floor: Tensor) -> Tensor:
+def _reverse_mean_error(path: DDPMPath, floor: Tensor) -> Tensor:
     r""":math:`\mathbb E\,\|\tilde\mu_k(x_k, x_0) - \tilde\mu_k(x_k, \hat x_0)\|^2`, ``(T,)``."""
     k = torch.arange(1, path.steps + 1)
     alpha_bar = path.alpha_bar(k)
     return data_gain(path, k).square() * (1 - alpha_bar) / alpha_bar * floor
 
 
-def variance_arguments(path: DDPMPath) -> tuple[Tensor, Tensor, Tensor]:
+def _variance_arguments(path: DDPMPath) -> tuple[Tensor, Tensor, Tensor]:
     """Arguments of the table's posterior at all steps, where only its variance is asked for."""
     zero = torch.zeros(path.steps, dtype=torch.float64)
     return zero, zero, torch.arange(1, path.steps + 1)
@@ -170,7 +170,7 @@ def expected_bound(
             + d\log\frac{\Sigma_k}{\tilde\beta_k}\Big), \qquad
         L_0 = \tfrac12\Big(\frac{c_1}{\Sigma_1} + d\log 2\pi\Sigma_1\Big)
 
-    with :math:`c_k` of `reverse_mean_error`. No network can have less with these variances.
+    with :math:`c_k` of `_reverse_mean_error`. No network can have less with these variances.
 
     Arguments:
         path: The table.
@@ -182,7 +182,10 @@ def expected_bound(
     Returns:
         :math:`L_T, L_{T-1}, \dots, L_0`, whose sum bounds the entropy of the data from above.
     """
-    tilde, moved = path.posterior(*variance_arguments(path))[1][1:], reverse_mean_error(path, floor)
+    tilde, moved = (
+        path.posterior(*_variance_arguments(path))[1][1:],
+        _reverse_mean_error(path, floor),
+    )
     kl = ((d * tilde + moved[1:]) / variance[1:] - d + d * (variance[1:] / tilde).log()) / 2
     first = (moved[0] / variance[0] + d * (2 * math.pi * variance[0]).log()) / 2
     typical = torch.full((1, d), math.sqrt(second / d), dtype=torch.float64)

@@ -86,7 +86,7 @@ def wgan_gp_step(state: Tensor, h: float, penalty: float) -> Tensor:
     return state + h * torch.stack([psi, -theta - excess])
 
 
-class CriticOptimum(NamedTuple):
+class _CriticOptimum(NamedTuple):
     """The best penalised critic of two points."""
 
     slope: float  # along the segment from the sample to the datum
@@ -94,14 +94,14 @@ class CriticOptimum(NamedTuple):
     value: float  # what the critic maximises, the gap minus the penalty
 
 
-def penalised_optimum(distance: float, penalty: float) -> CriticOptimum:
+def penalised_optimum(distance: float, penalty: float) -> _CriticOptimum:
     r"""What WGAN-GP's critic reaches on two points at distance :math:`d = W_1`.
 
     .. math:: \max_s\; s d - \lambda (s - 1)^2: \qquad s = 1 + \frac d{2\lambda}, \quad
         \text{gap} = d + \frac{d^2}{2\lambda}, \quad \text{value} = d + \frac{d^2}{4\lambda}
     """
     d, excess = distance, distance / (2 * penalty)
-    return CriticOptimum(1 + excess, d * (1 + excess), d * (1 + excess / 2))
+    return _CriticOptimum(1 + excess, d * (1 + excess), d * (1 + excess / 2))
 
 
 def spurious_slope(distance: float, penalty: float) -> float | None:

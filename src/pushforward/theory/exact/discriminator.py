@@ -57,7 +57,7 @@ def discriminator_regret(
     return 2 * quadrature_mean(log_m, real + fake, weight)
 
 
-class GeneratorSlopes(NamedTuple):
+class _GeneratorSlopes(NamedTuple):
     """Gradients of both generator losses with respect to a shift of all samples, ``(d,)``."""
 
     saturating: Tensor
@@ -66,7 +66,7 @@ class GeneratorSlopes(NamedTuple):
 
 def generator_slopes(
     log_p: PerDatum, log_q: PerDatum, pull: Data, weight: Tensor | float
-) -> GeneratorSlopes:
+) -> _GeneratorSlopes:
     r"""How both losses pull samples that move as one, at the optimal discriminator (lesson 3.4).
 
     .. math:: -\mathbb E_q\, D^* \nabla f^* = \nabla_\theta\, 2\,\mathrm{JS}(p, q_\theta), \qquad
@@ -78,7 +78,7 @@ def generator_slopes(
     ``pull`` is :math:`\nabla f^* = \nabla \log p - \nabla \log q` at the points, ``(n, d)``.
     """
     f = optimal_logit(log_p, log_q)
-    return GeneratorSlopes(
+    return _GeneratorSlopes(
         *(
             torch.stack([-quadrature_mean(log_q, chance * g, weight) for g in pull.mT])
             for chance in (f.sigmoid(), (-f).sigmoid())

@@ -49,7 +49,7 @@ def neighbour_kl(x: Array, y: Array, k: int = 5) -> float:
     return float(x.shape[1] * np.log(nu / rho).mean() + math.log(len(y) / (len(x) - 1)))
 
 
-def quadratic_features(x: Array) -> Array:
+def _quadratic_features(x: Array) -> Array:
     """Rows and all products of two entries, ``(n, d + d (d + 1) / 2)``."""
     i, j = np.triu_indices(x.shape[1])
     return np.hstack([x, x[:, i] * x[:, j]])
@@ -76,7 +76,7 @@ def fit_ratio_logit(x: Array, y: Array, *, folds: int = 2, seed: int = 0) -> tup
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    rows, label = quadratic_features(np.concatenate([x, y])), np.repeat([1, 0], [len(x), len(y)])
+    rows, label = _quadratic_features(np.concatenate([x, y])), np.repeat([1, 0], [len(x), len(y)])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1e6, max_iter=1000))
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
     logit = cross_val_predict(model, rows, label, cv=parts, method="decision_function")

@@ -29,7 +29,7 @@ from .targets import Gaussian, GaussianMixture
 Weight = Tensor | float
 
 
-class QuadratureGrid(NamedTuple):
+class _QuadratureGrid(NamedTuple):
     """Points of a quadrature rule, ``(n, d)``, and the volume that each stands for."""
 
     points: Tensor
@@ -38,7 +38,7 @@ class QuadratureGrid(NamedTuple):
 
 def trapezoidal_grid(
     low: Sequence[float | int], high: Sequence[float | int], count: int = 1001
-) -> QuadratureGrid:
+) -> _QuadratureGrid:
     r"""The trapezoidal rule on a box in one or two dimensions, ``count`` points a side, float64.
 
     It converges geometrically for smooth densities that vanish at the sides, so that the sides
@@ -51,10 +51,10 @@ def trapezoidal_grid(
         raise UsageError(f"a box has one or two dimensions, not {len(low)} and {len(high)}")
     sides = [torch.linspace(a, b, count, dtype=torch.float64) for a, b in zip(low, high)]
     volume = math.prod((b - a) / (count - 1) for a, b in zip(low, high))
-    return QuadratureGrid(torch.cartesian_prod(*sides).reshape(-1, len(low)), volume)
+    return _QuadratureGrid(torch.cartesian_prod(*sides).reshape(-1, len(low)), volume)
 
 
-def check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
+def _check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
     """Raise UsageError where a distribution does not sum to one over the points: they miss part of
     it.
     """
@@ -83,8 +83,8 @@ def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sca
     Raises:
         UsageError: If a distribution does not sum to one over the points.
     """
-    check_mass(log_p, weight, "p")
-    check_mass(log_q, weight, "q")
+    _check_mass(log_p, weight, "p")
+    _check_mass(log_q, weight, "q")
     return quadrature_mean(log_p, log_p - log_q, weight)
 
 
@@ -109,8 +109,8 @@ def total_variation(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> S
     The integrand has kinks where the densities cross, so a `trapezoidal_grid` gives as many digits
     as its step squared.
     """
-    check_mass(log_p, weight, "p")
-    check_mass(log_q, weight, "q")
+    _check_mass(log_p, weight, "p")
+    _check_mass(log_q, weight, "q")
     return (weight * (log_p.exp() - log_q.exp()).abs()).sum() / 2
 
 
@@ -132,20 +132,20 @@ def renyi_divergence(
         UsageError: If the order is 1, where it is `kl`, or not above 0, or a distribution lacks
             mass.
     """
-    check_mass(log_p, weight, "p")
-    check_mass(log_q, weight, "q")
-    check_renyi_order(order)
+    _check_mass(log_p, weight, "p")
+    _check_mass(log_q, weight, "q")
+    _check_renyi_order(order)
     terms = torch.where(log_p > -math.inf, order * log_p + (1 - order) * log_q, -math.inf)
     log_weight = torch.as_tensor(weight, dtype=terms.dtype).log()
     return torch.logsumexp(terms + log_weight, 0) / (order - 1)
 
 
-def check_renyi_order(order: float) -> None:
+def _check_renyi_order(order: float) -> None:
     if order <= 0 or order == 1:
         raise UsageError(f"Renyi's order is above 0 and not 1, where it is kl; here {order}")
 
 
-def squared_mahalanobis(p: Gaussian, q: Gaussian, covariance: Tensor) -> Tensor:
+def _squared_mahalanobis(p: Gaussian, q: Gaussian, covariance: Tensor) -> Tensor:
     offset = p.mean - q.mean
     return offset @ torch.linalg.solve(covariance, offset)
 
@@ -159,7 +159,7 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> float:
     """
     ratio = torch.linalg.solve(q.covariance, p.covariance)
     log_det = torch.logdet(q.covariance) - torch.logdet(p.covariance)
-    return float(ratio.trace() + squared_mahalanobis(p, q, q.covariance) - p.dim + log_det) / 2
+    return float(ratio.trace() + _squared_mahalanobis(p, q, q.covariance) - p.dim + log_det) / 2
 
 
 def gaussian_renyi(p: Gaussian, q: Gaussian, order: float) -> float:
@@ -174,13 +174,13 @@ def gaussian_renyi(p: Gaussian, q: Gaussian, order: float) -> float:
     Raises:
         UsageError: If the order is 1 or not above 0.
     """
-    check_renyi_order(order)
+    _check_renyi_order(order)
     mixed = order * q.covariance + (1 - order) * p.covariance
     if bool((torch.linalg.eigvalsh(mixed) <= 0).any()):
         return math.inf
     dets = (1 - order) * torch.logdet(p.covariance) + order * torch.logdet(q.covariance)
     log_ratio = torch.logdet(mixed) - dets
-    return float(order * squared_mahalanobis(p, q, mixed) - log_ratio / (order - 1)) / 2
+    return float(order * _squared_mahalanobis(p, q, mixed) - log_ratio / (order - 1)) / 2
 
 
 def gaussian_chi_square(p: Gaussian, q: Gaussian) -> float:
@@ -189,7 +189,7 @@ def gaussian_chi_square(p: Gaussian, q: Gaussian) -> float:
     return math.expm1(order_2) if order_2 < 700 else math.inf
 
 
-def mahalanobis_distance(p: Gaussian, q: Gaussian) -> float:
+def _mahalanobis_distance(p: Gaussian, q: Gaussian) -> float:
     r"""The distance :math:`\delta` of the means of two Gaussians of one covariance.
 
     Raises:
@@ -197,7 +197,7 @@ def mahalanobis_distance(p: Gaussian, q: Gaussian) -> float:
     """
     if not torch.allclose(p.covariance, q.covariance, rtol=1e-9, atol=0):
         raise UsageError("no closed form for two covariances: integrate over a box")
-    return math.sqrt(float(squared_mahalanobis(p, q, q.covariance)))
+    return math.sqrt(float(_squared_mahalanobis(p, q, q.covariance)))
 
 
 def gaussian_total_variation(p: Gaussian, q: Gaussian) -> float:
@@ -206,7 +206,7 @@ def gaussian_total_variation(p: Gaussian, q: Gaussian) -> float:
     Raises:
         UsageError: If the covariances differ.
     """
-    return math.erf(mahalanobis_distance(p, q) / math.sqrt(8))
+    return math.erf(_mahalanobis_distance(p, q) / math.sqrt(8))
 
 
 def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
@@ -219,7 +219,7 @@ def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
     Raises:
         UsageError: If the covariances differ.
     """
-    delta = mahalanobis_distance(p, q)
+    delta = _mahalanobis_distance(p, q)
     x, weight = trapezoidal_grid([-12], [delta + 12], 2 * math.ceil(10 * delta + 200) + 1)
     log_p, log_q = ((-(x[:, 0] - m).square() - math.log(2 * math.pi)) / 2 for m in (0.0, delta))
     return float(jensen_shannon(log_p, log_q, weight))

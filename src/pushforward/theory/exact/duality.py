@@ -22,14 +22,14 @@ from ...errors import NumericalError, UsageError
 Array = NDArray[np.float64]
 
 
-class TransportPlan(NamedTuple):
+class _TransportPlan(NamedTuple):
     """What the primal programme found: the least cost, and the masses that reach it, ``(n, m)``."""
 
     value: float
     plan: Array
 
 
-class DualPotentials(NamedTuple):
+class _DualPotentials(NamedTuple):
     """What a dual programme found: its value, and the potentials at both sets of points."""
 
     value: float
@@ -37,7 +37,7 @@ class DualPotentials(NamedTuple):
     g: Array
 
 
-def solve_linear_programme(objective: Array, **constraints: object) -> Array:
+def _solve_linear_programme(objective: Array, **constraints: object) -> Array:
     from scipy.optimize import linprog
 
     found = linprog(objective, method="highs", **constraints)
@@ -46,14 +46,14 @@ def solve_linear_programme(objective: Array, **constraints: object) -> Array:
     return found.x
 
 
-def check_marginals(cost: Array, a: Array, b: Array) -> None:
+def _check_marginals(cost: Array, a: Array, b: Array) -> None:
     if cost.shape != (len(a), len(b)):
         raise UsageError(f"a cost of {len(a)} by {len(b)} points has not shape {cost.shape}")
     if min(a.min(), b.min()) < 0 or not np.isclose(a.sum(), b.sum(), rtol=1e-9):
         raise UsageError(f"masses are positive and equal in sum, not {a.sum():g} and {b.sum():g}")
 
 
-def marginal_sums(n: int, m: int) -> object:
+def _marginal_sums(n: int, m: int) -> object:
     """The sparse matrix that takes a flat plan to its row and column sums, ``(n + m, n m)``."""
     from scipy.sparse import eye_array, kron, vstack
 
@@ -62,7 +62,7 @@ def marginal_sums(n: int, m: int) -> object:
     return vstack([rows, columns], format="csr")
 
 
-def solve_primal(cost: Array, a: Array, b: Array) -> TransportPlan:
+def solve_primal(cost: Array, a: Array, b: Array) -> _TransportPlan:
     r"""The cheapest plan from masses ``a`` to masses ``b`` (Kantorovich, 1942).
 
     Arguments:
@@ -74,27 +74,28 @@ def solve_primal(cost: Array, a: Array, b: Array) -> TransportPlan:
         UsageError: If the masses are not of the same sum.
         NumericalError: If the programme is not solved.
     """
-    check_marginals(cost, a, b)
-    sums = marginal_sums(*cost.shape)
-    x = solve_linear_programme(
+    _check_marginals(cost, a, b)
+    sums = _marginal_sums(*cost.shape)
+    x = _solve_linear_programme(
         cost.ravel(), A_eq=sums, b_eq=np.concatenate([a, b]), bounds=(0, None)
     )
-    return TransportPlan(float(x @ cost.ravel()), x.reshape(cost.shape))
+    return _TransportPlan(float(x @ cost.ravel()), x.reshape(cost.shape))
 
 
-def solve_dual(cost: Array, a: Array, b: Array) -> DualPotentials:
+def solve_dual(cost: Array, a: Array, b: Array) -> _DualPotentials:
     r"""The best prices :math:`f_i + g_j \le c_{ij}`, with :math:`f_1 = 0`.
 
     Raises:
         UsageError: If the masses are not of the same sum.
         NumericalError: If the programme is not solved.
     """
-    check_marginals(cost, a, b)
+    _check_marginals(cost, a, b)
     n, m = cost.shape
     free = [(0, 0), *[(None, None)] * (n + m - 1)]  # a constant moves from f to g without effect
     weights = np.concatenate([a, b])
-    x = solve_linear_programme(-weights, A_ub=marginal_sums(n, m).T, b_ub=cost.ravel(), bounds=free)  # type: ignore[attr-defined]
-    return DualPotentials(float(weights @ x), x[:n], x[n:])
+    sums = _marginal_sums(n, m).T  # type: ignore[attr-defined]
+    x = _solve_linear_programme(-weights, A_ub=sums, b_ub=cost.ravel(), bounds=free)
+    return _DualPotentials(float(weights @ x), x[:n], x[n:])
 
 
 def euclidean_distances(x: Array, y: Array) -> Array:
@@ -102,7 +103,7 @@ def euclidean_distances(x: Array, y: Array) -> Array:
     return np.linalg.norm(x[:, None] - y, axis=-1)
 
 
-def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> DualPotentials:
+def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> _DualPotentials:
     r""":math:`W_1` and a critic that attains it: the best 1-Lipschitz function of the points.
 
     .. math:: \max_f \sum_i a_i f(x_i) - \sum_j b_j f(y_j), \qquad
@@ -121,7 +122,7 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> DualPotent
     """
     prices = solve_dual(euclidean_distances(x, y), a, b)
     f, h = (mcshane_extension(y, -prices.g, points) for points in (x, y))
-    return DualPotentials(float(a @ f - b @ h), f, h)
+    return _DualPotentials(float(a @ f - b @ h), f, h)
 
 
 def lipschitz_constant(points: Array, f: Array) -> float:

@@ -128,7 +128,7 @@ def quantile_map(mixture: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: 
     side = torch.where(mixture_log_cdf(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
     goal = mixture_log_cdf(later, x_t, side)
     # no component's quantile is more
-    reach = component_z_scores(later, x_t).abs().amax(1, keepdim=True)
+    reach = _component_z_scores(later, x_t).abs().amax(1, keepdim=True)
     high = earlier.means.abs().max() + earlier.variances.max().sqrt() * reach
     low = -high
     for _ in range(70):
@@ -138,7 +138,7 @@ def quantile_map(mixture: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: 
     return (side * high).to(x_t)
 
 
-def component_z_scores(mixture: GaussianMixture, x: Data) -> Tensor:
+def _component_z_scores(mixture: GaussianMixture, x: Data) -> Tensor:
     r""":math:`(x - m_k) / s_k` of each component on the line, ``(n, k)``, in float64."""
     return (x.double() - mixture.means.mT) / mixture.variances.mT.sqrt()
 
@@ -150,5 +150,5 @@ def mixture_log_cdf(mixture: GaussianMixture, x: Data, side: Tensor | float = 1.
 
     Both keep their digits in the tail, where F itself is 0 or 1.
     """
-    terms = mixture.weights.log() + torch.special.log_ndtr(side * component_z_scores(mixture, x))
+    terms = mixture.weights.log() + torch.special.log_ndtr(side * _component_z_scores(mixture, x))
     return terms.logsumexp(1, keepdim=True)

@@ -118,7 +118,7 @@ class LinearVAE:
         return log_likelihood + self.prior.log_prob(z) - q.log_prob(z)
 
 
-class LinearVAEOptimum(NamedTuple):
+class _LinearVAEOptimum(NamedTuple):
     """What a linear beta-VAE learns from data of a known covariance."""
 
     singular: Tensor  # the singular values of W, falling
@@ -129,7 +129,7 @@ class LinearVAEOptimum(NamedTuple):
 
 def linear_vae_optimum(
     spectrum: Tensor, latent: int, sigma: float, beta: float = 1.0
-) -> LinearVAEOptimum:
+) -> _LinearVAEOptimum:
     r"""The optimum of a linear :math:`\beta`-VAE with fixed noise: water-filling at the level
     :math:`\beta\sigma^2`.
 
@@ -150,7 +150,7 @@ def linear_vae_optimum(
     kept = spectrum[:latent]
     rate = (kept / level).log().clamp(min=0).sum() / 2
     error = kept.clamp(max=level).sum() + spectrum[latent:].sum()
-    return LinearVAEOptimum((kept - level).clamp(min=0).sqrt(), kept > level, rate, error)
+    return _LinearVAEOptimum((kept - level).clamp(min=0).sqrt(), kept > level, rate, error)
 
 
 def learned_variance(spectrum: Tensor, latent: int, beta: float = 1.0) -> Tensor:

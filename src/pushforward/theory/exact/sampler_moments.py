@@ -31,7 +31,7 @@ def propagate_moments(start: Moments, slope: Tensor, shift: Tensor, noise: Tenso
     return Moments(mean, variance)
 
 
-def noise_moments(path: Path, times: Tensor) -> Moments:
+def _noise_moments(path: Path, times: Tensor) -> Moments:
     """The noise that samplers start with at the first of the times."""
     return Moments(0.0, float(path.scale(times[0].double())) ** 2)
 
@@ -55,7 +55,7 @@ def ancestral_moments(
     beta = s.square() * (1 - ratio.square())
     on_x, on_x_t = b * beta / s.square(), a / b * (r / s).square()
     noise = beta * (r / s).square() ** (1 - v) * (r > 0)
-    start = noise_moments(path, times) if start is None else start
+    start = _noise_moments(path, times) if start is None else start
     return propagate_moments(start, on_x_t + on_x * gain, on_x * (1 - gain * a) * data.mean, noise)
 
 
@@ -105,7 +105,7 @@ def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
     return float(size[-1] / size[0]) * ddim_contraction(path, deviation, times)
 
 
-def corrector_moments(
+def _corrector_moments(
     path: Path, t: Tensor, moments: Moments, data: Moments, corrections: int, snr: float
 ) -> Moments:
     r"""The distribution after Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its
@@ -127,14 +127,14 @@ def annealed_langevin_moments(
     r"""The distribution of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal
     N(0, s^2)`.
 
-    The steps of `corrector_moments` at each level; between levels :math:`x/\alpha` is kept, and the
+    The steps of `_corrector_moments` at each level; between levels :math:`x/\alpha` is kept, and the
     last step is the best guess of the data.
     """
     times = times.double()
     alpha, sigma = (z.tolist() for z in path(times))
-    moments = noise_moments(path, times)
+    moments = _noise_moments(path, times)
     for i, t in enumerate(times[:-1]):
-        moments = corrector_moments(path, t, moments, data, corrections, snr)
+        moments = _corrector_moments(path, t, moments, data, corrections, snr)
         factor, shift = alpha[i + 1] / alpha[i], 0.0
         if sigma[i + 1] == 0:
             factor = alpha[i] * data.variance / (alpha[i] ** 2 * data.variance + sigma[i] ** 2)
@@ -148,15 +148,15 @@ def predictor_corrector_moments(
 ) -> Moments:
     r"""The distribution of `langevin.predictor_corrector` with exact scores, likewise.
 
-    A step of `ancestral_moments` with v = 0, then those of `corrector_moments` at the new level
+    A step of `ancestral_moments` with v = 0, then those of `_corrector_moments` at the new level
     unless it is data.
     """
     times = times.double()
-    moments = noise_moments(path, times)
+    moments = _noise_moments(path, times)
     for ends in times.unfold(0, 2, 1):
         moments = ancestral_moments(path, ends, data, start=moments)
         if path.sigma(ends[1]) > 0:
-            moments = corrector_moments(path, ends[1], moments, data, corrections, snr)
+            moments = _corrector_moments(path, ends[1], moments, data, corrections, snr)
     return moments
 
 

@@ -16,18 +16,18 @@ from .. import ExperimentResult
 from .identities import mixture_and_gaussian
 
 
-def smooth_discriminator() -> nn.Module:
+def _smooth_discriminator() -> nn.Module:
     return nn.Sequential(
         nn.Linear(1, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)
     )
 
 
-def train_discriminator(steps: int = 800, batch: int = 512) -> tuple[Tensor, dict[int, Tensor]]:
+def _train_discriminator(steps: int = 800, batch: int = 512) -> tuple[Tensor, dict[int, Tensor]]:
     """Training on the lesson's mixture against N(0.8, 3.778): steps of record, logits on a grid."""
     data = targets.lesson_mixture()
     samples = targets.Gaussian(data.mean, data.covariance)
     x = torch.linspace(-20, 22, 6001, dtype=torch.float64)[:, None]
-    net, kept = smooth_discriminator(), {}
+    net, kept = _smooth_discriminator(), {}
     optimizer = torch.optim.Adam(net.parameters(), 1e-2, (0.9, 0.99))
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.01, steps)
     for step in range(steps + 1):
@@ -44,7 +44,7 @@ def train_discriminator(steps: int = 800, batch: int = 512) -> tuple[Tensor, dic
     return x[:, 0], kept
 
 
-def draw_trained_discriminator(
+def _draw_trained_discriminator(
     x: Tensor, kept: dict[int, Tensor], short: dict[int, float]
 ) -> Figure:
     """Left: D* and trained discriminators over both densities. Right: their shortfall."""
@@ -73,7 +73,7 @@ def draw_trained_discriminator(
 
 
 def run_discriminator_training() -> ExperimentResult:
-    x, kept = train_discriminator()
+    x, kept = _train_discriminator()
     log_p, log_q, weight = mixture_and_gaussian()
     best = discriminator.optimal_logit(log_p, log_q)
 
@@ -100,13 +100,13 @@ def run_discriminator_training() -> ExperimentResult:
         Number("shown JS and half of the shortfall", shown + short[last] / 2, js, 1e-9),
         Number("shortfall before training, nats", short[0], highest + math.log(4), 0.2),
     ]
-    discussion = describe_training(short, error, highest, shown, js)
+    discussion = _describe_training(short, error, highest, shown, js)
     return ExperimentResult(
-        discussion, numbers, {"trained_discriminator": draw_trained_discriminator(x, kept, short)}
+        discussion, numbers, {"trained_discriminator": _draw_trained_discriminator(x, kept, short)}
     )
 
 
-def describe_training(
+def _describe_training(
     short: dict[int, float], error: dict[int, float], highest: float, shown: float, js: float
 ) -> list[str]:
     last = max(short)

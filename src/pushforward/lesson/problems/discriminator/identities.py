@@ -11,7 +11,7 @@ from ....theory.exact import discriminator, divergences, targets
 from ...claims import Number
 
 
-def prove_vanishing(what: str, difference: Any) -> Number:
+def _prove_vanishing(what: str, difference: Any) -> Number:
     """A number that is 0 if SymPy can show that an expression is, and 1 if it cannot."""
     import sympy
 
@@ -19,17 +19,17 @@ def prove_vanishing(what: str, difference: Any) -> Number:
 
 
 @cache
-def density_symbols() -> tuple[Any, Any, Any]:
+def _density_symbols() -> tuple[Any, Any, Any]:
     """The densities p and q at one point, and D there, all positive."""
     import sympy
 
     return sympy.symbols("p q D", positive=True)
 
 
-def game_integrand() -> Any:
+def _game_integrand() -> Any:
     import sympy
 
-    p, q, D = density_symbols()
+    p, q, D = _density_symbols()
     return p * sympy.log(D) + q * sympy.log(1 - D)
 
 
@@ -45,13 +45,13 @@ def check_stationary_point() -> list[Number]:
     """The derivative, and its only zero."""
     import sympy
 
-    p, q, D = density_symbols()
-    slope = sympy.diff(game_integrand(), D)
+    p, q, D = _density_symbols()
+    slope = sympy.diff(_game_integrand(), D)
     zeros = sympy.solve(slope, D)
     return [
-        prove_vanishing("derivative", slope - (p / D - q / (1 - D))),
+        _prove_vanishing("derivative", slope - (p / D - q / (1 - D))),
         Number("zeros", len(zeros), 1),
-        prove_vanishing("the zero", zeros[0] - p / (p + q)),
+        _prove_vanishing("the zero", zeros[0] - p / (p + q)),
     ]
 
 
@@ -59,24 +59,24 @@ def check_concavity() -> list[Number]:
     """The second derivative, anywhere and at the zero."""
     import sympy
 
-    p, q, D = density_symbols()
-    second = sympy.diff(game_integrand(), D, 2)
+    p, q, D = _density_symbols()
+    second = sympy.diff(_game_integrand(), D, 2)
     at_zero = second.subs(D, p / (p + q))
     return [
-        prove_vanishing("second derivative", second + p / D**2 + q / (1 - D) ** 2),
-        prove_vanishing("the same at the zero", at_zero + (p + q) ** 3 / (p * q)),
+        _prove_vanishing("second derivative", second + p / D**2 + q / (1 - D) ** 2),
+        _prove_vanishing("the same at the zero", at_zero + (p + q) ** 3 / (p * q)),
     ]
 
 
 def check_bernoulli_kl() -> list[Number]:
     import sympy
 
-    p, q, D = density_symbols()
+    p, q, D = _density_symbols()
     best, rest = p / (p + q), q / (p + q)
-    lost = p * sympy.log(best) + q * sympy.log(rest) - game_integrand()
+    lost = p * sympy.log(best) + q * sympy.log(rest) - _game_integrand()
     bernoulli = best * sympy.log(best / D) + rest * sympy.log(rest / (1 - D))
     return [
-        prove_vanishing("the identity", sympy.expand_log(lost - (p + q) * bernoulli, force=True))
+        _prove_vanishing("the identity", sympy.expand_log(lost - (p + q) * bernoulli, force=True))
     ]
 
 
@@ -114,12 +114,12 @@ def check_value_integrand() -> list[Number]:
     """The integrand at D* against the integrands of both KL divergences."""
     import sympy
 
-    p, q, D = density_symbols()
+    p, q, D = _density_symbols()
     m = (p + q) / 2
     right = p * sympy.log(p / m) + q * sympy.log(q / m) - (p + q) * sympy.log(2)
-    difference = sympy.expand_log(game_integrand().subs(D, p / (p + q)) - right, force=True)
+    difference = sympy.expand_log(_game_integrand().subs(D, p / (p + q)) - right, force=True)
     left = sympy.expand_log(sympy.simplify(difference), force=True)
-    return [prove_vanishing("the integrands", left)]
+    return [_prove_vanishing("the integrands", left)]
 
 
 def check_integrated_value() -> list[Number]:

@@ -23,7 +23,7 @@ BEST = {"flow": "flow matching, Heun", "chain": "diffusion, DPM-Solver++(2M)"}
 NAMES = {"flow": "flow matching", "chain": "diffusion"}
 
 
-def draw_density_contours(axes: Axes) -> None:
+def _draw_density_contours(axes: Axes) -> None:
     """The exact density, a line a factor of ten."""
     side = torch.linspace(-2.2, 2.2, 121, dtype=torch.float64)
     log_p = TARGET.log_prob(torch.cartesian_prod(side, side)).view(121, 121).mT / np.log(10)
@@ -33,7 +33,7 @@ def draw_density_contours(axes: Axes) -> None:
     axes.set_axis_off()
 
 
-def draw_model_samples() -> Figure:
+def _draw_model_samples() -> Figure:
     """Samples (dots) over the exact density (contours, a factor of ten each).
 
     From left: data, flow matching by Heun's steps, diffusion by DPM-Solver++(2M), both with the
@@ -45,7 +45,7 @@ def draw_model_samples() -> Figure:
     clouds = {"data": (real, DATA)} | {k: (x, MODEL) for k, x in drawn.items()}
     for axes, (title, (x, colour)) in zip(row, clouds.items()):
         axes.plot(*x[:1500].T, ".", color=colour, markersize=1.2, alpha=0.6)
-        draw_density_contours(axes)
+        _draw_density_contours(axes)
         axes.set_title(title)
     return figure
 
@@ -74,14 +74,14 @@ def run_training_comparison() -> ExperimentResult:
             *(Number(f"the same is not negative, {NAMES[m]}", kl[m][0], 0, 5 * kl[m][1], ">=")
               for m in BEST),
         ],
-        {"problem5_samples": draw_model_samples()},
+        {"problem5_samples": _draw_model_samples()},
     )  # fmt: skip
 
 
 Rows = dict[str, dict[int, float]]
 
 
-def distance_table(curve: figures.Curve, ways: Iterable[str], learned: bool) -> Rows:
+def _distance_table(curve: figures.Curve, ways: Iterable[str], learned: bool) -> Rows:
     """Distances by way of sampling and by evaluations as asked for."""
     return {
         way: {n: d for n, (_, d) in zip(comparison.EVALUATIONS, curve(way, learned=learned))}
@@ -89,12 +89,12 @@ def distance_table(curve: figures.Curve, ways: Iterable[str], learned: bool) -> 
     }
 
 
-def format_distances(found: Rows) -> str:
+def _format_distances(found: Rows) -> str:
     rows = (f"{way}: {', '.join(f'{d:.3f}' for d in row.values())}" for way, row in found.items())
     return "; ".join(rows)
 
 
-class SpeedTables(NamedTuple):
+class _SpeedTables(NamedTuple):
     """Distances to the data with either field, and to the exact ends of the same noise."""
 
     exact: Rows
@@ -110,26 +110,26 @@ def run_speed_comparison() -> ExperimentResult:
     """Distance by evaluations, with the exact field and the trained one."""
     curve, ways = comparison.sliced_w2_curve, comparison.WAYS
     errors, flows = comparison.endpoint_errors, comparison.DETERMINISTIC
-    tables = SpeedTables(
-        *(distance_table(curve, ways, learned) for learned in (False, True)),
-        *(distance_table(errors, flows, learned) for learned in (False, True)),
+    tables = _SpeedTables(
+        *(_distance_table(curve, ways, learned) for learned in (False, True)),
+        *(_distance_table(errors, flows, learned) for learned in (False, True)),
     )
     floor = comparison.sliced_w2_floor()
     drawn = {
         "problem5_evaluations": figures.draw_quality_curves(),
         "problem5_errors": figures.draw_error_curves(),
     }
-    return ExperimentResult(describe_speed(tables, floor), speed_numbers(tables, floor), drawn)
+    return ExperimentResult(_describe_speed(tables, floor), _speed_numbers(tables, floor), drawn)
 
 
-def describe_speed(tables: SpeedTables, floor: float) -> list[str]:
+def _describe_speed(tables: _SpeedTables, floor: float) -> list[str]:
     exact, learned, sampler, total = tables
     heun, solver, asked = *BEST.values(), ", ".join(map(str, comparison.EVALUATIONS))
     return [
         "Speed is counted in evaluations of the network: a step of Heun takes two, so that "
         "equal numbers of steps would compare unequal work.",
         "With the exact field, where every error is the sampler's, the sliced W2 after "
-        f"{asked} evaluations is, by way of sampling, {format_distances(exact)}. Two exact "
+        f"{asked} evaluations is, by way of sampling, {_format_distances(exact)}. Two exact "
         f"samples are {floor:.3f} apart.",
         f"After 16 evaluations Euler's steps of flow matching are at {exact[EULER][16]:.3f} and "
         f"DDIM's at {exact[DDIM][16]:.3f} where they divide the angle of the path evenly, but at "
@@ -137,18 +137,18 @@ def describe_speed(tables: SpeedTables, floor: float) -> list[str]:
         "makes a diffusion slow, not what it learns: Euler's step on the linear path is DDIM's. "
         f"DPM-Solver++(2M) on the first grid is at {exact[solver][16]:.3f}, and ancestral "
         f"sampling, which draws fresh noise, at {exact['diffusion, DDPM'][16]:.3f}.",
-        f"With the trained field they are {format_distances(learned)}.",
+        f"With the trained field they are {_format_distances(learned)}.",
         "Two sets of samples cannot resolve errors far below the distance of two exact ones. "
         "The same noise can: the mean distance of a sample from where the exact flow carries "
-        f"its noise is, with the exact field, {format_distances(sampler)}; with the trained "
-        f"field {format_distances(total)}. The first is the sampler's error, and falls. The "
+        f"its noise is, with the exact field, {_format_distances(sampler)}; with the trained "
+        f"field {_format_distances(total)}. The first is the sampler's error, and falls. The "
         f"second stops at the error of training, {total[heun][64]:.3f} for flow matching and "
         f"{total[solver][64]:.3f} for diffusion, of which the sampler's is "
         f"{sampler[heun][64]:.3f} and {sampler[solver][64]:.3f}.",
     ]
 
 
-def speed_numbers(tables: SpeedTables, floor: float) -> list[Number]:
+def _speed_numbers(tables: _SpeedTables, floor: float) -> list[Number]:
     exact, learned, sampler, total = tables
     heun, solver = BEST.values()
     return [

@@ -22,7 +22,7 @@ from .identities import continuous_betas, harmonic_betas, summable_betas
 DRAWS = 20_000
 
 
-def compare_moments(k: int, x: Tensor, mean: float, variance: float) -> list[Number]:
+def _compare_moments(k: int, x: Tensor, mean: float, variance: float) -> list[Number]:
     return [
         Number(f"mean of the draws, $t = {k}$", float(x.mean()), mean,
                5 * math.sqrt(variance / len(x))),
@@ -42,7 +42,7 @@ def run_forward_process() -> ExperimentResult:
     for k in TIMES:
         noisy = target.diffuse(*PATH(double(k / 1000)[0]))
         from_noise[k] = diffusion_bound.divergence_from_noise(noisy)
-        numbers += compare_moments(k, states[k], float(means[k]), float(variances[k]))
+        numbers += _compare_moments(k, states[k], float(means[k]), float(variances[k]))
     left = {k: float((states[k] < 0).double().mean()) for k in TIMES}
     kept = {k: float(means[k] / means[0]) for k in TIMES}
     discussion = [
@@ -63,12 +63,12 @@ def run_forward_process() -> ExperimentResult:
     ]
     figures = {
         "forward_process": draw_forward_process(),
-        "density_in_time": draw_density_in_time(states),
+        "density_in_time": _draw_density_in_time(states),
     }
     return ExperimentResult(discussion, numbers, figures)
 
 
-def draw_density_in_time(states: list[Tensor]) -> Figure:
+def _draw_density_in_time(states: list[Tensor]) -> Figure:
     """The density of x_t (shade, each column scaled to its largest value) and eight chains."""
     target, grid = targets.lesson_mixture(), torch.linspace(-4, 4, 200, dtype=torch.float64)
     times = torch.linspace(0, 1, 101, dtype=torch.float64)
@@ -105,11 +105,11 @@ def run_long_chains() -> ExperimentResult:
         Number(f"{what}, $\\beta_t = 1/(t+1)$, $T = 3000$ against 1000: it keeps falling", slow[4],
                0.5 * slow[3], 0, "<="),
     ]  # fmt: skip
-    discussion = describe_long_chains(found, one)
-    return ExperimentResult(discussion, numbers, {"long_chains": draw_long_chains(lengths, found)})
+    discussion = _describe_long_chains(found, one)
+    return ExperimentResult(discussion, numbers, {"long_chains": _draw_long_chains(lengths, found)})
 
 
-def describe_long_chains(found: dict[str, list[float]], one: float) -> list[str]:
+def _describe_long_chains(found: dict[str, list[float]], one: float) -> list[str]:
     lesson, scaled, finite, slow = found.values()
     return [
         "The divergence of $q(x_T)$ from noise, for the lesson's mixture, against the length of "
@@ -131,7 +131,7 @@ def describe_long_chains(found: dict[str, list[float]], one: float) -> list[str]
     ]
 
 
-def draw_long_chains(lengths: tuple[int, ...], found: dict[str, list[float]]) -> Figure:
+def _draw_long_chains(lengths: tuple[int, ...], found: dict[str, list[float]]) -> Figure:
     """Nats of x_T from noise against the number of steps, for four schedules."""
     figure, (axes,) = create_panels(1, 2.4)
     for i, (name, values) in enumerate(found.items()):

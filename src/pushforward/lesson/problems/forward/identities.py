@@ -13,7 +13,7 @@ from ...sections.diffusion.forward import PATH, unscaled_betas
 A, B, M, S, U, X = sp.symbols("alpha_t bar_alpha m s u x_0", positive=True)
 
 
-def simplify_to_zero(what: str, expression: sp.Expr) -> list[Number]:
+def _simplify_to_zero(what: str, expression: sp.Expr) -> list[Number]:
     left = sp.simplify(expression)
     return [Number(f"{what}, simplified", 0.0 if left == 0 else math.nan, 0, 0)]
 
@@ -29,13 +29,13 @@ def check_first_step() -> list[Number]:
 
 
 def check_mean_product() -> list[Number]:
-    return simplify_to_zero(
+    return _simplify_to_zero(
         "difference of the means", sp.sqrt(A) * sp.sqrt(B) * X - sp.sqrt(A * B) * X
     )
 
 
 def check_variance_sum() -> list[Number]:
-    return simplify_to_zero("difference of the variances", A * (1 - B) + (1 - A) - (1 - A * B))
+    return _simplify_to_zero("difference of the variances", A * (1 - B) + (1 - A) - (1 - A * B))
 
 
 def check_characteristic_function() -> list[Number]:
@@ -44,13 +44,13 @@ def check_characteristic_function() -> list[Number]:
     first = sp.exp(sp.I * U * a * M - (a * S * U) ** 2 / 2)
     second = sp.exp(-((b * U) ** 2) / 2)
     whole = sp.exp(sp.I * U * a * M - (a**2 * S**2 + b**2) * U**2 / 2)
-    return simplify_to_zero("quotient less 1", sp.powsimp(first * second / whole) - 1)
+    return _simplify_to_zero("quotient less 1", sp.powsimp(first * second / whole) - 1)
 
 
 def check_telescoping_sum() -> list[Number]:
     alphas = sp.symbols("alpha_1:6", positive=True)
     noise = sum((1 - alphas[s]) * sp.Mul(*alphas[s + 1 :]) for s in range(len(alphas)))
-    return simplify_to_zero("difference for five steps", sp.expand(noise - (1 - sp.Mul(*alphas))))
+    return _simplify_to_zero("difference for five steps", sp.expand(noise - (1 - sp.Mul(*alphas))))
 
 
 def check_whole_table() -> list[Number]:
@@ -67,7 +67,7 @@ def check_gaussian_kl() -> list[Number]:
     """The divergence of two Gaussians, by algebra and by an integral."""
     mean, variance = sp.sqrt(B) * X, 1 - B
     general = (variance + mean**2 - 1 - sp.log(variance)) / 2
-    exact = simplify_to_zero("difference", general - (B * X**2 - B - sp.log(1 - B)) / 2)
+    exact = _simplify_to_zero("difference", general - (B * X**2 - B - sp.log(1 - B)) / 2)
     x = sp.symbols("x", real=True)
     point = {B: sp.Rational(3, 10), X: sp.Rational(3, 2)}
     m, v = mean.subs(point), variance.subs(point)
@@ -82,7 +82,7 @@ def check_gaussian_kl() -> list[Number]:
 def check_small_signal() -> list[Number]:
     kl = (B * X**2 - B - sp.log(1 - B)) / 2
     series = sp.series(kl, B, 0, 3).removeO()
-    return simplify_to_zero(
+    return _simplify_to_zero(
         "difference of the series", sp.expand(series - (B * X**2 / 2 + B**2 / 4))
     )
 

@@ -19,7 +19,7 @@ from .langevin import ula_variance
 TIMES = (0, 250, 500, 750, 1000)
 
 
-def draw_density_histogram(
+def _draw_density_histogram(
     axes: Axes, x: Tensor, target: targets.GaussianMixture, half: float = 4.5
 ) -> None:
     grid = torch.linspace(-half, half, 400, dtype=torch.float64)
@@ -40,7 +40,7 @@ def draw_forward_process() -> Figure:
         states = [x, *diffusion_bound.forward_chain(x, PATH.betas)]
     figure, row = create_panels(len(TIMES), 1.7, sharey=True)
     for axes, k in zip(row, TIMES):
-        draw_density_histogram(axes, states[k], target.diffuse(*PATH(double(k / 1000)[0])))
+        _draw_density_histogram(axes, states[k], target.diffuse(*PATH(double(k / 1000)[0])))
         axes.set(title=f"t = {k}", xlabel="x")
     noise = gaussian_1d()
     grid = torch.linspace(-4.5, 4.5, 400, dtype=torch.float64)
@@ -48,7 +48,7 @@ def draw_forward_process() -> Figure:
     return figure
 
 
-def draw_score_field() -> Figure:
+def _draw_score_field() -> Figure:
     """Density (shade) and score (arrows, their length the root of its size) of a mixture of three.
 
     From left to right with noise of deviation 0.1, 0.6 and 1.5: near the data the field is strong
@@ -69,7 +69,7 @@ def draw_score_field() -> Figure:
     return figure
 
 
-def draw_ula_bias() -> Figure:
+def _draw_ula_bias() -> Figure:
     """Langevin dynamics on a standard normal distribution, without and with a test of acceptance.
 
     Left: the variance after 100 steps of 20,000 chains (marks) and 1 / (1 - h/2), at which ULA
@@ -98,7 +98,7 @@ def draw_ula_bias() -> Figure:
     return figure
 
 
-def draw_langevin_mixing() -> Figure:
+def _draw_langevin_mixing() -> Figure:
     """Weights of modes under plain and annealed Langevin dynamics, 8,000 chains.
 
     Left: the weight of the left mode, 0.3 in the target, step by step of h = 0.01 from standard
@@ -122,12 +122,12 @@ def draw_langevin_mixing() -> Figure:
     left.annotate("exact", (0, 0.3), (2, -9), textcoords="offset points", color=QUIET)
     left.set(xlabel="steps", ylabel="weight of the left mode", ylim=(0.2, 0.6), xlim=(0, 500))
     for axes, x, name in zip(rest, (plain[-1], annealed[-1]), ("plain", "annealed")):
-        draw_density_histogram(axes, x, target)
+        _draw_density_histogram(axes, x, target)
         axes.set(title=name, xlabel="x")
     return figure
 
 
-def draw_reverse_score() -> Figure:
+def _draw_reverse_score() -> Figure:
     """The variance that 1,000 reverse steps reach, against that of the data, both exact.
 
     With the whole score, and with half of it and no noise (the probability flow), they reach the
@@ -158,7 +158,7 @@ def draw_reverse_score() -> Figure:
     return figure
 
 
-def draw_bound_weights() -> Figure:
+def _draw_bound_weights() -> Figure:
     """What the bound weighs and what a step hides.
 
     Left: the weight of the noise's error in each of the 1,000 terms of the bound, for both
@@ -192,7 +192,7 @@ def draw_bound_weights() -> Figure:
     return figure
 
 
-def draw_beta_schedules() -> Figure:
+def _draw_beta_schedules() -> Figure:
     """What is left of the data, the square root of alpha-bar, along tables of 1,000 steps.
 
     The lesson's betas in 50, 100 and 200 steps without rescaling stop far from noise.
@@ -217,10 +217,10 @@ def draw_beta_schedules() -> Figure:
 
 FIGURES = {
     "forward_process": draw_forward_process,
-    "schedules": draw_beta_schedules,
-    "bound_weights": draw_bound_weights,
-    "score_field": draw_score_field,
-    "ula_bias": draw_ula_bias,
-    "mixing": draw_langevin_mixing,
-    "reverse_score": draw_reverse_score,
+    "schedules": _draw_beta_schedules,
+    "bound_weights": _draw_bound_weights,
+    "score_field": _draw_score_field,
+    "ula_bias": _draw_ula_bias,
+    "mixing": _draw_langevin_mixing,
+    "reverse_score": _draw_reverse_score,
 }

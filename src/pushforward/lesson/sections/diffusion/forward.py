@@ -21,7 +21,7 @@ def unscaled_betas(steps: int) -> torch.Tensor:
     return torch.linspace(1e-4, 0.02, steps, dtype=torch.float64)
 
 
-def measure_forward_marginals() -> Evidence:
+def _measure_forward_marginals() -> Evidence:
     k = torch.arange(1, 1001)
     means, variances = diffusion_bound.moment_recursion(PATH.betas, 3.0, 0.0)
     mean = (means[1:] - 3 * PATH.alpha_bar(k).sqrt()).abs().max()
@@ -32,7 +32,7 @@ def measure_forward_marginals() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_batched_times() -> Evidence:
+def _measure_batched_times() -> Evidence:
     k = torch.tensor([1, 250, 1000])
     x, eps = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
     table = PATH.alpha_bar(torch.arange(1, 1001)).sqrt().numpy()
@@ -46,7 +46,7 @@ def measure_batched_times() -> Evidence:
     )
 
 
-def measure_table_precision() -> Evidence:
+def _measure_table_precision() -> Evidence:
     x, k = torch.randn(4, 2), torch.tensor([1, 2, 3, 4])
     naive = PATH.alpha_bar(k).sqrt()[:, None] * x
     rounded = 1 - (1 - PATH.betas.float()).cumprod(0)
@@ -66,7 +66,7 @@ def measure_table_precision() -> Evidence:
     )  # fmt: skip
 
 
-def measure_noise_index() -> Evidence:
+def _measure_noise_index() -> Evidence:
     lesson = float((1 - (1 - PATH.betas).cumprod(0)).sqrt()[0])
     zero, one = PATH.sigma(double(0.0, 1 / 1000)).tolist()
     wrong = [lambda k=k: PATH.alpha_bar(k) for k in (0, -1, 1001)]
@@ -80,11 +80,11 @@ def measure_noise_index() -> Evidence:
     )
 
 
-def measure_three_points() -> Evidence:
+def _measure_three_points() -> Evidence:
     target = targets.lesson_mixture()
-    exact = PATH.interpolate(target.sample(200_000).double(), *noise_and_time(200_000, 0.25))
+    exact = PATH.interpolate(target.sample(200_000).double(), *_noise_and_time(200_000, 0.25))
     few, many = (
-        PATH.interpolate(target.sample(n).double(), *noise_and_time(n, 0.25)).numpy()
+        PATH.interpolate(target.sample(n).double(), *_noise_and_time(n, 0.25)).numpy()
         for n in (3, 20_000)
     )
     distance = [transport.w1_1d(x, exact.numpy()) for x in (few, many)]
@@ -94,7 +94,7 @@ def measure_three_points() -> Evidence:
     )
 
 
-def noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _noise_and_time(n: int, t: float) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(n, 1, dtype=torch.float64), torch.tensor(t, dtype=torch.float64)
 
 
@@ -104,7 +104,7 @@ def mixture_terminal_kl(betas: torch.Tensor) -> float:
     return diffusion_bound.divergence_from_noise(terminal)
 
 
-def measure_terminal_kl() -> Evidence:
+def _measure_terminal_kl() -> Evidence:
     bar = "$\\mathrm{KL}(q(x_T) \\| \\mathcal N(0, 1))$ in nats, "
     left = [
         Number(f"{bar} $T = {T}$", mixture_terminal_kl(unscaled_betas(T)), 0, 5e-3)
@@ -129,7 +129,7 @@ def measure_terminal_kl() -> Evidence:
     return Evidence(left, right)
 
 
-def measure_continuous_limit() -> Evidence:
+def _measure_continuous_limit() -> Evidence:
     T = 4000
     k = torch.arange(1, T + 1, dtype=torch.float64)
     flow = (0.1 + 19.9 * (k - 0.5) / T) / T  # the continuous schedule, whose integral is 10.05
@@ -158,7 +158,7 @@ CLAIMS = [
         "The chain has the closed form $q(x_t | x_0) = "
         "\\mathcal N(\\sqrt{\\bar\\alpha_t}\\,x_0, (1 - \\bar\\alpha_t) I)$.",
         Verdict.HOLDS,
-        measure_forward_marginals,
+        _measure_forward_marginals,
         "theory.exact.diffusion_bound.moment_recursion",
         formula="m_k = \\sqrt{1 - \\beta_k}\\,m_{k-1}, \\quad V_k = (1 - \\beta_k) V_{k-1} + "
         "\\beta_k",
@@ -168,7 +168,7 @@ CLAIMS = [
         "5.1-terminal",
         "With $\\beta$ from $10^{-4}$ to $0.02$ the chain ends in noise, whatever `timesteps` is.",
         Verdict.ONLY_IF,
-        measure_terminal_kl,
+        _measure_terminal_kl,
         "theory.exact.diffusion_bound.divergence_from_noise",
         right="$T \\approx 1000$. For other lengths $\\beta$ must be multiplied by $1000/T$, or "
         "the cosine schedule taken; a table with $\\bar\\alpha_T > 0.01$ is refused.",
@@ -178,7 +178,7 @@ CLAIMS = [
         "5.1-limit",
         "$x_T$ tends to $\\mathcal N(0, I)$ as $T \\to \\infty$.",
         Verdict.ONLY_IF,
-        measure_continuous_limit,
+        _measure_continuous_limit,
         "theory.exact.diffusion_bound.moment_recursion",
         right="$\\sum_t \\beta_t \\to \\infty$, which is $\\bar\\alpha_T \\to 0$. With "
         "$\\beta_t = \\beta(t/T)/T$ the sum tends to an integral, and signal stays.",
@@ -190,7 +190,7 @@ CLAIMS = [
         "`q_sample` adds the noise of step $t$ to data, as training needs it: a $t$ for each "
         "data point.",
         Verdict.ONLY_IF,
-        measure_batched_times,
+        _measure_batched_times,
         "theory.paths.Path.interpolate",
         right="$t$ is one Python integer: NumPy tables cannot be indexed by a tensor and "
         "multiplied with one. Ours take a time for each data point, of any shape.",
@@ -200,7 +200,7 @@ CLAIMS = [
         "5.3-precision",
         "Tables computed by NumPy in float64 fit data in float32.",
         Verdict.ONLY_IF,
-        measure_table_precision,
+        _measure_table_precision,
         "theory.ddpm_schedule.DDPMPath.integral",
         right="they are cast when they are used. As tensors they turn $x_t$ into float64, which a "
         "network in float32 refuses, and computed in float32 they lose four digits near $t = 1$.",
@@ -210,7 +210,7 @@ CLAIMS = [
         "5.3-index",
         "In the code, $t = 0$ is the data, as in the formulas.",
         Verdict.WRONG,
-        measure_noise_index,
+        _measure_noise_index,
         "theory.ddpm_schedule.DDPMPath.integral",
         right="Its index 0 is the formulas' $t = 1$ and has noise of deviation 0.01, and $-1$ is "
         "silently $T$. Ours runs from 1 to $T$, 0 is data, and other indices are refused.",
@@ -220,7 +220,7 @@ CLAIMS = [
         "5.3-three-points",
         "The histogram of three data with 20 bins shows the distribution of $x_t$.",
         Verdict.WRONG,
-        measure_three_points,
+        _measure_three_points,
         "theory.transport.w1_1d",
         right="It takes thousands of draws, and the exact density drawn over them.",
         covers="A48",

@@ -17,7 +17,7 @@ def ula_variance(h: float) -> float:
     return float(sampler_moments.gaussian_ula(ONE, h, 5000, ONE[0], ONE)[1])
 
 
-def measure_ula_transient() -> Evidence:
+def _measure_ula_transient() -> Evidence:
     n, k, start, numbers = 50_000, 5, 3.0, []
     for h in (0.1, 0.5):
         mean, variance = (1 - h) ** k * start, (1 - (1 - h) ** (2 * k)) / (1 - h / 2)
@@ -33,7 +33,7 @@ def measure_ula_transient() -> Evidence:
     return Evidence(numbers)
 
 
-def measure_ula_bias() -> Evidence:
+def _measure_ula_bias() -> Evidence:
     small = sampler_moments.gaussian_bias(ONE, 0.01)
     return Evidence(
         [Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", ula_variance(h), 1, 1e-3)
@@ -46,7 +46,7 @@ def measure_ula_bias() -> Evidence:
     )  # fmt: skip
 
 
-def measure_mala_acceptance() -> Evidence:
+def _measure_mala_acceptance() -> Evidence:
     target, n = gaussian_1d(0.0, 1.0), 20_000
     x = torch.randn(n, 1, dtype=torch.float64)
     states = list(langevin.mala(target.log_prob, target.score, x, 1.0, 4))
@@ -62,7 +62,7 @@ def measure_mala_acceptance() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_step_limit() -> Evidence:
+def _measure_step_limit() -> Evidence:
     covariance = double(1.0, 0.3, 0.3, 0.5).view(2, 2)
     target = targets.Gaussian(double(0.0, 0.0), covariance)
     bound = 2 * float(torch.linalg.eigvalsh(covariance).min())
@@ -85,7 +85,7 @@ def measure_step_limit() -> Evidence:
     )  # fmt: skip
 
 
-def measure_mode_mixing() -> Evidence:
+def _measure_mode_mixing() -> Evidence:
     target, n = targets.lesson_mixture(), 4000
     start = torch.randn(n, 1, dtype=torch.float64)
     plain = ode.final_state(langevin.ula(target.score, start, 0.01, 500))
@@ -107,7 +107,7 @@ def measure_mode_mixing() -> Evidence:
     )  # fmt: skip
 
 
-def measure_annealed_chains() -> Evidence:
+def _measure_annealed_chains() -> Evidence:
     """Chains against the recursions, alone and behind ancestral steps."""
     path, n, data = paths.GeometricPath(5.0, 0.1), 20_000, sampler_moments.Moments(0.5, 0.36)
     times, denoiser = path.grid(8), targets.ExactDenoiser(gaussian_1d(0.5, 0.6), path)
@@ -128,7 +128,7 @@ def measure_annealed_chains() -> Evidence:
     return Evidence(numbers)
 
 
-def measure_reverse_langevin() -> Evidence:
+def _measure_reverse_langevin() -> Evidence:
     data = sampler_moments.Moments(0.0, 0.25)
     reached = {
         "pure": sampler_moments.reverse_chain_moments(PATH, data, growth=0.0, weight=0.5),
@@ -160,7 +160,7 @@ CLAIMS = [
         "The iteration moves a distribution towards $p$; on $\\mathcal N(0, 1)$ it is known after "
         "every step.",
         Verdict.HOLDS,
-        measure_ula_transient,
+        _measure_ula_transient,
         "theory.exact.sampler_moments.gaussian_ula",
         formula="m_k = (1-h)^k m_0, \\qquad V_k = \\frac{1 - (1-h)^{2k}}{1 - h/2}",
         covers="R52",
@@ -169,7 +169,7 @@ CLAIMS = [
         "5.5-bias",
         "Iterating $x \\gets x + h\\,\\nabla\\log p(x) + \\sqrt{2h}\\,z$ draws from $p$.",
         Verdict.ONLY_IF,
-        measure_ula_bias,
+        _measure_ula_bias,
         "theory.exact.sampler_moments.gaussian_ula",
         right="$h \\to 0$. At a fixed step it settles at another distribution, $\\Sigma_h = "
         "\\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance (MALA) removes the "
@@ -180,7 +180,7 @@ CLAIMS = [
         "5.5-mala",
         "With a test of acceptance the distribution is $p$ at every step size (not in the lesson).",
         Verdict.HOLDS,
-        measure_mala_acceptance,
+        _measure_mala_acceptance,
         "theory.exact.sampler_moments.gaussian_acceptance",
         formula="\\mathbb E\\min(1, r) = 1 - "
         "\\frac2\\pi\\arcsin\\sqrt{\\frac{h^3}{(h+2)(h^2-2h+4)}}",
@@ -190,7 +190,7 @@ CLAIMS = [
         "5.5-limit",
         "The iteration converges for every step size.",
         Verdict.ONLY_IF,
-        measure_step_limit,
+        _measure_step_limit,
         "theory.langevin.stable_step",
         right="$h < 2/L$, $L$ the largest curvature of $-\\log p$; beyond it diverges, and the "
         "step is refused.",
@@ -200,7 +200,7 @@ CLAIMS = [
         "5.5-mixing",
         "Langevin dynamics finds the modes of $p$ with their weights.",
         Verdict.ONLY_IF,
-        measure_mode_mixing,
+        _measure_mode_mixing,
         "theory.langevin.annealed_langevin",
         right="chains cross between modes, which takes exponentially long where they are far "
         "apart. Levels of noise, from large to small, let them cross first.",
@@ -211,15 +211,15 @@ CLAIMS = [
         "Over levels of noise, alone or as corrector of ancestral steps, the distribution that it "
         "reaches follows a recursion.",
         Verdict.HOLDS,
-        measure_annealed_chains,
-        "theory.exact.sampler_moments.corrector_moments",
+        _measure_annealed_chains,
+        "theory.exact.sampler_moments._corrector_moments",
         covers="R52",
     ),
     Claim(
         "5.5-reverse",
         "The reverse process of diffusion models is discretised Langevin dynamics.",
         Verdict.WRONG,
-        measure_reverse_langevin,
+        _measure_reverse_langevin,
         "theory.exact.sampler_moments.reverse_chain_moments",
         right="A reverse step is one of the probability flow, with $\\frac\\beta2\\nabla\\log p$, "
         "and one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin "

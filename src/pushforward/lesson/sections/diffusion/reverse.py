@@ -15,7 +15,7 @@ SHORT = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(100))
 EULER = 0.5772156649015329
 
 
-def measure_data_recovery() -> Evidence:
+def _measure_data_recovery() -> Evidence:
     target = targets.lesson_mixture()
     alpha, sigma = PATH(double(1.0))
     error = diffusion_bound.expected_noise_error(target, alpha, sigma) * (sigma / alpha).square()
@@ -35,7 +35,7 @@ def measure_data_recovery() -> Evidence:
     )
 
 
-def measure_reverse_gap() -> Evidence:
+def _measure_reverse_gap() -> Evidence:
     target = targets.lesson_mixture()
     gaps = {beta: diffusion_bound.reverse_gap(target, beta) for beta in (0.5, 0.02, 0.01, 0.005)}
     what = "$\\mathrm{KL}(q(x_{t-1} | x_t) \\| \\mathcal N)$ in nats, lesson's mixture, $\\beta$ = "
@@ -52,7 +52,7 @@ def measure_reverse_gap() -> Evidence:
     )
 
 
-def measure_bound_sign() -> Evidence:
+def _measure_bound_sign() -> Evidence:
     target = targets.lesson_mixture()
     floor = diffusion_bound.noise_error_floors(SHORT, target)
     second = float(target.covariance + target.mean.square())
@@ -71,7 +71,7 @@ def measure_bound_sign() -> Evidence:
     )  # fmt: skip
 
 
-def measure_bound_terms() -> Evidence:
+def _measure_bound_terms() -> Evidence:
     x = targets.lesson_mixture().sample(50).double()
     states = [x, *diffusion_bound.forward_chain(x, SHORT.betas)]
 
@@ -85,7 +85,7 @@ def measure_bound_terms() -> Evidence:
     )
 
 
-def measure_step_posterior() -> Evidence:
+def _measure_step_posterior() -> Evidence:
     x, x_t, worst = double(-1.3), double(0.4), 0.0
     for k in (2, 500, 1000):
         a, before = 1 - PATH.beta(k), PATH.alpha_bar(k - 1)
@@ -104,7 +104,7 @@ def measure_step_posterior() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_posterior_mean() -> Evidence:
+def _measure_posterior_mean() -> Evidence:
     x_t, eps, k = torch.randn(2, 4).double(), torch.randn(2, 4).double(), torch.tensor([2, 700])
     beta, alpha_bar = PATH.beta(k)[:, None], PATH.alpha_bar(k)[:, None]
     x = predictions.solve_posterior_means(
@@ -115,7 +115,7 @@ def measure_posterior_mean() -> Evidence:
     return Evidence([Number("largest difference", float((got - exact).abs().max()), 0, 1e-10)])
 
 
-def measure_variance_cost() -> Evidence:
+def _measure_variance_cost() -> Evidence:
     def cost(path: ddpm_schedule.DDPMPath, deviation: float, v: float | None) -> float:
         target = gaussian_1d(0.0, deviation)
         floor, k = diffusion_bound.noise_error_floors(path, target), torch.arange(1, path.steps + 1)
@@ -142,7 +142,7 @@ def measure_variance_cost() -> Evidence:
     )  # fmt: skip
 
 
-def measure_simple_loss() -> Evidence:
+def _measure_simple_loss() -> Evidence:
     k = torch.tensor([1, 2, 500, 1000])
     t = k.double() / 1000
     large = ddpm_schedule.bound_weight(predictions.noise_prediction, 1.0)(PATH, t) / 1000
@@ -173,7 +173,7 @@ def measure_simple_loss() -> Evidence:
     )  # fmt: skip
 
 
-def measure_prediction_conversions() -> Evidence:
+def _measure_prediction_conversions() -> Evidence:
     kinds = (
         predictions.data_prediction,
         predictions.noise_prediction,
@@ -197,7 +197,7 @@ CLAIMS = [
         "5.2-recover",
         "The reverse process recovers $x_0$ from $x_T$.",
         Verdict.WRONG,
-        measure_data_recovery,
+        _measure_data_recovery,
         "theory.exact.diffusion_bound.expected_noise_error",
         right="$x_T$ hardly depends on $x_0$. The reverse process draws from $p(x_0 | x_T)$, which "
         "is all but the distribution of the data.",
@@ -207,7 +207,7 @@ CLAIMS = [
         "5.2-gaussian",
         "For small $\\beta_t$ the reverse step is Gaussian too.",
         Verdict.ONLY_IF,
-        measure_reverse_gap,
+        _measure_reverse_gap,
         "theory.exact.diffusion_bound.reverse_gap",
         right="$\\beta_t \\to 0$, where the divergence from a Gaussian falls as $\\beta_t^3$, or "
         "the data are Gaussian, and then for every $\\beta_t$.",
@@ -219,7 +219,7 @@ CLAIMS = [
         "5.2-variance",
         "The reverse step has some variance $\\Sigma_\\theta$ (which the lesson leaves open).",
         Verdict.ONLY_IF,
-        measure_variance_cost,
+        _measure_variance_cost,
         "theory.exact.diffusion_bound.expected_bound",
         right="it is chosen well: $\\beta_t$ costs nothing for standard normal data, where "
         "$\\tilde\\beta_t$ costs $\\gamma/2$ nats per dimension however many steps there are. The "
@@ -233,7 +233,7 @@ CLAIMS = [
         "5.3-sign",
         "$\\mathcal L$ is the variational lower bound of $\\log p(x_0)$.",
         Verdict.WRONG,
-        measure_bound_sign,
+        _measure_bound_sign,
         "theory.exact.diffusion_bound.expected_bound",
         right="It is the negative of one: $\\mathcal L = -\\mathrm{ELBO} \\ge -\\log p(x_0)$.",
         covers="A53 R43",
@@ -242,7 +242,7 @@ CLAIMS = [
         "5.3-terms",
         "The bound splits into a divergence at the end, one at each step, and a reconstruction.",
         Verdict.HOLDS,
-        measure_bound_terms,
+        _measure_bound_terms,
         "theory.exact.diffusion_bound.bound_terms",
         formula="\\log\\frac{q(x_{1:T} | x_0)}{p(x_{0:T})} = \\log\\frac{q(x_T | x_0)}{p(x_T)} + "
         "\\sum_{t=2}^T \\log\\frac{q(x_{t-1} | x_t, x_0)}{p(x_{t-1} | x_t)} - \\log p(x_0 | x_1)",
@@ -254,7 +254,7 @@ CLAIMS = [
         "$\\tilde\\beta_t = \\frac{1-\\bar\\alpha_{t-1}}{1-\\bar\\alpha_t}\\beta_t$, which the "
         "lesson does not define.",
         Verdict.HOLDS,
-        measure_step_posterior,
+        _measure_step_posterior,
         "theory.ddpm_schedule.DDPMPath.posterior",
         covers="A54 R40",
     ),
@@ -264,7 +264,7 @@ CLAIMS = [
         "\\sqrt{1-\\bar\\alpha_t}\\,\\varepsilon)/\\sqrt{\\bar\\alpha_t}$ "
         "gives the mean of $p_\\theta$ (which the lesson does not write down).",
         Verdict.HOLDS,
-        measure_posterior_mean,
+        _measure_posterior_mean,
         "theory.ddpm_schedule.DDPMPath.posterior",
         formula="\\mu_\\theta = \\frac1{\\sqrt{\\alpha_t}}\\Big(x_t - "
         "\\frac{\\beta_t}{\\sqrt{1-\\bar\\alpha_t}}\\,\\varepsilon_\\theta\\Big)",
@@ -274,7 +274,7 @@ CLAIMS = [
         "5.3-simple",
         "The bound reduces to $\\mathcal L_{simple}$.",
         Verdict.WRONG,
-        measure_simple_loss,
+        _measure_simple_loss,
         "theory.ddpm_schedule.data_gain",
         right="$\\mathcal L_{simple}$ drops the weights of the bound's terms, which differ by a "
         "factor of 90; it is another loss with the same minimum, and that minimum is not zero.",
@@ -286,7 +286,7 @@ CLAIMS = [
         "5.3-conversions",
         "Noise, data, $v$ and score are the same prediction in other coordinates.",
         Verdict.HOLDS,
-        measure_prediction_conversions,
+        _measure_prediction_conversions,
         "theory.predictions.conversion_coefficients",
         covers="R42",
     ),

@@ -15,7 +15,7 @@ from ...claims import Claim, Evidence, Number, Verdict, double
 from .reverse import SHORT
 
 
-def measure_ancestral_sampling() -> Evidence:
+def _measure_ancestral_sampling() -> Evidence:
     n, data = 20_000, sampler_moments.Moments(0.8, 2.25)
     denoiser = targets.ExactDenoiser(gaussian_1d(0.8, 1.5), SHORT)
     numbers = []
@@ -49,7 +49,7 @@ def measure_ancestral_sampling() -> Evidence:
     return Evidence(numbers)
 
 
-def measure_solver_orders() -> Evidence:
+def _measure_solver_orders() -> Evidence:
     path, x = paths.VariancePreservingPath(), torch.randn(50, 1, dtype=torch.float64)
     denoiser = targets.ExactDenoiser(gaussian_1d(0.5, 0.6), path)
     (a, b), (r, s) = (path(double(t)) for t in (0.95, 0.2))
@@ -77,7 +77,7 @@ def measure_solver_orders() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_flow_density() -> Evidence:
+def _measure_flow_density() -> Evidence:
     target = targets.lesson_mixture()
     x = torch.linspace(-4, 4, 17, dtype=torch.float64)[:, None]
     denoiser = targets.ExactDenoiser(target, paths.LinearPath())
@@ -86,15 +86,15 @@ def measure_flow_density() -> Evidence:
     return Evidence([Number("largest error of $\\log p$ at 17 points, nats", gap, 0, 1e-6)])
 
 
-def measure_guided_score() -> Evidence:
+def _measure_guided_score() -> Evidence:
     target, path, scale = targets.lesson_mixture(), paths.VariancePreservingPath(), 3.0
     t, x = double(0.3)[0], torch.linspace(-4, 4, 161, dtype=torch.float64)[:, None]
     denoiser = targets.ExactDenoiser(target, path)
     right = double(1.0, 0.0, 1.0).expand(len(x), 3)
     guided = guidance.GuidedDenoiser(denoiser, scale).score(x, t, right)
     free, conditional = denoiser.score(x, t), denoiser.score(x, t, right)
-    tilted = targets.ExactDenoiser(tilted_mixture(target, scale), path).score(x, t)
-    slope = class_gradient(target.diffuse(*path(t)), x)
+    tilted = targets.ExactDenoiser(_tilted_mixture(target, scale), path).score(x, t)
+    slope = _class_gradient(target.diffuse(*path(t)), x)
     return Evidence(
         [
             Number(
@@ -115,7 +115,7 @@ def measure_guided_score() -> Evidence:
     )  # fmt: skip
 
 
-def tilted_mixture(target: targets.GaussianMixture, power: float) -> targets.GaussianMixture:
+def _tilted_mixture(target: targets.GaussianMixture, power: float) -> targets.GaussianMixture:
     """p(x) p(k = 1 | x)^power as narrow components on the nodes of a quadrature."""
     (x, mass, log_p), *_ = target.nodes()
     weight = mass * (power * (target.log_terms(x)[:, 1] - log_p)).exp()
@@ -125,7 +125,7 @@ def tilted_mixture(target: targets.GaussianMixture, power: float) -> targets.Gau
     )
 
 
-def class_gradient(target: targets.GaussianMixture, x: Tensor) -> Tensor:
+def _class_gradient(target: targets.GaussianMixture, x: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
     chance = target.log_terms(x).log_softmax(1)[:, 1]
     return torch.autograd.grad(chance.sum(), x)[0]
@@ -133,7 +133,7 @@ def class_gradient(target: targets.GaussianMixture, x: Tensor) -> Tensor:
 
 @cache
 @seeded_rng(0)
-def ddpm_samples() -> tuple[Tensor, Tensor]:
+def _ddpm_samples() -> tuple[Tensor, Tensor]:
     """Draws of a small DDPM by ancestral sampling, and as many of the mixture it was fitted to."""
     target = targets.lesson_mixture()
     model = fit(
@@ -143,8 +143,8 @@ def ddpm_samples() -> tuple[Tensor, Tensor]:
     return torch.as_tensor(model.sample(4000, seed=1)), target.sample(4000)
 
 
-def measure_ddpm_training() -> Evidence:
-    x, exact = ddpm_samples()
+def _measure_ddpm_training() -> Evidence:
+    x, exact = _ddpm_samples()
     grid = torch.linspace(-6, 7, 2001, dtype=torch.float64)[:, None]
     cdf = targets.lesson_mixture().log_prob(grid).exp().cumsum(0) * (grid[1] - grid[0])
     floor = transport.expected_w1(grid[:, 0].numpy(), cdf.clamp(0, 1).numpy(), 4000)
@@ -163,7 +163,7 @@ CLAIMS = [
         "Drawing $x_{t-1}$ from $p_\\theta(x_{t-1} | x_t)$ step by step gives data. The "
         "distribution that it gives on Gaussian data is known at every $T$.",
         Verdict.HOLDS,
-        measure_ancestral_sampling,
+        _measure_ancestral_sampling,
         "theory.exact.sampler_moments.ancestral_moments",
         covers="A55 R41 R46",
     ),
@@ -172,7 +172,7 @@ CLAIMS = [
         "The reverse process has an ordinary differential equation with the same marginals, which "
         "solvers of order 1 and 2 integrate (the lesson has no sampler).",
         Verdict.HOLDS,
-        measure_solver_orders,
+        _measure_solver_orders,
         "theory.samplers.ddim",
         formula="x \\mapsto x\\,\\frac{D_0}{D_T}\\prod_k \\cos(\\varphi_k - \\varphi_{k+1}), "
         "\\quad \\varphi = \\arctan\\frac{\\sigma}{\\alpha s}",
@@ -182,7 +182,7 @@ CLAIMS = [
         "5.2-density",
         "The same equation gives the density of the data exactly, by its divergence.",
         Verdict.HOLDS,
-        measure_flow_density,
+        _measure_flow_density,
         "theory.denoisers.Denoiser.log_density",
         formula="\\log p(x_0) = \\log p(x_T) + \\int_0^T \\nabla\\cdot u_t(x_t)\\,dt",
         covers="R48",
@@ -192,8 +192,8 @@ CLAIMS = [
         "Conditional generation (section 1.1) by classifier-free guidance at scale $w$ draws from "
         "$p(x)\\,p(k | x)^w$.",
         Verdict.WRONG,
-        measure_guided_score,
-        "theory.guidance.combine_guidance",
+        _measure_guided_score,
+        "theory.guidance._combine_guidance",
         right="Its score is $\\nabla\\log p_t + w\\,\\nabla\\log p_t(k | x)$ at each $t$, and for "
         "$w \\ne 0, 1$ no distribution of data has these scores at all levels of noise.",
         covers="R6",
@@ -202,7 +202,7 @@ CLAIMS = [
         "5.3-training",
         "Noise prediction trains a network from which ancestral sampling draws data.",
         Verdict.HOLDS,
-        measure_ddpm_training,
+        _measure_ddpm_training,
         "theory.transport.w1_1d",
         covers="R46",
     ),

@@ -15,7 +15,7 @@ from ...claims import Claim, Evidence, Number, Verdict, double
 MODELS = {"-x": lambda x: -x, "0.5 - x^3/10": lambda x: 0.5 - x**3 / 10, "\\tanh x": torch.tanh}
 
 
-def measure_implicit_loss() -> Evidence:
+def _measure_implicit_loss() -> Evidence:
     target = targets.lesson_mixture()
     constant = diffusion_bound.fisher_information(target) / 2
     plane = targets.gaussian_ring(3, 1.5, 0.6)
@@ -32,7 +32,7 @@ def measure_implicit_loss() -> Evidence:
     return Evidence([*numbers, Number("sliced less implicit loss in 2-D", sliced - exact, 0, 1e-9)])
 
 
-def measure_denoising_loss() -> Evidence:
+def _measure_denoising_loss() -> Evidence:
     target, sigma = targets.lesson_mixture(), 0.6
     noisy = target.diffuse(double(1.0)[0], double(sigma)[0])
     (x, mass, _), *_ = target.nodes()
@@ -48,7 +48,7 @@ def measure_denoising_loss() -> Evidence:
     return Evidence(numbers)
 
 
-def measure_noised_score() -> Evidence:
+def _measure_noised_score() -> Evidence:
     v, sigma = 1.3, 0.6
     denoiser = targets.ExactDenoiser(
         gaussian_1d(0.0, math.sqrt(v)), paths.VarianceExplodingPath(1.0, 1.0)
@@ -57,14 +57,14 @@ def measure_noised_score() -> Evidence:
     target = targets.lesson_mixture()
     exact = targets.ExactDenoiser(target, denoiser.path)
     x_t = double(-2.5, -0.4, 0.1, 3.0)[:, None]
-    mean = mean_conditional_score(target, x_t, sigma)
+    mean = _mean_conditional_score(target, x_t, sigma)
     gap = float((exact.score(x_t, double(sigma)[0]) - mean).abs().max())
     what = "slope of the score learnt on $\\mathcal N(0, 1.3)$ data, $\\sigma = 0.6$"
     return Evidence(
         [Number(what, slope, -1 / v, 1e-3)],
         [
             Number(what, slope, -1 / (v + sigma**2), 1e-10),
-            Number("the same, fitted by the denoising loss", fit_score_slope(v, sigma),
+            Number("the same, fitted by the denoising loss", _fit_score_slope(v, sigma),
                    -1 / (v + sigma**2), 1e-9),
             Number("largest error of $\\mathbb E[-\\varepsilon/\\sigma | x_t] = "
                    "\\nabla\\log p_t(x_t)$, the lesson's mixture", gap, 0, 1e-7),
@@ -72,14 +72,14 @@ def measure_noised_score() -> Evidence:
     )  # fmt: skip
 
 
-def mean_conditional_score(target: targets.GaussianMixture, x_t: Tensor, sigma: float) -> Tensor:
+def _mean_conditional_score(target: targets.GaussianMixture, x_t: Tensor, sigma: float) -> Tensor:
     """The mean over x_0 given x_t of the conditional score, by quadrature."""
     (x, mass, _), *_ = target.nodes()
     eps = (x_t - x.T) / sigma
     return ((mass.log() - eps.square() / 2).softmax(1) * -eps / sigma).sum(1, keepdim=True)
 
 
-def fit_score_slope(v: float, sigma: float) -> float:
+def _fit_score_slope(v: float, sigma: float) -> float:
     """The minimum of the denoising loss over linear scores: Newton's step on a parabola."""
     node, w = double(-math.sqrt(3), 0.0, math.sqrt(3)), double(1.0, 4.0, 1.0) / 6
     x, eps = (math.sqrt(v) * node).repeat_interleave(3)[:, None], node.repeat(3)[:, None]
@@ -92,7 +92,7 @@ def fit_score_slope(v: float, sigma: float) -> float:
     return float(-first.detach() / second)
 
 
-def measure_weight_blindness() -> Evidence:
+def _measure_weight_blindness() -> Evidence:
     means, ones = double(-5.0, 5.0)[:, None], double(1.0, 1.0)
     p, q = (targets.GaussianMixture(w, means, ones) for w in (double(0.2, 0.8), double(0.8, 0.2)))
     kl = p.expectation(lambda x: p.log_prob(x) - q.log_prob(x))
@@ -111,7 +111,7 @@ def measure_weight_blindness() -> Evidence:
     )  # fmt: skip
 
 
-def measure_level_losses() -> Evidence:
+def _measure_level_losses() -> Evidence:
     target, path = gaussian_1d(0.0, 1.0), paths.GeometricPath(10.0, 0.01)
     numbers = []
     for sigma in (0.01, 0.1, 1.0, 10.0):
@@ -130,7 +130,7 @@ CLAIMS = [
         "stands it needs the score that is sought; up to a constant it is a loss that needs data "
         "alone.)",
         Verdict.HOLDS,
-        measure_implicit_loss,
+        _measure_implicit_loss,
         "theory.score_matching.implicit_score_matching",
         formula="\\tfrac12\\mathbb E\\lVert s - \\nabla\\log p\\rVert^2 = \\mathbb E\\big["
         "\\operatorname{tr}\\nabla s + \\tfrac12\\lVert s\\rVert^2\\big] + "
@@ -142,7 +142,7 @@ CLAIMS = [
         "Regression on the noise is score matching, of the data with noise, up to a constant "
         "(Vincent's step, which the lesson skips).",
         Verdict.HOLDS,
-        measure_denoising_loss,
+        _measure_denoising_loss,
         "theory.score_matching.denoising_score_matching",
         covers="A57 A58 R49",
     ),
@@ -151,7 +151,7 @@ CLAIMS = [
         "Because $\\nabla\\log q(x_t | x_0) = -\\varepsilon/\\sqrt{1-\\bar\\alpha_t}$, learning "
         "the noise is learning the score of the data.",
         Verdict.ONLY_IF,
-        measure_noised_score,
+        _measure_noised_score,
         "theory.denoisers.Denoiser.score",
         right="the score is that of the data *with noise*. The formula is the conditional score; "
         "its mean given $x_t$ is the marginal one, which is what the regression learns.",
@@ -163,7 +163,7 @@ CLAIMS = [
         "5.4-blind",
         "A model whose score is close to that of the data is close to the data.",
         Verdict.WRONG,
-        measure_weight_blindness,
+        _measure_weight_blindness,
         "theory.exact.divergences.mixture_fisher_divergence",
         right="Scores do not see the weights of modes that are far apart. With noise the modes "
         "meet, and weights show: hence many levels of noise.",
@@ -174,7 +174,7 @@ CLAIMS = [
         "With the weight $\\sigma^2$ all levels of noise count alike: the least loss of each lies "
         "between 0 and 1 per dimension (many levels are not in the lesson).",
         Verdict.HOLDS,
-        measure_level_losses,
+        _measure_level_losses,
         "theory.exact.divergences.denoising_floor",
         covers="R51",
     ),

@@ -13,7 +13,7 @@ from ...claims import Claim, Evidence, Number, Verdict
 from .distributions import LINE, shifted_log_densities
 
 
-def measure_open_interval() -> Evidence:
+def _measure_open_interval() -> Evidence:
     """Log D and log(1 - D) at certain discriminators, in float32."""
     f = torch.tensor([-200.0, 0.0, 200.0])
     d = f.sigmoid()
@@ -25,7 +25,7 @@ def measure_open_interval() -> Evidence:
     )
 
 
-def measure_logit_gradient() -> Evidence:
+def _measure_logit_gradient() -> Evidence:
     """The discriminator's gradient on a sample that it takes for data, in float32."""
     through_d, through_f = torch.full((1,), 20.0), torch.full((1,), 20.0)
     through_d.requires_grad_(), through_f.requires_grad_()
@@ -47,7 +47,7 @@ def measure_logit_gradient() -> Evidence:
     )  # fmt: skip
 
 
-def measure_player_roles() -> Evidence:
+def _measure_player_roles() -> Evidence:
     real, fake = (torch.tensor([0.3], requires_grad=True) for _ in range(2))
     up, down = torch.autograd.grad(adversarial.game_value(real, fake), (real, fake))
     d = 1 / (1 + math.exp(-0.3))
@@ -57,7 +57,7 @@ def measure_player_roles() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_optimal_discriminator() -> Evidence:
+def _measure_optimal_discriminator() -> Evidence:
     """The sigmoid of the best logit against p / (p + q), and the slope of the value there."""
     log_p, log_q, weight = shifted_log_densities(1.5)
     logit = discriminator.optimal_logit(log_p, log_q)
@@ -73,7 +73,7 @@ def measure_optimal_discriminator() -> Evidence:
     ])  # fmt: skip
 
 
-def value_curvature(p: float, q: float) -> float:
+def _value_curvature(p: float, q: float) -> float:
     """The second derivative of p log D + q log(1 - D) in D, at D = p / (p + q)."""
     d = torch.tensor([p / (p + q)], dtype=torch.float64, requires_grad=True)
     log_p, log_q = (torch.tensor([v], dtype=torch.float64).log() for v in (p, q))
@@ -82,7 +82,7 @@ def value_curvature(p: float, q: float) -> float:
     return float(torch.autograd.grad(first.sum(), d)[0])
 
 
-def measure_optimality_proof() -> Evidence:
+def _measure_optimality_proof() -> Evidence:
     """Where the first-order condition decides, and where there is nothing to decide."""
     p, q = 0.3, 0.1
     zero = torch.tensor([-math.inf], dtype=torch.float64)
@@ -98,7 +98,7 @@ def measure_optimality_proof() -> Evidence:
         [Number("points with $p = q = 0$ at which $D^*$ is undefined", undefined, 0)],
         [
             Number("$\\partial^2/\\partial D^2$ at $D^*$, for $p = 0.3$, $q = 0.1$",
-                   value_curvature(p, q), -((p + q) ** 3) / (p * q), 1e-9),
+                   _value_curvature(p, q), -((p + q) ** 3) / (p * q), 1e-9),
             Number("the maximum there, nats", value,
                    p * math.log(p / (p + q)) + q * math.log(q / (p + q)), 1e-12),
             Number("what another $D$ gains where $p = q = 0$", free[1] - free[0], 0, 1e-12),
@@ -123,7 +123,7 @@ def fit_affine_logit(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     return weight, (torch.linalg.inv(hessian).diagonal() / len(real)).sqrt()
 
 
-def measure_trained_discriminator() -> Evidence:
+def _measure_trained_discriminator() -> Evidence:
     real = torch.randn(50_000, dtype=torch.float64)
     fake = 1.5 + torch.randn(50_000, dtype=torch.float64)
     (a, b), (error_a, error_b) = fit_affine_logit(real, fake)
@@ -142,7 +142,7 @@ def measure_trained_discriminator() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_player_gradients() -> Evidence:
+def _measure_player_gradients() -> Evidence:
     """Gradients left in the other player, in the lesson's steps and in ours."""
     generator, judge = (
         nn.Linear(2, 1),
@@ -172,7 +172,7 @@ CLAIMS = [
         "3.1-open-interval",
         "The discriminator maps data into $[0, 1]$, and its logarithms enter the objective.",
         Verdict.ONLY_IF,
-        measure_open_interval,
+        _measure_open_interval,
         "theory.adversarial.game_value",
         right="$D$ lies in the open interval $(0, 1)$; in float32 it does so only as a logit.",
         formula=r"\log D = -\log(1 + e^{-f}), \qquad \log(1 - D) = -\log(1 + e^{f})",
@@ -182,7 +182,7 @@ CLAIMS = [
         "3.1-roles",
         "$D$ raises its probability on data and lowers it on samples.",
         Verdict.HOLDS,
-        measure_player_roles,
+        _measure_player_roles,
         "theory.adversarial.game_value",
         covers="R21",
     ),
@@ -190,7 +190,7 @@ CLAIMS = [
         "3.1-logits",
         "A sigmoid followed by binary cross-entropy trains the discriminator.",
         Verdict.ONLY_IF,
-        measure_logit_gradient,
+        _measure_logit_gradient,
         "theory.adversarial.discriminator_loss",
         right="From a logit of 17 on the sigmoid is 1 in float32 and the gradient exactly 0: the "
         "loss must be computed from the logit.",
@@ -200,7 +200,7 @@ CLAIMS = [
         "3.2-optimal",
         "For a fixed generator the best discriminator is the share of the data at each point.",
         Verdict.HOLDS,
-        measure_optimal_discriminator,
+        _measure_optimal_discriminator,
         "theory.exact.discriminator.optimal_logit",
         formula=r"D^*(x) = \frac{p(x)}{p(x) + q(x)}, \qquad f^* = \log p - \log q",
         covers="R22",
@@ -209,7 +209,7 @@ CLAIMS = [
         "3.2-proof",
         "Setting the derivative of the integrand to zero proves it.",
         Verdict.ONLY_IF,
-        measure_optimality_proof,
+        _measure_optimality_proof,
         "theory.exact.discriminator.expected_game_value",
         right="It does because the integrand is strictly concave in $D$, each $x$ may be maximised "
         "alone ($D$ is unrestricted), and where $p + q = 0$ any value will do.",
@@ -221,7 +221,7 @@ CLAIMS = [
         "3.2-trained",
         "A discriminator that is trained on enough samples becomes $D^*$.",
         Verdict.HOLDS,
-        measure_trained_discriminator,
+        _measure_trained_discriminator,
         "theory.adversarial.discriminator_loss",
         covers="R22",
     ),
@@ -229,7 +229,7 @@ CLAIMS = [
         "3.2-players-apart",
         "The lesson's two steps each touch one player.",
         Verdict.ONLY_IF,
-        measure_player_gradients,
+        _measure_player_gradients,
         "families.gan.GAN.critic_objective",
         right="Its step of $G$ leaves gradients in $D$, harmless only because they are zeroed "
         "before they are used; here each loss is differentiated for one player alone.",

@@ -17,7 +17,7 @@ from .distributions import (
 )
 
 
-def measure_game_value() -> Evidence:
+def _measure_game_value() -> Evidence:
     numbers = []
     for theta in (0.0, 1.0, 3.0):
         log_p, log_q, weight = shifted_log_densities(theta)
@@ -30,7 +30,7 @@ def measure_game_value() -> Evidence:
     return Evidence(numbers)
 
 
-def measure_js_range() -> Evidence:
+def _measure_js_range() -> Evidence:
     near, far = (float(divergences.jensen_shannon(*shifted_log_densities(t))) for t in (0.0, 20.0))
     log_p, log_q, weight = shifted_log_densities(2.0)
     there = float(divergences.jensen_shannon(log_p, log_q, weight))
@@ -44,7 +44,7 @@ def measure_js_range() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_imperfect_discriminator() -> Evidence:
+def _measure_imperfect_discriminator() -> Evidence:
     """The divergence that a worse discriminator shows, and by how much it falls short."""
     log_p, log_q, weight = shifted_log_densities(1.0)
     logit = discriminator.optimal_logit(log_p, log_q) + LINE.points[:, 0].sin()
@@ -58,7 +58,7 @@ def measure_imperfect_discriminator() -> Evidence:
     )
 
 
-def measure_generator_gradients() -> Evidence:
+def _measure_generator_gradients() -> Evidence:
     """Gradients of both losses in the shift, against that of 2 JS."""
     lesson, right = [], []
     for theta in (1.0, 3.0, 6.0):
@@ -71,7 +71,7 @@ def measure_generator_gradients() -> Evidence:
     return Evidence(lesson, right)
 
 
-def measure_dirac_dynamics() -> Evidence:
+def _measure_dirac_dynamics() -> Evidence:
     """The game of two points: the distance of the players from their equilibrium."""
     start, h = double(0.12, 0.16), 0.1
     free = dirac.play_game(dirac.simultaneous_step, start, h, 2000)
@@ -90,7 +90,7 @@ def measure_dirac_dynamics() -> Evidence:
     )  # fmt: skip
 
 
-def measure_js_from_loss() -> Evidence:
+def _measure_js_from_loss() -> Evidence:
     """The divergence from the loss of the best discriminator on samples."""
     n = 100_000
     x, y = torch.randn(n, 1, dtype=torch.float64), 1 + torch.randn(n, 1, dtype=torch.float64)
@@ -110,7 +110,7 @@ CLAIMS = [
         "At the best discriminator the objective is twice the Jensen-Shannon divergence, less "
         "$\\log 4$.",
         Verdict.HOLDS,
-        measure_game_value,
+        _measure_game_value,
         "theory.exact.discriminator.expected_game_value",
         formula=r"C(G) = -\log 4 + 2\,\mathrm{JS}(p, q)",
         covers="R23",
@@ -120,7 +120,7 @@ CLAIMS = [
         "The mean KL of both distributions to their mixture is symmetric and runs from 0 to "
         "$\\log 2$.",
         Verdict.HOLDS,
-        measure_js_range,
+        _measure_js_range,
         "theory.exact.divergences.jensen_shannon",
         covers="R23",
     ),
@@ -129,7 +129,7 @@ CLAIMS = [
         "The discriminator's printed loss is minus the value of the game, and so tells the "
         "divergence.",
         Verdict.HOLDS,
-        measure_js_from_loss,
+        _measure_js_from_loss,
         "theory.adversarial.discriminator_loss",
         formula=r"\mathrm{JS}(p, q) = \tfrac12(\log 4 - L_D) \text{ at } D^*",
         covers="A32 R23",
@@ -138,7 +138,7 @@ CLAIMS = [
         "3.3-equivalence",
         "The generator of a GAN minimises the Jensen-Shannon divergence.",
         Verdict.ONLY_IF,
-        measure_imperfect_discriminator,
+        _measure_imperfect_discriminator,
         "theory.exact.discriminator.discriminator_regret",
         right="Only at $D = D^*$; any other $D$ shows a value below it, by the mean KL of its "
         "verdicts.",
@@ -150,7 +150,7 @@ CLAIMS = [
         "3.3-gradients",
         "Descending either generator loss at $D^*$ descends the Jensen-Shannon divergence.",
         Verdict.ONLY_IF,
-        measure_generator_gradients,
+        _measure_generator_gradients,
         "theory.exact.discriminator.generator_slopes",
         right="Only the saturating loss does; the other descends "
         "$\\mathrm{KL}(q\\|p) - 2\\,\\mathrm{JS}$.",
@@ -162,7 +162,7 @@ CLAIMS = [
         "3.3-dynamics",
         "Training both players by gradient descent brings the divergence to zero.",
         Verdict.ONLY_IF,
-        measure_dirac_dynamics,
+        _measure_dirac_dynamics,
         "theory.exact.dirac.play_game",
         right="Between two points simultaneous steps spiral outwards, alternating ones circle, and "
         "only a penalty on the slope of $D$ makes them converge.",

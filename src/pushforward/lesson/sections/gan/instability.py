@@ -20,7 +20,7 @@ from .distributions import js_gradient, shift_gradients
 BOUND = 0.3  # of W1 for the trained GAN, of a distribution with standard deviation 1.94
 
 
-def measure_vanishing_gradient() -> Evidence:
+def _measure_vanishing_gradient() -> Evidence:
     gradients = [abs(shift_gradients(theta)[0]) for theta in (2.0, 6.0, 10.0)]
     return Evidence([
         Number("$|\\nabla_\\theta \\mathbb{E} \\log(1 - D^*)|$ at $\\theta = 6$", gradients[1],
@@ -31,7 +31,7 @@ def measure_vanishing_gradient() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_code_loss() -> Evidence:
+def _measure_code_loss() -> Evidence:
     """The loss of the lesson's code, whose generator wants its samples classified as real."""
     logit = torch.tensor([-50.0], dtype=torch.float64, requires_grad=True)
     nn.BCEWithLogitsLoss()(logit, torch.ones(1, dtype=torch.float64)).backward()
@@ -46,7 +46,7 @@ def measure_code_loss() -> Evidence:
     )  # fmt: skip
 
 
-def dropped_mode_js(mass: float) -> float:
+def _dropped_mode_js(mass: float) -> float:
     """JS between two modes, 20 deviations apart, and the one of them that is kept."""
     x, weight = divergences.trapezoidal_grid([-15.0], [35.0], 4001)
     lost, kept = (Normal(torch.tensor(m).double(), 1.0).log_prob(x[:, 0]) for m in (20.0, 0.0))
@@ -54,7 +54,7 @@ def dropped_mode_js(mass: float) -> float:
     return float(divergences.jensen_shannon(both, kept, weight))
 
 
-def measure_mode_drop() -> Evidence:
+def _measure_mode_drop() -> Evidence:
     masses = (0.3, 0.5, 7 / 8)
     costs = [discriminator.mode_drop_cost(m) for m in masses]
     lesson = [
@@ -62,7 +62,7 @@ def measure_mode_drop() -> Evidence:
         for m, cost in zip(masses, costs, strict=True)
     ]
     right = [
-        Number(f"the same, nats, by quadrature: mass {m:g}", cost, dropped_mode_js(m), 1e-9)
+        Number(f"the same, nats, by quadrature: mass {m:g}", cost, _dropped_mode_js(m), 1e-9)
         for m, cost in zip(masses, costs, strict=True)
     ]
     small = discriminator.mode_drop_cost(0.001) / (0.001 * math.log(2) / 2)
@@ -71,7 +71,7 @@ def measure_mode_drop() -> Evidence:
     )
 
 
-def measure_mode_metrics() -> Evidence:
+def _measure_mode_metrics() -> Evidence:
     ring = targets.gaussian_ring(8, 4.0, 0.3)
     kept = targets.GaussianMixture(
         ring.weights[:3], ring.means[:3], ring.variances[:3, 0].sqrt()
@@ -91,7 +91,7 @@ def measure_mode_metrics() -> Evidence:
     ])  # fmt: skip
 
 
-def build_lesson_networks() -> tuple[nn.Module, nn.Module]:
+def _build_lesson_networks() -> tuple[nn.Module, nn.Module]:
     """Networks of the sizes that the lesson's example has."""
     judge = nn.Sequential(nn.Linear(1, 50), nn.LeakyReLU(0.2), nn.Linear(50, 1), nn.Sigmoid())
     return nn.Sequential(nn.Linear(10, 50), nn.ReLU(), nn.Linear(50, 1)), judge
@@ -99,10 +99,10 @@ def build_lesson_networks() -> tuple[nn.Module, nn.Module]:
 
 @cache
 @seeded_rng(0)
-def train_lesson_gan() -> Tensor:
+def _train_lesson_gan() -> Tensor:
     """Samples after 200 of the lesson's steps, at its batch and rates."""
     target, loss = targets.lesson_mixture(), nn.BCELoss()
-    generator, judge = build_lesson_networks()
+    generator, judge = _build_lesson_networks()
     optimizers = [torch.optim.Adam(net.parameters(), 2e-4) for net in (judge, generator)]
     ones, zeros = torch.ones(100, 1), torch.zeros(100, 1)
     for _ in range(200):
@@ -116,7 +116,7 @@ def train_lesson_gan() -> Tensor:
 
 @cache
 @seeded_rng(0)
-def train_recipe_gan() -> Tensor:
+def _train_recipe_gan() -> Tensor:
     """Samples of the library's GAN after 300 rounds."""
     target = targets.lesson_mixture()
     mean, scale = float(target.mean), float(target.covariance.sqrt())
@@ -128,11 +128,11 @@ def train_recipe_gan() -> Tensor:
         return trainer.average.sample(2000) * scale + mean
 
 
-def measure_training_loop() -> Evidence:
+def _measure_training_loop() -> Evidence:
     """W1 to the data after the lesson's example, repeated, and after ours."""
     data = targets.lesson_mixture().sample(2000).double().numpy()
-    given, ours = (f().double().numpy() for f in (train_lesson_gan, train_recipe_gan))
-    flat = raises_error(lambda: build_lesson_networks()[1](torch.randn(100)))
+    given, ours = (f().double().numpy() for f in (_train_lesson_gan, _train_recipe_gan))
+    flat = raises_error(lambda: _build_lesson_networks()[1](torch.randn(100)))
     return Evidence(
         [
             Number("$W_1$ to the data after 200 of the lesson's steps",
@@ -153,7 +153,7 @@ CLAIMS = [
         "Where samples and data do not overlap and $D$ is perfect, the gradient of "
         "$\\log(1 - D(G(z)))$ vanishes.",
         Verdict.HOLDS,
-        measure_vanishing_gradient,
+        _measure_vanishing_gradient,
         "theory.exact.discriminator.generator_slopes",
         covers="A26 R24",
     ),
@@ -161,7 +161,7 @@ CLAIMS = [
         "3.4-code-loss",
         "So does that of the loss which the lesson's code trains.",
         Verdict.WRONG,
-        measure_code_loss,
+        _measure_code_loss,
         "theory.exact.discriminator.generator_slopes",
         right="The code trains the other loss, $-\\log D(G(z))$: its gradient tends to $\\theta$.",
         covers="A25 R24 R21",
@@ -170,7 +170,7 @@ CLAIMS = [
         "3.4-mode-drop",
         "A generator may leave out modes because the Jensen-Shannon divergence stays small.",
         Verdict.ONLY_IF,
-        measure_mode_drop,
+        _measure_mode_drop,
         "theory.exact.discriminator.mode_drop_cost",
         right="Small only if the lost mass is; half of the mass costs 31 % of $\\log 2$ and seven "
         "of eight modes 72 %. Collapse is a matter of who moves when, not an optimum.",
@@ -182,7 +182,7 @@ CLAIMS = [
         "3.4-mode-metrics",
         "Whether samples cover a part of the data only can be measured.",
         Verdict.HOLDS,
-        measure_mode_metrics,
+        _measure_mode_metrics,
         "metrics.neighbours.known_modes",
         covers="R25",
     ),
@@ -190,7 +190,7 @@ CLAIMS = [
         "3.4-training",
         "Repeating the lesson's step trains its GAN on its data.",
         Verdict.WRONG,
-        measure_training_loop,
+        _measure_training_loop,
         "theory.transport.w1_1d",
         right="After 200 steps the samples are far from the data; 300 rounds with a penalty on the "
         "slope of $D$, a faster rate and averaged weights come within 0.3 of them.",

@@ -16,7 +16,7 @@ from ...claims import Claim, Evidence, Number, Verdict
 from .distributions import HIGH, LOW, anomaly_grid
 
 
-def measure_mode_surprise() -> Evidence:
+def _measure_mode_surprise() -> Evidence:
     target, n = targets.Gaussian(torch.zeros(100), torch.eye(100)), 4000
     log_p = target.log_prob(target.sample(n).double())
     mode = float(target.log_prob(torch.zeros(1, 100).double()))
@@ -37,20 +37,20 @@ def measure_mode_surprise() -> Evidence:
     )  # fmt: skip
 
 
-def mixture_auroc() -> float:
+def _mixture_auroc() -> float:
     """The AUROC of the example's own density against uniform anomalies, by quadrature."""
     log_p = targets.lesson_mixture().log_prob(anomaly_grid())
     return float(detection.quadrature_auroc(-log_p, log_p.exp(), torch.ones_like(log_p)))
 
 
-def auroc_error(area: float, n: int) -> float:
+def _auroc_error(area: float, n: int) -> float:
     """Five standard errors of an AUROC from n data each (Hanley & McNeil, 1982)."""
     one, two = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (n - 1) * (one + two - 2 * area**2)
     return 5 * math.sqrt(variance) / n
 
 
-def measure_low_density() -> Evidence:
+def _measure_low_density() -> Evidence:
     n, target, wide = (
         2000,
         targets.lesson_mixture(),
@@ -64,7 +64,7 @@ def measure_low_density() -> Evidence:
     near = torch.cat([wide.sample(n), wide.sample(n) / 2]).double()
     log_p = wide.log_prob(near)
     spread = torch.cat([target.sample(n), LOW + (HIGH - LOW) * torch.rand(n, 1)]).double()
-    exact, grid = mixture_auroc(), target.log_prob(anomaly_grid())
+    exact, grid = _mixture_auroc(), target.log_prob(anomaly_grid())
     typical = (grid + target.entropy()).abs()
     other = detection.quadrature_auroc(typical, grid.exp(), torch.ones_like(grid))
     return Evidence(
@@ -74,27 +74,29 @@ def measure_low_density() -> Evidence:
             Number("AUROC of typicality there",
                    area((log_p - detection.gaussian_surprise(100).mean).abs()), 1.0, 1e-3),
             Number("AUROC of $-\\log p$ of the example against uniform anomalies, and its integral",
-                   area(-target.log_prob(spread)), exact, auroc_error(exact, n)),
+                   area(-target.log_prob(spread)), exact, _auroc_error(exact, n)),
             Number("what typicality has there, at most as much", float(other), exact, 0.0, "<="),
         ],
     )  # fmt: skip
 
 
 @cache
-def fit_detector() -> FittedModel:
+def _fit_detector() -> FittedModel:
     """A Gaussian mixture fitted to 4,000 draws of the example by EM."""
     with seeded_rng(5):
         x = targets.lesson_mixture().sample(4000).numpy()
     return fit(x, "gaussian_mixture", seed=0, progress=False, components=2)
 
 
-def measure_flagged_share() -> Evidence:
+def _measure_flagged_share() -> Evidence:
     """A mixture fitted by EM, which flags uniform data among ordinary ones."""
     n, rate, target = 4000, 0.05, targets.lesson_mixture()
     reference, ordinary = (target.sample(n).numpy() for _ in range(2))
     strange = LOW + (HIGH - LOW) * torch.rand(n, 1).numpy()
-    found = fit_detector().flag(np.concatenate([ordinary, strange]), rate=rate, reference=reference)
-    labels, exact = np.repeat([False, True], n), mixture_auroc()
+    found = _fit_detector().flag(
+        np.concatenate([ordinary, strange]), rate=rate, reference=reference
+    )
+    labels, exact = np.repeat([False, True], n), _mixture_auroc()
     # the threshold is an order statistic of the reference, the share a mean: equal variances
     error = 5 * math.sqrt(2 * rate * (1 - rate) / n)
     return Evidence([
@@ -110,7 +112,7 @@ CLAIMS = [
         "1.1-typical",
         "Density measures how ordinary a data point is.",
         Verdict.WRONG,
-        measure_mode_surprise,
+        _measure_mode_surprise,
         "theory.exact.targets.GaussianMixture.log_prob",
         right="In d dimensions the mode of a normal distribution lies $\\sqrt{d/2}$ standard "
         "deviations above the log-density that draws have: the most probable point is an anomaly.",
@@ -122,7 +124,7 @@ CLAIMS = [
         "1.1-anomaly",
         "Anomalies are detected as data of low density.",
         Verdict.ONLY_IF,
-        measure_low_density,
+        _measure_low_density,
         "inference.anomaly.roc_auc",
         right="Only against anomalies spread evenly, in few dimensions: there $1/p(x)$ is the "
         "likelihood ratio and no score does better. Otherwise use typicality or a ratio of "
@@ -133,7 +135,7 @@ CLAIMS = [
         "1.1-detector",
         "A fitted density detects anomalies as well as the exact one, at a rate that is chosen.",
         Verdict.HOLDS,
-        measure_flagged_share,
+        _measure_flagged_share,
         "inference.fitted_model.FittedModel.flag",
         covers="R5",
     ),

@@ -24,7 +24,7 @@ def anomaly_grid(count: int = 4001) -> Tensor:
     return torch.linspace(LOW, HIGH, count, dtype=torch.float64)[:, None]
 
 
-def measure_mixture_moments() -> Evidence:
+def _measure_mixture_moments() -> Evidence:
     target = targets.lesson_mixture()
     x = target.sample(40_000).double()[:, 0]
     log_p, squares, left = target.log_prob(x[:, None]), (x - 0.8).square(), (x < 0).double()
@@ -42,7 +42,7 @@ def measure_mixture_moments() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_data_precision() -> Evidence:
+def _measure_data_precision() -> Evidence:
     """NumPy's random numbers are float64, as the lesson's are."""
     lesson = torch.from_numpy(numpy_generator().standard_normal((4, 1)))
     ours, layer = targets.lesson_mixture().sample(20_000), nn.Linear(1, 1)
@@ -59,7 +59,7 @@ def measure_data_precision() -> Evidence:
 CELLS = 50
 
 
-def equal_mass_edges(target: targets.GaussianMixture) -> Tensor:
+def _equal_mass_edges(target: targets.GaussianMixture) -> Tensor:
     """The inner edges of cells that have equal masses."""
     grid = torch.linspace(-7, 8, 60_001, dtype=torch.float64)
     total = torch.cumulative_trapezoid(target.log_prob(grid[:, None]).exp(), grid)
@@ -67,10 +67,10 @@ def equal_mass_edges(target: targets.GaussianMixture) -> Tensor:
     return grid[(inner + 1).clamp(max=len(grid) - 1)]
 
 
-def measure_histogram_error() -> Evidence:
+def _measure_histogram_error() -> Evidence:
     """Draws in 50 cells of equal mass; the variance of Pearson's statistic is exact."""
     target, n = targets.lesson_mixture(), 5000
-    edges = equal_mass_edges(target)
+    edges = _equal_mass_edges(target)
 
     def shares(rows: int) -> Tensor:
         cells = torch.searchsorted(edges, target.sample(rows).double()[:, 0])
@@ -90,7 +90,7 @@ def measure_histogram_error() -> Evidence:
     )  # fmt: skip
 
 
-def measure_builtin_densities() -> Evidence:
+def _measure_builtin_densities() -> Evidence:
     numbers = []
     for name, make in known.TOY_DENSITIES.items():
         density = make()
@@ -106,15 +106,15 @@ def measure_builtin_densities() -> Evidence:
     return Evidence([*numbers, found])
 
 
-def correlated_mixture() -> targets.GaussianMixture:
+def _correlated_mixture() -> targets.GaussianMixture:
     covariances = torch.tensor([[[0.5, 0.3], [0.3, 0.6]], [[0.8, -0.5], [-0.5, 0.9]]])
     means = torch.tensor([[-1.5, 0.5], [1.0, -0.5]])
     return targets.GaussianMixture(torch.tensor([0.4, 0.6]), means, covariances)
 
 
-def measure_mixture_conditionals() -> Evidence:
+def _measure_mixture_conditionals() -> Evidence:
     """The joint's quadrature over one column; a measurement is one more column of the mixture."""
-    target, grid = correlated_mixture(), torch.linspace(-9, 9, 3001, dtype=torch.float64)
+    target, grid = _correlated_mixture(), torch.linspace(-9, 9, 3001, dtype=torch.float64)
     step, v = float(grid[1] - grid[0]), double(0.4)
     joint = target.log_prob(torch.stack([v.expand(3001), grid], dim=1))
     bayes = joint - (joint.exp().sum() * step).log()
@@ -139,7 +139,7 @@ def measure_mixture_conditionals() -> Evidence:
 
 
 @cache
-def fit_class_gaussians() -> tuple[FittedModel, np.ndarray, np.ndarray]:
+def _fit_class_gaussians() -> tuple[FittedModel, np.ndarray, np.ndarray]:
     """A Gaussian for each class of the example's draws, the draws and their classes."""
     with seeded_rng(6):
         x = targets.lesson_mixture().sample(4000).numpy()
@@ -147,9 +147,9 @@ def fit_class_gaussians() -> tuple[FittedModel, np.ndarray, np.ndarray]:
     return fit(x, "gaussian", y, seed=0, progress=False), x, y
 
 
-def measure_class_scores() -> Evidence:
+def _measure_class_scores() -> Evidence:
     """Class k given: the distribution of component k alone, and its score by Bayes' rule."""
-    target, path = correlated_mixture(), paths.LinearPath()
+    target, path = _correlated_mixture(), paths.LinearPath()
     denoiser, t = targets.ExactDenoiser(target, path), double(0.3).squeeze()
     x_t = torch.randn(40, 2).double().requires_grad_()
     c = double(1.0, 0.0, 1.0).expand(40, -1)
@@ -158,7 +158,7 @@ def measure_class_scores() -> Evidence:
     (slope,) = torch.autograd.grad(log_class.sum(), x_t)
     x_t = x_t.detach()
     alone = targets.Gaussian(target.means[1], target.covariances[1])
-    model, x, y = fit_class_gaussians()
+    model, x, y = _fit_class_gaussians()
     draws = model.draw(4000, 1, seed=0)
     error = 5 * float(x[y == 1].std()) / math.sqrt(4000)
     return Evidence([
@@ -177,7 +177,7 @@ CLAIMS = [
         "The example is a mixture of two Gaussians with weights 0.3 and 0.7, means -2 and 2 and "
         "deviations 0.5 and 0.7: its mean is 0.8, its variance 3.778.",
         Verdict.HOLDS,
-        measure_mixture_moments,
+        _measure_mixture_moments,
         "theory.exact.targets.GaussianMixture.sample",
         formula="p(x) = 0.3\\, \\mathcal{N}(x; -2, 0.5^2) + 0.7\\, \\mathcal{N}(x; 2, 0.7^2)",
         covers="R1 R2",
@@ -186,7 +186,7 @@ CLAIMS = [
         "1.1-precision",
         "Data from the lesson's generator can be given to a network.",
         Verdict.WRONG,
-        measure_data_precision,
+        _measure_data_precision,
         "theory.exact.targets.GaussianMixture.sample",
         right="They are in double precision and a network's weights in single: torch refuses to "
         "multiply them. The library draws in torch's default precision.",
@@ -196,7 +196,7 @@ CLAIMS = [
         "1.1-histogram",
         "A histogram of samples shows the true data distribution (the figure's legend).",
         Verdict.WRONG,
-        measure_histogram_error,
+        _measure_histogram_error,
         "theory.exact.targets.GaussianMixture.log_prob",
         right="It shows a sample: with the true cells' masses Pearson's statistic is one less than "
         "the number of cells, on average, whatever their number. It takes a hundred times as many "
@@ -209,15 +209,15 @@ CLAIMS = [
         "Data distributions can be known in full: the built-in ones have a density that agrees "
         "with their draws.",
         Verdict.HOLDS,
-        measure_builtin_densities,
-        "data.builtin.densities.mixture_log_prob",
+        _measure_builtin_densities,
+        "data.builtin.densities._mixture_log_prob",
         covers="R4",
     ),
     Claim(
         "1.1-conditional",
         "A model of the joint distribution answers conditional questions, $p(y|x)$.",
         Verdict.HOLDS,
-        measure_mixture_conditionals,
+        _measure_mixture_conditionals,
         "theory.exact.targets.GaussianMixture.log_prob",
         formula="p(x^U | x^K) \\text{ of a Gaussian mixture is one}",
         covers="R6",
@@ -226,7 +226,7 @@ CLAIMS = [
         "1.1-class",
         "Generation given a class samples the distribution of that class.",
         Verdict.HOLDS,
-        measure_class_scores,
+        _measure_class_scores,
         "theory.denoisers.Denoiser.score",
         formula="\\nabla \\log p_t(x | k) = \\nabla \\log p_t(x) + \\nabla \\log p_t(k | x)",
         covers="R6",

@@ -81,14 +81,14 @@ def draw_detection_curve() -> Figure:
     }
     for k, (name, score) in enumerate(scores.items()):
         area = float(detection.quadrature_auroc(score, p, q))
-        right.plot(*roc_curve(score, p, q), color=style.LINES[k], linestyle=style.DASHES[k],
+        right.plot(*_roc_curve(score, p, q), color=style.LINES[k], linestyle=style.DASHES[k],
                    label=f"{name}, {area:.3f}")  # fmt: skip
     right.set(xlabel="ordinary data flagged", ylabel="anomalies flagged", ylim=(0, 1.02))
     right.legend(loc="lower right")
     return figure
 
 
-def roc_curve(score: Tensor, p: Tensor, q: Tensor) -> list[Tensor]:
+def _roc_curve(score: Tensor, p: Tensor, q: Tensor) -> list[Tensor]:
     """Shares of two distributions with masses p and q that score above every threshold."""
     order = score.argsort(descending=True)
     return [(mass[order] / mass.sum()).cumsum(0) for mass in (p, q)]

@@ -30,7 +30,7 @@ ROWS = {  # of the lesson's table
 }
 
 
-class FamilyCapability(NamedTuple):
+class _FamilyCapability(NamedTuple):
     """What a family can do.
 
     Arguments:
@@ -48,7 +48,7 @@ class FamilyCapability(NamedTuple):
     diffusion: bool
 
 
-def build_ready(name: str, d: int = 2, **options: object) -> GenerativeModel:
+def _build_ready(name: str, d: int = 2, **options: object) -> GenerativeModel:
     """A family's model of d numbers, ready to sample: closed-form fits see normal data."""
     with seeded_rng(0):
         model = families.build(name, Event((d,), size=500), **options).eval()
@@ -57,7 +57,7 @@ def build_ready(name: str, d: int = 2, **options: object) -> GenerativeModel:
     return model
 
 
-def count_layer_calls(model: GenerativeModel) -> int:
+def _count_layer_calls(model: GenerativeModel) -> int:
     """How often a draw calls the layer that it calls most; 1 in closed form."""
     calls: Counter[nn.Module] = Counter()
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
@@ -70,32 +70,32 @@ def count_layer_calls(model: GenerativeModel) -> int:
 
 
 @cache
-def family_capabilities() -> list[FamilyCapability]:
+def family_capabilities() -> list[_FamilyCapability]:
     """Of every family, in alphabetical order."""
     found = []
     for name in families.names():
-        model = build_ready(name)
+        model = _build_ready(name)
         found.append(
-            FamilyCapability(
-                name, model.likelihood, count_layer_calls(model), len(model.players()),
+            _FamilyCapability(
+                name, model.likelihood, _count_layer_calls(model), len(model.players()),
                 isinstance(model, Diffusion),
             )
         )  # fmt: skip
     return found
 
 
-def gives_density(model: GenerativeModel) -> bool:
+def _gives_density(model: GenerativeModel) -> bool:
     try:
         return bool(model.log_prob(torch.zeros(2, 2)).isfinite().all())
     except NoLikelihood:
         return False
 
 
-def measure_capability_table() -> Evidence:
+def _measure_capability_table() -> Evidence:
     every = families.names()
     kept = sum(
-        gives_density(model) == (model.likelihood is not Likelihood.NONE)
-        for model in map(build_ready, every)
+        _gives_density(model) == (model.likelihood is not Likelihood.NONE)
+        for model in map(_build_ready, every)
     )
     return Evidence(
         [Number("families of the library outside the four rows", float(len(set(every) - set(ROWS))),
@@ -104,12 +104,12 @@ def measure_capability_table() -> Evidence:
             Number("families that score data exactly if the table drawn here says so", float(kept),
                    float(len(every)), 0.0),
             Number("mass of a normalizing flow's exact density",
-                   integrate_density(build_ready("normalizing_flow"), 9.0, 181), 1.0, 1e-3),
+                   integrate_density(_build_ready("normalizing_flow"), 9.0, 181), 1.0, 1e-3),
         ],
     )  # fmt: skip
 
 
-def count_passes(model: GenerativeModel, work: str, x: Tensor) -> float:
+def _count_passes(model: GenerativeModel, work: str, x: Tensor) -> float:
     """Evaluations of a flow's first network in a call of the named method."""
     assert isinstance(model, NormalizingFlow)
     calls: list[None] = []
@@ -122,25 +122,25 @@ def count_passes(model: GenerativeModel, work: str, x: Tensor) -> float:
     return float(len(calls))
 
 
-def measure_flow_speeds() -> Evidence:
+def _measure_flow_speeds() -> Evidence:
     d, x = 6, torch.randn(3, 6)
     coupling, maf, iaf = (
-        build_ready("normalizing_flow", d, kind=k) for k in ("realnvp", "maf", "iaf")
+        _build_ready("normalizing_flow", d, kind=k) for k in ("realnvp", "maf", "iaf")
     )
     with torch.no_grad():
         there_and_back = maf.encode(maf.decode(x))  # type: ignore[operator]
     return Evidence(
         [Number("evaluations of a MAF layer for a draw in six dimensions, and those of a coupling",
-                count_passes(maf, "decode", x), count_passes(coupling, "decode", x), 0.0)],
+                _count_passes(maf, "decode", x), _count_passes(coupling, "decode", x), 0.0)],
         [
-            Number("evaluations of a MAF layer for a draw, and d", count_passes(maf, "decode", x),
+            Number("evaluations of a MAF layer for a draw, and d", _count_passes(maf, "decode", x),
                    d, 0),
-            Number("for a density", count_passes(maf, "log_prob", x), 1.0, 0.0),
-            Number("of an IAF layer for a draw", count_passes(iaf, "decode", x), 1.0, 0.0),
+            Number("for a density", _count_passes(maf, "log_prob", x), 1.0, 0.0),
+            Number("of an IAF layer for a draw", _count_passes(iaf, "decode", x), 1.0, 0.0),
             Number("for a density, and d + 1: the inverse, and its derivative",
-                   count_passes(iaf, "log_prob", x), d + 1, 0.0),
+                   _count_passes(iaf, "log_prob", x), d + 1, 0.0),
             Number("of a coupling for a draw, at most 2 whatever d",
-                   count_passes(coupling, "decode", x), 2.0, 0.0, "<="),
+                   _count_passes(coupling, "decode", x), 2.0, 0.0, "<="),
             Number("largest error of drawing and encoding again",
                    float((there_and_back - x).abs().max()), 0.0, 1e-4),
         ],
@@ -152,7 +152,7 @@ CLAIMS = [
         "1.3-table",
         "Four rows hold the training paradigms: VAE, GAN, normalizing flow, diffusion.",
         Verdict.WRONG,
-        measure_capability_table,
+        _measure_capability_table,
         "families.normalizing_flow.NormalizingFlow.log_prob",
         right="Autoregressive models (named in 1.2), score matching, continuous flows, flow "
         "matching and consistency models are missing; the figure of capabilities lists every "
@@ -164,7 +164,7 @@ CLAIMS = [
         "1.3-flows",
         "Sampling from a normalizing flow is fast.",
         Verdict.ONLY_IF,
-        measure_flow_speeds,
+        _measure_flow_speeds,
         "families.normalizing_flow.NormalizingFlow.decode",
         right="A coupling layer is fast both ways. A masked autoregressive flow scores in one pass "
         "and samples in one per entry, its inverse (IAF) the other way round; a continuous flow "

@@ -20,7 +20,7 @@ from ...claims import Claim, Evidence, Number, Verdict, raises_error
 TARGET = gaussian_ring(5, radius=1.3, scale=0.3)  # of about unit variance
 
 
-class ScaledTime(nn.Module):
+class _ScaledTime(nn.Module):
     """A network that is given a multiple of the number t beside x."""
 
     def __init__(self, activation: type[nn.Module], unit: float = 1.0) -> None:
@@ -33,15 +33,15 @@ class ScaledTime(nn.Module):
         return self.layers(torch.cat([x, time], dim=1))
 
 
-def zero_field(x: Tensor, t: Tensor) -> Tensor:
+def _zero_field(x: Tensor, t: Tensor) -> Tensor:
     return torch.zeros_like(x)
 
 
-def measure_loss_sum() -> Evidence:
+def _measure_loss_sum() -> Evidence:
     x0, x1 = torch.randn(2, 64, 5, dtype=torch.float64)
     norm = float((x1 - x0).square().sum(1).mean())
-    mean = float(mse_loss(zero_field(x0, x0), x1 - x0))
-    ours = float(snippets.flow_matching_loss(zero_field, x0, x1))
+    mean = float(mse_loss(_zero_field(x0, x0), x1 - x0))
+    ours = float(snippets.flow_matching_loss(_zero_field, x0, x1))
     what = r"loss of a zero field in five dimensions"
     return Evidence(
         [Number(f"{what}, by mse_loss", mean, norm)],
@@ -52,12 +52,12 @@ def measure_loss_sum() -> Evidence:
     )
 
 
-def measure_loss_shapes() -> Evidence:
+def _measure_loss_shapes() -> Evidence:
     x0, x1 = torch.randn(32, 2), torch.randn(1, 2)
-    silent = int(not mse_loss(zero_field(x0, x0), x1 - x0).isfinite())
+    silent = int(not mse_loss(_zero_field(x0, x0), x1 - x0).isfinite())
     image, noise = torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)
-    loss = float(snippets.flow_matching_loss(zero_field, noise, image))
-    refused = raises_error(lambda: snippets.flow_matching_loss(zero_field, x0, x1))
+    loss = float(snippets.flow_matching_loss(_zero_field, noise, image))
+    refused = raises_error(lambda: snippets.flow_matching_loss(_zero_field, x0, x1))
     return Evidence(
         [Number("errors when 32 rows of noise meet one data point, by mse_loss", silent, 1)],
         [
@@ -69,9 +69,9 @@ def measure_loss_shapes() -> Evidence:
 
 
 @seeded_rng(3)
-def rk4_order(activation: type[nn.Module]) -> float:
+def _rk4_order(activation: type[nn.Module]) -> float:
     """The rate at which RK4's error falls when its steps are halved twice, on a random field."""
-    net = ScaledTime(activation).double()
+    net = _ScaledTime(activation).double()
     with torch.no_grad():
         for p in net.parameters():
             p.mul_(2)
@@ -84,8 +84,8 @@ def rk4_order(activation: type[nn.Module]) -> float:
     return math.log2(coarse / fine) / 2
 
 
-def measure_activation_kinks() -> Evidence:
-    relu, silu = rk4_order(nn.ReLU), rk4_order(nn.SiLU)
+def _measure_activation_kinks() -> Evidence:
+    relu, silu = _rk4_order(nn.ReLU), _rk4_order(nn.SiLU)
     return Evidence(
         [Number("order of Runge and Kutta's method of order 4, field with ReLU", relu, 4, 0.35)],
         [
@@ -96,16 +96,16 @@ def measure_activation_kinks() -> Evidence:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "lesson": partial(ScaledTime, nn.ReLU),
-    "index": partial(ScaledTime, nn.ReLU, 1000.0),
-    "smooth": partial(ScaledTime, nn.SiLU),
+    "lesson": partial(_ScaledTime, nn.ReLU),
+    "index": partial(_ScaledTime, nn.ReLU, 1000.0),
+    "smooth": partial(_ScaledTime, nn.SiLU),
     "fourier": partial(TimeMLP, (2,), width=64, depth=2),
 }
 
 
 @cache
 @seeded_rng(0)
-def train_time_network(name: str, steps: int = 500) -> nn.Module:
+def _train_time_network(name: str, steps: int = 500) -> nn.Module:
     """A 64-64 network fitted to the lesson's time and path."""
     net = NETWORKS[name]()
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
@@ -119,7 +119,7 @@ def train_time_network(name: str, steps: int = 500) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def measure_time_features() -> Evidence:
+def _measure_time_features() -> Evidence:
     path = LinearPath()
     x, t = TARGET.sample(4000), torch.rand(4000) * 0.98 + 0.01
     x_t = path.interpolate(x, torch.randn_like(x), t)
@@ -128,7 +128,7 @@ def measure_time_features() -> Evidence:
     def excess(net: nn.Module) -> float:
         return float(flow_maps.velocity_error(lambda x, t: -net(x, 1 - t), field, x_t, t)) / 2
 
-    found = {name: excess(train_time_network(name)) for name in NETWORKS}
+    found = {name: excess(_train_time_network(name)) for name in NETWORKS}
     what = "excess loss an entry"
     index = found["index"] / found["lesson"]
     return Evidence(
@@ -147,7 +147,7 @@ CLAIMS = [
         "6.2-norm",
         r"PyTorch's mse_loss is the squared norm of the formula.",
         Verdict.WRONG,
-        measure_loss_sum,
+        _measure_loss_sum,
         "lesson.snippets.flow_matching_loss",
         right=r"It is the mean over the entries, smaller by their number $D$. A loss is a sum over "
         r"the entries of a data point and a mean over the batch.",
@@ -157,7 +157,7 @@ CLAIMS = [
         "6.2-shapes",
         r"The loss takes noise and data of any shapes that go together.",
         Verdict.WRONG,
-        measure_loss_shapes,
+        _measure_loss_shapes,
         "lesson.snippets.flow_matching_loss",
         right=r"One data point broadcasts against a batch in silence and images raise. Shapes must "
         r"be equal, and may be anything.",
@@ -167,8 +167,8 @@ CLAIMS = [
         "6.2-activation",
         r"A network with ReLU is a field like any other.",
         Verdict.ONLY_IF,
-        measure_activation_kinks,
-        "theory.ode.combine_stages",
+        _measure_activation_kinks,
+        "theory.ode._combine_stages",
         right=r"At its kinks a solver of high order falls to order two; SiLU and tanh keep it.",
         covers="A70",
     ),
@@ -176,7 +176,7 @@ CLAIMS = [
         "6.2-features",
         r"The number $t$ beside $x$ tells a network the time.",
         Verdict.ONLY_IF,
-        measure_time_features,
+        _measure_time_features,
         "theory.exact.flow_maps.velocity_error",
         right=r"It does if its size is that of the data: as an index up to 1000 it serves little "
         r"better than no time. Fourier features of $t$ help the same network further.",

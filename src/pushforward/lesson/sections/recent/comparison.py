@@ -32,7 +32,7 @@ RECIPE = Recipe(steps=1500, batch=512, lr=3e-3, clip=10.0)
 ROWS = 3000
 
 
-class SamplerSetup(NamedTuple):
+class _SamplerSetup(NamedTuple):
     """A model with a sampler.
 
     Arguments:
@@ -48,25 +48,25 @@ class SamplerSetup(NamedTuple):
     grid: Callable[[int], Tensor] | None = None
 
 
-def equal_time_grid(steps: int) -> Tensor:
+def _equal_time_grid(steps: int) -> Tensor:
     """Equal steps in time along the chain, in place of equal steps of the angle."""
     return torch.linspace(CHAIN.t_max, 0, steps + 1, dtype=torch.float64)
 
 
 WAYS = {
-    "flow matching, Euler": SamplerSetup("flow", samplers.euler),
-    "flow matching, Heun": SamplerSetup("flow", samplers.heun, cost=2),
-    "diffusion, DDIM, equal times": SamplerSetup("chain", samplers.ddim, grid=equal_time_grid),
-    "diffusion, DDIM": SamplerSetup("chain", samplers.ddim),
-    "diffusion, DPM-Solver++(2M)": SamplerSetup("chain", samplers.dpmpp_2m),
-    "diffusion, DDPM": SamplerSetup("chain", partial(samplers.ddpm, variance=1.0)),
+    "flow matching, Euler": _SamplerSetup("flow", samplers.euler),
+    "flow matching, Heun": _SamplerSetup("flow", samplers.heun, cost=2),
+    "diffusion, DDIM, equal times": _SamplerSetup("chain", samplers.ddim, grid=_equal_time_grid),
+    "diffusion, DDIM": _SamplerSetup("chain", samplers.ddim),
+    "diffusion, DPM-Solver++(2M)": _SamplerSetup("chain", samplers.dpmpp_2m),
+    "diffusion, DDPM": _SamplerSetup("chain", partial(samplers.ddpm, variance=1.0)),
 }
 DETERMINISTIC = tuple(way for way in WAYS if way != "diffusion, DDPM")
 
 
 @cache
 @seeded_rng(0)
-def train_denoiser(model: str) -> Denoiser:
+def _train_denoiser(model: str) -> Denoiser:
     r"""The same network on the same data for as many steps, on either path.
 
     The chain's loss is L_simple. Its network gives v, from which the noise follows: at the noisy
@@ -113,7 +113,7 @@ def sliced_w2_floor() -> float:
 def sample_with_setup(way: str, nfe: int, *, learned: bool) -> tuple[np.ndarray, int]:
     """Samples, and the evaluations that they took."""
     model, sampler, cost, grid = WAYS[way]
-    denoiser = train_denoiser(model) if learned else exact_denoiser(model)
+    denoiser = _train_denoiser(model) if learned else exact_denoiser(model)
     return sample_and_count(denoiser, sampler, (grid or denoiser.path.grid)(nfe // cost), ROWS)
 
 
@@ -128,7 +128,7 @@ def sliced_w2_curve(way: str, *, learned: bool) -> list[tuple[int, float]]:
 
 
 @cache
-def exact_flow_ends(model: str) -> np.ndarray:
+def _exact_flow_ends(model: str) -> np.ndarray:
     """Where the exact flow carries the noise that `sample_with_setup` starts from."""
     denoiser = exact_denoiser(model)
     return sample_and_count(denoiser, samplers.heun, denoiser.path.grid(128), ROWS)[0]
@@ -143,7 +143,7 @@ def endpoint_errors(way: str, *, learned: bool) -> list[tuple[int, float]]:
     found = []
     for nfe in EVALUATIONS:
         x, calls = sample_with_setup(way, nfe, learned=learned)
-        distance = np.linalg.norm(x - exact_flow_ends(WAYS[way].model), axis=1)
+        distance = np.linalg.norm(x - _exact_flow_ends(WAYS[way].model), axis=1)
         found.append((calls, float(distance.mean())))
     return found
 
@@ -161,7 +161,7 @@ def excess_loss(model: str, n: int = 20_000) -> float:
     def target(denoiser: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
         return denoiser.velocity if model == "flow" else lambda x, t: denoiser(x, t).eps
 
-    learned, right = target(train_denoiser(model)), target(exact_denoiser(model))
+    learned, right = target(_train_denoiser(model)), target(exact_denoiser(model))
     return float(flow_maps.velocity_error(learned, right, x_t, t)) / 2
 
 
@@ -169,6 +169,6 @@ def excess_loss(model: str, n: int = 20_000) -> float:
 def data_model_kl(model: str, n: int = 500) -> tuple[float, float]:
     """KL(data | model) in nats from exact samples and the model's own flow, and its error."""
     x = TARGET.sample(n)
-    log_q = train_denoiser(model).log_density(x, rtol=1e-3, atol=1e-3).value
+    log_q = _train_denoiser(model).log_density(x, rtol=1e-3, atol=1e-3).value
     gap = TARGET.log_prob(x.double()) - log_q
     return float(gap.mean()), float(gap.std() / n**0.5)

@@ -20,16 +20,16 @@ from .matching import DATA, ENDS, LINEAR, MEAN, SCALE, gauss_hermite_pairs
 EDM = paths.EDMPath()
 
 
-def exact_consistency(x_t: Tensor, t: Tensor) -> Tensor:
+def _exact_consistency(x_t: Tensor, t: Tensor) -> Tensor:
     """The consistency function of Gaussian data on EDM's path."""
     return flow_maps.gaussian_flow_map(EDM, double(MEAN), SCALE, x_t, t, t.new_tensor(EDM.t_min))
 
 
-def measure_constant_loss() -> Evidence:
+def _measure_constant_loss() -> Evidence:
     """The loss of neighbours that share data and noise, of the exact f and of one that is none."""
     x, eps, weight = gauss_hermite_pairs()
     grid = consistency.discretisation_times(EDM, 17)
-    f = [exact_consistency(EDM.interpolate(x, eps, t), t)[:, 0] for t in grid]
+    f = [_exact_consistency(EDM.interpolate(x, eps, t), t)[:, 0] for t in grid]
     loss = float(sum((weight * (b - a).square()).sum() for a, b in zip(f, f[1:])) / 17)
     sigma = EDM.sigma(grid)
     k = torch.sqrt((SCALE**2 + sigma[0] ** 2) / (SCALE**2 + sigma**2))
@@ -46,7 +46,7 @@ def measure_constant_loss() -> Evidence:
     )
 
 
-def measure_trajectory_loss() -> Evidence:
+def _measure_trajectory_loss() -> Evidence:
     target, t, s, end = lesson_mixture(), *double(0.9, 0.4, 0.0)
     x, eps = target.sample(50).double(), torch.randn(50, 1, dtype=torch.float64)
 
@@ -70,7 +70,7 @@ def measure_trajectory_loss() -> Evidence:
     )  # fmt: skip
 
 
-def student_deviation(intervals: int) -> float:
+def _student_deviation(intervals: int) -> float:
     """The deviation that a student without loss gives, whose teacher takes Euler steps."""
     grid = consistency.discretisation_times(EDM, intervals).flip(0)
     ends = ode.final_state(samplers.ddim(ExactDenoiser(DATA, EDM), ENDS, grid))
@@ -78,11 +78,11 @@ def student_deviation(intervals: int) -> float:
     return float(ends[1] - ends[0]) * start
 
 
-def measure_distillation_error() -> Evidence:
+def _measure_distillation_error() -> Evidence:
     """Zero loss makes f the product of the teacher's steps."""
     what = "deviation of one-step samples without any loss, data 1.5,"
     least = float(torch.hypot(EDM.sigma(double(EDM.t_min)), double(SCALE)))
-    found = {n: student_deviation(n) for n in (17, 40, 150)}
+    found = {n: _student_deviation(n) for n in (17, 40, 150)}
     product = {
         n: least
         * flow_maps.ddim_contraction(EDM, SCALE, consistency.discretisation_times(EDM, n).flip(0))
@@ -97,7 +97,7 @@ def measure_distillation_error() -> Evidence:
     )
 
 
-def measure_multistep_samples() -> Evidence:
+def _measure_multistep_samples() -> Evidence:
     """One, two and four steps with the exact function, on a hundred thousand draws."""
     n, numbers = 100_000, []
     mean = double(MEAN)
@@ -105,7 +105,7 @@ def measure_multistep_samples() -> Evidence:
         x = mean + EDM.sigma_max * torch.randn(n, 1, dtype=torch.float64)
         x = x + SCALE * torch.randn_like(x)
         times = consistency.equal_angle_times(EDM, steps)
-        z = ode.final_state(consistency.sample_multistep(exact_consistency, EDM, x, times))[:, 0]
+        z = ode.final_state(consistency.sample_multistep(_exact_consistency, EDM, x, times))[:, 0]
         bar = 5 * SCALE / (2 * n) ** 0.5
         numbers.append(Number(f"deviation after {steps} steps", float(z.std()), SCALE, bar))
     return Evidence(numbers)
@@ -116,43 +116,43 @@ STEPS, ROWS = 800, 4000
 
 @cache
 @seeded_rng(0)
-def train_student(target: float, *, distilled: bool = False) -> family.ConsistencyModel:
+def _train_student(target: float, *, distilled: bool = False) -> family.ConsistencyModel:
     """A consistency model of normal data, from scratch or from the exact flow."""
     net, path = TimeMLP((1,), width=32, depth=2, spans=True), family.PATHS["cosine"]
     model = family.ConsistencyModel(
         net, (1,), path=path, curriculum=family.Curriculum(4, 16), target=target
     )
     if distilled:
-        teacher = ExactDenoiser(student_data(), paths.LinearPath(t_min=1e-3, t_max=0.999))
+        teacher = ExactDenoiser(_student_data(), paths.LinearPath(t_min=1e-3, t_max=0.999))
         model.teacher = consistency.HeunTeacher(teacher, model.path)
     trainer = Trainer(model, model.recipe._replace(lr=3e-3), steps=STEPS)
-    rows = student_data().sample(20_000)
+    rows = _student_data().sample(20_000)
     deque(trainer.run(random_batches(rows, 128)), maxlen=0)
     return cast("family.ConsistencyModel", trainer.average.eval())
 
 
-def student_data() -> Gaussian:
+def _student_data() -> Gaussian:
     return Gaussian(double(0.3), torch.full((1, 1), 0.36, dtype=torch.float64))
 
 
 @seeded_rng(1)
-def student_w1(model: family.ConsistencyModel, steps: int) -> float:
+def _student_w1(model: family.ConsistencyModel, steps: int) -> float:
     x = model.sample(ROWS, steps=steps).double().numpy()
-    return transport.w1_1d(x, student_data().sample(ROWS).double().numpy())
+    return transport.w1_1d(x, _student_data().sample(ROWS).double().numpy())
 
 
-def measure_target_choice() -> Evidence:
+def _measure_target_choice() -> Evidence:
     """Targets without and with an average; from scratch and distilled; one step and two."""
-    still, followed = student_w1(train_student(0.0), 1), student_w1(train_student(0.95), 1)
+    still, followed = _student_w1(_train_student(0.0), 1), _student_w1(_train_student(0.95), 1)
     what = "W1 of one-step samples from data of deviation 0.6"
     return Evidence(
         [],  # the statement predicts no number; that both choices train says when it is right
         [
             Number(f"{what}, target the weights themselves", still, 0.1, 0, "<="),
             Number(f"{what}, target an average", followed, 0.1, 0, "<="),
-            Number(f"{what}, distilled", student_w1(train_student(0.0, distilled=True), 1), 0.1, 0,
+            Number(f"{what}, distilled", _student_w1(_train_student(0.0, distilled=True), 1), 0.1, 0,
                    "<="),
-            Number("W1 of two-step samples", student_w1(train_student(0.0), 2), 0.1, 0, "<="),
+            Number("W1 of two-step samples", _student_w1(_train_student(0.0), 2), 0.1, 0, "<="),
         ],
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ CLAIMS = [
         "6.3-constant",
         r"The function with the least consistency loss is the consistency function.",
         Verdict.ONLY_IF,
-        measure_constant_loss,
+        _measure_constant_loss,
         "theory.exact.flow_maps.gaussian_flow_map",
         right=r"A constant has no loss at all, less than the exact function. What excludes it is "
         r"the boundary condition $f(x, \epsilon) = x$, built in by $f = c_{skip} x + c_{out} F$.",
@@ -175,7 +175,7 @@ CLAIMS = [
         "6.3-trajectory",
         r"$f(x_t, t) = f(x_{t'}, t')$ for all $t, t'$.",
         Verdict.ONLY_IF,
-        measure_trajectory_loss,
+        _measure_trajectory_loss,
         "theory.exact.flow_maps.quantile_map",
         right=r"Both points must lie on one trajectory of the ODE; two noisings of one data point "
         r"do not. On the line $f$ is the map of quantiles, whatever the data.",
@@ -186,7 +186,7 @@ CLAIMS = [
         "6.3-distillation",
         r"Without any loss the one-step sample is exact.",
         Verdict.ONLY_IF,
-        measure_distillation_error,
+        _measure_distillation_error,
         "theory.samplers.ddim",
         right=r"Where $x_{t_n}$ is one step of a teacher's solver, the minimiser is the product of "
         r"those steps, with their error. It vanishes as the grid is refined.",
@@ -197,7 +197,7 @@ CLAIMS = [
         "6.3-target",
         r"$\theta^-$ is an exponential moving average.",
         Verdict.ONLY_IF,
-        measure_target_choice,
+        _measure_target_choice,
         "theory.transport.w1_1d",
         right=r"Either: an average as in the first paper, or the weights themselves without a "
         r"gradient as in later ones. The library takes the latter and offers the former.",
@@ -207,7 +207,7 @@ CLAIMS = [
         "6.3-one-step",
         r"Samples can be made in one step.",
         Verdict.HOLDS,
-        measure_multistep_samples,
+        _measure_multistep_samples,
         "theory.consistency.sample_multistep",
         covers="R59",
     ),

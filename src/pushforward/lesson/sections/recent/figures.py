@@ -23,13 +23,13 @@ TARGET, LINEAR = lesson_mixture(), paths.LinearPath()
 TIMES = torch.linspace(0, 1, 101, dtype=torch.float64)  # the lesson's: noise at 0, data at 1
 
 
-def noise_quantiles(n: int) -> Tensor:
+def _noise_quantiles(n: int) -> Tensor:
     """Noise at equal steps of probability."""
     p = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     return Normal(0.0, 1.0).icdf(p)[:, None]
 
 
-def draw_density_background(axes: Axes, title: str) -> None:
+def _draw_density_background(axes: Axes, title: str) -> None:
     """The density of x_t at every time, darker where it is higher."""
     x = torch.linspace(-4.2, 4.2, 241, dtype=torch.float64)[:, None]
     maps = [TARGET.diffuse(*LINEAR(1 - t)).log_prob(x).exp() for t in TIMES]
@@ -40,7 +40,7 @@ def draw_density_background(axes: Axes, title: str) -> None:
 
 
 @seeded_rng(2)
-def draw_flow_trajectories() -> Figure:
+def _draw_flow_trajectories() -> Figure:
     """Noise (t = 0) becomes the lesson's mixture (t = 1); shaded, the density of x_t.
 
     Left, independent pairs move straight and cross. Middle, the flow that regression on them
@@ -48,7 +48,7 @@ def draw_flow_trajectories() -> Figure:
     matches, which one Euler step follows; a CNF penalised for its kinetic energy learns it.
     """
     figure, trio = create_panels(3, 2.5, sharey=True)
-    z, t = noise_quantiles(24), TIMES[:, None]
+    z, t = _noise_quantiles(24), TIMES[:, None]
     pairs = (1 - t) * z.mT + t * TARGET.sample(24).double().mT
     field = ExactDenoiser(TARGET, LINEAR).velocity
     states = [z, *ode.rk4(lambda x, s: -field(x, 1 - s), z, TIMES[:-1])]
@@ -57,13 +57,13 @@ def draw_flow_trajectories() -> Figure:
     matched = (1 - t) * z.mT + t * end.mT
     titles = ("pairs", "flow of flow matching", "flow of matched pairs")
     for axes, title, lines in zip(trio, titles, (pairs, flow, matched)):
-        draw_density_background(axes, title)
+        _draw_density_background(axes, title)
         axes.plot(TIMES, lines, color=INK, linewidth=0.6)
     trio[0].set_ylabel("x")
     return figure
 
 
-def draw_consistency_map() -> Figure:
+def _draw_consistency_map() -> Figure:
     """The exact consistency function of the lesson's mixture on the linear path.
 
     Left, curves of the flow from data (t = 0) to noise (t = 1): f is constant along each, and the
@@ -73,9 +73,9 @@ def draw_consistency_map() -> Figure:
     figure, (left, right) = create_panels(2, 2.6)
     times = torch.linspace(0, 1, 61, dtype=torch.float64)
     zero, x = times[0], TARGET.diffuse(*LINEAR(times[0]))
-    ends = flow_maps.quantile_map(x, LINEAR, noise_quantiles(15), times[-1], zero)
+    ends = flow_maps.quantile_map(x, LINEAR, _noise_quantiles(15), times[-1], zero)
     curves = torch.cat(
-        [flow_maps.quantile_map(TARGET, LINEAR, noise_quantiles(15), times[-1], s) for s in times],
+        [flow_maps.quantile_map(TARGET, LINEAR, _noise_quantiles(15), times[-1], s) for s in times],
         dim=1,
     )
     left.plot(times, curves.mT, color=QUIET, linewidth=0.7)
@@ -94,7 +94,7 @@ def draw_consistency_map() -> Figure:
 Curve = Callable[..., list[tuple[int, float]]]
 
 
-def draw_both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> Figure:
+def _draw_both_fields(curve: Curve, ways: Iterable[str], floor: float, label: str) -> Figure:
     """A distance by evaluations, left with the exact field and right with the trained one."""
     figure, pair = create_panels(2, 3.1, sharey=True)
     for axes, learned in zip(pair, (False, True)):
@@ -118,7 +118,7 @@ def draw_quality_curves() -> Figure:
     network trained for as many steps on either path, where what remains at many evaluations is the
     error of training. Dashed, the distance of two exact samples.
     """
-    return draw_both_fields(
+    return _draw_both_fields(
         comparison.sliced_w2_curve, comparison.WAYS, comparison.sliced_w2_floor(), "sliced W2"
     )
 
@@ -129,7 +129,7 @@ def draw_error_curves() -> Figure:
     Left with the exact field it is the error of the sampler, which falls with the method's order;
     right with trained fields it stops falling at the error of training.
     """
-    return draw_both_fields(
+    return _draw_both_fields(
         comparison.endpoint_errors,
         comparison.DETERMINISTIC,
         float("nan"),
@@ -137,7 +137,7 @@ def draw_error_curves() -> Figure:
     )
 
 
-def draw_paradigm_chart() -> Figure:
+def _draw_paradigm_chart() -> Figure:
     """What a draw from a point in the plane costs by family, and what its density is.
 
     Evaluations of the network a draw, on a logarithmic scale, with the processor time of one of a
@@ -161,9 +161,9 @@ def draw_paradigm_chart() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "flow_trajectories": draw_flow_trajectories,
-    "consistency_map": draw_consistency_map,
+    "flow_trajectories": _draw_flow_trajectories,
+    "consistency_map": _draw_consistency_map,
     "quality_by_evaluations": draw_quality_curves,
     "errors_by_evaluations": draw_error_curves,
-    "paradigms": draw_paradigm_chart,
+    "paradigms": _draw_paradigm_chart,
 }

@@ -17,7 +17,7 @@ TIGHT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
 TURN = torch.tensor([[0.3, -0.5], [0.4, 0.1]], dtype=torch.float64)  # x' = x A
 
 
-def measure_linear_flow() -> Evidence:
+def _measure_linear_flow() -> Evidence:
     x = torch.randn(5, 2, dtype=torch.float64)
     found = densities.flow_log_density(
         lambda x, t: x @ TURN, x, UNIT, standard_normal_log_prob, **TIGHT
@@ -38,7 +38,7 @@ def measure_linear_flow() -> Evidence:
     )
 
 
-def measure_cubic_flow() -> Evidence:
+def _measure_cubic_flow() -> Evidence:
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     field = lambda x, t: x - x**3  # noqa: E731
     z, (trace, _, _) = densities.integrate_with_divergence(field, x, UNIT, **TIGHT)
@@ -55,7 +55,7 @@ def measure_cubic_flow() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_blow_up() -> Evidence:
+def _measure_blow_up() -> Evidence:
     """A field that grows with the square of x leaves every bound before t = 1."""
     field, x = lambda x, t: x.square(), torch.full((1, 1), 2.0, dtype=torch.float64)
     early = float(ode.final_state(ode.dormand_prince(field, x, double(0.0, 0.25), **TIGHT)))
@@ -73,7 +73,7 @@ def measure_blow_up() -> Evidence:
     )
 
 
-def measure_hutchinson_bias() -> Evidence:
+def _measure_hutchinson_bias() -> Evidence:
     r"""All four probes of a 2x2 Jacobian: :math:`z^\top A z = \operatorname{tr} A \pm s`."""
     a = torch.tensor([[0.3, 1.0], [0.55, -0.5]], dtype=torch.float64)
     signs = torch.cartesian_prod(double(-1.0, 1.0), double(-1.0, 1.0))[:, None]
@@ -94,7 +94,7 @@ def measure_hutchinson_bias() -> Evidence:
     )
 
 
-def flow_loss_gradient(net: nn.Module, run: ode.Integrator) -> tuple[float, list[Tensor]]:
+def _flow_loss_gradient(net: nn.Module, run: ode.Integrator) -> tuple[float, list[Tensor]]:
     """A loss of where a network's flow ends, and its gradient in the weights."""
     x = torch.linspace(-1, 1, 8, dtype=torch.float64).view(4, 2)
 
@@ -106,18 +106,18 @@ def flow_loss_gradient(net: nn.Module, run: ode.Integrator) -> tuple[float, list
     return float(loss.detach()), list(torch.autograd.grad(loss, list(net.parameters())))
 
 
-def measure_adjoint_gradient() -> Evidence:
+def _measure_adjoint_gradient() -> Evidence:
     """By the adjoint method, through the steps, and by a difference of losses."""
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).double()
     weights = list(net.parameters())
-    _, direct = flow_loss_gradient(net, ode.rk4)
-    _, found = flow_loss_gradient(net, ode.adjoint_integrator(ode.rk4, weights))
+    _, direct = _flow_loss_gradient(net, ode.rk4)
+    _, found = _flow_loss_gradient(net, ode.adjoint_integrator(ode.rk4, weights))
     difference = max(float((a - b).abs().max()) for a, b in zip(direct, found))
     losses = []
     for h in (1e-5, -2e-5):
         with torch.no_grad():
             weights[0][2, 1] += h
-        losses.append(flow_loss_gradient(net, ode.rk4)[0])
+        losses.append(_flow_loss_gradient(net, ode.rk4)[0])
     slope = (losses[0] - losses[1]) / 2e-5
     return Evidence([
         Number("largest difference of adjoint and direct gradients", difference, 0, 1e-6),
@@ -131,7 +131,7 @@ CLAIMS = [
         "6.1-density",
         r"An ODE transforms noise into data; to know where points go is to know the model.",
         Verdict.ONLY_IF,
-        measure_linear_flow,
+        _measure_linear_flow,
         "theory.densities.flow_log_density",
         right=r"The density changes on the way, and its equation is part of the model: "
         r"$\log p$ loses the divergence of the field.",
@@ -142,7 +142,7 @@ CLAIMS = [
         "6.1-invertible",
         r"The flow of a smooth field $f_\theta$ is a transformation of the space.",
         Verdict.HOLDS,
-        measure_cubic_flow,
+        _measure_cubic_flow,
         "theory.densities.integrate_with_divergence",
         formula=r"x_t = \frac{x_0 e^t}{\sqrt q},\quad \int \operatorname{tr}\partial_x f\,dt "
         r"= t - \tfrac32 \log q,\quad q = 1 + x_0^2(e^{2t} - 1)",
@@ -152,7 +152,7 @@ CLAIMS = [
         "6.1-lipschitz",
         r"Any network may be the field $f_\theta$.",
         Verdict.ONLY_IF,
-        measure_blow_up,
+        _measure_blow_up,
         "theory.ode.dormand_prince",
         right=r"The field must be Lipschitz in $x$: otherwise solutions may end early or split.",
         covers="A63",
@@ -161,7 +161,7 @@ CLAIMS = [
         "6.1-hutchinson",
         r"A random estimate of the trace can replace the trace in the density.",
         Verdict.ONLY_IF,
-        measure_hutchinson_bias,
+        _measure_hutchinson_bias,
         "theory.densities.hutchinson_divergence",
         right=r"It is unbiased for $\log p$, which is what training needs. In $p$ it is biased "
         r"upwards, by Jensen's inequality.",
@@ -173,7 +173,7 @@ CLAIMS = [
         "6.1-adjoint",
         r"A neural network can be trained as the field of an ODE.",
         Verdict.HOLDS,
-        measure_adjoint_gradient,
+        _measure_adjoint_gradient,
         "theory.ode.final_state",
         formula=r"\dot a = -a^\top \partial_x f_\theta,\qquad "
         r"\dot g = -a^\top \partial_\theta f_\theta",

@@ -28,12 +28,12 @@ def gauss_hermite_pairs() -> tuple[Tensor, Tensor, Tensor]:
     return MEAN + SCALE * pairs[:, :1], pairs[:, 1:], weight
 
 
-def affine_slope(states: Tensor) -> float:
+def _affine_slope(states: Tensor) -> float:
     """Of an affine map of the line, from where it sends 0 and 1."""
     return float(states[1] - states[0])
 
 
-def measure_matching_target() -> Evidence:
+def _measure_matching_target() -> Evidence:
     """The least loss by quadrature, and the field by Bayes' rule on a grid."""
     t, w = gauss_legendre(60)
     zero = torch.zeros(len(t), 1, dtype=torch.float64)
@@ -54,7 +54,7 @@ def measure_matching_target() -> Evidence:
     )
 
 
-def measure_matching_floor() -> Evidence:
+def _measure_matching_floor() -> Evidence:
     """The lesson's own example: noise to N((2, 0), I), with the exact field and with none."""
     mean, batches = torch.tensor([2.0, 0.0]), 40
     rows = torch.randn(2, batches, 1000, 2)
@@ -81,7 +81,7 @@ def measure_matching_floor() -> Evidence:
     )  # fmt: skip
 
 
-def measure_matching_gradients() -> Evidence:
+def _measure_matching_gradients() -> Evidence:
     """A linear field regressed on pairs and on the exact field, by Gauss and Hermite's rule."""
     x, eps, weight = gauss_hermite_pairs()
     t = torch.tensor(0.35, dtype=torch.float64)
@@ -98,11 +98,11 @@ def measure_matching_gradients() -> Evidence:
     return Evidence(numbers)
 
 
-def measure_straight_paths() -> Evidence:
+def _measure_straight_paths() -> Evidence:
     """Independent pairs cross; pairs in order of size do not."""
     target = ExactDenoiser(DATA, LINEAR)
     spread = {
-        steps: affine_slope(ode.final_state(samplers.euler(target, ENDS, LINEAR.grid(steps))))
+        steps: _affine_slope(ode.final_state(samplers.euler(target, ENDS, LINEAR.grid(steps))))
         for steps in (1, 10)
     }
     n = 1000
@@ -124,7 +124,7 @@ def measure_straight_paths() -> Evidence:
     )  # fmt: skip
 
 
-def measure_sampling_speed() -> Evidence:
+def _measure_sampling_speed() -> Evidence:
     """Ten evaluations on unit data, whose spread every method shrinks."""
     unit = Gaussian(double(MEAN), torch.ones(1, 1, dtype=torch.float64))
     cosine, vp = paths.CosinePath(t_max=1.0), paths.VariancePreservingPath()
@@ -133,28 +133,28 @@ def measure_sampling_speed() -> Evidence:
         ode.final_state(sampler(ExactDenoiser(unit, LINEAR), ENDS, times["flow"]))
         for sampler in (samplers.euler, samplers.ddim)
     )
-    best = affine_slope(
+    best = _affine_slope(
         ode.final_state(samplers.ddim(ExactDenoiser(unit, cosine), ENDS, times["cosine"]))
     )
     poor = flow_maps.ddim_contraction(vp, 1.0, torch.linspace(1, 0, 11, dtype=torch.float64))
     ratio = "share of the deviation that ten evaluations keep"
     return Evidence(
-        [Number(f"{ratio}, flow matching over DDIM on the cosine path", affine_slope(flow) / best,
+        [Number(f"{ratio}, flow matching over DDIM on the cosine path", _affine_slope(flow) / best,
                 1, 1e-6, ">=")],
         [
             Number("Euler steps of flow matching less DDIM's on the same path",
                    float((flow - ddim).abs().max()), 0, 1e-12),
-            Number(f"{ratio}, flow matching", affine_slope(flow),
+            Number(f"{ratio}, flow matching", _affine_slope(flow),
                    flow_maps.ddim_contraction(LINEAR, 1.0, times["flow"]), 1e-12),
             Number(f"{ratio}, DDIM on the cosine path", best, flow_maps.least_contraction(10),
                    1e-12),
             Number(f"{ratio}, flow matching against DDIM on the linear betas in equal times",
-                   affine_slope(flow), poor, 0, ">="),
+                   _affine_slope(flow), poor, 0, ">="),
         ],
     )  # fmt: skip
 
 
-def measure_velocity_conversions() -> Evidence:
+def _measure_velocity_conversions() -> Evidence:
     """Score, data and noise from the field alone, and the likelihood of its flow."""
     denoiser, t = ExactDenoiser(PLANE, LINEAR), torch.tensor(0.35, dtype=torch.float64)
     x_t = torch.randn(40, 2, dtype=torch.float64)
@@ -184,7 +184,7 @@ def measure_velocity_conversions() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_path_ends() -> Evidence:
+def _measure_path_ends() -> Evidence:
     """The variance at t = 1, on the lesson's path and on that of Lipman et al."""
     blurred, end = paths.BlurredPath(LINEAR, 0.1), torch.zeros((), dtype=torch.float64)
     found = [float((a * SCALE).square() + s.square()) for a, s in (LINEAR(end), blurred(end))]
@@ -194,7 +194,7 @@ def measure_path_ends() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_time_direction() -> Evidence:
+def _measure_time_direction() -> Evidence:
     """The lesson's field integrated in its own time, and with the time of section 5."""
     field = lambda x, s: -flow_maps.gaussian_velocity(LINEAR, double(MEAN), SCALE, x, 1 - s)  # noqa: E731
     grid, x = torch.linspace(0, 1, 201, dtype=torch.float64), double(-1.0)[:, None]
@@ -213,7 +213,7 @@ CLAIMS = [
         "6.2-target",
         r"Flow matching learns the field $u_t$ that equals $dx_t/dt$ along its pairs.",
         Verdict.WRONG,
-        measure_matching_target,
+        _measure_matching_target,
         "theory.exact.flow_maps.residual_variance",
         right=r"$dx_t/dt = x_1 - x_0$ is the target of a regression, with $x_0 \sim \mathcal N(0, "
         r"I)$ independent of $x_1$ and $t \sim U[0, 1]$. Its minimiser is a conditional mean, and "
@@ -226,7 +226,7 @@ CLAIMS = [
         "6.2-floor",
         r"The loss is a distance from the right field.",
         Verdict.ONLY_IF,
-        measure_matching_floor,
+        _measure_matching_floor,
         "lesson.snippets.flow_matching_loss",
         right=r"Up to a floor: $s\pi/2$ an entry for data of deviation $s$. In the lesson's "
         r"example a loss of $\pi$ is perfect, and only the excess says how good a field is.",
@@ -238,7 +238,7 @@ CLAIMS = [
         r"Training needs no simulation: regression on $x_1 - x_0$ has the gradient of regression "
         r"on the field itself.",
         Verdict.HOLDS,
-        measure_matching_gradients,
+        _measure_matching_gradients,
         "theory.exact.flow_maps.gaussian_velocity",
         formula=r"\nabla_\theta \mathbb E\,\lVert v_\theta - (x_1 - x_0) \rVert^2 "
         r"= \nabla_\theta \mathbb E\,\lVert v_\theta - u_t \rVert^2",
@@ -248,7 +248,7 @@ CLAIMS = [
         "6.2-straight",
         r"Paths $x_t = (1 - t) x_0 + t x_1$ are straight, so that few steps sample.",
         Verdict.ONLY_IF,
-        measure_straight_paths,
+        _measure_straight_paths,
         "theory.samplers.euler",
         right=r"The flow of independent pairs is curved, because pairs cross: one Euler step "
         r"returns the mean of the data. It is straight if pairs are matched by optimal transport.",
@@ -259,7 +259,7 @@ CLAIMS = [
         "6.2-faster",
         r"Flow matching samples faster than diffusion.",
         Verdict.WRONG,
-        measure_sampling_speed,
+        _measure_sampling_speed,
         "theory.samplers.ddim",
         right=r"Its Euler steps are DDIM's on the linear path. Which is faster depends on the "
         r"path, the grid and the solver; the cosine path's DDIM keeps more of the deviation.",
@@ -271,7 +271,7 @@ CLAIMS = [
         "6.2-conversions",
         r"The field $u_t$ is all there is to learn.",
         Verdict.HOLDS,
-        measure_velocity_conversions,
+        _measure_velocity_conversions,
         "theory.predictions.convert_prediction",
         formula=r"\nabla \log p_t(x) = \frac{t\,u_t(x) - x}{1 - t},\qquad "
         r"\mathbb E[x_1 \mid x_t] = x + (1 - t)\,u_t,\qquad \mathbb E[x_0 \mid x_t] = x - t\,u_t",
@@ -281,7 +281,7 @@ CLAIMS = [
         "6.2-ends",
         r"At $t = 1$ the interpolation is the data.",
         Verdict.HOLDS,
-        measure_path_ends,
+        _measure_path_ends,
         "theory.paths.BlurredPath.sigma",
         formula=r"\operatorname{Var} x_1 = s^2 + \sigma_{\min}^2",
         covers="R55",
@@ -290,7 +290,7 @@ CLAIMS = [
         "6.2-time",
         r"$t$ is the time of the process, in section 5 and in section 6.",
         Verdict.ONLY_IF,
-        measure_time_direction,
+        _measure_time_direction,
         "theory.ode.rk4",
         right=r"In section 5 it runs from data to noise, in section 6 from noise to data. The "
         r"library has the first everywhere and turns the lesson's around once, $t \to 1 - t$.",

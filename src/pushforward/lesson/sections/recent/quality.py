@@ -15,11 +15,11 @@ from ...claims import Claim, Evidence, Number, Verdict, double
 ROWS = 4000
 
 
-def exact_samples(target: GaussianMixture, n: int = ROWS) -> np.ndarray:
+def _exact_samples(target: GaussianMixture, n: int = ROWS) -> np.ndarray:
     return target.sample(n).double().numpy()
 
 
-class CountingDenoiser(Denoiser):
+class _CountingDenoiser(Denoiser):
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser, self.path, self.calls = denoiser, denoiser.path, 0
@@ -33,16 +33,16 @@ def sample_and_count(
     denoiser: Denoiser, sampler: Sampler, times: Tensor, n: int = ROWS
 ) -> tuple[np.ndarray, int]:
     """Samples, and the evaluations that each took."""
-    counted = CountingDenoiser(denoiser)
+    counted = _CountingDenoiser(denoiser)
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
     x = float(denoiser.path.scale(times[0])) * noise
     return ode.final_state(sampler(counted, x, times)).double().numpy(), counted.calls
 
 
-def measure_needed_evaluations() -> Evidence:
+def _measure_needed_evaluations() -> Evidence:
     target = gaussian_ring8()
-    denoiser, real = ExactDenoiser(target, paths.VariancePreservingPath()), exact_samples(target)
-    bar = max(transport.sliced_w2_distance(real, exact_samples(target)) for _ in range(5))
+    denoiser, real = ExactDenoiser(target, paths.VariancePreservingPath()), _exact_samples(target)
+    bar = max(transport.sliced_w2_distance(real, _exact_samples(target)) for _ in range(5))
     needed, distance = 0, np.inf
     for steps in (8, 16, 32, 64):
         x, needed = sample_and_count(denoiser, samplers.dpmpp_2m, denoiser.path.grid(steps))
@@ -61,10 +61,10 @@ def measure_needed_evaluations() -> Evidence:
     )  # fmt: skip
 
 
-def measure_solver_evaluations() -> Evidence:
+def _measure_solver_evaluations() -> Evidence:
     """Ten steps of three methods on normal data, whose exact spread is known."""
     target = Gaussian(torch.zeros(2), 4 * torch.eye(2))
-    field = CountingDenoiser(ExactDenoiser(target, paths.LinearPath()))
+    field = _CountingDenoiser(ExactDenoiser(target, paths.LinearPath()))
     ends, grid = double(0.0, 1.0)[:, None].expand(2, 2), paths.LinearPath().grid(10)
     calls, error = {}, {}
     for name, solver in (("euler", ode.euler), ("heun", ode.heun), ("rk4", ode.rk4)):
@@ -89,11 +89,11 @@ def measure_solver_evaluations() -> Evidence:
     )  # fmt: skip
 
 
-def measure_inception_metrics() -> Evidence:
+def _measure_inception_metrics() -> Evidence:
     """Eight modes against the Gaussian of their moments, and against eight single points."""
     target = gaussian_ring8()
     blob = Gaussian(target.mean, target.covariance)
-    real, same, other = exact_samples(target), exact_samples(target), exact_samples(blob)
+    real, same, other = _exact_samples(target), _exact_samples(target), _exact_samples(blob)
     d, sliced = wasserstein.frechet_distance(real, other), transport.sliced_w2_distance(real, other)
     least = transport.sliced_w2_distance(real, same)
     scores = {
@@ -118,14 +118,14 @@ def measure_inception_metrics() -> Evidence:
     )  # fmt: skip
 
 
-def measure_frechet_bias() -> Evidence:
+def _measure_frechet_bias() -> Evidence:
     n, d, repeats = 500, 4, 40
     target = Gaussian(torch.zeros(d), torch.eye(d))
     found = np.array(
         [
             (wasserstein.frechet_distance(a, b), kernels.kid(a, b))
             for a, b in (
-                (exact_samples(target, n), exact_samples(target, n)) for _ in range(repeats)
+                (_exact_samples(target, n), _exact_samples(target, n)) for _ in range(repeats)
             )
         ]
     )
@@ -145,7 +145,7 @@ CLAIMS = [
         "6.3-hundreds",
         r"Diffusion models need hundreds of steps.",
         Verdict.WRONG,
-        measure_needed_evaluations,
+        _measure_needed_evaluations,
         "theory.transport.sliced_w2_distance",
         right=r"With a good solver they need ten to fifty: with the exact field, "
         r"DPM-Solver++(2M) is as near to the data as another sample of them.",
@@ -155,7 +155,7 @@ CLAIMS = [
         "6.2-evaluations",
         r"Sampling speed is the number of steps (practice problem 5).",
         Verdict.WRONG,
-        measure_solver_evaluations,
+        _measure_solver_evaluations,
         "theory.ode.rk4",
         right=r"It is the number of evaluations of the network: one a step for Euler and DDIM, two "
         r"for Heun, four for Runge and Kutta.",
@@ -165,7 +165,7 @@ CLAIMS = [
         "6.2-inception",
         r"FID and the Inception score compare samples of points (practice problem 5).",
         Verdict.WRONG,
-        measure_inception_metrics,
+        _measure_inception_metrics,
         "metrics.wasserstein.frechet_distance",
         right=r"There is no Inception network of points. On coordinates FID sees two moments and "
         r"no modes, and the score is highest for eight single points. Sliced W2, MMD, the energy "
@@ -176,7 +176,7 @@ CLAIMS = [
         "6.2-bias",
         r"FID of a perfect model is zero.",
         Verdict.ONLY_IF,
-        measure_frechet_bias,
+        _measure_frechet_bias,
         "metrics.wasserstein.frechet_distance",
         right=r"Only in the limit: with $n$ samples it is biased. Distances are read beside that "
         r"of two exact samples of the same size; the kernel distance has no bias.",

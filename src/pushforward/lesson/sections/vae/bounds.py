@@ -12,7 +12,7 @@ from ...cases import linear_vae_case, nonlinear_joint, same_values, sample_mean
 from ...claims import Claim, Evidence, Number, Verdict
 
 
-def measure_bound_derivations() -> Evidence:
+def _measure_bound_derivations() -> Evidence:
     """Three ways to one number, for a decoder that is not linear."""
     joint, log_q = nonlinear_joint()
     first = joint.elbo_by_jensen(log_q)
@@ -24,7 +24,7 @@ def measure_bound_derivations() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_elbo_gap() -> Evidence:
+def _measure_elbo_gap() -> Evidence:
     joint, log_q = nonlinear_joint()
     lost = joint.log_evidence() - joint.elbo_by_jensen(log_q)
     exact = joint.elbo_by_jensen(joint.log_posterior())
@@ -36,7 +36,7 @@ def measure_elbo_gap() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_likelihood_bound() -> Evidence:
+def _measure_likelihood_bound() -> Evidence:
     """Latents that q takes to be independent and that the posterior does not."""
     model, x = linear_vae_case()
     log_p = model.evidence().log_prob(x)
@@ -54,7 +54,7 @@ def measure_likelihood_bound() -> Evidence:
     )  # fmt: skip
 
 
-def measure_importance_bound() -> Evidence:
+def _measure_importance_bound() -> Evidence:
     r"""A q of N(m + delta, 2 v) beside the posterior N(m, v); E_q w^2 is a Gaussian integral."""
     model, x = linear_vae_case(latent=1, n=1)
     p, log_p, repeats = model.posterior(x), model.evidence().log_prob(x), 5000
@@ -76,7 +76,7 @@ def measure_importance_bound() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_reconstruction_term() -> Evidence:
+def _measure_reconstruction_term() -> Evidence:
     model, x = linear_vae_case()
     good, idle = model.posterior(x), model.prior.expand((len(x),))
     noise = 2 * float(model.variance)
@@ -106,7 +106,7 @@ def fit_five_points(data: Tensor, sigma: float) -> tuple[float, float, float]:
     )
 
 
-def measure_vae_overfitting() -> Evidence:
+def _measure_vae_overfitting() -> Evidence:
     data = torch.randn(2005, 10, dtype=torch.float64)
     wide, narrow = (fit_five_points(data, sigma) for sigma in (1e-2, 1e-4))
     slope = (narrow[0] - wide[0]) / math.log(1e4)
@@ -125,7 +125,7 @@ def measure_vae_overfitting() -> Evidence:
     )  # fmt: skip
 
 
-def measure_kl_sign() -> Evidence:
+def _measure_kl_sign() -> Evidence:
     q = Normal(torch.randn(5, 3).double(), torch.rand(5, 3).double() + 0.1)
     torchs = kl_divergence(q, Normal(torch.zeros(3).double(), 1.0)).sum(1)
     log_variance = 2 * q.scale.log()
@@ -147,7 +147,7 @@ CLAIMS = [
         "2.1-likelihood",
         "A VAE maximises the likelihood (section 1.2 lists it so).",
         Verdict.ONLY_IF,
-        measure_likelihood_bound,
+        _measure_likelihood_bound,
         "theory.exact.linear_vae.LinearVAE.elbo",
         right="It maximises a lower bound. The two agree only if q can be the posterior; with "
         "independent latents and posterior precision $P$ the best q of a linear VAE loses "
@@ -158,7 +158,7 @@ CLAIMS = [
         "2.2-derivations",
         "Jensen's inequality and the decomposition of the divergence give the same bound.",
         Verdict.HOLDS,
-        measure_bound_derivations,
+        _measure_bound_derivations,
         "theory.exact.evidence.QuadratureJoint.elbo_by_jensen",
         formula="\\mathbb{E}_q \\log \\frac{p(x,z)}{q(z|x)} = \\mathbb{E}_q \\log p(x|z) - "
         "D_{KL}(q \\| p(z)) = \\log p(x) - D_{KL}(q \\| p(z|x))",
@@ -169,7 +169,7 @@ CLAIMS = [
         "The bound lies below $\\log p(x)$ by the divergence from q to the posterior; the lesson "
         "leaves the equality case unsaid: $q = p(z|x)$ and nothing else.",
         Verdict.HOLDS,
-        measure_elbo_gap,
+        _measure_elbo_gap,
         "theory.exact.evidence.QuadratureJoint.gap",
         formula="\\log p(x) - \\mathcal{L}(x) = D_{KL}(q(z|x) \\| p(z|x))",
         covers="A22",
@@ -179,7 +179,7 @@ CLAIMS = [
         "Averaging K importance weights inside the logarithm tightens the bound towards "
         "$\\log p(x)$ (the lesson does not mention it; it is how $\\log p$ is estimated).",
         Verdict.HOLDS,
-        measure_importance_bound,
+        _measure_importance_bound,
         "theory.bounds.importance_bound",
         formula="\\log p(x) - \\mathbb{E} L_K \\approx \\frac{\\operatorname{Var}(w / p(x))}{2K}",
         covers="R18",
@@ -188,7 +188,7 @@ CLAIMS = [
         "2.4-reconstruction",
         "The reconstruction term measures the quality of the decoder.",
         Verdict.WRONG,
-        measure_reconstruction_term,
+        _measure_reconstruction_term,
         "theory.exact.linear_vae.LinearVAE.distortion",
         right="It is a property of the pair: with the decoder fixed it changes with q, and only "
         "the sum with the KL term says how good a model of x is.",
@@ -198,7 +198,7 @@ CLAIMS = [
         "2.4-overfitting",
         "The KL term prevents overfitting.",
         Verdict.WRONG,
-        measure_vae_overfitting,
+        _measure_vae_overfitting,
         "theory.exact.linear_vae.linear_vae_optimum",
         right="It pulls q towards the prior and bounds nothing. Of five data in ten dimensions a "
         "linear VAE with four latents and its exact posterior has an ELBO that grows without "
@@ -211,7 +211,7 @@ CLAIMS = [
         "The comment in the code gives the divergence as "
         "$\\frac12\\sum(1 + \\log\\sigma^2 - \\mu^2 - \\sigma^2)$.",
         Verdict.WRONG,
-        measure_kl_sign,
+        _measure_kl_sign,
         "theory.bounds.kl_to_prior",
         right="The sign is turned; the line of code under the comment, and section 2.6, have it "
         "right.",

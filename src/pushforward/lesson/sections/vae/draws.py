@@ -19,14 +19,14 @@ from ...claims import Claim, Evidence, Number, Verdict, double
 from . import fits
 
 
-def make_noiseless(model: VAE) -> VAE:
+def _make_noiseless(model: VAE) -> VAE:
     """A VAE whose decoder ignores z and whose encoder ignores x: a loss without noise."""
     for part in (model.encoder, model.decoder):
         nn.init.zeros_(fits.last_linear(part).weight)
     return model
 
 
-def measure_reparametrisation() -> Evidence:
+def _measure_reparametrisation() -> Evidence:
     """The latents are rebuilt outside from the same normal numbers."""
     model, x = (
         fits.build_planar_vae(likelihoods.GaussianLikelihood()).double(),
@@ -46,7 +46,7 @@ def measure_reparametrisation() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_gradient_estimators() -> Evidence:
+def _measure_gradient_estimators() -> Evidence:
     """Of f = z^2: the derivative in mu of mu^2 + sigma^2 is 2 mu."""
     mu, sigma = double(1.5), double(0.7)
     eps, numbers, variances = torch.randn(200_000).double(), [], []
@@ -67,9 +67,9 @@ def measure_gradient_estimators() -> Evidence:
     return Evidence([only], [*numbers, *variances])
 
 
-def measure_batch_scaling() -> Evidence:
+def _measure_batch_scaling() -> Evidence:
     model, x = (
-        make_noiseless(fits.build_planar_vae(likelihoods.BernoulliLikelihood())),
+        _make_noiseless(fits.build_planar_vae(likelihoods.BernoulliLikelihood())),
         torch.rand(10, 2),
     )
     ten, hundred = (
@@ -96,7 +96,7 @@ def measure_batch_scaling() -> Evidence:
     )  # fmt: skip
 
 
-def measure_entry_scaling() -> Evidence:
+def _measure_entry_scaling() -> Evidence:
     """Dividing the reconstruction by d is the objective with beta = d, divided by d."""
     joint_z, log_weight = evidence.latent_quadrature(12.0, 2001)
     log_p = Normal(joint_z[:, 0], 0.5).log_prob(double(0.3, 1.4, -2.0)[:, None])
@@ -125,7 +125,7 @@ def measure_entry_scaling() -> Evidence:
     )  # fmt: skip
 
 
-def measure_variance_overflow() -> Evidence:
+def _measure_variance_overflow() -> Evidence:
     log_variance = torch.tensor([[89.0]])
     lesson = -0.5 * (1 + log_variance - log_variance.exp()).sum()
     perceptrons = Perceptron(1, 0, 2, []), Perceptron(1, 0, 2, [])
@@ -147,7 +147,7 @@ def measure_variance_overflow() -> Evidence:
     )  # fmt: skip
 
 
-def measure_prior_samples() -> Evidence:
+def _measure_prior_samples() -> Evidence:
     """A linear VAE with the library's class draws from N(b, W W' + sigma^2 I)."""
     model = fits.build_linear_vae(3, 2)
     exact, n = fits.closed_form_vae(model).evidence(), 40_000
@@ -172,7 +172,7 @@ CLAIMS = [
         "$z = \\mu + \\sigma \\odot \\varepsilon$ makes the bound a function of noise that has no "
         "parameters.",
         Verdict.HOLDS,
-        measure_reparametrisation,
+        _measure_reparametrisation,
         "families.vae.VAE.loss",
         covers="R8 R9",
     ),
@@ -180,7 +180,7 @@ CLAIMS = [
         "2.5-gradient",
         "Reparametrisation is the answer to how $\\nabla_\\phi \\mathbb{E}_q f(z)$ is computed.",
         Verdict.ONLY_IF,
-        measure_gradient_estimators,
+        _measure_gradient_estimators,
         "theory.bounds.pathwise_gradient",
         right="It needs a differentiable f and a continuous z. The score-function estimator "
         "$f(z) \\nabla_\\phi \\log q(z)$ needs neither and is unbiased as well; for $f = z^2$ its "
@@ -191,7 +191,7 @@ CLAIMS = [
         "2.5-batch",
         "The loss sums over everything, batch included.",
         Verdict.WRONG,
-        measure_batch_scaling,
+        _measure_batch_scaling,
         "families.vae.VAE.loss",
         right="As an estimate of the bound it must sum over the entries and average over the "
         "batch; otherwise its size, and the step of an optimizer without normalisation, grows with "
@@ -202,7 +202,7 @@ CLAIMS = [
         "2.5-entries",
         "A mean over entries in the reconstruction would do as well as a sum.",
         Verdict.WRONG,
-        measure_entry_scaling,
+        _measure_entry_scaling,
         "theory.exact.evidence.QuadratureJoint.distortion",
         right="With a sum in the KL it is a $\\beta$-VAE with $\\beta = d$.",
         covers="A20",
@@ -211,7 +211,7 @@ CLAIMS = [
         "2.5-overflow",
         "An encoder may give any $\\log\\sigma^2$.",
         Verdict.WRONG,
-        measure_variance_overflow,
+        _measure_variance_overflow,
         "theory.bounds.kl_to_prior",
         right="$e^{89}$ is infinite in single precision, and the KL term with it. The library "
         "stops $\\log\\sigma$ at -8 and 4.",
@@ -221,7 +221,7 @@ CLAIMS = [
         "2.1-generation",
         "To generate: draw z from the prior, then x from the decoder's distribution.",
         Verdict.HOLDS,
-        measure_prior_samples,
+        _measure_prior_samples,
         "families.vae.VAE.sample",
         covers="R19",
     ),

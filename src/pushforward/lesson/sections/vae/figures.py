@@ -56,7 +56,7 @@ def decode_lattice(side: int = 13) -> Tensor:
         )
 
 
-def draw_latent_clouds(axes: list[Axes]) -> None:
+def _draw_latent_clouds(axes: list[Axes]) -> None:
     """Data, and the means of their posteriors, by mode."""
     x, target = (
         torch.from_numpy(drawing.evenly_spaced_rows(fits.two_mode_rows().numpy(), 1000)),
@@ -84,7 +84,7 @@ def draw_latent_space() -> Figure:
     density of the data. A continuous decoder must draw the lines that join the modes.
     """
     figure, axes = create_panels(3, 2.3)
-    draw_latent_clouds(axes)
+    _draw_latent_clouds(axes)
     target, where = fits.two_mode_mixture(), drawing.data_limits(fits.two_mode_rows().numpy())
     sides = [torch.linspace(float(a), float(b), 120) for a, b in zip(where.low, where.high)]
     log_p = target.log_prob(torch.cartesian_prod(*sides).double())

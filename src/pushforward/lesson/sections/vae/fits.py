@@ -23,7 +23,7 @@ NOISE = 0.6  # deviation of the linear decoder
 SCALE = 0.4  # that of the decoder of points in the plane, where it is fixed
 
 
-class TrainedVAE(NamedTuple):
+class _TrainedVAE(NamedTuple):
     """A trained VAE.
 
     Arguments:
@@ -54,7 +54,7 @@ def scale_to_unit(x: Tensor) -> Tensor:
     return (x - low) / (high - low)
 
 
-def train_vae(model: VAE, x: Tensor, steps: int, lr: float = 5e-3) -> TrainedVAE:
+def _train_vae(model: VAE, x: Tensor, steps: int, lr: float = 5e-3) -> _TrainedVAE:
     """Train with the library's trainer; the caller has seeded."""
     trainer = Trainer(model, Recipe(steps=steps, batch=256, lr=lr, ema=0.0), steps)
     records = [r.terms for r in trainer.run(random_batches(x, 256))]
@@ -62,7 +62,7 @@ def train_vae(model: VAE, x: Tensor, steps: int, lr: float = 5e-3) -> TrainedVAE
         name: torch.stack([terms[name] for terms in records]).unflatten(0, (-1, 10)).mean(1)
         for name in records[0]
     }
-    return TrainedVAE(model.eval(), curves)
+    return _TrainedVAE(model.eval(), curves)
 
 
 def build_planar_vae(likelihood: likelihoods.EntryLikelihood, beta: float = 1.0) -> VAE:
@@ -81,25 +81,25 @@ def build_planar_vae(likelihood: likelihoods.EntryLikelihood, beta: float = 1.0)
 
 @cache
 @seeded_rng(1)
-def fit_gaussian_vae() -> TrainedVAE:
+def fit_gaussian_vae() -> _TrainedVAE:
     """With a Gaussian head whose scales are learned, on `two_mode_rows`."""
-    return train_vae(
+    return _train_vae(
         build_planar_vae(likelihoods.GaussianLikelihood(floor=0.05)), two_mode_rows(), 1000
     )
 
 
 @cache
 @seeded_rng(4)
-def fit_beta_vae(beta: float) -> TrainedVAE:
+def fit_beta_vae(beta: float) -> _TrainedVAE:
     """With a Gaussian head of fixed scale, where beta sets how many nats describe a data point."""
-    return train_vae(build_planar_vae(fixed_scale_gaussian(SCALE), beta), two_mode_rows(), 600)
+    return _train_vae(build_planar_vae(fixed_scale_gaussian(SCALE), beta), two_mode_rows(), 600)
 
 
 @cache
 @seeded_rng(1)
-def fit_bernoulli_vae() -> TrainedVAE:
+def fit_bernoulli_vae() -> _TrainedVAE:
     """With the lesson's head, a Bernoulli, on the same data scaled to [0, 1]."""
-    return train_vae(
+    return _train_vae(
         build_planar_vae(likelihoods.BernoulliLikelihood()), scale_to_unit(two_mode_rows()), 500
     )
 
@@ -136,9 +136,9 @@ def spectrum_data(n: int = 2000) -> Tensor:
 
 @cache
 @seeded_rng(3)
-def fit_linear_vae(beta: float) -> TrainedVAE:
+def fit_linear_vae(beta: float) -> _TrainedVAE:
     """A linear VAE with fixed noise, trained on `spectrum_data`."""
-    return train_vae(
+    return _train_vae(
         build_linear_vae(len(SPECTRUM), len(SPECTRUM), beta), spectrum_data(), 600, lr=2e-2
     )
 

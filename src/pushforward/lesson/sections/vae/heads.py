@@ -15,7 +15,7 @@ from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 from . import fits
 
 
-def measure_target_refusal() -> Evidence:
+def _measure_target_refusal() -> Evidence:
     x, output = torch.randn(10, 2), torch.rand(10, 2)
     errors = raises_error(lambda: binary_cross_entropy(output, x, reduction="sum"))
     bernoulli, h = likelihoods.BernoulliLikelihood(), torch.randn(10, 2, 2)
@@ -32,7 +32,7 @@ def measure_target_refusal() -> Evidence:
     )  # fmt: skip
 
 
-def measure_unbounded_loss() -> Evidence:
+def _measure_unbounded_loss() -> Evidence:
     target = torch.tensor(2.0)
     losses = [
         float(binary_cross_entropy_with_logits(torch.tensor(logit), target))
@@ -53,7 +53,7 @@ def measure_unbounded_loss() -> Evidence:
     )  # fmt: skip
 
 
-def measure_bce_normalisation() -> Evidence:
+def _measure_bce_normalisation() -> Evidence:
     """Gauss-Legendre quadrature of exp(-BCE) over x in [0, 1], where it is an exponential of x."""
     nodes, weights = gauss_legendre(40)
     head, chances = likelihoods.BernoulliLikelihood(), double(0.1, 0.3, 0.7, 0.95)
@@ -83,7 +83,7 @@ def collapse_eigenvalue(x: Tensor) -> float:
     return float(torch.linalg.eigvalsh(S / noise / noise[:, None])[-1])
 
 
-def measure_bernoulli_collapse() -> Evidence:
+def _measure_bernoulli_collapse() -> Evidence:
     x = fits.two_mode_rows(9)
     square = fits.scale_to_unit(x)
     worst, nats = collapse_eigenvalue(square), {}
@@ -114,7 +114,7 @@ CLAIMS = [
         "2.5-runs",
         "The example computes the loss of normal data.",
         Verdict.WRONG,
-        measure_target_refusal,
+        _measure_target_refusal,
         "networks.likelihoods.GaussianLikelihood.log_prob",
         right="A cross-entropy takes targets from 0 to 1, and normal numbers are not: the first "
         "code block that uses torch raises, and with it a run of the lesson from top to bottom. "
@@ -125,7 +125,7 @@ CLAIMS = [
         "2.5-logits",
         "A cross-entropy is a loss: no less than zero (the usual repair takes logits).",
         Verdict.ONLY_IF,
-        measure_unbounded_loss,
+        _measure_unbounded_loss,
         "networks.likelihoods.BernoulliLikelihood.log_prob",
         right="Only for targets in [0, 1]. With logits torch accepts any target, and at the target "
         "2 the loss falls without bound: the data must be checked.",
@@ -135,7 +135,7 @@ CLAIMS = [
         "2.5-bernoulli",
         "$e^{-BCE}$ is a likelihood of real numbers in [0, 1].",
         Verdict.WRONG,
-        measure_bce_normalisation,
+        _measure_bce_normalisation,
         "networks.likelihoods.BernoulliLikelihood.log_prob",
         right="It does not integrate to one, and to how much depends on $\\lambda$, so that nats "
         "of different outputs do not compare.",
@@ -148,7 +148,7 @@ CLAIMS = [
         "With data scaled to [0, 1], the lesson's VAE learns a mixture of two Gaussians (problem "
         "2).",
         Verdict.WRONG,
-        measure_bernoulli_collapse,
+        _measure_bernoulli_collapse,
         "theory.bounds.kl_to_prior",
         right="All latents collapse: around a constant output a cross-entropy is a squared error "
         "with the noise $p(1-p)$, wider than the data, so that no latent is worth its rate. The "

@@ -10,7 +10,7 @@ from ...cases import linear_vae_case, same_values
 from ...claims import Claim, Evidence, Number, Verdict, double
 
 
-def measure_beta_objective() -> Evidence:
+def _measure_beta_objective() -> Evidence:
     """The best value of the weighted objective over q, for each of 200 data."""
     model, x = linear_vae_case()
     log_p = model.evidence().log_prob(x)
@@ -31,7 +31,7 @@ def measure_beta_objective() -> Evidence:
     )  # fmt: skip
 
 
-def measure_water_filling() -> Evidence:
+def _measure_water_filling() -> Evidence:
     """LBFGS on the mean bound over ten data whose covariance has the spectrum exactly."""
     spectrum, beta, sigma = double(3.0, 1.4, 0.6, 0.2), 2.0, 0.6
     axes = torch.linalg.qr(torch.randn(4, 4).double())[0]
@@ -68,7 +68,7 @@ CLAIMS = [
         "2.4-beta",
         "With a weight $\\beta$ on the KL term (problem 2.4) the objective is still a lower bound.",
         Verdict.ONLY_IF,
-        measure_beta_objective,
+        _measure_beta_objective,
         "theory.exact.linear_vae.LinearVAE.best_elbo",
         right="Only for $\\beta \\ge 1$. The best value over q is the logarithm of a power mean, "
         "for $\\beta < 1$ above $\\log p(x)$ for every x.",
@@ -81,7 +81,7 @@ CLAIMS = [
         "A $\\beta$-VAE trades rate against distortion (problem 2.4): on linear data it fills the "
         "spectrum with water up to the level $\\beta\\sigma^2$.",
         Verdict.HOLDS,
-        measure_water_filling,
+        _measure_water_filling,
         "theory.exact.linear_vae.linear_vae_optimum",
         formula="R = \\frac12 \\sum_{i \\le q} \\log \\frac{\\lambda_i}{\\beta\\sigma^2}, \\quad "
         "\\lambda_i > \\beta\\sigma^2",

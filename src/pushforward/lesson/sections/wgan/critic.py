@@ -13,7 +13,7 @@ from ....theory.exact import dirac
 from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator
 
 
-def measure_critic_output() -> Evidence:
+def _measure_critic_output() -> Evidence:
     """The gap between two points at distance 10 that a critic can have, by its last layer."""
     real, fake = double(10.0), double(0.0)
     steepest = max(
@@ -30,7 +30,7 @@ def measure_critic_output() -> Evidence:
     )
 
 
-def measure_optimal_gap() -> Evidence:
+def _measure_optimal_gap() -> Evidence:
     """The gap of the best critics of two points at distance 10, whose W1 is 10."""
     best = dirac.penalised_optimum(10.0, 10.0)
     strict = dirac.penalised_optimum(10.0, 1e9)
@@ -48,7 +48,7 @@ def measure_optimal_gap() -> Evidence:
     )
 
 
-def measure_finite_samples() -> Evidence:
+def _measure_finite_samples() -> Evidence:
     rng, rounds = numpy_generator(), 500
     grid = np.linspace(-12, 12, 20_001)
     lesson, right = [], []
@@ -63,7 +63,7 @@ def measure_finite_samples() -> Evidence:
     return Evidence(lesson, right)
 
 
-def measure_wgan_stability() -> Evidence:
+def _measure_wgan_stability() -> Evidence:
     """The game of two points with WGAN-GP: how far the sample strays late in the game."""
     start = double(1.0, 0.0)
     penalised = dirac.play_game(dirac.wgan_gp_step, start, 0.02, 4000, 10.0)
@@ -78,7 +78,7 @@ def measure_wgan_stability() -> Evidence:
     )
 
 
-def measure_wgan_objectives() -> Evidence:
+def _measure_wgan_objectives() -> Evidence:
     """The terms that are minimised against the gap and the penalty that 4.3 and 4.4 write."""
     real, fake = torch.randn(2, 64, 3, dtype=torch.float64)
     weight = double(1.0, -2.0, 0.5)
@@ -101,7 +101,7 @@ def measure_wgan_objectives() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_weight_clipping() -> Evidence:
+def _measure_weight_clipping() -> Evidence:
     """Weights after a clipped step, and the gaps of clipped critics at one distance."""
     net = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))
     step = torch.optim.SGD(net.parameters(), 1.0)
@@ -123,7 +123,7 @@ CLAIMS = [
         "A critic's output is not a probability; the lesson's example takes its discriminator for "
         "one.",
         Verdict.WRONG,
-        measure_critic_output,
+        _measure_critic_output,
         "theory.adversarial.critic_gap",
         right="That discriminator ends in a sigmoid, so no distance above 1 can be seen: the last "
         "layer of a critic is linear.",
@@ -133,7 +133,7 @@ CLAIMS = [
         "4.3-gap",
         "The critic's value approximates the distance.",
         Verdict.ONLY_IF,
-        measure_optimal_gap,
+        _measure_optimal_gap,
         "theory.exact.dirac.penalised_optimum",
         right="Only as $\\lambda \\to \\infty$: the best penalised critic of two points has slope "
         "$1 + d/2\\lambda$, and a clipped one shows another norm in other units.",
@@ -144,7 +144,7 @@ CLAIMS = [
         "4.3-finite-samples",
         "The value is 0 once samples and data are alike.",
         Verdict.ONLY_IF,
-        measure_finite_samples,
+        _measure_finite_samples,
         "theory.transport.wasserstein_1d",
         right="For infinite samples. Two samples of $n$ are apart by the order $n^{-1/2}$ on the "
         "line: compare with that.",
@@ -156,7 +156,7 @@ CLAIMS = [
         "4.3-stability",
         "WGAN improves the stability of training.",
         Verdict.WRONG,
-        measure_wgan_stability,
+        _measure_wgan_stability,
         "theory.exact.dirac.play_game",
         right="Not as a theorem: between two points WGAN-GP never comes to rest, whereas a GAN "
         "whose slope at the data is penalised converges.",
@@ -166,7 +166,7 @@ CLAIMS = [
         "4.3-objectives",
         "What 4.4 minimises is minus what 4.3 maximises, plus the penalty.",
         Verdict.HOLDS,
-        measure_wgan_objectives,
+        _measure_wgan_objectives,
         "families.wgan_gp.wgan_gp_critic_loss",
         formula=r"L_f = \mathbb{E} f(\tilde x) - \mathbb{E} f(x) + \lambda P, \qquad "
         r"L_G = -\mathbb{E} f(G(z))",
@@ -176,7 +176,7 @@ CLAIMS = [
         "4.4-clipping",
         "Clipping the weights bounds the critic, in a limited way.",
         Verdict.HOLDS,
-        measure_weight_clipping,
+        _measure_weight_clipping,
         "theory.exact.dirac.clipped_gap",
         covers="R31 A41",
     ),

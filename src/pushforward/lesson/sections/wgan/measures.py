@@ -8,17 +8,17 @@ from ....metrics import classifier, evaluation, kernels, neighbours, wasserstein
 from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 
 
-def mean_with_error(values: list[float]) -> tuple[float, float]:
+def _mean_with_error(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), 5 * float(np.std(values)) / math.sqrt(len(values))
 
 
-def measure_metric_values() -> Evidence:
+def _measure_metric_values() -> Evidence:
     rng, rounds, n = numpy_generator(), 30, 400
     pairs = [(rng.standard_normal((n, 2)), 1 + rng.standard_normal((n, 2))) for _ in range(rounds)]
-    rbf, e_rbf = mean_with_error([kernels.mmd(x, y, width=1.0) for x, y in pairs])
+    rbf, e_rbf = _mean_with_error([kernels.mmd(x, y, width=1.0) for x, y in pairs])
     # E k(x, y) = (1 + 2 s^2)^{-d/2} exp(-|m|^2 / (2 (1 + 2 s^2))) at width and deviations one
     mmd = 2 / 3 * (1 - math.exp(-2 / 6))
-    line, e_line = mean_with_error([kernels.energy_distance(x[:, :1], y[:, :1]) for x, y in pairs])
+    line, e_line = _mean_with_error([kernels.energy_distance(x[:, :1], y[:, :1]) for x, y in pairs])
     # E|N(m, 2)| is the mean of a folded normal
     distance = math.sqrt(4 / math.pi) * math.exp(-1 / 4) + math.erf(1 / 2)
     x = rng.standard_normal((1000, 3))
@@ -40,7 +40,7 @@ def measure_metric_values() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_metric_floor() -> Evidence:
+def _measure_metric_floor() -> Evidence:
     """The library's evaluation of two samples of one distribution, beside its floor."""
     rng = numpy_generator()
     x, y = rng.standard_normal((2, 400, 2))
@@ -62,7 +62,7 @@ CLAIMS = [
         "4.p5-metrics",
         "Metrics of two samples have the values that are known in closed form.",
         Verdict.HOLDS,
-        measure_metric_values,
+        _measure_metric_values,
         "metrics.kernels.mmd",
         covers="R64",
     ),
@@ -70,7 +70,7 @@ CLAIMS = [
         "4.p5-baseline",
         "A metric is read against 0.",
         Verdict.WRONG,
-        measure_metric_floor,
+        _measure_metric_floor,
         "theory.transport.sliced_w2_distance",
         right="Against its floor, the same metric of two sets of real rows of the same size.",
         covers="R64 A76",

@@ -13,11 +13,11 @@ from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 Critic = Callable[[Tensor], Tensor]
 
 
-def affine_critic(weight: Tensor) -> Critic:
+def _affine_critic(weight: Tensor) -> Critic:
     return lambda x: (x * weight).flatten(1).sum(1)
 
 
-def lesson_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+def _lesson_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     """The penalty by the lesson's operations: one number a row of a matrix, the plain norm."""
     eps = torch.rand(len(real), 1)
     x = (eps * real + (1 - eps) * fake).requires_grad_()
@@ -25,14 +25,14 @@ def lesson_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     return (slope.reshape(len(real), -1).norm(2, dim=1) - 1).square().mean()
 
 
-def measure_affine_penalty() -> Evidence:
+def _measure_affine_penalty() -> Evidence:
     """The penalty and its gradient at affine critics of vectors and of images."""
     numbers = []
     for shape in ((5,), (3, 8, 8)):
         weight = torch.randn(shape, dtype=torch.float64).requires_grad_()
         norm = float(weight.detach().norm())
         x = adversarial.sample_interpolates(*torch.randn(2, 16, *shape, dtype=torch.float64))
-        value = adversarial.wgan_gp_penalty(affine_critic(weight), x)
+        value = adversarial.wgan_gp_penalty(_affine_critic(weight), x)
         (slope,) = torch.autograd.grad(value, weight)
         difference = slope - 2 * (norm - 1) * weight.detach() / norm
         kind = f"shape {shape}"
@@ -44,18 +44,18 @@ def measure_affine_penalty() -> Evidence:
     return Evidence(numbers)  # fmt: skip
 
 
-def count_interpolation_weights(x: Tensor, real: Tensor, fake: Tensor) -> int:
+def _count_interpolation_weights(x: Tensor, real: Tensor, fake: Tensor) -> int:
     """How many interpolation weights the first data point has, to three digits."""
     eps = ((x - fake) / (real - fake))[0]
     return len((eps * 1e3).round().unique())
 
 
-def measure_image_weights() -> Evidence:
+def _measure_image_weights() -> Evidence:
     """Interpolation weights of images, where the batch is and is not as large as the height."""
     shape = (28, 3, 28, 28)
     real, fake = torch.ones(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
     eps = torch.rand(28, 1, dtype=torch.float64)
-    per_image = count_interpolation_weights(eps * real + (1 - eps) * fake, real, fake)
+    per_image = _count_interpolation_weights(eps * real + (1 - eps) * fake, real, fake)
     ours = adversarial.sample_interpolates(real, fake)
     raised = raises_error(lambda: torch.rand(32, 1) * torch.ones(32, 3, 28, 28))
     return Evidence(
@@ -65,7 +65,7 @@ def measure_image_weights() -> Evidence:
         ],
         [
             Number(
-                "weights within one image, ours", count_interpolation_weights(ours, real, fake), 1
+                "weights within one image, ours", _count_interpolation_weights(ours, real, fake), 1
             ),
             Number("weights in a batch, ours", len(ours[:, 0, 0, 0].unique()), 28),
             Number("largest weight, ours", float(ours.max()), 1, 0, "<="),
@@ -73,13 +73,13 @@ def measure_image_weights() -> Evidence:
     )
 
 
-def measure_penalty_device() -> Evidence:
+def _measure_penalty_device() -> Evidence:
     real = torch.ones(4, 2)
-    critic = affine_critic(torch.tensor([3.0, 4.0]))
+    critic = _affine_critic(torch.tensor([3.0, 4.0]))
     there, slope = torch.ones(4, 2, device="meta"), torch.ones(2, device="meta")
-    elsewhere = raises_error(lambda: lesson_penalty(affine_critic(slope), there, there))
+    elsewhere = raises_error(lambda: _lesson_penalty(_affine_critic(slope), there, there))
     with torch.no_grad():
-        off = raises_error(lambda: lesson_penalty(critic, real, torch.zeros(4, 2)))
+        off = raises_error(lambda: _lesson_penalty(critic, real, torch.zeros(4, 2)))
         ours = float(
             adversarial.wgan_gp_penalty(critic, adversarial.sample_interpolates(real, 0 * real))
         )
@@ -96,12 +96,12 @@ def measure_penalty_device() -> Evidence:
     )
 
 
-def measure_flat_critic() -> Evidence:
+def _measure_flat_critic() -> Evidence:
     x = torch.randn(8, 3, dtype=torch.float64)
 
     def slope(size: float) -> float:
         weight = double(size, 0.0, 0.0).requires_grad_()
-        value = adversarial.wgan_gp_penalty(affine_critic(weight), x)
+        value = adversarial.wgan_gp_penalty(_affine_critic(weight), x)
         return float(torch.autograd.grad(value, weight)[0][0])
 
     root = torch.zeros(3, dtype=torch.float64, requires_grad=True)
@@ -118,14 +118,14 @@ def measure_flat_critic() -> Evidence:
     )  # fmt: skip
 
 
-def train_affine_slope(
+def _train_affine_slope(
     one_sided: bool, start: float, distance: float = 2.0, weight: float = 10.0
 ) -> float:
     """The slope at which descent of the critic's loss on two points ends."""
     real, fake = (torch.full((8, 1), v, dtype=torch.float64) for v in (distance, 0.0))
     w = double(start).requires_grad_()
     for _ in range(300):
-        critic = affine_critic(w)
+        critic = _affine_critic(w)
         penalty = adversarial.wgan_gp_penalty(
             critic, adversarial.sample_interpolates(real, fake), one_sided=one_sided
         )
@@ -135,10 +135,10 @@ def train_affine_slope(
     return float(w.detach())
 
 
-def measure_spurious_slope() -> Evidence:
+def _measure_spurious_slope() -> Evidence:
     """Slopes from a start on the wrong side of zero, for two points at distance 2."""
     best = dirac.penalised_optimum(2.0, 10.0).slope
-    two, one = train_affine_slope(False, -0.5), train_affine_slope(True, -0.5)
+    two, one = _train_affine_slope(False, -0.5), _train_affine_slope(True, -0.5)
     wrong = dirac.spurious_slope(2.0, 10.0)
     assert wrong is not None
     return Evidence(
@@ -146,12 +146,12 @@ def measure_spurious_slope() -> Evidence:
         [
             Number("the same: $-1 + d/2\\lambda$", two, wrong, 1e-6),
             Number("one-sided: $1 + d/2\\lambda$", one, best, 1e-6),
-            Number("two-sided, started at 0.5", train_affine_slope(False, 0.5), best, 1e-6),
+            Number("two-sided, started at 0.5", _train_affine_slope(False, 0.5), best, 1e-6),
         ],
     )
 
 
-def measure_coupled_pairs() -> Evidence:
+def _measure_coupled_pairs() -> Evidence:
     """The penalty of a critic that attains W1, on independent and on optimal pairs."""
     n = 20_000
     rows = torch.randint(0, 2, (2, n))
@@ -177,7 +177,7 @@ def measure_coupled_pairs() -> Evidence:
     )
 
 
-def measure_batch_norm() -> Evidence:
+def _measure_batch_norm() -> Evidence:
     """The gradient of a summed critic with batch normalisation, and without."""
     x = 3 + torch.randn(64, 2, dtype=torch.float64)
     plain = nn.Linear(2, 1).double()
@@ -199,17 +199,17 @@ def measure_batch_norm() -> Evidence:
     )
 
 
-def measure_gradient_leak() -> Evidence:
+def _measure_gradient_leak() -> Evidence:
     real, shift = torch.randn(32, 2), torch.zeros(2, requires_grad=True)
 
     def critic(x: Tensor) -> Tensor:
         return x.square().sum(1)
 
-    lesson_penalty(critic, real, torch.randn(32, 2) + shift).backward()
+    _lesson_penalty(critic, real, torch.randn(32, 2) + shift).backward()
     assert shift.grad is not None
     theirs = int((shift.grad != 0).sum())
     point = adversarial.sample_interpolates(real, torch.randn(32, 2) + shift)
-    value = adversarial.wgan_gp_penalty(affine_critic(torch.tensor([0.0, 3.0])), point)
+    value = adversarial.wgan_gp_penalty(_affine_critic(torch.tensor([0.0, 3.0])), point)
     return Evidence(
         [Number("parameters of $G$ that get a gradient from the penalty", theirs, 0)],
         [
@@ -224,7 +224,7 @@ CLAIMS = [
         "4.4-penalty",
         "The penalty of an affine critic is $(\\lVert w \\rVert - 1)^2$, for vectors and images.",
         Verdict.HOLDS,
-        measure_affine_penalty,
+        _measure_affine_penalty,
         "theory.adversarial.wgan_gp_penalty",
         formula=r"\nabla_w P = 2(\lVert w \rVert - 1)\frac{w}{\lVert w \rVert}",
         covers="R32",
@@ -233,7 +233,7 @@ CLAIMS = [
         "4.4-images",
         "The lesson's penalty interpolates each data point by a number of its own.",
         Verdict.ONLY_IF,
-        measure_image_weights,
+        _measure_image_weights,
         "theory.adversarial.sample_interpolates",
         right="Only vectors: images raise, or, if the batch is as large as the height, each row of "
         "pixels silently gets its own. $\\epsilon$ needs the shape $(n, 1, \\ldots, 1)$.",
@@ -243,7 +243,7 @@ CLAIMS = [
         "4.4-places",
         "It works on any device and in evaluation.",
         Verdict.WRONG,
-        measure_penalty_device,
+        _measure_penalty_device,
         "theory.adversarial.wgan_gp_penalty",
         right="It raises on another device unless one is named, and where gradients are off; here "
         "the points are made from the data and gradients are turned on. (Batches of unequal size "
@@ -254,7 +254,7 @@ CLAIMS = [
         "4.4-zero-slope",
         "The penalty drives every slope to one.",
         Verdict.ONLY_IF,
-        measure_flat_critic,
+        _measure_flat_critic,
         "theory.adversarial.wgan_gp_penalty",
         right="Not from exactly zero, where the norm's subgradient is 0 and a flat critic stays "
         "flat; the root of a sum of squares would give NaN.",
@@ -264,7 +264,7 @@ CLAIMS = [
         "4.4-sign",
         "The penalised critic of two points finds the slope $1 + d/2\\lambda$.",
         Verdict.ONLY_IF,
-        measure_spurious_slope,
+        _measure_spurious_slope,
         "theory.adversarial.wgan_gp_penalty",
         right="On the line the two-sided penalty has a second stable optimum of the wrong sign, "
         "which the one-sided has not; in more dimensions a critic can turn around it.",
@@ -275,7 +275,7 @@ CLAIMS = [
         "4.4-pairs",
         "A critic that attains $W_1$ has slope 1 between independent pairs of data and samples.",
         Verdict.ONLY_IF,
-        measure_coupled_pairs,
+        _measure_coupled_pairs,
         "theory.adversarial.wgan_gp_penalty",
         right="Proved on optimally coupled pairs alone; independent pairs, with "
         "$\\epsilon \\sim U[0, 1]$ and $\\lambda = 10$, are a heuristic.",
@@ -285,7 +285,7 @@ CLAIMS = [
         "4.4-batch-norm",
         "The gradient of the summed outputs is the gradient of each data point.",
         Verdict.ONLY_IF,
-        measure_batch_norm,
+        _measure_batch_norm,
         "theory.adversarial.input_gradient",
         right="Only if the critic treats the data of a batch one by one: no batch normalisation.",
         covers="A42",
@@ -294,7 +294,7 @@ CLAIMS = [
         "4.4-detach",
         "The penalty trains the critic alone.",
         Verdict.ONLY_IF,
-        measure_gradient_leak,
+        _measure_gradient_leak,
         "theory.adversarial.wgan_gp_penalty",
         right="Only if the samples are detached, which the lesson's function does not do.",
         covers="A43",

@@ -29,7 +29,7 @@ def train_ring_wgan() -> tuple[Any, list[float]]:
     return trainer.average, gaps
 
 
-def measure_ring_wgan() -> Evidence:
+def _measure_ring_wgan() -> Evidence:
     model, gaps = train_ring_wgan()
     target = targets.gaussian_ring(5, 4.0, 0.5)
     real, fresh = target.sample(2000), target.sample(2000)
@@ -52,7 +52,7 @@ CLAIMS = [
         "4.3-plane",
         "WGAN-GP trains on points in the plane while its critic's gap, which is recorded, falls.",
         Verdict.HOLDS,
-        measure_ring_wgan,
+        _measure_ring_wgan,
         "theory.transport.sliced_w2_distance",
         covers="R35",
     )

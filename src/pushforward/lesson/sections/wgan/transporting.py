@@ -11,7 +11,7 @@ from ....theory.exact import duality
 from ...claims import Claim, Evidence, Number, Verdict, numpy_generator
 
 
-def weighted_points(
+def _weighted_points(
     n: int, m: int, d: int = 2
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     rng = numpy_generator()
@@ -19,9 +19,9 @@ def weighted_points(
     return rng.standard_normal((n, d)), rng.standard_normal((m, d)) + 1, a / a.sum(), b / b.sum()
 
 
-def measure_primal_distance() -> Evidence:
+def _measure_primal_distance() -> Evidence:
     """One distance in three ways: by a linear programme, by an assignment, by quantiles."""
-    x, y, _, _ = weighted_points(12, 12)
+    x, y, _, _ = _weighted_points(12, 12)
     even = np.full(12, 1 / 12)
     plan = duality.solve_primal(duality.euclidean_distances(x, y), even, even)
     line = duality.solve_primal(duality.euclidean_distances(x[:, :1], y[:, :1]), even, even)
@@ -35,16 +35,16 @@ def measure_primal_distance() -> Evidence:
     ])  # fmt: skip
 
 
-def w1_to_origin(cdf: object, reach: float) -> float:
+def _w1_to_origin(cdf: object, reach: float) -> float:
     """W1 of a symmetric distribution and the point 0, from 0 to a reach, doubled."""
     grid = np.concatenate([[0.0], np.geomspace(1e-4, reach, 200_001)])
     return 2 * transport.w1_of_cdfs(grid, cdf(grid), np.ones_like(grid))  # type: ignore[operator]
 
 
-def measure_mean_existence() -> Evidence:
+def _measure_mean_existence() -> Evidence:
     """The distance to a point of a distribution without a mean, and of one with."""
-    cauchy = [w1_to_origin(lambda x: 0.5 + np.arctan(x) / math.pi, r) for r in (1e3, 1e6)]
-    normal = [w1_to_origin(ndtr, r) for r in (1e1, 1e3)]
+    cauchy = [_w1_to_origin(lambda x: 0.5 + np.arctan(x) / math.pi, r) for r in (1e3, 1e6)]
+    normal = [_w1_to_origin(ndtr, r) for r in (1e1, 1e3)]
     return Evidence(
         [Number("$W_1$ of a Cauchy distribution and 0: integral to $10^6$ less that to $10^3$",
                 cauchy[1] - cauchy[0], 0, 1e-3)],
@@ -58,7 +58,7 @@ def measure_mean_existence() -> Evidence:
     )  # fmt: skip
 
 
-def measure_gaussian_distances() -> Evidence:
+def _measure_gaussian_distances() -> Evidence:
     """W1 and W2 of normal distributions against the integral of |F - G| and against quantiles."""
     grid = np.linspace(-25, 25, 100_001)
     numbers = []
@@ -75,9 +75,9 @@ def measure_gaussian_distances() -> Evidence:
     )  # fmt: skip
 
 
-def measure_strong_duality() -> Evidence:
+def _measure_strong_duality() -> Evidence:
     """Both dual programmes against the primal, and the slope of the critic that they find."""
-    x, y, a, b = weighted_points(14, 11)
+    x, y, a, b = _weighted_points(14, 11)
     cost = duality.euclidean_distances(x, y)
     least = duality.solve_primal(cost, a, b).value
     prices, best = duality.solve_dual(cost, a, b), duality.kantorovich_rubinstein(x, y, a, b)
@@ -92,8 +92,8 @@ def measure_strong_duality() -> Evidence:
     ])  # fmt: skip
 
 
-def measure_entropic_cost() -> Evidence:
-    x, y, _, _ = weighted_points(20, 20)
+def _measure_entropic_cost() -> Evidence:
+    x, y, _, _ = _weighted_points(20, 20)
     cost, even = torch.from_numpy(duality.euclidean_distances(x, y)), np.full(20, 1 / 20)
     exact = duality.solve_primal(cost.numpy(), even, even).value
     paid = [
@@ -112,7 +112,7 @@ CLAIMS = [
         "4.1-transport",
         "$W_1$ is the least cost of moving one distribution onto the other.",
         Verdict.HOLDS,
-        measure_primal_distance,
+        _measure_primal_distance,
         "theory.exact.duality.solve_primal",
         formula=r"W_1(P, Q) = \min_{\pi \in \Pi(P, Q)} \mathbb{E}_\pi \lVert x - y \rVert",
         covers="R29",
@@ -121,7 +121,7 @@ CLAIMS = [
         "4.1-moments",
         "It is defined for any two distributions.",
         Verdict.ONLY_IF,
-        measure_mean_existence,
+        _measure_mean_existence,
         "theory.transport.w1_of_cdfs",
         right="Both need finite first moments; otherwise it may be infinite.",
         covers="A44",
@@ -131,7 +131,7 @@ CLAIMS = [
         "Between normal distributions both distances have closed forms: the mean of a folded "
         "normal, and Bures's formula.",
         Verdict.HOLDS,
-        measure_gaussian_distances,
+        _measure_gaussian_distances,
         "theory.transport.gaussian_w1",
         formula=r"W_1 = \mathbb{E}\bigl|\mathcal{N}(m_1 - m_2, (s_1 - s_2)^2)\bigr|",
         covers="R30",
@@ -140,7 +140,7 @@ CLAIMS = [
         "4.1-entropic",
         "Entropic plans, which are cheap to find, cost $W_1$ in the limit of temperature 0.",
         Verdict.HOLDS,
-        measure_entropic_cost,
+        _measure_entropic_cost,
         "theory.transport.sinkhorn_plan",
         formula=r"0 \le \langle \pi_\epsilon, c \rangle - W_1 \le \epsilon \log n",
         covers="R36",
@@ -149,7 +149,7 @@ CLAIMS = [
         "4.2-duality",
         "$W_1$ is the largest gap that a 1-Lipschitz function can have between both distributions.",
         Verdict.HOLDS,
-        measure_strong_duality,
+        _measure_strong_duality,
         "theory.exact.duality.kantorovich_rubinstein",
         formula=r"W_1(P, Q) = \max_{\lVert f \rVert_L \le 1} \mathbb{E}_P f - \mathbb{E}_Q f",
         covers="R29",
