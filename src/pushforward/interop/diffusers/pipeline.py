@@ -185,7 +185,7 @@ class Pipeline(nn.Module):
                 known, z = (None if rows is None else rows[i : i + m] for rows in (c, start))
                 states = self.trajectory(m, known, times=times, start=z, **options)
                 states = _track_states(states, update, i / n, m / n, times)
-                parts.append(self.pictures(ode.final_state(states)))
+                parts.append(self.to_images(ode.final_state(states)))
         return np.concatenate(parts)
 
     def labelled(
@@ -194,7 +194,7 @@ class Pipeline(nn.Module):
         """`sample`, and the text or class of each image, as `writing.write_samples` takes it."""
         return self.sample(n, y, **options), self.preprocessor.label_columns(y, n)
 
-    def pictures(self, x: Data) -> np.ndarray:
+    def to_images(self, x: Data) -> np.ndarray:
         """States at data as images of 8 bits."""
         x = x if self.autoencoder is None else self.autoencoder.decode(x)
         if not x.isfinite().all():
