@@ -54,7 +54,6 @@ def lesson(
 
 
 def _chapter_text(chapter: "ChapterResult") -> str:
-    """A chapter as text: claims with their numbers, and answers with theirs."""
     from ..lesson.formulas import text_to_unicode
 
     lines = [f"\n{chapter.heading}. {chapter.title}"]
@@ -70,7 +69,6 @@ def _chapter_text(chapter: "ChapterResult") -> str:
 
 
 def _claim_lines(outcome: "Outcome") -> list[str]:
-    """A claim: its verdict, what it says, what is right, and both sides' numbers."""
     from ..lesson.formulas import text_to_unicode
 
     said, evidence = outcome.claim, outcome.evidence
@@ -83,7 +81,6 @@ def _claim_lines(outcome: "Outcome") -> list[str]:
 
 
 def _number_line(n: "Number") -> str:
-    """A measured number beside the predicted one."""
     from ..lesson.formulas import text_to_unicode
     from ..lesson.html import format_measured, format_predicted
 

@@ -6,6 +6,8 @@ from typing import Annotated
 from . import options, parsing
 from .options import app, expand_groups, option
 
+DEFAULT_NUMBER = "1000, or one per condition"
+
 
 @app.command()
 @expand_groups
@@ -14,14 +16,7 @@ def sample(
     out: options.DataFile,
     n: Annotated[
         int | None,
-        option(
-            "Number of samples.",
-            "N",
-            "-n",
-            "--number",
-            min=1,
-            show_default="1000, or one per condition",
-        ),
+        option("Number of samples.", "N", "-n", "--number", min=1, show_default=DEFAULT_NUMBER),
     ] = None,
     condition: Annotated[
         list[str] | None, option("Class, number or caption to sample; repeatable.", "VALUE")

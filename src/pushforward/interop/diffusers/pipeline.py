@@ -19,9 +19,15 @@ from ...shapes import Condition, Data
 from ...theory import ode, samplers
 from ...theory.denoisers import Denoiser, NetworkDenoiser, Sampler
 from ...theory.guidance import Guidance, GuidedDenoiser
-from .conditions import DiffusersTextEncoder, PipelineConditions, condition_arguments
 from .folders import load_parts, read_index
-from .networks import DiffusersAutoencoder, DiffusersNetwork, denoiser_shape
+from .networks import (
+    DiffusersAutoencoder,
+    DiffusersNetwork,
+    DiffusersTextEncoder,
+    PipelineConditions,
+    condition_arguments,
+    denoiser_shape,
+)
 from .schedules import NoiseSchedule, read_scheduler
 
 STEPS = 50
@@ -63,7 +69,6 @@ class Pipeline(nn.Module):
 
     @property
     def family(self) -> str:
-        """The class of the network."""
         return type(self.network).__name__
 
     @property
@@ -101,8 +106,8 @@ class Pipeline(nn.Module):
         if negative and self.text_encoder is None:
             raise UsageError("the network takes no texts: leave negative out")
         unknown = None if self.text_encoder is None else self.text_encoder([negative])[0]
-        check_options(make_guidance, {"guidance": guidance, "guidance_interval": guidance_interval},
-                      self.family)  # fmt: skip
+        given = {"guidance": guidance, "guidance_interval": guidance_interval}
+        check_options(make_guidance, given, self.family)
         guide = Guidance(guidance, guidance_interval, unknown if negative else None)
         net = DiffusersNetwork(self.network, condition_arguments(self.network, unknown))
         denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
@@ -206,7 +211,7 @@ class Pipeline(nn.Module):
 def _track_states(
     states: Iterator[Tensor], update: Update, done: float, share: float, times: Tensor
 ) -> Iterator[Tensor]:
-    """States as they come, each of them a part of some share of all work."""
+    """States as they come, each a part of some share of all work."""
     for k, x in enumerate(states, 1):
         update(done + share * k / (len(times) - 1), f"step {k}")
         yield x
