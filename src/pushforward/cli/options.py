@@ -95,11 +95,6 @@ Settings = Annotated[
 ]
 Ema = Annotated[float | None, option("Use the EMA weights with this decay.", "DECAY")]
 Device = Annotated[str, option("auto, cpu, cuda, cuda:1.", "DEVICE")]
-Guidance = Annotated[float | None, option("Classifier-free guidance scale.", "SCALE")]
-GuidanceInterval = Annotated[
-    str | None, option("Noise levels to guide at: 0 is data, 1 noise.", "LOW,HIGH")
-]
-Negative = Annotated[str | None, option("Negative condition (prompt).", "VALUE")]
 Sampler = Annotated[str | None, option("Sampler (see `families`).", "NAME")]
 SamplerSteps = Annotated[int | None, option("Sampler steps.", "N", min=1)]
 TrainingSteps = Annotated[int | None, option("Training steps.", "N", min=1)]
@@ -137,6 +132,22 @@ class ModelOptions:
         from ..inference.loading import load
 
         return load(run, device=self.device, ema=self.ema)
+
+
+@dataclass(frozen=True)
+class GuidanceOptions:
+    """How samples are guided towards their condition."""
+
+    guidance: Annotated[float | None, option("Classifier-free guidance scale.", "SCALE")] = None
+    guidance_interval: Annotated[
+        str | None, option("Noise levels to guide at: 0 is data, 1 noise.", "LOW,HIGH")
+    ] = None
+    negative: Annotated[str | None, option("Negative condition (prompt).", "VALUE")] = None
+
+    def guidance_keywords(self, model: "FittedModel") -> dict[str, Any]:
+        interval, negative = parsing.parse_interval(self.guidance_interval), self.negative
+        y = None if negative is None else model.preprocessor.parse_condition(negative)
+        return parsing.without_none(guidance=self.guidance, guidance_interval=interval, negative=y)
 
 
 def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:

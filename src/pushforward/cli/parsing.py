@@ -6,13 +6,10 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import DataError, MissingFile, UsageError
 from ..options import option_types
-
-if TYPE_CHECKING:
-    from ..inference.fitted_model import FittedModel
 
 
 def _parse_value(text: str) -> Any:
@@ -83,16 +80,12 @@ def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
     return n, [word for word in words for _ in range(n // len(words))]
 
 
-def guidance_options(
-    model: "FittedModel", guidance: float | None, interval: str | None, negative: str | None
-) -> dict[str, Any]:
-    """The keywords that say how samples are guided, as far as they were given."""
+def parse_interval(text: str | None) -> tuple[float, ...] | None:
+    """The noise levels that guidance acts between, from ``low,high``."""
     try:
-        levels = None if interval is None else tuple(map(float, interval.split(",")))
+        return None if text is None else tuple(map(float, text.split(",")))
     except ValueError as error:
-        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {interval!r}"[:100]) from error
-    y = None if negative is None else model.preprocessor.parse_condition(negative)
-    return without_none(guidance=guidance, guidance_interval=levels, negative=y)
+        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {text!r}"[:100]) from error
 
 
 def parse_given(words: list[str] | None) -> dict[str, str] | str | None:

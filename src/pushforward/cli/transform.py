@@ -16,17 +16,12 @@ ImageFile = Annotated[
 
 
 @dataclass(frozen=True)
-class _CommonOptions:
+class _CommonOptions(options.ModelOptions, options.GuidanceOptions):
     """What all commands share that send data or latents through a fitted model."""
 
     condition: options.ConditionValue = None
-    guidance: options.Guidance = None
-    guidance_interval: options.GuidanceInterval = None
-    negative: options.Negative = None
     set_: options.Settings = None
     seed: options.Seed = 0
-    ema: options.Ema = None
-    device: options.Device = "auto"
     quiet: options.Quiet = False
     as_json: options.Json = False
 
@@ -35,16 +30,14 @@ class _CommonOptions:
         from ..data import writing
 
         writing.check_writable(out)
-        return options.ModelOptions(self.ema, self.device).load(run)
+        return self.load(run)
 
     def call(self, model: "FittedModel", method: Any, *data: Any, **own: Any) -> tuple[Any, Any]:
         """What a method of the model makes of data, and the condition that it was given."""
         from ..progress import progress_bar
 
         y = model.preprocessor.parse_condition(self.condition)
-        own = parsing.without_none(**own) | parsing.guidance_options(
-            model, self.guidance, self.guidance_interval, self.negative
-        )
+        own = parsing.without_none(**own) | self.guidance_keywords(model)
         own |= parsing.parse_set_options(self.set_, method)
         with progress_bar(method.__name__, show=not self.quiet):
             return method(*data, y=y, seed=self.seed, **own), y

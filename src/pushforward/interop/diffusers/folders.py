@@ -58,7 +58,7 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _load_part(folder: Path, name: str, entry: Any) -> Any:
-    """One part of a pipeline, by its entry in the index: a library, and the name of a class."""
+    """A part by its entry in the index: a library, and the name of a class."""
     if not (isinstance(entry, list) and len(entry) == 2 and all(type(e) is str for e in entry)):
         raise DataError(f"{folder / 'model_index.json'}: {name} is {json.dumps(entry)[:60]}")
     library, kind = entry
@@ -86,7 +86,6 @@ def _resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
 
 
 def _load_pretrained(place: Path, kind: Any, weights: bool) -> Any:
-    """What a folder holds as an object of a class; a model in inference mode."""
     options: dict[str, Any] = {"local_files_only": True}
     if kind.__module__.startswith("transformers"):
         options["trust_remote_code"] = False  # else it asks whether to run what the folder names

@@ -19,12 +19,7 @@ ConditionArguments = Callable[[Condition, int], dict[str, Tensor]]  # of n rows,
 
 
 class DiffusersNetwork(nn.Module):
-    """A network as ``net(x, t, c)``, in its own precision, whose times are timesteps.
-
-    Arguments:
-        module: The network.
-        arguments: How it takes the conditions of so many rows, as arguments by name.
-    """
+    """A network as ``net(x, t, c)``, in its own precision, whose times are timesteps."""
 
     def __init__(self, module: nn.Module, arguments: ConditionArguments) -> None:
         super().__init__()
@@ -60,7 +55,6 @@ class DiffusersAutoencoder(nn.Module):
 
 
 def denoiser_shape(size: Any, channels: int) -> tuple[int, int, int]:
-    """The shape of what a network denoises, by its configuration."""
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
     if len(sides) != 2 or math.prod(sides) < 1:
         raise DataError(f"the network's configuration says no sample_size: {size!r}")
@@ -86,12 +80,9 @@ class DiffusersTextEncoder(nn.Module):
 
 
 class PipelineConditions:
-    """What a user says of conditions as vectors, as `Preprocessor` does it for our runs.
+    """Users' conditions as vectors: what `Preprocessor` does for our runs.
 
-    Arguments:
-        config: The configuration of the network.
-        text_encoder: Where conditions are texts.
-        labels: The names of classes by their numbers, if they have names.
+    ``labels`` are the names of classes by their numbers, several separated by commas.
     """
 
     def __init__(
@@ -107,14 +98,12 @@ class PipelineConditions:
         return word
 
     def label_columns(self, y: Any, n: int) -> dict[str, np.ndarray]:
-        """The conditions of ``n`` images by the name that folders keep them by."""
         if y is None or isinstance(y, Tensor):
             return {}
         name = "label" if self.text_encoder is None else "caption"
         return {name: np.broadcast_to(np.atleast_1d(np.asarray(y, object)), n)}
 
     def condition_vectors(self, y: Any, n: int) -> Tensor | None:
-        """The condition vectors of ``n`` images; refused where the network takes none such."""
         if y is None:
             return None
         if isinstance(y, Tensor) and y.ndim == 3:
@@ -129,7 +118,6 @@ class PipelineConditions:
         return torch.cat([rows.new_ones(n, 1), rows.expand(n, -1)], dim=1)
 
     def one_hot(self, y: Any) -> Tensor:
-        """Classes by number or by name as one-hot rows."""
         if not self.classes:
             raise UsageError(
                 "the network takes no classes: give embeddings (a tensor of three axes), or no "

@@ -73,7 +73,7 @@ class Pipeline(nn.Module):
 
     @property
     def reference_tensor(self) -> Tensor:
-        """A weight of the network: where it is, and in which precision."""
+        """A weight of the network, for its device and precision."""
         return next(self.network.parameters())
 
     @property
@@ -116,11 +116,7 @@ class Pipeline(nn.Module):
         return self.schedule.clip_denoiser(denoiser)
 
     def conditions(self, y: Any, n: int) -> Condition:
-        """The condition vectors of ``n`` images: a 1, then a text's tokens or a class as one-hot.
-
-        Raises:
-            UsageError: If the network takes no such conditions.
-        """
+        """The condition vectors of ``n`` images: a 1, then a text's tokens or a class as one-hot."""
         c = self.preprocessor.condition_vectors(y, n)
         return None if c is None else c.to(self.reference_tensor.device, self.state_dtype)
 
@@ -148,8 +144,8 @@ class Pipeline(nn.Module):
                 what else the sampler takes.
         """
         guided = {name: options.pop(name) for name in GUIDANCE if name in options}
-        sampler = sampler or self.schedule.sampler
-        run = samplers.sampler_by_name(sampler) if isinstance(sampler, str) else sampler
+        run = sampler or self.schedule.sampler
+        run = samplers.sampler_by_name(run) if isinstance(run, str) else run
         check_options(run, options, f"the sampler {run.__name__}")
         if run is samplers.ddpm:
             options = {"variance": self.schedule.variance} | options
@@ -211,7 +207,6 @@ class Pipeline(nn.Module):
 def _track_states(
     states: Iterator[Tensor], update: Update, done: float, share: float, times: Tensor
 ) -> Iterator[Tensor]:
-    """States as they come, each a part of some share of all work."""
     for k, x in enumerate(states, 1):
         update(done + share * k / (len(times) - 1), f"step {k}")
         yield x

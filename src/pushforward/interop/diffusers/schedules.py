@@ -70,11 +70,8 @@ class _FlowMatchingPath(LinearPath):
 class ClippedDenoiser(Denoiser):
     """A denoiser whose estimate of the data is clipped to ``(-bound, bound)``.
 
-    Arguments:
-        denoiser: The denoiser.
-        bound: The largest size of an estimate.
-        keeps_noise: Whether the estimate of the noise stays as it was, as in DDIMScheduler's steps;
-            otherwise it is what the estimate of the data leaves.
+    The estimate of the noise is what that of the data leaves, or with ``keeps_noise`` stays as it
+    was, as in DDIMScheduler's steps.
     """
 
     def __init__(self, denoiser: Denoiser, bound: float, keeps_noise: bool = False) -> None:
