@@ -116,7 +116,7 @@ class Pipeline(nn.Module):
         return self.schedule.clip_denoiser(denoiser)
 
     def conditions(self, y: Any, n: int) -> Condition:
-        """The condition vectors of ``n`` images: a 1, then a text's tokens or a class as one-hot."""
+        """The condition vectors of ``n`` images: 1, then a text's tokens or a class as one-hot."""
         c = self.preprocessor.condition_vectors(y, n)
         return None if c is None else c.to(self.reference_tensor.device, self.state_dtype)
 
