@@ -187,7 +187,7 @@ def build(
         width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
             token; 0 to choose from the data.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
+        waves: Random Fourier features of the data as inputs; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.
         schedule: The table of beta, "linear" or "cosine".
         prediction: What the network gives: "v", which is well scaled at all times, "noise" or

@@ -225,7 +225,7 @@ def build(
         event: What the data look like.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random waves of the data as inputs, for modes much narrower than the data.
+        waves: Random Fourier features of the data as inputs, for modes much narrower than the data.
         objective: "denoising", which learns the data blurred by ``noise``, or without noise
             "sliced" or "implicit" (the exact trace: slow in many dimensions). On few data losses
             without noise are lowest at spikes on the data.
