@@ -30,7 +30,6 @@ def format_estimate(e: MetricEstimate, value: float | None = None) -> str:
 
 
 def format_interval(e: MetricEstimate) -> str:
-    """A 95 % interval with the digits that it supports."""
     return f"[{format_estimate(e, e.low)}, {format_estimate(e, e.high)}]"
 
 
@@ -72,7 +71,6 @@ def quote_source(source: str) -> str:
 
 
 def summarise_findings(board: Leaderboard) -> list[str]:
-    """The findings, one sentence each."""
     rows = board.ranked
     if not rows:
         return ["No family could be fitted, so nothing was measured."]
@@ -128,7 +126,6 @@ def compare_with_reference(rows: Rows) -> str:
 
 
 def describe_floor(rows: Rows) -> str:
-    """Whose samples this distance does not distinguish from real data."""
     best = rows[0][PRIMARY]
     if not math.isfinite(best.floor):
         return ""
@@ -144,7 +141,6 @@ def describe_floor(rows: Rows) -> str:
 
 
 def compare_likelihoods(rows: Rows, exact: float | None) -> str:
-    """Who gives test data the most probability, among numbers that can be compared."""
     fair = [r for r in rows if r["nll"] and r["likelihood"] in COMPARABLE]
     if not fair:
         return _compare_bounds([r for r in rows if r["nll"]])
@@ -165,7 +161,6 @@ def compare_likelihoods(rows: Rows, exact: float | None) -> str:
 
 
 def _compare_bounds(rows: Rows) -> str:
-    """What lower bounds of the likelihood guarantee."""
     if not rows:
         return ""
     best = min(rows, key=lambda r: r["nll"].value)
@@ -185,7 +180,6 @@ def _compare_with_entropy(e: MetricEstimate, exact: float) -> str:
 
 
 def _describe_fastest(rows: Rows) -> str:
-    """Which of the leaders samples fastest, when one does by a factor of two."""
     first = sorted((r for r in rows if r["rank"] == 1), key=lambda r: r["seconds_per_1000"])
     if len(first) < 2 or not first[1]["seconds_per_1000"] > 2 * first[0]["seconds_per_1000"]:
         return ""

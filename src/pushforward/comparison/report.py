@@ -28,8 +28,6 @@ LISTED = 24  # columns or classes that are named
 
 
 class _TableCell(NamedTuple):
-    """One entry of a table: the number, and its uncertainty in smaller type."""
-
     text: str
     more: str = ""
 
@@ -50,7 +48,6 @@ def write_report(board: Leaderboard, folder: Path) -> Path:
 
 
 def render_report(board: Leaderboard) -> str:
-    """The report as text."""
     return load_template(__package__, "template.html").render(
         title=f"Generative models of {findings.quote_source(board.source)}",
         measured=findings.describe_protocol(board),
@@ -72,7 +69,6 @@ def render_report(board: Leaderboard) -> str:
 
 
 def load_template(package: str, name: str, **filters: Callable[..., Any]) -> jinja2.Template:
-    """A page of a package as a template; whatever is put into it is escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -120,7 +116,6 @@ def _max_decimals(estimates: Sequence[MetricEstimate]) -> int | None:
 def likelihood_cells(
     nll: MetricEstimate | None, kind: str, exact: float | None, d: int
 ) -> list[_TableCell]:
-    """The likelihood's cells: value in nats, kind, bits per dimension, gap to the entropy."""
     bound = "\u2264 " if kind == Likelihood.LOWER_BOUND.value else ""
     if nll is None:
         return [BLANK, _TableCell(kind), *[BLANK] * (d > 1), *[BLANK] * (exact is not None)]
@@ -135,7 +130,6 @@ def likelihood_cells(
 
 
 def _metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
-    """Every other metric: its meaning, its direction, its floor, and a cell for each family."""
     rows = board.ranked
     names = dict.fromkeys(k for r in rows for k, v in r.items() if isinstance(v, MetricEstimate))
     for name in names:
@@ -161,13 +155,11 @@ def _estimate_cell(e: MetricEstimate) -> _TableCell:
 
 
 def _summarise_columns(board: Leaderboard) -> str:
-    """The columns by name, the first few of many; empty for arrays without names."""
     names = board.schema.names
     return "" if len(names) < 2 or all(n.isdigit() for n in names) else _list_some(names)
 
 
 def _summarise_classes(board: Leaderboard) -> str:
-    """The classes on which samples were conditioned, the first few of many."""
     condition = board.schema.condition
     if condition is None:
         return ""

@@ -16,7 +16,6 @@ Check = Callable[[Leaderboard, FitResult], str]
 
 
 def comparison_warnings(board: Leaderboard) -> Iterator[tuple[str, str]]:
-    """Families with what is wrong with them, in the order of the leaderboard."""
     for row in board.table:
         runs = [e for e in board.entries if e.family == row["family"] and not e.error]
         for check in CHECKS:
@@ -27,7 +26,6 @@ def comparison_warnings(board: Leaderboard) -> Iterator[tuple[str, str]]:
 
 
 def _mode_collapse_warning(board: Leaderboard, e: FitResult) -> str:
-    """Mode collapse: at known modes, or in the cells of a partition of the data."""
     known = board.dataset
     if known is not None and known.modes is not None and e.generated is not None:
         modes = metrics.known_modes(e.generated, known.modes, known.mode_scale or 0.0)
@@ -42,7 +40,6 @@ def _mode_collapse_warning(board: Leaderboard, e: FitResult) -> str:
 
 
 def _memorisation_warning(board: Leaderboard, e: FitResult) -> str:
-    """Memorisation: exact copies of training rows, or samples too close to them."""
     copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
     integers = any(c.integer for c in board.schema.columns)
     chance = integers or math.prod(board.schema.event) == 1  # rows may be equal by chance
@@ -59,7 +56,6 @@ def _memorisation_warning(board: Leaderboard, e: FitResult) -> str:
 
 
 def _impossible_likelihood_warning(board: Leaderboard, e: FitResult) -> str:
-    """A likelihood better than the entropy allows."""
     exact = findings.data_entropy(board)
     if exact is None or e.nll is None or not findings.is_below_entropy(e.nll, exact):
         return ""

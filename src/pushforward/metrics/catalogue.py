@@ -75,7 +75,6 @@ def _first_500(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Ar
 def _rows_with_covariance(
     a: MetricRows, b: MetricRows, context: MetricContext
 ) -> tuple[Array, Array]:
-    """All, if there are enough of them for a covariance."""
     wasserstein.check_covariance_rows(min(len(a.x), len(b.x)), a.x.shape[1])
     return a.x, b.x
 
@@ -120,7 +119,6 @@ def _classifier_features(
 def _class_probabilities(
     a: MetricRows, b: MetricRows, context: MetricContext
 ) -> tuple[Array, Array]:
-    """The probability of each class by the classifier of the real labels."""
     x, y = (_row_probabilities(rows, context) for rows in (a, b))
     return x, y
 
@@ -130,7 +128,6 @@ def _row_probabilities(rows: MetricRows, context: MetricContext) -> Array:
 
 
 def _label_agreement(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """Whether the classifier sees the class that was asked for, as zeros and ones."""
     network = _require_classifier(context)
     if b.classes is None:
         raise UsageError("label_accuracy needs the class asked of each row: give generated_labels=")
@@ -154,8 +151,6 @@ def floor_pair(
 
 
 class Metric(NamedTuple):
-    """One line of the catalogue."""
-
     view: View
     replicate: Replicate
     entry: int  # which entry of the replicate's value
@@ -270,5 +265,4 @@ def default_feature_metrics(scored: bool, asked: bool) -> list[str]:
 
 
 def feature_metric_name(name: str, extractor: str) -> str:
-    """A metric's name where it is taken in features: FD-EffLite0, never FID."""
     return f"{SHORT.get(name, name)}-{extractor}"

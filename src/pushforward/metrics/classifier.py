@@ -102,8 +102,6 @@ class FeatureClassifier(Protocol):
 
 
 class _PerceptronClassifier(NamedTuple):
-    """A fitted perceptron, as its matrices; the last hidden layer gives features."""
-
     weights: list[Array]
     biases: list[Array]
     classes: np.ndarray
@@ -152,10 +150,10 @@ def fit_classifier(
     from ..networks.layout import is_large_image  # which imports torch
 
     if is_large_image(event):
-        from . import convolutional
+        from . import feature_networks
 
         images = rows.reshape(-1, *event)
-        return convolutional.fit_convolutional(images, code, classes, width=width, seed=seed)
+        return feature_networks.fit_convolutional(images, code, classes, width=width, seed=seed)
     return _fit_perceptron(rows, code, classes, width, seed)
 
 
@@ -180,7 +178,6 @@ def cached_classifier(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Fe
 def _fit_perceptron(
     rows: Array, code: np.ndarray, classes: np.ndarray, width: int, seed: int
 ) -> _PerceptronClassifier:
-    """A perceptron of two hidden layers, fitted to rows whose classes have the numbers ``code``."""
     from sklearn.neural_network import MLPClassifier
 
     epochs = int(np.clip(300_000 // len(rows), 10, 200))  # some 1,500 steps of 200 rows

@@ -88,7 +88,6 @@ def _file_bytes(image: np.ndarray, options: dict[str, object]) -> int:
 
 
 def tile_sheets(images: np.ndarray) -> list[np.ndarray]:
-    """All images side by side in a square, or in several where that is too large."""
     n, h, w = images.shape[:3]
     most = max(1, SIDE // h) * max(1, SIDE // w)
     return [tile_square(images[i : i + most]) for i in range(0, n, most)]

@@ -64,8 +64,6 @@ class MetricEstimate(NamedTuple):
 
 
 def jackknife_replicates(statistic: Statistic) -> Replicate:
-    """The statistic of two samples, and of what is left of them without each of some groups."""
-
     def without(parts: list[Array], a: int) -> Array:
         return np.concatenate(parts[:a] + parts[a + 1 :])
 

@@ -99,11 +99,9 @@ class _Standardiser(NamedTuple):
     pixels: PixelRange | None
 
     def standardise(self, x: Array) -> Array:
-        """Rows in real standard deviations."""
         return (x - self.mean) / self.scale
 
     def restore(self, rows: Array) -> Array:
-        """The inverse of `standardise`."""
         return rows * self.scale + self.mean
 
 
@@ -152,8 +150,6 @@ Measured = tuple[Array, Array, Array, Array, int]  # value, low, high, floor, ro
 
 
 class _MetricSamples(NamedTuple):
-    """Three sets of equally many rows; the reference stands for what a perfect model would make."""
-
     real: MetricRows
     generated: MetricRows
     reference: MetricRows
@@ -217,7 +213,6 @@ def _resolve_extractor(
 
 
 def _check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: int) -> None:
-    """Refuse what cannot be measured before any features are computed."""
     if "label_accuracy" in chosen and extract.name != "classifier":
         raise UsageError("label_accuracy is of a classifier of the labels: features=classifier")
     if "frechet" in chosen and extract.d:
@@ -236,7 +231,6 @@ def _view_context(
     network: FeatureClassifier | None,
     seed: int,
 ) -> MetricContext:
-    """What the chosen metrics' views need; cells are of the first set of rows alone."""
     centres = (
         neighbours.kmeans_centres(real.x, seed=seed) if "mode_coverage" in chosen else real.x[:1]
     )
@@ -257,7 +251,6 @@ def _estimate_metrics(
     context: MetricContext,
     extract: FeatureExtractor | None = None,
 ) -> dict[str, MetricEstimate]:
-    """Each metric, with its interval and floor; what metrics share is computed once."""
     shared: dict[object, Measured] = {}
     out = {}
     for name in chosen:

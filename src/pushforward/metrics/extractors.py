@@ -36,7 +36,6 @@ def check_same_range(real: Array, generated: Array) -> None:
 
 
 def _detect_pixel_range(x: Array) -> str:
-    """The customary range that the values are in, or nothing."""
     low, high = x.min(), x.max()
     if low >= 0 and 1 < high <= 255 and not (x % 1).any():
         return BYTES
@@ -60,7 +59,6 @@ class PixelRange(NamedTuple):
 
     @property
     def description(self) -> str:
-        """The change of range as one says it."""
         return f"pixels {self.low:g} to {self.high:g} as 0 to 1"
 
     def to_unit(self, x: Array) -> Array:
@@ -152,8 +150,6 @@ def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
 
 
 def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
-    """The features of a classifier of the user's labels, of standardised rows."""
-
     def features(x: Array) -> _ExtractedFeatures:
         return _ExtractedFeatures(network.features(x), network.probabilities(x))
 
@@ -161,7 +157,6 @@ def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
 
 
 def _efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
-    """EfficientNet-Lite0's features of ImageNet, from the extra ``features``."""
     from . import feature_networks
 
     net = feature_networks.load_efflite0()
@@ -220,7 +215,6 @@ def _match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[A
 
 
 def _input_channels(net: Any) -> int | None:
-    """The channels that the first convolution of a network takes; None if there is none."""
     kernels = [p for p in net.parameters() if p.ndim == 4]
     return kernels[0].shape[1] if kernels else None
 

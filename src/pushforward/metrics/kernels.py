@@ -90,7 +90,6 @@ class _PairSums(NamedTuple):
     m: NDArray[np.int64]
 
     def discrepancy(self, keep: NDArray[np.bool_], *, unbiased: bool = True) -> float:
-        """The discrepancy of the rows in the groups to ``keep``."""
         n, m = int(self.n[keep].sum()), int(self.m[keep].sum())
         both = np.ix_(keep, keep)
         xx, yy, xy = self.xx[both].sum(), self.yy[both].sum(), self.xy[both].sum()
@@ -110,7 +109,6 @@ def _diagonal_sum(kernel: Kernel, x: Array) -> float:
 
 
 def _pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLOCK) -> _PairSums:
-    """All sums of a symmetric kernel over pairs of ``groups`` consecutive groups of rows."""
     xs, ys = np.array_split(x, groups), np.array_split(y, groups)
 
     def within(parts: list[Array]) -> Array:

@@ -142,7 +142,6 @@ class _ModeReport(NamedTuple):
 
     @property
     def collapsed(self) -> bool:
-        """Whether no more than four fifths of the modes are kept."""
         return is_collapsed(self.kept)
 
 

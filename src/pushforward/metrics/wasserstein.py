@@ -39,7 +39,6 @@ def sliced_w2(
 
 
 def _equal_samples(x: Array, y: Array, cap: int, seed: int) -> tuple[Array, Array]:
-    """The same number of rows of both, at most ``cap``, drawn without replacement."""
     n = min(len(x), len(y), cap)
     rng = np.random.default_rng(seed)
     return x[rng.permutation(len(x))[:n]], y[rng.permutation(len(y))[:n]]

@@ -64,7 +64,6 @@ def grid_log_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
 
 
 def _flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
-    """The log-density of a probability flow, as accurate as a colour of the map."""
     rough = partial(ode.dormand_prince, rtol=MAP, atol=MAP)
     with torch.no_grad():
         z, log_det = fitted.transform.forward(torch.as_tensor(x))
@@ -73,7 +72,6 @@ def _flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> 
 
 
 def _within_bounds(schema: Schema, x: np.ndarray) -> np.ndarray:
-    """Which rows respect the bounds that the user declared."""
     inside = np.ones(len(x), bool)
     for j, column in enumerate(schema.columns):
         low, high = column.bounds

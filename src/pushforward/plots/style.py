@@ -69,7 +69,6 @@ RC: Any = {f"{axis}tick.{name}": value for axis in "xy" for name, value in TICKS
 
 
 def line_look(i: int) -> dict[str, Any]:
-    """Colour and dashes of the i-th of several lines."""
     return {"color": LINES[i % len(LINES)], "linestyle": DASHES[i % len(DASHES)]}
 
 
@@ -91,7 +90,6 @@ def figure_bytes(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
 
 @contextlib.contextmanager
 def written_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure of so many inches to draw on, written to a file at the end of the block."""
     with plot_style():
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
         yield figure
