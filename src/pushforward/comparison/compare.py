@@ -62,7 +62,7 @@ class _ComparisonBudget(NamedTuple):
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise UsageError(f"seeds are {[*self.seeds][:9]}; give one or more, all different")
         for seed in self.seeds:
-            with seeded_rng(seed):
+            with seeded_rng(seed):  # refuses what is no seed
                 pass
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class _BudgetClock:
         return max(left / fits - each, left / fits / 2, 1.0) / 60
 
 
-class _Task(NamedTuple):
+class _Task(NamedTuple):  # what `fit` takes beside the data
     family: str
     seed: int
     steps: int | None = None
@@ -98,17 +98,11 @@ class _Task(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The data of a comparison, divided once for all families.
-
-    Arguments:
-        train: Rows to fit.
-        test: Rows to measure on.
-        labels: Classes of the test rows of a built-in data set, for the metrics that take them.
-    """
+    """The data of a comparison, divided once for all families."""
 
     train: Dataset
     test: Dataset
-    labels: np.ndarray | None = None
+    labels: np.ndarray | None = None  # classes of the test rows of a built-in data set
 
 
 def subset_rows(samples: Dataset, rows: np.ndarray) -> Dataset:
@@ -155,20 +149,15 @@ def compare(
     Arguments:
         x: As in `fit`.
         families: Keys of families; all of them, baselines included, when None.
-        y: As in `fit`.
-        condition: As in `fit`.
-        bounds: As in `fit`.
-        size: As in `fit`.
+        y, condition, bounds, size, cache: As in `fit`.
         text: As in `fit`, for every family that takes a condition.
-        cache: As in `fit`.
         minutes: Wall time per family and seed, set-up included.
         total_minutes: Wall time of everything instead.
         steps: Rounds of training instead; the families' own budgets when nothing is given.
         seeds: One fit for each.
-        device: As in `fit`.
+        device, progress: As in `fit`.
         out: A folder for ``report.html``.
         overwrite: Replace an old report there.
-        progress: As in `fit`.
 
     Raises:
         DataError: If the data cannot be used.
@@ -181,11 +170,8 @@ def compare(
     chosen = baselines_first() if families is None else [registry.family_key(f) for f in families]
     if len(set(chosen)) < len(chosen):
         raise UsageError(f"families are {', '.join(chosen)[:100]}; name each once")
-    limits, sides, encoder = (
-        reading.normalise_bounds(bounds),
-        reading.parse_image_size(size),
-        text_encoders.text_encoder_name(text),
-    )
+    limits, sides = reading.normalise_bounds(bounds), reading.parse_image_size(size)
+    encoder = text_encoders.text_encoder_name(text)
     with memmap.use_cache_folder(resolve_cache_folder(cache, x)):
         samples = reading.read_dataset(
             x, y=y, condition=condition, bounds=limits, size=sides, text=encoder
@@ -232,18 +218,16 @@ def _check_report_folder(out: str | Path | None, overwrite: bool) -> None:
 def _start_comparison(
     samples: Dataset, source: str | None, budget: _ComparisonBudget
 ) -> tuple[Comparison, Split]:
-    if len(samples.x) < FEWEST:
-        raise DataError(
-            f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"
-        )
+    if (n := len(samples.x)) < FEWEST:
+        raise DataError(f"{n} rows are too few to compare families: have {FEWEST} or more")
     known = datasets.load(source) if source in datasets.names() else None
-    train, test = split_train_test(len(samples.x))
+    train, test = split_train_test(n)
     labels = None if known is None or known.y is None else known.y[test]
     split = Split(subset_rows(samples, train), subset_rows(samples, test), labels)
     schema, held_out = samples.schema, split.test.x
-    scored = held_out[: likelihood_rows(schema.event)]
     place = "the data passed" if source is None else source
     result = Comparison([], split.train.x, held_out, schema, str(budget), place, known)
+    scored = held_out[: likelihood_rows(schema.event)]
     result.codecs = metrics.codecs.image_codec_bits(scored, schema.levels)
     return result, split
 

@@ -4,16 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..formatting import (
-    capitalise_first,
-    count_noun,
-    display_name,
-    duration_text,
-    format_number,
-    format_percent,
-    join_words,
-    supported_decimals,
-)
+from .. import formatting
+from ..formatting import capitalise_first, count_noun, display_name, format_number, join_words
 from ..metrics.estimate import MetricEstimate
 from ..model import Likelihood
 from .leaderboard import PRIMARY, Leaderboard
@@ -26,7 +18,9 @@ Rows = Sequence[dict[str, Any]]  # of `Leaderboard.table`
 
 def format_estimate(e: MetricEstimate, value: float | None = None) -> str:
     """An estimate, or a value beside it, with the digits that its 95 % interval supports."""
-    return format_number(e.value if value is None else value, supported_decimals(e.low, e.high))
+    return format_number(
+        e.value if value is None else value, formatting.supported_decimals(e.low, e.high)
+    )
 
 
 def format_interval(e: MetricEstimate) -> str:
@@ -38,7 +32,6 @@ def family_names(rows: Rows) -> list[str]:
 
 
 def _with_verb(names: Sequence[str], one: str, many: str) -> str:
-    """``a and b are``, ``a is``."""
     return f"{join_words(names)} {one if len(names) == 1 else many}"
 
 
@@ -60,8 +53,7 @@ def describe_protocol(board: Leaderboard) -> str:
         f"{count_noun(len(board.train), 'row')} of {quote_source(board.source)} "
         f"({kind}; budget: {board.budget}) and measured on "
         f"{count_noun(len(board.test), 'other row')} that none of them saw in training."
-        + missing
-        * bool(board.missing)
+        f"{missing * bool(board.missing)}"
     )
 
 
@@ -76,7 +68,9 @@ def summarise_findings(board: Leaderboard) -> list[str]:
         return ["No family could be fitted, so nothing was measured."]
     found = [describe_leaders(rows), compare_with_reference(rows), describe_floor(rows)]
     if short := board.untrained():
-        names = join_words([f"{display_name(f)} ({format_percent(p)})" for f, p in short.items()])
+        names = join_words(
+            [f"{display_name(f)} ({formatting.format_percent(p)})" for f, p in short.items()]
+        )
         found.append(f"Too few of their usual steps fitted into the budget to judge {names}.")
     found += [compare_likelihoods(rows, data_entropy(board)), _describe_fastest(rows)]
     if failed := family_names([r for r in board.table if r["error"]]):
@@ -185,7 +179,7 @@ def _describe_fastest(rows: Rows) -> str:
         return ""
     return (
         f"Of the families in the first rank, {display_name(first[0]['family'])} samples fastest: "
-        f"1,000 rows in {duration_text(first[0]['seconds_per_1000'])}."
+        f"1,000 rows in {formatting.duration_text(first[0]['seconds_per_1000'])}."
     )
 
 

@@ -31,11 +31,7 @@ BOUNDS = ("value", "low", "high")  # of an estimate
 
 
 def write_report(board: Leaderboard, folder: Path) -> Path:
-    """Write ``report.html`` into a folder.
-
-    Raises:
-        DiskError: If it cannot be written; an old report is then untouched.
-    """
+    """Write ``report.html`` into a folder; if that fails an old report is untouched."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return files.atomic_write(folder / "report.html", render_report(board).encode())
@@ -67,9 +63,8 @@ def load_template(package: str, name: str, **filters: Callable[..., Any]) -> jin
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= filters
-    return environment.from_string(
-        resources.files(package).joinpath(name).read_text(encoding="utf-8")
-    )
+    page = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    return environment.from_string(page)
 
 
 def leaderboard_table(board: Leaderboard) -> dict[str, Any]:

@@ -19,8 +19,7 @@ def comparison_warnings(board: Leaderboard) -> Iterator[tuple[str, str]]:
     for row in board.table:
         runs = [e for e in board.entries if e.family == row["family"] and not e.error]
         for check in CHECKS:
-            texts = [t for t in (check(board, e) for e in runs) if t]
-            if texts:
+            if texts := [text for e in runs if (text := check(board, e))]:
                 share = f" ({len(texts)} of {len(runs)} seeds)" if len(runs) > 1 else ""
                 yield row["family"], f"{texts[0].rstrip('.')}{share}."
 
@@ -70,8 +69,8 @@ def _no_gain_warning(board: Leaderboard, e: FitResult) -> str:
     """Samples no better than those of one Gaussian, though there is something to gain."""
     if e.family in families.BASELINES or e.trained < ENOUGH:
         return ""
-    references = [b for b in board.entries if b.family == findings.REFERENCE]
-    bars = [b.metrics[PRIMARY] for b in references if PRIMARY in b.metrics]
+    references = [b.metrics for b in board.entries if b.family == findings.REFERENCE]
+    bars = [found[PRIMARY] for found in references if PRIMARY in found]
     mine = e.metrics.get(PRIMARY)
     if not bars or mine is None or mine.low <= mine.floor or mine.high < bars[0].low:
         return ""

@@ -39,19 +39,16 @@ class MetricRows(NamedTuple):
 View = Callable[[MetricRows, MetricRows, MetricContext], tuple[Array, Array]]
 
 
-def _first_5000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    return a.x[:5000], b.x[:5000]
+def _first_rows(n: int | None) -> View:
+    return lambda a, b, context: (a.x[:n], b.x[:n])
 
 
-def _all_rows(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    return a.x, b.x
+_all_rows = _first_rows(None)
+_first_5000 = _first_rows(5000)  # for sums over pairs
+_first_2000 = _first_rows(2000)  # for nearest neighbours
 
 
-def _first_2000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    return a.x[:2000], b.x[:2000]
-
-
-def _first_500(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+def _assignable_rows(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
     n = 500 if a.x.shape[1] > 1 else None  # on the line all rows
     return a.x[:n], b.x[:n]
 
@@ -160,9 +157,9 @@ METRICS: dict[str, Metric] = {
         "kernel distance of moments up to the third of the standardised rows; unbiased"),
     "sliced_w2": Metric(_all_rows, _sliced_w2, 0, "lower", SD,
         "how far mass must move along an average direction, root mean square"),
-    "w1": Metric(_first_500, _w1, 0, "lower", SD,
+    "w1": Metric(_assignable_rows, _w1, 0, "lower", SD,
         "how far mass must move on average, at best (exact on up to 500 rows; all rows in 1-D)"),
-    "w2": Metric(_first_500, _w2, 0, "lower", SD,
+    "w2": Metric(_assignable_rows, _w2, 0, "lower", SD,
         "how far mass must move, root mean square (exact on up to 500 rows; all rows in 1-D)"),
     "frechet": Metric(_rows_with_covariance, _frechet, 0, "lower", "real variances",
         "Fréchet distance of the standardised rows: sees means and covariances alone"),

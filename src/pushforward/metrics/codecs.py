@@ -9,6 +9,7 @@ other, which flatters the codec.
 
 import io
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def codec_bits(images: np.ndarray) -> dict[str, float]:
         DataError: If these are no such images.
     """
     bytes_ = to_byte_images(np.asarray(images))
-    files = {"": bytes_, "_tiled": tile_sheets(bytes_)}
+    files: dict[str, Iterable[np.ndarray]] = {"": bytes_, "_tiled": tile_sheets(bytes_)}
     return {
         f"{name}{suffix}": 8 * sum(_file_bytes(image, options) for image in images) / bytes_.size
         for suffix, images in files.items()

@@ -6,7 +6,9 @@ are never compared. The name FID is kept for the network of its authors (Heusel 
 is not shipped; a Fréchet distance in other features is called FD with their name.
 """
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,10 +141,10 @@ def _efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
         f"{pixels.description}, {changed}scaled to {n} x {n} (bilinear, antialiased)"
     )
 
-    def features(x: Array) -> _ExtractedFeatures:
-        found = _extract_batches(lambda rows: net(colours(pixels.to_tensor(rows))), x, "EffLite0")
-        return _ExtractedFeatures(found[0], softmax(found[1]))
+    def call(rows: Array) -> Any:
+        return net(colours(pixels.to_tensor(rows)))
 
+    features = partial(_extract_batches, call, "EffLite0")
     return FeatureExtractor("EffLite0", words, features, feature_networks.FEATURES, scored=True)
 
 
@@ -161,10 +163,7 @@ def _user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureE
         x = colours(pixels.to_tensor(rows)).to(where)
         return net((255 * x).round().byte(), return_features=True) if inception else net(x)
 
-    def features(x: Array) -> _ExtractedFeatures:
-        found = _extract_batches(call, x, name)
-        return _ExtractedFeatures(found[0], softmax(found[1]) if len(found) > 1 else None)
-
+    features = partial(_extract_batches, call, name)
     size = "of their own size, whatever the network does to it"
     return FeatureExtractor(name, f"{name}; {pixels.description}, {changed}{scale}{size}", features)
 
@@ -185,16 +184,15 @@ def _input_channels(net: Any) -> int | None:
 
 
 def _accepts_argument(net: Any, argument: str) -> bool:
-    import inspect
-
     schema = getattr(net.forward, "schema", None)
     if schema is not None:
         return argument in [a.name for a in schema.arguments]
     return argument in inspect.signature(net.forward).parameters
 
 
-def _extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
+def _extract_batches(call: Callable[[Array], Any], name: str, x: Array) -> _ExtractedFeatures:
     import torch
+    from scipy.special import softmax
 
     parts = []
     with torch.no_grad(), terminal_bar(f"features: {name}") as update:
@@ -211,10 +209,4 @@ def _extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[
     found = [np.concatenate(part) for part in zip(*parts, strict=True)]
     if not all(np.isfinite(part).all() for part in found):
         raise DataError(f"{name} gives features that are not finite numbers")
-    return found
-
-
-def softmax(logits: Array) -> Array:
-    from scipy.special import softmax as exponentials
-
-    return exponentials(logits, axis=1)
+    return _ExtractedFeatures(found[0], softmax(found[1], axis=1) if len(found) > 1 else None)

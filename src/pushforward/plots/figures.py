@@ -47,11 +47,6 @@ def plot_run(fitted: FittedModel, path: Path, *, data: Any = None, seed: int = 0
         path: Where to; ``.png``, ``.svg`` or ``.pdf``.
         data: Data to draw in grey with the samples, of the kind the model was fitted on.
         seed: Of the samples.
-
-    Raises:
-        UsageError: If the format is none of these.
-        DataError: If the data are not of the kind that was fitted.
-        DiskError: If the file cannot be written.
     """
     path = files.check_figure_path(path)
     real = None if data is None else reading.read_with_schema(data, fitted.schema).x
@@ -208,17 +203,11 @@ def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = Non
         data: Data to encode; by default those of the run, if it knows where they are.
         y: Their conditions, where the data have no column of them. Decoded are latents under the
             condition of the first row.
-
-    Raises:
-        UsageError: If the format is none of these, the family has no latents, or there are no data.
-        DiskError: If the file cannot be written.
     """
     path = files.check_figure_path(path)
     found = encode_for_plot(fitted, data, y)
-    parts: list[Draw] = [
-        partial(_plot_latent_scatter, found=found),
-        *_decoding_plots(fitted, found),
-    ]
+    scatter = partial(_plot_latent_scatter, found=found)
+    parts: list[Draw] = [scatter, *_decoding_plots(fitted, found)]
     with style.written_figure(path, (3.3 * len(parts), 3.4)) as figure:
         for axes, draw in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts):
             draw(axes)
@@ -296,7 +285,7 @@ def _decoding_plots(fitted: FittedModel, found: _EncodedData) -> Sequence[Draw]:
 
 
 def _plot_decoded_images(axes: Axes, fitted: FittedModel, x: np.ndarray) -> None:
-    """Images in rows of SIDE, ``(rows, SIDE, *event)``."""
+    """Images ``(rows, SIDE, *event)``."""
     column = fitted.schema.columns[0]
     drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
 
@@ -311,9 +300,8 @@ def _plot_image_lattice(axes: Axes, fitted: FittedModel, found: _EncodedData) ->
 
 def _plot_image_traversals(axes: Axes, fitted: FittedModel, found: _EncodedData) -> None:
     units, values = found.order[:SIDE].tolist(), np.linspace(-3, 3, SIDE)
-    _plot_decoded_images(
-        axes, fitted, fitted.traverse(y=found.condition, units=units, values=values)
-    )
+    x = fitted.traverse(y=found.condition, units=units, values=values)
+    _plot_decoded_images(axes, fitted, x)
     height = (axes.images[0].get_size()[0] + 1) / SIDE  # of an image with the line under it
     axes.set_ylim(len(units) * height - 1.5, -0.5)
     for row, unit in enumerate(units):
@@ -338,7 +326,6 @@ def _plot_latent_net(axes: Axes, fitted: FittedModel, found: _EncodedData) -> No
 
 
 def _plot_latent_curves(axes: Axes, fitted: FittedModel, found: _EncodedData, unit: int) -> None:
-    """The columns that follow one latent most, in standard deviations of the data."""
     x = fitted.traverse(y=found.condition, units=[unit], values=FINE)[0].reshape(len(FINE), -1)
     rows = found.x.reshape(len(found.x), -1)
     scale, names = rows.std(0), fitted.schema.names
