@@ -55,5 +55,4 @@ def _encode_conditions(samples: Dataset) -> np.ndarray:
 
 
 def _append_condition_columns(samples: Dataset) -> np.ndarray:
-    """Rows with their conditions, which are numbers, as further columns."""
     return np.hstack([samples.x.reshape(len(samples.x), -1), _encode_conditions(samples)])

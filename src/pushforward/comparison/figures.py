@@ -80,7 +80,6 @@ def _flatten_rows(x: np.ndarray) -> np.ndarray:
 
 
 def _diffusions(runs: Iterable[_PlottedRun]) -> list[tuple[_PlottedRun, Diffusion]]:
-    """The runs whose sampler takes steps that can be chosen, with their models."""
     return [(r, r.model.model) for r in runs if isinstance(r.model.model, Diffusion)]
 
 

@@ -36,13 +36,11 @@ def _with_verb(names: Sequence[str], one: str, many: str) -> str:
 
 
 def data_entropy(board: Leaderboard) -> float | None:
-    """The exact entropy of the data in nats, where it is known."""
     value = None if board.dataset is None else board.dataset.entropy
     return value if value is not None and math.isfinite(value) else None
 
 
 def describe_protocol(board: Leaderboard) -> str:
-    """One sentence: what was done to get these numbers."""
     shape = board.schema.event
     kind = count_noun(shape[0], "column") if len(shape) == 1 else " \u00d7 ".join(map(str, shape))
     families = {e.family for e in board.entries}
@@ -58,7 +56,6 @@ def describe_protocol(board: Leaderboard) -> str:
 
 
 def quote_source(source: str) -> str:
-    """The source in quotation marks unless it is a phrase of ours."""
     return source if source.startswith("the ") else f"\u201c{source}\u201d"
 
 
@@ -80,7 +77,6 @@ def summarise_findings(board: Leaderboard) -> list[str]:
 
 
 def describe_leaders(rows: Rows) -> str:
-    """Who is first, and whether that is more than noise."""
     first = family_names([r for r in rows if r["rank"] == 1])
     if len(rows) == 1:
         return f"Only {first[0]} was measured, so there is nothing to compare it with."
@@ -99,7 +95,6 @@ def describe_leaders(rows: Rows) -> str:
 
 
 def compare_with_reference(rows: Rows) -> str:
-    """Who beats the single Gaussian."""
     bars = [r[PRIMARY] for r in rows if r["family"] == REFERENCE]
     others = [r for r in rows if r["family"] != REFERENCE]
     if not bars or not others:
@@ -184,6 +179,5 @@ def _describe_fastest(rows: Rows) -> str:
 
 
 def is_below_entropy(e: MetricEstimate, exact: float) -> bool:
-    """Whether a mean negative log-likelihood is impossibly good."""
     error = (e.high - e.low) / (2 * 1.96)
     return e.value < exact - BELOW * error

@@ -68,7 +68,6 @@ def load_template(package: str, name: str, **filters: Callable[..., Any]) -> jin
 
 
 def leaderboard_table(board: Leaderboard) -> dict[str, Any]:
-    """The leaderboard: its heads and its rows of cells."""
     exact, d = findings.data_entropy(board), math.prod(board.schema.event)
     heads = ["Rank", "Family", "Energy distance", "Floor", "NLL, nats", "Kind"]
     heads += ["Bits per dim"] * (d > 1) + ["Gap, nats"] * (exact is not None)
@@ -137,7 +136,6 @@ def _metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
 
 
 def _estimate_cell(e: MetricEstimate) -> _TableCell:
-    """A metric with half of its interval."""
     half = max(e.high - e.value, e.value - e.low)
     margin = f"\u00b1 {findings.format_estimate(e, half)}" if np.isfinite(half) else ""
     return _TableCell(findings.format_estimate(e), margin)

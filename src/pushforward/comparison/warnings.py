@@ -66,7 +66,6 @@ def _impossible_likelihood_warning(board: Leaderboard, e: FitResult) -> str:
 
 
 def _no_gain_warning(board: Leaderboard, e: FitResult) -> str:
-    """Samples no better than those of one Gaussian, though there is something to gain."""
     if e.family in families.BASELINES or e.trained < ENOUGH:
         return ""
     references = [b.metrics for b in board.entries if b.family == findings.REFERENCE]

@@ -61,7 +61,6 @@ def _rows_with_covariance(
 
 
 def _two_sample_scores(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """How generated the first 2,000 rows look to a classifier that was not fitted on them."""
     p, q = classifier.out_of_fold_scores(a.x[:2000], b.x[:2000], seed=context.seed)
     rng = np.random.default_rng(context.seed)
     return rng.permutation(p), rng.permutation(q)

@@ -43,8 +43,6 @@ def _detect_pixel_range(x: Array) -> str:
 
 
 class PixelRange(NamedTuple):
-    """How the numbers of images become pixels from 0 to 1."""
-
     event: tuple[int, ...]
     low: float  # the number that is black
     high: float  # the number that is white
@@ -54,7 +52,6 @@ class PixelRange(NamedTuple):
         return f"pixels {self.low:g} to {self.high:g} as 0 to 1"
 
     def to_unit(self, x: Array) -> Array:
-        """Rows of numbers from 0 to 1; what lies outside is cut off."""
         return ((x.reshape(len(x), -1) - self.low) / (self.high - self.low)).clip(0, 1)
 
     def to_tensor(self, x: Array) -> Any:
@@ -99,14 +96,7 @@ class FeatureExtractor(NamedTuple):
 
 
 def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
-    """Features are "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``.
-
-    Raises:
-        UsageError: If there is none of that name, or it is no network.
-        MissingFile: If the file does not exist.
-        Unsafe: If the file may hold a pickle.
-        Unavailable: If a package is not installed.
-    """
+    """Features are "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``."""
     from . import feature_networks
 
     if not isinstance(features, str):
@@ -169,7 +159,6 @@ def _user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureE
 
 
 def _match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[Any], Any], str]:
-    """What gives images the channels that a network takes, and how one says it."""
     have = pixels.to_tensor(np.zeros((1, int(np.prod(pixels.event))))).shape[1]
     if wanted in (None, have):
         return lambda x: x, ""

@@ -115,7 +115,6 @@ class ConvolutionalClassifier:
 def fit_convolutional(
     x: np.ndarray, code: np.ndarray, classes: np.ndarray, *, width: int, seed: int
 ) -> ConvolutionalClassifier:
-    """Fit the network to images ``(n, *event)`` whose classes have the numbers ``code``."""
     with fork_rng():
         seed_rng(seed)
         fitted = ConvolutionalClassifier(x.shape[1:], classes, width)
@@ -258,7 +257,6 @@ def check_network(found: Any, name: str) -> nn.Module:
 
 @contextlib.contextmanager
 def _working_folder_on_path() -> Iterator[None]:
-    """Modules of the working folder can be imported, as ``python -m`` does it."""
     sys.path.insert(0, os.getcwd())
     try:
         yield

@@ -179,8 +179,7 @@ def mmd(
     that every model is measured with the same kernels.
 
     Arguments:
-        real: ``(n, d)``.
-        generated: ``(m, d)``.
+        real, generated: ``(n, d)`` and ``(m, d)``.
         width: The standard deviation of one kernel to use in their place.
         unbiased: Leave pairs of a row with itself out.
         block: Rows of a block; it changes the result by rounding alone.

@@ -34,17 +34,12 @@ K = 5
 
 
 def _squared_radii(x: Array, k: int, block: int = BLOCK) -> Array:
-    """Squared distance from each row to its ``k``-th nearest other row, a block at a time."""
     parts = (squared_distances(x[i], x) for i in block_slices(len(x), block))
     return np.concatenate([np.partition(d2, k, axis=1)[:, k] for d2 in parts])
 
 
 def prdc(real: np.ndarray, generated: np.ndarray, *, k: int = K, block: int = BLOCK) -> Array:
-    r"""Precision, recall, density and coverage, ``(4,)``; all but density are fractions.
-
-    Raises:
-        DataError: If either set has at most ``k`` rows.
-    """
+    """Precision, recall, density and coverage, ``(4,)``; all but density are fractions."""
     x, y = centre_pair(*sample_pair(real, generated))
     if min(len(x), len(y)) <= k:
         raise DataError(f"neighbours number {k} need more than {k} rows on each side: give more")
@@ -120,8 +115,6 @@ def exact_duplicates(generated: np.ndarray, train: np.ndarray) -> int:
 
 
 class _ModeReport(NamedTuple):
-    """What a sample shows of known modes."""
-
     covered: int  # modes with at least one high-quality row
     high_quality: float  # fraction of rows within ``radius`` scales of a mode
     reverse_kl: float  # KL of the modes' frequencies to uniform, in nats

@@ -37,7 +37,6 @@ def data_limits(x: np.ndarray, tail: float = 0.002, margin: float = 0.12) -> Axe
 
 
 def evenly_spaced_rows(x: np.ndarray, most: int = POINTS) -> np.ndarray:
-    """Evenly spaced rows; the rows are in no order that matters."""
     return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(int)]
 
 
@@ -239,14 +238,9 @@ def plot_intervals(
 
 def plot_nfe_curves(axes: Axes, curves: dict[str, list[tuple[int, float]]], floor: float) -> None:
     for i, (name, points) in enumerate(curves.items()):
-        axes.plot(
-            *np.array(points).T,
-            **style.line_look(i),
-            marker=style.MARKS[i % len(style.MARKS)],
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-            label=name,
-        )
+        mark = {"marker": style.MARKS[i % len(style.MARKS)], "markeredgecolor": "white"}
+        look: dict[str, Any] = style.line_look(i) | mark | {"markeredgewidth": 0.4}
+        axes.plot(*np.array(points).T, label=name, **look)
     axes.axhline(floor, color=style.INK, linewidth=0.8, linestyle=style.FLOOR, label="floor")
     _set_log_axis(axes, "x")
     _set_log_axis(axes, "y")

@@ -144,7 +144,6 @@ def _plot_run_density(part: Part, log_p: np.ndarray, where: drawing.AxesLimits, 
 
 
 def monitored_steps(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of a history that hold samples."""
     return [line for line in history if "pictures" in line]
 
 
@@ -185,7 +184,6 @@ class _EncodedData(NamedTuple):
 
     @property
     def active(self) -> int:
-        """How many latents depend on the data (`theory.bounds.active_units`)."""
         return int((self.z.var(0) > ACTIVE).sum())
 
     @property
@@ -291,7 +289,6 @@ def _plot_decoded_images(axes: Axes, fitted: FittedModel, x: np.ndarray) -> None
 
 
 def _plot_image_lattice(axes: Axes, fitted: FittedModel, found: _EncodedData) -> None:
-    """Images at the quantiles of two latents, the others at 0."""
     units = found.order[:2].tolist()
     x = decode_quantile_lattice(fitted.pipeline, found.condition, units=units, side=SIDE)
     _plot_decoded_images(axes, fitted, x)

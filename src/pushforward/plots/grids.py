@@ -36,7 +36,6 @@ def plot_kind(event: tuple[int, ...]) -> str:
 
 
 def known_log_density(known: BuiltinDataset | None, x: np.ndarray) -> np.ndarray | None:
-    """The exact log-density of the data, or None where nobody knows it."""
     if known is None or known.log_prob is None:
         return None
     with np.errstate(divide="ignore"):

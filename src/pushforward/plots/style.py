@@ -74,7 +74,6 @@ def line_look(i: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def plot_style() -> Iterator[None]:
-    """Draw and save in this style; the caller's settings are as they were afterwards."""
     with matplotlib.rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -119,7 +118,6 @@ def svg_data_uri(svg: bytes) -> str:
 
 
 def clean_label(text: object, longest: int = 28) -> str:
-    """A user's text fit for a figure: printable, on one line, not too long."""
     plain = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
     return plain if len(plain) <= longest else plain[: longest - 1] + "\u2026"
 
