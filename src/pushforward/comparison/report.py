@@ -15,7 +15,7 @@ from ..formatting import count_noun, display_name, duration_text, format_number,
 from ..metrics import codecs
 from ..metrics.estimate import MetricEstimate
 from ..model import Likelihood
-from . import figures, findings, warnings
+from . import figures, findings
 from .leaderboard import PRIMARY, Leaderboard
 
 LISTED = 24  # columns or classes that are named
@@ -42,7 +42,7 @@ def render_report(board: Leaderboard) -> str:
         title=f"Generative models of {findings.quote_source(board.source)}",
         measured=findings.describe_protocol(board),
         summary=findings.summarise_findings(board),
-        warnings=[(display_name(f), text) for f, text in warnings.comparison_warnings(board)],
+        warnings=[(display_name(f), text) for f, text in findings.comparison_warnings(board)],
         board=leaderboard_table(board),
         failed=[(display_name(r["family"]), r["error"]) for r in board.table if r["error"]],
         entropy=findings.data_entropy(board),

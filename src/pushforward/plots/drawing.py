@@ -125,10 +125,9 @@ def plot_marginals(
     d = min(x.shape[1], COLUMNS)
     several = len(columns) > 1  # an array of higher rank has one column for all entries
     grid = figure.subplots(-(-d // 4), min(d, 4), squeeze=False)
-    for j, axes in enumerate(grid.flat):
-        if j >= d:
-            axes.set_axis_off()
-            continue
+    for axes in grid.flat[d:]:
+        axes.set_axis_off()
+    for j, axes in enumerate(grid.flat[:d]):
         column, name = (columns[j], columns[j].name) if several else (columns[0], f"entry {j + 1}")
         real = None if data is None else data[:, j]
         base = x[:, j] if real is None else real
