@@ -187,11 +187,6 @@ def _describe_fastest(rows: Rows) -> str:
     )
 
 
-def _is_below_entropy(e: MetricEstimate, exact: float) -> bool:
-    error = (e.high - e.low) / (2 * 1.96)
-    return e.value < exact - BELOW * error
-
-
 # warnings
 
 
@@ -236,7 +231,10 @@ def _memorisation_warning(board: Leaderboard, e: FitResult) -> str:
 
 def _impossible_likelihood_warning(board: Leaderboard, e: FitResult) -> str:
     exact = data_entropy(board)
-    if exact is None or e.nll is None or not _is_below_entropy(e.nll, exact):
+    if exact is None or e.nll is None:
+        return ""
+    error = (e.nll.high - e.nll.low) / (2 * 1.96)
+    if not e.nll.value < exact - BELOW * error:
         return ""
     return (
         f"its negative log-likelihood is {format_number(exact - e.nll.value)} nats below the "

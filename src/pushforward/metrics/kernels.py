@@ -126,11 +126,7 @@ def _pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLO
 
 
 def _kernel_replicates(kernel_of: Callable[[Array], Kernel]) -> Replicate:
-    """The unbiased discrepancy and its jackknife replicates, from one pass over all pairs.
-
-    Arguments:
-        kernel_of: Chooses the kernel from the real rows.
-    """
+    """One pass over all pairs serves all replicates; ``kernel_of`` chooses by the real rows."""
 
     def replicates(x: Array, y: Array, groups: int) -> tuple[Array, Array]:
         sums = _pair_sums(kernel_of(x), x, y, groups or 1)
