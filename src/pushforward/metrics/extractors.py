@@ -43,6 +43,8 @@ def _detect_pixel_range(x: Array) -> str:
 
 
 class PixelRange(NamedTuple):
+    """How the numbers of images become pixels from 0 to 1."""
+
     event: tuple[int, ...]
     low: float  # the number that is black
     high: float  # the number that is white
@@ -88,6 +90,8 @@ class _ExtractedFeatures(NamedTuple):
 
 
 class FeatureExtractor(NamedTuple):
+    """A way to see images, which names its metrics and describes itself."""
+
     name: str  # what metrics are named after
     description: str  # the network, its features, and what is done to an image before
     features: Callable[[Array], _ExtractedFeatures]  # of rows ``(n, entries)``
