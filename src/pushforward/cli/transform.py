@@ -208,7 +208,7 @@ def latent(
 ) -> None:
     """Plot the latent space, with encoded data, and samples decoded from it."""
     from ..inference.loading import load
-    from ..plots.latents import plot_latents
+    from ..plots.figures import plot_latents
 
     model = load(run, device="cpu", ema=ema)
     path = plot_latents(model, out, data, model.preprocessor.parse_condition(condition))
