@@ -106,7 +106,6 @@ class Autoregressive(GenerativeModel):
         return torch.stack(each).logsumexp(0) - math.log(len(each))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The negative log-likelihood of one of the orders, drawn at random."""
         o = int(torch.randint(len(self.orders), ())) if len(self.orders) > 1 else 0
         return {"nll": -self.entry_log_probs(x, o, self.hidden(c)).sum(1).mean()}
 
@@ -178,7 +177,6 @@ class Autoregressive(GenerativeModel):
 
 
 def _warn_few_particles(size: float, many: int) -> None:
-    """Warn of a draw that rests on few particles."""
     if size < ENOUGH:
         warnings.warn(
             f"the given entries come first in none of the orders learned; of {many} weighted draws "
@@ -193,7 +191,6 @@ def _is_prefix_mask(mask: Tensor) -> bool:
 
 
 def _made_design(event: Event) -> Design:
-    """A masked perceptron: in several orders, so that small data sets are overfit later."""
     d, batch = math.prod(event.shape), min(512, event.size or 512)
     if d <= FEW:
         recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
@@ -204,13 +201,11 @@ def _made_design(event: Event) -> Design:
 
 
 def _transformer_design(event: Event) -> Design:
-    """A causal transformer of entries."""
     recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
     return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
 
 
 def _causal_conv_design(event: Event) -> Design:
-    """Causal convolutions of pixels."""
     recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
     return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
 
@@ -297,7 +292,6 @@ def _resolve_network_name(event: Event, network: str) -> str:
 
 
 def _build_entry_features(levels: int, waves: int | None, d: int) -> EntryFeatures:
-    """How an entry is shown to those after it."""
     if not levels:
         return FourierEntryFeatures((16 if d <= FEW else 0) if waves is None else waves)
     if levels <= FEW_LEVELS and waves is None:

@@ -126,7 +126,6 @@ class CNF(GenerativeModel):
         return lambda x, t: self.net(x, t, c if c is None else c.repeat(len(x) // len(c), 1))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """Minus the likelihood along the steps of training, and both regularisers."""
         c = self.hidden(c)
         run = self.solver.gradient(self.solver.integrator, self.net.parameters())
         z = integrate_flow(
@@ -150,7 +149,6 @@ class CNF(GenerativeModel):
         return torch.cat([inner.new_zeros(1), inner, inner.new_ones(1)])
 
     def log_density(self, z: FlowIntegrals) -> PerDatum:
-        """Of data, from where the flow carries them and what it integrates."""
         return standard_normal_log_prob(z.x) + z.trace + self.whitening.log_det
 
     @torch.no_grad()
@@ -165,7 +163,6 @@ class CNF(GenerativeModel):
         return (self.log_density(z) - good.value).mean()
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
-        """Minus the mean log-likelihood of a few hundred samples by an accurate solver."""
         x, c = x[:512], _first_conditions(c, 512)
         probes = None if x[0].numel() <= 8 else 8
         try:
@@ -177,7 +174,6 @@ class CNF(GenerativeModel):
         return -found.value.mean()
 
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
-        """The `solver_bias` of a few held-out samples."""
         n = _audit_rows(x)
         try:
             return {"solver_error": float(self.solver_bias(x[:n], _first_conditions(c, n)))}
@@ -185,7 +181,6 @@ class CNF(GenerativeModel):
             return {"solver_error": math.inf}
 
     def solve_log_density(self, x: Data, c: Condition, times: Tensor, **options: Any) -> LogDensity:
-        """The log-density by a solver."""
         z = self.whitening(x)
         found = densities.flow_log_density(
             self.field(c), z, times, standard_normal_log_prob, **options
@@ -233,7 +228,6 @@ class CNF(GenerativeModel):
         return self.estimated(x, c, tolerance=tolerance, probes=probes)[0]
 
     def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
-        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         found = self.score(x, c, **options)
         if found.solver_error > BAR:
             warnings.warn(
@@ -245,29 +239,24 @@ class CNF(GenerativeModel):
 
     @torch.no_grad()
     def encode(self, x: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
-        """The noise at t = 1 that the flow joins to data."""
         return self.integrate(self.whitening(x), c, torch.tensor([0.0, 1.0]), tolerance)
 
     @torch.no_grad()
     def decode(self, z: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
-        """The data at t = 0 that the flow joins to noise; the inverse of `encode`."""
         return self.whitening.inverse(self.integrate(z, c, torch.tensor([1.0, 0.0]), tolerance))
 
     def integrate(self, x: Data, c: Condition, times: Tensor, tolerance: float) -> Data:
-        """The state at the end of an adaptive integration."""
         return ode.final_state(
             ode.dormand_prince(self.field(c), x, times, rtol=tolerance, atol=tolerance)
         )
 
     def sample(self, n: int, c: Condition = None, *, tolerance: float = 1e-5) -> Tensor:
-        """Noise carried to data, to a tolerance of the adaptive solver."""
         if not n:
             return self.noise(0, *self.event_shape)
         return self.decode(self.noise(n, *self.event_shape), c, tolerance=tolerance)
 
     @property
     def nfe(self) -> int:
-        """Counted by drawing a few samples."""
         return count_evaluations(self.net, lambda: self.sample(64))
 
 
@@ -277,7 +266,6 @@ def _audit_rows(x: Data) -> int:
 
 
 def _first_conditions(c: Condition, n: int) -> Condition:
-    """The first few conditions."""
     return None if c is None else c[:n]
 
 

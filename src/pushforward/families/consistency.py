@@ -118,7 +118,6 @@ class Curriculum(NamedTuple):
     growth: float = 0.5
 
     def intervals(self, progress: float) -> int:
-        """How many there are when that part of training is done."""
         stages = math.log2(self.last / self.first) + 1
         stage = int(min(progress / self.growth, 1.0) * stages) if self.growth else stages
         return min(int(self.first * 2**stage), self.last)
@@ -174,7 +173,6 @@ class ConsistencyModel(GenerativeModel):
         return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
-        """Learn from the flow of a diffusion instead of from pairs of data and noise."""
         if not isinstance(teacher, Diffusion):
             raise UsageError(
                 "a consistency model is distilled from a diffusion or a flow on a Gaussian path: "
@@ -189,7 +187,6 @@ class ConsistencyModel(GenerativeModel):
 
     @property
     def learns_flow(self) -> bool:
-        """Whether a flow is learned beside f."""
         return self.point is flow_step and self.teacher is None
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
@@ -201,7 +198,6 @@ class ConsistencyModel(GenerativeModel):
         return {name: term.sum() / max(n, 1) for name, term in terms.items()}
 
     def consistency_error(self, x: Data, c: Condition) -> PerDatum:
-        """The distance of f at two times, over the time between them."""
         intervals, eps = self.levels_per_interval * self.intervals, torch.randn_like(x)
         k = stratified_indices(len(x), intervals).to(x.device) + 1
         j = (k - self.levels_per_interval).clamp(min=0)
@@ -227,7 +223,6 @@ class ConsistencyModel(GenerativeModel):
         return sum_event((v - goal).square())
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """See that a scale of guidance has a teacher to guide."""
         if self.guidance != 1 and self.teacher is None:
             raise UsageError(
                 f"guidance={self.guidance:g} in training is that of a teacher, and there is none: "

@@ -86,7 +86,6 @@ class DDPM(Diffusion):
     def sampler_options(
         self, run: Sampler, times: Tensor, options: dict[str, Any]
     ) -> dict[str, Any]:
-        """Ancestral sampling draws with the model's variance."""
         return {"variance": self.variance} | options if run is samplers.ddpm else options
 
     def kind(self, *, bound: bool = False, **options: Any) -> Likelihood:
@@ -113,7 +112,6 @@ class DDPM(Diffusion):
         terms: int | None = None,
         **options: Any,
     ) -> tuple[PerDatum, PerDatum]:
-        """`log_prob`, and the standard error of Hutchinson's estimate, which the bound has not."""
         if not bound:
             return super().estimated(x, c, **options)
         value = self.bound(x, c, terms=terms)

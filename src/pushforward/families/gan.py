@@ -101,14 +101,12 @@ class GAN(GenerativeModel):
         yield "generator", self.generator_objective
 
     def critic_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The critic's objective; the generator gets no gradient."""
         c = self.hidden(c)
         with torch.no_grad():
             fake = self.sample(len(x), c)
         return self.game.critic_loss(lambda x: self.score(x, c), x, fake)
 
     def generator_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The generator's objective, on the conditions of a batch of data."""
         c = self.hidden(c)
         return {"generator": self.game.generator_loss(self.score(self.sample(len(x), c), c))}
 
@@ -143,7 +141,6 @@ class GAN(GenerativeModel):
 def penalised_critic_loss(
     critic: Critic, real: Data, fake: Data, penalty: float, r2: bool = True
 ) -> dict[str, Scalar]:
-    """The discriminator's loss with R1 on the data and, if asked, R2 on the samples."""
     terms = discriminator_loss(critic(real), critic(fake))
     for name, x in [("r1", real), *[("r2", fake)] * r2] if penalty else []:
         terms[name] = penalty * zero_centred_penalty(critic, x)

@@ -36,7 +36,6 @@ class FittedTensors(nn.Module):
         return self.get_buffer(name)
 
     def store(self, **tensors: Tensor) -> None:
-        """Store new values on the device and in the precision of the old ones."""
         for name, value in tensors.items():
             setattr(self, name, value.to(self[name]).contiguous())
 
@@ -137,7 +136,6 @@ class GaussianMixtureModel(GenerativeModel):
         return condition_mixture(log_w, mean[None], s, fixed, u)
 
     def component_moments(self, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and covariances of some components."""
         return self.table["mean"][own], self.table["covariance"][own]
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
@@ -158,7 +156,6 @@ class GaussianMixtureModel(GenerativeModel):
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
-        """Exact: the conditional of a mixture is a mixture."""
         fixed, out = known.flatten(), x.flatten().repeat(n, 1)
         for g, i, u in self.groups.split(c, n):
             log_w, mean, root = self.conditional(g, u)

@@ -48,7 +48,6 @@ def _fit_gaussian_mixture(x: np.ndarray, components: int, largest: int) -> Compo
 
 
 def _fit_em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture":
-    """The better of two runs of EM from k-means."""
     from sklearn.mixture import GaussianMixture
 
     kind = "full" if x.shape[1] <= FULL else "diag"
@@ -57,7 +56,6 @@ def _fit_em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture
 
 
 def _choose_component_count(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
-    """The number of components, a power of two, with the largest held-out likelihood."""
     held_out, rest = np.split(x, [len(x) // 5])
     scores: dict[int, float] = {1: -np.inf}
     for k in (2**i for i in range(largest.bit_length()) if 2**i <= min(largest, len(rest) // ROWS)):

@@ -74,7 +74,6 @@ class Histogram(GenerativeModel):
         self.table.store(**{name: torch.stack([fit[name] for fit in fits]) for name in fits[0]})
 
     def choose_cell_count(self, flat: Tensor) -> int:
-        """The cells along an axis, a power of the square root of 2, by a held-out fifth."""
         order = torch.randperm(len(flat), device=flat.device)
         held_out, rest = flat[order[: len(flat) // 5]], flat[order[len(flat) // 5 :]]
         candidates = [round(2 ** (i / 2)) for i in range(2, 19 if self.axes == 1 else 17)]
@@ -84,7 +83,6 @@ class Histogram(GenerativeModel):
         )
 
     def fit_counts(self, flat: Tensor, cells: int) -> dict[str, Tensor]:
-        """A grid over the data, the share of them in each cell, and the Gaussian background."""
         low, high = flat.amin(0), flat.amax(0)
         slack = 1e-3 * (high - low) + 1e-3
         fit = {"low": low - slack, "high": high + slack, "mean": flat.mean(0)}
@@ -109,11 +107,9 @@ class Histogram(GenerativeModel):
         return cells ** torch.arange(self.axes, device=self.table["mass"].device)
 
     def cells_per_axis(self, fit: dict[str, Tensor]) -> int:
-        """Cells along each axis."""
         return round(fit["mass"].shape[1] ** (1 / self.axes))
 
     def log_density(self, flat: Tensor, fit: dict[str, Tensor]) -> PerDatum:
-        """Log-density of rows, given the table of one group."""
         cells, weight = self.cells_per_axis(fit), fit["background"]
         index, inside = self.locate_cells(flat, fit, cells)
         volume = ((fit["high"] - fit["low"]) / cells).unflatten(0, (-1, self.axes)).prod(1)
@@ -124,7 +120,6 @@ class Histogram(GenerativeModel):
         return torch.logaddexp(torch.log1p(-weight) + constant.log(), log_wide).sum(1)
 
     def group_tensors(self, g: int) -> dict[str, Tensor]:
-        """The table of one group."""
         return {name: values[g] for name, values in self.table.named_buffers()}
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
@@ -145,7 +140,6 @@ class Histogram(GenerativeModel):
         return torch.where(known, x, self.sample(n, c)) if self.axes == 1 else None
 
     def sample_group(self, z: Tensor, fit: dict[str, Tensor]) -> Tensor:
-        """Data of one group: a uniform point of a random cell, or the background's."""
         cells = self.cells_per_axis(fit)
         index = torch.multinomial(fit["mass"], len(z), replacement=True).T  # (n, blocks)
         corner = (index[..., None] // self.strides(cells) % cells).flatten(1)
@@ -156,7 +150,6 @@ class Histogram(GenerativeModel):
         )
 
     def discretise_condition(self, c: Condition) -> Tensor | None:
-        """Conditions with numbers replaced by quartiles."""
         return None if c is None or not self.groups.condition else self.quartiles(c)
 
 

@@ -62,7 +62,6 @@ class KDE(GenerativeModel):
         )
 
     def group_tensors(self, g: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The points of a group, their numbers and its bandwidth."""
         rows = self.table["points"][self.table["group"] == g]
         return rows[:, : self.d], rows[:, self.d :], self.table["bandwidth"][g]
 
@@ -120,7 +119,6 @@ def _kernel_log_weights(numbers: Tensor, u: Tensor | None, h: Tensor) -> Tensor:
 
 
 def _sample_indices(log_w: Tensor) -> Tensor:
-    """One index for each row of log-weights."""
     return (log_w - torch.empty_like(log_w).exponential_().log()).argmax(1)
 
 

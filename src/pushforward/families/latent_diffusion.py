@@ -76,7 +76,6 @@ class LatentDiffusion(TwoStage):
         self.reset_second_stage(first)
 
     def reset_second_stage(self, first: VAE) -> None:
-        """A diffusion that suits an autoencoder's codes, of which nothing is known yet."""
         self.first, like = first, next(first.parameters())
         self.event_shape, self.preprocessing = first.event_shape, first.preprocessing
         with torch.no_grad():
@@ -101,7 +100,6 @@ class LatentDiffusion(TwoStage):
         self.settled.fill_(True)
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """Measure the codes of all data, if the autoencoder is fitted already."""
         self.first.law.check_levels(x)
         if not self.adopted:
             return
@@ -163,18 +161,15 @@ class LatentDiffusion(TwoStage):
 
     @torch.no_grad()
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
-        """The mean squared error of a reconstructed entry, and the mean rate in nats."""
         x, c = x[:DIAGNOSED], None if c is None else c[:DIAGNOSED]
         q = self.first.posterior(x, c)
         error = (self.first.decode(q.mean, c) - x).square().mean()
         return {"reconstruction_error": float(error), "held_out_rate": float(kl_to_prior(q).mean())}
 
     def encode(self, x: Data, c: Condition = None) -> Tensor:
-        """The mean codes, standardised; nothing is drawn."""
         return self.standardise(self.first.encode(x, c))
 
     def decode(self, z: Tensor, c: Condition = None) -> Tensor:
-        """The expected data; nothing is drawn."""
         return self.first.decode(self.restore_codes(z), c)
 
     def sample(
@@ -223,7 +218,6 @@ class LatentDiffusion(TwoStage):
     def estimated(
         self, x: Data, c: Condition = None, *, particles: int = 1, **options: Any
     ) -> tuple[PerDatum, PerDatum]:
-        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
         self.first.law.check_levels(x)
@@ -245,7 +239,6 @@ class LatentDiffusion(TwoStage):
 def _build_autoencoder(
     event: Event, network: str, latent: int, width: int, factor: int, beta: float, floor: float
 ) -> VAE:
-    """Of two convolutional networks with codes that are images, or of two perceptrons."""
     law = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
     if is_convolutional(event, network):
         latent, size = latent or 4, {"width": width or 16, "factor": factor}

@@ -145,7 +145,6 @@ class MeanFlow(GenerativeModel):
         return v, jvp(lambda z, r, t: self.u(z, r, t, c), (z, r, t), tangents)[1]
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The error of the identity where r < t, and of flow matching where r = t."""
         (r, s, t), c, eps = self.draw_times(x), self.hidden(c), torch.randn_like(x)
         z, k = self.path.interpolate(x, eps, t), round(self.apart * len(x))
         u = self.u(z, r, t, c)

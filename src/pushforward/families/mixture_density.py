@@ -64,7 +64,6 @@ class MixtureDensity(GenerativeModel):
         self.whitening = Whitening(event_shape)
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """Start at the clusters of the data, all as wide as the data are around their centres."""
         last = self.net[-1]
         if not isinstance(last, nn.Linear):
             raise TypeError("the network ends in a linear layer")
@@ -141,7 +140,6 @@ class MixtureDensity(GenerativeModel):
         )
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
-        """Exact: the conditional of a mixture is a mixture."""
         fixed, flat = known.flatten(), x.flatten()
         log_w, mean, factor = _single_mixture(self.mixture(None if c is None else c[:1]))
         value = flat[None, fixed]

@@ -34,7 +34,6 @@ TARGET = predictions.edm_prediction(1.0)
 
 
 def data_diameter(x: Data, most: int = 2000) -> float:
-    """The largest distance between two data, among at most ``most`` of them spread evenly."""
     rows = x.flatten(1)[:: -(-len(x) // most)]
     return float(torch.cdist(rows, rows).max())
 
@@ -109,7 +108,6 @@ class NCSN(Diffusion):
         self.set_largest_level(10.0)
 
     def set_largest_level(self, sigma_max: float) -> None:
-        """Set the largest level, and the ladder below it."""
         low = self.path.sigma_min
         self.path = self.denoiser.path = GeometricPath(max(sigma_max, 2 * low), low)
         self.table = self.coefficients(self.path.spaced_times(8192)).to(self.table)
@@ -123,7 +121,6 @@ class NCSN(Diffusion):
         self.set_largest_level(data_diameter(x))
 
     def get_extra_state(self) -> Tensor:
-        """The largest level, which a saved model keeps beside its weights."""
         return self.table.new_tensor(self.path.sigma_max)
 
     def set_extra_state(self, state: Tensor) -> None:

@@ -66,11 +66,9 @@ class NormalizingFlow(GenerativeModel):
         return self.flow(self.context(c, x)).log_prob(x.flatten(1))
 
     def encode(self, x: Data, c: Condition = None) -> Data:
-        """The noise that the flow carries to ``x``: standard normal if the model is right."""
         return self.flow(self.context(c, x)).transform(x.flatten(1)).view_as(x)
 
     def decode(self, z: Data, c: Condition = None) -> Data:
-        """The data that the flow makes of noise; the inverse of ``encode``."""
         return self.flow(self.context(c, z)).transform.inv(z.flatten(1)).view_as(z)
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
@@ -78,7 +76,6 @@ class NormalizingFlow(GenerativeModel):
         return self.decode(like.new_empty(n, *self.event_shape).normal_(), c)
 
     def context(self, c: Condition, x: Data) -> Tensor | None:
-        """The condition; an unknown one is the zero vector."""
         if not self.condition:
             return None
         return x.new_zeros(len(x), self.condition) if c is None else c.to(x)
@@ -199,7 +196,6 @@ def _spline_univariate(bins: int, bound: float) -> Univariate:
 
 
 def _build_image_flow(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
-    """A multi-scale flow of images, in any order of their axes."""
     images = MultiScaleTransform(
         image_layout(event.shape), event.condition, univariate, width=width, couplings=couplings
     )

@@ -40,14 +40,12 @@ MEASURED = 256  # chains at which it is measured
 
 
 def _sliced_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
-    """Sliced score matching with reduced variance, one direction of signs."""
     return score_matching.reduced_sliced_matching(
         score, x, score_matching.rademacher_directions(1, x)
     )
 
 
 def _implicit_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
-    """The exact trace."""
     return score_matching.implicit_score_matching(score, x)
 
 
@@ -110,11 +108,9 @@ class ScoreMatching(GenerativeModel):
         return sum_event(z.square()) / 2 - self.net(z, c).squeeze(1)
 
     def score(self, x: Data, c: Condition = None) -> Data:
-        r""":math:`-\nabla E`, with a graph if gradients are on."""
         return _score_from_energy(partial(self.energy, c=c), x)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """Score matching by the chosen objective."""
         c = self.hidden(c)
         score = partial(_score_from_energy, partial(self.whitened_energy, c=c))
         return {"score": self.objective(score, self.whitening(x), self.noise_level).mean()}
@@ -194,7 +190,6 @@ def _chain_stages(steps: int) -> list[int]:
 def _mala_states(
     energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
 ) -> Iterator[Data]:
-    """MALA's states."""
     states = mala(lambda x: -energy(x), partial(_score_from_energy, energy), x, h, steps)
     return (x for x, _ in states)
 
@@ -202,7 +197,6 @@ def _mala_states(
 def _ula_states(
     energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
 ) -> Iterator[Data]:
-    """ULA's states."""
     return ula(partial(_score_from_energy, energy), x, h, steps)
 
 

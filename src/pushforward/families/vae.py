@@ -130,11 +130,9 @@ class VAE(GenerativeModel):
         return self.posterior(x, c).mean
 
     def decode(self, z: Tensor, c: Condition = None) -> Tensor:
-        """The expected data, ``(n, *event)``; nothing is drawn."""
         return self.law.mean(self.likelihood_parameters(z, c))
 
     def reconstruct(self, x: Data, c: Condition = None) -> Data:
-        """The expected data at the posterior means."""
         return self.decode(self.encode(x, c), c)
 
     def sample(self, n: int, c: Condition = None, *, grain: bool = True) -> Tensor:
@@ -165,7 +163,6 @@ class VAE(GenerativeModel):
         return self.elbo_terms(q, self.likelihood_parameters(z, c), x)
 
     def elbo_terms(self, q: Normal, h: Tensor, x: Data) -> dict[str, Scalar]:
-        """The terms of a loss, from what the likelihood needs at one latent a sample."""
         distortion = -sum_event(self.law.log_prob(h, x)).mean()
         terms = {"distortion": distortion, "rate": kl_to_prior(q).mean()}
         if self.anneal or self.beta != 1:

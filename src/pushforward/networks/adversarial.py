@@ -130,7 +130,6 @@ def _build_mlp_gan(event: Event, options: GanOptions, critic_waves: int | None) 
 
 
 def _build_conv_gan(event: Event, options: GanOptions, norm: Norm) -> GanNetworks:
-    """A generator and a critic of images, whose smallest sizes are the same."""
     shape, k, width, scales = event.shape, event.condition, options["width"], options["depth"]
     critic, seen = options["critic"] or 2 * width, max(scales - 1, 1)
     return GanNetworks(

@@ -123,7 +123,6 @@ def build_spatial_autoencoder(
 
 
 def scale_count(factor: int) -> int:
-    """How many sizes there are from an image to one that much smaller."""
     if factor & (factor - 1):
         raise UsageError(f"factor is {factor}; an image is halved, so give 1, 2, 4, 8 or 16")
     return factor.bit_length()
@@ -153,7 +152,6 @@ class RandomFeatureDistance(Backbone):
         self.requires_grad_(False)
 
     def features(self, x: Data) -> list[Tensor]:
-        """Features of unit length for each pixel of each scale."""
         h, found = self.layout.to_channels_first(x).to(memory_format=self.memory_format), []
         for i, layer in enumerate(self.layers):
             h = relu(layer(avg_pool2d(h, 2, ceil_mode=True) if i else h))
@@ -196,16 +194,13 @@ class PerceptualAdversarialLoss(nn.Module):
             self.critic = spatial_encoder(event_shape, 1, **size, norm=identity_norm)
 
     def critic_objective(self, real: Data, fake: Data) -> dict[str, Scalar]:
-        """What the critic minimises: its loss on patches of both, and its slope at data."""
         slope = zero_centred_penalty(self.score, real)
         return {**discriminator_loss(self.score(real), self.score(fake)), "slope": slope}
 
     def score(self, x: Data) -> Tensor:
-        """The critic's logits of all patches of all data, in one row."""
         return torch.flatten(self.critic(x))  # type: ignore[misc]
 
     def perceptual_loss(self, x: Data, made: Data) -> dict[str, Scalar]:
-        """The distance of features of data and their reconstructions, weighted."""
         if self.features is None:
             return {}
         return {"features": self.perceptual * x[0].numel() * self.features(x, made).mean()}

@@ -33,7 +33,6 @@ def outermost_backbones(model: nn.Module) -> list[Backbone]:
 
 
 def use_channels_last(network: nn.Module) -> None:
-    """Keep the images inside a network in this memory format."""
     for module in network.modules():
         if isinstance(module, Backbone):
             module.memory_format = torch.channels_last

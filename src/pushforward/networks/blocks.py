@@ -75,7 +75,6 @@ class Attention(nn.Module):
         return h.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """An update of tokens ``(batch, tokens, width)``."""
         (q, k, v), seen = self.split_heads(self.mix(h), 3), None
         if self.context is not None and context is not None:
             more, its = self.split_heads(self.context(context), 2)
@@ -90,7 +89,6 @@ def conv3x3(into: int, out: int) -> nn.Conv2d:
 
 
 def downsample_conv(channels: int) -> nn.Conv2d:
-    """A convolution to half the size, rounded up."""
     return nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
 

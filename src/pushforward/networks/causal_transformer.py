@@ -21,8 +21,6 @@ HEADS = 4  # of the attention
 
 
 class _CausalBlock(nn.Module):
-    """Attention with a bias, and a perceptron, each on a normalised residual stream."""
-
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, nn.Dropout(dropout)
@@ -117,7 +115,6 @@ class CausalTransformer(AutoregressiveNetwork):
         return h[:, order.argsort()]
 
     def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
-        """Parameters ``(n, size)`` of one entry after another; keys and values are kept."""
         order = self.orders[o]
         near, given = self.attention_bias(order), self.condition_shift(c, self.begin)
         known, past = self.begin.expand(len(x), 1, -1), [None] * len(self.blocks)

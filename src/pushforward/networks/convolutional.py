@@ -19,7 +19,6 @@ from .layout import ImageLayout, image_layout
 
 
 def scale_sizes(layout: ImageLayout, scales: int, first: int = 1) -> list[tuple[int, int]]:
-    """Height and width at each scale, the first of them so many times smaller than the image."""
     steps = [first * 2**i for i in range(scales)]
     return [(-(-layout.height // k), -(-layout.width // k)) for k in steps]
 

@@ -62,7 +62,6 @@ class _ConvCoupling(nn.Module):
         )
 
     def forward(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
-        """The image and the log-determinant."""
         y, log_slope = self.elementwise_transform(x, c).call_and_ladj(x)
         zero = torch.zeros_like(x)
         return torch.where(self.mask, x, y), torch.where(self.mask, zero, log_slope).flatten(1).sum(
@@ -70,7 +69,6 @@ class _ConvCoupling(nn.Module):
         )
 
     def inverse(self, y: Tensor, c: Condition = None) -> Tensor:
-        """The image that gives y: what stays is the same in both."""
         return torch.where(self.mask, y, self.elementwise_transform(y, c).inv(y))
 
 
@@ -105,7 +103,6 @@ class _CouplingLevel(nn.Module):
         )
 
     def forward(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
-        """Images of shape ``self.shape`` and log-determinants."""
         total = x.new_zeros(len(x))
         for coupling in self.board:
             x, log_det = coupling(x, c)
@@ -117,7 +114,6 @@ class _CouplingLevel(nn.Module):
         return x, total
 
     def inverse(self, y: Tensor, c: Condition) -> Tensor:
-        """The images that give y."""
         for coupling in reversed(self.halves):
             y = coupling.inverse(y, c)
         y = depth_to_space(y, self.square)
@@ -177,7 +173,6 @@ class MultiScaleTransform(LazyTransform):
         return torch.cat(done, dim=1), total
 
     def to_images(self, z: Tensor, c: Condition) -> Tensor:
-        """Images ``(n, d)`` of noise ``(n, d)``."""
         shapes = [scale.shape for scale in self.scales]
         out = [s[0] - s[0] // 2 for s in shapes[:-1]] + [shapes[-1][0]]
         sizes = [channels * s[1] * s[2] for channels, s in zip(out, shapes, strict=True)]
@@ -217,13 +212,11 @@ class _ConditionedMultiScale(Transform):
 
 
 def _checkerboard_mask(shape: Shape, k: int) -> Tensor:
-    """Every other pixel: the one colour for even k, the other for odd k."""
     row, column = torch.arange(shape[1])[:, None], torch.arange(shape[2])
     return ((row + column + k) % 2 == 0).expand(shape)
 
 
 def _channel_mask(shape: Shape, k: int) -> Tensor:
-    """The first half of the channels for even k, the second for odd k."""
     first = 2 * torch.arange(shape[0]) < shape[0]
     return (first ^ bool(k % 2))[:, None, None].expand(shape)
 

@@ -37,7 +37,6 @@ class ImageLayout(NamedTuple):
         return self.channels, self.height, self.width
 
     def to_channels_first(self, x: Data) -> Tensor:
-        """A batch as ``(batch, channels, height, width)``."""
         return (x if x.ndim == 4 else x.unsqueeze(1)).movedim(self.axis, 1)
 
     def from_channels_first(self, h: Tensor) -> Data:
@@ -63,5 +62,4 @@ def image_layout(event: tuple[int, ...]) -> ImageLayout:
 
 
 def is_large_image(event: tuple[int, ...]) -> bool:
-    """Whether data are images of more than `SMALL` pixels on each side."""
     return is_image(event) and min(image_layout(event).shape[1:]) > SMALL

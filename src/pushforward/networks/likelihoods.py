@@ -108,8 +108,6 @@ class GaussianLikelihood(EntryLikelihood):
 
 
 class BernoulliLikelihood(EntryLikelihood):
-    """Bits, with a logit from the network."""
-
     size = 1
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
@@ -228,8 +226,6 @@ SPREAD = 0.8  # standard deviation of where the components of a mixture begin, o
 
 
 class AutoregressiveLikelihood(EntryLikelihood):
-    """The distribution of one entry, with parameters to begin at."""
-
     prediction_parameters: int = 0  # how many of its parameters do not come from a perceptron
 
     @abc.abstractmethod
@@ -241,7 +237,6 @@ class _CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
     """A probability for every level; it begins with the frequencies of each entry's levels."""
 
     def initial_parameters(self, rows: Tensor) -> Tensor:
-        """First logits ``(d, levels)``, with one count more than seen in every column."""
         counts = one_hot(rows.long(), self.levels).sum(0) + 1 / self.levels
         return (counts / (len(rows) + 1)).log().to(rows)
 
@@ -305,7 +300,6 @@ class LinearResidualLikelihood(AutoregressiveLikelihood):
         self.law, self.size = law, 2 + law.size
 
     def initial_parameters(self, rows: Tensor) -> Tensor:
-        """Those of the residuals."""
         return self.law.initial_parameters(rows)
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:

@@ -56,7 +56,6 @@ class AutoregressiveNetwork(Backbone, abc.ABC):
         """
 
     def __call__(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
-        """Hooks, and then `forward`."""
         return super().__call__(x, o, c)
 
 
@@ -92,8 +91,6 @@ class FourierEntryFeatures(EntryFeatures):
 
 
 class OneHotLevels(EntryFeatures):
-    """Each level as a unit vector."""
-
     like: Tensor
 
     def __init__(self, levels: int) -> None:
@@ -141,12 +138,10 @@ class MaskedPerceptron(AutoregressiveNetwork):
         self.dropout = nn.Dropout(dropout)
 
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
-        """Begin at the same parameters ``(d, size)`` for all data."""
         nn.init.normal_(self.out.weight, std=0.01)
         self.out.bias.copy_(h.flatten())
 
     def masked_weights(self, o: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The masked weights of order o: of the entries, of the hidden layers, of the output."""
         position, degree = self.orders[o].argsort(), self.degree
         sees = (degree[:, None] > position).repeat_interleave(self.features.width, 1)
         passes = degree[:, None] >= degree
@@ -167,7 +162,6 @@ class MaskedPerceptron(AutoregressiveNetwork):
         return h.unflatten(1, (-1, self.size))
 
     def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
-        """Parameters ``(n, size)`` of one entry after another; the units of each are kept."""
         first, hidden, last = self.masked_weights(o)
         seen = self.condition_shift(o, c).expand(len(x), -1)
         active = [torch.zeros_like(seen) for _ in range(len(hidden) + 1)]
@@ -218,7 +212,6 @@ class LinearAutoregression(AutoregressiveNetwork):
         self.register_buffer("log_scale", torch.zeros(m, d))
 
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
-        """Learn the predictions from ``(n, d)`` rows; all residuals begin alike."""
         self.net.initialise(h, rows, c)
         self.mean.copy_(rows.mean(0))
         if c is not None and len(self.effect):
@@ -289,7 +282,6 @@ def entry_orderings(shape: tuple[int, ...], order: str, m: int) -> Tensor:
 
 
 def _parse_ordering(order: str, d: int) -> Tensor:
-    """An order as a user writes it: column numbers from 0, with commas, or "reversed"."""
     if order == "reversed":
         return torch.arange(d).flip(0)
     numbers = [int(i) if i.strip().isdigit() else -1 for i in order.split(",")]

@@ -19,7 +19,6 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
 
 
 def zero_last_layer(net: nn.Module) -> nn.Module:
-    """A network whose last linear layer is zero, and so its output, until it learns."""
     *_, last = (m for m in net.modules() if isinstance(m, nn.Linear))
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

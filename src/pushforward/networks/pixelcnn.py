@@ -66,7 +66,6 @@ class _GatedLayer(nn.Module):
         self.down, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
 
     def forward(self, h: Tensor, c: Condition) -> Tensor:
-        """Features ``(n, rows, columns, width)`` of all pixels after the layer."""
         return self.update(h, self.gather(h), c)
 
     def update(self, h: Tensor, gathered: Tensor, c: Condition) -> Tensor:
@@ -131,7 +130,6 @@ class CausalConvNet(AutoregressiveNetwork):
         return torch.cat([self.forward_all(v, o, w) for v, w in zip(x.split(ROWS), parts)])
 
     def forward_all(self, x: Data, o: int, c: Condition) -> Tensor:
-        """Parameters ``(n, d, size)``; features of all pixels are in memory together."""
         order = self.orders[o]
         pixels = self.features(x.flatten(1)[:, order].unflatten(1, self.grid)).flatten(-2)
         h = self.first(self.enter(pixels)) + self.place[o]

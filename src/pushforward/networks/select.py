@@ -85,7 +85,6 @@ def build_time_network(
 def _build_captioned_network(
     event: Event, make: Callable[..., nn.Module], attends: bool
 ) -> CaptionedNetwork:
-    """A network that reads the spelled caption at the end of its condition."""
     reader, vector = ByteEncoder(event.tokens), event.condition - math.prod(event.tokens)
     tokens = (event.tokens[0], 1 + reader.width)
     if not attends:
@@ -100,12 +99,10 @@ def takes_tokens(model: nn.Module) -> bool:
 
 
 def is_deep(net: nn.Module) -> bool:
-    """Whether a network that takes a time is deep, and so dear, and not a perceptron."""
     return not isinstance(net.net if isinstance(net, CaptionedNetwork) else net, TimeMLP)
 
 
 def adapt_recipe(net: nn.Module, recipe: Recipe) -> Recipe:
-    """How to train a network that regresses on a path: a perceptron as given, others gently."""
     return recipe._replace(steps=5000, batch=64, lr=1e-3, clip=100.0) if is_deep(net) else recipe
 
 

@@ -21,8 +21,6 @@ VALUES = 257  # of a byte, and one for none
 
 
 class _CaptionLayer(nn.Module):
-    """Pieces attend to those that are there, and each passes a perceptron."""
-
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = head_count(width)
@@ -83,8 +81,6 @@ class ByteEncoder(Backbone):
 
 
 class EncodedCondition(NamedTuple):
-    """A condition that was read already."""
-
     c: Tensor
 
 
@@ -149,7 +145,6 @@ class Bert:
         return h
 
     def layer(self, h: Tensor, mask: Tensor, at: str) -> Tensor:
-        """Attention, then a perceptron, each added and normalised."""
         q, k, v = (
             self.linear(h, f"{at}attention.self.{name}").unflatten(-1, (self.heads, -1))
             for name in ("query", "key", "value")

@@ -55,8 +55,6 @@ class UNetBlock(nn.Module):
 
 
 class _Downsample(nn.Module):
-    """To half the size."""
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = downsample_conv(channels)
