@@ -18,7 +18,7 @@ from pushforward.networks.likelihoods import (
     MixtureLikelihood,
 )
 from pushforward.networks.masked import entry_orderings, ridge_covariance
-from pushforward.networks.pixelcnn import CausalConvNet
+from pushforward.networks.causal import CausalConvNet
 from pushforward.theory.exact.targets import lesson_mixture
 from pushforward.training.trainer import Trainer, random_batches
 

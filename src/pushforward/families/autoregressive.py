@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Preprocessing, Recipe
-from ..networks.causal_transformer import CausalTransformer
+from ..networks.causal import CausalConvNet, CausalTransformer
 from ..networks.layout import image_layout, is_large_image
 from ..networks.likelihoods import (
     FEW,
@@ -43,7 +43,6 @@ from ..networks.masked import (
     OneHotLevels,
     entry_orderings,
 )
-from ..networks.pixelcnn import CausalConvNet
 from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_indices
 from ..errors import UsageError
 from ..model import Event, Likelihood, Preprocessing
-from ..networks.diffusers_unet import DiffusersUNet
 from ..networks.select import TIME_NETWORKS, adapt_recipe, build_time_network
+from ..networks.unet import DiffusersUNet
 from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory import ddpm_schedule, predictions, samplers
