@@ -40,13 +40,8 @@ def dot_product_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None =
     r""":math:`\mathrm{softmax}(q k^\top / \sqrt d)\, v` (Vaswani et al., 2017, eq. 1).
 
     PyTorch's fused kernels have no forward-mode derivative and no second one on every device, and
-    maps of a flow are trained with the former; an image of patches has few tokens.
-
-    Arguments:
-        q: Queries, ``(..., tokens, d)``.
-        k: Keys, ``(..., others, d)``.
-        v: Values, ``(..., others, d)``.
-        seen: Which keys can be seen, a mask that broadcasts against ``(..., tokens, others)``.
+    maps of a flow are trained with the former; an image of patches has few tokens. The mask
+    ``seen`` says which keys can be seen; it broadcasts against ``(..., tokens, keys)``.
     """
     logits = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
     if seen is not None:
@@ -58,10 +53,8 @@ class Attention(nn.Module):
     """What tokens read from each other and from a condition's tokens, under one softmax.
 
     The keys and values of a condition's tokens join those of the data (Nichol et al., 2022), so
-    that a sample without any still has something to look at.
-
-    Arguments:
-        context: Numbers per token of a condition, 0 for none; the first says whether it is there.
+    that a sample without any still has something to look at. Such a token has ``context`` numbers,
+    of which the first says whether it is there.
     """
 
     def __init__(self, width: int, context: int = 0) -> None:
@@ -109,10 +102,8 @@ class ResidualBlock(nn.Module):
         \qquad h \leftarrow \mathrm{skip}(h) + \mathrm{conv}(\mathrm{silu}(r)), \qquad (s, b) = W e
 
     (Dhariwal & Nichol, 2021, section 3: adaptive group normalisation). Nothing passes from one
-    sample of a batch to another.
-
-    Arguments:
-        embedded: The length of ``e``, 0 for none; the zero vector and None change nothing.
+    sample of a batch to another. The length of e is ``embedded``; the zero vector and None change
+    nothing.
     """
 
     def __init__(
@@ -144,12 +135,8 @@ class TimeConditionEmbedding(nn.Module):
 
     .. math:: e = \mathrm{silu}(\mathrm{mlp}(\phi(t)) + W\phi(\text{span}) + V c)
 
-    A scalar time is embedded once for the whole batch.
-
-    Arguments:
-        condition: The length of ``c`` with its tokens, 0 for none.
-        width: The length of e.
-        tokens: How many tokens end ``c``, and their width.
+    of length ``width``. A scalar time is embedded once for the whole batch. The condition c has
+    ``condition`` numbers with its tokens; these are given by how many there are, and their width.
     """
 
     omega: Tensor

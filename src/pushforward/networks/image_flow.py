@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 from zuko.lazy import LazyTransform
 
-from ..shapes import Condition
+from ..shapes import Condition, sum_event
 from .layout import ImageLayout
 
 Shape = tuple[int, int, int]
@@ -27,12 +27,7 @@ Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
 
 
 class _ConvCoupling(nn.Module):
-    """Pixels that are masked stay, and tell how the others move; it begins at the identity.
-
-    Arguments:
-        mask: Which entries stay, ``(channels, height, width)``.
-        univariate: A monotone function of one entry, and the shapes of its parameters.
-    """
+    """Entries in the mask stay, and tell how the others move; it begins at the identity."""
 
     mask: Tensor
 
@@ -63,10 +58,7 @@ class _ConvCoupling(nn.Module):
 
     def forward(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         y, log_slope = self.elementwise_transform(x, c).call_and_ladj(x)
-        zero = torch.zeros_like(x)
-        return torch.where(self.mask, x, y), torch.where(self.mask, zero, log_slope).flatten(1).sum(
-            1
-        )
+        return torch.where(self.mask, x, y), sum_event(torch.where(self.mask, 0.0, log_slope))
 
     def inverse(self, y: Tensor, c: Condition = None) -> Tensor:
         return torch.where(self.mask, y, self.elementwise_transform(y, c).inv(y))
@@ -75,11 +67,7 @@ class _ConvCoupling(nn.Module):
 class _CouplingLevel(nn.Module):
     """Couplings by checkerboards, squares that become channels, and couplings by channels.
 
-    Arguments:
-        shape: Of the images that come in, ``(channels, height, width)``.
-        square: The sides of the squares, each 1 or 2.
-        univariate: A monotone function of one entry, and the shapes of its parameters.
-        couplings: Couplings with each kind of mask.
+    The sides of the squares are 1 or 2, and there are ``couplings`` of each kind.
     """
 
     def __init__(
@@ -103,15 +91,8 @@ class _CouplingLevel(nn.Module):
         )
 
     def forward(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
-        total = x.new_zeros(len(x))
-        for coupling in self.board:
-            x, log_det = coupling(x, c)
-            total = total + log_det
-        x = space_to_depth(x, self.square)
-        for coupling in self.halves:
-            x, log_det = coupling(x, c)
-            total = total + log_det
-        return x, total
+        x, total = _apply_couplings(self.board, x, x.new_zeros(len(x)), c)
+        return _apply_couplings(self.halves, space_to_depth(x, self.square), total, c)
 
     def inverse(self, y: Tensor, c: Condition) -> Tensor:
         for coupling in reversed(self.halves):
@@ -120,6 +101,15 @@ class _CouplingLevel(nn.Module):
         for coupling in reversed(self.board):
             y = coupling.inverse(y, c)
         return y
+
+
+def _apply_couplings(
+    couplings: Any, x: Tensor, total: Tensor, c: Condition
+) -> tuple[Tensor, Tensor]:
+    for coupling in couplings:
+        x, log_det = coupling(x, c)
+        total = total + log_det
+    return x, total
 
 
 def _build_couplings(
@@ -132,7 +122,6 @@ class MultiScaleTransform(LazyTransform):
     """Couplings at several scales, as a transformation of flattened images.
 
     Arguments:
-        layout: Which axes of a sample are its channels, rows and columns.
         univariate: A monotone function of one entry, and the shapes of its parameters.
         couplings: Couplings with each kind of mask at each scale.
     """
@@ -184,12 +173,6 @@ class MultiScaleTransform(LazyTransform):
 
 
 class _ConditionedMultiScale(Transform):
-    """A `MultiScaleTransform` for one condition.
-
-    Arguments:
-        flow: The couplings.
-    """
-
     domain = constraints.real_vector
     codomain = constraints.real_vector
     bijective = True

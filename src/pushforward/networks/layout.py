@@ -16,21 +16,11 @@ SMALL = 8  # images with a side up to here are left to perceptrons
 
 
 class ImageLayout(NamedTuple):
-    """Which axes of an event are channels, rows and columns.
-
-    Arguments:
-        event: The shape of one sample as the user has it.
-        channels: Numbers per pixel.
-        height: Rows.
-        width: Columns.
-        axis: The axis of a batch that holds the channels, 1 or 3; 1 also where there is none.
-    """
-
-    event: tuple[int, ...]
+    event: tuple[int, ...]  # the shape of one sample as the user has it
     channels: int
     height: int
     width: int
-    axis: int = 1
+    axis: int = 1  # of a batch, which holds the channels; 1 also where there is none
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,11 +38,7 @@ def is_image(event: tuple[int, ...]) -> bool:
 
 
 def image_layout(event: tuple[int, ...]) -> ImageLayout:
-    """The layout of images of a shape.
-
-    Raises:
-        UsageError: If they are no images.
-    """
+    """The layout of images of a shape; others raise `UsageError`."""
     if not is_image(event):
         raise UsageError(f"data of shape {event} are no images: these have 2 or 3 axes")
     if len(event) == 2:

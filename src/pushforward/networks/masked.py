@@ -32,13 +32,9 @@ def initialise_output(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
 
 
 class AutoregressiveNetwork(Backbone, abc.ABC):
-    """Parameters of every entry that depend on the condition and on the entries before it.
+    """Parameters of every entry that depend on the condition and on the entries before it."""
 
-    Attributes:
-        orders: The entries in the order drawn, ``(m, d)``, one row for each order learned.
-    """
-
-    orders: Tensor
+    orders: Tensor  # the entries in the order drawn, (m, d), one row for each order learned
 
     @abc.abstractmethod
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
@@ -68,11 +64,7 @@ class EntryFeatures(nn.Module, abc.ABC):
 class FourierEntryFeatures(EntryFeatures):
     r"""Each entry beside :math:`\sin\omega x, \cos\omega x` for a ladder of frequencies.
 
-    Arguments:
-        count: How many frequencies, 0 for the entry alone.
-        sharpest: The largest angular frequency.
-        low: What is subtracted from an entry first.
-        scale: What it is then divided by.
+    They are ``count``, up to the angular frequency ``sharpest``, of (entry - ``low``) / ``scale``.
     """
 
     omega: Tensor
@@ -192,9 +184,6 @@ class LinearAutoregression(AutoregressiveNetwork):
     ridge), and B a ridge regression. It puts :math:`\hat x_i` and the logarithm of the
     residual's standard deviation before the parameters of the network: if the rest is a
     standard normal, the model is exactly the multivariate normal, in every order.
-
-    Arguments:
-        net: Any autoregressive network.
     """
 
     mean: Tensor
@@ -221,10 +210,8 @@ class LinearAutoregression(AutoregressiveNetwork):
         for o, order in enumerate(self.orders):
             root = torch.linalg.cholesky(covariance[order][:, order])
             scale = root.diagonal()
-            triangle = torch.linalg.inv(root / scale)
-            self.before[o, order[:, None], order] = (torch.eye(len(scale)).to(root) - triangle).to(
-                self.before
-            )
+            linear_part = torch.eye(len(scale)).to(root) - torch.linalg.inv(root / scale)
+            self.before[o, order[:, None], order] = linear_part.to(self.before)
             self.log_scale[o, order] = scale.log().to(self.log_scale)
 
     def prior_mean(self, c: Condition, n: int) -> Tensor:

@@ -41,11 +41,8 @@ class RandomFourierFeatures(nn.Module):
 
     Perceptrons are slow to learn functions that vary fast. In few dimensions wavelengths from
     several standard deviations down to a fraction of one take that from them. Under mixed precision
-    they are computed in single: half precision would shift the sharpest by a tenth of a radian.
-
-    Arguments:
-        count: How many frequencies, 0 for x alone.
-        sharpest: The standard deviation of the highest angular frequency.
+    they are computed in single: half precision would shift the sharpest by a tenth of a radian. The
+    highest of ``count`` angular frequencies has the standard deviation ``sharpest``.
     """
 
     directions: Tensor
@@ -75,9 +72,6 @@ class Perceptron(Backbone):
 
     These let a critic see modes much narrower than the data, and a generator move quickly from one
     mode to the next.
-
-    Arguments:
-        sharpest: The standard deviation of the highest angular frequency.
     """
 
     def __init__(

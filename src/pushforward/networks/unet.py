@@ -50,6 +50,8 @@ class UNetBlock(nn.Module):
 
 
 class _Downsample(nn.Module):
+    """`downsample_conv` with the arguments of a block."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = blocks.downsample_conv(channels)
@@ -142,10 +144,6 @@ class DiffusersUNet(Backbone):
             up to four times.
         steps: The length T of the chain; time t is the timestep T t - 1.
         attention: Pixels attend to each other where no side has more of them than this.
-
-    Raises:
-        UsageError: If it cannot be built for such data.
-        Unavailable: If `diffusers` is not installed.
     """
 
     def __init__(
@@ -198,10 +196,8 @@ class DiffusersUNet(Backbone):
 
     @torch.no_grad()
     def unconditioned(self, c: Condition = None) -> Any:
-        """The network of `diffusers` for one condition ``(1, condition)``, given once for all.
-
-        The condition's vector joins the bias that the embedded time has anyway.
-        """
+        """The network of `diffusers` for one condition ``(1, condition)``, given once for all."""
+        # the condition's vector joins the bias that the embedded time has anyway
         unet = type(self.unet).from_config(self.unet.config, class_embed_type=None)
         unet.load_state_dict(self.unet.state_dict())
         if c is not None and self.condition is not None:
