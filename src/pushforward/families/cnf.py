@@ -20,6 +20,7 @@ as the Gaussian fitted to the data, and learns what is not Gaussian about them.
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -58,37 +59,22 @@ GRADIENTS: dict[str, Callable[[Integrator, Iterable[Tensor]], Integrator]] = {
 
 
 class _ScoredDensity(NamedTuple):
-    """Log-densities and how far they can be trusted.
-
-    Arguments:
-        value: Nats, ``(batch,)``.
-        standard_error: Of Hutchinson's estimate, ``(batch,)``; 0 where the trace is exact.
-        solver_error: Nats by which some of them change when solved ten times as accurately.
-        nfe: Evaluations of the field.
-    """
+    """Log-densities in nats, and how far they can be trusted."""
 
     value: Tensor
-    standard_error: Tensor
-    solver_error: float
+    standard_error: Tensor  # of Hutchinson's estimate, (batch,); 0 where the trace is exact
+    solver_error: float  # nats by which some of them change when solved ten times as accurately
     nfe: int
 
 
 class TrainingSolver(NamedTuple):
-    """How training solves the ODE and differentiates the solution.
-
-    Arguments:
-        integrator: Of the ODE.
-        steps: Its steps.
-        gradient: How it is differentiated.
-        nodes: Random times at which the divergence of a sample is taken.
-        probes: Of Hutchinson's estimate; 0 is exact.
-    """
+    """How training solves the ODE and differentiates the solution."""
 
     integrator: Integrator = ode.rk4
     steps: int = 4
     gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = _backprop_through_steps
-    nodes: int = 2
-    probes: int = 0
+    nodes: int = 2  # random times at which the divergence of a sample is taken
+    probes: int = 0  # of Hutchinson's estimate; 0 is exact
 
 
 class CNF(GenerativeModel):
@@ -96,8 +82,6 @@ class CNF(GenerativeModel):
 
     Arguments:
         net: The velocity; maps ``(batch, *event), (), (batch, condition)`` to ``(batch, *event)``.
-        event_shape: The shape of one sample.
-        solver: That of training.
         kinetic: The weight of the squared speed.
         jacobian: The weight of the squared Frobenius norm of the Jacobian.
     """
@@ -164,11 +148,9 @@ class CNF(GenerativeModel):
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         x, c = x[:512], _first_conditions(c, 512)
-        probes = None if x[0].numel() <= 8 else 8
+        limits = {"rtol": 1e-3, "atol": 1e-3, "probes": None if x[0].numel() <= 8 else 8}
         try:
-            found = self.solve_log_density(
-                x, c, torch.linspace(0, 1, 3), rtol=1e-3, atol=1e-3, probes=probes
-            )
+            found = self.solve_log_density(x, c, torch.linspace(0, 1, 3), **limits)
         except OdeError:
             return x.new_tensor(math.inf)
         return -found.value.mean()
@@ -181,10 +163,8 @@ class CNF(GenerativeModel):
             return {"solver_error": math.inf}
 
     def solve_log_density(self, x: Data, c: Condition, times: Tensor, **options: Any) -> LogDensity:
-        z = self.whitening(x)
-        found = densities.flow_log_density(
-            self.field(c), z, times, standard_normal_log_prob, **options
-        )
+        field, z = self.field(c), self.whitening(x)
+        found = densities.flow_log_density(field, z, times, standard_normal_log_prob, **options)
         return found._replace(value=found.value + self.whitening.log_det)
 
     def score(
@@ -195,11 +175,8 @@ class CNF(GenerativeModel):
         Arguments:
             x: Data.
             c: Conditions.
-            tolerance: Of the adaptive solver, relative and absolute.
+            tolerance: Of the adaptive solver, relative and absolute; `OdeError` if out of reach.
             probes: Of Hutchinson's estimate of the divergence; exact up to 64 dimensions when None.
-
-        Raises:
-            OdeError: If the solver cannot reach its tolerance.
         """
         limits = {"rtol": tolerance, "atol": tolerance, "probes": probes}
         found = self.solve_log_density(x, c, torch.linspace(0, 1, 2), **limits)
@@ -246,9 +223,8 @@ class CNF(GenerativeModel):
         return self.whitening.inverse(self.integrate(z, c, torch.tensor([1.0, 0.0]), tolerance))
 
     def integrate(self, x: Data, c: Condition, times: Tensor, tolerance: float) -> Data:
-        return ode.final_state(
-            ode.dormand_prince(self.field(c), x, times, rtol=tolerance, atol=tolerance)
-        )
+        run = partial(ode.dormand_prince, rtol=tolerance, atol=tolerance)
+        return ode.final_state(run(self.field(c), x, times))
 
     def sample(self, n: int, c: Condition = None, *, tolerance: float = 1e-5) -> Tensor:
         if not n:
@@ -286,11 +262,9 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random Fourier features of the data as inputs; they sharpen the field and slow the
-            solver.
+        waves: Random Fourier features of the input; they sharpen the field and slow the solver.
         integrator: Of training: "rk4", "heun", "midpoint", "euler" or "adaptive".
         solver_steps: Its steps; "adaptive" chooses more in between.
         nodes: Random times at which the divergence of a sample is taken.
@@ -301,16 +275,12 @@ def build(
         probes: Random signs for the traces in training; by default exact up to 8 dimensions, one
             per sample above.
     """
-    net = TimeMLP(
-        event.shape, event.condition, width=width, depth=depth, waves=waves, frequencies=2
-    )
+    sizes = {"width": width, "depth": depth, "waves": waves, "frequencies": 2}
+    net = zero_last_layer(TimeMLP(event.shape, event.condition, **sizes))
     if probes is None:
         probes = 0 if math.prod(event.shape) <= 8 else 1
-    solver = TrainingSolver(
-        INTEGRATORS[integrator], solver_steps, GRADIENTS[gradient], nodes, probes
-    )
-    model = CNF(
-        zero_last_layer(net), event.shape, solver=solver, kinetic=kinetic, jacobian=jacobian
-    )
+    run, differentiate = INTEGRATORS[integrator], GRADIENTS[gradient]
+    solver = TrainingSolver(run, solver_steps, differentiate, nodes, probes)
+    model = CNF(net, event.shape, solver=solver, kinetic=kinetic, jacobian=jacobian)
     model.recipe = model.recipe._replace(batch=min(model.recipe.batch, event.size or 512))
     return model

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_indices
 from ..errors import UsageError
 from ..model import Event, Likelihood, Preprocessing
-from ..networks.select import TIME_NETWORKS, adapt_recipe, build_time_network
+from ..networks.select import TIME_NETWORKS, TimeNetworkOptions, adapt_recipe, build_time_network
 from ..networks.unet import DiffusersUNet
 from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
@@ -36,8 +36,6 @@ PREDICTIONS = {
     "data": predictions.data_prediction,
 }
 VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
-
-
 WEIGHTS = {
     "simple": lambda prediction, v: predictions.noise_error_weight(prediction),
     "vlb": ddpm_schedule.bound_weight,
@@ -48,12 +46,8 @@ class DDPM(Diffusion):
     r"""A diffusion over the table of a Markov chain, which also has a variational bound.
 
     Arguments:
-        net: As of `Diffusion`.
-        event_shape: The shape of one datum.
-        path: The table.
         variance: v of :math:`\Sigma_k = \beta_k^v\tilde\beta_k^{1-v}`: a number, or a module that
             learns it for each entry of :math:`(x_k, k, c)`, as `net` takes them.
-        options: Of `Diffusion`.
     """
 
     path: ddpm_schedule.DDPMPath
@@ -67,8 +61,7 @@ class DDPM(Diffusion):
         variance: float | nn.Module = 1.0,
         **options: Any,
     ) -> None:
-        times = path.chain()[:-1]
-        super().__init__(net, event_shape, path=path, times=times, **options)
+        super().__init__(net, event_shape, path=path, times=path.chain()[:-1], **options)
         self.variance = variance
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
@@ -123,10 +116,7 @@ class DDPM(Diffusion):
         .. math:: \log p(x_0) \ge -\mathrm{KL}(q(x_T|x_0)\,\|\,\mathcal N(0, I))
             - \sum_{k=2}^T \mathrm{KL}(q(x_{k-1}|x_k, x_0)\,\|\,p(x_{k-1}|x_k)) + \log p(x_0|x_1)
 
-        Arguments:
-            x: Data.
-            c: Conditions.
-            terms: How many of the T terms to evaluate for each datum, in strata; all when None.
+        Of the T terms, so many are evaluated for each sample, in strata; all when None.
         """
         if terms is not None and terms < 1:
             raise UsageError(f"terms is {terms}; evaluate at least one term of the bound")
@@ -178,14 +168,13 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
             8 x 8 pixels, and otherwise an mlp. "diffusers" is a U-Net that `export` writes as it
             is: it learns images in [-1, 1].
         width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
             token; 0 to choose from the data.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
+        waves: Random Fourier features of the input of an mlp; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.
         schedule: The table of beta, "linear" or "cosine".
         prediction: What the network gives: "v", which is well scaled at all times, "noise" or
@@ -195,22 +184,15 @@ def build(
             is beta, "small" beta-tilde, "learned" in between, with a network of its own.
         sampler: The default sampler; "ddpm" is ancestral sampling.
         sampler_steps: Its default number of steps; T of them are the chain as trained.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
+    sizes: TimeNetworkOptions = {"width": width, "depth": depth, "waves": waves}
     make: Callable[[], nn.Module] = partial(
-        build_time_network,
-        event,
-        units=default_width(event.shape),
-        network=network,
-        width=width,
-        depth=depth,
-        waves=waves,
+        build_time_network, event, units=default_width(event.shape), network=network, **sizes
     )
     if network == "diffusers":
-        shape, condition = event.shape, event.condition
-        make = partial(
-            DiffusersUNet, shape, condition, width=width or 32, scales=depth, steps=chain
-        )
+        scales = {"width": width or 32, "scales": depth, "steps": chain}
+        make = partial(DiffusersUNet, event.shape, event.condition, **scales)
     net = make()
     recipe = adapt_recipe(net, diffusion_recipe(event.size))
     if weight == "vlb":  # in nats its gradient is that many times longer

@@ -64,7 +64,6 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         path: "linear", "vp" (variance preserving) or "cosine".
         sigma_min: Noise that is left in the data, in their standard deviation.
         coupling: How data are paired with noise, or with those of a source: "independent", "ot"
@@ -76,7 +75,7 @@ def build(
         sampler: The default sampler.
         sampler_steps: Its default number of steps; by default 50, and 20 for images, where more
             were not measured to be better.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
     scales, joined = PATHS[path](), COUPLINGS[coupling]
     if sampler_steps is None:

@@ -51,9 +51,6 @@ class ClassGroups(nn.Module):
 
     Entries of ``c`` that are always 0 or 1 are classes, the others are numbers. Group 0 stands for
     the zero vector, which says that nothing is known, and for combinations hardly ever seen.
-
-    Arguments:
-        condition: The length of ``c``, 0 for none.
     """
 
     def __init__(self, condition: int) -> None:
@@ -98,12 +95,8 @@ class GaussianMixtureModel(GenerativeModel):
     .. math:: p(x \mid u) = \sum_k w_k(u)\,\mathcal N\bigl(x \mid \mu_k + A_k (u - m_k),\,
         \Sigma_k - A_k S_k A_k^\top\bigr), \qquad w_k(u) \propto w_k\,\mathcal N(u \mid m_k, S_k)
 
-    is the conditional of the joint mixture, with :math:`A_k = \operatorname{Cov}(x, u)\,S_k^{-1}`.
-
-    Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        fit: Finds weights ``(k,)``, means ``(k, m)`` and covariances ``(k, m, m)`` of ``(n, m)``.
+    is the conditional of the joint mixture, with :math:`A_k = \operatorname{Cov}(x, u)\,S_k^{-1}`;
+    ``fit`` finds weights ``(k,)``, means ``(k, m)`` and covariances ``(k, m, m)`` of ``(n, m)``.
     """
 
     likelihood = Likelihood.EXACT
@@ -171,12 +164,8 @@ def condition_mixture(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-weights, means and Cholesky factors of the other coordinates given the fixed ones.
 
-    Arguments:
-        log_w: ``(n or 1, k)``.
-        mean: ``(n or 1, k, m)``.
-        s: Covariances, ``(k, m, m)``.
-        fixed: Which coordinates are fixed, ``(m,)``.
-        value: Their values, ``(n, fixed)``.
+    The mixture has log-weights ``(n or 1, k)``, means ``(n or 1, k, m)`` and covariances s
+    ``(k, m, m)``; ``fixed`` is a mask ``(m,)``, and values are ``(n, fixed)``.
     """
     root = torch.linalg.cholesky(s[:, fixed][:, :, fixed])
     across = s[:, fixed][:, :, ~fixed]
@@ -204,11 +193,6 @@ def _component_log_densities(away: Tensor, root: Tensor) -> Tensor:
 
 
 def fit_shrunk_gaussian(x: np.ndarray) -> Components:
-    """The mean and the shrunk covariance of the data.
-
-    Raises:
-        DataError: If there are fewer than two data.
-    """
     from sklearn.covariance import ledoit_wolf
 
     if len(x) < 2:

@@ -26,11 +26,7 @@ MOST_ROWS = 20_000  # EM sees a random subset of more data than this
 
 
 def _fit_gaussian_mixture(x: np.ndarray, components: int, largest: int) -> Components:
-    """Fit a mixture; ``components = 0`` chooses their number on held-out data.
-
-    Raises:
-        UsageError: If there are too few data for so many components.
-    """
+    """Fit a mixture; ``components = 0`` chooses their number on held-out data."""
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     x = rng.permutation(x)[:MOST_ROWS]
     k = components or _choose_component_count(x, largest, rng)
@@ -70,7 +66,6 @@ def build(event: Event, *, components: int = 0, largest: int = 32) -> GaussianMi
     """A Gaussian mixture for each combination of classes.
 
     Arguments:
-        event: The kind of data.
         components: Gaussians in each mixture, at most one for five of its data; 0 to choose on
             held-out data.
         largest: The most components to try.

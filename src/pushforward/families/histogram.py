@@ -10,6 +10,7 @@ number of cells maximises the held-out likelihood. A numeric condition acts thro
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +42,7 @@ class _QuartileEncoder(nn.Module):
 
 
 class Histogram(GenerativeModel):
-    """Independent blocks of one or two entries, each with a density that is constant in cells.
-
-    Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        cells: Cells along each axis, 0 to choose.
-    """
+    """Independent blocks of one or two entries, each with a density that is constant in cells."""
 
     likelihood = Likelihood.EXACT
 
@@ -77,10 +72,11 @@ class Histogram(GenerativeModel):
         order = torch.randperm(len(flat), device=flat.device)
         held_out, rest = flat[order[: len(flat) // 5]], flat[order[len(flat) // 5 :]]
         candidates = [round(2 ** (i / 2)) for i in range(2, 19 if self.axes == 1 else 17)]
-        return max(
-            candidates,
-            key=lambda m: float(self.log_density(held_out, self.fit_counts(rest, m)).mean()),
-        )
+
+        def score(cells: int) -> float:
+            return float(self.log_density(held_out, self.fit_counts(rest, cells)).mean())
+
+        return max(candidates, key=score)
 
     def fit_counts(self, flat: Tensor, cells: int) -> dict[str, Tensor]:
         low, high = flat.amin(0), flat.amax(0)
@@ -119,20 +115,23 @@ class Histogram(GenerativeModel):
         log_wide = log_wide.unflatten(1, (-1, self.axes)).sum(2) + weight.log()
         return torch.logaddexp(torch.log1p(-weight) + constant.log(), log_wide).sum(1)
 
-    def group_tensors(self, g: int) -> dict[str, Tensor]:
-        return {name: values[g] for name, values in self.table.named_buffers()}
+    def split_groups(self, c: Condition, n: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """The tables of the groups among n conditions, and the members of each."""
+        known = None if c is None or not self.groups.condition else self.quartiles(c)
+        for g, i, _ in self.groups.split(known, n):
+            yield {name: values[g] for name, values in self.table.named_buffers()}, i
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         flat, out = x.flatten(1), x.new_empty(len(x))
-        for g, i, _ in self.groups.split(self.discretise_condition(c), len(x)):
+        for fit, i in self.split_groups(c, len(x)):
             for j in i.split(65536):
-                out[j] = self.log_density(flat[j], self.group_tensors(g))
+                out[j] = self.log_density(flat[j], fit)
         return out
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
         x = self.noise(n, math.prod(self.event_shape))
-        for g, i, _ in self.groups.split(self.discretise_condition(c), n):
-            x[i] = self.sample_group(x[i], self.group_tensors(g))
+        for fit, i in self.split_groups(c, n):
+            x[i] = self.sample_group(x[i], fit)
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
@@ -144,20 +143,14 @@ class Histogram(GenerativeModel):
         index = torch.multinomial(fit["mass"], len(z), replacement=True).T  # (n, blocks)
         corner = (index[..., None] // self.strides(cells) % cells).flatten(1)
         inside = fit["low"] + (fit["high"] - fit["low"]) * (corner + torch.rand_like(z)) / cells
-        wide = torch.rand(index.shape).to(z) < fit["background"]
-        return torch.where(
-            wide.repeat_interleave(self.axes, 1), fit["mean"] + fit["scale"] * z, inside
-        )
-
-    def discretise_condition(self, c: Condition) -> Tensor | None:
-        return None if c is None or not self.groups.condition else self.quartiles(c)
+        wide = (torch.rand(index.shape).to(z) < fit["background"]).repeat_interleave(self.axes, 1)
+        return torch.where(wide, fit["mean"] + fit["scale"] * z, inside)
 
 
 def build(event: Event, *, cells: int = 0) -> Histogram:
     """A histogram for each combination of classes.
 
     Arguments:
-        event: The kind of data.
         cells: Cells along each axis, 0 to choose on held-out data.
     """
     return Histogram(event.shape, event.condition, cells)

@@ -24,14 +24,7 @@ QUERIES = 1000  # data whose leave-one-out likelihood chooses the bandwidth
 
 
 class KDE(GenerativeModel):
-    """A Gaussian kernel around every sample.
-
-    Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        bandwidth: In standard deviations of the data, 0 to choose it.
-        points: The most data to keep in a group; a random subset of more.
-    """
+    """A Gaussian kernel around every sample."""
 
     likelihood = Likelihood.EXACT
 
@@ -74,9 +67,8 @@ class KDE(GenerativeModel):
                 j = slice(block, block + size)
                 log_w = _kernel_log_weights(numbers, None if u is None else u[j], h)
                 log_kernel = -_squared_distance_matrix(flat[i[j]], points) / (2 * h**2)
-                out[i[j]] = _fast_logsumexp(log_w + log_kernel) - self.d * (
-                    h.log() + math.log(2 * math.pi) / 2
-                )
+                log_volume = self.d * (h.log() + math.log(2 * math.pi) / 2)
+                out[i[j]] = _fast_logsumexp(log_w + log_kernel) - log_volume
         return out
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
@@ -86,10 +78,9 @@ class KDE(GenerativeModel):
             if u is None or not u.shape[1]:
                 k = torch.randint(len(points), (len(i),), device=x.device)
             else:  # Gumbel's trick in blocks: multinomial would need all weights at once
-                size = max(1, BLOCK // len(points))
-                k = torch.cat(
-                    [_sample_indices(_kernel_log_weights(numbers, v, h)) for v in u.split(size)]
-                )
+                parts = u.split(max(1, BLOCK // len(points)))
+                log_w = (_kernel_log_weights(numbers, v, h) for v in parts)
+                k = torch.cat([_sample_indices(w) for w in log_w])
             x[i] = points[k] + h * x[i]
         return x.unflatten(1, self.event_shape)
 
@@ -99,14 +90,11 @@ class KDE(GenerativeModel):
         for g, i, u in self.groups.split(c, n):
             points, numbers, h = self.group_tensors(g)
             near = -_squared_distance_matrix(flat[None, fixed], points[:, fixed]) / (2 * h**2)
-            size = max(1, BLOCK // len(points))
-            log_w = [
-                (_kernel_log_weights(numbers, None if u is None else u[j], h) + near).expand(
-                    len(j), -1
-                )
-                for j in torch.arange(len(i), device=i.device).split(size)
-            ]
-            k = torch.cat([_sample_indices(w) for w in log_w])
+            chosen = []
+            for j in torch.arange(len(i), device=i.device).split(max(1, BLOCK // len(points))):
+                log_w = _kernel_log_weights(numbers, None if u is None else u[j], h) + near
+                chosen.append(_sample_indices(log_w.expand(len(j), -1)))
+            k = torch.cat(chosen)
             out[i] = torch.where(fixed, flat, points[k] + h * out[i])
         return out.unflatten(1, self.event_shape)
 
@@ -149,14 +137,11 @@ def _squared_distance_matrix(x: Tensor, y: Tensor) -> Tensor:
 def _choose_bandwidth(rows: Tensor, d: int) -> float:
     """The bandwidth with the largest leave-one-out likelihood, on a grid refined once.
 
-    Arguments:
-        rows: Data and their numbers, ``(n, d + numbers)``.
-        d: How many columns are data; the likelihood is that of data given numbers.
+    The first d columns are data, and the likelihood is theirs given the numbers in the others.
     """
     some = rows[:QUERIES]
-    numbers = _squared_distance_matrix(some[:, d:], rows[:, d:]).fill_diagonal_(
-        math.inf
-    )  # leave one out
+    numbers = _squared_distance_matrix(some[:, d:], rows[:, d:])
+    numbers.fill_diagonal_(math.inf)  # leave one out
     pairs = _squared_distance_matrix(some[:, :d], rows[:, :d]) + numbers
 
     def likelihood(log_h: float) -> float:
@@ -174,7 +159,6 @@ def build(event: Event, *, bandwidth: float = 0.0, points: int = 20_000) -> KDE:
     """A kernel density estimate for each combination of classes.
 
     Arguments:
-        event: The kind of data.
         bandwidth: In standard deviations of the data, 0 to choose it by leave-one-out.
         points: The most data to keep in a group; a random subset of more.
     """

@@ -51,14 +51,7 @@ PRIORS: dict[str, Callable[..., Diffusion]] = {
 
 
 class LatentDiffusion(TwoStage):
-    """An autoencoder, and a diffusion of its codes.
-
-    Arguments:
-        first: The autoencoder.
-        second: Makes a diffusion of codes of a shape.
-        stage: The part of training that the autoencoder gets.
-        sharpening: What the autoencoder minimises beside its bound.
-    """
+    """An autoencoder, which gets the first ``stage`` of training, and a diffusion of its codes."""
 
     likelihood = Likelihood.LOWER_BOUND
     preprocessing = Preprocessing.WHITEN
@@ -87,10 +80,8 @@ class LatentDiffusion(TwoStage):
         """Take a fitted autoencoder as the first stage, as it is; all of training is the second."""
         first = teacher.first if isinstance(teacher, LatentDiffusion) else teacher
         if not isinstance(first, VAE):
-            raise UsageError(
-                f"{type(teacher).__name__} is no first stage of a latent diffusion: take a run of "
-                "vae or latent_diffusion"
-            )
+            what = f"{type(teacher).__name__} is no first stage of a latent diffusion"
+            raise UsageError(f"{what}: take a run of vae or latent_diffusion")
         if self.sharpening is not None:
             raise UsageError(
                 "a fitted first stage stays as it is: leave out perceptual and adversarial"
@@ -208,10 +199,8 @@ class LatentDiffusion(TwoStage):
 
         It bounds the density of ``sample(grain=True)``, up to the tolerance of the flow's solver.
         ``particles`` is K; ``probes`` are those of the flow's trace, as of `Diffusion.log_prob`.
-
-        Raises:
-            UsageError: If several particles meet an estimated trace: the exponential of an
-                unbiased estimate is too large on average, and nothing would be bounded.
+        Several particles need the exact one: the exponential of an unbiased estimate is too large
+        on average, and nothing would be bounded.
         """
         return self.estimated(x, c, particles=particles, probes=probes)[0]
 
@@ -239,16 +228,15 @@ class LatentDiffusion(TwoStage):
 def _build_autoencoder(
     event: Event, network: str, latent: int, width: int, factor: int, beta: float, floor: float
 ) -> VAE:
-    law = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
+    entry = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
     if is_convolutional(event, network):
         latent, size = latent or 4, {"width": width or 16, "factor": factor}
-        nets = autoencoder.build_spatial_autoencoder(event, law, latent=latent, **size)
+        nets = autoencoder.build_spatial_autoencoder(event, entry, latent=latent, **size)
     else:
         latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
         # no Fourier features: a code that is smooth in the data has a simple distribution
-        nets = autoencoder.build_mlp_autoencoder(
-            event._replace(condition=0), law, latent=latent, hidden=hidden
-        )
+        bare = event._replace(condition=0)
+        nets = autoencoder.build_mlp_autoencoder(bare, entry, latent=latent, hidden=hidden)
     return VAE(nets, event.shape, latent=latent, beta=beta)
 
 
@@ -298,7 +286,6 @@ def build(
     """Build both models.
 
     Arguments:
-        event: What the data look like.
         encoder: The autoencoder's networks: "conv", "mlp", or "auto": convolutions for images of
             more than 8 x 8 pixels.
         latent: Numbers per pixel of a code, or the length of a code that is a vector; 0 to choose.
@@ -319,7 +306,7 @@ def build(
         depth: Its hidden layers, scales, or blocks; 0 to choose.
         sampler: The default sampler; by default the prior's own.
         sampler_steps: Its default number of steps.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
     if not 0 < stage < 1:
         raise UsageError(f"stage is {stage:g}; both stages need a part of training")

@@ -63,8 +63,7 @@ def interval_target(
 ) -> Goals:
     r"""One Heun step of the flow from t to s, and u over the rest.
 
-    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to
-    t.
+    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s → t.
     """
     v, h = model.u(z, t, t, c), append_dims(t - s, z)
     v = (v + model.u(z - h * v, s, s, c)) / 2
@@ -89,7 +88,6 @@ class MeanFlow(GenerativeModel):
 
     Arguments:
         net: Maps ``z, t, c, t - r`` to the shape of ``z``.
-        event_shape: The shape of one datum.
         apart: The part of a batch with r < t.
         whole: The part of these with r = 0.
         target: What u is regressed on where r < t.
@@ -209,8 +207,6 @@ class MeanFlow(GenerativeModel):
         """Equal steps of the average velocity from noise to data.
 
         Arguments:
-            n: How many.
-            c: The condition of each.
             steps: How many; each evaluates the network once, twice under guidance.
             guidance: 0 for unconditional, 1 for conditional; others extrapolate the velocity, which
                 is guidance as usual in many steps and only resembles it in few.
@@ -241,7 +237,6 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         apart: The part of a batch with r < t; the rest is flow matching.
         whole: The part of these with r = 0, the step that samples at once.
         target: What is regressed on where r < t: "interval", a step of the flow and the rest of
@@ -250,7 +245,7 @@ def build(
         power: Of the adaptive weight, 0 for none; by default 1 in more than 4 dimensions, where
             without it a few far data can make the learned flow run away.
         guidance: The scale of classifier-free guidance that is learned; 1 for none.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
     Guidance(guidance).check(known=event.condition > 0)
     net = build_time_network(event, units=default_width(event.shape), spans=True, **network)

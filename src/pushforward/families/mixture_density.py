@@ -33,15 +33,7 @@ CLUSTERED = 20_000  # data that k-means looks at
 
 
 class MixtureDensity(GenerativeModel):
-    r"""A Gaussian mixture for every condition.
-
-    Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        components: Gaussians.
-        hidden: The widths of the hidden layers.
-        recipe: Default training hyperparameters.
-    """
+    """A Gaussian mixture for every condition."""
 
     likelihood = Likelihood.EXACT
 
@@ -85,11 +77,9 @@ class MixtureDensity(GenerativeModel):
     def parts(self, c: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         r"""The mixture in the network's coordinates, one for each condition or one for all.
 
-        Component k is the distribution of :math:`\mu + U^{-1}\varepsilon` with U lower triangular.
-
-        Returns:
-            Log-weights ``(n, K)``, means and log-diagonals of U ``(n, K, d)``, and the rest of U,
-            ``(n, K, d, d)``, or ``(n, K, 0, 0)`` where it is diagonal.
+        Component k is the distribution of :math:`\mu + U^{-1}\varepsilon` with U lower triangular:
+        log-weights ``(n, K)``, means and log-diagonals of U ``(n, K, d)``, and the rest of U,
+        ``(n, K, d, d)``, or ``(n, K, 0, 0)`` where it is diagonal.
         """
         known = self.whitening.mean.new_zeros(1, self.known) if c is None else c
         weight, mean, diagonal, lower = self.split(self.net(known).to(known))
@@ -129,21 +119,17 @@ class MixtureDensity(GenerativeModel):
     def sample(self, n: int, c: Condition = None) -> Tensor:
         z = self.noise(n, self.d)
         if c is None:
-            return sample_mixture(*_single_mixture(self.mixture(None)), z).unflatten(
-                1, self.event_shape
-            )
+            x = sample_mixture(*_single_mixture(self.mixture(None)), z)
+            return x.unflatten(1, self.event_shape)
         log_w, mean, factor = self.mixture(c)
-        k = torch.multinomial(log_w.exp(), 1)[:, 0]
-        own = torch.arange(n, device=z.device)
-        return (mean[own, k] + (factor[own, k] @ z[..., None])[..., 0]).unflatten(
-            1, self.event_shape
-        )
+        k, own = torch.multinomial(log_w.exp(), 1)[:, 0], torch.arange(n, device=z.device)
+        x = mean[own, k] + (factor[own, k] @ z[..., None])[..., 0]
+        return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
         fixed, flat = known.flatten(), x.flatten()
         log_w, mean, factor = _single_mixture(self.mixture(None if c is None else c[:1]))
-        value = flat[None, fixed]
-        parts = condition_mixture(log_w, mean, factor @ factor.mT, fixed, value)
+        parts = condition_mixture(log_w, mean, factor @ factor.mT, fixed, flat[None, fixed])
         out = flat.repeat(n, 1)
         out[:, ~fixed] = sample_mixture(*parts, self.noise(n, int((~fixed).sum())))
         return out.unflatten(1, self.event_shape)
@@ -179,7 +165,6 @@ def build(
     """A mixture density network.
 
     Arguments:
-        event: The kind of data.
         components: Gaussians; 0 for 16, or fewer where a cluster would have fewer data than twice
             their dimensions.
         width: Units in each hidden layer.

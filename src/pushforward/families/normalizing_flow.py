@@ -34,9 +34,6 @@ class NormalizingFlow(GenerativeModel):
 
     Arguments:
         flow: Makes a distribution of flattened data from a condition.
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        recipe: Default training hyperparameters.
         passes: How often each of its networks is evaluated for a sample.
     """
 
@@ -51,9 +48,8 @@ class NormalizingFlow(GenerativeModel):
         passes: int = 1,
     ) -> None:
         super().__init__()
-        self.passes = passes
         self.flow, self.event_shape, self.condition = flow, event_shape, condition
-        self.recipe = recipe
+        self.recipe, self.passes = recipe, passes
 
     @property
     def nfe(self) -> int:
@@ -82,17 +78,11 @@ class NormalizingFlow(GenerativeModel):
 
 
 class _FlowKind(NamedTuple):
-    """How a flow conditions one entry on others.
+    """How a flow conditions one entry on others."""
 
-    Arguments:
-        affine: Affine maps instead of splines.
-        passes: Passes of the network that invert one transformation, or None for one per entry.
-        inverted: Transformations run from noise to data, as in IAF.
-    """
-
-    affine: bool
-    passes: int | None
-    inverted: bool = False
+    affine: bool  # affine maps instead of splines
+    passes: int | None  # of the network, to invert one transformation; None for one per entry
+    inverted: bool = False  # transformations run from noise to data, as in IAF
 
 
 KINDS = {
@@ -118,7 +108,6 @@ def build(
     """A normalizing flow: by default a neural spline flow.
 
     Arguments:
-        event: The kind of data.
         kind: Splines: "coupling" samples as fast as it scores; "autoregressive" fits a little
             better and needs one pass per entry to sample. Affine maps: "realnvp" is a coupling;
             "maf" scores in one pass and samples in one per entry, "iaf" the other way round.
@@ -196,19 +185,13 @@ def _spline_univariate(bins: int, bound: float) -> Univariate:
 
 
 def _build_image_flow(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
-    images = MultiScaleTransform(
-        image_layout(event.shape), event.condition, univariate, width=width, couplings=couplings
-    )
+    layout, sizes = image_layout(event.shape), {"width": width, "couplings": couplings}
+    images = MultiScaleTransform(layout, event.condition, univariate, **sizes)
     zeros = torch.zeros(math.prod(event.shape))
     return Flow([images], UnconditionalDistribution(DiagNormal, zeros, zeros + 1, buffer=True))
 
 
 def _check_flow_kind(kind: str, shape: tuple[int, ...]) -> None:
-    """Refuse kinds that do not suit the data.
-
-    Raises:
-        UsageError: Saying which to choose.
-    """
     if kind == "multiscale" and not is_image(shape):
         raise UsageError(f"kind='multiscale' is for images, and the data have shape {shape}")
     if KINDS[kind].affine and math.prod(shape) == 1:

@@ -34,15 +34,14 @@ from ..theory.langevin import mala, stable_step, ula
 from ..theory.ode import final_state
 
 Energy = Callable[..., PerDatum]  # of x and c
-
+OfData = Callable[[Data], PerDatum]
 STAGES = 4  # of a chain: the curvature, and so the step, is measured where each begins
 MEASURED = 256  # chains at which it is measured
 
 
 def _sliced_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
-    return score_matching.reduced_sliced_matching(
-        score, x, score_matching.rademacher_directions(1, x)
-    )
+    directions = score_matching.rademacher_directions(1, x)
+    return score_matching.reduced_sliced_matching(score, x, directions)
 
 
 def _implicit_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
@@ -54,11 +53,9 @@ def _denoising_objective(score: score_matching.Score, x: Data, noise: float) -> 
 
     The loss is multiplied by the variance of the noise, which gives it a scale.
     """
-    alpha = (1 + noise**2) ** -0.5
+    alpha, eps = (1 + noise**2) ** -0.5, torch.randn_like(x)
     sigma = alpha * noise
-    return sigma**2 * score_matching.denoising_score_matching(
-        score, alpha * x, torch.randn_like(x), sigma
-    )
+    return sigma**2 * score_matching.denoising_score_matching(score, alpha * x, eps, sigma)
 
 
 OBJECTIVES = {
@@ -73,10 +70,7 @@ class ScoreMatching(GenerativeModel):
 
     Arguments:
         net: f, which maps ``(batch, *event)`` and ``(batch, condition)`` to ``(batch, 1)``.
-        event_shape: The shape of one datum.
         objective: The loss of a score on data, with the level of noise that only denoising uses.
-        noise: That level.
-        steps: Steps of the sampler.
     """
 
     likelihood = Likelihood.NONE
@@ -139,31 +133,20 @@ class ScoreMatching(GenerativeModel):
         """Run a chain from the Gaussian fitted to the data for each datum.
 
         Arguments:
-            n: How many.
-            c: The condition of each.
-            sampler: "mala", whose distribution is the model's, or "ula", which is faster and
-                biased.
+            sampler: "mala", whose distribution is the model's, or "ula": faster, and biased.
             steps: Steps of the chain.
             h: The step, of whitened data; by default half of the limit of stability, where the
-                chains are.
+                chains are. One beyond the limit is refused.
             guidance: 0 is unconditional, 1 conditional, and above 1 extrapolates.
-
-        Raises:
-            UsageError: If h is beyond the limit of stability, or nothing is known to guide by.
         """
         w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
-        run, count = (
-            choose_option("sampler", sampler, CHAINS),
-            self.steps if steps is None else steps,
-        )
+        run = choose_option("sampler", sampler, CHAINS)
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
             energy, z = self.guided_energy(w), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()
-            for part in _chain_stages(count):
-                few = None if c is None else c[:MEASURED]
-                step = stable_step(
-                    partial(_score_from_energy, partial(energy, c=few)), z[:MEASURED], h
-                )
+            few = partial(energy, c=None if c is None else c[:MEASURED])
+            for part in _chain_stages(self.steps if steps is None else steps):
+                step = stable_step(partial(_score_from_energy, few), z[:MEASURED], h)
                 z = final_state(run(partial(energy, c=c), z, step, part))
             return self.whitening.inverse(z)
 
@@ -173,7 +156,7 @@ class ScoreMatching(GenerativeModel):
         return count_evaluations(self.net, lambda: self.sample(1))
 
 
-def _score_from_energy(energy: Callable[[Data], PerDatum], x: Data) -> Data:
+def _score_from_energy(energy: OfData, x: Data) -> Data:
     r""":math:`-\nabla E`, with a graph if gradients are on."""
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -187,16 +170,12 @@ def _chain_stages(steps: int) -> list[int]:
     return edges.diff().tolist()
 
 
-def _mala_states(
-    energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
-) -> Iterator[Data]:
+def _mala_states(energy: OfData, x: Data, h: float, steps: int) -> Iterator[Data]:
     states = mala(lambda x: -energy(x), partial(_score_from_energy, energy), x, h, steps)
     return (x for x, _ in states)
 
 
-def _ula_states(
-    energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
-) -> Iterator[Data]:
+def _ula_states(energy: OfData, x: Data, h: float, steps: int) -> Iterator[Data]:
     return ula(partial(_score_from_energy, energy), x, h, steps)
 
 
@@ -216,10 +195,9 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random waves of the data as inputs, for modes much narrower than the data.
+        waves: Random Fourier features of the input, for modes much narrower than the data.
         objective: "denoising", which learns the data blurred by ``noise``, or without noise
             "sliced" or "implicit" (the exact trace: slow in many dimensions). On few data losses
             without noise are lowest at spikes on the data.

@@ -50,7 +50,6 @@ def build(
     """A Wasserstein GAN whose critic has clipped weights: two perceptrons, or convolutions.
 
     Arguments:
-        event: The kind of data.
         limit: The largest absolute value of the critic's weights, the paper's c.
         critic_steps: Steps of the critic for each of the generator.
     """

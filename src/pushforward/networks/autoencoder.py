@@ -49,25 +49,25 @@ class _ConditionalPrior(nn.Module):
 
 
 def build_mlp_autoencoder(
-    event: Event, law: EntryLikelihood, *, latent: int, hidden: list[int], waves: int = 0
+    event: Event, entry: EntryLikelihood, *, latent: int, hidden: list[int], waves: int = 0
 ) -> AutoencoderNetworks:
     d, k = math.prod(event.shape), event.condition
     return AutoencoderNetworks(
         Perceptron(d, k, 2 * latent, hidden, waves=waves, sharpest=16.0),
-        Perceptron(latent, k, d * law.size, hidden, waves=waves, sharpest=4.0),
-        law,
+        Perceptron(latent, k, d * entry.size, hidden, waves=waves, sharpest=4.0),
+        entry,
         _ConditionalPrior(k, latent) if k else None,
     )
 
 
 def build_conv_autoencoder(
-    event: Event, law: EntryLikelihood, *, latent: int, width: int, scales: int
+    event: Event, entry: EntryLikelihood, *, latent: int, width: int, scales: int
 ) -> AutoencoderNetworks:
     shape, k = event.shape, event.condition
     return AutoencoderNetworks(
         ConvEncoder(shape, k, 2 * latent, width=width, scales=scales),
-        ConvDecoder(shape, k, latent, law.size, width=width, scales=scales),
-        law,
+        ConvDecoder(shape, k, latent, entry.size, width=width, scales=scales),
+        entry,
         _ConditionalPrior(k, latent) if k else None,
     )
 
@@ -92,7 +92,7 @@ def _spatial_decoder(
 
 
 def build_spatial_autoencoder(
-    event: Event, law: EntryLikelihood, *, latent: int, width: int, factor: int
+    event: Event, entry: EntryLikelihood, *, latent: int, width: int, factor: int
 ) -> AutoencoderNetworks:
     """Two convolutional networks whose codes are images with sides shorter by a factor."""
     if factor > (side := min(image_layout(event.shape).shape[1:])):
@@ -100,8 +100,8 @@ def build_spatial_autoencoder(
     scales = scale_count(factor)
     return AutoencoderNetworks(
         spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
-        _spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
-        law,
+        _spatial_decoder(event.shape, latent, entry.size, width=width, scales=scales),
+        entry,
     )
 
 
