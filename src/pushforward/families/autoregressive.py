@@ -46,16 +46,10 @@ class Autoregressive(GenerativeModel):
     likelihood = Likelihood.EXACT
 
     def __init__(
-        self,
-        net: AutoregressiveNetwork,
-        entry: AutoregressiveLikelihood,
-        event_shape: tuple[int, ...],
-        *,
-        recipe: Recipe | None = None,
+        self, net: AutoregressiveNetwork, entry: AutoregressiveLikelihood, event: Event
     ) -> None:
         super().__init__()
-        self.net, self.law, self.event_shape = net, entry, event_shape
-        self.recipe = recipe or self.recipe
+        self.net, self.law, self.event_shape = net, entry, event.shape
         if entry.levels:
             self.preprocessing = Preprocessing.LEVELS
 
@@ -163,13 +157,12 @@ def _is_prefix_mask(mask: Tensor) -> bool:
 
 
 def _made_design(event: Event) -> Design:
-    d, batch = math.prod(event.shape), min(512, event.size or 512)
+    d, recipe = math.prod(event.shape), Recipe(batch=min(512, event.size or 512), ema=0.99)
     if d <= likelihoods.FEW:
-        recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
-        return masked.MaskedPerceptron, (1, 128, 3, 0.0), recipe
-    recipe = Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
+        return masked.MaskedPerceptron, (1, 128, 3, 0.0), recipe._replace(steps=3000, lr=3e-3)
     # several orders are overfit later; in many dimensions they cost memory
-    return masked.MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
+    sizes = (4 if d <= 256 else 1, 128, 2, 0.1)
+    return masked.MaskedPerceptron, sizes, recipe._replace(steps=2000, lr=2e-3)
 
 
 def _transformer_design(event: Event) -> Design:
@@ -201,7 +194,7 @@ def build(
     waves: int | None = None,
     dropout: float | None = None,
 ) -> Autoregressive:
-    """An autoregressive model.
+    """An autoregressive model; `UsageError` if the data or the order do not suit the network.
 
     Arguments:
         network: "mlp"; for images "transformer" or "conv"; or "auto": convolutions for images of
@@ -215,10 +208,6 @@ def build(
         depth: Hidden layers, 0 to choose from the data.
         waves: Frequencies at which an entry is shown, beside its value, to those after it.
         dropout: The share of units hidden in training; by default chosen from the data.
-
-    Raises:
-        UsageError: If ``order`` is no order of the entries, or there are too many, or the network
-            cannot take the data or the order.
     """
     d = math.prod(event.shape)
     network = _resolve_network_name(event, network)
@@ -246,7 +235,9 @@ def build(
     )
     if linear:
         net = masked.LinearAutoregression(net, event.condition)
-    return Autoregressive(net, entry, event.shape, recipe=recipe)
+    model = Autoregressive(net, entry, event)
+    model.recipe = recipe
+    return model
 
 
 def _resolve_network_name(event: Event, network: str) -> str:

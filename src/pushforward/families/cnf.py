@@ -80,10 +80,7 @@ class TrainingSolver(NamedTuple):
 class CNF(GenerativeModel):
     """A flow in continuous time, from whitened data at t = 0 to standard normal noise at t = 1.
 
-    Arguments:
-        net: The velocity; maps ``(batch, *event), (), (batch, condition)`` to ``(batch, *event)``.
-        kinetic: The weight of the squared speed.
-        jacobian: The weight of the squared Frobenius norm of the Jacobian.
+    ``net(x, t, c)`` is the velocity; ``kinetic`` and ``jacobian`` weigh the regularisers.
     """
 
     likelihood = Likelihood.ODE
@@ -112,14 +109,9 @@ class CNF(GenerativeModel):
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         c = self.hidden(c)
         run = self.solver.gradient(self.solver.integrator, self.net.parameters())
-        z = integrate_flow(
-            self.field(c),
-            self.whitening(x),
-            self.draw_times(x),
-            integrator=run,
-            nodes=self.solver.nodes,
-            probes=self.solver.probes,
-        )
+        draws = {"nodes": self.solver.nodes, "probes": self.solver.probes}
+        at = self.draw_times(x)
+        z = integrate_flow(self.field(c), self.whitening(x), at, integrator=run, **draws)
         return {
             "nll": -self.log_density(z).mean(),
             "kinetic": self.kinetic * z.kinetic.mean(),
@@ -170,13 +162,9 @@ class CNF(GenerativeModel):
     def score(
         self, x: Data, c: Condition = None, *, tolerance: float = 1e-5, probes: int | None = None
     ) -> _ScoredDensity:
-        """Log-densities with their errors.
+        """Log-densities with their errors; `OdeError` if the solver cannot reach its tolerance.
 
-        Arguments:
-            x: Data.
-            c: Conditions.
-            tolerance: Of the adaptive solver, relative and absolute; `OdeError` if out of reach.
-            probes: Of Hutchinson's estimate of the divergence; exact up to 64 dimensions when None.
+        The probes are those of Hutchinson's estimate; None is exact up to 64 dimensions.
         """
         limits = {"rtol": tolerance, "atol": tolerance, "probes": probes}
         found = self.solve_log_density(x, c, torch.linspace(0, 1, 2), **limits)
@@ -275,12 +263,12 @@ def build(
         probes: Random signs for the traces in training; by default exact up to 8 dimensions, one
             per sample above.
     """
-    sizes = {"width": width, "depth": depth, "waves": waves, "frequencies": 2}
-    net = zero_last_layer(TimeMLP(event.shape, event.condition, **sizes))
+    shape, k = event.shape, event.condition
+    net = TimeMLP(shape, k, width=width, depth=depth, waves=waves, frequencies=2)
     if probes is None:
-        probes = 0 if math.prod(event.shape) <= 8 else 1
+        probes = 0 if math.prod(shape) <= 8 else 1
     run, differentiate = INTEGRATORS[integrator], GRADIENTS[gradient]
     solver = TrainingSolver(run, solver_steps, differentiate, nodes, probes)
-    model = CNF(net, event.shape, solver=solver, kinetic=kinetic, jacobian=jacobian)
+    model = CNF(zero_last_layer(net), shape, solver=solver, kinetic=kinetic, jacobian=jacobian)
     model.recipe = model.recipe._replace(batch=min(model.recipe.batch, event.size or 512))
     return model

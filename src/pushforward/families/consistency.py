@@ -114,13 +114,8 @@ class Curriculum(NamedTuple):
 class ConsistencyModel(GenerativeModel):
     r"""A consistency function of a Gaussian path.
 
-    Arguments:
-        net: Maps ``x, t, c, span`` to the velocity over no span, and to F over all of ``t``.
-        point: Where the second point of a curve comes from.
-        huber: The constant c of the pseudo-Huber distance, in units of :math:`\sqrt d`.
-        target: The decay of the average that is the target :math:`\theta^-`; 0 for the weights
-            themselves.
-        guidance: The scale of guidance of the teacher.
+    The net maps ``x, t, c, span`` to the velocity over no span, and to F over all of t. The weights
+    :math:`\theta^-` are an average with the decay ``target``, or the weights themselves if it is 0.
     """
 
     likelihood = Likelihood.NONE
@@ -192,8 +187,7 @@ class ConsistencyModel(GenerativeModel):
         with torch.no_grad():
             x_r = self.point(self, _ConsistencyPair(x, eps, x_t, k, j, intervals, c))
             end = self.f(x_r, r, c, self.average)
-        distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
-        return 2 * self.huber * distance / (t - r)
+        return 2 * self.huber * pseudo_huber(self.f(x_t, t, c), end, self.huber) / (t - r)
 
     def flow_matching_error(self, x: Data, c: Condition) -> PerDatum:
         """The error of flow matching, at times that are even in angle, unlike the levels."""
@@ -233,11 +227,9 @@ class ConsistencyModel(GenerativeModel):
         steps: int | None = None,
         guidance: Guidance | float = 1.0,
     ) -> Tensor:
-        """Multistep consistency sampling.
+        """Multistep consistency sampling; each step evaluates the network once.
 
-        Arguments:
-            steps: Evaluations of the network.
-            guidance: 0 for unconditional, 1 for conditional; others extrapolate between both ends.
+        A guidance of 0 is unconditional, 1 conditional; others extrapolate between both ends.
         """
         w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         times = theory.equal_angle_times(self.path, self.steps if steps is None else steps)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_indices
 from ..errors import UsageError
 from ..model import Event, Likelihood, Preprocessing
-from ..networks.select import TIME_NETWORKS, TimeNetworkOptions, adapt_recipe, build_time_network
+from ..networks.select import TIME_NETWORKS, adapt_recipe, build_time_network
 from ..networks.unet import DiffusersUNet
 from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
@@ -45,9 +45,8 @@ WEIGHTS = {
 class DDPM(Diffusion):
     r"""A diffusion over the table of a Markov chain, which also has a variational bound.
 
-    Arguments:
-        variance: v of :math:`\Sigma_k = \beta_k^v\tilde\beta_k^{1-v}`: a number, or a module that
-            learns it for each entry of :math:`(x_k, k, c)`, as `net` takes them.
+    The variance is v of :math:`\Sigma_k = \beta_k^v\tilde\beta_k^{1-v}`: a number, or a module that
+    learns it for each entry of :math:`(x_k, k, c)`, as `net` takes them.
     """
 
     path: ddpm_schedule.DDPMPath
@@ -171,14 +170,13 @@ def build(
         network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
             8 x 8 pixels, and otherwise an mlp. "diffusers" is a U-Net that `export` writes as it
             is: it learns images in [-1, 1].
-        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
-            token; 0 to choose from the data.
+        width: Units of a layer, a U-Net's first channels, numbers per token; 0 to choose.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random Fourier features of the input of an mlp; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.
         schedule: The table of beta, "linear" or "cosine".
-        prediction: What the network gives: "v", which is well scaled at all times, "noise" or
-            "data"; the loss is the same in any case.
+        prediction: What the network gives: "v", well scaled at all times, "noise" or "data"; the
+            loss is the same in any case.
         weight: "simple" for L_simple, or "vlb" for the variational bound.
         variance: Of the chain's reverse steps, for the bound and for ancestral sampling: "large"
             is beta, "small" beta-tilde, "learned" in between, with a network of its own.
@@ -186,9 +184,9 @@ def build(
         sampler_steps: Its default number of steps; T of them are the chain as trained.
         unconditional: Condition dropout probability, for guidance.
     """
-    sizes: TimeNetworkOptions = {"width": width, "depth": depth, "waves": waves}
+    units, sizes = default_width(event.shape), {"width": width, "depth": depth, "waves": waves}
     make: Callable[[], nn.Module] = partial(
-        build_time_network, event, units=default_width(event.shape), network=network, **sizes
+        build_time_network, event, units=units, network=network, **sizes
     )
     if network == "diffusers":
         scales = {"width": width or 32, "scales": depth, "steps": chain}

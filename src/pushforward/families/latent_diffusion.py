@@ -290,8 +290,7 @@ def build(
             more than 8 x 8 pixels.
         latent: Numbers per pixel of a code, or the length of a code that is a vector; 0 to choose.
         factor: How much smaller than the image a code is on each side: 1, 2, 4, 8, ...
-        encoder_width: The autoencoder's channels at its largest scale, or units of a hidden layer;
-            0 to choose from the data.
+        encoder_width: The autoencoder's channels at its largest scale, or units; 0 to choose.
         beta: The weight of the rate in the autoencoder's loss.
         floor: The smallest scale of the decoder's distribution, in standard deviations of the data.
         perceptual: The weight of a distance of random features in the autoencoder's loss, in nats
@@ -302,7 +301,7 @@ def build(
         prior: The model of the codes: "flow_matching", "ddpm" or "edm".
         network: That of the prior: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net of
             codes that are images, an mlp of others.
-        width: Its units, first channels, or numbers per token; 0 to choose from the data.
+        width: Its units, first channels, or numbers per token; 0 to choose.
         depth: Its hidden layers, scales, or blocks; 0 to choose.
         sampler: The default sampler; by default the prior's own.
         sampler_steps: Its default number of steps.

@@ -86,14 +86,10 @@ TARGETS: dict[str, Target] = {"interval": interval_target, "derivative": derivat
 class MeanFlow(GenerativeModel):
     r"""The average velocity of the linear path's flow.
 
-    Arguments:
-        net: Maps ``z, t, c, t - r`` to the shape of ``z``.
-        apart: The part of a batch with r < t.
-        whole: The part of these with r = 0.
-        target: What u is regressed on where r < t.
-        intervals: Of equal steps in the root of the angle, the number from data to noise.
-        power: The power p of the adaptive weight :math:`(1 + \|v - u'\|^2 / d)^{-p}`.
-        guidance: The scale of classifier-free guidance that is learned.
+    The net maps ``z, t, c, t - r`` to the shape of z. The part ``apart`` of a batch has r < t, the
+    part ``whole`` of these r = 0; there u is regressed on ``target``, whose ``intervals`` are of
+    equal steps in the root of the angle, with the adaptive weight
+    :math:`(1 + \|v - u'\|^2 / d)^{-p}` of power p.
     """
 
     likelihood = Likelihood.NONE
@@ -206,10 +202,8 @@ class MeanFlow(GenerativeModel):
     ) -> Tensor:
         """Equal steps of the average velocity from noise to data.
 
-        Arguments:
-            steps: How many; each evaluates the network once, twice under guidance.
-            guidance: 0 for unconditional, 1 for conditional; others extrapolate the velocity, which
-                is guidance as usual in many steps and only resembles it in few.
+        A guidance of 0 is unconditional, 1 conditional; others extrapolate the velocity, which is
+        guidance as usual in many steps and only resembles it in few.
         """
         w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         z = self.noise(n, *self.event_shape)

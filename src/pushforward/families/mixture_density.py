@@ -36,18 +36,13 @@ class MixtureDensity(GenerativeModel):
     """A Gaussian mixture for every condition."""
 
     likelihood = Likelihood.EXACT
+    recipe = Recipe(steps=2000, batch=512, lr=5e-3, ema=0.99)
 
     def __init__(
-        self,
-        event_shape: tuple[int, ...],
-        condition: int,
-        *,
-        components: int,
-        hidden: list[int],
-        recipe: Recipe,
+        self, event_shape: tuple[int, ...], condition: int, components: int, hidden: list[int]
     ) -> None:
         super().__init__()
-        self.event_shape, self.components, self.recipe = event_shape, components, recipe
+        self.event_shape, self.components = event_shape, components
         self.d = math.prod(event_shape)
         self.lower = self.d * (self.d - 1) // 2 if self.d <= FULL else 0
         self.sizes = [1, self.d, self.d, self.lower]  # weight, mean, diagonal and rest of U
@@ -96,9 +91,7 @@ class MixtureDensity(GenerativeModel):
         n is 1 without conditions.
         """
         log_w, mean, diagonal, below = self.parts(c)
-        inverse = torch.diag_embed(diagonal.exp())
-        if self.lower:
-            inverse = inverse + below
+        inverse = torch.diag_embed(diagonal.exp()) + (below if self.lower else 0)
         eye = torch.eye(self.d).to(mean)
         factor = torch.linalg.solve_triangular(inverse, eye, upper=False)
         mean = self.whitening.mean + self.whitening.scale_differences(mean)
@@ -171,10 +164,6 @@ def build(
         depth: Hidden layers.
     """
     most = event.size // (2 * math.prod(event.shape)) if event.size else MOST
-    return MixtureDensity(
-        event.shape,
-        event.condition,
-        components=components or max(1, min(MOST, most)),
-        hidden=[width] * depth if event.condition else [],
-        recipe=Recipe(steps=2000, batch=512, lr=5e-3, ema=0.99),
-    )
+    hidden = [width] * depth if event.condition else []
+    components = components or max(1, min(MOST, most))
+    return MixtureDensity(event.shape, event.condition, components, hidden)

@@ -30,25 +30,13 @@ from ..shapes import Condition, Data, PerDatum, Scalar
 
 
 class NormalizingFlow(GenerativeModel):
-    """A conditional flow of vectors, behind the common interface.
-
-    Arguments:
-        flow: Makes a distribution of flattened data from a condition.
-        passes: How often each of its networks is evaluated for a sample.
-    """
+    """A conditional flow of flattened data, each network of which a sample takes so many passes."""
 
     likelihood = Likelihood.EXACT
 
-    def __init__(
-        self,
-        flow: Flow,
-        event_shape: tuple[int, ...],
-        condition: int,
-        recipe: Recipe,
-        passes: int = 1,
-    ) -> None:
+    def __init__(self, flow: Flow, event: Event, recipe: Recipe, passes: int = 1) -> None:
         super().__init__()
-        self.flow, self.event_shape, self.condition = flow, event_shape, condition
+        self.flow, self.event_shape, self.condition = flow, event.shape, event.condition
         self.recipe, self.passes = recipe, passes
 
     @property
@@ -112,18 +100,12 @@ def build(
             better and needs one pass per entry to sample. Affine maps: "realnvp" is a coupling;
             "maf" scores in one pass and samples in one per entry, "iaf" the other way round.
             "multiscale": spline couplings over convolutions, for images.
-        transforms: Layers (multiscale: with each kind of mask at each scale), 0 to choose from
-            the data.
-        bins: Pieces of each spline, 0 to choose from the data.
-        width: Units in each hidden layer of the networks that place the knots, 0 to choose from
-            the data.
+        transforms: Layers (multiscale: with each kind of mask at each scale), 0 to choose.
+        bins: Pieces of each spline, 0 to choose.
+        width: Units in each hidden layer of the networks that place the knots, 0 to choose.
         depth: Hidden layers of those networks.
         bound: Half the width of the box that the splines act on, in standard deviations of the
-            data, 0 to choose from the data.
-
-    Raises:
-        UsageError: If the kind is affine and the data are numbers on a line, or is multiscale and
-            they are no images.
+            data, 0 to choose.
     """
     d = math.prod(event.shape)
     _check_flow_kind(kind, event.shape)
@@ -135,7 +117,7 @@ def build(
     univariate, shapes = _spline_univariate(bins or pieces, bound or box)
     if kind == "multiscale":
         flow = _build_image_flow(event, (univariate, shapes), width or 32, transforms or 2)
-        return NormalizingFlow(flow, event.shape, event.condition, recipe)
+        return NormalizingFlow(flow, event, recipe)
     if flow_kind.affine:
         (univariate, shapes), layers = AFFINE, 8
         if d <= 2:  # unbounded maps: they diverge at the rate of splines
@@ -155,7 +137,7 @@ def build(
     passes = flow_kind.passes or d
     if flow_kind.inverted:
         flow, passes = Flow([t.inv for t in flow.transform.transforms], flow.base), 1
-    return NormalizingFlow(flow, event.shape, event.condition, recipe, passes)
+    return NormalizingFlow(flow, event, recipe, passes)
 
 
 def _normalizing_flow_recipe(d: int, size: int, levels: int) -> Recipe:
@@ -185,8 +167,8 @@ def _spline_univariate(bins: int, bound: float) -> Univariate:
 
 
 def _build_image_flow(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
-    layout, sizes = image_layout(event.shape), {"width": width, "couplings": couplings}
-    images = MultiScaleTransform(layout, event.condition, univariate, **sizes)
+    layout = image_layout(event.shape)
+    images = MultiScaleTransform(layout, event.condition, univariate, width, couplings)
     zeros = torch.zeros(math.prod(event.shape))
     return Flow([images], UnconditionalDistribution(DiagNormal, zeros, zeros + 1, buffer=True))
 

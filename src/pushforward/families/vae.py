@@ -37,12 +37,9 @@ DIAGNOSED = 128  # held-out data whose bound is tightened to see what it gains
 class VAE(GenerativeModel):
     r"""A Gaussian posterior :math:`q(z \mid x, c)` and a distribution :math:`p(x \mid z, c)`.
 
-    Arguments:
-        beta: The weight of the rate; only for ``beta >= 1`` is the objective a bound.
-        anneal: The fraction of training over which the weight of the rate grows to ``beta``.
-        particles: Latents drawn for each sample in training; several train `importance_bound`.
-        whitened: Take data without linear correlations. Entries are independent given z, so that z
-            need not explain these; of nearly Gaussian data it then has little to say.
+    The data are ``whitened``, without linear correlations: entries are independent given z, so that
+    z need not explain these; of nearly Gaussian data it then has little to say. The other options
+    are those of `build`.
     """
 
     likelihood = Likelihood.LOWER_BOUND
@@ -74,11 +71,8 @@ class VAE(GenerativeModel):
     def prepare(self, x: Data, c: Condition = None) -> None:
         self.law.check_levels(x)
         if self.beta < 1:
-            warnings.warn(
-                f"with beta = {self.beta:g} < 1 the objective bounds nothing; distortion + rate "
-                "and log_prob still do",
-                stacklevel=2,
-            )
+            what = f"with beta = {self.beta:g} < 1 the objective bounds nothing"
+            warnings.warn(f"{what}; distortion + rate and log_prob still do", stacklevel=2)
 
     def posterior(self, x: Data, c: Condition = None) -> Normal:
         """q(z | x, c), of latents whose prior is a standard normal.
@@ -264,8 +258,7 @@ def build(
     Arguments:
         network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
         latent: The length of z, 0 to choose it from the data.
-        width: Units in each hidden layer, or channels of the largest scale; 0 to choose from the
-            data.
+        width: Units in each hidden layer, or channels of the largest scale; 0 to choose.
         depth: Hidden layers, or scales; 0 to choose from the data.
         beta: The weight of the rate; below 1 the objective is no bound, though scores still are.
         decoder: The distribution of an entry: "auto" (chosen by the data), "gaussian",

@@ -41,8 +41,7 @@ class GanOptions(TypedDict, total=False):
     Arguments:
         network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
         latent: The length of the noise, 0 to choose it from the data.
-        width: Units in each hidden layer of the generator, or channels of its largest scale; 0 to
-            choose from the data.
+        width: Units of the generator's layers, or channels of its largest scale; 0 to choose.
         critic: The same of the critic.
         depth: Hidden layers of the generator, or scales of both.
     """

@@ -12,6 +12,7 @@ one entry, such as a spline.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -23,7 +24,7 @@ from ..shapes import Condition, sum_event
 from .layout import ImageLayout
 
 Shape = tuple[int, int, int]
-Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
+Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]  # of so shaped parameters
 
 
 class _ConvCoupling(nn.Module):
@@ -52,9 +53,8 @@ class _ConvCoupling(nn.Module):
         h = nn.functional.silu(h)
         h = self.last(nn.functional.silu(h + self.middle(h))).unflatten(1, (sum(self.sizes), -1))
         parts = (h + self.bias).movedim(1, -1).split(self.sizes, dim=-1)
-        return self.make(
-            *(p.unflatten(-1, s) if s else p[..., 0] for p, s in zip(parts, self.shapes))
-        )
+        pairs = zip(parts, self.shapes, strict=True)
+        return self.make(*(p.unflatten(-1, s) if s else p[..., 0] for p, s in pairs))
 
     def forward(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         y, log_slope = self.elementwise_transform(x, c).call_and_ladj(x)
@@ -67,44 +67,35 @@ class _ConvCoupling(nn.Module):
 class _CouplingLevel(nn.Module):
     """Couplings by checkerboards, squares that become channels, and couplings by channels.
 
-    The sides of the squares are 1 or 2, and there are ``couplings`` of each kind.
+    The sides of the squares are 1 or 2, and there are ``count`` couplings of each kind, which
+    ``couple`` makes of masks.
     """
 
     def __init__(
-        self,
-        shape: Shape,
-        square: tuple[int, int],
-        condition: int,
-        univariate: Univariate,
-        width: int,
-        couplings: int,
+        self, shape: Shape, square: tuple[int, int], couple: Callable[[Tensor], Any], count: int
     ) -> None:
         super().__init__()
         (a, b), (channels, height, across) = square, shape
         self.square, self.shape = square, (channels * a * b, height // a, across // b)
-        halves = couplings if self.shape[0] > 1 else 0
-        self.board = _build_couplings(
-            [_checkerboard_mask(shape, k) for k in range(couplings)], condition, univariate, width
-        )
-        self.halves = _build_couplings(
-            [_channel_mask(self.shape, k) for k in range(halves)], condition, univariate, width
-        )
+        halves = count if self.shape[0] > 1 else 0
+        self.board = nn.ModuleList(couple(_checkerboard_mask(shape, k)) for k in range(count))
+        self.halves = nn.ModuleList(couple(_channel_mask(self.shape, k)) for k in range(halves))
 
     def forward(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
         x, total = _apply_couplings(self.board, x, x.new_zeros(len(x)), c)
         return _apply_couplings(self.halves, space_to_depth(x, self.square), total, c)
 
     def inverse(self, y: Tensor, c: Condition) -> Tensor:
-        for coupling in reversed(self.halves):
+        for coupling in reversed(cast("list[_ConvCoupling]", self.halves)):
             y = coupling.inverse(y, c)
         y = depth_to_space(y, self.square)
-        for coupling in reversed(self.board):
+        for coupling in reversed(cast("list[_ConvCoupling]", self.board)):
             y = coupling.inverse(y, c)
         return y
 
 
 def _apply_couplings(
-    couplings: Any, x: Tensor, total: Tensor, c: Condition
+    couplings: nn.ModuleList, x: Tensor, total: Tensor, c: Condition
 ) -> tuple[Tensor, Tensor]:
     for coupling in couplings:
         x, log_det = coupling(x, c)
@@ -112,34 +103,21 @@ def _apply_couplings(
     return x, total
 
 
-def _build_couplings(
-    masks: list[Tensor], condition: int, univariate: Univariate, width: int
-) -> Any:
-    return nn.ModuleList(_ConvCoupling(mask, condition, univariate, width) for mask in masks)
-
-
 class MultiScaleTransform(LazyTransform):
     """Couplings at several scales, as a transformation of flattened images.
 
-    Arguments:
-        univariate: A monotone function of one entry, and the shapes of its parameters.
-        couplings: Couplings with each kind of mask at each scale.
+    There are ``count`` couplings with each kind of mask at each scale.
     """
 
     def __init__(
-        self,
-        layout: ImageLayout,
-        condition: int,
-        univariate: Univariate,
-        *,
-        width: int,
-        couplings: int,
+        self, layout: ImageLayout, condition: int, univariate: Univariate, width: int, count: int
     ) -> None:
         super().__init__()
+        couple = partial(_ConvCoupling, condition=condition, univariate=univariate, width=width)
         self.layout, shape, scales = layout, layout.shape, []
         while True:
             square = (2 - shape[1] % 2, 2 - shape[2] % 2) if min(shape[1:]) > 2 else (1, 1)
-            scales.append(_CouplingLevel(shape, square, condition, univariate, width, couplings))
+            scales.append(_CouplingLevel(shape, square, couple, count))
             if square == (1, 1):
                 break
             channels, *sides = scales[-1].shape

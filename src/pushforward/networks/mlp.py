@@ -106,12 +106,8 @@ class TimeMLP(Backbone):
 
     A scalar ``t`` is embedded once for the whole batch, so that a sampler's step costs little more
     than the layers themselves. A map from one time to another takes the span between them as a
-    second time, embedded likewise.
-
-    Arguments:
-        event_shape: The shape of one sample; it is flattened inside.
-        width: Units in each hidden layer.
-        waves: Random Fourier features of the data, 0 for none, None to choose (`fourier_count`).
+    second time, embedded likewise. There are ``waves`` random Fourier features of the flattened
+    data, or with None as many as `fourier_count` chooses.
     """
 
     omega: Tensor
