@@ -202,10 +202,8 @@ class ConsistencyModel(GenerativeModel):
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         if self.guidance != 1 and self.teacher is None:
-            raise UsageError(
-                f"guidance={self.guidance:g} in training is that of a teacher, and there is none: "
-                "give teacher=RUN, or guide samples"
-            )
+            what = f"guidance={self.guidance:g} in training is that of a teacher"
+            raise UsageError(f"{what}, and there is none: give teacher=RUN, or guide samples")
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
         yield "model", self.loss

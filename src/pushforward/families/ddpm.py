@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_indices
 from ..errors import UsageError
 from ..model import Event, Likelihood, Preprocessing
-from ..networks.select import TIME_NETWORKS, adapt_recipe, build_time_network
+from ..networks.select import TIME_NETWORKS, TimeNetworkOptions, adapt_recipe, build_time_network
 from ..networks.unet import DiffusersUNet
 from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
@@ -184,10 +184,9 @@ def build(
         sampler_steps: Its default number of steps; T of them are the chain as trained.
         unconditional: Condition dropout probability, for guidance.
     """
-    units, sizes = default_width(event.shape), {"width": width, "depth": depth, "waves": waves}
-    make: Callable[[], nn.Module] = partial(
-        build_time_network, event, units=units, network=network, **sizes
-    )
+    sizes: TimeNetworkOptions = {"width": width, "depth": depth, "waves": waves}
+    sizes["network"], units = network, default_width(event.shape)
+    make: Callable[[], nn.Module] = partial(build_time_network, event, units=units, **sizes)
     if network == "diffusers":
         scales = {"width": width or 32, "scales": depth, "steps": chain}
         make = partial(DiffusersUNet, event.shape, event.condition, **scales)

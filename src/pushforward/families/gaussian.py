@@ -89,7 +89,16 @@ class ClassGroups(nn.Module):
             yield g, i, c[i][:, numeric] if c is not None and g else None
 
 
-class GaussianMixtureModel(GenerativeModel):
+class ClosedFormModel(GenerativeModel):
+    """A density that `prepare` fits; nothing is trained."""
+
+    likelihood = Likelihood.EXACT
+
+    def players(self) -> dict[str, nn.Module]:
+        return {}
+
+
+class GaussianMixtureModel(ClosedFormModel):
     r"""A Gaussian mixture of data and numeric conditions :math:`u` for each combination of classes.
 
     .. math:: p(x \mid u) = \sum_k w_k(u)\,\mathcal N\bigl(x \mid \mu_k + A_k (u - m_k),\,
@@ -99,16 +108,11 @@ class GaussianMixtureModel(GenerativeModel):
     ``fit`` finds weights ``(k,)``, means ``(k, m)`` and covariances ``(k, m, m)`` of ``(n, m)``.
     """
 
-    likelihood = Likelihood.EXACT
-
     def __init__(self, event_shape: tuple[int, ...], condition: int, fit: Fit) -> None:
         super().__init__()
         self.event_shape, self.fit = event_shape, fit
         self.table = FittedTensors("group", "weight", "mean", "covariance")
         self.groups = ClassGroups(condition)
-
-    def players(self) -> dict[str, nn.Module]:
-        return {}
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         parts = []

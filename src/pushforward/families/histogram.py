@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError
-from ..model import Event, GenerativeModel, Likelihood
+from ..model import Event
 from ..shapes import Condition, Data, PerDatum
-from .gaussian import ClassGroups, FittedTensors
+from .gaussian import ClassGroups, ClosedFormModel, FittedTensors
 
 
 class _QuartileEncoder(nn.Module):
@@ -41,10 +41,8 @@ class _QuartileEncoder(nn.Module):
         return torch.cat([c[:, ~numeric], above.to(c)], dim=1)
 
 
-class Histogram(GenerativeModel):
+class Histogram(ClosedFormModel):
     """Independent blocks of one or two entries, each with a density that is constant in cells."""
-
-    likelihood = Likelihood.EXACT
 
     def __init__(self, event_shape: tuple[int, ...], condition: int, cells: int) -> None:
         super().__init__()
@@ -53,9 +51,6 @@ class Histogram(GenerativeModel):
         self.axes = d if d <= 2 else 1
         self.table = FittedTensors("mass", "background", "low", "high", "mean", "scale")
         self.quartiles, self.groups = _QuartileEncoder(), ClassGroups(condition)
-
-    def players(self) -> dict[str, nn.Module]:
-        return {}
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         if len(x) < 2:

@@ -11,22 +11,20 @@ al., 1974), and is at least 0.003 standard deviations: repeated data would drive
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import DataError
-from ..model import Event, GenerativeModel, Likelihood
+from ..model import Event
 from ..shapes import Condition, Data, PerDatum
-from .gaussian import ClassGroups, FittedTensors
+from .gaussian import ClassGroups, ClosedFormModel, FittedTensors
 
 BLOCK = 2**18  # pairs of points handled at once: 1 MiB, which stays in the cache
 SMALLEST = 0.003  # bandwidth, in standard deviations of the data
 QUERIES = 1000  # data whose leave-one-out likelihood chooses the bandwidth
 
 
-class KDE(GenerativeModel):
+class KDE(ClosedFormModel):
     """A Gaussian kernel around every sample."""
-
-    likelihood = Likelihood.EXACT
 
     def __init__(
         self, event_shape: tuple[int, ...], condition: int, bandwidth: float, points: int
@@ -36,9 +34,6 @@ class KDE(GenerativeModel):
         self.d = math.prod(event_shape)
         self.table = FittedTensors("points", "group", "bandwidth")
         self.groups = ClassGroups(condition)
-
-    def players(self) -> dict[str, nn.Module]:
-        return {}
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         if len(x) < 2:
@@ -121,12 +116,8 @@ def _fast_logsumexp(a: Tensor) -> Tensor:
 
 
 def _squared_distance_matrix(x: Tensor, y: Tensor) -> Tensor:
-    """All squared distances; by differences in few dimensions, where bandwidths are small.
-
-    Through a matrix product they are exact to 1e-6 a dimension, of no account for the bandwidths
-    of five and more dimensions.
-    """
-    if x.shape[1] > 4:
+    """All squared distances; by differences in few dimensions, where bandwidths are small."""
+    if x.shape[1] > 4:  # exact to 1e-6 a dimension, of no account for bandwidths there
         return torch.cdist(x, y).square_()
     out = x.new_zeros(len(x), len(y))
     for a, b in zip(x.T, y.T.contiguous(), strict=True):

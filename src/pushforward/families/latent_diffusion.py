@@ -61,7 +61,7 @@ class LatentDiffusion(TwoStage):
         first: VAE,
         second: Callable[[tuple[int, ...]], Diffusion],
         *,
-        stage: Annotated[float, FRACTION] = 0.4,
+        stage: float = 0.4,
         sharpening: PerceptualAdversarialLoss | None = None,
     ) -> None:
         super().__init__(stage)

@@ -55,14 +55,13 @@ class VAE(GenerativeModel):
         anneal: float = 0.0,
         particles: int = 1,
         whitened: bool = True,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
         if particles > 1 and beta != 1:  # the powers of importance weights bound nothing
             raise UsageError(f"particles={particles} needs beta=1, not {beta:g}, to be a bound")
         self.encoder, self.decoder, self.law, self.prior = networks
         self.event_shape, self.latent, self.particles = event_shape, latent, particles
-        self.beta, self.anneal, self.recipe = beta, anneal, recipe or self.recipe
+        self.beta, self.anneal = beta, anneal
         if self.law.levels:
             self.preprocessing = Preprocessing.LEVELS
         elif not whitened:
@@ -285,13 +284,8 @@ def build(
         hidden = [width or (128 if waves else 256)] * (depth or (3 if waves else 2))
         sizes = {"latent": latent, "waves": waves}
         nets = autoencoder.build_mlp_autoencoder(event, entry, hidden=hidden, **sizes)
-    return VAE(
-        nets,
-        event.shape,
-        latent=latent,
-        beta=beta,
-        anneal=anneal if anneal is not None else (1 / 3 if waves else 0.0),
-        particles=particles,
-        whitened=whiten,
-        recipe=recipe,
-    )
+    anneal = (1 / 3 if waves else 0.0) if anneal is None else anneal
+    bound = {"beta": beta, "anneal": anneal, "particles": particles}
+    model = VAE(nets, event.shape, latent=latent, whitened=whiten, **bound)  # type: ignore[arg-type]
+    model.recipe = recipe
+    return model

@@ -118,10 +118,8 @@ class Bert:
 
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States of tokens, ``(batch, tokens, d)``; those outside the mask are not attended to."""
-        word, place, kind = (
-            self.weights[f"embeddings.{name}_embeddings.weight"]
-            for name in ("word", "position", "token_type")
-        )
+        names = ("word", "position", "token_type")
+        word, place, kind = (self.weights[f"embeddings.{name}_embeddings.weight"] for name in names)
         h = embedding(ids, word) + place[: ids.shape[1]] + kind[0]
         h = self.normalised(h, "embeddings.LayerNorm")
         for i in range(self.depth):
