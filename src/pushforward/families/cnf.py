@@ -256,12 +256,10 @@ def build(
         integrator: Of training: "rk4", "heun", "midpoint", "euler" or "adaptive".
         solver_steps: Its steps; "adaptive" chooses more in between.
         nodes: Random times at which the divergence of a sample is taken.
-        gradient: "direct" differentiates the steps; "adjoint" solves a second ODE, in the memory of
-            one state a step.
+        gradient: "direct" differentiates the steps; "adjoint" solves a second ODE, in less memory.
         kinetic: The weight of the squared speed.
         jacobian: The weight of the squared Frobenius norm of the Jacobian.
-        probes: Random signs for the traces in training; by default exact up to 8 dimensions, one
-            per sample above.
+        probes: Random signs for traces in training, 0 for exact ones; by default 1 above 8 entries.
     """
     shape, k = event.shape, event.condition
     net = TimeMLP(shape, k, width=width, depth=depth, waves=waves, frequencies=2)

@@ -261,15 +261,12 @@ def build(
     Arguments:
         path: "cosine", "linear" or "edm".
         point: The second point of a curve: a step of the "flow" that is learned beside, by default
-            in up to 4 dimensions, or the first point's datum and "noise". With a teacher it is a
-            step of the teacher's flow.
+            in up to 4 dimensions, or of a teacher's; or the first point's datum and "noise".
         first: Intervals from data to noise when training begins; they double until ``last``.
-        last: Intervals at the end, by default 16 for "flow" and 32 for "noise". More have less
-            bias, and add up more errors.
+        last: Intervals at the end, by default 16 for "flow", 32 for "noise"; more have less bias.
         growth: The part of training in which they grow.
         huber: Where the distance turns from squared to linear, in units of sqrt(d).
-        target: The decay of an average of the weights that gives the targets, as in the first
-            paper (0.95, say); 0 takes the weights themselves, as later papers do.
+        target: The decay of an average of the weights that gives the targets, 0 for the weights.
         guidance: The scale of classifier-free guidance of the teacher in distillation.
         unconditional: Condition dropout probability.
     """

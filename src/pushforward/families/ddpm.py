@@ -170,7 +170,7 @@ def build(
         network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
             8 x 8 pixels, and otherwise an mlp. "diffusers" is a U-Net that `export` writes as it
             is: it learns images in [-1, 1].
-        width: Units of a layer, a U-Net's first channels, numbers per token; 0 to choose.
+        width: Units of an mlp, first channels of a U-Net, token width of a DiT; 0 to choose.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
         waves: Random Fourier features of the input of an mlp; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.

@@ -146,8 +146,7 @@ def build(
 
     Arguments:
         loss: What the generator minimises: "non_saturating", or "saturating" as in the theory.
-        penalty: The weight of R1 and R2, 0 for none; by default 1, or 0.1 in few dimensions, where
-            modes may be narrow.
+        penalty: The weight of R1 and R2, 0 for none; by default 1, or 0.1 in up to 4 dimensions.
         r2: Whether slopes at samples are penalised as well as slopes at data; by default not with
             convolutions, where a penalty costs as much as all else.
         spectral: Whether each layer of the critic is divided by its largest singular value.

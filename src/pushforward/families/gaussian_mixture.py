@@ -66,8 +66,7 @@ def build(event: Event, *, components: int = 0, largest: int = 32) -> GaussianMi
     """A Gaussian mixture for each combination of classes.
 
     Arguments:
-        components: Gaussians in each mixture, at most one for five of its data; 0 to choose on
-            held-out data.
+        components: Gaussians, at most one for five rows; 0 to choose on held-out data.
         largest: The most components to try.
     """
     fit = partial(_fit_gaussian_mixture, components=components, largest=largest)

@@ -168,8 +168,8 @@ class LatentDiffusion(TwoStage):
     ) -> Tensor:
         """Draw codes, with the options of the second model, and decode them.
 
-        With ``grain`` they come from :math:`p(x | z)`, whose density is scored, and without it they
-        are its means; by default images are means. Options are as of `edit`.
+        With ``grain`` data come from :math:`p(x | z)`, whose density is scored, and without it they
+        are its means, which is the default for images.
         """
         z = self.restore_codes(self.second.sample(n, c, **options))
         h = self.first.likelihood_parameters(z, c)
@@ -286,17 +286,14 @@ def build(
     """Build both models.
 
     Arguments:
-        encoder: The autoencoder's networks: "conv", "mlp", or "auto": convolutions for images of
-            more than 8 x 8 pixels.
+        encoder: Networks of the autoencoder: "conv", "mlp", or "auto": "conv" above 8 x 8 pixels.
         latent: Numbers per pixel of a code, or the length of a code that is a vector; 0 to choose.
         factor: How much smaller than the image a code is on each side: 1, 2, 4, 8, ...
         encoder_width: The autoencoder's channels at its largest scale, or units; 0 to choose.
         beta: The weight of the rate in the autoencoder's loss.
         floor: The smallest scale of the decoder's distribution, in standard deviations of the data.
-        perceptual: The weight of a distance of random features in the autoencoder's loss, in nats
-            for each entry of an image.
-        adversarial: How strongly a critic of patches pulls at the decoder, in units of the pull of
-            the distortion; 0 for no critic.
+        perceptual: The weight of a distance of random features in that loss, in nats an entry.
+        adversarial: The pull of a critic of patches at the decoder, in that of the distortion.
         stage: The part of training that the autoencoder gets, between 0 and 1.
         prior: The model of the codes: "flow_matching", "ddpm" or "edm".
         network: That of the prior: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net of

@@ -158,8 +158,7 @@ def build(
     """A mixture density network.
 
     Arguments:
-        components: Gaussians; 0 for 16, or fewer where a cluster would have fewer data than twice
-            their dimensions.
+        components: Gaussians; 0 for 16, or fewer where rows are less than 32 times their length.
         width: Units in each hidden layer.
         depth: Hidden layers.
     """

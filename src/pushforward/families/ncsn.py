@@ -141,8 +141,7 @@ def build(
 
     Arguments:
         sigma_min: The least level of noise, in standard deviations of the data.
-        levels: The number of levels, which is that of the sampler's steps; by default as many as
-            it takes for neighbours to overlap.
+        levels: How many, each a step of the sampler; by default so many that neighbours overlap.
         sampler: The default sampler.
         unconditional: Condition dropout probability, for guidance.
     """

@@ -104,8 +104,7 @@ def build(
         bins: Pieces of each spline, 0 to choose.
         width: Units in each hidden layer of the networks that place the knots, 0 to choose.
         depth: Hidden layers of those networks.
-        bound: Half the width of the box that the splines act on, in standard deviations of the
-            data, 0 to choose.
+        bound: Where the splines end, in standard deviations of the data, 0 to choose.
     """
     d = math.prod(event.shape)
     _check_flow_kind(kind, event.shape)

@@ -130,14 +130,11 @@ class ScoreMatching(GenerativeModel):
         h: float | None = None,
         guidance: Guidance | float = 1.0,
     ) -> Tensor:
-        """Run a chain from the Gaussian fitted to the data for each datum.
+        """Run a chain from the Gaussian fitted to the data for each sample.
 
-        Arguments:
-            sampler: "mala", whose distribution is the model's, or "ula": faster, and biased.
-            steps: Steps of the chain.
-            h: The step, of whitened data; by default half of the limit of stability, where the
-                chains are. One beyond the limit is refused.
-            guidance: 0 is unconditional, 1 conditional, and above 1 extrapolates.
+        The distribution of "mala" is the model's, "ula" is faster and biased. The step h, of
+        whitened data, is by default half of the limit of stability where the chains are; one beyond
+        the limit is refused. A guidance of 0 is unconditional, 1 conditional.
         """
         w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         run = choose_option("sampler", sampler, CHAINS)
@@ -201,12 +198,11 @@ def build(
         objective: "denoising", which learns the data blurred by ``noise``, or without noise
             "sliced" or "implicit" (the exact trace: slow in many dimensions). On few data losses
             without noise are lowest at spikes on the data.
-        noise: The deviation of that blur, in standard deviations of the whitened data; by default
-            n^(-1/(d + 4)) for n data in d dimensions (Scott, 1992).
+        noise: Standard deviation of that blur; by default n^(-1/(d + 4)) for n rows of length d.
         sampler_steps: Steps of the sampler's chains.
     """
     d = math.prod(event.shape)
-    if noise is None:  # blurred by less, few data in many dimensions are islands
+    if noise is None:  # (Scott, 1992); blurred by less, few data in many dimensions are islands
         noise = event.size ** (-1 / (d + 4)) if event.size else 0.3
     net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
     loss = OBJECTIVES[objective]

@@ -49,6 +49,11 @@ def dot_product_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None =
     return logits.softmax(-1) @ v
 
 
+def split_heads(h: Tensor, parts: int, heads: int) -> Tensor:
+    """Numbers side by side as heads apart, ``(parts, batch, heads, tokens, width / heads)``."""
+    return h.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4)
+
+
 class Attention(nn.Module):
     """What tokens read from each other and from a condition's tokens, under one softmax.
 
@@ -63,14 +68,10 @@ class Attention(nn.Module):
         self.mix, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.context = nn.Linear(context, 2 * width, bias=False) if context else None
 
-    def split_heads(self, h: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Numbers side by side as heads apart: each ``(batch, heads, tokens, width / heads)``."""
-        return h.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        (q, k, v), seen = self.split_heads(self.mix(h), 3), None
+        (q, k, v), seen = split_heads(self.mix(h), 3, self.heads), None
         if self.context is not None and context is not None:
-            more, its = self.split_heads(self.context(context), 2)
+            more, its = split_heads(self.context(context), 2, self.heads)
             k, v = torch.cat([k, more], dim=2), torch.cat([v, its], dim=2)
             own = torch.ones(*h.shape[:2], dtype=torch.bool, device=h.device)
             seen = torch.cat([own, context[..., 0] != 0], dim=1)[:, None, None]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, pad, scaled_dot_product_attention, silu
 
 from ..shapes import Condition, Data
+from .blocks import split_heads
 from .layout import image_layout
 from .masked import AutoregressiveNetwork, EntryFeatures, Steps, initialise_output
 
@@ -32,7 +33,7 @@ class _CausalBlock(nn.Module):
         ``bias`` is ``(heads, tokens, all so far)``, and ``past`` holds keys and values of earlier
         tokens, ``(2, n, heads, tokens, width / heads)``.
         """
-        mixed = self.mix(self.before(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = split_heads(self.mix(self.before(h)), 3, self.heads)
         kept = mixed[1:] if past is None else torch.cat([past, mixed[1:]], dim=3)
         read = scaled_dot_product_attention(mixed[0], kept[0], kept[1], attn_mask=bias)
         h = h + self.dropout(self.join(read.transpose(1, 2).flatten(2)))

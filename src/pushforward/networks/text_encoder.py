@@ -14,7 +14,7 @@ from torch.nn.functional import embedding, embedding_bag, gelu, layer_norm, line
 
 from ..shapes import Data, Times
 from .backbone import Backbone
-from .blocks import dot_product_attention, head_count
+from .blocks import dot_product_attention, head_count, split_heads
 from .mlp import mlp
 
 VALUES = 257  # of a byte, and one for none
@@ -29,8 +29,7 @@ class _CaptionLayer(nn.Module):
         self.layers = mlp(width, 2 * width, width)
 
     def forward(self, h: Tensor, there: Tensor) -> Tensor:
-        parts = self.mix(self.before(h)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind()
+        q, k, v = split_heads(self.mix(self.before(h)), 3, self.heads)
         read = dot_product_attention(q, k, v, there[:, None, None])
         h = h + self.join(read.transpose(1, 2).flatten(2))
         return h + self.layers(self.after(h))
