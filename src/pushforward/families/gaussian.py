@@ -126,14 +126,12 @@ class GaussianMixtureModel(ClosedFormModel):
     def conditional(self, g: int, u: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights ``(n or 1, k)``, means ``(n or 1, k, d)`` and Cholesky factors of group g."""
         own, d = self.table["group"] == g, int(np.prod(self.event_shape))
-        log_w, mean, s = self.table["weight"][own].log()[None], *self.component_moments(own)
+        weight, mean, s = (self.table[name][own] for name in ("weight", "mean", "covariance"))
+        log_w = weight.log()[None]
         if u is None or u.shape[1] == 0:
             return log_w, mean[None, :, :d], torch.linalg.cholesky(s[:, :d, :d])
         fixed = torch.arange(mean.shape[1], device=s.device) >= d
         return condition_mixture(log_w, mean[None], s, fixed, u)
-
-    def component_moments(self, own: Tensor) -> tuple[Tensor, Tensor]:
-        return self.table["mean"][own], self.table["covariance"][own]
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         flat, out = x.flatten(1), x.new_empty(len(x))
@@ -141,9 +139,8 @@ class GaussianMixtureModel(ClosedFormModel):
             for block in range(0, len(i), 4096):
                 j = slice(block, block + 4096)
                 log_w, mean, root = self.conditional(g, None if u is None else u[j])
-                out[i[j]] = (
-                    log_w + _component_log_densities(flat[i[j], None] - mean, root)
-                ).logsumexp(1)
+                each = _component_log_densities(flat[i[j], None] - mean, root)
+                out[i[j]] = (log_w + each).logsumexp(1)
         return out
 
     def sample(self, n: int, c: Condition = None) -> Tensor:

@@ -110,28 +110,20 @@ class MixtureDensity(GenerativeModel):
         return {"nll": -self.log_prob(x, self.hidden(c)).mean()}
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
-        z = self.noise(n, self.d)
-        if c is None:
-            x = sample_mixture(*_single_mixture(self.mixture(None)), z)
-            return x.unflatten(1, self.event_shape)
-        log_w, mean, factor = self.mixture(c)
+        z, (log_w, mean, factor) = self.noise(n, self.d), self.mixture(c)
+        if c is None:  # one mixture for all
+            return sample_mixture(log_w, mean, factor[0], z).unflatten(1, self.event_shape)
         k, own = torch.multinomial(log_w.exp(), 1)[:, 0], torch.arange(n, device=z.device)
         x = mean[own, k] + (factor[own, k] @ z[..., None])[..., 0]
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
         fixed, flat = known.flatten(), x.flatten()
-        log_w, mean, factor = _single_mixture(self.mixture(None if c is None else c[:1]))
+        log_w, mean, (factor,) = self.mixture(None if c is None else c[:1])
         parts = condition_mixture(log_w, mean, factor @ factor.mT, fixed, flat[None, fixed])
         out = flat.repeat(n, 1)
         out[:, ~fixed] = sample_mixture(*parts, self.noise(n, int((~fixed).sum())))
         return out.unflatten(1, self.event_shape)
-
-
-def _single_mixture(mixture: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """A mixture for all data: its factors are ``(K, d, d)``, as `sample_mixture` takes them."""
-    log_w, mean, factor = mixture
-    return log_w, mean, factor[0]
 
 
 def _fit_kmeans(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -201,11 +201,8 @@ class VAE(GenerativeModel):
     def complete(
         self, n: int, x: Tensor, known: Tensor, c: Condition = None, *, sweeps: int = 200
     ) -> Tensor | None:
-        """Metropolis within Gibbs (`theory.completion`), a chain for each sample.
-
-        Of vectors of real numbers, which are narrow given z, importance resampling draws better:
-        None.
-        """
+        """Metropolis within Gibbs (`theory.completion`), a chain for each sample."""
+        # vectors of real numbers are narrow given z: importance resampling draws them better
         if self.preprocessing is not Preprocessing.LEVELS and len(self.event_shape) == 1:
             return None
         return impute_by_gibbs(

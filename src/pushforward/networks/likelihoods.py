@@ -4,7 +4,7 @@ A decoder, or an autoregressive network, ends in ``size`` numbers for each entry
 them into a log-density or log-mass, draws and means. Entries are independent given these numbers,
 and every value is that of one entry, in nats: sum them for a sample. The data decide which fits:
 Gaussian for real numbers, Bernoulli for bits, categorical for a few levels, discretised logistic
-for many. Another one is another subclass of `EntryLikelihood`.
+for many.
 
 Those of autoregressive networks also know from which parameters to begin: a mixture near the
 standard normal, around a linear prediction; levels with their frequencies. Training then starts
@@ -59,10 +59,10 @@ class EntryLikelihood(nn.Module, abc.ABC):
     def check_levels(self, x: Tensor) -> None:
         """Refuse data that have no probability (a cross-entropy would accept them)."""
         if self.levels and not ((x == x.round()) & (x >= 0) & (x < self.levels)).all():
-            raise DataError(
-                f"the model takes integers 0 to {self.levels - 1} and the data hold other numbers; "
-                "choose a Gaussian for real numbers"
+            what = (
+                f"the model takes integers 0 to {self.levels - 1} and the data hold other numbers"
             )
+            raise DataError(f"{what}; choose a Gaussian for real numbers")
 
 
 class GaussianLikelihood(EntryLikelihood):

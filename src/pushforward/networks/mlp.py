@@ -86,9 +86,8 @@ class Perceptron(Backbone):
         sharpest: float = 8.0,
     ) -> None:
         super().__init__()
-        self.waves = RandomFourierFeatures(d, waves, sharpest)
+        self.waves, self.condition = RandomFourierFeatures(d, waves, sharpest), condition
         self.layers = mlp(self.waves.width + condition, *hidden, out, activation=activation)
-        self.condition = condition
 
     def forward(self, x: Data, c: Condition = None) -> Tensor:
         rows = self.waves(x)
