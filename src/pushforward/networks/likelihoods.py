@@ -59,10 +59,10 @@ class EntryLikelihood(nn.Module, abc.ABC):
     def check_levels(self, x: Tensor) -> None:
         """Refuse data that have no probability (a cross-entropy would accept them)."""
         if self.levels and not ((x == x.round()) & (x >= 0) & (x < self.levels)).all():
-            what = (
-                f"the model takes integers 0 to {self.levels - 1} and the data hold other numbers"
+            raise DataError(
+                f"the model takes integers 0 to {self.levels - 1} and the data hold other numbers; "
+                "choose a Gaussian for real numbers"
             )
-            raise DataError(f"{what}; choose a Gaussian for real numbers")
 
 
 class GaussianLikelihood(EntryLikelihood):
