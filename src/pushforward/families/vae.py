@@ -282,7 +282,9 @@ def build(
         sizes = {"latent": latent, "waves": waves}
         nets = autoencoder.build_mlp_autoencoder(event, entry, hidden=hidden, **sizes)
     anneal = (1 / 3 if waves else 0.0) if anneal is None else anneal
-    bound = {"beta": beta, "anneal": anneal, "particles": particles}
-    model = VAE(nets, event.shape, latent=latent, whitened=whiten, **bound)  # type: ignore[arg-type]
+    shape = event.shape
+    model = VAE(
+        nets, shape, latent=latent, beta=beta, anneal=anneal, particles=particles, whitened=whiten
+    )
     model.recipe = recipe
     return model

@@ -97,9 +97,9 @@ def _build_mlp_gan(event: Event, options: GanOptions, critic_waves: int | None) 
     latent, width = options["latent"], options["width"] or 128
     hidden = [width] * options["depth"]
     generator: nn.Module = Perceptron(latent, k, d, hidden, waves=waves, sharpest=4.0)
-    seen = {"waves": fourier_count(event.shape, critic_waves), "sharpest": 32.0}
+    seen = fourier_count(event.shape, critic_waves)
     units = [options["critic"] or (64 if waves else width)] * 2
-    critic = Perceptron(d, k, 1, units, activation=nn.LeakyReLU, **seen)  # type: ignore[arg-type]
+    critic = Perceptron(d, k, 1, units, activation=nn.LeakyReLU, waves=seen, sharpest=32.0)
     if not waves:
         generator = GaussianResidualGenerator(generator, d)
     return GanNetworks(generator, critic, latent)
