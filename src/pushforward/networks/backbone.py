@@ -14,15 +14,10 @@ from ..memory import require_memory
 
 
 class Backbone(nn.Module):
-    """A network that is compiled as a whole.
+    """A network that is compiled as a whole."""
 
-    Attributes:
-        memory_format: The memory format of the images inside, where there are any.
-        penalised: Whether losses hold its slope, so that they are differentiated twice.
-    """
-
-    memory_format = torch.preserve_format
-    penalised = False
+    memory_format = torch.preserve_format  # of the images inside, where there are any
+    penalised = False  # whether losses hold its slope, so that they are differentiated twice
 
 
 def outermost_backbones(model: nn.Module) -> list[Backbone]:
@@ -33,7 +28,6 @@ def outermost_backbones(model: nn.Module) -> list[Backbone]:
 
 
 def use_channels_last(network: nn.Module) -> None:
-    """Keep the images inside a network in this memory format."""
     for module in network.modules():
         if isinstance(module, Backbone):
             module.memory_format = torch.channels_last
@@ -55,10 +49,6 @@ class AllocationGuard(TorchFunctionMode):
 
     It watches Python's calls: a mode of the dispatcher would import PyTorch's compiler, which takes
     longer than a short fit.
-
-    Example:
-        >>> with Watch("this model", "lower width"):
-        ...     net = nn.Linear(10**6, 10**6)
     """
 
     def __init__(self, what: str, remedy: str) -> None:

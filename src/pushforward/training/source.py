@@ -12,7 +12,7 @@ from ..data.schema import Schema
 from ..devices import seeded_rng
 from ..errors import DataError, UsageError
 from ..inference.preprocessor import Preprocessor
-from ..model import GenerativeModel, Transports, missing_capability
+from ..model import CouplesSource, GenerativeModel, Transports, missing_capability
 from .preparation import PreparedData, data_fingerprint
 
 
@@ -48,7 +48,7 @@ class Source:
 
     def couple(self, model: GenerativeModel, data: PreparedData) -> None:
         """Give the data to a model that couples them with those of the source."""
-        if isinstance(model, Transports):
+        if isinstance(model, CouplesSource):
             with seeded_rng(0, data.device):  # dequantised alike by a resumed run
                 model.gather(*data.rows(data.overview()))
 
