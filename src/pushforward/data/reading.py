@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import DataError, MissingFile, UsageError
 from ..formatting import join_names, printable_text
-from . import columns, conditions, containers, image_folder, table_files, validation
+from . import columns, conditions, image_folder, table_files, validation
 from .builtin import datasets
 from .columns import Bound, Column, Columns, as_condition_array, restore_names
 from .schema import Schema, describe_columns
@@ -121,15 +121,15 @@ def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
     origin = {base.__module__.split(".")[0] for base in type(source).__mro__}
     kind = type(source).__name__
     if "torch" in origin:
-        return containers.columns_from_tensor(source)
+        return columns.columns_from_tensor(source)
     if "pandas" in origin and kind == "DataFrame":
-        return containers.columns_from_pandas(source)
+        return columns.columns_from_pandas(source)
     if "polars" in origin and kind == "DataFrame":
-        return containers.columns_from_polars(source)
+        return columns.columns_from_polars(source)
     if "pyarrow" in origin and kind == "Table":
-        return containers.columns_from_arrow(source, "the table")
+        return columns.columns_from_arrow(source, "the table")
     if isinstance(source, np.ndarray | list | tuple):
-        return containers.columns_from_array(source)
+        return columns.columns_from_array(source)
     raise DataError(
         f"{printable_text(kind)} is not data; give a file, an array, a tensor or a pandas or "
         "polars DataFrame"
@@ -170,11 +170,11 @@ def _columns_from_dataset(data: datasets.BuiltinDataset) -> Columns:
     extra = {} if data.y is None else dict.fromkeys(names, data.y)
     extra |= data.extra
     if data.columns is None:
-        return containers.columns_from_array(data.x, data.name, extra=extra)
+        return columns.columns_from_array(data.x, data.name, extra=extra)
     from pyarrow import table
 
     named = dict(zip(data.columns, data.x.T, strict=True))
-    return containers.columns_from_arrow(table(named), data.name, extra=extra)
+    return columns.columns_from_arrow(table(named), data.name, extra=extra)
 
 
 def is_image_file(source: Any) -> bool:

@@ -17,8 +17,7 @@ import numpy as np
 from ..errors import DataError, MissingFile, Unsafe, UsageError
 from ..formatting import join_names, printable_text
 from . import memmap
-from .columns import Column, Columns
-from .containers import COLUMNS, columns_from_array, columns_from_arrow
+from .columns import COLUMNS, Column, Columns, columns_from_array, columns_from_arrow
 
 LIMIT = 4 * 2**30  # bytes of one array
 ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive
