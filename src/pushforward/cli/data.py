@@ -56,7 +56,7 @@ def check(
     from ..errors import DataError
 
     source = reading.open_resized(data, parsing.parse_size(size))
-    found, columns = reading.find_issues(source, condition), image_folder.list_columns(source)
+    found, columns = reading.find_issues(source, condition), reading.list_columns(source)
     fatal = [p for p in found if p.fatal]
     seen = image_folder.summarise_images(data, source)
     lines = [] if seen is None else image_folder.summary_lines(seen)

@@ -1,4 +1,4 @@
-"""Any source of data as plain NumPy columns with their names; one of them can be the condition.
+"""Arrays, tensors, frames and Arrow tables as plain NumPy columns with their names; tables back.
 
 A table, and an array with at most two axes, becomes one `Column` for each column. An array with
 more axes, an image say, becomes a single `Column` whose values keep their axes.
@@ -17,6 +17,7 @@ from . import memmap
 Bound = float | None
 TABLES = ("pandas", "polars", "table")
 KINDS = ("numpy", "torch", *TABLES)
+COLUMNS = 16384  # of a table, each with a name and a type
 PRECISION = {
     "float16": "f2", "Float16": "f2", "halffloat": "f2",
     "float32": "f4", "Float32": "f4", "float": "f4",
@@ -24,19 +25,12 @@ PRECISION = {
 
 
 class Column(NamedTuple):
-    """One column of a table, or a whole array of higher rank.
+    """One column of a table, or a whole array of higher rank."""
 
-    Arguments:
-        name: The column's name, or its position in an array.
-        dtype: The type as the column's own library spells it.
-        values: Numbers, or Python objects where they are not numbers.
-        missing: Which rows hold nothing at all, shape (n,).
-    """
-
-    name: str | int
-    dtype: str
-    values: np.ndarray
-    missing: np.ndarray
+    name: str | int  # or its position in an array
+    dtype: str  # as the column's own library spells it
+    values: np.ndarray  # numbers, or Python objects where they are not numbers
+    missing: np.ndarray  # which rows hold nothing at all, (n,)
 
 
 @dataclass(frozen=True)
@@ -74,25 +68,15 @@ class ColumnSchema:
 
 @dataclass(frozen=True)
 class Columns:
-    """A source as columns.
+    """A source as columns; messages call it ``name``."""
 
-    Arguments:
-        kind: One of `KINDS`: what to give back.
-        name: How messages call the source.
-        shape: The shape of one row as the user has it; () for a one-dimensional array.
-        cells: The columns, or one entry for an array of higher rank.
-        dtype: The type of an array, "" for tables.
-        extra: Arrays beside the data that can serve as the condition, by name.
-        array: The columns of a large array as rows, where they are at hand.
-    """
-
-    kind: str
+    kind: str  # one of `KINDS`: what to give back
     name: str
-    shape: tuple[int, ...]
-    cells: tuple[Column, ...]
-    dtype: str = ""
-    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
-    array: np.ndarray | None = None
+    shape: tuple[int, ...]  # of one row as the user has it; () for a one-dimensional array
+    cells: tuple[Column, ...]  # one entry for an array of higher rank
+    dtype: str = ""  # the type of an array
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)  # what can be the condition
+    array: np.ndarray | None = None  # the columns of a large array as rows, where at hand
 
     @property
     def rows(self) -> int:
@@ -109,10 +93,7 @@ class Columns:
         return np.stack([c.values.astype(np.float64) for c in self.cells], axis=1)
 
     def stack_compact(self) -> np.ndarray:
-        """`stack` in a type that takes less memory and stands for the same numbers, if it can be.
-
-        What is large stays on the disk.
-        """
+        """`stack`, or the same numbers in a smaller type; what is large stays on the disk."""
         if len(self.shape) > 1:
             values = self.cells[0].values
             return values if memmap.is_lossless_dtype(values) else self.stack()
@@ -124,7 +105,6 @@ class Columns:
 
 
 def any_per_row(mask: np.ndarray) -> np.ndarray:
-    """Rows of which any entry is marked."""
     return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
@@ -139,7 +119,6 @@ def restore_names(data: Columns, known: Collection[str]) -> Columns:
 
 
 def as_condition_array(y: Any) -> np.ndarray:
-    """Conditions of any kind as an array: tensors, series and frames included."""
     if hasattr(y, "detach"):
         y = y.detach().cpu()
         y = y.double() if y.is_floating_point() else y
@@ -159,7 +138,6 @@ def as_condition_array(y: Any) -> np.ndarray:
 
 
 def _has_mixed_types(values: Sequence[Any]) -> bool:
-    """Whether text or truth values stand beside values of another type."""
     kinds = set(map(type, values))
     return len(kinds) > 1 and not kinds.isdisjoint({str, bool}) and not any(map(np.ndim, values))
 
@@ -221,9 +199,6 @@ def condition_position(data: Columns, condition: str | None) -> int:
     return data.names.index(condition) if condition in data.names else len(data.names)
 
 
-COLUMNS = 16384  # of a table, each with a name and a type
-
-
 def columns_from_array(
     source: Any,
     name: str = "the array",
@@ -232,7 +207,6 @@ def columns_from_array(
     dtype: str = "",
     extra: Mapping[str, np.ndarray] | None = None,
 ) -> Columns:
-    """A NumPy array, or nested lists of numbers, with the data along the first axis."""
     try:
         x = np.asarray(source)
     except ValueError as error:
@@ -245,7 +219,8 @@ def columns_from_array(
     spelled, table = dtype or str(x.dtype), x[:, None] if x.ndim == 1 else x
     array = None
     if x.ndim > 2:
-        cells: tuple[Column, ...] = (Column("value", spelled, x, _missing_rows(mask, x)),)
+        missing = np.zeros(len(x), bool) if mask is None else any_per_row(mask)
+        cells: tuple[Column, ...] = (Column("value", spelled, x, missing),)
     else:
         masks = np.broadcast_to(False, table.shape) if mask is None else mask.reshape(table.shape)
         columns = table.T
@@ -255,25 +230,16 @@ def columns_from_array(
     return Columns(kind, name, x.shape[1:], cells, spelled, extra or {}, array)
 
 
-def _missing_rows(mask: np.ndarray | None, x: np.ndarray) -> np.ndarray:
-    return np.zeros(len(x), bool) if mask is None else any_per_row(mask)
-
-
 def columns_from_tensor(x: Any) -> Columns:
     dtype = str(x.dtype).removeprefix("torch.")
     if str(x.layout) != "torch.strided" or x.is_quantized:
         raise DataError("the tensor is sparse or quantised; give a dense one")
     x = x.detach().cpu().resolve_conj().resolve_neg()
-    return columns_from_array(
-        (x.double() if x.is_floating_point() else x).numpy(),
-        "the tensor",
-        kind="torch",
-        dtype=dtype,
-    )
+    x = x.double() if x.is_floating_point() else x
+    return columns_from_array(x.numpy(), "the tensor", kind="torch", dtype=dtype)
 
 
 def columns_from_pandas(frame: Any) -> Columns:
-    """A pandas frame; nullable and Arrow-backed types included."""
     cells = []
     for j, name in enumerate(frame.columns):
         column = frame.iloc[:, j]
@@ -307,10 +273,7 @@ def columns_from_arrow(
     table: Any, name: str, *, extra: Mapping[str, np.ndarray] | None = None
 ) -> Columns:
     """An Arrow table, which is also what CSV and Parquet files are read into."""
-    cells = tuple(
-        _arrow_column(column, header)
-        for header, column in zip(table.column_names, table.columns, strict=True)
-    )
+    cells = tuple(map(_arrow_column, table.columns, table.column_names))
     return Columns("table", name, (len(cells),), cells, extra=extra or {})
 
 

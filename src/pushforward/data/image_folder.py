@@ -27,6 +27,8 @@ TURNED = (5, 6, 7, 8)  # the orientations of a camera held on its side, as EXIF 
 CAPTIONS = "captions.csv"
 FORMULAS = "=+-@\t\r"  # what begins a cell that a spreadsheet would run
 PIXELS = 2**26  # of one image: a small file may unpack to a huge one
+SHOWN = 20  # classes that a summary lists
+SEVERAL = 50  # values of a condition that are counted as classes
 
 
 def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Columns:
@@ -62,12 +64,7 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
 
 
 def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
-    """One image, as `read_image_folder` reads those of a folder.
-
-    Raises:
-        DataError: If it is broken, or none.
-        Unsafe: If it would not fit in memory.
-    """
+    """One image, as `read_image_folder` reads those of a folder."""
     mode, sides = read_image_header(path)
     x = decode_image(path, _image_shape(size, [mode], sides))
     return _columns_from_pixels(x[None], printable_text(path.name), {})
@@ -83,23 +80,17 @@ def _image_shape(
 
 
 def _columns_from_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Columns:
-    """Images of 8 bits, and what can serve as their condition."""
     cells = Column("value", "uint8", x, np.zeros(len(x), bool))
     return Columns("numpy", name, x.shape[1:], (cells,), "uint8", extra)
 
 
 def _image_cache_key(paths: list[Path], shape: tuple[int, ...]) -> str:
-    """A name for the images as they are now, and as they are to become."""
     facts = [(p.resolve(), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ino) for p in paths]
     return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The paths of all images.
-
-    Raises:
-        DataError: If there are fewer than two.
-    """
+    """The paths of all images, of which there must be two."""
     found = sorted(p for p in _walk_files(folder) if p.suffix.lower() in ENDINGS and p.is_file())
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
@@ -117,12 +108,7 @@ def _walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
-    """The mode and the upright size (width, height) of an image, without unpacking it.
-
-    Raises:
-        DataError: If its numbers have no range that is known.
-        Unsafe: If it would unpack to a huge one.
-    """
+    """The mode and the upright size (width, height) of an image, without unpacking it."""
     with _open_image(path) as image:
         if image.width * image.height > PIXELS:
             raise _too_many_pixels(path)
@@ -138,7 +124,6 @@ def _too_many_pixels(path: Path) -> Unsafe:
 
 
 def _exif_orientation(image: Any) -> int:
-    """How the camera was held, 1 if upright or unknown."""
     try:
         return image.getexif().get(0x0112, 1)
     except (OSError, SyntaxError, ValueError):  # broken metadata of a good image
@@ -146,11 +131,6 @@ def _exif_orientation(image: Any) -> int:
 
 
 def _open_image(path: Path) -> Any:
-    """An image that is not unpacked yet.
-
-    Raises:
-        DataError: If it is none.
-    """
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -162,11 +142,7 @@ def _open_image(path: Path) -> Any:
 
 
 def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """One image as numbers from 0 to 255.
-
-    Raises:
-        DataError: If it is broken.
-    """
+    """One image as numbers from 0 to 255."""
     from PIL import Image, ImageOps
 
     try:
@@ -188,7 +164,6 @@ def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """What can serve as a condition: the subfolders' names, and the columns of the table."""
     extra = {}
     if all(p.parent != folder for p in paths):
         labels = np.array([p.relative_to(folder).parts[0] for p in paths], object)
@@ -200,11 +175,7 @@ def _folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]
 
 
 def _read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """The columns of ``captions.csv``, one row for each image.
-
-    Raises:
-        DataError: If the table lacks what it needs, or an image has no caption.
-    """
+    """The columns of ``captions.csv``, one row for each image."""
     header, rows = _read_captions_table(folder / CAPTIONS)
     columns = [name for name in header if name.strip() and name != "file"]
     if not rows or "file" not in header or not columns:
@@ -229,11 +200,6 @@ def _read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
 
 
 def _read_captions_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The header and the rows of a table.
-
-    Raises:
-        DataError: If it is broken.
-    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         try:
@@ -261,45 +227,21 @@ def _parse_text_cells(cells: list[str]) -> np.ndarray:
 
 
 def _parse_typed_cells(cells: list[str]) -> np.ndarray:
-    """Numbers, if all that is there is one; else text."""
     try:
         return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
     except ValueError:
         return _parse_text_cells(cells)
 
 
-SHOWN = 20  # classes that are listed
-
-
-SEVERAL = 50  # values of a column that are counted as classes
-
-
-def list_columns(data: Columns) -> list[dict[str, str]]:
-    """Each column's name and type, and the range of its numbers, as text."""
-    listed = []
-    for cells in data.cells:
-        known = cells.values[~cells.missing] if cells.values.ndim == 1 else cells.values
-        numbers = known.dtype.kind in "biuf" and known.size
-        limits = f", {np.nanmin(known):g} to {np.nanmax(known):g}" if numbers else ""
-        name = printable_text(cells.name)
-        listed.append({"column": name, "dtype": cells.dtype, "range": limits})
-    return listed
-
-
 def summarise_images(source: Any, data: Columns) -> dict[str, Any] | None:
-    """Facts about images, or None where the data are none.
-
-    Arguments:
-        source: Where they came from: of a folder, the sizes of its files are listed as well.
-        data: The same as columns.
-    """
+    """Facts about images, of a folder with the sizes of its files; None where data are others."""
     if datum_noun(data.shape) == "row":
         return None
     height, width, channels = _image_dimensions(data.shape)
     facts = {"pictures": data.rows, "size": [height, width], "channels": channels}
     if isinstance(source, str | os.PathLike) and os.path.isdir(source):
-        paths = image_folder.list_images(Path(source))
-        sizes = [image_folder.read_image_header(path)[1][::-1] for path in paths]
+        paths = list_images(Path(source))
+        sizes = [read_image_header(path)[1][::-1] for path in paths]
         facts["sizes"] = [list(min(sizes)), list(max(sizes))]
     distinct = {id(values): (name, values) for name, values in data.extra.items()}
     found = {name: _summarise_condition(name, v) for name, v in distinct.values() if v.ndim == 1}
@@ -315,7 +257,6 @@ def _image_dimensions(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _summarise_condition(name: str, values: np.ndarray) -> dict[str, Any]:
-    """The classes among some values with their counts, or what captions are like."""
     texts = [str(v) for v in values.tolist() if v is not None]
     count = Counter(texts)
     if len(count) <= SEVERAL and name != "caption":

@@ -2,14 +2,14 @@
 
 A schema remembers the kind of container, the shape of one row, each column's name, type and
 range, and how a condition ``y`` becomes the vector ``c`` whose first entry is 1. It is plain
-JSON on disk.
+JSON on disk, of which every key must be known, present and of its declared type.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -19,31 +19,23 @@ from .columns import KINDS, TABLES, Bound, Column, Columns, ColumnSchema, build_
 from .conditions import ConditionSchema
 from .validation import datum_noun, is_whole, value_issues
 
+if TYPE_CHECKING:
+    from ..model import Event
+
 FEW_LEVELS = 32  # images with fewer levels from 0 on would look black
 LEVELS = 256
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The likeness of raw data.
+    """The likeness of raw data."""
 
-    Arguments:
-        kind: "numpy", "torch", "pandas", "polars", or "table" for CSV, Parquet and Arrow.
-        dtype: The type of an array, "" for tables.
-        shape: The shape of one row as the user has it; () for a one-dimensional array.
-        columns: Each column, or one entry for an array of higher rank.
-        levels: The number of values that an entry can take when all are integers within one
-            range of at most 256 values, otherwise 0.
-        low: The smallest of these values.
-        condition: How ``y`` is encoded, or None.
-    """
-
-    kind: str
-    dtype: str
-    shape: tuple[int, ...]
-    columns: tuple[ColumnSchema, ...]
-    levels: int = 0
-    low: int = 0
+    kind: str  # "numpy", "torch", "pandas", "polars", or "table" for CSV, Parquet and Arrow
+    dtype: str  # the type of an array, "" for tables
+    shape: tuple[int, ...]  # of one row as the user has it; () for a one-dimensional array
+    columns: tuple[ColumnSchema, ...]  # one entry for an array of higher rank
+    levels: int = 0  # how many values all entries can take: integers in one range, at most 256
+    low: int = 0  # the smallest of these values
     condition: ConditionSchema | None = None
 
     @property
@@ -65,8 +57,16 @@ class Schema:
 
     @property
     def noun(self) -> str:
-        """What messages call a row: images are images."""
         return datum_noun(self.shape)
+
+    def event_of(self, size: int) -> "Event":
+        """What a family must know of so many rows."""
+        from ..model import Event  # with torch, which reading does without
+
+        tokens, spelled = (0, 0), False
+        if self.condition is not None:
+            tokens, spelled = self.condition.tokens, self.condition.spelled
+        return Event(self.event, self.condition_length, self.levels, size, tokens, spelled)
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +74,6 @@ class Schema:
 
     @property
     def condition_length(self) -> int:
-        """The length of the condition vector, 0 for none."""
         return 0 if self.condition is None else 1 + self.condition.length
 
     @property
@@ -115,7 +114,7 @@ class Schema:
             captions: What they encode, which cannot be read from vectors.
 
         Raises:
-            NumericalError: If they are not finite.
+            NumericalError: If the numbers are not finite.
         """
         if x.shape[1:] != self.event:
             raise DataError(f"data of shape {x.shape[1:]} where the schema says {self.event}")
@@ -136,12 +135,7 @@ class Schema:
     def condition_columns(
         self, c: np.ndarray | None, captions: Any = None
     ) -> dict[str, np.ndarray]:
-        """The conditions of data as `write` takes them: their values by the name that it keeps.
-
-        Arguments:
-            c: The condition vectors, or None where nothing is known.
-            captions: What they encode, which cannot be read from vectors.
-        """
+        """The conditions of data as `writing` takes them: values by the name that it keeps."""
         condition = self.condition
         if condition is None or c is None:
             return {}
@@ -156,11 +150,7 @@ class Schema:
         return torch.from_numpy(x).to(getattr(torch, self.dtype))
 
     def align_columns(self, data: Columns) -> np.ndarray:
-        """Data to be scored as numbers of shape ``(n, *event)``, the columns in the schema's order.
-
-        Raises:
-            DataError: If they are not of the kind that was fitted.
-        """
+        """Data to be scored as numbers, ``(n, *event)``, the columns in the schema's order."""
         if self.kind in TABLES and data.kind in TABLES:
             cells = self._match_columns(data)
         else:
@@ -187,7 +177,7 @@ class Schema:
             what = f"lacks the columns {join_names(lacking)}" if lacking else ""
             more = f"has the unknown columns {join_names(unknown)}" if unknown else ""
             raise DataError(f"{data.name}: {what}{' and ' if what and more else ''}{more}")
-        if len(data.cells) > len(set(map(lambda c: str(c.name), data.cells))):
+        if len(data.cells) > len(set(data.names)):
             raise DataError(f"{data.name}: some columns share a name; rename all but one")
         return tuple(have[n] for n in self.names)
 
@@ -196,11 +186,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, data: Any) -> "Schema":
-        """The inverse of `to_json`.
-
-        Raises:
-            DataError: If a key is unknown or missing, or a value is not of its kind.
-        """
+        """The inverse of `to_json`; DataError if a key or the kind of a value is wrong."""
         if isinstance(data, dict) and isinstance(known := data.get("condition"), dict):
             data = data | {"condition": {"text": None} | known}  # runs from before there was text
         schema = parse_typed_json(cls, data, "schema")
@@ -212,11 +198,7 @@ class Schema:
 
 
 def describe_columns(data: Columns, bounds: Mapping[str, Sequence[int | Bound]]) -> Schema:
-    """The schema of data without issues and without a condition.
-
-    Raises:
-        UsageError: If ``bounds`` names no column, or holds no interval.
-    """
+    """The schema of data without issues; UsageError if ``bounds`` are not of these columns."""
     names = data.names
     for name, ends in bounds.items():
         if name not in names:
@@ -261,15 +243,12 @@ def to_plain_json(value: Any) -> Any:
 
 
 def parse_typed_json(hint: Any, data: Any, where: str) -> Any:
-    """Build what a type annotation asks for from parsed JSON.
+    """Build what a type annotation asks for from parsed JSON, or raise a DataError.
 
     Arguments:
         hint: A dataclass, a tuple, a union or one of str, bool, int, float, None.
         data: What ``json.loads`` gave.
         where: How a message calls the place, such as "schema.columns".
-
-    Raises:
-        DataError: If the data are not of that type.
     """
     if is_dataclass(hint):
         return _parse_dataclass(hint, data, where)

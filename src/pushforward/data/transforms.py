@@ -3,12 +3,11 @@ r"""From data to the model's space and back, with the log-determinant.
 .. math:: \log p_X(x) = \log p_Z(f(x)) + \log\left|\det \frac{\partial f}{\partial x}\right|
 
 A chain first maps each column by itself, as its schema asks (integers are dequantised, bounds are
-sent to infinity), and then all of them to the scale that networks are made for. Which of these a
-family wants is its `model.Preprocessing`.
+sent to infinity), and then all of them to the scale that a family wants (`model.Preprocessing`).
 
 All work in float64, because one rounding in float32 would already show in a density. ``forward``
-gives ``(z, log_det)``; ``log_det`` has one value per row in nats. Parameters have shape ``(d,)``
-for vectors of length d, and ``(1,)`` for arrays of higher rank, whose entries share them.
+gives ``(z, log_det)``, one value per row in nats. Parameters have shape ``(d,)`` for vectors of
+length d, and ``(1,)`` for arrays of higher rank, whose entries share them.
 """
 
 from collections.abc import Iterable
@@ -27,15 +26,14 @@ from . import memmap
 from .schema import Schema, parse_typed_json, to_plain_json
 
 Numbers = tuple[float, ...]
-FLOOR = 1e-6  # smallest eigenvalue of a correlation matrix; its inverse root still fits float32
 
 
 @runtime_checkable
 class Transform(Protocol):
-    """A frozen dataclass of plain numbers; ``kind`` is its name in JSON."""
+    """A frozen dataclass of plain numbers."""
 
-    kind: ClassVar[str]
-    stochastic: ClassVar[bool]
+    kind: ClassVar[str]  # its name in JSON
+    stochastic: ClassVar[bool] = False  # whether `forward` draws random numbers
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
         """To the model's space, and the log-determinant in nats."""
@@ -44,13 +42,9 @@ class Transform(Protocol):
         """Back to the units of the data."""
 
 
-def _float64_tensor(values: Numbers, like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64, device=like.device)
-
-
 @final
 @dataclass(frozen=True)
-class Dequantise:
+class Dequantise(Transform):
     r"""Spread each integer over a unit interval: :math:`z = k + u,\ u \sim U[0, 1)`.
 
     A density of z bounds the mass of k from below:
@@ -66,23 +60,20 @@ class Dequantise:
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
         x = x.double()
-        # keep away from the ends, where later roundings would change the floor
+        # away from the ends, where later roundings would change the floor
         margin = (x.abs() * 2.0**-48).clamp(2.0**-48, 0.5)
         z = x + torch.lerp(margin, 1 - margin, torch.rand_like(x))
-        return torch.where(self._mask(x), z, x), x.new_zeros(len(x))
+        return torch.where(x.new_tensor(self.integer) > 0, z, x), x.new_zeros(len(x))
 
     def inverse(self, z: Data) -> Data:
         z = z.double()
-        k = z.floor().clamp(_float64_tensor(self.low, z), _float64_tensor(self.high, z))
-        return torch.where(self._mask(z), k, z)
-
-    def _mask(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.integer, device=like.device)
+        k = z.floor().clamp(z.new_tensor(self.low), z.new_tensor(self.high))
+        return torch.where(z.new_tensor(self.integer) > 0, k, z)
 
 
 @final
 @dataclass(frozen=True)
-class Unconstrain:
+class Unconstrain(Transform):
     r"""Send an interval to the real line.
 
     .. math:: z = \log(x - a) - \log(b - x), \qquad z = \log(x - a), \qquad z = -\log(b - x)
@@ -91,7 +82,6 @@ class Unconstrain:
     """
 
     kind: ClassVar[str] = "bounded"
-    stochastic: ClassVar[bool] = False
     low: tuple[float | None, ...]
     high: tuple[float | None, ...]
 
@@ -119,20 +109,19 @@ class Unconstrain:
 
 def _bound_tensors(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
     """Bounds with 0 where there is none, and where there is one."""
-    bound = _float64_tensor(tuple(0.0 if v is None else v for v in values), like)
-    return bound, torch.tensor([v is not None for v in values], device=like.device)
+    there = torch.tensor([v is not None for v in values], device=like.device)
+    return like.new_tensor([0.0 if v is None else v for v in values]), there
 
 
 @final
 @dataclass(frozen=True)
-class IntegerLevels:
+class IntegerLevels(Transform):
     """Integers low, ..., low + levels - 1 as 0, ..., levels - 1, for models of discrete data.
 
     An integer outside has no mass: its log-determinant is minus infinity.
     """
 
     kind: ClassVar[str] = "levels"
-    stochastic: ClassVar[bool] = False
     low: int
     levels: int
 
@@ -147,26 +136,27 @@ class IntegerLevels:
 
 @final
 @dataclass(frozen=True)
-class Standardise:
+class Standardise(Transform):
     r"""Zero mean, unit variance, by column or for all entries: :math:`z = (x - \mu) / \sigma`."""
 
     kind: ClassVar[str] = "standardise"
-    stochastic: ClassVar[bool] = False
     mean: Numbers
     scale: Numbers
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        scale = _float64_tensor(self.scale, x)
+        x = x.double()
+        scale = x.new_tensor(self.scale)
         log_det = -scale.log().expand(x.shape[1:]).sum()
-        return (x.double() - _float64_tensor(self.mean, x)) / scale, log_det.expand(len(x))
+        return (x - x.new_tensor(self.mean)) / scale, log_det.expand(len(x))
 
     def inverse(self, z: Data) -> Data:
-        return z.double() * _float64_tensor(self.scale, z) + _float64_tensor(self.mean, z)
+        z = z.double()
+        return z * z.new_tensor(self.scale) + z.new_tensor(self.mean)
 
 
 @final
 @dataclass(frozen=True)
-class Whiten:
+class Whiten(Transform):
     r"""Zero mean and unit covariance: :math:`z = V \Lambda^{-1/2} V^\top D^{-1} (x - \mu)`.
 
     :math:`D` holds the standard deviations (``scale``) and :math:`V \Lambda V^\top` is the
@@ -176,23 +166,24 @@ class Whiten:
     """
 
     kind: ClassVar[str] = "whiten"
-    stochastic: ClassVar[bool] = False
     mean: Numbers
     scale: Numbers
     vectors: tuple[Numbers, ...]
     roots: Numbers
 
     def forward(self, x: Data) -> tuple[Data, PerDatum]:
-        scale, roots = _float64_tensor(self.scale, x), _float64_tensor(self.roots, x)
-        y = (x.double() - _float64_tensor(self.mean, x)) / scale
+        x = x.double()
+        scale, roots = x.new_tensor(self.scale), x.new_tensor(self.roots)
+        y = (x - x.new_tensor(self.mean)) / scale
         return self._scale(y, 1 / roots), -(scale.log().sum() + roots.log().sum()).expand(len(x))
 
     def inverse(self, z: Data) -> Data:
-        y = self._scale(z.double(), _float64_tensor(self.roots, z))
-        return y * _float64_tensor(self.scale, z) + _float64_tensor(self.mean, z)
+        z = z.double()
+        y = self._scale(z, z.new_tensor(self.roots))
+        return y * z.new_tensor(self.scale) + z.new_tensor(self.mean)
 
     def _scale(self, y: Data, factors: Tensor) -> Data:
-        rotation = torch.tensor(self.vectors, dtype=torch.float64, device=y.device)
+        rotation = y.new_tensor(self.vectors)
         return y @ rotation * factors @ rotation.T
 
 
@@ -245,7 +236,7 @@ def fit_whitening(x: Data) -> Whiten:
 
 def _whiten_from_correlations(mean: Tensor, scale: Tensor, correlations: Tensor) -> Whiten:
     values, vectors = torch.linalg.eigh(correlations)
-    roots = values.clamp(min=FLOOR).sqrt()
+    roots = values.clamp(min=1e-6).sqrt()  # whose inverse still fits float32
     rows = tuple(map(tuple, vectors.tolist()))
     return Whiten(tuple(mean.tolist()), tuple(scale.tolist()), rows, tuple(roots.tolist()))
 
@@ -291,10 +282,9 @@ def _transform_from_json(data: Any) -> Transform:
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(f"transforms: no transform is called {printable_text(kind)!r}")
-    values = {k: v for k, v in data.items() if k != "kind"}
-    transform = parse_typed_json(KINDS[kind], values, f"transforms.{kind}")
-    scales = getattr(transform, "scale", ()) + getattr(transform, "roots", ())
-    if min(scales, default=1.0) <= 0:
+    numbers = {k: v for k, v in data.items() if k != "kind"}
+    transform = parse_typed_json(KINDS[kind], numbers, f"transforms.{kind}")
+    if min(getattr(transform, "scale", ()) + getattr(transform, "roots", ()), default=1.0) <= 0:
         raise DataError(f"transforms.{kind}: a scale is not positive")
     return transform
 
@@ -305,13 +295,10 @@ def choose_transform(
     preprocessing: Preprocessing = Preprocessing.STANDARDISE,
     rows: np.ndarray | None = None,
 ) -> Chain:
-    """The transform that a family wants of data of a schema.
+    """The transform that a family wants; UsageError if it models integers and the data are others.
 
     Correlations are removed only where the rows are many enough to estimate them: at least five
     for each of 2 to 128 columns. Of many ``rows`` of ``x``, (n, *event), a part is read at a time.
-
-    Raises:
-        UsageError: If the family models integers and the data are others.
     """
     if preprocessing is Preprocessing.LEVELS:
         if not schema.levels:
@@ -348,9 +335,7 @@ def _column_transforms(schema: Schema) -> tuple[Transform, ...]:
 
 
 def _image_range_chain(schema: Schema) -> Chain:
-    r"""Send the range of images to [-1, 1], as Ho et al. (2020) and `diffusers` do.
-
-    .. math:: z = 2\,\frac{x - a}{b - a} - 1
+    r"""Send the range of images to [-1, 1]: :math:`z = 2 (x - a) / (b - a) - 1` (Ho et al., 2020).
 
     The range is the one observed, or all of 0 to 255 for 8 bits of which half are in use. Integers
     are dequantised around their value, so that rounding gives them back.
