@@ -24,15 +24,8 @@ ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive
 HONEST = 100  # how much smaller a large table gets in Parquet
 ZIP_RATIO = 100  # how much smaller an honest large archive gets
 # RuntimeError: an encrypted member; KeyError: a version of the format from the future
-BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    OSError,
-)
+BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError,
+          OSError)  # fmt: skip
 HEADER = (ValueError, KeyError, SyntaxError, TypeError, tokenize.TokenError, RecursionError,
           MemoryError)  # fmt: skip
 
@@ -93,7 +86,6 @@ def read_csv(path: Path, name: str) -> Columns:
 
 
 def _sniff_delimiter(path: Path, name: str) -> str:
-    """Look at the start of a CSV file: its encoding, its header, its delimiter."""
     with path.open("rb") as file:
         head = file.read(2**20)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -127,7 +119,6 @@ def _check_csv_header(header: list[str], name: str) -> None:
 
 
 def _check_arrow_table(table: Any, name: str) -> None:
-    """Refuse what no schema could describe."""
     from pyarrow import types
 
     if not table.num_rows:
@@ -141,7 +132,6 @@ def _check_arrow_table(table: Any, name: str) -> None:
 
 
 def _read_parquet(path: Path, name: str) -> Columns:
-    """A Parquet table, refused if its columns would not fit."""
     from pyarrow import ArrowException, parquet
 
     try:
@@ -184,14 +174,12 @@ def _read_row_groups(file: Any, name: str) -> Columns:
 
 
 def _allocate_column(cells: Column, rows: int) -> Column:
-    """An uninitialised column of the same name and type, of another length."""
     numbers = cells.values.dtype.kind in "biufM"
     make = memmap.empty_or_memmap if numbers else np.empty
     return cells._replace(values=make((rows,), cells.values.dtype), missing=np.empty(rows, bool))
 
 
 def _read_npy(path: Path, name: str) -> Columns:
-    """One NumPy array, which stays on the disk if it is large."""
     with path.open("rb") as file:
         size = path.stat().st_size
         if size <= memmap.LARGE:
@@ -219,7 +207,6 @@ def _read_npz(path: Path, name: str) -> Columns:
 
 
 def _read_npz_members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:
-    """All arrays of an archive whose declared sizes are believable."""
     entries = archive.infolist()
     total = sum(e.file_size for e in entries)
     _check_file_size(total, ZIP_LIMIT, name)

@@ -164,7 +164,7 @@ def positivity_issues(data: Columns) -> Iterator[DataIssue]:
 
 def _rows_where(test: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
     """The rows of which any entry passes a test of entries: shape (n,)."""
-    if values.size <= memmap.MANY:
+    if values.size <= memmap.PASS:
         return any_per_row(test(values))
     return memmap.map_rows(values, lambda part: any_per_row(test(part)))
 

@@ -81,11 +81,7 @@ def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
 
 
 def describe(name: str) -> str:
-    """What a built-in data set is, in one line.
-
-    Raises:
-        UsageError: If there is no such set.
-    """
+    """What a built-in data set is, in one line."""
     if name in TOY_DENSITIES:
         return TOY_DENSITIES[name]().description
     return (
@@ -102,17 +98,11 @@ def dataset_columns(data: BuiltinDataset) -> Any:
 
 
 def dataset_conditions(data: BuiltinDataset) -> dict[str, np.ndarray]:
-    """What is known of a data set as `writing.write_samples` takes it, the labels first."""
     name = "caption" if data.label == "caption" else "label"
     return ({} if data.y is None else {name: data.y}) | dict(data.extra)
 
 
 def _check_dataset_name(name: str) -> str:
-    """The name of a data set that exists.
-
-    Raises:
-        UsageError: If there is no such set.
-    """
     if name not in names():
         known = join_names(names(), 180)
         raise UsageError(f"no data set is called {printable_text(name)!r}; choose from {known}")

@@ -15,8 +15,6 @@ LogProb = Callable[[np.ndarray], np.ndarray]
 
 
 class _ToyDensity(NamedTuple):
-    """A distribution: how to draw ``n`` data with their labels, and what is known of it."""
-
     description: str
     draw: Callable[[Rng, int], tuple[np.ndarray, np.ndarray | None]]
     log_prob: LogProb
@@ -30,11 +28,7 @@ def _mixture_log_prob(
 ) -> np.ndarray:
     r""":math:`\log \sum_k w_k \mathcal N(x \mid \mu_k, \sigma_k^2 I)` in nats, shape (n,).
 
-    Arguments:
-        x: Shape (n, d), or (n,) where d = 1.
-        means: Shape (k, d).
-        weights: Shape (k,), adding to one.
-        scale: The standard deviations, shape (k,) or one for all.
+    x is (n, d), or (n,) where d = 1; means (k, d); weights (k,); scale (k,) or one for all.
     """
     k, d = means.shape
     x = np.asarray(x, dtype=np.float64).reshape(-1, d)
@@ -59,7 +53,6 @@ def mixture_density(
     entropy: float,
     weights: np.ndarray | None = None,
 ) -> _ToyDensity:
-    """A mixture of isotropic Gaussians, labelled by component."""
     k, d = means.shape
     weights = np.full(k, 1 / k) if weights is None else weights
 
@@ -87,14 +80,7 @@ def _curves_density(
     .. math:: p(x) = \frac1m \sum_y \int_0^1 \mathcal N(x \mid \gamma_y(u), \sigma^2 I)\, du
 
     Gauss-Legendre quadrature is exact to rounding once its nodes lie closer together on the curve
-    than the noise is wide.
-
-    Arguments:
-        description: One line.
-        curves: Positions u, shape (n,), to points, shape (n, 2), on each of the m curves.
-        scale: The noise's standard deviation.
-        entropy: In nats.
-        nodes: Nodes of the quadrature on each curve.
+    than the noise is wide. ``curves`` maps positions u, (n,), to points, (n, 2), on each of them.
     """
     roots, weights = np.polynomial.legendre.leggauss(nodes)
     lines = curves((roots + 1) / 2)
@@ -113,7 +99,6 @@ def _curves_density(
 
 
 def _circle_points(k: int, radius: float) -> np.ndarray:
-    """Equally spaced points, shape (k, 2)."""
     angle = 2 * np.pi * np.arange(k) / k
     return radius * _unit_circle_points(angle)
 
@@ -123,7 +108,6 @@ def _unit_circle_points(angle: np.ndarray) -> np.ndarray:
 
 
 def _lesson_density() -> _ToyDensity:
-    """The lesson's mixture on the line."""
     return mixture_density(
         "0.3 N(-2, 0.5^2) + 0.7 N(2, 0.7^2), the lesson's example",
         np.array([[-2.0], [2.0]]),
@@ -134,8 +118,6 @@ def _lesson_density() -> _ToyDensity:
 
 
 def _moons_density() -> _ToyDensity:
-    """Two moons as in scikit-learn, with a uniform angle."""
-
     def curves(u: np.ndarray) -> list[np.ndarray]:
         arc = _unit_circle_points(np.pi * u)
         return [arc, np.array([1.0, 0.5]) - arc]
@@ -144,8 +126,6 @@ def _moons_density() -> _ToyDensity:
 
 
 def _circles_density() -> _ToyDensity:
-    """Two rings of radius 3 and 1.5."""
-
     def curves(u: np.ndarray) -> list[np.ndarray]:
         ring = _unit_circle_points(2 * np.pi * u)
         return [3 * ring, 1.5 * ring]
@@ -165,8 +145,6 @@ def _spirals_density() -> _ToyDensity:
 
 
 def _swissroll_density() -> _ToyDensity:
-    """One long spiral: the swiss roll seen from the side."""
-
     def curves(u: np.ndarray) -> list[np.ndarray]:
         angle = 1.5 * np.pi * (1 + 2 * u)
         return [angle[:, None] / 5 * _unit_circle_points(angle)]
