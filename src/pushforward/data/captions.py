@@ -26,7 +26,7 @@ from ..errors import DataError
 from ..formatting import join_names, printable_text
 from . import text_encoders
 
-WORDS, BYTES = "words", "bytes"
+WORDS, BYTES = SPELLED = "words", "bytes"
 PIECE = 8  # bytes; longer words are cut into several pieces
 MOST = 32  # tokens of a caption that are encoded, the first
 VOCABULARY = 4096  # words that are distinguished: the most frequent
@@ -58,7 +58,7 @@ def fit_caption_encoding(
 ) -> tuple[tuple[str, ...], CaptionEncoding | None]:
     """The words of some captions, and how they are encoded beside or in place of these."""
     texts = truncate_captions(texts)
-    if encoder not in (WORDS, BYTES):
+    if encoder not in SPELLED:
         return (), _fit_frozen_encoding(list(dict.fromkeys(texts)), encoder)
     words = build_vocabulary(texts)
     if not words:
@@ -197,21 +197,17 @@ def encode_bytes(texts: Sequence[str], count: int) -> np.ndarray:
 
 
 def _warn_truncated(cut: int, count: int) -> None:
+    _warn_longer(cut, f"{count} tokens: of the rest, the order is not seen")
+
+
+def _warn_longer(cut: int, than: str) -> None:
     if cut:
-        warnings.warn(
-            f"{cut} caption{'s' if cut > 1 else ''} longer than {count} tokens: of the rest, the "
-            "order is not seen",
-            stacklevel=2,
-        )
+        warnings.warn(f"{cut} caption{'s' if cut > 1 else ''} longer than {than}", stacklevel=3)
 
 
 def truncate_captions(texts: Sequence[Any]) -> list[str]:
     """Captions of at most `LONGEST` characters; more are cut off with a warning."""
     whole = [str(text) for text in texts]
-    if cut := sum(len(text) > LONGEST for text in whole):
-        warnings.warn(
-            f"{cut} caption{'s' if cut > 1 else ''} longer than {LONGEST} characters: the rest is "
-            "not read",
-            stacklevel=2,
-        )
+    cut = sum(len(text) > LONGEST for text in whole)
+    _warn_longer(cut, f"{LONGEST} characters: the rest is not read")
     return [text[:LONGEST] for text in whole]

@@ -180,10 +180,8 @@ def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
         remedy = "give one class or number for each row"
         return [*missing, DataIssue(str(given.name), "objects", len(given.values), (), remedy)]
     count = len({str(v) for v in given.values})
-    captioned = text in (captions.WORDS, captions.BYTES) or (
-        text is None and bool(_caption_vocabulary(given.values))
-    )
-    if not missing and captioned:
+    by_words = _caption_vocabulary(given.values) if text is None else text in captions.SPELLED
+    if not missing and by_words:
         wordless = np.array([not captions.split_words(v) for v in given.values], bool)
         return list(mask_issues(given, "wordless", wordless, "describe the image in words"))
     if not missing and not text and count > MANY_CLASSES:
@@ -193,15 +191,12 @@ def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
 
 
 def describe_condition(given: Column, text: str | None = None, place: int = -1) -> ConditionSchema:
-    """How a condition without issues is encoded.
+    """How a condition without issues is encoded; UsageError if ``text`` cannot read it.
 
     Arguments:
         given: Its values.
         text: How captions are read (`captions`); by default values are read as they look.
         place: Where samples carry it (`condition_position`).
-
-    Raises:
-        UsageError: If ``text`` is given and the condition is no text, or there is no such encoder.
     """
     found = _infer_condition(given) if text is None else _infer_captions(given, text)
     return replace(found, dtype=given.dtype, place=place)

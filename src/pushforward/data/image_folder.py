@@ -32,18 +32,15 @@ SEVERAL = 50  # values of a condition that are counted as classes
 
 
 def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Columns:
-    """The images of a folder and its subfolders, in the order of their paths.
+    """The images of a folder and its subfolders, one for each class, in the order of their paths.
+
+    ``captions.csv``, with the columns file and caption, describes them in words; further columns
+    are further conditions, of which ``label`` goes before the subfolders.
 
     Arguments:
-        folder: Holds images, or one subfolder for each class. ``captions.csv``, with the columns
-            file and caption, describes them in words; further columns are further conditions, of
-            which ``label`` goes before the subfolders.
+        folder: Holds at least two images.
         size: Height and width that all images get, and behind them 1 for grey or 3 for colour;
-            what they have by default.
-
-    Raises:
-        DataError: If there are no images, one is broken, or their sizes differ.
-        DiskError: If they are too many for memory, and there is no room for them on the disk.
+            what they have by default, where they are of one size.
     """
     name, paths = printable_text(folder.name), list_images(folder)
     modes, sizes = zip(*(read_image_header(path) for path in paths))

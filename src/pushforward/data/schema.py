@@ -81,14 +81,11 @@ class Schema:
         return {*self.names, str(self.condition and self.condition.column)}
 
     def encode(self, y: Any, n: int | None = None) -> np.ndarray:
-        """Turn raw conditions into vectors; None gives zeros, which say that nothing is known.
+        """Turn raw conditions into vectors, ``(n, condition_length)``, whose first entry is 1.
 
         Arguments:
-            y: One condition for each row, or a single one for all.
+            y: One condition for each row, or one for all; None gives zeros: nothing is known.
             n: The number of rows; needed for None, and to repeat a single condition.
-
-        Returns:
-            Shape (n, condition_length); the first entry is 1.
 
         Raises:
             DataError: If a class is unknown, or the number of conditions is not n.
@@ -109,12 +106,9 @@ class Schema:
         """Give numbers of shape ``(n, *event)`` back as the kind of data that was fitted.
 
         Arguments:
-            x: The numbers.
+            x: The numbers; a NumericalError if they are not finite.
             c: The condition vectors; a table whose column they came from gets it back.
             captions: What they encode, which cannot be read from vectors.
-
-        Raises:
-            NumericalError: If the numbers are not finite.
         """
         if x.shape[1:] != self.event:
             raise DataError(f"data of shape {x.shape[1:]} where the schema says {self.event}")

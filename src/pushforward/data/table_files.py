@@ -156,16 +156,11 @@ def _read_parquet(path: Path, name: str) -> Columns:
 
 def _read_row_groups(file: Any, name: str) -> Columns:
     """A large Parquet table, its numbers moved to files group by group; text is kept in memory."""
-    rows = file.metadata.num_rows
-    groups = (
-        columns_from_arrow(file.read_row_group(i), name).cells
-        for i in range(file.metadata.num_row_groups)
-    )
     columns: list[Column] = []
     start = 0
-    for cells in groups:
-        if not columns:
-            columns = [_allocate_column(c, rows) for c in cells]
+    for i in range(file.metadata.num_row_groups):
+        cells = columns_from_arrow(file.read_row_group(i), name).cells
+        columns = columns or [_allocate_column(c, file.metadata.num_rows) for c in cells]
         end = start + len(cells[0].values)
         for column, part in zip(columns, cells, strict=True):
             column.values[start:end], column.missing[start:end] = part.values, part.missing
@@ -199,11 +194,10 @@ def _read_npz(path: Path, name: str) -> Columns:
         raise DataError(f"{name}: is not an archive of NumPy arrays, or is broken") from error
     if not arrays:
         raise DataError(f"{name}: holds no arrays")
-    others = [k for k in arrays if k != "y"] or ["y"]
-    key = "x" if "x" in arrays else others[0]
-    if "x" not in arrays and len(others) > 1:
+    found = ["x"] if "x" in arrays else [k for k in arrays if k != "y"] or ["y"]
+    if len(found) > 1:
         raise DataError(f"{name}: holds the arrays {join_names(arrays)}; name the data x")
-    return columns_from_array(arrays.pop(key), name, extra=arrays)
+    return columns_from_array(arrays.pop(found[0]), name, extra=arrays)
 
 
 def _read_npz_members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:

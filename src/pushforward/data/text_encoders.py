@@ -51,19 +51,16 @@ class FrozenTextEncoder:
         with terminal_bar("reading captions", show=len(ids) > LONG) as update:
             for i in range(0, len(ids), BATCH):
                 numbers, some = zip(*ids[i : i + BATCH])
-                known |= dict(zip(some, self.encode_batch(numbers)))
+                known |= dict(zip(some, self._encode_batch(numbers)))
                 update(i / len(ids), "")
         for text in new:
-            self.cache_text(text, known[text])
+            if (size := known[text][1].nbytes) <= self.cache_room:
+                self.cache_room -= size
+                self.cache[text] = known[text]
         found = [known[text] for text in texts]
         return np.stack([vector for vector, _ in found]), [states for _, states in found]
 
-    def cache_text(self, text: str, encoded: EncodedText) -> None:
-        if (size := encoded[1].nbytes) <= self.cache_room:
-            self.cache_room -= size
-            self.cache[text] = encoded
-
-    def encode_batch(self, numbers: Sequence[list[int]]) -> list[EncodedText]:
+    def _encode_batch(self, numbers: Sequence[list[int]]) -> list[EncodedText]:
         import torch
 
         longest = max(map(len, numbers))

@@ -11,7 +11,6 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +22,6 @@ from .image_folder import CAPTIONS, FORMULAS, list_images
 
 Extra = Mapping[str, Any]
 Write = Callable[[BinaryIO], object]
-Writer = Callable[[Any], Write]
 ABREAST = 16  # images in a row of a sheet
 VISIBLE = 600  # pixels that a sheet of small images is enlarged to, at most
 DATA = ("x", "file")  # what .npz files and tables call the data themselves
@@ -91,11 +89,9 @@ def write_samples(
             temporary.mkdir()
             _write_image_folder(temporary, x, known, names)
         return
-    informed: dict[str, Writer] = {
-        ".png": partial(_write_png, white=white),
-        ".npz": partial(_write_npz, extra=known),
-    }
-    write = (WRITERS | informed)[path.suffix.lower()](restored)
+    suffix = path.suffix.lower()
+    options: dict[str, dict[str, Any]] = {".png": {"white": white}, ".npz": {"extra": known}}
+    write = WRITERS[suffix](restored, **options.get(suffix, {}))
     with _moved_when_whole(temporary, path), temporary.open("xb") as file:
         write(file)
         file.flush()
@@ -297,10 +293,10 @@ def _as_numpy_array(restored: Any) -> np.ndarray:
     return np.asarray(restored)
 
 
-WRITERS: dict[str, Writer] = {
+WRITERS: dict[str, Callable[..., Write]] = {
     ".csv": _write_csv,
     ".parquet": _write_parquet,
     ".npy": _write_npy,
-    ".npz": partial(_write_npz, extra={}),
-    ".png": partial(_write_png, white=255),
+    ".npz": _write_npz,
+    ".png": _write_png,
 }
