@@ -151,12 +151,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Columns, Column | None]:
-    """Data without their condition, and the condition: ``y``, or the column of that name.
-
-    Raises:
-        UsageError: If both are given, or there is no such column.
-        DataError: If there is not one condition for each row.
-    """
+    """Data without their condition, and the condition: ``y``, or the column of that name."""
     if y is not None and condition is not None:
         raise UsageError("give either y or condition, not both")
     if y is not None:

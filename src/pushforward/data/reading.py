@@ -104,15 +104,7 @@ def read_with_schema(source: Any, schema: Schema, *, y: Any = None) -> Dataset:
 
 
 def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
-    """Open a built-in name, a path, an array, a tensor or a frame as columns.
-
-    Arguments:
-        source: Anything that holds data.
-        size: Of the images of a folder (`image_folder`).
-
-    Raises:
-        DataError: If it is nothing that holds data.
-    """
+    """A name, a path (images in one ``size``), an array, a tensor or a frame as columns."""
     if isinstance(source, Columns):
         return source
     if isinstance(source, str | os.PathLike):
@@ -258,11 +250,7 @@ def _split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray |
 
 
 def split_label_column(source: Any, labels: str | None) -> tuple[Any, np.ndarray | None]:
-    """Data without a column of zeros and ones, and that column as truth values.
-
-    Raises:
-        UsageError: If there is no such column, or it holds other values.
-    """
+    """Data without a column of zeros and ones, and that column as truth values."""
     if labels is None:
         return source, None
     data, values = _split_valid_column(open_source(source), labels)

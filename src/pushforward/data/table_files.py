@@ -31,14 +31,7 @@ HEADER = (ValueError, KeyError, SyntaxError, TypeError, tokenize.TokenError, Rec
 
 
 def read_data_file(path: Path) -> Columns:
-    """Read a .csv, .parquet, .npy or .npz file.
-
-    Raises:
-        MissingFile: If there is none.
-        UsageError: If the extension is another.
-        DataError: If it is not what its extension says, or is broken.
-        Unsafe: If reading it could run code or exhaust the memory.
-    """
+    """Read a .csv, .parquet, .npy or .npz file; Unsafe if it could run code or exhaust memory."""
     name, suffix = printable_text(path.name or path.absolute()), path.suffix.lower()
     try:
         if not path.exists():

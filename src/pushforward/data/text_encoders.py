@@ -85,13 +85,7 @@ def text_encoder_name(text: Any) -> str | None:
 
 
 def load_text_encoder(name: str) -> FrozenTextEncoder:
-    """A frozen encoder by its name, "minilm", or its folder.
-
-    Raises:
-        UsageError, MissingFile: If there is no such encoder, or no such folder.
-        Unavailable: If a package that it takes is missing.
-        Unsafe: If its weights are not safetensors.
-    """
+    """A frozen encoder by its name, "minilm", or its folder."""
     if name == MINILM:
         return load_minilm()
     if not os.path.isdir(name):

@@ -288,7 +288,7 @@ def _as_numpy_array(restored: Any) -> np.ndarray:
     if hasattr(restored, "detach"):
         restored = restored.detach().cpu()
         restored = restored.float() if str(restored.dtype) == "torch.bfloat16" else restored
-    if not isinstance(restored, np.ndarray) and not hasattr(restored, "detach"):
+    elif not isinstance(restored, np.ndarray):
         raise UsageError("a table with named columns is written to .csv or .parquet")
     return np.asarray(restored)
 
