@@ -13,7 +13,7 @@ from .model import GenerativeModel, Likelihood, Recipe, count_evaluations
 from .options import check_options, choose_option
 from .progress import track_progress
 from .shapes import Condition, Data, PerDatum, Scalar, Times
-from .theory import completion, editing, ode, samplers
+from .theory import completion, ode, samplers
 from .theory.denoisers import Denoiser, NetworkDenoiser, Sampler
 from .theory.guidance import Guidance, Guided, GuidedDenoiser
 from .theory.paths import Path
@@ -260,7 +260,7 @@ class Diffusion(GenerativeModel):
             guidance: As of `trajectory`.
             options: What else the sampler takes.
         """
-        times = editing.times_from_strength(
+        times = completion.times_from_strength(
             self.path, strength, self.path.grid(steps or self.steps)
         )
         eps = self.noise(*x.shape)

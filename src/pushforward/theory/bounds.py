@@ -11,7 +11,7 @@ lost: :math:`\mathrm{ELBO}(x) = \log p(x) - \mathrm{KL}(q \,\|\, p(z \mid x))`. 
 .. math:: -\mathrm{ELBO}(x) = \underbrace{-\mathbb E_q \log p(x \mid z)}_{\text{distortion}}
     + \underbrace{\mathrm{KL}(q \,\|\, p(z))}_{\text{rate}} .
 
-`linear_vae` evaluates all three in closed form where everything is Gaussian. Weighting the rate by
+`exact.evidence` has all three in closed form where everything is Gaussian. Weighting the rate by
 :math:`\beta \ge 1` keeps a bound, because the rate is not negative; :math:`\beta < 1` does not.
 """
 
