@@ -36,15 +36,13 @@ def kl_to_prior(q: Normal) -> PerDatum:
 
 
 def importance_bound(log_w: Tensor) -> PerDatum:
-    r"""The importance-weighted bound from K log-weights for each datum (Burda et al., 2016, eq. 8).
+    r"""The importance-weighted bound from K log-weights for each datum, ``(K, n)``.
 
     .. math:: L_K = \log \frac1K \sum_{i=1}^K w_i, \qquad
         \mathrm{ELBO} = \mathbb E L_1 \le \mathbb E L_K \le \mathbb E L_{K+1} \le \log p(x)
 
-    With bounded weights the gap is :math:`\operatorname{Var}(w / p(x)) / 2K` for large K.
-
-    Arguments:
-        log_w: Log-weights, ``(K, n)``.
+    (Burda et al., 2016, eq. 8). With bounded weights the gap is
+    :math:`\operatorname{Var}(w / p(x)) / 2K` for large K.
     """
     return log_w.logsumexp(0) - math.log(len(log_w))
 
@@ -77,13 +75,8 @@ def reparametrise_doubly(z: Tensor, log_w: Tensor, beta: float = 1.0) -> None:
 def active_units(mu: Tensor) -> Tensor:
     r"""Which latent units tell of the data: :math:`\operatorname{Var}_x \mathbb E_q z_i > 0.01`.
 
-    A unit whose posterior is the prior for every datum has collapsed: the decoder ignores it.
-
-    Arguments:
-        mu: Posterior means of many data, ``(n, latent)``.
-
-    Returns:
-        Booleans ``(latent,)`` (Burda et al., 2016, section 5.2).
+    From posterior means ``(n, latent)`` of many data (Burda et al., 2016, section 5.2). A unit
+    whose posterior is the prior for every datum has collapsed: the decoder ignores it.
     """
     return mu.var(0, correction=0) > ACTIVE
 

@@ -26,7 +26,7 @@ BETWEEN = 0.5  # the variance of a reverse step, halfway between its two limits
 
 
 def _forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
-    """One draw of the forward process from data, its states at the start of each step."""
+    """The states at the start of each step, in one draw of the forward process."""
     states = []
     for step in reversed(steps):
         kept = step.alpha_t / step.alpha_s
@@ -65,9 +65,6 @@ def particle_filter(
         times: Decreasing times.
         c: Their condition, of which the first row counts.
         particles: The least number of particles; n of them are returned, equally weighted.
-
-    Raises:
-        NumericalError: If no particle has a weight.
     """
     x, draws, n = torch.where(known, x, 0.0), n, max(n, particles)
     c = None if c is None else c[:1].expand(n, -1)
@@ -122,14 +119,8 @@ def moment_matching(
     but the first may choose among modes in other proportions. NFE is 1 a step, and ``rounds + 1``
     products with the Jacobian, each about as dear. The draws are independent.
 
-    Arguments:
-        denoiser: Of the joint distribution.
-        n: How many.
-        x: A datum whose known entries count, ``(*event,)``.
-        known: Which entries are known, ``(*event,)``.
-        times: Decreasing times.
-        c: Conditions, ``(n, condition)``.
-        rounds: Products with the covariance that solving takes.
+    Arguments are those of `particle_filter`, but for ``c``, ``(n, condition)``, and ``rounds``,
+    the products with the covariance that solving takes.
     """
     steps = plan_steps(denoiser, x[None], times, c)
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
@@ -204,10 +195,8 @@ def importance_resample(
     r"""Importance resampling (Rubin, 1987): ``n`` of the proposals with :math:`w = p(x) / q(x)`.
 
     The proposals share their known entries and come from :math:`q(x^U \mid x^K)`; since
-    :math:`q(x^K)` is the same for all, the joint densities suffice.
-
-    Returns:
-        The data, and the effective sample size.
+    :math:`q(x^K)` is the same for all, the joint densities suffice. Returned with the effective
+    sample size.
     """
     log_w = (log_p(proposals) - log_q(proposals)).nan_to_num(nan=-math.inf)
     return systematic_resample(proposals, log_w, n), effective_sample_size(log_w)
@@ -219,10 +208,8 @@ def kernel_resample(
     r"""``n`` draws with weights :math:`e^{-\|x_i^K - x^K\|^2 / 2h^2}`, then :math:`x^K` put in.
 
     The smallest bandwidth h is taken whose effective sample size is at least ``least``: for models
-    that can be sampled only (approximate Bayesian computation; Beaumont et al., 2002).
-
-    Returns:
-        The data, the bandwidth in standard deviations, and the effective sample size.
+    that can be sampled only (approximate Bayesian computation; Beaumont et al., 2002). Returned are
+    the draws, h in standard deviations, and the effective sample size.
     """
     scale = draws.std(0).clamp(min=1e-12)
     distance = sum_event(torch.where(known, (draws - x) / scale, 0.0).square())
@@ -253,13 +240,9 @@ def impute_by_gibbs(
     leaves :math:`p(z, x^U \mid x^K)` as it is, for known entries K and unknown ones U. In the first
     quarter all proposals are taken (Rezende et al., 2014), so that chains come to where data are.
 
-    Arguments:
-        posterior: :math:`q(z \mid x)` of rows.
-        log_weight: :math:`\log p(x, z) - \log q(z \mid x)` of latents ``(2, n, latent)`` and rows.
-        draw: A sample of :math:`p(x \mid z)` for each latent.
-        rows: Where the chains begin, ``(n, *event)``.
-        known: Which entries stay, ``(*event,)``.
-        sweeps: Of each chain.
+    ``posterior`` is :math:`q(z \mid x)` of rows, ``draw`` a sample of :math:`p(x \mid z)` for each
+    latent, ``log_weight`` :math:`\log p(x, z) - \log q(z \mid x)` of latents ``(2, n, latent)`` and
+    rows. Chains begin at ``rows``, ``(n, *event)``.
     """
     x, z = rows, posterior(rows).sample()
     for sweep in range(sweeps):
@@ -319,5 +302,4 @@ def slerp(a: Data, b: Data, w: float) -> Data:
 
 
 def event_norm(x: Data) -> PerDatum:
-    r""":math:`\|x\|` of each datum."""
     return sum_event(x.square()).sqrt()

@@ -85,9 +85,6 @@ class Denoiser(nn.Module, abc.ABC):
             base: Log-density at ``t_max``; by default normal with the variance of unit data.
             times: Increasing times to stop at; ``(t_min, t_max)`` by default.
             options: Of `densities.flow_log_density`: tolerances, integrator, probes.
-
-        Raises:
-            OdeError: If the integral is not finite or does not reach its tolerance.
         """
         if times is None:
             times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
@@ -102,11 +99,8 @@ class Denoiser(nn.Module, abc.ABC):
 class NetworkDenoiser(Denoiser):
     """A denoiser whose network makes the given kind of prediction.
 
-    Arguments:
-        net: Maps ``x`` of shape ``(batch, *event)``, ``t`` of shape ``()`` or ``(batch,)`` and
-            ``c`` to the shape of ``x``.
-        path: The scales.
-        prediction: What the network predicts.
+    The network maps ``x`` ``(batch, *event)``, ``t`` ``()`` or ``(batch,)``, and ``c`` to the
+    shape of ``x``.
     """
 
     def __init__(self, net: nn.Module, path: Path, prediction: Prediction) -> None:
@@ -136,7 +130,7 @@ class NetworkDenoiser(Denoiser):
     def prepare_predictions(
         self, times: Tensor, c: Condition, *goals: Prediction
     ) -> list[Callable[[Data], list[Data]]]:
-        """At each time of a grid, a function from data to the predictions ``goals``."""
+        """At each time of a grid, a function from data to these predictions."""
         if callable(read := getattr(self.net, "read", None)):
             c = read(c)  # a network that reads its condition does so once
         exact = times.cpu().double()

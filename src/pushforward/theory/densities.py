@@ -82,10 +82,9 @@ def exact_divergence(
 def hutchinson_divergence(
     v: Field, x: Data, t: Tensor, probes: Tensor, *, create_graph: bool = False
 ) -> tuple[Data, Tensor]:
-    r"""Hutchinson's :math:`z^\top \nabla v\, z` for each probe z (Grathwohl et al., 2019).
+    r"""Hutchinson's :math:`z^\top \nabla v\, z` for each probe z, ``(batch, probes)``, beside v.
 
-    Probes are Rademacher signs with shape ``(probes, batch, *event)``; the estimates have shape
-    ``(batch, probes)``.
+    Probes are Rademacher signs ``(probes, batch, *event)`` (Grathwohl et al., 2019).
     """
     with torch.enable_grad():
         x = enable_input_grad(x)
@@ -106,7 +105,7 @@ class LogDensity(NamedTuple):
 
 
 def choose_probe_count(probes: int | None, event_shape: tuple[int, ...]) -> int:
-    """How many probes a trace takes, 0 where it is exact: as asked, or by the dimension."""
+    """As asked, or by the dimension; 0 where the trace is exact."""
     if probes is not None:
         return probes
     return 0 if math.prod(event_shape) <= EXACT_TRACE else 8
@@ -176,7 +175,6 @@ def _integrate_trace(
 
 
 def check_flow_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None:
-    """Raise OdeError where fixed steps have run into a value that is not finite."""
     if not bool(trace.isfinite().all() and z.isfinite().all()):
         raise OdeError(
             f"the flow is not finite at t = {float(times[-1]):.6g} after {nfe} evaluations, "
@@ -185,7 +183,7 @@ def check_flow_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None
 
 
 def _trace_standard_error(trace: Tensor, probes: int) -> Tensor:
-    """Of the mean over probes: 0 for an exact trace, unknown (NaN) from a single probe."""
+    """0 for an exact trace, unknown (NaN) from a single probe."""
     if probes > 1:
         return trace.std(1) / math.sqrt(probes)
     return trace.new_full((len(trace),), math.nan if probes else 0.0)
@@ -207,9 +205,6 @@ def flow_log_density(
             an ``integrator`` such as `rk4`, with ``create_graph`` to differentiate the result;
             ``probes`` of Hutchinson's estimate, per datum: by default the trace is exact up to 64
             dimensions and takes 8 probes above; 0 makes it exact whatever the dimension.
-
-    Raises:
-        OdeError: If a value is not finite or the tolerance is out of reach.
     """
     z, (trace, error, nfe) = integrate_with_divergence(v, x, times, **options)
     return LogDensity(base(z) + trace, error, nfe)
@@ -224,7 +219,7 @@ def push_samples(
 
 
 class FlowIntegrals(NamedTuple):
-    """Where data arrive, and estimates of the integrals on the way, one of each per datum."""
+    """Estimates of the integrals on the way, one of each per datum."""
 
     x: Data  # the states at the last time
     trace: PerDatum  # of the divergence, in nats
@@ -254,16 +249,10 @@ def _regulariser_rates(
 
 
 def _hermite_states(v: Field, states: Tensor, times: Tensor, t: Tensor) -> Data:
-    r"""Hermite's cubic through states and their slopes, of order 4 like `rk4`.
+    """Hermite's cubic through states and their slopes, of order 4 like `rk4`.
 
-    Arguments:
-        v: The velocity.
-        states: At ``times``, ``(len(times), n, *event)``.
-        times: Increasing.
-        t: Times in between, ``(k, n)`` for n data.
-
-    Returns:
-        The states there, ``(k * n, *event)``.
+    States ``(len(times), n, *event)`` at increasing ``times`` give those at t, ``(k, n)``, as
+    ``(k * n, *event)``.
     """
     i = (torch.searchsorted(times, t, right=True) - 1).clamp(0, len(times) - 2)
     rows = torch.arange(t.shape[1], device=t.device).expand_as(i)
@@ -293,9 +282,6 @@ def integrate_flow(
         integrator: How, e.g. ``adjoint(rk4, weights)``.
         nodes: Random times per datum, one in each of as many equal parts.
         probes: Random signs for the traces; 0 is exact.
-
-    Raises:
-        OdeError: If a value is not finite.
     """
     n, times = len(x), times.to(x)
     start, span = times[0], times[-1] - times[0]

@@ -159,9 +159,6 @@ def ipndm(
 
     The weights are those of equal steps on every grid. On the default grids and exact denoisers
     the weights of unequal steps, formally better, do worse at 10 and 20 evaluations.
-
-    Raises:
-        UsageError: If ``order`` is not 1, 2, 3 or 4.
     """
     if order not in range(1, 5):
         raise UsageError(f"the order of ipndm is 1, 2, 3 or 4, not {order}")
@@ -219,11 +216,7 @@ NAMES: tuple[str, ...] = tuple(sampler.__name__ for sampler in SAMPLERS)
 
 
 def sampler_by_name(name: str) -> Sampler:
-    """The sampler that a user names (``dpmpp-2m`` is `dpmpp_2m`).
-
-    Raises:
-        UsageError: If there is none of that name.
-    """
+    """The sampler that a user names (``dpmpp-2m`` is `dpmpp_2m`)."""
     key = name.replace("-", "_").lower()
     if key not in NAMES:
         raise UsageError(f"no sampler is called {name!r}; choose from {', '.join(NAMES)}")

@@ -39,13 +39,8 @@ def implicit_score_matching(score: Score, x: Data) -> PerDatum:
 def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
     r""":math:`v^\top\nabla s(x)\,v + \tfrac12(v^\top s(x))^2`, the mean over v (Song et al., 2019).
 
-    Its mean is that of `implicit_score_matching` for directions with :math:`\mathbb E\,vv^\top =
-    I`.
-
-    Arguments:
-        score: The model.
-        x: Data.
-        directions: One or more for each datum, ``(count, batch, *event)``.
+    Directions are ``(count, batch, *event)``; where :math:`\mathbb E\,vv^\top = I` the mean is that
+    of `implicit_score_matching`.
     """
     s, traces = hutchinson_divergence(
         lambda x, _: score(x), x, x.new_zeros(()), directions, create_graph=True
@@ -55,8 +50,7 @@ def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum
 
 
 def reduced_sliced_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
-    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`, `sliced_score_matching` with less
-    variance.
+    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`: sliced matching with less variance.
 
     It is `implicit_score_matching` with Hutchinson's estimate of the trace.
     """

@@ -37,17 +37,12 @@ def optimal_logit(log_p: PerDatum, log_q: PerDatum) -> PerDatum:
 def expected_game_value(
     log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | float
 ) -> Scalar:
-    r"""The value of the game of two known distributions at any discriminator, by quadrature, in
-    nats.
+    r"""The value of the game of two known distributions at any discriminator, in nats.
 
     .. math:: V(D) = \int p \log D + q \log(1 - D)
 
-    Arguments:
-        log_p: Log-density of the data at points, ``(n,)``.
-        log_q: Of the samples.
-        logit: The discriminator's there.
-        weight: The volume of each point, as in `divergences.trapezoidal_grid`; 1 for discrete
-            distributions.
+    Log-densities and the logit are those at the points, ``(n,)``; ``weight`` is the volume of each,
+    as in `divergences.trapezoidal_grid`, and 1 for discrete distributions.
     """
     data = quadrature_mean(log_p, logsigmoid(logit), weight)
     return data + quadrature_mean(log_q, logsigmoid(-logit), weight)
@@ -71,7 +66,7 @@ def discriminator_regret(
 
 
 class _GeneratorSlopes(NamedTuple):
-    """Gradients of both generator losses with respect to a shift of all samples, ``(d,)``."""
+    """With respect to a shift of all samples, ``(d,)``."""
 
     saturating: Tensor
     non_saturating: Tensor
@@ -118,14 +113,13 @@ Turn = Callable[[Tensor, float, float], Tensor]
 
 
 def descent_direction(state: Tensor, penalty: float = 0.0) -> Tensor:
-    r"""The two players' directions of descent at :math:`(\theta, \psi)`, with R1's weight."""
+    r"""Of both players at :math:`(\theta, \psi)`, with R1's weight."""
     theta, psi = state
     push = torch.sigmoid(psi * theta)
     return torch.stack([push * psi, -push * theta - penalty * psi])
 
 
 def simultaneous_step(state: Tensor, h: float, penalty: float = 0.0) -> Tensor:
-    """One step of size ``h`` of both players at once."""
     return state + h * descent_direction(state, penalty)
 
 
@@ -182,8 +176,6 @@ def wgan_gp_step(state: Tensor, h: float, penalty: float) -> Tensor:
 
 
 class _CriticOptimum(NamedTuple):
-    """The best penalised critic of two points."""
-
     slope: float  # along the segment from the sample to the datum
     gap: float  # the critic's gap, more than the distance W1
     value: float  # what the critic maximises, the gap minus the penalty

@@ -27,7 +27,7 @@ from .targets import GaussianMixture
 
 
 def gaussian_velocity(path: Path, mean: Tensor, scale: float, x_t: Data, t: Times) -> Data:
-    r"""The field for data :math:`\mathcal N(m, v^2 I)` (lesson 6.2).
+    r"""The field for data :math:`\mathcal N(m, v^2 I)`, v the ``scale`` (lesson 6.2).
 
     .. math:: u_t(x) = \dot\alpha_t m
         + \frac{\alpha_t\dot\alpha_t v^2 + \sigma_t\dot\sigma_t}{\alpha_t^2 v^2 + \sigma_t^2}
@@ -35,8 +35,6 @@ def gaussian_velocity(path: Path, mean: Tensor, scale: float, x_t: Data, t: Time
 
     On the linear path, in the lesson's time :math:`s = 1 - t` and with its sign, it is
     :math:`m + \frac{s v^2 - (1-s)}{(1-s)^2 + s^2 v^2}(x - s m)`.
-
-    ``scale`` is v.
     """
     (alpha, sigma), (d_alpha, d_sigma) = path(append_dims(t, x_t)), path.rates(append_dims(t, x_t))
     rate = alpha * d_alpha * scale**2 + sigma * d_sigma
@@ -53,9 +51,7 @@ def residual_variance(mixture: GaussianMixture, path: Path, x_t: Data, t: Times)
 
     with :math:`\hat x_k` the posterior mean in component k and :math:`r_k` its responsibility. Its
     mean over :math:`x_t` and t is the least loss, summed over entries; for Gaussian data the linear
-    path's is `gaussian_floor` an entry.
-
-    Sigma must not be 0 at t.
+    path's is `gaussian_floor` an entry. Sigma must not be 0 at t.
     """
     (alpha, sigma), (d_alpha, d_sigma) = path(t), path.rates(t)
     offset, variance, terms = mixture.component_offsets(x_t, alpha, sigma)
@@ -94,8 +90,6 @@ def ddim_contraction(path: Path, scale: float, times: Tensor) -> float:
     Every step projects on the tangent of a circle, whatever the path. On the linear path DDIM is
     Euler's method of flow matching. The same product is the fixed point of consistency distillation
     whose teacher takes these steps.
-
-    ``scale`` is v.
     """
     alpha, sigma = path(times.double())
     return float(torch.atan2(sigma, alpha * scale).diff().cos().prod())
@@ -159,8 +153,6 @@ def mixture_log_cdf(mixture: GaussianMixture, x: Data, side: Tensor | float = 1.
 
 
 class Moments(NamedTuple):
-    """Of a number."""
-
     mean: float
     variance: float
 
@@ -174,7 +166,6 @@ def propagate_moments(start: Moments, slope: Tensor, shift: Tensor, noise: Tenso
 
 
 def _noise_moments(path: Path, times: Tensor) -> Moments:
-    """The noise that samplers start with at the first of the times."""
     return Moments(0.0, float(path.scale(times[0].double())) ** 2)
 
 
@@ -209,17 +200,11 @@ def reverse_chain_moments(
     .. math:: x_{k-1} = (1-\beta_k)^{-g/2}\big(x_k + w\,\beta_k\nabla\log p_k(x_k)\big)
         + \sqrt{n\,\beta_k}\,z
 
-    The marginals are kept, as T grows, exactly if g = 1 and w = (1 + n) / 2: DDPM is n = 1, and
-    n = 0 the probability flow. Langevin dynamics, which leaves a distribution where it is, has g =
-    0 and w = n / 2: half the score for the same noise. A reverse step is the sum of both, :math:`1
-    = \tfrac12 + \tfrac12` (Song et al., 2021, section 4). No noise in the last step.
-
-    Arguments:
-        path: The table.
-        data: The data's distribution.
-        growth: g, whether the shrinking of the forward step is undone.
-        weight: w, of the score.
-        noise: n.
+    with ``growth`` g, ``weight`` w and ``noise`` n, none in the last step. The marginals are kept,
+    as T grows, exactly if g = 1 and w = (1 + n) / 2: DDPM is n = 1, and n = 0 the probability flow.
+    Langevin dynamics, which leaves a distribution where it is, has g = 0 and w = n / 2: half the
+    score for the same noise. A reverse step is the sum of both, :math:`1 = \tfrac12 + \tfrac12`
+    (Song et al., 2021, section 4).
     """
     k = torch.arange(path.steps, 0, -1)
     beta, alpha_bar = path.beta(k), path.alpha_bar(k)
@@ -239,8 +224,7 @@ def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
     .. math:: \frac{D_0}{D_T}\prod_k \cos(\varphi_k - \varphi_{k+1}), \qquad
         \varphi = \arctan\frac{\sigma}{\alpha s}, \quad D^2 = \alpha^2 s^2 + \sigma^2
 
-    The exact factor is :math:`D_0 / D_T`. N equal angles shrink least,
-    :math:`\cos(\pi/2N)^N \approx e^{-\pi^2/8N}`.
+    The exact factor is :math:`D_0 / D_T`; N steps shrink no less than `least_contraction`.
     """
     alpha, sigma = path(times.double())
     size = torch.hypot(alpha * deviation, sigma)
@@ -250,8 +234,7 @@ def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
 def _corrector_moments(
     path: Path, t: Tensor, moments: Moments, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    r"""The distribution after Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its
-    exact score.
+    r"""After Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its exact score.
 
     Each contracts offsets by :math:`1 - h/D^2`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, and adds
     :math:`2h` of variance.
@@ -266,8 +249,7 @@ def _corrector_moments(
 def annealed_langevin_moments(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    r"""The distribution of `langevin.annealed_langevin` with exact scores, from :math:`\mathcal
-    N(0, s^2)`.
+    r"""The distribution of `langevin.annealed_langevin` with exact scores.
 
     The steps of `_corrector_moments` at each level; between levels :math:`x/\alpha` is kept, and
     the last step is the best guess of the data.
@@ -288,7 +270,7 @@ def annealed_langevin_moments(
 def predictor_corrector_moments(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    r"""The distribution of `langevin.predictor_corrector` with exact scores, likewise.
+    """The distribution of `langevin.predictor_corrector` with exact scores.
 
     A step of `ancestral_moments` with v = 0, then those of `_corrector_moments` at the new level
     unless it is data.
@@ -305,20 +287,12 @@ def predictor_corrector_moments(
 def gaussian_ula(
     covariance: Tensor, h: float, steps: int, offset: Tensor, spread: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""The exact distribution of k steps of ULA towards :math:`\mathcal N(\mu, \Sigma)`.
+    r"""Moments :math:`m_k - \mu, C_k` of k steps of ULA towards :math:`\mathcal N(\mu, \Sigma)`.
 
     .. math:: A = I - h\Sigma^{-1}, \qquad m_k - \mu = A^k(m_0 - \mu), \qquad
         C_k = \Sigma_h + A^k(C_0 - \Sigma_h)A^k, \qquad \Sigma_h = \Sigma(I - h\Sigma^{-1}/2)^{-1}
 
-    Arguments:
-        covariance: :math:`\Sigma`, with shape ``(d, d)``.
-        h: The step.
-        steps: k.
-        offset: :math:`m_0 - \mu`, with shape ``(d,)``.
-        spread: :math:`C_0`, with shape ``(d, d)``.
-
-    Returns:
-        :math:`m_k - \mu` and :math:`C_k`.
+    ``offset`` is :math:`m_0 - \mu`, and ``spread`` :math:`C_0`.
     """
     eye, inverse = torch.eye(len(covariance)).to(covariance), torch.linalg.inv(covariance)
     settled = torch.linalg.solve(eye - h / 2 * inverse, covariance)

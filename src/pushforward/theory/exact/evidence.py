@@ -52,16 +52,12 @@ def shannon_bound(entropy: float, d: int, error: Tensor) -> Tensor:
 
 
 class QuadratureJoint:
-    r""":math:`p(x, z)` at nodes of z, for each of n data.
+    r""":math:`p(x, z)` at nodes of z, for each of n data; all values are in nats, one a datum.
 
-    Every ``log_q`` is :math:`\log q(z_i \mid x)` at the nodes, ``(n, k)``, minus infinity where q
-    has no mass; :math:`\sum_i w_i\,q(z_i) = 1`. All values are in nats, one a datum.
-
-    Arguments:
-        log_likelihood: :math:`\log p(x \mid z_i)`, ``(n, k)``.
-        log_prior: :math:`\log p(z_i)`, ``(k,)``.
-        log_weight: :math:`\log w_i`; 0 for a discrete latent, that of `latent_quadrature` for a
-            quadrature.
+    Given are :math:`\log p(x \mid z_i)`, ``(n, k)``, :math:`\log p(z_i)`, ``(k,)``, and
+    :math:`\log w_i`: 0 for a discrete latent, that of `latent_quadrature` for a quadrature. Every
+    ``log_q`` is :math:`\log q(z_i \mid x)` at the nodes, ``(n, k)``, minus infinity where q
+    has no mass; :math:`\sum_i w_i\,q(z_i) = 1`.
     """
 
     def __init__(self, log_likelihood: Tensor, log_prior: Tensor, log_weight: float = 0.0) -> None:
@@ -118,12 +114,8 @@ class QuadratureJoint:
 class LinearVAE:
     r""":math:`p(x \mid z) = \mathcal N(Wz + b, \sigma^2 I)` with a standard normal prior.
 
-    Every method takes the posterior :math:`q(z \mid x)` as any Gaussian over ``(n, latent)``.
-
-    Arguments:
-        weight: W, with shape ``(d, latent)``.
-        bias: b, with shape ``(d,)``.
-        sigma: The noise's standard deviation.
+    W is ``weight``, ``(d, latent)``. The posterior :math:`q(z \mid x)` of every method is any
+    Gaussian over ``(n, latent)``.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, sigma: float | Tensor) -> None:
@@ -132,7 +124,6 @@ class LinearVAE:
 
     @property
     def prior(self) -> MultivariateNormal:
-        """p(z)."""
         latent = self.weight.shape[1]
         return MultivariateNormal(self.weight.new_zeros(latent), torch.eye(latent).to(self.weight))
 
@@ -173,7 +164,6 @@ class LinearVAE:
         return (residual + spread) / (2 * self.variance) + constant
 
     def rate(self, q: MultivariateNormal) -> PerDatum:
-        """KL(q || p(z)) in nats."""
         return kl_divergence(q, self.prior)
 
     def elbo(self, x: Data, q: MultivariateNormal, beta: float = 1.0) -> PerDatum:
@@ -214,8 +204,6 @@ class LinearVAE:
 
 
 class _LinearVAEOptimum(NamedTuple):
-    """What a linear beta-VAE learns from data of a known covariance."""
-
     singular: Tensor  # the singular values of W, falling
     active: Tensor  # whether each latent is used
     rate: Tensor  # the mean rate, in nats
@@ -225,21 +213,15 @@ class _LinearVAEOptimum(NamedTuple):
 def linear_vae_optimum(
     spectrum: Tensor, latent: int, sigma: float, beta: float = 1.0
 ) -> _LinearVAEOptimum:
-    r"""The optimum of a linear :math:`\beta`-VAE with fixed noise: water-filling at the level
-    :math:`\beta\sigma^2`.
+    r"""The optimum of a linear :math:`\beta`-VAE with fixed noise: water-filling.
 
     .. math:: s_i = \sqrt{(\lambda_i - \beta\sigma^2)_+}, \qquad
         R = \tfrac12 \sum_{i \le q} \Big(\log \frac{\lambda_i}{\beta\sigma^2}\Big)_+, \qquad
         D = \sum_{i \le q} \min(\lambda_i, \beta\sigma^2) + \sum_{i > q} \lambda_i
 
-    A unit is active if and only if :math:`\lambda_i > \beta\sigma^2`: collapse is the optimum when
+    with the eigenvalues :math:`\lambda` of the data's covariance, ``spectrum``, and q latents. A
+    unit is active if and only if :math:`\lambda_i > \beta\sigma^2`: collapse is the optimum when
     the decoder's noise is as wide as the data.
-
-    Arguments:
-        spectrum: The eigenvalues of the data's covariance, ``(d,)``.
-        latent: q, the number of latents.
-        sigma: The decoder's noise.
-        beta: The weight of the rate.
     """
     spectrum, level = spectrum.sort(descending=True).values, beta * sigma**2
     kept = spectrum[:latent]
@@ -253,10 +235,8 @@ def learned_variance(spectrum: Tensor, latent: int, beta: float = 1.0) -> Tensor
 
     .. math:: \sigma^2 = \frac{\sum_{i > q} \lambda_i}{d - \beta q}
 
-    For :math:`\beta = 1` it is the mean of the discarded eigenvalues, as in PCA.
-
-    Raises:
-        UsageError: If :math:`\beta q \ge d`, where no optimum exists with all latents active.
+    For :math:`\beta = 1` it is the mean of the discarded eigenvalues, as in PCA; for
+    :math:`\beta q \ge d` no optimum exists with all latents active.
     """
     d = len(spectrum)
     if beta * latent >= d:
