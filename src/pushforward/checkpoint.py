@@ -33,8 +33,6 @@ FILE = re.compile(r"[A-Za-z0-9_-]{1,64}\.(json|jsonl|safetensors)")
 
 
 class Checkpoint(NamedTuple):
-    """Plain values by file name, tensors by file name, and the history."""
-
     plain: dict[str, dict[str, Any]]
     tensors: dict[str, dict[str, Tensor]]
     history: list[dict[str, Any]]

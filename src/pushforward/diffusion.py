@@ -178,7 +178,6 @@ class Diffusion(GenerativeModel):
     def sampler_options(
         self, run: Sampler, times: Tensor, options: dict[str, Any]
     ) -> dict[str, Any]:
-        """The user's, and what the model itself knows to choose."""
         return options
 
     def base_noise(self, n: int) -> Tensor:

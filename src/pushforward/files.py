@@ -12,7 +12,6 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def check_figure_path(path: str | Path) -> Path:
-    """The path of a figure, checked before the figure is drawn."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         known = formatting.join_words(FORMATS, "or")

@@ -81,7 +81,6 @@ class TransportFlow(Diffusion):
             self.pool = CouplingPool(partial(self.couple_rows, x, c), self.together)
 
     def couple_rows(self, x: Data, c: Condition, n: int) -> Pairs:
-        """Data drawn with replacement, and rows of the source."""
         rows = torch.randint(len(x), (n,), device=x.device)
         c = None if c is None else c[rows]
         return *self.coupling(x[rows], self.base_noise(n), c), c

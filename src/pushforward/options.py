@@ -125,13 +125,11 @@ def option_choices(function: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
 
 
 def option_names(function: Callable[..., Any]) -> list[str]:
-    """The options of a function as users write them."""
     known = _read_options(function).items()
     return [written for name, option in known for written in option.names or (name,)]
 
 
 def takes_any_option(function: Callable[..., Any]) -> bool:
-    """Whether a function hands on options that it does not name."""
     rest = [p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
     return any(get_origin(p.annotation) is not Unpack for p in rest)
 

@@ -25,10 +25,7 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def game_value(real: PerDatum, fake: PerDatum) -> Scalar:
-    r"""The value of the game in nats, from logits on data and on samples.
-
-    .. math:: V = \mathbb E_p \log D + \mathbb E_q \log(1 - D)
-    """
+    """The value V of the game in nats, from logits on data and on samples."""
     return logsigmoid(real).mean() + logsigmoid(-fake).mean()
 
 

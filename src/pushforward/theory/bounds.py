@@ -60,11 +60,9 @@ def reparametrise_doubly(z: Tensor, log_w: Tensor, beta: float = 1.0) -> None:
     the fall. For K = 1 it is "sticking the landing" (Roeder et al., 2017). The gradient of a
     decoder is not touched.
 
-    Arguments:
-        z: Reparametrised latents ``(K, n, latent)`` from which ``log_w`` was computed.
-        log_w: Log-weights ``(K, n)`` in which the parameters of q are constants.
-        beta: The power of :math:`p(z) / q(z)` in the weights, below one in a warm-up; the factor
-            is then :math:`\beta \tilde w^2 + (1 - \beta) \tilde w`.
+    In ``log_w``, ``(K, n)``, computed from the reparametrised latents ``z``, ``(K, n, latent)``,
+    the parameters of q are constants. ``beta`` is the power of :math:`p(z) / q(z)` in the weights,
+    below one in a warm-up; the factor is then :math:`\beta \tilde w^2 + (1 - \beta) \tilde w`.
     """
     if z.requires_grad:
         share = log_w.detach().softmax(0)[..., None]

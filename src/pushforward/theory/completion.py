@@ -57,14 +57,8 @@ def particle_filter(
     with systematic resampling when the effective sample size falls below half. Exact as the
     particles and the steps grow; NFE is 1 a step.
 
-    Arguments:
-        denoiser: Of the joint distribution.
-        n: How many draws.
-        x: A datum whose known entries count, ``(*event,)``.
-        known: Which entries are known, ``(*event,)``.
-        times: Decreasing times.
-        c: Their condition, of which the first row counts.
-        particles: The least number of particles; n of them are returned, equally weighted.
+    ``x`` is a datum whose ``known`` entries count, both ``(*event,)``; of conditions the first row
+    does. Of at least so many ``particles`` n are returned, equally weighted.
     """
     x, draws, n = torch.where(known, x, 0.0), n, max(n, particles)
     c = None if c is None else c[:1].expand(n, -1)
@@ -118,9 +112,6 @@ def moment_matching(
     grow; for others the last steps are nearly so, since x is then nearly normal given :math:`x_t`,
     but the first may choose among modes in other proportions. NFE is 1 a step, and ``rounds + 1``
     products with the Jacobian, each about as dear. The draws are independent.
-
-    Arguments are those of `particle_filter`, but for ``c``, ``(n, condition)``, and ``rounds``,
-    the products with the covariance that solving takes.
     """
     steps = plan_steps(denoiser, x[None], times, c)
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)

@@ -143,7 +143,6 @@ def _optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
 
 
 def _sample_plan_rows(x: Data, eps: Data, c: Condition) -> Tensor:
-    """A draw from each row of the entropic plan."""
     cost = pairing_cost(x, eps, c)
     final = max(TEMPERATURE * float(pairing_cost(x, eps, None).mean()), 1e-6)
     _, g = anneal_potentials(cost, [final * 4**k for k in (2, 1, 0)], sweeps=20)

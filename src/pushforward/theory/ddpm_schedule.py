@@ -210,9 +210,6 @@ def bound_weight(prediction: Prediction, v: float) -> Callable[[DDPMPath, Tensor
 
 
 def data_gain(path: DDPMPath, k: Tensor) -> Tensor:
-    r"""How much of :math:`x_0` is in :math:`\tilde\mu_k`, for each index of ``(n,)``.
-
-    .. math:: \frac{\sqrt{\bar\alpha_{k-1}}\,\beta_k}{1 - \bar\alpha_k}
-    """
+    r"""How much of :math:`x_0` is in :math:`\tilde\mu_k`, for each index of ``(n,)``."""
     one = torch.ones(len(k), 1, dtype=torch.float64)
     return path.posterior(one, 0 * one, k)[0].squeeze(1)

@@ -37,7 +37,7 @@ def unit_vectors(x: Data) -> Tensor:
 
 
 def rademacher_probes(x: Data, count: int) -> Tensor:
-    """Random signs as probes, ``(count, batch, *event)``."""
+    """Random signs, ``(count, batch, *event)``, of the least variance."""
     return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1
 
 
@@ -166,7 +166,6 @@ def integrate_with_divergence(
 def _integrate_trace(
     v: Field, x: Tensor, times: Tensor, trace: Field, **limits: Any
 ) -> tuple[Tensor, Tensor]:
-    """The state at the last time, and the integral of ``trace`` along the way."""
     start, *ends = times.tolist()
     solver = DormandPrince(v, x, start, ends[-1], trace=trace, **limits)
     for end in ends:
@@ -192,19 +191,14 @@ def _trace_standard_error(trace: Tensor, probes: int) -> Tensor:
 def flow_log_density(
     v: Field, x: Data, times: Tensor, base: Callable[[Tensor], Tensor], **options: Any
 ) -> LogDensity:
-    r"""Instantaneous change of variables (Chen et al., 2018).
+    r"""Instantaneous change of variables along increasing times (Chen et al., 2018).
 
     .. math:: \log p_0(x_0) = \log p_1(x_1) + \int_0^1 \nabla\cdot v(x_t, t)\,dt
 
-    Arguments:
-        v: The velocity.
-        x: Data.
-        times: Increasing times from data to base.
-        base: The log-density at the last time.
-        options: ``rtol``, ``atol`` and ``max_nfe`` of the adaptive solver (1e-5, 1e-5, 10,000), or
-            an ``integrator`` such as `rk4`, with ``create_graph`` to differentiate the result;
-            ``probes`` of Hutchinson's estimate, per datum: by default the trace is exact up to 64
-            dimensions and takes 8 probes above; 0 makes it exact whatever the dimension.
+    Options are ``rtol``, ``atol`` and ``max_nfe`` of the adaptive solver (1e-5, 1e-5, 10,000), or
+    an ``integrator`` such as `rk4`, with ``create_graph`` to differentiate the result; and
+    ``probes`` of Hutchinson's estimate, per datum: by default the trace is exact up to 64
+    dimensions and takes 8 probes above; 0 makes it exact whatever the dimension.
     """
     z, (trace, error, nfe) = integrate_with_divergence(v, x, times, **options)
     return LogDensity(base(z) + trace, error, nfe)
@@ -275,13 +269,9 @@ def integrate_flow(
 ) -> FlowIntegrals:
     """Carry data along a flow with everything that training needs to know, differentiably.
 
-    Arguments:
-        v: The velocity; it takes a time for each datum, and several copies of the batch.
-        x: Data.
-        times: From where to where, with a step between neighbours if the integrator's are fixed.
-        integrator: How, e.g. ``adjoint(rk4, weights)``.
-        nodes: Random times per datum, one in each of as many equal parts.
-        probes: Random signs for the traces; 0 is exact.
+    The velocity takes a time for each datum, and several copies of the batch. ``nodes`` are random
+    times per datum, one in each of as many equal parts; ``probes`` are random signs for the traces,
+    exact if 0. A fixed-step integrator steps from each of ``times`` to the next.
     """
     n, times = len(x), times.to(x)
     start, span = times[0], times[-1] - times[0]

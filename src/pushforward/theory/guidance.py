@@ -55,7 +55,6 @@ class Guidance:
 
     @property
     def active(self) -> bool:
-        """Whether it changes the conditional model at all."""
         return self.scale != 1
 
     @property
@@ -98,8 +97,6 @@ Guided = Annotated[Guidance | float, Spelled(("guidance", "guidance_interval", "
 
 
 class GuidedDenoiser(Denoiser):
-    """The denoiser of the formula above."""
-
     def __init__(self, denoiser: Denoiser, guidance: Guidance | float) -> None:
         super().__init__()
         self.denoiser, self.path = denoiser, denoiser.path
@@ -165,7 +162,6 @@ class GuidedDenoiser(Denoiser):
     def guide_grid(
         self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Condition
     ) -> list[Any]:
-        """What ``make`` gives for each time of a grid, under guidance."""
         if c is None or self.scale == 1:
             return make(times, c)
         inside = self.is_guided(times)
@@ -176,7 +172,6 @@ class GuidedDenoiser(Denoiser):
     def extrapolate_grid(
         self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Tensor
     ) -> list[Any]:
-        """The same at times that are all in the interval."""
         if self.scale == 0:
             return make(times, self.negative_condition(c))
         functions = make(times, self.paired_conditions(c))

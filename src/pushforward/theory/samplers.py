@@ -93,11 +93,7 @@ def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> I
 
 
 def _exponential_step(step: SamplerStep, x_t: Tensor, x: Tensor) -> Tensor:
-    r"""The exact step if the data estimate stays constant:
-
-    .. math:: x_s = \frac{\sigma_s}{\sigma_t} x_t
-        + \Big(\alpha_s - \alpha_t\frac{\sigma_s}{\sigma_t}\Big) \hat x
-    """
+    """The exact step if the data estimate stays constant."""
     shrink = step.sigma_s / step.sigma_t
     return shrink * x_t + (step.alpha_s - step.alpha_t * shrink) * x
 

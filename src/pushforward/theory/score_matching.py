@@ -66,8 +66,3 @@ def denoising_score_matching(score: Score, x: Data, eps: Data, sigma: float) -> 
     Its optimum is the score of the data blurred by :math:`\sigma`, not that of the data.
     """
     return sum_event((score(x + sigma * eps) + eps / sigma).square()) / 2
-
-
-def rademacher_directions(count: int, x: Data) -> Tensor:
-    """Rademacher directions for each datum, ``(count, batch, *event)``: the least variance."""
-    return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1

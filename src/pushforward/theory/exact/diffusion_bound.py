@@ -1,6 +1,4 @@
-r"""The variational bound of a diffusion chain in closed form (the lesson's 5.1 to 5.3).
-
-.. math:: x_k = \sqrt{1-\beta_k}\,x_{k-1} + \sqrt{\beta_k}\,z_k, \qquad k = 1, \dots, T
+r"""The variational bound of a diffusion chain (`ddpm_schedule`) in closed form (lesson 5.1 to 5.3).
 
 With the right posterior means the bound depends on the data through one number a step, the error
 of the best guess of the noise,
@@ -96,12 +94,12 @@ def bound_terms(path: DDPMPath, states: list[Data], reverse: Reverse) -> Tensor:
 
 
 def expected_noise_error(mixture: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
-    r""":math:`e = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` at scales ``(n,)``.
+    r""":math:`\mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` at scales ``(n,)``.
 
     The least value that the noise prediction's loss can have: closed for one component, by
     quadrature up to 2-D. For :math:`\mathcal N(m, s^2)` it is
     :math:`\alpha^2 s^2 / (\alpha^2 s^2 + \sigma^2)`. That of the data is
-    :math:`\sigma^2 e / \alpha^2`, of v it is :math:`e / \alpha^2` where :math:`\alpha^2 + \sigma^2 = 1`.
+    :math:`\sigma^2 e / \alpha^2`, of v :math:`e / \alpha^2` where :math:`\alpha^2 + \sigma^2 = 1`.
     """
     if len(mixture.weights) == 1:
         signal = alpha.double().square()[:, None] * mixture.variances
@@ -159,15 +157,9 @@ def expected_bound(
             + d\log\frac{\Sigma_k}{\tilde\beta_k}\Big), \qquad
         L_0 = \tfrac12\Big(\frac{c_1}{\Sigma_1} + d\log 2\pi\Sigma_1\Big)
 
-    with :math:`c_k` of `_reverse_mean_error`, in the order :math:`L_T, \dots, L_0`. No network can
-    have less with these variances; the sum bounds the entropy of the data from above.
-
-    Arguments:
-        path: The table.
-        floor: :math:`e_k`, ``(T,)``, of `noise_error_floors`.
-        second: :math:`\mathbb E\,\|x_0\|^2`.
-        d: The dimension of a datum.
-        variance: :math:`\Sigma_k`, ``(T,)``.
+    with :math:`c_k` of `_reverse_mean_error`, in the order :math:`L_T, \dots, L_0`, from
+    :math:`e_k`, ``floor``, :math:`\mathbb E\,\|x_0\|^2`, ``second``, and :math:`\Sigma_k`. No
+    network can have less with these variances; the sum bounds the entropy of the data from above.
     """
     tilde = path.posterior(*_variance_arguments(path))[1][1:]
     moved = _reverse_mean_error(path, floor)

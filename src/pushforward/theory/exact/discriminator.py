@@ -37,9 +37,7 @@ def optimal_logit(log_p: PerDatum, log_q: PerDatum) -> PerDatum:
 def expected_game_value(
     log_p: PerDatum, log_q: PerDatum, logit: PerDatum, weight: Tensor | float
 ) -> Scalar:
-    r"""The value of the game of two known distributions at any discriminator, in nats.
-
-    .. math:: V(D) = \int p \log D + q \log(1 - D)
+    r"""The value :math:`\int p \log D + q \log(1 - D)` of the game at any discriminator, in nats.
 
     Log-densities and the logit are those at the points, ``(n,)``; ``weight`` is the volume of each,
     as in `divergences.trapezoidal_grid`, and 1 for discrete distributions.

@@ -76,11 +76,7 @@ def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sca
 
 
 def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
-    r"""The mean KL of both to their mixture, from 0 to log 2 nats (Lin, 1991; lesson 3.3).
-
-    .. math:: \mathrm{JS}(p, q) = \log 2 - \tfrac12 \int p \log\bigl(1 + q/p\bigr)
-        - \tfrac12 \int q \log\bigl(1 + p/q\bigr)
-    """
+    """The mean KL of both to their mixture, from 0 to log 2 nats (Lin, 1991; lesson 3.3)."""
     least = torch.finfo(log_p.dtype).min  # at two minus infinities the gradient is nan
     log_m = torch.logaddexp(log_p.clamp(min=least), log_q.clamp(min=least)) - math.log(2)
     return (kl_divergence(log_p, log_m, weight) + kl_divergence(log_q, log_m, weight)) / 2

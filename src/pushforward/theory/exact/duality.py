@@ -92,10 +92,7 @@ def euclidean_distances(x: Array, y: Array) -> Array:
 
 
 def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> _DualPotentials:
-    r""":math:`W_1` and a critic that attains it: the best 1-Lipschitz function of the points.
-
-    .. math:: \max_f \sum_i a_i f(x_i) - \sum_j b_j f(y_j), \qquad
-        |f(u) - f(v)| \le \lVert u - v \rVert \text{ for all points } u, v
+    r""":math:`W_1` and a critic that attains it: the best 1-Lipschitz function f of the points.
 
     Points are ``(n, d)`` and ``(m, d)``, masses ``(n,)`` and ``(m,)``. The critic is the largest
     that `solve_dual` allows, :math:`f(u) = \min_j \lVert u - y_j \rVert - g_j`: no less than

@@ -172,14 +172,11 @@ def _noise_moments(path: Path, times: Tensor) -> Moments:
 def ancestral_moments(
     path: Path, times: Tensor, data: Moments, v: float = 0.0, start: Moments | None = None
 ) -> Moments:
-    r"""The distribution of `samplers.ddpm` with exact estimates.
-
-    .. math:: x_s = \tilde\mu_s(x_t, \mathbb E[x \mid x_t]) + \beta^{v/2}\tilde\beta^{(1-v)/2} z
+    """The distribution of `samplers.ddpm` with exact estimates.
 
     With v = 1 standard normal data keep their variance at every step; with v = 0 a single point
-    is reached exactly. In between the chain is a bit too narrow or too wide at finite T.
-
-    Times decrease, and ``start`` is the distribution at the first of them, by default noise.
+    is reached exactly. In between the chain is a bit too narrow or too wide at finite T. Times
+    decrease, and ``start`` is the distribution at the first of them, by default noise.
     """
     alpha, sigma = path(times.double())
     a, s, b, r = alpha[:-1], sigma[:-1], alpha[1:], sigma[1:]
@@ -221,10 +218,8 @@ def reverse_chain_moments(
 def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
     r"""What `samplers.ddim` multiplies noise with, for data :math:`\mathcal N(0, s^2)`.
 
-    .. math:: \frac{D_0}{D_T}\prod_k \cos(\varphi_k - \varphi_{k+1}), \qquad
-        \varphi = \arctan\frac{\sigma}{\alpha s}, \quad D^2 = \alpha^2 s^2 + \sigma^2
-
-    The exact factor is :math:`D_0 / D_T`; N steps shrink no less than `least_contraction`.
+    It is the exact factor :math:`D_0 / D_T`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, times
+    `ddim_contraction`.
     """
     alpha, sigma = path(times.double())
     size = torch.hypot(alpha * deviation, sigma)

@@ -186,7 +186,6 @@ def lesson_mixture() -> GaussianMixture:
 
 
 def gaussian_ring(modes: int = 8, radius: float = 4.0, scale: float = 0.5) -> GaussianMixture:
-    """Equal round modes, evenly spaced on a circle."""
     angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
     means = radius * torch.stack([angle.cos(), angle.sin()], dim=1)
     return GaussianMixture(angle.new_ones(modes), means, angle.new_full((modes,), scale))
