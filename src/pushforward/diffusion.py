@@ -146,13 +146,8 @@ class Diffusion(GenerativeModel):
     ) -> Iterator[Tensor]:
         """The states from noise to data, one a step.
 
-        Arguments:
-            n: How many.
-            c: The condition of each.
-            sampler: A sampler or its name.
-            steps: Steps of the sampler.
-            guidance: The scale of classifier-free guidance, or all that there is to say of it.
-            options: What else the sampler takes.
+        ``guidance`` is the scale of classifier-free guidance, or all that there is to say of it;
+        further options are those of the sampler, which may be given by its name.
         """
         times = self.path.grid(steps or self.steps)
         eps = self.base_noise(n)
@@ -230,17 +225,10 @@ class Diffusion(GenerativeModel):
     ) -> Data:
         """Data noised to a level and carried back (SDEdit; Meng et al., 2022).
 
-        If x has the distribution of the model, so has what comes back, at any strength.
-
-        Arguments:
-            x: Data, not necessarily like those fitted.
-            c: Conditions to carry them back under.
-            strength: From 0, which gives the data themselves, to 1, a fresh sample
-                (`completion.time_at_strength`); at 0.5 noise and standardised data weigh alike.
-            sampler: A sampler or its name.
-            steps: Steps of the sampler from pure noise; a weaker edit takes the last of them.
-            guidance: As of `trajectory`.
-            options: What else the sampler takes.
+        If x has the distribution of the model, so has what comes back, at any strength: from 0, which
+        gives the data themselves, to 1, a fresh sample (`completion.time_at_strength`); at 0.5 noise
+        and standardised data weigh alike. ``steps`` are those from pure noise, of which a weaker edit
+        takes the last. Options are those of `trajectory`.
         """
         grid = self.path.grid(steps or self.steps)
         times = completion.times_from_strength(self.path, strength, grid)

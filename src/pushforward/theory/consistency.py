@@ -1,12 +1,9 @@
 r"""Consistency functions: where the probability flow through :math:`(x_t, t)` ends.
 
-The flow carries :math:`p_t` to :math:`p_s`. Its maps :math:`x_t \mapsto x_s` are known for Gaussian
-data and, on the line, for all data, where they are the monotone maps of one distribution to the
-other. A consistency function is the map to :math:`s = t_{\min}`,
-
 .. math:: f(x_t, t) = x_{t_\min} / \alpha_{t_\min}, \qquad f(x, t_\min) = x / \alpha_{t_\min},
 
-and :math:`\alpha_{t_\min} = 1` or nearly so on every path here.
+and :math:`\alpha_{t_\min} = 1` or nearly so on every path here. The flow's maps are known for
+Gaussian data and, on the line, for all data (`exact.dynamics`).
 """
 
 import math

@@ -13,7 +13,6 @@ summed over the entries of a datum, one value per datum, and can be differentiat
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from ..shapes import Data, PerDatum, sum_event
