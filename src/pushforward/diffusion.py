@@ -225,10 +225,10 @@ class Diffusion(GenerativeModel):
     ) -> Data:
         """Data noised to a level and carried back (SDEdit; Meng et al., 2022).
 
-        If x has the distribution of the model, so has what comes back, at any strength: from 0, which
-        gives the data themselves, to 1, a fresh sample (`completion.time_at_strength`); at 0.5 noise
-        and standardised data weigh alike. ``steps`` are those from pure noise, of which a weaker edit
-        takes the last. Options are those of `trajectory`.
+        If x has the distribution of the model, so has what comes back, at any strength: from 0,
+        which gives the data themselves, to 1, a fresh sample (`completion.time_at_strength`); at
+        0.5 noise and standardised data weigh alike. ``steps`` are those from pure noise, of which a
+        weaker edit takes the last. Options are those of `trajectory`.
         """
         grid = self.path.grid(steps or self.steps)
         times = completion.times_from_strength(self.path, strength, grid)
