@@ -1,27 +1,13 @@
-"""The device of a public call, its random numbers, and how many rows it takes at once."""
+"""The device of a public call, and how many rows it takes at once."""
 
-import contextlib
-import os
 from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
 import torch
 
-from . import options
 from .errors import Unavailable, UsageError
 from .model import GenerativeModel
-from .rng import fork_rng, seed_rng
-
-
-@contextlib.contextmanager
-def seeded_rng(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
-    """Seed forked generators: the CPU's and that of the device; the caller's stay as they are."""
-    if seed is not None:
-        options.check_seed(seed)
-    with fork_rng(device):
-        seed_rng(int.from_bytes(os.urandom(7)) if seed is None else int(seed), device)
-        yield
 
 
 def choose_device(name: str | torch.device) -> torch.device:
