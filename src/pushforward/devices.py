@@ -1,36 +1,17 @@
-"""The device of a public call, its random numbers, and how many rows it takes at once."""
+"""The device of a public call, and how many rows it takes at once."""
 
-import contextlib
-import os
 from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
 import torch
 
-from . import options
 from .errors import Unavailable, UsageError
 from .model import GenerativeModel
-from .rng import fork_rng, seed_rng
-
-
-@contextlib.contextmanager
-def seeded_rng(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
-    """Seed forked generators: the CPU's and that of the device; the caller's stay as they are."""
-    if seed is not None:
-        options.check_seed(seed)
-    with fork_rng(device):
-        seed_rng(int.from_bytes(os.urandom(7)) if seed is None else int(seed), device)
-        yield
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """A device by name; "auto" is the first GPU, or the CPU without one.
-
-    Raises:
-        Unavailable: If it is not there, or is Apple's "mps", which lacks the float64 in which data
-            are transformed, completed and bounded.
-    """
+    """A device by name; "auto" is the first GPU, or the CPU without one."""
     if not isinstance(name, str | torch.device):
         raise UsageError(f"device is {str(name)[:40]}; name one, such as 'cpu', or 'auto'")
     if name == "auto":

@@ -10,11 +10,6 @@ def physical_memory() -> int:
 
 
 def require_memory(bytes_: int | float, what: str, remedy: str) -> None:
-    """Refuse what is sure not to fit.
-
-    Raises:
-        UsageError: If more is asked for than the machine has.
-    """
     if bytes_ > physical_memory():
         raise UsageError(
             f"{what} would take {bytes_ / 2**30:,.0f} GiB of memory and this machine has "

@@ -24,9 +24,6 @@ class EtaEstimator:
 
     for a fraction :math:`f` done that began at :math:`f_0`. What is done once, at the start, is
     soon left behind; what recurs, such as a validation, is counted at its rate.
-
-    Arguments:
-        clock: Seconds, from anywhere.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +32,6 @@ class EtaEstimator:
         self.times: list[float] = []
 
     def seconds_left(self, fraction: float) -> float | None:
-        """Seconds until all is done, or None where nothing can be said yet."""
         now = self.clock()
         if not self.fractions or fraction - self.fractions[-1] >= FINEST:
             self.fractions.append(fraction)
@@ -55,8 +51,6 @@ def clock_time(seconds: float | None) -> str:
 
 
 class ProgressSpan(NamedTuple):
-    """The part of a bar that the present loop moves through."""
-
     update: Update
     low: float = 0.0
     high: float = 1.0

@@ -18,7 +18,8 @@ from ..checkpoint import nearest_existing_folder
 from ..data import memmap, reading, text_encoders
 from ..data.builtin import datasets
 from ..data.reading import Dataset
-from ..devices import choose_device, seeded_rng
+from ..devices import choose_device
+from ..rng import seeded_rng
 from ..errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
 from ..files import as_folder
 from ..inference.fitted_model import FittedModel

@@ -19,12 +19,12 @@ from torch.distributions import Normal
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from ..devices import seeded_rng
 from ..errors import UsageError
 from ..families import vae
 from ..model import Event
 from ..networks.likelihoods import GaussianLikelihood
 from ..networks.mlp import Perceptron, TimeMLP
+from ..rng import seeded_rng
 from ..shapes import Condition, Data, Scalar, Times, append_dims, sum_event
 from ..theory import adversarial, bounds, ddpm_schedule, predictions
 from ..theory.exact.targets import lesson_mixture
@@ -269,7 +269,7 @@ class FlowMatchingModel(TimeMLP):
 def flow_matching_loss(model: Field, x0: Data, x1: Tensor) -> Scalar:
     r""":math:`\mathbb E\,\|v(x_t, t) - (x_1 - x_0)\|^2`, summed over entries.
 
-    Its floor is not zero: :math:`s\pi/2` an entry for data of deviation s (`exact.flow_maps`).
+    Its floor is not zero: :math:`s\pi/2` an entry for data of deviation s (`exact.dynamics`).
 
     Arguments:
         model: ``model(x, t)`` with t in the lesson's time.

@@ -9,10 +9,10 @@ import torch
 from ..data import reading, transforms
 from ..data.reading import Dataset
 from ..data.schema import Schema
-from ..devices import seeded_rng
 from ..errors import DataError, UsageError
 from ..inference.preprocessor import Preprocessor
 from ..model import CouplesSource, GenerativeModel, Transports, missing_capability
+from ..rng import seeded_rng
 from .preparation import PreparedData, data_fingerprint
 
 

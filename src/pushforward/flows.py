@@ -1,8 +1,10 @@
-r"""A flow whose ends are coupled: data and noise, or the rows of two data sets.
+"""Flows whose pairs of data and noise are chosen: by a coupling, or by a teacher.
 
 Noise that is chosen near its datum makes paths that cross less (`theory.couplings`). Where noise
 is replaced by other data, the source, the flow translates between the two; the network then gives
-the velocity itself, so that what is alike on both sides need not be computed.
+the velocity itself, so that what is alike on both sides need not be computed. Pairs that a
+teacher's flow has joined lie on one trajectory each, so that a flow fitted to them is nearly
+straight and takes few steps (reflow; Liu et al., 2023).
 """
 
 from collections.abc import Callable
@@ -13,8 +15,9 @@ import torch
 from torch import Tensor
 
 from .diffusion import Diffusion, midpoint_times
-from .errors import NoLikelihood
-from .model import Likelihood
+from .errors import NoLikelihood, UsageError
+from .model import Encodes, GenerativeModel, Likelihood
+from .rng import fork_rng, seed_rng
 from .shapes import Condition, Data, PerDatum
 from .theory import couplings, predictions
 from .theory.couplings import Coupling, CouplingPool, Pairs
@@ -42,10 +45,8 @@ def velocity_weight(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
 class TransportFlow(Diffusion):
     """A flow from noise, or from the rows of a source, to data.
 
-    Arguments:
-        coupling: Pairs the data of a batch with noise, or with rows of the source.
-        together: How many rows of the source are coupled at once, 0 for those of a batch.
-        options: Those of `Diffusion`.
+    ``coupling`` pairs the data of a batch with noise or with rows of the source, of which
+    ``together`` are coupled at once, or those of a batch if it is 0; options are `Diffusion`'s.
     """
 
     source: Tensor
@@ -65,11 +66,10 @@ class TransportFlow(Diffusion):
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
-        """That of the probability flow; none from other data, whose density is unknown."""
         return Likelihood.NONE if len(self.source) else Likelihood.ODE
 
     def start_from(self, z: Data) -> None:
-        """Start the flow at rows of other data, standardised, in place of noise."""
+        """The data are standardised."""
         goal = predictions.unit_velocity_prediction
         self.source, self.denoiser.prediction = z.to(self.source), goal
         self.weight = velocity_weight(goal)
@@ -77,25 +77,21 @@ class TransportFlow(Diffusion):
         self.register_buffer("pooled", torch.zeros(2, dtype=torch.int64, device=z.device))
 
     def gather(self, x: Data, c: Condition = None) -> None:
-        """Keep the data that are coupled with those of the source before and beside a batch."""
         if self.together and self.coupling is not couplings.independent_coupling:
             self.pool = CouplingPool(partial(self.couple_rows, x, c), self.together)
 
     def couple_rows(self, x: Data, c: Condition, n: int) -> Pairs:
-        """So many of the data, drawn with replacement, and rows of the source."""
         rows = torch.randint(len(x), (n,), device=x.device)
         c = None if c is None else c[rows]
         return *self.coupling(x[rows], self.base_noise(n), c), c
 
     def base_noise(self, n: int) -> Tensor:
-        """Noise, or rows of the source."""
         if not len(self.source):
             return super().base_noise(n)
         rows = torch.randint(len(self.source), (n,), device=self.source.device)
         return self.source[rows]
 
     def draw_pairs(self, x: Data, c: Condition) -> Pairs:
-        """Data and what they are coupled with in the batch, or in training pairs of the pool."""
         if self.training and self.pool is not None:
             return self.pool.take(len(x), self.pooled)
         start = self.base_noise(len(x)).to(x) if len(self.source) else torch.randn_like(x)
@@ -111,27 +107,75 @@ class TransportFlow(Diffusion):
         guidance: Guided = 1.0,
         tolerance: float = 1e-5,
     ) -> Data:
-        """Carry source rows to data along the flow, or data to the source.
-
-        Arguments:
-            z: Rows of the source, or data if ``reverse``.
-            c: The condition of the data.
-            reverse: From data to source; the inverse up to the solver's tolerance.
-            guidance: As of `Diffusion.decode`.
-            tolerance: The same.
-        """
+        """Source rows to data or, in reverse, data to source, up to the solver's tolerance."""
         carry = self.encode if reverse else self.decode
         return carry(z, c, guidance=guidance, tolerance=tolerance)
 
     def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
-        """The density of the probability flow in nats, from normal noise at the path's end.
+        """From normal noise at the path's end, which is N(0, 1) on the linear path, exactly.
 
-        That is N(0, 1) on the linear path, exactly; on the others the noise there still holds 1/160
-        of the data, and the base is normal with the variance that unit data would give it.
-
-        Raises:
-            NoLikelihood: If the flow starts from other data.
+        On the others the noise there still holds 1/160 of the data, and the base is normal with the
+        variance that unit data would give it. NoLikelihood if the flow starts from other data.
         """
         if len(self.source):
             raise NoLikelihood("a flow from other data can be sampled but not scored")
         return super().estimated(x, c, **options)
+
+
+PAIRS = 16_384  # that a teacher makes
+CONDITIONS = 1024  # of the data that are kept, for a teacher to draw from
+NUMBERS = 2**20  # that these have together, at most
+
+
+def _stored_condition_count(condition: int) -> int:
+    """Fewer where tokens of text make conditions long."""
+    return min(CONDITIONS, max(16, NUMBERS // condition)) if condition else 0
+
+
+class Reflow(Diffusion):
+    """A flow that may have a teacher; ``condition`` is the length of ``c``, 0 for none."""
+
+    conditions: Tensor
+
+    def __init__(self, *args: Any, condition: int = 0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        kept = torch.zeros(_stored_condition_count(condition), condition)
+        self.register_buffer("conditions", kept)
+        self.teachers: tuple[Encodes, ...] = ()  # in a tuple it is no part of the state
+        self.teacher_pairs: Pairs | None = None
+
+    def prepare(self, x: Data, c: Condition = None) -> None:
+        if c is not None:
+            rows = torch.linspace(0, len(c) - 1, len(self.conditions)).long()
+            self.conditions = c[rows].to(self.conditions)
+        if self.teachers:
+            self.teacher_pairs = self.make_teacher_pairs()
+
+    def distil(self, teacher: GenerativeModel) -> None:
+        if not isinstance(teacher, Encodes):
+            raise UsageError(
+                f"{type(teacher).__name__} is no teacher for a flow: it does not map noise to data "
+                "one to one; take one of flow_matching, ddpm, cnf or normalizing_flow"
+            )
+        self.teachers, self.teacher_pairs = (teacher,), None
+
+    def draw_pairs(self, x: Data, c: Condition) -> Pairs:
+        if not self.teachers:
+            return super().draw_pairs(x, c)
+        self.teacher_pairs = self.teacher_pairs or self.make_teacher_pairs()
+        rows = torch.randint(PAIRS, (len(x),), device=x.device)
+        x, z, c = self.teacher_pairs
+        return x[rows], z[rows], None if c is None else c[rows]
+
+    @torch.no_grad()
+    def make_teacher_pairs(self) -> Pairs:
+        """Always the same: data that the teacher makes of noise, the noise, and the conditions."""
+        with fork_rng(self.table.device):
+            seed_rng(0, self.table.device)
+            z, c = self.base_noise(PAIRS), None
+            if len(self.conditions):
+                c = self.conditions[torch.randint(len(self.conditions), (PAIRS,))]
+            known = c.split(4096) if c is not None else [None] * PAIRS
+            decode = self.teachers[0].decode
+            made = [decode(part, of) for part, of in zip(z.split(4096), known)]
+        return torch.cat(made), z, c
