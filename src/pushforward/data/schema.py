@@ -7,7 +7,7 @@ JSON on disk.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from .conditions import ConditionSchema
 from .containers import build_table
 from .json_records import parse_typed_json, to_plain_json
 from .validation import datum_noun, is_whole, value_issues
+
+if TYPE_CHECKING:
+    from ..model import Event
 
 FEW_LEVELS = 32  # images with fewer levels from 0 on would look black
 LEVELS = 256
@@ -49,6 +52,15 @@ class Schema:
     @property
     def event(self) -> tuple[int, ...]:
         return self.shape or (1,)
+
+    def describe_event(self, rows: int) -> "Event":
+        """What a family must know of so many rows."""
+        from ..model import Event  # it imports torch
+
+        event = Event(self.event, self.condition_length, self.levels, rows)
+        if self.condition is None:
+            return event
+        return event._replace(tokens=self.condition.tokens, spelled=self.condition.spelled)
 
     @property
     def size(self) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ r"""Flow matching (Lipman et al., 2023): learn the velocity of a path, then inte
 
 Its minimum is :math:`v = \mathbb E[\dot x_t \mid x_t]`, whose flow carries noise to data; the
 loss there is not zero. Couplings of data and noise within a batch (`transport_flow`), and pairs
-that a teacher has joined (`reflow`), straighten the flow; from other data it translates between the
+that a teacher has joined (`Reflow`), straighten the flow; from other data it translates between the
 two.
 """
 
@@ -15,15 +15,13 @@ from functools import partial
 from typing import Annotated, Unpack
 
 from ..diffusion import default_width, diffusion_recipe
-from ..memory import require_memory
 from ..model import Event
-from ..networks.layout import image_layout, is_image
+from ..networks.layout import image_layout
 from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network, is_deep
-from ..options import FRACTION, Choice
-from ..reflow import Reflow
+from ..options import FRACTION, Choice, require_memory
 from ..theory import couplings, paths, samplers
 from ..theory.predictions import edm_prediction
-from ..transport_flow import TransportFlow, velocity_weight
+from ..transport_flow import Reflow, TransportFlow, velocity_weight
 
 COUPLINGS: dict[str, couplings.Coupling] = {
     "independent": couplings.independent_coupling,
@@ -80,7 +78,7 @@ def build(
     """
     scales, joined = PATHS[path](), COUPLINGS[coupling]
     if sampler_steps is None:
-        sampler_steps = 20 if is_image(event.shape) else 50
+        sampler_steps = 20 if len(event.shape) in (2, 3) else 50
     net = build_time_network(event, units=default_width(event.shape), **network)
     if joined is couplings.outline_coupling:
         joined = partial(joined, first=image_layout(event.shape).to_channels_first)

@@ -14,7 +14,7 @@ from ..data.transforms import Chain
 from ..errors import FolderInUse, UsageError
 from ..files import as_folder
 from ..model import GenerativeModel, Likelihood
-from . import anomaly, diagnostics, editing, flops, latents, likelihood, sampling
+from . import anomaly, diagnostics, editing, latents, likelihood, sampling
 from .preprocessor import ModelPipeline, Preprocessor
 
 
@@ -95,7 +95,7 @@ class FittedModel:
     @property
     def flops(self) -> int:
         """Floating-point operations of one row in the losses of training (`training_flops`)."""
-        return flops.training_flops(self.pipeline)
+        return diagnostics.training_flops(self.pipeline)
 
     def sample(
         self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any

@@ -26,7 +26,7 @@ from ..data.schema import Schema
 from ..data.transforms import Chain
 from ..devices import batch_offsets, batch_rows, cast_like_model, model_device, seeded_rng
 from ..errors import DataError, NumericalError, UsageError
-from ..model import Event, GenerativeModel
+from ..model import GenerativeModel
 from ..options import check_options, option_names, takes_any_option
 from ..progress import track_progress
 from ..shapes import Condition
@@ -61,14 +61,6 @@ class Preprocessor:
     @property
     def captioned(self) -> bool:
         return self.schema.condition is not None and self.schema.condition.captioned
-
-    def event(self, size: int) -> Event:
-        """What a family must know of so many rows of the schema."""
-        schema = self.schema
-        event = Event(schema.event, schema.condition_length, schema.levels, size)
-        if schema.condition is None:
-            return event
-        return event._replace(tokens=schema.condition.tokens, spelled=schema.condition.spelled)
 
     def read(self, x: Any, y: Any = None) -> reading.Dataset:
         """Data of the schema, and their conditions from ``y`` or from their own column.

@@ -8,7 +8,7 @@ import torch
 
 from ..devices import seeded_rng
 from ..errors import UsageError
-from ..memory import require_memory
+from ..options import require_memory
 from . import imputation
 from .preprocessor import ModelPipeline
 

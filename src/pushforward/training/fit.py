@@ -165,7 +165,9 @@ def run_request(request: FitRequest) -> FittedModel:
         run.trainer.synchronise()
         if callable(keeping.progress):
             return run.train(keeping.progress)
-        with terminal_bar(run.config.family, show=keeping.progress and ranks.first) as update:
+        if not (keeping.progress and ranks.first):
+            return run.train()
+        with terminal_bar(run.config.family) as update:
             return run.train(update)
 
 

@@ -1,9 +1,13 @@
 """A fit in progress: it trains, saves, and knows when to stop."""
 
+import contextlib
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from types import FrameType
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +20,7 @@ from ..inference.loading import build_from_config
 from ..inference.preprocessor import Preprocessor
 from ..model import GenerativeModel, Recipe
 from ..options import check_options
-from ..progress import EtaEstimator, Interrupted, Update, catch_signals
+from ..progress import EtaEstimator, Interrupted, Update
 from .config import Budget, Keeping, RunConfig
 from .preparation import MinibatchStream
 from .trainer import Batch, Trainer
@@ -44,6 +48,31 @@ class _RunningMeans:
         found = {name: float(value) / self.count for name, value in self.sums.items()}
         self.sums, self.count = {}, 0
         return found
+
+
+@contextlib.contextmanager
+def _catch_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM until a safe moment; a second one acts at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may set handlers
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise Interrupted("stopped at once; the last checkpoint is intact", 128 + number)
+        received.append(number)
+
+    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _silent(fraction: float, text: str) -> None:
+    pass
 
 
 @dataclass
@@ -74,11 +103,11 @@ class Run:
     _means: _RunningMeans = field(default_factory=_RunningMeans, init=False)
     _eta: EtaEstimator = field(default_factory=EtaEstimator, init=False)
 
-    def train(self, update: Update) -> FittedModel:
+    def train(self, update: Update = _silent) -> FittedModel:
         """Go on until the steps, the time or the patience are used up."""
         if not self.trainer.count:
             self.validation.evaluate(0)  # what has been gained is counted from untrained weights
-        with catch_signals() as received:
+        with _catch_signals() as received:
             self._train_steps(received, update)
             self._note_end()
             self.validation.choose_average()

@@ -16,17 +16,16 @@ from ..checkpoint import Checkpoint
 from ..data import memmap, reading, transforms
 from ..data.reading import Dataset
 from ..data.schema import Schema
-from ..data.transforms import Chain
 from ..devices import seeded_rng
 from ..errors import DataError, UsageError
 from ..inference.fitted_model import FittedModel
 from ..inference.loading import build_from_config, run_folder_errors
 from ..inference.preprocessor import Preprocessor
 from ..model import Event, GenerativeModel, Recipe
+from ..networks.backbone import accelerate_networks, check_acceleration
 from ..networks.select import takes_tokens
 from ..rng import seed_rng
 from . import preparation
-from .acceleration import accelerate_networks, check_acceleration
 from .config import (
     DEFAULT,
     PRECISIONS,
@@ -40,8 +39,14 @@ from .config import (
 from .preparation import PreparedData
 from .processes import ALONE, ProcessGroup
 from .run import Run
-from .source import Source, read_source, reread_source
-from .teacher import Teacher, load_teacher, reload_teacher
+from .teacher_and_source import (
+    Source,
+    Teacher,
+    load_teacher,
+    read_source,
+    reload_teacher,
+    reread_source,
+)
 from .trainer import Trainer
 from .validation import Validation, ValidationState
 
@@ -193,7 +198,7 @@ def _build_model(
     samples: Dataset, family: str, chosen: dict[str, Any], teacher: Teacher | None
 ) -> tuple[Dataset, GenerativeModel, Event]:
     """The data with conditions as the model takes them, the model, and its event."""
-    event = Preprocessor(samples.schema, Chain()).event(len(samples.x))
+    event = samples.schema.describe_event(len(samples.x))
     model, condition = families.build(family, event, **chosen), samples.schema.condition
     if not event.tokens[0] or condition is None or takes_tokens(model):
         return samples, model, event
@@ -203,7 +208,7 @@ def _build_model(
             "that does, such as the teacher's"
         )
     schema = replace(samples.schema, condition=condition.without_tokens())
-    event = Preprocessor(schema, Chain()).event(len(samples.x))
+    event = schema.describe_event(len(samples.x))
     return replace(samples, schema=schema), families.build(family, event, **chosen), event
 
 
