@@ -93,14 +93,12 @@ SCORES: dict[str, Callable[[ModelPipeline, Any, int], Scorer]] = {
 
 
 def _anomaly_scorer(pipeline: ModelPipeline, y: Any, method: str, seed: int) -> Scorer:
-    """The anomaly score by the method's name, for data under the conditions ``y``."""
     if not isinstance(method, str) or method not in SCORES:
         raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
     return SCORES[method](pipeline, y, seed)
 
 
 def score_anomalies(pipeline: ModelPipeline, x: Any, y: Any, method: str, seed: int) -> np.ndarray:
-    """The anomaly scores of data, given their conditions where these are known."""
     data = pipeline.preprocessor.read(x, y)
     return _anomaly_scorer(pipeline, data.y, method, seed)(data.x, data.y)
 
@@ -136,7 +134,6 @@ def flag_anomalies(
 def _reference_data(
     pipeline: ModelPipeline, y: Any, reference: Reference, seed: int
 ) -> tuple[np.ndarray, Any]:
-    """What sets the threshold for data under the conditions ``y``, and its own conditions."""
     if reference.x is None:
         return _model_samples(pipeline, y, seed)
     known = pipeline.preprocessor.read(reference.x, reference.y)

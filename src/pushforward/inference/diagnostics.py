@@ -18,7 +18,6 @@ SOLVER = 0.01  # nats by which a coarse solver may flatter a model unnoticed
 
 
 def _latest_value(history: list[dict[str, Any]], name: str) -> float | None:
-    """The newest value of a diagnosis."""
     return next((row[name] for row in reversed(history) if row.get(name) is not None), None)
 
 

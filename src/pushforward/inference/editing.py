@@ -45,7 +45,6 @@ class Inpainting(NamedTuple):
 def inpaint_image(
     pipeline: ModelPipeline, x: Any, mask: Any, n: int, y: Any, seed: Any, options: dict[str, Any]
 ) -> Inpainting:
-    """`FittedModel.inpaint`."""
     schema = pipeline.schema
     unknown = mask_array(mask, schema)
     given = np.where(unknown, np.nan, _clip_to_range(_single_row(x, schema), schema))
@@ -66,7 +65,6 @@ def _pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
 
 
 def _single_row(x: Any, schema: Schema) -> np.ndarray:
-    """A single row, from a file or an array with or without a batch axis, ``(*event,)``."""
     rows = reading.read_with_schema(_add_batch_axis(x, schema), schema).x
     if len(rows) > 1:
         raise DataError(f"there are {len(rows)} images: give one")
@@ -74,7 +72,6 @@ def _single_row(x: Any, schema: Schema) -> np.ndarray:
 
 
 def _add_batch_axis(x: Any, schema: Schema) -> Any:
-    """An array of one row with a batch axis before its own; anything else as it is."""
     if isinstance(x, str | os.PathLike) and os.fspath(x).lower().endswith(".npy"):
         with contextlib.suppress(OSError, ValueError, EOFError):  # the reader says what is wrong
             x = np.load(x, mmap_mode="r", allow_pickle=False)
@@ -146,7 +143,6 @@ def _as_boolean_mask(mask: Any) -> np.ndarray:
 def interpolate_latents(
     pipeline: ModelPipeline, a: Any, b: Any, n: int, y: Any, seed: int, options: dict[str, Any]
 ) -> Any:
-    """`FittedModel.interpolate`."""
     model = require_latents(pipeline.model)
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 2:
         raise UsageError(f"n is {n}; a way between two has at least its 2 ends")
@@ -173,7 +169,6 @@ def interpolate_latents(
 
 
 def _check_same_caption(schema: Schema, a: Condition, b: Condition) -> None:
-    """Refuse to mix conditions that are spelled: the letters of two captions."""
     spelled = schema.condition is not None and schema.condition.spelled
     if spelled and a is not None and b is not None and not torch.equal(a, b):
         raise UsageError(
@@ -204,7 +199,6 @@ def sdedit(
     seed: int,
     options: dict[str, Any],
 ) -> Any:
-    """`FittedModel.edit`."""
     model, pre = pipeline.model, pipeline.preprocessor
     if not isinstance(model, Edits):
         raise missing_capability(model, LACK)

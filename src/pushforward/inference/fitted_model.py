@@ -39,24 +39,20 @@ class FittedModel:
 
     @property
     def family(self) -> str:
-        """The registry key of the family."""
         return self.config["family"]
 
     @property
     def pipeline(self) -> ModelPipeline:
-        """What the operations take."""
         origin = self.config.get("origin")
         source = Preprocessor.from_json(origin) if origin else None
         return ModelPipeline(self.model, self.preprocessor, self.family, source)
 
     @property
     def schema(self) -> Schema:
-        """What the data that were fitted look like."""
         return self.preprocessor.schema
 
     @property
     def transform(self) -> Chain:
-        """The units of the data to the model's space, and back."""
         return self.preprocessor.transform
 
     @property
@@ -89,7 +85,6 @@ class FittedModel:
 
     @property
     def noun(self) -> str:
-        """What messages call a row of data."""
         return self.schema.noun
 
     @property

@@ -37,7 +37,6 @@ SHARES = 16  # of at least ten draws, each with its own u, where integers are gi
 def impute_given(
     pipeline: ModelPipeline, n: int, given: Any, y: Any, seed: int | None, options: dict[str, Any]
 ) -> np.ndarray:
-    """``n`` rows whose entries are the given ones where these are known, ``(n, *event)``."""
     schema, model = pipeline.schema, pipeline.model
     if schema.condition is not None and y is None:
         raise UsageError(
@@ -103,7 +102,6 @@ def _column_midpoints(schema: Schema) -> np.ndarray:
 
 
 def _broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
-    """An array of one row, or of ``n``, with NaN where entries are to be drawn."""
     try:
         x = np.load(given) if isinstance(given, str) else np.asarray(given)
         return np.broadcast_to(x.astype(np.float64), (n, *schema.event))
@@ -115,7 +113,6 @@ def _broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
 
 
 def _check_given(values: np.ndarray, column: ColumnSchema) -> None:
-    """Refuse values that no row has in a column."""
     low, high = (column.low, column.high) if column.integer else column.bounds
     wide = REACH * (column.high - column.low)
     if not np.isfinite(values).all():
@@ -140,7 +137,6 @@ def _check_given(values: np.ndarray, column: ColumnSchema) -> None:
 def _group_identical(
     x: np.ndarray, known: np.ndarray, *conditions: Tensor | None
 ) -> Iterator[np.ndarray]:
-    """Rows that share what is given, so that they can be drawn together."""
     parts = [np.where(known, x, 0).reshape(len(x), -1), known.reshape(len(x), -1)]
     keys = np.concatenate([*parts, *(c.cpu().numpy() for c in conditions if c is not None)], axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
@@ -149,7 +145,6 @@ def _group_identical(
 
 
 def _impute_group(view: "_UnwhitenedModel", n: int, x: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """``n`` draws given the entries of one row, in the units of the data."""
     mask, pipeline = torch.as_tensor(known).to(view.pipeline.device), view.pipeline
     integer = np.array([column.integer for column in pipeline.schema.columns])
     several = pipeline.preprocessor.transform.stochastic and (known & integer).any()
@@ -197,7 +192,6 @@ class _UnwhitenedModel:
         return torch.where(known, self.entrywise.forward(rows)[0].to(known.device), 0.0)
 
     def impute_by_model(self, n: int, x: Tensor, known: Tensor) -> Tensor | None:
-        """What the model's own ``complete`` draws, if it has one."""
         if not isinstance(self.model, Imputes):
             return None
         z, made = self.pipeline.tensor(x), []
@@ -241,7 +235,6 @@ class _UnwhitenedModel:
         return parts
 
     def select_nearest(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:
-        """The draws that lie nearest in the known entries, for a model without a density."""
         many = min(max(DRAWS[0], 50 * n), DRAWS[1])
         draws, least = self.sample(many), min(float(n), many / 20)
         found = [completion.kernel_resample(draws, x, known, m, least) for m, x in shares]

@@ -37,7 +37,6 @@ def likelihood_kind(pipeline: ModelPipeline, options: dict[str, Any]) -> Likelih
 def log_prob(
     pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any] | None = None
 ) -> np.ndarray:
-    """`FittedModel.log_prob`."""
     values, errors = log_prob_with_error(pipeline, x, y, seed, options or {})
     if errors.any():
         warnings.warn(
@@ -56,7 +55,6 @@ def rms_error(errors: np.ndarray) -> float:
 def log_prob_with_error(
     pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`FittedModel.estimated`."""
     if likelihood_kind(pipeline, {}) is Likelihood.NONE:
         raise NoLikelihood(
             f"{pipeline.family} has no likelihood; for densities fit e.g. normalizing_flow"

@@ -64,7 +64,6 @@ def run_folder_errors(folder: Path | None) -> Iterator[None]:
 
 
 def _ema_name(known: Any, ema: float) -> str:
-    """What a checkpoint calls the average with a decay."""
     decays = [v for v in (known if isinstance(known, list) else [known]) if v]
     if ema not in decays:
         raise UsageError(f"no average has the decay ema={ema}; choose from {decays or 'none'}")

@@ -50,12 +50,10 @@ class Preprocessor:
     frequencies: Sequence[float] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Schema and transform as plain lists, numbers and text."""
         return {"schema": self.schema.to_json(), "transform": self.transform.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Preprocessor":
-        """The inverse of `to_json`, which may hold more."""
         return cls(Schema.from_json(data["schema"]), Chain.from_json(data["transform"]))
 
     @property
@@ -71,7 +69,6 @@ class Preprocessor:
         return reading.read_with_schema(x, self.schema, y=y)
 
     def read_conditions(self, x: Any) -> Any:
-        """The conditions that data come with, or None."""
         return None if self.schema.condition is None else self.read(x).y
 
     def to_model(self, x: np.ndarray, y: Any = None) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -101,7 +98,6 @@ class Preprocessor:
         return self.transform.inverse(z.cpu().double()).numpy()
 
     def to_user(self, z: Tensor, c: Tensor | None = None, captions: Any = None) -> Any:
-        """What a model gives, as the kind of data that was fitted."""
         rows = None if c is None else c.cpu().double().numpy()
         return self.schema.restore(self.to_numbers(z), rows, captions)
 
@@ -133,11 +129,9 @@ class Preprocessor:
         return self.condition_vectors(y, n)
 
     def captions_or_draw(self, y: Any, n: int) -> Any:
-        """Conditions as they are given; captions that are not given are drawn from training's."""
         return self._draw(n) if self.captioned and y is None else y
 
     def caption_rows(self, y: Any, n: int) -> np.ndarray | None:
-        """The caption of each of ``n`` rows, where conditions are captions and given."""
         if not self.captioned or y is None:
             return None
         return np.broadcast_to(np.atleast_1d(as_condition_array(y)).astype(object), n)
@@ -154,7 +148,6 @@ class Preprocessor:
         return self.schema.condition_columns(c, self.caption_rows(y, n))
 
     def parse_condition(self, word: str | None) -> Any:
-        """A condition as a person types it, in the kind that the schema has."""
         if word is None or self.schema.condition is None:
             return word
         return self.schema.condition.parse(word)
@@ -169,8 +162,6 @@ class Preprocessor:
 
 
 class Batch(NamedTuple):
-    """Some rows of many: how many, what there is of each, and the options that they take."""
-
     size: int
     x: Any
     c: Condition
@@ -203,12 +194,10 @@ class ModelPipeline:
 
     @contextlib.contextmanager
     def seeded(self, seed: int | None) -> Iterator[None]:
-        """Random numbers of their own, and no gradients."""
         with seeded_rng(seed, self.device), torch.no_grad():
             yield
 
     def tensor(self, rows: Tensor | np.ndarray | None) -> Any:
-        """Numbers on the device and in the precision of the model; None stays."""
         return None if rows is None else cast_like_model(self.model, torch.as_tensor(rows))
 
     def to_model(self, data: reading.Dataset) -> tuple[Tensor, Condition]:
@@ -217,13 +206,11 @@ class ModelPipeline:
         return self.tensor(z), c
 
     def conditions(self, y: Any, n: int) -> Condition:
-        """The conditions of ``n`` rows, which must be known, as the model takes them."""
         return self.tensor(self.preprocessor.required_vectors(y, n))
 
     def method_options(
         self, method: Callable[..., Any], options: dict[str, Any], n: int
     ) -> dict[str, Any]:
-        """A user's options as a method of the model takes them for ``n`` rows, checked."""
         options = _guidance_from_options(options, method, self, n)
         check_options(method, options, self.family)
         return options
@@ -257,7 +244,6 @@ def make_guidance(
     guidance_interval: tuple[float, float] | None = None,
     negative: Tensor | None = None,
 ) -> Guidance:
-    """The three options as one value."""
     return Guidance(guidance, guidance_interval, negative)
 
 
@@ -287,5 +273,4 @@ def _guidance_from_options(
 
 
 def slice_options(options: dict[str, Any], rows: Any) -> dict[str, Any]:
-    """Options of some of the rows: of what there is for each row, theirs."""
     return {k: v.rows(rows) if isinstance(v, Guidance) else v for k, v in options.items()}

@@ -47,7 +47,6 @@ def draw_samples(
 
 
 def _check_count(pipeline: ModelPipeline, n: Any) -> int:
-    """How many to draw: a whole number of samples for which there is memory."""
     number = isinstance(n, int | float | np.number) and not isinstance(n, bool)
     if not number or not 0 <= n < math.inf or n % 1:
         raise UsageError(f"n is {n}; ask for a whole number of samples")

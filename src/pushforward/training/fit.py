@@ -180,7 +180,6 @@ def _check_inputs(request: FitRequest) -> None:
 
 
 def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
-    """The folder in which decoded images may be kept, if there is one."""
     if cache is None:
         return None
     if x is not None and not reading.is_image_folder(x):  # None: a resumed run knows

@@ -29,10 +29,6 @@ class PlayerOptimizer(abc.ABC):
     """The parameters of a module as tensors of one type and on one device, and their optimizer.
 
     The optimizer is the kernel of PyTorch's fused AdamW (Loshchilov & Hutter, 2019).
-
-    Arguments:
-        module: What learns.
-        ranks: The processes that train it.
     """
 
     def __init__(self, module: nn.Module, ranks: ProcessGroup) -> None:
@@ -104,7 +100,6 @@ class PlayerOptimizer(abc.ABC):
         return moments | {"moves": self.moves}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from ``state``."""
         for kept, slot in ((self.first, "first"), (self.second, "second")):
             for mine, part in zip(kept, self.split(state[slot]), strict=True):
                 mine.copy_(part)
@@ -156,12 +151,8 @@ class Ema(abc.ABC):
     .. math:: \bar\theta_k = \mu_k \bar\theta_{k-1} + (1 - \mu_k) \theta_k, \qquad
         \mu_k = \min\!\left(\mu, \frac{k}{k + 9}\right)
 
-    Early weights are poor: the window grows with the run.
-
-    Arguments:
-        players: The players of the model in training.
-        decay: The largest decay :math:`\mu`.
-        own: What this process keeps of it, as the players' `weights`.
+    Early weights are poor: the window grows with the run. Of the average each process has ``own``,
+    as it has the players' `weights`.
     """
 
     def __init__(
@@ -170,7 +161,6 @@ class Ema(abc.ABC):
         self.players, self.decay, self.own = players, decay, own
 
     def update(self, count: int) -> None:
-        """Take the weights after so many steps into account."""
         decay = min(self.decay, count / (count + 9))
         for name, kept in self.own.items():
             for mean, weight in zip(kept, self.players[name].weights, strict=True):
@@ -186,8 +176,6 @@ class Ema(abc.ABC):
 
 
 class EmaModel(Ema):
-    """An average that is a model of its own, a copy of that in training."""
-
     def __init__(
         self, model: GenerativeModel, players: Mapping[str, PlayerOptimizer], decay: float
     ) -> None:
@@ -210,7 +198,6 @@ class EmaModel(Ema):
 
 
 def _flatten_players(model: GenerativeModel) -> dict[str, Tensor]:
-    """The learning parameters of each player as one vector."""
     with torch.no_grad():
         return {
             name: _flatten_parameters(trainable_parameters(module))

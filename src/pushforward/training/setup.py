@@ -5,8 +5,8 @@ drawn in the same order by both, so that a resumed run ends as if it had never b
 """
 
 import warnings
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,16 +37,9 @@ from .config import (
     resolve_recipe,
 )
 from .preparation import PreparedData
-from .processes import ALONE, ProcessGroup
+from .processes import ProcessGroup
 from .run import Run
-from .teacher_and_source import (
-    Source,
-    Teacher,
-    load_teacher,
-    read_source,
-    reload_teacher,
-    reread_source,
-)
+from .teacher_and_source import Source, Teacher
 from .trainer import Trainer
 from .validation import Validation, ValidationState
 
@@ -56,59 +49,42 @@ if TYPE_CHECKING:
 BUDGETS = ("steps", "minutes")  # a closed form keeps within any
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where and when a run is made.
-
-    Arguments:
-        device: That of this process.
-        ranks: The processes that train together.
-        began: `time.monotonic` at the call of `fit`.
-    """
+class Placement(NamedTuple):
+    """Where and when a run is made, by one of the processes that train together."""
 
     device: torch.device
-    ranks: ProcessGroup = ALONE
-    began: float = 0.0
+    ranks: ProcessGroup
+    began: float  # `time.monotonic` at the call of `fit`
 
 
-@dataclass(frozen=True)
-class _RunParts:
-    """What a run is built of.
-
-    Arguments:
-        split: The rows to train on, and those held out.
-        stopped: The checkpoint that a resumed run goes on from.
-    """
-
+class _RunParts(NamedTuple):
     model: GenerativeModel
     samples: Dataset
-    split: tuple[np.ndarray, np.ndarray]
+    split: tuple[np.ndarray, np.ndarray]  # the rows to train on, and those held out
     preprocessor: Preprocessor
     config: RunConfig
     keeping: Keeping
     teacher: Teacher | None = None
     source: Source | None = None
-    stopped: Checkpoint | None = None
+    stopped: Checkpoint | None = None  # that a resumed run goes on from
 
 
 def new_run(request: FitRequest, place: Placement) -> Run:
-    """A run that starts from untrained weights."""
     data, family = request.data, request.family or DEFAULT
-    teacher = None if data.teacher is None else load_teacher(data.teacher)
+    teacher = None if data.teacher is None else Teacher.load(data.teacher)
     samples = _read_samples(data, teacher)
-    source = None if data.source is None else read_source(data.source, samples.schema)
+    source = None if data.source is None else Source.read(data.source, samples.schema)
     options.choose_option("precision", request.hardware.precision or "float32", PRECISIONS)
     of_family = {k: v for k, v in request.options.items() if k not in Recipe._fields}
     samples, model, event = _build_model(samples, family, of_family, teacher)
     _check_idle_options(model, request, place.ranks, event.condition > 0)
     recipe = resolve_recipe(model, request)
     split = preparation.holdout_split(len(samples.x), request.keeping.seed or 0)
-    if teacher is None:
-        transform = transforms.choose_transform(
-            samples.schema, samples.x, model.preprocessing, split[0]
-        )
-    else:
-        transform = teacher.transform_for(model, samples)
+    transform = (
+        transforms.choose_transform(samples.schema, samples.x, model.preprocessing, split[0])
+        if teacher is None
+        else teacher.transform_for(model, samples)
+    )
     conditions, frequencies = preparation.tally_conditions(samples, split[0])
     config = RunConfig.from_request(
         request,
@@ -130,11 +106,10 @@ def new_run(request: FitRequest, place: Placement) -> Run:
 
 
 def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Run:
-    """A run that goes on as if it had never stopped, to the length that is asked for."""
     folder, asked = request.keeping.out, request.data
     with run_folder_errors(folder):
         config = RunConfig.from_json(stopped.plain["config"])
-    teacher = reload_teacher(config.teacher, asked.teacher)
+    teacher = Teacher.reload(config.teacher, asked.teacher)
     data = replace(
         asked,
         x=config.source if asked.x is None else asked.x,
@@ -145,24 +120,16 @@ def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Ru
     )
     if data.x is None:
         raise UsageError("the run was fitted to data in memory: pass the same data again")
-    source = reread_source(config.origin, asked.source)
+    source = Source.reread(config.origin, asked.source)
     samples = _read_samples(data, teacher)
     with run_folder_errors(folder):
         _check_same_data(samples, config, stopped)
-        known = Schema.from_json(stopped.plain["schema"]).condition
-        samples = replace(samples, schema=replace(samples.schema, condition=known))
+        condition = Schema.from_json(stopped.plain["schema"]).condition
+        samples = replace(samples, schema=replace(samples.schema, condition=condition))
         fitted = build_from_config(stopped.plain["config"], samples.schema)
-        parts = _RunParts(
-            model=fitted.model,
-            samples=samples,
-            split=preparation.holdout_split(len(samples.x), config.seed),
-            preprocessor=fitted.preprocessor,
-            config=config,
-            keeping=request.keeping,
-            teacher=teacher,
-            source=source,
-            stopped=stopped,
-        )
+        split = preparation.holdout_split(len(samples.x), config.seed)
+        model, pre, kept = fitted.model, fitted.preprocessor, request.keeping
+        parts = _RunParts(model, samples, split, pre, config, kept, teacher, source, stopped)
         run = _build_run(parts, place)
     run.extend(request.budget, stopped.plain["state"]["seconds"])
     return run
@@ -173,15 +140,8 @@ def _read_samples(data: DataSpec, teacher: Teacher | None) -> Dataset:
         return teacher.read_dataset(data)
     if isinstance(data.x, Dataset):
         return data.x
-    return reading.read_dataset(
-        data.x,
-        y=data.y,
-        condition=data.condition,
-        bounds=data.bounds,
-        size=data.size,
-        text=data.text,
-        lean=True,
-    )
+    asked = {name: getattr(data, name) for name in ("y", "condition", "bounds", "size", "text")}
+    return reading.read_dataset(data.x, **asked, lean=True)
 
 
 def _check_same_data(samples: Dataset, config: RunConfig, stopped: Checkpoint) -> None:
@@ -215,7 +175,6 @@ def _build_model(
 def _check_idle_options(
     model: GenerativeModel, request: FitRequest, ranks: ProcessGroup, conditional: bool
 ) -> None:
-    """Refuse options of training that this fit cannot use, or warn that they do nothing."""
     given = request.options
     if "unconditional" in given and not conditional:
         raise UsageError(
@@ -235,7 +194,6 @@ def _check_idle_options(
 
 
 def _build_run(parts: _RunParts, place: Placement) -> Run:
-    """Bring data and model to the device and put the run together; a stopped one goes on."""
     model, config, stopped, ranks = parts.model, parts.config, parts.stopped, place.ranks
     config.devices, config.shard = ranks.count, ranks.sharded
     size, seed = microbatch_size(config.recipe, ranks.count), ranks.seed(config.seed)
@@ -269,12 +227,10 @@ def _build_run(parts: _RunParts, place: Placement) -> Run:
 
 
 def _make_trainer(parts: _RunParts, data: PreparedData, place: Placement) -> Trainer:
-    """The trainer of a model that has seen its teacher, its source and its data."""
     config, ranks, model = parts.config, place.ranks, parts.model.to(place.device)
-    if parts.teacher is not None:
-        parts.teacher.attach(model, place.device)
-    if parts.source is not None:
-        parts.source.attach(model, place.device)
+    for other in (parts.teacher, parts.source):
+        if other is not None:
+            other.attach(model, place.device)
     if parts.stopped is None:
         _prepare_model(model, data)
     trainer = Trainer(

@@ -16,8 +16,8 @@ from ..data.schema import Schema
 from ..data.transforms import Chain
 from ..devices import seeded_rng
 from ..errors import DataError, UsageError
+from ..inference import loading
 from ..inference.fitted_model import FittedModel
-from ..inference.loading import load
 from ..inference.preprocessor import Preprocessor
 from ..model import AdoptsTeacher, Distils, GenerativeModel, Transports, missing_capability
 from .config import DataSpec
@@ -26,14 +26,28 @@ from .preparation import PreparedData, data_fingerprint
 
 @dataclass(frozen=True)
 class Teacher:
-    """A fitted model; its student sees data as it does.
-
-    Arguments:
-        folder: Its run folder, where it has one.
-    """
+    """A fitted model; its student sees data as it does."""
 
     fitted: FittedModel
-    folder: str | None = None
+    folder: str | None = None  # its run folder, where it has one
+
+    @classmethod
+    def load(cls, teacher: Any) -> "Teacher":
+        folder = str(Path(teacher).absolute()) if isinstance(teacher, str | Path) else None
+        if folder is not None:
+            teacher = loading.load(folder, device="cpu")
+        if not isinstance(teacher, FittedModel):
+            raise UsageError("teacher must be a run folder or a fitted model")
+        return cls(teacher, folder)
+
+    @classmethod
+    def reload(cls, known: dict[str, Any] | None, teacher: Any) -> "Teacher | None":
+        place = _known_place("teacher", known, teacher)
+        if known is None:
+            return None
+        found = cls.load(place)
+        _check_unchanged("teacher", found.to_json(), known)
+        return found
 
     def read_dataset(self, data: DataSpec) -> Dataset:
         """The data in the schema of the teacher; a condition it lacks is that of the data.
@@ -60,7 +74,6 @@ class Teacher:
         return found
 
     def transform_for(self, model: GenerativeModel, samples: Dataset) -> Chain:
-        """The teacher's own transform."""
         alike = samples.schema.condition == self.fitted.schema.condition
         if not (alike or isinstance(model, AdoptsTeacher)):
             raise UsageError("the teacher was fitted without a condition: remove the condition")
@@ -77,7 +90,6 @@ class Teacher:
             raise missing_capability(model, "cannot be distilled from a teacher")
 
     def to_json(self) -> dict[str, Any]:
-        """What a run folder says of it."""
         config = self.fitted.config
         like = {name: config.get(name) for name in ("family", "event", "options", "teacher")}
         return {"place": self.folder, "data": _weights_digest(self.fitted.model), "model": like}
@@ -90,37 +102,32 @@ def _weights_digest(model: GenerativeModel) -> str:
     return found.hexdigest()
 
 
-def load_teacher(teacher: Any) -> Teacher:
-    """A teacher from its run folder or as it is."""
-    folder = str(Path(teacher).absolute()) if isinstance(teacher, str | Path) else None
-    if folder is not None:
-        teacher = load(folder, device="cpu")
-    if not isinstance(teacher, FittedModel):
-        raise UsageError("teacher must be a run folder or a fitted model")
-    return Teacher(teacher, folder)
-
-
-def reload_teacher(known: dict[str, Any] | None, teacher: Any) -> Teacher | None:
-    """The teacher of a resumed run, from where it was unless it is given again."""
-    place = _known_place("teacher", known, teacher)
-    if known is None:
-        return None
-    found = load_teacher(place)
-    _check_unchanged("teacher", found.to_json(), known)
-    return found
-
-
 @dataclass(frozen=True)
 class Source:
-    """Source data, and how they are read and transformed.
-
-    Arguments:
-        place: Their file or name, where they have one.
-    """
+    """Source data, and how they are read and transformed."""
 
     samples: Dataset
     space: Preprocessor
-    place: str | None = None
+    place: str | None = None  # their file or name, where they have one
+
+    @classmethod
+    def read(cls, source: Any, like: Schema) -> "Source":
+        """The source data; a folder's images get the size of those of a schema."""
+        samples = reading.read_dataset(
+            source, size=like.size if reading.is_image_folder(source) else None
+        )
+        chain = transforms.choose_transform(samples.schema, samples.x)
+        place = str(source) if isinstance(source, str | Path) else None
+        return cls(samples, Preprocessor(samples.schema, chain), place)
+
+    @classmethod
+    def reread(cls, known: dict[str, Any] | None, source: Any) -> "Source | None":
+        place = _known_place("source", known, source)
+        if known is None:
+            return None
+        found = cls.read(place, Preprocessor.from_json(known).schema)
+        _check_unchanged("source", found.to_json(), known)
+        return found
 
     def attach(self, model: GenerativeModel, device: torch.device) -> None:
         """Let the model start from them, before its first step and again when it is resumed.
@@ -141,39 +148,16 @@ class Source:
         model.start_from(z.to(device, torch.get_default_dtype()))
 
     def couple(self, model: GenerativeModel, data: PreparedData) -> None:
-        """Give the data to a model that couples them with those of the source."""
         if isinstance(model, Transports):
             with seeded_rng(0, data.device):  # dequantised alike by a resumed run
                 model.gather(*data.rows(data.overview()))
 
     def to_json(self) -> dict[str, Any]:
-        """What a run folder says of them."""
         facts = {"rows": len(self.samples.x), "data": data_fingerprint(self.samples)}
         return self.space.to_json() | facts | {"place": self.place}
 
 
-def read_source(source: Any, like: Schema) -> Source:
-    """The source data; a folder's images get the size of those of a schema."""
-    samples = reading.read_dataset(
-        source, size=like.size if reading.is_image_folder(source) else None
-    )
-    chain = transforms.choose_transform(samples.schema, samples.x)
-    place = str(source) if isinstance(source, str | Path) else None
-    return Source(samples, Preprocessor(samples.schema, chain), place)
-
-
-def reread_source(known: dict[str, Any] | None, source: Any) -> Source | None:
-    """The source data of a resumed run, from where they were unless they are given again."""
-    place = _known_place("source", known, source)
-    if known is None:
-        return None
-    found = read_source(place, Preprocessor.from_json(known).schema)
-    _check_unchanged("source", found.to_json(), known)
-    return found
-
-
 def _known_place(word: str, known: dict[str, Any] | None, given: Any) -> Any:
-    """Where a resumed run finds its teacher or source: as given, or where it was."""
     if given is not None and known is None:
         raise UsageError(f"the run was fitted without a {word}: remove {word}")
     place = given if given is not None or known is None else known["place"]
@@ -183,6 +167,5 @@ def _known_place(word: str, known: dict[str, Any] | None, given: Any) -> Any:
 
 
 def _check_unchanged(word: str, now: dict[str, Any], known: dict[str, Any]) -> None:
-    """Refuse another teacher or source than a run began with."""
     if now["data"] != known["data"]:
         raise DataError(f"the {word} is not the one the run began with; start a new run")

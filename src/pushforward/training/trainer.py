@@ -51,8 +51,6 @@ class Trainer:
     """What survives between steps: the model, its players, the average, the count.
 
     Arguments:
-        model: Any generative model.
-        recipe: Learning rate, batch, average and the rest.
         steps: Rounds that the learning rate's decay is spread over.
         autocast: Dtype of automatic mixed precision, or None.
         ranks: The processes that train it; each gets other batches.
@@ -103,7 +101,6 @@ class Trainer:
         return work() if self.ranks.first else None
 
     def run(self, data: Iterator[Batch]) -> Iterator[_StepResult]:
-        """Train until the steps are done, handing back control after each."""
         while self.count < self.steps:
             yield self.step(data)
 
@@ -160,15 +157,11 @@ class Trainer:
             return model
 
     def averaged(self) -> contextlib.AbstractContextManager[GenerativeModel]:
-        """Context manager: the model with averaged weights and the buffers of now."""
-        return (
-            self.averages[0].swapped_in()
-            if self.averages
-            else contextlib.nullcontext(self.model.eval())
-        )
+        if self.averages:
+            return self.averages[0].swapped_in()
+        return contextlib.nullcontext(self.model.eval())
 
     def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors by name, from the parts of all processes if they are in parts."""
         return state if self.root is None else self.root.gather(state)
 
     def averages_by_name(self) -> dict[str, Ema]:
@@ -179,7 +172,6 @@ class Trainer:
         return torch.autocast(device, self.autocast) if self.autocast else contextlib.nullcontext()
 
     def describe_failure(self, player: str, parts: dict[str, Tensor], norm: float) -> str:
-        """Which number was not finite, in one line."""
         bad = [f"{name} = {float(v.detach())}" for name, v in parts.items() if not v.isfinite()]
         what = ", ".join(bad) or f"gradient norm = {norm}"
         return f"step {self.count + 1}, {player}: {what}; lower lr, or look for extreme values"
@@ -201,10 +193,7 @@ class Trainer:
         return states
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue from ``state``; the weights are loaded by whoever holds them.
-
-        A process that had no part in it draws random numbers of its own.
-        """
+        """Continue from ``state``; a process that had no part in it draws numbers of its own."""
         self.count, self.steps = plain["count"], plain["steps"]
         self.drawn = plain.get("drawn", 0)
         for name, player in self.players.items():
