@@ -32,20 +32,12 @@ def _default_steps(config: dict[str, Any]) -> int:
 def trained_fraction(config: dict[str, Any]) -> float:
     """The part of the family's usual steps that a fit took; 1 where it is done or not known."""
     done, stopped = config.get("steps"), str(config.get("ended", "")).startswith("stopped early")
-    return (
-        min(done / _default_steps(config), 1.0)
-        if done and _default_steps(config) and not stopped
-        else 1.0
-    )
+    usual = _default_steps(config)
+    return min(done / usual, 1.0) if done and usual and not stopped else 1.0
 
 
 def diagnose_fit(history: list[dict[str, Any]], config: dict[str, Any]) -> Iterator[str]:
-    """One sentence for each: little training, mode or posterior collapse, an exploited solver.
-
-    Arguments:
-        history: Of a fit; each validation adds what the family found on held-out data.
-        config: Of the fit.
-    """
+    """One sentence for each: little training, mode or posterior collapse, an exploited solver."""
     kept, gain = _latest_value(history, "mode_coverage"), _latest_value(history, "solver_error")
     active, idle = _latest_value(history, "active_units"), _latest_value(history, "collapsed_units")
     if kept is not None and is_collapsed(kept):

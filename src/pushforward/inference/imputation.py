@@ -62,11 +62,7 @@ def _no_options() -> None:
 
 
 def _parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The given entries, and which they are, both ``(n, *event)``.
-
-    They are given by the names of columns; or as data with missing values (NaN) where they are to
-    be drawn, one row or ``n``.
-    """
+    """The given entries, and which they are, both ``(n, *event)``."""
     x = np.full((n, *schema.event), np.nan)
     if isinstance(given, Mapping):
         columns = {str(name): np.asarray(value, dtype=object) for name, value in given.items()}
@@ -168,12 +164,8 @@ Shares = list[tuple[int, Tensor]]  # how many to draw, and the row whose known e
 class _UnwhitenedModel:
     """A model in a space whose entries are those of the data, each transformed alone.
 
-    A whitening mixes entries, so that what is given is no entry of the model's own space.
-
-    Arguments:
-        pipeline: The model.
-        c: The condition of all draws, ``(1, condition)``, or None.
-        options: Those that the model's ``complete`` takes for so many draws.
+    A whitening mixes entries, so that what is given is no entry of the model's own space. All draws
+    have one condition c, ``(1, condition)``, or None; the options are those of ``complete``.
     """
 
     def __init__(self, pipeline: ModelPipeline, c: Condition, options: dict[str, Any]) -> None:

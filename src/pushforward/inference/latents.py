@@ -69,10 +69,8 @@ def reconstruct_data(
 
 
 def rms_difference(schema: Schema, x: Any, made: Any) -> float:
-    difference = reading.read_with_schema(x, schema).x - schema.align_columns(
-        reading.open_source(made)
-    )
-    return float(np.sqrt(np.square(difference).mean()))
+    x, made = reading.read_with_schema(x, schema).x, schema.align_columns(reading.open_source(made))
+    return float(np.sqrt(np.square(x - made).mean()))
 
 
 def translate_data(
@@ -140,9 +138,6 @@ def decode_quantile_lattice(
 
     Returns:
         Shape ``(side, side, *event)``, in the units of the data, the rows from the top down.
-
-    Raises:
-        UsageError: If the family has no latents, or not these two.
     """
     with pipeline.seeded(0):
         start, c = _start_latent(pipeline, None, y)

@@ -21,11 +21,7 @@ from .preprocessor import Preprocessor
 
 
 def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
-    """A model with fresh weights as a configuration describes it.
-
-    Raises:
-        DataError: If it is not that of a model of such data.
-    """
+    """A model with fresh weights as a configuration describes it."""
     chain = Chain.from_json(config["transform"])
     seen = (config.get("conditions") or (), config.get("frequencies") or ())
     preprocessor = Preprocessor(schema, chain, *seen)

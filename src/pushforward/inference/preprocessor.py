@@ -35,19 +35,12 @@ from ..theory.guidance import Guidance
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """How data of a schema are read for a model, and given back.
-
-    Arguments:
-        schema: What the data that were fitted look like.
-        transform: Numbers in the units of the data to the model's space, and back.
-        conditions: The distinct conditions of training, vectors or captions; empty without any.
-        frequencies: How often each of them was seen; they sum to 1.
-    """
+    """How data of a schema are read for a model, and given back."""
 
     schema: Schema
-    transform: Chain
-    conditions: Sequence[Any] = ()
-    frequencies: Sequence[float] = ()
+    transform: Chain  # from the units of the data to the model's space, and back
+    conditions: Sequence[Any] = ()  # the distinct ones of training, vectors or captions
+    frequencies: Sequence[float] = ()  # how often each of them was seen; they sum to 1
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": self.schema.to_json(), "transform": self.transform.to_json()}
@@ -61,26 +54,18 @@ class Preprocessor:
         return self.schema.condition is not None and self.schema.condition.captioned
 
     def read(self, x: Any, y: Any = None) -> reading.Dataset:
-        """Data of the schema, and their conditions from ``y`` or from their own column.
-
-        Raises:
-            DataError: If they are not of the kind that was fitted.
-        """
+        """Data of the schema, and their conditions from ``y`` or from their own column."""
         return reading.read_with_schema(x, self.schema, y=y)
 
     def read_conditions(self, x: Any) -> Any:
         return None if self.schema.condition is None else self.read(x).y
 
     def to_model(self, x: np.ndarray, y: Any = None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rows of data in the model's space.
-
-        Arguments:
-            x: Numbers in the units of the data, ``(n, *event)``.
-            y: Their conditions, one for each or one for all; None where they are not known.
+        """Rows in the units of the data, ``(n, *event)``, in the model's space, in float64.
 
         Returns:
             z, ``(n, *event)``; the condition vectors c, ``(n, condition)``, zeros where they are
-            not known, or None for a schema without; the log-determinants, ``(n,)``; in float64.
+            not known, or None for a schema without; the log-determinants, ``(n,)``.
         """
         z, log_det = self.transform.forward(torch.as_tensor(x))
         if self.schema.condition is None and y is None:
@@ -88,11 +73,7 @@ class Preprocessor:
         return z, torch.as_tensor(self.schema.encode(y, len(x))), log_det
 
     def to_numbers(self, z: Tensor, who: str = "the model", remedy: str = "train longer") -> Any:
-        """What a model gives in the units of the data, ``(n, *event)``, in float64.
-
-        Raises:
-            NumericalError: If it is not finite; the message names ``who`` and the ``remedy``.
-        """
+        """What a model gives in the units of the data, ``(n, *event)``, in float64."""
         if not z.isfinite().all():
             raise NumericalError(f"{who} gave values that are not finite; {remedy}")
         return self.transform.inverse(z.cpu().double()).numpy()
@@ -102,11 +83,7 @@ class Preprocessor:
         return self.schema.restore(self.to_numbers(z), rows, captions)
 
     def condition_vectors(self, y: Any, n: int) -> np.ndarray | None:
-        """The condition vectors of ``n`` rows; drawn from those of training if not given.
-
-        Raises:
-            UsageError: If one is given and the model was fitted without.
-        """
+        """The condition vectors of ``n`` rows; drawn from those of training if not given."""
         if not self.schema.condition_length:
             if y is not None:
                 raise UsageError("the model was fitted without a condition: give none")
@@ -115,12 +92,7 @@ class Preprocessor:
         return self._draw(n) if y is None else self.schema.encode(y, n)
 
     def required_vectors(self, y: Any, n: int) -> np.ndarray | None:
-        """The condition vectors of ``n`` rows whose conditions must be known.
-
-        Raises:
-            DataError: If the model needs them and they are not given.
-            UsageError: If they are given and the model was fitted without.
-        """
+        """The condition vectors of ``n`` rows, which must be given if the model has any."""
         if (condition := self.schema.condition) is not None and y is None:
             raise DataError(
                 f"the model was fitted with a condition, {condition.expected_form}: name it "
@@ -170,19 +142,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelPipeline:
-    """A model behind the preprocessor of its data.
-
-    Arguments:
-        model: It.
-        preprocessor: User's data to the model's space, and back.
-        family: What messages call the model.
-        source: The same of the data that a transport starts from, if it does not start from noise.
-    """
+    """A model behind the preprocessor of its data."""
 
     model: GenerativeModel
     preprocessor: Preprocessor
-    family: str
-    source: Preprocessor | None = None
+    family: str  # what messages call the model
+    source: Preprocessor | None = None  # of what a transport starts from, if not from noise
 
     @property
     def schema(self) -> Schema:
@@ -250,12 +215,7 @@ def make_guidance(
 def _guidance_from_options(
     options: dict[str, Any], method: Callable[..., Any], pipeline: ModelPipeline, n: int
 ) -> dict[str, Any]:
-    """Options of a method in which those of guidance are one value, ``guidance``, if it takes them.
-
-    Raises:
-        UsageError: If one has no sense, or a negative condition is one of no condition.
-        DataError: If there are as many negative conditions as there are no rows.
-    """
+    """Options of a method; those of guidance become one value, ``guidance``, if it takes them."""
     loose = {name: options[name] for name in GUIDANCE if name in options}
     if (y := loose.get("negative")) is not None:
         if pipeline.schema.condition is None:

@@ -86,7 +86,9 @@ def _worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> 
             started.append(process)
         try:
             for process in started:
-                _send_message(process, message)
+                with contextlib.suppress(BrokenPipeError):  # it has ended; the others will notice
+                    process.stdin.write(message)  # type: ignore[union-attr]
+                    process.stdin.flush()  # type: ignore[union-attr]
             _await_workers(started, store)
             yield
             for process in started:
@@ -109,18 +111,13 @@ def _await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore)
 def _pickle_request(request: FitRequest, port: int) -> bytes:
     try:
         quiet = request._replace(keeping=replace(request.keeping, progress=False))
-        return pickle.dumps((quiet, port))
+        message = pickle.dumps((quiet, port))
     except (PushforwardError, TypeError, AttributeError, pickle.PicklingError) as error:
         raise UsageError(
             "with several devices, every argument must be data, a path or a plain value: "
             "name a teacher by its run folder"
         ) from error
-
-
-def _send_message(process: subprocess.Popen[bytes], message: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError):  # it has ended; the others will notice
-        process.stdin.write(len(message).to_bytes(8, "big") + message)  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
+    return len(message).to_bytes(8, "big") + message
 
 
 def _end_worker(process: subprocess.Popen[bytes]) -> None:

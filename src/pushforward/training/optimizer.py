@@ -182,16 +182,11 @@ class EmaModel(Ema):
         self.source, self.kept = model, copy.deepcopy(model).eval()
         super().__init__(players, decay, {k: [v] for k, v in _flatten_players(self.kept).items()})
 
-    @property
-    def model(self) -> GenerativeModel:
-        """The model with averaged weights; its buffers are those of the model now."""
-        for a, b in zip(self.kept.buffers(), self.source.buffers(), strict=True):
-            a.copy_(b)
-        return self.kept
-
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[GenerativeModel]:
-        yield self.model.eval()
+        for a, b in zip(self.kept.buffers(), self.source.buffers(), strict=True):
+            a.copy_(b)
+        yield self.kept.eval()
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.kept.load_state_dict(state)

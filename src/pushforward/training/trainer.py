@@ -78,8 +78,10 @@ class Trainer:
         self.players: Mapping[str, PlayerOptimizer] = {
             name: FlatOptimizer(part, ranks) for name, part in model.players().items()
         }
-        decays = _ema_decays(recipe) if self.players else ()
-        self.averages: list[Ema] = [EmaModel(model, self.players, decay) for decay in decays]
+        decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
+        self.averages: list[Ema] = [
+            EmaModel(model, self.players, decay) for decay in decays if decay and self.players
+        ]
         self.root: FsdpRoot | None = None
 
     def synchronise(self) -> None:
@@ -179,18 +181,15 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What the next step depends on besides the weights: tensors, and plain values."""
         tensors = {}
-        for name, own in self.generators().items():
+        generators = {"rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            generators["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        for name, own in generators.items():
             for rank, state in enumerate(self.ranks.gather(own)):
                 tensors[_rank_key(name, rank)] = state
         for name, player in self.players.items():
             tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
         return tensors, {"count": self.count, "steps": self.steps, "drawn": self.drawn}
-
-    def generators(self) -> dict[str, Tensor]:
-        states = {"rng": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["rng.cuda"] = torch.cuda.get_rng_state(self.device)
-        return states
 
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from ``state``; a process that had no part in it draws numbers of its own."""
@@ -203,11 +202,6 @@ class Trainer:
             torch.set_rng_state(tensors[cpu])
         if cuda in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors[cuda], self.device)
-
-
-def _ema_decays(recipe: Recipe) -> tuple[float, ...]:
-    decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
-    return tuple(decay for decay in decays if decay)
 
 
 def _rank_key(name: str, rank: int) -> str:
