@@ -28,7 +28,7 @@ from pushforward.networks.autoencoder import AutoencoderNetworks
 from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.networks.mlp import Perceptron
 from pushforward.theory.bounds import importance_bound
-from pushforward.theory.exact.linear_vae import LinearVAE
+from pushforward.theory.exact.evidence import LinearVAE
 from pushforward.training.fit import fit
 from pushforward.training.trainer import Trainer, random_batches
 

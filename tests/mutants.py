@@ -245,14 +245,14 @@ MUTANTS = [
         "",
     ),
     Mutant(
-        "theory/editing.py",
+        "theory/completion.py",
         "math.tan(math.pi * strength / 2)",
         "math.tan(math.pi * strength / 4)",
         "theory/test_editing_theory.py",
         "strength",
     ),
     Mutant(
-        "theory/editing.py",
+        "theory/completion.py",
         "((1 - w) * angle).sin() * a",
         "(1 - w) * angle.sin() * a",
         "theory/test_editing_theory.py",

@@ -24,7 +24,7 @@ LAYERS = [  # a file imports from its own layer and from those above it in this 
     "errors shapes formatting optional options rng files progress",
     "theory",
     "theory.exact",
-    "model diffusion transport_flow two_stage devices checkpoint",
+    "model diffusion flows two_stage devices checkpoint",
     "networks",
     "families",
     "data",

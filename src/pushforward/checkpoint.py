@@ -33,8 +33,6 @@ FILE = re.compile(r"[A-Za-z0-9_-]{1,64}\.(json|jsonl|safetensors)")
 
 
 class Checkpoint(NamedTuple):
-    """One complete state: plain values by file name, tensors by file name, and the history."""
-
     plain: dict[str, dict[str, Any]]
     tensors: dict[str, dict[str, Tensor]]
     history: list[dict[str, Any]]
@@ -42,11 +40,7 @@ class Checkpoint(NamedTuple):
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a run folder, which is made if need be.
-
-    Raises:
-        FolderInUse: If another process holds it.
-    """
+    """Hold a run folder, which is made if need be; FolderInUse if another process holds it."""
     file = folder / ".lock"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +87,7 @@ def nearest_existing_folder(path: Path) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Those of a run folder, newest first."""
+    """Newest first."""
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if NAME.fullmatch(p.name) and not p.is_symlink()]
@@ -129,11 +123,7 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Add a checkpoint to a run folder whose lock is held, and drop all but the last two.
-
-    Raises:
-        DiskError: If it cannot be written; earlier checkpoints are untouched.
-    """
+    """Add a checkpoint to a run folder whose lock is held, and drop all but the last two."""
     files = _checkpoint_to_files(checkpoint)
     manifest = {"format": FORMAT, "files": {k: _file_facts(data) for k, data in files.items()}}
     old = list_checkpoints(folder)
@@ -167,12 +157,7 @@ def _file_facts(data: bytes) -> dict[str, Any]:
 
 
 def verify_checkpoint(path: Path) -> dict[str, bytes]:
-    """Read every file of a checkpoint and compare it with the manifest.
-
-    Raises:
-        DataError: If a file is missing, damaged or unknown.
-        Unsafe: If a name, a size or a link could do harm.
-    """
+    """Read every file of a checkpoint and compare it with the manifest."""
     manifest = parse_json_object(_read_plain_file(path / "manifest.json"), path / "manifest.json")
     if set(manifest) != {"format", "files"} or not isinstance(manifest["files"], dict):
         raise DataError(f"{path / 'manifest.json'} is not a manifest")
@@ -192,7 +177,6 @@ def verify_checkpoint(path: Path) -> dict[str, bytes]:
 
 
 def _read_plain_file(path: Path) -> bytes:
-    """The bytes of a file that is no link, and of at most `LARGEST` bytes."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise Unsafe(f"{path} is not a plain file")
     if not path.exists():
@@ -203,8 +187,6 @@ def _read_plain_file(path: Path) -> bytes:
 
 
 def parse_json_object(data: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object with finite numbers."""
-
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a number")
 
@@ -218,12 +200,7 @@ def parse_json_object(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """The newest undamaged checkpoint of a run folder.
-
-    Raises:
-        MissingFile: If there is no run folder.
-        DataError: If it holds no checkpoint that is whole.
-    """
+    """The newest undamaged checkpoint of a run folder."""
     if not folder.exists():
         raise MissingFile(f"{folder} does not exist; a run folder is made by `pushforward fit`")
     problem: Exception = DataError(f"{folder} holds no checkpoint; is it a run folder?")

@@ -29,12 +29,7 @@ def seeded_rng(seed: int | None, device: torch.device | None = None) -> Iterator
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """A device by name; "auto" is the first GPU, or the CPU without one.
-
-    Raises:
-        Unavailable: If it is not there, or is Apple's "mps", which lacks the float64 in which data
-            are transformed, completed and bounded.
-    """
+    """A device by name; "auto" is the first GPU, or the CPU without one."""
     if not isinstance(name, str | torch.device):
         raise UsageError(f"device is {str(name)[:40]}; name one, such as 'cpu', or 'auto'")
     if name == "auto":

@@ -13,7 +13,7 @@ from .model import GenerativeModel, Likelihood, Recipe, count_evaluations
 from .options import check_options, choose_option
 from .progress import track_progress
 from .shapes import Condition, Data, PerDatum, Scalar, Times
-from .theory import completion, editing, ode, samplers
+from .theory import completion, ode, samplers
 from .theory.denoisers import Denoiser, NetworkDenoiser, Sampler
 from .theory.guidance import Guidance, Guided, GuidedDenoiser
 from .theory.paths import Path
@@ -23,7 +23,7 @@ FILTERED = 32  # entries of a datum up to which `complete` runs a particle filte
 
 
 def midpoint_times(path: Path, count: int = 8192) -> Tensor:
-    """The midpoints of ``count`` equal parts of ``[t_min, t_max]``, in float64."""
+    """In float64, of equal parts of ``[t_min, t_max]``."""
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return path.t_min + (path.t_max - path.t_min) * u
 
@@ -43,7 +43,6 @@ def diffusion_recipe(size: int) -> Recipe:
 
 
 def default_width(event_shape: tuple[int, ...]) -> int:
-    """Units of a hidden layer: many where many entries pass through it."""
     return 384 if math.prod(event_shape) > 32 else 128
 
 
@@ -58,7 +57,6 @@ def stratified_indices(n: int, levels: int) -> Tensor:
 
 @cache
 def _stratum_starts(n: int, levels: int) -> Tensor:
-    r""":math:`\lfloor i L / n \rfloor` for i = 0, ..., n - 1."""
     return torch.arange(n) * levels // n
 
 
@@ -107,7 +105,6 @@ class Diffusion(GenerativeModel):
         self.sampler, self.steps = sampler, steps
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The weighted squared error per datum, at times that are spread evenly over the batch."""
         x, eps, c = self.draw_pairs(x, c)
         k = stratified_indices(len(x), len(self.table)).to(x.device)
         rows = self.table[k].view(len(x), -1, *[1] * (x.ndim - 1))
@@ -134,11 +131,6 @@ class Diffusion(GenerativeModel):
         return torch.stack(rows, dim=1)
 
     def guided_denoiser(self, guidance: Guidance | float, c: Condition) -> Denoiser:
-        """The denoiser under guidance.
-
-        Raises:
-            UsageError: If there is no condition to be guided by, or nothing to guide.
-        """
         guidance = Guidance.of(guidance).check(known=c is not None)
         return GuidedDenoiser(self.denoiser, guidance) if guidance.active else self.denoiser
 
@@ -154,13 +146,8 @@ class Diffusion(GenerativeModel):
     ) -> Iterator[Tensor]:
         """The states from noise to data, one a step.
 
-        Arguments:
-            n: How many.
-            c: The condition of each.
-            sampler: A sampler or its name.
-            steps: Steps of the sampler.
-            guidance: The scale of classifier-free guidance, or all that there is to say of it.
-            options: What else the sampler takes.
+        ``guidance`` is the scale of classifier-free guidance, or all that there is to say of it;
+        further options are those of the sampler, which may be given by its name.
         """
         times = self.path.grid(steps or self.steps)
         eps = self.base_noise(n)
@@ -177,12 +164,8 @@ class Diffusion(GenerativeModel):
         sampler: str | Sampler | None,
         options: dict[str, Any],
     ) -> Iterator[Tensor]:
-        """The states from one at the first of the times to data, one a step."""
-        run = (
-            samplers.sampler_by_name(sampler)
-            if isinstance(sampler, str)
-            else sampler or self.sampler
-        )
+        run = sampler or self.sampler
+        run = samplers.sampler_by_name(run) if isinstance(run, str) else run
         check_options(run, options, f"the sampler {run.__name__}")
         chosen = self.sampler_options(run, times, options)
         return track_progress(run(denoiser, x_t, times, c, **chosen), len(times) - 1)
@@ -190,11 +173,10 @@ class Diffusion(GenerativeModel):
     def sampler_options(
         self, run: Sampler, times: Tensor, options: dict[str, Any]
     ) -> dict[str, Any]:
-        """A sampler's options: the user's, and what the model itself knows to choose."""
         return options
 
     def base_noise(self, n: int) -> Tensor:
-        """What samples begin with, ``(n, *event)``, of unit variance."""
+        """What samples begin with, of unit variance."""
         return self.noise(n, *self.event_shape)
 
     def encode(
@@ -210,11 +192,7 @@ class Diffusion(GenerativeModel):
     ) -> Data:
         """The data that the probability flow makes of noise, the inverse of `encode`.
 
-        Arguments:
-            z: Noise of unit variance.
-            c: Conditions.
-            guidance: As of `trajectory`.
-            tolerance: Of the adaptive solver, relative and absolute.
+        ``tolerance`` is that of the adaptive solver, relative and absolute.
         """
         ends = torch.tensor([self.path.t_max, self.path.t_min], dtype=torch.float64)
         denoiser = self.guided_denoiser(guidance, c)
@@ -224,14 +202,13 @@ class Diffusion(GenerativeModel):
     def integrate(
         self, denoiser: Denoiser, x: Data, times: Tensor, c: Condition, tolerance: float
     ) -> Data:
-        """The state at the end of an adaptive integration of the probability flow."""
         for piece, ends in denoiser.smooth_intervals(times):
             field = partial(piece.velocity, c=c)
             x = ode.final_state(ode.dormand_prince(field, x, ends, rtol=tolerance, atol=tolerance))
         return x
 
     def sample(self, n: int, c: Condition = None, **options: Any) -> Tensor:
-        """The last state of a trajectory; the options are those of `trajectory`."""
+        """The last state of a `trajectory`, whose options it takes."""
         check_options(self.trajectory, options, type(self).__name__)
         return ode.final_state(self.trajectory(n, c, **options))
 
@@ -248,21 +225,13 @@ class Diffusion(GenerativeModel):
     ) -> Data:
         """Data noised to a level and carried back (SDEdit; Meng et al., 2022).
 
-        If x has the distribution of the model, so has what comes back, at any strength.
-
-        Arguments:
-            x: Data, not necessarily like those fitted.
-            c: Conditions to carry them back under.
-            strength: From 0, which gives the data themselves, to 1, a fresh sample
-                (`editing.level`); 0.5 adds noise of the variance of standardised data.
-            sampler: A sampler or its name.
-            steps: Steps of the sampler from pure noise; a weaker edit takes the last of them.
-            guidance: As of `trajectory`.
-            options: What else the sampler takes.
+        If x has the distribution of the model, so has what comes back, at any strength: from 0,
+        which gives the data themselves, to 1, a fresh sample (`completion.time_at_strength`); at
+        0.5 noise and standardised data weigh alike. ``steps`` are those from pure noise, of which a
+        weaker edit takes the last. Options are those of `trajectory`.
         """
-        times = editing.times_from_strength(
-            self.path, strength, self.path.grid(steps or self.steps)
-        )
+        grid = self.path.grid(steps or self.steps)
+        times = completion.times_from_strength(self.path, strength, grid)
         eps = self.noise(*x.shape)
         if strength == 1:
             x_t = self.path.scale(times[0]).to(eps) * eps
@@ -328,6 +297,5 @@ class Diffusion(GenerativeModel):
         return self.estimated(x, c, probes=probes)[0]
 
     def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
-        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         found = self.denoiser.log_density(x, c, **options)
         return found.value, found.standard_error

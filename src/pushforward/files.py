@@ -12,12 +12,6 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def check_figure_path(path: str | Path) -> Path:
-    """A path that a figure can be written to, checked before it is drawn.
-
-    Raises:
-        UsageError: If the format is none of those known.
-        DiskError: If the folder does not exist.
-    """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         known = formatting.join_words(FORMATS, "or")
@@ -28,11 +22,7 @@ def check_figure_path(path: str | Path) -> Path:
 
 
 def atomic_write(path: Path, data: bytes) -> Path:
-    """Write beside the final place, flush to the disk, then rename; an old file survives a failure.
-
-    Raises:
-        DiskError: If the disk is full or the folder cannot be written.
-    """
+    """Write beside the final place, flush, then rename; an old file survives a failure."""
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -52,11 +42,6 @@ def atomic_write(path: Path, data: bytes) -> Path:
 
 
 def as_folder(place: str | os.PathLike[str]) -> Path:
-    """A folder by its path.
-
-    Raises:
-        UsageError: If it is none.
-    """
     if not isinstance(place, str | os.PathLike) or not os.fspath(place):
         raise UsageError(f"a folder is a path, not {str(place)[:40]!r}")
     return Path(place)

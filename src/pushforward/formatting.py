@@ -82,5 +82,4 @@ def printable_text(text: Any, limit: int = 60) -> str:
 
 
 def join_names(names: Any, limit: int = 100) -> str:
-    """Names separated by commas, cut where a message would grow too long."""
     return printable_text(", ".join(printable_text(n, 30) for n in names), limit)

@@ -110,11 +110,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         """Draw ``n`` data, with shape ``(n, *event_shape)``."""
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
-        """Log-likelihood in nats, of the kind that ``likelihood`` names.
-
-        Raises:
-            NoLikelihood: If the family defines no density.
-        """
+        """Log-likelihood in nats, of the kind that ``likelihood`` names."""
         raise NoLikelihood(
             f"{type(self).__name__} has no likelihood: it can be sampled but not scored"
         )
@@ -129,7 +125,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         return self.likelihood
 
     def hidden(self, c: Condition) -> Condition:
-        """Hide some conditions in training: the law of an unknown one is learned as well."""
+        """Hide some conditions in training: what is not known is learned as well."""
         if c is None or not self.training or not self.unconditional:
             return c
         return c * (torch.rand_like(c[:, :1]) >= self.unconditional)
@@ -189,11 +185,9 @@ class Encodes(Protocol):
     decoding gives the mean of :math:`p(x \mid z, c)`: what is lost in between is its distortion.
     """
 
-    def encode(self, x: Data, c: Condition = None) -> Tensor:
-        """The latents of data, one row each."""
+    def encode(self, x: Data, c: Condition = None) -> Tensor: ...
 
-    def decode(self, z: Tensor, c: Condition = None) -> Tensor:
-        """The data that latents stand for, ``(n, *event_shape)``."""
+    def decode(self, z: Tensor, c: Condition = None) -> Tensor: ...
 
 
 @runtime_checkable
@@ -205,8 +199,7 @@ class Edits(Protocol):
     with the strength s in [0, 1]; the reverse process then runs from t down to data under c.
     """
 
-    def edit(self, x: Data, c: Condition = None, *, strength: float = 0.5) -> Data:
-        """What comes back: the data themselves at strength 0, a fresh sample at 1."""
+    def edit(self, x: Data, c: Condition = None, *, strength: float = 0.5) -> Data: ...
 
 
 @runtime_checkable
@@ -249,11 +242,7 @@ class Distils(Protocol):
     """A student that learns from what a teacher maps noise to, in place of the data alone."""
 
     def distil(self, teacher: "GenerativeModel") -> None:
-        """Learn from this teacher, whose weights stay as they are.
-
-        Raises:
-            UsageError: If the teacher has not what is needed, such as a flow.
-        """
+        """Learn from this teacher, whose weights stay as they are; UsageError if it is no flow."""
 
 
 @runtime_checkable
@@ -261,20 +250,15 @@ class AdoptsTeacher(Protocol):
     """A model of which a part is a teacher, such as an autoencoder; no gradient reaches it."""
 
     def adopt(self, teacher: "GenerativeModel") -> None:
-        """Take the teacher in, with its weights.
-
-        Raises:
-            UsageError: If it is of another kind.
-        """
+        """Take the teacher in, with its weights; UsageError if it is of another kind."""
 
 
 def missing_capability(model: GenerativeModel, lack: str) -> UsageError:
-    """The error that says what a family cannot do: its name, and ``lack``."""
     return UsageError(f"{type(model).__module__.rsplit('.', 1)[-1]} {lack}")
 
 
 def count_evaluations(net: nn.Module, draw: Callable[[], Any]) -> int:
-    """How often a network is called while something is drawn; random numbers go on as before."""
+    """How often drawing calls a network; random numbers go on as before."""
     calls: list[None] = []
     hook = net.register_forward_hook(lambda *_: calls.append(None))
     device = next(net.parameters()).device

@@ -9,11 +9,6 @@ from .errors import Unavailable
 
 
 def package_folder(name: str, extra: str) -> Path:
-    """The folder of an installed package.
-
-    Raises:
-        Unavailable: If it is not installed.
-    """
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise Unavailable(f"{name} is not installed; install pushforward[{extra}]")

@@ -10,21 +10,11 @@ no number is negative where its default is not. Options that several functions s
 import inspect
 import math
 import os
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    NamedTuple,
-    TypeVar,
-    Union,
-    Unpack,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, Unpack, cast, get_args, get_origin
 
 from .errors import UsageError
 
@@ -66,8 +56,6 @@ LAYERS = Range(high=1000)  # a module for each takes memory before any number is
 
 
 class Option(NamedTuple):
-    """What the signature says of an option."""
-
     default: Any
     types: tuple[Any, ...]
     limits: Range = Range()
@@ -76,10 +64,10 @@ class Option(NamedTuple):
 
 
 def _read_option(hint: Any, default: Any = None) -> Option:
-    """What an annotation says."""
     notes = hint.__metadata__ if get_origin(hint) is Annotated else ()
     hint = get_args(hint)[0] if notes else hint
-    option = Option(default, get_args(hint) if _is_union(hint) else (hint,))
+    union = get_origin(hint) in (Union, UnionType)
+    option = Option(default, get_args(hint) if union else (hint,))
     for note in notes:
         if isinstance(note, Range):
             option = option._replace(limits=note)
@@ -92,21 +80,14 @@ def _read_option(hint: Any, default: Any = None) -> Option:
     return option
 
 
-def _is_union(hint: Any) -> bool:
-    return get_origin(hint) in (Union, UnionType)
-
-
 def _read_options(function: Callable[..., Any]) -> dict[str, Option]:
-    """The options that a function takes: what has a default and can only be given by name.
-
-    All fields of a record that have a default are options.
-    """
+    """What has a default and can only be given by name; of a record, all fields with a default."""
     return _read_signature(getattr(function, "__func__", function))  # a method keeps its model
 
 
 @cache
 def _read_signature(function: Callable[..., Any]) -> dict[str, Option]:
-    hints, found = get_type_hints(function, include_extras=True), {}
+    hints, found = typing.get_type_hints(function, include_extras=True), {}
     for p in inspect.signature(function).parameters.values():
         named = p.kind is p.KEYWORD_ONLY or isinstance(function, type)
         if named and p.default is not p.empty:
@@ -117,30 +98,25 @@ def _read_signature(function: Callable[..., Any]) -> dict[str, Option]:
 
 
 def _group_options(group: type) -> dict[str, Option]:
-    """The options in a `TypedDict`."""
-    hints = get_type_hints(group, include_extras=True)
+    hints = typing.get_type_hints(group, include_extras=True)
     return {name: _read_option(hint) for name, hint in hints.items()}
 
 
 def option_groups(function: Callable[..., Any]) -> list[type]:
-    """The `TypedDict` that a function unpacks, if any."""
-    hints = get_type_hints(function, include_extras=True).values()
+    hints = typing.get_type_hints(function, include_extras=True).values()
     return [get_args(hint)[0] for hint in hints if get_origin(hint) is Unpack]
 
 
 def with_defaults(group: type[T], given: T) -> T:
-    """The options of a `TypedDict`, those that were not given by their defaults."""
     defaults = {name: option.default for name, option in _group_options(group).items()}
     return cast(T, defaults | cast(dict[str, Any], given))
 
 
 def option_defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The options that a function takes, with their defaults."""
     return {name: option.default for name, option in _read_options(function).items()}
 
 
 def option_types(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
-    """The types that each option may have."""
     return {name: option.types for name, option in _read_options(function).items()}
 
 
@@ -150,13 +126,11 @@ def option_choices(function: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
 
 
 def option_names(function: Callable[..., Any]) -> list[str]:
-    """The options of a function as users write them."""
     known = _read_options(function).items()
     return [written for name, option in known for written in option.names or (name,)]
 
 
 def takes_any_option(function: Callable[..., Any]) -> bool:
-    """Whether a function hands on options that it does not name."""
     rest = [p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
     return any(get_origin(p.annotation) is not Unpack for p in rest)
 
@@ -166,15 +140,8 @@ def check_options(
 ) -> None:
     """Refuse an option that does not exist or has no sense, instead of failing later.
 
-    Arguments:
-        function: What will be called with the options; further ones are let through if it takes
-            any.
-        given: The options.
-        owner: What the message calls the function.
-        least: The smallest count where the default is None.
-
-    Raises:
-        UsageError: If an option does not exist or has no sense.
+    Further options are let through if the function takes any. ``owner`` is what a message calls the
+    function, and ``least`` the smallest count where the default is None.
     """
     known = _read_options(function)
     for name, value in given.items():
@@ -199,11 +166,7 @@ def check_option_value(
     *,
     least: int = 1,
 ) -> None:
-    """Check one option against its annotation and its default.
-
-    Raises:
-        UsageError: If it has no sense.
-    """
+    """Refuse a value that contradicts the option's annotation or its default."""
     if value is default or (value is None and NoneType in types):
         return
     if type(value) in (list, tuple) and any(hasattr(t, "__origin__") for t in types):
@@ -219,29 +182,20 @@ def check_option_value(
 
 
 def check_duration(name: str, value: Any) -> None:
-    """Check an amount of time, which may be None.
-
-    Raises:
-        UsageError: If it is not a positive number.
-    """
+    """Refuse all but None and positive numbers."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (number and 0 < value < math.inf):
         raise UsageError(f"{name} is {str(value)[:40]}; it must be positive")
 
 
 def check_seed(value: Any) -> None:
-    """Check what makes random numbers repeatable.
-
-    Raises:
-        UsageError: If it is no whole number of 63 bits.
-    """
     whole = hasattr(value, "__index__") and not isinstance(value, bool)
     if not (whole and not hasattr(value, "__len__") and 0 <= value < 2**63):
         raise UsageError(f"seed is {str(value)[:40]}; it is a whole number from 0 to 2^63 - 1")
 
 
 def _matches_type(value: Any, plain: list[Any]) -> bool:
-    """Whether a value is of one of these types; a whole number is also a number."""
+    """A whole number is also a number."""
     if isinstance(value, bool):
         return bool in plain
     return isinstance(value, tuple(plain)) or (isinstance(value, int) and float in plain)
@@ -250,7 +204,6 @@ def _matches_type(value: Any, plain: list[Any]) -> bool:
 def _check_option_range(
     name: str, value: int | float, default: Any, limits: Range, least: int
 ) -> None:
-    """Check that a number is in its range."""
     count = isinstance(value, int) and not isinstance(default, float)
     low: int | float = -math.inf if default is not None and default < 0 else 0
     if count and (default is None or default >= 0):
@@ -262,11 +215,6 @@ def _check_option_range(
 
 
 def choose_option(option: str, value: str, choices: Mapping[str, T]) -> T:
-    """What an option's value stands for.
-
-    Raises:
-        UsageError: If it is none of the choices.
-    """
     if value not in choices:
         raise UsageError(f"{option} is {value!r}; choose from {', '.join(choices)}")
     return choices[value]

@@ -23,9 +23,6 @@ class EtaEstimator:
 
     for a fraction :math:`f` done that began at :math:`f_0`. What is done once, at the start, is
     soon left behind; what recurs, such as a validation, is counted at its rate.
-
-    Arguments:
-        clock: Seconds, from anywhere.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -33,7 +30,6 @@ class EtaEstimator:
     times: list[float] = field(default_factory=list)
 
     def seconds_left(self, fraction: float) -> float | None:
-        """Seconds until all is done, or None where nothing can be said yet."""
         now = self.clock()
         if not self.fractions or fraction - self.fractions[-1] >= FINEST:
             self.fractions.append(fraction)

@@ -28,7 +28,6 @@ def append_dims(t: Tensor, x: Tensor) -> Tensor:
 
 
 def sum_event(x: Data) -> PerDatum:
-    """Sum over every axis but the first."""
     return x.flatten(1).sum(1)
 
 

@@ -18,11 +18,7 @@ def _channel_mean(z: Tensor) -> Tensor:
 
 
 class TwoStage(GenerativeModel):
-    """The stages of a run, and the statistics of codes between them.
-
-    Arguments:
-        stage: The part of training that the first model gets.
-    """
+    """The stages of a run, of which ``stage`` is the first model's part, and its codes' moments."""
 
     mean: Tensor
     variance: Tensor
@@ -34,7 +30,6 @@ class TwoStage(GenerativeModel):
         self.stage = stage
 
     def reset_codes(self, shape: tuple[int, ...], like: Tensor) -> None:
-        """Begin anew with codes of a shape, of which nothing is known yet."""
         ones = torch.ones(shape[0], *[1] * (len(shape) - 1)).to(like)
         self.register_buffer("mean", torch.zeros_like(ones))
         self.register_buffer("variance", ones)
@@ -52,13 +47,13 @@ class TwoStage(GenerativeModel):
         return count - int(self.rounds), steps - int(self.rounds)
 
     def measure_codes(self, z: Tensor) -> None:
-        """Take the statistics of all codes at once."""
+        """From all codes at once."""
         self.mean.copy_(_channel_mean(z))
         self.variance.copy_(_channel_mean((z - self.mean).square()))
 
     @torch.no_grad()
     def update_code_statistics(self, z: Tensor) -> None:
-        """Keep the mean and variance of each channel of codes, over the last tenth or so."""
+        """Over the last tenth of the rounds or so."""
         weight = max(1 / MEMORY, 10 / (10 + int(self.rounds)))
         z = z.to(self.mean)
         self.mean.lerp_(_channel_mean(z), weight)
@@ -66,7 +61,7 @@ class TwoStage(GenerativeModel):
 
     @property
     def scale(self) -> Tensor:
-        """The standard deviation of codes, for each channel."""
+        """The standard deviation of each channel of codes."""
         return self.variance.sqrt().clamp(min=1e-4)
 
     def standardise(self, z: Tensor) -> Tensor:

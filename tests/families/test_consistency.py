@@ -20,7 +20,7 @@ from pushforward.families.consistency import (
 from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Event, Recipe
 from pushforward.theory.consistency import HeunTeacher, discretisation_times
-from pushforward.theory.exact.flow_maps import gaussian_flow_map
+from pushforward.theory.exact.dynamics import gaussian_flow_map
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian
 from pushforward.theory.paths import EDMPath
 from pushforward.training.fit import fit

@@ -19,7 +19,7 @@ from pushforward.metrics.wasserstein import sliced_w2
 from pushforward.model import Event
 from pushforward.shapes import append_dims
 from pushforward.theory import ode, paths, samplers
-from pushforward.theory.exact.flow_maps import gaussian_flow_map
+from pushforward.theory.exact.dynamics import gaussian_flow_map
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, lesson_mixture
 from pushforward.training.fit import fit
 

@@ -12,7 +12,7 @@ from pushforward import families
 from pushforward.families.ncsn import NCSN, WIDEST, balanced_snr, data_diameter, level_ratio
 from pushforward.model import Event
 from pushforward.theory import samplers
-from pushforward.theory.exact.sampler_moments import gaussian_ula
+from pushforward.theory.exact.dynamics import gaussian_ula
 
 
 class Network(nn.Module):

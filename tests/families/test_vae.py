@@ -24,7 +24,7 @@ from pushforward.networks.likelihoods import (
     GaussianLikelihood,
 )
 from pushforward.theory.bounds import importance_bound
-from pushforward.theory.exact.linear_vae import linear_vae_optimum
+from pushforward.theory.exact.evidence import linear_vae_optimum
 from pushforward.training.trainer import Trainer, random_batches
 
 D, Q, S = 6, 2, 0.4

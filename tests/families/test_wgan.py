@@ -6,7 +6,7 @@ from torch import nn
 
 from pushforward.families.wgan import build, clip_weights, wasserstein_critic_loss
 from pushforward.model import Event, Likelihood
-from pushforward.theory.exact.dirac import clipped_gap
+from pushforward.theory.exact.discriminator import clipped_gap
 from pushforward.training.trainer import Trainer, random_batches
 
 SMALL = {"width": 16, "depth": 2}

@@ -11,7 +11,7 @@ from pushforward.families.wgan_gp import build, wasserstein_generator_loss, wgan
 from pushforward.model import Event, Likelihood, Recipe
 from pushforward.networks.mlp import mlp
 from pushforward.theory.adversarial import input_gradient, wgan_gp_penalty
-from pushforward.theory.exact.dirac import penalised_optimum
+from pushforward.theory.exact.discriminator import penalised_optimum
 from pushforward.training.trainer import Trainer, random_batches
 
 SMALL = {"width": 16, "depth": 2}

@@ -25,7 +25,7 @@ from pushforward.lesson.snippets import (
     vae_loss,
 )
 from pushforward.theory import ode, paths
-from pushforward.theory.exact.flow_maps import gaussian_floor, gaussian_velocity
+from pushforward.theory.exact.dynamics import gaussian_floor, gaussian_velocity
 from pushforward.theory.exact.targets import lesson_mixture
 
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from pushforward.shapes import standard_normal_log_prob
 from pushforward.theory import densities, ode
+from pushforward.theory.densities import integrate_flow
 from pushforward.theory.ode import adjoint_integrator
-from pushforward.theory.rnode import integrate_flow
 
 TIGHT = partial(ode.dormand_prince, rtol=1e-9, atol=1e-9)
 WAYS = {"rk4": (ode.rk4, 24), "adaptive": (TIGHT, 1)}

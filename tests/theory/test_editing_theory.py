@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pushforward.diffusion import Diffusion
-from pushforward.theory import editing, paths, predictions, samplers
+from pushforward.theory import completion, paths, predictions, samplers
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -33,7 +33,7 @@ def exact(law, path, sampler=samplers.heun, steps=100):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("strength", [0.2, 0.5, 0.8])
 def test_a_strength_leaves_the_same_signal_beside_noise_on_every_path(path, strength):
-    alpha, sigma = path(editing.time_at_strength(path, strength))
+    alpha, sigma = path(completion.time_at_strength(path, strength))
     angle = math.atan2(float(sigma), float(alpha))
     assert angle == pytest.approx(math.pi / 2 * strength, abs=1e-9)
 
@@ -41,11 +41,11 @@ def test_a_strength_leaves_the_same_signal_beside_noise_on_every_path(path, stre
 @pytest.mark.parametrize("path", PATHS)
 def test_the_times_that_remain_fall_from_the_strength_to_data(path):
     grid = path.grid(20)
-    assert torch.equal(editing.times_from_strength(path, 1.0, grid), grid)
-    assert len(editing.times_from_strength(path, 0.0, grid)) == 1
-    times = editing.times_from_strength(path, 0.5, grid)
+    assert torch.equal(completion.times_from_strength(path, 1.0, grid), grid)
+    assert len(completion.times_from_strength(path, 0.0, grid)) == 1
+    times = completion.times_from_strength(path, 0.5, grid)
     assert (
-        times[0] == editing.time_at_strength(path, 0.5)
+        times[0] == completion.time_at_strength(path, 0.5)
         and times[-1] == 0
         and (times.diff() < 0).all()
     )
@@ -72,7 +72,7 @@ def test_of_normal_data_the_law_after_an_edit_is_known(path, strength):
     """The flow back is x = m + S^(1/2) (a^2 S + s^2)^(-1/2) (x_t - a m) along the axes of S."""
     law, other = ways()
     got = exact(law, path).edit(other.sample(N), strength=strength)
-    alpha, sigma = path(editing.time_at_strength(path, strength))
+    alpha, sigma = path(completion.time_at_strength(path, strength))
     eye = torch.eye(2)
     values, axes = torch.linalg.eigh(law.covariance)
     back = (axes * (values / (alpha**2 * values + sigma**2)).sqrt()) @ axes.mT
@@ -87,7 +87,7 @@ def test_a_stochastic_way_back_draws_the_posterior():
     path, strength = paths.VariancePreservingPath(), 0.5
     model = exact(law, path, samplers.ddpm, steps=300)
     got = model.edit(other.sample(N), strength=strength, variance=0.5)
-    alpha, sigma = path(editing.time_at_strength(path, strength))
+    alpha, sigma = path(completion.time_at_strength(path, strength))
     S, eye = law.covariance, torch.eye(2)
     gain = alpha * S @ torch.linalg.inv(alpha**2 * S + sigma**2 * eye)
     mean = law.mean + gain @ (alpha * (other.mean - law.mean))
@@ -120,9 +120,9 @@ def test_at_full_strength_an_edit_is_a_sample_and_at_none_the_data(sampler):
 @pytest.mark.parametrize("shape", [(2,), (5,), (3, 4, 4)])
 def test_a_great_circle_turns_evenly_and_keeps_lengths(shape):
     a, b = torch.randn(6, *shape), torch.randn(6, *shape)
-    scale = editing.event_norm(a) / editing.event_norm(b)
+    scale = completion.event_norm(a) / completion.event_norm(b)
     b = b * scale.view(-1, *[1] * len(shape))
-    points = [editing.slerp(a, b, w).flatten(1) for w in np.linspace(0, 1, 5).tolist()]
+    points = [completion.slerp(a, b, w).flatten(1) for w in np.linspace(0, 1, 5).tolist()]
     assert torch.allclose(points[0], a.flatten(1)) and torch.allclose(points[-1], b.flatten(1))
     unit = [p / p.norm(dim=1, keepdim=True) for p in points]
     for p in points:
@@ -136,6 +136,6 @@ def test_a_great_circle_turns_evenly_and_keeps_lengths(shape):
 @pytest.mark.parametrize("factor", [2.0, -1.0, 1 + 1e-9])
 def test_on_a_line_with_the_origin_the_way_is_the_line(factor):
     a = torch.randn(4, 3)
-    got = editing.slerp(a, factor * a, 0.25)
+    got = completion.slerp(a, factor * a, 0.25)
     assert torch.allclose(got, (0.75 + 0.25 * factor) * a)
-    assert editing.slerp(torch.zeros(1, 3), torch.ones(1, 3), 0.5).isfinite().all()
+    assert completion.slerp(torch.zeros(1, 3), torch.ones(1, 3), 0.5).isfinite().all()

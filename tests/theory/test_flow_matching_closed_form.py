@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import quad
 
 from pushforward.theory import ode, paths, samplers
-from pushforward.theory.exact import flow_maps
+from pushforward.theory.exact import dynamics
 from pushforward.theory.exact.targets import (
     ExactDenoiser,
     Gaussian,
@@ -35,7 +35,7 @@ def round_gaussian(mean, scale):
 def test_the_gaussian_field_is_that_of_the_exact_denoiser(path):
     mean, x, t = [0.8, -1.0], torch.randn(30, 2), torch.rand(30) * 0.9 + 0.05
     exact = ExactDenoiser(round_gaussian(mean, 1.5), path).velocity(x, t)
-    got = flow_maps.gaussian_velocity(path, torch.tensor(mean), 1.5, x, t)
+    got = dynamics.gaussian_velocity(path, torch.tensor(mean), 1.5, x, t)
     torch.testing.assert_close(got, exact, rtol=1e-10, atol=1e-10)
 
 
@@ -48,7 +48,7 @@ def test_the_gaussian_field_is_the_regression_of_the_rate():
     left = y - y.mean() - slope * (x_t - x_t.mean())
     error = left.std() / x_t.std() / n**0.5
     ends = torch.tensor([[0.0], [1.0]])
-    low, high = flow_maps.gaussian_velocity(
+    low, high = dynamics.gaussian_velocity(
         paths.LinearPath(), torch.tensor([m]), s, ends, torch.tensor(t)
     )
     assert abs(float(high - low) - slope) < 5 * error
@@ -67,7 +67,7 @@ def test_the_residual_is_the_variance_by_quadrature(path):
         rate = d_alpha * grid[:, 0] + d_sigma * (x_t - alpha * grid[:, 0]) / sigma
         mean = (weight * rate).sum() / weight.sum()
         expected = (weight * (rate - mean).square()).sum() / weight.sum()
-        got = flow_maps.residual_variance(law, path, torch.tensor([[x_t]]), t)
+        got = dynamics.residual_variance(law, path, torch.tensor([[x_t]]), t)
         torch.testing.assert_close(got[0], expected, rtol=1e-9, atol=0)
 
 
@@ -80,7 +80,7 @@ def test_the_residual_of_slanted_components_is_the_excess_of_the_loss():
     x, eps, t = law.sample(n), torch.randn(n, 2), torch.rand(n) * 0.98 + 0.01
     x_t = path.interpolate(x, eps, t)
     u = ExactDenoiser(law, path).velocity(x_t, t)
-    gap = (u - (eps - x)).square().sum(1) - flow_maps.residual_variance(law, path, x_t, t)
+    gap = (u - (eps - x)).square().sum(1) - dynamics.residual_variance(law, path, x_t, t)
     assert abs(float(gap.mean())) < 5 * float(gap.std()) / n**0.5
 
 
@@ -88,14 +88,14 @@ def test_the_residual_of_slanted_components_is_the_excess_of_the_loss():
 def test_the_floor_of_gaussian_data_is_the_integral_of_the_residual(s):
     law, zero = round_gaussian([0.3], s), torch.zeros(1, 1)
     residual = lambda t: float(  # noqa: E731
-        flow_maps.residual_variance(law, paths.LinearPath(), zero, torch.tensor(t))
+        dynamics.residual_variance(law, paths.LinearPath(), zero, torch.tensor(t))
     )
-    assert quad(residual, 1e-12, 1)[0] == pytest.approx(flow_maps.gaussian_floor(s), abs=1e-8)
+    assert quad(residual, 1e-12, 1)[0] == pytest.approx(dynamics.gaussian_floor(s), abs=1e-8)
 
 
 def test_the_field_error_of_a_shift_is_its_square():
     u = ExactDenoiser(lesson_mixture(), paths.LinearPath()).velocity
-    got = flow_maps.velocity_error(
+    got = dynamics.velocity_error(
         lambda x, t: u(x, t) + 0.3, u, torch.randn(50, 1), torch.rand(50) * 0.9 + 0.05
     )
     assert float(got) == pytest.approx(0.09, abs=1e-12)
@@ -111,15 +111,15 @@ def test_ddim_contracts_by_the_product_of_cosines(path, steps):
     alpha, sigma = path(times)
     deviation = torch.hypot(alpha * s, sigma)
     ratio = float((ends[1] - ends[0]) / (deviation[-1] / deviation[0]))
-    assert flow_maps.ddim_contraction(path, s, times) == pytest.approx(ratio, abs=1e-12)
+    assert dynamics.ddim_contraction(path, s, times) == pytest.approx(ratio, abs=1e-12)
 
 
 def test_equal_angles_contract_least():
     path = paths.CosinePath(t_max=1.0)
-    assert flow_maps.ddim_contraction(path, 1.0, torch.linspace(1, 0, 11)) == pytest.approx(
-        flow_maps.least_contraction(10), abs=1e-12
+    assert dynamics.ddim_contraction(path, 1.0, torch.linspace(1, 0, 11)) == pytest.approx(
+        dynamics.least_contraction(10), abs=1e-12
     )
     for grid in (torch.linspace(1, 0, 11) ** 2, torch.linspace(1, 0, 11).sqrt()):
-        assert flow_maps.ddim_contraction(path, 1.0, grid) < flow_maps.least_contraction(10)
-    assert flow_maps.least_contraction(1) == pytest.approx(0, abs=1e-15)
-    assert flow_maps.least_contraction(50) == pytest.approx(math.exp(-(math.pi**2) / 400), abs=1e-4)
+        assert dynamics.ddim_contraction(path, 1.0, grid) < dynamics.least_contraction(10)
+    assert dynamics.least_contraction(1) == pytest.approx(0, abs=1e-15)
+    assert dynamics.least_contraction(50) == pytest.approx(math.exp(-(math.pi**2) / 400), abs=1e-4)

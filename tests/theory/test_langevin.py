@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from pushforward.errors import NumericalError, UsageError
 from pushforward.theory import paths, samplers
-from pushforward.theory.exact.sampler_moments import (
+from pushforward.theory.exact.dynamics import (
     gaussian_acceptance,
     gaussian_bias,
     gaussian_ula,

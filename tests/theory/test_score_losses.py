@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pushforward.theory import score_matching as sm
+from pushforward.theory.densities import rademacher_probes
 from pushforward.theory.exact import divergences
 from pushforward.theory.exact.targets import Gaussian, GaussianMixture
 
@@ -129,7 +130,7 @@ def test_the_variance_of_hutchinsons_estimate(kind, variance):
     S = (A + A.T) / 2
     exact = 2 * (S.square().sum() - (S.diagonal().square().sum() if variance == "off" else 0))
     x = torch.randn(n, 4)
-    z = sm.rademacher_directions(1, x) if kind == "signs" else torch.randn(1, n, 4)
+    z = rademacher_probes(x, 1) if kind == "signs" else torch.randn(1, n, 4)
     estimate = (
         sm.reduced_sliced_matching(lambda x: x @ A.T, x, z).detach() - (x @ A.T).square().sum(1) / 2
     )

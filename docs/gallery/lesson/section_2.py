@@ -39,5 +39,5 @@ for claim in lesson.section("2").claims[:3]:
 # In a terminal: ``pushforward lesson 2 --out lesson``, which writes this as a page
 # of its own with the figures as SVG, PDF and PNG, and all numbers as JSON.
 #
-# The building blocks: :doc:`bounds </reference/theory/bounds>`, :doc:`linear_vae
-# </reference/theory/linear_vae>`; the family: :doc:`vae </families/vae>`.
+# The building blocks: :doc:`bounds </reference/theory/bounds>`, ``exact.evidence``;
+# the family: :doc:`vae </families/vae>`.

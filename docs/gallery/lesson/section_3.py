@@ -38,4 +38,4 @@ for claim in lesson.section("3").claims[:3]:
 # of its own with the figures as SVG, PDF and PNG, and all numbers as JSON.
 #
 # The building blocks: :doc:`adversarial </reference/theory/adversarial>`,
-# :doc:`dirac </reference/theory/dirac>`; the family: :doc:`gan </families/gan>`.
+# ``exact.discriminator``; the family: :doc:`gan </families/gan>`.

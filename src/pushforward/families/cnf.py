@@ -32,9 +32,8 @@ from ..networks.whitening import Whitening
 from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, standard_normal_log_prob
 from ..theory import densities, ode
-from ..theory.densities import LogDensity
+from ..theory.densities import FlowIntegrals, LogDensity, integrate_flow
 from ..theory.ode import Field, Integrator, adjoint_integrator, tolerance_error
-from ..theory.rnode import FlowIntegrals, integrate_flow
 
 INTEGRATORS: dict[str, Integrator] = {
     "rk4": ode.rk4,

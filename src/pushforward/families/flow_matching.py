@@ -5,9 +5,8 @@ r"""Flow matching (Lipman et al., 2023): learn the velocity of a path, then inte
     \dot x_t = \dot\alpha_t x + \dot\sigma_t\varepsilon
 
 Its minimum is :math:`v = \mathbb E[\dot x_t \mid x_t]`, whose flow carries noise to data; the
-loss there is not zero. Couplings of data and noise within a batch (`transport_flow`), and pairs
-that a teacher has joined (`Reflow`), straighten the flow; from other data it translates between the
-two.
+loss there is not zero. Couplings of data and noise within a batch, and pairs that a teacher has
+joined, straighten the flow (`flows`); from other data it translates between the two.
 """
 
 from collections.abc import Callable
@@ -15,13 +14,13 @@ from functools import partial
 from typing import Annotated, Unpack
 
 from ..diffusion import default_width, diffusion_recipe
+from ..flows import Reflow, TransportFlow, velocity_weight
 from ..model import Event
 from ..networks.layout import image_layout
 from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network, is_deep
 from ..options import FRACTION, Choice, require_memory
 from ..theory import couplings, paths, samplers
 from ..theory.predictions import edm_prediction
-from ..transport_flow import Reflow, TransportFlow, velocity_weight
 
 COUPLINGS: dict[str, couplings.Coupling] = {
     "independent": couplings.independent_coupling,

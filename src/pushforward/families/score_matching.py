@@ -28,7 +28,7 @@ from ..networks.mlp import Perceptron
 from ..networks.whitening import Whitening
 from ..options import LAYERS, Choice, choose_option
 from ..shapes import Condition, Data, PerDatum, Scalar, sum_event
-from ..theory import score_matching
+from ..theory import densities, score_matching
 from ..theory.guidance import Guidance
 from ..theory.langevin import mala, stable_step, ula
 from ..theory.ode import final_state
@@ -41,9 +41,7 @@ MEASURED = 256  # chains at which it is measured
 
 def _sliced_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
     """Sliced score matching with reduced variance, one direction of signs."""
-    return score_matching.reduced_sliced_matching(
-        score, x, score_matching.rademacher_directions(1, x)
-    )
+    return score_matching.reduced_sliced_matching(score, x, densities.rademacher_probes(x, 1))
 
 
 def _implicit_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:

@@ -7,7 +7,7 @@ holds for every :math:`\beta \ge 1` and not below; at :math:`\beta = 1` the gap 
 from :math:`q` to the posterior (Kingma & Welling, 2014; Higgins et al., 2017). Several particles
 train the tighter importance-weighted bound instead (Burda et al., 2016). The data decide what
 :math:`p(x \mid z)` is (`networks.likelihoods`). All terms are sums over entries, in nats; the
-bounds themselves are in `theory.bounds`, and the case that can be solved in `exact.linear_vae`.
+bounds themselves are in `theory.bounds`, and the case that can be solved in `exact.evidence`.
 """
 
 import math

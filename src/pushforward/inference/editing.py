@@ -17,7 +17,7 @@ from ..errors import DataError, UsageError
 from ..model import Edits, Likelihood, missing_capability
 from ..networks.layout import image_layout, is_image
 from ..shapes import Condition
-from ..theory.editing import slerp
+from ..theory.completion import slerp
 from .latents import require_latents
 from .preprocessor import GUIDANCE, ModelPipeline
 from .sampling import draw_samples

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ..model import GenerativeModel
-from ..theory.exact import evidence, linear_vae
+from ..theory.exact import evidence
 from ..theory.exact.targets import Gaussian
 from .claims import Number, double
 
@@ -24,11 +24,9 @@ def nonlinear_joint() -> tuple[evidence.QuadratureJoint, Tensor]:
     return joint, torch.logaddexp(one + math.log(0.4), two + math.log(0.6))
 
 
-def linear_vae_case(
-    d: int = 6, latent: int = 3, n: int = 200
-) -> tuple[linear_vae.LinearVAE, Tensor]:
+def linear_vae_case(d: int = 6, latent: int = 3, n: int = 200) -> tuple[evidence.LinearVAE, Tensor]:
     W, b = torch.randn(d, latent).double(), torch.randn(d).double()
-    model = linear_vae.LinearVAE(W, b, 0.5)
+    model = evidence.LinearVAE(W, b, 0.5)
     return model, model.evidence().sample((n,))
 
 

@@ -269,7 +269,7 @@ class FlowMatchingModel(TimeMLP):
 def flow_matching_loss(model: Field, x0: Data, x1: Tensor) -> Scalar:
     r""":math:`\mathbb E\,\|v(x_t, t) - (x_1 - x_0)\|^2`, summed over entries.
 
-    Its floor is not zero: :math:`s\pi/2` an entry for data of deviation s (`exact.flow_maps`).
+    Its floor is not zero: :math:`s\pi/2` an entry for data of deviation s (`exact.dynamics`).
 
     Arguments:
         model: ``model(x, t)`` with t in the lesson's time.

@@ -25,10 +25,7 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def game_value(real: PerDatum, fake: PerDatum) -> Scalar:
-    r"""The value of the game in nats, from logits on data and on samples.
-
-    .. math:: V = \mathbb E_p \log D + \mathbb E_q \log(1 - D)
-    """
+    """The value V of the game in nats, from logits on data and on samples."""
     return logsigmoid(real).mean() + logsigmoid(-fake).mean()
 
 
@@ -65,8 +62,8 @@ def non_saturating_loss(fake: PerDatum) -> Scalar:
 def critic_gap(real: PerDatum, fake: PerDatum) -> Scalar:
     r""":math:`\mathbb E_p f - \mathbb E_q f`.
 
-    This is at most :math:`W_1(p, q)` times the Lipschitz constant of the critic. A penalised
-    critic's constant is not one, and on finite samples the gap is positive even where p = q.
+    At most :math:`W_1(p, q)` times the Lipschitz constant of the critic. A penalised critic's
+    constant is not one, and on finite samples the gap is positive even where p = q.
     """
     return real.mean() - fake.mean()
 
@@ -84,7 +81,7 @@ def input_gradient(critic: Critic, x: Data) -> Data:
 
 
 def sample_interpolates(real: Data, fake: Data) -> Data:
-    r"""A uniform point on the segment from each datum to its sample, for any event shape.
+    r"""A uniform point on the segment from each datum to its sample.
 
     .. math:: \hat x_i = \epsilon_i x_i + (1 - \epsilon_i) \tilde x_i, \qquad
         \epsilon_i \sim U[0, 1] \text{ independent for each } i

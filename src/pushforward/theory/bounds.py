@@ -11,7 +11,7 @@ lost: :math:`\mathrm{ELBO}(x) = \log p(x) - \mathrm{KL}(q \,\|\, p(z \mid x))`. 
 .. math:: -\mathrm{ELBO}(x) = \underbrace{-\mathbb E_q \log p(x \mid z)}_{\text{distortion}}
     + \underbrace{\mathrm{KL}(q \,\|\, p(z))}_{\text{rate}} .
 
-`linear_vae` evaluates all three in closed form where everything is Gaussian. Weighting the rate by
+`exact.evidence` has all three in closed form where everything is Gaussian. Weighting the rate by
 :math:`\beta \ge 1` keeps a bound, because the rate is not negative; :math:`\beta < 1` does not.
 """
 
@@ -36,15 +36,13 @@ def kl_to_prior(q: Normal) -> PerDatum:
 
 
 def importance_bound(log_w: Tensor) -> PerDatum:
-    r"""The importance-weighted bound from K log-weights for each datum (Burda et al., 2016, eq. 8).
+    r"""The importance-weighted bound from K log-weights for each datum, ``(K, n)``.
 
     .. math:: L_K = \log \frac1K \sum_{i=1}^K w_i, \qquad
         \mathrm{ELBO} = \mathbb E L_1 \le \mathbb E L_K \le \mathbb E L_{K+1} \le \log p(x)
 
-    With bounded weights the gap is :math:`\operatorname{Var}(w / p(x)) / 2K` for large K.
-
-    Arguments:
-        log_w: Log-weights, ``(K, n)``.
+    (Burda et al., 2016, eq. 8). With bounded weights the gap is
+    :math:`\operatorname{Var}(w / p(x)) / 2K` for large K.
     """
     return log_w.logsumexp(0) - math.log(len(log_w))
 
@@ -62,11 +60,9 @@ def reparametrise_doubly(z: Tensor, log_w: Tensor, beta: float = 1.0) -> None:
     the fall. For K = 1 it is "sticking the landing" (Roeder et al., 2017). The gradient of a
     decoder is not touched.
 
-    Arguments:
-        z: Reparametrised latents ``(K, n, latent)`` from which ``log_w`` was computed.
-        log_w: Log-weights ``(K, n)`` in which the parameters of q are constants.
-        beta: The power of :math:`p(z) / q(z)` in the weights, below one in a warm-up; the factor
-            is then :math:`\beta \tilde w^2 + (1 - \beta) \tilde w`.
+    In ``log_w``, ``(K, n)``, computed from the reparametrised latents ``z``, ``(K, n, latent)``,
+    the parameters of q are constants. ``beta`` is the power of :math:`p(z) / q(z)` in the weights,
+    below one in a warm-up; the factor is then :math:`\beta \tilde w^2 + (1 - \beta) \tilde w`.
     """
     if z.requires_grad:
         share = log_w.detach().softmax(0)[..., None]
@@ -77,13 +73,8 @@ def reparametrise_doubly(z: Tensor, log_w: Tensor, beta: float = 1.0) -> None:
 def active_units(mu: Tensor) -> Tensor:
     r"""Which latent units tell of the data: :math:`\operatorname{Var}_x \mathbb E_q z_i > 0.01`.
 
-    A unit whose posterior is the prior for every datum has collapsed: the decoder ignores it.
-
-    Arguments:
-        mu: Posterior means of many data, ``(n, latent)``.
-
-    Returns:
-        Booleans ``(latent,)`` (Burda et al., 2016, section 5.2).
+    From posterior means ``(n, latent)`` of many data (Burda et al., 2016, section 5.2). A unit
+    whose posterior is the prior for every datum has collapsed: the decoder ignores it.
     """
     return mu.var(0, correction=0) > ACTIVE
 

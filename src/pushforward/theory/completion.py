@@ -1,8 +1,9 @@
-r"""Drawing some entries of a datum given the others, :math:`x^U \sim p(x^U \mid x^K)`.
+r"""Drawing some entries of a datum given the others, :math:`x^U \sim p(x^U \mid x^K)`, and editing.
 
 A model of the joint distribution answers every such question: mixtures in closed form, a path by a
 particle filter along its reverse process or, where entries are many, by matching moments, any other
 density by importance resampling, and a model that can only be sampled by a kernel on known entries.
+Whole data are edited through noise: how far to go, and the way between two latents.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch.distributions import Normal
 from ..errors import NumericalError
 from ..shapes import Condition, Data, PerDatum, append_dims, sum_event
 from .denoisers import Denoiser, without_graph
+from .paths import Path
 from .predictions import PosteriorMeans
 from .samplers import SamplerStep, plan_steps
 
@@ -24,7 +26,7 @@ BETWEEN = 0.5  # the variance of a reverse step, halfway between its two limits
 
 
 def _forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
-    """One draw of the forward process from data, its states at the start of each step."""
+    """The states at the start of each step, in one draw of the forward process."""
     states = []
     for step in reversed(steps):
         kept = step.alpha_t / step.alpha_s
@@ -55,17 +57,8 @@ def particle_filter(
     with systematic resampling when the effective sample size falls below half. Exact as the
     particles and the steps grow; NFE is 1 a step.
 
-    Arguments:
-        denoiser: Of the joint distribution.
-        n: How many draws.
-        x: A datum whose known entries count, ``(*event,)``.
-        known: Which entries are known, ``(*event,)``.
-        times: Decreasing times.
-        c: Their condition, of which the first row counts.
-        particles: The least number of particles; n of them are returned, equally weighted.
-
-    Raises:
-        NumericalError: If no particle has a weight.
+    ``x`` is a datum whose ``known`` entries count, both ``(*event,)``; of conditions the first row
+    does. Of at least so many ``particles`` n are returned, equally weighted.
     """
     x, draws, n = torch.where(known, x, 0.0), n, max(n, particles)
     c = None if c is None else c[:1].expand(n, -1)
@@ -119,15 +112,6 @@ def moment_matching(
     grow; for others the last steps are nearly so, since x is then nearly normal given :math:`x_t`,
     but the first may choose among modes in other proportions. NFE is 1 a step, and ``rounds + 1``
     products with the Jacobian, each about as dear. The draws are independent.
-
-    Arguments:
-        denoiser: Of the joint distribution.
-        n: How many.
-        x: A datum whose known entries count, ``(*event,)``.
-        known: Which entries are known, ``(*event,)``.
-        times: Decreasing times.
-        c: Conditions, ``(n, condition)``.
-        rounds: Products with the covariance that solving takes.
     """
     steps = plan_steps(denoiser, x[None], times, c)
     x_t = denoiser.path.scale(times[0]).to(x) * torch.randn(n, *x.shape).to(x)
@@ -202,10 +186,8 @@ def importance_resample(
     r"""Importance resampling (Rubin, 1987): ``n`` of the proposals with :math:`w = p(x) / q(x)`.
 
     The proposals share their known entries and come from :math:`q(x^U \mid x^K)`; since
-    :math:`q(x^K)` is the same for all, the joint densities suffice.
-
-    Returns:
-        The data, and the effective sample size.
+    :math:`q(x^K)` is the same for all, the joint densities suffice. Returned with the effective
+    sample size.
     """
     log_w = (log_p(proposals) - log_q(proposals)).nan_to_num(nan=-math.inf)
     return systematic_resample(proposals, log_w, n), effective_sample_size(log_w)
@@ -217,10 +199,8 @@ def kernel_resample(
     r"""``n`` draws with weights :math:`e^{-\|x_i^K - x^K\|^2 / 2h^2}`, then :math:`x^K` put in.
 
     The smallest bandwidth h is taken whose effective sample size is at least ``least``: for models
-    that can be sampled only (approximate Bayesian computation; Beaumont et al., 2002).
-
-    Returns:
-        The data, the bandwidth in standard deviations, and the effective sample size.
+    that can be sampled only (approximate Bayesian computation; Beaumont et al., 2002). Returned are
+    the draws, h in standard deviations, and the effective sample size.
     """
     scale = draws.std(0).clamp(min=1e-12)
     distance = sum_event(torch.where(known, (draws - x) / scale, 0.0).square())
@@ -251,13 +231,9 @@ def impute_by_gibbs(
     leaves :math:`p(z, x^U \mid x^K)` as it is, for known entries K and unknown ones U. In the first
     quarter all proposals are taken (Rezende et al., 2014), so that chains come to where data are.
 
-    Arguments:
-        posterior: :math:`q(z \mid x)` of rows.
-        log_weight: :math:`\log p(x, z) - \log q(z \mid x)` of latents ``(2, n, latent)`` and rows.
-        draw: A sample of :math:`p(x \mid z)` for each latent.
-        rows: Where the chains begin, ``(n, *event)``.
-        known: Which entries stay, ``(*event,)``.
-        sweeps: Of each chain.
+    ``posterior`` is :math:`q(z \mid x)` of rows, ``draw`` a sample of :math:`p(x \mid z)` for each
+    latent, ``log_weight`` :math:`\log p(x, z) - \log q(z \mid x)` of latents ``(2, n, latent)`` and
+    rows. Chains begin at ``rows``, ``(n, *event)``.
     """
     x, z = rows, posterior(rows).sample()
     for sweep in range(sweeps):
@@ -268,3 +244,53 @@ def impute_by_gibbs(
         z = torch.where(taken[:, None], both[1], z)
         x = torch.where(known, rows, draw(z))
     return x
+
+
+STRAIGHT = 1e-4  # of an angle, or of what it lacks to pi: there the great circle is a line
+
+
+def time_at_strength(path: Path, strength: float) -> Tensor:
+    r"""The time at which a path has lost so much: :math:`\sigma_t/\alpha_t = \tan(\pi s/2)`.
+
+    On every path the same strength s leaves the same signal beside the same noise, as time t = s of
+    the cosine path does; s = 1/2 leaves equal variances. s = 1 is the end of the path.
+    """
+    end = torch.tensor(path.t_max, dtype=torch.float64)
+    if strength == 1:
+        return end
+    ratio = torch.tensor(math.tan(math.pi * strength / 2), dtype=torch.float64)
+    return path.inverse(ratio).minimum(end)
+
+
+def times_from_strength(path: Path, strength: float, grid: Tensor) -> Tensor:
+    """The times from a strength down to data: its own, and those of a sampler's grid below it.
+
+    Only the last, 0, is left where the strength is too small for any noise on the path.
+    """
+    t = time_at_strength(path, strength)
+    if strength == 0 or t <= path.t_min < path.t_max:
+        return grid[-1:]
+    return torch.cat([t[None], grid[grid < t]])
+
+
+def slerp(a: Data, b: Data, w: float) -> Data:
+    r"""The way from a to b on the great circle (Shoemake, 1985), each entry of a batch on its own.
+
+    .. math:: \frac{\sin((1 - w)\theta)\,a + \sin(w\theta)\,b}{\sin\theta}, \qquad
+        \cos\theta = \frac{a^\top b}{\|a\|\,\|b\|}
+
+    Points of one length stay at that length, which is about :math:`\sqrt d` for normal noise,
+    while the middle of the line has :math:`\sqrt{d/2}`. Where the points lie on one line with 0, as
+    they always do in one dimension, there is no great circle between them and the line is taken.
+    """
+    one, other = (z / append_dims(event_norm(z).clamp(min=1e-12), z) for z in (a, b))
+    # accurate at both ends, where an inverse cosine is not
+    angle = append_dims(2 * torch.atan2(event_norm(one - other), event_norm(one + other)), a)
+    line = (angle < STRAIGHT) | (angle > math.pi - STRAIGHT)
+    size = torch.where(line, 1.0, angle.sin())
+    circle = (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / size
+    return torch.where(line, torch.lerp(a, b, w), circle)
+
+
+def event_norm(x: Data) -> PerDatum:
+    return sum_event(x.square()).sqrt()

@@ -1,12 +1,9 @@
 r"""Consistency functions: where the probability flow through :math:`(x_t, t)` ends.
 
-The flow carries :math:`p_t` to :math:`p_s`. Its maps :math:`x_t \mapsto x_s` are known for Gaussian
-data and, on the line, for all data, where they are the monotone maps of one distribution to the
-other. A consistency function is the map to :math:`s = t_{\min}`,
-
 .. math:: f(x_t, t) = x_{t_\min} / \alpha_{t_\min}, \qquad f(x, t_\min) = x / \alpha_{t_\min},
 
-and :math:`\alpha_{t_\min} = 1` or nearly so on every path here.
+and :math:`\alpha_{t_\min} = 1` or nearly so on every path here. The flow's maps are known for
+Gaussian data and, on the line, for all data (`exact.dynamics`).
 """
 
 import math
@@ -60,10 +57,7 @@ def discretisation_times(path: Path, count: int) -> Tensor:
 
 @cache
 def _match_times(path: Path, other: Path, count: int) -> Tensor:
-    r"""Times of another path with the :math:`\sigma/\alpha` of `discretisation_times`, in float64.
-
-    Where the other path does not reach it is its nearest end.
-    """
+    r"""Another path's times of the same :math:`\sigma/\alpha`, or its nearest end, in float64."""
     alpha, sigma = path(discretisation_times(path, count))
     return other.inverse(sigma / alpha).clamp(other.t_min, other.t_max)
 
@@ -74,12 +68,9 @@ class HeunTeacher:
     .. math:: \tilde x_r = \alpha_r \hat x_t + \sigma_r \hat\varepsilon_t, \qquad
         x_r = x_t + \tfrac{r - t}{2}\bigl(u_t(x_t) + u_r(\tilde x_r)\bigr)
 
-    A step to the noise-free end is the first alone, DDIM's. The denoiser may be of any path: at
-    equal :math:`\sigma/\alpha`, :math:`x_t/\alpha_t` is the same variable, and so are the means.
-
-    Arguments:
-        denoiser: What is to be distilled.
-        path: The student's path.
+    A step to the noise-free end is the first alone, DDIM's. The denoiser may be of any path, not
+    only ``path``, the student's: at equal :math:`\sigma/\alpha`, :math:`x_t/\alpha_t` is the same
+    variable, and so are the means.
     """
 
     def __init__(self, denoiser: Denoiser, path: Path) -> None:

@@ -25,12 +25,11 @@ TEMPERATURE = 0.05  # of Sinkhorn's plan, in units of the mean cost
 
 
 def independent_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]:
-    """Data and noise as they come."""
     return x, eps
 
 
 def exact_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]:
-    r"""Pair each ``x`` with the noise that minimises the total squared distance in the batch.
+    """Pair each ``x`` with the noise that minimises the total squared distance in the batch.
 
     Every row is used once, so that both marginals are kept exactly, and those given the class too.
     """
@@ -40,19 +39,9 @@ def exact_coupling(x: Data, eps: Data, c: Condition = None) -> tuple[Data, Data]
 def outline_coupling(
     x: Data, eps: Data, c: Condition = None, *, first: Callable[[Data], Tensor] = torch.as_tensor
 ) -> tuple[Data, Data]:
-    """`exact_coupling` of images by their `image_outlines`.
-
-    Arguments:
-        x: Images.
-        eps: As many others.
-        c: Conditions.
-        first: Gives images as ``(n, channels, height, width)``, where they are not.
-    """
-    return x, eps[
-        _match_within_conditions(
-            _optimal_permutation, image_outlines(first(x)), image_outlines(first(eps)), c
-        )
-    ]
+    """By `image_outlines` of ``first(x)``, images ``(n, channels, height, width)``."""
+    outlines = image_outlines(first(x)), image_outlines(first(eps))
+    return x, eps[_match_within_conditions(_optimal_permutation, *outlines, c)]
 
 
 def image_outlines(x: Data) -> Tensor:
@@ -62,15 +51,10 @@ def image_outlines(x: Data) -> Tensor:
         \|\nabla x\|^2 = \sum_k (\partial_1 x_k)^2 + (\partial_2 x_k)^2, \quad
         \bar x = \tfrac1K \sum_k x_k
 
-    by differences of neighbouring pixels, in the units of x. A thing that is darker than one ground
-    and lighter than another has the same outlines on both, whereas the products of its pixels, all
-    that the squared distance knows of a pair, are negative: pixels keep such things apart.
-
-    Arguments:
-        x: Images, ``(n, channels, height, width)``, of at least 2 x 2 pixels.
-
-    Returns:
-        ``(n, channels + 1, height, width)``.
+    by differences of neighbouring pixels, in the units of x: ``(n, channels + 1, height, width)``.
+    A thing that is darker than one ground and lighter than another has the same outlines on both,
+    whereas the products of its pixels, all that the squared distance knows of a pair, are negative:
+    pixels keep such things apart.
     """
     rises = (torch.diff(x, dim=k, append=x.narrow(k, x.shape[k] - 1, 1)) for k in (2, 3))
     steep = torch.stack([rise.square().sum(1, keepdim=True) for rise in rises]).sum(0).sqrt()
@@ -95,14 +79,10 @@ def couple_in_chunks(
 
 
 class CouplingPool:
-    """Pairs that are coupled many at once, and used a few at a time.
+    """Pairs that ``couple`` draws and couples ``size`` at once, and that are used a few at a time.
 
     The partners that a small batch offers are far: the more rows are coupled at once, the nearer
     are the pairs to those of the plan between the two distributions.
-
-    Arguments:
-        couple: Draws so many rows of both sides and couples them.
-        size: How many pairs are coupled at once.
     """
 
     def __init__(self, couple: Callable[[int], Pairs], size: int) -> None:
@@ -113,10 +93,8 @@ class CouplingPool:
     def take(self, n: int, state: Tensor) -> Pairs:
         """The next ``n`` pairs, of a new pool where too few are left.
 
-        Arguments:
-            n: How many.
-            state: The seed of the pool, 0 before the first, and how many of it are used; it is
-                brought up to date. The same state gives the same pairs.
+        ``state`` is the seed of the pool, 0 before the first, and how many of it are used; it is
+        brought up to date. The same state gives the same pairs.
         """
         seed, used = state.tolist()
         if not seed or used + n > self.size:
@@ -151,13 +129,12 @@ def _match_within_conditions(partner: Partner, x: Data, eps: Data, c: Condition)
 
 
 def pairing_cost(x: Data, eps: Data, c: Condition) -> Tensor:
-    """The cost of every pair, ``(n, n)``."""
     cost = torch.cdist(x.detach().flatten(1).float(), eps.detach().flatten(1).float()).square_()
     return cost if c is None else cost + CONDITION * torch.cdist(c.float(), c.float()).square_()
 
 
 def _optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
-    """The permutation of least total cost; on the line it sorts both."""
+    """On the line it sorts both."""
     if c is not None or x[0].numel() > 1:
         return optimal_assignment(pairing_cost(x, eps, c))
     order = torch.empty_like(x.flatten(), dtype=torch.long)
@@ -166,7 +143,6 @@ def _optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
 
 
 def _sample_plan_rows(x: Data, eps: Data, c: Condition) -> Tensor:
-    """A draw from each row of the entropic plan, at a temperature relative to the mean cost."""
     cost = pairing_cost(x, eps, c)
     final = max(TEMPERATURE * float(pairing_cost(x, eps, None).mean()), 1e-6)
     _, g = anneal_potentials(cost, [final * 4**k for k in (2, 1, 0)], sweeps=20)

@@ -30,9 +30,6 @@ class DDPMPath(VariancePreservingPath):
     linear in k the cubic is the parabola, and as smooth as the continuous path.
     Tables are kept in float64 and cast at use: :math:`1-\bar\alpha_1` would lose four digits.
 
-    Arguments:
-        betas: :math:`\beta_1, \dots, \beta_T`.
-
     Raises:
         UsageError: If a beta is not between 0 and 1, or :math:`\bar\alpha_T > 0.01`: then a datum
             of unit size is still :math:`\mathrm{KL}(q(x_T \mid x_0) \,\|\, \mathcal N(0, 1))
@@ -137,24 +134,24 @@ class DDPMPath(VariancePreservingPath):
 
 @cache
 def _table_on_device(path: DDPMPath, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The nodes on a device, in the best precision that it has, copied there once."""
+    """Copied once, in the best precision that the device has."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return path.total.to(device, dtype), path.slopes.to(device, dtype)
 
 
 @cache
 def _continuous_spacing(path: DDPMPath, count: int) -> Tensor:
-    """The grid of the continuous path, whose bisection takes as long as several networks."""
+    """Its bisection takes as long as several networks."""
     return VariancePreservingPath.spaced_times(path, count)
 
 
 def hermite_cubic(u: Tensor, p: Tensor, q: Tensor, m: Tensor, n: Tensor) -> Tensor:
-    """Hermite's cubic at u in [0, 1] with values p, q and slopes m, n at the ends."""
+    """At u in [0, 1], with values p, q and slopes m, n at the ends."""
     return p + u * (m + u * (3 * (q - p) - 2 * m - n + u * (m + n - 2 * (q - p))))
 
 
 def _monotone_slopes(y: Tensor) -> Tensor:
-    """Slopes of a parabola at equally spaced nodes, limited to keep the cubic monotone."""
+    """Those of a parabola at equally spaced nodes, limited to keep the cubic monotone."""
     d = y.diff()
     if len(d) == 1:
         return d.expand(2)
@@ -213,9 +210,6 @@ def bound_weight(prediction: Prediction, v: float) -> Callable[[DDPMPath, Tensor
 
 
 def data_gain(path: DDPMPath, k: Tensor) -> Tensor:
-    r"""How much of :math:`x_0` is in :math:`\tilde\mu_k`, for each index of ``(n,)``.
-
-    .. math:: \frac{\sqrt{\bar\alpha_{k-1}}\,\beta_k}{1 - \bar\alpha_k}
-    """
+    r"""How much of :math:`x_0` is in :math:`\tilde\mu_k`, for each index of ``(n,)``."""
     one = torch.ones(len(k), 1, dtype=torch.float64)
     return path.posterior(one, 0 * one, k)[0].squeeze(1)

@@ -13,13 +13,7 @@ from ..shapes import Condition, Data, PerDatum, Times, append_dims, sum_event
 from . import densities, predictions
 from .densities import LogDensity
 from .paths import Path
-from .predictions import (
-    PosteriorMeans,
-    Prediction,
-    conversion_coefficients,
-    convert_prediction,
-    solve_posterior_means,
-)
+from .predictions import PosteriorMeans, Prediction
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -40,7 +34,6 @@ class Denoiser(nn.Module, abc.ABC):
         return [lambda x_t, t=t: self(x_t, t, c) for t in times]  # type: ignore[misc]
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
-        """The velocity at each time of a grid, likewise."""
         return [lambda x_t, t=t: self.velocity(x_t, t, c) for t in times]  # type: ignore[misc]
 
     def smooth_intervals(self, times: Tensor) -> list[tuple["Denoiser", Tensor]]:
@@ -77,17 +70,8 @@ class Denoiser(nn.Module, abc.ABC):
         r"""Log-density of the probability flow (Song et al., 2021), from noise at ``t_max``.
 
         It is the density of :math:`x_t` at ``t_min``: data blurred by :math:`\sigma_{t_\min}`
-        (not at all on paths with ``t_min = 0``).
-
-        Arguments:
-            x: Data.
-            c: Conditions.
-            base: Log-density at ``t_max``; by default normal with the variance of unit data.
-            times: Increasing times to stop at; ``(t_min, t_max)`` by default.
-            options: Of `densities.flow_log_density`: tolerances, integrator, probes.
-
-        Raises:
-            OdeError: If the integral is not finite or does not reach its tolerance.
+        (not at all on paths with ``t_min = 0``). ``base`` is the log-density at ``t_max``, normal
+        with the variance of unit data; options are those of `densities.flow_log_density`.
         """
         if times is None:
             times = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
@@ -102,11 +86,8 @@ class Denoiser(nn.Module, abc.ABC):
 class NetworkDenoiser(Denoiser):
     """A denoiser whose network makes the given kind of prediction.
 
-    Arguments:
-        net: Maps ``x`` of shape ``(batch, *event)``, ``t`` of shape ``()`` or ``(batch,)`` and
-            ``c`` to the shape of ``x``.
-        path: The scales.
-        prediction: What the network predicts.
+    The network maps ``x`` ``(batch, *event)``, ``t`` ``()`` or ``(batch,)``, and ``c`` to the
+    shape of ``x``.
     """
 
     def __init__(self, net: nn.Module, path: Path, prediction: Prediction) -> None:
@@ -118,16 +99,16 @@ class NetworkDenoiser(Denoiser):
         return self.net(x_t / append_dims(self.path.scale(t), x_t), self.path.network_time(t), c)
 
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans:
-        return solve_posterior_means(self.path, self.prediction, x_t, self.predict(x_t, t, c), t)
+        y = self.predict(x_t, t, c)
+        return predictions.solve_posterior_means(self.path, self.prediction, x_t, y, t)
 
     def estimates(
         self, times: Tensor, c: Condition = None
     ) -> list[Callable[[Data], PosteriorMeans]]:
         """The same with the scales of the whole grid as Python numbers."""
-        goals = self.prepare_predictions(
-            times, c, predictions.data_prediction, predictions.noise_prediction
-        )
-        return [lambda x_t, f=f: PosteriorMeans(*f(x_t)) for f in goals]  # type: ignore[misc]
+        goals = predictions.data_prediction, predictions.noise_prediction
+        found = self.prepare_predictions(times, c, *goals)
+        return [lambda x_t, f=f: PosteriorMeans(*f(x_t)) for f in found]  # type: ignore[misc]
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
         goals = self.prepare_predictions(times, c, predictions.velocity_prediction)
@@ -136,14 +117,13 @@ class NetworkDenoiser(Denoiser):
     def prepare_predictions(
         self, times: Tensor, c: Condition, *goals: Prediction
     ) -> list[Callable[[Data], list[Data]]]:
-        """At each time of a grid, a function from data to the predictions ``goals``."""
+        """At each time of a grid, a function from data to these predictions."""
         if callable(read := getattr(self.net, "read", None)):
             c = read(c)  # a network that reads its condition does so once
         exact = times.cpu().double()
         scales = self.path.scale(exact).tolist()
-        columns = [
-            conversion_coefficients(self.path, self.prediction, goal, exact) for goal in goals
-        ]
+        convert = partial(predictions.conversion_coefficients, self.path, self.prediction)
+        columns = [convert(goal, exact) for goal in goals]
         pairs = zip(*(zip(p.tolist(), q.tolist()) for p, q in columns))
 
         def predict(clock: Tensor, s: float, pairs: Any, x_t: Data) -> list[Data]:
@@ -156,9 +136,8 @@ class NetworkDenoiser(Denoiser):
     def velocity(self, x_t: Data, t: Times, c: Condition = None) -> Data:
         """The same in one conversion: finite wherever the network predicts the velocity."""
         y = self.predict(x_t, t, c)
-        return convert_prediction(
-            self.path, self.prediction, predictions.velocity_prediction, x_t, y, t
-        )
+        goal = predictions.velocity_prediction
+        return predictions.convert_prediction(self.path, self.prediction, goal, x_t, y, t)
 
 
 Sampler = Callable[..., Iterator[Tensor]]
@@ -198,11 +177,7 @@ class SamplerStep(NamedTuple):
         return self.alpha_t == 0 or self.sigma_s == 0
 
     def ddim(self, estimate: PosteriorMeans, eta: float = 0.0) -> Tensor:
-        r""":math:`\alpha_s \hat x + \sigma_s(\sqrt{1-\tau}\,\hat\varepsilon + \sqrt\tau\,z)`.
-
-        The part :math:`\tau = \eta^2(1 - \alpha_t^2\sigma_s^2 / \alpha_s^2\sigma_t^2)` of the noise
-        is drawn anew.
-        """
+        """The state at s (`samplers.ddim`)."""
         kept = (self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2
         tau = eta**2 * (1 - kept)
         scale = self.sigma_s * math.sqrt(1 - tau)
@@ -214,11 +189,7 @@ class SamplerStep(NamedTuple):
     def ancestral(
         self, estimate: PosteriorMeans, variance: float | Tensor = 0.0
     ) -> tuple[Tensor, float | Tensor]:
-        r"""The mean :math:`\tilde\mu_s(x_t, \hat x)` of the reverse step, and its deviation.
-
-        The latter is :math:`\beta^{v/2}\tilde\beta^{(1-v)/2}` as in `samplers.ddpm`, v `variance`,
-        and 0 in the step that ends at data.
-        """
+        """The mean of the reverse step and its deviation, v ``variance`` (`samplers.ddpm`)."""
         ratio = self.alpha_t / self.alpha_s * self.sigma_s / self.sigma_t
         # mu-tilde in terms of both posterior means: alpha_s x + sigma_s ratio eps
         mean = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=self.sigma_s * ratio)

@@ -33,9 +33,6 @@ class Guidance:
         interval: The least and the largest noise level to guide at, 0 for data and 1 for noise;
             all when None, and none if both are alike.
         negative: :math:`c_-`, one for each sample or one for all, in place of the unknown one.
-
-    Raises:
-        UsageError: If the interval is not within [0, 1].
     """
 
     scale: float = 1.0
@@ -54,12 +51,10 @@ class Guidance:
 
     @classmethod
     def of(cls, value: "Guidance | float") -> "Guidance":
-        """A value that may be a plain number, the scale."""
         return value if isinstance(value, Guidance) else cls(value)
 
     @property
     def active(self) -> bool:
-        """Whether it changes the conditional model at all."""
         return self.scale != 1
 
     @property
@@ -69,11 +64,7 @@ class Guidance:
         return [name for name, value in given.items() if value is not None]
 
     def check(self, known: bool) -> "Guidance":
-        """Itself, if it has sense where a condition is known or not.
-
-        Raises:
-            UsageError: If there is no condition to be guided by, or nothing to guide.
-        """
+        """Itself, if it has sense where a condition is known or not."""
         for name in () if self.active else self.details:
             raise UsageError(f"{name} does nothing without guidance: give guidance=2, say, as well")
         if self.active and not known:
@@ -84,11 +75,7 @@ class Guidance:
         return self
 
     def check_scale_only(self, known: bool, owner: str) -> float:
-        """The scale, for a model that has no path to guide on.
-
-        Raises:
-            UsageError: If more than a scale is given, or `check` refuses it.
-        """
+        """The scale, for a model that has no path to guide on."""
         for name in self.details:
             raise UsageError(
                 f"{owner} cannot honour the option {name!r}; it takes guidance, a scale, alone"
@@ -110,13 +97,6 @@ Guided = Annotated[Guidance | float, Spelled(("guidance", "guidance_interval", "
 
 
 class GuidedDenoiser(Denoiser):
-    """The denoiser of the formula above.
-
-    Arguments:
-        denoiser: What is guided.
-        guidance: How.
-    """
-
     def __init__(self, denoiser: Denoiser, guidance: Guidance | float) -> None:
         super().__init__()
         self.denoiser, self.path = denoiser, denoiser.path
@@ -124,7 +104,6 @@ class GuidedDenoiser(Denoiser):
         self.scale, self.interval = self.guidance.scale, self.guidance.interval
 
     def is_guided(self, t: Tensor) -> Tensor:
-        """Whether a time is one to guide at."""
         if self.interval is None:
             return torch.ones_like(t, dtype=torch.bool)
         low, high = self.interval
@@ -183,7 +162,6 @@ class GuidedDenoiser(Denoiser):
     def guide_grid(
         self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Condition
     ) -> list[Any]:
-        """What ``make`` gives for each time of a grid, under guidance."""
         if c is None or self.scale == 1:
             return make(times, c)
         inside = self.is_guided(times)
@@ -194,7 +172,6 @@ class GuidedDenoiser(Denoiser):
     def extrapolate_grid(
         self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Tensor
     ) -> list[Any]:
-        """The same at times that are all in the interval."""
         if self.scale == 0:
             return make(times, self.negative_condition(c))
         functions = make(times, self.paired_conditions(c))
@@ -203,12 +180,10 @@ class GuidedDenoiser(Denoiser):
         ]  # type: ignore[misc]
 
     def negative_condition(self, c: Tensor) -> Tensor:
-        """:math:`c_-`, of the shape of the condition."""
         negative = self.guidance.negative
         return torch.zeros_like(c) if negative is None else negative.to(c).expand_as(c)
 
     def paired_conditions(self, c: Tensor) -> Tensor:
-        """:math:`c_-`, then c."""
         return torch.cat([self.negative_condition(c), c])
 
 

@@ -25,11 +25,7 @@ Score = Callable[[Data], Data]
 
 
 def ula(score: Score, x: Data, h: float, steps: int) -> Iterator[Data]:
-    """The unadjusted chain, one state a step (Roberts & Tweedie, 1996).
-
-    Raises:
-        NumericalError: When the chain has left the numbers.
-    """
+    """The unadjusted chain, one state a step (Roberts & Tweedie, 1996)."""
     for _ in range(steps):
         x = torch.add(x, score(x), alpha=h)
         x = torch.add(x, torch.randn_like(x), alpha=math.sqrt(2 * h))
@@ -86,12 +82,9 @@ def score_curvature(score: Score, x: Data, iterations: int = 30) -> PerDatum:
 
 
 def stable_step(score: Score, x: Data, h: float | None = None) -> float:
-    r"""The step ``h`` if it is below the limit 2/L of stability; by default half of that limit.
+    """The step ``h`` if it is below the limit 2/L of stability; by default half of that limit.
 
     L is the largest `score_curvature` of the data ``x``, where the chains are or are to go.
-
-    Raises:
-        UsageError: If ``h`` is not below the limit; the limit is named.
     """
     limit = 2 / float(score_curvature(score, x).max().clamp(min=1e-12))
     if h is not None and not 0 < h < limit:
@@ -108,11 +101,8 @@ def langevin_correction(
     r"""Steps of ULA at one level of noise, :math:`h = 2(r\sigma_t)^2` (Song et al., 2021).
 
     The paper's :math:`h = 2(r\|z\|/\|\nabla\log p_t\|)^2`, which is this for noise in every
-    direction, would tie each datum to the rest of its batch.
-
-    Raises:
-        UsageError: If ``snr``, r, is not below 1: the curvature at this level is up to
-            :math:`L = 1/\sigma_t^2`, so that the limit 2/L is r = 1.
+    direction, would tie each datum to the rest of its batch. The curvature at this level is up to
+    :math:`L = 1/\sigma_t^2`, so that the limit 2/L is ``snr`` = r = 1.
     """
     if not 0 < snr < 1:
         raise UsageError(

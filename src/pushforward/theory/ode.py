@@ -123,7 +123,7 @@ class DormandPrince:
         )
 
     def error_ratio(self, e: Tensor, x: Tensor) -> float:
-        """The largest entry of an error in units of the tolerance, over all data of the batch."""
+        """Of the largest entry to the tolerance, over all data of the batch."""
         if not e.numel():
             return 0.0
         scale = torch.maximum(self.x.abs(), x.abs()).mul(self.rtol).add(self.atol)
@@ -141,7 +141,6 @@ class DormandPrince:
         return math.copysign(min(100 * abs(h), grow), end - self.t) if math.isfinite(d2) else h
 
     def advance(self, end: float) -> Tensor:
-        """Integrate to ``end`` and return the state there."""
         while self.t != end:
             h = end - self.t if abs(self.h) >= abs(end - self.t) * (1 - 1e-9) else self.h
             x, k, error = self.trial_step(h)
@@ -199,8 +198,7 @@ def dormand_prince(v: Field, x: Tensor, times: Tensor, **limits: Any) -> Iterato
     Limits are ``rtol``, ``atol`` and ``max_nfe``, by default 1e-5, 1e-5 and 10,000 evaluations.
 
     Raises:
-        OdeError: If a value is not finite, the step underflows, or ``max_nfe`` evaluations are
-            not enough.
+        OdeError: If a value is not finite, the step underflows, or the evaluations do not suffice.
     """
     start, *ends = times.tolist()
     if ends:
@@ -255,7 +253,7 @@ class _AdjointFunction(torch.autograd.Function):
 
 
 def _adjoint_field(v: Field, like: Tensor, weights: list[Tensor]) -> Field:
-    """The field of state, adjoint and gradient in one vector; a state has the shape of ``like``."""
+    """The field of state, adjoint and gradient in one vector; a state is shaped as ``like``."""
     size = like.numel()
 
     def field(state: Tensor, t: Tensor) -> Tensor:
@@ -277,13 +275,9 @@ def tolerance_error(
 ) -> float:
     """The most by which values change at a tenth of the tolerance.
 
-    The second solver also stops at equal parts of the time, so that it sees what the first may have
-    stepped over. Both draw the same random numbers.
-
-    Arguments:
-        solve: Values, given the times at which it stops in any case and a tolerance.
-        like: A tensor on the device, and in the precision, of the solver.
-        tolerance: Of the first solver.
+    ``solve`` gives them from the times at which it stops in any case, and a tolerance. The second
+    solver also stops at equal parts of the time, so that it sees what the first may have stepped
+    over. Both draw the same random numbers, on the device and in the precision of ``like``.
     """
     fine = max(tolerance / 10, 8 * torch.finfo(like.dtype).eps)
     values = []

@@ -35,14 +35,13 @@ class Path(abc.ABC):
 
     @abc.abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        r"""The signal scale :math:`\alpha_t`, from 1 down."""
+        """The signal scale, from 1 down."""
 
     @abc.abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        r"""The noise scale :math:`\sigma_t`, from 0 up."""
+        """The noise scale, from 0 up."""
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        r""":math:`(\alpha_t, \sigma_t)`."""
         return self.alpha(t), self.sigma(t)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +72,6 @@ class Path(abc.ABC):
         return 2 * sigma * (self.rates(t)[1] - self.drift(t) * sigma)
 
     def interpolate(self, x: Data, eps: Data, t: Times) -> Data:
-        r""":math:`x_t = \alpha_t x + \sigma_t \varepsilon`."""
         alpha, sigma = self(append_dims(t, x))
         return alpha * x + sigma * eps
 
@@ -96,9 +94,6 @@ class Path(abc.ABC):
 
         Steps are equal in time unless a path knows better; the last one, from t_min to 0, is there
         only if t_min > 0.
-
-        Raises:
-            UsageError: If there are no steps.
         """
         if steps < 1:
             raise UsageError(f"steps must be at least 1, not {steps}")
@@ -106,7 +101,6 @@ class Path(abc.ABC):
         return torch.cat([times, times.new_zeros(1)]) if self.t_min else times
 
     def spaced_times(self, count: int) -> Tensor:
-        """``count`` times from t_max to t_min."""
         return torch.linspace(self.t_max, self.t_min, count, dtype=torch.float64)
 
 
@@ -200,9 +194,6 @@ class EDMPath(Path):
     r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t`, straight in sigma (Karras et al., 2022).
 
     The grid is uniform in :math:`\sigma^{1/\rho}` from ``sigma_max`` to ``sigma_min``, then 0.
-
-    Raises:
-        UsageError: Unless ``0 < sigma_min < sigma_max``, where the grid falls.
     """
 
     def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
@@ -272,7 +263,6 @@ class VariancePreservingPath(Path):
         return 2 * total / (self.beta_min + root)
 
     def rate(self, t: Tensor) -> Tensor:
-        r""":math:`\beta_t`."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
     def spaced_times(self, count: int) -> Tensor:

@@ -115,7 +115,6 @@ def conversion_coefficients(
 def convert_prediction(
     path: Path, source: Prediction, goal: Prediction, x_t: Data, y: Data, t: Times
 ) -> Data:
-    """The prediction ``goal`` from the prediction ``source``, whose value is ``y``."""
     p, q = conversion_coefficients(path, source, goal, append_dims(t, x_t))
     return p * x_t + q * y
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, cat, cdist
+from torch import cat, cdist
 
 from ..shapes import Condition, Data, Scalar
 
@@ -30,26 +30,16 @@ def conditional_energy_distance(x: Data, y: Data, c: Condition = None) -> Scalar
     if c is not None:
         most, spread = (z.flatten(1).var(0, correction=0).sum() for z in (x, c))
         c = c * (most / spread.clamp(min=1e-12)).sqrt().clamp(max=1)
-    a, b = _append_conditions(x, c), _append_conditions(y, c)
+    a, b = (z.flatten(1) if c is None else cat([z.flatten(1), c], dim=1) for z in (x, y))
     return 2 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean()
 
 
-def _append_conditions(x: Data, c: Condition) -> Tensor:
-    rows = x.flatten(1)
-    return rows if c is None else cat([rows, c], dim=1)
-
-
 COLLAPSE = 0.8  # of the modes or of the mass: seven of eight are above it, six are below
-
-
 SHARE = 0.1  # of the rows it should have: with fewer a cell counts as lost
-
-
 CELLS, ROWS = 16, 20  # at most so many cells, of at least so many rows: fewer say nothing
 
 
 def is_collapsed(kept: float) -> bool:
-    """Whether no more than four fifths of the modes, or of the real mass, are kept."""
     return kept <= COLLAPSE
 
 
@@ -58,7 +48,7 @@ def coverage_cells(n: int) -> int:
 
 
 def cluster_rows(real: NDArray[Any], k: int, *, seed: int = 0) -> Any:
-    """Real rows ``(n, d)`` in ``k`` cells, as scikit-learn's fitted k-means."""
+    """Scikit-learn's fitted k-means."""
     from sklearn.cluster import KMeans
 
     return KMeans(k, n_init=3, random_state=seed).fit(real)

@@ -93,11 +93,7 @@ def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> I
 
 
 def _exponential_step(step: SamplerStep, x_t: Tensor, x: Tensor) -> Tensor:
-    r"""The exact step if the data estimate stays constant:
-
-    .. math:: x_s = \frac{\sigma_s}{\sigma_t} x_t
-        + \Big(\alpha_s - \alpha_t\frac{\sigma_s}{\sigma_t}\Big) \hat x
-    """
+    """The exact step if the data estimate stays constant."""
     shrink = step.sigma_s / step.sigma_t
     return shrink * x_t + (step.alpha_s - step.alpha_t * shrink) * x
 
@@ -159,9 +155,6 @@ def ipndm(
 
     The weights are those of equal steps on every grid. On the default grids and exact denoisers
     the weights of unequal steps, formally better, do worse at 10 and 20 evaluations.
-
-    Raises:
-        UsageError: If ``order`` is not 1, 2, 3 or 4.
     """
     if order not in range(1, 5):
         raise UsageError(f"the order of ipndm is 1, 2, 3 or 4, not {order}")
@@ -219,11 +212,7 @@ NAMES: tuple[str, ...] = tuple(sampler.__name__ for sampler in SAMPLERS)
 
 
 def sampler_by_name(name: str) -> Sampler:
-    """The sampler that a user names (``dpmpp-2m`` is `dpmpp_2m`).
-
-    Raises:
-        UsageError: If there is none of that name.
-    """
+    """The sampler that a user names (``dpmpp-2m`` is `dpmpp_2m`)."""
     key = name.replace("-", "_").lower()
     if key not in NAMES:
         raise UsageError(f"no sampler is called {name!r}; choose from {', '.join(NAMES)}")

@@ -13,7 +13,6 @@ summed over the entries of a datum, one value per datum, and can be differentiat
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from ..shapes import Data, PerDatum, sum_event
@@ -39,13 +38,8 @@ def implicit_score_matching(score: Score, x: Data) -> PerDatum:
 def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
     r""":math:`v^\top\nabla s(x)\,v + \tfrac12(v^\top s(x))^2`, the mean over v (Song et al., 2019).
 
-    Its mean is that of `implicit_score_matching` for directions with :math:`\mathbb E\,vv^\top =
-    I`.
-
-    Arguments:
-        score: The model.
-        x: Data.
-        directions: One or more for each datum, ``(count, batch, *event)``.
+    Directions are ``(count, batch, *event)``; where :math:`\mathbb E\,vv^\top = I` the mean is that
+    of `implicit_score_matching`.
     """
     s, traces = hutchinson_divergence(
         lambda x, _: score(x), x, x.new_zeros(()), directions, create_graph=True
@@ -55,8 +49,7 @@ def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum
 
 
 def reduced_sliced_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
-    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`, `sliced_score_matching` with less
-    variance.
+    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`: sliced matching with less variance.
 
     It is `implicit_score_matching` with Hutchinson's estimate of the trace.
     """
@@ -72,8 +65,3 @@ def denoising_score_matching(score: Score, x: Data, eps: Data, sigma: float) -> 
     Its optimum is the score of the data blurred by :math:`\sigma`, not that of the data.
     """
     return sum_event((score(x + sigma * eps) + eps / sigma).square()) / 2
-
-
-def rademacher_directions(count: int, x: Data) -> Tensor:
-    """Rademacher directions for each datum, ``(count, batch, *event)``: the least variance."""
-    return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1

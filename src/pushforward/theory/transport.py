@@ -26,9 +26,8 @@ def wasserstein_1d(x: Array, y: Array, p: int) -> Array:
     .. math:: W_p^p = \int_0^1 |F^{-1}(u) - G^{-1}(u)|^p \, du
 
     Both quantile functions are steps; the breakpoints :math:`i/n` and :math:`j/m` are compared as
-    the integers :math:`im` and :math:`jn`, so unequal sizes cost no rounding.
-
-    Samples are ``(n, k)`` and ``(m, k)``, the values ``(k,)``, in the unit of data to the power p.
+    the integers :math:`im` and :math:`jn`, so unequal sizes cost no rounding. Samples are
+    ``(n, k)`` and ``(m, k)``, the values ``(k,)``.
     """
     n, m = len(x), len(y)
     x, y = np.sort(x, axis=0), np.sort(y, axis=0)
@@ -50,11 +49,7 @@ def w2_1d(x: Array, y: Array) -> float:
 
 
 def w1_of_cdfs(grid: Array, p: Array, q: Array) -> float:
-    r""":math:`W_1 = \int |F - G|` from the distribution functions of two distributions on the line.
-
-    By the trapezoidal rule on increasing points; both distributions need a finite mean (lesson
-    4.1).
-    """
+    r""":math:`W_1 = \int |F - G|` of distribution functions on increasing points (lesson 4.1)."""
     return float(np.trapezoid(np.abs(p - q), grid))
 
 
@@ -75,8 +70,7 @@ def gaussian_w1(mean_1: float, scale_1: float, mean_2: float, scale_2: float) ->
 
 
 def expected_w1(grid: Array, cdf: Array, n: int) -> float:
-    r"""What :math:`W_1` is between two independent samples of size ``n`` of one distribution on the
-    line.
+    r""":math:`W_1` between two independent samples of size ``n`` of one distribution, expected.
 
     .. math:: \mathbb E\,W_1(P_n, P_n') \approx \frac{2}{\sqrt{\pi n}} \int \sqrt{F (1 - F)}\,dx
 
@@ -112,19 +106,15 @@ def sliced_w2_distance(
     rng: np.random.Generator | None = None,
     along: Array | None = None,
 ) -> float:
-    r"""Sliced 2-Wasserstein distance of two samples (Rabin et al., 2012).
+    r"""Sliced 2-Wasserstein distance of samples ``(n, d)`` and ``(m, d)`` (Rabin et al., 2012).
 
     .. math:: SW_2 = \Big( \mathbb E_\theta\, W_2^2(\theta^\top x, \theta^\top y) \Big)^{1/2}
 
     The mean over directions is taken of the *squared* distance, then the root: isotropic Gaussians
     give :math:`SW_2^2 = \lVert m_1 - m_2 \rVert^2 / d + (s_1 - s_2)^2`.
 
-    Arguments:
-        x: Samples ``(n, d)``.
-        y: Samples ``(m, d)``.
-        projections: How many directions to draw.
-        rng: Seeded with 0 by default, so that models are compared on the same directions.
-        along: Unit columns ``(d, k)`` to use in place of fresh ones.
+    ``rng`` is seeded with 0 by default, so that models are compared on the same directions;
+    ``along`` are unit columns ``(d, k)`` to use in place of drawn ones.
     """
     if along is None:
         along = random_directions(projections, x.shape[1], rng or np.random.default_rng(0))
@@ -132,9 +122,7 @@ def sliced_w2_distance(
 
 
 def squared_bures_distance(a: Array, b: Array) -> float:
-    r"""The Bures distance, squared, of two covariance matrices.
-
-    .. math:: \operatorname{tr}\big( A + B - 2 (A^{1/2} B A^{1/2})^{1/2} \big)
+    r""":math:`\operatorname{tr}\big( A + B - 2 (A^{1/2} B A^{1/2})^{1/2} \big)`.
 
     With :math:`A = LL^\top` the last matrix has the eigenvalues of :math:`L^\top B L`, which is
     symmetric, so the result is real by construction and needs no matrix square root.
@@ -149,7 +137,7 @@ def squared_bures_distance(a: Array, b: Array) -> float:
 
 
 def gaussian_w2(mean_1: Array, cov_1: Array, mean_2: Array, cov_2: Array) -> float:
-    r""":math:`W_2` between two Gaussians (Dowson and Landau, 1982).
+    r"""Between two Gaussians (Dowson and Landau, 1982).
 
     .. math:: W_2^2 = \lVert m_1 - m_2 \rVert^2 + \mathrm{Bures}^2(S_1, S_2)
     """
@@ -229,16 +217,8 @@ def sinkhorn(
         \text{ at the fixed point } f = -\epsilon \log \mathbb E_b\, e^{(g - c)/\epsilon}
 
     Iterated in the log domain, with the temperature halved at each of the first sweeps until it is
-    ``epsilon``. Stopped early, the value of the right-hand side is a lower bound.
-
-    Arguments:
-        cost: :math:`c_{ij}`, ``(n, m)``.
-        epsilon: Temperature, in the unit of the cost.
-        steps: Most sweeps at ``epsilon``.
-        tolerance: Stop when no potential moves by more than this fraction of ``epsilon``.
-
-    Returns:
-        ``f`` with shape ``(n,)`` and ``g`` with shape ``(m,)``.
+    ``epsilon``, then until no potential moves by more than ``tolerance`` of it. Stopped early, the
+    value of the right-hand side is a lower bound.
     """
     f, g = torch.zeros_like(cost[:, 0]), torch.zeros_like(cost[0])
     log_n, log_m = (float(np.log(k)) for k in cost.shape)

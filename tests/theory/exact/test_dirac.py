@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from pushforward.theory import adversarial as adv
-from pushforward.theory.exact import dirac
+from pushforward.theory.exact import discriminator
 
 ZERO = torch.zeros(2, dtype=torch.float64)
 START = torch.tensor([0.6, 0.8], dtype=torch.float64)
 STEPS = {
-    "simultaneous": (dirac.simultaneous_step, dirac.simultaneous_eigenvalues),
-    "alternating": (dirac.alternating_step, dirac.alternating_eigenvalues),
+    "simultaneous": (discriminator.simultaneous_step, discriminator.simultaneous_eigenvalues),
+    "alternating": (discriminator.alternating_step, discriminator.alternating_eigenvalues),
 }
 
 
@@ -37,7 +37,7 @@ def test_players_descend_the_losses_of_the_game(penalty):
             torch.autograd.grad(critic, psi)[0][None],
         ]
     )
-    torch.testing.assert_close(dirac.descent_direction(START, penalty), expected)
+    torch.testing.assert_close(discriminator.descent_direction(START, penalty), expected)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.3, 2.0])
@@ -55,21 +55,21 @@ def test_eigenvalues_are_those_of_the_linearised_step(kind, h, penalty):
 @pytest.mark.parametrize("h", [0.1, 0.5])
 def test_simultaneous_steps_spiral_outwards_by_the_root_of_1_plus_h_squared_over_4(h):
     """D4: |lambda| > 1, so the radius of a small circle grows by |lambda| a step."""
-    lengths = [abs(z) for z in dirac.simultaneous_eigenvalues(h)]
+    lengths = [abs(z) for z in discriminator.simultaneous_eigenvalues(h)]
     assert lengths == pytest.approx([math.sqrt(1 + h**2 / 4)] * 2)
     state = 1e-5 * START
     for _ in range(100):
-        state = dirac.simultaneous_step(state, h)
+        state = discriminator.simultaneous_step(state, h)
     assert state.norm().item() == pytest.approx(1e-5 * lengths[0] ** 100, rel=1e-6)
-    assert run(dirac.simultaneous_step, h, 1000) > 1.1
+    assert run(discriminator.simultaneous_step, h, 1000) > 1.1
 
 
 def test_alternating_steps_circle():
     """D4: |lambda| = 1, and from radius 1 the radius stays between 0.5 and 2 for 2,000 steps."""
-    assert [abs(z) for z in dirac.alternating_eigenvalues(0.5)] == pytest.approx([1, 1])
+    assert [abs(z) for z in discriminator.alternating_eigenvalues(0.5)] == pytest.approx([1, 1])
     state = START
     for _ in range(2000):
-        state = dirac.alternating_step(state, 0.1)
+        state = discriminator.alternating_step(state, 0.1)
         assert 0.5 < state.norm() < 2
 
 
@@ -96,7 +96,7 @@ def descend(loss, slope, lr, steps=1000):
 @pytest.mark.parametrize(("distance", "penalty"), [(2.0, 5.0), (10.0, 10.0), (0.5, 0.1)])
 def test_penalised_optimum_is_where_descent_ends(distance, penalty):
     """D5: slope 1 + d/2 lambda, gap d + d^2/2 lambda, value d + d^2/4 lambda; 15, not 10."""
-    best = dirac.penalised_optimum(distance, penalty)
+    best = discriminator.penalised_optimum(distance, penalty)
     slope, value = descend(
         lambda s: -s * distance + penalty * (s.abs() - 1) ** 2, 0.5, 0.1 / penalty
     )
@@ -107,8 +107,8 @@ def test_penalised_optimum_is_where_descent_ends(distance, penalty):
 def test_the_second_optimum_has_the_wrong_sign_and_exists_for_near_points_only(distance):
     """D5: -1 + d/2 lambda for d < 2 lambda; farther points pull the slope over zero."""
     slope, _ = descend(lambda s: -s * distance + 10.0 * (s.abs() - 1) ** 2, -1.0, 0.01)
-    wrong = dirac.spurious_slope(distance, 10.0)
-    expected = dirac.penalised_optimum(distance, 10.0).slope if wrong is None else wrong
+    wrong = discriminator.spurious_slope(distance, 10.0)
+    expected = discriminator.penalised_optimum(distance, 10.0).slope if wrong is None else wrong
     assert slope == pytest.approx(expected, abs=1e-9)
     assert (wrong is None) == (distance >= 20)
 
@@ -118,14 +118,16 @@ def test_clipped_gap_is_the_best_over_the_corners_of_the_cube():
     corners = 0.01 * torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * 3)
     difference = torch.randn(3, dtype=torch.float64)
     best = (corners @ difference).max()
-    torch.testing.assert_close(dirac.clipped_gap(difference, 0.01), best)
-    assert dirac.clipped_gap(torch.tensor([3.0, 4.0]), 0.01).item() == pytest.approx(0.07)
+    torch.testing.assert_close(discriminator.clipped_gap(difference, 0.01), best)
+    assert discriminator.clipped_gap(torch.tensor([3.0, 4.0]), 0.01).item() == pytest.approx(0.07)
 
 
 def test_play_is_step_after_step():
-    states = dirac.play_game(dirac.alternating_step, START, 0.1, 50, 0.3)
+    states = discriminator.play_game(discriminator.alternating_step, START, 0.1, 50, 0.3)
     assert states.shape == (51, 2) and torch.equal(states[0], START)
-    assert states[-1].norm().item() == pytest.approx(run(dirac.alternating_step, 0.1, 50, 0.3))
+    assert states[-1].norm().item() == pytest.approx(
+        run(discriminator.alternating_step, 0.1, 50, 0.3)
+    )
 
 
 def test_players_of_wgan_gp_descend_its_losses():
@@ -144,9 +146,9 @@ def test_players_of_wgan_gp_descend_its_losses():
             -torch.autograd.grad(loss, psi)[0],
         ]
     )
-    torch.testing.assert_close(dirac.wgan_gp_step(START, 0.1, 3.0), START + 0.1 * up)
+    torch.testing.assert_close(discriminator.wgan_gp_step(START, 0.1, 3.0), START + 0.1 * up)
 
 
 def test_wgan_gp_between_two_points_never_comes_to_rest():
-    late = dirac.play_game(dirac.wgan_gp_step, START, 0.01, 4000, 10.0)[-1000:, 0]
+    late = discriminator.play_game(discriminator.wgan_gp_step, START, 0.01, 4000, 10.0)[-1000:, 0]
     assert late.abs().max() > 0.1

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
 from pushforward.theory.exact import evidence
-from pushforward.theory.exact.linear_vae import LinearVAE, linear_vae_optimum
+from pushforward.theory.exact.evidence import LinearVAE, linear_vae_optimum
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

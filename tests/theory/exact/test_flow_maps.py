@@ -17,7 +17,7 @@ from pushforward.theory.consistency import (
     equal_angle_times,
     sample_multistep,
 )
-from pushforward.theory.exact.flow_maps import gaussian_flow_map, mixture_log_cdf, quantile_map
+from pushforward.theory.exact.dynamics import gaussian_flow_map, mixture_log_cdf, quantile_map
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian, lesson_mixture
 from pushforward.theory.sample_statistics import conditional_energy_distance
 

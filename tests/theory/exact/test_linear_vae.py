@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal
 
 from pushforward.errors import UsageError
 from pushforward.theory.bounds import importance_bound
-from pushforward.theory.exact.linear_vae import LinearVAE, learned_variance, linear_vae_optimum
+from pushforward.theory.exact.evidence import LinearVAE, learned_variance, linear_vae_optimum
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 

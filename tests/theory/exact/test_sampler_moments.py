@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pushforward.theory import ddpm_schedule, langevin, paths, samplers
-from pushforward.theory.exact import sampler_moments
-from pushforward.theory.exact.sampler_moments import Moments
+from pushforward.theory.exact import dynamics
+from pushforward.theory.exact.dynamics import Moments
 from pushforward.theory.exact.targets import ExactDenoiser, Gaussian
 from pushforward.theory.ode import final_state
 
@@ -37,7 +37,7 @@ def test_affine_steps_are_composed():
         torch.tensor([1.0, -1.0]),
         torch.tensor([3.0, 4.0]),
     )
-    got = sampler_moments.propagate_moments(Moments(2.0, 8.0), slope, shift, noise)
+    got = dynamics.propagate_moments(Moments(2.0, 8.0), slope, shift, noise)
     assert got == Moments(2 * (0.5 * 2 + 1) - 1, 4 * (0.25 * 8 + 3) + 4)
 
 
@@ -45,7 +45,7 @@ def test_affine_steps_are_composed():
 def test_ancestral_sampling_on_the_table(v, published):
     """D2: data N(0.8, 1.5^2), T = 100."""
     path = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(100))
-    exact = sampler_moments.ancestral_moments(path, path.chain(), DATA, v)
+    exact = dynamics.ancestral_moments(path, path.chain(), DATA, v)
     assert math.sqrt(exact.variance) == pytest.approx(published, abs=5e-5)
     x = samplers.ddpm(denoiser(path), torch.randn(50_000, 1), path.chain(), variance=v)
     agree(final_state(x), exact)
@@ -55,27 +55,27 @@ def test_ancestral_sampling_on_another_path_and_in_few_steps():
     path = paths.EDMPath(10.0, 0.05)
     times = path.grid(6)
     x = samplers.ddpm(denoiser(path), 10 * torch.randn(50_000, 1), times, variance=0.3)
-    agree(final_state(x), sampler_moments.ancestral_moments(path, times, DATA, 0.3))
+    agree(final_state(x), dynamics.ancestral_moments(path, times, DATA, 0.3))
 
 
 def test_noise_keeps_its_distribution_and_a_point_is_reached():
     """The last step adds no noise: beta_1 is missing from the variance of standard normal data."""
     path = ddpm_schedule.DDPMPath(ddpm_schedule.cosine_betas(40))
     grid = path.chain()
-    assert sampler_moments.ancestral_moments(
+    assert dynamics.ancestral_moments(
         path, grid[:-1], Moments(0, 1), 1.0
     ).variance == pytest.approx(1, 1e-12)
-    assert sampler_moments.ancestral_moments(
-        path, grid, Moments(0, 1), 1.0
-    ).variance == pytest.approx(1 - float(path.beta(1)), 1e-12)
-    mean, variance = sampler_moments.ancestral_moments(path, grid, Moments(0.7, 0.0), 0.0)
+    assert dynamics.ancestral_moments(path, grid, Moments(0, 1), 1.0).variance == pytest.approx(
+        1 - float(path.beta(1)), 1e-12
+    )
+    mean, variance = dynamics.ancestral_moments(path, grid, Moments(0.7, 0.0), 0.0)
     assert mean == pytest.approx(0.7, 1e-12) and variance == pytest.approx(0, abs=1e-15)
 
 
 def test_the_table_backwards_with_the_whole_score_is_ddpm():
     path = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(60))
-    exact = sampler_moments.ancestral_moments(path, path.chain(), DATA, 1.0)
-    assert sampler_moments.reverse_chain_moments(path, DATA) == pytest.approx(exact, rel=1e-10)
+    exact = dynamics.ancestral_moments(path, path.chain(), DATA, 1.0)
+    assert dynamics.reverse_chain_moments(path, DATA) == pytest.approx(exact, rel=1e-10)
 
 
 def test_half_the_score_belongs_to_the_flow_and_to_langevin():
@@ -85,7 +85,7 @@ def test_half_the_score_belongs_to_the_flow_and_to_langevin():
     for T in (500, 1000):
         path = ddpm_schedule.DDPMPath(ddpm_schedule.linear_betas(T))
         errors.append([
-            sampler_moments.reverse_chain_moments(path, data, **options).variance - 0.25
+            dynamics.reverse_chain_moments(path, data, **options).variance - 0.25
             for options in ({}, kept, {"weight": 0.5}, {"growth": 0.0, "weight": 0.5})
         ])  # fmt: skip
     (full, flow, half, pure), (full_2, flow_2, half_2, pure_2) = errors
@@ -100,17 +100,15 @@ def test_half_the_score_belongs_to_the_flow_and_to_langevin():
 def test_ddim_shrinks_by_cosines(path):
     times, data = path.grid(7), Moments(0.0, 0.36)
     got = final_state(samplers.ddim(denoiser(path, data), torch.ones(1, 1), times))
-    assert sampler_moments.ddim_factor(path, times, 0.6) == pytest.approx(float(got), rel=1e-10)
+    assert dynamics.ddim_factor(path, times, 0.6) == pytest.approx(float(got), rel=1e-10)
 
 
 def test_equal_angles_shrink_least():
     """cos(pi / 2N)^N for unit data from pure noise: .8835 at 10 steps, .9756 at 50."""
     for steps, published in ((10, 0.8835), (50, 0.9756)):
-        even = sampler_moments.ddim_factor(paths.CosinePath(), torch.linspace(1, 0, steps + 1), 1.0)
+        even = dynamics.ddim_factor(paths.CosinePath(), torch.linspace(1, 0, steps + 1), 1.0)
         assert even == pytest.approx(published, abs=5e-5)
-        bent = sampler_moments.ddim_factor(
-            paths.CosinePath(), torch.linspace(1, 0, steps + 1) ** 1.2, 1.0
-        )
+        bent = dynamics.ddim_factor(paths.CosinePath(), torch.linspace(1, 0, steps + 1) ** 1.2, 1.0)
         assert bent < even
 
 
@@ -119,8 +117,8 @@ def test_langevin_steps_at_levels_of_noise_have_the_moments_of_their_recursions(
     times = path.grid(8)
     start = float(path.scale(times[0])) * torch.randn(50_000, 1)
     for run, moments in (
-        (langevin.annealed_langevin, sampler_moments.annealed_langevin_moments),
-        (langevin.predictor_corrector, sampler_moments.predictor_corrector_moments),
+        (langevin.annealed_langevin, dynamics.annealed_langevin_moments),
+        (langevin.predictor_corrector, dynamics.predictor_corrector_moments),
     ):
         states = run(denoiser(path), start, times, corrections=3, snr=0.4)
         agree(final_state(states), moments(path, times, DATA, 3, 0.4))

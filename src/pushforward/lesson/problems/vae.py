@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from ...metrics import neighbours
 from ...theory import bounds
-from ...theory.exact import evidence, linear_vae
+from ...theory.exact import evidence
 from ..cases import same_values, sample_mean
 from ..claims import Number
 from ..sections.vae import figures, fits, heads
@@ -140,7 +140,7 @@ def _run_latent_space() -> ExperimentResult:
 def _check_beta_slope() -> list[Number]:
     """Water-filling: the derivative of the error's nats by the rate, by differences in beta."""
     spectrum, sigma = fits.SPECTRUM, fits.NOISE
-    low, high = (linear_vae.linear_vae_optimum(spectrum, 4, sigma, 1.0 * f) for f in (0.999, 1.001))
+    low, high = (evidence.linear_vae_optimum(spectrum, 4, sigma, 1.0 * f) for f in (0.999, 1.001))
     slope = float((high.error - low.error) / (high.rate - low.rate)) / (2 * sigma**2)
     return [Number("slope of the optimum at $\\beta = 1$", slope, -1.0, 1e-5)]
 
@@ -150,7 +150,7 @@ def _run_beta_sweep() -> ExperimentResult:
     entropy, numbers, planar = fits.two_mode_mixture().entropy(), [], []
     for beta in fits.BETAS:
         rate, error = figures.linear_rate_error(beta)
-        best = linear_vae.linear_vae_optimum(fits.SPECTRUM, 4, fits.NOISE, beta)
+        best = evidence.linear_vae_optimum(fits.SPECTRUM, 4, fits.NOISE, beta)
         found, least = (
             float(e) / (2 * fits.NOISE**2) + beta * float(r)
             for e, r in ((error, rate), (best.error, best.rate))

@@ -1,6 +1,4 @@
-r"""The variational bound of a diffusion chain in closed form (the lesson's 5.1 to 5.3).
-
-.. math:: x_k = \sqrt{1-\beta_k}\,x_{k-1} + \sqrt{\beta_k}\,z_k, \qquad k = 1, \dots, T
+r"""The variational bound of a diffusion chain (`ddpm_schedule`) in closed form (lesson 5.1 to 5.3).
 
 With the right posterior means the bound depends on the data through one number a step, the error
 of the best guess of the noise,
@@ -26,7 +24,6 @@ Reverse = Callable[[Data, int], tuple[Data, Tensor]]
 
 
 def forward_chain(x: Data, betas: Tensor) -> Iterator[Data]:
-    """The states after each step of the chain, drawn one after the other."""
     for beta in betas.tolist():
         x = math.sqrt(1 - beta) * x + math.sqrt(beta) * torch.randn_like(x)
         yield x
@@ -38,12 +35,8 @@ def moment_recursion(betas: Tensor, mean: float, variance: float) -> tuple[Tenso
     .. math:: m_k = \sqrt{1-\beta_k}\,m_{k-1}, \qquad V_k = (1-\beta_k) V_{k-1} + \beta_k
 
     Whose solution is :math:`\sqrt{\bar\alpha_k}\,m_0` and :math:`\bar\alpha_k V_0 + 1 -
-    \bar\alpha_k` (Ho et al., 2020, eq. 4).
-
-    Arguments:
-        betas: Any :math:`\beta_1, \dots, \beta_T`, also those that leave signal at the end.
-        mean: Of the data; a datum itself with ``variance`` 0.
-        variance: Of the data.
+    \bar\alpha_k` (Ho et al., 2020, eq. 4). Betas may leave signal at the end; a datum itself is a
+    mean with ``variance`` 0.
     """
     means, variances = [mean], [variance]
     for beta in betas.tolist():
@@ -67,12 +60,8 @@ def path_log_ratio(path: DDPMPath, states: list[Data], reverse: Reverse) -> PerD
     r""":math:`\log q(x_1, \dots, x_T \mid x_0) - \log p(x_0, \dots, x_T)` along whole paths.
 
     The chain's steps stand in the numerator as they were taken; the mean over them is the loss of
-    the lesson's 5.3, :math:`-\mathrm{ELBO}(x_0)`.
-
-    Arguments:
-        path: The table.
-        states: :math:`x_0, \dots, x_T`.
-        reverse: Mean and variance of :math:`p(x_{k-1} \mid x_k)`, from :math:`x_k` and k.
+    the lesson's 5.3, :math:`-\mathrm{ELBO}(x_0)`. ``states`` are :math:`x_0, \dots, x_T`, and
+    ``reverse`` gives mean and variance of :math:`p(x_{k-1} \mid x_k)` from :math:`x_k` and k.
     """
     end = states[-1]
     total = -_normal_log_density(end, 0 * end, torch.ones_like(end))
@@ -105,14 +94,12 @@ def bound_terms(path: DDPMPath, states: list[Data], reverse: Reverse) -> Tensor:
 
 
 def expected_noise_error(mixture: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
-    r""":math:`e = \mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` of a
-    distribution.
+    r""":math:`\mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` at scales ``(n,)``.
 
-    The least value that the noise prediction's loss can have at each pair of scales, ``(n,)``:
-    closed for one component, by quadrature up to 2-D. For :math:`\mathcal N(m, s^2)` it is
+    The least value that the noise prediction's loss can have: closed for one component, by
+    quadrature up to 2-D. For :math:`\mathcal N(m, s^2)` it is
     :math:`\alpha^2 s^2 / (\alpha^2 s^2 + \sigma^2)`. That of the data is
-    :math:`\sigma^2 e / \alpha^2`, of v it is :math:`e / \alpha^2` where
-    :math:`\alpha^2 + \sigma^2 = 1`.
+    :math:`\sigma^2 e / \alpha^2`, of v :math:`e / \alpha^2` where :math:`\alpha^2 + \sigma^2 = 1`.
     """
     if len(mixture.weights) == 1:
         signal = alpha.double().square()[:, None] * mixture.variances
@@ -154,7 +141,7 @@ def _reverse_mean_error(path: DDPMPath, floor: Tensor) -> Tensor:
 
 
 def _variance_arguments(path: DDPMPath) -> tuple[Tensor, Tensor, Tensor]:
-    """Arguments of the table's posterior at all steps, where only its variance is asked for."""
+    """Where only the variance of the table's posterior is asked for, at all steps."""
     zero = torch.zeros(path.steps, dtype=torch.float64)
     return zero, zero, torch.arange(1, path.steps + 1)
 
@@ -170,22 +157,12 @@ def expected_bound(
             + d\log\frac{\Sigma_k}{\tilde\beta_k}\Big), \qquad
         L_0 = \tfrac12\Big(\frac{c_1}{\Sigma_1} + d\log 2\pi\Sigma_1\Big)
 
-    with :math:`c_k` of `_reverse_mean_error`. No network can have less with these variances.
-
-    Arguments:
-        path: The table.
-        floor: :math:`e_k`, ``(T,)``, of `noise_error_floors`.
-        second: :math:`\mathbb E\,\|x_0\|^2`.
-        d: The dimension of a datum.
-        variance: :math:`\Sigma_k`, ``(T,)``.
-
-    Returns:
-        :math:`L_T, L_{T-1}, \dots, L_0`, whose sum bounds the entropy of the data from above.
+    with :math:`c_k` of `_reverse_mean_error`, in the order :math:`L_T, \dots, L_0`, from
+    :math:`e_k`, ``floor``, :math:`\mathbb E\,\|x_0\|^2`, ``second``, and :math:`\Sigma_k`. No
+    network can have less with these variances; the sum bounds the entropy of the data from above.
     """
-    tilde, moved = (
-        path.posterior(*_variance_arguments(path))[1][1:],
-        _reverse_mean_error(path, floor),
-    )
+    tilde = path.posterior(*_variance_arguments(path))[1][1:]
+    moved = _reverse_mean_error(path, floor)
     kl = ((d * tilde + moved[1:]) / variance[1:] - d + d * (variance[1:] / tilde).log()) / 2
     first = (moved[0] / variance[0] + d * (2 * math.pi * variance[0]).log()) / 2
     typical = torch.full((1, d), math.sqrt(second / d), dtype=torch.float64)
@@ -203,12 +180,9 @@ def entropy_from_denoising(
         \lambda = \log\frac{\alpha^2}{\sigma^2}
 
     It is the I-MMSE relation (Guo, Shamai and Verdú, 2005): the bound of infinitely many steps is
-    tight, and its weight of the noise's error is one half for each unit of :math:`\lambda`.
-
-    Arguments:
-        mixture: The distribution.
-        reach: The largest :math:`|\lambda|`; beyond it the integrand is below :math:`e^{-reach}`.
-        step: Of the trapezoidal rule.
+    tight, and its weight of the noise's error is one half for each unit of :math:`\lambda`. By the
+    trapezoidal rule; beyond :math:`|\lambda|` = ``reach`` the integrand is below
+    :math:`e^{-reach}`.
     """
     levels = torch.arange(-reach, reach + step / 2, step, dtype=torch.float64)
     signal = levels.sigmoid()
@@ -218,18 +192,13 @@ def entropy_from_denoising(
 
 
 def reverse_gap(mixture: GaussianMixture, beta: float) -> float:
-    r"""How far the true reverse step is from a Gaussian, on average, for a distribution on the
-    line.
+    r"""How far the true reverse step is from a Gaussian, on average, on the line.
 
     .. math:: \mathbb E\,\mathrm{KL}\big(q(x_{k-1} \mid x_k)\,\|\,\mathcal N(m, V)\big)
         = \tfrac12\,\mathbb E\log V + h(x_k) - h(x_{k-1}) - \tfrac12\log\beta
 
-    with the moments m, V of :math:`x_{k-1}` given :math:`x_k`. It falls as :math:`\beta^3`, see
-    `reverse_gap_rate`, and is 0 for Gaussians.
-
-    Arguments:
-        mixture: Of :math:`x_{k-1}`.
-        beta: :math:`\beta_k`.
+    with the moments m, V of :math:`x_{k-1}`, the mixture, given :math:`x_k`. It falls as
+    :math:`\beta^3`, see `reverse_gap_rate`, and is 0 for Gaussians.
     """
     noise = torch.tensor(beta, dtype=torch.float64)
     noisy = mixture.diffuse((1 - noise).sqrt(), noise.sqrt())
@@ -243,8 +212,7 @@ def reverse_gap(mixture: GaussianMixture, beta: float) -> float:
 
 
 def reverse_gap_rate(mixture: GaussianMixture) -> float:
-    r"""The limit of `reverse_gap` over :math:`\beta^3` for small steps, for a distribution on the
-    line.
+    r"""The limit of `reverse_gap` over :math:`\beta^3` for small steps, on the line.
 
     .. math:: \tfrac1{12}\,\mathbb E\big[((\log p)'''(x))^2\big]
 

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def neighbour_kl(x: Array, y: Array, k: int = 5) -> float:
-    r"""KL(p || q) from samples of both by their k-th neighbours, in nats.
+    r"""KL(p || q) from samples ``(n, d)`` and ``(m, d)`` by their k-th neighbours, in nats.
 
     .. math:: \frac dn \sum_i \log\frac{\nu_k(x_i)}{\rho_k(x_i)} + \log\frac m{n - 1}
 
@@ -26,15 +26,7 @@ def neighbour_kl(x: Array, y: Array, k: int = 5) -> float:
     (Wang, Kulkarni and Verdú, 2009; Pérez-Cruz, 2008). The bias of both logarithms
     cancels at points where the densities are flat across a neighbourhood. What is left vanishes
     like :math:`n^{-1/d}` or so, pulls far distributions (whose nearest rows of y are in a tail)
-    towards zero, and the estimate may be negative.
-
-    Arguments:
-        x: Rows of p, ``(n, d)``.
-        y: Rows of q, ``(m, d)``.
-        k: Which neighbour; more has less variance and more bias.
-
-    Raises:
-        DataError: If there are too few rows, or rows that coincide.
+    towards zero, and the estimate may be negative. A larger k has less variance and more bias.
     """
     from scipy.spatial import cKDTree
 
@@ -56,20 +48,12 @@ def _quadratic_features(x: Array) -> Array:
 
 
 def fit_ratio_logit(x: Array, y: Array, *, folds: int = 2, seed: int = 0) -> tuple[Array, Array]:
-    r"""The log of the density ratio p/q at rows of both, by logistic regression on quadratics.
+    """The log of the density ratio p/q at rows of both, by logistic regression on quadratics.
 
     Exact in the limit for Gaussians, whose log-ratio is a quadratic; for other distributions the
     best quadratic. Each row is judged by a fit that has not seen it, without which the divergences
-    would be too large. Rows of unequal numbers are accounted for.
-
-    Arguments:
-        x: Rows of p, ``(n, d)``.
-        y: Rows of q, ``(m, d)``.
-        folds: Parts of the cross-fitting.
-        seed: Of the folds.
-
-    Returns:
-        Logits at the rows of x ``(n,)`` and of y ``(m,)``.
+    would be too large. Rows ``(n, d)`` and ``(m, d)``, of unequal numbers or not, give logits
+    ``(n,)`` and ``(m,)``.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

@@ -39,13 +39,10 @@ class _QuadratureGrid(NamedTuple):
 def trapezoidal_grid(
     low: Sequence[float | int], high: Sequence[float | int], count: int = 1001
 ) -> _QuadratureGrid:
-    r"""The trapezoidal rule on a box in one or two dimensions, ``count`` points a side, float64.
+    """The trapezoidal rule on a box in one or two dimensions, ``count`` points a side, float64.
 
     It converges geometrically for smooth densities that vanish at the sides, so that the sides
     need no half weights: steps of half a standard deviation give ten digits for Gaussians.
-
-    Raises:
-        UsageError: In more than two dimensions, where a grid has too many points.
     """
     if len(low) != len(high) or not 1 <= len(low) <= 2:
         raise UsageError(f"a box has one or two dimensions, not {len(low)} and {len(high)}")
@@ -55,9 +52,7 @@ def trapezoidal_grid(
 
 
 def _check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
-    """Raise UsageError where a distribution does not sum to one over the points: they miss part of
-    it.
-    """
+    """Raise UsageError unless a distribution sums to one over the points."""
     mass = float((weight * log_p.detach().exp()).sum())
     if not abs(mass - 1) < 1e-4:
         raise UsageError(f"{name} has mass {mass:.6g} on these points, not 1: widen or refine them")
@@ -72,16 +67,8 @@ def quadrature_mean(log_p: PerDatum, f: PerDatum, weight: Weight = 1.0) -> Scala
 def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\mathrm{KL}(p \| q) = \int p \log(p/q)` in nats; infinite where q misses part of p.
 
-    The reverse divergence is ``kl(log_q, log_p, weight)``: it punishes samples where there are no
-    data, and forgives modes that are left out.
-
-    Arguments:
-        log_p: At the points, ``(n,)``; minus infinity where the density is zero.
-        log_q: The same of the other distribution.
-        weight: Of each point; 1 for a discrete distribution, ``Box.weight`` for a density.
-
-    Raises:
-        UsageError: If a distribution does not sum to one over the points.
+    The reverse divergence, of exchanged arguments, punishes samples where there are no data, and
+    forgives modes that are left out. ``log_p`` is minus infinity where the density is zero.
     """
     _check_mass(log_p, weight, "p")
     _check_mass(log_q, weight, "q")
@@ -89,15 +76,7 @@ def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sca
 
 
 def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
-    r"""The mean KL of both distributions to their mixture, from 0 to log 2 nats (Lin, 1991; lesson
-    3.3).
-
-    .. math:: \mathrm{JS}(p, q) = \log 2 - \tfrac12 \int p \log\bigl(1 + q/p\bigr)
-        - \tfrac12 \int q \log\bigl(1 + p/q\bigr)
-
-    Raises:
-        UsageError: If a distribution does not sum to one over the points.
-    """
+    """The mean KL of both to their mixture, from 0 to log 2 nats (Lin, 1991; lesson 3.3)."""
     least = torch.finfo(log_p.dtype).min  # at two minus infinities the gradient is nan
     log_m = torch.logaddexp(log_p.clamp(min=least), log_q.clamp(min=least)) - math.log(2)
     return (kl_divergence(log_p, log_m, weight) + kl_divergence(log_q, log_m, weight)) / 2
@@ -127,10 +106,6 @@ def renyi_divergence(
     .. math:: D_\alpha(p \| q) = \frac 1{\alpha - 1} \log \int p^\alpha q^{1 - \alpha}
 
     It grows with the order and is KL in the limit 1.
-
-    Raises:
-        UsageError: If the order is 1, where it is `kl`, or not above 0, or a distribution lacks
-            mass.
     """
     _check_mass(log_p, weight, "p")
     _check_mass(log_q, weight, "q")
@@ -170,9 +145,6 @@ def gaussian_renyi(p: Gaussian, q: Gaussian, order: float) -> float:
         \Sigma_* = \alpha \Sigma_q + (1 - \alpha) \Sigma_p
 
     Infinite where :math:`\Sigma_*` is not definite: the tails of p are too heavy for q.
-
-    Raises:
-        UsageError: If the order is 1 or not above 0.
     """
     _check_renyi_order(order)
     mixed = order * q.covariance + (1 - order) * p.covariance
@@ -190,22 +162,14 @@ def gaussian_chi_square(p: Gaussian, q: Gaussian) -> float:
 
 
 def _mahalanobis_distance(p: Gaussian, q: Gaussian) -> float:
-    r"""The distance :math:`\delta` of the means of two Gaussians of one covariance.
-
-    Raises:
-        UsageError: If the covariances differ.
-    """
+    r"""The distance :math:`\delta` of the means of two Gaussians of one covariance."""
     if not torch.allclose(p.covariance, q.covariance, rtol=1e-9, atol=0):
         raise UsageError("no closed form for two covariances: integrate over a box")
     return math.sqrt(float(_squared_mahalanobis(p, q, q.covariance)))
 
 
 def gaussian_total_variation(p: Gaussian, q: Gaussian) -> float:
-    r""":math:`2\Phi(\delta/2) - 1` for Gaussians of one covariance.
-
-    Raises:
-        UsageError: If the covariances differ.
-    """
+    r""":math:`2\Phi(\delta/2) - 1` for Gaussians of one covariance."""
     return math.erf(_mahalanobis_distance(p, q) / math.sqrt(8))
 
 
@@ -215,9 +179,6 @@ def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
     There is no closed form, but JS does not change under one-to-one maps and the likelihood ratio
     depends on one coordinate: it is that of :math:`\mathcal N(0, 1)` and
     :math:`\mathcal N(\delta, 1)`, by quadrature.
-
-    Raises:
-        UsageError: If the covariances differ.
     """
     delta = _mahalanobis_distance(p, q)
     x, weight = trapezoidal_grid([-12], [delta + 12], 2 * math.ceil(10 * delta + 200) + 1)
@@ -256,3 +217,43 @@ def fisher_divergence(p: Gaussian, q: Gaussian) -> float:
     B = precision - torch.linalg.inv(p.covariance)
     offset = precision @ (p.mean - q.mean)
     return float((B @ p.covariance @ B).trace() + offset @ offset)
+
+
+def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tensor:
+    r"""The area under the ROC curve of a score, for two distributions on the same nodes.
+
+    .. math:: P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x)), \qquad
+        x \sim \text{ordinary},\ x' \sim \text{anomalous}
+
+    No score has more than the likelihood ratio (Neyman & Pearson, 1933). Where anomalies are
+    uniform, that is :math:`1/p(x)`, up to a factor. On a grid with spacing h the error is
+    :math:`O(h^2)` for smooth distributions. Masses at the nodes are normalised; a larger score is
+    stranger.
+    """
+    values, place = score.unique(return_inverse=True)  # equal scores are one node
+    p, q = (
+        m.new_zeros(len(values)).index_add(0, place, m / m.sum()) for m in (ordinary, anomalous)
+    )
+    below = p.cumsum(0) - p / 2
+    return (q * below).sum()
+
+
+class _SurpriseMoments(NamedTuple):
+    """Of log p(x) over draws of p itself, in nats."""
+
+    mode: float  # its largest value, at the mode of p
+    mean: float  # minus the entropy
+    deviation: float
+
+
+def gaussian_surprise(d: int) -> _SurpriseMoments:
+    r"""Of the standard normal distribution in d dimensions, whose squared norm is chi-squared.
+
+    .. math:: \max \log p = -\tfrac d2 \log 2\pi, \qquad
+        \mathbb E \log p = -\tfrac d2 (1 + \log 2\pi), \qquad \operatorname{sd} = \sqrt{d/2}
+
+    The mode lies :math:`\sqrt{d/2}` deviations above what draws have: in many dimensions the most
+    probable point is an anomaly.
+    """
+    mode = -d / 2 * math.log(2 * math.pi)
+    return _SurpriseMoments(mode, mode - d / 2, math.sqrt(d / 2))

@@ -23,14 +23,14 @@ Array = NDArray[np.float64]
 
 
 class _TransportPlan(NamedTuple):
-    """What the primal programme found: the least cost, and the masses that reach it, ``(n, m)``."""
+    """The least cost, and the masses that reach it, ``(n, m)``."""
 
     value: float
     plan: Array
 
 
 class _DualPotentials(NamedTuple):
-    """What a dual programme found: its value, and the potentials at both sets of points."""
+    """The value, and the potentials at both sets of points."""
 
     value: float
     f: Array
@@ -63,16 +63,9 @@ def _marginal_sums(n: int, m: int) -> object:
 
 
 def solve_primal(cost: Array, a: Array, b: Array) -> _TransportPlan:
-    r"""The cheapest plan from masses ``a`` to masses ``b`` (Kantorovich, 1942).
+    """The cheapest plan from masses ``a`` to masses ``b`` of the same sum (Kantorovich, 1942).
 
-    Arguments:
-        cost: :math:`c_{ij}` of moving a unit, ``(n, m)``.
-        a: Masses of the first points, ``(n,)``.
-        b: Masses of the second, ``(m,)``, of the same sum.
-
-    Raises:
-        UsageError: If the masses are not of the same sum.
-        NumericalError: If the programme is not solved.
+    ``cost`` is :math:`c_{ij}` of moving a unit, ``(n, m)``.
     """
     _check_marginals(cost, a, b)
     sums = _marginal_sums(*cost.shape)
@@ -83,12 +76,7 @@ def solve_primal(cost: Array, a: Array, b: Array) -> _TransportPlan:
 
 
 def solve_dual(cost: Array, a: Array, b: Array) -> _DualPotentials:
-    r"""The best prices :math:`f_i + g_j \le c_{ij}`, with :math:`f_1 = 0`.
-
-    Raises:
-        UsageError: If the masses are not of the same sum.
-        NumericalError: If the programme is not solved.
-    """
+    r"""The best prices :math:`f_i + g_j \le c_{ij}`, with :math:`f_1 = 0`."""
     _check_marginals(cost, a, b)
     n, m = cost.shape
     free = [(0, 0), *[(None, None)] * (n + m - 1)]  # a constant moves from f to g without effect
@@ -104,21 +92,11 @@ def euclidean_distances(x: Array, y: Array) -> Array:
 
 
 def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> _DualPotentials:
-    r""":math:`W_1` and a critic that attains it: the best 1-Lipschitz function of the points.
-
-    .. math:: \max_f \sum_i a_i f(x_i) - \sum_j b_j f(y_j), \qquad
-        |f(u) - f(v)| \le \lVert u - v \rVert \text{ for all points } u, v
+    r""":math:`W_1` and a critic that attains it: the best 1-Lipschitz function f of the points.
 
     Points are ``(n, d)`` and ``(m, d)``, masses ``(n,)`` and ``(m,)``. The critic is the largest
     that `solve_dual` allows, :math:`f(u) = \min_j \lVert u - y_j \rVert - g_j`: no less than
     its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
-
-    Returns:
-        The value in the unit of the data, and f at both sets of points.
-
-    Raises:
-        UsageError: If the masses are not of the same sum.
-        NumericalError: If the programme is not solved.
     """
     prices = solve_dual(euclidean_distances(x, y), a, b)
     f, h = (mcshane_extension(y, -prices.g, points) for points in (x, y))
@@ -151,10 +129,7 @@ def line_critic(grid: Array, p: Array, q: Array) -> Array:
     .. math:: f^*(x) = \int^x \operatorname{sign}\bigl(G(u) - F(u)\bigr)\,du, \qquad
         \mathbb E_P f^* - \mathbb E_Q f^* = \int |F - G| = W_1
 
-    Arguments:
-        grid: Increasing points, ``(n,)``.
-        p: The distribution function of P there.
-        q: That of Q.
+    with the distribution functions p of P and q of Q at increasing points.
     """
     slope = np.sign(q - p)
     steps = (slope[1:] + slope[:-1]) / 2 * np.diff(grid)

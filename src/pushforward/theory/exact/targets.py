@@ -16,14 +16,10 @@ from ..predictions import PosteriorMeans
 class GaussianMixture:
     r""":math:`p(x) = \sum_k w_k\,\mathcal N(x \mid m_k, S_k)`.
 
-    Each covariance is kept as :math:`S_k = U_k \Lambda_k U_k^\top`, because
-    :math:`\alpha^2 S_k + \sigma^2 I` has the same axes at every time. Parameters are kept in
-    float64 and cast to the data at use.
-
-    Arguments:
-        weights: Positive, with shape ``(k,)``; they are normalised.
-        means: With shape ``(k, d)``.
-        spread: Standard deviations ``(k,)`` of round components, or covariances ``(k, d, d)``.
+    Weights ``(k,)`` are normalised, means are ``(k, d)``, and ``spread`` is standard deviations
+    ``(k,)`` of round components or covariances ``(k, d, d)``. Each covariance is kept as
+    :math:`S_k = U_k \Lambda_k U_k^\top`, because :math:`\alpha^2 S_k + \sigma^2 I` has the same
+    axes at every time. Parameters are kept in float64 and cast to the data at use.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, spread: Tensor) -> None:
@@ -87,18 +83,14 @@ class GaussianMixture:
         return -torch.einsum("kij,nkj->ni", self.axes.to(x), weighted)
 
     def sample(self, n: int) -> Tensor:
-        """``n`` data in torch's default precision, with shape ``(n, d)``."""
+        """In torch's default precision, ``(n, d)``."""
         k = torch.multinomial(self.weights, n, replacement=True)
         z = torch.randn(n, self.dim, dtype=torch.float64) * self.variances[k].sqrt()
         x = self.means[k] + torch.einsum("nij,nj->ni", self.axes[k], z)
         return x.to(torch.get_default_dtype())
 
     def nodes(self) -> Iterator[tuple[Data, PerDatum, PerDatum]]:
-        """Nodes of the trapezoidal rule, the probabilities of their cells, and the log-density.
-
-        Raises:
-            UsageError: In more than two dimensions.
-        """
+        """Nodes of the trapezoidal rule, the probabilities of their cells, and the log-density."""
         if self.dim > 2:
             raise UsageError("integrals over a mixture are computed in one or two dimensions only")
         # The trapezoidal rule converges geometrically on a smooth integrand that vanishes at the
@@ -121,11 +113,7 @@ class GaussianMixture:
         return sum(float(mass @ f(x).detach()) for x, mass, _ in self.nodes())
 
     def entropy(self) -> float:
-        """Differential entropy in nats: closed for one component, by quadrature up to 2-D.
-
-        Raises:
-            UsageError: For several components in more than two dimensions.
-        """
+        """Differential entropy in nats: closed for one component, by quadrature up to 2-D."""
         if len(self.weights) == 1:
             return float((self.variances.log() + math.log(2 * math.pi) + 1).sum() / 2)
         return -sum(float(mass @ log_p) for _, mass, log_p in self.nodes())
@@ -198,7 +186,6 @@ def lesson_mixture() -> GaussianMixture:
 
 
 def gaussian_ring(modes: int = 8, radius: float = 4.0, scale: float = 0.5) -> GaussianMixture:
-    """Equal round modes, evenly spaced on a circle."""
     angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
     means = radius * torch.stack([angle.cos(), angle.sin()], dim=1)
     return GaussianMixture(angle.new_ones(modes), means, angle.new_full((modes,), scale))

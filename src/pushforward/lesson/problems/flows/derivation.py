@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ....theory import ddpm_schedule, densities, predictions
-from ....theory.exact import flow_maps
+from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, lesson_mixture
 from ....theory.paths import LinearPath
 from ...claims import Number, double
@@ -31,7 +31,7 @@ def _check_loss_decomposition() -> list[Number]:
     x, eps, weight = gauss_hermite_pairs()
     t = torch.tensor(0.35, dtype=torch.float64)
     x_t, y = LINEAR.interpolate(x, eps, t), eps - x
-    u = flow_maps.gaussian_velocity(LINEAR, double(MEAN), SCALE, x_t, t)
+    u = dynamics.gaussian_velocity(LINEAR, double(MEAN), SCALE, x_t, t)
     v = 0.3 * x_t - 0.2 + 0.1 * x_t.square()
 
     def mean(z: Tensor) -> float:
@@ -48,7 +48,7 @@ def _check_gaussian_regression() -> list[Number]:
     x = sympy.symbols("x")
     u = M + covariance / variance * (x - T * M)
     at = {T: sympy.Rational(13, 20), S: sympy.Rational(3, 2), M: sympy.Rational(4, 5), x: 1}
-    field = flow_maps.gaussian_velocity(
+    field = dynamics.gaussian_velocity(
         LINEAR, double(MEAN), SCALE, double(1.0)[:, None], double(0.35)
     )
     flow = T * M + sympy.sqrt(variance) * x  # where x0 = x is at t
@@ -80,7 +80,7 @@ def _check_loss_floor() -> list[Number]:
     return [
         _simplified_value("derivative of the antiderivative, less the residual",
                          sympy.diff(inside, T) - residual),
-        Number("its ends less the floor, s = 3/2", float(ends), flow_maps.gaussian_floor(1.5),
+        Number("its ends less the floor, s = 3/2", float(ends), dynamics.gaussian_floor(1.5),
                1e-12),
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ....devices import seeded_rng
 from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, format_log_tick
 from ....theory import ddpm_schedule, langevin, ode, paths, predictions
-from ....theory.exact import diffusion_bound, sampler_moments, targets
+from ....theory.exact import diffusion_bound, dynamics, targets
 from ...cases import gaussian_1d
 from ...claims import double
 from ...panels import create_panels
@@ -91,7 +91,7 @@ def _draw_ula_bias() -> Figure:
     left.annotate("ULA", (1.25, 2.67), (-6, 2), textcoords="offset points", ha="right")
     left.annotate("MALA", (1.5, 1.0), (0, 6), textcoords="offset points", ha="right")
     left.set(xlabel="step h", ylabel="variance", ylim=(0.5, 4.5))
-    right.plot(h, [sampler_moments.gaussian_acceptance(float(z)) for z in h], color=LINES[5])
+    right.plot(h, [dynamics.gaussian_acceptance(float(z)) for z in h], color=LINES[5])
     accepted = [float(torch.stack([chance for _, chance in run]).mean()) for run in runs]
     right.plot(steps, accepted, MARKS[1], color=LINES[5])
     right.set(xlabel="step h", ylabel="proposals that MALA accepts", ylim=(0.5, 1.02))
@@ -144,8 +144,8 @@ def _draw_reverse_score() -> Figure:
     axes.plot(variances, variances, color=QUIET, lw=3, alpha=0.4)
     for i, (name, options) in enumerate(kinds):
         reached = [
-            sampler_moments.reverse_chain_moments(
-                PATH, sampler_moments.Moments(0.0, float(v)), **options
+            dynamics.reverse_chain_moments(
+                PATH, dynamics.Moments(0.0, float(v)), **options
             ).variance
             for v in variances
         ]

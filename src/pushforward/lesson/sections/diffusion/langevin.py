@@ -5,7 +5,7 @@ import math
 import torch
 
 from ....theory import langevin, ode, paths
-from ....theory.exact import sampler_moments, targets
+from ....theory.exact import dynamics, targets
 from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH, count_failures
@@ -14,14 +14,14 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
 def ula_variance(h: float) -> float:
-    return float(sampler_moments.gaussian_ula(ONE, h, 5000, ONE[0], ONE)[1])
+    return float(dynamics.gaussian_ula(ONE, h, 5000, ONE[0], ONE)[1])
 
 
 def _measure_ula_transient() -> Evidence:
     n, k, start, numbers = 50_000, 5, 3.0, []
     for h in (0.1, 0.5):
         mean, variance = (1 - h) ** k * start, (1 - (1 - h) ** (2 * k)) / (1 - h / 2)
-        exact = sampler_moments.gaussian_ula(ONE, h, k, start * ONE[0], 0 * ONE)
+        exact = dynamics.gaussian_ula(ONE, h, k, start * ONE[0], 0 * ONE)
         x = ode.final_state(langevin.ula(lambda x: -x, torch.full((n, 1), start).double(), h, k))
         error = math.sqrt(variance / n), variance * math.sqrt(2 / n)
         numbers += [
@@ -34,7 +34,7 @@ def _measure_ula_transient() -> Evidence:
 
 
 def _measure_ula_bias() -> Evidence:
-    small = sampler_moments.gaussian_bias(ONE, 0.01)
+    small = dynamics.gaussian_bias(ONE, 0.01)
     return Evidence(
         [Number(f"variance on $\\mathcal N(0, 1)$, $h = {h}$", ula_variance(h), 1, 1e-3)
          for h in (0.1, 0.5, 1.0)],
@@ -52,7 +52,7 @@ def _measure_mala_acceptance() -> Evidence:
     states = list(langevin.mala(target.log_prob, target.score, x, 1.0, 4))
     chances = torch.stack([chance for _, chance in states])
     error = float(chances.std()) / math.sqrt(n)  # as if the four steps were one: an upper bound
-    exact = sampler_moments.gaussian_acceptance(1.0)
+    exact = dynamics.gaussian_acceptance(1.0)
     return Evidence([
         Number("acceptance at $h = 1$, $1 - \\frac2\\pi\\arcsin\\frac13$", exact,
                1 - 2 / math.pi * math.asin(1 / 3), 1e-12),
@@ -69,7 +69,7 @@ def _measure_step_limit() -> Evidence:
     start, spread = double(1.0, 1.0), torch.eye(2, dtype=torch.float64)
 
     def final_offset(h: float) -> float:
-        return float(sampler_moments.gaussian_ula(covariance, h, 1000, start, spread)[0].norm())
+        return float(dynamics.gaussian_ula(covariance, h, 1000, start, spread)[0].norm())
 
     x = torch.randn(20, 2, dtype=torch.float64)
     refused = count_failures(lambda: langevin.stable_step(target.score, x, 1.01 * bound))
@@ -109,13 +109,13 @@ def _measure_mode_mixing() -> Evidence:
 
 def _measure_annealed_chains() -> Evidence:
     """Chains against the recursions, alone and behind ancestral steps."""
-    path, n, data = paths.GeometricPath(5.0, 0.1), 20_000, sampler_moments.Moments(0.5, 0.36)
+    path, n, data = paths.GeometricPath(5.0, 0.1), 20_000, dynamics.Moments(0.5, 0.36)
     times, denoiser = path.grid(8), targets.ExactDenoiser(gaussian_1d(0.5, 0.6), path)
     start = float(path.scale(times[0])) * torch.randn(n, 1, dtype=torch.float64)
     numbers = []
     for run, moments in (
-        (langevin.annealed_langevin, sampler_moments.annealed_langevin_moments),
-        (langevin.predictor_corrector, sampler_moments.predictor_corrector_moments),
+        (langevin.annealed_langevin, dynamics.annealed_langevin_moments),
+        (langevin.predictor_corrector, dynamics.predictor_corrector_moments),
     ):
         exact = moments(path, times, data, 3, 0.4)
         x = ode.final_state(run(denoiser, start, times, corrections=3, snr=0.4))
@@ -129,14 +129,14 @@ def _measure_annealed_chains() -> Evidence:
 
 
 def _measure_reverse_langevin() -> Evidence:
-    data = sampler_moments.Moments(0.0, 0.25)
+    data = dynamics.Moments(0.0, 0.25)
     reached = {
-        "pure": sampler_moments.reverse_chain_moments(PATH, data, growth=0.0, weight=0.5),
-        "half": sampler_moments.reverse_chain_moments(PATH, data, weight=0.5),
-        "full": sampler_moments.reverse_chain_moments(PATH, data),
-        "flow": sampler_moments.reverse_chain_moments(PATH, data, weight=0.5, noise=0.0),
+        "pure": dynamics.reverse_chain_moments(PATH, data, growth=0.0, weight=0.5),
+        "half": dynamics.reverse_chain_moments(PATH, data, weight=0.5),
+        "full": dynamics.reverse_chain_moments(PATH, data),
+        "flow": dynamics.reverse_chain_moments(PATH, data, weight=0.5, noise=0.0),
     }
-    full = sampler_moments.ancestral_moments(PATH, PATH.chain(), data, 1.0).variance
+    full = dynamics.ancestral_moments(PATH, PATH.chain(), data, 1.0).variance
     what = "variance reached for data with 0.25, "
     return Evidence(
         [
@@ -161,7 +161,7 @@ CLAIMS = [
         "every step.",
         Verdict.HOLDS,
         _measure_ula_transient,
-        "theory.exact.sampler_moments.gaussian_ula",
+        "theory.exact.dynamics.gaussian_ula",
         formula="m_k = (1-h)^k m_0, \\qquad V_k = \\frac{1 - (1-h)^{2k}}{1 - h/2}",
         covers="R52",
     ),
@@ -170,7 +170,7 @@ CLAIMS = [
         "Iterating $x \\gets x + h\\,\\nabla\\log p(x) + \\sqrt{2h}\\,z$ draws from $p$.",
         Verdict.ONLY_IF,
         _measure_ula_bias,
-        "theory.exact.sampler_moments.gaussian_ula",
+        "theory.exact.dynamics.gaussian_ula",
         right="$h \\to 0$. At a fixed step it settles at another distribution, $\\Sigma_h = "
         "\\Sigma(I - h\\Sigma^{-1}/2)^{-1}$ for Gaussians; a test of acceptance (MALA) removes the "
         "bias.",
@@ -181,7 +181,7 @@ CLAIMS = [
         "With a test of acceptance the distribution is $p$ at every step size (not in the lesson).",
         Verdict.HOLDS,
         _measure_mala_acceptance,
-        "theory.exact.sampler_moments.gaussian_acceptance",
+        "theory.exact.dynamics.gaussian_acceptance",
         formula="\\mathbb E\\min(1, r) = 1 - "
         "\\frac2\\pi\\arcsin\\sqrt{\\frac{h^3}{(h+2)(h^2-2h+4)}}",
         covers="A60 R52",
@@ -212,7 +212,7 @@ CLAIMS = [
         "reaches follows a recursion.",
         Verdict.HOLDS,
         _measure_annealed_chains,
-        "theory.exact.sampler_moments._corrector_moments",
+        "theory.exact.dynamics._corrector_moments",
         covers="R52",
     ),
     Claim(
@@ -220,7 +220,7 @@ CLAIMS = [
         "The reverse process of diffusion models is discretised Langevin dynamics.",
         Verdict.WRONG,
         _measure_reverse_langevin,
-        "theory.exact.sampler_moments.reverse_chain_moments",
+        "theory.exact.dynamics.reverse_chain_moments",
         right="A reverse step is one of the probability flow, with $\\frac\\beta2\\nabla\\log p$, "
         "and one of Langevin dynamics, with $\\frac\\beta2\\nabla\\log p$ and the noise. Langevin "
         "alone leaves a distribution where it is: it is the corrector.",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ....theory import ddpm_schedule, predictions
-from ....theory.exact import diffusion_bound, sampler_moments, targets
+from ....theory.exact import diffusion_bound, dynamics, targets
 from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .forward import PATH
@@ -20,9 +20,7 @@ def _measure_data_recovery() -> Evidence:
     alpha, sigma = PATH(double(1.0))
     error = diffusion_bound.expected_noise_error(target, alpha, sigma) * (sigma / alpha).square()
     lost = float(error) / float(target.covariance)
-    reached = sampler_moments.ancestral_moments(
-        PATH, PATH.chain(), sampler_moments.Moments(0.8, 3.778), 1.0
-    )
+    reached = dynamics.ancestral_moments(PATH, PATH.chain(), dynamics.Moments(0.8, 3.778), 1.0)
     what = "squared error of the best guess of $x_0$ from $x_T$, as a part of its variance"
     return Evidence(
         [Number(what, lost, 0, 0.01)],

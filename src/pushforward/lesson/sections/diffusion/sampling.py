@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ....devices import seeded_rng
 from ....theory import guidance, ode, paths, samplers, transport
-from ....theory.exact import sampler_moments, targets
+from ....theory.exact import dynamics, targets
 from ....training.fit import fit
 from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
@@ -16,25 +16,21 @@ from .reverse import SHORT
 
 
 def _measure_ancestral_sampling() -> Evidence:
-    n, data = 20_000, sampler_moments.Moments(0.8, 2.25)
+    n, data = 20_000, dynamics.Moments(0.8, 2.25)
     denoiser = targets.ExactDenoiser(gaussian_1d(0.8, 1.5), SHORT)
     numbers = []
     for v, name in ((1.0, "\\beta"), (0.0, "\\tilde\\beta")):
         noise = torch.randn(n, 1, dtype=torch.float64)
         x = ode.final_state(samplers.ddpm(denoiser, noise, SHORT.chain(), variance=v))
-        exact = sampler_moments.ancestral_moments(SHORT, SHORT.chain(), data, v)
+        exact = dynamics.ancestral_moments(SHORT, SHORT.chain(), data, v)
         what = f"of draws, $T = 100$, $\\Sigma = {name}$"
         numbers += [
             Number(f"mean {what}", float(x.mean()), exact.mean, 5 * math.sqrt(exact.variance / n)),
             Number(f"variance {what}", float(x.var()), exact.variance,
                    5 * exact.variance * math.sqrt(2 / n)),
         ]  # fmt: skip
-    normal = sampler_moments.ancestral_moments(
-        SHORT, SHORT.chain(), sampler_moments.Moments(0.0, 1.0), 1.0
-    )
-    point = sampler_moments.ancestral_moments(
-        SHORT, SHORT.chain(), sampler_moments.Moments(0.7, 0.0), 0.0
-    )
+    normal = dynamics.ancestral_moments(SHORT, SHORT.chain(), dynamics.Moments(0.0, 1.0), 1.0)
+    point = dynamics.ancestral_moments(SHORT, SHORT.chain(), dynamics.Moments(0.7, 0.0), 0.0)
     numbers += [
         Number(
             "variance for $\\mathcal N(0, 1)$ data with $\\beta$: 1 less the noise that the last "
@@ -69,7 +65,7 @@ def _measure_solver_orders() -> Evidence:
     expected = [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2)]
     return Evidence([
         Number("factor of DDIM in 10 steps on $\\mathcal N(0, 0.36)$, against its product of "
-               "cosines", float(one), sampler_moments.ddim_factor(path, times, 0.6), 1e-9),
+               "cosines", float(one), dynamics.ddim_factor(path, times, 0.6), 1e-9),
         *(
             Number(f"order of {name}", order(getattr(samplers, name)), p, 0.25)
             for name, p in expected
@@ -164,7 +160,7 @@ CLAIMS = [
         "distribution that it gives on Gaussian data is known at every $T$.",
         Verdict.HOLDS,
         _measure_ancestral_sampling,
-        "theory.exact.sampler_moments.ancestral_moments",
+        "theory.exact.dynamics.ancestral_moments",
         covers="A55 R41 R46",
     ),
     Claim(

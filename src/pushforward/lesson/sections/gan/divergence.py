@@ -5,7 +5,7 @@ import math
 import torch
 
 from ....theory import adversarial
-from ....theory.exact import dirac, discriminator, divergences
+from ....theory.exact import discriminator, divergences
 from ...cases import gaussian_1d
 from ...claims import Claim, Evidence, Number, Verdict, double
 from .distributions import (
@@ -74,16 +74,16 @@ def _measure_generator_gradients() -> Evidence:
 def _measure_dirac_dynamics() -> Evidence:
     """The game of two points: the distance of the players from their equilibrium."""
     start, h = double(0.12, 0.16), 0.1
-    free = dirac.play_game(dirac.simultaneous_step, start, h, 2000)
-    held = dirac.play_game(dirac.simultaneous_step, start, h, 2000, 0.5)
-    small = dirac.play_game(dirac.simultaneous_step, 1e-5 * start, h, 200)
+    free = discriminator.play_game(discriminator.simultaneous_step, start, h, 2000)
+    held = discriminator.play_game(discriminator.simultaneous_step, start, h, 2000, 0.5)
+    small = discriminator.play_game(discriminator.simultaneous_step, 1e-5 * start, h, 200)
     growth = float(small[-1].norm() / small[0].norm()) ** (1 / 200)
-    turns = dirac.play_game(dirac.alternating_step, start, h, 2000).norm(dim=1)
+    turns = discriminator.play_game(discriminator.alternating_step, start, h, 2000).norm(dim=1)
     return Evidence(
         [Number("radius after 2000 simultaneous steps", float(free[-1].norm()), 0.2, 0, "<=")],
         [
             Number("growth a step, near equilibrium: $\\sqrt{1 + h^2/4}$", growth,
-                   abs(dirac.simultaneous_eigenvalues(h)[0]), 1e-7),
+                   abs(discriminator.simultaneous_eigenvalues(h)[0]), 1e-7),
             Number("least radius of alternating steps, from 0.2", float(turns.min()), 0.1, 0, ">="),
             Number("radius after 2000 steps with R1", float(held[-1].norm()), 0, 1e-12),
         ],
@@ -163,7 +163,7 @@ CLAIMS = [
         "Training both players by gradient descent brings the divergence to zero.",
         Verdict.ONLY_IF,
         _measure_dirac_dynamics,
-        "theory.exact.dirac.play_game",
+        "theory.exact.discriminator.play_game",
         right="Between two points simultaneous steps spiral outwards, alternating ones circle, and "
         "only a penalty on the slope of $D$ makes them converge.",
         formula=r"|\lambda| = \sqrt{1 + h^2/4} > 1",

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
-from ....theory.exact import dirac, discriminator, divergences
+from ....theory.exact import discriminator, divergences
 from ...cases import gaussian_1d
 from ...panels import create_panels
 from . import distributions
@@ -82,12 +82,12 @@ def draw_dirac_trajectories() -> Figure:
     figure, panels = create_panels(3, 2.6, sharex=True, sharey=True)
     start = torch.tensor([1.0, 0.0], dtype=torch.float64)
     games = (
-        ("simultaneous", dirac.simultaneous_step, 0.0),
-        ("alternating", dirac.alternating_step, 0.0),
-        ("simultaneous with R1", dirac.simultaneous_step, 0.5),
+        ("simultaneous", discriminator.simultaneous_step, 0.0),
+        ("alternating", discriminator.alternating_step, 0.0),
+        ("simultaneous with R1", discriminator.simultaneous_step, 0.5),
     )
     for ax, (name, step, penalty), ink in zip(panels, games, LINES[:3], strict=True):
-        states = dirac.play_game(step, start, 0.1, 400, penalty)
+        states = discriminator.play_game(step, start, 0.1, 400, penalty)
         ax.axhline(0, color=QUIET, lw=0.5)
         ax.axvline(0, color=QUIET, lw=0.5)
         ax.plot(*states.mT, color=ink, lw=0.9)

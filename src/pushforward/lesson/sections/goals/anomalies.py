@@ -10,7 +10,7 @@ from torch import Tensor
 from ....devices import seeded_rng
 from ....inference import anomaly
 from ....inference.fitted_model import FittedModel
-from ....theory.exact import detection, targets
+from ....theory.exact import divergences, targets
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict
 from .distributions import HIGH, LOW, anomaly_grid
@@ -21,7 +21,7 @@ def _measure_mode_surprise() -> Evidence:
     log_p = target.log_prob(target.sample(n).double())
     mode = float(target.log_prob(torch.zeros(1, 100).double()))
     mean, deviation = float(log_p.mean()), float(log_p.std())
-    expected = detection.gaussian_surprise(100)
+    expected = divergences.gaussian_surprise(100)
     above = (mode - mean) / deviation
     # of a mean and, by the delta method, of a deviation of nearly normal values
     error = 5 * math.sqrt((1 + above**2 / 2) / n)
@@ -40,7 +40,7 @@ def _measure_mode_surprise() -> Evidence:
 def _mixture_auroc() -> float:
     """The AUROC of the example's own density against uniform anomalies, by quadrature."""
     log_p = targets.lesson_mixture().log_prob(anomaly_grid())
-    return float(detection.quadrature_auroc(-log_p, log_p.exp(), torch.ones_like(log_p)))
+    return float(divergences.quadrature_auroc(-log_p, log_p.exp(), torch.ones_like(log_p)))
 
 
 def _auroc_error(area: float, n: int) -> float:
@@ -66,13 +66,13 @@ def _measure_low_density() -> Evidence:
     spread = torch.cat([target.sample(n), LOW + (HIGH - LOW) * torch.rand(n, 1)]).double()
     exact, grid = _mixture_auroc(), target.log_prob(anomaly_grid())
     typical = (grid + target.entropy()).abs()
-    other = detection.quadrature_auroc(typical, grid.exp(), torch.ones_like(grid))
+    other = divergences.quadrature_auroc(typical, grid.exp(), torch.ones_like(grid))
     return Evidence(
         [Number("AUROC of $-\\log p$ in 100 dimensions against draws shrunk by half", area(-log_p),
                 0.5, 0.0, ">=")],
         [
             Number("AUROC of typicality there",
-                   area((log_p - detection.gaussian_surprise(100).mean).abs()), 1.0, 1e-3),
+                   area((log_p - divergences.gaussian_surprise(100).mean).abs()), 1.0, 1e-3),
             Number("AUROC of $-\\log p$ of the example against uniform anomalies, and its integral",
                    area(-target.log_prob(spread)), exact, _auroc_error(exact, n)),
             Number("what typicality has there, at most as much", float(other), exact, 0.0, "<="),

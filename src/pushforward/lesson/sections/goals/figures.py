@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ....model import Likelihood
 from ....plots import style
-from ....theory.exact import detection, targets
+from ....theory.exact import divergences, targets
 from ...panels import create_panels
 from .paradigms import KINDS, family_capabilities
 
@@ -43,7 +43,7 @@ def draw_typicality() -> Figure:
     figure, row = create_panels(3, 2.1, sharex=True)
     for axes, d in zip(row, (1, 10, 100)):
         target = targets.Gaussian(torch.zeros(d), torch.eye(d))
-        exact = detection.gaussian_surprise(d)
+        exact = divergences.gaussian_surprise(d)
         log_p = target.log_prob(target.sample(4000).double())
         axes.hist((log_p - exact.mean) / exact.deviation, bins=40, density=True, color=style.FILL)
         mode = (exact.mode - exact.mean) / exact.deviation
@@ -80,7 +80,7 @@ def draw_detection_curve() -> Figure:
         "distance from the mean": (grid - target.mean).abs(),
     }
     for k, (name, score) in enumerate(scores.items()):
-        area = float(detection.quadrature_auroc(score, p, q))
+        area = float(divergences.quadrature_auroc(score, p, q))
         right.plot(*_roc_curve(score, p, q), color=style.LINES[k], linestyle=style.DASHES[k],
                    label=f"{name}, {area:.3f}")  # fmt: skip
     right.set(xlabel="ordinary data flagged", ylabel="anomalies flagged", ylim=(0, 1.02))

@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 from ....devices import seeded_rng
 from ....networks.mlp import TimeMLP, mlp
 from ....theory import ode
-from ....theory.exact import flow_maps
+from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, gaussian_ring
 from ....theory.paths import LinearPath
 from ... import snippets
@@ -126,7 +126,7 @@ def _measure_time_features() -> Evidence:
     field = ExactDenoiser(TARGET, path).velocity
 
     def excess(net: nn.Module) -> float:
-        return float(flow_maps.velocity_error(lambda x, t: -net(x, 1 - t), field, x_t, t)) / 2
+        return float(dynamics.velocity_error(lambda x, t: -net(x, 1 - t), field, x_t, t)) / 2
 
     found = {name: excess(_train_time_network(name)) for name in NETWORKS}
     what = "excess loss an entry"
@@ -177,7 +177,7 @@ CLAIMS = [
         r"The number $t$ beside $x$ tells a network the time.",
         Verdict.ONLY_IF,
         _measure_time_features,
-        "theory.exact.flow_maps.velocity_error",
+        "theory.exact.dynamics.velocity_error",
         right=r"It does if its size is that of the data: as an index up to 1000 it serves little "
         r"better than no time. Fourier features of $t$ help the same network further.",
         covers="A71",

@@ -19,7 +19,7 @@ from ....model import Recipe
 from ....networks.mlp import TimeMLP
 from ....theory import ddpm_schedule, predictions, samplers, transport
 from ....theory.denoisers import Denoiser, Sampler
-from ....theory.exact import flow_maps
+from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, gaussian_ring
 from ....theory.paths import LinearPath
 from ....training.trainer import Trainer, random_batches
@@ -162,7 +162,7 @@ def excess_loss(model: str, n: int = 20_000) -> float:
         return denoiser.velocity if model == "flow" else lambda x, t: denoiser(x, t).eps
 
     learned, right = target(_train_denoiser(model)), target(exact_denoiser(model))
-    return float(flow_maps.velocity_error(learned, right, x_t, t)) / 2
+    return float(dynamics.velocity_error(learned, right, x_t, t)) / 2
 
 
 @seeded_rng(6)

@@ -11,7 +11,7 @@ from ....devices import seeded_rng
 from ....families import consistency as family
 from ....networks.mlp import TimeMLP
 from ....theory import consistency, ode, paths, samplers, transport
-from ....theory.exact import flow_maps
+from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, Gaussian, lesson_mixture
 from ....training.trainer import Trainer, random_batches
 from ...claims import Claim, Evidence, Number, Verdict, double
@@ -22,7 +22,7 @@ EDM = paths.EDMPath()
 
 def _exact_consistency(x_t: Tensor, t: Tensor) -> Tensor:
     """The consistency function of Gaussian data on EDM's path."""
-    return flow_maps.gaussian_flow_map(EDM, double(MEAN), SCALE, x_t, t, t.new_tensor(EDM.t_min))
+    return dynamics.gaussian_flow_map(EDM, double(MEAN), SCALE, x_t, t, t.new_tensor(EDM.t_min))
 
 
 def _measure_constant_loss() -> Evidence:
@@ -51,7 +51,7 @@ def _measure_trajectory_loss() -> Evidence:
     x, eps = target.sample(50).double(), torch.randn(50, 1, dtype=torch.float64)
 
     def f(x_t: Tensor, t: Tensor) -> Tensor:
-        return flow_maps.quantile_map(target, LINEAR, x_t, t, end)
+        return dynamics.quantile_map(target, LINEAR, x_t, t, end)
 
     later, earlier = (LINEAR.interpolate(x, eps, u) for u in (t, s))
     field = ExactDenoiser(target, LINEAR).velocity
@@ -59,7 +59,7 @@ def _measure_trajectory_loss() -> Evidence:
     reached = ode.final_state(ode.rk4(field, later, grid))
     pair = float((f(later, t) - f(earlier, s)).square().mean().sqrt())
     curve = float((f(later, t) - f(reached, s)).abs().max())
-    ahead = flow_maps.quantile_map(target, LINEAR, later, t, s)
+    ahead = dynamics.quantile_map(target, LINEAR, later, t, s)
     return Evidence(
         [Number("root mean square of the difference of f at two times of one pair", pair, 0, 1e-3)],
         [
@@ -85,7 +85,7 @@ def _measure_distillation_error() -> Evidence:
     found = {n: _student_deviation(n) for n in (17, 40, 150)}
     product = {
         n: least
-        * flow_maps.ddim_contraction(EDM, SCALE, consistency.discretisation_times(EDM, n).flip(0))
+        * dynamics.ddim_contraction(EDM, SCALE, consistency.discretisation_times(EDM, n).flip(0))
         for n in found
     }
     return Evidence(
@@ -163,7 +163,7 @@ CLAIMS = [
         r"The function with the least consistency loss is the consistency function.",
         Verdict.ONLY_IF,
         _measure_constant_loss,
-        "theory.exact.flow_maps.gaussian_flow_map",
+        "theory.exact.dynamics.gaussian_flow_map",
         right=r"A constant has no loss at all, less than the exact function. What excludes it is "
         r"the boundary condition $f(x, \epsilon) = x$, built in by $f = c_{skip} x + c_{out} F$.",
         formula=r"\mathcal L(0) = 0 < \mathcal L(f^*) = \frac1N \sum_n \Bigl[(k_{n+1} - k_n)^2 s^2 "
@@ -176,7 +176,7 @@ CLAIMS = [
         r"$f(x_t, t) = f(x_{t'}, t')$ for all $t, t'$.",
         Verdict.ONLY_IF,
         _measure_trajectory_loss,
-        "theory.exact.flow_maps.quantile_map",
+        "theory.exact.dynamics.quantile_map",
         right=r"Both points must lie on one trajectory of the ODE; two noisings of one data point "
         r"do not. On the line $f$ is the map of quantiles, whatever the data.",
         formula=r"f(x, t) = F_\epsilon^{-1}(F_t(x))",

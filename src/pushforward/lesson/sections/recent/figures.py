@@ -14,7 +14,7 @@ from ....devices import seeded_rng
 from ....plots import drawing
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
 from ....theory import ode, paths
-from ....theory.exact import flow_maps
+from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, lesson_mixture
 from ...panels import create_panels
 from . import comparison, paradigms
@@ -52,7 +52,7 @@ def _draw_flow_trajectories() -> Figure:
     pairs = (1 - t) * z.mT + t * TARGET.sample(24).double().mT
     field = ExactDenoiser(TARGET, LINEAR).velocity
     states = [z, *ode.rk4(lambda x, s: -field(x, 1 - s), z, TIMES[:-1])]
-    end = flow_maps.quantile_map(TARGET, LINEAR, z, TIMES[-1], TIMES[0])
+    end = dynamics.quantile_map(TARGET, LINEAR, z, TIMES[-1], TIMES[0])
     flow = torch.cat([*states, end], dim=1).mT
     matched = (1 - t) * z.mT + t * end.mT
     titles = ("pairs", "flow of flow matching", "flow of matched pairs")
@@ -73,9 +73,9 @@ def _draw_consistency_map() -> Figure:
     figure, (left, right) = create_panels(2, 2.6)
     times = torch.linspace(0, 1, 61, dtype=torch.float64)
     zero, x = times[0], TARGET.diffuse(*LINEAR(times[0]))
-    ends = flow_maps.quantile_map(x, LINEAR, _noise_quantiles(15), times[-1], zero)
+    ends = dynamics.quantile_map(x, LINEAR, _noise_quantiles(15), times[-1], zero)
     curves = torch.cat(
-        [flow_maps.quantile_map(TARGET, LINEAR, _noise_quantiles(15), times[-1], s) for s in times],
+        [dynamics.quantile_map(TARGET, LINEAR, _noise_quantiles(15), times[-1], s) for s in times],
         dim=1,
     )
     left.plot(times, curves.mT, color=QUIET, linewidth=0.7)
@@ -84,7 +84,7 @@ def _draw_consistency_map() -> Figure:
     left.yaxis.label.set_parse_math(True)
     grid = torch.linspace(-3.6, 3.6, 401, dtype=torch.float64)[:, None]
     for t, colour, dash in zip((0.0, 0.4, 0.7, 1.0), LINES, DASHES):
-        f = flow_maps.quantile_map(TARGET, LINEAR, grid, torch.tensor(t).double(), zero)
+        f = dynamics.quantile_map(TARGET, LINEAR, grid, torch.tensor(t).double(), zero)
         right.plot(grid, f, color=colour, linestyle=dash, label=f"t = {t:g}")
     right.set(xlabel="x", ylabel="f(x, t)", xlim=(-3.6, 3.6), ylim=(-4.5, 4.8))
     right.legend(loc="upper left")

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ....theory import couplings, ode, paths, predictions, samplers
-from ....theory.exact import flow_maps
+from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, Gaussian, GaussianMixture, lesson_mixture
 from ... import snippets
 from ...cases import gauss_legendre
@@ -37,7 +37,7 @@ def _measure_matching_target() -> Evidence:
     """The least loss by quadrature, and the field by Bayes' rule on a grid."""
     t, w = gauss_legendre(60)
     zero = torch.zeros(len(t), 1, dtype=torch.float64)
-    least = float((w * flow_maps.residual_variance(DATA, LINEAR, zero, t)).sum())
+    least = float((w * dynamics.residual_variance(DATA, LINEAR, zero, t)).sum())
     target, grid = lesson_mixture(), torch.linspace(-9, 9, 6001, dtype=torch.float64)[:, None]
     x_t, s = 0.3, double(0.4)  # in the library's time, from data to noise
     weight = (target.log_prob(grid) - (x_t - 0.6 * grid[:, 0]).square() / (2 * 0.4**2)).exp()
@@ -48,7 +48,7 @@ def _measure_matching_target() -> Evidence:
     return Evidence(
         [Number(what, least, 0)],
         [
-            Number(what, least, flow_maps.gaussian_floor(SCALE), 1e-9),
+            Number(what, least, dynamics.gaussian_floor(SCALE), 1e-9),
             Number(r"field at a point less $\mathbb E[x_1 - x_0 \mid x_t]$", field - mean, 0, 1e-9),
         ],
     )
@@ -59,7 +59,7 @@ def _measure_matching_floor() -> Evidence:
     mean, batches = torch.tensor([2.0, 0.0]), 40
     rows = torch.randn(2, batches, 1000, 2)
     fields = {
-        "exact": lambda x, t: -flow_maps.gaussian_velocity(LINEAR, mean, 1.0, x, 1 - t),
+        "exact": lambda x, t: -dynamics.gaussian_velocity(LINEAR, mean, 1.0, x, 1 - t),
         "none": lambda x, t: torch.zeros_like(x),
     }
     losses = {
@@ -70,7 +70,7 @@ def _measure_matching_floor() -> Evidence:
     }
     loss = {name: float(z.mean()) for name, z in losses.items()}
     bar = {name: 5 * float(z.std()) / batches**0.5 for name, z in losses.items()}
-    least = 2 * flow_maps.gaussian_floor(1.0)
+    least = 2 * dynamics.gaussian_floor(1.0)
     return Evidence(
         [Number("loss of the exact field", loss["exact"], 0, bar["exact"])],
         [
@@ -87,7 +87,7 @@ def _measure_matching_gradients() -> Evidence:
     t = torch.tensor(0.35, dtype=torch.float64)
     x_t = LINEAR.interpolate(x, eps, t)
     conditional = predictions.prediction_target(LINEAR, predictions.velocity_prediction, x, eps, t)
-    marginal = flow_maps.gaussian_velocity(LINEAR, double(MEAN), SCALE, x_t, t)
+    marginal = dynamics.gaussian_velocity(LINEAR, double(MEAN), SCALE, x_t, t)
     numbers = []
     for name, by in (("the slope", x_t), ("the offset", torch.ones_like(x_t))):
         cfm, fm = (
@@ -112,7 +112,7 @@ def _measure_straight_paths() -> Evidence:
     )
     moved = float((x - MEAN - SCALE * eps).abs().max())
     what = "deviation of what one Euler step makes of noise, data 1.5"
-    ten = SCALE * flow_maps.ddim_contraction(LINEAR, SCALE, LINEAR.grid(10))
+    ten = SCALE * dynamics.ddim_contraction(LINEAR, SCALE, LINEAR.grid(10))
     return Evidence(
         [Number(what, spread[1], SCALE)],
         [
@@ -136,7 +136,7 @@ def _measure_sampling_speed() -> Evidence:
     best = _affine_slope(
         ode.final_state(samplers.ddim(ExactDenoiser(unit, cosine), ENDS, times["cosine"]))
     )
-    poor = flow_maps.ddim_contraction(vp, 1.0, torch.linspace(1, 0, 11, dtype=torch.float64))
+    poor = dynamics.ddim_contraction(vp, 1.0, torch.linspace(1, 0, 11, dtype=torch.float64))
     ratio = "share of the deviation that ten evaluations keep"
     return Evidence(
         [Number(f"{ratio}, flow matching over DDIM on the cosine path", _affine_slope(flow) / best,
@@ -145,8 +145,8 @@ def _measure_sampling_speed() -> Evidence:
             Number("Euler steps of flow matching less DDIM's on the same path",
                    float((flow - ddim).abs().max()), 0, 1e-12),
             Number(f"{ratio}, flow matching", _affine_slope(flow),
-                   flow_maps.ddim_contraction(LINEAR, 1.0, times["flow"]), 1e-12),
-            Number(f"{ratio}, DDIM on the cosine path", best, flow_maps.least_contraction(10),
+                   dynamics.ddim_contraction(LINEAR, 1.0, times["flow"]), 1e-12),
+            Number(f"{ratio}, DDIM on the cosine path", best, dynamics.least_contraction(10),
                    1e-12),
             Number(f"{ratio}, flow matching against DDIM on the linear betas in equal times",
                    _affine_slope(flow), poor, 0, ">="),
@@ -196,11 +196,11 @@ def _measure_path_ends() -> Evidence:
 
 def _measure_time_direction() -> Evidence:
     """The lesson's field integrated in its own time, and with the time of section 5."""
-    field = lambda x, s: -flow_maps.gaussian_velocity(LINEAR, double(MEAN), SCALE, x, 1 - s)  # noqa: E731
+    field = lambda x, s: -dynamics.gaussian_velocity(LINEAR, double(MEAN), SCALE, x, 1 - s)  # noqa: E731
     grid, x = torch.linspace(0, 1, 201, dtype=torch.float64), double(-1.0)[:, None]
     right = float(ode.final_state(ode.rk4(field, x, grid)))
     wrong = float(ode.final_state(ode.rk4(lambda x, t: field(x, 1 - t), x, grid)))
-    end = float(flow_maps.gaussian_flow_map(LINEAR, double(MEAN), SCALE, x, ENDS[1, 0], ENDS[0, 0]))
+    end = float(dynamics.gaussian_flow_map(LINEAR, double(MEAN), SCALE, x, ENDS[1, 0], ENDS[0, 0]))
     return Evidence(
         [Number("where the noise -1 ends if the field reads t as section 5 does", wrong, end,
                 1e-3)],
@@ -214,7 +214,7 @@ CLAIMS = [
         r"Flow matching learns the field $u_t$ that equals $dx_t/dt$ along its pairs.",
         Verdict.WRONG,
         _measure_matching_target,
-        "theory.exact.flow_maps.residual_variance",
+        "theory.exact.dynamics.residual_variance",
         right=r"$dx_t/dt = x_1 - x_0$ is the target of a regression, with $x_0 \sim \mathcal N(0, "
         r"I)$ independent of $x_1$ and $t \sim U[0, 1]$. Its minimiser is a conditional mean, and "
         r"the least loss is not zero.",
@@ -239,7 +239,7 @@ CLAIMS = [
         r"on the field itself.",
         Verdict.HOLDS,
         _measure_matching_gradients,
-        "theory.exact.flow_maps.gaussian_velocity",
+        "theory.exact.dynamics.gaussian_velocity",
         formula=r"\nabla_\theta \mathbb E\,\lVert v_\theta - (x_1 - x_0) \rVert^2 "
         r"= \nabla_\theta \mathbb E\,\lVert v_\theta - u_t \rVert^2",
         covers="R55",

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from ....theory import bounds
-from ....theory.exact import linear_vae
+from ....theory.exact import evidence
 from ...cases import linear_vae_case, nonlinear_joint, same_values, sample_mean
 from ...claims import Claim, Evidence, Number, Verdict
 
@@ -96,8 +96,8 @@ def fit_five_points(data: Tensor, sigma: float) -> tuple[float, float, float]:
     x, other = data[:5], data[5:]
     centre = x.mean(0)
     spectrum, axes = torch.linalg.eigh((x - centre).mT @ (x - centre) / 5)
-    best = linear_vae.linear_vae_optimum(spectrum, 4, sigma)
-    model = linear_vae.LinearVAE(axes.flip(1)[:, :4] * best.singular, centre, sigma)
+    best = evidence.linear_vae_optimum(spectrum, 4, sigma)
+    model = evidence.LinearVAE(axes.flip(1)[:, :4] * best.singular, centre, sigma)
     q = model.posterior(x)
     return (
         float(model.elbo(x, q).mean()),
@@ -148,7 +148,7 @@ CLAIMS = [
         "A VAE maximises the likelihood (section 1.2 lists it so).",
         Verdict.ONLY_IF,
         _measure_likelihood_bound,
-        "theory.exact.linear_vae.LinearVAE.elbo",
+        "theory.exact.evidence.LinearVAE.elbo",
         right="It maximises a lower bound. The two agree only if q can be the posterior; with "
         "independent latents and posterior precision $P$ the best q of a linear VAE loses "
         "$\\frac12(\\sum_i \\log P_{ii} - \\log\\det P)$ on every data point.",
@@ -189,7 +189,7 @@ CLAIMS = [
         "The reconstruction term measures the quality of the decoder.",
         Verdict.WRONG,
         _measure_reconstruction_term,
-        "theory.exact.linear_vae.LinearVAE.distortion",
+        "theory.exact.evidence.LinearVAE.distortion",
         right="It is a property of the pair: with the decoder fixed it changes with q, and only "
         "the sum with the KL term says how good a model of x is.",
         covers="A17",
@@ -199,7 +199,7 @@ CLAIMS = [
         "The KL term prevents overfitting.",
         Verdict.WRONG,
         _measure_vae_overfitting,
-        "theory.exact.linear_vae.linear_vae_optimum",
+        "theory.exact.evidence.linear_vae_optimum",
         right="It pulls q towards the prior and bounds nothing. Of five data in ten dimensions a "
         "linear VAE with four latents and its exact posterior has an ELBO that grows without "
         "bound, by $(d - q)/2$ nats for each $\\log 1/\\sigma^2$, while the KL term grows as well "

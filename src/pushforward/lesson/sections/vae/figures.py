@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ....plots import drawing, style
 from ....theory import bounds
-from ....theory.exact import evidence, linear_vae
+from ....theory.exact import evidence
 from ...panels import create_panels
 from . import fits
 from .bounds import fit_five_points
@@ -128,7 +128,7 @@ def draw_beta_sweep() -> Figure:
     code of these data lies. The larger the weight, the fewer nats the latents carry.
     """
     figure, (left, right) = create_panels(2, 2.4)
-    filled = [linear_vae.linear_vae_optimum(fits.SPECTRUM, 4, fits.NOISE, b) for b in LINE_BETAS]
+    filled = [evidence.linear_vae_optimum(fits.SPECTRUM, 4, fits.NOISE, b) for b in LINE_BETAS]
     left.plot([float(o.rate) for o in filled], [float(o.error) for o in filled], color=style.INK)
     errors = torch.logspace(-1.3, 0.6, 60, dtype=torch.float64)
     rates = evidence.shannon_bound(fits.two_mode_mixture().entropy(), 2, errors)

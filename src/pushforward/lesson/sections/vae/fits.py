@@ -13,7 +13,7 @@ from ....model import Recipe
 from ....networks import likelihoods
 from ....networks.autoencoder import AutoencoderNetworks
 from ....networks.mlp import Perceptron
-from ....theory.exact import linear_vae, targets
+from ....theory.exact import evidence, targets
 from ....training.trainer import Trainer, random_batches
 
 ROWS = 4000
@@ -147,7 +147,7 @@ def last_linear(network: nn.Module) -> nn.Linear:
     return [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
 
 
-def closed_form_vae(model: VAE) -> linear_vae.LinearVAE:
+def closed_form_vae(model: VAE) -> evidence.LinearVAE:
     """The linear VAE in closed form with the decoder of a trained one."""
     layer = last_linear(model.decoder)
-    return linear_vae.LinearVAE(layer.weight.detach().double(), layer.bias.detach().double(), NOISE)
+    return evidence.LinearVAE(layer.weight.detach().double(), layer.bias.detach().double(), NOISE)

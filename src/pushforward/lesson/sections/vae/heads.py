@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 
 from ....networks import likelihoods
 from ....theory import bounds
-from ....theory.exact import linear_vae
+from ....theory.exact import evidence
 from ...cases import gauss_legendre, same_values
 from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 from . import fits
@@ -94,7 +94,7 @@ def _measure_bernoulli_collapse() -> Evidence:
     ):
         with torch.no_grad():
             nats[name] = float(bounds.kl_to_prior(fit.model.posterior(data)).mean())
-    active = float(linear_vae.linear_vae_optimum(spectrum, 1, 1.0).active.sum())
+    active = float(evidence.linear_vae_optimum(spectrum, 1, 1.0).active.sum())
     mass = 0.3 * math.log(1 / 0.3) + 0.7 * math.log(1 / 0.7)
     return Evidence(
         [Number("rate with the lesson's Bernoulli head, nats; the two modes alone take "

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ....theory.exact import linear_vae
+from ....theory.exact import evidence
 from ...cases import linear_vae_case, same_values
 from ...claims import Claim, Evidence, Number, Verdict, double
 
@@ -42,14 +42,14 @@ def _measure_water_filling() -> Evidence:
 
     def step() -> Tensor:
         search.zero_grad()
-        model = linear_vae.LinearVAE(W, torch.zeros(4).double(), sigma)
+        model = evidence.LinearVAE(W, torch.zeros(4).double(), sigma)
         value = -model.elbo(x, model.posterior(x, beta), beta).mean()
         value.backward()
         return value
 
     search.step(step)  # type: ignore[arg-type]
-    model = linear_vae.LinearVAE(W.detach(), torch.zeros(4).double(), sigma)
-    q, best = model.posterior(x, beta), linear_vae.linear_vae_optimum(spectrum, 3, sigma, beta)
+    model = evidence.LinearVAE(W.detach(), torch.zeros(4).double(), sigma)
+    q, best = model.posterior(x, beta), evidence.linear_vae_optimum(spectrum, 3, sigma, beta)
     constant = 2 * math.log(2 * math.pi * sigma**2)
     error = 2 * sigma**2 * (float(model.distortion(x, q).mean()) - constant)
     return Evidence([
@@ -69,7 +69,7 @@ CLAIMS = [
         "With a weight $\\beta$ on the KL term (problem 2.4) the objective is still a lower bound.",
         Verdict.ONLY_IF,
         _measure_beta_objective,
-        "theory.exact.linear_vae.LinearVAE.best_elbo",
+        "theory.exact.evidence.LinearVAE.best_elbo",
         right="Only for $\\beta \\ge 1$. The best value over q is the logarithm of a power mean, "
         "for $\\beta < 1$ above $\\log p(x)$ for every x.",
         formula="\\max_q \\mathbb{E}_q \\log p(x|z) - \\beta D_{KL}(q \\| p(z)) = "
@@ -82,7 +82,7 @@ CLAIMS = [
         "spectrum with water up to the level $\\beta\\sigma^2$.",
         Verdict.HOLDS,
         _measure_water_filling,
-        "theory.exact.linear_vae.linear_vae_optimum",
+        "theory.exact.evidence.linear_vae_optimum",
         formula="R = \\frac12 \\sum_{i \\le q} \\log \\frac{\\lambda_i}{\\beta\\sigma^2}, \\quad "
         "\\lambda_i > \\beta\\sigma^2",
         covers="R17 R20",

@@ -9,7 +9,7 @@ from torch import nn
 
 from ....families import wgan, wgan_gp
 from ....theory import adversarial, transport
-from ....theory.exact import dirac
+from ....theory.exact import discriminator
 from ...claims import Claim, Evidence, Number, Verdict, double, numpy_generator
 
 
@@ -32,9 +32,9 @@ def _measure_critic_output() -> Evidence:
 
 def _measure_optimal_gap() -> Evidence:
     """The gap of the best critics of two points at distance 10, whose W1 is 10."""
-    best = dirac.penalised_optimum(10.0, 10.0)
-    strict = dirac.penalised_optimum(10.0, 1e9)
-    clipped = float(dirac.clipped_gap(double(3.0, 4.0), 0.01))
+    best = discriminator.penalised_optimum(10.0, 10.0)
+    strict = discriminator.penalised_optimum(10.0, 1e9)
+    clipped = float(discriminator.clipped_gap(double(3.0, 4.0), 0.01))
     return Evidence(
         [
             Number("gap of the penalised critic, $W_1 = 10$, $\\lambda = 10$", best.gap, 10, 1e-6),
@@ -66,8 +66,8 @@ def _measure_finite_samples() -> Evidence:
 def _measure_wgan_stability() -> Evidence:
     """The game of two points with WGAN-GP: how far the sample strays late in the game."""
     start = double(1.0, 0.0)
-    penalised = dirac.play_game(dirac.wgan_gp_step, start, 0.02, 4000, 10.0)
-    held = dirac.play_game(dirac.simultaneous_step, start, 0.1, 4000, 0.5)
+    penalised = discriminator.play_game(discriminator.wgan_gp_step, start, 0.02, 4000, 10.0)
+    held = discriminator.play_game(discriminator.simultaneous_step, start, 0.1, 4000, 0.5)
     late = float(penalised[-1000:, 0].abs().max())
     return Evidence(
         [Number("largest distance from the data point late in WGAN-GP", late, 1e-3, 0, "<=")],
@@ -109,7 +109,7 @@ def _measure_weight_clipping() -> Evidence:
     step.step()
     wgan.clip_weights(net, 0.01)
     largest = max(float(p.detach().abs().max()) for p in net.parameters())
-    gaps = [float(dirac.clipped_gap(double(*v), 0.01)) for v in ((3.0, 4.0), (5.0, 0.0))]
+    gaps = [float(discriminator.clipped_gap(double(*v), 0.01)) for v in ((3.0, 4.0), (5.0, 0.0))]
     return Evidence([
         Number("largest weight after a step", largest, 0.01, 1e-9, "<="),
         Number("gap at $\\Delta = (3, 4)$", gaps[0], 0.07, 1e-9),
@@ -134,7 +134,7 @@ CLAIMS = [
         "The critic's value approximates the distance.",
         Verdict.ONLY_IF,
         _measure_optimal_gap,
-        "theory.exact.dirac.penalised_optimum",
+        "theory.exact.discriminator.penalised_optimum",
         right="Only as $\\lambda \\to \\infty$: the best penalised critic of two points has slope "
         "$1 + d/2\\lambda$, and a clipped one shows another norm in other units.",
         formula=r"\text{gap} = d + \frac{d^2}{2\lambda}",
@@ -157,7 +157,7 @@ CLAIMS = [
         "WGAN improves the stability of training.",
         Verdict.WRONG,
         _measure_wgan_stability,
-        "theory.exact.dirac.play_game",
+        "theory.exact.discriminator.play_game",
         right="Not as a theorem: between two points WGAN-GP never comes to rest, whereas a GAN "
         "whose slope at the data is penalised converges.",
         covers="A39 R28",
@@ -177,7 +177,7 @@ CLAIMS = [
         "Clipping the weights bounds the critic, in a limited way.",
         Verdict.HOLDS,
         _measure_weight_clipping,
-        "theory.exact.dirac.clipped_gap",
+        "theory.exact.discriminator.clipped_gap",
         covers="R31 A41",
     ),
 ]

@@ -8,7 +8,7 @@ from scipy.special import ndtr
 
 from ....plots.style import DASHES, DATA, INK, LINES, QUIET, format_log_tick
 from ....theory import transport
-from ....theory.exact import dirac, divergences, duality
+from ....theory.exact import discriminator, divergences, duality
 from ...cases import gaussian_1d
 from ...panels import create_panels
 
@@ -81,8 +81,8 @@ def draw_critic_slopes() -> Figure:
     """
     figure, (left, right) = create_panels(2, 2.4)
     d = np.linspace(0.05, 25, 100)
-    best = [dirac.penalised_optimum(v, 10.0) for v in d]
-    wrong = [dirac.spurious_slope(v, 10.0) for v in d]
+    best = [discriminator.penalised_optimum(v, 10.0) for v in d]
+    wrong = [discriminator.spurious_slope(v, 10.0) for v in d]
     left.plot(d, [b.slope for b in best], color=LINES[0])
     left.plot(d, [math.nan if w is None else w for w in wrong], color=LINES[5], ls=DASHES[1])
     left.axhline(1, color=QUIET, lw=0.5)
@@ -94,7 +94,7 @@ def draw_critic_slopes() -> Figure:
     d = np.geomspace(0.05, 25, 60)
     for weight, ink, dash in ((0.1, LINES[2], DASHES[2]), (1.0, LINES[1], DASHES[1]),
                               (10.0, LINES[0], DASHES[0])):  # fmt: skip
-        ratio = [dirac.penalised_optimum(v, weight).gap / v for v in d]
+        ratio = [discriminator.penalised_optimum(v, weight).gap / v for v in d]
         right.loglog(d, ratio, color=ink, ls=dash)
         right.text(25.5, ratio[-1], f"λ = {weight:g}", color=ink, va="center", clip_on=False)
     right.axhline(1, color=QUIET, lw=0.5)

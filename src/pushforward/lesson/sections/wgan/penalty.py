@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ....theory import adversarial
-from ....theory.exact import dirac
+from ....theory.exact import discriminator
 from ...claims import Claim, Evidence, Number, Verdict, double, raises_error
 
 Critic = Callable[[Tensor], Tensor]
@@ -137,9 +137,9 @@ def _train_affine_slope(
 
 def _measure_spurious_slope() -> Evidence:
     """Slopes from a start on the wrong side of zero, for two points at distance 2."""
-    best = dirac.penalised_optimum(2.0, 10.0).slope
+    best = discriminator.penalised_optimum(2.0, 10.0).slope
     two, one = _train_affine_slope(False, -0.5), _train_affine_slope(True, -0.5)
-    wrong = dirac.spurious_slope(2.0, 10.0)
+    wrong = discriminator.spurious_slope(2.0, 10.0)
     assert wrong is not None
     return Evidence(
         [Number("slope of a critic that started at $-0.5$, two-sided", two, best, 1e-6)],

@@ -1,10 +1,10 @@
-r"""A flow whose ends are coupled: data and noise, the rows of two data sets, or a teacher's pairs.
+"""Flows whose pairs of data and noise are chosen: by a coupling, or by a teacher.
 
 Noise that is chosen near its datum makes paths that cross less (`theory.couplings`). Where noise
 is replaced by other data, the source, the flow translates between the two; the network then gives
 the velocity itself, so that what is alike on both sides need not be computed. Pairs that a
-teacher's flow has joined lie on one trajectory each (reflow; Liu et al., 2023): the new flow is
-nearly straight, and few steps follow it.
+teacher's flow has joined lie on one trajectory each, so that a flow fitted to them is nearly
+straight and takes few steps (reflow; Liu et al., 2023).
 """
 
 from collections.abc import Callable
@@ -45,10 +45,8 @@ def velocity_weight(prediction: Prediction) -> Callable[[Path, Tensor], Tensor]:
 class TransportFlow(Diffusion):
     """A flow from noise, or from the rows of a source, to data.
 
-    Arguments:
-        coupling: Pairs the data of a batch with noise, or with rows of the source.
-        together: How many rows of the source are coupled at once, 0 for those of a batch.
-        options: Those of `Diffusion`.
+    ``coupling`` pairs the data of a batch with noise or with rows of the source, of which
+    ``together`` are coupled at once, or those of a batch if it is 0; options are `Diffusion`'s.
     """
 
     source: Tensor
@@ -68,11 +66,10 @@ class TransportFlow(Diffusion):
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
-        """That of the probability flow; none from other data, whose density is unknown."""
         return Likelihood.NONE if len(self.source) else Likelihood.ODE
 
     def start_from(self, z: Data) -> None:
-        """Start the flow at rows of other data, standardised, in place of noise."""
+        """The data are standardised."""
         goal = predictions.unit_velocity_prediction
         self.source, self.denoiser.prediction = z.to(self.source), goal
         self.weight = velocity_weight(goal)
@@ -80,25 +77,21 @@ class TransportFlow(Diffusion):
         self.register_buffer("pooled", torch.zeros(2, dtype=torch.int64, device=z.device))
 
     def gather(self, x: Data, c: Condition = None) -> None:
-        """Keep the data that are coupled with those of the source before and beside a batch."""
         if self.together and self.coupling is not couplings.independent_coupling:
             self.pool = CouplingPool(partial(self.couple_rows, x, c), self.together)
 
     def couple_rows(self, x: Data, c: Condition, n: int) -> Pairs:
-        """So many of the data, drawn with replacement, and rows of the source."""
         rows = torch.randint(len(x), (n,), device=x.device)
         c = None if c is None else c[rows]
         return *self.coupling(x[rows], self.base_noise(n), c), c
 
     def base_noise(self, n: int) -> Tensor:
-        """Noise, or rows of the source."""
         if not len(self.source):
             return super().base_noise(n)
         rows = torch.randint(len(self.source), (n,), device=self.source.device)
         return self.source[rows]
 
     def draw_pairs(self, x: Data, c: Condition) -> Pairs:
-        """Data and what they are coupled with in the batch, or in training pairs of the pool."""
         if self.training and self.pool is not None:
             return self.pool.take(len(x), self.pooled)
         start = self.base_noise(len(x)).to(x) if len(self.source) else torch.randn_like(x)
@@ -116,26 +109,15 @@ class TransportFlow(Diffusion):
         guidance: Guided = 1.0,
         tolerance: float = 1e-5,
     ) -> Data:
-        """Carry source rows to data along the flow, or data to the source.
-
-        Arguments:
-            z: Rows of the source, or data if ``reverse``.
-            c: The condition of the data.
-            reverse: From data to source; the inverse up to the solver's tolerance.
-            guidance: As of `Diffusion.decode`.
-            tolerance: The same.
-        """
+        """Source rows to data or, in reverse, data to source, up to the solver's tolerance."""
         carry = self.encode if reverse else self.decode
         return carry(z, c, guidance=guidance, tolerance=tolerance)
 
     def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
-        """The density of the probability flow in nats, from normal noise at the path's end.
+        """From normal noise at the path's end, which is N(0, 1) on the linear path, exactly.
 
-        That is N(0, 1) on the linear path, exactly; on the others the noise there still holds 1/160
-        of the data, and the base is normal with the variance that unit data would give it.
-
-        Raises:
-            NoLikelihood: If the flow starts from other data.
+        On the others the noise there still holds 1/160 of the data, and the base is normal with the
+        variance that unit data would give it. NoLikelihood if the flow starts from other data.
         """
         if len(self.source):
             raise NoLikelihood("a flow from other data can be sampled but not scored")
@@ -143,26 +125,17 @@ class TransportFlow(Diffusion):
 
 
 PAIRS = 16_384  # that a teacher makes
-
-
 CONDITIONS = 1024  # of the data that are kept, for a teacher to draw from
-
-
 NUMBERS = 2**20  # that these have together, at most
 
 
 def _stored_condition_count(condition: int) -> int:
-    """How many conditions of a length are kept: fewer where tokens of text make them long."""
+    """Fewer where tokens of text make conditions long."""
     return min(CONDITIONS, max(16, NUMBERS // condition)) if condition else 0
 
 
 class Reflow(Diffusion):
-    """A flow that may have a teacher.
-
-    Arguments:
-        condition: The length of ``c``, 0 for none.
-        options: Those of `Diffusion`.
-    """
+    """A flow that may have a teacher; ``condition`` is the length of ``c``, 0 for none."""
 
     conditions: Tensor
 
@@ -174,7 +147,6 @@ class Reflow(Diffusion):
         self.teacher_pairs: Pairs | None = None
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """Remember what conditions there are, and have the teacher make its pairs."""
         if c is not None:
             rows = torch.linspace(0, len(c) - 1, len(self.conditions)).long()
             self.conditions = c[rows].to(self.conditions)
@@ -182,11 +154,6 @@ class Reflow(Diffusion):
             self.teacher_pairs = self.make_teacher_pairs()
 
     def distil(self, teacher: GenerativeModel) -> None:
-        """Learn from pairs of a teacher in place of the data.
-
-        Raises:
-            UsageError: If the teacher does not map noise to data.
-        """
         if not isinstance(teacher, Encodes):
             raise UsageError(
                 f"{type(teacher).__name__} is no teacher for a flow: it does not map noise to data "
@@ -195,7 +162,6 @@ class Reflow(Diffusion):
         self.teachers, self.teacher_pairs = (teacher,), None
 
     def draw_pairs(self, x: Data, c: Condition) -> Pairs:
-        """As many of the teacher's pairs as there are data, if there is a teacher."""
         if not self.teachers:
             return super().draw_pairs(x, c)
         self.teacher_pairs = self.teacher_pairs or self.make_teacher_pairs()
@@ -205,7 +171,7 @@ class Reflow(Diffusion):
 
     @torch.no_grad()
     def make_teacher_pairs(self) -> Pairs:
-        """Data that the teacher makes of noise, the noise, and the conditions: always the same."""
+        """Always the same: data that the teacher makes of noise, the noise, and the conditions."""
         with fork_rng(self.table.device):
             seed_rng(0, self.table.device)
             z, c = self.base_noise(PAIRS), None
