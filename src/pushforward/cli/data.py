@@ -52,14 +52,14 @@ def check(
     as_json: options.Json = False,
 ) -> None:
     """Validate a data file: list all that would stop a fit."""
-    from ..data import reading, summary
+    from ..data import image_folder, reading
     from ..errors import DataError
 
     source = reading.open_resized(data, parsing.parse_size(size))
-    found, columns = reading.find_issues(source, condition), summary.list_columns(source)
+    found, columns = reading.find_issues(source, condition), reading.list_columns(source)
     fatal = [p for p in found if p.fatal]
-    seen = summary.summarise_images(data, source)
-    lines = [] if seen is None else summary.summary_lines(seen)
+    seen = image_folder.summarise_images(data, source)
+    lines = [] if seen is None else image_folder.summary_lines(seen)
     lines += [f"{c['column']}: {c['dtype']}{c['range']}" for c in columns]
     lines += [f"{'error' if p.fatal else 'note'}: {p}" for p in found]
     lines += [] if fatal else [f"{data}: nothing stands in the way"]

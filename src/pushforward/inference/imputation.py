@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.bijections import Whiten
 from ..data.reading import open_source
 from ..data.schema import ColumnSchema, Schema
-from ..data.transforms import Chain
+from ..data.transforms import Chain, Whiten
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..formatting import join_names

@@ -25,7 +25,7 @@ def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
     chain = Chain.from_json(config["transform"])
     seen = (config.get("conditions") or (), config.get("frequencies") or ())
     preprocessor = Preprocessor(schema, chain, *seen)
-    event, known = schema.describe_event(config["event"][3]), list(config["event"])
+    event, known = schema.event_of(config["event"][3]), list(config["event"])
     known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens
     if json.loads(json.dumps(event)) != known:
         raise DataError("the configuration and the schema describe different data")

@@ -158,7 +158,7 @@ def _build_model(
     samples: Dataset, family: str, chosen: dict[str, Any], teacher: Teacher | None
 ) -> tuple[Dataset, GenerativeModel, Event]:
     """The data with conditions as the model takes them, the model, and its event."""
-    event = samples.schema.describe_event(len(samples.x))
+    event = samples.schema.event_of(len(samples.x))
     model, condition = families.build(family, event, **chosen), samples.schema.condition
     if not event.tokens[0] or condition is None or takes_tokens(model):
         return samples, model, event
@@ -168,7 +168,7 @@ def _build_model(
             "that does, such as the teacher's"
         )
     schema = replace(samples.schema, condition=condition.without_tokens())
-    event = schema.describe_event(len(samples.x))
+    event = schema.event_of(len(samples.x))
     return replace(samples, schema=schema), families.build(family, event, **chosen), event
 
 
