@@ -418,7 +418,7 @@ MUTANTS = [
     Mutant(
         "families/edm.py",
         "normal.icdf(torch.lerp(low, high, u)).exp()",
-        "torch.lerp(law.icdf(low), law.icdf(high), u).exp()",
+        "torch.lerp(normal.icdf(low), normal.icdf(high), u).exp()",
         "families/test_edm.py",
         "lognormal",
     ),

@@ -230,11 +230,16 @@ class Transports(Protocol):
     def start_from(self, z: Data) -> None:
         """Keep rows of the source, which stand in for noise from here on."""
 
-    def gather(self, x: Data, c: Condition = None) -> None:
-        """See all data at once, before the first step: a coupling pairs them with the source."""
-
     def translate(self, z: Data, c: Condition = None, *, reverse: bool = False) -> Data:
         """:math:`T_c(z)`, or :math:`T_c^{-1}` of data if ``reverse``."""
+
+
+@runtime_checkable
+class CouplesSource(Protocol):
+    """A transport that pairs more of the data than a batch with the rows of its source."""
+
+    def gather(self, x: Data, c: Condition = None) -> None:
+        """See all data, after `Transports.start_from` and before the first step."""
 
 
 @runtime_checkable

@@ -15,15 +15,10 @@ from ..errors import UsageError
 
 
 class Backbone(nn.Module):
-    """A network that is compiled as a whole.
+    """A network that is compiled as a whole."""
 
-    Attributes:
-        memory_format: The memory format of the images inside, where there are any.
-        penalised: Whether losses hold its slope, so that they are differentiated twice.
-    """
-
-    memory_format = torch.preserve_format
-    penalised = False
+    memory_format = torch.preserve_format  # of the images inside, where there are any
+    penalised = False  # whether losses hold its slope, so that they are differentiated twice
 
 
 def outermost_backbones(model: nn.Module) -> list[Backbone]:

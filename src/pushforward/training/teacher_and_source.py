@@ -19,7 +19,14 @@ from ..errors import DataError, UsageError
 from ..inference import loading
 from ..inference.fitted_model import FittedModel
 from ..inference.preprocessor import Preprocessor
-from ..model import AdoptsTeacher, Distils, GenerativeModel, Transports, missing_capability
+from ..model import (
+    AdoptsTeacher,
+    CouplesSource,
+    Distils,
+    GenerativeModel,
+    Transports,
+    missing_capability,
+)
 from .config import DataSpec
 from .preparation import PreparedData, data_fingerprint
 
@@ -148,7 +155,7 @@ class Source:
         model.start_from(z.to(device, torch.get_default_dtype()))
 
     def couple(self, model: GenerativeModel, data: PreparedData) -> None:
-        if isinstance(model, Transports):
+        if isinstance(model, CouplesSource):
             with seeded_rng(0, data.device):  # dequantised alike by a resumed run
                 model.gather(*data.rows(data.overview()))
 

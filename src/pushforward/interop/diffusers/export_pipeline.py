@@ -11,7 +11,7 @@ from ...diffusion import Diffusion
 from ...errors import DiskError, UsageError
 from ...inference.fitted_model import FittedModel
 from ...inference.loading import load
-from ...networks.diffusers_unet import DiffusersUNet
+from ...networks.unet import DiffusersUNet
 from ...optional import import_optional
 from ...options import choose_option
 from ...theory import predictions
