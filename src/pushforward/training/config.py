@@ -5,7 +5,7 @@ train, on what, and what is kept. `RunConfig` is what became of it: the file ``c
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,7 +109,7 @@ class RunConfig:
     compile: bool = False
     channels_last: bool = False
     recompute: bool = False
-    pushforward: str = field(default=__version__)
+    pushforward: str = __version__
     version: int = VERSION
     steps: int | None = None  # taken in the end; this and what follows (`LATER`) comes late
     ended: str | None = None  # how, in words
@@ -181,9 +181,8 @@ def resolve_recipe(model: GenerativeModel, request: FitRequest) -> Recipe:
     if not recipe.clip:
         raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
     recipe = recipe._replace(betas=(betas[0], betas[1]), ema=_check_ema(recipe.ema))
-    require_memory(
-        8 * recipe.batch * math.prod(model.event_shape), f"batch={recipe.batch}", "lower it"
-    )
+    size = 8 * recipe.batch * math.prod(model.event_shape)
+    require_memory(size, f"batch={recipe.batch}", "lower it")
     return recipe
 
 

@@ -21,7 +21,7 @@ def _flatten_parameters(parts: list[nn.Parameter]) -> Tensor:
     return vector
 
 
-def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
+def _trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [part for part in module.parameters() if part.requires_grad]
 
 
@@ -32,7 +32,7 @@ class PlayerOptimizer(abc.ABC):
     """
 
     def __init__(self, module: nn.Module, ranks: ProcessGroup) -> None:
-        self.parts, self.ranks = trainable_parameters(module), ranks
+        self.parts, self.ranks = _trainable_parameters(module), ranks
         self.gradients: list[Tensor] = []  # the gradient, once it is collected
         self.first = [torch.zeros_like(weight) for weight in self.weights]
         self.second = [torch.zeros_like(weight) for weight in self.weights]
@@ -116,7 +116,7 @@ class FlatOptimizer(PlayerOptimizer):
     """
 
     def __init__(self, module: nn.Module, ranks: ProcessGroup = ALONE) -> None:
-        self.value = _flatten_parameters(trainable_parameters(module))
+        self.value = _flatten_parameters(_trainable_parameters(module))
         super().__init__(module, ranks)
 
     @property
@@ -195,6 +195,6 @@ class EmaModel(Ema):
 def _flatten_players(model: GenerativeModel) -> dict[str, Tensor]:
     with torch.no_grad():
         return {
-            name: _flatten_parameters(trainable_parameters(module))
+            name: _flatten_parameters(_trainable_parameters(module))
             for name, module in model.players().items()
         }

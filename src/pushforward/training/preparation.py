@@ -186,8 +186,8 @@ def tally_conditions(
 
 def data_fingerprint(samples: Dataset) -> str:
     """SHA-256 of the data and conditions, so that a resumed run cannot mix two data sets."""
-    digest = hashlib.sha256()
-    for i in memmap.row_slices(samples.x.shape):
+    digest, large = hashlib.sha256(), samples.x.size > memmap.MANY
+    for i in memmap.row_slices(samples.x.shape) if large else [slice(None)]:
         digest.update(samples.x[i].astype(np.float64).tobytes())
     if samples.y is not None:
         digest.update(repr(samples.y.tolist()).encode())

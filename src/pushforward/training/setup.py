@@ -110,14 +110,9 @@ def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Ru
     with run_folder_errors(folder):
         config = RunConfig.from_json(stopped.plain["config"])
     teacher = Teacher.reload(config.teacher, asked.teacher)
-    data = replace(
-        asked,
-        x=config.source if asked.x is None else asked.x,
-        condition=asked.condition or config.condition,
-        bounds=config.bounds,
-        size=config.size,
-        text=config.text,
-    )
+    x = config.source if asked.x is None else asked.x
+    kept = {name: getattr(config, name) for name in ("bounds", "size", "text")}
+    data = replace(asked, x=x, condition=asked.condition or config.condition, **kept)
     if data.x is None:
         raise UsageError("the run was fitted to data in memory: pass the same data again")
     source = Source.reread(config.origin, asked.source)
@@ -128,8 +123,8 @@ def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Ru
         samples = replace(samples, schema=replace(samples.schema, condition=condition))
         fitted = build_from_config(stopped.plain["config"], samples.schema)
         split = preparation.holdout_split(len(samples.x), config.seed)
-        model, pre, kept = fitted.model, fitted.preprocessor, request.keeping
-        parts = _RunParts(model, samples, split, pre, config, kept, teacher, source, stopped)
+        model, pre, keeping = fitted.model, fitted.preprocessor, request.keeping
+        parts = _RunParts(model, samples, split, pre, config, keeping, teacher, source, stopped)
         run = _build_run(parts, place)
     run.extend(request.budget, stopped.plain["state"]["seconds"])
     return run
@@ -168,8 +163,8 @@ def _build_model(
             "that does, such as the teacher's"
         )
     schema = replace(samples.schema, condition=condition.without_tokens())
-    event = schema.event_of(len(samples.x))
-    return replace(samples, schema=schema), families.build(family, event, **chosen), event
+    samples, event = replace(samples, schema=schema), schema.event_of(len(samples.x))
+    return samples, families.build(family, event, **chosen), event
 
 
 def _check_idle_options(

@@ -145,7 +145,8 @@ class Trainer:
         """Add one piece's part of the gradient of a batch; its part of the terms of the loss."""
         x, c = next(data)
         self.drawn += 1
-        with self.precision(x.device.type):
+        dtype = self.autocast
+        with torch.autocast(x.device.type, dtype) if dtype else contextlib.nullcontext():
             parts = loss(x, c) if self.root is None else self.root(loss, x, c)
             total = reduce(add, parts.values())
         pieces = self.recipe.accumulate
@@ -169,9 +170,6 @@ class Trainer:
     def averages_by_name(self) -> dict[str, Ema]:
         """The averages by the names that a checkpoint has for them."""
         return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
-
-    def precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(device, self.autocast) if self.autocast else contextlib.nullcontext()
 
     def describe_failure(self, player: str, parts: dict[str, Tensor], norm: float) -> str:
         bad = [f"{name} = {float(v.detach())}" for name, v in parts.items() if not v.isfinite()]
