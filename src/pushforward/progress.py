@@ -97,7 +97,7 @@ def progress_bar(title: str, *, show: bool = True) -> Iterator[None]:
 def track_progress(items: Iterable[T], count: int) -> Iterator[T]:
     """The items of a loop, moving the bar of `progress_bar`, if any; loops may be nested."""
     span = BAR.get()
-    if span is None:
+    if span is None or count < 2:  # a single item leaves the bar to the loops within it
         yield from items
         return
     width = (span.high - span.low) / max(count, 1)
