@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.devices import choose_device, seeded_rng
+from pushforward.devices import choose_device
 from pushforward.errors import Unavailable, UsageError
-from pushforward.rng import fork_rng
+from pushforward.rng import fork_rng, seeded_rng
 
 TINY = {"steps": 3, "width": 8, "batch": 16, "progress": False}
 

@@ -1,8 +1,6 @@
-"""The device of a public call, its random numbers, the rows it takes at once, and its limit."""
+"""The device of a public call, the rows that it takes at once, and its limit."""
 
-import contextlib
 import math
-import os
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -11,21 +9,9 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import options
 from .errors import Unavailable, UsageError
 from .model import GenerativeModel
 from .options import require_memory
-from .rng import fork_rng, seed_rng
-
-
-@contextlib.contextmanager
-def seeded_rng(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
-    """Seed forked generators: the CPU's and that of the device; the caller's stay as they are."""
-    if seed is not None:
-        options.check_seed(seed)
-    with fork_rng(device):
-        seed_rng(int.from_bytes(os.urandom(7)) if seed is None else int(seed), device)
-        yield
 
 
 def choose_device(name: str | torch.device) -> torch.device:

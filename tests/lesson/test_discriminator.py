@@ -2,8 +2,8 @@
 
 import pytest
 
-from pushforward.devices import seeded_rng
 from pushforward.lesson.problems.discriminator import PROBLEM
+from pushforward.rng import seeded_rng
 
 CHECKED = [s for part in PROBLEM.parts for s in part.steps if s.identity]
 

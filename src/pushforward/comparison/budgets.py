@@ -3,9 +3,9 @@
 import time
 from typing import NamedTuple
 
-from ..devices import seeded_rng
 from ..errors import UsageError
 from ..options import check_duration
+from ..rng import seeded_rng
 
 REPORT = 20.0  # seconds kept for the report
 GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed

@@ -24,11 +24,12 @@ from ..data.columns import as_condition_array
 from ..data.conditions import subsample_weighted
 from ..data.schema import Schema
 from ..data.transforms import Chain
-from ..devices import batch_offsets, batch_rows, cast_like_model, model_device, seeded_rng
+from ..devices import batch_offsets, batch_rows, cast_like_model, model_device
 from ..errors import DataError, NumericalError, UsageError
 from ..model import GenerativeModel
 from ..options import check_options, option_names, takes_any_option
 from ..progress import track_progress
+from ..rng import seeded_rng
 from ..shapes import Condition
 from ..theory.guidance import Guidance
 

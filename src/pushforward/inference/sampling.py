@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..devices import seeded_rng
 from ..errors import UsageError
 from ..options import require_memory
+from ..rng import seeded_rng
 from . import imputation
 from .preprocessor import ModelPipeline
 

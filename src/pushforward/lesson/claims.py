@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from ..devices import seeded_rng
 from ..errors import PushforwardError
+from ..rng import seeded_rng
 
 
 class Verdict(StrEnum):

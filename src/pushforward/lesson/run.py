@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from matplotlib.figure import Figure
 
-from ..devices import seeded_rng
 from ..plots import style
+from ..rng import seeded_rng
 from . import PROBLEMS, SECTIONS, html, problem, require_section_key, section
 from .claims import check_claim
 from .problems import ProblemPart

@@ -19,12 +19,12 @@ from torch.distributions import Normal
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from ..devices import seeded_rng
 from ..errors import UsageError
 from ..families import vae
 from ..model import Event
 from ..networks.likelihoods import GaussianLikelihood
 from ..networks.mlp import Perceptron, TimeMLP
+from ..rng import seeded_rng
 from ..shapes import Condition, Data, Scalar, Times, append_dims, sum_event
 from ..theory import adversarial, bounds, ddpm_schedule, predictions
 from ..theory.exact.targets import lesson_mixture

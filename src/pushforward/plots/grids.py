@@ -10,7 +10,7 @@ import torch
 
 from ..data.builtin.datasets import BuiltinDataset
 from ..data.schema import Schema
-from ..devices import cast_like_model, model_device, seeded_rng
+from ..devices import cast_like_model, model_device
 from ..diffusion import Diffusion
 from ..errors import NumericalError, PushforwardError
 from ..inference.fitted_model import FittedModel
@@ -18,6 +18,7 @@ from ..metrics.evaluation import column_scales
 from ..metrics.wasserstein import sliced_w2
 from ..model import Likelihood, count_evaluations
 from ..networks.layout import image_layout, is_image
+from ..rng import seeded_rng
 from ..theory import ode
 from .drawing import AxesLimits
 

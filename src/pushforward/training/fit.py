@@ -15,12 +15,12 @@ from typing import Any
 from .. import checkpoint, families
 from ..checkpoint import Checkpoint
 from ..data import memmap, reading, text_encoders
-from ..devices import seeded_rng
 from ..errors import FolderInUse, UsageError
 from ..files import as_folder
 from ..inference.fitted_model import FittedModel
 from ..options import check_duration, check_option_value
 from ..progress import Update, terminal_bar
+from ..rng import seeded_rng
 from . import processes, setup
 from .config import Budget, DataSpec, FitRequest, Hardware, Keeping
 from .validation import EVALUATIONS

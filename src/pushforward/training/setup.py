@@ -16,7 +16,6 @@ from ..checkpoint import Checkpoint
 from ..data import memmap, reading, transforms
 from ..data.reading import Dataset
 from ..data.schema import Schema
-from ..devices import seeded_rng
 from ..errors import DataError, UsageError
 from ..inference.fitted_model import FittedModel
 from ..inference.loading import build_from_config, run_folder_errors
@@ -24,7 +23,7 @@ from ..inference.preprocessor import Preprocessor
 from ..model import Event, GenerativeModel, Recipe
 from ..networks.backbone import accelerate_networks, check_acceleration
 from ..networks.select import takes_tokens
-from ..rng import seed_rng
+from ..rng import seed_rng, seeded_rng
 from . import preparation
 from .config import (
     DEFAULT,

@@ -14,7 +14,6 @@ from ..data import reading, transforms
 from ..data.reading import Dataset
 from ..data.schema import Schema
 from ..data.transforms import Chain
-from ..devices import seeded_rng
 from ..errors import DataError, UsageError
 from ..inference import loading
 from ..inference.fitted_model import FittedModel
@@ -27,6 +26,7 @@ from ..model import (
     Transports,
     missing_capability,
 )
+from ..rng import seeded_rng
 from .config import DataSpec
 from .preparation import PreparedData, data_fingerprint
 

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...devices import batch_offsets, choose_device, seeded_rng
+from ...devices import batch_offsets, choose_device
 from ...errors import DataError, NumericalError, UsageError
 from ...files import as_folder
 from ...inference.preprocessor import GUIDANCE, make_guidance
 from ...optional import import_optional
 from ...options import check_options
 from ...progress import Update, terminal_bar
+from ...rng import seeded_rng
 from ...shapes import Condition, Data
 from ...theory import ode, samplers
 from ...theory.denoisers import Denoiser, NetworkDenoiser, Sampler

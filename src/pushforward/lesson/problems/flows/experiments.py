@@ -8,9 +8,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ....devices import seeded_rng
 from ....metrics import kernels, neighbours, wasserstein
 from ....plots.style import DATA, INK, MODEL
+from ....rng import seeded_rng
 from ....theory import transport
 from ....theory.exact.targets import Gaussian
 from ...claims import Number

@@ -7,8 +7,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ....devices import seeded_rng
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
+from ....rng import seeded_rng
 from ....theory import ddpm_schedule
 from ....theory.exact import diffusion_bound, targets
 from ...cases import sample_mean

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ....devices import seeded_rng
 from ....plots.style import DASHES, DENSITY, FILL, INK, LINES, MARKS, QUIET, format_log_tick
+from ....rng import seeded_rng
 from ....theory import ddpm_schedule, langevin, ode, paths, predictions
 from ....theory.exact import diffusion_bound, dynamics, targets
 from ...cases import gaussian_1d

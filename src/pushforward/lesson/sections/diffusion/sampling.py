@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ....devices import seeded_rng
+from ....rng import seeded_rng
 from ....theory import guidance, ode, paths, samplers, transport
 from ....theory.exact import dynamics, targets
 from ....training.fit import fit

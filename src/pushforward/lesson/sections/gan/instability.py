@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from ....devices import seeded_rng
 from ....families import gan
 from ....metrics import neighbours
 from ....model import Event
+from ....rng import seeded_rng
 from ....theory import sample_statistics, transport
 from ....theory.exact import discriminator, divergences, targets
 from ....training.trainer import Trainer, random_batches

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....devices import seeded_rng
 from ....inference import anomaly
 from ....inference.fitted_model import FittedModel
+from ....rng import seeded_rng
 from ....theory.exact import divergences, targets
 from ....training.fit import fit
 from ...claims import Claim, Evidence, Number, Verdict

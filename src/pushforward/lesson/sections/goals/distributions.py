@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ....data.builtin import densities as known
-from ....devices import seeded_rng
 from ....inference.fitted_model import FittedModel
+from ....rng import seeded_rng
 from ....theory import paths
 from ....theory.exact import targets
 from ....training.fit import fit

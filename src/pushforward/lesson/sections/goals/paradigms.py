@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from .... import families
-from ....devices import seeded_rng
 from ....diffusion import Diffusion
 from ....errors import NoLikelihood
 from ....families.normalizing_flow import NormalizingFlow
 from ....model import Event, GenerativeModel, Likelihood
+from ....rng import seeded_rng
 from ...cases import integrate_density
 from ...claims import Claim, Evidence, Number, Verdict
 

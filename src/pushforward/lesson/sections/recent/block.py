@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from ....devices import seeded_rng
 from ....networks.mlp import TimeMLP, mlp
+from ....rng import seeded_rng
 from ....theory import ode
 from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, gaussian_ring

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....devices import seeded_rng
 from ....diffusion import Diffusion
 from ....model import Recipe
 from ....networks.mlp import TimeMLP
+from ....rng import seeded_rng
 from ....theory import ddpm_schedule, predictions, samplers, transport
 from ....theory.denoisers import Denoiser, Sampler
 from ....theory.exact import dynamics

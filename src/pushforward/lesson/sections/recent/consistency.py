@@ -7,9 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ....devices import seeded_rng
 from ....families import consistency as family
 from ....networks.mlp import TimeMLP
+from ....rng import seeded_rng
 from ....theory import consistency, ode, paths, samplers, transport
 from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, Gaussian, lesson_mixture

@@ -10,9 +10,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 from torch import Tensor
 from torch.distributions import Normal
 
-from ....devices import seeded_rng
 from ....plots import drawing
 from ....plots.style import DASHES, DENSITY, INK, LINES, MARKS, QUIET, format_log_tick
+from ....rng import seeded_rng
 from ....theory import ode, paths
 from ....theory.exact import dynamics
 from ....theory.exact.targets import ExactDenoiser, lesson_mixture

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 
 from .... import families
-from ....devices import seeded_rng
 from ....model import Event, GenerativeModel, Likelihood
+from ....rng import seeded_rng
 from ...cases import integrate_density
 from ...claims import Claim, Evidence, Number, Verdict, raises_error
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ....devices import seeded_rng
 from ....families.vae import VAE
 from ....model import Recipe
 from ....networks import likelihoods
 from ....networks.autoencoder import AutoencoderNetworks
 from ....networks.mlp import Perceptron
+from ....rng import seeded_rng
 from ....theory.exact import evidence, targets
 from ....training.trainer import Trainer, random_batches
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ....devices import seeded_rng
 from ....families import wgan_gp
 from ....model import Event
+from ....rng import seeded_rng
 from ....theory import adversarial, transport
 from ....theory.exact import targets
 from ....training.trainer import Trainer, random_batches
