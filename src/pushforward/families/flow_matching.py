@@ -15,11 +15,10 @@ from typing import Annotated, Unpack
 
 from ..diffusion import default_width, diffusion_recipe
 from ..flows import Reflow, TransportFlow, velocity_weight
-from ..memory import require_memory
 from ..model import Event
-from ..networks.layout import image_layout, is_image
+from ..networks.layout import image_layout
 from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network, is_deep
-from ..options import FRACTION, Choice
+from ..options import FRACTION, Choice, require_memory
 from ..theory import couplings, paths, samplers
 from ..theory.predictions import edm_prediction
 
@@ -75,7 +74,7 @@ def build(
     """
     scales, joined = PATHS[path](), COUPLINGS[coupling]
     if sampler_steps is None:
-        sampler_steps = 20 if is_image(event.shape) else 50
+        sampler_steps = 20 if len(event.shape) in (2, 3) else 50
     net = build_time_network(event, units=default_width(event.shape), **network)
     if joined is couplings.outline_coupling:
         joined = partial(joined, first=image_layout(event.shape).to_channels_first)

@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import UsageError
 from ..model import Event, Recipe
 from ..options import LAYERS, Choice, Default, choose_option, with_defaults
-from .layout import image_layout, is_image, is_large_image
+from .layout import image_layout, is_large_image
 from .mlp import TimeMLP
 from .text_encoder import ByteEncoder, CaptionedNetwork
 from .transformer import DiT
@@ -22,7 +22,7 @@ from .unet import UNet
 
 def _default_patch_size(event: tuple[int, ...]) -> int:
     """The side of a transformer's patches: at most 8 x 8 of them, and none of a single pixel."""
-    return max(2, -(-max(image_layout(event).shape[1:]) // 8)) if is_image(event) else 1
+    return max(2, -(-max(image_layout(event).shape[1:]) // 8)) if len(event) in (2, 3) else 1
 
 
 TIME_NETWORKS = ("auto", "mlp", "unet", "dit")
@@ -64,7 +64,8 @@ def build_time_network(
         "unet": partial(UNet, width=width or 16, scales=depth),
         "dit": partial(DiT, width=width or 128, depth=depth, patch=patch),
     }
-    usual = "unet" if is_large_image(event.shape) else "mlp"
+    vector = len(event.shape) == 1
+    usual = "mlp" if vector or not is_large_image(event.shape) else "unet"
     make = choose_option("network", options["network"], {"auto": makers[usual], **makers})
     attends = make is not makers["mlp"]
     if waves is not None and attends:
