@@ -19,13 +19,13 @@ from ..data import memmap, reading, text_encoders
 from ..data.builtin import datasets
 from ..data.reading import Dataset
 from ..devices import choose_device
-from ..rng import seeded_rng
 from ..errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
 from ..files import as_folder
 from ..inference.fitted_model import FittedModel
 from ..model import Likelihood
 from ..options import check_duration
 from ..progress import Interrupted, Update, terminal_bar
+from ..rng import seeded_rng
 from ..training.fit import fit, resolve_cache_folder
 from . import report
 from .leaderboard import PRIMARY, FitResult, Leaderboard
