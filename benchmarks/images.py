@@ -90,7 +90,7 @@ class Judge:
     ) -> None:
         self.mean, self.scale = train.mean(0), train.std()
         self.net = fit_classifier(self.seen(train), labels)
-        seen = fit_pixel_range(train, train.shape[1:])
+        seen = fit_pixel_range(train.astype(np.float64), train.shape[1:])
         others = [feature_extractor(name, seen) for name in beside]
         self.names = [f"FD-{other.name}" for other in others]
         self.views = [lambda x: self.net.features(self.seen(x))]
@@ -282,7 +282,7 @@ def emoji(families: list[str], plan: Plan) -> Iterator[Row]:
     ]
     data = datasets.load("emoji")
     train, test, said, asked = train_test_split(data.x, data.y, test_size=0.1, random_state=0)
-    seen = feature_extractor("efflite0", fit_pixel_range(train, train.shape[1:]))
+    seen = feature_extractor("efflite0", fit_pixel_range(train.astype(np.float64), train.shape[1:]))
     views = [
         lambda x: x.reshape(len(x), -1) / 255,
         lambda x: seen.features(x.reshape(len(x), -1)).x,

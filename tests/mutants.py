@@ -418,7 +418,7 @@ MUTANTS = [
     Mutant(
         "families/edm.py",
         "normal.icdf(torch.lerp(low, high, u)).exp()",
-        "torch.lerp(law.icdf(low), law.icdf(high), u).exp()",
+        "torch.lerp(normal.icdf(low), normal.icdf(high), u).exp()",
         "families/test_edm.py",
         "lognormal",
     ),
@@ -460,7 +460,7 @@ MUTANTS = [
         "joined_batch",
     ),
     Mutant(
-        "data/bijections.py",
+        "data/transforms.py",
         "scatter = scatter + own + between * (n * m / (n + m))",
         "scatter = scatter + own",
         "training/test_minibatches.py",
@@ -510,13 +510,13 @@ MUTANTS = [
     ),
     # transforms between data and the model's space
     Mutant(
-        "data/bijections.py",
+        "data/transforms.py",
         "return z, sum_event(width - up - down)",
         "return z, sum_event(width + up + down)",
         "data/test_transforms.py",
     ),
     Mutant(
-        "data/bijections.py",
+        "data/transforms.py",
         "log_det = -scale.log().expand(x.shape[1:]).sum()",
         "log_det = scale.log().expand(x.shape[1:]).sum()",
         "data/test_transforms.py",

@@ -219,7 +219,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path):
     model = fit(np.random.default_rng(0).normal(size=(60, 2)), "gaussian", progress=False)
     model.model.table["mean"][0, 0] = float("nan")
     model.save(tmp_path)
-    with pytest.raises(DataError, match="not numbers"):
+    with pytest.raises(DataError, match="NaN weights"):
         load(tmp_path)
 
 

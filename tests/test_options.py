@@ -7,16 +7,16 @@ import torch
 from torch import nn
 
 from pushforward import families
+from pushforward.devices import AllocationGuard
 from pushforward.errors import UsageError
-from pushforward.memory import physical_memory
 from pushforward.model import Event
-from pushforward.networks.backbone import AllocationGuard
 from pushforward.options import (
     FRACTION,
     Choice,
     Default,
     check_options,
     option_defaults,
+    physical_memory,
     with_defaults,
 )
 

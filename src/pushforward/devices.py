@@ -1,13 +1,17 @@
-"""The device of a public call, and how many rows it takes at once."""
+"""The device of a public call, the rows that it takes at once, and its limit."""
 
+import math
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from .errors import Unavailable, UsageError
 from .model import GenerativeModel
+from .options import require_memory
 
 
 def choose_device(name: str | torch.device) -> torch.device:
@@ -42,3 +46,30 @@ def cast_like_model(model: GenerativeModel, x: torch.Tensor) -> torch.Tensor:
 
 def batch_offsets(n: int, size: int) -> Iterator[tuple[int, int]]:
     return ((i, min(size, n - i)) for i in range(0, n, size))
+
+
+TIMES = 20  # bytes a parameter takes in training: itself, its gradient, two moments, the average
+
+
+class AllocationGuard(TorchFunctionMode):
+    """Refuses to allocate the weights of a model that could not be trained here.
+
+    It watches Python's calls: a mode of the dispatcher would import PyTorch's compiler, which takes
+    longer than a short fit.
+
+    Example:
+        >>> with AllocationGuard("this model", "lower width"):
+        ...     net = nn.Linear(10**6, 10**6)
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__()
+        self.what, self.remedy, self.count = what, remedy, 0
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if function is torch.empty:
+            self.count += math.prod(args if isinstance(args[0], int) else args[0])
+            require_memory(TIMES * self.count, self.what, self.remedy)
+        return function(*args, **(kwargs or {}))

@@ -95,6 +95,8 @@ class TransportFlow(Diffusion):
         if self.training and self.pool is not None:
             return self.pool.take(len(x), self.pooled)
         start = self.base_noise(len(x)).to(x) if len(self.source) else torch.randn_like(x)
+        if self.coupling is couplings.independent_coupling:
+            return x, start, c
         size = max(self.together, AT_ONCE)
         return *couplings.couple_in_chunks(self.coupling, x, start, c, size=size), c
 

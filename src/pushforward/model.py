@@ -125,7 +125,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         return self.likelihood
 
     def hidden(self, c: Condition) -> Condition:
-        """Hide some conditions in training: what is not known is learned as well."""
+        """Hide some conditions in training: the distribution without one is learned too."""
         if c is None or not self.training or not self.unconditional:
             return c
         return c * (torch.rand_like(c[:, :1]) >= self.unconditional)
@@ -230,11 +230,16 @@ class Transports(Protocol):
     def start_from(self, z: Data) -> None:
         """Keep rows of the source, which stand in for noise from here on."""
 
-    def gather(self, x: Data, c: Condition = None) -> None:
-        """See all data at once, before the first step: a coupling pairs them with the source."""
-
     def translate(self, z: Data, c: Condition = None, *, reverse: bool = False) -> Data:
         """:math:`T_c(z)`, or :math:`T_c^{-1}` of data if ``reverse``."""
+
+
+@runtime_checkable
+class CouplesSource(Protocol):
+    """A transport that pairs more of the data than a batch with the rows of its source."""
+
+    def gather(self, x: Data, c: Condition = None) -> None:
+        """See all data, after `Transports.start_from` and before the first step."""
 
 
 @runtime_checkable

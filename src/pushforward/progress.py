@@ -1,14 +1,12 @@
-"""Progress on a terminal, and interruption that waits for a safe moment."""
+"""Progress on a terminal."""
 
 import bisect
 import contextlib
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from types import FrameType
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -17,6 +15,7 @@ SEEN = 5  # observations without which no estimate is given
 Update = Callable[[float, str], None]  # (fraction done, what is happening)
 
 
+@dataclass
 class EtaEstimator:
     r"""The time that is left, by the time that the later half of what is done took.
 
@@ -26,10 +25,9 @@ class EtaEstimator:
     soon left behind; what recurs, such as a validation, is counted at its rate.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self.fractions: list[float] = []
-        self.times: list[float] = []
+    clock: Callable[[], float] = time.monotonic
+    fractions: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
     def seconds_left(self, fraction: float) -> float | None:
         now = self.clock()
@@ -97,7 +95,7 @@ def progress_bar(title: str, *, show: bool = True) -> Iterator[None]:
 def track_progress(items: Iterable[T], count: int) -> Iterator[T]:
     """The items of a loop, moving the bar of `progress_bar`, if any; loops may be nested."""
     span = BAR.get()
-    if span is None:
+    if span is None or count < 2:  # a single item leaves the bar to the loops within it
         yield from items
         return
     width = (span.high - span.low) / max(count, 1)
@@ -119,24 +117,3 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, code: int = 130) -> None:
         super().__init__(message)
         self.code = code
-
-
-@contextlib.contextmanager
-def catch_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM until a safe moment; a second one acts at once."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may set handlers
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise Interrupted("stopped at once; the last checkpoint is intact", 128 + number)
-        received.append(number)
-
-    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)

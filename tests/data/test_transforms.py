@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pushforward.data import reading, transforms
-from pushforward.data.bijections import (
+from pushforward.data.transforms import (
+    Chain,
     Dequantise,
     IntegerLevels,
     Standardise,
@@ -18,7 +19,6 @@ from pushforward.data.bijections import (
     fit_standardisation,
     fit_whitening,
 )
-from pushforward.data.transforms import Chain
 from pushforward.errors import DataError, UsageError
 from pushforward.model import Preprocessing
 

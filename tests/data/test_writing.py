@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pushforward.data import captions, reading, summary, writing
+from pushforward.data import captions, image_folder, reading, writing
 from pushforward.data.builtin import datasets
 from pushforward.errors import DataError, FolderInUse, UsageError
 
@@ -184,21 +184,21 @@ def test_a_survey_counts_what_is_there(tmp_path):
     said = [f"image {i}" for i in range(7)] + ["?!"]
     folder = save(tmp_path / "new", "caption", said)
     Image.fromarray(np.zeros((10, 9), np.uint8)).save(folder / "0.png")
-    facts = summary.summarise_images(folder, reading.open_resized(folder, (4, 4)))
+    facts = image_folder.summarise_images(folder, reading.open_resized(folder, (4, 4)))
     known = {"captions": 8, "different": 8, "longest": 7, "without_letters": 1}
     assert facts == {"pictures": 8, "size": [4, 4], "channels": 1, "sizes": [[5, 6], [10, 9]],
                      "conditions": {"caption": known}}  # fmt: skip
-    text = "\n".join(summary.summary_lines(facts))
+    text = "\n".join(image_folder.summary_lines(facts))
     assert "from 5 x 6 to 10 x 9" in text and "1 without a letter" in text
     x = np.moveaxis(datasets.load("shapes", 6).x, -1, 1)  # channels first
     y = ["a", "b", "b"] * 2
     np.savez(tmp_path / "x.npz", x=x, y=y)
-    facts = summary.summarise_images(
+    facts = image_folder.summarise_images(
         tmp_path / "x.npz", reading.open_resized(tmp_path / "x.npz", None)
     )
     assert facts["channels"] == 3 and facts["size"] == [32, 32]
     assert facts["conditions"] == {"y": {"classes": {"a": 2, "b": 4}}}
-    assert summary.summarise_images("moons", reading.open_resized("moons", None)) is None
+    assert image_folder.summarise_images("moons", reading.open_resized("moons", None)) is None
 
 
 def test_problems_of_images_speak_of_images():

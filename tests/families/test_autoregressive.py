@@ -12,13 +12,13 @@ from torch.nn.functional import one_hot
 from pushforward.errors import DataError, UsageError
 from pushforward.families.autoregressive import build
 from pushforward.model import Event, Recipe
+from pushforward.networks.causal import CausalConvNet
 from pushforward.networks.likelihoods import (
     DiscretisedLogistic,
     GaussianLikelihood,
     MixtureLikelihood,
 )
 from pushforward.networks.masked import entry_orderings, ridge_covariance
-from pushforward.networks.pixelcnn import CausalConvNet
 from pushforward.theory.exact.targets import lesson_mixture
 from pushforward.training.trainer import Trainer, random_batches
 

@@ -332,7 +332,7 @@ def test_a_draw_of_a_flow_evaluates_each_of_its_networks_as_often_as_it_says(kin
 
 def test_a_draw_of_an_autoregression_takes_a_step_an_entry():
     model = families.build("autoregressive", Event((2, 3), 0, 3)).eval()
-    assert model.nfe == len(list(model.net.steps(torch.zeros(1, 6)))) == 6
+    assert model.nfe == len(list(model.net.decode_steps(torch.zeros(1, 6)))) == 6
 
 
 def test_a_chain_evaluates_its_energy_more_often_than_it_steps(monkeypatch):

@@ -122,13 +122,13 @@ def trained(steps=40, event=(2,), x=None, ema=0.9, **options):
 
 
 def test_the_rate_of_learning_rises_and_falls_once_in_each_stage(monkeypatch):
-    rates, move = {}, training.PlayerOptimizer.move
+    rates, move = {}, training.PlayerOptimizer.step
 
     def spy(self, lr, *rest):
         rates.setdefault(id(self), []).append(lr)
         move(self, lr, *rest)
 
-    monkeypatch.setattr(training.PlayerOptimizer, "move", spy)
+    monkeypatch.setattr(training.PlayerOptimizer, "step", spy)
     _, trainer, data = trained(steps=100)
     for _ in trainer.run(data):
         pass

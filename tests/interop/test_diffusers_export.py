@@ -13,7 +13,7 @@ from pushforward.data.transforms import choose_transform
 from pushforward.errors import DataError, FolderInUse, UsageError
 from pushforward.interop.diffusers import export, load
 from pushforward.model import Preprocessing
-from pushforward.networks.diffusers_unet import DiffusersUNet
+from pushforward.networks.unet import DiffusersUNet
 from pushforward.theory import ode, samplers
 
 CHAIN = 10

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from pushforward.networks.causal_transformer import CausalTransformer, relative_position_index
+from pushforward.networks.causal import CausalConvNet, CausalTransformer, relative_position_index
 from pushforward.networks.likelihoods import (
     GaussianLikelihood,
     LinearResidualLikelihood,
@@ -20,7 +20,6 @@ from pushforward.networks.masked import (
     MaskedPerceptron,
     ridge_covariance,
 )
-from pushforward.networks.pixelcnn import CausalConvNet
 
 ORDERS = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 2, 0, 1, 4, 3]])
 NETS = ("masked", "narrow", "linear", "transformer", "conv", "colour")

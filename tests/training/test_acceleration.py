@@ -13,17 +13,14 @@ from torch import nn
 import pushforward as pf
 from pushforward.errors import UsageError
 from pushforward.networks.autoencoder import RandomFeatureDistance, spatial_encoder
-from pushforward.networks.backbone import Backbone, outermost_blocks
-from pushforward.networks.causal_transformer import CausalTransformer
+from pushforward.networks.backbone import Backbone, accelerate_networks, outermost_blocks
+from pushforward.networks.causal import CausalConvNet, CausalTransformer
 from pushforward.networks.convolutional import ConvCritic, ConvDecoder, ConvEncoder
-from pushforward.networks.diffusers_unet import DiffusersUNet
 from pushforward.networks.masked import FourierEntryFeatures, LinearAutoregression, MaskedPerceptron
 from pushforward.networks.mlp import Perceptron, TimeMLP
-from pushforward.networks.pixelcnn import CausalConvNet
 from pushforward.networks.text_encoder import ByteEncoder
 from pushforward.networks.transformer import DiT
-from pushforward.networks.unet import UNet
-from pushforward.training.acceleration import accelerate_networks
+from pushforward.networks.unet import DiffusersUNet, UNet
 
 X = np.random.default_rng(0).normal(size=(48, 9, 9, 2))
 OPTIONS = {"steps": 3, "batch": 8, "width": 8, "progress": False}

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import pushforward as pf
+from pushforward.networks.backbone import accelerate_networks
 from pushforward.networks.transformer import DiT
 from pushforward.networks.unet import UNet
-from pushforward.training.acceleration import accelerate_networks
 
 NETWORKS = {
     "unet": lambda: UNet((3, 16, 16), 3, width=16, dropout=0.1),

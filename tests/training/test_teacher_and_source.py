@@ -1,5 +1,6 @@
 """Teachers, sources and latents through the public interface, with a family that does sums."""
 
+import importlib
 import json
 import os
 import signal
@@ -86,6 +87,13 @@ def test_translation_maps_source_units_to_data_units_and_back(toy):
     np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-5)
     assert np.abs(got - expected).max() < 1.0
     np.testing.assert_allclose(model.translate(got, reverse=True), x0, rtol=1e-4, atol=1e-4)
+
+
+def test_a_transport_that_couples_nothing_needs_no_gather(toy, monkeypatch):
+    toys = importlib.import_module(f"pushforward.families.{toy}")
+    monkeypatch.delattr(toys.Toy, "gather")
+    model = fit(rows(), toy, source=rows(seed=1), progress=False)
+    assert model.translate(rows(seed=2)).shape == (60, 2)
 
 
 def test_a_source_survives_saving_and_resuming(toy, tmp_path):

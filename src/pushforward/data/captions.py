@@ -26,7 +26,7 @@ from ..errors import DataError
 from ..formatting import join_names, printable_text
 from . import text_encoders
 
-WORDS, BYTES = "words", "bytes"
+WORDS, BYTES = SPELLED = "words", "bytes"
 PIECE = 8  # bytes; longer words are cut into several pieces
 MOST = 32  # tokens of a caption that are encoded, the first
 VOCABULARY = 4096  # words that are distinguished: the most frequent
@@ -41,39 +41,24 @@ WORD = re.compile(
 
 @dataclass(frozen=True)
 class CaptionEncoding:
-    """How captions become a vector and tokens; plain JSON on disk.
+    """How captions become a vector and tokens; plain JSON on disk."""
 
-    Arguments:
-        encoder: "bytes", or the name or the folder of a frozen encoder (`text_encoders`).
-        tokens: How many tokens a caption has at most.
-        width: Numbers of a token, of which a frozen encoder's first says that it is there.
-        mean: Of a frozen encoder's vector on the training captions; empty for bytes.
-        scale: The root mean square of the vector about it.
-        token_mean: The same of its tokens.
-        token_scale: The same of its tokens.
-        seal: SHA-256 of its weights.
-    """
-
-    encoder: str
-    tokens: int
-    width: int
-    mean: tuple[float, ...] = ()
-    scale: float = 1.0
+    encoder: str  # "bytes", or the name or the folder of a frozen encoder (`text_encoders`)
+    tokens: int  # that a caption has at most
+    width: int  # numbers of a token, of which a frozen encoder's first says that it is there
+    mean: tuple[float, ...] = ()  # of a frozen encoder's vector on the training captions
+    scale: float = 1.0  # the root mean square of the vector about it
     token_mean: tuple[float, ...] = ()
     token_scale: float = 1.0
-    seal: str = ""
+    seal: str = ""  # SHA-256 of the encoder's weights
 
 
 def fit_caption_encoding(
     texts: Sequence[str], encoder: str
 ) -> tuple[tuple[str, ...], CaptionEncoding | None]:
-    """The words of some captions, and how they are encoded beside or in place of these.
-
-    Raises:
-        DataError: If there is no word in them.
-    """
+    """The words of some captions, and how they are encoded beside or in place of these."""
     texts = truncate_captions(texts)
-    if encoder not in (WORDS, BYTES):
+    if encoder not in SPELLED:
         return (), _fit_frozen_encoding(list(dict.fromkeys(texts)), encoder)
     words = build_vocabulary(texts)
     if not words:
@@ -85,23 +70,15 @@ def fit_caption_encoding(
 
 
 def _fit_frozen_encoding(texts: list[str], name: str) -> CaptionEncoding:
-    """A frozen encoder with the mean and the spread of its encodings of captions."""
     encoder = text_encoders.load_text_encoder(name)
     some = texts[:: -(-len(texts) // MEASURED)]
     vectors, states = encoder.encode(some)
     rows = np.concatenate(states)
     mean, token_mean = vectors.mean(0), rows.mean(0)
     scale, token_scale = (max(float(z.std(0).mean()), 1e-6) for z in (vectors, rows))
-    return CaptionEncoding(
-        encoder.name,
-        min(max(map(len, states)), MOST),
-        1 + rows.shape[1],
-        tuple(mean.tolist()),
-        scale,
-        tuple(token_mean.tolist()),
-        token_scale,
-        encoder.seal,
-    )
+    vector, token = (tuple(mean.tolist()), scale), (tuple(token_mean.tolist()), token_scale)
+    tokens = min(max(map(len, states)), MOST)
+    return CaptionEncoding(encoder.name, tokens, 1 + rows.shape[1], *vector, *token, encoder.seal)
 
 
 def vector_length(words: Sequence[str], text: CaptionEncoding | None) -> int:
@@ -111,11 +88,7 @@ def vector_length(words: Sequence[str], text: CaptionEncoding | None) -> int:
 def encode_captions(
     texts: Sequence[str], words: Sequence[str], text: CaptionEncoding | None
 ) -> np.ndarray:
-    """The vectors of captions with their tokens behind them, ``(n, length)``, float32.
-
-    Raises:
-        DataError: If a text holds no word that is known, or the encoder is not the one of the fit.
-    """
+    """The vectors of captions with their tokens behind them, ``(n, length)``, float32."""
     texts = truncate_captions(texts)
     if text is None or text.encoder == BYTES:
         held = encode_words(texts, words, spelled=text is not None).astype(np.float32)
@@ -126,7 +99,6 @@ def encode_captions(
 
 
 def _encode_frozen(texts: Sequence[str], text: CaptionEncoding) -> np.ndarray:
-    """The vectors and tokens of a frozen encoder, which reads each caption once."""
     encoder = text_encoders.load_text_encoder(text.encoder)
     if encoder.seal != text.seal:
         raise DataError(
@@ -149,7 +121,6 @@ def _encode_frozen(texts: Sequence[str], text: CaptionEncoding) -> np.ndarray:
 
 
 def split_words(text: object) -> list[str]:
-    """The words of a text in lower case."""
     return WORD.findall(str(text).lower())
 
 
@@ -177,9 +148,6 @@ def encode_words(
 
     A text of rare words alone, of a vocabulary that is full, holds none; one of words that were
     never seen is refused, unless they are ``spelled`` to the network as well.
-
-    Raises:
-        DataError: If a text holds none of the words.
     """
     index, full = {word: i for i, word in enumerate(words)}, len(words) >= VOCABULARY
     held, unknown = np.zeros((len(texts), len(words)), np.float32), set()
@@ -207,12 +175,10 @@ def encode_words(
 
 
 def decode_words(held: np.ndarray, words: Sequence[str]) -> np.ndarray:
-    """The words that are held, in the order of the vocabulary."""
     return np.array([" ".join(np.array(words)[row > 0.5]) for row in held])
 
 
 def _byte_pieces(text: str) -> list[bytes]:
-    """The words of a text as bytes, long ones in several pieces."""
     spelt = (word.encode() for word in split_words(text))
     return [word[i : i + PIECE] for word in spelt for i in range(0, len(word), PIECE)]
 
@@ -231,22 +197,17 @@ def encode_bytes(texts: Sequence[str], count: int) -> np.ndarray:
 
 
 def _warn_truncated(cut: int, count: int) -> None:
-    """Warn that only the words of the ends of some captions are encoded."""
+    _warn_longer(cut, f"{count} tokens: of the rest, the order is not seen")
+
+
+def _warn_longer(cut: int, than: str) -> None:
     if cut:
-        warnings.warn(
-            f"{cut} caption{'s' if cut > 1 else ''} longer than {count} tokens: of the rest, the "
-            "order is not seen",
-            stacklevel=2,
-        )
+        warnings.warn(f"{cut} caption{'s' if cut > 1 else ''} longer than {than}", stacklevel=3)
 
 
 def truncate_captions(texts: Sequence[Any]) -> list[str]:
     """Captions of at most `LONGEST` characters; more are cut off with a warning."""
     whole = [str(text) for text in texts]
-    if cut := sum(len(text) > LONGEST for text in whole):
-        warnings.warn(
-            f"{cut} caption{'s' if cut > 1 else ''} longer than {LONGEST} characters: the rest is "
-            "not read",
-            stacklevel=2,
-        )
+    cut = sum(len(text) > LONGEST for text in whole)
+    _warn_longer(cut, f"{LONGEST} characters: the rest is not read")
     return [text[:LONGEST] for text in whole]

@@ -1,4 +1,4 @@
-"""Any source of data as plain NumPy columns with their names; one of them can be the condition.
+"""Arrays, tensors, frames and Arrow tables as plain NumPy columns with their names; tables back.
 
 A table, and an array with at most two axes, becomes one `Column` for each column. An array with
 more axes, an image say, becomes a single `Column` whose values keep their axes.
@@ -17,6 +17,7 @@ from . import memmap
 Bound = float | None
 TABLES = ("pandas", "polars", "table")
 KINDS = ("numpy", "torch", *TABLES)
+COLUMNS = 16384  # of a table, each with a name and a type
 PRECISION = {
     "float16": "f2", "Float16": "f2", "halffloat": "f2",
     "float32": "f4", "Float32": "f4", "float": "f4",
@@ -24,19 +25,12 @@ PRECISION = {
 
 
 class Column(NamedTuple):
-    """One column of a table, or a whole array of higher rank.
+    """One column of a table, or a whole array of higher rank."""
 
-    Arguments:
-        name: The column's name, or its position in an array.
-        dtype: The type as the column's own library spells it.
-        values: Numbers, or Python objects where they are not numbers.
-        missing: Which rows hold nothing at all, shape (n,).
-    """
-
-    name: str | int
-    dtype: str
-    values: np.ndarray
-    missing: np.ndarray
+    name: str | int  # or its position in an array
+    dtype: str  # as the column's own library spells it
+    values: np.ndarray  # numbers, or Python objects where they are not numbers
+    missing: np.ndarray  # which rows hold nothing at all, (n,)
 
 
 @dataclass(frozen=True)
@@ -74,25 +68,15 @@ class ColumnSchema:
 
 @dataclass(frozen=True)
 class Columns:
-    """A source as columns.
+    """A source as columns; messages call it ``name``."""
 
-    Arguments:
-        kind: One of `KINDS`: what to give back.
-        name: How messages call the source.
-        shape: The shape of one row as the user has it; () for a one-dimensional array.
-        cells: The columns, or one entry for an array of higher rank.
-        dtype: The type of an array, "" for tables.
-        extra: Arrays beside the data that can serve as the condition, by name.
-        array: The columns of a large array as rows, where they are at hand.
-    """
-
-    kind: str
+    kind: str  # one of `KINDS`: what to give back
     name: str
-    shape: tuple[int, ...]
-    cells: tuple[Column, ...]
-    dtype: str = ""
-    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
-    array: np.ndarray | None = None
+    shape: tuple[int, ...]  # of one row as the user has it; () for a one-dimensional array
+    cells: tuple[Column, ...]  # one entry for an array of higher rank
+    dtype: str = ""  # the type of an array
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)  # what can be the condition
+    array: np.ndarray | None = None  # the columns of a large array as rows, where at hand
 
     @property
     def rows(self) -> int:
@@ -109,10 +93,7 @@ class Columns:
         return np.stack([c.values.astype(np.float64) for c in self.cells], axis=1)
 
     def stack_compact(self) -> np.ndarray:
-        """`stack` in a type that takes less memory and stands for the same numbers, if it can be.
-
-        What is large stays on the disk.
-        """
+        """`stack`, or the same numbers in a smaller type; what is large stays on the disk."""
         if len(self.shape) > 1:
             values = self.cells[0].values
             return values if memmap.is_lossless_dtype(values) else self.stack()
@@ -124,7 +105,6 @@ class Columns:
 
 
 def any_per_row(mask: np.ndarray) -> np.ndarray:
-    """Rows of which any entry is marked."""
     return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
@@ -139,7 +119,6 @@ def restore_names(data: Columns, known: Collection[str]) -> Columns:
 
 
 def as_condition_array(y: Any) -> np.ndarray:
-    """Conditions of any kind as an array: tensors, series and frames included."""
     if hasattr(y, "detach"):
         y = y.detach().cpu()
         y = y.double() if y.is_floating_point() else y
@@ -159,7 +138,6 @@ def as_condition_array(y: Any) -> np.ndarray:
 
 
 def _has_mixed_types(values: Sequence[Any]) -> bool:
-    """Whether text or truth values stand beside values of another type."""
     kinds = set(map(type, values))
     return len(kinds) > 1 and not kinds.isdisjoint({str, bool}) and not any(map(np.ndim, values))
 
@@ -173,12 +151,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Columns, Column | None]:
-    """Data without their condition, and the condition: ``y``, or the column of that name.
-
-    Raises:
-        UsageError: If both are given, or there is no such column.
-        DataError: If there is not one condition for each row.
-    """
+    """Data without their condition, and the condition: ``y``, or the column of that name."""
     if y is not None and condition is not None:
         raise UsageError("give either y or condition, not both")
     if y is not None:
@@ -219,3 +192,133 @@ def condition_position(data: Columns, condition: str | None) -> int:
     if condition is None or data.kind not in TABLES:
         return -1
     return data.names.index(condition) if condition in data.names else len(data.names)
+
+
+def columns_from_array(
+    source: Any,
+    name: str = "the array",
+    *,
+    kind: str = "numpy",
+    dtype: str = "",
+    extra: Mapping[str, np.ndarray] | None = None,
+) -> Columns:
+    try:
+        x = np.asarray(source)
+    except ValueError as error:
+        raise DataError(f"{name}: the rows differ in length; give a regular array") from error
+    if x.ndim == 0:
+        raise DataError(f"{name}: a single value is not a set of data; give an array of n data")
+    if x.ndim == 2 and x.shape[1] > COLUMNS:
+        raise DataError(f"{name}: has more than {COLUMNS} columns; give each row two axes")
+    mask = np.ma.getmaskarray(source) if isinstance(source, np.ma.MaskedArray) else None
+    spelled, table = dtype or str(x.dtype), x[:, None] if x.ndim == 1 else x
+    array = None
+    if x.ndim > 2:
+        missing = np.zeros(len(x), bool) if mask is None else any_per_row(mask)
+        cells: tuple[Column, ...] = (Column("value", spelled, x, missing),)
+    else:
+        masks = np.broadcast_to(False, table.shape) if mask is None else mask.reshape(table.shape)
+        columns = table.T
+        if x.nbytes > memmap.LARGE and memmap.is_lossless_dtype(x):
+            columns, array = memmap.transpose_to_columns(table), table
+        cells = tuple(Column(str(j), spelled, v, masks[:, j]) for j, v in enumerate(columns))
+    return Columns(kind, name, x.shape[1:], cells, spelled, extra or {}, array)
+
+
+def columns_from_tensor(x: Any) -> Columns:
+    dtype = str(x.dtype).removeprefix("torch.")
+    if str(x.layout) != "torch.strided" or x.is_quantized:
+        raise DataError("the tensor is sparse or quantised; give a dense one")
+    x = x.detach().cpu().resolve_conj().resolve_neg()
+    x = x.double() if x.is_floating_point() else x
+    return columns_from_array(x.numpy(), "the tensor", kind="torch", dtype=dtype)
+
+
+def columns_from_pandas(frame: Any) -> Columns:
+    cells = []
+    for j, name in enumerate(frame.columns):
+        column = frame.iloc[:, j]
+        missing = np.asarray(column.isna(), dtype=bool)
+        values = _pandas_numbers(column, missing)
+        label = int(name) if isinstance(name, int | np.integer) else str(name)
+        cells.append(Column(label, str(column.dtype), values, missing))
+    return Columns("pandas", "the frame", (len(cells),), tuple(cells))
+
+
+def _pandas_numbers(column: Any, missing: np.ndarray) -> np.ndarray:
+    kind = getattr(column.dtype, "kind", "O")
+    if kind in "mM":
+        return np.zeros(len(column), "datetime64[s]")
+    if kind not in "biuf":
+        return column.to_numpy(dtype=complex if kind == "c" else object)
+    if missing.any():
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return column.to_numpy(dtype={"b": bool, "i": np.int64, "u": np.uint64}.get(kind, np.float64))
+
+
+def columns_from_polars(frame: Any) -> Columns:
+    decimals = {d: str(d) for d in frame.dtypes}
+    dtypes = ["Float64" if "Decimal" in decimals[d] else decimals[d] for d in frame.dtypes]
+    table = columns_from_arrow(frame.to_arrow(), "the frame")
+    cells = tuple(c._replace(dtype=d) for c, d in zip(table.cells, dtypes, strict=True))
+    return Columns("polars", "the frame", table.shape, cells)
+
+
+def columns_from_arrow(
+    table: Any, name: str, *, extra: Mapping[str, np.ndarray] | None = None
+) -> Columns:
+    """An Arrow table, which is also what CSV and Parquet files are read into."""
+    cells = tuple(map(_arrow_column, table.columns, table.column_names))
+    return Columns("table", name, (len(cells),), cells, extra=extra or {})
+
+
+def _arrow_column(column: Any, name: str) -> Column:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    missing = np.asarray(column.is_null(), dtype=bool)
+    if types.is_null(column.type):
+        values: np.ndarray = np.full(len(column), np.nan)
+    elif types.is_temporal(column.type):
+        values = np.zeros(len(column), "datetime64[s]")
+    elif types.is_boolean(column.type):
+        values = np.asarray(column.fill_null(False), dtype=bool)
+    elif types.is_integer(column.type) or types.is_floating(column.type):
+        zero = pa.scalar(0, pa.float64()).cast(column.type)
+        values = np.asarray(column.fill_null(zero) if missing.any() else column)
+    else:
+        values = np.empty(len(column), object)
+        values[:] = column.to_pylist()
+    return Column(name, str(column.type), values, missing)
+
+
+def build_table(kind: str, columns: Sequence[tuple[str | int, str, np.ndarray]]) -> Any:
+    """The inverse of reading: a frame or Arrow table of (name, dtype, values) columns."""
+    if kind == "pandas":
+        import pandas as pd
+
+        # built from Series, since a dictionary would merge the names 1 and "1"
+        series = [pd.Series(v, name=n).astype(dtype) for n, dtype, v in columns]
+        return pd.concat(series, axis=1)
+    if kind == "polars":
+        import polars as pl
+
+        kinds = {d: getattr(pl, d.split("(")[0]) for _, d, _ in columns if "Enum" not in d}
+        series = [pl.Series(str(n), v) for n, _, v in columns]
+        return pl.DataFrame(
+            [s.cast(kinds[d]) if d in kinds else s for s, (_, d, _) in zip(series, columns)]
+        )
+    import pyarrow as pa
+
+    arrays = [pa.array(v).cast(_arrow_type(dtype)) for _, dtype, v in columns]
+    return pa.table(arrays, names=[str(n) for n, _, _ in columns])
+
+
+def _arrow_type(dtype: str) -> Any:
+    import pyarrow as pa
+
+    return pa.float64() if dtype.startswith("decimal") else pa.type_for_alias(dtype)

@@ -26,31 +26,19 @@ UNNAMED = (None, "y", "x", "file")
 
 @dataclass(frozen=True)
 class ConditionSchema:
-    """How ``y`` becomes a vector.
+    """How ``y`` becomes a vector."""
 
-    Arguments:
-        column: The column that it was taken from, or None.
-        labels: The classes, one-hot in the vector; empty for the others.
-        mean: The mean of each number, by which it is standardised; empty for the others.
-        scale: The standard deviation of each number.
-        dtype: The type of the column as its own library spells it.
-        place: Where it stood among the columns of a table; -1 if samples do not carry it.
-        words: The words of captions (`captions.build_vocabulary`); empty for the others.
-        text: How captions are encoded beside their words, or in place of them.
-    """
-
-    column: str | None = None
-    labels: tuple[Label, ...] = ()
-    mean: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-    dtype: str = ""
-    place: int = -1
-    words: tuple[str, ...] = ()
-    text: CaptionEncoding | None = None
+    column: str | None = None  # that it was taken from
+    labels: tuple[Label, ...] = ()  # of classes, one-hot in the vector
+    mean: tuple[float, ...] = ()  # of each number, by which it is standardised
+    scale: tuple[float, ...] = ()  # the standard deviations
+    dtype: str = ""  # the type of the column as its own library spells it
+    place: int = -1  # among the columns of a table; -1 if samples do not carry it
+    words: tuple[str, ...] = ()  # of captions (`captions.build_vocabulary`)
+    text: CaptionEncoding | None = None  # captions beside their words, or in place of them
 
     @property
     def captioned(self) -> bool:
-        """Whether it is text that is read as such."""
         return bool(self.words) or self.text is not None
 
     @property
@@ -63,23 +51,21 @@ class ConditionSchema:
 
     @property
     def expected_form(self) -> str:
-        """What it is, in words, to ask the user for one."""
         if self.labels:
             kind = f"one of {join_names(self.labels, 60)}"
+        elif self.captioned:
+            kind = "a caption"
         else:
-            numbers = f"{len(self.mean)} numbers" if len(self.mean) > 1 else "a number"
-            kind = "a caption" if self.captioned else numbers
+            kind = f"{len(self.mean)} numbers" if len(self.mean) > 1 else "a number"
         return f"{printable_text(self.column or 'y', 40)!r}, {kind}"
 
     def column_in(self, data: Columns) -> str | None:
-        """What data call the condition, or None if they do not hold it."""
         if self.column in (*data.extra, *data.names):
             return self.column
         stored = data.extra.get(self.storage_name)
         return self.storage_name if stored is not None and self.accepts(stored) else None
 
     def accepts(self, values: np.ndarray) -> bool:
-        """Whether all values are of its kind: known classes, texts, or numbers."""
         if self.labels:
             return {str(to_python_scalar(v)) for v in values.flat} <= set(map(str, self.labels))
         return not self.captioned or all(isinstance(v, str) for v in values.flat)
@@ -97,21 +83,15 @@ class ConditionSchema:
 
     @property
     def spelled(self) -> bool:
-        """Whether its tokens are pieces of words as bytes."""
         return self.text is not None and self.text.encoder == captions.BYTES
 
     def without_tokens(self) -> "ConditionSchema":
-        """The same for a model that takes a vector alone."""
         if self.text is None or self.spelled:
             return replace(self, text=None)
         return replace(self, text=replace(self.text, tokens=0))
 
     def parse(self, word: str) -> Any:
-        """A condition as a person types it: classes and captions stay text, or else numbers.
-
-        Raises:
-            DataError: If it must be a number and is not.
-        """
+        """A condition as a person types it: classes and captions stay text, or else numbers."""
         if self.labels or self.captioned:
             return word
         try:
@@ -182,11 +162,7 @@ def to_python_scalar(value: Any) -> Any:
 
 
 def _class_labels(distinct: list[Any], column: str) -> tuple[Label, ...]:
-    """The labels of a condition in order.
-
-    Raises:
-        DataError: If two of them are written alike, or are equal, such as 1 and True.
-    """
+    """The labels in order; two may not be written alike, nor be equal, such as 1 and True."""
     labels = [v if isinstance(v, str | int) else str(v) for v in distinct]
     if min(len(set(labels)), len(set(map(str, labels)))) < len(labels):
         kinds = join_names(sorted({type(v).__name__ for v in labels}))
@@ -197,7 +173,6 @@ def _class_labels(distinct: list[Any], column: str) -> tuple[Label, ...]:
 
 
 def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
-    """What is wrong with a condition, which may be text, read by an encoder or as it looks."""
     if given.values.dtype.kind not in "OUS" or given.values.ndim > 1:
         return list(number_issues(given))
     missing = list(mask_issues(given, "missing", given.missing, "remove or impute them"))
@@ -205,10 +180,8 @@ def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
         remedy = "give one class or number for each row"
         return [*missing, DataIssue(str(given.name), "objects", len(given.values), (), remedy)]
     count = len({str(v) for v in given.values})
-    captioned = text in (captions.WORDS, captions.BYTES) or (
-        text is None and bool(_caption_vocabulary(given.values))
-    )
-    if not missing and captioned:
+    by_words = _caption_vocabulary(given.values) if text is None else text in captions.SPELLED
+    if not missing and by_words:
         wordless = np.array([not captions.split_words(v) for v in given.values], bool)
         return list(mask_issues(given, "wordless", wordless, "describe the image in words"))
     if not missing and not text and count > MANY_CLASSES:
@@ -217,25 +190,14 @@ def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
     return missing
 
 
-def describe_condition(
-    given: Column | None, text: str | None = None, place: int = -1
-) -> ConditionSchema | None:
-    """How a condition without issues is encoded.
+def describe_condition(given: Column, text: str | None = None, place: int = -1) -> ConditionSchema:
+    """How a condition without issues is encoded; UsageError if ``text`` cannot read it.
 
     Arguments:
-        given: Its values, or None without a condition.
+        given: Its values.
         text: How captions are read (`captions`); by default values are read as they look.
         place: Where samples carry it (`condition_position`).
-
-    Raises:
-        UsageError: If ``text`` is given and the condition is no text.
     """
-    if given is None:
-        if text is not None:
-            raise UsageError(
-                f"text={printable_text(text)} says how captions are read, and there is no condition"
-            )
-        return None
     found = _infer_condition(given) if text is None else _infer_captions(given, text)
     return replace(found, dtype=given.dtype, place=place)
 
@@ -256,11 +218,6 @@ def _infer_condition(given: Column) -> ConditionSchema:
 
 
 def _infer_captions(given: Column, encoder: str) -> ConditionSchema:
-    """Captions as an encoder reads them.
-
-    Raises:
-        UsageError: If they are no text, or there is no such encoder.
-    """
     values, column = given.values, str(given.name)
     if values.ndim > 1 or not all(isinstance(v, str) for v in values.tolist()):
         raise UsageError(
@@ -281,7 +238,6 @@ def _caption_vocabulary(values: np.ndarray) -> tuple[str, ...]:
 
 
 def condition_frequencies(c: np.ndarray, most: int = SEEN) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct ones of vectors or captions and their frequencies, thinned if they are many."""
     rows, counts = np.unique(c, axis=0 if c.ndim > 1 else None, return_counts=True)
     return subsample_weighted(rows, counts / counts.sum(), most)
 

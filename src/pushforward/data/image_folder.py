@@ -6,6 +6,8 @@ is scaled to it and the middle is cut out. Transparent pixels lie on white.
 
 import csv
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import numpy as np
 
 from ..errors import DataError, Unsafe
 from ..formatting import join_names, printable_text
-from . import memmap
+from . import captions, memmap
 from .columns import Column, Columns
+from .validation import datum_noun
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 GREY = ("1", "L", "LA", "I;16")
@@ -24,24 +27,23 @@ TURNED = (5, 6, 7, 8)  # the orientations of a camera held on its side, as EXIF 
 CAPTIONS = "captions.csv"
 FORMULAS = "=+-@\t\r"  # what begins a cell that a spreadsheet would run
 PIXELS = 2**26  # of one image: a small file may unpack to a huge one
+SHOWN = 20  # classes that a summary lists
+SEVERAL = 50  # values of a condition that are counted as classes
 
 
 def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Columns:
-    """The images of a folder and its subfolders, in the order of their paths.
+    """The images of a folder and its subfolders, one for each class, in the order of their paths.
+
+    ``captions.csv``, with the columns file and caption, describes them in words; further columns
+    are further conditions, of which ``label`` goes before the subfolders.
 
     Arguments:
-        folder: Holds images, or one subfolder for each class. ``captions.csv``, with the columns
-            file and caption, describes them in words; further columns are further conditions, of
-            which ``label`` goes before the subfolders.
+        folder: Holds at least two images.
         size: Height and width that all images get, and behind them 1 for grey or 3 for colour;
-            what they have by default.
-
-    Raises:
-        DataError: If there are no images, one is broken, or their sizes differ.
-        DiskError: If they are too many for memory, and there is no room for them on the disk.
+            what they have by default, where they are of one size.
     """
     name, paths = printable_text(folder.name), list_images(folder)
-    modes, sizes = zip(*(read_image_header(path) for path in paths))
+    modes, sizes = zip(*(_read_image_header(path) for path in paths))
     if size is None and len(set(sizes)) > 1:
         low, high = min(sizes), max(sizes)
         raise DataError(
@@ -59,13 +61,8 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
 
 
 def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
-    """One image, as `read_image_folder` reads those of a folder.
-
-    Raises:
-        DataError: If it is broken, or none.
-        Unsafe: If it would not fit in memory.
-    """
-    mode, sides = read_image_header(path)
+    """One image, as `read_image_folder` reads those of a folder."""
+    mode, sides = _read_image_header(path)
     x = decode_image(path, _image_shape(size, [mode], sides))
     return _columns_from_pixels(x[None], printable_text(path.name), {})
 
@@ -80,23 +77,17 @@ def _image_shape(
 
 
 def _columns_from_pixels(x: np.ndarray, name: str, extra: dict[str, np.ndarray]) -> Columns:
-    """Images of 8 bits, and what can serve as their condition."""
     cells = Column("value", "uint8", x, np.zeros(len(x), bool))
     return Columns("numpy", name, x.shape[1:], (cells,), "uint8", extra)
 
 
 def _image_cache_key(paths: list[Path], shape: tuple[int, ...]) -> str:
-    """A name for the images as they are now, and as they are to become."""
     facts = [(p.resolve(), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ino) for p in paths]
     return "pictures-" + hashlib.sha256(repr((shape, facts)).encode()).hexdigest()[:32]
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The paths of all images.
-
-    Raises:
-        DataError: If there are fewer than two.
-    """
+    """The paths of all images, of which there must be two."""
     found = sorted(p for p in _walk_files(folder) if p.suffix.lower() in ENDINGS and p.is_file())
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
@@ -113,13 +104,8 @@ def _walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         yield from _walk_files(path, (*above, here)) if path.is_dir() else (path,)
 
 
-def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
-    """The mode and the upright size (width, height) of an image, without unpacking it.
-
-    Raises:
-        DataError: If its numbers have no range that is known.
-        Unsafe: If it would unpack to a huge one.
-    """
+def _read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
+    """The mode and the upright size (width, height) of an image, without unpacking it."""
     with _open_image(path) as image:
         if image.width * image.height > PIXELS:
             raise _too_many_pixels(path)
@@ -135,7 +121,6 @@ def _too_many_pixels(path: Path) -> Unsafe:
 
 
 def _exif_orientation(image: Any) -> int:
-    """How the camera was held, 1 if upright or unknown."""
     try:
         return image.getexif().get(0x0112, 1)
     except (OSError, SyntaxError, ValueError):  # broken metadata of a good image
@@ -143,11 +128,6 @@ def _exif_orientation(image: Any) -> int:
 
 
 def _open_image(path: Path) -> Any:
-    """An image that is not unpacked yet.
-
-    Raises:
-        DataError: If it is none.
-    """
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -159,11 +139,7 @@ def _open_image(path: Path) -> Any:
 
 
 def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """One image as numbers from 0 to 255.
-
-    Raises:
-        DataError: If it is broken.
-    """
+    """One image as numbers from 0 to 255."""
     from PIL import Image, ImageOps
 
     try:
@@ -185,7 +161,6 @@ def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """What can serve as a condition: the subfolders' names, and the columns of the table."""
     extra = {}
     if all(p.parent != folder for p in paths):
         labels = np.array([p.relative_to(folder).parts[0] for p in paths], object)
@@ -197,11 +172,7 @@ def _folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]
 
 
 def _read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """The columns of ``captions.csv``, one row for each image.
-
-    Raises:
-        DataError: If the table lacks what it needs, or an image has no caption.
-    """
+    """The columns of ``captions.csv``, one row for each image."""
     header, rows = _read_captions_table(folder / CAPTIONS)
     columns = [name for name in header if name.strip() and name != "file"]
     if not rows or "file" not in header or not columns:
@@ -226,11 +197,6 @@ def _read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
 
 
 def _read_captions_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The header and the rows of a table.
-
-    Raises:
-        DataError: If it is broken.
-    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         try:
@@ -258,8 +224,66 @@ def _parse_text_cells(cells: list[str]) -> np.ndarray:
 
 
 def _parse_typed_cells(cells: list[str]) -> np.ndarray:
-    """Numbers, if all that is there is one; else text."""
     try:
         return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
     except ValueError:
         return _parse_text_cells(cells)
+
+
+def summarise_images(source: Any, data: Columns) -> dict[str, Any] | None:
+    """Facts about images, of a folder with the sizes of its files; None where data are others."""
+    if datum_noun(data.shape) == "row":
+        return None
+    height, width, channels = _image_dimensions(data.shape)
+    facts = {"pictures": data.rows, "size": [height, width], "channels": channels}
+    if isinstance(source, str | os.PathLike) and os.path.isdir(source):
+        paths = list_images(Path(source))
+        sizes = [_read_image_header(path)[1][::-1] for path in paths]
+        facts["sizes"] = [list(min(sizes)), list(max(sizes))]
+    distinct = {id(values): (name, values) for name, values in data.extra.items()}
+    found = {name: _summarise_condition(name, v) for name, v in distinct.values() if v.ndim == 1}
+    return facts | {"conditions": {name: known for name, known in found.items() if known}}
+
+
+def _image_dimensions(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels of an image, whose channels are its last axis or its first."""
+    if len(shape) == 2:
+        return shape[0], shape[1], 1
+    first, middle, last = shape
+    return (first, middle, last) if last < min(first, middle) else (middle, last, first)
+
+
+def _summarise_condition(name: str, values: np.ndarray) -> dict[str, Any]:
+    texts = [str(v) for v in values.tolist() if v is not None]
+    count = Counter(texts)
+    if len(count) <= SEVERAL and name != "caption":
+        return {"classes": dict(sorted(count.items()))}
+    if values.dtype.kind not in "OUS" or not texts:
+        return {}
+    wordless = sum(not captions.split_words(text) for text in texts)
+    longest = max(map(len, texts))
+    return {"captions": len(texts), "different": len(count), "longest": longest,
+            "without_letters": wordless}  # fmt: skip
+
+
+def summary_lines(facts: dict[str, Any]) -> list[str]:
+    height, width = facts["size"]
+    channels = {1: "grey", 3: "in colour"}.get(facts["channels"], f"{facts['channels']} channels")
+    text = f"{facts['pictures']} images, {height} x {width} pixels (height x width), {channels}"
+    low, high = facts.get("sizes", (facts["size"], facts["size"]))
+    if low != high or low != facts["size"]:
+        between = f"{low[0]} x {low[1]}" + (f" to {high[0]} x {high[1]}" if low != high else "")
+        text += f"; scaled and cut in the middle from {between}"
+    return [text, *(_condition_line(name, known) for name, known in facts["conditions"].items())]
+
+
+def _condition_line(name: str, known: dict[str, Any]) -> str:
+    if "classes" in known:
+        counts = [f"{printable_text(key, 40)} ({n})" for key, n in known["classes"].items()]
+        more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+        return f"{printable_text(name)}: {len(counts)} classes: {', '.join(counts[:SHOWN])}{more}"
+    return (
+        f"{printable_text(name)}: {known['captions']} captions, {known['different']} different, "
+        f"the longest of {known['longest']} characters, {known['without_letters'] or 'none'} "
+        "without a letter, digit or emoji"
+    )

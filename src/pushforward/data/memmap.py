@@ -23,7 +23,6 @@ folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("folder", d
 
 @contextlib.contextmanager
 def use_cache_folder(place: Path | None) -> Iterator[None]:
-    """Context manager in which decoded images are cached in a folder."""
     token = folder.set(place)
     try:
         yield
@@ -32,7 +31,6 @@ def use_cache_folder(place: Path | None) -> Iterator[None]:
 
 
 def row_slices(shape: tuple[int, ...]) -> Iterator[slice]:
-    """The rows of an array in pieces of moderate size."""
     step = max(1, PASS // max(int(np.prod(shape[1:])), 1))
     return (slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step))
 
@@ -49,11 +47,7 @@ def is_lossless_dtype(x: np.ndarray) -> bool:
 
 
 def empty_or_memmap(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An uninitialised array: in memory, or in a file without a name that ends with the process.
-
-    Raises:
-        DiskError: If there is no room for it.
-    """
+    """An uninitialised array: in memory, or in a file without a name that ends with the process."""
     size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
     if size <= LARGE:
         return np.empty(shape, dtype)
@@ -63,11 +57,6 @@ def empty_or_memmap(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def _require_disk_space(place: Path, size: int) -> None:
-    """Refuse what a disk cannot hold.
-
-    Raises:
-        DiskError: If there are fewer bytes.
-    """
     free = shutil.disk_usage(place).free
     if size > free:
         raise DiskError(
@@ -77,7 +66,6 @@ def _require_disk_space(place: Path, size: int) -> None:
 
 
 def load_memmap(path: Path) -> np.ndarray:
-    """An array of a .npy file that stays there, to be read only."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -117,9 +105,6 @@ def cache_array(
         name: Stands for the content: the same name, the same values.
         shape: Of the array.
         write: Sets the values.
-
-    Raises:
-        DiskError: If it cannot be written.
     """
     place = folder.get()
     if place is None or int(np.prod(shape, dtype=object)) <= LARGE:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import DataError, MissingFile, UsageError
 from ..formatting import join_names, printable_text
-from . import columns, conditions, containers, image_folder, table_files, validation
+from . import columns, conditions, image_folder, table_files, validation
 from .builtin import datasets
 from .columns import Bound, Column, Columns, as_condition_array, restore_names
 from .schema import Schema, describe_columns
@@ -25,17 +25,11 @@ Bounds = Mapping[str, Sequence[int | Bound]]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Data ready for transforms.
+    """Data ready for transforms."""
 
-    Arguments:
-        x: Shape (n, *event), float64, or a type whose numbers float64 holds.
-        y: Raw conditions, shape (n,) or (n, k), or None.
-        schema: How to give samples back, and to encode ``y``.
-    """
-
-    x: np.ndarray
-    y: np.ndarray | None
-    schema: Schema
+    x: np.ndarray  # (n, *event), float64, or a type whose numbers float64 holds
+    y: np.ndarray | None  # raw conditions, (n,) or (n, k)
+    schema: Schema  # how to give samples back, and to encode ``y``
 
 
 def read_dataset(
@@ -75,8 +69,13 @@ def read_dataset(
     schema = describe_columns(data, bounds or {})
     for column, values in zip(schema.columns, data.cells, strict=True):
         validation.raise_fatal_issues(data, list(validation.bounds_issues(column, values)))
-    place = columns.condition_position(opened, condition)
-    schema = replace(schema, condition=conditions.describe_condition(given, text, place))
+    if given is not None:
+        place = columns.condition_position(opened, condition)
+        schema = replace(schema, condition=conditions.describe_condition(given, text, place))
+    elif text is not None:
+        raise UsageError(
+            f"text={printable_text(text)} says how captions are read, and there is no condition"
+        )
     x = data.stack_compact() if lean else data.stack()
     return Dataset(x, None if given is None else given.values, schema)
 
@@ -105,15 +104,7 @@ def read_with_schema(source: Any, schema: Schema, *, y: Any = None) -> Dataset:
 
 
 def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
-    """Open anything that holds data as columns.
-
-    Arguments:
-        source: A built-in name, a path, an array, a tensor or a frame.
-        size: Of the images of a folder (`image_folder`).
-
-    Raises:
-        DataError: If it is nothing that holds data.
-    """
+    """A name, a path (images in one ``size``), an array, a tensor or a frame as columns."""
     if isinstance(source, Columns):
         return source
     if isinstance(source, str | os.PathLike):
@@ -121,15 +112,15 @@ def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
     origin = {base.__module__.split(".")[0] for base in type(source).__mro__}
     kind = type(source).__name__
     if "torch" in origin:
-        return containers.columns_from_tensor(source)
+        return columns.columns_from_tensor(source)
     if "pandas" in origin and kind == "DataFrame":
-        return containers.columns_from_pandas(source)
+        return columns.columns_from_pandas(source)
     if "polars" in origin and kind == "DataFrame":
-        return containers.columns_from_polars(source)
+        return columns.columns_from_polars(source)
     if "pyarrow" in origin and kind == "Table":
-        return containers.columns_from_arrow(source, "the table")
+        return columns.columns_from_arrow(source, "the table")
     if isinstance(source, np.ndarray | list | tuple):
-        return containers.columns_from_array(source)
+        return columns.columns_from_array(source)
     raise DataError(
         f"{printable_text(kind)} is not data; give a file, an array, a tensor or a pandas or "
         "polars DataFrame"
@@ -137,7 +128,6 @@ def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
 
 
 def _open_path(text: str, size: tuple[int, ...] | None = None) -> Columns:
-    """A built-in data set by its name, or a file or a folder of images by its path."""
     if text in datasets.names():
         return _columns_from_dataset(datasets.load(text))
     path = Path(text)
@@ -154,11 +144,7 @@ def _open_path(text: str, size: tuple[int, ...] | None = None) -> Columns:
 
 
 def open_resized(source: Any, size: tuple[int, ...] | None) -> Columns:
-    """A source as columns, the images of a folder in one size.
-
-    Raises:
-        UsageError: If there is a size and the source is no folder.
-    """
+    """A source as columns, the images of a folder in one size; UsageError if it is none."""
     if size is not None and not is_image_folder(source):
         raise UsageError("size is for the images of a folder, and the data are none: omit it")
     return open_source(source, size)
@@ -170,11 +156,11 @@ def _columns_from_dataset(data: datasets.BuiltinDataset) -> Columns:
     extra = {} if data.y is None else dict.fromkeys(names, data.y)
     extra |= data.extra
     if data.columns is None:
-        return containers.columns_from_array(data.x, data.name, extra=extra)
+        return columns.columns_from_array(data.x, data.name, extra=extra)
     from pyarrow import table
 
     named = dict(zip(data.columns, data.x.T, strict=True))
-    return containers.columns_from_arrow(table(named), data.name, extra=extra)
+    return columns.columns_from_arrow(table(named), data.name, extra=extra)
 
 
 def is_image_file(source: Any) -> bool:
@@ -183,16 +169,11 @@ def is_image_file(source: Any) -> bool:
 
 
 def is_image_folder(source: Any) -> bool:
-    """Whether a source is a folder, which holds images."""
     return isinstance(source, str | os.PathLike) and os.path.isdir(source)
 
 
 def parse_image_size(size: Any) -> tuple[int, int] | None:
-    """The height and the width that images are to have, from a number for both or a pair.
-
-    Raises:
-        UsageError: If it is neither.
-    """
+    """The height and the width that images are to have, from a number for both or a pair."""
     if size is None:
         return None
     pair = (size, size) if isinstance(size, int | np.integer) else size
@@ -208,11 +189,7 @@ def parse_image_size(size: Any) -> tuple[int, int] | None:
 
 
 def normalise_bounds(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | None:
-    """Bounds as pairs of finite numbers, or None where an end is open.
-
-    Raises:
-        UsageError: If they are not pairs of numbers.
-    """
+    """Bounds as pairs of finite numbers, or None where an end is open."""
     if bounds is None:
         return None
     try:
@@ -224,7 +201,6 @@ def normalise_bounds(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | 
 
 
 def _bound_or_none(value: Any) -> Bound:
-    """One end of an interval as a number; an infinite one is none."""
     value = None if value is None else float(value)
     return None if value is not None and np.isinf(value) else value
 
@@ -241,29 +217,31 @@ def _rescale_levels(data: Columns, schema: Schema) -> Columns:
 def _collect_issues(
     data: Columns, given: Column | None, text: str | None = None
 ) -> list[DataIssue]:
-    """What is wrong with data and their condition."""
     found = validation.data_issues(data)
     found += [] if given is None else conditions.condition_issues(given, text)
     return [issue._replace(noun=validation.datum_noun(data.shape)) for issue in found]
 
 
 def find_issues(source: Any, condition: str | None = None) -> list[DataIssue]:
-    """Everything that is wrong with the data at once, the fatal first.
-
-    Raises:
-        DataError, MissingFile, UsageError, Unsafe: If the source cannot be read at all.
-    """
+    """Everything that is wrong with the data at once, the fatal first."""
     data, given = columns.split_condition(open_source(source), None, condition)
     found = [*_collect_issues(data, given), *validation.positivity_issues(data)]
     return sorted(found, key=lambda issue: not issue.fatal)
 
 
-def _split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray | None]:
-    """Data without the column of a condition, and its values.
+def list_columns(data: Columns) -> list[dict[str, str]]:
+    listed = []
+    for cells in data.cells:
+        known = cells.values[~cells.missing] if cells.values.ndim == 1 else cells.values
+        numbers = known.dtype.kind in "biuf" and known.size
+        limits = f", {np.nanmin(known):g} to {np.nanmax(known):g}" if numbers else ""
+        name = printable_text(cells.name)
+        listed.append({"column": name, "dtype": cells.dtype, "range": limits})
+    return listed
 
-    Raises:
-        DataError: If the column cannot be used.
-    """
+
+def _split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray | None]:
+    """Data without the column of a condition, and its values."""
     data, given = columns.split_condition(data, None, name)
     if given is None:
         return data, None
@@ -272,12 +250,7 @@ def _split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray |
 
 
 def split_label_column(source: Any, labels: str | None) -> tuple[Any, np.ndarray | None]:
-    """Data without a column of zeros and ones, and that column as truth values.
-
-    Raises:
-        UsageError: If there is no such column, or it holds other values.
-        DataError: If a label is missing.
-    """
+    """Data without a column of zeros and ones, and that column as truth values."""
     if labels is None:
         return source, None
     data, values = _split_valid_column(open_source(source), labels)

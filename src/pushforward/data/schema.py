@@ -2,22 +2,25 @@
 
 A schema remembers the kind of container, the shape of one row, each column's name, type and
 range, and how a condition ``y`` becomes the vector ``c`` whose first entry is 1. It is plain
-JSON on disk.
+JSON on disk, of which every key must be known, present and of its declared type.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ..errors import DataError, NumericalError, UsageError
 from ..formatting import join_names, printable_text
-from .columns import KINDS, TABLES, Bound, Column, Columns, ColumnSchema, restore_names
+from .columns import KINDS, TABLES, Bound, Column, Columns, ColumnSchema, build_table, restore_names
 from .conditions import ConditionSchema
-from .containers import build_table
-from .json_records import parse_typed_json, to_plain_json
 from .validation import datum_noun, is_whole, value_issues
+
+if TYPE_CHECKING:
+    from ..model import Event
 
 FEW_LEVELS = 32  # images with fewer levels from 0 on would look black
 LEVELS = 256
@@ -25,25 +28,14 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class Schema:
-    """The likeness of raw data.
+    """The likeness of raw data."""
 
-    Arguments:
-        kind: "numpy", "torch", "pandas", "polars", or "table" for CSV, Parquet and Arrow.
-        dtype: The type of an array, "" for tables.
-        shape: The shape of one row as the user has it; () for a one-dimensional array.
-        columns: Each column, or one entry for an array of higher rank.
-        levels: The number of values that an entry can take when all are integers within one
-            range of at most 256 values, otherwise 0.
-        low: The smallest of these values.
-        condition: How ``y`` is encoded, or None.
-    """
-
-    kind: str
-    dtype: str
-    shape: tuple[int, ...]
-    columns: tuple[ColumnSchema, ...]
-    levels: int = 0
-    low: int = 0
+    kind: str  # "numpy", "torch", "pandas", "polars", or "table" for CSV, Parquet and Arrow
+    dtype: str  # the type of an array, "" for tables
+    shape: tuple[int, ...]  # of one row as the user has it; () for a one-dimensional array
+    columns: tuple[ColumnSchema, ...]  # one entry for an array of higher rank
+    levels: int = 0  # how many values all entries can take: integers in one range, at most 256
+    low: int = 0  # the smallest of these values
     condition: ConditionSchema | None = None
 
     @property
@@ -65,8 +57,16 @@ class Schema:
 
     @property
     def noun(self) -> str:
-        """What messages call a row: images are images."""
         return datum_noun(self.shape)
+
+    def event_of(self, size: int) -> "Event":
+        """What a family must know of so many rows."""
+        from ..model import Event  # with torch, which reading does without
+
+        tokens, spelled = (0, 0), False
+        if self.condition is not None:
+            tokens, spelled = self.condition.tokens, self.condition.spelled
+        return Event(self.event, self.condition_length, self.levels, size, tokens, spelled)
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +74,6 @@ class Schema:
 
     @property
     def condition_length(self) -> int:
-        """The length of the condition vector, 0 for none."""
         return 0 if self.condition is None else 1 + self.condition.length
 
     @property
@@ -82,14 +81,11 @@ class Schema:
         return {*self.names, str(self.condition and self.condition.column)}
 
     def encode(self, y: Any, n: int | None = None) -> np.ndarray:
-        """Turn raw conditions into vectors; None gives zeros, which say that nothing is known.
+        """Turn raw conditions into vectors, ``(n, condition_length)``, whose first entry is 1.
 
         Arguments:
-            y: One condition for each row, or a single one for all.
+            y: One condition for each row, or one for all; None gives zeros: nothing is known.
             n: The number of rows; needed for None, and to repeat a single condition.
-
-        Returns:
-            Shape (n, condition_length); the first entry is 1.
 
         Raises:
             DataError: If a class is unknown, or the number of conditions is not n.
@@ -110,12 +106,9 @@ class Schema:
         """Give numbers of shape ``(n, *event)`` back as the kind of data that was fitted.
 
         Arguments:
-            x: The numbers.
+            x: The numbers; a NumericalError if they are not finite.
             c: The condition vectors; a table whose column they came from gets it back.
             captions: What they encode, which cannot be read from vectors.
-
-        Raises:
-            NumericalError: If they are not finite.
         """
         if x.shape[1:] != self.event:
             raise DataError(f"data of shape {x.shape[1:]} where the schema says {self.event}")
@@ -136,12 +129,7 @@ class Schema:
     def condition_columns(
         self, c: np.ndarray | None, captions: Any = None
     ) -> dict[str, np.ndarray]:
-        """The conditions of data as `write` takes them: their values by the name that it keeps.
-
-        Arguments:
-            c: The condition vectors, or None where nothing is known.
-            captions: What they encode, which cannot be read from vectors.
-        """
+        """The conditions of data as `writing` takes them: values by the name that it keeps."""
         condition = self.condition
         if condition is None or c is None:
             return {}
@@ -156,11 +144,7 @@ class Schema:
         return torch.from_numpy(x).to(getattr(torch, self.dtype))
 
     def align_columns(self, data: Columns) -> np.ndarray:
-        """Data to be scored as numbers of shape ``(n, *event)``, the columns in the schema's order.
-
-        Raises:
-            DataError: If they are not of the kind that was fitted.
-        """
+        """Data to be scored as numbers, ``(n, *event)``, the columns in the schema's order."""
         if self.kind in TABLES and data.kind in TABLES:
             cells = self._match_columns(data)
         else:
@@ -187,7 +171,7 @@ class Schema:
             what = f"lacks the columns {join_names(lacking)}" if lacking else ""
             more = f"has the unknown columns {join_names(unknown)}" if unknown else ""
             raise DataError(f"{data.name}: {what}{' and ' if what and more else ''}{more}")
-        if len(data.cells) > len(set(map(lambda c: str(c.name), data.cells))):
+        if len(data.cells) > len(set(data.names)):
             raise DataError(f"{data.name}: some columns share a name; rename all but one")
         return tuple(have[n] for n in self.names)
 
@@ -196,11 +180,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, data: Any) -> "Schema":
-        """The inverse of `to_json`.
-
-        Raises:
-            DataError: If a key is unknown or missing, or a value is not of its kind.
-        """
+        """The inverse of `to_json`; DataError if a key or the kind of a value is wrong."""
         if isinstance(data, dict) and isinstance(known := data.get("condition"), dict):
             data = data | {"condition": {"text": None} | known}  # runs from before there was text
         schema = parse_typed_json(cls, data, "schema")
@@ -212,11 +192,7 @@ class Schema:
 
 
 def describe_columns(data: Columns, bounds: Mapping[str, Sequence[int | Bound]]) -> Schema:
-    """The schema of data without issues and without a condition.
-
-    Raises:
-        UsageError: If ``bounds`` names no column, or holds no interval.
-    """
+    """The schema of data without issues; UsageError if ``bounds`` are not of these columns."""
     names = data.names
     for name, ends in bounds.items():
         if name not in names:
@@ -249,3 +225,68 @@ def _infer_levels(columns: tuple[ColumnSchema, ...], *, pooled: bool) -> tuple[i
     if not all(c.integer for c in columns) or not shared or high - low >= LEVELS:
         return 0, 0
     return int(high - low) + 1, int(low)
+
+
+def to_plain_json(value: Any) -> Any:
+    """A dataclass as JSON holds it: tuples become lists, floats are written exactly."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {k: to_plain_json(v) for k, v in value.items()}
+    return [to_plain_json(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def parse_typed_json(hint: Any, data: Any, where: str) -> Any:
+    """Build what a type annotation asks for from parsed JSON, or raise a DataError.
+
+    Arguments:
+        hint: A dataclass, a tuple, a union or one of str, bool, int, float, None.
+        data: What ``json.loads`` gave.
+        where: How a message calls the place, such as "schema.columns".
+    """
+    if is_dataclass(hint):
+        return _parse_dataclass(hint, data, where)
+    if get_origin(hint) in (Union, UnionType):
+        return _parse_union(get_args(hint), data, where)
+    if get_origin(hint) is tuple:
+        return _parse_tuple(get_args(hint), data, where)
+    if hint is float and type(data) in (int, float) and math.isfinite(data):
+        return float(data)
+    if hint is not float and type(data) is hint:
+        return data
+    raise DataError(
+        f"{where}: expected {getattr(hint, '__name__', hint)}, got {printable_text(data, 40)!r}"
+    )
+
+
+def _parse_dataclass(hint: Any, data: Any, where: str) -> Any:
+    names = [f.name for f in fields(hint)]
+    if not isinstance(data, dict):
+        raise DataError(f"{where}: expected an object with {printable_text(', '.join(names), 150)}")
+    for key in [*data, *names]:
+        if (key in names) != (key in data):
+            raise DataError(
+                f"{where}: {'lacks' if key in names else 'unknown'} key {printable_text(key)!r}"
+            )
+    hints = get_type_hints(hint)
+    return hint(**{n: parse_typed_json(hints[n], data[n], f"{where}.{n}") for n in names})
+
+
+def _parse_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
+    if data is None and NoneType in options:
+        return None
+    rest = [o for o in options if o is not NoneType]
+    exact = [o for o in rest if o is type(data)]
+    return parse_typed_json((exact or rest)[0], data, where)
+
+
+def _parse_tuple(items: tuple[Any, ...], data: Any, where: str) -> Any:
+    if not isinstance(data, list):
+        raise DataError(f"{where}: expected a list, got {printable_text(data, 40)!r}")
+    if items[-1] is Ellipsis:
+        items = items[:1] * len(data)
+    if len(items) != len(data):
+        raise DataError(f"{where}: expected {len(items)} entries, got {len(data)}")
+    return tuple(
+        parse_typed_json(i, d, f"{where}[{j}]") for j, (i, d) in enumerate(zip(items, data))
+    )

@@ -17,36 +17,21 @@ import numpy as np
 from ..errors import DataError, MissingFile, Unsafe, UsageError
 from ..formatting import join_names, printable_text
 from . import memmap
-from .columns import Column, Columns
-from .containers import COLUMNS, columns_from_array, columns_from_arrow
+from .columns import COLUMNS, Column, Columns, columns_from_array, columns_from_arrow
 
 LIMIT = 4 * 2**30  # bytes of one array
 ZIP_LIMIT = 2 * 2**30  # bytes of a whole archive
 HONEST = 100  # how much smaller a large table gets in Parquet
 ZIP_RATIO = 100  # how much smaller an honest large archive gets
 # RuntimeError: an encrypted member; KeyError: a version of the format from the future
-BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    OSError,
-)
+BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError,
+          OSError)  # fmt: skip
 HEADER = (ValueError, KeyError, SyntaxError, TypeError, tokenize.TokenError, RecursionError,
           MemoryError)  # fmt: skip
 
 
 def read_data_file(path: Path) -> Columns:
-    """Read a .csv, .parquet, .npy or .npz file.
-
-    Raises:
-        MissingFile: If there is none.
-        UsageError: If the extension is another.
-        DataError: If it is not what its extension says, or is broken.
-        Unsafe: If reading it could run code or exhaust the memory.
-    """
+    """Read a .csv, .parquet, .npy or .npz file; Unsafe if it could run code or exhaust memory."""
     name, suffix = printable_text(path.name or path.absolute()), path.suffix.lower()
     try:
         if not path.exists():
@@ -94,7 +79,6 @@ def read_csv(path: Path, name: str) -> Columns:
 
 
 def _sniff_delimiter(path: Path, name: str) -> str:
-    """Look at the start of a CSV file: its encoding, its header, its delimiter."""
     with path.open("rb") as file:
         head = file.read(2**20)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -128,7 +112,6 @@ def _check_csv_header(header: list[str], name: str) -> None:
 
 
 def _check_arrow_table(table: Any, name: str) -> None:
-    """Refuse what no schema could describe."""
     from pyarrow import types
 
     if not table.num_rows:
@@ -142,7 +125,6 @@ def _check_arrow_table(table: Any, name: str) -> None:
 
 
 def _read_parquet(path: Path, name: str) -> Columns:
-    """A Parquet table, refused if its columns would not fit."""
     from pyarrow import ArrowException, parquet
 
     try:
@@ -167,16 +149,11 @@ def _read_parquet(path: Path, name: str) -> Columns:
 
 def _read_row_groups(file: Any, name: str) -> Columns:
     """A large Parquet table, its numbers moved to files group by group; text is kept in memory."""
-    rows = file.metadata.num_rows
-    groups = (
-        columns_from_arrow(file.read_row_group(i), name).cells
-        for i in range(file.metadata.num_row_groups)
-    )
     columns: list[Column] = []
     start = 0
-    for cells in groups:
-        if not columns:
-            columns = [_allocate_column(c, rows) for c in cells]
+    for i in range(file.metadata.num_row_groups):
+        cells = columns_from_arrow(file.read_row_group(i), name).cells
+        columns = columns or [_allocate_column(c, file.metadata.num_rows) for c in cells]
         end = start + len(cells[0].values)
         for column, part in zip(columns, cells, strict=True):
             column.values[start:end], column.missing[start:end] = part.values, part.missing
@@ -185,14 +162,12 @@ def _read_row_groups(file: Any, name: str) -> Columns:
 
 
 def _allocate_column(cells: Column, rows: int) -> Column:
-    """An uninitialised column of the same name and type, of another length."""
     numbers = cells.values.dtype.kind in "biufM"
     make = memmap.empty_or_memmap if numbers else np.empty
     return cells._replace(values=make((rows,), cells.values.dtype), missing=np.empty(rows, bool))
 
 
 def _read_npy(path: Path, name: str) -> Columns:
-    """One NumPy array, which stays on the disk if it is large."""
     with path.open("rb") as file:
         size = path.stat().st_size
         if size <= memmap.LARGE:
@@ -212,15 +187,13 @@ def _read_npz(path: Path, name: str) -> Columns:
         raise DataError(f"{name}: is not an archive of NumPy arrays, or is broken") from error
     if not arrays:
         raise DataError(f"{name}: holds no arrays")
-    others = [k for k in arrays if k != "y"] or ["y"]
-    key = "x" if "x" in arrays else others[0]
-    if "x" not in arrays and len(others) > 1:
+    found = ["x"] if "x" in arrays else [k for k in arrays if k != "y"] or ["y"]
+    if len(found) > 1:
         raise DataError(f"{name}: holds the arrays {join_names(arrays)}; name the data x")
-    return columns_from_array(arrays.pop(key), name, extra=arrays)
+    return columns_from_array(arrays.pop(found[0]), name, extra=arrays)
 
 
 def _read_npz_members(archive: zipfile.ZipFile, name: str) -> dict[str, np.ndarray]:
-    """All arrays of an archive whose declared sizes are believable."""
     entries = archive.infolist()
     total = sum(e.file_size for e in entries)
     _check_file_size(total, ZIP_LIMIT, name)

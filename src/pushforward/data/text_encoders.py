@@ -34,14 +34,7 @@ Net = Callable[["Tensor", "Tensor"], "Tensor"]  # ids and mask (n, m) to states 
 
 
 class FrozenTextEncoder:
-    """A frozen encoder.
-
-    Arguments:
-        name: What finds it again.
-        tokenize: Texts to lists of token numbers.
-        net: Maps token numbers and which of them count to states.
-        seal: SHA-256 of its weights.
-    """
+    """A frozen encoder; ``seal`` is the SHA-256 of its weights."""
 
     def __init__(
         self, name: str, tokenize: Callable[[list[str]], list[list[int]]], net: Net, seal: str
@@ -51,30 +44,23 @@ class FrozenTextEncoder:
         self.cache_room = CACHE
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The vector of each text, ``(n, d)``, and the states of its tokens, ``(m, d)`` each.
-
-        The vector is the mean of the states.
-        """
+        """The mean state of each text's tokens, ``(n, d)``, and these states, ``(m, d)`` each."""
         new = [text for text in dict.fromkeys(texts) if text not in self.cache]
         known = {text: self.cache[text] for text in texts if text in self.cache}
         ids = sorted(zip(self.tokenize(new), new), key=lambda pair: len(pair[0])) if new else []
         with terminal_bar("reading captions", show=len(ids) > LONG) as update:
             for i in range(0, len(ids), BATCH):
                 numbers, some = zip(*ids[i : i + BATCH])
-                known |= dict(zip(some, self.encode_batch(numbers)))
+                known |= dict(zip(some, self._encode_batch(numbers)))
                 update(i / len(ids), "")
         for text in new:
-            self.cache_text(text, known[text])
+            if (size := known[text][1].nbytes) <= self.cache_room:
+                self.cache_room -= size
+                self.cache[text] = known[text]
         found = [known[text] for text in texts]
         return np.stack([vector for vector, _ in found]), [states for _, states in found]
 
-    def cache_text(self, text: str, encoded: EncodedText) -> None:
-        if (size := encoded[1].nbytes) <= self.cache_room:
-            self.cache_room -= size
-            self.cache[text] = encoded
-
-    def encode_batch(self, numbers: Sequence[list[int]]) -> list[EncodedText]:
-        """The encodings of a few texts of about one length, given as token numbers."""
+    def _encode_batch(self, numbers: Sequence[list[int]]) -> list[EncodedText]:
         import torch
 
         longest = max(map(len, numbers))
@@ -88,11 +74,7 @@ class FrozenTextEncoder:
 
 
 def text_encoder_name(text: Any) -> str | None:
-    """What names a way of reading captions, a folder by its whole path.
-
-    Raises:
-        UsageError: If it is no name and no path.
-    """
+    """What names a way of reading captions, a folder by its whole path."""
     if text is None or (isinstance(text, str) and not os.path.isdir(text)):
         return text
     if not isinstance(text, str | os.PathLike):
@@ -103,14 +85,7 @@ def text_encoder_name(text: Any) -> str | None:
 
 
 def load_text_encoder(name: str) -> FrozenTextEncoder:
-    """A frozen encoder by its name, "minilm", or its folder.
-
-    Raises:
-        UsageError: If there is no such encoder.
-        Unavailable: If a package that it takes is missing.
-        MissingFile: If the folder is not there.
-        Unsafe: If its weights are not safetensors.
-    """
+    """A frozen encoder by its name, "minilm", or its folder."""
     if name == MINILM:
         return load_minilm()
     if not os.path.isdir(name):
@@ -151,7 +126,6 @@ def load_minilm() -> FrozenTextEncoder:
 
 @cache
 def load_transformers_encoder(place: str) -> FrozenTextEncoder:
-    """An encoder of Hugging Face's transformers whose files are in a folder."""
     transformers = import_optional("transformers", "transformers")
     files = sorted(Path(place).glob("*.safetensors"))
     if not files:

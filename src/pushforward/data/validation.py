@@ -1,15 +1,15 @@
 """What can be wrong with data, found all at once and reported with its rows and its remedy."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
 from ..formatting import printable_text
+from . import memmap
 from .columns import TABLES, Column, Columns, ColumnSchema, any_per_row
-from .memmap import map_rows
 
 FEW_ROWS = 50
 EXACT = 2**53  # the largest range in which float64 holds every integer
@@ -42,28 +42,17 @@ NOT_NUMBERS = {  # by NumPy's kind of type: which issue that is, and what to do
 
 
 class DataIssue(NamedTuple):
-    """Something wrong with the data.
+    """Something wrong with the data, or if not ``fatal``, something to know."""
 
-    Arguments:
-        column: The column's name, or None for the data as a whole.
-        kind: A key of `PHRASES`.
-        count: How many values, rows or columns are affected.
-        rows: The first few affected rows, counted from 1 without the header.
-        remedy: What to do.
-        fatal: Whether it keeps a model from being fitted.
-        noun: What a row is called.
-    """
-
-    column: str | None
-    kind: str
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
-    rows: tuple[int, ...]
+    column: str | None  # None for the data as a whole
+    kind: str  # a key of `PHRASES`
+    count: int  # type: ignore[assignment]  # of values, rows or columns; hides tuple.count
+    rows: tuple[int, ...]  # the first few affected, counted from 1 without the header
     remedy: str
-    fatal: bool = True
-    noun: str = "row"
+    fatal: bool = True  # whether it keeps a model from being fitted
+    noun: str = "row"  # what a row is called
 
     def __str__(self) -> str:
-        """One line without the name of the source."""
         column = None if self.column is None else printable_text(self.column)
         where = "the data have" if column is None else f"column '{column}' has"
         s, are = ("", "is") if self.count == 1 else ("s", "are")
@@ -74,12 +63,10 @@ class DataIssue(NamedTuple):
 
 
 def datum_noun(shape: tuple[int, ...]) -> str:
-    """What messages call one of the data, by its shape."""
     return "image" if len(shape) in (2, 3) else "row"
 
 
 def data_issues(data: Columns) -> list[DataIssue]:
-    """Everything that keeps columns from being fitted, but their condition."""
     found = list(_dataset_issues(data))
     for cells in data.cells:
         found += list(number_issues(cells)) or list(_constant_issues(cells))
@@ -87,7 +74,6 @@ def data_issues(data: Columns) -> list[DataIssue]:
 
 
 def raise_fatal_issues(data: Columns, found: list[DataIssue]) -> None:
-    """Raise the first fatal issue and say how many more there are."""
     fatal = [issue for issue in found if issue.fatal]
     if fatal:
         s = "" if len(fatal) == 2 else "s"
@@ -96,7 +82,6 @@ def raise_fatal_issues(data: Columns, found: list[DataIssue]) -> None:
 
 
 def mask_issues(cells: Column, kind: str, mask: np.ndarray, remedy: str) -> Iterator[DataIssue]:
-    """One issue if any row of a mask is marked."""
     rows = np.flatnonzero(any_per_row(mask))
     if len(rows):
         first = tuple(int(r) + 1 for r in rows[:5])
@@ -104,12 +89,10 @@ def mask_issues(cells: Column, kind: str, mask: np.ndarray, remedy: str) -> Iter
 
 
 def _column_title(cells: Column) -> str | None:
-    """The name of a column for a message; an array of higher rank has none."""
     return None if cells.values.ndim > 1 else str(cells.name)
 
 
 def _dataset_issues(data: Columns) -> Iterator[DataIssue]:
-    """Problems of the data as a whole, and of the names of its columns."""
     if not data.cells or 0 in data.shape:
         yield DataIssue(None, "empty", 0, (), "give at least one column of numbers")
     elif data.rows < FEW_ROWS:
@@ -132,14 +115,14 @@ def number_issues(cells: Column) -> Iterator[DataIssue]:
         name, remedy = NOT_NUMBERS.get(kind, ("objects", "give an array of numbers"))
         yield DataIssue(_column_title(cells), name, len(values), (), remedy)
         return
-    missing = _nan_rows(values) | cells.missing
+    missing = cells.missing | _rows_where(np.isnan, values) if kind == "f" else cells.missing
     yield from mask_issues(cells, "missing", missing, "remove or impute them")
     if kind == "f":
-        infinite = map_rows(values, lambda v: any_per_row(np.isinf(v)))
+        infinite = _rows_where(np.isinf, values)
         yield from mask_issues(cells, "infinite", infinite, "remove or replace them")
     if kind in "iu" and values.dtype.itemsize == 8:
         low = -EXACT if kind == "i" else 0
-        beyond = map_rows(values, lambda v: any_per_row((v > EXACT) | (v < low)))
+        beyond = _rows_where(lambda v: (v > EXACT) | (v < low), values)
         yield from mask_issues(cells, "large", beyond, "subtract an offset, or drop it")
 
 
@@ -167,7 +150,6 @@ def _constant_issues(cells: Column) -> Iterator[DataIssue]:
 
 
 def positivity_issues(data: Columns) -> Iterator[DataIssue]:
-    """Columns of a table that look as if they could not be negative."""
     named = [
         printable_text(c.name) for c in data.cells
         if c.values.ndim == 1 and c.values.dtype.kind == "f" and len(c.values)
@@ -180,10 +162,11 @@ def positivity_issues(data: Columns) -> Iterator[DataIssue]:
         yield DataIssue(None, "positive", len(named), (), remedy, fatal=False)
 
 
-def _nan_rows(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind != "f":
-        return np.zeros(len(values), bool)
-    return map_rows(values, lambda v: any_per_row(np.isnan(v)))
+def _rows_where(test: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    """The rows of which any entry passes a test of entries: shape (n,)."""
+    if values.size <= memmap.PASS:
+        return any_per_row(test(values))
+    return memmap.map_rows(values, lambda part: any_per_row(test(part)))
 
 
 def _parses_as_number(value: object) -> bool:
@@ -198,19 +181,15 @@ def is_whole(values: np.ndarray) -> bool:
     """Whether all values are whole numbers small enough to be meant as such."""
     if values.dtype.kind != "f":
         return True
-    return not map_rows(
-        values, lambda v: any_per_row((v != np.rint(v)) | (np.abs(v) >= np.float64(EXACT)))
-    ).any()
+    largest = np.float64(EXACT)
+    return not _rows_where(lambda v: (v != np.rint(v)) | (np.abs(v) >= largest), values).any()
 
 
 def value_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
-    """Why values cannot belong to a column, if so."""
-    found = list(number_issues(cells))
-    yield from found
-    if found:
+    if found := list(number_issues(cells)):
+        yield from found
         return
-    if column.integer and cells.values.dtype.kind == "f":
-        values = cells.values
+    if column.integer and (values := cells.values).dtype.kind == "f":
         yield from mask_issues(cells, "fraction", values != np.rint(values), "round or remove them")
     yield from bounds_issues(column, cells)
 

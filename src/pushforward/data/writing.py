@@ -11,7 +11,6 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +22,6 @@ from .image_folder import CAPTIONS, FORMULAS, list_images
 
 Extra = Mapping[str, Any]
 Write = Callable[[BinaryIO], object]
-Writer = Callable[[Any], Write]
 ABREAST = 16  # images in a row of a sheet
 VISIBLE = 600  # pixels that a sheet of small images is enlarged to, at most
 DATA = ("x", "file")  # what .npz files and tables call the data themselves
@@ -91,11 +89,9 @@ def write_samples(
             temporary.mkdir()
             _write_image_folder(temporary, x, known, names)
         return
-    informed: dict[str, Writer] = {
-        ".png": partial(_write_png, white=white),
-        ".npz": partial(_write_npz, extra=known),
-    }
-    write = (WRITERS | informed)[path.suffix.lower()](restored)
+    suffix = path.suffix.lower()
+    options: dict[str, dict[str, Any]] = {".png": {"white": white}, ".npz": {"extra": known}}
+    write = WRITERS[suffix](restored, **options.get(suffix, {}))
     with _moved_when_whole(temporary, path), temporary.open("xb") as file:
         write(file)
         file.flush()
@@ -104,11 +100,6 @@ def write_samples(
 
 @contextlib.contextmanager
 def _moved_when_whole(temporary: Path, path: Path) -> Iterator[None]:
-    """Move a file or folder to its place once it is written; leave nothing behind otherwise.
-
-    Raises:
-        DiskError: If the disk refuses.
-    """
     try:
         yield
         os.replace(temporary, path)
@@ -138,14 +129,7 @@ def _as_pixel_array(restored: Any, white: int) -> np.ndarray:
 def _write_image_folder(
     folder: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None
 ) -> None:
-    """Write images, and the table where more is known than the names of subfolders hold.
-
-    Arguments:
-        folder: An empty one.
-        x: Images as Pillow takes them.
-        extra: What is known of each by name, "label" being its class.
-        names: Where each belongs in the folder; by default their numbers, a subfolder a class.
-    """
+    """Write images into an empty folder, and a table of what its subfolders' names do not say."""
     from PIL import Image
 
     placed = _default_filenames(len(x), extra.get("label")) if names is None else list(names)
@@ -161,15 +145,13 @@ def _write_image_folder(
 
 
 def _default_filenames(n: int, labels: Any) -> list[str]:
-    """Names of so many images, below folders of their classes where these can be folders."""
     numbers = [f"{i:0{len(str(n))}d}.png" for i in range(n)]
     classes = [] if labels is None else [str(label) for label in labels]
     distinct = set(classes)
-    if not all(map(_is_folder_name, distinct)) or len({c.lower() for c in distinct}) < len(
-        distinct
-    ):
+    unlike = len({c.lower() for c in distinct}) == len(distinct)
+    if not classes or not unlike or not all(map(_is_folder_name, distinct)):
         return numbers
-    return [f"{c}/{number}" for c, number in zip(classes, numbers)] if classes else numbers
+    return [f"{c}/{number}" for c, number in zip(classes, numbers)]
 
 
 def _is_folder_name(text: str) -> bool:
@@ -180,7 +162,6 @@ def _is_folder_name(text: str) -> bool:
 
 
 def _table_columns(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
-    """The columns of the table: what is known beside the classes of the subfolders."""
     columns: dict[str, list[Any]] = {}
     for key, values in extra.items():
         cells = np.asarray(values).tolist()
@@ -217,11 +198,6 @@ def png_names(folder: Path) -> list[str]:
 
 
 def _check_extra_arrays(extra: Extra, n: int) -> dict[str, np.ndarray]:
-    """What is known of so many rows, as arrays.
-
-    Raises:
-        UsageError: If it is of another number of rows, or called as these are.
-    """
     known = {str(name): np.asarray(values) for name, values in extra.items()}
     for name, values in known.items():
         if name in DATA:
@@ -261,17 +237,13 @@ def _write_npy(restored: Any) -> Write:
 def _write_npz(restored: Any, extra: Extra) -> Write:
     """The data as ``x``, what is known of them first as ``y``, and all of it by name."""
     x = _as_numpy_array(restored)
-    known = {
-        name: _without_objects(values)
-        for name, values in _check_extra_arrays(extra, len(x)).items()
-    }
+    known = {k: _without_objects(v) for k, v in _check_extra_arrays(extra, len(x)).items()}
     first = {"y": next(iter(known.values()))} if known else {}
     arrays: dict[str, Any] = {"x": x} | first | {k: v for k, v in known.items() if k != "y"}
     return lambda file: np.savez(file, **arrays)
 
 
 def _without_objects(values: np.ndarray) -> np.ndarray:
-    """Objects as numbers, if all are of one kind, or else as text."""
     if values.dtype != object:
         return values
     plain, kinds = values.tolist(), set(map(type, values.flat))
@@ -279,7 +251,7 @@ def _without_objects(values: np.ndarray) -> np.ndarray:
 
 
 def _write_png(restored: Any, white: int) -> Write:
-    """Images beside each other, up to `ABREAST` in a row, small ones enlarged."""
+    """Images beside each other, small ones enlarged."""
     from PIL import Image
 
     x = _as_pixel_array(restored, white)
@@ -294,11 +266,7 @@ def _write_png(restored: Any, white: int) -> Write:
 
 
 def _as_arrow_table(restored: Any) -> Any:
-    """Columns of any kind as an Arrow table; an array's are called x0, x1, ...
-
-    Raises:
-        UsageError: If the data have more than two axes.
-    """
+    """Columns of any kind as an Arrow table; an array's are called x0, x1, ..."""
     import pyarrow as pa
 
     if isinstance(restored, pa.Table):
@@ -320,15 +288,15 @@ def _as_numpy_array(restored: Any) -> np.ndarray:
     if hasattr(restored, "detach"):
         restored = restored.detach().cpu()
         restored = restored.float() if str(restored.dtype) == "torch.bfloat16" else restored
-    if not isinstance(restored, np.ndarray) and not hasattr(restored, "detach"):
+    elif not isinstance(restored, np.ndarray):
         raise UsageError("a table with named columns is written to .csv or .parquet")
     return np.asarray(restored)
 
 
-WRITERS: dict[str, Writer] = {
+WRITERS: dict[str, Callable[..., Write]] = {
     ".csv": _write_csv,
     ".parquet": _write_parquet,
     ".npy": _write_npy,
-    ".npz": partial(_write_npz, extra={}),
-    ".png": partial(_write_png, white=255),
+    ".npz": _write_npz,
+    ".png": _write_png,
 }

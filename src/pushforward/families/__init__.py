@@ -77,7 +77,7 @@ def build(name: str, event: "Event", **chosen: Any) -> "GenerativeModel":
     Raises:
         UsageError: If the family does not exist or does not take an option.
     """
-    from ..networks.backbone import AllocationGuard
+    from ..devices import AllocationGuard
 
     function = family_builder(name)
     options.check_options(function, chosen, name, least=0)

@@ -25,25 +25,11 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Preprocessing, Recipe
-from ..networks.causal_transformer import CausalTransformer
+from ..networks import likelihoods, masked
+from ..networks.causal import CausalConvNet, CausalTransformer
 from ..networks.layout import image_layout, is_large_image
-from ..networks.likelihoods import (
-    FEW,
-    FEW_LEVELS,
-    AutoregressiveLikelihood,
-    choose_autoregressive_likelihood,
-)
-from ..networks.masked import (
-    ALONG_ROWS,
-    AutoregressiveNetwork,
-    EntryFeatures,
-    FourierEntryFeatures,
-    LinearAutoregression,
-    MaskedPerceptron,
-    OneHotLevels,
-    entry_orderings,
-)
-from ..networks.pixelcnn import CausalConvNet
+from ..networks.likelihoods import AutoregressiveLikelihood
+from ..networks.masked import AutoregressiveNetwork, EntryFeatures, FourierEntryFeatures
 from ..options import LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar
 from ..theory import completion
@@ -55,29 +41,16 @@ Design = tuple[Callable[..., AutoregressiveNetwork], Sizes, Recipe]
 
 
 class Autoregressive(GenerativeModel):
-    r"""A product of conditionals, or the average of several such products in different orders.
-
-    Arguments:
-        net: An autoregressive network (`networks.masked`).
-        law: The distribution of one entry.
-        event_shape: The shape of one sample.
-        recipe: Default training hyperparameters.
-    """
+    """A product of conditionals, or the average of several such products in different orders."""
 
     likelihood = Likelihood.EXACT
 
     def __init__(
-        self,
-        net: AutoregressiveNetwork,
-        law: AutoregressiveLikelihood,
-        event_shape: tuple[int, ...],
-        *,
-        recipe: Recipe | None = None,
+        self, net: AutoregressiveNetwork, entry: AutoregressiveLikelihood, event: Event
     ) -> None:
         super().__init__()
-        self.net, self.law, self.event_shape = net, law, event_shape
-        self.recipe = recipe or self.recipe
-        if law.levels:
+        self.net, self.law, self.event_shape = net, entry, event.shape
+        if entry.levels:
             self.preprocessing = Preprocessing.LEVELS
 
     @property
@@ -106,7 +79,6 @@ class Autoregressive(GenerativeModel):
         return torch.stack(each).logsumexp(0) - math.log(len(each))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The negative log-likelihood of one of the orders, drawn at random."""
         o = int(torch.randint(len(self.orders), ())) if len(self.orders) > 1 else 0
         return {"nll": -self.entry_log_probs(x, o, self.hidden(c)).sum(1).mean()}
 
@@ -131,14 +103,8 @@ class Autoregressive(GenerativeModel):
 
         .. math:: w = \prod_{i \text{ known}} p(x_i \mid x_{\text{before } i}, c)
 
-        weights the draws (likelihood weighting; Fung & Chang, 1990): exact as particles grow.
-
-        Arguments:
-            n: How many.
-            x: A sample, ``(*event,)``; the entries that are not known do not count.
-            known: Which entries are known, ``(*event,)``.
-            c: Conditions, all alike.
-            particles: The least number of weighted draws, of which there are four for each sample.
+        weights the draws (likelihood weighting; Fung & Chang, 1990): exact as particles grow. There
+        are at least ``particles`` weighted draws, and four for each sample.
         """
         mask, rows = known.flatten(), x.reshape(1, -1)
         exact = [o for o, order in enumerate(self.orders) if _is_prefix_mask(mask[order])]
@@ -161,8 +127,7 @@ class Autoregressive(GenerativeModel):
     ) -> tuple[Tensor, PerDatum]:
         """Draw what is not known in rows ``(n, d)``, each in its chosen order.
 
-        Returns:
-            The rows, and the log-density of their known entries given those before.
+        Beside the rows comes the log-density of their known entries given those before.
         """
         log_w = torch.zeros_like(x[:, 0])
         for o in chosen.unique().tolist():
@@ -178,7 +143,6 @@ class Autoregressive(GenerativeModel):
 
 
 def _warn_few_particles(size: float, many: int) -> None:
-    """Warn of a draw that rests on few particles."""
     if size < ENOUGH:
         warnings.warn(
             f"the given entries come first in none of the orders learned; of {many} weighted draws "
@@ -193,24 +157,20 @@ def _is_prefix_mask(mask: Tensor) -> bool:
 
 
 def _made_design(event: Event) -> Design:
-    """A masked perceptron: in several orders, so that small data sets are overfit later."""
-    d, batch = math.prod(event.shape), min(512, event.size or 512)
-    if d <= FEW:
-        recipe = Recipe(steps=3000, batch=batch, lr=3e-3, ema=0.99)
-        return MaskedPerceptron, (1, 128, 3, 0.0), recipe
-    recipe = Recipe(steps=2000, batch=batch, lr=2e-3, ema=0.99)
-    # in many dimensions orders cost memory
-    return MaskedPerceptron, (4 if d <= 256 else 1, 128, 2, 0.1), recipe
+    d, recipe = math.prod(event.shape), Recipe(batch=min(512, event.size or 512), ema=0.99)
+    if d <= likelihoods.FEW:
+        return masked.MaskedPerceptron, (1, 128, 3, 0.0), recipe._replace(steps=3000, lr=3e-3)
+    # several orders are overfit later; in many dimensions they cost memory
+    sizes = (4 if d <= 256 else 1, 128, 2, 0.1)
+    return masked.MaskedPerceptron, sizes, recipe._replace(steps=2000, lr=2e-3)
 
 
 def _transformer_design(event: Event) -> Design:
-    """A causal transformer of entries."""
     recipe = Recipe(steps=800, batch=64, lr=4e-3, ema=0.99, decay=0.1)
     return partial(CausalTransformer, event.shape), (1, 64, 2, 0.15), recipe
 
 
 def _causal_conv_design(event: Event) -> Design:
-    """Causal convolutions of pixels."""
     recipe = Recipe(steps=2000, batch=16, lr=4e-3, ema=0.99)
     return partial(CausalConvNet, event.shape), (1, 64, 6, 0.0), recipe
 
@@ -234,10 +194,9 @@ def build(
     waves: int | None = None,
     dropout: float | None = None,
 ) -> Autoregressive:
-    """An autoregressive model.
+    """An autoregressive model; `UsageError` if the data or the order do not suit the network.
 
     Arguments:
-        event: The kind of data.
         network: "mlp"; for images "transformer" or "conv"; or "auto": convolutions for images of
             more than 8 x 8 pixels, a transformer for smaller ones of integers.
         order: "given" (images: along the rows), "reversed", or column numbers such as "2,0,1";
@@ -249,58 +208,51 @@ def build(
         depth: Hidden layers, 0 to choose from the data.
         waves: Frequencies at which an entry is shown, beside its value, to those after it.
         dropout: The share of units hidden in training; by default chosen from the data.
-
-    Raises:
-        UsageError: If ``order`` is no order of the entries, or there are too many, or the network
-            cannot take the data or the order.
     """
     d = math.prod(event.shape)
     network = _resolve_network_name(event, network)
     scanning = network == "conv"
     if orderings > ORDERINGS:
         raise UsageError(f"orderings is {orderings}; each costs a pass: at most {ORDERINGS}")
-    if scanning and (order != "given" or orderings > ALONG_ROWS):
+    if scanning and (order != "given" or orderings > masked.ALONG_ROWS):
         raise UsageError(
-            f"convolutions read images along the rows, from at most {ALONG_ROWS} corners: "
-            "leave out order=, or set network=transformer"
+            f"convolutions read images along the rows, from at most {masked.ALONG_ROWS} "
+            "corners: leave out order=, or set network=transformer"
         )
     orderings = min(orderings, math.factorial(min(d, ORDERINGS)))  # there are no more
     make, (several, units, layers, hidden), recipe = NETWORKS[network](event)
     linear = not event.levels and not scanning
-    law = choose_autoregressive_likelihood(event.levels, components, d, linear)
+    entry = likelihoods.choose_autoregressive_likelihood(event.levels, components, d, linear)
+    count = orderings or (several if order == "given" else 1)
     net = make(
         _build_entry_features(event.levels, waves, d),
-        entry_orderings(event.shape, order, orderings or (several if order == "given" else 1)),
+        masked.entry_orderings(event.shape, order, count),
         event.condition,
-        law.size - law.prediction_parameters,
+        entry.size - entry.prediction_parameters,
         width=width or units,
         depth=depth or layers,
         dropout=hidden if dropout is None else dropout,
     )
     if linear:
-        net = LinearAutoregression(net, event.condition)
-    return Autoregressive(net, law, event.shape, recipe=recipe)
+        net = masked.LinearAutoregression(net, event.condition)
+    model = Autoregressive(net, entry, event)
+    model.recipe = recipe
+    return model
 
 
 def _resolve_network_name(event: Event, network: str) -> str:
-    """The name of a network that suits the data, or the one asked for.
-
-    Raises:
-        UsageError: If it is for images and the data are none.
-    """
     if network == "auto" and is_large_image(event.shape):
         return "conv"
     if network == "conv":
-        image_layout(event.shape)
+        image_layout(event.shape)  # which refuses other data
     usual = "transformer" if event.levels and len(event.shape) > 1 else "mlp"
     return usual if network == "auto" else network
 
 
 def _build_entry_features(levels: int, waves: int | None, d: int) -> EntryFeatures:
-    """How an entry is shown to those after it."""
     if not levels:
-        return FourierEntryFeatures((16 if d <= FEW else 0) if waves is None else waves)
-    if levels <= FEW_LEVELS and waves is None:
-        return OneHotLevels(levels)
+        return FourierEntryFeatures((16 if d <= likelihoods.FEW else 0) if waves is None else waves)
+    if levels <= likelihoods.FEW_LEVELS and waves is None:
+        return masked.OneHotLevels(levels)
     half = (levels - 1) / 2
     return FourierEntryFeatures(8 if waves is None else waves, low=half, scale=half)

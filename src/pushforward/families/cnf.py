@@ -20,6 +20,7 @@ as the Gaussian fitted to the data, and learns what is not Gaussian about them.
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -57,48 +58,28 @@ GRADIENTS: dict[str, Callable[[Integrator, Iterable[Tensor]], Integrator]] = {
 
 
 class _ScoredDensity(NamedTuple):
-    """Log-densities and how far they can be trusted.
-
-    Arguments:
-        value: Nats, ``(batch,)``.
-        standard_error: Of Hutchinson's estimate, ``(batch,)``; 0 where the trace is exact.
-        solver_error: Nats by which some of them change when solved ten times as accurately.
-        nfe: Evaluations of the field.
-    """
+    """Log-densities in nats, and how far they can be trusted."""
 
     value: Tensor
-    standard_error: Tensor
-    solver_error: float
+    standard_error: Tensor  # of Hutchinson's estimate, (batch,); 0 where the trace is exact
+    solver_error: float  # nats by which some of them change when solved ten times as accurately
     nfe: int
 
 
 class TrainingSolver(NamedTuple):
-    """How training solves the ODE and differentiates the solution.
-
-    Arguments:
-        integrator: Of the ODE.
-        steps: Its steps.
-        gradient: How it is differentiated.
-        nodes: Random times at which the divergence of a sample is taken.
-        probes: Of Hutchinson's estimate; 0 is exact.
-    """
+    """How training solves the ODE and differentiates the solution."""
 
     integrator: Integrator = ode.rk4
     steps: int = 4
     gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = _backprop_through_steps
-    nodes: int = 2
-    probes: int = 0
+    nodes: int = 2  # random times at which the divergence of a sample is taken
+    probes: int = 0  # of Hutchinson's estimate; 0 is exact
 
 
 class CNF(GenerativeModel):
     """A flow in continuous time, from whitened data at t = 0 to standard normal noise at t = 1.
 
-    Arguments:
-        net: The velocity; maps ``(batch, *event), (), (batch, condition)`` to ``(batch, *event)``.
-        event_shape: The shape of one sample.
-        solver: That of training.
-        kinetic: The weight of the squared speed.
-        jacobian: The weight of the squared Frobenius norm of the Jacobian.
+    ``net(x, t, c)`` is the velocity; ``kinetic`` and ``jacobian`` weigh the regularisers.
     """
 
     likelihood = Likelihood.ODE
@@ -125,17 +106,11 @@ class CNF(GenerativeModel):
         return lambda x, t: self.net(x, t, c if c is None else c.repeat(len(x) // len(c), 1))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """Minus the likelihood along the steps of training, and both regularisers."""
         c = self.hidden(c)
         run = self.solver.gradient(self.solver.integrator, self.net.parameters())
-        z = integrate_flow(
-            self.field(c),
-            self.whitening(x),
-            self.draw_times(x),
-            integrator=run,
-            nodes=self.solver.nodes,
-            probes=self.solver.probes,
-        )
+        draws = {"nodes": self.solver.nodes, "probes": self.solver.probes}
+        at = self.draw_times(x)
+        z = integrate_flow(self.field(c), self.whitening(x), at, integrator=run, **draws)
         return {
             "nll": -self.log_density(z).mean(),
             "kinetic": self.kinetic * z.kinetic.mean(),
@@ -149,7 +124,6 @@ class CNF(GenerativeModel):
         return torch.cat([inner.new_zeros(1), inner, inner.new_ones(1)])
 
     def log_density(self, z: FlowIntegrals) -> PerDatum:
-        """Of data, from where the flow carries them and what it integrates."""
         return standard_normal_log_prob(z.x) + z.trace + self.whitening.log_det
 
     @torch.no_grad()
@@ -164,19 +138,15 @@ class CNF(GenerativeModel):
         return (self.log_density(z) - good.value).mean()
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
-        """Minus the mean log-likelihood of a few hundred samples by an accurate solver."""
         x, c = x[:512], _first_conditions(c, 512)
-        probes = None if x[0].numel() <= 8 else 8
+        limits = {"rtol": 1e-3, "atol": 1e-3, "probes": None if x[0].numel() <= 8 else 8}
         try:
-            found = self.solve_log_density(
-                x, c, torch.linspace(0, 1, 3), rtol=1e-3, atol=1e-3, probes=probes
-            )
+            found = self.solve_log_density(x, c, torch.linspace(0, 1, 3), **limits)
         except OdeError:
             return x.new_tensor(math.inf)
         return -found.value.mean()
 
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
-        """The `solver_bias` of a few held-out samples."""
         n = _audit_rows(x)
         try:
             return {"solver_error": float(self.solver_bias(x[:n], _first_conditions(c, n)))}
@@ -184,26 +154,16 @@ class CNF(GenerativeModel):
             return {"solver_error": math.inf}
 
     def solve_log_density(self, x: Data, c: Condition, times: Tensor, **options: Any) -> LogDensity:
-        """The log-density by a solver."""
-        z = self.whitening(x)
-        found = densities.flow_log_density(
-            self.field(c), z, times, standard_normal_log_prob, **options
-        )
+        field, z = self.field(c), self.whitening(x)
+        found = densities.flow_log_density(field, z, times, standard_normal_log_prob, **options)
         return found._replace(value=found.value + self.whitening.log_det)
 
     def score(
         self, x: Data, c: Condition = None, *, tolerance: float = 1e-5, probes: int | None = None
     ) -> _ScoredDensity:
-        """Log-densities with their errors.
+        """Log-densities with their errors; `OdeError` if the solver cannot reach its tolerance.
 
-        Arguments:
-            x: Data.
-            c: Conditions.
-            tolerance: Of the adaptive solver, relative and absolute.
-            probes: Of Hutchinson's estimate of the divergence; exact up to 64 dimensions when None.
-
-        Raises:
-            OdeError: If the solver cannot reach its tolerance.
+        The probes are those of Hutchinson's estimate; None is exact up to 64 dimensions.
         """
         limits = {"rtol": tolerance, "atol": tolerance, "probes": probes}
         found = self.solve_log_density(x, c, torch.linspace(0, 1, 2), **limits)
@@ -232,7 +192,6 @@ class CNF(GenerativeModel):
         return self.estimated(x, c, tolerance=tolerance, probes=probes)[0]
 
     def estimated(self, x: Data, c: Condition = None, **options: Any) -> tuple[PerDatum, PerDatum]:
-        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         found = self.score(x, c, **options)
         if found.solver_error > BAR:
             warnings.warn(
@@ -244,29 +203,23 @@ class CNF(GenerativeModel):
 
     @torch.no_grad()
     def encode(self, x: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
-        """The noise at t = 1 that the flow joins to data."""
         return self.integrate(self.whitening(x), c, torch.tensor([0.0, 1.0]), tolerance)
 
     @torch.no_grad()
     def decode(self, z: Data, c: Condition = None, *, tolerance: float = 1e-5) -> Data:
-        """The data at t = 0 that the flow joins to noise; the inverse of `encode`."""
         return self.whitening.inverse(self.integrate(z, c, torch.tensor([1.0, 0.0]), tolerance))
 
     def integrate(self, x: Data, c: Condition, times: Tensor, tolerance: float) -> Data:
-        """The state at the end of an adaptive integration."""
-        return ode.final_state(
-            ode.dormand_prince(self.field(c), x, times, rtol=tolerance, atol=tolerance)
-        )
+        run = partial(ode.dormand_prince, rtol=tolerance, atol=tolerance)
+        return ode.final_state(run(self.field(c), x, times))
 
     def sample(self, n: int, c: Condition = None, *, tolerance: float = 1e-5) -> Tensor:
-        """Noise carried to data, to a tolerance of the adaptive solver."""
         if not n:
             return self.noise(0, *self.event_shape)
         return self.decode(self.noise(n, *self.event_shape), c, tolerance=tolerance)
 
     @property
     def nfe(self) -> int:
-        """Counted by drawing a few samples."""
         return count_evaluations(self.net, lambda: self.sample(64))
 
 
@@ -276,7 +229,6 @@ def _audit_rows(x: Data) -> int:
 
 
 def _first_conditions(c: Condition, n: int) -> Condition:
-    """The first few conditions."""
     return None if c is None else c[:n]
 
 
@@ -297,31 +249,23 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random Fourier features of the data as inputs; they sharpen the field and slow the
-            solver.
+        waves: Random Fourier features of the input; they sharpen the field and slow the solver.
         integrator: Of training: "rk4", "heun", "midpoint", "euler" or "adaptive".
         solver_steps: Its steps; "adaptive" chooses more in between.
         nodes: Random times at which the divergence of a sample is taken.
-        gradient: "direct" differentiates the steps; "adjoint" solves a second ODE, in the memory of
-            one state a step.
+        gradient: "direct" differentiates the steps; "adjoint" solves a second ODE, in less memory.
         kinetic: The weight of the squared speed.
         jacobian: The weight of the squared Frobenius norm of the Jacobian.
-        probes: Random signs for the traces in training; by default exact up to 8 dimensions, one
-            per sample above.
+        probes: Random signs for traces in training, 0 for exact ones; by default 1 above 8 entries.
     """
-    net = TimeMLP(
-        event.shape, event.condition, width=width, depth=depth, waves=waves, frequencies=2
-    )
+    shape, k = event.shape, event.condition
+    net = TimeMLP(shape, k, width=width, depth=depth, waves=waves, frequencies=2)
     if probes is None:
-        probes = 0 if math.prod(event.shape) <= 8 else 1
-    solver = TrainingSolver(
-        INTEGRATORS[integrator], solver_steps, GRADIENTS[gradient], nodes, probes
-    )
-    model = CNF(
-        zero_last_layer(net), event.shape, solver=solver, kinetic=kinetic, jacobian=jacobian
-    )
+        probes = 0 if math.prod(shape) <= 8 else 1
+    run, differentiate = INTEGRATORS[integrator], GRADIENTS[gradient]
+    solver = TrainingSolver(run, solver_steps, differentiate, nodes, probes)
+    model = CNF(zero_last_layer(net), shape, solver=solver, kinetic=kinetic, jacobian=jacobian)
     model.recipe = model.recipe._replace(batch=min(model.recipe.batch, event.size or 512))
     return model

@@ -30,14 +30,9 @@ from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
 from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network
 from ..options import FRACTION, Choice, Range
 from ..shapes import Condition, Data, PerDatum, Scalar, Times, append_dims, sum_event
+from ..theory import consistency as theory
 from ..theory import ode, paths, predictions
-from ..theory.consistency import (
-    HeunTeacher,
-    boundary_scales,
-    discretisation_times,
-    equal_angle_times,
-    sample_multistep,
-)
+from ..theory.consistency import HeunTeacher, discretisation_times
 from ..theory.denoisers import NetworkDenoiser
 from ..theory.guidance import Guidance, GuidedDenoiser
 from ..theory.paths import Path
@@ -60,8 +55,6 @@ def pseudo_huber(y: Data, target: Data, c: float) -> PerDatum:
 
 
 VELOCITY = predictions.edm_prediction(1.0)  # minus the rate of x_t along the angle
-
-
 INTERVALS = Range(high=10_000)  # the steps of each take memory before any number is stored
 
 
@@ -79,17 +72,15 @@ class _ConsistencyPair(NamedTuple):
 
 def flow_step(model: "ConsistencyModel", at: _ConsistencyPair) -> Data:
     """A Heun step of the teacher's flow, or of the one that is learned beside f."""
-    flow = model.teacher or HeunTeacher(
-        NetworkDenoiser(_ZeroSpanNetwork(model.net), model.path, VELOCITY), model.path
-    )
+    own = NetworkDenoiser(_ZeroSpanNetwork(model.net), model.path, VELOCITY)
+    flow = model.teacher or HeunTeacher(own, model.path)
     return flow.step(at.x_t, at.k, at.j, at.intervals, at.c)
 
 
 def shared_noise_step(model: "ConsistencyModel", at: _ConsistencyPair) -> Data:
     """The same datum and noise at the earlier time (Song et al., 2023, algorithm 3)."""
-    return model.path.interpolate(
-        at.x, at.eps, discretisation_times(model.path, at.intervals).to(at.x)[at.j]
-    )
+    r = discretisation_times(model.path, at.intervals).to(at.x)[at.j]
+    return model.path.interpolate(at.x, at.eps, r)
 
 
 Point = Callable[["ConsistencyModel", _ConsistencyPair], Data]
@@ -108,17 +99,13 @@ class _ZeroSpanNetwork(nn.Module):
 
 
 class Curriculum(NamedTuple):
-    """Intervals from data to noise: ``first`` of them, which double until ``last``.
-
-    They grow in the part ``growth`` of training.
-    """
+    """Intervals from data to noise, which double in a part of training."""
 
     first: int = 8
     last: int = 16
     growth: float = 0.5
 
     def intervals(self, progress: float) -> int:
-        """How many there are when that part of training is done."""
         stages = math.log2(self.last / self.first) + 1
         stage = int(min(progress / self.growth, 1.0) * stages) if self.growth else stages
         return min(int(self.first * 2**stage), self.last)
@@ -127,16 +114,8 @@ class Curriculum(NamedTuple):
 class ConsistencyModel(GenerativeModel):
     r"""A consistency function of a Gaussian path.
 
-    Arguments:
-        net: Maps ``x, t, c, span`` to the velocity over no span, and to F over all of ``t``.
-        event_shape: The shape of one datum.
-        path: The scales.
-        point: Where the second point of a curve comes from.
-        curriculum: How many intervals there are from data to noise, at each point of training.
-        huber: The constant c of the pseudo-Huber distance, in units of :math:`\sqrt d`.
-        target: The decay of the average that is the target :math:`\theta^-`; 0 for the weights
-            themselves.
-        guidance: The scale of guidance of the teacher.
+    The net maps ``x, t, c, span`` to the velocity over no span, and to F over all of t. The weights
+    :math:`\theta^-` are an average with the decay ``target``, or the weights themselves if it is 0.
     """
 
     likelihood = Likelihood.NONE
@@ -169,12 +148,11 @@ class ConsistencyModel(GenerativeModel):
 
     def f(self, x_t: Data, t: Times, c: Condition = None, net: nn.Module | None = None) -> Data:
         r""":math:`f(x_t, t) = c_{skip}(t)\,x_t + c_{out}(t)\,F(x_t/s_t, t)` (`boundary_scales`)."""
-        skip, out = (append_dims(z, x_t) for z in boundary_scales(self.path, t))
+        skip, out = (append_dims(z, x_t) for z in theory.boundary_scales(self.path, t))
         scaled, clock = x_t / append_dims(self.path.scale(t), x_t), self.path.network_time(t)
         return skip * x_t + out * (net or self.net)(scaled, clock, c, clock)
 
     def distil(self, teacher: GenerativeModel) -> None:
-        """Learn from the flow of a diffusion instead of from pairs of data and noise."""
         if not isinstance(teacher, Diffusion):
             raise UsageError(
                 "a consistency model is distilled from a diffusion or a flow on a Gaussian path: "
@@ -189,7 +167,6 @@ class ConsistencyModel(GenerativeModel):
 
     @property
     def learns_flow(self) -> bool:
-        """Whether a flow is learned beside f."""
         return self.point is flow_step and self.teacher is None
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
@@ -201,7 +178,6 @@ class ConsistencyModel(GenerativeModel):
         return {name: term.sum() / max(n, 1) for name, term in terms.items()}
 
     def consistency_error(self, x: Data, c: Condition) -> PerDatum:
-        """The distance of f at two times, over the time between them."""
         intervals, eps = self.levels_per_interval * self.intervals, torch.randn_like(x)
         k = stratified_indices(len(x), intervals).to(x.device) + 1
         j = (k - self.levels_per_interval).clamp(min=0)
@@ -211,8 +187,7 @@ class ConsistencyModel(GenerativeModel):
         with torch.no_grad():
             x_r = self.point(self, _ConsistencyPair(x, eps, x_t, k, j, intervals, c))
             end = self.f(x_r, r, c, self.average)
-        distance = pseudo_huber(self.f(x_t, t, c), end, self.huber)
-        return 2 * self.huber * distance / (t - r)
+        return 2 * self.huber * pseudo_huber(self.f(x_t, t, c), end, self.huber) / (t - r)
 
     def flow_matching_error(self, x: Data, c: Condition) -> PerDatum:
         """The error of flow matching, at times that are even in angle, unlike the levels."""
@@ -221,18 +196,14 @@ class ConsistencyModel(GenerativeModel):
         eps, s = torch.randn_like(x), append_dims(self.path.scale(t), x)
         x_t = self.path.interpolate(x, eps, t)
         v = _ZeroSpanNetwork(self.net)(x_t / s, self.path.network_time(t), c)
-        goal = predictions.prediction_target(
-            self.path, VELOCITY, *batch_posterior_means(self.path, x, x_t, t, c), t
-        )
+        means = batch_posterior_means(self.path, x, x_t, t, c)
+        goal = predictions.prediction_target(self.path, VELOCITY, *means, t)
         return sum_event((v - goal).square())
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """See that a scale of guidance has a teacher to guide."""
         if self.guidance != 1 and self.teacher is None:
-            raise UsageError(
-                f"guidance={self.guidance:g} in training is that of a teacher, and there is none: "
-                "give teacher=RUN, or guide samples"
-            )
+            what = f"guidance={self.guidance:g} in training is that of a teacher"
+            raise UsageError(f"{what}, and there is none: give teacher=RUN, or guide samples")
 
     def objectives(self) -> Iterator[tuple[str, Loss]]:
         yield "model", self.loss
@@ -254,16 +225,12 @@ class ConsistencyModel(GenerativeModel):
         steps: int | None = None,
         guidance: Guidance | float = 1.0,
     ) -> Tensor:
-        """Multistep consistency sampling.
+        """Multistep consistency sampling; each step evaluates the network once.
 
-        Arguments:
-            n: How many.
-            c: The condition of each.
-            steps: Evaluations of the network.
-            guidance: 0 for unconditional, 1 for conditional; others extrapolate between both ends.
+        A guidance of 0 is unconditional, 1 conditional; others extrapolate between both ends.
         """
         w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
-        times = equal_angle_times(self.path, self.steps if steps is None else steps)
+        times = theory.equal_angle_times(self.path, self.steps if steps is None else steps)
         eps = self.noise(n, *self.event_shape)
         x = self.path.scale(times[0]).to(eps) * eps
 
@@ -272,7 +239,7 @@ class ConsistencyModel(GenerativeModel):
                 return self.f(x_t, t, c)
             return torch.lerp(self.f(x_t, t, torch.zeros_like(c)), self.f(x_t, t, c), w)
 
-        return ode.final_state(sample_multistep(f, self.path, x, times))
+        return ode.final_state(theory.sample_multistep(f, self.path, x, times))
 
 
 def build(
@@ -292,20 +259,16 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         path: "cosine", "linear" or "edm".
         point: The second point of a curve: a step of the "flow" that is learned beside, by default
-            in up to 4 dimensions, or the first point's datum and "noise". With a teacher it is a
-            step of the teacher's flow.
+            in up to 4 dimensions, or of a teacher's; or the first point's datum and "noise".
         first: Intervals from data to noise when training begins; they double until ``last``.
-        last: Intervals at the end, by default 16 for "flow" and 32 for "noise". More have less
-            bias, and add up more errors.
+        last: Intervals at the end, by default 16 for "flow", 32 for "noise"; more have less bias.
         growth: The part of training in which they grow.
         huber: Where the distance turns from squared to linear, in units of sqrt(d).
-        target: The decay of an average of the weights that gives the targets, as in the first
-            paper (0.95, say); 0 takes the weights themselves, as later papers do.
+        target: The decay of an average of the weights that gives the targets, 0 for the weights.
         guidance: The scale of classifier-free guidance of the teacher in distillation.
-        unconditional: How often the condition is hidden in training.
+        unconditional: Condition dropout probability.
     """
     few = math.prod(event.shape) <= 4
     point = point or ("flow" if few else "noise")

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ..diffusion import Diffusion, default_width, diffusion_recipe, stratified_indices
 from ..errors import UsageError
 from ..model import Event, Likelihood, Preprocessing
-from ..networks.diffusers_unet import DiffusersUNet
-from ..networks.select import TIME_NETWORKS, adapt_recipe, build_time_network
+from ..networks.select import TIME_NETWORKS, TimeNetworkOptions, adapt_recipe, build_time_network
+from ..networks.unet import DiffusersUNet
 from ..options import FRACTION, LAYERS, Choice
 from ..shapes import Condition, Data, PerDatum, Scalar, append_dims, sum_event
 from ..theory import ddpm_schedule, predictions, samplers
@@ -36,8 +36,6 @@ PREDICTIONS = {
     "data": predictions.data_prediction,
 }
 VARIANCES = {"small": 0.0, "large": 1.0, "learned": 1.0}
-
-
 WEIGHTS = {
     "simple": lambda prediction, v: predictions.noise_error_weight(prediction),
     "vlb": ddpm_schedule.bound_weight,
@@ -47,13 +45,8 @@ WEIGHTS = {
 class DDPM(Diffusion):
     r"""A diffusion over the table of a Markov chain, which also has a variational bound.
 
-    Arguments:
-        net: As of `Diffusion`.
-        event_shape: The shape of one datum.
-        path: The table.
-        variance: v of :math:`\Sigma_k = \beta_k^v\tilde\beta_k^{1-v}`: a number, or a module that
-            learns it for each entry of :math:`(x_k, k, c)`, as `net` takes them.
-        options: Of `Diffusion`.
+    The variance is v of :math:`\Sigma_k = \beta_k^v\tilde\beta_k^{1-v}`: a number, or a module that
+    learns it for each entry of :math:`(x_k, k, c)`, as `net` takes them.
     """
 
     path: ddpm_schedule.DDPMPath
@@ -67,8 +60,7 @@ class DDPM(Diffusion):
         variance: float | nn.Module = 1.0,
         **options: Any,
     ) -> None:
-        times = path.chain()[:-1]
-        super().__init__(net, event_shape, path=path, times=times, **options)
+        super().__init__(net, event_shape, path=path, times=path.chain()[:-1], **options)
         self.variance = variance
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
@@ -86,7 +78,6 @@ class DDPM(Diffusion):
     def sampler_options(
         self, run: Sampler, times: Tensor, options: dict[str, Any]
     ) -> dict[str, Any]:
-        """Ancestral sampling draws with the model's variance."""
         return {"variance": self.variance} | options if run is samplers.ddpm else options
 
     def kind(self, *, bound: bool = False, **options: Any) -> Likelihood:
@@ -113,7 +104,6 @@ class DDPM(Diffusion):
         terms: int | None = None,
         **options: Any,
     ) -> tuple[PerDatum, PerDatum]:
-        """`log_prob`, and the standard error of Hutchinson's estimate, which the bound has not."""
         if not bound:
             return super().estimated(x, c, **options)
         value = self.bound(x, c, terms=terms)
@@ -125,10 +115,7 @@ class DDPM(Diffusion):
         .. math:: \log p(x_0) \ge -\mathrm{KL}(q(x_T|x_0)\,\|\,\mathcal N(0, I))
             - \sum_{k=2}^T \mathrm{KL}(q(x_{k-1}|x_k, x_0)\,\|\,p(x_{k-1}|x_k)) + \log p(x_0|x_1)
 
-        Arguments:
-            x: Data.
-            c: Conditions.
-            terms: How many of the T terms to evaluate for each datum, in strata; all when None.
+        Of the T terms, so many are evaluated for each sample, in strata; all when None.
         """
         if terms is not None and terms < 1:
             raise UsageError(f"terms is {terms}; evaluate at least one term of the bound")
@@ -180,39 +167,29 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
             8 x 8 pixels, and otherwise an mlp. "diffusers" is a U-Net that `export` writes as it
             is: it learns images in [-1, 1].
-        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
-            token; 0 to choose from the data.
+        width: Units of an mlp, first channels of a U-Net, token width of a DiT; 0 to choose.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random waves of the data as inputs; by default 64 in up to 4 dimensions.
+        waves: Random Fourier features of the input of an mlp; by default 64 in up to 4 dimensions.
         chain: Length T of the chain.
         schedule: The table of beta, "linear" or "cosine".
-        prediction: What the network gives: "v", which is well scaled at all times, "noise" or
-            "data"; the loss is the same in any case.
+        prediction: What the network gives: "v", well scaled at all times, "noise" or "data"; the
+            loss is the same in any case.
         weight: "simple" for L_simple, or "vlb" for the variational bound.
         variance: Of the chain's reverse steps, for the bound and for ancestral sampling: "large"
             is beta, "small" beta-tilde, "learned" in between, with a network of its own.
         sampler: The default sampler; "ddpm" is ancestral sampling.
         sampler_steps: Its default number of steps; T of them are the chain as trained.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
-    make: Callable[[], nn.Module] = partial(
-        build_time_network,
-        event,
-        units=default_width(event.shape),
-        network=network,
-        width=width,
-        depth=depth,
-        waves=waves,
-    )
+    sizes: TimeNetworkOptions = {"width": width, "depth": depth, "waves": waves}
+    sizes["network"], units = network, default_width(event.shape)
+    make: Callable[[], nn.Module] = partial(build_time_network, event, units=units, **sizes)
     if network == "diffusers":
-        shape, condition = event.shape, event.condition
-        make = partial(
-            DiffusersUNet, shape, condition, width=width or 32, scales=depth, steps=chain
-        )
+        scales = {"width": width or 32, "scales": depth, "steps": chain}
+        make = partial(DiffusersUNet, event.shape, event.condition, **scales)
     net = make()
     recipe = adapt_recipe(net, diffusion_recipe(event.size))
     if weight == "vlb":  # in nats its gradient is that many times longer

@@ -25,9 +25,7 @@ from ..theory import paths, predictions, samplers
 def lognormal_times(
     path: paths.EDMPath, mean: float, deviation: float, count: int = 8192
 ) -> Tensor:
-    r"""Times at the quantiles of a normal distribution of :math:`\log\sigma` within the path's
-    levels.
-    """
+    r"""Times at the quantiles of a normal :math:`\log\sigma` within the path's levels."""
     normal = torch.distributions.Normal(*torch.tensor([mean, deviation], dtype=torch.float64))
     ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
     low, high = normal.cdf((path.sigma_max * ends).log())
@@ -55,7 +53,6 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         sigma_min: The least noise, in standard deviations of the data.
         sigma_max: The most.
         p_mean: The mean of log sigma in training.
@@ -63,7 +60,7 @@ def build(
         rho: How the sampler's grid leans to small levels; 1 is even.
         sampler: The default sampler.
         sampler_steps: Its default number of steps.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
     path = paths.EDMPath(sigma_max, sigma_min, rho)
     net = build_time_network(event, units=default_width(event.shape), **network)

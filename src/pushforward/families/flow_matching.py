@@ -15,11 +15,10 @@ from typing import Annotated, Unpack
 
 from ..diffusion import default_width, diffusion_recipe
 from ..flows import Reflow, TransportFlow, velocity_weight
-from ..memory import require_memory
 from ..model import Event
-from ..networks.layout import image_layout, is_image
+from ..networks.layout import image_layout
 from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network, is_deep
-from ..options import FRACTION, Choice
+from ..options import FRACTION, Choice, require_memory
 from ..theory import couplings, paths, samplers
 from ..theory.predictions import edm_prediction
 
@@ -62,23 +61,20 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         path: "linear", "vp" (variance preserving) or "cosine".
         sigma_min: Noise that is left in the data, in their standard deviation.
         coupling: How data are paired with noise, or with those of a source: "independent", "ot"
             (at the least total squared distance), "outlines" (the same of the outlines and hues of
             images, whatever their brightness) or "sinkhorn" (entropic).
-        together: How many rows a coupling pairs with those of a source at once, of which batches
-            are then taken; by default 2048 for a U-Net or a transformer, otherwise those of a
-            batch.
+        together: Rows that a coupling pairs with those of a source at once; by default those of a
+            batch, and 2048 for a U-Net or a transformer.
         sampler: The default sampler.
-        sampler_steps: Its default number of steps; by default 50, and 20 for images, where more
-            were not measured to be better.
-        unconditional: How often the condition is hidden in training, for guidance.
+        sampler_steps: Its default number of steps; by default 50, and 20 for images.
+        unconditional: Condition dropout probability, for guidance.
     """
     scales, joined = PATHS[path](), COUPLINGS[coupling]
     if sampler_steps is None:
-        sampler_steps = 20 if is_image(event.shape) else 50
+        sampler_steps = 20 if len(event.shape) in (2, 3) else 50
     net = build_time_network(event, units=default_width(event.shape), **network)
     if joined is couplings.outline_coupling:
         joined = partial(joined, first=image_layout(event.shape).to_channels_first)

@@ -18,25 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from ..model import Event, GenerativeModel, Likelihood, Loss, Recipe
-from ..networks.adversarial import (
-    GanNetworks,
-    GanOptions,
-    GaussianResidualGenerator,
-    apply_spectral_norm,
-    build_gan_networks,
-)
+from ..networks import adversarial
+from ..networks.adversarial import GanNetworks, GanOptions, GaussianResidualGenerator
 from ..networks.mlp import fourier_count
 from ..options import Choice
 from ..shapes import Condition, Data, PerDatum, Scalar
-from ..theory.adversarial import (
-    Critic,
-    discriminator_loss,
-    game_value,
-    js_from_value,
-    non_saturating_loss,
-    saturating_loss,
-    zero_centred_penalty,
-)
+from ..theory import adversarial as theory
+from ..theory.adversarial import Critic
 from ..theory.sample_statistics import coverage_cells, kmeans_coverage
 
 CriticLoss = Callable[[Critic, Tensor, Tensor], dict[str, Tensor]]
@@ -47,36 +35,21 @@ ROWS = 1000  # held-out data whose modes are looked for
 
 
 def _no_constraint(critic: nn.Module) -> None:
-    """What is done to a critic whose weights are free: nothing."""
+    """The weights are free."""
 
 
 class Game(NamedTuple):
-    """What the players of an adversarial game minimise, and how often they move.
+    """What the players of an adversarial game minimise, and how often they move."""
 
-    Arguments:
-        critic_loss: Of the critic, given itself, data and samples.
-        generator_loss: Of the generator, given the critic's values on samples.
-        critic_metrics: What the critic's values on data and on samples say, by name.
-        critic_steps: Steps of the critic for each of the generator.
-        constrain: What is done in place to the critic after each of its steps.
-    """
-
-    critic_loss: CriticLoss
-    generator_loss: GeneratorLoss
-    critic_metrics: CriticMetrics
-    critic_steps: int = 1
-    constrain: Callable[[nn.Module], None] = _no_constraint
+    critic_loss: CriticLoss  # given the critic, data and samples
+    generator_loss: GeneratorLoss  # given the critic's values on samples
+    critic_metrics: CriticMetrics  # what the critic's values on data and on samples say, by name
+    critic_steps: int = 1  # for each of the generator
+    constrain: Callable[[nn.Module], None] = _no_constraint  # in place, after each of these
 
 
 class GAN(GenerativeModel):
-    """A generator and a critic that play against each other.
-
-    Arguments:
-        networks: Both, and the length of the noise vector.
-        event_shape: The shape of one sample.
-        game: Their losses and moves.
-        recipe: Default training hyperparameters.
-    """
+    """A generator and a critic that play against each other."""
 
     likelihood = Likelihood.NONE
 
@@ -101,14 +74,12 @@ class GAN(GenerativeModel):
         yield "generator", self.generator_objective
 
     def critic_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The critic's objective; the generator gets no gradient."""
         c = self.hidden(c)
         with torch.no_grad():
             fake = self.sample(len(x), c)
         return self.game.critic_loss(lambda x: self.score(x, c), x, fake)
 
     def generator_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The generator's objective, on the conditions of a batch of data."""
         c = self.hidden(c)
         return {"generator": self.game.generator_loss(self.score(self.sample(len(x), c), c))}
 
@@ -127,8 +98,8 @@ class GAN(GenerativeModel):
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
         """What held-out data say of the game: the critic's metrics, and which modes samples reach.
 
-        A ``mode_coverage`` of 0.8 or less is mode collapse (`is_collapsed`); it is
-        left out where the data are too few to tell.
+        A ``mode_coverage`` of 0.8 or less is mode collapse (`is_collapsed`); it is left out where
+        the data are too few to tell.
         """
         fake = self.sample(len(x), c)
         metrics = self.game.critic_metrics(self.score(x, c), self.score(fake, c))
@@ -143,21 +114,20 @@ class GAN(GenerativeModel):
 def penalised_critic_loss(
     critic: Critic, real: Data, fake: Data, penalty: float, r2: bool = True
 ) -> dict[str, Scalar]:
-    """The discriminator's loss with R1 on the data and, if asked, R2 on the samples."""
-    terms = discriminator_loss(critic(real), critic(fake))
+    terms = theory.discriminator_loss(critic(real), critic(fake))
     for name, x in [("r1", real), *[("r2", fake)] * r2] if penalty else []:
-        terms[name] = penalty * zero_centred_penalty(critic, x)
+        terms[name] = penalty * theory.zero_centred_penalty(critic, x)
     return terms
 
 
 def jensen_shannon_bound(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
     """The divergence that the discriminator has found: on fresh data a lower bound, in nats."""
-    return {"js_bound": js_from_value(game_value(real, fake))}
+    return {"js_bound": theory.js_from_value(theory.game_value(real, fake))}
 
 
 LOSSES: dict[str, GeneratorLoss] = {
-    "non_saturating": non_saturating_loss,
-    "saturating": saturating_loss,
+    "non_saturating": theory.non_saturating_loss,
+    "saturating": theory.saturating_loss,
 }
 RECIPE = Recipe(steps=3000, batch=128, lr=4e-3, betas=(0.0, 0.99), ema=0.99, clip=100.0)
 
@@ -175,18 +145,16 @@ def build(
     """A GAN of two perceptrons, or of two convolutional networks.
 
     Arguments:
-        event: The kind of data.
         loss: What the generator minimises: "non_saturating", or "saturating" as in the theory.
-        penalty: The weight of R1 and R2, 0 for none; by default 1, or 0.1 in few dimensions, where
-            modes may be narrow.
+        penalty: The weight of R1 and R2, 0 for none; by default 1, or 0.1 in up to 4 dimensions.
         r2: Whether slopes at samples are penalised as well as slopes at data; by default not with
             convolutions, where a penalty costs as much as all else.
         spectral: Whether each layer of the critic is divided by its largest singular value.
         critic_steps: Steps of the critic for each of the generator.
     """
-    made = build_gan_networks(event, channels=CHANNELS, **networks)
+    made = adversarial.build_gan_networks(event, channels=CHANNELS, **networks)
     if spectral:
-        apply_spectral_norm(made.critic)
+        adversarial.apply_spectral_norm(made.critic)
     if penalty is None:
         penalty = 0.1 if fourier_count(event.shape, None) else 1.0
     r2 = not made.deep if r2 is None else r2

@@ -36,7 +36,6 @@ class FittedTensors(nn.Module):
         return self.get_buffer(name)
 
     def store(self, **tensors: Tensor) -> None:
-        """Store new values on the device and in the precision of the old ones."""
         for name, value in tensors.items():
             setattr(self, name, value.to(self[name]).contiguous())
 
@@ -52,9 +51,6 @@ class ClassGroups(nn.Module):
 
     Entries of ``c`` that are always 0 or 1 are classes, the others are numbers. Group 0 stands for
     the zero vector, which says that nothing is known, and for combinations hardly ever seen.
-
-    Arguments:
-        condition: The length of ``c``, 0 for none.
     """
 
     def __init__(self, condition: int) -> None:
@@ -93,30 +89,30 @@ class ClassGroups(nn.Module):
             yield g, i, c[i][:, numeric] if c is not None and g else None
 
 
-class GaussianMixtureModel(GenerativeModel):
+class ClosedFormModel(GenerativeModel):
+    """A density that `prepare` fits; nothing is trained."""
+
+    likelihood = Likelihood.EXACT
+
+    def players(self) -> dict[str, nn.Module]:
+        return {}
+
+
+class GaussianMixtureModel(ClosedFormModel):
     r"""A Gaussian mixture of data and numeric conditions :math:`u` for each combination of classes.
 
     .. math:: p(x \mid u) = \sum_k w_k(u)\,\mathcal N\bigl(x \mid \mu_k + A_k (u - m_k),\,
         \Sigma_k - A_k S_k A_k^\top\bigr), \qquad w_k(u) \propto w_k\,\mathcal N(u \mid m_k, S_k)
 
-    is the conditional of the joint mixture, with :math:`A_k = \operatorname{Cov}(x, u)\,S_k^{-1}`.
-
-    Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        fit: Finds weights ``(k,)``, means ``(k, m)`` and covariances ``(k, m, m)`` of ``(n, m)``.
+    is the conditional of the joint mixture, with :math:`A_k = \operatorname{Cov}(x, u)\,S_k^{-1}`;
+    ``fit`` finds weights ``(k,)``, means ``(k, m)`` and covariances ``(k, m, m)`` of ``(n, m)``.
     """
-
-    likelihood = Likelihood.EXACT
 
     def __init__(self, event_shape: tuple[int, ...], condition: int, fit: Fit) -> None:
         super().__init__()
         self.event_shape, self.fit = event_shape, fit
         self.table = FittedTensors("group", "weight", "mean", "covariance")
         self.groups = ClassGroups(condition)
-
-    def players(self) -> dict[str, nn.Module]:
-        return {}
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         parts = []
@@ -130,15 +126,12 @@ class GaussianMixtureModel(GenerativeModel):
     def conditional(self, g: int, u: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights ``(n or 1, k)``, means ``(n or 1, k, d)`` and Cholesky factors of group g."""
         own, d = self.table["group"] == g, int(np.prod(self.event_shape))
-        log_w, mean, s = self.table["weight"][own].log()[None], *self.component_moments(own)
+        weight, mean, s = (self.table[name][own] for name in ("weight", "mean", "covariance"))
+        log_w = weight.log()[None]
         if u is None or u.shape[1] == 0:
             return log_w, mean[None, :, :d], torch.linalg.cholesky(s[:, :d, :d])
         fixed = torch.arange(mean.shape[1], device=s.device) >= d
         return condition_mixture(log_w, mean[None], s, fixed, u)
-
-    def component_moments(self, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and covariances of some components."""
-        return self.table["mean"][own], self.table["covariance"][own]
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         flat, out = x.flatten(1), x.new_empty(len(x))
@@ -146,9 +139,8 @@ class GaussianMixtureModel(GenerativeModel):
             for block in range(0, len(i), 4096):
                 j = slice(block, block + 4096)
                 log_w, mean, root = self.conditional(g, None if u is None else u[j])
-                out[i[j]] = (
-                    log_w + _component_log_densities(flat[i[j], None] - mean, root)
-                ).logsumexp(1)
+                each = _component_log_densities(flat[i[j], None] - mean, root)
+                out[i[j]] = (log_w + each).logsumexp(1)
         return out
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
@@ -158,7 +150,6 @@ class GaussianMixtureModel(GenerativeModel):
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
-        """Exact: the conditional of a mixture is a mixture."""
         fixed, out = known.flatten(), x.flatten().repeat(n, 1)
         for g, i, u in self.groups.split(c, n):
             log_w, mean, root = self.conditional(g, u)
@@ -174,12 +165,8 @@ def condition_mixture(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-weights, means and Cholesky factors of the other coordinates given the fixed ones.
 
-    Arguments:
-        log_w: ``(n or 1, k)``.
-        mean: ``(n or 1, k, m)``.
-        s: Covariances, ``(k, m, m)``.
-        fixed: Which coordinates are fixed, ``(m,)``.
-        value: Their values, ``(n, fixed)``.
+    The mixture has log-weights ``(n or 1, k)``, means ``(n or 1, k, m)`` and covariances s
+    ``(k, m, m)``; ``fixed`` is a mask ``(m,)``, and values are ``(n, fixed)``.
     """
     root = torch.linalg.cholesky(s[:, fixed][:, :, fixed])
     across = s[:, fixed][:, :, ~fixed]
@@ -207,11 +194,6 @@ def _component_log_densities(away: Tensor, root: Tensor) -> Tensor:
 
 
 def fit_shrunk_gaussian(x: np.ndarray) -> Components:
-    """The mean and the shrunk covariance of the data.
-
-    Raises:
-        DataError: If there are fewer than two data.
-    """
     from sklearn.covariance import ledoit_wolf
 
     if len(x) < 2:

@@ -26,11 +26,7 @@ MOST_ROWS = 20_000  # EM sees a random subset of more data than this
 
 
 def _fit_gaussian_mixture(x: np.ndarray, components: int, largest: int) -> Components:
-    """Fit a mixture; ``components = 0`` chooses their number on held-out data.
-
-    Raises:
-        UsageError: If there are too few data for so many components.
-    """
+    """Fit a mixture; ``components = 0`` chooses their number on held-out data."""
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     x = rng.permutation(x)[:MOST_ROWS]
     k = components or _choose_component_count(x, largest, rng)
@@ -48,7 +44,6 @@ def _fit_gaussian_mixture(x: np.ndarray, components: int, largest: int) -> Compo
 
 
 def _fit_em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture":
-    """The better of two runs of EM from k-means."""
     from sklearn.mixture import GaussianMixture
 
     kind = "full" if x.shape[1] <= FULL else "diag"
@@ -57,7 +52,6 @@ def _fit_em(x: np.ndarray, k: int, rng: np.random.Generator) -> "GaussianMixture
 
 
 def _choose_component_count(x: np.ndarray, largest: int, rng: np.random.Generator) -> int:
-    """The number of components, a power of two, with the largest held-out likelihood."""
     held_out, rest = np.split(x, [len(x) // 5])
     scores: dict[int, float] = {1: -np.inf}
     for k in (2**i for i in range(largest.bit_length()) if 2**i <= min(largest, len(rest) // ROWS)):
@@ -72,9 +66,7 @@ def build(event: Event, *, components: int = 0, largest: int = 32) -> GaussianMi
     """A Gaussian mixture for each combination of classes.
 
     Arguments:
-        event: The kind of data.
-        components: Gaussians in each mixture, at most one for five of its data; 0 to choose on
-            held-out data.
+        components: Gaussians, at most one for five rows; 0 to choose on held-out data.
         largest: The most components to try.
     """
     fit = partial(_fit_gaussian_mixture, components=components, largest=largest)

@@ -10,14 +10,15 @@ number of cells maximises the held-out likelihood. A numeric condition acts thro
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import DataError
-from ..model import Event, GenerativeModel, Likelihood
+from ..model import Event
 from ..shapes import Condition, Data, PerDatum
-from .gaussian import ClassGroups, FittedTensors
+from .gaussian import ClassGroups, ClosedFormModel, FittedTensors
 
 
 class _QuartileEncoder(nn.Module):
@@ -40,16 +41,8 @@ class _QuartileEncoder(nn.Module):
         return torch.cat([c[:, ~numeric], above.to(c)], dim=1)
 
 
-class Histogram(GenerativeModel):
-    """Independent blocks of one or two entries, each with a density that is constant in cells.
-
-    Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        cells: Cells along each axis, 0 to choose.
-    """
-
-    likelihood = Likelihood.EXACT
+class Histogram(ClosedFormModel):
+    """Independent blocks of one or two entries, each with a density that is constant in cells."""
 
     def __init__(self, event_shape: tuple[int, ...], condition: int, cells: int) -> None:
         super().__init__()
@@ -58,9 +51,6 @@ class Histogram(GenerativeModel):
         self.axes = d if d <= 2 else 1
         self.table = FittedTensors("mass", "background", "low", "high", "mean", "scale")
         self.quartiles, self.groups = _QuartileEncoder(), ClassGroups(condition)
-
-    def players(self) -> dict[str, nn.Module]:
-        return {}
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         if len(x) < 2:
@@ -74,17 +64,16 @@ class Histogram(GenerativeModel):
         self.table.store(**{name: torch.stack([fit[name] for fit in fits]) for name in fits[0]})
 
     def choose_cell_count(self, flat: Tensor) -> int:
-        """The cells along an axis, a power of the square root of 2, by a held-out fifth."""
         order = torch.randperm(len(flat), device=flat.device)
         held_out, rest = flat[order[: len(flat) // 5]], flat[order[len(flat) // 5 :]]
         candidates = [round(2 ** (i / 2)) for i in range(2, 19 if self.axes == 1 else 17)]
-        return max(
-            candidates,
-            key=lambda m: float(self.log_density(held_out, self.fit_counts(rest, m)).mean()),
-        )
+
+        def score(cells: int) -> float:
+            return float(self.log_density(held_out, self.fit_counts(rest, cells)).mean())
+
+        return max(candidates, key=score)
 
     def fit_counts(self, flat: Tensor, cells: int) -> dict[str, Tensor]:
-        """A grid over the data, the share of them in each cell, and the Gaussian background."""
         low, high = flat.amin(0), flat.amax(0)
         slack = 1e-3 * (high - low) + 1e-3
         fit = {"low": low - slack, "high": high + slack, "mean": flat.mean(0)}
@@ -109,11 +98,9 @@ class Histogram(GenerativeModel):
         return cells ** torch.arange(self.axes, device=self.table["mass"].device)
 
     def cells_per_axis(self, fit: dict[str, Tensor]) -> int:
-        """Cells along each axis."""
         return round(fit["mass"].shape[1] ** (1 / self.axes))
 
     def log_density(self, flat: Tensor, fit: dict[str, Tensor]) -> PerDatum:
-        """Log-density of rows, given the table of one group."""
         cells, weight = self.cells_per_axis(fit), fit["background"]
         index, inside = self.locate_cells(flat, fit, cells)
         volume = ((fit["high"] - fit["low"]) / cells).unflatten(0, (-1, self.axes)).prod(1)
@@ -123,21 +110,23 @@ class Histogram(GenerativeModel):
         log_wide = log_wide.unflatten(1, (-1, self.axes)).sum(2) + weight.log()
         return torch.logaddexp(torch.log1p(-weight) + constant.log(), log_wide).sum(1)
 
-    def group_tensors(self, g: int) -> dict[str, Tensor]:
-        """The table of one group."""
-        return {name: values[g] for name, values in self.table.named_buffers()}
+    def split_groups(self, c: Condition, n: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """The tables of the groups among n conditions, and the members of each."""
+        known = None if c is None or not self.groups.condition else self.quartiles(c)
+        for g, i, _ in self.groups.split(known, n):
+            yield {name: values[g] for name, values in self.table.named_buffers()}, i
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         flat, out = x.flatten(1), x.new_empty(len(x))
-        for g, i, _ in self.groups.split(self.discretise_condition(c), len(x)):
+        for fit, i in self.split_groups(c, len(x)):
             for j in i.split(65536):
-                out[j] = self.log_density(flat[j], self.group_tensors(g))
+                out[j] = self.log_density(flat[j], fit)
         return out
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
         x = self.noise(n, math.prod(self.event_shape))
-        for g, i, _ in self.groups.split(self.discretise_condition(c), n):
-            x[i] = self.sample_group(x[i], self.group_tensors(g))
+        for fit, i in self.split_groups(c, n):
+            x[i] = self.sample_group(x[i], fit)
         return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor | None:
@@ -145,26 +134,18 @@ class Histogram(GenerativeModel):
         return torch.where(known, x, self.sample(n, c)) if self.axes == 1 else None
 
     def sample_group(self, z: Tensor, fit: dict[str, Tensor]) -> Tensor:
-        """Data of one group: a uniform point of a random cell, or the background's."""
         cells = self.cells_per_axis(fit)
         index = torch.multinomial(fit["mass"], len(z), replacement=True).T  # (n, blocks)
         corner = (index[..., None] // self.strides(cells) % cells).flatten(1)
         inside = fit["low"] + (fit["high"] - fit["low"]) * (corner + torch.rand_like(z)) / cells
-        wide = torch.rand(index.shape).to(z) < fit["background"]
-        return torch.where(
-            wide.repeat_interleave(self.axes, 1), fit["mean"] + fit["scale"] * z, inside
-        )
-
-    def discretise_condition(self, c: Condition) -> Tensor | None:
-        """Conditions with numbers replaced by quartiles."""
-        return None if c is None or not self.groups.condition else self.quartiles(c)
+        wide = (torch.rand(index.shape).to(z) < fit["background"]).repeat_interleave(self.axes, 1)
+        return torch.where(wide, fit["mean"] + fit["scale"] * z, inside)
 
 
 def build(event: Event, *, cells: int = 0) -> Histogram:
     """A histogram for each combination of classes.
 
     Arguments:
-        event: The kind of data.
         cells: Cells along each axis, 0 to choose on held-out data.
     """
     return Histogram(event.shape, event.condition, cells)

@@ -11,29 +11,20 @@ al., 1974), and is at least 0.003 standard deviations: repeated data would drive
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import DataError
-from ..model import Event, GenerativeModel, Likelihood
+from ..model import Event
 from ..shapes import Condition, Data, PerDatum
-from .gaussian import ClassGroups, FittedTensors
+from .gaussian import ClassGroups, ClosedFormModel, FittedTensors
 
 BLOCK = 2**18  # pairs of points handled at once: 1 MiB, which stays in the cache
 SMALLEST = 0.003  # bandwidth, in standard deviations of the data
 QUERIES = 1000  # data whose leave-one-out likelihood chooses the bandwidth
 
 
-class KDE(GenerativeModel):
-    """A Gaussian kernel around every sample.
-
-    Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        bandwidth: In standard deviations of the data, 0 to choose it.
-        points: The most data to keep in a group; a random subset of more.
-    """
-
-    likelihood = Likelihood.EXACT
+class KDE(ClosedFormModel):
+    """A Gaussian kernel around every sample."""
 
     def __init__(
         self, event_shape: tuple[int, ...], condition: int, bandwidth: float, points: int
@@ -43,9 +34,6 @@ class KDE(GenerativeModel):
         self.d = math.prod(event_shape)
         self.table = FittedTensors("points", "group", "bandwidth")
         self.groups = ClassGroups(condition)
-
-    def players(self) -> dict[str, nn.Module]:
-        return {}
 
     def prepare(self, x: Data, c: Condition = None) -> None:
         if len(x) < 2:
@@ -62,7 +50,6 @@ class KDE(GenerativeModel):
         )
 
     def group_tensors(self, g: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The points of a group, their numbers and its bandwidth."""
         rows = self.table["points"][self.table["group"] == g]
         return rows[:, : self.d], rows[:, self.d :], self.table["bandwidth"][g]
 
@@ -75,9 +62,8 @@ class KDE(GenerativeModel):
                 j = slice(block, block + size)
                 log_w = _kernel_log_weights(numbers, None if u is None else u[j], h)
                 log_kernel = -_squared_distance_matrix(flat[i[j]], points) / (2 * h**2)
-                out[i[j]] = _fast_logsumexp(log_w + log_kernel) - self.d * (
-                    h.log() + math.log(2 * math.pi) / 2
-                )
+                log_volume = self.d * (h.log() + math.log(2 * math.pi) / 2)
+                out[i[j]] = _fast_logsumexp(log_w + log_kernel) - log_volume
         return out
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
@@ -87,10 +73,9 @@ class KDE(GenerativeModel):
             if u is None or not u.shape[1]:
                 k = torch.randint(len(points), (len(i),), device=x.device)
             else:  # Gumbel's trick in blocks: multinomial would need all weights at once
-                size = max(1, BLOCK // len(points))
-                k = torch.cat(
-                    [_sample_indices(_kernel_log_weights(numbers, v, h)) for v in u.split(size)]
-                )
+                parts = u.split(max(1, BLOCK // len(points)))
+                log_w = (_kernel_log_weights(numbers, v, h) for v in parts)
+                k = torch.cat([_sample_indices(w) for w in log_w])
             x[i] = points[k] + h * x[i]
         return x.unflatten(1, self.event_shape)
 
@@ -100,14 +85,11 @@ class KDE(GenerativeModel):
         for g, i, u in self.groups.split(c, n):
             points, numbers, h = self.group_tensors(g)
             near = -_squared_distance_matrix(flat[None, fixed], points[:, fixed]) / (2 * h**2)
-            size = max(1, BLOCK // len(points))
-            log_w = [
-                (_kernel_log_weights(numbers, None if u is None else u[j], h) + near).expand(
-                    len(j), -1
-                )
-                for j in torch.arange(len(i), device=i.device).split(size)
-            ]
-            k = torch.cat([_sample_indices(w) for w in log_w])
+            chosen = []
+            for j in torch.arange(len(i), device=i.device).split(max(1, BLOCK // len(points))):
+                log_w = _kernel_log_weights(numbers, None if u is None else u[j], h) + near
+                chosen.append(_sample_indices(log_w.expand(len(j), -1)))
+            k = torch.cat(chosen)
             out[i] = torch.where(fixed, flat, points[k] + h * out[i])
         return out.unflatten(1, self.event_shape)
 
@@ -120,12 +102,11 @@ def _kernel_log_weights(numbers: Tensor, u: Tensor | None, h: Tensor) -> Tensor:
 
 
 def _sample_indices(log_w: Tensor) -> Tensor:
-    """One index for each row of log-weights."""
     return (log_w - torch.empty_like(log_w).exponential_().log()).argmax(1)
 
 
 def _fast_logsumexp(a: Tensor) -> Tensor:
-    """The logarithm of the sum of exponentials of each row, ten times faster than PyTorch's.
+    """That of each row, ten times faster than PyTorch's.
 
     Terms below e^-80 of the largest are raised to it: they do not show in the sum, and their
     exponentials would be denormal numbers, which the processor handles very slowly.
@@ -135,12 +116,8 @@ def _fast_logsumexp(a: Tensor) -> Tensor:
 
 
 def _squared_distance_matrix(x: Tensor, y: Tensor) -> Tensor:
-    """All squared distances; by differences in few dimensions, where bandwidths are small.
-
-    Through a matrix product they are exact to 1e-6 a dimension, of no account for the bandwidths
-    of five and more dimensions.
-    """
-    if x.shape[1] > 4:
+    """All squared distances; by differences in few dimensions, where bandwidths are small."""
+    if x.shape[1] > 4:  # exact to 1e-6 a dimension, of no account for bandwidths there
         return torch.cdist(x, y).square_()
     out = x.new_zeros(len(x), len(y))
     for a, b in zip(x.T, y.T.contiguous(), strict=True):
@@ -151,14 +128,11 @@ def _squared_distance_matrix(x: Tensor, y: Tensor) -> Tensor:
 def _choose_bandwidth(rows: Tensor, d: int) -> float:
     """The bandwidth with the largest leave-one-out likelihood, on a grid refined once.
 
-    Arguments:
-        rows: Data and their numbers, ``(n, d + numbers)``.
-        d: How many columns are data; the likelihood is that of data given numbers.
+    The first d columns are data, and the likelihood is theirs given the numbers in the others.
     """
     some = rows[:QUERIES]
-    numbers = _squared_distance_matrix(some[:, d:], rows[:, d:]).fill_diagonal_(
-        math.inf
-    )  # leave one out
+    numbers = _squared_distance_matrix(some[:, d:], rows[:, d:])
+    numbers.fill_diagonal_(math.inf)  # leave one out
     pairs = _squared_distance_matrix(some[:, :d], rows[:, :d]) + numbers
 
     def likelihood(log_h: float) -> float:
@@ -176,7 +150,6 @@ def build(event: Event, *, bandwidth: float = 0.0, points: int = 20_000) -> KDE:
     """A kernel density estimate for each combination of classes.
 
     Arguments:
-        event: The kind of data.
         bandwidth: In standard deviations of the data, 0 to choose it by leave-one-out.
         points: The most data to keep in a group; a random subset of more.
     """

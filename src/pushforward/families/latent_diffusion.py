@@ -51,14 +51,7 @@ PRIORS: dict[str, Callable[..., Diffusion]] = {
 
 
 class LatentDiffusion(TwoStage):
-    """An autoencoder, and a diffusion of its codes.
-
-    Arguments:
-        first: The autoencoder.
-        second: Makes a diffusion of codes of a shape.
-        stage: The part of training that the autoencoder gets.
-        sharpening: What the autoencoder minimises beside its bound.
-    """
+    """An autoencoder, which gets the first ``stage`` of training, and a diffusion of its codes."""
 
     likelihood = Likelihood.LOWER_BOUND
     preprocessing = Preprocessing.WHITEN
@@ -68,7 +61,7 @@ class LatentDiffusion(TwoStage):
         first: VAE,
         second: Callable[[tuple[int, ...]], Diffusion],
         *,
-        stage: Annotated[float, FRACTION] = 0.4,
+        stage: float = 0.4,
         sharpening: PerceptualAdversarialLoss | None = None,
     ) -> None:
         super().__init__(stage)
@@ -76,7 +69,6 @@ class LatentDiffusion(TwoStage):
         self.reset_second_stage(first)
 
     def reset_second_stage(self, first: VAE) -> None:
-        """A diffusion that suits an autoencoder's codes, of which nothing is known yet."""
         self.first, like = first, next(first.parameters())
         self.event_shape, self.preprocessing = first.event_shape, first.preprocessing
         with torch.no_grad():
@@ -88,10 +80,8 @@ class LatentDiffusion(TwoStage):
         """Take a fitted autoencoder as the first stage, as it is; all of training is the second."""
         first = teacher.first if isinstance(teacher, LatentDiffusion) else teacher
         if not isinstance(first, VAE):
-            raise UsageError(
-                f"{type(teacher).__name__} is no first stage of a latent diffusion: take a run of "
-                "vae or latent_diffusion"
-            )
+            what = f"{type(teacher).__name__} is no first stage of a latent diffusion"
+            raise UsageError(f"{what}: take a run of vae or latent_diffusion")
         if self.sharpening is not None:
             raise UsageError(
                 "a fitted first stage stays as it is: leave out perceptual and adversarial"
@@ -101,7 +91,6 @@ class LatentDiffusion(TwoStage):
         self.settled.fill_(True)
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """Measure the codes of all data, if the autoencoder is fitted already."""
         self.first.law.check_levels(x)
         if not self.adopted:
             return
@@ -163,18 +152,15 @@ class LatentDiffusion(TwoStage):
 
     @torch.no_grad()
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
-        """The mean squared error of a reconstructed entry, and the mean rate in nats."""
         x, c = x[:DIAGNOSED], None if c is None else c[:DIAGNOSED]
         q = self.first.posterior(x, c)
         error = (self.first.decode(q.mean, c) - x).square().mean()
         return {"reconstruction_error": float(error), "held_out_rate": float(kl_to_prior(q).mean())}
 
     def encode(self, x: Data, c: Condition = None) -> Tensor:
-        """The mean codes, standardised; nothing is drawn."""
         return self.standardise(self.first.encode(x, c))
 
     def decode(self, z: Tensor, c: Condition = None) -> Tensor:
-        """The expected data; nothing is drawn."""
         return self.first.decode(self.restore_codes(z), c)
 
     def sample(
@@ -182,8 +168,8 @@ class LatentDiffusion(TwoStage):
     ) -> Tensor:
         """Draw codes, with the options of the second model, and decode them.
 
-        With ``grain`` they come from :math:`p(x | z)`, whose density is scored, and without it they
-        are its means; by default images are means. Options are as of `edit`.
+        With ``grain`` data come from :math:`p(x | z)`, whose density is scored, and without it they
+        are its means, which is the default for images.
         """
         z = self.restore_codes(self.second.sample(n, c, **options))
         h = self.first.likelihood_parameters(z, c)
@@ -213,17 +199,14 @@ class LatentDiffusion(TwoStage):
 
         It bounds the density of ``sample(grain=True)``, up to the tolerance of the flow's solver.
         ``particles`` is K; ``probes`` are those of the flow's trace, as of `Diffusion.log_prob`.
-
-        Raises:
-            UsageError: If several particles meet an estimated trace: the exponential of an
-                unbiased estimate is too large on average, and nothing would be bounded.
+        Several particles need the exact one: the exponential of an unbiased estimate is too large
+        on average, and nothing would be bounded.
         """
         return self.estimated(x, c, particles=particles, probes=probes)[0]
 
     def estimated(
         self, x: Data, c: Condition = None, *, particles: int = 1, **options: Any
     ) -> tuple[PerDatum, PerDatum]:
-        """`log_prob`, and the standard error of Hutchinson's estimate in nats."""
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one code a datum")
         self.first.law.check_levels(x)
@@ -245,17 +228,15 @@ class LatentDiffusion(TwoStage):
 def _build_autoencoder(
     event: Event, network: str, latent: int, width: int, factor: int, beta: float, floor: float
 ) -> VAE:
-    """Of two convolutional networks with codes that are images, or of two perceptrons."""
-    law = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
+    entry = likelihoods.GaussianLikelihood(floor, shared=len(event.shape) > 1)
     if is_convolutional(event, network):
         latent, size = latent or 4, {"width": width or 16, "factor": factor}
-        nets = autoencoder.build_spatial_autoencoder(event, law, latent=latent, **size)
+        nets = autoencoder.build_spatial_autoencoder(event, entry, latent=latent, **size)
     else:
         latent, hidden = latent or min(math.prod(event.shape), 16), [width or 256] * 2
         # no Fourier features: a code that is smooth in the data has a simple distribution
-        nets = autoencoder.build_mlp_autoencoder(
-            event._replace(condition=0), law, latent=latent, hidden=hidden
-        )
+        bare = event._replace(condition=0)
+        nets = autoencoder.build_mlp_autoencoder(bare, entry, latent=latent, hidden=hidden)
     return VAE(nets, event.shape, latent=latent, beta=beta)
 
 
@@ -305,28 +286,23 @@ def build(
     """Build both models.
 
     Arguments:
-        event: What the data look like.
-        encoder: The autoencoder's networks: "conv", "mlp", or "auto": convolutions for images of
-            more than 8 x 8 pixels.
+        encoder: Networks of the autoencoder: "conv", "mlp", or "auto": "conv" above 8 x 8 pixels.
         latent: Numbers per pixel of a code, or the length of a code that is a vector; 0 to choose.
         factor: How much smaller than the image a code is on each side: 1, 2, 4, 8, ...
-        encoder_width: The autoencoder's channels at its largest scale, or units of a hidden layer;
-            0 to choose from the data.
+        encoder_width: The autoencoder's channels at its largest scale, or units; 0 to choose.
         beta: The weight of the rate in the autoencoder's loss.
         floor: The smallest scale of the decoder's distribution, in standard deviations of the data.
-        perceptual: The weight of a distance of random features in the autoencoder's loss, in nats
-            for each entry of an image.
-        adversarial: How strongly a critic of patches pulls at the decoder, in units of the pull of
-            the distortion; 0 for no critic.
+        perceptual: The weight of a distance of random features in that loss, in nats an entry.
+        adversarial: The pull of a critic of patches at the decoder, in that of the distortion.
         stage: The part of training that the autoencoder gets, between 0 and 1.
         prior: The model of the codes: "flow_matching", "ddpm" or "edm".
         network: That of the prior: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net of
             codes that are images, an mlp of others.
-        width: Its units, first channels, or numbers per token; 0 to choose from the data.
+        width: Its units, first channels, or numbers per token; 0 to choose.
         depth: Its hidden layers, scales, or blocks; 0 to choose.
         sampler: The default sampler; by default the prior's own.
         sampler_steps: Its default number of steps.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
     if not 0 < stage < 1:
         raise UsageError(f"stage is {stage:g}; both stages need a part of training")

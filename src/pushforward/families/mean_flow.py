@@ -63,8 +63,7 @@ def interval_target(
 ) -> Goals:
     r"""One Heun step of the flow from t to s, and u over the rest.
 
-    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s goes to
-    t.
+    The weight :math:`(t - r)/(t - s)` makes the gradient that of `derivative_target` as s → t.
     """
     v, h = model.u(z, t, t, c), append_dims(t - s, z)
     v = (v + model.u(z - h * v, s, s, c)) / 2
@@ -87,15 +86,10 @@ TARGETS: dict[str, Target] = {"interval": interval_target, "derivative": derivat
 class MeanFlow(GenerativeModel):
     r"""The average velocity of the linear path's flow.
 
-    Arguments:
-        net: Maps ``z, t, c, t - r`` to the shape of ``z``.
-        event_shape: The shape of one datum.
-        apart: The part of a batch with r < t.
-        whole: The part of these with r = 0.
-        target: What u is regressed on where r < t.
-        intervals: Of equal steps in the root of the angle, the number from data to noise.
-        power: The power p of the adaptive weight :math:`(1 + \|v - u'\|^2 / d)^{-p}`.
-        guidance: The scale of classifier-free guidance that is learned.
+    The net maps ``z, t, c, t - r`` to the shape of z. The part ``apart`` of a batch has r < t, the
+    part ``whole`` of these r = 0; there u is regressed on ``target``, whose ``intervals`` are of
+    equal steps in the root of the angle, with the adaptive weight
+    :math:`(1 + \|v - u'\|^2 / d)^{-p}` of power p.
     """
 
     likelihood = Likelihood.NONE
@@ -107,8 +101,8 @@ class MeanFlow(GenerativeModel):
         net: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        apart: Annotated[float, FRACTION] = 0.5,
-        whole: Annotated[float, FRACTION] = 0.3,
+        apart: float = 0.5,
+        whole: float = 0.3,
         target: Target = interval_target,
         intervals: int = 16,
         power: float = 0.0,
@@ -145,7 +139,6 @@ class MeanFlow(GenerativeModel):
         return v, jvp(lambda z, r, t: self.u(z, r, t, c), (z, r, t), tangents)[1]
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The error of the identity where r < t, and of flow matching where r = t."""
         (r, s, t), c, eps = self.draw_times(x), self.hidden(c), torch.randn_like(x)
         z, k = self.path.interpolate(x, eps, t), round(self.apart * len(x))
         u = self.u(z, r, t, c)
@@ -209,12 +202,8 @@ class MeanFlow(GenerativeModel):
     ) -> Tensor:
         """Equal steps of the average velocity from noise to data.
 
-        Arguments:
-            n: How many.
-            c: The condition of each.
-            steps: How many; each evaluates the network once, twice under guidance.
-            guidance: 0 for unconditional, 1 for conditional; others extrapolate the velocity, which
-                is guidance as usual in many steps and only resembles it in few.
+        A guidance of 0 is unconditional, 1 conditional; others extrapolate the velocity, which is
+        guidance as usual in many steps and only resembles it in few.
         """
         w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
         z = self.noise(n, *self.event_shape)
@@ -242,7 +231,6 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         apart: The part of a batch with r < t; the rest is flow matching.
         whole: The part of these with r = 0, the step that samples at once.
         target: What is regressed on where r < t: "interval", a step of the flow and the rest of
@@ -251,7 +239,7 @@ def build(
         power: Of the adaptive weight, 0 for none; by default 1 in more than 4 dimensions, where
             without it a few far data can make the learned flow run away.
         guidance: The scale of classifier-free guidance that is learned; 1 for none.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
     Guidance(guidance).check(known=event.condition > 0)
     net = build_time_network(event, units=default_width(event.shape), spans=True, **network)

@@ -33,29 +33,16 @@ CLUSTERED = 20_000  # data that k-means looks at
 
 
 class MixtureDensity(GenerativeModel):
-    r"""A Gaussian mixture for every condition.
-
-    Arguments:
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        components: Gaussians.
-        hidden: The widths of the hidden layers.
-        recipe: Default training hyperparameters.
-    """
+    """A Gaussian mixture for every condition."""
 
     likelihood = Likelihood.EXACT
+    recipe = Recipe(steps=2000, batch=512, lr=5e-3, ema=0.99)
 
     def __init__(
-        self,
-        event_shape: tuple[int, ...],
-        condition: int,
-        *,
-        components: int,
-        hidden: list[int],
-        recipe: Recipe,
+        self, event_shape: tuple[int, ...], condition: int, components: int, hidden: list[int]
     ) -> None:
         super().__init__()
-        self.event_shape, self.components, self.recipe = event_shape, components, recipe
+        self.event_shape, self.components = event_shape, components
         self.d = math.prod(event_shape)
         self.lower = self.d * (self.d - 1) // 2 if self.d <= FULL else 0
         self.sizes = [1, self.d, self.d, self.lower]  # weight, mean, diagonal and rest of U
@@ -64,7 +51,6 @@ class MixtureDensity(GenerativeModel):
         self.whitening = Whitening(event_shape)
 
     def prepare(self, x: Data, c: Condition = None) -> None:
-        """Start at the clusters of the data, all as wide as the data are around their centres."""
         last = self.net[-1]
         if not isinstance(last, nn.Linear):
             raise TypeError("the network ends in a linear layer")
@@ -86,11 +72,9 @@ class MixtureDensity(GenerativeModel):
     def parts(self, c: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         r"""The mixture in the network's coordinates, one for each condition or one for all.
 
-        Component k is the distribution of :math:`\mu + U^{-1}\varepsilon` with U lower triangular.
-
-        Returns:
-            Log-weights ``(n, K)``, means and log-diagonals of U ``(n, K, d)``, and the rest of U,
-            ``(n, K, d, d)``, or ``(n, K, 0, 0)`` where it is diagonal.
+        Component k is the distribution of :math:`\mu + U^{-1}\varepsilon` with U lower triangular:
+        log-weights ``(n, K)``, means and log-diagonals of U ``(n, K, d)``, and the rest of U,
+        ``(n, K, d, d)``, or ``(n, K, 0, 0)`` where it is diagonal.
         """
         known = self.whitening.mean.new_zeros(1, self.known) if c is None else c
         weight, mean, diagonal, lower = self.split(self.net(known).to(known))
@@ -107,9 +91,7 @@ class MixtureDensity(GenerativeModel):
         n is 1 without conditions.
         """
         log_w, mean, diagonal, below = self.parts(c)
-        inverse = torch.diag_embed(diagonal.exp())
-        if self.lower:
-            inverse = inverse + below
+        inverse = torch.diag_embed(diagonal.exp()) + (below if self.lower else 0)
         eye = torch.eye(self.d).to(mean)
         factor = torch.linalg.solve_triangular(inverse, eye, upper=False)
         mean = self.whitening.mean + self.whitening.scale_differences(mean)
@@ -128,33 +110,20 @@ class MixtureDensity(GenerativeModel):
         return {"nll": -self.log_prob(x, self.hidden(c)).mean()}
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
-        z = self.noise(n, self.d)
-        if c is None:
-            return sample_mixture(*_single_mixture(self.mixture(None)), z).unflatten(
-                1, self.event_shape
-            )
-        log_w, mean, factor = self.mixture(c)
-        k = torch.multinomial(log_w.exp(), 1)[:, 0]
-        own = torch.arange(n, device=z.device)
-        return (mean[own, k] + (factor[own, k] @ z[..., None])[..., 0]).unflatten(
-            1, self.event_shape
-        )
+        z, (log_w, mean, factor) = self.noise(n, self.d), self.mixture(c)
+        if c is None:  # one mixture for all
+            return sample_mixture(log_w, mean, factor[0], z).unflatten(1, self.event_shape)
+        k, own = torch.multinomial(log_w.exp(), 1)[:, 0], torch.arange(n, device=z.device)
+        x = mean[own, k] + (factor[own, k] @ z[..., None])[..., 0]
+        return x.unflatten(1, self.event_shape)
 
     def complete(self, n: int, x: Tensor, known: Tensor, c: Condition = None) -> Tensor:
-        """Exact: the conditional of a mixture is a mixture."""
         fixed, flat = known.flatten(), x.flatten()
-        log_w, mean, factor = _single_mixture(self.mixture(None if c is None else c[:1]))
-        value = flat[None, fixed]
-        parts = condition_mixture(log_w, mean, factor @ factor.mT, fixed, value)
+        log_w, mean, (factor,) = self.mixture(None if c is None else c[:1])
+        parts = condition_mixture(log_w, mean, factor @ factor.mT, fixed, flat[None, fixed])
         out = flat.repeat(n, 1)
         out[:, ~fixed] = sample_mixture(*parts, self.noise(n, int((~fixed).sum())))
         return out.unflatten(1, self.event_shape)
-
-
-def _single_mixture(mixture: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """A mixture for all data: its factors are ``(K, d, d)``, as `sample_mixture` takes them."""
-    log_w, mean, factor = mixture
-    return log_w, mean, factor[0]
 
 
 def _fit_kmeans(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -181,17 +150,11 @@ def build(
     """A mixture density network.
 
     Arguments:
-        event: The kind of data.
-        components: Gaussians; 0 for 16, or fewer where a cluster would have fewer data than twice
-            their dimensions.
+        components: Gaussians; 0 for 16, or fewer where rows are less than 32 times their length.
         width: Units in each hidden layer.
         depth: Hidden layers.
     """
     most = event.size // (2 * math.prod(event.shape)) if event.size else MOST
-    return MixtureDensity(
-        event.shape,
-        event.condition,
-        components=components or max(1, min(MOST, most)),
-        hidden=[width] * depth if event.condition else [],
-        recipe=Recipe(steps=2000, batch=512, lr=5e-3, ema=0.99),
-    )
+    hidden = [width] * depth if event.condition else []
+    components = components or max(1, min(MOST, most))
+    return MixtureDensity(event.shape, event.condition, components, hidden)

@@ -34,7 +34,6 @@ TARGET = predictions.edm_prediction(1.0)
 
 
 def data_diameter(x: Data, most: int = 2000) -> float:
-    """The largest distance between two data, among at most ``most`` of them spread evenly."""
     rows = x.flatten(1)[:: -(-len(x) // most)]
     return float(torch.cdist(rows, rows).max())
 
@@ -75,15 +74,7 @@ def balanced_snr(ratio: float, corrections: int) -> float:
 
 
 class NCSN(Diffusion):
-    """A diffusion on a ladder of noise that `prepare` chooses from the data.
-
-    Arguments:
-        net: As of `Diffusion`.
-        event_shape: The shape of one datum.
-        sigma_min: The least level.
-        levels: How many levels; by default as many as overlap.
-        sampler: The default sampler.
-    """
+    """A diffusion on a ladder of noise that `prepare` chooses from the data."""
 
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
     path: GeometricPath
@@ -109,13 +100,11 @@ class NCSN(Diffusion):
         self.set_largest_level(10.0)
 
     def set_largest_level(self, sigma_max: float) -> None:
-        """Set the largest level, and the ladder below it."""
         low = self.path.sigma_min
         self.path = self.denoiser.path = GeometricPath(max(sigma_max, 2 * low), low)
         self.table = self.coefficients(self.path.spaced_times(8192)).to(self.table)
-        rungs = math.log(self.path.sigma_max / low) / math.log(
-            level_ratio(math.prod(self.event_shape))
-        )
+        ratio = level_ratio(math.prod(self.event_shape))
+        rungs = math.log(self.path.sigma_max / low) / math.log(ratio)
         self.steps = self.levels or 1 + math.ceil(rungs)
 
     def prepare(self, x: Data, c: Condition = None) -> None:
@@ -123,7 +112,6 @@ class NCSN(Diffusion):
         self.set_largest_level(data_diameter(x))
 
     def get_extra_state(self) -> Tensor:
-        """The largest level, which a saved model keeps beside its weights."""
         return self.table.new_tensor(self.path.sigma_max)
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -152,20 +140,13 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         sigma_min: The least level of noise, in standard deviations of the data.
-        levels: The number of levels, which is that of the sampler's steps; by default as many as
-            it takes for neighbours to overlap.
+        levels: How many, each a step of the sampler; by default so many that neighbours overlap.
         sampler: The default sampler.
-        unconditional: How often the condition is hidden in training, for guidance.
+        unconditional: Condition dropout probability, for guidance.
     """
     net = build_time_network(event, units=128, **network)
-    model = NCSN(
-        net,
-        event.shape,
-        sigma_min=sigma_min,
-        levels=levels,
-        sampler=samplers.sampler_by_name(sampler),
-    )
+    run = samplers.sampler_by_name(sampler)
+    model = NCSN(net, event.shape, sigma_min=sigma_min, levels=levels, sampler=run)
     model.unconditional, model.recipe = unconditional, adapt_recipe(net, NCSN.recipe)
     return model

@@ -30,30 +30,14 @@ from ..shapes import Condition, Data, PerDatum, Scalar
 
 
 class NormalizingFlow(GenerativeModel):
-    """A conditional flow of vectors, behind the common interface.
-
-    Arguments:
-        flow: Makes a distribution of flattened data from a condition.
-        event_shape: The shape of one sample.
-        condition: The length of ``c``, 0 for none.
-        recipe: Default training hyperparameters.
-        passes: How often each of its networks is evaluated for a sample.
-    """
+    """A conditional flow of flattened data, each network of which a sample takes so many passes."""
 
     likelihood = Likelihood.EXACT
 
-    def __init__(
-        self,
-        flow: Flow,
-        event_shape: tuple[int, ...],
-        condition: int,
-        recipe: Recipe,
-        passes: int = 1,
-    ) -> None:
+    def __init__(self, flow: Flow, event: Event, recipe: Recipe, passes: int = 1) -> None:
         super().__init__()
-        self.passes = passes
-        self.flow, self.event_shape, self.condition = flow, event_shape, condition
-        self.recipe = recipe
+        self.flow, self.event_shape, self.condition = flow, event.shape, event.condition
+        self.recipe, self.passes = recipe, passes
 
     @property
     def nfe(self) -> int:
@@ -66,11 +50,9 @@ class NormalizingFlow(GenerativeModel):
         return self.flow(self.context(c, x)).log_prob(x.flatten(1))
 
     def encode(self, x: Data, c: Condition = None) -> Data:
-        """The noise that the flow carries to ``x``: standard normal if the model is right."""
         return self.flow(self.context(c, x)).transform(x.flatten(1)).view_as(x)
 
     def decode(self, z: Data, c: Condition = None) -> Data:
-        """The data that the flow makes of noise; the inverse of ``encode``."""
         return self.flow(self.context(c, z)).transform.inv(z.flatten(1)).view_as(z)
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
@@ -78,24 +60,17 @@ class NormalizingFlow(GenerativeModel):
         return self.decode(like.new_empty(n, *self.event_shape).normal_(), c)
 
     def context(self, c: Condition, x: Data) -> Tensor | None:
-        """The condition; an unknown one is the zero vector."""
         if not self.condition:
             return None
         return x.new_zeros(len(x), self.condition) if c is None else c.to(x)
 
 
 class _FlowKind(NamedTuple):
-    """How a flow conditions one entry on others.
+    """How a flow conditions one entry on others."""
 
-    Arguments:
-        affine: Affine maps instead of splines.
-        passes: Passes of the network that invert one transformation, or None for one per entry.
-        inverted: Transformations run from noise to data, as in IAF.
-    """
-
-    affine: bool
-    passes: int | None
-    inverted: bool = False
+    affine: bool  # affine maps instead of splines
+    passes: int | None  # of the network, to invert one transformation; None for one per entry
+    inverted: bool = False  # transformations run from noise to data, as in IAF
 
 
 KINDS = {
@@ -121,23 +96,15 @@ def build(
     """A normalizing flow: by default a neural spline flow.
 
     Arguments:
-        event: The kind of data.
         kind: Splines: "coupling" samples as fast as it scores; "autoregressive" fits a little
             better and needs one pass per entry to sample. Affine maps: "realnvp" is a coupling;
             "maf" scores in one pass and samples in one per entry, "iaf" the other way round.
             "multiscale": spline couplings over convolutions, for images.
-        transforms: Layers (multiscale: with each kind of mask at each scale), 0 to choose from
-            the data.
-        bins: Pieces of each spline, 0 to choose from the data.
-        width: Units in each hidden layer of the networks that place the knots, 0 to choose from
-            the data.
+        transforms: Layers (multiscale: with each kind of mask at each scale), 0 to choose.
+        bins: Pieces of each spline, 0 to choose.
+        width: Units in each hidden layer of the networks that place the knots, 0 to choose.
         depth: Hidden layers of those networks.
-        bound: Half the width of the box that the splines act on, in standard deviations of the
-            data, 0 to choose from the data.
-
-    Raises:
-        UsageError: If the kind is affine and the data are numbers on a line, or is multiscale and
-            they are no images.
+        bound: Where the splines end, in standard deviations of the data, 0 to choose.
     """
     d = math.prod(event.shape)
     _check_flow_kind(kind, event.shape)
@@ -149,7 +116,7 @@ def build(
     univariate, shapes = _spline_univariate(bins or pieces, bound or box)
     if kind == "multiscale":
         flow = _build_image_flow(event, (univariate, shapes), width or 32, transforms or 2)
-        return NormalizingFlow(flow, event.shape, event.condition, recipe)
+        return NormalizingFlow(flow, event, recipe)
     if flow_kind.affine:
         (univariate, shapes), layers = AFFINE, 8
         if d <= 2:  # unbounded maps: they diverge at the rate of splines
@@ -169,7 +136,7 @@ def build(
     passes = flow_kind.passes or d
     if flow_kind.inverted:
         flow, passes = Flow([t.inv for t in flow.transform.transforms], flow.base), 1
-    return NormalizingFlow(flow, event.shape, event.condition, recipe, passes)
+    return NormalizingFlow(flow, event, recipe, passes)
 
 
 def _normalizing_flow_recipe(d: int, size: int, levels: int) -> Recipe:
@@ -199,20 +166,13 @@ def _spline_univariate(bins: int, bound: float) -> Univariate:
 
 
 def _build_image_flow(event: Event, univariate: Univariate, width: int, couplings: int) -> Flow:
-    """A multi-scale flow of images, in any order of their axes."""
-    images = MultiScaleTransform(
-        image_layout(event.shape), event.condition, univariate, width=width, couplings=couplings
-    )
+    layout = image_layout(event.shape)
+    images = MultiScaleTransform(layout, event.condition, univariate, width, couplings)
     zeros = torch.zeros(math.prod(event.shape))
     return Flow([images], UnconditionalDistribution(DiagNormal, zeros, zeros + 1, buffer=True))
 
 
 def _check_flow_kind(kind: str, shape: tuple[int, ...]) -> None:
-    """Refuse kinds that do not suit the data.
-
-    Raises:
-        UsageError: Saying which to choose.
-    """
     if kind == "multiscale" and not is_image(shape):
         raise UsageError(f"kind='multiscale' is for images, and the data have shape {shape}")
     if KINDS[kind].affine and math.prod(shape) == 1:

@@ -34,18 +34,16 @@ from ..theory.langevin import mala, stable_step, ula
 from ..theory.ode import final_state
 
 Energy = Callable[..., PerDatum]  # of x and c
-
+OfData = Callable[[Data], PerDatum]
 STAGES = 4  # of a chain: the curvature, and so the step, is measured where each begins
 MEASURED = 256  # chains at which it is measured
 
 
 def _sliced_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
-    """Sliced score matching with reduced variance, one direction of signs."""
     return score_matching.reduced_sliced_matching(score, x, densities.rademacher_probes(x, 1))
 
 
 def _implicit_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
-    """The exact trace."""
     return score_matching.implicit_score_matching(score, x)
 
 
@@ -54,11 +52,9 @@ def _denoising_objective(score: score_matching.Score, x: Data, noise: float) -> 
 
     The loss is multiplied by the variance of the noise, which gives it a scale.
     """
-    alpha = (1 + noise**2) ** -0.5
+    alpha, eps = (1 + noise**2) ** -0.5, torch.randn_like(x)
     sigma = alpha * noise
-    return sigma**2 * score_matching.denoising_score_matching(
-        score, alpha * x, torch.randn_like(x), sigma
-    )
+    return sigma**2 * score_matching.denoising_score_matching(score, alpha * x, eps, sigma)
 
 
 OBJECTIVES = {
@@ -73,10 +69,7 @@ class ScoreMatching(GenerativeModel):
 
     Arguments:
         net: f, which maps ``(batch, *event)`` and ``(batch, condition)`` to ``(batch, 1)``.
-        event_shape: The shape of one datum.
         objective: The loss of a score on data, with the level of noise that only denoising uses.
-        noise: That level.
-        steps: Steps of the sampler.
     """
 
     likelihood = Likelihood.NONE
@@ -108,11 +101,9 @@ class ScoreMatching(GenerativeModel):
         return sum_event(z.square()) / 2 - self.net(z, c).squeeze(1)
 
     def score(self, x: Data, c: Condition = None) -> Data:
-        r""":math:`-\nabla E`, with a graph if gradients are on."""
         return _score_from_energy(partial(self.energy, c=c), x)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """Score matching by the chosen objective."""
         c = self.hidden(c)
         score = partial(_score_from_energy, partial(self.whitened_energy, c=c))
         return {"score": self.objective(score, self.whitening(x), self.noise_level).mean()}
@@ -138,34 +129,20 @@ class ScoreMatching(GenerativeModel):
         h: float | None = None,
         guidance: Guidance | float = 1.0,
     ) -> Tensor:
-        """Run a chain from the Gaussian fitted to the data for each datum.
+        """Run a chain from the Gaussian fitted to the data for each sample.
 
-        Arguments:
-            n: How many.
-            c: The condition of each.
-            sampler: "mala", whose distribution is the model's, or "ula", which is faster and
-                biased.
-            steps: Steps of the chain.
-            h: The step, of whitened data; by default half of the limit of stability, where the
-                chains are.
-            guidance: 0 is unconditional, 1 conditional, and above 1 extrapolates.
-
-        Raises:
-            UsageError: If h is beyond the limit of stability, or nothing is known to guide by.
+        The distribution of "mala" is the model's, "ula" is faster and biased. The step h, of
+        whitened data, is by default half of the limit of stability where the chains are; one beyond
+        the limit is refused. A guidance of 0 is unconditional, 1 conditional.
         """
         w = Guidance.of(guidance).check_scale_only(c is not None, type(self).__name__)
-        run, count = (
-            choose_option("sampler", sampler, CHAINS),
-            self.steps if steps is None else steps,
-        )
+        run = choose_option("sampler", sampler, CHAINS)
         with torch.inference_mode(False), torch.no_grad():  # inside, the score is a derivative
             energy, z = self.guided_energy(w), self.noise(n, *self.event_shape)
             c = None if c is None else c.clone()
-            for part in _chain_stages(count):
-                few = None if c is None else c[:MEASURED]
-                step = stable_step(
-                    partial(_score_from_energy, partial(energy, c=few)), z[:MEASURED], h
-                )
+            few = partial(energy, c=None if c is None else c[:MEASURED])
+            for part in _chain_stages(self.steps if steps is None else steps):
+                step = stable_step(partial(_score_from_energy, few), z[:MEASURED], h)
                 z = final_state(run(partial(energy, c=c), z, step, part))
             return self.whitening.inverse(z)
 
@@ -175,7 +152,7 @@ class ScoreMatching(GenerativeModel):
         return count_evaluations(self.net, lambda: self.sample(1))
 
 
-def _score_from_energy(energy: Callable[[Data], PerDatum], x: Data) -> Data:
+def _score_from_energy(energy: OfData, x: Data) -> Data:
     r""":math:`-\nabla E`, with a graph if gradients are on."""
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -189,18 +166,12 @@ def _chain_stages(steps: int) -> list[int]:
     return edges.diff().tolist()
 
 
-def _mala_states(
-    energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
-) -> Iterator[Data]:
-    """MALA's states."""
+def _mala_states(energy: OfData, x: Data, h: float, steps: int) -> Iterator[Data]:
     states = mala(lambda x: -energy(x), partial(_score_from_energy, energy), x, h, steps)
     return (x for x, _ in states)
 
 
-def _ula_states(
-    energy: Callable[[Data], PerDatum], x: Data, h: float, steps: int
-) -> Iterator[Data]:
-    """ULA's states."""
+def _ula_states(energy: OfData, x: Data, h: float, steps: int) -> Iterator[Data]:
     return ula(partial(_score_from_energy, energy), x, h, steps)
 
 
@@ -220,19 +191,17 @@ def build(
     """Build the model.
 
     Arguments:
-        event: What the data look like.
         width: Units in each hidden layer.
         depth: Hidden layers.
-        waves: Random waves of the data as inputs, for modes much narrower than the data.
+        waves: Random Fourier features of the input, for modes much narrower than the data.
         objective: "denoising", which learns the data blurred by ``noise``, or without noise
             "sliced" or "implicit" (the exact trace: slow in many dimensions). On few data losses
             without noise are lowest at spikes on the data.
-        noise: The deviation of that blur, in standard deviations of the whitened data; by default
-            n^(-1/(d + 4)) for n data in d dimensions (Scott, 1992).
+        noise: Standard deviation of that blur; by default n^(-1/(d + 4)) for n rows of length d.
         sampler_steps: Steps of the sampler's chains.
     """
     d = math.prod(event.shape)
-    if noise is None:  # blurred by less, few data in many dimensions are islands
+    if noise is None:  # (Scott, 1992); blurred by less, few data in many dimensions are islands
         noise = event.size ** (-1 / (d + 4)) if event.size else 0.3
     net = Perceptron(d, event.condition, 1, [width] * depth, waves=waves)
     loss = OBJECTIVES[objective]

@@ -20,11 +20,7 @@ from torch.distributions import Normal
 
 from ..errors import UsageError
 from ..model import Event, GenerativeModel, Likelihood, Preprocessing, Recipe
-from ..networks.autoencoder import (
-    AutoencoderNetworks,
-    build_conv_autoencoder,
-    build_mlp_autoencoder,
-)
+from ..networks import autoencoder
 from ..networks.likelihoods import LIKELIHOODS, choose_likelihood
 from ..networks.mlp import fourier_count
 from ..networks.select import VECTOR_NETWORKS, is_convolutional
@@ -41,20 +37,9 @@ DIAGNOSED = 128  # held-out data whose bound is tightened to see what it gains
 class VAE(GenerativeModel):
     r"""A Gaussian posterior :math:`q(z \mid x, c)` and a distribution :math:`p(x \mid z, c)`.
 
-    Arguments:
-        networks: The encoder, the decoder, the distribution of an entry and perhaps a prior.
-        event_shape: The shape of one sample.
-        latent: The length of z.
-        beta: The weight of the rate; only for ``beta >= 1`` is the objective a bound.
-        anneal: The fraction of training over which the weight of the rate grows to ``beta``.
-        particles: Latents drawn for each sample in training; several train `importance_bound`.
-        whitened: Take data without linear correlations. Entries are independent given z, so that z
-            need not explain these; of nearly Gaussian data it then has little to say.
-        recipe: Default training hyperparameters.
-
-    Raises:
-        UsageError: If several particles are asked for with a ``beta`` other than 1: the powers of
-            importance weights bound nothing.
+    The data are ``whitened``, without linear correlations: entries are independent given z, so that
+    z need not explain these; of nearly Gaussian data it then has little to say. The other options
+    are those of `build`.
     """
 
     likelihood = Likelihood.LOWER_BOUND
@@ -62,7 +47,7 @@ class VAE(GenerativeModel):
 
     def __init__(
         self,
-        networks: AutoencoderNetworks,
+        networks: autoencoder.AutoencoderNetworks,
         event_shape: tuple[int, ...],
         *,
         latent: int,
@@ -70,14 +55,13 @@ class VAE(GenerativeModel):
         anneal: float = 0.0,
         particles: int = 1,
         whitened: bool = True,
-        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
-        if particles > 1 and beta != 1:
+        if particles > 1 and beta != 1:  # the powers of importance weights bound nothing
             raise UsageError(f"particles={particles} needs beta=1, not {beta:g}, to be a bound")
         self.encoder, self.decoder, self.law, self.prior = networks
         self.event_shape, self.latent, self.particles = event_shape, latent, particles
-        self.beta, self.anneal, self.recipe = beta, anneal, recipe or self.recipe
+        self.beta, self.anneal = beta, anneal
         if self.law.levels:
             self.preprocessing = Preprocessing.LEVELS
         elif not whitened:
@@ -86,11 +70,8 @@ class VAE(GenerativeModel):
     def prepare(self, x: Data, c: Condition = None) -> None:
         self.law.check_levels(x)
         if self.beta < 1:
-            warnings.warn(
-                f"with beta = {self.beta:g} < 1 the objective bounds nothing; distortion + rate "
-                "and log_prob still do",
-                stacklevel=2,
-            )
+            what = f"with beta = {self.beta:g} < 1 the objective bounds nothing"
+            warnings.warn(f"{what}; distortion + rate and log_prob still do", stacklevel=2)
 
     def posterior(self, x: Data, c: Condition = None) -> Normal:
         """q(z | x, c), of latents whose prior is a standard normal.
@@ -109,10 +90,8 @@ class VAE(GenerativeModel):
 
         A prior that follows the condition (Sohn et al., 2015) lets each class have its own place
         among the latents, so that its samples need not overlay all others'. Nothing else has to
-        know: :math:`z = (u - m_c)/s_c` is standard normal, and the rate the same.
-
-        Returns:
-            Its mean and the logarithm of its scale; zeros where nothing is known.
+        know: :math:`z = (u - m_c)/s_c` is standard normal, and the rate the same. Returned are
+        :math:`m_c` and :math:`\log s_c`, zeros where nothing is known.
         """
         if self.prior is None or c is None:
             return torch.zeros(()), torch.zeros(())
@@ -130,19 +109,15 @@ class VAE(GenerativeModel):
         return self.posterior(x, c).mean
 
     def decode(self, z: Tensor, c: Condition = None) -> Tensor:
-        """The expected data, ``(n, *event)``; nothing is drawn."""
         return self.law.mean(self.likelihood_parameters(z, c))
 
     def reconstruct(self, x: Data, c: Condition = None) -> Data:
-        """The expected data at the posterior means."""
         return self.decode(self.encode(x, c), c)
 
     def sample(self, n: int, c: Condition = None, *, grain: bool = True) -> Tensor:
         r"""Draw latents and decode them.
 
         Arguments:
-            n: How many.
-            c: The condition of each.
             grain: Draw every entry from :math:`p(x \mid z)`, the distribution that is scored, or
                 take its mean: images without observation noise, as papers show them.
         """
@@ -165,7 +140,6 @@ class VAE(GenerativeModel):
         return self.elbo_terms(q, self.likelihood_parameters(z, c), x)
 
     def elbo_terms(self, q: Normal, h: Tensor, x: Data) -> dict[str, Scalar]:
-        """The terms of a loss, from what the likelihood needs at one latent a sample."""
         distortion = -sum_event(self.law.log_prob(h, x)).mean()
         terms = {"distortion": distortion, "rate": kl_to_prior(q).mean()}
         if self.anneal or self.beta != 1:
@@ -200,13 +174,8 @@ class VAE(GenerativeModel):
         .. math:: \log \frac1K \sum_{i=1}^K \frac{p(x \mid z_i)\,p(z_i)}{q(z_i \mid x)}, \qquad
             z_i \sim q(z \mid x)
 
-        in expectation (Burda et al., 2016); one particle gives the ELBO. It is a bound whatever
-        ``beta`` the model was trained with.
-
-        Arguments:
-            x: Data.
-            c: Conditions.
-            particles: K.
+        in expectation (Burda et al., 2016) for K ``particles``; one gives the ELBO. It is a bound
+        whatever ``beta`` the model was trained with.
         """
         if particles < 1:
             raise UsageError(f"particles is {particles}; draw at least one latent a sample")
@@ -232,18 +201,8 @@ class VAE(GenerativeModel):
     def complete(
         self, n: int, x: Tensor, known: Tensor, c: Condition = None, *, sweeps: int = 200
     ) -> Tensor | None:
-        """Metropolis within Gibbs (`theory.completion`), a chain for each sample.
-
-        Of vectors of real numbers, which are narrow given z, importance resampling draws better:
-        None.
-
-        Arguments:
-            n: How many.
-            x: A sample, ``(*event,)``.
-            known: Which of its entries are known, ``(*event,)``.
-            c: Conditions.
-            sweeps: Of each chain.
-        """
+        """Metropolis within Gibbs (`theory.completion`), a chain for each sample."""
+        # vectors of real numbers are narrow given z: importance resampling draws them better
         if self.preprocessing is not Preprocessing.LEVELS and len(self.event_shape) == 1:
             return None
         return impute_by_gibbs(
@@ -259,11 +218,9 @@ class VAE(GenerativeModel):
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
         r"""How the latents are used, from held-out data.
 
-        Returns:
-            "active_units": latents that tell of the data (`bounds.active`); "collapsed_units": the
-            others, whose posterior is next to the prior. "held_out_rate": the mean rate in nats,
-            zero where all have collapsed. "iwae_gain": the nats by which 32 particles tighten the
-            ELBO, a lower bound on the divergence of q from the posterior.
+        "active_units" tell of the data (`active_units`), "collapsed_units" have a posterior next to
+        the prior; "held_out_rate" is the mean rate in nats, and "iwae_gain" the nats by which 32
+        particles tighten the ELBO, a lower bound on the divergence of q from the posterior.
         """
         q, some = self.posterior(x, c), slice(DIAGNOSED)
         few = Normal(q.mean[some], q.scale[some], validate_args=False)
@@ -295,45 +252,39 @@ def build(
     """A VAE of two perceptrons, or of two convolutional networks.
 
     Arguments:
-        event: The kind of data.
         network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
         latent: The length of z, 0 to choose it from the data.
-        width: Units in each hidden layer, or channels of the largest scale; 0 to choose from the
-            data.
+        width: Units in each hidden layer, or channels of the largest scale; 0 to choose.
         depth: Hidden layers, or scales; 0 to choose from the data.
         beta: The weight of the rate; below 1 the objective is no bound, though scores still are.
         decoder: The distribution of an entry: "auto" (chosen by the data), "gaussian",
             "gaussian_shared" (one learned scale), "bernoulli", "categorical" or "logistic"
             (discretised).
         floor: The smallest scale of a Gaussian, in standard deviations of the data.
-        waves: Random Fourier features of the data and of z as inputs; by default 64 in up to 4
-            dimensions.
+        waves: Random Fourier features of the input, data or z; by default 64 in up to 4 dimensions.
         anneal: The fraction of training over which the rate's weight grows to ``beta``; by default
             a third with Fourier features: at full weight from the start, it merges modes for good.
         particles: Latents drawn for each sample in training; more than one train the
             importance-weighted bound, at that many times the cost of the decoder.
         whiten: Remove the linear correlations of a table first; False leaves them to the latents.
     """
-    law = choose_likelihood(decoder, event.levels, floor)
+    entry = choose_likelihood(decoder, event.levels, floor)
     latent, waves = latent or min(math.prod(event.shape), 16), fourier_count(event.shape, waves)
     if is_convolutional(event, network):
         waves, recipe = 0, Recipe(steps=4000, batch=64, lr=1e-3)
-        nets = build_conv_autoencoder(
-            event, law, latent=latent, width=width or 16, scales=depth or 3
-        )
+        sizes = {"width": width or 16, "scales": depth or 3}
+        nets = autoencoder.build_conv_autoencoder(event, entry, latent=latent, **sizes)
     else:
         recipe = Recipe(steps=4000, batch=512, lr=2e-3)
         if waves:
             recipe = Recipe(steps=6000, batch=512, lr=3e-3, ema=0.99)
         hidden = [width or (128 if waves else 256)] * (depth or (3 if waves else 2))
-        nets = build_mlp_autoencoder(event, law, latent=latent, hidden=hidden, waves=waves)
-    return VAE(
-        nets,
-        event.shape,
-        latent=latent,
-        beta=beta,
-        anneal=anneal if anneal is not None else (1 / 3 if waves else 0.0),
-        particles=particles,
-        whitened=whiten,
-        recipe=recipe,
+        sizes = {"latent": latent, "waves": waves}
+        nets = autoencoder.build_mlp_autoencoder(event, entry, hidden=hidden, **sizes)
+    anneal = (1 / 3 if waves else 0.0) if anneal is None else anneal
+    shape = event.shape
+    model = VAE(
+        nets, shape, latent=latent, beta=beta, anneal=anneal, particles=particles, whitened=whiten
     )
+    model.recipe = recipe
+    return model

@@ -25,7 +25,6 @@ from .gan import GAN, RECIPE, Game
 
 
 def wasserstein_critic_loss(critic: Critic, real: Data, fake: Data) -> dict[str, Scalar]:
-    """Minus the critic's gap."""
     return {"minus_critic_gap": -critic_gap(critic(real), critic(fake))}
 
 
@@ -41,7 +40,6 @@ def held_out_gap(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
 
 @torch.no_grad()
 def clip_weights(critic: nn.Module, limit: float) -> None:
-    """Put all parameters back into [-limit, limit], in place."""
     for parameter in critic.parameters():
         parameter.clamp_(-limit, limit)
 
@@ -52,7 +50,6 @@ def build(
     """A Wasserstein GAN whose critic has clipped weights: two perceptrons, or convolutions.
 
     Arguments:
-        event: The kind of data.
         limit: The largest absolute value of the critic's weights, the paper's c.
         critic_steps: Steps of the critic for each of the generator.
     """

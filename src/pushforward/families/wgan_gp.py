@@ -38,7 +38,6 @@ def build(
     """A WGAN-GP of two perceptrons, or of two convolutional networks.
 
     Arguments:
-        event: The kind of data.
         penalty: The weight of the gradient penalty; by default 0.1, or the paper's 10 with
             convolutions: data of many entries lie far apart, and the gap grows with that.
         one_sided: Penalise only slopes above one; None means in one dimension, where the

@@ -30,32 +30,22 @@ Scorer = Callable[[Any, Any], np.ndarray]  # scores of data, given their conditi
 
 
 class AnomalyFlags(NamedTuple):
-    """Which rows are anomalies.
+    """Which rows are anomalies."""
 
-    Arguments:
-        score: The anomaly score of each row.
-        flagged: Whether it is above the threshold.
-        threshold: The score that the stated part of the reference exceeds.
-    """
-
-    score: np.ndarray
-    flagged: np.ndarray
-    threshold: float
+    score: np.ndarray  # of each row
+    flagged: np.ndarray  # whether it is above the threshold
+    threshold: float  # the score that the stated part of the reference exceeds
 
 
 class Reference(NamedTuple):
     """What sets the threshold of flags.
 
-    Arguments:
-        rate: The part of ordinary data that may be flagged by mistake.
-        x: Ordinary data that the model was not fitted to; without them the model's own samples
-            stand in, and the rate is right only as far as the model is.
-        y: Their conditions.
+    Without data of its own, the model's samples stand in: the rate is right as far as the model is.
     """
 
-    rate: float = 0.01
-    x: Any = None
-    y: Any = None
+    rate: float = 0.01  # the part of ordinary data that may be flagged by mistake
+    x: Any = None  # ordinary data that the model was not fitted to
+    y: Any = None  # their conditions
 
 
 def _density_score(pipeline: ModelPipeline, y: Any, seed: int) -> Scorer:
@@ -93,14 +83,12 @@ SCORES: dict[str, Callable[[ModelPipeline, Any, int], Scorer]] = {
 
 
 def _anomaly_scorer(pipeline: ModelPipeline, y: Any, method: str, seed: int) -> Scorer:
-    """The anomaly score by the method's name, for data under the conditions ``y``."""
     if not isinstance(method, str) or method not in SCORES:
         raise UsageError(f"no anomaly score is called {method!r}; choose from {', '.join(SCORES)}")
     return SCORES[method](pipeline, y, seed)
 
 
 def score_anomalies(pipeline: ModelPipeline, x: Any, y: Any, method: str, seed: int) -> np.ndarray:
-    """The anomaly scores of data, given their conditions where these are known."""
     data = pipeline.preprocessor.read(x, y)
     return _anomaly_scorer(pipeline, data.y, method, seed)(data.x, data.y)
 
@@ -136,7 +124,6 @@ def flag_anomalies(
 def _reference_data(
     pipeline: ModelPipeline, y: Any, reference: Reference, seed: int
 ) -> tuple[np.ndarray, Any]:
-    """What sets the threshold for data under the conditions ``y``, and its own conditions."""
     if reference.x is None:
         return _model_samples(pipeline, y, seed)
     known = pipeline.preprocessor.read(reference.x, reference.y)

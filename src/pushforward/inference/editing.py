@@ -30,22 +30,18 @@ WHITE = 128  # the level from which a pixel of a mask is white
 class Inpainting(NamedTuple):
     """Images of which a part was inpainted, and how much they vary there.
 
-    Arguments:
-        pictures: The images, in the schema of what was fitted.
-        diversity: The mean distance between two of them in the part, root mean square in the units
-            of the data; NaN for a single one.
-        unconditional: The same between samples of which nothing is given, as many but at most 16.
+    Diversity is the mean distance between two of them in the part, root mean square in the units of
+    the data; NaN for a single one.
     """
 
-    pictures: Any
+    pictures: Any  # in the schema of what was fitted
     diversity: float
-    unconditional: float
+    unconditional: float  # between samples of which nothing is given, as many but at most 16
 
 
 def inpaint_image(
     pipeline: ModelPipeline, x: Any, mask: Any, n: int, y: Any, seed: Any, options: dict[str, Any]
 ) -> Inpainting:
-    """`FittedModel.inpaint`."""
     schema = pipeline.schema
     unknown = mask_array(mask, schema)
     given = np.where(unknown, np.nan, _clip_to_range(_single_row(x, schema), schema))
@@ -66,7 +62,6 @@ def _pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
 
 
 def _single_row(x: Any, schema: Schema) -> np.ndarray:
-    """A single row, from a file or an array with or without a batch axis, ``(*event,)``."""
     rows = reading.read_with_schema(_add_batch_axis(x, schema), schema).x
     if len(rows) > 1:
         raise DataError(f"there are {len(rows)} images: give one")
@@ -74,7 +69,6 @@ def _single_row(x: Any, schema: Schema) -> np.ndarray:
 
 
 def _add_batch_axis(x: Any, schema: Schema) -> Any:
-    """An array of one row with a batch axis before its own; anything else as it is."""
     if isinstance(x, str | os.PathLike) and os.fspath(x).lower().endswith(".npy"):
         with contextlib.suppress(OSError, ValueError, EOFError):  # the reader says what is wrong
             x = np.load(x, mmap_mode="r", allow_pickle=False)
@@ -100,14 +94,8 @@ def _clip_to_range(x: np.ndarray, schema: Schema) -> np.ndarray:
 def mask_array(mask: Any, schema: Schema) -> np.ndarray:
     """Which entries are to be inpainted, ``(*event,)``: those that are white in a mask, or true.
 
-    Arguments:
-        mask: An image file, a .npy file, or an array, of which white begins at 128 where numbers
-            are not just 0 and 1; of the height and width of the data, or of their shape.
-        schema: What was fitted.
-
-    Raises:
-        UsageError: If the data are no images.
-        DataError: If the mask is no mask, of another size, or of one colour.
+    A mask is an image file, a .npy file, or an array, of the height and width of the data or of
+    their shape; white begins at 128 where numbers are not just 0 and 1.
     """
     if not is_image(schema.event):
         raise UsageError("a mask is for images, and the model was fitted to none: use given")
@@ -146,22 +134,17 @@ def _as_boolean_mask(mask: Any) -> np.ndarray:
 def interpolate_latents(
     pipeline: ModelPipeline, a: Any, b: Any, n: int, y: Any, seed: int, options: dict[str, Any]
 ) -> Any:
-    """`FittedModel.interpolate`."""
     model = require_latents(pipeline.model)
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 2:
         raise UsageError(f"n is {n}; a way between two has at least its 2 ends")
     y = y if isinstance(y, tuple | list) and len(y) == 2 else (y, y)
-    ends = [
-        pipeline.preprocessor.read(_add_batch_axis(x, pipeline.schema), of)
-        for x, of in zip((a, b), y, strict=True)
-    ]
+    read, schema = pipeline.preprocessor.read, pipeline.schema
+    ends = [read(_add_batch_axis(x, schema), of) for x, of in zip((a, b), y, strict=True)]
     if len(ends[0].x) != len(ends[1].x):
         raise DataError(f"{len(ends[0].x)} rows at one end and {len(ends[1].x)} at the other")
     with pipeline.seeded(seed):
-        weights, way = (
-            np.linspace(0, 1, n),
-            slerp if _has_gaussian_latents(pipeline) else torch.lerp,
-        )
+        weights = np.linspace(0, 1, n)
+        way = slerp if _has_gaussian_latents(pipeline) else torch.lerp
         c = [pipeline.conditions(end.y, len(end.x)) for end in ends]
         _check_same_caption(pipeline.schema, *c)
         z = [pipeline.map_batches(model.encode, *pipeline.to_model(e), options) for e in ends]
@@ -173,7 +156,6 @@ def interpolate_latents(
 
 
 def _check_same_caption(schema: Schema, a: Condition, b: Condition) -> None:
-    """Refuse to mix conditions that are spelled: the letters of two captions."""
     spelled = schema.condition is not None and schema.condition.spelled
     if spelled and a is not None and b is not None and not torch.equal(a, b):
         raise UsageError(
@@ -197,14 +179,8 @@ def _interpolate_pairs(ends: list[Tensor], weights: np.ndarray, way: Any) -> Ten
 
 
 def sdedit(
-    pipeline: ModelPipeline,
-    x: Any,
-    y: Any,
-    strength: int | float,
-    seed: int,
-    options: dict[str, Any],
+    pipeline: ModelPipeline, x: Any, y: Any, strength: float, seed: int, options: dict[str, Any]
 ) -> Any:
-    """`FittedModel.edit`."""
     model, pre = pipeline.model, pipeline.preprocessor
     if not isinstance(model, Edits):
         raise missing_capability(model, LACK)

@@ -14,49 +14,38 @@ from ..data.transforms import Chain
 from ..errors import FolderInUse, UsageError
 from ..files import as_folder
 from ..model import GenerativeModel, Likelihood
-from . import anomaly, diagnostics, editing, flops, latents, likelihood, sampling
+from . import anomaly, diagnostics, editing, latents, likelihood, sampling
 from .preprocessor import ModelPipeline, Preprocessor
 
 
 @dataclass(repr=False)
 class FittedModel:
-    """A trained model with the preprocessor of its data.
+    """A trained model with the preprocessor of its data."""
 
-    Arguments:
-        model: In its own standardised space.
-        preprocessor: Data to that space and back.
-        config: Of the fit, as the run folder has it.
-        history: Of the fit, a row for each line of the training curves.
-    """
-
-    model: GenerativeModel
+    model: GenerativeModel  # in its own standardised space
     preprocessor: Preprocessor
-    config: dict[str, Any]
-    history: list[dict[str, Any]] = field(default_factory=list)
+    config: dict[str, Any]  # of the fit, as the run folder has it
+    history: list[dict[str, Any]] = field(default_factory=list)  # rows of the training curves
 
     def __repr__(self) -> str:
         return f"FittedModel({self.family}, {self.parameters:,} parameters, {self.likelihood})"
 
     @property
     def family(self) -> str:
-        """The registry key of the family."""
         return self.config["family"]
 
     @property
     def pipeline(self) -> ModelPipeline:
-        """What the operations take."""
         origin = self.config.get("origin")
         source = Preprocessor.from_json(origin) if origin else None
         return ModelPipeline(self.model, self.preprocessor, self.family, source)
 
     @property
     def schema(self) -> Schema:
-        """What the data that were fitted look like."""
         return self.preprocessor.schema
 
     @property
     def transform(self) -> Chain:
-        """The units of the data to the model's space, and back."""
         return self.preprocessor.transform
 
     @property
@@ -89,13 +78,12 @@ class FittedModel:
 
     @property
     def noun(self) -> str:
-        """What messages call a row of data."""
         return self.schema.noun
 
     @property
     def flops(self) -> int:
         """Floating-point operations of one row in the losses of training (`training_flops`)."""
-        return flops.training_flops(self.pipeline)
+        return diagnostics.training_flops(self.pipeline)
 
     def sample(
         self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
@@ -115,9 +103,8 @@ class FittedModel:
         Raises:
             UsageError: If the family cannot honour an option.
         """
-        return self.schema.restore(
-            *sampling.draw_samples(self.pipeline, n, y, given, seed, options)
-        )
+        drawn = sampling.draw_samples(self.pipeline, n, y, given, seed, options)
+        return self.schema.restore(*drawn)
 
     def labelled(
         self, n: int, y: Any = None, *, given: Any = None, seed: int | None = None, **options: Any
@@ -312,7 +299,7 @@ class FittedModel:
             reference: Ordinary data the model was not fitted to, to set the threshold; without
                 them the model's own samples do.
             reference_y: Their conditions; needed where those of the data are known.
-            method: As in `anomaly_score`.
+            method: As of `anomaly_score`.
             seed: Of what is random.
         """
         ordinary = anomaly.Reference(rate, reference, reference_y)
@@ -337,10 +324,8 @@ class FittedModel:
         with checkpoint.lock_folder(folder):
             if checkpoint.list_checkpoints(folder):
                 raise FolderInUse(f"{folder} holds a run already; choose another folder")
-            tensors = {"model": self.model.state_dict()}
-            checkpoint.save_checkpoint(
-                folder, Checkpoint(self.plain({"done": True}), tensors, self.history)
-            )
+            files, tensors = self.plain({"done": True}), {"model": self.model.state_dict()}
+            checkpoint.save_checkpoint(folder, Checkpoint(files, tensors, self.history))
         return folder
 
     def plain(self, state: dict[str, Any]) -> dict[str, dict[str, Any]]:

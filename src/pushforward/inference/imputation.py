@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.bijections import Whiten
 from ..data.reading import open_source
 from ..data.schema import ColumnSchema, Schema
-from ..data.transforms import Chain
+from ..data.transforms import Chain, Whiten
 from ..errors import DataError, NumericalError, UsageError
 from ..families import gaussian_mixture
 from ..formatting import join_names
@@ -37,7 +36,6 @@ SHARES = 16  # of at least ten draws, each with its own u, where integers are gi
 def impute_given(
     pipeline: ModelPipeline, n: int, given: Any, y: Any, seed: int | None, options: dict[str, Any]
 ) -> np.ndarray:
-    """``n`` rows whose entries are the given ones where these are known, ``(n, *event)``."""
     schema, model = pipeline.schema, pipeline.model
     if schema.condition is not None and y is None:
         raise UsageError(
@@ -63,11 +61,7 @@ def _no_options() -> None:
 
 
 def _parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The given entries, and which they are, both ``(n, *event)``.
-
-    They are given by the names of columns; or as data with missing values (NaN) where they are to
-    be drawn, one row or ``n``.
-    """
+    """The given entries, and which they are, both ``(n, *event)``."""
     x = np.full((n, *schema.event), np.nan)
     if isinstance(given, Mapping):
         columns = {str(name): np.asarray(value, dtype=object) for name, value in given.items()}
@@ -103,7 +97,6 @@ def _column_midpoints(schema: Schema) -> np.ndarray:
 
 
 def _broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
-    """An array of one row, or of ``n``, with NaN where entries are to be drawn."""
     try:
         x = np.load(given) if isinstance(given, str) else np.asarray(given)
         return np.broadcast_to(x.astype(np.float64), (n, *schema.event))
@@ -115,7 +108,6 @@ def _broadcast_given(given: Any, schema: Schema, n: int) -> np.ndarray:
 
 
 def _check_given(values: np.ndarray, column: ColumnSchema) -> None:
-    """Refuse values that no row has in a column."""
     low, high = (column.low, column.high) if column.integer else column.bounds
     wide = REACH * (column.high - column.low)
     if not np.isfinite(values).all():
@@ -140,7 +132,6 @@ def _check_given(values: np.ndarray, column: ColumnSchema) -> None:
 def _group_identical(
     x: np.ndarray, known: np.ndarray, *conditions: Tensor | None
 ) -> Iterator[np.ndarray]:
-    """Rows that share what is given, so that they can be drawn together."""
     parts = [np.where(known, x, 0).reshape(len(x), -1), known.reshape(len(x), -1)]
     keys = np.concatenate([*parts, *(c.cpu().numpy() for c in conditions if c is not None)], axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
@@ -149,7 +140,6 @@ def _group_identical(
 
 
 def _impute_group(view: "_UnwhitenedModel", n: int, x: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """``n`` draws given the entries of one row, in the units of the data."""
     mask, pipeline = torch.as_tensor(known).to(view.pipeline.device), view.pipeline
     integer = np.array([column.integer for column in pipeline.schema.columns])
     several = pipeline.preprocessor.transform.stochastic and (known & integer).any()
@@ -173,12 +163,8 @@ Shares = list[tuple[int, Tensor]]  # how many to draw, and the row whose known e
 class _UnwhitenedModel:
     """A model in a space whose entries are those of the data, each transformed alone.
 
-    A whitening mixes entries, so that what is given is no entry of the model's own space.
-
-    Arguments:
-        pipeline: The model.
-        c: The condition of all draws, ``(1, condition)``, or None.
-        options: Those that the model's ``complete`` takes for so many draws.
+    A whitening mixes entries, so that what is given is no entry of the model's own space. All draws
+    have one condition c, ``(1, condition)``, or None; the options are those of ``complete``.
     """
 
     def __init__(self, pipeline: ModelPipeline, c: Condition, options: dict[str, Any]) -> None:
@@ -197,7 +183,6 @@ class _UnwhitenedModel:
         return torch.where(known, self.entrywise.forward(rows)[0].to(known.device), 0.0)
 
     def impute_by_model(self, n: int, x: Tensor, known: Tensor) -> Tensor | None:
-        """What the model's own ``complete`` draws, if it has one."""
         if not isinstance(self.model, Imputes):
             return None
         z, made = self.pipeline.tensor(x), []
@@ -241,7 +226,6 @@ class _UnwhitenedModel:
         return parts
 
     def select_nearest(self, n: int, shares: Shares, known: Tensor) -> list[Tensor]:
-        """The draws that lie nearest in the known entries, for a model without a density."""
         many = min(max(DRAWS[0], 50 * n), DRAWS[1])
         draws, least = self.sample(many), min(float(n), many / 20)
         found = [completion.kernel_resample(draws, x, known, m, least) for m, x in shares]

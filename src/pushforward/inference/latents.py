@@ -26,7 +26,6 @@ REACH = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 def require_latents(
     model: GenerativeModel, lack: str = "has no latents to encode data in"
 ) -> Encodes:
-    """The model as one that encodes; the error says what it lacks otherwise."""
     if not isinstance(model, Encodes):
         raise missing_capability(model, lack)
     return model
@@ -35,7 +34,6 @@ def require_latents(
 def encode_data(
     pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> np.ndarray:
-    """`FittedModel.encode`."""
     encode = require_latents(pipeline.model).encode
     data = pipeline.preprocessor.read(x, y)
     with pipeline.seeded(seed):
@@ -43,14 +41,12 @@ def encode_data(
 
 
 def decode_data(pipeline: ModelPipeline, z: Any, y: Any, seed: int, options: dict[str, Any]) -> Any:
-    """`FittedModel.decode`."""
     require_latents(pipeline.model, "has no latents to decode")
     with pipeline.seeded(seed):
         return _decode_rows(pipeline, _read_latents(z), y, options)
 
 
 def _decode_rows(pipeline: ModelPipeline, z: Tensor, y: Any, options: dict[str, Any]) -> Any:
-    """The data that latents stand for."""
     rows, c = pipeline.tensor(z), pipeline.conditions(y, len(z))
     try:
         x = pipeline.map_batches(require_latents(pipeline.model).decode, rows, c, options)
@@ -65,7 +61,6 @@ def _decode_rows(pipeline: ModelPipeline, z: Tensor, y: Any, options: dict[str, 
 def reconstruct_data(
     pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> Any:
-    """`FittedModel.reconstruct`."""
     encode = require_latents(pipeline.model).encode
     data = pipeline.preprocessor.read(x, y)
     with pipeline.seeded(seed):
@@ -74,17 +69,13 @@ def reconstruct_data(
 
 
 def rms_difference(schema: Schema, x: Any, made: Any) -> float:
-    """Root mean square difference between two sets of data of a schema, in their units."""
-    difference = reading.read_with_schema(x, schema).x - schema.align_columns(
-        reading.open_source(made)
-    )
-    return float(np.sqrt(np.square(difference).mean()))
+    x, made = reading.read_with_schema(x, schema).x, schema.align_columns(reading.open_source(made))
+    return float(np.sqrt(np.square(x - made).mean()))
 
 
 def translate_data(
     pipeline: ModelPipeline, x: Any, y: Any, reverse: bool, seed: int, options: dict[str, Any]
 ) -> Any:
-    """`FittedModel.translate`."""
     model, target = pipeline.model, pipeline.preprocessor
     if not isinstance(model, Transports):
         raise missing_capability(model, "cannot translate data; fit flow_matching with source=DATA")
@@ -104,7 +95,6 @@ def translate_data(
 
 
 def _read_latents(z: Any) -> Tensor:
-    """Latents from a file or an array, ``(n, ...)``."""
     if isinstance(z, str):
         z = reading.open_source(z).stack()
     rows = torch.as_tensor(np.asarray(z, dtype=np.float64))
@@ -122,7 +112,6 @@ def traverse_latents(
     values: Sequence[float] | np.ndarray = REACH,
     seed: int = 0,
 ) -> np.ndarray:
-    """`FittedModel.traverse`."""
     with pipeline.seeded(seed):
         start, c = _start_latent(pipeline, x, y)
         chosen = range(start.numel()) if units is None else _check_units(units, start.numel())
@@ -149,9 +138,6 @@ def decode_quantile_lattice(
 
     Returns:
         Shape ``(side, side, *event)``, in the units of the data, the rows from the top down.
-
-    Raises:
-        UsageError: If the family has no latents, or not these two.
     """
     with pipeline.seeded(0):
         start, c = _start_latent(pipeline, None, y)
@@ -182,7 +168,6 @@ def _check_units(units: Sequence[int] | np.ndarray, count: int) -> list[int]:
 
 
 def _decode_grid(pipeline: ModelPipeline, z: Tensor, like: Tensor, c: Condition) -> np.ndarray:
-    """A grid of latents decoded to the units of the data, one condition for all."""
     rows = pipeline.tensor(z.view(-1, *like.shape))
     made = pipeline.map_batches(require_latents(pipeline.model).decode, rows, c, {})
     x = pipeline.preprocessor.transform.inverse(made).numpy()

@@ -25,10 +25,7 @@ FARTHEST = 1e12  # beyond which the squares of float32 soon overflow
 
 
 def likelihood_kind(pipeline: ModelPipeline, options: dict[str, Any]) -> Likelihood:
-    """What kind of number `log_prob` gives with these options.
-
-    A density of dequantised integers bounds their log-mass from below, by Jensen's inequality.
-    """
+    """`FittedModel.kind`."""
     kind = pipeline.model.kind(**options)
     dequantised = pipeline.preprocessor.transform.stochastic and kind is not Likelihood.NONE
     return Likelihood.LOWER_BOUND if dequantised else kind
@@ -37,7 +34,6 @@ def likelihood_kind(pipeline: ModelPipeline, options: dict[str, Any]) -> Likelih
 def log_prob(
     pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any] | None = None
 ) -> np.ndarray:
-    """`FittedModel.log_prob`."""
     values, errors = log_prob_with_error(pipeline, x, y, seed, options or {})
     if errors.any():
         warnings.warn(
@@ -56,7 +52,6 @@ def rms_error(errors: np.ndarray) -> float:
 def log_prob_with_error(
     pipeline: ModelPipeline, x: Any, y: Any, seed: int, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`FittedModel.estimated`."""
     if likelihood_kind(pipeline, {}) is Likelihood.NONE:
         raise NoLikelihood(
             f"{pipeline.family} has no likelihood; for densities fit e.g. normalizing_flow"
@@ -98,11 +93,8 @@ def _marginal_log_prob(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The log-likelihoods of some rows under a mixture of conditions, or under their own.
 
-    Rows beyond all reach get minus infinity, so that one of them does not cost the others theirs.
-
-    Returns:
-        The log-likelihoods; their standard errors, those of the parts weighted by what each gives
-        to the sum; and which rows were beyond reach.
+    With them come their standard errors, those of the parts weighted by what each gives to the sum,
+    and which rows were beyond all reach: these get minus infinity, at no cost to the others.
     """
     model = pipeline.model
     z, _, log_det = pipeline.preprocessor.to_model(batch.x)

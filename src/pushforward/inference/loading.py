@@ -21,15 +21,11 @@ from .preprocessor import Preprocessor
 
 
 def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
-    """A model with fresh weights as a configuration describes it.
-
-    Raises:
-        DataError: If it is not that of a model of such data.
-    """
+    """A model with fresh weights as a configuration describes it."""
     chain = Chain.from_json(config["transform"])
     seen = (config.get("conditions") or (), config.get("frequencies") or ())
     preprocessor = Preprocessor(schema, chain, *seen)
-    event, known = preprocessor.event(config["event"][3]), list(config["event"])
+    event, known = schema.event_of(config["event"][3]), list(config["event"])
     known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens
     if json.loads(json.dumps(event)) != known:
         raise DataError("the configuration and the schema describe different data")
@@ -64,7 +60,6 @@ def run_folder_errors(folder: Path | None) -> Iterator[None]:
 
 
 def _ema_name(known: Any, ema: float) -> str:
-    """What a checkpoint calls the average with a decay."""
     decays = [v for v in (known if isinstance(known, list) else [known]) if v]
     if ema not in decays:
         raise UsageError(f"no average has the decay ema={ema}; choose from {decays or 'none'}")

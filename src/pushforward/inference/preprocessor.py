@@ -26,7 +26,7 @@ from ..data.schema import Schema
 from ..data.transforms import Chain
 from ..devices import batch_offsets, batch_rows, cast_like_model, model_device
 from ..errors import DataError, NumericalError, UsageError
-from ..model import Event, GenerativeModel
+from ..model import GenerativeModel
 from ..options import check_options, option_names, takes_any_option
 from ..progress import track_progress
 from ..rng import seeded_rng
@@ -36,63 +36,37 @@ from ..theory.guidance import Guidance
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """How data of a schema are read for a model, and given back.
-
-    Arguments:
-        schema: What the data that were fitted look like.
-        transform: Numbers in the units of the data to the model's space, and back.
-        conditions: The distinct conditions of training, vectors or captions; empty without any.
-        frequencies: How often each of them was seen; they sum to 1.
-    """
+    """How data of a schema are read for a model, and given back."""
 
     schema: Schema
-    transform: Chain
-    conditions: Sequence[Any] = ()
-    frequencies: Sequence[float] = ()
+    transform: Chain  # from the units of the data to the model's space, and back
+    conditions: Sequence[Any] = ()  # the distinct ones of training, vectors or captions
+    frequencies: Sequence[float] = ()  # how often each of them was seen; they sum to 1
 
     def to_json(self) -> dict[str, Any]:
-        """Schema and transform as plain lists, numbers and text."""
         return {"schema": self.schema.to_json(), "transform": self.transform.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Preprocessor":
-        """The inverse of `to_json`, which may hold more."""
         return cls(Schema.from_json(data["schema"]), Chain.from_json(data["transform"]))
 
     @property
     def captioned(self) -> bool:
         return self.schema.condition is not None and self.schema.condition.captioned
 
-    def event(self, size: int) -> Event:
-        """What a family must know of so many rows of the schema."""
-        schema = self.schema
-        event = Event(schema.event, schema.condition_length, schema.levels, size)
-        if schema.condition is None:
-            return event
-        return event._replace(tokens=schema.condition.tokens, spelled=schema.condition.spelled)
-
     def read(self, x: Any, y: Any = None) -> reading.Dataset:
-        """Data of the schema, and their conditions from ``y`` or from their own column.
-
-        Raises:
-            DataError: If they are not of the kind that was fitted.
-        """
+        """Data of the schema, and their conditions from ``y`` or from their own column."""
         return reading.read_with_schema(x, self.schema, y=y)
 
     def read_conditions(self, x: Any) -> Any:
-        """The conditions that data come with, or None."""
         return None if self.schema.condition is None else self.read(x).y
 
     def to_model(self, x: np.ndarray, y: Any = None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rows of data in the model's space.
-
-        Arguments:
-            x: Numbers in the units of the data, ``(n, *event)``.
-            y: Their conditions, one for each or one for all; None where they are not known.
+        """Rows in the units of the data, ``(n, *event)``, in the model's space, in float64.
 
         Returns:
             z, ``(n, *event)``; the condition vectors c, ``(n, condition)``, zeros where they are
-            not known, or None for a schema without; the log-determinants, ``(n,)``; in float64.
+            not known, or None for a schema without; the log-determinants, ``(n,)``.
         """
         z, log_det = self.transform.forward(torch.as_tensor(x))
         if self.schema.condition is None and y is None:
@@ -100,26 +74,17 @@ class Preprocessor:
         return z, torch.as_tensor(self.schema.encode(y, len(x))), log_det
 
     def to_numbers(self, z: Tensor, who: str = "the model", remedy: str = "train longer") -> Any:
-        """What a model gives in the units of the data, ``(n, *event)``, in float64.
-
-        Raises:
-            NumericalError: If it is not finite; the message names ``who`` and the ``remedy``.
-        """
+        """What a model gives in the units of the data, ``(n, *event)``, in float64."""
         if not z.isfinite().all():
             raise NumericalError(f"{who} gave values that are not finite; {remedy}")
         return self.transform.inverse(z.cpu().double()).numpy()
 
     def to_user(self, z: Tensor, c: Tensor | None = None, captions: Any = None) -> Any:
-        """What a model gives, as the kind of data that was fitted."""
         rows = None if c is None else c.cpu().double().numpy()
         return self.schema.restore(self.to_numbers(z), rows, captions)
 
     def condition_vectors(self, y: Any, n: int) -> np.ndarray | None:
-        """The condition vectors of ``n`` rows; drawn from those of training if not given.
-
-        Raises:
-            UsageError: If one is given and the model was fitted without.
-        """
+        """The condition vectors of ``n`` rows; drawn from those of training if not given."""
         if not self.schema.condition_length:
             if y is not None:
                 raise UsageError("the model was fitted without a condition: give none")
@@ -128,12 +93,7 @@ class Preprocessor:
         return self._draw(n) if y is None else self.schema.encode(y, n)
 
     def required_vectors(self, y: Any, n: int) -> np.ndarray | None:
-        """The condition vectors of ``n`` rows whose conditions must be known.
-
-        Raises:
-            DataError: If the model needs them and they are not given.
-            UsageError: If they are given and the model was fitted without.
-        """
+        """The condition vectors of ``n`` rows, which must be given if the model has any."""
         if (condition := self.schema.condition) is not None and y is None:
             raise DataError(
                 f"the model was fitted with a condition, {condition.expected_form}: name it "
@@ -142,11 +102,9 @@ class Preprocessor:
         return self.condition_vectors(y, n)
 
     def captions_or_draw(self, y: Any, n: int) -> Any:
-        """Conditions as they are given; captions that are not given are drawn from training's."""
         return self._draw(n) if self.captioned and y is None else y
 
     def caption_rows(self, y: Any, n: int) -> np.ndarray | None:
-        """The caption of each of ``n`` rows, where conditions are captions and given."""
         if not self.captioned or y is None:
             return None
         return np.broadcast_to(np.atleast_1d(as_condition_array(y)).astype(object), n)
@@ -163,7 +121,6 @@ class Preprocessor:
         return self.schema.condition_columns(c, self.caption_rows(y, n))
 
     def parse_condition(self, word: str | None) -> Any:
-        """A condition as a person types it, in the kind that the schema has."""
         if word is None or self.schema.condition is None:
             return word
         return self.schema.condition.parse(word)
@@ -178,8 +135,6 @@ class Preprocessor:
 
 
 class Batch(NamedTuple):
-    """Some rows of many: how many, what there is of each, and the options that they take."""
-
     size: int
     x: Any
     c: Condition
@@ -188,19 +143,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelPipeline:
-    """A model behind the preprocessor of its data.
-
-    Arguments:
-        model: It.
-        preprocessor: User's data to the model's space, and back.
-        family: What messages call the model.
-        source: The same of the data that a transport starts from, if it does not start from noise.
-    """
+    """A model behind the preprocessor of its data."""
 
     model: GenerativeModel
     preprocessor: Preprocessor
-    family: str
-    source: Preprocessor | None = None
+    family: str  # what messages call the model
+    source: Preprocessor | None = None  # of what a transport starts from, if not from noise
 
     @property
     def schema(self) -> Schema:
@@ -212,12 +160,10 @@ class ModelPipeline:
 
     @contextlib.contextmanager
     def seeded(self, seed: int | None) -> Iterator[None]:
-        """Random numbers of their own, and no gradients."""
         with seeded_rng(seed, self.device), torch.no_grad():
             yield
 
     def tensor(self, rows: Tensor | np.ndarray | None) -> Any:
-        """Numbers on the device and in the precision of the model; None stays."""
         return None if rows is None else cast_like_model(self.model, torch.as_tensor(rows))
 
     def to_model(self, data: reading.Dataset) -> tuple[Tensor, Condition]:
@@ -226,13 +172,11 @@ class ModelPipeline:
         return self.tensor(z), c
 
     def conditions(self, y: Any, n: int) -> Condition:
-        """The conditions of ``n`` rows, which must be known, as the model takes them."""
         return self.tensor(self.preprocessor.required_vectors(y, n))
 
     def method_options(
         self, method: Callable[..., Any], options: dict[str, Any], n: int
     ) -> dict[str, Any]:
-        """A user's options as a method of the model takes them for ``n`` rows, checked."""
         options = _guidance_from_options(options, method, self, n)
         check_options(method, options, self.family)
         return options
@@ -266,19 +210,13 @@ def make_guidance(
     guidance_interval: tuple[float, float] | None = None,
     negative: Tensor | None = None,
 ) -> Guidance:
-    """The three options as one value."""
     return Guidance(guidance, guidance_interval, negative)
 
 
 def _guidance_from_options(
     options: dict[str, Any], method: Callable[..., Any], pipeline: ModelPipeline, n: int
 ) -> dict[str, Any]:
-    """Options of a method in which those of guidance are one value, ``guidance``, if it takes them.
-
-    Raises:
-        UsageError: If one has no sense, or a negative condition is one of no condition.
-        DataError: If there are as many negative conditions as there are no rows.
-    """
+    """Options of a method; those of guidance become one value, ``guidance``, if it takes them."""
     loose = {name: options[name] for name in GUIDANCE if name in options}
     if (y := loose.get("negative")) is not None:
         if pipeline.schema.condition is None:
@@ -296,5 +234,4 @@ def _guidance_from_options(
 
 
 def slice_options(options: dict[str, Any], rows: Any) -> dict[str, Any]:
-    """Options of some of the rows: of what there is for each row, theirs."""
     return {k: v.rows(rows) if isinstance(v, Guidance) else v for k, v in options.items()}

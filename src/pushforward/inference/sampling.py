@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
-from ..memory import require_memory
+from ..options import require_memory
 from ..rng import seeded_rng
 from . import imputation
 from .preprocessor import ModelPipeline
@@ -47,7 +47,6 @@ def draw_samples(
 
 
 def _check_count(pipeline: ModelPipeline, n: Any) -> int:
-    """How many to draw: a whole number of samples for which there is memory."""
     number = isinstance(n, int | float | np.number) and not isinstance(n, bool)
     if not number or not 0 <= n < math.inf or n % 1:
         raise UsageError(f"n is {n}; ask for a whole number of samples")

@@ -5,30 +5,26 @@ penalised it has no normalisation, which would divide that away.
 """
 
 import math
-from collections.abc import Callable
 from typing import Annotated, NamedTuple, TypedDict, Unpack
 
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..model import Event
 from ..options import LAYERS, Default, with_defaults
 from ..shapes import Condition
 from .blocks import identity_norm
-from .convolutional import ConvCritic, ConvDecoder
+from .convolutional import ConvCritic, ConvDecoder, Norm
 from .mlp import Perceptron, fourier_count, zero_last_layer
 from .select import VECTOR_NETWORKS, is_convolutional
 from .whitening import Whitening
-
-Norm = Callable[[int], nn.Module]
 
 
 class GaussianResidualGenerator(nn.Module):
     """A generator that begins as the Gaussian fitted to the data: noise, and what a net adds to it.
 
-    Arguments:
-        net: Maps ``(n, latent)`` and a condition to ``(n, d)``.
-        d: The length of a sample; noise that is shorter leaves the last directions to the net.
+    Noise that is shorter than a sample leaves the last directions to the net.
     """
 
     def __init__(self, net: nn.Module, d: int) -> None:
@@ -36,8 +32,7 @@ class GaussianResidualGenerator(nn.Module):
         self.net, self.d, self.whitening = zero_last_layer(net), d, Whitening((d,))
 
     def forward(self, z: Tensor, c: Condition = None) -> Tensor:
-        known = nn.functional.pad(z, (0, self.d - z.shape[1]))
-        return self.whitening.inverse(known + self.net(z, c))
+        return self.whitening.inverse(pad(z, (0, self.d - z.shape[1])) + self.net(z, c))
 
 
 class GanOptions(TypedDict, total=False):
@@ -46,8 +41,7 @@ class GanOptions(TypedDict, total=False):
     Arguments:
         network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
         latent: The length of the noise, 0 to choose it from the data.
-        width: Units in each hidden layer of the generator, or channels of its largest scale; 0 to
-            choose from the data.
+        width: Units of the generator's layers, or channels of its largest scale; 0 to choose.
         critic: The same of the critic.
         depth: Hidden layers of the generator, or scales of both.
     """
@@ -60,18 +54,10 @@ class GanOptions(TypedDict, total=False):
 
 
 class GanNetworks(NamedTuple):
-    """The players of an adversarial game.
-
-    Arguments:
-        generator: Maps ``(n, latent)`` and a condition to ``(n, d)``.
-        critic: Maps data and a condition to one number each, ``(n, 1)``.
-        deep: Whether both are convolutional.
-    """
-
-    generator: nn.Module
-    critic: nn.Module
+    generator: nn.Module  # maps (n, latent) and a condition to (n, d)
+    critic: nn.Module  # maps data and a condition to (n, 1)
     latent: int
-    deep: bool = False
+    deep: bool = False  # whether both are convolutional
 
 
 def _default_latent_dim(event: Event) -> int:
@@ -90,12 +76,8 @@ def build_gan_networks(
 ) -> GanNetworks:
     """A generator and a critic for the data.
 
-    Arguments:
-        event: The kind of data.
-        channels: Of a generator of images where no width is given.
-        critic_waves: Fourier features that a critic of vectors sees, None to choose.
-        norm: Makes the normalisation in a critic of images.
-        given: The options of the networks.
+    ``channels`` are those of a generator of images where no width is given; ``critic_waves`` are
+    Fourier features of vectors, None to choose; ``norm`` is for a critic of images.
     """
     options = with_defaults(GanOptions, given)
     options["latent"] = options["latent"] or _default_latent_dim(event)
@@ -114,23 +96,16 @@ def _build_mlp_gan(event: Event, options: GanOptions, critic_waves: int | None) 
     d, k, waves = math.prod(event.shape), event.condition, fourier_count(event.shape, None)
     latent, width = options["latent"], options["width"] or 128
     hidden = [width] * options["depth"]
-    generator = Perceptron(latent, k, d, hidden, waves=waves, sharpest=4.0)
-    critic = Perceptron(
-        d,
-        k,
-        1,
-        [options["critic"] or (64 if waves else width)] * 2,
-        activation=nn.LeakyReLU,
-        waves=fourier_count(event.shape, critic_waves),
-        sharpest=32.0,
-    )
-    return GanNetworks(
-        generator if waves else GaussianResidualGenerator(generator, d), critic, latent
-    )
+    generator: nn.Module = Perceptron(latent, k, d, hidden, waves=waves, sharpest=4.0)
+    seen = fourier_count(event.shape, critic_waves)
+    units = [options["critic"] or (64 if waves else width)] * 2
+    critic = Perceptron(d, k, 1, units, activation=nn.LeakyReLU, waves=seen, sharpest=32.0)
+    if not waves:
+        generator = GaussianResidualGenerator(generator, d)
+    return GanNetworks(generator, critic, latent)
 
 
 def _build_conv_gan(event: Event, options: GanOptions, norm: Norm) -> GanNetworks:
-    """A generator and a critic of images, whose smallest sizes are the same."""
     shape, k, width, scales = event.shape, event.condition, options["width"], options["depth"]
     critic, seen = options["critic"] or 2 * width, max(scales - 1, 1)
     return GanNetworks(

@@ -6,7 +6,6 @@ places: numbers of a pixel of it tell of the pixels around there alone.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,26 +18,19 @@ from ..shapes import Data, PerDatum, Scalar
 from ..theory.adversarial import discriminator_loss, non_saturating_loss, zero_centred_penalty
 from .backbone import Backbone
 from .blocks import conv3x3, group_norm, identity_norm
-from .convolutional import ConvDecoder, ConvEncoder, scale_sizes
+from .convolutional import ConvDecoder, ConvEncoder, Norm, scale_sizes
 from .layout import image_layout
 from .likelihoods import EntryLikelihood
 from .mlp import Perceptron
 
 
 class AutoencoderNetworks(NamedTuple):
-    r"""A Gaussian posterior :math:`q(z \mid x, c)` and a distribution :math:`p(x \mid z, c)`.
+    r"""A Gaussian posterior :math:`q(z \mid x, c)` and a distribution :math:`p(x \mid z, c)`."""
 
-    Arguments:
-        encoder: Maps data and a condition to ``(n, 2 * latent)``: means and log-scales.
-        decoder: Maps ``(n, latent)`` and a condition to ``(n, d * law.size)``.
-        law: The distribution of one entry.
-        prior: Maps a condition to ``(n, 2 * latent)``: where its latents lie.
-    """
-
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: nn.Module  # maps data and a condition to (n, 2 * latent): means and log-scales
+    decoder: nn.Module  # maps (n, latent) and a condition to (n, d * law.size)
     law: EntryLikelihood
-    prior: nn.Module | None = None
+    prior: nn.Module | None = None  # maps a condition to (n, 2 * latent): where its latents lie
 
 
 class _ConditionalPrior(nn.Module):
@@ -57,39 +49,34 @@ class _ConditionalPrior(nn.Module):
 
 
 def build_mlp_autoencoder(
-    event: Event, law: EntryLikelihood, *, latent: int, hidden: list[int], waves: int = 0
+    event: Event, entry: EntryLikelihood, *, latent: int, hidden: list[int], waves: int = 0
 ) -> AutoencoderNetworks:
     d, k = math.prod(event.shape), event.condition
     return AutoencoderNetworks(
         Perceptron(d, k, 2 * latent, hidden, waves=waves, sharpest=16.0),
-        Perceptron(latent, k, d * law.size, hidden, waves=waves, sharpest=4.0),
-        law,
+        Perceptron(latent, k, d * entry.size, hidden, waves=waves, sharpest=4.0),
+        entry,
         _ConditionalPrior(k, latent) if k else None,
     )
 
 
 def build_conv_autoencoder(
-    event: Event, law: EntryLikelihood, *, latent: int, width: int, scales: int
+    event: Event, entry: EntryLikelihood, *, latent: int, width: int, scales: int
 ) -> AutoencoderNetworks:
     shape, k = event.shape, event.condition
     return AutoencoderNetworks(
         ConvEncoder(shape, k, 2 * latent, width=width, scales=scales),
-        ConvDecoder(shape, k, latent, law.size, width=width, scales=scales),
-        law,
+        ConvDecoder(shape, k, latent, entry.size, width=width, scales=scales),
+        entry,
         _ConditionalPrior(k, latent) if k else None,
     )
 
 
 def spatial_encoder(
-    event_shape: tuple[int, ...],
-    out: int,
-    *,
-    width: int,
-    scales: int,
-    norm: Callable[[int], nn.Module] = group_norm,
+    shape: tuple[int, ...], out: int, *, width: int, scales: int, norm: Norm = group_norm
 ) -> ConvEncoder:
     """Images to ``out`` numbers for each pixel of the smallest scale, ``(n, out, h, w)``."""
-    net = ConvEncoder(event_shape, 0, 1, width=width, scales=scales, norm=norm)
+    net = ConvEncoder(shape, 0, 1, width=width, scales=scales, norm=norm)
     wide, sides = width * 2 ** (scales - 1), scale_sizes(net.layout, scales)[-1]
     net.register_module("leave", nn.Sequential(nn.Unflatten(1, (wide, *sides)), conv3x3(wide, out)))
     return net
@@ -105,25 +92,20 @@ def _spatial_decoder(
 
 
 def build_spatial_autoencoder(
-    event: Event, law: EntryLikelihood, *, latent: int, width: int, factor: int
+    event: Event, entry: EntryLikelihood, *, latent: int, width: int, factor: int
 ) -> AutoencoderNetworks:
-    """Two convolutional networks whose codes are images with sides shorter by a factor.
-
-    Raises:
-        UsageError: If an image cannot be made smaller by that factor.
-    """
+    """Two convolutional networks whose codes are images with sides shorter by a factor."""
     if factor > (side := min(image_layout(event.shape).shape[1:])):
         raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
     scales = scale_count(factor)
     return AutoencoderNetworks(
         spatial_encoder(event.shape, 2 * latent, width=width, scales=scales),
-        _spatial_decoder(event.shape, latent, law.size, width=width, scales=scales),
-        law,
+        _spatial_decoder(event.shape, latent, entry.size, width=width, scales=scales),
+        entry,
     )
 
 
 def scale_count(factor: int) -> int:
-    """How many sizes there are from an image to one that much smaller."""
     if factor & (factor - 1):
         raise UsageError(f"factor is {factor}; an image is halved, so give 1, 2, 4, 8 or 16")
     return factor.bit_length()
@@ -136,10 +118,8 @@ class RandomFeatureDistance(Backbone):
         \left\| \frac{\phi_l(x)_p}{\|\phi_l(x)_p\|} - \frac{\phi_l(y)_p}{\|\phi_l(y)_p\|} \right\|^2
 
     over pixels p, as of Zhang et al. (2018) with weights that have seen no image: a deep network
-    of random weights already tells textures and edges apart (He, Wang & Hopcroft, 2016).
-
-    Arguments:
-        width: Features of the first scale; each has twice those of the one before.
+    of random weights already tells textures and edges apart (He, Wang & Hopcroft, 2016). Each scale
+    has twice the features of the one before.
     """
 
     def __init__(self, event_shape: tuple[int, ...], *, width: int = 32, scales: int = 3) -> None:
@@ -153,7 +133,6 @@ class RandomFeatureDistance(Backbone):
         self.requires_grad_(False)
 
     def features(self, x: Data) -> list[Tensor]:
-        """Features of unit length for each pixel of each scale."""
         h, found = self.layout.to_channels_first(x).to(memory_format=self.memory_format), []
         for i, layer in enumerate(self.layers):
             h = relu(layer(avg_pool2d(h, 2, ceil_mode=True) if i else h))
@@ -174,8 +153,7 @@ class PerceptualAdversarialLoss(nn.Module):
         perceptual: The weight of the distance of features, in nats for each entry.
         adversarial: The size of the critic's pull on the decoder's last layer, in that of the
             distortion's (Esser et al., 2021, equation 7).
-        width: The first channels of the critic.
-        scales: Its scales.
+        width: The first channels of the critic, which has so many ``scales``.
     """
 
     def __init__(
@@ -196,16 +174,13 @@ class PerceptualAdversarialLoss(nn.Module):
             self.critic = spatial_encoder(event_shape, 1, **size, norm=identity_norm)
 
     def critic_objective(self, real: Data, fake: Data) -> dict[str, Scalar]:
-        """What the critic minimises: its loss on patches of both, and its slope at data."""
-        slope = zero_centred_penalty(self.score, real)
-        return {**discriminator_loss(self.score(real), self.score(fake)), "slope": slope}
+        losses = discriminator_loss(self.score(real), self.score(fake))
+        return losses | {"slope": zero_centred_penalty(self.score, real)}
 
     def score(self, x: Data) -> Tensor:
-        """The critic's logits of all patches of all data, in one row."""
         return torch.flatten(self.critic(x))  # type: ignore[misc]
 
     def perceptual_loss(self, x: Data, made: Data) -> dict[str, Scalar]:
-        """The distance of features of data and their reconstructions, weighted."""
         if self.features is None:
             return {}
         return {"features": self.perceptual * x[0].numel() * self.features(x, made).mean()}

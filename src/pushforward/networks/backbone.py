@@ -1,28 +1,24 @@
-"""What deep networks share: an order of memory, blocks that can be treated one by one, and a limit.
+"""What deep networks share: an order of memory, and blocks that can be treated one by one.
 
-Weights of models that could not be trained on this machine are refused before they are made.
+By these a network is trained faster or in less memory; neither changes the result.
 """
 
-import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
-from ..memory import require_memory
+from ..errors import UsageError
 
 
 class Backbone(nn.Module):
-    """A network that is compiled as a whole.
+    """A network that is compiled as a whole."""
 
-    Attributes:
-        memory_format: The memory format of the images inside, where there are any.
-        penalised: Whether losses hold its slope, so that they are differentiated twice.
-    """
-
-    memory_format = torch.preserve_format
-    penalised = False
+    memory_format = torch.preserve_format  # of the images inside, where there are any
+    penalised = False  # whether losses hold its slope, so that they are differentiated twice
 
 
 def outermost_backbones(model: nn.Module) -> list[Backbone]:
@@ -32,7 +28,7 @@ def outermost_backbones(model: nn.Module) -> list[Backbone]:
     return [network for module in model.children() for network in outermost_backbones(module)]
 
 
-def use_channels_last(network: nn.Module) -> None:
+def _use_channels_last(network: nn.Module) -> None:
     """Keep the images inside a network in this memory format."""
     for module in network.modules():
         if isinstance(module, Backbone):
@@ -47,28 +43,54 @@ def outermost_blocks(network: nn.Module) -> list[nn.Module]:
     return found
 
 
-TIMES = 20  # bytes a parameter takes in training: itself, its gradient, two moments, the average
+def accelerate_networks(
+    model: nn.Module,
+    *,
+    compile: bool = False,
+    channels_last: bool = False,
+    recompute: bool = False,
+) -> None:
+    """Compile the networks of a model in training, change their memory order, or save activations.
 
-
-class AllocationGuard(TorchFunctionMode):
-    """Refuses to allocate the weights of a model that could not be trained here.
-
-    It watches Python's calls: a mode of the dispatcher would import PyTorch's compiler, which takes
-    longer than a short fit.
-
-    Example:
-        >>> with Watch("this model", "lower width"):
-        ...     net = nn.Linear(10**6, 10**6)
+    The copy of the model with averaged weights, which is kept and sampled, runs as it did.
     """
+    for network in outermost_backbones(model):
+        if channels_last:
+            _use_channels_last(network)
+        if recompute:
+            _checkpoint_blocks(network)
+        if compile:
+            network.compile()
 
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__()
-        self.what, self.remedy, self.count = what, remedy, 0
 
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if function is torch.empty:
-            self.count += math.prod(args if isinstance(args[0], int) else args[0])
-            require_memory(TIMES * self.count, self.what, self.remedy)
-        return function(*args, **(kwargs or {}))
+def check_acceleration(
+    model: nn.Module, *, compile: bool, channels_last: bool, recompute: bool
+) -> None:
+    """Refuse ways to train faster or in less memory that no network of the model has."""
+    networks = outermost_backbones(model)
+    convolutions = any(isinstance(m, nn.Conv2d) for m in model.modules())
+    blocks = any(outermost_blocks(network) for network in networks)
+    for name, wanted, what, there in (
+        ("channels_last", channels_last, "convolutions", convolutions),
+        ("recompute", recompute, "blocks", blocks),
+        ("compile", compile, "networks", bool(networks)),
+    ):
+        if wanted and not there:
+            raise UsageError(f"{name} is for {what}, and this model has none: leave {name} out")
+
+
+def _checkpoint_blocks(network: nn.Module) -> None:
+    """Keep what goes into a network's blocks, not what is inside them (Chen et al., 2016).
+
+    Each block is computed a second time when its gradient is due. Blocks are the modules in the
+    network's lists.
+    """
+    for block in outermost_blocks(network):
+        block.forward = partial(_recompute_forward, block.forward)  # type: ignore[method-assign]
+
+
+def _recompute_forward(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """A block's value, computed again in the backward pass if there is one."""
+    if not torch.is_grad_enabled():
+        return forward(*given, **named)
+    return checkpoint(forward, *given, use_reentrant=False, **named)

@@ -40,13 +40,8 @@ def dot_product_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None =
     r""":math:`\mathrm{softmax}(q k^\top / \sqrt d)\, v` (Vaswani et al., 2017, eq. 1).
 
     PyTorch's fused kernels have no forward-mode derivative and no second one on every device, and
-    maps of a flow are trained with the former; an image of patches has few tokens.
-
-    Arguments:
-        q: Queries, ``(..., tokens, d)``.
-        k: Keys, ``(..., others, d)``.
-        v: Values, ``(..., others, d)``.
-        seen: Which keys can be seen, a mask that broadcasts against ``(..., tokens, others)``.
+    maps of a flow are trained with the former; an image of patches has few tokens. The mask
+    ``seen`` says which keys can be seen; it broadcasts against ``(..., tokens, keys)``.
     """
     logits = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
     if seen is not None:
@@ -54,14 +49,17 @@ def dot_product_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None =
     return logits.softmax(-1) @ v
 
 
+def split_heads(h: Tensor, parts: int, heads: int) -> Tensor:
+    """Numbers side by side as heads apart, ``(parts, batch, heads, tokens, width / heads)``."""
+    return h.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4)
+
+
 class Attention(nn.Module):
     """What tokens read from each other and from a condition's tokens, under one softmax.
 
     The keys and values of a condition's tokens join those of the data (Nichol et al., 2022), so
-    that a sample without any still has something to look at.
-
-    Arguments:
-        context: Numbers per token of a condition, 0 for none; the first says whether it is there.
+    that a sample without any still has something to look at. Such a token has ``context`` numbers,
+    of which the first says whether it is there.
     """
 
     def __init__(self, width: int, context: int = 0) -> None:
@@ -70,15 +68,10 @@ class Attention(nn.Module):
         self.mix, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.context = nn.Linear(context, 2 * width, bias=False) if context else None
 
-    def split_heads(self, h: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Numbers side by side as heads apart: each ``(batch, heads, tokens, width / heads)``."""
-        return h.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """An update of tokens ``(batch, tokens, width)``."""
-        (q, k, v), seen = self.split_heads(self.mix(h), 3), None
+        (q, k, v), seen = split_heads(self.mix(h), 3, self.heads), None
         if self.context is not None and context is not None:
-            more, its = self.split_heads(self.context(context), 2)
+            more, its = split_heads(self.context(context), 2, self.heads)
             k, v = torch.cat([k, more], dim=2), torch.cat([v, its], dim=2)
             own = torch.ones(*h.shape[:2], dtype=torch.bool, device=h.device)
             seen = torch.cat([own, context[..., 0] != 0], dim=1)[:, None, None]
@@ -90,7 +83,6 @@ def conv3x3(into: int, out: int) -> nn.Conv2d:
 
 
 def downsample_conv(channels: int) -> nn.Conv2d:
-    """A convolution to half the size, rounded up."""
     return nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
 
@@ -111,10 +103,8 @@ class ResidualBlock(nn.Module):
         \qquad h \leftarrow \mathrm{skip}(h) + \mathrm{conv}(\mathrm{silu}(r)), \qquad (s, b) = W e
 
     (Dhariwal & Nichol, 2021, section 3: adaptive group normalisation). Nothing passes from one
-    sample of a batch to another.
-
-    Arguments:
-        embedded: The length of ``e``, 0 for none; the zero vector and None change nothing.
+    sample of a batch to another. The length of e is ``embedded``; the zero vector and None change
+    nothing.
     """
 
     def __init__(
@@ -146,12 +136,8 @@ class TimeConditionEmbedding(nn.Module):
 
     .. math:: e = \mathrm{silu}(\mathrm{mlp}(\phi(t)) + W\phi(\text{span}) + V c)
 
-    A scalar time is embedded once for the whole batch.
-
-    Arguments:
-        condition: The length of ``c`` with its tokens, 0 for none.
-        width: The length of e.
-        tokens: How many tokens end ``c``, and their width.
+    of length ``width``. A scalar time is embedded once for the whole batch. The condition c has
+    ``condition`` numbers with its tokens; these are given by how many there are, and their width.
     """
 
     omega: Tensor

@@ -17,19 +17,18 @@ from .backbone import Backbone
 from .blocks import ResidualBlock, conv3x3, downsample_conv, group_norm, identity_norm
 from .layout import ImageLayout, image_layout
 
+Norm = Callable[[int], nn.Module]  # makes the normalisation of so many channels
+
 
 def scale_sizes(layout: ImageLayout, scales: int, first: int = 1) -> list[tuple[int, int]]:
-    """Height and width at each scale, the first of them so many times smaller than the image."""
     steps = [first * 2**i for i in range(scales)]
     return [(-(-layout.height // k), -(-layout.width // k)) for k in steps]
 
 
 class ConvEncoder(Backbone):
-    """Images and conditions to vectors.
+    """Images and conditions to vectors; each scale has twice the channels of the one before.
 
-    Arguments:
-        width: Channels of the first scale; each has twice those of the one before.
-        stride: Of the first convolution; the first scale is so many times smaller than the image.
+    The first scale is smaller than the image by ``stride``, that of the first convolution.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class ConvEncoder(Backbone):
         *,
         width: int = 16,
         scales: int = 3,
-        norm: Callable[[int], nn.Module] = group_norm,
+        norm: Norm = group_norm,
         stride: int = 1,
     ) -> None:
         super().__init__()
@@ -54,9 +53,8 @@ class ConvEncoder(Backbone):
         )
         self.down = nn.ModuleList(downsample_conv(wide) for wide in widths[:-1])
         self.norm = norm(widths[-1])
-        self.leave = nn.Linear(
-            widths[-1] * math.prod(scale_sizes(self.layout, scales, stride)[-1]), out
-        )
+        pixels = math.prod(scale_sizes(self.layout, scales, stride)[-1])
+        self.leave = nn.Linear(widths[-1] * pixels, out)
 
     def features(self, x: Data, c: Condition = None) -> Tensor:
         """What the last scale sees, ``(n, channels, height, width)``."""
@@ -80,9 +78,6 @@ class ConvCritic(ConvEncoder):
     the condition given the image is a softmax of features, so is the part of the optimal critic
     that knows the condition. It sees the image from half its size on, which halves the cost of a
     penalty on its slope.
-
-    Arguments:
-        width: Channels of the first scale; each has twice those of the one before.
     """
 
     def __init__(
@@ -92,7 +87,7 @@ class ConvCritic(ConvEncoder):
         *,
         width: int = 32,
         scales: int = 2,
-        norm: Callable[[int], nn.Module] = identity_norm,
+        norm: Norm = identity_norm,
     ) -> None:
         super().__init__(event_shape, 0, 1, width=width, scales=scales, norm=norm, stride=2)
         last = width * 2 ** (scales - 1)
@@ -109,9 +104,7 @@ class ConvCritic(ConvEncoder):
 class ConvDecoder(Backbone):
     """Vectors and conditions to numbers for every entry of an image; with one number, a generator.
 
-    Arguments:
-        width: Channels of the last scale; each has half those of the one before.
-        scales: How many sizes, each twice the one before.
+    Each scale has twice the size of the one before, and half its channels: ``width`` in the end.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ one entry, such as a spline.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,20 +20,15 @@ from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 from zuko.lazy import LazyTransform
 
-from ..shapes import Condition
+from ..shapes import Condition, sum_event
 from .layout import ImageLayout
 
 Shape = tuple[int, int, int]
-Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]
+Univariate = tuple[Callable[..., Transform], list[tuple[int, ...]]]  # of so shaped parameters
 
 
 class _ConvCoupling(nn.Module):
-    """Pixels that are masked stay, and tell how the others move; it begins at the identity.
-
-    Arguments:
-        mask: Which entries stay, ``(channels, height, width)``.
-        univariate: A monotone function of one entry, and the shapes of its parameters.
-    """
+    """Entries in the mask stay, and tell how the others move; it begins at the identity."""
 
     mask: Tensor
 
@@ -57,104 +53,71 @@ class _ConvCoupling(nn.Module):
         h = nn.functional.silu(h)
         h = self.last(nn.functional.silu(h + self.middle(h))).unflatten(1, (sum(self.sizes), -1))
         parts = (h + self.bias).movedim(1, -1).split(self.sizes, dim=-1)
-        return self.make(
-            *(p.unflatten(-1, s) if s else p[..., 0] for p, s in zip(parts, self.shapes))
-        )
+        pairs = zip(parts, self.shapes, strict=True)
+        return self.make(*(p.unflatten(-1, s) if s else p[..., 0] for p, s in pairs))
 
     def forward(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
-        """The image and the log-determinant."""
         y, log_slope = self.elementwise_transform(x, c).call_and_ladj(x)
-        zero = torch.zeros_like(x)
-        return torch.where(self.mask, x, y), torch.where(self.mask, zero, log_slope).flatten(1).sum(
-            1
-        )
+        return torch.where(self.mask, x, y), sum_event(torch.where(self.mask, 0.0, log_slope))
 
     def inverse(self, y: Tensor, c: Condition = None) -> Tensor:
-        """The image that gives y: what stays is the same in both."""
         return torch.where(self.mask, y, self.elementwise_transform(y, c).inv(y))
 
 
 class _CouplingLevel(nn.Module):
     """Couplings by checkerboards, squares that become channels, and couplings by channels.
 
-    Arguments:
-        shape: Of the images that come in, ``(channels, height, width)``.
-        square: The sides of the squares, each 1 or 2.
-        univariate: A monotone function of one entry, and the shapes of its parameters.
-        couplings: Couplings with each kind of mask.
+    The sides of the squares are 1 or 2, and there are ``count`` couplings of each kind, which
+    ``couple`` makes of masks.
     """
 
     def __init__(
-        self,
-        shape: Shape,
-        square: tuple[int, int],
-        condition: int,
-        univariate: Univariate,
-        width: int,
-        couplings: int,
+        self, shape: Shape, square: tuple[int, int], couple: Callable[[Tensor], Any], count: int
     ) -> None:
         super().__init__()
         (a, b), (channels, height, across) = square, shape
         self.square, self.shape = square, (channels * a * b, height // a, across // b)
-        halves = couplings if self.shape[0] > 1 else 0
-        self.board = _build_couplings(
-            [_checkerboard_mask(shape, k) for k in range(couplings)], condition, univariate, width
-        )
-        self.halves = _build_couplings(
-            [_channel_mask(self.shape, k) for k in range(halves)], condition, univariate, width
-        )
+        halves = count if self.shape[0] > 1 else 0
+        self.board = nn.ModuleList(couple(_checkerboard_mask(shape, k)) for k in range(count))
+        self.halves = nn.ModuleList(couple(_channel_mask(self.shape, k)) for k in range(halves))
 
     def forward(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
-        """Images of shape ``self.shape`` and log-determinants."""
-        total = x.new_zeros(len(x))
-        for coupling in self.board:
-            x, log_det = coupling(x, c)
-            total = total + log_det
-        x = space_to_depth(x, self.square)
-        for coupling in self.halves:
-            x, log_det = coupling(x, c)
-            total = total + log_det
-        return x, total
+        x, total = _apply_couplings(self.board, x, x.new_zeros(len(x)), c)
+        return _apply_couplings(self.halves, space_to_depth(x, self.square), total, c)
 
     def inverse(self, y: Tensor, c: Condition) -> Tensor:
-        """The images that give y."""
-        for coupling in reversed(self.halves):
+        for coupling in reversed(cast("list[_ConvCoupling]", self.halves)):
             y = coupling.inverse(y, c)
         y = depth_to_space(y, self.square)
-        for coupling in reversed(self.board):
+        for coupling in reversed(cast("list[_ConvCoupling]", self.board)):
             y = coupling.inverse(y, c)
         return y
 
 
-def _build_couplings(
-    masks: list[Tensor], condition: int, univariate: Univariate, width: int
-) -> Any:
-    return nn.ModuleList(_ConvCoupling(mask, condition, univariate, width) for mask in masks)
+def _apply_couplings(
+    couplings: nn.ModuleList, x: Tensor, total: Tensor, c: Condition
+) -> tuple[Tensor, Tensor]:
+    for coupling in couplings:
+        x, log_det = coupling(x, c)
+        total = total + log_det
+    return x, total
 
 
 class MultiScaleTransform(LazyTransform):
     """Couplings at several scales, as a transformation of flattened images.
 
-    Arguments:
-        layout: Which axes of a sample are its channels, rows and columns.
-        univariate: A monotone function of one entry, and the shapes of its parameters.
-        couplings: Couplings with each kind of mask at each scale.
+    There are ``count`` couplings with each kind of mask at each scale.
     """
 
     def __init__(
-        self,
-        layout: ImageLayout,
-        condition: int,
-        univariate: Univariate,
-        *,
-        width: int,
-        couplings: int,
+        self, layout: ImageLayout, condition: int, univariate: Univariate, width: int, count: int
     ) -> None:
         super().__init__()
+        couple = partial(_ConvCoupling, condition=condition, univariate=univariate, width=width)
         self.layout, shape, scales = layout, layout.shape, []
         while True:
             square = (2 - shape[1] % 2, 2 - shape[2] % 2) if min(shape[1:]) > 2 else (1, 1)
-            scales.append(_CouplingLevel(shape, square, condition, univariate, width, couplings))
+            scales.append(_CouplingLevel(shape, square, couple, count))
             if square == (1, 1):
                 break
             channels, *sides = scales[-1].shape
@@ -177,7 +140,6 @@ class MultiScaleTransform(LazyTransform):
         return torch.cat(done, dim=1), total
 
     def to_images(self, z: Tensor, c: Condition) -> Tensor:
-        """Images ``(n, d)`` of noise ``(n, d)``."""
         shapes = [scale.shape for scale in self.scales]
         out = [s[0] - s[0] // 2 for s in shapes[:-1]] + [shapes[-1][0]]
         sizes = [channels * s[1] * s[2] for channels, s in zip(out, shapes, strict=True)]
@@ -189,12 +151,6 @@ class MultiScaleTransform(LazyTransform):
 
 
 class _ConditionedMultiScale(Transform):
-    """A `MultiScaleTransform` for one condition.
-
-    Arguments:
-        flow: The couplings.
-    """
-
     domain = constraints.real_vector
     codomain = constraints.real_vector
     bijective = True
@@ -217,13 +173,11 @@ class _ConditionedMultiScale(Transform):
 
 
 def _checkerboard_mask(shape: Shape, k: int) -> Tensor:
-    """Every other pixel: the one colour for even k, the other for odd k."""
     row, column = torch.arange(shape[1])[:, None], torch.arange(shape[2])
     return ((row + column + k) % 2 == 0).expand(shape)
 
 
 def _channel_mask(shape: Shape, k: int) -> Tensor:
-    """The first half of the channels for even k, the second for odd k."""
     first = 2 * torch.arange(shape[0]) < shape[0]
     return (first ^ bool(k % 2))[:, None, None].expand(shape)
 

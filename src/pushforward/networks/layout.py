@@ -16,28 +16,17 @@ SMALL = 8  # images with a side up to here are left to perceptrons
 
 
 class ImageLayout(NamedTuple):
-    """Which axes of an event are channels, rows and columns.
-
-    Arguments:
-        event: The shape of one sample as the user has it.
-        channels: Numbers per pixel.
-        height: Rows.
-        width: Columns.
-        axis: The axis of a batch that holds the channels, 1 or 3; 1 also where there is none.
-    """
-
-    event: tuple[int, ...]
+    event: tuple[int, ...]  # the shape of one sample as the user has it
     channels: int
     height: int
     width: int
-    axis: int = 1
+    axis: int = 1  # of a batch, which holds the channels; 1 also where there is none
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.channels, self.height, self.width
 
     def to_channels_first(self, x: Data) -> Tensor:
-        """A batch as ``(batch, channels, height, width)``."""
         return (x if x.ndim == 4 else x.unsqueeze(1)).movedim(self.axis, 1)
 
     def from_channels_first(self, h: Tensor) -> Data:
@@ -49,11 +38,7 @@ def is_image(event: tuple[int, ...]) -> bool:
 
 
 def image_layout(event: tuple[int, ...]) -> ImageLayout:
-    """The layout of images of a shape.
-
-    Raises:
-        UsageError: If they are no images.
-    """
+    """The layout of images of a shape; others raise `UsageError`."""
     if not is_image(event):
         raise UsageError(f"data of shape {event} are no images: these have 2 or 3 axes")
     if len(event) == 2:
@@ -63,5 +48,4 @@ def image_layout(event: tuple[int, ...]) -> ImageLayout:
 
 
 def is_large_image(event: tuple[int, ...]) -> bool:
-    """Whether data are images of more than `SMALL` pixels on each side."""
     return is_image(event) and min(image_layout(event).shape[1:]) > SMALL

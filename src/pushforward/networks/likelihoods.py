@@ -4,7 +4,7 @@ A decoder, or an autoregressive network, ends in ``size`` numbers for each entry
 them into a log-density or log-mass, draws and means. Entries are independent given these numbers,
 and every value is that of one entry, in nats: sum them for a sample. The data decide which fits:
 Gaussian for real numbers, Bernoulli for bits, categorical for a few levels, discretised logistic
-for many. Another one is another subclass of `EntryLikelihood`.
+for many.
 
 Those of autoregressive networks also know from which parameters to begin: a mixture near the
 standard normal, around a linear prediction; levels with their frequencies. Training then starts
@@ -19,12 +19,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
-from torch.nn.functional import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    one_hot,
-    softplus,
-)
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot, softplus
 
 from ..errors import DataError, UsageError
 from ..options import choose_option
@@ -36,8 +31,7 @@ LIKELIHOODS = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical"
 class EntryLikelihood(nn.Module, abc.ABC):
     """The distribution of one entry given ``size`` numbers from a network.
 
-    Arguments:
-        levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
+    Entries are integers 0, ..., ``levels`` - 1, or real numbers where there are 0 levels.
     """
 
     size: int
@@ -63,11 +57,7 @@ class EntryLikelihood(nn.Module, abc.ABC):
         return 2 * x / (self.levels - 1) - 1 if self.levels else x
 
     def check_levels(self, x: Tensor) -> None:
-        """Refuse data that have no probability (a cross-entropy would accept them).
-
-        Raises:
-            DataError: If an entry is not one of the levels.
-        """
+        """Refuse data that have no probability (a cross-entropy would accept them)."""
         if self.levels and not ((x == x.round()) & (x >= 0) & (x < self.levels)).all():
             raise DataError(
                 f"the model takes integers 0 to {self.levels - 1} and the data hold other numbers; "
@@ -108,17 +98,10 @@ class GaussianLikelihood(EntryLikelihood):
 
 
 class BernoulliLikelihood(EntryLikelihood):
-    """Bits, with a logit from the network."""
-
     size = 1
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
-        """Log-mass of bits.
-
-        Raises:
-            DataError: If a value is outside [0, 1]: there a cross-entropy of logits falls without
-                bound, and nothing else would notice.
-        """
+        # outside [0, 1] a cross-entropy of logits falls without bound, and nothing would notice
         if not ((x >= 0) & (x <= 1)).all():
             raise DataError(
                 "a Bernoulli distribution takes bits and some values are outside [0, 1]"
@@ -192,12 +175,7 @@ class DiscretisedLogistic(EntryLikelihood):
 
 
 def choose_likelihood(name: str, levels: int, floor: float) -> EntryLikelihood:
-    """The distribution of one entry, by name or, with "auto", by the data.
-
-    Arguments:
-        name: One of `LIKELIHOODS`.
-        levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
-        floor: The smallest scale of a Gaussian, in standard deviations of the data.
+    """The distribution of one entry, by its name in `LIKELIHOODS` or, with "auto", by the data.
 
     Raises:
         UsageError: If it does not exist, or does not fit data with so many levels.
@@ -211,24 +189,20 @@ def choose_likelihood(name: str, levels: int, floor: float) -> EntryLikelihood:
     if levels < 2 or (name == "bernoulli" and levels != 2):
         kind = "bits" if name == "bernoulli" else "integer levels"
         raise UsageError(f"decoder={name!r} needs data of {kind}; these have {levels} levels")
-    return OF_LEVELS[name](levels)
-
-
-OF_LEVELS: dict[str, Callable[[int], EntryLikelihood]] = {
-    "bernoulli": BernoulliLikelihood,
-    "categorical": CategoricalLikelihood,
-    "logistic": DiscretisedLogistic,
-}
+    of_levels: dict[str, Callable[[int], EntryLikelihood]] = {
+        "bernoulli": BernoulliLikelihood,
+        "categorical": CategoricalLikelihood,
+        "logistic": DiscretisedLogistic,
+    }
+    return of_levels[name](levels)
 
 
 FEW = 4  # entries up to which distributions may be of any shape
-
-
 SPREAD = 0.8  # standard deviation of where the components of a mixture begin, of 1 in all
 
 
 class AutoregressiveLikelihood(EntryLikelihood):
-    """The distribution of one entry, with parameters to begin at."""
+    """A distribution of one entry that knows from which parameters to begin."""
 
     prediction_parameters: int = 0  # how many of its parameters do not come from a perceptron
 
@@ -241,7 +215,6 @@ class _CategoricalFromCounts(CategoricalLikelihood, AutoregressiveLikelihood):
     """A probability for every level; it begins with the frequencies of each entry's levels."""
 
     def initial_parameters(self, rows: Tensor) -> Tensor:
-        """First logits ``(d, levels)``, with one count more than seen in every column."""
         counts = one_hot(rows.long(), self.levels).sum(0) + 1 / self.levels
         return (counts / (len(rows) + 1)).log().to(rows)
 
@@ -250,15 +223,12 @@ class MixtureLikelihood(AutoregressiveLikelihood):
     r"""A mixture of distributions with a location and a scale.
 
     .. math:: p(x_i) = \sum_{k=1}^K w_k\,p(x_i \mid \mu_k, s_k)
-
-    Arguments:
-        law: The distribution of a component, of two parameters.
-        components: How many.
     """
 
-    def __init__(self, law: EntryLikelihood, components: int) -> None:
-        super().__init__(law.levels)
-        self.law, self.components, self.size = law, components, components * (1 + law.size)
+    def __init__(self, component: EntryLikelihood, components: int) -> None:
+        super().__init__(component.levels)
+        self.law, self.components = component, components
+        self.size = components * (1 + component.size)
 
     def split(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``(..., K)`` and the parameters of the components ``(..., K, 2)``."""
@@ -293,19 +263,15 @@ class MixtureLikelihood(AutoregressiveLikelihood):
 class LinearResidualLikelihood(AutoregressiveLikelihood):
     r"""That of :math:`(x - \hat x)/s`, with :math:`\hat x` and :math:`\log s` before its own
     parameters, as `LinearAutoregression` gives them.
-
-    Arguments:
-        law: The distribution of what the linear prediction leaves.
     """
 
     prediction_parameters = 2
 
-    def __init__(self, law: AutoregressiveLikelihood) -> None:
+    def __init__(self, residual: AutoregressiveLikelihood) -> None:
         super().__init__()
-        self.law, self.size = law, 2 + law.size
+        self.law, self.size = residual, 2 + residual.size
 
     def initial_parameters(self, rows: Tensor) -> Tensor:
-        """Those of the residuals."""
         return self.law.initial_parameters(rows)
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
@@ -322,17 +288,13 @@ class LinearResidualLikelihood(AutoregressiveLikelihood):
 def choose_autoregressive_likelihood(
     levels: int, components: int, d: int, linear: bool
 ) -> AutoregressiveLikelihood:
-    """The distribution of one entry: of a real number, of a few levels, of many.
+    """The distribution of one of d entries: of a real number, of a few levels, of many.
 
-    Arguments:
-        levels: Entries are integers 0, ..., levels - 1; 0 for real numbers.
-        components: How many components a mixture has, 0 to choose.
-        d: How many entries a sample has.
-        linear: Whether a linear prediction comes before the parameters.
+    Where it is ``linear``, parameters come after a linear prediction; 0 components chooses.
     """
     if not levels:
-        law = MixtureLikelihood(GaussianLikelihood(), components or (48 if d <= FEW else 8))
-        return LinearResidualLikelihood(law) if linear else law
+        mixture = MixtureLikelihood(GaussianLikelihood(), components or (48 if d <= FEW else 8))
+        return LinearResidualLikelihood(mixture) if linear else mixture
     if levels <= FEW_LEVELS:
         return _CategoricalFromCounts(levels)
     return MixtureLikelihood(DiscretisedLogistic(levels), components or 8)

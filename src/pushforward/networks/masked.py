@@ -32,13 +32,9 @@ def initialise_output(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
 
 
 class AutoregressiveNetwork(Backbone, abc.ABC):
-    """Parameters of every entry that depend on the condition and on the entries before it.
+    """Parameters of every entry that depend on the condition and on the entries before it."""
 
-    Attributes:
-        orders: The entries in the order drawn, ``(m, d)``, one row for each order learned.
-    """
-
-    orders: Tensor
+    orders: Tensor  # the entries in the order drawn, (m, d), one row for each order learned
 
     @abc.abstractmethod
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
@@ -56,7 +52,6 @@ class AutoregressiveNetwork(Backbone, abc.ABC):
         """
 
     def __call__(self, x: Data, o: int = 0, c: Condition = None) -> Tensor:
-        """Hooks, and then `forward`."""
         return super().__call__(x, o, c)
 
 
@@ -69,11 +64,7 @@ class EntryFeatures(nn.Module, abc.ABC):
 class FourierEntryFeatures(EntryFeatures):
     r"""Each entry beside :math:`\sin\omega x, \cos\omega x` for a ladder of frequencies.
 
-    Arguments:
-        count: How many frequencies, 0 for the entry alone.
-        sharpest: The largest angular frequency.
-        low: What is subtracted from an entry first.
-        scale: What it is then divided by.
+    They are ``count``, up to the angular frequency ``sharpest``, of (entry - ``low``) / ``scale``.
     """
 
     omega: Tensor
@@ -92,8 +83,6 @@ class FourierEntryFeatures(EntryFeatures):
 
 
 class OneHotLevels(EntryFeatures):
-    """Each level as a unit vector."""
-
     like: Tensor
 
     def __init__(self, levels: int) -> None:
@@ -141,12 +130,10 @@ class MaskedPerceptron(AutoregressiveNetwork):
         self.dropout = nn.Dropout(dropout)
 
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
-        """Begin at the same parameters ``(d, size)`` for all data."""
         nn.init.normal_(self.out.weight, std=0.01)
         self.out.bias.copy_(h.flatten())
 
     def masked_weights(self, o: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The masked weights of order o: of the entries, of the hidden layers, of the output."""
         position, degree = self.orders[o].argsort(), self.degree
         sees = (degree[:, None] > position).repeat_interleave(self.features.width, 1)
         passes = degree[:, None] >= degree
@@ -167,7 +154,6 @@ class MaskedPerceptron(AutoregressiveNetwork):
         return h.unflatten(1, (-1, self.size))
 
     def decode_steps(self, x: Tensor, o: int = 0, c: Condition = None) -> Steps:
-        """Parameters ``(n, size)`` of one entry after another; the units of each are kept."""
         first, hidden, last = self.masked_weights(o)
         seen = self.condition_shift(o, c).expand(len(x), -1)
         active = [torch.zeros_like(seen) for _ in range(len(hidden) + 1)]
@@ -198,9 +184,6 @@ class LinearAutoregression(AutoregressiveNetwork):
     ridge), and B a ridge regression. It puts :math:`\hat x_i` and the logarithm of the
     residual's standard deviation before the parameters of the network: if the rest is a
     standard normal, the model is exactly the multivariate normal, in every order.
-
-    Arguments:
-        net: Any autoregressive network.
     """
 
     mean: Tensor
@@ -218,7 +201,6 @@ class LinearAutoregression(AutoregressiveNetwork):
         self.register_buffer("log_scale", torch.zeros(m, d))
 
     def initialise(self, h: Tensor, rows: Tensor, c: Condition = None) -> None:
-        """Learn the predictions from ``(n, d)`` rows; all residuals begin alike."""
         self.net.initialise(h, rows, c)
         self.mean.copy_(rows.mean(0))
         if c is not None and len(self.effect):
@@ -228,10 +210,8 @@ class LinearAutoregression(AutoregressiveNetwork):
         for o, order in enumerate(self.orders):
             root = torch.linalg.cholesky(covariance[order][:, order])
             scale = root.diagonal()
-            triangle = torch.linalg.inv(root / scale)
-            self.before[o, order[:, None], order] = (torch.eye(len(scale)).to(root) - triangle).to(
-                self.before
-            )
+            linear_part = torch.eye(len(scale)).to(root) - torch.linalg.inv(root / scale)
+            self.before[o, order[:, None], order] = linear_part.to(self.before)
             self.log_scale[o, order] = scale.log().to(self.log_scale)
 
     def prior_mean(self, c: Condition, n: int) -> Tensor:
@@ -289,7 +269,6 @@ def entry_orderings(shape: tuple[int, ...], order: str, m: int) -> Tensor:
 
 
 def _parse_ordering(order: str, d: int) -> Tensor:
-    """An order as a user writes it: column numbers from 0, with commas, or "reversed"."""
     if order == "reversed":
         return torch.arange(d).flip(0)
     numbers = [int(i) if i.strip().isdigit() else -1 for i in order.split(",")]

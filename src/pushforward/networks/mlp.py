@@ -19,7 +19,6 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
 
 
 def zero_last_layer(net: nn.Module) -> nn.Module:
-    """A network whose last linear layer is zero, and so its output, until it learns."""
     *_, last = (m for m in net.modules() if isinstance(m, nn.Linear))
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -42,11 +41,8 @@ class RandomFourierFeatures(nn.Module):
 
     Perceptrons are slow to learn functions that vary fast. In few dimensions wavelengths from
     several standard deviations down to a fraction of one take that from them. Under mixed precision
-    they are computed in single: half precision would shift the sharpest by a tenth of a radian.
-
-    Arguments:
-        count: How many frequencies, 0 for x alone.
-        sharpest: The standard deviation of the highest angular frequency.
+    they are computed in single: half precision would shift the sharpest by a tenth of a radian. The
+    highest of ``count`` angular frequencies has the standard deviation ``sharpest``.
     """
 
     directions: Tensor
@@ -76,9 +72,6 @@ class Perceptron(Backbone):
 
     These let a critic see modes much narrower than the data, and a generator move quickly from one
     mode to the next.
-
-    Arguments:
-        sharpest: The standard deviation of the highest angular frequency.
     """
 
     def __init__(
@@ -93,9 +86,8 @@ class Perceptron(Backbone):
         sharpest: float = 8.0,
     ) -> None:
         super().__init__()
-        self.waves = RandomFourierFeatures(d, waves, sharpest)
+        self.waves, self.condition = RandomFourierFeatures(d, waves, sharpest), condition
         self.layers = mlp(self.waves.width + condition, *hidden, out, activation=activation)
-        self.condition = condition
 
     def forward(self, x: Data, c: Condition = None) -> Tensor:
         rows = self.waves(x)
@@ -113,12 +105,8 @@ class TimeMLP(Backbone):
 
     A scalar ``t`` is embedded once for the whole batch, so that a sampler's step costs little more
     than the layers themselves. A map from one time to another takes the span between them as a
-    second time, embedded likewise.
-
-    Arguments:
-        event_shape: The shape of one sample; it is flattened inside.
-        width: Units in each hidden layer.
-        waves: Random Fourier features of the data, 0 for none, None to choose (`fourier_count`).
+    second time, embedded likewise. There are ``waves`` random Fourier features of the flattened
+    data, or with None as many as `fourier_count` chooses.
     """
 
     omega: Tensor

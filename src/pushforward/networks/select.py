@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import UsageError
 from ..model import Event, Recipe
 from ..options import LAYERS, Choice, Default, choose_option, with_defaults
-from .layout import image_layout, is_image, is_large_image
+from .layout import image_layout, is_large_image
 from .mlp import TimeMLP
 from .text_encoder import ByteEncoder, CaptionedNetwork
 from .transformer import DiT
@@ -22,7 +22,7 @@ from .unet import UNet
 
 def _default_patch_size(event: tuple[int, ...]) -> int:
     """The side of a transformer's patches: at most 8 x 8 of them, and none of a single pixel."""
-    return max(2, -(-max(image_layout(event).shape[1:]) // 8)) if is_image(event) else 1
+    return max(2, -(-max(image_layout(event).shape[1:]) // 8)) if len(event) in (2, 3) else 1
 
 
 TIME_NETWORKS = ("auto", "mlp", "unet", "dit")
@@ -35,11 +35,9 @@ class TimeNetworkOptions(TypedDict, total=False):
     Arguments:
         network: "mlp", "unet", "dit" (a transformer), or "auto": a U-Net for images of more than
             8 x 8 pixels, and otherwise an mlp.
-        width: Units in each hidden layer, a U-Net's first channels, a transformer's numbers per
-            token; 0 to choose from the data.
+        width: Units of an mlp, first channels of a U-Net, token width of a DiT; 0 to choose.
         depth: Hidden layers of an mlp, scales of a U-Net, blocks of a transformer.
-        waves: Random Fourier features of the data as inputs of an mlp; by default 64 in up to 4
-            dimensions.
+        waves: Random Fourier features of the input of an mlp; by default 64 in up to 4 dimensions.
     """
 
     network: Annotated[str, Choice(TIME_NETWORKS), Default("auto")]
@@ -51,31 +49,29 @@ class TimeNetworkOptions(TypedDict, total=False):
 def build_time_network(
     event: Event, *, units: int, spans: bool = False, **given: Unpack[TimeNetworkOptions]
 ) -> nn.Module:
-    """A network ``net(x, t, c)`` that gives something of the shape of ``x``.
+    """A network ``net(x, t, c)``, or with ``spans`` ``net(x, t, c, span)``, to the shape of ``x``.
 
-    Arguments:
-        event: The kind of data.
-        units: Units of an mlp's layers where no width is given.
-        spans: Whether there is a second time.
-        given: The options of the network.
+    An mlp has so many ``units`` where no width is given.
 
     Raises:
         UsageError: If there is no such network, or it is for images and the data are none.
     """
     options = with_defaults(TimeNetworkOptions, given)
     width, depth, waves = options["width"], options["depth"], options["waves"]
+    patch = _default_patch_size(event.shape)
     makers: dict[str, Callable[..., nn.Module]] = {
         "mlp": partial(TimeMLP, width=width or units, depth=depth, waves=waves),
         "unet": partial(UNet, width=width or 16, scales=depth),
-        "dit": partial(
-            DiT, width=width or 128, depth=depth, patch=_default_patch_size(event.shape)
-        ),
+        "dit": partial(DiT, width=width or 128, depth=depth, patch=patch),
     }
-    usual = "unet" if is_large_image(event.shape) else "mlp"
+    vector = len(event.shape) == 1
+    usual = "mlp" if vector or not is_large_image(event.shape) else "unet"
     make = choose_option("network", options["network"], {"auto": makers[usual], **makers})
     attends = make is not makers["mlp"]
     if waves is not None and attends:
-        raise UsageError("waves are inputs of an mlp, and this network is none: leave waves out")
+        raise UsageError(
+            "`waves` are inputs of an mlp, and this network is none: leave `waves` out"
+        )
     make = partial(make, event.shape, spans=spans)
     if event.spelled:
         return _build_captioned_network(event, make, attends)
@@ -85,7 +81,6 @@ def build_time_network(
 def _build_captioned_network(
     event: Event, make: Callable[..., nn.Module], attends: bool
 ) -> CaptionedNetwork:
-    """A network that reads the spelled caption at the end of its condition."""
     reader, vector = ByteEncoder(event.tokens), event.condition - math.prod(event.tokens)
     tokens = (event.tokens[0], 1 + reader.width)
     if not attends:
@@ -100,25 +95,14 @@ def takes_tokens(model: nn.Module) -> bool:
 
 
 def is_deep(net: nn.Module) -> bool:
-    """Whether a network that takes a time is deep, and so dear, and not a perceptron."""
     return not isinstance(net.net if isinstance(net, CaptionedNetwork) else net, TimeMLP)
 
 
 def adapt_recipe(net: nn.Module, recipe: Recipe) -> Recipe:
-    """How to train a network that regresses on a path: a perceptron as given, others gently."""
     return recipe._replace(steps=5000, batch=64, lr=1e-3, clip=100.0) if is_deep(net) else recipe
 
 
 def is_convolutional(event: Event, network: str) -> bool:
-    """Whether a network between data and vectors is to be convolutional.
-
-    Arguments:
-        event: The kind of data.
-        network: "mlp", "conv", or "auto": convolutions for images of more than 8 x 8 pixels.
-
-    Raises:
-        UsageError: If there is no such network.
-    """
-    return choose_option(
-        "network", network, {"auto": is_large_image(event.shape), "mlp": False, "conv": True}
-    )
+    """Whether a network between data and vectors is to be convolutional."""
+    known = {"auto": is_large_image(event.shape), "mlp": False, "conv": True}
+    return choose_option("network", network, known)

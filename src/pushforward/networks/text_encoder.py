@@ -14,15 +14,13 @@ from torch.nn.functional import embedding, embedding_bag, gelu, layer_norm, line
 
 from ..shapes import Data, Times
 from .backbone import Backbone
-from .blocks import dot_product_attention, head_count
+from .blocks import dot_product_attention, head_count, split_heads
 from .mlp import mlp
 
 VALUES = 257  # of a byte, and one for none
 
 
 class _CaptionLayer(nn.Module):
-    """Pieces attend to those that are there, and each passes a perceptron."""
-
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = head_count(width)
@@ -31,22 +29,14 @@ class _CaptionLayer(nn.Module):
         self.layers = mlp(width, 2 * width, width)
 
     def forward(self, h: Tensor, there: Tensor) -> Tensor:
-        parts = self.mix(self.before(h)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind()
-        h = h + self.join(
-            dot_product_attention(q, k, v, there[:, None, None]).transpose(1, 2).flatten(2)
-        )
+        q, k, v = split_heads(self.mix(self.before(h)), 3, self.heads)
+        read = dot_product_attention(q, k, v, there[:, None, None])
+        h = h + self.join(read.transpose(1, 2).flatten(2))
         return h + self.layers(self.after(h))
 
 
 class ByteEncoder(Backbone):
-    """Spelled captions to a vector and tokens.
-
-    Arguments:
-        tokens: How many pieces a caption has, and bytes of a piece.
-        width: Numbers of the vector and of a token.
-        depth: Layers of attention.
-    """
+    """Spelled captions of so many pieces, of so many bytes each, to a vector and tokens."""
 
     offsets: Tensor
 
@@ -83,18 +73,13 @@ class ByteEncoder(Backbone):
 
 
 class EncodedCondition(NamedTuple):
-    """A condition that was read already."""
-
     c: Tensor
 
 
 class CaptionedNetwork(nn.Module):
     """A network ``net(x, t, c)`` whose condition ends in a spelled caption, which is read first.
 
-    Arguments:
-        net: Takes the vector of the condition, that of the reader and, if it attends, its tokens.
-        reader: Reads the caption.
-        attends: Whether the network takes tokens.
+    ``net`` takes the vector of the condition, that of the reader and, if it attends, its tokens.
     """
 
     def __init__(self, net: nn.Module, reader: ByteEncoder, attends: bool) -> None:
@@ -122,26 +107,18 @@ class CaptionedNetwork(nn.Module):
 
 
 class Bert:
-    """A frozen BERT: token numbers to states.
-
-    Arguments:
-        weights: By their published names, with or without ``bert.`` before them.
-        heads: Of the attention.
-        eps: Of the normalisations.
-    """
+    """A frozen BERT, from weights by their published names: token numbers to states."""
 
     def __init__(self, weights: dict[str, Tensor], heads: int, eps: float) -> None:
         self.weights = {name.removeprefix("bert."): value for name, value in weights.items()}
         self.heads, self.eps = heads, eps
-        numbers = {name.split(".")[2] for name in self.weights if name.startswith("encoder.layer.")}
-        self.depth = len(numbers)
+        layers = (name for name in self.weights if name.startswith("encoder.layer."))
+        self.depth = len({name.split(".")[2] for name in layers})
 
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States of tokens, ``(batch, tokens, d)``; those outside the mask are not attended to."""
-        word, place, kind = (
-            self.weights[f"embeddings.{name}_embeddings.weight"]
-            for name in ("word", "position", "token_type")
-        )
+        names = ("word", "position", "token_type")
+        word, place, kind = (self.weights[f"embeddings.{name}_embeddings.weight"] for name in names)
         h = embedding(ids, word) + place[: ids.shape[1]] + kind[0]
         h = self.normalised(h, "embeddings.LayerNorm")
         for i in range(self.depth):
@@ -149,7 +126,6 @@ class Bert:
         return h
 
     def layer(self, h: Tensor, mask: Tensor, at: str) -> Tensor:
-        """Attention, then a perceptron, each added and normalised."""
         q, k, v = (
             self.linear(h, f"{at}attention.self.{name}").unflatten(-1, (self.heads, -1))
             for name in ("query", "key", "value")

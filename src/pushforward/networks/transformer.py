@@ -37,11 +37,7 @@ def _modulate_tokens(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class DiTBlock(nn.Module):
-    """Attention and a perceptron, each adaptively normalised before and weighed after.
-
-    Arguments:
-        context: Numbers per token of a condition, 0 for none.
-    """
+    """Attention and a perceptron, each adaptively normalised before and weighed after."""
 
     def __init__(self, width: int, context: int, dropout: float) -> None:
         super().__init__()
@@ -53,9 +49,8 @@ class DiTBlock(nn.Module):
     def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
         scale, shift, gate, scale2, shift2, gate2 = self.told(e)[:, None].chunk(6, dim=-1)
         h = h + gate * self.dropout(self.attention(_modulate_tokens(h, scale, shift), tokens))
-        return h + gate2 * self.dropout(
-            self.down(gelu(self.up(_modulate_tokens(h, scale2, shift2))))
-        )
+        update = self.down(gelu(self.up(_modulate_tokens(h, scale2, shift2))))
+        return h + gate2 * self.dropout(update)
 
 
 class DiT(Backbone):
@@ -90,9 +85,8 @@ class DiT(Backbone):
         self.patch, self.grid = patch, (-(-sides[0] // patch), -(-sides[1] // patch))
         self.embed = TimeConditionEmbedding(condition, width, tokens=tokens, spans=spans)
         self.enter = nn.Conv2d(channels, width, patch, stride=patch)
-        self.register_buffer(
-            "places", sinusoidal_positions(self.grid[0], self.grid[1], width), persistent=False
-        )
+        places = sinusoidal_positions(self.grid[0], self.grid[1], width)
+        self.register_buffer("places", places, persistent=False)
         self.blocks = nn.ModuleList(DiTBlock(width, tokens[1], dropout) for _ in range(depth))
         self.told = zero_module(nn.Linear(width, 2 * width))
         self.leave = zero_module(nn.Linear(width, channels * patch**2))
@@ -106,9 +100,6 @@ class DiT(Backbone):
         for block in self.blocks:
             h = block(h, e, tokens)
         scale, shift = self.told(e)[:, None].chunk(2, dim=-1)
-        patches = (
-            self.leave(_modulate_tokens(h, scale, shift)).transpose(1, 2).unflatten(2, self.grid)
-        )
-        return self.layout.from_channels_first(
-            pixel_shuffle(patches, self.patch)[..., :height, :width]
-        )
+        patches = self.leave(_modulate_tokens(h, scale, shift)).transpose(1, 2)
+        made = pixel_shuffle(patches.unflatten(2, self.grid), self.patch)
+        return self.layout.from_channels_first(made[..., :height, :width])

@@ -6,33 +6,28 @@ untrained network gives zero. A side that is odd is halved up to the next whole 
 back takes the sizes of the way down: nothing is padded.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
+from ..errors import UsageError
+from ..optional import import_optional
 from ..shapes import Condition, Data, Times
+from . import blocks
 from .backbone import Backbone
-from .blocks import (
-    Attention,
-    ResidualBlock,
-    TimeConditionEmbedding,
-    conv3x3,
-    downsample_conv,
-    group_norm,
-    zero_module,
-)
+from .blocks import ResidualBlock, TimeConditionEmbedding, conv3x3, group_norm, zero_module
 from .layout import ImageLayout, image_layout
 
 WIDEST = 4  # the channels of a scale are at most so many times those of the first
+GROUPS = 8  # of channels that `diffusers` normalises together
 
 
 class UNetBlock(nn.Module):
-    """A residual block, and attention after it where asked.
+    """A residual block, and where it ``attends``, attention to pixels and a condition's tokens.
 
-    Arguments:
-        embedded: The length of the embedded time and condition.
-        attends: Whether pixels attend to each other.
-        context: Numbers per token of a condition, for those that attend.
+    ``embedded`` and ``context`` are the lengths of what is embedded and of such a token, or 0.
     """
 
     def __init__(
@@ -42,7 +37,7 @@ class UNetBlock(nn.Module):
         self.residual = ResidualBlock(into, out, embedded, dropout=dropout)
         zero_module(self.residual.second)
         self.norm = group_norm(out) if attends else None
-        self.attention = Attention(out, context) if attends else None
+        self.attention = blocks.Attention(out, context) if attends else None
         if self.attention is not None:
             zero_module(self.attention.join)
 
@@ -55,11 +50,11 @@ class UNetBlock(nn.Module):
 
 
 class _Downsample(nn.Module):
-    """To half the size."""
+    """`downsample_conv` with the arguments of a block."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = downsample_conv(channels)
+        self.conv = blocks.downsample_conv(channels)
 
     def forward(self, h: Tensor, e: Tensor, tokens: Tensor | None) -> Tensor:
         return self.conv(h)
@@ -133,3 +128,78 @@ class UNet(Backbone):
                 h = interpolate(h, size=beside.shape[2:])
             h = step(torch.cat([h, beside], dim=1), e, tokens)
         return self.layout.from_channels_first(self.leave(silu(self.norm(h))))
+
+
+class DiffusersUNet(Backbone):
+    """A `UNet2DModel` of `diffusers`, whose timesteps are those of a chain, with any condition.
+
+    What it learns is read by `diffusers` without us.
+
+    The condition is a vector added to the embedded time, 0 where it is hidden. Its last layer
+    begins at zero, as those of our own.
+
+    Arguments:
+        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
+        width: Channels of the first scale, a multiple of 8; each scale has twice those before it,
+            up to four times.
+        steps: The length T of the chain; time t is the timestep T t - 1.
+        attention: Pixels attend to each other where no side has more of them than this.
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        condition: int = 0,
+        *,
+        width: int = 32,
+        scales: int = 3,
+        steps: int = 1000,
+        attention: int = 8,
+    ) -> None:
+        super().__init__()
+        self.layout: ImageLayout = image_layout(event_shape)
+        channels, *sides = self.layout.shape
+        if width % GROUPS or any(side % 2 ** (scales - 1) for side in sides):
+            raise UsageError(
+                f"the width of a U-Net of diffusers is a multiple of {GROUPS}, and sides are "
+                f"halved depth - 1 times, but width={width}, depth={scales} and sides {sides}"
+            )
+        attends = [max(sides) // 2**i <= attention for i in range(scales)]
+        down = ["AttnDownBlock2D" if yes else "DownBlock2D" for yes in attends]
+        up = ["AttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attends)]
+        self.unet = import_optional("diffusers", "diffusers").UNet2DModel(
+            sample_size=tuple(sides),
+            in_channels=channels,
+            out_channels=channels,
+            layers_per_block=1,
+            block_out_channels=tuple(width * min(2**i, 4) for i in range(scales)),
+            down_block_types=tuple(down),
+            up_block_types=tuple(up),
+            norm_num_groups=GROUPS,
+            class_embed_type="identity" if condition else None,
+        )
+        zero_module(self.unet.conv_out)
+        self.steps = steps
+        self.condition = nn.Linear(condition, 4 * width, bias=False) if condition else None
+
+    def forward(self, x: Data, t: Times, c: Condition = None) -> Data:
+        image = self.layout.to_channels_first(x).contiguous().to(memory_format=self.memory_format)
+        timestep = ((self.steps * t - 1) * 1000).round() / 1000  # a whole one is whole
+        known = {} if self.condition is None else {"class_labels": self.embed_condition(c, x)}
+        y = self.unet(image, timestep.expand(len(x)), **known, return_dict=False)[0]
+        return self.layout.from_channels_first(y)
+
+    def embed_condition(self, c: Condition, x: Data) -> Tensor:
+        if c is None or self.condition is None:
+            return x.new_zeros(len(x), self.unet.time_embedding.linear_2.out_features)
+        return self.condition(c)
+
+    @torch.no_grad()
+    def unconditioned(self, c: Condition = None) -> Any:
+        """The network of `diffusers` for one condition ``(1, condition)``, given once for all."""
+        # the condition's vector joins the bias that the embedded time has anyway
+        unet = type(self.unet).from_config(self.unet.config, class_embed_type=None)
+        unet.load_state_dict(self.unet.state_dict())
+        if c is not None and self.condition is not None:
+            unet.time_embedding.linear_2.bias += self.condition(c)[0].to(unet.device)
+        return unet.eval()

@@ -48,7 +48,6 @@ class Whitening(nn.Module):
         return z.view_as(x)
 
     def inverse(self, z: Data) -> Data:
-        """Data of which ``z`` is the image."""
         return (self.mean + self.scale_differences(z.flatten(1))).view_as(z)
 
     def scale_differences(self, rows: Tensor) -> Tensor:

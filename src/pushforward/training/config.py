@@ -5,7 +5,7 @@ train, on what, and what is kept. `RunConfig` is what became of it: the file ``c
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,8 @@ import torch
 from .. import __version__
 from ..data.transforms import Chain
 from ..errors import DataError, UsageError
-from ..memory import require_memory
 from ..model import Event, GenerativeModel, Recipe
-from ..options import check_options
+from ..options import check_options, require_memory
 from ..progress import Update
 
 DEFAULT = "flow_matching"
@@ -43,11 +42,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train; without either, as many steps as the family's recipe says.
-
-    In the end that is a number of steps, which the `Trainer` owns: of a budget of minutes, those
-    that there is time for.
-    """
+    """How long to train; without either, as many steps as the family's recipe says."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -68,8 +63,6 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Keeping:
-    """What can be had again: the run folder, the seed, and what is recorded on the way."""
-
     out: Path | None = None
     resume: bool = False
     seed: int | None = None
@@ -79,8 +72,6 @@ class Keeping:
 
 
 class FitRequest(NamedTuple):
-    """A call of `fit`."""
-
     family: str | None
     data: DataSpec
     budget: Budget
@@ -91,41 +82,25 @@ class FitRequest(NamedTuple):
 
 @dataclass
 class RunConfig:
-    """The facts of a run that its folder keeps beside weights, schema and history.
-
-    Arguments:
-        options: Those of the family.
-        usual: Steps that the family takes by itself.
-        data: SHA-256 of the data.
-        source: The path or name of the data, where they have one.
-        conditions: Those of training, vectors or captions, and their ``frequencies``.
-        teacher: What is known of the teacher, if any (`teacher.Teacher.to_json`).
-        origin: What is known of the source data, if any (`source.Source.to_json`).
-        steps: Taken in the end; this and what follows is not known from the start.
-        ended: How the run ended, in words.
-        seconds: Of the whole run; ``evaluating`` for validations, ``waited`` for the disk.
-        diagnoses: What the family says of itself in the history.
-        watched: What the distance of the `SampleMonitor` is.
-        averages: The held-out loss of each average of weights, with its decay.
-    """
+    """The facts of a run that its folder keeps beside weights, schema and history."""
 
     family: str
-    options: dict[str, Any]
+    options: dict[str, Any]  # of the family
     recipe: Recipe
     event: Event
     transform: Chain
-    data: str
-    usual: int | None = None
+    data: str  # the SHA-256
+    usual: int | None = None  # steps that the family takes by itself
     minutes: float | None = None
-    source: str | None = None
+    source: str | None = None  # the path or name of the data, where they have one
     condition: str | None = None
     bounds: dict[str, tuple[float | None, float | None]] | None = None
     size: tuple[int, int] | None = None
     text: str | None = None
-    conditions: list[Any] | None = None
-    frequencies: list[float] | None = None
-    teacher: dict[str, Any] | None = None
-    origin: dict[str, Any] | None = None
+    conditions: list[Any] | None = None  # the distinct ones of training, vectors or captions
+    frequencies: list[float] | None = None  # of these
+    teacher: dict[str, Any] | None = None  # `Teacher.to_json`
+    origin: dict[str, Any] | None = None  # of the source data: `Source.to_json`
     seed: int = 0
     watch: int = 0
     devices: int = 1
@@ -134,16 +109,16 @@ class RunConfig:
     compile: bool = False
     channels_last: bool = False
     recompute: bool = False
-    pushforward: str = field(default=__version__)
+    pushforward: str = __version__
     version: int = VERSION
-    steps: int | None = None
-    ended: str | None = None
+    steps: int | None = None  # taken in the end; this and what follows (`LATER`) comes late
+    ended: str | None = None  # how, in words
     seconds: float | None = None
-    evaluating: float | None = None
-    waited: float | None = None
-    diagnoses: list[str] | None = None
-    watched: dict[str, Any] | None = None
-    averages: list[list[float]] | None = None
+    evaluating: float | None = None  # seconds of validations
+    waited: float | None = None  # seconds for the disk
+    diagnoses: list[str] | None = None  # what the family says of itself in the history
+    watched: dict[str, Any] | None = None  # what the distance of the `SampleMonitor` is
+    averages: list[list[float]] | None = None  # decay and held-out loss of each
 
     def to_json(self) -> dict[str, Any]:
         """``config.json``, and `FittedModel.config`; what is not yet known is left out."""
@@ -154,7 +129,6 @@ class RunConfig:
 
     @classmethod
     def from_request(cls, request: FitRequest, **facts: Any) -> "RunConfig":
-        """What was asked for, with defaults where nothing was, and the ``facts`` besides."""
         data, hardware, keeping = request.data, request.hardware, request.keeping
         return cls(
             minutes=request.budget.minutes,
@@ -192,20 +166,17 @@ class RunConfig:
 
 
 def _as_tuple(value: Any) -> Any:
-    """A tuple, which JSON writes as a list; anything else as it is."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def resolve_recipe(model: GenerativeModel, request: FitRequest) -> Recipe:
-    """The family's recipe with the user's changes, checked."""
     changes = {k: v for k, v in request.options.items() if k in Recipe._fields}
     changes |= {} if request.budget.steps is None else {"steps": request.budget.steps}
     check_options(Recipe, changes, "training")
     recipe = model.recipe._replace(**changes)
     betas = recipe.betas
-    if not (
-        isinstance(betas, tuple | list) and len(betas) == 2 and all(map(_is_decay_rate, betas))
-    ):
+    pair = isinstance(betas, tuple | list) and len(betas) == 2
+    if not pair or not all(map(_is_decay_rate, betas)):
         raise UsageError(f"betas is {betas!r}; give two numbers from 0 to 1, such as 0.9,0.99")
     if not recipe.clip:
         raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
@@ -220,7 +191,6 @@ def _is_decay_rate(beta: Any) -> bool:
 
 
 def _check_ema(ema: Any) -> float | tuple[float, ...]:
-    """The decay of an average of weights, or those of several, checked."""
     given = tuple(ema) if isinstance(ema, tuple | list) else (ema,)
     if not 1 <= len(given) <= AVERAGES or not all(_is_decay_rate(v) or v == 1 for v in given):
         raise UsageError(f"ema is {ema}; give a number from 0 to 1, or up to {AVERAGES} of them")
@@ -228,7 +198,6 @@ def _check_ema(ema: Any) -> float | tuple[float, ...]:
 
 
 def microbatch_size(recipe: Recipe, devices: int) -> int:
-    """Rows that a device takes at once, of a batch that is divided."""
     parts = recipe.accumulate * devices
     size, rest = divmod(recipe.batch, parts)
     if rest:

@@ -165,7 +165,9 @@ def run_request(request: FitRequest) -> FittedModel:
         run.trainer.synchronise()
         if callable(keeping.progress):
             return run.train(keeping.progress)
-        with terminal_bar(run.config.family, show=keeping.progress and ranks.first) as update:
+        if not (keeping.progress and ranks.first):
+            return run.train()
+        with terminal_bar(run.config.family) as update:
             return run.train(update)
 
 
@@ -178,7 +180,6 @@ def _check_inputs(request: FitRequest) -> None:
 
 
 def resolve_cache_folder(cache: str | Path | None, x: Any) -> Path | None:
-    """The folder in which decoded images may be kept, if there is one."""
     if cache is None:
         return None
     if x is not None and not reading.is_image_folder(x):  # None: a resumed run knows

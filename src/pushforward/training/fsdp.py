@@ -20,8 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from ..model import GenerativeModel
 from ..networks.backbone import outermost_backbones, outermost_blocks
-from .optimizer import Ema, PlayerOptimizer, trainable_parameters
-from .processes import ProcessGroup
+from .optimizer import Ema, PlayerOptimizer
 
 
 class FsdpRoot(nn.Module):
@@ -45,7 +44,6 @@ class FsdpRoot(nn.Module):
             cast(FSDPModule, self).reshard()
 
     def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of tensors by name, from the parts of all processes."""
         return {name: _gather_tensor(tensor) for name, tensor in state.items()}
 
 
@@ -55,7 +53,6 @@ def shard_training_state(
     players: Mapping[str, PlayerOptimizer],
     averages: list[Ema],
 ) -> tuple[FsdpRoot, Mapping[str, PlayerOptimizer], list[Ema]]:
-    """A model, its players and their averages, of which this process keeps one part."""
     states = {name: player.state() for name, player in players.items()}
     root = _shard_model(model, device)
     parts = {
@@ -63,10 +60,11 @@ def shard_training_state(
     }
     for name, state in states.items():
         parts[name].load(state)
-    shards = [
-        _ShardedEma(root, parts, a.decay, {k: v[0] for k, v in a.own.items()}) for a in averages
-    ]
-    return root, parts, list(shards)
+    shards: list[Ema] = []
+    for average in averages:
+        begun = {name: kept[0] for name, kept in average.own.items()}
+        shards.append(_ShardedEma(root, parts, average.decay, begun))
+    return root, parts, shards
 
 
 def _shard_model(model: GenerativeModel, device: torch.device) -> FsdpRoot:
@@ -100,12 +98,6 @@ def _shard_like(part: Tensor, mine: Tensor) -> Tensor:
 
 
 class _ShardedOptimizer(PlayerOptimizer):
-    """A player of whose parameters, gradients and moments each process keeps one part."""
-
-    def __init__(self, module: nn.Module, ranks: ProcessGroup) -> None:
-        self.parts = trainable_parameters(module)
-        super().__init__(module, ranks)
-
     @property
     def weights(self) -> list[Tensor]:
         return [_local_shard(part.detach()) for part in self.parts]
@@ -116,11 +108,7 @@ class _ShardedOptimizer(PlayerOptimizer):
     def collect_gradient(self, total: Tensor) -> None:
         self.gradients = []
         for part in self.parts:
-            gradient = (
-                torch.zeros_like(_local_shard(part))
-                if part.grad is None
-                else _local_shard(part.grad)
-            )
+            gradient = _local_shard(torch.zeros_like(part) if part.grad is None else part.grad)
             if not isinstance(part, DTensor):
                 self.ranks.average(gradient)
             self.gradients.append(gradient.add_(0 * total))  # a loss that is not finite stops all
@@ -137,10 +125,8 @@ class _ShardedOptimizer(PlayerOptimizer):
         return float(square.sqrt())
 
     def whole(self, kept: list[Tensor]) -> Tensor:
-        pairs = zip(self.parts, kept, strict=True)
-        return torch.cat(
-            [_gather_tensor(_shard_like(part, mine)).cpu().flatten() for part, mine in pairs]
-        )
+        shards = [_shard_like(part, mine) for part, mine in zip(self.parts, kept, strict=True)]
+        return torch.cat([_gather_tensor(shard).cpu().flatten() for shard in shards])
 
     def split(self, vector: Tensor) -> list[Tensor]:
         sizes, found = [part.numel() for part in self.parts], []
@@ -154,18 +140,14 @@ class _ShardedOptimizer(PlayerOptimizer):
 
 
 class _ShardedEma(Ema):
-    """An average of which each process keeps one part; it changes places with the model's weights.
-
-    Arguments:
-        begun: The average so far, a vector for each player.
-    """
+    """An average of which each process keeps a part; it changes places with the model's weights."""
 
     def __init__(
         self,
         root: FsdpRoot,
         players: dict[str, _ShardedOptimizer],
         decay: float,
-        begun: dict[str, Tensor],
+        begun: dict[str, Tensor],  # the average so far, a vector for each player
     ) -> None:
         self.root, self.sharded = root, players
         own = {name: [v.clone() for v in p.split(begun[name])] for name, p in players.items()}
@@ -181,7 +163,6 @@ class _ShardedEma(Ema):
 
     @torch.no_grad()
     def exchange(self) -> None:
-        """Swap the weights in training and their average."""
         for name, player in self.sharded.items():
             for weight, mean in zip(player.weights, self.own[name], strict=True):
                 before = weight.clone()

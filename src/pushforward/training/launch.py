@@ -35,10 +35,6 @@ HOME = "127.0.0.1"
 def open_process_group(ranks: ProcessGroup, request: FitRequest) -> Iterator[None]:
     """Context manager in which the processes of a fit can send one another messages.
 
-    Arguments:
-        ranks: This process, and how many there are.
-        request: What processes that are started here are to fit.
-
     Raises:
         Unavailable: If one of them ends before the others.
     """
@@ -62,7 +58,6 @@ def open_process_group(ranks: ProcessGroup, request: FitRequest) -> Iterator[Non
 
 @contextlib.contextmanager
 def _share_threads(count: int) -> Iterator[None]:
-    """Context manager in which this process uses its part of the machine's cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // count))
     try:
@@ -73,7 +68,6 @@ def _share_threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> Iterator[None]:
-    """Context manager that starts the other processes and ends them."""
     message = _pickle_request(request, store.port)
     variables = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     variables |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -92,7 +86,9 @@ def _worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> 
             started.append(process)
         try:
             for process in started:
-                _send_message(process, message)
+                with contextlib.suppress(BrokenPipeError):  # it has ended; the others will notice
+                    process.stdin.write(message)  # type: ignore[union-attr]
+                    process.stdin.flush()  # type: ignore[union-attr]
             _await_workers(started, store)
             yield
             for process in started:
@@ -106,7 +102,6 @@ def _worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> 
 
 
 def _await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore) -> None:
-    """Wait until all processes have come."""
     while not store.check([str(rank) for rank in range(1, len(started) + 1)]):
         if any(process.poll() is not None for process in started):
             raise Unavailable("a process has ended before it could begin")
@@ -114,21 +109,15 @@ def _await_workers(started: list[subprocess.Popen[bytes]], store: dist.TCPStore)
 
 
 def _pickle_request(request: FitRequest, port: int) -> bytes:
-    """What to fit and where to meet, for a process of our own."""
     try:
         quiet = request._replace(keeping=replace(request.keeping, progress=False))
-        return pickle.dumps((quiet, port))
+        message = pickle.dumps((quiet, port))
     except (PushforwardError, TypeError, AttributeError, pickle.PicklingError) as error:
         raise UsageError(
             "with several devices, every argument must be data, a path or a plain value: "
             "name a teacher by its run folder"
         ) from error
-
-
-def _send_message(process: subprocess.Popen[bytes], message: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError):  # it has ended; the others will notice
-        process.stdin.write(len(message).to_bytes(8, "big") + message)  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
+    return len(message).to_bytes(8, "big") + message
 
 
 def _end_worker(process: subprocess.Popen[bytes]) -> None:
@@ -143,21 +132,17 @@ def _end_worker(process: subprocess.Popen[bytes]) -> None:
 
 
 def _failure_reason(started: list[subprocess.Popen[bytes]], folder: Path) -> str:
-    """What the first process that failed said last, or nothing."""
     for rank, process in enumerate(started, 1):
         with contextlib.suppress(subprocess.TimeoutExpired):
             if process.wait(2):
                 lines = (folder / str(rank)).read_text(errors="replace").split("\n")
                 last = next((f": {line[:200]}" for line in reversed(lines) if line.strip()), "")
-                return f"process {rank} {_exit_description(process.returncode)}{last}"
+                code = process.returncode
+                ended = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+                return f"process {rank} {ended}{last}"
     return ""
 
 
 def _resume_hint(out: Path | None) -> str:
-    """How to go on from the last checkpoint of a run folder, if there is one."""
     found = out is not None and checkpoint.list_checkpoints(out)
     return f"; go on with: pushforward fit --resume {out}" if found else ""
-
-
-def _exit_description(code: int) -> str:
-    return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"

@@ -30,15 +30,7 @@ SHOWN = 16  # images that are kept to be shown
 
 
 class SampleMonitor:
-    """Measures samples of a model in training some times.
-
-    Arguments:
-        times: How often in a full run.
-        fitted: The model before its first step.
-        samples: All data.
-        split: Rows that are trained on, and rows held out.
-        seed: Of the classifier and of the samples.
-        done: How often that was before the run was resumed.
+    """Measures samples of a model in training some times, ``done`` of them before it was resumed.
 
     Raises:
         UsageError: If the data are no images.
@@ -65,15 +57,12 @@ class SampleMonitor:
         self.facts: dict[str, Any] = {}  # what the distance is; known from the first look on
 
     def due(self, count: int, steps: int) -> bool:
-        """Whether the next look is due after so many of the steps."""
         return count * self.times // max(steps, 1) > self.done
 
     def reschedule(self, count: int, steps: int) -> None:
-        """Count looks by another number of steps."""
         self.done = count * self.times // steps
 
     def look(self, model: GenerativeModel) -> dict[str, Any]:
-        """For the history: the distance, some images, and the seconds it took."""
         began = time.monotonic()
         if not self.facts:
             self.prepare()
@@ -102,7 +91,6 @@ class SampleMonitor:
         }
 
     def extractor(self, x: np.ndarray) -> FeatureExtractor:
-        """The classifier of the labels where there are classes, else the pixels."""
         samples, rows = self.samples, self.train
         condition = samples.schema.condition
         if condition is None or len(condition.labels) < 2 or samples.y is None:

@@ -21,7 +21,7 @@ def _flatten_parameters(parts: list[nn.Parameter]) -> Tensor:
     return vector
 
 
-def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
+def _trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [part for part in module.parameters() if part.requires_grad]
 
 
@@ -29,14 +29,10 @@ class PlayerOptimizer(abc.ABC):
     """The parameters of a module as tensors of one type and on one device, and their optimizer.
 
     The optimizer is the kernel of PyTorch's fused AdamW (Loshchilov & Hutter, 2019).
-
-    Arguments:
-        module: What learns.
-        ranks: The processes that train it.
     """
 
     def __init__(self, module: nn.Module, ranks: ProcessGroup) -> None:
-        self.parts, self.ranks = trainable_parameters(module), ranks
+        self.parts, self.ranks = _trainable_parameters(module), ranks
         self.gradients: list[Tensor] = []  # the gradient, once it is collected
         self.first = [torch.zeros_like(weight) for weight in self.weights]
         self.second = [torch.zeros_like(weight) for weight in self.weights]
@@ -104,7 +100,6 @@ class PlayerOptimizer(abc.ABC):
         return moments | {"moves": self.moves}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from ``state``."""
         for kept, slot in ((self.first, "first"), (self.second, "second")):
             for mine, part in zip(kept, self.split(state[slot]), strict=True):
                 mine.copy_(part)
@@ -121,7 +116,7 @@ class FlatOptimizer(PlayerOptimizer):
     """
 
     def __init__(self, module: nn.Module, ranks: ProcessGroup = ALONE) -> None:
-        self.value = _flatten_parameters(trainable_parameters(module))
+        self.value = _flatten_parameters(_trainable_parameters(module))
         super().__init__(module, ranks)
 
     @property
@@ -156,12 +151,8 @@ class Ema(abc.ABC):
     .. math:: \bar\theta_k = \mu_k \bar\theta_{k-1} + (1 - \mu_k) \theta_k, \qquad
         \mu_k = \min\!\left(\mu, \frac{k}{k + 9}\right)
 
-    Early weights are poor: the window grows with the run.
-
-    Arguments:
-        players: The players of the model in training.
-        decay: The largest decay :math:`\mu`.
-        own: What this process keeps of it, as the players' `weights`.
+    Early weights are poor: the window grows with the run. Of the average each process has ``own``,
+    as it has the players' `weights`.
     """
 
     def __init__(
@@ -170,7 +161,6 @@ class Ema(abc.ABC):
         self.players, self.decay, self.own = players, decay, own
 
     def update(self, count: int) -> None:
-        """Take the weights after so many steps into account."""
         decay = min(self.decay, count / (count + 9))
         for name, kept in self.own.items():
             for mean, weight in zip(kept, self.players[name].weights, strict=True):
@@ -186,33 +176,25 @@ class Ema(abc.ABC):
 
 
 class EmaModel(Ema):
-    """An average that is a model of its own, a copy of that in training."""
-
     def __init__(
         self, model: GenerativeModel, players: Mapping[str, PlayerOptimizer], decay: float
     ) -> None:
         self.source, self.kept = model, copy.deepcopy(model).eval()
         super().__init__(players, decay, {k: [v] for k, v in _flatten_players(self.kept).items()})
 
-    @property
-    def model(self) -> GenerativeModel:
-        """The model with averaged weights; its buffers are those of the model now."""
-        for a, b in zip(self.kept.buffers(), self.source.buffers(), strict=True):
-            a.copy_(b)
-        return self.kept
-
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[GenerativeModel]:
-        yield self.model.eval()
+        for a, b in zip(self.kept.buffers(), self.source.buffers(), strict=True):
+            a.copy_(b)
+        yield self.kept.eval()
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.kept.load_state_dict(state)
 
 
 def _flatten_players(model: GenerativeModel) -> dict[str, Tensor]:
-    """The learning parameters of each player as one vector."""
     with torch.no_grad():
         return {
-            name: _flatten_parameters(trainable_parameters(module))
+            name: _flatten_parameters(_trainable_parameters(module))
             for name, module in model.players().items()
         }

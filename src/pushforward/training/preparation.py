@@ -23,7 +23,7 @@ from ..data.conditions import condition_frequencies
 from ..data.reading import Dataset
 from ..data.transforms import Chain
 from ..errors import DataError
-from ..memory import require_memory
+from ..options import require_memory
 from .trainer import Batch, random_batches
 
 OVERVIEW = 2**26  # entries that a model sees before its first step
@@ -34,8 +34,7 @@ AHEAD = 4  # batches that wait, or are being read
 def holdout_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers for training, and a tenth (at most 5,000, none of fewer than 40) held out.
 
-    Those held out are in random order: what looks at the first of them sees a sample of the data,
-    however a file was sorted.
+    Those held out are in random order: the first of them are a sample, however a file was sorted.
     """
     order = np.random.default_rng(seed).permutation(n)
     held = min(n // 10, 5000) if n >= 40 else 0
@@ -43,14 +42,7 @@ def holdout_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class PreparedData:
-    """The data of a fit, split, and in the space of the model.
-
-    Arguments:
-        samples: All data.
-        split: The rows to train on, and those held out (`holdout_split`).
-        transform: The units of the data to the model's space.
-        device: Where the model is trained.
-    """
+    """The data of a fit, split by `holdout_split`, and in the space of the model."""
 
     def __init__(
         self,
@@ -66,7 +58,6 @@ class PreparedData:
         self._c = None if self.large else self._all_conditions()
 
     def rows(self, rows: np.ndarray) -> Batch:
-        """Some rows as the model sees them, and their conditions."""
         z = _transform_rows(self.transform, self.samples.x[rows]).to(self.device)
         if not self.large:
             return z, None if self._c is None else self._c[rows]
@@ -74,7 +65,6 @@ class PreparedData:
         return z, None if c is None else c.to(self.device)
 
     def overview(self) -> np.ndarray:
-        """The rows that a model sees before its first step: all, unless they are too many."""
         most = max(OVERVIEW // math.prod(self.samples.x.shape[1:]), 1)
         if len(self.train) <= most:
             return self.train
@@ -84,7 +74,6 @@ class PreparedData:
         return MinibatchStream(self.samples, self.train, size, seed, self.device, position)
 
     def random_batches(self, size: int, stream: "MinibatchStream | None" = None) -> Iterator[Batch]:
-        """Endless batches in the space of the model, of a stream if the data are large."""
         if stream is not None:
             return _transform_batches(stream, self.transform)
         c = None if self._c is None else self._c[self.train]
@@ -112,15 +101,8 @@ class MinibatchStream(Iterator[Batch]):
     """Endless uniform minibatches of rows that stay on the disk, drawn with replacement.
 
     Which rows a batch holds follows from the seed and the number of the batch, so that a run that
-    is resumed goes on with the batch that would have come.
-
-    Arguments:
-        samples: Their ``x`` is an array on the disk.
-        rows: The numbers of the rows to draw from.
-        size: Rows per batch.
-        seed: Chooses the rows.
-        device: Where the batches go; ``x`` keeps its type.
-        position: Batches that were drawn before.
+    is resumed goes on, at its ``position``, with the batch that would have come. ``x`` keeps its
+    type.
     """
 
     def __init__(
@@ -164,7 +146,6 @@ class MinibatchStream(Iterator[Batch]):
 
 
 def _encode_condition_rows(samples: Dataset, rows: np.ndarray) -> Tensor | None:
-    """The condition vectors of some rows, if the data have conditions."""
     if not samples.schema.condition_length:
         return None
     y = None if samples.y is None else samples.y[rows]
@@ -172,11 +153,9 @@ def _encode_condition_rows(samples: Dataset, rows: np.ndarray) -> Tensor | None:
 
 
 def _transform_rows(transform: Chain, x: np.ndarray) -> Tensor:
-    """Data in the model's space and in the precision of models; of many, a part at a time."""
     if x.size <= memmap.MANY:
-        return transform.forward(torch.tensor(x, dtype=torch.float64))[0].to(
-            torch.get_default_dtype()
-        )
+        z = transform.forward(torch.tensor(x, dtype=torch.float64))[0]
+        return z.to(torch.get_default_dtype())
     z = torch.empty(x.shape)
     for i in memmap.row_slices(x.shape):
         z[i] = transform.forward(torch.tensor(x[i], dtype=torch.float64))[0]
@@ -184,7 +163,6 @@ def _transform_rows(transform: Chain, x: np.ndarray) -> Tensor:
 
 
 def _transform_batches(batches: Iterator[Batch], transform: Chain) -> Iterator[Batch]:
-    """Transform every batch when it comes."""
     for x, c in batches:
         yield transform.forward(x.double())[0].to(torch.get_default_dtype()), c
 
@@ -208,8 +186,8 @@ def tally_conditions(
 
 def data_fingerprint(samples: Dataset) -> str:
     """SHA-256 of the data and conditions, so that a resumed run cannot mix two data sets."""
-    digest = hashlib.sha256()
-    for i in memmap.row_slices(samples.x.shape):
+    digest, large = hashlib.sha256(), samples.x.size > memmap.MANY
+    for i in memmap.row_slices(samples.x.shape) if large else [slice(None)]:
         digest.update(samples.x[i].astype(np.float64).tobytes())
     if samples.y is not None:
         digest.update(repr(samples.y.tolist()).encode())

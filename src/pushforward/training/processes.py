@@ -28,21 +28,14 @@ MANY = 1024
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """One process among those that train a model; alone, every method leaves things as they are.
+    """One process among those that train a model; alone, every method leaves things as they are."""
 
-    Arguments:
-        rank: Which it is, from 0; the first decides, writes and speaks.
-        count: How many there are.
-        sharded: Whether each keeps one part of the weights.
-    """
-
-    rank: int = 0
+    rank: int = 0  # the first decides, writes and speaks
     count: int = 1
-    sharded: bool = False
+    sharded: bool = False  # whether each keeps one part of the weights
 
     @property
     def first(self) -> bool:
-        """Whether this process decides for all."""
         return self.rank == 0
 
     def seed(self, seed: int) -> int:
@@ -68,7 +61,6 @@ class ProcessGroup:
                     dist.broadcast(tensor, 0)
 
     def gather(self, x: Tensor) -> list[Tensor]:
-        """The values that each process has."""
         if self.count == 1:
             return [x]
         found = [torch.empty_like(x) for _ in range(self.count)]
@@ -91,21 +83,15 @@ ALONE = ProcessGroup()
 
 @contextlib.contextmanager
 def _lost_process_errors() -> Iterator[None]:
-    """Say so when another process has ended."""
     try:
         yield
     except RuntimeError as error:
-        raise Unavailable(
-            "another process of this fit has ended; what it said last says why"
-        ) from error
+        why = "another process of this fit has ended; what it said last says why"
+        raise Unavailable(why) from error
 
 
 def choose_process_group(devices: Any, shard: bool = False) -> ProcessGroup:
-    """Which process this is, among how many.
-
-    Arguments:
-        devices: How many the user asks for; None takes those of ``torchrun``, or one.
-        shard: Whether each is to keep a part of the weights and of what goes with them.
+    """Which process this is, among so many ``devices``; None takes those of ``torchrun``, or one.
 
     Raises:
         UsageError: If it is no number of devices, or not that of ``torchrun``.
@@ -129,7 +115,6 @@ def choose_process_group(devices: Any, shard: bool = False) -> ProcessGroup:
 
 
 def _env_int(name: str, least: int) -> int:
-    """A whole number among the variables of ``torchrun``."""
     text = os.environ[name]
     if not text.isdecimal() or int(text) < least:
         raise UsageError(f"the variable {name} is {text[:40]!r}: unset it, or start by torchrun")
@@ -137,7 +122,6 @@ def _env_int(name: str, least: int) -> int:
 
 
 def has_torchrun_env() -> bool:
-    """Whether variables say who this process is, as ``torchrun`` sets them."""
     return {"RANK", "WORLD_SIZE"}.issubset(os.environ)
 
 
@@ -163,5 +147,4 @@ def process_device(name: Any, ranks: ProcessGroup) -> torch.device:
 
 
 def dist_backends() -> str:
-    """What carries messages between processes, for each kind of device."""
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

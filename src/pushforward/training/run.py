@@ -1,9 +1,13 @@
 """A fit in progress: it trains, saves, and knows when to stop."""
 
+import contextlib
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from types import FrameType
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +20,7 @@ from ..inference.loading import build_from_config
 from ..inference.preprocessor import Preprocessor
 from ..model import GenerativeModel, Recipe
 from ..options import check_options
-from ..progress import EtaEstimator, Interrupted, Update, catch_signals
+from ..progress import EtaEstimator, Interrupted, Update
 from .config import Budget, Keeping, RunConfig
 from .preparation import MinibatchStream
 from .trainer import Batch, Trainer
@@ -27,12 +31,12 @@ LINES = 400  # of the history of a full run
 COMPLETE = "complete"
 
 
+@dataclass
 class _RunningMeans:
     """The means of a loss's terms since the last line of the history; nothing waits for a GPU."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
 
     def add(self, terms: dict[str, Tensor]) -> None:
         self.count += 1
@@ -40,45 +44,56 @@ class _RunningMeans:
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def pop(self) -> dict[str, float]:
-        """The means; counting begins anew."""
         found = {name: float(value) / self.count for name, value in self.sums.items()}
         self.sums, self.count = {}, 0
         return found
 
 
+@contextlib.contextmanager
+def _catch_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM until a safe moment; a second one acts at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may set handlers
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise Interrupted("stopped at once; the last checkpoint is intact", 128 + number)
+        received.append(number)
+
+    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _silent(fraction: float, text: str) -> None:
+    pass
+
+
 @dataclass
 class Run:
-    """A fit in progress.
+    """A fit in progress."""
 
-    Arguments:
-        trainer: The model and all that moves it; it owns the number of steps.
-        batches: What it is trained on.
-        validation: Which weights are kept, and whether to go on.
-        preprocessor: The data's schema and transform.
-        config: The facts of the run; what becomes known later is noted there.
-        keeping: Where checkpoints go, and how often.
-        started: `time.monotonic` when the run began, as if it had never been stopped.
-        stream: Where ``batches`` come from, if they are read from the disk.
-        history: One line for every few steps.
-    """
-
-    trainer: Trainer
+    trainer: Trainer  # it owns the number of steps
     batches: Iterator[Batch]
     validation: Validation
     preprocessor: Preprocessor
-    config: RunConfig
+    config: RunConfig  # what becomes known later is noted there
     keeping: Keeping
-    started: float
-    stream: MinibatchStream | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    started: float  # `time.monotonic` when the run began, as if it had never been stopped
+    stream: MinibatchStream | None = None  # where ``batches`` come from, if read from the disk
+    history: list[dict[str, Any]] = field(default_factory=list)  # a line for every few steps
     _means: _RunningMeans = field(default_factory=_RunningMeans, init=False)
     _eta: EtaEstimator = field(default_factory=EtaEstimator, init=False)
 
-    def train(self, update: Update) -> FittedModel:
-        """Go on until the steps, the time or the patience are used up."""
+    def train(self, update: Update = _silent) -> FittedModel:
         if not self.trainer.count:
             self.validation.evaluate(0)  # what has been gained is counted from untrained weights
-        with catch_signals() as received:
+        with _catch_signals() as received:
             self._train_steps(received, update)
             self._note_end()
             self.validation.choose_average()
@@ -87,11 +102,7 @@ class Run:
         return self.result()
 
     def extend(self, budget: Budget, seconds: float) -> None:
-        """Give a resumed run another length, counted from its start.
-
-        Arguments:
-            budget: The new one; an empty one changes nothing.
-            seconds: How long the run took before it was resumed.
+        """Give a resumed run, which took ``seconds`` so far, another length from its start.
 
         Raises:
             UsageError: If that much is behind it already.
@@ -113,7 +124,6 @@ class Run:
         self.validation.reschedule(steps)
 
     def fraction(self) -> float:
-        """The part of the budget of steps or of time that is used up."""
         if minutes := self.config.minutes:
             return min(1.0, self._seconds() / (60 * minutes))
         return self.trainer.count / max(self.trainer.steps, 1)
@@ -160,7 +170,10 @@ class Run:
         trainer, saved, shown = self.trainer, time.monotonic(), 0.0
         began, every = (saved, trainer.count), max(1, trainer.steps // LINES)
         while trainer.count < trainer.steps and not self.validation.exhausted:
-            terms = self._step()
+            try:
+                terms = self.trainer.step(self.batches).terms
+            except NumericalError as error:
+                raise NumericalError(f"{error}; {self._last_checkpoint()}") from error
             self._record(terms, every)
             self._spend_minutes(*began)
             stop, due, save = self._agree(received, saved)
@@ -176,14 +189,7 @@ class Run:
                 self.save()
                 saved = time.monotonic()
 
-    def _step(self) -> dict[str, Tensor]:
-        try:
-            return self.trainer.step(self.batches).terms
-        except NumericalError as error:
-            raise NumericalError(f"{error}; {self._last_checkpoint()}") from error
-
     def _record(self, terms: dict[str, Tensor], every: int) -> None:
-        """Count a step in the means; after ``every`` steps they are a line of the history."""
         self._means.add(terms)
         left = self._eta.seconds_left(self.fraction())
         if self.trainer.count % every == 0:
@@ -240,9 +246,8 @@ class Run:
 
     def _interrupt(self, number: int) -> Interrupted:
         if self.keeping.out is None:
-            return Interrupted(
-                "interrupted; nothing was saved, for no folder was named", 128 + number
-            )
+            why = "interrupted; nothing was saved, for no folder was named"
+            return Interrupted(why, 128 + number)
         self.save()
         how = f"go on with: pushforward fit --resume {self.keeping.out}"
         return Interrupted(f"stopped at step {self.trainer.count}; {how}", 128 + number)

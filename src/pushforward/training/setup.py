@@ -5,8 +5,8 @@ drawn in the same order by both, so that a resumed run ends as if it had never b
 """
 
 import warnings
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,16 +16,15 @@ from ..checkpoint import Checkpoint
 from ..data import memmap, reading, transforms
 from ..data.reading import Dataset
 from ..data.schema import Schema
-from ..data.transforms import Chain
 from ..errors import DataError, UsageError
 from ..inference.fitted_model import FittedModel
 from ..inference.loading import build_from_config, run_folder_errors
 from ..inference.preprocessor import Preprocessor
 from ..model import Event, GenerativeModel, Recipe
+from ..networks.backbone import accelerate_networks, check_acceleration
 from ..networks.select import takes_tokens
 from ..rng import seed_rng, seeded_rng
 from . import preparation
-from .acceleration import accelerate_networks, check_acceleration
 from .config import (
     DEFAULT,
     PRECISIONS,
@@ -37,10 +36,9 @@ from .config import (
     resolve_recipe,
 )
 from .preparation import PreparedData
-from .processes import ALONE, ProcessGroup
+from .processes import ProcessGroup
 from .run import Run
-from .source import Source, read_source, reread_source
-from .teacher import Teacher, load_teacher, reload_teacher
+from .teacher_and_source import Source, Teacher
 from .trainer import Trainer
 from .validation import Validation, ValidationState
 
@@ -50,59 +48,42 @@ if TYPE_CHECKING:
 BUDGETS = ("steps", "minutes")  # a closed form keeps within any
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where and when a run is made.
-
-    Arguments:
-        device: That of this process.
-        ranks: The processes that train together.
-        began: `time.monotonic` at the call of `fit`.
-    """
+class Placement(NamedTuple):
+    """Where and when a run is made, by one of the processes that train together."""
 
     device: torch.device
-    ranks: ProcessGroup = ALONE
-    began: float = 0.0
+    ranks: ProcessGroup
+    began: float  # `time.monotonic` at the call of `fit`
 
 
-@dataclass(frozen=True)
-class _RunParts:
-    """What a run is built of.
-
-    Arguments:
-        split: The rows to train on, and those held out.
-        stopped: The checkpoint that a resumed run goes on from.
-    """
-
+class _RunParts(NamedTuple):
     model: GenerativeModel
     samples: Dataset
-    split: tuple[np.ndarray, np.ndarray]
+    split: tuple[np.ndarray, np.ndarray]  # the rows to train on, and those held out
     preprocessor: Preprocessor
     config: RunConfig
     keeping: Keeping
     teacher: Teacher | None = None
     source: Source | None = None
-    stopped: Checkpoint | None = None
+    stopped: Checkpoint | None = None  # that a resumed run goes on from
 
 
 def new_run(request: FitRequest, place: Placement) -> Run:
-    """A run that starts from untrained weights."""
     data, family = request.data, request.family or DEFAULT
-    teacher = None if data.teacher is None else load_teacher(data.teacher)
+    teacher = None if data.teacher is None else Teacher.load(data.teacher)
     samples = _read_samples(data, teacher)
-    source = None if data.source is None else read_source(data.source, samples.schema)
+    source = None if data.source is None else Source.read(data.source, samples.schema)
     options.choose_option("precision", request.hardware.precision or "float32", PRECISIONS)
     of_family = {k: v for k, v in request.options.items() if k not in Recipe._fields}
     samples, model, event = _build_model(samples, family, of_family, teacher)
     _check_idle_options(model, request, place.ranks, event.condition > 0)
     recipe = resolve_recipe(model, request)
     split = preparation.holdout_split(len(samples.x), request.keeping.seed or 0)
-    if teacher is None:
-        transform = transforms.choose_transform(
-            samples.schema, samples.x, model.preprocessing, split[0]
-        )
-    else:
-        transform = teacher.transform_for(model, samples)
+    transform = (
+        transforms.choose_transform(samples.schema, samples.x, model.preprocessing, split[0])
+        if teacher is None
+        else teacher.transform_for(model, samples)
+    )
     conditions, frequencies = preparation.tally_conditions(samples, split[0])
     config = RunConfig.from_request(
         request,
@@ -124,39 +105,25 @@ def new_run(request: FitRequest, place: Placement) -> Run:
 
 
 def resume_run(request: FitRequest, stopped: Checkpoint, place: Placement) -> Run:
-    """A run that goes on as if it had never stopped, to the length that is asked for."""
     folder, asked = request.keeping.out, request.data
     with run_folder_errors(folder):
         config = RunConfig.from_json(stopped.plain["config"])
-    teacher = reload_teacher(config.teacher, asked.teacher)
-    data = replace(
-        asked,
-        x=config.source if asked.x is None else asked.x,
-        condition=asked.condition or config.condition,
-        bounds=config.bounds,
-        size=config.size,
-        text=config.text,
-    )
+    teacher = Teacher.reload(config.teacher, asked.teacher)
+    x = config.source if asked.x is None else asked.x
+    kept = {name: getattr(config, name) for name in ("bounds", "size", "text")}
+    data = replace(asked, x=x, condition=asked.condition or config.condition, **kept)
     if data.x is None:
         raise UsageError("the run was fitted to data in memory: pass the same data again")
-    source = reread_source(config.origin, asked.source)
+    source = Source.reread(config.origin, asked.source)
     samples = _read_samples(data, teacher)
     with run_folder_errors(folder):
         _check_same_data(samples, config, stopped)
-        known = Schema.from_json(stopped.plain["schema"]).condition
-        samples = replace(samples, schema=replace(samples.schema, condition=known))
+        condition = Schema.from_json(stopped.plain["schema"]).condition
+        samples = replace(samples, schema=replace(samples.schema, condition=condition))
         fitted = build_from_config(stopped.plain["config"], samples.schema)
-        parts = _RunParts(
-            model=fitted.model,
-            samples=samples,
-            split=preparation.holdout_split(len(samples.x), config.seed),
-            preprocessor=fitted.preprocessor,
-            config=config,
-            keeping=request.keeping,
-            teacher=teacher,
-            source=source,
-            stopped=stopped,
-        )
+        split = preparation.holdout_split(len(samples.x), config.seed)
+        model, pre, keeping = fitted.model, fitted.preprocessor, request.keeping
+        parts = _RunParts(model, samples, split, pre, config, keeping, teacher, source, stopped)
         run = _build_run(parts, place)
     run.extend(request.budget, stopped.plain["state"]["seconds"])
     return run
@@ -167,15 +134,8 @@ def _read_samples(data: DataSpec, teacher: Teacher | None) -> Dataset:
         return teacher.read_dataset(data)
     if isinstance(data.x, Dataset):
         return data.x
-    return reading.read_dataset(
-        data.x,
-        y=data.y,
-        condition=data.condition,
-        bounds=data.bounds,
-        size=data.size,
-        text=data.text,
-        lean=True,
-    )
+    asked = {name: getattr(data, name) for name in ("y", "condition", "bounds", "size", "text")}
+    return reading.read_dataset(data.x, **asked, lean=True)
 
 
 def _check_same_data(samples: Dataset, config: RunConfig, stopped: Checkpoint) -> None:
@@ -192,7 +152,7 @@ def _build_model(
     samples: Dataset, family: str, chosen: dict[str, Any], teacher: Teacher | None
 ) -> tuple[Dataset, GenerativeModel, Event]:
     """The data with conditions as the model takes them, the model, and its event."""
-    event = Preprocessor(samples.schema, Chain()).event(len(samples.x))
+    event = samples.schema.event_of(len(samples.x))
     model, condition = families.build(family, event, **chosen), samples.schema.condition
     if not event.tokens[0] or condition is None or takes_tokens(model):
         return samples, model, event
@@ -202,14 +162,13 @@ def _build_model(
             "that does, such as the teacher's"
         )
     schema = replace(samples.schema, condition=condition.without_tokens())
-    event = Preprocessor(schema, Chain()).event(len(samples.x))
-    return replace(samples, schema=schema), families.build(family, event, **chosen), event
+    samples, event = replace(samples, schema=schema), schema.event_of(len(samples.x))
+    return samples, families.build(family, event, **chosen), event
 
 
 def _check_idle_options(
     model: GenerativeModel, request: FitRequest, ranks: ProcessGroup, conditional: bool
 ) -> None:
-    """Refuse options of training that this fit cannot use, or warn that they do nothing."""
     given = request.options
     if "unconditional" in given and not conditional:
         raise UsageError(
@@ -229,7 +188,6 @@ def _check_idle_options(
 
 
 def _build_run(parts: _RunParts, place: Placement) -> Run:
-    """Bring data and model to the device and put the run together; a stopped one goes on."""
     model, config, stopped, ranks = parts.model, parts.config, parts.stopped, place.ranks
     config.devices, config.shard = ranks.count, ranks.sharded
     size, seed = microbatch_size(config.recipe, ranks.count), ranks.seed(config.seed)
@@ -263,12 +221,10 @@ def _build_run(parts: _RunParts, place: Placement) -> Run:
 
 
 def _make_trainer(parts: _RunParts, data: PreparedData, place: Placement) -> Trainer:
-    """The trainer of a model that has seen its teacher, its source and its data."""
     config, ranks, model = parts.config, place.ranks, parts.model.to(place.device)
-    if parts.teacher is not None:
-        parts.teacher.attach(model, place.device)
-    if parts.source is not None:
-        parts.source.attach(model, place.device)
+    for other in (parts.teacher, parts.source):
+        if other is not None:
+            other.attach(model, place.device)
     if parts.stopped is None:
         _prepare_model(model, data)
     trainer = Trainer(

@@ -51,8 +51,6 @@ class Trainer:
     """What survives between steps: the model, its players, the average, the count.
 
     Arguments:
-        model: Any generative model.
-        recipe: Learning rate, batch, average and the rest.
         steps: Rounds that the learning rate's decay is spread over.
         autocast: Dtype of automatic mixed precision, or None.
         ranks: The processes that train it; each gets other batches.
@@ -80,8 +78,10 @@ class Trainer:
         self.players: Mapping[str, PlayerOptimizer] = {
             name: FlatOptimizer(part, ranks) for name, part in model.players().items()
         }
-        decays = _ema_decays(recipe) if self.players else ()
-        self.averages: list[Ema] = [EmaModel(model, self.players, decay) for decay in decays]
+        decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
+        self.averages: list[Ema] = [
+            EmaModel(model, self.players, decay) for decay in decays if decay and self.players
+        ]
         self.root: FsdpRoot | None = None
 
     def synchronise(self) -> None:
@@ -103,7 +103,6 @@ class Trainer:
         return work() if self.ranks.first else None
 
     def run(self, data: Iterator[Batch]) -> Iterator[_StepResult]:
-        """Train until the steps are done, handing back control after each."""
         while self.count < self.steps:
             yield self.step(data)
 
@@ -146,7 +145,8 @@ class Trainer:
         """Add one piece's part of the gradient of a batch; its part of the terms of the loss."""
         x, c = next(data)
         self.drawn += 1
-        with self.precision(x.device.type):
+        dtype = self.autocast
+        with torch.autocast(x.device.type, dtype) if dtype else contextlib.nullcontext():
             parts = loss(x, c) if self.root is None else self.root(loss, x, c)
             total = reduce(add, parts.values())
         pieces = self.recipe.accumulate
@@ -160,26 +160,18 @@ class Trainer:
             return model
 
     def averaged(self) -> contextlib.AbstractContextManager[GenerativeModel]:
-        """Context manager: the model with averaged weights and the buffers of now."""
-        return (
-            self.averages[0].swapped_in()
-            if self.averages
-            else contextlib.nullcontext(self.model.eval())
-        )
+        if self.averages:
+            return self.averages[0].swapped_in()
+        return contextlib.nullcontext(self.model.eval())
 
     def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors by name, from the parts of all processes if they are in parts."""
         return state if self.root is None else self.root.gather(state)
 
     def averages_by_name(self) -> dict[str, Ema]:
         """The averages by the names that a checkpoint has for them."""
         return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
 
-    def precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(device, self.autocast) if self.autocast else contextlib.nullcontext()
-
     def describe_failure(self, player: str, parts: dict[str, Tensor], norm: float) -> str:
-        """Which number was not finite, in one line."""
         bad = [f"{name} = {float(v.detach())}" for name, v in parts.items() if not v.isfinite()]
         what = ", ".join(bad) or f"gradient norm = {norm}"
         return f"step {self.count + 1}, {player}: {what}; lower lr, or look for extreme values"
@@ -187,24 +179,18 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What the next step depends on besides the weights: tensors, and plain values."""
         tensors = {}
-        for name, own in self.generators().items():
+        generators = {"rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            generators["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        for name, own in generators.items():
             for rank, state in enumerate(self.ranks.gather(own)):
                 tensors[_rank_key(name, rank)] = state
         for name, player in self.players.items():
             tensors |= {f"{name}.{slot}": value for slot, value in player.state().items()}
         return tensors, {"count": self.count, "steps": self.steps, "drawn": self.drawn}
 
-    def generators(self) -> dict[str, Tensor]:
-        states = {"rng": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["rng.cuda"] = torch.cuda.get_rng_state(self.device)
-        return states
-
     def load(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue from ``state``; the weights are loaded by whoever holds them.
-
-        A process that had no part in it draws random numbers of its own.
-        """
+        """Continue from ``state``; a process that had no part in it draws numbers of its own."""
         self.count, self.steps = plain["count"], plain["steps"]
         self.drawn = plain.get("drawn", 0)
         for name, player in self.players.items():
@@ -214,11 +200,6 @@ class Trainer:
             torch.set_rng_state(tensors[cpu])
         if cuda in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors[cuda], self.device)
-
-
-def _ema_decays(recipe: Recipe) -> tuple[float, ...]:
-    decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
-    return tuple(decay for decay in decays if decay)
 
 
 def _rank_key(name: str, rank: int) -> str:

@@ -7,7 +7,7 @@ weights are better, since the learning rate has fallen.
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,58 +27,33 @@ MARGIN = 0.01  # "clearly": by this part of what training has gained, and four d
 
 @dataclass
 class ValidationState:
-    """What the next validation depends on; a checkpoint keeps it.
+    """What the next validation depends on; a checkpoint keeps it."""
 
-    Arguments:
-        first: The held-out loss of untrained weights.
-        best: The lowest held-out loss.
-        worse: Validations in succession that were clearly worse than it.
-        evaluations: Validations so far, of `EVALUATIONS` in a full run.
-    """
-
-    first: float | None = None
-    best: float | None = None
-    worse: int = 0
-    evaluations: int = 0
+    first: float | None = None  # the held-out loss of untrained weights
+    best: float | None = None  # the lowest held-out loss
+    worse: int = 0  # validations in succession that were clearly worse than it
+    evaluations: int = 0  # so far, of `EVALUATIONS` in a full run
 
 
+@dataclass
 class Validation:
-    """The validations of a run.
+    """The validations of a run; what they find is added to the last line of its history."""
 
-    Arguments:
-        trainer: Holds the averaged weights.
-        held: The held-out data, if there are any.
-        history: Of the run; numbers are added to its last line.
-        config: Of the run, which says what those numbers are.
-        monitor: Measures samples as well, if that is wanted.
-        state: That of a resumed run.
-        best_weights: Those of a resumed run.
-    """
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        held: Batch | None,
-        history: list[dict[str, Any]],
-        config: RunConfig,
-        monitor: "SampleMonitor | None" = None,
-        state: ValidationState | None = None,
-        best_weights: dict[str, Tensor] | None = None,
-    ) -> None:
-        self.trainer, self.held, self.monitor = trainer, held, monitor
-        self.history, self.config = history, config
-        self.state = state or ValidationState()
-        self.best_weights = best_weights
-        self.seconds = 0.0
+    trainer: Trainer
+    held: Batch | None
+    history: list[dict[str, Any]]
+    config: RunConfig
+    monitor: "SampleMonitor | None" = None  # measures samples as well
+    state: ValidationState = field(default_factory=ValidationState)
+    best_weights: dict[str, Tensor] | None = None
+    seconds: float = 0.0  # that they took
 
     @property
     def exhausted(self) -> bool:
-        """Whether patience has ended: the held-out loss has long been clearly worse."""
         return self.state.worse >= PATIENCE
 
     def next_due(self) -> int:
-        trainer = self.trainer
-        number = trainer.count * EVALUATIONS // max(trainer.steps, 1)
+        number = self.trainer.count * EVALUATIONS // max(self.trainer.steps, 1)
         return number if number > self.state.evaluations else 0
 
     def reschedule(self, steps: int) -> None:
@@ -123,14 +98,15 @@ class Validation:
         """The family's diagnosis and the held-out loss, NaN for none, if there are data for it."""
         if self.held is None:
             return None
-        diagnosis, loss = (
-            evaluate_held_out(f, *self.held) for f in (model.diagnosis, model.validation)
-        )
+        diagnosis = evaluate_held_out(model.diagnosis, *self.held)
+        loss = evaluate_held_out(model.validation, *self.held)
         return diagnosis, math.nan if loss is None else float(loss)
 
     def _judge(self, model: GenerativeModel, diagnosis: dict[str, float], loss: float) -> None:
         state, self.config.diagnoses = self.state, list(diagnosis)
-        self._log(diagnosis | {"validation": loss})
+        if self.history:
+            facts = diagnosis | {"validation": loss}
+            self.history[-1] |= {k: float(v) for k, v in facts.items() if np.isfinite(v)}
         if not np.isfinite(loss):
             return
         state.first = loss if state.first is None else state.first
@@ -147,11 +123,6 @@ class Validation:
             return
         self.history[-1] |= trainer.on_main_process(lambda: monitor.look(model)) or {}
         self.config.watched = monitor.facts
-
-    def _log(self, facts: dict[str, float]) -> None:
-        """Add numbers that are finite to the last line of the history."""
-        if self.history:
-            self.history[-1] |= {k: float(v) for k, v in facts.items() if np.isfinite(v)}
 
 
 def _clone_weights(model: GenerativeModel) -> dict[str, Tensor]:

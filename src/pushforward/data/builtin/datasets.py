@@ -75,22 +75,20 @@ def load(name: str, n: int | None = None, seed: int = 0) -> BuiltinDataset:
         raise UsageError(f"n = {n}: ask for at least one")
     if name in TOY_DENSITIES:
         return _load_toy_density(name, n or SIZE, seed)
-    if name in IMAGE_SETS:
-        return _load_builtin_images(name, n, seed)
-    return _load_sklearn_dataset(name, n, seed)
+    load_real = _load_builtin_images if name in IMAGE_SETS else _load_sklearn_dataset
+    found = load_real(name, n, seed)
+    if n is not None and n > len(found.x):
+        raise UsageError(f"{name} holds {len(found.x)} data, fewer than {n}")
+    return found
 
 
 def describe(name: str) -> str:
-    """What a built-in data set is, in one line.
-
-    Raises:
-        UsageError: If there is no such set.
-    """
+    """What a built-in data set is, in one line; UsageError if there is no such set."""
     if name in TOY_DENSITIES:
         return TOY_DENSITIES[name]().description
-    return (
-        IMAGE_SETS[name].description if name in IMAGE_SETS else REAL[_check_dataset_name(name)][0]
-    )
+    if name in IMAGE_SETS:
+        return IMAGE_SETS[name].description
+    return REAL[_check_dataset_name(name)][0]
 
 
 def dataset_columns(data: BuiltinDataset) -> Any:
@@ -102,17 +100,11 @@ def dataset_columns(data: BuiltinDataset) -> Any:
 
 
 def dataset_conditions(data: BuiltinDataset) -> dict[str, np.ndarray]:
-    """What is known of a data set as `writing.write_samples` takes it, the labels first."""
     name = "caption" if data.label == "caption" else "label"
     return ({} if data.y is None else {name: data.y}) | dict(data.extra)
 
 
 def _check_dataset_name(name: str) -> str:
-    """The name of a data set that exists.
-
-    Raises:
-        UsageError: If there is no such set.
-    """
     if name not in names():
         known = join_names(names(), 180)
         raise UsageError(f"no data set is called {printable_text(name)!r}; choose from {known}")
@@ -120,7 +112,7 @@ def _check_dataset_name(name: str) -> str:
 
 
 def _load_toy_density(name: str, n: int, seed: int) -> BuiltinDataset:
-    from ...memory import require_memory
+    from ...options import require_memory
 
     density = TOY_DENSITIES[name]()
     require_memory(8 * n, f"{n} data of {name}", "ask for fewer")
@@ -155,8 +147,6 @@ def _load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset
         x = bunch.images.astype(np.uint8)
     elif name != "diabetes":
         y = bunch.target_names[y]
-    if n is not None and n > len(x):
-        raise UsageError(f"{name} holds {len(x)} data, fewer than {n}")
     if n is not None:
         rows = np.random.default_rng(seed).permutation(len(x))[:n]
         x, y = x[rows], y[rows]
@@ -166,13 +156,11 @@ def _load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset
 
 
 def _load_builtin_images(name: str, n: int | None, seed: int) -> BuiltinDataset:
-    from ...memory import require_memory
+    from ...options import require_memory
 
     source = IMAGE_SETS[name]
     require_memory((n or 0) * 32 * 32 * 3, f"{n} images of {name}", "ask for fewer")
     found = source.load(n or source.n, seed)
-    if n is not None and n > len(found.x):
-        raise UsageError(f"{name} holds {len(found.x)} data, fewer than {n}")
     return BuiltinDataset(
         name, source.description, found.x, found.y, found.label, extra=found.extra
     )

@@ -15,8 +15,6 @@ LogProb = Callable[[np.ndarray], np.ndarray]
 
 
 class _ToyDensity(NamedTuple):
-    """A distribution: how to draw ``n`` data with their labels, and what is known of it."""
-
     description: str
     draw: Callable[[Rng, int], tuple[np.ndarray, np.ndarray | None]]
     log_prob: LogProb
@@ -30,11 +28,7 @@ def _mixture_log_prob(
 ) -> np.ndarray:
     r""":math:`\log \sum_k w_k \mathcal N(x \mid \mu_k, \sigma_k^2 I)` in nats, shape (n,).
 
-    Arguments:
-        x: Shape (n, d), or (n,) where d = 1.
-        means: Shape (k, d).
-        weights: Shape (k,), adding to one.
-        scale: The standard deviations, shape (k,) or one for all.
+    x is (n, d), or (n,) where d = 1; means (k, d); weights (k,); scale (k,) or one for all.
     """
     k, d = means.shape
     x = np.asarray(x, dtype=np.float64).reshape(-1, d)
@@ -59,7 +53,6 @@ def mixture_density(
     entropy: float,
     weights: np.ndarray | None = None,
 ) -> _ToyDensity:
-    """A mixture of isotropic Gaussians, labelled by component."""
     k, d = means.shape
     weights = np.full(k, 1 / k) if weights is None else weights
 
@@ -87,14 +80,7 @@ def _curves_density(
     .. math:: p(x) = \frac1m \sum_y \int_0^1 \mathcal N(x \mid \gamma_y(u), \sigma^2 I)\, du
 
     Gauss-Legendre quadrature is exact to rounding once its nodes lie closer together on the curve
-    than the noise is wide.
-
-    Arguments:
-        description: One line.
-        curves: Positions u, shape (n,), to points, shape (n, 2), on each of the m curves.
-        scale: The noise's standard deviation.
-        entropy: In nats.
-        nodes: Nodes of the quadrature on each curve.
+    than the noise is wide. ``curves`` maps positions u, (n,), to points, (n, 2), on each of them.
     """
     roots, weights = np.polynomial.legendre.leggauss(nodes)
     lines = curves((roots + 1) / 2)
@@ -113,7 +99,6 @@ def _curves_density(
 
 
 def _circle_points(k: int, radius: float) -> np.ndarray:
-    """Equally spaced points, shape (k, 2)."""
     angle = 2 * np.pi * np.arange(k) / k
     return radius * _unit_circle_points(angle)
 
@@ -122,58 +107,26 @@ def _unit_circle_points(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
-def _lesson_density() -> _ToyDensity:
-    """The lesson's mixture on the line."""
-    return mixture_density(
-        "0.3 N(-2, 0.5^2) + 0.7 N(2, 0.7^2), the lesson's example",
-        np.array([[-2.0], [2.0]]),
-        np.array([0.5, 0.7]),
-        ENTROPY["lesson"],
-        np.array([0.3, 0.7]),
-    )
+def _moons(u: np.ndarray) -> list[np.ndarray]:
+    arc = _unit_circle_points(np.pi * u)
+    return [arc, np.array([1.0, 0.5]) - arc]
 
 
-def _moons_density() -> _ToyDensity:
-    """Two moons as in scikit-learn, with a uniform angle."""
-
-    def curves(u: np.ndarray) -> list[np.ndarray]:
-        arc = _unit_circle_points(np.pi * u)
-        return [arc, np.array([1.0, 0.5]) - arc]
-
-    return _curves_density("two moons, noise 0.1", curves, 0.1, ENTROPY["moons"], 256)
+def _circles(u: np.ndarray) -> list[np.ndarray]:
+    circle = _unit_circle_points(2 * np.pi * u)
+    return [3 * circle, 1.5 * circle]
 
 
-def _circles_density() -> _ToyDensity:
-    """Two rings of radius 3 and 1.5."""
-
-    def curves(u: np.ndarray) -> list[np.ndarray]:
-        ring = _unit_circle_points(2 * np.pi * u)
-        return [3 * ring, 1.5 * ring]
-
-    return _curves_density("two circles, noise 0.24", curves, 0.24, ENTROPY["circles"], 256)
-
-
-def _spirals_density() -> _ToyDensity:
+def _spirals(u: np.ndarray) -> list[np.ndarray]:
     """Two arms that turn one and a half times, with a uniform density of points by area."""
-
-    def curves(u: np.ndarray) -> list[np.ndarray]:
-        angle = 3 * np.pi * np.sqrt(u)
-        arm = angle[:, None] / 3 * _unit_circle_points(angle)
-        return [arm, -arm]
-
-    return _curves_density("two spirals, noise 0.1", curves, 0.1, ENTROPY["2spirals"], 512)
+    angle = 3 * np.pi * np.sqrt(u)
+    arm = angle[:, None] / 3 * _unit_circle_points(angle)
+    return [arm, -arm]
 
 
-def _swissroll_density() -> _ToyDensity:
-    """One long spiral: the swiss roll seen from the side."""
-
-    def curves(u: np.ndarray) -> list[np.ndarray]:
-        angle = 1.5 * np.pi * (1 + 2 * u)
-        return [angle[:, None] / 5 * _unit_circle_points(angle)]
-
-    return _curves_density(
-        "a swiss roll from the side, noise 0.2", curves, 0.2, ENTROPY["swissroll"], 512
-    )
+def _swissroll(u: np.ndarray) -> list[np.ndarray]:
+    angle = 1.5 * np.pi * (1 + 2 * u)
+    return [angle[:, None] / 5 * _unit_circle_points(angle)]
 
 
 def _pinwheel_density() -> _ToyDensity:
@@ -201,7 +154,7 @@ def _pinwheel_density() -> _ToyDensity:
         terms = np.stack([-(b**2).sum(1) / 2 for b in back])
         return np.logaddexp.reduce(terms) - math.log(20 * 2 * math.pi * scale.prod())
 
-    return _ToyDensity("a pinwheel with five arms", draw, log_prob, ENTROPY["pinwheel"])
+    return _ToyDensity("a pinwheel with five arms", draw, log_prob, 2.3205884851)
 
 
 def _checkerboard_density() -> _ToyDensity:
@@ -220,40 +173,41 @@ def _checkerboard_density() -> _ToyDensity:
     return _ToyDensity("a checkerboard of area 32", draw, log_prob, math.log(32))
 
 
-ENTROPY = {  # nats, by quadrature on a grid fine enough for all digits given
-    "lesson": 1.5709637395,
-    "moons": 1.0075848348,
-    "8gaussians": 2.8318804061,
-    "ring": math.log(8) + math.log(2 * math.pi * math.e * 0.01**2),
-    "ring8": 3.5247255411,
-    "grid": math.log(25) + math.log(2 * math.pi * math.e * 0.05**2),
-    "2spirals": 2.5406178943,
-    "circles": 3.2681357117,
-    "swissroll": 2.6696461739,
-    "pinwheel": 2.3205884851,
-}
+def _normal_entropy(k: int, scale: float) -> float:
+    """Of a mixture of k normal distributions in the plane, equally likely and far apart."""
+    return math.log(k) + math.log(2 * math.pi * math.e * scale**2)
 
+
+# entropies in nats, by quadrature on a grid fine enough for all digits given
 TOY_DENSITIES: dict[str, Callable[[], _ToyDensity]] = {
-    "lesson": _lesson_density,
-    "moons": _moons_density,
+    "lesson": lambda: mixture_density(
+        "0.3 N(-2, 0.5^2) + 0.7 N(2, 0.7^2), the lesson's example",
+        np.array([[-2.0], [2.0]]), np.array([0.5, 0.7]), 1.5709637395, np.array([0.3, 0.7]),
+    ),
+    "moons": lambda: _curves_density("two moons, noise 0.1", _moons, 0.1, 1.0075848348, 256),
     "8gaussians": lambda: mixture_density(
         "eight Gaussians on a circle of radius 4 / 1.414",
-        _circle_points(8, 4 / 1.414), 0.5 / 1.414, ENTROPY["8gaussians"],
+        _circle_points(8, 4 / 1.414), 0.5 / 1.414, 2.8318804061,
     ),
     "ring": lambda: mixture_density(
-        "eight narrow Gaussians on the unit circle", _circle_points(8, 1.0), 0.01, ENTROPY["ring"]
+        "eight narrow Gaussians on the unit circle",
+        _circle_points(8, 1.0), 0.01, _normal_entropy(8, 0.01),
     ),
     "ring8": lambda: mixture_density(
-        "eight Gaussians on a circle of radius 4", _circle_points(8, 4.0), 0.5, ENTROPY["ring8"]
+        "eight Gaussians on a circle of radius 4", _circle_points(8, 4.0), 0.5, 3.5247255411
     ),
     "grid": lambda: mixture_density(
         "25 narrow Gaussians on a grid",
         np.stack(np.meshgrid(*[np.arange(-4.0, 5, 2)] * 2), axis=-1).reshape(-1, 2),
-        0.05, ENTROPY["grid"],
+        0.05, _normal_entropy(25, 0.05),
     ),
     "checkerboard": _checkerboard_density,
-    "2spirals": _spirals_density,
+    "2spirals": lambda: _curves_density("two spirals, noise 0.1", _spirals, 0.1, 2.5406178943, 512),
     "pinwheel": _pinwheel_density,
-    "circles": _circles_density,
-    "swissroll": _swissroll_density,
+    "circles": lambda: _curves_density(
+        "two circles, noise 0.24", _circles, 0.24, 3.2681357117, 256
+    ),
+    "swissroll": lambda: _curves_density(
+        "a swiss roll from the side, noise 0.2", _swissroll, 0.2, 2.6696461739, 512
+    ),
 }  # fmt: skip

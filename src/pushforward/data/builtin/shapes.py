@@ -12,22 +12,15 @@ import numpy as np
 
 SHAPES = ("circle", "square", "triangle")
 COLOURS = {
-    "red": (214, 39, 40),
-    "green": (44, 160, 44),
-    "blue": (31, 90, 200),
-    "yellow": (240, 190, 20),
-}
+    "red": (214, 39, 40), "green": (44, 160, 44), "blue": (31, 90, 200), "yellow": (240, 190, 20),
+}  # fmt: skip
 SIZES = {"small": 0.08, "large": 0.115}  # the radius of a disc of the same area; 1 is a side
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 BACKGROUNDS = {"white": (245, 245, 245), "grey": (128, 128, 128), "black": (15, 15, 15)}
 FACTORS = {
-    "shape": SHAPES,
-    "colour": tuple(COLOURS),
-    "size": tuple(SIZES),
-    "row": ROWS,
-    "column": COLUMNS,
-    "background": tuple(BACKGROUNDS),
-}
+    "shape": SHAPES, "colour": tuple(COLOURS), "size": tuple(SIZES),
+    "row": ROWS, "column": COLUMNS, "background": tuple(BACKGROUNDS),
+}  # fmt: skip
 SPACING = 0.23  # between neighbouring places
 JITTER = 0.025  # of the centre, either way
 FEW = 64  # images drawn at once
@@ -35,23 +28,17 @@ STRETCH = 0.06  # of the radius, either way
 
 
 class ShapeFactors(NamedTuple):
-    """What images show, every field of shape ``(n,)``: indices of factors, and exact geometry.
+    """What images show, every field of shape ``(n,)``."""
 
-    Arguments:
-        shape, colour, size, row, column, background: Indices into the words of `FACTORS`.
-        x, y: The centre, in sides of the image, from its top left corner.
-        radius: Of the disc of the same area.
-    """
-
-    shape: np.ndarray
+    shape: np.ndarray  # this and the next five: indices into the words of `FACTORS`
     colour: np.ndarray
     size: np.ndarray
     row: np.ndarray
     column: np.ndarray
     background: np.ndarray
-    x: np.ndarray
+    x: np.ndarray  # the centre, in sides of the image, from its top left corner
     y: np.ndarray
-    radius: np.ndarray
+    radius: np.ndarray  # of the disc of the same area
 
     def factor_words(self, factor: str) -> np.ndarray:
         return np.array(FACTORS[factor])[getattr(self, factor)]
@@ -76,7 +63,7 @@ def _describe_position(row: str, column: str) -> str:
 
 
 def draw_factors(n: int, seed: int = 0, **fixed: str) -> ShapeFactors:
-    """Draw what images show, some factors fixed: ``scenes(100, shape="circle")``."""
+    """Draw what images show, some factors fixed: ``draw_factors(100, shape="circle")``."""
     rng = np.random.default_rng(seed)
     chosen: dict[str, Any] = {}
     for name, words in FACTORS.items():
@@ -168,8 +155,7 @@ def recognise_shapes(images: np.ndarray) -> tuple[ShapeFactors, np.ndarray]:
     column, row = (np.clip(np.rint((c - 0.5) / SPACING) + 1, 0, 2).astype(int) for c in (cx, cy))
     rest = (colour, size, row, column, background, cx, cy, radius)
     drawn = [ShapeFactors(np.full(n, k), *rest) for k in range(len(SHAPES))]
-    shape = np.stack([((share - pixel_coverage(s, side)) ** 2).sum((1, 2)) for s in drawn]).argmin(
-        0
-    )
+    errors = [((share - pixel_coverage(s, side)) ** 2).sum((1, 2)) for s in drawn]
+    shape = np.stack(errors).argmin(0)
     found = ShapeFactors(shape, *rest)
     return found, np.sqrt(((x - render_shapes(found, side)) ** 2).mean((1, 2, 3)))
