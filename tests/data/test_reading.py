@@ -567,6 +567,7 @@ def test_reading_needs_no_torch_or_pandas():
 
     check = (
         "import sys; from pushforward.data import reading, writing, schema;"
-        "reading.read_dataset('moons'); sys.exit(any(m in sys.modules for m in ('torch', 'pandas')))"
+        "reading.read_dataset('moons');"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0

@@ -43,7 +43,7 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
             what they have by default, where they are of one size.
     """
     name, paths = printable_text(folder.name), list_images(folder)
-    modes, sizes = zip(*(read_image_header(path) for path in paths))
+    modes, sizes = zip(*(_read_image_header(path) for path in paths))
     if size is None and len(set(sizes)) > 1:
         low, high = min(sizes), max(sizes)
         raise DataError(
@@ -62,7 +62,7 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
 
 def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
     """One image, as `read_image_folder` reads those of a folder."""
-    mode, sides = read_image_header(path)
+    mode, sides = _read_image_header(path)
     x = decode_image(path, _image_shape(size, [mode], sides))
     return _columns_from_pixels(x[None], printable_text(path.name), {})
 
@@ -104,7 +104,7 @@ def _walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         yield from _walk_files(path, (*above, here)) if path.is_dir() else (path,)
 
 
-def read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
+def _read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
     """The mode and the upright size (width, height) of an image, without unpacking it."""
     with _open_image(path) as image:
         if image.width * image.height > PIXELS:
@@ -238,7 +238,7 @@ def summarise_images(source: Any, data: Columns) -> dict[str, Any] | None:
     facts = {"pictures": data.rows, "size": [height, width], "channels": channels}
     if isinstance(source, str | os.PathLike) and os.path.isdir(source):
         paths = list_images(Path(source))
-        sizes = [read_image_header(path)[1][::-1] for path in paths]
+        sizes = [_read_image_header(path)[1][::-1] for path in paths]
         facts["sizes"] = [list(min(sizes)), list(max(sizes))]
     distinct = {id(values): (name, values) for name, values in data.extra.items()}
     found = {name: _summarise_condition(name, v) for name, v in distinct.values() if v.ndim == 1}

@@ -210,7 +210,7 @@ def _positive_or_one(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 1.0)
 
 
-def fit_affine_streaming(parts: Iterable[Data], whiten: bool) -> Standardise | Whiten:
+def _fit_affine_streaming(parts: Iterable[Data], whiten: bool) -> Standardise | Whiten:
     """`fit_standardisation`, or `fit_whitening`, of data that come in parts (Chan et al., 1983)."""
     n, mean, scatter = 0, torch.zeros(()), torch.zeros(())
     for part in parts:
@@ -316,7 +316,7 @@ def choose_transform(
     if x.size > memmap.MANY:
         slices = memmap.row_slices((len(rows), *x.shape[1:]))
         parts = (columns.forward(torch.from_numpy(x[rows[i]]).double())[0] for i in slices)
-        return Chain((*columns.parts, fit_affine_streaming(parts, whiten)))
+        return Chain((*columns.parts, _fit_affine_streaming(parts, whiten)))
     z, _ = columns.forward(torch.from_numpy(x[rows]).double())
     fit = fit_whitening if whiten else fit_standardisation
     return Chain((*columns.parts, fit(z)))

@@ -39,8 +39,8 @@ def test_captions_say_every_factor_and_differ_where_the_scenes_do():
     captions = scene.captions()
     cells = {tuple(getattr(scene, f)[i] for f in shapes.FACTORS) for i in range(5000)}
     assert len(set(captions)) == len(cells) == 3 * 4 * 2 * 9 * 3
-    some = shapes.draw_factors(1, shape="circle", colour="red", size="small", row="top", column="left",
-                         background="grey")  # fmt: skip
+    fixed = {"shape": "circle", "colour": "red", "size": "small", "row": "top", "column": "left"}
+    some = shapes.draw_factors(1, **fixed, background="grey")
     assert some.captions()[0] == "a small red circle at the top left on grey"
 
 
