@@ -390,10 +390,10 @@ def public(name):
 
 
 def methods(whole, names):
-    """The keywords that methods of these names take in any family."""
+    """The keywords that methods of these names take in any family, or in what families share."""
     found = set()
     for file in whole.files:
-        if file.path.parts[0] in ("families", "model.py", "diffusion.py"):
+        if file.path.parts[0] == "families" or len(file.path.parts) == 1:
             for node in ast.walk(file.tree):
                 if isinstance(node, house.FUNCTIONS) and node.name in names:
                     found |= parameters(whole, node)

@@ -125,7 +125,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         return self.likelihood
 
     def hidden(self, c: Condition) -> Condition:
-        """Hide some conditions in training: what is not known is learned as well."""
+        """Hide some conditions in training: the distribution without one is learned too."""
         if c is None or not self.training or not self.unconditional:
             return c
         return c * (torch.rand_like(c[:, :1]) >= self.unconditional)

@@ -49,8 +49,6 @@ def clock_time(seconds: float | None) -> str:
 
 
 class ProgressSpan(NamedTuple):
-    """The part of a bar that the present loop moves through."""
-
     update: Update
     low: float = 0.0
     high: float = 1.0

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import pushforward as pf
 from pushforward import formatting
-from pushforward.comparison import findings, report, warnings
+from pushforward.comparison import findings, report
 from pushforward.comparison.compare import Comparison
 from pushforward.comparison.leaderboard import PRIMARY, FitResult
 from pushforward.errors import DiskError
@@ -270,7 +270,7 @@ def test_digits_lose_nothing_that_the_interval_supports(value, half):
 
 
 def alarmed(comparison):
-    return {family: text for family, text in warnings.comparison_warnings(comparison)}
+    return {family: text for family, text in findings.comparison_warnings(comparison)}
 
 
 def test_mode_collapse_is_found_at_known_modes(compare):

@@ -6,7 +6,7 @@ import pytest
 from pushforward.cli import main
 from pushforward.errors import DataError, UsageError
 from pushforward.inference.latents import decode_quantile_lattice
-from pushforward.plots.latents import encode_for_plot, plot_latents
+from pushforward.plots.figures import encode_for_plot, plot_latents
 from pushforward.training.fit import fit
 
 TINY = {"steps": 3, "width": 8, "batch": 16, "progress": False}

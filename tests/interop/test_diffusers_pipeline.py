@@ -48,7 +48,7 @@ def test_text_to_image_draws_the_pictures_of_stable_diffusions_own_pipeline(
     theirs = whole(text, output_type="latent", **options).images
     assert (ours - theirs).norm() < 1e-5 * theirs.norm()
     pixels = whole(text, output_type="np", **options).images
-    assert np.abs(model.pictures(ours) - 255 * pixels).max() < 0.5 + 1e-2  # it rounds to 8 bits
+    assert np.abs(model.to_images(ours) - 255 * pixels).max() < 0.5 + 1e-2  # it rounds to 8 bits
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("dpmpp_2m", "DPMSolverMultistep"), ("heun", "Heun")])
@@ -117,7 +117,7 @@ def test_a_transformer_of_classes_is_guided_away_from_its_class_of_none(diffuser
     torch.manual_seed(4)
     start = torch.randn(2, 4, 4, 4)
     c = model.conditions(["dog", "puss"], 2)
-    ours = model.pictures(
+    ours = model.to_images(
         ode.final_state(model.trajectory(2, c, guidance=3.0, steps=5, start=start))
     )
     assert np.abs(ours - 255 * theirs).max() < 0.5 + 1e-2

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from pushforward.errors import DataError, UsageError
-from pushforward.interop.diffusers.conditions import no_condition
-from pushforward.interop.diffusers.networks import DiffusersNetwork
+from pushforward.interop.diffusers.networks import DiffusersNetwork, no_condition
 from pushforward.interop.diffusers.schedules import ClippedDenoiser, SchedulerPath, read_scheduler
 from pushforward.theory import ddpm_schedule, samplers
 from pushforward.theory.denoisers import NetworkDenoiser

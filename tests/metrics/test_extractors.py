@@ -14,7 +14,6 @@ from pushforward import metrics
 from pushforward.errors import DataError, MissingFile, Unavailable, Unsafe, UsageError
 from pushforward.metrics import (
     classifier,
-    convolutional,
     extractors,
     feature_networks,
 )
@@ -223,7 +222,7 @@ def test_pixels_themselves_are_features_for_kid_at_any_size(rng):
 
 def test_convolutions_learn_images_and_are_the_same_for_the_same_seed(rng, monkeypatch):
     """Rows against columns anywhere: no pixel tells them, a filter does."""
-    monkeypatch.setattr(convolutional, "STEPS", 60)
+    monkeypatch.setattr(feature_networks, "STEPS", 60)
     x, y = bars(rng, 600, side=10)
     z, state = (x - x.mean()) / x.std(), torch.get_rng_state()
     network = classifier.fit_classifier(z[:400], y[:400], seed=3)
@@ -238,7 +237,7 @@ def test_convolutions_learn_images_and_are_the_same_for_the_same_seed(rng, monke
 
 def test_the_same_images_labels_and_seed_are_judged_by_the_same_classifier(rng, monkeypatch):
     """And others by another: what is kept never answers for different data."""
-    monkeypatch.setattr(convolutional, "STEPS", 3)
+    monkeypatch.setattr(feature_networks, "STEPS", 3)
     x, y = bars(rng, 60, side=10)
     kept = classifier.cached_classifier(x, y, seed=1)
     assert classifier.cached_classifier(x.copy(), y.copy(), seed=1) is kept
@@ -250,14 +249,14 @@ def test_the_same_images_labels_and_seed_are_judged_by_the_same_classifier(rng, 
 
 
 def test_larger_images_are_seen_at_32_pixels(rng):
-    network = convolutional.ConvolutionalClassifier((3, 80, 40), np.arange(2), 8)
+    network = feature_networks.ConvolutionalClassifier((3, 80, 40), np.arange(2), 8)
     assert network.size == [32, 16]
     flat = np.ones((2, 3, 80, 40)) * np.array([1.0, 2.0])[:, None, None, None]
     np.testing.assert_allclose(network.images(flat).numpy()[:, :, 0, 0], [[1.0] * 3, [2.0] * 3])
 
 
 def test_features_of_a_classifier_tell_what_was_asked_for(rng, monkeypatch):
-    monkeypatch.setattr(convolutional, "STEPS", 60)
+    monkeypatch.setattr(feature_networks, "STEPS", 60)
     x, y = bars(rng, 900, side=10)
     known = {"labels": y[:600], "generated_labels": y[600:], "features": "classifier"}
     with warnings.catch_warnings():

@@ -22,7 +22,7 @@ IDLE = [
     (X, "flow_matching", {"watch": 2}, "watch is for images"),
     (X, "vae", {"teacher": "flow"}, "cannot be distilled from a teacher"),
     (X, "vae", {"source": X}, "cannot start from data"),
-    (IMAGES, "flow_matching", {"waves": 8}, "waves are inputs of an mlp"),
+    (IMAGES, "flow_matching", {"waves": 8}, "`waves` are inputs of an mlp"),
 ]
 
 

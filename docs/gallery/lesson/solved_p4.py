@@ -2,7 +2,7 @@ r"""
 Problem 4. The forward process
 ==============================
 
-The closed form of the noising chain, derived and watched.
+The closed form of the noising chain, derived and measured.
 """
 
 # %%

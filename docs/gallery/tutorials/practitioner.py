@@ -21,7 +21,7 @@ from pushforward.plots import style
 plt.rcParams.update(style.RC)
 folder = Path(tempfile.mkdtemp())
 csv = folder / "wines.csv"
-writing.write_samples(csv, pf.datasets.table(pf.datasets.load("wine")))
+writing.write_samples(csv, pf.datasets.dataset_columns(pf.datasets.load("wine")))
 print(*csv.read_text().splitlines()[:3], sep="\n")
 
 # %%

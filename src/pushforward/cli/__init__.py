@@ -1,67 +1,47 @@
 """The command line: it parses, calls and prints."""
 
-import contextlib
 import io
+import re
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 from ..errors import PushforwardError
-from . import compare, data, editing, evaluate, fit, latents, lesson, sample, score  # noqa: F401
+from . import compare, data, fit, lesson, sample, score, transform  # noqa: F401
 from .options import app, print_err
 
 __all__ = ["app", "main"]
 
-NO_MEMORY = "not enough memory; use fewer rows or a smaller model"
 
-
-def _report_error(code: int, message: str) -> int:
-    """One line on stderr, at most 300 characters."""
-    print_err(f"pushforward: error: {' '.join(message.split())}"[:300])
-    return code
-
-
-@contextlib.contextmanager
-def _exit_codes(debug: bool) -> Iterator[list[int]]:
-    """Turn errors into one line and an exit code."""
-    code = [0]
-    try:
-        yield code
-    except KeyboardInterrupt:
-        code[0] = _report_error(130, "interrupted")
-    except MemoryError:
-        code[0] = _report_error(69, NO_MEMORY)
-    except BrokenPipeError:
-        code[0] = 141
-        sys.stderr.close()
-    except Exception as error:
-        if debug:
-            raise
-        code[0] = _report_error(*_describe_error(error))
-
-
-def _describe_error(error: Exception) -> tuple[int, str]:
+def _describe_error(error: BaseException) -> tuple[int, str]:
     """The exit code of an error, and what is said of it."""
+    if hasattr(error, "format_message"):  # of the parser; empty where it has shown the help
+        return 2, error.format_message()
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
     if isinstance(error, PushforwardError):
         return error.code, str(error)
     if isinstance(error, OSError):
         return 74, f"{error.filename or 'a file'}: {error.strerror or error}"
-    if "allocate memory" in str(error) or "out of memory" in str(error):  # of a device
-        return 69, NO_MEMORY
+    if isinstance(error, MemoryError) or re.search("(allocate|out of) memory", str(error)):
+        return 69, "not enough memory; use fewer rows or a smaller model"
     where = f"{type(error).__name__}: {error}"
     return 70, f"this is a bug, please report it ({where}); --debug shows more"
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    """A warning as one line, once."""
-    line = f"pushforward: note: {' '.join(str(message).split())}"[:300]
-    if line not in noted:
-        noted.add(line)
-        print_err(line)
+def _one_line(kind: str, message: object) -> str:
+    return f"pushforward: {kind}: {' '.join(str(message).split())}"[:300]
 
 
 noted: set[str] = set()
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    """A warning, once."""
+    line = _one_line("note", message)
+    if line not in noted:
+        noted.add(line)
+        print_err(line)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -70,13 +50,17 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="replace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # any callable will do
     words = sys.argv[1:] if arguments is None else arguments
-    with _exit_codes("--debug" in words) as code:
-        try:
-            returned = app(words, standalone_mode=False, prog_name="pushforward")
-            code[0] = returned if isinstance(returned, int) else 0
-        except Exception as error:
-            if not hasattr(error, "format_message"):  # not one of the parser's own
-                raise
-            message = error.format_message()
-            code[0] = _report_error(2, message) if message else 2  # the help was shown instead
-    sys.exit(code[0])
+    try:
+        returned = app(words, standalone_mode=False, prog_name="pushforward")
+        code = returned if isinstance(returned, int) else 0
+    except BrokenPipeError:
+        code = 141
+        sys.stderr.close()
+    except (Exception, KeyboardInterrupt) as error:
+        plain = isinstance(error, KeyboardInterrupt | MemoryError)
+        if "--debug" in words and not (plain or hasattr(error, "format_message")):
+            raise
+        code, message = _describe_error(error)
+        if message:
+            print_err(_one_line("error", message))
+    sys.exit(code)

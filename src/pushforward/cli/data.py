@@ -24,19 +24,17 @@ def data(
     from ..data import writing
     from ..data.builtin import datasets
 
-    if name is None and out is not None:
-        raise UsageError(f"name the data set to write to {out}")
     if name is None:
+        if out is not None:
+            raise UsageError(f"name the data set to write to {out}")
         sets = {key: datasets.describe(key) for key in datasets.names()}
         print_result(sets, as_json, "\n".join(f"{key:16} {text}" for key, text in sets.items()))
         return
     chosen = datasets.load(name, n, seed)
     if out is not None:
         writing.check_writable(out)
-        extra = datasets.dataset_conditions(chosen)
-        writing.write_samples(
-            out, datasets.dataset_columns(chosen), white=chosen.white, extra=extra
-        )
+        columns, extra = datasets.dataset_columns(chosen), datasets.dataset_conditions(chosen)
+        writing.write_samples(out, columns, white=chosen.white, extra=extra)
     facts = {"name": name, "shape": list(chosen.x.shape), "entropy": chosen.entropy}
     facts |= {"description": chosen.description, "file": str(out) if out else None}
     entropy = "" if chosen.entropy is None else f", entropy {chosen.entropy:.4f} nats"

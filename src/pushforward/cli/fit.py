@@ -1,8 +1,8 @@
 """``fit``: train a family on data."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import UsageError
 from . import options, parsing
@@ -35,6 +35,11 @@ class _HardwareOptions:
     recompute: Annotated[
         bool, flag("Activation checkpointing: less memory, about a third slower.", "--recompute")
     ] = False
+
+    def keywords(self) -> dict[str, Any]:
+        """As `fit` takes them, where None is what the user did not say."""
+        given = {name.rstrip("_"): value for name, value in asdict(self).items()}
+        return {name: None if value is False else value for name, value in given.items()}
 
 
 def _check_run_folder(data: str | None, out: str | None, resume: Path | None) -> None:
@@ -87,27 +92,17 @@ def fit(
     model = run(
         data,
         family,
-        condition=columns.condition,
-        bounds=parsing.parse_bounds(columns.bounds),
-        size=parsing.parse_size(columns.size),
-        text=columns.text,
-        cache=columns.cache,
         teacher=teacher,
         source=source,
         steps=steps,
         minutes=minutes,
         seed=seed,
-        device=hardware.device,
-        devices=hardware.devices,
-        shard=hardware.shard or None,
-        precision=hardware.precision,
-        compile=hardware.compile_ or None,
-        channels_last=hardware.channels_last or None,
-        recompute=hardware.recompute or None,
         watch=watch,
         out=resume if out is None else out,
         resume=resume is not None,
         progress=not quiet,
+        **columns.keywords(),
+        **hardware.keywords(),
         **parsing.parse_set_options(set_, run, builder),
     )
     if is_main_process():
@@ -120,18 +115,10 @@ def _print_fit(model: "FittedModel", folder: str, as_json: bool) -> None:
     config, flops, alarms = model.config, model.flops, model.alarms
     last = dict(model.history[-1]) if model.history else {}
     last.pop("pictures", None)
-    facts = {
-        "run": folder,
-        "family": model.family,
-        "likelihood": model.likelihood.value,
-        "parameters": model.parameters,
-        "flops": flops,
-        "seconds": config["seconds"],
-        "last": last,
-        "steps": config["steps"],
-        "ended": config["ended"],
-        "alarms": alarms,
-    }
+    facts: dict[str, Any] = {"run": folder, "family": model.family}
+    facts |= {"likelihood": model.likelihood.value, "steps": config["steps"], "last": last}
+    facts |= {"parameters": model.parameters, "flops": flops, "seconds": config["seconds"]}
+    facts |= {"ended": config["ended"], "alarms": alarms}
     lines = [
         f"{model.family} fitted in {config['seconds']:.1f} s ({model.parameters:,} parameters, "
         f"{flops:,} FLOPs a sample, likelihood: {model.likelihood.value})"

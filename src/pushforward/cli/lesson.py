@@ -1,14 +1,10 @@
 """``lesson``: the mathematics of generative models, run and corrected."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from . import options
 from .options import app, argument, option, print_err, print_result
-
-if TYPE_CHECKING:
-    from ..lesson.claims import Number, Outcome
-    from ..lesson.results import ChapterResult
 
 
 @app.command()
@@ -27,7 +23,7 @@ def lesson(
     """Check every claim of the lesson by running it; exit code 1 if any verdict changes."""
     from .. import progress
     from ..checkpoint import disk_errors
-    from ..lesson import html, run
+    from ..lesson import html, run, terminal
     from ..options import check_seed
 
     check_seed(seed)
@@ -41,7 +37,7 @@ def lesson(
         ):
             chapters.append(chapter)
             if not as_json:
-                print(_chapter_text(chapter), flush=True)
+                print(terminal.chapter_text(chapter), flush=True)
     broken = [name for chapter in chapters for name in chapter.broken]
     written = html.write_lesson(chapters, out) if out is not None else None
     facts = {"chapters": [c.to_dict() for c in chapters], "broken": broken}
@@ -51,41 +47,3 @@ def lesson(
     if broken:
         print_err(f"different from the record: {', '.join(broken)}")
     return int(bool(broken))
-
-
-def _chapter_text(chapter: "ChapterResult") -> str:
-    """A chapter as text: claims with their numbers, and answers with theirs."""
-    from ..lesson.formulas import text_to_unicode
-
-    lines = [f"\n{chapter.heading}. {chapter.title}"]
-    for outcome in chapter.outcomes:
-        lines += _claim_lines(outcome)
-    for answer in chapter.answers:
-        checked = sum(bool(line.numbers) for line in answer.lines)
-        steps = f" ({len(answer.lines)} steps, {checked} checked)" if answer.lines else ""
-        lines.append(f"\n  {text_to_unicode(answer.question)}{steps}")
-        lines += [f"    {text_to_unicode(paragraph)}" for paragraph in answer.discussion]
-        lines += [_number_line(n) for n in answer.numbers]
-    return "\n".join(lines)
-
-
-def _claim_lines(outcome: "Outcome") -> list[str]:
-    """A claim: its verdict, what it says, what is right, and both sides' numbers."""
-    from ..lesson.formulas import text_to_unicode
-
-    said, evidence = outcome.claim, outcome.evidence
-    record = "" if outcome.in_order else f" (on record: {said.verdict})"
-    lines = [f"\n  {said.id}: {outcome.verdict}{record}", f"    {text_to_unicode(said.statement)}"]
-    lines += [_number_line(n) for n in evidence.lesson]
-    if said.right:
-        lines.append(f"    Right: {text_to_unicode(said.right)}")
-    return lines + [_number_line(n) for n in evidence.right]
-
-
-def _number_line(n: "Number") -> str:
-    """A measured number beside the predicted one."""
-    from ..lesson.formulas import text_to_unicode
-    from ..lesson.html import format_measured, format_predicted
-
-    text = f"{text_to_unicode(n.what)}: {format_measured(n)} (predicted {format_predicted(n)})"
-    return f"      {'=' if n.agrees else '≠'} {text}"

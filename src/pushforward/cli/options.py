@@ -11,8 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -26,11 +25,19 @@ from . import parsing
 if TYPE_CHECKING:
     from ..inference.fitted_model import FittedModel
 
+COMMANDS = (  # in the order of the help
+    "fit", "sample", "score", "evaluate", "compare", "plot", "anomalies", "encode", "decode",
+    "reconstruct", "latent", "interpolate", "inpaint", "edit", "translate", "families", "data",
+    "check", "export", "lesson",
+)  # fmt: skip
+
 
 class _CommandGroup(typer.core.TyperGroup):
-    """The commands; the parser would swallow an interruption together with its message."""
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
 
     def invoke(self, ctx: Any) -> Any:
+        """Run; the parser would swallow an interruption together with its message."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -56,7 +63,6 @@ def option(text: str, metavar: str | None = None, *names: str, **more: Any) -> A
 
 
 def flag(text: str, *names: str) -> Any:
-    """An option without a value."""
     return typer.Option(*names, help=text)
 
 
@@ -89,11 +95,6 @@ Settings = Annotated[
 ]
 Ema = Annotated[float | None, option("Use the EMA weights with this decay.", "DECAY")]
 Device = Annotated[str, option("auto, cpu, cuda, cuda:1.", "DEVICE")]
-Guidance = Annotated[float | None, option("Classifier-free guidance scale.", "SCALE")]
-GuidanceInterval = Annotated[
-    str | None, option("Noise levels to guide at: 0 is data, 1 noise.", "LOW,HIGH")
-]
-Negative = Annotated[str | None, option("Negative condition (prompt).", "VALUE")]
 Sampler = Annotated[str | None, option("Sampler (see `families`).", "NAME")]
 SamplerSteps = Annotated[int | None, option("Sampler steps.", "N", min=1)]
 TrainingSteps = Annotated[int | None, option("Training steps.", "N", min=1)]
@@ -114,6 +115,11 @@ class DataOptions:
     ] = None
     cache: Annotated[Path | None, option("Cache folder for decoded images.", "FOLDER")] = None
 
+    def keywords(self) -> dict[str, Any]:
+        """As `fit` and `compare` take them."""
+        bounds, size = parsing.parse_bounds(self.bounds), parsing.parse_size(self.size)
+        return asdict(self) | {"bounds": bounds, "size": size}
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -129,42 +135,19 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class MapOptions:
-    """What all commands share that map data or latents through a fitted model."""
+class GuidanceOptions:
+    """How samples are guided towards their condition."""
 
-    condition: ConditionValue = None
-    guidance: Guidance = None
-    guidance_interval: GuidanceInterval = None
-    negative: Negative = None
-    set_: Settings = None
-    seed: Seed = 0
-    ema: Ema = None
-    device: Device = "auto"
-    quiet: Quiet = False
-    as_json: Json = False
+    guidance: Annotated[float | None, option("Classifier-free guidance scale.", "SCALE")] = None
+    guidance_interval: Annotated[
+        str | None, option("Noise levels to guide at: 0 is data, 1 noise.", "LOW,HIGH")
+    ] = None
+    negative: Annotated[str | None, option("Negative condition (prompt).", "VALUE")] = None
 
-    def open(self, run: Path, out: Path) -> "FittedModel":
-        """The model, once it is sure that its results can be written."""
-        from ..data import writing
-
-        writing.check_writable(out)
-        return ModelOptions(self.ema, self.device).load(run)
-
-    def keywords(
-        self, model: "FittedModel", method: Callable[..., Any], own: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """The condition, and the other options of a method of the model that were given."""
-        guided = parsing.guidance_options(
-            model, self.guidance, self.guidance_interval, self.negative
-        )
-        given = parsing.without_none(**(own or {})) | guided
-        given |= parsing.parse_set_options(self.set_, method)
-        return model.preprocessor.parse_condition(self.condition), given
-
-    def progress(self, title: str) -> AbstractContextManager[None]:
-        from ..progress import progress_bar
-
-        return progress_bar(title, show=not self.quiet)
+    def guidance_keywords(self, model: "FittedModel") -> dict[str, Any]:
+        interval, negative = parsing.parse_interval(self.guidance_interval), self.negative
+        y = None if negative is None else model.preprocessor.parse_condition(negative)
+        return parsing.without_none(guidance=self.guidance, guidance_interval=interval, negative=y)
 
 
 def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -193,7 +176,7 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def print_err(text: str) -> None:
-    """A line for people, on stderr, so that stdout stays clean for machines."""
+    """Print for people, on stderr, so that stdout stays clean for machines."""
     print(text, file=sys.stderr)
 
 
@@ -211,7 +194,6 @@ def _json_safe(value: Any) -> Any:
 
 
 def _print_version(value: bool) -> bool:
-    """Print the version and stop."""
     if value:
         print(f"pushforward {__version__}")
         raise typer.Exit

@@ -6,13 +6,10 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import DataError, MissingFile, UsageError
 from ..options import option_types
-
-if TYPE_CHECKING:
-    from ..inference.fitted_model import FittedModel
 
 
 def _parse_value(text: str) -> Any:
@@ -30,7 +27,6 @@ def _parse_value(text: str) -> Any:
 
 
 def without_none(**options: Any) -> dict[str, Any]:
-    """Options that were given."""
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -40,9 +36,6 @@ def parse_set_options(
     """Options from ``key=value`` words, for a function that has other arguments as well.
 
     What ``target`` takes as a word stays one, though it may look like numbers.
-
-    Raises:
-        UsageError: If a word is no such pair, or names an argument that has a place of its own.
     """
     taken = inspect.signature(call).parameters
     hints = option_types(target) if target else {}
@@ -61,13 +54,7 @@ def parse_set_options(
 
 
 def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
-    """The conditions to sample: as typed, or the lines of a file.
-
-    Raises:
-        UsageError: If there are both, or the file holds none.
-        MissingFile: If there is no such file.
-        DataError: If it is not text.
-    """
+    """The conditions to sample: as typed, or the lines of a file."""
     if file is None:
         return words or []
     if words:
@@ -84,11 +71,7 @@ def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
 
 
 def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
-    """How many samples to draw, and the condition of each where there are several.
-
-    Raises:
-        UsageError: If so many cannot be shared out evenly.
-    """
+    """How many samples to draw, and the condition of each where there are several."""
     if len(words) < 2:
         return 1000 if n is None else n, words
     n = len(words) if n is None else n
@@ -97,20 +80,12 @@ def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
     return n, [word for word in words for _ in range(n // len(words))]
 
 
-def guidance_options(
-    model: "FittedModel", guidance: float | None, interval: str | None, negative: str | None
-) -> dict[str, Any]:
-    """The keywords that say how samples are guided, as far as they were given.
-
-    Raises:
-        UsageError: If the interval is not LOW,HIGH.
-    """
+def parse_interval(text: str | None) -> tuple[float, ...] | None:
+    """The noise levels that guidance acts between, from ``low,high``."""
     try:
-        levels = None if interval is None else tuple(map(float, interval.split(",")))
+        return None if text is None else tuple(map(float, text.split(",")))
     except ValueError as error:
-        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {interval!r}"[:100]) from error
-    y = None if negative is None else model.preprocessor.parse_condition(negative)
-    return without_none(guidance=guidance, guidance_interval=levels, negative=y)
+        raise UsageError(f"--guidance-interval takes LOW,HIGH, not {text!r}"[:100]) from error
 
 
 def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
@@ -158,6 +133,6 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _parse_bound(text: str) -> float | None:
-    """One end of an interval; None where it has none."""
+    """One end of an interval; None where it is open."""
     value = float(text) if text.strip() else None
     return None if value is not None and math.isinf(value) else value

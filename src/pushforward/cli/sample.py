@@ -6,6 +6,8 @@ from typing import Annotated
 from . import options, parsing
 from .options import app, expand_groups, option
 
+DEFAULT_NUMBER = "1000, or one per condition"
+
 
 @app.command()
 @expand_groups
@@ -14,14 +16,7 @@ def sample(
     out: options.DataFile,
     n: Annotated[
         int | None,
-        option(
-            "Number of samples.",
-            "N",
-            "-n",
-            "--number",
-            min=1,
-            show_default="1000, or one per condition",
-        ),
+        option("Number of samples.", "N", "-n", "--number", min=1, show_default=DEFAULT_NUMBER),
     ] = None,
     condition: Annotated[
         list[str] | None, option("Class, number or caption to sample; repeatable.", "VALUE")
@@ -36,9 +31,7 @@ def sample(
     sampler: options.Sampler = None,
     steps: options.SamplerSteps = None,
     *,
-    guidance: options.Guidance = None,
-    guidance_interval: options.GuidanceInterval = None,
-    negative: options.Negative = None,
+    guided: options.GuidanceOptions,
     set_: options.Settings = None,
     seed: Annotated[int | None, option("Random seed.", "N", min=0)] = None,
     weights: options.ModelOptions,
@@ -53,8 +46,7 @@ def sample(
 
     writing.check_writable(out)
     model = load_run_or_pipeline(run, device=weights.device, ema=weights.ema)
-    keywords = parsing.without_none(sampler=sampler, steps=steps)
-    keywords |= parsing.guidance_options(model, guidance, guidance_interval, negative)
+    keywords = parsing.without_none(sampler=sampler, steps=steps) | guided.guidance_keywords(model)
     keywords |= parsing.parse_set_options(set_, model.sample)
     n, words = parsing.assign_conditions(n, parsing.read_conditions(condition, conditions))
     parse = model.preprocessor.parse_condition

@@ -34,15 +34,16 @@ def score(
     values, errors = model.estimated(data, seed=seed, **keywords)
     if out is not None:
         writing.write_samples(out, {"log_prob": values})
-    none = int(np.isneginf(values).sum())  # rows of density 0, which leave no spread
-    spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
+    none = int(np.isneginf(values).sum())  # rows of density 0, which leave no standard error
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
     x = reading.read_with_schema(data, model.schema).x
+    mean = float(values.mean())
     facts: dict[str, Any] = {
         "rows": len(values),
-        "mean": float(values.mean()),
-        "standard_error": spread,
+        "mean": mean,
+        "standard_error": error,
         "density_zero": none,
-        "bits_per_dim": -float(values.mean()) / (math.prod(model.schema.event) * math.log(2)),
+        "bits_per_dim": -mean / (math.prod(model.schema.event) * math.log(2)),
         "codecs": codecs.image_codec_bits(x, model.schema.levels) or None,
         "trace_standard_error": rms_error(errors),
         "kind": model.kind(**keywords).value,
@@ -53,7 +54,6 @@ def score(
 
 
 def _score_text(facts: dict[str, Any], noun: str) -> str:
-    """What `score` found, in words."""
     from ..metrics.codecs import format_codec_bits
 
     margin = "" if facts["standard_error"] is None else f" ± {facts['standard_error']:.3f}"
@@ -98,29 +98,28 @@ def anomalies(
     from ..data import reading, writing
     from ..inference.anomaly import roc_auc
 
-    rate = rate if flag is None else flag  # the option's old name
+    rate = rate if flag is None else flag  # the old name of --rate
     if out is not None:
         writing.check_writable(out)
     model = weights.load(run)
     rows, truth = reading.split_label_column(data, labels)
     found = model.flag(rows, rate=rate, reference=reference, method=method, seed=seed)
+    flags = found.flagged.astype(int)
     if out is not None:
-        columns = {"anomaly_score": found.score, "flagged": found.flagged.astype(int)}
-        writing.write_samples(out, columns)
+        writing.write_samples(out, {"anomaly_score": found.score, "flagged": flags})
     area = None if truth is None else roc_auc(found.score, truth)
-    facts = {
-        "rows": len(found.score),
-        "flagged": int(found.flagged.sum()),
+    normal, count = reference or "the model's own draws", int(flags.sum())
+    facts: dict[str, Any] = {
+        "rows": len(flags),
+        "flagged": count,
         "threshold": found.threshold,
         "rate": rate,
-        "method": method,
-        "auroc": area,
-        "reference": reference or "the model's own draws",
-        "file": str(out) if out else None,
     }
+    facts |= {"method": method, "auroc": area, "reference": normal}
+    facts |= {"file": str(out) if out else None}
     lines = [
-        f"{facts['flagged']} of {facts['rows']} {model.noun}s score above "
-        f"{found.threshold:.4g} nats ({method}), which {rate:.2%} of {facts['reference']} do"
+        f"{count} of {len(flags)} {model.noun}s score above {found.threshold:.4g} nats ({method}), "
+        f"which {rate:.2%} of {normal} do"
     ]
     lines += [] if area is None else [f"area under the ROC curve {area:.4f}"]
     lines += [f"scores: {out}"] if out else []

@@ -19,19 +19,22 @@ from ..data import memmap, reading, text_encoders
 from ..data.builtin import datasets
 from ..data.reading import Dataset
 from ..devices import choose_device
+from ..rng import seeded_rng
 from ..errors import DataError, DiskError, FolderInUse, PushforwardError, UsageError
 from ..files import as_folder
 from ..inference.fitted_model import FittedModel
 from ..model import Likelihood
+from ..options import check_duration
 from ..progress import Interrupted, Update, terminal_bar
 from ..training.fit import fit, resolve_cache_folder
 from . import report
-from .budgets import BudgetClock, ComparisonBudget
 from .leaderboard import PRIMARY, FitResult, Leaderboard
 
 MEASURED = 5000  # test rows that samples are compared with
 SCORED = 2000  # of these, rows whose likelihood is evaluated, the same for all; fewer if long
 FEWEST = 50  # rows: twenty to test on, and some to train on
+REPORT = 20.0  # seconds kept for the report
+GUESS = 4.0  # seconds to evaluate one fit, before the first has been timed
 
 
 class Comparison(Leaderboard):
@@ -42,9 +45,52 @@ class Comparison(Leaderboard):
         return report.write_report(self, Path(folder))
 
 
-class _Task(NamedTuple):
-    """One fit of a comparison, apart from the data. All fields are those of `fit`."""
+class _ComparisonBudget(NamedTuple):
+    """What each fit of a comparison may take: one of three, or none; `compare` documents them."""
 
+    minutes: float | None
+    total_minutes: float | None
+    steps: int | None
+    seeds: tuple[int, ...]
+
+    def check(self) -> None:
+        limits = self._asdict()
+        del limits["seeds"]
+        if sum(b is not None for b in limits.values()) > 1:
+            raise UsageError("give one budget: minutes, total_minutes or steps")
+        for name, limit in limits.items():
+            check_duration(name, limit)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UsageError(f"seeds are {[*self.seeds][:9]}; give one or more, all different")
+        for seed in self.seeds:
+            with seeded_rng(seed):  # refuses what is no seed
+                pass
+
+    def __str__(self) -> str:
+        if self.total_minutes is not None:
+            limit = f"{self.total_minutes:g} minutes of wall time in all, in equal shares"
+        elif self.minutes is not None:
+            limit = f"{self.minutes:g} minutes of wall time a family and seed"
+        else:
+            limit = f"{self.steps} steps" if self.steps else "each family's own number of steps"
+        return f"{limit}, {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+
+
+class _BudgetClock:
+    def __init__(self, budget: _ComparisonBudget) -> None:
+        self.started, self.budget = time.monotonic(), budget
+        self.measuring: list[float] = []
+
+    def share(self, fits: int) -> float | None:
+        if self.budget.total_minutes is None or not fits:
+            return self.budget.minutes
+        left = 60 * self.budget.total_minutes - REPORT - (time.monotonic() - self.started)
+        each = sum(self.measuring) / len(self.measuring) if self.measuring else GUESS
+        # at least half of a share goes into training, even if the measuring then runs over
+        return max(left / fits - each, left / fits / 2, 1.0) / 60
+
+
+class _Task(NamedTuple):  # what `fit` takes beside the data
     family: str
     seed: int
     steps: int | None = None
@@ -53,17 +99,11 @@ class _Task(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The data of a comparison, divided once for all families.
-
-    Arguments:
-        train: Rows to fit.
-        test: Rows to measure on.
-        labels: Classes of the test rows of a built-in data set, for the metrics that take them.
-    """
+    """The data of a comparison, divided once for all families."""
 
     train: Dataset
     test: Dataset
-    labels: np.ndarray | None = None
+    labels: np.ndarray | None = None  # classes of the test rows of a built-in data set
 
 
 def subset_rows(samples: Dataset, rows: np.ndarray) -> Dataset:
@@ -110,44 +150,36 @@ def compare(
     Arguments:
         x: As in `fit`.
         families: Keys of families; all of them, baselines included, when None.
-        y: As in `fit`.
-        condition: As in `fit`.
-        bounds: As in `fit`.
-        size: As in `fit`.
+        y, condition, bounds, size, cache: As in `fit`.
         text: As in `fit`, for every family that takes a condition.
-        cache: As in `fit`.
         minutes: Wall time per family and seed, set-up included.
         total_minutes: Wall time of everything instead.
         steps: Rounds of training instead; the families' own budgets when nothing is given.
         seeds: One fit for each.
-        device: As in `fit`.
+        device, progress: As in `fit`.
         out: A folder for ``report.html``.
         overwrite: Replace an old report there.
-        progress: As in `fit`.
 
     Raises:
         DataError: If the data cannot be used.
         UsageError: If a family does not exist or budgets contradict each other.
     """
-    budget = ComparisonBudget(minutes, total_minutes, steps, tuple(seeds))
+    budget = _ComparisonBudget(minutes, total_minutes, steps, tuple(seeds))
     budget.check()
     _check_report_folder(out, overwrite)
     choose_device(device)
     chosen = baselines_first() if families is None else [registry.family_key(f) for f in families]
     if len(set(chosen)) < len(chosen):
         raise UsageError(f"families are {', '.join(chosen)[:100]}; name each once")
-    limits, sides, encoder = (
-        reading.normalise_bounds(bounds),
-        reading.parse_image_size(size),
-        text_encoders.text_encoder_name(text),
-    )
+    limits, sides = reading.normalise_bounds(bounds), reading.parse_image_size(size)
+    encoder = text_encoders.text_encoder_name(text)
     with memmap.use_cache_folder(resolve_cache_folder(cache, x)):
         samples = reading.read_dataset(
             x, y=y, condition=condition, bounds=limits, size=sides, text=encoder
         )
     tasks = [_Task(f, s, steps, device=device) for s in seeds for f in chosen]
     result, split = _start_comparison(samples, x if isinstance(x, str) else None, budget)
-    clock, show = BudgetClock(budget), progress is True
+    clock, show = _BudgetClock(budget), progress is True
     with terminal_bar("compare", show=show) as shown:
         update = progress if callable(progress) else shown
         try:
@@ -166,12 +198,10 @@ def compare(
 
 
 def baselines_first() -> list[str]:
-    """All families, the baselines, which are quick, at the front."""
     return sorted(registry.names(), key=lambda name: name not in registry.BASELINES)
 
 
 def _check_report_folder(out: str | Path | None, overwrite: bool) -> None:
-    """Refuse a place where no report can be written."""
     if out is None:
         return
     folder = as_folder(out).absolute()
@@ -187,29 +217,25 @@ def _check_report_folder(out: str | Path | None, overwrite: bool) -> None:
 
 
 def _start_comparison(
-    samples: Dataset, source: str | None, budget: ComparisonBudget
+    samples: Dataset, source: str | None, budget: _ComparisonBudget
 ) -> tuple[Comparison, Split]:
-    """A comparison without entries, and the data that its fits get."""
-    if len(samples.x) < FEWEST:
-        raise DataError(
-            f"{len(samples.x)} rows are too few to compare families: have {FEWEST} or more"
-        )
+    if (n := len(samples.x)) < FEWEST:
+        raise DataError(f"{n} rows are too few to compare families: have {FEWEST} or more")
     known = datasets.load(source) if source in datasets.names() else None
-    train, test = split_train_test(len(samples.x))
+    train, test = split_train_test(n)
     labels = None if known is None or known.y is None else known.y[test]
     split = Split(subset_rows(samples, train), subset_rows(samples, test), labels)
     schema, held_out = samples.schema, split.test.x
-    scored = held_out[: likelihood_rows(schema.event)]
     place = "the data passed" if source is None else source
     result = Comparison([], split.train.x, held_out, schema, str(budget), place, known)
+    scored = held_out[: likelihood_rows(schema.event)]
     result.codecs = metrics.codecs.image_codec_bits(scored, schema.levels)
     return result, split
 
 
 def _fit_families(
-    tasks: Sequence[_Task], split: Split, clock: BudgetClock, update: Update
+    tasks: Sequence[_Task], split: Split, clock: _BudgetClock, update: Update
 ) -> Iterator[FitResult]:
-    """The tasks done one after the other, each with its share of the time."""
     for i, task in enumerate(tasks):
         if task.family not in registry.BASELINES:
             timed = sum(t.family not in registry.BASELINES for t in tasks[i:])
@@ -220,7 +246,6 @@ def _fit_families(
 
 
 def _scale_progress(update: Update, i: int, n: int, family: str) -> Update:
-    """The progress of one fit as that of the whole."""
     return lambda fraction, text: update((i + fraction) / n, f"{family} {text}")
 
 
@@ -242,7 +267,6 @@ def fit_and_measure(task: _Task, split: Split, update: Update) -> FitResult:
 
 
 def measure_fit(result: FitResult, model: FittedModel, split: Split) -> None:
-    """Everything the leaderboard and the report say of a fitted model."""
     n, labels = min(len(split.test.x), MEASURED), split.labels
     test = subset_rows(split.test, np.arange(n))
     result.model, result.parameters, result.nfe = model, model.parameters, model.model.nfe
@@ -267,7 +291,6 @@ def measure_fit(result: FitResult, model: FittedModel, split: Split) -> None:
 
 
 def _print_fit_result(result: FitResult, done: int, all_: int) -> None:
-    """One line for a finished fit."""
     e = result.metrics.get(PRIMARY)
     found = result.error[:120] if e is None else f"energy distance {e.value:.4f}"
     fitted = f"{result.family} (seed {result.seed}) {result.seconds:.1f} s"
@@ -277,7 +300,6 @@ def _print_fit_result(result: FitResult, done: int, all_: int) -> None:
 def _interruption_error(
     result: Comparison, tasks: Sequence[_Task], out: str | Path | None, code: int
 ) -> Interrupted:
-    """What an interruption says; a report keeps the fits that there are."""
     count = len(result.entries)
     message = f"interrupted after {count} of {len(tasks)} fits"
     if out is None or not count:

@@ -32,8 +32,9 @@ def evaluate_sources(
     ours = reading.read_dataset(real, condition=condition, size=size)
     theirs = reading.read_with_schema(generated, ours.schema)
     fitted = None if train is None else reading.read_with_schema(train, ours.schema)
+    sources = (ours, theirs, fitted)
     options: dict[str, Any] = {"metrics": names, "seed": seed, "features": features}
-    rows = [None if s is None else s.x for s in (ours, theirs, fitted)]
+    rows = [None if s is None else s.x for s in sources]
     if ours.y is not None:
         if theirs.y is None:
             raise DataError(f"the generated data lack {condition!r}: sample them from a fit")
@@ -41,11 +42,9 @@ def evaluate_sources(
             options["labels"] = _encode_conditions(ours).argmax(1)
             options["generated_labels"] = _encode_conditions(theirs).argmax(1)
         elif features is not None:
-            raise UsageError(
-                "features are of images with classes or without a condition, not numbers"
-            )
+            what = "features are of images with classes or without a condition, not numbers"
+            raise UsageError(what)
         else:
-            sources = (ours, theirs, fitted)
             rows = [None if s is None else _append_condition_columns(s) for s in sources]
     return metrics.evaluate(rows[0], rows[1], train=rows[2], **options)
 
@@ -56,5 +55,4 @@ def _encode_conditions(samples: Dataset) -> np.ndarray:
 
 
 def _append_condition_columns(samples: Dataset) -> np.ndarray:
-    """Rows with their conditions, which are numbers, as further columns."""
     return np.hstack([samples.x.reshape(len(samples.x), -1), _encode_conditions(samples)])

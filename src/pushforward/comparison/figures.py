@@ -21,24 +21,18 @@ Draw = Callable[[Axes], None]
 
 
 class _PlottedRun(NamedTuple):
-    """A family in the figures: its title, its model, and as many samples as test rows."""
-
     name: str
     model: FittedModel
     x: np.ndarray
 
 
 class _FigurePanel(NamedTuple):
-    """One image, the address of an inline SVG, with a line of text."""
-
     label: str
     image: str
     note: str = ""  # in smaller type
 
 
 class _ReportFigure(NamedTuple):
-    """A numbered figure: panels that share one caption."""
-
     title: str
     caption: str  # what is seen, and how it was made
     panels: list[_FigurePanel]
@@ -46,7 +40,6 @@ class _ReportFigure(NamedTuple):
 
 
 def report_figures(board: Leaderboard) -> list[_ReportFigure]:
-    """Every figure that the data and the families have."""
     runs = _runs_to_plot(board)
     if not runs:
         return []
@@ -74,13 +67,11 @@ def _render_panel(
 
 
 def _seed_note(board: Leaderboard) -> str:
-    """Which run is drawn when there are several."""
     several = len({e.seed for e in board.entries}) > 1
     return f" Drawn for seed {board.entries[0].seed}." if several else ""
 
 
 def _likelihood_note(model: FittedModel) -> str:
-    """What a reader must know of the density that a model states."""
     return "lower bound" if model.likelihood is Likelihood.LOWER_BOUND else ""
 
 
@@ -89,7 +80,6 @@ def _flatten_rows(x: np.ndarray) -> np.ndarray:
 
 
 def _diffusions(runs: Iterable[_PlottedRun]) -> list[tuple[_PlottedRun, Diffusion]]:
-    """The runs whose sampler takes steps that can be chosen, with their models."""
     return [(r, r.model.model) for r in runs if isinstance(r.model.model, Diffusion)]
 
 
@@ -97,7 +87,6 @@ def _diffusions(runs: Iterable[_PlottedRun]) -> list[tuple[_PlottedRun, Diffusio
 
 
 def _line_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFigure]:
-    """One column: histograms with densities."""
     data, column = board.test[:, 0], board.schema.columns[0]
     bins = drawing.histogram_edges(data, column.integer, drawing.data_limits(board.test))
     grid = np.linspace(bins[0], bins[-1], 301)
@@ -125,7 +114,6 @@ def _line_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFi
 
 
 def _plane_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFigure]:
-    """Two columns: scatter plots."""
     caption = (
         f"Test rows (grey) and samples of each family (blue), {drawing.POINTS:,} points or fewer "
         f"each, on the same axes; the share of samples outside them is named.{_seed_note(board)}"
@@ -138,7 +126,6 @@ def _plane_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportF
 def _scatter_panels(
     data: np.ndarray, samples: list[tuple[str, np.ndarray]], names: tuple[str, str] | None = None
 ) -> list[_FigurePanel]:
-    """Scatter plots of the data and of every family on the same axes."""
     where = drawing.data_limits(data)
     dots = partial(drawing.plot_scatter, where=where, names=names)
     panels = [_render_panel("test data", partial(dots, x=data, colour=style.DATA))]
@@ -150,7 +137,6 @@ def _scatter_panels(
 
 
 def _table_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFigure]:
-    """More columns: marginal histograms, and the two main directions of the data."""
     data, columns = _flatten_rows(board.test), board.schema.columns
     wide = data.shape[1] > drawing.COLUMNS
     some = f" The first {drawing.COLUMNS} of {data.shape[1]} columns." * wide
@@ -168,7 +154,6 @@ def _table_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportF
 
 
 def _principal_axes_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
-    """Projections on the two main directions of the standardised training rows."""
     rows = drawing.evenly_spaced_rows(_flatten_rows(board.train), 5000)
     mean, scale = rows.mean(0), rows.std(0)
     scale = np.where(scale > 0, scale, 1.0)
@@ -188,7 +173,6 @@ def _principal_axes_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _Repo
 
 
 def _image_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportFigure]:
-    """Images: squares of real and of generated ones."""
     low, high = float(board.train.min()), float(board.train.max())
     side = 6 if max(board.schema.event) <= 16 else 4
     draw = partial(drawing.plot_image_grid, side=side, low=low, high=high)
@@ -212,7 +196,6 @@ SAMPLE_FIGURES: dict[str, Callable[[Leaderboard, list[_PlottedRun]], list[_Repor
 
 
 def _leaderboard_figure(board: Leaderboard) -> _ReportFigure:
-    """Energy distances with their intervals, and the floor."""
     rows = board.ranked
 
     def draw(axes: Axes) -> None:
@@ -231,7 +214,6 @@ def _leaderboard_figure(board: Leaderboard) -> _ReportFigure:
 
 
 def _likelihood_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
-    """Maps of the log-density over the plane, beside the exact one where it is known."""
     where = drawing.data_limits(board.test)
     points = grids.grid_points(where)
     exact = grids.known_log_density(board.dataset, points)
@@ -260,7 +242,6 @@ def _likelihood_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFi
 
 
 def _trajectory_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
-    """The trajectories of points from noise to data, in the plane."""
     where = drawing.data_limits(board.test, margin=0.25)
     panels = []
     for run, model in _diffusions(runs):
@@ -276,7 +257,6 @@ def _trajectory_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFi
 
 
 def _nfe_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
-    """Quality against the cost of sampling, for families whose steps can be chosen."""
     real = drawing.evenly_spaced_rows(board.test, ROWS)
     curves = {
         run.name: points
@@ -297,7 +277,6 @@ def _nfe_figure(board: Leaderboard, runs: list[_PlottedRun]) -> _ReportFigure:
 
 
 def _loss_figure(runs: list[_PlottedRun]) -> _ReportFigure:
-    """Every named term of every loss."""
     panels = []
     for run in runs:
         if history := run.model.history:

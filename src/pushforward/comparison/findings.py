@@ -1,36 +1,38 @@
-"""What the numbers of a comparison support, in words. Nothing is said that they do not."""
+"""What the numbers of a comparison support, in words. Nothing is said that they do not.
+
+The findings are sentences about all families; the warnings are what a reader must know of one
+before trusting its numbers or using its samples.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..formatting import (
-    capitalise_first,
-    count_noun,
-    display_name,
-    duration_text,
-    format_number,
-    format_percent,
-    join_words,
-    supported_decimals,
-)
+import numpy as np
+
+from .. import families, formatting, metrics
+from ..formatting import capitalise_first, count_noun, display_name, format_number, join_words
+from ..inference.diagnostics import ENOUGH
 from ..metrics.estimate import MetricEstimate
 from ..model import Likelihood
-from .leaderboard import PRIMARY, Leaderboard
+from .leaderboard import PRIMARY, FitResult, Leaderboard
 
 BELOW = 3.0  # standard errors that make a likelihood better than the entropy impossible
+NEAR = 0.5  # of the distance that real rows keep from the training rows: a copy, nearly
 REFERENCE = "gaussian"  # what a family has to beat to be worth its cost
 COMPARABLE = (Likelihood.EXACT.value, Likelihood.ODE.value)
 Rows = Sequence[dict[str, Any]]  # of `Leaderboard.table`
+Check = Callable[[Leaderboard, FitResult], str]
 
 
 def format_estimate(e: MetricEstimate, value: float | None = None) -> str:
     """An estimate, or a value beside it, with the digits that its 95 % interval supports."""
-    return format_number(e.value if value is None else value, supported_decimals(e.low, e.high))
+    return format_number(
+        e.value if value is None else value, formatting.supported_decimals(e.low, e.high)
+    )
 
 
 def format_interval(e: MetricEstimate) -> str:
-    """A 95 % interval with the digits that it supports."""
     return f"[{format_estimate(e, e.low)}, {format_estimate(e, e.high)}]"
 
 
@@ -39,46 +41,42 @@ def family_names(rows: Rows) -> list[str]:
 
 
 def _with_verb(names: Sequence[str], one: str, many: str) -> str:
-    """``a and b are``, ``a is``."""
     return f"{join_words(names)} {one if len(names) == 1 else many}"
 
 
 def data_entropy(board: Leaderboard) -> float | None:
-    """The exact entropy of the data in nats, where it is known."""
     value = None if board.dataset is None else board.dataset.entropy
     return value if value is not None and math.isfinite(value) else None
 
 
 def describe_protocol(board: Leaderboard) -> str:
-    """One sentence: what was done to get these numbers."""
     shape = board.schema.event
     kind = count_noun(shape[0], "column") if len(shape) == 1 else " \u00d7 ".join(map(str, shape))
-    families = {e.family for e in board.entries}
+    keys = {e.family for e in board.entries}
     names = join_words([display_name(family) for family in board.missing])
     missing = f" The comparison was interrupted: {names} were not fitted."
     return (
-        f"{count_noun(len(families), 'family', 'families')} fitted to "
+        f"{count_noun(len(keys), 'family', 'families')} fitted to "
         f"{count_noun(len(board.train), 'row')} of {quote_source(board.source)} "
         f"({kind}; budget: {board.budget}) and measured on "
         f"{count_noun(len(board.test), 'other row')} that none of them saw in training."
-        + missing
-        * bool(board.missing)
+        f"{missing * bool(board.missing)}"
     )
 
 
 def quote_source(source: str) -> str:
-    """The source in quotation marks unless it is a phrase of ours."""
     return source if source.startswith("the ") else f"\u201c{source}\u201d"
 
 
 def summarise_findings(board: Leaderboard) -> list[str]:
-    """The findings, one sentence each."""
     rows = board.ranked
     if not rows:
         return ["No family could be fitted, so nothing was measured."]
     found = [describe_leaders(rows), compare_with_reference(rows), describe_floor(rows)]
     if short := board.untrained():
-        names = join_words([f"{display_name(f)} ({format_percent(p)})" for f, p in short.items()])
+        names = join_words(
+            [f"{display_name(f)} ({formatting.format_percent(p)})" for f, p in short.items()]
+        )
         found.append(f"Too few of their usual steps fitted into the budget to judge {names}.")
     found += [compare_likelihoods(rows, data_entropy(board)), _describe_fastest(rows)]
     if failed := family_names([r for r in board.table if r["error"]]):
@@ -88,7 +86,6 @@ def summarise_findings(board: Leaderboard) -> list[str]:
 
 
 def describe_leaders(rows: Rows) -> str:
-    """Who is first, and whether that is more than noise."""
     first = family_names([r for r in rows if r["rank"] == 1])
     if len(rows) == 1:
         return f"Only {first[0]} was measured, so there is nothing to compare it with."
@@ -107,7 +104,6 @@ def describe_leaders(rows: Rows) -> str:
 
 
 def compare_with_reference(rows: Rows) -> str:
-    """Who beats the single Gaussian."""
     bars = [r[PRIMARY] for r in rows if r["family"] == REFERENCE]
     others = [r for r in rows if r["family"] != REFERENCE]
     if not bars or not others:
@@ -128,7 +124,6 @@ def compare_with_reference(rows: Rows) -> str:
 
 
 def describe_floor(rows: Rows) -> str:
-    """Whose samples this distance does not distinguish from real data."""
     best = rows[0][PRIMARY]
     if not math.isfinite(best.floor):
         return ""
@@ -144,7 +139,6 @@ def describe_floor(rows: Rows) -> str:
 
 
 def compare_likelihoods(rows: Rows, exact: float | None) -> str:
-    """Who gives test data the most probability, among numbers that can be compared."""
     fair = [r for r in rows if r["nll"] and r["likelihood"] in COMPARABLE]
     if not fair:
         return _compare_bounds([r for r in rows if r["nll"]])
@@ -165,7 +159,6 @@ def compare_likelihoods(rows: Rows, exact: float | None) -> str:
 
 
 def _compare_bounds(rows: Rows) -> str:
-    """What lower bounds of the likelihood guarantee."""
     if not rows:
         return ""
     best = min(rows, key=lambda r: r["nll"].value)
@@ -185,17 +178,94 @@ def _compare_with_entropy(e: MetricEstimate, exact: float) -> str:
 
 
 def _describe_fastest(rows: Rows) -> str:
-    """Which of the leaders samples fastest, when one does by a factor of two."""
     first = sorted((r for r in rows if r["rank"] == 1), key=lambda r: r["seconds_per_1000"])
     if len(first) < 2 or not first[1]["seconds_per_1000"] > 2 * first[0]["seconds_per_1000"]:
         return ""
     return (
         f"Of the families in the first rank, {display_name(first[0]['family'])} samples fastest: "
-        f"1,000 rows in {duration_text(first[0]['seconds_per_1000'])}."
+        f"1,000 rows in {formatting.duration_text(first[0]['seconds_per_1000'])}."
     )
 
 
-def is_below_entropy(e: MetricEstimate, exact: float) -> bool:
-    """Whether a mean negative log-likelihood is impossibly good."""
-    error = (e.high - e.low) / (2 * 1.96)
-    return e.value < exact - BELOW * error
+# warnings
+
+
+def comparison_warnings(board: Leaderboard) -> Iterator[tuple[str, str]]:
+    for row in board.table:
+        runs = [e for e in board.entries if e.family == row["family"] and not e.error]
+        for check in CHECKS:
+            if texts := [text for e in runs if (text := check(board, e))]:
+                share = f" ({len(texts)} of {len(runs)} seeds)" if len(runs) > 1 else ""
+                yield row["family"], f"{texts[0].rstrip('.')}{share}."
+
+
+def _mode_collapse_warning(board: Leaderboard, e: FitResult) -> str:
+    known = board.dataset
+    if known is not None and known.modes is not None and e.generated is not None:
+        modes = metrics.known_modes(e.generated, known.modes, known.mode_scale or 0.0)
+        kept = round(modes.kept * len(known.modes))
+        what = f"mode collapse: it keeps {kept} of the {len(known.modes)} modes of the data"
+        return f"{what}; the others have less than a tenth of their share." * modes.collapsed
+    cells = e.metrics.get("mode_coverage")
+    if cells is None or not metrics.is_collapsed(cells.value):
+        return ""
+    share = formatting.format_percent(1 - cells.value)
+    return f"mode collapse: {share} of the cells of the data hold next to no samples."
+
+
+def _memorisation_warning(board: Leaderboard, e: FitResult) -> str:
+    copies, near = e.metrics.get("copies"), e.metrics.get("nearest_train")
+    integers = any(c.integer for c in board.schema.columns)
+    chance = integers or math.prod(board.schema.event) == 1  # rows may be equal by chance
+    advice = "do not share them if the data are private."
+    if copies is not None and (copies.low > copies.floor if chance else copies.value > 0):
+        share = formatting.format_percent(copies.value)
+        return f"memorisation: {share} of the samples equal a training row exactly; {advice}"
+    if near is not None and np.isfinite(near.high) and near.high < NEAR:
+        return (
+            f"memorisation: samples lie {format_number(near.value)} times as far from the nearest "
+            f"training row as test rows do; {advice}"
+        )
+    return ""
+
+
+def _impossible_likelihood_warning(board: Leaderboard, e: FitResult) -> str:
+    exact = data_entropy(board)
+    if exact is None or e.nll is None:
+        return ""
+    error = (e.nll.high - e.nll.low) / (2 * 1.96)
+    if not e.nll.value < exact - BELOW * error:
+        return ""
+    return (
+        f"its negative log-likelihood is {format_number(exact - e.nll.value)} nats below the "
+        f"entropy of the data, more than {BELOW:g} standard errors: the likelihood "
+        "cannot be right."
+    )
+
+
+def _no_gain_warning(board: Leaderboard, e: FitResult) -> str:
+    if e.family in families.BASELINES or e.trained < ENOUGH:
+        return ""
+    references = [b.metrics for b in board.entries if b.family == REFERENCE]
+    bars = [found[PRIMARY] for found in references if PRIMARY in found]
+    mine = e.metrics.get(PRIMARY)
+    if not bars or mine is None or mine.low <= mine.floor or mine.high < bars[0].low:
+        return ""
+    if mine.low > bars[0].high:
+        return "its energy distance is worse than that of a single Gaussian."
+    return "its energy distance is not shown to be better than that of a single Gaussian."
+
+
+def _diagnosis_warning(board: Leaderboard, e: FitResult) -> str:
+    """What the family itself found on held-out data; mode collapse is measured on test data."""
+    texts = [] if e.model is None else e.model.alarms
+    return "; ".join(text for text in texts if not text.startswith("mode collapse"))
+
+
+CHECKS: tuple[Check, ...] = (
+    _mode_collapse_warning,
+    _diagnosis_warning,
+    _memorisation_warning,
+    _impossible_likelihood_warning,
+    _no_gain_warning,
+)

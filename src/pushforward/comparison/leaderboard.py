@@ -54,7 +54,6 @@ class Leaderboard:
         entries: One for each family and seed.
         train: Training data, ``(n, *event)``, in the units of the data.
         test: Held-out data, on which everything is measured.
-        schema: The data's schema.
         budget: What each family was given, in words.
         source: What the data are, in words.
         dataset: The built-in data set, where its exact density may be known.
@@ -93,14 +92,13 @@ class Leaderboard:
     def row(self, family: str) -> dict[str, Any]:
         """One family's line of the leaderboard."""
         mine = [e for e in self.entries if e.family == family and not e.error]
-        failed = [e.error for e in self.entries if e.family == family and e.error]
-        row: dict[str, Any] = {"family": family, "rank": None, "seeds": len(mine)}
-        row |= {"error": failed[0] if failed else "", PRIMARY: None, "nll": None}
+        error = next((e.error for e in self.entries if e.family == family and e.error), "")
+        scored = [e.nll for e in mine if e.nll]
+        row: dict[str, Any] = {"family": family, "rank": None, "seeds": len(mine), "error": error}
+        row |= {PRIMARY: None, "nll": pool_seeds(scored) if scored else None}
         row["likelihood"] = mine[0].likelihood.value if mine else Likelihood.NONE.value
         for name in dict.fromkeys(name for e in mine for name in e.metrics):
             row[name] = pool_seeds([e.metrics[name] for e in mine if name in e.metrics])
-        scored = [e.nll for e in mine if e.nll]
-        row["nll"] = pool_seeds(scored) if scored else None
         for name in MEANS:
             row[name] = float(np.mean([getattr(e, name) for e in mine])) if mine else None
         return row
@@ -174,8 +172,7 @@ def pool_seeds(estimates: Sequence[MetricEstimate]) -> MetricEstimate:
     """The mean over seeds; its interval holds the spread between seeds and that within each.
 
     The spread of k seeds is known from k numbers only: its quantile is that of Student's t with
-    k - 1 degrees of freedom, 12.7 for two seeds and 4.3 for three where a normal distribution
-    has 1.96.
+    k - 1 degrees of freedom, 12.7 for two seeds and 4.3 for three.
     """
     values = np.array([e.value for e in estimates])
     if not np.isfinite(values).all():

@@ -11,25 +11,17 @@ import numpy as np
 
 from .. import __version__, families, files, metrics
 from ..checkpoint import disk_errors
-from ..formatting import (
-    count_noun,
-    display_name,
-    duration_text,
-    format_number,
-    supported_decimals,
-)
+from ..formatting import count_noun, display_name, duration_text, format_number, supported_decimals
 from ..metrics import codecs
 from ..metrics.estimate import MetricEstimate
 from ..model import Likelihood
-from . import figures, findings, warnings
+from . import figures, findings
 from .leaderboard import PRIMARY, Leaderboard
 
 LISTED = 24  # columns or classes that are named
 
 
 class _TableCell(NamedTuple):
-    """One entry of a table: the number, and its uncertainty in smaller type."""
-
     text: str
     more: str = ""
 
@@ -39,23 +31,18 @@ BOUNDS = ("value", "low", "high")  # of an estimate
 
 
 def write_report(board: Leaderboard, folder: Path) -> Path:
-    """Write ``report.html`` into a folder.
-
-    Raises:
-        DiskError: If it cannot be written; an old report is then untouched.
-    """
+    """Write ``report.html`` into a folder; if that fails an old report is untouched."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return files.atomic_write(folder / "report.html", render_report(board).encode())
 
 
 def render_report(board: Leaderboard) -> str:
-    """The report as text."""
     return load_template(__package__, "template.html").render(
         title=f"Generative models of {findings.quote_source(board.source)}",
         measured=findings.describe_protocol(board),
         summary=findings.summarise_findings(board),
-        warnings=[(display_name(f), text) for f, text in warnings.comparison_warnings(board)],
+        warnings=[(display_name(f), text) for f, text in findings.comparison_warnings(board)],
         board=leaderboard_table(board),
         failed=[(display_name(r["family"]), r["error"]) for r in board.table if r["error"]],
         entropy=findings.data_entropy(board),
@@ -72,18 +59,15 @@ def render_report(board: Leaderboard) -> str:
 
 
 def load_template(package: str, name: str, **filters: Callable[..., Any]) -> jinja2.Template:
-    """A page of a package as a template; whatever is put into it is escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= filters
-    return environment.from_string(
-        resources.files(package).joinpath(name).read_text(encoding="utf-8")
-    )
+    page = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    return environment.from_string(page)
 
 
 def leaderboard_table(board: Leaderboard) -> dict[str, Any]:
-    """The leaderboard: its heads and its rows of cells."""
     exact, d = findings.data_entropy(board), math.prod(board.schema.event)
     heads = ["Rank", "Family", "Energy distance", "Floor", "NLL, nats", "Kind"]
     heads += ["Bits per dim"] * (d > 1) + ["Gap, nats"] * (exact is not None)
@@ -120,7 +104,6 @@ def _max_decimals(estimates: Sequence[MetricEstimate]) -> int | None:
 def likelihood_cells(
     nll: MetricEstimate | None, kind: str, exact: float | None, d: int
 ) -> list[_TableCell]:
-    """The likelihood's cells: value in nats, kind, bits per dimension, gap to the entropy."""
     bound = "\u2264 " if kind == Likelihood.LOWER_BOUND.value else ""
     if nll is None:
         return [BLANK, _TableCell(kind), *[BLANK] * (d > 1), *[BLANK] * (exact is not None)]
@@ -135,7 +118,6 @@ def likelihood_cells(
 
 
 def _metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
-    """Every other metric: its meaning, its direction, its floor, and a cell for each family."""
     rows = board.ranked
     names = dict.fromkeys(k for r in rows for k, v in r.items() if isinstance(v, MetricEstimate))
     for name in names:
@@ -154,20 +136,17 @@ def _metric_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
 
 
 def _estimate_cell(e: MetricEstimate) -> _TableCell:
-    """A metric with half of its interval."""
     half = max(e.high - e.value, e.value - e.low)
     margin = f"\u00b1 {findings.format_estimate(e, half)}" if np.isfinite(half) else ""
     return _TableCell(findings.format_estimate(e), margin)
 
 
 def _summarise_columns(board: Leaderboard) -> str:
-    """The columns by name, the first few of many; empty for arrays without names."""
     names = board.schema.names
     return "" if len(names) < 2 or all(n.isdigit() for n in names) else _list_some(names)
 
 
 def _summarise_classes(board: Leaderboard) -> str:
-    """The classes on which samples were conditioned, the first few of many."""
     condition = board.schema.condition
     if condition is None:
         return ""

@@ -17,33 +17,20 @@ from .estimate import Better, Replicate, jackknife_replicates
 
 
 class MetricContext(NamedTuple):
-    """What some views need beside the two sets of rows, all in the same units.
-
-    Arguments:
-        train: Training rows, or None.
-        network: A classifier fitted to the real rows' labels, or None.
-        centres: Cells of the real rows.
-        seed: Of random directions and folds.
-    """
+    """What some views need beside the two sets of rows, all in the same units."""
 
     train: Array | None
-    network: FeatureClassifier | None
-    centres: Array
-    seed: int
+    network: FeatureClassifier | None  # fitted to the real rows' labels
+    centres: Array  # of cells of the real rows
+    seed: int  # of random directions and folds
 
 
 class MetricRows(NamedTuple):
-    """Rows, and what else is known of each.
+    """Rows, and what else is known of each."""
 
-    Arguments:
-        x: The data themselves, or features of them.
-        classes: What a real row is, or what a generated row was asked to be.
-        p: What the network that gave the features holds each class to be likely.
-    """
-
-    x: Array
-    classes: np.ndarray | None = None
-    p: Array | None = None
+    x: Array  # the data themselves, or features of them
+    classes: np.ndarray | None = None  # what a real row is, or a generated row was asked to be
+    p: Array | None = None  # the class probabilities of the network that gave the features
 
     def take(self, which: np.ndarray) -> "MetricRows":
         return MetricRows(*(None if part is None else part[which] for part in self))  # type: ignore[arg-type]
@@ -52,46 +39,36 @@ class MetricRows(NamedTuple):
 View = Callable[[MetricRows, MetricRows, MetricContext], tuple[Array, Array]]
 
 
-def _first_5000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """For sums over pairs."""
-    return a.x[:5000], b.x[:5000]
+def _first_rows(n: int | None) -> View:
+    return lambda a, b, context: (a.x[:n], b.x[:n])
 
 
-def _all_rows(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    return a.x, b.x
+_all_rows = _first_rows(None)
+_first_5000 = _first_rows(5000)  # for sums over pairs
+_first_2000 = _first_rows(2000)  # for nearest neighbours
 
 
-def _first_2000(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """For nearest neighbours."""
-    return a.x[:2000], b.x[:2000]
-
-
-def _first_500(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """For exact assignment; on the line all rows."""
-    n = 500 if a.x.shape[1] > 1 else None
+def _assignable_rows(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
+    n = 500 if a.x.shape[1] > 1 else None  # on the line all rows
     return a.x[:n], b.x[:n]
 
 
 def _rows_with_covariance(
     a: MetricRows, b: MetricRows, context: MetricContext
 ) -> tuple[Array, Array]:
-    """All, if there are enough of them for a covariance."""
     wasserstein.check_covariance_rows(min(len(a.x), len(b.x)), a.x.shape[1])
     return a.x, b.x
 
 
 def _two_sample_scores(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """How generated the first 2,000 rows look to a classifier that was not fitted on them."""
     p, q = classifier.out_of_fold_scores(a.x[:2000], b.x[:2000], seed=context.seed)
     rng = np.random.default_rng(context.seed)
     return rng.permutation(p), rng.permutation(q)
 
 
 def _cell_numbers(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    x, y = (
-        neighbours.nearest_centre(rows.x, context.centres).astype(np.float64) for rows in (a, b)
-    )
-    return x, y
+    x, y = (neighbours.nearest_centre(rows.x, context.centres) for rows in (a, b))
+    return x.astype(np.float64), y.astype(np.float64)
 
 
 def _train_distances(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
@@ -120,9 +97,7 @@ def _classifier_features(
 def _class_probabilities(
     a: MetricRows, b: MetricRows, context: MetricContext
 ) -> tuple[Array, Array]:
-    """The probability of each class by the classifier of the real labels."""
-    x, y = (_row_probabilities(rows, context) for rows in (a, b))
-    return x, y
+    return _row_probabilities(a, context), _row_probabilities(b, context)
 
 
 def _row_probabilities(rows: MetricRows, context: MetricContext) -> Array:
@@ -130,7 +105,6 @@ def _row_probabilities(rows: MetricRows, context: MetricContext) -> Array:
 
 
 def _label_agreement(a: MetricRows, b: MetricRows, context: MetricContext) -> tuple[Array, Array]:
-    """Whether the classifier sees the class that was asked for, as zeros and ones."""
     network = _require_classifier(context)
     if b.classes is None:
         raise UsageError("label_accuracy needs the class asked of each row: give generated_labels=")
@@ -154,8 +128,6 @@ def floor_pair(
 
 
 class Metric(NamedTuple):
-    """One line of the catalogue."""
-
     view: View
     replicate: Replicate
     entry: int  # which entry of the replicate's value
@@ -184,9 +156,9 @@ METRICS: dict[str, Metric] = {
         "kernel distance of moments up to the third of the standardised rows; unbiased"),
     "sliced_w2": Metric(_all_rows, _sliced_w2, 0, "lower", SD,
         "how far mass must move along an average direction, root mean square"),
-    "w1": Metric(_first_500, _w1, 0, "lower", SD,
+    "w1": Metric(_assignable_rows, _w1, 0, "lower", SD,
         "how far mass must move on average, at best (exact on up to 500 rows; all rows in 1-D)"),
-    "w2": Metric(_first_500, _w2, 0, "lower", SD,
+    "w2": Metric(_assignable_rows, _w2, 0, "lower", SD,
         "how far mass must move, root mean square (exact on up to 500 rows; all rows in 1-D)"),
     "frechet": Metric(_rows_with_covariance, _frechet, 0, "lower", "real variances",
         "Fréchet distance of the standardised rows: sees means and covariances alone"),
@@ -222,11 +194,6 @@ def metric_names() -> list[str]:
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name.
-
-    Raises:
-        UsageError: If there is none.
-    """
     if name not in METRICS:
         raise UsageError(f"no metric is called {name!r}; choose from {', '.join(METRICS)}")
     return METRICS[name]
@@ -259,16 +226,11 @@ SHORT = {"frechet": "FD", "kid": "KID", "classifier_score": "IS"}
 
 
 def default_feature_metrics(scored: bool, asked: bool) -> list[str]:
-    """The metrics that are taken in features by default.
-
-    Arguments:
-        scored: Whether the network tells classes.
-        asked: Whether its classes are those that generated rows were asked to be.
-    """
+    """The default in features, of a network that tells classes or the ones that were asked for."""
     chosen = ["frechet", "kid", "precision", "recall", "density", "coverage"]
     return chosen + ["classifier_score"] * scored + ["label_accuracy"] * asked
 
 
 def feature_metric_name(name: str, extractor: str) -> str:
-    """A metric's name where it is taken in features: FD-EffLite0, never FID."""
+    """FD-EffLite0, never FID."""
     return f"{SHORT.get(name, name)}-{extractor}"

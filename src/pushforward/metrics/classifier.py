@@ -15,14 +15,7 @@ def out_of_fold_scores(
 ) -> tuple[Array, Array]:
     """The probability of being generated that boosted trees give each row they were not fitted on.
 
-    Arguments:
-        real: ``(n, d)``.
-        generated: ``(m, d)``.
-        folds: Parts of a stratified cross-validation.
-        seed: Of the folds.
-
-    Returns:
-        Scores of the real rows ``(n, 1)`` and of the generated rows ``(m, 1)``.
+    From a stratified cross-validation, ``(n, 1)`` of the real and ``(m, 1)`` of the generated rows.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -69,41 +62,27 @@ def c2st(
     One half is perfect, 1 is plain to see (Lopez-Paz and Oquab, 2017). No classifier does better on
     :math:`\mathcal N(0, 1)` against :math:`\mathcal N(\Delta, 1)` than :math:`\Phi(|\Delta|/2)`.
     """
-    accuracy, auroc = separation_scores(
-        *out_of_fold_scores(real, generated, folds=folds, seed=seed)
-    )
+    scores = out_of_fold_scores(real, generated, folds=folds, seed=seed)
+    accuracy, auroc = separation_scores(*scores)
     return float(accuracy), float(auroc)
 
 
 @runtime_checkable
 class FeatureClassifier(Protocol):
-    """A classifier fitted to labels."""
+    """A classifier fitted to labels; its ``width`` features are the layer before the last."""
 
     @property
-    def classes(self) -> np.ndarray:
-        """What the labels are, in the order of its outputs."""
-
+    def classes(self) -> np.ndarray: ...  # in the order of the outputs
     @property
-    def width(self) -> int:
-        """How many features it has."""
-
+    def width(self) -> int: ...
     @property
-    def description(self) -> str:
-        """What it is and what it sees."""
-
-    def features(self, x: np.ndarray) -> Array:
-        """The layer before the last."""
-
-    def probabilities(self, x: np.ndarray) -> Array:
-        """The probability of each class."""
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """The most probable class of each row."""
+    def description(self) -> str: ...
+    def features(self, x: np.ndarray) -> Array: ...
+    def probabilities(self, x: np.ndarray) -> Array: ...
+    def predict(self, x: np.ndarray) -> np.ndarray: ...
 
 
 class _PerceptronClassifier(NamedTuple):
-    """A fitted perceptron, as its matrices; the last hidden layer gives features."""
-
     weights: list[Array]
     biases: list[Array]
     classes: np.ndarray
@@ -152,10 +131,10 @@ def fit_classifier(
     from ..networks.layout import is_large_image  # which imports torch
 
     if is_large_image(event):
-        from . import convolutional
+        from . import feature_networks
 
         images = rows.reshape(-1, *event)
-        return convolutional.fit_convolutional(images, code, classes, width=width, seed=seed)
+        return feature_networks.fit_convolutional(images, code, classes, width=width, seed=seed)
     return _fit_perceptron(rows, code, classes, width, seed)
 
 
@@ -180,7 +159,6 @@ def cached_classifier(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Fe
 def _fit_perceptron(
     rows: Array, code: np.ndarray, classes: np.ndarray, width: int, seed: int
 ) -> _PerceptronClassifier:
-    """A perceptron of two hidden layers, fitted to rows whose classes have the numbers ``code``."""
     from sklearn.neural_network import MLPClassifier
 
     epochs = int(np.clip(300_000 // len(rows), 10, 200))  # some 1,500 steps of 200 rows

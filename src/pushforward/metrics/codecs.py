@@ -9,6 +9,7 @@ other, which flatters the codec.
 
 import io
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -37,14 +38,12 @@ def codec_bits(images: np.ndarray) -> dict[str, float]:
         DataError: If these are no such images.
     """
     bytes_ = to_byte_images(np.asarray(images))
-    entries = bytes_.size
-    found = {}
-    for name, options in CODECS.items():
-        found[name] = 8 * sum(_file_bytes(image, options) for image in bytes_) / entries
-    sheets = tile_sheets(bytes_)
-    for name, options in CODECS.items():
-        found[f"{name}_tiled"] = 8 * sum(_file_bytes(sheet, options) for sheet in sheets) / entries
-    return found
+    files: dict[str, Iterable[np.ndarray]] = {"": bytes_, "_tiled": tile_sheets(bytes_)}
+    return {
+        f"{name}{suffix}": 8 * sum(_file_bytes(image, options) for image in images) / bytes_.size
+        for suffix, images in files.items()
+        for name, options in CODECS.items()
+    }
 
 
 def image_codec_bits(x: np.ndarray, levels: int) -> dict[str, float]:
@@ -88,7 +87,6 @@ def _file_bytes(image: np.ndarray, options: dict[str, object]) -> int:
 
 
 def tile_sheets(images: np.ndarray) -> list[np.ndarray]:
-    """All images side by side in a square, or in several where that is too large."""
     n, h, w = images.shape[:3]
     most = max(1, SIDE // h) * max(1, SIDE // w)
     return [tile_square(images[i : i + most]) for i in range(0, n, most)]

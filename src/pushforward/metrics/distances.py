@@ -12,11 +12,7 @@ BLOCK = 256  # 256 x 256 float64 numbers, 512 KiB, stay in a second-level cache
 
 
 def sample_set(x: object, name: str = "sample") -> Array:
-    """Rows in float64, ``(n, d)``: events are flattened, numbers alone are a column.
-
-    Raises:
-        DataError: If the entries are not finite numbers, or there are none.
-    """
+    """Rows in float64, ``(n, d)``: events are flattened, numbers alone are a column."""
     try:
         rows = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -33,11 +29,6 @@ def sample_set(x: object, name: str = "sample") -> Array:
 
 
 def sample_pair(real: object, generated: object) -> tuple[Array, Array]:
-    """Two sample sets of the same width.
-
-    Raises:
-        DataError: If they are not, or are not finite numbers.
-    """
     x, y = sample_set(real, "real"), sample_set(generated, "generated")
     if x.shape[1] != y.shape[1]:
         raise DataError(
@@ -48,7 +39,6 @@ def sample_pair(real: object, generated: object) -> tuple[Array, Array]:
 
 
 def block_slices(n: int, block: int = BLOCK) -> Iterator[slice]:
-    """Consecutive slices of at most ``block`` that cover ``range(n)``."""
     return (slice(i, min(i + block, n)) for i in range(0, n, block))
 
 

@@ -64,8 +64,6 @@ class MetricEstimate(NamedTuple):
 
 
 def jackknife_replicates(statistic: Statistic) -> Replicate:
-    """The statistic of two samples, and of what is left of them without each of some groups."""
-
     def without(parts: list[Array], a: int) -> Array:
         return np.concatenate(parts[:a] + parts[a + 1 :])
 
@@ -121,12 +119,8 @@ def bits_per_dim(
 ) -> MetricEstimate:
     r"""Negative log-likelihood in bits per entry, :math:`-\log p(x) / (d \ln 2)`.
 
-    Arguments:
-        log_prob: One value a row, in nats: log-mass of discrete rows, or log-density in whichever
-            unit is stated beside the number.
-        d: The number of entries of a row.
-        entropy: The entropy of the distribution in nats, where it is known.
-        seed: Of the bootstrap.
+    The arguments are those of `nll`, for rows of ``d`` entries. The value is of log-mass for
+    discrete rows, or of log-density in whichever unit is stated beside the number.
     """
     nats = nll(log_prob, entropy=entropy, seed=seed)
     value, low, high, floor = (v / (d * math.log(2)) for v in nats[:4])

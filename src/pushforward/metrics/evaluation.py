@@ -84,26 +84,15 @@ def evaluate(
 
 
 class _Standardiser(NamedTuple):
-    """How rows are standardised, and the pixel range of images.
-
-    Arguments:
-        event: The shape of one row.
-        mean: Of the real rows.
-        scale: Of each column, or of all pixels.
-        pixels: What pixels are black and white, for images.
-    """
-
     event: tuple[int, ...]
-    mean: Array
-    scale: Array
-    pixels: PixelRange | None
+    mean: Array  # of the real rows
+    scale: Array  # of each column, or of all pixels
+    pixels: PixelRange | None  # of images
 
     def standardise(self, x: Array) -> Array:
-        """Rows in real standard deviations."""
         return (x - self.mean) / self.scale
 
     def restore(self, rows: Array) -> Array:
-        """The inverse of `standardise`."""
         return rows * self.scale + self.mean
 
 
@@ -124,16 +113,14 @@ def _evaluate_in_features(
     samples = _MetricSamples(*(_extract_rows(part, extract) for part in samples))
     if train is not None and {"nearest_train", "copies"} & set(chosen):
         train = extract.features(train).x
-    return _estimate_metrics(
-        chosen, samples, _view_context(chosen, samples.real, train, network, seed), extract
-    )
+    context = _view_context(chosen, samples.real, train, network, seed)
+    return _estimate_metrics(chosen, samples, context, extract)
 
 
 def column_scales(x: Array, image: bool) -> Array:
     """The standard deviation of each column, or of all pixels; constant columns keep their unit."""
     unit = np.maximum(np.abs(x).max(0), 1e-300)  # squares neither overflow nor vanish
-    if image:
-        unit = unit.max(keepdims=True)
+    unit = unit.max(keepdims=True) if image else unit
     scale = (x / unit).std(0)
     scale = unit * (np.sqrt(np.square(scale).mean(keepdims=True)) if image else scale)
     return np.where(scale > 1e-12 * np.abs(x).max(0), scale, 1.0)
@@ -152,11 +139,9 @@ Measured = tuple[Array, Array, Array, Array, int]  # value, low, high, floor, ro
 
 
 class _MetricSamples(NamedTuple):
-    """Three sets of equally many rows; the reference stands for what a perfect model would make."""
-
     real: MetricRows
     generated: MetricRows
-    reference: MetricRows
+    reference: MetricRows  # stands for what a perfect model would make
 
 
 def _split_samples(
@@ -166,11 +151,7 @@ def _split_samples(
     rng: np.random.Generator,
     max_n: int,
 ) -> _MetricSamples:
-    """Draw the three sets, the reference from ``train`` or else from the other half of ``real``.
-
-    Raises:
-        DataError: If there are fewer than twenty rows for each.
-    """
+    """Draw the three sets, the reference from ``train`` or else from the other half of ``real``."""
     n = len(real.x) // 2 if train is None else min(len(real.x), len(train))
     n = min(n, len(generated.x), max_n)
     if n < MIN_ROWS:
@@ -189,10 +170,6 @@ def _split_samples(
 def _label_classifier(
     chosen: Sequence[str], real: MetricRows, event: tuple[int, ...], seed: int
 ) -> FeatureClassifier | None:
-    """A classifier of the real rows' labels, where a metric needs one and there are labels.
-
-    It sees the first set of rows alone.
-    """
     if real.classes is None or not any(m.startswith(("classifier", "label")) for m in chosen):
         return None
     return classifier.cached_classifier(real.x.reshape(-1, *event), real.classes, seed=seed)
@@ -201,11 +178,6 @@ def _label_classifier(
 def _resolve_extractor(
     features: Any, network: FeatureClassifier | None, scale: _Standardiser
 ) -> FeatureExtractor:
-    """What the features of standardised rows are.
-
-    Raises:
-        UsageError: If they are not of such data.
-    """
     if network is not None:
         return extractors.classifier_extractor(network)
     if isinstance(features, str) and features == "classifier":
@@ -217,7 +189,6 @@ def _resolve_extractor(
 
 
 def _check_feature_metrics(chosen: Sequence[str], extract: FeatureExtractor, n: int) -> None:
-    """Refuse what cannot be measured before any features are computed."""
     if "label_accuracy" in chosen and extract.name != "classifier":
         raise UsageError("label_accuracy is of a classifier of the labels: features=classifier")
     if "frechet" in chosen and extract.d:
@@ -236,10 +207,9 @@ def _view_context(
     network: FeatureClassifier | None,
     seed: int,
 ) -> MetricContext:
-    """What the chosen metrics' views need; cells are of the first set of rows alone."""
-    centres = (
-        neighbours.kmeans_centres(real.x, seed=seed) if "mode_coverage" in chosen else real.x[:1]
-    )
+    centres = real.x[:1]
+    if "mode_coverage" in chosen:
+        centres = neighbours.kmeans_centres(real.x, seed=seed)
     return MetricContext(train, network, centres, seed)
 
 
@@ -257,7 +227,6 @@ def _estimate_metrics(
     context: MetricContext,
     extract: FeatureExtractor | None = None,
 ) -> dict[str, MetricEstimate]:
-    """Each metric, with its interval and floor; what metrics share is computed once."""
     shared: dict[object, Measured] = {}
     out = {}
     for name in chosen:
@@ -277,12 +246,9 @@ def _label_estimate(
     e: MetricEstimate, m: Metric, context: MetricContext, extract: FeatureExtractor | None
 ) -> MetricEstimate:
     if extract is not None:
+        name = catalogue.feature_metric_name(e.name, extract.name)
         unit = "" if e.unit.startswith("real ") else e.unit
-        return e._replace(
-            name=catalogue.feature_metric_name(e.name, extract.name),
-            unit=unit,
-            features=extract.description,
-        )
+        return e._replace(name=name, unit=unit, features=extract.description)
     if context.network is not None and m.view in catalogue.OF_CLASSIFIER:
         return e._replace(features=context.network.description)
     return e

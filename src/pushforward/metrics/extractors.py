@@ -6,7 +6,9 @@ are never compared. The name FID is kept for the network of its authors (Heusel 
 is not shipped; a Fréchet distance in other features is called FD with their name.
 """
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +23,7 @@ BYTES, UNIT, SIGNED = "0..255", "[0, 1]", "[-1, 1]"
 
 
 def check_same_range(real: Array, generated: Array) -> None:
-    """Refuse images of which one set has values in another customary range than the other.
-
-    Raises:
-        DataError: If one of them is in 0..255, [0, 1] or [-1, 1] and the other in another of these.
-    """
+    """Refuse images of which one set is in 0..255, [0, 1] or [-1, 1], the other in another."""
     ours, theirs = _detect_pixel_range(real), _detect_pixel_range(generated)
     if ours == BYTES and theirs == UNIT and not (generated % 1).any():
         return  # nearly black
@@ -36,7 +34,6 @@ def check_same_range(real: Array, generated: Array) -> None:
 
 
 def _detect_pixel_range(x: Array) -> str:
-    """The customary range that the values are in, or nothing."""
     low, high = x.min(), x.max()
     if low >= 0 and 1 < high <= 255 and not (x % 1).any():
         return BYTES
@@ -46,25 +43,17 @@ def _detect_pixel_range(x: Array) -> str:
 
 
 class PixelRange(NamedTuple):
-    """How the numbers of images become pixels from 0 to 1.
-
-    Arguments:
-        event: The shape of one image.
-        low: The number that is black.
-        high: The number that is white.
-    """
+    """How the numbers of images become pixels from 0 to 1."""
 
     event: tuple[int, ...]
-    low: float
-    high: float
+    low: float  # the number that is black
+    high: float  # the number that is white
 
     @property
     def description(self) -> str:
-        """The change of range as one says it."""
         return f"pixels {self.low:g} to {self.high:g} as 0 to 1"
 
     def to_unit(self, x: Array) -> Array:
-        """Rows of numbers from 0 to 1; what lies outside is cut off."""
         return ((x.reshape(len(x), -1) - self.low) / (self.high - self.low)).clip(0, 1)
 
     def to_tensor(self, x: Array) -> Any:
@@ -74,9 +63,8 @@ class PixelRange(NamedTuple):
         from ..networks.layout import image_layout
 
         rows = torch.as_tensor(self.to_unit(x), dtype=torch.float32)
-        return (
-            image_layout(self.event).to_channels_first(rows.reshape(-1, *self.event)).contiguous()
-        )
+        images = rows.reshape(-1, *self.event)
+        return image_layout(self.event).to_channels_first(images).contiguous()
 
 
 def fit_pixel_range(
@@ -89,11 +77,7 @@ def fit_pixel_range(
     """
     sets = (real,) if generated is None else (real, generated)
     kind, high = _detect_pixel_range(real), max(float(x.max()) for x in sets)
-    ends = {
-        BYTES: (0.0, 255.0 if high > 127 else high),
-        UNIT: (0.0, 1.0),
-        SIGNED: (-1.0, 1.0),
-    }
+    ends = {BYTES: (0.0, 255.0 if high > 127 else high), UNIT: (0.0, 1.0), SIGNED: (-1.0, 1.0)}
     low, high = ends.get(kind, (min(float(x.min()) for x in sets), high))
     return PixelRange(event, low, high if high > low else low + 1.0)
 
@@ -106,36 +90,17 @@ class _ExtractedFeatures(NamedTuple):
 
 
 class FeatureExtractor(NamedTuple):
-    """A way to see images.
+    """A way to see images, which names its metrics and describes itself."""
 
-    Arguments:
-        name: What metrics are named after.
-        description: The network, its features, and what is done to an image before.
-        features: Of rows ``(n, entries)``.
-        d: How many features, where that is known before.
-        scored: Whether it gives class probabilities.
-    """
-
-    name: str
-    description: str
-    features: Callable[[Array], _ExtractedFeatures]
-    d: int | None = None
-    scored: bool = False
+    name: str  # what metrics are named after
+    description: str  # the network, its features, and what is done to an image before
+    features: Callable[[Array], _ExtractedFeatures]  # of rows ``(n, entries)``
+    d: int | None = None  # how many features, where that is known before
+    scored: bool = False  # whether it gives class probabilities
 
 
 def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
-    """The extractor of that name, in that file, or of that network.
-
-    Arguments:
-        features: "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``.
-        pixels: How images become pixels from 0 to 1.
-
-    Raises:
-        UsageError: If there is none of that name, or it is no network.
-        MissingFile: If the file does not exist.
-        Unsafe: If the file may hold a pickle.
-        Unavailable: If a package is not installed.
-    """
+    """Features are "raw", "efflite0", a path, "module:attribute", or a ``torch.nn.Module``."""
     from . import feature_networks
 
     if not isinstance(features, str):
@@ -152,8 +117,6 @@ def feature_extractor(features: Any, pixels: PixelRange) -> FeatureExtractor:
 
 
 def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
-    """The features of a classifier of the user's labels, of standardised rows."""
-
     def features(x: Array) -> _ExtractedFeatures:
         return _ExtractedFeatures(network.features(x), network.probabilities(x))
 
@@ -161,7 +124,6 @@ def classifier_extractor(network: FeatureClassifier) -> FeatureExtractor:
 
 
 def _efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
-    """EfficientNet-Lite0's features of ImageNet, from the extra ``features``."""
     from . import feature_networks
 
     net = feature_networks.load_efflite0()
@@ -173,44 +135,34 @@ def _efflite0_extractor(pixels: PixelRange) -> FeatureExtractor:
         f"{pixels.description}, {changed}scaled to {n} x {n} (bilinear, antialiased)"
     )
 
-    def features(x: Array) -> _ExtractedFeatures:
-        found = _extract_batches(lambda rows: net(colours(pixels.to_tensor(rows))), x, "EffLite0")
-        return _ExtractedFeatures(found[0], softmax(found[1]))
+    def call(rows: Array) -> Any:
+        return net(colours(pixels.to_tensor(rows)))
 
+    features = partial(_extract_batches, call, "EffLite0")
     return FeatureExtractor("EffLite0", words, features, feature_networks.FEATURES, scored=True)
 
 
 def _user_network_extractor(net: Any, name: str, pixels: PixelRange) -> FeatureExtractor:
-    """A network of the user's own.
+    """Of images ``(n, channels, height, width)`` from 0 to 1, to features, or these and logits.
 
-    It takes images ``(n, channels, height, width)`` from 0 to 1, and gives features or a pair of
-    features and logits. Inception networks that were made for these scores have an argument
-    ``return_features`` and take 0 to 255.
+    Inception networks that were made for these scores have an argument ``return_features`` and take
+    0 to 255.
     """
     colours, changed = _match_channels(_input_channels(net), pixels)
     inception = _accepts_argument(net, "return_features")
     scale = "as 8-bit numbers, " if inception else ""
-
     where = next((p.device for p in net.parameters()), "cpu")
 
     def call(rows: Array) -> Any:
         x = colours(pixels.to_tensor(rows)).to(where)
         return net((255 * x).round().byte(), return_features=True) if inception else net(x)
 
-    def features(x: Array) -> _ExtractedFeatures:
-        found = _extract_batches(call, x, name)
-        return _ExtractedFeatures(found[0], softmax(found[1]) if len(found) > 1 else None)
-
+    features = partial(_extract_batches, call, name)
     size = "of their own size, whatever the network does to it"
     return FeatureExtractor(name, f"{name}; {pixels.description}, {changed}{scale}{size}", features)
 
 
 def _match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[Any], Any], str]:
-    """What gives images the channels that a network takes, and how one says it.
-
-    Raises:
-        UsageError: If they are others, and not three for grey.
-    """
     have = pixels.to_tensor(np.zeros((1, int(np.prod(pixels.event))))).shape[1]
     if wanted in (None, have):
         return lambda x: x, ""
@@ -220,27 +172,20 @@ def _match_channels(wanted: int | None, pixels: PixelRange) -> tuple[Callable[[A
 
 
 def _input_channels(net: Any) -> int | None:
-    """The channels that the first convolution of a network takes; None if there is none."""
     kernels = [p for p in net.parameters() if p.ndim == 4]
     return kernels[0].shape[1] if kernels else None
 
 
 def _accepts_argument(net: Any, argument: str) -> bool:
-    import inspect
-
     schema = getattr(net.forward, "schema", None)
     if schema is not None:
         return argument in [a.name for a in schema.arguments]
     return argument in inspect.signature(net.forward).parameters
 
 
-def _extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[Array]:
-    """What a network gives for rows, some at a time, as float64 rows.
-
-    Raises:
-        DataError: If the network cannot take the images, or gives no finite row for each.
-    """
+def _extract_batches(call: Callable[[Array], Any], name: str, x: Array) -> _ExtractedFeatures:
     import torch
+    from scipy.special import softmax
 
     parts = []
     with torch.no_grad(), terminal_bar(f"features: {name}") as update:
@@ -257,10 +202,4 @@ def _extract_batches(call: Callable[[Array], Any], x: Array, name: str) -> list[
     found = [np.concatenate(part) for part in zip(*parts, strict=True)]
     if not all(np.isfinite(part).all() for part in found):
         raise DataError(f"{name} gives features that are not finite numbers")
-    return found
-
-
-def softmax(logits: Array) -> Array:
-    from scipy.special import softmax as exponentials
-
-    return exponentials(logits, axis=1)
+    return _ExtractedFeatures(found[0], softmax(found[1], axis=1) if len(found) > 1 else None)

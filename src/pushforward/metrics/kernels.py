@@ -29,11 +29,7 @@ def negative_distance(x: Array, y: Array) -> Array:
 
 
 def median_distance(x: Array, rows: int = 1000) -> float:
-    """The median distance between rows, from at most ``rows`` of them, evenly spaced.
-
-    Raises:
-        DataError: If half of the pairs coincide.
-    """
+    """The median distance between rows, from at most ``rows`` of them, evenly spaced."""
     some = x[:: -(-len(x) // rows)]
     d2 = squared_distances(some, some)[np.triu_indices(len(some), 1)]
     median = float(np.sqrt(np.median(d2))) if len(d2) else 0.0
@@ -90,7 +86,6 @@ class _PairSums(NamedTuple):
     m: NDArray[np.int64]
 
     def discrepancy(self, keep: NDArray[np.bool_], *, unbiased: bool = True) -> float:
-        """The discrepancy of the rows in the groups to ``keep``."""
         n, m = int(self.n[keep].sum()), int(self.m[keep].sum())
         both = np.ix_(keep, keep)
         xx, yy, xy = self.xx[both].sum(), self.yy[both].sum(), self.xy[both].sum()
@@ -110,7 +105,6 @@ def _diagonal_sum(kernel: Kernel, x: Array) -> float:
 
 
 def _pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLOCK) -> _PairSums:
-    """All sums of a symmetric kernel over pairs of ``groups`` consecutive groups of rows."""
     xs, ys = np.array_split(x, groups), np.array_split(y, groups)
 
     def within(parts: list[Array]) -> Array:
@@ -132,11 +126,7 @@ def _pair_sums(kernel: Kernel, x: Array, y: Array, groups: int, block: int = BLO
 
 
 def _kernel_replicates(kernel_of: Callable[[Array], Kernel]) -> Replicate:
-    """The unbiased discrepancy and its jackknife replicates, from one pass over all pairs.
-
-    Arguments:
-        kernel_of: Chooses the kernel from the real rows.
-    """
+    """One pass over all pairs serves all replicates; ``kernel_of`` chooses by the real rows."""
 
     def replicates(x: Array, y: Array, groups: int) -> tuple[Array, Array]:
         sums = _pair_sums(kernel_of(x), x, y, groups or 1)
@@ -185,8 +175,7 @@ def mmd(
     that every model is measured with the same kernels.
 
     Arguments:
-        real: ``(n, d)``.
-        generated: ``(m, d)``.
+        real, generated: ``(n, d)`` and ``(m, d)``.
         width: The standard deviation of one kernel to use in their place.
         unbiased: Leave pairs of a row with itself out.
         block: Rows of a block; it changes the result by rounding alone.

@@ -34,21 +34,12 @@ K = 5
 
 
 def _squared_radii(x: Array, k: int, block: int = BLOCK) -> Array:
-    """Squared distance from each row to its ``k``-th nearest other row, a block at a time."""
-    return np.concatenate(
-        [
-            np.partition(squared_distances(x[i], x), k, axis=1)[:, k]
-            for i in block_slices(len(x), block)
-        ]
-    )
+    parts = (squared_distances(x[i], x) for i in block_slices(len(x), block))
+    return np.concatenate([np.partition(d2, k, axis=1)[:, k] for d2 in parts])
 
 
 def prdc(real: np.ndarray, generated: np.ndarray, *, k: int = K, block: int = BLOCK) -> Array:
-    r"""Precision, recall, density and coverage, ``(4,)``; all but density are fractions.
-
-    Raises:
-        DataError: If either set has at most ``k`` rows.
-    """
+    """Precision, recall, density and coverage, ``(4,)``; all but density are fractions."""
     x, y = centre_pair(*sample_pair(real, generated))
     if min(len(x), len(y)) <= k:
         raise DataError(f"neighbours number {k} need more than {k} rows on each side: give more")
@@ -124,25 +115,14 @@ def exact_duplicates(generated: np.ndarray, train: np.ndarray) -> int:
 
 
 class _ModeReport(NamedTuple):
-    """What a sample shows of known modes.
-
-    Arguments:
-        covered: Modes with at least one high-quality row.
-        high_quality: Fraction of rows within ``radius`` scales of a mode.
-        reverse_kl: KL of the modes' frequencies to uniform, in nats.
-        frequencies: Fraction of the high-quality rows at each mode.
-        kept: Fraction of the modes that have at least a tenth of their fair share.
-    """
-
-    covered: int
-    high_quality: float
-    reverse_kl: float
-    frequencies: Array
-    kept: float
+    covered: int  # modes with at least one high-quality row
+    high_quality: float  # fraction of rows within ``radius`` scales of a mode
+    reverse_kl: float  # KL of the modes' frequencies to uniform, in nats
+    frequencies: Array  # fraction of the high-quality rows at each mode
+    kept: float  # fraction of the modes that have at least a tenth of their fair share
 
     @property
     def collapsed(self) -> bool:
-        """Whether no more than four fifths of the modes are kept."""
         return is_collapsed(self.kept)
 
 
@@ -197,7 +177,5 @@ def mode_coverage(
 ) -> float:
     """Fraction of real rows in those k-means cells that generated rows keep; 1 is perfect."""
     centres = kmeans_centres(real, k=k, seed=seed)
-    return covered_mass(
-        nearest_centre(real, centres).astype(float),
-        nearest_centre(generated, centres).astype(float),
-    )
+    x, y = (nearest_centre(rows, centres).astype(float) for rows in (real, generated))
+    return covered_mass(x, y)

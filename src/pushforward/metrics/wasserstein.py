@@ -39,7 +39,6 @@ def sliced_w2(
 
 
 def _equal_samples(x: Array, y: Array, cap: int, seed: int) -> tuple[Array, Array]:
-    """The same number of rows of both, at most ``cap``, drawn without replacement."""
     n = min(len(x), len(y), cap)
     rng = np.random.default_rng(seed)
     return x[rng.permutation(len(x))[:n]], y[rng.permutation(len(y))[:n]]
@@ -66,20 +65,15 @@ def w2(real: np.ndarray, generated: np.ndarray, *, cap: int = CAP, seed: int = 0
 
 
 def gaussian_fit_distance(x: Array, y: Array) -> float:
-    """The distance, with no check of the sizes."""
-    from ..theory.transport import squared_bures_distance
+    from ..theory import transport
 
     shift = float(np.square(x.mean(0) - y.mean(0)).sum())
     a, b = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (x, y))
-    return max(shift + squared_bures_distance(a, b), 0.0)
+    return max(shift + transport.squared_bures_distance(a, b), 0.0)
 
 
 def check_covariance_rows(n: int, d: int) -> None:
-    """Refuse fewer rows than a covariance needs; warn where the bias is most of the value.
-
-    Raises:
-        DataError: If ``n <= d``.
-    """
+    """Refuse fewer rows than a covariance needs; warn where the bias is most of the value."""
     if n <= d:
         raise DataError(
             f"a Fréchet distance in {d} dimensions needs more than {d} rows on each side and has "

@@ -69,7 +69,9 @@ def build_time_network(
     make = choose_option("network", options["network"], {"auto": makers[usual], **makers})
     attends = make is not makers["mlp"]
     if waves is not None and attends:
-        raise UsageError("waves are inputs of an mlp, and this network is none: leave waves out")
+        raise UsageError(
+            "`waves` are inputs of an mlp, and this network is none: leave `waves` out"
+        )
     make = partial(make, event.shape, spans=spans)
     if event.spelled:
         return _build_captioned_network(event, make, attends)

@@ -37,12 +37,10 @@ def data_limits(x: np.ndarray, tail: float = 0.002, margin: float = 0.12) -> Axe
 
 
 def evenly_spaced_rows(x: np.ndarray, most: int = POINTS) -> np.ndarray:
-    """Evenly spaced rows; the rows are in no order that matters."""
     return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(int)]
 
 
 def frame_axes(axes: Axes, where: AxesLimits, names: tuple[str, str] | None = None) -> None:
-    """A square panel with few ticks."""
     axes.set(xlim=(where.low[0], where.high[0]), ylim=(where.low[1], where.high[1]))
     axes.set_box_aspect(1)
     axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -59,7 +57,6 @@ def axis_name(column: str | int) -> str:
 def plot_scatter(
     axes: Axes, x: np.ndarray, where: AxesLimits, colour: str, names: Any = None
 ) -> None:
-    """Points of two columns."""
     x = evenly_spaced_rows(x)
     size = 3.2 if len(x) > 400 else 9
     axes.scatter(x[:, 0], x[:, 1], s=size, c=colour, alpha=0.5, linewidths=0, rasterized=True)
@@ -85,7 +82,6 @@ def plot_density_map(
 
 
 def plot_colour_scale(axes: Axes, limits: tuple[float, float]) -> None:
-    """The colours of a density map, as a bar."""
     ramp = np.linspace(*limits, 256)[None]
     axes.imshow(ramp, extent=(*limits, 0, 1), aspect="auto", cmap=style.DENSITY)
     axes.set(yticks=[], xlabel="log-density, nats")
@@ -126,14 +122,12 @@ def plot_marginals(
     x: np.ndarray,
     columns: Sequence[ColumnSchema],
 ) -> None:
-    """Histograms of the first columns of a table, at most eight, four in a row."""
     d = min(x.shape[1], COLUMNS)
     several = len(columns) > 1  # an array of higher rank has one column for all entries
     grid = figure.subplots(-(-d // 4), min(d, 4), squeeze=False)
-    for j, axes in enumerate(grid.flat):
-        if j >= d:
-            axes.set_axis_off()
-            continue
+    for axes in grid.flat[d:]:
+        axes.set_axis_off()
+    for j, axes in enumerate(grid.flat[:d]):
         column, name = (columns[j], columns[j].name) if several else (columns[0], f"entry {j + 1}")
         real = None if data is None else data[:, j]
         base = x[:, j] if real is None else real
@@ -144,7 +138,6 @@ def plot_marginals(
 
 
 def plot_density_curve(axes: Axes, grid: np.ndarray, log_p: np.ndarray, exact: bool) -> None:
-    """A density over one column."""
     colour, dashes = (style.INK, (0, (3, 1.5))) if exact else (style.SECOND, "-")
     axes.plot(grid, np.exp(log_p), color=colour, linestyle=dashes, linewidth=1.0)
 
@@ -172,7 +165,6 @@ def plot_image_grid(axes: Axes, x: np.ndarray, side: int, low: float, high: floa
 
 
 def plot_losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[str] = ()) -> None:
-    """Every named term of a loss and the held-out loss over the steps; diagnoses below the axis."""
     latest = {k: row[k] for row in history for k in diagnoses if k in row}
     names = list(dict.fromkeys(k for row in history for k in row))
     names = [k for k in names if k not in latest and k not in NO_LOSS]
@@ -212,7 +204,6 @@ def plot_trajectories(axes: Axes, states: np.ndarray, where: AxesLimits) -> None
 
 
 def _set_log_axis(axes: Axes, which: str) -> None:
-    """A logarithmic axis whose ticks are plain numbers."""
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
@@ -245,16 +236,10 @@ def plot_intervals(
 
 
 def plot_nfe_curves(axes: Axes, curves: dict[str, list[tuple[int, float]]], floor: float) -> None:
-    """Distance against network evaluations, one curve a family."""
     for i, (name, points) in enumerate(curves.items()):
-        axes.plot(
-            *np.array(points).T,
-            **style.line_look(i),
-            marker=style.MARKS[i % len(style.MARKS)],
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-            label=name,
-        )
+        mark = {"marker": style.MARKS[i % len(style.MARKS)], "markeredgecolor": "white"}
+        look: dict[str, Any] = style.line_look(i) | mark | {"markeredgewidth": 0.4}
+        axes.plot(*np.array(points).T, label=name, **look)
     axes.axhline(floor, color=style.INK, linewidth=0.8, linestyle=style.FLOOR, label="floor")
     _set_log_axis(axes, "x")
     _set_log_axis(axes, "y")

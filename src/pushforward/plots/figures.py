@@ -1,26 +1,41 @@
-"""The one-page figure of a run: its training, its samples and, in the plane, its density."""
+"""One-page figures of a run, and of its latent space.
+
+The first shows the training, the samples and, in the plane, the density; the second the encoded
+data and what the latents decode to.
+"""
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
 from .. import files
-from ..data import reading
+from ..data import conditions, reading
+from ..data.builtin import datasets
+from ..errors import UsageError
 from ..formatting import count_noun, display_name, duration_text
 from ..inference.fitted_model import FittedModel
+from ..inference.latents import decode_quantile_lattice
+from ..theory.bounds import ACTIVE
 from . import drawing, grids, style
 
 ROWS = 2000
 SHOWN = 4  # monitored steps whose images are shown
+ENCODED = 4000  # rows that are encoded
+SIDE = 12  # images along a side of the lattice of latents
+FOLLOWED = 6  # columns that are drawn while a latent moves
+FINE = np.linspace(-3, 3, 61)
 Part = Figure | SubFigure
 Panel = tuple[float, Callable[[Part], None]]  # its width in inches, and what draws it
+Draw = Callable[[Axes], None]
 Real = np.ndarray | None  # data to draw with the samples
 
 
@@ -32,11 +47,6 @@ def plot_run(fitted: FittedModel, path: Path, *, data: Any = None, seed: int = 0
         path: Where to; ``.png``, ``.svg`` or ``.pdf``.
         data: Data to draw in grey with the samples, of the kind the model was fitted on.
         seed: Of the samples.
-
-    Raises:
-        UsageError: If the format is none of these.
-        DataError: If the data are not of the kind that was fitted.
-        DiskError: If the file cannot be written.
     """
     path = files.check_figure_path(path)
     real = None if data is None else reading.read_with_schema(data, fitted.schema).x
@@ -51,7 +61,6 @@ def plot_run(fitted: FittedModel, path: Path, *, data: Any = None, seed: int = 0
 
 
 def _run_heading(fitted: FittedModel) -> str:
-    """The run in one line."""
     facts = [display_name(fitted.family), count_noun(fitted.parameters, "parameter")]
     if fitted.history:
         facts.append(count_noun(fitted.history[-1]["step"], "step"))
@@ -61,7 +70,6 @@ def _run_heading(fitted: FittedModel) -> str:
 
 
 def _training_panels(fitted: FittedModel) -> list[Panel]:
-    """The losses, and what was monitored."""
     history, panels = fitted.history, list[Panel]()
     if history:
         diagnoses = fitted.config.get("diagnoses") or ()
@@ -73,7 +81,6 @@ def _training_panels(fitted: FittedModel) -> list[Panel]:
 
 
 def _sample_panels(fitted: FittedModel, real: Real, seed: int) -> list[Panel]:
-    """Samples with the data, as data of that kind are drawn, and a density over the plane."""
     kind = grids.plot_kind(fitted.schema.event)
     x = fitted.draw(64 if kind == "images" else ROWS, seed=seed)
     if kind == "table":
@@ -101,7 +108,6 @@ def _panel_title(title: str, real: Real) -> str:
 
 
 def _plot_run_histogram(part: Part, fitted: FittedModel, x: np.ndarray, real: Real) -> None:
-    """Samples of one column as a histogram, with the density that the model states."""
     axes, column = part.add_subplot(), fitted.schema.columns[0]
     limits = drawing.data_limits(x if real is None else real)
     bins = drawing.histogram_edges(x[:, 0], column.integer, limits)
@@ -118,7 +124,6 @@ def _plot_run_histogram(part: Part, fitted: FittedModel, x: np.ndarray, real: Re
 def _plot_run_scatter(
     part: Part, x: np.ndarray, real: Real, where: drawing.AxesLimits, names: list[str]
 ) -> None:
-    """Samples of two columns as points, over those of the data."""
     axes = part.add_subplot()
     if real is not None:
         drawing.plot_scatter(axes, real, where, style.QUIET)
@@ -139,19 +144,16 @@ def _plot_run_density(part: Part, log_p: np.ndarray, where: drawing.AxesLimits, 
 
 
 def monitored_steps(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of a history that hold samples."""
     return [line for line in history if "pictures" in line]
 
 
 def decode_sheet(sheet: str) -> np.ndarray:
-    """The samples in a line of the history, side by side in one image."""
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet))))
 
 
 def _plot_monitor(part: Part, history: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """The distance over the steps with its floor, and the samples of some steps below."""
     lines = monitored_steps(history)
     shown = np.unique(np.linspace(0, len(lines) - 1, SHOWN).round().astype(int))
     grid = part.add_gridspec(2, len(shown), height_ratios=(1.3, 1))
@@ -168,3 +170,165 @@ def _plot_monitor(part: Part, history: list[dict[str, Any]], facts: dict[str, An
         below.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         below.set_title(f"step {steps[i]:,}")
         below.set_axis_off()
+
+
+# the latent space
+
+
+class _EncodedData(NamedTuple):
+    x: np.ndarray  # as numbers, (n, *event)
+    y: np.ndarray | None  # conditions
+    labels: np.ndarray | None  # classes: the conditions, or those of a built-in data set
+    z: np.ndarray  # latents, (n, latent)
+    order: np.ndarray  # of latents, from the one whose encoding varies most to the least
+
+    @property
+    def active(self) -> int:
+        return int((self.z.var(0) > ACTIVE).sum())
+
+    @property
+    def condition(self) -> np.ndarray | None:
+        """The condition of the first row, under which latents are decoded."""
+        return None if self.y is None else self.y[:1]
+
+
+def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = None) -> Path:
+    """Draw encoded data over the two most active latents, and what the latents decode to.
+
+    Arguments:
+        fitted: A fitted model whose family has latents.
+        path: Where to; ``.png``, ``.svg`` or ``.pdf``.
+        data: Data to encode; by default those of the run, if it knows where they are.
+        y: Their conditions, where the data have no column of them. Decoded are latents under the
+            condition of the first row.
+    """
+    path = files.check_figure_path(path)
+    found = encode_for_plot(fitted, data, y)
+    scatter = partial(_plot_latent_scatter, found=found)
+    parts: list[Draw] = [scatter, *_decoding_plots(fitted, found)]
+    with style.written_figure(path, (3.3 * len(parts), 3.4)) as figure:
+        for axes, draw in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts):
+            draw(axes)
+    return path
+
+
+def encode_for_plot(fitted: FittedModel, data: Any, y: Any) -> _EncodedData:
+    config = fitted.config
+    data = config.get("source") if data is None else data
+    if data is None:
+        raise UsageError("the run was fitted to data in memory: name data to encode")
+    if y is None and isinstance(data, str) and config.get("condition"):
+        found = reading.read_dataset(data, condition=config["condition"])
+    else:
+        found = reading.read_with_schema(data, fitted.schema, y=y)
+    rows = np.linspace(0, len(found.x) - 1, min(len(found.x), ENCODED)).astype(int)
+    known = found.y
+    if known is not None:  # one for each row, or one for all
+        known = known[rows] if len(known) == len(found.x) else known.repeat(len(rows), axis=0)
+    z = fitted.encode(fitted.schema.restore(found.x[rows]), known)
+    z = z.reshape(len(z), -1)
+    labels = known
+    if known is None and isinstance(data, str) and data in datasets.names():
+        every = datasets.load(data).y
+        labels = None if every is None else every[rows]
+    return _EncodedData(found.x[rows], known, labels, z, np.argsort(-z.var(0), kind="stable"))
+
+
+def _plot_latent_scatter(axes: Axes, found: _EncodedData) -> None:
+    """Encoded data over the two most active latents, with one and two deviations of the prior."""
+    axes.set_title(f"{found.active} of {count_noun(found.z.shape[1], 'latent')} active")
+    if found.z.shape[1] == 1:
+        bins = np.linspace(-4, 4, 61)
+        drawing.plot_histogram(axes, None, found.z[:, 0], bins)
+        drawing.plot_density_curve(axes, bins, -(bins**2 + np.log(2 * np.pi)) / 2, exact=True)
+        axes.set_xlabel("latent 0")
+        return
+    pair = found.z[:, found.order[:2]]
+    reach = max(3.2, float(np.quantile(np.abs(pair), 0.998)))
+    where = drawing.AxesLimits(np.full(2, -reach), np.full(2, reach))
+    classes = _class_groups(found.labels, len(pair))
+    for look, rows in classes:
+        axes.scatter(pair[rows, 0], pair[rows, 1], alpha=0.6, linewidths=0, rasterized=True, **look)
+    for radius in (1, 2):
+        axes.add_patch(Circle((0, 0), radius, fill=False, color=style.INK, linewidth=0.6))
+    names = [f"latent {k}" for k in found.order[:2]]
+    drawing.frame_axes(axes, where, (names[0], names[1]))
+    if len(classes) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2, handletextpad=0)
+
+
+def _class_groups(labels: np.ndarray | None, n: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+    classes = [] if labels is None or labels.ndim > 1 else list(np.unique(labels))
+    if not 1 < len(classes) <= 10:
+        return [({"color": style.MODEL, "s": 4}, np.ones(n, bool))]
+    found = []
+    for i, name in enumerate(classes):
+        round_, colour = divmod(i, len(style.LINES))
+        label = style.clean_label(conditions.to_python_scalar(name), 12)
+        look = {"color": style.LINES[colour], "marker": style.MARKS[round_], "s": 4, "label": label}
+        found.append((look, labels == name))
+    return found
+
+
+def _decoding_plots(fitted: FittedModel, found: _EncodedData) -> Sequence[Draw]:
+    kind = grids.plot_kind(fitted.schema.event)
+    if kind == "images":
+        square = partial(_plot_image_lattice, fitted=fitted, found=found)
+        rows = partial(_plot_image_traversals, fitted=fitted, found=found)
+        return {1: [rows], 2: [square]}.get(len(found.order), [square, rows])
+    if kind == "plane":
+        return [partial(_plot_latent_net, fitted=fitted, found=found)]
+    curves = partial(_plot_latent_curves, fitted=fitted, found=found)
+    return [partial(curves, unit=k) for k in found.order[:2].tolist()]
+
+
+def _plot_decoded_images(axes: Axes, fitted: FittedModel, x: np.ndarray) -> None:
+    """Images ``(rows, SIDE, *event)``."""
+    column = fitted.schema.columns[0]
+    drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
+
+
+def _plot_image_lattice(axes: Axes, fitted: FittedModel, found: _EncodedData) -> None:
+    units = found.order[:2].tolist()
+    x = decode_quantile_lattice(fitted.pipeline, found.condition, units=units, side=SIDE)
+    _plot_decoded_images(axes, fitted, x)
+    axes.set_title(f"decoded quantiles of latents {units[0]} \u2192 and {units[1]} \u2191")
+
+
+def _plot_image_traversals(axes: Axes, fitted: FittedModel, found: _EncodedData) -> None:
+    units, values = found.order[:SIDE].tolist(), np.linspace(-3, 3, SIDE)
+    x = fitted.traverse(y=found.condition, units=units, values=values)
+    _plot_decoded_images(axes, fitted, x)
+    height = (axes.images[0].get_size()[0] + 1) / SIDE  # of an image with the line under it
+    axes.set_ylim(len(units) * height - 1.5, -0.5)
+    for row, unit in enumerate(units):
+        axes.text(-1.5, (row + 0.5) * height - 1, str(unit), ha="right", va="center", fontsize=6)
+    axes.set_title("each row: one latent from \u22123 to 3")
+
+
+def _plot_latent_net(axes: Axes, fitted: FittedModel, found: _EncodedData) -> None:
+    """The decoded latent plane as a net over the data; equal mass lies between its lines."""
+    names = fitted.schema.names
+    where = drawing.data_limits(found.x, tail=0.01)
+    drawing.plot_scatter(axes, found.x, where, style.DATA, (names[0], names[1]))
+    if found.z.shape[1] == 1:
+        lines = fitted.traverse(y=found.condition, values=FINE)
+    else:
+        units = found.order[:2]
+        x = decode_quantile_lattice(fitted.pipeline, found.condition, units=units, side=2 * SIDE)
+        lines = np.concatenate([x, x.swapaxes(0, 1)])
+    for line in lines:
+        axes.plot(*line.T, color=style.MODEL, linewidth=0.5)
+    axes.set_title("decoded quantiles of two latents" if len(lines) > 1 else "decoded latent")
+
+
+def _plot_latent_curves(axes: Axes, fitted: FittedModel, found: _EncodedData, unit: int) -> None:
+    x = fitted.traverse(y=found.condition, units=[unit], values=FINE)[0].reshape(len(FINE), -1)
+    rows = found.x.reshape(len(found.x), -1)
+    scale, names = rows.std(0), fitted.schema.names
+    moved = (x - rows.mean(0)) / np.where(scale > 0, scale, 1.0)
+    for i, j in enumerate(np.argsort(-np.ptp(moved, axis=0), kind="stable")[:FOLLOWED]):
+        name = names[j] if len(names) > 1 else f"entry {j}"
+        axes.plot(FINE, moved[:, j], label=style.clean_label(name), **style.line_look(i))
+    axes.set(xlabel=f"latent {unit}", ylabel="decoded, in standard deviations")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.2)

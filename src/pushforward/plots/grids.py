@@ -37,7 +37,6 @@ def plot_kind(event: tuple[int, ...]) -> str:
 
 
 def known_log_density(known: BuiltinDataset | None, x: np.ndarray) -> np.ndarray | None:
-    """The exact log-density of the data, or None where nobody knows it."""
     if known is None or known.log_prob is None:
         return None
     with np.errstate(divide="ignore"):
@@ -65,7 +64,6 @@ def grid_log_density(model: FittedModel, x: np.ndarray) -> np.ndarray | None:
 
 
 def _flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> np.ndarray:
-    """The log-density of a probability flow, as accurate as a colour of the map."""
     rough = partial(ode.dormand_prince, rtol=MAP, atol=MAP)
     with torch.no_grad():
         z, log_det = fitted.transform.forward(torch.as_tensor(x))
@@ -74,7 +72,6 @@ def _flow_grid_density(fitted: FittedModel, model: Diffusion, x: np.ndarray) -> 
 
 
 def _within_bounds(schema: Schema, x: np.ndarray) -> np.ndarray:
-    """Which rows respect the bounds that the user declared."""
     inside = np.ones(len(x), bool)
     for j, column in enumerate(schema.columns):
         low, high = column.bounds

@@ -69,13 +69,11 @@ RC: Any = {f"{axis}tick.{name}": value for axis in "xy" for name, value in TICKS
 
 
 def line_look(i: int) -> dict[str, Any]:
-    """Colour and dashes of the i-th of several lines."""
     return {"color": LINES[i % len(LINES)], "linestyle": DASHES[i % len(DASHES)]}
 
 
 @contextlib.contextmanager
 def plot_style() -> Iterator[None]:
-    """Draw and save in this style; the caller's settings are as they were afterwards."""
     with matplotlib.rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -91,7 +89,6 @@ def figure_bytes(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
 
 @contextlib.contextmanager
 def written_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure of so many inches to draw on, written to a file at the end of the block."""
     with plot_style():
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
         yield figure
@@ -121,7 +118,6 @@ def svg_data_uri(svg: bytes) -> str:
 
 
 def clean_label(text: object, longest: int = 28) -> str:
-    """A user's text fit for a figure: printable, on one line, not too long."""
     plain = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
     return plain if len(plain) <= longest else plain[: longest - 1] + "\u2026"
 

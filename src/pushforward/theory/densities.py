@@ -30,7 +30,7 @@ from .ode import DormandPrince, Field, Integrator, final_state, rk4
 EXACT_TRACE = 64  # dimensions up to which the divergence is exact unless probes are asked for
 
 
-def unit_vectors(x: Data) -> Tensor:
+def _unit_vectors(x: Data) -> Tensor:
     """As probes, ``(d, 1, *event)``."""
     d = x[0].numel()
     return torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
@@ -41,29 +41,23 @@ def rademacher_probes(x: Data, count: int) -> Tensor:
     return torch.randint(0, 2, (count, *x.shape), device=x.device).to(x) * 2 - 1
 
 
-def vector_jacobian_products(
+def _vector_jacobian_products(
     y: Data, x: Data, probes: Tensor, create_graph: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     r"""Rows :math:`z^\top \nabla y` for some probes z at a time, ``(some, batch, *event)``, and z.
 
-    One by one up to 8 probes, in batches of 16 above. In multiples of the bare forward (3x64
-    network, batch 500, one thread) the loop takes 5, 11, 120 for 2, 8, 64 unit vectors, the batch
-    6, 11, 80, and forward mode 12, 29, 110.
+    One by one up to 8 probes, in batches of 16 above: for 64 unit vectors (3x64 network, batch 500,
+    one thread) the loop takes 120 bare forwards, the batch 80, and forward mode 110.
     """
     batched = len(probes) > 8
     for z in probes.split(16 if batched else 1):
-        (rows,) = torch.autograd.grad(
-            y,
-            x,
-            z.expand(-1, *x.shape) if batched else z[0].expand_as(x),
-            create_graph=create_graph,
-            retain_graph=True,
-            is_grads_batched=batched,
-        )
+        seed = z.expand(-1, *x.shape) if batched else z[0].expand_as(x)
+        graph = {"create_graph": create_graph, "retain_graph": True}
+        (rows,) = torch.autograd.grad(y, x, seed, is_grads_batched=batched, **graph)
         yield rows.reshape(-1, *x.shape), z
 
 
-def enable_input_grad(x: Data) -> Data:
+def _enable_input_grad(x: Data) -> Data:
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
@@ -72,9 +66,9 @@ def exact_divergence(
 ) -> tuple[Data, PerDatum]:
     r""":math:`v(x, t)` and its exact divergence :math:`\sum_i \partial_i v_i`, row by row."""
     with torch.enable_grad():
-        x = enable_input_grad(x)
+        x = _enable_input_grad(x)
         y, total = v(x, t), x.new_zeros(len(x))
-        for rows, e in vector_jacobian_products(y, x, unit_vectors(x), create_graph):
+        for rows, e in _vector_jacobian_products(y, x, _unit_vectors(x), create_graph):
             total = total + (rows * e).flatten(2).sum((0, 2))
     return y, total
 
@@ -87,13 +81,10 @@ def hutchinson_divergence(
     Probes are Rademacher signs ``(probes, batch, *event)`` (Grathwohl et al., 2019).
     """
     with torch.enable_grad():
-        x = enable_input_grad(x)
+        x = _enable_input_grad(x)
         y = v(x, t)
-        found = [
-            (rows * z).flatten(2).sum(2)
-            for rows, z in vector_jacobian_products(y, x, probes, create_graph)
-        ]
-    return y, torch.cat(found).mT
+        products = _vector_jacobian_products(y, x, probes, create_graph)
+        return y, torch.cat([(rows * z).flatten(2).sum(2) for rows, z in products]).mT
 
 
 class LogDensity(NamedTuple):
@@ -158,7 +149,7 @@ def integrate_with_divergence(
         state = torch.cat([x.flatten(1), x.new_zeros(len(x), max(k, 1))], dim=1)
         state = final_state(integrator(augmented, state, times))
         z, trace = state[:, :d].reshape(shape), state[:, d:]
-    check_flow_finite(z, trace, times, nfe)
+    _check_flow_finite(z, trace, times, nfe)
     return z, LogDensity(trace.mean(1), _trace_standard_error(trace, k), nfe)
 
 
@@ -173,7 +164,7 @@ def _integrate_trace(
     return x, solver.total
 
 
-def check_flow_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None:
+def _check_flow_finite(z: Tensor, trace: Tensor, times: Tensor, nfe: int) -> None:
     if not bool(trace.isfinite().all() and z.isfinite().all()):
         raise OdeError(
             f"the flow is not finite at t = {float(times[-1]):.6g} after {nfe} evaluations, "
@@ -231,12 +222,11 @@ def _regulariser_rates(
     over random signs.
     """
     with torch.enable_grad():
-        x = enable_input_grad(x)
+        x = _enable_input_grad(x)
         y = v(x, t)
         trace = jacobian = x.new_zeros(len(x))
-        for rows, z in vector_jacobian_products(
-            y, x, rademacher_probes(x, probes) if probes else unit_vectors(x), True
-        ):
+        signs = rademacher_probes(x, probes) if probes else _unit_vectors(x)
+        for rows, z in _vector_jacobian_products(y, x, signs, True):
             trace = trace + (rows * z).flatten(2).sum((0, 2)) / (probes or 1)
             jacobian = jacobian + rows.square().flatten(2).sum((0, 2)) / (probes or 1)
         return trace, sum_event(y.square()), jacobian
@@ -280,5 +270,5 @@ def integrate_flow(
     t = start + span * (part + x.new_empty(nodes, n).uniform_()) / nodes
     found = _regulariser_rates(v, _hermite_states(v, states, times, t), t.flatten(), probes=probes)
     trace, kinetic, jacobian = (span * z.view(nodes, n).mean(0) for z in found)
-    check_flow_finite(states[-1], trace, times, len(times) - 1)
+    _check_flow_finite(states[-1], trace, times, len(times) - 1)
     return FlowIntegrals(states[-1], trace, kinetic, jacobian)

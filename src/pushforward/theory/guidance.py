@@ -143,7 +143,7 @@ class GuidedDenoiser(Denoiser):
         ]
 
     def guide(self, function: Callable[..., Any], x_t: Data, t: Times, c: Condition) -> Any:
-        """A function of ``(x_t, t, c)``, linear in the estimates, under guidance."""
+        """A function of ``(x_t, t, c)``, linear in the estimates."""
         if c is None or self.scale == 1:
             return function(x_t, t, c)
         if self.interval is None and self.scale == 0:

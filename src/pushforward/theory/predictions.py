@@ -124,10 +124,8 @@ def solve_posterior_means(
 ) -> PosteriorMeans:
     r"""Invert :math:`x_t = \alpha_t x + \sigma_t \varepsilon,\ y = a_t x + b_t \varepsilon`."""
     t = append_dims(t, x_t)
-    (p, q), (r, s) = (
-        conversion_coefficients(path, prediction, goal, t)
-        for goal in (data_prediction, noise_prediction)
-    )
+    p, q = conversion_coefficients(path, prediction, data_prediction, t)
+    r, s = conversion_coefficients(path, prediction, noise_prediction, t)
     return PosteriorMeans(x=p * x_t + q * y, eps=r * x_t + s * y)
 
 

@@ -71,11 +71,6 @@ def export(
 
 
 def _exportable_network(fitted: FittedModel) -> DiffusersUNet:
-    """The network of a run that can be exported.
-
-    Raises:
-        UsageError: If it has another.
-    """
     model = fitted.model
     if isinstance(model, Diffusion) and isinstance(model.denoiser.net, DiffusersUNet):
         return model.denoiser.net
@@ -86,7 +81,6 @@ def _exportable_network(fitted: FittedModel) -> DiffusersUNet:
 
 
 def _build_scheduler(model: Any, diffusers: Any, name: str) -> Any:
-    """The scheduler of a model's table."""
     path: DDPMPath = model.path
     if name == "DDPM" and not isinstance(model.variance, float):
         raise UsageError("diffusers has no network of its own for a variance: export with ddim")

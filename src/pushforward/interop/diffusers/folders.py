@@ -22,18 +22,7 @@ LIBRARIES = {"diffusers": "diffusers", "transformers": "diffusers"}  # by the ex
 
 
 def load_parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[str, Any]:
-    """The parts of a pipeline's folder that samples are made with, by name.
-
-    Arguments:
-        folder: That of a pipeline, or of one network or autoencoder.
-        scheduler: The folder of a scheduler's configuration, in place of the pipeline's own.
-
-    Raises:
-        MissingFile: If there is no such folder.
-        DataError: If a part is missing, broken, or of an unknown kind.
-        Unsafe: If weights are pickled, or a part asks for code from elsewhere.
-        Unavailable: If the library is not installed.
-    """
+    """The parts that samples are made with, by name; the arguments and errors are `load`'s."""
     folder = as_folder(folder)
     for place in (folder, as_folder(scheduler or folder)):
         if not place.is_dir():
@@ -62,11 +51,6 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
-    """A configuration of a folder.
-
-    Raises:
-        DataError: If it is missing or no JSON object.
-    """
     file = folder / name
     if not file.is_file():
         raise DataError(f"{folder} has no {name}: it is no folder of a pipeline of diffusers")
@@ -74,7 +58,7 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _load_part(folder: Path, name: str, entry: Any) -> Any:
-    """One part of a pipeline, by its entry in the index: a library, and the name of a class."""
+    """A part by its entry in the index: a library, and the name of a class."""
     if not (isinstance(entry, list) and len(entry) == 2 and all(type(e) is str for e in entry)):
         raise DataError(f"{folder / 'model_index.json'}: {name} is {json.dumps(entry)[:60]}")
     library, kind = entry
@@ -89,9 +73,7 @@ def _load_part(folder: Path, name: str, entry: Any) -> Any:
 def _resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
     """A class of models, schedulers or tokenizers, as the part of this name has to be.
 
-    Raises:
-        DataError: If the library has none of the name.
-        Unsafe: If it is of another kind, whose reading is not guarded.
+    One of another kind is refused, since its reading is not guarded.
     """
     module = import_optional(library, LIBRARIES[library])
     found = getattr(module, kind, None)
@@ -104,7 +86,6 @@ def _resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
 
 
 def _load_pretrained(place: Path, kind: Any, weights: bool) -> Any:
-    """What a folder holds as an object of a class; a model in inference mode."""
     options: dict[str, Any] = {"local_files_only": True}
     if kind.__module__.startswith("transformers"):
         options["trust_remote_code"] = False  # else it asks whether to run what the folder names
@@ -129,12 +110,7 @@ def _load_pretrained(place: Path, kind: Any, weights: bool) -> Any:
 
 
 def _safetensors_files(place: Path) -> list[str]:
-    """The names of a folder's files of weights.
-
-    Raises:
-        Unsafe: If they are pickled alone.
-        DataError: If there are none.
-    """
+    """The names of a folder's files of weights, which must not be pickled."""
     names = [p.name for p in place.iterdir()]
     if safe := [name for name in names if name.endswith(".safetensors")]:
         return safe

@@ -20,9 +20,15 @@ from ...shapes import Condition, Data
 from ...theory import ode, samplers
 from ...theory.denoisers import Denoiser, NetworkDenoiser, Sampler
 from ...theory.guidance import Guidance, GuidedDenoiser
-from .conditions import DiffusersTextEncoder, PipelineConditions, condition_arguments
 from .folders import load_parts, read_index
-from .networks import DiffusersAutoencoder, DiffusersNetwork, denoiser_shape
+from .networks import (
+    DiffusersAutoencoder,
+    DiffusersNetwork,
+    DiffusersTextEncoder,
+    PipelineConditions,
+    condition_arguments,
+    denoiser_shape,
+)
 from .schedules import NoiseSchedule, read_scheduler
 
 STEPS = 50
@@ -64,12 +70,11 @@ class Pipeline(nn.Module):
 
     @property
     def family(self) -> str:
-        """The class of the network."""
         return type(self.network).__name__
 
     @property
     def reference_tensor(self) -> Tensor:
-        """A weight of the network: where it is, and in which precision."""
+        """A weight of the network, for its device and precision."""
         return next(self.network.parameters())
 
     @property
@@ -102,8 +107,8 @@ class Pipeline(nn.Module):
         if negative and self.text_encoder is None:
             raise UsageError("the network takes no texts: leave negative out")
         unknown = None if self.text_encoder is None else self.text_encoder([negative])[0]
-        check_options(make_guidance, {"guidance": guidance, "guidance_interval": guidance_interval},
-                      self.family)  # fmt: skip
+        given = {"guidance": guidance, "guidance_interval": guidance_interval}
+        check_options(make_guidance, given, self.family)
         guide = Guidance(guidance, guidance_interval, unknown if negative else None)
         net = DiffusersNetwork(self.network, condition_arguments(self.network, unknown))
         denoiser: Denoiser = NetworkDenoiser(net, self.path, self.schedule.prediction)
@@ -112,11 +117,7 @@ class Pipeline(nn.Module):
         return self.schedule.clip_denoiser(denoiser)
 
     def conditions(self, y: Any, n: int) -> Condition:
-        """The condition vectors of ``n`` images: a 1, then a text's tokens or a class as one-hot.
-
-        Raises:
-            UsageError: If the network takes no such conditions.
-        """
+        """The condition vectors of ``n`` images: 1, then a text's tokens or a class as one-hot."""
         c = self.preprocessor.condition_vectors(y, n)
         return None if c is None else c.to(self.reference_tensor.device, self.state_dtype)
 
@@ -144,8 +145,8 @@ class Pipeline(nn.Module):
                 what else the sampler takes.
         """
         guided = {name: options.pop(name) for name in GUIDANCE if name in options}
-        sampler = sampler or self.schedule.sampler
-        run = samplers.sampler_by_name(sampler) if isinstance(sampler, str) else sampler
+        run = sampler or self.schedule.sampler
+        run = samplers.sampler_by_name(run) if isinstance(run, str) else run
         check_options(run, options, f"the sampler {run.__name__}")
         if run is samplers.ddpm:
             options = {"variance": self.schedule.variance} | options
@@ -186,7 +187,7 @@ class Pipeline(nn.Module):
                 known, z = (None if rows is None else rows[i : i + m] for rows in (c, start))
                 states = self.trajectory(m, known, times=times, start=z, **options)
                 states = _track_states(states, update, i / n, m / n, times)
-                parts.append(self.pictures(ode.final_state(states)))
+                parts.append(self.to_images(ode.final_state(states)))
         return np.concatenate(parts)
 
     def labelled(
@@ -195,7 +196,7 @@ class Pipeline(nn.Module):
         """`sample`, and the text or class of each image, as `writing.write_samples` takes it."""
         return self.sample(n, y, **options), self.preprocessor.label_columns(y, n)
 
-    def pictures(self, x: Data) -> np.ndarray:
+    def to_images(self, x: Data) -> np.ndarray:
         """States at data as images of 8 bits."""
         x = x if self.autoencoder is None else self.autoencoder.decode(x)
         if not x.isfinite().all():
@@ -207,7 +208,6 @@ class Pipeline(nn.Module):
 def _track_states(
     states: Iterator[Tensor], update: Update, done: float, share: float, times: Tensor
 ) -> Iterator[Tensor]:
-    """States as they come, each of them a part of some share of all work."""
     for k, x in enumerate(states, 1):
         update(done + share * k / (len(times) - 1), f"step {k}")
         yield x

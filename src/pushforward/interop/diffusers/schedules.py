@@ -68,13 +68,10 @@ class _FlowMatchingPath(LinearPath):
 
 
 class ClippedDenoiser(Denoiser):
-    """A denoiser whose estimate of the data is held within ``(-bound, bound)``.
+    """A denoiser whose estimate of the data is clipped to ``(-bound, bound)``.
 
-    Arguments:
-        denoiser: It.
-        bound: The largest size of an estimate.
-        keeps_noise: Whether the estimate of the noise stays as it was, as in DDIMScheduler's steps;
-            otherwise it is what the estimate of the data leaves.
+    The estimate of the noise is what that of the data leaves, or with ``keeps_noise`` stays as it
+    was, as in DDIMScheduler's steps.
     """
 
     def __init__(self, denoiser: Denoiser, bound: float, keeps_noise: bool = False) -> None:
@@ -98,7 +95,7 @@ class NoiseSchedule(NamedTuple):
         scheduler: The scheduler.
         path: The scales.
         prediction: What the network predicts.
-        clip: The bound of the data if the scheduler holds estimates of them within it.
+        clip: The bound that the scheduler clips estimates of the data to, if it does.
     """
 
     scheduler: Any
@@ -112,12 +109,11 @@ class NoiseSchedule(NamedTuple):
         return SAME_STEPS.get(type(self.scheduler).__name__, "dpmpp_2m")
 
     def clip_denoiser(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser with its estimates of data held as the scheduler holds them, if it does."""
+        """The denoiser with its estimates of data clipped as the scheduler does it, if it does."""
         if self.clip is None:
             return denoiser
-        return ClippedDenoiser(
-            denoiser, self.clip, type(self.scheduler).__name__ == "DDIMScheduler"
-        )
+        keeps_noise = type(self.scheduler).__name__ == "DDIMScheduler"
+        return ClippedDenoiser(denoiser, self.clip, keeps_noise)
 
     @property
     def variance(self) -> float:
@@ -149,11 +145,7 @@ class NoiseSchedule(NamedTuple):
 
 
 def read_scheduler(scheduler: Any) -> NoiseSchedule:
-    """What a scheduler says of a network.
-
-    Raises:
-        DataError: If it is of a kind that is not known here.
-    """
+    """What a scheduler says of a network, if it is of a kind that is known here."""
     config, name = scheduler.config, type(scheduler).__name__
     steps, kind = config.get("num_train_timesteps", 0), config.get("prediction_type", "epsilon")
     unknown = config.get("thresholding") or config.get("timestep_type") == "continuous"

@@ -84,12 +84,11 @@ def generator_slopes(
     ``pull`` is :math:`\nabla f^* = \nabla \log p - \nabla \log q` at the points, ``(n, d)``.
     """
     f = optimal_logit(log_p, log_q)
-    return _GeneratorSlopes(
-        *(
-            torch.stack([-quadrature_mean(log_q, chance * g, weight) for g in pull.mT])
-            for chance in (f.sigmoid(), (-f).sigmoid())
-        )
-    )
+
+    def slope(chance: PerDatum) -> Tensor:
+        return torch.stack([-quadrature_mean(log_q, chance * g, weight) for g in pull.mT])
+
+    return _GeneratorSlopes(slope(f.sigmoid()), slope((-f).sigmoid()))
 
 
 def mode_drop_cost(mass: float) -> float:

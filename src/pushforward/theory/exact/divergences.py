@@ -1,10 +1,8 @@
-r"""Divergences between two distributions: sums over discrete distributions, quadrature, closed
-forms of Gaussians.
+r"""Divergences between two distributions by quadrature, and in closed form between Gaussians.
 
-Each takes the log-densities of both distributions at the same points and the weight of each point.
-With weight 1 it is the sum over a discrete distribution; at the points of a `trapezoidal_grid` it
-is the integral in one or two dimensions (lesson 3.3). Values are in nats where they are logarithms
-of anything.
+Each takes the log-densities of both distributions at the same points and the weight of each: 1
+for the sum over a discrete distribution; at the points of a `trapezoidal_grid` it is the integral
+in one or two dimensions (lesson 3.3). Values are in nats where they are logarithms.
 
 .. math:: \mathrm{KL}(p \| q) = \int p \log \frac pq, \qquad
     \mathrm{JS}(p, q) = \tfrac12 \mathrm{KL}\Bigl(p \,\Big\|\, \frac{p + q}2\Bigr)

@@ -207,12 +207,8 @@ def reverse_chain_moments(
     beta, alpha_bar = path.beta(k), path.alpha_bar(k)
     grown = (1 - beta) ** (-growth / 2)
     pull = weight * beta / (alpha_bar * data.variance + 1 - alpha_bar)
-    return propagate_moments(
-        Moments(0.0, 1.0),
-        grown * (1 - pull),
-        grown * pull * alpha_bar.sqrt() * data.mean,
-        noise * beta * (k > 1),
-    )
+    slope, shift = grown * (1 - pull), grown * pull * alpha_bar.sqrt() * data.mean
+    return propagate_moments(Moments(0.0, 1.0), slope, shift, noise * beta * (k > 1))
 
 
 def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:

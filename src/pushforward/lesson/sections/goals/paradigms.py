@@ -1,6 +1,7 @@
 """Claims on lesson 1.2 and 1.3: what the families can do, asked of the library's code."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -109,38 +110,42 @@ def _measure_capability_table() -> Evidence:
     )  # fmt: skip
 
 
-def _count_passes(model: GenerativeModel, work: str, x: Tensor) -> float:
-    """Evaluations of a flow's first network in a call of the named method."""
-    assert isinstance(model, NormalizingFlow)
+def _count_passes(model: NormalizingFlow, method: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """Evaluations of a flow's first network in a call of one of its methods."""
     calls: list[None] = []
     transform = model.flow.transform.transforms[0]
     network = getattr(transform, "hyper", None) or transform.inv.hyper
     hook = network.register_forward_hook(lambda *_: calls.append(None))
     with torch.no_grad():
-        getattr(model, work)(x)
+        method(x)
     hook.remove()
     return float(len(calls))
 
 
+def _build_flow(d: int, kind: str) -> NormalizingFlow:
+    model = _build_ready("normalizing_flow", d, kind=kind)
+    assert isinstance(model, NormalizingFlow)
+    return model
+
+
 def _measure_flow_speeds() -> Evidence:
     d, x = 6, torch.randn(3, 6)
-    coupling, maf, iaf = (
-        _build_ready("normalizing_flow", d, kind=k) for k in ("realnvp", "maf", "iaf")
-    )
+    coupling, maf, iaf = (_build_flow(d, kind) for kind in ("realnvp", "maf", "iaf"))
     with torch.no_grad():
-        there_and_back = maf.encode(maf.decode(x))  # type: ignore[operator]
+        there_and_back = maf.encode(maf.decode(x))
     return Evidence(
         [Number("evaluations of a MAF layer for a draw in six dimensions, and those of a coupling",
-                _count_passes(maf, "decode", x), _count_passes(coupling, "decode", x), 0.0)],
+                _count_passes(maf, maf.decode, x),
+                _count_passes(coupling, coupling.decode, x), 0.0)],
         [
-            Number("evaluations of a MAF layer for a draw, and d", _count_passes(maf, "decode", x),
-                   d, 0),
-            Number("for a density", _count_passes(maf, "log_prob", x), 1.0, 0.0),
-            Number("of an IAF layer for a draw", _count_passes(iaf, "decode", x), 1.0, 0.0),
+            Number("evaluations of a MAF layer for a draw, and d",
+                   _count_passes(maf, maf.decode, x), d, 0),
+            Number("for a density", _count_passes(maf, maf.log_prob, x), 1.0, 0.0),
+            Number("of an IAF layer for a draw", _count_passes(iaf, iaf.decode, x), 1.0, 0.0),
             Number("for a density, and d + 1: the inverse, and its derivative",
-                   _count_passes(iaf, "log_prob", x), d + 1, 0.0),
+                   _count_passes(iaf, iaf.log_prob, x), d + 1, 0.0),
             Number("of a coupling for a draw, at most 2 whatever d",
-                   _count_passes(coupling, "decode", x), 2.0, 0.0, "<="),
+                   _count_passes(coupling, coupling.decode, x), 2.0, 0.0, "<="),
             Number("largest error of drawing and encoding again",
                    float((there_and_back - x).abs().max()), 0.0, 1e-4),
         ],
