@@ -200,8 +200,8 @@ x, times = torch.randn(8, 2), torch.tensor([0.0, 1.0])
 for name, text in eval(sys.stdin.read()).items():
     start = time.monotonic()
     try:
-        f = eval(text)
-        value = densities.flow_log_density(f, x, times, standard_normal_log_prob, max_nfe=1000).value
+        f, base = eval(text), standard_normal_log_prob
+        value = densities.flow_log_density(f, x, times, base, max_nfe=1000).value
         print(name, "finite" if value.isfinite().all() else "SILENT", "")
     except OdeError as e:
         print(name, "error", str(e))
