@@ -44,11 +44,7 @@ def outermost_blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def accelerate_networks(
-    model: nn.Module,
-    *,
-    compile: bool = False,
-    channels_last: bool = False,
-    recompute: bool = False,
+    model: nn.Module, *, compile: bool = False, channels_last: bool = False, recompute: bool = False
 ) -> None:
     """Compile the networks of a model in training, change their memory order, or save activations.
 
