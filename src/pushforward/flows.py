@@ -130,7 +130,6 @@ NUMBERS = 2**20  # that these have together, at most
 
 
 def _stored_condition_count(condition: int) -> int:
-    """Fewer where tokens of text make conditions long."""
     return min(CONDITIONS, max(16, NUMBERS // condition)) if condition else 0
 
 

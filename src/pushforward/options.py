@@ -33,8 +33,6 @@ class Range(NamedTuple):
 
 
 class Choice:
-    """The words that an option may be, such as the keys of a table."""
-
     def __init__(self, words: Iterable[str]) -> None:
         self.words = tuple(words)
 
@@ -46,8 +44,6 @@ class Spelled(NamedTuple):
 
 
 class Default(NamedTuple):
-    """The default of an option in a `TypedDict`, which has no other place for it."""
-
     value: Any
 
 
@@ -121,7 +117,6 @@ def option_types(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def option_choices(function: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
-    """The words that each option may be; none where it may be anything."""
     return {name: option.choices for name, option in _read_options(function).items()}
 
 
@@ -225,11 +220,7 @@ def physical_memory() -> int:
 
 
 def require_memory(bytes_: int | float, what: str, remedy: str) -> None:
-    """Refuse what is sure not to fit.
-
-    Raises:
-        UsageError: If more is asked for than the machine has.
-    """
+    """Raise `UsageError` for what is sure not to fit."""
     if bytes_ > physical_memory():
         raise UsageError(
             f"{what} would take {bytes_ / 2**30:,.0f} GiB of memory and this machine has "

@@ -13,7 +13,6 @@ MEMORY = 100  # batches, at most, that the statistics of codes are a mean over
 
 
 def _channel_mean(z: Tensor) -> Tensor:
-    """The mean over the rows, and for maps over places, of each channel."""
     return z.mean([0, *range(2, z.ndim)])[(...,) + (None,) * (z.ndim - 2)]
 
 
@@ -47,7 +46,6 @@ class TwoStage(GenerativeModel):
         return count - int(self.rounds), steps - int(self.rounds)
 
     def measure_codes(self, z: Tensor) -> None:
-        """From all codes at once."""
         self.mean.copy_(_channel_mean(z))
         self.variance.copy_(_channel_mean((z - self.mean).square()))
 
@@ -61,7 +59,6 @@ class TwoStage(GenerativeModel):
 
     @property
     def scale(self) -> Tensor:
-        """The standard deviation of each channel of codes."""
         return self.variance.sqrt().clamp(min=1e-4)
 
     def standardise(self, z: Tensor) -> Tensor:

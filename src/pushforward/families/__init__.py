@@ -26,11 +26,7 @@ def names() -> list[str]:
 
 
 def family_key(name: str) -> str:
-    """The registry key of a family as a user spells it (``wgan-gp`` is ``wgan_gp``).
-
-    Raises:
-        UsageError: If there is no such family.
-    """
+    """The registry key of a family as a user spells it (``wgan-gp`` is ``wgan_gp``)."""
     known = name.replace("-", "_").lower() if isinstance(name, str) else None
     if known is None or known not in names():
         listed = ", ".join(names())
@@ -39,12 +35,10 @@ def family_key(name: str) -> str:
 
 
 def family_builder(name: str) -> "Callable[..., GenerativeModel]":
-    """The function of a family's module that makes a model."""
     return import_module(f"{__name__}.{family_key(name)}").build
 
 
 def family_options(name: str) -> dict[str, Any]:
-    """The options that a family's ``build`` takes, with their defaults."""
     return options.option_defaults(family_builder(name))
 
 
@@ -55,7 +49,6 @@ def family_summary(name: str) -> str:
 
 
 def option_descriptions(name: str) -> dict[str, str]:
-    """What each option of a family means, from the docstrings of its ``build`` and groups."""
     function = family_builder(name)
     described: dict[str, str] = {}
     for owner in (function, *options.option_groups(function)):

@@ -125,10 +125,7 @@ class Autoregressive(GenerativeModel):
     def draw_missing(
         self, x: Tensor, known: Tensor, chosen: Tensor, c: Condition
     ) -> tuple[Tensor, PerDatum]:
-        """Draw what is not known in rows ``(n, d)``, each in its chosen order.
-
-        Beside the rows comes the log-density of their known entries given those before.
-        """
+        """Rows ``(n, d)``, each drawn in its chosen order, and the log-density of what is known."""
         log_w = torch.zeros_like(x[:, 0])
         for o in chosen.unique().tolist():
             i = (chosen == o).nonzero()[:, 0].to(x.device)
@@ -152,7 +149,6 @@ def _warn_few_particles(size: float, many: int) -> None:
 
 
 def _is_prefix_mask(mask: Tensor) -> bool:
-    """Whether no entry is known after one that is not."""
     return not bool((mask[1:] & ~mask[:-1]).any())
 
 

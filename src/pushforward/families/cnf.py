@@ -58,8 +58,6 @@ GRADIENTS: dict[str, Callable[[Integrator, Iterable[Tensor]], Integrator]] = {
 
 
 class _ScoredDensity(NamedTuple):
-    """Log-densities in nats, and how far they can be trusted."""
-
     value: Tensor
     standard_error: Tensor  # of Hutchinson's estimate, (batch,); 0 where the trace is exact
     solver_error: float  # nats by which some of them change when solved ten times as accurately
@@ -67,8 +65,6 @@ class _ScoredDensity(NamedTuple):
 
 
 class TrainingSolver(NamedTuple):
-    """How training solves the ODE and differentiates the solution."""
-
     integrator: Integrator = ode.rk4
     steps: int = 4
     gradient: Callable[[Integrator, Iterable[Tensor]], Integrator] = _backprop_through_steps
@@ -102,7 +98,6 @@ class CNF(GenerativeModel):
         self.whitening.fit(x)
 
     def field(self, c: Condition) -> Field:
-        """The velocity under a condition, for one copy of the batch or several."""
         return lambda x, t: self.net(x, t, c if c is None else c.repeat(len(x) // len(c), 1))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
@@ -128,10 +123,7 @@ class CNF(GenerativeModel):
 
     @torch.no_grad()
     def solver_bias(self, x: Data, c: Condition = None) -> Scalar:
-        """By how many nats the steps of training raise the mean log-density of some data.
-
-        Above zero, a model may have learned to gain by the errors of its solver.
-        """
+        """By how many nats the solver's errors in training raise the mean log-density of data."""
         times, run = self.draw_times(x), self.solver.integrator
         z = integrate_flow(self.field(c), self.whitening(x), times, integrator=run, nodes=16)
         good = self.solve_log_density(x, c, torch.linspace(0, 1, 5), rtol=1e-3, atol=1e-3)

@@ -59,8 +59,6 @@ INTERVALS = Range(high=10_000)  # the steps of each take memory before any numbe
 
 
 class _ConsistencyPair(NamedTuple):
-    """The first points of a batch of curves, and where to look for the second ones."""
-
     x: Data
     eps: Data
     x_t: Data  # the points that they make
@@ -88,8 +86,6 @@ POINTS: dict[str, Point] = {"flow": flow_step, "noise": shared_noise_step}
 
 
 class _ZeroSpanNetwork(nn.Module):
-    """A network ``x, t, c, span`` of two times over no span."""
-
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
@@ -99,8 +95,6 @@ class _ZeroSpanNetwork(nn.Module):
 
 
 class Curriculum(NamedTuple):
-    """Intervals from data to noise, which double in a part of training."""
-
     first: int = 8
     last: int = 16
     growth: float = 0.5

@@ -92,7 +92,6 @@ class DDPM(Diffusion):
         bound: bool = False,
         terms: int | None = None,
     ) -> PerDatum:
-        """Density of the probability flow in nats, or the variational bound if ``bound``."""
         return self.estimated(x, c, probes=probes, bound=bound, terms=terms)[0]
 
     def estimated(

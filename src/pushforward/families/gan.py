@@ -39,8 +39,6 @@ def _no_constraint(critic: nn.Module) -> None:
 
 
 class Game(NamedTuple):
-    """What the players of an adversarial game minimise, and how often they move."""
-
     critic_loss: CriticLoss  # given the critic, data and samples
     generator_loss: GeneratorLoss  # given the critic's values on samples
     critic_metrics: CriticMetrics  # what the critic's values on data and on samples say, by name
@@ -49,8 +47,6 @@ class Game(NamedTuple):
 
 
 class GAN(GenerativeModel):
-    """A generator and a critic that play against each other."""
-
     likelihood = Likelihood.NONE
 
     def __init__(
@@ -96,10 +92,9 @@ class GAN(GenerativeModel):
 
     @torch.no_grad()
     def diagnosis(self, x: Data, c: Condition = None) -> dict[str, float]:
-        """What held-out data say of the game: the critic's metrics, and which modes samples reach.
+        """The critic's metrics, and which modes samples reach, where the data are enough to tell.
 
-        A ``mode_coverage`` of 0.8 or less is mode collapse (`is_collapsed`); it is left out where
-        the data are too few to tell.
+        A ``mode_coverage`` of 0.8 or less is mode collapse (`is_collapsed`).
         """
         fake = self.sample(len(x), c)
         metrics = self.game.critic_metrics(self.score(x, c), self.score(fake, c))

@@ -47,10 +47,9 @@ class FittedTensors(nn.Module):
 
 
 class ClassGroups(nn.Module):
-    """The combinations of classes among the conditions, numbered from 1; 0 is everything.
+    """Combinations of classes (entries that are always 0 or 1) in conditions, numbered from 1.
 
-    Entries of ``c`` that are always 0 or 1 are classes, the others are numbers. Group 0 stands for
-    the zero vector, which says that nothing is known, and for combinations hardly ever seen.
+    Group 0 is for the zero vector, which says that nothing is known, and for rare combinations.
     """
 
     def __init__(self, condition: int) -> None:
@@ -59,7 +58,6 @@ class ClassGroups(nn.Module):
         self.table = FittedTensors("numeric", "patterns")
 
     def fit(self, c: Condition, n: int) -> list[tuple[Tensor, Tensor]]:
-        """Find the groups of ``n`` data; for each, the data in it and their numbers."""
         # without conditions, one group: the column of zeros is a class that never occurs
         c = torch.zeros(n, 1) if c is None or not self.condition else c
         numeric = ~((c == 0) | (c == 1)).all(0)
@@ -90,8 +88,6 @@ class ClassGroups(nn.Module):
 
 
 class ClosedFormModel(GenerativeModel):
-    """A density that `prepare` fits; nothing is trained."""
-
     likelihood = Likelihood.EXACT
 
     def players(self) -> dict[str, nn.Module]:
@@ -165,8 +161,7 @@ def condition_mixture(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-weights, means and Cholesky factors of the other coordinates given the fixed ones.
 
-    The mixture has log-weights ``(n or 1, k)``, means ``(n or 1, k, m)`` and covariances s
-    ``(k, m, m)``; ``fixed`` is a mask ``(m,)``, and values are ``(n, fixed)``.
+    Covariances s are ``(k, m, m)``, ``fixed`` is a mask ``(m,)``, and values are ``(n, fixed)``.
     """
     root = torch.linalg.cholesky(s[:, fixed][:, :, fixed])
     across = s[:, fixed][:, :, ~fixed]
@@ -179,7 +174,6 @@ def condition_mixture(
 
 
 def sample_mixture(log_w: Tensor, mean: Tensor, root: Tensor, z: Tensor) -> Tensor:
-    """A draw from a mixture for each row of standard normal numbers ``z``."""
     k = torch.multinomial(log_w.exp().expand(len(z), -1), 1)[:, 0]
     own = torch.arange(len(z), device=z.device) if len(mean) > 1 else torch.zeros_like(k)
     return mean[own, k] + (root[k] @ z[..., None])[..., 0]

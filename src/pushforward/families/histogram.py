@@ -29,7 +29,6 @@ class _QuartileEncoder(nn.Module):
         self.table = FittedTensors("edges")
 
     def fit(self, c: Tensor) -> None:
-        """Learn the quartiles; classes never exceed theirs."""
         edges = torch.quantile(c[: 10**6], c.new_tensor([0.25, 0.5, 0.75]), dim=0)
         edges[:, ((c == 0) | (c == 1)).all(0)] = math.inf
         self.table.store(edges=edges)
@@ -42,8 +41,6 @@ class _QuartileEncoder(nn.Module):
 
 
 class Histogram(ClosedFormModel):
-    """Independent blocks of one or two entries, each with a density that is constant in cells."""
-
     def __init__(self, event_shape: tuple[int, ...], condition: int, cells: int) -> None:
         super().__init__()
         self.event_shape, self.cells = event_shape, cells
@@ -94,7 +91,6 @@ class Histogram(ClosedFormModel):
         return (index * self.strides(cells)).sum(2), inside
 
     def strides(self, cells: int) -> Tensor:
-        """How far apart neighbours along each axis are in the flat list of cells."""
         return cells ** torch.arange(self.axes, device=self.table["mass"].device)
 
     def cells_per_axis(self, fit: dict[str, Tensor]) -> int:
@@ -111,7 +107,6 @@ class Histogram(ClosedFormModel):
         return torch.logaddexp(torch.log1p(-weight) + constant.log(), log_wide).sum(1)
 
     def split_groups(self, c: Condition, n: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """The tables of the groups among n conditions, and the members of each."""
         known = None if c is None or not self.groups.condition else self.quartiles(c)
         for g, i, _ in self.groups.split(known, n):
             yield {name: values[g] for name, values in self.table.named_buffers()}, i

@@ -24,8 +24,6 @@ QUERIES = 1000  # data whose leave-one-out likelihood chooses the bandwidth
 
 
 class KDE(ClosedFormModel):
-    """A Gaussian kernel around every sample."""
-
     def __init__(
         self, event_shape: tuple[int, ...], condition: int, bandwidth: float, points: int
     ) -> None:
@@ -106,10 +104,9 @@ def _sample_indices(log_w: Tensor) -> Tensor:
 
 
 def _fast_logsumexp(a: Tensor) -> Tensor:
-    """That of each row, ten times faster than PyTorch's.
+    """Ten times faster than PyTorch's: terms below e^-80 of the largest are raised to it.
 
-    Terms below e^-80 of the largest are raised to it: they do not show in the sum, and their
-    exponentials would be denormal numbers, which the processor handles very slowly.
+    They do not show in the sum, and their exponentials would be denormal numbers, which are slow.
     """
     top = a.amax(1, keepdim=True)
     return (a - top).clamp(min=-80).exp().sum(1).log() + top[:, 0]
@@ -126,10 +123,7 @@ def _squared_distance_matrix(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _choose_bandwidth(rows: Tensor, d: int) -> float:
-    """The bandwidth with the largest leave-one-out likelihood, on a grid refined once.
-
-    The first d columns are data, and the likelihood is theirs given the numbers in the others.
-    """
+    """By the leave-one-out likelihood of the first d columns given the numbers in the others."""
     some = rows[:QUERIES]
     numbers = _squared_distance_matrix(some[:, d:], rows[:, d:])
     numbers.fill_diagonal_(math.inf)  # leave one out

@@ -119,10 +119,7 @@ class LatentDiffusion(TwoStage):
         self.rounds += 1
 
     def autoencoder_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        """The autoencoder's bound in nats, with a small weight of the rate, and what sharpens it.
-
-        The critic, which learns from the start, is listened to in the second half.
-        """
+        """The bound in nats, and what sharpens it; the critic is listened to in the second half."""
         q = self.first.posterior(x, c)
         z = q.mean + q.scale * self.noise(*q.mean.shape)
         self.update_code_statistics(z)
@@ -243,11 +240,7 @@ def _build_autoencoder(
 def _build_latent_prior(
     event: Event, prior: str, options: dict[str, Any], shape: tuple[int, ...]
 ) -> Diffusion:
-    """A model of codes of a shape, under the conditions of the data.
-
-    Each pixel of a code tells much: where the code is an image, however small, a U-Net learns the
-    distribution in far fewer steps than a perceptron.
-    """
+    """By a U-Net for all images, even small: each pixel of a code tells much."""
     usual: dict[str, Any] = {"depth": 3}
     if len(shape) == 3 and options["network"] == "auto":
         usual = {"width": 32, "depth": 2}

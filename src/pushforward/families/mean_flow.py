@@ -156,10 +156,7 @@ class MeanFlow(GenerativeModel):
         return (1 + sum_event(change.square()) / d) ** -self.power
 
     def draw_times(self, x: Data) -> tuple[Tensor, Tensor, Tensor]:
-        r""":math:`r \le s < t` in the first part of the batch, and r = t in the rest.
-
-        In the first part the times are uniform in the root of the angle, `at`.
-        """
+        r""":math:`r \le s < t`, uniform in the root of the angle, in the first part, then r = t."""
         k, n = round(self.apart * len(x)), len(x)
         even = (stratified_indices(n, LEVELS)[torch.randperm(n)] + 0.5) / LEVELS
         later = even[:k]
@@ -170,15 +167,11 @@ class MeanFlow(GenerativeModel):
         return r, s, t
 
     def target_velocity(self, x: Data, z: Data, t: Times, c: Condition) -> Data:
-        r"""The velocity :math:`\varepsilon - x` to regress on, in the mean over the batch."""
         x, eps = batch_posterior_means(self.path, x, z, t, c)
         return self.guided_velocity(z, t, eps - x, c)
 
     def guided_velocity(self, z: Data, t: Times, v: Data, c: Condition) -> Data:
-        r"""The guided velocity :math:`\omega v + (1 - \omega)\,u(z_t, t, t, \varnothing)`.
-
-        Where the condition is hidden, and with a scale of 1, it is v itself.
-        """
+        r""":math:`\omega v + (1 - \omega)\,u(z_t, t, t, \varnothing)`; v if c is hidden."""
         if c is None or self.guidance == 1:
             return v
         with torch.no_grad():

@@ -33,8 +33,6 @@ CLUSTERED = 20_000  # data that k-means looks at
 
 
 class MixtureDensity(GenerativeModel):
-    """A Gaussian mixture for every condition."""
-
     likelihood = Likelihood.EXACT
     recipe = Recipe(steps=2000, batch=512, lr=5e-3, ema=0.99)
 
@@ -86,10 +84,7 @@ class MixtureDensity(GenerativeModel):
         return weight[..., 0].log_softmax(-1), mean, diagonal, below
 
     def mixture(self, c: Condition) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weights ``(n, K)``, means ``(n, K, d)``, Cholesky factors ``(n, K, d, d)``.
-
-        n is 1 without conditions.
-        """
+        """Log-weights ``(n, K)``, means, Cholesky factors; n is 1 without conditions."""
         log_w, mean, diagonal, below = self.parts(c)
         inverse = torch.diag_embed(diagonal.exp()) + (below if self.lower else 0)
         eye = torch.eye(self.d).to(mean)
@@ -127,10 +122,7 @@ class MixtureDensity(GenerativeModel):
 
 
 def _fit_kmeans(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Centres of k-means, ``(count, d)``, and the number of each row's.
-
-    Where there are fewer distinct rows, several centres are the same.
-    """
+    """Centres ``(count, d)``, some alike if distinct rows are few, and each row's number."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 

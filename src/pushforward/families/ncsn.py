@@ -74,8 +74,6 @@ def balanced_snr(ratio: float, corrections: int) -> float:
 
 
 class NCSN(Diffusion):
-    """A diffusion on a ladder of noise that `prepare` chooses from the data."""
-
     recipe = Recipe(steps=4500, batch=1024, lr=2e-3, clip=10.0)
     path: GeometricPath
 

@@ -30,8 +30,6 @@ from ..shapes import Condition, Data, PerDatum, Scalar
 
 
 class NormalizingFlow(GenerativeModel):
-    """A conditional flow of flattened data, each network of which a sample takes so many passes."""
-
     likelihood = Likelihood.EXACT
 
     def __init__(self, flow: Flow, event: Event, recipe: Recipe, passes: int = 1) -> None:
@@ -66,8 +64,6 @@ class NormalizingFlow(GenerativeModel):
 
 
 class _FlowKind(NamedTuple):
-    """How a flow conditions one entry on others."""
-
     affine: bool  # affine maps instead of splines
     passes: int | None  # of the network, to invert one transformation; None for one per entry
     inverted: bool = False  # transformations run from noise to data, as in IAF

@@ -48,10 +48,7 @@ def _implicit_objective(score: score_matching.Score, x: Data, noise: float) -> P
 
 
 def _denoising_objective(score: score_matching.Score, x: Data, noise: float) -> PerDatum:
-    r"""On :math:`(x + \sigma\varepsilon) / \sqrt{1 + \sigma^2}`, which is white if x is.
-
-    The loss is multiplied by the variance of the noise, which gives it a scale.
-    """
+    r"""On :math:`(x + \sigma\varepsilon) / \sqrt{1 + \sigma^2}`, white if x is, times the noise."""
     alpha, eps = (1 + noise**2) ** -0.5, torch.randn_like(x)
     sigma = alpha * noise
     return sigma**2 * score_matching.denoising_score_matching(score, alpha * x, eps, sigma)
@@ -67,9 +64,8 @@ OBJECTIVES = {
 class ScoreMatching(GenerativeModel):
     r"""An energy-based model :math:`E_\theta(x) = \tfrac12\|z\|^2 - f_\theta(z)`, z the whitened x.
 
-    Arguments:
-        net: f, which maps ``(batch, *event)`` and ``(batch, condition)`` to ``(batch, 1)``.
-        objective: The loss of a score on data, with the level of noise that only denoising uses.
+    ``net`` is f, of shape ``(batch, 1)``; ``objective`` is the loss of a score on data, with the
+    level of noise that only denoising uses.
     """
 
     likelihood = Likelihood.NONE
@@ -97,7 +93,6 @@ class ScoreMatching(GenerativeModel):
         return self.whitened_energy(self.whitening(x), c)
 
     def whitened_energy(self, z: Data, c: Condition = None) -> PerDatum:
-        """The energy of whitened data, where one step of a chain serves all directions."""
         return sum_event(z.square()) / 2 - self.net(z, c).squeeze(1)
 
     def score(self, x: Data, c: Condition = None) -> Data:
@@ -161,7 +156,6 @@ def _score_from_energy(energy: OfData, x: Data) -> Data:
 
 
 def _chain_stages(steps: int) -> list[int]:
-    """The steps of each part of a chain: at most four parts, none empty."""
     edges = torch.linspace(0, steps, min(steps, STAGES) + 1).long()
     return edges.diff().tolist()
 

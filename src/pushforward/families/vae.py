@@ -37,9 +37,8 @@ DIAGNOSED = 128  # held-out data whose bound is tightened to see what it gains
 class VAE(GenerativeModel):
     r"""A Gaussian posterior :math:`q(z \mid x, c)` and a distribution :math:`p(x \mid z, c)`.
 
-    The data are ``whitened``, without linear correlations: entries are independent given z, so that
-    z need not explain these; of nearly Gaussian data it then has little to say. The other options
-    are those of `build`.
+    The data are ``whitened``: entries are independent given z, so that z need not explain linear
+    correlations; of nearly Gaussian data it then has little to say. Other options are `build`'s.
     """
 
     likelihood = Likelihood.LOWER_BOUND
@@ -117,9 +116,8 @@ class VAE(GenerativeModel):
     def sample(self, n: int, c: Condition = None, *, grain: bool = True) -> Tensor:
         r"""Draw latents and decode them.
 
-        Arguments:
-            grain: Draw every entry from :math:`p(x \mid z)`, the distribution that is scored, or
-                take its mean: images without observation noise, as papers show them.
+        ``grain`` draws every entry from :math:`p(x \mid z)`, the distribution that is scored;
+        without it entries are means: images without observation noise, as papers show them.
         """
         h = self.likelihood_parameters(self.noise(n, self.latent), c)
         return (self.law.sample if grain else self.law.mean)(h)
@@ -147,10 +145,7 @@ class VAE(GenerativeModel):
         return terms
 
     def iwae(self, q: Normal, x: Data, c: Condition) -> dict[str, Scalar]:
-        r"""Minus the importance-weighted bound, with the doubly reparametrised gradient.
-
-        In the warm-up the weights are :math:`p(x \mid z)\,(p(z) / q(z \mid x))^{\beta_t}`.
-        """
+        r"""Doubly reparametrised; weights warm up as :math:`p(x|z)(p(z) / q(z|x))^{\beta_t}`."""
         z = q.mean + q.scale * self.noise(self.particles, *q.mean.shape)
         constant = Normal(q.mean.detach(), q.scale.detach(), validate_args=False)
         log_p, log_ratio = self.log_ratios(constant, z, x, c)

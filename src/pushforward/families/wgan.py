@@ -34,7 +34,6 @@ def wasserstein_generator_loss(fake: PerDatum) -> Scalar:
 
 
 def held_out_gap(real: PerDatum, fake: PerDatum) -> dict[str, Scalar]:
-    """The critic's gap: on fresh data it shows how much of the gap in training was learned."""
     return {"critic_gap": critic_gap(real, fake)}
 
 

@@ -22,7 +22,6 @@ from .wgan import held_out_gap, wasserstein_generator_loss
 def wgan_gp_critic_loss(
     critic: Critic, real: Data, fake: Data, penalty: float, one_sided: bool
 ) -> dict[str, Scalar]:
-    """Minus the critic's gap, and the penalty on segments between data and samples."""
     slope = wgan_gp_penalty(critic, sample_interpolates(real, fake), one_sided=one_sided)
     return {"minus_critic_gap": -critic_gap(critic(real), critic(fake)), "penalty": penalty * slope}
 

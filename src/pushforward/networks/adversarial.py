@@ -22,10 +22,7 @@ from .whitening import Whitening
 
 
 class GaussianResidualGenerator(nn.Module):
-    """A generator that begins as the Gaussian fitted to the data: noise, and what a net adds to it.
-
-    Noise that is shorter than a sample leaves the last directions to the net.
-    """
+    """Noise as the Gaussian fitted to the data, and a net: alone in directions the noise lacks."""
 
     def __init__(self, net: nn.Module, d: int) -> None:
         super().__init__()
@@ -74,10 +71,9 @@ def build_gan_networks(
     norm: Norm = identity_norm,
     **given: Unpack[GanOptions],
 ) -> GanNetworks:
-    """A generator and a critic for the data.
+    """``channels`` are those of a generator of images where no width is given.
 
-    ``channels`` are those of a generator of images where no width is given; ``critic_waves`` are
-    Fourier features of vectors, None to choose; ``norm`` is for a critic of images.
+    ``critic_waves`` are Fourier features of vectors, None to choose; ``norm`` is for images.
     """
     options = with_defaults(GanOptions, given)
     options["latent"] = options["latent"] or _default_latent_dim(event)
@@ -88,11 +84,7 @@ def build_gan_networks(
 
 
 def _build_mlp_gan(event: Event, options: GanOptions, critic_waves: int | None) -> GanNetworks:
-    """A smooth generator and a critic of two hidden layers, whose gradients are cheap to penalise.
-
-    In few dimensions both see Fourier features: without them, a thousand rounds leave a 5 x 5 grid
-    of narrow modes blurred.
-    """
+    """Fourier features in few dimensions: else narrow modes of a grid stay blurred."""
     d, k, waves = math.prod(event.shape), event.condition, fourier_count(event.shape, None)
     latent, width = options["latent"], options["width"] or 128
     hidden = [width] * options["depth"]

@@ -25,8 +25,6 @@ from .mlp import Perceptron
 
 
 class AutoencoderNetworks(NamedTuple):
-    r"""A Gaussian posterior :math:`q(z \mid x, c)` and a distribution :math:`p(x \mid z, c)`."""
-
     encoder: nn.Module  # maps data and a condition to (n, 2 * latent): means and log-scales
     decoder: nn.Module  # maps (n, latent) and a condition to (n, d * law.size)
     law: EntryLikelihood
@@ -34,8 +32,6 @@ class AutoencoderNetworks(NamedTuple):
 
 
 class _ConditionalPrior(nn.Module):
-    """Where the latents of each condition lie; it begins at the origin, as if unknown."""
-
     learning_rate_scale = 10.0  # an optimizer moves weights by its rate, and means lie units apart
 
     def __init__(self, condition: int, latent: int) -> None:
@@ -85,7 +81,6 @@ def spatial_encoder(
 def _spatial_decoder(
     event_shape: tuple[int, ...], channels: int, size: int, *, width: int, scales: int
 ) -> ConvDecoder:
-    """Codes ``(n, channels, h, w)`` to ``size`` numbers for every entry of an image."""
     net = ConvDecoder(event_shape, 0, 1, size, width=width, scales=scales)
     net.register_module("enter", nn.Sequential(conv3x3(channels, net.first[0]), nn.Flatten()))
     return net
@@ -94,7 +89,6 @@ def _spatial_decoder(
 def build_spatial_autoencoder(
     event: Event, entry: EntryLikelihood, *, latent: int, width: int, factor: int
 ) -> AutoencoderNetworks:
-    """Two convolutional networks whose codes are images with sides shorter by a factor."""
     if factor > (side := min(image_layout(event.shape).shape[1:])):
         raise UsageError(f"factor is {factor}, more than the {side} pixels of a side")
     scales = scale_count(factor)

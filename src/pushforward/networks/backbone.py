@@ -15,21 +15,17 @@ from ..errors import UsageError
 
 
 class Backbone(nn.Module):
-    """A network that is compiled as a whole."""
-
     memory_format = torch.preserve_format  # of the images inside, where there are any
     penalised = False  # whether losses hold its slope, so that they are differentiated twice
 
 
 def outermost_backbones(model: nn.Module) -> list[Backbone]:
-    """The deep networks of a model that are not part of another one."""
     if isinstance(model, Backbone):
         return [model]
     return [network for module in model.children() for network in outermost_backbones(module)]
 
 
 def _use_channels_last(network: nn.Module) -> None:
-    """Keep the images inside a network in this memory format."""
     for module in network.modules():
         if isinstance(module, Backbone):
             module.memory_format = torch.channels_last
@@ -46,10 +42,7 @@ def outermost_blocks(network: nn.Module) -> list[nn.Module]:
 def accelerate_networks(
     model: nn.Module, *, compile: bool = False, channels_last: bool = False, recompute: bool = False
 ) -> None:
-    """Compile the networks of a model in training, change their memory order, or save activations.
-
-    The copy of the model with averaged weights, which is kept and sampled, runs as it did.
-    """
+    """In training alone: the copy with averaged weights, which is sampled, runs as it did."""
     for network in outermost_backbones(model):
         if channels_last:
             _use_channels_last(network)
@@ -76,11 +69,7 @@ def check_acceleration(
 
 
 def _checkpoint_blocks(network: nn.Module) -> None:
-    """Keep what goes into a network's blocks, not what is inside them (Chen et al., 2016).
-
-    Each block is computed a second time when its gradient is due. Blocks are the modules in the
-    network's lists.
-    """
+    """Keep what goes into blocks, and compute each twice (Chen et al., 2016)."""
     for block in outermost_blocks(network):
         block.forward = partial(_recompute_forward, block.forward)  # type: ignore[method-assign]
 

@@ -32,7 +32,6 @@ def zero_module(layer: nn.Module) -> nn.Module:
 
 
 def head_count(width: int) -> int:
-    """How many heads attend: about one for every `HEAD` numbers."""
     return math.gcd(width, max(1, width // HEAD))
 
 
@@ -102,9 +101,8 @@ class ResidualBlock(nn.Module):
     .. math:: r = (1 + s)\,\mathrm{norm}(\mathrm{conv}(\mathrm{silu}(\mathrm{norm}(h)))) + b,
         \qquad h \leftarrow \mathrm{skip}(h) + \mathrm{conv}(\mathrm{silu}(r)), \qquad (s, b) = W e
 
-    (Dhariwal & Nichol, 2021, section 3: adaptive group normalisation). Nothing passes from one
-    sample of a batch to another. The length of e is ``embedded``; the zero vector and None change
-    nothing.
+    (Dhariwal & Nichol, 2021, section 3: adaptive group normalisation). The length of e is
+    ``embedded``; the zero vector and None change nothing.
     """
 
     def __init__(

@@ -30,8 +30,7 @@ class _CausalBlock(nn.Module):
     def forward(self, h: Tensor, bias: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tokens ``(n, tokens, width)`` after the block, and all keys and values so far.
 
-        ``bias`` is ``(heads, tokens, all so far)``, and ``past`` holds keys and values of earlier
-        tokens, ``(2, n, heads, tokens, width / heads)``.
+        ``bias`` is ``(heads, tokens, all)``; the past ``(2, n, heads, tokens, width / heads)``.
         """
         mixed = split_heads(self.mix(self.before(h)), 3, self.heads)
         kept = mixed[1:] if past is None else torch.cat([past, mixed[1:]], dim=3)
@@ -89,7 +88,6 @@ class CausalTransformer(AutoregressiveNetwork):
         initialise_output(h, self.out, self.bias)
 
     def condition_shift(self, c: Condition, like: Tensor) -> Tensor:
-        """What the condition adds to every token, ``(n or 1, 1, width)``."""
         if self.condition is None or c is None:
             return torch.zeros_like(self.begin)[None, None]
         return self.condition(c.to(like))[:, None]
@@ -154,7 +152,6 @@ class _CausalConv(nn.Module):
         self.kernel = nn.Parameter(torch.randn(width, *seen.shape) / seen.sum().sqrt())
 
     def forward(self, h: Tensor) -> Tensor:
-        """The sums at all pixels ``(n, rows, columns, width)``."""
         before = pad(h.movedim(-1, 1), (REACH, REACH, REACH, 0))
         kernel = (self.kernel * self.seen)[:, None]
         return conv2d(before, kernel, groups=len(kernel)).movedim(1, -1)

@@ -26,10 +26,7 @@ def scale_sizes(layout: ImageLayout, scales: int, first: int = 1) -> list[tuple[
 
 
 class ConvEncoder(Backbone):
-    """Images and conditions to vectors; each scale has twice the channels of the one before.
-
-    The first scale is smaller than the image by ``stride``, that of the first convolution.
-    """
+    """Images and conditions to vectors; ``stride`` is the first convolution's."""
 
     def __init__(
         self,
@@ -102,10 +99,7 @@ class ConvCritic(ConvEncoder):
 
 
 class ConvDecoder(Backbone):
-    """Vectors and conditions to numbers for every entry of an image; with one number, a generator.
-
-    Each scale has twice the size of the one before, and half its channels: ``width`` in the end.
-    """
+    """Vectors and conditions to numbers for every entry of an image, from ``width`` channels."""
 
     def __init__(
         self,

@@ -45,7 +45,6 @@ class _ConvCoupling(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def elementwise_transform(self, x: Tensor, c: Condition) -> Any:
-        """What the entries that move are sent through; those that stay tell it."""
         stays = self.mask.to(x).expand_as(x)
         h = self.first(torch.cat([x * stays, stays], dim=1))
         if self.condition is not None and c is not None:
@@ -65,10 +64,9 @@ class _ConvCoupling(nn.Module):
 
 
 class _CouplingLevel(nn.Module):
-    """Couplings by checkerboards, squares that become channels, and couplings by channels.
+    """Couplings by checkerboards, then by channels after squares of pixels have become channels.
 
-    The sides of the squares are 1 or 2, and there are ``count`` couplings of each kind, which
-    ``couple`` makes of masks.
+    The sides of the squares are 1 or 2; ``couple`` makes each of ``count`` couplings of a mask.
     """
 
     def __init__(
@@ -104,10 +102,7 @@ def _apply_couplings(
 
 
 class MultiScaleTransform(LazyTransform):
-    """Couplings at several scales, as a transformation of flattened images.
-
-    There are ``count`` couplings with each kind of mask at each scale.
-    """
+    """A flow of flattened images, with ``count`` couplings by each kind of mask at each scale."""
 
     def __init__(
         self, layout: ImageLayout, condition: int, univariate: Univariate, width: int, count: int

@@ -29,10 +29,7 @@ LIKELIHOODS = ("auto", "gaussian", "gaussian_shared", "bernoulli", "categorical"
 
 
 class EntryLikelihood(nn.Module, abc.ABC):
-    """The distribution of one entry given ``size`` numbers from a network.
-
-    Entries are integers 0, ..., ``levels`` - 1, or real numbers where there are 0 levels.
-    """
+    """The distribution of an entry given ``size`` numbers; with 0 ``levels``, of a real number."""
 
     size: int
 
@@ -175,11 +172,7 @@ class DiscretisedLogistic(EntryLikelihood):
 
 
 def choose_likelihood(name: str, levels: int, floor: float) -> EntryLikelihood:
-    """The distribution of one entry, by its name in `LIKELIHOODS` or, with "auto", by the data.
-
-    Raises:
-        UsageError: If it does not exist, or does not fit data with so many levels.
-    """
+    """The distribution of one entry, by its name in `LIKELIHOODS` or, with "auto", by the data."""
     choose_option("decoder", name, dict.fromkeys(LIKELIHOODS))
     if name == "auto":
         few = "categorical" if levels <= FEW_LEVELS else "logistic"
@@ -202,8 +195,6 @@ SPREAD = 0.8  # standard deviation of where the components of a mixture begin, o
 
 
 class AutoregressiveLikelihood(EntryLikelihood):
-    """A distribution of one entry that knows from which parameters to begin."""
-
     prediction_parameters: int = 0  # how many of its parameters do not come from a perceptron
 
     @abc.abstractmethod
@@ -231,7 +222,6 @@ class MixtureLikelihood(AutoregressiveLikelihood):
         self.size = components * (1 + component.size)
 
     def split(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(..., K)`` and the parameters of the components ``(..., K, 2)``."""
         logits, parameters = h.split([self.components, self.components * self.law.size], dim=-1)
         return logits, parameters.unflatten(-1, (self.components, self.law.size))
 
@@ -288,10 +278,7 @@ class LinearResidualLikelihood(AutoregressiveLikelihood):
 def choose_autoregressive_likelihood(
     levels: int, components: int, d: int, linear: bool
 ) -> AutoregressiveLikelihood:
-    """The distribution of one of d entries: of a real number, of a few levels, of many.
-
-    Where it is ``linear``, parameters come after a linear prediction; 0 components chooses.
-    """
+    """After a linear prediction if ``linear``; 0 components chooses their number."""
     if not levels:
         mixture = MixtureLikelihood(GaussianLikelihood(), components or (48 if d <= FEW else 8))
         return LinearResidualLikelihood(mixture) if linear else mixture

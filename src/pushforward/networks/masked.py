@@ -32,8 +32,6 @@ def initialise_output(h: Tensor, out: nn.Linear, bias: Tensor) -> None:
 
 
 class AutoregressiveNetwork(Backbone, abc.ABC):
-    """Parameters of every entry that depend on the condition and on the entries before it."""
-
     orders: Tensor  # the entries in the order drawn, (m, d), one row for each order learned
 
     @abc.abstractmethod
@@ -62,10 +60,7 @@ class EntryFeatures(nn.Module, abc.ABC):
 
 
 class FourierEntryFeatures(EntryFeatures):
-    r"""Each entry beside :math:`\sin\omega x, \cos\omega x` for a ladder of frequencies.
-
-    They are ``count``, up to the angular frequency ``sharpest``, of (entry - ``low``) / ``scale``.
-    """
+    r""":math:`x, \sin\omega x, \cos\omega x` of (entry - ``low``) / ``scale``."""
 
     omega: Tensor
 
@@ -141,7 +136,6 @@ class MaskedPerceptron(AutoregressiveNetwork):
         return self.entries.weight * sees, self.hidden * passes, self.out.weight * gives
 
     def condition_shift(self, o: int, c: Condition) -> Tensor:
-        """What the first layer adds to the entries, ``(n or 1, width)``."""
         shift = (self.entries.bias + self.shift[o])[None]
         return shift if self.condition is None or c is None else shift + self.condition(c.to(shift))
 
@@ -169,7 +163,6 @@ class MaskedPerceptron(AutoregressiveNetwork):
             seen = seen + linear(self.features(x[:, i]), first[:, i])
 
     def unit_ranges(self) -> list[tuple[int, int]]:
-        """Where the units of each degree from 0 to d - 1 begin and end."""
         edges = torch.arange(self.orders.shape[1] + 1, device=self.degree.device)
         ends = torch.searchsorted(self.degree, edges).tolist()
         return list(zip(ends[:-1], ends[1:], strict=True))
@@ -251,9 +244,6 @@ def entry_orderings(shape: tuple[int, ...], order: str, m: int) -> Tensor:
 
     An image is read along its rows or columns from any corner, all channels of a pixel together;
     after these eight, and for vectors after two, orders are random.
-
-    Raises:
-        UsageError: If ``order`` is no order of the entries.
     """
     d = math.prod(shape)
     first = torch.arange(d) if order == "given" else _parse_ordering(order, d)

@@ -49,12 +49,9 @@ class TimeNetworkOptions(TypedDict, total=False):
 def build_time_network(
     event: Event, *, units: int, spans: bool = False, **given: Unpack[TimeNetworkOptions]
 ) -> nn.Module:
-    """A network ``net(x, t, c)``, or with ``spans`` ``net(x, t, c, span)``, to the shape of ``x``.
+    """``net(x, t, c)``, or with ``spans`` ``net(x, t, c, span)``, to the shape of ``x``.
 
     An mlp has so many ``units`` where no width is given.
-
-    Raises:
-        UsageError: If there is no such network, or it is for images and the data are none.
     """
     options = with_defaults(TimeNetworkOptions, given)
     width, depth, waves = options["width"], options["depth"], options["waves"]
@@ -101,6 +98,5 @@ def adapt_recipe(net: nn.Module, recipe: Recipe) -> Recipe:
 
 
 def is_convolutional(event: Event, network: str) -> bool:
-    """Whether a network between data and vectors is to be convolutional."""
     known = {"auto": is_large_image(event.shape), "mlp": False, "conv": True}
     return choose_option("network", network, known)

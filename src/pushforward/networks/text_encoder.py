@@ -52,10 +52,7 @@ class ByteEncoder(Backbone):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, spelled: Tensor) -> tuple[Tensor, Tensor]:
-        """The vector ``(batch, width)``, and tokens ``(batch, count, 1 + width)``.
-
-        Both are zero where nothing is spelled.
-        """
+        """Vector ``(batch, width)``, tokens ``(batch, count, 1 + width)``; 0 if not spelled."""
         count, size = self.tokens
         letters = (256 * spelled.float()).round().long().view(-1, count, size)
         there = letters[..., 0] > 0
@@ -77,7 +74,7 @@ class EncodedCondition(NamedTuple):
 
 
 class CaptionedNetwork(nn.Module):
-    """A network ``net(x, t, c)`` whose condition ends in a spelled caption, which is read first.
+    """``net(x, t, c)`` after reading the spelled caption in which c ends.
 
     ``net`` takes the vector of the condition, that of the reader and, if it attends, its tokens.
     """

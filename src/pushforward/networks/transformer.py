@@ -37,8 +37,6 @@ def _modulate_tokens(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class DiTBlock(nn.Module):
-    """Attention and a perceptron, each adaptively normalised before and weighed after."""
-
     def __init__(self, width: int, context: int, dropout: float) -> None:
         super().__init__()
         self.told = zero_module(nn.Linear(width, 6 * width))
@@ -54,13 +52,10 @@ class DiTBlock(nn.Module):
 
 
 class DiT(Backbone):
-    """A map of images to images of the same shape.
+    """A map of images to images of the same shape, padded with zeros to whole patches.
 
-    Arguments:
-        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
-        width: Numbers per token, a multiple of 4.
-        patch: The side of a patch; images are padded with zeros to whole patches, and cut back.
-        tokens: How many tokens end ``c``, and their width (`networks.blocks`).
+    ``width`` is a multiple of 4, ``patch`` the side of a patch, and ``tokens`` say how many tokens
+    end ``c``, and their width (`networks.blocks`).
     """
 
     places: Tensor

@@ -25,10 +25,7 @@ GROUPS = 8  # of channels that `diffusers` normalises together
 
 
 class UNetBlock(nn.Module):
-    """A residual block, and where it ``attends``, attention to pixels and a condition's tokens.
-
-    ``embedded`` and ``context`` are the lengths of what is embedded and of such a token, or 0.
-    """
+    """A residual block, and where it ``attends``, attention to pixels and ``context`` tokens."""
 
     def __init__(
         self, into: int, out: int, embedded: int, attends: bool, context: int, dropout: float
@@ -50,8 +47,6 @@ class UNetBlock(nn.Module):
 
 
 class _Downsample(nn.Module):
-    """`downsample_conv` with the arguments of a block."""
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = blocks.downsample_conv(channels)
@@ -63,13 +58,9 @@ class _Downsample(nn.Module):
 class UNet(Backbone):
     """A map of images to images, with a residual block at each scale down and two up.
 
-    Arguments:
-        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
-        width: Channels of the first scale; each scale has twice those before it, up to four times.
-        attention: Pixels attend to each other where no side has more of them than this, and at
-            the bottom.
-        dropout: The share of each block's update that is hidden in training.
-        tokens: How many tokens end ``c``, and their width (`networks.blocks`).
+    ``width`` channels of the first scale double at each, up to four times. Pixels attend to each
+    other at the bottom and where no side has more of them than ``attention``; ``tokens`` say how
+    many tokens end ``c``, and their width (`networks.blocks`).
     """
 
     def __init__(
@@ -131,19 +122,12 @@ class UNet(Backbone):
 
 
 class DiffusersUNet(Backbone):
-    """A `UNet2DModel` of `diffusers`, whose timesteps are those of a chain, with any condition.
+    """A `UNet2DModel` of `diffusers` over a chain of T ``steps``, with any condition.
 
-    What it learns is read by `diffusers` without us.
-
-    The condition is a vector added to the embedded time, 0 where it is hidden. Its last layer
-    begins at zero, as those of our own.
-
-    Arguments:
-        event_shape: The shape of one sample, ``(h, w)``, ``(c, h, w)`` or ``(h, w, c)``.
-        width: Channels of the first scale, a multiple of 8; each scale has twice those before it,
-            up to four times.
-        steps: The length T of the chain; time t is the timestep T t - 1.
-        attention: Pixels attend to each other where no side has more of them than this.
+    What it learns is read by `diffusers` without us: time t is the timestep T t - 1. The condition
+    is a vector added to the embedded time, 0 where it is hidden. Its last layer begins at zero, as
+    those of our own. Channels, a multiple of 8, double at each scale up to four times, and pixels
+    attend to each other where no side has more of them than ``attention``.
     """
 
     def __init__(
