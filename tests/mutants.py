@@ -368,8 +368,8 @@ MUTANTS = [
     ),
     Mutant(
         "families/ddpm.py",
-        "self.variance} | options if run",
-        "0.5} | options if run",
+        "self.variance} | given if run",
+        "0.5} | given if run",
         "families/test_ddpm.py",
         "reaches",
     ),

@@ -97,8 +97,7 @@ class Diffusion(GenerativeModel):
         self.denoiser = NetworkDenoiser(net, path, prediction)
         self.event_shape, self.path, self.weight = event_shape, path, weight
         table = self.coefficients(midpoint_times(path) if times is None else times)
-        table = table.to(torch.get_default_dtype())
-        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("table", table.to(torch.get_default_dtype()), persistent=False)
         self.sampler, self.steps = sampler, steps
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
@@ -107,8 +106,8 @@ class Diffusion(GenerativeModel):
         rows = self.table[k].view(len(x), -1, *[1] * (x.ndim - 1))
         signal, noise, a, b, weight, clock = rows.unbind(1)
         x_t, y = torch.addcmul(signal * x, noise, eps), torch.addcmul(a * x, b, eps)
-        output = self.denoiser.net(x_t, clock.flatten(), self.hidden(c))
-        return {"regression": mse_loss(weight * output, y, reduction="sum") / len(x)}
+        output = weight * self.denoiser.net(x_t, clock.flatten(), self.hidden(c))
+        return {"regression": mse_loss(output, y, reduction="sum") / len(x)}
 
     def draw_pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:
         """What to interpolate between, with its condition: data, and noise drawn for each."""
@@ -149,8 +148,7 @@ class Diffusion(GenerativeModel):
         times = self.path.grid(steps or self.steps)
         eps = self.base_noise(n)
         x = self.path.scale(times[0]).to(eps) * eps
-        denoiser = self.guided_denoiser(guidance, c)
-        return self.run_sampler(denoiser, x, times, c, sampler, options)
+        return self.run_sampler(self.guided_denoiser(guidance, c), x, times, c, sampler, options)
 
     def run_sampler(
         self,
@@ -167,10 +165,8 @@ class Diffusion(GenerativeModel):
         chosen = self.sampler_options(run, times, options)
         return track_progress(run(denoiser, x_t, times, c, **chosen), len(times) - 1)
 
-    def sampler_options(
-        self, run: Sampler, times: Tensor, options: dict[str, Any]
-    ) -> dict[str, Any]:
-        return options
+    def sampler_options(self, run: Sampler, times: Tensor, given: dict[str, Any]) -> dict[str, Any]:
+        return given
 
     def base_noise(self, n: int) -> Tensor:
         """What samples begin with, of unit variance."""

@@ -69,7 +69,6 @@ class TransportFlow(Diffusion):
         return Likelihood.NONE if len(self.source) else Likelihood.ODE
 
     def start_from(self, z: Data) -> None:
-        """The data are standardised."""
         goal = predictions.unit_velocity_prediction
         self.source, self.denoiser.prediction = z.to(self.source), goal
         self.weight = velocity_weight(goal)
@@ -88,8 +87,7 @@ class TransportFlow(Diffusion):
     def base_noise(self, n: int) -> Tensor:
         if not len(self.source):
             return super().base_noise(n)
-        rows = torch.randint(len(self.source), (n,), device=self.source.device)
-        return self.source[rows]
+        return self.source[torch.randint(len(self.source), (n,), device=self.source.device)]
 
     def draw_pairs(self, x: Data, c: Condition) -> Pairs:
         if self.training and self.pool is not None:
@@ -109,7 +107,6 @@ class TransportFlow(Diffusion):
         guidance: Guided = 1.0,
         tolerance: float = 1e-5,
     ) -> Data:
-        """Source rows to data or, in reverse, data to source, up to the solver's tolerance."""
         carry = self.encode if reverse else self.decode
         return carry(z, c, guidance=guidance, tolerance=tolerance)
 

@@ -133,11 +133,7 @@ def takes_any_option(function: Callable[..., Any]) -> bool:
 def check_options(
     function: Callable[..., Any], given: dict[str, Any], owner: str, *, least: int = 1
 ) -> None:
-    """Refuse an option that does not exist or has no sense, instead of failing later.
-
-    Further options are let through if the function takes any. ``owner`` is what a message calls the
-    function, and ``least`` the smallest count where the default is None.
-    """
+    """``owner`` is what messages call it; ``least`` is for counts whose default is None."""
     known = _read_options(function)
     for name, value in given.items():
         if name in known:
@@ -161,7 +157,6 @@ def check_option_value(
     *,
     least: int = 1,
 ) -> None:
-    """Refuse a value that contradicts the option's annotation or its default."""
     if value is default or (value is None and NoneType in types):
         return
     if type(value) in (list, tuple) and any(hasattr(t, "__origin__") for t in types):
@@ -177,7 +172,6 @@ def check_option_value(
 
 
 def check_duration(name: str, value: Any) -> None:
-    """Refuse all but None and positive numbers."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (number and 0 < value < math.inf):
         raise UsageError(f"{name} is {str(value)[:40]}; it must be positive")

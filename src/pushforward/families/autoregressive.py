@@ -41,8 +41,6 @@ Design = tuple[Callable[..., AutoregressiveNetwork], Sizes, Recipe]
 
 
 class Autoregressive(GenerativeModel):
-    """A product of conditionals, or the average of several such products in different orders."""
-
     likelihood = Likelihood.EXACT
 
     def __init__(

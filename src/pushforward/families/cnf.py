@@ -162,9 +162,7 @@ class CNF(GenerativeModel):
         error = self.solver_error(x, c, tolerance, probes)
         return _ScoredDensity(found.value, found.standard_error, error, found.nfe)
 
-    def solver_error(
-        self, x: Data, c: Condition, tolerance: float, probes: int | None = None
-    ) -> float:
+    def solver_error(self, x: Data, c: Condition, tolerance: float, probes: int | None) -> float:
         """The most by which a few log-densities change at a tenth of the tolerance, in nats."""
         if not len(x):
             return 0.0

@@ -69,7 +69,6 @@ class _ConsistencyPair(NamedTuple):
 
 
 def flow_step(model: "ConsistencyModel", at: _ConsistencyPair) -> Data:
-    """A Heun step of the teacher's flow, or of the one that is learned beside f."""
     own = NetworkDenoiser(_ZeroSpanNetwork(model.net), model.path, VELOCITY)
     flow = model.teacher or HeunTeacher(own, model.path)
     return flow.step(at.x_t, at.k, at.j, at.intervals, at.c)

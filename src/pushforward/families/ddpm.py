@@ -75,10 +75,8 @@ class DDPM(Diffusion):
             terms["vlb"] = self.bound_term(x, k, self.hidden(c)).mean()
         return terms
 
-    def sampler_options(
-        self, run: Sampler, times: Tensor, options: dict[str, Any]
-    ) -> dict[str, Any]:
-        return {"variance": self.variance} | options if run is samplers.ddpm else options
+    def sampler_options(self, run: Sampler, times: Tensor, given: dict[str, Any]) -> dict[str, Any]:
+        return {"variance": self.variance} | given if run is samplers.ddpm else given
 
     def kind(self, *, bound: bool = False, **options: Any) -> Likelihood:
         return Likelihood.LOWER_BOUND if bound else self.likelihood
@@ -124,8 +122,7 @@ class DDPM(Diffusion):
         for low, high in zip(edges[:-1], edges[1:]):
             k = (low + (high - low) * torch.rand_like(total)).long().clamp(max=self.path.steps - 1)
             total = total + (high - low) * self.bound_term(x, k + 1, c)
-        alpha_bar = math.exp(-float(self.path.total[-1]))
-        return -total - ddpm_schedule.terminal_kl(x, alpha_bar)
+        return -total - ddpm_schedule.terminal_kl(x, math.exp(-float(self.path.total[-1])))
 
     def reverse_moments(self, x_t: Data, k: Tensor, c: Condition = None) -> tuple[Data, Tensor]:
         r"""Mean and variance of :math:`p_\theta(x_{k-1} \mid x_k)`, the mean without a graph."""

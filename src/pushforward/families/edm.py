@@ -22,11 +22,9 @@ from ..options import FRACTION
 from ..theory import paths, predictions, samplers
 
 
-def lognormal_times(
-    path: paths.EDMPath, mean: float, deviation: float, count: int = 8192
-) -> Tensor:
+def lognormal_times(path: paths.EDMPath, mean: float, scale: float, count: int = 8192) -> Tensor:
     r"""Times at the quantiles of a normal :math:`\log\sigma` within the path's levels."""
-    normal = torch.distributions.Normal(*torch.tensor([mean, deviation], dtype=torch.float64))
+    normal = torch.distributions.Normal(*torch.tensor([mean, scale], dtype=torch.float64))
     ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
     low, high = normal.cdf((path.sigma_max * ends).log())
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count

@@ -76,7 +76,6 @@ class ClassGroups(nn.Module):
         return [(i, c[i][:, numeric]) for i in rows]
 
     def split(self, c: Condition, n: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        """The groups among ``n`` conditions: number, members, and their numbers (None for 0)."""
         patterns, numeric = self.table["patterns"], self.table["numeric"].bool()
         group = torch.zeros(n, dtype=torch.long, device=patterns.device)
         if c is not None and len(patterns):

@@ -81,11 +81,9 @@ class Histogram(ClosedFormModel):
         singles = (counts == 1).sum(1).clamp(min=1)
         return fit | {"mass": counts / len(flat), "background": singles / (len(flat) + 1)}
 
-    def locate_cells(
-        self, flat: Tensor, fit: dict[str, Tensor], cells: int
-    ) -> tuple[Tensor, Tensor]:
+    def locate_cells(self, x: Tensor, fit: dict[str, Tensor], cells: int) -> tuple[Tensor, Tensor]:
         """The cell in each block, ``(n, blocks)``, and whether the sample is inside the grid."""
-        place = (flat - fit["low"]) / (fit["high"] - fit["low"])
+        place = (x - fit["low"]) / (fit["high"] - fit["low"])
         inside = ((place >= 0) & (place < 1)).unflatten(1, (-1, self.axes)).all(2)
         index = (place * cells).long().clamp(0, cells - 1).unflatten(1, (-1, self.axes))
         return (index * self.strides(cells)).sum(2), inside

@@ -72,8 +72,7 @@ class KDE(ClosedFormModel):
                 k = torch.randint(len(points), (len(i),), device=x.device)
             else:  # Gumbel's trick in blocks: multinomial would need all weights at once
                 parts = u.split(max(1, BLOCK // len(points)))
-                log_w = (_kernel_log_weights(numbers, v, h) for v in parts)
-                k = torch.cat([_sample_indices(w) for w in log_w])
+                k = torch.cat([_sample_indices(_kernel_log_weights(numbers, v, h)) for v in parts])
             x[i] = points[k] + h * x[i]
         return x.unflatten(1, self.event_shape)
 
@@ -87,8 +86,7 @@ class KDE(ClosedFormModel):
             for j in torch.arange(len(i), device=i.device).split(max(1, BLOCK // len(points))):
                 log_w = _kernel_log_weights(numbers, None if u is None else u[j], h) + near
                 chosen.append(_sample_indices(log_w.expand(len(j), -1)))
-            k = torch.cat(chosen)
-            out[i] = torch.where(fixed, flat, points[k] + h * out[i])
+            out[i] = torch.where(fixed, flat, points[torch.cat(chosen)] + h * out[i])
         return out.unflatten(1, self.event_shape)
 
 

@@ -252,8 +252,7 @@ def _build_latent_prior(
 def _latent_diffusion_recipe(event: Event, encoder: str) -> Recipe:
     if is_convolutional(event, encoder):
         return Recipe(steps=8000, batch=64, lr=1e-3, clip=100.0)
-    steps = 4000 if 0 < event.size < 5000 else 8000
-    return Recipe(steps=steps, batch=256, lr=2e-3, clip=10.0)
+    return Recipe(4000 if 0 < event.size < 5000 else 8000, batch=256, lr=2e-3, clip=10.0)
 
 
 def build(

@@ -180,7 +180,6 @@ class MeanFlow(GenerativeModel):
         return torch.where(known, torch.lerp(free, v, self.guidance), v)
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
-        """The energy distance of samples; the loss itself can be small for a poor model."""
         x, c = x[:VALIDATED], None if c is None else c[:VALIDATED]
         return conditional_energy_distance(x, self.sample(len(x), c), c)
 

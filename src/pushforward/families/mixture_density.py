@@ -87,8 +87,7 @@ class MixtureDensity(GenerativeModel):
         """Log-weights ``(n, K)``, means, Cholesky factors; n is 1 without conditions."""
         log_w, mean, diagonal, below = self.parts(c)
         inverse = torch.diag_embed(diagonal.exp()) + (below if self.lower else 0)
-        eye = torch.eye(self.d).to(mean)
-        factor = torch.linalg.solve_triangular(inverse, eye, upper=False)
+        factor = torch.linalg.solve_triangular(inverse, torch.eye(self.d).to(mean), upper=False)
         mean = self.whitening.mean + self.whitening.scale_differences(mean)
         return log_w, mean, self.whitening.scale_differences(factor.mT).mT
 
@@ -132,8 +131,7 @@ def _fit_kmeans(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than centres
         found = KMeans(min(count, len(some)), n_init=1, random_state=seed).fit(some)
     own = torch.as_tensor(found.predict(plain)).long().to(rows.device)
-    repeated = np.resize(found.cluster_centers_, (count, rows.shape[1]))
-    return torch.as_tensor(repeated).to(rows), own
+    return rows.new_tensor(np.resize(found.cluster_centers_, (count, rows.shape[1]))), own
 
 
 def build(

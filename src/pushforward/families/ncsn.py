@@ -115,15 +115,13 @@ class NCSN(Diffusion):
     def set_extra_state(self, state: Tensor) -> None:
         self.set_largest_level(float(state))
 
-    def sampler_options(
-        self, run: Sampler, times: Tensor, options: dict[str, Any]
-    ) -> dict[str, Any]:
+    def sampler_options(self, run: Sampler, times: Tensor, given: dict[str, Any]) -> dict[str, Any]:
         """Annealed Langevin takes the step of technique 4 unless it is given one."""
-        if run is not samplers.annealed_langevin or "snr" in options or len(times) < 3:
-            return options
+        if run is not samplers.annealed_langevin or "snr" in given or len(times) < 3:
+            return given
         levels = self.path.sigma(times[:2])
-        snr = balanced_snr(float(levels[0] / levels[1]), options.get("corrections", 10))
-        return options | {"snr": snr}
+        ratio = float(levels[0] / levels[1])
+        return given | {"snr": balanced_snr(ratio, given.get("corrections", 10))}
 
 
 def build(
@@ -144,7 +142,12 @@ def build(
         unconditional: Condition dropout probability, for guidance.
     """
     net = build_time_network(event, units=128, **network)
-    run = samplers.sampler_by_name(sampler)
-    model = NCSN(net, event.shape, sigma_min=sigma_min, levels=levels, sampler=run)
+    model = NCSN(
+        net,
+        event.shape,
+        sigma_min=sigma_min,
+        levels=levels,
+        sampler=samplers.sampler_by_name(sampler),
+    )
     model.unconditional, model.recipe = unconditional, adapt_recipe(net, NCSN.recipe)
     return model

@@ -157,7 +157,6 @@ AFFINE: Univariate = (MonotonicAffineTransform, [(), ()])
 
 
 def _spline_univariate(bins: int, bound: float) -> Univariate:
-    """A spline of one entry, and its free parameters: widths, heights and inner slopes."""
     return partial(MonotonicRQSTransform, bound=bound), [(bins,), (bins,), (bins - 1,)]
 
 

@@ -156,8 +156,7 @@ def _score_from_energy(energy: OfData, x: Data) -> Data:
 
 
 def _chain_stages(steps: int) -> list[int]:
-    edges = torch.linspace(0, steps, min(steps, STAGES) + 1).long()
-    return edges.diff().tolist()
+    return torch.linspace(0, steps, min(steps, STAGES) + 1).long().diff().tolist()
 
 
 def _mala_states(energy: OfData, x: Data, h: float, steps: int) -> Iterator[Data]:

@@ -98,13 +98,11 @@ class VAE(GenerativeModel):
         return m, log_s.clamp(-4, 4)
 
     def likelihood_parameters(self, z: Tensor, c: Condition = None) -> Tensor:
-        """What the likelihood needs for every entry, ``(n, *event, size)``."""
         m, log_s = self.prior_parameters(c)
         u = m + log_s.exp() * z
         return self.decoder(u, c).unflatten(1, (*self.event_shape, self.law.size))
 
     def encode(self, x: Data, c: Condition = None) -> Tensor:
-        """The posterior means, ``(n, latent)``; nothing is drawn."""
         return self.posterior(x, c).mean
 
     def decode(self, z: Tensor, c: Condition = None) -> Tensor:

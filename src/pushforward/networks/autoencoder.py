@@ -40,7 +40,6 @@ class _ConditionalPrior(nn.Module):
         nn.init.zeros_(self.places.weight)
 
     def forward(self, c: Tensor) -> Tensor:
-        """Means and logarithms of scales, ``(n, 2 * latent)``."""
         return self.learning_rate_scale * self.places(c)
 
 
@@ -71,7 +70,6 @@ def build_conv_autoencoder(
 def spatial_encoder(
     shape: tuple[int, ...], out: int, *, width: int, scales: int, norm: Norm = group_norm
 ) -> ConvEncoder:
-    """Images to ``out`` numbers for each pixel of the smallest scale, ``(n, out, h, w)``."""
     net = ConvEncoder(shape, 0, 1, width=width, scales=scales, norm=norm)
     wide, sides = width * 2 ** (scales - 1), scale_sizes(net.layout, scales)[-1]
     net.register_module("leave", nn.Sequential(nn.Unflatten(1, (wide, *sides)), conv3x3(wide, out)))
@@ -141,13 +139,11 @@ class RandomFeatureDistance(Backbone):
 
 
 class PerceptualAdversarialLoss(nn.Module):
-    r"""What an autoencoder of images may be asked for beside a bound.
+    """What an autoencoder of images may be asked for beside a bound.
 
-    Arguments:
-        perceptual: The weight of the distance of features, in nats for each entry.
-        adversarial: The size of the critic's pull on the decoder's last layer, in that of the
-            distortion's (Esser et al., 2021, equation 7).
-        width: The first channels of the critic, which has so many ``scales``.
+    ``perceptual`` weighs the distance of features, in nats for each entry; ``adversarial`` is the
+    size of the critic's pull on the decoder's last layer, in that of the distortion's (Esser et
+    al., 2021, equation 7). The critic has so many ``scales``, the first of ``width`` channels.
     """
 
     def __init__(
@@ -179,11 +175,9 @@ class PerceptualAdversarialLoss(nn.Module):
             return {}
         return {"features": self.perceptual * x[0].numel() * self.features(x, made).mean()}
 
-    def generator_objective(
-        self, made: Data, distortion: Scalar, last: Tensor
-    ) -> dict[str, Scalar]:
+    def generator_objective(self, made: Data, misfit: Scalar, last: Tensor) -> dict[str, Scalar]:
         """The generator's loss, as strong at the decoder's last layer as asked."""
         fooled = non_saturating_loss(self.score(made))
-        pulls = [autograd.grad(part, last, retain_graph=True)[0] for part in (distortion, fooled)]
+        pulls = [autograd.grad(part, last, retain_graph=True)[0] for part in (misfit, fooled)]
         ours, its = (torch.linalg.vector_norm(pull.float()) for pull in pulls)
         return {"fooled": self.adversarial * (ours / its.clamp(min=1e-4 * ours)) * fooled}

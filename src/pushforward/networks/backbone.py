@@ -55,7 +55,6 @@ def accelerate_networks(
 def check_acceleration(
     model: nn.Module, *, compile: bool, channels_last: bool, recompute: bool
 ) -> None:
-    """Refuse ways to train faster or in less memory that no network of the model has."""
     networks = outermost_backbones(model)
     convolutions = any(isinstance(m, nn.Conv2d) for m in model.modules())
     blocks = any(outermost_blocks(network) for network in networks)
@@ -75,7 +74,6 @@ def _checkpoint_blocks(network: nn.Module) -> None:
 
 
 def _recompute_forward(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """A block's value, computed again in the backward pass if there is one."""
     if not torch.is_grad_enabled():
         return forward(*given, **named)
     return checkpoint(forward, *given, use_reentrant=False, **named)

@@ -25,7 +25,6 @@ HEAD = 32  # numbers per head, where they divide the width
 
 
 def zero_module(layer: nn.Module) -> nn.Module:
-    """A layer that begins at zero, so that what it is added to is unchanged at first."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

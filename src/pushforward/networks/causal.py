@@ -47,11 +47,7 @@ class CausalTransformer(AutoregressiveNetwork):
     Token t holds the entry drawn before it and the place of the next; it attends to itself and to
     earlier tokens, and by how far apart in the image their entries lie (Vaswani et al., 2017; the
     bias of Shaw et al., 2018, in two dimensions). Keys and values are kept while drawing, so a
-    sample costs one pass in total.
-
-    Arguments:
-        orders: The entries in the order drawn, ``(m, d)``; all orders share all weights.
-        width: Numbers per token, a multiple of `HEADS`.
+    sample costs one pass in total. All orders share all weights; `HEADS` divides the width.
     """
 
     offset: Tensor
@@ -178,7 +174,6 @@ class _GatedLayer(nn.Module):
         return self.update(h, self.gather(h), c)
 
     def update(self, h: Tensor, gathered: Tensor, c: Condition) -> Tensor:
-        """Features after the layer; what is ``gathered`` has the shape of ``h``."""
         update = self.up(self.norm(gathered))
         if self.told is not None and c is not None:
             modulation = self.told(c.to(update))
@@ -193,15 +188,12 @@ class CausalConvNet(AutoregressiveNetwork):
     .. math:: p(x \mid c) = \prod_t \prod_k p(x_{tk} \mid x_1, \dots, x_{t-1}, x_{t1}, \dots,
         x_{t,k-1}, c)
 
-    for pixels t along the rows and channels k (van den Oord et al., 2016). A layer gathers what
-    lies in the rows above and to the left by a convolution of each feature alone, and passes it
-    through a perceptron (the blocks of Liu et al., 2022); the first kernel leaves the pixel itself
-    out. A last perceptron sees the channels of the pixel that are already known. Of the pixels
-    before it, one sees all but some far to the upper right, where kernels of no depth reach.
-
-    Arguments:
-        orders: The entries in the order drawn, ``(m, d)``, along the rows, from any corner, all
-            channels of a pixel together; all orders share all weights but those of the places.
+    for pixels t along the rows, from any corner, and channels k (van den Oord et al., 2016). A
+    layer gathers what lies in the rows above and to the left by a convolution of each feature
+    alone, and passes it through a perceptron (the blocks of Liu et al., 2022); the first kernel
+    leaves the pixel itself out. A last perceptron sees the channels of the pixel that are already
+    known. Of the pixels before it, one sees all but some far to the upper right, where kernels of
+    no depth reach. All orders share all weights but those of the places.
     """
 
     later: Tensor

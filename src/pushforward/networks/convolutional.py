@@ -54,7 +54,6 @@ class ConvEncoder(Backbone):
         self.leave = nn.Linear(widths[-1] * pixels, out)
 
     def features(self, x: Data, c: Condition = None) -> Tensor:
-        """What the last scale sees, ``(n, channels, height, width)``."""
         h = self.enter(self.layout.to_channels_first(x).to(memory_format=self.memory_format))
         known = None if c is None else c.to(h)
         h = self.blocks[0](h, known)

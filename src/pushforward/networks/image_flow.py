@@ -123,7 +123,6 @@ class MultiScaleTransform(LazyTransform):
         return _ConditionedMultiScale(self, c)
 
     def to_noise(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor]:
-        """Noise ``(n, d)`` and log-determinants of images ``(n, d)``."""
         done, total = [], x.new_zeros(len(x))
         x = self.layout.to_channels_first(x.unflatten(1, self.layout.event))
         for scale in self.scales:

@@ -63,16 +63,13 @@ class EntryLikelihood(nn.Module, abc.ABC):
 
 
 class GaussianLikelihood(EntryLikelihood):
-    r"""Mean and scale from the network, or one scale shared by all entries and data.
+    r"""Mean and scale from the network, or one scale ``shared`` by all entries and data.
 
     .. math:: \sigma = \sigma_{\min} + \operatorname{softplus}(s)
 
-    The floor bounds the density by :math:`1/(\sqrt{2\pi}\,\sigma_{\min})` an entry: without it, a
-    network that memorises its data has an unbounded likelihood.
-
-    Arguments:
-        floor: The smallest scale, in standard deviations of the data.
-        shared: Learn one scale for all entries and data instead of taking it from the network.
+    The ``floor``, in standard deviations of the data, bounds the density by
+    :math:`1/(\sqrt{2\pi}\,\sigma_{\min})` an entry: without it, a network that memorises its data
+    has an unbounded likelihood.
     """
 
     def __init__(self, floor: float = 0.003, shared: bool = False) -> None:
@@ -81,8 +78,8 @@ class GaussianLikelihood(EntryLikelihood):
         self.shared = nn.Parameter(torch.zeros(())) if shared else None
 
     def normal(self, h: Tensor) -> Normal:
-        raw = self.shared if self.shared is not None else h[..., 1]
-        return Normal(h[..., 0], self.floor + softplus(raw), validate_args=False)
+        scale = self.floor + softplus(h[..., 1] if self.shared is None else self.shared)
+        return Normal(h[..., 0], scale, validate_args=False)
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
         return self.normal(h).log_prob(x)
@@ -123,8 +120,7 @@ class CategoricalLikelihood(EntryLikelihood):
         return -cross_entropy(h.flatten(0, -2), x.flatten().long(), reduction="none").view_as(x)
 
     def sample(self, h: Tensor) -> Tensor:
-        gumbel = -torch.empty_like(h).exponential_().log()
-        return (h + gumbel).argmax(-1).to(h)
+        return (h - torch.empty_like(h).exponential_().log()).argmax(-1).to(h)
 
     def mean(self, h: Tensor) -> Tensor:
         return h.softmax(-1) @ torch.arange(self.levels).to(h)

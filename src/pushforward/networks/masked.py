@@ -90,12 +90,7 @@ class OneHotLevels(EntryFeatures):
 
 
 class MaskedPerceptron(AutoregressiveNetwork):
-    r"""Parameters :math:`h_i(x_{\text{before } i}, c)` from a residual perceptron (MADE).
-
-    Arguments:
-        orders: The entries in the order drawn, ``(m, d)``; the weights are shared, the masks not.
-        dropout: The share of hidden units that a layer does not see in training.
-    """
+    r"""MADE: :math:`h_i(x_{\text{before } i}, c)` by a residual MLP; orders share weights."""
 
     degree: Tensor
 
@@ -208,7 +203,6 @@ class LinearAutoregression(AutoregressiveNetwork):
             self.log_scale[o, order] = scale.log().to(self.log_scale)
 
     def prior_mean(self, c: Condition, n: int) -> Tensor:
-        """What is expected before any entry is seen, ``(n, d)``."""
         if c is None or not len(self.effect):
             return self.mean.expand(n, -1)
         return self.mean + c.to(self.mean) @ self.effect
@@ -232,8 +226,8 @@ class LinearAutoregression(AutoregressiveNetwork):
 def ridge_covariance(rows: Tensor) -> Tensor:
     """The covariance of centred, standardised rows in float64, with a ridge for few of them."""
     n, d = rows.shape
-    ridge = 1e-3 + 0.1 * d / n
-    return rows.double().T @ rows.double() / n + ridge * torch.eye(d).to(rows.device).double()
+    ridge = (1e-3 + 0.1 * d / n) * torch.eye(d).to(rows.device).double()
+    return rows.double().T @ rows.double() / n + ridge
 
 
 ALONG_ROWS = 4  # scans of an image that go along its rows, one from each corner

@@ -49,10 +49,7 @@ class TimeNetworkOptions(TypedDict, total=False):
 def build_time_network(
     event: Event, *, units: int, spans: bool = False, **given: Unpack[TimeNetworkOptions]
 ) -> nn.Module:
-    """``net(x, t, c)``, or with ``spans`` ``net(x, t, c, span)``, to the shape of ``x``.
-
-    An mlp has so many ``units`` where no width is given.
-    """
+    """``net(x, t, c)``, or with ``spans`` ``net(x, t, c, span)``; ``units`` are an mlp's width."""
     options = with_defaults(TimeNetworkOptions, given)
     width, depth, waves = options["width"], options["depth"], options["waves"]
     patch = _default_patch_size(event.shape)
@@ -85,7 +82,6 @@ def _build_captioned_network(
 
 
 def takes_tokens(model: nn.Module) -> bool:
-    """Whether a network of a model attends to the tokens of a condition, or reads them."""
     return any(getattr(m, "tokens", (0, 0))[0] for m in model.modules())
 
 

@@ -36,8 +36,6 @@ class _CaptionLayer(nn.Module):
 
 
 class ByteEncoder(Backbone):
-    """Spelled captions of so many pieces, of so many bytes each, to a vector and tokens."""
-
     offsets: Tensor
 
     def __init__(self, tokens: tuple[int, int], *, width: int = 64, depth: int = 2) -> None:
@@ -84,7 +82,6 @@ class CaptionedNetwork(nn.Module):
         self.net, self.reader, self.attends = net, reader, attends
 
     def read(self, c: Tensor | None) -> EncodedCondition | None:
-        """The condition as the inner network takes it, for many calls with the same one."""
         if c is None:
             return None
         spelled = self.reader.tokens[0] * self.reader.tokens[1]

@@ -180,7 +180,6 @@ class DiffusersUNet(Backbone):
 
     @torch.no_grad()
     def unconditioned(self, c: Condition = None) -> Any:
-        """The network of `diffusers` for one condition ``(1, condition)``, given once for all."""
         # the condition's vector joins the bias that the embedded time has anyway
         unet = type(self.unet).from_config(self.unet.config, class_embed_type=None)
         unet.load_state_dict(self.unet.state_dict())
