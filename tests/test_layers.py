@@ -7,6 +7,7 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,13 @@ def test_imports_are_relative(file):
 def test_importing_does_not_import_torch(statement):
     check = f"{statement}; import sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+def test_every_file_of_the_package_is_shipped():
+    """Files that are no Python must be named in pyproject.toml, or only a checkout has them."""
+    project = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["pushforward"]
+    ignored = {".py", ".pyc"}
+    files = [f.relative_to(ROOT) for f in ROOT.rglob("*") if f.is_file()]
+    for file in (f for f in files if f.suffix not in ignored):
+        assert any(file.match(pattern) for pattern in patterns), file

@@ -9,6 +9,7 @@ from torch import nn
 from pushforward import families
 from pushforward.devices import AllocationGuard
 from pushforward.errors import UsageError
+from pushforward.memory import physical_memory
 from pushforward.model import Event
 from pushforward.options import (
     FRACTION,
@@ -16,7 +17,6 @@ from pushforward.options import (
     Default,
     check_options,
     option_defaults,
-    physical_memory,
     with_defaults,
 )
 

@@ -10,8 +10,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .errors import Unavailable, UsageError
+from .memory import require_memory
 from .model import GenerativeModel
-from .options import require_memory
 
 
 def choose_device(name: str | torch.device) -> torch.device:

@@ -9,7 +9,6 @@ no number is negative where its default is not. Options that several functions s
 
 import inspect
 import math
-import os
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -207,16 +206,3 @@ def choose_option(option: str, value: str, choices: Mapping[str, T]) -> T:
     if value not in choices:
         raise UsageError(f"{option} is {value!r}; choose from {', '.join(choices)}")
     return choices[value]
-
-
-def physical_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def require_memory(bytes_: int | float, what: str, remedy: str) -> None:
-    """Raise `UsageError` for what is sure not to fit."""
-    if bytes_ > physical_memory():
-        raise UsageError(
-            f"{what} would take {bytes_ / 2**30:,.0f} GiB of memory and this machine has "
-            f"{physical_memory() / 2**30:,.0f}; {remedy}"
-        )

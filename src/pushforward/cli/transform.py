@@ -32,7 +32,7 @@ class _CommonOptions(options.ModelOptions, options.GuidanceOptions):
         writing.check_writable(out)
         return self.load(run)
 
-    def call(self, model: "FittedModel", method: Any, *data: Any, **own: Any) -> tuple[Any, Any]:
+    def call(self, model: "FittedModel", method: Any, /, *data: Any, **own: Any) -> tuple[Any, Any]:
         """What a method of the model makes of data, and the condition that it was given."""
         from ..progress import progress_bar
 

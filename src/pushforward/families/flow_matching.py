@@ -15,10 +15,11 @@ from typing import Annotated, Unpack
 
 from ..diffusion import default_width, diffusion_recipe
 from ..flows import Reflow, TransportFlow, velocity_weight
+from ..memory import require_memory
 from ..model import Event
 from ..networks.layout import image_layout
 from ..networks.select import TimeNetworkOptions, adapt_recipe, build_time_network, is_deep
-from ..options import FRACTION, Choice, require_memory
+from ..options import FRACTION, Choice
 from ..theory import couplings, paths, samplers
 from ..theory.predictions import edm_prediction
 

@@ -179,7 +179,12 @@ def _interpolate_pairs(ends: list[Tensor], weights: np.ndarray, way: Any) -> Ten
 
 
 def sdedit(
-    pipeline: ModelPipeline, x: Any, y: Any, strength: float, seed: int, options: dict[str, Any]
+    pipeline: ModelPipeline,
+    x: Any,
+    y: Any,
+    strength: int | float,
+    seed: int,
+    options: dict[str, Any],
 ) -> Any:
     model, pre = pipeline.model, pipeline.preprocessor
     if not isinstance(model, Edits):

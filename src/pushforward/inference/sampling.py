@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
-from ..options import require_memory
+from ..memory import require_memory
 from ..rng import seeded_rng
 from . import imputation
 from .preprocessor import ModelPipeline

@@ -14,8 +14,9 @@ import torch
 from .. import __version__
 from ..data.transforms import Chain
 from ..errors import DataError, UsageError
+from ..memory import require_memory
 from ..model import Event, GenerativeModel, Recipe
-from ..options import check_options, require_memory
+from ..options import check_options
 from ..progress import Update
 
 DEFAULT = "flow_matching"

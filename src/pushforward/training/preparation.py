@@ -23,7 +23,7 @@ from ..data.conditions import condition_frequencies
 from ..data.reading import Dataset
 from ..data.transforms import Chain
 from ..errors import DataError
-from ..options import require_memory
+from ..memory import require_memory
 from .trainer import Batch, random_batches
 
 OVERVIEW = 2**26  # entries that a model sees before its first step

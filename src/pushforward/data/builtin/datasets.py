@@ -112,7 +112,7 @@ def _check_dataset_name(name: str) -> str:
 
 
 def _load_toy_density(name: str, n: int, seed: int) -> BuiltinDataset:
-    from ...options import require_memory
+    from ...memory import require_memory
 
     density = TOY_DENSITIES[name]()
     require_memory(8 * n, f"{n} data of {name}", "ask for fewer")
@@ -156,7 +156,7 @@ def _load_sklearn_dataset(name: str, n: int | None, seed: int) -> BuiltinDataset
 
 
 def _load_builtin_images(name: str, n: int | None, seed: int) -> BuiltinDataset:
-    from ...options import require_memory
+    from ...memory import require_memory
 
     source = IMAGE_SETS[name]
     require_memory((n or 0) * 32 * 32 * 3, f"{n} images of {name}", "ask for fewer")
