@@ -14,7 +14,6 @@ WRITTEN = {word.lower(): word for word in (*ACRONYMS, "Gaussian")} | {
 
 
 def display_name(key: str) -> str:
-    """The key of a family or a metric as one writes it; acronyms are joined by a hyphen."""
     words = [WRITTEN.get(word, word) for word in key.split("_")]
     return ("-" if all(word in ACRONYMS for word in words) else " ").join(words)
 
@@ -24,19 +23,16 @@ def capitalise_first(text: str) -> str:
 
 
 def join_words(items: Sequence[str], word: str = "and") -> str:
-    """``a, b and c``."""
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {word} {items[-1]}"
 
 
 def count_noun(n: int, one: str, many: str = "") -> str:
-    """``1 row``, ``2,000 rows``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def supported_decimals(low: float, high: float) -> int | None:
-    """Digits after the point that an interval supports: two of its half-width."""
     half = (high - low) / 2
     if not math.isfinite(half) or half <= 0:
         return None
@@ -70,7 +66,6 @@ def duration_text(seconds: float | None) -> str:
 
 
 def format_percent(fraction: float) -> str:
-    """A fraction in per cent, with a space that does not break."""
     share = 100 * float(fraction)
     return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"
 

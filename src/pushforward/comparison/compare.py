@@ -46,8 +46,6 @@ class Comparison(Leaderboard):
 
 
 class _ComparisonBudget(NamedTuple):
-    """What each fit of a comparison may take: one of three, or none; `compare` documents them."""
-
     minutes: float | None
     total_minutes: float | None
     steps: int | None
@@ -99,8 +97,6 @@ class _Task(NamedTuple):  # what `fit` takes beside the data
 
 
 class Split(NamedTuple):
-    """The data of a comparison, divided once for all families."""
-
     train: Dataset
     test: Dataset
     labels: np.ndarray | None = None  # classes of the test rows of a built-in data set

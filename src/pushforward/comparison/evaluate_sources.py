@@ -50,7 +50,6 @@ def evaluate_sources(
 
 
 def _encode_conditions(samples: Dataset) -> np.ndarray:
-    """Conditions as numbers, classes as one-hot vectors, without the column that marks them."""
     return samples.schema.encode(samples.y, len(samples.x))[:, 1:]
 
 

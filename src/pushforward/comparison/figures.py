@@ -52,7 +52,6 @@ def report_figures(board: Leaderboard) -> list[_ReportFigure]:
 
 
 def _runs_to_plot(board: Leaderboard) -> list[_PlottedRun]:
-    """The first run of each family that succeeded, in the order of the leaderboard."""
     first: dict[str, _PlottedRun] = {}
     for e in board.entries:
         if e.model is not None and e.generated is not None and not e.error:
@@ -140,9 +139,8 @@ def _table_figures(board: Leaderboard, runs: list[_PlottedRun]) -> list[_ReportF
     data, columns = _flatten_rows(board.test), board.schema.columns
     wide = data.shape[1] > drawing.COLUMNS
     some = f" The first {drawing.COLUMNS} of {data.shape[1]} columns." * wide
-    caption = (
-        f"Grey bars: {len(data):,} test rows. Blue steps: as many samples.{some}{_seed_note(board)}"
-    )
+    seed = _seed_note(board)
+    caption = f"Grey bars: {len(data):,} test rows. Blue steps: as many samples.{some}{seed}"
     panels = []
     for run in runs:
         with style.plot_style():

@@ -27,9 +27,8 @@ Check = Callable[[Leaderboard, FitResult], str]
 
 def format_estimate(e: MetricEstimate, value: float | None = None) -> str:
     """An estimate, or a value beside it, with the digits that its 95 % interval supports."""
-    return format_number(
-        e.value if value is None else value, formatting.supported_decimals(e.low, e.high)
-    )
+    decimals = formatting.supported_decimals(e.low, e.high)
+    return format_number(e.value if value is None else value, decimals)
 
 
 def format_interval(e: MetricEstimate) -> str:
@@ -257,7 +256,6 @@ def _no_gain_warning(board: Leaderboard, e: FitResult) -> str:
 
 
 def _diagnosis_warning(board: Leaderboard, e: FitResult) -> str:
-    """What the family itself found on held-out data; mode collapse is measured on test data."""
     texts = [] if e.model is None else e.model.alarms
     return "; ".join(text for text in texts if not text.startswith("mode collapse"))
 

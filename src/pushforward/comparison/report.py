@@ -96,7 +96,6 @@ def leaderboard_table(board: Leaderboard) -> dict[str, Any]:
 
 
 def _max_decimals(estimates: Sequence[MetricEstimate]) -> int | None:
-    """Digits after the point that the shortest of some intervals supports."""
     found = [supported_decimals(e.low, e.high) for e in estimates]
     return max((d for d in found if d is not None), default=None)
 

@@ -41,8 +41,6 @@ WORD = re.compile(
 
 @dataclass(frozen=True)
 class CaptionEncoding:
-    """How captions become a vector and tokens; plain JSON on disk."""
-
     encoder: str  # "bytes", or the name or the folder of a frozen encoder (`text_encoders`)
     tokens: int  # that a caption has at most
     width: int  # numbers of a token, of which a frozen encoder's first says that it is there
@@ -56,7 +54,6 @@ class CaptionEncoding:
 def fit_caption_encoding(
     texts: Sequence[str], encoder: str
 ) -> tuple[tuple[str, ...], CaptionEncoding | None]:
-    """The words of some captions, and how they are encoded beside or in place of these."""
     texts = truncate_captions(texts)
     if encoder not in SPELLED:
         return (), _fit_frozen_encoding(list(dict.fromkeys(texts)), encoder)
@@ -88,7 +85,6 @@ def vector_length(words: Sequence[str], text: CaptionEncoding | None) -> int:
 def encode_captions(
     texts: Sequence[str], words: Sequence[str], text: CaptionEncoding | None
 ) -> np.ndarray:
-    """The vectors of captions with their tokens behind them, ``(n, length)``, float32."""
     texts = truncate_captions(texts)
     if text is None or text.encoder == BYTES:
         held = encode_words(texts, words, spelled=text is not None).astype(np.float32)
@@ -154,9 +150,8 @@ def encode_words(
     for i, text in enumerate(texts):
         found = split_words(text)
         if not found:
-            raise DataError(
-                f"{printable_text(text, 60)!r} has no letter, digit or emoji: say it in words"
-            )
+            shown = printable_text(text, 60)
+            raise DataError(f"{shown!r} has no letter, digit or emoji: say it in words")
         known = [index[word] for word in found if word in index]
         unknown |= set(found) - index.keys()
         if not known and not (full or spelled):
@@ -206,7 +201,6 @@ def _warn_longer(cut: int, than: str) -> None:
 
 
 def truncate_captions(texts: Sequence[Any]) -> list[str]:
-    """Captions of at most `LONGEST` characters; more are cut off with a warning."""
     whole = [str(text) for text in texts]
     cut = sum(len(text) > LONGEST for text in whole)
     _warn_longer(cut, f"{LONGEST} characters: the rest is not read")

@@ -25,8 +25,6 @@ PRECISION = {
 
 
 class Column(NamedTuple):
-    """One column of a table, or a whole array of higher rank."""
-
     name: str | int  # or its position in an array
     dtype: str  # as the column's own library spells it
     values: np.ndarray  # numbers, or Python objects where they are not numbers
@@ -54,7 +52,6 @@ class ColumnSchema:
     bounds: tuple[Bound, Bound] = (None, None)
 
     def clip_and_round(self, values: np.ndarray) -> np.ndarray:
-        """Whole numbers within the observed range, or numbers within the bounds and the type."""
         if self.integer:
             return np.clip(np.rint(values), self.low, self.high)
         precision = np.dtype(PRECISION.get(self.dtype, "f8")).type
@@ -68,8 +65,6 @@ class ColumnSchema:
 
 @dataclass(frozen=True)
 class Columns:
-    """A source as columns; messages call it ``name``."""
-
     kind: str  # one of `KINDS`: what to give back
     name: str
     shape: tuple[int, ...]  # of one row as the user has it; () for a one-dimensional array
@@ -87,7 +82,6 @@ class Columns:
         return [str(c.name) for c in self.cells]
 
     def stack(self) -> np.ndarray:
-        """The numbers as float64 with shape ``(n, *event)``."""
         if len(self.shape) > 1:
             return self.cells[0].values.astype(np.float64)
         return np.stack([c.values.astype(np.float64) for c in self.cells], axis=1)
@@ -109,8 +103,6 @@ def any_per_row(mask: np.ndarray) -> np.ndarray:
 
 
 def restore_names(data: Columns, known: Collection[str]) -> Columns:
-    """A table whose columns have lost the apostrophe that makes a name inert in a CSV file."""
-
     def plain(name: str | int) -> str | int:
         bare = str(name)[1:]
         return bare if f"'{bare}" == name and name not in known and bare in known else name
@@ -143,7 +135,6 @@ def _has_mixed_types(values: Sequence[Any]) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a Python object stands for nothing: None, NaN, or a library's own."""
     try:
         return value is None or bool(value != value)
     except TypeError:  # pandas.NA is neither
@@ -151,7 +142,6 @@ def _is_missing(value: Any) -> bool:
 
 
 def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Columns, Column | None]:
-    """Data without their condition, and the condition: ``y``, or the column of that name."""
     if y is not None and condition is not None:
         raise UsageError("give either y or condition, not both")
     if y is not None:
@@ -178,9 +168,8 @@ def split_condition(data: Columns, y: Any, condition: str | None) -> tuple[Colum
 
 def _make_condition_column(data: Columns, name: str, y: np.ndarray) -> Column:
     if y.ndim == 0 or len(y) != data.rows or y.ndim > 2 or 0 in y.shape[1:]:
-        raise DataError(
-            f"{data.name}: {data.rows} rows but conditions of shape {y.shape}; give one for each"
-        )
+        given = f"{data.rows} rows but conditions of shape {y.shape}"
+        raise DataError(f"{data.name}: {given}; give one for each")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     none = [_is_missing(v) for v in y.flat] if y.dtype.kind == "O" else False
     missing = np.broadcast_to(np.asarray(none).reshape(y.shape if none else ()), y.shape)
@@ -188,7 +177,6 @@ def _make_condition_column(data: Columns, name: str, y: np.ndarray) -> Column:
 
 
 def condition_position(data: Columns, condition: str | None) -> int:
-    """Where a table's samples carry the condition; -1 if they do not."""
     if condition is None or data.kind not in TABLES:
         return -1
     return data.names.index(condition) if condition in data.names else len(data.names)
@@ -267,7 +255,6 @@ def columns_from_polars(frame: Any) -> Columns:
 def columns_from_arrow(
     table: Any, name: str, *, extra: Mapping[str, np.ndarray] | None = None
 ) -> Columns:
-    """An Arrow table, which is also what CSV and Parquet files are read into."""
     cells = tuple(map(_arrow_column, table.columns, table.column_names))
     return Columns("table", name, (len(cells),), cells, extra=extra or {})
 
@@ -297,7 +284,6 @@ def _arrow_column(column: Any, name: str) -> Column:
 
 
 def build_table(kind: str, columns: Sequence[tuple[str | int, str, np.ndarray]]) -> Any:
-    """The inverse of reading: a frame or Arrow table of (name, dtype, values) columns."""
     if kind == "pandas":
         import pandas as pd
 

@@ -43,7 +43,6 @@ class ConditionSchema:
 
     @property
     def storage_name(self) -> str:
-        """What it is called beside data that are no table: classes are ``label``."""
         if self.labels:
             return "caption" if self.column == "caption" else "label"
         usual = "caption" if self.captioned else "y"
@@ -72,7 +71,6 @@ class ConditionSchema:
 
     @property
     def length(self) -> int:
-        """Entries of the vector beside the first, those of tokens included."""
         vector = len(self.labels) or len(self.mean) or captions.vector_length(self.words, self.text)
         return vector + self.tokens[0] * self.tokens[1]
 
@@ -91,7 +89,6 @@ class ConditionSchema:
         return replace(self, text=replace(self.text, tokens=0))
 
     def parse(self, word: str) -> Any:
-        """A condition as a person types it: classes and captions stay text, or else numbers."""
         if self.labels or self.captioned:
             return word
         try:
@@ -107,7 +104,6 @@ class ConditionSchema:
         return self._encode_classes(y) if self.labels else self._encode_numbers(y)
 
     def decode(self, c: np.ndarray) -> np.ndarray:
-        """The inverse of `encode` for rows with their first entry; the words alone of captions."""
         if self.labels:
             values = np.empty(len(c), object)
             values[:] = [self.labels[i] for i in c[:, 1:].argmax(1)]
@@ -156,7 +152,6 @@ def _not_numbers(y: Any) -> DataError:
 
 
 def to_python_scalar(value: Any) -> Any:
-    """A NumPy scalar as Python's own, and a whole number as an integer."""
     value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -166,9 +161,8 @@ def _class_labels(distinct: list[Any], column: str) -> tuple[Label, ...]:
     labels = [v if isinstance(v, str | int) else str(v) for v in distinct]
     if min(len(set(labels)), len(set(map(str, labels)))) < len(labels):
         kinds = join_names(sorted({type(v).__name__ for v in labels}))
-        raise DataError(
-            f"{printable_text(column)}: holds the same class as {kinds}; make all of one kind"
-        )
+        where = printable_text(column)
+        raise DataError(f"{where}: holds the same class as {kinds}; make all of one kind")
     return tuple(sorted(labels, key=lambda v: (str(type(v)), v)))
 
 
@@ -191,19 +185,12 @@ def condition_issues(given: Column, text: str | None = None) -> list[DataIssue]:
 
 
 def describe_condition(given: Column, text: str | None = None, place: int = -1) -> ConditionSchema:
-    """How a condition without issues is encoded; UsageError if ``text`` cannot read it.
-
-    Arguments:
-        given: Its values.
-        text: How captions are read (`captions`); by default values are read as they look.
-        place: Where samples carry it (`condition_position`).
-    """
+    """How a condition without issues is encoded; UsageError if ``text`` cannot read it."""
     found = _infer_condition(given) if text is None else _infer_captions(given, text)
     return replace(found, dtype=given.dtype, place=place)
 
 
 def _infer_condition(given: Column) -> ConditionSchema:
-    """Text, truth values and few whole numbers are classes; the rest are captions or numbers."""
     values, column = given.values, str(given.name)
     if values.ndim == 1 and values.dtype.kind in "OUS" and (words := _caption_vocabulary(values)):
         return ConditionSchema(column, words=words)
@@ -229,7 +216,6 @@ def _infer_captions(given: Column, encoder: str) -> ConditionSchema:
 
 
 def _caption_vocabulary(values: np.ndarray) -> tuple[str, ...]:
-    """The words of captions: of many different texts that share their words; else none."""
     distinct = {v for v in values.tolist() if isinstance(v, str)}
     if len(distinct) <= FEW_CLASSES:
         return ()
@@ -245,7 +231,6 @@ def condition_frequencies(c: np.ndarray, most: int = SEEN) -> tuple[np.ndarray, 
 def subsample_weighted(
     rows: np.ndarray, weights: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many rows, in equal steps of the total weight: quantiles, for a single number."""
     if len(rows) <= most:
         return rows, weights
     at = np.searchsorted(np.cumsum(weights), (np.arange(most) + 0.5) / most)

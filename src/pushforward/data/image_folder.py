@@ -35,12 +35,8 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
     """The images of a folder and its subfolders, one for each class, in the order of their paths.
 
     ``captions.csv``, with the columns file and caption, describes them in words; further columns
-    are further conditions, of which ``label`` goes before the subfolders.
-
-    Arguments:
-        folder: Holds at least two images.
-        size: Height and width that all images get, and behind them 1 for grey or 3 for colour;
-            what they have by default, where they are of one size.
+    are further conditions, of which ``label`` goes before the subfolders. ``size`` is height and
+    width, and behind them 1 for grey or 3 for colour; by default their own, where they agree.
     """
     name, paths = printable_text(folder.name), list_images(folder)
     modes, sizes = zip(*(_read_image_header(path) for path in paths))
@@ -61,7 +57,6 @@ def read_image_folder(folder: Path, size: tuple[int, ...] | None = None) -> Colu
 
 
 def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
-    """One image, as `read_image_folder` reads those of a folder."""
     mode, sides = _read_image_header(path)
     x = decode_image(path, _image_shape(size, [mode], sides))
     return _columns_from_pixels(x[None], printable_text(path.name), {})
@@ -70,7 +65,6 @@ def read_image_file(path: Path, size: tuple[int, ...] | None = None) -> Columns:
 def _image_shape(
     size: tuple[int, ...] | None, modes: Iterable[str], sides: tuple[int, int]
 ) -> tuple[int, ...]:
-    """The shape that images get: of ``size`` where it is given, or their own (width, height)."""
     height, width = (size or sides[::-1])[:2]
     grey = size[2:] == (1,) if size and size[2:] else all(mode in GREY for mode in modes)
     return (height, width) if grey else (height, width, 3)
@@ -87,7 +81,6 @@ def _image_cache_key(paths: list[Path], shape: tuple[int, ...]) -> str:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The paths of all images, of which there must be two."""
     found = sorted(p for p in _walk_files(folder) if p.suffix.lower() in ENDINGS and p.is_file())
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     if len(found) < 2:
@@ -105,7 +98,6 @@ def _walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def _read_image_header(path: Path) -> tuple[str, tuple[int, int]]:
-    """The mode and the upright size (width, height) of an image, without unpacking it."""
     with _open_image(path) as image:
         if image.width * image.height > PIXELS:
             raise _too_many_pixels(path)
@@ -139,7 +131,6 @@ def _open_image(path: Path) -> Any:
 
 
 def decode_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """One image as numbers from 0 to 255."""
     from PIL import Image, ImageOps
 
     try:
@@ -172,21 +163,17 @@ def _folder_conditions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]
 
 
 def _read_captions(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """The columns of ``captions.csv``, one row for each image."""
     header, rows = _read_captions_table(folder / CAPTIONS)
     columns = [name for name in header if name.strip() and name != "file"]
     if not rows or "file" not in header or not columns:
-        raise DataError(
-            f"{CAPTIONS}: needs the columns file and caption, and a line for each image"
-        )
+        needed = "the columns file and caption, and a line for each image"
+        raise DataError(f"{CAPTIONS}: needs {needed}")
     of_file = {_unescape_formula(row["file"] or ""): row for row in rows}
     if len(of_file) < len(rows):
         raise DataError(f"{CAPTIONS}: names a file twice; keep one line of each")
     names = [p.relative_to(folder).as_posix() for p in paths]
-    found = {
-        key: [_unescape_formula(of_file.get(n, {}).get(key) or "") for n in names]
-        for key in columns
-    }
+    listed = [of_file.get(name, {}) for name in names]
+    found = {key: [_unescape_formula(row.get(key) or "") for row in listed] for key in columns}
     if missing := [n for n, text in zip(names, found.get("caption", names)) if not text.strip()]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{CAPTIONS}: has no caption for {printable_text(missing[0])}{more}")
@@ -214,7 +201,6 @@ def _read_captions_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _unescape_formula(cell: str) -> str:
-    """A cell without the apostrophe that makes it inert in a spreadsheet."""
     return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in FORMULAS else cell
 
 
@@ -231,7 +217,6 @@ def _parse_typed_cells(cells: list[str]) -> np.ndarray:
 
 
 def summarise_images(source: Any, data: Columns) -> dict[str, Any] | None:
-    """Facts about images, of a folder with the sizes of its files; None where data are others."""
     if datum_noun(data.shape) == "row":
         return None
     height, width, channels = _image_dimensions(data.shape)

@@ -36,13 +36,11 @@ def row_slices(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def map_rows(x: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A test of rows, taken piece by piece: shape (n,)."""
     found = [test(x[i]) for i in row_slices(x.shape)]
     return np.concatenate(found) if found else np.zeros(0, bool)
 
 
 def is_lossless_dtype(x: np.ndarray) -> bool:
-    """Whether rows can be kept in their own type until they are used."""
     return x.dtype.isnative and x.dtype.name in EXACT
 
 
@@ -70,7 +68,6 @@ def load_memmap(path: Path) -> np.ndarray:
 
 
 def transpose_to_columns(x: np.ndarray) -> np.ndarray:
-    """The columns of a large table one after the other, so that each can be read by itself."""
     columns = empty_or_memmap(x.shape[::-1], x.dtype)
     for i in row_slices(x.shape):
         columns[:, i] = x[i].T
@@ -79,10 +76,9 @@ def transpose_to_columns(x: np.ndarray) -> np.ndarray:
 
 def stack_columns(columns: list[np.ndarray]) -> np.ndarray:
     """The inverse of `transpose_to_columns`, in a type that holds all columns."""
-    dtype = np.result_type(*columns)
-    x = empty_or_memmap(
-        (len(columns[0]), len(columns)), dtype if dtype.name in EXACT else np.float64
-    )
+    common = np.result_type(*columns)
+    dtype = common if common.name in EXACT else np.float64
+    x = empty_or_memmap((len(columns[0]), len(columns)), dtype)
     for i in row_slices(x.shape):
         x[i] = np.stack([column[i] for column in columns], axis=1)
     return x
@@ -99,13 +95,7 @@ def _is_intact_npy(path: Path, shape: tuple[int, ...]) -> bool:
 def cache_array(
     name: str, shape: tuple[int, ...], write: Callable[[np.ndarray], None]
 ) -> np.ndarray:
-    """A large array of bytes, found again in the folder of `use_cache_folder` if there is one.
-
-    Arguments:
-        name: Stands for the content: the same name, the same values.
-        shape: Of the array.
-        write: Sets the values.
-    """
+    """Bytes kept in the folder of `use_cache_folder`, if any: the same name, the same values."""
     place = folder.get()
     if place is None or int(np.prod(shape, dtype=object)) <= LARGE:
         x = empty_or_memmap(shape, np.uint8)

@@ -25,8 +25,6 @@ Bounds = Mapping[str, Sequence[int | Bound]]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Data ready for transforms."""
-
     x: np.ndarray  # (n, *event), float64, or a type whose numbers float64 holds
     y: np.ndarray | None  # raw conditions, (n,) or (n, k)
     schema: Schema  # how to give samples back, and to encode ``y``
@@ -42,11 +40,9 @@ def read_dataset(
     text: str | None = None,
     lean: bool = False,
 ) -> Dataset:
-    """Read data that a model is to be fitted on.
+    """Read data to fit a model on: a built-in name, a file, a folder, an array or a frame.
 
     Arguments:
-        source: A built-in name, a .csv, .parquet, .npy or .npz file, a folder of images, an array
-            or a frame.
         y: A condition for each row.
         condition: The column to take as the condition instead; of a built-in set, "label".
         bounds: Open intervals that columns cannot leave, closed for whole numbers.
@@ -56,12 +52,6 @@ def read_dataset(
             others classes.
         lean: Keep arrays of any rank above 2, and what is large, in their own type
             (`Columns.stack_compact`).
-
-    Raises:
-        DataError: If the data cannot be used; the message says where and what to do.
-        UsageError: If ``condition`` or ``bounds`` names no column, or ``text`` no encoder.
-        MissingFile: If the file does not exist.
-        Unsafe: If reading the file could run code or exhaust the memory.
     """
     opened = open_resized(source, size)
     data, given = columns.split_condition(opened, y, condition)
@@ -73,9 +63,8 @@ def read_dataset(
         place = columns.condition_position(opened, condition)
         schema = replace(schema, condition=conditions.describe_condition(given, text, place))
     elif text is not None:
-        raise UsageError(
-            f"text={printable_text(text)} says how captions are read, and there is no condition"
-        )
+        reason = "says how captions are read, and there is no condition"
+        raise UsageError(f"text={printable_text(text)} {reason}")
     x = data.stack_compact() if lean else data.stack()
     return Dataset(x, None if given is None else given.values, schema)
 
@@ -86,10 +75,6 @@ def read_with_schema(source: Any, schema: Schema, *, y: Any = None) -> Dataset:
     The condition comes from ``y``, one for each row or one for all, or from its column where the
     source has it: by its own name, or by that which writing keeps it by, as subfolders are classes
     of any name.
-
-    Raises:
-        DataError: If the data or the conditions are not of the kind that was fitted.
-        UsageError: If ``y`` is given but the model was fitted without a condition.
     """
     data = restore_names(open_source(source, schema.size), schema.known_names)
     if is_image_folder(source) or is_image_file(source):
@@ -104,7 +89,6 @@ def read_with_schema(source: Any, schema: Schema, *, y: Any = None) -> Dataset:
 
 
 def open_source(source: Any, size: tuple[int, ...] | None = None) -> Columns:
-    """A name, a path (images in one ``size``), an array, a tensor or a frame as columns."""
     if isinstance(source, Columns):
         return source
     if isinstance(source, str | os.PathLike):
@@ -144,14 +128,12 @@ def _open_path(text: str, size: tuple[int, ...] | None = None) -> Columns:
 
 
 def open_resized(source: Any, size: tuple[int, ...] | None) -> Columns:
-    """A source as columns, the images of a folder in one size; UsageError if it is none."""
     if size is not None and not is_image_folder(source):
         raise UsageError("size is for the images of a folder, and the data are none: omit it")
     return open_source(source, size)
 
 
 def _columns_from_dataset(data: datasets.BuiltinDataset) -> Columns:
-    """A built-in data set; its labels go by "label", "target" and their own name."""
     names = ("label", "target", str(data.label))
     extra = {} if data.y is None else dict.fromkeys(names, data.y)
     extra |= data.extra
@@ -173,7 +155,6 @@ def is_image_folder(source: Any) -> bool:
 
 
 def parse_image_size(size: Any) -> tuple[int, int] | None:
-    """The height and the width that images are to have, from a number for both or a pair."""
     if size is None:
         return None
     pair = (size, size) if isinstance(size, int | np.integer) else size
@@ -189,13 +170,11 @@ def parse_image_size(size: Any) -> tuple[int, int] | None:
 
 
 def normalise_bounds(bounds: Bounds | None) -> dict[str, tuple[Bound, Bound]] | None:
-    """Bounds as pairs of finite numbers, or None where an end is open."""
     if bounds is None:
         return None
     try:
-        return {
-            str(k): (_bound_or_none(low), _bound_or_none(high)) for k, (low, high) in bounds.items()
-        }
+        pairs = [(str(name), low, high) for name, (low, high) in bounds.items()]
+        return {name: (_bound_or_none(low), _bound_or_none(high)) for name, low, high in pairs}
     except (AttributeError, TypeError, ValueError) as error:
         raise UsageError('bounds are pairs of numbers by column, {"age": (0, None)}') from error
 
@@ -206,7 +185,6 @@ def _bound_or_none(value: Any) -> Bound:
 
 
 def _rescale_levels(data: Columns, schema: Schema) -> Columns:
-    """Images that were written with `Schema.white` as white, in the levels that were fitted."""
     x = data.cells[0].values
     if schema.white == 255 or x.dtype != np.uint8 or x.max(initial=0) <= schema.white:
         return data
@@ -241,7 +219,6 @@ def list_columns(data: Columns) -> list[dict[str, str]]:
 
 
 def _split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray | None]:
-    """Data without the column of a condition, and its values."""
     data, given = columns.split_condition(data, None, name)
     if given is None:
         return data, None
@@ -250,7 +227,6 @@ def _split_valid_column(data: Columns, name: str) -> tuple[Columns, np.ndarray |
 
 
 def split_label_column(source: Any, labels: str | None) -> tuple[Any, np.ndarray | None]:
-    """Data without a column of zeros and ones, and that column as truth values."""
     if labels is None:
         return source, None
     data, values = _split_valid_column(open_source(source), labels)

@@ -60,7 +60,6 @@ class Schema:
         return datum_noun(self.shape)
 
     def event_of(self, size: int) -> "Event":
-        """What a family must know of so many rows."""
         from ..model import Event  # with torch, which reading does without
 
         tokens, spelled = (0, 0), False
@@ -129,7 +128,6 @@ class Schema:
     def condition_columns(
         self, c: np.ndarray | None, captions: Any = None
     ) -> dict[str, np.ndarray]:
-        """The conditions of data as `writing` takes them: values by the name that it keeps."""
         condition = self.condition
         if condition is None or c is None:
             return {}
@@ -144,7 +142,6 @@ class Schema:
         return torch.from_numpy(x).to(getattr(torch, self.dtype))
 
     def align_columns(self, data: Columns) -> np.ndarray:
-        """Data to be scored as numbers, ``(n, *event)``, the columns in the schema's order."""
         if self.kind in TABLES and data.kind in TABLES:
             cells = self._match_columns(data)
         else:
@@ -192,18 +189,14 @@ class Schema:
 
 
 def describe_columns(data: Columns, bounds: Mapping[str, Sequence[int | Bound]]) -> Schema:
-    """The schema of data without issues; UsageError if ``bounds`` are not of these columns."""
     names = data.names
     for name, ends in bounds.items():
+        shown = printable_text(name)
         if name not in names:
-            raise UsageError(
-                f"bounds for {printable_text(name)!r}, but the columns are {join_names(names)}"
-            )
+            raise UsageError(f"bounds for {shown!r}, but the columns are {join_names(names)}")
         low, high = ends if len(ends) == 2 else (0.0, 0.0)
         if not (-np.inf if low is None else low) < (np.inf if high is None else high):
-            raise UsageError(
-                f"the bounds of {printable_text(name)!r} must be (low, high) with low < high"
-            )
+            raise UsageError(f"the bounds of {shown!r} must be (low, high) with low < high")
     columns = tuple(_describe_column(c, bounds.get(str(c.name), (None, None))) for c in data.cells)
     levels, low = _infer_levels(columns, pooled=data.kind not in TABLES)
     return Schema(data.kind, data.dtype, data.shape, columns, levels, low)
@@ -237,13 +230,7 @@ def to_plain_json(value: Any) -> Any:
 
 
 def parse_typed_json(hint: Any, data: Any, where: str) -> Any:
-    """Build what a type annotation asks for from parsed JSON, or raise a DataError.
-
-    Arguments:
-        hint: A dataclass, a tuple, a union or one of str, bool, int, float, None.
-        data: What ``json.loads`` gave.
-        where: How a message calls the place, such as "schema.columns".
-    """
+    """Build what a type annotation asks for from parsed JSON; a DataError names the place."""
     if is_dataclass(hint):
         return _parse_dataclass(hint, data, where)
     if get_origin(hint) in (Union, UnionType):
@@ -254,9 +241,8 @@ def parse_typed_json(hint: Any, data: Any, where: str) -> Any:
         return float(data)
     if hint is not float and type(data) is hint:
         return data
-    raise DataError(
-        f"{where}: expected {getattr(hint, '__name__', hint)}, got {printable_text(data, 40)!r}"
-    )
+    expected = getattr(hint, "__name__", hint)
+    raise DataError(f"{where}: expected {expected}, got {printable_text(data, 40)!r}")
 
 
 def _parse_dataclass(hint: Any, data: Any, where: str) -> Any:
@@ -265,9 +251,8 @@ def _parse_dataclass(hint: Any, data: Any, where: str) -> Any:
         raise DataError(f"{where}: expected an object with {printable_text(', '.join(names), 150)}")
     for key in [*data, *names]:
         if (key in names) != (key in data):
-            raise DataError(
-                f"{where}: {'lacks' if key in names else 'unknown'} key {printable_text(key)!r}"
-            )
+            problem = "lacks" if key in names else "unknown"
+            raise DataError(f"{where}: {problem} key {printable_text(key)!r}")
     hints = get_type_hints(hint)
     return hint(**{n: parse_typed_json(hints[n], data[n], f"{where}.{n}") for n in names})
 

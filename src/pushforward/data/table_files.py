@@ -31,7 +31,6 @@ HEADER = (ValueError, KeyError, SyntaxError, TypeError, tokenize.TokenError, Rec
 
 
 def read_data_file(path: Path) -> Columns:
-    """Read a .csv, .parquet, .npy or .npz file; Unsafe if it could run code or exhaust memory."""
     name, suffix = printable_text(path.name or path.absolute()), path.suffix.lower()
     try:
         if not path.exists():
@@ -54,7 +53,6 @@ def read_data_file(path: Path) -> Columns:
 
 
 def read_csv(path: Path, name: str) -> Columns:
-    """A table of text in UTF-8; the header decides between comma, semicolon and tab."""
     from pyarrow import ArrowException, csv
 
     _check_file_size(path.stat().st_size, LIMIT, name)
@@ -148,7 +146,6 @@ def _read_parquet(path: Path, name: str) -> Columns:
 
 
 def _read_row_groups(file: Any, name: str) -> Columns:
-    """A large Parquet table, its numbers moved to files group by group; text is kept in memory."""
     columns: list[Column] = []
     start = 0
     for i in range(file.metadata.num_row_groups):
@@ -162,8 +159,7 @@ def _read_row_groups(file: Any, name: str) -> Columns:
 
 
 def _allocate_column(cells: Column, rows: int) -> Column:
-    numbers = cells.values.dtype.kind in "biufM"
-    make = memmap.empty_or_memmap if numbers else np.empty
+    make = memmap.empty_or_memmap if cells.values.dtype.kind in "biufM" else np.empty
     return cells._replace(values=make((rows,), cells.values.dtype), missing=np.empty(rows, bool))
 
 

@@ -74,18 +74,15 @@ class FrozenTextEncoder:
 
 
 def text_encoder_name(text: Any) -> str | None:
-    """What names a way of reading captions, a folder by its whole path."""
     if text is None or (isinstance(text, str) and not os.path.isdir(text)):
         return text
     if not isinstance(text, str | os.PathLike):
-        raise UsageError(
-            f"text is {printable_text(text, 40)}; name an encoder of captions, or its folder"
-        )
+        given = printable_text(text, 40)
+        raise UsageError(f"text is {given}; name an encoder of captions, or its folder")
     return os.path.abspath(text)
 
 
 def load_text_encoder(name: str) -> FrozenTextEncoder:
-    """A frozen encoder by its name, "minilm", or its folder."""
     if name == MINILM:
         return load_minilm()
     if not os.path.isdir(name):

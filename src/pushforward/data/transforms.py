@@ -30,8 +30,6 @@ Numbers = tuple[float, ...]
 
 @runtime_checkable
 class Transform(Protocol):
-    """A frozen dataclass of plain numbers."""
-
     kind: ClassVar[str]  # its name in JSON
     stochastic: ClassVar[bool] = False  # whether `forward` draws random numbers
 
@@ -108,7 +106,6 @@ class Unconstrain(Transform):
 
 
 def _bound_tensors(values: tuple[float | None, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds with 0 where there is none, and where there is one."""
     there = torch.tensor([v is not None for v in values], device=like.device)
     return like.new_tensor([0.0 if v is None else v for v in values]), there
 
@@ -198,7 +195,6 @@ def _as_columns(x: Data) -> Tensor:
 
 
 def _column_moments(columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column, without overflow for any finite data."""
     unit = _positive_or_one(columns.abs().amax(0))
     mean = (columns / unit).mean(0) * unit
     spread = columns - mean

@@ -163,7 +163,6 @@ def positivity_issues(data: Columns) -> Iterator[DataIssue]:
 
 
 def _rows_where(test: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
-    """The rows of which any entry passes a test of entries: shape (n,)."""
     if values.size <= memmap.PASS:
         return any_per_row(test(values))
     return memmap.map_rows(values, lambda part: any_per_row(test(part)))
@@ -178,7 +177,6 @@ def _parses_as_number(value: object) -> bool:
 
 
 def is_whole(values: np.ndarray) -> bool:
-    """Whether all values are whole numbers small enough to be meant as such."""
     if values.dtype.kind != "f":
         return True
     largest = np.float64(EXACT)
@@ -195,7 +193,6 @@ def value_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
 
 
 def bounds_issues(column: ColumnSchema, cells: Column) -> Iterator[DataIssue]:
-    """Values beyond the declared bounds; a bound itself is allowed for integers only."""
     low, high = column.bounds
     outside = np.zeros(cells.values.shape, bool)
     if low is not None:

@@ -30,13 +30,7 @@ LONGEST = 255  # bytes of a file's name
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """A path that `write_samples` can write to, checked before the work begins.
-
-    Raises:
-        UsageError: If the extension is not one of .csv, .parquet, .npy, .npz, .png, or none.
-        FolderInUse: If it is a folder that holds something, or would be one in place of a file.
-        DiskError: If its folder does not exist, or cannot be written to.
-    """
+    """Refuse a path that `write_samples` cannot write to, before the work begins."""
     path = Path(path)
     if path.suffix and path.suffix.lower() not in WRITERS:
         known = f"{join_names(WRITERS)}, or a new folder for images"
@@ -129,7 +123,6 @@ def _as_pixel_array(restored: Any, white: int) -> np.ndarray:
 def _write_image_folder(
     folder: Path, x: np.ndarray, extra: Extra, names: Sequence[str] | None
 ) -> None:
-    """Write images into an empty folder, and a table of what its subfolders' names do not say."""
     from PIL import Image
 
     placed = _default_filenames(len(x), extra.get("label")) if names is None else list(names)
@@ -176,7 +169,6 @@ def _table_columns(names: Sequence[str], extra: Extra) -> dict[str, list[Any]]:
 
 
 def _escape_formula(cell: Any) -> Any:
-    """A cell that a spreadsheet shows instead of running it."""
     return f"'{cell}" if isinstance(cell, str) and cell and cell[0] in FORMULAS else cell
 
 
@@ -235,7 +227,6 @@ def _write_npy(restored: Any) -> Write:
 
 
 def _write_npz(restored: Any, extra: Extra) -> Write:
-    """The data as ``x``, what is known of them first as ``y``, and all of it by name."""
     x = _as_numpy_array(restored)
     known = {k: _without_objects(v) for k, v in _check_extra_arrays(extra, len(x)).items()}
     first = {"y": next(iter(known.values()))} if known else {}
@@ -251,7 +242,6 @@ def _without_objects(values: np.ndarray) -> np.ndarray:
 
 
 def _write_png(restored: Any, white: int) -> Write:
-    """Images beside each other, small ones enlarged."""
     from PIL import Image
 
     x = _as_pixel_array(restored, white)
@@ -266,7 +256,6 @@ def _write_png(restored: Any, white: int) -> Write:
 
 
 def _as_arrow_table(restored: Any) -> Any:
-    """Columns of any kind as an Arrow table; an array's are called x0, x1, ..."""
     import pyarrow as pa
 
     if isinstance(restored, pa.Table):

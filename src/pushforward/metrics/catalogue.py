@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UsageError
+from ..theory import sample_statistics
 from . import classifier, kernels, neighbours, wasserstein
 from .classifier import FeatureClassifier
 from .distances import Array
@@ -26,8 +27,6 @@ class MetricContext(NamedTuple):
 
 
 class MetricRows(NamedTuple):
-    """Rows, and what else is known of each."""
-
     x: Array  # the data themselves, or features of them
     classes: np.ndarray | None = None  # what a real row is, or a generated row was asked to be
     p: Array | None = None  # the class probabilities of the network that gave the features
@@ -140,7 +139,7 @@ SD = "real standard deviations"
 _neighbours = jackknife_replicates(neighbours.prdc)
 _separation = jackknife_replicates(classifier.separation_scores)
 _memorisation = jackknife_replicates(neighbours.memorisation_scores)
-_covered = jackknife_replicates(neighbours.covered_mass)
+_covered = jackknife_replicates(sample_statistics.covered_mass)
 _sliced_w2 = jackknife_replicates(wasserstein.sliced_w2)
 _w1, _w2 = jackknife_replicates(wasserstein.w1), jackknife_replicates(wasserstein.w2)
 _score = jackknife_replicates(lambda a, b: classifier.classifier_score(b))
@@ -205,7 +204,6 @@ def metric_meaning(name: str) -> str:
 
 
 def better_direction(name: str) -> Better:
-    """Whether "lower" or "higher" values of a metric are better."""
     return get_metric(name).better
 
 

@@ -93,7 +93,6 @@ def tile_sheets(images: np.ndarray) -> list[np.ndarray]:
 
 
 def tile_square(images: np.ndarray) -> np.ndarray:
-    """Images side by side, row after row, with black ones at the end of the last row."""
     n, h, w = images.shape[:3]
     columns = min(n, math.ceil(math.sqrt(n * h / w)), max(1, SIDE // w))
     rows = math.ceil(n / columns)

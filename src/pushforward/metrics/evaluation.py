@@ -151,7 +151,6 @@ def _split_samples(
     rng: np.random.Generator,
     max_n: int,
 ) -> _MetricSamples:
-    """Draw the three sets, the reference from ``train`` or else from the other half of ``real``."""
     n = len(real.x) // 2 if train is None else min(len(real.x), len(train))
     n = min(n, len(generated.x), max_n)
     if n < MIN_ROWS:

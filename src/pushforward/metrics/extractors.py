@@ -83,15 +83,11 @@ def fit_pixel_range(
 
 
 class _ExtractedFeatures(NamedTuple):
-    """Features of some images, ``(n, d)``, and class probabilities where the network has any."""
-
     x: Array
     p: Array | None = None
 
 
 class FeatureExtractor(NamedTuple):
-    """A way to see images, which names its metrics and describes itself."""
-
     name: str  # what metrics are named after
     description: str  # the network, its features, and what is done to an image before
     features: Callable[[Array], _ExtractedFeatures]  # of rows ``(n, entries)``

@@ -160,10 +160,8 @@ class _SamePadConv2d(nn.Conv2d):
 def _conv_norm_layer(
     into: int, out: int, k: int = 1, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
-    return [
-        _SamePadConv2d(into, out, k, stride, groups=groups, bias=False),
-        nn.BatchNorm2d(out, eps=1e-3),
-    ]
+    conv = _SamePadConv2d(into, out, k, stride, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(out, eps=1e-3)]
 
 
 class _InvertedResidual(nn.Sequential):
@@ -235,7 +233,6 @@ def load_network(name: str) -> tuple[Any, str]:
 
 
 def _import_network(name: str) -> Any:
-    """The network ``module:attribute``; a class or a function is called for it."""
     place, _, attribute = name.partition(":")
     try:
         with _working_folder_on_path():

@@ -75,8 +75,6 @@ def _polynomial_kernel(x: Array, y: Array) -> Array:
 
 
 class _PairSums(NamedTuple):
-    """Sums of a kernel over pairs of rows, kept apart by group, and the rows in each group."""
-
     xx: Array  # (groups, groups), as are yy and xy
     yy: Array
     xy: Array

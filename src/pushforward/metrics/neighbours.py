@@ -13,41 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
-from ..theory.sample_statistics import (
-    SHARE,
-    cluster_rows,
-    coverage_cells,
-    covered_mass,
-    is_collapsed,
-)
-from .distances import (
-    BLOCK,
-    Array,
-    block_slices,
-    centre_pair,
-    sample_pair,
-    sample_set,
-    squared_distances,
-)
+from ..theory import sample_statistics
+from . import distances
+from .distances import BLOCK, Array, sample_pair
 
 K = 5
 
 
 def _squared_radii(x: Array, k: int, block: int = BLOCK) -> Array:
-    parts = (squared_distances(x[i], x) for i in block_slices(len(x), block))
+    parts = (distances.squared_distances(x[i], x) for i in distances.block_slices(len(x), block))
     return np.concatenate([np.partition(d2, k, axis=1)[:, k] for d2 in parts])
 
 
 def prdc(real: np.ndarray, generated: np.ndarray, *, k: int = K, block: int = BLOCK) -> Array:
     """Precision, recall, density and coverage, ``(4,)``; all but density are fractions."""
-    x, y = centre_pair(*sample_pair(real, generated))
+    x, y = distances.centre_pair(*sample_pair(real, generated))
     if min(len(x), len(y)) <= k:
         raise DataError(f"neighbours number {k} need more than {k} rows on each side: give more")
     r_x, r_y = _squared_radii(x, k, block), _squared_radii(y, k, block)
     balls = np.zeros(len(y))  # real balls around each generated row
     recalled, covered = np.zeros(len(x), dtype=bool), np.zeros(len(x), dtype=bool)
-    for i in block_slices(len(x), block):
-        d2 = squared_distances(x[i], y)
+    for i in distances.block_slices(len(x), block):
+        d2 = distances.squared_distances(x[i], y)
         inside = d2 <= r_x[i, None]
         balls += inside.sum(0)
         covered[i] = inside.any(1)
@@ -80,11 +67,11 @@ def nearest_distance(rows: np.ndarray, train: np.ndarray, *, block: int = BLOCK)
 
     The matrix product finds the neighbour and a subtraction measures it: zero means equal.
     """
-    t, x = centre_pair(*sample_pair(train, rows))
+    t, x = distances.centre_pair(*sample_pair(train, rows))
     least, which = np.full(len(x), np.inf), np.zeros(len(x), dtype=np.int64)
-    for i in block_slices(len(x), block):
-        for j in block_slices(len(t), block):
-            d2 = squared_distances(x[i], t[j])
+    for i in distances.block_slices(len(x), block):
+        for j in distances.block_slices(len(t), block):
+            d2 = distances.squared_distances(x[i], t[j])
             closer = d2.min(1) < least[i]
             which[i] = np.where(closer, d2.argmin(1) + j.start, which[i])
             least[i] = np.minimum(d2.min(1), least[i])
@@ -123,7 +110,7 @@ class _ModeReport(NamedTuple):
 
     @property
     def collapsed(self) -> bool:
-        return is_collapsed(self.kept)
+        return sample_statistics.is_collapsed(self.kept)
 
 
 def known_modes(
@@ -144,14 +131,14 @@ def known_modes(
     centres, rows = sample_pair(modes, generated)
     if scale <= 0:
         raise UsageError(f"the scale of a mode is its standard deviation, above zero, not {scale}")
-    d2 = squared_distances(rows, centres)
+    d2 = distances.squared_distances(rows, centres)
     nearest = d2.argmin(1)
     good = d2.min(1) <= (radius * scale) ** 2
     k = len(centres)
     counts = np.bincount(nearest[good], minlength=k)
     f = counts / max(int(good.sum()), 1)
     kl = float(rel_entr(f, 1 / k).sum()) if good.any() else float(np.log(k))
-    kept = float((counts >= SHARE * len(rows) / k).mean())
+    kept = float((counts >= sample_statistics.SHARE * len(rows) / k).mean())
     return _ModeReport(int((counts > 0).sum()), float(good.mean()), kl, f, kept)
 
 
@@ -160,16 +147,16 @@ def kmeans_centres(real: np.ndarray, *, k: int | None = None, seed: int = 0) -> 
 
     Cells of too few rows are no evidence, so ``k`` is at most a twentieth of the rows.
     """
-    x = sample_set(real, "real")
-    k = k or coverage_cells(len(x))
+    x = distances.sample_set(real, "real")
+    k = k or sample_statistics.coverage_cells(len(x))
     if not 1 <= k <= len(x):
         raise UsageError(f"{len(x)} real rows cannot fill {k} cells: give more rows or a smaller k")
-    return cluster_rows(x, k, seed=seed).cluster_centers_.astype(np.float64)
+    return sample_statistics.cluster_rows(x, k, seed=seed).cluster_centers_.astype(np.float64)
 
 
 def nearest_centre(rows: np.ndarray, centres: np.ndarray) -> NDArray[np.int64]:
     c, x = sample_pair(centres, rows)
-    return squared_distances(x, c).argmin(1)
+    return distances.squared_distances(x, c).argmin(1)
 
 
 def mode_coverage(
@@ -178,4 +165,4 @@ def mode_coverage(
     """Fraction of real rows in those k-means cells that generated rows keep; 1 is perfect."""
     centres = kmeans_centres(real, k=k, seed=seed)
     x, y = (nearest_centre(rows, centres).astype(float) for rows in (real, generated))
-    return covered_mass(x, y)
+    return sample_statistics.covered_mass(x, y)

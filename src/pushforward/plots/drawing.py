@@ -20,8 +20,6 @@ MOST_INTEGERS = 40  # up to so many values a histogram has one bar each
 
 
 class AxesLimits(NamedTuple):
-    """A rectangle in the units of the data: its lower left and its upper right corner."""
-
     low: np.ndarray
     high: np.ndarray
 
@@ -50,7 +48,6 @@ def frame_axes(axes: Axes, where: AxesLimits, names: tuple[str, str] | None = No
 
 
 def axis_name(column: str | int) -> str:
-    """A column's name for an axis; nothing where it has only a position."""
     return "" if isinstance(column, int) or column.isdigit() else style.clean_label(column)
 
 
@@ -66,7 +63,6 @@ def plot_scatter(
 def plot_density_map(
     axes: Axes, log_p: np.ndarray, where: AxesLimits, limits: tuple[float, float]
 ) -> None:
-    """A map of log-densities on a square grid, row by row from below."""
     side = math.isqrt(len(log_p))
     axes.imshow(
         log_p.reshape(side, side),
@@ -90,7 +86,6 @@ def plot_colour_scale(axes: Axes, limits: tuple[float, float]) -> None:
 
 
 def histogram_edges(data: np.ndarray, integer: bool, where: AxesLimits | None = None) -> np.ndarray:
-    """Bins for a column: one a value for a few integers, otherwise about the square root of n."""
     low, high = data.min(), data.max()
     if integer and high - low < MOST_INTEGERS:
         return np.arange(low - 0.5, high + 1)
@@ -101,10 +96,7 @@ def histogram_edges(data: np.ndarray, integer: bool, where: AxesLimits | None = 
 
 
 def plot_histogram(axes: Axes, data: np.ndarray | None, x: np.ndarray, bins: np.ndarray) -> None:
-    """The density of data as grey bars and that of samples as a line of steps.
-
-    Heights are per unit of the axis over *all* rows, so mass outside the axis is seen as missing.
-    """
+    """Heights are per unit of the axis over *all* rows: mass outside is seen as missing."""
     widths = np.diff(bins)
     if data is not None:
         heights = np.histogram(data, bins)[0] / len(data) / widths
@@ -143,10 +135,7 @@ def plot_density_curve(axes: Axes, grid: np.ndarray, log_p: np.ndarray, exact: b
 
 
 def image_mosaic(x: np.ndarray, side: int, low: float, high: float) -> np.ndarray:
-    """The first images in a square, ``side`` along a side, ``(height, width)`` or ``(..., 3)``.
-
-    Images are ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)``, black at low and white at high.
-    """
+    """From ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)``; black at low, white at high."""
     x = x[..., None] if x.ndim == 3 else np.moveaxis(x, image_layout(x.shape[1:]).axis, -1)
     x = x[..., :3] if x.shape[-1] >= 3 else x[..., :1]
     x = np.clip((x[: side**2] - low) / (high - low or 1.0), 0, 1)
@@ -184,7 +173,6 @@ def plot_losses(axes: Axes, history: list[dict[str, Any]], diagnoses: Sequence[s
 
 
 def _robust_limits(history: list[dict[str, Any]], names: list[str]) -> tuple[float, float] | None:
-    """Limits that the first steps, which are large, do not spoil."""
     late = history[len(history) // 20 :]
     values = [r[k] for r in late for k in names if k in r and np.isfinite(r[k])]
     if not values:
@@ -195,7 +183,6 @@ def _robust_limits(history: list[dict[str, Any]], names: list[str]) -> tuple[flo
 
 
 def plot_trajectories(axes: Axes, states: np.ndarray, where: AxesLimits) -> None:
-    """Trajectories from noise (open circles) to data (dots), ``(steps, n, 2)``."""
     axes.plot(*np.moveaxis(states, -1, 0), color=style.MODEL, linewidth=0.6, alpha=0.55)
     noise: dict[str, Any] = {"facecolors": "white", "edgecolors": style.QUIET, "linewidths": 0.6}
     for (x, y), look in ((states[0].T, noise), (states[-1].T, {"c": style.INK, "zorder": 3})):
@@ -216,10 +203,7 @@ def _set_log_axis(axes: Axes, which: str) -> None:
 def plot_intervals(
     axes: Axes, estimates: Sequence[tuple[float, float, float, float]], filled: Sequence[bool]
 ) -> None:
-    """Values with intervals from above to below, and the floor of the first as a dashed line.
-
-    Estimates are (value, low, high, floor); the marks of some are filled and coloured.
-    """
+    """Estimates are (value, low, high, floor), from above; the first floor is a dashed line."""
     for i, ((value, low, high, _), full) in enumerate(zip(estimates, filled)):
         colour = style.MODEL if full else style.QUIET
         axes.plot([low, high], [i, i], color=colour, linewidth=1.6)
@@ -249,10 +233,7 @@ def plot_nfe_curves(axes: Axes, curves: dict[str, list[tuple[int, float]]], floo
 
 
 def _set_symlog_axis(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
-    """A horizontal axis for intervals of very different sizes: linear near zero, then logarithmic.
-
-    It is linear within the half-width of the shortest interval, which is the noise.
-    """
+    """An axis that is linear within the half-width of the shortest interval, the noise."""
     noise = max((high - low).min() / 2, 1e-3 * high.max(), 1e-12)
     if high.max() <= 30 * noise:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=4))

@@ -40,14 +40,7 @@ Real = np.ndarray | None  # data to draw with the samples
 
 
 def plot_run(fitted: FittedModel, path: Path, *, data: Any = None, seed: int = 0) -> Path:
-    """Draw loss curves and samples of a fitted model, and its density over the plane.
-
-    Arguments:
-        fitted: A fitted model.
-        path: Where to; ``.png``, ``.svg`` or ``.pdf``.
-        data: Data to draw in grey with the samples, of the kind the model was fitted on.
-        seed: Of the samples.
-    """
+    """Loss curves and samples, beside data of the same kind in grey, and the density on a plane."""
     path = files.check_figure_path(path)
     real = None if data is None else reading.read_with_schema(data, fitted.schema).x
     panels = [*_training_panels(fitted), *_sample_panels(fitted, real, seed)]
@@ -75,8 +68,7 @@ def _training_panels(fitted: FittedModel) -> list[Panel]:
         diagnoses = fitted.config.get("diagnoses") or ()
         panels.append((4.0, lambda p: drawing.plot_losses(p.add_subplot(), history, diagnoses)))
     if monitored_steps(history):
-        facts = fitted.config["watched"]
-        panels.append((4.0, lambda part: _plot_monitor(part, history, facts)))
+        panels.append((4.0, lambda part: _plot_monitor(part, history, fitted.config["watched"])))
     return panels
 
 
@@ -188,19 +180,14 @@ class _EncodedData(NamedTuple):
 
     @property
     def condition(self) -> np.ndarray | None:
-        """The condition of the first row, under which latents are decoded."""
         return None if self.y is None else self.y[:1]
 
 
 def plot_latents(fitted: FittedModel, path: Path, data: Any = None, y: Any = None) -> Path:
     """Draw encoded data over the two most active latents, and what the latents decode to.
 
-    Arguments:
-        fitted: A fitted model whose family has latents.
-        path: Where to; ``.png``, ``.svg`` or ``.pdf``.
-        data: Data to encode; by default those of the run, if it knows where they are.
-        y: Their conditions, where the data have no column of them. Decoded are latents under the
-            condition of the first row.
+    Without ``data`` those of the run are encoded, if it knows where they are. Latents are decoded
+    under the condition of the first row.
     """
     path = files.check_figure_path(path)
     found = encode_for_plot(fitted, data, y)
@@ -235,7 +222,6 @@ def encode_for_plot(fitted: FittedModel, data: Any, y: Any) -> _EncodedData:
 
 
 def _plot_latent_scatter(axes: Axes, found: _EncodedData) -> None:
-    """Encoded data over the two most active latents, with one and two deviations of the prior."""
     axes.set_title(f"{found.active} of {count_noun(found.z.shape[1], 'latent')} active")
     if found.z.shape[1] == 1:
         bins = np.linspace(-4, 4, 61)
@@ -283,7 +269,6 @@ def _decoding_plots(fitted: FittedModel, found: _EncodedData) -> Sequence[Draw]:
 
 
 def _plot_decoded_images(axes: Axes, fitted: FittedModel, x: np.ndarray) -> None:
-    """Images ``(rows, SIDE, *event)``."""
     column = fitted.schema.columns[0]
     drawing.plot_image_grid(axes, x.reshape(-1, *x.shape[2:]), SIDE, column.low, column.high)
 

@@ -30,7 +30,6 @@ STEPS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def plot_kind(event: tuple[int, ...]) -> str:
-    """How data of a shape are drawn: "line", "plane", "table" or "images"."""
     if len(event) == 1:
         return {1: "line", 2: "plane"}.get(event[0], "table")
     return "images" if is_image(event) and image_layout(event).channels in (1, 3, 4) else "table"
@@ -81,7 +80,6 @@ def _within_bounds(schema: Schema, x: np.ndarray) -> np.ndarray:
 
 
 def grid_points(where: AxesLimits, side: int = GRID) -> np.ndarray:
-    """Cell centres of a regular grid over a rectangle, row by row from below."""
     step = (where.high - where.low) / side
     u, v = (where.low[k] + step[k] * (np.arange(side) + 0.5) for k in (0, 1))
     return np.stack([a.ravel() for a in np.meshgrid(u, v)], axis=1)
@@ -103,7 +101,6 @@ def sampler_trajectories(
 
 
 def standardised_distance(real: np.ndarray, x: np.ndarray) -> float:
-    """Sliced W2 between two sets of rows, in the units of the table (`metrics.evaluate`)."""
     image = real.ndim > 2
     real, x = real.reshape(len(real), -1), x.reshape(len(x), -1)
     scale = column_scales(real, image)
@@ -113,7 +110,6 @@ def standardised_distance(real: np.ndarray, x: np.ndarray) -> float:
 def quality_by_steps(
     fitted: FittedModel, model: Diffusion, real: np.ndarray
 ) -> Iterator[tuple[int, float]]:
-    """Evaluations and distance for growing numbers of steps, as far as time allows."""
     samples: list[np.ndarray] = []
 
     def draw(steps: int) -> None:
@@ -129,7 +125,6 @@ def quality_by_steps(
 
 
 def peak_log_density(maps: list[np.ndarray]) -> float | None:
-    """The highest density of some maps, a few points aside; None if there is none."""
     values = np.concatenate(maps) if maps else np.zeros(0)
     values = values[np.isfinite(values)]
     return float(np.quantile(values, 0.999)) if len(values) else None

@@ -80,7 +80,6 @@ def plot_style() -> Iterator[None]:
 
 
 def figure_bytes(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
-    """A figure as the bytes of a file, the same for the same figure."""
     buffer = io.BytesIO()
     nothing = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=nothing.get(kind))
@@ -96,7 +95,6 @@ def written_figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
 
 
 def axes_svg_uri(draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
-    """A figure of one axes, so many inches of 96 pixels, as the address of an inline SVG image."""
     with plot_style():
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         draw(figure.add_subplot())
@@ -104,7 +102,6 @@ def axes_svg_uri(draw: Callable[[Axes], None], size: tuple[float, float]) -> str
 
 
 def figure_svg_uri(figure: Figure) -> str:
-    """A figure as the address of an inline SVG image; it is empty afterwards."""
     svg = figure_bytes(figure)
     figure.clear()
     return svg_data_uri(svg)
@@ -123,7 +120,6 @@ def clean_label(text: object, longest: int = 28) -> str:
 
 
 def format_log_tick(value: Any, position: object = None) -> str:
-    """A tick of a logarithmic axis without an exponent where that is short."""
     if not value:
         return "0"
     if not 1e-4 <= abs(value) < 1e6:

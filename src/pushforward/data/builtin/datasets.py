@@ -92,7 +92,6 @@ def describe(name: str) -> str:
 
 
 def dataset_columns(data: BuiltinDataset) -> Any:
-    """A data set for `writing.write_samples`: named columns with the labels last, or an array."""
     if data.columns is None:
         return data.x
     columns = dict(zip(data.columns, data.x.T, strict=True))
@@ -160,7 +159,5 @@ def _load_builtin_images(name: str, n: int | None, seed: int) -> BuiltinDataset:
 
     source = IMAGE_SETS[name]
     require_memory((n or 0) * 32 * 32 * 3, f"{n} images of {name}", "ask for fewer")
-    found = source.load(n or source.n, seed)
-    return BuiltinDataset(
-        name, source.description, found.x, found.y, found.label, extra=found.extra
-    )
+    x, label, y, extra = source.load(n or source.n, seed)
+    return BuiltinDataset(name, source.description, x, y, label, extra=extra)

