@@ -20,8 +20,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from ..shapes import Data, PerDatum, Scalar, append_dims
 
-Critic = Callable[[Tensor], Tensor]
-"""A function of data ``(n, *event)`` with one real number per datum, ``(n,)``."""
+Critic = Callable[[Tensor], Tensor]  # of data ``(n, *event)``, one number per datum, ``(n,)``
 
 
 def game_value(real: PerDatum, fake: PerDatum) -> Scalar:
@@ -60,10 +59,9 @@ def non_saturating_loss(fake: PerDatum) -> Scalar:
 
 
 def critic_gap(real: PerDatum, fake: PerDatum) -> Scalar:
-    r""":math:`\mathbb E_p f - \mathbb E_q f`.
+    r""":math:`\mathbb E_p f - \mathbb E_q f`, at most the critic's Lipschitz constant times W1.
 
-    At most :math:`W_1(p, q)` times the Lipschitz constant of the critic. A penalised critic's
-    constant is not one, and on finite samples the gap is positive even where p = q.
+    A penalised critic's is not one, and on finite samples the gap is positive even where p = q.
     """
     return real.mean() - fake.mean()
 

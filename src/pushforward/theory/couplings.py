@@ -86,8 +86,7 @@ class CouplingPool:
     """
 
     def __init__(self, couple: Callable[[int], Pairs], size: int) -> None:
-        self.couple, self.size = couple, size
-        self.seed = 0
+        self.couple, self.size, self.seed = couple, size, 0
         self.pairs: Pairs | None = None
 
     def take(self, n: int, state: Tensor) -> Pairs:

@@ -145,9 +145,8 @@ class DormandPrince:
             h = end - self.t if abs(self.h) >= abs(end - self.t) * (1 - 1e-9) else self.h
             x, k, error = self.trial_step(h)
             ratio = self.error_ratio(error, x)
-            gain, excess = (
-                self.integrate_trace_step(h, k) if self.trace and ratio <= 1 else (0.0, 0.0)
-            )
+            taken = self.trace and ratio <= 1
+            gain, excess = self.integrate_trace_step(h, k) if taken else (0.0, 0.0)
             if ratio <= 1 and excess <= 1:
                 self.t, self.x, self.k = end if h == end - self.t else self.t + h, x, k[-1]
                 self.total = self.total + gain

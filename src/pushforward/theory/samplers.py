@@ -93,13 +93,11 @@ def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> I
 
 
 def _exponential_step(step: SamplerStep, x_t: Tensor, x: Tensor) -> Tensor:
-    """The exact step if the data estimate stays constant."""
     shrink = step.sigma_s / step.sigma_t
     return shrink * x_t + (step.alpha_s - step.alpha_t * shrink) * x
 
 
 def _log_snr(alpha: float, sigma: float) -> float:
-    r""":math:`\lambda = \log(\alpha / \sigma)`, which may be infinite."""
     if alpha == 0:
         return -math.inf
     return math.log(alpha / sigma) if sigma else math.inf
@@ -196,18 +194,8 @@ def euler_maruyama(
         yield x
 
 
-SAMPLERS: tuple[Sampler, ...] = (
-    ddpm,
-    ddim,
-    euler,
-    heun,
-    dpmpp_2m,
-    dpmpp_2s,
-    ipndm,
-    euler_maruyama,
-    predictor_corrector,
-    annealed_langevin,
-)
+SAMPLERS: tuple[Sampler, ...] = (ddpm, ddim, euler, heun, dpmpp_2m, dpmpp_2s, ipndm)
+SAMPLERS += (euler_maruyama, predictor_corrector, annealed_langevin)
 NAMES: tuple[str, ...] = tuple(sampler.__name__ for sampler in SAMPLERS)
 
 

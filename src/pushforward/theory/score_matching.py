@@ -27,10 +27,7 @@ def explicit_score_matching(score: Score, truth: Score, x: Data) -> PerDatum:
 
 
 def implicit_score_matching(score: Score, x: Data) -> PerDatum:
-    r""":math:`\operatorname{tr}\nabla s(x) + \tfrac12\|s(x)\|^2` (Hyvärinen, 2005).
-
-    The trace is exact and takes d backward passes.
-    """
+    r""":math:`\operatorname{tr}\nabla s + \tfrac12\|s\|^2`, d backward passes (Hyvärinen, 2005)."""
     s, trace = exact_divergence(lambda x, _: score(x), x, x.new_zeros(()), create_graph=True)
     return trace + sum_event(s.square()) / 2
 

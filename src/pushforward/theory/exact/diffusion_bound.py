@@ -34,9 +34,8 @@ def moment_recursion(betas: Tensor, mean: float, variance: float) -> tuple[Tenso
 
     .. math:: m_k = \sqrt{1-\beta_k}\,m_{k-1}, \qquad V_k = (1-\beta_k) V_{k-1} + \beta_k
 
-    Whose solution is :math:`\sqrt{\bar\alpha_k}\,m_0` and :math:`\bar\alpha_k V_0 + 1 -
-    \bar\alpha_k` (Ho et al., 2020, eq. 4). Betas may leave signal at the end; a datum itself is a
-    mean with ``variance`` 0.
+    Solved by :math:`\sqrt{\bar\alpha_k}\,m_0` and :math:`\bar\alpha_k V_0 + 1 - \bar\alpha_k` (Ho
+    et al., 2020, eq. 4); betas may leave signal at the end, and a datum has ``variance`` 0.
     """
     means, variances = [mean], [variance]
     for beta in betas.tolist():
@@ -104,10 +103,8 @@ def expected_noise_error(mixture: GaussianMixture, alpha: Tensor, sigma: Tensor)
     if len(mixture.weights) == 1:
         signal = alpha.double().square()[:, None] * mixture.variances
         return (signal / (signal + sigma.double().square()[:, None])).sum(1)
-    errors = []
-    for a, s in zip(alpha, sigma):
-        noisy = mixture.diffuse(a, s)
-        errors.append(mixture.dim - float(s) ** 2 * fisher_information(noisy))
+    noisy = (fisher_information(mixture.diffuse(a, s)) for a, s in zip(alpha, sigma))
+    errors = [mixture.dim - float(s) ** 2 * information for s, information in zip(sigma, noisy)]
     return torch.tensor(errors, dtype=torch.float64)
 
 
@@ -130,7 +127,7 @@ def best_variance(path: DDPMPath, floor: Tensor, d: int) -> Tensor:
     (Bao et al., 2022, theorem 1). For standard normal data it is :math:`\beta_k`, for a single
     point :math:`\tilde\beta_k`.
     """
-    return path.posterior(*_variance_arguments(path))[1] + _reverse_mean_error(path, floor) / d
+    return _posterior_variances(path) + _reverse_mean_error(path, floor) / d
 
 
 def _reverse_mean_error(path: DDPMPath, floor: Tensor) -> Tensor:
@@ -140,10 +137,9 @@ def _reverse_mean_error(path: DDPMPath, floor: Tensor) -> Tensor:
     return data_gain(path, k).square() * (1 - alpha_bar) / alpha_bar * floor
 
 
-def _variance_arguments(path: DDPMPath) -> tuple[Tensor, Tensor, Tensor]:
-    """Where only the variance of the table's posterior is asked for, at all steps."""
+def _posterior_variances(path: DDPMPath) -> Tensor:
     zero = torch.zeros(path.steps, dtype=torch.float64)
-    return zero, zero, torch.arange(1, path.steps + 1)
+    return path.posterior(zero, zero, torch.arange(1, path.steps + 1))[1]
 
 
 def expected_bound(
@@ -161,7 +157,7 @@ def expected_bound(
     :math:`e_k`, ``floor``, :math:`\mathbb E\,\|x_0\|^2`, ``second``, and :math:`\Sigma_k`. No
     network can have less with these variances; the sum bounds the entropy of the data from above.
     """
-    tilde = path.posterior(*_variance_arguments(path))[1][1:]
+    tilde = _posterior_variances(path)[1:]
     moved = _reverse_mean_error(path, floor)
     kl = ((d * tilde + moved[1:]) / variance[1:] - d + d * (variance[1:] / tilde).log()) / 2
     first = (moved[0] / variance[0] + d * (2 * math.pi * variance[0]).log()) / 2

@@ -25,11 +25,9 @@ from .divergences import quadrature_mean
 
 
 def optimal_logit(log_p: PerDatum, log_q: PerDatum) -> PerDatum:
-    r"""The logit of the best discriminator, :math:`D^* = p / (p + q)` (Goodfellow et al., 2014).
+    r"""The logit :math:`f^* = \log p - \log q` of the best discriminator, :math:`D^* = p/(p + q)`.
 
-    .. math:: f^*(x) = \log p(x) - \log q(x)
-
-    :math:`D^*` is not defined where both densities vanish.
+    (Goodfellow et al., 2014). It is not defined where both densities vanish.
     """
     return log_p - log_q
 
@@ -64,9 +62,7 @@ def discriminator_regret(
 
 
 class _GeneratorSlopes(NamedTuple):
-    """With respect to a shift of all samples, ``(d,)``."""
-
-    saturating: Tensor
+    saturating: Tensor  # with respect to a shift of all samples, ``(d,)``
     non_saturating: Tensor
 
 
@@ -80,7 +76,6 @@ def generator_slopes(
         = \nabla_\theta \bigl[\mathrm{KL}(q_\theta \| p) - 2\,\mathrm{JS}(p, q_\theta)\bigr]
 
     for :math:`q_\theta(x) = q(x - \theta)` at :math:`\theta = 0` (Arjovsky and Bottou, 2017).
-
     ``pull`` is :math:`\nabla f^* = \nabla \log p - \nabla \log q` at the points, ``(n, d)``.
     """
     f = optimal_logit(log_p, log_q)

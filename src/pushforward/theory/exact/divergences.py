@@ -28,10 +28,8 @@ Weight = Tensor | float
 
 
 class _QuadratureGrid(NamedTuple):
-    """Points of a quadrature rule, ``(n, d)``, and the volume that each stands for."""
-
-    points: Tensor
-    weight: float
+    points: Tensor  # ``(n, d)``
+    weight: float  # the volume that each stands for
 
 
 def trapezoidal_grid(
@@ -49,11 +47,12 @@ def trapezoidal_grid(
     return _QuadratureGrid(torch.cartesian_prod(*sides).reshape(-1, len(low)), volume)
 
 
-def _check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
-    """Raise UsageError unless a distribution sums to one over the points."""
-    mass = float((weight * log_p.detach().exp()).sum())
-    if not abs(mass - 1) < 1e-4:
-        raise UsageError(f"{name} has mass {mass:.6g} on these points, not 1: widen or refine them")
+def _check_masses(log_p: PerDatum, log_q: PerDatum, weight: Weight) -> None:
+    for k, log in (("p", log_p), ("q", log_q)):
+        if not abs((mass := float((weight * log.detach().exp()).sum())) - 1) < 1e-4:
+            raise UsageError(
+                f"{k} has mass {mass:.6g} on these points, not 1: widen or refine them"
+            )
 
 
 def quadrature_mean(log_p: PerDatum, f: PerDatum, weight: Weight = 1.0) -> Scalar:
@@ -68,8 +67,7 @@ def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sca
     The reverse divergence, of exchanged arguments, punishes samples where there are no data, and
     forgives modes that are left out. ``log_p`` is minus infinity where the density is zero.
     """
-    _check_mass(log_p, weight, "p")
-    _check_mass(log_q, weight, "q")
+    _check_masses(log_p, log_q, weight)
     return quadrature_mean(log_p, log_p - log_q, weight)
 
 
@@ -86,8 +84,7 @@ def total_variation(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> S
     The integrand has kinks where the densities cross, so a `trapezoidal_grid` gives as many digits
     as its step squared.
     """
-    _check_mass(log_p, weight, "p")
-    _check_mass(log_q, weight, "q")
+    _check_masses(log_p, log_q, weight)
     return (weight * (log_p.exp() - log_q.exp()).abs()).sum() / 2
 
 
@@ -105,8 +102,7 @@ def renyi_divergence(
 
     It grows with the order and is KL in the limit 1.
     """
-    _check_mass(log_p, weight, "p")
-    _check_mass(log_q, weight, "q")
+    _check_masses(log_p, log_q, weight)
     _check_renyi_order(order)
     terms = torch.where(log_p > -math.inf, order * log_p + (1 - order) * log_q, -math.inf)
     log_weight = torch.as_tensor(weight, dtype=terms.dtype).log()
@@ -228,19 +224,14 @@ def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tens
     :math:`O(h^2)` for smooth distributions. Masses at the nodes are normalised; a larger score is
     stranger.
     """
-    values, place = score.unique(return_inverse=True)  # equal scores are one node
-    p, q = (
-        m.new_zeros(len(values)).index_add(0, place, m / m.sum()) for m in (ordinary, anomalous)
-    )
-    below = p.cumsum(0) - p / 2
-    return (q * below).sum()
+    node = score.unique(return_inverse=True)[1]  # equal scores are one node
+    p, q = (node.bincount(m / m.sum()) for m in (ordinary, anomalous))
+    return (q * (p.cumsum(0) - p / 2)).sum()
 
 
 class _SurpriseMoments(NamedTuple):
-    """Of log p(x) over draws of p itself, in nats."""
-
-    mode: float  # its largest value, at the mode of p
-    mean: float  # minus the entropy
+    mode: float  # the largest value of log p(x), at the mode of p, in nats
+    mean: float  # over draws of p itself: minus the entropy
     deviation: float
 
 

@@ -227,8 +227,7 @@ def _corrector_moments(
 ) -> Moments:
     r"""After Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its exact score.
 
-    Each contracts offsets by :math:`1 - h/D^2`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, and adds
-    :math:`2h` of variance.
+    Each contracts offsets by :math:`1 - h/(\alpha^2 s^2 + \sigma^2)` and adds variance :math:`2h`.
     """
     alpha, sigma = (float(z) for z in path(t))
     h = 2 * (snr * sigma) ** 2
@@ -263,8 +262,7 @@ def predictor_corrector_moments(
 ) -> Moments:
     """The distribution of `langevin.predictor_corrector` with exact scores.
 
-    A step of `ancestral_moments` with v = 0, then those of `_corrector_moments` at the new level
-    unless it is data.
+    A step of `ancestral_moments` with v = 0, then `_corrector_moments` unless the level is data.
     """
     times = times.double()
     moments = _noise_moments(path, times)
@@ -297,8 +295,7 @@ def gaussian_bias(covariance: Tensor, h: float) -> float:
     .. math:: \mathrm{KL}(\mathcal N(0, \Sigma_h)\,\|\,\mathcal N(0, \Sigma))
         = \tfrac12 \sum_i (v_i - 1 - \log v_i), \qquad v_i = \frac{1}{1 - h/2\lambda_i}
 
-    with the eigenvalues :math:`\lambda` of :math:`\Sigma`: :math:`\sum_i h^2/16\lambda_i^2` for
-    small h.
+    with :math:`\Sigma`'s eigenvalues :math:`\lambda`: :math:`\sum_i h^2/16\lambda_i^2` for small h.
     """
     v = 1 / (1 - h / (2 * torch.linalg.eigvalsh(covariance)))
     return float((v - 1 - v.log()).sum() / 2)

@@ -61,8 +61,7 @@ class QuadratureJoint:
     """
 
     def __init__(self, log_likelihood: Tensor, log_prior: Tensor, log_weight: float = 0.0) -> None:
-        self.log_likelihood, self.log_prior = log_likelihood, log_prior
-        self.log_weight = log_weight
+        self.log_likelihood, self.log_prior, self.log_weight = log_likelihood, log_prior, log_weight
 
     def expectation(self, log_q: Tensor, values: Tensor) -> PerDatum:
         r""":math:`\mathbb E_q f`, with :math:`0 \cdot \infty = 0` where q has no mass."""
@@ -107,8 +106,7 @@ class QuadratureJoint:
         :math:`1/\beta` of the likelihood, which rises with the order: at most :math:`\log p(x)`
         for :math:`\beta \ge 1`, at least :math:`\log p(x)` for :math:`\beta \le 1`, for every x.
         """
-        terms = self.log_likelihood / beta + self.log_prior + self.log_weight
-        return beta * terms.logsumexp(-1)
+        return beta * (self.log_likelihood / beta + self.log_prior + self.log_weight).logsumexp(-1)
 
 
 class LinearVAE:
@@ -145,8 +143,7 @@ class LinearVAE:
     def factorised(self, x: Data) -> MultivariateNormal:
         r"""The best q whose entries are independent: the posterior's means and inverse precisions.
 
-        Its divergence from the posterior with precision P is
-        :math:`\tfrac12(\sum_i \log P_{ii} - \log\det P)`.
+        The KL from a posterior of precision P: :math:`\tfrac12(\sum_i \log P_{ii} - \log\det P)`.
         """
         exact = self.posterior(x)
         diagonal = exact.precision_matrix.diagonal(dim1=-2, dim2=-1)
