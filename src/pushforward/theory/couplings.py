@@ -133,7 +133,6 @@ def pairing_cost(x: Data, eps: Data, c: Condition) -> Tensor:
 
 
 def _optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
-    """On the line it sorts both."""
     if c is not None or x[0].numel() > 1:
         return optimal_assignment(pairing_cost(x, eps, c))
     order = torch.empty_like(x.flatten(), dtype=torch.long)

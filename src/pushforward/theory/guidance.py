@@ -83,11 +83,9 @@ class Guidance:
         return self.check(known).scale
 
     def rows(self, selection: Any) -> "Guidance":
-        """That of some of the samples: a slice, indices or a mask."""
         return self if self.negative is None else replace(self, negative=self.negative[selection])
 
     def repeat(self, n: int) -> "Guidance":
-        """That of the first sample, for n."""
         negative = None if self.negative is None else self.negative[:1].expand(n, -1)
         return replace(self, negative=negative)
 

@@ -195,10 +195,8 @@ class EDMPath(Path):
 
     def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
         if not 0 < sigma_min < sigma_max:
-            raise UsageError(
-                f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}; "
-                "it must be 0 < sigma_min < sigma_max"
-            )
+            given = f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}"
+            raise UsageError(f"{given}; it must be 0 < sigma_min < sigma_max")
         self.sigma_max, self.sigma_min, self.rho = sigma_max, sigma_min, rho
         self.t_min = sigma_min / sigma_max
 

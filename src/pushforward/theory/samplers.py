@@ -22,6 +22,8 @@ from ..shapes import Condition
 from .denoisers import Denoiser, Sampler, SamplerStep, plan_steps, without_graph
 from .langevin import annealed_langevin, predictor_corrector
 
+Variance = float | Callable[[Tensor, Tensor, Condition], Tensor]
+
 
 @without_graph
 def ddim(
@@ -41,12 +43,7 @@ def ddim(
 
 @without_graph
 def ddpm(
-    denoiser: Denoiser,
-    x: Tensor,
-    times: Tensor,
-    c: Condition = None,
-    *,
-    variance: float | Callable[[Tensor, Tensor, Condition], Tensor] = 0.0,
+    denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None, *, variance: Variance = 0.0
 ) -> Iterator[Tensor]:
     r"""Ancestral sampling, NFE 1 (Ho et al., 2020).
 

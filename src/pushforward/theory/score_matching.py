@@ -46,10 +46,7 @@ def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum
 
 
 def reduced_sliced_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
-    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`: sliced matching with less variance.
-
-    It is `implicit_score_matching` with Hutchinson's estimate of the trace.
-    """
+    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`: sliced matching with less variance."""
     s, traces = hutchinson_divergence(
         lambda x, _: score(x), x, x.new_zeros(()), directions, create_graph=True
     )

@@ -58,8 +58,7 @@ def _normal_log_density(x: Data, mean: Data, variance: Tensor) -> PerDatum:
 def path_log_ratio(path: DDPMPath, states: list[Data], reverse: Reverse) -> PerDatum:
     r""":math:`\log q(x_1, \dots, x_T \mid x_0) - \log p(x_0, \dots, x_T)` along whole paths.
 
-    The chain's steps stand in the numerator as they were taken; the mean over them is the loss of
-    the lesson's 5.3, :math:`-\mathrm{ELBO}(x_0)`. ``states`` are :math:`x_0, \dots, x_T`, and
+    Its mean over the chain is the loss of the lesson's 5.3, :math:`-\mathrm{ELBO}(x_0)`.
     ``reverse`` gives mean and variance of :math:`p(x_{k-1} \mid x_k)` from :math:`x_k` and k.
     """
     end = states[-1]
@@ -95,9 +94,8 @@ def bound_terms(path: DDPMPath, states: list[Data], reverse: Reverse) -> Tensor:
 def expected_noise_error(mixture: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
     r""":math:`\mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` at scales ``(n,)``.
 
-    The least value that the noise prediction's loss can have: closed for one component, by
-    quadrature up to 2-D. For :math:`\mathcal N(m, s^2)` it is
-    :math:`\alpha^2 s^2 / (\alpha^2 s^2 + \sigma^2)`. That of the data is
+    The least loss of a noise prediction: closed for one component, by quadrature up to 2-D, and
+    :math:`\alpha^2 s^2 / (\alpha^2 s^2 + \sigma^2)` for :math:`\mathcal N(m, s^2)`. That of x is
     :math:`\sigma^2 e / \alpha^2`, of v :math:`e / \alpha^2` where :math:`\alpha^2 + \sigma^2 = 1`.
     """
     if len(mixture.weights) == 1:
@@ -153,9 +151,8 @@ def expected_bound(
             + d\log\frac{\Sigma_k}{\tilde\beta_k}\Big), \qquad
         L_0 = \tfrac12\Big(\frac{c_1}{\Sigma_1} + d\log 2\pi\Sigma_1\Big)
 
-    with :math:`c_k` of `_reverse_mean_error`, in the order :math:`L_T, \dots, L_0`, from
-    :math:`e_k`, ``floor``, :math:`\mathbb E\,\|x_0\|^2`, ``second``, and :math:`\Sigma_k`. No
-    network can have less with these variances; the sum bounds the entropy of the data from above.
+    with :math:`c_k` of `_reverse_mean_error`, :math:`e_k` in ``floor`` and ``second`` for
+    :math:`\mathbb E\,\|x_0\|^2`. No network has less; the sum bounds the data's entropy from above.
     """
     tilde = _posterior_variances(path)[1:]
     moved = _reverse_mean_error(path, floor)

@@ -159,8 +159,7 @@ def wgan_gp_step(state: Tensor, h: float, penalty: float) -> Tensor:
     .. math:: \dot\theta = \psi, \qquad
         \dot\psi = -\theta - 2\lambda \operatorname{sign}(\psi)(|\psi| - 1)
 
-    Its critic has slope near one wherever the sample is, so the sample never comes to rest on the
-    datum (Mescheder et al., 2018).
+    Its critic keeps a slope near one, so no sample comes to rest (Mescheder et al., 2018).
     """
     theta, psi = state
     excess = 2 * penalty * psi.sign() * (psi.abs() - 1)
@@ -186,8 +185,7 @@ def penalised_optimum(distance: float, penalty: float) -> _CriticOptimum:
 def spurious_slope(distance: float, penalty: float) -> float | None:
     r"""The second optimum of the two-sided penalty on the line: :math:`-1 + d/2\lambda`.
 
-    Its sign is wrong, it is stable for :math:`d < 2\lambda` and absent beyond, and in more
-    dimensions a critic can turn around it.
+    Of the wrong sign, stable for :math:`d < 2\lambda`; in more dimensions critics turn around it.
     """
     slope = -1 + distance / (2 * penalty)
     return slope if slope < 0 else None
@@ -196,7 +194,6 @@ def spurious_slope(distance: float, penalty: float) -> float | None:
 def clipped_gap(difference: Tensor, limit: float) -> Tensor:
     r"""The gap of the best linear critic with :math:`|w_i| \le c`: :math:`c\,\|\Delta\|_1`.
 
-    Its weights are :math:`c \operatorname{sign} \Delta`. This is proportional to no distance
-    :math:`\|\Delta\|_2`, hence not to :math:`W_1`.
+    Its weights are :math:`c \operatorname{sign} \Delta`; not proportional to :math:`W_1`.
     """
     return limit * difference.abs().sum()

@@ -47,10 +47,8 @@ def _quadratic_features(x: Array) -> Array:
 def fit_ratio_logit(x: Array, y: Array, *, folds: int = 2, seed: int = 0) -> tuple[Array, Array]:
     """The log of the density ratio p/q at rows of both, by logistic regression on quadratics.
 
-    Exact in the limit for Gaussians, whose log-ratio is a quadratic; for other distributions the
-    best quadratic. Each row is judged by a fit that has not seen it, without which the divergences
-    would be too large. Rows ``(n, d)`` and ``(m, d)``, of unequal numbers or not, give logits
-    ``(n,)`` and ``(m,)``.
+    Exact in the limit for Gaussians, else the best quadratic. Each row is judged by a fit that has
+    not seen it, without which the divergences would be too large.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

@@ -81,8 +81,7 @@ def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sc
 def total_variation(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\tfrac12 \int |p - q|`, from 0 to 1: twice the accuracy of the best test, less 1.
 
-    The integrand has kinks where the densities cross, so a `trapezoidal_grid` gives as many digits
-    as its step squared.
+    Kinks where the densities cross leave a `trapezoidal_grid` an error of its step squared.
     """
     _check_masses(log_p, log_q, weight)
     return (weight * (log_p.exp() - log_q.exp()).abs()).sum() / 2
@@ -156,7 +155,6 @@ def gaussian_chi_square(p: Gaussian, q: Gaussian) -> float:
 
 
 def _mahalanobis_distance(p: Gaussian, q: Gaussian) -> float:
-    r"""The distance :math:`\delta` of the means of two Gaussians of one covariance."""
     if not torch.allclose(p.covariance, q.covariance, rtol=1e-9, atol=0):
         raise UsageError("no closed form for two covariances: integrate over a box")
     return math.sqrt(float(_squared_mahalanobis(p, q, q.covariance)))
@@ -170,9 +168,8 @@ def gaussian_total_variation(p: Gaussian, q: Gaussian) -> float:
 def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
     r"""JS of Gaussians of one covariance, in nats, in any dimension.
 
-    There is no closed form, but JS does not change under one-to-one maps and the likelihood ratio
-    depends on one coordinate: it is that of :math:`\mathcal N(0, 1)` and
-    :math:`\mathcal N(\delta, 1)`, by quadrature.
+    JS does not change under one-to-one maps and the likelihood ratio depends on one coordinate:
+    it is that of :math:`\mathcal N(0, 1)` and :math:`\mathcal N(\delta, 1)`, by quadrature.
     """
     delta = _mahalanobis_distance(p, q)
     x, weight = trapezoidal_grid([-12], [delta + 12], 2 * math.ceil(10 * delta + 200) + 1)
@@ -185,9 +182,8 @@ def denoising_floor(mixture: GaussianMixture, sigma: float) -> float:
 
     .. math:: \tfrac12\big(d/\sigma^2 - \mathbb E\,\|\nabla\log p_\sigma\|^2\big)
 
-    It is the constant between `denoising_score_matching` and `explicit_score_matching` on the
-    blurred distribution: nobody can tell which noise was added. For :math:`\mathcal N(m, v)` it is
-    :math:`\tfrac12(1/\sigma^2 - 1/(v + \sigma^2))`.
+    It is the constant between that and `explicit_score_matching` on the blurred distribution; for
+    :math:`\mathcal N(m, v)` it is :math:`\tfrac12(1/\sigma^2 - 1/(v + \sigma^2))`.
     """
     one = torch.ones(1, dtype=torch.float64)
     return float(expected_noise_error(mixture, one, sigma * one)) / (2 * sigma**2)
@@ -219,10 +215,8 @@ def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tens
     .. math:: P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x)), \qquad
         x \sim \text{ordinary},\ x' \sim \text{anomalous}
 
-    No score has more than the likelihood ratio (Neyman & Pearson, 1933). Where anomalies are
-    uniform, that is :math:`1/p(x)`, up to a factor. On a grid with spacing h the error is
-    :math:`O(h^2)` for smooth distributions. Masses at the nodes are normalised; a larger score is
-    stranger.
+    No score has more than the likelihood ratio (Neyman & Pearson, 1933): for uniform anomalies
+    :math:`1/p(x)`. Masses are normalised; the error is :math:`O(h^2)` for spacing h.
     """
     node = score.unique(return_inverse=True)[1]  # equal scores are one node
     p, q = (node.bincount(m / m.sum()) for m in (ordinary, anomalous))
@@ -241,8 +235,7 @@ def gaussian_surprise(d: int) -> _SurpriseMoments:
     .. math:: \max \log p = -\tfrac d2 \log 2\pi, \qquad
         \mathbb E \log p = -\tfrac d2 (1 + \log 2\pi), \qquad \operatorname{sd} = \sqrt{d/2}
 
-    The mode lies :math:`\sqrt{d/2}` deviations above what draws have: in many dimensions the most
-    probable point is an anomaly.
+    The mode lies :math:`\sqrt{d/2}` deviations above what draws have: for large d an anomaly.
     """
     mode = -d / 2 * math.log(2 * math.pi)
     return _SurpriseMoments(mode, mode - d / 2, math.sqrt(d / 2))

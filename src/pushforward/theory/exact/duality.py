@@ -47,7 +47,6 @@ def _check_marginals(cost: Array, a: Array, b: Array) -> None:
 
 
 def _marginal_sums(n: int, m: int) -> object:
-    """The sparse matrix that takes a flat plan to its row and column sums, ``(n + m, n m)``."""
     from scipy.sparse import eye_array, kron, vstack
 
     rows = kron(eye_array(n), np.ones((1, m)))
@@ -94,8 +93,7 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> _DualPoten
 def lipschitz_constant(points: Array, f: Array) -> float:
     r"""The largest slope :math:`|f(u) - f(v)| / \lVert u - v \rVert` between two of the points.
 
-    A lower bound of the Lipschitz constant of a function that is known there alone. Points that
-    coincide are passed over.
+    A lower bound of the function's Lipschitz constant; points that coincide are passed over.
     """
     i, j = np.triu_indices(len(points), 1)
     run = np.linalg.norm(points[i] - points[j], axis=1)

@@ -32,8 +32,7 @@ from ...shapes import Data, PerDatum
 def latent_quadrature(reach: float, count: int, dim: int = 1) -> tuple[Tensor, float]:
     r"""Nodes of the trapezoidal rule on :math:`[-r, r]^d`, ``(count ** dim, dim)``, and log-weight.
 
-    Of a smooth integrand that vanishes at the ends the error falls geometrically in ``count``, once
-    the nodes lie closer together than its narrowest feature is wide.
+    The error falls geometrically in ``count`` once the nodes lie closer than the narrowest feature.
     """
     side = torch.linspace(-reach, reach, count, dtype=torch.float64)
     nodes = torch.cartesian_prod(*[side] * dim).reshape(-1, dim)
@@ -45,8 +44,7 @@ def shannon_bound(entropy: float, d: int, error: Tensor) -> Tensor:
 
     .. math:: R(D) \ge h(x) - \tfrac d2 \log \frac{2 \pi e D}{d}
 
-    (Shannon, 1959). A Gaussian distribution meets it while :math:`D / d` is below its smallest
-    eigenvalue.
+    (Shannon, 1959). Gaussians meet it while :math:`D / d` is below their smallest eigenvalue.
     """
     return entropy - d / 2 * (2 * math.pi * math.e * error / d).log()
 
@@ -112,8 +110,7 @@ class QuadratureJoint:
 class LinearVAE:
     r""":math:`p(x \mid z) = \mathcal N(Wz + b, \sigma^2 I)` with a standard normal prior.
 
-    W is ``weight``, ``(d, latent)``. The posterior :math:`q(z \mid x)` of every method is any
-    Gaussian over ``(n, latent)``.
+    W is ``weight``, ``(d, latent)``; the q of every method is any Gaussian over ``(n, latent)``.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, sigma: float | Tensor) -> None:
@@ -131,9 +128,8 @@ class LinearVAE:
         return MultivariateNormal(self.bias, self.weight @ self.weight.mT + noise)
 
     def posterior(self, x: Data, beta: float = 1.0) -> MultivariateNormal:
-        r"""The q that maximises `elbo`: the posterior of noise with variance :math:`\beta\sigma^2`.
-
-        .. math:: q \propto p(z)\,p(x \mid z)^{1/\beta}
+        r"""The q that maximises `elbo`, the posterior of noise with variance :math:`\beta\sigma^2`:
+        :math:`q \propto p(z)\,p(x \mid z)^{1/\beta}`.
         """
         variance, eye = beta * self.variance, self.prior.covariance_matrix
         precision = eye + self.weight.mT @ self.weight / variance
@@ -217,8 +213,7 @@ def linear_vae_optimum(
         D = \sum_{i \le q} \min(\lambda_i, \beta\sigma^2) + \sum_{i > q} \lambda_i
 
     with the eigenvalues :math:`\lambda` of the data's covariance, ``spectrum``, and q latents. A
-    unit is active if and only if :math:`\lambda_i > \beta\sigma^2`: collapse is the optimum when
-    the decoder's noise is as wide as the data.
+    unit is active if and only if :math:`\lambda_i > \beta\sigma^2`: else the optimum is collapse.
     """
     spectrum, level = spectrum.sort(descending=True).values, beta * sigma**2
     kept = spectrum[:latent]
@@ -232,8 +227,7 @@ def learned_variance(spectrum: Tensor, latent: int, beta: float = 1.0) -> Tensor
 
     .. math:: \sigma^2 = \frac{\sum_{i > q} \lambda_i}{d - \beta q}
 
-    For :math:`\beta = 1` it is the mean of the discarded eigenvalues, as in PCA; for
-    :math:`\beta q \ge d` no optimum exists with all latents active.
+    For :math:`\beta = 1` it is the mean of the discarded eigenvalues, as in PCA.
     """
     d = len(spectrum)
     if beta * latent >= d:

@@ -89,9 +89,8 @@ class GaussianMixture:
         """Nodes of the trapezoidal rule, the probabilities of their cells, and the log-density."""
         if self.dim > 2:
             raise UsageError("integrals over a mixture are computed in one or two dimensions only")
-        # The trapezoidal rule converges geometrically on a smooth integrand that vanishes at the
-        # ends; a quarter of the narrowest deviation is far inside that regime for the density. On
-        # the line there is room for scores, which turn faster between distant modes.
+        # A quarter of the narrowest deviation is far inside the regime of geometric convergence for
+        # the density; on the line there is room for scores, which turn faster between distant modes
         reach = 9 * self.variances.max().sqrt()
         step = float(self.variances.min().sqrt() / (16 if self.dim == 1 else 4))
         ends = zip((self.means.amin(0) - reach).tolist(), (self.means.amax(0) + reach).tolist())
