@@ -20,8 +20,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from ..shapes import Data, PerDatum, Scalar, append_dims
 
-Critic = Callable[[Tensor], Tensor]
-"""A function of data ``(n, *event)`` with one real number per datum, ``(n,)``."""
+Critic = Callable[[Tensor], Tensor]  # of data ``(n, *event)``, one number per datum, ``(n,)``
 
 
 def game_value(real: PerDatum, fake: PerDatum) -> Scalar:
@@ -30,10 +29,7 @@ def game_value(real: PerDatum, fake: PerDatum) -> Scalar:
 
 
 def js_from_value(value: Scalar) -> Scalar:
-    r"""The divergence that a game value implies: :math:`(V + \log 4)/2` nats.
-
-    It is :math:`\mathrm{JS}(p, q)` for the optimal discriminator and a lower bound for any other.
-    """
+    r""":math:`(V + \log 4)/2` nats: JS for the optimal discriminator, a lower bound for others."""
     return (value + math.log(4)) / 2
 
 
@@ -60,10 +56,9 @@ def non_saturating_loss(fake: PerDatum) -> Scalar:
 
 
 def critic_gap(real: PerDatum, fake: PerDatum) -> Scalar:
-    r""":math:`\mathbb E_p f - \mathbb E_q f`.
+    r""":math:`\mathbb E_p f - \mathbb E_q f`, at most the critic's Lipschitz constant times W1.
 
-    At most :math:`W_1(p, q)` times the Lipschitz constant of the critic. A penalised critic's
-    constant is not one, and on finite samples the gap is positive even where p = q.
+    A penalised critic's is not one, and on finite samples the gap is positive even where p = q.
     """
     return real.mean() - fake.mean()
 
@@ -83,8 +78,7 @@ def input_gradient(critic: Critic, x: Data) -> Data:
 def sample_interpolates(real: Data, fake: Data) -> Data:
     r"""A uniform point on the segment from each datum to its sample.
 
-    .. math:: \hat x_i = \epsilon_i x_i + (1 - \epsilon_i) \tilde x_i, \qquad
-        \epsilon_i \sim U[0, 1] \text{ independent for each } i
+    .. math:: \hat x_i = \epsilon_i x_i + (1 - \epsilon_i) \tilde x_i, \quad \epsilon_i \sim U[0, 1]
     """
     eps = append_dims(torch.rand_like(real.flatten(1)[:, 0]), real)
     return fake.detach() + eps * (real - fake.detach())

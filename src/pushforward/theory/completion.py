@@ -26,7 +26,6 @@ BETWEEN = 0.5  # the variance of a reverse step, halfway between its two limits
 
 
 def _forward_trajectory(x: Data, steps: list[SamplerStep]) -> list[Tensor]:
-    """The states at the start of each step, in one draw of the forward process."""
     states = []
     for step in reversed(steps):
         kept = step.alpha_t / step.alpha_s

@@ -86,8 +86,7 @@ class CouplingPool:
     """
 
     def __init__(self, couple: Callable[[int], Pairs], size: int) -> None:
-        self.couple, self.size = couple, size
-        self.seed = 0
+        self.couple, self.size, self.seed = couple, size, 0
         self.pairs: Pairs | None = None
 
     def take(self, n: int, state: Tensor) -> Pairs:
@@ -134,7 +133,6 @@ def pairing_cost(x: Data, eps: Data, c: Condition) -> Tensor:
 
 
 def _optimal_permutation(x: Data, eps: Data, c: Condition) -> Tensor:
-    """On the line it sorts both."""
     if c is not None or x[0].numel() > 1:
         return optimal_assignment(pairing_cost(x, eps, c))
     order = torch.empty_like(x.flatten(), dtype=torch.long)

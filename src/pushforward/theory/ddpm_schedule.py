@@ -37,9 +37,7 @@ class DDPMPath(VariancePreservingPath):
     """
 
     def __init__(self, betas: Tensor) -> None:
-        self.betas = betas.double()
-        self.steps = len(betas)
-        self.t_min = 1 / self.steps
+        self.betas, self.steps, self.t_min = betas.double(), len(betas), 1 / len(betas)
         total = torch.cat([self.betas.new_zeros(1), -torch.log1p(-self.betas).cumsum(0)])
         if not bool((self.betas > 0).all() and (self.betas < 1).all()):
             raise UsageError("every beta of a diffusion table must lie strictly between 0 and 1")

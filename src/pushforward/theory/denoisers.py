@@ -15,6 +15,8 @@ from .densities import LogDensity
 from .paths import Path
 from .predictions import PosteriorMeans, Prediction
 
+Estimate = Callable[[Data], PosteriorMeans]
+
 
 class Denoiser(nn.Module, abc.ABC):
     r"""Maps :math:`(x_t, t)` to the posterior means of :math:`x` and :math:`\varepsilon`."""
@@ -24,9 +26,7 @@ class Denoiser(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, x_t: Data, t: Times, c: Condition = None) -> PosteriorMeans: ...
 
-    def estimates(
-        self, times: Tensor, c: Condition = None
-    ) -> list[Callable[[Data], PosteriorMeans]]:
+    def estimates(self, times: Tensor, c: Condition = None) -> list[Estimate]:
         """The denoiser at each time of a grid, a function of the data alone, as samplers need it.
 
         A subclass may compute here, once for the whole grid, what depends on time only.
@@ -86,8 +86,7 @@ class Denoiser(nn.Module, abc.ABC):
 class NetworkDenoiser(Denoiser):
     """A denoiser whose network makes the given kind of prediction.
 
-    The network maps ``x`` ``(batch, *event)``, ``t`` ``()`` or ``(batch,)``, and ``c`` to the
-    shape of ``x``.
+    It maps x, ``(batch, *event)``, t, ``()`` or ``(batch,)``, and c to the shape of x.
     """
 
     def __init__(self, net: nn.Module, path: Path, prediction: Prediction) -> None:
@@ -102,10 +101,7 @@ class NetworkDenoiser(Denoiser):
         y = self.predict(x_t, t, c)
         return predictions.solve_posterior_means(self.path, self.prediction, x_t, y, t)
 
-    def estimates(
-        self, times: Tensor, c: Condition = None
-    ) -> list[Callable[[Data], PosteriorMeans]]:
-        """The same with the scales of the whole grid as Python numbers."""
+    def estimates(self, times: Tensor, c: Condition = None) -> list[Estimate]:
         goals = predictions.data_prediction, predictions.noise_prediction
         found = self.prepare_predictions(times, c, *goals)
         return [lambda x_t, f=f: PosteriorMeans(*f(x_t)) for f in found]  # type: ignore[misc]
@@ -162,8 +158,8 @@ def without_graph(sampler: Sampler) -> Sampler:
 class SamplerStep(NamedTuple):
     """One step of a grid, from t to s: the denoiser at both ends, and the scales as numbers."""
 
-    estimate_at_t: Callable[[Tensor], PosteriorMeans]
-    estimate_at_s: Callable[[Tensor], PosteriorMeans]
+    estimate_at_t: Estimate
+    estimate_at_s: Estimate
     t: float
     s: float
     alpha_t: float
@@ -177,11 +173,11 @@ class SamplerStep(NamedTuple):
         return self.alpha_t == 0 or self.sigma_s == 0
 
     def ddim(self, estimate: PosteriorMeans, eta: float = 0.0) -> Tensor:
-        """The state at s (`samplers.ddim`)."""
         kept = (self.alpha_t * self.sigma_s / (self.alpha_s * self.sigma_t)) ** 2
         tau = eta**2 * (1 - kept)
-        scale = self.sigma_s * math.sqrt(1 - tau)
-        x = torch.add(self.alpha_s * estimate.x, estimate.eps, alpha=scale)
+        x = torch.add(
+            self.alpha_s * estimate.x, estimate.eps, alpha=self.sigma_s * math.sqrt(1 - tau)
+        )
         if tau and self.sigma_s:
             x = torch.add(x, torch.randn_like(x), alpha=self.sigma_s * math.sqrt(tau))
         return x

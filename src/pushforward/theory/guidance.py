@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..options import Spelled
 from ..shapes import Condition, Data, Times, append_dims
-from .denoisers import Denoiser
+from .denoisers import Denoiser, Estimate
 from .predictions import PosteriorMeans
 
 
@@ -83,17 +83,16 @@ class Guidance:
         return self.check(known).scale
 
     def rows(self, selection: Any) -> "Guidance":
-        """That of some of the samples: a slice, indices or a mask."""
         return self if self.negative is None else replace(self, negative=self.negative[selection])
 
     def repeat(self, n: int) -> "Guidance":
-        """That of the first sample, for n."""
         negative = None if self.negative is None else self.negative[:1].expand(n, -1)
         return replace(self, negative=negative)
 
 
 # how a method that takes all of it annotates it: users write three options
 Guided = Annotated[Guidance | float, Spelled(("guidance", "guidance_interval", "negative"))]
+_GridMaker = Callable[[Tensor, Tensor | None], list[Any]]
 
 
 class GuidedDenoiser(Denoiser):
@@ -117,10 +116,7 @@ class GuidedDenoiser(Denoiser):
         """The same mixture of velocities: finite wherever theirs are."""
         return self.guide(self.denoiser.velocity, x_t, t, c)
 
-    def estimates(
-        self, times: Tensor, c: Condition = None
-    ) -> list[Callable[[Data], PosteriorMeans]]:
-        """Both estimates in one call of twice the batch; outside of the interval one of one."""
+    def estimates(self, times: Tensor, c: Condition = None) -> list[Estimate]:
         return self.guide_grid(self.denoiser.estimates, times, c)
 
     def velocities(self, times: Tensor, c: Condition = None) -> list[Callable[[Data], Data]]:
@@ -151,17 +147,14 @@ class GuidedDenoiser(Denoiser):
         inside = self.is_guided(t)
         if self.interval is not None and not inside.any():
             return function(x_t, t, c)
-        both = function(  # one call of twice the batch
-            torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, self.paired_conditions(c)
-        )
+        t = torch.cat([t, t]) if t.ndim else t  # one call of twice the batch
+        both = function(torch.cat([x_t, x_t]), t, self.paired_conditions(c))
         if self.interval is None:
             return _combine_guidance(both, self.scale)
         w = append_dims(torch.where(inside, self.scale, 1.0).to(x_t), x_t)
         return _combine_guidance(both, w)
 
-    def guide_grid(
-        self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Condition
-    ) -> list[Any]:
+    def guide_grid(self, make: _GridMaker, times: Tensor, c: Condition) -> list[Any]:
         if c is None or self.scale == 1:
             return make(times, c)
         inside = self.is_guided(times)
@@ -169,15 +162,11 @@ class GuidedDenoiser(Denoiser):
         guided = iter(self.extrapolate_grid(make, times[inside], c) if inside.any() else [])
         return [next(guided if within else plain) for within in inside.tolist()]
 
-    def extrapolate_grid(
-        self, make: Callable[[Tensor, Tensor | None], list[Any]], times: Tensor, c: Tensor
-    ) -> list[Any]:
+    def extrapolate_grid(self, make: _GridMaker, times: Tensor, c: Tensor) -> list[Any]:
         if self.scale == 0:
             return make(times, self.negative_condition(c))
-        functions = make(times, self.paired_conditions(c))
-        return [
-            lambda x, f=f: _combine_guidance(f(torch.cat([x, x])), self.scale) for f in functions
-        ]  # type: ignore[misc]
+        pairs, w = make(times, self.paired_conditions(c)), self.scale
+        return [lambda x, f=f: _combine_guidance(f(torch.cat([x, x])), w) for f in pairs]  # type: ignore[misc]
 
     def negative_condition(self, c: Tensor) -> Tensor:
         negative = self.guidance.negative

@@ -30,10 +30,8 @@ def ula(score: Score, x: Data, h: float, steps: int) -> Iterator[Data]:
         x = torch.add(x, score(x), alpha=h)
         x = torch.add(x, torch.randn_like(x), alpha=math.sqrt(2 * h))
         if not bool(x.isfinite().all()):
-            raise NumericalError(
-                f"Langevin dynamics diverged with the step h = {h:.3g}; take one well below 2/L, "
-                "L the largest curvature of -log p"
-            )
+            remedy = "take one well below 2/L, L the largest curvature of -log p"
+            raise NumericalError(f"Langevin dynamics diverged with the step h = {h:.3g}; {remedy}")
         yield x
 
 

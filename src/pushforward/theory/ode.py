@@ -42,7 +42,6 @@ def _combine_stages(x: Tensor, h: float, weights: list[float], k: list[Tensor]) 
 def _runge_kutta(
     v: Field, x: Tensor, times: Tensor, *, a: list[list[float]], b: list[float]
 ) -> Iterator[Tensor]:
-    """The explicit method with Butcher tableau (a, b); yields one state per time step."""
     nodes = times[:-1, None] + times.diff()[:, None] * times.new_tensor([sum(row) for row in a])
     for (t, s), stages in zip(pairwise(times.tolist()), nodes.to(x)):
         k: list[Tensor] = []
@@ -145,9 +144,8 @@ class DormandPrince:
             h = end - self.t if abs(self.h) >= abs(end - self.t) * (1 - 1e-9) else self.h
             x, k, error = self.trial_step(h)
             ratio = self.error_ratio(error, x)
-            gain, excess = (
-                self.integrate_trace_step(h, k) if self.trace and ratio <= 1 else (0.0, 0.0)
-            )
+            taken = self.trace and ratio <= 1
+            gain, excess = self.integrate_trace_step(h, k) if taken else (0.0, 0.0)
             if ratio <= 1 and excess <= 1:
                 self.t, self.x, self.k = end if h == end - self.t else self.t + h, x, k[-1]
                 self.total = self.total + gain
@@ -225,8 +223,6 @@ def adjoint_integrator(integrator: Integrator, weights: Iterable[Tensor]) -> Int
 
 
 class _AdjointFunction(torch.autograd.Function):
-    """The states at ``times[1:]``, ``(len(times) - 1, *x.shape)``."""
-
     @staticmethod
     def forward(
         ctx: Any, v: Field, integrator: Integrator, times: Tensor, x: Tensor, *weights: Tensor

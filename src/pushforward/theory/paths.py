@@ -172,10 +172,7 @@ class CosinePath(Path):
 
 
 class VarianceExplodingPath(Path):
-    r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t^\rho` (Song & Ermon, 2019).
-
-    The smallest level is :math:`\sigma_{\max} t_{\min}^\rho`, 0.01 by default.
-    """
+    r""":math:`\alpha_t = 1,\ \sigma_t = \sigma_{\max} t^\rho \ge 0.01` (Song & Ermon, 2019)."""
 
     def __init__(self, sigma_max: float = 10.0, rho: float = 3.0, t_min: float = 0.1) -> None:
         self.sigma_max, self.rho, self.t_min = sigma_max, rho, t_min
@@ -198,10 +195,8 @@ class EDMPath(Path):
 
     def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
         if not 0 < sigma_min < sigma_max:
-            raise UsageError(
-                f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}; "
-                "it must be 0 < sigma_min < sigma_max"
-            )
+            given = f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}"
+            raise UsageError(f"{given}; it must be 0 < sigma_min < sigma_max")
         self.sigma_max, self.sigma_min, self.rho = sigma_max, sigma_min, rho
         self.t_min = sigma_min / sigma_max
 
@@ -236,8 +231,7 @@ class GeometricPath(EDMPath):
         return 1 - t.clamp(min=self.t_min).log() / math.log(self.t_min)
 
     def spaced_times(self, count: int) -> Tensor:
-        u = torch.linspace(0, 1, count, dtype=torch.float64)
-        return self.t_min**u
+        return self.t_min ** torch.linspace(0, 1, count, dtype=torch.float64)
 
 
 class VariancePreservingPath(Path):

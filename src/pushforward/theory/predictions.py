@@ -142,13 +142,11 @@ def batch_posterior_means(
     :math:`\mathbb E[x_i \mid x_{t,i}, \{x_j\}]`: of the same mean given :math:`x_t` as the datum
     itself, and by Rao and Blackwell of no larger variance (compare Xu et al., 2023, who draw other
     data for it). In few dimensions the variance is much smaller, in many the same.
-
     The i-th datum made the i-th :math:`x_t`; at the times t there is noise and data in them.
     """
     alpha, sigma = path(t[:, None])
-    gap = torch.cdist(
-        x_t.flatten(1) / alpha, x.flatten(1), compute_mode="donot_use_mm_for_euclid_dist"
-    )
+    exact = "donot_use_mm_for_euclid_dist"
+    gap = torch.cdist(x_t.flatten(1) / alpha, x.flatten(1), compute_mode=exact)
     logits = -(gap * alpha / sigma).square() / 2
     if c is not None:
         kind = c.unique(dim=0, return_inverse=True)[1]  # comparing all pairs of rows takes seconds

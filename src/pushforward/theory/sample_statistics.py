@@ -48,7 +48,6 @@ def coverage_cells(n: int) -> int:
 
 
 def cluster_rows(real: NDArray[Any], k: int, *, seed: int = 0) -> Any:
-    """Scikit-learn's fitted k-means."""
     from sklearn.cluster import KMeans
 
     return KMeans(k, n_init=3, random_state=seed).fit(real)

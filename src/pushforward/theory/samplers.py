@@ -22,6 +22,8 @@ from ..shapes import Condition
 from .denoisers import Denoiser, Sampler, SamplerStep, plan_steps, without_graph
 from .langevin import annealed_langevin, predictor_corrector
 
+Variance = float | Callable[[Tensor, Tensor, Condition], Tensor]
+
 
 @without_graph
 def ddim(
@@ -41,12 +43,7 @@ def ddim(
 
 @without_graph
 def ddpm(
-    denoiser: Denoiser,
-    x: Tensor,
-    times: Tensor,
-    c: Condition = None,
-    *,
-    variance: float | Callable[[Tensor, Tensor, Condition], Tensor] = 0.0,
+    denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None, *, variance: Variance = 0.0
 ) -> Iterator[Tensor]:
     r"""Ancestral sampling, NFE 1 (Ho et al., 2020).
 
@@ -93,13 +90,11 @@ def heun(denoiser: Denoiser, x: Tensor, times: Tensor, c: Condition = None) -> I
 
 
 def _exponential_step(step: SamplerStep, x_t: Tensor, x: Tensor) -> Tensor:
-    """The exact step if the data estimate stays constant."""
     shrink = step.sigma_s / step.sigma_t
     return shrink * x_t + (step.alpha_s - step.alpha_t * shrink) * x
 
 
 def _log_snr(alpha: float, sigma: float) -> float:
-    r""":math:`\lambda = \log(\alpha / \sigma)`, which may be infinite."""
     if alpha == 0:
         return -math.inf
     return math.log(alpha / sigma) if sigma else math.inf
@@ -196,18 +191,8 @@ def euler_maruyama(
         yield x
 
 
-SAMPLERS: tuple[Sampler, ...] = (
-    ddpm,
-    ddim,
-    euler,
-    heun,
-    dpmpp_2m,
-    dpmpp_2s,
-    ipndm,
-    euler_maruyama,
-    predictor_corrector,
-    annealed_langevin,
-)
+SAMPLERS: tuple[Sampler, ...] = (ddpm, ddim, euler, heun, dpmpp_2m, dpmpp_2s, ipndm)
+SAMPLERS += (euler_maruyama, predictor_corrector, annealed_langevin)
 NAMES: tuple[str, ...] = tuple(sampler.__name__ for sampler in SAMPLERS)
 
 

@@ -27,10 +27,7 @@ def explicit_score_matching(score: Score, truth: Score, x: Data) -> PerDatum:
 
 
 def implicit_score_matching(score: Score, x: Data) -> PerDatum:
-    r""":math:`\operatorname{tr}\nabla s(x) + \tfrac12\|s(x)\|^2` (Hyvärinen, 2005).
-
-    The trace is exact and takes d backward passes.
-    """
+    r""":math:`\operatorname{tr}\nabla s + \tfrac12\|s\|^2`, d backward passes (Hyvärinen, 2005)."""
     s, trace = exact_divergence(lambda x, _: score(x), x, x.new_zeros(()), create_graph=True)
     return trace + sum_event(s.square()) / 2
 
@@ -49,10 +46,7 @@ def sliced_score_matching(score: Score, x: Data, directions: Tensor) -> PerDatum
 
 
 def reduced_sliced_matching(score: Score, x: Data, directions: Tensor) -> PerDatum:
-    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`: sliced matching with less variance.
-
-    It is `implicit_score_matching` with Hutchinson's estimate of the trace.
-    """
+    r""":math:`v^\top\nabla s(x)\,v + \tfrac12\|s(x)\|^2`: sliced matching with less variance."""
     s, traces = hutchinson_divergence(
         lambda x, _: score(x), x, x.new_zeros(()), directions, create_graph=True
     )

@@ -34,9 +34,8 @@ def moment_recursion(betas: Tensor, mean: float, variance: float) -> tuple[Tenso
 
     .. math:: m_k = \sqrt{1-\beta_k}\,m_{k-1}, \qquad V_k = (1-\beta_k) V_{k-1} + \beta_k
 
-    Whose solution is :math:`\sqrt{\bar\alpha_k}\,m_0` and :math:`\bar\alpha_k V_0 + 1 -
-    \bar\alpha_k` (Ho et al., 2020, eq. 4). Betas may leave signal at the end; a datum itself is a
-    mean with ``variance`` 0.
+    Solved by :math:`\sqrt{\bar\alpha_k}\,m_0` and :math:`\bar\alpha_k V_0 + 1 - \bar\alpha_k` (Ho
+    et al., 2020, eq. 4); betas may leave signal at the end, and a datum has ``variance`` 0.
     """
     means, variances = [mean], [variance]
     for beta in betas.tolist():
@@ -59,8 +58,7 @@ def _normal_log_density(x: Data, mean: Data, variance: Tensor) -> PerDatum:
 def path_log_ratio(path: DDPMPath, states: list[Data], reverse: Reverse) -> PerDatum:
     r""":math:`\log q(x_1, \dots, x_T \mid x_0) - \log p(x_0, \dots, x_T)` along whole paths.
 
-    The chain's steps stand in the numerator as they were taken; the mean over them is the loss of
-    the lesson's 5.3, :math:`-\mathrm{ELBO}(x_0)`. ``states`` are :math:`x_0, \dots, x_T`, and
+    Its mean over the chain is the loss of the lesson's 5.3, :math:`-\mathrm{ELBO}(x_0)`.
     ``reverse`` gives mean and variance of :math:`p(x_{k-1} \mid x_k)` from :math:`x_k` and k.
     """
     end = states[-1]
@@ -96,18 +94,15 @@ def bound_terms(path: DDPMPath, states: list[Data], reverse: Reverse) -> Tensor:
 def expected_noise_error(mixture: GaussianMixture, alpha: Tensor, sigma: Tensor) -> Tensor:
     r""":math:`\mathbb E\,\|\varepsilon - \mathbb E[\varepsilon \mid x_t]\|^2` at scales ``(n,)``.
 
-    The least value that the noise prediction's loss can have: closed for one component, by
-    quadrature up to 2-D. For :math:`\mathcal N(m, s^2)` it is
-    :math:`\alpha^2 s^2 / (\alpha^2 s^2 + \sigma^2)`. That of the data is
+    The least loss of a noise prediction: closed for one component, by quadrature up to 2-D, and
+    :math:`\alpha^2 s^2 / (\alpha^2 s^2 + \sigma^2)` for :math:`\mathcal N(m, s^2)`. That of x is
     :math:`\sigma^2 e / \alpha^2`, of v :math:`e / \alpha^2` where :math:`\alpha^2 + \sigma^2 = 1`.
     """
     if len(mixture.weights) == 1:
         signal = alpha.double().square()[:, None] * mixture.variances
         return (signal / (signal + sigma.double().square()[:, None])).sum(1)
-    errors = []
-    for a, s in zip(alpha, sigma):
-        noisy = mixture.diffuse(a, s)
-        errors.append(mixture.dim - float(s) ** 2 * fisher_information(noisy))
+    noisy = (fisher_information(mixture.diffuse(a, s)) for a, s in zip(alpha, sigma))
+    errors = [mixture.dim - float(s) ** 2 * information for s, information in zip(sigma, noisy)]
     return torch.tensor(errors, dtype=torch.float64)
 
 
@@ -130,7 +125,7 @@ def best_variance(path: DDPMPath, floor: Tensor, d: int) -> Tensor:
     (Bao et al., 2022, theorem 1). For standard normal data it is :math:`\beta_k`, for a single
     point :math:`\tilde\beta_k`.
     """
-    return path.posterior(*_variance_arguments(path))[1] + _reverse_mean_error(path, floor) / d
+    return _posterior_variances(path) + _reverse_mean_error(path, floor) / d
 
 
 def _reverse_mean_error(path: DDPMPath, floor: Tensor) -> Tensor:
@@ -140,10 +135,9 @@ def _reverse_mean_error(path: DDPMPath, floor: Tensor) -> Tensor:
     return data_gain(path, k).square() * (1 - alpha_bar) / alpha_bar * floor
 
 
-def _variance_arguments(path: DDPMPath) -> tuple[Tensor, Tensor, Tensor]:
-    """Where only the variance of the table's posterior is asked for, at all steps."""
+def _posterior_variances(path: DDPMPath) -> Tensor:
     zero = torch.zeros(path.steps, dtype=torch.float64)
-    return zero, zero, torch.arange(1, path.steps + 1)
+    return path.posterior(zero, zero, torch.arange(1, path.steps + 1))[1]
 
 
 def expected_bound(
@@ -157,11 +151,10 @@ def expected_bound(
             + d\log\frac{\Sigma_k}{\tilde\beta_k}\Big), \qquad
         L_0 = \tfrac12\Big(\frac{c_1}{\Sigma_1} + d\log 2\pi\Sigma_1\Big)
 
-    with :math:`c_k` of `_reverse_mean_error`, in the order :math:`L_T, \dots, L_0`, from
-    :math:`e_k`, ``floor``, :math:`\mathbb E\,\|x_0\|^2`, ``second``, and :math:`\Sigma_k`. No
-    network can have less with these variances; the sum bounds the entropy of the data from above.
+    with :math:`c_k` of `_reverse_mean_error`, :math:`e_k` in ``floor`` and ``second`` for
+    :math:`\mathbb E\,\|x_0\|^2`. No network has less; the sum bounds the data's entropy from above.
     """
-    tilde = path.posterior(*_variance_arguments(path))[1][1:]
+    tilde = _posterior_variances(path)[1:]
     moved = _reverse_mean_error(path, floor)
     kl = ((d * tilde + moved[1:]) / variance[1:] - d + d * (variance[1:] / tilde).log()) / 2
     first = (moved[0] / variance[0] + d * (2 * math.pi * variance[0]).log()) / 2

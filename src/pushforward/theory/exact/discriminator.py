@@ -25,11 +25,9 @@ from .divergences import quadrature_mean
 
 
 def optimal_logit(log_p: PerDatum, log_q: PerDatum) -> PerDatum:
-    r"""The logit of the best discriminator, :math:`D^* = p / (p + q)` (Goodfellow et al., 2014).
+    r"""The logit :math:`f^* = \log p - \log q` of the best discriminator, :math:`D^* = p/(p + q)`.
 
-    .. math:: f^*(x) = \log p(x) - \log q(x)
-
-    :math:`D^*` is not defined where both densities vanish.
+    (Goodfellow et al., 2014). It is not defined where both densities vanish.
     """
     return log_p - log_q
 
@@ -64,9 +62,7 @@ def discriminator_regret(
 
 
 class _GeneratorSlopes(NamedTuple):
-    """With respect to a shift of all samples, ``(d,)``."""
-
-    saturating: Tensor
+    saturating: Tensor  # with respect to a shift of all samples, ``(d,)``
     non_saturating: Tensor
 
 
@@ -80,7 +76,6 @@ def generator_slopes(
         = \nabla_\theta \bigl[\mathrm{KL}(q_\theta \| p) - 2\,\mathrm{JS}(p, q_\theta)\bigr]
 
     for :math:`q_\theta(x) = q(x - \theta)` at :math:`\theta = 0` (Arjovsky and Bottou, 2017).
-
     ``pull`` is :math:`\nabla f^* = \nabla \log p - \nabla \log q` at the points, ``(n, d)``.
     """
     f = optimal_logit(log_p, log_q)
@@ -164,8 +159,7 @@ def wgan_gp_step(state: Tensor, h: float, penalty: float) -> Tensor:
     .. math:: \dot\theta = \psi, \qquad
         \dot\psi = -\theta - 2\lambda \operatorname{sign}(\psi)(|\psi| - 1)
 
-    Its critic has slope near one wherever the sample is, so the sample never comes to rest on the
-    datum (Mescheder et al., 2018).
+    Its critic keeps a slope near one, so no sample comes to rest (Mescheder et al., 2018).
     """
     theta, psi = state
     excess = 2 * penalty * psi.sign() * (psi.abs() - 1)
@@ -191,8 +185,7 @@ def penalised_optimum(distance: float, penalty: float) -> _CriticOptimum:
 def spurious_slope(distance: float, penalty: float) -> float | None:
     r"""The second optimum of the two-sided penalty on the line: :math:`-1 + d/2\lambda`.
 
-    Its sign is wrong, it is stable for :math:`d < 2\lambda` and absent beyond, and in more
-    dimensions a critic can turn around it.
+    Of the wrong sign, stable for :math:`d < 2\lambda`; in more dimensions critics turn around it.
     """
     slope = -1 + distance / (2 * penalty)
     return slope if slope < 0 else None
@@ -201,7 +194,6 @@ def spurious_slope(distance: float, penalty: float) -> float | None:
 def clipped_gap(difference: Tensor, limit: float) -> Tensor:
     r"""The gap of the best linear critic with :math:`|w_i| \le c`: :math:`c\,\|\Delta\|_1`.
 
-    Its weights are :math:`c \operatorname{sign} \Delta`. This is proportional to no distance
-    :math:`\|\Delta\|_2`, hence not to :math:`W_1`.
+    Its weights are :math:`c \operatorname{sign} \Delta`; not proportional to :math:`W_1`.
     """
     return limit * difference.abs().sum()

@@ -9,12 +9,10 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...shapes import PerDatum, Scalar
-
-Array = NDArray[np.float64]
+from ..transport import Array
 
 
 def neighbour_kl(x: Array, y: Array, k: int = 5) -> float:
@@ -42,7 +40,6 @@ def neighbour_kl(x: Array, y: Array, k: int = 5) -> float:
 
 
 def _quadratic_features(x: Array) -> Array:
-    """Rows and all products of two entries, ``(n, d + d (d + 1) / 2)``."""
     i, j = np.triu_indices(x.shape[1])
     return np.hstack([x, x[:, i] * x[:, j]])
 
@@ -50,10 +47,8 @@ def _quadratic_features(x: Array) -> Array:
 def fit_ratio_logit(x: Array, y: Array, *, folds: int = 2, seed: int = 0) -> tuple[Array, Array]:
     """The log of the density ratio p/q at rows of both, by logistic regression on quadratics.
 
-    Exact in the limit for Gaussians, whose log-ratio is a quadratic; for other distributions the
-    best quadratic. Each row is judged by a fit that has not seen it, without which the divergences
-    would be too large. Rows ``(n, d)`` and ``(m, d)``, of unequal numbers or not, give logits
-    ``(n,)`` and ``(m,)``.
+    Exact in the limit for Gaussians, else the best quadratic. Each row is judged by a fit that has
+    not seen it, without which the divergences would be too large.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -77,12 +72,11 @@ def plug_in_kl(real: PerDatum) -> Scalar:
 
 
 def donsker_varadhan(real: PerDatum, fake: PerDatum) -> Scalar:
-    r"""A lower bound of KL(p || q) for any f (Donsker and Varadhan, 1983).
+    r"""The bound :math:`\mathbb E_p f - \log \mathbb E_q e^f \le \mathrm{KL}(p \| q)` for any f.
 
-    .. math:: \mathbb E_p f - \log \mathbb E_q e^f \le \mathrm{KL}(p \| q)
-
-    Its estimate is biased upwards, by half the relative variance of the mean of :math:`e^f`, which
-    for far distributions is all of it: at most the log of the number of samples can be seen at all.
+    (Donsker and Varadhan, 1983). Its estimate is biased upwards, by half the relative variance of
+    the mean of :math:`e^f`, which for far distributions is all of it: at most the log of the number
+    of samples can be seen at all.
     """
     return real.mean() - (torch.logsumexp(fake, 0) - math.log(len(fake)))
 
@@ -96,8 +90,5 @@ def variational_kl(real: PerDatum, fake: PerDatum) -> Scalar:
 
 
 def variation_bound(real: PerDatum, fake: PerDatum) -> Scalar:
-    r"""A lower bound of total variation, unbiased for its f: twice the accuracy, less 1.
-
-    .. math:: P_p(f > 0) + P_q(f \le 0) - 1 \le \mathrm{TV}(p, q)
-    """
+    r""":math:`P_p(f > 0) + P_q(f \le 0) - 1 \le \mathrm{TV}(p, q)`, unbiased for its f."""
     return (real > 0).to(real).mean() + (fake <= 0).to(fake).mean() - 1

@@ -28,10 +28,8 @@ Weight = Tensor | float
 
 
 class _QuadratureGrid(NamedTuple):
-    """Points of a quadrature rule, ``(n, d)``, and the volume that each stands for."""
-
-    points: Tensor
-    weight: float
+    points: Tensor  # ``(n, d)``
+    weight: float  # the volume that each stands for
 
 
 def trapezoidal_grid(
@@ -49,11 +47,12 @@ def trapezoidal_grid(
     return _QuadratureGrid(torch.cartesian_prod(*sides).reshape(-1, len(low)), volume)
 
 
-def _check_mass(log_p: PerDatum, weight: Weight, name: str) -> None:
-    """Raise UsageError unless a distribution sums to one over the points."""
-    mass = float((weight * log_p.detach().exp()).sum())
-    if not abs(mass - 1) < 1e-4:
-        raise UsageError(f"{name} has mass {mass:.6g} on these points, not 1: widen or refine them")
+def _check_masses(log_p: PerDatum, log_q: PerDatum, weight: Weight) -> None:
+    for k, log in (("p", log_p), ("q", log_q)):
+        if not abs((mass := float((weight * log.detach().exp()).sum())) - 1) < 1e-4:
+            raise UsageError(
+                f"{k} has mass {mass:.6g} on these points, not 1: widen or refine them"
+            )
 
 
 def quadrature_mean(log_p: PerDatum, f: PerDatum, weight: Weight = 1.0) -> Scalar:
@@ -68,8 +67,7 @@ def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sca
     The reverse divergence, of exchanged arguments, punishes samples where there are no data, and
     forgives modes that are left out. ``log_p`` is minus infinity where the density is zero.
     """
-    _check_mass(log_p, weight, "p")
-    _check_mass(log_q, weight, "q")
+    _check_masses(log_p, log_q, weight)
     return quadrature_mean(log_p, log_p - log_q, weight)
 
 
@@ -83,11 +81,9 @@ def jensen_shannon(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Sc
 def total_variation(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\tfrac12 \int |p - q|`, from 0 to 1: twice the accuracy of the best test, less 1.
 
-    The integrand has kinks where the densities cross, so a `trapezoidal_grid` gives as many digits
-    as its step squared.
+    Kinks where the densities cross leave a `trapezoidal_grid` an error of its step squared.
     """
-    _check_mass(log_p, weight, "p")
-    _check_mass(log_q, weight, "q")
+    _check_masses(log_p, log_q, weight)
     return (weight * (log_p.exp() - log_q.exp()).abs()).sum() / 2
 
 
@@ -105,8 +101,7 @@ def renyi_divergence(
 
     It grows with the order and is KL in the limit 1.
     """
-    _check_mass(log_p, weight, "p")
-    _check_mass(log_q, weight, "q")
+    _check_masses(log_p, log_q, weight)
     _check_renyi_order(order)
     terms = torch.where(log_p > -math.inf, order * log_p + (1 - order) * log_q, -math.inf)
     log_weight = torch.as_tensor(weight, dtype=terms.dtype).log()
@@ -160,7 +155,6 @@ def gaussian_chi_square(p: Gaussian, q: Gaussian) -> float:
 
 
 def _mahalanobis_distance(p: Gaussian, q: Gaussian) -> float:
-    r"""The distance :math:`\delta` of the means of two Gaussians of one covariance."""
     if not torch.allclose(p.covariance, q.covariance, rtol=1e-9, atol=0):
         raise UsageError("no closed form for two covariances: integrate over a box")
     return math.sqrt(float(_squared_mahalanobis(p, q, q.covariance)))
@@ -174,9 +168,8 @@ def gaussian_total_variation(p: Gaussian, q: Gaussian) -> float:
 def gaussian_jensen_shannon(p: Gaussian, q: Gaussian) -> float:
     r"""JS of Gaussians of one covariance, in nats, in any dimension.
 
-    There is no closed form, but JS does not change under one-to-one maps and the likelihood ratio
-    depends on one coordinate: it is that of :math:`\mathcal N(0, 1)` and
-    :math:`\mathcal N(\delta, 1)`, by quadrature.
+    JS does not change under one-to-one maps and the likelihood ratio depends on one coordinate:
+    it is that of :math:`\mathcal N(0, 1)` and :math:`\mathcal N(\delta, 1)`, by quadrature.
     """
     delta = _mahalanobis_distance(p, q)
     x, weight = trapezoidal_grid([-12], [delta + 12], 2 * math.ceil(10 * delta + 200) + 1)
@@ -189,9 +182,8 @@ def denoising_floor(mixture: GaussianMixture, sigma: float) -> float:
 
     .. math:: \tfrac12\big(d/\sigma^2 - \mathbb E\,\|\nabla\log p_\sigma\|^2\big)
 
-    It is the constant between `denoising_score_matching` and `explicit_score_matching` on the
-    blurred distribution: nobody can tell which noise was added. For :math:`\mathcal N(m, v)` it is
-    :math:`\tfrac12(1/\sigma^2 - 1/(v + \sigma^2))`.
+    It is the constant between that and `explicit_score_matching` on the blurred distribution; for
+    :math:`\mathcal N(m, v)` it is :math:`\tfrac12(1/\sigma^2 - 1/(v + \sigma^2))`.
     """
     one = torch.ones(1, dtype=torch.float64)
     return float(expected_noise_error(mixture, one, sigma * one)) / (2 * sigma**2)
@@ -223,24 +215,17 @@ def quadrature_auroc(score: Tensor, ordinary: Tensor, anomalous: Tensor) -> Tens
     .. math:: P(s(x') > s(x)) + \tfrac12 P(s(x') = s(x)), \qquad
         x \sim \text{ordinary},\ x' \sim \text{anomalous}
 
-    No score has more than the likelihood ratio (Neyman & Pearson, 1933). Where anomalies are
-    uniform, that is :math:`1/p(x)`, up to a factor. On a grid with spacing h the error is
-    :math:`O(h^2)` for smooth distributions. Masses at the nodes are normalised; a larger score is
-    stranger.
+    No score has more than the likelihood ratio (Neyman & Pearson, 1933): for uniform anomalies
+    :math:`1/p(x)`. Masses are normalised; the error is :math:`O(h^2)` for spacing h.
     """
-    values, place = score.unique(return_inverse=True)  # equal scores are one node
-    p, q = (
-        m.new_zeros(len(values)).index_add(0, place, m / m.sum()) for m in (ordinary, anomalous)
-    )
-    below = p.cumsum(0) - p / 2
-    return (q * below).sum()
+    node = score.unique(return_inverse=True)[1]  # equal scores are one node
+    p, q = (node.bincount(m / m.sum()) for m in (ordinary, anomalous))
+    return (q * (p.cumsum(0) - p / 2)).sum()
 
 
 class _SurpriseMoments(NamedTuple):
-    """Of log p(x) over draws of p itself, in nats."""
-
-    mode: float  # its largest value, at the mode of p
-    mean: float  # minus the entropy
+    mode: float  # the largest value of log p(x), at the mode of p, in nats
+    mean: float  # over draws of p itself: minus the entropy
     deviation: float
 
 
@@ -250,8 +235,7 @@ def gaussian_surprise(d: int) -> _SurpriseMoments:
     .. math:: \max \log p = -\tfrac d2 \log 2\pi, \qquad
         \mathbb E \log p = -\tfrac d2 (1 + \log 2\pi), \qquad \operatorname{sd} = \sqrt{d/2}
 
-    The mode lies :math:`\sqrt{d/2}` deviations above what draws have: in many dimensions the most
-    probable point is an anomaly.
+    The mode lies :math:`\sqrt{d/2}` deviations above what draws have: for large d an anomaly.
     """
     mode = -d / 2 * math.log(2 * math.pi)
     return _SurpriseMoments(mode, mode - d / 2, math.sqrt(d / 2))

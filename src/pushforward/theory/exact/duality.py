@@ -8,33 +8,26 @@ Where the cost is a distance one potential is enough (Kantorovich and Rubinstein
 .. math:: W_1(P, Q) = \max_{\lVert f \rVert_L \le 1} \mathbb E_P f - \mathbb E_Q f
 
 Both are solved apart by HiGHS (Huangfu and Hall, 2018, in SciPy), so that each is a test of the
-other: for some hundred points. `transport.exact_w1` and `transport.exact_w2` pair thousands of
-    equal weight.
+other: for some hundred points. `transport.exact_w1` and `exact_w2` pair thousands, weighted alike.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import NumericalError, UsageError
-
-Array = NDArray[np.float64]
+from ..transport import Array
 
 
 class _TransportPlan(NamedTuple):
-    """The least cost, and the masses that reach it, ``(n, m)``."""
-
-    value: float
-    plan: Array
+    value: float  # the least cost
+    plan: Array  # the masses that reach it, ``(n, m)``
 
 
 class _DualPotentials(NamedTuple):
-    """The value, and the potentials at both sets of points."""
-
     value: float
-    f: Array
-    g: Array
+    f: Array  # at the first points
+    g: Array  # at the second
 
 
 def _solve_linear_programme(objective: Array, **constraints: object) -> Array:
@@ -54,7 +47,6 @@ def _check_marginals(cost: Array, a: Array, b: Array) -> None:
 
 
 def _marginal_sums(n: int, m: int) -> object:
-    """The sparse matrix that takes a flat plan to its row and column sums, ``(n + m, n m)``."""
     from scipy.sparse import eye_array, kron, vstack
 
     rows = kron(eye_array(n), np.ones((1, m)))
@@ -63,15 +55,10 @@ def _marginal_sums(n: int, m: int) -> object:
 
 
 def solve_primal(cost: Array, a: Array, b: Array) -> _TransportPlan:
-    """The cheapest plan from masses ``a`` to masses ``b`` of the same sum (Kantorovich, 1942).
-
-    ``cost`` is :math:`c_{ij}` of moving a unit, ``(n, m)``.
-    """
+    """The cheapest plan (Kantorovich, 1942) at costs :math:`c_{ij}` per unit, ``(n, m)``."""
     _check_marginals(cost, a, b)
-    sums = _marginal_sums(*cost.shape)
-    x = _solve_linear_programme(
-        cost.ravel(), A_eq=sums, b_eq=np.concatenate([a, b]), bounds=(0, None)
-    )
+    sums, masses = _marginal_sums(*cost.shape), np.concatenate([a, b])
+    x = _solve_linear_programme(cost.ravel(), A_eq=sums, b_eq=masses, bounds=(0, None))
     return _TransportPlan(float(x @ cost.ravel()), x.reshape(cost.shape))
 
 
@@ -106,8 +93,7 @@ def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> _DualPoten
 def lipschitz_constant(points: Array, f: Array) -> float:
     r"""The largest slope :math:`|f(u) - f(v)| / \lVert u - v \rVert` between two of the points.
 
-    A lower bound of the Lipschitz constant of a function that is known there alone. Points that
-    coincide are passed over.
+    A lower bound of the function's Lipschitz constant; points that coincide are passed over.
     """
     i, j = np.triu_indices(len(points), 1)
     run = np.linalg.norm(points[i] - points[j], axis=1)
@@ -116,10 +102,7 @@ def lipschitz_constant(points: Array, f: Array) -> float:
 
 
 def mcshane_extension(points: Array, f: Array, x: Array) -> Array:
-    r"""The largest 1-Lipschitz function with these values, at other rows (McShane, 1934).
-
-    .. math:: f(x) = \min_i f(p_i) + \lVert x - p_i \rVert
-    """
+    r"""The largest 1-Lipschitz extension, :math:`\min_i f(p_i) + \|x - p_i\|` (McShane, 1934)."""
     return (f + euclidean_distances(x, points)).min(1)
 
 

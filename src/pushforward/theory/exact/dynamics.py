@@ -87,9 +87,8 @@ def ddim_contraction(path: Path, scale: float, times: Tensor) -> float:
 
     .. math:: \prod_k \cos(\phi_{k+1} - \phi_k), \qquad \phi_k = \arctan\frac{\sigma_k}{\alpha_k v}
 
-    Every step projects on the tangent of a circle, whatever the path. On the linear path DDIM is
-    Euler's method of flow matching. The same product is the fixed point of consistency distillation
-    whose teacher takes these steps.
+    Every step projects on the tangent of a circle, whatever the path. The product is also the fixed
+    point of consistency distillation whose teacher takes these steps.
     """
     alpha, sigma = path(times.double())
     return float(torch.atan2(sigma, alpha * scale).diff().cos().prod())
@@ -119,14 +118,12 @@ def gaussian_flow_map(
 def quantile_map(mixture: GaussianMixture, path: Path, x_t: Data, t: Tensor, s: Tensor) -> Data:
     r"""The flow's map on the line, :math:`F_s^{-1} \circ F_t`, from a scalar t to a scalar s.
 
-    The flow keeps the order of points, and the only increasing map of one distribution to another
-    is that of their quantiles.
+    The flow keeps the order of points, and only the map of quantiles is increasing.
     """
     later, earlier = mixture.diffuse(*path(t)), mixture.diffuse(*path(s))
     side = torch.where(mixture_log_cdf(later, x_t) < math.log(0.5), 1.0, -1.0)  # the lesser tail
     goal = mixture_log_cdf(later, x_t, side)
-    # no component's quantile is more
-    reach = _component_z_scores(later, x_t).abs().amax(1, keepdim=True)
+    reach = _component_z_scores(later, x_t).abs().amax(1, keepdim=True)  # no quantile is more
     high = earlier.means.abs().max() + earlier.variances.max().sqrt() * reach
     low = -high
     for _ in range(70):
@@ -174,9 +171,8 @@ def ancestral_moments(
 ) -> Moments:
     """The distribution of `samplers.ddpm` with exact estimates.
 
-    With v = 1 standard normal data keep their variance at every step; with v = 0 a single point
-    is reached exactly. In between the chain is a bit too narrow or too wide at finite T. Times
-    decrease, and ``start`` is the distribution at the first of them, by default noise.
+    With v = 1 standard normal data keep their variance at every step; with v = 0 a single point is
+    reached exactly. ``start`` is the distribution at the first of the times, by default noise.
     """
     alpha, sigma = path(times.double())
     a, s, b, r = alpha[:-1], sigma[:-1], alpha[1:], sigma[1:]
@@ -214,8 +210,7 @@ def reverse_chain_moments(
 def ddim_factor(path: Path, times: Tensor, deviation: float) -> float:
     r"""What `samplers.ddim` multiplies noise with, for data :math:`\mathcal N(0, s^2)`.
 
-    It is the exact factor :math:`D_0 / D_T`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, times
-    `ddim_contraction`.
+    The exact :math:`D_0/D_T`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, times `ddim_contraction`.
     """
     alpha, sigma = path(times.double())
     size = torch.hypot(alpha * deviation, sigma)
@@ -227,8 +222,7 @@ def _corrector_moments(
 ) -> Moments:
     r"""After Langevin steps at one level, :math:`h = 2(r\sigma_t)^2`, with its exact score.
 
-    Each contracts offsets by :math:`1 - h/D^2`, :math:`D^2 = \alpha^2 s^2 + \sigma^2`, and adds
-    :math:`2h` of variance.
+    Each contracts offsets by :math:`1 - h/(\alpha^2 s^2 + \sigma^2)` and adds variance :math:`2h`.
     """
     alpha, sigma = (float(z) for z in path(t))
     h = 2 * (snr * sigma) ** 2
@@ -242,8 +236,7 @@ def annealed_langevin_moments(
 ) -> Moments:
     r"""The distribution of `langevin.annealed_langevin` with exact scores.
 
-    The steps of `_corrector_moments` at each level; between levels :math:`x/\alpha` is kept, and
-    the last step is the best guess of the data.
+    Between levels :math:`x/\alpha` is kept, and the last step is the best guess of the data.
     """
     times = times.double()
     alpha, sigma = (z.tolist() for z in path(times))
@@ -263,8 +256,7 @@ def predictor_corrector_moments(
 ) -> Moments:
     """The distribution of `langevin.predictor_corrector` with exact scores.
 
-    A step of `ancestral_moments` with v = 0, then those of `_corrector_moments` at the new level
-    unless it is data.
+    A step of `ancestral_moments` with v = 0, then `_corrector_moments` unless the level is data.
     """
     times = times.double()
     moments = _noise_moments(path, times)
@@ -297,8 +289,7 @@ def gaussian_bias(covariance: Tensor, h: float) -> float:
     .. math:: \mathrm{KL}(\mathcal N(0, \Sigma_h)\,\|\,\mathcal N(0, \Sigma))
         = \tfrac12 \sum_i (v_i - 1 - \log v_i), \qquad v_i = \frac{1}{1 - h/2\lambda_i}
 
-    with the eigenvalues :math:`\lambda` of :math:`\Sigma`: :math:`\sum_i h^2/16\lambda_i^2` for
-    small h.
+    with :math:`\Sigma`'s eigenvalues :math:`\lambda`: :math:`\sum_i h^2/16\lambda_i^2` for small h.
     """
     v = 1 / (1 - h / (2 * torch.linalg.eigvalsh(covariance)))
     return float((v - 1 - v.log()).sum() / 2)

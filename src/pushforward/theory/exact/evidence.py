@@ -32,8 +32,7 @@ from ...shapes import Data, PerDatum
 def latent_quadrature(reach: float, count: int, dim: int = 1) -> tuple[Tensor, float]:
     r"""Nodes of the trapezoidal rule on :math:`[-r, r]^d`, ``(count ** dim, dim)``, and log-weight.
 
-    Of a smooth integrand that vanishes at the ends the error falls geometrically in ``count``, once
-    the nodes lie closer together than its narrowest feature is wide.
+    The error falls geometrically in ``count`` once the nodes lie closer than the narrowest feature.
     """
     side = torch.linspace(-reach, reach, count, dtype=torch.float64)
     nodes = torch.cartesian_prod(*[side] * dim).reshape(-1, dim)
@@ -45,8 +44,7 @@ def shannon_bound(entropy: float, d: int, error: Tensor) -> Tensor:
 
     .. math:: R(D) \ge h(x) - \tfrac d2 \log \frac{2 \pi e D}{d}
 
-    (Shannon, 1959). A Gaussian distribution meets it while :math:`D / d` is below its smallest
-    eigenvalue.
+    (Shannon, 1959). Gaussians meet it while :math:`D / d` is below their smallest eigenvalue.
     """
     return entropy - d / 2 * (2 * math.pi * math.e * error / d).log()
 
@@ -61,8 +59,7 @@ class QuadratureJoint:
     """
 
     def __init__(self, log_likelihood: Tensor, log_prior: Tensor, log_weight: float = 0.0) -> None:
-        self.log_likelihood, self.log_prior = log_likelihood, log_prior
-        self.log_weight = log_weight
+        self.log_likelihood, self.log_prior, self.log_weight = log_likelihood, log_prior, log_weight
 
     def expectation(self, log_q: Tensor, values: Tensor) -> PerDatum:
         r""":math:`\mathbb E_q f`, with :math:`0 \cdot \infty = 0` where q has no mass."""
@@ -107,15 +104,13 @@ class QuadratureJoint:
         :math:`1/\beta` of the likelihood, which rises with the order: at most :math:`\log p(x)`
         for :math:`\beta \ge 1`, at least :math:`\log p(x)` for :math:`\beta \le 1`, for every x.
         """
-        terms = self.log_likelihood / beta + self.log_prior + self.log_weight
-        return beta * terms.logsumexp(-1)
+        return beta * (self.log_likelihood / beta + self.log_prior + self.log_weight).logsumexp(-1)
 
 
 class LinearVAE:
     r""":math:`p(x \mid z) = \mathcal N(Wz + b, \sigma^2 I)` with a standard normal prior.
 
-    W is ``weight``, ``(d, latent)``. The posterior :math:`q(z \mid x)` of every method is any
-    Gaussian over ``(n, latent)``.
+    W is ``weight``, ``(d, latent)``; the q of every method is any Gaussian over ``(n, latent)``.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, sigma: float | Tensor) -> None:
@@ -133,9 +128,8 @@ class LinearVAE:
         return MultivariateNormal(self.bias, self.weight @ self.weight.mT + noise)
 
     def posterior(self, x: Data, beta: float = 1.0) -> MultivariateNormal:
-        r"""The q that maximises `elbo`: the posterior of noise with variance :math:`\beta\sigma^2`.
-
-        .. math:: q \propto p(z)\,p(x \mid z)^{1/\beta}
+        r"""The q that maximises `elbo`, the posterior of noise with variance :math:`\beta\sigma^2`:
+        :math:`q \propto p(z)\,p(x \mid z)^{1/\beta}`.
         """
         variance, eye = beta * self.variance, self.prior.covariance_matrix
         precision = eye + self.weight.mT @ self.weight / variance
@@ -145,8 +139,7 @@ class LinearVAE:
     def factorised(self, x: Data) -> MultivariateNormal:
         r"""The best q whose entries are independent: the posterior's means and inverse precisions.
 
-        Its divergence from the posterior with precision P is
-        :math:`\tfrac12(\sum_i \log P_{ii} - \log\det P)`.
+        The KL from a posterior of precision P: :math:`\tfrac12(\sum_i \log P_{ii} - \log\det P)`.
         """
         exact = self.posterior(x)
         diagonal = exact.precision_matrix.diagonal(dim1=-2, dim2=-1)
@@ -220,8 +213,7 @@ def linear_vae_optimum(
         D = \sum_{i \le q} \min(\lambda_i, \beta\sigma^2) + \sum_{i > q} \lambda_i
 
     with the eigenvalues :math:`\lambda` of the data's covariance, ``spectrum``, and q latents. A
-    unit is active if and only if :math:`\lambda_i > \beta\sigma^2`: collapse is the optimum when
-    the decoder's noise is as wide as the data.
+    unit is active if and only if :math:`\lambda_i > \beta\sigma^2`: else the optimum is collapse.
     """
     spectrum, level = spectrum.sort(descending=True).values, beta * sigma**2
     kept = spectrum[:latent]
@@ -235,8 +227,7 @@ def learned_variance(spectrum: Tensor, latent: int, beta: float = 1.0) -> Tensor
 
     .. math:: \sigma^2 = \frac{\sum_{i > q} \lambda_i}{d - \beta q}
 
-    For :math:`\beta = 1` it is the mean of the discarded eigenvalues, as in PCA; for
-    :math:`\beta q \ge d` no optimum exists with all latents active.
+    For :math:`\beta = 1` it is the mean of the discarded eigenvalues, as in PCA.
     """
     d = len(spectrum)
     if beta * latent >= d:

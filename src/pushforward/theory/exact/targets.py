@@ -43,16 +43,12 @@ class GaussianMixture:
 
     @property
     def covariances(self) -> Tensor:
-        """Of the components, ``(k, d, d)``."""
         return (self.axes * self.variances[:, None]) @ self.axes.mT
 
     @property
     def covariance(self) -> Tensor:
-        """``(d, d)``: within plus between components."""
-        offset = self.means - self.mean
-        return torch.einsum("k,kij->ij", self.weights, self.covariances) + (
-            (self.weights[:, None] * offset).mT @ offset
-        )
+        within, offset = self.weights @ self.covariances.flatten(1), self.means - self.mean
+        return within.view(self.dim, -1) + (self.weights[:, None] * offset).mT @ offset
 
     def component_offsets(
         self, x: Data, alpha: Tensor, sigma: Tensor
@@ -93,15 +89,12 @@ class GaussianMixture:
         """Nodes of the trapezoidal rule, the probabilities of their cells, and the log-density."""
         if self.dim > 2:
             raise UsageError("integrals over a mixture are computed in one or two dimensions only")
-        # The trapezoidal rule converges geometrically on a smooth integrand that vanishes at the
-        # ends; a quarter of the narrowest deviation is far inside that regime for the density. On
-        # the line there is room for scores, which turn faster between distant modes.
+        # A quarter of the narrowest deviation is far inside the regime of geometric convergence for
+        # the density; on the line there is room for scores, which turn faster between distant modes
         reach = 9 * self.variances.max().sqrt()
-        step = self.variances.min().sqrt() / (16 if self.dim == 1 else 4)
-        sides = [
-            torch.arange(float(m.min() - reach), float(m.max() + reach), float(step), dtype=float64)
-            for m in self.means.mT
-        ]
+        step = float(self.variances.min().sqrt() / (16 if self.dim == 1 else 4))
+        ends = zip((self.means.amin(0) - reach).tolist(), (self.means.amax(0) + reach).tolist())
+        sides = [torch.arange(low, high, step, dtype=float64) for low, high in ends]
         cell = math.prod(float(side[1] - side[0]) for side in sides)
         for first in sides[0].split(max(1, 2**20 // len(sides[-1]))):
             grid = torch.cartesian_prod(first, *sides[1:]).reshape(-1, self.dim)
@@ -192,5 +185,4 @@ def gaussian_ring(modes: int = 8, radius: float = 4.0, scale: float = 0.5) -> Ga
 
 
 def gaussian_ring8() -> GaussianMixture:
-    """Eight modes of deviation 0.5 on a circle of radius 4."""
     return gaussian_ring(8)
