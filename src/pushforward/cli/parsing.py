@@ -54,7 +54,6 @@ def parse_set_options(
 
 
 def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
-    """The conditions to sample: as typed, or the lines of a file."""
     if file is None:
         return words or []
     if words:
@@ -71,7 +70,6 @@ def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
 
 
 def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
-    """How many samples to draw, and the condition of each where there are several."""
     if len(words) < 2:
         return 1000 if n is None else n, words
     n = len(words) if n is None else n
@@ -89,7 +87,6 @@ def parse_interval(text: str | None) -> tuple[float, ...] | None:
 
 
 def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
-    """Observed values: ``column=value`` words, or the name of a file."""
     if words and len(words) == 1 and words[0].endswith(".npy"):
         return words[0]
     pairs = [word.rpartition("=") for word in words or []]

@@ -30,8 +30,6 @@ Scorer = Callable[[Any, Any], np.ndarray]  # scores of data, given their conditi
 
 
 class AnomalyFlags(NamedTuple):
-    """Which rows are anomalies."""
-
     score: np.ndarray  # of each row
     flagged: np.ndarray  # whether it is above the threshold
     threshold: float  # the score that the stated part of the reference exceeds
@@ -136,7 +134,6 @@ def _reference_data(
 
 
 def _model_samples(pipeline: ModelPipeline, y: Any, seed: int) -> tuple[np.ndarray, Any]:
-    """Samples of the model, for the given conditions in turn, and these."""
     many = 1 if y is None else len(pipeline.schema.encode(y))
     if many > 1:
         y = np.asarray(y)[np.arange(DRAWS) % many]

@@ -149,7 +149,6 @@ def decode_quantile_lattice(
 
 
 def _start_latent(pipeline: ModelPipeline, x: Any, y: Any) -> tuple[Tensor, Condition]:
-    """The latent of the first row, or the middle of the prior, and the condition's vector."""
     encode, schema = require_latents(pipeline.model).encode, pipeline.schema
     given = schema.restore(sampling.draw_samples(pipeline, 1, y, seed=0).x) if x is None else x
     data = pipeline.preprocessor.read(given, y)
