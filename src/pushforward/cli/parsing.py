@@ -33,10 +33,7 @@ def without_none(**options: Any) -> dict[str, Any]:
 def parse_set_options(
     pairs: list[str] | None, call: Callable[..., Any], target: Callable[..., Any] | None = None
 ) -> dict[str, Any]:
-    """Options from ``key=value`` words, for a function that has other arguments as well.
-
-    What ``target`` takes as a word stays one, though it may look like numbers.
-    """
+    """What ``target`` takes as a word stays one, though it may look like numbers."""
     taken = inspect.signature(call).parameters
     hints = option_types(target) if target else {}
     options: dict[str, Any] = {}
@@ -79,7 +76,6 @@ def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
 
 
 def parse_interval(text: str | None) -> tuple[float, ...] | None:
-    """The noise levels that guidance acts between, from ``low,high``."""
     try:
         return None if text is None else tuple(map(float, text.split(",")))
     except ValueError as error:
@@ -120,7 +116,6 @@ def parse_bounds(pairs: list[str] | None) -> dict[str, tuple[float | None, float
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Height and width from ``32`` or ``32x48``."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
@@ -130,6 +125,5 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _parse_bound(text: str) -> float | None:
-    """One end of an interval; None where it is open."""
     value = float(text) if text.strip() else None
     return None if value is not None and math.isinf(value) else value

@@ -51,10 +51,7 @@ class _CommonOptions(options.ModelOptions, options.GuidanceOptions):
 def _write(
     model: "FittedModel", out: Path, made: Any, y: Any = None, like: str | None = None
 ) -> None:
-    """Write what a model made, with the condition of all or of each, if there is one.
-
-    Images that were made one by one of those in a folder, ``like``, keep their names.
-    """
+    """Images that were made one by one of those in a folder, ``like``, keep their names."""
     from ..data import reading, writing
 
     names = writing.png_names(Path(like)) if like and reading.is_image_folder(like) else None

@@ -36,10 +36,7 @@ class AnomalyFlags(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What sets the threshold of flags.
-
-    Without data of its own, the model's samples stand in: the rate is right as far as the model is.
-    """
+    """Without data, samples of the model stand in: the rate is right as far as the model is."""
 
     rate: float = 0.01  # the part of ordinary data that may be flagged by mistake
     x: Any = None  # ordinary data that the model was not fitted to

@@ -95,7 +95,6 @@ class PlayerOptimizer(abc.ABC):
         )
 
     def state(self) -> dict[str, Tensor]:
-        """What the next move depends on besides the weights and the gradient, of all processes."""
         moments = {"first": self.whole(self.first), "second": self.whole(self.second)}
         return moments | {"moves": self.moves}
 

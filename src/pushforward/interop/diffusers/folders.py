@@ -69,10 +69,7 @@ def _load_part(folder: Path, name: str, entry: Any) -> Any:
 
 
 def _resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
-    """A class of models, schedulers or tokenizers, as the part of this name has to be.
-
-    One of another kind is refused, since its reading is not guarded.
-    """
+    """A class of another kind than the part has to be is refused: its reading is not guarded."""
     module = import_optional(library, LIBRARIES[library])
     found = getattr(module, kind, None)
     if not isinstance(found, type) or not hasattr(found, "from_pretrained"):

@@ -194,7 +194,6 @@ class Pipeline(nn.Module):
         return self.sample(n, y, **options), self.preprocessor.label_columns(y, n)
 
     def to_images(self, x: Data) -> np.ndarray:
-        """States at data as images of 8 bits."""
         x = x if self.autoencoder is None else self.autoencoder.decode(x)
         if not x.isfinite().all():
             raise NumericalError(f"{self.family} drew values that are not finite; use more steps")

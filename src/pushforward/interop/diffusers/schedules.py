@@ -89,19 +89,10 @@ class ClippedDenoiser(Denoiser):
 
 
 class NoiseSchedule(NamedTuple):
-    """What a scheduler says of a network.
-
-    Arguments:
-        scheduler: The scheduler.
-        path: The scales.
-        prediction: What the network predicts.
-        clip: The bound that the scheduler clips estimates of the data to, if it does.
-    """
-
     scheduler: Any
     path: SchedulerPath | _FlowMatchingPath
     prediction: Prediction
-    clip: float | None
+    clip: float | None  # the bound that the scheduler clips estimates of the data to, if it does
 
     @property
     def sampler(self) -> str:
