@@ -22,7 +22,7 @@ PACKAGE = house.House(ROOT)
 GRAPH = house.imports(PACKAGE)
 
 LAYERS = [  # a file imports from its own layer and from those above it in this list
-    "errors shapes formatting optional options rng files progress",
+    "errors shapes formatting optional options memory rng files progress",
     "theory",
     "theory.exact",
     "model diffusion flows two_stage devices checkpoint",

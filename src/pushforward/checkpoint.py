@@ -107,8 +107,7 @@ def _checkpoint_to_files(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def _write_and_fsync(path: Path, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    with os.fdopen(handle, "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -56,20 +56,14 @@ class AllocationGuard(TorchFunctionMode):
 
     It watches Python's calls: a mode of the dispatcher would import PyTorch's compiler, which takes
     longer than a short fit.
-
-    Example:
-        >>> with AllocationGuard("this model", "lower width"):
-        ...     net = nn.Linear(10**6, 10**6)
     """
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__()
         self.what, self.remedy, self.count = what, remedy, 0
 
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if function is torch.empty:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.empty:
             self.count += math.prod(args if isinstance(args[0], int) else args[0])
             require_memory(TIMES * self.count, self.what, self.remedy)
-        return function(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))

@@ -5,8 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from . import formatting
 from .errors import DiskError, UsageError
+from .formatting import join_words
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -14,8 +14,7 @@ FORMATS = (".png", ".svg", ".pdf")
 def check_figure_path(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        known = formatting.join_words(FORMATS, "or")
-        raise UsageError(f"{path.name} names no figure; end it in {known}")
+        raise UsageError(f"{path.name} names no figure; end it in {join_words(FORMATS, 'or')}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise DiskError(f"cannot write {path}: its folder must exist and be writable")
     return path

@@ -14,7 +14,6 @@ __all__ = ["app", "main"]
 
 
 def _describe_error(error: BaseException) -> tuple[int, str]:
-    """The exit code of an error, and what is said of it."""
     if hasattr(error, "format_message"):  # of the parser; empty where it has shown the help
         return 2, error.format_message()
     if isinstance(error, KeyboardInterrupt):
@@ -37,7 +36,6 @@ noted: set[str] = set()
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    """A warning, once."""
     line = _one_line("note", message)
     if line not in noted:
         noted.add(line)

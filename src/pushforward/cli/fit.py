@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _HardwareOptions:
-    """What trains, and how it computes."""
-
     device: options.Device = "auto"
     devices: Annotated[
         int | None,

@@ -102,8 +102,6 @@ TrainingSteps = Annotated[int | None, option("Training steps.", "N", min=1)]
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How the data of a fit are read."""
-
     condition: ConditionColumn = None
     bounds: Annotated[
         list[str] | None, option("Bounds that samples respect.", "COLUMN=LOW:HIGH")
@@ -116,15 +114,12 @@ class DataOptions:
     cache: Annotated[Path | None, option("Cache folder for decoded images.", "FOLDER")] = None
 
     def keywords(self) -> dict[str, Any]:
-        """As `fit` and `compare` take them."""
         bounds, size = parsing.parse_bounds(self.bounds), parsing.parse_size(self.size)
         return asdict(self) | {"bounds": bounds, "size": size}
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which weights of a run are used, and where."""
-
     ema: Ema = None
     device: Device = "auto"
 
@@ -136,8 +131,6 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class GuidanceOptions:
-    """How samples are guided towards their condition."""
-
     guidance: Annotated[float | None, option("Classifier-free guidance scale.", "SCALE")] = None
     guidance_interval: Annotated[
         str | None, option("Noise levels to guide at: 0 is data, 1 noise.", "LOW,HIGH")

@@ -33,10 +33,7 @@ def without_none(**options: Any) -> dict[str, Any]:
 def parse_set_options(
     pairs: list[str] | None, call: Callable[..., Any], target: Callable[..., Any] | None = None
 ) -> dict[str, Any]:
-    """Options from ``key=value`` words, for a function that has other arguments as well.
-
-    What ``target`` takes as a word stays one, though it may look like numbers.
-    """
+    """What ``target`` takes as a word stays one, though it may look like numbers."""
     taken = inspect.signature(call).parameters
     hints = option_types(target) if target else {}
     options: dict[str, Any] = {}
@@ -54,7 +51,6 @@ def parse_set_options(
 
 
 def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
-    """The conditions to sample: as typed, or the lines of a file."""
     if file is None:
         return words or []
     if words:
@@ -71,7 +67,6 @@ def read_conditions(words: list[str] | None, file: Path | None) -> list[str]:
 
 
 def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
-    """How many samples to draw, and the condition of each where there are several."""
     if len(words) < 2:
         return 1000 if n is None else n, words
     n = len(words) if n is None else n
@@ -81,7 +76,6 @@ def assign_conditions(n: int | None, words: list[str]) -> tuple[int, list[str]]:
 
 
 def parse_interval(text: str | None) -> tuple[float, ...] | None:
-    """The noise levels that guidance acts between, from ``low,high``."""
     try:
         return None if text is None else tuple(map(float, text.split(",")))
     except ValueError as error:
@@ -89,7 +83,6 @@ def parse_interval(text: str | None) -> tuple[float, ...] | None:
 
 
 def parse_given(words: list[str] | None) -> dict[str, str] | str | None:
-    """Observed values: ``column=value`` words, or the name of a file."""
     if words and len(words) == 1 and words[0].endswith(".npy"):
         return words[0]
     pairs = [word.rpartition("=") for word in words or []]
@@ -123,7 +116,6 @@ def parse_bounds(pairs: list[str] | None) -> dict[str, tuple[float | None, float
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Height and width from ``32`` or ``32x48``."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
@@ -133,6 +125,5 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _parse_bound(text: str) -> float | None:
-    """One end of an interval; None where it is open."""
     value = float(text) if text.strip() else None
     return None if value is not None and math.isinf(value) else value

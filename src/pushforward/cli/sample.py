@@ -51,8 +51,7 @@ def sample(
     n, words = parsing.assign_conditions(n, parsing.read_conditions(condition, conditions))
     parse = model.preprocessor.parse_condition
     y = parse(words[0]) if len(set(words)) == 1 else [parse(word) for word in words] or None
-    observed = parsing.parse_given(given)
-    drawn, extra = model.labelled(n, y=y, given=observed, seed=seed, **keywords)
+    drawn, extra = model.labelled(n, y=y, given=parsing.parse_given(given), seed=seed, **keywords)
     writing.write_samples(out, drawn, white=model.white, extra=extra)
     facts = {"samples": n, "file": str(out), "family": model.family}
     options.print_result(facts, as_json, f"{n} samples: {out}")
@@ -71,8 +70,7 @@ def plot(
     from ..inference.loading import load
     from ..plots.figures import plot_run
 
-    model = load(run, device="cpu", ema=ema)
-    path = plot_run(model, out or run / "plot.png", data=data, seed=seed)
+    path = plot_run(load(run, device="cpu", ema=ema), out or run / "plot.png", data=data, seed=seed)
     options.print_result({"file": str(path)}, as_json, f"figure: {path}")
 
 

@@ -38,18 +38,12 @@ def score(
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 > none else None
     x = reading.read_with_schema(data, model.schema).x
     mean = float(values.mean())
-    facts: dict[str, Any] = {
-        "rows": len(values),
-        "mean": mean,
-        "standard_error": error,
-        "density_zero": none,
-        "bits_per_dim": -mean / (math.prod(model.schema.event) * math.log(2)),
-        "codecs": codecs.image_codec_bits(x, model.schema.levels) or None,
-        "trace_standard_error": rms_error(errors),
-        "kind": model.kind(**keywords).value,
-        "unit": "nats",
-        "file": str(out) if out else None,
-    }
+    facts: dict[str, Any] = {"rows": len(values), "mean": mean, "standard_error": error}
+    bits = -mean / (math.prod(model.schema.event) * math.log(2))
+    facts |= {"density_zero": none, "bits_per_dim": bits}
+    facts |= {"codecs": codecs.image_codec_bits(x, model.schema.levels) or None}
+    facts |= {"trace_standard_error": rms_error(errors), "kind": model.kind(**keywords).value}
+    facts |= {"unit": "nats", "file": str(out) if out else None}
     options.print_result(facts, as_json, _score_text(facts, model.noun))
 
 
@@ -109,13 +103,8 @@ def anomalies(
         writing.write_samples(out, {"anomaly_score": found.score, "flagged": flags})
     area = None if truth is None else roc_auc(found.score, truth)
     normal, count = reference or "the model's own draws", int(flags.sum())
-    facts: dict[str, Any] = {
-        "rows": len(flags),
-        "flagged": count,
-        "threshold": found.threshold,
-        "rate": rate,
-    }
-    facts |= {"method": method, "auroc": area, "reference": normal}
+    facts: dict[str, Any] = {"rows": len(flags), "flagged": count, "threshold": found.threshold}
+    facts |= {"rate": rate, "method": method, "auroc": area, "reference": normal}
     facts |= {"file": str(out) if out else None}
     lines = [
         f"{count} of {len(flags)} {model.noun}s score above {found.threshold:.4g} nats ({method}), "

@@ -17,8 +17,6 @@ ImageFile = Annotated[
 
 @dataclass(frozen=True)
 class _CommonOptions(options.ModelOptions, options.GuidanceOptions):
-    """What all commands share that send data or latents through a fitted model."""
-
     condition: options.ConditionValue = None
     set_: options.Settings = None
     seed: options.Seed = 0
@@ -33,7 +31,6 @@ class _CommonOptions(options.ModelOptions, options.GuidanceOptions):
         return self.load(run)
 
     def call(self, model: "FittedModel", method: Any, /, *data: Any, **own: Any) -> tuple[Any, Any]:
-        """What a method of the model makes of data, and the condition that it was given."""
         from ..progress import progress_bar
 
         y = model.preprocessor.parse_condition(self.condition)
@@ -46,7 +43,6 @@ class _CommonOptions(options.ModelOptions, options.GuidanceOptions):
         self, model: "FittedModel", out: Path, made: Any, y: Any, like: str | None = None,
         text: str = "", **facts: Any,
     ) -> None:  # fmt: skip
-        """Write what was made, and say so: to machines with further facts."""
         _write(model, out, made, y, like)
         known = {"rows": len(made), "file": str(out), "family": model.family} | facts
         print_result(known, self.as_json, f"{len(made)} {model.noun}s: {out}{text}")
@@ -55,10 +51,7 @@ class _CommonOptions(options.ModelOptions, options.GuidanceOptions):
 def _write(
     model: "FittedModel", out: Path, made: Any, y: Any = None, like: str | None = None
 ) -> None:
-    """Write what a model made, with the condition of all or of each, if there is one.
-
-    Images that were made one by one of those in a folder, ``like``, keep their names.
-    """
+    """Images that were made one by one of those in a folder, ``like``, keep their names."""
     from ..data import reading, writing
 
     names = writing.png_names(Path(like)) if like and reading.is_image_folder(like) else None

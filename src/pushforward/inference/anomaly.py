@@ -30,18 +30,13 @@ Scorer = Callable[[Any, Any], np.ndarray]  # scores of data, given their conditi
 
 
 class AnomalyFlags(NamedTuple):
-    """Which rows are anomalies."""
-
     score: np.ndarray  # of each row
     flagged: np.ndarray  # whether it is above the threshold
     threshold: float  # the score that the stated part of the reference exceeds
 
 
 class Reference(NamedTuple):
-    """What sets the threshold of flags.
-
-    Without data of its own, the model's samples stand in: the rate is right as far as the model is.
-    """
+    """Without data, samples of the model stand in: the rate is right as far as the model is."""
 
     rate: float = 0.01  # the part of ordinary data that may be flagged by mistake
     x: Any = None  # ordinary data that the model was not fitted to
@@ -136,7 +131,6 @@ def _reference_data(
 
 
 def _model_samples(pipeline: ModelPipeline, y: Any, seed: int) -> tuple[np.ndarray, Any]:
-    """Samples of the model, for the given conditions in turn, and these."""
     many = 1 if y is None else len(pipeline.schema.encode(y))
     if many > 1:
         y = np.asarray(y)[np.arange(DRAWS) % many]

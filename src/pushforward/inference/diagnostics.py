@@ -22,7 +22,6 @@ def _latest_value(history: list[dict[str, Any]], name: str) -> float | None:
 
 
 def _default_steps(config: dict[str, Any]) -> int:
-    """The family's own number of steps, 0 where it is not known."""
     known = config.get("usual")  # not in runs from before it was noted
     if known is None and config.get("minutes"):
         known = config.get("recipe", {}).get("steps")
@@ -71,9 +70,7 @@ class _FlopCounter(TorchDispatchMode):
         super().__init__()
         self.total = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if count := flop_registry.get(func.overloadpacket):
             self.total += count(*args, **(kwargs or {}), out_val=out)

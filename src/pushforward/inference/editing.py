@@ -50,12 +50,10 @@ def inpaint_image(
     each = any(np.ndim(v) for v in (y, guided.get("negative")) if v is not None)
     free = draw_samples(pipeline, n if each else min(n, FREE), y, None, seed, guided).x
     images = schema.restore(made, None if y is None else schema.encode(y, n))
-    return Inpainting(
-        images, _pairwise_diversity(made, unknown), _pairwise_diversity(free, unknown)
-    )
+    return Inpainting(images, _diversity(made, unknown), _diversity(free, unknown))
 
 
-def _pairwise_diversity(x: np.ndarray, part: np.ndarray) -> float:
+def _diversity(x: np.ndarray, part: np.ndarray) -> float:
     r"""The mean over pairs of :math:`\sqrt{\tfrac1d\sum_{j \in \mathrm{part}} (x_j - x'_j)^2}`."""
     rows = x[:, part]
     return float(pdist(rows).mean() / np.sqrt(rows.shape[1])) if len(x) > 1 else float("nan")
@@ -72,8 +70,7 @@ def _add_batch_axis(x: Any, schema: Schema) -> Any:
     if isinstance(x, str | os.PathLike) and os.fspath(x).lower().endswith(".npy"):
         with contextlib.suppress(OSError, ValueError, EOFError):  # the reader says what is wrong
             x = np.load(x, mmap_mode="r", allow_pickle=False)
-    single = schema.shape and getattr(x, "ndim", None) == len(schema.shape)
-    return x[None] if single else x
+    return x[None] if schema.shape and getattr(x, "ndim", None) == len(schema.shape) else x
 
 
 def _clip_to_range(x: np.ndarray, schema: Schema) -> np.ndarray:

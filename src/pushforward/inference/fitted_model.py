@@ -314,8 +314,7 @@ class FittedModel:
         return replace(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FittedModel":
-        parts = (self.model, self.config, self.history)
-        model, config, history = copy.deepcopy(parts, memo)
+        model, config, history = copy.deepcopy((self.model, self.config, self.history), memo)
         return replace(self, model=model, config=config, history=history)
 
     def save(self, folder: str | Path) -> Path:

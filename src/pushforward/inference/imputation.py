@@ -71,8 +71,7 @@ def _parse_given_entries(given: Any, schema: Schema, n: int) -> tuple[np.ndarray
     else:
         cells = open_source(given).cells
         columns = {str(k.name): np.where(k.missing, np.nan, k.values) for k in cells}
-    unknown = [name for name in columns if len(schema.shape) > 1 or name not in schema.names]
-    if unknown:
+    if unknown := [name for name in columns if len(schema.shape) > 1 or name not in schema.names]:
         raise DataError(
             f"given: no column is called {join_names(unknown)}; have {schema.names}"[:250]
         )

@@ -128,16 +128,10 @@ def decode_quantile_lattice(
     units: Sequence[int] | np.ndarray = (0, 1),
     side: int = 12,
 ) -> np.ndarray:
-    r"""Data decoded at the quantiles :math:`\Phi^{-1}((i + 1/2) / m)` of two latents.
+    r"""Data decoded at the quantiles :math:`\Phi^{-1}((i + 1/2) / m)` of two latents, m the side.
 
-    Arguments:
-        pipeline: A fitted model's.
-        y: The condition of all, if the model has one.
-        units: Two latents, growing to the right and upwards; the others are 0.
-        side: m, the points along a side.
-
-    Returns:
-        Shape ``(side, side, *event)``, in the units of the data, the rows from the top down.
+    The first grows to the right and the second upwards; the others are 0. ``(m, m, *event)``, in
+    the units of the data, the rows from the top down.
     """
     with pipeline.seeded(0):
         start, c = _start_latent(pipeline, None, y)
@@ -149,7 +143,6 @@ def decode_quantile_lattice(
 
 
 def _start_latent(pipeline: ModelPipeline, x: Any, y: Any) -> tuple[Tensor, Condition]:
-    """The latent of the first row, or the middle of the prior, and the condition's vector."""
     encode, schema = require_latents(pipeline.model).encode, pipeline.schema
     given = schema.restore(sampling.draw_samples(pipeline, 1, y, seed=0).x) if x is None else x
     data = pipeline.preprocessor.read(given, y)

@@ -25,7 +25,6 @@ FARTHEST = 1e12  # beyond which the squares of float32 soon overflow
 
 
 def likelihood_kind(pipeline: ModelPipeline, options: dict[str, Any]) -> Likelihood:
-    """`FittedModel.kind`."""
     kind = pipeline.model.kind(**options)
     dequantised = pipeline.preprocessor.transform.stochastic and kind is not Likelihood.NONE
     return Likelihood.LOWER_BOUND if dequantised else kind
@@ -61,10 +60,8 @@ def log_prob_with_error(
     with pipeline.seeded(seed):
         known = None if data.y is None else pipeline.conditions(data.y, len(data.x))
         support = _unknown_conditions(pipeline) if data.y is None else None
-        parts = [
-            _marginal_log_prob(pipeline, batch, support)
-            for batch in pipeline.batches(len(data.x), data.x, known, options)
-        ]
+        batches = pipeline.batches(len(data.x), data.x, known, options)
+        parts = [_marginal_log_prob(pipeline, batch, support) for batch in batches]
     values, errors, skipped = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     if skipped.any():
         warnings.warn(
@@ -81,7 +78,6 @@ WeightedConditions = list[tuple[float, Tensor]]  # log-weights, and vectors (1, 
 
 
 def _unknown_conditions(pipeline: ModelPipeline) -> WeightedConditions | None:
-    """The conditions of training with their log-weights; None for a model without."""
     if (condition := pipeline.schema.condition) is None:
         return None
     rows, weights = pipeline.preprocessor.condition_support(None if condition.labels else MOST)

@@ -21,7 +21,6 @@ from .preprocessor import Preprocessor
 
 
 def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
-    """A model with fresh weights as a configuration describes it."""
     chain = Chain.from_json(config["transform"])
     seen = (config.get("conditions") or (), config.get("frequencies") or ())
     preprocessor = Preprocessor(schema, chain, *seen)
@@ -38,7 +37,6 @@ def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
 
 
 def _build_fresh_model(config: dict[str, Any], event: Event) -> GenerativeModel:
-    """A model with fresh weights, and a part like its teacher if the family takes one in."""
     model = families.build(config["family"], event, **config["options"]).eval()
     teacher = (config.get("teacher") or {}).get("model")
     if teacher and isinstance(model, AdoptsTeacher):

@@ -55,7 +55,6 @@ class Preprocessor:
         return self.schema.condition is not None and self.schema.condition.captioned
 
     def read(self, x: Any, y: Any = None) -> reading.Dataset:
-        """Data of the schema, and their conditions from ``y`` or from their own column."""
         return reading.read_with_schema(x, self.schema, y=y)
 
     def read_conditions(self, x: Any) -> Any:
@@ -110,13 +109,11 @@ class Preprocessor:
         return np.broadcast_to(np.atleast_1d(as_condition_array(y)).astype(object), n)
 
     def condition_support(self, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The condition vectors of training and their frequencies, at most so many."""
         rows, weights = self._seen()
         rows, weights = subsample_weighted(rows, weights, len(rows) if most is None else most)
         return self.schema.encode(rows) if self.captioned else rows, weights
 
     def label_columns(self, y: Any, n: int) -> dict[str, np.ndarray]:
-        """The conditions of ``n`` rows by the name that files keep them by."""
         c = None if y is None else self.schema.encode(y, n)
         return self.schema.condition_columns(c, self.caption_rows(y, n))
 
@@ -143,8 +140,6 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelPipeline:
-    """A model behind the preprocessor of its data."""
-
     model: GenerativeModel
     preprocessor: Preprocessor
     family: str  # what messages call the model

@@ -29,7 +29,6 @@ def draw_samples(
     seed: int | None = None,
     options: dict[str, Any] | None = None,
 ) -> _DrawnSamples:
-    """`FittedModel.sample`, before its schema gives them back."""
     n, options = _check_count(pipeline, n), options or {}
     model, pre = pipeline.model, pipeline.preprocessor
     if given is not None:

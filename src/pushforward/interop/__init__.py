@@ -9,11 +9,7 @@ from ..errors import UsageError
 def load_run_or_pipeline(
     folder: str | Path, *, device: str = "auto", ema: float | None = None
 ) -> Any:
-    """The model of a run folder, or of a folder of diffusers.
-
-    Raises:
-        UsageError: If an average is asked for that the folder does not keep.
-    """
+    """The model of a run folder, or of a folder of diffusers."""
     if any(Path(folder, name).is_file() for name in ("model_index.json", "scheduler_config.json")):
         from .diffusers import load as load_pipeline
 

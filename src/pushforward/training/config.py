@@ -28,8 +28,6 @@ LATER = ("steps", "ended", "seconds", "evaluating", "waited", "diagnoses", "watc
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What the data are and how they are read; the fields are those of `fit`."""
-
     x: Any = None
     y: Any = None
     condition: str | None = None
@@ -83,8 +81,6 @@ class FitRequest(NamedTuple):
 
 @dataclass
 class RunConfig:
-    """The facts of a run that its folder keeps beside weights, schema and history."""
-
     family: str
     options: dict[str, Any]  # of the family
     recipe: Recipe
@@ -149,11 +145,7 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "RunConfig":
-        """What ``config.json`` says, also that of earlier versions.
-
-        Raises:
-            DataError: If a later version has written it.
-        """
+        """Also of earlier versions; a DataError if a later one has written it."""
         if plain.get("version", VERSION) > VERSION:
             raise DataError("the run was written by a later version of pushforward: update it")
         known = {f.name: plain[f.name] for f in fields(cls) if f.name in plain}

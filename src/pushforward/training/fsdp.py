@@ -8,7 +8,7 @@ in no block is gathered for a whole step.
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from ..model import GenerativeModel
 from ..networks.backbone import outermost_backbones, outermost_blocks
-from .optimizer import Ema, PlayerOptimizer
+from .optimizer import Ema, PlayerOptimizer, Players
 
 
 class FsdpRoot(nn.Module):
@@ -48,16 +48,11 @@ class FsdpRoot(nn.Module):
 
 
 def shard_training_state(
-    model: GenerativeModel,
-    device: torch.device,
-    players: Mapping[str, PlayerOptimizer],
-    averages: list[Ema],
-) -> tuple[FsdpRoot, Mapping[str, PlayerOptimizer], list[Ema]]:
+    model: GenerativeModel, device: torch.device, players: Players, averages: list[Ema]
+) -> tuple[FsdpRoot, Players, list[Ema]]:
     states = {name: player.state() for name, player in players.items()}
     root = _shard_model(model, device)
-    parts = {
-        name: _ShardedOptimizer(part, players[name].ranks) for name, part in model.players().items()
-    }
+    parts = {k: _ShardedOptimizer(part, players[k].ranks) for k, part in model.players().items()}
     for name, state in states.items():
         parts[name].load(state)
     shards: list[Ema] = []
@@ -89,7 +84,6 @@ def _gather_tensor(tensor: Tensor) -> Tensor:
 
 
 def _shard_like(part: Tensor, mine: Tensor) -> Tensor:
-    """A tensor divided as a parameter is, from what this process keeps of it."""
     if not isinstance(part, DTensor):
         return mine
     return DTensor.from_local(
@@ -115,12 +109,9 @@ class _ShardedOptimizer(PlayerOptimizer):
             part.grad = None  # another player's loss may leave one there
 
     def norm(self) -> float:
-        mine = [
-            gradient
-            for part, gradient in zip(self.parts, self.gradients, strict=True)
-            if isinstance(part, DTensor) or self.ranks.first
-        ]
-        square = sum((gradient.square().sum() for gradient in mine), self.moves.new_zeros(()))
+        pairs = zip(self.parts, self.gradients, strict=True)
+        mine = [g for part, g in pairs if isinstance(part, DTensor) or self.ranks.first]
+        square = sum((g.square().sum() for g in mine), self.moves.new_zeros(()))
         self.ranks.sum(square)
         return float(square.sqrt())
 
@@ -140,8 +131,6 @@ class _ShardedOptimizer(PlayerOptimizer):
 
 
 class _ShardedEma(Ema):
-    """An average of which each process keeps a part; it changes places with the model's weights."""
-
     def __init__(
         self,
         root: FsdpRoot,

@@ -33,11 +33,7 @@ HOME = "127.0.0.1"
 
 @contextlib.contextmanager
 def open_process_group(ranks: ProcessGroup, request: FitRequest) -> Iterator[None]:
-    """Context manager in which the processes of a fit can send one another messages.
-
-    Raises:
-        Unavailable: If one of them ends before the others.
-    """
+    """Unavailable is raised if a process ends before the others."""
     if dist.is_initialized():
         if (dist.get_rank(), dist.get_world_size()) != (ranks.rank, ranks.count):
             raise UsageError("this process has a group of another size: use devices=1, or torchrun")
@@ -74,14 +70,13 @@ def _worker_processes(count: int, store: dist.TCPStore, request: FitRequest) -> 
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         started = []
         for rank in range(1, count):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             said = stack.enter_context((Path(folder) / str(rank)).open("wb"))
             process = subprocess.Popen(
                 [sys.executable, "-m", WORKER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
-                env=os.environ | variables | own,
+                env=os.environ | variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             )
             started.append(process)
         try:
@@ -121,7 +116,6 @@ def _pickle_request(request: FitRequest, port: int) -> bytes:
 
 
 def _end_worker(process: subprocess.Popen[bytes]) -> None:
-    """Close a process's input, which ends it; kill it if that fails."""
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()  # type: ignore[union-attr]
     try:

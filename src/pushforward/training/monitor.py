@@ -30,12 +30,7 @@ SHOWN = 16  # images that are kept to be shown
 
 
 class SampleMonitor:
-    """Measures samples of a model in training some times, ``done`` of them before it was resumed.
-
-    Raises:
-        UsageError: If the data are no images.
-        DataError: If none are held out.
-    """
+    """Measures images of a model in training, ``done`` times before it was resumed."""
 
     def __init__(
         self,
@@ -67,32 +62,28 @@ class SampleMonitor:
         if not self.facts:
             self.prepare()
         self.done += 1
-        n = len(self.held)
         y = None if self.samples.y is None else self.samples.y[self.held]
-        images = replace(self.fitted, model=model).draw(n, y, seed=self.seed)
+        images = replace(self.fitted, model=model).draw(len(self.held), y, seed=self.seed)
         distance, shown = self.distance(images), png_contact_sheet(self.range, images[:SHOWN])
         seconds = round(time.monotonic() - began, 3)
         return {"distance": distance, "pictures": shown, "watching": seconds}
 
     def prepare(self) -> None:
-        """Choose the features, and measure the floor: images of training against those held out."""
         held, event = self.held, self.samples.schema.event
         train = self.samples.x[self.train].astype(np.float64)
         self.range = extractors.fit_pixel_range(train.reshape(len(train), -1), event)
         self.extract = self.extractor(train)
         self.real = self.features(self.samples.x[held].astype(np.float64))
-        floor = self.distance(train[: len(held)])
         enough = len(held) > self.real.shape[1]
         self.facts = {
             "metric": f"{'FD' if enough else 'KID'}-{self.extract.name}",
             "features": self.extract.description,
             "rows": len(held),
-            "floor": floor,
+            "floor": self.distance(train[: len(held)]),
         }
 
     def extractor(self, x: np.ndarray) -> FeatureExtractor:
-        samples, rows = self.samples, self.train
-        condition = samples.schema.condition
+        samples, rows, condition = self.samples, self.train, self.samples.schema.condition
         if condition is None or len(condition.labels) < 2 or samples.y is None:
             return extractors.feature_extractor("raw", self.range)
         self.mean, self.scale = x.mean(0), float(x.std()) or 1.0

@@ -95,7 +95,6 @@ class PlayerOptimizer(abc.ABC):
         )
 
     def state(self) -> dict[str, Tensor]:
-        """What the next move depends on besides the weights and the gradient, of all processes."""
         moments = {"first": self.whole(self.first), "second": self.whole(self.second)}
         return moments | {"moves": self.moves}
 
@@ -145,6 +144,9 @@ class FlatOptimizer(PlayerOptimizer):
         return [vector]
 
 
+Players = Mapping[str, PlayerOptimizer]
+
+
 class Ema(abc.ABC):
     r"""An exponential moving average of a model's weights.
 
@@ -155,9 +157,7 @@ class Ema(abc.ABC):
     as it has the players' `weights`.
     """
 
-    def __init__(
-        self, players: Mapping[str, PlayerOptimizer], decay: float, own: dict[str, list[Tensor]]
-    ) -> None:
+    def __init__(self, players: Players, decay: float, own: dict[str, list[Tensor]]) -> None:
         self.players, self.decay, self.own = players, decay, own
 
     def update(self, count: int) -> None:
@@ -176,9 +176,7 @@ class Ema(abc.ABC):
 
 
 class EmaModel(Ema):
-    def __init__(
-        self, model: GenerativeModel, players: Mapping[str, PlayerOptimizer], decay: float
-    ) -> None:
+    def __init__(self, model: GenerativeModel, players: Players, decay: float) -> None:
         self.source, self.kept = model, copy.deepcopy(model).eval()
         super().__init__(players, decay, {k: [v] for k, v in _flatten_players(self.kept).items()})
 

@@ -29,9 +29,10 @@ from .trainer import Batch, random_batches
 OVERVIEW = 2**26  # entries that a model sees before its first step
 SURVEYED = 2**17  # conditions of which the distribution of samples without one is made
 AHEAD = 4  # batches that wait, or are being read
+Split = tuple[np.ndarray, np.ndarray]  # the rows to train on, and those held out
 
 
-def holdout_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def holdout_split(n: int, seed: int) -> Split:
     """Row numbers for training, and a tenth (at most 5,000, none of fewer than 40) held out.
 
     Those held out are in random order: the first of them are a sample, however a file was sorted.
@@ -42,14 +43,8 @@ def holdout_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class PreparedData:
-    """The data of a fit, split by `holdout_split`, and in the space of the model."""
-
     def __init__(
-        self,
-        samples: Dataset,
-        split: tuple[np.ndarray, np.ndarray],
-        transform: Chain,
-        device: torch.device,
+        self, samples: Dataset, split: Split, transform: Chain, device: torch.device
     ) -> None:
         self.samples, self.transform, self.device = samples, transform, device
         self.train, self.held = split
@@ -121,7 +116,6 @@ class MinibatchStream(Iterator[Batch]):
         self.pool = ThreadPoolExecutor(1, "reader")
 
     def __next__(self) -> Batch:
-        """The next batch; how long it was waited for is counted in ``waited``, in seconds."""
         while len(self.ahead) < AHEAD:
             self.ahead.append(self.pool.submit(self.read, self.position + len(self.ahead)))
         began = time.perf_counter()
@@ -170,7 +164,6 @@ def _transform_batches(batches: Iterator[Batch], transform: Chain) -> Iterator[B
 def tally_conditions(
     samples: Dataset, rows: np.ndarray
 ) -> tuple[list[Any] | None, list[float] | None]:
-    """The distinct conditions of some rows, vectors or captions, and how often each is seen."""
     if samples.y is None:
         return None, None
     condition = samples.schema.condition

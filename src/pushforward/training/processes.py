@@ -39,7 +39,6 @@ class ProcessGroup:
         return self.rank == 0
 
     def seed(self, seed: int) -> int:
-        """A seed of this process alone, from one that all know."""
         sequence = np.random.SeedSequence((seed, self.rank))
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
@@ -54,7 +53,6 @@ class ProcessGroup:
                 dist.all_reduce(x)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Give all processes the first one's values."""
         if self.count > 1:
             with _lost_process_errors(), torch.no_grad():
                 for tensor in tensors:
@@ -69,7 +67,6 @@ class ProcessGroup:
         return found
 
     def largest(self, values: Sequence[int]) -> list[int]:
-        """The largest of each of some whole numbers over all processes."""
         if self.count == 1:
             return list(values)
         known = torch.tensor(values)
@@ -91,11 +88,7 @@ def _lost_process_errors() -> Iterator[None]:
 
 
 def choose_process_group(devices: Any, shard: bool = False) -> ProcessGroup:
-    """Which process this is, among so many ``devices``; None takes those of ``torchrun``, or one.
-
-    Raises:
-        UsageError: If it is no number of devices, or not that of ``torchrun``.
-    """
+    """None takes those of ``torchrun``, or one."""
     known = _env_int("WORLD_SIZE", 1) if has_torchrun_env() else 1
     whole = isinstance(devices, int) and not isinstance(devices, bool)
     if devices is not None and not (whole and 1 <= devices <= MANY):
@@ -130,12 +123,6 @@ def is_main_process() -> bool:
 
 
 def process_device(name: Any, ranks: ProcessGroup) -> torch.device:
-    """The device of this process: the GPU of its number, or the CPU.
-
-    Raises:
-        UsageError: If one GPU is named for several processes.
-        Unavailable: If there are fewer GPUs.
-    """
     where = choose_device(name)
     if where.type != "cuda" or ranks.count == 1:
         return where

@@ -76,8 +76,6 @@ def _silent(fraction: float, text: str) -> None:
 
 @dataclass
 class Run:
-    """A fit in progress."""
-
     trainer: Trainer  # it owns the number of steps
     batches: Iterator[Batch]
     validation: Validation
@@ -102,11 +100,7 @@ class Run:
         return self.result()
 
     def extend(self, budget: Budget, seconds: float) -> None:
-        """Give a resumed run, which took ``seconds`` so far, another length from its start.
-
-        Raises:
-            UsageError: If that much is behind it already.
-        """
+        """Give a resumed run, which took ``seconds`` so far, another length from its start."""
         trainer, steps, minutes = self.trainer, budget.steps, budget.minutes
         if steps is not None:
             check_options(Recipe, {"steps": steps}, "training")
@@ -151,7 +145,6 @@ class Run:
         trainer.ranks.largest([0])  # nobody goes on, or ends, before it is written
 
     def result(self) -> FittedModel:
-        """The fitted model with the best averaged weights."""
         trainer, best = self.trainer, self.validation.best_weights
         if trainer.root is None:
             model = trainer.average.eval()
@@ -198,7 +191,6 @@ class Run:
             self.history.append(line | self._means.pop())
 
     def _spend_minutes(self, began: float, first: int) -> None:
-        """Of a budget of time, make as many steps as there is time for, at the pace so far."""
         trainer, done = self.trainer, self.trainer.count - first
         if self.config.minutes and trainer.ranks.first and done >= 10:
             pace = (time.monotonic() - began) / done
@@ -206,10 +198,7 @@ class Run:
             trainer.steps = trainer.count + max(0, int(left / pace))
 
     def _agree(self, received: list[int], saved: float) -> tuple[int, int, bool]:
-        """The signal to stop, the validation that is due, and whether to save: all 0 for none.
-
-        The first of several processes decides; a signal that any of them received stops all.
-        """
+        """Signal to stop (of any process), due validation, whether to save; the first decides."""
         trainer, due, late = self.trainer, 0, False
         if trainer.ranks.first:
             due = self._due_validation()
@@ -223,8 +212,7 @@ class Run:
         """The number of the validation that is due, or 0; the last is made in any case."""
         last = self.trainer.count >= self.trainer.steps
         within = self.validation.seconds <= EVALUATING * self._seconds()
-        affordable = last or not self.config.minutes or within
-        return self.validation.next_due() if affordable else 0
+        return self.validation.next_due() if last or not self.config.minutes or within else 0
 
     def _note_end(self) -> None:
         trainer, config = self.trainer, self.config

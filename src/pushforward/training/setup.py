@@ -8,7 +8,6 @@ import warnings
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 
 from .. import families, options
@@ -49,8 +48,6 @@ BUDGETS = ("steps", "minutes")  # a closed form keeps within any
 
 
 class Placement(NamedTuple):
-    """Where and when a run is made, by one of the processes that train together."""
-
     device: torch.device
     ranks: ProcessGroup
     began: float  # `time.monotonic` at the call of `fit`
@@ -59,7 +56,7 @@ class Placement(NamedTuple):
 class _RunParts(NamedTuple):
     model: GenerativeModel
     samples: Dataset
-    split: tuple[np.ndarray, np.ndarray]  # the rows to train on, and those held out
+    split: preparation.Split
     preprocessor: Preprocessor
     config: RunConfig
     keeping: Keeping
@@ -245,7 +242,6 @@ def _make_trainer(parts: _RunParts, data: PreparedData, place: Placement) -> Tra
 
 
 def _prepare_model(model: GenerativeModel, data: PreparedData) -> None:
-    """Let the model see the data before its first step; of very many, a part."""
     if type(model).prepare is GenerativeModel.prepare and data.samples.x.size > memmap.MANY:
         return
     rows = data.overview()

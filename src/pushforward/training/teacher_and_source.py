@@ -57,12 +57,7 @@ class Teacher:
         return found
 
     def read_dataset(self, data: DataSpec) -> Dataset:
-        """The data in the schema of the teacher; a condition it lacks is that of the data.
-
-        Raises:
-            UsageError: If they are to be read in another way.
-            DataError: If the teacher was fitted with a condition that they lack.
-        """
+        """The data in the schema of the teacher; a condition it lacks is that of the data."""
         schema, text = self.fitted.schema, data.text
         if schema.condition is None and not (data.y is None and data.condition is None):
             size = schema.size if reading.is_image_folder(data.x) else None
@@ -111,8 +106,6 @@ def _weights_digest(model: GenerativeModel) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """Source data, and how they are read and transformed."""
-
     samples: Dataset
     space: Preprocessor
     place: str | None = None  # their file or name, where they have one
@@ -120,9 +113,8 @@ class Source:
     @classmethod
     def read(cls, source: Any, like: Schema) -> "Source":
         """The source data; a folder's images get the size of those of a schema."""
-        samples = reading.read_dataset(
-            source, size=like.size if reading.is_image_folder(source) else None
-        )
+        size = like.size if reading.is_image_folder(source) else None
+        samples = reading.read_dataset(source, size=size)
         chain = transforms.choose_transform(samples.schema, samples.x)
         place = str(source) if isinstance(source, str | Path) else None
         return cls(samples, Preprocessor(samples.schema, chain), place)
@@ -137,12 +129,7 @@ class Source:
         return found
 
     def attach(self, model: GenerativeModel, device: torch.device) -> None:
-        """Let the model start from them, before its first step and again when it is resumed.
-
-        Raises:
-            UsageError: If the family starts from noise alone.
-            DataError: If their shape is not that of the data.
-        """
+        """Let the model start from them, before its first step and again when it is resumed."""
         if not isinstance(model, Transports):
             raise missing_capability(model, "cannot start from data (source)")
         if self.space.schema.event != model.event_shape:

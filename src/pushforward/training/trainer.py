@@ -7,7 +7,7 @@ processes meet in one call of `ranks` a step.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import NumericalError
 from ..model import GenerativeModel, Loss, Recipe
 from ..rng import fork_rng, seed_rng
-from .optimizer import Ema, EmaModel, FlatOptimizer, PlayerOptimizer
+from .optimizer import Ema, EmaModel, FlatOptimizer, Players
 from .processes import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
@@ -55,11 +55,6 @@ class Trainer:
         autocast: Dtype of automatic mixed precision, or None.
         ranks: The processes that train it; each gets other batches.
         device: Where it is trained; None says where the weights are.
-
-    Example:
-        >>> trainer = Trainer(model, model.recipe, steps=1000)
-        >>> for record in trainer.run(batches(x, 256)):
-        ...     print(record.step, record.terms)
     """
 
     def __init__(
@@ -75,9 +70,7 @@ class Trainer:
         self.model, self.recipe, self.steps = model, recipe, steps
         self.autocast, self.ranks, self.count, self.drawn = autocast, ranks, 0, 0
         self.device = device or next(iter(model.state_dict().values())).device
-        self.players: Mapping[str, PlayerOptimizer] = {
-            name: FlatOptimizer(part, ranks) for name, part in model.players().items()
-        }
+        self.players: Players = {k: FlatOptimizer(v, ranks) for k, v in model.players().items()}
         decays = recipe.ema if isinstance(recipe.ema, tuple) else (recipe.ema,)
         self.averages: list[Ema] = [
             EmaModel(model, self.players, decay) for decay in decays if decay and self.players
@@ -107,11 +100,7 @@ class Trainer:
             yield self.step(data)
 
     def step(self, data: Iterator[Batch]) -> _StepResult:
-        """One round: every objective in turn, one optimizer step each.
-
-        Raises:
-            NumericalError: If a loss or a gradient is not finite; the weights are those of before.
-        """
+        """Step every objective in turn; if one is not finite, the weights stay as they were."""
         if not self.model.training:
             self.model.train()
         self.model.progress = min(1.0, self.count / max(self.steps, 1))
@@ -142,7 +131,6 @@ class Trainer:
     def backward(
         self, loss: Loss, data: Iterator[Batch], inputs: list[nn.Parameter] | None
     ) -> dict[str, Tensor]:
-        """Add one piece's part of the gradient of a batch; its part of the terms of the loss."""
         x, c = next(data)
         self.drawn += 1
         dtype = self.autocast
@@ -168,7 +156,6 @@ class Trainer:
         return state if self.root is None else self.root.gather(state)
 
     def averages_by_name(self) -> dict[str, Ema]:
-        """The averages by the names that a checkpoint has for them."""
         return {f"ema-{i}" if i else "ema": a for i, a in enumerate(self.averages)}
 
     def describe_failure(self, player: str, parts: dict[str, Tensor], norm: float) -> str:
@@ -177,7 +164,6 @@ class Trainer:
         return f"step {self.count + 1}, {player}: {what}; lower lr, or look for extreme values"
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What the next step depends on besides the weights: tensors, and plain values."""
         tensors = {}
         generators = {"rng": torch.get_rng_state()}
         if self.device.type == "cuda":
@@ -203,7 +189,6 @@ class Trainer:
 
 
 def _rank_key(name: str, rank: int) -> str:
-    """What the state of a process's generator is called; the first one's has no number."""
     return f"{name}.{rank}" if rank else name
 
 

@@ -27,8 +27,6 @@ MARGIN = 0.01  # "clearly": by this part of what training has gained, and four d
 
 @dataclass
 class ValidationState:
-    """What the next validation depends on; a checkpoint keeps it."""
-
     first: float | None = None  # the held-out loss of untrained weights
     best: float | None = None  # the lowest held-out loss
     worse: int = 0  # validations in succession that were clearly worse than it
@@ -37,8 +35,6 @@ class ValidationState:
 
 @dataclass
 class Validation:
-    """The validations of a run; what they find is added to the last line of its history."""
-
     trainer: Trainer
     held: Batch | None
     history: list[dict[str, Any]]
@@ -57,7 +53,6 @@ class Validation:
         return number if number > self.state.evaluations else 0
 
     def reschedule(self, steps: int) -> None:
-        """Count validations, and patience, by another number of steps."""
         count, self.state.worse = self.trainer.count, 0
         self.state.evaluations = count * EVALUATIONS // steps
         if self.monitor is not None:

@@ -16,11 +16,9 @@ from .processes import dist_backends
 
 
 def _run_worker() -> NoReturn:
-    """Read the request from the standard input, fit, and end with the input or a code of exit."""
     pipe = sys.stdin.buffer
-    request, port = pickle.loads(  # noqa: S301 our own
-        pipe.read(int.from_bytes(pipe.read(8), "big"))
-    )
+    length = int.from_bytes(pipe.read(8), "big")
+    request, port = pickle.loads(pipe.read(length))  # noqa: S301 our own
     threading.Thread(target=lambda: pipe.read() or os._exit(1), daemon=True).start()
     try:
         rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -26,11 +26,7 @@ PIPELINES = {"ddim": "DDIM", "ddpm": "DDPM"}
 
 
 def export(
-    run: FittedModel | str | Path,
-    folder: str | Path,
-    *,
-    y: Any = None,
-    scheduler: str = "ddim",
+    run: FittedModel | str | Path, folder: str | Path, *, y: Any = None, scheduler: str = "ddim"
 ) -> Path:
     """Write a run of `ddpm` with ``network="diffusers"`` as a pipeline of images.
 

@@ -28,8 +28,7 @@ def load_parts(folder: str | Path, scheduler: str | Path | None = None) -> dict[
         if not place.is_dir():
             raise MissingFile(f"{place} does not exist; a folder made by save_pretrained is needed")
     index = read_index(folder)
-    absent = (None, [None, None])
-    found = {name: index[name] for name in PARTS if index.get(name) not in absent}
+    found = {name: index[name] for name in PARTS if index.get(name) not in (None, [None, None])}
     if scheduler is not None:
         found.pop("scheduler", None)
     made = {name: _load_part(folder, name, entry) for name, entry in found.items()}
@@ -58,7 +57,6 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _load_part(folder: Path, name: str, entry: Any) -> Any:
-    """A part by its entry in the index: a library, and the name of a class."""
     if not (isinstance(entry, list) and len(entry) == 2 and all(type(e) is str for e in entry)):
         raise DataError(f"{folder / 'model_index.json'}: {name} is {json.dumps(entry)[:60]}")
     library, kind = entry
@@ -71,10 +69,7 @@ def _load_part(folder: Path, name: str, entry: Any) -> Any:
 
 
 def _resolve_class(library: str, kind: str, place: Path, name: str) -> Any:
-    """A class of models, schedulers or tokenizers, as the part of this name has to be.
-
-    One of another kind is refused, since its reading is not guarded.
-    """
+    """A class of another kind than the part has to be is refused: its reading is not guarded."""
     module = import_optional(library, LIBRARIES[library])
     found = getattr(module, kind, None)
     if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
@@ -90,8 +85,7 @@ def _load_pretrained(place: Path, kind: Any, weights: bool) -> Any:
     if kind.__module__.startswith("transformers"):
         options["trust_remote_code"] = False  # else it asks whether to run what the folder names
     if weights:
-        files = _safetensors_files(place)
-        variant = "fp16" if all(".fp16." in name for name in files) else None
+        variant = "fp16" if all(".fp16." in name for name in _safetensors_files(place)) else None
         options |= {"use_safetensors": True, "variant": variant, "output_loading_info": True}
         if kind.__module__.startswith("diffusers"):
             options["low_cpu_mem_usage"] = False  # else it asks for accelerate

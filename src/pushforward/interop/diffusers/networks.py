@@ -50,8 +50,7 @@ class DiffusersAutoencoder(nn.Module):
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        kind = self.module.dtype
-        return self.module.decode((z / self.scale + self.shift).to(kind)).sample.to(z)
+        return self.module.decode((z / self.scale + self.shift).to(self.module.dtype)).sample.to(z)
 
 
 def denoiser_shape(size: Any, channels: int) -> tuple[int, int, int]:
@@ -173,7 +172,6 @@ def _token_arguments(width: int, unknown: Tensor | None) -> ConditionArguments:
 
 
 def condition_arguments(module: Any, unknown: Tensor | None = None) -> ConditionArguments:
-    """The arguments by which a network takes conditions, if it is of a kind that is known here."""
     config, name = module.config, type(module).__name__
     into, out = config.get("in_channels"), config.get("out_channels") or config.get("in_channels")
     if out not in (into, 2 * (into or 0)):

@@ -74,7 +74,6 @@ class Pipeline(nn.Module):
 
     @property
     def reference_tensor(self) -> Tensor:
-        """A weight of the network, for its device and precision."""
         return next(self.network.parameters())
 
     @property
@@ -181,8 +180,7 @@ class Pipeline(nn.Module):
         check_options(self.trajectory, options, self.family)
         times = self.grid(options.pop("steps", STEPS)) if times is None else times
         c, parts = self.conditions(y, n), []
-        where = self.reference_tensor.device
-        with seeded_rng(seed, where), terminal_bar("sampling") as update:
+        with seeded_rng(seed, self.reference_tensor.device), terminal_bar("sampling") as update:
             for i, m in batch_offsets(n, BATCH):
                 known, z = (None if rows is None else rows[i : i + m] for rows in (c, start))
                 states = self.trajectory(m, known, times=times, start=z, **options)
@@ -193,11 +191,9 @@ class Pipeline(nn.Module):
     def labelled(
         self, n: int, y: Any = None, **options: Any
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """`sample`, and the text or class of each image, as `writing.write_samples` takes it."""
         return self.sample(n, y, **options), self.preprocessor.label_columns(y, n)
 
     def to_images(self, x: Data) -> np.ndarray:
-        """States at data as images of 8 bits."""
         x = x if self.autoencoder is None else self.autoencoder.decode(x)
         if not x.isfinite().all():
             raise NumericalError(f"{self.family} drew values that are not finite; use more steps")

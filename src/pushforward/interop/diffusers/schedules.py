@@ -89,19 +89,10 @@ class ClippedDenoiser(Denoiser):
 
 
 class NoiseSchedule(NamedTuple):
-    """What a scheduler says of a network.
-
-    Arguments:
-        scheduler: The scheduler.
-        path: The scales.
-        prediction: What the network predicts.
-        clip: The bound that the scheduler clips estimates of the data to, if it does.
-    """
-
     scheduler: Any
     path: SchedulerPath | _FlowMatchingPath
     prediction: Prediction
-    clip: float | None
+    clip: float | None  # the bound that the scheduler clips estimates of the data to, if it does
 
     @property
     def sampler(self) -> str:
@@ -109,7 +100,6 @@ class NoiseSchedule(NamedTuple):
         return SAME_STEPS.get(type(self.scheduler).__name__, "dpmpp_2m")
 
     def clip_denoiser(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser with its estimates of data clipped as the scheduler does it, if it does."""
         if self.clip is None:
             return denoiser
         keeps_noise = type(self.scheduler).__name__ == "DDIMScheduler"
@@ -121,11 +111,7 @@ class NoiseSchedule(NamedTuple):
         return float(str(self.scheduler.config.get("variance_type", "")).startswith("fixed_large"))
 
     def grid(self, steps: int) -> Tensor:
-        """The times at which the scheduler's own steps end, in float64.
-
-        Raises:
-            UsageError: If the scheduler cannot take so many steps.
-        """
+        """The times at which the scheduler's own steps end, in float64; not all numbers exist."""
         scheduler = type(self.scheduler).from_config(self.scheduler.config)
         try:
             scheduler.set_timesteps(steps)
@@ -145,7 +131,6 @@ class NoiseSchedule(NamedTuple):
 
 
 def read_scheduler(scheduler: Any) -> NoiseSchedule:
-    """What a scheduler says of a network, if it is of a kind that is known here."""
     config, name = scheduler.config, type(scheduler).__name__
     steps, kind = config.get("num_train_timesteps", 0), config.get("prediction_type", "epsilon")
     unknown = config.get("thresholding") or config.get("timestep_type") == "continuous"
