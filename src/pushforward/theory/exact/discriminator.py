@@ -146,7 +146,6 @@ def alternating_eigenvalues(h: float, penalty: float = 0.0) -> Pair:
 
 
 def play_game(turn: Turn, state: Tensor, h: float, steps: int, penalty: float = 0.0) -> Tensor:
-    """The states of a game from its start on, ``(steps + 1, 2)``."""
     states = [state]
     for _ in range(steps):
         states.append(turn(states[-1], h, penalty))

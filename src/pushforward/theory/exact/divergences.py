@@ -37,8 +37,8 @@ def trapezoidal_grid(
 ) -> _QuadratureGrid:
     """The trapezoidal rule on a box in one or two dimensions, ``count`` points a side, float64.
 
-    It converges geometrically for smooth densities that vanish at the sides, so that the sides
-    need no half weights: steps of half a standard deviation give ten digits for Gaussians.
+    It converges geometrically for smooth densities that vanish at the sides, which need no half
+    weights: steps of half a standard deviation give ten digits for Gaussians.
     """
     if len(low) != len(high) or not 1 <= len(low) <= 2:
         raise UsageError(f"a box has one or two dimensions, not {len(low)} and {len(high)}")
@@ -64,8 +64,7 @@ def quadrature_mean(log_p: PerDatum, f: PerDatum, weight: Weight = 1.0) -> Scala
 def kl_divergence(log_p: PerDatum, log_q: PerDatum, weight: Weight = 1.0) -> Scalar:
     r""":math:`\mathrm{KL}(p \| q) = \int p \log(p/q)` in nats; infinite where q misses part of p.
 
-    The reverse divergence, of exchanged arguments, punishes samples where there are no data, and
-    forgives modes that are left out. ``log_p`` is minus infinity where the density is zero.
+    The reverse punishes samples where there are no data, and forgives modes that are left out.
     """
     _check_masses(log_p, log_q, weight)
     return quadrature_mean(log_p, log_p - log_q, weight)

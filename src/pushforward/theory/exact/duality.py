@@ -81,9 +81,8 @@ def euclidean_distances(x: Array, y: Array) -> Array:
 def kantorovich_rubinstein(x: Array, y: Array, a: Array, b: Array) -> _DualPotentials:
     r""":math:`W_1` and a critic that attains it: the best 1-Lipschitz function f of the points.
 
-    Points are ``(n, d)`` and ``(m, d)``, masses ``(n,)`` and ``(m,)``. The critic is the largest
-    that `solve_dual` allows, :math:`f(u) = \min_j \lVert u - y_j \rVert - g_j`: no less than
-    its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
+    The critic is the largest that `solve_dual` allows, :math:`f(u) = \min_j \|u - y_j\| - g_j`: no
+    less than its price at any :math:`x_i`, and at :math:`y_j` no more than :math:`-g_j`.
     """
     prices = solve_dual(euclidean_distances(x, y), a, b)
     f, h = (mcshane_extension(y, -prices.g, points) for points in (x, y))

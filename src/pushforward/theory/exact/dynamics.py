@@ -234,10 +234,7 @@ def _corrector_moments(
 def annealed_langevin_moments(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    r"""The distribution of `langevin.annealed_langevin` with exact scores.
-
-    Between levels :math:`x/\alpha` is kept, and the last step is the best guess of the data.
-    """
+    """The distribution of `langevin.annealed_langevin` with exact scores."""
     times = times.double()
     alpha, sigma = (z.tolist() for z in path(times))
     moments = _noise_moments(path, times)
@@ -254,10 +251,7 @@ def annealed_langevin_moments(
 def predictor_corrector_moments(
     path: Path, times: Tensor, data: Moments, corrections: int, snr: float
 ) -> Moments:
-    """The distribution of `langevin.predictor_corrector` with exact scores.
-
-    A step of `ancestral_moments` with v = 0, then `_corrector_moments` unless the level is data.
-    """
+    """The distribution of `langevin.predictor_corrector` with exact scores."""
     times = times.double()
     moments = _noise_moments(path, times)
     for ends in times.unfold(0, 2, 1):
