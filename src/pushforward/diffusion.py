@@ -106,7 +106,7 @@ class Diffusion(GenerativeModel):
         rows = self.table[k].view(len(x), -1, *[1] * (x.ndim - 1))
         signal, noise, a, b, weight, clock = rows.unbind(1)
         x_t, y = torch.addcmul(signal * x, noise, eps), torch.addcmul(a * x, b, eps)
-        output = weight * self.denoiser.net(x_t, clock.flatten(), self.hidden(c))
+        output = weight * self.denoiser.net(x_t, clock.flatten(), self.drop_condition(c))
         return {"regression": mse_loss(output, y, reduction="sum") / len(x)}
 
     def draw_pairs(self, x: Data, c: Condition) -> tuple[Data, Data, Condition]:

@@ -64,7 +64,7 @@ class Event(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How a family likes to be trained; every field can be overridden in ``fit``.
+    """Default training hyperparameters; every field can be overridden in ``fit``.
 
     Arguments:
         steps: Rounds of the game when no budget is given.
@@ -124,7 +124,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         """What kind of number ``log_prob`` returns with these options."""
         return self.likelihood
 
-    def hidden(self, c: Condition) -> Condition:
+    def drop_condition(self, c: Condition) -> Condition:
         """Hide some conditions in training: the distribution without one is learned too."""
         if c is None or not self.training or not self.unconditional:
             return c
@@ -157,7 +157,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         """
         yield "model", self.loss
 
-    def stretch(self, count: int, steps: int) -> tuple[int, int]:
+    def stage_progress(self, count: int, steps: int) -> tuple[int, int]:
         """Rounds done and rounds in all of the present stage, of those of a whole run.
 
         In each stage the learning rate warms up and decays, and the average begins anew.

@@ -40,7 +40,7 @@ class TwoStage(GenerativeModel):
         """Whether the first model is done; for good, even where a run is given more steps."""
         return bool(self.settled) or (self.progress >= self.stage and bool(self.rounds))
 
-    def stretch(self, count: int, steps: int) -> tuple[int, int]:
+    def stage_progress(self, count: int, steps: int) -> tuple[int, int]:
         if not self.in_second_stage:
             return count, max(1, round(self.stage * steps))
         return count - int(self.rounds), steps - int(self.rounds)

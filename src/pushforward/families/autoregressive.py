@@ -78,7 +78,7 @@ class Autoregressive(GenerativeModel):
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         o = int(torch.randint(len(self.orders), ())) if len(self.orders) > 1 else 0
-        return {"nll": -self.entry_log_probs(x, o, self.hidden(c)).sum(1).mean()}
+        return {"nll": -self.entry_log_probs(x, o, self.drop_condition(c)).sum(1).mean()}
 
     def validation(self, x: Data, c: Condition = None) -> Scalar:
         return -self.log_prob(x, c).mean()

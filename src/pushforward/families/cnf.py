@@ -101,7 +101,7 @@ class CNF(GenerativeModel):
         return lambda x, t: self.net(x, t, c if c is None else c.repeat(len(x) // len(c), 1))
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        c = self.hidden(c)
+        c = self.drop_condition(c)
         run = self.solver.gradient(self.solver.integrator, self.net.parameters())
         draws = {"nodes": self.solver.nodes, "probes": self.solver.probes}
         at = self.draw_times(x)

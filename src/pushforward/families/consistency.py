@@ -164,7 +164,7 @@ class ConsistencyModel(GenerativeModel):
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
         """The distance of f at two times of a curve; half of the batch is for the flow."""
-        c, n = self.hidden(c), len(x) // 2 if self.learns_flow else len(x)
+        c, n = self.drop_condition(c), len(x) // 2 if self.learns_flow else len(x)
         terms = {"consistency": self.consistency_error(x[:n], None if c is None else c[:n])}
         if self.learns_flow:
             terms["flow"] = self.flow_matching_error(x[n:], None if c is None else c[n:])

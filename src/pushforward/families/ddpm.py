@@ -72,7 +72,7 @@ class DDPM(Diffusion):
         terms = super().loss(x, c)
         if isinstance(self.variance, nn.Module):
             k = stratified_indices(len(x), self.path.steps) + 1
-            terms["vlb"] = self.bound_term(x, k, self.hidden(c)).mean()
+            terms["vlb"] = self.bound_term(x, k, self.drop_condition(c)).mean()
         return terms
 
     def sampler_options(self, run: Sampler, times: Tensor, given: dict[str, Any]) -> dict[str, Any]:

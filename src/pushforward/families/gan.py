@@ -70,13 +70,13 @@ class GAN(GenerativeModel):
         yield "generator", self.generator_objective
 
     def critic_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        c = self.hidden(c)
+        c = self.drop_condition(c)
         with torch.no_grad():
             fake = self.sample(len(x), c)
         return self.game.critic_loss(lambda x: self.score(x, c), x, fake)
 
     def generator_objective(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        c = self.hidden(c)
+        c = self.drop_condition(c)
         return {"generator": self.game.generator_loss(self.score(self.sample(len(x), c), c))}
 
     def score(self, x: Data, c: Condition = None) -> PerDatum:

@@ -139,7 +139,7 @@ class MeanFlow(GenerativeModel):
         return v, jvp(lambda z, r, t: self.u(z, r, t, c), (z, r, t), tangents)[1]
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        (r, s, t), c, eps = self.draw_times(x), self.hidden(c), torch.randn_like(x)
+        (r, s, t), c, eps = self.draw_times(x), self.drop_condition(c), torch.randn_like(x)
         z, k = self.path.interpolate(x, eps, t), round(self.apart * len(x))
         u = self.u(z, r, t, c)
         with torch.no_grad():

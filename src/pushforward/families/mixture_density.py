@@ -101,7 +101,7 @@ class MixtureDensity(GenerativeModel):
         return (log_w + normal).logsumexp(1) + self.whitening.log_det
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        return {"nll": -self.log_prob(x, self.hidden(c)).mean()}
+        return {"nll": -self.log_prob(x, self.drop_condition(c)).mean()}
 
     def sample(self, n: int, c: Condition = None) -> Tensor:
         z, (log_w, mean, factor) = self.noise(n, self.d), self.mixture(c)

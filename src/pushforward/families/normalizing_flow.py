@@ -42,7 +42,7 @@ class NormalizingFlow(GenerativeModel):
         return self.passes
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        return {"nll": -self.log_prob(x, self.hidden(c)).mean()}
+        return {"nll": -self.log_prob(x, self.drop_condition(c)).mean()}
 
     def log_prob(self, x: Data, c: Condition = None) -> PerDatum:
         return self.flow(self.context(c, x)).log_prob(x.flatten(1))

@@ -99,7 +99,7 @@ class ScoreMatching(GenerativeModel):
         return _score_from_energy(partial(self.energy, c=c), x)
 
     def loss(self, x: Data, c: Condition = None) -> dict[str, Scalar]:
-        c = self.hidden(c)
+        c = self.drop_condition(c)
         score = partial(_score_from_energy, partial(self.whitened_energy, c=c))
         return {"score": self.objective(score, self.whitening(x), self.noise_level).mean()}
 

@@ -127,7 +127,7 @@ class VAE(GenerativeModel):
         log-likelihood in nats; "reweighting" is the difference from what is minimised, so that a
         history can be read without knowing the weight.
         """
-        bound, c = self.elbo if self.particles == 1 else self.iwae, self.hidden(c)
+        bound, c = self.elbo if self.particles == 1 else self.iwae, self.drop_condition(c)
         return bound(self.posterior(x, c), x, c)
 
     def elbo(self, q: Normal, x: Data, c: Condition) -> dict[str, Scalar]:

@@ -93,7 +93,7 @@ def _marginal_log_prob(
     and which rows were beyond all reach: these get minus infinity, at no cost to the others.
     """
     model = pipeline.model
-    z, _, log_det = pipeline.preprocessor.to_model(batch.x)
+    z, log_det = pipeline.preprocessor.to_model(batch.x)
     size = z.abs().flatten(1).amax(1)
     out = ~(size <= (FAR if model.kind(**batch.options) is Likelihood.ODE else FARTHEST))
     z = pipeline.tensor(torch.where(append_dims(out, z), 0.0, z))

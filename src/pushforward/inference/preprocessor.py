@@ -60,17 +60,12 @@ class Preprocessor:
     def read_conditions(self, x: Any) -> Any:
         return None if self.schema.condition is None else self.read(x).y
 
-    def to_model(self, x: np.ndarray, y: Any = None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rows in the units of the data, ``(n, *event)``, in the model's space, in float64.
+    def to_model(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Rows ``(n, *event)`` in the units of the data: z in the model's space, log-determinants.
 
-        Returns:
-            z, ``(n, *event)``; the condition vectors c, ``(n, condition)``, zeros where they are
-            not known, or None for a schema without; the log-determinants, ``(n,)``.
+        Both in float64; their conditions are `condition_vectors` or `required_vectors`.
         """
-        z, log_det = self.transform.forward(torch.as_tensor(x))
-        if self.schema.condition is None and y is None:
-            return z, None, log_det
-        return z, torch.as_tensor(self.schema.encode(y, len(x))), log_det
+        return self.transform.forward(torch.as_tensor(x))
 
     def to_numbers(self, z: Tensor, who: str = "the model", remedy: str = "train longer") -> Any:
         """What a model gives in the units of the data, ``(n, *event)``, in float64."""
@@ -225,7 +220,8 @@ def _guidance_from_options(
         return options
     check_options(make_guidance, loose, pipeline.family)
     rest = {name: value for name, value in options.items() if name not in loose}
-    return rest | {"guidance": make_guidance(**loose)}
+    known = pipeline.schema.condition is not None
+    return rest | {"guidance": make_guidance(**loose).check(known)}
 
 
 def slice_options(options: dict[str, Any], rows: Any) -> dict[str, Any]:

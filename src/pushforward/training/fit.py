@@ -108,6 +108,8 @@ def fit(
     """
     check_duration("save_seconds", save_seconds)
     check_duration("minutes", minutes)
+    if steps is not None and minutes is not None:
+        raise UsageError("give steps or minutes, not both")
     check_option_value("watch", watch, None, (int, NoneType), least=0)
     if watch is not None and watch > EVALUATIONS:
         raise UsageError(f"watch is {watch}; samples are measured {EVALUATIONS} times at most")

@@ -6,7 +6,7 @@ Each computes the gradient of its part of a batch. Their mean is the gradient of
     = \frac{1}{R} \sum_{r=1}^{R} \nabla \frac{R}{B} \sum_{i \in r} \ell_i
 
 Weights start alike and move alike, so that only gradients travel. Sharded, each process keeps one
-part of the weights and of all that goes with them, and they meet for every block (`sharding`).
+part of the weights and of all that goes with them, and they meet for every block (`fsdp`).
 """
 
 import contextlib

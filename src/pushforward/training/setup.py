@@ -44,8 +44,6 @@ from .validation import Validation, ValidationState
 if TYPE_CHECKING:
     from .monitor import SampleMonitor
 
-BUDGETS = ("steps", "minutes")  # a closed form keeps within any
-
 
 class Placement(NamedTuple):
     device: torch.device
@@ -175,7 +173,7 @@ def _check_idle_options(
         return
     if ranks.count > 1:
         raise UsageError("devices share steps, and this family takes none: leave devices out")
-    idle = [name for name in given if name in Recipe._fields and name not in BUDGETS]
+    idle = [name for name in given if name in Recipe._fields]
     idle += ["precision"] * (request.hardware.precision not in (None, "float32"))
     if idle:
         warnings.warn(

@@ -105,7 +105,7 @@ class Trainer:
             self.model.train()
         self.model.progress = min(1.0, self.count / max(self.steps, 1))
         terms: dict[str, Tensor] = {}
-        begun, length = self.model.stretch(self.count, self.steps)
+        begun, length = self.model.stage_progress(self.count, self.steps)
         if not begun:  # what each process has measured on its own batches
             self.ranks.broadcast(self.model.buffers())
         rate = learning_rate(self.recipe, begun, length)
