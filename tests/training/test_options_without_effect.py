@@ -20,6 +20,7 @@ IDLE = [
     (X, "flow_matching", {"cache": "c"}, "cache keeps the decoded images of a folder"),
     (X, "flow_matching", {"size": 8}, "size is for the images of a folder"),
     (X, "flow_matching", {"watch": 2}, "watch is for images"),
+    (X, "flow_matching", {"minutes": 1.0}, "give steps or minutes, not both"),
     (X, "vae", {"teacher": "flow"}, "cannot be distilled from a teacher"),
     (X, "vae", {"source": X}, "cannot start from data"),
     (IMAGES, "flow_matching", {"waves": 8}, "`waves` are inputs of an mlp"),
