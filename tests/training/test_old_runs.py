@@ -11,7 +11,9 @@ import pytest
 import pushforward as pf
 from pushforward import cli
 from pushforward.data.builtin import datasets
-from pushforward.errors import DataError
+from pushforward.data.schema import Schema
+from pushforward.errors import DataError, UsageError
+from pushforward.inference.loading import build_from_config
 from pushforward.training.config import RunConfig
 
 RUNS = Path(__file__).parent / "runs"  # written before `config.json` had a version
@@ -58,3 +60,37 @@ def test_a_run_of_a_later_version_is_not_resumed(runs):
     path = next((runs / "vae").rglob("config.json"))
     with pytest.raises(DataError, match="later version"):
         RunConfig.from_json(json.loads(path.read_text()) | {"version": 99})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": None}, "lacks 'seed'"),
+        ({"precision": None}, "lacks 'precision'"),
+        ({"bounds": None}, "lacks 'bounds'"),
+        ({"recipe": {"betas": 3}}, "betas is"),
+        ({"recipe": {"ema": "x"}}, "ema is 'x'"),
+        ({"recipe": {"lr": -1}}, "lr is -1"),
+        ({"recipe": {"batch": 0}}, "batch is 0"),
+    ],
+)
+def test_a_configuration_that_describes_no_run_is_refused_before_training(change, message):
+    """None leaves a key out; a recipe is changed in part."""
+    plain = json.loads(next((RUNS / "flow_matching").rglob("config.json")).read_text())
+    for name, value in change.items():
+        if value is None:
+            del plain[name]
+        else:
+            plain[name] |= value
+    with pytest.raises((DataError, UsageError), match=message):
+        RunConfig.from_json(plain)
+
+
+@pytest.mark.parametrize("name", ["conditions", "frequencies"])
+def test_a_conditional_run_without_the_conditions_of_training_is_refused(name):
+    folder = next((RUNS / "flow_matching").rglob("config.json")).parent
+    config = json.loads((folder / "config.json").read_text())
+    schema = Schema.from_json(json.loads((folder / "schema.json").read_text()))
+    del config[name]
+    with pytest.raises(DataError, match="lacks the conditions"):
+        build_from_config(config, schema)

@@ -23,6 +23,8 @@ from .preprocessor import Preprocessor
 def build_from_config(config: dict[str, Any], schema: Schema) -> FittedModel:
     chain = Chain.from_json(config["transform"])
     seen = (config.get("conditions") or (), config.get("frequencies") or ())
+    if schema.condition is not None and not all(seen):
+        raise DataError("the configuration lacks the conditions of training")
     preprocessor = Preprocessor(schema, chain, *seen)
     event, known = schema.event_of(config["event"][3]), list(config["event"])
     known += [[0, 0], False] * (len(known) == 4)  # runs from before there were tokens

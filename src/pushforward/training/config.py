@@ -23,6 +23,7 @@ DEFAULT = "flow_matching"
 AVERAGES = 8  # of weights, each as large as the model
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of automatic mixed precision
 VERSION = 1  # of ``config.json``
+NEEDED = "family options recipe event transform data seed precision source condition bounds size"
 LATER = ("steps", "ended", "seconds", "evaluating", "waited", "diagnoses", "watched", "averages")
 
 
@@ -148,8 +149,11 @@ class RunConfig:
         """Also of earlier versions; a DataError if a later one has written it."""
         if plain.get("version", VERSION) > VERSION:
             raise DataError("the run was written by a later version of pushforward: update it")
+        if missing := [name for name in NEEDED.split() if name not in plain]:
+            raise DataError(f"the configuration of the run lacks {missing[0]!r}")
         known = {f.name: plain[f.name] for f in fields(cls) if f.name in plain}
-        known["recipe"] = Recipe(**{k: _as_tuple(v) for k, v in plain["recipe"].items()})
+        recipe = Recipe(**{k: _as_tuple(v) for k, v in plain["recipe"].items()})
+        known["recipe"] = _check_recipe(recipe)
         known["transform"] = Chain.from_json(plain["transform"])
         known["event"] = Event(*map(_as_tuple, plain["event"]))
         known["size"] = _as_tuple(known.get("size"))
@@ -166,17 +170,21 @@ def resolve_recipe(model: GenerativeModel, request: FitRequest) -> Recipe:
     changes = {k: v for k, v in request.options.items() if k in Recipe._fields}
     changes |= {} if request.budget.steps is None else {"steps": request.budget.steps}
     check_options(Recipe, changes, "training")
-    recipe = model.recipe._replace(**changes)
+    recipe = _check_recipe(model.recipe._replace(**changes))
+    size = 8 * recipe.batch * math.prod(model.event_shape)
+    require_memory(size, f"batch={recipe.batch}", "lower it")
+    return recipe
+
+
+def _check_recipe(recipe: Recipe) -> Recipe:
+    check_options(Recipe, recipe._asdict(), "training")
     betas = recipe.betas
     pair = isinstance(betas, tuple | list) and len(betas) == 2
     if not pair or not all(map(_is_decay_rate, betas)):
         raise UsageError(f"betas is {betas!r}; give two numbers from 0 to 1, such as 0.9,0.99")
     if not recipe.clip:
         raise UsageError("clip is 0, which would stop all learning; for no clipping, pass clip=1e9")
-    recipe = recipe._replace(betas=(betas[0], betas[1]), ema=_check_ema(recipe.ema))
-    size = 8 * recipe.batch * math.prod(model.event_shape)
-    require_memory(size, f"batch={recipe.batch}", "lower it")
-    return recipe
+    return recipe._replace(betas=(betas[0], betas[1]), ema=_check_ema(recipe.ema))
 
 
 def _is_decay_rate(beta: Any) -> bool:
