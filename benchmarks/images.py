@@ -206,9 +206,10 @@ def classes(name: str, *beside: str) -> Callable[[list[str], Plan], Iterator[Row
                 order = np.argsort(said, kind="stable")
                 by = [x[order[said[order] == k]][:8] for k in labels]
                 few = min(map(len, by))
-                sheet = np.stack([rows[:few] for rows in by], 1).reshape(-1, *x.shape[1:])
                 file = f"{name}-{family}-{words.replace(', guidance ', '-')}.png"
-                grid(sheet, top, plan.out / file, len(labels))
+                if few:  # of every class
+                    sheet = np.stack([rows[:few] for rows in by], 1).reshape(-1, *x.shape[1:])
+                    grid(sheet, top, plan.out / file, len(labels))
                 yield [
                     family,
                     words,

@@ -22,6 +22,7 @@ from torch.nn.functional import mse_loss, softplus
 from pushforward.theory.exact.targets import gaussian_ring8
 from pushforward.training import setup
 from pushforward.training.config import Budget, DataSpec, FitRequest, Hardware, Keeping
+from pushforward.training.processes import ALONE
 from pushforward.training.run import Run as Fit
 
 BATCH, RATE = 256, 1e-5  # so low that the networks hardly change while fixed inputs are timed
@@ -39,7 +40,7 @@ def fitting(family: str, **options: Any) -> Fit:
     spec, budget = DataSpec(data().numpy()), Budget(steps=6000)
     options = {"batch": BATCH, "lr": RATE} | options
     request = FitRequest(family, spec, budget, Hardware("cpu"), Keeping(seed=0), options)
-    fit = setup.new_run(request, setup.Placement(torch.device("cpu"), began=time.monotonic()))
+    fit = setup.new_run(request, setup.Placement(torch.device("cpu"), ALONE, time.monotonic()))
     fit.validation.held, fit.trainer.count = None, 6000
     return fit
 

@@ -23,6 +23,7 @@ from pushforward.networks.autoencoder import AutoencoderNetworks, RandomFeatureD
 from pushforward.networks.likelihoods import GaussianLikelihood
 from pushforward.training import trainer as training
 from pushforward.training.fit import fit
+from pushforward.training.optimizer import PlayerOptimizer
 from pushforward.training.trainer import Trainer, random_batches
 
 D, Q, S = 5, 2, 0.5
@@ -122,13 +123,13 @@ def trained(steps=40, event=(2,), x=None, ema=0.9, **options):
 
 
 def test_the_rate_of_learning_rises_and_falls_once_in_each_stage(monkeypatch):
-    rates, move = {}, training.PlayerOptimizer.step
+    rates, move = {}, PlayerOptimizer.step
 
     def spy(self, lr, *rest):
         rates.setdefault(id(self), []).append(lr)
         move(self, lr, *rest)
 
-    monkeypatch.setattr(training.PlayerOptimizer, "step", spy)
+    monkeypatch.setattr(PlayerOptimizer, "step", spy)
     _, trainer, data = trained(steps=100)
     for _ in trainer.run(data):
         pass
