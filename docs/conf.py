@@ -38,12 +38,15 @@ html_copy_source = False
 # text in single backticks links to an object of the library where there is one of that name
 default_role = "py:obj"
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!pushforward\.).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!pushforward\.).*"),
+    ("py:.*", r"pushforward\..*\._\w+"),  # types that a signature names and nobody makes
+]
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
-reference_packages = ["theory", "metrics"]
+reference_packages = ["theory", "theory/exact", "metrics"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

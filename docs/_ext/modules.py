@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 PAGE = """{title}
 {rule}
 
-.. automodule:: pushforward.{package}.{module}
+.. automodule:: pushforward.{title}
    :members:
    :show-inheritance:
 """
@@ -26,8 +26,8 @@ def write(app: Sphinx) -> None:
         for old in set(folder.glob("*.rst")) - {folder / f"{n}.rst" for n in names}:
             old.unlink()
         for name in names:
-            title = f"{package}.{name}"
-            text = PAGE.format(title=title, rule="=" * len(title), package=package, module=name)
+            title = f"{package}.{name}".replace("/", ".")
+            text = PAGE.format(title=title, rule="=" * len(title))
             page = folder / f"{name}.rst"
             if not page.exists() or page.read_text() != text:
                 page.write_text(text)
