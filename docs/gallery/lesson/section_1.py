@@ -39,5 +39,5 @@ for claim in lesson.section("1").claims[:3]:
 # In a terminal: ``pushforward lesson 1 --out lesson``, which writes this as a page
 # of its own with the figures as SVG, PDF and PNG, and all numbers as JSON.
 #
-# The building blocks: :doc:`targets </reference/theory/exact/targets>`, :doc:`likelihood
-# </likelihood>`.
+# The building blocks: :doc:`targets </reference/theory/exact/targets>`,
+# :doc:`likelihood </likelihood>`.

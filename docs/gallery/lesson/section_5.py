@@ -38,7 +38,8 @@ for claim in lesson.section("5").claims[:3]:
 # In a terminal: ``pushforward lesson 5 --out lesson``, which writes this as a page
 # of its own with the figures as SVG, PDF and PNG, and all numbers as JSON.
 #
-# The building blocks: :doc:`tables of beta </reference/theory/ddpm_schedule>`, :doc:`samplers
-# </reference/theory/samplers>`, :doc:`score_matching
-# </reference/theory/score_matching>`, :doc:`langevin </reference/theory/langevin>`;
+# The building blocks: :doc:`tables of beta </reference/theory/ddpm_schedule>`,
+# :doc:`samplers </reference/theory/samplers>`,
+# :doc:`score_matching </reference/theory/score_matching>`,
+# :doc:`langevin </reference/theory/langevin>`;
 # the families: :doc:`ddpm </families/ddpm>`, :doc:`ncsn </families/ncsn>`.
