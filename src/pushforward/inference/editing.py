@@ -18,8 +18,9 @@ from ..model import Edits, Likelihood, missing_capability
 from ..networks.layout import image_layout, is_image
 from ..shapes import Condition
 from ..theory.completion import slerp
+from ..theory.guidance import GUIDANCE
 from .latents import require_latents
-from .preprocessor import GUIDANCE, ModelPipeline
+from .preprocessor import ModelPipeline
 from .sampling import draw_samples
 
 FREE = 16  # samples of which nothing is given, at most, to compare the diversity with

@@ -31,7 +31,7 @@ from ..options import check_options, option_names, takes_any_option
 from ..progress import track_progress
 from ..rng import seeded_rng
 from ..shapes import Condition
-from ..theory.guidance import Guidance
+from ..theory.guidance import GUIDANCE, Guidance
 
 
 @dataclass(frozen=True)
@@ -189,9 +189,6 @@ class ModelPipeline:
         options = self.method_options(method, options, len(x))
         parts = self.batches(len(x), x, c, options)
         return torch.cat([method(p.x, p.c, **p.options).cpu() for p in parts])
-
-
-GUIDANCE = ("guidance", "guidance_interval", "negative")  # what users call scale, interval, c_-
 
 
 def make_guidance(

@@ -91,7 +91,8 @@ class Guidance:
 
 
 # how a method that takes all of it annotates it: users write three options
-Guided = Annotated[Guidance | float, Spelled(("guidance", "guidance_interval", "negative"))]
+GUIDANCE = ("guidance", "guidance_interval", "negative")  # what users call scale, interval, c_-
+Guided = Annotated[Guidance | float, Spelled(GUIDANCE)]
 _GridMaker = Callable[[Tensor, Tensor | None], list[Any]]
 
 

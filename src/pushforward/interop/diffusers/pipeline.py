@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...devices import batch_offsets, choose_device
 from ...errors import DataError, NumericalError, UsageError
 from ...files import as_folder
-from ...inference.preprocessor import GUIDANCE, make_guidance
+from ...inference.preprocessor import make_guidance
 from ...optional import import_optional
 from ...options import check_options
 from ...progress import Update, terminal_bar
@@ -19,7 +19,7 @@ from ...rng import seeded_rng
 from ...shapes import Condition, Data
 from ...theory import ode, samplers
 from ...theory.denoisers import Denoiser, NetworkDenoiser, Sampler
-from ...theory.guidance import Guidance, GuidedDenoiser
+from ...theory.guidance import GUIDANCE, Guidance, GuidedDenoiser
 from .folders import load_parts, read_index
 from .networks import (
     DiffusersAutoencoder,
